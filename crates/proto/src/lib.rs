@@ -1,0 +1,39 @@
+//! The language that every part of DeBros Network shares: names, values, messages, errors and limits.
+//!
+//! - [`rpc`]: the messages of `/debros/rpc/1.0.0`, generated from the commented files under `proto/`.
+//! - [`frame`]: how messages stand on a stream, with size limits.
+//! - [`ids`]: namespaces, keys, topics and other names, checked when they are made.
+//! - [`error`]: the one error type of a call, with its catalogue of stable codes.
+//! - [`value`] and [`json`]: SQL values, and how they read in JSON.
+//! - [`sql`]: splitting a script into statements.
+//! - [`limits`]: the sizes and counts that the system accepts.
+//!
+//! This crate knows no async runtime, no network, no web framework and no database driver, so that a light client
+//! which needs only the words compiles nothing else.
+
+pub mod error;
+pub mod frame;
+pub mod ids;
+pub mod json;
+pub mod limits;
+pub mod sql;
+pub mod value;
+
+/// The messages of the RPC protocol, version 1. Documented in `proto/debros/v1/*.proto`.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+pub mod rpc {
+    include!(concat!(env!("OUT_DIR"), "/debros.v1.rs"));
+}
+
+pub use error::{Code, Error, Result};
+pub use ids::{Key, Namespace, Topic};
+
+/// The RPC protocol's name on a libp2p connection.
+pub const RPC_PROTOCOL: &str = "/debros/rpc/1.0.0";
+
+/// Milliseconds since the Unix epoch: how every time on the wire and in the database is written.
+pub fn now_ms() -> i64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,285 @@
+//! Splitting a script into statements, as SQLite itself would: strings, quoted names, comments and trigger bodies
+//! (`BEGIN … END;`) may hold semicolons.
+
+use crate::error::{Error, Result};
+
+/// One statement of a script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece<'a> {
+    /// The statement's text, without its last semicolon and the blanks around it.
+    pub text: &'a str,
+    /// The line of the script that it starts on, from 1.
+    pub line: usize,
+}
+
+/// Splits a script. Empty statements and those of comments alone are left out.
+///
+/// # Errors
+/// `invalid_argument` with the line when a string, quoted name or trigger body does not end.
+pub fn split(script: &str) -> Result<Vec<Piece<'_>>> {
+    let mut pieces = Vec::new();
+    let mut tokens = Tokens { text: script, at: 0 };
+    let mut start = None;
+    let mut shape = Shape::Start;
+    let mut end = 0;
+    while let Some(token) = tokens.next().map_err(|at| unterminated(script, at))? {
+        if token.kind == Kind::Semicolon && shape.ends_here() {
+            if let Some(start) = start.take() {
+                pieces.push(piece(script, start, end));
+            }
+            shape = Shape::Start;
+            continue;
+        }
+        start.get_or_insert(token.start);
+        end = token.end;
+        shape = shape.after(&token, script);
+    }
+    if let Some(start) = start {
+        if matches!(shape, Shape::TriggerBody | Shape::TriggerSemicolon) {
+            let line = line_of(script, start);
+            return Err(Error::invalid(format!("line {line}: the trigger's body does not end: it needs END;")));
+        }
+        pieces.push(piece(script, start, end));
+    }
+    Ok(pieces)
+}
+
+/// Splits a migration file: as [`split`], without the file's own `BEGIN;` and `COMMIT;`, because every migration runs in
+/// a transaction anyway.
+///
+/// # Errors
+/// As [`split`].
+pub fn split_migration(script: &str) -> Result<Vec<Piece<'_>>> {
+    let mut pieces = split(script)?;
+    pieces.retain(|piece| !is_transaction_frame(piece.text));
+    Ok(pieces)
+}
+
+/// The statement's words in order, upper case, without blanks and comments; quoted names and other signs are left out.
+/// At most `count` of them.
+pub fn leading_words(statement: &str, count: usize) -> Vec<String> {
+    let mut tokens = Tokens { text: statement, at: 0 };
+    let mut words = Vec::new();
+    while words.len() < count {
+        match tokens.next() {
+            Ok(Some(token)) if token.kind == Kind::Word => {
+                words.push(statement[token.start..token.end].to_ascii_uppercase());
+            }
+            _ => break,
+        }
+    }
+    words
+}
+
+fn is_transaction_frame(statement: &str) -> bool {
+    let words = leading_words(statement, 4);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let whole = {
+        let mut tokens = Tokens { text: statement, at: 0 };
+        let mut count = 0;
+        while let Ok(Some(_)) = tokens.next() {
+            count += 1;
+        }
+        count == words.len()
+    };
+    whole
+        && matches!(
+            words.as_slice(),
+            ["BEGIN" | "COMMIT" | "END"]
+                | ["BEGIN" | "COMMIT" | "END", "TRANSACTION"]
+                | ["BEGIN", "DEFERRED" | "IMMEDIATE" | "EXCLUSIVE"]
+                | ["BEGIN", "DEFERRED" | "IMMEDIATE" | "EXCLUSIVE", "TRANSACTION"]
+        )
+}
+
+fn piece(script: &str, start: usize, end: usize) -> Piece<'_> {
+    Piece { text: &script[start..end], line: line_of(script, start) }
+}
+
+fn line_of(script: &str, at: usize) -> usize {
+    script[..at].bytes().filter(|byte| *byte == b'\n').count() + 1
+}
+
+fn unterminated(script: &str, at: usize) -> Error {
+    let quote = script[at..].chars().next().unwrap_or('"');
+    Error::invalid(format!("line {}: what opens with {quote} does not close", line_of(script, at)))
+}
+
+/// How far a statement has come on its way to be a CREATE TRIGGER, and through its body. The body ends with a
+/// semicolon, END and a semicolon, which no CASE … END can look like.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Start,
+    Explain,
+    Create,
+    Plain,
+    TriggerBody,
+    TriggerSemicolon,
+    TriggerEnd,
+}
+
+impl Shape {
+    fn ends_here(self) -> bool {
+        !matches!(self, Shape::TriggerBody | Shape::TriggerSemicolon)
+    }
+
+    fn after(self, token: &Token, script: &str) -> Shape {
+        let word = &script[token.start..token.end];
+        let is = |other: &str| token.kind == Kind::Word && word.eq_ignore_ascii_case(other);
+        match self {
+            Shape::Start if is("EXPLAIN") => Shape::Explain,
+            Shape::Start | Shape::Explain if is("CREATE") => Shape::Create,
+            Shape::Explain if is("QUERY") || is("PLAN") => Shape::Explain,
+            Shape::Create if is("TEMP") || is("TEMPORARY") => Shape::Create,
+            Shape::Create if is("TRIGGER") => Shape::TriggerBody,
+            Shape::Start | Shape::Explain | Shape::Create | Shape::Plain => Shape::Plain,
+            Shape::TriggerBody | Shape::TriggerSemicolon | Shape::TriggerEnd if token.kind == Kind::Semicolon => {
+                Shape::TriggerSemicolon
+            }
+            Shape::TriggerSemicolon if is("END") => Shape::TriggerEnd,
+            Shape::TriggerBody | Shape::TriggerSemicolon | Shape::TriggerEnd => Shape::TriggerBody,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Word,
+    Semicolon,
+    Other,
+}
+
+struct Token {
+    kind: Kind,
+    start: usize,
+    end: usize,
+}
+
+/// SQLite's tokens, as far as finding the ends of statements needs them. Blanks and comments are skipped.
+struct Tokens<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl Tokens<'_> {
+    /// The next token; `Err` with the offset of a quote that does not close.
+    fn next(&mut self) -> std::result::Result<Option<Token>, usize> {
+        let bytes = self.text.as_bytes();
+        loop {
+            let start = self.at;
+            let Some(&byte) = bytes.get(start) else {
+                return Ok(None);
+            };
+            let rest = &bytes[start..];
+            if byte.is_ascii_whitespace() || byte == 0x0b {
+                self.at += 1;
+            } else if rest.starts_with(b"--") {
+                self.at = find(bytes, start + 2, b"\n").map_or(bytes.len(), |end| end + 1);
+            } else if rest.starts_with(b"/*") {
+                // SQLite lets a comment run to the end of the text.
+                self.at = find(bytes, start + 2, b"*/").map_or(bytes.len(), |end| end + 2);
+            } else {
+                let (kind, end) = match byte {
+                    b';' => (Kind::Semicolon, start + 1),
+                    b'\'' | b'"' | b'`' => (Kind::Other, closing_quote(bytes, start, byte).ok_or(start)?),
+                    b'[' => (Kind::Other, find(bytes, start + 1, b"]").ok_or(start)? + 1),
+                    _ if is_word(byte) => (Kind::Word, start + rest.iter().take_while(|byte| is_word(**byte)).count()),
+                    _ => (Kind::Other, start + 1),
+                };
+                self.at = end;
+                return Ok(Some(Token { kind, start, end }));
+            }
+        }
+    }
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
+}
+
+fn find(bytes: &[u8], from: usize, needle: &[u8]) -> Option<usize> {
+    bytes.get(from..)?.windows(needle.len()).position(|window| window == needle).map(|offset| from + offset)
+}
+
+/// Where the quoted text ends; a doubled quote stands for itself.
+fn closing_quote(bytes: &[u8], start: usize, quote: u8) -> Option<usize> {
+    let mut at = start + 1;
+    loop {
+        at = find(bytes, at, &[quote])? + 1;
+        if bytes.get(at) != Some(&quote) {
+            return Some(at);
+        }
+        at += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{leading_words, split, split_migration};
+    use proptest::prelude::proptest;
+
+    fn texts(script: &str) -> Vec<&str> {
+        split(script).unwrap().into_iter().map(|piece| piece.text).collect()
+    }
+
+    /// Lesson 36: scripts were cut at every semicolon, through strings and trigger bodies.
+    #[test]
+    fn lesson_36_semicolons_inside_strings_comments_and_triggers_do_not_split() {
+        let script = "CREATE TABLE t(a); -- one; two\nINSERT INTO t VALUES ('x;''y;'); /* ; */ SELECT \"a;b\", [c;d], `e;f`;\n\
+            CREATE TEMP TRIGGER r AFTER INSERT ON t BEGIN UPDATE t SET a = CASE WHEN a THEN 1 ELSE 2 END; \
+            DELETE FROM t; END; SELECT 2";
+        assert_eq!(texts(script).len(), 5, "{:?}", texts(script));
+        assert!(texts(script)[3].ends_with("DELETE FROM t; END"));
+        assert_eq!(texts(script)[4], "SELECT 2");
+    }
+
+    #[test]
+    fn a_trigger_named_end_and_columns_named_end_do_not_confuse() {
+        let script = "CREATE TRIGGER \"end\" AFTER INSERT ON t BEGIN SELECT 1; SELECT \"END\"; END; SELECT 1;";
+        assert_eq!(texts(script).len(), 2);
+        assert_eq!(texts("CREATE TABLE trigger_log(a); SELECT 1").len(), 2);
+        assert_eq!(texts("EXPLAIN CREATE TRIGGER x AFTER INSERT ON t BEGIN SELECT 1; END; SELECT 1").len(), 2);
+    }
+
+    #[test]
+    fn empty_pieces_are_left_out_and_lines_are_counted() {
+        assert!(texts(" ; ;; -- nothing\n /* at all */ ;").is_empty());
+        let pieces = split("-- head\n\nSELECT 1;\n\nSELECT\n2;").unwrap();
+        assert_eq!(pieces.iter().map(|piece| piece.line).collect::<Vec<_>>(), [3, 5]);
+        assert_eq!(texts("SELECT 1 -- tail"), ["SELECT 1"]);
+    }
+
+    #[test]
+    fn what_does_not_close_is_an_error_with_its_line() {
+        for bad in ["SELECT 'a", "SELECT \"a", "SELECT [a", "SELECT `a``"] {
+            let error = split(&format!("SELECT 1;\n{bad}")).unwrap_err();
+            assert!(error.message.starts_with("line 2"), "{bad}: {error}");
+        }
+        let error = split("CREATE TRIGGER r AFTER INSERT ON t BEGIN SELECT 1;").unwrap_err();
+        assert!(error.message.contains("END;"), "{error}");
+    }
+
+    #[test]
+    fn a_migrations_own_transaction_is_ignored() {
+        let script = "BEGIN; CREATE TABLE a(x); COMMIT TRANSACTION; begin immediate transaction; SELECT 1; END;";
+        let pieces = split_migration(script).unwrap();
+        assert_eq!(pieces.iter().map(|piece| piece.text).collect::<Vec<_>>(), ["CREATE TABLE a(x)", "SELECT 1"]);
+    }
+
+    #[test]
+    fn leading_words_skip_comments() {
+        assert_eq!(leading_words("/* x */ -- y\n with a as (select 1)", 2), ["WITH", "A"]);
+        assert_eq!(leading_words("", 2), Vec::<String>::new());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_split_without_panic_and_loses_no_statement(script in "(?s)[;'\"`\\[\\]\\-/* \nA-Zéx]{0,60}|.{0,60}") {
+            if let Ok(pieces) = split(&script) {
+                for piece in pieces {
+                    assert!(script.contains(piece.text) && !piece.text.is_empty());
+                }
+            }
+        }
+    }
+}
