@@ -1,0 +1,101 @@
+//! The one writer: takes what waits in the queue into one transaction, commits, and then acknowledges all of it.
+
+use anyhow::Result;
+use axum::body::Bytes;
+use rusqlite::{Connection, types::Value};
+use std::path::Path;
+use std::sync::mpsc;
+use tokio::sync::oneshot;
+
+/// Writes that one transaction takes at most.
+const BATCH: usize = 1024;
+
+/// A write and who waits for it.
+pub(super) enum Write {
+    Put { key: String, value: Bytes, done: oneshot::Sender<Result<(), String>> },
+    Sql { sql: String, args: Vec<Value>, done: oneshot::Sender<Result<Changed, String>> },
+}
+
+/// What a statement changed.
+#[derive(Debug)]
+pub(super) struct Changed {
+    pub(super) rows_affected: usize,
+    pub(super) last_insert_id: i64,
+}
+
+/// An acknowledgement that is kept back until the commit.
+enum Acknowledgement {
+    Put(oneshot::Sender<Result<(), String>>, Result<(), String>),
+    Sql(oneshot::Sender<Result<Changed, String>>, Result<Changed, String>),
+}
+
+impl Acknowledgement {
+    fn send(self, commit: Result<(), String>) {
+        // Nobody listens any more when the caller hung up: fine.
+        match self {
+            Acknowledgement::Put(done, result) => drop(done.send(commit.and(result))),
+            Acknowledgement::Sql(done, result) => drop(done.send(commit.and(result))),
+        }
+    }
+}
+
+/// Makes the table and starts the thread.
+pub(super) fn start(path: &Path) -> Result<mpsc::Sender<Write>> {
+    let connection = super::open(path)?;
+    connection
+        .execute_batch("CREATE TABLE IF NOT EXISTS kv (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")?;
+    let (sender, receiver) = mpsc::channel();
+    std::thread::Builder::new().name("writer".into()).spawn(move || run(&connection, &receiver))?;
+    Ok(sender)
+}
+
+fn run(connection: &Connection, queue: &mpsc::Receiver<Write>) {
+    let mut acknowledgements = Vec::with_capacity(BATCH);
+    while let Ok(first) = queue.recv() {
+        let commit = batch(connection, first, queue, &mut acknowledgements).map_err(|error| error.to_string());
+        for acknowledgement in acknowledgements.drain(..) {
+            acknowledgement.send(commit.clone());
+        }
+        if commit.is_err() && !connection.is_autocommit() {
+            let _ = connection.execute_batch("ROLLBACK");
+        }
+    }
+}
+
+fn batch(
+    connection: &Connection,
+    first: Write,
+    queue: &mpsc::Receiver<Write>,
+    acknowledgements: &mut Vec<Acknowledgement>,
+) -> rusqlite::Result<()> {
+    connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    acknowledgements.push(apply(connection, first));
+    while acknowledgements.len() < BATCH
+        && let Ok(write) = queue.try_recv()
+    {
+        acknowledgements.push(apply(connection, write));
+    }
+    connection.prepare_cached("COMMIT")?.execute([])?;
+    Ok(())
+}
+
+/// Applies one write. One that fails leaves the others of its batch alone: SQLite undoes the single statement.
+fn apply(connection: &Connection, write: Write) -> Acknowledgement {
+    match write {
+        Write::Put { key, value, done } => {
+            let put = || -> rusqlite::Result<()> {
+                let sql = "INSERT INTO kv (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value";
+                connection.prepare_cached(sql)?.execute((&key, value.as_ref()))?;
+                Ok(())
+            };
+            Acknowledgement::Put(done, put().map_err(|error| error.to_string()))
+        }
+        Write::Sql { sql, args, done } => {
+            let execute = || -> rusqlite::Result<Changed> {
+                let rows_affected = connection.prepare_cached(&sql)?.execute(rusqlite::params_from_iter(args))?;
+                Ok(Changed { rows_affected, last_insert_id: connection.last_insert_rowid() })
+            };
+            Acknowledgement::Sql(done, execute().map_err(|error| error.to_string()))
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! `debros-bench`: the node and its gateways, side by side with a ceiling and with rqlite, on this machine.
+//!
+//! Every server runs as a process of its own on a free loopback port, all with their data on the same disk. The servers
+//! take turns within one run, so that a ratio compares neighbours in time. `docs/PERFORMANCE.md` says how to read the table.
+
+mod ceiling;
+mod load;
+mod measure;
+mod proc_stat;
+mod pubsub;
+mod report;
+mod servers;
+mod startup;
+mod template;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+use measure::Scope;
+use report::Report;
+use servers::node::{Node, Programs, STATIC_KEY};
+use servers::{Kind, Operation, Server};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Measures the node and its gateways beside a bare SQLite handler and rqlite.
+#[derive(Debug, Parser)]
+struct Options {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// How often everything is measured; the table shows medians.
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// Short and coarse: one run, half a second for each figure, fewer keys.
+    #[arg(long)]
+    quick: bool,
+    /// Writes everything that was found to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Seconds for each figure.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Connections, each with one request in flight.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 64, 256])]
+    connections: Vec<usize>,
+    /// Operations to measure; all when not given.
+    #[arg(long, value_delimiter = ',')]
+    operations: Vec<Operation>,
+    /// Servers to measure; all when not given.
+    #[arg(long, value_delimiter = ',')]
+    servers: Vec<Kind>,
+    /// Leaves pub/sub and the start of a node out.
+    #[arg(long)]
+    table_only: bool,
+    /// Uses a key from GATEWAY_API_KEYS where otherwise a real API key is made.
+    #[arg(long)]
+    static_key: bool,
+    /// The rqlited program; without it, 8.26.8 from .tools/, fetched there with npm the first time.
+    #[arg(long)]
+    rqlited: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves the ceiling: the bare handler on SQLite.
+    Ceiling(ceiling::Options),
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    match &options.command {
+        Some(Command::Ceiling(ceiling)) => ceiling::serve(ceiling),
+        None => run(&options),
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
+    let scope = scope(options);
+    let wanted = |kind: Kind| options.servers.is_empty() || options.servers.contains(&kind);
+    // Beside the program, where the disk is: a folder for temporary files may be in memory, where fsync costs nothing.
+    let program = std::env::current_exe()?;
+    let folder =
+        tempfile::Builder::new().prefix("bench-").tempdir_in(program.parent().context("the program has no folder")?)?;
+    let programs = if wanted(Kind::Inside) || wanted(Kind::Separate) { Some(Programs::build()?) } else { None };
+    let startup = match &programs {
+        Some(programs) if !options.table_only => Some(startup::measure(programs, folder.path())?),
+        _ => None,
+    };
+    let node = programs.as_ref().map(|programs| start_node(programs, options, folder.path())).transpose()?;
+
+    let mut servers = Vec::new();
+    if wanted(Kind::Ceiling) {
+        servers.push(Server::ceiling(folder.path())?);
+    }
+    if let Some((programs, (node, key))) = programs.as_ref().zip(node.as_ref()) {
+        let inside = Server::inside(node, key);
+        say("preparing the node");
+        inside.prepare(scope.keys)?;
+        if wanted(Kind::Inside) {
+            servers.push(inside);
+        }
+        if wanted(Kind::Separate) {
+            servers.push(Server::separate(programs, node, key, folder.path())?);
+        }
+    }
+    if wanted(Kind::Rqlite) {
+        let rqlited = options.rqlited.clone().map_or_else(servers::rqlite::find, Ok)?;
+        servers.push(Server::rqlite(&rqlited, folder.path())?);
+    }
+    for server in servers.iter().filter(|server| matches!(server.kind, Kind::Ceiling | Kind::Rqlite)) {
+        say(&format!("preparing {}", server.kind.title()));
+        server.prepare(scope.keys)?;
+    }
+    let cells = measure::table(&servers, &scope, say)?;
+    let pubsub = match &node {
+        Some((node, key)) if !options.table_only => measure::pubsub(node.gateway, key, &[1, 10, 100], &scope, say)?,
+        _ => Vec::new(),
+    };
+    let mut report = Report {
+        machine: machine(),
+        runs: scope.runs,
+        seconds_per_cell: scope.duration.as_secs_f64(),
+        cells,
+        pubsub,
+        startup,
+        goals: Vec::new(),
+    };
+    report.judge();
+    if let Some(path) = &options.json {
+        std::fs::write(path, serde_json::to_vec_pretty(&report)?)
+            .with_context(|| format!("write {}", path.display()))?;
+    }
+    write!(std::io::stdout(), "{report}")?;
+    Ok(())
+}
+
+/// Starts the node, and gets the key that everything is measured with.
+fn start_node(programs: &Programs, options: &Options, folder: &Path) -> Result<(Node, String)> {
+    let node = programs.start_node(folder)?;
+    let key = if options.static_key { STATIC_KEY.to_owned() } else { programs.make_key(&node)? };
+    Ok((node, key))
+}
+
+fn scope(options: &Options) -> Scope {
+    let operations = if options.operations.is_empty() { Operation::ALL.to_vec() } else { options.operations.clone() };
+    let connections = options.connections.clone();
+    if options.quick {
+        let (warm_up, duration) = (Duration::from_millis(200), Duration::from_millis(500));
+        return Scope { runs: 1, operations, connections, warm_up, duration, keys: 10_000 };
+    }
+    Scope {
+        runs: options.runs.max(1),
+        operations,
+        connections,
+        warm_up: Duration::from_millis(500),
+        duration: Duration::from_secs_f64(options.seconds),
+        keys: 100_000,
+    }
+}
+
+/// What the figures were found on.
+fn machine() -> String {
+    let model = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = model.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map_or("", |(_, m)| m);
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    format!("{model}, {cores} cores, shared by the servers and the load generator.")
+}
+
+/// The median; sorts the list.
+fn median(list: &mut [f64]) -> f64 {
+    list.sort_by(f64::total_cmp);
+    match list.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => list[n / 2],
+        n => f64::midpoint(list[n / 2 - 1], list[n / 2]),
+    }
+}
+
+/// Tells what is going on, where it does not get into the table.
+fn say(what: &str) {
+    let _ = writeln!(std::io::stderr(), "{what}");
+}

@@ -1,0 +1,100 @@
+//! The node with its gateway inside, and the gateway as a program of its own.
+
+use super::process::{Process, free_address, free_port};
+use anyhow::{Context as _, Result, ensure};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// A key that the node is given from outside, beside the real one.
+pub(crate) const STATIC_KEY: &str = "bench-static-key";
+/// Everything is measured in this namespace.
+pub(crate) const NAMESPACE: &str = "bench";
+
+/// Where the programs are.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    node: PathBuf,
+    gateway: PathBuf,
+}
+
+impl Programs {
+    /// Builds the programs with the release profile; costs nothing when they are up to date.
+    pub(crate) fn build() -> Result<Self> {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let build = Command::new(cargo)
+            .args(["build", "--release", "-p", "debros-cli", "--bins", "--message-format=json"])
+            .stderr(Stdio::inherit())
+            .output()
+            .context("run cargo")?;
+        ensure!(build.status.success(), "cargo build --release -p debros-cli failed");
+        let programs: HashMap<String, PathBuf> = String::from_utf8_lossy(&build.stdout)
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .filter_map(|message| {
+                let name = message["target"]["name"].as_str()?.to_owned();
+                Some((name, PathBuf::from(message["executable"].as_str()?)))
+            })
+            .collect();
+        let find = |name: &str| programs.get(name).cloned().with_context(|| format!("cargo built no program {name}"));
+        Ok(Self { node: find("network-node")?, gateway: find("network-gateway")? })
+    }
+
+    /// Starts a node with its gateway inside, and waits until it is ready.
+    pub(crate) fn start_node(&self, folder: &Path) -> Result<Node> {
+        let gateway = free_address()?;
+        let p2p = free_port()?;
+        let data = folder.join("node");
+        let config = folder.join("node.yaml");
+        std::fs::write(
+            &config,
+            format!(
+                "node:\n  type: bootstrap\n  data_dir: {}\n  listen_addresses: [/ip4/127.0.0.1/tcp/{p2p}]\n\
+                 gateway:\n  enabled: true\n  listen_addr: {gateway}\nlogging:\n  level: warn\n",
+                data.display()
+            ),
+        )?;
+        let mut command = Command::new(&self.node);
+        command.arg("--config").arg(&config).env("GATEWAY_API_KEYS", format!("{STATIC_KEY}:{NAMESPACE}"));
+        let mut process = Process::start(&mut command, folder, "node")?;
+        let ready = process.wait_ready(gateway, "/ready")?;
+        Ok(Node { process, gateway, data, ready })
+    }
+
+    /// Makes a real API key, as an operator does.
+    pub(crate) fn make_key(&self, node: &Node) -> Result<String> {
+        let output = Command::new(&self.node)
+            .args(["api-key", "create", "--namespace", NAMESPACE, "--data-dir"])
+            .arg(&node.data)
+            .output()?;
+        ensure!(output.status.success(), "network-node api-key: {}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout)?;
+        let key = text.split_whitespace().find(|word| word.starts_with("ak_"));
+        key.map(str::to_owned).with_context(|| format!("network-node api-key printed no key: {text}"))
+    }
+
+    /// Starts a separate gateway in front of a node, and waits until it is ready.
+    pub(crate) fn start_gateway(&self, node: &Node, folder: &Path) -> Result<(Process, SocketAddr)> {
+        let address = free_address()?;
+        let peer = std::fs::read_to_string(node.data.join("peer.info")).context("read peer.info")?;
+        let mut command = Command::new(&self.gateway);
+        command
+            .args(["--addr", &address.to_string(), "--namespace", NAMESPACE, "--bootstrap-peers", peer.trim()])
+            .env("LOG_LEVEL", "warn");
+        let mut process = Process::start(&mut command, folder, "gateway")?;
+        process.wait_ready(address, "/ready")?;
+        Ok((process, address))
+    }
+}
+
+/// A running node.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) process: Process,
+    pub(crate) gateway: SocketAddr,
+    data: PathBuf,
+    /// From the start of the process to the first 200 from `/ready`.
+    pub(crate) ready: Duration,
+}
