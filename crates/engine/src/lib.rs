@@ -1,1 +1,227 @@
-//! placeholder
+//! The database engine: SQL and key-value storage behind one interface, shaped for two back ends.
+//!
+//! [`Engine`] is what a node uses. [`embedded::Embedded`] keeps everything in SQLite files of this process; an rqlite
+//! cluster is the second back end. What the interface demands, it demands because a replicated engine needs it too:
+//!
+//! - Statements are safe to replicate: the engine's own statements take every time and random value as an argument.
+//! - A read names its [`Consistency`](debros_proto::rpc::Consistency).
+//! - A write comes back with one result per statement, and is durable when it comes back.
+//! - Writes of many callers are grouped into few commits; a caller's failure is the caller's alone.
+//! - A write may carry a [`Guard`]: its record is committed together with the write, or not at all.
+//!
+//! `DESIGN.md` beside this crate says how and why. [`conformance`] is the suite that each back end passes.
+
+pub mod conformance;
+pub mod embedded;
+pub mod migrations;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use debros_proto::rpc::{Condition, Consistency, Entry, Statement, StatementResult, Table};
+use debros_proto::{Key, Namespace, Result};
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Which database a statement runs in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Database {
+    /// The node's own tables. Only the node's own statements run here, never a user's.
+    System,
+    /// The database of a namespace. A user's statements run here, and reach nothing else.
+    Namespace(Namespace),
+}
+
+/// What holds for one call.
+#[derive(Clone, Debug)]
+pub struct CallOptions {
+    /// How fresh a read must be. The embedded engine always reads the newest commit.
+    pub consistency: Consistency,
+    /// A statement still running then is interrupted; a write that has not begun by then is not begun.
+    pub deadline: Instant,
+    /// Makes a write happen once.
+    pub guard: Option<Guard>,
+    /// The caller may only read: a statement that would write is refused with `forbidden`, and changes nothing.
+    pub read_only: bool,
+}
+
+/// Makes a write happen once: the first call's answer is kept with the write, in the same commit, and given again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// The caller's idempotency key, unique in the namespace.
+    pub key: String,
+    /// SHA-256 of the request that came with it: another request under the same key is `idempotency_mismatch`.
+    pub request_hash: [u8; 32],
+}
+
+/// A write's answer, and whether it is the first call's answer again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written<T> {
+    /// The answer.
+    pub value: T,
+    /// true: the guard's key was known, nothing was written now.
+    pub replayed: bool,
+}
+
+/// A page of keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyPage {
+    /// Keys in byte order.
+    pub keys: Vec<String>,
+    /// Whether more keys follow the last one.
+    pub more: bool,
+}
+
+/// A copy of everything the engine keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackupInfo {
+    /// The folder's name, `YYYYMMDDTHHMMSSmmmZ`.
+    pub name: String,
+    /// Milliseconds since the Unix epoch.
+    pub created_at: i64,
+    /// Bytes on disk.
+    pub size: u64,
+    /// SHA-256 of the manifest, hex.
+    pub checksum: String,
+}
+
+/// Told how far a long operation is: units done, and units in all.
+pub type ProgressFn = Box<dyn Fn(u64, u64) + Send>;
+
+/// A file made for an export; it is deleted when this is dropped.
+#[derive(Debug)]
+pub struct ExportFile {
+    /// A complete SQLite database file.
+    pub path: PathBuf,
+    /// SHA-256 of the file, hex.
+    pub checksum: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+impl Drop for ExportFile {
+    fn drop(&mut self) {
+        // Nothing can be done about a failure here; the next start empties the folder.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// SQL and key-value storage. All methods may be called from many tasks at once.
+#[async_trait]
+pub trait Engine: Send + Sync + 'static {
+    /// Runs one statement, reading or writing. SQLite itself tells which it is, never the text's first word.
+    ///
+    /// # Errors
+    /// `sql_error`, `constraint`, `statement_not_allowed`, the limit codes, `database_full`, `disk_full`, `read_only`,
+    /// `deadline_exceeded`, `overloaded`, `unavailable`, `idempotency_mismatch`. None of them changed anything.
+    async fn query(
+        &self,
+        database: &Database,
+        statement: Statement,
+        options: CallOptions,
+    ) -> Result<Written<StatementResult>>;
+
+    /// Runs statements in order, all or none, as one transaction that no other write gets between.
+    ///
+    /// # Errors
+    /// As [`query`](Engine::query); the error names the statement.
+    async fn transaction(
+        &self,
+        database: &Database,
+        statements: Vec<Statement>,
+        options: CallOptions,
+    ) -> Result<Written<Vec<StatementResult>>>;
+
+    /// The tables, views and virtual tables of a namespace, with columns and indexes, in order of name.
+    ///
+    /// # Errors
+    /// As a read by [`query`](Engine::query).
+    async fn schema(&self, namespace: &Namespace, options: CallOptions) -> Result<Vec<Table>>;
+
+    /// Stores a value and returns its version, which differs from every earlier version of the key.
+    ///
+    /// # Errors
+    /// `precondition_failed`, `too_large`, and as a write by [`query`](Engine::query).
+    async fn kv_put(
+        &self,
+        namespace: &Namespace,
+        key: &Key,
+        value: Bytes,
+        condition: Condition,
+        ttl_seconds: Option<u64>,
+        options: CallOptions,
+    ) -> Result<Written<u64>>;
+
+    /// Deletes a key; false when there was none. An expired key counts as missing.
+    ///
+    /// # Errors
+    /// As [`kv_put`](Engine::kv_put).
+    async fn kv_delete(
+        &self,
+        namespace: &Namespace,
+        key: &Key,
+        condition: Condition,
+        options: CallOptions,
+    ) -> Result<Written<bool>>;
+
+    /// The value of a key, or `None` when it is missing or expired.
+    ///
+    /// # Errors
+    /// As a read by [`query`](Engine::query).
+    async fn kv_get(&self, namespace: &Namespace, key: &Key, options: CallOptions) -> Result<Option<Entry>>;
+
+    /// Whether a key exists, without reading its value.
+    ///
+    /// # Errors
+    /// As a read by [`query`](Engine::query).
+    async fn kv_exists(&self, namespace: &Namespace, key: &Key, options: CallOptions) -> Result<bool>;
+
+    /// Keys that start with `prefix` and come after `after`, in byte order, at most `limit`.
+    ///
+    /// # Errors
+    /// As a read by [`query`](Engine::query).
+    async fn kv_list(
+        &self,
+        namespace: &Namespace,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        options: CallOptions,
+    ) -> Result<KeyPage>;
+
+    /// Deletes what has expired by `now_ms`: values, idempotency records. Returns how many rows went.
+    ///
+    /// # Errors
+    /// As a write by [`query`](Engine::query).
+    async fn sweep(&self, now_ms: i64) -> Result<u64>;
+
+    /// Bytes of all databases together, as `max_database_size` counts them.
+    fn size(&self) -> u64;
+
+    /// Makes a consistent copy, verifies it, and removes the oldest copies over the number kept.
+    ///
+    /// # Errors
+    /// `disk_full`, `conflict` when a backup or restore is running, `corrupt` when the copy does not verify.
+    async fn backup(&self, progress: ProgressFn) -> Result<BackupInfo>;
+
+    /// The copies that exist, newest first.
+    ///
+    /// # Errors
+    /// `internal` when the folder can not be read.
+    async fn backups(&self) -> Result<Vec<BackupInfo>>;
+
+    /// Verifies a copy and puts it in place of what is there. Reads see the old data or the new, never a mixture.
+    ///
+    /// # Errors
+    /// `not_found`, `database_corrupt` when a checksum fails (nothing is changed), `conflict`, `disk_full`.
+    async fn restore(&self, name: &str, progress: ProgressFn) -> Result<()>;
+
+    /// Makes a file with a namespace's SQL database.
+    ///
+    /// # Errors
+    /// `disk_full`.
+    async fn export(&self, namespace: &Namespace) -> Result<ExportFile>;
+
+    /// Finishes what was accepted, writes the log back into the database and closes it. Calls after this are
+    /// `unavailable`.
+    async fn close(&self);
+}

@@ -1,0 +1,105 @@
+//! Writes that happen once.
+
+use super::{always, assert_code, database, guarded, integer, key, must, namespace, statement};
+use crate::Engine;
+use bytes::Bytes;
+use debros_proto::Code;
+use debros_proto::rpc::{Condition, Statement, Value};
+use std::sync::Arc;
+
+/// The second call gets the first one's answer, rows and all.
+pub async fn a_guarded_write_happens_once(engine: Arc<dyn Engine>) {
+    must(&engine, "CREATE TABLE t(id INTEGER PRIMARY KEY, a)").await;
+    let insert = statement("INSERT INTO t(a) VALUES (?1) RETURNING id, a", &[Value::from(vec![0u8, 255])]);
+    let first = engine.query(&database("app"), insert.clone(), guarded("k", 1)).await.unwrap();
+    let again = engine.query(&database("app"), insert.clone(), guarded("k", 1)).await.unwrap();
+    assert!(!first.replayed && again.replayed);
+    assert_eq!(first.value, again.value);
+    let other = engine.query(&database("app"), insert.clone(), guarded("other", 1)).await.unwrap();
+    assert!(!other.replayed);
+    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 2);
+    let both = vec![insert, Statement::from("SELECT count(*) FROM t")];
+    let first = engine.transaction(&database("app"), both.clone(), guarded("tx", 2)).await.unwrap();
+    let again = engine.transaction(&database("app"), both, guarded("tx", 2)).await.unwrap();
+    assert!(!first.replayed && again.replayed && first.value == again.value, "{again:?}");
+    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 3);
+}
+
+/// The same key with another request is refused.
+pub async fn a_guard_is_for_one_request(engine: Arc<dyn Engine>) {
+    must(&engine, "CREATE TABLE t(a)").await;
+    let insert = Statement::from("INSERT INTO t VALUES (1)");
+    engine.query(&database("app"), insert.clone(), guarded("k", 1)).await.unwrap();
+    let error = engine.query(&database("app"), insert, guarded("k", 2)).await.unwrap_err();
+    assert_code(&error, Code::IdempotencyMismatch, "another request");
+    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 1);
+}
+
+/// What failed may be tried again under its key.
+pub async fn a_failed_write_leaves_no_guard(engine: Arc<dyn Engine>) {
+    must(&engine, "CREATE TABLE t(a UNIQUE)").await;
+    let insert = Statement::from("INSERT INTO t VALUES (1)");
+    must(&engine, "INSERT INTO t VALUES (1)").await;
+    let error = engine.query(&database("app"), insert.clone(), guarded("k", 1)).await.unwrap_err();
+    assert_code(&error, Code::Constraint, "the first try");
+    must(&engine, "DELETE FROM t").await;
+    let second = engine.query(&database("app"), insert, guarded("k", 1)).await.unwrap();
+    assert!(!second.replayed);
+    let refused = Condition { if_exists: Some(true), ..always() };
+    let (app, k) = (namespace("app"), key("k"));
+    let put = |condition, options| engine.kv_put(&app, &k, Bytes::from("x"), condition, None, options);
+    assert_code(&put(refused, guarded("kv", 1)).await.unwrap_err(), Code::PreconditionFailed, "the first put");
+    assert!(!put(always(), guarded("kv", 1)).await.unwrap().replayed);
+}
+
+/// Fifty at once with one key: one acts, all get the same answer.
+pub async fn fifty_callers_act_once(engine: Arc<dyn Engine>) {
+    must(&engine, "CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, a)").await;
+    let tasks: Vec<_> = (0..50)
+        .map(|_| {
+            let engine = Arc::clone(&engine);
+            tokio::spawn(async move {
+                let insert = Statement::from("INSERT INTO t(a) VALUES (1) RETURNING id");
+                engine.query(&database("app"), insert, guarded("k", 1)).await.unwrap()
+            })
+        })
+        .collect();
+    let mut answers = Vec::new();
+    for task in tasks {
+        answers.push(task.await.unwrap());
+    }
+    assert_eq!(answers.iter().filter(|answer| !answer.replayed).count(), 1);
+    assert!(answers.iter().all(|answer| answer.value == answers[0].value));
+    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 1);
+}
+
+/// Two namespaces may use the same idempotency key.
+pub async fn guards_are_of_a_namespace(engine: Arc<dyn Engine>) {
+    for name in ["one", "two"] {
+        let create = Statement::from("CREATE TABLE t(a)");
+        let written = engine.query(&database(name), create, guarded("k", 1)).await.unwrap();
+        assert!(!written.replayed, "{name}");
+        let put = engine.kv_put(&namespace(name), &key("k"), Bytes::new(), always(), None, guarded("kv", 1)).await;
+        assert!(!put.unwrap().replayed, "{name}");
+    }
+}
+
+/// Puts and deletes.
+pub async fn guarded_keys(engine: Arc<dyn Engine>) {
+    let (app, k) = (namespace("app"), key("k"));
+    let put = || engine.kv_put(&app, &k, Bytes::from("x"), always(), None, guarded("put", 1));
+    let (first, again) = (put().await.unwrap(), put().await.unwrap());
+    assert!(!first.replayed && again.replayed && first.value == again.value);
+    let delete = || engine.kv_delete(&app, &k, always(), guarded("delete", 1));
+    assert!(delete().await.unwrap().value);
+    put_plain(&engine).await;
+    let again = delete().await.unwrap();
+    assert!(again.replayed && again.value);
+    assert!(engine.kv_exists(&app, &key("k"), super::options()).await.unwrap(), "a replayed delete deleted");
+}
+
+async fn put_plain(engine: &Arc<dyn Engine>) {
+    let (app, k) = (namespace("app"), key("k"));
+    let put = engine.kv_put(&app, &k, Bytes::from("y"), always(), None, super::options()).await;
+    assert!(!put.unwrap().replayed);
+}

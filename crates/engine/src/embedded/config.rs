@@ -1,0 +1,175 @@
+//! What an embedded engine is opened with, and why opening it can fail.
+
+use crate::migrations::MigrationError;
+use debros_proto::limits;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Settings of an embedded engine. [`EmbeddedConfig::new`] has the defaults.
+#[derive(Clone, Debug)]
+pub struct EmbeddedConfig {
+    /// The folder that holds the databases; made when it is missing.
+    pub data_dir: PathBuf,
+    /// The folder that holds the backups; made when the first one is taken.
+    pub backup_dir: PathBuf,
+    /// Backups kept; older ones are removed after a new one is verified. At least 1.
+    pub backups_kept: usize,
+    /// Bytes that all databases together may take. Writes past it fail, reads and deletes go on.
+    pub max_size: u64,
+    /// How long one statement may run.
+    pub statement_time: Duration,
+    /// Threads per database that run queries. At least 1.
+    pub readers: usize,
+    /// Namespace databases kept open; idle ones over this number are closed, the longest unused first.
+    pub open_databases: usize,
+    /// Writes, and separately queries, that may wait in one database; more are refused as `overloaded`.
+    pub queue_count: usize,
+    /// Bytes of writes that may wait in one database.
+    pub queue_bytes: usize,
+    /// Sizes and counts of statements and results.
+    pub limits: Limits,
+}
+
+impl EmbeddedConfig {
+    /// Everything under one folder, with the defaults.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        let data_dir = data_dir.into();
+        Self {
+            backup_dir: data_dir.join("backups"),
+            data_dir,
+            backups_kept: 7,
+            max_size: 1 << 30,
+            statement_time: Duration::from_secs(10),
+            readers: 4,
+            open_databases: 64,
+            queue_count: 10_000,
+            queue_bytes: 64 << 20,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Sizes and counts of one call. The defaults are those of [`debros_proto::limits`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes in one SQL text.
+    pub sql_bytes: usize,
+    /// Arguments of one statement, at most 32,766.
+    pub args: usize,
+    /// Statements in one transaction.
+    pub statements: usize,
+    /// Rows in one call's results.
+    pub rows: usize,
+    /// Bytes in one call's results.
+    pub result_bytes: usize,
+    /// Bytes in a key-value value.
+    pub value_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            sql_bytes: limits::MAX_SQL_BYTES,
+            args: limits::MAX_SQL_ARGS,
+            statements: limits::MAX_TRANSACTION_STATEMENTS,
+            rows: limits::MAX_RESULT_ROWS,
+            result_bytes: limits::MAX_RESULT_BYTES,
+            value_bytes: limits::MAX_VALUE_BYTES,
+        }
+    }
+}
+
+/// Why an engine can not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has the folder open.
+    #[error("{path} is in use by {holder}: stop it, or give this node another data_dir")]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// "process 123", or "another process" when it is not known.
+        holder: String,
+    },
+    /// The folder or a file in it can not be made, read or written.
+    #[error("{path}: {source}; {advice}")]
+    Io {
+        /// What was touched.
+        path: PathBuf,
+        /// What to do.
+        advice: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// SQLite can not open or set up the database.
+    #[error("{path}: {message}; {advice}")]
+    Database {
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite said.
+        message: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The database is damaged.
+    #[error(
+        "{path} is damaged: {findings}; restore a backup: stop the node, move {path} away, start it, and run \
+         \"network-cli db restore\" with one of the backups in {backup_dir}"
+    )]
+    Corrupt {
+        /// The database file.
+        path: PathBuf,
+        /// The first lines of the integrity check.
+        findings: String,
+        /// Where the backups are.
+        backup_dir: PathBuf,
+    },
+    /// The system's tables can not be brought up to date.
+    #[error("{path}: {source}")]
+    Migration {
+        /// The database file.
+        path: PathBuf,
+        /// Which migration, and why.
+        source: MigrationError,
+    },
+    /// A restore was interrupted and can not be finished.
+    #[error("the interrupted restore of {backup} can not be finished: {message}")]
+    Restore {
+        /// The backup's name.
+        backup: String,
+        /// Why, and what to do.
+        message: String,
+    },
+}
+
+impl OpenError {
+    pub(super) fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        let advice = match source.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => "free some disk space",
+            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+                "the node's user must be allowed to write there"
+            }
+            std::io::ErrorKind::NotADirectory | std::io::ErrorKind::AlreadyExists => "data_dir must be a folder",
+            _ => "check data_dir and the disk",
+        };
+        Self::Io { path: path.into(), advice, source }
+    }
+
+    pub(super) fn database(path: impl Into<PathBuf>, error: &rusqlite::Error, backup_dir: &std::path::Path) -> Self {
+        use rusqlite::ErrorCode;
+        let path = path.into();
+        let advice = match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                return Self::Corrupt { path, findings: error.to_string(), backup_dir: backup_dir.to_owned() };
+            }
+            Some(ErrorCode::DiskFull) => "free some disk space",
+            Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+                "the node's user must be allowed to write the file and its folder"
+            }
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                "another program has the file open; stop that program"
+            }
+            _ => "check the disk and the system log",
+        };
+        Self::Database { path, message: error.to_string(), advice }
+    }
+}

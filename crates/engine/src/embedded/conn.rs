@@ -1,0 +1,148 @@
+//! A connection to one SQLite file, set up the one way that the engine uses.
+
+use super::gate::{Facts, Gate, Trust};
+use rusqlite::config::DbConfig;
+use rusqlite::hooks::Action;
+use rusqlite::limits::Limit;
+use rusqlite::{CachedStatement, Connection, OpenFlags};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// The engine's own statements start with this, so that a user's statement can never be answered from the cache with
+/// one of them, which was compiled with more rights.
+pub(super) const OWN: &str = "/*debros*/";
+
+/// Bytes of the largest string, BLOB or row.
+const MAX_LENGTH: i32 = 64 << 20;
+/// Virtual-machine instructions between two looks at the clock: some ten microseconds.
+const STEPS_PER_LOOK: i32 = 2_000;
+/// Compiled statements kept per connection.
+const CACHED_STATEMENTS: usize = 128;
+/// Remembered facts about statements, per connection.
+const KEPT_FACTS: usize = 1024;
+
+/// One connection, used by one thread at a time.
+pub(super) struct Conn {
+    pub(super) db: Connection,
+    pub(super) gate: Arc<Gate>,
+    pub(super) facts: RefCell<HashMap<Box<str>, Facts>>,
+    deadline: Arc<Deadline>,
+    /// The rowid of the last row that any INSERT made, a trigger's too. `i64::MIN`: none since it was reset.
+    inserted: Arc<AtomicI64>,
+    /// The last version given to a key-value value.
+    pub(super) last_version: Cell<u64>,
+}
+
+/// When the running statement is over time.
+#[derive(Debug)]
+struct Deadline {
+    base: Instant,
+    /// Nanoseconds after `base`; `u64::MAX`: never.
+    at: AtomicU64,
+}
+
+impl Conn {
+    /// Opens the one connection of a file that writes; the file is made when it is missing.
+    pub(super) fn writer(path: &Path) -> rusqlite::Result<Conn> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(path, flags)?;
+        db.busy_timeout(Duration::from_secs(5))?;
+        // FULL: a commit is on the disk before anybody is told of it. The log is written back every 16 MiB, because
+        // each write-back costs two more waits for the disk.
+        db.execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+             PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864;
+             PRAGMA cache_size = -8192; PRAGMA mmap_size = 268435456;",
+        )?;
+        Self::finish(db)
+    }
+
+    /// Opens a connection that can only read. The file must exist and have been opened by a writer.
+    pub(super) fn reader(path: &Path) -> rusqlite::Result<Conn> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(path, flags)?;
+        db.busy_timeout(Duration::from_secs(5))?;
+        db.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -2048; PRAGMA mmap_size = 268435456;")?;
+        Self::finish(db)
+    }
+
+    fn finish(mut db: Connection) -> rusqlite::Result<Conn> {
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+        db.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
+        db.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_LENGTH)?;
+        db.set_limit(Limit::SQLITE_LIMIT_WORKER_THREADS, 0)?;
+        // A LIKE takes time in proportion to the pattern's length times the text's, and can not be interrupted.
+        db.set_limit(Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 1000)?;
+        db.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+        let gate = Gate::install(&mut db)?;
+        let deadline = Arc::new(Deadline { base: Instant::now(), at: AtomicU64::new(u64::MAX) });
+        let clock = Arc::clone(&deadline);
+        db.progress_handler(STEPS_PER_LOOK, Some(move || clock.is_over()))?;
+        let inserted = Arc::new(AtomicI64::new(i64::MIN));
+        let last = Arc::clone(&inserted);
+        db.update_hook(Some(move |action: Action, _: &str, _: &str, rowid: i64| {
+            if action == Action::SQLITE_INSERT {
+                last.store(rowid, Relaxed);
+            }
+        }))?;
+        Ok(Conn { db, gate, facts: RefCell::default(), deadline, inserted, last_version: Cell::new(0) })
+    }
+
+    /// Prepares one of the engine's own statements; its text starts with [`OWN`].
+    pub(super) fn own(&self, sql: &'static str) -> rusqlite::Result<CachedStatement<'_>> {
+        debug_assert!(sql.starts_with(OWN), "{sql}");
+        self.gate.enter(Trust::Full);
+        self.db.prepare_cached(sql)
+    }
+
+    /// Statements that run until [`unlimited`](Conn::unlimited) are interrupted at this time.
+    pub(super) fn limit(&self, deadline: Instant) {
+        let nanos = deadline.saturating_duration_since(self.deadline.base).as_nanos();
+        self.deadline.at.store(u64::try_from(nanos).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Statements may run as long as they like.
+    pub(super) fn unlimited(&self) {
+        self.deadline.at.store(u64::MAX, Relaxed);
+    }
+
+    /// Forgets the last inserted row.
+    pub(super) fn forget_inserted(&self) {
+        self.inserted.store(i64::MIN, Relaxed);
+    }
+
+    /// Whether the row that SQLite names as the last inserted one was inserted since it was forgotten.
+    pub(super) fn inserted(&self) -> Option<i64> {
+        let rowid = self.db.last_insert_rowid();
+        (self.inserted.load(Relaxed) == rowid).then_some(rowid)
+    }
+
+    /// Remembers what the authorizer saw of a statement; `None` gives back what it saw the last time.
+    pub(super) fn remember(&self, sql: &str, facts: Option<Facts>) -> Facts {
+        let mut known = self.facts.borrow_mut();
+        match facts {
+            None => known.get(sql).copied().unwrap_or_default(),
+            Some(facts) => {
+                if known.len() >= KEPT_FACTS {
+                    known.clear();
+                    // The cache must not answer with a statement whose facts are gone.
+                    self.db.flush_prepared_statement_cache();
+                }
+                known.insert(sql.into(), facts);
+                facts
+            }
+        }
+    }
+}
+
+impl Deadline {
+    fn is_over(&self) -> bool {
+        let at = self.at.load(Relaxed);
+        at != u64::MAX && self.base.elapsed().as_nanos() >= u128::from(at)
+    }
+}

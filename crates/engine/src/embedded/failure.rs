@@ -1,0 +1,79 @@
+//! SQLite's errors as the caller sees them.
+
+use debros_proto::{Code, Error};
+use rusqlite::ErrorCode;
+
+const IOERR_FSYNC: i32 = rusqlite::ffi::SQLITE_IOERR_FSYNC;
+const IOERR_DIR_FSYNC: i32 = rusqlite::ffi::SQLITE_IOERR_DIR_FSYNC;
+
+/// What went wrong in a statement. A full database and an interruption get their exact meaning from the one who knows
+/// the limits: they come out of here as `database_full` and `statement_timeout`.
+pub(super) fn of(error: rusqlite::Error) -> Error {
+    match error {
+        rusqlite::Error::SqliteFailure(inner, message) => {
+            let message = message.unwrap_or_else(|| inner.to_string());
+            of_code(inner.code, inner.extended_code, message)
+        }
+        rusqlite::Error::SqlInputError { error, msg, offset, .. } => {
+            of_code(error.code, error.extended_code, format!("{msg} (at byte {offset} of the statement)"))
+        }
+        rusqlite::Error::MultipleStatement => several(),
+        other => {
+            tracing::error!(error = %other, "unexpected database error");
+            Error::internal("the database driver failed; the node's log has more")
+        }
+    }
+}
+
+/// The database file is damaged.
+pub(super) fn damaged() -> Error {
+    Error::new(Code::Corrupt, "the database is damaged: an operator must restore a backup")
+}
+
+/// The text holds more than one statement.
+pub(super) fn several() -> Error {
+    Error::new(
+        Code::StatementNotAllowed,
+        "the text holds more than one statement: send one, or several in a transaction call",
+    )
+}
+
+fn of_code(code: ErrorCode, extended: i32, message: String) -> Error {
+    match code {
+        ErrorCode::ConstraintViolation => Error::new(Code::Constraint, message),
+        ErrorCode::OperationInterrupted => Error::new(Code::StatementTimeout, "the statement ran too long"),
+        ErrorCode::DiskFull => Error::new(Code::DatabaseFull, "the database is full"),
+        ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::SystemIoFailure | ErrorCode::PermissionDenied => {
+            tracing::error!(extended, message, "the database can not be read or written");
+            Error::new(
+                Code::ReadOnly,
+                "the database can not be written or read (a read-only file system or a disk error); the node's log has \
+                 more",
+            )
+        }
+        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
+            tracing::error!(extended, message, "the database is damaged");
+            damaged()
+        }
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
+            Error::new(Code::Unavailable, "the database is locked by another program or a running restore; try again")
+                .retry_after(std::time::Duration::from_secs(1))
+        }
+        ErrorCode::OutOfMemory => Error::new(Code::Overloaded, "the node has no memory left for this statement"),
+        ErrorCode::TooBig => Error::new(Code::TooLarge, format!("a value or row is too large: {message}")),
+        ErrorCode::AuthorizationForStatementDenied => {
+            Error::new(Code::StatementNotAllowed, "the statement is not allowed")
+        }
+        _ if message == "cannot VACUUM from within a transaction" => {
+            Error::new(Code::StatementNotAllowed, "ATTACH, DETACH and VACUUM are not allowed")
+        }
+        _ => Error::new(Code::Sql, message),
+    }
+}
+
+/// Whether a failed COMMIT may turn out to be in the database after a crash: its frames were written, but the disk did
+/// not confirm them.
+pub(super) fn is_unconfirmed(error: &rusqlite::Error) -> bool {
+    matches!(error, rusqlite::Error::SqliteFailure(inner, _)
+        if inner.extended_code == IOERR_FSYNC || inner.extended_code == IOERR_DIR_FSYNC)
+}

@@ -1,0 +1,167 @@
+//! The engine's folder: its lock, its files' names, and the marker that says whether it was left in order.
+//!
+//! ```text
+//! <data_dir>/LOCK            held while the engine is open; names the process
+//! <data_dir>/CLEAN           there when the engine was closed in order; lists databases still to be checked
+//! <data_dir>/system.db       the node's tables and all key-value pairs
+//! <data_dir>/ns/<name>.db    the SQL database of a namespace
+//! <data_dir>/tmp/            files of running exports; emptied at start
+//! <data_dir>/RESTORE         the name of the backup that is being put back
+//! ```
+
+use super::config::OpenError;
+use debros_proto::Namespace;
+use fs2::FileExt;
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+/// The folder of an open engine. Dropping it lets others in.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    lock: File,
+}
+
+impl Folder {
+    /// Makes what is missing, takes the lock and empties `tmp`.
+    pub(super) fn open(path: &Path) -> Result<Folder, OpenError> {
+        for folder in [path.to_owned(), path.join("ns"), path.join("tmp")] {
+            fs::create_dir_all(&folder).map_err(|error| OpenError::io(&folder, error))?;
+        }
+        let lock = take_lock(&path.join("LOCK"))?;
+        let folder = Folder { path: path.to_owned(), lock };
+        let tmp = folder.tmp();
+        let entries = fs::read_dir(&tmp).map_err(|error| OpenError::io(&tmp, error))?;
+        for entry in entries.filter_map(Result::ok) {
+            // What stays is only rubbish.
+            let _ = fs::remove_file(entry.path());
+        }
+        Ok(folder)
+    }
+
+    pub(super) fn system(&self) -> PathBuf {
+        self.path.join("system.db")
+    }
+
+    pub(super) fn namespace(&self, namespace: &Namespace) -> PathBuf {
+        self.path.join("ns").join(format!("{namespace}.db"))
+    }
+
+    pub(super) fn tmp(&self) -> PathBuf {
+        self.path.join("tmp")
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The namespaces that have a database, in order.
+    pub(super) fn namespaces(&self) -> io::Result<BTreeSet<Namespace>> {
+        let mut names = BTreeSet::new();
+        for entry in fs::read_dir(self.path.join("ns"))? {
+            let name = entry?.file_name();
+            let namespace = name.to_str().and_then(|name| name.strip_suffix(".db")).map(Namespace::new);
+            if let Some(Ok(namespace)) = namespace {
+                names.insert(namespace);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Takes the marker of a clean stop away. `None`: there was none. Else the databases that were not checked since an
+    /// unclean stop before.
+    pub(super) fn take_clean(&self) -> Result<Option<BTreeSet<Namespace>>, OpenError> {
+        let path = self.clean();
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(OpenError::io(&path, error)),
+        };
+        fs::remove_file(&path).and_then(|()| sync_folder(&self.path)).map_err(|error| OpenError::io(&path, error))?;
+        Ok(Some(text.lines().filter_map(|line| Namespace::new(line).ok()).collect()))
+    }
+
+    /// Puts the marker of a clean stop.
+    pub(super) fn put_clean(&self, unchecked: &BTreeSet<Namespace>) -> io::Result<()> {
+        let text: String = unchecked.iter().map(|namespace| format!("{namespace}\n")).collect();
+        write_synced(&self.clean(), text.as_bytes())
+    }
+
+    /// The name of the backup whose restore was begun and not finished.
+    pub(super) fn restoring(&self) -> io::Result<Option<String>> {
+        match fs::read_to_string(self.restore_marker()) {
+            Ok(name) => Ok(Some(name.trim().to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Notes that a restore begins.
+    pub(super) fn begin_restore(&self, name: &str) -> io::Result<()> {
+        write_synced(&self.restore_marker(), name.as_bytes())
+    }
+
+    /// Notes that it is finished.
+    pub(super) fn end_restore(&self) -> io::Result<()> {
+        match fs::remove_file(self.restore_marker()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => sync_folder(&self.path),
+        }
+    }
+
+    fn clean(&self) -> PathBuf {
+        self.path.join("CLEAN")
+    }
+
+    fn restore_marker(&self) -> PathBuf {
+        self.path.join("RESTORE")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // The lock goes with the file in any case.
+        let _ = FileExt::unlock(&self.lock);
+    }
+}
+
+fn take_lock(path: &Path) -> Result<File, OpenError> {
+    let io_error = |error| OpenError::io(path, error);
+    let mut file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io_error)?;
+    match FileExt::try_lock_exclusive(&file) {
+        Ok(()) => {}
+        Err(error) if error.kind() == fs2::lock_contended_error().kind() => {
+            let mut holder = String::new();
+            let _ = file.read_to_string(&mut holder);
+            let holder = match holder.trim().parse::<u32>() {
+                Ok(id) => format!("process {id}"),
+                Err(_) => "another process".to_owned(),
+            };
+            return Err(OpenError::Locked { path: path.to_owned(), holder });
+        }
+        Err(error) => return Err(io_error(error)),
+    }
+    file.set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
+        .map_err(io_error)?;
+    Ok(file)
+}
+
+/// Writes a small file so that it is whole on the disk, or not there.
+pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let partial = path.with_extension("partial");
+    let mut file = File::create(&partial)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&partial, path)?;
+    path.parent().map_or(Ok(()), sync_folder)
+}
+
+/// Makes new, renamed and removed names in a folder durable.
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}

@@ -1,0 +1,246 @@
+//! What a user's SQL may touch, decided by SQLite's authorizer while it compiles the statement: on what the statement
+//! means, never on its text.
+
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Tables of the engine's own inside a namespace's database start with this.
+pub(super) const INTERNAL_PREFIX: &str = "_debros_";
+
+/// PRAGMAs that only describe the schema.
+const PRAGMAS: &[&str] = &[
+    "table_info",
+    "table_xinfo",
+    "table_list",
+    "index_list",
+    "index_info",
+    "index_xinfo",
+    "foreign_key_list",
+    "foreign_key_check",
+    "function_list",
+    "collation_list",
+    "compile_options",
+    "user_version",
+    // Full-text search asks it of its own accord; it tells no more than that something changed.
+    "data_version",
+];
+
+/// Virtual-table modules that reach nothing but their own tables.
+const MODULES: &[&str] = &["fts3", "fts4", "fts5", "fts5vocab", "rtree", "rtree_i32"];
+
+/// Tables of SQLite's own that a user may read.
+const CATALOGUE: &[&str] = &[
+    "sqlite_master",
+    "sqlite_schema",
+    "sqlite_temp_master",
+    "sqlite_temp_schema",
+    "sqlite_sequence",
+    "sqlite_stat1",
+    "sqlite_stat3",
+    "sqlite_stat4",
+];
+
+/// Functions that load code or reach into the program.
+const FUNCTIONS: &[&str] = &["load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"];
+
+/// What the authorizer saw of a statement while it was compiled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Facts(u8);
+
+impl Facts {
+    const INSERTS: u8 = 1;
+    const DEFINES: u8 = 2;
+    const REMOVES: u8 = 4;
+    const ADDS: u8 = 8;
+
+    /// The statement itself inserts rows, not only its triggers.
+    pub(super) fn inserts(self) -> bool {
+        self.0 & Self::INSERTS != 0
+    }
+
+    /// It changes the schema.
+    pub(super) fn defines(self) -> bool {
+        self.0 & Self::DEFINES != 0
+    }
+
+    /// It removes and adds nothing, so that it may use the reserve of a full database.
+    pub(super) fn only_removes(self) -> bool {
+        self.0 & (Self::REMOVES | Self::ADDS) == Self::REMOVES
+    }
+
+    fn of(context: &AuthContext<'_>) -> u8 {
+        match context.action {
+            AuthAction::Insert { table_name } if is_catalogue(table_name) => 0,
+            AuthAction::Insert { .. } if context.accessor.is_none() => Self::INSERTS | Self::ADDS,
+            AuthAction::Insert { .. } => Self::ADDS,
+            AuthAction::Update { table_name, .. } if !is_catalogue(table_name) => Self::ADDS,
+            AuthAction::Delete { table_name } if !is_catalogue(table_name) => Self::REMOVES,
+            AuthAction::DropTable { .. }
+            | AuthAction::DropIndex { .. }
+            | AuthAction::DropTrigger { .. }
+            | AuthAction::DropView { .. }
+            | AuthAction::DropVtable { .. } => Self::DEFINES | Self::REMOVES,
+            AuthAction::CreateIndex { .. }
+            | AuthAction::CreateTable { .. }
+            | AuthAction::CreateTrigger { .. }
+            | AuthAction::CreateView { .. }
+            | AuthAction::CreateVtable { .. }
+            | AuthAction::AlterTable { .. }
+            | AuthAction::Reindex { .. }
+            | AuthAction::Analyze { .. } => Self::DEFINES | Self::ADDS,
+            _ => 0,
+        }
+    }
+}
+
+/// Whose statement is being compiled or run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// The engine's or the node's own.
+    Full,
+    /// A user's.
+    User,
+}
+
+/// Shared between a connection and its authorizer.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    user: AtomicBool,
+    asked: AtomicBool,
+    facts: AtomicU8,
+    refusal: Mutex<Option<String>>,
+}
+
+impl Gate {
+    /// Puts the authorizer on a connection.
+    pub(super) fn install(db: &mut rusqlite::Connection) -> rusqlite::Result<Arc<Gate>> {
+        let gate = Arc::new(Gate::default());
+        let shared = Arc::clone(&gate);
+        db.authorizer(Some(move |context: AuthContext<'_>| shared.judge(&context)))?;
+        Ok(gate)
+    }
+
+    /// Says whose statements come now, until the next call.
+    pub(super) fn enter(&self, trust: Trust) {
+        self.user.store(trust == Trust::User, Relaxed);
+    }
+
+    /// Forgets what was seen of the statement before.
+    pub(super) fn reset(&self) {
+        self.asked.store(false, Relaxed);
+        self.facts.store(0, Relaxed);
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// What was seen since [`reset`](Gate::reset), or `None` when SQLite compiled nothing.
+    pub(super) fn facts(&self) -> Option<Facts> {
+        self.asked.load(Relaxed).then(|| Facts(self.facts.load(Relaxed)))
+    }
+
+    /// Why something was refused since [`reset`](Gate::reset).
+    pub(super) fn refusal(&self) -> Option<String> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn judge(&self, context: &AuthContext<'_>) -> Authorization {
+        self.asked.store(true, Relaxed);
+        self.facts.fetch_or(Facts::of(context), Relaxed);
+        if !self.user.load(Relaxed) {
+            return Authorization::Allow;
+        }
+        match refuse(&context.action) {
+            None => Authorization::Allow,
+            Some(reason) => {
+                *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+                Authorization::Deny
+            }
+        }
+    }
+}
+
+fn is_one_of(list: &[&str], name: &str) -> bool {
+    list.iter().any(|other| other.eq_ignore_ascii_case(name))
+}
+
+fn is_catalogue(table: &str) -> bool {
+    is_one_of(CATALOGUE, table)
+}
+
+fn is_internal(name: &str) -> bool {
+    name.get(..INTERNAL_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(INTERNAL_PREFIX))
+}
+
+/// Why a user's statement may not do this, or `None` when it may. What is not known is refused.
+fn refuse(action: &AuthAction<'_>) -> Option<String> {
+    let temporary = || Some("temporary tables, views, indexes and triggers are not allowed".to_owned());
+    match *action {
+        AuthAction::Select | AuthAction::Recursive => None,
+        AuthAction::Read { table_name, .. } => refuse_table(table_name),
+        AuthAction::Insert { table_name }
+        | AuthAction::Delete { table_name }
+        | AuthAction::Update { table_name, .. } => refuse_table(table_name),
+        AuthAction::CreateTable { table_name }
+        | AuthAction::DropTable { table_name }
+        | AuthAction::AlterTable { table_name, .. }
+        | AuthAction::Analyze { table_name }
+        | AuthAction::DropVtable { table_name, .. } => refuse_name(table_name),
+        AuthAction::CreateIndex { index_name: name, table_name }
+        | AuthAction::DropIndex { index_name: name, table_name }
+        | AuthAction::CreateTrigger { trigger_name: name, table_name }
+        | AuthAction::DropTrigger { trigger_name: name, table_name } => {
+            refuse_name(name).or_else(|| refuse_name(table_name))
+        }
+        AuthAction::CreateView { view_name } | AuthAction::DropView { view_name } => refuse_name(view_name),
+        AuthAction::Reindex { index_name } => refuse_name(index_name),
+        AuthAction::CreateVtable { table_name, module_name } => refuse_name(table_name).or_else(|| {
+            (!is_one_of(MODULES, module_name)).then(|| {
+                format!("the virtual-table module {module_name} is not allowed; these are: {}", MODULES.join(", "))
+            })
+        }),
+        AuthAction::Function { function_name } => {
+            is_one_of(FUNCTIONS, function_name).then(|| format!("the function {function_name} is not allowed"))
+        }
+        AuthAction::Pragma { pragma_name, pragma_value } => refuse_pragma(pragma_name, pragma_value),
+        AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => Some(
+            "BEGIN, COMMIT, ROLLBACK, SAVEPOINT and RELEASE are not allowed: send the statements of a transaction \
+             together in one transaction call"
+                .to_owned(),
+        ),
+        AuthAction::Attach { .. } | AuthAction::Detach { .. } => {
+            Some("ATTACH, DETACH and VACUUM are not allowed".to_owned())
+        }
+        AuthAction::CreateTempIndex { .. }
+        | AuthAction::CreateTempTable { .. }
+        | AuthAction::CreateTempTrigger { .. }
+        | AuthAction::CreateTempView { .. }
+        | AuthAction::DropTempIndex { .. }
+        | AuthAction::DropTempTable { .. }
+        | AuthAction::DropTempTrigger { .. }
+        | AuthAction::DropTempView { .. } => temporary(),
+        _ => Some("this kind of statement is not allowed".to_owned()),
+    }
+}
+
+fn refuse_name(name: &str) -> Option<String> {
+    is_internal(name).then(|| format!("names that start with {INTERNAL_PREFIX} are reserved"))
+}
+
+/// SQLite's tables that are not of the catalogue (`sqlite_dbpage`, `dbstat`, …) show or change the file's raw pages.
+fn refuse_table(table: &str) -> Option<String> {
+    let raw = table.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("sqlite_")) && !is_catalogue(table);
+    if raw || is_one_of(&["dbstat", "bytecode", "tables_used", "completion"], table) {
+        return Some(format!("the table {table} is not allowed"));
+    }
+    refuse_name(table)
+}
+
+fn refuse_pragma(name: &str, value: Option<&str>) -> Option<String> {
+    if !is_one_of(PRAGMAS, name) {
+        return Some(format!("PRAGMA {name} is not allowed; these are: {}", PRAGMAS.join(", ")));
+    }
+    if name.eq_ignore_ascii_case("user_version") && value.is_some() {
+        return Some("PRAGMA user_version can only be read".to_owned());
+    }
+    value.and_then(refuse_name)
+}

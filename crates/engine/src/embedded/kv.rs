@@ -1,0 +1,217 @@
+//! Key-value pairs, in the system's database.
+
+use super::conn::Conn;
+use super::failure;
+use crate::KeyPage;
+use bytes::Bytes;
+use debros_proto::rpc::{Condition, Entry};
+use debros_proto::{Code, Error, Key, Namespace, Result, now_ms};
+use rusqlite::OptionalExtension;
+
+const VERSION: &str = "/*debros*/ SELECT version, expires_at FROM kv WHERE ns = ?1 AND key = ?2";
+const PUT: &str = "/*debros*/ INSERT INTO kv (ns, key, value, version, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)
+    ON CONFLICT (ns, key) DO UPDATE
+    SET value = excluded.value, version = excluded.version, expires_at = excluded.expires_at";
+const DELETE: &str = "/*debros*/ DELETE FROM kv WHERE ns = ?1 AND key = ?2";
+const GET: &str = "/*debros*/ SELECT value, version, expires_at FROM kv WHERE ns = ?1 AND key = ?2";
+const EXISTS: &str = "/*debros*/ SELECT expires_at FROM kv WHERE ns = ?1 AND key = ?2";
+const LIST: &str =
+    "/*debros*/ SELECT key FROM kv WHERE ns = ?1 AND key >= ?2 AND (expires_at IS NULL OR expires_at > ?3)
+    ORDER BY key LIMIT ?4";
+const LIST_TO: &str = "/*debros*/ SELECT key FROM kv WHERE ns = ?1 AND key >= ?2 AND key < ?5
+    AND (expires_at IS NULL OR expires_at > ?3) ORDER BY key LIMIT ?4";
+const SWEEP: &str = "/*debros*/ DELETE FROM kv WHERE rowid IN
+    (SELECT rowid FROM kv WHERE expires_at <= ?1 LIMIT 1000)";
+
+/// What to store.
+pub(super) struct Put {
+    pub(super) namespace: Namespace,
+    pub(super) key: Key,
+    pub(super) value: Bytes,
+    pub(super) condition: Condition,
+    pub(super) ttl_seconds: Option<u64>,
+}
+
+/// Stores a value and returns its version.
+pub(super) fn put(conn: &Conn, put: &Put) -> Result<u64> {
+    let now = now_ms();
+    let (ns, key) = (put.namespace.as_str(), put.key.as_str());
+    let stored = stored(conn, ns, key)?;
+    check(&put.condition, stored.and_then(|stored| stored.alive(now)))?;
+    // A row that has expired still holds the last version that its readers saw.
+    let version = next_version(conn, now, stored.map_or(0, |stored| stored.version));
+    let expires_at = put
+        .ttl_seconds
+        .map(|seconds| now.saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000)));
+    conn.own(PUT)
+        .and_then(|mut statement| statement.execute((ns, key, &put.value[..], as_column(version), expires_at)))
+        .map_err(failure::of)?;
+    Ok(version)
+}
+
+/// Deletes a key; false when there was none.
+pub(super) fn delete(conn: &Conn, namespace: &Namespace, key: &Key, condition: &Condition) -> Result<bool> {
+    let (ns, key) = (namespace.as_str(), key.as_str());
+    let stored = stored(conn, ns, key)?;
+    let current = stored.and_then(|stored| stored.alive(now_ms()));
+    check(condition, current)?;
+    let Some(stored) = stored else { return Ok(false) };
+    // The row is the only record of its version, and a later one must differ.
+    conn.last_version.set(conn.last_version.get().max(stored.version));
+    conn.own(DELETE).and_then(|mut statement| statement.execute((ns, key))).map_err(failure::of)?;
+    Ok(current.is_some())
+}
+
+/// The value of a key.
+pub(super) fn get(conn: &Conn, namespace: &Namespace, key: &Key) -> rusqlite::Result<Option<Entry>> {
+    let now = now_ms();
+    let mut statement = conn.own(GET)?;
+    let mut rows = statement.query((namespace.as_str(), key.as_str()))?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let expires_at: Option<i64> = row.get(2)?;
+    if expires_at.is_some_and(|at| at <= now) {
+        return Ok(None);
+    }
+    let value = Bytes::copy_from_slice(row.get_ref(0)?.as_blob()?);
+    Ok(Some(Entry { value, version: as_version(row.get(1)?), expires_at }))
+}
+
+/// Whether a key exists.
+pub(super) fn exists(conn: &Conn, namespace: &Namespace, key: &Key) -> rusqlite::Result<bool> {
+    let expires_at: Option<Option<i64>> =
+        conn.own(EXISTS)?.query_row((namespace.as_str(), key.as_str()), |row| row.get(0)).optional()?;
+    Ok(expires_at.is_some_and(|at| at.is_none_or(|at| at > now_ms())))
+}
+
+/// Keys with a prefix, after a key, in byte order.
+pub(super) fn list(
+    conn: &Conn,
+    namespace: &Namespace,
+    prefix: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> rusqlite::Result<KeyPage> {
+    // The first text after `after` is `after` with a NUL, which no key holds.
+    let after = after.map(|after| format!("{after}\0"));
+    let from = after.as_deref().map_or(prefix, |after| after.max(prefix));
+    // One more than asked for tells whether more follow.
+    let count = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+    let (ns, now) = (namespace.as_str(), now_ms());
+    let read = |row: &rusqlite::Row<'_>| row.get(0);
+    let mut keys: Vec<String> = match end_of_prefix(prefix) {
+        Some(end) => conn.own(LIST_TO)?.query_map((ns, from, now, count, end), read)?.collect::<Result<_, _>>()?,
+        None => conn.own(LIST)?.query_map((ns, from, now, count), read)?.collect::<Result<_, _>>()?,
+    };
+    let more = keys.len() > limit;
+    keys.truncate(limit);
+    Ok(KeyPage { keys, more })
+}
+
+/// Deletes up to 1,000 values that have expired. Returns how many.
+pub(super) fn sweep(conn: &Conn, now_ms: i64) -> rusqlite::Result<usize> {
+    conn.own(SWEEP)?.execute([now_ms])
+}
+
+/// The first text that is greater than every text with this prefix. UTF-8 sorts by bytes as its characters do by number,
+/// so it is the prefix with its last character one higher; the highest character of all is taken off first.
+fn end_of_prefix(prefix: &str) -> Option<String> {
+    let mut end = prefix.to_owned();
+    while let Some(last) = end.pop() {
+        let next = match last {
+            char::MAX => None,
+            // The numbers between stand for no character.
+            '\u{d7ff}' => Some('\u{e000}'),
+            last => char::from_u32(u32::from(last) + 1),
+        };
+        if let Some(next) = next {
+            end.push(next);
+            return Some(end);
+        }
+    }
+    None
+}
+
+#[derive(Clone, Copy)]
+struct Stored {
+    version: u64,
+    expires_at: Option<i64>,
+}
+
+impl Stored {
+    /// The version, unless it has expired.
+    fn alive(self, now: i64) -> Option<u64> {
+        self.expires_at.is_none_or(|at| at > now).then_some(self.version)
+    }
+}
+
+fn stored(conn: &Conn, ns: &str, key: &str) -> Result<Option<Stored>> {
+    conn.own(VERSION)
+        .and_then(|mut statement| {
+            statement
+                .query_row((ns, key), |row| Ok(Stored { version: as_version(row.get(0)?), expires_at: row.get(1)? }))
+                .optional()
+        })
+        .map_err(failure::of)
+}
+
+fn check(condition: &Condition, current: Option<u64>) -> Result<()> {
+    let refused = |why: &str| Err(Error::new(Code::PreconditionFailed, why));
+    match (condition.if_exists, current) {
+        (Some(true), None) => return refused("the key does not exist"),
+        (Some(false), Some(_)) => return refused("the key exists already"),
+        _ => {}
+    }
+    if condition.if_version.is_some() && condition.if_version != current {
+        return refused("the key's version is another one than asked for");
+    }
+    if condition.if_not_version.is_some() && condition.if_not_version == current {
+        return refused("the key's version is the one that it must not be");
+    }
+    Ok(())
+}
+
+/// Microseconds since the epoch, and more than any version given before: of this key, and of every key while the program
+/// runs, so that a key which is deleted and put again gets a new one.
+fn next_version(conn: &Conn, now_ms: i64, before: u64) -> u64 {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .ok()
+        .and_then(|since| u64::try_from(since.as_micros()).ok())
+        .unwrap_or_else(|| as_version(now_ms.saturating_mul(1000)));
+    let version = now.max(before + 1).max(conn.last_version.get() + 1);
+    conn.last_version.set(version);
+    version
+}
+
+/// Versions are microseconds, so they fit for another 290,000 years.
+fn as_column(version: u64) -> i64 {
+    i64::try_from(version).unwrap_or(i64::MAX)
+}
+
+fn as_version(column: i64) -> u64 {
+    u64::try_from(column).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::end_of_prefix;
+    use proptest::prelude::{any, proptest};
+
+    #[test]
+    fn the_end_of_a_prefix_is_the_next_text() {
+        assert_eq!(end_of_prefix("a_").as_deref(), Some("a`"));
+        assert_eq!(end_of_prefix("\u{d7ff}").as_deref(), Some("\u{e000}"));
+        assert_eq!(end_of_prefix("a\u{10ffff}").as_deref(), Some("b"));
+        assert_eq!(end_of_prefix("\u{10ffff}"), None);
+        assert_eq!(end_of_prefix(""), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_has_the_prefix_exactly_when_it_lies_between(prefix in any::<String>(), text in any::<String>(), extend in any::<bool>()) {
+            let text = if extend { format!("{prefix}{text}") } else { text };
+            let between = text >= prefix && end_of_prefix(&prefix).is_none_or(|end| text < end);
+            assert_eq!(between, text.starts_with(&prefix));
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! The embedded engine: SQLite files in this process, one writer thread and a few readers for each.
+
+mod config;
+mod conn;
+mod failure;
+mod folder;
+mod gate;
+mod guard;
+mod integrity;
+mod job;
+mod kv;
+mod metrics;
+mod queue;
+mod schema;
+mod size;
+mod sql;
+mod store;
+mod stores;
+mod writer;
+
+pub use config::{EmbeddedConfig, Limits, OpenError};
+
+use crate::{BackupInfo, CallOptions, Database, Engine, ExportFile, Guard, KeyPage, ProgressFn, Written};
+use async_trait::async_trait;
+use bytes::Bytes;
+use debros_proto::rpc::{
+    Condition, DeleteResponse, Entry, PutResponse, Statement, StatementResult, Table, TransactionResponse,
+};
+use debros_proto::{Code, Error, Key, Namespace, Result};
+use gate::{Facts, Trust};
+use guard::Owner;
+use job::Undo;
+use sql::{Allowance, Outcome, Time};
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Instant;
+use store::{Store, Write};
+use stores::Stores;
+
+/// Bytes that a waiting job takes besides its statements and values.
+const JOB_BYTES: usize = 256;
+
+/// SQLite files in this process. See the crate's `DESIGN.md`.
+pub struct Embedded {
+    stores: Arc<Stores>,
+}
+
+/// The store that a call goes to: the system's is there for good, a namespace's is kept open by holding it.
+enum Place<'a> {
+    System(&'a Store),
+    Namespace(Arc<Store>),
+}
+
+impl Deref for Place<'_> {
+    type Target = Store;
+    fn deref(&self) -> &Store {
+        match self {
+            Place::System(store) => store,
+            Place::Namespace(store) => store,
+        }
+    }
+}
+
+impl Embedded {
+    /// Opens the folder, makes what is missing, brings the system's tables up to date, and checks the databases if the
+    /// program did not stop in order before. Blocks until that is done.
+    ///
+    /// # Errors
+    /// [`OpenError`]: what is wrong, with which file, and what to do.
+    pub fn open(config: EmbeddedConfig) -> Result<Embedded, OpenError> {
+        Ok(Embedded { stores: Arc::new(Stores::open(config)?) })
+    }
+
+    fn limits(&self) -> Limits {
+        self.stores.shared.config.limits
+    }
+
+    async fn place(&self, database: &Database) -> Result<(Place<'_>, Trust, Owner)> {
+        match database {
+            Database::System => Ok((Place::System(&self.stores.system), Trust::Full, Owner::File)),
+            Database::Namespace(namespace) => {
+                let store = self.stores.namespace(namespace).await?;
+                Ok((Place::Namespace(store), Trust::User, Owner::File))
+            }
+        }
+    }
+
+    fn time(&self, options: &CallOptions) -> Time {
+        Time { statement: self.stores.shared.config.statement_time, deadline: options.deadline }
+    }
+
+    fn check_statement(&self, statement: &Statement) -> Result<()> {
+        let limits = self.limits();
+        if statement.sql.len() > limits.sql_bytes {
+            return Err(Error::new(
+                Code::SqlTooLong,
+                format!("the SQL text has {} bytes: at most {} are allowed", statement.sql.len(), limits.sql_bytes),
+            ));
+        }
+        if statement.args.len() > limits.args {
+            return Err(Error::new(
+                Code::TooManyArguments,
+                format!("the statement has {} arguments: at most {} are allowed", statement.args.len(), limits.args),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The write of a key-value call: a single statement, and a savepoint only where a guard's record comes with it.
+    fn kv_write(value_bytes: usize, removes: bool, options: &CallOptions) -> Result<Write> {
+        if options.read_only {
+            return Err(sql::forbidden());
+        }
+        let undo = if options.guard.is_some() { Undo::Savepoint } else { Undo::Statement };
+        Ok(Write { undo, removes, bytes: JOB_BYTES + value_bytes, deadline: options.deadline })
+    }
+}
+
+fn statement_bytes(statement: &Statement) -> usize {
+    let args: usize = statement.args.iter().map(|arg| 32 + arg.size()).sum();
+    JOB_BYTES + statement.sql.len() + args
+}
+
+fn sql_write(facts_only_remove: bool, bytes: usize, options: &CallOptions) -> Write {
+    Write { undo: Undo::Savepoint, removes: facts_only_remove, bytes, deadline: options.deadline }
+}
+
+#[async_trait]
+impl Engine for Embedded {
+    async fn query(
+        &self,
+        database: &Database,
+        mut statement: Statement,
+        options: CallOptions,
+    ) -> Result<Written<StatementResult>> {
+        self.stores.check_open()?;
+        self.check_statement(&statement)?;
+        let (store, trust, owner) = self.place(database).await?;
+        let (time, limits) = (self.time(&options), self.limits());
+        let facts = match store.writing_text(&statement.sql) {
+            Some(facts) => facts,
+            None => {
+                let metrics = Arc::clone(&self.stores.shared.metrics);
+                let (tried, outcome) = store
+                    .read(options.deadline, move |conn| {
+                        let started = Instant::now();
+                        let outcome = sql::read(conn, &statement, trust, time, &limits)?;
+                        metrics.sql_read.record(started.elapsed().as_secs_f64());
+                        Ok((statement, outcome))
+                    })
+                    .await?;
+                match outcome {
+                    Outcome::Read(result) => return Ok(Written { value: result, replayed: false }),
+                    Outcome::Writes(facts) => {
+                        store.note_writing_text(&tried.sql, facts);
+                        statement = tried;
+                        facts
+                    }
+                }
+            }
+        };
+        if options.read_only {
+            return Err(sql::forbidden());
+        }
+        let write = sql_write(facts.only_removes(), statement_bytes(&statement), &options);
+        let guard = options.guard;
+        store
+            .write(write, move |conn| {
+                guard::once(
+                    conn,
+                    &owner,
+                    guard.as_ref(),
+                    |conn| sql::write(conn, &statement, trust, time, false, &mut Allowance::new(&limits)),
+                    StatementResult::clone,
+                    |result| result,
+                )
+            })
+            .await
+    }
+
+    async fn transaction(
+        &self,
+        database: &Database,
+        statements: Vec<Statement>,
+        options: CallOptions,
+    ) -> Result<Written<Vec<StatementResult>>> {
+        self.stores.check_open()?;
+        let limits = self.limits();
+        if statements.is_empty() {
+            return Err(Error::invalid("the transaction holds no statement"));
+        }
+        if statements.len() > limits.statements {
+            return Err(Error::new(
+                Code::TooManyStatements,
+                format!(
+                    "the transaction has {} statements: at most {} are allowed",
+                    statements.len(),
+                    limits.statements
+                ),
+            ));
+        }
+        for (index, statement) in statements.iter().enumerate() {
+            self.check_statement(statement).map_err(|error| error.at_statement(index))?;
+        }
+        let (store, trust, owner) = self.place(database).await?;
+        let time = self.time(&options);
+        let removes = statements.iter().all(|one| store.writing_text(&one.sql).is_some_and(Facts::only_removes));
+        let write = sql_write(removes, statements.iter().map(statement_bytes).sum(), &options);
+        let (guard, read_only) = (options.guard, options.read_only);
+        store
+            .write(write, move |conn| {
+                guard::once(
+                    conn,
+                    &owner,
+                    guard.as_ref(),
+                    |conn| {
+                        let mut allowance = Allowance::new(&limits);
+                        let run = |(index, statement)| {
+                            sql::write(conn, statement, trust, time, read_only, &mut allowance)
+                                .map_err(|error| error.at_statement(index))
+                        };
+                        statements.iter().enumerate().map(run).collect()
+                    },
+                    |results: &Vec<StatementResult>| TransactionResponse { results: results.clone() },
+                    |response| response.results,
+                )
+            })
+            .await
+    }
+
+    async fn schema(&self, namespace: &Namespace, options: CallOptions) -> Result<Vec<Table>> {
+        self.stores.check_open()?;
+        let store = self.stores.namespace(namespace).await?;
+        store.read(options.deadline, |conn| schema::read(conn).map_err(failure::of)).await
+    }
+
+    async fn kv_put(
+        &self,
+        namespace: &Namespace,
+        key: &Key,
+        value: Bytes,
+        condition: Condition,
+        ttl_seconds: Option<u64>,
+        options: CallOptions,
+    ) -> Result<Written<u64>> {
+        self.stores.check_open()?;
+        let (size, max) = (value.len(), self.limits().value_bytes);
+        if size > max {
+            return Err(Error::new(Code::TooLarge, format!("the value has {size} bytes: at most {max} are allowed")));
+        }
+        if ttl_seconds == Some(0) {
+            return Err(Error::invalid("the time to live is 0 s: it must be at least 1"));
+        }
+        let write = Self::kv_write(size, false, &options)?;
+        let put = kv::Put { namespace: namespace.clone(), key: key.clone(), value, condition, ttl_seconds };
+        let act = kv_once(
+            options.guard,
+            namespace,
+            move |conn| kv::put(conn, &put),
+            move |version| PutResponse { version: *version, size: size as u64 },
+            |response| response.version,
+        );
+        self.stores.system.write(write, act).await
+    }
+
+    async fn kv_delete(
+        &self,
+        namespace: &Namespace,
+        key: &Key,
+        condition: Condition,
+        options: CallOptions,
+    ) -> Result<Written<bool>> {
+        self.stores.check_open()?;
+        let write = Self::kv_write(0, true, &options)?;
+        let (owner, key) = (namespace.clone(), key.clone());
+        let act = kv_once(
+            options.guard,
+            namespace,
+            move |conn| kv::delete(conn, &owner, &key, &condition),
+            |deleted| DeleteResponse { deleted: *deleted },
+            |response| response.deleted,
+        );
+        self.stores.system.write(write, act).await
+    }
+
+    async fn kv_get(&self, namespace: &Namespace, key: &Key, _options: CallOptions) -> Result<Option<Entry>> {
+        self.kv_read(|conn| kv::get(conn, namespace, key))
+    }
+
+    async fn kv_exists(&self, namespace: &Namespace, key: &Key, _options: CallOptions) -> Result<bool> {
+        self.kv_read(|conn| kv::exists(conn, namespace, key))
+    }
+
+    async fn kv_list(
+        &self,
+        namespace: &Namespace,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        _options: CallOptions,
+    ) -> Result<KeyPage> {
+        self.kv_read(|conn| kv::list(conn, namespace, prefix, after, limit))
+    }
+
+    async fn sweep(&self, now_ms: i64) -> Result<u64> {
+        self.stores.check_open()?;
+        self.stores.sweep(now_ms).await
+    }
+
+    fn size(&self) -> u64 {
+        self.stores.shared.sizes.total()
+    }
+
+    async fn backup(&self, _progress: ProgressFn) -> Result<BackupInfo> {
+        Err(Error::new(Code::Unimplemented, "not yet"))
+    }
+
+    async fn backups(&self) -> Result<Vec<BackupInfo>> {
+        Err(Error::new(Code::Unimplemented, "not yet"))
+    }
+
+    async fn restore(&self, _name: &str, _progress: ProgressFn) -> Result<()> {
+        Err(Error::new(Code::Unimplemented, "not yet"))
+    }
+
+    async fn export(&self, _namespace: &Namespace) -> Result<ExportFile> {
+        Err(Error::new(Code::Unimplemented, "not yet"))
+    }
+
+    async fn close(&self) {
+        let stores = Arc::clone(&self.stores);
+        if tokio::task::spawn_blocking(move || stores.close()).await.is_err() {
+            tracing::error!("closing the databases broke off; the next start checks them");
+        }
+    }
+}
+
+impl Embedded {
+    fn kv_read<T>(&self, act: impl FnOnce(&conn::Conn) -> rusqlite::Result<T>) -> Result<T> {
+        self.stores.check_open()?;
+        let started = Instant::now();
+        let outcome = self.stores.system.read_here(act);
+        self.stores.shared.metrics.kv_read.record(started.elapsed().as_secs_f64());
+        outcome
+    }
+}
+
+/// A key-value write, made to happen once when there is a guard.
+fn kv_once<M, T>(
+    guard: Option<Guard>,
+    namespace: &Namespace,
+    act: impl Fn(&conn::Conn) -> Result<T> + Send + 'static,
+    to_message: impl Fn(&T) -> M + Send + 'static,
+    from_message: fn(M) -> T,
+) -> impl FnMut(&mut conn::Conn) -> Result<Written<T>> + Send + 'static
+where
+    M: prost::Message + Default + 'static,
+    T: 'static,
+{
+    let owner = Owner::Named(namespace.clone());
+    move |conn| guard::once(conn, &owner, guard.as_ref(), |conn| act(conn), &to_message, from_message)
+}
+
+impl Drop for Embedded {
+    /// Closes what [`close`](Engine::close) did not. Blocks.
+    fn drop(&mut self) {
+        self.stores.close();
+    }
+}

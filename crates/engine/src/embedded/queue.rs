@@ -1,0 +1,168 @@
+//! A bounded queue into the engine's threads. Full means refused at once, never waiting.
+
+use debros_proto::{Code, Error, Result};
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Waiting work, bounded in number and in bytes.
+#[derive(Debug)]
+pub(super) struct Queue<T> {
+    state: Mutex<State<T>>,
+    ready: Condvar,
+    max_count: usize,
+    max_bytes: usize,
+    what: &'static str,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    waiting: VecDeque<(T, usize)>,
+    bytes: usize,
+    /// Threads that wait for work. Nobody is woken when it is 0: who is busy looks again by itself.
+    idle: usize,
+    closed: bool,
+}
+
+impl<T> Queue<T> {
+    /// `what` names the queue in the error of a caller who is refused.
+    pub(super) fn new(what: &'static str, max_count: usize, max_bytes: usize) -> Self {
+        let state = State { waiting: VecDeque::new(), bytes: 0, idle: 0, closed: false };
+        Self { state: Mutex::new(state), ready: Condvar::new(), max_count, max_bytes, what }
+    }
+
+    /// Adds work. Returns whether an idle thread will take it at once.
+    ///
+    /// # Errors
+    /// `overloaded` when the queue is full, `unavailable` when it is closed.
+    pub(super) fn push(&self, item: T, bytes: usize) -> Result<bool> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(closed());
+        }
+        // A single item larger than the bound still goes through an empty queue.
+        let full = state.waiting.len() >= self.max_count
+            || (!state.waiting.is_empty() && state.bytes.saturating_add(bytes) > self.max_bytes);
+        if full {
+            return Err(Error::new(Code::Overloaded, format!("too many {} are waiting; try again", self.what))
+                .retry_after(Duration::from_secs(1)));
+        }
+        state.bytes += bytes;
+        state.waiting.push_back((item, bytes));
+        let (idle, waiting) = (state.idle, state.waiting.len());
+        drop(state);
+        if idle > 0 {
+            self.ready.notify_one();
+        }
+        Ok(idle >= waiting)
+    }
+
+    /// Waits for work and moves what is there into `batch`: at least one, at most `max_count`, and no more once they
+    /// make `max_bytes`. False: the queue is closed and empty.
+    pub(super) fn take(&self, batch: &mut VecDeque<T>, max_count: usize, max_bytes: usize) -> bool {
+        let mut state = self.lock();
+        while state.waiting.is_empty() {
+            if state.closed {
+                return false;
+            }
+            state.idle += 1;
+            state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
+        }
+        let mut taken = 0;
+        while batch.len() < max_count && taken < max_bytes {
+            let Some((item, bytes)) = state.waiting.pop_front() else { break };
+            state.bytes -= bytes;
+            taken += bytes;
+            batch.push_back(item);
+        }
+        true
+    }
+
+    /// Refuses new work; what waits is still given out.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.ready.notify_all();
+    }
+
+    /// Refuses new work and drops what waits.
+    pub(super) fn abandon(&self) {
+        let dropped = {
+            let mut state = self.lock();
+            state.closed = true;
+            state.bytes = 0;
+            std::mem::take(&mut state.waiting)
+        };
+        self.ready.notify_all();
+        drop(dropped);
+    }
+
+    /// How much waits.
+    pub(super) fn len(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
+    /// Nothing panics while it holds the lock.
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The engine is closing or closed.
+pub(super) fn closed() -> Error {
+    Error::new(Code::Unavailable, "the database is closed; try another node, or again later")
+        .retry_after(Duration::from_secs(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Queue;
+    use debros_proto::Code;
+    use std::collections::VecDeque;
+
+    #[test]
+    fn a_full_queue_refuses_and_a_closed_one_still_gives_out_what_waits() {
+        let queue = Queue::new("writes", 2, 100);
+        assert!(!queue.push('a', 10).unwrap());
+        assert_eq!(queue.push('b', 91).unwrap_err().code, Code::Overloaded);
+        queue.push('b', 90).unwrap();
+        assert_eq!(queue.push('c', 0).unwrap_err().code, Code::Overloaded);
+        queue.close();
+        assert_eq!(queue.push('c', 0).unwrap_err().code, Code::Unavailable);
+        let mut batch = VecDeque::new();
+        assert!(queue.take(&mut batch, 1, 1000) && batch == ['a'], "{batch:?}");
+        batch.clear();
+        assert!(queue.take(&mut batch, 10, 1000) && batch == ['b'], "{batch:?}");
+        assert!(!queue.take(&mut batch, 10, 1000));
+    }
+
+    #[test]
+    fn what_is_larger_than_the_bound_passes_alone() {
+        let queue = Queue::new("writes", 2, 100);
+        queue.push('a', 1000).unwrap();
+        assert_eq!(queue.push('b', 1).unwrap_err().code, Code::Overloaded);
+    }
+
+    #[test]
+    fn no_wakeup_is_lost_between_many_threads() {
+        let queue = Queue::new("writes", usize::MAX, usize::MAX);
+        let taken = std::sync::atomic::AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let mut batch = VecDeque::new();
+                    while queue.take(&mut batch, 7, usize::MAX) {
+                        taken.fetch_add(batch.len(), std::sync::atomic::Ordering::Relaxed);
+                        batch.clear();
+                    }
+                });
+            }
+            let senders: Vec<_> = (0..3)
+                .map(|_| scope.spawn(|| (0..10_000).for_each(|item| assert!(queue.push(item, 1).is_ok()))))
+                .collect();
+            senders.into_iter().for_each(|sender| sender.join().unwrap());
+            queue.close();
+        });
+        assert_eq!(taken.load(std::sync::atomic::Ordering::Relaxed), 30_000);
+    }
+}

@@ -1,0 +1,278 @@
+//! Running one statement on a connection, and turning its outcome into a result.
+
+use super::config::Limits;
+use super::conn::{Conn, OWN};
+use super::failure;
+use super::gate::{Facts, Trust};
+use debros_proto::rpc::{Row, Statement, StatementResult, Value, value::Kind};
+use debros_proto::{Code, Error, Result};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Batch, CachedStatement};
+use std::ops::{Deref, DerefMut};
+use std::time::{Duration, Instant};
+
+/// Longer texts are compiled for each use: they are rarely the same twice, and would fill the cache.
+const CACHED_BYTES: usize = 16 << 10;
+/// Texts with more semicolons than a trigger needs are compiled without the cache, whose preparation of what follows the
+/// first statement goes one call deeper for each semicolon.
+const CACHED_SEMICOLONS: usize = 100;
+/// Values in one result: each takes some 40 bytes of memory, however small it is.
+const MAX_VALUES: usize = 4_000_000;
+
+/// When a statement must be done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Time {
+    /// How long one statement may run.
+    pub(super) statement: Duration,
+    /// When the caller stops waiting.
+    pub(super) deadline: Instant,
+}
+
+/// What is left of a call's limits on results.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allowance {
+    rows: usize,
+    bytes: usize,
+    values: usize,
+    max: Limits,
+}
+
+impl Allowance {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self { rows: limits.rows, bytes: limits.result_bytes, values: MAX_VALUES, max: *limits }
+    }
+
+    fn spend(&mut self, row: &Row) -> Result<()> {
+        let bytes: usize = row.values.iter().map(Value::size).sum();
+        let left = (self.rows.checked_sub(1), self.bytes.checked_sub(bytes), self.values.checked_sub(row.values.len()));
+        let (Some(rows), Some(bytes), Some(values)) = left else {
+            return Err(Error::new(
+                Code::ResultTooLarge,
+                format!(
+                    "the result has more than {} rows, {} bytes or {MAX_VALUES} values: ask for less, with LIMIT or \
+                     fewer columns",
+                    self.max.rows, self.max.result_bytes
+                ),
+            ));
+        };
+        (self.rows, self.bytes, self.values) = (rows, bytes, values);
+        Ok(())
+    }
+}
+
+/// A compiled statement of a user or of the node, kept for the next time or not.
+enum Prepared<'conn> {
+    Kept(CachedStatement<'conn>),
+    Once(rusqlite::Statement<'conn>),
+}
+
+impl<'conn> Deref for Prepared<'conn> {
+    type Target = rusqlite::Statement<'conn>;
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Prepared::Kept(statement) => statement,
+            Prepared::Once(statement) => statement,
+        }
+    }
+}
+
+impl DerefMut for Prepared<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        match self {
+            Prepared::Kept(statement) => statement,
+            Prepared::Once(statement) => statement,
+        }
+    }
+}
+
+/// What a text turned out to be on a connection that only reads.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// It reads, and this is what it read.
+    Read(StatementResult),
+    /// It writes; nothing was run.
+    Writes(Facts),
+}
+
+/// Runs the statement if it only reads.
+pub(super) fn read(conn: &Conn, statement: &Statement, trust: Trust, time: Time, limits: &Limits) -> Result<Outcome> {
+    with_time(conn, time, || {
+        conn.gate.enter(trust);
+        conn.gate.reset();
+        let (mut prepared, facts) = prepare(conn, &statement.sql)?;
+        if writes(&prepared) {
+            return Ok(Outcome::Writes(facts));
+        }
+        bind(&mut prepared, statement)?;
+        let mut result = StatementResult::default();
+        collect(&mut prepared, &mut result, &mut Allowance::new(limits))?;
+        Ok(Outcome::Read(result))
+    })
+    .map_err(|error| explain(conn, error))
+}
+
+/// Runs the statement inside the transaction that is open. With `read_only`, one that would write is refused.
+pub(super) fn write(
+    conn: &Conn,
+    statement: &Statement,
+    trust: Trust,
+    time: Time,
+    read_only: bool,
+    allowance: &mut Allowance,
+) -> Result<StatementResult> {
+    with_time(conn, time, || {
+        conn.gate.enter(trust);
+        conn.gate.reset();
+        let (mut prepared, facts) = prepare(conn, &statement.sql)?;
+        let writes = writes(&prepared);
+        if writes && read_only {
+            return Err(forbidden());
+        }
+        bind(&mut prepared, statement)?;
+        conn.forget_inserted();
+        let changes_before = conn.db.total_changes();
+        let mut result = StatementResult::default();
+        collect(&mut prepared, &mut result, allowance)?;
+        if writes {
+            // SQLite keeps both numbers from the statement before when this one changed nothing, and a CREATE VIRTUAL
+            // TABLE counts what its module writes for itself.
+            let counts = !facts.defines() && conn.db.total_changes() != changes_before;
+            result.rows_affected = Some(if counts { conn.db.changes() } else { 0 });
+            let inserted = if counts && facts.inserts() { conn.inserted() } else { None };
+            result.last_insert_id = Some(inserted.unwrap_or(0));
+        }
+        Ok(result)
+    })
+    .map_err(|error| explain(conn, error))
+}
+
+/// Interrupts what runs inside when its time is over, and says which of the two times it was.
+fn with_time<T>(conn: &Conn, time: Time, run: impl FnOnce() -> Result<T>) -> Result<T> {
+    let limit = Instant::now() + time.statement;
+    conn.limit(limit.min(time.deadline));
+    let outcome = run();
+    conn.unlimited();
+    outcome.map_err(|error| match error.code {
+        Code::StatementTimeout if limit <= time.deadline => Error::new(
+            Code::StatementTimeout,
+            format!(
+                "the statement ran longer than {} s and was interrupted; nothing was changed",
+                time.statement.as_secs_f64()
+            ),
+        ),
+        Code::StatementTimeout => Error::new(
+            Code::DeadlineExceeded,
+            "the statement was not done by the deadline and was interrupted; nothing was changed",
+        ),
+        _ => error,
+    })
+}
+
+/// The authorizer's own words are better than SQLite's "not authorized".
+fn explain(conn: &Conn, error: Error) -> Error {
+    match conn.gate.refusal() {
+        Some(reason) if matches!(error.code, Code::StatementNotAllowed | Code::Sql) => {
+            Error::new(Code::StatementNotAllowed, reason)
+        }
+        _ => error,
+    }
+}
+
+fn prepare<'conn>(conn: &'conn Conn, sql: &str) -> Result<(Prepared<'conn>, Facts)> {
+    let text = sql.trim_end_matches(|sign: char| sign == ';' || sign.is_ascii_whitespace()).trim_start();
+    if text.contains('\0') {
+        return Err(Error::new(Code::Sql, "the statement holds a NUL character"));
+    }
+    let keep = text.len() <= CACHED_BYTES
+        && !text.contains(OWN)
+        && text.bytes().filter(|byte| *byte == b';').count() <= CACHED_SEMICOLONS;
+    if keep {
+        let statement = conn.db.prepare_cached(text).map_err(failure::of)?;
+        // Blanks and comments alone compile to nothing, which is not cached and can not be run.
+        if statement.readonly() && statement.column_count() == 0 && statement.expanded_sql().is_none() {
+            return Err(empty());
+        }
+        let facts = conn.remember(text, conn.gate.facts());
+        return Ok((Prepared::Kept(statement), facts));
+    }
+    use rusqlite::fallible_iterator::FallibleIterator;
+    let mut batch = Batch::new(&conn.db, text);
+    let statement = batch.next().map_err(failure::of)?.ok_or_else(empty)?;
+    let facts = conn.gate.facts().unwrap_or_default();
+    if batch.next().map_err(failure::of)?.is_some() {
+        return Err(failure::several());
+    }
+    Ok((Prepared::Once(statement), facts))
+}
+
+/// SQLite says of EXPLAIN what it would say of the statement explained.
+fn writes(prepared: &Prepared<'_>) -> bool {
+    !prepared.readonly() && prepared.is_explain() == 0
+}
+
+/// The caller may only read.
+pub(super) fn forbidden() -> Error {
+    Error::new(Code::Forbidden, "this credential may only read, and the call would write")
+}
+
+fn empty() -> Error {
+    Error::invalid("the SQL text holds no statement")
+}
+
+fn bind(prepared: &mut Prepared<'_>, statement: &Statement) -> Result<()> {
+    let (wanted, given) = (prepared.parameter_count(), statement.args.len());
+    if wanted != given {
+        return Err(Error::new(Code::Sql, format!("the statement takes {wanted} arguments, {given} were given")));
+    }
+    for (index, value) in statement.args.iter().enumerate() {
+        prepared.raw_bind_parameter(index + 1, ToSqlOutput::Borrowed(as_sqlite(value))).map_err(failure::of)?;
+    }
+    Ok(())
+}
+
+fn as_sqlite(value: &Value) -> ValueRef<'_> {
+    match &value.kind {
+        None => ValueRef::Null,
+        Some(Kind::Integer(integer)) => ValueRef::Integer(*integer),
+        Some(Kind::Real(real)) => ValueRef::Real(*real),
+        Some(Kind::Text(text)) => ValueRef::Text(text.as_bytes()),
+        Some(Kind::Blob(blob)) => ValueRef::Blob(blob),
+    }
+}
+
+fn collect(prepared: &mut Prepared<'_>, result: &mut StatementResult, allowance: &mut Allowance) -> Result<()> {
+    let mut rows = prepared.raw_query();
+    while let Some(row) = rows.next().map_err(failure::of)? {
+        let columns = row.as_ref().column_count();
+        let mut values = Vec::with_capacity(columns);
+        for column in 0..columns {
+            let value = row.get_ref(column).map_err(failure::of)?;
+            values.push(from_sqlite(value).ok_or_else(|| not_text(row.as_ref().column_name(column).unwrap_or("")))?);
+        }
+        let row = Row { values };
+        allowance.spend(&row)?;
+        result.rows.push(row);
+    }
+    drop(rows);
+    // Only now: the first step compiles a statement again whose tables were changed since, and the columns with it.
+    result.columns = prepared.column_names().map(str::to_owned).collect();
+    Ok(())
+}
+
+/// `None` for text that is not UTF-8, which `CAST(x'ff' AS TEXT)` makes.
+fn from_sqlite(value: ValueRef<'_>) -> Option<Value> {
+    Some(match value {
+        ValueRef::Null => Value::NULL,
+        ValueRef::Integer(integer) => Value::from(integer),
+        ValueRef::Real(real) => Value::from(real),
+        ValueRef::Text(text) => Value::from(std::str::from_utf8(text).ok()?),
+        ValueRef::Blob(blob) => Value::from(blob),
+    })
+}
+
+fn not_text(column: &str) -> Error {
+    Error::new(
+        Code::Sql,
+        format!("the column \"{column}\" holds text that is not UTF-8: read its bytes with CAST(… AS BLOB)"),
+    )
+}

@@ -1,0 +1,290 @@
+//! One SQLite file in use: a thread that writes, threads that query, and connections to read with.
+//!
+//! Each namespace has a file of its own today. Whatever comes in its place stays behind this type and
+//! [`Stores`](super::stores::Stores).
+
+use super::config::EmbeddedConfig;
+use super::conn::Conn;
+use super::failure;
+use super::gate::Facts;
+use super::job::{Job, Undo};
+use super::metrics::Metrics;
+use super::queue::Queue;
+use super::size::Sizes;
+use super::writer::Writer;
+use crate::migrations::MigrationError;
+use debros_proto::{Code, Error, Result};
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+use tokio::sync::oneshot;
+
+/// Texts that are known to write, so that they go to the writer at once. Only short ones, and not many.
+const KNOWN_TEXTS: usize = 1024;
+const KNOWN_BYTES: usize = 4 << 10;
+
+/// What all stores share.
+pub(super) struct Shared {
+    pub(super) config: EmbeddedConfig,
+    pub(super) sizes: Arc<Sizes>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// One SQLite file in use.
+pub(super) struct Store {
+    path: PathBuf,
+    writes: Arc<Queue<Job>>,
+    reads: Arc<Queue<Read>>,
+    pool: Arc<Pool>,
+    max_threads: usize,
+    writer: Mutex<Option<JoinHandle<Conn>>>,
+    readers: Mutex<Vec<JoinHandle<()>>>,
+    writing_texts: Mutex<HashMap<Box<str>, Facts>>,
+}
+
+/// Why a file can not be used.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Sqlite(rusqlite::Error),
+    Io(std::io::Error),
+    /// What the integrity check found.
+    Corrupt(String),
+    Migration(MigrationError),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        Failure::Sqlite(error)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Failure::Io(error)
+    }
+}
+
+type Read = Box<dyn FnOnce(Result<&Conn>) + Send>;
+
+/// What a write is to the queue.
+pub(super) struct Write {
+    pub(super) undo: Undo,
+    pub(super) removes: bool,
+    /// What it takes in memory while it waits.
+    pub(super) bytes: usize,
+    pub(super) deadline: Instant,
+}
+
+impl Store {
+    /// Opens a file, making it when it is missing, and starts its writer. `prepare` runs first, on the writing
+    /// connection.
+    pub(super) fn open(
+        path: &Path,
+        shared: &Shared,
+        prepare: impl FnOnce(&mut Conn) -> Result<(), Failure>,
+    ) -> Result<Store, Failure> {
+        let mut conn = Conn::writer(path)?;
+        prepare(&mut conn)?;
+        let config = &shared.config;
+        let writes = Arc::new(Queue::new("writes", config.queue_count, config.queue_bytes));
+        let (sizes, metrics) = (Arc::clone(&shared.sizes), Arc::clone(&shared.metrics));
+        let writer = Writer::new(conn, Arc::clone(&writes), sizes, metrics, path)?;
+        let thread = std::thread::Builder::new().name("db-writer".to_owned()).spawn(move || writer.run())?;
+        Ok(Store {
+            path: path.to_owned(),
+            writes,
+            reads: Arc::new(Queue::new("queries", config.queue_count, usize::MAX)),
+            pool: Arc::new(Pool { path: path.to_owned(), idle: Mutex::default(), keep: config.readers.max(1) * 2 }),
+            max_threads: config.readers.max(1),
+            writer: Mutex::new(Some(thread)),
+            readers: Mutex::default(),
+            writing_texts: Mutex::default(),
+        })
+    }
+
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Has the writer thread do something, and waits until it is committed. `act` may run more than once.
+    pub(super) async fn write<T, F>(&self, write: Write, act: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Conn) -> Result<T> + Send + 'static,
+    {
+        let (mut job, outcome) = Job::new(write.undo, write.deadline, act);
+        job.removes = write.removes;
+        self.writes.push(job, write.bytes)?;
+        outcome.await.unwrap_or_else(|_| {
+            // The thread broke off with the job in its hands.
+            Err(Error::new(Code::UnknownOutcome, "the node's writer stopped: the write may be there or not"))
+        })
+    }
+
+    /// Has one of the query threads do something.
+    pub(super) async fn read<T, F>(&self, deadline: Instant, act: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Conn) -> Result<T> + Send + 'static,
+    {
+        let (reply, outcome) = oneshot::channel();
+        let read: Read = Box::new(move |conn| {
+            if reply.is_closed() {
+                return;
+            }
+            let result = if Instant::now() >= deadline {
+                Err(Error::new(Code::DeadlineExceeded, "the query waited past its deadline"))
+            } else {
+                conn.and_then(act)
+            };
+            let _ = reply.send(result);
+        });
+        if !self.reads.push(read, 0)? {
+            self.start_reader()?;
+        }
+        outcome.await.unwrap_or_else(|_| Err(Error::internal("the query failed in the node; the node's log has more")))
+    }
+
+    /// Reads on this thread: only for what is surely done in microseconds.
+    pub(super) fn read_here<T>(&self, act: impl FnOnce(&Conn) -> rusqlite::Result<T>) -> Result<T> {
+        let conn = self.pool.take()?;
+        let outcome = act(&conn).map_err(failure::of);
+        self.pool.give_back(conn);
+        outcome
+    }
+
+    /// What is known of a text that writes.
+    pub(super) fn writing_text(&self, sql: &str) -> Option<Facts> {
+        if sql.len() > KNOWN_BYTES {
+            return None;
+        }
+        lock(&self.writing_texts).get(sql).copied()
+    }
+
+    /// Remembers that a text writes.
+    pub(super) fn note_writing_text(&self, sql: &str, facts: Facts) {
+        if sql.len() > KNOWN_BYTES {
+            return;
+        }
+        let mut known = lock(&self.writing_texts);
+        if known.len() >= KNOWN_TEXTS {
+            known.clear();
+        }
+        known.insert(sql.into(), facts);
+    }
+
+    /// All query threads are busy: one more, unless there are enough.
+    fn start_reader(&self) -> Result<()> {
+        let mut readers = lock(&self.readers);
+        if readers.len() >= self.max_threads {
+            return Ok(());
+        }
+        let (reads, pool) = (Arc::clone(&self.reads), Arc::clone(&self.pool));
+        let started = std::thread::Builder::new().name("db-reader".to_owned()).spawn(move || {
+            let mut batch = VecDeque::new();
+            while reads.take(&mut batch, 1, usize::MAX) {
+                for read in batch.drain(..) {
+                    run_read(&pool, read);
+                }
+            }
+        });
+        match started {
+            Ok(thread) => {
+                readers.push(thread);
+                Ok(())
+            }
+            // The threads there are will come to it.
+            Err(_) if !readers.is_empty() => Ok(()),
+            Err(error) => {
+                tracing::error!(%error, "no thread for queries can be started");
+                Err(Error::new(Code::Overloaded, "the node can not start another thread; try again"))
+            }
+        }
+    }
+
+    /// Finishes what was accepted, writes the log back and closes the file. Blocks. False when something went wrong, so
+    /// that the file should be checked when it is opened again.
+    pub(super) fn close(&self) -> bool {
+        self.writes.close();
+        self.reads.close();
+        let readers = std::mem::take(&mut *lock(&self.readers));
+        let mut well = readers.into_iter().all(|thread| thread.join().is_ok());
+        lock(&self.pool.idle).clear();
+        let writer = lock(&self.writer).take();
+        if let Some(thread) = writer {
+            match thread.join() {
+                Ok(conn) => well &= close_conn(conn, &self.path),
+                Err(_) => well = false,
+            }
+        }
+        well
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn close_conn(conn: Conn, path: &Path) -> bool {
+    let checkpoint: rusqlite::Result<i64> = conn.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
+    let closed = conn.db.close().map_err(|(_, error)| error);
+    match checkpoint.and_then(|busy| closed.map(|()| busy)) {
+        Ok(_) => true,
+        Err(error) => {
+            // Nothing is lost: the log is read again when the file is opened.
+            tracing::warn!(path = %path.display(), %error, "the database could not be closed cleanly");
+            false
+        }
+    }
+}
+
+fn run_read(pool: &Pool, read: Read) {
+    let conn = match pool.take() {
+        Ok(conn) => conn,
+        Err(error) => return read(Err(error)),
+    };
+    // A connection that a panic went through is not used again.
+    let ran = catch_unwind(AssertUnwindSafe(move || {
+        read(Ok(&conn));
+        conn
+    }));
+    match ran {
+        Ok(conn) => pool.give_back(conn),
+        Err(_) => tracing::error!("a query broke off"),
+    }
+}
+
+/// Connections that only read.
+struct Pool {
+    path: PathBuf,
+    idle: Mutex<Vec<Conn>>,
+    keep: usize,
+}
+
+impl Pool {
+    fn take(&self) -> Result<Conn> {
+        let idle = lock(&self.idle).pop();
+        match idle {
+            Some(conn) => Ok(conn),
+            None => Conn::reader(&self.path).map_err(failure::of),
+        }
+    }
+
+    fn give_back(&self, conn: Conn) {
+        let mut idle = lock(&self.idle);
+        if idle.len() < self.keep {
+            idle.push(conn);
+        }
+    }
+}
+
+/// Nothing that panics runs while one of these locks is held.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

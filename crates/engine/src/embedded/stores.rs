@@ -1,0 +1,262 @@
+//! The databases of the engine: the system's, always open, and those of namespaces, opened when they are used.
+
+use super::config::{EmbeddedConfig, OpenError};
+use super::conn::Conn;
+use super::folder::Folder;
+use super::guard;
+use super::job::Undo;
+use super::kv;
+use super::metrics::Metrics;
+use super::queue::closed;
+use super::size::Sizes;
+use super::store::{Failure, Shared, Store, Write};
+use super::{failure, integrity};
+use crate::migrations::{self, MIGRATIONS};
+use debros_proto::{Error, Namespace, Result, now_ms};
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The engine's own work has no caller who waits.
+const FAR: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// All databases.
+pub(super) struct Stores {
+    pub(super) shared: Shared,
+    pub(super) system: Store,
+    open: Mutex<HashMap<Namespace, Entry>>,
+    /// Counts uses, to tell which database was used longest ago.
+    uses: AtomicU64,
+    /// Databases that may have been left in disorder and were not looked at since.
+    unchecked: Mutex<BTreeSet<Namespace>>,
+    closed: AtomicBool,
+    // Last: the lock is given up after everything else is closed.
+    pub(super) folder: Folder,
+}
+
+struct Entry {
+    slot: Arc<Slot>,
+    used: u64,
+}
+
+/// A namespace's store, once it is open. Opening the same one twice at a time is prevented by the lock.
+#[derive(Default)]
+struct Slot {
+    opening: Mutex<()>,
+    store: OnceLock<Arc<Store>>,
+}
+
+impl Stores {
+    /// Opens the folder and the system's database, and brings that up to date.
+    pub(super) fn open(config: EmbeddedConfig) -> Result<Stores, OpenError> {
+        let folder = Folder::open(&config.data_dir)?;
+        let was_clean = folder.take_clean()?;
+        let files = folder.namespaces().map_err(|error| OpenError::io(folder.path(), error))?;
+        let check_system = was_clean.is_none();
+        let unchecked = was_clean.unwrap_or_else(|| files.clone());
+        let sizes = Sizes::new(config.max_size);
+        for namespace in &files {
+            let path = folder.namespace(namespace);
+            sizes.set(&path, std::fs::metadata(&path).map_or(0, |file| file.len()));
+        }
+        let shared = Shared { config, sizes: Arc::new(sizes), metrics: Arc::new(Metrics::new()) };
+        let path = folder.system();
+        let system = Store::open(&path, &shared, |conn| {
+            if check_system {
+                check(conn)?;
+            }
+            migrations::apply(&mut conn.db, MIGRATIONS, now_ms()).map_err(Failure::Migration)
+        })
+        .map_err(|failure| failure.of_system(&path, &shared.config.backup_dir))?;
+        Ok(Stores {
+            shared,
+            system,
+            open: Mutex::default(),
+            uses: AtomicU64::new(0),
+            unchecked: Mutex::new(unchecked),
+            closed: AtomicBool::new(false),
+            folder,
+        })
+    }
+
+    /// Refuses callers after the end.
+    pub(super) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Relaxed) { Err(closed()) } else { Ok(()) }
+    }
+
+    /// The store of a namespace, if it is open.
+    fn opened(&self, namespace: &Namespace) -> Option<Arc<Store>> {
+        let mut open = lock(&self.open);
+        let entry = open.get_mut(namespace)?;
+        entry.used = self.uses.fetch_add(1, Relaxed);
+        entry.slot.store.get().cloned()
+    }
+
+    /// The store of a namespace, opened or made when it is not there.
+    pub(super) async fn namespace(self: &Arc<Self>, namespace: &Namespace) -> Result<Arc<Store>> {
+        if let Some(store) = self.opened(namespace) {
+            return Ok(store);
+        }
+        let (stores, namespace) = (Arc::clone(self), namespace.clone());
+        tokio::task::spawn_blocking(move || stores.open_namespace(&namespace)).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "opening a database broke off");
+            Err(Error::internal("the database could not be opened; the node's log has more"))
+        })
+    }
+
+    /// As [`namespace`](Stores::namespace), on this thread.
+    pub(super) fn open_namespace(&self, namespace: &Namespace) -> Result<Arc<Store>> {
+        let slot = {
+            let mut open = lock(&self.open);
+            self.check_open()?;
+            let used = self.uses.fetch_add(1, Relaxed);
+            Arc::clone(&open.entry(namespace.clone()).or_insert_with(|| Entry { slot: Arc::default(), used }).slot)
+        };
+        let opening = lock(&slot.opening);
+        if let Some(store) = slot.store.get() {
+            return Ok(Arc::clone(store));
+        }
+        let store = Arc::new(self.open_file(namespace)?);
+        // Nobody else sets it: the lock is held.
+        let store = Arc::clone(slot.store.get_or_init(|| store));
+        drop(opening);
+        drop(slot);
+        self.close_idle();
+        Ok(store)
+    }
+
+    fn open_file(&self, namespace: &Namespace) -> Result<Store> {
+        let path = self.folder.namespace(namespace);
+        let must_check = lock(&self.unchecked).contains(namespace);
+        let store = Store::open(&path, &self.shared, |conn| {
+            if must_check {
+                check(conn)?;
+            }
+            // Nobody looks after a closed database, so what expired meanwhile goes now.
+            guard::sweep(conn, now_ms()).map(|_| ()).map_err(Failure::from)
+        })
+        .map_err(|failure| failure.of_namespace(namespace))?;
+        lock(&self.unchecked).remove(namespace);
+        Ok(store)
+    }
+
+    /// Closes databases that nobody uses until no more are open than there should be.
+    fn close_idle(&self) {
+        let mut closing = Vec::new();
+        {
+            let mut open = lock(&self.open);
+            while open.len() > self.shared.config.open_databases.max(1) {
+                let oldest = open.iter().filter(|(_, entry)| is_idle(&entry.slot)).min_by_key(|(_, entry)| entry.used);
+                let Some(namespace) = oldest.map(|(namespace, _)| namespace.clone()) else { break };
+                closing.extend(open.remove(&namespace).map(|entry| (namespace, entry.slot)));
+            }
+        }
+        // Outside of the lock: closing waits for the disk. Should someone open the same database meanwhile, SQLite's own
+        // locks keep the two apart.
+        for (namespace, slot) in closing {
+            if slot.store.get().is_some_and(|store| !store.close()) {
+                lock(&self.unchecked).insert(namespace);
+            }
+        }
+    }
+
+    /// The open stores of namespaces.
+    fn all_opened(&self) -> Vec<(Namespace, Arc<Store>)> {
+        let open = lock(&self.open);
+        open.iter()
+            .filter_map(|(namespace, entry)| Some((namespace.clone(), Arc::clone(entry.slot.store.get()?))))
+            .collect()
+    }
+
+    /// Deletes what has expired, a thousand rows at a time so that other writes come between.
+    pub(super) async fn sweep(&self, now_ms: i64) -> Result<u64> {
+        let mut swept =
+            sweep(&self.system, now_ms, kv::sweep).await? + sweep(&self.system, now_ms, guard::sweep).await?;
+        for (_, store) in self.all_opened() {
+            swept += sweep(&store, now_ms, guard::sweep).await?;
+        }
+        Ok(swept)
+    }
+
+    /// Finishes what was accepted and closes everything. Blocks. The marker of a clean stop is put when all went well.
+    pub(super) fn close(&self) {
+        if self.closed.swap(true, Relaxed) {
+            return;
+        }
+        let entries: Vec<(Namespace, Entry)> = lock(&self.open).drain().collect();
+        for (namespace, entry) in entries {
+            // Whoever is opening it is waited for.
+            let _opened = lock(&entry.slot.opening);
+            if entry.slot.store.get().is_some_and(|store| !store.close()) {
+                lock(&self.unchecked).insert(namespace);
+            }
+        }
+        if self.system.close()
+            && let Err(error) = self.folder.put_clean(&lock(&self.unchecked))
+        {
+            tracing::warn!(%error, "the marker of a clean stop could not be written; the next start checks the databases");
+        }
+    }
+}
+
+async fn sweep(store: &Store, now_ms: i64, some: fn(&Conn, i64) -> rusqlite::Result<usize>) -> Result<u64> {
+    let mut swept = 0;
+    loop {
+        let write = Write { undo: Undo::Statement, removes: true, bytes: 0, deadline: Instant::now() + FAR };
+        let count = store.write(write, move |conn| some(conn, now_ms).map_err(failure::of)).await?;
+        swept += count as u64;
+        if count < 1000 {
+            return Ok(swept);
+        }
+    }
+}
+
+/// Only the table of open databases holds it.
+fn is_idle(slot: &Arc<Slot>) -> bool {
+    Arc::strong_count(slot) == 1 && slot.store.get().is_some_and(|store| Arc::strong_count(store) == 1)
+}
+
+fn check(conn: &Conn) -> Result<(), Failure> {
+    match integrity::findings(&conn.db, integrity::Depth::Quick)? {
+        None => Ok(()),
+        Some(findings) => Err(Failure::Corrupt(findings)),
+    }
+}
+
+/// Nothing that panics runs while one of these locks is held.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Failure {
+    fn of_system(self, path: &Path, backup_dir: &Path) -> OpenError {
+        match self {
+            Failure::Sqlite(error) => OpenError::database(path, &error, backup_dir),
+            Failure::Io(error) => OpenError::io(path, error),
+            Failure::Migration(source) => OpenError::Migration { path: path.to_owned(), source },
+            Failure::Corrupt(findings) => {
+                OpenError::Corrupt { path: path.to_owned(), findings, backup_dir: backup_dir.to_owned() }
+            }
+        }
+    }
+
+    fn of_namespace(self, namespace: &Namespace) -> Error {
+        match self {
+            Failure::Sqlite(error) => failure::of(error),
+            Failure::Corrupt(findings) => {
+                tracing::error!(%namespace, findings, "the namespace's database is damaged");
+                failure::damaged()
+            }
+            Failure::Io(error) => {
+                tracing::error!(%namespace, %error, "the namespace's database can not be opened");
+                Error::internal("the database can not be opened; the node's log has more")
+            }
+            Failure::Migration(error) => {
+                tracing::error!(%namespace, %error, "the namespace's database can not be brought up to date");
+                Error::internal("the database can not be brought up to date; the node's log has more")
+            }
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! The thread that writes one file: what waits is run in one transaction, and everyone is answered after its COMMIT.
+//!
+//! One caller's failure is his alone. SQLite undoes a failing statement, and a savepoint undoes a failing job. But some
+//! failures take the whole transaction down (`ON CONFLICT ROLLBACK`, an interrupted write, a full disk): then the others
+//! of the group run again without the one who did it, and are committed before the rest goes on.
+
+use super::conn::Conn;
+use super::failure;
+use super::job::{Job, Ran, Undo};
+use super::metrics::Metrics;
+use super::queue::Queue;
+use super::size::Sizes;
+use debros_proto::{Code, Error};
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Jobs in one group.
+const GROUP_COUNT: usize = 1000;
+/// Bytes in one group, as the queue counts them.
+const GROUP_BYTES: usize = 8 << 20;
+
+/// What the writer thread works with.
+pub(super) struct Writer {
+    conn: Conn,
+    queue: Arc<Queue<Job>>,
+    sizes: Arc<Sizes>,
+    metrics: Arc<Metrics>,
+    path: PathBuf,
+    page_size: u64,
+    /// Bytes of the file as of the last commit.
+    size: u64,
+    /// What `PRAGMA max_page_count` was set to.
+    max_pages: u64,
+}
+
+/// Nobody waits for a thread that is gone.
+struct AbandonOnExit(Arc<Queue<Job>>);
+
+impl Drop for AbandonOnExit {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
+impl Writer {
+    pub(super) fn new(
+        conn: Conn,
+        queue: Arc<Queue<Job>>,
+        sizes: Arc<Sizes>,
+        metrics: Arc<Metrics>,
+        path: &Path,
+    ) -> rusqlite::Result<Self> {
+        let page_size: u32 = conn.db.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+        let mut writer = Self {
+            conn,
+            queue,
+            sizes,
+            metrics,
+            path: path.to_owned(),
+            page_size: page_size.into(),
+            size: 0,
+            max_pages: 0,
+        };
+        writer.note_size()?;
+        Ok(writer)
+    }
+
+    /// Works until the queue is closed and empty, and gives the connection back.
+    pub(super) fn run(mut self) -> Conn {
+        let _abandon = AbandonOnExit(Arc::clone(&self.queue));
+        let mut jobs = VecDeque::new();
+        while self.queue.take(&mut jobs, GROUP_COUNT, GROUP_BYTES) {
+            self.metrics.queue.set(self.queue.len() as f64);
+            self.run_all(std::mem::take(&mut jobs));
+        }
+        self.conn
+    }
+
+    /// Runs jobs in as few groups as can be, in order.
+    fn run_all(&mut self, jobs: VecDeque<Job>) {
+        let mut groups = VecDeque::from([jobs]);
+        while let Some(mut jobs) = groups.pop_front() {
+            let again = self.run_group(&mut jobs);
+            if !jobs.is_empty() {
+                groups.push_front(jobs);
+            }
+            again.into_iter().rev().filter(|group| !group.is_empty()).for_each(|group| groups.push_front(group));
+        }
+    }
+
+    /// Runs and commits jobs from the front, until they are done or one of them took the transaction down. Returns the
+    /// groups that have to run again, before what is left.
+    fn run_group(&mut self, jobs: &mut VecDeque<Job>) -> Vec<VecDeque<Job>> {
+        if let Some(job) = jobs.pop_front_if(|job| job.undo == Undo::Alone) {
+            self.run_alone(job);
+            return Vec::new();
+        }
+        let with_reserve = jobs.front().is_some_and(|job| job.has_reserve);
+        if let Err(error) = self.begin(with_reserve) {
+            self.refuse_all(jobs.drain(..), &self.of_commit(error));
+            return Vec::new();
+        }
+        let mut done = VecDeque::new();
+        while let Some(mut job) = jobs.pop_front_if(|job| job.undo != Undo::Alone) {
+            if job.is_abandoned() {
+                continue;
+            }
+            if Instant::now() >= job.deadline {
+                let error =
+                    Error::new(Code::DeadlineExceeded, "the write waited past its deadline; nothing was changed");
+                job.refuse(error);
+                continue;
+            }
+            let ran = self.run_one(&mut job);
+            if ran == Ran::Panicked || self.conn.db.is_autocommit() {
+                self.roll_back();
+                return self.without(job, &ran, done);
+            }
+            if let Ran::Failed(error) = ran
+                && error.code == Code::DatabaseFull
+            {
+                if job.removes && !job.has_reserve {
+                    job.has_reserve = true;
+                    jobs.push_front(job);
+                    break;
+                }
+                job.amend(self.of_full(error));
+            }
+            done.push_back(job);
+            if with_reserve {
+                break;
+            }
+        }
+        self.commit(done)
+    }
+
+    /// The groups that run again after a job took the transaction down: the others, and the job itself if it was refused
+    /// for want of room that it may have.
+    fn without(&self, mut job: Job, ran: &Ran, others: VecDeque<Job>) -> Vec<VecDeque<Job>> {
+        if matches!(ran, Ran::Failed(error) if error.code == Code::DatabaseFull) && job.removes && !job.has_reserve {
+            job.has_reserve = true;
+            return vec![others, VecDeque::from([job])];
+        }
+        self.metrics.write_failures.increment(1);
+        match ran {
+            Ran::Failed(error) => job.refuse(self.of_full(error.clone())),
+            // Run well, and yet the transaction is gone: nothing in the engine does that.
+            Ran::Well | Ran::Panicked => {
+                tracing::error!(path = %self.path.display(), ?ran, "a write broke off");
+                job.refuse(Error::internal(
+                    "the write failed in the node; nothing was changed, the node's log has more",
+                ));
+            }
+        }
+        vec![others]
+    }
+
+    fn run_one(&mut self, job: &mut Job) -> Ran {
+        if job.undo == Undo::Statement {
+            return job.run(&mut self.conn);
+        }
+        if let Err(error) = self.own("/*debros*/ SAVEPOINT job") {
+            return Ran::Failed(failure::of(error));
+        }
+        let ran = job.run(&mut self.conn);
+        if ran == Ran::Panicked || self.conn.db.is_autocommit() {
+            return ran;
+        }
+        let ended = match ran {
+            Ran::Well => self.own("/*debros*/ RELEASE job"),
+            _ => self.own("/*debros*/ ROLLBACK TO job").and_then(|()| self.own("/*debros*/ RELEASE job")),
+        };
+        match ended {
+            Ok(()) => ran,
+            Err(error) => {
+                // Neither kept nor undone: only giving up the transaction is safe.
+                self.roll_back();
+                Ran::Failed(failure::of(error))
+            }
+        }
+    }
+
+    fn run_alone(&mut self, mut job: Job) {
+        if job.is_abandoned() {
+            return;
+        }
+        // What runs alone may change everything about the file, its size limit too.
+        self.max_pages = 0;
+        match job.run(&mut self.conn) {
+            Ran::Panicked => job.refuse(Error::internal("the operation failed in the node; the node's log has more")),
+            Ran::Well | Ran::Failed(_) => job.answer(),
+        }
+        self.roll_back();
+        if let Err(error) = self.note_size() {
+            tracing::warn!(path = %self.path.display(), %error, "the database's size is not known");
+        }
+    }
+
+    fn begin(&mut self, with_reserve: bool) -> rusqlite::Result<()> {
+        // A failed COMMIT or ROLLBACK must not leave the next group inside the old transaction.
+        if !self.conn.db.is_autocommit() {
+            self.own("/*debros*/ ROLLBACK")?;
+        }
+        let max_pages = self.sizes.allowed(self.size, with_reserve) / self.page_size;
+        if max_pages != self.max_pages {
+            self.conn.gate.enter(super::gate::Trust::Full);
+            self.conn.db.query_row(&format!("PRAGMA max_page_count = {max_pages}"), [], |_| Ok(()))?;
+            self.max_pages = max_pages;
+        }
+        self.own("/*debros*/ BEGIN IMMEDIATE")
+    }
+
+    /// Commits, and only then answers. A COMMIT that fails undid everything, so everyone is told.
+    fn commit(&mut self, done: VecDeque<Job>) -> Vec<VecDeque<Job>> {
+        if done.is_empty() {
+            self.roll_back();
+            return Vec::new();
+        }
+        let started = Instant::now();
+        // Asked for inside the transaction, where it needs no lock of its own.
+        let committed = self.own_size().and_then(|size| self.own("/*debros*/ COMMIT").map(|()| size));
+        let size = match committed {
+            Ok(size) => size,
+            Err(error) => return self.not_committed(done, error),
+        };
+        self.metrics.commit.record(started.elapsed().as_secs_f64());
+        self.metrics.batch.record(done.len() as f64);
+        self.metrics.writes.increment(done.len() as u64);
+        self.set_size(size);
+        done.into_iter().for_each(Job::answer);
+        Vec::new()
+    }
+
+    fn not_committed(&mut self, done: VecDeque<Job>, error: rusqlite::Error) -> Vec<VecDeque<Job>> {
+        self.roll_back();
+        let is_constraint = error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation);
+        if is_constraint && done.len() > 1 {
+            // A deferred foreign key of one of them: each by itself shows whose.
+            return done.into_iter().map(|job| VecDeque::from([job])).collect();
+        }
+        self.refuse_all(done.into_iter(), &self.of_commit(error));
+        Vec::new()
+    }
+
+    fn roll_back(&mut self) {
+        if self.conn.db.is_autocommit() {
+            return;
+        }
+        if let Err(error) = self.own("/*debros*/ ROLLBACK") {
+            tracing::error!(path = %self.path.display(), %error, "a transaction could not be rolled back");
+        }
+    }
+
+    fn refuse_all(&self, jobs: impl Iterator<Item = Job>, error: &Error) {
+        for job in jobs {
+            self.metrics.write_failures.increment(1);
+            job.refuse(error.clone());
+        }
+    }
+
+    /// BEGIN and COMMIT never meet the size limit: what is full then is the disk.
+    fn of_commit(&self, error: rusqlite::Error) -> Error {
+        if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) {
+            return failure::of(error);
+        }
+        tracing::error!(path = %self.path.display(), %error, "a group of writes could not be committed");
+        if failure::is_unconfirmed(&error) {
+            return Error::new(
+                Code::UnknownOutcome,
+                "the disk did not confirm the write: it may be there after a restart, or not",
+            );
+        }
+        match failure::of(error) {
+            error if error.code == Code::DatabaseFull => disk_full(),
+            error => error,
+        }
+    }
+
+    /// SQLite says "full" for its own limit and for the disk alike: it was the one that leaves less room.
+    fn of_full(&self, error: Error) -> Error {
+        if error.code != Code::DatabaseFull {
+            return error;
+        }
+        let left = self.sizes.max().saturating_sub(self.sizes.total());
+        let folder = self.path.parent().unwrap_or(&self.path);
+        match fs2::available_space(folder) {
+            Ok(available) if available < left => disk_full(),
+            _ => Error::new(
+                Code::DatabaseFull,
+                format!(
+                    "the write does not fit: the databases take {} of {} bytes (database.max_database_size); delete \
+                     something or raise the limit",
+                    self.sizes.total(),
+                    self.sizes.max()
+                ),
+            ),
+        }
+    }
+
+    fn own(&self, sql: &'static str) -> rusqlite::Result<()> {
+        self.conn.own(sql)?.raw_execute().map(|_| ())
+    }
+
+    fn own_size(&self) -> rusqlite::Result<u64> {
+        let pages: u32 = self.conn.own("/*debros*/ PRAGMA page_count")?.query_row([], |row| row.get(0))?;
+        Ok(u64::from(pages) * self.page_size)
+    }
+
+    fn note_size(&mut self) -> rusqlite::Result<()> {
+        let size = self.own_size()?;
+        self.set_size(size);
+        Ok(())
+    }
+
+    fn set_size(&mut self, size: u64) {
+        if size != self.size {
+            self.size = size;
+            self.sizes.set(&self.path, size);
+        }
+        self.metrics.size.set(self.sizes.total() as f64);
+    }
+}
+
+fn disk_full() -> Error {
+    Error::new(Code::DiskFull, "the disk of the database is full; nothing was changed")
+        .retry_after(std::time::Duration::from_secs(10))
+}
