@@ -1,0 +1,89 @@
+//! Reading a request's body: never more than allowed, never for ever.
+
+use crate::error::ApiError;
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use debros_proto::Code;
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
+use http_body_util::BodyExt as _;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// What is read and thrown away of a body that is too large. Closing at once would reset the connection, and the caller
+/// would see that instead of the answer.
+const DRAIN_BYTES: usize = 32 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(2);
+/// Memory taken for a body before its bytes are there.
+const FIRST_BUFFER: usize = 64 << 10;
+
+/// Bytes that the caller announced, if it did.
+pub(crate) fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Reads a whole body.
+///
+/// `too_large` when it has more than `limit` bytes; what was announced too large is not kept in memory at all.
+pub(crate) async fn read(body: Body, headers: &HeaderMap, limit: usize, within: Duration) -> Result<Bytes, ApiError> {
+    if announced(headers).is_some_and(|length| length > limit as u64) {
+        return Err(refuse(body, limit).await);
+    }
+    timeout(within, collect(body, limit)).await.unwrap_or_else(|_| Err(ApiError::slow_body()))
+}
+
+async fn collect(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    let Some(first) = next(&mut body).await? else {
+        return Ok(Bytes::new());
+    };
+    if first.len() > limit {
+        return Err(refuse(body, limit).await);
+    }
+    let Some(second) = next(&mut body).await? else {
+        // The usual case: a small body that came in one piece is not copied.
+        return Ok(first);
+    };
+    let mut whole = BytesMut::with_capacity((first.len() + second.len()).max(FIRST_BUFFER));
+    whole.extend_from_slice(&first);
+    let mut piece = Some(second);
+    while let Some(bytes) = piece {
+        if whole.len() + bytes.len() > limit {
+            return Err(refuse(body, limit).await);
+        }
+        whole.extend_from_slice(&bytes);
+        piece = next(&mut body).await?;
+    }
+    Ok(whole.freeze())
+}
+
+/// The next piece of data; trailers are skipped.
+async fn next(body: &mut Body) -> Result<Option<Bytes>, ApiError> {
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| {
+            let message = "the request's body is not well-formed: its length or chunks are not what the headers said";
+            ApiError::new(Code::Malformed, message).closing()
+        })?;
+        if let Ok(data) = frame.into_data()
+            && !data.is_empty()
+        {
+            return Ok(Some(data));
+        }
+    }
+    Ok(None)
+}
+
+async fn refuse(mut body: Body, limit: usize) -> ApiError {
+    let drain = async {
+        let mut drained = 0;
+        while let Ok(Some(bytes)) = next(&mut body).await {
+            drained += bytes.len();
+            if drained > DRAIN_BYTES {
+                break;
+            }
+        }
+    };
+    // Whether all of it came makes no difference to the answer.
+    let _ = timeout(DRAIN_TIME, drain).await;
+    ApiError::new(Code::TooLarge, format!("the request's body is too large: at most {limit} bytes are allowed"))
+        .closing()
+}

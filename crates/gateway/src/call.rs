@@ -1,0 +1,195 @@
+//! A request whose caller is known: what every handler but the public ones takes as its argument.
+
+use crate::body;
+use crate::credential::{Caller, Grant};
+use crate::error::ApiError;
+use crate::query::Query;
+use crate::request_id::RequestId;
+use crate::shared::Shared;
+use axum::body::{Body, HttpBody as _};
+use axum::extract::{FromRequest, Request};
+use bytes::Bytes;
+use debros_client::{Client, Scope};
+use debros_proto::ids::excerpt;
+use debros_proto::limits::MAX_IDEMPOTENCY_KEY_BYTES;
+use debros_proto::{Code, Error};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, Method};
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// A body over this size is only read when the node knows the caller: reading is what a stranger could cost us with.
+const CHECKED_FIRST: u64 = 256 << 10;
+
+/// A request whose caller is known. The client in it acts for that caller.
+pub(crate) struct Call {
+    pub(crate) client: Client,
+    pub(crate) query: Query,
+    pub(crate) headers: HeaderMap,
+    granted: Option<Grant>,
+    body: Body,
+    shared: Arc<Shared>,
+}
+
+impl FromRequest<Arc<Shared>> for Call {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let caller = shared.credentials.of_request(&parts.headers, &shared.cors)?;
+        let mut query = Query::parse(parts.uri.query())?;
+        let mut scope = scope(shared, &caller, query.take("namespace"), parts.extensions.get::<RequestId>())?;
+        if parts.method != Method::GET && parts.method != Method::HEAD {
+            scope.idempotency_key = idempotency_key(&parts.headers)?;
+        }
+        Ok(Self {
+            client: shared.client.scoped(scope),
+            query,
+            headers: parts.headers,
+            granted: caller.granted,
+            body,
+            shared: Arc::clone(shared),
+        })
+    }
+}
+
+/// What is told to the node about a caller.
+pub(crate) fn scope(
+    shared: &Shared,
+    caller: &Caller,
+    namespace: Option<String>,
+    request_id: Option<&RequestId>,
+) -> Result<Scope, ApiError> {
+    let namespace = match (&caller.granted, namespace) {
+        (None, namespace) => namespace.unwrap_or_default(),
+        (Some(grant), None) => grant.namespace.as_str().to_owned(),
+        (Some(grant), Some(named)) if named == grant.namespace.as_str() => named,
+        (Some(grant), Some(named)) => {
+            let message = format!(
+                "namespace mismatch: the caller acts in \"{}\", not in \"{}\"",
+                grant.namespace,
+                excerpt(&named)
+            );
+            return Err(ApiError::new(Code::NamespaceMismatch, message));
+        }
+    };
+    Ok(Scope {
+        credential: Arc::clone(&caller.credential),
+        namespace,
+        timeout: shared.limits.request_timeout,
+        idempotency_key: String::new(),
+        request_id: request_id.map(|id| id.as_str().to_owned()).unwrap_or_default(),
+    })
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<String, ApiError> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else {
+        return Ok(String::new());
+    };
+    let good = (1..=MAX_IDEMPOTENCY_KEY_BYTES).contains(&value.len())
+        && value.as_bytes().iter().all(|byte| matches!(byte, b' '..=b'~'))
+        && values.next().is_none();
+    match value.to_str() {
+        Ok(key) if good => Ok(key.to_owned()),
+        _ => Err(ApiError::invalid(format!(
+            "the Idempotency-Key header takes one key of 1 to {MAX_IDEMPOTENCY_KEY_BYTES} printable ASCII characters"
+        ))),
+    }
+}
+
+impl Call {
+    /// How the caller came by the gateway's own credential; `None` when it showed one of its own.
+    pub(crate) fn granted(&self) -> Option<&Grant> {
+        self.granted.as_ref()
+    }
+
+    /// The client for calls that only operators may make. A lent credential is not good for them.
+    pub(crate) fn operator(&self) -> Result<&Client, ApiError> {
+        if self.granted.is_some() {
+            return Err(ApiError::new(
+                Code::Forbidden,
+                "only operators may do this: call with the node's operator credential",
+            ));
+        }
+        Ok(&self.client)
+    }
+
+    /// Lets the node check the caller now, where the call itself would not or not soon enough.
+    pub(crate) async fn check(&mut self) -> Result<(), ApiError> {
+        if self.granted.is_none() {
+            self.client.network().who_am_i().await?;
+        }
+        Ok(())
+    }
+
+    /// The body as it came.
+    pub(crate) async fn bytes(&mut self, limit: usize) -> Result<Bytes, ApiError> {
+        let length = body::announced(&self.headers);
+        let chunked = length.is_none() && !self.body.is_end_stream();
+        if chunked || length.is_some_and(|length| length > CHECKED_FIRST) {
+            self.check().await.map_err(ApiError::closing)?;
+        }
+        let body = std::mem::take(&mut self.body);
+        body::read(body, &self.headers, limit, self.shared.limits.body_timeout).await
+    }
+
+    /// A raw value.
+    pub(crate) async fn value(&mut self) -> Result<Bytes, ApiError> {
+        self.bytes(self.shared.limits.max_value).await
+    }
+
+    /// A JSON body.
+    pub(crate) async fn json<T: DeserializeOwned + Send + 'static>(&mut self) -> Result<T, ApiError> {
+        check_content_type(&self.headers)?;
+        let bytes = self.bytes(self.shared.limits.max_json).await?;
+        if bytes.len() > OFF_THE_LOOP {
+            let parsed = tokio::task::spawn_blocking(move || parse(&bytes)).await;
+            return parsed.unwrap_or_else(|_| Err(Error::internal("reading the request failed").into()));
+        }
+        parse(&bytes)
+    }
+}
+
+/// Reading or writing this much JSON takes milliseconds, for which other requests on the thread would wait.
+pub(crate) const OFF_THE_LOOP: usize = 1 << 20;
+
+fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    let wrong = |what: String| Err(ApiError::new(Code::UnsupportedMediaType, what));
+    if let Some(encoding) = headers.get(CONTENT_ENCODING)
+        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
+    {
+        return wrong("a compressed body is not read here: send it without Content-Encoding".to_owned());
+    }
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return Ok(());
+    };
+    let media_type = value.to_str().unwrap_or("?").split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if media_type.is_empty()
+        || media_type == "application/json"
+        || (media_type.starts_with("application/") && media_type.ends_with("+json"))
+    {
+        return Ok(());
+    }
+    wrong(format!("this path reads application/json, not \"{}\"", excerpt(&media_type)))
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        // The parser's sentence ends with line and column, and may repeat a part of the body of any length.
+        let text = error.to_string();
+        let sentence = text.rsplit_once(" at line ").map_or(text.as_str(), |(sentence, _)| sentence);
+        let short: String = sentence
+            .chars()
+            .take(200)
+            .map(|sign| if sign.is_control() { char::REPLACEMENT_CHARACTER } else { sign })
+            .collect();
+        let (line, column) = (error.line(), error.column());
+        let (code, what) = match error.classify() {
+            serde_json::error::Category::Data => (Code::InvalidArgument, "the JSON body does not fit"),
+            _ => (Code::Malformed, "the body is not JSON"),
+        };
+        ApiError::new(code, format!("{what}: {short} (line {line}, column {column})"))
+    })
+}

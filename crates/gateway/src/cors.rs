@@ -1,0 +1,147 @@
+//! Which web pages may call the gateway.
+
+use crate::config::StartError;
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, VARY,
+};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use std::net::IpAddr;
+
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, OPTIONS");
+const HEADERS: HeaderValue = HeaderValue::from_static(
+    "Authorization, X-API-Key, Content-Type, Idempotency-Key, If-Match, If-None-Match, X-Request-Id",
+);
+const EXPOSED: HeaderValue = HeaderValue::from_static("ETag, X-Request-Id, Retry-After");
+const ANY: HeaderValue = HeaderValue::from_static("*");
+/// Seconds that a browser may keep the answer to a preflight.
+const MAX_AGE: HeaderValue = HeaderValue::from_static("3600");
+
+/// Origins whose pages may call. Cookies and the like are never allowed: callers show a credential.
+#[derive(Debug)]
+pub(crate) enum Cors {
+    Any,
+    /// Pages of this machine. A gateway that asks for no credential must not serve every page that its user opens.
+    Loopback,
+    Listed(Vec<HeaderValue>),
+}
+
+impl Cors {
+    pub(crate) fn new(origins: &[String], open: bool) -> Result<Self, StartError> {
+        if origins.is_empty() {
+            return Ok(if open { Cors::Loopback } else { Cors::Any });
+        }
+        if origins.iter().any(|origin| origin == "*") {
+            return Ok(Cors::Any);
+        }
+        let listed = origins.iter().map(|origin| check(origin)).collect::<Result<_, _>>()?;
+        Ok(Cors::Listed(listed))
+    }
+
+    pub(crate) fn allows(&self, origin: &HeaderValue) -> bool {
+        match self {
+            Cors::Any => true,
+            Cors::Loopback => is_loopback_origin(origin),
+            Cors::Listed(origins) => origins.contains(origin),
+        }
+    }
+
+    /// The answer to an OPTIONS request, whatever its path.
+    pub(crate) fn preflight() -> Response {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        let headers = response.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HEADERS);
+        headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
+        response
+    }
+
+    /// Marks an answer for the browser.
+    pub(crate) fn mark(&self, origin: Option<HeaderValue>, headers: &mut HeaderMap) {
+        if !matches!(self, Cors::Any) {
+            headers.append(VARY, HeaderValue::from_static("Origin"));
+        }
+        let Some(origin) = origin.filter(|origin| self.allows(origin)) else {
+            return;
+        };
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, if matches!(self, Cors::Any) { ANY } else { origin });
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    }
+}
+
+fn check(origin: &str) -> Result<HeaderValue, StartError> {
+    let bad = || StartError::Origin { origin: origin.to_owned() };
+    let lower = origin.to_ascii_lowercase();
+    let authority = lower.split_once("://").map(|(_, authority)| authority).filter(|authority| !authority.is_empty());
+    let uri: Uri = lower.parse().map_err(|_| bad())?;
+    let whole = uri.authority().map(|parsed| parsed.as_str()) == authority && !lower.contains('@');
+    if authority.is_none() || !whole {
+        return Err(bad());
+    }
+    HeaderValue::from_str(&lower).map_err(|_| bad())
+}
+
+fn is_loopback_origin(origin: &HeaderValue) -> bool {
+    origin
+        .to_str()
+        .ok()
+        .and_then(|origin| origin.split_once("://"))
+        .is_some_and(|(_, authority)| is_loopback_authority(authority))
+}
+
+/// Whether `host[:port]` names this machine. Names are not resolved: a name that someone else controls may resolve to
+/// the loopback address (DNS rebinding).
+pub(crate) fn is_loopback_authority(authority: &str) -> bool {
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    host.eq_ignore_ascii_case("localhost")
+        || host.to_ascii_lowercase().ends_with(".localhost")
+        || literal.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cors, is_loopback_authority};
+    use http::HeaderValue;
+
+    fn listed(origins: &[&str]) -> Result<Cors, crate::StartError> {
+        let origins: Vec<String> = origins.iter().map(|origin| (*origin).to_owned()).collect();
+        Cors::new(&origins, false)
+    }
+
+    #[test]
+    fn lesson_14_only_listed_origins_are_allowed() {
+        let cors = listed(&["https://App.example", "http://localhost:3000"]).unwrap();
+        assert!(cors.allows(&HeaderValue::from_static("https://app.example")));
+        assert!(cors.allows(&HeaderValue::from_static("http://localhost:3000")));
+        for other in ["https://app.example.evil", "http://app.example", "https://app.example:444", "null", ""] {
+            assert!(!cors.allows(&HeaderValue::from_static(other)), "{other}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_an_origin_is_refused() {
+        for bad in ["app.example", "https://", "https://a/b", "https://a/", "https://u@a", "https://a b", ""] {
+            assert!(listed(&[bad]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_of_this_machine() {
+        for this in
+            ["localhost", "LocalHost:8080", "app.localhost:1", "127.0.0.1:80", "127.9.9.9", "[::1]:8080", "[::1]"]
+        {
+            assert!(is_loopback_authority(this), "{this}");
+        }
+        for other in ["evil.example", "localhost.evil.example:80", "10.0.0.1", "[2001:db8::1]:80", "", "127.0.0.1.evil"]
+        {
+            assert!(!is_loopback_authority(other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! `/v1/db`: SQL.
+
+use crate::call::{Call, OFF_THE_LOOP};
+use crate::error::{Answer, ErrorBody};
+use crate::respond::{Done, OK, done, json, json_bytes, to_bytes};
+use debros_client::rpc::{Consistency, Statement, StatementResult, Table, Value};
+use debros_proto::limits::{MAX_SQL_ARGS, MAX_TRANSACTION_STATEMENTS};
+use debros_proto::{Code, Error};
+use http::StatusCode;
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// One statement.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct QueryBody {
+    /// One SQL statement in SQLite's dialect, up to 1 MiB.
+    #[schema(example = "SELECT id, name FROM users WHERE id = ?")]
+    sql: String,
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<SqlValue>>)]
+    args: Args,
+    /// How fresh a read must be.
+    #[serde(default)]
+    consistency: Freshness,
+}
+
+/// How fresh a read must be: `none` (local replica, may lag), `weak` (the leader's data), `linearizable`, `strong`.
+#[derive(Clone, Copy, Default, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Freshness {
+    None,
+    #[default]
+    Weak,
+    Linearizable,
+    Strong,
+}
+
+/// Statements that happen all or not at all.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TransactionBody {
+    /// Each a SQL text, or an object of text and arguments. Up to 1,000.
+    #[schema(value_type = Vec<TransactionStatement>)]
+    statements: Statements,
+}
+
+/// A script of CREATE statements.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CreateBody {
+    /// CREATE TABLE, INDEX, VIEW and TRIGGER statements, separated by semicolons.
+    #[schema(example = "CREATE TABLE IF NOT EXISTS users (id INTEGER PRIMARY KEY, name TEXT)")]
+    schema: String,
+}
+
+/// The table to drop.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DropBody {
+    table: String,
+}
+
+/// One value: null, an integer of up to 64 bits, a number, a text, or a BLOB as `{"$blob":"<base64>"}`. As an
+/// argument also a boolean, which becomes 0 or 1.
+#[derive(utoipa::ToSchema)]
+#[schema(value_type = Object)]
+#[allow(dead_code, reason = "a name for the document; the values themselves are debros_proto's")]
+pub(crate) struct SqlValue(serde_json::Value);
+
+/// A statement of a transaction.
+#[derive(utoipa::ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "a shape for the document; `Statements` reads it")]
+pub(crate) enum TransactionStatement {
+    Text(String),
+    WithArguments { sql: String, args: Option<Vec<SqlValue>> },
+}
+
+/// What a statement returned.
+#[derive(utoipa::ToSchema)]
+#[allow(dead_code, reason = "a shape for the document; `StatementResult` is written by debros_proto")]
+pub(crate) struct QueryAnswer {
+    columns: Vec<String>,
+    /// Rows of values, in the order of the columns.
+    rows: Vec<Vec<SqlValue>>,
+    /// How many rows there are.
+    count: u64,
+    /// For a write: rows inserted, changed or deleted.
+    rows_affected: Option<u64>,
+    /// For a write: the rowid of the row inserted last, 0 when there was none.
+    last_insert_id: Option<i64>,
+}
+
+/// What the statements returned, one result for each.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct TransactionAnswer {
+    #[schema(example = "ok")]
+    status: &'static str,
+    #[schema(value_type = Vec<QueryAnswer>)]
+    results: Vec<StatementResult>,
+}
+
+/// The namespace's tables.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct SchemaAnswer {
+    tables: Vec<TableAnswer>,
+}
+
+/// A table or view.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct TableAnswer {
+    name: String,
+    /// `table`, `view` or `virtual`.
+    kind: String,
+    /// The CREATE text.
+    sql: String,
+    columns: Vec<ColumnAnswer>,
+    indexes: Vec<IndexAnswer>,
+}
+
+/// A column.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct ColumnAnswer {
+    name: String,
+    /// The declared type, empty when none was declared.
+    r#type: String,
+    nullable: bool,
+    /// The default's SQL text.
+    default: Option<String>,
+    primary_key: bool,
+}
+
+/// An index.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct IndexAnswer {
+    name: String,
+    unique: bool,
+    /// Column names in order; empty for an expression.
+    columns: Vec<String>,
+    /// The CREATE text; null for an index that a constraint made.
+    sql: Option<String>,
+}
+
+/// `POST /v1/db/query`: one statement, reading or writing.
+#[utoipa::path(
+    post, path = "/v1/db/query", tag = "database", operation_id = "db_query", request_body = QueryBody,
+    responses((status = 200, body = QueryAnswer), (status = 409, description = "A constraint refused it.", body = ErrorBody)),
+)]
+pub(crate) async fn query(mut call: Call) -> Answer {
+    let [] = call.query.only([])?;
+    let QueryBody { sql, args, consistency } = call.json().await?;
+    let statement = Statement { sql, args: args.0 };
+    let result = call.client.database().query_at(statement, consistency.into()).await?;
+    let size = size_of(std::slice::from_ref(&result));
+    write(size, result).await
+}
+
+/// `POST /v1/db/transaction`: statements in order, all or none.
+#[utoipa::path(
+    post, path = "/v1/db/transaction", tag = "database", operation_id = "db_transaction", request_body = TransactionBody,
+    responses(
+        (status = 200, body = TransactionAnswer),
+        (status = 409, description = "A constraint refused it: nothing was applied.", body = ErrorBody),
+    ),
+)]
+pub(crate) async fn transaction(mut call: Call) -> Answer {
+    let [] = call.query.only([])?;
+    let TransactionBody { statements } = call.json().await?;
+    if let Some(refusal) = statements.refused {
+        return Err(refusal.into());
+    }
+    let results = call.client.database().transaction(statements.read).await?;
+    let size = size_of(&results);
+    write(size, TransactionAnswer { status: OK, results }).await
+}
+
+/// `POST /v1/db/create-table`.
+#[utoipa::path(
+    post, path = "/v1/db/create-table", tag = "database", operation_id = "db_create_table", request_body = CreateBody,
+    responses((status = 201, body = Done)),
+)]
+pub(crate) async fn create_table(mut call: Call) -> Answer {
+    let [] = call.query.only([])?;
+    let CreateBody { schema } = call.json().await?;
+    call.client.database().create_table(schema).await?;
+    done(StatusCode::CREATED)
+}
+
+/// `POST /v1/db/drop-table`.
+#[utoipa::path(
+    post, path = "/v1/db/drop-table", tag = "database", operation_id = "db_drop_table", request_body = DropBody,
+    responses((status = 200, body = Done), (status = 404, body = ErrorBody)),
+)]
+pub(crate) async fn drop_table(mut call: Call) -> Answer {
+    let [] = call.query.only([])?;
+    let DropBody { table } = call.json().await?;
+    call.client.database().drop_table(table).await?;
+    done(StatusCode::OK)
+}
+
+/// `GET /v1/db/schema`.
+#[utoipa::path(
+    get, path = "/v1/db/schema", tag = "database", operation_id = "db_schema",
+    responses((status = 200, body = SchemaAnswer)),
+)]
+pub(crate) async fn schema(mut call: Call) -> Answer {
+    let [] = call.query.only([])?;
+    let tables = call.client.database().schema().await?.into_iter().map(table).collect();
+    json(StatusCode::OK, &SchemaAnswer { tables })
+}
+
+fn table(table: Table) -> TableAnswer {
+    let columns = table.columns.into_iter().map(|column| ColumnAnswer {
+        name: column.name,
+        r#type: column.r#type,
+        nullable: column.nullable,
+        default: column.default,
+        primary_key: column.primary_key,
+    });
+    let indexes = table.indexes.into_iter().map(|index| IndexAnswer {
+        name: index.name,
+        unique: index.unique,
+        columns: index.columns,
+        sql: index.sql,
+    });
+    TableAnswer {
+        name: table.name,
+        kind: table.kind,
+        sql: table.sql,
+        columns: columns.collect(),
+        indexes: indexes.collect(),
+    }
+}
+
+impl From<Freshness> for Consistency {
+    fn from(freshness: Freshness) -> Self {
+        match freshness {
+            Freshness::None => Consistency::None,
+            Freshness::Weak => Consistency::Weak,
+            Freshness::Linearizable => Consistency::Linearizable,
+            Freshness::Strong => Consistency::Strong,
+        }
+    }
+}
+
+/// Roughly how many bytes of JSON the results make.
+fn size_of(results: &[StatementResult]) -> usize {
+    let values = results.iter().flat_map(|result| &result.rows).flat_map(|row| &row.values);
+    values.map(|value| value.size() + 4).sum()
+}
+
+async fn write(size: usize, answer: impl Serialize + Send + 'static) -> Answer {
+    if size <= OFF_THE_LOOP {
+        return json(StatusCode::OK, &answer);
+    }
+    let written = tokio::task::spawn_blocking(move || to_bytes(&answer)).await;
+    let body = written.unwrap_or_else(|_| Err(Error::internal("writing the answer failed").into()))?;
+    Ok(json_bytes(StatusCode::OK, body))
+}
+
+/// Arguments; null reads as none. No more are read than a statement may have, and one over, for the engine to refuse.
+#[derive(Default)]
+struct Args(Vec<Value>);
+
+impl<'de> Deserialize<'de> for Args {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Args;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of arguments")
+            }
+            fn visit_unit<E: de::Error>(self) -> Result<Args, E> {
+                Ok(Args::default())
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Args, A::Error> {
+                let mut args = Vec::new();
+                while args.len() <= MAX_SQL_ARGS {
+                    match items.next_element()? {
+                        Some(value) => args.push(value),
+                        None => return Ok(Args(args)),
+                    }
+                }
+                while items.next_element::<de::IgnoredAny>()?.is_some() {}
+                Ok(Args(args))
+            }
+        }
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+/// The statements of a transaction. When there are too many, the rest is not kept.
+struct Statements {
+    read: Vec<Statement>,
+    refused: Option<Error>,
+}
+
+impl<'de> Deserialize<'de> for Statements {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Statements;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of statements")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Statements, A::Error> {
+                let mut statements = Statements { read: Vec::new(), refused: None };
+                while let Some(OneStatement(statement)) = items.next_element()? {
+                    if statements.read.len() == MAX_TRANSACTION_STATEMENTS {
+                        while items.next_element::<de::IgnoredAny>()?.is_some() {}
+                        let message = format!(
+                            "the transaction has more than {MAX_TRANSACTION_STATEMENTS} statements: split it up"
+                        );
+                        statements.refused = Some(Error::new(Code::TooManyStatements, message));
+                        return Ok(statements);
+                    }
+                    statements.read.push(statement);
+                }
+                Ok(statements)
+            }
+        }
+        deserializer.deserialize_seq(Reader)
+    }
+}
+
+/// `"<sql>"` or `{"sql":"<sql>","args":[…]}`.
+struct OneStatement(Statement);
+
+impl<'de> Deserialize<'de> for OneStatement {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct WithArguments {
+            sql: String,
+            #[serde(default)]
+            args: Args,
+        }
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = OneStatement;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a SQL text or an object {sql, args}")
+            }
+            fn visit_str<E: de::Error>(self, sql: &str) -> Result<OneStatement, E> {
+                Ok(OneStatement(sql.into()))
+            }
+            fn visit_string<E: de::Error>(self, sql: String) -> Result<OneStatement, E> {
+                Ok(OneStatement(sql.into()))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<OneStatement, A::Error> {
+                let statement = WithArguments::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                Ok(OneStatement(Statement { sql: statement.sql, args: statement.args.0 }))
+            }
+        }
+        deserializer.deserialize_any(Reader)
+    }
+}

@@ -1,0 +1,77 @@
+//! What happens to every request, whatever its path: a name, CORS, metrics, the form of errors, and a guard against
+//! panics. One function in place of a stack of layers: each layer would cost an allocation and a call per request.
+
+use crate::body::announced;
+use crate::cors::Cors;
+use crate::error::{self, ApiError};
+use crate::metrics::Held;
+use crate::request_id::{RequestId, X_REQUEST_ID};
+use crate::shared::Shared;
+use axum::Router;
+use axum::body::{Body, HttpBody as _};
+use axum::response::{IntoResponse as _, Response};
+use debros_proto::Code;
+use futures::FutureExt as _;
+use http::header::{CONNECTION, ORIGIN};
+use http::{HeaderValue, Method, Request, Version};
+use hyper::body::Incoming;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+use tower::Service as _;
+
+/// The gateway as hyper sees it.
+#[derive(Clone)]
+pub(crate) struct Front {
+    router: Router,
+    shared: Arc<Shared>,
+}
+
+impl Front {
+    pub(crate) fn new(router: Router<Arc<Shared>>, shared: Arc<Shared>) -> Self {
+        Self { router: router.with_state(Arc::clone(&shared)), shared }
+    }
+
+    pub(crate) async fn answer(mut self, mut request: Request<Incoming>) -> Response {
+        let started = Instant::now();
+        let metrics = &self.shared.metrics;
+        let _in_flight = Held::new(&metrics.in_flight);
+        if let Some(length) = announced(request.headers()) {
+            metrics.request_bytes.increment(length);
+        }
+        let route = metrics.route(request.uri().path());
+        let (method, version) = (request.method().clone(), request.version());
+        let id = RequestId::of(request.headers());
+        let origin = request.headers().get(ORIGIN).cloned();
+
+        let mut response = if method == Method::OPTIONS {
+            Cors::preflight()
+        } else {
+            request.extensions_mut().insert(id.clone());
+            guarded(&mut self.router, request.map(Body::new)).await
+        };
+
+        error::finish(&mut response, &id, method == Method::HEAD);
+        let headers = response.headers_mut();
+        headers.insert(X_REQUEST_ID, id.header());
+        self.shared.cors.mark(origin, headers);
+        if self.shared.is_draining() && version <= Version::HTTP_11 && !headers.contains_key(CONNECTION) {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        metrics.response_bytes.increment(response.body().size_hint().lower());
+        route.answered(&method, response.status(), started.elapsed());
+        response
+    }
+}
+
+/// A defect in one handler is one failed request, in the form of all others.
+async fn guarded(router: &mut Router, request: Request<Body>) -> Response {
+    match AssertUnwindSafe(router.call(request)).catch_unwind().await {
+        Ok(Ok(response)) => response,
+        Ok(Err(never)) => match never {},
+        Err(_) => {
+            tracing::error!("a handler panicked");
+            ApiError::new(Code::Internal, "the gateway has a defect: its log has more").into_response()
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What the gateway counts. Every handle is looked up once and kept: a request only adds to numbers.
+
+use http::{Method, StatusCode};
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+use std::collections::HashMap;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "other"];
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+/// Stands for every path that is no route: a scan must not make a metric for each of its guesses.
+const UNMATCHED: &str = "unmatched";
+
+/// The gateway's metrics.
+pub(crate) struct Metrics {
+    routes: HashMap<&'static str, RouteMetrics>,
+    unmatched: RouteMetrics,
+    pub(crate) in_flight: Gauge,
+    pub(crate) connections: Gauge,
+    pub(crate) request_bytes: Counter,
+    pub(crate) response_bytes: Counter,
+    pub(crate) websockets: Gauge,
+    pub(crate) messages_received: Counter,
+    pub(crate) messages_sent: Counter,
+    pub(crate) messages_missed: Counter,
+}
+
+/// The metrics of one route; those of a method and class come into being with their first request.
+pub(crate) struct RouteMetrics {
+    route: &'static str,
+    requests: [[OnceLock<Counter>; CLASSES.len()]; METHODS.len()],
+    latency: [OnceLock<Histogram>; METHODS.len()],
+}
+
+impl Metrics {
+    /// `patterns` are the routes as the router knows them.
+    pub(crate) fn new(patterns: &[&'static str]) -> Self {
+        describe_counter!("debros_gateway_requests_total", "HTTP requests answered");
+        describe_histogram!(
+            "debros_gateway_request_duration_seconds",
+            metrics::Unit::Seconds,
+            "Time to an HTTP answer"
+        );
+        describe_gauge!("debros_gateway_requests_in_flight", "HTTP requests being answered now");
+        describe_gauge!("debros_gateway_connections", "Open connections, WebSockets left out");
+        describe_counter!(
+            "debros_gateway_request_bytes_total",
+            metrics::Unit::Bytes,
+            "Announced bytes of request bodies"
+        );
+        describe_counter!("debros_gateway_response_bytes_total", metrics::Unit::Bytes, "Bytes of answers' bodies");
+        describe_gauge!("debros_gateway_websockets", "Open WebSockets");
+        describe_counter!("debros_gateway_websocket_messages_received_total", "Messages published through WebSockets");
+        describe_counter!("debros_gateway_websocket_messages_sent_total", "Messages delivered through WebSockets");
+        describe_counter!("debros_gateway_websocket_messages_missed_total", "Messages that slow WebSockets missed");
+        Self {
+            routes: patterns.iter().map(|pattern| (*pattern, RouteMetrics::new(pattern))).collect(),
+            unmatched: RouteMetrics::new(UNMATCHED),
+            in_flight: gauge!("debros_gateway_requests_in_flight"),
+            connections: gauge!("debros_gateway_connections"),
+            request_bytes: counter!("debros_gateway_request_bytes_total"),
+            response_bytes: counter!("debros_gateway_response_bytes_total"),
+            websockets: gauge!("debros_gateway_websockets"),
+            messages_received: counter!("debros_gateway_websocket_messages_received_total"),
+            messages_sent: counter!("debros_gateway_websocket_messages_sent_total"),
+            messages_missed: counter!("debros_gateway_websocket_messages_missed_total"),
+        }
+    }
+
+    /// The metrics of the route that a path belongs to.
+    pub(crate) fn route(&self, path: &str) -> &RouteMetrics {
+        if let Some(route) = self.routes.get(path) {
+            return route;
+        }
+        let pattern = if path.strip_prefix("/v1/apps/").is_some_and(|id| !id.is_empty() && !id.contains('/')) {
+            "/v1/apps/{app_id}"
+        } else if path.starts_with("/docs/") {
+            "/docs/{*file}"
+        } else {
+            UNMATCHED
+        };
+        self.routes.get(pattern).unwrap_or(&self.unmatched)
+    }
+}
+
+impl RouteMetrics {
+    fn new(route: &'static str) -> Self {
+        Self { route, requests: Default::default(), latency: Default::default() }
+    }
+
+    /// Counts an answered request.
+    pub(crate) fn answered(&self, method: &Method, status: StatusCode, took: Duration) {
+        let method = METHODS.iter().position(|name| *name == method.as_str()).unwrap_or(METHODS.len() - 1);
+        let class = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1;
+        self.requests[method][class]
+            .get_or_init(|| {
+                counter!(
+                    "debros_gateway_requests_total",
+                    "route" => self.route, "method" => METHODS[method], "status" => CLASSES[class]
+                )
+            })
+            .increment(1);
+        self.latency[method]
+            .get_or_init(|| {
+                histogram!(
+                    "debros_gateway_request_duration_seconds", "route" => self.route, "method" => METHODS[method]
+                )
+            })
+            .record(took);
+    }
+}
+
+/// Adds one to a gauge for as long as it lives.
+pub(crate) struct Held(Gauge);
+
+impl Held {
+    pub(crate) fn new(gauge: &Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}

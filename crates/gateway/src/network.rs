@@ -1,0 +1,212 @@
+//! `/v1/network` and `/v1/auth/whoami`: the node, its peers, and the caller itself.
+
+use crate::call::Call;
+use crate::error::{Answer, ErrorBody};
+use crate::health::timestamp;
+use crate::respond::{OK, json};
+use debros_client::rpc::{Peer, StatusResponse};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+/// The node that answers.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct NodeAnswer {
+    /// The configured node id, or the peer id.
+    node_id: String,
+    peer_id: String,
+    connected: bool,
+    peer_count: u32,
+    /// Bytes, all databases of the node together.
+    database_size: u64,
+    /// Seconds.
+    uptime: u64,
+    started_at: String,
+    version: String,
+    commit: String,
+    /// `embedded` or `rqlite`.
+    engine: String,
+    /// Where the node listens, with `/p2p/<peer id>`.
+    addresses: Vec<String>,
+}
+
+/// A peer that the node knows.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct PeerAnswer {
+    id: String,
+    addresses: Vec<String>,
+    connected: bool,
+    /// Null: never.
+    last_seen: Option<String>,
+    /// What it told about itself, such as `debros/0.1.0`.
+    agent: String,
+    /// Round-trip time of the last ping in microseconds; null when unknown.
+    rtt_us: Option<u64>,
+}
+
+/// Whom to dial.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ConnectBody {
+    #[schema(example = "/ip4/192.0.2.7/tcp/4001/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp")]
+    multiaddr: String,
+}
+
+/// Whom to leave.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DisconnectBody {
+    peer_id: String,
+}
+
+/// Who was dialled.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct ConnectAnswer {
+    #[schema(example = "ok")]
+    status: &'static str,
+    peer_id: String,
+}
+
+/// Whether there was a connection to close.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct DisconnectAnswer {
+    #[schema(example = "ok")]
+    status: &'static str,
+    disconnected: bool,
+}
+
+/// What the caller's credential stands for.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct WhoAmIAnswer {
+    authenticated: bool,
+    /// `api_key`, `operator`, `static_key`, or `none` when this gateway asks for no credential.
+    method: String,
+    /// The key's id, never the key.
+    subject: String,
+    namespace: String,
+    /// `reader`, `writer`, `admin` or `operator`.
+    role: String,
+    /// Empty: everything the role allows.
+    scopes: Vec<String>,
+    /// The first characters of the key; null when it is not a key that the network made.
+    key_prefix: Option<String>,
+    created_at: Option<String>,
+    /// Null: never.
+    expires_at: Option<String>,
+}
+
+/// `GET /v1/network/status`.
+#[utoipa::path(
+    get, path = "/v1/network/status", tag = "network", operation_id = "network_status",
+    responses((status = 200, body = NodeAnswer)),
+)]
+pub(crate) async fn status(mut call: Call) -> Answer {
+    let [] = call.query.only([])?;
+    call.check().await?;
+    let status = call.client.network().status().await?;
+    json(StatusCode::OK, &NodeAnswer::from(status))
+}
+
+/// `GET /v1/network/peers`.
+#[utoipa::path(
+    get, path = "/v1/network/peers", tag = "network", operation_id = "network_peers",
+    responses((status = 200, body = Vec<PeerAnswer>)),
+)]
+pub(crate) async fn peers(mut call: Call) -> Answer {
+    let [] = call.query.only([])?;
+    let peers: Vec<PeerAnswer> = call.client.network().peers().await?.into_iter().map(PeerAnswer::from).collect();
+    json(StatusCode::OK, &peers)
+}
+
+/// `POST /v1/network/connect`: lets the node dial a peer. Operators only.
+#[utoipa::path(
+    post, path = "/v1/network/connect", tag = "network", operation_id = "network_connect", request_body = ConnectBody,
+    responses((status = 200, body = ConnectAnswer), (status = 403, body = ErrorBody)),
+)]
+pub(crate) async fn connect(mut call: Call) -> Answer {
+    let [] = call.query.only([])?;
+    call.operator()?;
+    let ConnectBody { multiaddr } = call.json().await?;
+    let peer_id = call.operator()?.operator().connect_peer(multiaddr).await?;
+    json(StatusCode::OK, &ConnectAnswer { status: OK, peer_id })
+}
+
+/// `POST /v1/network/disconnect`: closes the node's connections to a peer. Operators only.
+#[utoipa::path(
+    post, path = "/v1/network/disconnect", tag = "network", operation_id = "network_disconnect",
+    request_body = DisconnectBody,
+    responses((status = 200, body = DisconnectAnswer), (status = 403, body = ErrorBody)),
+)]
+pub(crate) async fn disconnect(mut call: Call) -> Answer {
+    let [] = call.query.only([])?;
+    call.operator()?;
+    let DisconnectBody { peer_id } = call.json().await?;
+    let disconnected = call.operator()?.operator().disconnect_peer(peer_id).await?;
+    json(StatusCode::OK, &DisconnectAnswer { status: OK, disconnected })
+}
+
+/// `GET /v1/auth/whoami`.
+#[utoipa::path(
+    get, path = "/v1/auth/whoami", tag = "auth", operation_id = "auth_whoami",
+    responses((status = 200, body = WhoAmIAnswer)),
+)]
+pub(crate) async fn who_am_i(mut call: Call) -> Answer {
+    let [] = call.query.only([])?;
+    if let Some(grant) = call.granted() {
+        let answer = WhoAmIAnswer {
+            authenticated: grant.method != "none",
+            method: grant.method.to_owned(),
+            subject: grant.method.to_owned(),
+            namespace: grant.namespace.as_str().to_owned(),
+            role: "admin".to_owned(),
+            scopes: Vec::new(),
+            key_prefix: None,
+            created_at: None,
+            expires_at: None,
+        };
+        return json(StatusCode::OK, &answer);
+    }
+    let me = call.client.network().who_am_i().await?;
+    let answer = WhoAmIAnswer {
+        authenticated: true,
+        method: me.method,
+        subject: me.subject,
+        namespace: me.namespace,
+        role: me.role,
+        scopes: me.scopes,
+        key_prefix: Some(me.key_prefix).filter(|prefix| !prefix.is_empty()),
+        created_at: (me.created_at > 0).then(|| timestamp(me.created_at)),
+        expires_at: None,
+    };
+    json(StatusCode::OK, &answer)
+}
+
+impl From<StatusResponse> for NodeAnswer {
+    fn from(status: StatusResponse) -> Self {
+        Self {
+            node_id: status.node_id,
+            peer_id: status.peer_id,
+            connected: true,
+            peer_count: status.peer_count,
+            database_size: status.database_size,
+            uptime: status.uptime_ms / 1000,
+            started_at: timestamp(status.started_at),
+            version: status.version,
+            commit: status.commit,
+            engine: status.engine,
+            addresses: status.addresses,
+        }
+    }
+}
+
+impl From<Peer> for PeerAnswer {
+    fn from(peer: Peer) -> Self {
+        Self {
+            id: peer.id,
+            addresses: peer.addresses,
+            connected: peer.connected,
+            last_seen: (peer.last_seen > 0).then(|| timestamp(peer.last_seen)),
+            agent: peer.agent,
+            rtt_us: (peer.rtt_us > 0).then_some(peer.rtt_us),
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! HTTPS from two files.
+
+use crate::config::{StartError, TlsFiles};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::version::{TLS12, TLS13};
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use tokio_rustls::TlsAcceptor;
+
+/// Reads the files. They are small and this happens once, before anything is served.
+pub(crate) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, StartError> {
+    let (certificate, private_key) = (&files.certificate, &files.private_key);
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect)
+        .map_err(|error| unusable(certificate, "it can not be read as PEM", &error))?;
+    if chain.is_empty() {
+        return Err(StartError::Tls { path: certificate.clone(), reason: "it holds no certificate".to_owned() });
+    }
+    // The key's own bytes are in no error of this library.
+    let key = PrivateKeyDer::from_pem_file(private_key)
+        .map_err(|error| unusable(private_key, "no private key can be read from it", &error))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(|error| unusable(certificate, "TLS can not be set up", &error))?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|error| unusable(certificate, "it does not go with the private key", &error))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+fn unusable(path: &Path, what: &str, error: &dyn fmt::Display) -> StartError {
+    StartError::Tls { path: path.to_owned(), reason: format!("{what} ({error})") }
+}

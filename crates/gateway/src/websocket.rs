@@ -1,0 +1,132 @@
+//! `GET /v1/pubsub/ws?topic=`: from an HTTP request to a WebSocket that is subscribed to a topic.
+
+use crate::call::scope;
+use crate::error::{Answer, ApiError, ErrorBody};
+use crate::metrics::Held;
+use crate::query::Query;
+use crate::request_id::RequestId;
+use crate::session::{self, Session};
+use crate::shared::Shared;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use debros_proto::{Code, Topic};
+use http::header::{
+    CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use std::sync::Arc;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+/// `GET /v1/pubsub/ws?topic=`.
+///
+/// Each text or binary frame is published to the topic. Messages arrive as binary frames. Text frames tell of events:
+/// `{"type":"missed","count":3}` (this subscriber was too slow), `{"type":"reconnected"}` (the connection to the node
+/// was lost for a while: messages may be missing), `{"type":"error","code":"…","error":"…"}` (a message was not
+/// published, or the subscription ended).
+#[utoipa::path(
+    get, path = "/v1/pubsub/ws", tag = "pubsub", operation_id = "pubsub_ws",
+    params(
+        ("topic" = String, Query, description = "1 to 256 bytes of UTF-8."),
+        ("token" = Option<String>, Query, description = "The credential, for browsers. Better: offer the subprotocol `bearer.<credential>`, with %3A for a colon."),
+    ),
+    responses(
+        (status = 101, description = "The WebSocket is open and subscribed."),
+        (status = 400, description = "Not a WebSocket handshake, or a bad topic.", body = ErrorBody),
+        (status = 503, description = "Too many WebSockets are open.", body = ErrorBody),
+    ),
+)]
+pub(crate) async fn open(State(shared): State<Arc<Shared>>, mut request: Request) -> Answer {
+    // The query may hold the credential, so it is read before the caller is known.
+    let mut query = Query::parse(request.uri().query())?;
+    let token = query.take("token");
+    let headers = request.headers();
+    let (caller, protocol) = shared.credentials.of_websocket(headers, token.as_deref(), &shared.cors)?;
+    let request_id = request.extensions().get::<RequestId>();
+    let scope = scope(&shared, &caller, query.take("namespace"), request_id)?;
+    let [topic] = query.only(["topic"])?;
+    let topic = topic.ok_or_else(|| ApiError::invalid("the query parameter \"topic\" is missing"))?;
+    let topic = Topic::new(&topic)?;
+    check_origin(&shared, headers)?;
+    let accept = check_handshake(&request)?;
+
+    let permit = Arc::clone(&shared.websockets).try_acquire_owned().map_err(|_| {
+        ApiError::new(Code::Overloaded, "too many WebSockets are open on this gateway: try again later")
+    })?;
+    if shared.is_draining() {
+        return Err(ApiError::new(Code::Unavailable, "the gateway is stopping"));
+    }
+    let client = shared.client.scoped(scope);
+    let subscription = client.pubsub().subscribe(topic.as_str()).await?;
+
+    let upgrade = hyper::upgrade::on(&mut request);
+    let session = Session {
+        client,
+        topic,
+        subscription,
+        held: Held::new(&shared.metrics.websockets),
+        permit,
+        shared: Arc::clone(&shared),
+    };
+    shared.tasks.spawn(async move {
+        // The connection may break before the answer is written: then everything of the session ends here.
+        if let Ok(upgraded) = upgrade.await {
+            session::run(upgraded, session).await;
+        }
+    });
+    Ok(switching(accept, protocol))
+}
+
+fn switching(accept: HeaderValue, protocol: Option<HeaderValue>) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    if let Some(protocol) = protocol {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    response
+}
+
+/// Browsers do not apply CORS to WebSockets: the server has to.
+fn check_origin(shared: &Shared, headers: &HeaderMap) -> Result<(), ApiError> {
+    match headers.get(ORIGIN) {
+        Some(origin) if !shared.cors.allows(origin) => {
+            Err(ApiError::new(Code::Forbidden, "pages of this origin may not open WebSockets here"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks the handshake of RFC 6455 and returns the value for Sec-WebSocket-Accept.
+fn check_handshake(request: &Request) -> Result<HeaderValue, ApiError> {
+    let headers = request.headers();
+    let bad = |what: &str| ApiError::invalid(format!("not a WebSocket handshake: {what}"));
+    if request.method() != Method::GET || request.version() != Version::HTTP_11 {
+        return Err(bad("it must be a GET request over HTTP/1.1"));
+    }
+    if !holds_token(headers, &UPGRADE, "websocket") || !holds_token(headers, &CONNECTION, "upgrade") {
+        return Err(bad("the headers \"Upgrade: websocket\" and \"Connection: Upgrade\" are needed"));
+    }
+    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version.as_bytes() != b"13") {
+        return Err(bad("Sec-WebSocket-Version must be 13"));
+    }
+    let key = headers
+        .get(SEC_WEBSOCKET_KEY)
+        .filter(|key| STANDARD.decode(key.as_bytes()).is_ok_and(|bytes| bytes.len() == 16))
+        .ok_or_else(|| bad("Sec-WebSocket-Key must be 16 bytes in base64"))?;
+    HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(|_| bad("Sec-WebSocket-Key can not be used"))
+}
+
+fn holds_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|part| part.trim().eq_ignore_ascii_case(token))
+}
