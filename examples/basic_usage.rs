@@ -56,7 +56,9 @@ async fn storage(client: &Client) -> Result<()> {
 
 async fn database(client: &Client) -> Result<()> {
     let database = client.database();
-    database.create_table("CREATE TABLE IF NOT EXISTS example_users (id INTEGER PRIMARY KEY, name TEXT NOT NULL)").await?;
+    database
+        .create_table("CREATE TABLE IF NOT EXISTS example_users (id INTEGER PRIMARY KEY, name TEXT NOT NULL)")
+        .await?;
     let insert = database.query("INSERT INTO example_users (name) VALUES (?)", ["Ada".into()]).await?;
     println!("database: inserted row {}", insert.last_insert_id.unwrap_or_default());
     // All or none: these two stand or fall together.
@@ -100,5 +102,6 @@ async fn network(client: &Client) -> Result<()> {
 }
 
 fn required(variable: &str) -> String {
-    env::var(variable).unwrap_or_else(|_| panic!("set {variable}: see the head of this example, or run `make run-example`"))
+    env::var(variable)
+        .unwrap_or_else(|_| panic!("set {variable}: see the head of this example, or run `make run-example`"))
 }

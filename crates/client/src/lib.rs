@@ -1,1 +1,237 @@
-//! placeholder
+//! The client of DeBros Network: everything that a node offers, from any Rust program.
+//!
+//! A client is a light peer. It dials the bootstrap peers it is given, runs no service and keeps no data. What it asks
+//! for travels over libp2p to a node, with the credential beside it; the node decides what the credential allows.
+//!
+//! ```no_run
+//! use debros_client::{Client, Config};
+//!
+//! # async fn run() -> debros_client::Result<()> {
+//! let client = Client::connect(
+//!     Config::new("my-app")
+//!         .bootstrap_peer("/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp")
+//!         .credential("ak_…:my-app"),
+//! )
+//! .await?;
+//!
+//! client.storage().put("greeting", "hello").await?;
+//! let entry = client.storage().get("greeting").await?;
+//! assert_eq!(entry.map(|entry| entry.value), Some("hello".into()));
+//!
+//! client.database().create_table("CREATE TABLE IF NOT EXISTS users (id INTEGER PRIMARY KEY, name TEXT)").await?;
+//! client.database().query("INSERT INTO users (name) VALUES (?)", ["Ada".into()]).await?;
+//! let users = client.database().query("SELECT id, name FROM users", []).await?;
+//! assert_eq!(users.rows[0].values[1].as_text(), Some("Ada"));
+//!
+//! let mut news = client.pubsub().subscribe("news").await?;
+//! client.pubsub().publish("news", "it works").await?;
+//! if let Some(event) = news.next().await {
+//!     println!("{:?}", event?);
+//! }
+//! client.close().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What a client does by itself
+//!
+//! - It keeps a connection to every bootstrap peer, uses the first that answers and changes to another when it is lost,
+//!   dialling the lost one again with growing pauses.
+//! - It sends a call again when that can do no harm: the call did not reach a node, the node did nothing, or the write
+//!   carries an idempotency key. A write whose answer was lost otherwise is [`Code::UnknownOutcome`], never "failed".
+//! - It subscribes again after a reconnect, and says with [`PubsubEvent::Reconnected`] that messages may be missing.
+
+mod apps;
+mod config;
+mod connection;
+mod database;
+mod network;
+mod operator;
+mod pubsub;
+mod storage;
+
+pub use apps::Apps;
+pub use config::Config;
+pub use database::Database;
+pub use debros_p2p::{Channel, Handler, Multiaddr, PeerId};
+pub use debros_proto::{Code, Error, Key, Namespace, Result, Topic, rpc};
+pub use network::Network;
+pub use operator::{Operator, Transfer};
+pub use pubsub::{Pubsub, PubsubEvent, Subscription};
+pub use storage::{PutOptions, Storage};
+
+use connection::Connections;
+use debros_proto::rpc::request::Call;
+use debros_proto::rpc::response;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A connection to the network, for one caller. Cheap to clone; clones share the connections.
+#[derive(Clone, Debug)]
+pub struct Client {
+    connections: Arc<Connections>,
+    scope: Scope,
+}
+
+/// Who calls, and how. The client sends it with every call; the node checks it.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    /// Proof of who calls: an API key or another credential. Empty for public calls.
+    pub credential: Arc<str>,
+    /// The namespace that the caller means to be in. Empty: the credential's own.
+    pub namespace: String,
+    /// How long a call may take, all attempts together.
+    pub timeout: Duration,
+    /// Makes a write happen once, however often it is sent, for 24 hours.
+    pub idempotency_key: String,
+    /// For logs.
+    pub request_id: String,
+}
+
+impl Client {
+    /// Dials the bootstrap peers and returns when the first one is there; the others follow in the background.
+    ///
+    /// # Errors
+    /// `invalid_argument` for a configuration that can not work, `unavailable` when no peer answered within the connect
+    /// timeout, with each peer's reason.
+    pub async fn connect(config: Config) -> Result<Self> {
+        let scope = config.scope();
+        let connections = Connections::dial(&config).await?;
+        Ok(Self { connections: Arc::new(connections), scope })
+    }
+
+    /// Starts dialling the bootstrap peers and returns at once; calls wait for the first connection, as long as their
+    /// time allows. For programs that may start before the nodes do.
+    ///
+    /// # Errors
+    /// `invalid_argument` for a configuration that can not work.
+    pub async fn connect_in_background(config: Config) -> Result<Self> {
+        let scope = config.scope();
+        let connections = Connections::start(&config).await?;
+        Ok(Self { connections: Arc::new(connections), scope })
+    }
+
+    /// A client inside the node's own process: the same calls, without a network between.
+    pub fn local(handler: Arc<dyn Handler>, config: &Config) -> Self {
+        let connections = Connections::local(Channel::local(handler));
+        Self { connections: Arc::new(connections), scope: config.scope() }
+    }
+
+    /// The same connections for another caller, as a gateway needs it.
+    #[must_use]
+    pub fn scoped(&self, scope: Scope) -> Self {
+        Self { connections: Arc::clone(&self.connections), scope }
+    }
+
+    /// The same caller with an idempotency key on the writes made through what is returned.
+    #[must_use]
+    pub fn once(&self, idempotency_key: impl Into<String>) -> Self {
+        let mut scope = self.scope.clone();
+        scope.idempotency_key = idempotency_key.into();
+        self.scoped(scope)
+    }
+
+    /// Who calls through this client.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// SQL in the caller's namespace.
+    pub fn database(&self) -> Database<'_> {
+        Database { client: self }
+    }
+
+    /// Key-value pairs in the caller's namespace.
+    pub fn storage(&self) -> Storage<'_> {
+        Storage { client: self }
+    }
+
+    /// Topics in the caller's namespace.
+    pub fn pubsub(&self) -> Pubsub<'_> {
+        Pubsub { client: self }
+    }
+
+    /// The node, its peers and the caller's own credential.
+    pub fn network(&self) -> Network<'_> {
+        Network { client: self }
+    }
+
+    /// Applications registered in the caller's namespace.
+    pub fn apps(&self) -> Apps<'_> {
+        Apps { client: self }
+    }
+
+    /// What only operators and admins may do: API keys, backups, dialling peers.
+    pub fn operator(&self) -> Operator<'_> {
+        Operator { client: self }
+    }
+
+    /// The node's health: a real write, read and publish, not older than a few seconds.
+    ///
+    /// # Errors
+    /// `unavailable` when no node can be reached.
+    pub async fn health(&self) -> Result<rpc::HealthResponse> {
+        match self.call(Call::Health(rpc::HealthRequest {})).await? {
+            response::Result::Health(health) => Ok(health),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// This client's own peer id; `None` inside a node.
+    pub fn peer_id(&self) -> Option<PeerId> {
+        self.connections.peer_id()
+    }
+
+    /// The node that calls go to now; `None` when there is no connection, and inside a node.
+    pub fn node(&self) -> Option<PeerId> {
+        self.connections.node()
+    }
+
+    /// Whether calls can be sent now.
+    pub fn is_connected(&self) -> bool {
+        self.connections.is_connected()
+    }
+
+    /// Closes the connections, for all clones. Calls that are under way get up to 5 seconds to finish.
+    pub async fn close(&self) {
+        self.connections.close().await;
+    }
+
+    pub(crate) async fn call(&self, call: Call) -> Result<response::Result> {
+        let response = self.connections.call(self.request(call), self.deadline()).await?;
+        response.result.ok_or_else(|| Error::internal("the node answered without a result"))
+    }
+
+    pub(crate) fn request(&self, call: Call) -> rpc::Request {
+        rpc::Request {
+            credential: self.scope.credential.as_ref().to_owned(),
+            namespace: self.scope.namespace.clone(),
+            timeout_ms: 0,
+            idempotency_key: self.scope.idempotency_key.clone(),
+            request_id: self.scope.request_id.clone(),
+            credit: 0,
+            call: Some(call),
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.scope.timeout
+    }
+}
+
+/// The node speaks another version, or has a defect: its answer does not belong to the call.
+pub(crate) fn unexpected(result: &response::Result) -> Error {
+    tracing::error!(result = ?std::mem::discriminant(result), "the node's answer does not belong to the call");
+    Error::internal("the node's answer does not belong to the call: do client and node have the same version?")
+}
+
+/// Unwraps the one answer that belongs to a call.
+macro_rules! expect_answer {
+    ($answer:expr, $variant:ident) => {
+        match $answer {
+            debros_proto::rpc::response::Result::$variant(value) => Ok(value),
+            other => Err($crate::unexpected(&other)),
+        }
+    };
+}
+pub(crate) use expect_answer;

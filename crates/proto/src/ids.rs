@@ -65,6 +65,11 @@ impl Namespace {
         }
     }
 
+    /// The namespace of the system's own keys and topics. Its name is not of the form above, so no caller is ever in it.
+    pub fn internal() -> Self {
+        Self("_system".into())
+    }
+
     /// What the system puts before everything that the namespace owns. Users never see it.
     pub fn prefix(&self) -> String {
         format!("ns::{}::", self.0)

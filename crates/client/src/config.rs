@@ -1,0 +1,91 @@
+//! How a client is set up.
+
+use crate::Scope;
+use debros_proto::{Error, Namespace, Result};
+use std::time::Duration;
+
+/// Set-up of a [`Client`](crate::Client).
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The application's namespace.
+    pub namespace: String,
+    /// Multiaddrs of nodes, with `/p2p/<peer id>`. At least one.
+    pub bootstrap_peers: Vec<String>,
+    /// API key or another credential. Empty: only public calls work.
+    pub credential: String,
+    /// How long to wait for the first connection. Default 30 s.
+    pub connect_timeout: Duration,
+    /// How long a call may take, all attempts together. Default 30 s.
+    pub call_timeout: Duration,
+    /// How often a call is sent at most, when sending it again can do no harm. Default 3.
+    pub retry_attempts: u32,
+    /// Pause before the first repetition; it doubles with each further one. Default 100 ms.
+    pub retry_delay: Duration,
+}
+
+impl Config {
+    /// The defaults for an application. Add at least one bootstrap peer.
+    pub fn new(app_name: impl Into<String>) -> Self {
+        Self {
+            namespace: app_name.into(),
+            bootstrap_peers: Vec::new(),
+            credential: String::new(),
+            connect_timeout: Duration::from_secs(30),
+            call_timeout: Duration::from_secs(30),
+            retry_attempts: 3,
+            retry_delay: Duration::from_millis(100),
+        }
+    }
+
+    /// Adds a node to dial: a multiaddr with `/p2p/<peer id>`.
+    #[must_use]
+    pub fn bootstrap_peer(mut self, address: impl Into<String>) -> Self {
+        self.bootstrap_peers.push(address.into());
+        self
+    }
+
+    /// Sets the credential.
+    #[must_use]
+    pub fn credential(mut self, credential: impl Into<String>) -> Self {
+        self.credential = credential.into();
+        self
+    }
+
+    /// Sets how long a call may take, all attempts together.
+    #[must_use]
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.call_timeout = timeout;
+        self
+    }
+
+    /// Sets how long to wait for the first connection.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        if !self.namespace.is_empty() {
+            Namespace::new(&self.namespace)?;
+        }
+        if self.bootstrap_peers.is_empty() {
+            return Err(Error::invalid(
+                "no bootstrap peer: give the address of a node, such as /ip4/127.0.0.1/tcp/4001/p2p/<peer id>",
+            ));
+        }
+        if self.retry_attempts == 0 {
+            return Err(Error::invalid("retry_attempts is 0: a call is sent at least once"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn scope(&self) -> Scope {
+        Scope {
+            credential: self.credential.as_str().into(),
+            namespace: self.namespace.clone(),
+            timeout: self.call_timeout,
+            ..Scope::default()
+        }
+    }
+}

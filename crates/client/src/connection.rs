@@ -1,0 +1,290 @@
+//! Which node a call goes to, and whether it is sent again.
+
+use crate::Config;
+use debros_p2p::{Channel, Events, Host, HostConfig, Keypair, Multiaddr, PeerId};
+use debros_proto::rpc::{Request, Response};
+use debros_proto::{Code, Error, Result};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// What this client tells nodes it is.
+const AGENT: &str = concat!("debros-client/", env!("CARGO_PKG_VERSION"));
+/// Pause before a lost node is dialled again; it grows by half with each failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long one dial may take.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long calls that are under way may take to finish when the client closes.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The connections of a client, shared by its clones.
+pub(crate) enum Connections {
+    Local(Channel),
+    Remote(Remote),
+}
+
+pub(crate) struct Remote {
+    host: Host,
+    nodes: Arc<Nodes>,
+    open: watch::Receiver<Vec<Option<Channel>>>,
+    closed: watch::Sender<bool>,
+    keepers: Mutex<JoinSet<()>>,
+    retry_attempts: u32,
+    retry_delay: Duration,
+}
+
+/// One slot for each bootstrap peer, in the order of the configuration.
+struct Nodes {
+    channels: watch::Sender<Vec<Option<Channel>>>,
+    /// The last failure of each, and how many there were.
+    failures: watch::Sender<Vec<(u32, String)>>,
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Connections::Local(_) => f.write_str("Local"),
+            Connections::Remote(remote) => write!(f, "Remote({})", remote.host.peer_id()),
+        }
+    }
+}
+
+impl Connections {
+    pub(crate) fn local(channel: Channel) -> Self {
+        Connections::Local(channel)
+    }
+
+    /// Starts dialling; nothing is connected yet when this returns.
+    pub(crate) async fn start(config: &Config) -> Result<Self> {
+        config.check()?;
+        let addresses = config
+            .bootstrap_peers
+            .iter()
+            .map(|text| {
+                text.parse::<Multiaddr>().map_err(|error| {
+                    let shown = debros_proto::ids::excerpt(text);
+                    Error::invalid(format!(
+                        "\"{shown}\" is not a multiaddr ({error}): write /ip4/<address>/tcp/4001/p2p/<peer id>"
+                    ))
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        // A client has no standing in the network that an identity would have to be kept for.
+        let host_config = HostConfig::client(Keypair::generate_ed25519(), AGENT);
+        let host = Host::start(host_config, None)
+            .await
+            .map_err(|error| Error::new(Code::Unavailable, format!("the P2P host does not start: {error}")))?;
+        let (channels, open) = watch::channel(addresses.iter().map(|_| None).collect());
+        let (failures, _) = watch::channel(vec![(0, String::new()); addresses.len()]);
+        let nodes = Arc::new(Nodes { channels, failures });
+        let mut keepers = JoinSet::new();
+        for (slot, address) in addresses.into_iter().enumerate() {
+            keepers.spawn(keep(host.clone(), Arc::clone(&nodes), slot, address));
+        }
+        Ok(Connections::Remote(Remote {
+            host,
+            nodes,
+            open,
+            closed: watch::Sender::new(false),
+            keepers: Mutex::new(keepers),
+            retry_attempts: config.retry_attempts,
+            retry_delay: config.retry_delay,
+        }))
+    }
+
+    /// Starts dialling and waits for the first connection.
+    pub(crate) async fn dial(config: &Config) -> Result<Self> {
+        let connections = Self::start(config).await?;
+        if let Connections::Remote(remote) = &connections
+            && let Err(error) = remote.first_connection(config.connect_timeout).await
+        {
+            connections.close().await;
+            return Err(error);
+        }
+        Ok(connections)
+    }
+
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self, Connections::Local(_))
+    }
+
+    pub(crate) fn peer_id(&self) -> Option<PeerId> {
+        match self {
+            Connections::Local(_) => None,
+            Connections::Remote(remote) => Some(remote.host.peer_id()),
+        }
+    }
+
+    pub(crate) fn node(&self) -> Option<PeerId> {
+        match self {
+            Connections::Local(_) => None,
+            Connections::Remote(remote) => remote.current().and_then(|channel| channel.peer()),
+        }
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        match self {
+            Connections::Local(channel) => !channel.is_closed(),
+            Connections::Remote(remote) => remote.current().is_some(),
+        }
+    }
+
+    pub(crate) async fn call(&self, request: Request, deadline: Instant) -> Result<Response> {
+        match self {
+            Connections::Local(channel) => channel.call(request, left(deadline)?).await,
+            Connections::Remote(remote) => remote.call(request, deadline).await,
+        }
+    }
+
+    /// Opens a stream. What a stream does is not repeated here: its owner knows whether that makes sense.
+    pub(crate) async fn open(&self, request: Request, deadline: Instant) -> Result<(Response, Events)> {
+        match self {
+            Connections::Local(channel) => channel.open(request, left(deadline)?).await,
+            Connections::Remote(remote) => remote.channel(deadline).await?.open(request, left(deadline)?).await,
+        }
+    }
+
+    pub(crate) async fn close(&self) {
+        if let Connections::Remote(remote) = self {
+            remote.closed.send_replace(true);
+            remote.keepers.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+            remote.host.shutdown(Instant::now() + CLOSE_TIMEOUT).await;
+        }
+    }
+}
+
+impl Remote {
+    fn current(&self) -> Option<Channel> {
+        if *self.closed.borrow() {
+            return None;
+        }
+        self.open.borrow().iter().flatten().find(|channel| !channel.is_closed()).cloned()
+    }
+
+    /// A channel to a node, as soon as there is one.
+    async fn channel(&self, deadline: Instant) -> Result<Channel> {
+        if let Some(channel) = self.current() {
+            return Ok(channel);
+        }
+        let (mut open, mut closed) = (self.open.clone(), self.closed.subscribe());
+        let waited = tokio::time::timeout_at(deadline.into(), async {
+            tokio::select! {
+                found = open.wait_for(|channels| channels.iter().flatten().any(|channel| !channel.is_closed())) => found.is_ok(),
+                _ = closed.wait_for(|closed| *closed) => false,
+            }
+        });
+        let found = waited.await.unwrap_or(false);
+        if *self.closed.borrow() {
+            return Err(Error::new(Code::Unavailable, "the client was closed"));
+        }
+        self.current().filter(|_| found).ok_or_else(|| self.unreachable())
+    }
+
+    async fn first_connection(&self, timeout: Duration) -> Result<()> {
+        let mut open = self.open.clone();
+        let mut failures = self.nodes.failures.subscribe();
+        let attempts = self.retry_attempts;
+        let result = tokio::time::timeout(timeout, async {
+            tokio::select! {
+                found = open.wait_for(|channels| channels.iter().any(Option::is_some)) => found.is_ok(),
+                _ = failures.wait_for(|failures| failures.iter().all(|(count, _)| *count >= attempts)) => false,
+            }
+        })
+        .await;
+        if result == Ok(true) { Ok(()) } else { Err(self.unreachable()) }
+    }
+
+    fn unreachable(&self) -> Error {
+        let reasons: Vec<String> = self
+            .nodes
+            .failures
+            .borrow()
+            .iter()
+            .filter(|(_, reason)| !reason.is_empty())
+            .map(|(_, reason)| reason.clone())
+            .collect();
+        let reasons = if reasons.is_empty() { "no answer yet".to_owned() } else { reasons.join("; ") };
+        Error::new(Code::Unavailable, format!("no node can be reached: {reasons}")).retry_after(Duration::from_secs(1))
+    }
+
+    async fn call(&self, mut request: Request, deadline: Instant) -> Result<Response> {
+        let mut pause = self.retry_delay;
+        for _ in 1..self.retry_attempts {
+            let channel = self.channel(deadline).await?;
+            let sent = request.clone();
+            let error = match channel.call(sent, left(deadline)?).await {
+                Err(error) if may_repeat(&error, &request) => error,
+                answer => return answer,
+            };
+            let wait = error.retry_after.unwrap_or(pause);
+            if Instant::now() + wait >= deadline || *self.closed.borrow() {
+                return Err(error);
+            }
+            tracing::debug!(code = %error.code, ?wait, "a call is sent again");
+            tokio::time::sleep(wait).await;
+            pause *= 2;
+        }
+        let channel = self.channel(deadline).await?;
+        channel.call(std::mem::take(&mut request), left(deadline)?).await
+    }
+}
+
+/// Whether sending the call again can do no harm. A lost read comes back as `unavailable`; a write whose fate is not
+/// known is only repeated when the node will recognise it.
+fn may_repeat(error: &Error, request: &Request) -> bool {
+    match error.code {
+        Code::UnknownOutcome => !request.idempotency_key.is_empty(),
+        // The caller asked too much: its own pace has to change.
+        Code::RateLimited => false,
+        code => code.is_safe_to_retry(),
+    }
+}
+
+fn left(deadline: Instant) -> Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(Error::new(Code::DeadlineExceeded, "no answer within the time the caller allowed"));
+    }
+    Ok(left)
+}
+
+/// Keeps one node connected, for as long as the client lives.
+async fn keep(host: Host, nodes: Arc<Nodes>, slot: usize, address: Multiaddr) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match connect(&host, &address).await {
+            Ok(channel) => {
+                pause = FIRST_PAUSE;
+                nodes.failures.send_modify(|failures| failures[slot] = (0, String::new()));
+                nodes.channels.send_modify(|channels| channels[slot] = Some(channel.clone()));
+                channel.closed().await;
+                nodes.channels.send_modify(|channels| channels[slot] = None);
+                tracing::info!(%address, "the connection to the node was lost");
+            }
+            Err(error) => {
+                tracing::debug!(%address, %error, "the node can not be reached");
+                nodes.failures.send_modify(|failures| {
+                    failures[slot] = (failures[slot].0 + 1, format!("{address}: {error}"));
+                });
+            }
+        }
+        tokio::time::sleep(jittered(pause)).await;
+        pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+    }
+}
+
+async fn connect(host: &Host, address: &Multiaddr) -> Result<Channel> {
+    let peer = host.connect(address.clone(), DIAL_TIMEOUT).await?;
+    host.open(peer).await
+}
+
+/// ±20 %, so that clients which lost the same node do not all come back in the same moment.
+fn jittered(pause: Duration) -> Duration {
+    let mut byte = [128_u8];
+    // Without randomness the pause is just not varied.
+    let _ = getrandom::fill(&mut byte);
+    pause.mul_f64(0.8 + 0.4 * f64::from(byte[0]) / 255.0)
+}

@@ -1,0 +1,89 @@
+//! The catalogue of calls: name, and what each needs to be allowed.
+
+use crate::caller::Permission;
+use debros_proto::rpc::request::Call;
+
+/// What a call needs before a service sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// Nothing: anyone may ask.
+    Nothing,
+    /// Any valid credential.
+    Credential,
+    /// A credential with this permission.
+    Permission(Permission),
+}
+
+/// One kind of call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kind {
+    /// Its place in [`KINDS`].
+    pub(crate) index: usize,
+    /// Its name in metrics and logs.
+    pub(crate) name: &'static str,
+    /// What it needs.
+    pub(crate) needs: Needs,
+    /// Whether it changes something, so that an idempotency key makes sense on it.
+    pub(crate) takes_key: bool,
+}
+
+macro_rules! kinds {
+    ($($variant:ident: $name:literal, $needs:expr, $takes_key:literal;)+) => {
+        #[allow(clippy::enum_variant_names)]
+        #[derive(Clone, Copy)]
+        enum Index { $($variant,)+ }
+
+        /// All kinds of calls.
+        pub(crate) const KINDS: &[Kind] = &[
+            $(Kind { index: Index::$variant as usize, name: $name, needs: $needs, takes_key: $takes_key },)+
+        ];
+
+        /// The kind of a call. A call without an entry here does not compile.
+        pub(crate) fn kind_of(call: &Call) -> &'static Kind {
+            match call {
+                $(Call::$variant(_) => &KINDS[Index::$variant as usize],)+
+            }
+        }
+    };
+}
+
+use Needs::{Credential, Nothing, Permission as P};
+use Permission as Do;
+
+kinds! {
+    Health: "health", Nothing, false;
+    Status: "status", Nothing, false;
+    Peers: "peers", Credential, false;
+    ConnectPeer: "connect_peer", P(Do::Operate), false;
+    DisconnectPeer: "disconnect_peer", P(Do::Operate), false;
+    WhoAmI: "who_am_i", Credential, false;
+    CreateApiKey: "create_api_key", P(Do::Operate), false;
+    ListApiKeys: "list_api_keys", P(Do::Keys), false;
+    RevokeApiKey: "revoke_api_key", P(Do::Keys), false;
+    ListApps: "list_apps", P(Do::AppsRead), false;
+    CreateApp: "create_app", P(Do::AppsWrite), true;
+    GetApp: "get_app", P(Do::AppsRead), false;
+    UpdateApp: "update_app", P(Do::AppsWrite), true;
+    DeleteApp: "delete_app", P(Do::AppsWrite), true;
+
+    // A query may write; the engine refuses that where the caller may only read.
+    Query: "query", P(Do::DbRead), true;
+    Transaction: "transaction", P(Do::DbWrite), true;
+    CreateTable: "create_table", P(Do::DbWrite), true;
+    DropTable: "drop_table", P(Do::DbWrite), true;
+    Schema: "schema", P(Do::DbRead), false;
+    Backup: "backup", P(Do::Operate), false;
+    ListBackups: "list_backups", P(Do::Operate), false;
+    Restore: "restore", P(Do::Operate), false;
+    Export: "export", P(Do::DbRead), false;
+
+    Put: "put", P(Do::StorageWrite), true;
+    Get: "get", P(Do::StorageRead), false;
+    Delete: "delete", P(Do::StorageWrite), true;
+    Exists: "exists", P(Do::StorageRead), false;
+    List: "list", P(Do::StorageRead), false;
+
+    Publish: "publish", P(Do::PubsubPublish), true;
+    Subscribe: "subscribe", P(Do::PubsubSubscribe), false;
+    Topics: "topics", P(Do::PubsubSubscribe), false;
+}

@@ -1,0 +1,79 @@
+//! How a node is set up. Reading files, variables and flags is the program's affair.
+
+use debros_p2p::Multiaddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Set-up of a [`Node`](crate::Node).
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Name in logs. Empty: the peer id.
+    pub node_id: String,
+    /// Role in the network.
+    pub kind: NodeKind,
+    /// Where to listen. Port 0 takes a free one.
+    pub listen_addresses: Vec<Multiaddr>,
+    /// Everything the node keeps: identity, operator key, peer.info.
+    pub data_dir: PathBuf,
+    /// P2P connections; more are refused.
+    pub max_connections: u32,
+    /// The database.
+    pub database: DatabaseConfig,
+    /// Nodes to dial and keep connected, with `/p2p/<peer id>`.
+    pub bootstrap_peers: Vec<Multiaddr>,
+    /// How often lost bootstrap peers are dialled again.
+    pub discovery_interval: Duration,
+    /// What the status tells about this program.
+    pub build: BuildInfo,
+}
+
+/// Role in the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeKind {
+    /// Others dial it first.
+    Bootstrap,
+    /// Any other full node.
+    Node,
+}
+
+/// Set-up of the database.
+#[derive(Clone, Debug)]
+pub struct DatabaseConfig {
+    /// Where the database's files are.
+    pub data_dir: PathBuf,
+    /// Bytes that all databases together may take; writes past it fail.
+    pub max_size: u64,
+    /// How often a backup is made; `None`: never.
+    pub backup_interval: Option<Duration>,
+}
+
+/// What a program says of itself.
+#[derive(Clone, Debug, Default)]
+pub struct BuildInfo {
+    /// `MAJOR.MINOR.PATCH`.
+    pub version: String,
+    /// The commit it was built from, or "unknown".
+    pub commit: String,
+}
+
+impl NodeConfig {
+    /// The defaults of a node that keeps its data in `data_dir`.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        let data_dir = data_dir.into();
+        Self {
+            node_id: String::new(),
+            kind: NodeKind::Node,
+            listen_addresses: Vec::new(),
+            max_connections: 50,
+            database: DatabaseConfig {
+                data_dir: data_dir.join("db"),
+                max_size: 1 << 30,
+                backup_interval: Some(Duration::from_secs(24 * 60 * 60)),
+            },
+            data_dir,
+            bootstrap_peers: Vec::new(),
+            discovery_interval: Duration::from_secs(15),
+            build: BuildInfo::default(),
+        }
+    }
+}

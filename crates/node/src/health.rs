@@ -1,0 +1,92 @@
+//! Honest health: a real write, a real read and a real publish, never a constant.
+
+use crate::pubsub::Hub;
+use debros_engine::{CallOptions, Engine};
+use debros_proto::rpc::{Condition, Consistency, HealthCheck, HealthResponse, event};
+use debros_proto::{Error, Key, Namespace, Result, Topic, now_ms};
+use futures::StreamExt as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+
+/// A report is given again for this long: asking for health is public, and a probe writes.
+const FRESH: Duration = Duration::from_secs(2);
+/// A probe that takes longer has failed.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Probes the node and remembers what came of it.
+#[derive(Default)]
+pub(crate) struct Health {
+    /// Locked while probing, so that many askers cause one probe.
+    last: Mutex<Option<(Instant, HealthResponse)>>,
+}
+
+impl Health {
+    pub(crate) async fn report(&self, engine: &dyn Engine, hub: &Arc<Hub>) -> HealthResponse {
+        let mut last = self.last.lock().await;
+        if let Some((at, report)) = &*last
+            && at.elapsed() < FRESH
+        {
+            return report.clone();
+        }
+        let token = now_ms().to_string();
+        let checks = vec![
+            check("database_write", write(engine, &token)).await,
+            check("database_read", read(engine)).await,
+            check("pubsub", publish(hub, &token)).await,
+        ];
+        let report = HealthResponse { checks, checked_at: now_ms() };
+        *last = Some((Instant::now(), report.clone()));
+        report
+    }
+}
+
+async fn check(name: &str, probe: impl Future<Output = Result<()>>) -> HealthCheck {
+    let began = Instant::now();
+    let outcome = match tokio::time::timeout(PROBE_TIMEOUT, probe).await {
+        Ok(outcome) => outcome.map_err(|error| error.message),
+        Err(_) => Err(format!("no answer within {} s", PROBE_TIMEOUT.as_secs())),
+    };
+    if let Err(error) = &outcome {
+        tracing::warn!(check = name, error, "the health check failed");
+    }
+    HealthCheck {
+        name: name.to_owned(),
+        ok: outcome.is_ok(),
+        error: outcome.err().unwrap_or_default(),
+        took_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+    }
+}
+
+async fn write(engine: &dyn Engine, token: &str) -> Result<()> {
+    let value = token.as_bytes().to_vec().into();
+    engine.kv_put(&Namespace::internal(), &key()?, value, Condition::default(), None, options()).await.map(|_| ())
+}
+
+/// A node that can not write still has to say truly whether it can read: any outcome but an error is fine.
+async fn read(engine: &dyn Engine) -> Result<()> {
+    engine.kv_get(&Namespace::internal(), &key()?, options()).await.map(|_| ())
+}
+
+async fn publish(hub: &Arc<Hub>, token: &str) -> Result<()> {
+    let topic = Topic::new("health")?;
+    let mut subscription = hub.subscribe(Namespace::internal(), topic.clone())?;
+    hub.publish(&Namespace::internal(), &topic, token.as_bytes().to_vec().into()).await;
+    match subscription.next().await {
+        Some(Ok(event)) => match event.kind {
+            Some(event::Kind::Message(message)) if message.data == token.as_bytes() => Ok(()),
+            _ => Err(Error::internal("another message came back than was published")),
+        },
+        Some(Err(error)) => Err(error),
+        None => Err(Error::internal("the subscription ended")),
+    }
+}
+
+fn key() -> Result<Key> {
+    Key::new("health")
+}
+
+fn options() -> CallOptions {
+    let deadline = Instant::now() + PROBE_TIMEOUT;
+    CallOptions { consistency: Consistency::Weak, deadline, guard: None, read_only: false }
+}

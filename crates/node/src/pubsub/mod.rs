@@ -1,0 +1,250 @@
+//! Pub/sub within the node: topics, their subscribers, and what happens to slow ones. The gossip between nodes will
+//! publish into the same [`Hub`].
+
+mod ring;
+
+use debros_proto::rpc::{Event, Message, event};
+use debros_proto::{Code, Error, Namespace, Result, Topic};
+use futures::Stream;
+use ring::{Item, Ring};
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// Live subscriptions that a node serves, all callers together.
+const MAX_SUBSCRIPTIONS: usize = 65_536;
+
+type Name = (Namespace, Topic);
+
+/// All topics of the node that have subscribers. A topic without any is not here and costs nothing.
+#[derive(Default)]
+pub(crate) struct Hub {
+    topics: RwLock<HashMap<Name, Arc<Ring>>>,
+    subscriptions: AtomicUsize,
+}
+
+impl Hub {
+    /// Hands a message to every subscriber of the topic, in the order of the calls. It never waits for a subscriber that
+    /// does not read; it gives those that do read a moment when most of them are far behind.
+    pub(crate) async fn publish(&self, namespace: &Namespace, topic: &Topic, data: bytes::Bytes) {
+        let ring = {
+            let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+            topics.get(&(namespace.clone(), topic.clone())).cloned()
+        };
+        if let Some(ring) = ring {
+            ring.publish(data);
+            ring.pace().await;
+        }
+    }
+
+    /// Subscribes; everything published after this returns is seen.
+    ///
+    /// # Errors
+    /// `overloaded` when the node serves as many subscriptions as it can.
+    pub(crate) fn subscribe(self: &Arc<Self>, namespace: Namespace, topic: Topic) -> Result<Subscription> {
+        if self.subscriptions.fetch_add(1, Ordering::Relaxed) >= MAX_SUBSCRIPTIONS {
+            self.subscriptions.fetch_sub(1, Ordering::Relaxed);
+            let error =
+                Error::new(Code::Overloaded, format!("the node serves {MAX_SUBSCRIPTIONS} subscriptions already"));
+            return Err(error.retry_after(Duration::from_secs(5)));
+        }
+        let name = (namespace, topic);
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        let ring = topics.entry(name.clone()).or_default();
+        // Joined under the lock: a ring that its last reader is about to remove can not be joined.
+        let reader = ring.join();
+        Ok(Subscription { hub: Arc::clone(self), ring: Arc::clone(ring), name, reader })
+    }
+
+    /// The namespace's topics with live subscriptions, in byte order.
+    pub(crate) fn topics(&self, namespace: &Namespace) -> Vec<String> {
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        let own = topics.keys().filter(|(other, _)| other == namespace);
+        let mut names: Vec<String> = own.map(|(_, topic)| topic.as_str().to_owned()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// How many subscriptions are live.
+    pub(crate) fn subscriptions(&self) -> usize {
+        self.subscriptions.load(Ordering::Relaxed)
+    }
+
+    /// Ends every subscription, after what is queued was read.
+    pub(crate) fn close(&self) {
+        for ring in self.topics.read().unwrap_or_else(PoisonError::into_inner).values() {
+            ring.close();
+        }
+    }
+}
+
+/// A live subscription: a stream of messages and of how many were missed. Dropping it ends it.
+pub(crate) struct Subscription {
+    hub: Arc<Hub>,
+    ring: Arc<Ring>,
+    name: Name,
+    reader: ring::ReaderId,
+}
+
+impl Stream for Subscription {
+    type Item = Result<Event>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let kind = match self.ring.poll_read(self.reader, context) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Ready(Some(Item::Message(data))) => {
+                event::Kind::Message(Message { topic: self.name.1.as_str().to_owned(), data })
+            }
+            Poll::Ready(Some(Item::Missed(count))) => event::Kind::Missed(debros_proto::rpc::Missed { count }),
+        };
+        Poll::Ready(Some(Ok(Event { kind: Some(kind) })))
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let mut topics = self.hub.topics.write().unwrap_or_else(PoisonError::into_inner);
+        if self.ring.leave(self.reader) == 0 && topics.get(&self.name).is_some_and(|ring| Arc::ptr_eq(ring, &self.ring))
+        {
+            topics.remove(&self.name);
+        }
+        self.hub.subscriptions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Hub, Subscription};
+    use bytes::Bytes;
+    use debros_proto::rpc::event::Kind;
+    use debros_proto::{Namespace, Topic};
+    use futures::{FutureExt as _, StreamExt as _};
+    use std::sync::Arc;
+
+    fn namespace(name: &str) -> Namespace {
+        Namespace::new(name).unwrap()
+    }
+
+    fn topic(name: &str) -> Topic {
+        Topic::new(name).unwrap()
+    }
+
+    async fn texts(subscription: &mut Subscription, count: usize) -> Vec<String> {
+        let mut texts = Vec::new();
+        for _ in 0..count {
+            match subscription.next().await.unwrap().unwrap().kind.unwrap() {
+                Kind::Message(message) => texts.push(String::from_utf8(message.data.to_vec()).unwrap()),
+                other => panic!("{other:?}"),
+            }
+        }
+        texts
+    }
+
+    /// Lessons 4 and 5: tenants met in one topic, by name or by a separator in a name.
+    #[tokio::test]
+    async fn lesson_04_a_topic_belongs_to_its_namespace() {
+        let hub = Arc::new(Hub::default());
+        let mut a = hub.subscribe(namespace("a"), topic("chat")).unwrap();
+        let mut b = hub.subscribe(namespace("b"), topic("chat")).unwrap();
+        let mut c = hub.subscribe(namespace("a"), topic("b::chat")).unwrap();
+        hub.publish(&namespace("a"), &topic("chat"), "for a".into()).await;
+        assert_eq!(texts(&mut a, 1).await, ["for a"]);
+        assert!(b.next().now_or_never().is_none() && c.next().now_or_never().is_none());
+        assert_eq!(hub.topics(&namespace("a")), ["b::chat", "chat"]);
+        assert_eq!(hub.topics(&namespace("b")), ["chat"]);
+    }
+
+    /// Lesson 23: a second subscriber got nothing, and the first one to leave ended all.
+    #[tokio::test]
+    async fn lesson_23_subscribers_of_one_topic_are_independent() {
+        let hub = Arc::new(Hub::default());
+        let first = hub.subscribe(namespace("a"), topic("t")).unwrap();
+        let mut second = hub.subscribe(namespace("a"), topic("t")).unwrap();
+        hub.publish(&namespace("a"), &topic("t"), "1".into()).await;
+        drop(first);
+        hub.publish(&namespace("a"), &topic("t"), "2".into()).await;
+        assert_eq!(texts(&mut second, 2).await, ["1", "2"]);
+        drop(second);
+        assert!(hub.topics(&namespace("a")).is_empty());
+        assert_eq!((hub.topics.read().unwrap().len(), hub.subscriptions()), (0, 0));
+    }
+
+    /// Lesson 25: a message equal to the one before was taken for a repetition and dropped.
+    #[tokio::test]
+    async fn lesson_25_two_equal_messages_are_two() {
+        let hub = Arc::new(Hub::default());
+        let mut subscription = hub.subscribe(namespace("a"), topic("t")).unwrap();
+        for _ in 0..2 {
+            hub.publish(&namespace("a"), &topic("t"), "1".into()).await;
+        }
+        assert_eq!(texts(&mut subscription, 2).await, ["1", "1"]);
+    }
+
+    #[tokio::test]
+    async fn a_slow_subscriber_is_told_what_it_missed_and_slows_nobody() {
+        let hub = Arc::new(Hub::default());
+        let mut slow = hub.subscribe(namespace("a"), topic("t")).unwrap();
+        let mut quick = hub.subscribe(namespace("a"), topic("t")).unwrap();
+        let count = 20_000_u64;
+        for number in 0..count {
+            hub.publish(&namespace("a"), &topic("t"), number.to_string().into()).await;
+            assert_eq!(texts(&mut quick, 1).await, [number.to_string()]);
+        }
+        let Kind::Missed(missed) = slow.next().await.unwrap().unwrap().kind.unwrap() else { panic!("a notice") };
+        let first: u64 = texts(&mut slow, 1).await[0].parse().unwrap();
+        assert_eq!(first, missed.count, "the notice stands before the next message, and counts exactly");
+        let rest = usize::try_from(count - first - 1).unwrap();
+        assert_eq!(texts(&mut slow, rest).await.len(), rest);
+        assert!(slow.next().now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn memory_is_bounded_in_bytes_too() {
+        let hub = Arc::new(Hub::default());
+        let slow = hub.subscribe(namespace("a"), topic("t")).unwrap();
+        for _ in 0..200 {
+            hub.publish(&namespace("a"), &topic("t"), Bytes::from(vec![0; 1 << 20])).await;
+        }
+        assert!(slow.ring.bytes() <= 32 << 20, "{} bytes", slow.ring.bytes());
+    }
+
+    #[tokio::test]
+    async fn what_everyone_has_read_is_forgotten() {
+        let hub = Arc::new(Hub::default());
+        let mut one = hub.subscribe(namespace("a"), topic("t")).unwrap();
+        let mut two = hub.subscribe(namespace("a"), topic("t")).unwrap();
+        hub.publish(&namespace("a"), &topic("t"), "x".into()).await;
+        texts(&mut one, 1).await;
+        assert_eq!(one.ring.bytes(), 1);
+        texts(&mut two, 1).await;
+        assert_eq!(one.ring.bytes(), 0);
+        hub.publish(&namespace("a"), &topic("t"), "y".into()).await;
+        texts(&mut one, 1).await;
+        drop(two);
+        assert_eq!(one.ring.bytes(), 0, "a leaving reader gives up what it had not read");
+    }
+
+    #[tokio::test]
+    async fn closing_lets_subscribers_read_what_is_queued() {
+        let hub = Arc::new(Hub::default());
+        let mut subscription = hub.subscribe(namespace("a"), topic("t")).unwrap();
+        hub.publish(&namespace("a"), &topic("t"), "last".into()).await;
+        hub.close();
+        assert_eq!(texts(&mut subscription, 1).await, ["last"]);
+        assert!(subscription.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_waiting_subscriber_is_woken() {
+        let hub = Arc::new(Hub::default());
+        let mut subscription = hub.subscribe(namespace("a"), topic("t")).unwrap();
+        let reading = tokio::spawn(async move { texts(&mut subscription, 1).await });
+        tokio::task::yield_now().await;
+        hub.publish(&namespace("a"), &topic("t"), "hello".into()).await;
+        assert_eq!(reading.await.unwrap(), ["hello"]);
+    }
+}

@@ -1,0 +1,207 @@
+//! One topic's messages: a ring that all subscribers read at their own pace.
+//!
+//! A message is kept once, however many have yet to read it, and forgotten when the last one has. When the ring is over
+//! its bounds the oldest message goes, read or not; a reader that comes to the gap is told how wide it is. So memory is
+//! bounded by the topic, not by the number of subscribers, and a publisher never waits for one that does not read.
+
+use bytes::Bytes;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Messages that a topic keeps for its slowest reader.
+const MAX_MESSAGES: usize = 8192;
+/// Bytes that a topic keeps for its slowest reader.
+const MAX_BYTES: usize = 32 << 20;
+/// How long a publisher is held back at most, when most readers are far behind but reading.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// Readers that read nothing for this long are not waited for.
+const NO_PROGRESS: Duration = Duration::from_millis(20);
+
+pub(super) type ReaderId = u64;
+
+pub(super) enum Item {
+    Message(Bytes),
+    Missed(u64),
+}
+
+#[derive(Default)]
+pub(super) struct Ring {
+    state: Mutex<State>,
+    /// Told after a read, while publishers are held back.
+    progress: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    slots: VecDeque<Slot>,
+    /// The number of the first slot; messages are numbered from 0.
+    first: u64,
+    bytes: usize,
+    readers: HashMap<ReaderId, Reader>,
+    next_reader: ReaderId,
+    /// Publishers that wait for progress.
+    waiting: usize,
+    /// A wait for progress was in vain: until somebody reads, nobody is waited for.
+    stalled: bool,
+    closed: bool,
+}
+
+struct Slot {
+    data: Bytes,
+    /// Readers that have not read it yet.
+    unread: usize,
+}
+
+struct Reader {
+    /// The number of the message to read next.
+    next: u64,
+    waker: Option<Waker>,
+}
+
+impl Ring {
+    pub(super) fn join(&self) -> ReaderId {
+        let mut state = self.lock();
+        let id = state.next_reader;
+        state.next_reader += 1;
+        let next = state.end();
+        state.readers.insert(id, Reader { next, waker: None });
+        id
+    }
+
+    /// Removes a reader; returns how many are left.
+    pub(super) fn leave(&self, id: ReaderId) -> usize {
+        let mut state = self.lock();
+        if let Some(reader) = state.readers.remove(&id) {
+            let unread_from = usize::try_from(reader.next.saturating_sub(state.first)).unwrap_or(usize::MAX);
+            for slot in state.slots.iter_mut().skip(unread_from) {
+                slot.unread -= 1;
+            }
+            state.forget_read();
+        }
+        state.readers.len()
+    }
+
+    pub(super) fn publish(&self, data: Bytes) {
+        let wakers: Vec<Waker> = {
+            let mut state = self.lock();
+            if state.readers.is_empty() || state.closed {
+                return;
+            }
+            state.bytes += data.len();
+            let unread = state.readers.len();
+            state.slots.push_back(Slot { data, unread });
+            while state.slots.len() > MAX_MESSAGES || (state.bytes > MAX_BYTES && state.slots.len() > 1) {
+                state.forget_first();
+            }
+            state.readers.values_mut().filter_map(|reader| reader.waker.take()).collect()
+        };
+        // Woken without the lock: a woken reader takes it at once.
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Gives readers a moment when most of them are more than half a ring behind and reading.
+    pub(super) async fn pace(&self) {
+        let until = Instant::now() + LONGEST_PAUSE;
+        loop {
+            let progress = self.progress.notified();
+            {
+                let mut state = self.lock();
+                if state.stalled || !state.most_are_behind() || Instant::now() >= until {
+                    return;
+                }
+                state.waiting += 1;
+            }
+            let moved = tokio::time::timeout(NO_PROGRESS, progress).await.is_ok();
+            let mut state = self.lock();
+            state.waiting -= 1;
+            state.stalled |= !moved;
+        }
+    }
+
+    pub(super) fn poll_read(&self, id: ReaderId, context: &mut Context<'_>) -> Poll<Option<Item>> {
+        let mut state = self.lock();
+        let (first, end, closed) = (state.first, state.end(), state.closed);
+        let Some(reader) = state.readers.get_mut(&id) else {
+            return Poll::Ready(None);
+        };
+        if reader.next < first {
+            let missed = first - reader.next;
+            reader.next = first;
+            return Poll::Ready(Some(Item::Missed(missed)));
+        }
+        if reader.next == end {
+            if closed {
+                return Poll::Ready(None);
+            }
+            match &mut reader.waker {
+                Some(waker) => waker.clone_from(context.waker()),
+                none => *none = Some(context.waker().clone()),
+            }
+            return Poll::Pending;
+        }
+        let index = usize::try_from(reader.next - first).unwrap_or(usize::MAX);
+        reader.next += 1;
+        let slot = &mut state.slots[index];
+        slot.unread -= 1;
+        let data = slot.data.clone();
+        state.forget_read();
+        state.stalled = false;
+        if state.waiting > 0 {
+            self.progress.notify_waiters();
+        }
+        Poll::Ready(Some(Item::Message(data)))
+    }
+
+    pub(super) fn close(&self) {
+        let wakers: Vec<Waker> = {
+            let mut state = self.lock();
+            state.closed = true;
+            state.readers.values_mut().filter_map(|reader| reader.waker.take()).collect()
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn end(&self) -> u64 {
+        self.first + self.slots.len() as u64
+    }
+
+    fn forget_first(&mut self) {
+        if let Some(slot) = self.slots.pop_front() {
+            self.bytes -= slot.data.len();
+            self.first += 1;
+        }
+    }
+
+    fn forget_read(&mut self) {
+        while self.slots.front().is_some_and(|slot| slot.unread == 0) {
+            self.forget_first();
+        }
+    }
+
+    /// Whether the message in the middle of a full ring is unread by more than half of the readers.
+    fn most_are_behind(&self) -> bool {
+        let far_by_count = self.slots.len().checked_sub(MAX_MESSAGES / 2);
+        let far_by_bytes = (self.bytes > MAX_BYTES / 2).then_some(self.slots.len() / 2);
+        let Some(middle) = far_by_count.into_iter().chain(far_by_bytes).max() else {
+            return false;
+        };
+        self.slots
+            .get(middle.min(self.slots.len().saturating_sub(1)))
+            .is_some_and(|slot| slot.unread > self.readers.len() / 2)
+    }
+}

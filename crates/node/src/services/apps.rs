@@ -1,0 +1,142 @@
+//! Applications registered in a namespace.
+
+use super::Answer;
+use crate::caller::Caller;
+use crate::hex;
+use debros_engine::{CallOptions, Database, Engine};
+use debros_proto::rpc::{self, App, Row, Statement, response};
+use debros_proto::{Code, Error, Namespace, Result, now_ms};
+
+const MAX_NAME_BYTES: usize = 256;
+const MAX_PUBLIC_KEY_BYTES: usize = 8192;
+const COLUMNS: &str = "app_id, name, public_key, namespace, created_at, updated_at";
+
+/// The system's database is one for all namespaces: puts the namespace and the service into the guard's key.
+pub(super) fn in_namespace(mut options: CallOptions, namespace: &Namespace, service: &str) -> CallOptions {
+    if let Some(guard) = &mut options.guard {
+        guard.key = format!("{}{service}::{}", namespace.prefix(), guard.key);
+    }
+    options.read_only = false;
+    options
+}
+
+pub(super) async fn list(engine: &dyn Engine, caller: &Caller, options: CallOptions) -> Result<response::Result> {
+    let sql = format!("SELECT {COLUMNS} FROM apps WHERE namespace = ?1 ORDER BY created_at, app_id");
+    let statement = Statement::new(sql, [caller.namespace()?.as_str().into()]);
+    let result = engine.query(&Database::System, statement, options).await?.value;
+    Ok(response::Result::ListApps(rpc::ListAppsResponse { items: result.rows.iter().map(app_of).collect() }))
+}
+
+pub(super) async fn get(
+    engine: &dyn Engine,
+    caller: &Caller,
+    app_id: &str,
+    options: CallOptions,
+) -> Result<response::Result> {
+    let sql = format!("SELECT {COLUMNS} FROM apps WHERE app_id = ?1 AND namespace = ?2");
+    let statement = Statement::new(sql, [app_id.into(), caller.namespace()?.as_str().into()]);
+    let result = engine.query(&Database::System, statement, options).await?.value;
+    Ok(response::Result::App(rpc::AppResponse {
+        app: Some(app_of(result.rows.first().ok_or_else(|| missing(app_id))?)),
+    }))
+}
+
+pub(super) async fn create(
+    engine: &dyn Engine,
+    caller: &Caller,
+    request: rpc::CreateAppRequest,
+    options: CallOptions,
+) -> Result<Answer> {
+    check("name", &request.name, MAX_NAME_BYTES)?;
+    check("public_key", &request.public_key, MAX_PUBLIC_KEY_BYTES)?;
+    let namespace = caller.namespace()?;
+    let mut random = [0_u8; 12];
+    getrandom::fill(&mut random).map_err(|_| Error::internal("the system gives no randomness"))?;
+    let app_id = format!("app_{}", hex::encode(&random));
+    let sql = format!("INSERT INTO apps ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?5) RETURNING {COLUMNS}");
+    let args =
+        [app_id.into(), request.name.into(), request.public_key.into(), namespace.as_str().into(), now_ms().into()];
+    one_row(engine, namespace, Statement::new(sql, args), options, "").await
+}
+
+pub(super) async fn update(
+    engine: &dyn Engine,
+    caller: &Caller,
+    request: rpc::UpdateAppRequest,
+    options: CallOptions,
+) -> Result<Answer> {
+    if let Some(name) = &request.name {
+        check("name", name, MAX_NAME_BYTES)?;
+    }
+    if let Some(public_key) = &request.public_key {
+        check("public_key", public_key, MAX_PUBLIC_KEY_BYTES)?;
+    }
+    let namespace = caller.namespace()?;
+    let sql = format!(
+        "UPDATE apps SET name = coalesce(?3, name), public_key = coalesce(?4, public_key), updated_at = ?5 \
+         WHERE app_id = ?1 AND namespace = ?2 RETURNING {COLUMNS}"
+    );
+    let args = [
+        request.app_id.as_str().into(),
+        namespace.as_str().into(),
+        request.name.into(),
+        request.public_key.into(),
+        now_ms().into(),
+    ];
+    one_row(engine, namespace, Statement::new(sql, args), options, &request.app_id).await
+}
+
+pub(super) async fn delete(
+    engine: &dyn Engine,
+    caller: &Caller,
+    request: rpc::DeleteAppRequest,
+    options: CallOptions,
+) -> Result<Answer> {
+    let namespace = caller.namespace()?;
+    let statement = Statement::new(
+        "DELETE FROM apps WHERE app_id = ?1 AND namespace = ?2",
+        [request.app_id.as_str().into(), namespace.as_str().into()],
+    );
+    let written = engine.query(&Database::System, statement, in_namespace(options, namespace, "apps")).await?;
+    if written.value.rows_affected == Some(0) {
+        return Err(missing(&request.app_id));
+    }
+    Ok(Answer::written(written, |_| response::Result::DeleteApp(rpc::DeleteAppResponse {})))
+}
+
+async fn one_row(
+    engine: &dyn Engine,
+    namespace: &Namespace,
+    statement: Statement,
+    options: CallOptions,
+    app_id: &str,
+) -> Result<Answer> {
+    let written = engine.query(&Database::System, statement, in_namespace(options, namespace, "apps")).await?;
+    let app = app_of(written.value.rows.first().ok_or_else(|| missing(app_id))?);
+    Ok(Answer::written(written, |_| response::Result::App(rpc::AppResponse { app: Some(app) })))
+}
+
+fn missing(app_id: &str) -> Error {
+    let shown = debros_proto::ids::excerpt(app_id);
+    Error::new(Code::NotFound, format!("the namespace has no application \"{shown}\""))
+}
+
+fn check(what: &str, text: &str, max: usize) -> Result<()> {
+    if text.is_empty() || text.len() > max || text.contains('\0') {
+        return Err(Error::invalid(format!("{what} takes 1 to {max} bytes of text without NUL")));
+    }
+    Ok(())
+}
+
+fn app_of(row: &Row) -> App {
+    let text = |index: usize| row.values.get(index).and_then(|value| value.as_text()).unwrap_or_default().to_owned();
+    let integer = |index: usize| row.values.get(index).and_then(|value| value.as_integer()).unwrap_or_default();
+    App {
+        app_id: text(0),
+        name: text(1),
+        public_key: text(2),
+        namespace: text(3),
+        created_at: integer(4),
+        updated_at: integer(5),
+    }
+}

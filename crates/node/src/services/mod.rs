@@ -1,0 +1,114 @@
+//! What the node does, one file for each family of calls. Every function takes a [`Caller`]: it exists only after the
+//! credential was checked.
+
+mod apps;
+mod control;
+mod database;
+mod keys;
+mod pubsub;
+mod storage;
+
+pub(crate) use control::NodeFacts;
+
+use crate::caller::Caller;
+use crate::credentials::Credentials;
+use crate::health::Health;
+use crate::pubsub::Hub;
+use debros_engine::{CallOptions, Engine, Written};
+use debros_p2p::{EventSource, Host};
+use debros_proto::rpc::request::Call;
+use debros_proto::rpc::response;
+use debros_proto::{Error, Result};
+use std::sync::{Arc, OnceLock};
+
+/// Everything that calls act on.
+pub(crate) struct Services {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) health: Health,
+    pub(crate) facts: NodeFacts,
+    /// Set once the host runs: the host itself needs the handler first.
+    pub(crate) host: OnceLock<Host>,
+}
+
+/// A service's answer.
+pub(crate) enum Answer {
+    Plain { result: response::Result, replayed: bool },
+    Stream { result: response::Result, events: EventSource },
+}
+
+impl From<response::Result> for Answer {
+    fn from(result: response::Result) -> Self {
+        Answer::Plain { result, replayed: false }
+    }
+}
+
+impl Answer {
+    fn written<T>(written: Written<T>, result: impl FnOnce(T) -> response::Result) -> Self {
+        Answer::Plain { replayed: written.replayed, result: result(written.value) }
+    }
+}
+
+impl Services {
+    /// Calls that need no credential.
+    pub(crate) async fn public(&self, call: Call) -> Result<response::Result> {
+        match call {
+            Call::Health(_) => Ok(response::Result::Health(self.health.report(&*self.engine, &self.hub).await)),
+            Call::Status(_) => Ok(response::Result::Status(self.status())),
+            _ => Err(Error::internal("the call is listed as public, but nobody answers it")),
+        }
+    }
+
+    /// Calls of a verified caller.
+    pub(crate) async fn call(
+        &self,
+        credentials: &Arc<Credentials>,
+        caller: &Caller,
+        call: Call,
+        options: CallOptions,
+    ) -> Result<Answer> {
+        match call {
+            Call::Health(_) | Call::Status(_) => self.public(call).await.map(Answer::from),
+            Call::Peers(_) => self.peers().map(Answer::from),
+            Call::ConnectPeer(request) => self.connect_peer(request, &options).await.map(Answer::from),
+            Call::DisconnectPeer(request) => self.disconnect_peer(request).await.map(Answer::from),
+            Call::WhoAmI(_) => Ok(control::who_am_i(caller).into()),
+            Call::CreateApiKey(request) => keys::create(credentials, caller, request).await.map(Answer::from),
+            Call::ListApiKeys(_) => keys::list(credentials, caller).await.map(Answer::from),
+            Call::RevokeApiKey(request) => keys::revoke(credentials, caller, request).await.map(Answer::from),
+            Call::ListApps(_) => apps::list(&*self.engine, caller, options).await.map(Answer::from),
+            Call::CreateApp(request) => apps::create(&*self.engine, caller, request, options).await,
+            Call::GetApp(request) => apps::get(&*self.engine, caller, &request.app_id, options).await.map(Answer::from),
+            Call::UpdateApp(request) => apps::update(&*self.engine, caller, request, options).await,
+            Call::DeleteApp(request) => apps::delete(&*self.engine, caller, request, options).await,
+
+            Call::Query(request) => database::query(&*self.engine, caller, request, options).await,
+            Call::Transaction(request) => database::transaction(&*self.engine, caller, request, options).await,
+            Call::CreateTable(request) => database::create_table(&*self.engine, caller, request, options).await,
+            Call::DropTable(request) => database::drop_table(&*self.engine, caller, request, options).await,
+            Call::Schema(_) => database::schema(&*self.engine, caller, options).await,
+            Call::Backup(_) => Ok(database::backup(Arc::clone(&self.engine))),
+            Call::ListBackups(_) => database::list_backups(&*self.engine).await,
+            Call::Restore(request) => {
+                Ok(database::restore(Arc::clone(&self.engine), Arc::clone(credentials), request.name))
+            }
+            Call::Export(_) => database::export(&*self.engine, caller).await,
+
+            Call::Put(request) => storage::put(&*self.engine, caller, request, options).await,
+            Call::Get(request) => storage::get(&*self.engine, caller, request, options).await,
+            Call::Delete(request) => storage::delete(&*self.engine, caller, request, options).await,
+            Call::Exists(request) => storage::exists(&*self.engine, caller, request, options).await,
+            Call::List(request) => storage::list(&*self.engine, caller, request, options).await,
+
+            Call::Publish(request) => pubsub::publish(&*self.engine, &self.hub, caller, request, options).await,
+            Call::Subscribe(request) => pubsub::subscribe(&self.hub, caller, request),
+            Call::Topics(_) => pubsub::topics(&self.hub, caller),
+        }
+    }
+}
+
+/// Reads the consistency that a request asks for.
+fn consistency(number: i32) -> Result<debros_proto::rpc::Consistency> {
+    debros_proto::rpc::Consistency::try_from(number)
+        .map_err(|_| Error::invalid(format!("{number} is not a consistency: use weak, none, linearizable or strong")))
+}

@@ -1,0 +1,133 @@
+//! Starting a node, step by step.
+
+use crate::Node;
+use crate::config::NodeConfig;
+use crate::credentials::Credentials;
+use crate::dispatch::{Dispatcher, Door};
+use crate::health::Health;
+use crate::operator_key::{self, OperatorKeyError};
+use crate::pubsub::Hub;
+use crate::services::{NodeFacts, Services};
+use crate::workers::Workers;
+use debros_engine::Engine;
+use debros_engine::embedded::{Embedded, EmbeddedConfig};
+use debros_p2p::{Host, HostConfig, Limits, identity, peer_info};
+use debros_proto::now_ms;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+/// How long a connection on which nothing is open stays.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The data folder can not be made or written.
+    #[error(
+        "the data folder {path} can not be used: {source}. Choose another with --data-dir, or let this user write there"
+    )]
+    DataDir {
+        /// Which folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The identity can not be read or made.
+    #[error(transparent)]
+    Identity(#[from] identity::IdentityError),
+    /// The operator key can not be read or made.
+    #[error(transparent)]
+    OperatorKey(#[from] OperatorKeyError),
+    /// The database does not open.
+    #[error(transparent)]
+    Database(#[from] debros_engine::embedded::OpenError),
+    /// The P2P host does not start.
+    #[error(transparent)]
+    Host(#[from] debros_p2p::StartError),
+    /// The node listens, but can not say where.
+    #[error("the file {path} can not be written: {source}")]
+    PeerInfo {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
+    make_folder(&config.data_dir)?;
+    let keypair = identity::load_or_create(&config.data_dir.join("identity.key"))?;
+    let operator_credential = operator_key::load_or_create(&config.data_dir)?;
+    let engine: Arc<dyn Engine> = Arc::new(open_database(&config).await?);
+
+    let peer_id = keypair.public().to_peer_id();
+    let node_id = if config.node_id.is_empty() { peer_id.to_string() } else { config.node_id.clone() };
+    let services = Services {
+        engine: Arc::clone(&engine),
+        hub: Arc::new(Hub::default()),
+        health: Health::default(),
+        facts: NodeFacts {
+            node_id,
+            build: config.build.clone(),
+            engine: "embedded",
+            started: Instant::now(),
+            started_at: now_ms(),
+        },
+        host: OnceLock::new(),
+    };
+    let credentials = Credentials::new(Arc::clone(&engine), &operator_credential);
+    let dispatcher = Arc::new(Dispatcher::new(credentials, services));
+
+    let host_config = HostConfig {
+        keypair,
+        listen: config.listen_addresses.clone(),
+        max_connections: config.max_connections,
+        agent: format!("debros/{}", config.build.version),
+        idle_timeout: IDLE_TIMEOUT,
+        limits: Limits::default(),
+    };
+    let host = match Host::start(host_config, Some(Arc::new(Door(Arc::clone(&dispatcher))))).await {
+        Ok(host) => host,
+        Err(error) => {
+            engine.close().await;
+            return Err(error.into());
+        }
+    };
+    // Set once: this is the only place.
+    let _ = dispatcher.services.host.set(host.clone());
+
+    let path = config.data_dir.join("peer.info");
+    let addresses = host.listen_addresses();
+    let written = peer_info::pick(&addresses).map_or(Ok(()), |address| peer_info::write(&path, address));
+    if let Err(source) = written {
+        host.shutdown(Instant::now() + Duration::from_secs(1)).await;
+        engine.close().await;
+        return Err(StartError::PeerInfo { path, source });
+    }
+    let workers = Workers::start(&config, &dispatcher, &host);
+    Ok(Node { host, dispatcher, engine, workers, operator_credential, peer_info: path })
+}
+
+/// The folder holds secrets: only its owner may look inside.
+fn make_folder(path: &Path) -> Result<(), StartError> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| StartError::DataDir { path: path.to_owned(), source })
+}
+
+async fn open_database(config: &NodeConfig) -> Result<Embedded, StartError> {
+    let mut engine = EmbeddedConfig::new(config.database.data_dir.clone());
+    engine.max_size = config.database.max_size;
+    engine.backup_dir = config.data_dir.join("backups");
+    // Opening may check a whole database after a crash: not a thing for a thread that serves others.
+    let opened = tokio::task::spawn_blocking(move || Embedded::open(engine)).await;
+    match opened {
+        Ok(opened) => Ok(opened?),
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}

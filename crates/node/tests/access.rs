@@ -1,0 +1,263 @@
+//! Who may do what, at the node itself: every call over P2P, without any gateway that could check first.
+
+use debros_client::rpc::request::Call;
+use debros_client::rpc::{self, Request};
+use debros_client::{Client, Code, Config};
+use debros_p2p::{Channel, Host, HostConfig};
+use debros_testkit::TestNode;
+use std::time::Duration;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One call of each kind that needs a credential, well-formed, so that only the credential can be what is wrong.
+fn calls() -> Vec<Call> {
+    let statement = || Some(rpc::Statement::from("CREATE TABLE leak (a)"));
+    vec![
+        Call::Peers(rpc::PeersRequest {}),
+        Call::ConnectPeer(rpc::ConnectPeerRequest { multiaddr: "/ip4/127.0.0.1/tcp/1".into() }),
+        Call::DisconnectPeer(rpc::DisconnectPeerRequest::default()),
+        Call::WhoAmI(rpc::WhoAmIRequest {}),
+        Call::CreateApiKey(rpc::CreateApiKeyRequest {
+            namespace: "a".into(),
+            role: "admin".into(),
+            ..Default::default()
+        }),
+        Call::ListApiKeys(rpc::ListApiKeysRequest {}),
+        Call::RevokeApiKey(rpc::RevokeApiKeyRequest { id: "x".into() }),
+        Call::ListApps(rpc::ListAppsRequest {}),
+        Call::CreateApp(rpc::CreateAppRequest { name: "n".into(), public_key: "k".into() }),
+        Call::GetApp(rpc::GetAppRequest { app_id: "x".into() }),
+        Call::UpdateApp(rpc::UpdateAppRequest { app_id: "x".into(), ..Default::default() }),
+        Call::DeleteApp(rpc::DeleteAppRequest { app_id: "x".into() }),
+        Call::Query(rpc::QueryRequest { statement: statement(), consistency: 0 }),
+        Call::Transaction(rpc::TransactionRequest { statements: statement().into_iter().collect() }),
+        Call::CreateTable(rpc::CreateTableRequest { schema: "CREATE TABLE leak (a)".into() }),
+        Call::DropTable(rpc::DropTableRequest { table: "t".into() }),
+        Call::Schema(rpc::SchemaRequest {}),
+        Call::Backup(rpc::BackupRequest {}),
+        Call::ListBackups(rpc::ListBackupsRequest {}),
+        Call::Restore(rpc::RestoreRequest { name: "x".into() }),
+        Call::Export(rpc::ExportRequest {}),
+        Call::Put(rpc::PutRequest { key: "leak".into(), ..Default::default() }),
+        Call::Get(rpc::GetRequest { key: "k".into(), consistency: 0 }),
+        Call::Delete(rpc::DeleteRequest { key: "k".into(), condition: None }),
+        Call::Exists(rpc::ExistsRequest { key: "k".into(), consistency: 0 }),
+        Call::List(rpc::ListRequest::default()),
+        Call::Publish(rpc::PublishRequest { topic: "t".into(), data: "x".into() }),
+        Call::Subscribe(rpc::SubscribeRequest { topic: "t".into() }),
+        Call::Topics(rpc::TopicsRequest {}),
+    ]
+}
+
+async fn channel(node: &TestNode) -> (Host, Channel) {
+    let host = Host::start(HostConfig::client(debros_p2p::Keypair::generate_ed25519(), "test"), None).await.unwrap();
+    let peer = host.connect(node.address().parse().unwrap(), TIMEOUT).await.unwrap();
+    let channel = host.open(peer).await.unwrap();
+    (host, channel)
+}
+
+async fn code_of(channel: &Channel, credential: &str, namespace: &str, call: Call) -> Result<(), Code> {
+    let stream = matches!(call, Call::Subscribe(_) | Call::Backup(_) | Call::Restore(_) | Call::Export(_));
+    let request =
+        Request { credential: credential.into(), namespace: namespace.into(), call: Some(call), ..Default::default() };
+    let outcome = if stream {
+        channel.open(request, TIMEOUT).await.map(|_| ())
+    } else {
+        channel.call(request, TIMEOUT).await.map(|_| ())
+    };
+    outcome.map_err(|error| error.code)
+}
+
+/// Lessons 6 and 7: any peer could read and write any namespace, because only the client library checked.
+#[tokio::test]
+async fn lesson_06_a_peer_without_a_valid_credential_is_refused_every_call() {
+    let node = TestNode::start().await;
+    let key = node.api_key("a").await;
+    let (_host, channel) = channel(&node).await;
+    let mistyped = format!("{key}x");
+    for credential in ["", "x", "op_", "ak_:a", "ak_0000:a", mistyped.as_str(), &"x".repeat(10_000)] {
+        for call in calls() {
+            let name = format!("{call:?}");
+            let refused = code_of(&channel, credential, "a", call).await;
+            assert_eq!(refused, Err(Code::Unauthenticated), "{name} with {credential:.20}");
+        }
+    }
+    let client = node.client_with("a", &key).await;
+    assert!(client.storage().list("", 0, "").await.unwrap().keys.is_empty());
+    assert!(client.database().schema().await.unwrap().is_empty());
+}
+
+/// Lesson 7: the namespace was a field of the request, believed as it came.
+#[tokio::test]
+async fn lesson_07_a_request_that_names_another_namespace_is_refused() {
+    let node = TestNode::start().await;
+    let key = node.api_key("a").await;
+    node.api_key("b").await;
+    let (_host, channel) = channel(&node).await;
+    for named in ["b", "_system", "A", "a ", "ns::a"] {
+        for call in calls() {
+            let name = format!("{call:?}");
+            assert_eq!(code_of(&channel, &key, named, call).await, Err(Code::NamespaceMismatch), "{name} in {named}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_the_operator_runs_the_node() {
+    let node = TestNode::start().await;
+    let key = node.api_key("a").await;
+    let (_host, channel) = channel(&node).await;
+    let operate = |call: &Call| {
+        matches!(
+            call,
+            Call::ConnectPeer(_)
+                | Call::DisconnectPeer(_)
+                | Call::CreateApiKey(_)
+                | Call::Backup(_)
+                | Call::ListBackups(_)
+                | Call::Restore(_)
+        )
+    };
+    for call in calls().into_iter().filter(operate) {
+        let name = format!("{call:?}");
+        assert_eq!(code_of(&channel, &key, "", call).await, Err(Code::Forbidden), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_reads_and_a_writer_writes() {
+    let node = TestNode::start().await;
+    let writer = node.client("a").await;
+    writer.storage().put("k", "v").await.unwrap();
+    writer.database().create_table("CREATE TABLE t (a)").await.unwrap();
+    let reader = node.client_with("a", &node.api_key_with("a", "reader", &[]).await).await;
+
+    assert!(reader.storage().get("k").await.unwrap().is_some());
+    assert_eq!(reader.database().query("SELECT count(*) FROM t", []).await.unwrap().rows.len(), 1);
+    let forbidden = [
+        reader.storage().put("k", "changed").await.err(),
+        reader.storage().delete("k").await.err(),
+        reader.database().query("INSERT INTO t VALUES (1)", []).await.err(),
+        reader.database().query("WITH x AS (SELECT 1) INSERT INTO t SELECT * FROM x", []).await.err(),
+        reader.database().query("DELETE FROM t RETURNING a", []).await.err(),
+        reader.database().transaction(["INSERT INTO t VALUES (1)"]).await.err(),
+        reader.database().create_table("CREATE TABLE u (a)").await.err(),
+        reader.database().drop_table("t").await.err(),
+        reader.pubsub().publish("t", "x").await.err(),
+        reader.apps().create("n", "k").await.err(),
+        reader.operator().list_api_keys().await.err(),
+    ];
+    for (index, error) in forbidden.into_iter().enumerate() {
+        assert_eq!(error.map(|error| error.code), Some(Code::Forbidden), "attempt {index}");
+    }
+    assert_eq!(writer.storage().get("k").await.unwrap().unwrap().value, "v");
+    let rows = writer.database().query("SELECT count(*) FROM t", []).await.unwrap().rows;
+    assert_eq!(rows[0].values[0].as_integer(), Some(0));
+}
+
+#[tokio::test]
+async fn scopes_restrict_a_key() {
+    let node = TestNode::start().await;
+    let client =
+        node.client_with("a", &node.api_key_with("a", "writer", &["storage:read", "pubsub:publish"]).await).await;
+    assert!(client.storage().get("k").await.unwrap().is_none());
+    client.pubsub().publish("t", "x").await.unwrap();
+    assert_eq!(client.storage().put("k", "v").await.unwrap_err().code, Code::Forbidden);
+    assert_eq!(client.database().query("SELECT 1", []).await.unwrap_err().code, Code::Forbidden);
+    assert_eq!(client.pubsub().topics().await.unwrap_err().code, Code::Forbidden);
+    let me = client.network().who_am_i().await.unwrap();
+    assert_eq!((me.role.as_str(), me.namespace.as_str()), ("writer", "a"));
+    assert_eq!(me.scopes, ["storage:read", "pubsub:publish"]);
+}
+
+#[tokio::test]
+async fn a_revoked_key_stops_working_at_once_and_stays_revoked_after_a_restart() {
+    let node = TestNode::start().await;
+    let admin = node.client("a").await;
+    let key = node.api_key_with("a", "writer", &[]).await;
+    let client = node.client_with("a", &key).await;
+    client.storage().put("k", "v").await.unwrap();
+    let keys = admin.operator().list_api_keys().await.unwrap();
+    let id = keys.iter().find(|known| known.role == "writer").unwrap().id.clone();
+    assert!(admin.operator().revoke_api_key(&id).await.unwrap());
+    assert_eq!(client.storage().get("k").await.unwrap_err().code, Code::Unauthenticated);
+    assert!(!admin.operator().revoke_api_key(&id).await.unwrap());
+    assert_eq!(admin.operator().revoke_api_key("key_none").await.unwrap_err().code, Code::NotFound);
+
+    let other = node.client("b").await;
+    assert_eq!(other.operator().revoke_api_key(&id).await.unwrap_err().code, Code::NotFound);
+    let node = node.restart().await;
+    let again = node.client_with("a", &key).await;
+    assert_eq!(again.storage().get("k").await.unwrap_err().code, Code::Unauthenticated);
+}
+
+/// Lesson 11: keys stood in the database as they are.
+#[tokio::test]
+async fn lesson_11_the_data_folder_holds_no_api_key() {
+    let node = TestNode::start().await;
+    let key = node.api_key("a").await;
+    let client = node.client_with("a", &key).await;
+    client.storage().put("k", "v").await.unwrap();
+    let listed = client.operator().list_api_keys().await.unwrap();
+    assert!(listed.iter().all(|known| !key.starts_with(&known.prefix) || known.prefix.len() < 16));
+    let secret = key.split(':').next().unwrap().as_bytes().to_vec();
+    let mut folders = vec![node.folder().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let bytes = std::fs::read(&path).unwrap();
+                assert!(!bytes.windows(secret.len()).any(|window| window == secret), "{}", path.display());
+            }
+        }
+    }
+}
+
+/// Lesson 22: every authorised request wrote to the database.
+#[tokio::test]
+async fn lesson_22_reading_writes_nothing() {
+    let node = TestNode::start().await;
+    let client = node.client("a").await;
+    client.storage().put("k", "v").await.unwrap();
+    let wal = node.folder().join("node/db/system.db-wal");
+    let before = std::fs::read(&wal).unwrap();
+    for _ in 0..50 {
+        client.storage().get("k").await.unwrap();
+        client.network().who_am_i().await.unwrap();
+    }
+    assert!(std::fs::read(&wal).unwrap() == before, "the write-ahead log has changed");
+}
+
+/// Lesson 33: health and status were constants, or refused.
+#[tokio::test]
+async fn lesson_33_health_and_status_are_measured_and_public() {
+    let node = TestNode::start().await;
+    let anyone = Client::connect(Config::new("").bootstrap_peer(node.address())).await.unwrap();
+    let health = anyone.health().await.unwrap();
+    let names: Vec<&str> = health.checks.iter().map(|check| check.name.as_str()).collect();
+    assert_eq!(names, ["database_write", "database_read", "pubsub"]);
+    assert!(health.checks.iter().all(|check| check.ok && check.took_us > 0), "{health:?}");
+    let status = anyone.network().status().await.unwrap();
+    assert_eq!(status.peer_id, node.node().peer_id().to_string());
+    assert!(status.peer_count >= 1 && status.database_size > 0, "{status:?}");
+    let peers = node.client("a").await.network().peers().await.unwrap();
+    assert!(peers.iter().any(|peer| peer.connected));
+}
+
+#[tokio::test]
+async fn a_stopped_node_finishes_and_leaves_no_peer_info() {
+    let node = TestNode::start().await;
+    let client = node.client("a").await;
+    client.storage().put("k", "v").await.unwrap();
+    let peer_info = node.folder().join("node/peer.info");
+    assert!(std::fs::read_to_string(&peer_info).unwrap().contains(&node.node().peer_id().to_string()));
+    let local = node.operator("a");
+    let mut subscription = local.pubsub().subscribe("t").await.unwrap();
+    let stopping = tokio::spawn(node.shutdown());
+    assert!(subscription.next().await.is_none(), "a subscription ends in order");
+    stopping.await.unwrap();
+    assert!(!peer_info.exists());
+    assert_eq!(local.storage().get("k").await.unwrap_err().code, Code::Unavailable);
+}
