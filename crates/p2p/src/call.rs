@@ -1,0 +1,315 @@
+//! The calls of one served stream: started within the caller's limits, run each in its own task, answered through the
+//! stream's queue.
+
+use crate::calls::{opens_stream, writes};
+use crate::handler::{CallContext, EventSource, Reply};
+use crate::local::GRACE;
+use crate::outbox::{Outbox, PushError};
+use crate::quota::{Held, Meter, Quota};
+use crate::server::Server;
+use crate::wire::Reset;
+use debros_proto::rpc::{self, Frame, frame::Body, request};
+use debros_proto::{Code, Error};
+use futures::{FutureExt as _, StreamExt as _};
+use libp2p::PeerId;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
+use tokio_util::task::TaskTracker;
+
+/// Events that a caller can allow ahead. More credit is ignored.
+const MAX_CREDIT: usize = 65_536;
+
+/// Why a call was not started.
+#[derive(Clone, Copy)]
+pub(crate) enum Refusal {
+    Stopping,
+    TooManyCalls,
+    TooManyStreams,
+    TooManyBytes,
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        let (code, message) = match refusal {
+            Refusal::Stopping => (Code::Unavailable, "the node is stopping: ask another one, or again later"),
+            Refusal::TooManyCalls => (Code::Overloaded, "too many calls of this peer are running"),
+            Refusal::TooManyStreams => (Code::Overloaded, "too many event streams of this peer are open"),
+            Refusal::TooManyBytes => (Code::Overloaded, "the requests of this peer hold too much memory"),
+        };
+        Error::new(code, message).retry_after(Duration::from_millis(100))
+    }
+}
+
+/// The other end of a served stream, with its running calls.
+pub(crate) struct Caller {
+    peer: PeerId,
+    pub(crate) server: Arc<Server>,
+    quota: Arc<Quota>,
+    outbox: Arc<Outbox>,
+    calls_here: Arc<Meter>,
+    running: Mutex<Running>,
+    pub(crate) tasks: TaskTracker,
+}
+
+#[derive(Default)]
+struct Running {
+    by_id: HashMap<u64, Call>,
+    /// Tells calls apart that had the same id one after the other.
+    started: u64,
+}
+
+struct Call {
+    number: u64,
+    task: AbortHandle,
+    /// For calls that open a stream.
+    credit: Option<Arc<Semaphore>>,
+    /// A stream that only the caller ends.
+    endless: bool,
+}
+
+/// What a running call holds of its caller's limits; given back when its task ends, however it ends.
+struct Share {
+    _slot: Held,
+    _slot_of_peer: Held,
+    bytes: Option<(Held, Held)>,
+    server: Arc<Server>,
+    streams: bool,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.server.metrics.serving(self.streams).decrement(1.0);
+    }
+}
+
+/// One call as its task sees it.
+struct Task {
+    caller: Arc<Caller>,
+    id: u64,
+    number: u64,
+    share: Share,
+    credit: Option<Arc<Semaphore>>,
+    writes: bool,
+}
+
+impl Caller {
+    pub(crate) fn new(peer: PeerId, server: Arc<Server>, quota: Arc<Quota>, outbox: Arc<Outbox>) -> Self {
+        let calls_here = Arc::new(Meter::new(server.limits.calls_per_stream));
+        Self { peer, server, quota, outbox, calls_here, running: Mutex::default(), tasks: TaskTracker::new() }
+    }
+
+    fn running(&self) -> MutexGuard<'_, Running> {
+        // Nothing in here can panic half-way through a change.
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a call, or refuses it. `size` is the request's in bytes.
+    pub(crate) fn start(self: &Arc<Self>, id: u64, request: rpc::Request, size: usize) -> Result<(), Reset> {
+        let streams = opens_stream(&request);
+        let share = match self.share(size, streams) {
+            Ok(share) => share,
+            Err(refusal) => return self.refuse(id, refusal),
+        };
+        let mut running = self.running();
+        running.started += 1;
+        let number = running.started;
+        let Entry::Vacant(entry) = running.by_id.entry(id) else {
+            return Err(Reset::Violation);
+        };
+        let credit = streams.then(|| Arc::new(Semaphore::new((request.credit as usize).min(MAX_CREDIT))));
+        let task = Task { caller: self.clone(), id, number, share, credit: credit.clone(), writes: writes(&request) };
+        let endless = matches!(request.call, Some(request::Call::Subscribe(_)));
+        // The task may end at once: it waits for the lock before it takes its entry out.
+        let task = self.tasks.spawn(task.run(request)).abort_handle();
+        entry.insert(Call { number, task, credit, endless });
+        Ok(())
+    }
+
+    fn share(&self, size: usize, streams: bool) -> Result<Share, Refusal> {
+        let (here, of_peer, refusal) = if streams {
+            // One count is enough; it is taken twice to keep one shape.
+            (&self.quota.event_streams, &self.quota.event_streams, Refusal::TooManyStreams)
+        } else {
+            (&self.calls_here, &self.quota.calls, Refusal::TooManyCalls)
+        };
+        let slot = here.take(usize::from(!streams)).ok_or(refusal)?;
+        let slot_of_peer = of_peer.take(1).ok_or(refusal)?;
+        let bytes = self.quota.request_bytes.take(size).ok_or(Refusal::TooManyBytes)?;
+        let bytes_of_all = self.server.request_bytes.take(size).ok_or(Refusal::TooManyBytes)?;
+        self.server.metrics.served_calls.increment(1);
+        self.server.metrics.serving(streams).increment(1.0);
+        let server = self.server.clone();
+        Ok(Share { _slot: slot, _slot_of_peer: slot_of_peer, bytes: Some((bytes, bytes_of_all)), server, streams })
+    }
+
+    /// Answers that a call was not started.
+    pub(crate) fn refuse(&self, id: u64, refusal: Refusal) -> Result<(), Reset> {
+        self.server.metrics.refused_calls.increment(1);
+        let error = Error::from(refusal);
+        let frame = Frame { id, body: Some(Body::Error(error.into())) };
+        if self.outbox.push_urgent(&frame) { Ok(()) } else { Err(Reset::Stalled) }
+    }
+
+    /// The caller allows more events. For calls that are not open any more: ignored.
+    pub(crate) fn credit(&self, id: u64, events: u32) {
+        if let Some(Call { credit: Some(credit), .. }) = self.running().by_id.get(&id) {
+            // Only this stream's one reader adds, so the sum can not pass the bound meanwhile.
+            credit.add_permits((events as usize).min(MAX_CREDIT.saturating_sub(credit.available_permits())));
+        }
+    }
+
+    /// The caller wants no answer any more: drops the call's future.
+    pub(crate) fn cancel(&self, id: u64) {
+        if let Some(call) = self.running().by_id.remove(&id) {
+            call.task.abort();
+        }
+    }
+
+    /// Ends the streams that would never end by themselves.
+    pub(crate) fn end_subscriptions(&self) {
+        let mut ended = Vec::new();
+        self.running().by_id.retain(|id, call| {
+            if call.endless {
+                call.task.abort();
+                ended.push(*id);
+            }
+            !call.endless
+        });
+        for id in ended {
+            // A caller that does not read learns it from the closed stream.
+            let _ = self.refuse(id, Refusal::Stopping);
+        }
+    }
+
+    pub(crate) fn abort_all(&self) {
+        for (_, call) in self.running().by_id.drain() {
+            call.task.abort();
+        }
+    }
+
+    /// Takes a call out that has its answer; `false` when it was cancelled.
+    fn finish(&self, id: u64, number: u64) -> bool {
+        let mut running = self.running();
+        let is_it = running.by_id.get(&id).is_some_and(|call| call.number == number);
+        if is_it {
+            running.by_id.remove(&id);
+        }
+        is_it
+    }
+}
+
+impl Task {
+    async fn run(mut self, request: rpc::Request) {
+        let outcome = AssertUnwindSafe(self.handle(request)).catch_unwind().await;
+        let last = match outcome {
+            Ok(last) => last,
+            Err(_) => {
+                tracing::error!(peer = %self.caller.peer, "the handler of a call panicked");
+                Some(Body::Error(Error::internal("the node failed in this call; its log says more").into()))
+            }
+        };
+        if let Some(last) = last
+            && self.caller.finish(self.id, self.number)
+        {
+            self.answer(last).await;
+        }
+    }
+
+    /// Runs the handler and, if it opened a stream, the stream. Returns the last frame, `None` when nobody waits.
+    async fn handle(&mut self, request: rpc::Request) -> Option<Body> {
+        let server = self.caller.server.clone();
+        let limits = &server.limits;
+        let timeout = match request.timeout_ms {
+            0 => limits.default_call_timeout,
+            ms => Duration::from_millis(ms.into()).min(limits.max_call_timeout),
+        };
+        let deadline = Instant::now() + timeout;
+        let context = CallContext { peer: Some(self.caller.peer), deadline };
+        let reply = tokio::time::timeout_at((deadline + GRACE).into(), server.handler.call(context, request)).await;
+        // The handler is done with the request.
+        self.share.bytes = None;
+        match reply {
+            Ok(Ok(Reply::Response(response))) => Some(Body::Response(response)),
+            Ok(Ok(Reply::Stream(response, source))) => match self.credit.take() {
+                Some(credit) => self.stream(response, source, &credit).await,
+                None => Some(Body::Error(Error::internal("the node opened a stream for a plain call").into())),
+            },
+            Ok(Err(error)) => Some(Body::Error(error.into())),
+            Err(_) => Some(Body::Error(crate::calls::late(self.writes, timeout).into())),
+        }
+    }
+
+    async fn stream(&self, response: rpc::Response, mut source: EventSource, credit: &Semaphore) -> Option<Body> {
+        self.push(Body::Response(response)).await.ok()?;
+        loop {
+            // Credit first: without it the source is not asked, so that it can drop and count by its own rule.
+            credit.acquire().await.ok()?.forget();
+            match source.next().await {
+                Some(Ok(event)) => match self.push(Body::Event(event)).await {
+                    Ok(()) => {}
+                    Err(PushError::Closed) => return None,
+                    Err(PushError::TooLarge(error)) => return Some(Body::Error(error.into())),
+                },
+                Some(Err(error)) => return Some(Body::Error(error.into())),
+                None => return Some(Body::End(rpc::End {})),
+            }
+        }
+    }
+
+    async fn push(&self, body: Body) -> Result<(), PushError> {
+        self.caller.outbox.push(&Frame { id: self.id, body: Some(body) }).await
+    }
+
+    /// Sends the last frame of a call. While it waits for room it counts against the peer: a peer that asks for much
+    /// and does not read gets errors instead.
+    async fn answer(&self, body: Body) {
+        let frame = Frame { id: self.id, body: Some(body) };
+        let outbox = &self.caller.outbox;
+        let pushed = match outbox.try_push(&frame) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                use prost::Message as _;
+                match self.caller.quota.waiting_answer_bytes.take(frame.encoded_len()) {
+                    Some(_waiting) => outbox.push(&frame).await,
+                    None => {
+                        drop(frame);
+                        return self.fail(unread(self.writes)).await;
+                    }
+                }
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(PushError::TooLarge(error)) = pushed {
+            self.fail(too_large(self.writes, &error)).await;
+        }
+    }
+
+    async fn fail(&self, error: Error) {
+        // An error is small; when the stream is closed nobody waits for it.
+        let _ = self.push(Body::Error(error.into())).await;
+    }
+}
+
+/// The error in place of an answer that is over the frame limit.
+fn too_large(writes: bool, error: &Error) -> Error {
+    let message = &error.message;
+    if writes {
+        Error::new(Code::UnknownOutcome, format!("the write was done, but its answer can not be sent: {message}"))
+    } else {
+        Error::new(Code::ResultTooLarge, format!("the answer can not be sent: {message}"))
+    }
+}
+
+/// The error in place of an answer that found no room.
+fn unread(writes: bool) -> Error {
+    if writes {
+        Error::new(Code::UnknownOutcome, "the write was done, but its answer was dropped: too many answers wait unread")
+    } else {
+        Error::new(Code::Overloaded, "the answer was dropped: too many answers to this peer wait unread")
+    }
+}

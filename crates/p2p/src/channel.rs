@@ -1,0 +1,92 @@
+//! The one way to call a node, near or far.
+
+use crate::events::Events;
+use crate::handler::Handler;
+use crate::local;
+use crate::remote::Remote;
+use debros_proto::{Error, rpc};
+use libp2p::PeerId;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A way to call one node. Cheap to clone; calls of all clones run at the same time.
+///
+/// Local or remote is decided here and nowhere else: the caller sees the same calls, errors and streams.
+#[derive(Clone)]
+pub struct Channel(Way);
+
+#[derive(Clone)]
+enum Way {
+    Local(Arc<dyn Handler>),
+    Remote(Arc<Remote>),
+}
+
+impl Channel {
+    /// A channel to a handler in this process: nothing is encoded, queued or spawned.
+    pub fn local(handler: Arc<dyn Handler>) -> Channel {
+        Channel(Way::Local(handler))
+    }
+
+    pub(crate) fn remote(remote: Arc<Remote>) -> Channel {
+        Channel(Way::Remote(remote))
+    }
+
+    /// Makes a call and waits for its answer, at most `timeout`. `timeout_ms` and `credit` of the request are set
+    /// here. Dropping the future cancels the call at the node.
+    ///
+    /// # Errors
+    /// The node's own error; or `unavailable` when the request surely did nothing (never sent, or it only reads and
+    /// the connection broke), `deadline_exceeded` when a read got no answer in time, `unknown_outcome` when a write
+    /// was handed over and then got no answer, `too_large` when the request is over the frame limit.
+    pub async fn call(&self, request: rpc::Request, timeout: Duration) -> Result<rpc::Response, Error> {
+        match &self.0 {
+            Way::Local(handler) => local::call(handler, request, timeout).await,
+            Way::Remote(remote) => remote.call(request, timeout).await,
+        }
+    }
+
+    /// Opens a stream: its first answer, then its events. `timeout` is for the first answer alone.
+    ///
+    /// # Errors
+    /// As [`Channel::call`]. The stream itself ends with an error item when the node or the connection fails.
+    pub async fn open(&self, request: rpc::Request, timeout: Duration) -> Result<(rpc::Response, Events), Error> {
+        match &self.0 {
+            Way::Local(handler) => local::open(handler, request, timeout).await,
+            Way::Remote(remote) => remote.open(request, timeout).await,
+        }
+    }
+
+    /// Whether the way is gone for good: every further call fails with `unavailable`. Never for a local channel.
+    pub fn is_closed(&self) -> bool {
+        match &self.0 {
+            Way::Local(_) => false,
+            Way::Remote(remote) => remote.is_closed(),
+        }
+    }
+
+    /// Waits until the way is gone for good. Forever for a local channel.
+    pub async fn closed(&self) {
+        match &self.0 {
+            Way::Local(_) => std::future::pending().await,
+            Way::Remote(remote) => remote.closed().await,
+        }
+    }
+
+    /// The node at the other end; `None` when it is this process.
+    pub fn peer(&self) -> Option<PeerId> {
+        match &self.0 {
+            Way::Local(_) => None,
+            Way::Remote(remote) => Some(remote.peer()),
+        }
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Way::Local(_) => f.write_str("Channel(local)"),
+            Way::Remote(remote) => write!(f, "Channel({})", remote.peer()),
+        }
+    }
+}

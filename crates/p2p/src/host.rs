@@ -1,0 +1,226 @@
+//! The handle to the network. One task owns the swarm (`swarm.rs`); a host sends it commands and awaits the answers.
+
+use crate::channel::Channel;
+use crate::handler::Handler;
+use crate::limits::Limits;
+use crate::listen;
+use crate::metrics::Metrics;
+use crate::peers::{PeerInfo, Peers};
+use crate::remote::Remote;
+use crate::server::Server;
+use crate::streams::OpenError;
+use crate::swarm::{self, Command, Shared};
+use debros_proto::{Code, Error};
+use libp2p::identity::Keypair;
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+
+/// Commands that may wait for the swarm's task.
+const COMMANDS: usize = 64;
+
+/// What a host is started with.
+#[derive(Clone, Debug)]
+pub struct HostConfig {
+    /// The host's identity; its peer id follows from it.
+    pub keypair: Keypair,
+    /// Where to listen. Clients listen nowhere.
+    pub listen: Vec<Multiaddr>,
+    /// Connections in all, in and out; more are refused.
+    pub max_connections: u32,
+    /// What this host tells others it is, e.g. `debros/0.1.0`.
+    pub agent: String,
+    /// How long a connection without open streams stays.
+    pub idle_timeout: Duration,
+    /// What one peer may ask for.
+    pub limits: Limits,
+}
+
+impl HostConfig {
+    /// A client: listens nowhere, has the standard limits.
+    pub fn client(keypair: Keypair, agent: impl Into<String>) -> Self {
+        Self {
+            keypair,
+            listen: Vec::new(),
+            max_connections: 64,
+            agent: agent.into(),
+            idle_timeout: Duration::from_secs(60),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Why a host did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another program listens there.
+    #[error("the address {address} is in use: stop the program that listens there, or choose another port")]
+    InUse {
+        /// The address as it was given.
+        address: Multiaddr,
+    },
+    /// The address is none that this host can listen on.
+    #[error("can not listen on {address}: give an address like /ip4/0.0.0.0/tcp/4001 or /ip4/0.0.0.0/udp/4001/quic-v1")]
+    Unsupported {
+        /// The address as it was given.
+        address: Multiaddr,
+    },
+    /// The system refused the address.
+    #[error("can not listen on {address}: {reason}")]
+    Listen {
+        /// The address as it was given.
+        address: Multiaddr,
+        /// What the system said.
+        reason: String,
+    },
+    /// The transports could not be set up.
+    #[error("can not set up the network: {0}")]
+    Transport(String),
+}
+
+/// The network, as the rest of the process holds it. Cheap to clone. When the last clone is dropped, all connections
+/// break off; [`Host::shutdown`] is the polite way.
+#[derive(Clone)]
+pub struct Host {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    peer_id: PeerId,
+    shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+    server: Option<Arc<Server>>,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+}
+
+impl Host {
+    /// Starts the host. Returns when every address is bound. Without a handler the host serves nothing: a client.
+    ///
+    /// # Errors
+    /// When an address can not be listened on; then none is.
+    pub async fn start(config: HostConfig, handler: Option<Arc<dyn Handler>>) -> Result<Host, StartError> {
+        let metrics = Arc::new(Metrics::register());
+        let (stalled, stalled_peers) = mpsc::channel(COMMANDS);
+        let server =
+            handler.map(|handler| Arc::new(Server::new(handler, config.limits.clone(), metrics.clone(), stalled)));
+        let mut swarm = swarm::build(&config, server.clone())?;
+        let peer_id = *swarm.local_peer_id();
+        let bound = listen::bind(&mut swarm, &config.listen).await?;
+        let shared = Arc::new(Shared {
+            listen: Mutex::new(bound.addresses),
+            peers: Mutex::new(Peers::new(config.limits.remembered_peers)),
+        });
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        tokio::spawn(swarm::run(swarm, bound.listeners, receiver, stalled_peers, shared.clone(), metrics.clone()));
+        Ok(Host { inner: Arc::new(Inner { peer_id, shared, commands, server, limits: config.limits, metrics }) })
+    }
+
+    /// This host's id.
+    pub fn peer_id(&self) -> PeerId {
+        self.inner.peer_id
+    }
+
+    /// The addresses that are bound now, with `/p2p/<peer id>`.
+    pub fn listen_addresses(&self) -> Vec<Multiaddr> {
+        let addresses = self.inner.shared.listen();
+        addresses.iter().map(|address| address.clone().with(Protocol::P2p(self.inner.peer_id))).collect()
+    }
+
+    /// Connected peers, then those last seen, at most [`Limits::remembered_peers`] of the latter.
+    pub fn peers(&self) -> Vec<PeerInfo> {
+        self.inner.shared.peers().list()
+    }
+
+    /// How many peers are connected.
+    pub fn connected_peers(&self) -> usize {
+        self.inner.shared.peers().count_connected()
+    }
+
+    /// Connects to the peer at an address, with or without `/p2p/<peer id>` at its end. A peer that is connected
+    /// already is not dialled again.
+    ///
+    /// # Errors
+    /// `invalid_argument` when the address can not be dialled, is this host's own, or another peer answers there;
+    /// `unavailable` when nobody answers; `overloaded` when this host has all its connections in use.
+    pub async fn connect(&self, address: Multiaddr, timeout: Duration) -> Result<PeerId, Error> {
+        let peer = match address.iter().last() {
+            Some(Protocol::P2p(peer)) => Some(peer),
+            _ => None,
+        };
+        if peer == Some(self.inner.peer_id) {
+            return Err(Error::invalid(format!("{address} is this host itself")));
+        }
+        if let Some(peer) = peer
+            && self.inner.shared.peers().is_connected(&peer)
+        {
+            return Ok(peer);
+        }
+        let shown = address.clone();
+        let dial = self.command(|reply| Command::Dial { address, peer, reply });
+        match tokio::time::timeout(timeout, dial).await {
+            Ok(connected) => connected?,
+            Err(_) => Err(Error::new(Code::Unavailable, format!("no answer from {shown} within {timeout:?}"))),
+        }
+    }
+
+    /// Closes all connections to a peer; says whether there were any.
+    pub async fn disconnect(&self, peer: PeerId) -> bool {
+        self.command(|reply| Command::Disconnect { peer, reply }).await.unwrap_or(false)
+    }
+
+    /// Opens a channel on an existing connection: one RPC stream, which stays until the last clone of the channel is
+    /// dropped or the connection breaks.
+    ///
+    /// # Errors
+    /// `unavailable` when the peer is not connected or does not answer, `unimplemented` when it is no node.
+    pub async fn open(&self, peer: PeerId) -> Result<Channel, Error> {
+        let not_connected = || Error::new(Code::Unavailable, format!("the peer {peer} is not connected"));
+        let (reply, opened) = oneshot::channel();
+        self.send(Command::Open { peer, reply }).await?;
+        let stream = opened.await.map_err(|_| not_connected())?.map_err(|error| match error {
+            OpenError::Unsupported => {
+                Error::new(Code::Unimplemented, format!("the peer {peer} is no node: it serves no calls"))
+            }
+            OpenError::Broken => not_connected(),
+            OpenError::TooMany => {
+                Error::new(Code::Overloaded, format!("too many channels to {peer} are being opened at a time"))
+            }
+        })?;
+        let Inner { limits, metrics, .. } = &*self.inner;
+        Ok(Channel::remote(Remote::start(peer, stream, limits, metrics.clone())))
+    }
+
+    /// Stops, in this order: no new connections; no new streams and calls, the running ones end and their answers are
+    /// written; connections close; the swarm's task ends. What is not done at the deadline is broken off.
+    pub async fn shutdown(&self, deadline: Instant) {
+        // Errors mean that the swarm's task has ended already.
+        let _ = self.command(|reply| Command::StopListening { reply }).await;
+        if let Some(server) = &self.inner.server {
+            server.stop(deadline).await;
+        }
+        let _ = self.command(|reply| Command::Close { deadline, reply }).await;
+    }
+
+    async fn command<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.send(command(reply)).await?;
+        answer.await.map_err(|_| stopped())
+    }
+
+    async fn send(&self, command: Command) -> Result<(), Error> {
+        self.inner.commands.send(command).await.map_err(|_| stopped())
+    }
+}
+
+fn stopped() -> Error {
+    Error::new(Code::Unavailable, "the network of this process has stopped")
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Host({})", self.inner.peer_id)
+    }
+}

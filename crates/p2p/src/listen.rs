@@ -1,0 +1,108 @@
+//! Binding the listen addresses, all or none.
+
+use crate::host::StartError;
+use crate::swarm::Behaviour;
+use futures::{FutureExt as _, StreamExt as _};
+use libp2p::core::transport::ListenerId;
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::{Swarm, SwarmEvent};
+use libp2p::{Multiaddr, TransportError};
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+
+/// The listeners, and the addresses that they are bound to: one per interface where "any" was asked for.
+pub(crate) struct Bound {
+    pub(crate) listeners: Vec<ListenerId>,
+    pub(crate) addresses: Vec<Multiaddr>,
+}
+
+/// Binds all addresses.
+pub(crate) async fn bind(swarm: &mut Swarm<Behaviour>, addresses: &[Multiaddr]) -> Result<Bound, StartError> {
+    let mut waiting: HashMap<ListenerId, Multiaddr> = HashMap::new();
+    for address in addresses {
+        check_free(address)?;
+        let id = swarm.listen_on(address.clone()).map_err(|error| match error {
+            TransportError::MultiaddrNotSupported(_) => StartError::Unsupported { address: address.clone() },
+            TransportError::Other(error) => failed(address, &error),
+        })?;
+        waiting.insert(id, address.clone());
+    }
+    let mut bound = Bound { listeners: waiting.keys().copied().collect(), addresses: Vec::new() };
+    while !waiting.is_empty() {
+        note(swarm.select_next_some().await, &mut waiting, &mut bound)?;
+    }
+    // The other interfaces of "any" are ready by now.
+    while let Some(Some(event)) = swarm.next().now_or_never() {
+        note(event, &mut waiting, &mut bound)?;
+    }
+    Ok(bound)
+}
+
+fn note<E>(
+    event: SwarmEvent<E>,
+    waiting: &mut HashMap<ListenerId, Multiaddr>,
+    bound: &mut Bound,
+) -> Result<(), StartError> {
+    match event {
+        SwarmEvent::NewListenAddr { listener_id, address } => {
+            waiting.remove(&listener_id);
+            bound.addresses.push(address);
+        }
+        SwarmEvent::ListenerError { listener_id, error }
+        | SwarmEvent::ListenerClosed { listener_id, reason: Err(error), .. } => {
+            if let Some(address) = waiting.get(&listener_id) {
+                return Err(failed(address, &error));
+            }
+        }
+        SwarmEvent::ListenerClosed { listener_id, reason: Ok(()), .. } => {
+            if let Some(address) = waiting.remove(&listener_id) {
+                return Err(StartError::Listen { address, reason: "it closed at once".into() });
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// libp2p lets several TCP listeners share a port, so it would not notice another program there: a plain socket does.
+fn check_free(address: &Multiaddr) -> Result<(), StartError> {
+    let mut parts = address.iter();
+    let ip: IpAddr = match parts.next() {
+        Some(Protocol::Ip4(ip)) => ip.into(),
+        Some(Protocol::Ip6(ip)) => ip.into(),
+        _ => return Ok(()),
+    };
+    match parts.next() {
+        Some(Protocol::Tcp(port)) if port != 0 => match TcpListener::bind(SocketAddr::new(ip, port)) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(failed(address, &error)),
+        },
+        _ => Ok(()),
+    }
+}
+
+fn failed(address: &Multiaddr, error: &io::Error) -> StartError {
+    let address = address.clone();
+    let cause = root(error);
+    match cause.kind() {
+        io::ErrorKind::AddrInUse => StartError::InUse { address },
+        _ => StartError::Listen { address, reason: cause.to_string() },
+    }
+}
+
+/// The system's own error inside the wrappings of the transports.
+pub(crate) fn root(error: &io::Error) -> &io::Error {
+    let mut found = error;
+    let mut next: Option<&(dyn StdError + 'static)> = error.get_ref().map(|inner| inner as _);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            found = io;
+            next = io.get_ref().map(|inner| inner as _);
+        } else {
+            next = error.source();
+        }
+    }
+    found
+}

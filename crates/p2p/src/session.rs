@@ -1,0 +1,80 @@
+//! One served stream: reads the caller's frames, starts its calls, and ends them when the caller leaves.
+
+use crate::call::{Caller, Refusal};
+use crate::outbox::Outbox;
+use crate::quota::{Arriving, Quota};
+use crate::server::Server;
+use crate::wire::{Patience, Reset, Wire, WireConfig};
+use debros_proto::rpc::{Frame, frame::Body};
+use libp2p::{PeerId, Stream};
+use std::pin::pin;
+use std::sync::Arc;
+
+/// Serves a stream until the caller closes it, breaks the rules, or the node stops.
+pub(crate) async fn serve(server: Arc<Server>, peer: PeerId, quota: Arc<Quota>, stream: Stream) -> Result<(), Reset> {
+    let limits = &server.limits;
+    let outbox = Arc::new(Outbox::new(limits.write_queue_bytes, limits.response_frame_bytes));
+    let config = WireConfig {
+        frame_limit: limits.request_frame_bytes,
+        partial_frame_timeout: limits.partial_frame_timeout,
+        patience: Patience::WholeFrame,
+        write_stall_timeout: limits.write_stall_timeout,
+        arriving: Some(Arriving::new(&quota.request_bytes, &server.request_bytes)),
+    };
+    let wire = Wire::new(stream, outbox.clone(), config, server.metrics.clone());
+    let caller = Arc::new(Caller::new(peer, server.clone(), quota, outbox.clone()));
+    let end = tokio::select! {
+        end = run(&caller, wire) => end,
+        () = server.over.cancelled() => Ok(()),
+    };
+    // Whoever still runs has nobody to answer.
+    outbox.close();
+    caller.abort_all();
+    end
+}
+
+/// Reads and writes until every call has ended and no more can come, then writes the rest and closes the stream.
+async fn run(caller: &Arc<Caller>, mut wire: Wire) -> Result<(), Reset> {
+    let mut stopping = pin!(caller.server.stopping.cancelled());
+    let mut idle = pin!(caller.tasks.wait());
+    let mut closing = false;
+    loop {
+        let close = tokio::select! {
+            biased;
+            frame = wire.next() => match frame? {
+                Some((frame, size)) => {
+                    receive(caller, frame, size, closing)?;
+                    tokio::task::coop::consume_budget().await;
+                    false
+                }
+                // The caller will send no more. What it asked is still answered.
+                None => true,
+            },
+            () = &mut stopping, if !closing => true,
+            () = &mut idle, if closing => return wire.finish().await,
+        };
+        if close && !closing {
+            closing = true;
+            caller.tasks.close();
+            caller.end_subscriptions();
+        }
+    }
+}
+
+fn receive(caller: &Arc<Caller>, frame: Frame, size: usize, closing: bool) -> Result<(), Reset> {
+    match frame.body {
+        Some(Body::Request(_)) if closing => caller.refuse(frame.id, Refusal::Stopping),
+        Some(Body::Request(request)) => caller.start(frame.id, request, size),
+        Some(Body::Credit(credit)) => {
+            caller.credit(frame.id, credit.events);
+            Ok(())
+        }
+        Some(Body::Cancel(_)) => {
+            caller.cancel(frame.id);
+            Ok(())
+        }
+        Some(Body::Response(_) | Body::Error(_) | Body::Event(_) | Body::End(_)) => Err(Reset::Violation),
+        // A kind of frame that a newer version added.
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,340 @@
+//! The one task that owns the libp2p swarm: carries out commands, keeps the list of peers.
+
+use crate::admission::{Admission, Refused};
+use crate::host::{HostConfig, StartError};
+use crate::listen::root;
+use crate::metrics::Metrics;
+use crate::peers::Peers;
+use crate::server::Server;
+use crate::streams::{OpenReply, Streams};
+use debros_proto::{Code, Error};
+use futures::StreamExt as _;
+use libp2p::core::ConnectedPoint;
+use libp2p::core::transport::ListenerId;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{ConnectionId, DialError, ListenError, NetworkBehaviour, Swarm, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, SwarmBuilder, TransportError, dns, identify, noise, ping, tcp, tls, yamux};
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+
+/// What identify says that this host speaks.
+const PROTOCOL_VERSION: &str = "debros/1.0.0";
+/// Streams of all protocols on one connection; a peer that opens more loses the connection.
+const MAX_STREAMS: usize = 256;
+/// Streams of one connection whose protocol is still being agreed on; more are dropped.
+const MAX_NEGOTIATING: usize = 64;
+/// A connection on which so many pings in a row got no answer is closed.
+const MAX_FAILED_PINGS: u32 = 3;
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What hosts read without asking the task.
+pub(crate) struct Shared {
+    pub(crate) listen: Mutex<Vec<Multiaddr>>,
+    pub(crate) peers: Mutex<Peers>,
+}
+
+impl Shared {
+    pub(crate) fn listen(&self) -> MutexGuard<'_, Vec<Multiaddr>> {
+        self.listen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn peers(&self) -> MutexGuard<'_, Peers> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+type Connected = oneshot::Sender<Result<PeerId, Error>>;
+
+/// What the task can be asked to do.
+pub(crate) enum Command {
+    Dial {
+        address: Multiaddr,
+        peer: Option<PeerId>,
+        reply: Connected,
+    },
+    Disconnect {
+        peer: PeerId,
+        reply: oneshot::Sender<bool>,
+    },
+    Open {
+        peer: PeerId,
+        reply: OpenReply,
+    },
+    StopListening {
+        reply: oneshot::Sender<()>,
+    },
+    /// Closes all connections and ends the task.
+    Close {
+        deadline: Instant,
+        reply: oneshot::Sender<()>,
+    },
+}
+
+#[derive(NetworkBehaviour)]
+pub(crate) struct Behaviour {
+    // First: a connection that is not let in must not reach the others.
+    admission: Admission,
+    identify: identify::Behaviour,
+    ping: ping::Behaviour,
+    streams: Streams,
+}
+
+pub(crate) fn build(config: &HostConfig, server: Option<Arc<Server>>) -> Result<Swarm<Behaviour>, StartError> {
+    let transport = |error: &dyn std::fmt::Display| StartError::Transport(error.to_string());
+    let muxer = || {
+        let mut muxer = yamux::Config::default();
+        muxer.set_max_num_streams(MAX_STREAMS);
+        muxer
+    };
+    let base = || {
+        SwarmBuilder::with_existing_identity(config.keypair.clone())
+            .with_tokio()
+            .with_tcp(tcp::Config::new().nodelay(true), (noise::Config::new, tls::Config::new), muxer)
+            .map(|builder| builder.with_quic())
+            .map_err(|error| transport(&error))
+    };
+    let behaviour = |_: &_| behaviour(config, server.clone());
+    let options = |options: libp2p::swarm::Config| {
+        options.with_idle_connection_timeout(config.idle_timeout).with_max_negotiating_inbound_streams(MAX_NEGOTIATING)
+    };
+    let never = |never: Infallible| -> StartError { match never {} };
+    match base()?.with_dns() {
+        Ok(builder) => Ok(builder.with_behaviour(behaviour).map_err(never)?.with_swarm_config(options).build()),
+        Err(error) => {
+            tracing::warn!(%error, "this system's name servers are not known: only IP addresses can be dialled");
+            let names = dns::ResolverConfig::default();
+            let builder = base()?.with_dns_config(names, dns::ResolverOpts::default());
+            Ok(builder.with_behaviour(behaviour).map_err(never)?.with_swarm_config(options).build())
+        }
+    }
+}
+
+fn behaviour(config: &HostConfig, server: Option<Arc<Server>>) -> Behaviour {
+    let limits = &config.limits;
+    let identify = identify::Config::new(PROTOCOL_VERSION.into(), config.keypair.public())
+        .with_agent_version(config.agent.clone())
+        .with_cache_size(0);
+    Behaviour {
+        admission: Admission::new(config.max_connections, limits.connections_per_peer, limits.pending_connections),
+        identify: identify::Behaviour::new(identify),
+        ping: ping::Behaviour::new(ping::Config::new().with_timeout(PING_TIMEOUT)),
+        streams: Streams::new(server),
+    }
+}
+
+/// Runs until a `Close` command or until the last host is dropped.
+pub(crate) async fn run(
+    swarm: Swarm<Behaviour>,
+    listeners: Vec<ListenerId>,
+    mut commands: mpsc::Receiver<Command>,
+    mut stalled: mpsc::Receiver<PeerId>,
+    shared: Arc<Shared>,
+    metrics: Arc<Metrics>,
+) {
+    let mut task = Task { swarm, listeners, shared, metrics, dials: HashMap::new(), failed_pings: HashMap::new() };
+    loop {
+        tokio::select! {
+            event = task.swarm.select_next_some() => task.event(event),
+            command = commands.recv() => match command {
+                Some(Command::Close { deadline, reply }) => {
+                    task.close(deadline).await;
+                    // Whoever asked may have stopped waiting.
+                    let _ = reply.send(());
+                    return;
+                }
+                Some(command) => task.command(command),
+                None => return,
+            },
+            Some(peer) = stalled.recv() => {
+                // An error means that it is gone already.
+                let _ = task.swarm.disconnect_peer_id(peer);
+            }
+        }
+    }
+}
+
+struct Task {
+    swarm: Swarm<Behaviour>,
+    listeners: Vec<ListenerId>,
+    shared: Arc<Shared>,
+    metrics: Arc<Metrics>,
+    /// Dials under way, with the peer that is expected and who waits.
+    dials: HashMap<ConnectionId, (Multiaddr, Option<PeerId>, Connected)>,
+    /// Pings in a row that got no answer.
+    failed_pings: HashMap<ConnectionId, u32>,
+}
+
+impl Task {
+    fn command(&mut self, command: Command) {
+        // Where a reply can not be sent, whoever asked has stopped waiting.
+        match command {
+            Command::Dial { address, peer, reply } => self.dial(address, peer, reply),
+            Command::Disconnect { peer, reply } => {
+                let _ = reply.send(self.swarm.disconnect_peer_id(peer).is_ok());
+            }
+            Command::Open { peer, reply } => {
+                if self.swarm.is_connected(&peer) {
+                    self.swarm.behaviour_mut().streams.open(peer, reply);
+                }
+            }
+            Command::StopListening { reply } => {
+                self.swarm.behaviour_mut().admission.stopping = true;
+                for listener in std::mem::take(&mut self.listeners) {
+                    self.swarm.remove_listener(listener);
+                }
+                let _ = reply.send(());
+            }
+            Command::Close { .. } => {}
+        }
+    }
+
+    fn dial(&mut self, address: Multiaddr, peer: Option<PeerId>, reply: Connected) {
+        // A port of its own for every dial: sharing the listening port makes a quick reconnect fail, because the old
+        // connection between the same two ports lingers in the system.
+        let options = match peer {
+            Some(peer) => DialOpts::peer_id(peer)
+                // Even when another dial to the peer is under way: that one's address may be dead.
+                .condition(PeerCondition::Always)
+                .addresses(vec![address.clone()])
+                .allocate_new_port()
+                .build(),
+            None => DialOpts::unknown_peer_id().address(address.clone()).allocate_new_port().build(),
+        };
+        let connection = options.connection_id();
+        match self.swarm.dial(options) {
+            Ok(()) => {
+                self.dials.insert(connection, (address, peer, reply));
+            }
+            Err(error) => {
+                let _ = reply.send(Err(dial_error(&address, peer, &error)));
+            }
+        }
+    }
+
+    fn event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.metrics.connections.increment(1.0);
+                let reached_at = match &endpoint {
+                    ConnectedPoint::Dialer { address, .. } => Some(address),
+                    ConnectedPoint::Listener { .. } => None,
+                };
+                self.shared.peers().connected(peer_id, reached_at);
+                if let Some((_, _, reply)) = self.dials.remove(&connection_id) {
+                    // Whoever asked may have stopped waiting.
+                    let _ = reply.send(Ok(peer_id));
+                }
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
+                self.metrics.connections.decrement(1.0);
+                self.failed_pings.remove(&connection_id);
+                if num_established == 0 {
+                    self.shared.peers().disconnected(peer_id);
+                }
+            }
+            SwarmEvent::IncomingConnectionError { error, send_back_addr, .. } => match error {
+                ListenError::Denied { cause } => {
+                    self.metrics.refused_connections.increment(1);
+                    match cause.downcast::<Refused>() {
+                        Ok(reason) => tracing::warn!(from = %send_back_addr, %reason, "refused a connection"),
+                        Err(_) => tracing::warn!(from = %send_back_addr, "refused a connection"),
+                    }
+                }
+                error => tracing::debug!(from = %send_back_addr, %error, "an incoming connection failed"),
+            },
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+                self.metrics.failed_dials.increment(1);
+                if let Some((address, peer, reply)) = self.dials.remove(&connection_id) {
+                    let _ = reply.send(Err(dial_error(&address, peer, &error)));
+                }
+            }
+            SwarmEvent::NewListenAddr { address, .. } => {
+                let mut listen = self.shared.listen();
+                if !listen.contains(&address) {
+                    listen.push(address);
+                }
+            }
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.shared.listen().retain(|known| *known != address),
+            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener failed"),
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })) => {
+                self.shared.peers().identified(peer_id, &info.agent_version, info.listen_addrs);
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping)) => self.pinged(ping),
+            _ => {}
+        }
+    }
+
+    fn pinged(&mut self, ping: ping::Event) {
+        match ping.result {
+            Ok(rtt) => {
+                self.failed_pings.remove(&ping.connection);
+                self.shared.peers().pinged(ping.peer, rtt);
+            }
+            Err(ping::Failure::Unsupported) => {}
+            Err(_) => {
+                let failed = self.failed_pings.entry(ping.connection).or_default();
+                *failed += 1;
+                if *failed >= MAX_FAILED_PINGS {
+                    tracing::info!(peer = %ping.peer, "closed a connection: {failed} pings in a row got no answer");
+                    self.swarm.close_connection(ping.connection);
+                }
+            }
+        }
+    }
+
+    /// Closes all connections, each after what is written was sent; breaks off what is left at the deadline.
+    async fn close(mut self, deadline: Instant) {
+        let peers: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
+        for peer in peers {
+            // An error means that it is gone already.
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+        let closing = async {
+            while self.swarm.network_info().connection_counters().num_established() > 0 {
+                let event = self.swarm.select_next_some().await;
+                self.event(event);
+            }
+        };
+        if tokio::time::timeout_at(deadline.into(), closing).await.is_err() {
+            tracing::warn!("broke off connections that did not close in time");
+        }
+        self.shared.listen().clear();
+    }
+}
+
+/// Words why a dial failed.
+fn dial_error(address: &Multiaddr, expected: Option<PeerId>, error: &DialError) -> Error {
+    match error {
+        DialError::WrongPeerId { obtained, .. } => {
+            let expected = expected.map(|peer| peer.to_string()).unwrap_or_default();
+            Error::invalid(format!(
+                "at {address} answers the peer {obtained}, not {expected}: the address is out of date, or not what it \
+                 claims to be"
+            ))
+        }
+        DialError::LocalPeerId { .. } => Error::invalid(format!("{address} is this host itself")),
+        DialError::NoAddresses => Error::invalid(format!("{address} is no address that can be dialled")),
+        DialError::Denied { .. } => {
+            Error::new(Code::Overloaded, format!("{address} was not dialled: this host's connections are all in use"))
+        }
+        DialError::Transport(attempts) => match attempts.first() {
+            Some((_, TransportError::MultiaddrNotSupported(_))) => Error::invalid(format!(
+                "{address} is no address that can be dialled: give one like /ip4/192.0.2.1/tcp/4001/p2p/<peer id>"
+            )),
+            Some((_, TransportError::Other(error))) => match root(error) {
+                cause if cause.kind() == io::ErrorKind::Other => {
+                    Error::new(Code::Unavailable, format!("the handshake with {address} failed"))
+                }
+                cause => Error::new(Code::Unavailable, format!("can not connect to {address}: {}", cause.kind())),
+            },
+            None => Error::new(Code::Unavailable, format!("can not connect to {address}")),
+        },
+        DialError::Aborted | DialError::DialPeerConditionFalse(_) => {
+            Error::new(Code::Unavailable, format!("the dial of {address} was broken off"))
+        }
+    }
+}
