@@ -181,7 +181,7 @@ pub async fn lesson_15_hostile_names_are_only_names(engine: Arc<dyn Engine>) {
 pub async fn rollback_clauses_hurt_nobody_else(engine: Arc<dyn Engine>) {
     must(&engine, "CREATE TABLE t(a UNIQUE)").await;
     must(&engine, "CREATE TABLE trap(a)").await;
-    must(&engine, "CREATE TRIGGER r BEFORE INSERT ON trap BEGIN SELECT RAISE(ROLLBACK, 'sprung'); END").await;
+    must(&engine, "CREATE TRIGGER r BEFORE INSERT ON trap BEGIN SELECT RAISE(ROLLBACK, 'the trap sprung'); END").await;
     must(&engine, "INSERT INTO t VALUES (-1)").await;
     let tasks: Vec<_> = (0..120i64)
         .map(|index| {

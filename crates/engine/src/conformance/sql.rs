@@ -288,7 +288,7 @@ pub async fn extensions_work(engine: Arc<dyn Engine>) {
     let windows = "SELECT sum(n) OVER (ORDER BY n) AS s FROM (VALUES (1), (2)) AS v(n) ORDER BY s DESC LIMIT 1";
     assert_code(&refused(&engine, windows).await, Code::Sql, "SQLite names no columns of VALUES");
     assert_eq!(integer(&engine, "SELECT row_number() OVER (ORDER BY value) FROM json_each('[5]')").await, 1);
-    must(&engine, "CREATE TABLE g(a INTEGER, b AS (a * 2) STORED) STRICT").await;
+    must(&engine, "CREATE TABLE g(a INTEGER, b INTEGER AS (a * 2) STORED) STRICT").await;
     must(&engine, "INSERT INTO g VALUES (21)").await;
     assert_eq!(integer(&engine, "SELECT b FROM g").await, 42);
     must(&engine, "CREATE VIEW w AS SELECT b FROM g").await;

@@ -29,7 +29,7 @@ const KEPT_FACTS: usize = 1024;
 pub(super) struct Conn {
     pub(super) db: Connection,
     pub(super) gate: Arc<Gate>,
-    pub(super) facts: RefCell<HashMap<Box<str>, Facts>>,
+    facts: RefCell<HashMap<Box<str>, Facts>>,
     deadline: Arc<Deadline>,
     /// The rowid of the last row that any INSERT made, a trigger's too. `i64::MIN`: none since it was reset.
     inserted: Arc<AtomicI64>,
@@ -98,6 +98,12 @@ impl Conn {
         debug_assert!(sql.starts_with(OWN), "{sql}");
         self.gate.enter(Trust::Full);
         self.db.prepare_cached(sql)
+    }
+
+    /// Forgets every compiled statement and what is known of it.
+    pub(super) fn forget_statements(&self) {
+        self.db.flush_prepared_statement_cache();
+        self.facts.borrow_mut().clear();
     }
 
     /// Statements that run until [`unlimited`](Conn::unlimited) are interrupted at this time.

@@ -17,7 +17,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-/// The folder of an open engine. Dropping it lets others in.
+/// The folder of an open engine.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
@@ -111,19 +111,19 @@ impl Folder {
         }
     }
 
+    /// Lets others in, when all files are closed. What still holds this does not need the lock.
+    pub(super) fn unlock(&self) {
+        if let Err(error) = FileExt::unlock(&self.lock) {
+            tracing::warn!(%error, "the folder's lock could not be given up; it goes with the process");
+        }
+    }
+
     fn clean(&self) -> PathBuf {
         self.path.join("CLEAN")
     }
 
     fn restore_marker(&self) -> PathBuf {
         self.path.join("RESTORE")
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // The lock goes with the file in any case.
-        let _ = FileExt::unlock(&self.lock);
     }
 }
 

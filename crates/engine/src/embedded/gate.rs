@@ -22,9 +22,10 @@ const PRAGMAS: &[&str] = &[
     "collation_list",
     "compile_options",
     "user_version",
-    // Full-text search asks it of its own accord; it tells no more than that something changed.
-    "data_version",
 ];
+
+/// PRAGMAs that full-text and R-tree tables ask of their own accord. They tell nothing of interest.
+const MODULE_PRAGMAS: &[&str] = &["data_version", "page_size"];
 
 /// Virtual-table modules that reach nothing but their own tables.
 const MODULES: &[&str] = &["fts3", "fts4", "fts5", "fts5vocab", "rtree", "rtree_i32"];
@@ -53,6 +54,7 @@ impl Facts {
     const DEFINES: u8 = 2;
     const REMOVES: u8 = 4;
     const ADDS: u8 = 8;
+    const ALTERS: u8 = 16;
 
     /// The statement itself inserts rows, not only its triggers.
     pub(super) fn inserts(self) -> bool {
@@ -62,6 +64,11 @@ impl Facts {
     /// It changes the schema.
     pub(super) fn defines(self) -> bool {
         self.0 & Self::DEFINES != 0
+    }
+
+    /// It is an ALTER TABLE, of whose new name the authorizer is not told.
+    pub(super) fn alters(self) -> bool {
+        self.0 & Self::ALTERS != 0
     }
 
     /// It removes and adds nothing, so that it may use the reserve of a full database.
@@ -86,9 +93,9 @@ impl Facts {
             | AuthAction::CreateTrigger { .. }
             | AuthAction::CreateView { .. }
             | AuthAction::CreateVtable { .. }
-            | AuthAction::AlterTable { .. }
             | AuthAction::Reindex { .. }
             | AuthAction::Analyze { .. } => Self::DEFINES | Self::ADDS,
+            AuthAction::AlterTable { .. } => Self::DEFINES | Self::ADDS | Self::ALTERS,
             _ => 0,
         }
     }
@@ -149,7 +156,11 @@ impl Gate {
         if !self.user.load(Relaxed) {
             return Authorization::Allow;
         }
-        match refuse(&context.action) {
+        let refusal = match context.database_name {
+            Some(name) if name.eq_ignore_ascii_case("temp") => refuse_temporary(&context.action),
+            _ => refuse(&context.action),
+        };
+        match refusal {
             None => Authorization::Allow,
             Some(reason) => {
                 *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
@@ -173,7 +184,6 @@ fn is_internal(name: &str) -> bool {
 
 /// Why a user's statement may not do this, or `None` when it may. What is not known is refused.
 fn refuse(action: &AuthAction<'_>) -> Option<String> {
-    let temporary = || Some("temporary tables, views, indexes and triggers are not allowed".to_owned());
     match *action {
         AuthAction::Select | AuthAction::Recursive => None,
         AuthAction::Read { table_name, .. } => refuse_table(table_name),
@@ -222,8 +232,31 @@ fn refuse(action: &AuthAction<'_>) -> Option<String> {
     }
 }
 
+/// Temporary objects would belong to a connection, which is not the caller's. Reading and renaming look at the temporary
+/// catalogue too, which is empty.
+fn refuse_temporary(action: &AuthAction<'_>) -> Option<String> {
+    match action {
+        AuthAction::Select
+        | AuthAction::Recursive
+        | AuthAction::Function { .. }
+        | AuthAction::Read { .. }
+        | AuthAction::Update { .. }
+        | AuthAction::Pragma { .. } => refuse(action),
+        _ => temporary(),
+    }
+}
+
+fn temporary() -> Option<String> {
+    Some("temporary tables, views, indexes and triggers are not allowed".to_owned())
+}
+
 fn refuse_name(name: &str) -> Option<String> {
-    is_internal(name).then(|| format!("names that start with {INTERNAL_PREFIX} are reserved"))
+    is_internal(name).then(reserved)
+}
+
+/// Why a name of the engine's own can not be used.
+pub(super) fn reserved() -> String {
+    format!("names that start with {INTERNAL_PREFIX} are reserved")
 }
 
 /// SQLite's tables that are not of the catalogue (`sqlite_dbpage`, `dbstat`, …) show or change the file's raw pages.
@@ -236,6 +269,9 @@ fn refuse_table(table: &str) -> Option<String> {
 }
 
 fn refuse_pragma(name: &str, value: Option<&str>) -> Option<String> {
+    if value.is_none() && is_one_of(MODULE_PRAGMAS, name) {
+        return None;
+    }
     if !is_one_of(PRAGMAS, name) {
         return Some(format!("PRAGMA {name} is not allowed; these are: {}", PRAGMAS.join(", ")));
     }

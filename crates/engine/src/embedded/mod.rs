@@ -2,6 +2,7 @@
 
 mod config;
 mod conn;
+mod copies;
 mod failure;
 mod folder;
 mod gate;
@@ -68,7 +69,9 @@ impl Embedded {
     /// # Errors
     /// [`OpenError`]: what is wrong, with which file, and what to do.
     pub fn open(config: EmbeddedConfig) -> Result<Embedded, OpenError> {
-        Ok(Embedded { stores: Arc::new(Stores::open(config)?) })
+        let stores = Arc::new(Stores::open(config)?);
+        copies::finish_interrupted(&stores)?;
+        Ok(Embedded { stores })
     }
 
     fn limits(&self) -> Limits {
@@ -311,20 +314,22 @@ impl Engine for Embedded {
         self.stores.shared.sizes.total()
     }
 
-    async fn backup(&self, _progress: ProgressFn) -> Result<BackupInfo> {
-        Err(Error::new(Code::Unimplemented, "not yet"))
+    async fn backup(&self, progress: ProgressFn) -> Result<BackupInfo> {
+        self.copying(move |stores| copies::take(stores, &progress)).await
     }
 
     async fn backups(&self) -> Result<Vec<BackupInfo>> {
-        Err(Error::new(Code::Unimplemented, "not yet"))
+        self.copying(|stores| copies::list(&stores.shared.config.backup_dir)).await
     }
 
-    async fn restore(&self, _name: &str, _progress: ProgressFn) -> Result<()> {
-        Err(Error::new(Code::Unimplemented, "not yet"))
+    async fn restore(&self, name: &str, progress: ProgressFn) -> Result<()> {
+        let name = name.to_owned();
+        self.copying(move |stores| copies::restore(stores, &name, &progress)).await
     }
 
-    async fn export(&self, _namespace: &Namespace) -> Result<ExportFile> {
-        Err(Error::new(Code::Unimplemented, "not yet"))
+    async fn export(&self, namespace: &Namespace) -> Result<ExportFile> {
+        let namespace = namespace.clone();
+        self.copying(move |stores| copies::export(stores, &namespace)).await
     }
 
     async fn close(&self) {
@@ -336,6 +341,22 @@ impl Engine for Embedded {
 }
 
 impl Embedded {
+    /// Does something long on a thread of its own, which goes on when the caller does not wait for it.
+    async fn copying<T: Send + 'static>(&self, act: impl FnOnce(&Stores) -> Result<T> + Send + 'static) -> Result<T> {
+        self.stores.check_open()?;
+        let (reply, outcome) = tokio::sync::oneshot::channel();
+        let stores = Arc::clone(&self.stores);
+        let thread = std::thread::Builder::new().name("db-copy".to_owned()).spawn(move || {
+            // The caller may have gone away; then nobody wants to know.
+            let _ = reply.send(act(&stores));
+        });
+        if let Err(error) = thread {
+            tracing::error!(%error, "no thread for a copy can be started");
+            return Err(Error::new(Code::Overloaded, "the node can not start another thread; try again"));
+        }
+        outcome.await.unwrap_or_else(|_| Err(Error::internal("the copy broke off; the node's log has more")))
+    }
+
     fn kv_read<T>(&self, act: impl FnOnce(&conn::Conn) -> rusqlite::Result<T>) -> Result<T> {
         self.stores.check_open()?;
         let started = Instant::now();

@@ -1,7 +1,7 @@
 //! Describing the tables of a namespace.
 
 use super::conn::Conn;
-use super::gate::INTERNAL_PREFIX;
+use super::gate::{INTERNAL_PREFIX, Trust};
 use debros_proto::rpc::{Column, Index, Table};
 use rusqlite::Result;
 
@@ -19,6 +19,7 @@ const INDEX_COLUMNS: &str = "/*debros*/ SELECT coalesce(name, '') FROM pragma_in
 /// All tables, views and virtual tables, in order of name.
 pub(super) fn read(conn: &Conn) -> Result<Vec<Table>> {
     // One transaction, so that all of it is of one moment.
+    conn.gate.enter(Trust::Full);
     let snapshot = conn.db.unchecked_transaction()?;
     let mut tables = conn
         .own(TABLES)?

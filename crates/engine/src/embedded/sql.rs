@@ -3,7 +3,7 @@
 use super::config::Limits;
 use super::conn::{Conn, OWN};
 use super::failure;
-use super::gate::{Facts, Trust};
+use super::gate::{self, Facts, Trust};
 use debros_proto::rpc::{Row, Statement, StatementResult, Value, value::Kind};
 use debros_proto::{Code, Error, Result};
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -132,7 +132,12 @@ pub(super) fn write(
         conn.forget_inserted();
         let changes_before = conn.db.total_changes();
         let mut result = StatementResult::default();
+        let reserved_before = if facts.alters() { Some(reserved_names(conn)?) } else { None };
+        conn.gate.enter(trust);
         collect(&mut prepared, &mut result, allowance)?;
+        if reserved_before.is_some_and(|before| trust == Trust::User && reserved_names(conn) != Ok(before)) {
+            return Err(Error::new(Code::StatementNotAllowed, gate::reserved()));
+        }
         if writes {
             // SQLite keeps both numbers from the statement before when this one changed nothing, and a CREATE VIRTUAL
             // TABLE counts what its module writes for itself.
@@ -203,6 +208,13 @@ fn prepare<'conn>(conn: &'conn Conn, sql: &str) -> Result<(Prepared<'conn>, Fact
         return Err(failure::several());
     }
     Ok((Prepared::Once(statement), facts))
+}
+
+/// How many objects have a name of the engine's own. A user's ALTER TABLE must not make one more.
+fn reserved_names(conn: &Conn) -> Result<i64> {
+    conn.own("/*debros*/ SELECT count(*) FROM sqlite_schema WHERE lower(substr(name, 1, 8)) = '_debros_'")
+        .and_then(|mut count| count.query_row([], |row| row.get(0)))
+        .map_err(failure::of)
 }
 
 /// SQLite says of EXPLAIN what it would say of the statement explained.

@@ -116,13 +116,27 @@ impl Store {
         T: Send + 'static,
         F: FnMut(&mut Conn) -> Result<T> + Send + 'static,
     {
+        self.push(write, act)?.await.unwrap_or_else(|_| Err(broken_off()))
+    }
+
+    /// As [`write`](Store::write), for a thread that may block.
+    pub(super) fn write_blocking<T, F>(&self, write: Write, act: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Conn) -> Result<T> + Send + 'static,
+    {
+        self.push(write, act)?.blocking_recv().unwrap_or_else(|_| Err(broken_off()))
+    }
+
+    fn push<T, F>(&self, write: Write, act: F) -> Result<oneshot::Receiver<Result<T>>>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Conn) -> Result<T> + Send + 'static,
+    {
         let (mut job, outcome) = Job::new(write.undo, write.deadline, act);
         job.removes = write.removes;
         self.writes.push(job, write.bytes)?;
-        outcome.await.unwrap_or_else(|_| {
-            // The thread broke off with the job in its hands.
-            Err(Error::new(Code::UnknownOutcome, "the node's writer stopped: the write may be there or not"))
-        })
+        Ok(outcome)
     }
 
     /// Has one of the query threads do something.
@@ -258,6 +272,11 @@ fn run_read(pool: &Pool, read: Read) {
         Ok(conn) => pool.give_back(conn),
         Err(_) => tracing::error!("a query broke off"),
     }
+}
+
+/// The thread broke off with the job in its hands.
+fn broken_off() -> Error {
+    Error::new(Code::UnknownOutcome, "the node's writer stopped: the write may be there or not")
 }
 
 /// Connections that only read.

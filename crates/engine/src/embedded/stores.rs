@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The engine's own work has no caller who waits.
-const FAR: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// All databases.
 pub(super) struct Stores {
@@ -32,7 +32,8 @@ pub(super) struct Stores {
     /// Databases that may have been left in disorder and were not looked at since.
     unchecked: Mutex<BTreeSet<Namespace>>,
     closed: AtomicBool,
-    // Last: the lock is given up after everything else is closed.
+    /// Held while a backup or restore runs.
+    pub(super) copying: Mutex<()>,
     pub(super) folder: Folder,
 }
 
@@ -77,8 +78,23 @@ impl Stores {
             uses: AtomicU64::new(0),
             unchecked: Mutex::new(unchecked),
             closed: AtomicBool::new(false),
+            copying: Mutex::default(),
             folder,
         })
+    }
+
+    /// Forgets that a namespace's database is to be checked, and puts its damaged file aside.
+    pub(super) fn put_aside(&self, namespace: &Namespace) -> std::io::Result<()> {
+        let path = self.folder.namespace(namespace);
+        for suffix in ["", "-wal", "-shm"] {
+            let file = path.with_extension(format!("db{suffix}"));
+            match std::fs::rename(&file, path.with_extension(format!("damaged{suffix}"))) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        lock(&self.unchecked).remove(namespace);
+        Ok(())
     }
 
     /// Refuses callers after the end.
@@ -185,6 +201,8 @@ impl Stores {
         if self.closed.swap(true, Relaxed) {
             return;
         }
+        // A backup sees that the engine is closed and gives up; a restore is finished at the next start.
+        let _copying = lock(&self.copying);
         let entries: Vec<(Namespace, Entry)> = lock(&self.open).drain().collect();
         for (namespace, entry) in entries {
             // Whoever is opening it is waited for.
@@ -198,6 +216,7 @@ impl Stores {
         {
             tracing::warn!(%error, "the marker of a clean stop could not be written; the next start checks the databases");
         }
+        self.folder.unlock();
     }
 }
 

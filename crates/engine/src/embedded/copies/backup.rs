@@ -1,0 +1,211 @@
+//! Taking a backup.
+
+use super::manifest::{Copied, Manifest, SYSTEM};
+use super::{alone, checksum, copy, of_copy, of_io};
+use crate::embedded::conn::Conn;
+use crate::embedded::folder::sync_folder;
+use crate::embedded::integrity::{self, Depth};
+use crate::embedded::stores::Stores;
+use crate::{BackupInfo, ProgressFn};
+use debros_proto::{Code, Error, Result, now_ms};
+use rusqlite::{Connection, OpenFlags};
+use std::fs::{self, File};
+use std::path::Path;
+
+const PARTIAL: &str = ".partial";
+
+/// Copies every database into a new folder, verifies the copies, and removes the oldest backups over the number kept.
+/// Blocks.
+pub(in crate::embedded) fn take(stores: &Stores, progress: &ProgressFn) -> Result<BackupInfo> {
+    let _alone = alone(stores)?;
+    stores.check_open()?;
+    let backup_dir = &stores.shared.config.backup_dir;
+    fs::create_dir_all(backup_dir).map_err(|error| of_io(backup_dir, &error))?;
+    remove_partial(backup_dir);
+    let created_at = now_ms();
+    let name = new_name(backup_dir, created_at);
+    let partial = backup_dir.join(format!("{name}{PARTIAL}"));
+    match fill(stores, &partial, created_at, progress) {
+        Ok(()) => {}
+        Err(error) => {
+            // The error is more interesting than what stays behind, which the next backup removes.
+            let _ = fs::remove_dir_all(&partial);
+            return Err(error);
+        }
+    }
+    let folder = backup_dir.join(&name);
+    fs::rename(&partial, &folder).and_then(|()| sync_folder(backup_dir)).map_err(|error| of_io(&folder, &error))?;
+    let (_, info) = Manifest::read(backup_dir, &name)?;
+    prune(backup_dir, stores.shared.config.backups_kept.max(1));
+    Ok(info)
+}
+
+/// The backups that are whole, newest first.
+pub(in crate::embedded) fn list(backup_dir: &Path) -> Result<Vec<BackupInfo>> {
+    let mut backups = Vec::new();
+    for name in names(backup_dir)? {
+        match Manifest::read(backup_dir, &name) {
+            Ok((_, info)) => backups.push(info),
+            Err(error) => tracing::warn!(backup = name, %error, "a backup can not be read"),
+        }
+    }
+    Ok(backups)
+}
+
+/// The copies of all databases, and their manifest, on the disk.
+fn fill(stores: &Stores, partial: &Path, created_at: i64, progress: &ProgressFn) -> Result<()> {
+    let ns = partial.join("ns");
+    fs::create_dir_all(&ns).map_err(|error| of_io(&ns, &error))?;
+    let namespaces = stores.folder.namespaces().map_err(|error| of_io(stores.folder.path(), &error))?;
+    // Each byte is copied and then read again; the databases may grow meanwhile.
+    let all = 2 * stores.shared.sizes.total().max(1);
+    let mut done = 0;
+    let mut on_bytes = |bytes: u64| {
+        done += bytes;
+        progress(done.min(all - 1), all);
+    };
+    let system = Conn::reader(stores.system.path()).map_err(of_copy)?;
+    let mut files = vec![copy_one(stores, &system, partial, SYSTEM.to_owned(), &mut on_bytes)?];
+    drop(system);
+    for namespace in namespaces {
+        // Held open, so that it is not closed under the copy.
+        let store = stores.open_namespace(&namespace)?;
+        let source = Conn::reader(store.path()).map_err(of_copy)?;
+        files.push(copy_one(stores, &source, partial, format!("ns/{namespace}.db"), &mut on_bytes)?);
+    }
+    Manifest::new(created_at, files).write(partial)?;
+    sync_folder(&ns).and_then(|()| sync_folder(partial)).map_err(|error| of_io(partial, &error))?;
+    progress(all, all);
+    Ok(())
+}
+
+fn copy_one(
+    stores: &Stores,
+    source: &Conn,
+    partial: &Path,
+    path: String,
+    mut on_bytes: impl FnMut(u64),
+) -> Result<Copied> {
+    let target = partial.join(&path);
+    copy(source, &target, stores, &mut on_bytes)?;
+    let db = Connection::open_with_flags(&target, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(of_copy)?;
+    if let Some(findings) = integrity::findings(&db, Depth::Full).map_err(of_copy)? {
+        tracing::error!(path, findings, "a database is damaged, as the copy of it shows");
+        return Err(Error::new(
+            Code::Corrupt,
+            format!("{path} is damaged and can not be backed up; older backups were kept, restore one of them"),
+        ));
+    }
+    drop(db);
+    File::open(&target).and_then(|file| file.sync_all()).map_err(|error| of_io(&target, &error))?;
+    let (sha256, size) = checksum(&target, on_bytes).map_err(|error| of_io(&target, &error))?;
+    Ok(Copied { path, size, sha256 })
+}
+
+/// The names of finished backups, newest first.
+fn names(backup_dir: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(backup_dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(of_io(backup_dir, &error)),
+    };
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).filter(|name| is_name(name)).collect();
+    names.sort_unstable_by(|one, other| other.cmp(one));
+    Ok(names)
+}
+
+fn prune(backup_dir: &Path, kept: usize) {
+    let Ok(names) = names(backup_dir) else { return };
+    for name in names.iter().skip(kept) {
+        if let Err(error) = fs::remove_dir_all(backup_dir.join(name)) {
+            tracing::warn!(backup = name, %error, "an old backup can not be removed");
+        }
+    }
+}
+
+/// What an interrupted backup left.
+fn remove_partial(backup_dir: &Path) {
+    let Ok(entries) = fs::read_dir(backup_dir) else { return };
+    for entry in entries.filter_map(Result::ok) {
+        let name = entry.file_name();
+        let is_partial = name.to_str().and_then(|name| name.strip_suffix(PARTIAL)).is_some_and(is_name);
+        if is_partial && let Err(error) = fs::remove_dir_all(entry.path()) {
+            tracing::warn!(path = %entry.path().display(), %error, "a broken-off backup can not be removed");
+        }
+    }
+}
+
+/// Whether this is the form of a backup's name, `YYYYMMDDTHHMMSSmmmZ`.
+pub(super) fn is_name(name: &str) -> bool {
+    name.len() == 19
+        && name.bytes().enumerate().all(|(index, byte)| match index {
+            8 => byte == b'T',
+            18 => byte == b'Z',
+            _ => byte.is_ascii_digit(),
+        })
+}
+
+/// The name of a backup made now; a millisecond later when there is one already.
+fn new_name(backup_dir: &Path, mut at_ms: i64) -> String {
+    loop {
+        let name = name_of(at_ms);
+        if !backup_dir.join(&name).exists() {
+            return name;
+        }
+        at_ms += 1;
+    }
+}
+
+/// `YYYYMMDDTHHMMSSmmmZ`, so that names sort by time.
+fn name_of(at_ms: i64) -> String {
+    let (days, ms) = (at_ms.div_euclid(86_400_000), at_ms.rem_euclid(86_400_000));
+    let (year, month, day) = date_of(days);
+    let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
+    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}{:03}Z", ms % 1000)
+}
+
+/// The date of a day since 1970-01-01 in the Gregorian calendar. Counts from 1 March of the year 0, so that the leap day
+/// is the last of its year and of its era of 400 years.
+fn date_of(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (era * 400 + year_of_era + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_name, name_of};
+
+    #[test]
+    fn names_are_utc_times() {
+        for (at_ms, name) in [
+            (0, "19700101T000000000Z"),
+            (951_782_399_999, "20000228T235959999Z"),
+            (951_782_400_000, "20000229T000000000Z"),
+            (951_868_800_000, "20000301T000000000Z"),
+            (4_107_542_399_000, "21000228T235959000Z"),
+            (4_107_542_400_000, "21000301T000000000Z"),
+            (1_767_225_599_123, "20251231T235959123Z"),
+        ] {
+            assert_eq!(name_of(at_ms), name);
+            assert!(is_name(name));
+        }
+        for name in [
+            "",
+            ".",
+            "..",
+            "19700101T000000000Z/",
+            "19700101T0000000000",
+            "19700101T00000000éZ",
+            "../../../../etc/pass",
+        ] {
+            assert!(!is_name(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! A namespace's database as one file.
+
+use super::{checksum, copy, of_copy, of_io};
+use crate::ExportFile;
+use crate::embedded::conn::Conn;
+use crate::embedded::gate::INTERNAL_PREFIX;
+use crate::embedded::stores::Stores;
+use crate::migrations::hex;
+use debros_proto::{Error, Namespace, Result};
+use rusqlite::Connection;
+use std::path::Path;
+
+/// Copies a namespace's database, as it is now and without the engine's own tables, into a temporary file. Blocks.
+pub(in crate::embedded) fn export(stores: &Stores, namespace: &Namespace) -> Result<ExportFile> {
+    let store = stores.open_namespace(namespace)?;
+    let source = Conn::reader(store.path()).map_err(of_copy)?;
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| {
+        tracing::error!(%error, "the system gives no random bytes");
+        Error::internal("the export can not be named")
+    })?;
+    let path = stores.folder.tmp().join(format!("{namespace}-{}.db", hex(&random)));
+    // From here on the file is removed whatever happens.
+    let mut export = ExportFile { path, checksum: String::new(), size: 0 };
+    copy(&source, &export.path, stores, |_| {})?;
+    remove_internal(&export.path).map_err(of_copy)?;
+    (export.checksum, export.size) = checksum(&export.path, |_| {}).map_err(|error| of_io(&export.path, &error))?;
+    Ok(export)
+}
+
+/// Drops the engine's own tables and overwrites what they held.
+fn remove_internal(path: &Path) -> rusqlite::Result<()> {
+    let db = Connection::open(path)?;
+    db.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; PRAGMA secure_delete = ON")?;
+    let tables = db
+        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND substr(name, 1, length(?1)) = ?1")?
+        .query_map([INTERNAL_PREFIX], |row| row.get(0))?
+        .collect::<rusqlite::Result<Vec<String>>>()?;
+    for table in tables {
+        db.execute_batch(&format!("DROP TABLE \"{table}\""))?;
+    }
+    // A database in which nothing was ever made is a file of no bytes, which not every program takes for one.
+    let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    db.pragma_update(None, "user_version", version)?;
+    db.close().map_err(|(_, error)| error)
+}

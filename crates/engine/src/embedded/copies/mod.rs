@@ -1,0 +1,111 @@
+//! Copies of the databases: backups, putting them back, and exports.
+//!
+//! Copies are made with SQLite's backup interface, from a connection of its own that holds one read transaction: the copy
+//! is of one moment, the steps never start over, and writers go on (the log is not written back meanwhile, so it grows by
+//! what they write). `VACUUM INTO` would do the same with more work and may renumber rowids.
+
+mod backup;
+mod export;
+mod manifest;
+mod restore;
+
+pub(super) use backup::{list, take};
+pub(super) use export::export;
+pub(super) use restore::{finish_interrupted, restore};
+
+use super::conn::Conn;
+use super::failure;
+use super::gate::Trust;
+use super::stores::Stores;
+use debros_proto::{Code, Error, Result};
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, OpenFlags};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::TryLockError;
+
+/// Pages between two looks at whether the engine closes: 4 MiB.
+const STEP_PAGES: i32 = 1024;
+
+/// Lets one backup or restore run at a time.
+fn alone(stores: &Stores) -> Result<std::sync::MutexGuard<'_, ()>> {
+    match stores.copying.try_lock() {
+        Ok(guard) => Ok(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::new(Code::Conflict, "a backup or restore is running already; wait until it is done"))
+        }
+    }
+}
+
+/// Copies the database that `source` reads, as it is now, into a new file. `on_bytes` is told of each step's bytes.
+fn copy(source: &Conn, target: &Path, stores: &Stores, mut on_bytes: impl FnMut(u64)) -> Result<()> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut copy = Connection::open_with_flags(target, flags).map_err(of_copy)?;
+    // A half copy is thrown away, so nothing needs to be durable before the end.
+    copy.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF").map_err(of_copy)?;
+    source.gate.enter(Trust::Full);
+    let snapshot = source.db.unchecked_transaction().map_err(of_copy)?;
+    // The transaction begins with the first thing that is read.
+    let pages: u32 = snapshot.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(of_copy)?;
+    let page_size: u32 = snapshot.query_row("PRAGMA page_size", [], |row| row.get(0)).map_err(of_copy)?;
+    let backup = Backup::new(&source.db, &mut copy).map_err(of_copy)?;
+    let mut left = pages;
+    loop {
+        stores.check_open()?;
+        let step = backup.step(STEP_PAGES).map_err(of_copy)?;
+        let now_left = u32::try_from(backup.progress().remaining).unwrap_or(0);
+        on_bytes(u64::from(left.saturating_sub(now_left)) * u64::from(page_size));
+        left = now_left;
+        match step {
+            StepResult::Done => break,
+            StepResult::More => {}
+            // Nobody else knows the copy, and the snapshot needs no lock.
+            _ => return Err(Error::internal("the copy is locked by another program")),
+        }
+    }
+    drop(backup);
+    snapshot.finish().map_err(of_copy)?;
+    copy.close().map_err(|(_, error)| of_copy(error))
+}
+
+/// The SHA-256 of a file in hex, and its size. `on_bytes` is told of each part's bytes.
+fn checksum(path: &Path, mut on_bytes: impl FnMut(u64)) -> io::Result<(String, u64)> {
+    let mut file = File::open(path)?;
+    let (mut hash, mut size) = (Sha256::new(), 0);
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            return Ok((crate::migrations::hex(&hash.finalize()), size));
+        }
+        hash.update(&buffer[..count]);
+        size += count as u64;
+        on_bytes(count as u64);
+    }
+}
+
+/// A full disk is the likeliest thing to go wrong with a copy, and no database is full then.
+fn of_copy(error: rusqlite::Error) -> Error {
+    match failure::of(error) {
+        error if error.code == Code::DatabaseFull => disk_full(),
+        error => error,
+    }
+}
+
+fn of_io(what: &Path, error: &io::Error) -> Error {
+    tracing::error!(path = %what.display(), %error, "a copy of the databases can not be read or written");
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => disk_full(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            Error::new(Code::ReadOnly, "the folder of the copy can not be written; the node's log has more")
+        }
+        _ => Error::internal("the copy can not be read or written; the node's log has more"),
+    }
+}
+
+fn disk_full() -> Error {
+    Error::new(Code::DiskFull, "the disk has no room for the copy; nothing was changed")
+}

@@ -1,0 +1,199 @@
+//! Putting a backup back.
+//!
+//! Every file is replaced by its own writer thread in one transaction, so that each database is the old one or the new
+//! one to whoever reads, and after a crash. A marker with the backup's name lies in the folder until all are replaced:
+//! the next start finishes what was begun.
+
+use super::backup::is_name;
+use super::manifest::Manifest;
+use super::{alone, of_copy, of_io};
+use crate::ProgressFn;
+use crate::embedded::config::OpenError;
+use crate::embedded::conn::Conn;
+use crate::embedded::gate::Trust;
+use crate::embedded::job::Undo;
+use crate::embedded::store::{Store, Write};
+use crate::embedded::stores::{FAR, Stores};
+use crate::migrations::{self, MIGRATIONS};
+use debros_proto::{Code, Error, Namespace, Result, now_ms};
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, OpenFlags};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Verifies a backup and puts it in place of what is there. Blocks.
+pub(in crate::embedded) fn restore(stores: &Stores, name: &str, progress: &ProgressFn) -> Result<()> {
+    if !is_name(name) {
+        return Err(Error::new(
+            Code::NotFound,
+            format!("there is no backup named \"{}\"", debros_proto::ids::excerpt(name)),
+        ));
+    }
+    let _alone = alone(stores)?;
+    stores.check_open()?;
+    let backup = Verified::new(stores, name, progress)?;
+    let folder = &stores.folder;
+    folder.begin_restore(name).map_err(|error| of_io(folder.path(), &error))?;
+    backup.put_back(stores)?;
+    folder.end_restore().map_err(|error| of_io(folder.path(), &error))
+}
+
+/// Finishes the restore that a crash or a stop interrupted, if there was one.
+pub(in crate::embedded) fn finish_interrupted(stores: &Stores) -> Result<(), OpenError> {
+    let folder = &stores.folder;
+    let Some(name) = folder.restoring().map_err(|error| OpenError::io(folder.path(), error))? else {
+        return Ok(());
+    };
+    tracing::warn!(backup = name, "a restore was interrupted; it is finished now");
+    let finish = || {
+        let nobody: ProgressFn = Box::new(|_, _| {});
+        restore(stores, &name, &nobody).map_err(|error| OpenError::Restore {
+            backup: name.clone(),
+            message: format!(
+                "{error}; to go on with the databases as they are, remove {}",
+                folder.path().join("RESTORE").display()
+            ),
+        })
+    };
+    // A thread of its own: the caller's may belong to a runtime, which must not be blocked.
+    std::thread::scope(|scope| scope.spawn(finish).join()).unwrap_or_else(|_| {
+        Err(OpenError::Restore { backup: name.clone(), message: "the node failed; its log has more".to_owned() })
+    })
+}
+
+/// A backup whose checksums are right.
+struct Verified<'a> {
+    folder: PathBuf,
+    manifest: Manifest,
+    progress: &'a ProgressFn,
+    all: u64,
+}
+
+impl<'a> Verified<'a> {
+    fn new(stores: &Stores, name: &str, progress: &'a ProgressFn) -> Result<Self> {
+        let backup_dir = &stores.shared.config.backup_dir;
+        let (manifest, _) = Manifest::read(backup_dir, name)?;
+        let folder = backup_dir.join(name);
+        let bytes: u64 = manifest.files.iter().map(|file| file.size).sum();
+        // Each byte is read to verify it, and then written.
+        let all = 2 * bytes.max(1);
+        let mut done = 0;
+        for file in &manifest.files {
+            file.verify(&folder, |bytes| {
+                done += bytes;
+                progress(done.min(all), all);
+            })?;
+        }
+        // What is put back goes through the log first.
+        let room = fs2::available_space(stores.folder.path()).map_err(|error| of_io(stores.folder.path(), &error))?;
+        if room < bytes {
+            return Err(Error::new(
+                Code::DiskFull,
+                format!("the disk has {room} bytes left, putting the backup back takes {bytes}; nothing was changed"),
+            ));
+        }
+        for file in manifest.files.iter().filter(|file| file.namespace().is_none()) {
+            check_age(&file.within(&folder))?;
+        }
+        Ok(Self { folder, manifest, progress, all })
+    }
+
+    fn put_back(&self, stores: &Stores) -> Result<()> {
+        let mut done = self.all / 2;
+        let mut restored = BTreeSet::new();
+        for file in &self.manifest.files {
+            stores.check_open()?;
+            let source = Some(file.within(&self.folder));
+            match file.namespace() {
+                None => replace(&stores.system, source, true)?,
+                Some(namespace) => {
+                    replace(&*open_or_renew(stores, &namespace)?, source, false)?;
+                    restored.insert(namespace);
+                }
+            }
+            done += file.size;
+            (self.progress)(done.min(self.all), self.all);
+        }
+        let namespaces = stores.folder.namespaces().map_err(|error| of_io(stores.folder.path(), &error))?;
+        for namespace in namespaces.difference(&restored) {
+            stores.check_open()?;
+            // An empty database is what a namespace without one has.
+            replace(&*open_or_renew(stores, namespace)?, None, false)?;
+        }
+        (self.progress)(self.all, self.all);
+        Ok(())
+    }
+}
+
+/// A namespace's store. A damaged file is no reason against replacing it: it is put aside.
+fn open_or_renew(stores: &Stores, namespace: &Namespace) -> Result<std::sync::Arc<Store>> {
+    match stores.open_namespace(namespace) {
+        Err(error) if error.code == Code::Corrupt => {
+            stores.put_aside(namespace).map_err(|error| of_io(stores.folder.path(), &error))?;
+            stores.open_namespace(namespace)
+        }
+        opened => opened,
+    }
+}
+
+/// Has the store's writer replace everything in one transaction, by the file or by nothing.
+fn replace(store: &Store, source: Option<PathBuf>, is_system: bool) -> Result<()> {
+    let write = Write { undo: Undo::Alone, removes: false, bytes: 0, deadline: Instant::now() + FAR };
+    store.write_blocking(write, move |conn| {
+        conn.gate.enter(Trust::Full);
+        overwrite(conn, source.as_deref())?;
+        conn.forget_statements();
+        if is_system {
+            migrations::apply(&mut conn.db, MIGRATIONS, now_ms()).map_err(|error| {
+                tracing::error!(%error, "the restored tables can not be brought up to date");
+                Error::internal("the restored tables can not be brought up to date; the node's log has more")
+            })?;
+        }
+        // The log now holds the whole database; it is written back when readers let it.
+        if let Err(error) = conn.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
+            tracing::warn!(%error, "the log can not be written back now");
+        }
+        Ok(())
+    })
+}
+
+fn overwrite(conn: &mut Conn, source: Option<&Path>) -> Result<()> {
+    let from = match source {
+        Some(path) => Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY),
+        None => Connection::open_in_memory(),
+    }
+    .map_err(of_copy)?;
+    // A backup from before the limit was lowered still goes in.
+    conn.db.query_row("PRAGMA max_page_count = 4294967294", [], |_| Ok(())).map_err(of_copy)?;
+    let backup = Backup::new(&from, &mut conn.db).map_err(of_copy)?;
+    let give_up = Instant::now() + Duration::from_secs(30);
+    loop {
+        match backup.step(-1).map_err(of_copy)? {
+            StepResult::Done => return Ok(()),
+            StepResult::More => {}
+            _ if Instant::now() < give_up => std::thread::sleep(Duration::from_millis(20)),
+            _ => {
+                return Err(Error::new(
+                    Code::Unavailable,
+                    "the database is locked by another program; nothing was changed",
+                ));
+            }
+        }
+    }
+}
+
+/// Refuses the tables of a newer program before anything is changed.
+fn check_age(system: &Path) -> Result<()> {
+    let db = Connection::open_with_flags(system, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(of_copy)?;
+    let newest: u32 = db
+        .query_row("SELECT coalesce(max(version), 0) FROM schema_migrations", [], |row| row.get(0))
+        .map_err(of_copy)?;
+    if newest as usize > MIGRATIONS.len() {
+        return Err(Error::new(
+            Code::Conflict,
+            "the backup was made by a newer version of the node: start that one to restore it; nothing was changed",
+        ));
+    }
+    Ok(())
+}
