@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use debros_client::rpc::{Condition, Statement, Value};
-use debros_client::{Client, Code, Config, PubsubEvent, PutOptions};
+use debros_client::{Client, Code, PubsubEvent, PutOptions};
 use debros_testkit::TestNode;
 
 async fn node_and_client() -> (TestNode, Client) {

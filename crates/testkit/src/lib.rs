@@ -109,8 +109,7 @@ impl TestNode {
 
     /// A gateway inside the node with settings of the test's own.
     pub async fn gateway_with(&self, change: impl FnOnce(&mut GatewayConfig)) -> Gateway {
-        let mut config = GatewayConfig::default();
-        config.listen = "127.0.0.1:0".into();
+        let mut config = GatewayConfig::new("127.0.0.1:0");
         config.operator_credential = Some(self.node.operator_credential().to_owned());
         change(&mut config);
         let client = Client::local(self.node.handler(), &Config::new(""));
