@@ -165,6 +165,11 @@ async fn scopes_restrict_a_key() {
     assert_eq!(client.storage().put("k", "v").await.unwrap_err().code, Code::Forbidden);
     assert_eq!(client.database().query("SELECT 1", []).await.unwrap_err().code, Code::Forbidden);
     assert_eq!(client.pubsub().topics().await.unwrap_err().code, Code::Forbidden);
+    let stores = node.client_with("a", &node.api_key_with("a", "writer", &["storage:write", "apps:write"]).await).await;
+    stores.storage().put("k", "v").await.unwrap();
+    stores.apps().create("n", "k").await.unwrap();
+    assert!(stores.storage().delete("k").await.unwrap());
+    assert_eq!(stores.storage().get("k").await.unwrap_err().code, Code::Forbidden);
     let me = client.network().who_am_i().await.unwrap();
     assert_eq!((me.role.as_str(), me.namespace.as_str()), ("writer", "a"));
     assert_eq!(me.scopes, ["storage:read", "pubsub:publish"]);

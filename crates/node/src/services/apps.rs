@@ -16,7 +16,6 @@ pub(super) fn in_namespace(mut options: CallOptions, namespace: &Namespace, serv
     if let Some(guard) = &mut options.guard {
         guard.key = format!("{}{service}::{}", namespace.prefix(), guard.key);
     }
-    options.read_only = false;
     options
 }
 

@@ -1,7 +1,7 @@
 //! SQL, backups and exports.
 
 use super::{Answer, consistency};
-use crate::caller::Caller;
+use crate::caller::{Caller, Permission};
 use crate::credentials::Credentials;
 use bytes::Bytes;
 use debros_engine::{CallOptions, Database, Engine};
@@ -26,6 +26,8 @@ pub(super) async fn query(
 ) -> Result<Answer> {
     let statement = request.statement.ok_or_else(|| Error::invalid("the query has no statement"))?;
     options.consistency = consistency(request.consistency)?;
+    // Whether a statement writes is for SQLite to tell, so the right to write is checked where it is told.
+    options.read_only = !caller.may(Permission::DbWrite);
     let written = engine.query(&database_of(caller)?, statement, options).await?;
     Ok(Answer::written(written, |result| response::Result::Query(rpc::QueryResponse { result: Some(result) })))
 }
