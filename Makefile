@@ -1,0 +1,72 @@
+# What people type. CI runs the same targets.
+
+# `make dev` and the run targets build without optimisation: the first build takes half the time that a release build
+# takes, and `make test` uses the same objects. `make dev PROFILE=release` starts the fast one.
+PROFILE ?= dev
+GATEWAY_PORT ?= 8080
+P2P_PORT ?= 4001
+CRASH_ROUNDS ?= 100
+
+CARGO ?= cargo
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+BUILT := $(TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+
+.DEFAULT_GOAL := help
+.PHONY: help dev build test lint fmt clean run-node run-node2 run-node3 run-gateway run-example bench crash programs
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+dev: programs ## Start a node with its gateway for development, and print how to use it
+	@$(BUILT)/network-node --dev --p2p-port $(P2P_PORT) --gateway-addr 127.0.0.1:$(GATEWAY_PORT)
+
+build: ## Build the three programs, optimised, into bin/
+	$(MAKE) programs PROFILE=release
+
+test: ## Run all tests, as CI does
+	$(CARGO) test --workspace
+
+lint: ## Check formatting, lints and documentation, as CI does
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+clean: ## Delete what was built; the data stays
+	$(CARGO) clean
+	rm -rf bin
+
+run-node: programs ## Start the bootstrap node of configs/bootstrap.yaml
+	@$(BUILT)/network-node --config configs/bootstrap.yaml
+
+# The address of the bootstrap node, when it runs on this machine.
+BOOTSTRAP_PEER = DEBROS_DISCOVERY_BOOTSTRAP_PEERS="$${DEBROS_DISCOVERY_BOOTSTRAP_PEERS:-$$(cat data/bootstrap/peer.info 2>/dev/null)}"
+
+run-node2: programs ## Start a second node beside it
+	@$(BOOTSTRAP_PEER) $(BUILT)/network-node --config configs/node2.yaml
+
+run-node3: programs ## Start a third node beside it
+	@$(BOOTSTRAP_PEER) $(BUILT)/network-node --config configs/node3.yaml
+
+run-gateway: programs ## Start a gateway of its own, for a node on this machine
+	@$(BUILT)/network-gateway --config configs/gateway.yaml
+
+run-example: programs ## Run examples/basic_usage.rs against the node of `make dev`
+	@test -f data/dev/peer.info || { echo "error: no node runs in data/dev; start one with: make dev" >&2; exit 1; }
+	DEBROS_BOOTSTRAP_PEERS="$$(cat data/dev/peer.info)" \
+	DEBROS_API_KEY="$$(DEBROS_NODE_DATA_DIR=data/dev $(BUILT)/network-cli auth token)" \
+	$(CARGO) run -p debros-client --example basic_usage
+
+bench: ## Measure, side by side with the ceiling and rqlite
+	$(CARGO) run --release -p debros-bench
+
+crash: ## Kill the node under load again and again, and look for lost writes
+	CRASH_ROUNDS=$(CRASH_ROUNDS) $(CARGO) test --release -p debros-cli --test crash -- --nocapture
+
+# The programs, with links in bin/ at which people and the printed commands find them.
+programs:
+	$(CARGO) build --profile $(PROFILE) -p debros-cli
+	@mkdir -p bin
+	@for program in network-node network-gateway network-cli; do ln -sfn "$(abspath $(BUILT))/$$program" "bin/$$program"; done

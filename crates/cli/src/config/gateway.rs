@@ -1,0 +1,160 @@
+//! The configuration of `network-gateway`, and the part of it that holds for the gateway inside a node.
+
+use super::gateway_keys::{GATEWAY, INSIDE};
+use super::merge::{Settings, Sources};
+use super::value::is_placeholder;
+use super::{LogSettings, Problem, Problems};
+use std::path::PathBuf;
+
+/// The configuration of a gateway, checked.
+#[derive(Clone, Debug)]
+pub struct GatewaySettings {
+    settings: Settings,
+}
+
+impl GatewaySettings {
+    /// Merges and checks.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn load(sources: &Sources) -> Result<Self, Problems> {
+        let settings = Settings::merge(&GATEWAY, sources)?;
+        let mut problems = Vec::new();
+        let mut wrong = |path: &str, message: String| {
+            problems.push(Problem { place: settings.get(path).origin.to_string(), message });
+        };
+        let certificate = settings.text("tls_certificate_file");
+        let key = settings.text("tls_private_key_file");
+        if certificate.is_empty() != key.is_empty() {
+            let (given, missing) = if key.is_empty() {
+                ("tls_certificate_file", "tls_private_key_file")
+            } else {
+                ("tls_private_key_file", "tls_certificate_file")
+            };
+            wrong(given, format!("{given} is set, but {missing} is not; TLS needs both"));
+        }
+        if settings.list("bootstrap_peers").iter().any(|peer| is_placeholder(peer)) {
+            wrong(
+                "bootstrap_peers",
+                "bootstrap_peers still holds a placeholder; write the peer id of a node in its place".into(),
+            );
+        }
+        if problems.is_empty() { Ok(Self { settings }) } else { Err(Problems(problems)) }
+    }
+
+    /// The configuration as YAML with origins.
+    pub fn print(&self) -> String {
+        self.settings.print()
+    }
+
+    /// Where to listen.
+    pub fn addr(&self) -> &str {
+        self.settings.text("addr")
+    }
+
+    /// The nodes to reach; empty: one on this machine.
+    pub fn bootstrap_peers(&self) -> &[String] {
+        self.settings.list("bootstrap_peers")
+    }
+
+    /// The file with the operator credential, when one is named.
+    pub fn operator_key_file(&self) -> Option<PathBuf> {
+        self.settings.path("operator_key_file")
+    }
+
+    /// Certificate and private key, when TLS is on.
+    pub fn tls_files(&self) -> Option<(PathBuf, PathBuf)> {
+        self.settings.path("tls_certificate_file").zip(self.settings.path("tls_private_key_file"))
+    }
+
+    /// What holds for a gateway inside a node too.
+    pub fn access(&self) -> Access<'_> {
+        Access { settings: &self.settings }
+    }
+
+    /// Set-up of the log.
+    pub fn log(&self) -> LogSettings {
+        LogSettings {
+            level: self.settings.text("log_level").to_owned(),
+            json: self.settings.text("log_format") == "json",
+            output_file: self.settings.path("log_output_file"),
+        }
+    }
+}
+
+/// What environment variables say about the gateway inside a node.
+#[derive(Clone, Debug)]
+pub struct InsideGateway {
+    settings: Settings,
+}
+
+impl InsideGateway {
+    /// Reads the variables that hold for the gateway inside a node; the others are those of a separate gateway.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn load(env: &[(String, String)]) -> Result<Self, Problems> {
+        let names: Vec<String> =
+            INSIDE.iter().filter_map(|name| GATEWAY.find("", name)).map(|key| GATEWAY.env_name(key)).collect();
+        let env = env.iter().filter(|(name, _)| names.contains(name)).cloned().collect();
+        let settings = Settings::merge(&GATEWAY, &Sources { env, ..Sources::default() })?;
+        Ok(Self { settings })
+    }
+
+    /// What it says.
+    pub fn access(&self) -> Access<'_> {
+        Access { settings: &self.settings }
+    }
+
+    /// The variables with their origins, as comments of a YAML file.
+    pub(super) fn print(&self) -> String {
+        let mut text = String::from("# The gateway inside, from its environment variables:\n");
+        for line in self.settings.print().lines() {
+            let name = line.split(':').next().unwrap_or_default();
+            if INSIDE.contains(&name) {
+                text.push_str("#   ");
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+        text
+    }
+}
+
+/// Who may call a gateway.
+#[derive(Clone, Copy, Debug)]
+pub struct Access<'a> {
+    settings: &'a Settings,
+}
+
+impl<'a> Access<'a> {
+    /// The namespace of callers without a credential, when authentication is off.
+    pub fn namespace(&self) -> &'a str {
+        self.settings.text("namespace")
+    }
+
+    /// Whether callers need a credential.
+    pub fn require_auth(&self) -> bool {
+        self.settings.bool("require_auth")
+    }
+
+    /// Static keys, `key:namespace` each.
+    pub fn api_keys(&self) -> &'a [String] {
+        self.settings.list("api_keys")
+    }
+
+    /// Whether authentication may be off on a public address.
+    pub fn insecure_public(&self) -> bool {
+        self.settings.bool("insecure_public")
+    }
+
+    /// Origins that browsers may call from.
+    pub fn cors_origins(&self) -> &'a [String] {
+        self.settings.list("cors_origins")
+    }
+
+    /// Whether the gateway acts with the operator credential of a node.
+    pub fn needs_operator(&self) -> bool {
+        !self.require_auth() || !self.api_keys().is_empty()
+    }
+}

@@ -1,0 +1,360 @@
+//! Merging the sources of a configuration.
+
+use super::key::{Default, Key, Status, Table, distance};
+use super::value::{Raw, Value};
+use super::yaml::File;
+use super::{Problem, Problems};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The table of settings.
+    Default,
+    /// `--dev`.
+    Dev,
+    /// A line of a file.
+    File(PathBuf, usize),
+    /// An environment variable.
+    Env(String),
+    /// A flag.
+    Flag(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => f.write_str("default"),
+            Origin::Dev => f.write_str("default of --dev"),
+            Origin::File(path, line) => write!(f, "{}:{line}", path.display()),
+            Origin::Env(name) => write!(f, "env {name}"),
+            Origin::Flag(flag) => write!(f, "flag {flag}"),
+        }
+    }
+}
+
+/// A setting's value.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// The setting.
+    pub key: &'static Key,
+    /// Its value.
+    pub value: Value,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// What a configuration is made of.
+#[derive(Clone, Debug, std::default::Default)]
+pub struct Sources {
+    /// The YAML file.
+    pub file: Option<File>,
+    /// Environment variables. An empty one counts as not set.
+    pub env: Vec<(String, String)>,
+    /// Flags: the setting's section and name, the flag, its text.
+    pub flags: Vec<(&'static str, &'static str, &'static str, String)>,
+    /// Whether the defaults are those of `--dev`.
+    pub dev: bool,
+}
+
+impl Sources {
+    /// Adds a flag that was given. The table says which setting it sets.
+    pub fn flag(&mut self, table: &Table, flag: &'static str, text: Option<String>) {
+        if let (Some(key), Some(text)) = (table.by_flag(flag), text) {
+            self.flags.push((key.section, key.name, flag, text));
+        }
+    }
+}
+
+/// A merged configuration: a value for every setting.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    table: &'static Table,
+    all: Vec<Setting>,
+}
+
+impl Settings {
+    /// Merges the sources and checks every value.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn merge(table: &'static Table, sources: &Sources) -> Result<Self, Problems> {
+        let mut problems = unknown_keys(table, sources.file.as_ref());
+        problems.extend(unknown_variables(table, &sources.env));
+        let mut all: Vec<Setting> = Vec::with_capacity(table.keys.len());
+        for key in table.keys {
+            match given(table, key, sources) {
+                Ok(Some((value, origin))) => all.push(Setting { key, value, origin }),
+                Ok(None) => {
+                    let (value, origin) = default(key, &all, sources.dev);
+                    all.push(Setting { key, value, origin });
+                }
+                Err(problem) => {
+                    problems.push(problem);
+                    // So that the settings after it are checked too; nothing of this is used.
+                    let (value, origin) = default(key, &all, sources.dev);
+                    all.push(Setting { key, value, origin });
+                }
+            }
+        }
+        problems.extend(all.iter().filter_map(refused));
+        if problems.is_empty() { Ok(Self { table, all }) } else { Err(Problems(problems)) }
+    }
+
+    /// All settings in the order of the table.
+    pub fn all(&self) -> &[Setting] {
+        &self.all
+    }
+
+    /// The table that these are settings of.
+    pub fn table(&self) -> &'static Table {
+        self.table
+    }
+
+    /// A setting by `section.name`.
+    ///
+    /// # Panics
+    /// When the table has no such setting: the names stand in this crate only, and its tests read each.
+    pub fn get(&self, path: &str) -> &Setting {
+        self.all
+            .iter()
+            .find(|setting| setting.key.path() == path)
+            .unwrap_or_else(|| unreachable!("{path} is not in the table of settings"))
+    }
+
+    /// Changes a value after the merge.
+    pub(super) fn set(&mut self, path: &str, value: Value, origin: Origin) {
+        if let Some(setting) = self.all.iter_mut().find(|setting| setting.key.path() == path) {
+            setting.value = value;
+            setting.origin = origin;
+        }
+    }
+
+    /// A text, path or address.
+    pub fn text(&self, path: &str) -> &str {
+        match &self.get(path).value {
+            Value::Text(text) => text,
+            _ => unreachable!("{path} is not a text"),
+        }
+    }
+
+    /// A path; `None` when it is empty.
+    pub fn path(&self, path: &str) -> Option<PathBuf> {
+        Some(self.text(path)).filter(|text| !text.is_empty()).map(PathBuf::from)
+    }
+
+    /// A flag.
+    pub fn bool(&self, path: &str) -> bool {
+        matches!(self.get(path).value, Value::Bool(true))
+    }
+
+    /// A number, or a number of bytes.
+    pub fn number(&self, path: &str) -> u64 {
+        match self.get(path).value {
+            Value::Integer(number) | Value::Size(number) => number,
+            _ => unreachable!("{path} is not a number"),
+        }
+    }
+
+    /// A time span.
+    pub fn duration(&self, path: &str) -> Duration {
+        match self.get(path).value {
+            Value::Duration(span) => span,
+            _ => unreachable!("{path} is not a time span"),
+        }
+    }
+
+    /// A list.
+    pub fn list(&self, path: &str) -> &[String] {
+        match &self.get(path).value {
+            Value::List(items) => items,
+            _ => unreachable!("{path} is not a list"),
+        }
+    }
+
+    /// One line for each value that is accepted and does not act yet: what is in effect instead, and why.
+    pub fn notices(&self) -> Vec<String> {
+        self.all
+            .iter()
+            .filter_map(|setting| match setting.key.status {
+                Status::Noted { quiet, notice }
+                    if setting.origin != Origin::Default && !quiet.contains(&setting.value.to_plain().as_str()) =>
+                {
+                    Some(format!(
+                        "{} is {} ({}), accepted; {notice}",
+                        setting.key.path(),
+                        setting.value.to_plain(),
+                        setting.origin
+                    ))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The configuration as YAML, each value with its origin.
+    pub fn print(&self) -> String {
+        let mut text = String::new();
+        for section in self.table.sections() {
+            if !section.is_empty() {
+                text.push_str(section);
+                text.push_str(":\n");
+            }
+            for setting in self.all.iter().filter(|setting| setting.key.section == section) {
+                let indent = if section.is_empty() { "" } else { "  " };
+                let value = match &setting.value {
+                    Value::List(items) if setting.key.kind.is_secret() && !items.is_empty() => {
+                        format!("<{} not shown>", items.len())
+                    }
+                    value => value.to_yaml(),
+                };
+                let line = format!("{indent}{}: {value}", setting.key.name);
+                text.push_str(&format!("{line:<52} # {}\n", setting.origin));
+            }
+        }
+        text
+    }
+}
+
+/// The value that some source gives, the highest source first.
+fn given(table: &Table, key: &'static Key, sources: &Sources) -> Result<Option<(Value, Origin)>, Problem> {
+    let flags = sources.flags.iter().rev();
+    if let Some((.., flag, text)) =
+        flags.into_iter().find(|(section, name, ..)| *section == key.section && *name == key.name)
+    {
+        let value = parse(key, &Raw::One(text.clone()), flag)?;
+        return Ok(Some((value, Origin::Flag(flag))));
+    }
+    let own = table.env_name(key);
+    for name in std::iter::once(own.as_str()).chain(key.more_env.iter().copied()) {
+        let set = sources.env.iter().find(|(known, value)| known == name && !value.is_empty());
+        if let Some((_, text)) = set {
+            let value = parse(key, &Raw::One(text.clone()), &format!("environment variable {name}"))?;
+            return Ok(Some((value, Origin::Env(name.to_owned()))));
+        }
+    }
+    let Some(file) = &sources.file else {
+        return Ok(None);
+    };
+    let mut entries = file.entries.iter().filter(|entry| {
+        entry.section == key.section && (entry.name == key.name || key.aliases.contains(&entry.name.as_str()))
+    });
+    let Some(entry) = entries.next() else {
+        return Ok(None);
+    };
+    let place = place(&file.path, entry.line);
+    if let Some(again) = entries.next() {
+        let message = format!("{} and {} are names of one setting; keep one", entry.name, again.name);
+        return Err(Problem { place: self::place(&file.path, again.line), message });
+    }
+    let Some(raw) = &entry.value else {
+        let message = format!("{} has no value; write {}, or leave the line out", key.path(), key.kind.allowed());
+        return Err(Problem { place, message });
+    };
+    let value = parse(key, raw, &place)?;
+    Ok(Some((value, Origin::File(file.path.clone(), entry.line))))
+}
+
+fn place(path: &Path, line: usize) -> String {
+    format!("{}:{line}", path.display())
+}
+
+fn parse(key: &Key, raw: &Raw, place: &str) -> Result<Value, Problem> {
+    key.kind.parse(raw).map_err(|what| Problem {
+        place: place.to_owned(),
+        message: format!("{}: {what}; write {}", key.path(), key.kind.allowed()),
+    })
+}
+
+/// What holds when no source says anything. Settings that a default looks at stand before it in the table.
+fn default(key: &'static Key, before: &[Setting], dev: bool) -> (Value, Origin) {
+    let earlier =
+        |path: &str| before.iter().find(|setting| setting.key.path() == path).map(|setting| setting.value.to_plain());
+    let (text, origin) = match (dev, key.dev, key.default) {
+        (true, Some(text), _) => (text.to_owned(), Origin::Dev),
+        (_, _, Default::Is(text)) => (text.to_owned(), Origin::Default),
+        (_, _, Default::ByType { node, bootstrap }) => {
+            let is_bootstrap = earlier("node.type").as_deref() == Some("bootstrap");
+            (if is_bootstrap { bootstrap } else { node }.to_owned(), Origin::Default)
+        }
+        (_, _, Default::InDataDir(name)) => {
+            let folder = earlier("node.data_dir").unwrap_or_default();
+            (Path::new(&folder).join(name).to_string_lossy().into_owned(), Origin::Default)
+        }
+    };
+    let value = key.kind.parse(&Raw::One(text));
+    (value.unwrap_or_else(|what| unreachable!("the default of {}: {what}", key.path())), origin)
+}
+
+fn refused(setting: &Setting) -> Option<Problem> {
+    let Status::Later { off, reason } = setting.key.status else {
+        return None;
+    };
+    let value = setting.value.to_plain();
+    (!off.contains(&value.as_str())).then(|| Problem {
+        place: setting.origin.to_string(),
+        message: format!("{}: {value} can not be used yet: {reason}", setting.key.path()),
+    })
+}
+
+fn unknown_keys(table: &Table, file: Option<&File>) -> Vec<Problem> {
+    let Some(file) = file else {
+        return Vec::new();
+    };
+    let unknown = file.entries.iter().filter(|entry| table.find(&entry.section, &entry.name).is_none());
+    unknown
+        .map(|entry| {
+            let path =
+                if entry.section.is_empty() { entry.name.clone() } else { format!("{}.{}", entry.section, entry.name) };
+            let hint = match table.nearest(&entry.section, &entry.name) {
+                Some(key) => format!("did you mean {}?", key.path()),
+                None => {
+                    let names: Vec<&str> =
+                        table.keys.iter().filter(|key| key.section == entry.section).map(|key| key.name).collect();
+                    if names.is_empty() {
+                        format!("the sections are {}", table.sections().join(", "))
+                    } else {
+                        format!("allowed here: {}", names.join(", "))
+                    }
+                }
+            };
+            let message = format!("{} is not a setting; {hint}", debros_proto::ids::excerpt(&path));
+            Problem { place: place(&file.path, entry.line), message }
+        })
+        .collect()
+}
+
+/// Variables that look like settings and are none. Where the table has no sections, other programs' variables have the
+/// same start, so that only those which miss a name by a letter or two are mistakes.
+fn unknown_variables(table: &Table, env: &[(String, String)]) -> Vec<Problem> {
+    /// Variables of the SDK's examples.
+    const OTHERS: [&str; 2] = ["GATEWAY_API_KEY", "GATEWAY_BASE_URL"];
+    let known: Vec<String> = table.keys.iter().map(|key| table.env_name(key)).collect();
+    let mut problems = Vec::new();
+    for (name, value) in env {
+        if value.is_empty() || known.contains(name) || OTHERS.contains(&name.as_str()) {
+            continue;
+        }
+        let nearest = known.iter().map(|known| (distance(name, known), known)).min();
+        let is_near = nearest.as_ref().is_some_and(|(distance, _)| *distance <= 2);
+        let in_section = table.sections().iter().filter(|section| !section.is_empty()).any(|section| {
+            let prefix = format!("{}_{}_", table.env_prefix, section.to_ascii_uppercase());
+            // Kubernetes sets such variables for a service called debros-node.
+            name.strip_prefix(&prefix).is_some_and(|rest| !rest.starts_with("SERVICE_") && !rest.starts_with("PORT"))
+        });
+        if !in_section && !(is_near && name.starts_with(table.env_prefix)) {
+            continue;
+        }
+        let hint = match nearest {
+            Some((_, known)) if is_near => format!("did you mean {known}?"),
+            _ => "see --print-config for the settings".to_owned(),
+        };
+        problems.push(Problem {
+            place: format!("environment variable {name}"),
+            message: format!("is not a setting; {hint}"),
+        });
+    }
+    problems
+}

@@ -1,0 +1,87 @@
+//! Configuration of the programs: flag before environment variable before YAML file before default.
+//!
+//! One table per program ([`NODE`], [`GATEWAY`]) describes every setting once; reading, errors, variables, `--print-config` and
+//! the reference in `configs/README.md` derive from it. Whatever is wrong is told with its place and with what is
+//! allowed, all of it at once, and nothing starts half-configured.
+
+mod gateway;
+mod gateway_keys;
+mod key;
+mod merge;
+mod node;
+mod node_keys;
+mod reference;
+mod value;
+mod yaml;
+
+pub use gateway::{Access, GatewaySettings, InsideGateway};
+pub use gateway_keys::GATEWAY;
+pub use key::{Default, Key, Status, Table};
+pub use merge::{Origin, Setting, Settings, Sources};
+pub use node::NodeSettings;
+pub use node_keys::NODE;
+pub use reference::reference;
+pub(crate) use value::peer_id_of;
+pub use value::{Item, Kind, Raw, Value, duration_text, parse_duration};
+pub use yaml::{Entry, File};
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Something wrong in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where: `file:line`, a variable, or a flag.
+    pub place: String,
+    /// What is wrong, and what is allowed.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)
+    }
+}
+
+/// Everything wrong in the configuration, in order of the sources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+impl From<Problem> for Problems {
+    fn from(problem: Problem) -> Self {
+        Problems(vec![problem])
+    }
+}
+
+/// Set-up of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// `debug`, `info`, `warn` or `error`.
+    pub level: String,
+    /// One JSON object per line instead of text.
+    pub json: bool,
+    /// A file that gets every line too.
+    pub output_file: Option<PathBuf>,
+}
+
+/// The process's environment variables that are text.
+pub fn environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

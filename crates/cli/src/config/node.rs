@@ -1,0 +1,189 @@
+//! The configuration of `network-node`: the table's settings, and what only holds for several of them together.
+
+use super::gateway::InsideGateway;
+use super::merge::{Origin, Settings, Sources};
+use super::node_keys::NODE;
+use super::value::{Kind, Raw, Value, is_placeholder};
+use super::{LogSettings, Problem, Problems};
+use debros_client::Multiaddr;
+use debros_node::{BuildInfo, DatabaseConfig, NodeConfig, NodeKind};
+use std::path::PathBuf;
+
+/// The configuration of a node, checked.
+#[derive(Clone, Debug)]
+pub struct NodeSettings {
+    settings: Settings,
+    inside: InsideGateway,
+    notices: Vec<String>,
+}
+
+impl NodeSettings {
+    /// Merges and checks. `p2p_port` is the text of `--p2p-port`.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn load(sources: &Sources, p2p_port: Option<&str>) -> Result<Self, Problems> {
+        let mut settings = Settings::merge(&NODE, sources)?;
+        if let Some(port) = p2p_port {
+            set_port(&mut settings, port)?;
+        }
+        let inside = InsideGateway::load(&sources.env)?;
+        let mut notices = settings.notices();
+        let peers = bootstrap_peers(&settings, &mut notices);
+        let origin = settings.get("discovery.bootstrap_peers").origin.clone();
+        settings.set("discovery.bootstrap_peers", Value::List(peers), origin);
+        check_together(&settings, &mut notices)?;
+        Ok(Self { settings, inside, notices })
+    }
+
+    /// One line for each value that is accepted and does not act as written.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// The configuration as YAML with origins, then what holds for the gateway inside.
+    pub fn print(&self) -> String {
+        format!("{}{}", self.settings.print(), self.inside.print())
+    }
+
+    /// The folder of everything the node keeps.
+    pub fn data_dir(&self) -> PathBuf {
+        self.settings.text("node.data_dir").into()
+    }
+
+    /// Set-up of the log.
+    pub fn log(&self) -> LogSettings {
+        LogSettings {
+            level: self.settings.text("logging.level").to_owned(),
+            json: self.settings.text("logging.format") == "json",
+            output_file: self.settings.path("logging.output_file"),
+        }
+    }
+
+    /// Set-up of the node.
+    pub fn node_config(&self, build: BuildInfo) -> NodeConfig {
+        let settings = &self.settings;
+        let is_bootstrap = settings.text("node.type") == "bootstrap";
+        let backup_interval = settings.duration("database.backup_interval");
+        NodeConfig {
+            node_id: settings.text("node.id").to_owned(),
+            kind: if is_bootstrap { NodeKind::Bootstrap } else { NodeKind::Node },
+            listen_addresses: multiaddrs(settings.list("node.listen_addresses")),
+            data_dir: self.data_dir(),
+            // At most 100,000 by the table.
+            max_connections: u32::try_from(settings.number("node.max_connections")).unwrap_or(u32::MAX),
+            database: DatabaseConfig {
+                data_dir: settings.text("database.data_dir").into(),
+                max_size: settings.number("database.max_database_size"),
+                backup_interval: Some(backup_interval).filter(|interval| !interval.is_zero()),
+            },
+            bootstrap_peers: multiaddrs(settings.list("discovery.bootstrap_peers")),
+            discovery_interval: settings.duration("discovery.discovery_interval"),
+            build,
+        }
+    }
+
+    /// Where the gateway inside listens, if there is one, with what else is set for it.
+    pub fn gateway(&self) -> Option<(&str, &InsideGateway)> {
+        self.settings.bool("gateway.enabled").then(|| (self.settings.text("gateway.listen_addr"), &self.inside))
+    }
+
+    /// Certificate and private key of the gateway's listener, when TLS is on.
+    pub fn tls_files(&self) -> Option<(PathBuf, PathBuf)> {
+        if !self.settings.bool("security.enable_tls") {
+            return None;
+        }
+        self.settings.path("security.certificate_file").zip(self.settings.path("security.private_key_file"))
+    }
+
+    /// A setting's value as plain text and where it comes from, for messages.
+    pub fn shown(&self, path: &str) -> (String, String) {
+        let setting = self.settings.get(path);
+        (setting.value.to_plain(), setting.origin.to_string())
+    }
+}
+
+/// The table checked that they are multiaddrs.
+fn multiaddrs(texts: &[String]) -> Vec<Multiaddr> {
+    texts.iter().filter_map(|text| text.parse().ok()).collect()
+}
+
+/// Puts the port of `--p2p-port` into every address to listen on.
+fn set_port(settings: &mut Settings, port: &str) -> Result<(), Problem> {
+    let kind = Kind::Integer { min: 0, max: 65535 };
+    kind.parse(&Raw::One(port.to_owned())).map_err(|what| Problem {
+        place: "--p2p-port".into(),
+        message: format!("{what}; write {} (0 takes a free port)", kind.allowed()),
+    })?;
+    let addresses = settings.list("node.listen_addresses").iter().map(|address| with_port(address, port)).collect();
+    settings.set("node.listen_addresses", Value::List(addresses), Origin::Flag("--p2p-port"));
+    Ok(())
+}
+
+fn with_port(address: &str, port: &str) -> String {
+    let mut parts: Vec<&str> = address.split('/').collect();
+    for index in 1..parts.len() {
+        if matches!(parts[index - 1], "tcp" | "udp") {
+            parts[index] = port;
+        }
+    }
+    parts.join("/")
+}
+
+/// The peers that can be dialled: with a port each, and without those whose id is not filled in yet.
+fn bootstrap_peers(settings: &Settings, notices: &mut Vec<String>) -> Vec<String> {
+    let port = settings.number("discovery.bootstrap_port");
+    let setting = settings.get("discovery.bootstrap_peers");
+    let mut peers = Vec::new();
+    for peer in settings.list("discovery.bootstrap_peers") {
+        if is_placeholder(peer) {
+            notices.push(format!(
+                "discovery.bootstrap_peers holds {peer} ({}), ignored until the peer id of a node stands in place of the <…>; \
+                 `network-cli peer-id` on that node's machine tells it",
+                setting.origin
+            ));
+        } else if peer.contains("/tcp/") || peer.contains("/udp/") {
+            peers.push(peer.clone());
+        } else {
+            peers.push(peer.replacen("/p2p/", &format!("/tcp/{port}/p2p/"), 1));
+        }
+    }
+    peers
+}
+
+fn check_together(settings: &Settings, notices: &mut Vec<String>) -> Result<(), Problems> {
+    let mut problems = Vec::new();
+    let mut wrong = |path: &str, message: String| {
+        problems.push(Problem { place: settings.get(path).origin.to_string(), message });
+    };
+    if settings.list("node.listen_addresses").is_empty() {
+        wrong(
+            "node.listen_addresses",
+            "node.listen_addresses is empty; write at least one multiaddr such as /ip4/0.0.0.0/tcp/4001".into(),
+        );
+    }
+    if settings.text("node.data_dir").is_empty() {
+        wrong("node.data_dir", "node.data_dir is empty; write the folder in which the node keeps everything".into());
+    }
+    if settings.text("database.data_dir").is_empty() {
+        wrong("database.data_dir", "database.data_dir is empty; write a folder, or leave the line out".into());
+    }
+    if settings.bool("security.enable_tls") {
+        for path in ["security.certificate_file", "security.private_key_file"] {
+            if settings.text(path).is_empty() {
+                wrong(
+                    "security.enable_tls",
+                    format!("security.enable_tls is true, but {path} is empty; write the path of the PEM file"),
+                );
+            }
+        }
+        if !settings.bool("gateway.enabled") {
+            notices.push(format!(
+                "security.enable_tls is true ({}), but has nothing to act on: it is for the gateway's listener, and \
+                 gateway.enabled is false",
+                settings.get("security.enable_tls").origin
+            ));
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
+}

@@ -1,0 +1,348 @@
+//! Tests of the configuration as a whole: every setting from every source, and everything that is refused.
+
+use super::{
+    Default, File, GATEWAY, GatewaySettings, Item, Kind, NODE, NodeSettings, Settings, Sources, Status, Table,
+};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const PEER: &str = "/ip4/192.0.2.1/tcp/4001/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+
+fn file(text: &str) -> Sources {
+    Sources { file: Some(File::parse(Path::new("node.yaml"), text, true).unwrap()), ..Sources::default() }
+}
+
+fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn load(sources: &Sources) -> Result<NodeSettings, String> {
+    NodeSettings::load(sources, None).map_err(|problems| problems.to_string())
+}
+
+fn printed(name: &str) -> Sources {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/printed").join(name);
+    Sources { file: Some(File::read(&path, true).unwrap()), ..Sources::default() }
+}
+
+/// A value that every kind takes and that differs from every default, and one that it refuses.
+fn samples(kind: Kind) -> (String, Option<&'static str>) {
+    let (good, bad) = match kind {
+        Kind::Bool => ("true", Some("yes")),
+        Kind::Text => ("some text", Some("a\u{7}b")),
+        Kind::Namespace => ("other-app", Some("Not A Namespace")),
+        Kind::Path => ("/srv/x", Some("a\u{0}b")),
+        Kind::Choice(words) => return (words[words.len() - 1].to_owned(), Some("neither")),
+        Kind::Integer { max, .. } => return (max.to_string(), Some("100001")),
+        Kind::Duration { .. } => ("1m30s", Some("90")),
+        Kind::Size { .. } => ("2GiB", Some("2 giga")),
+        Kind::ListenAddress => ("127.0.0.1:9999", Some("9999")),
+        Kind::Host => ("db.example.org:9", Some("a b")),
+        Kind::JoinAddress => ("http://10.0.0.1:5001", Some("10.0.0.1")),
+        Kind::List(Item::Text) => ("https://a.example", None),
+        Kind::List(Item::Multiaddr) => ("/ip4/127.0.0.1/tcp/9", Some("127.0.0.1:9")),
+        Kind::List(Item::Peer) => (PEER, Some("/ip4/127.0.0.1/tcp/9")),
+        Kind::List(Item::Namespace) => ("other", Some("BAD")),
+        Kind::List(Item::ApiKey) => ("ak_x:other", Some("no-namespace")),
+    };
+    (good.to_owned(), bad)
+}
+
+fn yaml(table: &Table, section: &str, name: &str, value: &str) -> Sources {
+    let is_list = table.find(section, name).is_some_and(|key| matches!(key.kind, Kind::List(_)));
+    let value = serde_json::Value::from(value).to_string();
+    let value = if is_list { format!("[{value}]") } else { value };
+    let text =
+        if section.is_empty() { format!("{name}: {value}\n") } else { format!("{section}:\n  {name}: {value}\n") };
+    let file = File::parse(Path::new("x.yaml"), &text, !section.is_empty()).unwrap();
+    Sources { file: Some(file), ..Sources::default() }
+}
+
+/// Lesson 30: the file was parsed and thrown away, and keys that nobody read were accepted. Every setting is read from
+/// the file, from its variable and from its flag, in this order of rank; or it is refused with the reason.
+#[test]
+fn lesson_30_every_setting_is_read_from_every_source_or_refused() {
+    for table in [&NODE, &GATEWAY] {
+        for key in table.keys {
+            let (good, bad) = samples(key.kind);
+            let mut sources = yaml(table, key.section, key.name, &good);
+            let merged = Settings::merge(table, &sources);
+            if let Status::Later { off, reason } = key.status {
+                if !off.contains(&good.as_str()) {
+                    let error = merged.unwrap_err().to_string();
+                    assert!(
+                        error.contains(&key.path()) && error.contains(reason) && error.contains("x.yaml:2"),
+                        "{error}"
+                    );
+                }
+                continue;
+            }
+            let read = |sources: &Sources| {
+                let settings = Settings::merge(table, sources).unwrap_or_else(|problems| panic!("{problems}"));
+                let setting = settings.get(&key.path()).clone();
+                (setting.value.to_plain(), setting.origin.to_string())
+            };
+            let line = if key.section.is_empty() { 1 } else { 2 };
+            assert_eq!(read(&sources), (good.clone(), format!("x.yaml:{line}")), "{}", key.path());
+            for alias in key.aliases {
+                assert_eq!(read(&yaml(table, key.section, alias, &good)).0, good);
+            }
+            for name in key.more_env.iter().rev().map(|name| (*name).to_owned()).chain([table.env_name(key)]) {
+                sources.env.insert(0, (name.clone(), good.clone()));
+                assert_eq!(read(&sources), (good.clone(), format!("env {name}")));
+            }
+            if let Some(flag) = key.flag {
+                sources.flag(table, flag, Some(good.clone()));
+                assert_eq!(read(&sources), (good.clone(), format!("flag {flag}")));
+            }
+            let Some(bad) = bad else { continue };
+            let from_env = Sources { env: vec![(table.env_name(key), bad.to_owned())], ..Sources::default() };
+            for sources in [yaml(table, key.section, key.name, bad), from_env] {
+                let error = Settings::merge(table, &sources).unwrap_err().to_string();
+                assert!(error.contains(&key.path()) && error.contains(&key.kind.allowed()), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn defaults_are_those_of_the_specification() {
+    let settings = Settings::merge(&NODE, &Sources::default()).unwrap();
+    for (path, expected) in [
+        ("node.id", ""),
+        ("node.type", "node"),
+        ("node.listen_addresses", "/ip4/0.0.0.0/tcp/4001,/ip4/0.0.0.0/udp/4001/quic-v1"),
+        ("node.data_dir", "./data/node"),
+        ("node.max_connections", "50"),
+        ("node.disable_anonrc", "true"),
+        ("database.engine", "auto"),
+        ("database.data_dir", "./data/node/db"),
+        ("database.replication_factor", "3"),
+        ("database.shard_count", "1"),
+        ("database.max_database_size", "1GiB"),
+        ("database.backup_interval", "24h"),
+        ("database.rqlite_port", "5001"),
+        ("database.rqlite_raft_port", "7001"),
+        ("discovery.bootstrap_peers", ""),
+        ("discovery.discovery_interval", "15s"),
+        ("discovery.bootstrap_port", "4001"),
+        ("security.enable_tls", "false"),
+        ("security.open_namespaces", "default"),
+        ("gateway.enabled", "false"),
+        ("gateway.listen_addr", ":8080"),
+        ("logging.level", "info"),
+        ("logging.format", "console"),
+    ] {
+        assert_eq!(settings.get(path).value.to_plain(), expected, "{path}");
+    }
+    let bootstrap = Settings::merge(&NODE, &file("node:\n  type: bootstrap\n  data_dir: /d\n")).unwrap();
+    assert_eq!(bootstrap.number("node.max_connections"), 100);
+    assert_eq!(bootstrap.text("database.data_dir"), "/d/db");
+}
+
+/// Lesson 32: settings that no code used. The two files of the source document start a node unchanged, and each value
+/// that does not act is told in one line.
+#[test]
+fn lesson_32_the_printed_files_are_accepted_and_say_what_is_in_effect() {
+    let bootstrap = load(&printed("bootstrap.yaml")).unwrap();
+    let notices = bootstrap.notices().join("\n");
+    assert_eq!(bootstrap.notices().len(), 3, "{notices}");
+    for part in [
+        "database.replication_factor is 3",
+        "1 copy is kept",
+        "database.shard_count is 16",
+        "1 shard is in effect",
+        "bootstrap.yaml:10",
+        "discovery.http_adv_address is 127.0.0.1",
+    ] {
+        assert!(notices.contains(part), "{part} in\n{notices}");
+    }
+    let node = load(&printed("node.yaml")).unwrap();
+    let notices = node.notices().join("\n");
+    assert_eq!(node.notices().len(), 7, "{notices}");
+    for part in ["no cluster is joined", "<YOUR_BOOTSTRAP_PEER_ID>", "database.rqlite_port is 5002"] {
+        assert!(notices.contains(part), "{part} in\n{notices}");
+    }
+    let config = node.node_config(debros_node::BuildInfo::default());
+    assert!(config.bootstrap_peers.is_empty());
+    assert_eq!(config.database.data_dir, PathBuf::from("./data/db"));
+    assert_eq!(config.database.max_size, 1 << 30);
+    assert_eq!(config.database.backup_interval, Some(Duration::from_secs(86_400)));
+    assert_eq!(config.listen_addresses[0].to_string(), "/ip4/0.0.0.0/tcp/4002");
+    assert!(load(&Sources::default()).unwrap().notices().is_empty());
+}
+
+#[test]
+fn unknown_keys_are_told_with_their_line_and_a_guess() {
+    for (text, expected) in [
+        (
+            "node:\n  max_conections: 5\n",
+            "node.yaml:2: node.max_conections is not a setting; did you mean node.max_connections?",
+        ),
+        (
+            "database:\n  max_connections: 5\n",
+            "node.yaml:2: database.max_connections is not a setting; did you mean node.max_connections?",
+        ),
+        ("security:\n  key_file: x\n", "node.yaml:2: security.key_file is not a setting; allowed here: enable_tls, "),
+        ("node:\n  solana_wallet: x\n", "node.yaml:2: node.solana_wallet is not a setting; allowed here: id, type, "),
+        ("wallets:\n  x: y\n", "node.yaml:2: wallets.x is not a setting; the sections are node, database, "),
+        ("data_dir: x\n", "node.yaml:1: data_dir is not a setting; did you mean node.data_dir?"),
+    ] {
+        let error = load(&file(text)).unwrap_err();
+        assert!(error.starts_with(expected), "{error}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_and_name_key_file_line_and_what_is_allowed() {
+    let mut sources = file("node:\n  type: boss\n  max_connections: 0\nlogging:\n  level: loud\n  format:\n");
+    sources.env =
+        env(&[("DEBROS_DATABASE_BACKUP_INTERVAL", "1 day"), ("DEBROS_DATABSE_ENGINE", "x"), ("DEBROS_NODE_IDD", "x")]);
+    let error = load(&sources).unwrap_err();
+    let expected = "\
+environment variable DEBROS_DATABSE_ENGINE: is not a setting; did you mean DEBROS_DATABASE_ENGINE?
+environment variable DEBROS_NODE_IDD: is not a setting; did you mean DEBROS_NODE_ID?
+node.yaml:2: node.type: \"boss\" is not one of the choices; write bootstrap, node
+node.yaml:3: node.max_connections: \"0\" is out of range; write a whole number from 1 to 100000
+environment variable DEBROS_DATABASE_BACKUP_INTERVAL: database.backup_interval: \"1 day\" is not a time span; write a time \
+span from 1m to 8784h such as 15s, 500ms or 24h, or 0 for off
+node.yaml:5: logging.level: \"loud\" is not one of the choices; write debug, info, warn, error
+node.yaml:6: logging.format has no value; write console, json, or leave the line out";
+    assert_eq!(error, expected);
+}
+
+#[test]
+fn values_of_later_features_are_refused_unless_they_mean_off() {
+    for (text, word) in [
+        ("database:\n  engine: rqlite\n", "rqlite engine is not in this version"),
+        ("node:\n  disable_anonrc: false\n", "Anyone"),
+        ("node:\n  disable_anon_rc: false\n", "Anyone"),
+        ("security:\n  admin_wallets: ['0xabc']\n", "wallet"),
+        ("security:\n  open_namespaces: [default, other]\n", "wallet"),
+        ("security:\n  cluster_key_file: /k\n", "clusters"),
+        ("database:\n  rqlited_path: /bin/rqlited\n", "rqlite"),
+    ] {
+        let error = load(&file(text)).unwrap_err();
+        assert!(error.starts_with("node.yaml:2: ") && error.contains(word), "{error}");
+    }
+    let off =
+        "database:\n  engine: embedded\n  rqlited_path: ''\nsecurity:\n  admin_wallets: []\n  open_namespaces: []\n";
+    load(&file(off)).unwrap();
+}
+
+#[test]
+fn settings_that_need_each_other_are_checked_together() {
+    for (text, expected) in [
+        ("security:\n  enable_tls: true\n  certificate_file: /c\n", "security.private_key_file is empty"),
+        ("node:\n  listen_addresses: []\n", "at least one multiaddr"),
+        ("node:\n  data_dir: ''\n", "node.data_dir is empty"),
+        ("node:\n  disable_anonrc: true\n  disable_anon_rc: true\n", "names of one setting"),
+    ] {
+        let error = load(&file(text)).unwrap_err();
+        assert!(error.starts_with("node.yaml:") && error.contains(expected), "{error}");
+    }
+    let tls = load(&file("security:\n  enable_tls: true\n  certificate_file: /c\n  private_key_file: /k\n")).unwrap();
+    assert!(tls.notices()[0].contains("gateway.enabled is false"));
+    assert_eq!(tls.tls_files(), Some(("/c".into(), "/k".into())));
+}
+
+#[test]
+fn the_log_level_variable_stands_between_file_and_own_variable() {
+    let mut sources = file("logging:\n  level: error\n");
+    assert_eq!(load(&sources).unwrap().log().level, "error");
+    sources.env = env(&[("LOG_LEVEL", "debug")]);
+    assert_eq!(load(&sources).unwrap().log().level, "debug");
+    sources.env.extend(env(&[("DEBROS_LOGGING_LEVEL", "warn")]));
+    assert_eq!(load(&sources).unwrap().log().level, "warn");
+    sources.env = env(&[("LOG_LEVEL", "")]);
+    assert_eq!(load(&sources).unwrap().log().level, "error");
+}
+
+#[test]
+fn ports_and_peers_are_completed() {
+    let settings = NodeSettings::load(&Sources::default(), Some("0")).unwrap();
+    let config = settings.node_config(debros_node::BuildInfo::default());
+    let addresses: Vec<String> = config.listen_addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1"]);
+    for bad in ["65536", "-1", "x", ""] {
+        let error = NodeSettings::load(&Sources::default(), Some(bad)).unwrap_err().to_string();
+        assert!(error.starts_with("--p2p-port: ") && error.contains("from 0 to 65535"), "{error}");
+    }
+    let text = format!("discovery:\n  bootstrap_port: 4444\n  bootstrap_peers: [{}]\n", PEER.replace("/tcp/4001", ""));
+    let config = load(&file(&text)).unwrap().node_config(debros_node::BuildInfo::default());
+    assert_eq!(config.bootstrap_peers[0].to_string(), PEER.replace("4001", "4444"));
+}
+
+#[test]
+fn variables_of_others_are_left_alone() {
+    let others = [
+        ("DEBROS_API_KEY", "x"),
+        ("DEBROS_NODE_SERVICE_HOST", "x"),
+        ("DEBROS_NODE_PORT_4001_TCP", "x"),
+        ("NODE_ID", "x"),
+    ];
+    load(&Sources { env: env(&others), ..Sources::default() }).unwrap();
+    let others =
+        [("GATEWAY_BASE_URL", "x"), ("GATEWAY_API_KEY", "x"), ("GATEWAY_PORT", "9"), ("GATEWAY_SERVICE_HOST", "x")];
+    GatewaySettings::load(&Sources { env: env(&others), ..Sources::default() }).unwrap();
+    let error =
+        GatewaySettings::load(&Sources { env: env(&[("GATEWAY_ADRR", "x")]), ..Sources::default() }).unwrap_err();
+    assert!(error.to_string().contains("GATEWAY_ADDR"), "{error}");
+}
+
+#[test]
+fn the_gateway_reads_its_own_names_and_hides_its_keys() {
+    let sources = Sources {
+        env: env(&[("GATEWAY_API_KEYS", "ak_s3cret:a"), ("GATEWAY_REQUIRE_AUTH", "false")]),
+        ..Sources::default()
+    };
+    let gateway = GatewaySettings::load(&sources).unwrap();
+    assert!(!gateway.access().require_auth() && gateway.access().needs_operator());
+    assert_eq!(gateway.access().api_keys(), ["ak_s3cret:a"]);
+    assert!(!gateway.print().contains("s3cret"), "{}", gateway.print());
+    // The same variables hold inside a node; the address of a separate gateway does not make it two.
+    let node = load(&Sources {
+        env: env(&[("GATEWAY_API_KEYS", "ak_s3cret:a"), ("GATEWAY_BOOTSTRAP_PEERS", PEER)]),
+        dev: true,
+        ..Sources::default()
+    });
+    let node = node.unwrap();
+    assert!(!node.print().contains("s3cret"));
+    assert_eq!(node.gateway().unwrap().1.access().api_keys(), ["ak_s3cret:a"]);
+    for (name, value) in
+        [("GATEWAY_TLS_CERTIFICATE_FILE", "/c"), ("GATEWAY_BOOTSTRAP_PEERS", "/ip4/1.2.3.4/tcp/1/p2p/<ID>")]
+    {
+        GatewaySettings::load(&Sources { env: env(&[(name, value)]), ..Sources::default() }).unwrap_err();
+    }
+}
+
+#[test]
+fn every_default_can_be_read_and_every_setting_has_a_meaning() {
+    for table in [&NODE, &GATEWAY] {
+        for key in table.keys {
+            assert!(key.doc.ends_with('.') && key.doc.len() < 130, "{}", key.path());
+            if let Default::InDataDir(name) = key.default {
+                assert!(!name.is_empty());
+            }
+        }
+        for dev in [false, true] {
+            let settings = Settings::merge(table, &Sources { dev, ..Sources::default() }).unwrap();
+            assert_eq!(settings.all().len(), table.keys.len());
+        }
+    }
+}
+
+#[test]
+fn print_config_is_yaml_that_reads_back_and_names_every_origin() {
+    let mut sources = file("node:\n  id: a\ndatabase:\n  shard_count: 16\n");
+    sources.env = env(&[("DEBROS_GATEWAY_ENABLED", "true"), ("LOG_LEVEL", "warn")]);
+    sources.flag(&NODE, "--data-dir", Some("/srv/debros".into()));
+    let settings = NodeSettings::load(&sources, Some("4009")).unwrap();
+    let text = settings.print();
+    insta::assert_snapshot!(text);
+    let back = load(&file(&text)).unwrap();
+    let values = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.split(" # ").next().unwrap_or_default().trim_end().to_owned()).collect()
+    };
+    assert_eq!(values(&back.print())[..40], values(&text)[..40]);
+}

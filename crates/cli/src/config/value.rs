@@ -1,0 +1,443 @@
+//! Kinds of settings: how each reads as text, and how it is written back.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// What a setting holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// `true` or `false`.
+    Bool(bool),
+    /// Text, a path or an address.
+    Text(String),
+    /// A whole number.
+    Integer(u64),
+    /// A time span.
+    Duration(Duration),
+    /// A number of bytes.
+    Size(u64),
+    /// Several texts.
+    List(Vec<String>),
+}
+
+/// What values a setting takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `true` or `false`.
+    Bool,
+    /// Any text.
+    Text,
+    /// A namespace.
+    Namespace,
+    /// A path; a relative one starts at the folder that the program was started in.
+    Path,
+    /// One of a few words.
+    Choice(&'static [&'static str]),
+    /// A whole number.
+    Integer {
+        /// The smallest.
+        min: u64,
+        /// The largest.
+        max: u64,
+    },
+    /// A time span.
+    Duration {
+        /// The shortest.
+        min: Duration,
+        /// The longest.
+        max: Duration,
+        /// Whether 0 is allowed too, for "off".
+        off: bool,
+    },
+    /// A number of bytes.
+    Size {
+        /// The smallest.
+        min: u64,
+    },
+    /// `host:port` or `:port` to listen on; port 0 lets the system choose.
+    ListenAddress,
+    /// `host` or `host:port`, or nothing.
+    Host,
+    /// `host:port`, `http://host:port` or a multiaddr, or nothing.
+    JoinAddress,
+    /// Several texts.
+    List(Item),
+}
+
+/// What stands in a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// Any text.
+    Text,
+    /// A multiaddr to listen on.
+    Multiaddr,
+    /// A multiaddr with a peer id.
+    Peer,
+    /// A namespace.
+    Namespace,
+    /// `key:namespace`; never printed.
+    ApiKey,
+}
+
+/// A value as it came: one text, or several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Raw {
+    /// One text.
+    One(String),
+    /// A list.
+    Many(Vec<String>),
+}
+
+impl Kind {
+    /// What is allowed, as it stands after "write".
+    pub fn allowed(self) -> String {
+        match self {
+            Kind::Bool => "true or false".into(),
+            Kind::Text => "text".into(),
+            Kind::Namespace => "1 to 63 of a-z, 0-9, _ and -, starting with a letter or digit".into(),
+            Kind::Path => "a path".into(),
+            Kind::Choice(words) => words.join(", "),
+            Kind::Integer { min, max } => format!("a whole number from {min} to {max}"),
+            Kind::Duration { min, max, off } => format!(
+                "a time span from {} to {} such as 15s, 500ms or 24h{}",
+                duration_text(min),
+                duration_text(max),
+                if off { ", or 0 for off" } else { "" }
+            ),
+            Kind::Size { min } => format!("a size of at least {} such as 1073741824, 512MB or 1GiB", size_text(min)),
+            Kind::ListenAddress => "host:port or :port".into(),
+            Kind::Host => "host or host:port".into(),
+            Kind::JoinAddress => "host:port, http://host:port or a multiaddr".into(),
+            Kind::List(Item::Text) => "a list of texts".into(),
+            Kind::List(Item::Multiaddr) => "a list of multiaddrs such as /ip4/0.0.0.0/tcp/4001".into(),
+            Kind::List(Item::Peer) => "a list of multiaddrs such as /ip4/192.0.2.1/tcp/4001/p2p/<peer id>".into(),
+            Kind::List(Item::Namespace) => "a list of namespaces".into(),
+            Kind::List(Item::ApiKey) => "a list of key:namespace pairs".into(),
+        }
+    }
+
+    /// Whether the value is a secret, which is never printed.
+    pub fn is_secret(self) -> bool {
+        self == Kind::List(Item::ApiKey)
+    }
+
+    /// Reads a value. A list may come as one text with commas, as from an environment variable.
+    ///
+    /// # Errors
+    /// What is wrong with it, for a message that goes on with what is allowed.
+    pub fn parse(self, raw: &Raw) -> Result<Value, String> {
+        match (self, raw) {
+            (Kind::List(item), Raw::Many(texts)) => parse_list(item, texts.iter().map(String::as_str)),
+            (Kind::List(item), Raw::One(text)) => {
+                parse_list(item, text.split(',').map(str::trim).filter(|text| !text.is_empty()))
+            }
+            (_, Raw::Many(_)) => Err("a list is not one value".into()),
+            (_, Raw::One(text)) => self.parse_one(text),
+        }
+    }
+
+    fn parse_one(self, text: &str) -> Result<Value, String> {
+        let shown = debros_proto::ids::excerpt(text);
+        let fail = |what: &str| Err(format!("\"{shown}\" {what}"));
+        match self {
+            Kind::Bool => match text {
+                "true" => Ok(Value::Bool(true)),
+                "false" => Ok(Value::Bool(false)),
+                _ => fail("is neither true nor false"),
+            },
+            Kind::Text | Kind::Path => {
+                if text.chars().any(char::is_control) {
+                    fail("holds a control character")
+                } else {
+                    Ok(Value::Text(text.into()))
+                }
+            }
+            Kind::Namespace => match debros_proto::Namespace::new(text) {
+                Ok(_) => Ok(Value::Text(text.into())),
+                Err(_) => fail("is not a namespace"),
+            },
+            Kind::Choice(words) if words.contains(&text) => Ok(Value::Text(text.into())),
+            Kind::Choice(_) => fail("is not one of the choices"),
+            Kind::Integer { min, max } => match text.parse::<u64>() {
+                Ok(number) if (min..=max).contains(&number) => Ok(Value::Integer(number)),
+                Ok(_) => fail("is out of range"),
+                Err(_) => fail("is not a whole number in range"),
+            },
+            Kind::Duration { min, max, off } => match parse_duration(text) {
+                Some(Duration::ZERO) if off => Ok(Value::Duration(Duration::ZERO)),
+                Some(span) if (min..=max).contains(&span) => Ok(Value::Duration(span)),
+                Some(_) => fail("is out of range"),
+                None => fail("is not a time span"),
+            },
+            Kind::Size { min } => match parse_size(text) {
+                Some(size) if size >= min => Ok(Value::Size(size)),
+                Some(_) => fail("is out of range"),
+                None => fail("is not a size"),
+            },
+            Kind::ListenAddress => {
+                if is_host_port(text, true) {
+                    Ok(Value::Text(text.into()))
+                } else {
+                    fail("is not an address to listen on")
+                }
+            }
+            Kind::Host => {
+                if text.is_empty() || is_host(text) || is_host_port(text, false) {
+                    Ok(Value::Text(text.into()))
+                } else {
+                    fail("is neither a host nor host:port")
+                }
+            }
+            Kind::JoinAddress => {
+                let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).unwrap_or(text);
+                let is_multiaddr = text.starts_with('/') && text.parse::<debros_client::Multiaddr>().is_ok();
+                if text.is_empty() || is_multiaddr || is_host_port(rest.trim_end_matches('/'), false) {
+                    Ok(Value::Text(text.into()))
+                } else {
+                    fail("is not an address to join")
+                }
+            }
+            Kind::List(_) => fail("is not a list"),
+        }
+    }
+}
+
+fn parse_list<'a>(item: Item, texts: impl Iterator<Item = &'a str>) -> Result<Value, String> {
+    let mut list = Vec::new();
+    for text in texts {
+        check_item(item, text)?;
+        if list.iter().any(|known| known == text) {
+            // The text is not repeated here: it may be a secret.
+            return Err(format!("the list holds its item number {} twice", list.len() + 1));
+        }
+        list.push(text.to_owned());
+    }
+    Ok(Value::List(list))
+}
+
+fn check_item(item: Item, text: &str) -> Result<(), String> {
+    let shown = debros_proto::ids::excerpt(text);
+    match item {
+        Item::Text if text.is_empty() => Err("the list holds an empty text".into()),
+        Item::Text => Ok(()),
+        Item::Multiaddr => match text.parse::<debros_client::Multiaddr>() {
+            Ok(_) => Ok(()),
+            Err(error) => Err(format!("\"{shown}\" is not a multiaddr ({error})")),
+        },
+        Item::Peer if is_placeholder(text) => Ok(()),
+        Item::Peer => match text.parse::<debros_client::Multiaddr>() {
+            Ok(_) if peer_id_of(text).is_some() => Ok(()),
+            Ok(_) => Err(format!("\"{shown}\" does not end with /p2p/<peer id>")),
+            Err(error) => Err(format!("\"{shown}\" is not a multiaddr ({error})")),
+        },
+        Item::Namespace => match debros_proto::Namespace::new(text) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(format!("\"{shown}\" is not a namespace")),
+        },
+        // The key itself is checked by the gateway; here only that the pair has its two halves, and nothing is shown.
+        Item::ApiKey => {
+            match text.rsplit_once(':') {
+                Some((key, namespace)) if !key.is_empty() && debros_proto::Namespace::new(namespace).is_ok() => Ok(()),
+                _ => Err("an item is not a key, a colon and a namespace (it is not shown, because it may be a secret)"
+                    .into()),
+            }
+        }
+    }
+}
+
+/// The peer id that a multiaddr ends with.
+pub(crate) fn peer_id_of(address: &str) -> Option<debros_client::PeerId> {
+    address.rsplit_once("/p2p/")?.1.parse().ok()
+}
+
+/// Whether a bootstrap peer still has a placeholder such as `<YOUR_BOOTSTRAP_PEER_ID>` where its id belongs.
+pub(crate) fn is_placeholder(peer: &str) -> bool {
+    peer.rsplit_once("/p2p/").is_some_and(|(address, id)| {
+        let name = id.strip_prefix('<').and_then(|id| id.strip_suffix('>')).unwrap_or_default();
+        !name.is_empty()
+            && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+            && address.parse::<debros_client::Multiaddr>().is_ok()
+    })
+}
+
+impl Value {
+    /// As it stands in YAML.
+    pub fn to_yaml(&self) -> String {
+        match self {
+            Value::Bool(flag) => flag.to_string(),
+            Value::Text(text) => quoted(text),
+            Value::Integer(number) => number.to_string(),
+            Value::Duration(span) => duration_text(*span),
+            Value::Size(size) => size_text(*size),
+            Value::List(items) => {
+                format!("[{}]", items.iter().map(|item| quoted(item)).collect::<Vec<_>>().join(", "))
+            }
+        }
+    }
+
+    /// As one plain text, lists with commas: how "off" values are compared and notices show them.
+    pub fn to_plain(&self) -> String {
+        match self {
+            Value::Text(text) => text.clone(),
+            Value::List(items) => items.join(","),
+            other => other.to_yaml(),
+        }
+    }
+}
+
+/// A YAML double-quoted text; JSON's escapes are YAML's too.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+
+/// Reads `15s`, `24h`, `1h30m`, `500ms` or `0`.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let mut rest = text;
+    let mut total: u64 = 0;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let number: u64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let letters = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let (_, factor) = UNITS.iter().find(|(unit, _)| *unit == &rest[..letters])?;
+        rest = &rest[letters..];
+        total = total.checked_add(number.checked_mul(*factor)?)?;
+    }
+    (!text.is_empty()).then(|| Duration::from_millis(total))
+}
+
+/// Writes what [`parse_duration`] reads, to the millisecond.
+pub fn duration_text(span: Duration) -> String {
+    let mut left = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    if left == 0 {
+        return "0".into();
+    }
+    let mut text = String::new();
+    for (unit, factor) in UNITS {
+        if left >= factor {
+            // Writing to a String can not fail.
+            let _ = write!(text, "{}{unit}", left / factor);
+            left %= factor;
+        }
+    }
+    text
+}
+
+const SIZES: [(&str, u64); 8] = [
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+    ("KB", 1000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+];
+
+/// Reads `1073741824`, `1GiB` or `512MB`. At most what a signed 64-bit number holds.
+pub(super) fn parse_size(text: &str) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let number: u64 = text[..digits].parse().ok()?;
+    let unit = text[digits..].trim_start();
+    let factor = if unit.is_empty() { 1 } else { SIZES.iter().find(|(name, _)| *name == unit)?.1 };
+    number.checked_mul(factor).filter(|size| i64::try_from(*size).is_ok())
+}
+
+/// Writes what [`parse_size`] reads, in the largest binary unit that divides it.
+pub(super) fn size_text(size: u64) -> String {
+    let unit = SIZES[..4].iter().rev().find(|(_, factor)| size >= *factor && size.is_multiple_of(*factor));
+    unit.map_or_else(|| size.to_string(), |(name, factor)| format!("{}{name}", size / factor))
+}
+
+fn is_host_port(text: &str, to_listen: bool) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
+    let host_fits = (host.is_empty() && to_listen) || is_host(host);
+    let port_fits =
+        port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| to_listen || port > 0);
+    host_fits && port_fits
+}
+
+fn is_host(text: &str) -> bool {
+    if let Some(inner) = text.strip_prefix('[') {
+        return inner.strip_suffix(']').is_some_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok());
+    }
+    !text.is_empty()
+        && text.len() <= 253
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        Duration, Item, Kind, Raw, Value, duration_text, is_placeholder, parse_duration, parse_size, size_text,
+    };
+
+    #[test]
+    fn durations_and_sizes_read_as_documented_and_are_written_back() {
+        for (text, millis) in [("15s", 15_000), ("24h", 86_400_000), ("500ms", 500), ("0", 0), ("1h30m", 5_400_000)] {
+            assert_eq!(parse_duration(text), Some(Duration::from_millis(millis)), "{text}");
+            assert_eq!(duration_text(Duration::from_millis(millis)), text);
+        }
+        for bad in ["", "15", "s", "15 s", "-1s", "1.5s", "1d", "99999999999999999999h", "18446744073709551615h", "1s1"]
+        {
+            assert_eq!(parse_duration(bad), None, "{bad}");
+        }
+        for (text, bytes) in [("1073741824", 1 << 30), ("1GiB", 1 << 30), ("512MB", 512_000_000), ("4 KiB", 4096)] {
+            assert_eq!(parse_size(text), Some(bytes), "{text}");
+        }
+        for bad in ["", "GiB", "1gib", "1.5GiB", "-1", "1 G", "99999999TiB", "18446744073709551615"] {
+            assert_eq!(parse_size(bad), None, "{bad}");
+        }
+        assert_eq!([size_text(1 << 30), size_text(1500), size_text(0)], ["1GiB", "1500", "0"]);
+    }
+
+    #[test]
+    fn addresses_are_checked() {
+        let reads = |kind: Kind, text: &str| kind.parse(&Raw::One(text.into())).is_ok();
+        for good in [":8080", "127.0.0.1:0", "localhost:8080", "[::1]:8080", "0.0.0.0:65535"] {
+            assert!(reads(Kind::ListenAddress, good), "{good}");
+        }
+        for bad in ["", "8080", ":", ":x", ":65536", "::1:8080", "a b:1", "[::1:8080", ":+1"] {
+            assert!(!reads(Kind::ListenAddress, bad), "{bad}");
+        }
+        assert!(reads(Kind::Host, "") && reads(Kind::Host, "127.0.0.1") && reads(Kind::Host, "db.example.org:5001"));
+        assert!(!reads(Kind::Host, "a/b") && !reads(Kind::Host, "host:0"));
+        for good in ["", "10.0.0.1:7001", "http://127.0.0.1:5001", "/ip4/10.0.0.1/tcp/4001"] {
+            assert!(reads(Kind::JoinAddress, good), "{good}");
+        }
+        assert!(!reads(Kind::JoinAddress, "10.0.0.1") && !reads(Kind::JoinAddress, "/nonsense/1"));
+    }
+
+    #[test]
+    fn peers_need_an_id_and_a_placeholder_is_told_from_a_mistake() {
+        let id = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+        let reads = |text: String| Kind::List(Item::Peer).parse(&Raw::Many(vec![text]));
+        assert!(reads(format!("/ip4/127.0.0.1/tcp/4001/p2p/{id}")).is_ok());
+        assert!(reads("/ip4/127.0.0.1/tcp/4001".into()).unwrap_err().contains("/p2p/"));
+        assert!(reads("/ip4/127.0.0.1/tcp/4001/p2p/xyz".into()).is_err());
+        assert!(is_placeholder("/ip4/127.0.0.1/tcp/4001/p2p/<YOUR_BOOTSTRAP_PEER_ID>"));
+        for bad in
+            ["/ip4/127.0.0.1/tcp/4001/p2p/<>", "/nonsense/p2p/<YOUR_ID>", "/ip4/127.0.0.1/tcp/4001/p2p/<your id>"]
+        {
+            assert!(!is_placeholder(bad) && reads(bad.into()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn lists_come_from_yaml_and_from_variables_and_never_show_a_key() {
+        let kind = Kind::List(Item::ApiKey);
+        let list = Value::List(vec!["ak_1:a".into(), "ak_2:b".into()]);
+        assert_eq!(kind.parse(&Raw::One("ak_1:a, ak_2:b,".into())), Ok(list.clone()));
+        assert_eq!(kind.parse(&Raw::Many(vec!["ak_1:a".into(), "ak_2:b".into()])), Ok(list));
+        for bad in ["hunter2", "hunter2:BAD", ":a", "hunter2:a,hunter2:a"] {
+            assert!(!kind.parse(&Raw::One(bad.into())).unwrap_err().contains("hunter2"));
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! How a program ends when it could not do what was asked: one sentence, a hint what to do, an exit code.
+
+use debros_client::{Code, Error};
+use std::fmt;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+/// Something failed.
+pub const FAILED: u8 = 1;
+/// The command line or the configuration can not be used.
+pub const USAGE: u8 = 2;
+/// There is no valid credential.
+pub const NOT_AUTHENTICATED: u8 = 3;
+/// The thing asked for does not exist.
+pub const NOT_FOUND: u8 = 4;
+/// No node can be reached, or no answer came in time.
+pub const UNREACHABLE: u8 = 5;
+
+/// Why a program ends early.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What went wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// For programs: a code of the catalogue, or `usage` or `failed`.
+    pub code: &'static str,
+    /// The process's exit code.
+    pub exit: u8,
+}
+
+impl Failure {
+    /// Something failed on this side.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, code: "failed", exit: FAILED }
+    }
+
+    /// The command line asks for what can not be done.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, code: "usage", exit: USAGE }
+    }
+
+    /// There is no credential.
+    pub fn no_credential(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, code: Code::Unauthenticated.name(), exit: NOT_AUTHENTICATED }
+    }
+
+    /// The thing asked for does not exist.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, code: Code::NotFound.name(), exit: NOT_FOUND }
+    }
+
+    /// No node can be reached.
+    pub fn unreachable(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, code: Code::Unavailable.name(), exit: UNREACHABLE }
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Tells it on stderr: `error: …` and `hint: …`, or one JSON object.
+    pub fn report(&self, json: bool) -> ExitCode {
+        // When stderr is gone there is nobody left to tell.
+        let _ = if json { writeln!(io::stderr(), "{}", self.to_json()) } else { writeln!(io::stderr(), "{self}") };
+        ExitCode::from(self.exit)
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        let mut object = serde_json::json!({ "error": self.message, "code": self.code });
+        if let Some(hint) = &self.hint {
+            object["hint"] = hint.as_str().into();
+        }
+        object
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\nhint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let exit = match error.code {
+            Code::InvalidArgument => USAGE,
+            Code::Unauthenticated => NOT_AUTHENTICATED,
+            Code::NotFound => NOT_FOUND,
+            Code::Unavailable | Code::DeadlineExceeded | Code::UnknownOutcome => UNREACHABLE,
+            _ => FAILED,
+        };
+        let hint = match error.code {
+            Code::UnknownOutcome => Some("the write may have happened or not: look before trying again".to_owned()),
+            Code::DeadlineExceeded => Some("allow more time with --timeout".to_owned()),
+            _ => None,
+        };
+        let message = match error.statement {
+            Some(index) => format!("statement {}: {}", index + 1, error.message),
+            None => error.message,
+        };
+        Self { message, hint, code: error.code.name(), exit }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Code, Error, Failure};
+
+    #[test]
+    fn exit_codes_are_those_of_the_specification() {
+        for (code, exit) in [
+            (Code::Internal, 1),
+            (Code::Forbidden, 1),
+            (Code::Sql, 1),
+            (Code::InvalidArgument, 2),
+            (Code::Unauthenticated, 3),
+            (Code::NotFound, 4),
+            (Code::Unavailable, 5),
+            (Code::DeadlineExceeded, 5),
+            (Code::UnknownOutcome, 5),
+        ] {
+            assert_eq!(Failure::from(Error::new(code, "x")).exit, exit, "{code}");
+        }
+        assert_eq!(Failure::usage("x").exit, 2);
+        assert_eq!(Failure::no_credential("x").exit, 3);
+        assert_eq!(Failure::unreachable("x").exit, 5);
+    }
+
+    #[test]
+    fn a_failure_reads_the_same_for_people_and_programs() {
+        let failure = Failure::no_credential("no credential").hint("set DEBROS_API_KEY");
+        assert_eq!(failure.to_string(), "error: no credential\nhint: set DEBROS_API_KEY");
+        let json = failure.to_json().to_string();
+        assert_eq!(json, r#"{"code":"unauthenticated","error":"no credential","hint":"set DEBROS_API_KEY"}"#);
+        assert_eq!(
+            Failure::from(Error::new(Code::Sql, "no such table: t").at_statement(2)).message,
+            "statement 3: no such table: t"
+        );
+    }
+}

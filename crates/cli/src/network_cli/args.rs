@@ -1,0 +1,250 @@
+//! The command line of `network-cli`.
+
+use crate::config::parse_duration;
+use crate::version;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// DeBros Network from the command line: SQL, key-value storage, pub/sub, and the network itself.
+#[derive(Debug, Parser)]
+#[command(name = "network-cli", version = version::LONG, disable_help_subcommand = false)]
+#[command(after_help = "\
+Which node: --bootstrap, else DEBROS_BOOTSTRAP_PEERS, else a node on this machine (DEBROS_NODE_DATA_DIR, ./data/*, /opt/debros/data/*).
+Which credential: DEBROS_API_KEY, else the one stored for the node in ~/.debros/credentials.json.
+Exit codes: 0 done, 1 failed, 2 usage, 3 not authenticated, 4 not found, 5 unreachable or timed out.")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command; they may stand anywhere on the command line.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Node to reach: a multiaddr with /p2p/<peer id>; several with commas or by repeating
+    #[arg(short, long, value_name = "ADDR", global = true, value_delimiter = ',')]
+    pub(crate) bootstrap: Vec<String>,
+    /// How results are written
+    #[arg(short, long, value_name = "FORMAT", global = true, default_value = "table")]
+    pub(crate) format: Format,
+    /// How long a call may take
+    #[arg(short, long, value_name = "TIME", global = true, default_value = "30s", value_parser = timeout)]
+    pub(crate) timeout: Duration,
+    /// Namespace to act in, where the credential allows several
+    #[arg(short, long, value_name = "NAME", global = true)]
+    pub(crate) namespace: Option<String>,
+    /// Reach the production network instead of a node on this machine
+    #[arg(long, global = true)]
+    pub(crate) production: bool,
+    /// No routing through Anyone (SOCKS5); nothing is routed through it in this version
+    #[arg(long, global = true)]
+    pub(crate) disable_anonrc: bool,
+}
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    parse_duration(text)
+        .filter(|span| !span.is_zero())
+        .ok_or_else(|| "write a time span such as 30s, 500ms or 2m".to_owned())
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Shows the version of this program
+    Version,
+    /// Asks the node for its health: a real write, read and publish
+    Health,
+    /// Lists the peers that the node knows
+    Peers,
+    /// Shows the node's state
+    Status,
+    /// Shows the node's peer id
+    PeerId,
+    /// Lets the node dial a peer (operators only)
+    Connect {
+        /// Multiaddr of the peer, with /p2p/<peer id>
+        #[arg(value_name = "ADDR")]
+        address: String,
+    },
+    /// Runs one SQL statement
+    #[command(after_help = "\
+An ARG that is a JSON number, null, true, false or {\"$blob\":\"<base64>\"} is passed as that; every other ARG is text. --text \
+passes all as text.")]
+    Query {
+        /// The statement; ? stands for an argument
+        sql: String,
+        /// Values of the ?s, in order
+        #[arg(value_name = "ARG", allow_negative_numbers = true)]
+        args: Vec<String>,
+        /// Passes every ARG as text, as it stands
+        #[arg(long)]
+        text: bool,
+    },
+    /// Key-value storage
+    #[command(subcommand)]
+    Storage(StorageCommand),
+    /// Messages by topic
+    #[command(subcommand)]
+    Pubsub(PubsubCommand),
+    /// Credentials and API keys
+    #[command(subcommand)]
+    Auth(AuthCommand),
+    /// The database: backups, export, migrations, schema
+    #[command(subcommand)]
+    Db(DbCommand),
+    /// Writes a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StorageCommand {
+    /// Stores a value
+    Put {
+        /// 1 to 1,024 bytes of UTF-8
+        key: String,
+        /// The value; - reads stdin, @FILE reads a file
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+        /// Takes VALUE as it stands, also when it is - or starts with @
+        #[arg(long)]
+        text: bool,
+        /// The value expires after this time
+        #[arg(long, value_name = "TIME", value_parser = timeout)]
+        ttl: Option<Duration>,
+    },
+    /// Writes a value's exact bytes to stdout
+    Get {
+        /// The key
+        key: String,
+    },
+    /// Lists keys in byte order
+    List {
+        /// Only keys that start with this
+        #[arg(default_value = "")]
+        prefix: String,
+        /// At most so many; all when left out
+        limit: Option<u64>,
+    },
+    /// Deletes a key
+    Delete {
+        /// The key
+        key: String,
+    },
+    /// Tells whether a key exists; exit code 4 when it does not
+    Exists {
+        /// The key
+        key: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PubsubCommand {
+    /// Sends a message to a topic
+    Publish {
+        /// The topic
+        topic: String,
+        /// The message; - reads stdin, @FILE reads a file
+        #[arg(allow_hyphen_values = true)]
+        message: String,
+        /// Takes MESSAGE as it stands, also when it is - or starts with @
+        #[arg(long)]
+        text: bool,
+    },
+    /// Prints the messages of a topic as they come
+    Subscribe {
+        /// The topic
+        topic: String,
+        /// Ends after this time, such as 10s; else at Ctrl-C
+        #[arg(value_parser = timeout)]
+        duration: Option<Duration>,
+    },
+    /// Lists the topics that have subscribers
+    Topics,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuthCommand {
+    /// Shows what the credential stands for
+    Whoami,
+    /// Writes the credential that commands use to stdout
+    Token,
+    /// API keys of a namespace
+    #[command(subcommand)]
+    Keys(KeysCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Lists the keys, revoked ones too
+    List,
+    /// Makes a key (operators only); it is shown this once
+    Create {
+        /// What the key is for
+        #[arg(long, default_value = "")]
+        name: String,
+        /// What it may do at most
+        #[arg(long, default_value = "writer", value_parser = ["reader", "writer", "admin"])]
+        role: String,
+        /// Narrows the role to these, such as db:read,storage:read
+        #[arg(long, value_delimiter = ',', value_name = "SCOPE,…")]
+        scopes: Vec<String>,
+        /// Also stores it for later commands
+        #[arg(long)]
+        save: bool,
+    },
+    /// Revokes a key by its id
+    Revoke {
+        /// The id, as the list shows it
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DbCommand {
+    /// Makes a verified copy of everything the node keeps (operators only)
+    Backup {
+        /// Lists the copies instead
+        #[arg(long)]
+        list: bool,
+    },
+    /// Puts a copy back in place of what the node holds (operators only)
+    Restore {
+        /// The copy's name, as `db backup --list` shows it
+        name: String,
+        /// Does not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Writes the namespace's SQL database to a SQLite file
+    Export {
+        /// The file to make
+        file: PathBuf,
+        /// Replaces the file if it exists
+        #[arg(long)]
+        force: bool,
+    },
+    /// Applies the NNN_name.sql files of a folder that were not applied yet
+    Migrate {
+        /// The folder
+        dir: PathBuf,
+        /// Only shows what would be applied
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Shows the tables with their columns and indexes
+    Schema,
+}

@@ -1,0 +1,106 @@
+//! `db backup` and `db restore`.
+
+use super::output::{Output, Shown, note, printable, size, time};
+use super::session::Session;
+use crate::fail::Failure;
+use debros_client::Transfer;
+use debros_client::rpc::event::Kind;
+use debros_client::rpc::{Backup, Done};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use std::io::{self, IsTerminal as _, Write as _};
+
+pub(super) async fn list(session: &Session, out: Output) -> Result<(), Failure> {
+    let backups = session.operator()?.operator().backups().await?;
+    if out.is_json() {
+        return out.json(&backups.iter().map(backup_json).collect::<Vec<_>>());
+    }
+    if backups.is_empty() {
+        note("the node keeps no backups");
+        return Ok(());
+    }
+    let rows = backups.iter().map(|backup| {
+        vec![
+            Shown::from(backup.name.as_str()),
+            time(backup.created_at).into(),
+            Shown::Number(size(backup.size)),
+            backup.checksum.as_str().into(),
+        ]
+    });
+    out.table(&["NAME", "CREATED", "SIZE", "SHA-256"], rows)
+}
+
+pub(super) async fn make(session: &Session, out: Output) -> Result<(), Failure> {
+    let transfer = session.operator()?.operator().backup().await?;
+    let done = follow(transfer, "backing up").await?;
+    let backup =
+        done.backup.ok_or_else(|| Failure::new("the node ended the backup without saying which copy it made"))?;
+    out.result(
+        || backup_json(&backup),
+        || format!("backup {} made and verified ({})", printable(&backup.name), size(backup.size)),
+    )
+}
+
+pub(super) async fn restore(session: &Session, out: Output, name: &str, yes: bool) -> Result<(), Failure> {
+    if !yes {
+        confirm(name)?;
+    }
+    let transfer = session.operator()?.operator().restore(name).await?;
+    follow(transfer, "restoring").await?;
+    out.result(|| json!({ "status": "ok", "restored": name }), || format!("restored {}", printable(name)))
+}
+
+/// Asks on a terminal, and only there: a script has to say --yes.
+fn confirm(name: &str) -> Result<(), Failure> {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Err(Failure::usage(
+            "restoring replaces everything the node holds: give --yes to go on without being asked",
+        ));
+    }
+    note("Restoring replaces everything the node holds, in all namespaces, with the copy.");
+    // When stderr is gone the answer will not fit either.
+    let _ = write!(io::stderr(), "Type the copy's name to go on: ");
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    if answer.trim() == name {
+        Ok(())
+    } else {
+        Err(Failure::new("the answer is not the copy's name: nothing was restored"))
+    }
+}
+
+/// Shows the progress on a terminal, until the operation is done.
+async fn follow(mut transfer: Transfer, what: &'static str) -> Result<Done, Failure> {
+    let bar = progress(what);
+    let result = loop {
+        match transfer.next().await {
+            Some(Ok(event)) => match event.kind {
+                Some(Kind::Progress(progress)) => {
+                    bar.set_length(progress.total);
+                    bar.set_position(progress.done);
+                }
+                Some(Kind::Done(done)) => break Ok(done),
+                _ => {}
+            },
+            Some(Err(error)) => break Err(error.into()),
+            None => {
+                break Err(Failure::unreachable("the node went away before it was done: look at `db backup --list`"));
+            }
+        }
+    };
+    bar.finish_and_clear();
+    result
+}
+
+/// A bar on stderr; indicatif hides it when that is no terminal.
+pub(super) fn progress(what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new(0).with_message(what);
+    if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {percent:>3} %") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn backup_json(backup: &Backup) -> serde_json::Value {
+    json!({ "name": backup.name, "created_at": backup.created_at, "size": backup.size, "checksum": backup.checksum })
+}

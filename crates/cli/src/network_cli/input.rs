@@ -1,0 +1,54 @@
+//! Values that stand on the command line, in a file, or come from stdin.
+
+use crate::fail::Failure;
+use std::fs::File;
+use std::io::{self, Read};
+
+/// The bytes that a VALUE means: `-` is stdin, `@FILE` a file, anything else (and everything with `text`) itself. More
+/// than `max` bytes are not read.
+pub(super) fn read(value: String, text: bool, max: usize) -> Result<Vec<u8>, Failure> {
+    if text {
+        return Ok(value.into_bytes());
+    }
+    if value == "-" {
+        return read_all(io::stdin().lock(), "stdin", max);
+    }
+    match value.strip_prefix('@') {
+        Some(path) => {
+            let file = File::open(path).map_err(|error| {
+                Failure::usage(format!("{path} can not be read: {error}")).hint("--text takes the value as it stands")
+            })?;
+            read_all(file, path, max)
+        }
+        None => Ok(value.into_bytes()),
+    }
+}
+
+fn read_all(source: impl Read, name: &str, max: usize) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    // One more than allowed, to tell "just fits" from "too long" without reading an endless source.
+    let read = source.take(max as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|error| Failure::new(format!("{name} can not be read: {error}")))?;
+    if bytes.len() > max {
+        return Err(Failure::usage(format!("{name} holds more than the {max} bytes that are allowed")));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read;
+
+    #[test]
+    fn a_value_is_itself_a_file_or_refused_when_too_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("value");
+        std::fs::write(&path, [0, 255, b'\n']).unwrap();
+        let at_path = format!("@{}", path.display());
+        assert_eq!(read(at_path.clone(), false, 3).unwrap(), [0, 255, b'\n']);
+        assert_eq!(read(at_path.clone(), true, 3).unwrap(), at_path.as_bytes());
+        assert_eq!(read(at_path, false, 2).unwrap_err().exit, 2);
+        assert_eq!(read("x".into(), false, 3).unwrap(), b"x");
+        assert_eq!(read(format!("@{}", dir.path().join("missing").display()), false, 3).unwrap_err().exit, 2);
+    }
+}

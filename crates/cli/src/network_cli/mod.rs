@@ -1,0 +1,141 @@
+//! The program `network-cli`: a client for people and scripts.
+
+mod args;
+mod auth;
+mod backup;
+mod export;
+mod input;
+mod migrate;
+mod network;
+mod output;
+mod pubsub;
+mod query;
+mod schema;
+mod session;
+mod storage;
+
+use crate::fail::Failure;
+use crate::runtime;
+use args::{Cli, Command, DbCommand, Format};
+use clap::{CommandFactory as _, Parser as _};
+use output::Output;
+use session::Session;
+use std::process::ExitCode;
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let json = cli.global.format == Format::Json;
+    match run(cli) {
+        Ok(code) => code,
+        Err(failure) => failure.report(json),
+    }
+}
+
+/// A command line that can not be read; `--help` and `--version` come this way too.
+fn usage(error: &clap::Error) -> ExitCode {
+    let asked: Vec<String> = std::env::args().collect();
+    let json = asked.windows(2).any(|pair| matches!(pair[0].as_str(), "-f" | "--format") && pair[1] == "json")
+        || asked.iter().any(|argument| matches!(argument.as_str(), "--format=json" | "-fjson"));
+    if error.use_stderr() && json {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        return Failure::usage(first.strip_prefix("error: ").unwrap_or(first)).report(true);
+    }
+    // A closed stdout or stderr is no reason for another error.
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(crate::fail::USAGE))
+}
+
+fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    let out = Output::new(cli.global.format);
+    match &cli.command {
+        Command::Version => return network::version(out).map(|()| ExitCode::SUCCESS),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "network-cli", &mut script);
+            return out.bytes(&script).map(|()| ExitCode::SUCCESS);
+        }
+        _ => {}
+    }
+    runtime::command()?.block_on(async {
+        let session = Session::open(&cli.global).await?;
+        let result = command(cli, &session, out).await;
+        session.close().await;
+        result
+    })
+}
+
+async fn command(cli: Cli, session: &Session, out: Output) -> Result<ExitCode, Failure> {
+    match cli.command {
+        // Answered before a node was looked for.
+        Command::Version | Command::Completions { .. } => {}
+        Command::Health => return network::health(session, out).await,
+        Command::Peers => network::peers(session, out).await?,
+        Command::Status => network::status(session, out).await?,
+        Command::PeerId => network::peer_id(session, out)?,
+        Command::Connect { address } => network::connect(session, out, address).await?,
+        Command::Query { sql, args, text } => query::run(session, out, sql, &args, text).await?,
+        Command::Storage(storage) => return storage::run(session, out, storage).await,
+        Command::Pubsub(pubsub) => pubsub::run(session, out, pubsub).await?,
+        Command::Auth(auth) => auth::run(session, out, auth, cli.global.namespace.as_deref()).await?,
+        Command::Db(DbCommand::Backup { list: true }) => backup::list(session, out).await?,
+        Command::Db(DbCommand::Backup { list: false }) => backup::make(session, out).await?,
+        Command::Db(DbCommand::Restore { name, yes }) => backup::restore(session, out, &name, yes).await?,
+        Command::Db(DbCommand::Export { file, force }) => export::run(session, out, &file, force).await?,
+        Command::Db(DbCommand::Migrate { dir, dry_run }) => migrate::run(session, out, &dir, dry_run).await?,
+        Command::Db(DbCommand::Schema) => schema::run(session, out).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cli, Command, args::StorageCommand};
+    use clap::{CommandFactory as _, Parser as _};
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    /// Lesson 37: `storage list --format json` took "--format" as the prefix, and `--bootstrap` was ignored.
+    #[test]
+    fn lesson_37_global_options_stand_anywhere_and_are_never_taken_as_values() {
+        for line in [
+            "network-cli storage list --format json -t 5s",
+            "network-cli --format json storage -t 5s list",
+            "network-cli storage --format=json list -t5s",
+            "network-cli -f json -t 5s storage list",
+        ] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(cli.global.format, super::Format::Json, "{line}");
+            assert_eq!(cli.global.timeout.as_secs(), 5, "{line}");
+            match cli.command {
+                Command::Storage(StorageCommand::List { prefix, limit }) => {
+                    assert_eq!((prefix.as_str(), limit), ("", None))
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        let cli = Cli::try_parse_from(["network-cli", "peers", "-b", "/ip4/1.2.3.4/tcp/1,/ip4/5.6.7.8/tcp/2"]).unwrap();
+        assert_eq!(cli.global.bootstrap.len(), 2);
+        let cli =
+            Cli::try_parse_from(["network-cli", "query", "SELECT ?, ?", "-5", "-1.5e3", "--timeout", "1s"]).unwrap();
+        match cli.command {
+            Command::Query { args, .. } => assert_eq!(args, ["-5", "-1.5e3"]),
+            other => panic!("{other:?}"),
+        }
+        for bad in [
+            "network-cli storage list --frmt json",
+            "network-cli peers -t 5",
+            "network-cli peers -t 0",
+            "network-cli -f yaml peers",
+        ] {
+            assert_eq!(Cli::try_parse_from(bad.split(' ')).unwrap_err().exit_code(), 2, "{bad}");
+        }
+    }
+}

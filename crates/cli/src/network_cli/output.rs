@@ -1,0 +1,165 @@
+//! Writing results: on stdout, for people or for programs. Everything else goes to stderr.
+
+use super::args::Format;
+use crate::fail::Failure;
+use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, presets};
+use std::io::{self, IsTerminal as _, Write as _};
+
+/// Where results go, and how they are written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Output {
+    format: Format,
+    terminal: bool,
+    bold: bool,
+}
+
+impl Output {
+    pub(super) fn new(format: Format) -> Self {
+        let terminal = io::stdout().is_terminal();
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        Self { format, terminal, bold: terminal && !plain }
+    }
+
+    /// Whether results are JSON.
+    pub(super) fn is_json(self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Whether a person looks at stdout directly.
+    pub(super) fn is_terminal(self) -> bool {
+        self.terminal
+    }
+
+    /// A result: `json` for programs, `text` for people.
+    pub(super) fn result(
+        self,
+        json: impl FnOnce() -> serde_json::Value,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        if self.is_json() { self.json(&json()) } else { self.line(&text()) }
+    }
+
+    /// A JSON result on a line of its own.
+    pub(super) fn json(self, value: &impl serde::Serialize) -> Result<(), Failure> {
+        let mut text = serde_json::to_vec(value).map_err(|error| Failure::new(error.to_string()))?;
+        text.push(b'\n');
+        self.bytes(&text)
+    }
+
+    /// A line for people.
+    pub(super) fn line(self, text: &str) -> Result<(), Failure> {
+        self.bytes(format!("{text}\n").as_bytes())
+    }
+
+    /// Exact bytes.
+    pub(super) fn bytes(self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut stdout = io::stdout().lock();
+        let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+        match written {
+            // Whoever reads has enough, as `head` does: nothing is left to do, and nothing went wrong.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+            written => Ok(written?),
+        }
+    }
+
+    /// A table: as wide as the terminal, or as wide as it is when piped.
+    pub(super) fn table(self, header: &[&str], rows: impl IntoIterator<Item = Vec<Shown>>) -> Result<(), Failure> {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        let arrangement = if self.terminal { ContentArrangement::Dynamic } else { ContentArrangement::Disabled };
+        table.set_content_arrangement(arrangement);
+        table.set_header(header.iter().map(|name| {
+            let cell = Cell::new(printable(name));
+            if self.bold { cell.add_attribute(Attribute::Bold) } else { cell }
+        }));
+        for row in rows {
+            table.add_row(row.into_iter().map(|shown| match shown {
+                Shown::Text(text) => Cell::new(printable(&text)),
+                Shown::Number(text) => Cell::new(text).set_alignment(CellAlignment::Right),
+            }));
+        }
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        let text: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+        self.line(&text.join("\n"))
+    }
+}
+
+/// A cell of a table.
+#[derive(Clone, Debug)]
+pub(super) enum Shown {
+    /// Text from anywhere; control characters are written as escapes.
+    Text(String),
+    /// A number, which stands right.
+    Number(String),
+}
+
+impl From<&str> for Shown {
+    fn from(text: &str) -> Self {
+        Shown::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Shown {
+    fn from(text: String) -> Self {
+        Shown::Text(text)
+    }
+}
+
+/// Text without control characters: what comes from the network must not steer the terminal or break the lines.
+pub(super) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() || is_direction_mark(character) {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// Marks that turn the direction of text around and can make it read as something else.
+fn is_direction_mark(character: char) -> bool {
+    matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Says something to the person, beside the results.
+pub(super) fn note(text: &str) {
+    // When stderr is gone nobody listens.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// A time as milliseconds since the Unix epoch; 0 is never.
+pub(super) fn time(milliseconds: i64) -> String {
+    if milliseconds == 0 { "never".to_owned() } else { crate::timestamp::rfc3339(milliseconds) }
+}
+
+/// Bytes for people.
+pub(super) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut unit = 0;
+    let mut left = bytes;
+    while left >= 10 * 1024 && unit + 1 < UNITS.len() {
+        left /= 1024;
+        unit += 1;
+    }
+    format!("{left} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{printable, size};
+
+    #[test]
+    fn text_from_the_network_does_not_steer_the_terminal() {
+        assert_eq!(printable("a\u{1b}[31mb\n\u{202e}c ключ"), "a\\u{1b}[31mb\\n\\u{202e}c ключ");
+    }
+
+    #[test]
+    fn sizes_are_short() {
+        assert_eq!([size(0), size(9999), size(10_240), size(5 << 30)], ["0 B", "9999 B", "10 KiB", "5120 MiB"]);
+    }
+}

@@ -1,0 +1,84 @@
+//! `pubsub …`: messages by topic.
+
+use super::args::PubsubCommand;
+use super::input;
+use super::output::{Output, note, printable};
+use super::session::Session;
+use crate::fail::Failure;
+use debros_client::{Client, PubsubEvent};
+use debros_proto::json::encode_base64;
+use debros_proto::limits::MAX_MESSAGE_BYTES;
+use serde_json::json;
+use std::time::Duration;
+
+pub(super) async fn run(session: &Session, out: Output, command: PubsubCommand) -> Result<(), Failure> {
+    let client = session.user()?;
+    match command {
+        PubsubCommand::Publish { topic, message, text } => {
+            let data = input::read(message, text, MAX_MESSAGE_BYTES)?;
+            let size = data.len();
+            client.pubsub().publish(topic.clone(), data).await?;
+            out.result(
+                || json!({ "status": "ok", "topic": topic, "size": size }),
+                || format!("published {size} bytes to {}", printable(&topic)),
+            )
+        }
+        PubsubCommand::Subscribe { topic, duration } => subscribe(&client, out, &topic, duration).await,
+        PubsubCommand::Topics => {
+            let topics = client.pubsub().topics().await?;
+            if out.is_json() {
+                return out.json(&json!({ "topics": topics }));
+            }
+            let lines: String = topics.iter().map(|topic| format!("{}\n", printable(topic))).collect();
+            out.bytes(lines.as_bytes())
+        }
+    }
+}
+
+/// Ends well after the duration or at Ctrl-C, which is how one ends it.
+async fn subscribe(client: &Client, out: Output, topic: &str, duration: Option<Duration>) -> Result<(), Failure> {
+    let mut subscription = client.pubsub().subscribe(topic).await?;
+    note(&format!("subscribed to {}; Ctrl-C ends", printable(topic)));
+    let end = async {
+        match duration {
+            Some(duration) => tokio::time::sleep(duration).await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut end = std::pin::pin!(end);
+    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+    loop {
+        tokio::select! {
+            () = &mut end => return Ok(()),
+            _ = &mut interrupt => return Ok(()),
+            event = subscription.next() => match event {
+                Some(Ok(PubsubEvent::Message(data))) => message(out, topic, &data)?,
+                Some(Ok(PubsubEvent::Missed(count))) => note(&format!("missed {count} messages: they came faster than they were read")),
+                Some(Ok(PubsubEvent::Reconnected)) => note("the connection was lost and is there again; messages in between were not seen"),
+                Some(Err(error)) => return Err(error.into()),
+                None => return Err(Failure::unreachable("the node ended the subscription")),
+            },
+        }
+    }
+}
+
+/// One line for each message. Text as it is, when nobody's terminal can be steered by it.
+fn message(out: Output, topic: &str, data: &[u8]) -> Result<(), Failure> {
+    if out.is_json() {
+        let mut object =
+            json!({ "topic": topic, "data_base64": encode_base64(data), "received_at": debros_proto::now_ms() });
+        if let Ok(text) = std::str::from_utf8(data) {
+            object["text"] = text.into();
+        }
+        return out.json(&object);
+    }
+    if out.is_terminal() {
+        return match std::str::from_utf8(data) {
+            Ok(text) => out.line(&printable(text)),
+            Err(_) => out.line(&format!("<{} bytes of binary data>", data.len())),
+        };
+    }
+    let mut line = data.to_vec();
+    line.push(b'\n');
+    out.bytes(&line)
+}

@@ -1,0 +1,130 @@
+//! `storage …`: key-value pairs.
+
+use super::args::StorageCommand;
+use super::input;
+use super::output::{Output, note, printable, size};
+use super::session::Session;
+use crate::fail::{Failure, NOT_FOUND};
+use debros_client::rpc::Entry;
+use debros_client::{Client, PutOptions};
+use debros_proto::json::encode_base64;
+use debros_proto::limits::{MAX_LIST_LIMIT, MAX_VALUE_BYTES};
+use serde_json::json;
+use std::process::ExitCode;
+use std::time::Duration;
+
+pub(super) async fn run(session: &Session, out: Output, command: StorageCommand) -> Result<ExitCode, Failure> {
+    let client = session.user()?;
+    match command {
+        StorageCommand::Put { key, value, text, ttl } => {
+            let value = input::read(value, text, MAX_VALUE_BYTES)?;
+            put(&client, out, key, value, ttl).await?;
+        }
+        StorageCommand::Get { key } => get(&client, out, key).await?,
+        StorageCommand::List { prefix, limit } => list(&client, out, &prefix, limit).await?,
+        StorageCommand::Delete { key } => delete(&client, out, key).await?,
+        StorageCommand::Exists { key } => return exists(&client, out, key).await,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn put(client: &Client, out: Output, key: String, value: Vec<u8>, ttl: Option<Duration>) -> Result<(), Failure> {
+    // Whole seconds, and never less than was asked for.
+    let ttl_seconds = ttl.map(|span| span.as_secs() + u64::from(span.subsec_nanos() > 0));
+    let options = PutOptions { ttl_seconds, ..PutOptions::default() };
+    let stored = client.storage().put_with(key.clone(), value, options).await?;
+    out.result(
+        || json!({ "status": "ok", "key": key, "size": stored.size, "version": stored.version }),
+        || format!("stored {} ({} bytes, version {})", printable(&key), stored.size, stored.version),
+    )
+}
+
+async fn get(client: &Client, out: Output, key: String) -> Result<(), Failure> {
+    let found = client.storage().get(key.clone()).await?;
+    let entry = found.ok_or_else(|| Failure::not_found(format!("there is no key {}", printable(&key))))?;
+    if out.is_json() {
+        return out.json(&entry_json(&key, &entry));
+    }
+    if !out.is_terminal() {
+        return out.bytes(&entry.value);
+    }
+    match std::str::from_utf8(&entry.value) {
+        // On a terminal nothing but text is written, and the next prompt starts on a line of its own.
+        Ok(text) if printable(text) == text || text.chars().all(is_plain) => {
+            out.bytes(&entry.value)?;
+            if text.ends_with('\n') || text.is_empty() { Ok(()) } else { out.line("") }
+        }
+        _ => {
+            note(&format!("{} of binary data, not shown on a terminal", size(entry.value.len() as u64)));
+            note("hint: write it to a file with `> FILE`, or use --format json for base64");
+            Ok(())
+        }
+    }
+}
+
+/// Text, with line breaks and tabs.
+fn is_plain(character: char) -> bool {
+    matches!(character, '\n' | '\t') || !character.is_control()
+}
+
+fn entry_json(key: &str, entry: &Entry) -> serde_json::Value {
+    let mut object = json!({
+        "key": key,
+        "value": encode_base64(&entry.value),
+        "size": entry.value.len(),
+        "version": entry.version,
+    });
+    if let Some(expires_at) = entry.expires_at {
+        object["expires_at"] = expires_at.into();
+    }
+    object
+}
+
+/// Reads page after page, so that a list has no length at which it ends by itself.
+async fn list(client: &Client, out: Output, prefix: &str, limit: Option<u64>) -> Result<(), Failure> {
+    let mut left = limit.unwrap_or(u64::MAX);
+    let mut cursor = String::new();
+    let mut all = Vec::new();
+    let mut more = false;
+    while left > 0 {
+        // At most MAX_LIST_LIMIT, which fits.
+        let wanted = u32::try_from(left.min(MAX_LIST_LIMIT.into())).unwrap_or(MAX_LIST_LIMIT);
+        let page = client.storage().list(prefix, wanted, cursor).await?;
+        left = left.saturating_sub(page.keys.len() as u64);
+        if out.is_json() {
+            all.extend(page.keys);
+        } else {
+            let lines: String = page.keys.iter().map(|key| format!("{}\n", printable(key))).collect();
+            out.bytes(lines.as_bytes())?;
+        }
+        more = !page.next_cursor.is_empty();
+        if !more {
+            break;
+        }
+        cursor = page.next_cursor;
+    }
+    if out.is_json() {
+        return out.json(&json!({ "keys": all, "count": all.len(), "more": more }));
+    }
+    if more {
+        note("more keys follow; a larger LIMIT shows them");
+    }
+    Ok(())
+}
+
+async fn delete(client: &Client, out: Output, key: String) -> Result<(), Failure> {
+    let deleted = client.storage().delete(key.clone()).await?;
+    out.result(
+        || json!({ "status": "ok", "key": key, "deleted": deleted }),
+        || {
+            let key = printable(&key);
+            if deleted { format!("deleted {key}") } else { format!("there was no key {key}") }
+        },
+    )
+}
+
+async fn exists(client: &Client, out: Output, key: String) -> Result<ExitCode, Failure> {
+    let exists = client.storage().exists(key).await?;
+    out.result(|| json!({ "exists": exists }), || exists.to_string())?;
+    Ok(if exists { ExitCode::SUCCESS } else { ExitCode::from(NOT_FOUND) })
+}

@@ -1,0 +1,82 @@
+//! The program `network-gateway`: reaches nodes over P2P, serves HTTP, keeps nothing.
+
+mod args;
+mod nodes;
+
+use crate::config::{Access, GatewaySettings, Problems};
+use crate::fail::Failure;
+use crate::signals::{STOP_WITHIN, StopSignals};
+use crate::{logging, metrics, runtime, version};
+use args::Args;
+use clap::Parser as _;
+use debros_client::Namespace;
+use debros_gateway::{BuildInfo, Gateway, GatewayConfig, TlsFiles};
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(false),
+    }
+}
+
+fn run(args: &Args) -> Result<(), Failure> {
+    let refused = |problems: Problems| Failure::usage(problems.to_string());
+    let settings = GatewaySettings::load(&args.sources().map_err(refused)?).map_err(refused)?;
+    if args.print_config {
+        std::io::stdout().write_all(settings.print().as_bytes())?;
+        return Ok(());
+    }
+    let log = logging::start(&settings.log()).map_err(|error| Failure::new(error.to_string()))?;
+    let runtime = runtime::service()?;
+    let result = runtime.block_on(serve(&settings));
+    runtime.shutdown_background();
+    drop(log);
+    result
+}
+
+async fn serve(settings: &GatewaySettings) -> Result<(), Failure> {
+    let mut signals = StopSignals::listen()?;
+    let recorder = metrics::install().map_err(|error| Failure::new(format!("the metrics do not start: {error}")))?;
+    let mut config = GatewayConfig::new(settings.addr());
+    apply(&mut config, settings.access());
+    config.tls = settings.tls_files().map(|(certificate, private_key)| TlsFiles { certificate, private_key });
+    let reached = nodes::reach(settings).await?;
+    config.operator_credential = nodes::operator_credential(settings, &reached)?;
+    let client = reached.client;
+    let gateway = Gateway::start(config, client.clone(), Some(recorder))
+        .await
+        .map_err(|error| Failure::new(error.to_string()))?;
+    tracing::info!(address = %gateway.address(), connected = client.is_connected(), "ready");
+    let (signal, _) = signals.next().await;
+    tracing::info!(signal, "stopping; a second signal ends the process at once");
+    signals.exit_at_next();
+    // HTTP first: what it accepted still needs the node.
+    gateway.shutdown(Instant::now() + STOP_WITHIN.mul_f64(0.8)).await;
+    let _ = tokio::time::timeout(STOP_WITHIN.mul_f64(0.2), client.close()).await;
+    Ok(())
+}
+
+/// Applies what holds for a separate gateway and for one inside a node alike.
+pub(crate) fn apply(config: &mut GatewayConfig, access: Access<'_>) {
+    let namespace = |text: &str| Namespace::new(text).unwrap_or_else(|_| unreachable!("the table checks namespaces"));
+    config.require_auth = access.require_auth();
+    config.namespace = namespace(access.namespace());
+    config.static_keys = access
+        .api_keys()
+        .iter()
+        .filter_map(|pair| pair.rsplit_once(':'))
+        .map(|(key, name)| (key.to_owned(), namespace(name)))
+        .collect();
+    config.cors_origins = access.cors_origins().to_vec();
+    config.insecure_public = access.insecure_public();
+    config.build = BuildInfo {
+        version: version::VERSION.into(),
+        commit: version::COMMIT.into(),
+        build_time: version::BUILD_TIME.into(),
+    };
+}
