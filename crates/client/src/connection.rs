@@ -157,6 +157,13 @@ impl Connections {
 }
 
 impl Remote {
+    /// Another open channel than the one to `failed`, if there is one; else that one.
+    fn other_than(&self, failed: Option<PeerId>) -> Option<Channel> {
+        let open = self.open.borrow();
+        let mut open = open.iter().flatten().filter(|channel| !channel.is_closed());
+        open.find(|channel| channel.peer() != failed).cloned()
+    }
+
     fn current(&self) -> Option<Channel> {
         if *self.closed.borrow() {
             return None;
@@ -210,15 +217,21 @@ impl Remote {
         Error::new(Code::Unavailable, format!("no node can be reached: {reasons}")).retry_after(Duration::from_secs(1))
     }
 
-    async fn call(&self, mut request: Request, deadline: Instant) -> Result<Response> {
+    async fn call(&self, request: Request, deadline: Instant) -> Result<Response> {
         let mut pause = self.retry_delay;
+        let mut channel = self.channel(deadline).await?;
         for _ in 1..self.retry_attempts {
-            let channel = self.channel(deadline).await?;
-            let sent = request.clone();
-            let error = match channel.call(sent, left(deadline)?).await {
+            let error = match channel.call(request.clone(), left(deadline)?).await {
                 Err(error) if may_repeat(&error, &request) => error,
                 answer => return answer,
             };
+            // A node that can not answer now: another one may, at once.
+            if error.code == Code::Unavailable
+                && let Some(other) = self.other_than(channel.peer())
+            {
+                channel = other;
+                continue;
+            }
             let wait = error.retry_after.unwrap_or(pause);
             if Instant::now() + wait >= deadline || *self.closed.borrow() {
                 return Err(error);
@@ -226,9 +239,9 @@ impl Remote {
             tracing::debug!(code = %error.code, ?wait, "a call is sent again");
             tokio::time::sleep(wait).await;
             pause *= 2;
+            channel = self.channel(deadline).await?;
         }
-        let channel = self.channel(deadline).await?;
-        channel.call(std::mem::take(&mut request), left(deadline)?).await
+        channel.call(request, left(deadline)?).await
     }
 }
 

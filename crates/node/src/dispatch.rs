@@ -93,12 +93,8 @@ impl Dispatcher {
             caller.require(permission)?;
         }
         let guard = guard(idempotency_key, &call, kind)?;
-        let options = CallOptions {
-            consistency: Consistency::Weak,
-            deadline: context.deadline,
-            guard,
-            read_only: false,
-        };
+        let options =
+            CallOptions { consistency: Consistency::Weak, deadline: context.deadline, guard, read_only: false };
         match self.services.call(&self.credentials, &caller, call, options).await? {
             Answer::Plain { result, replayed } => Ok(response_of(result, replayed)),
             Answer::Stream { result, events } => {

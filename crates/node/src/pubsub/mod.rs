@@ -6,6 +6,7 @@ mod ring;
 use debros_proto::rpc::{Event, Message, event};
 use debros_proto::{Code, Error, Namespace, Result, Topic};
 use futures::Stream;
+use metrics::{Counter, Gauge};
 use ring::{Item, Ring};
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -20,10 +21,22 @@ const MAX_SUBSCRIPTIONS: usize = 65_536;
 type Name = (Namespace, Topic);
 
 /// All topics of the node that have subscribers. A topic without any is not here and costs nothing.
-#[derive(Default)]
 pub(crate) struct Hub {
     topics: RwLock<HashMap<Name, Arc<Ring>>>,
     subscriptions: AtomicUsize,
+    live: Gauge,
+    published: Counter,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self {
+            topics: RwLock::default(),
+            subscriptions: AtomicUsize::new(0),
+            live: metrics::gauge!("debros_pubsub_subscriptions"),
+            published: metrics::counter!("debros_pubsub_published_total"),
+        }
+    }
 }
 
 impl Hub {
@@ -34,6 +47,7 @@ impl Hub {
             let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
             topics.get(&(namespace.clone(), topic.clone())).cloned()
         };
+        self.published.increment(1);
         if let Some(ring) = ring {
             ring.publish(data);
             ring.pace().await;
@@ -51,6 +65,7 @@ impl Hub {
                 Error::new(Code::Overloaded, format!("the node serves {MAX_SUBSCRIPTIONS} subscriptions already"));
             return Err(error.retry_after(Duration::from_secs(5)));
         }
+        self.live.increment(1.0);
         let name = (namespace, topic);
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
         let ring = topics.entry(name.clone()).or_default();
@@ -66,11 +81,6 @@ impl Hub {
         let mut names: Vec<String> = own.map(|(_, topic)| topic.as_str().to_owned()).collect();
         names.sort_unstable();
         names
-    }
-
-    /// How many subscriptions are live.
-    pub(crate) fn subscriptions(&self) -> usize {
-        self.subscriptions.load(Ordering::Relaxed)
     }
 
     /// Ends every subscription, after what is queued was read.
@@ -113,6 +123,7 @@ impl Drop for Subscription {
             topics.remove(&self.name);
         }
         self.hub.subscriptions.fetch_sub(1, Ordering::Relaxed);
+        self.hub.live.decrement(1.0);
     }
 }
 
@@ -170,7 +181,7 @@ mod tests {
         assert_eq!(texts(&mut second, 2).await, ["1", "2"]);
         drop(second);
         assert!(hub.topics(&namespace("a")).is_empty());
-        assert_eq!((hub.topics.read().unwrap().len(), hub.subscriptions()), (0, 0));
+        assert_eq!((hub.topics.read().unwrap().len(), hub.subscriptions.load(super::Ordering::Relaxed)), (0, 0));
     }
 
     /// Lesson 25: a message equal to the one before was taken for a repetition and dropped.
