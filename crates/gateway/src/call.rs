@@ -176,20 +176,24 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        // The parser's sentence ends with line and column, and may repeat a part of the body of any length.
-        let text = error.to_string();
-        let sentence = text.rsplit_once(" at line ").map_or(text.as_str(), |(sentence, _)| sentence);
-        let short: String = sentence
-            .chars()
-            .take(200)
-            .map(|sign| if sign.is_control() { char::REPLACEMENT_CHARACTER } else { sign })
-            .collect();
-        let (line, column) = (error.line(), error.column());
-        let (code, what) = match error.classify() {
-            serde_json::error::Category::Data => (Code::InvalidArgument, "the JSON body does not fit"),
-            _ => (Code::Malformed, "the body is not JSON"),
-        };
-        ApiError::new(code, format!("{what}: {short} (line {line}, column {column})"))
-    })
+    let parsed = serde_json::from_slice(bytes).map_err(|error| does_not_fit(&error))?;
+    // The library reads an array for an object, its fields in the order of the program's text.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(ApiError::invalid("the JSON body does not fit: it must be an object"));
+    }
+    Ok(parsed)
+}
+
+fn does_not_fit(error: &serde_json::Error) -> ApiError {
+    // The parser's sentence ends with line and column, and may repeat a part of the body of any length.
+    let text = error.to_string();
+    let sentence = text.rsplit_once(" at line ").map_or(text.as_str(), |(sentence, _)| sentence);
+    let printable = |sign: char| if sign.is_control() { char::REPLACEMENT_CHARACTER } else { sign };
+    let short: String = sentence.chars().take(200).map(printable).collect();
+    let (line, column) = (error.line(), error.column());
+    let (code, what) = match error.classify() {
+        serde_json::error::Category::Data => (Code::InvalidArgument, "the JSON body does not fit"),
+        _ => (Code::Malformed, "the body is not JSON"),
+    };
+    ApiError::new(code, format!("{what}: {short} (line {line}, column {column})"))
 }

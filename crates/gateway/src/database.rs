@@ -10,6 +10,9 @@ use http::StatusCode;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use utoipa::PartialSchema;
+use utoipa::openapi::schema::{KnownFormat, OneOfBuilder, SchemaFormat, Type};
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
 
 /// One statement.
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -62,12 +65,32 @@ pub(crate) struct DropBody {
     table: String,
 }
 
-/// One value: null, an integer of up to 64 bits, a number, a text, or a BLOB as `{"$blob":"<base64>"}`. As an
-/// argument also a boolean, which becomes 0 or 1.
-#[derive(utoipa::ToSchema)]
-#[schema(value_type = Object)]
-#[allow(dead_code, reason = "a name for the document; the values themselves are debros_proto's")]
-pub(crate) struct SqlValue(serde_json::Value);
+/// A name for the document; the values themselves are `debros_proto`'s.
+pub(crate) struct SqlValue;
+
+impl utoipa::ToSchema for SqlValue {}
+
+impl PartialSchema for SqlValue {
+    fn schema() -> RefOr<Schema> {
+        let integer =
+            ObjectBuilder::new().schema_type(Type::Integer).format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)));
+        let of = |kind| ObjectBuilder::new().schema_type(kind);
+        let blob = of(Type::Object).property("$blob", of(Type::String).content_encoding("base64")).required("$blob");
+        let any = OneOfBuilder::new()
+            .description(Some(
+                "A value: null, an integer of up to 64 bits, a number, a text, or a BLOB. As an argument also a \
+                 boolean, which becomes 0 or 1.",
+            ))
+            .item(of(Type::Null))
+            .item(integer)
+            .item(of(Type::Number))
+            .item(of(Type::String))
+            .item(of(Type::Boolean))
+            .item(blob)
+            .build();
+        RefOr::T(Schema::OneOf(any))
+    }
+}
 
 /// A statement of a transaction.
 #[derive(utoipa::ToSchema)]

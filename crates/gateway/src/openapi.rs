@@ -1,7 +1,10 @@
 //! The interface as an OpenAPI 3.1 document. The file `openapi.json` is what is served; a test compares it with this.
 
 use crate::{apps, database, health, network, pubsub, storage, websocket};
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::Type;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{Content, ObjectBuilder, Ref, RefOr, Required, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 /// The document.
@@ -38,7 +41,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         (name = "network", description = "The node and its peers."),
         (name = "apps", description = "Registered applications."),
     ),
-    modifiers(&Credentials, &Errors),
+    modifiers(&Credentials, &Rules),
     security(("bearer" = []), ("api_key" = [])),
 )]
 struct Document;
@@ -57,23 +60,90 @@ impl Modify for Credentials {
     }
 }
 
-/// The answers that any route may give.
-struct Errors;
+/// What holds for many routes, said in one place: their other names, the errors that any may answer, and the headers
+/// and parameters that many take.
+struct Rules;
 
-impl Modify for Errors {
+impl Modify for Rules {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
-        let answer = ResponseBuilder::new()
-            .description("An error: 4xx is the caller's to mend, 5xx the system's.")
-            .content("application/json", ContentBuilder::new().schema(Some(Ref::from_schema_name("ErrorBody"))).build())
-            .build();
-        for path in document.paths.paths.values_mut() {
+        let paths = &mut document.paths.paths;
+        for item in paths.values_mut() {
             let operations =
-                [&mut path.get, &mut path.post, &mut path.put, &mut path.delete].into_iter().filter_map(Option::as_mut);
-            for operation in operations {
-                operation.responses.responses.insert("default".to_owned(), answer.clone().into());
+                [(false, &mut item.get), (true, &mut item.post), (true, &mut item.put), (true, &mut item.delete)];
+            for (writes, operation) in operations {
+                if let Some(operation) = operation {
+                    complete(operation, writes);
+                }
             }
         }
+        for (alias, path) in [("/health", "/v1/health"), ("/status", "/v1/status")] {
+            if let Some(mut item) = paths.get(path).cloned() {
+                for operation in item.get.iter_mut() {
+                    operation.operation_id = operation.operation_id.take().map(|id| id + "_short");
+                }
+                paths.insert(alias.to_owned(), item);
+            }
+        }
+    }
+}
+
+fn complete(operation: &mut Operation, writes: bool) {
+    let id = operation.operation_id.clone().unwrap_or_default();
+    let public = operation.security.is_some();
+    let responses = &mut operation.responses.responses;
+    for (status, response) in responses.iter_mut() {
+        if let RefOr::T(response) = response
+            && response.description.is_empty()
+        {
+            response.description = meaning(status).to_owned();
+        }
+    }
+    let error = Content::new(Some(Ref::from_schema_name("ErrorBody")));
+    let error = ResponseBuilder::new()
+        .description("An error: 4xx is the caller's to mend, 5xx the system's.")
+        .content("application/json", error);
+    responses.insert("default".to_owned(), error.build().into());
+    if public {
+        return;
+    }
+    let parameters = operation.parameters.get_or_insert_default();
+    let mut add = |name, place, what| parameters.push(optional(name, place, what));
+    add("namespace", ParameterIn::Query, "Refused when it is not the credential's own. Operators name any.");
+    // Reading is a POST where a key does not fit into a query.
+    if writes && id != "storage_get_json" {
+        add(
+            "Idempotency-Key",
+            ParameterIn::Header,
+            "Makes the call happen once within 24 hours, however often it is sent.",
+        );
+    }
+    if id.starts_with("storage_put") || id.starts_with("storage_delete") {
+        add("If-Match", ParameterIn::Header, "Only when the value has this version (an ETag); * for: when it exists.");
+        add("If-None-Match", ParameterIn::Header, "Only when it has not this version; * for: when it does not exist.");
+    }
+}
+
+fn optional(name: &str, place: ParameterIn, what: &str) -> RefOr<Parameter> {
+    let text = ObjectBuilder::new().schema_type(Type::String).build();
+    let parameter = ParameterBuilder::new()
+        .name(name)
+        .parameter_in(place)
+        .required(Required::False)
+        .description(Some(what))
+        .schema(Some(text))
+        .build();
+    RefOr::T(parameter)
+}
+
+fn meaning(status: &str) -> &'static str {
+    match status {
+        "200" | "201" => "Done.",
+        "403" => "The credential does not allow this.",
+        "404" => "There is no such thing.",
+        "409" => "A constraint or another change refused it; nothing was done.",
+        "412" => "If-Match or If-None-Match did not hold; nothing was done.",
+        "413" => "It is over its size limit; nothing was done.",
+        _ => "Not served now; nothing was done.",
     }
 }
 
@@ -99,9 +169,9 @@ mod tests {
     #[test]
     fn lesson_38_every_route_is_described() {
         let document = document();
-        // Other names of described routes, and the document and its page.
-        let aliases = ["/health", "/status", "/v1/openapi.json", "/docs", "/docs/", "/docs/{*file}"];
-        for pattern in routes().patterns.into_iter().filter(|pattern| !aliases.contains(pattern)) {
+        // The document itself, and its page.
+        let documents = ["/v1/openapi.json", "/docs", "/docs/", "/docs/{*file}"];
+        for pattern in routes().patterns.into_iter().filter(|pattern| !documents.contains(pattern)) {
             assert!(document.paths.paths.contains_key(pattern), "{pattern}");
         }
         let schemes = document.components.unwrap().security_schemes;

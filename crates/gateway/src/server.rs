@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{timeout, timeout_at};
+use tokio::time::{sleep_until, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
@@ -42,8 +42,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// When stopping: for so long callers learn from their answers that the connection ends. A caller that has a request on
 /// its way meanwhile gets its answer; closing its connection at once would lose it.
 const NOTICE_TIME: Duration = Duration::from_millis(250);
-/// When stopping: how long to look for connections that the system has accepted for us already.
-const LAST_ACCEPT: Duration = Duration::from_millis(20);
 /// How often the memory of the metrics is tidied.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -223,11 +221,11 @@ async fn accept(listener: TcpListener, server: Arc<Server>, slots: Arc<Semaphore
             },
         }
     }
-    // For their callers these connections are open: they may have sent a request.
-    while let Ok(slot) = Arc::clone(&slots).try_acquire_owned()
-        && let Ok(Ok((socket, _))) = timeout(LAST_ACCEPT, listener.accept()).await
-    {
-        server.spawn(socket, slot);
+    // What waits in the system's queue is open for its callers, and they may have sent a request. The system is asked
+    // directly and the socket closed right after, so that hardly anything can come in between.
+    match listener.into_std() {
+        Ok(listener) => server.accept_rest(&listener, &slots),
+        Err(error) => tracing::warn!(%error, "waiting connections can not be accepted"),
     }
 }
 
@@ -252,30 +250,65 @@ impl Server {
         });
     }
 
+    fn accept_rest(self: &Arc<Self>, listener: &std::net::TcpListener, slots: &Arc<Semaphore>) {
+        while let Ok(slot) = Arc::clone(slots).try_acquire_owned()
+            && let Ok((socket, _)) = listener.accept()
+        {
+            match socket.set_nonblocking(true).and_then(|()| TcpStream::from_std(socket)) {
+                Ok(socket) => self.spawn(socket, slot),
+                Err(error) => tracing::warn!(%error, "a connection can not be accepted"),
+            }
+        }
+    }
+
     async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let opened = Instant::now();
+        let asked = AtomicBool::new(false);
         let service = service_fn(|request: Request<Incoming>| {
+            asked.store(true, Ordering::Relaxed);
             let front = self.front.clone();
             async move { Ok::<_, Infallible>(front.answer(request).await) }
         });
         let mut connection = pin!(self.http.serve_connection_with_upgrades(TokioIo::new(stream), service));
         let mut phase = self.shared.phase.subscribe();
-        let ended = tokio::select! {
-            biased;
-            ended = connection.as_mut() => Some(ended),
-            _ = phase.wait_for(|phase| *phase >= Phase::Closing) => None,
-        };
-        let ended = match ended {
-            Some(ended) => ended,
-            None => {
-                connection.as_mut().graceful_shutdown();
-                tokio::select! {
-                    biased;
-                    ended = connection.as_mut() => ended,
-                    _ = phase.wait_for(|phase| *phase == Phase::Ended) => return,
+        // The library's own timer starts when it knows which version of HTTP this is.
+        let mut first_head = pin!(sleep_until((opened + self.shared.limits.header_timeout).into()));
+        let mut waits_for_first = true;
+        let ended = loop {
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => break Some(ended),
+                _ = phase.wait_for(|phase| *phase >= Phase::Closing) => break None,
+                () = &mut first_head, if waits_for_first => {
+                    if !asked.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    waits_for_first = false;
                 }
             }
         };
-        if let Err(error) = ended {
+        let ended = match ended {
+            Some(ended) => Some(ended),
+            None => {
+                let mut graceful = pin!(async {
+                    if !asked.load(Ordering::Relaxed) {
+                        // Just opened: its first request is on the way.
+                        let first = timeout_at((opened + NOTICE_TIME).into(), connection.as_mut()).await;
+                        if let Ok(ended) = first {
+                            return ended;
+                        }
+                    }
+                    connection.as_mut().graceful_shutdown();
+                    connection.as_mut().await
+                });
+                tokio::select! {
+                    biased;
+                    ended = &mut graceful => Some(ended),
+                    _ = phase.wait_for(|phase| *phase == Phase::Ended) => None,
+                }
+            }
+        };
+        if let Some(Err(error)) = ended {
             // The other side's doing: broken requests, lost connections.
             tracing::debug!(error, "a connection ended");
         }

@@ -1,0 +1,17 @@
+//! The gateway over real sockets, with a node in memory behind it. One program, because each costs a link.
+
+mod callers;
+mod database;
+mod fake_node;
+mod faults;
+mod health;
+mod http_client;
+mod network_and_apps;
+mod pubsub;
+mod requests;
+mod setup;
+mod shutdown;
+mod storage;
+mod tls;
+mod websocket_client;
+mod websocket_faults;
