@@ -49,13 +49,17 @@ fn count_to(rows: usize) -> String {
 pub async fn result_rows(engine: Arc<dyn Engine>) {
     assert_eq!(must(&engine, &count_to(MAX_RESULT_ROWS)).await.rows.len(), MAX_RESULT_ROWS);
     assert_code(&refused(&engine, &count_to(MAX_RESULT_ROWS + 1)).await, Code::ResultTooLarge, "rows");
-    assert_code(&refused(&engine, "SELECT zeroblob(40000000)").await, Code::ResultTooLarge, "bytes");
+    assert_code(
+        &refused(&engine, "SELECT zeroblob(20000000), zeroblob(20000000)").await,
+        Code::ResultTooLarge,
+        "bytes",
+    );
 }
 
 /// A write whose answer is too large is undone.
 pub async fn result_bytes_of_a_write(engine: Arc<dyn Engine>) {
     must(&engine, "CREATE TABLE t(a)").await;
-    let error = refused(&engine, "INSERT INTO t VALUES (1) RETURNING zeroblob(40000000)").await;
+    let error = refused(&engine, "INSERT INTO t VALUES (1), (2) RETURNING zeroblob(20000000)").await;
     assert_code(&error, Code::ResultTooLarge, "bytes");
     assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 0);
 }

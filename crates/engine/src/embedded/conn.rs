@@ -1,5 +1,6 @@
 //! A connection to one SQLite file, set up the one way that the engine uses.
 
+use super::functions;
 use super::gate::{Facts, Gate, Trust};
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::Action;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 pub(super) const OWN: &str = "/*debros*/";
 
 /// Bytes of the largest string, BLOB or row.
-const MAX_LENGTH: i32 = 64 << 20;
+pub(super) const MAX_LENGTH: usize = 33 << 20;
 /// Virtual-machine instructions between two looks at the clock: some ten microseconds.
 const STEPS_PER_LOOK: i32 = 2_000;
 /// Compiled statements kept per connection.
@@ -46,18 +47,19 @@ struct Deadline {
 }
 
 impl Conn {
-    /// Opens the one connection of a file that writes; the file is made when it is missing.
-    pub(super) fn writer(path: &Path) -> rusqlite::Result<Conn> {
+    /// Opens the one connection of a file that writes; the file is made when it is missing. `cache` is how many KiB of it
+    /// stay in memory.
+    pub(super) fn writer(path: &Path, cache: u32) -> rusqlite::Result<Conn> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags(path, flags)?;
         db.busy_timeout(Duration::from_secs(5))?;
         // FULL: a commit is on the disk before anybody is told of it. The log is written back every 16 MiB, because
         // each write-back costs two more waits for the disk.
-        db.execute_batch(
+        db.execute_batch(&format!(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
              PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864;
-             PRAGMA cache_size = -8192; PRAGMA mmap_size = 268435456;",
-        )?;
+             PRAGMA cache_size = -{cache}; PRAGMA mmap_size = 268435456;"
+        ))?;
         Self::finish(db)
     }
 
@@ -74,7 +76,8 @@ impl Conn {
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
         db.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
-        db.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_LENGTH)?;
+        db.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_LENGTH as i32)?;
+        functions::install(&db)?;
         db.set_limit(Limit::SQLITE_LIMIT_WORKER_THREADS, 0)?;
         // A LIKE takes time in proportion to the pattern's length times the text's, and can not be interrupted.
         db.set_limit(Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 1000)?;

@@ -5,6 +5,7 @@ mod conn;
 mod copies;
 mod failure;
 mod folder;
+mod functions;
 mod gate;
 mod guard;
 mod integrity;

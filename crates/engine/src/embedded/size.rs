@@ -49,6 +49,6 @@ impl Sizes {
     /// left, so the limit can be passed by that much once.
     pub(super) fn allowed(&self, own: u64, with_reserve: bool) -> u64 {
         let reserve = if with_reserve { RESERVE } else { 0 };
-        own + self.max.saturating_sub(self.total()) + reserve
+        own + (self.max + reserve).saturating_sub(self.total())
     }
 }

@@ -79,14 +79,15 @@ pub(super) struct Write {
 }
 
 impl Store {
-    /// Opens a file, making it when it is missing, and starts its writer. `prepare` runs first, on the writing
-    /// connection.
+    /// Opens a file, making it when it is missing, and starts its writer with a cache of so many KiB. `prepare` runs
+    /// first, on the writing connection.
     pub(super) fn open(
         path: &Path,
+        cache: u32,
         shared: &Shared,
         prepare: impl FnOnce(&mut Conn) -> Result<(), Failure>,
     ) -> Result<Store, Failure> {
-        let mut conn = Conn::writer(path)?;
+        let mut conn = Conn::writer(path, cache)?;
         prepare(&mut conn)?;
         let config = &shared.config;
         let writes = Arc::new(Queue::new("writes", config.queue_count, config.queue_bytes));

@@ -22,6 +22,11 @@ use std::time::{Duration, Instant};
 /// The engine's own work has no caller who waits.
 pub(super) const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// KiB of the system's database, where all key-value pairs are, in the writer's memory.
+const SYSTEM_CACHE: u32 = 8192;
+/// KiB of a namespace's database in the writer's memory: many are open.
+const NAMESPACE_CACHE: u32 = 2048;
+
 /// All databases.
 pub(super) struct Stores {
     pub(super) shared: Shared,
@@ -64,7 +69,7 @@ impl Stores {
         }
         let shared = Shared { config, sizes: Arc::new(sizes), metrics: Arc::new(Metrics::new()) };
         let path = folder.system();
-        let system = Store::open(&path, &shared, |conn| {
+        let system = Store::open(&path, SYSTEM_CACHE, &shared, |conn| {
             if check_system {
                 check(conn)?;
             }
@@ -146,7 +151,7 @@ impl Stores {
     fn open_file(&self, namespace: &Namespace) -> Result<Store> {
         let path = self.folder.namespace(namespace);
         let must_check = lock(&self.unchecked).contains(namespace);
-        let store = Store::open(&path, &self.shared, |conn| {
+        let store = Store::open(&path, NAMESPACE_CACHE, &self.shared, |conn| {
             if must_check {
                 check(conn)?;
             }
