@@ -36,7 +36,7 @@ fn open(path: &Path) -> Result<Connection> {
     let connection = Connection::open(path).with_context(|| format!("open {}", path.display()))?;
     connection.execute_batch(
         "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-32768; PRAGMA mmap_size=268435456;
-         PRAGMA temp_store=MEMORY; PRAGMA busy_timeout=5000;",
+         PRAGMA temp_store=MEMORY; PRAGMA busy_timeout=5000; PRAGMA wal_autocheckpoint=4000;",
     )?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)

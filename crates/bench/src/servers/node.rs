@@ -66,13 +66,11 @@ impl Programs {
     /// Makes a real API key, as an operator does.
     pub(crate) fn make_key(&self, node: &Node) -> Result<String> {
         let output = Command::new(&self.node)
-            .args(["api-key", "create", "--namespace", NAMESPACE, "--data-dir"])
+            .args(["api-key", "--namespace", NAMESPACE, "--data-dir"])
             .arg(&node.data)
             .output()?;
         ensure!(output.status.success(), "network-node api-key: {}", String::from_utf8_lossy(&output.stderr));
-        let text = String::from_utf8(output.stdout)?;
-        let key = text.split_whitespace().find(|word| word.starts_with("ak_"));
-        key.map(str::to_owned).with_context(|| format!("network-node api-key printed no key: {text}"))
+        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     }
 
     /// Starts a separate gateway in front of a node, and waits until it is ready.

@@ -1,0 +1,12 @@
+//! The whole system from outside: real processes, and the same thing through every way in.
+
+#[allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod faults;
+mod idempotency;
+mod namespaces;
+mod network;
+mod values;
+mod ways;

@@ -1,0 +1,202 @@
+//! A thousand WebSocket subscribers on one topic, ten of which do not read.
+
+#[allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
+mod support;
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use support::Node;
+use support::socket::{Frame, Socket};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinSet;
+
+const READING: usize = 990;
+const SLOW: usize = 10;
+/// Together more than a node and a kernel keep for a slow subscriber: 39 MB.
+const MESSAGES: u64 = 300;
+const MESSAGE_BYTES: usize = 128 * 1024;
+/// How far the publisher may be ahead of the slowest of those that read.
+const AHEAD: u64 = 64;
+const MAX_RESIDENT: u64 = 300 << 20;
+/// Each side holds one socket for each subscriber.
+const OPEN_FILES: u64 = 4096;
+
+#[test]
+fn slow_subscribers_hurt_nobody_and_learn_what_they_missed() {
+    if !enough_open_files("slow_subscribers_hurt_nobody_and_learn_what_they_missed") {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(a_thousand_subscribers());
+}
+
+async fn a_thousand_subscribers() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("node");
+    let mut command = Command::new("sh");
+    let inner = Node::command(&data_dir);
+    command.args(["-c", &format!("ulimit -n {OPEN_FILES}; exec \"$0\" \"$@\"")]).arg(inner.get_program());
+    command.args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let node = Node::start_by(&mut command, &data_dir);
+    let key = node.api_key("crowd");
+
+    let progress = Arc::new(Progress { read: (0..READING).map(|_| AtomicU64::new(0)).collect(), moved: Notify::new() });
+    let mut readers = JoinSet::new();
+    for index in 0..READING {
+        let socket = Socket::open(node.address, &key, "crowd").await;
+        readers.spawn(read_all(socket, index, Arc::clone(&progress)));
+    }
+    let mut slow = JoinSet::new();
+    let mut wake_up = Vec::new();
+    for _ in 0..SLOW {
+        let socket = Socket::open_with(node.address, &key, "crowd", Some(16 * 1024)).await;
+        let (awake, sleeping) = oneshot::channel();
+        slow.spawn(read_late(socket, sleeping));
+        wake_up.push(awake);
+    }
+
+    let mut publisher = Socket::open(node.address, &key, "crowd").await;
+    let mut highest = 0;
+    for number in 0..MESSAGES {
+        progress.wait_for(number.saturating_sub(AHEAD)).await;
+        publisher.send(&message(number)).await;
+        // A publisher on a WebSocket is a subscriber too.
+        assert_eq!(publisher.next().await, Frame::Binary(message(number)));
+        highest = highest.max(node.program.resident_bytes());
+    }
+    readers.join_all().await;
+    highest = highest.max(node.program.resident_bytes());
+    println!("the node's memory: {} MiB at most", highest >> 20);
+    assert!(highest < MAX_RESIDENT, "{} MiB resident", highest >> 20);
+
+    for awake in wake_up {
+        awake.send(()).unwrap();
+    }
+    for (received, missed) in slow.join_all().await {
+        assert_eq!(received + missed, MESSAGES, "{received} received, {missed} told as missed");
+        assert!(missed > 0, "a slow subscriber missed nothing: the test publishes too little");
+    }
+}
+
+/// How many messages each of the readers has read.
+struct Progress {
+    read: Vec<AtomicU64>,
+    moved: Notify,
+}
+
+impl Progress {
+    /// Waits until all have read so many.
+    async fn wait_for(&self, wanted: u64) {
+        loop {
+            let moved = self.moved.notified();
+            if self.read.iter().all(|read| read.load(Ordering::SeqCst) >= wanted) {
+                return;
+            }
+            moved.await;
+        }
+    }
+}
+
+/// Reads every message, in order, to the last.
+async fn read_all(mut socket: Socket, index: usize, progress: Arc<Progress>) {
+    for number in 0..MESSAGES {
+        match socket.next_start().await {
+            Ok(found) => assert_eq!(number_of(found), number, "subscriber {index}"),
+            Err(other) => panic!("subscriber {index} waits for message {number}, and gets {other:?}"),
+        }
+        progress.read[index].store(number + 1, Ordering::SeqCst);
+        progress.moved.notify_one();
+    }
+}
+
+/// Reads nothing until it is woken, then everything; returns how many messages came and how many were told as missed.
+async fn read_late(mut socket: Socket, wake_up: oneshot::Receiver<()>) -> (u64, u64) {
+    wake_up.await.unwrap();
+    let (mut received, mut missed) = (0, 0);
+    let mut next = 0;
+    while next < MESSAGES {
+        match socket.next_start().await {
+            Ok(found) => {
+                assert_eq!(number_of(found), next, "the notice stands where the messages are missing");
+                received += 1;
+                next += 1;
+            }
+            Err(Frame::Text(text)) => {
+                let count = missed_count(&text);
+                missed += count;
+                next += count;
+            }
+            Err(other) => panic!("{other:?} after {received} messages"),
+        }
+    }
+    (received, missed)
+}
+
+fn missed_count(text: &str) -> u64 {
+    let notice: serde_json::Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    assert_eq!(notice["type"], "missed", "{text}");
+    notice["count"].as_u64().expect("a count")
+}
+
+fn message(number: u64) -> Vec<u8> {
+    let mut message = vec![b'.'; MESSAGE_BYTES];
+    message[..8].copy_from_slice(&number.to_be_bytes());
+    message
+}
+
+fn number_of((start, length): ([u8; 8], usize)) -> u64 {
+    assert_eq!(length, MESSAGE_BYTES);
+    u64::from_be_bytes(start)
+}
+
+/// Lesson 25: a message that was equal to one of the last two seconds was dropped as a repetition. Lesson 23: a second
+/// subscriber of a topic got nothing, and the first that left took the topic from all.
+#[tokio::test]
+async fn lesson_25_two_equal_messages_arrive_as_two() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(&folder.path().join("node"));
+    let key = node.api_key("twice");
+    let mut publisher = Socket::open(node.address, &key, "t").await;
+    let mut first = Socket::open(node.address, &key, "t").await;
+    let mut second = Socket::open(node.address, &key, "t").await;
+    for _ in 0..2 {
+        publisher.send(b"1").await;
+    }
+    for socket in [&mut publisher, &mut first, &mut second] {
+        for _ in 0..2 {
+            assert_eq!(socket.next().await, Frame::Binary(b"1".to_vec()));
+        }
+    }
+    drop(first);
+    publisher.send(b"2").await;
+    assert_eq!(second.next().await, Frame::Binary(b"2".to_vec()));
+    assert_eq!(publisher.next().await, Frame::Binary(b"2".to_vec()), "and no third one before it");
+}
+
+/// Whether this process may open enough files. If not, the test runs again in a process that may, and this one is done.
+fn enough_open_files(test: &str) -> bool {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let soft = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))
+        .and_then(|line| line.split_whitespace().next())
+        .and_then(|number| number.parse::<u64>().ok());
+    if soft.is_none_or(|soft| soft >= OPEN_FILES) {
+        return true;
+    }
+    let status = Command::new("sh")
+        .args(["-c", &format!("ulimit -n {OPEN_FILES} && exec \"$0\" \"$@\"")])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .status()
+        .expect("run sh");
+    assert!(status.success(), "the test failed in the process with more open files, or {OPEN_FILES} are not allowed");
+    false
+}
