@@ -3,6 +3,10 @@
 //! Every server runs as a process of its own on a free loopback port, all with their data on the same disk. The servers
 //! take turns within one run, so that a ratio compares neighbours in time. `docs/PERFORMANCE.md` says how to read the table.
 
+/// The ceiling gets the allocator that the node has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod ceiling;
 mod load;
 mod measure;

@@ -80,7 +80,8 @@ impl Credentials {
         let now = Instant::now();
         let known = match self.checked.get(&hash) {
             Some(checked) if now < checked.until => checked.identity,
-            _ => self.look_up(hash, now).await?,
+            // Boxed: it is rare, and would make the future of every call larger.
+            _ => Box::pin(self.look_up(hash, now)).await?,
         };
         known.ok_or_else(invalid_credential)
     }

@@ -85,7 +85,7 @@ impl Dispatcher {
             return Err(Error::new(Code::Unavailable, "the node is stopping"));
         }
         if kind.needs == Needs::Nothing {
-            return self.services.public(call).await.map(response);
+            return Box::pin(self.services.public(call)).await.map(response);
         }
         let identity = self.credentials.verify(credential).await?;
         let caller = Caller::new(identity, namespace)?;
