@@ -158,7 +158,7 @@ impl Stores {
             // Nobody looks after a closed database, so what expired meanwhile goes now.
             guard::sweep(conn, now_ms()).map(|_| ()).map_err(Failure::from)
         })
-        .map_err(|failure| failure.of_namespace(namespace))?;
+        .map_err(|failure| failure.of_namespace(&path))?;
         lock(&self.unchecked).remove(namespace);
         Ok(store)
     }
@@ -266,19 +266,23 @@ impl Failure {
         }
     }
 
-    fn of_namespace(self, namespace: &Namespace) -> Error {
+    fn of_namespace(self, path: &Path) -> Error {
+        let path = path.display();
         match self {
-            Failure::Sqlite(error) => failure::of(error),
+            Failure::Sqlite(error) => {
+                tracing::error!(%path, %error, "the namespace's database can not be opened");
+                failure::of(error)
+            }
             Failure::Corrupt(findings) => {
-                tracing::error!(%namespace, findings, "the namespace's database is damaged");
+                tracing::error!(%path, findings, "the namespace's database is damaged");
                 failure::damaged()
             }
             Failure::Io(error) => {
-                tracing::error!(%namespace, %error, "the namespace's database can not be opened");
+                tracing::error!(%path, %error, "the namespace's database can not be opened");
                 Error::internal("the database can not be opened; the node's log has more")
             }
             Failure::Migration(error) => {
-                tracing::error!(%namespace, %error, "the namespace's database can not be brought up to date");
+                tracing::error!(%path, %error, "the namespace's database can not be brought up to date");
                 Error::internal("the database can not be brought up to date; the node's log has more")
             }
         }
