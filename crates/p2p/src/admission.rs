@@ -5,14 +5,16 @@
 
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
+use libp2p::multiaddr::Protocol;
 use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished, DialFailure, ListenFailure};
 use libp2p::swarm::{
     ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
     dummy,
 };
 use libp2p::{Multiaddr, PeerId};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::task::{Context, Poll};
 
 /// Why a connection was refused.
@@ -24,16 +26,22 @@ pub(crate) enum Refused {
     OfPeer(u32),
     #[error("{0} connections are in their handshake already")]
     Pending(u32),
+    #[error("{0} connections from the same IP address are in their handshake already")]
+    PendingOfAddress(u32),
     #[error("the host is stopping")]
     Stopping,
 }
+
+/// One IP address may have this part of the connections that are in their handshake.
+const PENDING_SHARE: u32 = 4;
 
 pub(crate) struct Admission {
     max: u32,
     max_per_peer: u32,
     max_pending: u32,
     pub(crate) stopping: bool,
-    pending: HashSet<ConnectionId>,
+    /// Incoming connections in their handshake, with where they come from.
+    pending: HashMap<ConnectionId, Option<IpAddr>>,
     established: u32,
     per_peer: HashMap<PeerId, u32>,
 }
@@ -45,7 +53,7 @@ impl Admission {
             max_per_peer,
             max_pending,
             stopping: false,
-            pending: HashSet::new(),
+            pending: HashMap::new(),
             established: 0,
             per_peer: HashMap::new(),
         }
@@ -74,7 +82,7 @@ impl NetworkBehaviour for Admission {
         &mut self,
         connection: ConnectionId,
         _local: &Multiaddr,
-        _remote: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
         if self.stopping {
             return Err(ConnectionDenied::new(Refused::Stopping));
@@ -86,7 +94,13 @@ impl NetworkBehaviour for Admission {
         if self.pending.len() >= self.max_pending as usize {
             return Err(ConnectionDenied::new(Refused::Pending(self.max_pending)));
         }
-        self.pending.insert(connection);
+        // Connections that never finish their handshake cost their sender nothing: one machine must not fill the room.
+        let from = ip(remote);
+        let max_per_ip = (self.max_pending / PENDING_SHARE).max(1);
+        if self.pending.values().filter(|other| **other == from).count() >= max_per_ip as usize {
+            return Err(ConnectionDenied::new(Refused::PendingOfAddress(max_per_ip)));
+        }
+        self.pending.insert(connection, from);
         Ok(())
     }
 
@@ -140,5 +154,13 @@ impl NetworkBehaviour for Admission {
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         Poll::Pending
+    }
+}
+
+fn ip(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next() {
+        Some(Protocol::Ip4(ip)) => Some(ip.into()),
+        Some(Protocol::Ip6(ip)) => Some(ip.into()),
+        _ => None,
     }
 }

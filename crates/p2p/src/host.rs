@@ -1,5 +1,6 @@
 //! The handle to the network. One task owns the swarm (`swarm.rs`); a host sends it commands and awaits the answers.
 
+use crate::addresses::can_be_dialled;
 use crate::channel::Channel;
 use crate::handler::Handler;
 use crate::limits::Limits;
@@ -150,6 +151,11 @@ impl Host {
             Some(Protocol::P2p(peer)) => Some(peer),
             _ => None,
         };
+        if !can_be_dialled(&address) {
+            return Err(Error::invalid(format!(
+                "{address:?} is no address that can be dialled: give one like /ip4/192.0.2.1/tcp/4001/p2p/<peer id>"
+            )));
+        }
         if peer == Some(self.inner.peer_id) {
             return Err(Error::invalid(format!("{address} is this host itself")));
         }

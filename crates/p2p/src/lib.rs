@@ -9,6 +9,7 @@
 //!
 //! `DESIGN.md` beside this crate tells the life of a call and the order of a shutdown.
 
+mod addresses;
 mod admission;
 mod call;
 mod calls;

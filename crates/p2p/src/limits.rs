@@ -9,7 +9,7 @@ use std::time::Duration;
 pub struct Limits {
     /// Connections of one peer, in and out.
     pub connections_per_peer: u32,
-    /// Connections that have not finished their handshake, in all.
+    /// Incoming connections that have not finished their handshake, in all; one IP address may have a quarter of them.
     pub pending_connections: u32,
     /// RPC streams that one peer may have open; more are reset at once.
     pub streams_per_peer: usize,
@@ -48,7 +48,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_per_peer: 8,
-            pending_connections: 64,
+            pending_connections: 256,
             streams_per_peer: 16,
             calls_per_stream: 1024,
             calls_per_peer: 4096,

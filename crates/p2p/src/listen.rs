@@ -8,7 +8,6 @@ use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{Swarm, SwarmEvent};
 use libp2p::{Multiaddr, TransportError};
 use std::collections::HashMap;
-use std::error::Error as StdError;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 
@@ -85,24 +84,36 @@ fn check_free(address: &Multiaddr) -> Result<(), StartError> {
 
 fn failed(address: &Multiaddr, error: &io::Error) -> StartError {
     let address = address.clone();
-    let cause = root(error);
-    match cause.kind() {
-        io::ErrorKind::AddrInUse => StartError::InUse { address },
-        _ => StartError::Listen { address, reason: cause.to_string() },
+    match system_error(error) {
+        Some(cause) if cause.kind() == io::ErrorKind::AddrInUse => StartError::InUse { address },
+        Some(cause) => StartError::Listen { address, reason: cause.to_string() },
+        None => StartError::Listen { address, reason: error.to_string() },
     }
 }
 
-/// The system's own error inside the wrappings of the transports.
-pub(crate) fn root(error: &io::Error) -> &io::Error {
-    let mut found = error;
-    let mut next: Option<&(dyn StdError + 'static)> = error.get_ref().map(|inner| inner as _);
-    while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            found = io;
-            next = io.get_ref().map(|inner| inner as _);
-        } else {
-            next = error.source();
+/// The system's own error inside the wrappings of the transports. Some of them pass its text on and hide itself, so
+/// the number is read from the text.
+pub(crate) fn system_error(error: &io::Error) -> Option<io::Error> {
+    let number = error.raw_os_error().or_else(|| {
+        let text = error.to_string();
+        let (_, after) = text.rsplit_once("(os error ")?;
+        after.split_once(')')?.0.parse().ok()
+    })?;
+    Some(io::Error::from_raw_os_error(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::system_error;
+    use std::io;
+
+    #[test]
+    fn the_systems_error_is_found_behind_wrappings() {
+        let original = io::Error::from_raw_os_error(13);
+        let text = format!("outer: {original}");
+        for error in [original, io::Error::other(text)] {
+            assert_eq!(system_error(&error).unwrap().kind(), io::ErrorKind::PermissionDenied);
         }
+        assert!(system_error(&io::Error::other("(os error x)")).is_none());
     }
-    found
 }

@@ -33,30 +33,28 @@ pub(crate) async fn serve(server: Arc<Server>, peer: PeerId, quota: Arc<Quota>, 
     end
 }
 
-/// Reads and writes until every call has ended and no more can come, then writes the rest and closes the stream.
+/// Reads and writes until the caller leaves; or, when the node stops, until every call has ended and was answered.
 async fn run(caller: &Arc<Caller>, mut wire: Wire) -> Result<(), Reset> {
     let mut stopping = pin!(caller.server.stopping.cancelled());
     let mut idle = pin!(caller.tasks.wait());
     let mut closing = false;
     loop {
-        let close = tokio::select! {
+        tokio::select! {
             biased;
             frame = wire.next() => match frame? {
                 Some((frame, size)) => {
                     receive(caller, frame, size, closing)?;
                     tokio::task::coop::consume_budget().await;
-                    false
                 }
-                // The caller will send no more. What it asked is still answered.
-                None => true,
+                // The caller has left. A broken connection looks the same, so nothing is answered any more.
+                None => return Ok(()),
             },
-            () = &mut stopping, if !closing => true,
+            () = &mut stopping, if !closing => {
+                closing = true;
+                caller.tasks.close();
+                caller.end_subscriptions();
+            }
             () = &mut idle, if closing => return wire.finish().await,
-        };
-        if close && !closing {
-            closing = true;
-            caller.tasks.close();
-            caller.end_subscriptions();
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::admission::{Admission, Refused};
 use crate::host::{HostConfig, StartError};
-use crate::listen::root;
+use crate::listen::system_error;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::server::Server;
@@ -16,7 +16,6 @@ use libp2p::swarm::{ConnectionId, DialError, ListenError, NetworkBehaviour, Swar
 use libp2p::{Multiaddr, PeerId, SwarmBuilder, TransportError, dns, identify, noise, ping, tcp, tls, yamux};
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
@@ -316,8 +315,10 @@ fn dial_error(address: &Multiaddr, expected: Option<PeerId>, error: &DialError) 
                  claims to be"
             ))
         }
-        DialError::LocalPeerId { .. } => Error::invalid(format!("{address} is this host itself")),
-        DialError::NoAddresses => Error::invalid(format!("{address} is no address that can be dialled")),
+        // Without an address: because it was left out as one that this host listens on.
+        DialError::LocalPeerId { .. } | DialError::NoAddresses => {
+            Error::invalid(format!("{address} is this host itself"))
+        }
         DialError::Denied { .. } => {
             Error::new(Code::Overloaded, format!("{address} was not dialled: this host's connections are all in use"))
         }
@@ -325,12 +326,16 @@ fn dial_error(address: &Multiaddr, expected: Option<PeerId>, error: &DialError) 
             Some((_, TransportError::MultiaddrNotSupported(_))) => Error::invalid(format!(
                 "{address} is no address that can be dialled: give one like /ip4/192.0.2.1/tcp/4001/p2p/<peer id>"
             )),
-            Some((_, TransportError::Other(error))) => match root(error) {
-                cause if cause.kind() == io::ErrorKind::Other => {
-                    Error::new(Code::Unavailable, format!("the handshake with {address} failed"))
-                }
-                cause => Error::new(Code::Unavailable, format!("can not connect to {address}: {}", cause.kind())),
-            },
+            Some((_, TransportError::Other(error))) => {
+                tracing::debug!(%address, %error, "a dial failed");
+                Error::new(
+                    Code::Unavailable,
+                    match system_error(error) {
+                        Some(cause) => format!("can not connect to {address}: {}", cause.kind()),
+                        None => format!("can not connect to {address}: nobody finished the handshake there"),
+                    },
+                )
+            }
             None => Error::new(Code::Unavailable, format!("can not connect to {address}")),
         },
         DialError::Aborted | DialError::DialPeerConditionFalse(_) => {

@@ -89,8 +89,6 @@ pub(crate) struct Wire {
     stalled_since: Option<Instant>,
     /// Bytes were written that the stream may still hold back.
     unflushed: bool,
-    /// The peer's side has ended.
-    ended: bool,
     /// Frames were seen in the outbox, and other tasks had a turn to add to them.
     gave_turn: bool,
     tick: Interval,
@@ -112,14 +110,13 @@ impl Wire {
             output: None,
             stalled_since: None,
             unflushed: false,
-            ended: false,
             gave_turn: false,
             tick,
         }
     }
 
-    /// The next frame with its size in bytes, or once `None` at the end of the peer's side; writes what is queued
-    /// meanwhile, and only that after the end. May be dropped and called again.
+    /// The next frame with its size in bytes, or `None` when the peer has closed its side or is gone; writes what
+    /// is queued meanwhile. May be dropped and called again.
     pub(crate) async fn next(&mut self) -> Result<Option<(Frame, usize)>, Reset> {
         poll_fn(|cx| self.poll_next(cx)).await
     }
@@ -130,9 +127,6 @@ impl Wire {
         }
         self.poll_write_queued(cx)?;
         self.poll_tick(cx)?;
-        if self.ended {
-            return Poll::Pending;
-        }
         loop {
             if !self.input.is_empty() {
                 self.partial_since.get_or_insert_with(Instant::now);
@@ -140,7 +134,6 @@ impl Wire {
             let read =
                 ready!(Pin::new(&mut self.stream).poll_read(cx, &mut self.scratch)).map_err(|_| Reset::Broken)?;
             if read == 0 {
-                self.ended = true;
                 return Poll::Ready(if self.input.is_empty() { Ok(None) } else { Err(Reset::Broken) });
             }
             self.metrics.received_bytes.increment(read as u64);

@@ -1,5 +1,5 @@
 //! What the tests of this crate share: a node that answers in a few ways, and how to start hosts.
-#![allow(dead_code, reason = "every test binary uses another part")]
+#![allow(dead_code, unreachable_pub, reason = "every test binary uses another part")]
 
 use bytes::Bytes;
 use debros_p2p::{CallContext, Channel, EventSource, Handler, Host, HostConfig, Keypair, Limits, Multiaddr, Reply};
@@ -233,6 +233,14 @@ pub async fn client() -> Host {
 
 pub fn address(host: &Host) -> Multiaddr {
     host.listen_addresses().remove(0)
+}
+
+/// A node or a client with a key that a test keeps.
+pub async fn start_with_key(key: &Keypair, serves: bool) -> Host {
+    let mut config = config(if serves { &[TCP] } else { &[] });
+    config.keypair = key.clone();
+    let handler = serves.then(|| Arc::new(Shared(Arc::default())) as Arc<dyn Handler>);
+    Host::start(config, handler).await.unwrap()
 }
 
 /// A client with a channel to a node.
