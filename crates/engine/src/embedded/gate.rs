@@ -45,6 +45,13 @@ const CATALOGUE: &[&str] = &[
 /// Functions that load code or reach into the program.
 const FUNCTIONS: &[&str] = &["load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"];
 
+/// Functions that take next to no time, whatever they are given.
+const CHEAP_FUNCTIONS: &[&str] =
+    &["count", "sum", "total", "avg", "min", "max", "coalesce", "ifnull", "nullif", "iif", "abs", "typeof", "length"];
+
+/// Tables that are functions: one step can read through a whole document.
+const TABLE_FUNCTIONS: &[&str] = &["json_each", "json_tree", "jsonb_each", "jsonb_tree", "fts5vocab"];
+
 /// What the authorizer saw of a statement while it was compiled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Facts(u8);
@@ -55,6 +62,7 @@ impl Facts {
     const REMOVES: u8 = 4;
     const ADDS: u8 = 8;
     const ALTERS: u8 = 16;
+    const CALLS: u8 = 32;
 
     /// The statement itself inserts rows, not only its triggers.
     pub(super) fn inserts(self) -> bool {
@@ -76,8 +84,17 @@ impl Facts {
         self.0 & (Self::REMOVES | Self::ADDS) == Self::REMOVES
     }
 
+    /// One step of it can take long, whatever it took the last time: it calls a function that is not among the cheapest,
+    /// or reads a table that is one.
+    pub(super) fn calls(self) -> bool {
+        self.0 & Self::CALLS != 0
+    }
+
     fn of(context: &AuthContext<'_>) -> u8 {
         match context.action {
+            AuthAction::Function { function_name } if !is_one_of(CHEAP_FUNCTIONS, function_name) => Self::CALLS,
+            AuthAction::Read { table_name, .. } if is_one_of(TABLE_FUNCTIONS, table_name) => Self::CALLS,
+            AuthAction::Pragma { .. } => Self::CALLS,
             AuthAction::Insert { table_name } if is_catalogue(table_name) => 0,
             AuthAction::Insert { .. } if context.accessor.is_none() => Self::INSERTS | Self::ADDS,
             AuthAction::Insert { .. } => Self::ADDS,

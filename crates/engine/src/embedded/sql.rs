@@ -89,26 +89,44 @@ impl DerefMut for Prepared<'_> {
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// It reads, and this is what it read.
-    Read(StatementResult),
+    Read(StatementResult, Facts),
     /// It writes; nothing was run.
     Writes(Facts),
 }
 
 /// Runs the statement if it only reads.
 pub(super) fn read(conn: &Conn, statement: &Statement, trust: Trust, time: Time, limits: &Limits) -> Result<Outcome> {
-    with_time(conn, time, || {
-        conn.gate.enter(trust);
-        conn.gate.reset();
-        let (mut prepared, facts) = prepare(conn, &statement.sql)?;
-        if writes(&prepared) {
-            return Ok(Outcome::Writes(facts));
-        }
-        bind(&mut prepared, statement)?;
-        let mut result = StatementResult::default();
-        collect(&mut prepared, &mut result, &mut Allowance::new(limits))?;
-        Ok(Outcome::Read(result))
-    })
-    .map_err(|error| explain(conn, error))
+    with_time(conn, time, || run_read(conn, statement, trust, limits)).map_err(|error| explain(conn, error))
+}
+
+/// Runs the statement if it only reads, and is done within some 2,000 steps of SQLite's machine. `None`: it was not.
+pub(super) fn read_quickly(
+    conn: &Conn,
+    statement: &Statement,
+    trust: Trust,
+    limits: &Limits,
+) -> Option<Result<Outcome>> {
+    // Its time is over when SQLite first looks at the clock.
+    conn.limit(Instant::now());
+    let outcome = run_read(conn, statement, trust, limits);
+    conn.unlimited();
+    match outcome {
+        Err(error) if error.code == Code::StatementTimeout => None,
+        outcome => Some(outcome.map_err(|error| explain(conn, error))),
+    }
+}
+
+fn run_read(conn: &Conn, statement: &Statement, trust: Trust, limits: &Limits) -> Result<Outcome> {
+    conn.gate.enter(trust);
+    conn.gate.reset();
+    let (mut prepared, facts) = prepare(conn, &statement.sql)?;
+    if writes(&prepared) {
+        return Ok(Outcome::Writes(facts));
+    }
+    bind(&mut prepared, statement)?;
+    let mut result = StatementResult::default();
+    collect(&mut prepared, &mut result, &mut Allowance::new(limits))?;
+    Ok(Outcome::Read(result, facts))
 }
 
 /// Runs the statement inside the transaction that is open. With `read_only`, one that would write is refused.

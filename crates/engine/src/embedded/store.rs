@@ -22,7 +22,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 use tokio::sync::oneshot;
 
-/// Texts that are known to write, so that they go to the writer at once. Only short ones, and not many.
+/// Texts of which it is known where they run. Only short ones, and not many.
 const KNOWN_TEXTS: usize = 1024;
 const KNOWN_BYTES: usize = 4 << 10;
 
@@ -42,7 +42,16 @@ pub(super) struct Store {
     max_threads: usize,
     writer: Mutex<Option<JoinHandle<Conn>>>,
     readers: Mutex<Vec<JoinHandle<()>>>,
-    writing_texts: Mutex<HashMap<Box<str>, Facts>>,
+    known_texts: Mutex<HashMap<Box<str>, Known>>,
+}
+
+/// What is known of a statement's text from the last time it ran.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Known {
+    /// It writes, so that it goes to the writer at once.
+    Writes(Facts),
+    /// It reads, and took so little that a thread of its own would cost more than the statement.
+    Quick,
 }
 
 /// Why a file can not be used.
@@ -102,7 +111,7 @@ impl Store {
             max_threads: config.readers.max(1),
             writer: Mutex::new(Some(thread)),
             readers: Mutex::default(),
-            writing_texts: Mutex::default(),
+            known_texts: Mutex::default(),
         })
     }
 
@@ -165,31 +174,43 @@ impl Store {
     }
 
     /// Reads on this thread: only for what is surely done in microseconds.
-    pub(super) fn read_here<T>(&self, act: impl FnOnce(&Conn) -> rusqlite::Result<T>) -> Result<T> {
+    pub(super) fn read_here<T>(&self, act: impl FnOnce(&Conn) -> T) -> Result<T> {
         let conn = self.pool.take()?;
-        let outcome = act(&conn).map_err(failure::of);
+        let outcome = act(&conn);
         self.pool.give_back(conn);
-        outcome
+        Ok(outcome)
     }
 
-    /// What is known of a text that writes.
-    pub(super) fn writing_text(&self, sql: &str) -> Option<Facts> {
+    /// What is known of a text.
+    pub(super) fn known(&self, sql: &str) -> Option<Known> {
         if sql.len() > KNOWN_BYTES {
             return None;
         }
-        lock(&self.writing_texts).get(sql).copied()
+        lock(&self.known_texts).get(sql).copied()
     }
 
-    /// Remembers that a text writes.
-    pub(super) fn note_writing_text(&self, sql: &str, facts: Facts) {
+    /// Whether a text is known to add nothing and to remove.
+    pub(super) fn only_removes(&self, sql: &str) -> bool {
+        matches!(self.known(sql), Some(Known::Writes(facts)) if facts.only_removes())
+    }
+
+    /// Remembers something of a text; `None` forgets it.
+    pub(super) fn note(&self, sql: &str, what: Option<Known>) {
         if sql.len() > KNOWN_BYTES {
             return;
         }
-        let mut known = lock(&self.writing_texts);
-        if known.len() >= KNOWN_TEXTS {
-            known.clear();
+        let mut known = lock(&self.known_texts);
+        match what {
+            None => {
+                known.remove(sql);
+            }
+            Some(what) => {
+                if known.len() >= KNOWN_TEXTS {
+                    known.clear();
+                }
+                known.insert(sql.into(), what);
+            }
         }
-        known.insert(sql.into(), facts);
     }
 
     /// All query threads are busy: one more, unless there are enough.
