@@ -9,7 +9,7 @@
 //! - Writes of many callers are grouped into few commits; a caller's failure is the caller's alone.
 //! - A write may carry a [`Guard`]: its record is committed together with the write, or not at all.
 //!
-//! `DESIGN.md` beside this crate says how and why. [`conformance`] is the suite that each back end passes.
+//! `DESIGN.md` beside this crate says how and why. [`mod@conformance`] is the suite that each back end passes.
 
 pub mod conformance;
 pub mod embedded;

@@ -327,3 +327,6 @@ fn disk_full() -> Error {
     Error::new(Code::DiskFull, "the disk of the database is full; nothing was changed")
         .retry_after(std::time::Duration::from_secs(10))
 }
+
+#[cfg(test)]
+mod tests;

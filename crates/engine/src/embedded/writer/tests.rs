@@ -1,0 +1,232 @@
+//! The writer, with groups made by hand: the queue is filled before the writer runs.
+
+use super::Writer;
+use crate::embedded::config::Limits;
+use crate::embedded::conn::Conn;
+use crate::embedded::gate::Trust;
+use crate::embedded::job::{Job, Undo};
+use crate::embedded::metrics::Metrics;
+use crate::embedded::queue::Queue;
+use crate::embedded::size::Sizes;
+use crate::embedded::sql::{self, Allowance, Time};
+use debros_proto::rpc::{Statement, StatementResult};
+use debros_proto::{Code, Error, Result};
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot::Receiver;
+
+type Outcome = Receiver<Result<StatementResult>>;
+
+/// One file, and the groups that are run on it.
+struct Bench {
+    _folder: tempfile::TempDir,
+    path: PathBuf,
+    sizes: Arc<Sizes>,
+    conn: RefCell<Option<Conn>>,
+}
+
+impl Bench {
+    fn new(max_size: u64) -> Bench {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let conn = Conn::writer(&path, 1024).unwrap();
+        conn.db.execute_batch("CREATE TABLE t(a UNIQUE); CREATE TABLE big(b); INSERT INTO t VALUES (-1)").unwrap();
+        Bench { _folder: folder, path, sizes: Arc::new(Sizes::new(max_size)), conn: RefCell::new(Some(conn)) }
+    }
+
+    /// Runs the jobs as one group, as far as they let it be one.
+    fn run(&self, jobs: Vec<Job>) {
+        let queue = Arc::new(Queue::new("writes", usize::MAX, usize::MAX));
+        for job in jobs {
+            queue.push(job, 1).unwrap();
+        }
+        queue.close();
+        let conn = self.conn.borrow_mut().take().unwrap();
+        let writer = Writer::new(conn, queue, Arc::clone(&self.sizes), Arc::new(Metrics::new()), &self.path).unwrap();
+        *self.conn.borrow_mut() = Some(writer.run());
+    }
+
+    fn count(&self, sql: &str) -> i64 {
+        rusqlite::Connection::open(&self.path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+}
+
+fn write(sql: &str, statement_time: Duration) -> (Job, Outcome) {
+    let statement = Statement::from(sql);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    Job::new(Undo::Savepoint, deadline, move |conn| {
+        conn.gate.enter(Trust::User);
+        let time = Time { statement: statement_time, deadline };
+        sql::write(conn, &statement, Trust::User, time, false, &mut Allowance::new(&Limits::default()))
+    })
+}
+
+/// Runs statements as one group and gives their outcomes.
+fn group(bench: &Bench, statements: &[&str]) -> Vec<Result<StatementResult>> {
+    let (jobs, outcomes): (Vec<_>, Vec<_>) =
+        statements.iter().map(|sql| write(sql, Duration::from_millis(200))).unzip();
+    bench.run(jobs);
+    outcomes.into_iter().map(|mut outcome| outcome.try_recv().expect("everyone is answered")).collect()
+}
+
+fn codes(outcomes: &[Result<StatementResult>]) -> Vec<Option<Code>> {
+    outcomes.iter().map(|outcome| outcome.as_ref().err().map(|error| error.code)).collect()
+}
+
+const ENDLESS: &str =
+    "INSERT INTO t WITH RECURSIVE n(i) AS (SELECT 1000 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n";
+
+#[test]
+fn who_takes_the_transaction_down_takes_nobody_along() {
+    let bench = Bench::new(1 << 30);
+    let outcomes = group(
+        &bench,
+        &[
+            "INSERT INTO t VALUES (1)",
+            "INSERT OR ROLLBACK INTO t VALUES (-1)",
+            "INSERT INTO t VALUES (2)",
+            "INSERT INTO t VALUES (1)",
+            ENDLESS,
+            "INSERT OR FAIL INTO t VALUES (50), (-1)",
+            "INSERT INTO t VALUES (3)",
+            "INSERT OR ROLLBACK INTO t VALUES (3)",
+        ],
+    );
+    let (well, constraint) = (None, Some(Code::Constraint));
+    let expected = [well, constraint, well, constraint, Some(Code::StatementTimeout), constraint, well, constraint];
+    assert_eq!(codes(&outcomes), expected);
+    assert_eq!(bench.count("SELECT group_concat(a, ',') = '-1,1,2,3' FROM t"), 1);
+}
+
+#[test]
+fn a_panic_fails_its_own_job() {
+    let bench = Bench::new(1 << 30);
+    let (first, mut first_outcome) = write("INSERT INTO t VALUES (1)", Duration::from_secs(10));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let (bad, mut bad_outcome) = Job::new(Undo::Savepoint, deadline, |conn: &mut Conn| -> Result<()> {
+        conn.db.execute_batch("INSERT INTO t VALUES (99)").unwrap();
+        panic!("made to panic");
+    });
+    let (last, mut last_outcome) = write("INSERT INTO t VALUES (2)", Duration::from_secs(10));
+    bench.run(vec![first, bad, last]);
+    assert!(first_outcome.try_recv().unwrap().is_ok() && last_outcome.try_recv().unwrap().is_ok());
+    assert_eq!(bad_outcome.try_recv().unwrap().unwrap_err().code, Code::Internal);
+    assert_eq!(bench.count("SELECT count(*) FROM t WHERE a IN (1, 2)"), 2);
+    assert_eq!(bench.count("SELECT count(*) FROM t WHERE a = 99"), 0);
+}
+
+#[test]
+fn too_late_and_abandoned_jobs_are_not_run() {
+    let bench = Bench::new(1 << 30);
+    let ran = Arc::new(AtomicUsize::new(0));
+    let job = |deadline| {
+        let ran = Arc::clone(&ran);
+        Job::new(Undo::Statement, deadline, move |_: &mut Conn| {
+            ran.fetch_add(1, Relaxed);
+            Ok(())
+        })
+    };
+    let far = Instant::now() + Duration::from_secs(60);
+    let (late, mut late_outcome) = job(Instant::now());
+    let (abandoned, abandoned_outcome) = job(far);
+    let (good, mut good_outcome) = job(far);
+    drop(abandoned_outcome);
+    bench.run(vec![late, abandoned, good]);
+    assert_eq!(late_outcome.try_recv().unwrap().unwrap_err().code, Code::DeadlineExceeded);
+    assert_eq!(good_outcome.try_recv().unwrap(), Ok(()));
+    assert_eq!(ran.load(Relaxed), 1);
+}
+
+#[test]
+fn a_full_database_refuses_growth_and_nothing_else() {
+    let bench = Bench::new(200 << 10);
+    let outcomes = group(
+        &bench,
+        &[
+            "INSERT INTO t VALUES (1)",
+            "INSERT INTO big VALUES (zeroblob(50000))",
+            "INSERT INTO big VALUES (zeroblob(500000))",
+            "INSERT INTO t VALUES (2)",
+            "INSERT INTO big SELECT zeroblob(50000) FROM (VALUES (1), (2), (3), (4), (5))",
+            "SELECT count(*) FROM t",
+            "DELETE FROM big",
+            "INSERT INTO big VALUES (zeroblob(50000))",
+        ],
+    );
+    let (well, full) = (None, Some(Code::DatabaseFull));
+    assert_eq!(codes(&outcomes), [well, well, full, well, full, well, well, well]);
+    let error = outcomes[2].as_ref().unwrap_err();
+    assert!(error.message.contains("max_database_size"), "{error}");
+    assert_eq!(bench.count("SELECT count(*) FROM big"), 1);
+    assert!(bench.sizes.total() <= 200 << 10, "{}", bench.sizes.total());
+}
+
+#[test]
+fn what_removes_may_use_the_reserve() {
+    let bench = Bench::new(100 << 10);
+    // Stands for a delete whose idempotency record needs a page that the database does not have any more.
+    let needs_room = || {
+        Job::new(Undo::Savepoint, Instant::now() + Duration::from_secs(60), |conn: &mut Conn| {
+            conn.db.execute_batch("INSERT INTO big VALUES (zeroblob(150000))").map_err(crate::embedded::failure::of)
+        })
+    };
+    let (plain, mut plain_outcome) = needs_room();
+    let (mut removing, mut removing_outcome) = needs_room();
+    removing.removes = true;
+    let (other, mut other_outcome) = write("INSERT INTO t VALUES (1)", Duration::from_secs(10));
+    bench.run(vec![plain, removing, other]);
+    assert_eq!(plain_outcome.try_recv().unwrap().unwrap_err().code, Code::DatabaseFull);
+    assert_eq!(removing_outcome.try_recv().unwrap(), Ok(()));
+    assert!(other_outcome.try_recv().unwrap().is_ok());
+    // The reserve is there once: what is over the limit does not grow again and again.
+    for _ in 0..20 {
+        let (mut again, _outcome) = needs_room();
+        again.removes = true;
+        bench.run(vec![again]);
+    }
+    assert!(bench.sizes.total() <= (100 << 10) + (1 << 20), "{}", bench.sizes.total());
+}
+
+#[test]
+fn a_deferred_key_fails_the_job_that_broke_it() {
+    let bench = Bench::new(1 << 30);
+    group(
+        &bench,
+        &["CREATE TABLE p(id INTEGER PRIMARY KEY)", "CREATE TABLE c(p REFERENCES p(id) DEFERRABLE INITIALLY DEFERRED)"],
+    );
+    let outcomes = group(&bench, &["INSERT INTO t VALUES (1)", "INSERT INTO c VALUES (9)", "INSERT INTO t VALUES (2)"]);
+    assert_eq!(codes(&outcomes), [None, Some(Code::Constraint), None]);
+    assert_eq!(bench.count("SELECT count(*) FROM t"), 3);
+}
+
+/// Nobody is told that a write is there which is not, and the writer goes on when the cause is gone.
+#[test]
+fn when_nothing_can_be_written_everyone_is_told_and_the_writer_lives() {
+    let bench = Bench::new(1 << 30);
+    let set = |sql: &str| bench.conn.borrow().as_ref().unwrap().db.execute_batch(sql).unwrap();
+    let two = ["INSERT INTO t VALUES (1)", "INSERT INTO t VALUES (2)"];
+    set("PRAGMA query_only = ON");
+    assert_eq!(codes(&group(&bench, &two)), [Some(Code::ReadOnly); 2]);
+    set("PRAGMA query_only = OFF");
+    set("PRAGMA busy_timeout = 0");
+    let other = rusqlite::Connection::open(&bench.path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let outcomes = group(&bench, &two);
+    assert_eq!(codes(&outcomes), [Some(Code::Unavailable); 2]);
+    assert!(outcomes[0].as_ref().is_err_and(|error: &Error| error.retry_after.is_some()));
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(codes(&group(&bench, &two)), [None; 2]);
+    assert_eq!(bench.count("SELECT count(*) FROM t"), 3);
+}
+
+#[test]
+fn a_long_group_is_answered_in_order_and_once() {
+    let bench = Bench::new(1 << 30);
+    let statements: Vec<String> = (0..2500).map(|index| format!("INSERT INTO t VALUES ({})", index % 2400)).collect();
+    let outcomes = group(&bench, &statements.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(outcomes[..2400].iter().all(Result::is_ok) && outcomes[2400..].iter().all(Result::is_err));
+    assert_eq!(bench.count("SELECT count(*) FROM t"), 2401);
+}
