@@ -4,7 +4,7 @@
 //! cluster is the second back end. What the interface demands, it demands because a replicated engine needs it too:
 //!
 //! - Statements are safe to replicate: the engine's own statements take every time and random value as an argument.
-//! - A read names its [`Consistency`](debros_proto::rpc::Consistency).
+//! - A read names its [`Consistency`].
 //! - A write comes back with one result per statement, and is durable when it comes back.
 //! - Writes of many callers are grouped into few commits; a caller's failure is the caller's alone.
 //! - A write may carry a [`Guard`]: its record is committed together with the write, or not at all.

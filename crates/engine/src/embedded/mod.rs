@@ -145,11 +145,13 @@ impl Engine for Embedded {
         let (store, trust, owner) = self.place(database).await?;
         let (time, limits) = (self.time(&options), self.limits());
         let known = store.known(&statement.sql);
+        let started = Instant::now();
         if let Some(Known::Quick) = known
-            && Instant::now() < options.deadline
+            && started < options.deadline
             && let Some(outcome) = store.read_here(|conn| sql::read_quickly(conn, &statement, trust, &limits))?
             && let Outcome::Read(result, _) = outcome?
         {
+            self.stores.shared.metrics.sql_read.record(started.elapsed().as_secs_f64());
             return Ok(Written { value: result, replayed: false });
         }
         let facts = match known {
