@@ -6,10 +6,11 @@ use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::outbox::{Outbox, PushError};
 use crate::remote_events::{EventSink, event_pipe};
+use crate::streams::Opened;
 use crate::wire::{Patience, Reset, Wire, WireConfig};
 use debros_proto::rpc::{self, Frame, frame::Body};
 use debros_proto::{Code, Error};
-use libp2p::{PeerId, Stream};
+use libp2p::PeerId;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -45,7 +46,7 @@ pub(crate) struct Remote {
 
 impl Remote {
     /// Starts the task that owns the stream. The stream closes when the last handle is gone.
-    pub(crate) fn start(peer: PeerId, stream: Stream, limits: &Limits, metrics: Arc<Metrics>) -> Arc<Remote> {
+    pub(crate) fn start(peer: PeerId, stream: Opened, limits: &Limits, metrics: Arc<Metrics>) -> Arc<Remote> {
         let outbox = Arc::new(Outbox::new(limits.write_queue_bytes, limits.request_frame_bytes));
         let config = WireConfig {
             frame_limit: limits.response_frame_bytes,

@@ -5,8 +5,9 @@ use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::quota::{Meter, Quotas};
 use crate::session;
+use crate::streams::Opened;
 use crate::wire::Reset;
-use libp2p::{PeerId, Stream};
+use libp2p::PeerId;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::mpsc;
@@ -51,7 +52,7 @@ impl Server {
 
     /// Serves a stream that a peer opened, or resets it when the peer has too many. Runs in the connection's own
     /// task, so that a peer that opens streams without end keeps nobody busy but its own connection.
-    pub(crate) fn accept(self: &Arc<Self>, peer: PeerId, stream: Stream) {
+    pub(crate) fn accept(self: &Arc<Self>, peer: PeerId, stream: Opened) {
         if self.stopping.is_cancelled() {
             return;
         }

@@ -4,14 +4,15 @@ use crate::call::{Caller, Refusal};
 use crate::outbox::Outbox;
 use crate::quota::{Arriving, Quota};
 use crate::server::Server;
+use crate::streams::Opened;
 use crate::wire::{Patience, Reset, Wire, WireConfig};
 use debros_proto::rpc::{Frame, frame::Body};
-use libp2p::{PeerId, Stream};
+use libp2p::PeerId;
 use std::pin::pin;
 use std::sync::Arc;
 
 /// Serves a stream until the caller closes it, breaks the rules, or the node stops.
-pub(crate) async fn serve(server: Arc<Server>, peer: PeerId, quota: Arc<Quota>, stream: Stream) -> Result<(), Reset> {
+pub(crate) async fn serve(server: Arc<Server>, peer: PeerId, quota: Arc<Quota>, stream: Opened) -> Result<(), Reset> {
     let limits = &server.limits;
     let outbox = Arc::new(Outbox::new(limits.write_queue_bytes, limits.response_frame_bytes));
     let config = WireConfig {

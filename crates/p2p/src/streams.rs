@@ -22,6 +22,7 @@ use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use tokio::sync::oneshot;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new(RPC_PROTOCOL);
 /// Streams that may wait to be opened on one connection.
@@ -38,8 +39,16 @@ pub(crate) enum OpenError {
     TooMany,
 }
 
+/// A stream, and the token that is cancelled when its connection is gone: a multiplexer that this side closes forgets to
+/// wake the streams on it.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) stream: Stream,
+    pub(crate) gone: CancellationToken,
+}
+
 /// Where an opened stream goes.
-pub(crate) type OpenReply = oneshot::Sender<Result<Stream, OpenError>>;
+pub(crate) type OpenReply = oneshot::Sender<Result<Opened, OpenError>>;
 
 pub(crate) struct Streams {
     server: Option<Arc<Server>>,
@@ -110,11 +119,18 @@ pub(crate) struct Opener {
     /// Who waits for a stream, oldest first. Streams are alike: each goes to whoever has waited longest.
     waiting: VecDeque<OpenReply>,
     waker: Option<Waker>,
+    /// Cancelled when this is dropped, which is when the connection is gone.
+    gone: DropGuard,
 }
 
 impl Opener {
+    fn opened(&self, stream: Stream) -> Opened {
+        Opened { stream, gone: self.gone.token().clone() }
+    }
+
     fn new(peer: PeerId, server: Option<Arc<Server>>) -> Self {
-        Self { peer, server, to_request: 0, waiting: VecDeque::new(), waker: None }
+        let gone = CancellationToken::new().drop_guard();
+        Self { peer, server, to_request: 0, waiting: VecDeque::new(), waker: None, gone }
     }
 }
 
@@ -157,12 +173,12 @@ impl ConnectionHandler for Opener {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: stream, .. }) => {
                 if let Some(server) = &self.server {
-                    server.accept(self.peer, stream);
+                    server.accept(self.peer, self.opened(stream));
                 }
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: stream, .. }) => {
                 if let Some(reply) = self.waiting.pop_front() {
-                    let _ = reply.send(Ok(stream));
+                    let _ = reply.send(Ok(self.opened(stream)));
                 }
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => {

@@ -4,17 +4,20 @@
 use crate::metrics::Metrics;
 use crate::outbox::{Chunk, Outbox};
 use crate::quota::Arriving;
+use crate::streams::Opened;
 use bytes::{Buf, BytesMut};
 use debros_proto::rpc::Frame;
 use debros_proto::{Code, frame};
 use futures::io::{AsyncRead, AsyncWrite};
 use libp2p::Stream;
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::time::{Interval, MissedTickBehavior};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 /// Bytes asked from the stream at a time.
 const READ_BYTES: usize = 32 << 10;
@@ -77,6 +80,8 @@ pub(crate) struct WireConfig {
 
 pub(crate) struct Wire {
     stream: Stream,
+    /// Ready when the connection is gone. What it had received by then can still be read.
+    gone: Pin<Box<WaitForCancellationFutureOwned>>,
     outbox: Arc<Outbox>,
     config: WireConfig,
     metrics: Arc<Metrics>,
@@ -95,12 +100,13 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    pub(crate) fn new(stream: Stream, outbox: Arc<Outbox>, config: WireConfig, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(opened: Opened, outbox: Arc<Outbox>, config: WireConfig, metrics: Arc<Metrics>) -> Self {
         let period = (config.partial_frame_timeout.min(config.write_stall_timeout) / 4).max(Duration::from_millis(1));
         let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
-            stream,
+            stream: opened.stream,
+            gone: Box::pin(opened.gone.cancelled_owned()),
             outbox,
             config,
             metrics,
@@ -131,8 +137,7 @@ impl Wire {
             if !self.input.is_empty() {
                 self.partial_since.get_or_insert_with(Instant::now);
             }
-            let read =
-                ready!(Pin::new(&mut self.stream).poll_read(cx, &mut self.scratch)).map_err(|_| Reset::Broken)?;
+            let read = ready!(self.poll_read(cx)).map_err(|_| Reset::Broken)?;
             if read == 0 {
                 return Poll::Ready(if self.input.is_empty() { Ok(None) } else { Err(Reset::Broken) });
             }
@@ -145,6 +150,19 @@ impl Wire {
                 return Poll::Ready(Ok(Some(frame)));
             }
             self.count_arriving()?;
+        }
+    }
+
+    /// Bytes read into `scratch`; 0 at the end.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let read = Pin::new(&mut self.stream).poll_read(cx, &mut self.scratch);
+        if read.is_ready() || self.gone.as_mut().poll(cx).is_pending() {
+            return read;
+        }
+        // The last bytes may have come between the two looks.
+        match Pin::new(&mut self.stream).poll_read(cx, &mut self.scratch) {
+            Poll::Pending => Poll::Ready(Ok(0)),
+            read => read,
         }
     }
 
@@ -246,6 +264,9 @@ impl Wire {
     pub(crate) async fn finish(mut self) -> Result<(), Reset> {
         poll_fn(|cx| {
             self.poll_tick(cx)?;
+            if self.gone.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(Reset::Broken));
+            }
             ready!(self.poll_drain(cx))?;
             Pin::new(&mut self.stream).poll_close(cx).map_err(|_| Reset::Broken)
         })

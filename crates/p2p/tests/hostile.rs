@@ -35,7 +35,12 @@ async fn answer_of(stream: &mut RawStream) -> (u64, Result<rpc::Response, Error>
 async fn bytes_that_are_no_frame_end_the_stream() {
     let (host, _) = node().await;
     let (channel, _client, mut bad) = scene(&host).await;
-    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 64], &[2, 0x12, 5], &[4, 0x0a, 2, b'a', b'b']] {
+    for garbage in [
+        &b"GET / HTTP/1.1\r\nHost: somewhere.example\r\nUser-Agent: a browser of some kind\r\n\r\n"[..],
+        &[0xff; 64],
+        &[2, 0x12, 5],
+        &[4, 0x0a, 2, b'a', b'b'],
+    ] {
         let mut stream = bad.open().await;
         stream.send_bytes(garbage).await;
         stream.ended().await;
