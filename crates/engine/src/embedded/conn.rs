@@ -31,6 +31,8 @@ pub(super) struct Conn {
     pub(super) db: Connection,
     pub(super) gate: Arc<Gate>,
     facts: RefCell<HashMap<Box<str>, Facts>>,
+    /// Goes up when the schema may have changed through this connection.
+    schema_changes: Arc<AtomicU64>,
     deadline: Arc<Deadline>,
     /// The rowid of the last row that any INSERT made, a trigger's too. `i64::MIN`: none since it was reset.
     inserted: Arc<AtomicI64>,
@@ -93,7 +95,8 @@ impl Conn {
                 last.store(rowid, Relaxed);
             }
         }))?;
-        Ok(Conn { db, gate, facts: RefCell::default(), deadline, inserted, last_version: Cell::new(0) })
+        let schema_changes = Arc::default();
+        Ok(Conn { db, gate, facts: RefCell::default(), schema_changes, deadline, inserted, last_version: Cell::new(0) })
     }
 
     /// Prepares one of the engine's own statements; its text starts with [`OWN`].
@@ -107,6 +110,17 @@ impl Conn {
     pub(super) fn forget_statements(&self) {
         self.db.flush_prepared_statement_cache();
         self.facts.borrow_mut().clear();
+        self.note_schema_change();
+    }
+
+    /// Counts the changes to the schema; what is known of statements from before a change may be wrong after it.
+    pub(super) fn schema_changes(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.schema_changes)
+    }
+
+    /// The schema changes, or has changed.
+    pub(super) fn note_schema_change(&self) {
+        self.schema_changes.fetch_add(1, Relaxed);
     }
 
     /// Statements that run until [`unlimited`](Conn::unlimited) are interrupted at this time.

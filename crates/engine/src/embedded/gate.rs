@@ -63,6 +63,8 @@ impl Facts {
     const ADDS: u8 = 8;
     const ALTERS: u8 = 16;
     const CALLS: u8 = 32;
+    const RETURNS: u8 = 64;
+    const TRIGGERS: u8 = 128;
 
     /// The statement itself inserts rows, not only its triggers.
     pub(super) fn inserts(self) -> bool {
@@ -84,6 +86,17 @@ impl Facts {
         self.0 & (Self::REMOVES | Self::ADDS) == Self::REMOVES
     }
 
+    /// The same of a statement that returns rows.
+    pub(super) fn returning(self) -> Self {
+        Self(self.0 | Self::RETURNS)
+    }
+
+    /// SQLite undoes it by itself when it fails, and nothing that the engine adds can fail after it: it changes rows, not
+    /// the schema, runs no trigger, and returns no rows that could be too many.
+    pub(super) fn undoes_itself(self) -> bool {
+        self.0 & (Self::DEFINES | Self::ALTERS | Self::RETURNS | Self::TRIGGERS) == 0
+    }
+
     /// One step of it can take long, whatever it took the last time: it calls a function that is not among the cheapest,
     /// or reads a table that is one.
     pub(super) fn calls(self) -> bool {
@@ -91,6 +104,18 @@ impl Facts {
     }
 
     fn of(context: &AuthContext<'_>) -> u8 {
+        let inside = match context.action {
+            AuthAction::Insert { .. } | AuthAction::Update { .. } | AuthAction::Delete { .. }
+                if context.accessor.is_some() =>
+            {
+                Self::TRIGGERS
+            }
+            _ => 0,
+        };
+        inside | Self::of_action(context)
+    }
+
+    fn of_action(context: &AuthContext<'_>) -> u8 {
         match context.action {
             AuthAction::Function { function_name } if !is_one_of(CHEAP_FUNCTIONS, function_name) => Self::CALLS,
             AuthAction::Read { table_name, .. } if is_one_of(TABLE_FUNCTIONS, table_name) => Self::CALLS,

@@ -186,7 +186,10 @@ impl Engine for Embedded {
         if options.read_only {
             return Err(sql::forbidden());
         }
-        let write = sql_write(facts.only_removes(), statement_bytes(&statement), &options);
+        let mut write = sql_write(facts.only_removes(), statement_bytes(&statement), &options);
+        if facts.undoes_itself() && options.guard.is_none() {
+            write.undo = Undo::Statement;
+        }
         let guard = options.guard;
         store
             .write(write, move |conn| {

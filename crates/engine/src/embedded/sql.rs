@@ -121,7 +121,7 @@ fn run_read(conn: &Conn, statement: &Statement, trust: Trust, limits: &Limits) -
     conn.gate.reset();
     let (mut prepared, facts) = prepare(conn, &statement.sql)?;
     if writes(&prepared) {
-        return Ok(Outcome::Writes(facts));
+        return Ok(Outcome::Writes(if prepared.column_count() > 0 { facts.returning() } else { facts }));
     }
     bind(&mut prepared, statement)?;
     let mut result = StatementResult::default();
@@ -147,6 +147,9 @@ pub(super) fn write(
             return Err(forbidden());
         }
         bind(&mut prepared, statement)?;
+        if facts.defines() || facts.alters() {
+            conn.note_schema_change();
+        }
         conn.forget_inserted();
         let changes_before = conn.db.total_changes();
         let mut result = StatementResult::default();

@@ -17,6 +17,7 @@ use debros_proto::{Code, Error, Result};
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -42,7 +43,15 @@ pub(super) struct Store {
     max_threads: usize,
     writer: Mutex<Option<JoinHandle<Conn>>>,
     readers: Mutex<Vec<JoinHandle<()>>>,
-    known_texts: Mutex<HashMap<Box<str>, Known>>,
+    known_texts: Mutex<Texts>,
+    schema_changes: Arc<AtomicU64>,
+}
+
+/// What is known of texts, as of a state of the schema: a new trigger changes what an old text does.
+#[derive(Default)]
+struct Texts {
+    schema: u64,
+    known: HashMap<Box<str>, Known>,
 }
 
 /// What is known of a statement's text from the last time it ran.
@@ -101,6 +110,7 @@ impl Store {
         let config = &shared.config;
         let writes = Arc::new(Queue::new("writes", config.queue_count, config.queue_bytes));
         let (sizes, metrics) = (Arc::clone(&shared.sizes), Arc::clone(&shared.metrics));
+        let schema_changes = conn.schema_changes();
         let writer = Writer::new(conn, Arc::clone(&writes), sizes, metrics, path)?;
         let thread = std::thread::Builder::new().name("db-writer".to_owned()).spawn(move || writer.run())?;
         Ok(Store {
@@ -112,6 +122,7 @@ impl Store {
             writer: Mutex::new(Some(thread)),
             readers: Mutex::default(),
             known_texts: Mutex::default(),
+            schema_changes,
         })
     }
 
@@ -186,7 +197,7 @@ impl Store {
         if sql.len() > KNOWN_BYTES {
             return None;
         }
-        lock(&self.known_texts).get(sql).copied()
+        self.known_texts().known.get(sql).copied()
     }
 
     /// Whether a text is known to add nothing and to remove.
@@ -199,7 +210,7 @@ impl Store {
         if sql.len() > KNOWN_BYTES {
             return;
         }
-        let mut known = lock(&self.known_texts);
+        let known = &mut self.known_texts().known;
         match what {
             None => {
                 known.remove(sql);
@@ -211,6 +222,17 @@ impl Store {
                 known.insert(sql.into(), what);
             }
         }
+    }
+
+    /// What is known of texts, if the schema is still the one it was learnt under.
+    fn known_texts(&self) -> MutexGuard<'_, Texts> {
+        let mut texts = lock(&self.known_texts);
+        let schema = self.schema_changes.load(Relaxed);
+        if texts.schema != schema {
+            texts.known.clear();
+            texts.schema = schema;
+        }
+        texts
     }
 
     /// All query threads are busy: one more, unless there are enough.

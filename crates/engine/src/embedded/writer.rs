@@ -159,7 +159,14 @@ impl Writer {
 
     fn run_one(&mut self, job: &mut Job) -> Ran {
         if job.undo == Undo::Statement {
-            return job.run(&mut self.conn);
+            let before = self.conn.db.total_changes();
+            let ran = job.run(&mut self.conn);
+            if matches!(ran, Ran::Failed(_)) && self.conn.db.total_changes() != before {
+                // ON CONFLICT FAIL keeps the rows before the one that failed. A failed write changes nothing: the whole
+                // transaction goes, and the others run again.
+                self.roll_back();
+            }
+            return ran;
         }
         if let Err(error) = self.own("/*debros*/ SAVEPOINT job") {
             return Ran::Failed(failure::of(error));
