@@ -8,11 +8,10 @@ use debros_proto::rpc::{Condition, Entry};
 use debros_proto::{Code, Error, Key, Namespace, Result, now_ms};
 use rusqlite::OptionalExtension;
 
-const VERSION: &str = "/*debros*/ SELECT version, expires_at FROM kv WHERE ns = ?1 AND key = ?2";
-const PUT: &str = "/*debros*/ INSERT INTO kv (ns, key, value, version, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)
-    ON CONFLICT (ns, key) DO UPDATE
-    SET value = excluded.value, version = excluded.version, expires_at = excluded.expires_at";
-const DELETE: &str = "/*debros*/ DELETE FROM kv WHERE ns = ?1 AND key = ?2";
+const STORED: &str = "/*debros*/ SELECT rowid, version, expires_at FROM kv WHERE ns = ?1 AND key = ?2";
+const INSERT: &str = "/*debros*/ INSERT INTO kv (ns, key, value, version, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)";
+const UPDATE: &str = "/*debros*/ UPDATE kv SET value = ?2, version = ?3, expires_at = ?4 WHERE rowid = ?1";
+const DELETE: &str = "/*debros*/ DELETE FROM kv WHERE rowid = ?1";
 const GET: &str = "/*debros*/ SELECT value, version, expires_at FROM kv WHERE ns = ?1 AND key = ?2";
 const EXISTS: &str = "/*debros*/ SELECT expires_at FROM kv WHERE ns = ?1 AND key = ?2";
 const LIST: &str =
@@ -43,9 +42,17 @@ pub(super) fn put(conn: &Conn, put: &Put) -> Result<u64> {
     let expires_at = put
         .ttl_seconds
         .map(|seconds| now.saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000)));
-    conn.own(PUT)
-        .and_then(|mut statement| statement.execute((ns, key, &put.value[..], as_column(version), expires_at)))
-        .map_err(failure::of)?;
+    // The one writer of the table knows whether the row is there: an UPSERT would look for it a second time.
+    let (value, version_column) = (&put.value[..], as_column(version));
+    match stored {
+        Some(row) => {
+            conn.own(UPDATE).and_then(|mut statement| statement.execute((row.rowid, value, version_column, expires_at)))
+        }
+        None => {
+            conn.own(INSERT).and_then(|mut statement| statement.execute((ns, key, value, version_column, expires_at)))
+        }
+    }
+    .map_err(failure::of)?;
     Ok(version)
 }
 
@@ -58,7 +65,7 @@ pub(super) fn delete(conn: &Conn, namespace: &Namespace, key: &Key, condition: &
     let Some(stored) = stored else { return Ok(false) };
     // The row is the only record of its version, and a later one must differ.
     conn.last_version.set(conn.last_version.get().max(stored.version));
-    conn.own(DELETE).and_then(|mut statement| statement.execute((ns, key))).map_err(failure::of)?;
+    conn.own(DELETE).and_then(|mut statement| statement.execute([stored.rowid])).map_err(failure::of)?;
     Ok(current.is_some())
 }
 
@@ -133,6 +140,7 @@ fn end_of_prefix(prefix: &str) -> Option<String> {
 
 #[derive(Clone, Copy)]
 struct Stored {
+    rowid: i64,
     version: u64,
     expires_at: Option<i64>,
 }
@@ -145,11 +153,12 @@ impl Stored {
 }
 
 fn stored(conn: &Conn, ns: &str, key: &str) -> Result<Option<Stored>> {
-    conn.own(VERSION)
+    conn.own(STORED)
         .and_then(|mut statement| {
-            statement
-                .query_row((ns, key), |row| Ok(Stored { version: as_version(row.get(0)?), expires_at: row.get(1)? }))
-                .optional()
+            let read = |row: &rusqlite::Row<'_>| {
+                Ok(Stored { rowid: row.get(0)?, version: as_version(row.get(1)?), expires_at: row.get(2)? })
+            };
+            statement.query_row((ns, key), read).optional()
         })
         .map_err(failure::of)
 }

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 pub(super) const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// KiB of the system's database, where all key-value pairs are, in the writer's memory.
-const SYSTEM_CACHE: u32 = 8192;
+const SYSTEM_CACHE: u32 = 16_384;
 /// KiB of a namespace's database in the writer's memory: many are open.
 const NAMESPACE_CACHE: u32 = 2048;
 
