@@ -125,6 +125,14 @@ impl Connections {
         }
     }
 
+    /// Whether the client was closed by its owner.
+    pub(crate) fn is_closed(&self) -> bool {
+        match self {
+            Connections::Local(_) => false,
+            Connections::Remote(remote) => *remote.closed.borrow(),
+        }
+    }
+
     pub(crate) fn is_connected(&self) -> bool {
         match self {
             Connections::Local(channel) => !channel.is_closed(),

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// How long a lost subscription tries to come back before its stream ends with an error.
 const RESUBSCRIBE_FOR: Duration = Duration::from_secs(60);
+/// Pause between two tries to come back, when the node does not name one.
+const REOPEN_PAUSE: Duration = Duration::from_millis(100);
 
 /// Topics in the caller's namespace.
 #[derive(Clone, Copy, Debug)]
@@ -81,10 +83,7 @@ impl Subscription {
     pub async fn next(&mut self) -> Option<Result<PubsubEvent>> {
         loop {
             let Some(events) = &mut self.events else {
-                return match self.open(Instant::now() + RESUBSCRIBE_FOR).await {
-                    Ok(()) => Some(Ok(PubsubEvent::Reconnected)),
-                    Err(error) => Some(Err(error)),
-                };
+                return Some(self.reopen().await.map(|()| PubsubEvent::Reconnected));
             };
             match events.next().await {
                 Some(Ok(event)) => match event.kind {
@@ -101,6 +100,22 @@ impl Subscription {
                 // A node that stops ends its subscriptions in order; the next node, or the same one, goes on.
                 None => self.events = None,
             }
+        }
+    }
+
+    /// Opens the stream again. A node that is just going away, or has no room yet, is asked once more.
+    async fn reopen(&mut self) -> Result<()> {
+        let deadline = Instant::now() + RESUBSCRIBE_FOR;
+        loop {
+            let error = match self.open(deadline).await {
+                Err(error) if error.code.is_safe_to_retry() && !self.connections.is_closed() => error,
+                opened => return opened,
+            };
+            let pause = error.retry_after.unwrap_or(REOPEN_PAUSE);
+            if Instant::now() + pause >= deadline {
+                return Err(error);
+            }
+            tokio::time::sleep(pause).await;
         }
     }
 
