@@ -4,6 +4,7 @@ mod callers;
 mod database;
 mod fake_node;
 mod faults;
+mod full_node;
 mod health;
 mod http_client;
 mod network_and_apps;
