@@ -344,7 +344,8 @@ fn unknown_variables(table: &Table, env: &[(String, String)]) -> Vec<Problem> {
             // Kubernetes sets such variables for a service called debros-node.
             name.strip_prefix(&prefix).is_some_and(|rest| !rest.starts_with("SERVICE_") && !rest.starts_with("PORT"))
         });
-        if !in_section && !(is_near && name.starts_with(table.env_prefix)) {
+        let is_typo = is_near && name.starts_with(table.env_prefix);
+        if !in_section && !is_typo {
             continue;
         }
         let hint = match nearest {

@@ -11,6 +11,7 @@ mod merge;
 mod node;
 mod node_keys;
 mod reference;
+mod units;
 mod value;
 mod yaml;
 
@@ -21,8 +22,9 @@ pub use merge::{Origin, Setting, Settings, Sources};
 pub use node::NodeSettings;
 pub use node_keys::NODE;
 pub use reference::reference;
+pub use units::{duration_text, parse_duration};
 pub(crate) use value::peer_id_of;
-pub use value::{Item, Kind, Raw, Value, duration_text, parse_duration};
+pub use value::{Item, Kind, Raw, Value};
 pub use yaml::{Entry, File};
 
 use std::fmt;

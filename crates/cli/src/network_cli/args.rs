@@ -23,6 +23,7 @@ pub(crate) struct Cli {
 
 /// Options of every command; they may stand anywhere on the command line.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
     /// Node to reach: a multiaddr with /p2p/<peer id>; several with commas or by repeating
     #[arg(short, long, value_name = "ADDR", global = true, value_delimiter = ',')]
@@ -47,9 +48,8 @@ pub(crate) struct Global {
 /// How results are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people
+    // No help of their own: it would spread every option of every command over three lines.
     Table,
-    /// For programs
     Json,
 }
 

@@ -117,6 +117,7 @@ fn listening(output: &str) -> Option<SocketAddr> {
 }
 
 impl Drop for Program {
+    #[allow(clippy::print_stderr, reason = "a failed test tells what its program wrote")]
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -1,0 +1,93 @@
+//! `network-node --dev`, as `make dev` starts it.
+
+use crate::support::{PATIENCE, Program, text_of, without_surroundings};
+use std::path::Path;
+use std::process::{Command, Output};
+
+struct Dev {
+    program: Program,
+    url: String,
+    key: String,
+}
+
+impl Dev {
+    fn start(folder: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_network-node"));
+        without_surroundings(&mut command);
+        command.args(["--dev", "--p2p-port", "0", "--gateway-addr", "127.0.0.1:0"]);
+        command.current_dir(folder).env("HOME", folder.join("home"));
+        std::fs::create_dir_all(folder.join("home")).unwrap();
+        let mut program = Program::start(&mut command);
+        while !program.output().contains("Ctrl-C stops it") {
+            assert!(program.is_running(), "{}", program.output());
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let word_after = |label: &str| {
+            let text = program.output();
+            let line = text.lines().find(|line| line.trim_start().starts_with(label)).unwrap().to_owned();
+            line.trim_start()[label.len()..].split_whitespace().next().unwrap().to_owned()
+        };
+        let (url, key) = (word_after("gateway "), word_after("API key "));
+        Self { program, url, key }
+    }
+
+    /// The commands that it prints, as they are pasted.
+    fn commands(&self) -> Vec<String> {
+        let output = self.program.output();
+        let (_, rest) = output.split_once("In another terminal").unwrap();
+        rest.lines().filter_map(|line| line.strip_prefix("  ")).map(str::to_owned).collect()
+    }
+
+    fn stop(mut self) {
+        self.program.signal("INT");
+        assert!(self.program.wait(PATIENCE).unwrap().success());
+    }
+}
+
+fn shell(folder: &Path, line: &str) -> Output {
+    let mut command = Command::new("sh");
+    without_surroundings(&mut command);
+    command.args(["-c", line]).current_dir(folder).env("HOME", folder.join("home")).output().unwrap()
+}
+
+#[test]
+fn the_three_printed_commands_work_when_pasted() {
+    let folder = tempfile::tempdir().unwrap();
+    let dev = Dev::start(folder.path());
+    let commands = dev.commands();
+    assert_eq!(commands.len(), 3, "{commands:?}");
+    let answers: Vec<Output> = commands.iter().map(|line| shell(folder.path(), line)).collect();
+    for (line, answer) in commands.iter().zip(&answers) {
+        assert!(answer.status.success(), "{line}\n{}", text_of(answer));
+    }
+    assert!(text_of(&answers[0]).ends_with("Hello, network!"), "{}", text_of(&answers[0]));
+    let sum: serde_json::Value = serde_json::from_slice(&answers[1].stdout).unwrap();
+    assert_eq!(sum["rows"], serde_json::json!([[42]]));
+    assert_eq!(answers[2].stdout, b"Hello, network!");
+    dev.stop();
+}
+
+#[test]
+fn the_key_is_kept_and_replaced_only_when_it_is_not_valid_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Dev::start(folder.path());
+    assert!(first.url.starts_with("http://127.0.0.1:"));
+    let key = first.key.clone();
+    first.stop();
+    let second = Dev::start(folder.path());
+    assert_eq!(second.key, key);
+    let cli = env!("CARGO_BIN_EXE_network-cli");
+    let listed = shell(folder.path(), &format!("{cli} -f json auth keys list"));
+    let keys: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!(keys.as_array().unwrap().len(), 1, "{keys}");
+    let revoked = shell(folder.path(), &format!("{cli} auth keys revoke {}", keys[0]["id"].as_str().unwrap()));
+    assert!(revoked.status.success(), "{}", text_of(&revoked));
+    let refused = shell(folder.path(), &format!("{cli} storage list"));
+    assert_eq!(refused.status.code(), Some(3), "{}", text_of(&refused));
+    second.stop();
+    let third = Dev::start(folder.path());
+    assert_ne!(third.key, key);
+    let listed = shell(folder.path(), &format!("{cli} storage list"));
+    assert!(listed.status.success(), "{}", text_of(&listed));
+    third.stop();
+}

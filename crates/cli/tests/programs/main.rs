@@ -1,0 +1,12 @@
+//! The programs from outside: their configuration, how they start and refuse to, what they print and how they end.
+
+#[allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod command_line;
+mod configuration;
+mod dev;
+mod local_nodes;
+mod migrations;
+mod separate_gateway;

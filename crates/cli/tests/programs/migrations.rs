@@ -1,0 +1,99 @@
+//! `network-cli db migrate` and `db export` against a real node.
+
+use crate::support::cli::Cli;
+use crate::support::{Node, text_of};
+use std::path::Path;
+
+fn write(folder: &Path, name: &str, text: &str) {
+    std::fs::write(folder.join(name), text).unwrap();
+}
+
+#[test]
+fn an_application_migrates_its_namespace_step_by_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(&folder.path().join("node"));
+    let cli = Cli::new(&node, &node.api_key("shop"), folder.path());
+    let steps = folder.path().join("steps");
+    std::fs::create_dir(&steps).unwrap();
+    write(
+        &steps,
+        "001_tables.sql",
+        "BEGIN;\nCREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT);\nCREATE TABLE log (what TEXT);\nCOMMIT;\n",
+    );
+    write(
+        &steps,
+        "002_trigger.sql",
+        "CREATE TRIGGER kept AFTER INSERT ON item BEGIN INSERT INTO log VALUES ('added; ' || new.name); END;\nINSERT INTO item (name) VALUES ('one');",
+    );
+    let dir = steps.to_str().unwrap();
+    assert_eq!(cli.json(&["db", "migrate", dir, "--dry-run"])["pending"].as_array().unwrap().len(), 2);
+    assert_eq!(cli.json(&["db", "schema"])["tables"].as_array().unwrap().len(), 0, "a dry run changes nothing");
+    assert_eq!(cli.json(&["db", "migrate", dir])["applied"], serde_json::json!(["001_tables.sql", "002_trigger.sql"]));
+    assert_eq!(cli.json(&["db", "migrate", dir])["applied"], serde_json::json!([]));
+    assert_eq!(cli.json(&["query", "SELECT what FROM log"])["rows"], serde_json::json!([["added; one"]]));
+    let kept = cli.json(&["query", "SELECT version, name, length(checksum), applied_at > 0 FROM schema_migrations"]);
+    assert_eq!(kept["rows"], serde_json::json!([[1, "tables", 64, 1], [2, "trigger", 64, 1]]));
+
+    // A step that fails in its middle leaves nothing, and is told with file and line.
+    write(&steps, "003_broken.sql", "CREATE TABLE half (a);\n\nINSERT INTO nowhere VALUES (1);\n");
+    let failed = cli.run(&["db", "migrate", dir], b"");
+    assert_eq!(failed.status.code(), Some(1), "{}", text_of(&failed));
+    assert!(text_of(&failed).contains("003_broken.sql, line 3: "), "{}", text_of(&failed));
+    let half = cli.json(&["query", "SELECT count(*) FROM sqlite_master WHERE name = 'half'"]);
+    assert_eq!(half["rows"], serde_json::json!([[0]]));
+    std::fs::remove_file(steps.join("003_broken.sql")).unwrap();
+
+    // What was applied may not change, and no number may be missing.
+    write(&steps, "001_tables.sql", "CREATE TABLE other (a);");
+    let changed = cli.run(&["db", "migrate", dir], b"");
+    assert!(text_of(&changed).contains("001_tables.sql was changed after it was applied"), "{}", text_of(&changed));
+    write(&steps, "005_gap.sql", "SELECT 1;");
+    let gap = cli.run(&["db", "migrate", dir], b"");
+    assert_eq!(gap.status.code(), Some(2), "{}", text_of(&gap));
+    assert!(text_of(&gap).contains("005_gap.sql"), "{}", text_of(&gap));
+}
+
+/// Two programs that apply the same steps at once apply each once.
+#[test]
+fn two_programs_apply_each_step_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(&folder.path().join("node"));
+    let cli = Cli::new(&node, &node.api_key("shop"), folder.path());
+    let steps = folder.path().join("steps");
+    std::fs::create_dir(&steps).unwrap();
+    write(&steps, "001_count.sql", "CREATE TABLE IF NOT EXISTS count (n);");
+    for number in 2..=9 {
+        write(&steps, &format!("00{number}_more.sql"), "INSERT INTO count VALUES (1);");
+    }
+    let dir = steps.to_str().unwrap().to_owned();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let output = cli.run(&["db", "migrate", &dir], b"");
+                assert!(output.status.success(), "{}", text_of(&output));
+            });
+        }
+    });
+    assert_eq!(cli.json(&["query", "SELECT count(*) FROM count"])["rows"], serde_json::json!([[8]]));
+}
+
+#[test]
+fn an_export_is_a_database_that_sqlite_opens() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(&folder.path().join("node"));
+    let cli = Cli::new(&node, &node.api_key("shop"), folder.path());
+    cli.json(&["query", "CREATE TABLE t (a INTEGER, b BLOB)"]);
+    // More than one chunk of a stream.
+    cli.json(&["query", "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 400) INSERT INTO t SELECT x, zeroblob(4000) FROM c"]);
+    let file = folder.path().join("shop.db");
+    let path = file.to_str().unwrap();
+    let made = cli.json(&["db", "export", path]);
+    assert_eq!(made["size"].as_u64(), Some(std::fs::metadata(&file).unwrap().len()));
+    let db = rusqlite::Connection::open(&file).unwrap();
+    let sums: (i64, i64) =
+        db.query_row("SELECT sum(a), sum(length(b)) FROM t", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert_eq!(sums, (80_200, 1_600_000));
+    let again = cli.run(&["db", "export", path], b"");
+    assert_eq!(again.status.code(), Some(2), "{}", text_of(&again));
+    cli.json(&["db", "export", path, "--force"]);
+}
