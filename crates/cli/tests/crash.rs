@@ -3,6 +3,8 @@
 //! `CRASH_ROUNDS` says how often it is killed, on the same data (default 5, `make crash` 100). `CRASH_SEED` repeats the
 //! same draws of another run, which prints its seed.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test tells what it draws and finds")]
+
 #[allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 mod support;
 

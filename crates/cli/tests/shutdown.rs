@@ -1,6 +1,8 @@
 //! SIGTERM under load: what was accepted is answered and kept, and then the process is gone. A second signal ends it at
 //! once.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test tells what it draws and finds")]
+
 #[allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 mod support;
 

@@ -4,6 +4,8 @@
 //! through the kernel: too much for every test run, so most of them leave before. `SUBSCRIBERS_STAY=990` lets all stay
 //! (best with `--release`, because who reads nothing for a minute is disconnected).
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test tells what it draws and finds")]
+
 #![allow(clippy::print_stdout, reason = "the figure is what one runs it for")]
 
 #[allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
