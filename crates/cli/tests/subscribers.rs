@@ -6,8 +6,6 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test tells what it draws and finds")]
 
-#![allow(clippy::print_stdout, reason = "the figure is what one runs it for")]
-
 #[allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 mod support;
 
