@@ -267,6 +267,8 @@ async fn a_node_can_come_back_on_its_old_port() {
     let channel = client.open(first.peer_id()).await.unwrap();
     first.shutdown(std::time::Instant::now() + LONG).await;
     channel.closed().await;
+    // The stream ends a moment before its connection.
+    support::until("the client sees the node leave", || client.connected_peers() == 0).await;
     let mut config = support::config(&[]);
     config.keypair = key;
     config.listen = vec![address.iter().take(2).collect()];

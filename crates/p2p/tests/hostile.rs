@@ -155,11 +155,13 @@ async fn an_id_used_twice_at_a_time_ends_the_stream_and_one_after_the_other_does
     }
     // Cancelled, then used again: the old call must not answer, nor take the new one's place.
     stream.request(7, get("never")).await;
+    node.until_waiting(1).await;
     stream.send(7, Body::Cancel(rpc::Cancel {})).await;
     stream.request(7, get("new")).await;
     assert_eq!(value_of(answer_of(&mut stream).await.1.unwrap()), "new");
     node.dropped.reaches(1).await;
     stream.request(7, get("never")).await;
+    node.until_waiting(2).await;
     stream.request(7, get("never")).await;
     stream.ended().await;
     node.dropped.reaches(2).await;

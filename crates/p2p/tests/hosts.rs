@@ -12,17 +12,8 @@ use std::time::{Duration, Instant};
 use support::raw::{RawPeer, Security};
 use support::{
     LONG, QUIC, Shared, TCP, TestNode, address, assert_serves, client, config, connect, get, node, node_with, put,
-    subscribe, value_of,
+    subscribe, until, value_of,
 };
-
-/// Waits for something that no event tells.
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LONG;
-    while !holds() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
 
 fn soon() -> Instant {
     Instant::now() + LONG

@@ -255,6 +255,15 @@ pub async fn channel(client: &Host, node: &Host) -> Channel {
     client.open(peer).await.unwrap()
 }
 
+/// Waits for something that no event tells.
+pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LONG;
+    while !holds() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// Everything works for somebody who comes now.
 pub async fn assert_serves(node: &Host) {
     let (_client, channel) = connect(node).await;
