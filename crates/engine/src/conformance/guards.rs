@@ -25,6 +25,25 @@ pub async fn a_guarded_write_happens_once(engine: Arc<dyn Engine>) {
     assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 3);
 }
 
+/// A replayed CREATE or DROP would not compile any more, and a long text is not remembered: the answer comes all the same.
+pub async fn guarded_definitions(engine: Arc<dyn Engine>) {
+    let app = database("app");
+    let padding = "-".repeat(10_000);
+    for (name, sql) in [("create", "CREATE TABLE t(a)"), ("drop", "DROP TABLE t")] {
+        for text in [sql.to_owned(), format!("{sql} --{padding}")] {
+            let call = |hash| engine.query(&app, Statement::from(text.as_str()), guarded(name, hash));
+            let replayed = call(1).await.unwrap().replayed;
+            assert_eq!(replayed, text.len() > 100, "{name}");
+            assert!(call(1).await.unwrap().replayed, "{name}");
+            assert_code(&call(2).await.unwrap_err(), Code::IdempotencyMismatch, name);
+        }
+    }
+    let bad = || engine.query(&app, Statement::from("SELECT * FROM nowhere"), guarded("bad", 1));
+    for _ in 0..2 {
+        assert_code(&bad().await.unwrap_err(), Code::Sql, "an unknown table");
+    }
+}
+
 /// The same key with another request is refused.
 pub async fn a_guard_is_for_one_request(engine: Arc<dyn Engine>) {
     must(&engine, "CREATE TABLE t(a)").await;

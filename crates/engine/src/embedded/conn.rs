@@ -1,5 +1,6 @@
 //! A connection to one SQLite file, set up the one way that the engine uses.
 
+use super::deadline::Deadline;
 use super::functions;
 use super::gate::{Facts, Gate, Trust};
 use rusqlite::config::DbConfig;
@@ -40,14 +41,6 @@ pub(super) struct Conn {
     pub(super) last_version: Cell<u64>,
 }
 
-/// When the running statement is over time.
-#[derive(Debug)]
-struct Deadline {
-    base: Instant,
-    /// Nanoseconds after `base`; `u64::MAX`: never.
-    at: AtomicU64,
-}
-
 impl Conn {
     /// Opens the one connection of a file that writes; the file is made when it is missing. `cache` is how many KiB of it
     /// stay in memory.
@@ -84,8 +77,8 @@ impl Conn {
         // A LIKE takes time in proportion to the pattern's length times the text's, and can not be interrupted.
         db.set_limit(Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 1000)?;
         db.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
-        let gate = Gate::install(&mut db)?;
-        let deadline = Arc::new(Deadline { base: Instant::now(), at: AtomicU64::new(u64::MAX) });
+        let deadline = Arc::<Deadline>::default();
+        let gate = Gate::install(&mut db, Arc::clone(&deadline))?;
         let clock = Arc::clone(&deadline);
         db.progress_handler(STEPS_PER_LOOK, Some(move || clock.is_over()))?;
         let inserted = Arc::new(AtomicI64::new(i64::MIN));
@@ -125,13 +118,12 @@ impl Conn {
 
     /// Statements that run until [`unlimited`](Conn::unlimited) are interrupted at this time.
     pub(super) fn limit(&self, deadline: Instant) {
-        let nanos = deadline.saturating_duration_since(self.deadline.base).as_nanos();
-        self.deadline.at.store(u64::try_from(nanos).unwrap_or(u64::MAX), Relaxed);
+        self.deadline.set(deadline);
     }
 
     /// Statements may run as long as they like.
     pub(super) fn unlimited(&self) {
-        self.deadline.at.store(u64::MAX, Relaxed);
+        self.deadline.clear();
     }
 
     /// Forgets the last inserted row.
@@ -160,12 +152,5 @@ impl Conn {
                 facts
             }
         }
-    }
-}
-
-impl Deadline {
-    fn is_over(&self) -> bool {
-        let at = self.at.load(Relaxed);
-        at != u64::MAX && self.base.elapsed().as_nanos() >= u128::from(at)
     }
 }

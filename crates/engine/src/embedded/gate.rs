@@ -1,6 +1,7 @@
 //! What a user's SQL may touch, decided by SQLite's authorizer while it compiles the statement: on what the statement
 //! means, never on its text.
 
+use super::deadline::Deadline;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -159,12 +160,14 @@ pub(super) struct Gate {
     asked: AtomicBool,
     facts: AtomicU8,
     refusal: Mutex<Option<String>>,
+    deadline: Arc<Deadline>,
+    late: AtomicBool,
 }
 
 impl Gate {
     /// Puts the authorizer on a connection.
-    pub(super) fn install(db: &mut rusqlite::Connection) -> rusqlite::Result<Arc<Gate>> {
-        let gate = Arc::new(Gate::default());
+    pub(super) fn install(db: &mut rusqlite::Connection, deadline: Arc<Deadline>) -> rusqlite::Result<Arc<Gate>> {
+        let gate = Arc::new(Gate { deadline, ..Gate::default() });
         let shared = Arc::clone(&gate);
         db.authorizer(Some(move |context: AuthContext<'_>| shared.judge(&context)))?;
         Ok(gate)
@@ -178,6 +181,7 @@ impl Gate {
     /// Forgets what was seen of the statement before.
     pub(super) fn reset(&self) {
         self.asked.store(false, Relaxed);
+        self.late.store(false, Relaxed);
         self.facts.store(0, Relaxed);
         *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -192,7 +196,19 @@ impl Gate {
         self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// Whether the time was over while SQLite compiled, since [`reset`](Gate::reset).
+    pub(super) fn is_late(&self) -> bool {
+        self.late.load(Relaxed)
+    }
+
     fn judge(&self, context: &AuthContext<'_>) -> Authorization {
+        // Views upon views take minutes to compile, and SQLite looks at the clock too seldom meanwhile.
+        // A transaction that is open must still be ended.
+        let ends = matches!(context.action, AuthAction::Transaction { .. } | AuthAction::Savepoint { .. });
+        if !ends && self.deadline.is_over() {
+            self.late.store(true, Relaxed);
+            return Authorization::Deny;
+        }
         self.asked.store(true, Relaxed);
         self.facts.fetch_or(Facts::of(context), Relaxed);
         if !self.user.load(Relaxed) {

@@ -3,6 +3,7 @@
 mod config;
 mod conn;
 mod copies;
+mod deadline;
 mod failure;
 mod folder;
 mod functions;
@@ -29,7 +30,7 @@ use debros_proto::rpc::{
     Condition, DeleteResponse, Entry, PutResponse, Statement, StatementResult, Table, TransactionResponse,
 };
 use debros_proto::{Code, Error, Key, Namespace, Result};
-use gate::Trust;
+use gate::{Facts, Trust};
 use guard::Owner;
 use job::Undo;
 use sql::{Allowance, Outcome, Time};
@@ -161,25 +162,28 @@ impl Engine for Embedded {
                 let (tried, outcome, took) = store
                     .read(options.deadline, move |conn| {
                         let started = Instant::now();
-                        let outcome = sql::read(conn, &statement, trust, time, &limits)?;
+                        let outcome = sql::read(conn, &statement, trust, time, &limits);
                         let took = started.elapsed();
                         metrics.sql_read.record(took.as_secs_f64());
                         Ok((statement, outcome, took))
                     })
                     .await?;
+                statement = tried;
                 match outcome {
-                    Outcome::Read(result, facts) => {
+                    Ok(Outcome::Read(result, facts)) => {
                         let quick = took < QUICK && !facts.calls();
                         if quick != matches!(known, Some(Known::Quick)) {
-                            store.note(&tried.sql, quick.then_some(Known::Quick));
+                            store.note(&statement.sql, quick.then_some(Known::Quick));
                         }
                         return Ok(Written { value: result, replayed: false });
                     }
-                    Outcome::Writes(facts) => {
-                        store.note(&tried.sql, Some(Known::Writes(facts)));
-                        statement = tried;
+                    Ok(Outcome::Writes(facts)) => {
+                        store.note(&statement.sql, Some(Known::Writes(facts)));
                         facts
                     }
+                    // A guarded CREATE or DROP that was done before no longer compiles: the writer knows its answer.
+                    Err(error) if error.code == Code::Sql && options.guard.is_some() => Facts::default(),
+                    Err(error) => return Err(error),
                 }
             }
         };
@@ -258,7 +262,10 @@ impl Engine for Embedded {
     async fn schema(&self, namespace: &Namespace, options: CallOptions) -> Result<Vec<Table>> {
         self.stores.check_open()?;
         let store = self.stores.namespace(namespace).await?;
-        store.read(options.deadline, |conn| schema::read(conn).map_err(failure::of)).await
+        let time = self.time(&options);
+        store
+            .read(options.deadline, move |conn| sql::with_time(conn, time, || schema::read(conn).map_err(failure::of)))
+            .await
     }
 
     async fn kv_put(

@@ -20,6 +20,7 @@ const INDEX_COLUMNS: &str = "/*debros*/ SELECT coalesce(name, '') FROM pragma_in
 pub(super) fn read(conn: &Conn) -> Result<Vec<Table>> {
     // One transaction, so that all of it is of one moment.
     conn.gate.enter(Trust::Full);
+    conn.gate.reset();
     let snapshot = conn.db.unchecked_transaction()?;
     let mut tables = conn
         .own(TABLES)?

@@ -111,7 +111,7 @@ pub(super) fn read_quickly(
     let outcome = run_read(conn, statement, trust, limits);
     conn.unlimited();
     match outcome {
-        Err(error) if error.code == Code::StatementTimeout => None,
+        Err(error) if is_over(conn, &error) => None,
         outcome => Some(outcome.map_err(|error| explain(conn, error))),
     }
 }
@@ -119,7 +119,11 @@ pub(super) fn read_quickly(
 fn run_read(conn: &Conn, statement: &Statement, trust: Trust, limits: &Limits) -> Result<Outcome> {
     conn.gate.enter(trust);
     conn.gate.reset();
-    let (mut prepared, facts) = prepare(conn, &statement.sql)?;
+    let (mut prepared, facts) = match prepare(conn, &statement.sql) {
+        Ok(prepared) => prepared,
+        Err(error) if error.code == Code::Sql && !conn.gate.is_late() => prepare_again(conn, statement, trust)?,
+        Err(error) => return Err(error),
+    };
     if writes(&prepared) {
         return Ok(Outcome::Writes(if prepared.column_count() > 0 { facts.returning() } else { facts }));
     }
@@ -173,25 +177,30 @@ pub(super) fn write(
 }
 
 /// Interrupts what runs inside when its time is over, and says which of the two times it was.
-fn with_time<T>(conn: &Conn, time: Time, run: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn with_time<T>(conn: &Conn, time: Time, run: impl FnOnce() -> Result<T>) -> Result<T> {
     let limit = Instant::now() + time.statement;
     conn.limit(limit.min(time.deadline));
     let outcome = run();
     conn.unlimited();
     outcome.map_err(|error| match error.code {
-        Code::StatementTimeout if limit <= time.deadline => Error::new(
+        _ if !is_over(conn, &error) => error,
+        _ if limit <= time.deadline => Error::new(
             Code::StatementTimeout,
             format!(
                 "the statement ran longer than {} s and was interrupted; nothing was changed",
                 time.statement.as_secs_f64()
             ),
         ),
-        Code::StatementTimeout => Error::new(
+        _ => Error::new(
             Code::DeadlineExceeded,
             "the statement was not done by the deadline and was interrupted; nothing was changed",
         ),
-        _ => error,
     })
+}
+
+/// Whether the statement was interrupted, while it ran or while it was compiled.
+fn is_over(conn: &Conn, error: &Error) -> bool {
+    error.code == Code::StatementTimeout || conn.gate.is_late()
 }
 
 /// The authorizer's own words are better than SQLite's "not authorized".
@@ -246,6 +255,15 @@ fn writes(prepared: &Prepared<'_>) -> bool {
 /// The caller may only read.
 pub(super) fn forbidden() -> Error {
     Error::new(Code::Forbidden, "this credential may only read, and the call would write")
+}
+
+/// SQLite compiles with the schema that the connection saw last, and looks whether it is still the newest for some errors
+/// only. A statement that runs always looks, so after one the statement fails for its own fault.
+fn prepare_again<'conn>(conn: &'conn Conn, statement: &Statement, trust: Trust) -> Result<(Prepared<'conn>, Facts)> {
+    reserved_names(conn)?;
+    conn.gate.enter(trust);
+    conn.gate.reset();
+    prepare(conn, &statement.sql)
 }
 
 fn empty() -> Error {

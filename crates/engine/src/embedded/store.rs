@@ -340,6 +340,11 @@ impl Pool {
     }
 
     fn give_back(&self, conn: Conn) {
+        if !conn.db.is_autocommit() {
+            // Whoever gets it would read what was there when that transaction began.
+            tracing::error!(path = %self.path.display(), "a reader left a transaction open");
+            return;
+        }
         let mut idle = lock(&self.idle);
         if idle.len() < self.keep {
             idle.push(conn);
