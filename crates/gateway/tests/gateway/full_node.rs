@@ -6,9 +6,7 @@ use crate::websocket_client::{Socket, close_code, message, notice, open, send};
 use debros_client::{Client, Config};
 use debros_gateway::Gateway;
 use debros_testkit::TestNode;
-use futures::StreamExt as _;
 use serde_json::json;
-use tokio_tungstenite::tungstenite::Message;
 
 /// A gateway and a key for it.
 struct Door {
@@ -194,61 +192,6 @@ async fn a_separate_gateway_comes_back_after_the_node_restarts() {
     send(&mut socket, "on").await;
     assert_eq!(message(&mut socket).await, b"on");
     assert_eq!(door.call("GET", "/v1/storage?key=k", "").await.body, b"kept");
-}
-
-/// Acceptance: a thousand subscribers, ten of them not reading.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lesson_25_of_a_thousand_subscribers_ten_that_do_not_read_harm_nobody() {
-    const MESSAGES: u32 = 200;
-    let node = TestNode::start().await;
-    let door = Door { gateway: node.gateway().await, key: node.api_key("app").await };
-    let mut readers = tokio::task::JoinSet::new();
-    let mut silent = Vec::new();
-    let (heard, hearing) = tokio::sync::watch::channel(0_u32);
-    for number in 0..1000 {
-        let mut socket = door.subscribe("t").await;
-        if number % 100 == 0 {
-            silent.push(socket);
-            continue;
-        }
-        let first = (number == 1).then(|| heard.clone());
-        readers.spawn(async move {
-            for round in 0..MESSAGES {
-                assert_eq!(message(&mut socket).await[..4], round.to_be_bytes(), "in order, none missing");
-                if let Some(heard) = &first {
-                    heard.send_replace(round + 1);
-                }
-            }
-        });
-    }
-    let client = node.client_with("app", &door.key).await;
-    let mut hearing = hearing;
-    for round in 0..MESSAGES {
-        let data = [&round.to_be_bytes()[..], &[0; 32 << 10]].concat();
-        client.pubsub().publish("t", data).await.unwrap();
-        // As fast as one subscriber reads: the publisher is not faster than the machine.
-        hearing.wait_for(|heard| *heard > round).await.unwrap();
-    }
-    while let Some(reader) = readers.join_next().await {
-        reader.unwrap();
-    }
-    for socket in &mut silent {
-        let (mut heard, mut missed, mut last) = (0, 0, None);
-        while last != Some(MESSAGES - 1) {
-            match socket.next().await.unwrap().unwrap() {
-                Message::Binary(data) => {
-                    heard += 1;
-                    last = Some(u32::from_be_bytes(data[..4].try_into().unwrap()));
-                }
-                Message::Text(text) => {
-                    missed += serde_json::from_str::<serde_json::Value>(&text).unwrap()["count"].as_u64().unwrap();
-                }
-                Message::Ping(_) => {}
-                other => panic!("{other:?}"),
-            }
-        }
-        assert_eq!(heard + missed, u64::from(MESSAGES), "each was heard or counted");
-    }
 }
 
 /// Acceptance: a stop answers what it accepted, with the node behind it stopping after.
