@@ -42,7 +42,8 @@ run-node: programs ## Start the bootstrap node of configs/bootstrap.yaml
 	@$(BUILT)/network-node --config configs/bootstrap.yaml
 
 # The address of the bootstrap node, when it runs on this machine.
-BOOTSTRAP_PEER = DEBROS_DISCOVERY_BOOTSTRAP_PEERS="$${DEBROS_DISCOVERY_BOOTSTRAP_PEERS:-$$(cat data/bootstrap/peer.info 2>/dev/null)}"
+# `exec`, so that a signal for the recipe is one for the node.
+BOOTSTRAP_PEER = exec env DEBROS_DISCOVERY_BOOTSTRAP_PEERS="$${DEBROS_DISCOVERY_BOOTSTRAP_PEERS:-$$(cat data/bootstrap/peer.info 2>/dev/null)}"
 
 run-node2: programs ## Start a second node beside it
 	@$(BOOTSTRAP_PEER) $(BUILT)/network-node --config configs/node2.yaml

@@ -27,6 +27,17 @@ impl StopSignals {
         }
     }
 
+    /// Does the work of a start. A signal meanwhile ends the process: nothing was acknowledged yet that could be lost.
+    pub(crate) async fn during_start<T>(&mut self, start: impl Future<Output = T>) -> T {
+        tokio::select! {
+            started = start => started,
+            (name, code) = self.next() => {
+                tracing::info!(signal = name, "ending before the start was complete");
+                std::process::exit(code)
+            }
+        }
+    }
+
     /// From now on a signal ends the process at once. What was acknowledged is durable already.
     pub(crate) fn exit_at_next(mut self) {
         tokio::spawn(async move {

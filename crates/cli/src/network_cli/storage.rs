@@ -50,7 +50,7 @@ async fn get(client: &Client, out: Output, key: String) -> Result<(), Failure> {
     }
     match std::str::from_utf8(&entry.value) {
         // On a terminal nothing but text is written, and the next prompt starts on a line of its own.
-        Ok(text) if printable(text) == text || text.chars().all(is_plain) => {
+        Ok(text) if text.split(['\n', '\t']).all(|part| printable(part) == part) => {
             out.bytes(&entry.value)?;
             if text.ends_with('\n') || text.is_empty() { Ok(()) } else { out.line("") }
         }
@@ -60,11 +60,6 @@ async fn get(client: &Client, out: Output, key: String) -> Result<(), Failure> {
             Ok(())
         }
     }
-}
-
-/// Text, with line breaks and tabs.
-fn is_plain(character: char) -> bool {
-    matches!(character, '\n' | '\t') || !character.is_control()
 }
 
 fn entry_json(key: &str, entry: &Entry) -> serde_json::Value {

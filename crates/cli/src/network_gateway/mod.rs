@@ -45,7 +45,7 @@ async fn serve(settings: &GatewaySettings) -> Result<(), Failure> {
     let mut config = GatewayConfig::new(settings.addr());
     apply(&mut config, settings.access());
     config.tls = settings.tls_files().map(|(certificate, private_key)| TlsFiles { certificate, private_key });
-    let reached = nodes::reach(settings).await?;
+    let reached = signals.during_start(nodes::reach(settings)).await?;
     config.operator_credential = nodes::operator_credential(settings, &reached)?;
     let client = reached.client;
     let gateway = Gateway::start(config, client.clone(), Some(recorder))

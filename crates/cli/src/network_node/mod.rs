@@ -63,7 +63,8 @@ async fn serve(args: &Args, settings: &NodeSettings) -> Result<(), Failure> {
         .transpose()
         .map_err(|error| Failure::new(format!("the metrics do not start: {error}")))?;
     let build = debros_node::BuildInfo { version: version::VERSION.into(), commit: version::COMMIT.into() };
-    let node = Node::start(settings.node_config(build)).await.map_err(|error| explain::node(&error, args, settings))?;
+    let starting = Node::start(settings.node_config(build));
+    let node = signals.during_start(starting).await.map_err(|error| explain::node(&error, args, settings))?;
     let gateway = match start_gateway(settings, &node, recorder).await {
         Ok(gateway) => gateway,
         Err(error) => {
