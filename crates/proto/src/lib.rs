@@ -20,7 +20,8 @@ pub mod sql;
 pub mod value;
 
 /// The messages of the RPC protocol, version 1. Documented in `proto/debros/v1/*.proto`.
-#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+// The comments are written for readers of any language, not for rustdoc.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, rustdoc::all)]
 pub mod rpc {
     include!(concat!(env!("OUT_DIR"), "/debros.v1.rs"));
 }
