@@ -63,12 +63,12 @@ impl Output {
         }
     }
 
-    /// A table: as wide as the terminal, or as wide as it is when piped.
+    /// A table, as wide as its content: on a narrow terminal the lines go on below, so that a peer id or a checksum is
+    /// never cut into pieces that can not be copied.
     pub(super) fn table(self, header: &[&str], rows: impl IntoIterator<Item = Vec<Shown>>) -> Result<(), Failure> {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
-        let arrangement = if self.terminal { ContentArrangement::Dynamic } else { ContentArrangement::Disabled };
-        table.set_content_arrangement(arrangement);
+        table.set_content_arrangement(ContentArrangement::Disabled);
         table.set_header(header.iter().map(|name| {
             let cell = Cell::new(printable(name));
             if self.bold { cell.add_attribute(Attribute::Bold) } else { cell }
