@@ -15,6 +15,8 @@ const AGENT: &str = concat!("debros-client/", env!("CARGO_PKG_VERSION"));
 /// Pause before a lost node is dialled again; it grows by half with each failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A connection that lasted this long counts as a good one.
+const STEADY: Duration = Duration::from_secs(10);
 /// How long one dial may take.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long calls that are under way may take to finish when the client closes.
@@ -278,10 +280,14 @@ async fn keep(host: Host, nodes: Arc<Nodes>, slot: usize, address: Multiaddr) {
     loop {
         match connect(&host, &address).await {
             Ok(channel) => {
-                pause = FIRST_PAUSE;
                 nodes.failures.send_modify(|failures| failures[slot] = (0, String::new()));
                 nodes.channels.send_modify(|channels| channels[slot] = Some(channel.clone()));
+                let opened = Instant::now();
                 channel.closed().await;
+                // A node that accepts and closes at once is no reason to hurry.
+                if opened.elapsed() > STEADY {
+                    pause = FIRST_PAUSE;
+                }
                 nodes.channels.send_modify(|channels| channels[slot] = None);
                 tracing::info!(%address, "the connection to the node was lost");
             }

@@ -6,17 +6,22 @@ use crate::calls::{self, KINDS, Needs};
 use crate::credentials::Credentials;
 use crate::services::{Answer, Services};
 use debros_engine::{CallOptions, Guard};
-use debros_p2p::{CallContext, Handler, Reply};
+use debros_p2p::{CallContext, EventSource, Handler, Reply};
 use debros_proto::limits::MAX_IDEMPOTENCY_KEY_BYTES;
 use debros_proto::rpc::request::Call;
 use debros_proto::rpc::{Consistency, Request, Response};
 use debros_proto::{Code, Error, Result};
+use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use metrics::{Counter, Histogram};
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tokio::time::MissedTickBehavior;
+
+/// How often the credential of an open stream is checked again: a revoked key may go on for 5 seconds.
+const CHECK_AGAIN: Duration = Duration::from_secs(4);
 
 /// Answers calls.
 pub(crate) struct Dispatcher {
@@ -38,6 +43,27 @@ impl Dispatcher {
     pub(crate) fn new(credentials: Credentials, services: Services) -> Self {
         let measures = KINDS.iter().map(|kind| Measure::new(kind.name)).collect();
         Self { credentials: Arc::new(credentials), services, measures, stopping: AtomicBool::new(false) }
+    }
+
+    /// A stream that ends when its credential does: it may be open for days, and the check at its beginning says nothing
+    /// about tomorrow.
+    fn watched(&self, events: EventSource, credential: String) -> EventSource {
+        let mut again = tokio::time::interval_at(tokio::time::Instant::now() + CHECK_AGAIN, CHECK_AGAIN);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let state = Some((events, again, Arc::clone(&self.credentials), credential));
+        Box::pin(futures::stream::unfold(state, |state| async move {
+            let (mut events, mut again, credentials, credential) = state?;
+            loop {
+                tokio::select! {
+                    event = events.next() => return Some((event?, Some((events, again, credentials, credential)))),
+                    _ = again.tick() => match credentials.verify(&credential).await {
+                        Err(error) if error.code == Code::Unauthenticated => return Some((Err(error), None)),
+                        // A database that can not be asked now says nothing against the credential.
+                        _ => {}
+                    },
+                }
+            }
+        }))
     }
 
     /// From now on calls are answered with `unavailable`.
@@ -98,6 +124,7 @@ impl Dispatcher {
         match self.services.call(&self.credentials, &caller, call, options).await? {
             Answer::Plain { result, replayed } => Ok(response_of(result, replayed)),
             Answer::Stream { result, events } => {
+                let events = self.watched(events, credential.to_owned());
                 Ok(Reply::Stream(Response { replayed: false, result: Some(result) }, events))
             }
         }

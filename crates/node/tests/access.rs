@@ -196,6 +196,20 @@ async fn a_revoked_key_stops_working_at_once_and_stays_revoked_after_a_restart()
     assert_eq!(again.storage().get("k").await.unwrap_err().code, Code::Unauthenticated);
 }
 
+#[tokio::test]
+async fn a_revoked_key_loses_its_open_subscription() {
+    let node = TestNode::start().await;
+    let admin = node.client("a").await;
+    let client = node.client_with("a", &node.api_key_with("a", "reader", &[]).await).await;
+    let mut subscription = client.pubsub().subscribe("t").await.unwrap();
+    let keys = admin.operator().list_api_keys().await.unwrap();
+    let id = keys.iter().find(|known| known.role == "reader").unwrap().id.clone();
+    admin.operator().revoke_api_key(&id).await.unwrap();
+    let ended = tokio::time::timeout(TIMEOUT, subscription.next()).await.expect("an end");
+    assert_eq!(ended.unwrap().unwrap_err().code, Code::Unauthenticated);
+    assert!(admin.pubsub().topics().await.unwrap().is_empty());
+}
+
 /// Lesson 11: keys stood in the database as they are.
 #[tokio::test]
 async fn lesson_11_the_data_folder_holds_no_api_key() {

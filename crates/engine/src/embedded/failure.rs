@@ -77,3 +77,8 @@ pub(super) fn is_unconfirmed(error: &rusqlite::Error) -> bool {
     matches!(error, rusqlite::Error::SqliteFailure(inner, _)
         if inner.extended_code == IOERR_FSYNC || inner.extended_code == IOERR_DIR_FSYNC)
 }
+
+/// Whether these are SQLite's words for a damaged file, where its code was not kept.
+pub(super) fn tells_of_damage(message: &str) -> bool {
+    message.contains("malformed") || message.contains("file is not a database")
+}

@@ -11,7 +11,7 @@ use super::queue::closed;
 use super::size::Sizes;
 use super::store::{Failure, Shared, Store, Write};
 use super::{failure, integrity};
-use crate::migrations::{self, MIGRATIONS};
+use crate::migrations::{self, MIGRATIONS, MigrationError};
 use debros_proto::{Error, Namespace, Result, now_ms};
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -259,6 +259,10 @@ impl Failure {
         match self {
             Failure::Sqlite(error) => OpenError::database(path, &error, backup_dir),
             Failure::Io(error) => OpenError::io(path, error),
+            // The first to read the file after a clean stop, and so the first to meet damage.
+            Failure::Migration(MigrationError::Failed { message, .. }) if failure::tells_of_damage(&message) => {
+                OpenError::Corrupt { path: path.to_owned(), findings: message, backup_dir: backup_dir.to_owned() }
+            }
             Failure::Migration(source) => OpenError::Migration { path: path.to_owned(), source },
             Failure::Corrupt(findings) => {
                 OpenError::Corrupt { path: path.to_owned(), findings, backup_dir: backup_dir.to_owned() }

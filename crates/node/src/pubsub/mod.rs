@@ -7,11 +7,11 @@ use debros_proto::rpc::{Event, Message, event};
 use debros_proto::{Code, Error, Namespace, Result, Topic};
 use futures::Stream;
 use metrics::{Counter, Gauge};
-use ring::{Item, Ring};
+use ring::{Budget, Item, Ring};
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,6 +23,9 @@ type Name = (Namespace, Topic);
 /// All topics of the node that have subscribers. A topic without any is not here and costs nothing.
 pub(crate) struct Hub {
     topics: RwLock<HashMap<Name, Arc<Ring>>>,
+    budgets: Mutex<HashMap<Namespace, Budget>>,
+    /// The node's count; no namespace's own.
+    node_budget: Budget,
     subscriptions: AtomicUsize,
     live: Gauge,
     published: Counter,
@@ -32,6 +35,8 @@ impl Default for Hub {
     fn default() -> Self {
         Self {
             topics: RwLock::default(),
+            budgets: Mutex::default(),
+            node_budget: Budget::default(),
             subscriptions: AtomicUsize::new(0),
             live: metrics::gauge!("debros_pubsub_subscriptions"),
             published: metrics::counter!("debros_pubsub_published_total"),
@@ -68,10 +73,16 @@ impl Hub {
         self.live.increment(1.0);
         let name = (namespace, topic);
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
-        let ring = topics.entry(name.clone()).or_default();
+        let ring = topics.entry(name.clone()).or_insert_with(|| Arc::new(Ring::new(self.budget_of(&name.0))));
         // Joined under the lock: a ring that its last reader is about to remove can not be joined.
         let reader = ring.join();
         Ok(Subscription { hub: Arc::clone(self), ring: Arc::clone(ring), name, reader })
+    }
+
+    fn budget_of(&self, namespace: &Namespace) -> Budget {
+        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        budgets.retain(|other, budget| other == namespace || !budget.is_unused());
+        budgets.entry(namespace.clone()).or_insert_with(|| self.node_budget.of_another_namespace()).clone()
     }
 
     /// The namespace's topics with live subscriptions, in byte order.
@@ -221,6 +232,28 @@ mod tests {
             hub.publish(&namespace("a"), &topic("t"), Bytes::from(vec![0; 1 << 20])).await;
         }
         assert!(slow.ring.bytes() <= 32 << 20, "{} bytes", slow.ring.bytes());
+    }
+
+    #[tokio::test]
+    async fn memory_is_bounded_over_all_topics_and_one_namespace_leaves_room_for_others() {
+        let hub = Arc::new(Hub::default());
+        let mut unread = Vec::new();
+        for owner in 0..10 {
+            for number in 0..10 {
+                let (namespace, topic) = (namespace(&format!("n{owner}")), topic(&format!("t{number}")));
+                unread.push(hub.subscribe(namespace.clone(), topic.clone()).unwrap());
+                for _ in 0..10 {
+                    hub.publish(&namespace, &topic, Bytes::from(vec![0; 1 << 20])).await;
+                }
+            }
+        }
+        let kept: usize = unread.iter().map(|subscription| subscription.ring.bytes()).sum();
+        assert!(kept <= (256 + 10) << 20, "{} MiB", kept >> 20);
+        let mut late = hub.subscribe(namespace("late"), topic("t")).unwrap();
+        hub.publish(&namespace("late"), &topic("t"), "room".into()).await;
+        assert_eq!(texts(&mut late, 1).await, ["room"]);
+        drop(unread);
+        assert!(!hub.node_budget.is_used(), "everything was given back");
     }
 
     #[tokio::test]

@@ -1,12 +1,14 @@
 //! One topic's messages: a ring that all subscribers read at their own pace.
 //!
 //! A message is kept once, however many have yet to read it, and forgotten when the last one has. When the ring is over
-//! its bounds the oldest message goes, read or not; a reader that comes to the gap is told how wide it is. So memory is
-//! bounded by the topic, not by the number of subscribers, and a publisher never waits for one that does not read.
+//! its bounds, or its namespace or the node over theirs, the oldest message goes, read or not; a reader that comes to the
+//! gap is told how wide it is. So memory is bounded whatever the number of subscribers and topics, and a publisher never
+//! waits for one that does not read.
 
 use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -21,15 +23,62 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// Readers that read nothing for this long are not waited for.
 const NO_PROGRESS: Duration = Duration::from_millis(20);
 
+/// Bytes that all topics of a namespace keep together.
+const MAX_NAMESPACE_BYTES: usize = 64 << 20;
+/// Bytes that all topics of the node keep together.
+const MAX_NODE_BYTES: usize = 256 << 20;
+/// What a namespace may keep even when the others have used up the node's share: their readers' sloth is not its own.
+const NAMESPACE_RESERVE: usize = 1 << 20;
+
 pub(super) type ReaderId = u64;
+
+/// Counts the bytes that topics keep: of a namespace, and of the node. Clones count together.
+#[derive(Clone, Default)]
+pub(super) struct Budget {
+    namespace: Arc<AtomicUsize>,
+    node: Arc<AtomicUsize>,
+}
+
+impl Budget {
+    /// The budget of another namespace of the same node.
+    pub(super) fn of_another_namespace(&self) -> Self {
+        Self { namespace: Arc::default(), node: Arc::clone(&self.node) }
+    }
+
+    /// Whether a topic holds the only other reference to the namespace's count.
+    pub(super) fn is_unused(&self) -> bool {
+        Arc::strong_count(&self.namespace) == 1
+    }
+
+    /// Whether the node keeps anything.
+    #[cfg(test)]
+    pub(super) fn is_used(&self) -> bool {
+        self.node.load(Ordering::Relaxed) > 0
+    }
+
+    fn add(&self, bytes: usize) {
+        self.namespace.fetch_add(bytes, Ordering::Relaxed);
+        self.node.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.namespace.fetch_sub(bytes, Ordering::Relaxed);
+        self.node.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn is_over(&self) -> bool {
+        let own = self.namespace.load(Ordering::Relaxed);
+        own > MAX_NAMESPACE_BYTES || (own > NAMESPACE_RESERVE && self.node.load(Ordering::Relaxed) > MAX_NODE_BYTES)
+    }
+}
 
 pub(super) enum Item {
     Message(Bytes),
     Missed(u64),
 }
 
-#[derive(Default)]
 pub(super) struct Ring {
+    budget: Budget,
     state: Mutex<State>,
     /// Told after a read, while publishers are held back.
     progress: Notify,
@@ -63,6 +112,10 @@ struct Reader {
 }
 
 impl Ring {
+    pub(super) fn new(budget: Budget) -> Self {
+        Self { budget, state: Mutex::default(), progress: Notify::default() }
+    }
+
     pub(super) fn join(&self) -> ReaderId {
         let mut state = self.lock();
         let id = state.next_reader;
@@ -80,7 +133,7 @@ impl Ring {
             for slot in state.slots.iter_mut().skip(unread_from) {
                 slot.unread -= 1;
             }
-            state.forget_read();
+            state.forget_read(&self.budget);
         }
         state.readers.len()
     }
@@ -92,10 +145,14 @@ impl Ring {
                 return;
             }
             state.bytes += data.len();
+            self.budget.add(data.len());
             let unread = state.readers.len();
             state.slots.push_back(Slot { data, unread });
-            while state.slots.len() > MAX_MESSAGES || (state.bytes > MAX_BYTES && state.slots.len() > 1) {
-                state.forget_first();
+            while state.slots.len() > MAX_MESSAGES
+                || (state.bytes > MAX_BYTES && state.slots.len() > 1)
+                || (self.budget.is_over() && !state.slots.is_empty())
+            {
+                state.forget_first(&self.budget);
             }
             state.readers.values_mut().filter_map(|reader| reader.waker.take()).collect()
         };
@@ -148,7 +205,7 @@ impl Ring {
         let slot = &mut state.slots[index];
         slot.unread -= 1;
         let data = slot.data.clone();
-        state.forget_read();
+        state.forget_read(&self.budget);
         state.stalled = false;
         if state.waiting > 0 {
             self.progress.notify_waiters();
@@ -175,21 +232,28 @@ impl Ring {
     }
 }
 
+impl Drop for Ring {
+    fn drop(&mut self) {
+        self.budget.give_back(self.lock().bytes);
+    }
+}
+
 impl State {
     fn end(&self) -> u64 {
         self.first + self.slots.len() as u64
     }
 
-    fn forget_first(&mut self) {
+    fn forget_first(&mut self, budget: &Budget) {
         if let Some(slot) = self.slots.pop_front() {
             self.bytes -= slot.data.len();
+            budget.give_back(slot.data.len());
             self.first += 1;
         }
     }
 
-    fn forget_read(&mut self) {
+    fn forget_read(&mut self, budget: &Budget) {
         while self.slots.front().is_some_and(|slot| slot.unread == 0) {
-            self.forget_first();
+            self.forget_first(budget);
         }
     }
 
