@@ -54,7 +54,9 @@ impl Hub {
         };
         self.published.increment(1);
         if let Some(ring) = ring {
-            ring.publish(data);
+            // A copy: what came over a connection may be a small part of a large buffer, which a message that waits for
+            // a slow reader would keep whole, past every bound.
+            ring.publish(bytes::Bytes::copy_from_slice(&data));
             ring.pace().await;
         }
     }
