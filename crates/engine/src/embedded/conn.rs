@@ -39,6 +39,8 @@ pub(super) struct Conn {
     inserted: Arc<AtomicI64>,
     /// The last version given to a key-value value.
     pub(super) last_version: Cell<u64>,
+    /// The commit whose moment this reading connection keeps; `None`: every statement reads the newest.
+    kept: Cell<Option<u64>>,
 }
 
 impl Conn {
@@ -89,7 +91,16 @@ impl Conn {
             }
         }))?;
         let schema_changes = Arc::default();
-        Ok(Conn { db, gate, facts: RefCell::default(), schema_changes, deadline, inserted, last_version: Cell::new(0) })
+        Ok(Conn {
+            db,
+            gate,
+            facts: RefCell::default(),
+            schema_changes,
+            deadline,
+            inserted,
+            last_version: Cell::new(0),
+            kept: Cell::new(None),
+        })
     }
 
     /// Prepares one of the engine's own statements; its text starts with [`OWN`].
@@ -97,6 +108,34 @@ impl Conn {
         debug_assert!(sql.starts_with(OWN), "{sql}");
         self.gate.enter(Trust::Full);
         self.db.prepare_cached(sql)
+    }
+
+    /// Reads from now on what the newest commit left, and keeps that moment when `newest` names the commit.
+    pub(super) fn read_at(&self, newest: Option<u64>) -> rusqlite::Result<()> {
+        // An error of the file's takes the transaction away.
+        let kept = self.kept.get().filter(|_| !self.db.is_autocommit());
+        if kept.is_some() && kept == newest {
+            return Ok(());
+        }
+        self.let_go()?;
+        if newest.is_some() {
+            self.own("/*debros*/ BEGIN")?.raw_execute()?;
+            self.kept.set(newest);
+        }
+        Ok(())
+    }
+
+    /// The commit whose moment this connection keeps.
+    pub(super) fn kept(&self) -> Option<u64> {
+        self.kept.get()
+    }
+
+    /// Keeps no moment any more.
+    pub(super) fn let_go(&self) -> rusqlite::Result<()> {
+        if self.kept.take().is_some() && !self.db.is_autocommit() {
+            self.own("/*debros*/ COMMIT")?.raw_execute()?;
+        }
+        Ok(())
     }
 
     /// Forgets every compiled statement and what is known of it.

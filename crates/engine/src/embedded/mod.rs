@@ -16,6 +16,7 @@ mod metrics;
 mod queue;
 mod schema;
 mod size;
+mod snapshots;
 mod sql;
 mod store;
 mod stores;

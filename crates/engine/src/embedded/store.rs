@@ -11,6 +11,7 @@ use super::job::{Job, Undo};
 use super::metrics::Metrics;
 use super::queue::Queue;
 use super::size::Sizes;
+use super::snapshots::Snapshots;
 use super::writer::Writer;
 use crate::migrations::MigrationError;
 use debros_proto::{Code, Error, Result};
@@ -111,13 +112,14 @@ impl Store {
         let writes = Arc::new(Queue::new("writes", config.queue_count, config.queue_bytes));
         let (sizes, metrics) = (Arc::clone(&shared.sizes), Arc::clone(&shared.metrics));
         let schema_changes = conn.schema_changes();
-        let writer = Writer::new(conn, Arc::clone(&writes), sizes, metrics, path)?;
+        let pool = Arc::new(Pool::new(path, config.readers.max(1) * 2));
+        let writer = Writer::new(conn, Arc::clone(&writes), sizes, metrics, Arc::clone(&pool), path)?;
         let thread = std::thread::Builder::new().name("db-writer".to_owned()).spawn(move || writer.run())?;
         Ok(Store {
             path: path.to_owned(),
             writes,
             reads: Arc::new(Queue::new("queries", config.queue_count, usize::MAX)),
-            pool: Arc::new(Pool { path: path.to_owned(), idle: Mutex::default(), keep: config.readers.max(1) * 2 }),
+            pool,
             max_threads: config.readers.max(1),
             writer: Mutex::new(Some(thread)),
             readers: Mutex::default(),
@@ -187,6 +189,7 @@ impl Store {
     /// Reads on this thread: only for what is surely done in microseconds.
     pub(super) fn read_here<T>(&self, act: impl FnOnce(&Conn) -> T) -> Result<T> {
         let conn = self.pool.take()?;
+        conn.read_at(self.pool.snapshots.newest()).map_err(failure::of)?;
         let outcome = act(&conn);
         self.pool.give_back(conn);
         Ok(outcome)
@@ -303,7 +306,9 @@ fn close_conn(conn: Conn, path: &Path) -> bool {
 }
 
 fn run_read(pool: &Pool, read: Read) {
-    let conn = match pool.take() {
+    // A long query keeps nothing: it reads what is newest when it begins.
+    let taken = pool.take().and_then(|conn| conn.read_at(None).map(|()| conn).map_err(failure::of));
+    let conn = match taken {
         Ok(conn) => conn,
         Err(error) => return read(Err(error)),
     };
@@ -324,13 +329,19 @@ fn broken_off() -> Error {
 }
 
 /// Connections that only read.
-struct Pool {
+pub(super) struct Pool {
     path: PathBuf,
     idle: Mutex<Vec<Conn>>,
     keep: usize,
+    pub(super) snapshots: Snapshots,
 }
 
 impl Pool {
+    /// Connections to a file, of which so many are kept when nobody uses them.
+    pub(super) fn new(path: &Path, keep: usize) -> Self {
+        Self { path: path.to_owned(), idle: Mutex::default(), keep, snapshots: Snapshots::default() }
+    }
+
     fn take(&self) -> Result<Conn> {
         let idle = lock(&self.idle).pop();
         match idle {
@@ -340,15 +351,25 @@ impl Pool {
     }
 
     fn give_back(&self, conn: Conn) {
-        if !conn.db.is_autocommit() {
+        if conn.kept().is_none() && !conn.db.is_autocommit() {
             // Whoever gets it would read what was there when that transaction began.
             tracing::error!(path = %self.path.display(), "a reader left a transaction open");
             return;
         }
         let mut idle = lock(&self.idle);
+        // Asked under the lock, so that the writer either finds the connection here or is found by it.
+        if conn.kept().is_some() && conn.kept() != self.snapshots.newest() && conn.let_go().is_err() {
+            return;
+        }
         if idle.len() < self.keep {
             idle.push(conn);
         }
+    }
+
+    /// Takes kept moments away and lets none be kept until [`Snapshots::resume`].
+    pub(super) fn suspend(&self) {
+        self.snapshots.suspend();
+        lock(&self.idle).retain(|conn| conn.let_go().is_ok());
     }
 }
 

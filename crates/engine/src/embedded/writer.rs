@@ -10,6 +10,7 @@ use super::job::{Job, Ran, Undo};
 use super::metrics::Metrics;
 use super::queue::Queue;
 use super::size::Sizes;
+use super::store::Pool;
 use debros_proto::{Code, Error};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ pub(super) struct Writer {
     queue: Arc<Queue<Job>>,
     sizes: Arc<Sizes>,
     metrics: Arc<Metrics>,
+    readers: Arc<Pool>,
     path: PathBuf,
     page_size: u64,
     /// Bytes of the file as of the last commit.
@@ -50,6 +52,7 @@ impl Writer {
         queue: Arc<Queue<Job>>,
         sizes: Arc<Sizes>,
         metrics: Arc<Metrics>,
+        readers: Arc<Pool>,
         path: &Path,
     ) -> rusqlite::Result<Self> {
         let page_size: u32 = conn.db.query_row("PRAGMA page_size", [], |row| row.get(0))?;
@@ -58,6 +61,7 @@ impl Writer {
             queue,
             sizes,
             metrics,
+            readers,
             path: path.to_owned(),
             page_size: page_size.into(),
             size: 0,
@@ -195,7 +199,10 @@ impl Writer {
         }
         // What runs alone may change everything about the file, its size limit too.
         self.max_pages = 0;
-        match job.run(&mut self.conn) {
+        self.readers.suspend();
+        let ran = job.run(&mut self.conn);
+        self.readers.snapshots.resume();
+        match ran {
             Ran::Panicked => job.refuse(Error::internal("the operation failed in the node; the node's log has more")),
             Ran::Well | Ran::Failed(_) => job.answer(),
         }
@@ -227,7 +234,9 @@ impl Writer {
         }
         let started = Instant::now();
         // Asked for inside the transaction, where it needs no lock of its own.
+        self.readers.suspend();
         let committed = self.own_size().and_then(|size| self.own("/*debros*/ COMMIT").map(|()| size));
+        self.readers.snapshots.resume();
         let size = match committed {
             Ok(size) => size,
             Err(error) => return self.not_committed(done, error),

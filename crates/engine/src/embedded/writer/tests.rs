@@ -45,7 +45,9 @@ impl Bench {
         }
         queue.close();
         let conn = self.conn.borrow_mut().take().unwrap();
-        let writer = Writer::new(conn, queue, Arc::clone(&self.sizes), Arc::new(Metrics::new()), &self.path).unwrap();
+        let readers = Arc::new(super::Pool::new(&self.path, 1));
+        let (sizes, metrics) = (Arc::clone(&self.sizes), Arc::new(Metrics::new()));
+        let writer = Writer::new(conn, queue, sizes, metrics, readers, &self.path).unwrap();
         *self.conn.borrow_mut() = Some(writer.run());
     }
 
