@@ -95,7 +95,7 @@ impl Partial {
     }
 
     fn checksum(&self) -> String {
-        self.hash.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        debros_proto::hex::encode(&self.hash.clone().finalize())
     }
 
     fn finish(mut self, target: &Path, replace: bool) -> Result<(), Failure> {

@@ -5,8 +5,7 @@ use crate::ExportFile;
 use crate::embedded::conn::Conn;
 use crate::embedded::gate::INTERNAL_PREFIX;
 use crate::embedded::stores::Stores;
-use crate::migrations::hex;
-use debros_proto::{Error, Namespace, Result};
+use debros_proto::{Error, Namespace, Result, hex};
 use rusqlite::Connection;
 use std::path::Path;
 
@@ -19,7 +18,7 @@ pub(in crate::embedded) fn export(stores: &Stores, namespace: &Namespace) -> Res
         tracing::error!(%error, "the system gives no random bytes");
         Error::internal("the export can not be named")
     })?;
-    let path = stores.folder.tmp().join(format!("{namespace}-{}.db", hex(&random)));
+    let path = stores.folder.tmp().join(format!("{namespace}-{}.db", hex::encode(&random)));
     // From here on the file is removed whatever happens.
     let mut export = ExportFile { path, checksum: String::new(), size: 0 };
     copy(&source, &export.path, stores, |_| {})?;

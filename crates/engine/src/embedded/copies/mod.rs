@@ -79,7 +79,7 @@ fn checksum(path: &Path, mut on_bytes: impl FnMut(u64)) -> io::Result<(String, u
     loop {
         let count = file.read(&mut buffer)?;
         if count == 0 {
-            return Ok((crate::migrations::hex(&hash.finalize()), size));
+            return Ok((debros_proto::hex::encode(&hash.finalize()), size));
         }
         hash.update(&buffer[..count]);
         size += count as u64;
