@@ -218,7 +218,7 @@ pub trait Engine: Send + Sync + 'static {
     /// Makes a file with a namespace's SQL database.
     ///
     /// # Errors
-    /// `disk_full`.
+    /// `disk_full`, `database_corrupt` when it is damaged.
     async fn export(&self, namespace: &Namespace) -> Result<ExportFile>;
 
     /// Finishes what was accepted, writes the log back into the database and closes it. Calls after this are

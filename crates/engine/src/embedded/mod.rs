@@ -149,7 +149,8 @@ impl Engine for Embedded {
         let started = Instant::now();
         if let Some(Known::Quick) = known
             && started < options.deadline
-            && let Some(outcome) = store.read_here(|conn| sql::read_quickly(conn, &statement, trust, &limits))?
+            && let Some(outcome) =
+                store.read_here(|conn| store.span().in_scope(|| sql::read_quickly(conn, &statement, trust, &limits)))?
             && let Outcome::Read(result, _) = outcome?
         {
             self.stores.shared.metrics.sql_read.record(started.elapsed().as_secs_f64());
@@ -391,7 +392,10 @@ impl Embedded {
     fn kv_read<T>(&self, act: impl FnOnce(&conn::Conn) -> rusqlite::Result<T>) -> Result<T> {
         self.stores.check_open()?;
         let started = Instant::now();
-        let outcome = self.stores.system.read_here(act).and_then(|outcome| outcome.map_err(failure::of));
+        let system = &self.stores.system;
+        let outcome = system
+            .read_here(act)
+            .and_then(|outcome| outcome.map_err(|error| system.span().in_scope(|| failure::of(error))));
         self.stores.shared.metrics.kv_read.record(started.elapsed().as_secs_f64());
         outcome
     }

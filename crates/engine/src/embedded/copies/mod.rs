@@ -42,6 +42,7 @@ fn alone(stores: &Stores) -> Result<std::sync::MutexGuard<'_, ()>> {
 
 /// Copies the database that `source` reads, as it is now, into a new file. `on_bytes` is told of each step's bytes.
 fn copy(source: &Conn, target: &Path, stores: &Stores, mut on_bytes: impl FnMut(u64)) -> Result<()> {
+    let _within = tracing::error_span!("copy", from = source.db.path(), to = %target.display()).entered();
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut copy = Connection::open_with_flags(target, flags).map_err(of_copy)?;
     // A half copy is thrown away, so nothing needs to be durable before the end.
