@@ -218,7 +218,7 @@ impl Engine for Embedded {
     ) -> Result<Written<Vec<StatementResult>>> {
         self.stores.check_open()?;
         let limits = self.limits();
-        if statements.is_empty() {
+        if statements.is_empty() && options.guard.is_none() {
             return Err(Error::invalid("the transaction holds no statement"));
         }
         if statements.len() > limits.statements {
@@ -236,7 +236,7 @@ impl Engine for Embedded {
         }
         let (store, trust, owner) = self.place(database).await?;
         let time = self.time(&options);
-        let removes = statements.iter().all(|one| store.only_removes(&one.sql));
+        let removes = !statements.is_empty() && statements.iter().all(|one| store.only_removes(&one.sql));
         let write = sql_write(removes, statements.iter().map(statement_bytes).sum(), &options);
         let (guard, read_only) = (options.guard, options.read_only);
         store
