@@ -54,6 +54,11 @@ impl Socket {
         self.send_frame(0x2, message).await;
     }
 
+    /// A pong that nobody asked for: RFC 6455 allows it.
+    pub async fn give_sign_of_life(&mut self) {
+        self.send_frame(0xA, b"").await;
+    }
+
     async fn send_frame(&mut self, opcode: u8, payload: &[u8]) {
         let mut frame = vec![0x80 | opcode];
         match payload.len() {
