@@ -42,19 +42,23 @@
 //! - It subscribes again after a reconnect, and says with [`PubsubEvent::Reconnected`] that messages may be missing.
 
 mod apps;
+mod auth;
 mod config;
 mod connection;
 mod database;
+mod members;
 mod network;
 mod operator;
 mod pubsub;
 mod storage;
 
 pub use apps::Apps;
+pub use auth::{Auth, NewKey};
 pub use config::Config;
 pub use database::Database;
 pub use debros_p2p::{Channel, Handler, Multiaddr, PeerId};
 pub use debros_proto::{Code, Error, Key, Namespace, Result, Topic, rpc};
+pub use members::Members;
 pub use network::Network;
 pub use operator::{Operator, Transfer};
 pub use pubsub::{Pubsub, PubsubEvent, Subscription};
@@ -131,6 +135,15 @@ impl Client {
         self.scoped(scope)
     }
 
+    /// The same connections and settings with another credential, in the credential's own namespace.
+    #[must_use]
+    pub fn with_credential(&self, credential: impl Into<Arc<str>>) -> Self {
+        let mut scope = self.scope.clone();
+        scope.credential = credential.into();
+        scope.namespace = String::new();
+        self.scoped(scope)
+    }
+
     /// Who calls through this client.
     pub fn scope(&self) -> &Scope {
         &self.scope
@@ -161,7 +174,17 @@ impl Client {
         Apps { client: self }
     }
 
-    /// What only operators and admins may do: API keys, backups, dialling peers.
+    /// Sign-in by wallet, sessions, API keys.
+    pub fn auth(&self) -> Auth<'_> {
+        Auth { client: self }
+    }
+
+    /// Who may act in the caller's namespace.
+    pub fn members(&self) -> Members<'_> {
+        Members { client: self }
+    }
+
+    /// What only operators may do: API keys for any namespace, backups, dialling peers, signing keys.
     pub fn operator(&self) -> Operator<'_> {
         Operator { client: self }
     }

@@ -149,6 +149,7 @@ impl Credentials {
             created_at: now,
             last_used: 0,
             revoked_at: 0,
+            wallet: String::new(),
         };
         Ok((key, info))
     }
@@ -269,5 +270,6 @@ fn api_key_of(row: &Row) -> ApiKey {
         created_at: integer(6),
         last_used: integer(7),
         revoked_at: integer(8),
+        wallet: String::new(),
     }
 }

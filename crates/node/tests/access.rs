@@ -145,7 +145,7 @@ async fn a_reader_reads_and_a_writer_writes() {
         reader.database().drop_table("t").await.err(),
         reader.pubsub().publish("t", "x").await.err(),
         reader.apps().create("n", "k").await.err(),
-        reader.operator().list_api_keys().await.err(),
+        reader.auth().list_keys().await.err(),
     ];
     for (index, error) in forbidden.into_iter().enumerate() {
         assert_eq!(error.map(|error| error.code), Some(Code::Forbidden), "attempt {index}");
@@ -182,15 +182,15 @@ async fn a_revoked_key_stops_working_at_once_and_stays_revoked_after_a_restart()
     let key = node.api_key_with("a", "writer", &[]).await;
     let client = node.client_with("a", &key).await;
     client.storage().put("k", "v").await.unwrap();
-    let keys = admin.operator().list_api_keys().await.unwrap();
+    let keys = admin.auth().list_keys().await.unwrap();
     let id = keys.iter().find(|known| known.role == "writer").unwrap().id.clone();
-    assert!(admin.operator().revoke_api_key(&id).await.unwrap());
+    assert!(admin.auth().revoke_key(&id).await.unwrap());
     assert_eq!(client.storage().get("k").await.unwrap_err().code, Code::Unauthenticated);
-    assert!(!admin.operator().revoke_api_key(&id).await.unwrap());
-    assert_eq!(admin.operator().revoke_api_key("key_none").await.unwrap_err().code, Code::NotFound);
+    assert!(!admin.auth().revoke_key(&id).await.unwrap());
+    assert_eq!(admin.auth().revoke_key("key_none").await.unwrap_err().code, Code::NotFound);
 
     let other = node.client("b").await;
-    assert_eq!(other.operator().revoke_api_key(&id).await.unwrap_err().code, Code::NotFound);
+    assert_eq!(other.auth().revoke_key(&id).await.unwrap_err().code, Code::NotFound);
     let node = node.restart().await;
     let again = node.client_with("a", &key).await;
     assert_eq!(again.storage().get("k").await.unwrap_err().code, Code::Unauthenticated);
@@ -202,9 +202,9 @@ async fn a_revoked_key_loses_its_open_subscription() {
     let admin = node.client("a").await;
     let client = node.client_with("a", &node.api_key_with("a", "reader", &[]).await).await;
     let mut subscription = client.pubsub().subscribe("t").await.unwrap();
-    let keys = admin.operator().list_api_keys().await.unwrap();
+    let keys = admin.auth().list_keys().await.unwrap();
     let id = keys.iter().find(|known| known.role == "reader").unwrap().id.clone();
-    admin.operator().revoke_api_key(&id).await.unwrap();
+    admin.auth().revoke_key(&id).await.unwrap();
     let ended = tokio::time::timeout(TIMEOUT, subscription.next()).await.expect("an end");
     assert_eq!(ended.unwrap().unwrap_err().code, Code::Unauthenticated);
     assert!(admin.pubsub().topics().await.unwrap().is_empty());
@@ -217,7 +217,7 @@ async fn lesson_11_the_data_folder_holds_no_api_key() {
     let key = node.api_key("a").await;
     let client = node.client_with("a", &key).await;
     client.storage().put("k", "v").await.unwrap();
-    let listed = client.operator().list_api_keys().await.unwrap();
+    let listed = client.auth().list_keys().await.unwrap();
     assert!(listed.iter().all(|known| !key.starts_with(&known.prefix) || known.prefix.len() < 16));
     let secret = key.split(':').next().unwrap().as_bytes().to_vec();
     let mut folders = vec![node.folder().to_owned()];

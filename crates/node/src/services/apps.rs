@@ -137,5 +137,6 @@ fn app_of(row: &Row) -> App {
         namespace: text(3),
         created_at: integer(4),
         updated_at: integer(5),
+        wallet: String::new(),
     }
 }

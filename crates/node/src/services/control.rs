@@ -94,5 +94,8 @@ pub(super) fn who_am_i(caller: &Caller) -> response::Result {
         scopes: identity.scopes.names(),
         key_prefix: identity.prefix.clone(),
         created_at: identity.created_at,
+        expires_at: 0,
+        wallet: String::new(),
+        operator: is_operator,
     })
 }

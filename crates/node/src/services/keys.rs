@@ -1,6 +1,6 @@
 //! API keys.
 
-use crate::caller::{Caller, Role, Scopes};
+use crate::caller::{Caller, Permission, Role, Scopes};
 use crate::credentials::Credentials;
 use debros_proto::rpc::{self, response};
 use debros_proto::{Namespace, Result};
@@ -10,6 +10,7 @@ pub(super) async fn create(
     caller: &Caller,
     request: rpc::CreateApiKeyRequest,
 ) -> Result<response::Result> {
+    caller.require(Permission::Operate)?;
     let namespace = Namespace::new(&request.namespace)?;
     let role = Role::parse(&request.role)?;
     let scopes = Scopes::parse(request.scopes.iter().map(String::as_str))?;
@@ -19,6 +20,7 @@ pub(super) async fn create(
 }
 
 pub(super) async fn list(credentials: &Credentials, caller: &Caller) -> Result<response::Result> {
+    caller.require(Permission::Keys)?;
     let keys = credentials.list(caller.namespace()?).await?;
     Ok(response::Result::ListApiKeys(rpc::ListApiKeysResponse { keys }))
 }
@@ -28,6 +30,7 @@ pub(super) async fn revoke(
     caller: &Caller,
     request: rpc::RevokeApiKeyRequest,
 ) -> Result<response::Result> {
+    caller.require(Permission::Keys)?;
     let revoked = credentials.revoke(caller.namespace()?, &request.id, &caller.identity().subject).await?;
     Ok(response::Result::RevokeApiKey(rpc::RevokeApiKeyResponse { revoked }))
 }

@@ -113,6 +113,22 @@ impl Services {
             }
             Call::Export(_) => database::export(&*self.engine, caller).await,
 
+            Call::Challenge(_)
+            | Call::SignIn(_)
+            | Call::RegisterApp(_)
+            | Call::CreateApiKeyByProof(_)
+            | Call::Refresh(_)
+            | Call::Logout(_)
+            | Call::Jwks(_)
+            | Call::Token(_)
+            | Call::ListMembers(_)
+            | Call::SetMember(_)
+            | Call::RemoveMember(_)
+            | Call::RotateSigningKey(_)
+            | Call::RemoveSigningKey(_) => {
+                Err(Error::new(debros_proto::Code::Unimplemented, "this node does not sign wallets in"))
+            }
+
             Call::Subscribe(request) => pubsub::subscribe(&self.hub, caller, request),
             Call::Topics(_) => pubsub::topics(&self.hub, caller),
             Call::Health(_) | Call::Status(_) => self.public(call).await.map(Answer::from),
