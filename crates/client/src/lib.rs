@@ -42,19 +42,23 @@
 //! - It subscribes again after a reconnect, and says with [`PubsubEvent::Reconnected`] that messages may be missing.
 
 mod apps;
+mod auth;
 mod config;
 mod connection;
 mod database;
+mod members;
 mod network;
 mod operator;
 mod pubsub;
 mod storage;
 
 pub use apps::Apps;
+pub use auth::{Auth, NewKey};
 pub use config::Config;
 pub use database::Database;
 pub use debros_p2p::{Channel, Handler, Multiaddr, PeerId};
 pub use debros_proto::{Code, Error, Key, Namespace, Result, Topic, rpc};
+pub use members::Members;
 pub use network::Network;
 pub use operator::{Operator, Transfer};
 pub use pubsub::{Pubsub, PubsubEvent, Subscription};
@@ -63,6 +67,7 @@ pub use storage::{PutOptions, Storage};
 use connection::Connections;
 use debros_proto::rpc::request::Call;
 use debros_proto::rpc::response;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -75,7 +80,7 @@ pub struct Client {
 }
 
 /// Who calls, and how. The client sends it with every call; the node checks it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Scope {
     /// Proof of who calls: an API key or another credential. Empty for public calls.
     pub credential: Arc<str>,
@@ -90,6 +95,19 @@ pub struct Scope {
     pub replayed: Option<Arc<AtomicBool>>,
     /// For logs.
     pub request_id: String,
+}
+
+/// Without the credential: what calls through a client ends up in logs.
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope")
+            .field("has_credential", &!self.credential.is_empty())
+            .field("namespace", &self.namespace)
+            .field("timeout", &self.timeout)
+            .field("idempotency_key", &self.idempotency_key)
+            .field("request_id", &self.request_id)
+            .finish()
+    }
 }
 
 impl Client {
@@ -135,6 +153,15 @@ impl Client {
         self.scoped(scope)
     }
 
+    /// The same connections and settings with another credential, in the credential's own namespace.
+    #[must_use]
+    pub fn with_credential(&self, credential: impl Into<Arc<str>>) -> Self {
+        let mut scope = self.scope.clone();
+        scope.credential = credential.into();
+        scope.namespace = String::new();
+        self.scoped(scope)
+    }
+
     /// Who calls through this client.
     pub fn scope(&self) -> &Scope {
         &self.scope
@@ -165,7 +192,17 @@ impl Client {
         Apps { client: self }
     }
 
-    /// What only operators and admins may do: API keys, backups, dialling peers.
+    /// Sign-in by wallet, sessions, API keys.
+    pub fn auth(&self) -> Auth<'_> {
+        Auth { client: self }
+    }
+
+    /// Who may act in the caller's namespace.
+    pub fn members(&self) -> Members<'_> {
+        Members { client: self }
+    }
+
+    /// What only operators may do: API keys for any namespace, backups, dialling peers, signing keys.
     pub fn operator(&self) -> Operator<'_> {
         Operator { client: self }
     }

@@ -1,12 +1,12 @@
-//! What only operators and admins may do.
+//! What only operators may do.
 
 use crate::{Client, Error, Result, expect_answer};
 use debros_p2p::Events;
 use debros_proto::rpc::request::Call;
-use debros_proto::rpc::{self, ApiKey, Backup, CreateApiKeyResponse, Event};
+use debros_proto::rpc::{self, Backup, CreateApiKeyResponse, Event, SigningKey};
 use futures::StreamExt as _;
 
-/// What only operators and admins may do: API keys, backups, dialling peers.
+/// What only operators may do: API keys for any namespace, backups, dialling peers, signing keys.
 #[derive(Clone, Copy, Debug)]
 pub struct Operator<'a> {
     pub(crate) client: &'a Client,
@@ -44,22 +44,24 @@ impl Operator<'_> {
         expect_answer!(self.client.call(Call::CreateApiKey(create)).await?, CreateApiKey)
     }
 
-    /// The API keys of the caller's namespace, revoked ones too, without the keys themselves.
+    /// Makes the node sign access tokens with a new key. Tokens signed with the old one stay valid.
     ///
     /// # Errors
     /// `forbidden`.
-    pub async fn list_api_keys(&self) -> Result<Vec<ApiKey>> {
-        expect_answer!(self.client.call(Call::ListApiKeys(rpc::ListApiKeysRequest {})).await?, ListApiKeys)
-            .map(|answer| answer.keys)
+    pub async fn rotate_signing_key(&self) -> Result<SigningKey> {
+        let answer = self.client.call(Call::RotateSigningKey(rpc::RotateSigningKeyRequest {})).await?;
+        let answer = expect_answer!(answer, RotateSigningKey)?;
+        answer.key.ok_or_else(|| Error::internal("the node answered without the key"))
     }
 
-    /// Revokes an API key of the caller's namespace; false when it was revoked before.
+    /// Stops believing access tokens signed with a key; false when there was no such key or it was removed before.
     ///
     /// # Errors
-    /// `forbidden`, `not_found`.
-    pub async fn revoke_api_key(&self, id: impl Into<String>) -> Result<bool> {
-        let revoke = rpc::RevokeApiKeyRequest { id: id.into() };
-        expect_answer!(self.client.call(Call::RevokeApiKey(revoke)).await?, RevokeApiKey).map(|answer| answer.revoked)
+    /// `forbidden`.
+    pub async fn remove_signing_key(&self, kid: impl Into<String>) -> Result<bool> {
+        let request = rpc::RemoveSigningKeyRequest { kid: kid.into() };
+        expect_answer!(self.client.call(Call::RemoveSigningKey(request)).await?, RemoveSigningKey)
+            .map(|answer| answer.removed)
     }
 
     /// Lets the node dial a peer and returns its id.

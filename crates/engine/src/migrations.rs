@@ -18,8 +18,10 @@ pub struct Migration {
 }
 
 /// The steps, in order.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { file: "001_init.sql", sql: include_str!("../migrations/001_init.sql") }];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { file: "001_init.sql", sql: include_str!("../migrations/001_init.sql") },
+    Migration { file: "002_auth.sql", sql: include_str!("../migrations/002_auth.sql") },
+];
 
 /// Why the schema can not be brought up to date.
 #[derive(Debug, thiserror::Error)]

@@ -1,169 +1,61 @@
 //! Who calls, and what that allows. A [`Caller`] exists only after its credential was verified, and every service takes
 //! one: a service that forgets the check does not compile.
 
+use debros_auth::role;
+pub use debros_auth::{Permission, Role, Scopes, Wallet};
 use debros_proto::{Code, Error, Namespace, Result};
-use std::fmt;
 use std::sync::Arc;
 
 /// A verified credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The API key's id, or "operator".
+    /// A session's wallet, the API key's id, or "operator".
     pub subject: String,
+    /// What was shown, or what the token shown stands for.
+    pub source: Source,
     /// Where the credential is valid; `None` for the operator, who names a namespace with each call.
     pub namespace: Option<Namespace>,
     /// What it may do there.
     pub role: Role,
     /// Restricts the role further.
     pub scopes: Scopes,
+    /// The wallet behind it; `None` for the operator and for keys that the operator made.
+    pub wallet: Option<Wallet>,
+    /// It may run the node besides, because its wallet is one of `admin_wallets`.
+    pub runs_node: bool,
     /// The first characters of the key, for people to recognise it.
     pub prefix: String,
-    /// Milliseconds since the Unix epoch.
+    /// When the key was made or the token issued, in milliseconds since the Unix epoch.
     pub created_at: i64,
+    /// When the token expires, in milliseconds since the Unix epoch; 0 for what is no token.
+    pub expires_at: i64,
 }
 
-/// What a credential may do in its namespace; each role may do what the ones before it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// Reads and subscribes.
-    Reader,
-    /// Writes and publishes.
-    Writer,
-    /// Manages the namespace's keys.
-    Admin,
-    /// Runs the node.
+/// What ends a credential when it is revoked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The node's own file.
     Operator,
+    /// A wallet's session.
+    Session {
+        /// Its id.
+        id: String,
+    },
+    /// An API key.
+    Key {
+        /// Its id.
+        id: String,
+    },
 }
 
-impl Role {
-    /// The role's name in requests and answers.
-    pub fn name(self) -> &'static str {
-        match self {
-            Role::Reader => "reader",
-            Role::Writer => "writer",
-            Role::Admin => "admin",
-            Role::Operator => "operator",
+impl Identity {
+    /// How the caller showed who it is: "operator", "jwt" or "api_key".
+    pub fn method(&self) -> &'static str {
+        match self.source {
+            Source::Operator => "operator",
+            Source::Key { .. } if self.expires_at == 0 => "api_key",
+            Source::Key { .. } | Source::Session { .. } => "jwt",
         }
-    }
-
-    /// Reads a role that can be given to a key.
-    ///
-    /// # Errors
-    /// `invalid_argument` for another name.
-    pub fn parse(text: &str) -> Result<Self> {
-        match text {
-            "reader" => Ok(Role::Reader),
-            "writer" => Ok(Role::Writer),
-            "admin" => Ok(Role::Admin),
-            _ => Err(Error::invalid(format!(
-                "\"{}\" is not a role: use reader, writer or admin",
-                debros_proto::ids::excerpt(text)
-            ))),
-        }
-    }
-}
-
-/// One thing that a call needs to be allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Permission {
-    /// Read SQL.
-    DbRead,
-    /// Write SQL, and read it.
-    DbWrite,
-    /// Read keys.
-    StorageRead,
-    /// Write keys.
-    StorageWrite,
-    /// Publish.
-    PubsubPublish,
-    /// Subscribe, list topics.
-    PubsubSubscribe,
-    /// Read applications.
-    AppsRead,
-    /// Write applications.
-    AppsWrite,
-    /// Manage the namespace's keys.
-    Keys,
-    /// Run the node.
-    Operate,
-}
-
-impl Permission {
-    /// All that a scope can name, with the scope's name. Keys and operation have none: a role alone gives them.
-    const SCOPES: [(Permission, &'static str); 8] = [
-        (Permission::DbRead, "db:read"),
-        (Permission::DbWrite, "db:write"),
-        (Permission::StorageRead, "storage:read"),
-        (Permission::StorageWrite, "storage:write"),
-        (Permission::PubsubPublish, "pubsub:publish"),
-        (Permission::PubsubSubscribe, "pubsub:subscribe"),
-        (Permission::AppsRead, "apps:read"),
-        (Permission::AppsWrite, "apps:write"),
-    ];
-
-    fn role(self) -> Role {
-        match self {
-            Permission::DbRead | Permission::StorageRead | Permission::PubsubSubscribe | Permission::AppsRead => {
-                Role::Reader
-            }
-            Permission::DbWrite | Permission::StorageWrite | Permission::PubsubPublish | Permission::AppsWrite => {
-                Role::Writer
-            }
-            Permission::Keys => Role::Admin,
-            Permission::Operate => Role::Operator,
-        }
-    }
-
-    fn bit(self) -> u16 {
-        1 << self as u16
-    }
-}
-
-impl fmt::Display for Permission {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = Self::SCOPES.iter().find(|(permission, _)| permission == self).map(|(_, name)| *name);
-        f.write_str(name.unwrap_or(if *self == Permission::Keys { "managing keys" } else { "operating the node" }))
-    }
-}
-
-/// A set of permissions; empty means: everything that the role allows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Scopes(u16);
-
-impl Scopes {
-    /// Reads scope names.
-    ///
-    /// # Errors
-    /// `invalid_argument` for an unknown name.
-    pub fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self> {
-        let mut scopes = Scopes::default();
-        for name in names {
-            let Some((permission, _)) = Permission::SCOPES.iter().find(|(_, known)| *known == name) else {
-                let known: Vec<&str> = Permission::SCOPES.iter().map(|(_, name)| *name).collect();
-                return Err(Error::invalid(format!(
-                    "\"{}\" is not a scope: use {}",
-                    debros_proto::ids::excerpt(name),
-                    known.join(", ")
-                )));
-            };
-            scopes.0 |= permission.bit();
-        }
-        Ok(scopes)
-    }
-
-    /// The names, in the catalogue's order.
-    pub fn names(self) -> Vec<String> {
-        Permission::SCOPES
-            .iter()
-            .filter(|(permission, _)| self.0 & permission.bit() != 0)
-            .map(|(_, name)| (*name).to_owned())
-            .collect()
-    }
-
-    fn allows(self, permission: Permission) -> bool {
-        let nameable = Permission::SCOPES.iter().any(|(known, _)| *known == permission);
-        let implied = permission == Permission::DbRead && self.0 & Permission::DbWrite.bit() != 0;
-        self.0 == 0 || (nameable && (implied || self.0 & permission.bit() != 0))
     }
 }
 
@@ -211,7 +103,8 @@ impl Caller {
 
     /// Whether the caller may do this.
     pub fn may(&self, permission: Permission) -> bool {
-        self.identity.role >= permission.role() && self.identity.scopes.allows(permission)
+        (permission == Permission::Operate && self.identity.runs_node)
+            || role::may(self.identity.role, self.identity.scopes, permission)
     }
 
     /// Passes when the caller may do this.
@@ -222,30 +115,28 @@ impl Caller {
         if self.may(permission) {
             return Ok(());
         }
-        let role = self.identity.role.name();
-        let reason = if self.identity.role < permission.role() {
-            format!("the credential's role is {role}, and {permission} needs {}", permission.role().name())
-        } else {
-            format!("the credential's scopes do not include {permission}")
-        };
-        Err(Error::new(Code::Forbidden, reason))
+        role::require(self.identity.role, self.identity.scopes, permission)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Caller, Identity, Permission, Role, Scopes};
+    use super::{Caller, Identity, Role, Scopes, Source};
     use debros_proto::{Code, Namespace};
     use std::sync::Arc;
 
     fn identity(role: Role, scopes: &[&str]) -> Arc<Identity> {
         Arc::new(Identity {
             subject: "key".into(),
+            source: if role == Role::Operator { Source::Operator } else { Source::Key { id: "key".into() } },
             namespace: (role != Role::Operator).then(|| Namespace::new("a").unwrap()),
             role,
             scopes: Scopes::parse(scopes.iter().copied()).unwrap(),
+            wallet: None,
+            runs_node: false,
             prefix: String::new(),
             created_at: 0,
+            expires_at: 0,
         })
     }
 
@@ -262,19 +153,5 @@ mod tests {
         assert_eq!(Caller::new(Arc::clone(&operator), "b").unwrap().namespace().unwrap().as_str(), "b");
         assert_eq!(Caller::new(Arc::clone(&operator), "_system").unwrap_err().code, Code::InvalidArgument);
         assert!(Caller::new(operator, "").unwrap().namespace().is_err());
-    }
-
-    #[test]
-    fn roles_include_the_lesser_ones_and_scopes_restrict_them() {
-        let may = |role, scopes: &[&str], permission| Caller::new(identity(role, scopes), "").unwrap().may(permission);
-        assert!(may(Role::Reader, &[], Permission::DbRead) && !may(Role::Reader, &[], Permission::DbWrite));
-        assert!(may(Role::Writer, &[], Permission::StorageWrite) && !may(Role::Writer, &[], Permission::Keys));
-        assert!(may(Role::Admin, &[], Permission::Keys) && !may(Role::Admin, &[], Permission::Operate));
-        assert!(may(Role::Operator, &[], Permission::Operate));
-        assert!(may(Role::Writer, &["storage:read"], Permission::StorageRead));
-        assert!(!may(Role::Writer, &["storage:read"], Permission::StorageWrite));
-        assert!(!may(Role::Admin, &["storage:read"], Permission::Keys), "a restricted key does not manage keys");
-        assert!(may(Role::Writer, &["db:write"], Permission::DbRead));
-        assert!(!may(Role::Reader, &["db:write"], Permission::DbWrite), "a scope never widens the role");
     }
 }

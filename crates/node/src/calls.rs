@@ -47,6 +47,11 @@ macro_rules! kinds {
     };
 }
 
+/// The name of every kind of call that nodes answer, as metrics tell it, and whether it needs a credential.
+pub fn catalogue() -> impl Iterator<Item = (&'static str, bool)> {
+    KINDS.iter().map(|kind| (kind.name, kind.needs != Needs::Nothing))
+}
+
 use Needs::{Credential, Nothing, Permission as P};
 use Permission as Do;
 
@@ -57,14 +62,30 @@ kinds! {
     ConnectPeer: "connect_peer", P(Do::Operate), false;
     DisconnectPeer: "disconnect_peer", P(Do::Operate), false;
     WhoAmI: "who_am_i", Credential, false;
-    CreateApiKey: "create_api_key", P(Do::Operate), false;
-    ListApiKeys: "list_api_keys", P(Do::Keys), false;
-    RevokeApiKey: "revoke_api_key", P(Do::Keys), false;
+    // Who may make, see and revoke which keys depends on whose they are: the service decides.
+    CreateApiKey: "create_api_key", Credential, false;
+    ListApiKeys: "list_api_keys", Credential, false;
+    RevokeApiKey: "revoke_api_key", Credential, false;
     ListApps: "list_apps", P(Do::AppsRead), false;
     CreateApp: "create_app", P(Do::AppsWrite), true;
     GetApp: "get_app", P(Do::AppsRead), false;
     UpdateApp: "update_app", P(Do::AppsWrite), true;
     DeleteApp: "delete_app", P(Do::AppsWrite), true;
+
+    // What these need is in the message itself: a wallet's proof or a refresh token.
+    Challenge: "challenge", Nothing, false;
+    SignIn: "sign_in", Nothing, false;
+    RegisterApp: "register_app", Nothing, false;
+    CreateApiKeyByProof: "create_api_key_by_proof", Nothing, false;
+    Refresh: "refresh", Nothing, false;
+    Logout: "logout", Nothing, false;
+    Jwks: "jwks", Nothing, false;
+    Token: "token", Credential, false;
+    ListMembers: "list_members", P(Do::Members), false;
+    SetMember: "set_member", P(Do::Members), false;
+    RemoveMember: "remove_member", P(Do::Members), false;
+    RotateSigningKey: "rotate_signing_key", P(Do::Operate), false;
+    RemoveSigningKey: "remove_signing_key", P(Do::Operate), false;
 
     // A query may write; the engine refuses that where the caller may only read.
     Query: "query", P(Do::DbRead), true;

@@ -13,20 +13,28 @@
 //! # }
 //! ```
 
+mod auth;
 pub mod caller;
 mod calls;
+mod clock;
 mod config;
 mod credentials;
 mod dispatch;
 mod health;
 pub mod operator_key;
 mod pubsub;
+mod secret_file;
 mod services;
 mod start;
 mod workers;
 
+pub use auth::{SigningError, TokenKeyError};
+pub use calls::catalogue;
+pub use clock::Clock;
 pub use config::{BuildInfo, DatabaseConfig, NodeConfig, NodeKind};
+pub use debros_auth::Wallet;
 pub use debros_p2p::{Handler, Multiaddr, PeerId};
+pub use debros_proto::Namespace;
 pub use start::StartError;
 
 use debros_engine::Engine;
@@ -43,6 +51,8 @@ pub struct Node {
     host: Host,
     dispatcher: Arc<Dispatcher>,
     engine: Arc<dyn Engine>,
+    /// The engine goes with the node.
+    owns_engine: bool,
     workers: Workers,
     operator_credential: String,
     peer_info: PathBuf,
@@ -55,7 +65,16 @@ impl Node {
     /// When anything that it needs is not there: nothing is left half-started. The message says what, where, and what
     /// to do.
     pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
-        start::start(config).await
+        start::start(config, None).await
+    }
+
+    /// Starts a node on an engine that is open already and is not closed with the node: several nodes of one process can
+    /// share it. `config.database` sets nothing up then but the backups.
+    ///
+    /// # Errors
+    /// As [`start`](Node::start).
+    pub async fn start_on(config: NodeConfig, engine: Arc<dyn Engine>) -> Result<Self, StartError> {
+        start::start(config, Some(engine)).await
     }
 
     /// What answers calls, for a client in the same process.
@@ -78,6 +97,23 @@ impl Node {
         &self.operator_credential
     }
 
+    /// Deletes what has expired and writes down what was counted, as the node does every minute by itself. Returns how many
+    /// rows went.
+    ///
+    /// # Errors
+    /// As a write to the database.
+    pub async fn sweep(&self) -> debros_proto::Result<u64> {
+        self.dispatcher.sweep().await
+    }
+
+    /// Takes a new key for access tokens if the node's own is 30 days old, as the node does every day by itself.
+    ///
+    /// # Errors
+    /// When the key can not be made, kept or made known. The old one stays in use.
+    pub async fn renew_token_key(&self) -> Result<(), SigningError> {
+        self.dispatcher.auth.rotate_key_when_old().await
+    }
+
     /// Stops in order, finishing what was accepted, at the latest at `deadline`.
     ///
     /// 1. `peer.info` goes, so that no program on this machine finds a node that is leaving.
@@ -98,10 +134,12 @@ impl Node {
         let margin = deadline.saturating_duration_since(Instant::now()).mul_f64(0.3).min(Duration::from_secs(3));
         self.host.shutdown(deadline - margin).await;
         self.dispatcher.stop();
-        if let Err(error) = self.dispatcher.credentials.flush().await {
-            tracing::warn!(%error, "when the API keys were used last could not be written down");
+        if let Err(error) = self.dispatcher.auth.flush().await {
+            tracing::warn!(%error, "when credentials were used last could not be written down");
         }
-        self.engine.close().await;
+        if self.owns_engine {
+            self.engine.close().await;
+        }
         tracing::info!("the node has stopped");
     }
 }

@@ -46,7 +46,70 @@ fn calls() -> Vec<Call> {
         Call::Publish(rpc::PublishRequest { topic: "t".into(), data: "x".into() }),
         Call::Subscribe(rpc::SubscribeRequest { topic: "t".into() }),
         Call::Topics(rpc::TopicsRequest {}),
+        Call::Token(rpc::TokenRequest {}),
+        Call::ListMembers(rpc::ListMembersRequest {}),
+        Call::SetMember(rpc::SetMemberRequest { wallet: "0".repeat(40), role: "admin".into() }),
+        Call::RemoveMember(rpc::RemoveMemberRequest { wallet: "0".repeat(40) }),
+        Call::RotateSigningKey(rpc::RotateSigningKeyRequest {}),
+        Call::RemoveSigningKey(rpc::RemoveSigningKeyRequest { kid: "x".into() }),
     ]
+}
+
+/// The name of a call in the catalogue: that of its variant, in snake case.
+fn name_of(call: &Call) -> String {
+    let debug = format!("{call:?}");
+    let variant = debug.split('(').next().unwrap();
+    let mut name = String::new();
+    for sign in variant.chars() {
+        if sign.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(sign.to_ascii_lowercase());
+    }
+    name
+}
+
+/// So that a call that is added later is in the tests below, or this one fails.
+#[test]
+fn every_call_that_needs_a_credential_is_tested_without_one() {
+    let mut tested: Vec<String> = calls().iter().map(name_of).collect();
+    let mut known: Vec<String> =
+        debros_node::catalogue().filter(|(_, needs)| *needs).map(|(name, _)| name.to_owned()).collect();
+    tested.sort();
+    known.sort();
+    assert_eq!(tested, known);
+    let public: Vec<&str> = debros_node::catalogue().filter(|(_, needs)| !needs).map(|(name, _)| name).collect();
+    assert_eq!(
+        public,
+        [
+            "health",
+            "status",
+            "challenge",
+            "sign_in",
+            "register_app",
+            "create_api_key_by_proof",
+            "refresh",
+            "logout",
+            "jwks"
+        ]
+    );
+}
+
+/// The access token of a wallet that signed in.
+async fn session(node: &TestNode, namespace: &str) -> String {
+    let client = node.stranger().await;
+    let key = debros_auth::PrivateKey::from_bytes(&[1; 32]).unwrap();
+    let wallet = key.wallet().to_string();
+    let request = rpc::ChallengeRequest { wallet, namespace: namespace.into(), ..Default::default() };
+    let asked = client.auth().challenge(request).await.unwrap();
+    let proof = rpc::Proof {
+        signature: key.sign_personal(&asked.message),
+        wallet: asked.wallet,
+        namespace: asked.namespace,
+        nonce: asked.nonce,
+        ..Default::default()
+    };
+    client.auth().sign_in(proof).await.unwrap().access_token
 }
 
 async fn channel(node: &TestNode) -> (Host, Channel) {
@@ -91,13 +154,20 @@ async fn lesson_06_a_peer_without_a_valid_credential_is_refused_every_call() {
 #[tokio::test]
 async fn lesson_07_a_request_that_names_another_namespace_is_refused() {
     let node = TestNode::start().await;
-    let key = node.api_key("a").await;
     node.api_key("b").await;
+    let key = node.api_key("a").await;
+    let token = node.client_with("a", &key).await.auth().token().await.unwrap().access_token;
+    let session = session(&node, "c").await;
     let (_host, channel) = channel(&node).await;
-    for named in ["b", "_system", "A", "a ", "ns::a"] {
-        for call in calls() {
-            let name = format!("{call:?}");
-            assert_eq!(code_of(&channel, &key, named, call).await, Err(Code::NamespaceMismatch), "{name} in {named}");
+    for (credential, own) in [(&key, "a"), (&token, "a"), (&session, "c")] {
+        let who = Call::WhoAmI(rpc::WhoAmIRequest {});
+        assert_eq!(code_of(&channel, credential, own, who).await, Ok(()));
+        for named in ["b", "_system", "A", "a ", "ns::a"] {
+            for call in calls() {
+                let name = format!("{call:?}");
+                let refused = code_of(&channel, credential, named, call).await;
+                assert_eq!(refused, Err(Code::NamespaceMismatch), "{name} in {named}");
+            }
         }
     }
 }
@@ -112,7 +182,8 @@ async fn only_the_operator_runs_the_node() {
             call,
             Call::ConnectPeer(_)
                 | Call::DisconnectPeer(_)
-                | Call::CreateApiKey(_)
+                | Call::RotateSigningKey(_)
+                | Call::RemoveSigningKey(_)
                 | Call::Backup(_)
                 | Call::ListBackups(_)
                 | Call::Restore(_)
@@ -145,7 +216,7 @@ async fn a_reader_reads_and_a_writer_writes() {
         reader.database().drop_table("t").await.err(),
         reader.pubsub().publish("t", "x").await.err(),
         reader.apps().create("n", "k").await.err(),
-        reader.operator().list_api_keys().await.err(),
+        reader.auth().list_keys().await.err(),
     ];
     for (index, error) in forbidden.into_iter().enumerate() {
         assert_eq!(error.map(|error| error.code), Some(Code::Forbidden), "attempt {index}");
@@ -182,15 +253,15 @@ async fn a_revoked_key_stops_working_at_once_and_stays_revoked_after_a_restart()
     let key = node.api_key_with("a", "writer", &[]).await;
     let client = node.client_with("a", &key).await;
     client.storage().put("k", "v").await.unwrap();
-    let keys = admin.operator().list_api_keys().await.unwrap();
+    let keys = admin.auth().list_keys().await.unwrap();
     let id = keys.iter().find(|known| known.role == "writer").unwrap().id.clone();
-    assert!(admin.operator().revoke_api_key(&id).await.unwrap());
+    assert!(admin.auth().revoke_key(&id).await.unwrap());
     assert_eq!(client.storage().get("k").await.unwrap_err().code, Code::Unauthenticated);
-    assert!(!admin.operator().revoke_api_key(&id).await.unwrap());
-    assert_eq!(admin.operator().revoke_api_key("key_none").await.unwrap_err().code, Code::NotFound);
+    assert!(!admin.auth().revoke_key(&id).await.unwrap());
+    assert_eq!(admin.auth().revoke_key("key_none").await.unwrap_err().code, Code::NotFound);
 
     let other = node.client("b").await;
-    assert_eq!(other.operator().revoke_api_key(&id).await.unwrap_err().code, Code::NotFound);
+    assert_eq!(other.auth().revoke_key(&id).await.unwrap_err().code, Code::NotFound);
     let node = node.restart().await;
     let again = node.client_with("a", &key).await;
     assert_eq!(again.storage().get("k").await.unwrap_err().code, Code::Unauthenticated);
@@ -202,9 +273,9 @@ async fn a_revoked_key_loses_its_open_subscription() {
     let admin = node.client("a").await;
     let client = node.client_with("a", &node.api_key_with("a", "reader", &[]).await).await;
     let mut subscription = client.pubsub().subscribe("t").await.unwrap();
-    let keys = admin.operator().list_api_keys().await.unwrap();
+    let keys = admin.auth().list_keys().await.unwrap();
     let id = keys.iter().find(|known| known.role == "reader").unwrap().id.clone();
-    admin.operator().revoke_api_key(&id).await.unwrap();
+    admin.auth().revoke_key(&id).await.unwrap();
     let ended = tokio::time::timeout(TIMEOUT, subscription.next()).await.expect("an end");
     assert_eq!(ended.unwrap().unwrap_err().code, Code::Unauthenticated);
     assert!(admin.pubsub().topics().await.unwrap().is_empty());
@@ -217,7 +288,7 @@ async fn lesson_11_the_data_folder_holds_no_api_key() {
     let key = node.api_key("a").await;
     let client = node.client_with("a", &key).await;
     client.storage().put("k", "v").await.unwrap();
-    let listed = client.operator().list_api_keys().await.unwrap();
+    let listed = client.auth().list_keys().await.unwrap();
     assert!(listed.iter().all(|known| !key.starts_with(&known.prefix) || known.prefix.len() < 16));
     let secret = key.split(':').next().unwrap().as_bytes().to_vec();
     let mut folders = vec![node.folder().to_owned()];

@@ -39,7 +39,7 @@ pub(super) async fn run(
             Ok(())
         }
         AuthCommand::Keys(KeysCommand::Revoke { id }) => {
-            let revoked = session.operator_in_namespace()?.operator().revoke_api_key(id.clone()).await?;
+            let revoked = session.operator_in_namespace()?.auth().revoke_key(id.clone()).await?;
             out.result(
                 || json!({ "status": "ok", "id": id, "revoked": revoked }),
                 || {
@@ -80,7 +80,7 @@ async fn whoami(session: &Session, out: Output) -> Result<(), Failure> {
 }
 
 async fn list(session: &Session, out: Output) -> Result<(), Failure> {
-    let keys = session.operator_in_namespace()?.operator().list_api_keys().await?;
+    let keys = session.operator_in_namespace()?.auth().list_keys().await?;
     if out.is_json() {
         return out.json(&keys.iter().map(key_json).collect::<Vec<_>>());
     }

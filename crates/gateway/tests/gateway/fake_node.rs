@@ -165,6 +165,7 @@ impl FakeNode {
                     namespace: namespace.clone(),
                     created_at: 1000,
                     updated_at: 1000,
+                    ..Default::default()
                 };
                 self.apps.lock().unwrap().insert((namespace, app.app_id.clone()), app.clone());
                 Answer::App(rpc::AppResponse { app: Some(app) })
