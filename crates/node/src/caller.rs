@@ -1,8 +1,9 @@
 //! Who calls, and what that allows. A [`Caller`] exists only after its credential was verified, and every service takes
 //! one: a service that forgets the check does not compile.
 
+use debros_auth::role;
+pub use debros_auth::{Permission, Role, Scopes};
 use debros_proto::{Code, Error, Namespace, Result};
-use std::fmt;
 use std::sync::Arc;
 
 /// A verified credential.
@@ -20,151 +21,6 @@ pub struct Identity {
     pub prefix: String,
     /// Milliseconds since the Unix epoch.
     pub created_at: i64,
-}
-
-/// What a credential may do in its namespace; each role may do what the ones before it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// Reads and subscribes.
-    Reader,
-    /// Writes and publishes.
-    Writer,
-    /// Manages the namespace's keys.
-    Admin,
-    /// Runs the node.
-    Operator,
-}
-
-impl Role {
-    /// The role's name in requests and answers.
-    pub fn name(self) -> &'static str {
-        match self {
-            Role::Reader => "reader",
-            Role::Writer => "writer",
-            Role::Admin => "admin",
-            Role::Operator => "operator",
-        }
-    }
-
-    /// Reads a role that can be given to a key.
-    ///
-    /// # Errors
-    /// `invalid_argument` for another name.
-    pub fn parse(text: &str) -> Result<Self> {
-        match text {
-            "reader" => Ok(Role::Reader),
-            "writer" => Ok(Role::Writer),
-            "admin" => Ok(Role::Admin),
-            _ => Err(Error::invalid(format!(
-                "\"{}\" is not a role: use reader, writer or admin",
-                debros_proto::ids::excerpt(text)
-            ))),
-        }
-    }
-}
-
-/// One thing that a call needs to be allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Permission {
-    /// Read SQL.
-    DbRead,
-    /// Write SQL, and read it.
-    DbWrite,
-    /// Read keys.
-    StorageRead,
-    /// Write keys.
-    StorageWrite,
-    /// Publish.
-    PubsubPublish,
-    /// Subscribe, list topics.
-    PubsubSubscribe,
-    /// Read applications.
-    AppsRead,
-    /// Write applications.
-    AppsWrite,
-    /// Manage the namespace's keys.
-    Keys,
-    /// Run the node.
-    Operate,
-}
-
-impl Permission {
-    /// All that a scope can name, with the scope's name. Keys and operation have none: a role alone gives them.
-    const SCOPES: [(Permission, &'static str); 8] = [
-        (Permission::DbRead, "db:read"),
-        (Permission::DbWrite, "db:write"),
-        (Permission::StorageRead, "storage:read"),
-        (Permission::StorageWrite, "storage:write"),
-        (Permission::PubsubPublish, "pubsub:publish"),
-        (Permission::PubsubSubscribe, "pubsub:subscribe"),
-        (Permission::AppsRead, "apps:read"),
-        (Permission::AppsWrite, "apps:write"),
-    ];
-
-    fn role(self) -> Role {
-        match self {
-            Permission::DbRead | Permission::StorageRead | Permission::PubsubSubscribe | Permission::AppsRead => {
-                Role::Reader
-            }
-            Permission::DbWrite | Permission::StorageWrite | Permission::PubsubPublish | Permission::AppsWrite => {
-                Role::Writer
-            }
-            Permission::Keys => Role::Admin,
-            Permission::Operate => Role::Operator,
-        }
-    }
-
-    fn bit(self) -> u16 {
-        1 << self as u16
-    }
-}
-
-impl fmt::Display for Permission {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = Self::SCOPES.iter().find(|(permission, _)| permission == self).map(|(_, name)| *name);
-        f.write_str(name.unwrap_or(if *self == Permission::Keys { "managing keys" } else { "operating the node" }))
-    }
-}
-
-/// A set of permissions; empty means: everything that the role allows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Scopes(u16);
-
-impl Scopes {
-    /// Reads scope names.
-    ///
-    /// # Errors
-    /// `invalid_argument` for an unknown name.
-    pub fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self> {
-        let mut scopes = Scopes::default();
-        for name in names {
-            let Some((permission, _)) = Permission::SCOPES.iter().find(|(_, known)| *known == name) else {
-                let known: Vec<&str> = Permission::SCOPES.iter().map(|(_, name)| *name).collect();
-                return Err(Error::invalid(format!(
-                    "\"{}\" is not a scope: use {}",
-                    debros_proto::ids::excerpt(name),
-                    known.join(", ")
-                )));
-            };
-            scopes.0 |= permission.bit();
-        }
-        Ok(scopes)
-    }
-
-    /// The names, in the catalogue's order.
-    pub fn names(self) -> Vec<String> {
-        Permission::SCOPES
-            .iter()
-            .filter(|(permission, _)| self.0 & permission.bit() != 0)
-            .map(|(_, name)| (*name).to_owned())
-            .collect()
-    }
-
-    fn allows(self, permission: Permission) -> bool {
-        let nameable = Permission::SCOPES.iter().any(|(known, _)| *known == permission);
-        let implied = permission == Permission::DbRead && self.0 & Permission::DbWrite.bit() != 0;
-        self.0 == 0 || (nameable && (implied || self.0 & permission.bit() != 0))
-    }
 }
 
 /// A verified credential in a namespace.
@@ -211,7 +67,7 @@ impl Caller {
 
     /// Whether the caller may do this.
     pub fn may(&self, permission: Permission) -> bool {
-        self.identity.role >= permission.role() && self.identity.scopes.allows(permission)
+        role::may(self.identity.role, self.identity.scopes, permission)
     }
 
     /// Passes when the caller may do this.
@@ -219,16 +75,7 @@ impl Caller {
     /// # Errors
     /// `forbidden`, with what is missing.
     pub fn require(&self, permission: Permission) -> Result<()> {
-        if self.may(permission) {
-            return Ok(());
-        }
-        let role = self.identity.role.name();
-        let reason = if self.identity.role < permission.role() {
-            format!("the credential's role is {role}, and {permission} needs {}", permission.role().name())
-        } else {
-            format!("the credential's scopes do not include {permission}")
-        };
-        Err(Error::new(Code::Forbidden, reason))
+        role::require(self.identity.role, self.identity.scopes, permission)
     }
 }
 

@@ -1,0 +1,179 @@
+//! What a wallet signs to sign in: a nonce for one wallet, namespace and site, in an EIP-4361 message.
+//!
+//! A challenge is not stored. Its nonce carries the time and its own proof: the MAC of all that the challenge is for,
+//! under a key that every node of the network has. So anyone may ask for as many challenges as they like, and the
+//! database does not notice; whoever takes a nonce that was proven writes [`Challenge::nonce_hash`] down, once.
+
+mod message;
+mod terms;
+
+pub use terms::{DEFAULT_CHAIN_ID, P2P_DOMAIN, P2P_URI, Terms};
+
+use crate::secret;
+use crate::signature::{self, Signer};
+use alloy_primitives::hex;
+use debros_proto::{Code, Error, Result};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+use std::fmt;
+use zeroize::Zeroizing;
+
+/// How long a challenge is good, in milliseconds.
+pub const LIFETIME_MS: i64 = 5 * 60 * 1000;
+/// How far ahead of this clock another node's may be, in milliseconds.
+pub const MAX_AHEAD_MS: i64 = 60 * 1000;
+/// Random bytes that [`issue`] takes.
+pub const RANDOM_BYTES: usize = 11;
+
+const TIME_BYTES: usize = 5;
+const TAG_BYTES: usize = 16;
+const NONCE_BYTES: usize = TIME_BYTES + RANDOM_BYTES + TAG_BYTES;
+/// In front of what the MAC covers: another use of the same key, or another format, has another name.
+const PURPOSE: &[u8] = b"debros challenge 1";
+
+/// The key that makes nonces. Who has it makes nonces, but no signatures.
+#[derive(Clone)]
+pub struct ChallengeKey(Zeroizing<[u8; 32]>);
+
+impl ChallengeKey {
+    /// The key with these bytes, which have to be random and the same on every node of a network.
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+}
+
+impl fmt::Debug for ChallengeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ChallengeKey(…)")
+    }
+}
+
+/// A challenge: issued by this network, for these terms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Challenge {
+    /// What it is for.
+    pub terms: Terms,
+    /// 64 lower-case hex digits (256 bits).
+    pub nonce: String,
+    /// Milliseconds since the Unix epoch, at a whole second.
+    pub issued_at: i64,
+    /// Milliseconds since the Unix epoch, [`LIFETIME_MS`] later.
+    pub expires_at: i64,
+    /// The text to sign (EIP-4361).
+    pub message: String,
+}
+
+impl Challenge {
+    /// Passes when the wallet of the terms signed the message, or the bare nonce.
+    ///
+    /// # Errors
+    /// `invalid_argument` for a signature of another form, `unauthenticated` for one of another wallet or text.
+    pub fn prove(&self, signature: &str) -> Result<Signer> {
+        signature::verify_any(self.terms.wallet(), &[&self.message, &self.nonce], signature)
+    }
+
+    /// What is written down when the nonce was used: SHA-256 of its 64 characters.
+    pub fn nonce_hash(&self) -> [u8; 32] {
+        secret::sha256(&self.nonce)
+    }
+}
+
+/// Makes a challenge. `now` in milliseconds since the Unix epoch.
+///
+/// # Errors
+/// `internal` when the clock stands before 1970 or after 9999.
+pub fn issue(key: &ChallengeKey, terms: &Terms, now: i64, random: [u8; RANDOM_BYTES]) -> Result<Challenge> {
+    let seconds = now.div_euclid(1000);
+    let wrong_clock = || Error::internal("the node's clock is not set: no challenge can be made");
+    let time = u64::try_from(seconds).map_err(|_| wrong_clock())?.to_be_bytes();
+    let [0, 0, 0, time @ ..] = time else { return Err(wrong_clock()) };
+    let tag = mac(key, terms, &time, &random).finalize().into_bytes();
+    let mut nonce = [0_u8; NONCE_BYTES];
+    nonce[..TIME_BYTES].copy_from_slice(&time);
+    nonce[TIME_BYTES..TIME_BYTES + RANDOM_BYTES].copy_from_slice(&random);
+    nonce[TIME_BYTES + RANDOM_BYTES..].copy_from_slice(&tag[..TAG_BYTES]);
+    challenge(terms, hex::encode(nonce), seconds).ok_or_else(wrong_clock)
+}
+
+/// Passes when the nonce was made by this network for these terms and is neither too old nor from the future. Whether it
+/// was used before is not known here. `now` in milliseconds since the Unix epoch.
+///
+/// # Errors
+/// `invalid_argument` when the nonce is not 64 lower-case hex digits, else `unauthenticated`.
+pub fn check(key: &ChallengeKey, terms: &Terms, nonce: &str, now: i64) -> Result<Challenge> {
+    let well_formed = nonce.len() == 2 * NONCE_BYTES
+        && nonce.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    let mut bytes = [0_u8; NONCE_BYTES];
+    if !well_formed || hex::decode_to_slice(nonce, &mut bytes).is_err() {
+        return Err(Error::invalid(format!(
+            "the nonce is not one: it has {} lower-case hex digits, as the challenge gave them",
+            2 * NONCE_BYTES
+        )));
+    }
+    let (made_of, tag) = bytes.split_at(TIME_BYTES + RANDOM_BYTES);
+    let (time, random) = made_of.split_at(TIME_BYTES);
+    // In constant time.
+    mac(key, terms, time, random).verify_truncated_left(tag).map_err(|_| invalid_nonce())?;
+    let seconds = time.iter().fold(0_i64, |seconds, byte| seconds << 8 | i64::from(*byte));
+    let challenge = challenge(terms, nonce.to_owned(), seconds).ok_or_else(invalid_nonce)?;
+    if now >= challenge.expires_at || challenge.issued_at > now.saturating_add(MAX_AHEAD_MS) {
+        return Err(invalid_nonce());
+    }
+    Ok(challenge)
+}
+
+/// One sentence for every reason, so that nobody learns which nonces exist. Also for a nonce that was used before.
+pub fn invalid_nonce() -> Error {
+    Error::new(
+        Code::Unauthenticated,
+        "the nonce is not valid for this wallet and namespace: it is unknown, used or older than 5 minutes; ask for a \
+         new challenge",
+    )
+}
+
+fn challenge(terms: &Terms, nonce: String, seconds: i64) -> Option<Challenge> {
+    let issued_at = seconds * 1000;
+    let expires_at = issued_at + LIFETIME_MS;
+    let message = message::text(terms, &nonce, issued_at, expires_at)?;
+    Some(Challenge { terms: terms.clone(), nonce, issued_at, expires_at, message })
+}
+
+/// Every field stands behind its length, so that no two sets of fields give the same bytes.
+fn mac(key: &ChallengeKey, terms: &Terms, time: &[u8], random: &[u8]) -> Hmac<Sha256> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.0.as_slice()).expect("HMAC takes a key of any length");
+    let chain_id = terms.chain_id().to_be_bytes();
+    let fields: [&[u8]; 8] = [
+        PURPOSE,
+        terms.wallet_bytes(),
+        terms.namespace().as_str().as_bytes(),
+        terms.domain().as_bytes(),
+        terms.uri().as_bytes(),
+        &chain_id,
+        time,
+        random,
+    ];
+    for field in fields {
+        mac.update(&(field.len() as u64).to_be_bytes());
+        mac.update(field);
+    }
+    mac
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ChallengeKey, Terms, check, issue};
+    use crate::PrivateKey;
+    use debros_proto::Namespace;
+
+    #[test]
+    fn a_wallet_proves_itself_with_the_message_or_the_bare_nonce() {
+        let key = ChallengeKey::new([1; 32]);
+        let wallet = PrivateKey::from_bytes(&[2; 32]).unwrap();
+        let terms = Terms::p2p(wallet.wallet(), Namespace::new("a").unwrap());
+        let challenge = issue(&key, &terms, 1_700_000_000_999, [3; 11]).unwrap();
+        assert_eq!(check(&key, &terms, &challenge.nonce, 1_700_000_000_000).unwrap(), challenge);
+        for text in [&challenge.message, &challenge.nonce] {
+            assert_eq!(challenge.prove(&wallet.sign_personal(text)).unwrap().wallet, wallet.wallet());
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! What a role and its scopes allow.
+
+use debros_proto::{Code, Error, Result};
+use std::fmt;
+
+/// What a credential may do in its namespace; each role may do what the ones before it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Reads and subscribes.
+    Reader,
+    /// Writes and publishes.
+    Writer,
+    /// Manages the namespace's keys and members.
+    Admin,
+    /// Holds the namespace: also decides who is admin. No role above it can be given, and it can not be taken away.
+    Owner,
+    /// Runs the node.
+    Operator,
+}
+
+impl Role {
+    /// The role's name in requests and answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Reader => "reader",
+            Role::Writer => "writer",
+            Role::Admin => "admin",
+            Role::Owner => "owner",
+            Role::Operator => "operator",
+        }
+    }
+
+    /// Reads a role that can be given, to a key or to a member.
+    ///
+    /// # Errors
+    /// `invalid_argument` for another name.
+    pub fn parse(text: &str) -> Result<Self> {
+        match text {
+            "reader" => Ok(Role::Reader),
+            "writer" => Ok(Role::Writer),
+            "admin" => Ok(Role::Admin),
+            _ => Err(Error::invalid(format!(
+                "\"{}\" is not a role: use reader, writer or admin",
+                debros_proto::ids::excerpt(text)
+            ))),
+        }
+    }
+
+    /// Whether who has this role may give `role` to a member, or take it away: admins readers and writers, the owner
+    /// admins as well, the operator as the owner. Nobody gives ownership.
+    pub fn may_grant(self, role: Role) -> bool {
+        match role {
+            Role::Reader | Role::Writer => self >= Role::Admin,
+            Role::Admin => self >= Role::Owner,
+            Role::Owner | Role::Operator => false,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One thing that a call needs to be allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// Read SQL.
+    DbRead,
+    /// Write SQL, and read it.
+    DbWrite,
+    /// Read keys.
+    StorageRead,
+    /// Write keys.
+    StorageWrite,
+    /// Publish.
+    PubsubPublish,
+    /// Subscribe, list topics.
+    PubsubSubscribe,
+    /// Read applications.
+    AppsRead,
+    /// Write applications.
+    AppsWrite,
+    /// Manage the namespace's keys.
+    Keys,
+    /// Manage the namespace's members.
+    Members,
+    /// Run the node.
+    Operate,
+}
+
+impl Permission {
+    /// All that a scope can name, with the scope's name. Keys, members and operation have none: a role alone
+    /// gives them.
+    const SCOPES: [(Permission, &'static str); 8] = [
+        (Permission::DbRead, "db:read"),
+        (Permission::DbWrite, "db:write"),
+        (Permission::StorageRead, "storage:read"),
+        (Permission::StorageWrite, "storage:write"),
+        (Permission::PubsubPublish, "pubsub:publish"),
+        (Permission::PubsubSubscribe, "pubsub:subscribe"),
+        (Permission::AppsRead, "apps:read"),
+        (Permission::AppsWrite, "apps:write"),
+    ];
+
+    /// The least role that it needs.
+    pub fn role(self) -> Role {
+        match self {
+            Permission::DbRead | Permission::StorageRead | Permission::PubsubSubscribe | Permission::AppsRead => {
+                Role::Reader
+            }
+            Permission::DbWrite | Permission::StorageWrite | Permission::PubsubPublish | Permission::AppsWrite => {
+                Role::Writer
+            }
+            Permission::Keys | Permission::Members => Role::Admin,
+            Permission::Operate => Role::Operator,
+        }
+    }
+
+    fn bit(self) -> u16 {
+        1 << self as u16
+    }
+}
+
+impl fmt::Display for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::SCOPES.iter().find(|(permission, _)| permission == self).map(|(_, name)| *name);
+        f.write_str(name.unwrap_or(match self {
+            Permission::Keys => "managing keys",
+            Permission::Members => "managing members",
+            _ => "operating the node",
+        }))
+    }
+}
+
+/// A set of permissions; empty means: everything that the role allows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scopes(u16);
+
+impl Scopes {
+    /// Reads scope names.
+    ///
+    /// # Errors
+    /// `invalid_argument` for an unknown name.
+    pub fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self> {
+        let mut scopes = Scopes::default();
+        for name in names {
+            let Some((permission, _)) = Permission::SCOPES.iter().find(|(_, known)| *known == name) else {
+                let known: Vec<&str> = Permission::SCOPES.iter().map(|(_, name)| *name).collect();
+                return Err(Error::invalid(format!(
+                    "\"{}\" is not a scope: use {}",
+                    debros_proto::ids::excerpt(name),
+                    known.join(", ")
+                )));
+            };
+            scopes.0 |= permission.bit();
+        }
+        Ok(scopes)
+    }
+
+    /// Whether nothing is restricted.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The names, in the catalogue's order.
+    pub fn names(self) -> Vec<String> {
+        Permission::SCOPES
+            .iter()
+            .filter(|(permission, _)| self.0 & permission.bit() != 0)
+            .map(|(_, name)| (*name).to_owned())
+            .collect()
+    }
+
+    /// Whether they allow this, to a role that does.
+    pub fn allows(self, permission: Permission) -> bool {
+        let nameable = Permission::SCOPES.iter().any(|(known, _)| *known == permission);
+        let implied = permission == Permission::DbRead && self.0 & Permission::DbWrite.bit() != 0;
+        self.0 == 0 || (nameable && (implied || self.0 & permission.bit() != 0))
+    }
+}
+
+/// Whether this role with these scopes may do this.
+pub fn may(role: Role, scopes: Scopes, permission: Permission) -> bool {
+    role >= permission.role() && scopes.allows(permission)
+}
+
+/// Passes when this role with these scopes may do this.
+///
+/// # Errors
+/// `forbidden`, with what is missing.
+pub fn require(role: Role, scopes: Scopes, permission: Permission) -> Result<()> {
+    if may(role, scopes, permission) {
+        return Ok(());
+    }
+    let reason = if role < permission.role() {
+        format!("the credential's role is {role}, and {permission} needs {}", permission.role())
+    } else {
+        format!("the credential's scopes do not include {permission}")
+    };
+    Err(Error::new(Code::Forbidden, reason))
+}

@@ -1,0 +1,109 @@
+//! Access tokens: JWTs, signed with Ed25519 by the node that issues them, verified by every node.
+//!
+//! The header names the key, never the algorithm's rules: only what [`issue`] writes is accepted, so `none`, HMAC with
+//! the public key, embedded keys and critical extensions have no way in.
+
+mod claims;
+mod keys;
+
+pub use claims::{Claims, Credential};
+pub use keys::{Jwk, Jwks, KEY_BYTES, PublicKey, PublicKeys, SigningKey};
+
+use claims::Wire;
+use debros_proto::limits::MAX_CREDENTIAL_BYTES;
+use debros_proto::{Code, Error, Result};
+use jsonwebtoken::{Algorithm, Header, Validation};
+use std::sync::LazyLock;
+
+/// How long an access token is good, in milliseconds.
+pub const LIFETIME_MS: i64 = 15 * 60 * 1000;
+/// How far ahead of this clock the issuer's may be, in milliseconds.
+pub const MAX_AHEAD_MS: i64 = 30 * 1000;
+/// Issuer and audience of every access token.
+pub const ISSUER: &str = "debros";
+
+/// What the library checks: the signature. The claims are checked here, against the clock that was passed in.
+static SIGNATURE_ALONE: LazyLock<Validation> = LazyLock::new(|| {
+    let mut validation = Validation::new(Algorithm::EdDSA);
+    validation.required_spec_claims.clear();
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
+    validation.validate_aud = false;
+    validation
+});
+
+/// Signs a token.
+///
+/// # Errors
+/// `internal` when the cryptographic library refuses to sign.
+pub fn issue(key: &SigningKey, claims: &Claims) -> Result<String> {
+    let header = header(key.public().kid());
+    jsonwebtoken::encode(&header, &Wire::from(claims), key.encoding())
+        .map_err(|_| Error::internal("the access token could not be signed"))
+}
+
+/// The claims of a token that one of `keys` signed and that is good at `now` (milliseconds since the Unix epoch).
+///
+/// # Errors
+/// `unauthenticated`, with one sentence for every reason.
+pub fn verify(token: &str, keys: &PublicKeys, now: i64) -> Result<Claims> {
+    verified(token, keys, now).ok_or_else(|| {
+        Error::new(
+            Code::Unauthenticated,
+            "the access token is not valid: it is expired, damaged, or signed by a key that is not in use; refresh it or \
+             sign in again",
+        )
+    })
+}
+
+/// Whether a credential has the form of an access token, and not that of a key. Cheap, and says nothing about validity.
+pub fn is_token(credential: &str) -> bool {
+    // The start of every JSON object in Base64.
+    credential.starts_with("ey") && credential.bytes().filter(|byte| *byte == b'.').count() == 2
+}
+
+fn verified(token: &str, keys: &PublicKeys, now: i64) -> Option<Claims> {
+    if token.len() > MAX_CREDENTIAL_BYTES {
+        return None;
+    }
+    let mut found = jsonwebtoken::decode_header(token).ok()?;
+    let kid = found.kid.clone()?;
+    let key = keys.decoding(&kid)?;
+    let expected = header(&kid);
+    // RFC 7519 lets `typ` be left out.
+    if found.typ.is_none() {
+        found.typ.clone_from(&expected.typ);
+    }
+    if found != expected {
+        return None;
+    }
+    let wire = jsonwebtoken::decode::<Wire>(token, key, &SIGNATURE_ALONE).ok()?.claims;
+    wire.checked(now)
+}
+
+fn header(kid: &str) -> Header {
+    let mut header = Header::new(Algorithm::EdDSA);
+    header.kid = Some(kid.to_owned());
+    header
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Claims, Credential, PublicKeys, SigningKey, issue, verify};
+    use debros_proto::Namespace;
+
+    #[test]
+    fn a_token_is_read_as_it_was_issued() {
+        let key = SigningKey::from_seed([7; 32]).unwrap();
+        let claims = Claims::new(
+            "0x00".into(),
+            Namespace::new("a").unwrap(),
+            Credential::Session("s".into()),
+            "t".into(),
+            1_700_000_000_123,
+        );
+        let keys: PublicKeys = [key.public().clone()].into_iter().collect();
+        let token = issue(&key, &claims).unwrap();
+        assert_eq!(verify(&token, &keys, 1_700_000_000_123).unwrap(), claims);
+    }
+}

@@ -1,0 +1,103 @@
+//! What a token says.
+
+use super::{ISSUER, LIFETIME_MS, MAX_AHEAD_MS};
+use debros_proto::Namespace;
+use serde::{Deserialize, Serialize};
+
+/// What a token says, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claims {
+    /// The wallet (lower case), or the API key's id.
+    pub subject: String,
+    /// Where the token is valid.
+    pub namespace: Namespace,
+    /// What the token stands for, and ends with.
+    pub credential: Credential,
+    /// The token's own id.
+    pub id: String,
+    /// Milliseconds since the Unix epoch, at a whole second.
+    pub issued_at: i64,
+    /// Milliseconds since the Unix epoch, at a whole second. At this moment the token is no longer good.
+    pub expires_at: i64,
+}
+
+/// What a token stands for. When it is revoked, the token ends as well: the role is looked up, not written in the token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// A session of a wallet: the id of its family of refresh tokens.
+    Session(String),
+    /// An API key: its id.
+    Key(String),
+}
+
+impl Claims {
+    /// Claims of a token issued at `now` (milliseconds since the Unix epoch), good for [`LIFETIME_MS`] less what `now` is
+    /// past its whole second.
+    pub fn new(subject: String, namespace: Namespace, credential: Credential, id: String, now: i64) -> Self {
+        let issued_at = now.div_euclid(1000) * 1000;
+        Self { subject, namespace, credential, id, issued_at, expires_at: issued_at + LIFETIME_MS }
+    }
+}
+
+/// The claims as they stand in the token. Times in seconds, as RFC 7519 has them.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Wire {
+    iss: String,
+    aud: String,
+    sub: String,
+    iat: i64,
+    nbf: i64,
+    exp: i64,
+    jti: String,
+    namespace: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sid: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+}
+
+impl From<&Claims> for Wire {
+    fn from(claims: &Claims) -> Self {
+        let (sid, key) = match &claims.credential {
+            Credential::Session(id) => (Some(id.clone()), None),
+            Credential::Key(id) => (None, Some(id.clone())),
+        };
+        let iat = claims.issued_at.div_euclid(1000);
+        Self {
+            iss: ISSUER.to_owned(),
+            aud: ISSUER.to_owned(),
+            sub: claims.subject.clone(),
+            iat,
+            nbf: iat,
+            exp: claims.expires_at.div_euclid(1000),
+            jti: claims.id.clone(),
+            namespace: claims.namespace.to_string(),
+            sid,
+            key,
+        }
+    }
+}
+
+impl Wire {
+    /// The claims, when they are complete and good at `now` (milliseconds).
+    pub(super) fn checked(self, now: i64) -> Option<Claims> {
+        let [issued_at, not_before, expires_at] = [self.iat, self.nbf, self.exp].map(|time| time.saturating_mul(1000));
+        let latest = now.saturating_add(MAX_AHEAD_MS);
+        let in_time = issued_at <= latest && not_before <= latest && now < expires_at;
+        let ours = self.iss == ISSUER && self.aud == ISSUER && !self.sub.is_empty() && !self.jti.is_empty();
+        let credential = match (self.sid, self.key) {
+            (Some(sid), None) => Credential::Session(sid),
+            (None, Some(key)) => Credential::Key(key),
+            _ => return None,
+        };
+        let namespace = Namespace::new(&self.namespace).ok()?;
+        (in_time && ours).then_some(Claims {
+            subject: self.sub,
+            namespace,
+            credential,
+            id: self.jti,
+            issued_at,
+            expires_at,
+        })
+    }
+}
