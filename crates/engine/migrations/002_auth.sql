@@ -1,9 +1,10 @@
 -- Who owns a namespace: a wallet, or 'operator'. What was there before wallets could sign in belongs to the operator.
 ALTER TABLE namespaces ADD COLUMN owner TEXT NOT NULL DEFAULT 'operator';
 
--- Namespaces whose key-value pairs came before any row here.
+-- Namespaces whose key-value pairs or applications came before any row here. Those with a database alone are added when
+-- the engine opens, which knows the files.
 INSERT INTO namespaces (name, created_at)
-SELECT DISTINCT ns, 0 FROM kv WHERE substr(ns, 1, 1) <> '_'
+SELECT ns, 0 FROM kv WHERE substr(ns, 1, 1) <> '_' UNION SELECT namespace, 0 FROM apps WHERE true
 ON CONFLICT (name) DO NOTHING;
 
 -- Roles that an owner or an admin gave to other wallets.

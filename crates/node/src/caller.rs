@@ -2,25 +2,61 @@
 //! one: a service that forgets the check does not compile.
 
 use debros_auth::role;
-pub use debros_auth::{Permission, Role, Scopes};
+pub use debros_auth::{Permission, Role, Scopes, Wallet};
 use debros_proto::{Code, Error, Namespace, Result};
 use std::sync::Arc;
 
 /// A verified credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The API key's id, or "operator".
+    /// A session's wallet, the API key's id, or "operator".
     pub subject: String,
+    /// What was shown, or what the token shown stands for.
+    pub source: Source,
     /// Where the credential is valid; `None` for the operator, who names a namespace with each call.
     pub namespace: Option<Namespace>,
     /// What it may do there.
     pub role: Role,
     /// Restricts the role further.
     pub scopes: Scopes,
+    /// The wallet behind it; `None` for the operator and for keys that the operator made.
+    pub wallet: Option<Wallet>,
+    /// It may run the node besides, because its wallet is one of `admin_wallets`.
+    pub runs_node: bool,
     /// The first characters of the key, for people to recognise it.
     pub prefix: String,
-    /// Milliseconds since the Unix epoch.
+    /// When the key was made or the token issued, in milliseconds since the Unix epoch.
     pub created_at: i64,
+    /// When the token expires, in milliseconds since the Unix epoch; 0 for what is no token.
+    pub expires_at: i64,
+}
+
+/// What ends a credential when it is revoked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The node's own file.
+    Operator,
+    /// A wallet's session.
+    Session {
+        /// Its id.
+        id: String,
+    },
+    /// An API key.
+    Key {
+        /// Its id.
+        id: String,
+    },
+}
+
+impl Identity {
+    /// How the caller showed who it is: "operator", "jwt" or "api_key".
+    pub fn method(&self) -> &'static str {
+        match self.source {
+            Source::Operator => "operator",
+            Source::Key { .. } if self.expires_at == 0 => "api_key",
+            Source::Key { .. } | Source::Session { .. } => "jwt",
+        }
+    }
 }
 
 /// A verified credential in a namespace.
@@ -67,7 +103,8 @@ impl Caller {
 
     /// Whether the caller may do this.
     pub fn may(&self, permission: Permission) -> bool {
-        role::may(self.identity.role, self.identity.scopes, permission)
+        (permission == Permission::Operate && self.identity.runs_node)
+            || role::may(self.identity.role, self.identity.scopes, permission)
     }
 
     /// Passes when the caller may do this.
@@ -75,24 +112,31 @@ impl Caller {
     /// # Errors
     /// `forbidden`, with what is missing.
     pub fn require(&self, permission: Permission) -> Result<()> {
+        if self.may(permission) {
+            return Ok(());
+        }
         role::require(self.identity.role, self.identity.scopes, permission)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Caller, Identity, Permission, Role, Scopes};
+    use super::{Caller, Identity, Permission, Role, Scopes, Source};
     use debros_proto::{Code, Namespace};
     use std::sync::Arc;
 
     fn identity(role: Role, scopes: &[&str]) -> Arc<Identity> {
         Arc::new(Identity {
             subject: "key".into(),
+            source: if role == Role::Operator { Source::Operator } else { Source::Key { id: "key".into() } },
             namespace: (role != Role::Operator).then(|| Namespace::new("a").unwrap()),
             role,
             scopes: Scopes::parse(scopes.iter().copied()).unwrap(),
+            wallet: None,
+            runs_node: false,
             prefix: String::new(),
             created_at: 0,
+            expires_at: 0,
         })
     }
 

@@ -47,6 +47,11 @@ macro_rules! kinds {
     };
 }
 
+/// The name of every kind of call that nodes answer, as metrics tell it, and whether it needs a credential.
+pub fn catalogue() -> impl Iterator<Item = (&'static str, bool)> {
+    KINDS.iter().map(|kind| (kind.name, kind.needs != Needs::Nothing))
+}
+
 use Needs::{Credential, Nothing, Permission as P};
 use Permission as Do;
 
@@ -76,9 +81,9 @@ kinds! {
     Logout: "logout", Nothing, false;
     Jwks: "jwks", Nothing, false;
     Token: "token", Credential, false;
-    ListMembers: "list_members", P(Do::Keys), false;
-    SetMember: "set_member", P(Do::Keys), false;
-    RemoveMember: "remove_member", P(Do::Keys), false;
+    ListMembers: "list_members", P(Do::Members), false;
+    SetMember: "set_member", P(Do::Members), false;
+    RemoveMember: "remove_member", P(Do::Members), false;
     RotateSigningKey: "rotate_signing_key", P(Do::Operate), false;
     RemoveSigningKey: "remove_signing_key", P(Do::Operate), false;
 

@@ -1,6 +1,9 @@
 //! How a node is set up. Reading files, variables and flags is the program's affair.
 
+use crate::clock::Clock;
+use debros_auth::Wallet;
 use debros_p2p::Multiaddr;
+use debros_proto::Namespace;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,6 +26,12 @@ pub struct NodeConfig {
     pub bootstrap_peers: Vec<Multiaddr>,
     /// How often lost bootstrap peers are dialled again.
     pub discovery_interval: Duration,
+    /// Namespaces in which every verified wallet may read and write. Nobody owns them.
+    pub open_namespaces: Vec<Namespace>,
+    /// Wallets whose sessions may run the node as well. They stay in their own namespaces.
+    pub admin_wallets: Vec<Wallet>,
+    /// What sign-in goes by. Tests put it ahead.
+    pub clock: Clock,
     /// What the status tells about this program.
     pub build: BuildInfo,
 }
@@ -73,6 +82,10 @@ impl NodeConfig {
             data_dir,
             bootstrap_peers: Vec::new(),
             discovery_interval: Duration::from_secs(15),
+            // "default" is a namespace's name.
+            open_namespaces: Namespace::new("default").into_iter().collect(),
+            admin_wallets: Vec::new(),
+            clock: Clock::default(),
             build: BuildInfo::default(),
         }
     }

@@ -1,9 +1,9 @@
 //! The one door: every call, from a peer or from this process, is authenticated, authorised and handed to its service
 //! here.
 
-use crate::caller::Caller;
+use crate::auth::{Auth, Knock};
+use crate::caller::{Caller, Permission};
 use crate::calls::{self, KINDS, Needs};
-use crate::credentials::Credentials;
 use crate::services::{Answer, Services};
 use debros_engine::{CallOptions, Guard};
 use debros_p2p::{CallContext, EventSource, Handler, Reply};
@@ -18,14 +18,13 @@ use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tokio::time::MissedTickBehavior;
 
-/// How often the credential of an open stream is checked again: a revoked key may go on for 5 seconds.
-const CHECK_AGAIN: Duration = Duration::from_secs(4);
+/// The least pause before the credential of an open stream is checked again, while the database can not be asked.
+const CHECK_PAUSE: Duration = Duration::from_millis(500);
 
 /// Answers calls.
 pub(crate) struct Dispatcher {
-    pub(crate) credentials: Arc<Credentials>,
+    pub(crate) auth: Arc<Auth>,
     pub(crate) services: Services,
     measures: Vec<Measure>,
     stopping: AtomicBool,
@@ -40,30 +39,43 @@ struct Measure {
 }
 
 impl Dispatcher {
-    pub(crate) fn new(credentials: Credentials, services: Services) -> Self {
+    pub(crate) fn new(auth: Auth, services: Services) -> Self {
         let measures = KINDS.iter().map(|kind| Measure::new(kind.name)).collect();
-        Self { credentials: Arc::new(credentials), services, measures, stopping: AtomicBool::new(false) }
+        Self { auth: Arc::new(auth), services, measures, stopping: AtomicBool::new(false) }
     }
 
-    /// A stream that ends when its credential does: it may be open for days, and the check at its beginning says nothing
-    /// about tomorrow.
-    fn watched(&self, events: EventSource, credential: String) -> EventSource {
-        let mut again = tokio::time::interval_at(tokio::time::Instant::now() + CHECK_AGAIN, CHECK_AGAIN);
-        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let state = Some((events, again, Arc::clone(&self.credentials), credential));
+    /// A stream that ends when its credential does, or no longer allows it: it may be open for days, and the check at its
+    /// beginning says nothing about tomorrow. It is checked again at the moment until which the last check is believed,
+    /// so that a revocation is seen within 5 seconds, wherever it was made.
+    fn watched(&self, events: EventSource, credential: String, namespace: String, needs: Needs) -> EventSource {
+        let watch = Watch { auth: Arc::clone(&self.auth), credential, namespace, needs };
+        let state = Some((events, watch, Box::pin(tokio::time::sleep(Duration::ZERO))));
         Box::pin(futures::stream::unfold(state, |state| async move {
-            let (mut events, mut again, credentials, credential) = state?;
+            let (mut events, watch, mut next) = state?;
             loop {
                 tokio::select! {
-                    event = events.next() => return Some((event?, Some((events, again, credentials, credential)))),
-                    _ = again.tick() => match credentials.verify(&credential).await {
-                        Err(error) if error.code == Code::Unauthenticated => return Some((Err(error), None)),
-                        // A database that can not be asked now says nothing against the credential.
-                        _ => {}
+                    event = events.next() => return Some((event?, Some((events, watch, next)))),
+                    () = &mut next => match watch.check().await {
+                        Ok(pause) => next.as_mut().reset(tokio::time::Instant::now() + pause),
+                        Err(error) => return Some((Err(error), None)),
                     },
                 }
             }
         }))
+    }
+
+    /// Calls that need no credential.
+    async fn public(
+        &self,
+        context: &CallContext,
+        credential: &str,
+        namespace: &str,
+        call: Call,
+    ) -> Result<debros_proto::rpc::response::Result> {
+        match call {
+            Call::Health(_) | Call::Status(_) => self.services.public(call).await,
+            call => self.auth.knock(Knock { peer: context.peer, credential, namespace }, call).await,
+        }
     }
 
     /// From now on calls are answered with `unavailable`.
@@ -111,23 +123,53 @@ impl Dispatcher {
             return Err(Error::new(Code::Unavailable, "the node is stopping"));
         }
         if kind.needs == Needs::Nothing {
-            return Box::pin(self.services.public(call)).await.map(response);
+            return Box::pin(self.public(context, credential, namespace, call)).await.map(response);
         }
-        let identity = self.credentials.verify(credential).await?;
+        let identity = self.auth.credentials.verify(credential).await?;
         let caller = Caller::new(identity, namespace)?;
         if let Needs::Permission(permission) = kind.needs {
             caller.require(permission)?;
+            if caller.identity().namespace.is_none()
+                && permission != Permission::Operate
+                && let Ok(namespace) = caller.namespace()
+            {
+                self.auth.operator_acts_in(namespace).await?;
+            }
         }
         let guard = guard(idempotency_key, &call, kind)?;
         let options =
             CallOptions { consistency: Consistency::Weak, deadline: context.deadline, guard, read_only: false };
-        match self.services.call(&self.credentials, &caller, call, options).await? {
+        match self.services.call(&self.auth, &caller, call, options).await? {
             Answer::Plain { result, replayed } => Ok(response_of(result, replayed)),
             Answer::Stream { result, events } => {
-                let events = self.watched(events, credential.to_owned());
+                let events = self.watched(events, credential.to_owned(), namespace.to_owned(), kind.needs);
                 Ok(Reply::Stream(Response { replayed: false, result: Some(result) }, events))
             }
         }
+    }
+}
+
+/// What has to hold for a stream to stay open.
+struct Watch {
+    auth: Arc<Auth>,
+    credential: String,
+    namespace: String,
+    needs: Needs,
+}
+
+impl Watch {
+    /// How long what holds now may be believed; an error when it does not hold.
+    async fn check(&self) -> Result<Duration> {
+        let (identity, until) = match self.auth.credentials.verify_until(&self.credential).await {
+            Ok(verified) => verified,
+            Err(error) if error.code == Code::Unauthenticated => return Err(error),
+            // A database that can not be asked now says nothing against the credential.
+            Err(_) => return Ok(CHECK_PAUSE),
+        };
+        if let Needs::Permission(permission) = self.needs {
+            Caller::new(identity, &self.namespace)?.require(permission)?;
+        }
+        Ok(self.auth.credentials.left(until).max(CHECK_PAUSE))
     }
 }
 

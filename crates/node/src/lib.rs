@@ -13,8 +13,10 @@
 //! # }
 //! ```
 
+mod auth;
 pub mod caller;
 mod calls;
+mod clock;
 mod config;
 mod credentials;
 mod dispatch;
@@ -22,12 +24,18 @@ mod health;
 mod hex;
 pub mod operator_key;
 mod pubsub;
+mod secret_file;
 mod services;
 mod start;
 mod workers;
 
+pub use auth::{SigningError, TokenKeyError};
+pub use calls::catalogue;
+pub use clock::Clock;
 pub use config::{BuildInfo, DatabaseConfig, NodeConfig, NodeKind};
+pub use debros_auth::Wallet;
 pub use debros_p2p::{Handler, Multiaddr, PeerId};
+pub use debros_proto::Namespace;
 pub use start::StartError;
 
 use debros_engine::Engine;
@@ -43,6 +51,8 @@ pub struct Node {
     host: Host,
     dispatcher: Arc<Dispatcher>,
     engine: Arc<dyn Engine>,
+    /// The engine goes with the node.
+    owns_engine: bool,
     workers: Workers,
     operator_credential: String,
     peer_info: PathBuf,
@@ -55,7 +65,16 @@ impl Node {
     /// When anything that it needs is not there: nothing is left half-started. The message says what, where, and what
     /// to do.
     pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
-        start::start(config).await
+        start::start(config, None).await
+    }
+
+    /// Starts a node on an engine that is open already and is not closed with the node: several nodes of one process can
+    /// share it. `config.database` sets nothing up then but the backups.
+    ///
+    /// # Errors
+    /// As [`start`](Node::start).
+    pub async fn start_on(config: NodeConfig, engine: Arc<dyn Engine>) -> Result<Self, StartError> {
+        start::start(config, Some(engine)).await
     }
 
     /// What answers calls, for a client in the same process.
@@ -98,10 +117,12 @@ impl Node {
         let margin = deadline.saturating_duration_since(Instant::now()).mul_f64(0.3).min(Duration::from_secs(3));
         self.host.shutdown(deadline - margin).await;
         self.dispatcher.stop();
-        if let Err(error) = self.dispatcher.credentials.flush().await {
-            tracing::warn!(%error, "when the API keys were used last could not be written down");
+        if let Err(error) = self.dispatcher.auth.flush().await {
+            tracing::warn!(%error, "when credentials were used last could not be written down");
         }
-        self.engine.close().await;
+        if self.owns_engine {
+            self.engine.close().await;
+        }
         tracing::info!("the node has stopped");
     }
 }

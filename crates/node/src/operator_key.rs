@@ -1,7 +1,6 @@
 //! The operator's credential: a file in the data folder. Whoever may read it runs the node.
 
-use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use crate::secret_file;
 use std::path::{Path, PathBuf};
 
 /// The file's name in the data folder.
@@ -60,8 +59,7 @@ pub fn load_or_create(data_dir: &Path) -> Result<String, OperatorKeyError> {
 /// When the file can not be read, may be read by others, or holds something else.
 pub fn load(path: &Path) -> Result<String, OperatorKeyError> {
     let io = |source| OperatorKeyError::Io { path: path.to_owned(), action: "read", source };
-    let mode = std::fs::metadata(path).map_err(io)?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
+    if let Some(mode) = secret_file::exposed(path).map_err(io)? {
         return Err(OperatorKeyError::Exposed { path: path.to_owned(), mode });
     }
     let text = std::fs::read_to_string(path).map_err(io)?;
@@ -80,12 +78,7 @@ fn create(path: &Path) -> Result<String, OperatorKeyError> {
     let mut secret = [0_u8; SECRET_CHARS / 2];
     getrandom::fill(&mut secret).map_err(|error| io(std::io::Error::other(error.to_string())))?;
     let credential = format!("{PREFIX}{}", crate::hex::encode(&secret));
-    // Written beside and renamed: a crash leaves no half of a key.
-    let beside = path.with_extension("key.new");
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside).map_err(io)?;
-    file.write_all(credential.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
-    std::fs::rename(&beside, path).map_err(io)?;
+    secret_file::write(path, &credential).map_err(io)?;
     Ok(credential)
 }
 

@@ -1,8 +1,8 @@
 //! Starting a node, step by step.
 
 use crate::Node;
+use crate::auth::{Auth, SigningError, Store};
 use crate::config::NodeConfig;
-use crate::credentials::Credentials;
 use crate::dispatch::{Dispatcher, Door};
 use crate::health::Health;
 use crate::operator_key::{self, OperatorKeyError};
@@ -11,7 +11,7 @@ use crate::services::{NodeFacts, Services};
 use crate::workers::Workers;
 use debros_engine::Engine;
 use debros_engine::embedded::{Embedded, EmbeddedConfig};
-use debros_p2p::{Host, HostConfig, Limits, identity, peer_info};
+use debros_p2p::{Host, HostConfig, Keypair, Limits, identity, peer_info};
 use debros_proto::now_ms;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -44,6 +44,9 @@ pub enum StartError {
     /// The database does not open.
     #[error(transparent)]
     Database(#[from] debros_engine::embedded::OpenError),
+    /// Access tokens can not be signed, or sign-in has no secret.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
     /// The P2P host does not start.
     #[error(transparent)]
     Host(#[from] debros_p2p::StartError),
@@ -57,14 +60,39 @@ pub enum StartError {
     },
 }
 
-pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
+/// Starts a node, on an engine of its own unless there is one.
+pub(crate) async fn start(config: NodeConfig, shared: Option<Arc<dyn Engine>>) -> Result<Node, StartError> {
     make_folder(&config.data_dir)?;
     let keypair = identity::load_or_create(&config.data_dir.join("identity.key"))?;
     let operator_credential = operator_key::load_or_create(&config.data_dir)?;
-    let engine: Arc<dyn Engine> = Arc::new(open_database(&config).await?);
+    let owns_engine = shared.is_none();
+    let engine: Arc<dyn Engine> = match shared {
+        Some(engine) => engine,
+        None => Arc::new(open_database(&config).await?),
+    };
+    let started = start_with(config, keypair, operator_credential, Arc::clone(&engine), owns_engine).await;
+    if started.is_err() && owns_engine {
+        engine.close().await;
+    }
+    started
+}
 
+async fn start_with(
+    config: NodeConfig,
+    keypair: Keypair,
+    operator_credential: String,
+    engine: Arc<dyn Engine>,
+    owns_engine: bool,
+) -> Result<Node, StartError> {
     let peer_id = keypair.public().to_peer_id();
     let node_id = if config.node_id.is_empty() { peer_id.to_string() } else { config.node_id.clone() };
+    let store = Store::new(
+        Arc::clone(&engine),
+        config.clock.clone(),
+        config.open_namespaces.iter().cloned(),
+        config.admin_wallets.iter().copied(),
+    );
+    let auth = Auth::start(store, node_id.clone(), &config.data_dir, &operator_credential).await?;
     let services = Services {
         engine: Arc::clone(&engine),
         hub: Arc::new(Hub::default()),
@@ -78,8 +106,7 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
         },
         host: OnceLock::new(),
     };
-    let credentials = Credentials::new(Arc::clone(&engine), &operator_credential);
-    let dispatcher = Arc::new(Dispatcher::new(credentials, services));
+    let dispatcher = Arc::new(Dispatcher::new(auth, services));
 
     let host_config = HostConfig {
         keypair,
@@ -89,13 +116,7 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
         idle_timeout: IDLE_TIMEOUT,
         limits: Limits::default(),
     };
-    let host = match Host::start(host_config, Some(Arc::new(Door(Arc::clone(&dispatcher))))).await {
-        Ok(host) => host,
-        Err(error) => {
-            engine.close().await;
-            return Err(error.into());
-        }
-    };
+    let host = Host::start(host_config, Some(Arc::new(Door(Arc::clone(&dispatcher))))).await?;
     // Set once: this is the only place.
     let _ = dispatcher.services.host.set(host.clone());
 
@@ -104,11 +125,10 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Node, StartError> {
     let written = peer_info::pick(&addresses).map_or(Ok(()), |address| peer_info::write(&path, address));
     if let Err(source) = written {
         host.shutdown(Instant::now() + Duration::from_secs(1)).await;
-        engine.close().await;
         return Err(StartError::PeerInfo { path, source });
     }
     let workers = Workers::start(&config, &dispatcher, &host);
-    Ok(Node { host, dispatcher, engine, workers, operator_credential, peer_info: path })
+    Ok(Node { host, dispatcher, engine, owns_engine, workers, operator_credential, peer_info: path })
 }
 
 /// The folder holds secrets: only its owner may look inside.

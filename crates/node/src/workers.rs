@@ -1,4 +1,4 @@
-//! What a node does by itself: sweeping what has expired, making backups, keeping bootstrap peers connected.
+//! What a node does by itself: sweeping what has expired, renewing its token key, making backups, keeping bootstrap peers connected.
 
 use crate::config::NodeConfig;
 use crate::dispatch::Dispatcher;
@@ -11,6 +11,8 @@ use tokio_util::task::TaskTracker;
 
 /// How often expired values and records are deleted, and last uses of keys written down.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+/// How often the age of the token key is looked at.
+const KEY_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long one dial of a bootstrap peer may take.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
 /// A failed backup is tried again after this, when the interval is longer.
@@ -26,6 +28,7 @@ impl Workers {
     pub(crate) fn start(config: &NodeConfig, dispatcher: &Arc<Dispatcher>, host: &Host) -> Self {
         let workers = Self { tasks: TaskTracker::new(), stop: CancellationToken::new() };
         workers.spawn(sweep(Arc::clone(dispatcher)));
+        workers.spawn(renew_key(Arc::clone(dispatcher)));
         if let Some(interval) = config.database.backup_interval {
             workers.spawn(back_up(Arc::clone(dispatcher), interval));
         }
@@ -61,9 +64,23 @@ async fn sweep(dispatcher: Arc<Dispatcher>) {
             Ok(rows) => swept.increment(rows),
             Err(error) => tracing::warn!(%error, "what has expired could not be deleted"),
         }
-        if let Err(error) = dispatcher.credentials.flush().await {
-            tracing::warn!(%error, "when the API keys were used last could not be written down");
+        match dispatcher.auth.sweep().await {
+            Ok(rows) => swept.increment(rows),
+            Err(error) => tracing::warn!(%error, "nonces, sessions and events that have expired could not be deleted"),
         }
+        if let Err(error) = dispatcher.auth.flush().await {
+            tracing::warn!(%error, "when credentials were used last could not be written down");
+        }
+    }
+}
+
+/// Gives the node a new key to sign access tokens with when its own is 30 days old.
+async fn renew_key(dispatcher: Arc<Dispatcher>) {
+    loop {
+        if let Err(error) = dispatcher.auth.rotate_key_when_old().await {
+            tracing::error!(%error, "the node has no new key for access tokens; it goes on with the old one");
+        }
+        tokio::time::sleep(KEY_INTERVAL).await;
     }
 }
 

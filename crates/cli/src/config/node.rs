@@ -5,8 +5,7 @@ use super::merge::{Origin, Settings, Sources};
 use super::node_keys::NODE;
 use super::value::{Kind, Raw, Value, is_placeholder};
 use super::{LogSettings, Problem, Problems};
-use debros_client::Multiaddr;
-use debros_node::{BuildInfo, DatabaseConfig, NodeConfig, NodeKind};
+use debros_node::{BuildInfo, Clock, DatabaseConfig, NodeConfig, NodeKind};
 use std::path::PathBuf;
 
 /// The configuration of a node, checked.
@@ -68,7 +67,7 @@ impl NodeSettings {
         NodeConfig {
             node_id: settings.text("node.id").to_owned(),
             kind: if is_bootstrap { NodeKind::Bootstrap } else { NodeKind::Node },
-            listen_addresses: multiaddrs(settings.list("node.listen_addresses")),
+            listen_addresses: parsed(settings.list("node.listen_addresses")),
             data_dir: self.data_dir(),
             // At most 100,000 by the table.
             max_connections: u32::try_from(settings.number("node.max_connections")).unwrap_or(u32::MAX),
@@ -77,8 +76,12 @@ impl NodeSettings {
                 max_size: settings.number("database.max_database_size"),
                 backup_interval: Some(backup_interval).filter(|interval| !interval.is_zero()),
             },
-            bootstrap_peers: multiaddrs(settings.list("discovery.bootstrap_peers")),
+            bootstrap_peers: parsed(settings.list("discovery.bootstrap_peers")),
             discovery_interval: settings.duration("discovery.discovery_interval"),
+            // The table checked the forms of both.
+            open_namespaces: parsed(settings.list("security.open_namespaces")),
+            admin_wallets: parsed(settings.list("security.admin_wallets")),
+            clock: Clock::default(),
             build,
         }
     }
@@ -103,8 +106,8 @@ impl NodeSettings {
     }
 }
 
-/// The table checked that they are multiaddrs.
-fn multiaddrs(texts: &[String]) -> Vec<Multiaddr> {
+/// The table checked that each has the form.
+fn parsed<T: std::str::FromStr>(texts: &[String]) -> Vec<T> {
     texts.iter().filter_map(|text| text.parse().ok()).collect()
 }
 

@@ -54,6 +54,28 @@ struct Slot {
     store: OnceLock<Arc<Store>>,
 }
 
+/// Enters the namespaces that have a database and no row: what is there already belongs to the operator, and must not
+/// become a stranger's who signs in for it first.
+fn enter_files(conn: &Conn, files: &BTreeSet<Namespace>) {
+    let entered = conn.db.unchecked_transaction().and_then(|transaction| {
+        own_files(conn, files)?;
+        transaction.commit()
+    });
+    // Where no row can be written, no stranger can be entered either, and reads go on.
+    if let Err(error) = entered {
+        tracing::warn!(%error, "namespaces without an owner could not be given to the operator");
+    }
+}
+
+/// As [`enter_files`], in a transaction that is open.
+pub(super) fn own_files(conn: &Conn, files: &BTreeSet<Namespace>) -> rusqlite::Result<()> {
+    let mut own = conn.own(
+        "/*debros*/ INSERT INTO namespaces (name, created_at, owner) VALUES (?1, ?2, 'operator')
+        ON CONFLICT (name) DO NOTHING",
+    )?;
+    files.iter().try_for_each(|namespace| own.execute((namespace.as_str(), now_ms())).map(|_| ()))
+}
+
 impl Stores {
     /// Opens the folder and the system's database, and brings that up to date.
     pub(super) fn open(config: EmbeddedConfig) -> Result<Stores, OpenError> {
@@ -73,7 +95,9 @@ impl Stores {
             if check_system {
                 check(conn)?;
             }
-            migrations::apply(&mut conn.db, MIGRATIONS, now_ms()).map_err(Failure::Migration)
+            migrations::apply(&mut conn.db, MIGRATIONS, now_ms()).map_err(Failure::Migration)?;
+            enter_files(conn, &files);
+            Ok(())
         })
         .map_err(|failure| failure.of_system(&path, &shared.config.backup_dir))?;
         Ok(Stores {

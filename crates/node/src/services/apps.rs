@@ -1,7 +1,7 @@
 //! Applications registered in a namespace.
 
 use super::Answer;
-use crate::caller::Caller;
+use crate::caller::{Caller, Source};
 use crate::hex;
 use debros_engine::{CallOptions, Database, Engine};
 use debros_proto::rpc::{self, App, Row, Statement, response};
@@ -9,7 +9,7 @@ use debros_proto::{Code, Error, Namespace, Result, now_ms};
 
 const MAX_NAME_BYTES: usize = 256;
 const MAX_PUBLIC_KEY_BYTES: usize = 8192;
-const COLUMNS: &str = "app_id, name, public_key, namespace, created_at, updated_at";
+const COLUMNS: &str = "app_id, name, public_key, namespace, created_at, updated_at, wallet";
 
 /// The system's database is one for all namespaces: puts the namespace and the service into the guard's key.
 pub(super) fn in_namespace(mut options: CallOptions, namespace: &Namespace, service: &str) -> CallOptions {
@@ -52,9 +52,15 @@ pub(super) async fn create(
     let mut random = [0_u8; 12];
     getrandom::fill(&mut random).map_err(|_| Error::internal("the system gives no randomness"))?;
     let app_id = format!("app_{}", hex::encode(&random));
-    let sql = format!("INSERT INTO apps ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?5) RETURNING {COLUMNS}");
-    let args =
-        [app_id.into(), request.name.into(), request.public_key.into(), namespace.as_str().into(), now_ms().into()];
+    let sql = format!("INSERT INTO apps ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6) RETURNING {COLUMNS}");
+    let args = [
+        app_id.into(),
+        request.name.into(),
+        request.public_key.into(),
+        namespace.as_str().into(),
+        now_ms().into(),
+        registered_by(caller).into(),
+    ];
     one_row(engine, namespace, Statement::new(sql, args), options, "").await
 }
 
@@ -115,6 +121,15 @@ async fn one_row(
     Ok(Answer::written(written, |_| response::Result::App(rpc::AppResponse { app: Some(app) })))
 }
 
+/// The wallet in whose name an application is registered: that of a session. A key is not the wallet itself.
+fn registered_by(caller: &Caller) -> Option<String> {
+    let identity = caller.identity();
+    match identity.source {
+        Source::Session { .. } => identity.wallet.map(|wallet| wallet.to_string()),
+        Source::Operator | Source::Key { .. } => None,
+    }
+}
+
 fn missing(app_id: &str) -> Error {
     let shown = debros_proto::ids::excerpt(app_id);
     Error::new(Code::NotFound, format!("the namespace has no application \"{shown}\""))
@@ -137,6 +152,6 @@ fn app_of(row: &Row) -> App {
         namespace: text(3),
         created_at: integer(4),
         updated_at: integer(5),
-        wallet: String::new(),
+        wallet: text(6),
     }
 }

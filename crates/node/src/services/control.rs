@@ -1,7 +1,7 @@
 //! The node and its peers.
 
 use super::Services;
-use crate::caller::Caller;
+use crate::caller::{Caller, Permission};
 use crate::config::BuildInfo;
 use debros_engine::CallOptions;
 use debros_p2p::{Host, Multiaddr, PeerId};
@@ -85,17 +85,16 @@ impl Services {
 
 pub(super) fn who_am_i(caller: &Caller) -> response::Result {
     let identity = caller.identity();
-    let is_operator = identity.namespace.is_none();
     response::Result::WhoAmI(rpc::WhoAmIResponse {
-        method: if is_operator { "operator" } else { "api_key" }.to_owned(),
+        method: identity.method().to_owned(),
         subject: identity.subject.clone(),
         namespace: caller.namespace().map(ToString::to_string).unwrap_or_default(),
         role: identity.role.name().to_owned(),
         scopes: identity.scopes.names(),
         key_prefix: identity.prefix.clone(),
         created_at: identity.created_at,
-        expires_at: 0,
-        wallet: String::new(),
-        operator: is_operator,
+        expires_at: identity.expires_at,
+        wallet: identity.wallet.map(|wallet| wallet.to_string()).unwrap_or_default(),
+        operator: caller.may(Permission::Operate),
     })
 }

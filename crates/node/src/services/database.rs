@@ -1,8 +1,8 @@
 //! SQL, backups and exports.
 
 use super::{Answer, consistency};
+use crate::auth::Auth;
 use crate::caller::{Caller, Permission};
-use crate::credentials::Credentials;
 use bytes::Bytes;
 use debros_engine::{CallOptions, Database, Engine};
 use debros_p2p::EventSource;
@@ -111,11 +111,11 @@ pub(super) fn backup(engine: Arc<dyn Engine>) -> Answer {
     })
 }
 
-pub(super) fn restore(engine: Arc<dyn Engine>, credentials: Arc<Credentials>, name: String) -> Answer {
+pub(super) fn restore(engine: Arc<dyn Engine>, auth: Arc<Auth>, name: String) -> Answer {
     long_operation(|events| async move {
         engine.restore(&name, progress_to(events)).await?;
-        // The keys are those of the copy now: one that was made or revoked since must not be remembered.
-        credentials.forget();
+        // Keys, sessions and secrets are those of the copy now: what was made or revoked since must not be remembered.
+        auth.tables_replaced().await?;
         Ok(rpc::Done::default())
     })
 }

@@ -1,36 +1,64 @@
-//! API keys.
+//! API keys: who may make, see and revoke which.
 
-use crate::caller::{Caller, Permission, Role, Scopes};
-use crate::credentials::Credentials;
+use crate::auth::{Auth, KeyWish, Whose};
+use crate::caller::{Caller, Permission, Role, Source};
 use debros_proto::rpc::{self, response};
-use debros_proto::{Namespace, Result};
+use debros_proto::{Code, Error, Namespace, Result};
 
-pub(super) async fn create(
-    credentials: &Credentials,
-    caller: &Caller,
-    request: rpc::CreateApiKeyRequest,
-) -> Result<response::Result> {
-    caller.require(Permission::Operate)?;
-    let namespace = Namespace::new(&request.namespace)?;
-    let role = Role::parse(&request.role)?;
-    let scopes = Scopes::parse(request.scopes.iter().map(String::as_str))?;
-    let by = &caller.identity().subject;
-    let (api_key, info) = credentials.create(&namespace, &request.name, role, scopes, by).await?;
-    Ok(response::Result::CreateApiKey(rpc::CreateApiKeyResponse { api_key, info: Some(info) }))
+pub(super) async fn create(auth: &Auth, caller: &Caller, request: rpc::CreateApiKeyRequest) -> Result<response::Result> {
+    let wish = KeyWish::parse(request.name, &request.role, &request.scopes)?;
+    let namespace = namespace_for(caller, &request.namespace)?;
+    let identity = caller.identity();
+    match identity.source {
+        // A wallet's keys are its own affair: they can do no more than the wallet itself.
+        Source::Operator | Source::Session { .. } => {}
+        // A key that leaks must not beget others, unless it manages keys.
+        Source::Key { .. } => caller.require(Permission::Keys)?,
+    }
+    let own = identity.role.min(Role::Admin);
+    auth.create_key(identity, &namespace, own, &wish).await.map(response::Result::CreateApiKey)
 }
 
-pub(super) async fn list(credentials: &Credentials, caller: &Caller) -> Result<response::Result> {
-    caller.require(Permission::Keys)?;
-    let keys = credentials.list(caller.namespace()?).await?;
+pub(super) async fn list(auth: &Auth, caller: &Caller) -> Result<response::Result> {
+    let keys = auth.list_keys(caller.namespace()?, whose(caller)?).await?;
     Ok(response::Result::ListApiKeys(rpc::ListApiKeysResponse { keys }))
 }
 
-pub(super) async fn revoke(
-    credentials: &Credentials,
-    caller: &Caller,
-    request: rpc::RevokeApiKeyRequest,
-) -> Result<response::Result> {
-    caller.require(Permission::Keys)?;
-    let revoked = credentials.revoke(caller.namespace()?, &request.id, &caller.identity().subject).await?;
+pub(super) async fn revoke(auth: &Auth, caller: &Caller, request: rpc::RevokeApiKeyRequest) -> Result<response::Result> {
+    let by = &caller.identity().subject;
+    let revoked = auth.revoke_key(caller.namespace()?, &request.id, whose(caller)?, by).await?;
     Ok(response::Result::RevokeApiKey(rpc::RevokeApiKeyResponse { revoked }))
+}
+
+pub(super) async fn token(auth: &Auth, caller: &Caller) -> Result<response::Result> {
+    let identity = caller.identity();
+    let namespace = identity.namespace.as_ref().ok_or_else(|| {
+        Error::new(Code::Forbidden, "only an API key is exchanged for an access token, not the operator's credential")
+    })?;
+    auth.token_for_key(identity, namespace).await.map(response::Result::Session)
+}
+
+/// The keys that a caller may see and revoke: an admin all, another wallet in its session those that it made.
+fn whose(caller: &Caller) -> Result<Whose> {
+    let identity = caller.identity();
+    match (&identity.source, identity.wallet) {
+        _ if caller.may(Permission::Keys) => Ok(Whose::Everybodys),
+        (Source::Session { .. }, Some(wallet)) => Ok(Whose::Wallets(wallet)),
+        _ => caller.require(Permission::Keys).map(|()| Whose::Everybodys),
+    }
+}
+
+/// Where the key will be valid: where the caller is, unless an operator names another place.
+fn namespace_for(caller: &Caller, named: &str) -> Result<Namespace> {
+    if named.is_empty() {
+        return caller.namespace().cloned();
+    }
+    match &caller.identity().namespace {
+        None => Namespace::new(named),
+        Some(own) if own.as_str() == named => Ok(own.clone()),
+        Some(_) => Err(Error::new(
+            Code::NamespaceMismatch,
+            "namespace mismatch: a key is made for the namespace of the credential that makes it",
+        )),
+    }
 }

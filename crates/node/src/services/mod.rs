@@ -5,13 +5,14 @@ mod apps;
 mod control;
 mod database;
 mod keys;
+mod members;
 mod pubsub;
 mod storage;
 
 pub(crate) use control::NodeFacts;
 
+use crate::auth::Auth;
 use crate::caller::Caller;
-use crate::credentials::Credentials;
 use crate::health::Health;
 use crate::pubsub::Hub;
 use debros_engine::{CallOptions, Engine, Written};
@@ -50,19 +51,19 @@ impl Answer {
 }
 
 impl Services {
-    /// Calls that need no credential.
+    /// What the node tells anybody.
     pub(crate) async fn public(&self, call: Call) -> Result<response::Result> {
         match call {
             Call::Health(_) => Ok(response::Result::Health(self.health.report(&*self.engine, &self.hub).await)),
             Call::Status(_) => Ok(response::Result::Status(self.status())),
-            _ => Err(Error::internal("the call is listed as public, but nobody answers it")),
+            _ => Err(Error::internal("the call is answered elsewhere")),
         }
     }
 
     /// Calls of a verified caller.
     pub(crate) async fn call(
         &self,
-        credentials: &Arc<Credentials>,
+        auth: &Arc<Auth>,
         caller: &Caller,
         call: Call,
         options: CallOptions,
@@ -77,14 +78,14 @@ impl Services {
             Call::Transaction(request) => database::transaction(&*self.engine, caller, request, options).await,
             Call::Publish(request) => pubsub::publish(&*self.engine, &self.hub, caller, request, options).await,
             // Boxed: a call's future is as large as its largest branch, and the calls above come by the thousand.
-            rare => Box::pin(self.rare_call(credentials, caller, rare, options)).await,
+            rare => Box::pin(self.rare_call(auth, caller, rare, options)).await,
         }
     }
 
     /// Calls that do not come by the thousand.
     async fn rare_call(
         &self,
-        credentials: &Arc<Credentials>,
+        auth: &Arc<Auth>,
         caller: &Caller,
         call: Call,
         options: CallOptions,
@@ -94,9 +95,9 @@ impl Services {
             Call::ConnectPeer(request) => self.connect_peer(request, &options).await.map(Answer::from),
             Call::DisconnectPeer(request) => self.disconnect_peer(request).await.map(Answer::from),
             Call::WhoAmI(_) => Ok(control::who_am_i(caller).into()),
-            Call::CreateApiKey(request) => keys::create(credentials, caller, request).await.map(Answer::from),
-            Call::ListApiKeys(_) => keys::list(credentials, caller).await.map(Answer::from),
-            Call::RevokeApiKey(request) => keys::revoke(credentials, caller, request).await.map(Answer::from),
+            Call::CreateApiKey(request) => keys::create(auth, caller, request).await.map(Answer::from),
+            Call::ListApiKeys(_) => keys::list(auth, caller).await.map(Answer::from),
+            Call::RevokeApiKey(request) => keys::revoke(auth, caller, request).await.map(Answer::from),
             Call::ListApps(_) => apps::list(&*self.engine, caller, options).await.map(Answer::from),
             Call::CreateApp(request) => apps::create(&*self.engine, caller, request, options).await,
             Call::GetApp(request) => apps::get(&*self.engine, caller, &request.app_id, options).await.map(Answer::from),
@@ -109,24 +110,17 @@ impl Services {
             Call::Backup(_) => Ok(database::backup(Arc::clone(&self.engine))),
             Call::ListBackups(_) => database::list_backups(&*self.engine).await,
             Call::Restore(request) => {
-                Ok(database::restore(Arc::clone(&self.engine), Arc::clone(credentials), request.name))
+                Ok(database::restore(Arc::clone(&self.engine), Arc::clone(auth), request.name))
             }
             Call::Export(_) => database::export(&*self.engine, caller).await,
 
-            Call::Challenge(_)
-            | Call::SignIn(_)
-            | Call::RegisterApp(_)
-            | Call::CreateApiKeyByProof(_)
-            | Call::Refresh(_)
-            | Call::Logout(_)
-            | Call::Jwks(_)
-            | Call::Token(_)
-            | Call::ListMembers(_)
-            | Call::SetMember(_)
-            | Call::RemoveMember(_)
-            | Call::RotateSigningKey(_)
-            | Call::RemoveSigningKey(_) => {
-                Err(Error::new(debros_proto::Code::Unimplemented, "this node does not sign wallets in"))
+            Call::Token(_) => keys::token(auth, caller).await.map(Answer::from),
+            Call::ListMembers(_) => members::list(auth, caller).await.map(Answer::from),
+            Call::SetMember(request) => members::set(auth, caller, request).await.map(Answer::from),
+            Call::RemoveMember(request) => members::remove(auth, caller, request).await.map(Answer::from),
+            Call::RotateSigningKey(_) => members::rotate_signing_key(auth, caller).await.map(Answer::from),
+            Call::RemoveSigningKey(request) => {
+                members::remove_signing_key(auth, caller, request).await.map(Answer::from)
             }
 
             Call::Subscribe(request) => pubsub::subscribe(&self.hub, caller, request),
@@ -139,7 +133,14 @@ impl Services {
             | Call::List(_)
             | Call::Query(_)
             | Call::Transaction(_)
-            | Call::Publish(_) => Err(Error::internal("the call is answered elsewhere")),
+            | Call::Publish(_)
+            | Call::Challenge(_)
+            | Call::SignIn(_)
+            | Call::RegisterApp(_)
+            | Call::CreateApiKeyByProof(_)
+            | Call::Refresh(_)
+            | Call::Logout(_)
+            | Call::Jwks(_) => Err(Error::internal("the call is answered elsewhere")),
         }
     }
 }

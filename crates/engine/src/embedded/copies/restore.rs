@@ -10,10 +10,11 @@ use super::{alone, of_copy, of_io};
 use crate::ProgressFn;
 use crate::embedded::config::OpenError;
 use crate::embedded::conn::Conn;
+use crate::embedded::failure;
 use crate::embedded::gate::Trust;
 use crate::embedded::job::Undo;
 use crate::embedded::store::{Store, Write};
-use crate::embedded::stores::{FAR, Stores};
+use crate::embedded::stores::{FAR, Stores, own_files};
 use crate::migrations::{self, MIGRATIONS};
 use debros_proto::{Code, Error, Namespace, Result, now_ms};
 use rusqlite::backup::{Backup, StepResult};
@@ -121,6 +122,9 @@ impl<'a> Verified<'a> {
             // An empty database is what a namespace without one has.
             replace(&*open_or_renew(stores, namespace)?, None, false)?;
         }
+        // A copy from before namespaces had owners knows nothing of those that have a database alone.
+        let write = Write { undo: Undo::Savepoint, removes: false, bytes: 0, deadline: Instant::now() + FAR };
+        stores.system.write_blocking(write, move |conn| own_files(conn, &restored).map_err(failure::of))?;
         (self.progress)(self.all, self.all);
         Ok(())
     }

@@ -1,0 +1,270 @@
+//! API keys, and the access tokens that stand for them.
+
+use super::standing::{claim_for, not_yours, OPERATOR};
+use super::store::{Columns as _, Condition, changed, only_if};
+use super::{Auth, audit};
+use crate::caller::{Identity, Source};
+use crate::credentials::invalid_credential;
+use debros_auth::secret::{self, Secret};
+use debros_auth::token::{Claims, Credential};
+use debros_auth::{Role, Scopes, Wallet, random};
+use debros_proto::rpc::{self, ApiKey, CreateApiKeyResponse, Row, SessionResponse, Statement};
+use debros_proto::{Code, Error, Namespace, Result};
+
+/// Characters in the name of a key.
+const MAX_NAME_CHARS: usize = 100;
+
+/// A key to be made.
+pub(crate) struct KeyWish {
+    name: String,
+    role: Option<Role>,
+    scopes: Scopes,
+}
+
+impl KeyWish {
+    /// Reads what was asked for.
+    pub(crate) fn parse(name: String, role: &str, scopes: &[String]) -> Result<Self> {
+        if name.chars().count() > MAX_NAME_CHARS {
+            return Err(Error::invalid(format!("the key's name is longer than {MAX_NAME_CHARS} characters")));
+        }
+        let role = if role.is_empty() { None } else { Some(Role::parse(role)?) };
+        Ok(Self { name, role, scopes: Scopes::parse(scopes.iter().map(String::as_str))? })
+    }
+
+    /// The key's role, when its maker has `own`.
+    fn role_under(&self, own: Role) -> Result<Role> {
+        match self.role {
+            None => Ok(Role::Writer.min(own)),
+            Some(role) if role <= own => Ok(role),
+            Some(role) => Err(Error::new(
+                Code::Forbidden,
+                format!("a key with the role {role} may do more than its maker, who is {own}: ask for {own} or less"),
+            )),
+        }
+    }
+}
+
+/// Which keys of a namespace a call is about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Whose {
+    /// All of them.
+    Everybodys,
+    /// Those that the wallet made.
+    Wallets(Wallet),
+}
+
+impl Whose {
+    fn condition(self) -> Condition {
+        match self {
+            Whose::Everybodys => Condition::always(),
+            Whose::Wallets(wallet) => Condition::new("wallet = ?", [wallet.to_string().into()]),
+        }
+    }
+}
+
+impl Auth {
+    /// Makes a key for a wallet that proves itself, without a session.
+    pub(super) async fn create_key_by_proof(
+        &self,
+        request: rpc::CreateApiKeyByProofRequest,
+        named: &str,
+    ) -> Result<CreateApiKeyResponse> {
+        let wish = KeyWish::parse(request.name, &request.role, &request.scopes)?;
+        let proven = self.prove(request.proof, named)?;
+        let (wallet, namespace) = (proven.wallet(), proven.namespace());
+        let made = async {
+            let standing = self.store.standing(wallet, namespace).await?;
+            let role = wish.role_under(standing.entering().ok_or_else(|| not_yours(namespace))?)?;
+            let now = self.store.clock.now_ms();
+            let key = NewKey::new(&wish, namespace, role, Some(wallet), now)?;
+            let mut statements = vec![proven.use_nonce()];
+            statements.extend(self.store.claim(wallet, namespace, now));
+            let place = statements.len();
+            statements.extend(key.statements(&wallet.to_string(), self.store.has_role(wallet, namespace, role)));
+            let results = self.open(statements).await?;
+            if changed(&results, place) { Ok(key.answer()) } else { Err(not_yours(namespace)) }
+        }
+        .await;
+        if let Err(error) = &made {
+            self.note_refusal(namespace, error);
+        }
+        made
+    }
+
+    /// Makes a key for a verified caller, who may do in the namespace what `own` says.
+    pub(crate) async fn create_key(
+        &self,
+        by: &Identity,
+        namespace: &Namespace,
+        own: Role,
+        wish: &KeyWish,
+    ) -> Result<CreateApiKeyResponse> {
+        let role = wish.role_under(own.min(Role::Admin))?;
+        let now = self.store.clock.now_ms();
+        let key = NewKey::new(wish, namespace, role, by.wallet, now)?;
+        let mut statements = Vec::new();
+        if by.source == Source::Operator {
+            statements.extend(claim_for(OPERATOR, namespace, now));
+        }
+        let place = statements.len();
+        statements.extend(key.statements(&by.subject, self.authority(by, namespace, role)));
+        let results = self.store.write(statements).await?;
+        if changed(&results, place) { Ok(key.answer()) } else { Err(invalid_credential()) }
+    }
+
+    /// Whether a verified caller still has at least this role, as a condition inside a transaction. What a caller opens
+    /// for others outlives the few seconds for which its own check is believed.
+    pub(super) fn authority(&self, by: &Identity, namespace: &Namespace, least: Role) -> Condition {
+        let credential = match &by.source {
+            Source::Operator => return Condition::always(),
+            Source::Session { id } => {
+                Condition::new("EXISTS (SELECT 1 FROM sessions WHERE id = ? AND revoked_at IS NULL)", [id
+                    .as_str()
+                    .into()])
+            }
+            Source::Key { id } => {
+                Condition::new("EXISTS (SELECT 1 FROM api_keys WHERE id = ? AND revoked_at IS NULL)", [id
+                    .as_str()
+                    .into()])
+            }
+        };
+        match by.wallet {
+            Some(wallet) => credential.and(self.store.has_role(wallet, namespace, least)),
+            None => credential,
+        }
+    }
+
+    /// Keys of a namespace, oldest first, without the keys themselves.
+    pub(crate) async fn list_keys(&self, namespace: &Namespace, whose: Whose) -> Result<Vec<ApiKey>> {
+        let statement = only_if(
+            "SELECT id, prefix, namespace, name, role, scopes, created_at, last_used, revoked_at, wallet FROM api_keys \
+             WHERE namespace = ? AND",
+            [namespace.as_str().into()],
+            whose.condition(),
+        );
+        let ordered = Statement::new(format!("{} ORDER BY created_at, id", statement.sql), statement.args);
+        Ok(self.store.rows(ordered).await?.iter().map(api_key_of).collect())
+    }
+
+    /// Revokes a key; false when it was revoked before.
+    pub(crate) async fn revoke_key(&self, namespace: &Namespace, id: &str, whose: Whose, by: &str) -> Result<bool> {
+        let key = Condition::new("id = ? AND namespace = ?", [id.into(), namespace.as_str().into()]);
+        let key = key.and(whose.condition());
+        let live = key.clone().and(Condition::new("revoked_at IS NULL", []));
+        let exists = Condition::new(format!("EXISTS (SELECT 1 FROM api_keys WHERE {})", live.sql), live.args.clone());
+        let now = self.store.clock.now_ms();
+        let statements = vec![
+            only_if("SELECT 1 FROM api_keys WHERE", [], key),
+            audit::event_if("key_revoked", namespace, by, id, now, exists),
+            only_if("UPDATE api_keys SET revoked_at = ? WHERE", [now.into()], live),
+        ];
+        let results = self.store.write(statements).await?;
+        if results.first().is_none_or(|found| found.rows.is_empty()) {
+            let shown = debros_proto::ids::excerpt(id);
+            return Err(Error::new(Code::NotFound, format!("the namespace has no API key with the id \"{shown}\"")));
+        }
+        let revoked = changed(&results, 2);
+        if revoked {
+            self.credentials.forget();
+        }
+        Ok(revoked)
+    }
+
+    /// An access token in place of an API key. It ends with the key.
+    pub(crate) async fn token_for_key(&self, by: &Identity, namespace: &Namespace) -> Result<SessionResponse> {
+        let (Source::Key { id }, 0) = (&by.source, by.expires_at) else {
+            return Err(Error::new(
+                Code::Forbidden,
+                "only an API key is exchanged for an access token: a session's token is renewed with its refresh token",
+            ));
+        };
+        let token = secret::id("tok", random::bytes()?);
+        let now = self.store.clock.now_ms();
+        let claims = Claims::new(id.clone(), namespace.clone(), Credential::Key(id.clone()), token, now);
+        Ok(SessionResponse {
+            access_token: self.signing.issue(&claims).await?,
+            access_expires_at: claims.expires_at,
+            refresh_token: String::new(),
+            refresh_expires_at: 0,
+            subject: claims.subject,
+            namespace: namespace.to_string(),
+            role: by.role.name().to_owned(),
+        })
+    }
+}
+
+/// A key that is made but not kept yet.
+struct NewKey {
+    secret: Secret,
+    info: ApiKey,
+    wallet: Option<Wallet>,
+}
+
+impl NewKey {
+    fn new(wish: &KeyWish, namespace: &Namespace, role: Role, wallet: Option<Wallet>, now: i64) -> Result<Self> {
+        let secret = secret::api_key(random::bytes()?, namespace);
+        let info = ApiKey {
+            id: secret::id("key", random::bytes()?),
+            prefix: secret.prefix().to_owned(),
+            namespace: namespace.to_string(),
+            name: wish.name.clone(),
+            role: role.name().to_owned(),
+            scopes: wish.scopes.names(),
+            created_at: now,
+            last_used: 0,
+            revoked_at: 0,
+            wallet: wallet.map(|wallet| wallet.to_string()).unwrap_or_default(),
+        };
+        Ok(Self { secret, info, wallet })
+    }
+
+    /// Keeps the key's hash, if the condition holds. The first statement changes a row when it did.
+    fn statements(&self, by: &str, condition: Condition) -> [Statement; 2] {
+        let info = &self.info;
+        let kept = Condition::new("EXISTS (SELECT 1 FROM api_keys WHERE id = ?)", [info.id.as_str().into()]);
+        let namespace_column = info.namespace.as_str();
+        [
+            only_if(
+                "INSERT INTO api_keys (id, hash, prefix, namespace, name, role, scopes, created_at, wallet) \
+                 SELECT ?, ?, ?, ?, ?, ?, ?, ?, ? WHERE",
+                [
+                    info.id.as_str().into(),
+                    self.secret.hash().as_slice().into(),
+                    info.prefix.as_str().into(),
+                    namespace_column.into(),
+                    info.name.as_str().into(),
+                    info.role.as_str().into(),
+                    info.scopes.join(" ").into(),
+                    info.created_at.into(),
+                    self.wallet.map(|wallet| wallet.to_string()).into(),
+                ],
+                condition,
+            ),
+            only_if(
+                "INSERT INTO audit_events (at, kind, namespace, subject, detail) SELECT ?, 'key_created', ?, ?, ? WHERE",
+                [info.created_at.into(), namespace_column.into(), by.into(), info.id.as_str().into()],
+                kept,
+            ),
+        ]
+    }
+
+    /// The only time that the key is told.
+    fn answer(self) -> CreateApiKeyResponse {
+        CreateApiKeyResponse { api_key: self.secret.expose().to_owned(), info: Some(self.info) }
+    }
+}
+
+fn api_key_of(row: &Row) -> ApiKey {
+    ApiKey {
+        id: row.text(0).to_owned(),
+        prefix: row.text(1).to_owned(),
+        namespace: row.text(2).to_owned(),
+        name: row.text(3).to_owned(),
+        role: row.text(4).to_owned(),
+        scopes: row.text(5).split_ascii_whitespace().map(str::to_owned).collect(),
+        created_at: row.integer(6),
+        last_used: row.integer(7),
+        revoked_at: row.integer(8),
+        wallet: row.text(9).to_owned(),
+    }
+}

@@ -1,0 +1,168 @@
+//! How often one may ask.
+
+use crate::clock::Clock;
+use debros_auth::Wallet;
+use debros_p2p::PeerId;
+use debros_proto::{Code, Error, Result};
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::keyed::HashMapStateStore;
+use governor::{Quota, RateLimiter};
+use std::hash::Hash;
+use std::num::NonZeroU32;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+/// Keys that one limit remembers. One that has not asked for the time its burst takes to fill again is forgotten.
+const MAX_KEYS: usize = 100_000;
+/// How often a full limit looks for keys to forget: the look takes longer the more there are.
+const TIDY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The limits of the calls that need no credential.
+pub(super) struct Limits {
+    /// All of them, from one remote peer. A gateway is one peer for all of its callers, and has its own limits.
+    peers: Limit<PeerId>,
+    /// Attempts to prove a wallet, with a nonce that this network made for it.
+    attempts: Limit<Wallet>,
+    /// Proofs that hold. Apart from the attempts, so that a stranger's attempts do not lock the wallet's owner out.
+    proofs: Limit<Wallet>,
+}
+
+impl Limits {
+    pub(super) fn new(clock: &Clock) -> Self {
+        let per_wallet = || Quota::with_period(Duration::from_secs(6)).map(|quota| quota.allow_burst(count(10)));
+        let per_wallet = per_wallet().unwrap_or(Quota::per_minute(count(10)));
+        Self {
+            peers: Limit::new(Quota::per_second(count(200)).allow_burst(count(1000)), clock),
+            attempts: Limit::new(per_wallet, clock),
+            proofs: Limit::new(per_wallet, clock),
+        }
+    }
+
+    /// Counts a public call of a peer; calls from within the process come from a gateway that has limits of its own.
+    pub(super) fn call(&self, peer: Option<PeerId>) -> Result<()> {
+        match peer {
+            Some(peer) => self.peers.check(peer).map_err(|wait| limited("this peer", wait)),
+            None => Ok(()),
+        }
+    }
+
+    /// Counts an attempt to prove a wallet that failed or held.
+    pub(super) fn attempt(&self, wallet: Wallet) -> Result<()> {
+        self.attempts.check(wallet).map_err(|wait| limited("this wallet", wait))
+    }
+
+    /// Counts a proof that holds.
+    pub(super) fn proof(&self, wallet: Wallet) -> Result<()> {
+        self.proofs.check(wallet).map_err(|wait| limited("this wallet", wait))
+    }
+
+    /// Forgets who has not asked for long.
+    pub(super) fn tidy(&self) {
+        self.peers.tidy();
+        self.attempts.tidy();
+        self.proofs.tidy();
+    }
+}
+
+fn count(number: u32) -> NonZeroU32 {
+    NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN)
+}
+
+fn limited(whom: &str, wait: Duration) -> Error {
+    // In whole seconds, at least one: that is how HTTP tells it on.
+    let wait = Duration::from_secs(wait.as_secs() + 1);
+    let message = format!("too many sign-in requests for {whom}: try again in {} s", wait.as_secs());
+    Error::new(Code::RateLimited, message).retry_after(wait)
+}
+
+type Buckets<K> = RateLimiter<K, HashMapStateStore<K>, SinceStart, NoOpMiddleware<Nanos>>;
+
+struct Limit<K: Hash + Eq + Clone> {
+    buckets: Buckets<K>,
+    clock: SinceStart,
+    tidied: Mutex<Instant>,
+}
+
+impl<K: Hash + Eq + Clone> Limit<K> {
+    fn new(quota: Quota, clock: &Clock) -> Self {
+        let clock = SinceStart { began: clock.instant(), clock: clock.clone() };
+        let buckets = RateLimiter::new(quota, HashMapStateStore::default(), clock.clone());
+        Self { buckets, tidied: Mutex::new(clock.began), clock }
+    }
+
+    /// Passes, or says how long to wait.
+    fn check(&self, key: K) -> Result<(), Duration> {
+        if self.buckets.len() >= MAX_KEYS {
+            self.tidy_now_and_then();
+            if self.buckets.len() >= MAX_KEYS {
+                return Err(TIDY_INTERVAL);
+            }
+        }
+        self.buckets.check_key(&key).map_err(|until| until.wait_time_from(governor::clock::Clock::now(&self.clock)))
+    }
+
+    fn tidy(&self) {
+        self.buckets.retain_recent();
+        self.buckets.shrink_to_fit();
+    }
+
+    fn tidy_now_and_then(&self) {
+        let now = self.clock.clock.instant();
+        let mut tidied = self.tidied.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.saturating_duration_since(*tidied) >= TIDY_INTERVAL {
+            *tidied = now;
+            self.buckets.retain_recent();
+        }
+    }
+}
+
+/// The service's clock as the library reads it.
+#[derive(Clone)]
+struct SinceStart {
+    clock: Clock,
+    began: Instant,
+}
+
+impl governor::clock::Clock for SinceStart {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        self.clock.instant().saturating_duration_since(self.began).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Limit, MAX_KEYS, Quota, count};
+    use crate::clock::Clock;
+    use std::time::Duration;
+
+    #[test]
+    fn a_burst_then_one_at_a_time() {
+        let clock = Clock::movable();
+        let limit = Limit::new(Quota::per_minute(count(10)), &clock);
+        for _ in 0..10 {
+            limit.check(1_u32).unwrap();
+        }
+        let wait = limit.check(1).unwrap_err();
+        assert!(wait <= Duration::from_secs(6), "{wait:?}");
+        limit.check(2).unwrap();
+        clock.advance(Duration::from_secs(6));
+        limit.check(1).unwrap();
+        limit.check(1).unwrap_err();
+    }
+
+    /// Lesson 10: whoever asks from ever new names must not fill the memory.
+    #[test]
+    fn lesson_10_a_limit_remembers_a_bounded_number_of_names() {
+        let clock = Clock::movable();
+        let limit = Limit::new(Quota::per_minute(count(10)), &clock);
+        let refused = (0..2 * MAX_KEYS).filter(|name| limit.check(*name).is_err()).count();
+        assert!(limit.buckets.len() <= MAX_KEYS && refused > 0, "{} {refused}", limit.buckets.len());
+        clock.advance(Duration::from_secs(600));
+        limit.check(usize::MAX).unwrap();
+        assert!(limit.buckets.len() < 10, "{}", limit.buckets.len());
+    }
+}

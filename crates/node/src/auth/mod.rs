@@ -1,0 +1,181 @@
+//! Sign-in by wallet, sessions, API keys, and who may act in which namespace.
+//!
+//! Everything that is kept stands in the system's database, so that all nodes of a network agree. What goes together is
+//! one transaction, in which each statement carries its own condition: there is no moment between a check and its use.
+
+mod api_keys;
+mod apps;
+mod audit;
+mod limits;
+mod members;
+mod proof;
+mod sessions;
+mod signing;
+mod standing;
+mod store;
+mod sweep;
+mod token_key;
+
+pub(crate) use api_keys::{KeyWish, Whose};
+pub(crate) use signing::Signing;
+pub use signing::SigningError;
+pub(crate) use standing::role_column;
+pub(crate) use store::{Columns, Store};
+pub use token_key::TokenKeyError;
+
+use crate::caller::Caller;
+use crate::credentials::Credentials;
+use audit::Refusals;
+use debros_auth::challenge::ChallengeKey;
+use debros_p2p::PeerId;
+use debros_proto::rpc::request::Call;
+use debros_proto::rpc::{self, response};
+use debros_proto::{Code, Error, Namespace, Result};
+use limits::Limits;
+use quick_cache::sync::Cache;
+use std::path::Path;
+use std::sync::{Arc, RwLock};
+
+/// Namespaces that are remembered as having an owner.
+const OWNED_REMEMBERED: usize = 10_000;
+
+/// The authentication service.
+pub(crate) struct Auth {
+    store: Arc<Store>,
+    pub(crate) credentials: Credentials,
+    signing: Arc<Signing>,
+    challenge_key: RwLock<ChallengeKey>,
+    limits: Limits,
+    refusals: Refusals,
+    /// Namespaces in which the operator was active while this process runs: they have an owner.
+    owned: Cache<Namespace, ()>,
+}
+
+/// What a call without a credential comes with.
+pub(crate) struct Knock<'a> {
+    /// Who asks; `None` from within the process.
+    pub(crate) peer: Option<PeerId>,
+    /// Only a logout from all sessions looks at it.
+    pub(crate) credential: &'a str,
+    /// The namespace that the request names, for messages that name none.
+    pub(crate) namespace: &'a str,
+}
+
+impl Auth {
+    /// Loads or makes what the service signs with.
+    pub(crate) async fn start(
+        store: Store,
+        node_id: String,
+        data_dir: &Path,
+        operator_credential: &str,
+    ) -> Result<Self, SigningError> {
+        let store = Arc::new(store);
+        let challenge_key = proof::load_key(&store).await?;
+        let signing = Arc::new(Signing::start(Arc::clone(&store), node_id, data_dir).await?);
+        Ok(Self {
+            credentials: Credentials::new(Arc::clone(&store), Arc::clone(&signing), operator_credential),
+            limits: Limits::new(&store.clock),
+            refusals: Refusals::default(),
+            owned: Cache::new(OWNED_REMEMBERED),
+            challenge_key: RwLock::new(challenge_key),
+            signing,
+            store,
+        })
+    }
+
+    /// Calls that carry their own proof.
+    pub(crate) async fn knock(&self, knock: Knock<'_>, call: Call) -> Result<response::Result> {
+        if let Err(error) = self.limits.call(knock.peer) {
+            metrics::counter!("debros_node_auth_refusals_total", "kind" => "peer_limited").increment(1);
+            return Err(error);
+        }
+        match call {
+            Call::Challenge(request) => self.challenge(request, knock.namespace).map(response::Result::Challenge),
+            Call::SignIn(request) => {
+                self.sign_in(request.proof, knock.namespace).await.map(response::Result::Session)
+            }
+            Call::RegisterApp(request) => {
+                let app = self.register(request, knock.namespace).await?;
+                Ok(response::Result::App(rpc::AppResponse { app: Some(app) }))
+            }
+            Call::CreateApiKeyByProof(request) => {
+                self.create_key_by_proof(request, knock.namespace).await.map(response::Result::CreateApiKey)
+            }
+            Call::Refresh(request) => self.refresh(request).await.map(response::Result::Session),
+            Call::Logout(request) => {
+                let revoked = self.leave(request, &knock).await?;
+                Ok(response::Result::Logout(rpc::LogoutResponse { revoked }))
+            }
+            Call::Jwks(_) => {
+                let keys = self.signing.listed().await?;
+                Ok(response::Result::Jwks(rpc::JwksResponse { keys }))
+            }
+            _ => Err(Error::internal("the call is listed as public, but nobody answers it")),
+        }
+    }
+
+    async fn leave(&self, request: rpc::LogoutRequest, knock: &Knock<'_>) -> Result<u64> {
+        let mut revoked = 0;
+        if request.all {
+            let identity = self.credentials.verify(knock.credential).await?;
+            let caller = Caller::new(identity, knock.namespace)?;
+            revoked += self.log_out_everywhere(caller.identity()).await?;
+        } else if request.refresh_token.is_empty() {
+            return Err(Error::invalid(
+                "nothing says which session ends: send its refresh token, or all with the session's access token",
+            ));
+        }
+        if !request.refresh_token.is_empty() {
+            revoked += self.log_out(&request.refresh_token).await?;
+        }
+        Ok(revoked)
+    }
+
+    /// Gives a namespace in which the operator acts to the operator, unless somebody owns it: the first wallet that comes
+    /// later must not own what is there already.
+    pub(crate) async fn operator_acts_in(&self, namespace: &Namespace) -> Result<()> {
+        if self.owned.get(namespace).is_some() {
+            return Ok(());
+        }
+        let known = rpc::Statement::new("SELECT 1 FROM namespaces WHERE name = ?", [namespace.as_str().into()]);
+        if self.store.rows(known).await?.is_empty() {
+            let claim = standing::claim_for(standing::OPERATOR, namespace, self.store.clock.now_ms());
+            match self.store.write(claim.into()).await {
+                // Where nothing can be written, nothing new can come that a stranger could own, and reads go on.
+                Err(error) if matches!(error.code, Code::DatabaseFull | Code::DiskFull | Code::ReadOnly) => return Ok(()),
+                written => written.map(|_| ())?,
+            }
+        }
+        self.owned.insert(namespace.clone(), ());
+        Ok(())
+    }
+
+    /// Makes the node sign with a new key.
+    pub(crate) async fn rotate_key(&self, by: &str) -> Result<rpc::SigningKey> {
+        self.signing.rotate(by).await.map_err(SigningError::into_call_error)
+    }
+
+    /// Takes a new key when the node's own is old.
+    pub(crate) async fn rotate_key_when_old(&self) -> Result<(), SigningError> {
+        self.signing.rotate_when_old().await
+    }
+
+    /// Stops believing a signing key.
+    pub(crate) async fn remove_key(&self, kid: &str, by: &str) -> Result<bool> {
+        let removed = self.signing.remove(kid, by).await?;
+        if removed {
+            self.credentials.forget();
+        }
+        Ok(removed)
+    }
+
+    /// Learns the tables anew after they were replaced as a whole.
+    pub(crate) async fn tables_replaced(&self) -> Result<()> {
+        self.credentials.forget();
+        self.owned.clear();
+        self.reload_challenge_key().await?;
+        self.signing.publish().await.map_err(SigningError::into_call_error)?;
+        self.credentials.forget();
+        Ok(())
+    }
+}

@@ -1,0 +1,140 @@
+//! Challenges, and what a signature over one proves.
+
+use super::store::Store;
+use super::Auth;
+use debros_auth::challenge::{self, Challenge, ChallengeKey, Terms};
+use debros_auth::signature::Signer;
+use debros_auth::{Wallet, random};
+use debros_proto::rpc::{self, Proof, Statement};
+use debros_proto::{Code, Error, Namespace, Result};
+use std::sync::PoisonError;
+
+/// Characters in the purpose that a challenge repeats.
+const MAX_PURPOSE_CHARS: usize = 100;
+/// The row of `secrets` with the key that makes nonces.
+const SECRET: &str = "challenge";
+
+/// A wallet that proved itself for a namespace. Its nonce is not used up yet: [`use_nonce`](Proven::use_nonce) has to be
+/// the first statement of the transaction in which it opens something.
+pub(super) struct Proven {
+    challenge: Challenge,
+    pub(super) signer: Signer,
+}
+
+impl Proven {
+    pub(super) fn wallet(&self) -> Wallet {
+        self.challenge.terms.wallet()
+    }
+
+    pub(super) fn namespace(&self) -> &Namespace {
+        self.challenge.terms.namespace()
+    }
+
+    /// Uses the nonce up. Of any number of transactions with the same nonce the primary key lets one through.
+    pub(super) fn use_nonce(&self) -> Statement {
+        Statement::new(
+            "INSERT INTO used_nonces (hash, expires_at) VALUES (?, ?)",
+            [self.challenge.nonce_hash().as_slice().into(), self.challenge.expires_at.into()],
+        )
+    }
+}
+
+/// The key that makes nonces, which all nodes of a network share. Made at the network's first start.
+pub(super) async fn load_key(store: &Store) -> Result<ChallengeKey> {
+    let fresh: [u8; 32] = random::bytes()?;
+    let statements = vec![
+        Statement::new(
+            "INSERT INTO secrets (name, value, created_at) VALUES (?, ?, ?) ON CONFLICT (name) DO NOTHING",
+            [SECRET.into(), fresh.as_slice().into(), store.clock.now_ms().into()],
+        ),
+        Statement::new("SELECT value FROM secrets WHERE name = ?", [SECRET.into()]),
+    ];
+    let results = store.write(statements).await?;
+    results
+        .get(1)
+        .and_then(|result| result.rows.first()?.values.first()?.as_blob()?.as_ref().try_into().ok())
+        .map(ChallengeKey::new)
+        .ok_or_else(|| Error::internal("the secret \"challenge\" in the system's database is damaged: delete its row"))
+}
+
+impl Auth {
+    /// Makes something to sign. Writes nothing, so that anybody may ask.
+    pub(super) fn challenge(&self, request: rpc::ChallengeRequest, named: &str) -> Result<rpc::ChallengeResponse> {
+        if request.purpose.chars().count() > MAX_PURPOSE_CHARS {
+            return Err(Error::invalid(format!("the purpose is longer than {MAX_PURPOSE_CHARS} characters")));
+        }
+        let wallet = Wallet::parse(&request.wallet)?;
+        let namespace = namespace_of(&request.namespace, named)?;
+        let terms = Terms::new(wallet, namespace, &request.domain, &request.uri, request.chain_id)?;
+        let made = challenge::issue(&self.challenge_key(), &terms, self.store.clock.now_ms(), random::bytes()?)?;
+        Ok(rpc::ChallengeResponse {
+            wallet: wallet.to_string(),
+            namespace: terms.namespace().to_string(),
+            nonce: made.nonce,
+            purpose: request.purpose,
+            message: made.message,
+            issued_at: made.issued_at,
+            expires_at: made.expires_at,
+        })
+    }
+
+    /// Checks a proof: the text that was signed is made again from its fields, never taken from the caller.
+    pub(super) fn prove(&self, proof: Option<Proof>, named: &str) -> Result<Proven> {
+        let proof = proof.ok_or_else(|| Error::invalid("the request holds no proof: wallet, nonce and signature"))?;
+        let wallet = Wallet::parse(&proof.wallet)?;
+        let namespace = namespace_of(&proof.namespace, named)?;
+        let proven = self.check(&proof, wallet, &namespace);
+        if let Err(error) = &proven {
+            self.note_refusal(&namespace, error);
+        }
+        proven
+    }
+
+    fn check(&self, proof: &Proof, wallet: Wallet, namespace: &Namespace) -> Result<Proven> {
+        let terms = Terms::new(wallet, namespace.clone(), &proof.domain, &proof.uri, proof.chain_id)?;
+        let now = self.store.clock.now_ms();
+        let challenge = challenge::check(&self.challenge_key(), &terms, &proof.nonce, now)?;
+        let attempt = self.limits.attempt(wallet);
+        match challenge.prove(&proof.signature) {
+            // Whoever proves the wallet is not held back by others who tried.
+            Ok(signer) => self.limits.proof(wallet).map(|()| Proven { challenge, signer }),
+            Err(error) => Err(attempt.err().unwrap_or(error)),
+        }
+    }
+
+    /// Counts a sign-in that was refused; a mistyped one was not.
+    pub(super) fn note_refusal(&self, namespace: &Namespace, error: &Error) {
+        if matches!(error.code, Code::Unauthenticated | Code::Forbidden | Code::RateLimited) {
+            self.refusals.note("sign_in_refused", namespace);
+        }
+    }
+
+    /// Runs the transaction in which a proven wallet opens something. Its first statement is
+    /// [`use_nonce`](Proven::use_nonce).
+    pub(super) async fn open(&self, statements: Vec<Statement>) -> Result<Vec<rpc::StatementResult>> {
+        self.store.write(statements).await.map_err(|error| match (error.code, error.statement) {
+            (Code::Constraint, Some(0)) => challenge::invalid_nonce(),
+            (Code::Constraint, _) => {
+                tracing::error!(statement = error.statement, error = %error.message, "a sign-in broke a constraint");
+                Error::internal("the sign-in could not be written down; the node's log has more")
+            }
+            // Which statement of ours it was is nothing to a caller.
+            _ => Error { statement: None, ..error },
+        })
+    }
+
+    fn challenge_key(&self) -> ChallengeKey {
+        self.challenge_key.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) async fn reload_challenge_key(&self) -> Result<()> {
+        let key = load_key(&self.store).await?;
+        *self.challenge_key.write().unwrap_or_else(PoisonError::into_inner) = key;
+        Ok(())
+    }
+}
+
+/// The namespace that a message names, or else the request around it.
+fn namespace_of(in_message: &str, named: &str) -> Result<Namespace> {
+    Namespace::new(if in_message.is_empty() { named } else { in_message })
+}

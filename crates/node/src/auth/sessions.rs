@@ -1,0 +1,235 @@
+//! Sessions: opened by a wallet's proof, kept alive by refresh tokens that are each good for one use.
+
+use super::proof::Proven;
+use super::standing::{not_yours, role_column};
+use super::store::{Columns as _, Condition, changed, only_if};
+use super::{Auth, audit};
+use crate::caller::{Identity, Source};
+use debros_auth::secret::{self, REFRESH_TOKEN_LIFETIME_MS, Secret};
+use debros_auth::token::{Claims, Credential};
+use debros_auth::{Role, Wallet, random};
+use debros_proto::rpc::{self, Proof, SessionResponse, Statement};
+use debros_proto::{Code, Error, Namespace, Result};
+
+impl Auth {
+    /// Opens a session. One transaction uses the nonce up, claims the namespace if nobody owns it, and opens the session if
+    /// the wallet may act there: none of them is left without the others.
+    pub(super) async fn sign_in(&self, proof: Option<Proof>, named: &str) -> Result<SessionResponse> {
+        let proven = self.prove(proof, named)?;
+        let opened = self.open_session(&proven).await;
+        if let Err(error) = &opened {
+            self.note_refusal(proven.namespace(), error);
+        }
+        opened
+    }
+
+    async fn open_session(&self, proven: &Proven) -> Result<SessionResponse> {
+        let (wallet, namespace) = (proven.wallet(), proven.namespace());
+        let standing = self.store.standing(wallet, namespace).await?;
+        let role = standing.entering().ok_or_else(|| not_yours(namespace))?;
+        let now = self.store.clock.now_ms();
+        let session = secret::id("ses", random::bytes()?);
+        let refresh = secret::refresh_token(random::bytes()?);
+        // Signed before anything is written: a node that can not sign leaves no claim behind.
+        let answer = self.session_answer(wallet, namespace, &session, &refresh, role, now).await?;
+        let owner = wallet.to_string();
+        let opened = || Condition::new("EXISTS (SELECT 1 FROM sessions WHERE id = ?)", [session.as_str().into()]);
+        let mut statements = vec![proven.use_nonce()];
+        statements.extend(self.store.claim(wallet, namespace, now));
+        let place = statements.len();
+        statements.push(only_if(
+            "INSERT INTO sessions (id, wallet, namespace, created_at, last_used, expires_at) SELECT ?, ?, ?, ?, ?, ? WHERE",
+            [
+                session.as_str().into(),
+                owner.as_str().into(),
+                namespace.as_str().into(),
+                now.into(),
+                now.into(),
+                answer.refresh_expires_at.into(),
+            ],
+            self.store.has_role(wallet, namespace, Role::Reader),
+        ));
+        statements.push(only_if(
+            "INSERT INTO refresh_tokens (hash, session, created_at, expires_at) SELECT ?, ?, ?, ? WHERE",
+            [
+                refresh.hash().as_slice().into(),
+                session.as_str().into(),
+                now.into(),
+                answer.refresh_expires_at.into(),
+            ],
+            opened(),
+        ));
+        statements.push(audit::event_if("sign_in", namespace, &owner, &session, now, opened()));
+        let results = self.open(statements).await?;
+        // Between the look and the transaction another wallet was faster.
+        if changed(&results, place) { Ok(answer) } else { Err(not_yours(namespace)) }
+    }
+
+    /// Exchanges a refresh token. Of two exchanges of one token the first wins, and the second ends the session: one of the
+    /// two is not the token's owner, and nobody can tell which.
+    pub(super) async fn refresh(&self, request: rpc::RefreshRequest) -> Result<SessionResponse> {
+        if !secret::is_refresh_token(&request.refresh_token) {
+            return Err(invalid_refresh_token());
+        }
+        let hash = secret::sha256(&request.refresh_token);
+        let now = self.store.clock.now_ms();
+        let find = format!(
+            "SELECT s.id, s.wallet, s.namespace, t.used_at IS NOT NULL, {} FROM refresh_tokens t \
+             JOIN sessions s ON s.id = t.session WHERE t.hash = ? AND t.expires_at > ? AND s.revoked_at IS NULL",
+            role_column("s.namespace", "s.wallet")
+        );
+        let rows = self.store.rows(Statement::new(find, [hash.as_slice().into(), now.into()])).await?;
+        let row = rows.first().ok_or_else(invalid_refresh_token)?;
+        let (session, wallet, namespace) =
+            (row.text(0), Wallet::parse(row.text(1))?, Namespace::new(row.text(2))?);
+        if !request.namespace.is_empty() && request.namespace != namespace.as_str() {
+            return Err(Error::new(
+                Code::NamespaceMismatch,
+                "namespace mismatch: the refresh token belongs to another namespace than the request names",
+            ));
+        }
+        let was_used = row.integer(3) == 1;
+        let role = match self.store.role_in(&namespace, row.text(4)) {
+            Some(role) => role,
+            None if was_used => Role::Reader,
+            None => return Err(not_yours(&namespace)),
+        };
+        let refresh = secret::refresh_token(random::bytes()?);
+        let answer = self.session_answer(wallet, &namespace, session, &refresh, role, now).await?;
+        let statements = exchange(&hash, &refresh, session, wallet, &namespace, now, answer.refresh_expires_at);
+        let results = self.store.write(statements).await?;
+        if changed(&results, EXCHANGED) {
+            return Ok(answer);
+        }
+        if changed(&results, ENDED) {
+            tracing::warn!(session, %wallet, %namespace, "a used refresh token came again; its session was ended");
+            self.credentials.forget();
+        }
+        self.refusals.note("refresh_refused", &namespace);
+        Err(invalid_refresh_token())
+    }
+
+    /// Ends the session of a refresh token, used or not.
+    pub(super) async fn log_out(&self, refresh_token: &str) -> Result<u64> {
+        if !secret::is_refresh_token(refresh_token) {
+            return Err(Error::invalid("the refresh token is not one: it is rt_ and 64 hex digits, as sign-in gave it"));
+        }
+        let hash = secret::sha256(refresh_token);
+        self.end(Condition::new("id = (SELECT session FROM refresh_tokens WHERE hash = ?)", [hash.as_slice().into()]))
+            .await
+    }
+
+    /// Ends all sessions of the caller's wallet in its namespace.
+    pub(super) async fn log_out_everywhere(&self, identity: &Identity) -> Result<u64> {
+        let (Source::Session { .. }, Some(wallet), Some(namespace)) =
+            (&identity.source, identity.wallet, &identity.namespace)
+        else {
+            return Err(Error::new(
+                Code::Forbidden,
+                "only a session's access token ends all sessions of its wallet: an API key has none, revoke it instead",
+            ));
+        };
+        self.end(Condition::new("wallet = ? AND namespace = ?", [
+            wallet.to_string().into(),
+            namespace.as_str().into(),
+        ]))
+        .await
+    }
+
+    async fn end(&self, which: Condition) -> Result<u64> {
+        let now = self.store.clock.now_ms();
+        let live = which.and(Condition::new("revoked_at IS NULL AND expires_at > ?", [now.into()]));
+        let statements = vec![
+            only_if(
+                "INSERT INTO audit_events (at, kind, namespace, subject, detail) \
+                 SELECT ?, 'logout', namespace, wallet, id FROM sessions WHERE",
+                [now.into()],
+                live.clone(),
+            ),
+            only_if("UPDATE sessions SET revoked_at = ? WHERE", [now.into()], live),
+        ];
+        let results = self.store.write(statements).await?;
+        let ended = results.get(1).and_then(|result| result.rows_affected).unwrap_or(0);
+        if ended > 0 {
+            self.credentials.forget();
+        }
+        Ok(ended)
+    }
+
+    async fn session_answer(
+        &self,
+        wallet: Wallet,
+        namespace: &Namespace,
+        session: &str,
+        refresh: &Secret,
+        role: Role,
+        now: i64,
+    ) -> Result<SessionResponse> {
+        let credential = Credential::Session(session.to_owned());
+        let id = secret::id("tok", random::bytes()?);
+        let claims = Claims::new(wallet.to_string(), namespace.clone(), credential, id, now);
+        Ok(SessionResponse {
+            access_token: self.signing.issue(&claims).await?,
+            access_expires_at: claims.expires_at,
+            refresh_token: refresh.expose().to_owned(),
+            refresh_expires_at: now + REFRESH_TOKEN_LIFETIME_MS,
+            subject: claims.subject,
+            namespace: namespace.to_string(),
+            role: role.name().to_owned(),
+        })
+    }
+}
+
+/// Places in [`exchange`]'s list.
+const EXCHANGED: usize = 0;
+const ENDED: usize = 3;
+
+/// Puts a new refresh token in the place of one that is unused, or else ends the session. Whether the new one stands there
+/// tells the statements after the first which of the two it was.
+fn exchange(
+    hash: &[u8; 32],
+    fresh: &Secret,
+    session: &str,
+    wallet: Wallet,
+    namespace: &Namespace,
+    now: i64,
+    expires_at: i64,
+) -> Vec<Statement> {
+    let fresh_hash = fresh.hash();
+    let (old, new) = (hash.as_slice(), fresh_hash.as_slice());
+    let exchanged = || Condition::new("EXISTS (SELECT 1 FROM refresh_tokens WHERE hash = ?)", [new.into()]);
+    let used_before = Condition::new(
+        "EXISTS (SELECT 1 FROM refresh_tokens WHERE hash = ? AND used_at IS NOT NULL) \
+         AND NOT EXISTS (SELECT 1 FROM refresh_tokens WHERE hash = ?) \
+         AND EXISTS (SELECT 1 FROM sessions WHERE id = ? AND revoked_at IS NULL)",
+        [old.into(), new.into(), session.into()],
+    );
+    vec![
+        Statement::new(
+            "INSERT INTO refresh_tokens (hash, session, created_at, expires_at) \
+             SELECT ?, t.session, ?, ? FROM refresh_tokens t JOIN sessions s ON s.id = t.session \
+             WHERE t.hash = ? AND t.used_at IS NULL AND t.expires_at > ? AND s.revoked_at IS NULL",
+            [new.into(), now.into(), expires_at.into(), old.into(), now.into()],
+        ),
+        only_if(
+            "UPDATE refresh_tokens SET used_at = ? WHERE hash = ? AND used_at IS NULL AND",
+            [now.into(), old.into()],
+            exchanged(),
+        ),
+        audit::event_if("refresh_reuse", namespace, &wallet.to_string(), session, now, used_before.clone()),
+        only_if("UPDATE sessions SET revoked_at = ? WHERE id = ? AND", [now.into(), session.into()], used_before),
+        only_if(
+            "UPDATE sessions SET last_used = ?, expires_at = ? WHERE id = ? AND",
+            [now.into(), expires_at.into(), session.into()],
+            exchanged(),
+        ),
+    ]
+}
+
+/// One sentence for every reason.
+fn invalid_refresh_token() -> Error {
+    Error::new(
+        Code::Unauthenticated,
+        "the refresh token is not valid: it is unknown, expired, used before, or its session has ended; sign in again",
+    )
+}

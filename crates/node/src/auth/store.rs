@@ -1,0 +1,125 @@
+//! The database behind authentication, and what all of its parts are set up with.
+
+use crate::clock::Clock;
+use debros_auth::Wallet;
+use debros_engine::{CallOptions, Database, Engine};
+use debros_proto::rpc::{Consistency, Row, Statement, StatementResult, Value};
+use debros_proto::{Namespace, Result};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long one look or one write may wait for the database.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Shared by all parts of the service.
+pub(crate) struct Store {
+    pub(super) engine: Arc<dyn Engine>,
+    pub(crate) clock: Clock,
+    /// Namespaces in which every verified wallet is a writer.
+    open: HashSet<Namespace>,
+    /// Wallets that may run the node.
+    admins: HashSet<Wallet>,
+}
+
+impl Store {
+    pub(crate) fn new(
+        engine: Arc<dyn Engine>,
+        clock: Clock,
+        open: impl IntoIterator<Item = Namespace>,
+        admins: impl IntoIterator<Item = Wallet>,
+    ) -> Self {
+        Self { engine, clock, open: open.into_iter().collect(), admins: admins.into_iter().collect() }
+    }
+
+    /// Whether every verified wallet may act in the namespace.
+    pub(crate) fn is_open(&self, namespace: &Namespace) -> bool {
+        self.open.contains(namespace)
+    }
+
+    /// Whether the wallet may run the node.
+    pub(crate) fn is_admin(&self, wallet: Wallet) -> bool {
+        self.admins.contains(&wallet)
+    }
+
+    /// Runs one statement that reads.
+    pub(crate) async fn rows(&self, statement: Statement) -> Result<Vec<Row>> {
+        Ok(self.engine.query(&Database::System, statement, options()).await?.value.rows)
+    }
+
+    /// Runs statements, all or none.
+    pub(crate) async fn write(&self, statements: Vec<Statement>) -> Result<Vec<StatementResult>> {
+        Ok(self.engine.transaction(&Database::System, statements, options()).await?.value)
+    }
+}
+
+fn options() -> CallOptions {
+    CallOptions {
+        consistency: Consistency::Weak,
+        deadline: Instant::now() + TIMEOUT,
+        guard: None,
+        read_only: false,
+    }
+}
+
+/// A part of a statement that is true or not, with its arguments in order.
+#[derive(Clone, Debug)]
+pub(super) struct Condition {
+    pub(super) sql: String,
+    pub(super) args: Vec<Value>,
+}
+
+impl Condition {
+    pub(super) fn new(sql: impl Into<String>, args: impl IntoIterator<Item = Value>) -> Self {
+        Self { sql: sql.into(), args: args.into_iter().collect() }
+    }
+
+    pub(super) fn always() -> Self {
+        Self::new("1", [])
+    }
+
+    pub(super) fn never() -> Self {
+        Self::new("0", [])
+    }
+
+    pub(super) fn and(mut self, other: Condition) -> Self {
+        self.sql = format!("({}) AND ({})", self.sql, other.sql);
+        self.args.extend(other.args);
+        self
+    }
+
+    pub(super) fn or(mut self, other: Condition) -> Self {
+        self.sql = format!("({}) OR ({})", self.sql, other.sql);
+        self.args.extend(other.args);
+        self
+    }
+}
+
+/// A statement that ends in a condition: a transaction runs a list and can not branch, so what must not happen in every
+/// case carries its condition with it. `sql` goes up to the word before the condition.
+pub(super) fn only_if(sql: &str, args: impl IntoIterator<Item = Value>, condition: Condition) -> Statement {
+    Statement::new(format!("{sql} ({})", condition.sql), args.into_iter().chain(condition.args))
+}
+
+/// Whether a statement of a transaction changed a row.
+pub(super) fn changed(results: &[StatementResult], index: usize) -> bool {
+    results.get(index).and_then(|result| result.rows_affected).is_some_and(|rows| rows > 0)
+}
+
+/// Reading columns by place.
+pub(crate) trait Columns {
+    /// Text; empty for NULL.
+    fn text(&self, index: usize) -> &str;
+    /// A number; 0 for NULL.
+    fn integer(&self, index: usize) -> i64;
+}
+
+impl Columns for Row {
+    fn text(&self, index: usize) -> &str {
+        self.values.get(index).and_then(|value| value.as_text()).unwrap_or_default()
+    }
+
+    fn integer(&self, index: usize) -> i64 {
+        self.values.get(index).and_then(|value| value.as_integer()).unwrap_or_default()
+    }
+}
