@@ -130,8 +130,9 @@ async fn lesson_08_the_page_signs_in_and_withstands_attacks_in_chromium() {
         "keys": keys,
         "screens": std::env::var_os("LOGIN_SCREENSHOTS").map(PathBuf::from),
     });
-    let script = Command::new("node").arg("login.mjs").arg(argument.to_string()).current_dir(&folder);
-    let output = { script }.kill_on_drop(true).output().await.expect(INSTALL);
+    let mut script = Command::new("node");
+    script.arg("login.mjs").arg(argument.to_string()).current_dir(&folder).kill_on_drop(true);
+    let output = script.output().await.expect(INSTALL);
     let (told, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{told}\n{errors}");
     assert!(told.lines().count() >= 18, "{told}");

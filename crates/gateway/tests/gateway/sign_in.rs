@@ -292,11 +292,10 @@ async fn lesson_14_the_auth_routes_follow_the_cors_setting() {
 #[tokio::test]
 async fn secrets_are_in_no_error_metric_or_address() {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    // The runtime of this test has one thread: what the gateway counts is recorded here.
+    let _guard = metrics::set_default_local_recorder(&recorder);
     let node = crate::fake_node::FakeNode::new();
-    let gateway = {
-        let _guard = metrics::set_default_local_recorder(&recorder);
-        Gateway::start(config(|_| {}), node.client(), Some(recorder.handle())).await.unwrap()
-    };
+    let gateway = Gateway::start(config(|_| {}), node.client(), Some(recorder.handle())).await.unwrap();
     let running = Running { gateway, node };
     let (nonce, token) = ("c0ffee".repeat(10), "rt_5ecret");
     let mut told = Vec::new();
