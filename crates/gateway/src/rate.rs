@@ -168,7 +168,10 @@ mod tests {
     fn a_wallet_is_one_however_it_is_written() {
         let limits = limits();
         let digits = "ab".repeat(20);
-        for form in [format!("0x{digits}"), digits.to_uppercase(), format!("0X{digits}"), digits.clone()].iter().cycle().take(10)
+        for form in [format!("0x{digits}"), digits.to_uppercase(), format!("0X{digits}"), digits.clone()]
+            .iter()
+            .cycle()
+            .take(10)
         {
             assert!(limits.wallet(form).is_ok());
         }

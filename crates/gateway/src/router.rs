@@ -1,8 +1,8 @@
 //! Which handler answers which path.
 
+use crate::auth::{jwks, keys, login, proof, sessions, who_am_i};
 use crate::error::ApiError;
 use crate::shared::Shared;
-use crate::auth::{jwks, keys, login, proof, sessions, who_am_i};
 use crate::{apps, database, docs, health, members, network, pubsub, storage, websocket};
 use axum::Router;
 use axum::routing::{MethodRouter, delete, get, post};

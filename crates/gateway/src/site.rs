@@ -79,11 +79,17 @@ fn name(request: &http::request::Parts) -> Option<String> {
 fn is_plain(authority: &str) -> bool {
     if authority.starts_with('[') {
         return authority.parse::<SocketAddr>().is_ok()
-            || authority.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).is_some_and(|v6| v6.parse::<Ipv6Addr>().is_ok());
+            || authority
+                .strip_prefix('[')
+                .and_then(|rest| rest.strip_suffix(']'))
+                .is_some_and(|v6| v6.parse::<Ipv6Addr>().is_ok());
     }
     let (name, port) = authority.split_once(':').unwrap_or((authority, "80"));
     let in_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
-    !name.is_empty() && name.bytes().all(in_name) && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
+    !name.is_empty()
+        && name.bytes().all(in_name)
+        && port.bytes().all(|byte| byte.is_ascii_digit())
+        && port.parse::<u16>().is_ok()
 }
 
 fn parse(url: &str) -> Result<Place, StartError> {
@@ -119,9 +125,7 @@ mod tests {
     #[test]
     fn lesson_09_an_unknown_host_is_never_named() {
         let site = Site::new(None, "gw.internal:8080", false).unwrap();
-        for own in
-            ["localhost:8080", "LOCALHOST", "127.0.0.1:1", "[::1]:8080", "192.0.2.1:8080", "gw.internal:8080"]
-        {
+        for own in ["localhost:8080", "LOCALHOST", "127.0.0.1:1", "[::1]:8080", "192.0.2.1:8080", "gw.internal:8080"] {
             assert_eq!(place(&site, own).unwrap().domain, own.to_ascii_lowercase());
         }
         for other in [
@@ -146,10 +150,8 @@ mod tests {
     #[test]
     fn lesson_09_a_configured_address_is_the_only_one() {
         let site = Site::new(Some("https://GW.example/debros/"), ":8080", false).unwrap();
-        let expected = Place {
-            domain: "gw.example".to_owned(),
-            uri: "https://gw.example/debros/v1/auth/login".to_owned(),
-        };
+        let expected =
+            Place { domain: "gw.example".to_owned(), uri: "https://gw.example/debros/v1/auth/login".to_owned() };
         for host in ["gw.example", "evil.example", "localhost:8080"] {
             assert_eq!(place(&site, host), Some(expected.clone()));
         }
@@ -157,7 +159,16 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused_at_the_start() {
-        for bad in ["gw.example", "ftp://gw.example", "https://", "https://u:p@gw.example", "https://gw.example/?a=b", "https://gw.example/#a", "/gw", ""] {
+        for bad in [
+            "gw.example",
+            "ftp://gw.example",
+            "https://",
+            "https://u:p@gw.example",
+            "https://gw.example/?a=b",
+            "https://gw.example/#a",
+            "/gw",
+            "",
+        ] {
             let error = Site::new(Some(bad), ":8080", false).map(|_| ()).unwrap_err().to_string();
             assert!(error.contains("GATEWAY_PUBLIC_URL"), "{error}");
         }

@@ -107,7 +107,9 @@ pub(crate) async fn create(mut call: PublicCall) -> Answer {
     let CreateKeyBody { wallet, nonce, signature, namespace, chain_id, plan, name, role, scopes } = call.json().await?;
     let plan = plan.unwrap_or_else(|| FREE.to_owned());
     if plan.is_empty() || plan.len() > MAX_PLAN_BYTES || plan.contains(char::is_control) {
-        return Err(ApiError::invalid(format!("plan is a label of 1 to {MAX_PLAN_BYTES} bytes without control characters")));
+        return Err(ApiError::invalid(format!(
+            "plan is a label of 1 to {MAX_PLAN_BYTES} bytes without control characters"
+        )));
     }
     let key =
         NewKey { name: name.unwrap_or_default(), role: role.unwrap_or_default(), scopes: scopes.unwrap_or_default() };

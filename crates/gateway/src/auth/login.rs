@@ -123,8 +123,7 @@ fn served(status: StatusCode, content_type: HeaderValue, body: Body) -> Response
 /// Whether a link may ask for this.
 fn check(query: Option<&str>) -> Result<(), Refusal> {
     let mut query = Query::parse(query).map_err(|_| Refusal::Query)?;
-    let [callback, state, namespace] =
-        query.only(["callback", "state", "namespace"]).map_err(|_| Refusal::Query)?;
+    let [callback, state, namespace] = query.only(["callback", "state", "namespace"]).map_err(|_| Refusal::Query)?;
     if callback.as_deref().is_some_and(|callback| !is_loopback_callback(callback)) {
         return Err(Refusal::Callback);
     }

@@ -14,7 +14,8 @@ import { install } from './wallet.mjs'
 const given = JSON.parse(process.argv[2])
 const LOGIN = '/v1/auth/login'
 const fox = { name: 'Test Fox', key: given.keys[0] }
-const owl = { name: 'Night Owl', key: given.keys[1] }
+const OWL_ICON = 'data:image/svg+xml,<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" fill="%23334e9b"/><circle cx="11" cy="15" r="5" fill="white"/><circle cx="21" cy="15" r="5" fill="white"/></svg>'
+const owl = { name: 'Night Owl', key: given.keys[1], icon: OWL_ICON }
 const browser = await chromium.launch({ executablePath: given.chromium, args: ['--no-sandbox'] })
 
 /** A fresh page with wallets; anything that the browser complains about on it fails the test. */

@@ -70,10 +70,19 @@ async fn without_a_credential_the_node_is_not_even_asked() {
 #[tokio::test]
 async fn what_is_public_needs_no_credential() {
     let gateway = start().await;
-    for path in
-        ["/health", "/v1/health", "/ready", "/status", "/v1/status", "/v1/version", "/v1/openapi.json", "/docs/", "/v1/auth/login",
-        "/v1/auth/jwks", "/.well-known/jwks.json"]
-    {
+    for path in [
+        "/health",
+        "/v1/health",
+        "/ready",
+        "/status",
+        "/v1/status",
+        "/v1/version",
+        "/v1/openapi.json",
+        "/docs/",
+        "/v1/auth/login",
+        "/v1/auth/jwks",
+        "/.well-known/jwks.json",
+    ] {
         assert_eq!(gateway.request("GET", path, &[], "").await.status, 200, "{path}");
     }
 }

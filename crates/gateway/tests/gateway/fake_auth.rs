@@ -43,7 +43,9 @@ pub(crate) fn public(call: &Call) -> Option<Result<Answer, Error>> {
         Call::CreateApiKeyByProof(create) => {
             checked(create.proof).map(|proof| made(proof.namespace, create.name, create.role, create.scopes))
         }
-        Call::Refresh(refresh) if refresh.refresh_token != REFRESH_TOKEN => Err(refused("the refresh token is not valid")),
+        Call::Refresh(refresh) if refresh.refresh_token != REFRESH_TOKEN => {
+            Err(refused("the refresh token is not valid"))
+        }
         Call::Refresh(refresh) if !matches!(refresh.namespace.as_str(), "" | "one") => {
             Err(Error::new(Code::NamespaceMismatch, "namespace mismatch: the token is of another namespace"))
         }

@@ -24,7 +24,9 @@ async fn login(gateway: &Running, query: &str) -> Answer {
 #[track_caller]
 fn assert_guarded(answer: &Answer) {
     let policy = answer.header("content-security-policy").unwrap();
-    for rule in ["default-src 'none'", "script-src 'self'", "connect-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"] {
+    for rule in
+        ["default-src 'none'", "script-src 'self'", "connect-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"]
+    {
         assert!(policy.contains(rule), "{policy}");
     }
     assert!(!policy.contains("unsafe"), "{policy}");
@@ -79,7 +81,11 @@ async fn lesson_08_hostile_links_get_an_error_page_that_repeats_nothing() {
         "?%3Cscript%3E=1",
     ] {
         let answer = login(&gateway, hostile).await;
-        assert_eq!((answer.status, answer.header("content-type")), (400, Some("text/html; charset=utf-8")), "{hostile}");
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (400, Some("text/html; charset=utf-8")),
+            "{hostile}"
+        );
         assert_guarded(&answer);
         assert!(answer.header("location").is_none() && answer.header("set-cookie").is_none());
         let text = String::from_utf8(answer.body).unwrap();

@@ -60,7 +60,8 @@ async fn lesson_09_under_a_name_that_is_not_its_own_the_gateway_gives_no_challen
     let body = json!({"wallet": WALLET}).to_string();
     let ask = async |host: &str| {
         let length = body.len();
-        let request = format!("POST /v1/auth/challenge HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n{body}");
+        let request =
+            format!("POST /v1/auth/challenge HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n{body}");
         let mut connection = gateway.connect().await;
         connection.send(request).await;
         connection.answer(false).await.unwrap()
@@ -224,7 +225,8 @@ async fn the_signing_keys_are_a_key_set() {
 async fn members_are_those_of_the_namespace_in_the_path() {
     let gateway = start().await;
     let call = async |method: &str, path: &str, body: &str| gateway.request(method, path, &[SESSION], body).await;
-    let owner = json!({"wallet": WALLET, "role": "owner", "granted_by": null, "created_at": "1970-01-01T00:00:01.000Z"});
+    let owner =
+        json!({"wallet": WALLET, "role": "owner", "granted_by": null, "created_at": "1970-01-01T00:00:01.000Z"});
     let list = call("GET", "/v1/namespaces/one/members", "").await.json();
     assert_eq!(list, json!({"items": [owner], "count": 1}));
     assert_eq!(gateway.node.last_request().namespace, "one");

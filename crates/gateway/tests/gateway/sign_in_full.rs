@@ -76,7 +76,8 @@ async fn from_a_wallet_to_data_and_out_again() {
     assert_eq!((&me["method"], &me["wallet"], &me["namespace"]), (&json!("jwt"), &json!(ada.wallet()), &json!("shop")));
     assert!(me["expires_at"].is_string() && me["operator"] == false);
 
-    let made = ada.call("POST", "/v1/auth/api-key", token, &json!({"name": "ci", "scopes": ["storage:read"]})).await.json();
+    let made =
+        ada.call("POST", "/v1/auth/api-key", token, &json!({"name": "ci", "scopes": ["storage:read"]})).await.json();
     let key = made["api_key"].as_str().unwrap();
     assert_eq!((&made["wallet"], &made["plan"]), (&json!(ada.wallet()), &json!("free")));
     assert_eq!(ada.call("GET", "/v1/storage?key=k", key, &Value::Null).await.body, b"\"v\"");
@@ -98,7 +99,10 @@ async fn from_a_wallet_to_data_and_out_again() {
     assert_eq!(apps["items"][0]["app_id"], app.json()["client_id"]);
 
     let refreshed = ada.post("/v1/auth/refresh", &json!({"refresh_token": session["refresh_token"]})).await.json();
-    assert_eq!(ada.call("GET", "/v1/storage?key=k", refreshed["access_token"].as_str().unwrap(), &Value::Null).await.status, 200);
+    assert_eq!(
+        ada.call("GET", "/v1/storage?key=k", refreshed["access_token"].as_str().unwrap(), &Value::Null).await.status,
+        200
+    );
     let ended = ada.post("/v1/auth/logout", &json!({"refresh_token": refreshed["refresh_token"]})).await.json();
     assert_eq!(ended, json!({"status": "ok", "revoked": 1}));
     let again = ada.post("/v1/auth/refresh", &json!({"refresh_token": refreshed["refresh_token"]})).await;

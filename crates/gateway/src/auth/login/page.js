@@ -168,6 +168,7 @@ function list(wallets) {
   element("searching").hidden = true;
   element("no-wallet").hidden = true;
   element("wallets-title").hidden = false;
+  element("where").hidden = false;
   const entries = wallets.map((wallet) => {
     const button = document.createElement("button");
     button.type = "button";
@@ -226,6 +227,7 @@ function start() {
     if (some) return;
     element("searching").hidden = true;
     element("wallets-title").hidden = true;
+    element("where").hidden = true;
     element("no-wallet").hidden = false;
     say("No wallet was found in this browser.");
   }, SEARCH_MS);
