@@ -73,6 +73,15 @@ impl TestNode {
 
     /// As [`restart`](TestNode::restart), with settings of the test's own: those of the first start are not kept.
     pub async fn restart_with(self, change: impl FnOnce(&mut NodeConfig)) -> Self {
+        self.restart_between(|| {}, change).await
+    }
+
+    /// As [`restart`](TestNode::restart), doing something to the folder while nobody uses it.
+    pub async fn restart_after(self, act: impl FnOnce()) -> Self {
+        self.restart_between(act, |_| {}).await
+    }
+
+    async fn restart_between(self, act: impl FnOnce(), change: impl FnOnce(&mut NodeConfig)) -> Self {
         let Self { node, folder, shared } = self;
         let mut addresses = node.listen_addresses();
         for address in &mut addresses {
@@ -80,6 +89,7 @@ impl TestNode {
             address.pop();
         }
         node.shutdown(in_ten_seconds()).await;
+        act();
         Self::start_in(folder, shared, |config| {
             config.listen_addresses = addresses;
             change(config);
