@@ -79,17 +79,20 @@ fn every_call_that_needs_a_credential_is_tested_without_one() {
     known.sort();
     assert_eq!(tested, known);
     let public: Vec<&str> = debros_node::catalogue().filter(|(_, needs)| !needs).map(|(name, _)| name).collect();
-    assert_eq!(public, [
-        "health",
-        "status",
-        "challenge",
-        "sign_in",
-        "register_app",
-        "create_api_key_by_proof",
-        "refresh",
-        "logout",
-        "jwks"
-    ]);
+    assert_eq!(
+        public,
+        [
+            "health",
+            "status",
+            "challenge",
+            "sign_in",
+            "register_app",
+            "create_api_key_by_proof",
+            "refresh",
+            "logout",
+            "jwks"
+        ]
+    );
 }
 
 async fn channel(node: &TestNode) -> (Host, Channel) {

@@ -66,8 +66,11 @@ fn find_in_files(folder: &Path, needle: &[u8], found: &mut Vec<String>) {
 #[tokio::test]
 async fn lesson_11_no_secret_is_logged_kept_or_told_in_an_error() {
     let log = Log::default();
-    let subscriber =
-        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).with_ansi(false).finish();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(log.clone())
+        .with_ansi(false)
+        .finish();
     tracing::subscriber::set_global_default(subscriber).unwrap();
 
     let node = TestNode::start().await;
@@ -81,7 +84,8 @@ async fn lesson_11_no_secret_is_logged_kept_or_told_in_an_error() {
     let by_key = client.with_credential(made.api_key.clone());
     let token = by_key.auth().token().await.unwrap();
     by_key.storage().put("k", "v").await.unwrap();
-    let listed = format!("{:?} {:?}", owner.auth().list_keys().await.unwrap(), by_key.network().who_am_i().await.unwrap());
+    let listed =
+        format!("{:?} {:?}", owner.auth().list_keys().await.unwrap(), by_key.network().who_am_i().await.unwrap());
 
     // Everything that can be refused, with a secret in it.
     let mistyped = format!("{}0", made.api_key);

@@ -48,11 +48,7 @@ impl TestNode {
         Self::start_in(folder, Some(engine), change).await
     }
 
-    async fn start_in(
-        folder: TempDir,
-        shared: Option<Arc<dyn Engine>>,
-        change: impl FnOnce(&mut NodeConfig),
-    ) -> Self {
+    async fn start_in(folder: TempDir, shared: Option<Arc<dyn Engine>>, change: impl FnOnce(&mut NodeConfig)) -> Self {
         let mut config = NodeConfig::new(folder.path().join("node"));
         config.listen_addresses = vec!["/ip4/127.0.0.1/tcp/0".parse().expect("a multiaddr")];
         config.max_connections = 1000;

@@ -1,7 +1,7 @@
 //! Challenges, and what a signature over one proves.
 
-use super::store::Store;
 use super::Auth;
+use super::store::Store;
 use debros_auth::challenge::{self, Challenge, ChallengeKey, Terms};
 use debros_auth::signature::Signer;
 use debros_auth::{Wallet, random};

@@ -64,10 +64,9 @@ async fn a_key_never_begets_a_wider_one() {
     assert_eq!(code(elsewhere), Some(Code::NamespaceMismatch));
     let elsewhere = owner.operator().create_api_key("b", "x", "reader", vec![]).await;
     assert_eq!(code(elsewhere), Some(Code::NamespaceMismatch));
-    for (name, bad) in [
-        ("scope", key("", &["storage:delete"])),
-        ("name", NewKey { name: "x".repeat(101), ..Default::default() }),
-    ] {
+    for (name, bad) in
+        [("scope", key("", &["storage:delete"])), ("name", NewKey { name: "x".repeat(101), ..Default::default() })]
+    {
         assert_eq!(code(owner.auth().create_key(bad).await), Some(Code::InvalidArgument), "{name}");
     }
 }

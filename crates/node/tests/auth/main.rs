@@ -4,8 +4,8 @@
 mod keys;
 mod members;
 mod migration;
+mod sessions;
 mod sign_in;
 mod signatures;
-mod sessions;
-mod tokens;
 mod support;
+mod tokens;

@@ -144,8 +144,7 @@ async fn an_ended_session_loses_its_open_subscription_on_every_node() {
     let opened = sign_in(&node, 1, "a").await;
     let here = node.client_with("a", &opened.access_token).await;
     let there = other.client_with("a", &opened.access_token).await;
-    let mut subscriptions =
-        [here.pubsub().subscribe("t").await.unwrap(), there.pubsub().subscribe("t").await.unwrap()];
+    let mut subscriptions = [here.pubsub().subscribe("t").await.unwrap(), there.pubsub().subscribe("t").await.unwrap()];
     let ended = std::time::Instant::now();
     assert_eq!(here.auth().logout_all().await.unwrap(), 1);
     for subscription in &mut subscriptions {

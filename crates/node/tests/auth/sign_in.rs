@@ -69,7 +69,8 @@ async fn a_client_signs_in_over_p2p_alone() {
     let app = client.auth().register_app(proof(&client, &key, "shop").await, "storefront").await.unwrap();
     assert_eq!((app.name.as_str(), app.wallet.as_str()), ("storefront", opened.subject.as_str()));
     assert!(app.public_key.starts_with("0x04") && app.public_key.len() == 132, "{}", app.public_key);
-    let by_proof = client.auth().create_key_by_proof(proof(&client, &key, "shop").await, NewKey::default()).await.unwrap();
+    let by_proof =
+        client.auth().create_key_by_proof(proof(&client, &key, "shop").await, NewKey::default()).await.unwrap();
     assert!(by_proof.api_key.ends_with(":shop"));
     assert_eq!(owner.auth().list_keys().await.unwrap().len(), 2);
 
@@ -234,7 +235,10 @@ async fn no_claim_survives_a_failed_sign_in() {
     let (network, node) = one_node().await;
     let client = node.stranger().await;
     let asked = challenge(&client, address(1), "free").await;
-    assert_eq!(code(client.auth().sign_in(signed(&asked, &wallet(2), &asked.message)).await), Some(Code::Unauthenticated));
+    assert_eq!(
+        code(client.auth().sign_in(signed(&asked, &wallet(2), &asked.message)).await),
+        Some(Code::Unauthenticated)
+    );
     // A used nonce, while the namespace is free again.
     let proof = proof(&client, &wallet(1), "free").await;
     client.auth().sign_in(proof.clone()).await.unwrap();
@@ -432,15 +436,46 @@ async fn what_happens_is_written_down() {
     node.node().sweep().await.unwrap();
     let rows = network.rows("SELECT kind, detail FROM audit_events WHERE namespace = 'a' ORDER BY id").await;
     let kinds: Vec<&str> = rows.iter().filter_map(|row| row.values[0].as_text()).collect();
-    assert_eq!(kinds, [
-        "namespace_claimed",
-        "sign_in",
-        "key_created",
-        "key_revoked",
-        "grant",
-        "grant_revoked",
-        "logout",
-        "sign_in_refused"
-    ]);
+    assert_eq!(
+        kinds,
+        [
+            "namespace_claimed",
+            "sign_in",
+            "key_created",
+            "key_revoked",
+            "grant",
+            "grant_revoked",
+            "logout",
+            "sign_in_refused"
+        ]
+    );
     assert_eq!(rows.last().unwrap().values[1].as_text(), Some("3 times"));
+}
+
+/// Lesson 14: what the database said came out as it was.
+#[tokio::test]
+async fn lesson_14_a_failing_database_tells_nothing_of_itself() {
+    let (network, node) = one_node().await;
+    let opened = sign_in(&node, 1, "a").await;
+    let client = node.stranger().await;
+    let proof = proof(&client, &wallet(1), "a").await;
+    network.engine.close().await;
+    network.clock.advance(Duration::from_secs(5));
+    let (_host, channel) = channel(&node).await;
+    let credential = opened.access_token.clone();
+    let refresh = debros_client::rpc::RefreshRequest { refresh_token: opened.refresh_token, namespace: String::new() };
+    let requests = [
+        sign_in_request(&proof),
+        Request { call: Some(Call::Refresh(refresh)), ..Default::default() },
+        Request { call: Some(Call::Jwks(Default::default())), ..Default::default() },
+        Request { credential, call: Some(Call::ListMembers(Default::default())), ..Default::default() },
+    ];
+    for request in requests {
+        let error = channel.call(request, TIMEOUT).await.unwrap_err();
+        assert_eq!(error.code, Code::Unavailable, "{error}");
+        for inner in ["SELECT", "INSERT", "sqlite", "SQL", ".db", "sessions", "signing_keys"] {
+            assert!(!error.message.contains(inner), "{error}");
+        }
+        assert_eq!(error.statement, None);
+    }
 }

@@ -136,8 +136,14 @@ async fn lesson_09_a_challenge_of_one_site_does_not_work_for_another() {
         assert_eq!(code(client.auth().sign_in(proof).await), Some(Code::Unauthenticated), "{name}");
     }
     client.auth().sign_in(good).await.unwrap();
-    for (domain, uri) in [("a\nb", "https://a"), ("a b", "https://a"), ("a", ""), ("", "https://a"), ("a", "https://a\nNonce: x")] {
-        assert_eq!(code(client.auth().challenge(site(domain, uri, 0)).await), Some(Code::InvalidArgument), "{domain:?}");
+    for (domain, uri) in
+        [("a\nb", "https://a"), ("a b", "https://a"), ("a", ""), ("", "https://a"), ("a", "https://a\nNonce: x")]
+    {
+        assert_eq!(
+            code(client.auth().challenge(site(domain, uri, 0)).await),
+            Some(Code::InvalidArgument),
+            "{domain:?}"
+        );
     }
 }
 
@@ -168,7 +174,9 @@ async fn lesson_09_a_wallet_is_the_same_in_every_form() {
     let mut mistyped = checksummed.clone().into_bytes();
     mistyped[at] ^= 0x20;
     let mistyped = String::from_utf8(mistyped).unwrap();
-    for bad in [mistyped.as_str(), "", "0x", "0x12", &format!("{lower}0"), &"g".repeat(40), "vitalik.eth", &"é".repeat(20)] {
+    for bad in
+        [mistyped.as_str(), "", "0x", "0x12", &format!("{lower}0"), &"g".repeat(40), "vitalik.eth", &"é".repeat(20)]
+    {
         let request = ChallengeRequest { wallet: bad.into(), namespace: "a".into(), ..Default::default() };
         assert_eq!(code(client.auth().challenge(request).await), Some(Code::InvalidArgument), "{bad}");
     }

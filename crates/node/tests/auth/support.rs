@@ -84,8 +84,7 @@ pub(crate) fn address(number: u8) -> Wallet {
 }
 
 pub(crate) async fn challenge(client: &Client, wallet: Wallet, namespace: &str) -> ChallengeResponse {
-    let request =
-        ChallengeRequest { wallet: wallet.to_string(), namespace: namespace.into(), ..Default::default() };
+    let request = ChallengeRequest { wallet: wallet.to_string(), namespace: namespace.into(), ..Default::default() };
     client.auth().challenge(request).await.unwrap()
 }
 

@@ -105,7 +105,10 @@ async fn forged_tokens_are_refused() {
         ("no exp", forged(&key, &with(&|claims| drop(claims.as_object_mut().unwrap().remove("exp"))))),
         ("expired", forged(&key, &with(&|claims| claims["exp"] = (now - 1).into()))),
         ("not yet", forged(&key, &with(&|claims| claims["nbf"] = (now + 120).into()))),
-        ("another session's wallet", forged(&key, &with(&|claims| claims["sub"] = format!("0x{}", "1".repeat(40)).into()))),
+        (
+            "another session's wallet",
+            forged(&key, &with(&|claims| claims["sub"] = format!("0x{}", "1".repeat(40)).into())),
+        ),
         ("another namespace than its session's", forged(&key, &with(&|claims| claims["namespace"] = "b".into()))),
         ("an unknown session", forged(&key, &with(&|claims| claims["sid"] = "ses_0000000000000000".into()))),
         ("session and key", forged(&key, &with(&|claims| claims["key"] = "key_0000000000000000".into()))),
