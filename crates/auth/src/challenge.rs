@@ -160,20 +160,4 @@ fn mac(key: &ChallengeKey, terms: &Terms, time: &[u8], random: &[u8]) -> Hmac<Sh
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{ChallengeKey, Terms, check, issue};
-    use crate::PrivateKey;
-    use debros_proto::Namespace;
-
-    #[test]
-    fn a_wallet_proves_itself_with_the_message_or_the_bare_nonce() {
-        let key = ChallengeKey::new([1; 32]);
-        let wallet = PrivateKey::from_bytes(&[2; 32]).unwrap();
-        let terms = Terms::p2p(wallet.wallet(), Namespace::new("a").unwrap());
-        let challenge = issue(&key, &terms, 1_700_000_000_999, [3; 11]).unwrap();
-        assert_eq!(check(&key, &terms, &challenge.nonce, 1_700_000_000_000).unwrap(), challenge);
-        for text in [&challenge.message, &challenge.nonce] {
-            assert_eq!(challenge.prove(&wallet.sign_personal(text)).unwrap().wallet, wallet.wallet());
-        }
-    }
-}
+mod tests;

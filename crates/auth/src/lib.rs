@@ -6,6 +6,7 @@
 //! - [`token`]: access tokens (JWT, EdDSA), the keys that sign them, and their public halves (JWKS).
 //! - [`secret`]: API keys and refresh tokens: their forms, and the hashes that are kept in their place.
 //! - [`role`]: what a role and its scopes allow.
+//! - `keystore` (feature): Ethereum keystore V3 files.
 //! - [`random`]: bytes from the operating system, the only thing here that is not a function of its arguments.
 //!
 //! No clock, no storage, no network, no environment: every function that needs the time takes `now` (milliseconds since
@@ -13,6 +14,8 @@
 //! once — a nonce used, a refresh token rotated — is the caller's, in one transaction of its database.
 
 pub mod challenge;
+#[cfg(feature = "keystore")]
+pub mod keystore;
 pub mod private_key;
 pub mod random;
 pub mod role;

@@ -77,3 +77,6 @@ impl fmt::Debug for PrivateKey {
         write!(f, "PrivateKey(of {})", self.wallet())
     }
 }
+
+#[cfg(test)]
+mod tests;

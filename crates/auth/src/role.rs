@@ -201,3 +201,6 @@ pub fn require(role: Role, scopes: Scopes, permission: Permission) -> Result<()>
     };
     Err(Error::new(Code::Forbidden, reason))
 }
+
+#[cfg(test)]
+mod tests;

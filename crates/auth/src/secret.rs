@@ -93,3 +93,6 @@ pub fn equal(left: &[u8; 32], right: &[u8; 32]) -> bool {
 fn is_hex(digits: &str, bytes: usize) -> bool {
     digits.len() == 2 * bytes && digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
+
+#[cfg(test)]
+mod tests;

@@ -106,3 +106,6 @@ fn not_of_this_wallet() -> Error {
          wallet that the challenge was made for",
     )
 }
+
+#[cfg(test)]
+mod tests;

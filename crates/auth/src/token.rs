@@ -88,22 +88,4 @@ fn header(kid: &str) -> Header {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Claims, Credential, PublicKeys, SigningKey, issue, verify};
-    use debros_proto::Namespace;
-
-    #[test]
-    fn a_token_is_read_as_it_was_issued() {
-        let key = SigningKey::from_seed([7; 32]).unwrap();
-        let claims = Claims::new(
-            "0x00".into(),
-            Namespace::new("a").unwrap(),
-            Credential::Session("s".into()),
-            "t".into(),
-            1_700_000_000_123,
-        );
-        let keys: PublicKeys = [key.public().clone()].into_iter().collect();
-        let token = issue(&key, &claims).unwrap();
-        assert_eq!(verify(&token, &keys, 1_700_000_000_123).unwrap(), claims);
-    }
-}
+mod tests;

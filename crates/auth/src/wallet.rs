@@ -79,3 +79,6 @@ impl From<Address> for Wallet {
         Self(address.into_array())
     }
 }
+
+#[cfg(test)]
+mod tests;

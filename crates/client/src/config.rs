@@ -2,10 +2,11 @@
 
 use crate::Scope;
 use debros_proto::{Error, Namespace, Result};
+use std::fmt;
 use std::time::Duration;
 
 /// Set-up of a [`Client`](crate::Client).
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// The application's namespace.
     pub namespace: String,
@@ -21,6 +22,21 @@ pub struct Config {
     pub retry_attempts: u32,
     /// Pause before the first repetition; it doubles with each further one. Default 100 ms.
     pub retry_delay: Duration,
+}
+
+/// Without the credential: configurations end up in logs.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("namespace", &self.namespace)
+            .field("bootstrap_peers", &self.bootstrap_peers)
+            .field("has_credential", &!self.credential.is_empty())
+            .field("connect_timeout", &self.connect_timeout)
+            .field("call_timeout", &self.call_timeout)
+            .field("retry_attempts", &self.retry_attempts)
+            .field("retry_delay", &self.retry_delay)
+            .finish()
+    }
 }
 
 impl Config {

@@ -67,6 +67,7 @@ pub use storage::{PutOptions, Storage};
 use connection::Connections;
 use debros_proto::rpc::request::Call;
 use debros_proto::rpc::response;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -78,7 +79,7 @@ pub struct Client {
 }
 
 /// Who calls, and how. The client sends it with every call; the node checks it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Scope {
     /// Proof of who calls: an API key or another credential. Empty for public calls.
     pub credential: Arc<str>,
@@ -90,6 +91,19 @@ pub struct Scope {
     pub idempotency_key: String,
     /// For logs.
     pub request_id: String,
+}
+
+/// Without the credential: what calls through a client ends up in logs.
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope")
+            .field("has_credential", &!self.credential.is_empty())
+            .field("namespace", &self.namespace)
+            .field("timeout", &self.timeout)
+            .field("idempotency_key", &self.idempotency_key)
+            .field("request_id", &self.request_id)
+            .finish()
+    }
 }
 
 impl Client {

@@ -121,7 +121,7 @@ impl Caller {
 
 #[cfg(test)]
 mod tests {
-    use super::{Caller, Identity, Permission, Role, Scopes, Source};
+    use super::{Caller, Identity, Role, Scopes, Source};
     use debros_proto::{Code, Namespace};
     use std::sync::Arc;
 
@@ -153,19 +153,5 @@ mod tests {
         assert_eq!(Caller::new(Arc::clone(&operator), "b").unwrap().namespace().unwrap().as_str(), "b");
         assert_eq!(Caller::new(Arc::clone(&operator), "_system").unwrap_err().code, Code::InvalidArgument);
         assert!(Caller::new(operator, "").unwrap().namespace().is_err());
-    }
-
-    #[test]
-    fn roles_include_the_lesser_ones_and_scopes_restrict_them() {
-        let may = |role, scopes: &[&str], permission| Caller::new(identity(role, scopes), "").unwrap().may(permission);
-        assert!(may(Role::Reader, &[], Permission::DbRead) && !may(Role::Reader, &[], Permission::DbWrite));
-        assert!(may(Role::Writer, &[], Permission::StorageWrite) && !may(Role::Writer, &[], Permission::Keys));
-        assert!(may(Role::Admin, &[], Permission::Keys) && !may(Role::Admin, &[], Permission::Operate));
-        assert!(may(Role::Operator, &[], Permission::Operate));
-        assert!(may(Role::Writer, &["storage:read"], Permission::StorageRead));
-        assert!(!may(Role::Writer, &["storage:read"], Permission::StorageWrite));
-        assert!(!may(Role::Admin, &["storage:read"], Permission::Keys), "a restricted key does not manage keys");
-        assert!(may(Role::Writer, &["db:write"], Permission::DbRead));
-        assert!(!may(Role::Reader, &["db:write"], Permission::DbWrite), "a scope never widens the role");
     }
 }

@@ -10,7 +10,7 @@ use debros_p2p::{CallContext, EventSource, Handler, Reply};
 use debros_proto::limits::MAX_IDEMPOTENCY_KEY_BYTES;
 use debros_proto::rpc::request::Call;
 use debros_proto::rpc::{Consistency, Request, Response};
-use debros_proto::{Code, Error, Result};
+use debros_proto::{Code, Error, Result, now_ms};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use metrics::{Counter, Histogram};
@@ -76,6 +76,15 @@ impl Dispatcher {
             Call::Health(_) | Call::Status(_) => self.services.public(call).await,
             call => self.auth.knock(Knock { peer: context.peer, credential, namespace }, call).await,
         }
+    }
+
+    /// Deletes what has expired, and writes down when credentials were used last and what was refused.
+    pub(crate) async fn sweep(&self) -> Result<u64> {
+        let expired = self.services.engine.sweep(now_ms()).await;
+        let signed_in = self.auth.sweep().await;
+        let flushed = self.auth.flush().await;
+        // Each does its part, whether the others could or not.
+        flushed.and(Ok(expired? + signed_in?))
     }
 
     /// From now on calls are answered with `unavailable`.

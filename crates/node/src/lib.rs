@@ -97,6 +97,23 @@ impl Node {
         &self.operator_credential
     }
 
+    /// Deletes what has expired and writes down what was counted, as the node does every minute by itself. Returns how many
+    /// rows went.
+    ///
+    /// # Errors
+    /// As a write to the database.
+    pub async fn sweep(&self) -> debros_proto::Result<u64> {
+        self.dispatcher.sweep().await
+    }
+
+    /// Takes a new key for access tokens if the node's own is 30 days old, as the node does every day by itself.
+    ///
+    /// # Errors
+    /// When the key can not be made, kept or made known. The old one stays in use.
+    pub async fn renew_token_key(&self) -> Result<(), SigningError> {
+        self.dispatcher.auth.rotate_key_when_old().await
+    }
+
     /// Stops in order, finishing what was accepted, at the latest at `deadline`.
     ///
     /// 1. `peer.info` goes, so that no program on this machine finds a node that is leaving.

@@ -60,16 +60,9 @@ async fn sweep(dispatcher: Arc<Dispatcher>) {
     let swept = metrics::counter!("debros_node_swept_rows_total");
     loop {
         tokio::time::sleep(SWEEP_INTERVAL).await;
-        match dispatcher.services.engine.sweep(now_ms()).await {
+        match dispatcher.sweep().await {
             Ok(rows) => swept.increment(rows),
-            Err(error) => tracing::warn!(%error, "what has expired could not be deleted"),
-        }
-        match dispatcher.auth.sweep().await {
-            Ok(rows) => swept.increment(rows),
-            Err(error) => tracing::warn!(%error, "nonces, sessions and events that have expired could not be deleted"),
-        }
-        if let Err(error) = dispatcher.auth.flush().await {
-            tracing::warn!(%error, "when credentials were used last could not be written down");
+            Err(error) => tracing::warn!(%error, "what has expired could not be deleted, or what was counted not kept"),
         }
     }
 }

@@ -46,7 +46,53 @@ fn calls() -> Vec<Call> {
         Call::Publish(rpc::PublishRequest { topic: "t".into(), data: "x".into() }),
         Call::Subscribe(rpc::SubscribeRequest { topic: "t".into() }),
         Call::Topics(rpc::TopicsRequest {}),
+        Call::Token(rpc::TokenRequest {}),
+        Call::ListMembers(rpc::ListMembersRequest {}),
+        Call::SetMember(rpc::SetMemberRequest { wallet: "0".repeat(40), role: "admin".into() }),
+        Call::RemoveMember(rpc::RemoveMemberRequest { wallet: "0".repeat(40) }),
+        Call::RotateSigningKey(rpc::RotateSigningKeyRequest {}),
+        Call::RemoveSigningKey(rpc::RemoveSigningKeyRequest { kid: "x".into() }),
     ]
+}
+
+/// The name of a call in the catalogue: that of its variant, in snake case.
+fn name_of(call: &Call) -> String {
+    let debug = format!("{call:?}");
+    let variant = debug.split('(').next().unwrap();
+    let mut name = String::new();
+    for sign in variant.chars() {
+        if sign.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(sign.to_ascii_lowercase());
+    }
+    name
+}
+
+/// So that a call that is added later is in the tests below, or this one fails.
+#[test]
+fn every_call_that_needs_a_credential_is_tested_without_one() {
+    let mut tested: Vec<String> = calls().iter().map(name_of).collect();
+    let mut known: Vec<String> =
+        debros_node::catalogue().filter(|(_, needs)| *needs).map(|(name, _)| name.to_owned()).collect();
+    tested.sort();
+    known.sort();
+    assert_eq!(tested, known);
+    let public: Vec<&str> = debros_node::catalogue().filter(|(_, needs)| !needs).map(|(name, _)| name).collect();
+    assert_eq!(
+        public,
+        [
+            "health",
+            "status",
+            "challenge",
+            "sign_in",
+            "register_app",
+            "create_api_key_by_proof",
+            "refresh",
+            "logout",
+            "jwks"
+        ]
+    );
 }
 
 async fn channel(node: &TestNode) -> (Host, Channel) {
@@ -112,7 +158,8 @@ async fn only_the_operator_runs_the_node() {
             call,
             Call::ConnectPeer(_)
                 | Call::DisconnectPeer(_)
-                | Call::CreateApiKey(_)
+                | Call::RotateSigningKey(_)
+                | Call::RemoveSigningKey(_)
                 | Call::Backup(_)
                 | Call::ListBackups(_)
                 | Call::Restore(_)

@@ -12,9 +12,12 @@
 //! panics: in a test that is the message one wants.
 
 use debros_client::{Client, Config};
+use debros_engine::Engine;
+use debros_engine::embedded::{Embedded, EmbeddedConfig};
 use debros_gateway::{Gateway, GatewayConfig};
 use debros_node::{Node, NodeConfig};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -22,6 +25,8 @@ use tempfile::TempDir;
 pub struct TestNode {
     node: Node,
     folder: TempDir,
+    /// The engine that it shares with others.
+    shared: Option<Arc<dyn Engine>>,
 }
 
 impl TestNode {
@@ -33,29 +38,59 @@ impl TestNode {
     /// A node with settings of the test's own.
     pub async fn start_with(change: impl FnOnce(&mut NodeConfig)) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        Self::start_in(folder, change).await
+        Self::start_in(folder, None, change).await
     }
 
-    async fn start_in(folder: TempDir, change: impl FnOnce(&mut NodeConfig)) -> Self {
+    /// A node on an engine that others use as well, as the nodes of a network share one database. It has a folder of its
+    /// own for everything else.
+    pub async fn start_on(engine: Arc<dyn Engine>, change: impl FnOnce(&mut NodeConfig)) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::start_in(folder, Some(engine), change).await
+    }
+
+    async fn start_in(folder: TempDir, shared: Option<Arc<dyn Engine>>, change: impl FnOnce(&mut NodeConfig)) -> Self {
         let mut config = NodeConfig::new(folder.path().join("node"));
         config.listen_addresses = vec!["/ip4/127.0.0.1/tcp/0".parse().expect("a multiaddr")];
         config.max_connections = 1000;
         config.database.backup_interval = None;
         change(&mut config);
-        let node = Node::start(config).await.unwrap_or_else(|error| panic!("the node does not start: {error}"));
-        Self { node, folder }
+        let started = match &shared {
+            Some(engine) => Node::start_on(config, Arc::clone(engine)).await,
+            None => Node::start(config).await,
+        };
+        let node = started.unwrap_or_else(|error| panic!("the node does not start: {error}"));
+        Self { node, folder, shared }
     }
 
     /// Stops the node and starts it again on its folder and its addresses.
     pub async fn restart(self) -> Self {
-        let Self { node, folder } = self;
+        self.restart_with(|_| {}).await
+    }
+
+    /// As [`restart`](TestNode::restart), with settings of the test's own: those of the first start are not kept.
+    pub async fn restart_with(self, change: impl FnOnce(&mut NodeConfig)) -> Self {
+        self.restart_between(|| {}, change).await
+    }
+
+    /// As [`restart`](TestNode::restart), doing something to the folder while nobody uses it.
+    pub async fn restart_after(self, act: impl FnOnce()) -> Self {
+        self.restart_between(act, |_| {}).await
+    }
+
+    async fn restart_between(self, act: impl FnOnce(), change: impl FnOnce(&mut NodeConfig)) -> Self {
+        let Self { node, folder, shared } = self;
         let mut addresses = node.listen_addresses();
         for address in &mut addresses {
             // Listening takes an address without the peer id at its end.
             address.pop();
         }
         node.shutdown(in_ten_seconds()).await;
-        Self::start_in(folder, |config| config.listen_addresses = addresses).await
+        act();
+        Self::start_in(folder, shared, |config| {
+            config.listen_addresses = addresses;
+            change(config);
+        })
+        .await
     }
 
     /// The running node.
@@ -97,6 +132,11 @@ impl TestNode {
         Client::connect(config).await.expect("a connection to the node")
     }
 
+    /// A client over P2P without a credential.
+    pub async fn stranger(&self) -> Client {
+        self.client_with("", "").await
+    }
+
     /// A client in this process with the operator's credential.
     pub fn operator(&self, namespace: &str) -> Client {
         Client::local(self.node.handler(), &Config::new(namespace).credential(self.node.operator_credential()))
@@ -120,6 +160,16 @@ impl TestNode {
     pub async fn shutdown(self) {
         self.node.shutdown(in_ten_seconds()).await;
     }
+}
+
+/// An engine in a folder, for nodes that share one.
+///
+/// # Panics
+/// When it does not open.
+pub async fn engine(folder: &Path) -> Arc<dyn Engine> {
+    let config = EmbeddedConfig::new(folder.join("db"));
+    let opened = tokio::task::spawn_blocking(move || Embedded::open(config)).await.expect("a thread");
+    Arc::new(opened.unwrap_or_else(|error| panic!("the engine does not open: {error}")))
 }
 
 fn in_ten_seconds() -> Instant {

@@ -1,6 +1,6 @@
 //! API keys, and the access tokens that stand for them.
 
-use super::standing::{claim_for, not_yours, OPERATOR};
+use super::standing::{OPERATOR, claim_for, not_yours};
 use super::store::{Columns as _, Condition, changed, only_if};
 use super::{Auth, audit};
 use crate::caller::{Identity, Source};
@@ -117,16 +117,14 @@ impl Auth {
     pub(super) fn authority(&self, by: &Identity, namespace: &Namespace, least: Role) -> Condition {
         let credential = match &by.source {
             Source::Operator => return Condition::always(),
-            Source::Session { id } => {
-                Condition::new("EXISTS (SELECT 1 FROM sessions WHERE id = ? AND revoked_at IS NULL)", [id
-                    .as_str()
-                    .into()])
-            }
-            Source::Key { id } => {
-                Condition::new("EXISTS (SELECT 1 FROM api_keys WHERE id = ? AND revoked_at IS NULL)", [id
-                    .as_str()
-                    .into()])
-            }
+            Source::Session { id } => Condition::new(
+                "EXISTS (SELECT 1 FROM sessions WHERE id = ? AND revoked_at IS NULL)",
+                [id.as_str().into()],
+            ),
+            Source::Key { id } => Condition::new(
+                "EXISTS (SELECT 1 FROM api_keys WHERE id = ? AND revoked_at IS NULL)",
+                [id.as_str().into()],
+            ),
         };
         match by.wallet {
             Some(wallet) => credential.and(self.store.has_role(wallet, namespace, least)),

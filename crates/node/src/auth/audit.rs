@@ -91,10 +91,8 @@ mod tests {
         }
         let rows = refusals.take(1);
         assert!(rows.len() <= MAX_ROWS, "{}", rows.len());
-        let counted: u64 = rows
-            .iter()
-            .filter_map(|row| row.args.last()?.as_text()?.split(' ').next()?.parse::<u64>().ok())
-            .sum();
+        let counted: u64 =
+            rows.iter().filter_map(|row| row.args.last()?.as_text()?.split(' ').next()?.parse::<u64>().ok()).sum();
         assert_eq!(counted, 10_000);
         assert!(refusals.take(2).is_empty());
     }

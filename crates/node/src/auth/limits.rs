@@ -23,9 +23,9 @@ const TIDY_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct Limits {
     /// All of them, from one remote peer. A gateway is one peer for all of its callers, and has its own limits.
     peers: Limit<PeerId>,
-    /// Attempts to prove a wallet, with a nonce that this network made for it.
-    attempts: Limit<Wallet>,
-    /// Proofs that hold. Apart from the attempts, so that a stranger's attempts do not lock the wallet's owner out.
+    /// Proofs of a wallet that do not hold, with a nonce that this network made for it.
+    failed_proofs: Limit<Wallet>,
+    /// Proofs that hold. Counted apart, so that a stranger's attempts do not lock the wallet's owner out.
     proofs: Limit<Wallet>,
 }
 
@@ -35,7 +35,7 @@ impl Limits {
         let per_wallet = per_wallet().unwrap_or(Quota::per_minute(count(10)));
         Self {
             peers: Limit::new(Quota::per_second(count(200)).allow_burst(count(1000)), clock),
-            attempts: Limit::new(per_wallet, clock),
+            failed_proofs: Limit::new(per_wallet, clock),
             proofs: Limit::new(per_wallet, clock),
         }
     }
@@ -48,9 +48,9 @@ impl Limits {
         }
     }
 
-    /// Counts an attempt to prove a wallet that failed or held.
-    pub(super) fn attempt(&self, wallet: Wallet) -> Result<()> {
-        self.attempts.check(wallet).map_err(|wait| limited("this wallet", wait))
+    /// Counts a proof that does not hold.
+    pub(super) fn failed_proof(&self, wallet: Wallet) -> Result<()> {
+        self.failed_proofs.check(wallet).map_err(|wait| limited("this wallet", wait))
     }
 
     /// Counts a proof that holds.
@@ -61,7 +61,7 @@ impl Limits {
     /// Forgets who has not asked for long.
     pub(super) fn tidy(&self) {
         self.peers.tidy();
-        self.attempts.tidy();
+        self.failed_proofs.tidy();
         self.proofs.tidy();
     }
 }

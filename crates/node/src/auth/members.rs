@@ -35,11 +35,19 @@ impl Auth {
     }
 
     /// Gives a wallet a role in place of the one that it had.
-    pub(crate) async fn grant(&self, by: &Identity, namespace: &Namespace, wallet: Wallet, role: Role) -> Result<Member> {
+    pub(crate) async fn grant(
+        &self,
+        by: &Identity,
+        namespace: &Namespace,
+        wallet: Wallet,
+        role: Role,
+    ) -> Result<Member> {
         if self.store.is_open(namespace) {
             return Err(Error::new(
                 Code::Conflict,
-                format!("the namespace \"{namespace}\" is open: every wallet is a writer there, and roles are not given"),
+                format!(
+                    "the namespace \"{namespace}\" is open: every wallet is a writer there, and roles are not given"
+                ),
             ));
         }
         self.check_change(by, namespace, wallet, Some(role)).await?;
@@ -97,14 +105,19 @@ impl Auth {
         if present.owns {
             return Err(Error::new(
                 Code::Forbidden,
-                format!("{wallet} owns the namespace \"{namespace}\": an owner's role can be neither changed nor taken"),
+                format!(
+                    "{wallet} owns the namespace \"{namespace}\": an owner's role can be neither changed nor taken"
+                ),
             ));
         }
         for role in [present.granted, to].into_iter().flatten() {
             if !by.role.may_grant(role) {
                 return Err(Error::new(
                     Code::Forbidden,
-                    format!("the role {role} is given and taken by the namespace's owner; this credential's role is {}", by.role),
+                    format!(
+                        "the role {role} is given and taken by the namespace's owner; this credential's role is {}",
+                        by.role
+                    ),
                 ));
             }
         }

@@ -91,9 +91,7 @@ impl Auth {
         }
         match call {
             Call::Challenge(request) => self.challenge(request, knock.namespace).map(response::Result::Challenge),
-            Call::SignIn(request) => {
-                self.sign_in(request.proof, knock.namespace).await.map(response::Result::Session)
-            }
+            Call::SignIn(request) => self.sign_in(request.proof, knock.namespace).await.map(response::Result::Session),
             Call::RegisterApp(request) => {
                 let app = self.register(request, knock.namespace).await?;
                 Ok(response::Result::App(rpc::AppResponse { app: Some(app) }))
@@ -142,7 +140,9 @@ impl Auth {
             let claim = standing::claim_for(standing::OPERATOR, namespace, self.store.clock.now_ms());
             match self.store.write(claim.into()).await {
                 // Where nothing can be written, nothing new can come that a stranger could own, and reads go on.
-                Err(error) if matches!(error.code, Code::DatabaseFull | Code::DiskFull | Code::ReadOnly) => return Ok(()),
+                Err(error) if matches!(error.code, Code::DatabaseFull | Code::DiskFull | Code::ReadOnly) => {
+                    return Ok(());
+                }
                 written => written.map(|_| ())?,
             }
         }

@@ -1,7 +1,7 @@
 //! Challenges, and what a signature over one proves.
 
-use super::store::Store;
 use super::Auth;
+use super::store::Store;
 use debros_auth::challenge::{self, Challenge, ChallengeKey, Terms};
 use debros_auth::signature::Signer;
 use debros_auth::{Wallet, random};
@@ -94,11 +94,12 @@ impl Auth {
         let terms = Terms::new(wallet, namespace.clone(), &proof.domain, &proof.uri, proof.chain_id)?;
         let now = self.store.clock.now_ms();
         let challenge = challenge::check(&self.challenge_key(), &terms, &proof.nonce, now)?;
-        let attempt = self.limits.attempt(wallet);
         match challenge.prove(&proof.signature) {
-            // Whoever proves the wallet is not held back by others who tried.
             Ok(signer) => self.limits.proof(wallet).map(|()| Proven { challenge, signer }),
-            Err(error) => Err(attempt.err().unwrap_or(error)),
+            Err(error) if error.code == Code::Unauthenticated => {
+                Err(self.limits.failed_proof(wallet).err().unwrap_or(error))
+            }
+            Err(error) => Err(error),
         }
     }
 

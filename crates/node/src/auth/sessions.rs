@@ -51,12 +51,7 @@ impl Auth {
         ));
         statements.push(only_if(
             "INSERT INTO refresh_tokens (hash, session, created_at, expires_at) SELECT ?, ?, ?, ? WHERE",
-            [
-                refresh.hash().as_slice().into(),
-                session.as_str().into(),
-                now.into(),
-                answer.refresh_expires_at.into(),
-            ],
+            [refresh.hash().as_slice().into(), session.as_str().into(), now.into(), answer.refresh_expires_at.into()],
             opened(),
         ));
         statements.push(audit::event_if("sign_in", namespace, &owner, &session, now, opened()));
@@ -80,8 +75,7 @@ impl Auth {
         );
         let rows = self.store.rows(Statement::new(find, [hash.as_slice().into(), now.into()])).await?;
         let row = rows.first().ok_or_else(invalid_refresh_token)?;
-        let (session, wallet, namespace) =
-            (row.text(0), Wallet::parse(row.text(1))?, Namespace::new(row.text(2))?);
+        let (session, wallet, namespace) = (row.text(0), Wallet::parse(row.text(1))?, Namespace::new(row.text(2))?);
         if !request.namespace.is_empty() && request.namespace != namespace.as_str() {
             return Err(Error::new(
                 Code::NamespaceMismatch,
@@ -112,7 +106,9 @@ impl Auth {
     /// Ends the session of a refresh token, used or not.
     pub(super) async fn log_out(&self, refresh_token: &str) -> Result<u64> {
         if !secret::is_refresh_token(refresh_token) {
-            return Err(Error::invalid("the refresh token is not one: it is rt_ and 64 hex digits, as sign-in gave it"));
+            return Err(Error::invalid(
+                "the refresh token is not one: it is rt_ and 64 hex digits, as sign-in gave it",
+            ));
         }
         let hash = secret::sha256(refresh_token);
         self.end(Condition::new("id = (SELECT session FROM refresh_tokens WHERE hash = ?)", [hash.as_slice().into()]))
@@ -129,11 +125,8 @@ impl Auth {
                 "only a session's access token ends all sessions of its wallet: an API key has none, revoke it instead",
             ));
         };
-        self.end(Condition::new("wallet = ? AND namespace = ?", [
-            wallet.to_string().into(),
-            namespace.as_str().into(),
-        ]))
-        .await
+        self.end(Condition::new("wallet = ? AND namespace = ?", [wallet.to_string().into(), namespace.as_str().into()]))
+            .await
     }
 
     async fn end(&self, which: Condition) -> Result<u64> {

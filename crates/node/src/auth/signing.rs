@@ -3,9 +3,9 @@
 //! Each node signs with a key of its own, kept in its data folder. The public halves stand in the database, so that every
 //! node of the network verifies every token, and a node that comes back from a restart goes on with its key.
 
+use super::audit;
 use super::store::{Columns as _, Store, changed};
 use super::token_key::{self, TokenKeyError};
-use super::audit;
 use debros_auth::token::{self, Claims, PublicKey, PublicKeys, SigningKey};
 use debros_proto::rpc::{self, Statement};
 use debros_proto::{Error, Result};
@@ -144,10 +144,8 @@ impl Signing {
         let key = SigningKey::generate()?;
         let created_at = self.store.clock.now_ms();
         let kid = key.public().kid().to_owned();
-        let statements = vec![
-            self.insert(key.public(), created_at),
-            audit::event_of_node("signing_key_made", by, &kid, created_at),
-        ];
+        let statements =
+            vec![self.insert(key.public(), created_at), audit::event_of_node("signing_key_made", by, &kid, created_at)];
         self.store.write(statements).await?;
         token_key::store(&self.path, &key)?;
         let made = self.listed_key(key.public(), created_at);

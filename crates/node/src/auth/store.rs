@@ -54,12 +54,7 @@ impl Store {
 }
 
 fn options() -> CallOptions {
-    CallOptions {
-        consistency: Consistency::Weak,
-        deadline: Instant::now() + TIMEOUT,
-        guard: None,
-        read_only: false,
-    }
+    CallOptions { consistency: Consistency::Weak, deadline: Instant::now() + TIMEOUT, guard: None, read_only: false }
 }
 
 /// A part of a statement that is true or not, with its arguments in order.

@@ -35,7 +35,8 @@ impl Auth {
     fn expired(&self) -> Vec<Statement> {
         let now = self.store.clock.now_ms();
         let delete = |table: &str, id: &str, which: &str, arg: i64| {
-            let sql = format!("DELETE FROM {table} WHERE {id} IN (SELECT {id} FROM {table} WHERE {which} LIMIT {STEP})");
+            let sql =
+                format!("DELETE FROM {table} WHERE {id} IN (SELECT {id} FROM {table} WHERE {which} LIMIT {STEP})");
             Statement::new(sql, [arg.into()])
         };
         vec![

@@ -5,7 +5,11 @@ use crate::caller::{Caller, Permission, Role, Source};
 use debros_proto::rpc::{self, response};
 use debros_proto::{Code, Error, Namespace, Result};
 
-pub(super) async fn create(auth: &Auth, caller: &Caller, request: rpc::CreateApiKeyRequest) -> Result<response::Result> {
+pub(super) async fn create(
+    auth: &Auth,
+    caller: &Caller,
+    request: rpc::CreateApiKeyRequest,
+) -> Result<response::Result> {
     let wish = KeyWish::parse(request.name, &request.role, &request.scopes)?;
     let namespace = namespace_for(caller, &request.namespace)?;
     let identity = caller.identity();
@@ -24,7 +28,11 @@ pub(super) async fn list(auth: &Auth, caller: &Caller) -> Result<response::Resul
     Ok(response::Result::ListApiKeys(rpc::ListApiKeysResponse { keys }))
 }
 
-pub(super) async fn revoke(auth: &Auth, caller: &Caller, request: rpc::RevokeApiKeyRequest) -> Result<response::Result> {
+pub(super) async fn revoke(
+    auth: &Auth,
+    caller: &Caller,
+    request: rpc::RevokeApiKeyRequest,
+) -> Result<response::Result> {
     let by = &caller.identity().subject;
     let revoked = auth.revoke_key(caller.namespace()?, &request.id, whose(caller)?, by).await?;
     Ok(response::Result::RevokeApiKey(rpc::RevokeApiKeyResponse { revoked }))

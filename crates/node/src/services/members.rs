@@ -16,7 +16,11 @@ pub(super) async fn set(auth: &Auth, caller: &Caller, request: rpc::SetMemberReq
     Ok(response::Result::Member(rpc::MemberResponse { member: Some(member) }))
 }
 
-pub(super) async fn remove(auth: &Auth, caller: &Caller, request: rpc::RemoveMemberRequest) -> Result<response::Result> {
+pub(super) async fn remove(
+    auth: &Auth,
+    caller: &Caller,
+    request: rpc::RemoveMemberRequest,
+) -> Result<response::Result> {
     let wallet = Wallet::parse(&request.wallet)?;
     let removed = auth.take_role(caller.identity(), caller.namespace()?, wallet).await?;
     Ok(response::Result::RemoveMember(rpc::RemoveMemberResponse { removed }))

@@ -83,13 +83,7 @@ impl Services {
     }
 
     /// Calls that do not come by the thousand.
-    async fn rare_call(
-        &self,
-        auth: &Arc<Auth>,
-        caller: &Caller,
-        call: Call,
-        options: CallOptions,
-    ) -> Result<Answer> {
+    async fn rare_call(&self, auth: &Arc<Auth>, caller: &Caller, call: Call, options: CallOptions) -> Result<Answer> {
         match call {
             Call::Peers(_) => self.peers().map(Answer::from),
             Call::ConnectPeer(request) => self.connect_peer(request, &options).await.map(Answer::from),
@@ -109,9 +103,7 @@ impl Services {
             Call::Schema(_) => database::schema(&*self.engine, caller, options).await,
             Call::Backup(_) => Ok(database::backup(Arc::clone(&self.engine))),
             Call::ListBackups(_) => database::list_backups(&*self.engine).await,
-            Call::Restore(request) => {
-                Ok(database::restore(Arc::clone(&self.engine), Arc::clone(auth), request.name))
-            }
+            Call::Restore(request) => Ok(database::restore(Arc::clone(&self.engine), Arc::clone(auth), request.name)),
             Call::Export(_) => database::export(&*self.engine, caller).await,
 
             Call::Token(_) => keys::token(auth, caller).await.map(Answer::from),

@@ -1,0 +1,91 @@
+//! The file as JSON.
+
+use super::MAX_FILE_BYTES;
+use crate::wallet::Wallet;
+use alloy_primitives::hex;
+use debros_proto::{Error, Result};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+pub(super) const VERSION: u32 = 3;
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct File {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) address: Option<String>,
+    // Early files have it with a capital letter.
+    #[serde(alias = "Crypto")]
+    pub(super) crypto: Crypto,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) id: Option<String>,
+    pub(super) version: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Crypto {
+    pub(super) cipher: String,
+    pub(super) cipherparams: CipherParams,
+    #[serde(with = "hex_text")]
+    pub(super) ciphertext: Vec<u8>,
+    pub(super) kdf: String,
+    pub(super) kdfparams: serde_json::Value,
+    #[serde(with = "hex_text")]
+    pub(super) mac: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct CipherParams {
+    #[serde(with = "hex_text")]
+    pub(super) iv: Vec<u8>,
+}
+
+impl File {
+    pub(super) fn parse(json: &str) -> Result<Self> {
+        if json.len() > MAX_FILE_BYTES {
+            return Err(damaged(format!("it has more than {MAX_FILE_BYTES} bytes")));
+        }
+        let file: Self = serde_json::from_str(json).map_err(|error| damaged(error.to_string()))?;
+        if file.version != VERSION {
+            return Err(damaged(format!("its version is {}, and only version {VERSION} is read", file.version)));
+        }
+        Ok(file)
+    }
+
+    pub(super) fn to_json(&self) -> Result<String> {
+        serde_json::to_string_pretty(self).map_err(|_| Error::internal("the keystore file can not be written"))
+    }
+
+    /// Some programs leave the address out, or empty, so that the file does not tell it.
+    pub(super) fn wallet(&self) -> Result<Option<Wallet>> {
+        match self.address.as_deref() {
+            None | Some("") => Ok(None),
+            Some(text) => Wallet::parse(text).map(Some).map_err(|_| damaged("its address is not one")),
+        }
+    }
+}
+
+pub(super) fn damaged(what: impl AsRef<str>) -> Error {
+    Error::invalid(format!("the keystore file can not be used: {}", what.as_ref()))
+}
+
+/// A random UUID (version 4, RFC 9562) of 16 random bytes.
+pub(super) fn uuid(random: &[u8]) -> String {
+    let mut digits = hex::encode(random);
+    digits.replace_range(12..13, "4");
+    let variant = ["8", "9", "a", "b"][usize::from(random.get(8).copied().unwrap_or_default() & 3)];
+    digits.replace_range(16..17, variant);
+    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|range| digits.get(range).unwrap_or_default());
+    parts.join("-")
+}
+
+mod hex_text {
+    use super::{Deserialize as _, Deserializer, Serializer, de, hex};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex::encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        hex::decode(text).map_err(|_| de::Error::custom("a field is not hexadecimal"))
+    }
+}
