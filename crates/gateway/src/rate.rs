@@ -3,7 +3,7 @@
 use crate::Limits;
 use crate::error::ApiError;
 use debros_proto::{Code, Error};
-use governor::clock::{Clock as _, MonotonicClock};
+use governor::clock::{Clock, MonotonicClock};
 use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
@@ -11,7 +11,7 @@ use metrics::{Counter, counter, describe_counter};
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Addresses, or wallets, that are remembered at a time. Those over it share buckets: memory stays bounded, and nobody
 /// gets a fresh bucket by pushing others out.
@@ -31,8 +31,8 @@ impl SignInLimits {
     pub(crate) fn new(limits: &Limits) -> Self {
         describe_counter!("debros_gateway_rate_limited_total", "Sign-in requests refused because there were too many");
         Self {
-            addresses: Limiter::new("address", limits.sign_in_burst, limits.sign_in_period, MAX_KEYS),
-            wallets: Limiter::new("wallet", limits.wallet_burst, limits.wallet_period, MAX_KEYS),
+            addresses: Limiter::new("address", limits.sign_in_burst, limits.sign_in_period, MAX_KEYS, MonotonicClock),
+            wallets: Limiter::new("wallet", limits.wallet_burst, limits.wallet_period, MAX_KEYS, MonotonicClock),
         }
     }
 
@@ -78,25 +78,25 @@ enum Bucket<K> {
     Shared(u64),
 }
 
-type Buckets<K> = RateLimiter<Bucket<K>, HashMapStateStore<Bucket<K>>, MonotonicClock, NoOpMiddleware<Instant>>;
+type Buckets<K, C> = RateLimiter<Bucket<K>, HashMapStateStore<Bucket<K>>, C, NoOpMiddleware<<C as Clock>::Instant>>;
 
 /// A bucket for each key, at most so many.
-struct Limiter<K: Hash + Eq + Clone> {
-    buckets: Buckets<K>,
-    clock: MonotonicClock,
+struct Limiter<K: Hash + Eq + Clone, C: Clock = MonotonicClock> {
+    buckets: Buckets<K, C>,
+    clock: C,
     hasher: RandomState,
     max_keys: usize,
     what: &'static str,
     refused: Counter,
 }
 
-impl<K: Hash + Eq + Clone> Limiter<K> {
-    fn new(what: &'static str, burst: NonZeroU32, period: Duration, max_keys: usize) -> Self {
+impl<K: Hash + Eq + Clone, C: Clock> Limiter<K, C> {
+    fn new(what: &'static str, burst: NonZeroU32, period: Duration, max_keys: usize, clock: C) -> Self {
         // The period is not zero: that is checked when the gateway starts.
         let quota = Quota::with_period(period).unwrap_or(Quota::per_second(NonZeroU32::MIN)).allow_burst(burst);
         Self {
-            buckets: RateLimiter::new(quota, HashMapStateStore::default(), MonotonicClock),
-            clock: MonotonicClock,
+            buckets: RateLimiter::new(quota, HashMapStateStore::default(), clock.clone()),
+            clock,
             hasher: RandomState::new(),
             max_keys,
             what,
@@ -135,6 +135,7 @@ mod tests {
     use super::{Limiter, SHARED_BUCKETS, SignInLimits, network};
     use crate::Limits;
     use debros_proto::Code;
+    use governor::clock::FakeRelativeClock;
     use std::net::IpAddr;
     use std::num::NonZeroU32;
     use std::time::Duration;
@@ -183,14 +184,28 @@ mod tests {
     /// Lesson 10: memory grew with every caller.
     #[test]
     fn lesson_10_memory_is_bounded_and_nobody_is_shut_out_for_good() {
-        let limiter = Limiter::new("address", NonZeroU32::new(2).unwrap(), Duration::from_millis(1), 1000);
+        let clock = FakeRelativeClock::default();
+        let limiter = Limiter::new("address", NonZeroU32::new(2).unwrap(), HOUR, 1000, clock.clone());
         for key in 0..200_000_u32 {
             let _ = limiter.check(key);
         }
         assert!(limiter.buckets.len() as u64 <= 1000 + SHARED_BUCKETS);
-        std::thread::sleep(Duration::from_millis(20));
+        assert!(limiter.check(199_999).is_err(), "the shared buckets are empty");
+        limiter.tidy();
+        assert!(limiter.buckets.len() > 1000, "what still counts is kept");
+        clock.advance(2 * HOUR);
         limiter.tidy();
         assert!(limiter.buckets.is_empty(), "full buckets are forgotten");
         assert!(limiter.check(1).is_ok());
+    }
+
+    #[test]
+    fn one_more_is_let_through_in_each_period() {
+        let clock = FakeRelativeClock::default();
+        let limiter = Limiter::new("address", NonZeroU32::new(2).unwrap(), HOUR, 1000, clock.clone());
+        assert!(limiter.check(1).is_ok() && limiter.check(1).is_ok());
+        assert_eq!(limiter.check(1).unwrap_err().error().retry_after, Some(HOUR));
+        clock.advance(HOUR);
+        assert!(limiter.check(1).is_ok() && limiter.check(1).is_err());
     }
 }

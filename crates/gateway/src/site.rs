@@ -147,6 +147,21 @@ mod tests {
         assert_eq!(place(&site, "localhost:8080").unwrap().uri, "http://localhost:8080/v1/auth/login");
     }
 
+    /// HTTP/2 has no Host header, and an absolute form in HTTP/1.1 goes before it.
+    #[test]
+    fn the_requests_own_authority_goes_before_the_host_header() {
+        let site = Site::new(None, ":8080", true).unwrap();
+        let connection =
+            Connection { peer: "127.0.0.1:999".parse().unwrap(), local: "127.0.0.1:8080".parse().unwrap() };
+        let asked = |uri: &str| {
+            let request = Request::get(uri).header("Host", "localhost").body(()).unwrap();
+            site.place(&request.into_parts().0, connection).ok().map(|place| place.uri)
+        };
+        assert_eq!(asked("https://evil.example/v1/auth/challenge"), None);
+        let expected = "https://localhost:8443/v1/auth/login";
+        assert_eq!(asked("https://localhost:8443/v1/auth/challenge").as_deref(), Some(expected));
+    }
+
     #[test]
     fn lesson_09_a_configured_address_is_the_only_one() {
         let site = Site::new(Some("https://GW.example/debros/"), ":8080", false).unwrap();
