@@ -8,6 +8,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import http from 'node:http'
 import path from 'node:path'
+import axe from 'axe-core'
 import { chromium } from 'playwright-core'
 import { install } from './wallet.mjs'
 
@@ -38,6 +39,13 @@ const failure = async (page) => { await page.locator('#failed').waitFor(); retur
 const done = (page) => page.locator('#done').waitFor()
 const fits = (page) => page.evaluate(() => document.documentElement.scrollWidth <= document.documentElement.clientWidth)
 
+/** What axe-core finds wrong for people who see, hear or move differently. */
+async function assertAccessible (page, what) {
+  await page.evaluate(axe.source)
+  const { violations } = await page.evaluate(() => window.axe.run())
+  assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes[0].html} ${nodes[0].failureSummary}`), [], what)
+}
+
 /** The CLI's side: a server that is called back once. */
 async function program () {
   const calls = []
@@ -49,6 +57,16 @@ async function program () {
   await once(server, 'listening')
   const callback = `http://127.0.0.1:${server.address().port}/callback?from=test`
   return { calls, callback, close: () => server.close() }
+}
+
+/** How the page comes into each of its states. */
+const states = {
+  wallets: { wallets: [fox, owl], query: '?callback=http%3A%2F%2F127.0.0.1%3A8765%2Fcallback&state=abc&namespace=browser-app', ready: '#wallets button' },
+  'no-wallet': { wallets: [], query: '', ready: '#no-wallet' },
+  signing: { wallets: [{ ...fox, behaviour: 'wait' }], query: '?namespace=browser-app', click: true, ready: '#step' },
+  refused: { wallets: [{ ...fox, behaviour: 'refuse' }], query: '?namespace=browser-app', click: true, ready: '#failed' },
+  done: { wallets: [fox], query: '?namespace=browser-app', click: true, ready: '#done' },
+  'bad-link': { wallets: [], query: '?callback=https://evil.example&state=a', ready: '[role=alert]' }
 }
 
 const tests = {
@@ -273,6 +291,18 @@ const tests = {
     await close()
   },
 
+  async 'every state of it is accessible, in light and dark' () {
+    for (const colorScheme of ['light', 'dark']) {
+      for (const [state, { wallets, query, click, ready }] of Object.entries(states)) {
+        const { page, context } = await visit(wallets, query, { colorScheme })
+        if (click) await page.locator('#wallets button').first().click()
+        await page.locator(ready).first().waitFor()
+        await assertAccessible(page, `${state}, ${colorScheme}`)
+        await context.close()
+      }
+    }
+  },
+
   async 'it fits on narrow screens' () {
     for (const [wallets, query] of [[[fox, owl], ''], [[], '']]) {
       const { page, close } = await visit(wallets, query, { viewport: { width: 320, height: 640 } })
@@ -291,14 +321,6 @@ const tests = {
 
 async function screenshots (folder) {
   const sizes = { desktop: { width: 1280, height: 800 }, phone: { width: 390, height: 844 } }
-  const states = {
-    wallets: { wallets: [fox, owl], query: '?callback=http%3A%2F%2F127.0.0.1%3A8765%2Fcallback&state=abc&namespace=browser-app', ready: '#wallets button' },
-    'no-wallet': { wallets: [], query: '', ready: '#no-wallet' },
-    signing: { wallets: [{ ...fox, behaviour: 'wait' }], query: '?namespace=browser-app', click: true, ready: '#step' },
-    refused: { wallets: [{ ...fox, behaviour: 'refuse' }], query: '?namespace=browser-app', click: true, ready: '#failed' },
-    done: { wallets: [fox], query: '?namespace=browser-app', click: true, ready: '#done' },
-    'bad-link': { wallets: [], query: '?callback=https://evil.example&state=a', ready: '[role=alert]' }
-  }
   for (const [size, viewport] of Object.entries(sizes)) {
     for (const colorScheme of ['light', 'dark']) {
       for (const [state, { wallets, query, click, ready }] of Object.entries(states)) {

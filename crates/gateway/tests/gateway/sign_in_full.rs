@@ -1,10 +1,14 @@
 //! Sign-in through a gateway before a real node, with real signatures.
 
 use crate::http_client::{Answer, Http};
+use crate::setup::config;
+use crate::websocket_client::{message, open};
 use debros_auth::PrivateKey;
+use debros_client::{Client, Config};
 use debros_gateway::Gateway;
 use debros_testkit::TestNode;
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 /// A person with a wallet, before a gateway.
 struct Person<'a> {
@@ -182,5 +186,70 @@ async fn lesson_13_all_sessions_of_a_wallet_end() {
     for session in &sessions {
         let again = ada.post("/v1/auth/refresh", &json!({"refresh_token": session["refresh_token"]})).await;
         again.assert_error(401, "unauthenticated");
+    }
+}
+
+/// Acceptance: what one namespace holds can not be seen from another, whichever way is taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_wallets_see_nothing_of_each_other() {
+    let (_node, gateway) = node_and_gateway().await;
+    let (ada, bob) = (Person::new(1, &gateway), Person::new(2, &gateway));
+    let (adas, bobs) = (ada.token("adas").await, bob.token("bobs").await);
+    assert_eq!(ada.call("PUT", "/v1/storage?key=k", &adas, &json!("v")).await.status, 201);
+    ada.call("POST", "/v1/db/create-table", &adas, &json!({"schema": "CREATE TABLE t (a)"})).await;
+    ada.call("POST", "/v1/apps", &adas, &json!({"name": "shop", "public_key": "pk"})).await;
+    ada.call("POST", "/v1/auth/api-key", &adas, &json!({"name": "ci"})).await;
+    let listen = async |token: &str| {
+        let path = format!("/v1/pubsub/ws?topic=news&token={token}");
+        open(gateway.address(), &path, &[]).await.unwrap().0
+    };
+    let (mut to_ada, mut to_bob) = (listen(&adas).await, listen(&bobs).await);
+    for (person, token, data) in [(&ada, &adas, "YWRh"), (&bob, &bobs, "Ym9i")] {
+        let body = json!({"topic": "news", "data_base64": data});
+        assert_eq!(person.call("POST", "/v1/pubsub/publish", token, &body).await.status, 200);
+    }
+    assert_eq!((message(&mut to_ada).await, message(&mut to_bob).await), (b"ada".to_vec(), b"bob".to_vec()));
+
+    bob.call("GET", "/v1/storage?key=k", &bobs, &Value::Null).await.assert_error(404, "not_found");
+    let seen = async |path: &str| bob.call("GET", path, &bobs, &Value::Null).await.json();
+    assert_eq!(seen("/v1/storage/list").await["keys"], json!([]));
+    assert_eq!(seen("/v1/db/schema").await["tables"], json!([]));
+    assert_eq!(seen("/v1/apps").await["count"], 0);
+    assert_eq!(seen("/v1/auth/api-keys").await["count"], 0);
+    for path in ["/v1/storage?key=k&namespace=adas", "/v1/apps?namespace=adas", "/v1/namespaces/adas/members"] {
+        bob.call("GET", path, &bobs, &Value::Null).await.assert_error(403, "namespace_mismatch");
+    }
+    let other = format!("/v1/pubsub/ws?topic=news&namespace=adas&token={bobs}");
+    assert!(open(gateway.address(), &other, &[]).await.is_err());
+}
+
+/// Acceptance, and lesson 12: a restart logged everyone out, and two gateways refused each other's tokens.
+#[tokio::test(flavor = "multi_thread")]
+async fn lesson_12_tokens_and_keys_hold_through_every_gateway_and_after_restarts() {
+    let (node, inside) = node_and_gateway().await;
+    let client = Client::connect(Config::new("").bootstrap_peer(node.address())).await.unwrap();
+    let separate = Gateway::start(config(|_| {}), client, None).await.unwrap();
+    let (here, there) = (Person::new(1, &inside), Person::new(1, &separate));
+    let session = here.sign_in("shop").await;
+    let token = session["access_token"].as_str().unwrap();
+    let made = here.call("POST", "/v1/auth/api-key", token, &json!({"name": "ci"})).await.json();
+    let key = made["api_key"].as_str().unwrap();
+    let node = node.restart().await.restart().await;
+    for credential in [token, key] {
+        let me = there.call("GET", "/v1/auth/whoami", credential, &Value::Null).await.json();
+        assert_eq!((&me["namespace"], &me["wallet"]), (&json!("shop"), &json!(here.wallet())));
+    }
+    let refresh = json!({"refresh_token": session["refresh_token"]});
+    assert_eq!(there.post("/v1/auth/refresh", &refresh).await.status, 200);
+
+    // Revoked through one gateway, refused by the other.
+    let second = node.gateway().await;
+    let path = format!("/v1/auth/api-keys/{}", made["id"].as_str().unwrap());
+    let owner = Person::new(1, &second);
+    assert_eq!(owner.call("DELETE", &path, token, &Value::Null).await.json()["revoked"], true);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while there.call("GET", "/v1/auth/whoami", key, &Value::Null).await.status != 401 {
+        assert!(Instant::now() < deadline, "a revoked key works for more than 5 seconds");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
