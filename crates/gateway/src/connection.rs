@@ -5,6 +5,7 @@ use http::header::FORWARDED;
 use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Once;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -16,16 +17,19 @@ pub(crate) struct Connection {
 }
 
 /// The proxies whose word about their callers is taken.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Proxies(Vec<IpNet>);
+pub(crate) struct Proxies {
+    trusted: Vec<IpNet>,
+    /// Whether the operator was told of a proxy that is not in the list.
+    told: Once,
+}
 
 impl Proxies {
     pub(crate) fn new(trusted: Vec<IpNet>) -> Self {
-        Self(trusted)
+        Self { trusted, told: Once::new() }
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|network| network.contains(&address))
+        self.trusted.iter().any(|network| network.contains(&address))
     }
 
     /// The address that a request comes from: the other end of the connection; or, when that is a trusted proxy, the
@@ -36,6 +40,15 @@ impl Proxies {
     pub(crate) fn caller(&self, peer: IpAddr, headers: &HeaderMap) -> Result<IpAddr, ApiError> {
         let peer = peer.to_canonical();
         if !self.trusts(peer) {
+            if headers.contains_key(&X_FORWARDED_FOR) || headers.contains_key(FORWARDED) {
+                self.told.call_once(|| {
+                    tracing::info!(
+                        %peer,
+                        "forwarded-for headers of this address are not believed, so all behind it count as one caller; if it \
+                         is your proxy, list it in gateway.trusted_proxies (GATEWAY_TRUSTED_PROXIES)"
+                    );
+                });
+            }
             return Ok(peer);
         }
         let listed = self.last_stranger(peer, entries(headers, &X_FORWARDED_FOR).map(address));
