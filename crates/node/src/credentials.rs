@@ -14,12 +14,15 @@ use debros_proto::rpc::{Row, Statement};
 use debros_proto::{Code, Error, Namespace, Result};
 use quick_cache::sync::Cache;
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a check's outcome is believed.
 const REMEMBER: Duration = Duration::from_secs(4);
+/// Counters of changes.
+const PLACES: usize = 256;
 /// Outcomes remembered; the least used go first.
 const REMEMBERED: usize = 10_000;
 
@@ -30,9 +33,7 @@ pub(crate) struct Credentials {
     operator: Arc<Identity>,
     operator_hash: [u8; 32],
     checked: Cache<[u8; 32], Checked>,
-    /// Counts what made outcomes worthless: one of an older number is not believed. A look that was under way during the
-    /// change carries the older number too.
-    changes: AtomicU64,
+    changes: Changes,
     /// When each key and session was used last, until the next [`flush`](Credentials::flush): writing it with every
     /// request would turn every read into a write.
     used: Mutex<HashMap<Used, i64>>,
@@ -43,7 +44,55 @@ struct Checked {
     /// `None`: not valid.
     identity: Option<Arc<Identity>>,
     until: Instant,
-    changes: u64,
+    as_of: AsOf,
+}
+
+/// Counts what made outcomes worthless: one of an older number is not believed. A look that was under way during the change
+/// carries the older number too.
+///
+/// Namespaces share a fixed number of counters, by a secret hash: one who changes roles all day makes few others look into
+/// the database again, and can not choose whom.
+struct Changes {
+    everywhere: AtomicU64,
+    places: Vec<AtomicU64>,
+    hasher: RandomState,
+}
+
+#[derive(Clone, Copy)]
+struct AsOf {
+    everywhere: u64,
+    place: usize,
+    there: u64,
+}
+
+impl Changes {
+    fn new() -> Self {
+        Self {
+            everywhere: AtomicU64::new(0),
+            places: (0..PLACES).map(|_| AtomicU64::new(0)).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// The numbers now, for an outcome in a namespace; without one, for what is valid nowhere.
+    fn now(&self, namespace: Option<&Namespace>) -> AsOf {
+        let place = namespace.map_or(0, |namespace| self.place(namespace));
+        AsOf {
+            everywhere: self.everywhere.load(Ordering::Acquire),
+            place,
+            there: self.places[place].load(Ordering::Acquire),
+        }
+    }
+
+    fn is_now(&self, as_of: AsOf) -> bool {
+        self.everywhere.load(Ordering::Acquire) == as_of.everywhere
+            && self.places[as_of.place].load(Ordering::Acquire) == as_of.there
+    }
+
+    fn place(&self, namespace: &Namespace) -> usize {
+        // At most 255.
+        self.hasher.hash_one(namespace) as usize % PLACES
+    }
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -72,7 +121,7 @@ impl Credentials {
             operator: Arc::new(operator),
             operator_hash: secret::sha256(operator_credential),
             checked: Cache::new(REMEMBERED),
-            changes: AtomicU64::new(0),
+            changes: Changes::new(),
             used: Mutex::default(),
         }
     }
@@ -98,11 +147,10 @@ impl Credentials {
         if secret::equal(&hash, &self.operator_hash) {
             return Ok((Arc::clone(&self.operator), now + REMEMBER));
         }
-        let changes = self.changes.load(Ordering::Acquire);
         let known = match self.checked.get(&hash) {
-            Some(checked) if now < checked.until && checked.changes == changes => checked,
+            Some(checked) if now < checked.until && self.changes.is_now(checked.as_of) => checked,
             // Boxed: it is rare, and would make the future of every call larger.
-            _ => Box::pin(self.look_up(hash, credential, now, changes)).await?,
+            _ => Box::pin(self.look_up(hash, credential, now)).await?,
         };
         known.identity.map(|identity| (identity, known.until)).ok_or_else(invalid_credential)
     }
@@ -112,39 +160,47 @@ impl Credentials {
         until.saturating_duration_since(self.store.clock.instant())
     }
 
-    async fn look_up(&self, hash: [u8; 32], credential: &str, now: Instant, changes: u64) -> Result<Checked> {
-        let (identity, until) = if token::is_token(credential) {
+    async fn look_up(&self, hash: [u8; 32], credential: &str, now: Instant) -> Result<Checked> {
+        let checked = if token::is_token(credential) {
             self.token(credential, now).await?
         } else {
-            (self.key(hash).await?, now + REMEMBER)
+            self.key(hash, credential, now).await?
         };
-        if let Some(identity) = &identity {
+        if let Some(identity) = &checked.identity {
             self.note_use(identity);
         }
-        let checked = Checked { identity: identity.map(Arc::new), until, changes };
         self.checked.insert(hash, checked.clone());
         Ok(checked)
     }
 
-    async fn key(&self, hash: [u8; 32]) -> Result<Option<Identity>> {
+    async fn key(&self, hash: [u8; 32], credential: &str, now: Instant) -> Result<Checked> {
+        // The text names the namespace; when it lies, its hash belongs to no key.
+        let as_of = self.changes.now(secret::api_key_namespace(credential).as_ref());
         let statement = Statement::new(select_key("k.hash = ?"), [hash.as_slice().into()]);
-        self.store.rows(statement).await?.first().map_or(Ok(None), |row| self.identity_of_key(row))
+        let rows = self.store.rows(statement).await?;
+        let identity = rows.first().map_or(Ok(None), |row| self.identity_of_key(row))?;
+        Ok(Checked { identity: identity.map(Arc::new), until: now + REMEMBER, as_of })
     }
 
-    async fn token(&self, credential: &str, now: Instant) -> Result<(Option<Identity>, Instant)> {
+    async fn token(&self, credential: &str, now: Instant) -> Result<Checked> {
+        let everywhere = self.changes.now(None);
         let (claims, read_at) = match self.signing.verify(credential).await {
             Ok(verified) => verified,
-            Err(error) if error.code == Code::Unauthenticated => return Ok((None, now + REMEMBER)),
+            Err(error) if error.code == Code::Unauthenticated => {
+                return Ok(Checked { identity: None, until: now + REMEMBER, as_of: everywhere });
+            }
             Err(error) => return Err(error),
         };
+        // The list of keys was read under the first number, the session will be under the second.
+        let as_of = AsOf { everywhere: everywhere.everywhere, ..self.changes.now(Some(&claims.namespace)) };
         let left = Duration::from_millis(u64::try_from(claims.expires_at - self.store.clock.now_ms()).unwrap_or(0));
-        // The list of keys may have been read before `now`, and is as old as what it says.
+        // The list may have been read before `now`, and is as old as what it says.
         let until = (read_at.min(now) + REMEMBER).min(now + left);
         let identity = match &claims.credential {
             token::Credential::Session(session) => self.session(session, &claims).await?,
             token::Credential::Key(key) => self.token_of_key(key, &claims).await?,
         };
-        Ok((identity, until))
+        Ok(Checked { identity: identity.map(Arc::new), until, as_of })
     }
 
     async fn session(&self, session: &str, claims: &Claims) -> Result<Option<Identity>> {
@@ -242,11 +298,15 @@ impl Credentials {
         Ok(())
     }
 
-    /// From now on nothing is believed that was checked before: a credential was revoked, a role changed, or the tables
-    /// were replaced. One number for all of them is coarse, and can not miss one; what it costs is one look into the
-    /// database for each credential in use.
+    /// From now on nothing is believed that was checked before in this namespace: a credential was revoked, or a role
+    /// changed. Coarse, and can not miss one; it costs one look into the database for each credential in use there.
+    pub(crate) fn forget_in(&self, namespace: &Namespace) {
+        self.changes.places[self.changes.place(namespace)].fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// As [`forget_in`](Credentials::forget_in) for all namespaces: the tables were replaced, or a signing key was removed.
     pub(crate) fn forget(&self) {
-        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.changes.everywhere.fetch_add(1, Ordering::AcqRel);
     }
 }
 

@@ -95,6 +95,23 @@ fn every_call_that_needs_a_credential_is_tested_without_one() {
     );
 }
 
+/// The access token of a wallet that signed in.
+async fn session(node: &TestNode, namespace: &str) -> String {
+    let client = node.stranger().await;
+    let key = debros_auth::PrivateKey::from_bytes(&[1; 32]).unwrap();
+    let wallet = key.wallet().to_string();
+    let request = rpc::ChallengeRequest { wallet, namespace: namespace.into(), ..Default::default() };
+    let asked = client.auth().challenge(request).await.unwrap();
+    let proof = rpc::Proof {
+        signature: key.sign_personal(&asked.message),
+        wallet: asked.wallet,
+        namespace: asked.namespace,
+        nonce: asked.nonce,
+        ..Default::default()
+    };
+    client.auth().sign_in(proof).await.unwrap().access_token
+}
+
 async fn channel(node: &TestNode) -> (Host, Channel) {
     let host = Host::start(HostConfig::client(debros_p2p::Keypair::generate_ed25519(), "test"), None).await.unwrap();
     let peer = host.connect(node.address().parse().unwrap(), TIMEOUT).await.unwrap();
@@ -137,13 +154,20 @@ async fn lesson_06_a_peer_without_a_valid_credential_is_refused_every_call() {
 #[tokio::test]
 async fn lesson_07_a_request_that_names_another_namespace_is_refused() {
     let node = TestNode::start().await;
-    let key = node.api_key("a").await;
     node.api_key("b").await;
+    let key = node.api_key("a").await;
+    let token = node.client_with("a", &key).await.auth().token().await.unwrap().access_token;
+    let session = session(&node, "c").await;
     let (_host, channel) = channel(&node).await;
-    for named in ["b", "_system", "A", "a ", "ns::a"] {
-        for call in calls() {
-            let name = format!("{call:?}");
-            assert_eq!(code_of(&channel, &key, named, call).await, Err(Code::NamespaceMismatch), "{name} in {named}");
+    for (credential, own) in [(&key, "a"), (&token, "a"), (&session, "c")] {
+        let who = Call::WhoAmI(rpc::WhoAmIRequest {});
+        assert_eq!(code_of(&channel, credential, own, who).await, Ok(()));
+        for named in ["b", "_system", "A", "a ", "ns::a"] {
+            for call in calls() {
+                let name = format!("{call:?}");
+                let refused = code_of(&channel, credential, named, call).await;
+                assert_eq!(refused, Err(Code::NamespaceMismatch), "{name} in {named}");
+            }
         }
     }
 }

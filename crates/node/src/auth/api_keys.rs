@@ -163,7 +163,7 @@ impl Auth {
         }
         let revoked = changed(&results, 2);
         if revoked {
-            self.credentials.forget();
+            self.credentials.forget_in(namespace);
         }
         Ok(revoked)
     }

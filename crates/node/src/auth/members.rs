@@ -75,7 +75,7 @@ impl Auth {
         if !changed(&results, 0) {
             return Err(invalid_credential());
         }
-        self.credentials.forget();
+        self.credentials.forget_in(namespace);
         Ok(Member { wallet: whom, role: role.name().to_owned(), granted_by: who, created_at: now })
     }
 
@@ -94,7 +94,7 @@ impl Auth {
         let results = self.store.write(statements).await?;
         let removed = changed(&results, 1);
         if removed {
-            self.credentials.forget();
+            self.credentials.forget_in(namespace);
         }
         Ok(removed)
     }

@@ -97,7 +97,7 @@ impl Auth {
         }
         if changed(&results, ENDED) {
             tracing::warn!(session, %wallet, %namespace, "a used refresh token came again; its session was ended");
-            self.credentials.forget();
+            self.credentials.forget_in(&namespace);
         }
         self.refusals.note("refresh_refused", &namespace);
         Err(invalid_refresh_token())
@@ -132,21 +132,23 @@ impl Auth {
     async fn end(&self, which: Condition) -> Result<u64> {
         let now = self.store.clock.now_ms();
         let live = which.and(Condition::new("revoked_at IS NULL AND expires_at > ?", [now.into()]));
+        let mut end = only_if("UPDATE sessions SET revoked_at = ? WHERE", [now.into()], live.clone());
+        end.sql.push_str(" RETURNING namespace");
         let statements = vec![
             only_if(
                 "INSERT INTO audit_events (at, kind, namespace, subject, detail) \
                  SELECT ?, 'logout', namespace, wallet, id FROM sessions WHERE",
                 [now.into()],
-                live.clone(),
+                live,
             ),
-            only_if("UPDATE sessions SET revoked_at = ? WHERE", [now.into()], live),
+            end,
         ];
         let results = self.store.write(statements).await?;
-        let ended = results.get(1).and_then(|result| result.rows_affected).unwrap_or(0);
-        if ended > 0 {
-            self.credentials.forget();
+        let ended = results.get(1).map_or(&[][..], |result| &result.rows);
+        for row in ended {
+            self.credentials.forget_in(&Namespace::new(row.text(0))?);
         }
-        Ok(ended)
+        Ok(ended.len() as u64)
     }
 
     async fn session_answer(
