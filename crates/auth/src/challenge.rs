@@ -95,16 +95,23 @@ pub fn issue(key: &ChallengeKey, terms: &Terms, now: i64, random: [u8; RANDOM_BY
     challenge(terms, hex::encode(nonce), seconds).ok_or_else(wrong_clock)
 }
 
+/// The text that a challenge with this nonce and issue time (milliseconds since the Unix epoch) asks a wallet to sign, for
+/// a program that signs nothing but what it made itself. `None` when the nonce is not 64 lower-case hex digits, or the time
+/// is outside of the years 1970 to 9999.
+pub fn message(terms: &Terms, nonce: &str, issued_at: i64) -> Option<String> {
+    // A nonce holds no time below or above these.
+    let seconds = Some(issued_at.div_euclid(1000)).filter(|seconds| (0..1 << (8 * TIME_BYTES)).contains(seconds))?;
+    is_well_formed(nonce).then(|| challenge(terms, nonce.to_owned(), seconds))?.map(|challenge| challenge.message)
+}
+
 /// Passes when the nonce was made by this network for these terms and is neither too old nor from the future. Whether it
 /// was used before is not known here. `now` in milliseconds since the Unix epoch.
 ///
 /// # Errors
 /// `invalid_argument` when the nonce is not 64 lower-case hex digits, else `unauthenticated`.
 pub fn check(key: &ChallengeKey, terms: &Terms, nonce: &str, now: i64) -> Result<Challenge> {
-    let well_formed = nonce.len() == 2 * NONCE_BYTES
-        && nonce.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
     let mut bytes = [0_u8; NONCE_BYTES];
-    if !well_formed || hex::decode_to_slice(nonce, &mut bytes).is_err() {
+    if !is_well_formed(nonce) || hex::decode_to_slice(nonce, &mut bytes).is_err() {
         return Err(Error::invalid(format!(
             "the nonce is not one: it has {} lower-case hex digits, as the challenge gave them",
             2 * NONCE_BYTES
@@ -129,6 +136,10 @@ pub fn invalid_nonce() -> Error {
         "the nonce is not valid for this wallet and namespace: it is unknown, used or older than 5 minutes; ask for a \
          new challenge",
     )
+}
+
+fn is_well_formed(nonce: &str) -> bool {
+    nonce.len() == 2 * NONCE_BYTES && nonce.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 fn challenge(terms: &Terms, nonce: String, seconds: i64) -> Option<Challenge> {

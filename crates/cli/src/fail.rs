@@ -101,8 +101,8 @@ impl From<Error> for Failure {
         let hint = match error.code {
             Code::UnknownOutcome => Some("the write may have happened or not: look before trying again".to_owned()),
             Code::Unauthenticated => Some(
-                "set DEBROS_API_KEY to a valid key; on the node's machine, `network-node api-key --namespace NAME --save` \
-                 makes and stores one"
+                "set DEBROS_API_KEY to a valid key; or sign in with `network-cli auth login` (in a browser) or `network-cli \
+                 auth login --keystore FILE --password-file FILE` (without one)"
                     .to_owned(),
             ),
             Code::DeadlineExceeded => Some("allow more time with --timeout".to_owned()),

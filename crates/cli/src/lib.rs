@@ -6,6 +6,7 @@
 pub mod config;
 pub mod credentials;
 pub mod fail;
+mod gateway_url;
 pub mod local_node;
 pub mod logging;
 mod metrics;
@@ -13,5 +14,6 @@ pub mod network_cli;
 pub mod network_gateway;
 pub mod network_node;
 mod runtime;
+mod sign_in;
 mod signals;
 pub mod version;

@@ -4,6 +4,7 @@ use crate::body;
 use crate::credential::{Caller, Grant};
 use crate::error::ApiError;
 use crate::idempotency;
+use crate::public_call::{MAX_BODY, lent};
 use crate::query::Query;
 use crate::request_id::RequestId;
 use crate::shared::Shared;
@@ -12,7 +13,7 @@ use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
 use debros_client::{Client, Scope};
 use debros_proto::ids::excerpt;
-use debros_proto::{Code, Error};
+use debros_proto::{Code, Error, Namespace};
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use serde::de::DeserializeOwned;
@@ -86,6 +87,26 @@ impl Call {
         self.granted.as_ref()
     }
 
+    /// The client for calls that need a credential of the caller's own: sessions, keys and members are not for those to
+    /// whom the gateway lends its credential.
+    pub(crate) fn own(&self) -> Result<&Client, ApiError> {
+        if self.granted.is_some() { Err(lent()) } else { Ok(&self.client) }
+    }
+
+    /// The same in the namespace that the path names. The node refuses when it is not the caller's.
+    pub(crate) fn own_in(&self, namespace: &str) -> Result<Client, ApiError> {
+        let mut scope = self.own()?.scope().clone();
+        if !scope.namespace.is_empty() && scope.namespace != namespace {
+            return Err(ApiError::new(
+                Code::NamespaceMismatch,
+                "namespace mismatch: path and query name different namespaces",
+            ));
+        }
+        // Checked here, so that what is no namespace is told as such.
+        Namespace::new(namespace)?.as_str().clone_into(&mut scope.namespace);
+        Ok(self.client.scoped(scope))
+    }
+
     /// The client for calls that only operators may make. A lent credential is not good for them.
     pub(crate) fn operator(&self) -> Result<&Client, ApiError> {
         if self.granted.is_some() {
@@ -121,6 +142,12 @@ impl Call {
         self.bytes(self.shared.limits.max_value).await
     }
 
+    /// A JSON body of the auth routes, which is small.
+    pub(crate) async fn small_json<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
+        check_content_type(&self.headers)?;
+        parse(&self.bytes(MAX_BODY).await?)
+    }
+
     /// A JSON body.
     pub(crate) async fn json<T: DeserializeOwned + Send + 'static>(&mut self) -> Result<T, ApiError> {
         check_content_type(&self.headers)?;
@@ -136,7 +163,7 @@ impl Call {
 /// Reading or writing this much JSON takes milliseconds, for which other requests on the thread would wait.
 pub(crate) const OFF_THE_LOOP: usize = 1 << 20;
 
-fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
+pub(crate) fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let wrong = |what: String| Err(ApiError::new(Code::UnsupportedMediaType, what));
     if let Some(encoding) = headers.get(CONTENT_ENCODING)
         && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
@@ -156,7 +183,8 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
     wrong(format!("this path reads application/json, not \"{}\"", excerpt(&media_type)))
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+/// Reads a JSON object; what does not fit is told with its place.
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let parsed = serde_json::from_slice(bytes).map_err(|error| does_not_fit(&error))?;
     // The library reads an array for an object, its fields in the order of the program's text.
     if bytes.trim_ascii_start().first() != Some(&b'{') {

@@ -2,8 +2,10 @@
 
 use debros_proto::limits::MAX_VALUE_BYTES;
 use debros_proto::{Error, Namespace, Result};
+use ipnet::IpNet;
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,7 +17,8 @@ pub struct GatewayConfig {
     pub listen: String,
     /// Whether callers must present a credential.
     pub require_auth: bool,
-    /// The namespace in which callers without a credential act, when they need none.
+    /// The namespace in which callers without a credential act, when they need none, and the one that a sign-in is for
+    /// when it names none.
     pub namespace: Namespace,
     /// Keys that this gateway itself knows, each with the namespace it acts in.
     pub static_keys: Vec<(String, Namespace)>,
@@ -23,6 +26,12 @@ pub struct GatewayConfig {
     pub operator_credential: Option<String>,
     /// Origins whose pages may call, such as `https://app.example`. Empty: any.
     pub cors_origins: Vec<String>,
+    /// The address under which browsers reach the gateway, such as `https://gw.example`, or with a path behind which it
+    /// stands. Wallets show it to those who sign in. None: sign-in works under loopback names and the address listened on.
+    pub public_url: Option<String>,
+    /// Proxies in front of the gateway. `X-Forwarded-For` and `Forwarded` are believed when they come from one of them,
+    /// and from nobody else.
+    pub trusted_proxies: Vec<IpNet>,
     /// Serve HTTPS with these files.
     pub tls: Option<TlsFiles>,
     /// Allows a gateway that asks for no credentials to be reached from other machines.
@@ -43,6 +52,8 @@ impl GatewayConfig {
             static_keys: Vec::new(),
             operator_credential: None,
             cors_origins: Vec::new(),
+            public_url: None,
+            trusted_proxies: Vec::new(),
             tls: None,
             insecure_public: false,
             limits: Limits::default(),
@@ -96,6 +107,8 @@ impl fmt::Debug for GatewayConfig {
             .field("static_keys", &self.static_keys.len())
             .field("operator_credential", &self.operator_credential.is_some())
             .field("cors_origins", &self.cors_origins)
+            .field("public_url", &self.public_url)
+            .field("trusted_proxies", &self.trusted_proxies)
             .field("tls", &self.tls)
             .field("insecure_public", &self.insecure_public)
             .field("limits", &self.limits)
@@ -136,6 +149,14 @@ pub struct Limits {
     pub ping_interval: Duration,
     /// How long a WebSocket may stay without a sign of life. Default 60 s.
     pub pong_timeout: Duration,
+    /// Requests in a row that one address (of IPv6: a /64 network) may send to the sign-in routes. Default 30.
+    pub sign_in_burst: NonZeroU32,
+    /// After that, an address may send one in each of these periods. Default 1 s.
+    pub sign_in_period: Duration,
+    /// Requests in a row to the sign-in routes that may name one wallet. Default 10.
+    pub wallet_burst: NonZeroU32,
+    /// After that, one in each of these periods. Default 6 s.
+    pub wallet_period: Duration,
 }
 
 impl Default for Limits {
@@ -151,6 +172,10 @@ impl Default for Limits {
             max_websockets: 10_000,
             ping_interval: Duration::from_secs(30),
             pong_timeout: Duration::from_secs(60),
+            sign_in_burst: const { NonZeroU32::new(30).unwrap() },
+            sign_in_period: Duration::from_secs(1),
+            wallet_burst: const { NonZeroU32::new(10).unwrap() },
+            wallet_period: Duration::from_secs(6),
         }
     }
 }
@@ -210,6 +235,17 @@ pub enum StartError {
     Origin {
         /// What was configured.
         origin: String,
+    },
+    /// The public address is not one.
+    #[error(
+        "the gateway's public address \"{url}\" can not be used: {reason}; write something like https://gw.example \
+         (gateway.public_url, GATEWAY_PUBLIC_URL)"
+    )]
+    PublicUrl {
+        /// What was configured.
+        url: String,
+        /// What is wrong with it.
+        reason: &'static str,
     },
     /// A limit does not make sense.
     #[error("gateway limit {name} is 0: it must be at least 1")]

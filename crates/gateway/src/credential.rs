@@ -71,30 +71,32 @@ impl Credentials {
         self.caller(presented, headers, cors)
     }
 
+    /// The caller of a request that needs no credential, if it shows one.
+    pub(crate) fn shown(&self, headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
+        Ok(in_headers(headers)?.map(|credential| self.holder(credential)))
+    }
+
     /// The caller of a WebSocket, for which a browser can send no headers of its own: the credential may also stand in
-    /// the subprotocol or in the query. With it comes the subprotocol to answer, if the caller offered one with it.
+    /// the subprotocol or, when it is an access token, in the query. With it comes the subprotocol to answer, if the
+    /// caller offered one with it.
     pub(crate) fn of_websocket(
         &self,
         headers: &HeaderMap,
         token: Option<&str>,
         cors: &Cors,
     ) -> Result<(Caller, Option<HeaderValue>), ApiError> {
-        let offered = offered_protocol(headers);
-        let decoded = offered.as_ref().map(|(_, text)| query::decode(text)).transpose()?;
-        let presented = match in_headers(headers)? {
-            Some(header) => Some(header),
-            None => decoded.as_deref().or(token).map(checked).transpose()?,
-        };
+        let offered = offered_protocols(headers)?;
+        let header = in_headers(headers)?;
+        let protocols = offered.iter().map(|(_, credential)| checked(credential)).collect::<Result<Vec<_>, _>>()?;
+        let token = token.map(access_token).transpose()?;
+        let presented = the_one(header.into_iter().chain(protocols).chain(token))?;
         let caller = self.caller(presented, headers, cors)?;
-        Ok((caller, offered.map(|(protocol, _)| protocol)))
+        Ok((caller, offered.into_iter().next().map(|(protocol, _)| protocol)))
     }
 
     fn caller(&self, presented: Option<&str>, headers: &HeaderMap, cors: &Cors) -> Result<Caller, ApiError> {
         match (presented, &self.open) {
-            (Some(credential), _) => Ok(match self.static_namespace(credential) {
-                Some(namespace) => self.lend(namespace, "static_key"),
-                None => Caller { credential: credential.into(), granted: None },
-            }),
+            (Some(credential), _) => Ok(self.holder(credential)),
             (None, Some(namespace)) => {
                 self.check_open_caller(headers, cors)?;
                 Ok(self.lend(namespace, "none"))
@@ -103,6 +105,13 @@ impl Credentials {
                 Code::Unauthenticated,
                 "a credential is needed: send the header Authorization: Bearer <API key or token>, or X-API-Key: <key>",
             )),
+        }
+    }
+
+    fn holder(&self, credential: &str) -> Caller {
+        match self.static_namespace(credential) {
+            Some(namespace) => self.lend(namespace, "static_key"),
+            None => Caller { credential: credential.into(), granted: None },
         }
     }
 
@@ -149,7 +158,8 @@ impl Credentials {
 /// The credential in the headers that can carry one.
 fn in_headers(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     let unreadable = || ApiError::new(Code::Unauthenticated, "the credential holds characters that no credential has");
-    if let Some(value) = headers.get(AUTHORIZATION) {
+    let mut found = None;
+    for value in headers.get_all(AUTHORIZATION) {
         let value = value.to_str().map_err(|_| unreadable())?.trim();
         let (scheme, credential) = value.split_once(' ').unwrap_or((value, ""));
         if !scheme.eq_ignore_ascii_case("bearer") && !scheme.eq_ignore_ascii_case("apikey") {
@@ -158,12 +168,41 @@ fn in_headers(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
                 "the Authorization header has another scheme than Bearer or ApiKey",
             ));
         }
-        return checked(credential.trim()).map(Some);
+        found = the_one(found.into_iter().chain([checked(credential.trim())?]))?;
     }
-    match headers.get(X_API_KEY) {
-        Some(value) => checked(value.to_str().map_err(|_| unreadable())?.trim()).map(Some),
-        None => Ok(None),
+    for value in headers.get_all(X_API_KEY) {
+        let credential = checked(value.to_str().map_err(|_| unreadable())?.trim())?;
+        found = the_one(found.into_iter().chain([credential]))?;
     }
+    Ok(found)
+}
+
+/// The credential of a request. Two that differ are refused: whichever were taken, the caller might have meant the other,
+/// and a proxy in front might have checked the other.
+fn the_one<'a>(credentials: impl Iterator<Item = &'a str>) -> Result<Option<&'a str>, ApiError> {
+    let mut found: Option<&str> = None;
+    for credential in credentials {
+        if found.is_some_and(|other| other != credential) {
+            return Err(ApiError::invalid(
+                "the request holds two different credentials: send one, as Authorization, as X-API-Key, or on a WebSocket as \
+                 subprotocol or token",
+            ));
+        }
+        found = Some(credential);
+    }
+    Ok(found)
+}
+
+/// A credential in a query. Addresses are kept in histories and logs, so only what ends within minutes may stand there.
+fn access_token(credential: &str) -> Result<&str, ApiError> {
+    let credential = checked(credential)?;
+    if credential.bytes().filter(|byte| *byte == b'.').count() == 2 && credential.starts_with("ey") {
+        return Ok(credential);
+    }
+    Err(ApiError::invalid(
+        "the query parameter \"token\" takes an access token (POST /v1/auth/token makes one); a key does not belong into an \
+         address: offer the subprotocol bearer.<key>, with %3A for a colon",
+    ))
 }
 
 fn checked(credential: &str) -> Result<&str, ApiError> {
@@ -179,20 +218,22 @@ fn checked(credential: &str) -> Result<&str, ApiError> {
     ))
 }
 
-/// The offered subprotocol that carries a credential, and the credential in it. An API key holds a colon, which no
+/// The offered subprotocols that carry a credential, and the credential in each. An API key holds a colon, which no
 /// subprotocol may: it is sent as %3A.
-fn offered_protocol(headers: &HeaderMap) -> Option<(HeaderValue, String)> {
+fn offered_protocols(headers: &HeaderMap) -> Result<Vec<(HeaderValue, String)>, ApiError> {
     headers
         .get_all(SEC_WEBSOCKET_PROTOCOL)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(str::trim)
-        .find_map(|protocol| {
+        .filter_map(|protocol| {
             let credential = protocol.strip_prefix(BEARER_PROTOCOL)?;
+            let protocol = HeaderValue::from_str(protocol).ok()?;
             // A blank in place of a plus would be wrong here: this is no query string.
-            Some((HeaderValue::from_str(protocol).ok()?, credential.replace('+', "%2B")))
+            Some(query::decode(&credential.replace('+', "%2B")).map(|text| (protocol, text.into_owned())))
         })
+        .collect()
 }
 
 fn hash(key: &str) -> [u8; 32] {

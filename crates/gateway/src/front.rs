@@ -2,6 +2,7 @@
 //! panics. One function in place of a stack of layers: each layer would cost an allocation and a call per request.
 
 use crate::body::announced;
+use crate::connection::Connection;
 use crate::cors::Cors;
 use crate::error::{self, ApiError};
 use crate::idempotency::Replayed;
@@ -33,7 +34,7 @@ impl Front {
         Self { router: router.with_state(Arc::clone(&shared)), shared }
     }
 
-    pub(crate) async fn answer(mut self, mut request: Request<Incoming>) -> Response {
+    pub(crate) async fn answer(mut self, mut request: Request<Incoming>, ends: Connection) -> Response {
         let started = Instant::now();
         let metrics = &self.shared.metrics;
         let _in_flight = Held::new(&metrics.in_flight);
@@ -50,6 +51,7 @@ impl Front {
             Cors::preflight()
         } else {
             request.extensions_mut().insert(id.clone());
+            request.extensions_mut().insert(ends);
             guarded(&mut self.router, request.map(Body::new)).await
         };
 

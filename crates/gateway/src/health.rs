@@ -2,6 +2,7 @@
 
 use crate::call::Call;
 use crate::error::{Answer, ApiError, ErrorBody};
+use crate::kept::Kept;
 use crate::respond::{json, with_type};
 use crate::shared::Shared;
 use axum::body::Body;
@@ -14,10 +15,7 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::Mutex;
 
-/// How long an answer of the node is used again: what anyone may ask must not be a way to load the node.
-const KEPT: Duration = Duration::from_secs(1);
 /// How long the node may take to say how it is.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -33,29 +31,6 @@ struct Asked {
     answer: Result<HealthResponse, Error>,
     took: Duration,
     at_ms: i64,
-}
-
-/// A value that is asked for again when it is too old. Those who come meanwhile wait for the same answer.
-struct Kept<T>(Mutex<Option<(Instant, T)>>);
-
-impl<T> Default for Kept<T> {
-    fn default() -> Self {
-        Self(Mutex::new(None))
-    }
-}
-
-impl<T: Clone> Kept<T> {
-    async fn get(&self, ask: impl Future<Output = T>) -> T {
-        let mut kept = self.0.lock().await;
-        if let Some((at, value)) = &*kept
-            && at.elapsed() < KEPT
-        {
-            return value.clone();
-        }
-        let value = ask.await;
-        *kept = Some((Instant::now(), value.clone()));
-        value
-    }
 }
 
 impl Health {
@@ -78,7 +53,7 @@ impl Health {
 }
 
 /// A client for public calls, if there is a node now: waiting for one would make a dead network look slow.
-fn connected(client: &Client) -> Result<Client, Error> {
+pub(crate) fn connected(client: &Client) -> Result<Client, Error> {
     if !client.is_connected() {
         return Err(Error::new(Code::Unavailable, "there is no connection to a node"));
     }

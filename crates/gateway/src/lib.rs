@@ -21,10 +21,12 @@
 //! ```
 
 mod apps;
+mod auth;
 mod body;
 mod call;
 mod conditional;
 mod config;
+mod connection;
 mod cors;
 mod credential;
 mod database;
@@ -33,18 +35,23 @@ mod error;
 mod front;
 mod health;
 mod idempotency;
+mod kept;
 mod listen;
+mod members;
 mod metrics;
 mod network;
 mod openapi;
+mod public_call;
 mod pubsub;
 mod query;
+mod rate;
 mod request_id;
 mod respond;
 mod router;
 mod server;
 mod session;
 mod shared;
+mod site;
 mod storage;
 mod tls;
 mod websocket;

@@ -74,14 +74,23 @@ impl Metrics {
         if let Some(route) = self.routes.get(path) {
             return route;
         }
-        let pattern = if path.strip_prefix("/v1/apps/").is_some_and(|id| !id.is_empty() && !id.contains('/')) {
-            "/v1/apps/{app_id}"
-        } else if path.starts_with("/docs/") {
-            "/docs/{*file}"
-        } else {
-            UNMATCHED
-        };
-        self.routes.get(pattern).unwrap_or(&self.unmatched)
+        self.routes.get(pattern(path)).unwrap_or(&self.unmatched)
+    }
+}
+
+/// The pattern of a path that is no route by itself.
+fn pattern(path: &str) -> &'static str {
+    let segments: Vec<&str> = path.split('/').skip(1).take(7).collect();
+    match segments[..] {
+        ["v1", "apps", id] if !id.is_empty() => "/v1/apps/{app_id}",
+        ["v1", "auth", "api-keys", id] if !id.is_empty() => "/v1/auth/api-keys/{id}",
+        ["v1", "auth", "login", file] if !file.is_empty() => "/v1/auth/login/{file}",
+        ["v1", "namespaces", namespace, "members"] if !namespace.is_empty() => "/v1/namespaces/{namespace}/members",
+        ["v1", "namespaces", namespace, "members", wallet] if !namespace.is_empty() && !wallet.is_empty() => {
+            "/v1/namespaces/{namespace}/members/{wallet}"
+        }
+        ["docs", ..] => "/docs/{*file}",
+        _ => UNMATCHED,
     }
 }
 

@@ -1,4 +1,4 @@
-//! `/v1/network` and `/v1/auth/whoami`: the node, its peers, and the caller itself.
+//! `/v1/network`: the node and its peers.
 
 use crate::call::Call;
 use crate::error::{Answer, ErrorBody};
@@ -74,26 +74,6 @@ pub(crate) struct DisconnectAnswer {
     disconnected: bool,
 }
 
-/// What the caller's credential stands for.
-#[derive(Serialize, utoipa::ToSchema)]
-pub(crate) struct WhoAmIAnswer {
-    authenticated: bool,
-    /// `api_key`, `operator`, `static_key`, or `none` when this gateway asks for no credential.
-    method: String,
-    /// The key's id, never the key.
-    subject: String,
-    namespace: String,
-    /// `reader`, `writer`, `admin` or `operator`.
-    role: String,
-    /// Empty: everything the role allows.
-    scopes: Vec<String>,
-    /// The first characters of the key; null when it is not a key that the network made.
-    key_prefix: Option<String>,
-    created_at: Option<String>,
-    /// Null: never.
-    expires_at: Option<String>,
-}
-
 /// `GET /v1/network/status`.
 #[utoipa::path(
     get, path = "/v1/network/status", tag = "network", operation_id = "network_status",
@@ -142,42 +122,6 @@ pub(crate) async fn disconnect(mut call: Call) -> Answer {
     let DisconnectBody { peer_id } = call.json().await?;
     let disconnected = call.operator()?.operator().disconnect_peer(peer_id).await?;
     json(StatusCode::OK, &DisconnectAnswer { status: OK, disconnected })
-}
-
-/// `GET /v1/auth/whoami`.
-#[utoipa::path(
-    get, path = "/v1/auth/whoami", tag = "auth", operation_id = "auth_whoami",
-    responses((status = 200, body = WhoAmIAnswer)),
-)]
-pub(crate) async fn who_am_i(mut call: Call) -> Answer {
-    let [] = call.query.only([])?;
-    if let Some(grant) = call.granted() {
-        let answer = WhoAmIAnswer {
-            authenticated: grant.method != "none",
-            method: grant.method.to_owned(),
-            subject: grant.method.to_owned(),
-            namespace: grant.namespace.as_str().to_owned(),
-            role: "admin".to_owned(),
-            scopes: Vec::new(),
-            key_prefix: None,
-            created_at: None,
-            expires_at: None,
-        };
-        return json(StatusCode::OK, &answer);
-    }
-    let me = call.client.network().who_am_i().await?;
-    let answer = WhoAmIAnswer {
-        authenticated: true,
-        method: me.method,
-        subject: me.subject,
-        namespace: me.namespace,
-        role: me.role,
-        scopes: me.scopes,
-        key_prefix: Some(me.key_prefix).filter(|prefix| !prefix.is_empty()),
-        created_at: (me.created_at > 0).then(|| timestamp(me.created_at)),
-        expires_at: None,
-    };
-    json(StatusCode::OK, &answer)
 }
 
 impl From<StatusResponse> for NodeAnswer {

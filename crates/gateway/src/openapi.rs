@@ -1,6 +1,7 @@
 //! The interface as an OpenAPI 3.1 document. The file `openapi.json` is what is served; a test compares it with this.
 
-use crate::{apps, database, health, network, pubsub, storage, websocket};
+use crate::auth::{jwks, keys, login, proof, sessions, who_am_i};
+use crate::{apps, database, health, members, network, pubsub, storage, websocket};
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::Type;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
@@ -23,7 +24,9 @@ pub fn document() -> utoipa::openapi::OpenApi {
     ),
     paths(
         health::health, health::ready, health::status, health::version, health::metrics,
-        network::who_am_i,
+        proof::challenge, proof::verify, proof::register, sessions::refresh, sessions::logout, sessions::token,
+        who_am_i::who_am_i, keys::create, keys::list, keys::revoke, login::page, jwks::jwks,
+        members::list, members::set, members::remove,
         storage::put, storage::put_value, storage::get, storage::get_value, storage::get_json,
         storage::delete, storage::delete_value, storage::list, storage::exists,
         database::query, database::transaction, database::create_table, database::drop_table, database::schema,
@@ -34,7 +37,8 @@ pub fn document() -> utoipa::openapi::OpenApi {
     components(schemas(database::SqlValue, database::TransactionStatement, database::QueryAnswer)),
     tags(
         (name = "operation", description = "Health, version and metrics."),
-        (name = "auth", description = "Who the caller is."),
+        (name = "auth", description = "Sign-in with a wallet, sessions, API keys."),
+        (name = "members", description = "Who may act in a namespace."),
         (name = "storage", description = "Key-value pairs."),
         (name = "database", description = "SQL in SQLite's dialect."),
         (name = "pubsub", description = "Topics."),
@@ -76,10 +80,15 @@ impl Modify for Rules {
                 }
             }
         }
-        for (alias, path) in [("/health", "/v1/health"), ("/status", "/v1/status")] {
+        let aliases = [
+            ("/health", "/v1/health", "_short"),
+            ("/status", "/v1/status", "_short"),
+            ("/.well-known/jwks.json", "/v1/auth/jwks", "_well_known"),
+        ];
+        for (alias, path, suffix) in aliases {
             if let Some(mut item) = paths.get(path).cloned() {
                 for operation in item.get.iter_mut() {
-                    operation.operation_id = operation.operation_id.take().map(|id| id + "_short");
+                    operation.operation_id = operation.operation_id.take().map(|id| id + suffix);
                 }
                 paths.insert(alias.to_owned(), item);
             }
@@ -139,6 +148,8 @@ fn optional(name: &str, place: ParameterIn, what: &str) -> RefOr<Parameter> {
 fn meaning(status: &str) -> &'static str {
     match status {
         "200" | "201" => "Done.",
+        "401" => "The proof or credential is not valid.",
+        "429" => "Too many requests: Retry-After says when to come back.",
         "403" => "The credential does not allow this.",
         "404" => "There is no such thing.",
         "409" => "A constraint or another change refused it; nothing was done.",
@@ -170,8 +181,8 @@ mod tests {
     #[test]
     fn lesson_38_every_route_is_described() {
         let document = document();
-        // The document itself, and its page.
-        let documents = ["/v1/openapi.json", "/docs", "/docs/", "/docs/{*file}"];
+        // The document itself, its page, and the files of the sign-in page.
+        let documents = ["/v1/openapi.json", "/docs", "/docs/", "/docs/{*file}", "/v1/auth/login/{file}"];
         for pattern in routes().patterns.into_iter().filter(|pattern| !documents.contains(pattern)) {
             assert!(document.paths.paths.contains_key(pattern), "{pattern}");
         }

@@ -1,10 +1,11 @@
 //! Which handler answers which path.
 
+use crate::auth::{jwks, keys, login, proof, sessions, who_am_i};
 use crate::error::ApiError;
 use crate::shared::Shared;
-use crate::{apps, database, docs, health, network, pubsub, storage, websocket};
+use crate::{apps, database, docs, health, members, network, pubsub, storage, websocket};
 use axum::Router;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use debros_proto::Code;
 use std::sync::Arc;
 
@@ -37,7 +38,22 @@ pub(crate) fn routes() -> Routes {
         .add("/docs", get(docs::redirect))
         .add("/docs/", get(docs::file))
         .add("/docs/{*file}", get(docs::file))
-        .add("/v1/auth/whoami", get(network::who_am_i))
+        .add("/v1/auth/challenge", post(proof::challenge))
+        .add("/v1/auth/verify", post(proof::verify))
+        .add("/v1/auth/register", post(proof::register))
+        .add("/v1/auth/refresh", post(sessions::refresh))
+        .add("/v1/auth/logout", post(sessions::logout))
+        .add("/v1/auth/token", post(sessions::token))
+        .add("/v1/auth/whoami", get(who_am_i::who_am_i))
+        .add("/v1/auth/api-key", post(keys::create))
+        .add("/v1/auth/api-keys", get(keys::list))
+        .add("/v1/auth/api-keys/{id}", delete(keys::revoke))
+        .add("/v1/auth/login", get(login::page))
+        .add("/v1/auth/login/{file}", get(login::file))
+        .add("/v1/auth/jwks", get(jwks::jwks))
+        .add("/.well-known/jwks.json", get(jwks::jwks))
+        .add("/v1/namespaces/{namespace}/members", get(members::list).post(members::set))
+        .add("/v1/namespaces/{namespace}/members/{wallet}", delete(members::remove))
         .add("/v1/storage", get(storage::get_value).put(storage::put_value).delete(storage::delete_value))
         .add("/v1/storage/put", post(storage::put))
         .add("/v1/storage/get", get(storage::get).post(storage::get_json))

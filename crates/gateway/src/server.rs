@@ -1,13 +1,17 @@
 //! Starting, serving and stopping.
 
 use crate::config::{GatewayConfig, Limits, StartError};
+use crate::connection::{Connection, Proxies};
 use crate::cors::Cors;
 use crate::credential::Credentials;
 use crate::front::Front;
 use crate::health::Health;
+use crate::kept::Kept;
 use crate::metrics::{Held, Metrics};
+use crate::rate::SignInLimits;
 use crate::router::{Routes, routes};
 use crate::shared::{Phase, Shared, Started};
+use crate::site::Site;
 use crate::{listen, tls};
 use debros_client::Client;
 use http::Request;
@@ -42,7 +46,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// When stopping: for so long callers learn from their answers that the connection ends. A caller that has a request on
 /// its way meanwhile gets its answer; closing its connection at once would lose it.
 const NOTICE_TIME: Duration = Duration::from_millis(250);
-/// How often the memory of the metrics is tidied.
+/// How often the memory of the metrics and limits is tidied.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// A running gateway.
@@ -73,6 +77,7 @@ impl Gateway {
         let credentials = Credentials::new(&config)?;
         let cors = Cors::new(&config.cors_origins, !config.require_auth)?;
         let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
+        let site = Site::new(config.public_url.as_deref(), &config.listen, tls.is_some())?;
         let listener = listen::listen(&config).await?;
         let address = listener
             .local_addr()
@@ -83,6 +88,11 @@ impl Gateway {
             client,
             credentials,
             cors,
+            namespace: config.namespace,
+            site,
+            proxies: Proxies::new(config.trusted_proxies),
+            sign_in: SignInLimits::new(&config.limits),
+            signing_keys: Kept::default(),
             websockets: Arc::new(Semaphore::new(config.limits.max_websockets.min(Semaphore::MAX_PERMITS))),
             limits: config.limits,
             build: config.build,
@@ -97,9 +107,7 @@ impl Gateway {
         let front = Front::new(router, Arc::clone(&shared));
         let server = Server { front, http: http(&shared.limits), tls, shared: Arc::clone(&shared) };
         shared.tasks.spawn(accept(listener, Arc::new(server), connections));
-        if let Some(handle) = shared.prometheus.clone() {
-            shared.tasks.spawn(upkeep(handle, shared.phase.subscribe()));
-        }
+        shared.tasks.spawn(upkeep(Arc::clone(&shared)));
         tracing::info!(%address, https = config.tls.is_some(), "the gateway listens");
         Ok(Self { address, shared })
     }
@@ -163,6 +171,8 @@ fn check(limits: &Limits) -> Result<(), StartError> {
         ("idle_timeout", limits.idle_timeout),
         ("ping_interval", limits.ping_interval),
         ("pong_timeout", limits.pong_timeout),
+        ("sign_in_period", limits.sign_in_period),
+        ("wallet_period", limits.wallet_period),
     ];
     let size = sizes.iter().find(|(_, size)| *size == 0).map(|(name, _)| *name);
     let time = times.iter().find(|(_, time)| time.is_zero()).map(|(name, _)| *name);
@@ -213,7 +223,7 @@ async fn accept(listener: TcpListener, server: Arc<Server>, slots: Arc<Semaphore
             biased;
             _ = &mut stopping => break,
             accepted = listener.accept() => match accepted {
-                Ok((socket, _)) => server.spawn(socket, slot),
+                Ok((socket, peer)) => server.spawn(socket, peer, slot),
                 Err(error) => {
                     tracing::warn!(%error, "a connection can not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -230,7 +240,7 @@ async fn accept(listener: TcpListener, server: Arc<Server>, slots: Arc<Semaphore
 }
 
 impl Server {
-    fn spawn(self: &Arc<Self>, socket: TcpStream, slot: OwnedSemaphorePermit) {
+    fn spawn(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
         let server = Arc::clone(self);
         self.shared.tasks.spawn(async move {
             let _slot = slot;
@@ -239,10 +249,13 @@ impl Server {
             if let Err(error) = socket.set_nodelay(true) {
                 tracing::debug!(%error, "TCP_NODELAY can not be set");
             }
+            // It fails when the caller is gone already.
+            let Ok(local) = socket.local_addr() else { return };
+            let ends = Connection { peer, local };
             match &server.tls {
-                None => server.serve(socket).await,
+                None => server.serve(socket, ends).await,
                 Some(acceptor) => match timeout(HANDSHAKE_TIME, acceptor.accept(socket)).await {
-                    Ok(Ok(stream)) => server.serve(stream).await,
+                    Ok(Ok(stream)) => server.serve(stream, ends).await,
                     Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                     Err(_) => tracing::debug!("a TLS handshake took too long"),
                 },
@@ -252,22 +265,22 @@ impl Server {
 
     fn accept_rest(self: &Arc<Self>, listener: &std::net::TcpListener, slots: &Arc<Semaphore>) {
         while let Ok(slot) = Arc::clone(slots).try_acquire_owned()
-            && let Ok((socket, _)) = listener.accept()
+            && let Ok((socket, peer)) = listener.accept()
         {
             match socket.set_nonblocking(true).and_then(|()| TcpStream::from_std(socket)) {
-                Ok(socket) => self.spawn(socket, slot),
+                Ok(socket) => self.spawn(socket, peer, slot),
                 Err(error) => tracing::warn!(%error, "a connection can not be accepted"),
             }
         }
     }
 
-    async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, ends: Connection) {
         let opened = Instant::now();
         let asked = AtomicBool::new(false);
         let service = service_fn(|request: Request<Incoming>| {
             asked.store(true, Ordering::Relaxed);
             let front = self.front.clone();
-            async move { Ok::<_, Infallible>(front.answer(request).await) }
+            async move { Ok::<_, Infallible>(front.answer(request, ends).await) }
         });
         let mut connection = pin!(self.http.serve_connection_with_upgrades(TokioIo::new(stream), service));
         let mut phase = self.shared.phase.subscribe();
@@ -315,13 +328,19 @@ impl Server {
     }
 }
 
-/// Tidies the recorder: without it, histograms that nobody reads would grow.
-async fn upkeep(handle: PrometheusHandle, mut phase: watch::Receiver<Phase>) {
+/// Tidies what would grow: histograms that nobody reads, and callers that are long gone.
+async fn upkeep(shared: Arc<Shared>) {
+    let mut phase = shared.phase.subscribe();
     let mut tick = tokio::time::interval(UPKEEP);
     loop {
         tokio::select! {
             _ = phase.wait_for(|phase| *phase >= Phase::Draining) => return,
-            _ = tick.tick() => handle.run_upkeep(),
+            _ = tick.tick() => {
+                shared.sign_in.tidy();
+                if let Some(recorder) = &shared.prometheus {
+                    recorder.run_upkeep();
+                }
+            }
         }
     }
 }

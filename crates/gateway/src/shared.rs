@@ -1,11 +1,17 @@
 //! What all requests of a gateway share.
 
+use crate::connection::Proxies;
 use crate::cors::Cors;
 use crate::credential::Credentials;
 use crate::health::Health;
+use crate::kept::Kept;
 use crate::metrics::Metrics;
+use crate::rate::SignInLimits;
+use crate::site::Site;
 use crate::{BuildInfo, Limits};
 use debros_client::Client;
+use debros_client::rpc::SigningKey;
+use debros_proto::{Error, Namespace};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +36,12 @@ pub(crate) struct Shared {
     pub(crate) client: Client,
     pub(crate) credentials: Credentials,
     pub(crate) cors: Cors,
+    /// Where a sign-in goes that names no namespace.
+    pub(crate) namespace: Namespace,
+    pub(crate) site: Site,
+    pub(crate) proxies: Proxies,
+    pub(crate) sign_in: SignInLimits,
+    pub(crate) signing_keys: Kept<Result<Vec<SigningKey>, Error>>,
     pub(crate) limits: Limits,
     pub(crate) build: BuildInfo,
     pub(crate) started: Started,

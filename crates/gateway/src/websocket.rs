@@ -30,7 +30,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
     get, path = "/v1/pubsub/ws", tag = "pubsub", operation_id = "pubsub_ws",
     params(
         ("topic" = String, Query, description = "1 to 256 bytes of UTF-8."),
-        ("token" = Option<String>, Query, description = "The credential, for browsers. Better: offer the subprotocol `bearer.<credential>`, with %3A for a colon."),
+        ("token" = Option<String>, Query, description = "An access token, for browsers. Better, and for API keys the only way: offer the subprotocol `bearer.<credential>`, with %3A for a colon."),
     ),
     responses(
         (status = 101, description = "The WebSocket is open and subscribed."),

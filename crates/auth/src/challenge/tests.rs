@@ -1,4 +1,4 @@
-use super::{ChallengeKey, LIFETIME_MS, MAX_AHEAD_MS, P2P_DOMAIN, P2P_URI, Terms, check, issue};
+use super::{ChallengeKey, LIFETIME_MS, MAX_AHEAD_MS, P2P_DOMAIN, P2P_URI, Terms, check, issue, message};
 use crate::{PrivateKey, Wallet};
 use alloy_primitives::hex;
 use debros_proto::{Code, Namespace};
@@ -59,6 +59,19 @@ fn the_message_is_eip_4361_to_the_byte() {
     );
     assert_eq!(challenge.message, expected);
     assert_eq!((challenge.issued_at, challenge.expires_at), (1_700_000_000_000, 1_700_000_300_000));
+}
+
+/// Who signs nothing but what it made itself gets the same text; a node that sends anything else gets no text at all.
+#[test]
+fn the_message_can_be_made_from_what_a_challenge_says() {
+    let challenge = issue(&key(), &terms(), NOW, [3; 11]).unwrap();
+    assert_eq!(message(&terms(), &challenge.nonce, challenge.issued_at), Some(challenge.message));
+    for nonce in ["", &NONCE[1..], &NONCE.to_uppercase(), &format!("{}\n", &NONCE[1..])] {
+        assert_eq!(message(&terms(), nonce, NOW), None, "{nonce}");
+    }
+    for time in [i64::MIN, -1, 1 << 60, i64::MAX] {
+        assert_eq!(message(&terms(), NONCE, time), None, "{time}");
+    }
 }
 
 const NONCE: &str = "006553f1000303030303030303030303a4a95365b6930525afa8b7c6e0d7f7a6";

@@ -43,7 +43,7 @@ impl File {
         if json.len() > MAX_FILE_BYTES {
             return Err(damaged(format!("it has more than {MAX_FILE_BYTES} bytes")));
         }
-        let file: Self = serde_json::from_str(json).map_err(|error| damaged(error.to_string()))?;
+        let file: Self = serde_json::from_str(json).map_err(|error| not_a_keystore(&error))?;
         if file.version != VERSION {
             return Err(damaged(format!("its version is {}, and only version {VERSION} is read", file.version)));
         }
@@ -61,6 +61,17 @@ impl File {
             Some(text) => Wallet::parse(text).map(Some).map_err(|_| damaged("its address is not one")),
         }
     }
+}
+
+/// What is wrong and where. Where the parser's words repeat a piece of the file, the place alone: the piece may be of another
+/// secret that was named by mistake.
+fn not_a_keystore(error: &serde_json::Error) -> Error {
+    let text = error.to_string();
+    if ["invalid type", "invalid value", "unknown "].iter().any(|start| text.starts_with(start)) {
+        let (line, column) = (error.line(), error.column());
+        return damaged(format!("at line {line}, column {column} it is not what a keystore file of version 3 holds"));
+    }
+    damaged(text)
 }
 
 pub(super) fn damaged(what: impl AsRef<str>) -> Error {

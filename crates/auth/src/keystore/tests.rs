@@ -77,6 +77,15 @@ fn a_wrong_password_is_told_from_a_damaged_file() {
     }
 }
 
+/// Somebody who names another file by mistake does not find its secrets in a log.
+#[test]
+fn an_error_repeats_nothing_of_the_file() {
+    for file in [r#"{"crypto":"s3cret"}"#, r#""s3cret""#, r#"{"crypto":{"cipherparams":{"iv":["s3cret"]}}}"#] {
+        let error = decrypt(file, PASSWORD).unwrap_err();
+        assert!(error.message.contains("line 1") && !error.message.contains("s3cret"), "{error}");
+    }
+}
+
 /// Each of these would take more memory or time than the machine has, or trip the libraries; refusing is immediate.
 #[test]
 fn hostile_parameters_are_refused_before_anything_is_computed() {

@@ -2,8 +2,9 @@
 
 use super::gateway_keys::{GATEWAY, INSIDE};
 use super::merge::{Settings, Sources};
-use super::value::is_placeholder;
+use super::value::{is_placeholder, networks};
 use super::{LogSettings, Problem, Problems};
+use ipnet::IpNet;
 use std::path::PathBuf;
 
 /// The configuration of a gateway, checked.
@@ -65,6 +66,16 @@ impl GatewaySettings {
     /// Certificate and private key, when TLS is on.
     pub fn tls_files(&self) -> Option<(PathBuf, PathBuf)> {
         self.settings.path("tls_certificate_file").zip(self.settings.path("tls_private_key_file"))
+    }
+
+    /// Under which address browsers reach the gateway, when that is set.
+    pub fn public_url(&self) -> Option<&str> {
+        Some(self.settings.text("public_url")).filter(|url| !url.is_empty())
+    }
+
+    /// Networks of the proxies in front.
+    pub fn trusted_proxies(&self) -> Vec<IpNet> {
+        networks(self.settings.list("trusted_proxies"))
     }
 
     /// What holds for a gateway inside a node too.

@@ -70,6 +70,20 @@ pub static GATEWAY: Table = Table {
             ..Key::BASE
         },
         Key {
+            name: "public_url",
+            kind: Kind::WebAddress,
+            flag: Some("--public-url"),
+            doc: "Under which address browsers reach the gateway; wallets sign it. Empty: the address that it listens on.",
+            ..Key::BASE
+        },
+        Key {
+            name: "trusted_proxies",
+            kind: Kind::List(Item::Network),
+            flag: Some("--trusted-proxies"),
+            doc: "Networks of the proxies in front, whose X-Forwarded-For is believed; empty: nobody's.",
+            ..Key::BASE
+        },
+        Key {
             name: "tls_certificate_file",
             kind: Kind::Path,
             flag: Some("--tls-certificate-file"),

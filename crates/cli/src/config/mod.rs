@@ -23,8 +23,8 @@ pub use node::NodeSettings;
 pub use node_keys::NODE;
 pub use reference::reference;
 pub use units::{duration_text, parse_duration};
-pub(crate) use value::peer_id_of;
 pub use value::{Item, Kind, Raw, Value};
+pub(crate) use value::{is_web_address, peer_id_of};
 pub use yaml::{Entry, File};
 
 use std::fmt;

@@ -3,9 +3,10 @@
 use super::gateway::InsideGateway;
 use super::merge::{Origin, Settings, Sources};
 use super::node_keys::NODE;
-use super::value::{Kind, Raw, Value, is_placeholder};
+use super::value::{Kind, Raw, Value, is_placeholder, networks};
 use super::{LogSettings, Problem, Problems};
 use debros_node::{BuildInfo, Clock, DatabaseConfig, NodeConfig, NodeKind};
+use ipnet::IpNet;
 use std::path::PathBuf;
 
 /// The configuration of a node, checked.
@@ -89,6 +90,16 @@ impl NodeSettings {
     /// Where the gateway inside listens, if there is one, with what else is set for it.
     pub fn gateway(&self) -> Option<(&str, &InsideGateway)> {
         self.settings.bool("gateway.enabled").then(|| (self.settings.text("gateway.listen_addr"), &self.inside))
+    }
+
+    /// Under which address browsers reach the gateway inside, when that is set.
+    pub fn public_url(&self) -> Option<&str> {
+        Some(self.settings.text("gateway.public_url")).filter(|url| !url.is_empty())
+    }
+
+    /// Networks of the proxies in front of the gateway inside.
+    pub fn trusted_proxies(&self) -> Vec<IpNet> {
+        networks(self.settings.list("gateway.trusted_proxies"))
     }
 
     /// Certificate and private key of the gateway's listener, when TLS is on.

@@ -261,22 +261,14 @@ pub static NODE: Table = Table {
             name: "open_namespaces",
             kind: Kind::List(Item::Namespace),
             default: Default::Is("default"),
-            doc: "Namespaces in which any verified wallet may act.",
-            status: Status::Later {
-                off: &["default", ""],
-                reason: "sign-in by wallet is not in this version; leave it [default]",
-            },
+            doc: "Namespaces in which any verified wallet may read and write; nobody owns them.",
             ..Key::BASE
         },
         Key {
             section: "security",
             name: "admin_wallets",
-            kind: Kind::List(Item::Text),
-            doc: "Wallets that may call operator endpoints.",
-            status: Status::Later {
-                off: &[""],
-                reason: "sign-in by wallet is not in this version; leave it [], and use operator.key in node.data_dir",
-            },
+            kind: Kind::List(Item::Wallet),
+            doc: "Wallets that may call operator endpoints once they have signed in.",
             ..Key::BASE
         },
         Key {
@@ -297,6 +289,22 @@ pub static NODE: Table = Table {
             more_env: &["GATEWAY_ADDR"],
             flag: Some("--gateway-addr"),
             doc: "Where the gateway inside the node listens; the flag turns the gateway on too.",
+            ..Key::BASE
+        },
+        Key {
+            section: "gateway",
+            name: "public_url",
+            kind: Kind::WebAddress,
+            more_env: &["GATEWAY_PUBLIC_URL"],
+            doc: "Under which address browsers reach the gateway inside; wallets sign it. Empty: the one that it listens on.",
+            ..Key::BASE
+        },
+        Key {
+            section: "gateway",
+            name: "trusted_proxies",
+            kind: Kind::List(Item::Network),
+            more_env: &["GATEWAY_TRUSTED_PROXIES"],
+            doc: "Networks of the proxies in front of it, whose X-Forwarded-For is believed; empty: nobody's.",
             ..Key::BASE
         },
         Key {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const PEER: &str = "/ip4/192.0.2.1/tcp/4001/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+const WALLET: &str = "0x70997970c51812dc3a010c7d01b50e0d17dc79c8";
 
 fn file(text: &str) -> Sources {
     Sources { file: Some(File::parse(Path::new("node.yaml"), text, true).unwrap()), ..Sources::default() }
@@ -39,11 +40,14 @@ fn samples(kind: Kind) -> (String, Option<&'static str>) {
         Kind::ListenAddress => ("127.0.0.1:9999", Some("9999")),
         Kind::Host => ("db.example.org:9", Some("a b")),
         Kind::JoinAddress => ("http://10.0.0.1:5001", Some("10.0.0.1")),
+        Kind::WebAddress => ("https://api.example.org", Some("api.example.org")),
         Kind::List(Item::Text) => ("https://a.example", None),
         Kind::List(Item::Multiaddr) => ("/ip4/127.0.0.1/tcp/9", Some("127.0.0.1:9")),
         Kind::List(Item::Peer) => (PEER, Some("/ip4/127.0.0.1/tcp/9")),
         Kind::List(Item::Namespace) => ("other", Some("BAD")),
         Kind::List(Item::ApiKey) => ("ak_x:other", Some("no-namespace")),
+        Kind::List(Item::Wallet) => (WALLET, Some("0x70997970c51812dc3a010c7d01b50e0d17dc79")),
+        Kind::List(Item::Network) => ("10.0.0.0/8", Some("10.0.0.0/33")),
     };
     (good.to_owned(), bad)
 }
@@ -217,17 +221,54 @@ fn values_of_later_features_are_refused_unless_they_mean_off() {
         ("database:\n  engine: rqlite\n", "rqlite engine is not in this version"),
         ("node:\n  disable_anonrc: false\n", "Anyone"),
         ("node:\n  disable_anon_rc: false\n", "Anyone"),
-        ("security:\n  admin_wallets: ['0xabc']\n", "wallet"),
-        ("security:\n  open_namespaces: [default, other]\n", "wallet"),
         ("security:\n  cluster_key_file: /k\n", "clusters"),
         ("database:\n  rqlited_path: /bin/rqlited\n", "rqlite"),
     ] {
         let error = load(&file(text)).unwrap_err();
         assert!(error.starts_with("node.yaml:2: ") && error.contains(word), "{error}");
     }
-    let off =
-        "database:\n  engine: embedded\n  rqlited_path: ''\nsecurity:\n  admin_wallets: []\n  open_namespaces: []\n";
-    load(&file(off)).unwrap();
+    load(&file("database:\n  engine: embedded\n  rqlited_path: ''\n")).unwrap();
+}
+
+#[test]
+fn open_namespaces_and_admin_wallets_reach_the_node() {
+    let config = |sources: &Sources| load(sources).unwrap().node_config(debros_node::BuildInfo::default());
+    let names = |sources: &Sources| -> Vec<String> {
+        config(sources).open_namespaces.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(names(&Sources::default()), ["default"]);
+    assert!(config(&Sources::default()).admin_wallets.is_empty());
+    let text = format!("security:\n  open_namespaces: [play, default]\n  admin_wallets: ['{WALLET}']\n");
+    assert_eq!(names(&file(&text)), ["play", "default"]);
+    assert_eq!(config(&file(&text)).admin_wallets, [WALLET.parse().unwrap()]);
+    assert!(names(&file("security:\n  open_namespaces: []\n")).is_empty());
+    let error = load(&file("security:\n  admin_wallets: [owner]\n")).unwrap_err();
+    assert!(error.starts_with("node.yaml:2: security.admin_wallets: \"owner\" is not a wallet"), "{error}");
+}
+
+#[test]
+fn what_browsers_and_proxies_need_reaches_both_kinds_of_gateway() {
+    let sources = Sources {
+        env: env(&[
+            ("GATEWAY_PUBLIC_URL", "https://api.example.org"),
+            ("GATEWAY_TRUSTED_PROXIES", "10.0.0.0/8,192.0.2.1"),
+        ]),
+        dev: true,
+        ..Sources::default()
+    };
+    let node = load(&sources).unwrap();
+    let separate = GatewaySettings::load(&Sources { dev: false, ..sources }).unwrap();
+    let texts = |networks: Vec<ipnet::IpNet>| networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    for (url, networks) in
+        [(node.public_url(), node.trusted_proxies()), (separate.public_url(), separate.trusted_proxies())]
+    {
+        assert_eq!(url, Some("https://api.example.org"));
+        assert_eq!(texts(networks), "10.0.0.0/8 192.0.2.1/32");
+    }
+    let nothing = GatewaySettings::load(&Sources::default()).unwrap();
+    assert!(nothing.public_url().is_none() && nothing.trusted_proxies().is_empty());
+    let node = load(&file("gateway:\n  public_url: https://gw.example/db\n  trusted_proxies: ['::1']\n")).unwrap();
+    assert_eq!((node.public_url(), texts(node.trusted_proxies())), (Some("https://gw.example/db"), "::1/128".into()));
 }
 
 #[test]
@@ -344,5 +385,5 @@ fn print_config_is_yaml_that_reads_back_and_names_every_origin() {
     let values = |text: &str| -> Vec<String> {
         text.lines().map(|line| line.split(" # ").next().unwrap_or_default().trim_end().to_owned()).collect()
     };
-    assert_eq!(values(&back.print())[..40], values(&text)[..40]);
+    assert_eq!(values(&back.print())[..42], values(&text)[..42]);
 }

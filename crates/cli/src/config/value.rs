@@ -1,6 +1,7 @@
 //! Kinds of settings: how each reads as text, and how it is written back.
 
 use super::units::{duration_text, parse_duration, parse_size, size_text};
+use debros_auth::wallet::Wallet;
 use std::time::Duration;
 
 /// What a setting holds.
@@ -60,6 +61,8 @@ pub enum Kind {
     Host,
     /// `host:port`, `http://host:port` or a multiaddr, or nothing.
     JoinAddress,
+    /// Where browsers find a gateway: `https://host` or `http://host:port`, perhaps with a path, or nothing.
+    WebAddress,
     /// Several texts.
     List(Item),
 }
@@ -77,6 +80,10 @@ pub enum Item {
     Namespace,
     /// `key:namespace`; never printed.
     ApiKey,
+    /// An Ethereum address.
+    Wallet,
+    /// A network in CIDR notation, or one address.
+    Network,
 }
 
 /// A value as it came: one text, or several.
@@ -108,11 +115,14 @@ impl Kind {
             Kind::ListenAddress => "host:port or :port".into(),
             Kind::Host => "host or host:port".into(),
             Kind::JoinAddress => "host:port, http://host:port or a multiaddr".into(),
+            Kind::WebAddress => "an address such as https://api.example.org, perhaps with a port and a path".into(),
             Kind::List(Item::Text) => "a list of texts".into(),
             Kind::List(Item::Multiaddr) => "a list of multiaddrs such as /ip4/0.0.0.0/tcp/4001".into(),
             Kind::List(Item::Peer) => "a list of multiaddrs such as /ip4/192.0.2.1/tcp/4001/p2p/<peer id>".into(),
             Kind::List(Item::Namespace) => "a list of namespaces".into(),
             Kind::List(Item::ApiKey) => "a list of key:namespace pairs".into(),
+            Kind::List(Item::Wallet) => "a list of Ethereum addresses, 0x and 40 hex digits each".into(),
+            Kind::List(Item::Network) => "a list of networks such as 10.0.0.0/8 or 2001:db8::/32".into(),
         }
     }
 
@@ -197,6 +207,13 @@ impl Kind {
                     fail("is not an address to join")
                 }
             }
+            Kind::WebAddress => {
+                if text.is_empty() || is_web_address(text) {
+                    Ok(Value::Text(text.into()))
+                } else {
+                    fail("is not the address of a gateway in a browser")
+                }
+            }
             Kind::List(_) => fail("is not a list"),
         }
     }
@@ -234,6 +251,12 @@ fn check_item(item: Item, text: &str) -> Result<(), String> {
             Ok(_) => Ok(()),
             Err(_) => Err(format!("\"{shown}\" is not a namespace")),
         },
+        Item::Wallet => match text.parse::<Wallet>() {
+            Ok(_) => Ok(()),
+            Err(error) => Err(format!("\"{shown}\" is not a wallet: {error}")),
+        },
+        Item::Network if network(text).is_some() => Ok(()),
+        Item::Network => Err(format!("\"{shown}\" is neither a network nor an address")),
         // The key itself is checked by the gateway; here only that the pair has its two halves, and nothing is shown.
         Item::ApiKey => {
             match text.rsplit_once(':') {
@@ -290,6 +313,27 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
+/// Scheme, host, perhaps a port and a path that does not end with a slash: no user, no query, nothing to escape.
+pub(crate) fn is_web_address(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else { return false };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'-' | b'_' | b'~');
+    (is_host(authority) || is_host_port(authority, false))
+        && !path.ends_with('/')
+        && !path.contains("//")
+        && path.bytes().all(fits)
+}
+
+/// The networks of a list that the table has checked.
+pub(super) fn networks(texts: &[String]) -> Vec<ipnet::IpNet> {
+    texts.iter().filter_map(|text| network(text)).collect()
+}
+
+/// The network that a text stands for; an address alone is a network of one.
+fn network(text: &str) -> Option<ipnet::IpNet> {
+    text.parse().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(ipnet::IpNet::from))
+}
+
 fn is_host_port(text: &str, to_listen: bool) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else {
         return false;
@@ -328,6 +372,41 @@ mod tests {
             assert!(reads(Kind::JoinAddress, good), "{good}");
         }
         assert!(!reads(Kind::JoinAddress, "10.0.0.1") && !reads(Kind::JoinAddress, "/nonsense/1"));
+    }
+
+    #[test]
+    fn wallets_networks_and_origins_are_checked() {
+        let reads = |kind: Kind, text: &str| kind.parse(&Raw::One(text.into())).is_ok();
+        let wallets = Kind::List(Item::Wallet);
+        assert!(reads(wallets, "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"));
+        assert!(reads(wallets, "f39fd6e51aad88f6f4ce6ab8827279cfffb92266"));
+        // One letter in the other case: the checksum of EIP-55 does not fit.
+        for bad in ["0xF39Fd6e51aad88F6F4ce6aB8827279cffFb92266", "0xf39f", "owner", "0x"] {
+            assert!(!reads(wallets, bad), "{bad}");
+        }
+        let networks = Kind::List(Item::Network);
+        assert!(reads(networks, "10.0.0.0/8,192.0.2.1,2001:db8::/32,::1"));
+        for bad in ["10.0.0.0/33", "proxy.example", "10.0.0", "*"] {
+            assert!(!reads(networks, bad), "{bad}");
+        }
+        for good in
+            ["", "https://api.example.org", "http://127.0.0.1:8080", "https://[::1]:8443", "https://example.org/debros"]
+        {
+            assert!(reads(Kind::WebAddress, good), "{good}");
+        }
+        for bad in [
+            "api.example.org",
+            "ftp://x",
+            "https://x/",
+            "https://x/a?b",
+            "https://u@x",
+            "https://x?y",
+            "https://x/<a>",
+            "https://",
+            "javascript:x",
+        ] {
+            assert!(!reads(Kind::WebAddress, bad), "{bad}");
+        }
     }
 
     #[test]

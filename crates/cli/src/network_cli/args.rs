@@ -1,5 +1,6 @@
 //! The command line of `network-cli`.
 
+use super::auth_args::AuthCommand;
 use crate::config::parse_duration;
 use crate::version;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -12,7 +13,7 @@ use std::time::Duration;
 #[command(name = "network-cli", version = version::LONG, disable_help_subcommand = false)]
 #[command(after_help = "\
 Which node: --bootstrap, else DEBROS_BOOTSTRAP_PEERS, else a node on this machine (DEBROS_NODE_DATA_DIR, ./data/*, /opt/debros/data/*).
-Which credential: DEBROS_API_KEY, else the one stored for the node in ~/.debros/credentials.json.
+Which credential: DEBROS_API_KEY, else the one stored for the node in ~/.debros/credentials.json; `auth login` stores one.
 Exit codes: 0 done, 1 failed, 2 usage, 3 not authenticated, 4 not found, 5 unreachable or timed out.")]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -101,7 +102,7 @@ passes all as text.")]
     /// Messages by topic
     #[command(subcommand)]
     Pubsub(PubsubCommand),
-    /// Credentials and API keys
+    /// Signing in, wallets, API keys, and who may act in a namespace
     #[command(subcommand)]
     Auth(AuthCommand),
     /// The database: backups, export, migrations, schema
@@ -179,43 +180,6 @@ pub(crate) enum PubsubCommand {
     },
     /// Lists the topics that have subscribers
     Topics,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum AuthCommand {
-    /// Shows what the credential stands for
-    Whoami,
-    /// Writes the credential that commands use to stdout
-    Token,
-    /// API keys of a namespace
-    #[command(subcommand)]
-    Keys(KeysCommand),
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum KeysCommand {
-    /// Lists the keys, revoked ones too
-    List,
-    /// Makes a key (operators only); it is shown this once
-    Create {
-        /// What the key is for
-        #[arg(long, default_value = "")]
-        name: String,
-        /// What it may do at most
-        #[arg(long, default_value = "writer", value_parser = ["reader", "writer", "admin"])]
-        role: String,
-        /// Narrows the role to these, such as db:read,storage:read
-        #[arg(long, value_delimiter = ',', value_name = "SCOPE,…")]
-        scopes: Vec<String>,
-        /// Also stores it for later commands
-        #[arg(long)]
-        save: bool,
-    },
-    /// Revokes a key by its id
-    Revoke {
-        /// The id, as the list shows it
-        id: String,
-    },
 }
 
 #[derive(Debug, Subcommand)]

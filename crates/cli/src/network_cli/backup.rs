@@ -11,7 +11,7 @@ use serde_json::json;
 use std::io::{self, IsTerminal as _, Write as _};
 
 pub(super) async fn list(session: &Session, out: Output) -> Result<(), Failure> {
-    let backups = session.operator()?.operator().backups().await?;
+    let backups = session.operator().await?.operator().backups().await?;
     if out.is_json() {
         return out.json(&backups.iter().map(backup_json).collect::<Vec<_>>());
     }
@@ -31,7 +31,7 @@ pub(super) async fn list(session: &Session, out: Output) -> Result<(), Failure> 
 }
 
 pub(super) async fn make(session: &Session, out: Output) -> Result<(), Failure> {
-    let transfer = session.operator()?.operator().backup().await?;
+    let transfer = session.operator().await?.operator().backup().await?;
     let done = follow(transfer, "backing up").await?;
     let backup =
         done.backup.ok_or_else(|| Failure::new("the node ended the backup without saying which copy it made"))?;
@@ -45,7 +45,7 @@ pub(super) async fn restore(session: &Session, out: Output, name: &str, yes: boo
     if !yes {
         confirm(name)?;
     }
-    let transfer = session.operator()?.operator().restore(name).await?;
+    let transfer = session.operator().await?.operator().restore(name).await?;
     follow(transfer, "restoring").await?;
     out.result(|| json!({ "status": "ok", "restored": name }), || format!("restored {}", printable(name)))
 }

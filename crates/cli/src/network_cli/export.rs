@@ -15,7 +15,7 @@ pub(super) async fn run(session: &Session, out: Output, path: &Path, force: bool
     if !force && path.exists() {
         return Err(Failure::usage(format!("{} exists: give another name, or --force to replace it", path.display())));
     }
-    let transfer = session.user()?.operator().export().await?;
+    let transfer = session.user().await?.operator().export().await?;
     // From here on something lies on the disk that an interruption has to take away.
     let mut signals = StopSignals::listen()?;
     // Only a complete file that was verified gets the name that was asked for.

@@ -40,7 +40,7 @@ struct Applied {
 
 pub(super) async fn run(session: &Session, out: Output, dir: &Path, dry_run: bool) -> Result<(), Failure> {
     let steps = read_folder(dir)?;
-    let client = session.user()?;
+    let client = session.user().await?;
     let applied = applied(&client).await?;
     let pending = pending(&steps, &applied)?;
     if !dry_run && !pending.is_empty() {

@@ -2,9 +2,14 @@
 
 mod args;
 mod auth;
+mod auth_args;
 mod backup;
+mod browser;
+mod credential;
 mod export;
+mod gateway;
 mod input;
+mod keystore;
 mod migrate;
 mod network;
 mod output;
@@ -53,25 +58,37 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let out = Output::new(cli.global.format);
-    match &cli.command {
-        Command::Version => return network::version(out).map(|()| ExitCode::SUCCESS),
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "network-cli", &mut script);
-            return out.bytes(&script).map(|()| ExitCode::SUCCESS);
-        }
-        _ => {}
-    }
+    let Some(wanted) = offline(cli.command, out)? else {
+        return Ok(ExitCode::SUCCESS);
+    };
     runtime::command()?.block_on(async {
         let session = Session::open(&cli.global).await?;
-        let result = command(cli, &session, out).await;
+        let result = command(wanted, &session, out).await;
         session.close().await;
         result
     })
 }
 
-async fn command(cli: Cli, session: &Session, out: Output) -> Result<ExitCode, Failure> {
-    match cli.command {
+/// Does what needs no node; gives every other command back.
+fn offline(command: Command, out: Output) -> Result<Option<Command>, Failure> {
+    match command {
+        Command::Version => network::version(out)?,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "network-cli", &mut script);
+            out.bytes(&script)?;
+        }
+        Command::Auth(wanted) => {
+            let left = runtime::command()?.block_on(async { auth::offline(out, wanted) });
+            return Ok(left?.map(Command::Auth));
+        }
+        other => return Ok(Some(other)),
+    }
+    Ok(None)
+}
+
+async fn command(command: Command, session: &Session, out: Output) -> Result<ExitCode, Failure> {
+    match command {
         // Answered before a node was looked for.
         Command::Version | Command::Completions { .. } => {}
         Command::Health => return network::health(session, out).await,
@@ -82,7 +99,7 @@ async fn command(cli: Cli, session: &Session, out: Output) -> Result<ExitCode, F
         Command::Query { sql, args, text } => query::run(session, out, sql, &args, text).await?,
         Command::Storage(storage) => return storage::run(session, out, storage).await,
         Command::Pubsub(pubsub) => pubsub::run(session, out, pubsub).await?,
-        Command::Auth(auth) => auth::run(session, out, auth, cli.global.namespace.as_deref()).await?,
+        Command::Auth(auth) => auth::run(session, out, auth).await?,
         Command::Db(DbCommand::Backup { list: true }) => backup::list(session, out).await?,
         Command::Db(DbCommand::Backup { list: false }) => backup::make(session, out).await?,
         Command::Db(DbCommand::Restore { name, yes }) => backup::restore(session, out, &name, yes).await?,

@@ -51,7 +51,7 @@ fn took(microseconds: u64) -> String {
 }
 
 pub(super) async fn peers(session: &Session, out: Output) -> Result<(), Failure> {
-    let peers = session.operator()?.network().peers().await?;
+    let peers = session.operator().await?.network().peers().await?;
     if out.is_json() {
         return out.json(&peers.iter().map(peer_json).collect::<Vec<_>>());
     }
@@ -124,6 +124,6 @@ pub(super) fn peer_id(session: &Session, out: Output) -> Result<(), Failure> {
 }
 
 pub(super) async fn connect(session: &Session, out: Output, address: String) -> Result<(), Failure> {
-    let peer = session.operator()?.operator().connect_peer(address).await?;
+    let peer = session.operator().await?.operator().connect_peer(address).await?;
     out.result(|| json!({ "status": "ok", "peer_id": peer }), || format!("connected to {}", printable(&peer)))
 }

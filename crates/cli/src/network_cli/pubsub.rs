@@ -5,14 +5,14 @@ use super::input;
 use super::output::{Output, note, printable};
 use super::session::Session;
 use crate::fail::Failure;
-use debros_client::{Client, PubsubEvent};
+use debros_client::{Client, Code, PubsubEvent};
 use debros_proto::json::encode_base64;
 use debros_proto::limits::MAX_MESSAGE_BYTES;
 use serde_json::json;
 use std::time::Duration;
 
 pub(super) async fn run(session: &Session, out: Output, command: PubsubCommand) -> Result<(), Failure> {
-    let client = session.user()?;
+    let client = session.user().await?;
     match command {
         PubsubCommand::Publish { topic, message, text } => {
             let data = input::read(message, text, MAX_MESSAGE_BYTES)?;
@@ -23,7 +23,7 @@ pub(super) async fn run(session: &Session, out: Output, command: PubsubCommand) 
                 || format!("published {size} bytes to {}", printable(&topic)),
             )
         }
-        PubsubCommand::Subscribe { topic, duration } => subscribe(&client, out, &topic, duration).await,
+        PubsubCommand::Subscribe { topic, duration } => subscribe(session, client, out, &topic, duration).await,
         PubsubCommand::Topics => {
             let topics = client.pubsub().topics().await?;
             if out.is_json() {
@@ -36,7 +36,13 @@ pub(super) async fn run(session: &Session, out: Output, command: PubsubCommand) 
 }
 
 /// Ends well after the duration or at Ctrl-C, which is how one ends it.
-async fn subscribe(client: &Client, out: Output, topic: &str, duration: Option<Duration>) -> Result<(), Failure> {
+async fn subscribe(
+    session: &Session,
+    client: Client,
+    out: Output,
+    topic: &str,
+    duration: Option<Duration>,
+) -> Result<(), Failure> {
     let mut subscription = client.pubsub().subscribe(topic).await?;
     note(&format!("subscribed to {}; Ctrl-C ends", printable(topic)));
     let end = async {
@@ -55,6 +61,14 @@ async fn subscribe(client: &Client, out: Output, topic: &str, duration: Option<D
                 Some(Ok(PubsubEvent::Message(data))) => message(out, topic, &data)?,
                 Some(Ok(PubsubEvent::Missed(count))) => note(&format!("missed {count} messages: they came faster than they were read")),
                 Some(Ok(PubsubEvent::Reconnected)) => note("the connection was lost and is there again; messages in between were not seen"),
+                // A subscription lives no longer than the token that it was made with; the session lives on.
+                Some(Err(error)) if error.code == Code::Unauthenticated => match session.renewed().await? {
+                    Some(token) => {
+                        subscription = session.with(&token).pubsub().subscribe(topic).await?;
+                        note("the session was renewed; messages in between were not seen");
+                    }
+                    None => return Err(error.into()),
+                },
                 Some(Err(error)) => return Err(error.into()),
                 None => return Err(Failure::unreachable("the node ended the subscription")),
             },

@@ -15,7 +15,7 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     let args = args.iter().map(|arg| if text { Ok(Value::from(arg.as_str())) } else { value(arg) });
     let args = args.collect::<Result<Vec<_>, _>>()?;
-    let result = session.user()?.database().query(sql, args).await?;
+    let result = session.user().await?.database().query(sql, args).await?;
     if out.is_json() { out.json(&result) } else { show(out, &result) }
 }
 

@@ -7,7 +7,7 @@ use debros_client::rpc::{Index, Table};
 use serde_json::json;
 
 pub(super) async fn run(session: &Session, out: Output) -> Result<(), Failure> {
-    let tables = session.user()?.database().schema().await?;
+    let tables = session.user().await?.database().schema().await?;
     if out.is_json() {
         let tables: Vec<_> = tables.iter().map(table_json).collect();
         return out.json(&json!({ "tables": tables }));

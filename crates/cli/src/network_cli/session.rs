@@ -1,27 +1,32 @@
-//! Which node a command talks to, and with which credential.
+//! Which node a command talks to, and with whose right.
 
 use super::args::Global;
+use super::credential::Found;
 use crate::config::peer_id_of;
-use crate::credentials::Store;
 use crate::fail::Failure;
 use crate::local_node::{self, LocalNode};
-use debros_client::{Client, Config, Scope};
+use debros_client::{Client, Config, Namespace, Scope};
 use std::time::Duration;
+use tokio::sync::OnceCell;
 
 /// Bootstrap peers of the production network. None are published yet.
 const PRODUCTION_PEERS: &[&str] = &[];
+/// The namespace of who names none.
+pub(super) const DEFAULT_NAMESPACE: &str = "default";
 /// How long a node of this machine may take to answer, before the next one is tried.
 const LOCAL_CONNECT: Duration = Duration::from_secs(5);
 
 /// A connection to a node.
 pub(super) struct Session {
     client: Client,
-    namespace: Option<String>,
-    timeout: Duration,
+    pub(super) namespace: Option<String>,
+    pub(super) timeout: Duration,
     /// The node's identity.
     pub(super) peer_id: String,
     /// The node, when it keeps its data on this machine.
-    local: Option<LocalNode>,
+    pub(super) local: Option<LocalNode>,
+    /// The user's credential, once it was needed.
+    pub(super) found: OnceCell<Found>,
 }
 
 impl Session {
@@ -38,7 +43,8 @@ impl Session {
         let peer_id = client.node().map(|peer| peer.to_string()).unwrap_or_default();
         // A node that was named by its address may still be one of this machine.
         let local = local.or_else(|| nodes().into_iter().find(|node| node.peer_id.to_string() == peer_id));
-        Ok(Self { client, namespace: global.namespace.clone(), timeout: global.timeout, peer_id, local })
+        let (namespace, timeout) = (global.namespace.clone(), global.timeout);
+        Ok(Self { client, namespace, timeout, peer_id, local, found: OnceCell::new() })
     }
 
     /// For calls that need no credential.
@@ -47,44 +53,46 @@ impl Session {
     }
 
     /// With the user's credential.
-    pub(super) fn user(&self) -> Result<Client, Failure> {
-        Ok(self.scoped(self.credential()?, self.namespace.clone()))
+    pub(super) async fn user(&self) -> Result<Client, Failure> {
+        Ok(self.with(self.credential().await?))
     }
 
     /// With the operator's credential, when this user may read it on this machine; else with the user's own.
-    pub(super) fn operator(&self) -> Result<Client, Failure> {
+    pub(super) async fn operator(&self) -> Result<Client, Failure> {
         match self.operator_credential()? {
-            Some(credential) => Ok(self.scoped(credential, self.namespace.clone())),
-            None => self.user(),
+            Some(credential) => Ok(self.with(&credential)),
+            None => self.user().await,
         }
     }
 
-    /// As [`operator`](Session::operator), for calls that act in a namespace: the operator has none of its own.
-    pub(super) fn operator_in_namespace(&self) -> Result<Client, Failure> {
+    /// For what a namespace's admins may do, and the operator in their place: with the user's own credential when there is
+    /// one, so that nobody uses the operator's right by accident; else, or when it is asked for, with the operator's.
+    pub(super) async fn manager(&self, as_operator: bool) -> Result<Client, Failure> {
+        if !as_operator && let Some(credential) = self.widest().await? {
+            return Ok(self.with(&credential));
+        }
         match self.operator_credential()? {
             Some(credential) => {
-                let namespace = self.namespace.clone().unwrap_or_else(|| "default".to_owned());
-                Ok(self.scoped(credential, Some(namespace)))
+                // The operator has no namespace of its own.
+                let namespace = self.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+                Ok(self.scoped(&credential, namespace))
             }
-            None => self.user(),
+            None if as_operator => Err(Failure::no_credential("this node's operator.key can not be read here").hint(
+                "run this on the node's machine, as the user that the node runs as, with DEBROS_NODE_DATA_DIR set to its \
+                 data folder",
+            )),
+            None => self.user().await,
         }
     }
 
-    /// The user's credential: `DEBROS_API_KEY`, else what is stored for the node.
-    pub(super) fn credential(&self) -> Result<String, Failure> {
-        if let Some(key) = variable("DEBROS_API_KEY") {
-            return Ok(key);
-        }
-        let store = Store::in_home().map_err(|error| Failure::no_credential(error.to_string()))?;
-        let stored = store.find(&self.peer_id, self.namespace.as_deref());
-        let entry = stored.map_err(|error| Failure::no_credential(error.to_string()))?;
-        let in_namespace = self.namespace.as_ref().map(|name| format!(" in namespace {name}")).unwrap_or_default();
-        entry.map(|entry| entry.api_key).ok_or_else(|| {
-            Failure::no_credential(format!("no credential for the node {}{in_namespace}", self.peer_id)).hint(
-                "set DEBROS_API_KEY; on the node's machine, `network-node api-key --namespace NAME --save` makes a key and \
-                 stores it for this program",
-            )
-        })
+    /// Whether this user may act as the node's operator.
+    pub(super) fn may_operate(&self) -> bool {
+        self.operator_credential().is_ok_and(|credential| credential.is_some())
+    }
+
+    /// The namespace that is named, else the one of a newcomer.
+    pub(super) fn namespace_or_default(&self) -> Result<Namespace, Failure> {
+        Ok(Namespace::new(self.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE))?)
     }
 
     fn operator_credential(&self) -> Result<Option<String>, Failure> {
@@ -94,10 +102,15 @@ impl Session {
         node.operator_credential().map_err(|error| Failure::no_credential(error.to_string()))
     }
 
-    fn scoped(&self, credential: String, namespace: Option<String>) -> Client {
+    /// With a credential, in the namespace that is named, else in the credential's own.
+    pub(super) fn with(&self, credential: &str) -> Client {
+        self.scoped(credential, self.namespace.clone().unwrap_or_default())
+    }
+
+    fn scoped(&self, credential: &str, namespace: String) -> Client {
         self.client.scoped(Scope {
             credential: credential.into(),
-            namespace: namespace.unwrap_or_default(),
+            namespace,
             timeout: self.timeout,
             ..Scope::default()
         })
@@ -162,6 +175,6 @@ fn nodes() -> Vec<LocalNode> {
     local_node::nodes(variable("DEBROS_NODE_DATA_DIR").as_deref())
 }
 
-fn variable(name: &str) -> Option<String> {
+pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

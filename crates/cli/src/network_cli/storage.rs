@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 pub(super) async fn run(session: &Session, out: Output, command: StorageCommand) -> Result<ExitCode, Failure> {
-    let client = session.user()?;
+    let client = session.user().await?;
     match command {
         StorageCommand::Put { key, value, text, ttl } => {
             let value = input::read(value, text, MAX_VALUE_BYTES)?;

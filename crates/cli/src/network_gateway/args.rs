@@ -36,6 +36,12 @@ pub(crate) struct Args {
     /// Origins whose pages may call from a browser, comma-separated
     #[arg(long, value_name = "ORIGIN,…")]
     pub(crate) cors_origins: Option<String>,
+    /// Under which address browsers reach the gateway, as https://api.example.org
+    #[arg(long, value_name = "URL")]
+    pub(crate) public_url: Option<String>,
+    /// Networks of the proxies in front, comma-separated; their X-Forwarded-For is believed
+    #[arg(long, value_name = "CIDR,…")]
+    pub(crate) trusted_proxies: Option<String>,
     /// TLS: PEM file with the certificate and its chain
     #[arg(long, value_name = "FILE")]
     pub(crate) tls_certificate_file: Option<String>,
@@ -72,6 +78,8 @@ impl Args {
             ("--operator-key-file", &self.operator_key_file),
             ("--insecure-public", &self.insecure_public),
             ("--cors-origins", &self.cors_origins),
+            ("--public-url", &self.public_url),
+            ("--trusted-proxies", &self.trusted_proxies),
             ("--tls-certificate-file", &self.tls_certificate_file),
             ("--tls-private-key-file", &self.tls_private_key_file),
             ("--log-level", &self.log_level),

@@ -29,6 +29,8 @@ async fn serve(settings: &GatewaySettings) -> Result<(), Failure> {
     let recorder = metrics::install().map_err(|error| Failure::new(format!("the metrics do not start: {error}")))?;
     let mut config = GatewayConfig::new(settings.addr());
     apply(&mut config, settings.access());
+    config.public_url = settings.public_url().map(str::to_owned);
+    config.trusted_proxies = settings.trusted_proxies();
     config.tls = settings.tls_files().map(|(certificate, private_key)| TlsFiles { certificate, private_key });
     let reached = signals.during_start(nodes::reach(settings)).await?;
     config.operator_credential = nodes::operator_credential(settings, &reached)?;

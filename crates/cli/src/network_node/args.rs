@@ -54,9 +54,17 @@ pub(crate) struct Args {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::enum_variant_names, reason = "named as the commands are")]
 pub(crate) enum Command {
     /// Makes an API key at the running node and prints it
     ApiKey(ApiKeyArgs),
+    /// Lets the running node sign access tokens with a new key; what the old one signed stays valid
+    RotateKey,
+    /// Ends the belief in access tokens of a key, on all nodes, as when a node's disk was stolen
+    RemoveSigningKey {
+        /// The key's id (`kid`), as /v1/auth/jwks lists it
+        kid: String,
+    },
 }
 
 #[derive(Debug, clap::Args)]

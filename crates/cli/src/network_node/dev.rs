@@ -1,7 +1,11 @@
-//! What `--dev` adds to a node: an API key that is made once and kept, and a welcome that shows how to use it.
+//! What `--dev` adds to a node: a wallet that is signed in, an API key that is made once and kept, and a welcome that shows
+//! how to use them.
 
-use crate::credentials::{Entry, Store};
-use debros_client::{Client, Code, Config, Result, Scope};
+use super::dev_wallet;
+use crate::credentials::{Entry, Store, StoreError};
+use crate::sign_in;
+use debros_auth::{PrivateKey, Wallet};
+use debros_client::{Client, Code, Config, Error, Namespace, NewKey, Result};
 use debros_node::Node;
 use std::io::Write as _;
 use std::path::Path;
@@ -11,80 +15,76 @@ use std::time::Duration;
 const NAMESPACE: &str = "default";
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Prints where the gateway is, the key, and three commands that work when pasted. A key that can not be made or
+/// Prints where the gateway is, the wallet, the key, and three commands that work when pasted. What can not be made or
 /// stored is told and does not end the node.
 pub(super) async fn welcome(node: &Node, url: &str, data_dir: &Path) {
-    let operator = Config::new("").credential(node.operator_credential()).call_timeout(TIMEOUT);
-    let client = Client::local(node.handler(), &operator);
-    let text = match key(&client, &node.peer_id().to_string(), url).await {
-        Ok(key) => text(url, &key, data_dir),
-        Err(error) => {
-            tracing::error!("no API key could be made: {error}");
-            return;
-        }
+    let wallet = match dev_wallet::load_or_create(data_dir) {
+        Ok(wallet) => wallet,
+        Err(error) => return tracing::error!("{error}"),
+    };
+    let client = Client::local(node.handler(), &Config::new("").call_timeout(TIMEOUT));
+    let text = match signed_in(&client, &wallet, &node.peer_id().to_string(), url).await {
+        Ok(key) => text(url, &wallet.wallet(), &key, data_dir),
+        Err(error) => return tracing::error!("the development wallet can not sign in: {error}"),
     };
     // When nobody reads the screen there is nobody to welcome.
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-/// The key of the last start, if the node still takes it; else a new one, stored for the next.
-async fn key(client: &Client, peer_id: &str, url: &str) -> Result<String> {
-    let store = Store::in_home();
-    let stored = match &store {
-        Ok(store) => store.find(peer_id, Some(NAMESPACE)).unwrap_or_else(|error| {
-            tracing::warn!("{error}");
-            None
-        }),
-        Err(error) => {
-            tracing::warn!("{error}");
-            None
-        }
-    };
-    if let Some(entry) = &stored
-        && is_valid(client, &entry.api_key).await?
-    {
-        if entry.gateway_url != url {
-            put(&store, Entry { gateway_url: url.to_owned(), ..entry.clone() });
-        }
-        return Ok(entry.api_key.clone());
+/// Signs the wallet in, and returns its API key: that of the last start, if the node still takes it, else a new one. Both
+/// are stored for the command line and for the next start.
+async fn signed_in(client: &Client, wallet: &PrivateKey, peer_id: &str, url: &str) -> Result<String> {
+    let namespace = Namespace::new(NAMESPACE)?;
+    let known = known(peer_id, &wallet.wallet()).unwrap_or_else(|error| {
+        tracing::warn!("{error}");
+        None
+    });
+    let mut entry = known.unwrap_or_default();
+    if !entry.refresh_token.is_empty() {
+        // The session of the last start would live on unused for a month. That it can not be ended harms nobody.
+        let _ = client.auth().logout(entry.refresh_token.as_str()).await;
     }
-    let made = client.operator().create_api_key(NAMESPACE, "make dev", "admin", Vec::new()).await?;
-    put(
-        &store,
-        Entry {
-            peer_id: peer_id.to_owned(),
-            gateway_url: url.to_owned(),
-            namespace: NAMESPACE.to_owned(),
-            api_key: made.api_key.clone(),
-            stored_at: debros_proto::now_ms(),
-        },
-    );
-    Ok(made.api_key)
+    let session = sign_in::with_key(client, wallet, &namespace).await?;
+    entry.set_session(&session);
+    if entry.api_key.is_empty() || !is_valid(client, &entry.api_key).await? {
+        let wanted = NewKey { name: "make dev".to_owned(), ..NewKey::default() };
+        entry.api_key = client.with_credential(session.access_token).auth().create_key(wanted).await?.api_key;
+    }
+    let key = entry.api_key.clone();
+    let (peer_id, gateway_url) = (peer_id.to_owned(), url.to_owned());
+    let (namespace, wallet) = (NAMESPACE.to_owned(), wallet.wallet().to_string());
+    let stored_at = debros_proto::now_ms();
+    if let Err(error) = put(Entry { peer_id, gateway_url, namespace, wallet, stored_at, ..entry }).await {
+        tracing::warn!("the sign-in can not be kept for network-cli and the next start: {error}");
+    }
+    Ok(key)
+}
+
+fn known(peer_id: &str, wallet: &Wallet) -> std::result::Result<Option<Entry>, StoreError> {
+    Store::in_home()?.find(peer_id, Some(NAMESPACE), Some(&wallet.to_string()))
+}
+
+/// Another wallet that was chosen with `auth use` stays chosen.
+async fn put(entry: Entry) -> std::result::Result<(), StoreError> {
+    Store::in_home()?.lock(TIMEOUT).await?.put(entry)
 }
 
 async fn is_valid(client: &Client, key: &str) -> Result<bool> {
-    let scope = Scope { credential: key.into(), timeout: TIMEOUT, ..Scope::default() };
-    match client.scoped(scope).network().who_am_i().await {
+    match client.with_credential(key).network().who_am_i().await {
         Ok(answer) => Ok(answer.namespace == NAMESPACE),
-        Err(error) if error.code == Code::Unauthenticated => Ok(false),
+        Err(Error { code: Code::Unauthenticated, .. }) => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-fn put(store: &std::result::Result<Store, crate::credentials::StoreError>, entry: Entry) {
-    let Ok(store) = store else { return };
-    if let Err(error) = store.put(entry) {
-        tracing::warn!("the API key can not be kept for the next start: {error}");
-    }
-}
-
-fn text(url: &str, key: &str, data_dir: &Path) -> String {
+fn text(url: &str, wallet: &Wallet, key: &str, data_dir: &Path) -> String {
     // In plain lines without decoration: each command can be copied as it stands.
     format!(
         "
 DeBros Network runs on this machine, for development.
 
   gateway   {url}   (try it in a browser: {url}/docs)
+  wallet    {wallet}   (signed in; {cli} auth whoami)
   API key   {key}
   data      {data}
 
@@ -96,7 +96,7 @@ In another terminal, in this folder:
 
   {cli} storage get hello
 
-Ctrl-C stops it. The key stays the same at the next start.
+Ctrl-C stops it. The wallet and the key stay the same at the next start.
 
 ",
         data = data_dir.display(),

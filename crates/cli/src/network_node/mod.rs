@@ -1,20 +1,22 @@
 //! The program `network-node`: configuration, log, node, gateway inside; then waiting for the signal to stop.
 
-mod api_key;
 mod args;
 mod dev;
+mod dev_wallet;
 mod explain;
+mod operator;
 
 use crate::config::NodeSettings;
 use crate::fail::Failure;
 use crate::signals::{STOP_WITHIN, StopSignals};
-use crate::{metrics, runtime, version};
+use crate::{gateway_url, metrics, runtime, version};
 use args::{Args, Command};
 use clap::Parser as _;
 use debros_client::{Client, Config};
 use debros_gateway::{Gateway, GatewayConfig, TlsFiles};
 use debros_node::Node;
 use metrics_exporter_prometheus::PrometheusHandle;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -25,10 +27,19 @@ pub fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Failure> {
     let settings = NodeSettings::load(&args.sources()?, args.p2p_port.as_deref())?;
-    if let Some(Command::ApiKey(wanted)) = &args.command {
-        return runtime::command()?.block_on(api_key::make(wanted, &settings.data_dir()));
+    if let Some(command) = &args.command {
+        return runtime::command()?.block_on(ask(command, &settings.data_dir()));
     }
     runtime::service(args.print_config.then(|| settings.print()), &settings.log(), serve(args, &settings))
+}
+
+/// A command for the node that runs.
+async fn ask(command: &Command, data_dir: &Path) -> Result<(), Failure> {
+    match command {
+        Command::ApiKey(wanted) => operator::api_key(wanted, data_dir).await,
+        Command::RotateKey => operator::rotate_key(data_dir).await,
+        Command::RemoveSigningKey { kid } => operator::remove_signing_key(kid, data_dir).await,
+    }
 }
 
 async fn serve(args: &Args, settings: &NodeSettings) -> Result<(), Failure> {
@@ -53,6 +64,7 @@ async fn serve(args: &Args, settings: &NodeSettings) -> Result<(), Failure> {
         }
     };
     let url = gateway.as_ref().map(|gateway| url(gateway, settings));
+    let told = gateway.as_ref().and_then(|_| tell_gateway(settings, url.as_deref()));
     let addresses: Vec<String> = node.listen_addresses().iter().map(ToString::to_string).collect();
     tracing::info!(
         peer_id = %node.peer_id(),
@@ -70,8 +82,16 @@ async fn serve(args: &Args, settings: &NodeSettings) -> Result<(), Failure> {
     let (signal, _) = signals.next().await;
     tracing::info!(signal, "stopping; a second signal ends the process at once");
     signals.exit_at_next();
+    drop(told);
     stop(node, gateway).await;
     Ok(())
+}
+
+/// Lets programs on this machine find the gateway, by the name that browsers know it under.
+fn tell_gateway(settings: &NodeSettings, url: Option<&str>) -> Option<gateway_url::Written> {
+    let url = settings.public_url().or(url)?;
+    let written = gateway_url::write(&settings.data_dir(), url);
+    written.inspect_err(|error| tracing::warn!("programs on this machine will not find the gateway: {error}")).ok()
 }
 
 /// The gateway first: it finishes what it accepted while the node still answers. Then the node, in what is left of the
@@ -95,6 +115,8 @@ async fn start_gateway(
     };
     let mut config = GatewayConfig::new(listen);
     crate::network_gateway::apply(&mut config, inside.access());
+    config.public_url = settings.public_url().map(str::to_owned);
+    config.trusted_proxies = settings.trusted_proxies();
     config.operator_credential = Some(node.operator_credential().to_owned());
     config.tls = settings.tls_files().map(|(certificate, private_key)| TlsFiles { certificate, private_key });
     let client = Client::local(node.handler(), &Config::new(""));

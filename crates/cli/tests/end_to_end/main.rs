@@ -10,5 +10,8 @@ mod faults;
 mod idempotency;
 mod namespaces;
 mod network;
+mod readme;
+mod secrets;
 mod values;
+mod wallets;
 mod ways;

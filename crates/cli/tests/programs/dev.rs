@@ -1,12 +1,14 @@
 //! `network-node --dev`, as `make dev` starts it.
 
-use crate::support::{PATIENCE, Program, text_of, without_surroundings};
+use crate::support::{Node, PATIENCE, Program, text_of, without_surroundings};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
 struct Dev {
     program: Program,
     url: String,
+    wallet: String,
     key: String,
 }
 
@@ -27,8 +29,8 @@ impl Dev {
             let line = text.lines().find(|line| line.trim_start().starts_with(label)).unwrap().to_owned();
             line.trim_start()[label.len()..].split_whitespace().next().unwrap().to_owned()
         };
-        let (url, key) = (word_after("gateway "), word_after("API key "));
-        Self { program, url, key }
+        let (url, wallet, key) = (word_after("gateway "), word_after("wallet "), word_after("API key "));
+        Self { program, url, wallet, key }
     }
 
     /// The commands that it prints, as they are pasted.
@@ -65,6 +67,47 @@ fn the_three_printed_commands_work_when_pasted() {
     assert_eq!(sum["rows"], serde_json::json!([[42]]));
     assert_eq!(answers[2].stdout, b"Hello, network!");
     dev.stop();
+}
+
+/// Nothing in the first minutes needs a browser wallet: one is made, signed in, and kept.
+#[test]
+fn a_development_wallet_is_made_signed_in_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Dev::start(folder.path());
+    let wallet = first.wallet.clone();
+    assert!(wallet.starts_with("0x") && wallet.len() == 42, "{wallet}");
+    let file = folder.path().join("data/dev/dev-wallet.key");
+    let secret = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let cli = env!("CARGO_BIN_EXE_network-cli");
+    let json = |line: &str| -> serde_json::Value {
+        let output = shell(folder.path(), &format!("{cli} -f json {line}"));
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{line}: {}", text_of(&output)))
+    };
+    let who = json("auth whoami");
+    assert_eq!((&who["wallet"], &who["namespace"]), (&wallet.as_str().into(), &"default".into()), "{who}");
+    let stored = json("auth wallets");
+    assert_eq!((stored.as_array().unwrap().len(), &stored[0]["has_session"]), (1, &true.into()), "{stored}");
+    assert_eq!(stored[0]["gateway_url"], first.url.as_str());
+    let told = std::fs::read_to_string(folder.path().join("data/dev/gateway.url")).unwrap();
+    assert_eq!(told.trim(), first.url);
+    let output = first.program.output();
+    assert!(!output.contains(secret.trim()) && !output.contains("rt_") && !output.contains("eyJ"), "{output}");
+    first.stop();
+    assert!(!folder.path().join("data/dev/gateway.url").exists());
+    let second = Dev::start(folder.path());
+    assert_eq!(second.wallet, wallet);
+    assert_eq!(json("auth wallets").as_array().unwrap().len(), 1);
+    second.stop();
+}
+
+#[test]
+fn only_development_makes_a_wallet() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(&folder.path().join("node"));
+    assert!(node.data_dir.join("operator.key").exists() && !node.data_dir.join("dev-wallet.key").exists());
+    let output = node.program.output();
+    assert!(!output.contains("wallet"), "{output}");
 }
 
 #[test]

@@ -4,9 +4,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod browser;
+mod chromium;
 mod command_line;
 mod configuration;
 mod dev;
 mod local_nodes;
 mod migrations;
 mod separate_gateway;
+mod sign_in;
+mod terminal;
+mod wallets;

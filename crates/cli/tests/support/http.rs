@@ -49,6 +49,16 @@ impl Http {
         Answer::of(self.request(Method::POST, path).json(body).send().await.expect("an answer")).await
     }
 
+    /// A POST without a credential.
+    pub async fn public(&self, path: &str, body: &Value) -> Answer {
+        let request = self.client.post(format!("{}{path}", self.base)).json(body);
+        Answer::of(request.send().await.expect("an answer")).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        Answer::of(self.request(Method::DELETE, path).send().await.expect("an answer")).await
+    }
+
     pub async fn put_value(&self, key: &str, value: impl Into<reqwest::Body>) -> Answer {
         let request = self.request(Method::PUT, "/v1/storage").query(&[("key", key)]).body(value);
         Answer::of(request.send().await.expect("an answer")).await

@@ -2,7 +2,9 @@
 
 pub mod cli;
 pub mod http;
+pub mod person;
 pub mod socket;
+pub mod wallet;
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -214,7 +216,12 @@ impl Gateway {
         let mut command = Command::new(env!("CARGO_BIN_EXE_network-gateway"));
         without_surroundings(&mut command);
         command.args(["--addr", "127.0.0.1:0", "--bootstrap-peers", &node.peer()]);
-        let mut program = Program::start(&mut command);
+        Self::start_by(&mut command)
+    }
+
+    /// Starts a gateway by a command and waits until it is ready.
+    pub fn start_by(command: &mut Command) -> Self {
+        let mut program = Program::start(command);
         let address = program.wait_ready();
         Self { program, address }
     }
@@ -229,7 +236,8 @@ pub fn text_of(output: &Output) -> String {
 pub fn without_surroundings(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let name_text = name.to_string_lossy();
-        if ["DEBROS_", "GATEWAY_", "LOG_LEVEL", "RUST_LOG"].iter().any(|start| name_text.starts_with(start)) {
+        if ["DEBROS_", "GATEWAY_", "LOG_LEVEL", "RUST_LOG", "BROWSER"].iter().any(|start| name_text.starts_with(start))
+        {
             command.env_remove(&name);
         }
     }

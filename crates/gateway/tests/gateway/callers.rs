@@ -1,5 +1,6 @@
 //! Who may call, and what the node is told about them.
 
+use crate::fake_auth::WALLET;
 use crate::fake_node::FakeNode;
 use crate::setup::{KEY, config, start, start_with};
 use debros_gateway::{Gateway, GatewayConfig, StartError};
@@ -52,6 +53,12 @@ async fn without_a_credential_the_node_is_not_even_asked() {
         ("GET", "/v1/apps"),
         ("GET", "/v1/apps/app_1"),
         ("GET", "/v1/auth/whoami"),
+        ("GET", "/v1/auth/api-keys"),
+        ("DELETE", "/v1/auth/api-keys/key_1"),
+        ("POST", "/v1/auth/token"),
+        ("GET", "/v1/namespaces/one/members"),
+        ("POST", "/v1/namespaces/one/members"),
+        ("DELETE", "/v1/namespaces/one/members/0x"),
         ("GET", "/metrics"),
     ] {
         let answer = gateway.request(method, path, &[], "").await;
@@ -63,9 +70,19 @@ async fn without_a_credential_the_node_is_not_even_asked() {
 #[tokio::test]
 async fn what_is_public_needs_no_credential() {
     let gateway = start().await;
-    for path in
-        ["/health", "/v1/health", "/ready", "/status", "/v1/status", "/v1/version", "/v1/openapi.json", "/docs/"]
-    {
+    for path in [
+        "/health",
+        "/v1/health",
+        "/ready",
+        "/status",
+        "/v1/status",
+        "/v1/version",
+        "/v1/openapi.json",
+        "/docs/",
+        "/v1/auth/login",
+        "/v1/auth/jwks",
+        "/.well-known/jwks.json",
+    ] {
         assert_eq!(gateway.request("GET", path, &[], "").await.status, 200, "{path}");
     }
 }
@@ -87,6 +104,28 @@ async fn bad_credentials_are_401_and_never_repeated() {
         let answer = gateway.request("GET", "/v1/storage/list", &[header], "").await;
         let message = answer.assert_error(401, "unauthenticated");
         assert!(!message.contains("cret") && !message.contains("xxxx"), "{message}");
+    }
+}
+
+/// Whichever of two were taken, the caller might have meant the other.
+#[tokio::test]
+async fn two_credentials_that_differ_are_refused_and_equal_ones_are_one() {
+    let gateway = start().await;
+    let other_key = ("X-API-Key", "ak_good:two");
+    let cases: [&[(&str, &str)]; 4] = [
+        &[KEY, other_key],
+        &[KEY, ("Authorization", "Bearer ak_good:two")],
+        &[("X-API-Key", "ak_good:one"), other_key],
+        &[KEY, ("X-API-Key", "ak_good:one"), other_key],
+    ];
+    for headers in cases {
+        let answer = gateway.request("GET", "/v1/storage/list", headers, "").await;
+        let message = answer.assert_error(400, "invalid_argument");
+        assert!(message.contains("two different credentials") && !message.contains("ak_"), "{message}");
+    }
+    assert!(gateway.node.seen.lock().unwrap().is_empty());
+    for headers in [[KEY, ("X-API-Key", "ak_good:one")], [KEY, ("authorization", "ApiKey ak_good:one")]] {
+        assert_eq!(gateway.request("GET", "/v1/storage/list", &headers, "").await.status, 200);
     }
 }
 
@@ -141,8 +180,24 @@ async fn a_lent_credential_is_not_good_for_what_operators_do() {
     {
         gateway.request("POST", path, &[STATIC], body).await.assert_error(403, "forbidden");
     }
+    for (method, path, body) in [
+        ("POST", "/v1/auth/api-key", r#"{"name":"mine"}"#),
+        ("GET", "/v1/auth/api-keys", ""),
+        ("DELETE", "/v1/auth/api-keys/key_1", ""),
+        ("POST", "/v1/auth/token", ""),
+        ("POST", "/v1/auth/logout", r#"{"all":true}"#),
+        ("GET", "/v1/namespaces/one/members", ""),
+        ("POST", "/v1/namespaces/one/members", r#"{"wallet":"0x","role":"admin"}"#),
+        ("DELETE", "/v1/namespaces/one/members/0x", ""),
+    ] {
+        gateway.request(method, path, &[STATIC], body).await.assert_error(403, "forbidden");
+    }
     assert!(gateway.node.seen.lock().unwrap().is_empty());
     let open = start_with(without_auth).await;
+    open.request("GET", "/v1/auth/api-keys", &[], "").await.assert_error(403, "forbidden");
+    open.request("POST", "/v1/auth/api-key", &[], r#"{"name":"x"}"#).await.assert_error(401, "unauthenticated");
+    open.request("GET", "/v1/namespaces/dev/members", &[], "").await.assert_error(403, "forbidden");
+    assert!(open.node.seen.lock().unwrap().is_empty());
     let connect = open.request("POST", "/v1/network/connect", &[], r#"{"multiaddr":"x"}"#).await;
     connect.assert_error(403, "forbidden");
     // An operator's own credential is the node's to judge.
@@ -160,7 +215,14 @@ async fn who_am_i() {
     assert!(!own.to_string().contains("ak_good"));
     let lent = gateway.request("GET", "/v1/auth/whoami", &[STATIC], "").await.json();
     assert_eq!((lent["method"].as_str(), lent["namespace"].as_str()), (Some("static_key"), Some("one")));
+    assert_eq!((lent["role"].as_str(), lent["operator"].as_bool()), (Some("writer"), Some(false)));
     assert!(!lent.to_string().contains("key-1") && !lent.to_string().contains("op_good"));
+    let session = [("Authorization", "Bearer ey.good.one")];
+    let session = gateway.request("GET", "/v1/auth/whoami", &session, "").await.json();
+    assert_eq!((session["method"].as_str(), session["role"].as_str()), (Some("jwt"), Some("owner")));
+    assert_eq!(session["expires_at"], "1970-01-01T00:15:01.000Z");
+    assert_eq!((&session["wallet"], &session["subject"]), (&json!(WALLET), &json!(WALLET)));
+    assert!(!session.to_string().contains("ey.good"));
     let open = start_with(without_auth).await.request("GET", "/v1/auth/whoami", &[], "").await.json();
     assert_eq!((open["authenticated"].as_bool(), open["namespace"].as_str()), (Some(false), Some("dev")));
 }
@@ -228,6 +290,7 @@ async fn a_configuration_that_would_be_unsafe_or_useless_does_not_start() {
     }
     assert!(told(start(|config| config.cors_origins = vec!["nonsense/".into()]).await).contains("nonsense/"));
     assert!(told(start(|config| config.limits.max_connections = 0).await).contains("max_connections"));
+    assert!(told(start(|config| config.public_url = Some("gw.example".into())).await).contains("GATEWAY_PUBLIC_URL"));
 }
 
 #[tokio::test]

@@ -2,16 +2,21 @@
 
 mod callers;
 mod database;
+mod fake_auth;
 mod fake_node;
 mod faults;
 mod full_node;
 mod health;
 mod http_client;
+mod login_page;
 mod network_and_apps;
 mod pubsub;
 mod requests;
 mod setup;
 mod shutdown;
+mod sign_in;
+mod sign_in_full;
+mod sign_in_limits;
 mod storage;
 mod tls;
 mod websocket_client;

@@ -219,11 +219,21 @@ async fn lesson_38_browsers_present_their_credential_in_the_subprotocol_or_the_q
     send(&mut socket, "x").await;
     assert_eq!(message(&mut socket).await, b"x");
     assert_eq!(gateway.node.last_request().credential, "ak_good:one");
-    open(address, &format!("{WS}&token=ak_good%3Aone"), &[]).await.unwrap();
+    open(address, &format!("{WS}&token=ey.good.one"), &[]).await.unwrap();
+    assert_eq!(gateway.node.last_request().credential, "ey.good.one");
     let plain = gateway.get("/v1/storage/list?token=ak_good%3Aone").await;
     plain.assert_error(400, "invalid_argument");
     assert!(open(address, WS, &[("Sec-WebSocket-Protocol", "bearer.wrong")]).await.is_err());
     assert!(open(address, &format!("{WS}&token="), &[]).await.is_err());
+    open(address, WS, &[protocol, KEY]).await.expect("the same credential twice is one");
+    for two in [("Authorization", "Bearer ak_good:two"), ("Sec-WebSocket-Protocol", "bearer.ak_good%3Atwo")] {
+        assert!(open(address, WS, &[protocol, two]).await.is_err(), "{two:?}");
+    }
+    assert!(open(address, &format!("{WS}&token=ey.good.one"), &[KEY]).await.is_err());
+    // A key would stay in histories and in the logs of proxies.
+    let asked = gateway.request("GET", &format!("{WS}&token=ak_good%3Aone"), &[], "").await;
+    let message = asked.assert_error(400, "invalid_argument");
+    assert!(message.contains("subprotocol") && !message.contains("ak_good"), "{message}");
 }
 
 /// Lesson 14: any page could open a WebSocket.

@@ -1,0 +1,239 @@
+//! The credentials that the CLI keeps: `~/.debros/credentials.json`, mode 0600 in a folder of mode 0700.
+//!
+//! One file, one format, one entry for each wallet in each namespace of each node; one entry of a node is the current one. A
+//! file that can not be read as such is an error and is never written over. Files of version 1, which knew API keys
+//! alone, are read, and written anew as version 2 at the next change.
+
+mod entry;
+mod error;
+
+pub use entry::Entry;
+pub use error::StoreError;
+
+use error::io_error;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The format's version, and those that are read.
+const VERSION: u32 = 2;
+const READ: std::ops::RangeInclusive<u32> = 1..=VERSION;
+/// How often a lock that another program holds is tried again.
+const TRY_AGAIN: Duration = Duration::from_millis(10);
+
+#[derive(Deserialize)]
+struct Content {
+    version: u32,
+    credentials: Vec<Entry>,
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    version: u32,
+    credentials: &'a [Entry],
+}
+
+/// The stored credentials.
+#[derive(Clone, Debug)]
+pub struct Store {
+    folder: PathBuf,
+}
+
+/// The stored credentials while no other program changes them.
+#[derive(Debug)]
+pub struct Locked<'a> {
+    store: &'a Store,
+    _held: fs::File,
+}
+
+impl Store {
+    /// The store in the user's home folder.
+    ///
+    /// # Errors
+    /// When there is no home folder.
+    pub fn in_home() -> Result<Self, StoreError> {
+        let home = std::env::var_os("HOME").filter(|home| !home.is_empty()).ok_or(StoreError::NoHome)?;
+        Ok(Self { folder: Path::new(&home).join(".debros") })
+    }
+
+    /// The store in a folder.
+    pub fn in_folder(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into() }
+    }
+
+    /// The file.
+    pub fn path(&self) -> PathBuf {
+        self.folder.join("credentials.json")
+    }
+
+    /// The folder of the file.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// All entries.
+    ///
+    /// # Errors
+    /// When the file is there and can not be used.
+    pub fn entries(&self) -> Result<Vec<Entry>, StoreError> {
+        self.read()
+    }
+
+    /// The entry that commands for a node use, in a namespace and of a wallet where they are named: the current one; else
+    /// one of the current wallet; else the newest.
+    ///
+    /// # Errors
+    /// When the file is there and can not be used.
+    pub fn find(
+        &self,
+        peer_id: &str,
+        namespace: Option<&str>,
+        wallet: Option<&str>,
+    ) -> Result<Option<Entry>, StoreError> {
+        Ok(entry::choose(&self.read()?, peer_id, namespace, wallet).cloned())
+    }
+
+    /// Waits until no other program changes the credentials, and keeps it that way until the result is dropped.
+    ///
+    /// # Errors
+    /// When another program still holds them at the end of the time, or the folder can not be used.
+    pub async fn lock(&self, at_most: Duration) -> Result<Locked<'_>, StoreError> {
+        let path = self.folder.join("credentials.lock");
+        let file = self.open_lock(&path)?;
+        let until = Instant::now() + at_most;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Locked { store: self, _held: file }),
+                Err(fs::TryLockError::WouldBlock) if Instant::now() < until => tokio::time::sleep(TRY_AGAIN).await,
+                Err(fs::TryLockError::WouldBlock) => return Err(StoreError::Busy { path }),
+                Err(fs::TryLockError::Error(source)) => return Err(io_error(&path, "locked", source)),
+            }
+        }
+    }
+
+    fn open_lock(&self, path: &Path) -> Result<fs::File, StoreError> {
+        self.make_folder()?;
+        private_file(path).map_err(|source| io_error(path, "written", source))
+    }
+
+    fn read(&self) -> Result<Vec<Entry>, StoreError> {
+        let path = self.path();
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(io_error(&path, "read", source)),
+        };
+        check_mode(&self.folder, 0o700)?;
+        check_mode(&path, 0o600)?;
+        let format = |reason: String| StoreError::Format { path: path.clone(), reason };
+        // serde's own message could repeat a piece of the file.
+        let content: Content = serde_json::from_str(&text)
+            .map_err(|error| format(format!("line {}, column {}", error.line(), error.column())))?;
+        if !READ.contains(&content.version) {
+            return Err(format(format!("it has version {}, this program reads up to {VERSION}", content.version)));
+        }
+        Ok(content.credentials)
+    }
+
+    fn make_folder(&self) -> Result<(), StoreError> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.folder)
+            .map_err(|source| io_error(&self.folder, "made", source))?;
+        check_mode(&self.folder, 0o700)
+    }
+
+    /// Writes beside and renames: a crash leaves the old file or the new one.
+    fn write(&self, credentials: &[Entry]) -> Result<(), StoreError> {
+        let path = self.path();
+        let beside = self.folder.join("credentials.json.new");
+        let write = || -> io::Result<()> {
+            let text = serde_json::to_string_pretty(&Written { version: VERSION, credentials })?;
+            let mut file = private_file(&beside)?;
+            file.set_len(0)?;
+            file.write_all(text.as_bytes())?;
+            file.write_all(b"\n")?;
+            file.sync_all()?;
+            fs::rename(&beside, &path)
+        };
+        write().map_err(|source| io_error(&path, "written", source))
+    }
+}
+
+impl Locked<'_> {
+    /// As [`Store::find`].
+    ///
+    /// # Errors
+    /// When the file is there and can not be used.
+    pub fn find(
+        &self,
+        peer_id: &str,
+        namespace: Option<&str>,
+        wallet: Option<&str>,
+    ) -> Result<Option<Entry>, StoreError> {
+        self.store.find(peer_id, namespace, wallet)
+    }
+
+    /// Stores an entry in place of the one of the same wallet, namespace and node. It is the current one when its
+    /// predecessor was, or the node had none.
+    ///
+    /// # Errors
+    /// When the file is there and can not be used, or can not be written.
+    pub fn put(&self, mut entry: Entry) -> Result<(), StoreError> {
+        let mut entries = self.store.read()?;
+        let has_current =
+            entries.iter().any(|known| known.peer_id == entry.peer_id && known.current && !known.is_for(&entry));
+        entry.current = !has_current;
+        entries.retain(|known| !known.is_for(&entry) && !is_replaced(known, &entry));
+        entries.push(entry);
+        self.store.write(&entries)
+    }
+
+    /// Stores an entry as [`put`](Locked::put) does, and makes it the node's current one.
+    ///
+    /// # Errors
+    /// When the file is there and can not be used, or can not be written.
+    pub fn put_current(&self, entry: Entry) -> Result<(), StoreError> {
+        let mut entries = self.store.read()?;
+        entries.retain(|known| !known.is_for(&entry) && !is_replaced(known, &entry));
+        for known in entries.iter_mut().filter(|known| known.peer_id == entry.peer_id) {
+            known.current = false;
+        }
+        entries.push(Entry { current: true, ..entry });
+        self.store.write(&entries)
+    }
+
+    /// Removes the entry of the same wallet, namespace and node.
+    ///
+    /// # Errors
+    /// When the file is there and can not be used, or can not be written.
+    pub fn remove(&self, entry: &Entry) -> Result<(), StoreError> {
+        let mut entries = self.store.read()?;
+        entries.retain(|known| !known.is_for(entry));
+        self.store.write(&entries)
+    }
+}
+
+/// Whether another node listens on this machine at the URL of an entry now: then the entry is of no use any more. A gateway
+/// elsewhere may stand in front of several nodes.
+fn is_replaced(known: &Entry, by: &Entry) -> bool {
+    known.peer_id != by.peer_id
+        && known.gateway_url == by.gateway_url
+        && crate::gateway_url::is_loopback(&by.gateway_url)
+}
+
+fn private_file(path: &Path) -> io::Result<fs::File> {
+    fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+fn check_mode(path: &Path, wanted: u32) -> Result<(), StoreError> {
+    let mode = fs::metadata(path).map_err(|source| io_error(path, "read", source))?.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 { Ok(()) } else { Err(StoreError::Exposed { path: path.to_owned(), mode, wanted }) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! `auth login`: a wallet signs in, and what it gets is stored.
+
+use crate::credentials::Entry;
+use crate::fail::Failure;
+use crate::network_cli::auth_args::LoginArgs;
+use crate::network_cli::credential::{API_KEY, store, unusable};
+use crate::network_cli::output::{Output, note, printable, time};
+use crate::network_cli::session::{Session, variable};
+use crate::network_cli::{browser, gateway, keystore};
+use crate::sign_in;
+use debros_client::Code;
+use serde_json::json;
+use std::path::Path;
+
+pub(super) async fn run(session: &Session, out: Output, how: &LoginArgs) -> Result<(), Failure> {
+    let entry = match &how.keystore {
+        Some(path) => with_keystore(session, path, how.password_file.as_deref()).await?,
+        None => in_browser(session, how.gateway.as_deref(), !how.no_browser).await?,
+    };
+    if variable(API_KEY).is_some() {
+        note("DEBROS_API_KEY is set, and goes before what was stored now");
+    }
+    out.result(
+        || {
+            json!({
+                "status": "ok",
+                "wallet": entry.wallet,
+                "namespace": entry.namespace,
+                "peer_id": entry.peer_id,
+                "gateway_url": entry.gateway_url,
+                "session_expires_at": entry.refresh_expires_at,
+            })
+        },
+        || {
+            let until = match entry.refresh_expires_at {
+                0 => String::new(),
+                end => format!(", until {} without use", time(end)),
+            };
+            let (wallet, namespace) = (printable(&entry.wallet), printable(&entry.namespace));
+            format!("signed in as {wallet} in namespace {namespace}{until}")
+        },
+    )
+}
+
+/// Over P2P alone.
+async fn with_keystore(session: &Session, path: &Path, password_file: Option<&Path>) -> Result<Entry, Failure> {
+    let namespace = session.namespace_or_default()?;
+    // Asking and opening take their time; the connection to the node stays alive meanwhile.
+    let (path, password_file) = (path.to_owned(), password_file.map(Path::to_owned));
+    let opening = tokio::task::spawn_blocking(move || keystore::open(&path, password_file.as_deref()));
+    let key = opening.await.map_err(|error| Failure::new(error.to_string()))??;
+    let opened = sign_in::with_key(session.public(), &key, &namespace).await?;
+    let mut entry = fresh(session, opened.namespace.clone(), opened.subject.clone());
+    entry.gateway_url = gateway::of_local_node(session).unwrap_or_default();
+    entry.set_session(&opened);
+    keep(session, entry).await
+}
+
+/// Through the page of a gateway, and back to a callback on this machine.
+pub(in crate::network_cli) async fn in_browser(
+    session: &Session,
+    gateway: Option<&str>,
+    open: bool,
+) -> Result<Entry, Failure> {
+    let namespace = session.namespace_or_default()?;
+    let url = gateway::find(session, gateway).await?;
+    let given = browser::sign_in(&url, &namespace, open).await?;
+    // Only the state proves where it comes from; the node says what it is worth.
+    let who = match session.with(&given.api_key).network().who_am_i().await {
+        Ok(who) => who,
+        Err(error) if error.code == Code::Unauthenticated => {
+            return Err(Failure::new(format!("the node {} does not know the key that {url} made", session.peer_id))
+                .hint("the gateway belongs to another node: name the right one with --gateway or DEBROS_GATEWAY_URL"));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let mut entry = fresh(session, who.namespace, who.wallet);
+    entry.gateway_url = url;
+    entry.api_key = given.api_key;
+    entry.refresh_token = given.refresh_token;
+    keep(session, entry).await
+}
+
+fn fresh(session: &Session, namespace: String, wallet: String) -> Entry {
+    let (peer_id, stored_at) = (session.peer_id.clone(), debros_proto::now_ms());
+    Entry { peer_id, namespace, wallet, stored_at, ..Entry::default() }
+}
+
+/// What was signed in last is what commands use.
+async fn keep(session: &Session, entry: Entry) -> Result<Entry, Failure> {
+    let store = store()?;
+    let locked = store.lock(session.timeout).await.map_err(unusable)?;
+    locked.put_current(entry.clone()).map_err(unusable)?;
+    note(&format!("stored in {}", store.path().display()));
+    Ok(entry)
+}

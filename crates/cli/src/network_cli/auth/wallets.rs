@@ -1,0 +1,113 @@
+//! `auth wallets`, `auth use`, `auth wallet new`, `auth sign`.
+
+use crate::credentials::Entry;
+use crate::fail::Failure;
+use crate::network_cli::auth_args::KeystoreArgs;
+use crate::network_cli::credential::{store, unusable};
+use crate::network_cli::output::{Output, Shown, note, printable, time};
+use crate::network_cli::session::Session;
+use crate::network_cli::{input, keystore};
+use debros_auth::{PrivateKey, Wallet};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// How a key that an operator made is called in place of a wallet.
+const OPERATOR: &str = "operator";
+/// A text to sign is for people to read.
+const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+/// Characters of a key that are shown to recognise it.
+const PREFIX_CHARS: usize = 11;
+
+/// What is stored, of all nodes.
+pub(super) fn list(out: Output) -> Result<(), Failure> {
+    let mut entries = store()?.entries().map_err(unusable)?;
+    entries.sort_by(|a, b| (&a.peer_id, &a.namespace, &a.wallet).cmp(&(&b.peer_id, &b.namespace, &b.wallet)));
+    if out.is_json() {
+        return out.json(&entries.iter().map(entry_json).collect::<Vec<_>>());
+    }
+    if entries.is_empty() {
+        note("nothing is stored; `network-cli auth login` signs a wallet in");
+        return Ok(());
+    }
+    let rows = entries.iter().map(|entry| {
+        let key = if entry.api_key.is_empty() { "-".to_owned() } else { format!("{}…", key_prefix(entry)) };
+        let session = match (entry.has_session(), entry.refresh_expires_at) {
+            (false, _) => "-".to_owned(),
+            (true, 0) => "yes".to_owned(),
+            (true, end) => format!("until {}", time(end)),
+        };
+        let gateway = if entry.gateway_url.is_empty() { "-" } else { &entry.gateway_url };
+        [if entry.current { "*" } else { "" }, name(entry), &entry.namespace, &key, &session, &entry.peer_id, gateway]
+            .map(Shown::from)
+            .into()
+    });
+    out.table(&["", "WALLET", "NAMESPACE", "KEY", "SESSION", "NODE", "GATEWAY"], rows)
+}
+
+fn entry_json(entry: &Entry) -> serde_json::Value {
+    json!({
+        "wallet": entry.wallet,
+        "namespace": entry.namespace,
+        "peer_id": entry.peer_id,
+        "gateway_url": entry.gateway_url,
+        "current": entry.current,
+        "key_prefix": key_prefix(entry),
+        "has_session": entry.has_session(),
+        "session_expires_at": entry.refresh_expires_at,
+        "stored_at": entry.stored_at,
+    })
+}
+
+fn name(entry: &Entry) -> &str {
+    if entry.wallet.is_empty() { OPERATOR } else { &entry.wallet }
+}
+
+fn key_prefix(entry: &Entry) -> &str {
+    entry.api_key.get(..PREFIX_CHARS).unwrap_or_default()
+}
+
+/// Makes a stored wallet the one that commands for the node use.
+pub(super) async fn choose(session: &Session, out: Output, wanted: &str) -> Result<(), Failure> {
+    let wallet = if wanted == OPERATOR { String::new() } else { Wallet::parse(wanted)?.to_string() };
+    let store = store()?;
+    let locked = store.lock(session.timeout).await.map_err(unusable)?;
+    let namespace = session.namespace.as_deref();
+    let found = locked.find(&session.peer_id, namespace, Some(&wallet)).map_err(unusable)?;
+    let entry = found.ok_or_else(|| {
+        let in_namespace = namespace.map(|name| format!(" in namespace {name}")).unwrap_or_default();
+        Failure::not_found(format!("{wanted} is not stored for the node {}{in_namespace}", session.peer_id))
+            .hint("`network-cli auth wallets` lists what is; `network-cli auth login` signs a wallet in")
+    })?;
+    locked.put_current(entry.clone()).map_err(unusable)?;
+    out.result(
+        || json!({ "status": "ok", "wallet": entry.wallet, "namespace": entry.namespace }),
+        || format!("commands use {} in namespace {} now", name(&entry), entry.namespace),
+    )
+}
+
+/// Makes a wallet in a keystore file.
+pub(super) fn make(out: Output, file: Option<PathBuf>, password_file: Option<&Path>) -> Result<(), Failure> {
+    let key = PrivateKey::generate()?;
+    let wallet = key.wallet();
+    let file = match file {
+        Some(file) => file,
+        None => store()?.folder().join("keystores").join(format!("{wallet}.json")),
+    };
+    keystore::make(&file, &key, password_file)?;
+    note(&format!("kept in {}; whoever has the file and the password has the wallet: keep a copy", file.display()));
+    out.result(|| json!({ "wallet": wallet.to_string(), "keystore": file }), || wallet.to_string())
+}
+
+/// Signs a text as wallets do (`personal_sign`).
+pub(super) fn sign(out: Output, wallet: &KeystoreArgs, message: String) -> Result<(), Failure> {
+    let is_literal = message != "-";
+    let bytes = input::read(message, is_literal, MAX_MESSAGE_BYTES)?;
+    let mut text = String::from_utf8(bytes).map_err(|_| Failure::usage("the text to sign is not UTF-8"))?;
+    if !is_literal && text.ends_with('\n') {
+        // The line end that `echo` and editors add.
+        text.pop();
+    }
+    let key = keystore::open(&wallet.keystore, wallet.password_file.as_deref())?;
+    let signature = key.sign_personal(&text);
+    out.result(|| json!({ "wallet": key.wallet().to_string(), "signature": signature }), || printable(&signature))
+}

@@ -1,0 +1,143 @@
+//! The server that the browser comes back to: on the loopback address, for one answer, proven by a random state.
+
+use super::page;
+use crate::fail::Failure;
+use axum::Router;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use serde::Deserialize;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use subtle::ConstantTimeEq as _;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+const PATH: &str = "/callback";
+const DONE: &str = "/done";
+/// How long the browser may take to fetch the last page.
+const LAST_PAGE: Duration = Duration::from_secs(3);
+/// Longer than any credential.
+const MAX_SECRET_BYTES: usize = 512;
+
+/// What the page sends back. The node says what it is worth.
+#[derive(Deserialize)]
+pub(in crate::network_cli) struct Given {
+    /// A secret.
+    pub(in crate::network_cli) api_key: String,
+    /// A secret; empty when there is no session.
+    #[serde(default)]
+    pub(in crate::network_cli) refresh_token: String,
+    #[serde(default)]
+    state: String,
+}
+
+/// The secrets are left out.
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Given").finish_non_exhaustive()
+    }
+}
+
+impl Given {
+    /// Whether the values have the form of what they are called.
+    fn is_well_formed(&self) -> bool {
+        let is_secret = |text: &str| text.len() <= MAX_SECRET_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic());
+        !self.api_key.is_empty() && is_secret(&self.api_key) && is_secret(&self.refresh_token)
+    }
+}
+
+/// A running server.
+pub(super) struct Callback {
+    address: SocketAddr,
+    state: String,
+    given: mpsc::Receiver<Given>,
+    done: watch::Receiver<bool>,
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<()>,
+}
+
+struct Shared {
+    state: String,
+    given: mpsc::Sender<Given>,
+    done: watch::Sender<bool>,
+}
+
+impl Callback {
+    /// Listens on a free port of the loopback address.
+    pub(super) async fn listen() -> Result<Self, Failure> {
+        let mut random = [0_u8; 32];
+        getrandom::fill(&mut random).map_err(|error| Failure::new(format!("no randomness: {error}")))?;
+        let state: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let failed =
+            |error: std::io::Error| Failure::new(format!("the callback of the sign-in can not listen: {error}"));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        // One answer is enough: a second one finds the place taken.
+        let (give, given) = mpsc::channel(1);
+        let (finish, done) = watch::channel(false);
+        let shared = Arc::new(Shared { state: state.clone(), given: give, done: finish });
+        let router = Router::new()
+            .route(PATH, get(callback))
+            .route(DONE, get(last_page))
+            .fallback(async || page::not_found())
+            .method_not_allowed_fallback(async || page::not_found())
+            .with_state(shared);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let server = tokio::spawn(async move {
+            let serving = axum::serve(listener, router).with_graceful_shutdown(async move { drop(stopped.await) });
+            // Nobody could be told: the command waits for an answer, and says when none came.
+            let _ = serving.await;
+        });
+        Ok(Self { address, state, given, done, stop, server })
+    }
+
+    /// Where the browser comes back to.
+    pub(super) fn url(&self) -> String {
+        format!("http://{}{PATH}", self.address)
+    }
+
+    /// What the browser has to bring along.
+    pub(super) fn state(&self) -> &str {
+        &self.state
+    }
+
+    /// What the page sent; requests without the right state are no answer.
+    pub(super) async fn received(&mut self) -> Option<Given> {
+        self.given.recv().await
+    }
+
+    /// Lets the browser show the last page, and ends.
+    pub(super) async fn close(mut self) {
+        // A browser that never comes for the page holds nothing up for long.
+        let _ = tokio::time::timeout(LAST_PAGE, self.done.wait_for(|done| *done)).await;
+        // The page may still be on its way.
+        let _ = self.stop.send(());
+        if tokio::time::timeout(LAST_PAGE, &mut self.server).await.is_err() {
+            self.server.abort();
+        }
+    }
+}
+
+async fn callback(State(shared): State<Arc<Shared>>, query: Result<Query<Given>, QueryRejection>) -> Response {
+    let Ok(Query(given)) = query else { return page::not_ours() };
+    let is_ours: bool = given.state.as_bytes().ct_eq(shared.state.as_bytes()).into();
+    if !is_ours || !given.is_well_formed() || shared.given.try_send(given).is_err() {
+        return page::not_ours();
+    }
+    // On to an address without secrets, so that neither the window nor the history keeps them.
+    page::guarded((StatusCode::SEE_OTHER, [("location", DONE)]).into_response())
+}
+
+async fn last_page(State(shared): State<Arc<Shared>>) -> Response {
+    shared.done.send_replace(true);
+    page::signed_in()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! Keystore files (Ethereum keystore V3) and their passwords.
+
+use super::credential::is_interactive;
+use super::session::variable;
+use crate::fail::Failure;
+use debros_auth::PrivateKey;
+use debros_auth::keystore::{self, MAX_FILE_BYTES, Strength};
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use tokio::signal::unix::{SignalKind, signal};
+use zeroize::Zeroizing;
+
+/// The variable with the password, where nobody can be asked.
+const PASSWORD: &str = "DEBROS_KEYSTORE_PASSWORD";
+/// A password file holds one line.
+const MAX_PASSWORD_BYTES: usize = 1024;
+
+/// The key in a keystore file.
+pub(super) fn open(path: &Path, password_file: Option<&Path>) -> Result<PrivateKey, Failure> {
+    let shown = path.display();
+    let text = read(path, MAX_FILE_BYTES).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Failure::not_found(format!("there is no keystore file {shown}"))
+            .hint("`network-cli auth wallet new --keystore FILE` makes one"),
+        _ => Failure::new(format!("the keystore file {shown} can not be read: {error}")),
+    })?;
+    let named = |error: debros_client::Error| {
+        let mut failure = Failure::from(error);
+        failure.message = format!("{shown}: {}", failure.message);
+        failure.hint = None;
+        failure
+    };
+    // A file that can not be opened by any password is told before one is asked for.
+    keystore::wallet(&text).map_err(named)?;
+    let password = password(password_file, &format!("Password of {shown}: "))?;
+    keystore::decrypt(&text, password.as_bytes()).map_err(named)
+}
+
+/// Makes a keystore file. An existing file is never replaced.
+pub(super) fn make(path: &Path, key: &PrivateKey, password_file: Option<&Path>) -> Result<(), Failure> {
+    let shown = path.display();
+    if path.exists() {
+        return Err(Failure::usage(format!("{shown} is there already, and a wallet is never written over"))
+            .hint("name another file with --keystore"));
+    }
+    let first = password(password_file, &format!("Password to protect {shown}: "))?;
+    if first.is_empty() {
+        return Err(Failure::usage("the password is empty: the file would not be protected"));
+    }
+    if password_file.is_none() && variable(PASSWORD).is_none() {
+        let again = ask("The same again: ")?;
+        if *again != *first {
+            return Err(Failure::usage("the two passwords differ: nothing was made"));
+        }
+    }
+    let mut random = Zeroizing::new([0_u8; keystore::RANDOM_BYTES]);
+    getrandom::fill(random.as_mut_slice()).map_err(|error| Failure::new(format!("no randomness: {error}")))?;
+    let text = keystore::encrypt(key, first.as_bytes(), Strength::Standard, *random)?;
+    write_new(path, &text).map_err(|error| Failure::new(format!("{shown} can not be made: {error}")))
+}
+
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()
+}
+
+/// The password: from a file, from the variable, from the terminal.
+fn password(file: Option<&Path>, question: &str) -> Result<Zeroizing<String>, Failure> {
+    if let Some(path) = file {
+        let text = read(path, MAX_PASSWORD_BYTES)
+            .map_err(|error| Failure::usage(format!("--password-file {}: {error}", path.display())))?;
+        // The line end that editors and `echo` add is no part of it.
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        return Ok(Zeroizing::new(line.to_owned()));
+    }
+    if let Some(password) = variable(PASSWORD) {
+        return Ok(Zeroizing::new(password));
+    }
+    ask(question)
+}
+
+/// Within the async runtime, which hears the signal.
+fn ask(question: &str) -> Result<Zeroizing<String>, Failure> {
+    if !is_interactive() {
+        return Err(Failure::no_credential(
+            "the keystore's password is needed, and there is no terminal to ask for it",
+        )
+        .hint(format!("name a file with --password-file, or set {PASSWORD}")));
+    }
+    // As long as somebody listens to it, Ctrl-C does not end the process before the terminal is as it was.
+    let _listening = signal(SignalKind::interrupt())?;
+    let mut stderr = io::stderr();
+    stderr.write_all(question.as_bytes())?;
+    stderr.flush()?;
+    // Without an echo on the screen.
+    match rpassword::read_password() {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(Failure::new("broken off")),
+        read => Ok(Zeroizing::new(read?)),
+    }
+}
+
+fn read(path: &Path, max: usize) -> io::Result<Zeroizing<String>> {
+    let mut text = Zeroizing::new(String::new());
+    // One more than allowed, to tell "just fits" from "too long" without reading an endless source.
+    fs::File::open(path)?.take(max as u64 + 1).read_to_string(&mut text)?;
+    if text.len() > max {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it has more than {max} bytes")));
+    }
+    Ok(text)
+}

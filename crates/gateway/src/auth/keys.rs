@@ -1,0 +1,203 @@
+//! API keys: made with a wallet's proof or a credential, listed, revoked.
+
+use super::proof::{ProofBody, proof};
+use super::unkept;
+use crate::call::Call;
+use crate::error::{Answer, ApiError, ErrorBody};
+use crate::health::timestamp;
+use crate::public_call::PublicCall;
+use crate::respond::{OK, json};
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
+use debros_client::NewKey;
+use debros_client::rpc::{ApiKey, CreateApiKeyResponse};
+use debros_proto::{Code, Error};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+/// What `plan` is when the caller names none.
+const FREE: &str = "free";
+const MAX_PLAN_BYTES: usize = 64;
+
+/// What the key is for; and the proof, when no credential goes with the request.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CreateKeyBody {
+    /// With `nonce` and `signature`: the proof, as for `/v1/auth/verify`.
+    wallet: Option<String>,
+    nonce: Option<String>,
+    signature: Option<String>,
+    /// As in the challenge; with a credential its own. Missing: the gateway's own, or the credential's.
+    namespace: Option<String>,
+    /// As in the challenge. Missing: 1.
+    chain_id: Option<u64>,
+    /// A label, given back as it came. It is not stored and changes nothing. Missing: `free`.
+    plan: Option<String>,
+    /// What the key is for, in your words.
+    name: Option<String>,
+    /// `reader`, `writer` or `admin`; at most your own. Missing: `writer`, or less where you may less.
+    role: Option<String>,
+    /// Such as `db:read`. Missing or empty: everything the role allows.
+    scopes: Option<Vec<String>>,
+}
+
+/// A new API key.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct CreateKeyAnswer {
+    /// Shown this once: only its hash is kept.
+    api_key: String,
+    id: String,
+    namespace: String,
+    /// The label from the request, or `free`.
+    plan: String,
+    /// Whose key it is; null when an operator made it.
+    wallet: Option<String>,
+    name: String,
+    role: String,
+    scopes: Vec<String>,
+}
+
+/// An API key without the key itself.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct KeyAnswer {
+    id: String,
+    /// The first characters of the key, to recognise it by.
+    prefix: String,
+    namespace: String,
+    name: String,
+    role: String,
+    /// Empty: everything the role allows.
+    scopes: Vec<String>,
+    created_at: String,
+    /// To the minute. Null: never.
+    last_used: Option<String>,
+    /// Null: it is live.
+    revoked_at: Option<String>,
+    /// Whose key it is; null when an operator made it.
+    wallet: Option<String>,
+}
+
+/// API keys, oldest first.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct KeysAnswer {
+    items: Vec<KeyAnswer>,
+    count: usize,
+}
+
+/// Whether the key was live until now.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct RevokeAnswer {
+    #[schema(example = "ok")]
+    status: &'static str,
+    id: String,
+    /// False: it was revoked before.
+    revoked: bool,
+}
+
+/// `POST /v1/auth/api-key`: makes an API key, with a wallet's proof or with a credential, not both.
+#[utoipa::path(
+    post, path = "/v1/auth/api-key", tag = "auth", operation_id = "auth_create_key",
+    security((), ("bearer" = []), ("api_key" = [])), request_body = CreateKeyBody,
+    responses(
+        (status = 200, body = CreateKeyAnswer), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
+        (status = 429, body = ErrorBody),
+    ),
+)]
+pub(crate) async fn create(mut call: PublicCall) -> Answer {
+    let CreateKeyBody { wallet, nonce, signature, namespace, chain_id, plan, name, role, scopes } = call.json().await?;
+    let plan = plan.unwrap_or_else(|| FREE.to_owned());
+    if plan.is_empty() || plan.len() > MAX_PLAN_BYTES || plan.contains(char::is_control) {
+        return Err(ApiError::invalid(format!(
+            "plan is a label of 1 to {MAX_PLAN_BYTES} bytes without control characters"
+        )));
+    }
+    let key =
+        NewKey { name: name.unwrap_or_default(), role: role.unwrap_or_default(), scopes: scopes.unwrap_or_default() };
+    let made = match (wallet, nonce, signature) {
+        (None, None, None) => {
+            if chain_id.is_some() {
+                return Err(ApiError::invalid("chain_id goes with a proof: wallet, nonce and signature"));
+            }
+            let caller = call.known(namespace)?.ok_or_else(|| {
+                ApiError::new(
+                    Code::Unauthenticated,
+                    "an API key takes a wallet's proof (wallet, nonce and signature in the body) or a credential \
+                     (Authorization: Bearer <access token>)",
+                )
+            })?;
+            caller.auth().create_key(key).await?
+        }
+        (Some(wallet), Some(nonce), Some(signature)) => {
+            if call.known(None)?.is_some() {
+                return Err(ApiError::invalid(
+                    "the request holds a wallet's proof and a credential: send one of them, so that it is clear whose key \
+                     this is",
+                ));
+            }
+            let body = ProofBody::new(wallet, nonce, signature, namespace, chain_id);
+            call.client.auth().create_key_by_proof(proof(&call, body)?, key).await?
+        }
+        _ => return Err(ApiError::invalid("a proof is wallet, nonce and signature, all three")),
+    };
+    unkept(json(StatusCode::OK, &created(made, plan)?))
+}
+
+/// `GET /v1/auth/api-keys`: the keys of the namespace for its admins, else those of the caller's own wallet.
+#[utoipa::path(
+    get, path = "/v1/auth/api-keys", tag = "auth", operation_id = "auth_list_keys",
+    responses((status = 200, body = KeysAnswer), (status = 403, body = ErrorBody)),
+)]
+pub(crate) async fn list(mut call: Call) -> Answer {
+    let [] = call.query.only([])?;
+    let items: Vec<KeyAnswer> = call.own()?.auth().list_keys().await?.into_iter().map(KeyAnswer::from).collect();
+    json(StatusCode::OK, &KeysAnswer { count: items.len(), items })
+}
+
+/// `DELETE /v1/auth/api-keys/{id}`: the key stops working everywhere within 5 seconds.
+#[utoipa::path(
+    delete, path = "/v1/auth/api-keys/{id}", tag = "auth", operation_id = "auth_revoke_key",
+    params(("id" = String, Path, description = "The key's id, as the list shows it.")),
+    responses((status = 200, body = RevokeAnswer), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)),
+)]
+pub(crate) async fn revoke(id: Result<Path<String>, PathRejection>, mut call: Call) -> Answer {
+    let [] = call.query.only([])?;
+    let Path(id) = id.map_err(|_| ApiError::invalid("the key's id in the path is not UTF-8"))?;
+    let revoked = call.own()?.auth().revoke_key(id.as_str()).await?;
+    json(StatusCode::OK, &RevokeAnswer { status: OK, id, revoked })
+}
+
+fn created(made: CreateApiKeyResponse, plan: String) -> Result<CreateKeyAnswer, ApiError> {
+    let info = made.info.ok_or_else(|| Error::internal("the node answered without the key's description"))?;
+    Ok(CreateKeyAnswer {
+        api_key: made.api_key,
+        id: info.id,
+        namespace: info.namespace,
+        plan,
+        wallet: some(info.wallet),
+        name: info.name,
+        role: info.role,
+        scopes: info.scopes,
+    })
+}
+
+fn some(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+impl From<ApiKey> for KeyAnswer {
+    fn from(key: ApiKey) -> Self {
+        let at = |ms: i64| (ms > 0).then(|| timestamp(ms));
+        Self {
+            id: key.id,
+            prefix: key.prefix,
+            namespace: key.namespace,
+            name: key.name,
+            role: key.role,
+            scopes: key.scopes,
+            created_at: timestamp(key.created_at),
+            last_used: at(key.last_used),
+            revoked_at: at(key.revoked_at),
+            wallet: some(key.wallet),
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! `/v1/auth`: sign-in with a wallet, sessions, API keys. The node decides all of it; what is decided here is only where
+//! a caller signs in (`site.rs`), how often (`rate.rs`), and what the sign-in page may do (`login.rs`).
+
+pub(crate) mod jwks;
+pub(crate) mod keys;
+pub(crate) mod login;
+pub(crate) mod proof;
+pub(crate) mod sessions;
+pub(crate) mod who_am_i;
+
+use axum::response::Response;
+use http::HeaderValue;
+use http::header::CACHE_CONTROL;
+
+use crate::error::Answer;
+
+/// Marks an answer with a secret in it, so that no cache keeps it.
+fn unkept(answer: Answer) -> Answer {
+    answer.map(|mut response: Response| {
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    })
+}

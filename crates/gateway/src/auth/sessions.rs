@@ -1,0 +1,169 @@
+//! Sessions: refreshed, ended; and access tokens for those who hold an API key.
+
+use super::unkept;
+use crate::call::Call;
+use crate::error::{Answer, ApiError, ErrorBody};
+use crate::health::timestamp;
+use crate::public_call::PublicCall;
+use crate::respond::{OK, json};
+use debros_client::rpc::SessionResponse;
+use debros_proto::{Code, now_ms};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+/// The tokens of a session.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct SessionAnswer {
+    /// A JSON Web Token.
+    access_token: String,
+    /// The same as `access_token`.
+    token: String,
+    #[schema(example = "Bearer")]
+    token_type: &'static str,
+    /// Seconds that the access token is good for.
+    expires_in: i64,
+    /// When the access token expires.
+    expires_at: String,
+    /// Good once, for 30 days. Used again, it ends the session.
+    refresh_token: String,
+    /// The wallet.
+    subject: String,
+    namespace: String,
+    /// `reader`, `writer`, `admin` or `owner`.
+    role: String,
+    /// The nonce that was signed; missing after a refresh.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nonce: Option<String>,
+    /// True after a sign-in; missing after a refresh, where nothing is signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature_verified: Option<bool>,
+}
+
+/// A refresh token.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RefreshBody {
+    refresh_token: String,
+    /// Missing, or the token's own.
+    namespace: Option<String>,
+}
+
+/// What to end: one of the two.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LogoutBody {
+    /// Ends this token's session. Needs no other credential.
+    refresh_token: Option<String>,
+    /// Ends all sessions of the caller's wallet in its namespace. Needs an access token of one of them as credential.
+    all: Option<bool>,
+}
+
+/// How many sessions ended.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct LogoutAnswer {
+    #[schema(example = "ok")]
+    status: &'static str,
+    revoked: u64,
+}
+
+/// An access token for an API key.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct TokenAnswer {
+    /// A JSON Web Token.
+    access_token: String,
+    #[schema(example = "Bearer")]
+    token_type: &'static str,
+    /// Seconds that the token is good for.
+    expires_in: i64,
+    expires_at: String,
+    namespace: String,
+}
+
+const BEARER: &str = "Bearer";
+
+/// `POST /v1/auth/refresh`: new tokens for a refresh token, which is used up.
+#[utoipa::path(
+    post, path = "/v1/auth/refresh", tag = "auth", operation_id = "auth_refresh", security(()),
+    request_body = RefreshBody,
+    responses(
+        (status = 200, body = SessionAnswer), (status = 401, body = ErrorBody),
+        (status = 403, description = "The token is of another namespace.", body = ErrorBody),
+        (status = 429, body = ErrorBody),
+    ),
+)]
+pub(crate) async fn refresh(mut call: PublicCall) -> Answer {
+    let RefreshBody { refresh_token, namespace } = call.json().await?;
+    let session = call.client.auth().refresh(refresh_token, namespace.unwrap_or_default()).await?;
+    unkept(json(StatusCode::OK, &SessionAnswer::of(session)))
+}
+
+/// `POST /v1/auth/logout`: ends one session, or all of the caller's wallet.
+#[utoipa::path(
+    post, path = "/v1/auth/logout", tag = "auth", operation_id = "auth_logout",
+    security((), ("bearer" = [])), request_body = LogoutBody,
+    responses((status = 200, body = LogoutAnswer), (status = 401, body = ErrorBody), (status = 429, body = ErrorBody)),
+)]
+pub(crate) async fn logout(mut call: PublicCall) -> Answer {
+    let body: LogoutBody = call.json().await?;
+    let revoked = match (body.refresh_token, body.all.unwrap_or(false)) {
+        (Some(token), false) => call.client.auth().logout(token).await?,
+        (None, true) => {
+            let caller = call.known(None)?.ok_or_else(|| {
+                ApiError::new(
+                    Code::Unauthenticated,
+                    "ending all sessions needs an access token of one of them: send Authorization: Bearer <access token>",
+                )
+            })?;
+            caller.auth().logout_all().await?
+        }
+        _ => return Err(ApiError::invalid("the body takes either refresh_token, or all with the value true")),
+    };
+    json(StatusCode::OK, &LogoutAnswer { status: OK, revoked })
+}
+
+/// `POST /v1/auth/token`: an access token for the caller's API key, such as for a WebSocket's `?token=`.
+#[utoipa::path(
+    post, path = "/v1/auth/token", tag = "auth", operation_id = "auth_token",
+    responses((status = 200, body = TokenAnswer), (status = 403, body = ErrorBody)),
+)]
+pub(crate) async fn token(mut call: Call) -> Answer {
+    let [] = call.query.only([])?;
+    let session = call.own()?.auth().token().await?;
+    let answer = TokenAnswer {
+        access_token: session.access_token,
+        token_type: BEARER,
+        expires_in: seconds_until(session.access_expires_at),
+        expires_at: timestamp(session.access_expires_at),
+        namespace: session.namespace,
+    };
+    unkept(json(StatusCode::OK, &answer))
+}
+
+fn seconds_until(at_ms: i64) -> i64 {
+    // A little is lost on the way: rounded up, a fresh token has its whole 15 minutes.
+    (at_ms - now_ms()).max(0).saturating_add(999) / 1000
+}
+
+impl SessionAnswer {
+    pub(super) fn of(session: SessionResponse) -> Self {
+        Self {
+            token: session.access_token.clone(),
+            access_token: session.access_token,
+            token_type: BEARER,
+            expires_in: seconds_until(session.access_expires_at),
+            expires_at: timestamp(session.access_expires_at),
+            refresh_token: session.refresh_token,
+            subject: session.subject,
+            namespace: session.namespace,
+            role: session.role,
+            nonce: None,
+            signature_verified: None,
+        }
+    }
+
+    pub(super) fn proven_by(mut self, nonce: String) -> Self {
+        self.nonce = Some(nonce);
+        self.signature_verified = Some(true);
+        self
+    }
+}

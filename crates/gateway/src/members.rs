@@ -1,0 +1,117 @@
+//! `/v1/namespaces/{namespace}/members`: who may act in a namespace.
+
+use crate::call::Call;
+use crate::error::{Answer, ApiError, ErrorBody};
+use crate::health::timestamp;
+use crate::respond::{OK, json};
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
+use debros_client::rpc::Member;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+/// Who gets which role.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MemberBody {
+    wallet: String,
+    /// `reader`, `writer` or `admin`.
+    #[schema(example = "reader")]
+    role: String,
+}
+
+/// A wallet that may act in the namespace.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct MemberAnswer {
+    /// In lower case, with 0x; `operator` where the node's operator owns the namespace.
+    wallet: String,
+    /// `reader`, `writer`, `admin` or `owner`.
+    role: String,
+    /// Null for the owner.
+    granted_by: Option<String>,
+    created_at: String,
+}
+
+/// The owner, then the others in order of their wallets.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct MembersAnswer {
+    items: Vec<MemberAnswer>,
+    count: usize,
+}
+
+/// The member as it is now.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct SetMemberAnswer {
+    #[schema(example = "ok")]
+    status: &'static str,
+    #[serde(flatten)]
+    member: MemberAnswer,
+}
+
+/// Whether the wallet had a role.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct RemoveMemberAnswer {
+    #[schema(example = "ok")]
+    status: &'static str,
+    removed: bool,
+}
+
+type InPath<T> = Result<Path<T>, PathRejection>;
+
+/// `GET /v1/namespaces/{namespace}/members`. For owner and admins.
+#[utoipa::path(
+    get, path = "/v1/namespaces/{namespace}/members", tag = "members", operation_id = "members_list",
+    params(("namespace" = String, Path, description = "The credential's own; operators name any.")),
+    responses((status = 200, body = MembersAnswer), (status = 403, body = ErrorBody)),
+)]
+pub(crate) async fn list(namespace: InPath<String>, mut call: Call) -> Answer {
+    let [] = call.query.only([])?;
+    let members = call.own_in(&read(namespace)?)?.members().list().await?;
+    let items: Vec<MemberAnswer> = members.into_iter().map(MemberAnswer::from).collect();
+    json(StatusCode::OK, &MembersAnswer { count: items.len(), items })
+}
+
+/// `POST /v1/namespaces/{namespace}/members`: gives a wallet a role in place of the one that it had. For owner and admins;
+/// `admin` is the owner's to give.
+#[utoipa::path(
+    post, path = "/v1/namespaces/{namespace}/members", tag = "members", operation_id = "members_set",
+    request_body = MemberBody,
+    params(("namespace" = String, Path, description = "The credential's own; operators name any.")),
+    responses((status = 200, body = SetMemberAnswer), (status = 403, body = ErrorBody)),
+)]
+pub(crate) async fn set(namespace: InPath<String>, mut call: Call) -> Answer {
+    let [] = call.query.only([])?;
+    let client = call.own_in(&read(namespace)?)?;
+    let MemberBody { wallet, role } = call.small_json().await?;
+    let member = client.members().set(wallet, role).await?.into();
+    json(StatusCode::OK, &SetMemberAnswer { status: OK, member })
+}
+
+/// `DELETE /v1/namespaces/{namespace}/members/{wallet}`: takes a wallet's role away. Its sessions and keys stop working
+/// within 5 seconds.
+#[utoipa::path(
+    delete, path = "/v1/namespaces/{namespace}/members/{wallet}", tag = "members", operation_id = "members_remove",
+    params(
+        ("namespace" = String, Path, description = "The credential's own; operators name any."),
+        ("wallet" = String, Path, description = "20 bytes in hex, with or without 0x."),
+    ),
+    responses((status = 200, body = RemoveMemberAnswer), (status = 403, body = ErrorBody)),
+)]
+pub(crate) async fn remove(path: InPath<(String, String)>, mut call: Call) -> Answer {
+    let [] = call.query.only([])?;
+    let (namespace, wallet) = read(path)?;
+    let removed = call.own_in(&namespace)?.members().remove(wallet).await?;
+    json(StatusCode::OK, &RemoveMemberAnswer { status: OK, removed })
+}
+
+fn read<T>(path: InPath<T>) -> Result<T, ApiError> {
+    path.map(|Path(value)| value).map_err(|_| ApiError::invalid("the path is not UTF-8"))
+}
+
+impl From<Member> for MemberAnswer {
+    fn from(member: Member) -> Self {
+        let Member { wallet, role, granted_by, created_at } = member;
+        let granted_by = Some(granted_by).filter(|by| !by.is_empty());
+        Self { wallet, role, granted_by, created_at: timestamp(created_at) }
+    }
+}

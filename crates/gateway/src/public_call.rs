@@ -1,0 +1,110 @@
+//! A request to a route that needs no credential: limited by address, its body small.
+
+use crate::body;
+use crate::call::{check_content_type, parse, scope};
+use crate::connection::Connection;
+use crate::error::ApiError;
+use crate::query::Query;
+use crate::request_id::RequestId;
+use crate::shared::Shared;
+use crate::site::Place;
+use axum::body::Body;
+use axum::extract::{FromRequest, Request};
+use debros_client::{Client, Scope};
+use debros_proto::{Code, Error};
+use http::request::Parts;
+use serde::de::DeserializeOwned;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+/// Bytes of a body on the sign-in routes. The longest thing in one is an access token.
+pub(crate) const MAX_BODY: usize = 64 << 10;
+
+/// A request to a sign-in route. Making one counts against its address.
+pub(crate) struct PublicCall {
+    /// Acts for nobody.
+    pub(crate) client: Client,
+    pub(crate) shared: Arc<Shared>,
+    parts: Parts,
+    body: Body,
+}
+
+impl FromRequest<Arc<Shared>> for PublicCall {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let address = address(&parts, shared)?;
+        shared.sign_in.address(address)?;
+        let [] = Query::parse(parts.uri.query())?.only([])?;
+        let scope = Scope {
+            timeout: shared.limits.request_timeout,
+            request_id: parts.extensions.get::<RequestId>().map(|id| id.as_str().to_owned()).unwrap_or_default(),
+            ..Scope::default()
+        };
+        Ok(Self { client: shared.client.scoped(scope), shared: Arc::clone(shared), parts, body })
+    }
+}
+
+fn address(parts: &Parts, shared: &Shared) -> Result<IpAddr, ApiError> {
+    // Every connection has ends; a request without one would be a defect, and is then one caller with all such.
+    let peer = connection(parts).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |connection| connection.peer.ip());
+    shared.proxies.caller(peer, &parts.headers)
+}
+
+fn connection(parts: &Parts) -> Option<Connection> {
+    parts.extensions.get().copied()
+}
+
+impl PublicCall {
+    /// The JSON body.
+    pub(crate) async fn json<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
+        let headers = &self.parts.headers;
+        check_content_type(headers)?;
+        let body = std::mem::take(&mut self.body);
+        let bytes = body::read(body, headers, MAX_BODY, self.shared.limits.body_timeout).await?;
+        parse(&bytes)
+    }
+
+    /// The namespace that the body names, or the gateway's own.
+    pub(crate) fn namespace(&self, named: Option<String>) -> String {
+        named.unwrap_or_else(|| self.shared.namespace.as_str().to_owned())
+    }
+
+    /// Where the caller signs in.
+    pub(crate) fn place(&self) -> Result<Place, ApiError> {
+        place(&self.shared, &self.parts)
+    }
+
+    /// The client that acts for the caller's credential, if it shows one.
+    ///
+    /// # Errors
+    /// `forbidden` for a static key: it has no sessions and makes no keys.
+    pub(crate) fn known(&self, namespace: Option<String>) -> Result<Option<Client>, ApiError> {
+        let shared = &self.shared;
+        let Some(caller) = shared.credentials.shown(&self.parts.headers)? else {
+            return Ok(None);
+        };
+        if caller.granted.is_some() {
+            return Err(lent());
+        }
+        let scope = scope(shared, &caller, namespace, self.parts.extensions.get::<RequestId>())?;
+        Ok(Some(shared.client.scoped(scope)))
+    }
+}
+
+/// The gateway's own credential is lent for data alone: keys, members and sessions are their owner's.
+pub(crate) fn lent() -> ApiError {
+    Error::new(
+        Code::Forbidden,
+        "the gateway's own keys act as writers: sign in with a wallet, or show an API key of the namespace, to manage \
+         sessions, keys and members",
+    )
+    .into()
+}
+
+/// Where the caller of a request signs in.
+pub(crate) fn place(shared: &Shared, parts: &Parts) -> Result<Place, ApiError> {
+    let connection = connection(parts).ok_or_else(|| Error::internal("the request came over no connection"))?;
+    shared.site.place(parts, connection)
+}

@@ -1,0 +1,211 @@
+//! How often one address and one wallet may use the routes that need no credential.
+
+use crate::Limits;
+use crate::error::ApiError;
+use debros_proto::{Code, Error};
+use governor::clock::{Clock, MonotonicClock};
+use governor::middleware::NoOpMiddleware;
+use governor::state::keyed::HashMapStateStore;
+use governor::{Quota, RateLimiter};
+use metrics::{Counter, counter, describe_counter};
+use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// Addresses, or wallets, that are remembered at a time. Those over it share buckets: memory stays bounded, and nobody
+/// gets a fresh bucket by pushing others out.
+const MAX_KEYS: usize = 100_000;
+/// Buckets that those over it share.
+const SHARED_BUCKETS: u64 = 4096;
+/// Bits of an IPv6 address that name one caller: a household or a rented machine has all of the rest.
+const IPV6_PREFIX: u32 = 64;
+
+/// The limits of the sign-in routes.
+pub(crate) struct SignInLimits {
+    addresses: Limiter<IpAddr>,
+    wallets: Limiter<Box<str>>,
+}
+
+impl SignInLimits {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        describe_counter!("debros_gateway_rate_limited_total", "Sign-in requests refused because there were too many");
+        Self {
+            addresses: Limiter::new("address", limits.sign_in_burst, limits.sign_in_period, MAX_KEYS, MonotonicClock),
+            wallets: Limiter::new("wallet", limits.wallet_burst, limits.wallet_period, MAX_KEYS, MonotonicClock),
+        }
+    }
+
+    /// Counts a request of an address.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub(crate) fn address(&self, address: IpAddr) -> Result<(), ApiError> {
+        self.addresses.check(network(address))
+    }
+
+    /// Counts a request that names a wallet. What is no wallet is not counted: the node refuses it at once.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub(crate) fn wallet(&self, wallet: &str) -> Result<(), ApiError> {
+        let digits = wallet.strip_prefix("0x").or_else(|| wallet.strip_prefix("0X")).unwrap_or(wallet);
+        if digits.len() != 40 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Ok(());
+        }
+        self.wallets.check(digits.to_ascii_lowercase().into())
+    }
+
+    /// Forgets those whose bucket is full again.
+    pub(crate) fn tidy(&self) {
+        self.addresses.tidy();
+        self.wallets.tidy();
+    }
+}
+
+/// The caller that an address belongs to.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> IPV6_PREFIX << IPV6_PREFIX)),
+        v4 => v4,
+    }
+}
+
+/// A key of its own, or one of the shared ones.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Bucket<K> {
+    Own(K),
+    Shared(u64),
+}
+
+type Buckets<K, C> = RateLimiter<Bucket<K>, HashMapStateStore<Bucket<K>>, C, NoOpMiddleware<<C as Clock>::Instant>>;
+
+/// A bucket for each key, at most so many.
+struct Limiter<K: Hash + Eq + Clone, C: Clock = MonotonicClock> {
+    buckets: Buckets<K, C>,
+    clock: C,
+    hasher: RandomState,
+    max_keys: usize,
+    what: &'static str,
+    refused: Counter,
+}
+
+impl<K: Hash + Eq + Clone, C: Clock + Clone> Limiter<K, C> {
+    fn new(what: &'static str, burst: NonZeroU32, period: Duration, max_keys: usize, clock: C) -> Self {
+        // The period is not zero: that is checked when the gateway starts.
+        let quota = Quota::with_period(period).unwrap_or(Quota::per_second(NonZeroU32::MIN)).allow_burst(burst);
+        Self {
+            buckets: RateLimiter::new(quota, HashMapStateStore::default(), clock.clone()),
+            clock,
+            hasher: RandomState::new(),
+            max_keys,
+            what,
+            refused: counter!("debros_gateway_rate_limited_total", "limit" => what),
+        }
+    }
+
+    fn check(&self, key: K) -> Result<(), ApiError> {
+        // Counted without a lock held until the check: a few more keys than allowed may come in at once.
+        let bucket = if self.buckets.len() < self.max_keys {
+            Bucket::Own(key)
+        } else {
+            Bucket::Shared(self.hasher.hash_one(&key) % SHARED_BUCKETS)
+        };
+        self.buckets.check_key(&bucket).map_err(|refusal| {
+            self.refused.increment(1);
+            let wait = refusal.wait_time_from(self.clock.now());
+            let seconds = wait.as_millis().div_ceil(1000).max(1);
+            let message = format!(
+                "too many sign-in requests {} this {}: try again in {seconds} s",
+                if self.what == "wallet" { "for" } else { "from" },
+                self.what
+            );
+            Error::new(Code::RateLimited, message).retry_after(wait).into()
+        })
+    }
+
+    fn tidy(&self) {
+        self.buckets.retain_recent();
+        self.buckets.shrink_to_fit();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Limiter, SHARED_BUCKETS, SignInLimits, network};
+    use crate::Limits;
+    use debros_proto::Code;
+    use governor::clock::FakeRelativeClock;
+    use std::net::IpAddr;
+    use std::num::NonZeroU32;
+    use std::time::Duration;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn limits() -> SignInLimits {
+        SignInLimits::new(&Limits { sign_in_period: HOUR, wallet_period: HOUR, ..Limits::default() })
+    }
+
+    /// Lesson 10: nothing limited what an unauthenticated caller may ask.
+    #[test]
+    fn lesson_10_an_address_has_a_burst_and_then_waits() {
+        let limits = limits();
+        let (one, other): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        assert!((0..30).all(|_| limits.address(one).is_ok()));
+        let refusal = limits.address(one).unwrap_err();
+        assert_eq!(refusal.error().code, Code::RateLimited);
+        assert!(refusal.error().retry_after.is_some_and(|wait| !wait.is_zero() && wait <= HOUR));
+        assert!(limits.address(other).is_ok());
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_caller_and_a_mapped_address_its_ipv4_one() {
+        let network = |address: &str| network(address.parse().unwrap()).to_string();
+        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(network("::ffff:192.0.2.1"), "192.0.2.1");
+    }
+
+    #[test]
+    fn a_wallet_is_one_however_it_is_written() {
+        let limits = limits();
+        let digits = "ab".repeat(20);
+        for form in [format!("0x{digits}"), digits.to_uppercase(), format!("0X{digits}"), digits.clone()]
+            .iter()
+            .cycle()
+            .take(10)
+        {
+            assert!(limits.wallet(form).is_ok());
+        }
+        assert_eq!(limits.wallet(&digits).unwrap_err().error().code, Code::RateLimited);
+        assert!(limits.wallet(&"cd".repeat(20)).is_ok());
+        assert!((0..100).all(|_| limits.wallet("no wallet").is_ok()), "the node refuses it");
+    }
+
+    /// Lesson 10: memory grew with every caller.
+    #[test]
+    fn lesson_10_memory_is_bounded_and_nobody_is_shut_out_for_good() {
+        let clock = FakeRelativeClock::default();
+        let limiter = Limiter::new("address", NonZeroU32::new(2).unwrap(), HOUR, 1000, clock.clone());
+        for key in 0..200_000_u32 {
+            let _ = limiter.check(key);
+        }
+        assert!(limiter.buckets.len() as u64 <= 1000 + SHARED_BUCKETS);
+        assert!(limiter.check(199_999).is_err(), "the shared buckets are empty");
+        limiter.tidy();
+        assert!(limiter.buckets.len() > 1000, "what still counts is kept");
+        clock.advance(3 * HOUR);
+        limiter.tidy();
+        assert!(limiter.buckets.is_empty(), "full buckets are forgotten");
+        assert!(limiter.check(1).is_ok());
+    }
+
+    #[test]
+    fn one_more_is_let_through_in_each_period() {
+        let clock = FakeRelativeClock::default();
+        let limiter = Limiter::new("address", NonZeroU32::new(2).unwrap(), HOUR, 1000, clock.clone());
+        assert!(limiter.check(1).is_ok() && limiter.check(1).is_ok());
+        assert_eq!(limiter.check(1).unwrap_err().error().retry_after, Some(HOUR));
+        clock.advance(HOUR);
+        assert!(limiter.check(1).is_ok() && limiter.check(1).is_err());
+    }
+}
