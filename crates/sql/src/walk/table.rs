@@ -1,0 +1,84 @@
+//! Names in the place of a table.
+
+use super::Walk;
+use super::scope::Item;
+use crate::allowed::TABLE_FUNCTIONS;
+use crate::catalogue::schema::Kind;
+use crate::names::{is_one_of, starts_with};
+use debros_proto::Result;
+use std::ops::Range;
+use syntaqlite_syntax::nodes::{IndexHint, TableRef};
+
+/// Where a table is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Position {
+    /// In a FROM clause, where it may have an alias.
+    From,
+    /// After IN, where it may not.
+    In,
+}
+
+impl<'w> Walk<'w> {
+    pub(super) fn table_ref(&mut self, table: TableRef<'w>, position: Position) -> Result<()> {
+        self.understand(table.node_id());
+        self.check_schema(table.schema())?;
+        let token = self.source.token(table.table_name())?;
+        let name = self.source.name(table.table_name())?;
+        let alias = self.alias(table.alias())?;
+        self.expressions(table.args())?;
+        let item = self.moved_table(table, &token, &name, position, alias)?;
+        // After IN a table brings no columns into view.
+        if position == Position::From {
+            self.scopes.add(item);
+        }
+        Ok(())
+    }
+
+    fn moved_table(
+        &mut self,
+        table: TableRef<'w>,
+        token: &Range<usize>,
+        name: &str,
+        position: Position,
+        alias: Option<String>,
+    ) -> Result<Item> {
+        let visible = alias.clone().unwrap_or_else(|| name.to_owned());
+        if table.schema().is_empty() && self.scopes.is_cte(name) {
+            return Ok(Item::other(visible, Vec::new()));
+        }
+        if is_one_of(TABLE_FUNCTIONS, name) {
+            let columns = ["key", "value", "type", "atom", "id", "parent", "fullkey", "path"];
+            return Ok(Item::other(visible, columns.map(str::to_owned).to_vec()));
+        }
+        if starts_with(name, "sqlite_") || starts_with(name, "pragma_") {
+            let columns = self.special_table(table, name, position, alias.is_some())?;
+            return Ok(Item::other(visible, columns));
+        }
+        let found = self.inner.schema.find(&self.inner.db, name);
+        if (found.is_none() && !self.stored) || self.in_catalogue {
+            return Err(self.fail_at(token, &format!("no such table: {name}")));
+        }
+        let raw = self.source.text[token.clone()].to_owned();
+        self.edits.replace(token.clone(), self.prefix.quoted(name));
+        if position == Position::From && alias.is_none() {
+            let end = if table.has_parens() { self.source.closing(token.end)? } else { token.end };
+            self.edits.insert(end, format!(" AS {raw}"));
+        }
+        if table.index_hint() == IndexHint::Indexed {
+            self.move_index(table.index_name())?;
+        }
+        self.objects.push(name.to_owned());
+        Ok(own_item(visible, name, found.as_ref()))
+    }
+}
+
+/// An item for one of the namespace's own tables.
+pub(super) fn own_item(visible: String, name: &str, found: Option<&(Kind, String)>) -> Item {
+    Item {
+        visible,
+        table: Some(found.map_or_else(|| name.to_owned(), |(_, declared)| declared.clone())),
+        full_text: matches!(found, Some((Kind::FullText, _))),
+        bare: false,
+        columns: Vec::new(),
+    }
+}
