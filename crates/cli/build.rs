@@ -4,12 +4,14 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-#[path = "src/timestamp.rs"]
-mod timestamp;
+// As a build dependency, the crate and all that it needs would be compiled a second time.
+#[path = "../proto/src/time.rs"]
+#[allow(dead_code, unreachable_pub, reason = "a part of it is enough here")]
+mod time;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=src/timestamp.rs");
+    println!("cargo::rerun-if-changed=../proto/src/time.rs");
     println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
     // Each commit and checkout writes a line there, so that this runs again then and at no other time. A file that does
     // not exist must not be named: it would count as changed at every build.
@@ -23,7 +25,7 @@ fn main() {
     }
     let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
     println!("cargo::rustc-env=DEBROS_BUILD_COMMIT={commit}");
-    println!("cargo::rustc-env=DEBROS_BUILD_TIME={}", timestamp::rfc3339(seconds().saturating_mul(1000)));
+    println!("cargo::rustc-env=DEBROS_BUILD_TIME={}", time::rfc3339(seconds().saturating_mul(1000)));
 }
 
 /// The moment of the build, or the one that a reproducible build asks for.

@@ -1,5 +1,6 @@
 //! How a program ends when it could not do what was asked: one sentence, a hint what to do, an exit code.
 
+use crate::config::Problems;
 use debros_client::{Code, Error};
 use std::fmt;
 use std::io::{self, Write as _};
@@ -112,6 +113,13 @@ impl From<Error> for Failure {
             None => error.message,
         };
         Self { message, hint, code: error.code.name(), exit }
+    }
+}
+
+/// A configuration that can not be used.
+impl From<Problems> for Failure {
+    fn from(problems: Problems) -> Self {
+        Self::usage(problems.to_string())
     }
 }
 

@@ -14,5 +14,4 @@ pub mod network_gateway;
 pub mod network_node;
 mod runtime;
 mod signals;
-mod timestamp;
 pub mod version;

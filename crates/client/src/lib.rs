@@ -64,6 +64,7 @@ use connection::Connections;
 use debros_proto::rpc::request::Call;
 use debros_proto::rpc::response;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// A connection to the network, for one caller. Cheap to clone; clones share the connections.
@@ -84,6 +85,9 @@ pub struct Scope {
     pub timeout: Duration,
     /// Makes a write happen once, however often it is sent, for 24 hours.
     pub idempotency_key: String,
+    /// Set by a call whose answer was kept under the idempotency key: the write happened before. That may be an attempt
+    /// of the same call, when its answer was lost on the way.
+    pub replayed: Option<Arc<AtomicBool>>,
     /// For logs.
     pub request_id: String,
 }
@@ -199,6 +203,11 @@ impl Client {
 
     pub(crate) async fn call(&self, call: Call) -> Result<response::Result> {
         let response = self.connections.call(self.request(call), self.deadline()).await?;
+        if response.replayed
+            && let Some(replayed) = &self.scope.replayed
+        {
+            replayed.store(true, Relaxed);
+        }
         response.result.ok_or_else(|| Error::internal("the node answered without a result"))
     }
 

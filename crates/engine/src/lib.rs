@@ -120,10 +120,11 @@ pub trait Engine: Send + Sync + 'static {
         options: CallOptions,
     ) -> Result<Written<StatementResult>>;
 
-    /// Runs statements in order, all or none, as one transaction that no other write gets between.
+    /// Runs statements in order, all or none, as one transaction that no other write gets between. With a guard there may be
+    /// none: then only its record is committed, for what happens outside of the database and is to happen once.
     ///
     /// # Errors
-    /// As [`query`](Engine::query); the error names the statement.
+    /// As [`query`](Engine::query); the error names the statement. `invalid_argument` for no statement without a guard.
     async fn transaction(
         &self,
         database: &Database,
@@ -218,7 +219,7 @@ pub trait Engine: Send + Sync + 'static {
     /// Makes a file with a namespace's SQL database.
     ///
     /// # Errors
-    /// `disk_full`.
+    /// `disk_full`, `database_corrupt` when it is damaged.
     async fn export(&self, namespace: &Namespace) -> Result<ExportFile>;
 
     /// Finishes what was accepted, writes the log back into the database and closes it. Calls after this are

@@ -3,6 +3,7 @@
 //! Each step runs once, in a transaction of its own, and is recorded in `schema_migrations` with its checksum. A list that
 //! has a gap or a number twice, or a step whose text changed after it was applied, stops the start.
 
+use debros_proto::hex;
 use debros_proto::sql::split_migration;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use sha2::{Digest, Sha256};
@@ -80,22 +81,12 @@ impl Migration {
     }
 
     fn checksum(&self) -> String {
-        hex(&Sha256::digest(self.sql.as_bytes()))
+        hex::encode(&Sha256::digest(self.sql.as_bytes()))
     }
 
     fn failed(&self, line: usize, error: impl ToString) -> MigrationError {
         MigrationError::Failed { file: self.file.to_owned(), line, message: error.to_string() }
     }
-}
-
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String can not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Checks that the numbers run from 1 without a gap, each once and in order.

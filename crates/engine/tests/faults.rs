@@ -438,6 +438,93 @@ async fn an_interrupted_restore_is_finished_at_the_next_start() {
     assert!(text.contains("20200101T000000000Z") && text.contains("RESTORE"), "{text}");
 }
 
+/// What came after the backup goes: open, closed, damaged, and after a crash in the middle.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_deletes_the_namespaces_that_the_backup_does_not_have() {
+    let folder = folder();
+    let create = |engine: &Arc<dyn Engine>, name: &str| {
+        let (engine, place) = (Arc::clone(engine), database(name));
+        async move { engine.query(&place, Statement::from("CREATE TABLE t(a)"), options()).await.map(|_| ()) }
+    };
+    let engine = open(folder.path());
+    create(&engine, "app").await.unwrap();
+    let made = backup(&engine).await;
+    let size = engine.size();
+    create(&engine, "closed").await.unwrap();
+    engine.close().await;
+    fs::write(folder.path().join("ns/damaged.db"), "this is no database ".repeat(1000)).unwrap();
+    let engine = open(folder.path());
+    create(&engine, "open").await.unwrap();
+
+    let files = || {
+        let mut names: Vec<String> = fs::read_dir(folder.path().join("ns"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| !name.starts_with("app."))
+            .collect();
+        names.sort();
+        names
+    };
+    restore(&engine, &made.name).await.unwrap();
+    assert_eq!(files(), [""; 0]);
+    assert_eq!(engine.size(), size);
+
+    // A crash after the first of several was deleted.
+    for name in ["closed", "open"] {
+        create(&engine, name).await.unwrap();
+    }
+    engine.close().await;
+    fs::remove_file(folder.path().join("ns/closed.db")).unwrap();
+    fs::write(folder.path().join("RESTORE"), &made.name).unwrap();
+    let engine = open(folder.path());
+    assert_eq!(files(), [""; 0]);
+    engine.close().await;
+}
+
+/// A write that was acknowledged by a database which is then deleted goes with it; one that comes after is in the new one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_during_a_restore_are_refused_or_kept() {
+    let folder = folder();
+    let engine = open(folder.path());
+    put(&engine, "k", "x").await.unwrap();
+    let made = backup(&engine).await;
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let writer = {
+        let (engine, stop) = (Arc::clone(&engine), Arc::clone(&stop));
+        tokio::spawn(async move {
+            let mut written = 0_i64;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let both = vec![
+                    Statement::from("CREATE TABLE IF NOT EXISTS t(a INTEGER)"),
+                    Statement::new("INSERT INTO t VALUES (?1)", [Value::from(written + 1)]),
+                ];
+                match engine.transaction(&database("app"), both, options()).await {
+                    Ok(_) => written += 1,
+                    Err(error) => assert!(error.code.is_safe_to_retry(), "{error}"),
+                }
+            }
+            written
+        })
+    };
+    for _ in 0..20 {
+        restore(&engine, &made.name).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let last = writer.await.unwrap();
+    // What is there is everything since the last deletion.
+    let both = vec![
+        Statement::from("CREATE TABLE IF NOT EXISTS t(a INTEGER)"),
+        Statement::new("INSERT INTO t VALUES (?1)", [Value::from(last + 1)]),
+    ];
+    engine.transaction(&database("app"), both, options()).await.unwrap();
+    engine.close().await;
+    let engine = open(folder.path());
+    let gaps = integer(&engine, "SELECT max(a) - min(a) + 1 - count(*) FROM t").await;
+    assert_eq!((gaps, integer(&engine, "SELECT max(a) FROM t").await), (0, last + 1));
+    engine.close().await;
+}
+
 #[tokio::test]
 async fn a_changed_or_newer_schema_stops_the_start_and_names_it() {
     let folder = folder();

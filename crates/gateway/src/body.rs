@@ -5,15 +5,17 @@ use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use debros_proto::Code;
 use http::HeaderMap;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, EXPECT};
 use http_body_util::BodyExt as _;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// What is read and thrown away of a body that is too large. Closing at once would reset the connection, and the caller
-/// would see that instead of the answer.
-const DRAIN_BYTES: usize = 32 << 20;
+/// What is read and thrown away of a body that is too large, after the answer was sent. Closing at once would reset the
+/// connection, and a caller that reads only when it has sent all would see that instead of the answer.
+const DRAIN_BYTES: usize = 16 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(2);
+/// A caller that sends nothing for this long has stopped.
+const DRAIN_PAUSE: Duration = Duration::from_millis(500);
 /// Memory taken for a body before its bytes are there.
 const FIRST_BUFFER: usize = 64 << 10;
 
@@ -27,7 +29,11 @@ pub(crate) fn announced(headers: &HeaderMap) -> Option<u64> {
 /// `too_large` when it has more than `limit` bytes; what was announced too large is not kept in memory at all.
 pub(crate) async fn read(body: Body, headers: &HeaderMap, limit: usize, within: Duration) -> Result<Bytes, ApiError> {
     if announced(headers).is_some_and(|length| length > limit as u64) {
-        return Err(refuse(body, limit).await);
+        if awaits_permission(headers) {
+            // Nothing was sent yet, and asking for the body is what reading it would do.
+            return Err(too_large(limit));
+        }
+        return Err(refuse(body, limit));
     }
     timeout(within, collect(body, limit)).await.unwrap_or_else(|_| Err(ApiError::slow_body()))
 }
@@ -37,7 +43,7 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
         return Ok(Bytes::new());
     };
     if first.len() > limit {
-        return Err(refuse(body, limit).await);
+        return Err(refuse(body, limit));
     }
     let Some(second) = next(&mut body).await? else {
         // The usual case: a small body that came in one piece is not copied.
@@ -48,7 +54,7 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
     let mut piece = Some(second);
     while let Some(bytes) = piece {
         if whole.len() + bytes.len() > limit {
-            return Err(refuse(body, limit).await);
+            return Err(refuse(body, limit));
         }
         whole.extend_from_slice(&bytes);
         piece = next(&mut body).await?;
@@ -72,18 +78,26 @@ async fn next(body: &mut Body) -> Result<Option<Bytes>, ApiError> {
     Ok(None)
 }
 
-async fn refuse(mut body: Body, limit: usize) -> ApiError {
-    let drain = async {
+/// Whether the caller sends its body only when it is told to.
+fn awaits_permission(headers: &HeaderMap) -> bool {
+    headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Refuses the body now, and lets the connection stay open for what is still on its way.
+fn refuse(mut body: Body, limit: usize) -> ApiError {
+    tokio::spawn(timeout(DRAIN_TIME, async move {
         let mut drained = 0;
-        while let Ok(Some(bytes)) = next(&mut body).await {
+        while let Ok(Ok(Some(bytes))) = timeout(DRAIN_PAUSE, next(&mut body)).await {
             drained += bytes.len();
             if drained > DRAIN_BYTES {
                 break;
             }
         }
-    };
-    // Whether all of it came makes no difference to the answer.
-    let _ = timeout(DRAIN_TIME, drain).await;
+    }));
+    too_large(limit)
+}
+
+fn too_large(limit: usize) -> ApiError {
     ApiError::new(Code::TooLarge, format!("the request's body is too large: at most {limit} bytes are allowed"))
         .closing()
 }

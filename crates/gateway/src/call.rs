@@ -3,6 +3,7 @@
 use crate::body;
 use crate::credential::{Caller, Grant};
 use crate::error::ApiError;
+use crate::idempotency;
 use crate::query::Query;
 use crate::request_id::RequestId;
 use crate::shared::Shared;
@@ -11,14 +12,12 @@ use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
 use debros_client::{Client, Scope};
 use debros_proto::ids::excerpt;
-use debros_proto::limits::MAX_IDEMPOTENCY_KEY_BYTES;
 use debros_proto::{Code, Error};
+use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, Method};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// A body over this size is only read when the node knows the caller: reading is what a stranger could cost us with.
 const CHECKED_FIRST: u64 = 256 << 10;
 
@@ -40,9 +39,7 @@ impl FromRequest<Arc<Shared>> for Call {
         let caller = shared.credentials.of_request(&parts.headers, &shared.cors)?;
         let mut query = Query::parse(parts.uri.query())?;
         let mut scope = scope(shared, &caller, query.take("namespace"), parts.extensions.get::<RequestId>())?;
-        if parts.method != Method::GET && parts.method != Method::HEAD {
-            scope.idempotency_key = idempotency_key(&parts.headers)?;
-        }
+        idempotency::pass_on(&parts, &mut scope)?;
         Ok(Self {
             client: shared.client.scoped(scope),
             query,
@@ -78,25 +75,9 @@ pub(crate) fn scope(
         credential: Arc::clone(&caller.credential),
         namespace,
         timeout: shared.limits.request_timeout,
-        idempotency_key: String::new(),
         request_id: request_id.map(|id| id.as_str().to_owned()).unwrap_or_default(),
+        ..Scope::default()
     })
-}
-
-fn idempotency_key(headers: &HeaderMap) -> Result<String, ApiError> {
-    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let Some(value) = values.next() else {
-        return Ok(String::new());
-    };
-    let good = (1..=MAX_IDEMPOTENCY_KEY_BYTES).contains(&value.len())
-        && value.as_bytes().iter().all(|byte| matches!(byte, b' '..=b'~'))
-        && values.next().is_none();
-    match value.to_str() {
-        Ok(key) if good => Ok(key.to_owned()),
-        _ => Err(ApiError::invalid(format!(
-            "the Idempotency-Key header takes one key of 1 to {MAX_IDEMPOTENCY_KEY_BYTES} printable ASCII characters"
-        ))),
-    }
 }
 
 impl Call {

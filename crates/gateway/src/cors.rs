@@ -14,7 +14,7 @@ const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, DEL
 const HEADERS: HeaderValue = HeaderValue::from_static(
     "Authorization, X-API-Key, Content-Type, Idempotency-Key, If-Match, If-None-Match, X-Request-Id",
 );
-const EXPOSED: HeaderValue = HeaderValue::from_static("ETag, X-Request-Id, Retry-After");
+const EXPOSED: HeaderValue = HeaderValue::from_static("ETag, X-Request-Id, Retry-After, Idempotent-Replayed");
 const ANY: HeaderValue = HeaderValue::from_static("*");
 /// Seconds that a browser may keep the answer to a preflight.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("3600");

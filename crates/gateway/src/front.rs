@@ -4,6 +4,7 @@
 use crate::body::announced;
 use crate::cors::Cors;
 use crate::error::{self, ApiError};
+use crate::idempotency::Replayed;
 use crate::metrics::Held;
 use crate::request_id::{RequestId, X_REQUEST_ID};
 use crate::shared::Shared;
@@ -43,6 +44,7 @@ impl Front {
         let (method, version) = (request.method().clone(), request.version());
         let id = RequestId::of(request.headers());
         let origin = request.headers().get(ORIGIN).cloned();
+        let replayed = Replayed::watch(&mut request);
 
         let mut response = if method == Method::OPTIONS {
             Cors::preflight()
@@ -54,6 +56,9 @@ impl Front {
         error::finish(&mut response, &id, method == Method::HEAD);
         let headers = response.headers_mut();
         headers.insert(X_REQUEST_ID, id.header());
+        if let Some(replayed) = replayed {
+            replayed.mark(headers);
+        }
         self.shared.cors.mark(origin, headers);
         if self.shared.is_draining() && version <= Version::HTTP_11 && !headers.contains_key(CONNECTION) {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::extract::State;
 use debros_client::rpc::{HealthResponse, StatusResponse};
 use debros_client::{Client, Scope};
+pub(crate) use debros_proto::time::rfc3339_millis as timestamp;
 use debros_proto::{Code, Error, now_ms};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
@@ -291,46 +292,4 @@ pub(crate) async fn metrics(State(shared): State<Arc<Shared>>, mut call: Call) -
     };
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(with_type(StatusCode::OK, text, Body::from(handle.render())))
-}
-
-/// Milliseconds since the Unix epoch as RFC 3339, UTC.
-pub(crate) fn timestamp(ms: i64) -> String {
-    let (days, within) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000));
-    let (year, month, day) = civil(days);
-    let (seconds, milli) = (within / 1000, within % 1000);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
-}
-
-/// Year, month and day of a number of days since 1970-01-01, in the Gregorian calendar. Years are counted from March,
-/// so that the leap day is the last of its year.
-fn civil(days: i64) -> (i64, i64, i64) {
-    const DAYS_IN_400_YEARS: i64 = 146_097;
-    // Days from 0000-03-01 to 1970-01-01.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days.div_euclid(DAYS_IN_400_YEARS), days.rem_euclid(DAYS_IN_400_YEARS));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (era * 400 + year_of_era + i64::from(month <= 2), month, day)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::timestamp;
-
-    #[test]
-    fn times_are_written_as_rfc_3339() {
-        for (ms, text) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
-            (1_709_251_199_999, "2024-02-29T23:59:59.999Z"),
-            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
-            (-1, "1969-12-31T23:59:59.999Z"),
-        ] {
-            assert_eq!(timestamp(ms), text);
-        }
-    }
 }

@@ -32,6 +32,7 @@ mod docs;
 mod error;
 mod front;
 mod health;
+mod idempotency;
 mod listen;
 mod metrics;
 mod network;

@@ -114,7 +114,8 @@ fn complete(operation: &mut Operation, writes: bool) {
         add(
             "Idempotency-Key",
             ParameterIn::Header,
-            "Makes the call happen once within 24 hours, however often it is sent.",
+            "Makes the call happen once within 24 hours, however often it is sent. An answer that was given before has the \
+             header `Idempotent-Replayed: true`.",
         );
     }
     if id.starts_with("storage_put") || id.starts_with("storage_delete") {

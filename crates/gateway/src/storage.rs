@@ -10,6 +10,7 @@ use bytes::Bytes;
 use debros_client::PutOptions;
 use debros_proto::Code;
 use debros_proto::json::{decode_base64, encode_base64};
+use debros_proto::limits::MAX_LIST_LIMIT;
 use http::header::ETAG;
 use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -261,8 +262,8 @@ pub(crate) async fn exists(mut call: Call) -> Answer {
 pub(crate) async fn list(mut call: Call) -> Answer {
     let [prefix, limit, cursor] = call.query.only(["prefix", "limit", "cursor"])?;
     let limit = limit.map_or(Ok(0), |limit| match limit.parse() {
-        Ok(number @ 1..) => Ok(number),
-        _ => Err(ApiError::invalid("limit is not a whole number of at least 1")),
+        Ok(number @ 1..=MAX_LIST_LIMIT) => Ok(number),
+        _ => Err(ApiError::invalid(format!("limit is not a whole number from 1 to {MAX_LIST_LIMIT}"))),
     })?;
     let page = call.client.storage().list(prefix.unwrap_or_default(), limit, cursor.unwrap_or_default()).await?;
     json(StatusCode::OK, &ListAnswer { keys: page.keys, next_cursor: page.next_cursor })

@@ -35,10 +35,25 @@ impl Health {
             check("database_read", read(engine)).await,
             check("pubsub", publish(hub, &token)).await,
         ];
+        let before = last.as_ref().map_or(&[][..], |(_, report)| &report.checks);
+        for check in changed(before, &checks) {
+            if check.ok {
+                tracing::info!(check = check.name, "the health check succeeds again");
+            } else {
+                tracing::warn!(check = check.name, error = check.error, "the health check fails");
+            }
+        }
         let report = HealthResponse { checks, checked_at: now_ms() };
         *last = Some((Instant::now(), report.clone()));
         report
     }
+}
+
+/// The checks that came out otherwise than the last time. Whoever watches the node asks every few seconds, and the log
+/// is to say once what an outage is, and when it is over.
+fn changed<'now>(before: &[HealthCheck], now: &'now [HealthCheck]) -> impl Iterator<Item = &'now HealthCheck> {
+    let was_ok = |name: &str| before.iter().find(|check| check.name == name).is_none_or(|check| check.ok);
+    now.iter().filter(move |check| check.ok != was_ok(&check.name))
 }
 
 async fn check(name: &str, probe: impl Future<Output = Result<()>>) -> HealthCheck {
@@ -47,9 +62,6 @@ async fn check(name: &str, probe: impl Future<Output = Result<()>>) -> HealthChe
         Ok(outcome) => outcome.map_err(|error| error.message),
         Err(_) => Err(format!("no answer within {} s", PROBE_TIMEOUT.as_secs())),
     };
-    if let Err(error) = &outcome {
-        tracing::warn!(check = name, error, "the health check failed");
-    }
     HealthCheck {
         name: name.to_owned(),
         ok: outcome.is_ok(),
@@ -89,4 +101,30 @@ fn key() -> Result<Key> {
 fn options() -> CallOptions {
     let deadline = Instant::now() + PROBE_TIMEOUT;
     CallOptions { consistency: Consistency::Weak, deadline, guard: None, read_only: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HealthCheck, changed};
+
+    fn checks(outcomes: [bool; 2]) -> Vec<HealthCheck> {
+        let of = |(name, ok): (&str, bool)| HealthCheck { name: name.to_owned(), ok, ..HealthCheck::default() };
+        ["write", "read"].into_iter().zip(outcomes).map(of).collect()
+    }
+
+    fn told(before: &[HealthCheck], now: &[HealthCheck]) -> Vec<(String, bool)> {
+        changed(before, now).map(|check| (check.name.clone(), check.ok)).collect()
+    }
+
+    #[test]
+    fn an_outage_is_told_when_it_begins_and_when_it_ends() {
+        let (well, ill) = (checks([true, true]), checks([false, true]));
+        assert_eq!(told(&[], &well), []);
+        assert_eq!(told(&[], &ill), [("write".to_owned(), false)], "failing from the start");
+        assert_eq!(told(&well, &ill), [("write".to_owned(), false)]);
+        assert_eq!(told(&ill, &ill), []);
+        assert_eq!(told(&ill, &checks([false, false])), [("read".to_owned(), false)]);
+        assert_eq!(told(&ill, &well), [("write".to_owned(), true)]);
+        assert_eq!(told(&well, &well), []);
+    }
 }

@@ -19,7 +19,6 @@ mod config;
 mod credentials;
 mod dispatch;
 mod health;
-mod hex;
 pub mod operator_key;
 mod pubsub;
 mod services;
@@ -32,6 +31,7 @@ pub use start::StartError;
 
 use debros_engine::Engine;
 use debros_p2p::Host;
+use debros_proto::hex;
 use dispatch::{Dispatcher, Door};
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -7,16 +7,19 @@
 //! - [`value`] and [`json`]: SQL values, and how they read in JSON.
 //! - [`sql`]: splitting a script into statements.
 //! - [`limits`]: the sizes and counts that the system accepts.
+//! - [`time`] and [`hex`]: how times and digests are written.
 //!
 //! This crate knows no async runtime, no network, no web framework and no database driver, so that a light client
 //! which needs only the words compiles nothing else.
 
 pub mod error;
 pub mod frame;
+pub mod hex;
 pub mod ids;
 pub mod json;
 pub mod limits;
 pub mod sql;
+pub mod time;
 pub mod value;
 
 /// The messages of the RPC protocol, version 1. Documented in `proto/debros/v1/*.proto`.
@@ -28,13 +31,7 @@ pub mod rpc {
 
 pub use error::{Code, Error, Result};
 pub use ids::{Key, Namespace, Topic};
+pub use time::now_ms;
 
 /// The RPC protocol's name on a libp2p connection.
 pub const RPC_PROTOCOL: &str = "/debros/rpc/1.0.0";
-
-/// Milliseconds since the Unix epoch: how every time on the wire and in the database is written.
-pub fn now_ms() -> i64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}

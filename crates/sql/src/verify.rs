@@ -34,9 +34,10 @@ pub(crate) fn record(compiled: &Compiled, outcome: &Outcome, inner: &Inner) -> R
         let Some((kind, _)) = inner.schema.find(&inner.db, &access.table) else {
             continue;
         };
-        let inside_view = access.through.as_deref().is_some_and(|through| {
-            matches!(inner.schema.find(&inner.db, through), Some((Kind::View, _)))
-        });
+        let inside_view = access
+            .through
+            .as_deref()
+            .is_some_and(|through| matches!(inner.schema.find(&inner.db, through), Some((Kind::View, _))));
         let named = outcome.objects.iter().any(|object| same(object, &access.table));
         if !named && !inside_view && !access.unused && kind != Kind::Shadow {
             return Err(disagreement());

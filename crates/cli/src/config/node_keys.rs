@@ -10,6 +10,11 @@ const PORT: Kind = Kind::Integer { min: 1, max: 65535 };
 const EMBEDDED: &str = "the embedded engine is in effect, which keeps the database on this node alone; rqlite clusters are \
     not in this version";
 
+const NOT_ADVERTISED: Status = Status::Noted {
+    quiet: &[""],
+    notice: "nothing is advertised: the embedded engine is in effect, which no other node dials",
+};
+
 /// The settings of `network-node`.
 pub static NODE: Table = Table {
     env_prefix: "DEBROS",
@@ -207,11 +212,7 @@ pub static NODE: Table = Table {
             name: "http_adv_address",
             kind: Kind::Host,
             doc: "Where other nodes of the cluster reach this node's database over HTTP; --adv-addr sets both.",
-            status: Status::Noted {
-                quiet: &[""],
-                notice: "nothing is advertised: the embedded engine is in effect, which no other \
-                node dials",
-            },
+            status: NOT_ADVERTISED,
             ..Key::BASE
         },
         Key {
@@ -219,11 +220,7 @@ pub static NODE: Table = Table {
             name: "raft_adv_address",
             kind: Kind::Host,
             doc: "Where other nodes of the cluster reach this node's Raft; --adv-addr sets both.",
-            status: Status::Noted {
-                quiet: &[""],
-                notice: "nothing is advertised: the embedded engine is in effect, which no other \
-                node dials",
-            },
+            status: NOT_ADVERTISED,
             ..Key::BASE
         },
         Key {

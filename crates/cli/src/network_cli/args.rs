@@ -59,6 +59,10 @@ fn timeout(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "write a time span such as 30s, 500ms or 2m".to_owned())
 }
 
+fn at_least_one(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "it is not a whole number of at least 1".to_owned())
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Shows the version of this program
@@ -137,6 +141,7 @@ pub(crate) enum StorageCommand {
         #[arg(default_value = "")]
         prefix: String,
         /// At most so many; all when left out
+        #[arg(value_parser = at_least_one)]
         limit: Option<u64>,
     },
     /// Deletes a key

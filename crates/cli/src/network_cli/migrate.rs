@@ -103,7 +103,7 @@ fn read_step(path: &Path) -> Result<Step, Failure> {
         .ok_or_else(|| Failure::usage(format!("{} is not named NNN_name.sql, with NNN from 001", printable(&file))))?;
     let sql =
         std::fs::read_to_string(path).map_err(|error| Failure::usage(format!("{file} can not be read: {error}")))?;
-    let checksum = Sha256::digest(sql.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let checksum = debros_proto::hex::encode(&Sha256::digest(sql.as_bytes()));
     // Three digits.
     let version = number.parse().unwrap_or_default();
     let step = Step { version, name: name.to_owned(), file: file.clone(), sql, checksum };

@@ -8,6 +8,7 @@ mod input;
 mod migrate;
 mod network;
 mod output;
+mod partial;
 mod pubsub;
 mod query;
 mod schema;

@@ -134,7 +134,7 @@ pub(super) fn note(text: &str) {
 
 /// A time as milliseconds since the Unix epoch; 0 is never.
 pub(super) fn time(milliseconds: i64) -> String {
-    if milliseconds == 0 { "never".to_owned() } else { crate::timestamp::rfc3339(milliseconds) }
+    if milliseconds == 0 { "never".to_owned() } else { debros_proto::time::rfc3339(milliseconds) }
 }
 
 /// Bytes for people.

@@ -74,7 +74,7 @@ fn shown(value: &Value) -> Shown {
 
 /// As SQL writes a BLOB; the middle of a long one is left out.
 fn blob_text(blob: &[u8]) -> String {
-    let hex: String = blob.iter().take(32).map(|byte| format!("{byte:02x}")).collect();
+    let hex = debros_proto::hex::encode(&blob[..blob.len().min(32)]);
     if blob.len() > 32 { format!("x'{hex}…' ({} bytes)", blob.len()) } else { format!("x'{hex}'") }
 }
 

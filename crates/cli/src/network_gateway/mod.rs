@@ -3,40 +3,25 @@
 mod args;
 mod nodes;
 
-use crate::config::{Access, GatewaySettings, Problems};
+use crate::config::{Access, GatewaySettings};
 use crate::fail::Failure;
 use crate::signals::{STOP_WITHIN, StopSignals};
-use crate::{logging, metrics, runtime, version};
+use crate::{metrics, runtime, version};
 use args::Args;
 use clap::Parser as _;
 use debros_client::Namespace;
 use debros_gateway::{BuildInfo, Gateway, GatewayConfig, TlsFiles};
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Instant;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
-    match run(&args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(false),
-    }
+    runtime::exit_code(run(&Args::parse()))
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
-    let refused = |problems: Problems| Failure::usage(problems.to_string());
-    let settings = GatewaySettings::load(&args.sources().map_err(refused)?).map_err(refused)?;
-    if args.print_config {
-        std::io::stdout().write_all(settings.print().as_bytes())?;
-        return Ok(());
-    }
-    let log = logging::start(&settings.log()).map_err(|error| Failure::new(error.to_string()))?;
-    let runtime = runtime::service()?;
-    let result = runtime.block_on(serve(&settings));
-    runtime.shutdown_background();
-    drop(log);
-    result
+    let settings = GatewaySettings::load(&args.sources()?)?;
+    runtime::service(args.print_config.then(|| settings.print()), &settings.log(), serve(&settings))
 }
 
 async fn serve(settings: &GatewaySettings) -> Result<(), Failure> {

@@ -5,50 +5,30 @@ mod args;
 mod dev;
 mod explain;
 
-use crate::config::{NodeSettings, Problems};
+use crate::config::NodeSettings;
 use crate::fail::Failure;
 use crate::signals::{STOP_WITHIN, StopSignals};
-use crate::{logging, metrics, runtime, version};
+use crate::{metrics, runtime, version};
 use args::{Args, Command};
 use clap::Parser as _;
 use debros_client::{Client, Config};
 use debros_gateway::{Gateway, GatewayConfig, TlsFiles};
 use debros_node::Node;
 use metrics_exporter_prometheus::PrometheusHandle;
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Instant;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
-    match run(&args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(false),
-    }
+    runtime::exit_code(run(&Args::parse()))
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
-    let settings = NodeSettings::load(&args.sources().map_err(refused)?, args.p2p_port.as_deref()).map_err(refused)?;
+    let settings = NodeSettings::load(&args.sources()?, args.p2p_port.as_deref())?;
     if let Some(Command::ApiKey(wanted)) = &args.command {
         return runtime::command()?.block_on(api_key::make(wanted, &settings.data_dir()));
     }
-    if args.print_config {
-        std::io::stdout().write_all(settings.print().as_bytes())?;
-        return Ok(());
-    }
-    let log = logging::start(&settings.log()).map_err(|error| Failure::new(error.to_string()))?;
-    let runtime = runtime::service()?;
-    let result = runtime.block_on(serve(args, &settings));
-    // Nothing that is still waiting for a name server or a file may hold the process back.
-    runtime.shutdown_background();
-    drop(log);
-    result
-}
-
-/// A configuration that can not be used.
-fn refused(problems: Problems) -> Failure {
-    Failure::usage(problems.to_string())
+    runtime::service(args.print_config.then(|| settings.print()), &settings.log(), serve(args, &settings))
 }
 
 async fn serve(args: &Args, settings: &NodeSettings) -> Result<(), Failure> {

@@ -55,6 +55,16 @@ fn versions_and_completions_need_no_node() {
     }
 }
 
+/// As the gateway does with `limit=0`.
+#[test]
+fn a_list_of_no_keys_is_refused_before_a_node_is_looked_for() {
+    for bad in ["0", "-1", "x"] {
+        let (code, text) = program(env!("CARGO_BIN_EXE_network-cli"), &["storage", "list", "--", "", bad]);
+        assert_eq!(code, Some(2), "{text}");
+        assert!(text.contains("not a whole number of at least 1"), "{text}");
+    }
+}
+
 #[test]
 fn usage_errors_end_with_2_and_are_json_when_asked() {
     let cli = env!("CARGO_BIN_EXE_network-cli");

@@ -1,7 +1,7 @@
 //! `network-cli db migrate` and `db export` against a real node.
 
 use crate::support::cli::Cli;
-use crate::support::{Node, text_of};
+use crate::support::{Node, PATIENCE, text_of};
 use std::path::Path;
 
 fn write(folder: &Path, name: &str, text: &str) {
@@ -96,4 +96,42 @@ fn an_export_is_a_database_that_sqlite_opens() {
     let again = cli.run(&["db", "export", path], b"");
     assert_eq!(again.status.code(), Some(2), "{}", text_of(&again));
     cli.json(&["db", "export", path, "--force"]);
+}
+
+/// The node is halted in the middle, so that there is a middle.
+#[test]
+fn an_export_that_is_broken_off_leaves_nothing_that_the_next_does_not_take_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(&folder.path().join("node"));
+    let cli = Cli::new(&node, &node.api_key("shop"), folder.path());
+    cli.json(&["query", "CREATE TABLE t (b BLOB)"]);
+    cli.json(&["query", "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 40) INSERT INTO t SELECT zeroblob(1000000) FROM c"]);
+    let (target, part) = (folder.path().join("shop.db"), folder.path().join("shop.db.part"));
+    let args = ["db", "export", target.to_str().unwrap()];
+    let halted = || {
+        let mut export = cli.start(&args);
+        while !part.exists() {
+            assert!(export.is_running(), "{}", export.output());
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        node.program.signal("STOP");
+        assert!(export.is_running(), "it was done before the node was halted: {}", export.output());
+        export
+    };
+
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let mut export = halted();
+        export.signal(signal);
+        let status = export.wait(PATIENCE).expect("a signal ends it");
+        node.program.signal("CONT");
+        assert_eq!(status.code(), Some(code), "{}", export.output());
+        assert!(!part.exists() && !target.exists());
+    }
+
+    let mut export = halted();
+    export.kill();
+    node.program.signal("CONT");
+    assert!(part.exists() && !target.exists());
+    cli.json(&args);
+    assert!(!part.exists() && target.exists());
 }

@@ -25,6 +25,19 @@ pub async fn a_guarded_write_happens_once(engine: Arc<dyn Engine>) {
     assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 3);
 }
 
+/// What happens outside of the database can be made to happen once, too.
+pub async fn a_guard_alone_is_committed(engine: Arc<dyn Engine>) {
+    let app = database("app");
+    let record = |key, hash| engine.transaction(&app, Vec::new(), guarded(key, hash));
+    let first = record("k", 1).await.unwrap();
+    assert!(!first.replayed && first.value.is_empty(), "{first:?}");
+    assert!(record("k", 1).await.unwrap().replayed);
+    assert_code(&record("k", 2).await.unwrap_err(), Code::IdempotencyMismatch, "another request");
+    assert!(!record("other", 1).await.unwrap().replayed);
+    let nothing = engine.transaction(&app, Vec::new(), super::options()).await.unwrap_err();
+    assert_code(&nothing, Code::InvalidArgument, "nothing at all");
+}
+
 /// A replayed CREATE or DROP would not compile any more, and a long text is not remembered: the answer comes all the same.
 pub async fn guarded_definitions(engine: Arc<dyn Engine>) {
     let app = database("app");

@@ -57,7 +57,7 @@ macro_rules! conformance {
                 values_expire, lesson_19_lists_match_bytes, lists_page, namespaces_do_not_share_keys, concurrent_puts
             }
             guards {
-                a_guarded_write_happens_once, guarded_definitions, a_guard_is_for_one_request, a_failed_write_leaves_no_guard,
+                a_guarded_write_happens_once, a_guard_alone_is_committed, guarded_definitions, a_guard_is_for_one_request, a_failed_write_leaves_no_guard,
                 fifty_callers_act_once, guards_are_of_a_namespace, guarded_keys
             }
             operations {

@@ -114,7 +114,7 @@ pub async fn export_is_a_database(engine: Arc<dyn Engine>) {
     let bytes = std::fs::read(&export.path).unwrap();
     assert_eq!(bytes.len() as u64, export.size);
     assert!(bytes.starts_with(b"SQLite format 3\0"));
-    assert_eq!(crate::migrations::hex(&<sha2::Sha256 as sha2::Digest>::digest(&bytes)), export.checksum);
+    assert_eq!(debros_proto::hex::encode(&<sha2::Sha256 as sha2::Digest>::digest(&bytes)), export.checksum);
     assert!(!bytes.windows(10).any(|part| part == b"secret-key"), "a kept answer is in the export");
     {
         let db =

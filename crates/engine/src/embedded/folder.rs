@@ -70,6 +70,11 @@ impl Folder {
         Ok(names)
     }
 
+    /// Makes new and removed databases of namespaces durable.
+    pub(super) fn sync_namespaces(&self) -> io::Result<()> {
+        sync_folder(&self.path.join("ns"))
+    }
+
     /// Takes the marker of a clean stop away. `None`: there was none. Else the databases that were not checked since an
     /// unclean stop before.
     pub(super) fn take_clean(&self) -> Result<Option<BTreeSet<Namespace>>, OpenError> {

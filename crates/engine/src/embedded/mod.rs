@@ -150,7 +150,8 @@ impl Engine for Embedded {
         let started = Instant::now();
         if let Some(Known::Quick) = known
             && started < options.deadline
-            && let Some(outcome) = store.read_here(|conn| sql::read_quickly(conn, &statement, trust, &limits))?
+            && let Some(outcome) =
+                store.read_here(|conn| store.span().in_scope(|| sql::read_quickly(conn, &statement, trust, &limits)))?
             && let Outcome::Read(result, _) = outcome?
         {
             self.stores.shared.metrics.sql_read.record(started.elapsed().as_secs_f64());
@@ -218,7 +219,7 @@ impl Engine for Embedded {
     ) -> Result<Written<Vec<StatementResult>>> {
         self.stores.check_open()?;
         let limits = self.limits();
-        if statements.is_empty() {
+        if statements.is_empty() && options.guard.is_none() {
             return Err(Error::invalid("the transaction holds no statement"));
         }
         if statements.len() > limits.statements {
@@ -236,7 +237,7 @@ impl Engine for Embedded {
         }
         let (store, trust, owner) = self.place(database).await?;
         let time = self.time(&options);
-        let removes = statements.iter().all(|one| store.only_removes(&one.sql));
+        let removes = !statements.is_empty() && statements.iter().all(|one| store.only_removes(&one.sql));
         let write = sql_write(removes, statements.iter().map(statement_bytes).sum(), &options);
         let (guard, read_only) = (options.guard, options.read_only);
         store
@@ -392,7 +393,10 @@ impl Embedded {
     fn kv_read<T>(&self, act: impl FnOnce(&conn::Conn) -> rusqlite::Result<T>) -> Result<T> {
         self.stores.check_open()?;
         let started = Instant::now();
-        let outcome = self.stores.system.read_here(act).and_then(|outcome| outcome.map_err(failure::of));
+        let system = &self.stores.system;
+        let outcome = system
+            .read_here(act)
+            .and_then(|outcome| outcome.map_err(|error| system.span().in_scope(|| failure::of(error))));
         self.stores.shared.metrics.kv_read.record(started.elapsed().as_secs_f64());
         outcome
     }

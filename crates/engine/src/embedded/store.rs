@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 use tokio::sync::oneshot;
+use tracing::Span;
 
 /// Texts of which it is known where they run. Only short ones, and not many.
 const KNOWN_TEXTS: usize = 1024;
@@ -38,6 +39,7 @@ pub(super) struct Shared {
 /// One SQLite file in use.
 pub(super) struct Store {
     path: PathBuf,
+    span: Span,
     writes: Arc<Queue<Job>>,
     reads: Arc<Queue<Read>>,
     pool: Arc<Pool>,
@@ -112,11 +114,17 @@ impl Store {
         let writes = Arc::new(Queue::new("writes", config.queue_count, config.queue_bytes));
         let (sizes, metrics) = (Arc::clone(&shared.sizes), Arc::clone(&shared.metrics));
         let schema_changes = conn.schema_changes();
-        let pool = Arc::new(Pool::new(path, config.readers.max(1) * 2));
+        // Made once, because making one for each statement would cost more than many a read.
+        let span = tracing::error_span!("database", file = %path.display());
+        let pool = Arc::new(Pool::new(path, span.clone(), config.readers.max(1) * 2));
         let writer = Writer::new(conn, Arc::clone(&writes), sizes, metrics, Arc::clone(&pool), path)?;
-        let thread = std::thread::Builder::new().name("db-writer".to_owned()).spawn(move || writer.run())?;
+        let writing = span.clone();
+        let thread = std::thread::Builder::new()
+            .name("db-writer".to_owned())
+            .spawn(move || writing.in_scope(|| writer.run()))?;
         Ok(Store {
             path: path.to_owned(),
+            span,
             writes,
             reads: Arc::new(Queue::new("queries", config.queue_count, usize::MAX)),
             pool,
@@ -131,6 +139,12 @@ impl Store {
     /// The file.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where what is logged names the file. The store's own threads are in it; who reads on a thread of his own enters it
+    /// where something may fail.
+    pub(super) fn span(&self) -> &Span {
+        &self.span
     }
 
     /// Has the writer thread do something, and waits until it is committed. `act` may run more than once.
@@ -245,7 +259,9 @@ impl Store {
             return Ok(());
         }
         let (reads, pool) = (Arc::clone(&self.reads), Arc::clone(&self.pool));
+        let span = self.span.clone();
         let started = std::thread::Builder::new().name("db-reader".to_owned()).spawn(move || {
+            let _within = span.enter();
             let mut batch = VecDeque::new();
             while reads.take(&mut batch, 1, usize::MAX) {
                 for read in batch.drain(..) {
@@ -331,6 +347,7 @@ fn broken_off() -> Error {
 /// Connections that only read.
 pub(super) struct Pool {
     path: PathBuf,
+    span: Span,
     idle: Mutex<Vec<Conn>>,
     keep: usize,
     pub(super) snapshots: Snapshots,
@@ -338,15 +355,15 @@ pub(super) struct Pool {
 
 impl Pool {
     /// Connections to a file, of which so many are kept when nobody uses them.
-    pub(super) fn new(path: &Path, keep: usize) -> Self {
-        Self { path: path.to_owned(), idle: Mutex::default(), keep, snapshots: Snapshots::default() }
+    pub(super) fn new(path: &Path, span: Span, keep: usize) -> Self {
+        Self { path: path.to_owned(), span, idle: Mutex::default(), keep, snapshots: Snapshots::default() }
     }
 
     fn take(&self) -> Result<Conn> {
         let idle = lock(&self.idle).pop();
         match idle {
             Some(conn) => Ok(conn),
-            None => Conn::reader(&self.path).map_err(failure::of),
+            None => self.span.in_scope(|| Conn::reader(&self.path).map_err(failure::of)),
         }
     }
 

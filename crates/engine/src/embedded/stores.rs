@@ -127,14 +127,16 @@ impl Stores {
         })
     }
 
+    fn slot(&self, namespace: &Namespace) -> Result<Arc<Slot>> {
+        let mut open = lock(&self.open);
+        self.check_open()?;
+        let used = self.uses.fetch_add(1, Relaxed);
+        Ok(Arc::clone(&open.entry(namespace.clone()).or_insert_with(|| Entry { slot: Arc::default(), used }).slot))
+    }
+
     /// As [`namespace`](Stores::namespace), on this thread.
     pub(super) fn open_namespace(&self, namespace: &Namespace) -> Result<Arc<Store>> {
-        let slot = {
-            let mut open = lock(&self.open);
-            self.check_open()?;
-            let used = self.uses.fetch_add(1, Relaxed);
-            Arc::clone(&open.entry(namespace.clone()).or_insert_with(|| Entry { slot: Arc::default(), used }).slot)
-        };
+        let slot = self.slot(namespace)?;
         let opening = lock(&slot.opening);
         if let Some(store) = slot.store.get() {
             return Ok(Arc::clone(store));
@@ -161,6 +163,37 @@ impl Stores {
         .map_err(|failure| failure.of_namespace(&path))?;
         lock(&self.unchecked).remove(namespace);
         Ok(store)
+    }
+
+    /// Deletes a namespace's database, open or damaged as it may be, so that the namespace has none. What it had accepted
+    /// is finished first. Whoever comes meanwhile waits, or is told to try again, and then makes a new one. Blocks.
+    pub(super) fn remove(&self, namespace: &Namespace) -> Result<()> {
+        let slot = self.slot(namespace)?;
+        // Nobody opens the file while it goes: a write to a file without a name would be acknowledged and lost.
+        let _opening = lock(&slot.opening);
+        if let Some(store) = slot.store.get() {
+            store.close();
+        }
+        let path = self.folder.namespace(namespace);
+        // SQLite takes no log for that of a database which is not there, so a crash between leaves nothing behind.
+        for suffix in ["", "-wal", "-shm"] {
+            match std::fs::remove_file(path.with_extension(format!("db{suffix}"))) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    tracing::error!(path = %path.display(), %error, "the namespace's database can not be removed");
+                    return Err(Error::internal("the database can not be removed; the node's log has more"));
+                }
+                _ => {}
+            }
+        }
+        lock(&self.unchecked).remove(namespace);
+        self.shared.sizes.set(&path, 0);
+        // A closed store is of no use any more. One that was not open is opened here by those who wait; the table and this
+        // function are two.
+        let mut open = lock(&self.open);
+        if slot.store.get().is_some() || Arc::strong_count(&slot) == 2 {
+            open.remove(namespace);
+        }
+        Ok(())
     }
 
     /// Closes databases that nobody uses until no more are open than there should be.

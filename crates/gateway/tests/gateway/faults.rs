@@ -4,6 +4,7 @@ use crate::http_client::Http;
 use crate::setup::{KEY, Running, start, start_with};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 async fn still_serves(gateway: &Running) {
     assert_eq!(gateway.get("/v1/storage/list").await.status, 200);
@@ -82,9 +83,8 @@ async fn a_body_over_its_limit_is_413_in_every_form() {
     gateway.post("/v1/db/query", vec![b' '; 2001]).await.assert_error(413, "too_large");
     // Announced, never sent.
     let mut connection = gateway.connect().await;
-    connection.send(head("PUT", "/v1/storage?key=k", "Content-Length: 99999999999\r\nExpect: 100-continue\r\n")).await;
-    let refused = tokio::time::timeout(Duration::from_secs(30), connection.answer(false)).await.unwrap().unwrap();
-    refused.assert_error(413, "too_large");
+    connection.send(head("PUT", "/v1/storage?key=k", "Content-Length: 99999999999\r\n")).await;
+    connection.answer(false).await.unwrap().assert_error(413, "too_large");
     // In chunks, without an announcement.
     let mut connection = gateway.connect().await;
     connection.send(head("PUT", "/v1/storage?key=k", "Transfer-Encoding: chunked\r\n")).await;
@@ -94,6 +94,60 @@ async fn a_body_over_its_limit_is_413_in_every_form() {
     connection.try_send("0\r\n\r\n").await;
     connection.answer(false).await.unwrap().assert_error(413, "too_large");
     assert!(gateway.node.value("one", "k").is_none());
+    still_serves(&gateway).await;
+}
+
+/// As curl does it with everything over 1 MiB: the head first, the body when it is asked for.
+#[tokio::test]
+async fn a_body_over_its_limit_is_not_asked_for() {
+    let gateway = start().await;
+    let ask = |length: usize| {
+        head("PUT", "/v1/storage?key=k", &format!("Content-Length: {length}\r\nExpect: 100-continue\r\n"))
+    };
+    let mut connection = gateway.connect().await;
+    connection.send(ask(5 << 20)).await;
+    assert_eq!(connection.status_line().await, "HTTP/1.1 413 Payload Too Large");
+    connection.answer(false).await.unwrap().assert_error(413, "too_large");
+    assert!(connection.is_closed().await, "what follows could be the body");
+    let mut connection = gateway.connect().await;
+    connection.send(ask(4 << 20)).await;
+    assert_eq!(connection.status_line().await, "HTTP/1.1 100 Continue");
+    connection.send(vec![7; 4 << 20]).await;
+    assert_eq!(connection.answer(false).await.unwrap().status, 201);
+}
+
+/// Whoever listens while it sends learns of the refusal long before the end; whoever does not still finds the answer.
+#[tokio::test]
+async fn a_body_over_its_limit_is_refused_while_it_is_sent() {
+    const MIB: usize = 1 << 20;
+    let gateway = start().await;
+    let stream = tokio::net::TcpStream::connect(gateway.address()).await.unwrap();
+    let (mut receive, mut send) = stream.into_split();
+    let announce = format!("Content-Length: {}\r\n", 1024 * MIB);
+    send.write_all(head("PUT", "/v1/storage?key=k", &announce).as_bytes()).await.unwrap();
+    let mut sent = 0;
+    let mut answer = [0; 12];
+    let mut answered = Box::pin(receive.read_exact(&mut answer));
+    loop {
+        tokio::select! {
+            biased;
+            read = &mut answered => {
+                read.unwrap();
+                break;
+            }
+            wrote = send.write_all(&[0; 64 << 10]) => wrote.unwrap(),
+        }
+        sent += 64 << 10;
+        tokio::task::yield_now().await;
+    }
+    drop(answered);
+    assert_eq!(&answer, b"HTTP/1.1 413");
+    assert!(sent < 16 * MIB, "{sent} bytes were sent before the answer");
+
+    let mut connection = gateway.connect().await;
+    connection.send(head("PUT", "/v1/storage?key=k", &format!("Content-Length: {}\r\n", 12 * MIB))).await;
+    connection.send(vec![0; 12 * MIB]).await;
+    connection.answer(false).await.unwrap().assert_error(413, "too_large");
     still_serves(&gateway).await;
 }
 

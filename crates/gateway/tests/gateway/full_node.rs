@@ -156,10 +156,24 @@ async fn an_idempotency_key_makes_a_write_happen_once_through_any_gateway() {
     let again = separate.call_with("POST", "/v1/db/query", &once, &insert).await;
     assert_eq!((first.status, again.status), (200, 200));
     assert_eq!(first.json(), again.json());
+    assert_eq!((first.header("idempotent-replayed"), again.header("idempotent-replayed")), (None, Some("true")));
     assert_eq!(inside.query("SELECT count(*) FROM t", json!([])).await.json()["rows"], json!([[1]]));
     let other = json!({"sql": "INSERT INTO t VALUES (2)"}).to_string();
     let other = separate.call_with("POST", "/v1/db/query", &once, other).await;
     other.assert_error(422, "idempotency_mismatch");
+    assert_eq!(other.header("idempotent-replayed"), None, "an error was not given before");
+    for (method, path, body) in [
+        ("PUT", "/v1/storage?key=k", "value"),
+        ("DELETE", "/v1/storage?key=k", ""),
+        ("POST", "/v1/db/create-table", r#"{"schema":"CREATE TABLE u (a)"}"#),
+        ("POST", "/v1/pubsub/publish", r#"{"topic":"t","data_base64":""}"#),
+    ] {
+        for (door, replayed) in [(&inside, None), (&separate, Some("true")), (&inside, Some("true"))] {
+            let answer = door.call_with(method, path, &[("Idempotency-Key", &format!("{method} {path}"))], body).await;
+            assert!(answer.status < 300, "{path}: {}", answer.status);
+            assert_eq!(answer.header("idempotent-replayed"), replayed, "{method} {path}");
+        }
+    }
 }
 
 #[tokio::test]

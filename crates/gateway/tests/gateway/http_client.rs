@@ -43,6 +43,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http<S> {
         self.answer(method == "HEAD").await.expect("an answer")
     }
 
+    /// The first line of what comes next, which is left to be read.
+    pub(crate) async fn status_line(&mut self) -> String {
+        loop {
+            if let Some(end) = find(&self.buffer, b"\r\n") {
+                return String::from_utf8(self.buffer[..end].to_vec()).unwrap();
+            }
+            assert!(self.fill().await, "the connection ended");
+        }
+    }
+
     /// The next answer; `None` when the connection ended before one.
     pub(crate) async fn answer(&mut self, head: bool) -> Option<Answer> {
         let end = loop {

@@ -93,7 +93,10 @@ async fn lesson_14_cors_is_configurable() {
     assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
     assert_eq!(answer.header("access-control-allow-credentials"), None);
     let exposed = answer.header("access-control-expose-headers").unwrap();
-    assert!(["ETag", "X-Request-Id", "Retry-After"].iter().all(|name| exposed.contains(name)), "{exposed}");
+    assert!(
+        ["ETag", "X-Request-Id", "Retry-After", "Idempotent-Replayed"].iter().all(|name| exposed.contains(name)),
+        "{exposed}"
+    );
 }
 
 #[tokio::test]

@@ -61,7 +61,8 @@ async fn lists_have_pages() {
     let rest = gateway.get(&format!("/v1/storage/list?prefix=a_&limit=2&cursor={cursor}")).await.json();
     assert_eq!(rest, json!({"keys": ["a_3"]}));
     for bad in ["0", "-1", "x", "", "1e3", "99999999999", "1001"] {
-        gateway.get(&format!("/v1/storage/list?limit={bad}")).await.assert_error(400, "invalid_argument");
+        let message = gateway.get(&format!("/v1/storage/list?limit={bad}")).await.assert_error(400, "invalid_argument");
+        assert_eq!(message, "limit is not a whole number from 1 to 1000", "{bad}");
     }
 }
 

@@ -28,10 +28,7 @@ pub(super) async fn publish(
     let replayed = match options.guard {
         Some(_) => {
             let options = super::apps::in_namespace(options, namespace, "pubsub");
-            engine
-                .transaction(&Database::System, vec!["DELETE FROM namespaces WHERE name = ''".into()], options)
-                .await?
-                .replayed
+            engine.transaction(&Database::System, Vec::new(), options).await?.replayed
         }
         None => false,
     };

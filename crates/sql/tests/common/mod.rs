@@ -2,12 +2,10 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use debros_proto::{Code, Error, Namespace};
-use debros_sql::{
-    Catalogue, Class, Demangler, MOMENT_CLEAR, MOMENT_DDL, MOMENT_SET, Moment, Place, rewrite,
-};
+use debros_sql::{Catalogue, Class, Demangler, MOMENT_CLEAR, MOMENT_DDL, MOMENT_SET, Moment, Place, rewrite};
+use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite::types::{Value, ValueRef};
-use rusqlite::Connection;
 use std::time::{Duration, Instant};
 
 /// What a statement did.
@@ -167,10 +165,8 @@ pub fn without_place(message: &str) -> String {
 
 /// All rows of all tables whose name begins with a prefix, and their definitions.
 pub fn state(db: &Connection, prefix: &str) -> Vec<(String, Outcome)> {
-    let names = run(
-        db,
-        "SELECT type || ' ' || name || ' ' || coalesce(sql, ''), name FROM sqlite_schema ORDER BY type, name",
-    );
+    let names =
+        run(db, "SELECT type || ' ' || name || ' ' || coalesce(sql, ''), name FROM sqlite_schema ORDER BY type, name");
     names
         .rows
         .into_iter()
@@ -208,8 +204,18 @@ pub fn mark(db: &Connection, prefix: &str) {
             let Value::Text(column) = &column[0] else { continue };
             // Keys, checks and virtual tables may refuse it: then that column stays.
             let column = column.replace('"', "\"\"");
-            run(db, &format!("UPDATE \"{table}\" SET \"{column}\" = 'MARK ' || \"{column}\" WHERE typeof(\"{column}\") = 'text'"));
-            run(db, &format!("UPDATE OR IGNORE \"{table}\" SET \"{column}\" = 987654000 + \"{column}\" WHERE typeof(\"{column}\") = 'integer'"));
+            run(
+                db,
+                &format!(
+                    "UPDATE \"{table}\" SET \"{column}\" = 'MARK ' || \"{column}\" WHERE typeof(\"{column}\") = 'text'"
+                ),
+            );
+            run(
+                db,
+                &format!(
+                    "UPDATE OR IGNORE \"{table}\" SET \"{column}\" = 987654000 + \"{column}\" WHERE typeof(\"{column}\") = 'integer'"
+                ),
+            );
         }
     }
     db.pragma_update(None, "foreign_keys", true).unwrap();

@@ -3,10 +3,11 @@
 use super::{checksum, copy, of_copy, of_io};
 use crate::ExportFile;
 use crate::embedded::conn::Conn;
+use crate::embedded::failure;
 use crate::embedded::gate::INTERNAL_PREFIX;
+use crate::embedded::integrity::{self, Depth};
 use crate::embedded::stores::Stores;
-use crate::migrations::hex;
-use debros_proto::{Error, Namespace, Result};
+use debros_proto::{Error, Namespace, Result, hex};
 use rusqlite::Connection;
 use std::path::Path;
 
@@ -19,18 +20,26 @@ pub(in crate::embedded) fn export(stores: &Stores, namespace: &Namespace) -> Res
         tracing::error!(%error, "the system gives no random bytes");
         Error::internal("the export can not be named")
     })?;
-    let path = stores.folder.tmp().join(format!("{namespace}-{}.db", hex(&random)));
+    let path = stores.folder.tmp().join(format!("{namespace}-{}.db", hex::encode(&random)));
     // From here on the file is removed whatever happens.
     let mut export = ExportFile { path, checksum: String::new(), size: 0 };
     copy(&source, &export.path, stores, |_| {})?;
-    remove_internal(&export.path).map_err(of_copy)?;
+    let findings = tidy(&export.path).map_err(of_copy)?;
+    if let Some(findings) = findings {
+        // Pages are copied as they are: nothing before this looks into them.
+        tracing::error!(path = %store.path().display(), findings, "the database is damaged, as the copy of it shows");
+        return Err(failure::damaged());
+    }
     (export.checksum, export.size) = checksum(&export.path, |_| {}).map_err(|error| of_io(&export.path, &error))?;
     Ok(export)
 }
 
-/// Drops the engine's own tables and overwrites what they held.
-fn remove_internal(path: &Path) -> rusqlite::Result<()> {
+/// Drops the engine's own tables and overwrites what they held. Returns what is wrong with the file, if anything is.
+fn tidy(path: &Path) -> rusqlite::Result<Option<String>> {
     let db = Connection::open(path)?;
+    if let Some(findings) = integrity::findings(&db, Depth::Quick)? {
+        return Ok(Some(findings));
+    }
     db.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; PRAGMA secure_delete = ON")?;
     let tables = db
         .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND substr(name, 1, length(?1)) = ?1")?
@@ -42,5 +51,6 @@ fn remove_internal(path: &Path) -> rusqlite::Result<()> {
     // A database in which nothing was ever made is a file of no bytes, which not every program takes for one.
     let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     db.pragma_update(None, "user_version", version)?;
-    db.close().map_err(|(_, error)| error)
+    db.close().map_err(|(_, error)| error)?;
+    Ok(None)
 }

@@ -76,7 +76,7 @@ impl Manifest {
             name: name.to_owned(),
             created_at: manifest.created_at,
             size: text.len() as u64 + manifest.files.iter().map(|file| file.size).sum::<u64>(),
-            checksum: crate::migrations::hex(&Sha256::digest(&text)),
+            checksum: debros_proto::hex::encode(&Sha256::digest(&text)),
         };
         Ok((manifest, info))
     }

@@ -42,6 +42,7 @@ fn alone(stores: &Stores) -> Result<std::sync::MutexGuard<'_, ()>> {
 
 /// Copies the database that `source` reads, as it is now, into a new file. `on_bytes` is told of each step's bytes.
 fn copy(source: &Conn, target: &Path, stores: &Stores, mut on_bytes: impl FnMut(u64)) -> Result<()> {
+    let _within = tracing::error_span!("copy", from = source.db.path(), to = %target.display()).entered();
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut copy = Connection::open_with_flags(target, flags).map_err(of_copy)?;
     // A half copy is thrown away, so nothing needs to be durable before the end.
@@ -79,7 +80,7 @@ fn checksum(path: &Path, mut on_bytes: impl FnMut(u64)) -> io::Result<(String, u
     loop {
         let count = file.read(&mut buffer)?;
         if count == 0 {
-            return Ok((crate::migrations::hex(&hash.finalize()), size));
+            return Ok((debros_proto::hex::encode(&hash.finalize()), size));
         }
         hash.update(&buffer[..count]);
         size += count as u64;

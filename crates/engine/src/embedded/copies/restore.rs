@@ -1,7 +1,7 @@
 //! Putting a backup back.
 //!
 //! Every file is replaced by its own writer thread in one transaction, so that each database is the old one or the new
-//! one to whoever reads, and after a crash. A marker with the backup's name lies in the folder until all are replaced:
+//! one to whoever reads, and after a crash. Then the files go that the backup does not have. A marker with the backup's name lies in the folder until all are replaced:
 //! the next start finishes what was begun.
 
 use super::backup::is_name;
@@ -104,7 +104,7 @@ impl<'a> Verified<'a> {
         let mut restored = BTreeSet::new();
         for file in &self.manifest.files {
             stores.check_open()?;
-            let source = Some(file.within(&self.folder));
+            let source = file.within(&self.folder);
             match file.namespace() {
                 None => replace(&stores.system, source, true)?,
                 Some(namespace) => {
@@ -117,10 +117,9 @@ impl<'a> Verified<'a> {
         }
         let namespaces = stores.folder.namespaces().map_err(|error| of_io(stores.folder.path(), &error))?;
         for namespace in namespaces.difference(&restored) {
-            stores.check_open()?;
-            // An empty database is what a namespace without one has.
-            replace(&*open_or_renew(stores, namespace)?, None, false)?;
+            stores.remove(namespace)?;
         }
+        stores.folder.sync_namespaces().map_err(|error| of_io(stores.folder.path(), &error))?;
         (self.progress)(self.all, self.all);
         Ok(())
     }
@@ -137,12 +136,12 @@ fn open_or_renew(stores: &Stores, namespace: &Namespace) -> Result<std::sync::Ar
     }
 }
 
-/// Has the store's writer replace everything in one transaction, by the file or by nothing.
-fn replace(store: &Store, source: Option<PathBuf>, is_system: bool) -> Result<()> {
+/// Has the store's writer replace everything in one transaction by the file.
+fn replace(store: &Store, source: PathBuf, is_system: bool) -> Result<()> {
     let write = Write { undo: Undo::Alone, removes: false, bytes: 0, deadline: Instant::now() + FAR };
     store.write_blocking(write, move |conn| {
         conn.gate.enter(Trust::Full);
-        overwrite(conn, source.as_deref())?;
+        overwrite(conn, &source)?;
         conn.forget_statements();
         if is_system {
             migrations::apply(&mut conn.db, MIGRATIONS, now_ms()).map_err(|error| {
@@ -158,12 +157,8 @@ fn replace(store: &Store, source: Option<PathBuf>, is_system: bool) -> Result<()
     })
 }
 
-fn overwrite(conn: &mut Conn, source: Option<&Path>) -> Result<()> {
-    let from = match source {
-        Some(path) => Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY),
-        None => Connection::open_in_memory(),
-    }
-    .map_err(of_copy)?;
+fn overwrite(conn: &mut Conn, source: &Path) -> Result<()> {
+    let from = Connection::open_with_flags(source, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(of_copy)?;
     // A backup from before the limit was lowered still goes in.
     conn.db.query_row("PRAGMA max_page_count = 4294967294", [], |_| Ok(())).map_err(of_copy)?;
     let backup = Backup::new(&from, &mut conn.db).map_err(of_copy)?;

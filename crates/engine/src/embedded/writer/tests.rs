@@ -45,7 +45,7 @@ impl Bench {
         }
         queue.close();
         let conn = self.conn.borrow_mut().take().unwrap();
-        let readers = Arc::new(super::Pool::new(&self.path, 1));
+        let readers = Arc::new(super::Pool::new(&self.path, tracing::Span::none(), 1));
         let (sizes, metrics) = (Arc::clone(&self.sizes), Arc::new(Metrics::new()));
         let writer = Writer::new(conn, queue, sizes, metrics, readers, &self.path).unwrap();
         *self.conn.borrow_mut() = Some(writer.run());
