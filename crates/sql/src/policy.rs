@@ -4,7 +4,7 @@
 //! The authorizer is not told the new name of ALTER TABLE … RENAME: see [`Foreign`].
 
 use crate::allowed::{
-    ALTER_FUNCTIONS, FUNCTIONS, MODULE_PRAGMAS, MODULES, NO_ATTACH, NO_TEMPORARY, NO_TRANSACTIONS, TABLE_FUNCTIONS,
+    ALTER_FUNCTIONS, FUNCTIONS, MODULE_PRAGMAS, MODULES, NO_ATTACH, NO_TEMPORARY, NO_TRANSACTIONS, SHADOW_ENDINGS, TABLE_FUNCTIONS,
     refused_pragma,
 };
 use crate::moment::MOMENT_TABLE;
@@ -175,10 +175,16 @@ impl Policy {
         let allowed = match table {
             name if same(name, "sqlite_sequence") => self.grants.sequence || self.drops || self.alters,
             name if is_statistics(name) => {
-                (self.grants.statistics && same(name, "sqlite_stat1")) || self.drops || self.alters || self.analyzes
+                (self.grants.statistics && same(name, "sqlite_stat1"))
+                    || self.drops
+                    || self.alters
+                    || self.analyzes
+                    || self.replaces_statistics()
             }
             name if same(name, "pragma_foreign_key_check") => true,
             name if same(name, "pragma_quick_check") => self.alters,
+            // What ALTER TABLE ADD calls the table while it reads the new column.
+            name if starts_with(name, ALTERED) => self.prefix.owns(&name[ALTERED.len()..]),
             // A CTE of which no column is used tells its own name, without saying that it is one.
             name => {
                 column.is_empty()
@@ -192,14 +198,21 @@ impl Policy {
         (!allowed).then(|| no_such(table))
     }
 
+    /// ANALYZE removes what an earlier one wrote before it says what it is.
+    fn replaces_statistics(&self) -> bool {
+        self.class == Class::Ddl && self.grants.statistics
+    }
+
     fn refuse_write(&self, table: &str) -> Option<String> {
-        if self.class == Class::Read {
+        // Virtual tables make ready to write their shadows as soon as they are looked at.
+        let shadow = self.prefix.owns(table) && SHADOW_ENDINGS.iter().any(|ending| table.ends_with(ending));
+        if self.class == Class::Read && !shadow {
             return Some("this statement may not change anything".to_owned());
         }
         let allowed = self.prefix.owns(table)
             || (is_schema_table(table) && self.class == Class::Ddl)
             || (same(table, "sqlite_sequence") && (self.grants.sequence || self.drops || self.alters))
-            || (is_statistics(table) && (self.analyzes || self.drops || self.alters));
+            || (is_statistics(table) && (self.analyzes || self.drops || self.alters || self.replaces_statistics()));
         (!allowed).then(|| no_such(table))
     }
 
@@ -214,6 +227,9 @@ impl Policy {
         (!allowed).then(|| refused_pragma(name))
     }
 }
+
+/// No table has a name that begins so.
+const ALTERED: &str = "sqlite_altertab_";
 
 /// SQLite's words, whether there is such a table or not.
 fn no_such(name: &str) -> String {

@@ -9,6 +9,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::Connection;
 use rusqlite::hooks::{AuthContext, Authorization};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -57,7 +58,12 @@ impl Shared {
         let shared = Arc::clone(&policy);
         db.authorizer(Some(move |context: AuthContext<'_>| {
             match shared.lock().unwrap().as_mut().and_then(|policy| policy.refuse(&context)) {
-                Some(_) => Authorization::Deny,
+                Some(reason) => {
+                    if std::env::var_os("REFUSALS").is_some() {
+                        println!("refused: {reason}: {context:?}");
+                    }
+                    Authorization::Deny
+                }
                 None => Authorization::Allow,
             }
         }))
@@ -142,7 +148,10 @@ impl Tenant {
         } else {
             None
         };
-        let mut random = |bytes: &mut [u8]| bytes.fill(0x5a);
+        let mut random = |bytes: &mut [u8]| {
+            static NEXT: AtomicU8 = AtomicU8::new(0);
+            bytes.fill(NEXT.fetch_add(1, Ordering::Relaxed));
+        };
         let mut moment =
             Moment { now_ms: debros_proto::now_ms(), last_insert_rowid: 0, changes: 0, random: &mut random };
         if rewritten.needs_moment {
