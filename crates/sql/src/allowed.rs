@@ -167,11 +167,20 @@ pub(crate) const FUNCTIONS: &[&str] = &[
     "rtreenode",
 ];
 
+/// Functions that take a full-text table by the hidden column of its name.
+pub(crate) const FULL_TEXT_FUNCTIONS: &[&str] =
+    &["bm25", "highlight", "snippet", "fts5_get_locale", "matchinfo", "offsets", "optimize"];
+
 /// Tables that are functions of their arguments alone.
 pub(crate) const TABLE_FUNCTIONS: &[&str] = &["json_each", "json_tree", "jsonb_each", "jsonb_tree"];
 
 /// Virtual-table modules that reach nothing but their own tables and those that their options name.
 pub(crate) const MODULES: &[&str] = &["fts3", "fts4", "fts5", "fts5vocab", "rtree", "rtree_i32"];
+
+/// What the tables that a virtual table keeps its content in end with, after its own name.
+pub(crate) const SHADOW_ENDINGS: &[&str] = &[
+    "_data", "_idx", "_content", "_docsize", "_config", "_segments", "_segdir", "_stat", "_node", "_rowid", "_parent",
+];
 
 /// PRAGMAs that only describe the schema. The catalogue answers them, except `foreign_key_check`.
 pub(crate) const PRAGMAS: &[&str] = &[

@@ -56,6 +56,11 @@ impl Rewriter {
         Self { known: Cache::with_weighter((bytes / 512).max(16), bytes as u64, Size) }
     }
 
+    /// What is remembered of the text for this state of the schema. Takes no lock of the catalogue's, so it never waits.
+    pub fn recall(&self, sql: &str, catalogue: &Catalogue) -> Option<Arc<Rewritten>> {
+        self.known.get(&Borrowed { generation: catalogue.generation(), sql })
+    }
+
     /// [`rewrite`], from memory where the same text was rewritten for the same state of the same schema.
     ///
     /// # Errors

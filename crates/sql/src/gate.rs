@@ -11,7 +11,7 @@ pub(crate) const MAX_NESTING: usize = 200;
 ///
 /// # Errors
 /// `sql_too_long`; `sql_error` with the place of a NUL character, of a blank that SQLite's own versions do not agree on,
-/// of an unclosed string, or of parentheses too deep; `sql_error` for a text without a statement.
+/// of an unclosed string, or of parentheses too deep; `invalid_argument` for a text without a statement.
 pub(crate) fn check(sql: &str) -> Result<()> {
     if sql.len() > MAX_SQL_BYTES {
         return Err(Error::new(
@@ -64,7 +64,7 @@ pub(crate) fn check(sql: &str) -> Result<()> {
         offset += 1;
     }
     if empty {
-        return Err(Error::new(Code::Sql, "the text holds no statement"));
+        return Err(Error::new(Code::InvalidArgument, "the SQL text holds no statement"));
     }
     Ok(())
 }

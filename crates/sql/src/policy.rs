@@ -4,7 +4,7 @@
 //! The authorizer is not told the new name of ALTER TABLE … RENAME: see [`Foreign`].
 
 use crate::allowed::{
-    ALTER_FUNCTIONS, FUNCTIONS, MODULE_PRAGMAS, MODULES, NO_ATTACH, NO_TEMPORARY, NO_TRANSACTIONS, TABLE_FUNCTIONS,
+    ALTER_FUNCTIONS, FUNCTIONS, MODULE_PRAGMAS, MODULES, NO_ATTACH, NO_TEMPORARY, NO_TRANSACTIONS, SHADOW_ENDINGS, TABLE_FUNCTIONS,
     refused_pragma,
 };
 use crate::moment::MOMENT_TABLE;
@@ -24,9 +24,10 @@ pub struct Policy {
     /// The statement removes or alters something: only then SQLite itself looks through the schema's rows.
     drops: bool,
     alters: bool,
-    /// It defines something, or is ANALYZE.
-    defines: bool,
+    /// It is ANALYZE, which reads what it wrote.
     analyzes: bool,
+    /// The last question was whether a row of the schema may be written: then SQLite looks that row up by its number.
+    wrote_schema: bool,
 }
 
 impl Policy {
@@ -38,14 +39,28 @@ impl Policy {
             grants,
             drops: false,
             alters: false,
-            defines: false,
             analyzes: false,
+            wrote_schema: false,
         }
     }
 
     /// Why the statement may not do this, or `None` when it may. The reason is for the log and for the namespace's user:
     /// it names nothing that the user did not name.
     pub fn refuse(&mut self, context: &AuthContext<'_>) -> Option<String> {
+        let wrote_schema = matches!(
+            context.action,
+            AuthAction::Update { table_name, .. } if is_schema_table(table_name)
+        );
+        let refusal = self.of_database(context);
+        self.wrote_schema = wrote_schema;
+        refusal
+    }
+
+    fn of_database(&mut self, context: &AuthContext<'_>) -> Option<String> {
+        // There the database's name stands elsewhere; a table of another database is none of this namespace's.
+        if matches!(context.action, AuthAction::AlterTable { .. }) {
+            return self.judge(&context.action);
+        }
         if context.database_name.is_some_and(|name| same(name, "temp")) {
             return self.refuse_temporary(&context.action);
         }
@@ -68,6 +83,12 @@ impl Policy {
                 (!known).then(|| format!("the function {function_name} is not allowed"))
             }
             AuthAction::Pragma { pragma_name, pragma_value } => self.refuse_pragma(pragma_name, pragma_value),
+            // Made along with the first AUTOINCREMENT and the first ANALYZE; nobody can make them by name.
+            AuthAction::CreateTable { table_name }
+                if same(table_name, "sqlite_sequence") || is_statistics(table_name) =>
+            {
+                self.define(&[])
+            }
             AuthAction::CreateTable { table_name } => self.define(&[table_name]),
             AuthAction::CreateVtable { table_name, module_name } => {
                 if !is_one_of(MODULES, module_name) {
@@ -136,7 +157,6 @@ impl Policy {
         if self.class != Class::Ddl {
             return Some("this statement may not change the schema".to_owned());
         }
-        self.defines = true;
         names.iter().find(|name| !self.prefix.owns(name)).map(|name| no_such(name))
     }
 
@@ -145,18 +165,24 @@ impl Policy {
             return None;
         }
         if is_schema_table(table) {
-            // CREATE looks for the row that it wrote, by its number alone. DROP and ALTER look through all rows, and
-            // have no SELECT of the user's in them.
-            let own = self.drops || self.alters || (self.defines && same(column, "ROWID"));
+            // CREATE looks up the row that it wrote. DROP and ALTER look through all rows, and have no SELECT of the
+            // user's in them.
+            let own = self.drops || self.alters || (self.wrote_schema && same(column, "ROWID"));
             return (self.class != Class::Ddl || !own).then(|| no_such(table));
         }
         let allowed = match table {
             name if same(name, "sqlite_sequence") => self.grants.sequence || self.drops || self.alters,
             name if is_statistics(name) => {
-                (self.grants.statistics && same(name, "sqlite_stat1")) || self.drops || self.alters || self.analyzes
+                (self.grants.statistics && same(name, "sqlite_stat1"))
+                    || self.drops
+                    || self.alters
+                    || self.analyzes
+                    || self.replaces_statistics()
             }
             name if same(name, "pragma_foreign_key_check") => true,
             name if same(name, "pragma_quick_check") => self.alters,
+            // What ALTER TABLE ADD calls the table while it reads the new column.
+            name if starts_with(name, ALTERED) => self.prefix.owns(&name[ALTERED.len()..]),
             // A CTE of which no column is used tells its own name, without saying that it is one.
             name => {
                 column.is_empty()
@@ -170,14 +196,21 @@ impl Policy {
         (!allowed).then(|| no_such(table))
     }
 
+    /// ANALYZE removes what an earlier one wrote before it says what it is.
+    fn replaces_statistics(&self) -> bool {
+        self.class == Class::Ddl && self.grants.statistics
+    }
+
     fn refuse_write(&self, table: &str) -> Option<String> {
-        if self.class == Class::Read {
+        // Virtual tables make ready to write their shadows as soon as they are looked at.
+        let shadow = self.prefix.owns(table) && SHADOW_ENDINGS.iter().any(|ending| table.ends_with(ending));
+        if self.class == Class::Read && !shadow {
             return Some("this statement may not change anything".to_owned());
         }
         let allowed = self.prefix.owns(table)
-            || (is_schema_table(table) && self.defines)
+            || (is_schema_table(table) && self.class == Class::Ddl)
             || (same(table, "sqlite_sequence") && (self.grants.sequence || self.drops || self.alters))
-            || (is_statistics(table) && (self.analyzes || self.drops || self.alters));
+            || (is_statistics(table) && (self.analyzes || self.drops || self.alters || self.replaces_statistics()));
         (!allowed).then(|| no_such(table))
     }
 
@@ -192,6 +225,9 @@ impl Policy {
         (!allowed).then(|| refused_pragma(name))
     }
 }
+
+/// No table has a name that begins so.
+const ALTERED: &str = "sqlite_altertab_";
 
 /// SQLite's words, whether there is such a table or not.
 fn no_such(name: &str) -> String {
@@ -225,10 +261,10 @@ impl Foreign {
     pub fn count(db: &Connection, namespace: &Namespace) -> rusqlite::Result<Self> {
         let prefix = namespace.prefix();
         db.prepare_cached(
-            "SELECT count(*) FROM sqlite_schema WHERE lower(substr(replace(name, 'sqlite_autoindex_', ''), 1, ?1)) <> ?2
+            "SELECT count(*) FROM sqlite_schema WHERE lower(substr(replace(name, 'sqlite_autoindex_', ''), 1, length(?1))) <> ?1
                 AND name NOT LIKE 'sqlite~_stat%' ESCAPE '~' AND name <> 'sqlite_sequence'",
         )?
-        .query_row(rusqlite::params![prefix.len(), prefix], |row| row.get(0))
+        .query_row([prefix], |row| row.get(0))
         .map(Foreign)
     }
 }

@@ -32,7 +32,7 @@ pub enum Place {
 pub struct Grants {
     /// `sqlite_sequence`, for this namespace's rows.
     pub sequence: bool,
-    /// `sqlite_stat1`, for this namespace's rows.
+    /// `sqlite_stat1`, for this namespace's rows; in an ANALYZE, the rows of the table that it looks at.
     pub statistics: bool,
 }
 

@@ -2,7 +2,7 @@
 
 use crate::place::at;
 use debros_proto::{Code, Error, Result};
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::ops::Range;
 use syntaqlite_syntax::any::{AnyNodeId, AnyParsedStatement};
 use syntaqlite_syntax::nodes::{Name, Stmt};
@@ -13,7 +13,7 @@ use syntaqlite_syntax::{ParseOutcome, ParseSession, Parser, ParserConfig};
 const LARGE: usize = 64 << 10;
 
 thread_local! {
-    static PARSER: RefCell<Option<Parser>> = const { RefCell::new(None) };
+    static PARSER: Cell<Option<Parser>> = const { Cell::new(None) };
 }
 
 /// A statement that was parsed, and its text.
@@ -33,8 +33,11 @@ pub(crate) fn with_statement<R>(sql: &str, work: impl FnOnce(&Source<'_>, Stmt<'
     if sql.len() > LARGE {
         return in_session(sql, new_parser().parse(sql), work);
     }
-    let session = PARSER.with_borrow_mut(|parser| parser.get_or_insert_with(new_parser).parse(sql));
-    in_session(sql, session, work)
+    // Taken out while it is used: looking at a column's default parses inside parsing.
+    let parser = PARSER.take().unwrap_or_else(new_parser);
+    let result = in_session(sql, parser.parse(sql), work);
+    PARSER.set(Some(parser));
+    result
 }
 
 fn new_parser() -> Parser {

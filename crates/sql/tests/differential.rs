@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Outcome, Tenant, mark, open, open_shared, run, state};
+use common::{Outcome, Shared, Tenant, mark, open, run, state};
 use rusqlite::types::Value;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -14,7 +14,7 @@ fn differences(path: &Path) -> (usize, String) {
     let script = std::fs::read_to_string(path).unwrap();
     let statements = debros_proto::sql::split(&script).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let plain = open();
-    let shared = open_shared();
+    let shared = Shared::new(true);
     let (mut tenant, mut neighbour) = (Tenant::new("acme"), Tenant::new("acme2"));
     for statement in &statements {
         let text = statement.text.to_ascii_uppercase();
@@ -22,8 +22,8 @@ fn differences(path: &Path) -> (usize, String) {
             neighbour.run(&shared, statement.text);
         }
     }
-    mark(&shared, &neighbour.prefix());
-    let before = state(&shared, &neighbour.prefix());
+    mark(&shared.db, &neighbour.prefix());
+    let before = state(&shared.db, &neighbour.prefix());
     let mut report = String::new();
     for statement in &statements {
         let sql = statement.text;
@@ -53,19 +53,23 @@ fn differences(path: &Path) -> (usize, String) {
         }
     }
     compare_states(&plain, &shared, &mut tenant, &mut report);
-    if state(&shared, &neighbour.prefix()) != before {
+    if state(&shared.db, &neighbour.prefix()) != before {
         let _ = writeln!(report, "{}: the neighbour changed", path.display());
     }
     (statements.len(), report)
 }
 
 /// Every table has the same rows, and the catalogue tells of the same schema.
+<<<<<<< HEAD
 fn compare_states(
     plain: &rusqlite::Connection,
     shared: &rusqlite::Connection,
     tenant: &mut Tenant,
     report: &mut String,
 ) {
+=======
+fn compare_states(plain: &rusqlite::Connection, shared: &Shared, tenant: &mut Tenant, report: &mut String) {
+>>>>>>> sql
     let schema = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name";
     let (expected, told) = (run(plain, schema), tenant.run(shared, schema));
     if expected.rows != told.rows {
@@ -79,7 +83,7 @@ fn compare_states(
         let quoted = name.replace('"', "\"\"");
         let (expected, found) = (
             run(plain, &format!("SELECT * FROM \"{quoted}\"")),
-            run(shared, &format!("SELECT * FROM \"{}{quoted}\"", tenant.prefix())),
+            run(&shared.db, &format!("SELECT * FROM \"{}{quoted}\"", tenant.prefix())),
         );
         if expected.rows != found.rows {
             let _ = writeln!(report, "table {name}\n  plain     {:?}\n  rewritten {:?}", expected.rows, found.rows);

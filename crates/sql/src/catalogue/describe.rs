@@ -33,7 +33,8 @@ fn read(inner: &Inner) -> rusqlite::Result<Vec<Table>> {
         .collect::<rusqlite::Result<Vec<_>>>()?;
     tables.retain(|table| !matches!(inner.schema.find(&inner.db, &table.name), Some((Kind::Shadow, _))));
     for table in &mut tables {
-        table.columns = columns(inner, &table.name)?;
+        // A view over something that is gone has no columns to tell.
+        table.columns = columns(inner, &table.name).unwrap_or_default();
         table.indexes = indexes(inner, &table.name)?;
     }
     Ok(tables)

@@ -58,6 +58,13 @@ pub struct Changes {
     pub removed: Vec<Entry>,
 }
 
+impl Changes {
+    /// Whether nothing changed, as after `CREATE TABLE IF NOT EXISTS` of a table that is there.
+    pub fn is_empty(&self) -> bool {
+        self.put.is_empty() && self.removed.is_empty()
+    }
+}
+
 impl Catalogue {
     /// Makes a catalogue from what [`entries`](Catalogue::entries) gave. Entries of one kind must stand in the order in
     /// which they were first put; the order of kinds does not matter.

@@ -1,6 +1,7 @@
 //! What the walk over a statement asks about the namespace's objects.
 
 use super::default::{LiveDefault, live_default};
+use crate::allowed::SHADOW_ENDINGS;
 use crate::names::{same, starts_with};
 use rusqlite::{Connection, Result};
 use std::cell::{OnceCell, RefCell};
@@ -91,6 +92,7 @@ fn read_objects(db: &Connection) -> Result<HashMap<String, (Kind, String)>> {
 
 /// Tables named after a virtual table, with one of the endings that its module uses.
 fn mark_shadows(objects: &mut HashMap<String, (Kind, String)>) {
+<<<<<<< HEAD
     const ENDINGS: &[&str] = &[
         "_data",
         "_idx",
@@ -104,10 +106,12 @@ fn mark_shadows(objects: &mut HashMap<String, (Kind, String)>) {
         "_rowid",
         "_parent",
     ];
+=======
+>>>>>>> sql
     let owned: Vec<String> = objects
         .iter()
         .filter(|(_, (kind, _))| matches!(kind, Kind::FullText | Kind::Virtual))
-        .flat_map(|(name, _)| ENDINGS.iter().map(move |ending| format!("{name}{ending}")))
+        .flat_map(|(name, _)| SHADOW_ENDINGS.iter().map(move |ending| format!("{name}{ending}")))
         .collect();
     for name in owned {
         if let Some((kind @ Kind::Table, _)) = objects.get_mut(&name) {

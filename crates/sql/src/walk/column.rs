@@ -5,7 +5,8 @@ use super::Walk;
 use super::scope::Item;
 use crate::names::same;
 use debros_proto::Result;
-use syntaqlite_syntax::nodes::{ColumnRef, Expr, ExprList};
+use syntaqlite_syntax::any::AnyNodeId;
+use syntaqlite_syntax::nodes::{BinaryOp, ColumnRef, Expr, ExprList};
 
 impl<'w> Walk<'w> {
     pub(super) fn column_ref(&mut self, column: ColumnRef<'w>) -> Result<()> {
@@ -14,8 +15,7 @@ impl<'w> Walk<'w> {
         let qualifier = column.table();
         if qualifier.is_empty() {
             if let Some(table) = self.hidden_column(column)? {
-                let token = self.source.token(column.column())?;
-                self.edits.replace(token, self.prefix.ticked(&table));
+                self.move_hidden(column, &table)?;
             }
             return Ok(());
         }
@@ -32,10 +32,52 @@ impl<'w> Walk<'w> {
             self.edits.replace(token, self.prefix.ticked(&table));
         }
         if full_text && same(&self.source.name(column.column())?, &table) {
-            let token = self.source.token(column.column())?;
-            self.edits.replace(token, self.prefix.ticked(&table));
+            self.move_hidden(column, &table)?;
         }
         Ok(())
+    }
+
+    /// The value of the hidden column is a number that counts the connection's queries, other people's among them: it
+    /// stands for the table in a search and in the functions of full text, and is not told otherwise.
+    fn move_hidden(&mut self, column: ColumnRef<'w>, table: &str) -> Result<()> {
+        let token = self.source.token(column.column())?;
+        if !self.hidden_allowed.contains(&AnyNodeId::from(column.node_id())) {
+            return Err(self.refuse_at(
+                &token,
+                "the column with a full-text table's own name can only be searched, or given to its functions",
+            ));
+        }
+        self.edits.replace(token, self.prefix.ticked(table));
+        Ok(())
+    }
+
+    /// Lets a reference mean a hidden column.
+    pub(super) fn allow_hidden(&mut self, expression: Option<Expr<'w>>) {
+        if let Some(Expr::ColumnRef(column)) = expression {
+            self.hidden_allowed.insert(column.node_id().into());
+        }
+    }
+
+    /// Walks a WHERE or ON. `docs = 'words'` searches there, when it must hold and its other side is at hand.
+    pub(super) fn condition(&mut self, condition: Option<Expr<'w>>) -> Result<()> {
+        let mut waiting = condition;
+        while let Some(Expr::BinaryExpr(binary)) = waiting.take() {
+            let equal = |expression: Option<Expr<'w>>| match expression {
+                Some(Expr::BinaryExpr(equal)) if matches!(equal.op(), BinaryOp::Eq | BinaryOp::EqDouble) => Some(equal),
+                _ => None,
+            };
+            let own = equal(Some(Expr::BinaryExpr(binary)));
+            let right = equal(binary.right()).filter(|_| binary.op() == BinaryOp::And);
+            for equal in [own, right].into_iter().flatten() {
+                if matches!(equal.right(), Some(Expr::Literal(_) | Expr::Variable(_))) {
+                    self.allow_hidden(equal.left());
+                }
+            }
+            if binary.op() == BinaryOp::And {
+                waiting = binary.left();
+            }
+        }
+        self.maybe(condition)
     }
 
     /// The full-text table whose hidden column a reference without a qualifier means.

@@ -263,6 +263,7 @@ impl<'w> Walk<'w> {
         }
         self.move_name(name)?;
         self.objects.push(text);
+        self.grants.statistics = analyze;
         Ok(analyze)
     }
 

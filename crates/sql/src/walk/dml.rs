@@ -3,6 +3,7 @@
 use super::Walk;
 use super::scope::Item;
 use super::table::own_item;
+use crate::catalogue::schema::Kind;
 use crate::names::{quote, same, starts_with};
 use crate::source::not_understood;
 use debros_proto::Result;
@@ -79,7 +80,7 @@ impl<'w> Walk<'w> {
             self.from(from)?;
         }
         self.set(update.setlist())?;
-        self.maybe(update.where_clause())?;
+        self.condition(update.where_clause())?;
         self.order_by(update.orderby())?;
         self.limit(update.limit_clause())?;
         self.scopes.pop();
@@ -102,7 +103,7 @@ impl<'w> Walk<'w> {
             self.move_index(delete.index_name())?;
         }
         self.scopes.push(vec![target]);
-        self.maybe(delete.where_clause())?;
+        self.condition(delete.where_clause())?;
         self.order_by(delete.orderby())?;
         self.limit(delete.limit_clause())?;
         self.scopes.pop();
@@ -142,6 +143,8 @@ impl<'w> Walk<'w> {
             return Err(self.fail_at(&token, &format!("no such table: {name}")));
         }
         let given = self.alias(table.alias())?;
+        // SQLite forgets a view's alias on the way to its INSTEAD OF triggers.
+        let alias = if matches!(found, Some((Kind::View, _))) { Alias::None } else { alias };
         let raw = self.source.text[token.clone()].to_owned();
         self.edits.replace(token.clone(), self.prefix.quoted(&name));
         if given.is_none() && alias == Alias::Given {

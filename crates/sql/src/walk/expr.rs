@@ -2,13 +2,13 @@
 
 use super::Walk;
 use super::table::Position;
-use crate::allowed::FUNCTIONS;
+use crate::allowed::{FULL_TEXT_FUNCTIONS, FUNCTIONS};
 use crate::names::is_one_of;
 use crate::source::not_understood;
 use debros_proto::Result;
 use syntaqlite_syntax::any::AnyNodeId;
 use syntaqlite_syntax::nodes::{
-    CaseWhenList, Expr, ExprList, FrameBound, InExprSource, LiteralType, NamedWindowDefList, Select, WindowDef,
+    CaseWhenList, Expr, ExprList, FrameBound, InExprSource, LikeKeyword, LiteralType, NamedWindowDefList, Select, WindowDef,
 };
 
 impl<'w> Walk<'w> {
@@ -85,6 +85,9 @@ impl<'w> Walk<'w> {
                 self.maybe(between.high())
             }
             Expr::LikeExpr(like) => {
+                if like.keyword() == LikeKeyword::Match {
+                    self.allow_hidden(like.operand());
+                }
                 self.maybe(like.operand())?;
                 self.maybe(like.pattern())?;
                 self.maybe(like.escape())
@@ -121,6 +124,9 @@ impl<'w> Walk<'w> {
         }
         if self.call_of_the_moment(call, &token, &function, args)? {
             return Ok(());
+        }
+        if is_one_of(FULL_TEXT_FUNCTIONS, &function) {
+            self.allow_hidden(args.and_then(|args| args.get(0)));
         }
         self.expressions(args)
     }

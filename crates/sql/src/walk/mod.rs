@@ -64,6 +64,8 @@ pub(crate) struct Walk<'w> {
     /// The statement is answered by the catalogue: nothing is moved, everything is checked.
     in_catalogue: bool,
     depth: usize,
+    /// References that may mean a full-text table's hidden column: where it stands for the table, not for its value.
+    hidden_allowed: HashSet<AnyNodeId>,
     understood: HashSet<AnyNodeId>,
     objects: Vec<String>,
     grants: Grants,
@@ -144,6 +146,7 @@ impl<'w> Walk<'w> {
             stored: false,
             in_catalogue: false,
             depth: 0,
+            hidden_allowed: HashSet::new(),
             understood: HashSet::new(),
             objects: Vec::new(),
             grants: Grants::default(),

@@ -3,7 +3,7 @@
 use super::Walk;
 use super::scope::Item;
 use super::table::Position;
-use crate::names::{check_new, quote};
+use crate::names::{check_new, quote, starts_with};
 use crate::source::not_understood;
 use debros_proto::Result;
 use syntaqlite_syntax::any::AnyNodeId;
@@ -47,6 +47,10 @@ impl<'w> Walk<'w> {
         for cte in ctes.iter().flat_map(CteList::iter) {
             let name = self.source.name(cte.cte_name())?;
             check_new(&name)?;
+            if starts_with(&name, "sqlite_") {
+                let token = self.source.token(cte.cte_name())?;
+                return Err(self.refuse_at(&token, "names that start with sqlite_ are reserved"));
+            }
             names.push(name);
         }
         self.scopes.push_ctes(names);
@@ -89,7 +93,7 @@ impl<'w> Walk<'w> {
             self.per_row = true;
         }
         self.result_columns(select.columns())?;
-        self.maybe(select.where_clause())?;
+        self.condition(select.where_clause())?;
         self.expressions(select.groupby())?;
         self.maybe(select.having())?;
         self.windows(select.window_clause())?;
@@ -221,7 +225,7 @@ impl<'w> Walk<'w> {
                 self.join_modifiers(join.modifiers());
                 self.from(join.left().ok_or_else(not_understood)?)?;
                 self.from(join.right().ok_or_else(not_understood)?)?;
-                self.maybe(join.on_expr())?;
+                self.condition(join.on_expr())?;
                 self.plain_columns(join.using_columns())?;
             }
             TableSource::JoinPrefix(prefix) => {

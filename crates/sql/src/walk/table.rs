@@ -2,9 +2,9 @@
 
 use super::Walk;
 use super::scope::Item;
-use crate::allowed::TABLE_FUNCTIONS;
+use crate::allowed::{SCHEMA_TABLES, TABLE_FUNCTIONS};
 use crate::catalogue::schema::Kind;
-use crate::names::{is_one_of, starts_with};
+use crate::names::{is_one_of, same, starts_with};
 use debros_proto::Result;
 use std::ops::Range;
 use syntaqlite_syntax::nodes::{IndexHint, TableRef};
@@ -21,9 +21,15 @@ pub(super) enum Position {
 impl<'w> Walk<'w> {
     pub(super) fn table_ref(&mut self, table: TableRef<'w>, position: Position) -> Result<()> {
         self.understand(table.node_id());
-        self.check_schema(table.schema())?;
         let token = self.source.token(table.table_name())?;
         let name = self.source.name(table.table_name())?;
+        // The catalogue's temporary schema is empty, and may be looked at.
+        let temporary = self.in_catalogue
+            && is_one_of(SCHEMA_TABLES, &name)
+            && self.source.name(table.schema()).is_ok_and(|schema| same(&schema, "temp"));
+        if !temporary {
+            self.check_schema(table.schema())?;
+        }
         let alias = self.alias(table.alias())?;
         self.expressions(table.args())?;
         let item = self.moved_table(table, &token, &name, position, alias)?;
@@ -54,8 +60,9 @@ impl<'w> Walk<'w> {
             let columns = self.special_table(table, name, position, alias.is_some())?;
             return Ok(Item::other(visible, columns));
         }
+        // A name that is nobody's is moved too: then the database says that there is no such table.
         let found = self.inner.schema.find(&self.inner.db, name);
-        if (found.is_none() && !self.stored) || self.in_catalogue {
+        if self.in_catalogue {
             return Err(self.fail_at(token, &format!("no such table: {name}")));
         }
         let raw = self.source.text[token.clone()].to_owned();

@@ -2,10 +2,22 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use debros_proto::{Code, Error, Namespace};
+<<<<<<< HEAD
 use debros_sql::{Catalogue, Class, Demangler, MOMENT_CLEAR, MOMENT_DDL, MOMENT_SET, Moment, Place, rewrite};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite::types::{Value, ValueRef};
+=======
+use debros_sql::{
+    Catalogue, Class, Demangler, MOMENT_CLEAR, MOMENT_DDL, MOMENT_SET, Moment, Place, Policy, rewrite,
+};
+use rusqlite::config::DbConfig;
+use rusqlite::types::{Value, ValueRef};
+use rusqlite::Connection;
+use rusqlite::hooks::{AuthContext, Authorization};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
+>>>>>>> sql
 use std::time::{Duration, Instant};
 
 /// What a statement did.
@@ -37,11 +49,42 @@ pub fn open() -> Connection {
     db
 }
 
-/// A connection that several namespaces share.
-pub fn open_shared() -> Connection {
-    let db = open();
-    db.execute_batch(MOMENT_DDL).unwrap();
-    db
+/// A database that several namespaces share, with the authorizer that the engine puts on it.
+pub struct Shared {
+    pub db: Connection,
+    policy: Arc<Mutex<Option<Policy>>>,
+    /// Whether the policy judges what tenants run.
+    pub guarded: bool,
+}
+
+impl Shared {
+    pub fn new(guarded: bool) -> Self {
+        let mut db = open();
+        db.execute_batch(MOMENT_DDL).unwrap();
+        let policy = Arc::new(Mutex::new(None::<Policy>));
+        let shared = Arc::clone(&policy);
+        db.authorizer(Some(move |context: AuthContext<'_>| {
+            match shared.lock().unwrap().as_mut().and_then(|policy| policy.refuse(&context)) {
+                Some(reason) => {
+                    if std::env::var_os("REFUSALS").is_some() {
+                        println!("refused: {reason}: {context:?}");
+                    }
+                    Authorization::Deny
+                }
+                None => Authorization::Allow,
+            }
+        }))
+        .unwrap();
+        Self { db, policy, guarded }
+    }
+
+    /// Runs a text under a policy, or under none.
+    pub fn run_under(&self, policy: Option<Policy>, sql: &str) -> Outcome {
+        *self.policy.lock().unwrap() = policy;
+        let outcome = run(&self.db, sql);
+        *self.policy.lock().unwrap() = None;
+        outcome
+    }
 }
 
 /// Runs a text as it is.
@@ -88,8 +131,8 @@ impl Tenant {
     }
 
     /// Rewrites a statement and runs it, as the engine does for a transaction of one statement.
-    pub fn run(&mut self, db: &Connection, sql: &str) -> Outcome {
-        match self.try_run(db, sql) {
+    pub fn run(&mut self, shared: &Shared, sql: &str) -> Outcome {
+        match self.try_run(shared, sql) {
             Ok(outcome) => outcome,
             Err(error) => Outcome {
                 refused: error.code == Code::StatementNotAllowed,
@@ -98,7 +141,7 @@ impl Tenant {
         }
     }
 
-    fn try_run(&mut self, db: &Connection, sql: &str) -> Result<Outcome, Error> {
+    fn try_run(&mut self, shared: &Shared, sql: &str) -> Result<Outcome, Error> {
         let rewritten = rewrite(sql, &self.catalogue)?;
         if rewritten.place == Place::Catalogue {
             let found = self.catalogue.query(sql, &[], Instant::now() + Duration::from_secs(10), 100_000)?;
@@ -112,16 +155,20 @@ impl Tenant {
         } else {
             None
         };
-        let mut random = |bytes: &mut [u8]| bytes.fill(0x5a);
+        let mut random = |bytes: &mut [u8]| {
+            static NEXT: AtomicU8 = AtomicU8::new(0);
+            bytes.fill(NEXT.fetch_add(1, Ordering::Relaxed));
+        };
         let mut moment =
             Moment { now_ms: debros_proto::now_ms(), last_insert_rowid: 0, changes: 0, random: &mut random };
         if rewritten.needs_moment {
-            db.execute(MOMENT_SET, [moment.timestamp()]).unwrap();
+            shared.db.execute(MOMENT_SET, [moment.timestamp()]).unwrap();
         }
         let text = rewritten.sql(&mut moment).into_owned();
-        let mut outcome = run(db, &text);
+        let policy = Policy::new(self.catalogue.namespace(), rewritten.class, rewritten.grants);
+        let mut outcome = shared.run_under(shared.guarded.then_some(policy), &text);
         if rewritten.needs_moment {
-            db.execute_batch(MOMENT_CLEAR).unwrap();
+            shared.db.execute_batch(MOMENT_CLEAR).unwrap();
         }
         if let Some(message) = &mut outcome.error {
             *message = self.demangler.text(message).into_owned();
