@@ -78,8 +78,8 @@ impl Policy {
             | AuthAction::Delete { table_name }
             | AuthAction::Update { table_name, .. } => self.refuse_write(table_name),
             AuthAction::Function { function_name } => {
-                let known =
-                    is_one_of(FUNCTIONS, function_name) || (self.alters && is_one_of(ALTER_FUNCTIONS, function_name));
+                let known = is_one_of(FUNCTIONS, function_name)
+                    || (self.alters && is_one_of(ALTER_FUNCTIONS, function_name));
                 (!known).then(|| format!("the function {function_name} is not allowed"))
             }
             AuthAction::Pragma { pragma_name, pragma_value } => self.refuse_pragma(pragma_name, pragma_value),
@@ -96,7 +96,9 @@ impl Policy {
                 }
                 self.define(&[table_name])
             }
-            AuthAction::CreateIndex { index_name, table_name } => self.define(&[automatic(index_name), table_name]),
+            AuthAction::CreateIndex { index_name, table_name } => {
+                self.define(&[automatic(index_name), table_name])
+            }
             AuthAction::CreateTrigger { trigger_name, table_name } => self.define(&[trigger_name, table_name]),
             AuthAction::CreateView { view_name } => self.define(&[view_name]),
             AuthAction::DropTable { table_name } | AuthAction::DropVtable { table_name, .. } => {

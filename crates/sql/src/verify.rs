@@ -27,21 +27,6 @@ pub(crate) fn record(compiled: &Compiled, outcome: &Outcome, inner: &Inner) -> R
         // Foreign keys reach tables that no text names.
         return Ok(());
     }
-<<<<<<< HEAD
-    for access in &compiled.record.accesses {
-        if starts_with(&access.table, "sqlite_") {
-            continue;
-        }
-        let Some((kind, _)) = inner.schema.find(&inner.db, &access.table) else {
-            continue;
-        };
-        let inside_view = access
-            .through
-            .as_deref()
-            .is_some_and(|through| matches!(inner.schema.find(&inner.db, through), Some((Kind::View, _))));
-        let named = outcome.objects.iter().any(|object| same(object, &access.table));
-        if !named && !inside_view && !access.unused && kind != Kind::Shadow {
-=======
     let accesses = &compiled.record.accesses;
     let kind = |name: &str| inner.schema.find(&inner.db, name).map(|(kind, _)| kind);
     // Of a view's tables SQLite does not always tell that they are the view's.
@@ -53,7 +38,6 @@ pub(crate) fn record(compiled: &Compiled, outcome: &Outcome, inner: &Inner) -> R
         let known = kind(&access.table).filter(|kind| *kind != Kind::Shadow && !starts_with(&access.table, "sqlite_"));
         let named = || outcome.objects.iter().any(|object| same(object, &access.table));
         if known.is_some() && !access.unused && !named() {
->>>>>>> sql
             return Err(disagreement());
         }
     }

@@ -60,16 +60,7 @@ fn differences(path: &Path) -> (usize, String) {
 }
 
 /// Every table has the same rows, and the catalogue tells of the same schema.
-<<<<<<< HEAD
-fn compare_states(
-    plain: &rusqlite::Connection,
-    shared: &rusqlite::Connection,
-    tenant: &mut Tenant,
-    report: &mut String,
-) {
-=======
 fn compare_states(plain: &rusqlite::Connection, shared: &Shared, tenant: &mut Tenant, report: &mut String) {
->>>>>>> sql
     let schema = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name";
     let (expected, told) = (run(plain, schema), tenant.run(shared, schema));
     if expected.rows != told.rows {

@@ -76,11 +76,7 @@ fn read_objects(db: &Connection) -> Result<HashMap<String, (Kind, String)>> {
         let kind = match kind.as_str() {
             "view" => Kind::View,
             _ if starts_with(&sql, "CREATE VIRTUAL") => {
-                if is_full_text(&sql) {
-                    Kind::FullText
-                } else {
-                    Kind::Virtual
-                }
+                if is_full_text(&sql) { Kind::FullText } else { Kind::Virtual }
             }
             _ => Kind::Table,
         };
@@ -92,22 +88,6 @@ fn read_objects(db: &Connection) -> Result<HashMap<String, (Kind, String)>> {
 
 /// Tables named after a virtual table, with one of the endings that its module uses.
 fn mark_shadows(objects: &mut HashMap<String, (Kind, String)>) {
-<<<<<<< HEAD
-    const ENDINGS: &[&str] = &[
-        "_data",
-        "_idx",
-        "_content",
-        "_docsize",
-        "_config",
-        "_segments",
-        "_segdir",
-        "_stat",
-        "_node",
-        "_rowid",
-        "_parent",
-    ];
-=======
->>>>>>> sql
     let owned: Vec<String> = objects
         .iter()
         .filter(|(_, (kind, _))| matches!(kind, Kind::FullText | Kind::Virtual))

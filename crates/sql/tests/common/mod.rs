@@ -2,12 +2,6 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use debros_proto::{Code, Error, Namespace};
-<<<<<<< HEAD
-use debros_sql::{Catalogue, Class, Demangler, MOMENT_CLEAR, MOMENT_DDL, MOMENT_SET, Moment, Place, rewrite};
-use rusqlite::Connection;
-use rusqlite::config::DbConfig;
-use rusqlite::types::{Value, ValueRef};
-=======
 use debros_sql::{
     Catalogue, Class, Demangler, MOMENT_CLEAR, MOMENT_DDL, MOMENT_SET, Moment, Place, Policy, rewrite,
 };
@@ -17,7 +11,6 @@ use rusqlite::Connection;
 use rusqlite::hooks::{AuthContext, Authorization};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
->>>>>>> sql
 use std::time::{Duration, Instant};
 
 /// What a statement did.
@@ -212,8 +205,10 @@ pub fn without_place(message: &str) -> String {
 
 /// All rows of all tables whose name begins with a prefix, and their definitions.
 pub fn state(db: &Connection, prefix: &str) -> Vec<(String, Outcome)> {
-    let names =
-        run(db, "SELECT type || ' ' || name || ' ' || coalesce(sql, ''), name FROM sqlite_schema ORDER BY type, name");
+    let names = run(
+        db,
+        "SELECT type || ' ' || name || ' ' || coalesce(sql, ''), name FROM sqlite_schema ORDER BY type, name",
+    );
     names
         .rows
         .into_iter()
@@ -251,18 +246,8 @@ pub fn mark(db: &Connection, prefix: &str) {
             let Value::Text(column) = &column[0] else { continue };
             // Keys, checks and virtual tables may refuse it: then that column stays.
             let column = column.replace('"', "\"\"");
-            run(
-                db,
-                &format!(
-                    "UPDATE \"{table}\" SET \"{column}\" = 'MARK ' || \"{column}\" WHERE typeof(\"{column}\") = 'text'"
-                ),
-            );
-            run(
-                db,
-                &format!(
-                    "UPDATE OR IGNORE \"{table}\" SET \"{column}\" = 987654000 + \"{column}\" WHERE typeof(\"{column}\") = 'integer'"
-                ),
-            );
+            run(db, &format!("UPDATE \"{table}\" SET \"{column}\" = 'MARK ' || \"{column}\" WHERE typeof(\"{column}\") = 'text'"));
+            run(db, &format!("UPDATE OR IGNORE \"{table}\" SET \"{column}\" = 987654000 + \"{column}\" WHERE typeof(\"{column}\") = 'integer'"));
         }
     }
     db.pragma_update(None, "foreign_keys", true).unwrap();
