@@ -14,12 +14,13 @@ mod job;
 mod kv;
 mod metrics;
 mod queue;
-mod schema;
 mod size;
 mod snapshots;
 mod sql;
 mod store;
 mod stores;
+mod system;
+mod tenant;
 mod writer;
 
 pub use config::{EmbeddedConfig, Limits, OpenError};
@@ -28,17 +29,15 @@ use crate::{BackupInfo, CallOptions, Database, Engine, ExportFile, Guard, KeyPag
 use async_trait::async_trait;
 use bytes::Bytes;
 use debros_proto::rpc::{
-    Condition, DeleteResponse, Entry, PutResponse, Statement, StatementResult, Table, TransactionResponse,
+    Condition, DeleteResponse, Entry, PutResponse, Statement, StatementResult, Table,
 };
 use debros_proto::{Code, Error, Key, Namespace, Result};
-use gate::{Facts, Trust};
 use guard::Owner;
 use job::Undo;
-use sql::{Allowance, Outcome, Time};
-use std::ops::Deref;
+use sql::Time;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use store::{Known, Store, Write};
+use store::Write;
 use stores::Stores;
 
 /// A query that took less than this on a query thread runs on the calling thread the next time: waking the other thread
@@ -50,22 +49,6 @@ const JOB_BYTES: usize = 256;
 /// SQLite files in this process. See the crate's `DESIGN.md`.
 pub struct Embedded {
     stores: Arc<Stores>,
-}
-
-/// The store that a call goes to: the system's is there for good, a namespace's is kept open by holding it.
-enum Place<'a> {
-    System(&'a Store),
-    Namespace(Arc<Store>),
-}
-
-impl Deref for Place<'_> {
-    type Target = Store;
-    fn deref(&self) -> &Store {
-        match self {
-            Place::System(store) => store,
-            Place::Namespace(store) => store,
-        }
-    }
 }
 
 impl Embedded {
@@ -82,16 +65,6 @@ impl Embedded {
 
     fn limits(&self) -> Limits {
         self.stores.shared.config.limits
-    }
-
-    async fn place(&self, database: &Database) -> Result<(Place<'_>, Trust, Owner)> {
-        match database {
-            Database::System => Ok((Place::System(&self.stores.system), Trust::Full, Owner::File)),
-            Database::Namespace(namespace) => {
-                let store = self.stores.namespace(namespace).await?;
-                Ok((Place::Namespace(store), Trust::User, Owner::File))
-            }
-        }
     }
 
     fn time(&self, options: &CallOptions) -> Time {
@@ -139,76 +112,15 @@ impl Engine for Embedded {
     async fn query(
         &self,
         database: &Database,
-        mut statement: Statement,
+        statement: Statement,
         options: CallOptions,
     ) -> Result<Written<StatementResult>> {
         self.stores.check_open()?;
         self.check_statement(&statement)?;
-        let (store, trust, owner) = self.place(database).await?;
-        let (time, limits) = (self.time(&options), self.limits());
-        let known = store.known(&statement.sql);
-        let started = Instant::now();
-        if let Some(Known::Quick) = known
-            && started < options.deadline
-            && let Some(outcome) =
-                store.read_here(|conn| store.span().in_scope(|| sql::read_quickly(conn, &statement, trust, &limits)))?
-            && let Outcome::Read(result, _) = outcome?
-        {
-            self.stores.shared.metrics.sql_read.record(started.elapsed().as_secs_f64());
-            return Ok(Written { value: result, replayed: false });
+        match database {
+            Database::System => self.system_query(statement, options).await,
+            Database::Namespace(namespace) => self.tenant_query(namespace, statement, options).await,
         }
-        let facts = match known {
-            Some(Known::Writes(facts)) => facts,
-            _ => {
-                let metrics = Arc::clone(&self.stores.shared.metrics);
-                let (tried, outcome, took) = store
-                    .read(options.deadline, move |conn| {
-                        let started = Instant::now();
-                        let outcome = sql::read(conn, &statement, trust, time, &limits);
-                        let took = started.elapsed();
-                        metrics.sql_read.record(took.as_secs_f64());
-                        Ok((statement, outcome, took))
-                    })
-                    .await?;
-                statement = tried;
-                match outcome {
-                    Ok(Outcome::Read(result, facts)) => {
-                        let quick = took < QUICK && !facts.calls();
-                        if quick != matches!(known, Some(Known::Quick)) {
-                            store.note(&statement.sql, quick.then_some(Known::Quick));
-                        }
-                        return Ok(Written { value: result, replayed: false });
-                    }
-                    Ok(Outcome::Writes(facts)) => {
-                        store.note(&statement.sql, Some(Known::Writes(facts)));
-                        facts
-                    }
-                    // A guarded CREATE or DROP that was done before no longer compiles: the writer knows its answer.
-                    Err(error) if error.code == Code::Sql && options.guard.is_some() => Facts::default(),
-                    Err(error) => return Err(error),
-                }
-            }
-        };
-        if options.read_only {
-            return Err(sql::forbidden());
-        }
-        let mut write = sql_write(facts.only_removes(), statement_bytes(&statement), &options);
-        if facts.undoes_itself() && options.guard.is_none() {
-            write.undo = Undo::Statement;
-        }
-        let guard = options.guard;
-        store
-            .write(write, move |conn| {
-                guard::once(
-                    conn,
-                    &owner,
-                    guard.as_ref(),
-                    |conn| sql::write(conn, &statement, trust, time, false, &mut Allowance::new(&limits)),
-                    StatementResult::clone,
-                    |result| result,
-                )
-            })
-            .await
     }
 
     async fn transaction(
@@ -235,39 +147,15 @@ impl Engine for Embedded {
         for (index, statement) in statements.iter().enumerate() {
             self.check_statement(statement).map_err(|error| error.at_statement(index))?;
         }
-        let (store, trust, owner) = self.place(database).await?;
-        let time = self.time(&options);
-        let removes = !statements.is_empty() && statements.iter().all(|one| store.only_removes(&one.sql));
-        let write = sql_write(removes, statements.iter().map(statement_bytes).sum(), &options);
-        let (guard, read_only) = (options.guard, options.read_only);
-        store
-            .write(write, move |conn| {
-                guard::once(
-                    conn,
-                    &owner,
-                    guard.as_ref(),
-                    |conn| {
-                        let mut allowance = Allowance::new(&limits);
-                        let run = |(index, statement)| {
-                            sql::write(conn, statement, trust, time, read_only, &mut allowance)
-                                .map_err(|error| error.at_statement(index))
-                        };
-                        statements.iter().enumerate().map(run).collect()
-                    },
-                    |results: &Vec<StatementResult>| TransactionResponse { results: results.clone() },
-                    |response| response.results,
-                )
-            })
-            .await
+        match database {
+            Database::System => self.system_transaction(statements, options).await,
+            Database::Namespace(namespace) => self.tenant_transaction(namespace, statements, options).await,
+        }
     }
 
     async fn schema(&self, namespace: &Namespace, options: CallOptions) -> Result<Vec<Table>> {
         self.stores.check_open()?;
-        let store = self.stores.namespace(namespace).await?;
-        let time = self.time(&options);
-        store
-            .read(options.deadline, move |conn| sql::with_time(conn, time, || schema::read(conn).map_err(failure::of)))
-            .await
+        self.tenant_schema(namespace, &options).await
     }
 
     async fn kv_put(

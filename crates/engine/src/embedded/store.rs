@@ -12,9 +12,11 @@ use super::metrics::Metrics;
 use super::queue::Queue;
 use super::size::Sizes;
 use super::snapshots::Snapshots;
+use super::tenant::Tenant;
 use super::writer::Writer;
 use crate::migrations::MigrationError;
 use debros_proto::{Code, Error, Result};
+use debros_sql::Rewriter;
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -34,6 +36,8 @@ pub(super) struct Shared {
     pub(super) config: EmbeddedConfig,
     pub(super) sizes: Arc<Sizes>,
     pub(super) metrics: Arc<Metrics>,
+    /// Remembers the rewritten statements of all namespaces.
+    pub(super) rewriter: Arc<Rewriter>,
 }
 
 /// One SQLite file in use.
@@ -48,6 +52,7 @@ pub(super) struct Store {
     readers: Mutex<Vec<JoinHandle<()>>>,
     known_texts: Mutex<Texts>,
     schema_changes: Arc<AtomicU64>,
+    tenant: Option<Arc<Tenant>>,
 }
 
 /// What is known of texts, as of a state of the schema: a new trigger changes what an old text does.
@@ -74,6 +79,10 @@ pub(super) enum Failure {
     /// What the integrity check found.
     Corrupt(String),
     Migration(MigrationError),
+    /// What the file holds is not what it should be; told and logged already.
+    Told(Error),
+    /// It has the form of an earlier version.
+    Old,
 }
 
 impl From<rusqlite::Error> for Failure {
@@ -114,6 +123,7 @@ impl Store {
         let writes = Arc::new(Queue::new("writes", config.queue_count, config.queue_bytes));
         let (sizes, metrics) = (Arc::clone(&shared.sizes), Arc::clone(&shared.metrics));
         let schema_changes = conn.schema_changes();
+        let tenant = conn.seat.as_ref().map(|seat| Arc::clone(seat.tenant()));
         // Made once, because making one for each statement would cost more than many a read.
         let span = tracing::error_span!("database", file = %path.display());
         let pool = Arc::new(Pool::new(path, span.clone(), config.readers.max(1) * 2));
@@ -133,7 +143,13 @@ impl Store {
             readers: Mutex::default(),
             known_texts: Mutex::default(),
             schema_changes,
+            tenant,
         })
+    }
+
+    /// The namespace whose file it is; `None` for the system's.
+    pub(super) fn tenant(&self) -> Option<&Arc<Tenant>> {
+        self.tenant.as_ref()
     }
 
     /// The file.

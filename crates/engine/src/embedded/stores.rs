@@ -10,9 +10,10 @@ use super::metrics::Metrics;
 use super::queue::closed;
 use super::size::Sizes;
 use super::store::{Failure, Shared, Store, Write};
-use super::{failure, integrity};
+use super::{failure, integrity, tenant};
 use crate::migrations::{self, MIGRATIONS, MigrationError};
 use debros_proto::{Error, Namespace, Result, now_ms};
+use debros_sql::Rewriter;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -26,6 +27,9 @@ pub(super) const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 const SYSTEM_CACHE: u32 = 16_384;
 /// KiB of a namespace's database in the writer's memory: many are open.
 const NAMESPACE_CACHE: u32 = 2048;
+
+/// Bytes of rewritten statements that are remembered, of all namespaces together.
+const REWRITTEN_BYTES: usize = 32 << 20;
 
 /// All databases.
 pub(super) struct Stores {
@@ -67,7 +71,8 @@ impl Stores {
             let path = folder.namespace(namespace);
             sizes.set(&path, std::fs::metadata(&path).map_or(0, |file| file.len()));
         }
-        let shared = Shared { config, sizes: Arc::new(sizes), metrics: Arc::new(Metrics::new()) };
+        let rewriter = Arc::new(Rewriter::new(REWRITTEN_BYTES));
+        let shared = Shared { config, sizes: Arc::new(sizes), metrics: Arc::new(Metrics::new()), rewriter };
         let path = folder.system();
         let system = Store::open(&path, SYSTEM_CACHE, &shared, |conn| {
             if check_system {
@@ -153,14 +158,21 @@ impl Stores {
     fn open_file(&self, namespace: &Namespace) -> Result<Store> {
         let path = self.folder.namespace(namespace);
         let must_check = lock(&self.unchecked).contains(namespace);
-        let store = Store::open(&path, NAMESPACE_CACHE, &self.shared, |conn| {
-            if must_check {
-                check(conn)?;
-            }
-            // Nobody looks after a closed database, so what expired meanwhile goes now.
-            guard::sweep(conn, now_ms()).map(|_| ()).map_err(Failure::from)
-        })
-        .map_err(|failure| failure.of_namespace(&path))?;
+        let open = || {
+            Store::open(&path, NAMESPACE_CACHE, &self.shared, |conn| {
+                if must_check {
+                    check(conn)?;
+                }
+                tenant::settle(conn, namespace, &self.shared.rewriter)?;
+                // Nobody looks after a closed database, so what expired meanwhile goes now.
+                guard::sweep(conn, now_ms()).map(|_| ()).map_err(Failure::from)
+            })
+        };
+        let store = match open() {
+            Err(Failure::Old) => tenant::convert(&path, namespace, &self.folder.tmp())
+                .and_then(|()| open().map_err(|failure| failure.of_namespace(&path)))?,
+            opened => opened.map_err(|failure| failure.of_namespace(&path))?,
+        };
         lock(&self.unchecked).remove(namespace);
         Ok(store)
     }
@@ -297,6 +309,12 @@ impl Failure {
                 OpenError::Corrupt { path: path.to_owned(), findings: message, backup_dir: backup_dir.to_owned() }
             }
             Failure::Migration(source) => OpenError::Migration { path: path.to_owned(), source },
+            // Of namespaces' files only.
+            failure @ (Failure::Old | Failure::Told(_)) => OpenError::Database {
+                path: path.to_owned(),
+                message: failure.of_namespace(path).message,
+                advice: "this is no system's database",
+            },
             Failure::Corrupt(findings) => {
                 OpenError::Corrupt { path: path.to_owned(), findings, backup_dir: backup_dir.to_owned() }
             }
@@ -317,6 +335,11 @@ impl Failure {
             Failure::Io(error) => {
                 tracing::error!(%path, %error, "the namespace's database can not be opened");
                 Error::internal("the database can not be opened; the node's log has more")
+            }
+            Failure::Told(error) => error,
+            Failure::Old => {
+                tracing::error!(%path, "the namespace's database is still in the form of an earlier version");
+                Error::internal("the database can not be brought up to date; the node's log has more")
             }
             Failure::Migration(error) => {
                 tracing::error!(%path, %error, "the namespace's database can not be brought up to date");

@@ -11,6 +11,7 @@ use super::metrics::Metrics;
 use super::queue::Queue;
 use super::size::Sizes;
 use super::store::Pool;
+use super::tenant::Seat;
 use debros_proto::{Code, Error};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -161,7 +162,19 @@ impl Writer {
         vec![others]
     }
 
+    /// Runs a job. A schema that it changed before it failed is forgotten with what it did.
     fn run_one(&mut self, job: &mut Job) -> Ran {
+        let schema = self.conn.seat.as_ref().and_then(Seat::pending);
+        let ran = self.run_kept_apart(job);
+        if ran != Ran::Well
+            && let Some(seat) = &self.conn.seat
+        {
+            seat.go_back(schema);
+        }
+        ran
+    }
+
+    fn run_kept_apart(&mut self, job: &mut Job) -> Ran {
         if job.undo == Undo::Statement {
             let before = self.conn.db.total_changes();
             let ran = job.run(&mut self.conn);
@@ -213,13 +226,14 @@ impl Writer {
     }
 
     fn begin(&mut self, with_reserve: bool) -> rusqlite::Result<()> {
+        self.forget_schema();
         // A failed COMMIT or ROLLBACK must not leave the next group inside the old transaction.
         if !self.conn.db.is_autocommit() {
             self.own("/*debros*/ ROLLBACK")?;
         }
         let max_pages = self.sizes.allowed(self.size, with_reserve) / self.page_size;
         if max_pages != self.max_pages {
-            self.conn.gate.enter(super::gate::Trust::Full);
+            self.conn.gate.enter(super::gate::Rights::Own);
             self.conn.db.query_row(&format!("PRAGMA max_page_count = {max_pages}"), [], |_| Ok(()))?;
             self.max_pages = max_pages;
         }
@@ -233,10 +247,15 @@ impl Writer {
             return Vec::new();
         }
         let started = Instant::now();
+        let change = self.conn.seat.as_ref().and_then(|seat| seat.pending().map(|schema| (seat.publication(), schema)));
         // Asked for inside the transaction, where it needs no lock of its own.
         self.readers.suspend();
         let committed = self.own_size().and_then(|size| self.own("/*debros*/ COMMIT").map(|()| size));
         self.readers.snapshots.resume();
+        if let (Some((publication, schema)), Ok(_)) = (change, &committed) {
+            publication.publish(schema);
+        }
+        self.forget_schema();
         let size = match committed {
             Ok(size) => size,
             Err(error) => return self.not_committed(done, error),
@@ -260,7 +279,15 @@ impl Writer {
         Vec::new()
     }
 
+    /// What the transaction made of the schema goes with it.
+    fn forget_schema(&self) {
+        if let Some(seat) = &self.conn.seat {
+            seat.go_back(None);
+        }
+    }
+
     fn roll_back(&mut self) {
+        self.forget_schema();
         if self.conn.db.is_autocommit() {
             return;
         }
