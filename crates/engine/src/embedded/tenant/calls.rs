@@ -23,6 +23,7 @@ impl Embedded {
         options: CallOptions,
     ) -> Result<Written<StatementResult>> {
         let (store, tenant) = self.tenant(namespace).await?;
+        without_empty(&mut statement);
         let call = self.call(&options);
         let known = store.known(&statement.sql);
         let started = Instant::now();
@@ -116,9 +117,10 @@ impl Embedded {
     pub(in crate::embedded) async fn tenant_transaction(
         &self,
         namespace: &Namespace,
-        statements: Vec<Statement>,
+        mut statements: Vec<Statement>,
         options: CallOptions,
     ) -> Result<Written<Vec<StatementResult>>> {
+        statements.iter_mut().for_each(without_empty);
         let (store, _) = self.tenant(namespace).await?;
         let call = self.call(&options);
         let removes = !statements.is_empty() && statements.iter().all(|one| store.only_removes(&one.sql));
@@ -168,5 +170,20 @@ impl Embedded {
             limits: self.limits(),
             read_only: options.read_only,
         }
+    }
+}
+
+/// Takes away the semicolons that stand before and behind a statement, each of which ends a statement without words.
+fn without_empty(statement: &mut Statement) {
+    let is_blank = |sign: char| sign.is_ascii_whitespace();
+    let sql = &statement.sql;
+    if !sql.trim_start_matches(is_blank).starts_with(';') && !sql.trim_end_matches(is_blank).ends_with(';') {
+        return;
+    }
+    let is_empty = |sign: char| sign == ';' || is_blank(sign);
+    let bare = sql.trim_matches(is_empty);
+    // A text of nothing but these is refused with its own words.
+    if !bare.is_empty() && bare.len() < sql.len() {
+        statement.sql = bare.to_owned();
     }
 }
