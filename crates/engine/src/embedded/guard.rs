@@ -20,6 +20,9 @@ const KEEP: &str = "/*debros*/ INSERT OR REPLACE INTO _debros_idempotency (ns, k
 const SWEEP: &str = "/*debros*/ DELETE FROM _debros_idempotency WHERE rowid IN
     (SELECT rowid FROM _debros_idempotency WHERE expires_at <= ?1 LIMIT 1000)";
 
+const WIPE: &str = "/*debros*/ DELETE FROM _debros_idempotency WHERE rowid IN
+    (SELECT rowid FROM _debros_idempotency WHERE ns = ?1 LIMIT 1000)";
+
 /// Whose records: the file is a namespace's own, or the system's with the records of many namespaces.
 #[derive(Clone, Debug)]
 pub(super) enum Owner {
@@ -82,6 +85,11 @@ fn find(conn: &Conn, owner: &Owner, guard: &Guard) -> Result<Option<Vec<u8>>> {
         )),
         known => Ok(known.map(|(_, answer)| answer)),
     }
+}
+
+/// Deletes up to 1,000 of a namespace's records in the system's file. Returns how many.
+pub(super) fn wipe(conn: &Conn, namespace: &debros_proto::Namespace) -> rusqlite::Result<usize> {
+    conn.own(WIPE)?.execute([namespace.as_str()])
 }
 
 /// Deletes up to 1,000 records that have expired. Returns how many.

@@ -25,7 +25,10 @@ mod writer;
 
 pub use config::{EmbeddedConfig, Limits, OpenError};
 
-use crate::{BackupInfo, CallOptions, Database, Engine, ExportFile, Guard, KeyPage, ProgressFn, Written};
+use crate::{
+    BackupInfo, CallOptions, Database, Engine, ExportFile, Guard, KeyPage, NamespaceFilter, NamespaceInfo, ProgressFn,
+    Written,
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use debros_proto::rpc::{
@@ -59,6 +62,7 @@ impl Embedded {
     /// [`OpenError`]: what is wrong, with which file, and what to do.
     pub fn open(config: EmbeddedConfig) -> Result<Embedded, OpenError> {
         let stores = Arc::new(Stores::open(config)?);
+        tenant::finish_interrupted(&stores)?;
         copies::finish_interrupted(&stores)?;
         Ok(Embedded { stores })
     }
@@ -167,7 +171,7 @@ impl Engine for Embedded {
         ttl_seconds: Option<u64>,
         options: CallOptions,
     ) -> Result<Written<u64>> {
-        self.stores.check_open()?;
+        self.stores.check_there(namespace)?;
         let (size, max) = (value.len(), self.limits().value_bytes);
         if size > max {
             return Err(Error::new(Code::TooLarge, format!("the value has {size} bytes: at most {max} are allowed")));
@@ -194,7 +198,7 @@ impl Engine for Embedded {
         condition: Condition,
         options: CallOptions,
     ) -> Result<Written<bool>> {
-        self.stores.check_open()?;
+        self.stores.check_there(namespace)?;
         let write = Self::kv_write(0, true, &options)?;
         let (owner, key) = (namespace.clone(), key.clone());
         let act = kv_once(
@@ -208,11 +212,11 @@ impl Engine for Embedded {
     }
 
     async fn kv_get(&self, namespace: &Namespace, key: &Key, _options: CallOptions) -> Result<Option<Entry>> {
-        self.kv_read(|conn| kv::get(conn, namespace, key))
+        self.kv_read(namespace, |conn| kv::get(conn, namespace, key))
     }
 
     async fn kv_exists(&self, namespace: &Namespace, key: &Key, _options: CallOptions) -> Result<bool> {
-        self.kv_read(|conn| kv::exists(conn, namespace, key))
+        self.kv_read(namespace, |conn| kv::exists(conn, namespace, key))
     }
 
     async fn kv_list(
@@ -223,12 +227,25 @@ impl Engine for Embedded {
         limit: usize,
         _options: CallOptions,
     ) -> Result<KeyPage> {
-        self.kv_read(|conn| kv::list(conn, namespace, prefix, after, limit))
+        self.kv_read(namespace, |conn| kv::list(conn, namespace, prefix, after, limit))
     }
 
     async fn sweep(&self, now_ms: i64) -> Result<u64> {
         self.stores.check_open()?;
         self.stores.sweep(now_ms).await
+    }
+
+    async fn namespaces(&self, filter: NamespaceFilter, options: CallOptions) -> Result<Vec<Namespace>> {
+        self.list_namespaces(filter, options).await
+    }
+
+    async fn namespace_info(&self, namespace: &Namespace, options: CallOptions) -> Result<NamespaceInfo> {
+        self.describe_namespace(namespace, options).await
+    }
+
+    async fn delete_namespace(&self, namespace: &Namespace, also: Vec<Statement>) -> Result<()> {
+        let namespace = namespace.clone();
+        self.copying(move |stores| tenant::delete(stores, &namespace, also)).await
     }
 
     fn size(&self) -> u64 {
@@ -278,8 +295,12 @@ impl Embedded {
         outcome.await.unwrap_or_else(|_| Err(Error::internal("the copy broke off; the node's log has more")))
     }
 
-    fn kv_read<T>(&self, act: impl FnOnce(&conn::Conn) -> rusqlite::Result<T>) -> Result<T> {
-        self.stores.check_open()?;
+    fn kv_read<T>(
+        &self,
+        namespace: &Namespace,
+        act: impl FnOnce(&conn::Conn) -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        self.stores.check_there(namespace)?;
         let started = Instant::now();
         let system = &self.stores.system;
         let outcome = system

@@ -12,11 +12,11 @@ use super::size::Sizes;
 use super::store::{Failure, Shared, Store, Write};
 use super::{failure, integrity, tenant};
 use crate::migrations::{self, MIGRATIONS, MigrationError};
-use debros_proto::{Error, Namespace, Result, now_ms};
+use debros_proto::{Code, Error, Namespace, Result, now_ms};
 use debros_sql::Rewriter;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,9 @@ pub(super) struct Stores {
     /// Databases that may have been left in disorder and were not looked at since.
     unchecked: Mutex<BTreeSet<Namespace>>,
     closed: AtomicBool,
+    /// Namespaces that are being deleted; `are_deleting` is their number, which is looked at by every call.
+    deleting: Mutex<BTreeSet<Namespace>>,
+    are_deleting: AtomicUsize,
     /// Held while a backup or restore runs.
     pub(super) copying: Mutex<()>,
     pub(super) folder: Folder,
@@ -49,6 +52,20 @@ pub(super) struct Stores {
 struct Entry {
     slot: Arc<Slot>,
     used: u64,
+}
+
+/// Callers of a namespace are refused as long as this is there.
+pub(super) struct Shut<'s> {
+    stores: &'s Stores,
+    namespace: Namespace,
+}
+
+impl Drop for Shut<'_> {
+    fn drop(&mut self) {
+        let mut deleting = lock(&self.stores.deleting);
+        deleting.remove(&self.namespace);
+        self.stores.are_deleting.store(deleting.len(), Relaxed);
+    }
 }
 
 /// A namespace's store, once it is open. Opening the same one twice at a time is prevented by the lock.
@@ -88,6 +105,8 @@ impl Stores {
             uses: AtomicU64::new(0),
             unchecked: Mutex::new(unchecked),
             closed: AtomicBool::new(false),
+            deleting: Mutex::default(),
+            are_deleting: AtomicUsize::new(0),
             copying: Mutex::default(),
             folder,
         })
@@ -112,6 +131,24 @@ impl Stores {
         if self.closed.load(Relaxed) { Err(closed()) } else { Ok(()) }
     }
 
+    /// Refuses callers after the end, and those of a namespace that is being deleted.
+    pub(super) fn check_there(&self, namespace: &Namespace) -> Result<()> {
+        self.check_open()?;
+        if self.are_deleting.load(Relaxed) > 0 && lock(&self.deleting).contains(namespace) {
+            return Err(Error::new(Code::Unavailable, "the namespace is being deleted; try again when that is done")
+                .retry_after(Duration::from_secs(1)));
+        }
+        Ok(())
+    }
+
+    /// Refuses callers of a namespace until what is returned is dropped.
+    pub(super) fn shut(&self, namespace: &Namespace) -> Shut<'_> {
+        let mut deleting = lock(&self.deleting);
+        deleting.insert(namespace.clone());
+        self.are_deleting.store(deleting.len(), Relaxed);
+        Shut { stores: self, namespace: namespace.clone() }
+    }
+
     /// The store of a namespace, if it is open.
     fn opened(&self, namespace: &Namespace) -> Option<Arc<Store>> {
         let mut open = lock(&self.open);
@@ -122,6 +159,7 @@ impl Stores {
 
     /// The store of a namespace, opened or made when it is not there.
     pub(super) async fn namespace(self: &Arc<Self>, namespace: &Namespace) -> Result<Arc<Store>> {
+        self.check_there(namespace)?;
         if let Some(store) = self.opened(namespace) {
             return Ok(store);
         }
@@ -143,6 +181,8 @@ impl Stores {
     pub(super) fn open_namespace(&self, namespace: &Namespace) -> Result<Arc<Store>> {
         let slot = self.slot(namespace)?;
         let opening = lock(&slot.opening);
+        // Under the lock that a deletion takes, so that nothing is made after it.
+        self.check_there(namespace)?;
         if let Some(store) = slot.store.get() {
             return Ok(Arc::clone(store));
         }

@@ -36,6 +36,8 @@ pub(super) struct Writer {
     size: u64,
     /// What `PRAGMA max_page_count` was set to.
     max_pages: u64,
+    /// Bytes that this file may take, besides what all may.
+    quota: Option<u64>,
 }
 
 /// Nobody waits for a thread that is gone.
@@ -55,6 +57,7 @@ impl Writer {
         metrics: Arc<Metrics>,
         readers: Arc<Pool>,
         path: &Path,
+        quota: Option<u64>,
     ) -> rusqlite::Result<Self> {
         let page_size: u32 = conn.db.query_row("PRAGMA page_size", [], |row| row.get(0))?;
         let mut writer = Self {
@@ -67,6 +70,7 @@ impl Writer {
             page_size: page_size.into(),
             size: 0,
             max_pages: 0,
+            quota,
         };
         writer.note_size()?;
         Ok(writer)
@@ -231,7 +235,7 @@ impl Writer {
         if !self.conn.db.is_autocommit() {
             self.own("/*debros*/ ROLLBACK")?;
         }
-        let max_pages = self.sizes.allowed(self.size, with_reserve) / self.page_size;
+        let max_pages = self.sizes.allowed(self.size, self.quota, with_reserve) / self.page_size;
         if max_pages != self.max_pages {
             self.conn.gate.enter(super::gate::Rights::Own);
             self.conn.db.query_row(&format!("PRAGMA max_page_count = {max_pages}"), [], |_| Ok(()))?;
@@ -327,9 +331,19 @@ impl Writer {
             return error;
         }
         let left = self.sizes.max().saturating_sub(self.sizes.total());
+        let left_of_quota = self.quota.map_or(u64::MAX, |quota| quota.saturating_sub(self.size));
         let folder = self.path.parent().unwrap_or(&self.path);
         match fs2::available_space(folder) {
-            Ok(available) if available < left => disk_full(),
+            Ok(available) if available < left.min(left_of_quota) => disk_full(),
+            _ if left_of_quota < left => Error::new(
+                Code::DatabaseFull,
+                format!(
+                    "the write does not fit: the namespace takes {} of {} bytes (database.max_namespace_size); delete \
+                     something or have the node's operator raise the limit",
+                    self.size,
+                    self.quota.unwrap_or(0)
+                ),
+            ),
             _ => Error::new(
                 Code::DatabaseFull,
                 format!(

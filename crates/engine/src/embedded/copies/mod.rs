@@ -29,8 +29,8 @@ use std::sync::TryLockError;
 /// Pages between two looks at whether the engine closes: 4 MiB.
 const STEP_PAGES: i32 = 1024;
 
-/// Lets one backup or restore run at a time.
-fn alone(stores: &Stores) -> Result<std::sync::MutexGuard<'_, ()>> {
+/// Lets one backup, restore or deletion run at a time.
+pub(super) fn alone(stores: &Stores) -> Result<std::sync::MutexGuard<'_, ()>> {
     match stores.copying.try_lock() {
         Ok(guard) => Ok(guard),
         Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),

@@ -173,17 +173,21 @@ impl Embedded {
     }
 }
 
-/// Takes away the semicolons that stand before and behind a statement, each of which ends a statement without words.
+/// Takes away the semicolons before a statement, and those after the first behind it: each ends a statement without
+/// words.
 fn without_empty(statement: &mut Statement) {
-    let is_blank = |sign: char| sign.is_ascii_whitespace();
+    let is_empty = |sign: char| sign == ';' || sign.is_ascii_whitespace();
     let sql = &statement.sql;
-    if !sql.trim_start_matches(is_blank).starts_with(';') && !sql.trim_end_matches(is_blank).ends_with(';') {
+    let start = sql.len() - sql.trim_start_matches(is_empty).len();
+    let end = sql.trim_end_matches(is_empty).len();
+    // A text of nothing but these is refused with its own words.
+    if start >= end {
         return;
     }
-    let is_empty = |sign: char| sign == ';' || is_blank(sign);
-    let bare = sql.trim_matches(is_empty);
-    // A text of nothing but these is refused with its own words.
-    if !bare.is_empty() && bare.len() < sql.len() {
-        statement.sql = bare.to_owned();
+    if sql[end..].bytes().filter(|byte| *byte == b';').count() > 1 {
+        statement.sql.truncate(end);
+    }
+    if statement.sql[..start].contains(';') {
+        statement.sql.drain(..start);
     }
 }

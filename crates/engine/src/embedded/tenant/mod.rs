@@ -9,13 +9,16 @@
 //! - A read looks, when it is done, whether the catalogue it was rewritten for still holds, and is repeated otherwise.
 
 mod calls;
+mod delete;
 mod format;
+mod info;
 mod legacy;
 mod names;
 mod read;
 mod seat;
 mod write;
 
+pub(super) use delete::{delete, finish_interrupted};
 pub(super) use legacy::{convert, current_copy};
 pub(super) use names::to_users_names;
 pub(super) use seat::Seat;

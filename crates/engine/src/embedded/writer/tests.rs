@@ -46,7 +46,7 @@ impl Bench {
         let conn = self.conn.borrow_mut().take().unwrap();
         let readers = Arc::new(super::Pool::new(&self.path, tracing::Span::none(), 1));
         let (sizes, metrics) = (Arc::clone(&self.sizes), Arc::new(Metrics::new()));
-        let writer = Writer::new(conn, queue, sizes, metrics, readers, &self.path).unwrap();
+        let writer = Writer::new(conn, queue, sizes, metrics, readers, &self.path, None).unwrap();
         *self.conn.borrow_mut() = Some(writer.run());
     }
 
