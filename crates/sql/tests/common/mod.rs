@@ -1,6 +1,9 @@
 //! A database that several namespaces share, and one namespace's door to it: what the engine will do, in small.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod mutate;
+pub mod watch;
+
 use debros_proto::{Code, Error, Namespace};
 use debros_sql::{
     Catalogue, Class, Demangler, MOMENT_CLEAR, MOMENT_DDL, MOMENT_SET, Moment, Place, Policy, rewrite,
