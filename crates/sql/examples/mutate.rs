@@ -135,6 +135,12 @@ impl Scene {
         if rewritten.place == Place::Catalogue {
             return Ok("catalogue");
         }
+        if rewritten.changes_schema {
+            let applied = self.catalogue.fork().and_then(|mut fork| fork.apply(sql));
+            if let Err(error) = applied {
+                return if error.code == debros_proto::Code::Internal { Err(error.message) } else { Ok("refused") };
+            }
+        }
         let mut random = |bytes: &mut [u8]| bytes.fill(7);
         let mut moment = Moment { now_ms: 1_767_225_600_123, last_insert_rowid: 0, changes: 0, random: &mut random };
         let text = rewritten.sql(&mut moment).into_owned();

@@ -42,7 +42,7 @@ pub fn words(sql: &str) -> Vec<String> {
 /// Makes a new statement from those of a corpus.
 pub fn mutate(corpus: &[Vec<String>], numbers: &mut Numbers) -> String {
     let mut words = corpus[numbers.below(corpus.len())].clone();
-    for _ in 0..=numbers.below(4) {
+    for _ in 0..=numbers.below(2) {
         let other = &corpus[numbers.below(corpus.len())];
         let at = numbers.below(words.len() + 1);
         match numbers.below(7) {
