@@ -93,6 +93,13 @@ pub(crate) fn statement(sql: &str, prefix: &Prefix, inner: &Inner, compiled: &Co
         }
         Ok(outcome)
     })
+    .map_err(|error| match error.code {
+        // SQLite itself has taken it: what the parser does not know is new in SQLite, and not the user's mistake.
+        Code::Sql if error.message.contains("syntax error") || error.message.contains("incomplete SQL") => {
+            Error::new(Code::StatementNotAllowed, format!("this form of statement is not supported: {}", error.message))
+        }
+        _ => error,
+    })
 }
 
 /// Rewrites a column's default for the rows that omit the column; says too whether it is random.

@@ -206,6 +206,11 @@ pub fn without_place(message: &str) -> String {
     }
 }
 
+/// Two databases, each with a namespace of the same name.
+pub fn open_shared_pair() -> ((Shared, Tenant), (Shared, Tenant)) {
+    ((Shared::new(true), Tenant::new("acme")), (Shared::new(true), Tenant::new("acme")))
+}
+
 /// All rows of all tables whose name begins with a prefix, and their definitions.
 pub fn state(db: &Connection, prefix: &str) -> Vec<(String, Outcome)> {
     let names = run(
