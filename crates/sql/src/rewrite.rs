@@ -112,7 +112,7 @@ pub fn rewrite(sql: &str, catalogue: &Catalogue) -> Result<Rewritten> {
         parameters: compiled.parameters,
         returning: outcome.returning,
         changes_schema: outcome.changes_schema,
-        needs_moment: outcome.class == Class::Write && compiled.record.moment_inside,
+        needs_moment: outcome.class != Class::Read && compiled.record.moment_inside,
         tells_names: outcome.tells_names,
         grants: outcome.grants,
     })

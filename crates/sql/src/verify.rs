@@ -36,7 +36,7 @@ pub(crate) fn record(compiled: &Compiled, outcome: &Outcome, inner: &Inner) -> R
     }
     for access in accesses {
         let known = kind(&access.table).filter(|kind| *kind != Kind::Shadow && !starts_with(&access.table, "sqlite_"));
-        let named = || outcome.objects.iter().any(|object| same(object, &access.table));
+        let named = || outcome.objects.iter().chain(&outcome.aliases).any(|name| same(name, &access.table));
         if known.is_some() && !access.unused && !named() {
             return Err(disagreement());
         }

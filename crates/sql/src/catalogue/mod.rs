@@ -10,6 +10,7 @@ mod entries;
 mod query;
 pub(crate) mod recorder;
 pub(crate) mod schema;
+pub(crate) mod triggers;
 
 pub use entries::{Changes, Entry, EntryKind};
 pub use query::Rows;

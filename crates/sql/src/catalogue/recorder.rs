@@ -151,7 +151,7 @@ impl Record {
 
 /// Tables that SQLite itself provides, except those that may be read.
 fn refuse_table(table: &str) -> Option<String> {
-    const RAW: &[&str] = &["dbstat", "bytecode", "tables_used", "completion", "fsdir", "csv"];
+    const RAW: &[&str] = &["dbstat", "bytecode", "tables_used", "completion", "fsdir", "csv", "fts3tokenize"];
     let may_be_read = is_one_of(SCHEMA_TABLES, table)
         || is_one_of(TABLE_FUNCTIONS, table)
         || is_one_of(&["sqlite_sequence", "sqlite_stat1", "sqlite_stat4"], table);

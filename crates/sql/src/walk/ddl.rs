@@ -5,6 +5,8 @@ use super::scope::Item;
 use super::table::own_item;
 use super::time::Clock;
 use crate::allowed::NO_TEMPORARY;
+use crate::catalogue::default::live_default;
+use crate::catalogue::triggers::omitting;
 use crate::names::{check_new, quote, same};
 use crate::source::not_understood;
 use debros_proto::{Code, Error, Result};
@@ -78,9 +80,11 @@ impl<'w> Walk<'w> {
     fn create_table(&mut self, create: CreateTableStmt<'w>) -> Result<()> {
         self.understand(create.node_id());
         let table = self.new_name(create.table_name(), create.schema(), create.temporary())?;
+        let mut live = Vec::new();
         for column in create.columns().iter().flat_map(ColumnDefList::iter) {
-            self.column_def(column, &table)?;
+            live.extend(self.column_def(column, &table)?);
         }
+        self.check_triggers(&table, &live)?;
         for group in create.table_constraints().iter().flat_map(TableConstraintList::iter) {
             self.table_constraints(group, &table)?;
         }
@@ -92,11 +96,34 @@ impl<'w> Walk<'w> {
         Ok(())
     }
 
-    fn column_def(&mut self, column: ColumnDef<'w>, table: &str) -> Result<()> {
-        self.understand(column.node_id());
-        if let Some(name) = column.column_name() {
-            self.name_node(name)?;
+    /// Triggers that were there before a table can not give its columns the value of the moment.
+    fn check_triggers(&self, table: &str, live: &[String]) -> Result<()> {
+        if live.is_empty() {
+            return Ok(());
         }
+        match omitting(&self.inner.db, table, live) {
+            None => Ok(()),
+            Some(trigger) => Err(Error::new(
+                Code::StatementNotAllowed,
+                format!(
+                    "the trigger {trigger} inserts into {table} without its columns {}, whose defaults are of the moment: \
+                     drop the trigger, and make it again after the table",
+                    live.join(", ")
+                ),
+            )),
+        }
+    }
+
+    /// Returns the column's name when its default is of the moment.
+    fn column_def(&mut self, column: ColumnDef<'w>, table: &str) -> Result<Option<String>> {
+        self.understand(column.node_id());
+        let mut name = None;
+        if let Some(node) = column.column_name() {
+            let text = self.name_node(node)?;
+            // A name may be empty here, `""`: then it has no token to be found by.
+            name = self.source.name(text).ok();
+        }
+        let mut live = false;
         let mut named = false;
         for constraint in column.constraints().iter().flat_map(ColumnConstraintList::iter) {
             match constraint {
@@ -107,6 +134,10 @@ impl<'w> Walk<'w> {
                 ColumnConstraintItem::ColumnConstraint(constraint) => {
                     self.understand(constraint.node_id());
                     self.of_table(table, Clock::Default, constraint.default_expr())?;
+                    if let Some(default) = constraint.default_expr() {
+                        let extent = self.source.extent(AnyNodeId::from(default.node_id()))?;
+                        live |= live_default(&self.source.text[extent]).is_some();
+                    }
                     self.of_table(table, Clock::Never("a generated column"), constraint.generated_expr())?;
                     self.check(table, constraint.check_expr(), named)?;
                     self.foreign_key(constraint.fk_clause())?;
@@ -114,7 +145,7 @@ impl<'w> Walk<'w> {
                 }
             }
         }
-        Ok(())
+        Ok(name.filter(|_| live))
     }
 
     fn table_constraints(&mut self, group: TableConstraintGroup<'w>, table: &str) -> Result<()> {
@@ -235,11 +266,18 @@ impl<'w> Walk<'w> {
         match alter.op() {
             AlterOp::RenameTable => {
                 let new = new.ok_or_else(not_understood)?;
-                check_new(&self.source.name(new)?)?;
+                let name = self.source.name(new)?;
+                check_new(&name)?;
+                let columns = self.inner.schema.columns(&self.inner.db, &table);
+                let live = columns.iter().filter(|column| column.live.is_some()).map(|column| column.name.clone());
+                self.check_triggers(&name, &live.collect::<Vec<_>>())?;
                 self.move_name(new)
             }
             AlterOp::RenameColumn | AlterOp::DropColumn => Ok(()),
-            AlterOp::AddColumn => self.column_def(alter.column().ok_or_else(not_understood)?, &table),
+            AlterOp::AddColumn => {
+                let live = self.column_def(alter.column().ok_or_else(not_understood)?, &table)?;
+                self.check_triggers(&table, live.as_slice())
+            }
         }
     }
 

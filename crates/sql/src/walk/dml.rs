@@ -65,9 +65,15 @@ impl<'w> Walk<'w> {
         self.ctes(update.with_ctes())?;
         let table = update.table().ok_or_else(not_understood)?;
         let per_row = std::mem::replace(&mut self.per_row, true);
-        if let Some(done) = self.sequence_change(table, update.where_clause())? {
+        if let Some(refused) = self.sequence_change(table, update.where_clause())? {
+            // The numbers alone: a changed name would be another's.
+            for clause in update.setlist().iter().flat_map(SetClauseList::iter) {
+                if clause.columns().is_some() || !same(&self.source.name(clause.column())?, "seq") {
+                    return Err(refused);
+                }
+            }
             self.set(update.setlist())?;
-            return if update.from_clause().is_some() || update.returning().is_some() { Err(done) } else { Ok(()) };
+            return if update.from_clause().is_some() || update.returning().is_some() { Err(refused) } else { Ok(()) };
         }
         // `UPDATE t SET … FROM u AS t`: there the name is the other one's.
         let taken = update.from_clause().is_some_and(|from| self.makes_visible(from, table));
@@ -95,8 +101,8 @@ impl<'w> Walk<'w> {
         self.ctes(delete.with_ctes())?;
         let table = delete.table().ok_or_else(not_understood)?;
         let per_row = std::mem::replace(&mut self.per_row, true);
-        if let Some(done) = self.sequence_change(table, delete.where_clause())? {
-            return if delete.returning().is_some() { Err(done) } else { Ok(()) };
+        if let Some(refused) = self.sequence_change(table, delete.where_clause())? {
+            return if delete.returning().is_some() { Err(refused) } else { Ok(()) };
         }
         let target = self.target(table, if in_trigger { Alias::None } else { Alias::Given })?;
         if delete.index_hint() == IndexHint::Indexed {

@@ -41,6 +41,8 @@ pub(crate) struct Outcome {
     pub(crate) place: Place,
     /// Names in the place of a table that were moved, as the user wrote them.
     pub(crate) objects: Vec<String>,
+    /// Aliases of tables and subqueries.
+    pub(crate) aliases: Vec<String>,
     pub(crate) grants: Grants,
     pub(crate) returning: bool,
     /// It changes what the catalogue holds.
@@ -68,6 +70,8 @@ pub(crate) struct Walk<'w> {
     hidden_allowed: HashSet<AnyNodeId>,
     understood: HashSet<AnyNodeId>,
     objects: Vec<String>,
+    /// Aliases: SQLite tells of a subquery's columns under its alias.
+    visible: Vec<String>,
     grants: Grants,
 }
 
@@ -82,11 +86,19 @@ pub(crate) fn statement(sql: &str, prefix: &Prefix, inner: &Inner, compiled: &Co
         let mut outcome = walk.root(root)?;
         walk.check_understood(source.tree().root_id())?;
         outcome.objects = std::mem::take(&mut walk.objects);
+        outcome.aliases = std::mem::take(&mut walk.visible);
         outcome.grants = walk.grants;
         if outcome.place == Place::Data && outcome.template == Template::default() {
             outcome.template = walk.edits.apply(source.text)?;
         }
         Ok(outcome)
+    })
+    .map_err(|error| match error.code {
+        // SQLite itself has taken it: what the parser does not know is new in SQLite, and not the user's mistake.
+        Code::Sql if error.message.contains("syntax error") || error.message.contains("incomplete SQL") => {
+            Error::new(Code::StatementNotAllowed, format!("this form of statement is not supported: {}", error.message))
+        }
+        _ => error,
     })
 }
 
@@ -150,6 +162,7 @@ impl<'w> Walk<'w> {
             hidden_allowed: HashSet::new(),
             understood: HashSet::new(),
             objects: Vec::new(),
+            visible: Vec::new(),
             grants: Grants::default(),
         }
     }
@@ -160,6 +173,7 @@ impl<'w> Walk<'w> {
             class: Class::Write,
             place: Place::Data,
             objects: Vec::new(),
+            aliases: Vec::new(),
             grants: Grants::default(),
             returning: false,
             changes_schema: false,

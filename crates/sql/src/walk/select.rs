@@ -210,6 +210,7 @@ impl<'w> Walk<'w> {
                 self.select(select)?;
                 let visible = self.alias(subquery.alias())?.unwrap_or_default();
                 let columns = self.select_names(select);
+                self.visible.push(visible.clone());
                 self.scopes.add(Item::other(visible, columns));
             }
             TableSource::ParenTableSource(inner) => {

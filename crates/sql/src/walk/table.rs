@@ -31,13 +31,13 @@ impl<'w> Walk<'w> {
             self.check_schema(table.schema())?;
         }
         let alias = self.alias(table.alias())?;
-        self.expressions(table.args())?;
         let item = self.moved_table(table, &token, &name, position, alias)?;
+        self.visible.push(item.visible.clone());
         // After IN a table brings no columns into view.
         if position == Position::From {
             self.scopes.add(item);
         }
-        Ok(())
+        self.expressions(table.args())
     }
 
     fn moved_table(

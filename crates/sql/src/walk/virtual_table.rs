@@ -113,7 +113,9 @@ impl<'w> Walk<'w> {
             return Err(self.refuse_at(arg, &format!("{text}: content needs the name of one table")));
         }
         self.objects.push(table.clone().into_owned());
-        self.edits.replace(tokens[2].clone(), quote('\'', &self.prefix.full(&table)));
+        // In the user's own quotes, which an error may tell.
+        let mark = value.chars().next().filter(|mark| ['"', '`'].contains(mark)).unwrap_or('\'');
+        self.edits.replace(tokens[2].clone(), quote(mark, &self.prefix.full(&table)));
         Ok(())
     }
 

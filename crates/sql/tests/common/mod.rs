@@ -1,6 +1,9 @@
 //! A database that several namespaces share, and one namespace's door to it: what the engine will do, in small.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod mutate;
+pub mod watch;
+
 use debros_proto::{Code, Error, Namespace};
 use debros_sql::{
     Catalogue, Class, Demangler, MOMENT_CLEAR, MOMENT_DDL, MOMENT_SET, Moment, Place, Policy, rewrite,
@@ -201,6 +204,11 @@ pub fn without_place(message: &str) -> String {
         Some(start) if message.ends_with(')') => message[..start].to_owned(),
         _ => message.to_owned(),
     }
+}
+
+/// Two databases, each with a namespace of the same name.
+pub fn open_shared_pair() -> ((Shared, Tenant), (Shared, Tenant)) {
+    ((Shared::new(true), Tenant::new("acme")), (Shared::new(true), Tenant::new("acme")))
 }
 
 /// All rows of all tables whose name begins with a prefix, and their definitions.
