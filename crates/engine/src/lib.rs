@@ -71,6 +71,41 @@ pub struct KeyPage {
     pub more: bool,
 }
 
+/// Which namespaces to list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamespaceFilter {
+    /// Only those whose names start with this.
+    pub prefix: String,
+    /// Only those that come after this one.
+    pub after: Option<Namespace>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// What a namespace holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamespaceInfo {
+    /// Its name.
+    pub namespace: Namespace,
+    /// When its first table, row or query came, or when the node wrote it down, whichever was earlier; milliseconds since
+    /// the Unix epoch. `None`: it holds key-value pairs alone.
+    pub created_at: Option<i64>,
+    /// Bytes that its SQL database takes.
+    pub sql_bytes: u64,
+    /// Tables and virtual tables.
+    pub tables: u64,
+    /// Rows of its tables; those of virtual tables are not counted.
+    pub rows: u64,
+    /// Whether all rows were counted. Otherwise there was no time for it, and there are at least so many.
+    pub rows_are_exact: bool,
+    /// Key-value pairs that have not expired.
+    pub kv_keys: u64,
+    /// Bytes of their keys and values.
+    pub kv_bytes: u64,
+    /// Bytes that its SQL database may take; `None`: no limit of its own.
+    pub max_bytes: Option<u64>,
+}
+
 /// A copy of everything the engine keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackupInfo {
@@ -194,6 +229,28 @@ pub trait Engine: Send + Sync + 'static {
     /// # Errors
     /// As a write by [`query`](Engine::query).
     async fn sweep(&self, now_ms: i64) -> Result<u64>;
+
+    /// The namespaces that hold something or that the node has written down, in order of name. A namespace is made by the
+    /// first statement or key that comes for it.
+    ///
+    /// # Errors
+    /// As a read by [`query`](Engine::query).
+    async fn namespaces(&self, filter: NamespaceFilter, options: CallOptions) -> Result<Vec<Namespace>>;
+
+    /// What a namespace holds; of one that was never used nothing at all. Makes nothing.
+    ///
+    /// # Errors
+    /// As a read by [`query`](Engine::query).
+    async fn namespace_info(&self, namespace: &Namespace, options: CallOptions) -> Result<NamespaceInfo>;
+
+    /// Deletes everything that a namespace has here: its SQL database, its key-value pairs, the kept answers of its writes.
+    /// `also` are statements on the system's tables that belong to it (keys, grants): they run first, together, and must
+    /// do no harm when they run again. What was begun is finished by the next start. Whoever calls for the namespace
+    /// meanwhile is `unavailable`; afterwards the namespace is as one that was never used.
+    ///
+    /// # Errors
+    /// `conflict` when a backup or restore is running, and what `also` meets: then nothing was deleted.
+    async fn delete_namespace(&self, namespace: &Namespace, also: Vec<Statement>) -> Result<()>;
 
     /// Bytes of all databases together, as `max_database_size` counts them.
     fn size(&self) -> u64;

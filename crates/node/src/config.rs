@@ -52,6 +52,8 @@ pub struct DatabaseConfig {
     pub data_dir: PathBuf,
     /// Bytes that all databases together may take; writes past it fail.
     pub max_size: u64,
+    /// Bytes that the SQL database of one namespace may take; `None`: as much as there is.
+    pub max_namespace_size: Option<u64>,
     /// How often a backup is made; `None`: never.
     pub backup_interval: Option<Duration>,
 }
@@ -77,6 +79,7 @@ impl NodeConfig {
             database: DatabaseConfig {
                 data_dir: data_dir.join("db"),
                 max_size: 1 << 30,
+                max_namespace_size: None,
                 backup_interval: Some(Duration::from_secs(24 * 60 * 60)),
             },
             data_dir,

@@ -75,6 +75,7 @@ impl NodeSettings {
             database: DatabaseConfig {
                 data_dir: settings.text("database.data_dir").into(),
                 max_size: settings.number("database.max_database_size"),
+                max_namespace_size: Some(settings.number("database.max_namespace_size")).filter(|bytes| *bytes > 0),
                 backup_interval: Some(backup_interval).filter(|interval| !interval.is_zero()),
             },
             bootstrap_peers: parsed(settings.list("discovery.bootstrap_peers")),

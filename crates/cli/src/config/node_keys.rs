@@ -134,6 +134,14 @@ pub static NODE: Table = Table {
         },
         Key {
             section: "database",
+            name: "max_namespace_size",
+            kind: Kind::Size { min: 0 },
+            default: Default::Is("0"),
+            doc: "Bytes that the SQL database of one namespace may take; 0: as much as there is.",
+            ..Key::BASE
+        },
+        Key {
+            section: "database",
             name: "backup_interval",
             kind: Kind::Duration { min: Duration::from_secs(60), max: Duration::from_secs(366 * 86_400), off: true },
             default: Default::Is("24h"),

@@ -13,6 +13,7 @@ pub mod kv;
 pub mod limits;
 pub mod operations;
 pub mod sql;
+pub mod tenancy;
 pub mod values;
 
 use crate::{CallOptions, Database, Engine, Guard, Written};
@@ -47,6 +48,14 @@ macro_rules! conformance {
                 lesson_01_namespaces_reach_nothing_else, hostile_statements_are_refused, schema_pragmas_work,
                 names_with_any_signs_work, lesson_15_hostile_names_are_only_names, rollback_clauses_hurt_nobody_else,
                 a_slow_statement_hurts_nobody_else
+            }
+            tenancy {
+                two_namespaces_share_names_and_nothing_else, nobody_is_reached_by_a_full_name,
+                the_schema_is_in_the_users_words, errors_speak_the_users_names, values_of_the_moment_are_given_once,
+                counters_tell_nothing_of_others, definitions_belong_to_their_transaction,
+                definitions_of_many_callers_do_not_mix, readers_see_one_schema_or_the_other,
+                namespaces_are_listed_and_described, a_deleted_namespace_is_as_one_never_used,
+                writes_beside_a_deletion_are_refused_or_kept
             }
             limits {
                 sql_text_and_arguments, many_arguments, statements_in_a_transaction, result_rows, result_bytes_of_a_write,

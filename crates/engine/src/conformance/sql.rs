@@ -94,7 +94,7 @@ pub async fn mistakes_are_the_callers(engine: Arc<dyn Engine>) {
         ("SELECT * FROM nowhere", "nowhere"),
         ("SELECT nothing", "nothing"),
         ("INSERT INTO nowhere VALUES (1)", "nowhere"),
-        ("SELECT 'open", "open"),
+        ("SELECT 'open", "line 1, column 8"),
         ("SELECT no_such_function(1)", "no_such_function"),
     ] {
         let error = refused(&engine, sql).await;

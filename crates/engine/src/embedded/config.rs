@@ -16,6 +16,8 @@ pub struct EmbeddedConfig {
     pub backups_kept: usize,
     /// Bytes that all databases together may take. Writes past it fail, reads and deletes go on.
     pub max_size: u64,
+    /// Bytes that the SQL database of one namespace may take; `None`: as much as there is.
+    pub max_namespace_size: Option<u64>,
     /// How long one statement may run.
     pub statement_time: Duration,
     /// Threads per database that run queries. At least 1.
@@ -39,6 +41,7 @@ impl EmbeddedConfig {
             data_dir,
             backups_kept: 7,
             max_size: 1 << 30,
+            max_namespace_size: None,
             statement_time: Duration::from_secs(10),
             readers: 4,
             open_databases: 64,
@@ -130,6 +133,14 @@ pub enum OpenError {
         path: PathBuf,
         /// Which migration, and why.
         source: MigrationError,
+    },
+    /// The deletion of a namespace was interrupted and can not be finished.
+    #[error("the interrupted deletion of the namespace {namespace} can not be finished: {message}")]
+    Deletion {
+        /// The namespace.
+        namespace: String,
+        /// Why, and what to do.
+        message: String,
     },
     /// A restore was interrupted and can not be finished.
     #[error("the interrupted restore of {backup} can not be finished: {message}")]

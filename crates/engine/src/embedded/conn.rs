@@ -2,7 +2,8 @@
 
 use super::deadline::Deadline;
 use super::functions;
-use super::gate::{Facts, Gate, Trust};
+use super::gate::{Facts, Gate, Kind, Rights};
+use super::tenant::Seat;
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::Action;
 use rusqlite::limits::Limit;
@@ -31,7 +32,9 @@ const KEPT_FACTS: usize = 1024;
 pub(super) struct Conn {
     pub(super) db: Connection,
     pub(super) gate: Arc<Gate>,
-    facts: RefCell<HashMap<Box<str>, Facts>>,
+    facts: RefCell<HashMap<Box<str>, (Facts, Kind)>>,
+    /// The namespace whose file this writes; `None` on readers, and on the system's file.
+    pub(super) seat: Option<Seat>,
     /// Goes up when the schema may have changed through this connection.
     schema_changes: Arc<AtomicU64>,
     deadline: Arc<Deadline>,
@@ -95,6 +98,7 @@ impl Conn {
             db,
             gate,
             facts: RefCell::default(),
+            seat: None,
             schema_changes,
             deadline,
             inserted,
@@ -106,7 +110,7 @@ impl Conn {
     /// Prepares one of the engine's own statements; its text starts with [`OWN`].
     pub(super) fn own(&self, sql: &'static str) -> rusqlite::Result<CachedStatement<'_>> {
         debug_assert!(sql.starts_with(OWN), "{sql}");
-        self.gate.enter(Trust::Full);
+        self.gate.enter(Rights::Own);
         self.db.prepare_cached(sql)
     }
 
@@ -176,20 +180,20 @@ impl Conn {
         (self.inserted.load(Relaxed) == rowid).then_some(rowid)
     }
 
-    /// Remembers what the authorizer saw of a statement; `None` gives back what it saw the last time.
-    pub(super) fn remember(&self, sql: &str, facts: Option<Facts>) -> Facts {
+    /// Remembers what the authorizer saw of a statement that was compiled with these rights.
+    pub(super) fn remember(&self, sql: &str, facts: Facts, kind: Kind) {
         let mut known = self.facts.borrow_mut();
-        match facts {
-            None => known.get(sql).copied().unwrap_or_default(),
-            Some(facts) => {
-                if known.len() >= KEPT_FACTS {
-                    known.clear();
-                    // The cache must not answer with a statement whose facts are gone.
-                    self.db.flush_prepared_statement_cache();
-                }
-                known.insert(sql.into(), facts);
-                facts
-            }
+        if known.len() >= KEPT_FACTS {
+            known.clear();
+            // The cache must not answer with a statement whose facts are gone.
+            self.db.flush_prepared_statement_cache();
         }
+        known.insert(sql.into(), (facts, kind));
+    }
+
+    /// What the authorizer saw of a statement that came out of the cache; `None` when it was compiled with other rights
+    /// than these, or by somebody of whom nothing is known.
+    pub(super) fn recall(&self, sql: &str, kind: Kind) -> Option<Facts> {
+        self.facts.borrow().get(sql).filter(|(_, of)| *of == kind).map(|(facts, _)| *facts)
     }
 }

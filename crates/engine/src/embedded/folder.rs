@@ -5,6 +5,7 @@
 //! <data_dir>/CLEAN           there when the engine was closed in order; lists databases still to be checked
 //! <data_dir>/system.db       the node's tables and all key-value pairs
 //! <data_dir>/ns/<name>.db    the SQL database of a namespace
+//! <data_dir>/ns/<name>.delete  there while the namespace is being deleted; what to do besides
 //! <data_dir>/tmp/            files of running exports; emptied at start
 //! <data_dir>/RESTORE         the name of the backup that is being put back
 //! ```
@@ -59,15 +60,43 @@ impl Folder {
 
     /// The namespaces that have a database, in order.
     pub(super) fn namespaces(&self) -> io::Result<BTreeSet<Namespace>> {
+        self.names_with(".db")
+    }
+
+    fn names_with(&self, ending: &str) -> io::Result<BTreeSet<Namespace>> {
         let mut names = BTreeSet::new();
         for entry in fs::read_dir(self.path.join("ns"))? {
             let name = entry?.file_name();
-            let namespace = name.to_str().and_then(|name| name.strip_suffix(".db")).map(Namespace::new);
+            let namespace = name.to_str().and_then(|name| name.strip_suffix(ending)).map(Namespace::new);
             if let Some(Ok(namespace)) = namespace {
                 names.insert(namespace);
             }
         }
         Ok(names)
+    }
+
+    /// The namespaces whose deletion was begun and not finished.
+    pub(super) fn deleting(&self) -> io::Result<BTreeSet<Namespace>> {
+        self.names_with(".delete")
+    }
+
+    /// Notes that the deletion of a namespace begins, and what belongs to it.
+    pub(super) fn begin_deletion(&self, namespace: &Namespace, what: &[u8]) -> io::Result<()> {
+        write_synced(&self.deletion_marker(namespace), what)
+    }
+
+    /// What [`begin_deletion`](Folder::begin_deletion) noted.
+    pub(super) fn deletion(&self, namespace: &Namespace) -> io::Result<Vec<u8>> {
+        fs::read(self.deletion_marker(namespace))
+    }
+
+    /// Notes that it is finished.
+    pub(super) fn end_deletion(&self, namespace: &Namespace) -> io::Result<()> {
+        fs::remove_file(self.deletion_marker(namespace)).and_then(|()| self.sync_namespaces())
+    }
+
+    fn deletion_marker(&self, namespace: &Namespace) -> PathBuf {
+        self.path.join("ns").join(format!("{namespace}.delete"))
     }
 
     /// Makes new and removed databases of namespaces durable.

@@ -1,37 +1,13 @@
-//! What a user's SQL may touch, decided by SQLite's authorizer while it compiles the statement: on what the statement
-//! means, never on its text.
+//! What SQLite's authorizer sees of a statement while it compiles it: facts for the engine, and for a namespace's policy
+//! whether it may.
 
 use super::deadline::Deadline;
+use debros_sql::{Class, Grants, Policy};
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Tables of the engine's own inside a namespace's database start with this.
-pub(super) const INTERNAL_PREFIX: &str = "_debros_";
-
-/// PRAGMAs that only describe the schema.
-const PRAGMAS: &[&str] = &[
-    "table_info",
-    "table_xinfo",
-    "table_list",
-    "index_list",
-    "index_info",
-    "index_xinfo",
-    "foreign_key_list",
-    "foreign_key_check",
-    "function_list",
-    "collation_list",
-    "compile_options",
-    "user_version",
-];
-
-/// PRAGMAs that full-text and R-tree tables ask of their own accord. They tell nothing of interest.
-const MODULE_PRAGMAS: &[&str] = &["data_version", "page_size"];
-
-/// Virtual-table modules that reach nothing but their own tables.
-const MODULES: &[&str] = &["fts3", "fts4", "fts5", "fts5vocab", "rtree", "rtree_i32"];
-
-/// Tables of SQLite's own that a user may read.
+/// Tables of SQLite's own that it changes along with the schema.
 const CATALOGUE: &[&str] = &[
     "sqlite_master",
     "sqlite_schema",
@@ -42,9 +18,6 @@ const CATALOGUE: &[&str] = &[
     "sqlite_stat3",
     "sqlite_stat4",
 ];
-
-/// Functions that load code or reach into the program.
-const FUNCTIONS: &[&str] = &["load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"];
 
 /// Functions that take next to no time, whatever they are given.
 const CHEAP_FUNCTIONS: &[&str] =
@@ -85,6 +58,16 @@ impl Facts {
     /// It removes and adds nothing, so that it may use the reserve of a full database.
     pub(super) fn only_removes(self) -> bool {
         self.0 & (Self::REMOVES | Self::ADDS) == Self::REMOVES
+    }
+
+    /// Those of a statement on the schema that was not compiled.
+    pub(super) fn defining() -> Self {
+        Self(Self::DEFINES | Self::ADDS)
+    }
+
+    /// Those of a statement that may take long the next time, whatever it took this time.
+    pub(super) fn calling(self) -> Self {
+        Self(self.0 | Self::CALLS)
     }
 
     /// The same of a statement that returns rows.
@@ -144,19 +127,45 @@ impl Facts {
     }
 }
 
-/// Whose statement is being compiled or run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trust {
+/// With whose rights a statement is compiled and run.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Rights<'a> {
     /// The engine's or the node's own.
-    Full,
-    /// A user's.
-    User,
+    Own,
+    /// A namespace's.
+    Tenant(&'a Tenancy),
+}
+
+/// What a namespace's statement may do: the same for every run of a text, so that a compiled statement is only used again
+/// with the rights it was compiled with.
+#[derive(Clone, Debug)]
+pub(super) struct Tenancy {
+    pub(super) policy: Policy,
+    pub(super) class: Class,
+    pub(super) grants: Grants,
+}
+
+/// Which rights a text was compiled with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Own,
+    Tenant(Class, Grants),
+}
+
+impl Rights<'_> {
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Rights::Own => Kind::Own,
+            Rights::Tenant(tenancy) => Kind::Tenant(tenancy.class, tenancy.grants),
+        }
+    }
 }
 
 /// Shared between a connection and its authorizer.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
-    user: AtomicBool,
+    guarded: AtomicBool,
+    policy: Mutex<Option<Policy>>,
     asked: AtomicBool,
     facts: AtomicU8,
     refusal: Mutex<Option<String>>,
@@ -173,9 +182,15 @@ impl Gate {
         Ok(gate)
     }
 
-    /// Says whose statements come now, until the next call.
-    pub(super) fn enter(&self, trust: Trust) {
-        self.user.store(trust == Trust::User, Relaxed);
+    /// Says whose statement comes now, until the next call.
+    pub(super) fn enter(&self, rights: Rights<'_>) {
+        match rights {
+            Rights::Own => self.guarded.store(false, Relaxed),
+            Rights::Tenant(tenancy) => {
+                *lock(&self.policy) = Some(tenancy.policy.clone());
+                self.guarded.store(true, Relaxed);
+            }
+        }
     }
 
     /// Forgets what was seen of the statement before.
@@ -183,7 +198,7 @@ impl Gate {
         self.asked.store(false, Relaxed);
         self.late.store(false, Relaxed);
         self.facts.store(0, Relaxed);
-        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.refusal) = None;
     }
 
     /// What was seen since [`reset`](Gate::reset), or `None` when SQLite compiled nothing.
@@ -193,7 +208,7 @@ impl Gate {
 
     /// Why something was refused since [`reset`](Gate::reset).
     pub(super) fn refusal(&self) -> Option<String> {
-        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.refusal).take()
     }
 
     /// Whether the time was over while SQLite compiled, since [`reset`](Gate::reset).
@@ -211,21 +226,27 @@ impl Gate {
         }
         self.asked.store(true, Relaxed);
         self.facts.fetch_or(Facts::of(context), Relaxed);
-        if !self.user.load(Relaxed) {
+        if !self.guarded.load(Relaxed) {
             return Authorization::Allow;
         }
-        let refusal = match context.database_name {
-            Some(name) if name.eq_ignore_ascii_case("temp") => refuse_temporary(&context.action),
-            _ => refuse(&context.action),
+        // Guarded without a policy can not be; it would allow nothing.
+        let refusal = match lock(&self.policy).as_mut() {
+            Some(policy) => policy.refuse(context),
+            None => Some("the statement is not allowed".to_owned()),
         };
         match refusal {
             None => Authorization::Allow,
             Some(reason) => {
-                *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+                *lock(&self.refusal) = Some(reason);
                 Authorization::Deny
             }
         }
     }
+}
+
+/// Nothing panics while it holds one of these locks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn is_one_of(list: &[&str], name: &str) -> bool {
@@ -234,107 +255,4 @@ fn is_one_of(list: &[&str], name: &str) -> bool {
 
 fn is_catalogue(table: &str) -> bool {
     is_one_of(CATALOGUE, table)
-}
-
-fn is_internal(name: &str) -> bool {
-    name.get(..INTERNAL_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(INTERNAL_PREFIX))
-}
-
-/// Why a user's statement may not do this, or `None` when it may. What is not known is refused.
-fn refuse(action: &AuthAction<'_>) -> Option<String> {
-    match *action {
-        AuthAction::Select | AuthAction::Recursive => None,
-        AuthAction::Read { table_name, .. } => refuse_table(table_name),
-        AuthAction::Insert { table_name }
-        | AuthAction::Delete { table_name }
-        | AuthAction::Update { table_name, .. } => refuse_table(table_name),
-        AuthAction::CreateTable { table_name }
-        | AuthAction::DropTable { table_name }
-        | AuthAction::AlterTable { table_name, .. }
-        | AuthAction::Analyze { table_name }
-        | AuthAction::DropVtable { table_name, .. } => refuse_name(table_name),
-        AuthAction::CreateIndex { index_name: name, table_name }
-        | AuthAction::DropIndex { index_name: name, table_name }
-        | AuthAction::CreateTrigger { trigger_name: name, table_name }
-        | AuthAction::DropTrigger { trigger_name: name, table_name } => {
-            refuse_name(name).or_else(|| refuse_name(table_name))
-        }
-        AuthAction::CreateView { view_name } | AuthAction::DropView { view_name } => refuse_name(view_name),
-        AuthAction::Reindex { index_name } => refuse_name(index_name),
-        AuthAction::CreateVtable { table_name, module_name } => refuse_name(table_name).or_else(|| {
-            (!is_one_of(MODULES, module_name)).then(|| {
-                format!("the virtual-table module {module_name} is not allowed; these are: {}", MODULES.join(", "))
-            })
-        }),
-        AuthAction::Function { function_name } => {
-            is_one_of(FUNCTIONS, function_name).then(|| format!("the function {function_name} is not allowed"))
-        }
-        AuthAction::Pragma { pragma_name, pragma_value } => refuse_pragma(pragma_name, pragma_value),
-        AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => Some(
-            "BEGIN, COMMIT, ROLLBACK, SAVEPOINT and RELEASE are not allowed: send the statements of a transaction \
-             together in one transaction call"
-                .to_owned(),
-        ),
-        AuthAction::Attach { .. } | AuthAction::Detach { .. } => {
-            Some("ATTACH, DETACH and VACUUM are not allowed".to_owned())
-        }
-        AuthAction::CreateTempIndex { .. }
-        | AuthAction::CreateTempTable { .. }
-        | AuthAction::CreateTempTrigger { .. }
-        | AuthAction::CreateTempView { .. }
-        | AuthAction::DropTempIndex { .. }
-        | AuthAction::DropTempTable { .. }
-        | AuthAction::DropTempTrigger { .. }
-        | AuthAction::DropTempView { .. } => temporary(),
-        _ => Some("this kind of statement is not allowed".to_owned()),
-    }
-}
-
-/// Temporary objects would belong to a connection, which is not the caller's. Reading and renaming look at the temporary
-/// catalogue too, which is empty.
-fn refuse_temporary(action: &AuthAction<'_>) -> Option<String> {
-    match action {
-        AuthAction::Select
-        | AuthAction::Recursive
-        | AuthAction::Function { .. }
-        | AuthAction::Read { .. }
-        | AuthAction::Update { .. }
-        | AuthAction::Pragma { .. } => refuse(action),
-        _ => temporary(),
-    }
-}
-
-fn temporary() -> Option<String> {
-    Some("temporary tables, views, indexes and triggers are not allowed".to_owned())
-}
-
-fn refuse_name(name: &str) -> Option<String> {
-    is_internal(name).then(reserved)
-}
-
-/// Why a name of the engine's own can not be used.
-pub(super) fn reserved() -> String {
-    format!("names that start with {INTERNAL_PREFIX} are reserved")
-}
-
-/// SQLite's tables that are not of the catalogue (`sqlite_dbpage`, `dbstat`, …) show or change the file's raw pages.
-fn refuse_table(table: &str) -> Option<String> {
-    let raw = table.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("sqlite_")) && !is_catalogue(table);
-    if raw || is_one_of(&["dbstat", "bytecode", "tables_used", "completion"], table) {
-        return Some(format!("the table {table} is not allowed"));
-    }
-    refuse_name(table)
-}
-
-fn refuse_pragma(name: &str, value: Option<&str>) -> Option<String> {
-    if value.is_none() && is_one_of(MODULE_PRAGMAS, name) {
-        return None;
-    }
-    if !is_one_of(PRAGMAS, name) {
-        return Some(format!("PRAGMA {name} is not allowed; these are: {}", PRAGMAS.join(", ")));
-    }
-    if name.eq_ignore_ascii_case("user_version") && value.is_some() {
-        return Some("PRAGMA user_version can only be read".to_owned());
-    }
-    value.and_then(refuse_name)
 }

@@ -8,8 +8,8 @@ use debros_proto::{Code, Error, Result, now_ms};
 use prost::Message;
 use rusqlite::OptionalExtension;
 
-/// Makes the table in a namespace's database. The system's database has it from a migration.
-const CREATE: &str = "/*debros*/ CREATE TABLE IF NOT EXISTS _debros_idempotency (
+/// Makes the table in a namespace's database, when that is made. The system's database has it from a migration.
+pub(super) const CREATE: &str = "/*debros*/ CREATE TABLE IF NOT EXISTS _debros_idempotency (
     ns TEXT NOT NULL, key TEXT NOT NULL, request_hash BLOB NOT NULL, answer BLOB NOT NULL, expires_at INTEGER NOT NULL,
     UNIQUE (ns, key)
 )";
@@ -19,7 +19,9 @@ const KEEP: &str = "/*debros*/ INSERT OR REPLACE INTO _debros_idempotency (ns, k
     VALUES (?1, ?2, ?3, ?4, ?5)";
 const SWEEP: &str = "/*debros*/ DELETE FROM _debros_idempotency WHERE rowid IN
     (SELECT rowid FROM _debros_idempotency WHERE expires_at <= ?1 LIMIT 1000)";
-const EXISTS: &str = "/*debros*/ SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '_debros_idempotency'";
+
+const WIPE: &str = "/*debros*/ DELETE FROM _debros_idempotency WHERE rowid IN
+    (SELECT rowid FROM _debros_idempotency WHERE ns = ?1 LIMIT 1000)";
 
 /// Whose records: the file is a namespace's own, or the system's with the records of many namespaces.
 #[derive(Clone, Debug)]
@@ -53,9 +55,6 @@ where
     let Some(guard) = guard else {
         return act(conn).map(|value| Written { value, replayed: false });
     };
-    if matches!(owner, Owner::File) {
-        conn.own(CREATE).and_then(|mut create| create.raw_execute()).map_err(failure::of)?;
-    }
     if let Some(answer) = find(conn, owner, guard)? {
         let message = M::decode(answer.as_slice()).map_err(|error| {
             tracing::error!(%error, "a kept answer can not be read");
@@ -88,10 +87,12 @@ fn find(conn: &Conn, owner: &Owner, guard: &Guard) -> Result<Option<Vec<u8>>> {
     }
 }
 
+/// Deletes up to 1,000 of a namespace's records in the system's file. Returns how many.
+pub(super) fn wipe(conn: &Conn, namespace: &debros_proto::Namespace) -> rusqlite::Result<usize> {
+    conn.own(WIPE)?.execute([namespace.as_str()])
+}
+
 /// Deletes up to 1,000 records that have expired. Returns how many.
 pub(super) fn sweep(conn: &Conn, now_ms: i64) -> rusqlite::Result<usize> {
-    if !conn.own(EXISTS)?.exists([])? {
-        return Ok(0);
-    }
     conn.own(SWEEP)?.execute([now_ms])
 }

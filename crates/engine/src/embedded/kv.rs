@@ -22,6 +22,12 @@ const LIST_TO: &str = "/*debros*/ SELECT key FROM kv WHERE ns = ?1 AND key >= ?2
 const SWEEP: &str = "/*debros*/ DELETE FROM kv WHERE rowid IN
     (SELECT rowid FROM kv WHERE expires_at <= ?1 LIMIT 1000)";
 
+const NEWEST: &str = "/*debros*/ SELECT coalesce(max(version), 0) FROM kv WHERE ns = ?1";
+const WIPE: &str = "/*debros*/ DELETE FROM kv WHERE rowid IN (SELECT rowid FROM kv WHERE ns = ?1 LIMIT 1000)";
+const USAGE: &str = "/*debros*/ SELECT count(*), coalesce(sum(octet_length(key) + octet_length(value)), 0) FROM kv
+    WHERE ns = ?1 AND (expires_at IS NULL OR expires_at > ?2)";
+const NEXT_NAMESPACE: &str = "/*debros*/ SELECT ns FROM kv WHERE ns > ?1 AND ns >= ?2 ORDER BY ns LIMIT 1";
+
 /// What to store.
 pub(super) struct Put {
     pub(super) namespace: Namespace,
@@ -112,6 +118,25 @@ pub(super) fn list(
     let more = keys.len() > limit;
     keys.truncate(limit);
     Ok(KeyPage { keys, more })
+}
+
+/// Deletes up to 1,000 of a namespace's values. Returns how many.
+pub(super) fn wipe(conn: &Conn, namespace: &Namespace) -> rusqlite::Result<usize> {
+    // The rows are the only record of their versions, and later ones must differ.
+    let newest = conn.own(NEWEST)?.query_row([namespace.as_str()], |row| row.get(0))?;
+    conn.last_version.set(conn.last_version.get().max(as_version(newest)));
+    conn.own(WIPE)?.execute([namespace.as_str()])
+}
+
+/// How many values a namespace has, and their bytes with those of the keys.
+pub(super) fn usage(conn: &Conn, namespace: &Namespace) -> rusqlite::Result<(u64, u64)> {
+    conn.own(USAGE)?
+        .query_row((namespace.as_str(), now_ms()), |row| Ok((as_version(row.get(0)?), as_version(row.get(1)?))))
+}
+
+/// The first namespace after one name, and not before another, that has values.
+pub(super) fn next_namespace(conn: &Conn, after: &str, from: &str) -> rusqlite::Result<Option<String>> {
+    conn.own(NEXT_NAMESPACE)?.query_row([after, from], |row| row.get(0)).optional()
 }
 
 /// Deletes up to 1,000 values that have expired. Returns how many.

@@ -14,31 +14,31 @@ mod job;
 mod kv;
 mod metrics;
 mod queue;
-mod schema;
 mod size;
 mod snapshots;
 mod sql;
 mod store;
 mod stores;
+mod system;
+mod tenant;
 mod writer;
 
 pub use config::{EmbeddedConfig, Limits, OpenError};
 
-use crate::{BackupInfo, CallOptions, Database, Engine, ExportFile, Guard, KeyPage, ProgressFn, Written};
+use crate::{
+    BackupInfo, CallOptions, Database, Engine, ExportFile, Guard, KeyPage, NamespaceFilter, NamespaceInfo, ProgressFn,
+    Written,
+};
 use async_trait::async_trait;
 use bytes::Bytes;
-use debros_proto::rpc::{
-    Condition, DeleteResponse, Entry, PutResponse, Statement, StatementResult, Table, TransactionResponse,
-};
+use debros_proto::rpc::{Condition, DeleteResponse, Entry, PutResponse, Statement, StatementResult, Table};
 use debros_proto::{Code, Error, Key, Namespace, Result};
-use gate::{Facts, Trust};
 use guard::Owner;
 use job::Undo;
-use sql::{Allowance, Outcome, Time};
-use std::ops::Deref;
+use sql::Time;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use store::{Known, Store, Write};
+use store::Write;
 use stores::Stores;
 
 /// A query that took less than this on a query thread runs on the calling thread the next time: waking the other thread
@@ -52,22 +52,6 @@ pub struct Embedded {
     stores: Arc<Stores>,
 }
 
-/// The store that a call goes to: the system's is there for good, a namespace's is kept open by holding it.
-enum Place<'a> {
-    System(&'a Store),
-    Namespace(Arc<Store>),
-}
-
-impl Deref for Place<'_> {
-    type Target = Store;
-    fn deref(&self) -> &Store {
-        match self {
-            Place::System(store) => store,
-            Place::Namespace(store) => store,
-        }
-    }
-}
-
 impl Embedded {
     /// Opens the folder, makes what is missing, brings the system's tables up to date, and checks the databases if the
     /// program did not stop in order before. Blocks until that is done.
@@ -76,22 +60,13 @@ impl Embedded {
     /// [`OpenError`]: what is wrong, with which file, and what to do.
     pub fn open(config: EmbeddedConfig) -> Result<Embedded, OpenError> {
         let stores = Arc::new(Stores::open(config)?);
+        tenant::finish_interrupted(&stores)?;
         copies::finish_interrupted(&stores)?;
         Ok(Embedded { stores })
     }
 
     fn limits(&self) -> Limits {
         self.stores.shared.config.limits
-    }
-
-    async fn place(&self, database: &Database) -> Result<(Place<'_>, Trust, Owner)> {
-        match database {
-            Database::System => Ok((Place::System(&self.stores.system), Trust::Full, Owner::File)),
-            Database::Namespace(namespace) => {
-                let store = self.stores.namespace(namespace).await?;
-                Ok((Place::Namespace(store), Trust::User, Owner::File))
-            }
-        }
     }
 
     fn time(&self, options: &CallOptions) -> Time {
@@ -139,76 +114,15 @@ impl Engine for Embedded {
     async fn query(
         &self,
         database: &Database,
-        mut statement: Statement,
+        statement: Statement,
         options: CallOptions,
     ) -> Result<Written<StatementResult>> {
         self.stores.check_open()?;
         self.check_statement(&statement)?;
-        let (store, trust, owner) = self.place(database).await?;
-        let (time, limits) = (self.time(&options), self.limits());
-        let known = store.known(&statement.sql);
-        let started = Instant::now();
-        if let Some(Known::Quick) = known
-            && started < options.deadline
-            && let Some(outcome) =
-                store.read_here(|conn| store.span().in_scope(|| sql::read_quickly(conn, &statement, trust, &limits)))?
-            && let Outcome::Read(result, _) = outcome?
-        {
-            self.stores.shared.metrics.sql_read.record(started.elapsed().as_secs_f64());
-            return Ok(Written { value: result, replayed: false });
+        match database {
+            Database::System => self.system_query(statement, options).await,
+            Database::Namespace(namespace) => self.tenant_query(namespace, statement, options).await,
         }
-        let facts = match known {
-            Some(Known::Writes(facts)) => facts,
-            _ => {
-                let metrics = Arc::clone(&self.stores.shared.metrics);
-                let (tried, outcome, took) = store
-                    .read(options.deadline, move |conn| {
-                        let started = Instant::now();
-                        let outcome = sql::read(conn, &statement, trust, time, &limits);
-                        let took = started.elapsed();
-                        metrics.sql_read.record(took.as_secs_f64());
-                        Ok((statement, outcome, took))
-                    })
-                    .await?;
-                statement = tried;
-                match outcome {
-                    Ok(Outcome::Read(result, facts)) => {
-                        let quick = took < QUICK && !facts.calls();
-                        if quick != matches!(known, Some(Known::Quick)) {
-                            store.note(&statement.sql, quick.then_some(Known::Quick));
-                        }
-                        return Ok(Written { value: result, replayed: false });
-                    }
-                    Ok(Outcome::Writes(facts)) => {
-                        store.note(&statement.sql, Some(Known::Writes(facts)));
-                        facts
-                    }
-                    // A guarded CREATE or DROP that was done before no longer compiles: the writer knows its answer.
-                    Err(error) if error.code == Code::Sql && options.guard.is_some() => Facts::default(),
-                    Err(error) => return Err(error),
-                }
-            }
-        };
-        if options.read_only {
-            return Err(sql::forbidden());
-        }
-        let mut write = sql_write(facts.only_removes(), statement_bytes(&statement), &options);
-        if facts.undoes_itself() && options.guard.is_none() {
-            write.undo = Undo::Statement;
-        }
-        let guard = options.guard;
-        store
-            .write(write, move |conn| {
-                guard::once(
-                    conn,
-                    &owner,
-                    guard.as_ref(),
-                    |conn| sql::write(conn, &statement, trust, time, false, &mut Allowance::new(&limits)),
-                    StatementResult::clone,
-                    |result| result,
-                )
-            })
-            .await
     }
 
     async fn transaction(
@@ -235,39 +149,15 @@ impl Engine for Embedded {
         for (index, statement) in statements.iter().enumerate() {
             self.check_statement(statement).map_err(|error| error.at_statement(index))?;
         }
-        let (store, trust, owner) = self.place(database).await?;
-        let time = self.time(&options);
-        let removes = !statements.is_empty() && statements.iter().all(|one| store.only_removes(&one.sql));
-        let write = sql_write(removes, statements.iter().map(statement_bytes).sum(), &options);
-        let (guard, read_only) = (options.guard, options.read_only);
-        store
-            .write(write, move |conn| {
-                guard::once(
-                    conn,
-                    &owner,
-                    guard.as_ref(),
-                    |conn| {
-                        let mut allowance = Allowance::new(&limits);
-                        let run = |(index, statement)| {
-                            sql::write(conn, statement, trust, time, read_only, &mut allowance)
-                                .map_err(|error| error.at_statement(index))
-                        };
-                        statements.iter().enumerate().map(run).collect()
-                    },
-                    |results: &Vec<StatementResult>| TransactionResponse { results: results.clone() },
-                    |response| response.results,
-                )
-            })
-            .await
+        match database {
+            Database::System => self.system_transaction(statements, options).await,
+            Database::Namespace(namespace) => self.tenant_transaction(namespace, statements, options).await,
+        }
     }
 
     async fn schema(&self, namespace: &Namespace, options: CallOptions) -> Result<Vec<Table>> {
         self.stores.check_open()?;
-        let store = self.stores.namespace(namespace).await?;
-        let time = self.time(&options);
-        store
-            .read(options.deadline, move |conn| sql::with_time(conn, time, || schema::read(conn).map_err(failure::of)))
-            .await
+        self.tenant_schema(namespace, &options).await
     }
 
     async fn kv_put(
@@ -279,7 +169,7 @@ impl Engine for Embedded {
         ttl_seconds: Option<u64>,
         options: CallOptions,
     ) -> Result<Written<u64>> {
-        self.stores.check_open()?;
+        self.stores.check_there(namespace)?;
         let (size, max) = (value.len(), self.limits().value_bytes);
         if size > max {
             return Err(Error::new(Code::TooLarge, format!("the value has {size} bytes: at most {max} are allowed")));
@@ -306,7 +196,7 @@ impl Engine for Embedded {
         condition: Condition,
         options: CallOptions,
     ) -> Result<Written<bool>> {
-        self.stores.check_open()?;
+        self.stores.check_there(namespace)?;
         let write = Self::kv_write(0, true, &options)?;
         let (owner, key) = (namespace.clone(), key.clone());
         let act = kv_once(
@@ -320,11 +210,11 @@ impl Engine for Embedded {
     }
 
     async fn kv_get(&self, namespace: &Namespace, key: &Key, _options: CallOptions) -> Result<Option<Entry>> {
-        self.kv_read(|conn| kv::get(conn, namespace, key))
+        self.kv_read(namespace, |conn| kv::get(conn, namespace, key))
     }
 
     async fn kv_exists(&self, namespace: &Namespace, key: &Key, _options: CallOptions) -> Result<bool> {
-        self.kv_read(|conn| kv::exists(conn, namespace, key))
+        self.kv_read(namespace, |conn| kv::exists(conn, namespace, key))
     }
 
     async fn kv_list(
@@ -335,12 +225,25 @@ impl Engine for Embedded {
         limit: usize,
         _options: CallOptions,
     ) -> Result<KeyPage> {
-        self.kv_read(|conn| kv::list(conn, namespace, prefix, after, limit))
+        self.kv_read(namespace, |conn| kv::list(conn, namespace, prefix, after, limit))
     }
 
     async fn sweep(&self, now_ms: i64) -> Result<u64> {
         self.stores.check_open()?;
         self.stores.sweep(now_ms).await
+    }
+
+    async fn namespaces(&self, filter: NamespaceFilter, options: CallOptions) -> Result<Vec<Namespace>> {
+        self.list_namespaces(filter, options).await
+    }
+
+    async fn namespace_info(&self, namespace: &Namespace, options: CallOptions) -> Result<NamespaceInfo> {
+        self.describe_namespace(namespace, options).await
+    }
+
+    async fn delete_namespace(&self, namespace: &Namespace, also: Vec<Statement>) -> Result<()> {
+        let namespace = namespace.clone();
+        self.copying(move |stores| tenant::delete(stores, &namespace, also)).await
     }
 
     fn size(&self) -> u64 {
@@ -390,8 +293,8 @@ impl Embedded {
         outcome.await.unwrap_or_else(|_| Err(Error::internal("the copy broke off; the node's log has more")))
     }
 
-    fn kv_read<T>(&self, act: impl FnOnce(&conn::Conn) -> rusqlite::Result<T>) -> Result<T> {
-        self.stores.check_open()?;
+    fn kv_read<T>(&self, namespace: &Namespace, act: impl FnOnce(&conn::Conn) -> rusqlite::Result<T>) -> Result<T> {
+        self.stores.check_there(namespace)?;
         let started = Instant::now();
         let system = &self.stores.system;
         let outcome = system

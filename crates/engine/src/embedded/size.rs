@@ -31,6 +31,11 @@ impl Sizes {
         self.max
     }
 
+    /// Bytes of one file, 0 when it is not there.
+    pub(super) fn of(&self, path: &Path) -> u64 {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied().unwrap_or(0)
+    }
+
     /// Says how large a file is now; 0 when it is gone.
     pub(super) fn set(&self, path: &Path, bytes: u64) {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
@@ -47,8 +52,10 @@ impl Sizes {
 
     /// How large a file of this size may become. Two files that grow at the very same moment are both promised what is
     /// left, so the limit can be passed by that much once.
-    pub(super) fn allowed(&self, own: u64, with_reserve: bool) -> u64 {
+    /// `quota`: a limit of the file's own.
+    pub(super) fn allowed(&self, own: u64, quota: Option<u64>, with_reserve: bool) -> u64 {
         let reserve = if with_reserve { RESERVE } else { 0 };
-        own + (self.max + reserve).saturating_sub(self.total())
+        let of_all = own + (self.max + reserve).saturating_sub(self.total());
+        quota.map_or(of_all, |quota| of_all.min(quota.saturating_add(reserve)))
     }
 }

@@ -3,7 +3,7 @@
 use super::config::Limits;
 use super::conn::{Conn, OWN};
 use super::failure;
-use super::gate::{self, Facts, Trust};
+use super::gate::{Facts, Rights};
 use debros_proto::rpc::{Row, Statement, StatementResult, Value, value::Kind};
 use debros_proto::{Code, Error, Result};
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -28,6 +28,34 @@ pub(super) struct Time {
     pub(super) deadline: Instant,
 }
 
+/// A statement as a connection is to run it.
+#[derive(Clone, Copy)]
+pub(super) struct Run<'a> {
+    pub(super) sql: &'a str,
+    pub(super) args: &'a [Value],
+    pub(super) rights: Rights<'a>,
+    /// The same text comes again, so that it is worth keeping compiled.
+    pub(super) recurs: bool,
+    /// Whether it writes; `None`: SQLite tells.
+    pub(super) writes: Option<bool>,
+    /// The names of the result's columns, where they are not those of the text.
+    pub(super) columns: Option<&'a [String]>,
+}
+
+impl<'a> Run<'a> {
+    /// One of the node's own statements.
+    pub(super) fn own(statement: &'a Statement) -> Self {
+        Self {
+            sql: &statement.sql,
+            args: &statement.args,
+            rights: Rights::Own,
+            recurs: true,
+            writes: None,
+            columns: None,
+        }
+    }
+}
+
 /// What is left of a call's limits on results.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Allowance {
@@ -42,7 +70,13 @@ impl Allowance {
         Self { rows: limits.rows, bytes: limits.result_bytes, values: MAX_VALUES, max: *limits }
     }
 
-    fn spend(&mut self, row: &Row) -> Result<()> {
+    /// Rows that may still come.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Takes a row's share, or refuses the result.
+    pub(super) fn spend(&mut self, row: &Row) -> Result<()> {
         let bytes: usize = row.values.iter().map(Value::size).sum();
         let left = (self.rows.checked_sub(1), self.bytes.checked_sub(bytes), self.values.checked_sub(row.values.len()));
         let (Some(rows), Some(bytes), Some(values)) = left else {
@@ -95,20 +129,15 @@ pub(super) enum Outcome {
 }
 
 /// Runs the statement if it only reads.
-pub(super) fn read(conn: &Conn, statement: &Statement, trust: Trust, time: Time, limits: &Limits) -> Result<Outcome> {
-    with_time(conn, time, || run_read(conn, statement, trust, limits)).map_err(|error| explain(conn, error))
+pub(super) fn read(conn: &Conn, run: Run<'_>, time: Time, limits: &Limits) -> Result<Outcome> {
+    with_time(conn, time, || run_read(conn, run, limits)).map_err(|error| explain(conn, error))
 }
 
 /// Runs the statement if it only reads, and is done within some 2,000 steps of SQLite's machine. `None`: it was not.
-pub(super) fn read_quickly(
-    conn: &Conn,
-    statement: &Statement,
-    trust: Trust,
-    limits: &Limits,
-) -> Option<Result<Outcome>> {
+pub(super) fn read_quickly(conn: &Conn, run: Run<'_>, limits: &Limits) -> Option<Result<Outcome>> {
     // Its time is over when SQLite first looks at the clock.
     conn.limit(Instant::now());
-    let outcome = run_read(conn, statement, trust, limits);
+    let outcome = run_read(conn, run, limits);
     conn.unlimited();
     match outcome {
         Err(error) if is_over(conn, &error) => None,
@@ -116,53 +145,53 @@ pub(super) fn read_quickly(
     }
 }
 
-fn run_read(conn: &Conn, statement: &Statement, trust: Trust, limits: &Limits) -> Result<Outcome> {
-    conn.gate.enter(trust);
+fn run_read(conn: &Conn, run: Run<'_>, limits: &Limits) -> Result<Outcome> {
+    conn.gate.enter(run.rights);
     conn.gate.reset();
-    let (mut prepared, facts) = match prepare(conn, &statement.sql) {
+    let (mut prepared, facts) = match prepare(conn, run) {
         Ok(prepared) => prepared,
-        Err(error) if error.code == Code::Sql && !conn.gate.is_late() => prepare_again(conn, statement, trust)?,
+        Err(error) if error.code == Code::Sql && !conn.gate.is_late() => prepare_again(conn, run)?,
         Err(error) => return Err(error),
     };
-    if writes(&prepared) {
+    if writes(&prepared, run) {
         return Ok(Outcome::Writes(if prepared.column_count() > 0 { facts.returning() } else { facts }));
     }
-    bind(&mut prepared, statement)?;
+    bind(&mut prepared, run.args)?;
     let mut result = StatementResult::default();
-    collect(&mut prepared, &mut result, &mut Allowance::new(limits))?;
+    collect(&mut prepared, run.columns, &mut result, &mut Allowance::new(limits))?;
     Ok(Outcome::Read(result, facts))
+}
+
+/// What a statement did inside the transaction that is open.
+pub(super) struct Wrote {
+    pub(super) result: StatementResult,
+    pub(super) facts: Facts,
 }
 
 /// Runs the statement inside the transaction that is open. With `read_only`, one that would write is refused.
 pub(super) fn write(
     conn: &Conn,
-    statement: &Statement,
-    trust: Trust,
+    run: Run<'_>,
     time: Time,
     read_only: bool,
     allowance: &mut Allowance,
-) -> Result<StatementResult> {
+) -> Result<Wrote> {
     with_time(conn, time, || {
-        conn.gate.enter(trust);
+        conn.gate.enter(run.rights);
         conn.gate.reset();
-        let (mut prepared, facts) = prepare(conn, &statement.sql)?;
-        let writes = writes(&prepared);
+        let (mut prepared, facts) = prepare(conn, run)?;
+        let writes = writes(&prepared, run);
         if writes && read_only {
             return Err(forbidden());
         }
-        bind(&mut prepared, statement)?;
+        bind(&mut prepared, run.args)?;
         if facts.defines() || facts.alters() {
             conn.note_schema_change();
         }
         conn.forget_inserted();
         let changes_before = conn.db.total_changes();
         let mut result = StatementResult::default();
-        let reserved_before = if facts.alters() { Some(reserved_names(conn)?) } else { None };
-        conn.gate.enter(trust);
-        collect(&mut prepared, &mut result, allowance)?;
-        if reserved_before.is_some_and(|before| trust == Trust::User && reserved_names(conn) != Ok(before)) {
-            return Err(Error::new(Code::StatementNotAllowed, gate::reserved()));
-        }
+        collect(&mut prepared, run.columns, &mut result, allowance)?;
         if writes {
             // SQLite keeps both numbers from the statement before when this one changed nothing, and a CREATE VIRTUAL
             // TABLE counts what its module writes for itself.
@@ -171,7 +200,7 @@ pub(super) fn write(
             let inserted = if counts && facts.inserts() { conn.inserted() } else { None };
             result.last_insert_id = Some(inserted.unwrap_or(0));
         }
-        Ok(result)
+        Ok(Wrote { result, facts })
     })
     .map_err(|error| explain(conn, error))
 }
@@ -207,49 +236,72 @@ fn is_over(conn: &Conn, error: &Error) -> bool {
 fn explain(conn: &Conn, error: Error) -> Error {
     match conn.gate.refusal() {
         Some(reason) if matches!(error.code, Code::StatementNotAllowed | Code::Sql) => {
+            // The first line lets nothing through that the second refuses.
+            tracing::error!(reason, "a statement was refused while it was compiled");
             Error::new(Code::StatementNotAllowed, reason)
         }
         _ => error,
     }
 }
 
-fn prepare<'conn>(conn: &'conn Conn, sql: &str) -> Result<(Prepared<'conn>, Facts)> {
-    let text = sql.trim_end_matches(|sign: char| sign == ';' || sign.is_ascii_whitespace()).trim_start();
-    if text.contains('\0') {
-        return Err(Error::new(Code::Sql, "the statement holds a NUL character"));
-    }
-    let keep = text.len() <= CACHED_BYTES
+fn prepare<'conn>(conn: &'conn Conn, run: Run<'_>) -> Result<(Prepared<'conn>, Facts)> {
+    compile(conn, run).map_err(|error| match (run.rights, error) {
+        // The place would be one in a text that the user never saw.
+        (Rights::Tenant(_), rusqlite::Error::SqlInputError { error, msg, .. }) => {
+            failure::of(rusqlite::Error::SqliteFailure(error, Some(msg)))
+        }
+        (_, rusqlite::Error::InvalidQuery) => empty(),
+        (_, error) => failure::of(error),
+    })
+}
+
+/// `InvalidQuery` when there is no statement.
+fn compile<'conn>(conn: &'conn Conn, run: Run<'_>) -> rusqlite::Result<(Prepared<'conn>, Facts)> {
+    let text = run.sql.trim_end_matches(|sign: char| sign == ';' || sign.is_ascii_whitespace()).trim_start();
+    let kind = run.rights.kind();
+    let keep = run.recurs
+        && text.len() <= CACHED_BYTES
         && !text.contains(OWN)
         && text.bytes().filter(|byte| *byte == b';').count() <= CACHED_SEMICOLONS;
     if keep {
-        let statement = conn.db.prepare_cached(text).map_err(failure::of)?;
+        let mut statement = conn.db.prepare_cached(text)?;
+        let facts = match conn.gate.facts() {
+            Some(facts) => {
+                conn.remember(text, facts, kind);
+                facts
+            }
+            None => match conn.recall(text, kind) {
+                Some(facts) => facts,
+                // Compiled with other rights: it is compiled again, with these.
+                None => {
+                    statement.discard();
+                    conn.db.flush_prepared_statement_cache();
+                    statement = conn.db.prepare_cached(text)?;
+                    let facts = conn.gate.facts().unwrap_or_default();
+                    conn.remember(text, facts, kind);
+                    facts
+                }
+            },
+        };
         // Blanks and comments alone compile to nothing, which is not cached and can not be run.
         if statement.readonly() && statement.column_count() == 0 && statement.expanded_sql().is_none() {
-            return Err(empty());
+            return Err(rusqlite::Error::InvalidQuery);
         }
-        let facts = conn.remember(text, conn.gate.facts());
         return Ok((Prepared::Kept(statement), facts));
     }
     use rusqlite::fallible_iterator::FallibleIterator;
     let mut batch = Batch::new(&conn.db, text);
-    let statement = batch.next().map_err(failure::of)?.ok_or_else(empty)?;
+    let statement = batch.next()?.ok_or(rusqlite::Error::InvalidQuery)?;
     let facts = conn.gate.facts().unwrap_or_default();
-    if batch.next().map_err(failure::of)?.is_some() {
-        return Err(failure::several());
+    if batch.next()?.is_some() {
+        return Err(rusqlite::Error::MultipleStatement);
     }
     Ok((Prepared::Once(statement), facts))
 }
 
-/// How many objects have a name of the engine's own. A user's ALTER TABLE must not make one more.
-fn reserved_names(conn: &Conn) -> Result<i64> {
-    conn.own("/*debros*/ SELECT count(*) FROM sqlite_schema WHERE lower(substr(name, 1, 8)) = '_debros_'")
-        .and_then(|mut count| count.query_row([], |row| row.get(0)))
-        .map_err(failure::of)
-}
-
 /// SQLite says of EXPLAIN what it would say of the statement explained.
-fn writes(prepared: &Prepared<'_>) -> bool {
-    !prepared.readonly() && prepared.is_explain() == 0
+fn writes(prepared: &Prepared<'_>, run: Run<'_>) -> bool {
+    run.writes.unwrap_or_else(|| !prepared.readonly() && prepared.is_explain() == 0)
 }
 
 /// The caller may only read.
@@ -259,26 +311,33 @@ pub(super) fn forbidden() -> Error {
 
 /// SQLite compiles with the schema that the connection saw last, and looks whether it is still the newest for some errors
 /// only. A statement that runs always looks, so after one the statement fails for its own fault.
-fn prepare_again<'conn>(conn: &'conn Conn, statement: &Statement, trust: Trust) -> Result<(Prepared<'conn>, Facts)> {
-    reserved_names(conn)?;
-    conn.gate.enter(trust);
+fn prepare_again<'conn>(conn: &'conn Conn, run: Run<'_>) -> Result<(Prepared<'conn>, Facts)> {
+    conn.own("/*debros*/ SELECT count(*) FROM sqlite_schema")
+        .and_then(|mut look| look.query_row([], |_| Ok(())))
+        .map_err(failure::of)?;
+    conn.gate.enter(run.rights);
     conn.gate.reset();
-    prepare(conn, &statement.sql)
+    prepare(conn, run)
 }
 
 fn empty() -> Error {
     Error::invalid("the SQL text holds no statement")
 }
 
-fn bind(prepared: &mut Prepared<'_>, statement: &Statement) -> Result<()> {
-    let (wanted, given) = (prepared.parameter_count(), statement.args.len());
-    if wanted != given {
-        return Err(Error::new(Code::Sql, format!("the statement takes {wanted} arguments, {given} were given")));
-    }
-    for (index, value) in statement.args.iter().enumerate() {
+fn bind(prepared: &mut Prepared<'_>, args: &[Value]) -> Result<()> {
+    check_count(prepared.parameter_count(), args.len())?;
+    for (index, value) in args.iter().enumerate() {
         prepared.raw_bind_parameter(index + 1, ToSqlOutput::Borrowed(as_sqlite(value))).map_err(failure::of)?;
     }
     Ok(())
+}
+
+/// Refuses another number of arguments than the statement takes.
+pub(super) fn check_count(wanted: usize, given: usize) -> Result<()> {
+    if wanted == given {
+        return Ok(());
+    }
+    Err(Error::new(Code::Sql, format!("the statement takes {wanted} arguments, {given} were given")))
 }
 
 fn as_sqlite(value: &Value) -> ValueRef<'_> {
@@ -291,7 +350,12 @@ fn as_sqlite(value: &Value) -> ValueRef<'_> {
     }
 }
 
-fn collect(prepared: &mut Prepared<'_>, result: &mut StatementResult, allowance: &mut Allowance) -> Result<()> {
+fn collect(
+    prepared: &mut Prepared<'_>,
+    names: Option<&[String]>,
+    result: &mut StatementResult,
+    allowance: &mut Allowance,
+) -> Result<()> {
     let mut rows = prepared.raw_query();
     while let Some(row) = rows.next().map_err(failure::of)? {
         let columns = row.as_ref().column_count();
@@ -306,7 +370,12 @@ fn collect(prepared: &mut Prepared<'_>, result: &mut StatementResult, allowance:
     }
     drop(rows);
     // Only now: the first step compiles a statement again whose tables were changed since, and the columns with it.
-    result.columns = prepared.column_names().map(str::to_owned).collect();
+    result.columns = match names {
+        None => prepared.column_names().map(str::to_owned).collect(),
+        Some(names) if names.len() == prepared.column_count() => names.to_vec(),
+        // Only when the schema moved between: whoever sees it looks, and runs the statement again.
+        Some(_) => return Err(Error::new(Code::Unavailable, "the schema changed while the statement ran; try again")),
+    };
     Ok(())
 }
 

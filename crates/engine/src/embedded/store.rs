@@ -9,16 +9,18 @@ use super::failure;
 use super::gate::Facts;
 use super::job::{Job, Undo};
 use super::metrics::Metrics;
-use super::queue::Queue;
+use super::queue::{Queue, closed};
 use super::size::Sizes;
 use super::snapshots::Snapshots;
+use super::tenant::Tenant;
 use super::writer::Writer;
 use crate::migrations::MigrationError;
 use debros_proto::{Code, Error, Result};
+use debros_sql::Rewriter;
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -34,6 +36,8 @@ pub(super) struct Shared {
     pub(super) config: EmbeddedConfig,
     pub(super) sizes: Arc<Sizes>,
     pub(super) metrics: Arc<Metrics>,
+    /// Remembers the rewritten statements of all namespaces.
+    pub(super) rewriter: Arc<Rewriter>,
 }
 
 /// One SQLite file in use.
@@ -48,6 +52,7 @@ pub(super) struct Store {
     readers: Mutex<Vec<JoinHandle<()>>>,
     known_texts: Mutex<Texts>,
     schema_changes: Arc<AtomicU64>,
+    tenant: Option<Arc<Tenant>>,
 }
 
 /// What is known of texts, as of a state of the schema: a new trigger changes what an old text does.
@@ -74,6 +79,10 @@ pub(super) enum Failure {
     /// What the integrity check found.
     Corrupt(String),
     Migration(MigrationError),
+    /// What the file holds is not what it should be; told and logged already.
+    Told(Error),
+    /// It has the form of an earlier version.
+    Old,
 }
 
 impl From<rusqlite::Error> for Failure {
@@ -114,10 +123,12 @@ impl Store {
         let writes = Arc::new(Queue::new("writes", config.queue_count, config.queue_bytes));
         let (sizes, metrics) = (Arc::clone(&shared.sizes), Arc::clone(&shared.metrics));
         let schema_changes = conn.schema_changes();
+        let quota = conn.seat.as_ref().and(config.max_namespace_size);
+        let tenant = conn.seat.as_ref().map(|seat| Arc::clone(seat.tenant()));
         // Made once, because making one for each statement would cost more than many a read.
         let span = tracing::error_span!("database", file = %path.display());
         let pool = Arc::new(Pool::new(path, span.clone(), config.readers.max(1) * 2));
-        let writer = Writer::new(conn, Arc::clone(&writes), sizes, metrics, Arc::clone(&pool), path)?;
+        let writer = Writer::new(conn, Arc::clone(&writes), sizes, metrics, Arc::clone(&pool), path, quota)?;
         let writing = span.clone();
         let thread = std::thread::Builder::new()
             .name("db-writer".to_owned())
@@ -133,7 +144,13 @@ impl Store {
             readers: Mutex::default(),
             known_texts: Mutex::default(),
             schema_changes,
+            tenant,
         })
+    }
+
+    /// The namespace whose file it is; `None` for the system's.
+    pub(super) fn tenant(&self) -> Option<&Arc<Tenant>> {
+        self.tenant.as_ref()
     }
 
     /// The file.
@@ -290,6 +307,7 @@ impl Store {
         self.reads.close();
         let readers = std::mem::take(&mut *lock(&self.readers));
         let mut well = readers.into_iter().all(|thread| thread.join().is_ok());
+        self.pool.closed.store(true, Relaxed);
         lock(&self.pool.idle).clear();
         let writer = lock(&self.writer).take();
         if let Some(thread) = writer {
@@ -350,19 +368,29 @@ pub(super) struct Pool {
     span: Span,
     idle: Mutex<Vec<Conn>>,
     keep: usize,
+    /// No connection is opened any more: the file may be gone.
+    closed: AtomicBool,
     pub(super) snapshots: Snapshots,
 }
 
 impl Pool {
     /// Connections to a file, of which so many are kept when nobody uses them.
     pub(super) fn new(path: &Path, span: Span, keep: usize) -> Self {
-        Self { path: path.to_owned(), span, idle: Mutex::default(), keep, snapshots: Snapshots::default() }
+        Self {
+            path: path.to_owned(),
+            span,
+            idle: Mutex::default(),
+            keep,
+            closed: AtomicBool::new(false),
+            snapshots: Snapshots::default(),
+        }
     }
 
     fn take(&self) -> Result<Conn> {
         let idle = lock(&self.idle).pop();
         match idle {
             Some(conn) => Ok(conn),
+            None if self.closed.load(Relaxed) => Err(closed()),
             None => self.span.in_scope(|| Conn::reader(&self.path).map_err(failure::of)),
         }
     }

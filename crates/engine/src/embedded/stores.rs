@@ -10,12 +10,13 @@ use super::metrics::Metrics;
 use super::queue::closed;
 use super::size::Sizes;
 use super::store::{Failure, Shared, Store, Write};
-use super::{failure, integrity};
+use super::{failure, integrity, tenant};
 use crate::migrations::{self, MIGRATIONS, MigrationError};
-use debros_proto::{Error, Namespace, Result, now_ms};
+use debros_proto::{Code, Error, Namespace, Result, now_ms};
+use debros_sql::Rewriter;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,9 @@ const SYSTEM_CACHE: u32 = 16_384;
 /// KiB of a namespace's database in the writer's memory: many are open.
 const NAMESPACE_CACHE: u32 = 2048;
 
+/// Bytes of rewritten statements that are remembered, of all namespaces together.
+const REWRITTEN_BYTES: usize = 32 << 20;
+
 /// All databases.
 pub(super) struct Stores {
     pub(super) shared: Shared,
@@ -37,6 +41,9 @@ pub(super) struct Stores {
     /// Databases that may have been left in disorder and were not looked at since.
     unchecked: Mutex<BTreeSet<Namespace>>,
     closed: AtomicBool,
+    /// Namespaces that are being deleted; `are_deleting` is their number, which is looked at by every call.
+    deleting: Mutex<BTreeSet<Namespace>>,
+    are_deleting: AtomicUsize,
     /// Held while a backup or restore runs.
     pub(super) copying: Mutex<()>,
     pub(super) folder: Folder,
@@ -45,6 +52,20 @@ pub(super) struct Stores {
 struct Entry {
     slot: Arc<Slot>,
     used: u64,
+}
+
+/// Callers of a namespace are refused as long as this is there.
+pub(super) struct Shut<'s> {
+    stores: &'s Stores,
+    namespace: Namespace,
+}
+
+impl Drop for Shut<'_> {
+    fn drop(&mut self) {
+        let mut deleting = lock(&self.stores.deleting);
+        deleting.remove(&self.namespace);
+        self.stores.are_deleting.store(deleting.len(), Relaxed);
+    }
 }
 
 /// A namespace's store, once it is open. Opening the same one twice at a time is prevented by the lock.
@@ -89,7 +110,8 @@ impl Stores {
             let path = folder.namespace(namespace);
             sizes.set(&path, std::fs::metadata(&path).map_or(0, |file| file.len()));
         }
-        let shared = Shared { config, sizes: Arc::new(sizes), metrics: Arc::new(Metrics::new()) };
+        let rewriter = Arc::new(Rewriter::new(REWRITTEN_BYTES));
+        let shared = Shared { config, sizes: Arc::new(sizes), metrics: Arc::new(Metrics::new()), rewriter };
         let path = folder.system();
         let system = Store::open(&path, SYSTEM_CACHE, &shared, |conn| {
             if check_system {
@@ -107,6 +129,8 @@ impl Stores {
             uses: AtomicU64::new(0),
             unchecked: Mutex::new(unchecked),
             closed: AtomicBool::new(false),
+            deleting: Mutex::default(),
+            are_deleting: AtomicUsize::new(0),
             copying: Mutex::default(),
             folder,
         })
@@ -131,6 +155,24 @@ impl Stores {
         if self.closed.load(Relaxed) { Err(closed()) } else { Ok(()) }
     }
 
+    /// Refuses callers after the end, and those of a namespace that is being deleted.
+    pub(super) fn check_there(&self, namespace: &Namespace) -> Result<()> {
+        self.check_open()?;
+        if self.are_deleting.load(Relaxed) > 0 && lock(&self.deleting).contains(namespace) {
+            return Err(Error::new(Code::Unavailable, "the namespace is being deleted; try again when that is done")
+                .retry_after(Duration::from_secs(1)));
+        }
+        Ok(())
+    }
+
+    /// Refuses callers of a namespace until what is returned is dropped.
+    pub(super) fn shut(&self, namespace: &Namespace) -> Shut<'_> {
+        let mut deleting = lock(&self.deleting);
+        deleting.insert(namespace.clone());
+        self.are_deleting.store(deleting.len(), Relaxed);
+        Shut { stores: self, namespace: namespace.clone() }
+    }
+
     /// The store of a namespace, if it is open.
     fn opened(&self, namespace: &Namespace) -> Option<Arc<Store>> {
         let mut open = lock(&self.open);
@@ -141,6 +183,7 @@ impl Stores {
 
     /// The store of a namespace, opened or made when it is not there.
     pub(super) async fn namespace(self: &Arc<Self>, namespace: &Namespace) -> Result<Arc<Store>> {
+        self.check_there(namespace)?;
         if let Some(store) = self.opened(namespace) {
             return Ok(store);
         }
@@ -162,6 +205,8 @@ impl Stores {
     pub(super) fn open_namespace(&self, namespace: &Namespace) -> Result<Arc<Store>> {
         let slot = self.slot(namespace)?;
         let opening = lock(&slot.opening);
+        // Under the lock that a deletion takes, so that nothing is made after it.
+        self.check_there(namespace)?;
         if let Some(store) = slot.store.get() {
             return Ok(Arc::clone(store));
         }
@@ -177,14 +222,21 @@ impl Stores {
     fn open_file(&self, namespace: &Namespace) -> Result<Store> {
         let path = self.folder.namespace(namespace);
         let must_check = lock(&self.unchecked).contains(namespace);
-        let store = Store::open(&path, NAMESPACE_CACHE, &self.shared, |conn| {
-            if must_check {
-                check(conn)?;
-            }
-            // Nobody looks after a closed database, so what expired meanwhile goes now.
-            guard::sweep(conn, now_ms()).map(|_| ()).map_err(Failure::from)
-        })
-        .map_err(|failure| failure.of_namespace(&path))?;
+        let open = || {
+            Store::open(&path, NAMESPACE_CACHE, &self.shared, |conn| {
+                if must_check {
+                    check(conn)?;
+                }
+                tenant::settle(conn, namespace, &self.shared.rewriter)?;
+                // Nobody looks after a closed database, so what expired meanwhile goes now.
+                guard::sweep(conn, now_ms()).map(|_| ()).map_err(Failure::from)
+            })
+        };
+        let store = match open() {
+            Err(Failure::Old) => tenant::convert(&path, namespace, &self.folder.tmp())
+                .and_then(|()| open().map_err(|failure| failure.of_namespace(&path)))?,
+            opened => opened.map_err(|failure| failure.of_namespace(&path))?,
+        };
         lock(&self.unchecked).remove(namespace);
         Ok(store)
     }
@@ -321,6 +373,12 @@ impl Failure {
                 OpenError::Corrupt { path: path.to_owned(), findings: message, backup_dir: backup_dir.to_owned() }
             }
             Failure::Migration(source) => OpenError::Migration { path: path.to_owned(), source },
+            // Of namespaces' files only.
+            failure @ (Failure::Old | Failure::Told(_)) => OpenError::Database {
+                path: path.to_owned(),
+                message: failure.of_namespace(path).message,
+                advice: "this is no system's database",
+            },
             Failure::Corrupt(findings) => {
                 OpenError::Corrupt { path: path.to_owned(), findings, backup_dir: backup_dir.to_owned() }
             }
@@ -341,6 +399,11 @@ impl Failure {
             Failure::Io(error) => {
                 tracing::error!(%path, %error, "the namespace's database can not be opened");
                 Error::internal("the database can not be opened; the node's log has more")
+            }
+            Failure::Told(error) => error,
+            Failure::Old => {
+                tracing::error!(%path, "the namespace's database is still in the form of an earlier version");
+                Error::internal("the database can not be brought up to date; the node's log has more")
             }
             Failure::Migration(error) => {
                 tracing::error!(%path, %error, "the namespace's database can not be brought up to date");

@@ -11,6 +11,7 @@ use super::metrics::Metrics;
 use super::queue::Queue;
 use super::size::Sizes;
 use super::store::Pool;
+use super::tenant::Seat;
 use debros_proto::{Code, Error};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,8 @@ pub(super) struct Writer {
     size: u64,
     /// What `PRAGMA max_page_count` was set to.
     max_pages: u64,
+    /// Bytes that this file may take, besides what all may.
+    quota: Option<u64>,
 }
 
 /// Nobody waits for a thread that is gone.
@@ -54,6 +57,7 @@ impl Writer {
         metrics: Arc<Metrics>,
         readers: Arc<Pool>,
         path: &Path,
+        quota: Option<u64>,
     ) -> rusqlite::Result<Self> {
         let page_size: u32 = conn.db.query_row("PRAGMA page_size", [], |row| row.get(0))?;
         let mut writer = Self {
@@ -66,6 +70,7 @@ impl Writer {
             page_size: page_size.into(),
             size: 0,
             max_pages: 0,
+            quota,
         };
         writer.note_size()?;
         Ok(writer)
@@ -161,7 +166,19 @@ impl Writer {
         vec![others]
     }
 
+    /// Runs a job. A schema that it changed before it failed is forgotten with what it did.
     fn run_one(&mut self, job: &mut Job) -> Ran {
+        let schema = self.conn.seat.as_ref().and_then(Seat::pending);
+        let ran = self.run_kept_apart(job);
+        if ran != Ran::Well
+            && let Some(seat) = &self.conn.seat
+        {
+            seat.go_back(schema);
+        }
+        ran
+    }
+
+    fn run_kept_apart(&mut self, job: &mut Job) -> Ran {
         if job.undo == Undo::Statement {
             let before = self.conn.db.total_changes();
             let ran = job.run(&mut self.conn);
@@ -213,13 +230,14 @@ impl Writer {
     }
 
     fn begin(&mut self, with_reserve: bool) -> rusqlite::Result<()> {
+        self.forget_schema();
         // A failed COMMIT or ROLLBACK must not leave the next group inside the old transaction.
         if !self.conn.db.is_autocommit() {
             self.own("/*debros*/ ROLLBACK")?;
         }
-        let max_pages = self.sizes.allowed(self.size, with_reserve) / self.page_size;
+        let max_pages = self.sizes.allowed(self.size, self.quota, with_reserve) / self.page_size;
         if max_pages != self.max_pages {
-            self.conn.gate.enter(super::gate::Trust::Full);
+            self.conn.gate.enter(super::gate::Rights::Own);
             self.conn.db.query_row(&format!("PRAGMA max_page_count = {max_pages}"), [], |_| Ok(()))?;
             self.max_pages = max_pages;
         }
@@ -233,10 +251,15 @@ impl Writer {
             return Vec::new();
         }
         let started = Instant::now();
+        let change = self.conn.seat.as_ref().and_then(|seat| seat.pending().map(|schema| (seat.publication(), schema)));
         // Asked for inside the transaction, where it needs no lock of its own.
         self.readers.suspend();
         let committed = self.own_size().and_then(|size| self.own("/*debros*/ COMMIT").map(|()| size));
         self.readers.snapshots.resume();
+        if let (Some((publication, schema)), Ok(_)) = (change, &committed) {
+            publication.publish(schema);
+        }
+        self.forget_schema();
         let size = match committed {
             Ok(size) => size,
             Err(error) => return self.not_committed(done, error),
@@ -260,7 +283,15 @@ impl Writer {
         Vec::new()
     }
 
+    /// What the transaction made of the schema goes with it.
+    fn forget_schema(&self) {
+        if let Some(seat) = &self.conn.seat {
+            seat.go_back(None);
+        }
+    }
+
     fn roll_back(&mut self) {
+        self.forget_schema();
         if self.conn.db.is_autocommit() {
             return;
         }
@@ -300,9 +331,19 @@ impl Writer {
             return error;
         }
         let left = self.sizes.max().saturating_sub(self.sizes.total());
+        let left_of_quota = self.quota.map_or(u64::MAX, |quota| quota.saturating_sub(self.size));
         let folder = self.path.parent().unwrap_or(&self.path);
         match fs2::available_space(folder) {
-            Ok(available) if available < left => disk_full(),
+            Ok(available) if available < left.min(left_of_quota) => disk_full(),
+            _ if left_of_quota < left => Error::new(
+                Code::DatabaseFull,
+                format!(
+                    "the write does not fit: the namespace takes {} of {} bytes (database.max_namespace_size); delete \
+                     something or have the node's operator raise the limit",
+                    self.size,
+                    self.quota.unwrap_or(0)
+                ),
+            ),
             _ => Error::new(
                 Code::DatabaseFull,
                 format!(

@@ -4,10 +4,11 @@ use super::{checksum, copy, of_copy, of_io};
 use crate::ExportFile;
 use crate::embedded::conn::Conn;
 use crate::embedded::failure;
-use crate::embedded::gate::INTERNAL_PREFIX;
 use crate::embedded::integrity::{self, Depth};
 use crate::embedded::stores::Stores;
+use crate::embedded::tenant::to_users_names;
 use debros_proto::{Error, Namespace, Result, hex};
+use debros_sql::INTERNAL_PREFIX;
 use rusqlite::Connection;
 use std::path::Path;
 
@@ -24,7 +25,7 @@ pub(in crate::embedded) fn export(stores: &Stores, namespace: &Namespace) -> Res
     // From here on the file is removed whatever happens.
     let mut export = ExportFile { path, checksum: String::new(), size: 0 };
     copy(&source, &export.path, stores, |_| {})?;
-    let findings = tidy(&export.path).map_err(of_copy)?;
+    let findings = tidy(&export.path, namespace).map_err(of_copy)?;
     if let Some(findings) = findings {
         // Pages are copied as they are: nothing before this looks into them.
         tracing::error!(path = %store.path().display(), findings, "the database is damaged, as the copy of it shows");
@@ -34,17 +35,23 @@ pub(in crate::embedded) fn export(stores: &Stores, namespace: &Namespace) -> Res
     Ok(export)
 }
 
-/// Drops the engine's own tables and overwrites what they held. Returns what is wrong with the file, if anything is.
-fn tidy(path: &Path) -> rusqlite::Result<Option<String>> {
+/// Gives everything the user's own names, drops the engine's tables and overwrites what they held. Returns what is wrong
+/// with the file, if anything is.
+fn tidy(path: &Path, namespace: &Namespace) -> rusqlite::Result<Option<String>> {
     let db = Connection::open(path)?;
     if let Some(findings) = integrity::findings(&db, Depth::Quick)? {
         return Ok(Some(findings));
     }
     db.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; PRAGMA secure_delete = ON")?;
+    to_users_names(&db, namespace)?;
+    db.close().map_err(|(_, error)| error)?;
+    // Opened again, so that SQLite reads the names that it has now.
+    let db = Connection::open(path)?;
     let tables = db
         .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND substr(name, 1, length(?1)) = ?1")?
         .query_map([INTERNAL_PREFIX], |row| row.get(0))?
         .collect::<rusqlite::Result<Vec<String>>>()?;
+    db.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; PRAGMA secure_delete = ON")?;
     for table in tables {
         db.execute_batch(&format!("DROP TABLE \"{table}\""))?;
     }

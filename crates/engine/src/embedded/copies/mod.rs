@@ -15,7 +15,7 @@ pub(super) use restore::{finish_interrupted, restore};
 
 use super::conn::Conn;
 use super::failure;
-use super::gate::Trust;
+use super::gate::Rights;
 use super::stores::Stores;
 use debros_proto::{Code, Error, Result};
 use rusqlite::backup::{Backup, StepResult};
@@ -29,8 +29,8 @@ use std::sync::TryLockError;
 /// Pages between two looks at whether the engine closes: 4 MiB.
 const STEP_PAGES: i32 = 1024;
 
-/// Lets one backup or restore run at a time.
-fn alone(stores: &Stores) -> Result<std::sync::MutexGuard<'_, ()>> {
+/// Lets one backup, restore or deletion run at a time.
+pub(super) fn alone(stores: &Stores) -> Result<std::sync::MutexGuard<'_, ()>> {
     match stores.copying.try_lock() {
         Ok(guard) => Ok(guard),
         Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
@@ -47,7 +47,7 @@ fn copy(source: &Conn, target: &Path, stores: &Stores, mut on_bytes: impl FnMut(
     let mut copy = Connection::open_with_flags(target, flags).map_err(of_copy)?;
     // A half copy is thrown away, so nothing needs to be durable before the end.
     copy.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF").map_err(of_copy)?;
-    source.gate.enter(Trust::Full);
+    source.gate.enter(Rights::Own);
     let snapshot = source.db.unchecked_transaction().map_err(of_copy)?;
     // The transaction begins with the first thing that is read.
     let pages: u32 = snapshot.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(of_copy)?;

@@ -11,10 +11,11 @@ use crate::ProgressFn;
 use crate::embedded::config::OpenError;
 use crate::embedded::conn::Conn;
 use crate::embedded::failure;
-use crate::embedded::gate::Trust;
+use crate::embedded::gate::Rights;
 use crate::embedded::job::Undo;
 use crate::embedded::store::{Store, Write};
 use crate::embedded::stores::{FAR, Stores, own_files};
+use crate::embedded::tenant;
 use crate::migrations::{self, MIGRATIONS};
 use debros_proto::{Code, Error, Namespace, Result, now_ms};
 use rusqlite::backup::{Backup, StepResult};
@@ -109,6 +110,9 @@ impl<'a> Verified<'a> {
             match file.namespace() {
                 None => replace(&stores.system, source, true)?,
                 Some(namespace) => {
+                    // A backup of an earlier version is brought up to date before it is put back.
+                    let copy = tenant::current_copy(&source, &namespace, &stores.folder.tmp())?;
+                    let source = copy.as_ref().map_or(source, |copy| copy.path().to_owned());
                     replace(&*open_or_renew(stores, &namespace)?, source, false)?;
                     restored.insert(namespace);
                 }
@@ -144,9 +148,12 @@ fn open_or_renew(stores: &Stores, namespace: &Namespace) -> Result<std::sync::Ar
 fn replace(store: &Store, source: PathBuf, is_system: bool) -> Result<()> {
     let write = Write { undo: Undo::Alone, removes: false, bytes: 0, deadline: Instant::now() + FAR };
     store.write_blocking(write, move |conn| {
-        conn.gate.enter(Trust::Full);
-        overwrite(conn, &source)?;
-        conn.forget_statements();
+        conn.gate.enter(Rights::Own);
+        tenant::replaced(conn, |conn| {
+            overwrite(conn, &source)?;
+            conn.forget_statements();
+            Ok(())
+        })?;
         if is_system {
             migrations::apply(&mut conn.db, MIGRATIONS, now_ms()).map_err(|error| {
                 tracing::error!(%error, "the restored tables can not be brought up to date");

@@ -3,12 +3,11 @@
 use super::Writer;
 use crate::embedded::config::Limits;
 use crate::embedded::conn::Conn;
-use crate::embedded::gate::Trust;
 use crate::embedded::job::{Job, Undo};
 use crate::embedded::metrics::Metrics;
 use crate::embedded::queue::Queue;
 use crate::embedded::size::Sizes;
-use crate::embedded::sql::{self, Allowance, Time};
+use crate::embedded::sql::{self, Allowance, Run, Time};
 use debros_proto::rpc::{Statement, StatementResult};
 use debros_proto::{Code, Error, Result};
 use std::cell::RefCell;
@@ -47,7 +46,7 @@ impl Bench {
         let conn = self.conn.borrow_mut().take().unwrap();
         let readers = Arc::new(super::Pool::new(&self.path, tracing::Span::none(), 1));
         let (sizes, metrics) = (Arc::clone(&self.sizes), Arc::new(Metrics::new()));
-        let writer = Writer::new(conn, queue, sizes, metrics, readers, &self.path).unwrap();
+        let writer = Writer::new(conn, queue, sizes, metrics, readers, &self.path, None).unwrap();
         *self.conn.borrow_mut() = Some(writer.run());
     }
 
@@ -60,9 +59,9 @@ fn write(sql: &str, statement_time: Duration) -> (Job, Outcome) {
     let statement = Statement::from(sql);
     let deadline = Instant::now() + Duration::from_secs(60);
     Job::new(Undo::Savepoint, deadline, move |conn| {
-        conn.gate.enter(Trust::User);
         let time = Time { statement: statement_time, deadline };
-        sql::write(conn, &statement, Trust::User, time, false, &mut Allowance::new(&Limits::default()))
+        sql::write(conn, Run::own(&statement), time, false, &mut Allowance::new(&Limits::default()))
+            .map(|wrote| wrote.result)
     })
 }
 

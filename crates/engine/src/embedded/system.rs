@@ -1,0 +1,123 @@
+//! The node's own statements, on the system's tables.
+
+use super::gate::Facts;
+use super::guard::{self, Owner};
+use super::job::Undo;
+use super::sql::{self, Allowance, Outcome, Run};
+use super::store::Known;
+use super::{Embedded, QUICK, sql_write, statement_bytes};
+use crate::{CallOptions, Written};
+use debros_proto::rpc::{Statement, StatementResult, TransactionResponse};
+use debros_proto::{Code, Result};
+use std::sync::Arc;
+use std::time::Instant;
+
+impl Embedded {
+    /// One of the node's own statements.
+    pub(super) async fn system_query(
+        &self,
+        mut statement: Statement,
+        options: CallOptions,
+    ) -> Result<Written<StatementResult>> {
+        let (store, time, limits) = (&self.stores.system, self.time(&options), self.limits());
+        let known = store.known(&statement.sql);
+        let started = Instant::now();
+        if let Some(Known::Quick) = known
+            && started < options.deadline
+            && let Some(outcome) = store
+                .read_here(|conn| store.span().in_scope(|| sql::read_quickly(conn, Run::own(&statement), &limits)))?
+            && let Outcome::Read(result, _) = outcome?
+        {
+            self.stores.shared.metrics.sql_read.record(started.elapsed().as_secs_f64());
+            return Ok(Written { value: result, replayed: false });
+        }
+        let facts = match known {
+            Some(Known::Writes(facts)) => facts,
+            _ => {
+                let metrics = Arc::clone(&self.stores.shared.metrics);
+                let (tried, outcome, took) = store
+                    .read(options.deadline, move |conn| {
+                        let started = Instant::now();
+                        let outcome = sql::read(conn, Run::own(&statement), time, &limits);
+                        let took = started.elapsed();
+                        metrics.sql_read.record(took.as_secs_f64());
+                        Ok((statement, outcome, took))
+                    })
+                    .await?;
+                statement = tried;
+                match outcome {
+                    Ok(Outcome::Read(result, facts)) => {
+                        let quick = took < QUICK && !facts.calls();
+                        if quick != matches!(known, Some(Known::Quick)) {
+                            store.note(&statement.sql, quick.then_some(Known::Quick));
+                        }
+                        return Ok(Written { value: result, replayed: false });
+                    }
+                    Ok(Outcome::Writes(facts)) => {
+                        store.note(&statement.sql, Some(Known::Writes(facts)));
+                        facts
+                    }
+                    // A guarded CREATE or DROP that was done before no longer compiles: the writer knows its answer.
+                    Err(error) if error.code == Code::Sql && options.guard.is_some() => Facts::default(),
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        if options.read_only {
+            return Err(sql::forbidden());
+        }
+        let mut write = sql_write(facts.only_removes(), statement_bytes(&statement), &options);
+        if facts.undoes_itself() && options.guard.is_none() {
+            write.undo = Undo::Statement;
+        }
+        let guard = options.guard;
+        store
+            .write(write, move |conn| {
+                guard::once(
+                    conn,
+                    &Owner::File,
+                    guard.as_ref(),
+                    |conn| {
+                        sql::write(conn, Run::own(&statement), time, false, &mut Allowance::new(&limits))
+                            .map(|wrote| wrote.result)
+                    },
+                    StatementResult::clone,
+                    |result| result,
+                )
+            })
+            .await
+    }
+
+    /// Several of the node's own statements, all or none.
+    pub(super) async fn system_transaction(
+        &self,
+        statements: Vec<Statement>,
+        options: CallOptions,
+    ) -> Result<Written<Vec<StatementResult>>> {
+        let (store, time, limits, read_only) =
+            (&self.stores.system, self.time(&options), self.limits(), options.read_only);
+        let removes = !statements.is_empty() && statements.iter().all(|one| store.only_removes(&one.sql));
+        let write = sql_write(removes, statements.iter().map(statement_bytes).sum(), &options);
+        let guard = options.guard;
+        store
+            .write(write, move |conn| {
+                guard::once(
+                    conn,
+                    &Owner::File,
+                    guard.as_ref(),
+                    |conn| {
+                        let mut allowance = Allowance::new(&limits);
+                        let run = |(index, statement)| {
+                            sql::write(conn, Run::own(statement), time, read_only, &mut allowance)
+                                .map(|wrote| wrote.result)
+                                .map_err(|error| error.at_statement(index))
+                        };
+                        statements.iter().enumerate().map(run).collect()
+                    },
+                    |results: &Vec<StatementResult>| TransactionResponse { results: results.clone() },
+                    |response| response.results,
+                )
+            })
+            .await
+    }
+}

@@ -1,0 +1,187 @@
+//! The calls of the engine that run a namespace's statements.
+
+use super::read::{Answer, Call};
+use super::write::Work;
+use super::{Plan, Tenant};
+use crate::embedded::guard::{self, Owner};
+use crate::embedded::job::Undo;
+use crate::embedded::store::{Known, Store};
+use crate::embedded::{Embedded, QUICK, sql, sql_write, statement_bytes};
+use crate::{CallOptions, Written};
+use debros_proto::rpc::{Statement, StatementResult, Table, TransactionResponse};
+use debros_proto::{Code, Error, Namespace, Result, now_ms};
+use debros_sql::{Class, Place};
+use std::sync::Arc;
+use std::time::Instant;
+
+impl Embedded {
+    /// One statement of a namespace.
+    pub(in crate::embedded) async fn tenant_query(
+        &self,
+        namespace: &Namespace,
+        mut statement: Statement,
+        options: CallOptions,
+    ) -> Result<Written<StatementResult>> {
+        let (store, tenant) = self.tenant(namespace).await?;
+        without_empty(&mut statement);
+        let call = self.call(&options);
+        let known = store.known(&statement.sql);
+        let started = Instant::now();
+        let mut plan = None;
+        if let Some(known) = known {
+            let catalogue = tenant.catalogue();
+            if let Some(rewritten) = tenant.rewriter.recall(&statement.sql, &catalogue) {
+                match known {
+                    Known::Writes(facts) if rewritten.class != Class::Read => {
+                        plan = Some(Plan { rewritten, generation: catalogue.generation(), facts });
+                    }
+                    Known::Quick if rewritten.place == Place::Data && started < options.deadline => {
+                        let read = |conn: &_| tenant.read_quickly(conn, &statement, &rewritten, &catalogue, &call);
+                        if let Some(outcome) = store.read_here(|conn| store.span().in_scope(|| read(conn)))? {
+                            let result = outcome?;
+                            self.stores.shared.metrics.sql_read.record(started.elapsed().as_secs_f64());
+                            return Ok(Written { value: result, replayed: false });
+                        }
+                    }
+                    Known::Writes(_) | Known::Quick => {}
+                }
+            }
+        }
+        if plan.is_none() {
+            let metrics = Arc::clone(&self.stores.shared.metrics);
+            let reader = Arc::clone(&tenant);
+            let (tried, outcome, took) = store
+                .read(options.deadline, move |conn| {
+                    let started = Instant::now();
+                    let outcome = reader.read(conn, &statement, &call);
+                    let took = started.elapsed();
+                    metrics.sql_read.record(took.as_secs_f64());
+                    Ok((statement, outcome, took))
+                })
+                .await?;
+            statement = tried;
+            plan = match outcome {
+                Ok(Answer::Read(result, facts)) => {
+                    let quick = took < QUICK && !facts.calls();
+                    if quick != matches!(known, Some(Known::Quick)) {
+                        store.note(&statement.sql, quick.then_some(Known::Quick));
+                    }
+                    return Ok(Written { value: result, replayed: false });
+                }
+                Ok(Answer::Writes(plan)) => {
+                    store.note(&statement.sql, Some(Known::Writes(plan.facts)));
+                    Some(plan)
+                }
+                // A guarded CREATE or DROP that was done before no longer compiles: the writer knows its answer.
+                Err(error) if error.code == Code::Sql && options.guard.is_some() => None,
+                Err(error) => return Err(error),
+            };
+        }
+        if options.read_only {
+            return Err(sql::forbidden());
+        }
+        self.tenant_write(&store, statement, plan, call, options).await
+    }
+
+    async fn tenant_write(
+        &self,
+        store: &Store,
+        statement: Statement,
+        plan: Option<Plan>,
+        call: Call,
+        options: CallOptions,
+    ) -> Result<Written<StatementResult>> {
+        let removes = plan.as_ref().is_some_and(|plan| plan.facts.only_removes());
+        let mut write = sql_write(removes, statement_bytes(&statement), &options);
+        let simple = plan.as_ref().is_some_and(|plan| plan.facts.undoes_itself() && !plan.rewritten.needs_moment);
+        if simple && options.guard.is_none() {
+            write.undo = Undo::Statement;
+        }
+        let guard = options.guard;
+        store
+            .write(write, move |conn| {
+                guard::once(
+                    conn,
+                    &Owner::File,
+                    guard.as_ref(),
+                    |conn| Work::new(conn, call)?.run(&statement, plan.as_ref()),
+                    StatementResult::clone,
+                    |result| result,
+                )
+            })
+            .await
+    }
+
+    /// Several statements of a namespace, all or none.
+    pub(in crate::embedded) async fn tenant_transaction(
+        &self,
+        namespace: &Namespace,
+        mut statements: Vec<Statement>,
+        options: CallOptions,
+    ) -> Result<Written<Vec<StatementResult>>> {
+        statements.iter_mut().for_each(without_empty);
+        let (store, _) = self.tenant(namespace).await?;
+        let call = self.call(&options);
+        let removes = !statements.is_empty() && statements.iter().all(|one| store.only_removes(&one.sql));
+        let write = sql_write(removes, statements.iter().map(statement_bytes).sum(), &options);
+        let guard = options.guard;
+        store
+            .write(write, move |conn| {
+                guard::once(
+                    conn,
+                    &Owner::File,
+                    guard.as_ref(),
+                    |conn| {
+                        let mut work = Work::new(conn, call)?;
+                        let run = |(index, statement)| {
+                            work.run(statement, None).map_err(|error: Error| error.at_statement(index))
+                        };
+                        statements.iter().enumerate().map(run).collect()
+                    },
+                    |results: &Vec<StatementResult>| TransactionResponse { results: results.clone() },
+                    |response| response.results,
+                )
+            })
+            .await
+    }
+
+    /// The tables of a namespace.
+    pub(in crate::embedded) async fn tenant_schema(
+        &self,
+        namespace: &Namespace,
+        options: &CallOptions,
+    ) -> Result<Vec<Table>> {
+        let (store, tenant) = self.tenant(namespace).await?;
+        // On a query thread: whoever compiles something that takes long holds the catalogue meanwhile.
+        store.read(options.deadline, move |_| tenant.catalogue().tables()).await
+    }
+
+    pub(in crate::embedded) async fn tenant(&self, namespace: &Namespace) -> Result<(Arc<Store>, Arc<Tenant>)> {
+        let store = self.stores.namespace(namespace).await?;
+        let tenant = store.tenant().cloned().ok_or_else(super::read::no_seat)?;
+        Ok((store, tenant))
+    }
+
+    fn call(&self, options: &CallOptions) -> Call {
+        Call { now_ms: now_ms(), time: self.time(options), limits: self.limits(), read_only: options.read_only }
+    }
+}
+
+/// Takes away the semicolons before a statement, and those after the first behind it: each ends a statement without
+/// words.
+fn without_empty(statement: &mut Statement) {
+    let is_empty = |sign: char| sign == ';' || sign.is_ascii_whitespace();
+    let sql = &statement.sql;
+    let start = sql.len() - sql.trim_start_matches(is_empty).len();
+    let end = sql.trim_end_matches(is_empty).len();
+    // A text of nothing but these is refused with its own words.
+    if start >= end {
+        return;
+    }
+    if sql[end..].bytes().filter(|byte| *byte == b';').count() > 1 {
+        statement.sql.truncate(end);
+    }
+    if statement.sql[..start].contains(';') {
+        statement.sql.drain(..start);
+    }
+}

@@ -1,0 +1,181 @@
+//! Which namespaces there are, and what they hold.
+
+use super::format;
+use crate::embedded::Embedded;
+use crate::embedded::conn::Conn;
+use crate::embedded::failure;
+use crate::embedded::gate::Rights;
+use crate::embedded::kv;
+use crate::{CallOptions, NamespaceFilter, NamespaceInfo};
+use debros_proto::{Code, Error, Namespace, Result};
+use rusqlite::OptionalExtension as _;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// How long rows are counted.
+const COUNT_TIME: Duration = Duration::from_secs(2);
+
+const WRITTEN_DOWN: &str =
+    "/*debros*/ SELECT name FROM namespaces WHERE name > ?1 AND name >= ?2 ORDER BY name LIMIT ?3";
+const CREATED_AT: &str = "/*debros*/ SELECT created_at FROM namespaces WHERE name = ?1";
+
+/// What is asked of a namespace's own file.
+#[derive(Debug, Default)]
+struct InFile {
+    created_at: Option<i64>,
+    tables: u64,
+    rows: u64,
+    broken_off: bool,
+}
+
+impl Embedded {
+    /// The namespaces there are, in order of name.
+    pub(in crate::embedded) async fn list_namespaces(
+        &self,
+        filter: NamespaceFilter,
+        options: CallOptions,
+    ) -> Result<Vec<Namespace>> {
+        self.stores.check_open()?;
+        let stores = std::sync::Arc::clone(&self.stores);
+        self.stores
+            .system
+            .read(options.deadline, move |conn| {
+                let mut names = stores.folder.namespaces().map_err(|error| {
+                    tracing::error!(%error, "the folder of the namespaces can not be read");
+                    Error::internal("the namespaces can not be listed; the node's log has more")
+                })?;
+                // In order, the names that begin with a prefix come one after another, from the prefix itself on.
+                let after = filter.after.as_ref().map_or("", Namespace::as_str);
+                names.retain(|name| name.as_str() > after && name.as_str().starts_with(&filter.prefix));
+                add_written_down(conn, &filter, after, &mut names).map_err(failure::of)?;
+                add_with_values(conn, &filter, after, &mut names).map_err(failure::of)?;
+                Ok(names.into_iter().take(filter.limit).collect())
+            })
+            .await
+    }
+
+    /// What a namespace holds.
+    pub(in crate::embedded) async fn describe_namespace(
+        &self,
+        namespace: &Namespace,
+        options: CallOptions,
+    ) -> Result<NamespaceInfo> {
+        self.stores.check_there(namespace)?;
+        let owner = namespace.clone();
+        let (written_down, (kv_keys, kv_bytes)) = self
+            .stores
+            .system
+            .read(options.deadline, move |conn| {
+                let at = conn
+                    .own(CREATED_AT)
+                    .and_then(|mut find| find.query_row([owner.as_str()], |row| row.get(0)).optional())
+                    .map_err(failure::of)?;
+                Ok((at, kv::usage(conn, &owner).map_err(failure::of)?))
+            })
+            .await?;
+        let path = self.stores.folder.namespace(namespace);
+        let in_file = if path.exists() { self.look_into(namespace, &options).await? } else { InFile::default() };
+        let created_at: [Option<i64>; 2] = [written_down, in_file.created_at];
+        Ok(NamespaceInfo {
+            namespace: namespace.clone(),
+            created_at: created_at.into_iter().flatten().min(),
+            sql_bytes: self.stores.shared.sizes.of(&path),
+            tables: in_file.tables,
+            rows: in_file.rows,
+            rows_are_exact: !in_file.broken_off,
+            kv_keys,
+            kv_bytes,
+            max_bytes: self.stores.shared.config.max_namespace_size,
+        })
+    }
+
+    async fn look_into(&self, namespace: &Namespace, options: &CallOptions) -> Result<InFile> {
+        let (store, tenant) = self.tenant(namespace).await?;
+        let until = options.deadline.min(Instant::now() + COUNT_TIME);
+        store
+            .read(options.deadline, move |conn| {
+                let tables = tenant.settled_catalogue().tables()?;
+                let prefix = tenant.namespace.prefix();
+                conn.gate.enter(Rights::Own);
+                conn.gate.reset();
+                let mut found = InFile {
+                    created_at: format::created_at(&conn.db).map_err(failure::of)?,
+                    tables: tables.iter().filter(|table| table.kind != "view").count() as u64,
+                    ..InFile::default()
+                };
+                conn.limit(until);
+                for table in tables.iter().filter(|table| table.kind == "table") {
+                    match count(conn, &format!("{prefix}{}", table.name)) {
+                        Ok(rows) => found.rows += rows,
+                        Err(error) if error.code == Code::StatementTimeout => {
+                            found.broken_off = true;
+                            break;
+                        }
+                        // It was dropped meanwhile.
+                        Err(error) if error.code == Code::Sql => {}
+                        Err(error) => {
+                            conn.unlimited();
+                            return Err(error);
+                        }
+                    }
+                }
+                conn.unlimited();
+                Ok(found)
+            })
+            .await
+    }
+}
+
+fn count(conn: &Conn, table: &str) -> Result<u64> {
+    let sql = format!("SELECT count(*) FROM \"{}\"", table.replace('"', "\"\""));
+    let rows: i64 = conn.db.query_row(&sql, [], |row| row.get(0)).map_err(|error| {
+        // Compiling is broken off by the authorizer, which says nothing of the time.
+        if conn.gate.is_late() {
+            return Error::new(Code::StatementTimeout, "the rows could not be counted in time");
+        }
+        failure::of(error)
+    })?;
+    Ok(u64::try_from(rows).unwrap_or(0))
+}
+
+fn add_written_down(
+    conn: &Conn,
+    filter: &NamespaceFilter,
+    after: &str,
+    names: &mut BTreeSet<Namespace>,
+) -> rusqlite::Result<()> {
+    let mut find = conn.own(WRITTEN_DOWN)?;
+    let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
+    let mut rows = find.query((after, &filter.prefix, limit))?;
+    while let Some(row) = rows.next()? {
+        add(&row.get::<_, String>(0)?, filter, names);
+    }
+    Ok(())
+}
+
+/// One look into the index for each namespace, however many values it has.
+fn add_with_values(
+    conn: &Conn,
+    filter: &NamespaceFilter,
+    after: &str,
+    names: &mut BTreeSet<Namespace>,
+) -> rusqlite::Result<()> {
+    let mut after = after.to_owned();
+    for _ in 0..filter.limit {
+        let Some(name) = kv::next_namespace(conn, &after, &filter.prefix)? else { break };
+        if !name.starts_with(&filter.prefix) {
+            break;
+        }
+        add(&name, filter, names);
+        after = name;
+    }
+    Ok(())
+}
+
+fn add(name: &str, filter: &NamespaceFilter, names: &mut BTreeSet<Namespace>) {
+    if name.starts_with(&filter.prefix)
+        && let Ok(namespace) = Namespace::new(name)
+    {
+        names.insert(namespace);
+    }
+}

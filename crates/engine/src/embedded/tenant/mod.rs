@@ -1,0 +1,177 @@
+//! A namespace's statements: rewritten to its own objects, run under its policy, and answered in its own names.
+//!
+//! The schema that a text was rewritten for (the *catalogue*) and the schema that the rewritten text meets in the file
+//! are two things, and move at two moments. What keeps them together:
+//!
+//! - A write is rewritten by the writer, for the catalogue that holds inside the open transaction.
+//! - A change of the schema is made on a copy of the catalogue, which is published after the COMMIT and before anybody is
+//!   answered.
+//! - A read looks, when it is done, whether the catalogue it was rewritten for still holds, and is repeated otherwise.
+
+mod calls;
+mod delete;
+mod format;
+mod info;
+mod legacy;
+mod names;
+mod read;
+mod seat;
+mod write;
+
+pub(super) use delete::{delete, finish_interrupted};
+pub(super) use legacy::{convert, current_copy};
+pub(super) use names::to_users_names;
+pub(super) use seat::Seat;
+
+use super::conn::Conn;
+use super::failure;
+use super::gate::{Facts, Rights, Tenancy};
+use super::store::Failure;
+use debros_proto::{Error, Namespace, Result};
+use debros_sql::{Catalogue, Demangler, Moment, Policy, Rewriter, Rewritten};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+/// What an open namespace is, beside its file.
+#[derive(Debug)]
+pub(super) struct Tenant {
+    pub(super) namespace: Namespace,
+    demangler: Demangler,
+    rewriter: Arc<Rewriter>,
+    catalogue: RwLock<Arc<Catalogue>>,
+    /// Held by the writer from before a commit that changes the schema until the new catalogue is in its place.
+    publishing: Mutex<()>,
+    moving: AtomicBool,
+}
+
+/// A rewritten statement, and what it was rewritten for.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) rewritten: Arc<Rewritten>,
+    /// Of the catalogue.
+    pub(super) generation: u64,
+    /// What SQLite's authorizer saw of it on a reading connection.
+    pub(super) facts: Facts,
+}
+
+impl Tenant {
+    /// A namespace with its schema as the file has it.
+    pub(super) fn new(catalogue: Catalogue, rewriter: Arc<Rewriter>) -> Self {
+        Self {
+            namespace: catalogue.namespace().clone(),
+            demangler: Demangler::new(catalogue.namespace()),
+            rewriter,
+            catalogue: RwLock::new(Arc::new(catalogue)),
+            publishing: Mutex::default(),
+            moving: AtomicBool::new(false),
+        }
+    }
+
+    /// The schema as of the last commit.
+    pub(super) fn catalogue(&self) -> Arc<Catalogue> {
+        Arc::clone(&self.catalogue.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The schema as of the last commit, after a commit that changes it. Blocks for the length of that.
+    fn settled_catalogue(&self) -> Arc<Catalogue> {
+        drop(self.publishing());
+        self.catalogue()
+    }
+
+    fn publishing(&self) -> MutexGuard<'_, ()> {
+        self.publishing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a catalogue still holds, and did while everything ran that was done before.
+    fn still_holds(&self, catalogue: &Catalogue) -> bool {
+        !self.moving.load(SeqCst)
+            && self.catalogue.read().unwrap_or_else(PoisonError::into_inner).generation() == catalogue.generation()
+    }
+
+    /// Rewrites, or remembers. May take long: not on a thread that serves others.
+    fn rewrite(&self, sql: &str, catalogue: &Catalogue) -> Result<Arc<Rewritten>> {
+        self.rewriter.rewrite(sql, catalogue)
+    }
+
+    /// What a rewritten statement may do.
+    fn tenancy(&self, rewritten: &Rewritten) -> Tenancy {
+        let (class, grants) = (rewritten.class, rewritten.grants);
+        Tenancy { policy: Policy::new(&self.namespace, class, grants), class, grants }
+    }
+
+    /// Takes the prefix out of what the database says.
+    fn explain(&self, error: Error) -> Error {
+        self.demangler.error(error)
+    }
+}
+
+/// Makes a new file that of a namespace, and puts the namespace on the connection that writes it.
+pub(super) fn settle(conn: &mut Conn, namespace: &Namespace, rewriter: &Arc<Rewriter>) -> Result<(), Failure> {
+    conn.gate.enter(Rights::Own);
+    if !format::is_current(&conn.db)? {
+        if legacy::has_objects(&conn.db)? {
+            return Err(Failure::Old);
+        }
+        let transaction = conn.db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        format::make(&transaction, debros_proto::now_ms())?;
+        transaction.commit()?;
+    }
+    let catalogue = format::load(&conn.db, namespace).map_err(Failure::Told)?;
+    conn.seat = Some(Seat::new(Arc::new(Tenant::new(catalogue, Arc::clone(rewriter)))));
+    Ok(())
+}
+
+/// Has everything in the file replaced by `replace`, and takes the schema from what is there then.
+pub(super) fn replaced(conn: &mut Conn, replace: impl FnOnce(&mut Conn) -> Result<()>) -> Result<()> {
+    // Taken off, because it is borrowed while the connection changes.
+    let Some(seat) = conn.seat.take() else { return replace(conn) };
+    let outcome = (|| {
+        let publication = seat.publication();
+        replace(conn)?;
+        conn.gate.enter(Rights::Own);
+        if !format::is_current(&conn.db).map_err(failure::of)? {
+            format::make(&conn.db, debros_proto::now_ms()).map_err(failure::of)?;
+        }
+        publication.publish(Arc::new(format::load(&conn.db, &seat.tenant().namespace)?));
+        Ok(())
+    })();
+    conn.seat = Some(seat);
+    outcome
+}
+
+/// What one call's statements see of the world: the time at which it came, and its own counters.
+#[derive(Debug)]
+struct Present {
+    now_ms: i64,
+    last_insert_rowid: i64,
+    changes: i64,
+}
+
+impl Present {
+    fn new(now_ms: i64) -> Self {
+        Self { now_ms, last_insert_rowid: 0, changes: 0 }
+    }
+
+    /// The text to run.
+    fn fill<'r>(&self, rewritten: &'r Rewritten) -> Result<std::borrow::Cow<'r, str>> {
+        let mut failed = false;
+        let mut random = |bytes: &mut [u8]| failed |= getrandom::fill(bytes).is_err();
+        let mut moment = Moment {
+            now_ms: self.now_ms,
+            last_insert_rowid: self.last_insert_rowid,
+            changes: self.changes,
+            random: &mut random,
+        };
+        let text = rewritten.sql(&mut moment);
+        if failed {
+            return Err(Error::internal("the system gives no random numbers"));
+        }
+        Ok(text)
+    }
+
+    /// The time, as the views and triggers of a write read it.
+    fn timestamp(&self) -> String {
+        let mut nothing = |_: &mut [u8]| {};
+        Moment { now_ms: self.now_ms, last_insert_rowid: 0, changes: 0, random: &mut nothing }.timestamp()
+    }
+}

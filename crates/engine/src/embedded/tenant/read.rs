@@ -1,0 +1,164 @@
+//! Reading: on a connection that can not write.
+
+use super::{Plan, Present, Tenant};
+use crate::embedded::config::Limits;
+use crate::embedded::conn::Conn;
+use crate::embedded::gate::{Facts, Rights};
+use crate::embedded::sql::{self, Allowance, Outcome, Run, Time};
+use debros_proto::rpc::{Row, Statement, StatementResult, value::Kind};
+use debros_proto::{Code, Error, Result};
+use debros_sql::{Catalogue, Class, Place, Rewritten};
+use std::borrow::Cow;
+use std::time::Instant;
+
+/// How often a read is repeated that met a change of the schema.
+const REPEATS: usize = 3;
+
+/// What became of a statement on the reading side.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// It reads, and this is what it read.
+    Read(StatementResult, Facts),
+    /// It writes; nothing was run.
+    Writes(Plan),
+}
+
+/// The call that a statement belongs to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call {
+    /// When it came, in milliseconds since the Unix epoch: the time of all of its statements.
+    pub(super) now_ms: i64,
+    pub(super) time: Time,
+    pub(super) limits: Limits,
+    pub(super) read_only: bool,
+}
+
+impl Tenant {
+    /// Rewrites a statement and runs it if it only reads. Takes as long as it may take.
+    pub(super) fn read(&self, conn: &Conn, statement: &Statement, call: &Call) -> Result<Answer> {
+        let mut left = REPEATS;
+        loop {
+            let catalogue = self.settled_catalogue();
+            let outcome = self.try_read(conn, statement, &catalogue, call);
+            if left == 0 || self.still_holds(&catalogue) {
+                return outcome;
+            }
+            left -= 1;
+        }
+    }
+
+    fn try_read(&self, conn: &Conn, statement: &Statement, catalogue: &Catalogue, call: &Call) -> Result<Answer> {
+        let rewritten = self.rewrite(&statement.sql, catalogue)?;
+        if rewritten.place == Place::Catalogue {
+            let result =
+                self.ask_catalogue(statement, catalogue, &rewritten, call, &mut Allowance::new(&call.limits))?;
+            return Ok(Answer::Read(result, Facts::default().calling()));
+        }
+        let present = Present::new(call.now_ms);
+        let text = match rewritten.class {
+            Class::Read | Class::Write => present.fill(&rewritten)?,
+            // Nothing is learnt of it here that its class does not tell.
+            Class::Ddl => return Ok(Answer::Writes(self.plan(rewritten, catalogue, Facts::defining()))),
+        };
+        let tenancy = self.tenancy(&rewritten);
+        let run = run(statement, &rewritten, &text, Rights::Tenant(&tenancy));
+        match sql::read(conn, run, call.time, &call.limits).map_err(|error| self.explain(error))? {
+            Outcome::Read(mut result, facts) => {
+                self.demangle(&rewritten, &mut result);
+                Ok(Answer::Read(result, facts))
+            }
+            Outcome::Writes(facts) => Ok(Answer::Writes(self.plan(rewritten, catalogue, facts))),
+        }
+    }
+
+    /// Runs a statement that is known to read, if it is done within some 2,000 steps of SQLite's machine. `None`: it was
+    /// not, or the schema changed meanwhile.
+    pub(super) fn read_quickly(
+        &self,
+        conn: &Conn,
+        statement: &Statement,
+        rewritten: &Rewritten,
+        catalogue: &Catalogue,
+        call: &Call,
+    ) -> Option<Result<StatementResult>> {
+        let text = match Present::new(call.now_ms).fill(rewritten) {
+            Ok(text) => text,
+            Err(error) => return Some(Err(error)),
+        };
+        let tenancy = self.tenancy(rewritten);
+        let run = run(statement, rewritten, &text, Rights::Tenant(&tenancy));
+        let outcome = sql::read_quickly(conn, run, &call.limits)?;
+        if !self.still_holds(catalogue) {
+            return None;
+        }
+        match outcome {
+            Ok(Outcome::Read(mut result, _)) => {
+                self.demangle(rewritten, &mut result);
+                Some(Ok(result))
+            }
+            Ok(Outcome::Writes(_)) => None,
+            Err(error) => Some(Err(self.explain(error))),
+        }
+    }
+
+    fn plan(&self, rewritten: std::sync::Arc<Rewritten>, catalogue: &Catalogue, facts: Facts) -> Plan {
+        Plan { rewritten, generation: catalogue.generation(), facts }
+    }
+
+    /// Answers what is asked about the schema alone.
+    pub(super) fn ask_catalogue(
+        &self,
+        statement: &Statement,
+        catalogue: &Catalogue,
+        rewritten: &Rewritten,
+        call: &Call,
+        allowance: &mut Allowance,
+    ) -> Result<StatementResult> {
+        sql::check_count(rewritten.parameters, statement.args.len())?;
+        let deadline = call.time.deadline.min(Instant::now() + call.time.statement);
+        let found = catalogue.query(&statement.sql, &statement.args, deadline, allowance.rows())?;
+        let mut result = StatementResult { columns: found.columns, ..StatementResult::default() };
+        for values in found.rows {
+            let row = Row { values };
+            allowance.spend(&row)?;
+            result.rows.push(row);
+        }
+        Ok(result)
+    }
+
+    /// Takes the prefix out of running text.
+    pub(super) fn demangle(&self, rewritten: &Rewritten, result: &mut StatementResult) {
+        if !rewritten.tells_names {
+            return;
+        }
+        for value in result.rows.iter_mut().flat_map(|row| &mut row.values) {
+            if let Some(Kind::Text(text)) = &mut value.kind
+                && let Cow::Owned(told) = self.demangler.text(text)
+            {
+                *text = told;
+            }
+        }
+    }
+}
+
+/// How a connection is to run a rewritten statement.
+pub(super) fn run<'a>(
+    statement: &'a Statement,
+    rewritten: &'a Rewritten,
+    text: &'a str,
+    rights: Rights<'a>,
+) -> Run<'a> {
+    Run {
+        sql: text,
+        args: &statement.args,
+        rights,
+        recurs: !rewritten.is_of_the_moment(),
+        writes: Some(rewritten.class != Class::Read),
+        columns: (rewritten.class != Class::Ddl).then_some(&rewritten.columns),
+    }
+}
+
+/// The statement of a namespace that was deleted under it.
+pub(super) fn no_seat() -> Error {
+    Error::new(Code::Internal, "the statement came to a database that is no namespace's")
+}

@@ -1,0 +1,129 @@
+//! Writing: in the transaction of the writer's thread, for the schema that holds there.
+
+use super::read::{Call, no_seat, run};
+use super::{Plan, Present, Seat, format};
+use crate::embedded::conn::Conn;
+use crate::embedded::failure;
+use crate::embedded::gate::Rights;
+use crate::embedded::sql::{self, Allowance};
+use debros_proto::rpc::{Statement, StatementResult};
+use debros_proto::{Code, Error, Result};
+use debros_sql::policy::Foreign;
+use debros_sql::{Catalogue, Class, MOMENT_CLEAR, MOMENT_SET, Place, Rewritten};
+use std::sync::Arc;
+
+/// One call's statements on the writer's connection, in order.
+pub(super) struct Work<'c> {
+    conn: &'c Conn,
+    seat: &'c Seat,
+    call: Call,
+    present: Present,
+    allowance: Allowance,
+}
+
+impl<'c> Work<'c> {
+    /// # Errors
+    /// `internal` when the connection is not that of a namespace.
+    pub(super) fn new(conn: &'c Conn, call: Call) -> Result<Self> {
+        let seat = conn.seat.as_ref().ok_or_else(no_seat)?;
+        Ok(Self { conn, seat, call, present: Present::new(call.now_ms), allowance: Allowance::new(&call.limits) })
+    }
+
+    /// Runs the next statement. `plan` is used if it is of the schema that holds now.
+    pub(super) fn run(&mut self, statement: &Statement, plan: Option<&Plan>) -> Result<StatementResult> {
+        let catalogue = self.seat.catalogue();
+        let tenant = self.seat.tenant();
+        let rewritten = match plan {
+            Some(plan) if plan.generation == catalogue.generation() => Arc::clone(&plan.rewritten),
+            _ => tenant.rewrite(&statement.sql, &catalogue)?,
+        };
+        if self.call.read_only && rewritten.class != Class::Read {
+            return Err(sql::forbidden());
+        }
+        if rewritten.place == Place::Catalogue {
+            return tenant.ask_catalogue(statement, &catalogue, &rewritten, &self.call, &mut self.allowance);
+        }
+        let result = if rewritten.class == Class::Ddl {
+            self.define(statement, &rewritten, &catalogue)
+        } else {
+            self.change(statement, &rewritten)
+        };
+        result.map_err(|error| tenant.explain(error))
+    }
+
+    /// A statement on rows.
+    fn change(&mut self, statement: &Statement, rewritten: &Rewritten) -> Result<StatementResult> {
+        if rewritten.needs_moment {
+            let now = self.present.timestamp();
+            self.own(MOMENT_SET, |set| set.execute([now]))?;
+        }
+        let result = self.execute(statement, rewritten)?;
+        if rewritten.needs_moment {
+            self.own(MOMENT_CLEAR, |clear| clear.execute([]))?;
+        }
+        Ok(result)
+    }
+
+    /// A statement on the schema: made on a copy of the catalogue first, which tells mistakes in the user's words.
+    fn define(&mut self, statement: &Statement, rewritten: &Rewritten, before: &Catalogue) -> Result<StatementResult> {
+        let after = if rewritten.changes_schema {
+            let mut copy = before.fork()?;
+            copy.apply(&statement.sql)?;
+            Some(copy)
+        } else {
+            None
+        };
+        // The authorizer is not told the new name of a renamed table.
+        let foreign = self.foreign()?;
+        self.conn.note_schema_change();
+        let result = self.execute(statement, rewritten)?;
+        if self.foreign()? != foreign {
+            tracing::error!("a statement made or removed an object outside of its namespace");
+            return Err(Error::new(Code::StatementNotAllowed, "the new name is not allowed"));
+        }
+        if let Some(after) = after {
+            let changes = after.changes_since(before)?;
+            // Most often CREATE … IF NOT EXISTS of what is there: then everything that is remembered stays good.
+            if !changes.is_empty() {
+                self.conn.gate.enter(Rights::Own);
+                format::keep(&self.conn.db, &changes).map_err(failure::of)?;
+                self.seat.change(after);
+            }
+        }
+        Ok(result)
+    }
+
+    fn execute(&mut self, statement: &Statement, rewritten: &Rewritten) -> Result<StatementResult> {
+        let tenant = self.seat.tenant();
+        let text = self.present.fill(rewritten)?;
+        let tenancy = tenant.tenancy(rewritten);
+        let run = run(statement, rewritten, &text, Rights::Tenant(&tenancy));
+        let wrote = sql::write(self.conn, run, self.call.time, false, &mut self.allowance)?;
+        let mut result = wrote.result;
+        if rewritten.class == Class::Write {
+            self.present.changes = result.rows_affected.and_then(|rows| i64::try_from(rows).ok()).unwrap_or(0);
+            // SQLite keeps the number where nothing was inserted.
+            if wrote.facts.inserts()
+                && let Some(rowid) = self.conn.inserted()
+            {
+                self.present.last_insert_rowid = rowid;
+            }
+        }
+        tenant.demangle(rewritten, &mut result);
+        Ok(result)
+    }
+
+    fn foreign(&self) -> Result<Foreign> {
+        self.conn.gate.enter(Rights::Own);
+        Foreign::count(&self.conn.db, &self.seat.tenant().namespace).map_err(failure::of)
+    }
+
+    fn own(
+        &self,
+        sql: &str,
+        act: impl FnOnce(&mut rusqlite::CachedStatement<'_>) -> rusqlite::Result<usize>,
+    ) -> Result<()> {
+        self.conn.gate.enter(Rights::Own);
+        self.conn.db.prepare_cached(sql).and_then(|mut statement| act(&mut statement)).map_err(failure::of).map(|_| ())
+    }
+}

@@ -1,0 +1,267 @@
+//! What a user's statement may name that is not the user's own. A name that is in none of these lists is refused, or
+//! does not exist.
+
+/// Functions whose result depends on their arguments alone, or whose dependence on time, randomness or the connection is
+/// dealt with where they are called (`walk::time`).
+pub(crate) const FUNCTIONS: &[&str] = &[
+    // Core.
+    "abs",
+    "char",
+    "coalesce",
+    "concat",
+    "concat_ws",
+    "format",
+    "glob",
+    "hex",
+    "if",
+    "ifnull",
+    "iif",
+    "instr",
+    "length",
+    "like",
+    "likelihood",
+    "likely",
+    "lower",
+    "ltrim",
+    "match",
+    "max",
+    "min",
+    "nullif",
+    "octet_length",
+    "printf",
+    "quote",
+    "regexp",
+    "replace",
+    "round",
+    "rtrim",
+    "sign",
+    "soundex",
+    "substr",
+    "substring",
+    "trim",
+    "typeof",
+    "unhex",
+    "unicode",
+    "unistr",
+    "unistr_quote",
+    "unlikely",
+    "upper",
+    "zeroblob",
+    "subtype",
+    // Of the library itself.
+    "sqlite_version",
+    "sqlite_source_id",
+    "sqlite_compileoption_get",
+    "sqlite_compileoption_used",
+    // Time, randomness, connection.
+    "current_date",
+    "current_time",
+    "current_timestamp",
+    "date",
+    "datetime",
+    "julianday",
+    "strftime",
+    "time",
+    "timediff",
+    "unixepoch",
+    "random",
+    "randomblob",
+    "last_insert_rowid",
+    "changes",
+    // Aggregates and windows.
+    "avg",
+    "count",
+    "group_concat",
+    "string_agg",
+    "sum",
+    "total",
+    "median",
+    "percentile",
+    "percentile_cont",
+    "percentile_disc",
+    "row_number",
+    "rank",
+    "dense_rank",
+    "percent_rank",
+    "cume_dist",
+    "ntile",
+    "lag",
+    "lead",
+    "first_value",
+    "last_value",
+    "nth_value",
+    // JSON.
+    "->",
+    "->>",
+    "json",
+    "jsonb",
+    "json_array",
+    "jsonb_array",
+    "json_array_insert",
+    "jsonb_array_insert",
+    "json_array_length",
+    "json_error_position",
+    "json_extract",
+    "jsonb_extract",
+    "json_group_array",
+    "jsonb_group_array",
+    "json_group_object",
+    "jsonb_group_object",
+    "json_insert",
+    "jsonb_insert",
+    "json_object",
+    "jsonb_object",
+    "json_patch",
+    "jsonb_patch",
+    "json_pretty",
+    "json_quote",
+    "json_remove",
+    "jsonb_remove",
+    "json_replace",
+    "jsonb_replace",
+    "json_set",
+    "jsonb_set",
+    "json_type",
+    "json_valid",
+    // Mathematics, where SQLite is built with it.
+    "acos",
+    "acosh",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "ceil",
+    "ceiling",
+    "cos",
+    "cosh",
+    "degrees",
+    "exp",
+    "floor",
+    "ln",
+    "log",
+    "log10",
+    "log2",
+    "mod",
+    "pi",
+    "pow",
+    "power",
+    "radians",
+    "sin",
+    "sinh",
+    "sqrt",
+    "tan",
+    "tanh",
+    "trunc",
+    // Full text and R-tree.
+    "bm25",
+    "highlight",
+    "snippet",
+    "fts5_get_locale",
+    "fts5_locale",
+    "fts5_insttoken",
+    "matchinfo",
+    "offsets",
+    "optimize",
+    "rtreedepth",
+    "rtreenode",
+];
+
+/// Functions that take a full-text table by the hidden column of its name.
+pub(crate) const FULL_TEXT_FUNCTIONS: &[&str] =
+    &["bm25", "highlight", "snippet", "fts5_get_locale", "matchinfo", "offsets", "optimize"];
+
+/// Tables that are functions of their arguments alone.
+pub(crate) const TABLE_FUNCTIONS: &[&str] = &["json_each", "json_tree", "jsonb_each", "jsonb_tree"];
+
+/// Virtual-table modules that reach nothing but their own tables and those that their options name.
+pub(crate) const MODULES: &[&str] = &["fts3", "fts4", "fts5", "fts5vocab", "rtree", "rtree_i32"];
+
+/// What the tables that a virtual table keeps its content in end with, after its own name.
+pub(crate) const SHADOW_ENDINGS: &[&str] = &[
+    "_data",
+    "_idx",
+    "_content",
+    "_docsize",
+    "_config",
+    "_segments",
+    "_segdir",
+    "_stat",
+    "_node",
+    "_rowid",
+    "_parent",
+];
+
+/// PRAGMAs that only describe the schema. The catalogue answers them, except `foreign_key_check`.
+pub(crate) const PRAGMAS: &[&str] = &[
+    "table_info",
+    "table_xinfo",
+    "table_list",
+    "index_list",
+    "index_info",
+    "index_xinfo",
+    "foreign_key_list",
+    "foreign_key_check",
+    "function_list",
+    "collation_list",
+    "compile_options",
+    "user_version",
+];
+
+/// PRAGMAs that full-text and R-tree tables ask of their own accord. They tell nothing of interest.
+pub(crate) const MODULE_PRAGMAS: &[&str] = &["data_version", "page_size"];
+
+/// SQLite's tables that describe the schema, which the catalogue answers for.
+pub(crate) const SCHEMA_TABLES: &[&str] =
+    &["sqlite_master", "sqlite_schema", "sqlite_temp_master", "sqlite_temp_schema"];
+
+/// Functions that ALTER TABLE runs on the schema's texts.
+pub(crate) const ALTER_FUNCTIONS: &[&str] = &[
+    "sqlite_rename_column",
+    "sqlite_rename_table",
+    "sqlite_rename_test",
+    "sqlite_drop_column",
+    "sqlite_rename_quotefix",
+    "sqlite_add_constraint",
+    "sqlite_drop_constraint",
+    "sqlite_find_constraint",
+    "sqlite_fail",
+    "raise",
+];
+
+/// Functions of time: where their time value stands among the arguments, from 0.
+pub(crate) fn time_arguments(function: &str) -> Option<&'static [usize]> {
+    const LIST: &[(&str, &[usize])] = &[
+        ("date", &[0]),
+        ("time", &[0]),
+        ("datetime", &[0]),
+        ("julianday", &[0]),
+        ("unixepoch", &[0]),
+        ("strftime", &[1]),
+        ("timediff", &[0, 1]),
+    ];
+    LIST.iter().find(|(name, _)| name.eq_ignore_ascii_case(function)).map(|(_, places)| *places)
+}
+
+/// Functions whose value is of the moment or of the connection: a view or trigger that calls one needs
+/// [`MOMENT_SET`](crate::MOMENT_SET).
+pub(crate) fn is_of_the_moment(function: &str) -> bool {
+    const MORE: &[&str] = &["current_date", "current_time", "current_timestamp", "last_insert_rowid", "changes"];
+    time_arguments(function).is_some() || crate::names::is_one_of(MORE, function)
+}
+
+/// Why a PRAGMA is not allowed.
+pub(crate) fn refused_pragma(name: &str) -> String {
+    format!("PRAGMA {name} is not allowed; these are: {}", PRAGMAS.join(", "))
+}
+
+/// Why transaction control is not allowed.
+pub(crate) const NO_TRANSACTIONS: &str = "BEGIN, COMMIT, ROLLBACK, SAVEPOINT and RELEASE are not allowed: send the \
+    statements of a transaction together in one transaction call";
+
+/// Why other databases are not allowed.
+pub(crate) const NO_ATTACH: &str = "ATTACH, DETACH and VACUUM are not allowed";
+
+/// Why temporary objects are not allowed.
+pub(crate) const NO_TEMPORARY: &str = "temporary tables, views, indexes and triggers are not allowed: they would belong \
+    to a connection, and connections are shared";

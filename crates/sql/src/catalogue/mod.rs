@@ -1,0 +1,164 @@
+//! The catalogue: a namespace's schema in an SQLite of its own, in memory, in the user's own names and words.
+//!
+//! It answers what can be answered from the schema alone (`sqlite_schema`, the schema PRAGMAs, EXPLAIN), exactly as
+//! SQLite would and with nothing to take out of names. Every new statement is compiled here first: errors come in the
+//! user's words, and SQLite itself says what the statement touches.
+
+pub(crate) mod default;
+mod describe;
+mod entries;
+mod query;
+pub(crate) mod recorder;
+pub(crate) mod schema;
+pub(crate) mod triggers;
+
+pub use entries::{Changes, Entry, EntryKind};
+pub use query::Rows;
+
+use crate::failure;
+use crate::names::Prefix;
+use debros_proto::{Error, Namespace, Result};
+use recorder::{Record, Recorder};
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+use schema::Schema;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Compiling one statement takes no longer; views upon views can take minutes.
+const COMPILE_TIME: Duration = Duration::from_secs(5);
+
+/// Never the same number twice in a process, so that what was remembered of one state of a schema is never taken for
+/// another's.
+static GENERATIONS: AtomicU64 = AtomicU64::new(1);
+
+/// One namespace's schema. Many threads may share it; a change is made on a [`fork`](Catalogue::fork).
+#[derive(Debug)]
+pub struct Catalogue {
+    namespace: Namespace,
+    pub(crate) prefix: Prefix,
+    generation: u64,
+    inner: Mutex<Inner>,
+}
+
+/// The connection and what is known of it.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) db: Connection,
+    recorder: Arc<Recorder>,
+    pub(crate) schema: Schema,
+}
+
+/// What SQLite says of a statement that it has compiled.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    pub(crate) record: Record,
+    pub(crate) columns: Vec<String>,
+    pub(crate) parameters: usize,
+    pub(crate) reads_only: bool,
+}
+
+impl Catalogue {
+    /// The catalogue of a namespace without objects.
+    ///
+    /// # Errors
+    /// `internal` when SQLite can not make a database in memory.
+    pub fn new(namespace: &Namespace) -> Result<Self> {
+        Self::over(namespace, Inner::open()?)
+    }
+
+    fn over(namespace: &Namespace, inner: Inner) -> Result<Self> {
+        Ok(Self {
+            namespace: namespace.clone(),
+            prefix: Prefix::new(namespace),
+            generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
+            inner: Mutex::new(inner),
+        })
+    }
+
+    /// Whose schema it is.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// A number that no other state of any namespace's schema has, in this process.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// A copy, to try a change on. Publish it in place of this one when the change is committed; drop it otherwise.
+    ///
+    /// # Errors
+    /// `internal` when SQLite can not copy.
+    pub fn fork(&self) -> Result<Catalogue> {
+        let mut copy = Inner::open()?;
+        let inner = self.lock();
+        rusqlite::backup::Backup::new(&inner.db, &mut copy.db)
+            .and_then(|backup| backup.step(-1))
+            .map_err(|_| broken())?;
+        drop(inner);
+        Self::over(&self.namespace, copy)
+    }
+
+    /// Makes a change of the schema, in the user's own text. It must have been through
+    /// [`rewrite`](crate::rewrite::rewrite) before.
+    ///
+    /// # Errors
+    /// What SQLite says, in the user's words; then the schema is as it was.
+    pub fn apply(&mut self, ddl: &str) -> Result<()> {
+        self.generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
+        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        inner.schema = Schema::default();
+        inner.recorder.begin(Instant::now() + COMPILE_TIME);
+        let result = inner.db.prepare(ddl).and_then(|mut statement| {
+            let mut rows = statement.raw_query();
+            while rows.next()?.is_some() {}
+            Ok(())
+        });
+        let record = inner.recorder.end();
+        inner.schema = Schema::default();
+        result.map_err(|error| failure::of_compiling(error, record, ddl))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    pub(crate) fn open() -> Result<Self> {
+        Self::try_open().map_err(|_| broken())
+    }
+
+    fn try_open() -> rusqlite::Result<Self> {
+        let mut db = Connection::open_in_memory()?;
+        // A schema is small: small pages keep thousands of catalogues cheap.
+        db.pragma_update(None, "page_size", 1024)?;
+        // Nobody writes into the tables behind a full-text table, or into the schema as text.
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        db.set_prepared_statement_cache_capacity(8);
+        let recorder = Arc::new(Recorder::default());
+        let shared = Arc::clone(&recorder);
+        db.authorizer(Some(move |context: rusqlite::hooks::AuthContext<'_>| shared.judge(&context)))?;
+        Ok(Self { db, recorder, schema: Schema::default() })
+    }
+
+    /// Compiles a user's statement, and says what SQLite thinks of it.
+    pub(crate) fn compile(&self, sql: &str) -> Result<Compiled> {
+        self.recorder.begin(Instant::now() + COMPILE_TIME);
+        let result = self.db.prepare(sql).map(|statement| {
+            let columns = statement.column_names().map(str::to_owned).collect();
+            (columns, statement.parameter_count(), statement.readonly())
+        });
+        let record = self.recorder.end();
+        match result {
+            Ok((columns, parameters, reads_only)) => Ok(Compiled { record, columns, parameters, reads_only }),
+            Err(error) => Err(failure::of_compiling(error, record, sql)),
+        }
+    }
+}
+
+fn broken() -> Error {
+    Error::internal("the namespace's catalogue could not be made")
+}

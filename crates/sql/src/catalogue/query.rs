@@ -1,0 +1,93 @@
+//! Answering from the catalogue itself.
+
+use super::{Catalogue, Inner};
+use crate::failure;
+use debros_proto::rpc::{Value, value::Kind};
+use debros_proto::{Code, Error, Result};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use std::time::Instant;
+
+/// The answer to a question about the schema.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rows {
+    /// The columns' names.
+    pub columns: Vec<String>,
+    /// The rows.
+    pub rows: Vec<Vec<Value>>,
+}
+
+impl Catalogue {
+    /// Runs a statement whose [`place`](crate::rewrite::Place) is the catalogue, in the user's own text.
+    ///
+    /// # Errors
+    /// What SQLite says, in the user's words; `statement_timeout` after `deadline`; `result_too_large` above `max_rows`.
+    pub fn query(&self, sql: &str, args: &[Value], deadline: Instant, max_rows: usize) -> Result<Rows> {
+        let mut inner = self.lock();
+        let armed = inner.db.progress_handler(1000, Some(move || Instant::now() > deadline));
+        let result = match armed {
+            Ok(()) => run(&inner, sql, args, deadline, max_rows),
+            Err(_) => Err(super::broken()),
+        };
+        // Taking a handler off can not fail where putting it on did not.
+        let _ = inner.db.progress_handler(0, None::<fn() -> bool>);
+        result
+    }
+}
+
+fn run(inner: &Inner, sql: &str, args: &[Value], deadline: Instant, max_rows: usize) -> Result<Rows> {
+    inner.recorder.begin(deadline);
+    let result = collect(inner, sql, args, max_rows);
+    let record = inner.recorder.end();
+    match result {
+        Ok(Some(rows)) => Ok(rows),
+        Ok(None) => {
+            Err(Error::new(Code::ResultTooLarge, format!("the result has more than {max_rows} rows: ask for fewer")))
+        }
+        Err(error) => Err(failure::of_compiling(error, record, sql)),
+    }
+}
+
+/// `None` when there are more rows than allowed.
+fn collect(inner: &Inner, sql: &str, args: &[Value], max_rows: usize) -> rusqlite::Result<Option<Rows>> {
+    let mut statement = inner.db.prepare(sql)?;
+    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
+    let width = columns.len();
+    let mut found = Rows { columns, rows: Vec::new() };
+    let mut rows = statement.query(rusqlite::params_from_iter(args.iter().map(Argument)))?;
+    while let Some(row) = rows.next()? {
+        if found.rows.len() == max_rows {
+            return Ok(None);
+        }
+        found.rows.push((0..width).map(|index| row.get_ref(index).map(value)).collect::<rusqlite::Result<_>>()?);
+    }
+    Ok(Some(found))
+}
+
+struct Argument<'a>(&'a Value);
+
+impl rusqlite::ToSql for Argument<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match &self.0.kind {
+            None => ValueRef::Null,
+            Some(Kind::Integer(integer)) => ValueRef::Integer(*integer),
+            Some(Kind::Real(real)) => ValueRef::Real(*real),
+            Some(Kind::Text(text)) => ValueRef::Text(text.as_bytes()),
+            Some(Kind::Blob(blob)) => ValueRef::Blob(blob),
+        }))
+    }
+}
+
+/// A value as the protocol has it. Text that is not UTF-8 becomes a BLOB, so that no byte is lost.
+pub(crate) fn value(value: ValueRef<'_>) -> Value {
+    let kind = match value {
+        ValueRef::Null => return Value::NULL,
+        ValueRef::Integer(integer) => Kind::Integer(integer),
+        ValueRef::Real(real) => Kind::Real(real),
+        ValueRef::Text(text) => match std::str::from_utf8(text) {
+            Ok(text) => Kind::Text(text.to_owned()),
+            Err(_) => Kind::Blob(text.to_vec().into()),
+        },
+        ValueRef::Blob(blob) => Kind::Blob(blob.to_vec().into()),
+    };
+    Value { kind: Some(kind) }
+}

@@ -1,0 +1,195 @@
+//! What SQLite says about a user's statement while it compiles it on the catalogue: what it touches, and whether that is
+//! allowed at all. What is not known is refused.
+
+use crate::allowed::{
+    ALTER_FUNCTIONS, FUNCTIONS, MODULE_PRAGMAS, MODULES, NO_ATTACH, NO_TEMPORARY, NO_TRANSACTIONS, PRAGMAS,
+    SCHEMA_TABLES, TABLE_FUNCTIONS, is_of_the_moment, refused_pragma,
+};
+use crate::names::{is_one_of, same, starts_with};
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// A table, view or table function that a statement touches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Access {
+    pub(crate) table: String,
+    /// The innermost view, trigger or CTE through which it is touched.
+    pub(crate) through: Option<String>,
+    pub(crate) writes: bool,
+    /// Named in a FROM without any of its columns being used: then the name may be a CTE's as well.
+    pub(crate) unused: bool,
+}
+
+/// What was seen of one statement.
+#[derive(Debug, Default)]
+pub(crate) struct Record {
+    pub(crate) accesses: Vec<Access>,
+    /// A view or trigger asks for the time or for the connection's counters.
+    pub(crate) moment_inside: bool,
+    /// PRAGMAs were asked, by themselves or as tables.
+    pub(crate) pragmas: bool,
+    /// It is an ALTER TABLE.
+    alters: bool,
+    refusal: Option<String>,
+    deadline: Option<Instant>,
+    late: bool,
+}
+
+impl Record {
+    /// Why something was refused.
+    pub(crate) fn refusal(&mut self) -> Option<String> {
+        self.refusal.take()
+    }
+
+    /// Whether compiling took too long.
+    pub(crate) fn is_late(&self) -> bool {
+        self.late
+    }
+
+    fn access(&mut self, table: &str, through: Option<&str>, writes: bool, unused: bool) {
+        let known = self.accesses.iter_mut().find(|access| {
+            access.writes == writes && same(&access.table, table) && access.through.as_deref() == through
+        });
+        match known {
+            Some(access) => access.unused &= unused,
+            None => self.accesses.push(Access {
+                table: table.to_owned(),
+                through: through.map(str::to_owned),
+                writes,
+                unused,
+            }),
+        }
+    }
+
+    fn judge(&mut self, context: &AuthContext<'_>) -> Authorization {
+        if self.deadline.is_some_and(|deadline| Instant::now() > deadline) {
+            self.late = true;
+            return Authorization::Deny;
+        }
+        match self.refuse(context) {
+            None => Authorization::Allow,
+            Some(reason) => {
+                self.refusal.get_or_insert(reason);
+                Authorization::Deny
+            }
+        }
+    }
+
+    fn refuse(&mut self, context: &AuthContext<'_>) -> Option<String> {
+        let through = context.accessor;
+        let temporary = context.database_name.is_some_and(|name| same(name, "temp"));
+        match context.action {
+            AuthAction::Select | AuthAction::Recursive => None,
+            AuthAction::Read { table_name, column_name } => {
+                // What ALTER TABLE ADD calls the table while it reads the new column; no
+                // table has such a name.
+                if starts_with(table_name, "sqlite_altertab_") {
+                    return None;
+                }
+                self.access(table_name, through, false, column_name.is_empty());
+                refuse_table(table_name)
+            }
+            AuthAction::Insert { table_name }
+            | AuthAction::Delete { table_name }
+            | AuthAction::Update { table_name, .. } => {
+                self.access(table_name, through, true, false);
+                refuse_table(table_name)
+            }
+            AuthAction::Function { function_name } => {
+                self.moment_inside |= through.is_some() && is_of_the_moment(function_name);
+                let known =
+                    is_one_of(FUNCTIONS, function_name) || (self.alters && is_one_of(ALTER_FUNCTIONS, function_name));
+                (!known).then(|| format!("the function {function_name} is not allowed"))
+            }
+            AuthAction::Pragma { pragma_name, pragma_value } => {
+                self.pragmas = true;
+                self.refuse_pragma(pragma_name, pragma_value)
+            }
+            AuthAction::CreateVtable { module_name, .. } => (!is_one_of(MODULES, module_name)).then(|| {
+                format!("the virtual-table module {module_name} is not allowed; these are: {}", MODULES.join(", "))
+            }),
+            AuthAction::AlterTable { .. } => {
+                self.alters = true;
+                None
+            }
+            AuthAction::CreateTable { .. }
+            | AuthAction::DropTable { .. }
+            | AuthAction::Analyze { .. }
+            | AuthAction::DropVtable { .. }
+            | AuthAction::CreateIndex { .. }
+            | AuthAction::DropIndex { .. }
+            | AuthAction::CreateTrigger { .. }
+            | AuthAction::DropTrigger { .. }
+            | AuthAction::CreateView { .. }
+            | AuthAction::DropView { .. }
+            | AuthAction::Reindex { .. } => temporary.then(|| NO_TEMPORARY.to_owned()),
+            AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => Some(NO_TRANSACTIONS.to_owned()),
+            AuthAction::Attach { .. } | AuthAction::Detach { .. } => Some(NO_ATTACH.to_owned()),
+            AuthAction::CreateTempIndex { .. }
+            | AuthAction::CreateTempTable { .. }
+            | AuthAction::CreateTempTrigger { .. }
+            | AuthAction::CreateTempView { .. }
+            | AuthAction::DropTempIndex { .. }
+            | AuthAction::DropTempTable { .. }
+            | AuthAction::DropTempTrigger { .. }
+            | AuthAction::DropTempView { .. } => Some(NO_TEMPORARY.to_owned()),
+            _ => Some("this kind of statement is not allowed".to_owned()),
+        }
+    }
+
+    fn refuse_pragma(&self, name: &str, value: Option<&str>) -> Option<String> {
+        if (value.is_none() && is_one_of(MODULE_PRAGMAS, name)) || (self.alters && same(name, "quick_check")) {
+            return None;
+        }
+        if !is_one_of(PRAGMAS, name) {
+            return Some(refused_pragma(name));
+        }
+        (same(name, "user_version") && value.is_some()).then(|| "PRAGMA user_version can only be read".to_owned())
+    }
+}
+
+/// Tables that SQLite itself provides, except those that may be read.
+fn refuse_table(table: &str) -> Option<String> {
+    const RAW: &[&str] = &["dbstat", "bytecode", "tables_used", "completion", "fsdir", "csv", "fts3tokenize"];
+    let may_be_read = is_one_of(SCHEMA_TABLES, table)
+        || is_one_of(TABLE_FUNCTIONS, table)
+        || is_one_of(&["sqlite_sequence", "sqlite_stat1", "sqlite_stat4"], table);
+    if may_be_read {
+        return None;
+    }
+    if let Some(start) = table.get(..7)
+        && same(start, "pragma_")
+    {
+        let known = is_one_of(PRAGMAS, &table[7..]) || same(table, "pragma_quick_check");
+        return (!known).then(|| refused_pragma(&table[7..]));
+    }
+    (starts_with(table, "sqlite_") || is_one_of(RAW, table)).then(|| format!("the table {table} is not allowed"))
+}
+
+/// Shared between the catalogue's connection and its authorizer.
+#[derive(Debug, Default)]
+pub(crate) struct Recorder(Mutex<Option<Record>>);
+
+impl Recorder {
+    fn lock(&self) -> MutexGuard<'_, Option<Record>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins to record and to refuse.
+    pub(crate) fn begin(&self, deadline: Instant) {
+        *self.lock() = Some(Record { deadline: Some(deadline), ..Record::default() });
+    }
+
+    /// Ends it. Until the next [`begin`](Recorder::begin) everything is allowed: the catalogue's own statements.
+    pub(crate) fn end(&self) -> Record {
+        self.lock().take().unwrap_or_default()
+    }
+
+    pub(crate) fn judge(&self, context: &AuthContext<'_>) -> Authorization {
+        match self.lock().as_mut() {
+            Some(record) => record.judge(context),
+            None => Authorization::Allow,
+        }
+    }
+}

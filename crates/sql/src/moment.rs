@@ -1,0 +1,182 @@
+//! The one moment of a statement: what its time, its random numbers and its connection's counters are, wherever and
+//! whenever it is run.
+
+use std::fmt;
+use std::fmt::Write as _;
+
+/// The table that views and triggers read the time of a write from. It has at most one row, and only while a write
+/// transaction is open whose statements need it: see [`MOMENT_SET`] and [`MOMENT_CLEAR`].
+pub const MOMENT_TABLE: &str = "_debros_moment";
+
+/// Makes [`MOMENT_TABLE`]. The engine runs it when it makes a namespace's database.
+pub const MOMENT_DDL: &str =
+    "CREATE TABLE IF NOT EXISTS \"_debros_moment\" (id INTEGER PRIMARY KEY CHECK (id = 1), now TEXT NOT NULL) STRICT";
+
+/// Says what the time is, to the views and triggers of the transaction's statements; one argument, from
+/// [`Moment::timestamp`]. It also sets `last_insert_rowid()` and `changes()` to 1, so that triggers which ask for them
+/// see nothing of an earlier caller.
+pub const MOMENT_SET: &str = "INSERT OR REPLACE INTO \"_debros_moment\" (id, now) VALUES (1, ?1)";
+
+/// Empties [`MOMENT_TABLE`] before the commit, so that readers see the time of their own reading.
+pub const MOMENT_CLEAR: &str = "DELETE FROM \"_debros_moment\"";
+
+/// The time in a view or trigger: that of the open write, else the present.
+pub(crate) const STORED_NOW: &str = "coalesce((SELECT now FROM \"_debros_moment\"),'now')";
+
+/// What a statement takes from outside. Given in, so that the same statement and moment always make the same text.
+pub struct Moment<'a> {
+    /// Milliseconds since the Unix epoch.
+    pub now_ms: i64,
+    /// What `last_insert_rowid()` is: of the transaction's statements so far, 0 at its start.
+    pub last_insert_rowid: i64,
+    /// What `changes()` is: of the transaction's last statement, 0 at its start.
+    pub changes: i64,
+    /// Fills the bytes with random ones.
+    pub random: &'a mut dyn FnMut(&mut [u8]),
+}
+
+impl Moment<'_> {
+    /// The time as `YYYY-MM-DD HH:MM:SS.SSS`, UTC: the argument of [`MOMENT_SET`].
+    pub fn timestamp(&self) -> String {
+        timestamp(self.now_ms)
+    }
+}
+
+impl fmt::Debug for Moment<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Moment").field("now_ms", &self.now_ms).finish_non_exhaustive()
+    }
+}
+
+/// A place in a rewritten statement that is filled when the statement is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Slot {
+    /// `'now'`, to the millisecond.
+    Now,
+    CurrentTimestamp,
+    CurrentDate,
+    CurrentTime,
+    /// `random()`
+    Random,
+    /// `randomblob(n)`
+    RandomBlob(u32),
+    LastInsertRowid,
+    Changes,
+}
+
+impl Slot {
+    /// Writes the literal.
+    pub(crate) fn fill(self, moment: &mut Moment<'_>, text: &mut String) {
+        // Writing to a String can not fail.
+        let _ = match self {
+            Slot::Now => write!(text, "'{}'", timestamp(moment.now_ms)),
+            Slot::CurrentTimestamp => write!(text, "'{}'", &timestamp(moment.now_ms)[..19]),
+            Slot::CurrentDate => write!(text, "'{}'", &timestamp(moment.now_ms)[..10]),
+            Slot::CurrentTime => write!(text, "'{}'", &timestamp(moment.now_ms)[11..19]),
+            Slot::Random => {
+                let mut bytes = [0; 8];
+                (moment.random)(&mut bytes);
+                integer(text, i64::from_le_bytes(bytes))
+            }
+            Slot::RandomBlob(length) => {
+                let mut bytes = vec![0; length as usize];
+                (moment.random)(&mut bytes);
+                text.push_str("X'");
+                bytes.iter().try_for_each(|byte| write!(text, "{byte:02X}")).and_then(|()| text.write_char('\''))
+            }
+            Slot::LastInsertRowid => integer(text, moment.last_insert_rowid),
+            Slot::Changes => integer(text, moment.changes),
+        };
+    }
+
+    /// A literal of the same kind, for those who look at the statement's form alone.
+    pub(crate) fn stand_in(self) -> &'static str {
+        match self {
+            Slot::Now | Slot::CurrentTimestamp | Slot::CurrentDate | Slot::CurrentTime => "''",
+            Slot::Random | Slot::LastInsertRowid | Slot::Changes => "0",
+            Slot::RandomBlob(_) => "X''",
+        }
+    }
+}
+
+/// In parentheses, so that no sign before it makes a comment or another number.
+fn integer(text: &mut String, value: i64) -> fmt::Result {
+    if value < 0 { write!(text, "({value})") } else { write!(text, "{value}") }
+}
+
+/// `YYYY-MM-DD HH:MM:SS.SSS` in UTC. Times outside the years 0 to 9999, which SQLite does not know, are held to them.
+fn timestamp(ms: i64) -> String {
+    const FIRST: i64 = -62_167_219_200_000;
+    const LAST: i64 = 253_402_300_799_999;
+    let ms = ms.clamp(FIRST, LAST);
+    let (days, in_day) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000));
+    let (year, month, day) = date(days);
+    let (seconds, millis) = (in_day / 1000, in_day % 1000);
+    format!(
+        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}.{millis:03}",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60
+    )
+}
+
+/// The day of the Gregorian calendar, days after 1970-01-01. Counted in years that begin in March, so that the leap day
+/// is a year's last.
+fn date(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let (day, month) =
+        (day_of_year - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
+    (era * 400 + year_of_era + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Moment, Slot, timestamp};
+
+    #[test]
+    fn times_are_what_sqlite_says_they_are() {
+        let db = rusqlite::Connection::open_in_memory().unwrap();
+        for ms in [
+            0_i64,
+            1,
+            -1,
+            951_782_399_999,
+            951_782_400_000,
+            1_767_225_600_123,
+            253_402_300_799_999,
+            -62_167_219_200_000,
+        ] {
+            let expected: String = db
+                .query_row(
+                    "SELECT strftime('%Y-%m-%d %H:%M:%f', (?1 - ?2) / 1000, 'unixepoch', (?2 / 1000.0) || ' seconds')",
+                    [ms, ms.rem_euclid(1000)],
+                    |row| row.get(0),
+                )
+                .unwrap();
+            assert_eq!(timestamp(ms), expected, "{ms}");
+        }
+    }
+
+    #[test]
+    fn slots_are_literals_of_the_right_kind() {
+        let mut ones = |bytes: &mut [u8]| bytes.fill(0xff);
+        let mut moment = Moment { now_ms: 1_767_225_600_123, last_insert_rowid: 7, changes: 3, random: &mut ones };
+        let mut filled = |slot: Slot| {
+            let mut text = String::new();
+            slot.fill(&mut moment, &mut text);
+            text
+        };
+        assert_eq!(filled(Slot::Now), "'2026-01-01 00:00:00.123'");
+        assert_eq!(filled(Slot::CurrentTimestamp), "'2026-01-01 00:00:00'");
+        assert_eq!(filled(Slot::CurrentDate), "'2026-01-01'");
+        assert_eq!(filled(Slot::CurrentTime), "'00:00:00'");
+        assert_eq!(filled(Slot::Random), "(-1)");
+        assert_eq!(filled(Slot::RandomBlob(2)), "X'FFFF'");
+        assert_eq!(filled(Slot::LastInsertRowid), "7");
+        assert_eq!(filled(Slot::Changes), "3");
+    }
+}

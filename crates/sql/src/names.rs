@@ -1,0 +1,141 @@
+//! Names: as the user writes them, as the database holds them, and how either stands in SQL text.
+
+use debros_proto::{Code, Error, Namespace, Result};
+use std::borrow::Cow;
+
+/// Tables of the engine's own start with this, in every database.
+pub const INTERNAL_PREFIX: &str = "_debros_";
+
+/// What a namespace's objects are called in the database: `ns::<namespace>::` before the user's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Prefix(String);
+
+impl Prefix {
+    pub(crate) fn new(namespace: &Namespace) -> Self {
+        Self(namespace.prefix())
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name as the database holds it.
+    pub(crate) fn full(&self, name: &str) -> String {
+        format!("{}{name}", self.0)
+    }
+
+    /// The full name where SQL wants a table, index, view or trigger.
+    pub(crate) fn quoted(&self, name: &str) -> String {
+        quote('"', &self.full(name))
+    }
+
+    /// The full name inside an expression. Backticks, because SQLite reads an unknown name in double quotes as a string.
+    pub(crate) fn ticked(&self, name: &str) -> String {
+        quote('`', &self.full(name))
+    }
+
+    /// The full name as a string literal.
+    pub(crate) fn literal(&self, name: &str) -> String {
+        quote('\'', &self.full(name))
+    }
+
+    /// Whether a name of the database is one of this namespace. SQLite compares names without regard to ASCII case.
+    pub(crate) fn owns(&self, name: &str) -> bool {
+        starts_with(name, &self.0)
+    }
+}
+
+/// Text between quotes, with those inside doubled.
+pub(crate) fn quote(mark: char, text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push(mark);
+    for character in text.chars() {
+        if character == mark {
+            quoted.push(mark);
+        }
+        quoted.push(character);
+    }
+    quoted.push(mark);
+    quoted
+}
+
+/// What a token means as a name: without its quotes, doubled ones made single.
+pub(crate) fn dequote(token: &str) -> Cow<'_, str> {
+    let mut characters = token.chars();
+    let (Some(first), Some(last)) = (characters.next(), characters.next_back()) else {
+        return Cow::Borrowed(token);
+    };
+    let inner = &token[first.len_utf8()..token.len() - last.len_utf8()];
+    match (first, last) {
+        ('[', ']') => Cow::Borrowed(inner),
+        ('"', '"') | ('`', '`') | ('\'', '\'') => {
+            let doubled: String = [first, first].iter().collect();
+            if inner.contains(&doubled) {
+                Cow::Owned(inner.replace(&doubled, first.encode_utf8(&mut [0; 4])))
+            } else {
+                Cow::Borrowed(inner)
+            }
+        }
+        _ => Cow::Borrowed(token),
+    }
+}
+
+/// Whether two names are the same to SQLite.
+pub(crate) fn same(one: &str, other: &str) -> bool {
+    one.eq_ignore_ascii_case(other)
+}
+
+/// Whether the list holds the name.
+pub(crate) fn is_one_of(list: &[&str], name: &str) -> bool {
+    list.iter().any(|other| same(other, name))
+}
+
+/// [`str::starts_with`] without regard to ASCII case.
+pub(crate) fn starts_with(name: &str, start: &str) -> bool {
+    name.as_bytes().get(..start.len()).is_some_and(|bytes| bytes.eq_ignore_ascii_case(start.as_bytes()))
+}
+
+/// Refuses names that have a meaning of their own: the system's, and those of SQLite's tables that are functions.
+pub(crate) fn check_new(name: &str) -> Result<()> {
+    let reserved = ["ns::", INTERNAL_PREFIX, "pragma_"].into_iter().find(|start| starts_with(name, start));
+    if let Some(start) = reserved {
+        return Err(Error::new(Code::StatementNotAllowed, format!("names that start with {start} are reserved")));
+    }
+    if is_one_of(crate::allowed::TABLE_FUNCTIONS, name) {
+        return Err(Error::new(
+            Code::StatementNotAllowed,
+            format!("the name {name} is reserved for the table function of that name"),
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Prefix, dequote, quote, same, starts_with};
+    use debros_proto::Namespace;
+
+    #[test]
+    fn quotes_are_taken_off_and_put_on() {
+        for (token, name) in [
+            ("users", "users"),
+            ("\"a\"\"b\"", "a\"b"),
+            ("`a``b`", "a`b"),
+            ("[a\"b]", "a\"b"),
+            ("'it''s'", "it's"),
+            ("\"\"", ""),
+            ("é", "é"),
+            ("\"", "\""),
+        ] {
+            assert_eq!(dequote(token), name, "{token}");
+        }
+        assert_eq!(quote('"', "a\"b"), "\"a\"\"b\"");
+    }
+
+    #[test]
+    fn a_prefix_is_compared_as_sqlite_compares() {
+        let prefix = Prefix::new(&Namespace::new("acme").unwrap());
+        assert!(prefix.owns("NS::Acme::users") && !prefix.owns("ns::acmee::users") && !prefix.owns("ns::acme"));
+        assert!(same("Users", "uSERS") && !same("é", "É") && starts_with("_DEBROS_x", "_debros_"));
+    }
+}

@@ -1,0 +1,270 @@
+//! The second line: what a namespace's statement may touch in the database, decided by SQLite's authorizer while it
+//! compiles the statement. It knows the real names and nothing of the rewriter. What is not known is refused.
+//!
+//! The authorizer is not told the new name of ALTER TABLE … RENAME: see [`Foreign`].
+
+use crate::allowed::{
+    ALTER_FUNCTIONS, FUNCTIONS, MODULE_PRAGMAS, MODULES, NO_ATTACH, NO_TEMPORARY, NO_TRANSACTIONS, SHADOW_ENDINGS,
+    TABLE_FUNCTIONS, refused_pragma,
+};
+use crate::moment::MOMENT_TABLE;
+use crate::names::{INTERNAL_PREFIX, Prefix, is_one_of, same, starts_with};
+use crate::rewrite::{Class, Grants};
+use debros_proto::Namespace;
+use rusqlite::Connection;
+use rusqlite::hooks::{AuthAction, AuthContext};
+
+/// What one statement of a namespace may do. Made for each statement, and asked at each of SQLite's questions about it,
+/// while it is compiled and while it runs: full-text tables ask while they run.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    prefix: Prefix,
+    class: Class,
+    grants: Grants,
+    /// The statement removes or alters something: only then SQLite itself looks through the schema's rows.
+    drops: bool,
+    alters: bool,
+    /// It is ANALYZE, which reads what it wrote.
+    analyzes: bool,
+    /// The last question was whether a row of the schema may be written: then SQLite looks that row up by its number.
+    wrote_schema: bool,
+}
+
+impl Policy {
+    /// A policy for one statement.
+    pub fn new(namespace: &Namespace, class: Class, grants: Grants) -> Self {
+        Self {
+            prefix: Prefix::new(namespace),
+            class,
+            grants,
+            drops: false,
+            alters: false,
+            analyzes: false,
+            wrote_schema: false,
+        }
+    }
+
+    /// Why the statement may not do this, or `None` when it may. The reason is for the log and for the namespace's user:
+    /// it names nothing that the user did not name.
+    pub fn refuse(&mut self, context: &AuthContext<'_>) -> Option<String> {
+        let wrote_schema = matches!(
+            context.action,
+            AuthAction::Update { table_name, .. } if is_schema_table(table_name)
+        );
+        let refusal = self.of_database(context);
+        self.wrote_schema = wrote_schema;
+        refusal
+    }
+
+    fn of_database(&mut self, context: &AuthContext<'_>) -> Option<String> {
+        // There the database's name stands elsewhere; a table of another database is none of this namespace's.
+        if matches!(context.action, AuthAction::AlterTable { .. }) {
+            return self.judge(&context.action);
+        }
+        if context.database_name.is_some_and(|name| same(name, "temp")) {
+            return self.refuse_temporary(&context.action);
+        }
+        if context.database_name.is_some_and(|name| !same(name, "main")) {
+            return Some(NO_ATTACH.to_owned());
+        }
+        self.judge(&context.action)
+    }
+
+    fn judge(&mut self, action: &AuthAction<'_>) -> Option<String> {
+        match *action {
+            AuthAction::Select | AuthAction::Recursive => None,
+            AuthAction::Read { table_name, column_name } => self.refuse_read(table_name, column_name),
+            AuthAction::Insert { table_name }
+            | AuthAction::Delete { table_name }
+            | AuthAction::Update { table_name, .. } => self.refuse_write(table_name),
+            AuthAction::Function { function_name } => {
+                let known =
+                    is_one_of(FUNCTIONS, function_name) || (self.alters && is_one_of(ALTER_FUNCTIONS, function_name));
+                (!known).then(|| format!("the function {function_name} is not allowed"))
+            }
+            AuthAction::Pragma { pragma_name, pragma_value } => self.refuse_pragma(pragma_name, pragma_value),
+            // Made along with the first AUTOINCREMENT and the first ANALYZE; nobody can make them by name.
+            AuthAction::CreateTable { table_name }
+                if same(table_name, "sqlite_sequence") || is_statistics(table_name) =>
+            {
+                self.define(&[])
+            }
+            AuthAction::CreateTable { table_name } => self.define(&[table_name]),
+            AuthAction::CreateVtable { table_name, module_name } => {
+                if !is_one_of(MODULES, module_name) {
+                    return Some(format!("the virtual-table module {module_name} is not allowed"));
+                }
+                self.define(&[table_name])
+            }
+            AuthAction::CreateIndex { index_name, table_name } => self.define(&[automatic(index_name), table_name]),
+            AuthAction::CreateTrigger { trigger_name, table_name } => self.define(&[trigger_name, table_name]),
+            AuthAction::CreateView { view_name } => self.define(&[view_name]),
+            AuthAction::DropTable { table_name } | AuthAction::DropVtable { table_name, .. } => {
+                self.drops = true;
+                self.define(&[table_name])
+            }
+            AuthAction::DropView { view_name } => {
+                self.drops = true;
+                self.define(&[view_name])
+            }
+            AuthAction::DropIndex { index_name, table_name } => {
+                self.drops = true;
+                self.define(&[index_name, table_name])
+            }
+            AuthAction::DropTrigger { trigger_name, table_name } => {
+                self.drops = true;
+                self.define(&[trigger_name, table_name])
+            }
+            AuthAction::AlterTable { table_name, .. } => {
+                self.alters = true;
+                self.define(&[table_name])
+            }
+            AuthAction::Reindex { index_name } => self.define(&[automatic(index_name)]),
+            AuthAction::Analyze { table_name } => {
+                self.analyzes = true;
+                self.define(&[table_name])
+            }
+            AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => Some(NO_TRANSACTIONS.to_owned()),
+            AuthAction::Attach { .. } | AuthAction::Detach { .. } => Some(NO_ATTACH.to_owned()),
+            AuthAction::CreateTempIndex { .. }
+            | AuthAction::CreateTempTable { .. }
+            | AuthAction::CreateTempTrigger { .. }
+            | AuthAction::CreateTempView { .. }
+            | AuthAction::DropTempIndex { .. }
+            | AuthAction::DropTempTable { .. }
+            | AuthAction::DropTempTrigger { .. }
+            | AuthAction::DropTempView { .. } => Some(NO_TEMPORARY.to_owned()),
+            _ => Some("this kind of statement is not allowed".to_owned()),
+        }
+    }
+
+    /// SQLite looks at the temporary schema, which is empty, when it alters or removes something.
+    fn refuse_temporary(&mut self, action: &AuthAction<'_>) -> Option<String> {
+        match *action {
+            AuthAction::Select | AuthAction::Recursive | AuthAction::Function { .. } => self.judge(action),
+            AuthAction::Read { table_name, .. } | AuthAction::Update { table_name, .. }
+                if (self.alters || self.drops) && is_schema_table(table_name) =>
+            {
+                None
+            }
+            AuthAction::Pragma { .. } if self.alters => self.judge(action),
+            _ => Some(NO_TEMPORARY.to_owned()),
+        }
+    }
+
+    /// Something that is made or removed: all of its names are the namespace's.
+    fn define(&mut self, names: &[&str]) -> Option<String> {
+        if self.class != Class::Ddl {
+            return Some("this statement may not change the schema".to_owned());
+        }
+        names.iter().find(|name| !self.prefix.owns(name)).map(|name| no_such(name))
+    }
+
+    fn refuse_read(&self, table: &str, column: &str) -> Option<String> {
+        if self.prefix.owns(table) || is_one_of(TABLE_FUNCTIONS, table) || same(table, MOMENT_TABLE) {
+            return None;
+        }
+        if is_schema_table(table) {
+            // CREATE looks up the row that it wrote. DROP and ALTER look through all rows, and have no SELECT of the
+            // user's in them.
+            let own = self.drops || self.alters || (self.wrote_schema && same(column, "ROWID"));
+            return (self.class != Class::Ddl || !own).then(|| no_such(table));
+        }
+        let allowed = match table {
+            name if same(name, "sqlite_sequence") => self.grants.sequence || self.drops || self.alters,
+            name if is_statistics(name) => {
+                (self.grants.statistics && same(name, "sqlite_stat1"))
+                    || self.drops
+                    || self.alters
+                    || self.analyzes
+                    || self.replaces_statistics()
+            }
+            name if same(name, "pragma_foreign_key_check") => true,
+            name if same(name, "pragma_quick_check") => self.alters,
+            // What ALTER TABLE ADD calls the table while it reads the new column.
+            name if starts_with(name, ALTERED) => self.prefix.owns(&name[ALTERED.len()..]),
+            // A CTE of which no column is used tells its own name, without saying that it is one.
+            name => {
+                column.is_empty()
+                    && !name.contains("::")
+                    && !starts_with(name, "sqlite_")
+                    && !starts_with(name, INTERNAL_PREFIX)
+                    && !starts_with(name, "pragma_")
+                    && !is_one_of(&["dbstat", "bytecode", "tables_used", "completion"], name)
+            }
+        };
+        (!allowed).then(|| no_such(table))
+    }
+
+    /// ANALYZE removes what an earlier one wrote before it says what it is.
+    fn replaces_statistics(&self) -> bool {
+        self.class == Class::Ddl && self.grants.statistics
+    }
+
+    fn refuse_write(&self, table: &str) -> Option<String> {
+        // Virtual tables make ready to write their shadows as soon as they are looked at.
+        let shadow = self.prefix.owns(table) && SHADOW_ENDINGS.iter().any(|ending| table.ends_with(ending));
+        if self.class == Class::Read && !shadow {
+            return Some("this statement may not change anything".to_owned());
+        }
+        let allowed = self.prefix.owns(table)
+            || (is_schema_table(table) && self.class == Class::Ddl)
+            || (same(table, "sqlite_sequence") && (self.grants.sequence || self.drops || self.alters))
+            || (is_statistics(table) && (self.analyzes || self.drops || self.alters || self.replaces_statistics()));
+        (!allowed).then(|| no_such(table))
+    }
+
+    /// Everything that PRAGMAs tell is the catalogue's to answer, but for the one that looks at the data.
+    fn refuse_pragma(&self, name: &str, value: Option<&str>) -> Option<String> {
+        let allowed = match value {
+            None => is_one_of(MODULE_PRAGMAS, name),
+            Some(table) if same(name, "foreign_key_check") => self.prefix.owns(table),
+            Some(table) if same(name, "quick_check") => self.alters && self.prefix.owns(table),
+            Some(_) => false,
+        };
+        (!allowed).then(|| refused_pragma(name))
+    }
+}
+
+/// No table has a name that begins so.
+const ALTERED: &str = "sqlite_altertab_";
+
+/// SQLite's words, whether there is such a table or not.
+fn no_such(name: &str) -> String {
+    format!("no such table: {name}")
+}
+
+fn is_schema_table(name: &str) -> bool {
+    is_one_of(&["sqlite_master", "sqlite_schema", "sqlite_temp_master", "sqlite_temp_schema"], name)
+}
+
+fn is_statistics(name: &str) -> bool {
+    starts_with(name, "sqlite_stat")
+}
+
+/// The indexes of constraints are named after their table.
+fn automatic(index: &str) -> &str {
+    const AUTOMATIC: &str = "sqlite_autoindex_";
+    if starts_with(index, AUTOMATIC) { &index[AUTOMATIC.len()..] } else { index }
+}
+
+/// Counts the objects of a database that are not a namespace's, before and after an ALTER TABLE, because the authorizer
+/// does not hear to what name a table is renamed. The count costs a look at every row of the schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Foreign(i64);
+
+impl Foreign {
+    /// The count now. To be run with the authorizer off.
+    ///
+    /// # Errors
+    /// What SQLite says when the schema can not be read.
+    pub fn count(db: &Connection, namespace: &Namespace) -> rusqlite::Result<Self> {
+        let prefix = namespace.prefix();
+        db.prepare_cached(
+            "SELECT count(*) FROM sqlite_schema WHERE lower(substr(replace(name, 'sqlite_autoindex_', ''), 1, length(?1))) <> ?1
+                AND name NOT LIKE 'sqlite~_stat%' ESCAPE '~' AND name <> 'sqlite_sequence'",
+        )?
+        .query_row([prefix], |row| row.get(0))
+        .map(Foreign)
+    }
+}

@@ -1,0 +1,119 @@
+//! From a user's statement to one on the namespace's own objects.
+
+use crate::catalogue::Catalogue;
+use crate::edit::Template;
+use crate::moment::Moment;
+use crate::{gate, verify, walk};
+use debros_proto::Result;
+use std::borrow::Cow;
+
+/// What kind of statement it is: what it needs of the database, and what the policy allows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// It changes nothing.
+    Read,
+    /// It changes rows.
+    Write,
+    /// It changes the schema, or what is derived from the data (ANALYZE, REINDEX).
+    Ddl,
+}
+
+/// Where a statement is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// In the database that holds the namespace's data.
+    Data,
+    /// In the catalogue: [`Catalogue::query`].
+    Catalogue,
+}
+
+/// What the rewritten text reads beside the namespace's own objects, which the policy refuses otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Grants {
+    /// `sqlite_sequence`, for this namespace's rows.
+    pub sequence: bool,
+    /// `sqlite_stat1`, for this namespace's rows; in an ANALYZE, the rows of the table that it looks at.
+    pub statistics: bool,
+}
+
+/// A statement that was rewritten. It holds for one state of the schema: [`Catalogue::generation`].
+#[derive(Debug)]
+pub struct Rewritten {
+    pub(crate) template: Template,
+    /// What kind of statement it is.
+    pub class: Class,
+    /// Where it is run.
+    pub place: Place,
+    /// The tables and views that the text itself names, as the user wrote them, each once.
+    pub objects: Vec<String>,
+    /// The names of the result's columns, as SQLite gives them for the user's own text; none when it returns no rows.
+    /// They stand for those that the rewritten statement gives.
+    pub columns: Vec<String>,
+    /// How many arguments it takes.
+    pub parameters: usize,
+    /// It changes rows and returns some.
+    pub returning: bool,
+    /// The catalogue changes by it: [`Catalogue::apply`] on a fork, published after the commit.
+    pub changes_schema: bool,
+    /// Views or triggers that it reaches ask for the time or for the connection's counters: run
+    /// [`MOMENT_SET`](crate::MOMENT_SET) before it, in the same transaction.
+    pub needs_moment: bool,
+    /// Text values of its rows may tell names of the database: [`Demangler::text`](crate::Demangler::text) them.
+    pub tells_names: bool,
+    /// What the policy must allow beside the namespace's own objects.
+    pub grants: Grants,
+}
+
+impl Rewritten {
+    /// The text to run. The same each time unless [`is_of_the_moment`](Rewritten::is_of_the_moment).
+    pub fn sql(&self, moment: &mut Moment<'_>) -> Cow<'_, str> {
+        self.template.fill(moment)
+    }
+
+    /// Whether the text holds values of the moment at which it is run.
+    pub fn is_of_the_moment(&self) -> bool {
+        self.template.has_slots()
+    }
+
+    /// Bytes that it takes, roughly: what the cache counts.
+    pub(crate) fn size(&self) -> usize {
+        let names: usize = self.objects.iter().chain(&self.columns).map(|name| name.len() + 24).sum();
+        size_of::<Self>() + self.template.size() + names
+    }
+}
+
+/// Rewrites a statement for a namespace, or refuses it.
+///
+/// # Errors
+/// `sql_error` when SQLite does not accept it, in the user's words and with the place in the user's text;
+/// `statement_not_allowed` when it is not among what is understood and allowed; `sql_too_long`; `statement_timeout` when
+/// it takes too long to compile.
+pub fn rewrite(sql: &str, catalogue: &Catalogue) -> Result<Rewritten> {
+    gate::check(sql)?;
+    let inner = catalogue.lock();
+    let compiled = inner.compile(sql)?;
+    let outcome = walk::statement(sql, &catalogue.prefix, &inner, &compiled)?;
+    if outcome.place == Place::Data {
+        verify::record(&compiled, &outcome, &inner)?;
+        verify::text(&outcome.template.form(), &catalogue.prefix, outcome.grants)?;
+    }
+    let mut objects: Vec<String> = Vec::new();
+    for object in outcome.objects {
+        if !objects.iter().any(|known| known.eq_ignore_ascii_case(&object)) {
+            objects.push(object);
+        }
+    }
+    Ok(Rewritten {
+        template: outcome.template,
+        class: outcome.class,
+        place: outcome.place,
+        objects,
+        columns: compiled.columns,
+        parameters: compiled.parameters,
+        returning: outcome.returning,
+        changes_schema: outcome.changes_schema,
+        needs_moment: outcome.class != Class::Read && compiled.record.moment_inside,
+        tells_names: outcome.tells_names,
+        grants: outcome.grants,
+    })
+}

@@ -1,0 +1,262 @@
+//! INSERT, UPDATE and DELETE, by themselves and in a trigger's body.
+
+use super::Walk;
+use super::scope::Item;
+use super::table::own_item;
+use crate::catalogue::schema::Kind;
+use crate::names::{quote, same, starts_with};
+use crate::source::not_understood;
+use debros_proto::Result;
+use syntaqlite_syntax::nodes::{
+    DeleteStmt, IndexHint, InsertStmt, ResultColumnList, Select, SetClauseList, TableRef, TableSource, UpdateStmt,
+    UpsertClauseList, ValuesRowList,
+};
+
+/// Whether the target of a change may be given an alias. SQLite before 3.53 takes none in a trigger's body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Alias {
+    Given,
+    None,
+}
+
+impl<'w> Walk<'w> {
+    pub(super) fn insert(&mut self, insert: InsertStmt<'w>, in_trigger: bool) -> Result<()> {
+        self.understand(insert.node_id());
+        self.ctes(insert.with_ctes())?;
+        let table = insert.table().ok_or_else(not_understood)?;
+        let target = self.target(table, if in_trigger { Alias::None } else { Alias::Given })?;
+        self.target_columns(insert.columns(), &target)?;
+        let per_row = self.per_row;
+        let one_row = match insert.source() {
+            Some(Select::ValuesClause(values)) => values.rows().is_none_or(|rows| rows.len() == 1),
+            Some(_) => false,
+            None => true,
+        };
+        if let Some(source) = insert.source() {
+            self.select(source)?;
+        }
+        let name = target.table.clone().unwrap_or_default();
+        if let Some(upserts) = insert.upsert() {
+            self.per_row = !one_row;
+            self.scopes.push(vec![target, Item::other("excluded".to_owned(), Vec::new())]);
+            self.upserts(upserts)?;
+            self.scopes.pop();
+        }
+        self.per_row = true;
+        self.returning(insert.returning(), table)?;
+        self.per_row = per_row;
+        self.scopes.pop_ctes();
+        self.give_live_defaults(insert, &name)
+    }
+
+    fn upserts(&mut self, upserts: UpsertClauseList<'w>) -> Result<()> {
+        for upsert in upserts.iter() {
+            self.understand(upsert.node_id());
+            self.order_by(upsert.columns())?;
+            self.maybe(upsert.target_where())?;
+            self.set(upsert.setlist())?;
+            self.maybe(upsert.update_where())?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn update(&mut self, update: UpdateStmt<'w>, in_trigger: bool) -> Result<()> {
+        self.understand(update.node_id());
+        self.ctes(update.with_ctes())?;
+        let table = update.table().ok_or_else(not_understood)?;
+        let per_row = std::mem::replace(&mut self.per_row, true);
+        if let Some(refused) = self.sequence_change(table, update.where_clause())? {
+            // The numbers alone: a changed name would be another's.
+            for clause in update.setlist().iter().flat_map(SetClauseList::iter) {
+                if clause.columns().is_some() || !same(&self.source.name(clause.column())?, "seq") {
+                    return Err(refused);
+                }
+            }
+            self.set(update.setlist())?;
+            return if update.from_clause().is_some() || update.returning().is_some() { Err(refused) } else { Ok(()) };
+        }
+        // `UPDATE t SET … FROM u AS t`: there the name is the other one's.
+        let taken = update.from_clause().is_some_and(|from| self.makes_visible(from, table));
+        let target = self.target(table, if in_trigger || taken { Alias::None } else { Alias::Given })?;
+        if update.index_hint() == IndexHint::Indexed {
+            self.move_index(update.index_name())?;
+        }
+        self.scopes.push(if taken { Vec::new() } else { vec![target] });
+        if let Some(from) = update.from_clause() {
+            self.from(from)?;
+        }
+        self.set(update.setlist())?;
+        self.condition(update.where_clause())?;
+        self.order_by(update.orderby())?;
+        self.limit(update.limit_clause())?;
+        self.scopes.pop();
+        self.returning(update.returning(), table)?;
+        self.per_row = per_row;
+        self.scopes.pop_ctes();
+        Ok(())
+    }
+
+    pub(super) fn delete(&mut self, delete: DeleteStmt<'w>, in_trigger: bool) -> Result<()> {
+        self.understand(delete.node_id());
+        self.ctes(delete.with_ctes())?;
+        let table = delete.table().ok_or_else(not_understood)?;
+        let per_row = std::mem::replace(&mut self.per_row, true);
+        if let Some(refused) = self.sequence_change(table, delete.where_clause())? {
+            return if delete.returning().is_some() { Err(refused) } else { Ok(()) };
+        }
+        let target = self.target(table, if in_trigger { Alias::None } else { Alias::Given })?;
+        if delete.index_hint() == IndexHint::Indexed {
+            self.move_index(delete.index_name())?;
+        }
+        self.scopes.push(vec![target]);
+        self.condition(delete.where_clause())?;
+        self.order_by(delete.orderby())?;
+        self.limit(delete.limit_clause())?;
+        self.scopes.pop();
+        self.returning(delete.returning(), table)?;
+        self.per_row = per_row;
+        self.scopes.pop_ctes();
+        Ok(())
+    }
+
+    fn set(&mut self, list: Option<SetClauseList<'w>>) -> Result<()> {
+        for clause in list.iter().flat_map(SetClauseList::iter) {
+            self.understand(clause.node_id());
+            let target = self.scopes.pop();
+            let result = match target.first() {
+                Some(item) if clause.columns().is_none() => self.target_column(clause.column(), item),
+                Some(item) => self.target_columns(clause.columns(), item),
+                None => self.plain_columns(clause.columns()),
+            };
+            self.scopes.push(target);
+            result?;
+            self.maybe(clause.value())?;
+        }
+        Ok(())
+    }
+
+    /// Moves the table that is changed. CTEs are never changed, so they are not asked.
+    fn target(&mut self, table: TableRef<'w>, alias: Alias) -> Result<Item> {
+        self.understand(table.node_id());
+        self.check_schema(table.schema())?;
+        let token = self.source.token(table.table_name())?;
+        let name = self.source.name(table.table_name())?;
+        if starts_with(&name, "sqlite_") {
+            return Err(self.refuse_at(&token, &format!("table {name} may not be modified")));
+        }
+        let found = self.inner.schema.find(&self.inner.db, &name);
+        if (found.is_none() && !self.stored) || table.has_parens() {
+            return Err(self.fail_at(&token, &format!("no such table: {name}")));
+        }
+        let given = self.alias(table.alias())?;
+        // SQLite forgets a view's alias on the way to its INSTEAD OF triggers.
+        let alias = if matches!(found, Some((Kind::View, _))) { Alias::None } else { alias };
+        let raw = self.source.text[token.clone()].to_owned();
+        self.edits.replace(token.clone(), self.prefix.quoted(&name));
+        if given.is_none() && alias == Alias::Given {
+            self.edits.insert(token.end, format!(" AS {raw}"));
+        }
+        if table.index_hint() == IndexHint::Indexed {
+            self.move_index(table.index_name())?;
+        }
+        let mut item = own_item(given.clone().unwrap_or_else(|| name.clone()), &name, found.as_ref());
+        item.bare = given.is_none() && alias == Alias::None;
+        self.objects.push(name);
+        Ok(item)
+    }
+
+    /// RETURNING knows the target by its table's name alone, whatever its alias.
+    fn returning(&mut self, columns: Option<ResultColumnList<'w>>, table: TableRef<'w>) -> Result<()> {
+        if columns.is_none() {
+            return Ok(());
+        }
+        let name = self.source.name(table.table_name())?;
+        let found = self.inner.schema.find(&self.inner.db, &name);
+        let mut item = own_item(name.clone(), &name, found.as_ref());
+        item.bare = true;
+        self.scopes.push(vec![item]);
+        self.result_columns(columns)?;
+        self.scopes.pop();
+        Ok(())
+    }
+
+    /// Whether a FROM clause has an item with an alias that is the target's name.
+    fn makes_visible(&self, from: TableSource<'w>, target: TableRef<'w>) -> bool {
+        let Ok(name) = self.source.name(target.table_name()) else {
+            return false;
+        };
+        let is_target = |alias: Option<syntaqlite_syntax::nodes::Name<'w>>| {
+            let alias = alias.and_then(|alias| self.source.name_text(alias).ok());
+            alias.and_then(|alias| self.source.name(alias).ok()).is_some_and(|alias| same(&alias, &name))
+        };
+        match from {
+            TableSource::TableRef(table) => is_target(table.alias()),
+            TableSource::SubqueryTableSource(subquery) => is_target(subquery.alias()),
+            TableSource::ParenTableSource(inner) => {
+                is_target(inner.alias()) || inner.source().is_some_and(|source| self.makes_visible(source, target))
+            }
+            TableSource::JoinClause(join) => {
+                [join.left(), join.right()].into_iter().flatten().any(|side| self.makes_visible(side, target))
+            }
+            TableSource::JoinPrefix(prefix) => prefix.source().is_some_and(|source| self.makes_visible(source, target)),
+        }
+    }
+
+    /// A change of `sqlite_sequence`, which tools make to start a table's numbers anew: allowed for one table by its
+    /// name, or for all of the namespace's. Returns the error for forms that are not; `None` for other tables.
+    fn sequence_change(
+        &mut self,
+        table: TableRef<'w>,
+        condition: Option<syntaqlite_syntax::nodes::Expr<'w>>,
+    ) -> Result<Option<debros_proto::Error>> {
+        use syntaqlite_syntax::nodes::{BinaryOp, Expr, LiteralType};
+        let token = self.source.token(table.table_name())?;
+        if !same(&self.source.name(table.table_name())?, "sqlite_sequence") || self.stored {
+            return Ok(None);
+        }
+        let refused = self.refuse_at(
+            &token,
+            "sqlite_sequence can be changed for one table, WHERE name = 'its name', or without a WHERE",
+        );
+        self.understand(table.node_id());
+        self.check_schema(table.schema())?;
+        if table.alias().is_some() || table.has_parens() {
+            return Err(refused);
+        }
+        self.grants.sequence = true;
+        let (own, length) = (quote('\'', self.prefix.as_str()), self.prefix.as_str().len());
+        match condition {
+            None => {
+                let end =
+                    self.source.tokens_after(0).iter().rev().find(|token| &self.source.text[(*token).clone()] != ";");
+                let end = end.map_or(self.source.text.len(), |token| token.end);
+                self.edits.insert(end, format!(" WHERE substr(name, 1, {length}) = {own}"));
+            }
+            Some(Expr::BinaryExpr(binary)) if matches!(binary.op(), BinaryOp::Eq | BinaryOp::EqDouble) => {
+                let (Some(Expr::ColumnRef(column)), Some(Expr::Literal(name))) = (binary.left(), binary.right()) else {
+                    return Err(refused);
+                };
+                let named = self.source.name(column.column())?;
+                if !same(&named, "name") || !column.table().is_empty() || name.literal_type() != LiteralType::String {
+                    return Err(refused);
+                }
+                self.understand(binary.node_id());
+                self.understand(column.node_id());
+                self.understand(name.node_id());
+                let range = self.source.range(name.source())?;
+                let full = self.prefix.literal(&crate::names::dequote(name.source()));
+                self.edits.replace(range, full);
+            }
+            Some(_) => return Err(refused),
+        }
+        Ok(Some(refused))
+    }
+
+    /// How many rows a VALUES has.
+    pub(super) fn rows_of(source: Option<Select<'w>>) -> Option<ValuesRowList<'w>> {
+        match source {
+            Some(Select::ValuesClause(values)) => values.rows(),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Time, randomness and the connection's counters: given one value where the statement enters, so that running it again
+//! elsewhere does the same.
+
+use super::Walk;
+use crate::allowed::time_arguments;
+use crate::edit::Piece;
+use crate::moment::{STORED_NOW, Slot};
+use crate::names::{dequote, same};
+use crate::source::not_understood;
+use debros_proto::Result;
+use std::ops::Range;
+use syntaqlite_syntax::any::AnyNodeId;
+use syntaqlite_syntax::nodes::{Expr, ExprList, Literal, LiteralType};
+
+/// Bytes that one `randomblob()` may make in a statement that writes.
+const MAX_RANDOM_BYTES: u32 = 64 << 10;
+
+/// Where an expression is evaluated, and so what time it sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Clock {
+    /// In a read: the present.
+    Live,
+    /// In a write: a value that is put into its text.
+    Slots,
+    /// In a view's body: that of the write that reads it, else the present.
+    View,
+    /// In a trigger's body: that of the write that fires it.
+    Trigger,
+    /// In a column's default: left as it is, because INSERTs that omit the column give it a value.
+    Default,
+    /// Nowhere in particular: it must be the same at every time. What it stands in is named.
+    Never(&'static str),
+}
+
+impl<'w> Walk<'w> {
+    /// `CURRENT_TIMESTAMP`, `CURRENT_DATE`, `CURRENT_TIME`.
+    pub(super) fn current(&mut self, literal: Literal<'w>) -> Result<()> {
+        let range = self.source.range(literal.source())?;
+        let (slot, function) = match literal.source() {
+            word if same(word, "CURRENT_TIMESTAMP") => (Slot::CurrentTimestamp, "datetime"),
+            word if same(word, "CURRENT_DATE") => (Slot::CurrentDate, "date"),
+            word if same(word, "CURRENT_TIME") => (Slot::CurrentTime, "time"),
+            _ => return Err(not_understood()),
+        };
+        match self.clock {
+            Clock::Live | Clock::Default => (),
+            Clock::Slots => self.edits.replace(range, slot),
+            Clock::View | Clock::Trigger => self.edits.replace(range, format!("{function}({STORED_NOW})")),
+            Clock::Never(place) => return Err(self.changing(&range, literal.source(), place)),
+        }
+        Ok(())
+    }
+
+    fn changing(&self, range: &Range<usize>, what: &str, place: &str) -> debros_proto::Error {
+        self.refuse_at(
+            range,
+            &format!("{what} is not allowed in {place}: it would not be the same when it is read again"),
+        )
+    }
+
+    /// Deals with a call of a function of the moment. Says whether its arguments are dealt with too.
+    pub(super) fn call_of_the_moment(
+        &mut self,
+        call: Expr<'w>,
+        token: &Range<usize>,
+        function: &str,
+        args: Option<ExprList<'w>>,
+    ) -> Result<bool> {
+        if let Some(places) = time_arguments(function) {
+            self.call_of_time(token, function, args, places)?;
+            return Ok(true);
+        }
+        match function {
+            name if same(name, "random") => self.random(call, token, Slot::Random).map(|()| false),
+            name if same(name, "randomblob") => self.random_blob(call, token, args),
+            name if same(name, "last_insert_rowid") => self.counter(call, token, Slot::LastInsertRowid),
+            name if same(name, "changes") => self.counter(call, token, Slot::Changes),
+            _ => Ok(false),
+        }
+    }
+
+    fn whole_call(&self, call: Expr<'w>) -> Result<Range<usize>> {
+        self.source.extent(AnyNodeId::from(call.node_id()))
+    }
+
+    fn random(&mut self, call: Expr<'w>, token: &Range<usize>, slot: Slot) -> Result<()> {
+        match self.clock {
+            Clock::Live | Clock::Default => Ok(()),
+            Clock::Slots if self.per_row => Err(self.refuse_at(
+                token,
+                "random() and randomblob() are not allowed where each row would get another value: give the values as \
+                 arguments, or in VALUES",
+            )),
+            Clock::Slots => {
+                let range = self.whole_call(call)?;
+                self.edits.replace(range, slot);
+                Ok(())
+            }
+            Clock::View => Err(self.changing(token, "random() or randomblob()", "a view")),
+            Clock::Trigger => Err(self.changing(token, "random() or randomblob()", "a trigger")),
+            Clock::Never(place) => Err(self.changing(token, "random() or randomblob()", place)),
+        }
+    }
+
+    fn random_blob(&mut self, call: Expr<'w>, token: &Range<usize>, args: Option<ExprList<'w>>) -> Result<bool> {
+        if self.clock != Clock::Slots {
+            return self.random(call, token, Slot::RandomBlob(0)).map(|()| false);
+        }
+        let length = match args.and_then(|args| args.get(0)) {
+            Some(Expr::Literal(literal)) if literal.literal_type() == LiteralType::Integer => {
+                self.understand(literal.node_id());
+                literal.source().parse::<u32>().ok().filter(|length| *length <= MAX_RANDOM_BYTES)
+            }
+            _ => None,
+        };
+        // SQLite makes at least one byte.
+        let length = length.map(|length| length.max(1)).ok_or_else(|| {
+            self.refuse_at(
+                token,
+                &format!(
+                    "randomblob() needs its length as a number of at most {MAX_RANDOM_BYTES} in a statement that writes"
+                ),
+            )
+        })?;
+        self.random(call, token, Slot::RandomBlob(length))?;
+        Ok(true)
+    }
+
+    /// What the connection counts. In a trigger these are of the statement that fires it.
+    fn counter(&mut self, call: Expr<'w>, token: &Range<usize>, slot: Slot) -> Result<bool> {
+        let what = &self.source.text[token.clone()];
+        match self.clock {
+            Clock::Live | Clock::Slots => {
+                let range = self.whole_call(call)?;
+                self.edits.replace(range, slot);
+                Ok(false)
+            }
+            Clock::Trigger => Ok(false),
+            Clock::View => Err(self.changing(token, what, "a view")),
+            Clock::Default => Err(self.changing(token, what, "a default")),
+            Clock::Never(place) => Err(self.changing(token, what, place)),
+        }
+    }
+
+    fn call_of_time(
+        &mut self,
+        token: &Range<usize>,
+        function: &str,
+        args: Option<ExprList<'w>>,
+        places: &[usize],
+    ) -> Result<()> {
+        let args: Vec<Expr<'w>> = args.iter().flat_map(ExprList::iter).collect();
+        for (index, arg) in args.iter().enumerate() {
+            if !places.contains(&index) {
+                self.expr(*arg)?;
+                self.modifier(*arg)?;
+            } else if self.is_word(*arg, &["now"]) {
+                self.expr(*arg)?;
+                self.put_now(token, function, Place::Instead(self.extent_of(*arg)?))?;
+            } else if self.is_word(*arg, &["subsec", "subsecond"]) {
+                self.put_now(token, function, Place::Before(self.extent_of(*arg)?.start))?;
+                self.expr(*arg)?;
+            } else if matches!(arg, Expr::Literal(_)) {
+                self.expr(*arg)?;
+            } else {
+                self.changing_time(*arg)?;
+            }
+        }
+        // `datetime()` and `strftime('%s')` mean the present.
+        if let [place] = places
+            && args.len() == *place
+        {
+            let open = self.source.expect(token.end, "(")?;
+            let close = self.source.closing(open.start)? - 1;
+            self.put_now(token, function, if *place == 0 { Place::Alone(close) } else { Place::After(close) })?;
+        }
+        Ok(())
+    }
+
+    fn extent_of(&self, expression: Expr<'w>) -> Result<Range<usize>> {
+        self.source.extent(AnyNodeId::from(expression.node_id()))
+    }
+
+    /// Whether an argument is one of these strings.
+    fn is_word(&self, expression: Expr<'w>, words: &[&str]) -> bool {
+        match expression {
+            Expr::Literal(literal) if literal.literal_type() == LiteralType::String => {
+                words.iter().any(|word| same(word, &dequote(literal.source())))
+            }
+            _ => false,
+        }
+    }
+
+    fn put_now(&mut self, token: &Range<usize>, function: &str, place: Place) -> Result<()> {
+        let now = match self.clock {
+            Clock::Live | Clock::Default => return Ok(()),
+            Clock::Slots => Piece::Slot(Slot::Now),
+            Clock::View | Clock::Trigger => Piece::from(STORED_NOW),
+            Clock::Never(what) => return Err(self.changing(token, &format!("the present time in {function}()"), what)),
+        };
+        match place {
+            Place::Instead(range) => self.edits.replace(range, now),
+            Place::Before(at) => self.edits.insert_all(at, vec![now, Piece::from(", ")]),
+            Place::After(at) => self.edits.insert_all(at, vec![Piece::from(", "), now]),
+            Place::Alone(at) => self.edits.insert(at, now),
+        }
+        Ok(())
+    }
+
+    /// A time value that is not written out may turn out to be 'now', whatever way it is written.
+    fn changing_time(&mut self, expression: Expr<'w>) -> Result<()> {
+        const WAYS: [&str; 8] = ["now", "NOW", "Now", "nOw", "noW", "NOw", "NoW", "nOW"];
+        let now = match self.clock {
+            Clock::Slots => Piece::Slot(Slot::Now),
+            Clock::Trigger => Piece::from(STORED_NOW),
+            // A view is read with every row that it has: there it is left. SQLite itself refuses it in constraints.
+            Clock::Live | Clock::View | Clock::Default | Clock::Never(_) => return self.expr(expression),
+        };
+        let extent = self.extent_of(expression)?;
+        self.edits.insert(extent.start, "replace(".repeat(WAYS.len()));
+        self.expr(expression)?;
+        let mut after = Vec::new();
+        for way in WAYS {
+            after.extend([Piece::Text(format!(",'{way}',")), now.clone(), Piece::from(")")]);
+        }
+        self.edits.insert_all(extent.end, after);
+        Ok(())
+    }
+
+    /// The local time of every node is UTC.
+    fn modifier(&mut self, expression: Expr<'w>) -> Result<()> {
+        let kept = matches!(self.clock, Clock::Default | Clock::Never(_));
+        if !kept && self.is_word(expression, &["localtime", "utc"]) {
+            let range = self.extent_of(expression)?;
+            self.edits.replace(range, "'+0 days'");
+        }
+        Ok(())
+    }
+}
+
+/// Where the time is put.
+enum Place {
+    Instead(Range<usize>),
+    Before(usize),
+    After(usize),
+    Alone(usize),
+}

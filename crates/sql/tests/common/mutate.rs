@@ -1,0 +1,110 @@
+//! Statements made from others: words swapped, dropped, doubled, and parts of one put into another.
+
+/// A small generator of numbers, so that a run can be repeated by its seed.
+pub struct Numbers(u64);
+
+impl Numbers {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 16).unwrap_or(0) % limit.max(1)
+    }
+}
+
+/// The words of a statement: names, strings, numbers, signs.
+pub fn words(sql: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut rest = sql;
+    while let Some(first) = rest.chars().next() {
+        let length = match first {
+            c if c.is_whitespace() => {
+                rest = rest.trim_start();
+                continue;
+            }
+            '\'' | '"' | '`' => rest[1..].find(first).map_or(rest.len(), |end| end + 2),
+            '[' => rest.find(']').map_or(rest.len(), |end| end + 1),
+            c if c.is_alphanumeric() || c == '_' => {
+                rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len())
+            }
+            c => c.len_utf8(),
+        };
+        words.push(rest[..length].to_owned());
+        rest = &rest[length..];
+    }
+    words
+}
+
+/// Makes a new statement from those of a corpus.
+pub fn mutate(corpus: &[Vec<String>], numbers: &mut Numbers) -> String {
+    let mut words = corpus[numbers.below(corpus.len())].clone();
+    for _ in 0..=numbers.below(2) {
+        let other = &corpus[numbers.below(corpus.len())];
+        let at = numbers.below(words.len() + 1);
+        match numbers.below(7) {
+            0 if at < words.len() => {
+                words.remove(at);
+            }
+            1 if at < words.len() => words[at] = other[numbers.below(other.len())].clone(),
+            2 => words.insert(at, other[numbers.below(other.len())].clone()),
+            3 => {
+                let start = numbers.below(other.len());
+                let end = (start + 1 + numbers.below(12)).min(other.len());
+                words.splice(at..at, other[start..end].iter().cloned());
+            }
+            4 if at < words.len() => {
+                let end = (at + 1 + numbers.below(6)).min(words.len());
+                let start = numbers.below(other.len());
+                let stop = (start + 1 + numbers.below(8)).min(other.len());
+                words.splice(at..end, other[start..stop].iter().cloned());
+            }
+            5 => {
+                // A whole statement in parentheses.
+                let mut inner = vec!["(".to_owned()];
+                inner.extend(other.iter().cloned());
+                inner.push(")".to_owned());
+                let end = (at + numbers.below(2)).min(words.len());
+                words.splice(at.min(end)..end, inner);
+            }
+            _ if words.len() > 1 => {
+                let with = numbers.below(words.len());
+                let at = at.min(words.len() - 1);
+                words.swap(at, with);
+            }
+            _ => (),
+        }
+    }
+    words.join(" ")
+}
+
+/// The statements of all corpora, as words.
+pub fn corpus() -> Vec<Vec<String>> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let mut found = Vec::new();
+    for name in ["corpus", "hostile"] {
+        let mut files: Vec<_> =
+            std::fs::read_dir(folder.join(name)).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        for file in files {
+            let text = std::fs::read_to_string(file).unwrap();
+            let text = text
+                .replace("{X}", "\"ns::victim::secrets\"")
+                .replace("{own}", "users")
+                .replace("{docs}", "docs")
+                .replace("{docs_data}", "docs_data")
+                .replace("{new}", "evil")
+                .replace("{new2}", "evil2");
+            for line in text.split_inclusive(";\n") {
+                let words = words(line.trim().trim_end_matches(';'));
+                if !words.is_empty() && words.len() < 120 {
+                    found.push(words);
+                }
+            }
+        }
+    }
+    found
+}

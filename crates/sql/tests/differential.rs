@@ -1,0 +1,105 @@
+//! The same statements, plain on an SQLite of their own, and rewritten in a database whose neighbour has tables of the
+//! same names: nothing may differ.
+
+mod common;
+
+use common::{Outcome, Shared, Tenant, mark, open, run, state};
+use rusqlite::types::Value;
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// Runs one file of the corpus. A statement after `/*refused*/` must be refused and is not run plain; one after
+/// `/*differs*/` is run on both sides without comparing what comes out.
+fn differences(path: &Path) -> (usize, String) {
+    let script = std::fs::read_to_string(path).unwrap();
+    let statements = debros_proto::sql::split(&script).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let plain = open();
+    let shared = Shared::new(true);
+    let (mut tenant, mut neighbour) = (Tenant::new("acme"), Tenant::new("acme2"));
+    for statement in &statements {
+        let text = statement.text.to_ascii_uppercase();
+        if ["CREATE", "INSERT"].iter().any(|word| text.starts_with(word)) {
+            neighbour.run(&shared, statement.text);
+        }
+    }
+    mark(&shared.db, &neighbour.prefix());
+    let before = state(&shared.db, &neighbour.prefix());
+    let mut report = String::new();
+    for statement in &statements {
+        let sql = statement.text;
+        let before = script[..sql.as_ptr() as usize - script.as_ptr() as usize].trim_end();
+        let rewritten = tenant.run(&shared, sql);
+        let mut differs = |expected: &Outcome| {
+            let _ = writeln!(
+                report,
+                "{}:{}: {sql}\n  plain     {expected:?}\n  rewritten {rewritten:?}",
+                path.file_name().unwrap().display(),
+                statement.line
+            );
+        };
+        if before.ends_with("/*refused*/") {
+            if !rewritten.refused {
+                differs(&Outcome::default());
+            }
+            continue;
+        }
+        let expected = run(&plain, sql);
+        if !before.ends_with("/*differs*/") && (Outcome { refused: false, ..rewritten.clone() }) != expected {
+            differs(&expected);
+        }
+        let text = rewritten.text();
+        if text.contains("MARK ") || text.contains("987654") || (text.contains("ns::") && !sql.contains("ns::")) {
+            differs(&expected);
+        }
+    }
+    compare_states(&plain, &shared, &mut tenant, &mut report);
+    if state(&shared.db, &neighbour.prefix()) != before {
+        let _ = writeln!(report, "{}: the neighbour changed", path.display());
+    }
+    (statements.len(), report)
+}
+
+/// Every table has the same rows, and the catalogue tells of the same schema.
+fn compare_states(plain: &rusqlite::Connection, shared: &Shared, tenant: &mut Tenant, report: &mut String) {
+    let schema = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name";
+    let (expected, told) = (run(plain, schema), tenant.run(shared, schema));
+    if expected.rows != told.rows {
+        let _ = writeln!(report, "schema\n  plain     {:?}\n  rewritten {:?}", expected.rows, told.rows);
+    }
+    for row in expected.rows {
+        let (Value::Text(kind), Value::Text(name)) = (&row[0], &row[1]) else { continue };
+        if kind != "table" || name.starts_with("sqlite_") {
+            continue;
+        }
+        let quoted = name.replace('"', "\"\"");
+        let (expected, found) = (
+            run(plain, &format!("SELECT * FROM \"{quoted}\"")),
+            run(&shared.db, &format!("SELECT * FROM \"{}{quoted}\"", tenant.prefix())),
+        );
+        if expected.rows != found.rows {
+            let _ = writeln!(report, "table {name}\n  plain     {:?}\n  rewritten {:?}", expected.rows, found.rows);
+        }
+    }
+    // What is kept of the schema makes the same schema again.
+    let entries = tenant.catalogue.entries().unwrap();
+    let loaded = debros_sql::Catalogue::load(tenant.catalogue.namespace(), &entries).unwrap();
+    if loaded.entries().unwrap() != entries || loaded.tables().unwrap() != tenant.catalogue.tables().unwrap() {
+        let _ = writeln!(report, "the catalogue is not what was kept of it: {entries:?}");
+    }
+}
+
+#[test]
+fn every_statement_of_the_corpus_does_the_same_as_in_an_sqlite_of_its_own() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let only = std::env::var("CORPUS").unwrap_or_default();
+    let (mut statements, mut report) = (0, String::new());
+    for file in files.iter().filter(|file| file.to_string_lossy().contains(&only)) {
+        let (count, differences) = differences(file);
+        statements += count;
+        report += &differences;
+    }
+    assert!(report.is_empty(), "{report}");
+    assert!(!only.is_empty() || statements >= 1500, "only {statements} statements");
+}

@@ -1,0 +1,112 @@
+//! A statement that is run again, elsewhere and later, stores the same bytes.
+
+mod common;
+
+use common::{Outcome, Shared, Tenant, open_shared_pair, run};
+use debros_sql::{MOMENT_CLEAR, MOMENT_SET, Moment, rewrite};
+use rusqlite::types::Value;
+
+const SCHEMA: &[&str] = &[
+    "CREATE TABLE log(id INTEGER PRIMARY KEY, what TEXT, at TEXT DEFAULT CURRENT_TIMESTAMP, k TEXT)",
+    "CREATE TABLE t(id INTEGER PRIMARY KEY, v, at TEXT DEFAULT CURRENT_TIMESTAMP, ms REAL DEFAULT (julianday('now')), \
+     k TEXT DEFAULT (lower(hex(randomblob(16)))), r INT DEFAULT (random()), upd TEXT)",
+    "CREATE TRIGGER touched AFTER UPDATE OF v ON t BEGIN UPDATE t SET upd = strftime('%Y-%m-%d %H:%M:%f', 'now') WHERE id = new.id; END",
+    "CREATE TRIGGER logged AFTER INSERT ON t BEGIN INSERT INTO log(what, k) VALUES (datetime('now', '+1 day'), CURRENT_TIME); \
+     INSERT INTO log(what, k) SELECT date(new.v), last_insert_rowid(); END",
+    "CREATE VIEW present AS SELECT CURRENT_TIMESTAMP AS at, unixepoch('now') AS secs, id FROM t",
+];
+
+const WRITES: &[&str] = &[
+    "INSERT INTO t(v) VALUES (1), ('now'), (datetime('now'))",
+    "INSERT INTO t(v, k, r) SELECT v, id, id FROM t ORDER BY id",
+    "INSERT INTO t DEFAULT VALUES",
+    "UPDATE t SET v = CURRENT_TIMESTAMP WHERE id = 2",
+    "UPDATE t SET v = datetime(v, 'localtime') WHERE id = 3",
+    "UPDATE t SET v = unixepoch('now', 'subsec') - unixepoch('subsec') WHERE id = 1",
+    "INSERT INTO log(what) SELECT at || secs FROM present",
+    "INSERT INTO log(what, k) VALUES (random(), hex(randomblob(4))), (random(), hex(randomblob(4)))",
+    "DELETE FROM log WHERE at < datetime('now', '-1 day')",
+    "INSERT OR REPLACE INTO t(id, v, at) VALUES (1, time(), date())",
+    "INSERT INTO t(id, v) VALUES (1, 5) ON CONFLICT(id) DO UPDATE SET v = datetime('NOW'), k = hex(randomblob(3))",
+    "INSERT INTO log(what) VALUES (timediff('now', '2020-01-01')), (strftime('%s')), (julianday()), (date('now', 'start of month'))",
+];
+
+/// Runs the writes with one moment each.
+fn replay(shared: &Shared, tenant: &mut Tenant, now_ms: i64) -> Vec<Outcome> {
+    let mut bytes = 1_u8;
+    let mut random = move |target: &mut [u8]| {
+        for byte in target {
+            bytes = bytes.wrapping_mul(31).wrapping_add(7);
+            *byte = bytes;
+        }
+    };
+    for sql in SCHEMA {
+        assert_eq!(tenant.run(shared, sql).error, None, "{sql}");
+    }
+    for (index, sql) in WRITES.iter().enumerate() {
+        let rewritten = rewrite(sql, &tenant.catalogue).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let now_ms = now_ms + 1000 * i64::try_from(index).unwrap();
+        let mut moment = Moment { now_ms, last_insert_rowid: 0, changes: 0, random: &mut random };
+        if rewritten.needs_moment {
+            shared.db.execute(MOMENT_SET, [moment.timestamp()]).unwrap();
+        }
+        let outcome = run(&shared.db, &rewritten.sql(&mut moment));
+        assert_eq!(outcome.error, None, "{sql}");
+        shared.db.execute_batch(MOMENT_CLEAR).unwrap();
+    }
+    ["t", "log"].iter().map(|table| run(&shared.db, &format!("SELECT * FROM \"ns::acme::{table}\""))).collect()
+}
+
+#[test]
+fn the_same_moment_makes_the_same_bytes_at_another_time() {
+    let moment = 1_767_225_600_123;
+    let ((one, mut first), (other, mut second)) = open_shared_pair();
+    let stored = replay(&one, &mut first, moment);
+    // The clock of the second goes another second, at least, and its connection has done other things before.
+    let start = debros_proto::now_ms();
+    other.db.execute_batch("CREATE TABLE _debros_before(a); INSERT INTO _debros_before VALUES (1), (2), (3)").unwrap();
+    while debros_proto::now_ms() / 1000 == start / 1000 {
+        std::thread::yield_now();
+    }
+    let again = replay(&other, &mut second, moment);
+    assert_eq!(stored, again);
+    // And nothing in it is of the present.
+    let now = run(&one.db, "SELECT strftime('%Y-%m-%d', 'now')").rows.remove(0).remove(0);
+    let Value::Text(today) = now else { panic!("{now:?}") };
+    assert!(!format!("{stored:?}").contains(&today), "{stored:?}");
+    assert!(format!("{stored:?}").contains("2026-01-01 00:00:0"), "{stored:?}");
+}
+
+#[test]
+fn a_view_tells_readers_the_present_and_writers_the_moment() {
+    let shared = Shared::new(true);
+    let mut tenant = Tenant::new("acme");
+    for sql in SCHEMA {
+        tenant.run(&shared, sql);
+    }
+    tenant.run(&shared, "INSERT INTO t(v) VALUES (1)");
+    let read = tenant.run(&shared, "SELECT at = CURRENT_TIMESTAMP OR at >= datetime('now', '-2 seconds') FROM present");
+    assert_eq!(read.rows, [[Value::Integer(1)]]);
+    assert!(!rewrite("SELECT * FROM present", &tenant.catalogue).unwrap().needs_moment);
+    assert!(rewrite("INSERT INTO log(what) SELECT at FROM present", &tenant.catalogue).unwrap().needs_moment);
+    assert!(rewrite("UPDATE t SET v = 2", &tenant.catalogue).unwrap().needs_moment);
+    assert!(!rewrite("UPDATE t SET upd = 2", &tenant.catalogue).unwrap().needs_moment);
+}
+
+#[test]
+fn a_trigger_from_before_the_table_can_not_miss_the_moment() {
+    let shared = Shared::new(true);
+    let mut tenant = Tenant::new("acme");
+    for sql in
+        ["CREATE TABLE a(x)", "CREATE TRIGGER early AFTER INSERT ON a BEGIN INSERT INTO later(x) VALUES (new.x); END"]
+    {
+        assert_eq!(tenant.run(&shared, sql).error, None);
+    }
+    let refused = tenant.run(&shared, "CREATE TABLE later(x, at DEFAULT CURRENT_TIMESTAMP)");
+    assert!(refused.refused && refused.error.unwrap().contains("early"));
+    assert_eq!(tenant.run(&shared, "CREATE TABLE other(x, at DEFAULT CURRENT_TIMESTAMP)").error, None);
+    assert!(tenant.run(&shared, "ALTER TABLE other RENAME TO later").refused);
+    assert!(tenant.run(&shared, "ALTER TABLE other ADD COLUMN b DEFAULT (date('now'))").error.is_none());
+    assert_eq!(tenant.run(&shared, "CREATE TABLE later(x, at DEFAULT 'never')").error, None);
+    assert_eq!(tenant.run(&shared, "INSERT INTO a VALUES (1)").error, None);
+}
