@@ -1,8 +1,17 @@
 //! Compiles the protocol's message definitions. No protoc program is needed: protox is a compiler in Rust.
 
+/// Messages that carry secrets: how they are shown is written by hand, in `src/shown.rs`.
+const SECRET: [&str; 6] =
+    ["Request", "Proof", "SessionResponse", "CreateApiKeyResponse", "RefreshRequest", "LogoutRequest"];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");
     let files = protox::compile(["debros/v1/rpc.proto"], ["proto"])?;
-    prost_build::Config::new().bytes(["."]).compile_fds(files)?;
+    prost_build::Config::new()
+        .bytes(["."])
+        .skip_debug(SECRET.map(|name| format!(".debros.v1.{name}")))
+        // What stands inside a message is skipped with it; the calls themselves are shown.
+        .enum_attribute(".debros.v1.Request.call", "#[derive(Debug)]")
+        .compile_fds(files)?;
     Ok(())
 }

@@ -86,6 +86,10 @@ kinds! {
     RemoveMember: "remove_member", P(Do::Members), false;
     RotateSigningKey: "rotate_signing_key", P(Do::Operate), false;
     RemoveSigningKey: "remove_signing_key", P(Do::Operate), false;
+    // Which namespaces a caller sees, and whose it may delete, the service decides.
+    ListNamespaces: "list_namespaces", Credential, false;
+    GetNamespace: "get_namespace", Credential, false;
+    DeleteNamespace: "delete_namespace", Credential, false;
 
     // A query may write; the engine refuses that where the caller may only read.
     Query: "query", P(Do::DbRead), true;

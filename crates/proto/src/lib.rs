@@ -18,6 +18,7 @@ pub mod hex;
 pub mod ids;
 pub mod json;
 pub mod limits;
+mod shown;
 pub mod sql;
 pub mod time;
 pub mod value;
