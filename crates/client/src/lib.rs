@@ -47,6 +47,7 @@ mod config;
 mod connection;
 mod database;
 mod members;
+mod namespaces;
 mod network;
 mod operator;
 mod pubsub;
@@ -59,6 +60,7 @@ pub use database::Database;
 pub use debros_p2p::{Channel, Handler, Multiaddr, PeerId};
 pub use debros_proto::{Code, Error, Key, Namespace, Result, Topic, rpc};
 pub use members::Members;
+pub use namespaces::{NamespacePage, Namespaces};
 pub use network::Network;
 pub use operator::{Operator, Transfer};
 pub use pubsub::{Pubsub, PubsubEvent, Subscription};
@@ -200,6 +202,11 @@ impl Client {
     /// Who may act in the caller's namespace.
     pub fn members(&self) -> Members<'_> {
         Members { client: self }
+    }
+
+    /// The namespaces that the caller may see, what they hold, and the end of one.
+    pub fn namespaces(&self) -> Namespaces<'_> {
+        Namespaces { client: self }
     }
 
     /// What only operators may do: API keys for any namespace, backups, dialling peers, signing keys.

@@ -245,7 +245,7 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Deletes everything that a namespace has here: its SQL database, its key-value pairs, the kept answers of its writes.
     /// `also` are statements on the system's tables that belong to it (keys, grants): they run first, together, and must
-    /// do no harm when they run again. What was begun is finished by the next start. Whoever calls for the namespace
+    /// do no harm when they run again. One that breaks a constraint refuses the deletion. What was begun is finished by the next start. Whoever calls for the namespace
     /// meanwhile is `unavailable`; afterwards the namespace is as one that was never used.
     ///
     /// # Errors

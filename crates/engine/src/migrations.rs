@@ -21,6 +21,7 @@ pub struct Migration {
 pub const MIGRATIONS: &[Migration] = &[
     Migration { file: "001_init.sql", sql: include_str!("../migrations/001_init.sql") },
     Migration { file: "002_auth.sql", sql: include_str!("../migrations/002_auth.sql") },
+    Migration { file: "003_namespaces.sql", sql: include_str!("../migrations/003_namespaces.sql") },
 ];
 
 /// Why the schema can not be brought up to date.

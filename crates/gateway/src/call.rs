@@ -95,16 +95,28 @@ impl Call {
 
     /// The same in the namespace that the path names. The node refuses when it is not the caller's.
     pub(crate) fn own_in(&self, namespace: &str) -> Result<Client, ApiError> {
-        let mut scope = self.own()?.scope().clone();
+        self.own()?;
+        self.within(namespace)
+    }
+
+    /// The client in the namespace that the path names. The node refuses when it is not the caller's; for a lent credential,
+    /// which is good for all, the gateway does.
+    pub(crate) fn within(&self, namespace: &str) -> Result<Client, ApiError> {
+        let mut scope = self.client.scope().clone();
         if !scope.namespace.is_empty() && scope.namespace != namespace {
             return Err(ApiError::new(
                 Code::NamespaceMismatch,
-                "namespace mismatch: path and query name different namespaces",
+                "namespace mismatch: the path names another namespace than the query, or than the caller's own",
             ));
         }
         // Checked here, so that what is no namespace is told as such.
         Namespace::new(namespace)?.as_str().clone_into(&mut scope.namespace);
         Ok(self.client.scoped(scope))
+    }
+
+    /// Whether the request comes with a body.
+    pub(crate) fn has_body(&self) -> bool {
+        !self.body.is_end_stream()
     }
 
     /// The client for calls that only operators may make. A lent credential is not good for them.
@@ -124,6 +136,21 @@ impl Call {
             self.client.network().who_am_i().await?;
         }
         Ok(())
+    }
+
+    /// Lets the node say whether the caller may run it. Without authentication everybody is let in.
+    pub(crate) async fn check_operator(&mut self) -> Result<(), ApiError> {
+        if self.shared.credentials.lets_everybody_in() {
+            return self.check().await;
+        }
+        if self.granted.is_none() && self.client.network().who_am_i().await?.operator {
+            return Ok(());
+        }
+        Err(ApiError::new(
+            Code::Forbidden,
+            "only operators may see this: call with the node's operator credential, or signed in with one of its \
+             security.admin_wallets",
+        ))
     }
 
     /// The body as it came.

@@ -65,6 +65,11 @@ impl Credentials {
         })
     }
 
+    /// Whether callers need no credential.
+    pub(crate) fn lets_everybody_in(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// The caller of a plain request.
     pub(crate) fn of_request(&self, headers: &HeaderMap, cors: &Cors) -> Result<Caller, ApiError> {
         let presented = in_headers(headers)?;

@@ -252,16 +252,18 @@ pub(crate) async fn version(State(shared): State<Arc<Shared>>) -> Answer {
     json(StatusCode::OK, &answer)
 }
 
-/// `GET /metrics`: for any caller whose credential is good.
+/// `GET /metrics`: for operators. They tell of all callers, and with sign-in open to every wallet anybody is one. Where
+/// no credential is asked for, for everybody.
 #[utoipa::path(
     get, path = "/metrics", tag = "operation", operation_id = "metrics",
     responses(
         (status = 200, body = String, content_type = "text/plain"),
+        (status = 403, description = "The caller is no operator.", body = ErrorBody),
         (status = 501, description = "This program keeps no metrics.", body = ErrorBody),
     ),
 )]
 pub(crate) async fn metrics(State(shared): State<Arc<Shared>>, mut call: Call) -> Answer {
-    call.check().await?;
+    call.check_operator().await?;
     let Some(handle) = &shared.prometheus else {
         return Err(ApiError::new(Code::Unimplemented, "this program keeps no metrics"));
     };

@@ -38,6 +38,7 @@ mod idempotency;
 mod kept;
 mod listen;
 mod members;
+mod namespaces;
 mod metrics;
 mod network;
 mod openapi;

@@ -1,7 +1,7 @@
 //! The interface as an OpenAPI 3.1 document. The file `openapi.json` is what is served; a test compares it with this.
 
 use crate::auth::{jwks, keys, login, proof, sessions, who_am_i};
-use crate::{apps, database, health, members, network, pubsub, storage, websocket};
+use crate::{apps, database, health, members, namespaces, network, pubsub, storage, websocket};
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::Type;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
@@ -26,7 +26,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         health::health, health::ready, health::status, health::version, health::metrics,
         proof::challenge, proof::verify, proof::register, sessions::refresh, sessions::logout, sessions::token,
         who_am_i::who_am_i, keys::create, keys::list, keys::revoke, login::page, jwks::jwks,
-        members::list, members::set, members::remove,
+        namespaces::list, namespaces::get, namespaces::delete, members::list, members::set, members::remove,
         storage::put, storage::put_value, storage::get, storage::get_value, storage::get_json,
         storage::delete, storage::delete_value, storage::list, storage::exists,
         database::query, database::transaction, database::create_table, database::drop_table, database::schema,
@@ -38,6 +38,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
     tags(
         (name = "operation", description = "Health, version and metrics."),
         (name = "auth", description = "Sign-in with a wallet, sessions, API keys."),
+        (name = "namespaces", description = "Which namespaces there are, and what they hold."),
         (name = "members", description = "Who may act in a namespace."),
         (name = "storage", description = "Key-value pairs."),
         (name = "database", description = "SQL in SQLite's dialect."),

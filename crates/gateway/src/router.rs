@@ -3,7 +3,7 @@
 use crate::auth::{jwks, keys, login, proof, sessions, who_am_i};
 use crate::error::ApiError;
 use crate::shared::Shared;
-use crate::{apps, database, docs, health, members, network, pubsub, storage, websocket};
+use crate::{apps, database, docs, health, members, namespaces, network, pubsub, storage, websocket};
 use axum::Router;
 use axum::routing::{MethodRouter, delete, get, post};
 use debros_proto::Code;
@@ -52,6 +52,8 @@ pub(crate) fn routes() -> Routes {
         .add("/v1/auth/login/{file}", get(login::file))
         .add("/v1/auth/jwks", get(jwks::jwks))
         .add("/.well-known/jwks.json", get(jwks::jwks))
+        .add("/v1/namespaces", get(namespaces::list))
+        .add("/v1/namespaces/{namespace}", get(namespaces::get).delete(namespaces::delete))
         .add("/v1/namespaces/{namespace}/members", get(members::list).post(members::set))
         .add("/v1/namespaces/{namespace}/members/{wallet}", delete(members::remove))
         .add("/v1/storage", get(storage::get_value).put(storage::put_value).delete(storage::delete_value))

@@ -136,6 +136,9 @@ impl Dispatcher {
         }
         let identity = self.auth.credentials.verify(credential).await?;
         let caller = Caller::new(identity, namespace)?;
+        if let Ok(namespace) = caller.namespace() {
+            self.auth.check_there(namespace)?;
+        }
         if let Needs::Permission(permission) = kind.needs {
             caller.require(permission)?;
             if caller.identity().namespace.is_none()

@@ -99,6 +99,8 @@ impl Auth {
         own: Role,
         wish: &KeyWish,
     ) -> Result<CreateApiKeyResponse> {
+        // The operator names a namespace in the message.
+        self.check_there(namespace)?;
         let role = wish.role_under(own.min(Role::Admin))?;
         let now = self.store.clock.now_ms();
         let key = NewKey::new(wish, namespace, role, by.wallet, now)?;

@@ -6,8 +6,10 @@
 mod api_keys;
 mod apps;
 mod audit;
+mod leaving;
 mod limits;
 mod members;
+mod namespaces;
 mod proof;
 mod sessions;
 mod signing;
@@ -17,6 +19,7 @@ mod sweep;
 mod token_key;
 
 pub(crate) use api_keys::{KeyWish, Whose};
+pub(crate) use namespaces::{Known, Page};
 pub(crate) use signing::Signing;
 pub use signing::SigningError;
 pub(crate) use standing::role_column;
@@ -49,6 +52,8 @@ pub(crate) struct Auth {
     refusals: Refusals,
     /// Namespaces in which the operator was active while this process runs: they have an owner.
     owned: Cache<Namespace, ()>,
+    /// Held by the one deletion of a namespace that is under way.
+    deletions: tokio::sync::Mutex<()>,
 }
 
 /// What a call without a credential comes with.
@@ -72,15 +77,21 @@ impl Auth {
         let store = Arc::new(store);
         let challenge_key = proof::load_key(&store).await?;
         let signing = Arc::new(Signing::start(Arc::clone(&store), node_id, data_dir).await?);
-        Ok(Self {
+        let auth = Self {
             credentials: Credentials::new(Arc::clone(&store), Arc::clone(&signing), operator_credential),
             limits: Limits::new(&store.clock),
             refusals: Refusals::default(),
             owned: Cache::new(OWNED_REMEMBERED),
+            deletions: tokio::sync::Mutex::default(),
             challenge_key: RwLock::new(challenge_key),
             signing,
             store,
-        })
+        };
+        // Where nothing can be written the names stay taken, which harms nobody, and reads go on.
+        if let Err(error) = auth.free_deleted().await {
+            tracing::warn!(error = error.message, "names of deleted namespaces could not be freed");
+        }
+        Ok(auth)
     }
 
     /// Calls that carry their own proof.
@@ -173,6 +184,7 @@ impl Auth {
     pub(crate) async fn tables_replaced(&self) -> Result<()> {
         self.credentials.forget();
         self.owned.clear();
+        self.free_deleted().await?;
         self.reload_challenge_key().await?;
         self.signing.publish().await.map_err(SigningError::into_call_error)?;
         self.credentials.forget();

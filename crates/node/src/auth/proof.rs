@@ -83,6 +83,7 @@ impl Auth {
         let proof = proof.ok_or_else(|| Error::invalid("the request holds no proof: wallet, nonce and signature"))?;
         let wallet = Wallet::parse(&proof.wallet)?;
         let namespace = namespace_of(&proof.namespace, named)?;
+        self.check_there(&namespace)?;
         let proven = self.check(&proof, wallet, &namespace);
         if let Err(error) = &proven {
             self.note_refusal(&namespace, error);

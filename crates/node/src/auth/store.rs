@@ -1,5 +1,6 @@
 //! The database behind authentication, and what all of its parts are set up with.
 
+use super::leaving::Leaving;
 use crate::clock::Clock;
 use debros_auth::Wallet;
 use debros_engine::{CallOptions, Database, Engine};
@@ -20,6 +21,8 @@ pub(crate) struct Store {
     open: HashSet<Namespace>,
     /// Wallets that may run the node.
     admins: HashSet<Wallet>,
+    /// Namespaces that are being deleted.
+    pub(super) leaving: Leaving,
 }
 
 impl Store {
@@ -29,7 +32,8 @@ impl Store {
         open: impl IntoIterator<Item = Namespace>,
         admins: impl IntoIterator<Item = Wallet>,
     ) -> Self {
-        Self { engine, clock, open: open.into_iter().collect(), admins: admins.into_iter().collect() }
+        let (open, admins) = (open.into_iter().collect(), admins.into_iter().collect());
+        Self { engine, clock, open, admins, leaving: Leaving::default() }
     }
 
     /// Whether every verified wallet may act in the namespace.

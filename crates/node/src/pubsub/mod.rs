@@ -96,6 +96,22 @@ impl Hub {
         names
     }
 
+    /// Ends every subscription of a namespace that is no more. What is queued is not read any more; who subscribes next
+    /// meets topics of its own.
+    pub(crate) fn end(&self, namespace: &Namespace) {
+        let mut ended = Vec::new();
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        topics.retain(|(owner, _), ring| {
+            let goes = owner == namespace;
+            if goes {
+                ended.push(Arc::clone(ring));
+            }
+            !goes
+        });
+        drop(topics);
+        ended.iter().for_each(|ring| ring.end());
+    }
+
     /// Ends every subscription, after what is queued was read.
     pub(crate) fn close(&self) {
         for ring in self.topics.read().unwrap_or_else(PoisonError::into_inner).values() {
@@ -272,6 +288,27 @@ mod tests {
         texts(&mut one, 1).await;
         drop(two);
         assert_eq!(one.ring.bytes(), 0, "a leaving reader gives up what it had not read");
+    }
+
+    #[tokio::test]
+    async fn topics_of_a_namespace_that_is_no_more_are_not_those_of_its_next_owner() {
+        let hub = Arc::new(Hub::default());
+        let mut old = hub.subscribe(namespace("a"), topic("t")).unwrap();
+        let mut waiting = hub.subscribe(namespace("a"), topic("u")).unwrap();
+        let mut other = hub.subscribe(namespace("b"), topic("t")).unwrap();
+        hub.publish(&namespace("a"), &topic("t"), "unread".into()).await;
+        let ended = tokio::spawn(async move { waiting.next().await.is_none() });
+        tokio::task::yield_now().await;
+        hub.end(&namespace("a"));
+        assert!(hub.topics(&namespace("a")).is_empty());
+        let mut new = hub.subscribe(namespace("a"), topic("t")).unwrap();
+        assert!(old.next().await.is_none() && ended.await.unwrap());
+        drop(old);
+        hub.publish(&namespace("a"), &topic("t"), "of the next".into()).await;
+        hub.publish(&namespace("b"), &topic("t"), "of b".into()).await;
+        assert_eq!((texts(&mut new, 1).await, texts(&mut other, 1).await), (vec!["of the next".into()], vec!["of b".into()]));
+        drop((new, other));
+        assert!(hub.topics.read().unwrap().is_empty() && !hub.node_budget.is_used());
     }
 
     #[tokio::test]

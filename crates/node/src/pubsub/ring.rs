@@ -222,6 +222,20 @@ impl Ring {
         wakers.into_iter().for_each(Waker::wake);
     }
 
+    /// As [`close`](Ring::close), and what nobody has read yet is forgotten.
+    pub(super) fn end(&self) {
+        {
+            let mut state = self.lock();
+            while !state.slots.is_empty() {
+                state.forget_first(&self.budget);
+            }
+            let end = state.end();
+            // Not told as missed: there is nothing that could be read in its place.
+            state.readers.values_mut().for_each(|reader| reader.next = end);
+        }
+        self.close();
+    }
+
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         self.lock().bytes

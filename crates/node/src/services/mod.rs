@@ -6,6 +6,7 @@ mod control;
 mod database;
 mod keys;
 mod members;
+mod namespaces;
 mod pubsub;
 mod storage;
 
@@ -113,6 +114,14 @@ impl Services {
             Call::RotateSigningKey(_) => members::rotate_signing_key(auth, caller).await.map(Answer::from),
             Call::RemoveSigningKey(request) => {
                 members::remove_signing_key(auth, caller, request).await.map(Answer::from)
+            }
+
+            Call::ListNamespaces(request) => {
+                namespaces::list(&*self.engine, auth, caller, request, options).await.map(Answer::from)
+            }
+            Call::GetNamespace(_) => namespaces::get(&*self.engine, auth, caller, options).await.map(Answer::from),
+            Call::DeleteNamespace(request) => {
+                namespaces::delete(self, auth, caller, request, options).await.map(Answer::from)
             }
 
             Call::Subscribe(request) => pubsub::subscribe(&self.hub, caller, request),

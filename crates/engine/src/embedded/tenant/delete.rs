@@ -14,7 +14,7 @@ use crate::embedded::sql::{self, Allowance, Run, Time};
 use crate::embedded::store::Write;
 use crate::embedded::stores::{FAR, Stores};
 use debros_proto::rpc::{Statement, TransactionRequest};
-use debros_proto::{Error, Namespace, Result};
+use debros_proto::{Code, Error, Namespace, Result};
 use prost::Message as _;
 use std::io;
 use std::time::Instant;
@@ -44,7 +44,14 @@ pub(in crate::embedded) fn finish_interrupted(stores: &Stores) -> Result<(), Ope
         let noted = folder.deletion(&namespace).map_err(|error| failed(error.to_string()))?;
         // The marker is whole or not there.
         let noted = TransactionRequest::decode(noted.as_slice()).map_err(|error| failed(error.to_string()))?;
-        let act = || run_also(stores, &noted.statements).and_then(|()| finish(stores, &namespace));
+        let act = || match run_also(stores, &noted.statements) {
+            // They refused the deletion, and would have when it began. Had they run before, they would run again.
+            Err(error) if error.code == Code::Constraint => {
+                folder.end_deletion(&namespace).map_err(|error| of_io(&namespace, &error))
+            }
+            Err(error) => Err(error),
+            Ok(()) => finish(stores, &namespace),
+        };
         // A thread of its own: the caller's may belong to a runtime, which must not be blocked.
         std::thread::scope(|scope| scope.spawn(act).join())
             .unwrap_or_else(|_| Err(Error::internal("the node failed; its log has more")))

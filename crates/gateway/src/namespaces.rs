@@ -1,0 +1,166 @@
+//! `/v1/namespaces`: which there are for the caller, what they hold, and the end of one.
+
+use crate::call::Call;
+use crate::error::{Answer, ApiError, ErrorBody};
+use crate::health::timestamp;
+use crate::respond::{OK, json};
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
+use debros_client::NamespacePage;
+use debros_client::rpc::NamespaceInfo;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+/// A namespace and what it holds.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct NamespaceAnswer {
+    name: String,
+    /// What the caller may do there: `reader`, `writer`, `admin`, `owner` or `operator`.
+    #[schema(example = "owner")]
+    role: String,
+    /// A wallet, in lower case with 0x; `operator` where the node's operator owns the namespace; null: nobody.
+    owner: Option<String>,
+    /// Null: not known.
+    created_at: Option<String>,
+    /// Bytes that its SQL database takes.
+    size: u64,
+    /// Tables, virtual ones too.
+    tables: u64,
+    /// Rows of its tables; those of virtual tables are not counted.
+    rows: u64,
+    /// False: there was no time to count all rows, there are at least so many.
+    rows_are_exact: bool,
+    /// Key-value pairs.
+    keys: u64,
+    /// Bytes of their keys and values.
+    key_bytes: u64,
+    /// Bytes that its SQL database may take at most; null: no limit of its own.
+    quota: Option<u64>,
+}
+
+/// Namespaces in order of name.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct NamespacesAnswer {
+    items: Vec<NamespaceAnswer>,
+    count: usize,
+    /// More follow: send it as `cursor` for the next page. A page may be shorter than its limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+/// The namespace's name once more.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeleteNamespaceBody {
+    confirm: String,
+}
+
+/// What was deleted.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct DeleteNamespaceAnswer {
+    #[schema(example = "ok")]
+    status: &'static str,
+    deleted: NamespaceAnswer,
+}
+
+type Named = Result<Path<String>, PathRejection>;
+
+/// `GET /v1/namespaces`: those in which the caller's wallet is owner or has a role. A key that does not manage its
+/// namespace sees that one; operators see all.
+#[utoipa::path(
+    get, path = "/v1/namespaces", tag = "namespaces", operation_id = "namespaces_list",
+    params(
+        ("prefix" = Option<String>, Query, description = "Only names that start with this."),
+        ("limit" = Option<u32>, Query, description = "At most so many: 100 unless given, 1,000 at most."),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before."),
+    ),
+    responses((status = 200, body = NamespacesAnswer)),
+)]
+pub(crate) async fn list(mut call: Call) -> Answer {
+    let [prefix, limit, cursor] = call.query.only(["prefix", "limit", "cursor"])?;
+    let (prefix, cursor) = (prefix.unwrap_or_default(), cursor.unwrap_or_default());
+    let limit = match limit.as_deref().map(str::parse::<u32>) {
+        None => 0,
+        Some(Ok(limit)) if limit > 0 => limit,
+        Some(_) => return Err(ApiError::invalid("limit is not a whole number of at least 1")),
+    };
+    let page = if call.granted().is_some() {
+        // The lent credential could see all.
+        let own = call.client.namespaces().get().await.map(Some).or_else(|error| match error.code {
+            debros_proto::Code::NotFound => Ok(None),
+            _ => Err(error),
+        })?;
+        let namespaces = own.into_iter().filter(|own| own.name.starts_with(&prefix) && own.name > cursor).collect();
+        NamespacePage { namespaces, more: false }
+    } else {
+        call.client.namespaces().list(prefix, cursor, limit).await?
+    };
+    let next_cursor = page.namespaces.last().filter(|_| page.more).map(|last| last.name.clone());
+    let items: Vec<NamespaceAnswer> = page.namespaces.into_iter().map(|info| answer(&call, info)).collect();
+    json(StatusCode::OK, &NamespacesAnswer { count: items.len(), items, next_cursor })
+}
+
+/// `GET /v1/namespaces/{namespace}`.
+#[utoipa::path(
+    get, path = "/v1/namespaces/{namespace}", tag = "namespaces", operation_id = "namespaces_get",
+    params(("namespace" = String, Path, description = "The credential's own; operators name any.")),
+    responses(
+        (status = 200, body = NamespaceAnswer),
+        (status = 403, body = ErrorBody),
+        (status = 404, description = "Nobody has used it yet.", body = ErrorBody),
+    ),
+)]
+pub(crate) async fn get(namespace: Named, mut call: Call) -> Answer {
+    let [] = call.query.only([])?;
+    let info = call.within(&read(namespace)?)?.namespaces().get().await?;
+    json(StatusCode::OK, &answer(&call, info))
+}
+
+/// `DELETE /v1/namespaces/{namespace}`: deletes it with everything in it, the caller's session too. For its owner, signed in
+/// with the wallet that owns it, and for operators. The name has to be confirmed, in the query or in the body.
+#[utoipa::path(
+    delete, path = "/v1/namespaces/{namespace}", tag = "namespaces", operation_id = "namespaces_delete",
+    request_body(content = Option<DeleteNamespaceBody>, description = "In place of `confirm` in the query."),
+    params(
+        ("namespace" = String, Path, description = "The credential's own; operators name any."),
+        ("confirm" = Option<String>, Query, description = "The namespace's name once more."),
+    ),
+    responses(
+        (status = 200, body = DeleteNamespaceAnswer),
+        (status = 400, description = "It was not confirmed with its name; nothing was done.", body = ErrorBody),
+        (status = 403, body = ErrorBody),
+        (status = 404, description = "Nobody has used it yet.", body = ErrorBody),
+    ),
+)]
+pub(crate) async fn delete(namespace: Named, mut call: Call) -> Answer {
+    let [in_query] = call.query.only(["confirm"])?;
+    let client = call.own_in(&read(namespace)?)?;
+    let confirm = match in_query {
+        Some(confirm) => confirm,
+        None if call.has_body() => call.small_json::<DeleteNamespaceBody>().await?.confirm,
+        None => String::new(),
+    };
+    let deleted = client.namespaces().delete(confirm).await?;
+    json(StatusCode::OK, &DeleteNamespaceAnswer { status: OK, deleted: answer(&call, deleted) })
+}
+
+fn read(path: Named) -> Result<String, ApiError> {
+    path.map(|Path(value)| value).map_err(|_| ApiError::invalid("the path is not UTF-8"))
+}
+
+fn answer(call: &Call, info: NamespaceInfo) -> NamespaceAnswer {
+    NamespaceAnswer {
+        name: info.name,
+        // Not that of the credential that is lent.
+        role: if call.granted().is_some() { "writer".to_owned() } else { info.role },
+        owner: Some(info.owner).filter(|owner| !owner.is_empty()),
+        created_at: (info.created_at > 0).then(|| timestamp(info.created_at)),
+        size: info.sql_bytes,
+        tables: info.tables,
+        rows: info.rows,
+        rows_are_exact: info.rows_are_exact,
+        keys: info.keys,
+        key_bytes: info.key_bytes,
+        quota: info.max_bytes,
+    }
+}

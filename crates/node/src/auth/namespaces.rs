@@ -1,0 +1,204 @@
+//! Namespaces as things: in which a wallet is somebody, and deleting one.
+//!
+//! A deletion takes the rows of the system's tables first, in one transaction, and leaves the namespace's own row behind
+//! as a tombstone, without an owner: as long as data is there, nobody else becomes its owner. The row goes last. A node
+//! that stops in between finishes the data when its engine opens, and the row when this service starts.
+
+use super::standing::OPERATOR;
+use super::store::{Columns as _, Condition, only_if};
+use super::{Auth, audit};
+use crate::caller::Identity;
+use crate::credentials::invalid_credential;
+use debros_auth::{Role, Wallet};
+use debros_proto::rpc::{Row, Statement};
+use debros_proto::{Code, Error, Namespace, Result};
+
+/// The owner of a namespace whose data is being deleted.
+pub(super) const NOBODY: &str = "";
+
+/// What is written down of a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) namespace: Namespace,
+    /// A wallet, or "operator".
+    pub(crate) owner: String,
+    /// Milliseconds since the Unix epoch; 0: not known.
+    pub(crate) created_at: i64,
+    /// The role of the wallet that was asked for.
+    pub(crate) role: Option<Role>,
+}
+
+/// A part of a list in order of name.
+#[derive(Clone, Debug)]
+pub(crate) struct Page {
+    /// Only names that start with this.
+    pub(crate) prefix: String,
+    /// Only names after this one.
+    pub(crate) after: String,
+    /// At most so many.
+    pub(crate) limit: usize,
+}
+
+impl Auth {
+    /// The namespaces that a wallet owns or has a role in, and `own`.
+    pub(crate) async fn namespaces_of(
+        &self,
+        wallet: Option<Wallet>,
+        own: &Namespace,
+        page: &Page,
+    ) -> Result<Vec<Known>> {
+        let wallet = wallet.map(|wallet| wallet.to_string());
+        let sql = format!(
+            "SELECT name, owner, created_at, {} FROM namespaces WHERE name IN (SELECT name FROM namespaces WHERE owner = ?1 \
+             UNION SELECT namespace FROM grants WHERE wallet = ?1 UNION SELECT ?2) AND name > ?3 \
+             AND substr(name, 1, length(?4)) = ?4 AND owner <> '{NOBODY}' ORDER BY name LIMIT ?5",
+            super::role_column("name", "?1")
+        );
+        let limit = i64::try_from(page.limit).unwrap_or(i64::MAX);
+        let args = [
+            wallet.into(),
+            own.as_str().into(),
+            page.after.as_str().into(),
+            page.prefix.as_str().into(),
+            limit.into(),
+        ];
+        let rows = self.store.rows(Statement::new(sql, args)).await?;
+        rows.iter().map(|row| self.known(row)).collect()
+    }
+
+    /// What is written down of a namespace; `None` when nobody owns it.
+    pub(crate) async fn namespace(&self, namespace: &Namespace) -> Result<Option<Known>> {
+        let sql =
+            format!("SELECT name, owner, created_at, '' FROM namespaces WHERE name = ? AND owner <> '{NOBODY}'");
+        let rows = self.store.rows(Statement::new(sql, [namespace.as_str().into()])).await?;
+        rows.first().map(|row| self.known(row)).transpose()
+    }
+
+    fn known(&self, row: &Row) -> Result<Known> {
+        let namespace = Namespace::new(row.text(0))?;
+        let role = self.store.role_in(&namespace, row.text(3));
+        Ok(Known { namespace, owner: row.text(1).to_owned(), created_at: row.integer(2), role })
+    }
+
+    /// Passes when the namespace is there for callers: it is not being deleted.
+    pub(crate) fn check_there(&self, namespace: &Namespace) -> Result<()> {
+        self.store.leaving.check(namespace)
+    }
+
+    /// Passes when the caller may delete the namespace that it is in.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub(crate) async fn may_delete(&self, by: &Identity, namespace: &Namespace) -> Result<()> {
+        if by.role >= Role::Owner {
+            return Ok(());
+        }
+        let operators = self.namespace(namespace).await?.is_none_or(|known| known.owner == OPERATOR);
+        let message = if operators {
+            format!("the namespace \"{namespace}\" belongs to the node's operator: only the operator deletes it")
+        } else {
+            format!(
+                "the namespace \"{namespace}\" is deleted by its owner alone, signed in with the wallet that owns it; this \
+                 credential's role is {}",
+                by.role
+            )
+        };
+        Err(Error::new(Code::Forbidden, message))
+    }
+
+    /// Deletes a namespace with everything in it. `end` ends what is open in it; it is called when no credential of the
+    /// namespace is good any more, and before anybody new can enter.
+    pub(crate) async fn delete_namespace(
+        &self,
+        by: &Identity,
+        namespace: &Namespace,
+        end: impl FnOnce() + Send,
+    ) -> Result<()> {
+        // The engine deletes one at a time, and would refuse the others.
+        let _one = self.deletions.lock().await;
+        let _left = self.store.leaving.enter(namespace);
+        let deleted = self.store.engine.delete_namespace(namespace, self.going(by, namespace)).await;
+        // Also when it failed: it may have failed late.
+        self.credentials.forget_in(namespace);
+        self.owned.remove(namespace);
+        match deleted {
+            Err(error) if error.code == Code::Constraint => return Err(invalid_credential()),
+            // Which statement of ours it was is nothing to a caller.
+            Err(error) => return Err(Error { statement: None, ..error }),
+            Ok(()) => {}
+        }
+        end();
+        // With what was under way when the namespace was shut, and came after its rows went.
+        let mut last = rows_of(namespace);
+        last.push(Statement::new(
+            format!("DELETE FROM namespaces WHERE name = ? AND owner = '{NOBODY}'"),
+            [namespace.as_str().into()],
+        ));
+        self.store.write(last).await?;
+        tracing::info!(%namespace, by = by.subject, "a namespace was deleted");
+        Ok(())
+    }
+
+    /// Frees the names of namespaces whose deletion was interrupted: their data went when the engine opened.
+    pub(super) async fn free_deleted(&self) -> Result<()> {
+        let _none_now = self.deletions.lock().await;
+        let there = format!("SELECT 1 FROM namespaces WHERE owner = '{NOBODY}' LIMIT 1");
+        if self.store.rows(there.as_str().into()).await?.is_empty() {
+            return Ok(());
+        }
+        let sql = format!("DELETE FROM namespaces WHERE owner = '{NOBODY}'");
+        self.store.write(vec![sql.as_str().into()]).await.map(|_| ())
+    }
+
+    /// What happens to the system's tables in the deletion's first transaction. It does no harm when it runs again: the
+    /// tombstone is there then.
+    fn going(&self, by: &Identity, namespace: &Namespace) -> Vec<Statement> {
+        let now = self.store.clock.now_ms();
+        let name = || [namespace.as_str().into()];
+        let owned =
+            Condition::new(format!("EXISTS (SELECT 1 FROM namespaces WHERE name = ? AND owner <> '{NOBODY}')"), name());
+        let allowed = self.authority(by, namespace, Role::Owner);
+        let refused = owned.and(Condition::new(format!("NOT ({})", allowed.sql), allowed.args));
+        let first_time = Condition::new(
+            format!("NOT EXISTS (SELECT 1 FROM namespaces WHERE name = ? AND owner = '{NOBODY}')"),
+            name(),
+        );
+        let mut statements = vec![
+            // A list can not branch. A row that no table takes fails it as a whole, when the caller may not do this now:
+            // it lost the namespace in the moment before, to a deletion and whoever came next.
+            only_if("INSERT INTO namespaces (name, created_at) SELECT NULL, 0 WHERE", [], refused),
+            audit::event_if("namespace_deleted", namespace, &by.subject, "", now, first_time),
+            Statement::new(
+                format!(
+                    "INSERT INTO namespaces (name, created_at, owner) VALUES (?, ?, '{NOBODY}') \
+                     ON CONFLICT (name) DO UPDATE SET owner = '{NOBODY}'"
+                ),
+                [namespace.as_str().into(), now.into()],
+            ),
+        ];
+        statements.extend(rows_of(namespace));
+        statements
+    }
+}
+
+/// Deletes everything that the system's tables hold for a namespace, except for its own row and the audit's.
+fn rows_of(namespace: &Namespace) -> Vec<Statement> {
+    let of_namespace = |sql: &str| Statement::new(sql, [namespace.as_str().into()]);
+    let prefix = namespace.prefix();
+    // What starts with the prefix comes before the prefix with the sign after its last colon.
+    let end = format!("{};", prefix.strip_suffix(':').unwrap_or(&prefix));
+    vec![
+        of_namespace(
+            "DELETE FROM refresh_tokens WHERE session IN (SELECT id FROM sessions WHERE namespace = ?)",
+        ),
+        of_namespace("DELETE FROM sessions WHERE namespace = ?"),
+        of_namespace("DELETE FROM api_keys WHERE namespace = ?"),
+        of_namespace("DELETE FROM grants WHERE namespace = ?"),
+        of_namespace("DELETE FROM apps WHERE namespace = ?"),
+        // Kept answers of calls that write to the system's tables (see `services::apps::in_namespace`).
+        Statement::new(
+            "DELETE FROM _debros_idempotency WHERE ns = '' AND key >= ? AND key < ?",
+            [prefix.as_str().into(), end.into()],
+        ),
+    ]
+}
