@@ -1,6 +1,6 @@
 //! The command line of `network-cli`.
 
-use super::auth_args::AuthCommand;
+use super::auth_args::{AuthCommand, Right};
 use crate::config::parse_duration;
 use crate::version;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -105,6 +105,9 @@ passes all as text.")]
     /// Signing in, wallets, API keys, and who may act in a namespace
     #[command(subcommand)]
     Auth(AuthCommand),
+    /// Namespaces: which there are, what they hold, and the end of one
+    #[command(subcommand)]
+    Namespace(NamespaceCommand),
     /// The database: backups, export, migrations, schema
     #[command(subcommand)]
     Db(DbCommand),
@@ -180,6 +183,35 @@ pub(crate) enum PubsubCommand {
     },
     /// Lists the topics that have subscribers
     Topics,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NamespaceCommand {
+    /// Lists those that the wallet owns or has a role in; for a key its own; for operators all
+    List {
+        /// Only names that start with this
+        #[arg(default_value = "")]
+        prefix: String,
+        #[command(flatten)]
+        right: Right,
+    },
+    /// Shows what a namespace holds
+    Info {
+        /// The namespace; else the one that commands act in
+        name: Option<String>,
+        #[command(flatten)]
+        right: Right,
+    },
+    /// Deletes a namespace with everything in it; for its owner
+    Delete {
+        /// The namespace
+        name: String,
+        /// The name once more, in place of typing it when asked
+        #[arg(long, value_name = "NAME")]
+        confirm: Option<String>,
+        #[command(flatten)]
+        right: Right,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -11,6 +11,7 @@ mod gateway;
 mod input;
 mod keystore;
 mod migrate;
+mod namespace;
 mod network;
 mod output;
 mod partial;
@@ -56,8 +57,11 @@ fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(crate::fail::USAGE))
 }
 
-fn run(cli: Cli) -> Result<ExitCode, Failure> {
+fn run(mut cli: Cli) -> Result<ExitCode, Failure> {
     let out = Output::new(cli.global.format);
+    if let Command::Namespace(wanted) = &cli.command {
+        namespace::check(&mut cli.global, wanted)?;
+    }
     let Some(wanted) = offline(cli.command, out)? else {
         return Ok(ExitCode::SUCCESS);
     };
@@ -100,6 +104,7 @@ async fn command(command: Command, session: &Session, out: Output) -> Result<Exi
         Command::Storage(storage) => return storage::run(session, out, storage).await,
         Command::Pubsub(pubsub) => pubsub::run(session, out, pubsub).await?,
         Command::Auth(auth) => auth::run(session, out, auth).await?,
+        Command::Namespace(wanted) => namespace::run(session, out, wanted).await?,
         Command::Db(DbCommand::Backup { list: true }) => backup::list(session, out).await?,
         Command::Db(DbCommand::Backup { list: false }) => backup::make(session, out).await?,
         Command::Db(DbCommand::Restore { name, yes }) => backup::restore(session, out, &name, yes).await?,

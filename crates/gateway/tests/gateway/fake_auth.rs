@@ -78,9 +78,36 @@ pub(crate) fn known(call: &Call, namespace: &str) -> Option<Result<Answer, Error
         Call::SetMember(set) => {
             Ok(Answer::Member(rpc::MemberResponse { member: Some(member(&set.wallet.to_lowercase(), &set.role)) }))
         }
+        Call::ListNamespaces(_) => Ok(Answer::ListNamespaces(rpc::ListNamespacesResponse {
+            namespaces: vec![described(namespace), described("two")],
+            more: true,
+        })),
+        Call::GetNamespace(_) => {
+            Ok(Answer::Namespace(rpc::NamespaceResponse { namespace: Some(described(namespace)) }))
+        }
+        Call::DeleteNamespace(delete) if delete.confirm != namespace => Err(Error::invalid("confirm it with its name")),
+        Call::DeleteNamespace(_) => {
+            Ok(Answer::DeleteNamespace(rpc::DeleteNamespaceResponse { deleted: Some(described(namespace)) }))
+        }
         Call::RemoveMember(_) => Ok(Answer::RemoveMember(rpc::RemoveMemberResponse { removed: true })),
         _ => return None,
     })
+}
+
+fn described(namespace: &str) -> rpc::NamespaceInfo {
+    rpc::NamespaceInfo {
+        name: namespace.to_owned(),
+        role: "owner".into(),
+        owner: WALLET.into(),
+        created_at: 1000,
+        sql_bytes: 4096,
+        tables: 2,
+        rows: 3,
+        rows_are_exact: true,
+        keys: 4,
+        key_bytes: 5,
+        max_bytes: Some(8192),
+    }
 }
 
 fn checked(proof: Option<rpc::Proof>) -> Result<rpc::Proof, Error> {

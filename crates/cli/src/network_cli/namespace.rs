@@ -1,0 +1,214 @@
+//! `namespace …`: which namespaces there are, what they hold, and the end of one.
+
+use super::args::{Global, NamespaceCommand};
+use super::auth_args::Right;
+use super::credential::{is_interactive, store, unusable};
+use super::output::{Output, Shown, note, printable, size, time};
+use super::session::Session;
+use crate::fail::Failure;
+use debros_client::rpc::NamespaceInfo;
+use debros_client::{Code, Error, Namespace};
+use serde_json::json;
+use std::io::{self, Write as _};
+
+/// Puts the name after the command into the place of `--namespace`, and refuses before anything is asked of a node what can
+/// not be done: a deletion that nobody confirmed and nobody can be asked about.
+pub(super) fn check(global: &mut Global, command: &NamespaceCommand) -> Result<(), Failure> {
+    let named = match command {
+        NamespaceCommand::List { .. } => None,
+        NamespaceCommand::Info { name, .. } => name.as_ref(),
+        NamespaceCommand::Delete { name, confirm, .. } => {
+            match confirm {
+                Some(confirm) if confirm != name => {
+                    return Err(Failure::usage(format!(
+                        "--confirm {} is not the name of the namespace, {}: nothing was deleted",
+                        printable(confirm),
+                        printable(name)
+                    )));
+                }
+                None if !is_interactive() => {
+                    return Err(Failure::usage(
+                        "deleting a namespace deletes everything in it, and nobody can be asked here: give --confirm with \
+                         the namespace's name",
+                    ));
+                }
+                _ => Some(name),
+            }
+        }
+    };
+    let Some(named) = named else { return Ok(()) };
+    let named = Namespace::new(named)?;
+    if global.namespace.as_ref().is_some_and(|other| other != named.as_str()) {
+        return Err(Failure::usage("the command and --namespace name different namespaces"));
+    }
+    global.namespace = Some(named.to_string());
+    Ok(())
+}
+
+pub(super) async fn run(session: &Session, out: Output, command: NamespaceCommand) -> Result<(), Failure> {
+    match command {
+        NamespaceCommand::List { prefix, right } => list(session, out, &prefix, right).await,
+        NamespaceCommand::Info { right, .. } => {
+            let client = session.manager(right.operator).await?;
+            let info = client.namespaces().get().await.map_err(|error| told(session, error))?;
+            show(out, &info)
+        }
+        NamespaceCommand::Delete { name, confirm, right } => delete(session, out, name, confirm, right).await,
+    }
+}
+
+async fn list(session: &Session, out: Output, prefix: &str, right: Right) -> Result<(), Failure> {
+    let client = session.manager(right.operator).await?;
+    let mut all: Vec<NamespaceInfo> = Vec::new();
+    loop {
+        let after = all.last().map(|last| last.name.clone()).unwrap_or_default();
+        let page = client.namespaces().list(prefix, after, 0).await.map_err(|error| told(session, error))?;
+        let ends = !page.more || page.namespaces.is_empty();
+        all.extend(page.namespaces);
+        if ends {
+            break;
+        }
+    }
+    if out.is_json() {
+        return out.json(&all.iter().map(info_json).collect::<Vec<_>>());
+    }
+    if all.is_empty() {
+        note("there are no namespaces");
+        return Ok(());
+    }
+    let rows = all.iter().map(|info| {
+        vec![
+            Shown::from(info.name.as_str()),
+            info.role.as_str().into(),
+            owner(info).into(),
+            Shown::Number(size(info.sql_bytes)),
+            Shown::Number(info.tables.to_string()),
+            Shown::Number(rows_of(info)),
+            Shown::Number(info.keys.to_string()),
+            time(info.created_at).into(),
+        ]
+    });
+    out.table(&["NAME", "ROLE", "OWNER", "SIZE", "TABLES", "ROWS", "KEYS", "CREATED"], rows)
+}
+
+async fn delete(
+    session: &Session,
+    out: Output,
+    name: String,
+    confirm: Option<String>,
+    right: Right,
+) -> Result<(), Failure> {
+    let client = session.manager(right.operator).await?;
+    let info = client.namespaces().get().await.map_err(|error| told(session, error))?;
+    note(&format!(
+        "The namespace {} and everything in it will be deleted: {}; its topics, applications, API keys, members and sessions.",
+        printable(&name),
+        holds(&info)
+    ));
+    let confirm = match confirm {
+        Some(confirm) => confirm,
+        None => typed(&name).await?,
+    };
+    let deleted = client.namespaces().delete(confirm).await.map_err(|error| told(session, error))?;
+    forget(session, &name).await?;
+    out.result(
+        || json!({ "status": "ok", "deleted": info_json(&deleted) }),
+        || format!("deleted {}: {}", printable(&name), holds(&deleted)),
+    )
+}
+
+/// Asks for the name, on a thread of its own: the connection to the node stays alive meanwhile.
+async fn typed(name: &str) -> Result<String, Failure> {
+    let asked = tokio::task::spawn_blocking(|| -> io::Result<String> {
+        let mut stderr = io::stderr();
+        stderr.write_all(b"Type the namespace's name to go on: ")?;
+        stderr.flush()?;
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer)?;
+        Ok(answer)
+    });
+    let answer = asked.await.map_err(|error| Failure::new(error.to_string()))??;
+    if answer.trim() == name {
+        Ok(name.to_owned())
+    } else {
+        Err(Failure::new("the answer is not the namespace's name: nothing was deleted"))
+    }
+}
+
+/// Forgets what is stored for a namespace that is no more.
+async fn forget(session: &Session, name: &str) -> Result<(), Failure> {
+    let store = store()?;
+    let entries = store.entries().map_err(unusable)?;
+    let gone: Vec<_> =
+        entries.iter().filter(|entry| entry.peer_id == session.peer_id && entry.namespace == name).collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let locked = store.lock(session.timeout).await.map_err(unusable)?;
+    gone.into_iter().try_for_each(|entry| locked.remove(entry)).map_err(unusable)
+}
+
+/// On the node's machine there is another way.
+fn told(session: &Session, error: Error) -> Failure {
+    let forbidden = error.code == Code::Forbidden;
+    let failure = Failure::from(error);
+    if forbidden && session.may_operate() {
+        return failure.hint("with --operator the command acts as the node's operator");
+    }
+    failure
+}
+
+fn show(out: Output, info: &NamespaceInfo) -> Result<(), Failure> {
+    if out.is_json() {
+        return out.json(&info_json(info));
+    }
+    let quota = info.max_bytes.map_or_else(|| "none".to_owned(), size);
+    let lines = [
+        ("name", info.name.clone()),
+        ("role", info.role.clone()),
+        ("owner", owner(info)),
+        ("created", time(info.created_at)),
+        ("size", size(info.sql_bytes)),
+        ("quota", quota),
+        ("tables", info.tables.to_string()),
+        ("rows", rows_of(info)),
+        ("keys", format!("{} ({})", info.keys, size(info.key_bytes))),
+    ];
+    let lines: Vec<String> = lines.iter().map(|(name, value)| format!("{name:<8} {}", printable(value))).collect();
+    out.line(&lines.join("\n"))
+}
+
+fn holds(info: &NamespaceInfo) -> String {
+    format!(
+        "{} tables with {} rows ({}), {} keys ({})",
+        info.tables,
+        rows_of(info),
+        size(info.sql_bytes),
+        info.keys,
+        size(info.key_bytes)
+    )
+}
+
+fn owner(info: &NamespaceInfo) -> String {
+    if info.owner.is_empty() { "-".to_owned() } else { info.owner.clone() }
+}
+
+fn rows_of(info: &NamespaceInfo) -> String {
+    if info.rows_are_exact { info.rows.to_string() } else { format!("at least {}", info.rows) }
+}
+
+fn info_json(info: &NamespaceInfo) -> serde_json::Value {
+    json!({
+        "name": info.name,
+        "role": info.role,
+        "owner": info.owner,
+        "created_at": info.created_at,
+        "size": info.sql_bytes,
+        "quota": info.max_bytes,
+        "tables": info.tables,
+        "rows": info.rows,
+        "rows_are_exact": info.rows_are_exact,
+        "keys": info.keys,
+        "key_bytes": info.key_bytes,
+    })
+}
