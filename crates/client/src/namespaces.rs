@@ -26,12 +26,7 @@ impl Namespaces<'_> {
     ///
     /// # Errors
     /// `invalid_argument`, `unauthenticated`.
-    pub async fn list(
-        &self,
-        prefix: impl Into<String>,
-        after: impl Into<String>,
-        limit: u32,
-    ) -> Result<NamespacePage> {
+    pub async fn list(&self, prefix: impl Into<String>, after: impl Into<String>, limit: u32) -> Result<NamespacePage> {
         let request = rpc::ListNamespacesRequest { prefix: prefix.into(), after: after.into(), limit };
         let answer = expect_answer!(self.client.call(Call::ListNamespaces(request)).await?, ListNamespaces)?;
         Ok(NamespacePage { namespaces: answer.namespaces, more: answer.more })

@@ -17,24 +17,22 @@ pub(super) fn check(global: &mut Global, command: &NamespaceCommand) -> Result<(
     let named = match command {
         NamespaceCommand::List { .. } => None,
         NamespaceCommand::Info { name, .. } => name.as_ref(),
-        NamespaceCommand::Delete { name, confirm, .. } => {
-            match confirm {
-                Some(confirm) if confirm != name => {
-                    return Err(Failure::usage(format!(
-                        "--confirm {} is not the name of the namespace, {}: nothing was deleted",
-                        printable(confirm),
-                        printable(name)
-                    )));
-                }
-                None if !is_interactive() => {
-                    return Err(Failure::usage(
-                        "deleting a namespace deletes everything in it, and nobody can be asked here: give --confirm with \
-                         the namespace's name",
-                    ));
-                }
-                _ => Some(name),
+        NamespaceCommand::Delete { name, confirm, .. } => match confirm {
+            Some(confirm) if confirm != name => {
+                return Err(Failure::usage(format!(
+                    "--confirm {} is not the name of the namespace, {}: nothing was deleted",
+                    printable(confirm),
+                    printable(name)
+                )));
             }
-        }
+            None if !is_interactive() => {
+                return Err(Failure::usage(
+                    "deleting a namespace deletes everything in it, and nobody can be asked here: give --confirm with \
+                         the namespace's name",
+                ));
+            }
+            _ => Some(name),
+        },
     };
     let Some(named) = named else { return Ok(()) };
     let named = Namespace::new(named)?;

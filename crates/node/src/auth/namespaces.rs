@@ -49,27 +49,21 @@ impl Auth {
     ) -> Result<Vec<Known>> {
         let wallet = wallet.map(|wallet| wallet.to_string());
         let sql = format!(
-            "SELECT name, owner, created_at, {} FROM namespaces WHERE name IN (SELECT name FROM namespaces WHERE owner = ?1 \
-             UNION SELECT namespace FROM grants WHERE wallet = ?1 UNION SELECT ?2) AND name > ?3 \
-             AND substr(name, 1, length(?4)) = ?4 AND owner <> '{NOBODY}' ORDER BY name LIMIT ?5",
-            super::role_column("name", "?1")
+            "SELECT n.name, n.owner, n.created_at, {} FROM namespaces n WHERE n.name IN (SELECT name FROM namespaces \
+             WHERE owner = ?1 UNION SELECT namespace FROM grants WHERE wallet = ?1 UNION SELECT ?2) AND n.name > ?3 \
+             AND substr(n.name, 1, length(?4)) = ?4 AND n.owner <> '{NOBODY}' ORDER BY n.name LIMIT ?5",
+            super::role_column("n.name", "?1")
         );
         let limit = i64::try_from(page.limit).unwrap_or(i64::MAX);
-        let args = [
-            wallet.into(),
-            own.as_str().into(),
-            page.after.as_str().into(),
-            page.prefix.as_str().into(),
-            limit.into(),
-        ];
+        let args =
+            [wallet.into(), own.as_str().into(), page.after.as_str().into(), page.prefix.as_str().into(), limit.into()];
         let rows = self.store.rows(Statement::new(sql, args)).await?;
         rows.iter().map(|row| self.known(row)).collect()
     }
 
     /// What is written down of a namespace; `None` when nobody owns it.
     pub(crate) async fn namespace(&self, namespace: &Namespace) -> Result<Option<Known>> {
-        let sql =
-            format!("SELECT name, owner, created_at, '' FROM namespaces WHERE name = ? AND owner <> '{NOBODY}'");
+        let sql = format!("SELECT name, owner, created_at, '' FROM namespaces WHERE name = ? AND owner <> '{NOBODY}'");
         let rows = self.store.rows(Statement::new(sql, [namespace.as_str().into()])).await?;
         rows.first().map(|row| self.known(row)).transpose()
     }
@@ -154,20 +148,19 @@ impl Auth {
     /// tombstone is there then.
     fn going(&self, by: &Identity, namespace: &Namespace) -> Vec<Statement> {
         let now = self.store.clock.now_ms();
-        let name = || [namespace.as_str().into()];
-        let owned =
-            Condition::new(format!("EXISTS (SELECT 1 FROM namespaces WHERE name = ? AND owner <> '{NOBODY}')"), name());
+        let first_time = || {
+            Condition::new(
+                format!("NOT EXISTS (SELECT 1 FROM namespaces WHERE name = ? AND owner = '{NOBODY}')"),
+                [namespace.as_str().into()],
+            )
+        };
         let allowed = self.authority(by, namespace, Role::Owner);
-        let refused = owned.and(Condition::new(format!("NOT ({})", allowed.sql), allowed.args));
-        let first_time = Condition::new(
-            format!("NOT EXISTS (SELECT 1 FROM namespaces WHERE name = ? AND owner = '{NOBODY}')"),
-            name(),
-        );
+        let refused = first_time().and(Condition::new(format!("NOT ({})", allowed.sql), allowed.args));
         let mut statements = vec![
             // A list can not branch. A row that no table takes fails it as a whole, when the caller may not do this now:
             // it lost the namespace in the moment before, to a deletion and whoever came next.
             only_if("INSERT INTO namespaces (name, created_at) SELECT NULL, 0 WHERE", [], refused),
-            audit::event_if("namespace_deleted", namespace, &by.subject, "", now, first_time),
+            audit::event_if("namespace_deleted", namespace, &by.subject, "", now, first_time()),
             Statement::new(
                 format!(
                     "INSERT INTO namespaces (name, created_at, owner) VALUES (?, ?, '{NOBODY}') \
@@ -188,9 +181,7 @@ fn rows_of(namespace: &Namespace) -> Vec<Statement> {
     // What starts with the prefix comes before the prefix with the sign after its last colon.
     let end = format!("{};", prefix.strip_suffix(':').unwrap_or(&prefix));
     vec![
-        of_namespace(
-            "DELETE FROM refresh_tokens WHERE session IN (SELECT id FROM sessions WHERE namespace = ?)",
-        ),
+        of_namespace("DELETE FROM refresh_tokens WHERE session IN (SELECT id FROM sessions WHERE namespace = ?)"),
         of_namespace("DELETE FROM sessions WHERE namespace = ?"),
         of_namespace("DELETE FROM api_keys WHERE namespace = ?"),
         of_namespace("DELETE FROM grants WHERE namespace = ?"),

@@ -306,7 +306,10 @@ mod tests {
         drop(old);
         hub.publish(&namespace("a"), &topic("t"), "of the next".into()).await;
         hub.publish(&namespace("b"), &topic("t"), "of b".into()).await;
-        assert_eq!((texts(&mut new, 1).await, texts(&mut other, 1).await), (vec!["of the next".into()], vec!["of b".into()]));
+        assert_eq!(
+            (texts(&mut new, 1).await, texts(&mut other, 1).await),
+            (vec!["of the next".into()], vec!["of b".into()])
+        );
         drop((new, other));
         assert!(hub.topics.read().unwrap().is_empty() && !hub.node_budget.is_used());
     }

@@ -139,21 +139,16 @@ async fn of_request(
     }
 }
 
-async fn describe(
-    engine: &dyn Engine,
-    auth: &Auth,
-    found: Found,
-    options: &CallOptions,
-) -> Result<rpc::NamespaceInfo> {
+async fn describe(engine: &dyn Engine, auth: &Auth, found: Found, options: &CallOptions) -> Result<rpc::NamespaceInfo> {
     let Found { namespace, role, known } = found;
     let known = match known {
         Some(known) => Some(known),
         None => auth.namespace(&namespace).await?,
     };
-    let holds = engine.namespace_info(&namespace, options.clone()).await.map_err(|error| Error {
-        message: format!("the namespace \"{namespace}\": {}", error.message),
-        ..error
-    })?;
+    let holds = engine
+        .namespace_info(&namespace, options.clone())
+        .await
+        .map_err(|error| Error { message: format!("the namespace \"{namespace}\": {}", error.message), ..error })?;
     let (owner, created_at) = known.map_or_else(Default::default, |known| (known.owner, known.created_at));
     Ok(rpc::NamespaceInfo {
         name: namespace.to_string(),

@@ -4,6 +4,7 @@
 mod keys;
 mod members;
 mod migration;
+mod namespaces;
 mod sessions;
 mod sign_in;
 mod signatures;

@@ -1,0 +1,320 @@
+//! Namespaces as things: listed, described, deleted, and what the next owner of a name finds.
+
+use crate::support::{TIMEOUT, address, code, one_node, proof, session, sign_in, try_sign_in, wallet};
+use debros_client::rpc::{NamespaceInfo, Value};
+use debros_client::{Client, Code, NewKey};
+use debros_engine::{CallOptions, Database};
+use debros_proto::Namespace;
+use debros_testkit::TestNode;
+use std::time::Instant;
+
+/// Something of everything, and a write of each service that is kept under an idempotency key.
+async fn fill(client: &Client, mark: &str) {
+    client.database().create_table("CREATE TABLE t (a)").await.unwrap();
+    client.database().query("INSERT INTO t VALUES (?)", [Value::from(mark)]).await.unwrap();
+    client.storage().put("k", mark.to_owned()).await.unwrap();
+    client.apps().create(mark, "key").await.unwrap();
+    once(client, mark).await;
+}
+
+/// Writes under the same keys in every namespace; what they answer.
+async fn once(client: &Client, mark: &str) -> (String, Option<i64>) {
+    let app = client.once("app").apps().create(format!("{mark} once"), "key").await.unwrap();
+    client.once("put").storage().put("once", mark.to_owned()).await.unwrap();
+    client.once("publish").pubsub().publish("news", mark.to_owned()).await.unwrap();
+    let written = client.once("sql").database().query("CREATE TABLE once (a)", []).await.unwrap();
+    (app.name, written.last_insert_id)
+}
+
+async fn names(client: &Client) -> Vec<String> {
+    client.namespaces().list("", "", 0).await.unwrap().namespaces.into_iter().map(|info| info.name).collect()
+}
+
+#[tokio::test]
+async fn the_next_owner_of_a_deleted_namespace_finds_nothing_of_it() {
+    let (network, node) = one_node().await;
+    let opened = sign_in(&node, 1, "a").await;
+    let owner = node.client_with("a", &opened.access_token).await;
+    let neighbour = session(&node, 4, "b").await;
+    fill(&owner, "old").await;
+    fill(&neighbour, "neighbour").await;
+    let key = owner.auth().create_key(NewKey::default()).await.unwrap().api_key;
+    let by_key = node.client_with("a", &key).await;
+    by_key.storage().get("k").await.unwrap();
+    owner.members().set(address(2).to_string(), "writer").await.unwrap();
+    let member = session(&node, 2, "a").await;
+    let mut heard = member.pubsub().subscribe("news").await.unwrap();
+    owner.pubsub().publish("news", "unread").await.unwrap();
+
+    let deleted = owner.namespaces().delete("a").await.unwrap();
+    assert_eq!((deleted.name.as_str(), deleted.tables, deleted.rows, deleted.keys), ("a", 2, 1, 2));
+
+    // No credential of it is good any more, and what was open ends.
+    for client in [&owner, &member, &by_key] {
+        assert_eq!(code(client.storage().get("k").await), Some(Code::Unauthenticated));
+        assert_eq!(code(client.namespaces().get().await), Some(Code::Unauthenticated));
+    }
+    let stranger = node.stranger().await;
+    assert_eq!(code(stranger.auth().refresh(opened.refresh_token.as_str(), "a").await), Some(Code::Unauthenticated));
+    loop {
+        match tokio::time::timeout(TIMEOUT, heard.next()).await.expect("an end") {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => {
+                assert_eq!(error.code, Code::Unauthenticated);
+                break;
+            }
+            None => break,
+        }
+    }
+    for table in ["sessions", "api_keys", "grants", "apps"] {
+        assert_eq!(network.count(&format!("{table} WHERE namespace = 'a'")).await, 0, "{table}");
+    }
+    assert_eq!(network.count("refresh_tokens WHERE session NOT IN (SELECT id FROM sessions)").await, 0);
+    assert_eq!(network.count("_debros_idempotency WHERE ns = 'a' OR key LIKE 'ns::a::%'").await, 0);
+    assert_eq!(network.count("_debros_idempotency WHERE ns = 'b' OR key LIKE 'ns::b::%'").await, 3, "the neighbour's");
+    assert_eq!(network.count("namespaces WHERE name = 'a'").await, 0);
+    assert_eq!(network.count("audit_events WHERE kind = 'namespace_deleted' AND namespace = 'a'").await, 1);
+
+    // The name is free, and what comes next is new.
+    let next = session(&node, 3, "a").await;
+    let info = next.namespaces().get().await.unwrap();
+    assert_eq!((info.owner, info.role.as_str()), (address(3).to_string(), "owner"));
+    assert_eq!((info.tables, info.rows, info.keys, info.sql_bytes), (0, 0, 0, 0));
+    assert!(next.storage().list("", 0, "").await.unwrap().keys.is_empty());
+    assert!(next.database().schema().await.unwrap().is_empty());
+    assert_eq!(code(next.database().query("SELECT * FROM t", []).await), Some(Code::Sql));
+    assert!(next.apps().list().await.unwrap().is_empty());
+    assert!(next.auth().list_keys().await.unwrap().is_empty());
+    assert_eq!(next.members().list().await.unwrap().len(), 1);
+    assert!(next.pubsub().topics().await.unwrap().is_empty());
+    let mut news = next.pubsub().subscribe("news").await.unwrap();
+    // The idempotency keys of before act: none of them gives an old answer.
+    assert_eq!(once(&next, "new").await.0, "new once");
+    assert_eq!(next.storage().get("once").await.unwrap().unwrap().value, "new");
+    assert_eq!(next.database().schema().await.unwrap().len(), 1);
+    let event = tokio::time::timeout(TIMEOUT, news.next()).await.unwrap().unwrap().unwrap();
+    assert_eq!(event, debros_client::PubsubEvent::Message("new".into()));
+    // The old owner is a stranger, and the neighbour has lost nothing.
+    assert_eq!(code(try_sign_in(&stranger, &wallet(1), "a").await), Some(Code::Forbidden));
+    assert_eq!(neighbour.storage().get("k").await.unwrap().unwrap().value, "neighbour");
+    assert_eq!(neighbour.namespaces().get().await.unwrap().tables, 2);
+}
+
+#[tokio::test]
+async fn only_its_owner_and_the_operator_delete_a_namespace_and_only_when_they_name_it() {
+    let (_network, node) = one_node().await;
+    let owner = session(&node, 1, "a").await;
+    fill(&owner, "kept").await;
+    owner.members().set(address(2).to_string(), "admin").await.unwrap();
+    let admin = session(&node, 2, "a").await;
+    let key = NewKey { role: "admin".into(), ..Default::default() };
+    let key = owner.auth().create_key(key).await.unwrap().api_key;
+    let other = session(&node, 3, "b").await;
+    let refused = [
+        ("an admin", code(admin.namespaces().delete("a").await)),
+        ("the owner's key", code(node.client_with("a", &key).await.namespaces().delete("a").await)),
+        ("an operator's key", code(node.client("ops").await.namespaces().delete("ops").await)),
+    ];
+    for (who, code) in refused {
+        assert_eq!(code, Some(Code::Forbidden), "{who}");
+    }
+    // Another owner can not even name it.
+    assert_eq!(code(other.namespaces().delete("a").await), Some(Code::InvalidArgument));
+    let opened = sign_in(&node, 3, "b").await;
+    let liar = node.client_with("a", &opened.access_token).await;
+    assert_eq!(code(liar.namespaces().delete("a").await), Some(Code::NamespaceMismatch));
+    assert_eq!(code(liar.namespaces().get().await), Some(Code::NamespaceMismatch));
+    assert_eq!(code(node.stranger().await.namespaces().delete("a").await), Some(Code::Unauthenticated));
+    for unconfirmed in ["", "A", "b", "a ", "ns::a::"] {
+        assert_eq!(code(owner.namespaces().delete(unconfirmed).await), Some(Code::InvalidArgument), "{unconfirmed:?}");
+    }
+    assert_eq!(owner.storage().get("k").await.unwrap().unwrap().value, "kept");
+
+    // An open namespace is the operator's, and so is what the operator made.
+    let open = session(&node, 1, "default").await;
+    open.storage().put("k", "v").await.unwrap();
+    let error = open.namespaces().delete("default").await.unwrap_err();
+    assert_eq!(error.code, Code::Forbidden);
+    assert!(error.message.contains("operator"), "{}", error.message);
+    for namespace in ["default", "ops", "a"] {
+        node.operator(namespace).namespaces().delete(namespace).await.unwrap();
+    }
+    assert_eq!(code(node.operator("a").namespaces().delete("a").await), Some(Code::NotFound));
+    assert_eq!(code(node.operator("never").namespaces().get().await), Some(Code::NotFound));
+    assert_eq!(code(node.operator("").namespaces().delete("").await), Some(Code::InvalidArgument));
+    assert_eq!(code(owner.storage().get("k").await), Some(Code::Unauthenticated));
+}
+
+/// What the operator uses again after a deletion is the operator's again, not that of the first wallet that comes.
+#[tokio::test]
+async fn a_deleted_namespace_that_the_operator_uses_again_is_claimed_again() {
+    let (network, node) = one_node().await;
+    let operator = node.operator("ops");
+    operator.storage().put("k", "v").await.unwrap();
+    operator.namespaces().delete("ops").await.unwrap();
+    assert_eq!(network.owner("ops").await, None);
+    operator.storage().put("k", "secret").await.unwrap();
+    assert_eq!(network.owner("ops").await.as_deref(), Some("operator"));
+    assert_eq!(code(try_sign_in(&node.stranger().await, &wallet(1), "ops").await), Some(Code::Forbidden));
+}
+
+#[tokio::test]
+async fn everybody_lists_what_is_theirs() {
+    let (_network, node) = one_node().await;
+    let owner = session(&node, 1, "alpha").await;
+    session(&node, 1, "beta").await;
+    let other = session(&node, 2, "gamma").await;
+    other.members().set(address(1).to_string(), "reader").await.unwrap();
+    fill(&owner, "x").await;
+    assert_eq!(names(&owner).await, ["alpha", "beta", "gamma"]);
+    let listed = owner.namespaces().list("", "", 0).await.unwrap().namespaces;
+    let roles: Vec<&str> = listed.iter().map(|info| info.role.as_str()).collect();
+    assert_eq!(roles, ["owner", "owner", "reader"]);
+    assert_eq!((listed[0].tables, listed[0].rows, listed[0].keys), (2, 1, 2));
+    assert!(listed[0].created_at > 0 && listed[0].sql_bytes > 0 && listed[0].rows_are_exact);
+    assert_eq!(names(&other).await, ["gamma"]);
+
+    // A key for a program sees its own; one that manages its namespace acts for its wallet.
+    let program = owner.auth().create_key(NewKey::default()).await.unwrap().api_key;
+    assert_eq!(names(&node.client_with("alpha", &program).await).await, ["alpha"]);
+    let manager = NewKey { role: "admin".into(), ..Default::default() };
+    let manager = owner.auth().create_key(manager).await.unwrap().api_key;
+    let manager = node.client_with("alpha", &manager).await;
+    assert_eq!(names(&manager).await, ["alpha", "beta", "gamma"]);
+    assert_eq!(manager.namespaces().list("", "", 0).await.unwrap().namespaces[0].role, "admin");
+    assert_eq!(names(&node.client("of-operator").await).await, ["of-operator"]);
+    assert_eq!(code(node.stranger().await.namespaces().list("", "", 0).await), Some(Code::Unauthenticated));
+
+    // The operator sees all, page by page.
+    let operator = node.operator("");
+    let (mut all, mut after) = (Vec::<NamespaceInfo>::new(), String::new());
+    loop {
+        let page = operator.namespaces().list("", after, 2).await.unwrap();
+        assert!(page.namespaces.len() <= 2);
+        all.extend(page.namespaces);
+        after = all.last().unwrap().name.clone();
+        if !page.more {
+            break;
+        }
+    }
+    let all: Vec<&str> = all.iter().map(|info| info.name.as_str()).collect();
+    assert_eq!(all, ["alpha", "beta", "gamma", "of-operator"]);
+    let some = operator.namespaces().list("be", "", 0).await.unwrap();
+    assert_eq!((some.namespaces.len(), some.namespaces[0].role.as_str(), some.more), (1, "operator", false));
+    assert_eq!(owner.namespaces().list("", "alpha", 1).await.unwrap().namespaces[0].name, "beta");
+    assert_eq!(code(owner.namespaces().list("", "", 1001).await), Some(Code::InvalidArgument));
+    // A prefix is text, not a pattern.
+    for pattern in ["%", "_lpha", "a*", "'"] {
+        assert!(owner.namespaces().list(pattern, "", 0).await.unwrap().namespaces.is_empty(), "{pattern}");
+    }
+}
+
+/// An owner whose check a node still believes can not delete what has become another's.
+#[tokio::test]
+async fn a_deletion_that_comes_late_does_not_hit_the_next_owner() {
+    let (network, node) = one_node().await;
+    let other = network.node().await;
+    let opened = sign_in(&node, 1, "a").await;
+    let (here, there) =
+        (node.client_with("a", &opened.access_token).await, other.client_with("a", &opened.access_token).await);
+    there.storage().list("", 0, "").await.unwrap();
+    here.namespaces().delete("a").await.unwrap();
+    let next = session(&node, 2, "a").await;
+    next.storage().put("k", "of the next").await.unwrap();
+    assert_eq!(code(there.namespaces().delete("a").await), Some(Code::Unauthenticated));
+    assert_eq!(next.storage().get("k").await.unwrap().unwrap().value, "of the next");
+    assert_eq!(network.owner("a").await, Some(address(2).to_string()));
+}
+
+#[tokio::test]
+async fn of_many_deletions_at_once_each_says_the_truth() {
+    let (_network, node) = one_node().await;
+    let owner = session(&node, 1, "a").await;
+    fill(&owner, "x").await;
+    let others = [("even", session(&node, 2, "even").await), ("odd", session(&node, 3, "odd").await)];
+    let deletions = (0..10).map(|_| async { owner.namespaces().delete("a").await });
+    let writes = (0..10).map(|_| async { owner.storage().put("late", "v").await });
+    let elsewhere = others.iter().map(|(name, client)| async move { client.namespaces().delete(*name).await });
+    let (deleted, written, elsewhere) = futures::future::join3(
+        futures::future::join_all(deletions),
+        futures::future::join_all(writes),
+        futures::future::join_all(elsewhere),
+    )
+    .await;
+    assert!(elsewhere.iter().all(Result::is_ok), "{elsewhere:?}");
+    assert_eq!(deleted.iter().filter(|result| result.is_ok()).count(), 1, "{deleted:?}");
+    for error in deleted.into_iter().filter_map(Result::err).chain(written.into_iter().filter_map(Result::err)) {
+        assert!(matches!(error.code, Code::Unauthenticated | Code::Unavailable | Code::NotFound), "{error:?}");
+    }
+    let next = session(&node, 9, "a").await;
+    assert!(next.storage().list("", 0, "").await.unwrap().keys.is_empty(), "no late write is there");
+}
+
+/// As a crash between the data's end and the name's leaves it.
+#[tokio::test]
+async fn the_name_of_an_interrupted_deletion_is_taken_until_the_next_start_frees_it() {
+    let (network, node) = one_node().await;
+    session(&node, 1, "a").await;
+    let options = CallOptions {
+        consistency: Default::default(),
+        deadline: Instant::now() + TIMEOUT,
+        guard: None,
+        read_only: false,
+    };
+    let tombstone = "UPDATE namespaces SET owner = '' WHERE name = 'a'".into();
+    network.engine.query(&Database::System, tombstone, options).await.unwrap();
+    let stranger = node.stranger().await;
+    for number in [1, 2] {
+        let entered = try_sign_in(&stranger, &wallet(number), "a").await;
+        assert_eq!(code(entered), Some(Code::Forbidden), "{number}");
+    }
+    let node = network.restart(node).await;
+    assert_eq!(sign_in(&node, 2, "a").await.role, "owner");
+}
+
+#[tokio::test]
+async fn a_quota_is_told_and_a_write_over_it_names_it() {
+    const QUOTA: u64 = 256 << 10;
+    let node = TestNode::start_with(|config| config.database.max_namespace_size = Some(QUOTA)).await;
+    let client = session(&node, 1, "a").await;
+    client.database().create_table("CREATE TABLE t (a)").await.unwrap();
+    assert_eq!(client.namespaces().get().await.unwrap().max_bytes, Some(QUOTA));
+    let error = loop {
+        match client.database().query("INSERT INTO t VALUES (zeroblob(20000))", []).await {
+            Ok(_) => assert!(client.namespaces().get().await.unwrap().rows < 100, "no limit is kept"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.code, Code::DatabaseFull);
+    assert!(error.message.contains("max_namespace_size"), "{}", error.message);
+    let neighbour = session(&node, 2, "b").await;
+    neighbour.database().create_table("CREATE TABLE t (a)").await.unwrap();
+    client.namespaces().delete("a").await.unwrap();
+    assert_eq!(session(&node, 3, "a").await.namespaces().get().await.unwrap().sql_bytes, 0);
+}
+
+/// Tells how long the first use of a namespace takes: the sign-in that claims it, and the first statement that makes its
+/// database. `cargo test -p debros-node --test auth first_use -- --nocapture`.
+#[tokio::test]
+#[allow(clippy::print_stdout, reason = "a measurement")]
+async fn the_first_use_of_a_namespace_makes_it() {
+    let (_network, node) = one_node().await;
+    let stranger = node.stranger().await;
+    let (mut claims, mut creations) = (Vec::new(), Vec::new());
+    for number in 1..=20 {
+        let namespace = Namespace::new(&format!("n{number}")).unwrap();
+        let proof = proof(&stranger, &wallet(number), namespace.as_str()).await;
+        let began = Instant::now();
+        let opened = stranger.auth().sign_in(proof).await.unwrap();
+        claims.push(began.elapsed());
+        let client = stranger.with_credential(opened.access_token);
+        let began = Instant::now();
+        client.database().create_table("CREATE TABLE t (a)").await.unwrap();
+        creations.push(began.elapsed());
+        assert_eq!(client.namespaces().get().await.unwrap().tables, 1);
+    }
+    for (what, mut took) in [("sign-in that claims", claims), ("first CREATE TABLE", creations)] {
+        took.sort();
+        println!("{what}: median {:?}, longest {:?}", took[took.len() / 2], took[took.len() - 1]);
+    }
+}
