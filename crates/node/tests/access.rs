@@ -52,6 +52,10 @@ fn calls() -> Vec<Call> {
         Call::RemoveMember(rpc::RemoveMemberRequest { wallet: "0".repeat(40) }),
         Call::RotateSigningKey(rpc::RotateSigningKeyRequest {}),
         Call::RemoveSigningKey(rpc::RemoveSigningKeyRequest { kid: "x".into() }),
+        Call::ListNamespaces(rpc::ListNamespacesRequest::default()),
+        Call::GetNamespace(rpc::GetNamespaceRequest {}),
+        // Not confirmed: whatever is allowed, nothing goes.
+        Call::DeleteNamespace(rpc::DeleteNamespaceRequest { confirm: "x".into() }),
     ]
 }
 
@@ -97,8 +101,12 @@ fn every_call_that_needs_a_credential_is_tested_without_one() {
 
 /// The access token of a wallet that signed in.
 async fn session(node: &TestNode, namespace: &str) -> String {
+    session_of(node, 1, namespace).await
+}
+
+async fn session_of(node: &TestNode, number: u8, namespace: &str) -> String {
     let client = node.stranger().await;
-    let key = debros_auth::PrivateKey::from_bytes(&[1; 32]).unwrap();
+    let key = debros_auth::PrivateKey::from_bytes(&[number; 32]).unwrap();
     let wallet = key.wallet().to_string();
     let request = rpc::ChallengeRequest { wallet, namespace: namespace.into(), ..Default::default() };
     let asked = client.auth().challenge(request).await.unwrap();
@@ -169,6 +177,67 @@ async fn lesson_07_a_request_that_names_another_namespace_is_refused() {
                 assert_eq!(refused, Err(Code::NamespaceMismatch), "{name} in {named}");
             }
         }
+    }
+}
+
+/// Something of everything, with a word in it.
+async fn fill(client: &Client, word: &str) {
+    client.storage().put("k", word.to_owned()).await.unwrap();
+    client.storage().put(word.to_owned(), "v").await.unwrap();
+    client.database().create_table("CREATE TABLE t (a)").await.unwrap();
+    client.database().query("INSERT INTO t VALUES (?)", [word.into()]).await.unwrap();
+    client.database().create_table(format!("CREATE TABLE {word} (a)")).await.unwrap();
+    client.apps().create(word, word).await.unwrap();
+    client.auth().create_key(debros_client::NewKey { name: word.into(), ..Default::default() }).await.unwrap();
+}
+
+/// Every call there is, by the owner of one namespace on a node that serves another one with tables, keys, topics and
+/// applications of the same names.
+#[tokio::test]
+async fn no_call_tells_the_owner_of_one_namespace_that_another_exists() {
+    let node = TestNode::start().await;
+    let alice = node.client_with("alphaspace", &session(&node, "alphaspace").await).await;
+    fill(&alice, "word_of_alice").await;
+    let _listening =
+        [alice.pubsub().subscribe("t").await.unwrap(), alice.pubsub().subscribe("word_of_alice").await.unwrap()];
+    let token = session_of(&node, 2, "betaspace").await;
+    let bob = node.client_with("betaspace", &token).await;
+    fill(&bob, "word_of_bob").await;
+    let (_host, channel) = channel(&node).await;
+    let alice_wallet = debros_auth::PrivateKey::from_bytes(&[1; 32]).unwrap().wallet().to_string();
+    let mut told = String::new();
+    for call in calls() {
+        let name = format!("{call:?}");
+        let request = Request { credential: token.clone(), call: Some(call.clone()), ..Default::default() };
+        let said = if let Call::Subscribe(_) | Call::Backup(_) | Call::Restore(_) | Call::Export(_) = call {
+            match channel.open(request, TIMEOUT).await {
+                // An export's first pieces hold the schema and small tables.
+                Ok((response, mut events)) if matches!(call, Call::Export(_)) => {
+                    let mut said = format!("{response:?}");
+                    while let Some(Ok(event)) = futures::StreamExt::next(&mut events).await {
+                        if let Some(rpc::event::Kind::Chunk(chunk)) = event.kind {
+                            said += &String::from_utf8_lossy(&chunk).replace("ns::", "");
+                        }
+                    }
+                    said
+                }
+                outcome => format!("{:?}", outcome.map(|(response, _)| response)),
+            }
+        } else {
+            format!("{:?}", channel.call(request, TIMEOUT).await)
+        };
+        for mark in ["alice", "alphaspace", "ns::", &alice_wallet] {
+            assert!(!said.contains(mark), "{name} tells of {mark}: {said}");
+        }
+        told += &said;
+    }
+    assert!(told.contains("word_of_bob") && told.contains("betaspace"), "{told}");
+    // What is hers is refused as what is nobody's.
+    for call in calls() {
+        let name = format!("{call:?}");
+        let hers = code_of(&channel, &token, "alphaspace", call.clone()).await;
+        assert_eq!(hers, code_of(&channel, &token, "nospace", call).await, "{name}");
+        assert_eq!(hers, Err(Code::NamespaceMismatch), "{name}");
     }
 }
 

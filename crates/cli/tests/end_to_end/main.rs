@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod apart;
 mod faults;
 mod idempotency;
 mod namespaces;
