@@ -85,6 +85,7 @@ fn pattern(path: &str) -> &'static str {
         ["v1", "apps", id] if !id.is_empty() => "/v1/apps/{app_id}",
         ["v1", "auth", "api-keys", id] if !id.is_empty() => "/v1/auth/api-keys/{id}",
         ["v1", "auth", "login", file] if !file.is_empty() => "/v1/auth/login/{file}",
+        ["v1", "namespaces", namespace] if !namespace.is_empty() => "/v1/namespaces/{namespace}",
         ["v1", "namespaces", namespace, "members"] if !namespace.is_empty() => "/v1/namespaces/{namespace}/members",
         ["v1", "namespaces", namespace, "members", wallet] if !namespace.is_empty() && !wallet.is_empty() => {
             "/v1/namespaces/{namespace}/members/{wallet}"

@@ -5,8 +5,20 @@ use debros_proto::ids::excerpt;
 use std::borrow::Cow;
 
 /// Every parameter there is. A route that does not take one of them refuses it.
-const NAMES: [&str; 11] =
-    ["key", "ttl", "prefix", "limit", "cursor", "consistency", "topic", "token", "namespace", "callback", "state"];
+const NAMES: [&str; 12] = [
+    "key",
+    "ttl",
+    "prefix",
+    "limit",
+    "cursor",
+    "consistency",
+    "topic",
+    "token",
+    "namespace",
+    "callback",
+    "state",
+    "confirm",
+];
 
 /// The parameters of a request, each at most once.
 #[derive(Debug, Default)]

@@ -189,6 +189,7 @@ async fn a_lent_credential_is_not_good_for_what_operators_do() {
         ("DELETE", "/v1/auth/api-keys/key_1", ""),
         ("POST", "/v1/auth/token", ""),
         ("POST", "/v1/auth/logout", r#"{"all":true}"#),
+        ("DELETE", "/v1/namespaces/one?confirm=one", ""),
         ("GET", "/v1/namespaces/one/members", ""),
         ("POST", "/v1/namespaces/one/members", r#"{"wallet":"0x","role":"admin"}"#),
         ("DELETE", "/v1/namespaces/one/members/0x", ""),

@@ -1,8 +1,8 @@
 //! What anyone may ask.
 
 use crate::fake_node::FakeNode;
-use crate::setup::{KEY, config, start};
-use debros_gateway::Gateway;
+use crate::setup::{KEY, OPERATOR, config, start, start_with};
+use debros_gateway::{Gateway, GatewayConfig};
 use serde_json::json;
 use std::sync::atomic::Ordering;
 
@@ -67,7 +67,7 @@ async fn status_and_version() {
 }
 
 #[tokio::test]
-async fn metrics_are_for_known_callers() {
+async fn metrics_are_for_operators() {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
     // Only what is made inside is recorded here: the handles of the gateway are.
@@ -80,14 +80,32 @@ async fn metrics_are_for_known_callers() {
     connection.request("PUT", "/v1/storage?key=k", &[KEY], b"12345").await;
     connection.request("GET", "/no/such/path", &[], b"").await;
     connection.request("GET", "/metrics", &[("X-API-Key", "wrong")], b"").await.assert_error(401, "unauthenticated");
-    let metrics = connection.request("GET", "/metrics", &[KEY], b"").await;
+    for somebody in [KEY, ("Authorization", "Bearer ey.good.one")] {
+        connection.request("GET", "/metrics", &[somebody], b"").await.assert_error(403, "forbidden");
+    }
+    let metrics = connection.request("GET", "/metrics", &[OPERATOR], b"").await;
     assert_eq!(metrics.status, 200);
     let text = String::from_utf8(metrics.body).unwrap();
     assert!(text.contains("debros_gateway_request_bytes_total 5"), "{text}");
     assert!(text.contains("debros_gateway_requests_in_flight 1"), "{text}");
     assert!(!text.contains("such"), "{text}");
-    let without = start().await.get("/metrics").await;
+    let without = start().await.request("GET", "/metrics", &[OPERATOR], "").await;
     without.assert_error(501, "unimplemented");
+    // Where nobody needs a credential, nobody needs one for this. A key of the gateway's own is no operator's.
+    let open = start_with(|config| {
+        config.require_auth = false;
+        config.operator_credential = Some("op_good".into());
+        config.static_keys = GatewayConfig::parse_static_keys("key-1:one").unwrap();
+    })
+    .await;
+    for headers in [&[][..], &[KEY], &[("X-API-Key", "key-1")]] {
+        open.request("GET", "/metrics", headers, "").await.assert_error(501, "unimplemented");
+    }
+    let lent = start_with(|config| {
+        config.operator_credential = Some("op_good".into());
+        config.static_keys = GatewayConfig::parse_static_keys("key-1:one").unwrap();
+    });
+    lent.await.request("GET", "/metrics", &[("X-API-Key", "key-1")], "").await.assert_error(403, "forbidden");
 }
 
 /// Lesson 38: the document left out most of the interface.

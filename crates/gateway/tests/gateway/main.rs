@@ -9,6 +9,7 @@ mod full_node;
 mod health;
 mod http_client;
 mod login_page;
+mod namespaces;
 mod network_and_apps;
 mod pubsub;
 mod requests;

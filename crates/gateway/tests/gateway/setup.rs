@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 /// A good key of the namespace `one`.
 pub(crate) const KEY: (&str, &str) = ("Authorization", "Bearer ak_good:one");
 
+/// The operator's credential.
+pub(crate) const OPERATOR: (&str, &str) = ("Authorization", "Bearer op_good");
+
 /// A gateway with its node.
 pub(crate) struct Running {
     pub(crate) gateway: Gateway,

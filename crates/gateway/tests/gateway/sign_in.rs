@@ -311,7 +311,12 @@ async fn secrets_are_in_no_error_metric_or_address() {
         assert!(answer.status >= 400);
         told.push(answer.json().to_string());
     }
-    for path in ["/v1/auth/api-keys/ak_5ecret", "/v1/auth/login/ak_5ecret", "/v1/namespaces/one/members/rt_5ecret"] {
+    for path in [
+        "/v1/auth/api-keys/ak_5ecret",
+        "/v1/auth/login/ak_5ecret",
+        "/v1/namespaces/one/members/rt_5ecret",
+        "/v1/namespaces/rt_5ecret",
+    ] {
         running.request("GET", path, &[SESSION], "").await;
     }
     for address in [
@@ -324,9 +329,14 @@ async fn secrets_are_in_no_error_metric_or_address() {
         assert!(matches!(answer.status, 400 | 405), "{address}: {}", answer.status);
         told.push(answer.json().to_string());
     }
-    let metrics = running.request("GET", "/metrics", &[SESSION], "").await;
+    let metrics = running.request("GET", "/metrics", &[crate::setup::OPERATOR], "").await;
     let metrics = String::from_utf8(metrics.body).unwrap();
-    assert!(metrics.contains("/v1/auth/api-keys/{id}") && metrics.contains("/members/{wallet}"), "{metrics}");
+    assert!(
+        metrics.contains("/v1/auth/api-keys/{id}")
+            && metrics.contains("/members/{wallet}")
+            && metrics.contains("\"/v1/namespaces/{namespace}\""),
+        "{metrics}"
+    );
     told.push(metrics);
     for text in told {
         assert!(!text.contains("5ecret") && !text.contains("c0ffee") && !text.contains("0xbad"), "{text}");
