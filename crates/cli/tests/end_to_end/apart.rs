@@ -73,12 +73,12 @@ impl Alice {
         if let Some(mark) = self.is_told(said, asked) {
             panic!("{asked} tells of {mark}: {said}");
         }
-        assert!(!said.contains("ns::"), "{asked}: {said}");
+        assert!(!said.contains("ns::") || asked.contains("ns::"), "{asked}: {said}");
     }
 }
 
 /// Bodies for a route that takes one: as an application would send them, and asking for what alice has.
-fn bodies(operation: &str, alice: &Alice, proof: &Value) -> Vec<Value> {
+fn bodies(operation: &str, proof: &Value) -> Vec<Value> {
     let sql = |sql: &str| json!({ "sql": sql });
     match operation {
         "auth_challenge" => vec![json!({ "wallet": proof["wallet"], "namespace": "betaspace" })],
@@ -86,7 +86,7 @@ fn bodies(operation: &str, alice: &Alice, proof: &Value) -> Vec<Value> {
         "auth_create_key" => vec![json!({ "name": "n" }), proof.clone()],
         "auth_refresh" => vec![json!({ "refresh_token": format!("rt_{}", "0".repeat(64)) })],
         "auth_logout" => vec![json!({ "refresh_token": format!("rt_{}", "0".repeat(64)) })],
-        "members_set" => vec![json!({ "wallet": alice.wallet.address, "role": "reader" })],
+        "members_set" => vec![json!({ "wallet": Wallet::numbered(5).address, "role": "reader" })],
         "namespaces_delete" => vec![json!({ "confirm": "wrong" })],
         "storage_put" => vec![json!({ "key": "new", "value": "AA==" })],
         "storage_put_value" => vec![json!("raw")],
@@ -185,7 +185,7 @@ async fn the_owners_of_two_namespaces_can_not_see_that_the_other_exists() {
                 });
                 let bodies: Vec<Option<Value>> = match operation.get("requestBody") {
                     None => vec![None],
-                    Some(_) => bodies(id, &alice, &proof).into_iter().map(Some).collect(),
+                    Some(_) => bodies(id, &proof).into_iter().map(Some).collect(),
                 };
                 for (path, hers) in paths(pattern, &alice, &bob.address) {
                     for query in query(id) {
