@@ -11,6 +11,7 @@ mod configuration;
 mod dev;
 mod local_nodes;
 mod migrations;
+mod namespaces;
 mod separate_gateway;
 mod sign_in;
 mod terminal;

@@ -4,6 +4,7 @@ pub mod cli;
 pub mod http;
 pub mod person;
 pub mod socket;
+pub mod terminal;
 pub mod wallet;
 
 use std::io::{BufRead as _, BufReader};

@@ -1,0 +1,64 @@
+//! A terminal with somebody before it.
+
+use super::PATIENCE;
+use super::person::Person;
+use nix::pty::openpty;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+/// A command whose input and errors are a terminal.
+pub struct OnTerminal {
+    child: Child,
+    keyboard: File,
+    screen: Arc<Mutex<String>>,
+}
+
+impl OnTerminal {
+    pub fn start(person: &Person, args: &[&str]) -> Self {
+        let pty = openpty(None, None).expect("a terminal");
+        let stderr = pty.slave.try_clone().expect("a handle");
+        let mut command = person.command(args);
+        // A program in place of a browser, which does nothing.
+        command.env("BROWSER", "true").stdin(Stdio::from(pty.slave)).stdout(Stdio::piped()).stderr(Stdio::from(stderr));
+        let child = command.spawn().expect("run network-cli");
+        drop(command);
+        let keyboard = File::from(pty.master);
+        let mut shown = keyboard.try_clone().expect("a handle");
+        let screen = Arc::new(Mutex::new(String::new()));
+        let kept = Arc::clone(&screen);
+        std::thread::spawn(move || {
+            let mut buffer = [0; 1024];
+            // It ends with an error when the program has closed the terminal.
+            while let Ok(length @ 1..) = shown.read(&mut buffer) {
+                kept.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..length]));
+            }
+        });
+        Self { child, keyboard, screen }
+    }
+
+    pub fn shows(&self, text: &str) {
+        let started = Instant::now();
+        while !self.screen.lock().unwrap().contains(text) {
+            assert!(started.elapsed() < PATIENCE, "{text} is not in {:?}", self.screen.lock().unwrap());
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    pub fn types(&mut self, text: &str) {
+        self.keyboard.write_all(text.as_bytes()).unwrap();
+    }
+
+    pub fn code(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for OnTerminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
