@@ -38,6 +38,8 @@ pub(super) struct Run<'a> {
     pub(super) recurs: bool,
     /// Whether it writes; `None`: SQLite tells.
     pub(super) writes: Option<bool>,
+    /// It tells of the schema without running: SQLite does not look by itself whether the schema is still the newest.
+    pub(super) explains: bool,
     /// The names of the result's columns, where they are not those of the text.
     pub(super) columns: Option<&'a [String]>,
 }
@@ -51,6 +53,7 @@ impl<'a> Run<'a> {
             rights: Rights::Own,
             recurs: true,
             writes: None,
+            explains: false,
             columns: None,
         }
     }
@@ -146,6 +149,9 @@ pub(super) fn read_quickly(conn: &Conn, run: Run<'_>, limits: &Limits) -> Option
 }
 
 fn run_read(conn: &Conn, run: Run<'_>, limits: &Limits) -> Result<Outcome> {
+    if run.explains {
+        look(conn)?;
+    }
     conn.gate.enter(run.rights);
     conn.gate.reset();
     let (mut prepared, facts) = match prepare(conn, run) {
@@ -312,12 +318,17 @@ pub(super) fn forbidden() -> Error {
 /// SQLite compiles with the schema that the connection saw last, and looks whether it is still the newest for some errors
 /// only. A statement that runs always looks, so after one the statement fails for its own fault.
 fn prepare_again<'conn>(conn: &'conn Conn, run: Run<'_>) -> Result<(Prepared<'conn>, Facts)> {
-    conn.own("/*debros*/ SELECT count(*) FROM sqlite_schema")
-        .and_then(|mut look| look.query_row([], |_| Ok(())))
-        .map_err(failure::of)?;
+    look(conn)?;
     conn.gate.enter(run.rights);
     conn.gate.reset();
     prepare(conn, run)
+}
+
+/// Has the connection see the newest schema.
+fn look(conn: &Conn) -> Result<()> {
+    conn.own("/*debros*/ SELECT count(*) FROM sqlite_schema")
+        .and_then(|mut look| look.query_row([], |_| Ok(())))
+        .map_err(failure::of)
 }
 
 fn empty() -> Error {
