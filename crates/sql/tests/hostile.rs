@@ -237,3 +237,14 @@ fn without_a_defence_the_same_attacks_escape() {
     }
     assert!(escapes > 300, "only {escapes} attacks do anything");
 }
+
+/// ALTER TABLE looks through the whole database's views, and stops at a broken one. In a file of its own a namespace
+/// meets only its own; in a shared one it is at least not told whose it is.
+#[test]
+fn a_neighbours_broken_view_is_not_named() {
+    let mut scene = scene();
+    let mut victim = Tenant::new("victim");
+    victim.run(&scene.shared, "CREATE VIEW broken AS SELECT nope FROM secrets, nothing");
+    let outcome = scene.attacker.run(&scene.shared, "ALTER TABLE users RENAME COLUMN v TO w");
+    assert!(!outcome.text().contains("victim") && !outcome.text().contains("broken"), "{outcome:?}");
+}

@@ -167,7 +167,7 @@ impl Tenant {
             shared.db.execute_batch(MOMENT_CLEAR).unwrap();
         }
         if let Some(message) = &mut outcome.error {
-            *message = self.demangler.text(message).into_owned();
+            *message = self.demangler.message(message);
         } else if let Some(fork) = fork {
             self.catalogue = fork;
         }
