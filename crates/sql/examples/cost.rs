@@ -56,7 +56,11 @@ fn main() {
     let fill = measure(|| drop(black_box(rewritten.sql(&mut moment))));
     println!("{:32} {:>8} {:>10} {:>10.3}", "filling one slot", "", "", micros(fill));
     let entries: Vec<Entry> = catalogue.entries().expect("entries");
-    println!("{:32} {:>19.2}", "catalogue loaded, 5 objects, µs", micros(measure(|| drop(black_box(Catalogue::load(&namespace, &entries))))));
+    println!(
+        "{:32} {:>19.2}",
+        "catalogue loaded, 5 objects, µs",
+        micros(measure(|| drop(black_box(Catalogue::load(&namespace, &entries)))))
+    );
     println!("{:32} {:>19.2}", "catalogue forked, µs", micros(measure(|| drop(black_box(catalogue.fork())))));
     let before = resident();
     let many: Vec<Catalogue> = (0..500).map(|_| Catalogue::load(&namespace, &entries).expect("a catalogue")).collect();

@@ -16,11 +16,7 @@ impl Demangler {
 
     /// A text without the prefix of this namespace: an error's message, a line of a query plan.
     pub fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        if text.contains(self.0.as_str()) {
-            Cow::Owned(text.replace(self.0.as_str(), ""))
-        } else {
-            Cow::Borrowed(text)
-        }
+        if text.contains(self.0.as_str()) { Cow::Owned(text.replace(self.0.as_str(), "")) } else { Cow::Borrowed(text) }
     }
 
     /// An error's message in the user's names. One that names another namespace's object is not told at all: ALTER TABLE
@@ -58,9 +54,13 @@ mod tests {
     #[test]
     fn messages_speak_the_users_names() {
         let demangler = Demangler::new(&Namespace::new("acme").unwrap());
-        let error = Error::new(Code::Constraint, "UNIQUE constraint failed: ns::acme::users.email, ns::acme::users.name");
+        let error =
+            Error::new(Code::Constraint, "UNIQUE constraint failed: ns::acme::users.email, ns::acme::users.name");
         assert_eq!(demangler.error(error).message, "UNIQUE constraint failed: users.email, users.name");
-        assert_eq!(demangler.text("SEARCH u USING INDEX sqlite_autoindex_ns::acme::users_1"), "SEARCH u USING INDEX sqlite_autoindex_users_1");
+        assert_eq!(
+            demangler.text("SEARCH u USING INDEX sqlite_autoindex_ns::acme::users_1"),
+            "SEARCH u USING INDEX sqlite_autoindex_users_1"
+        );
         assert_eq!(demangler.text("nothing here"), "nothing here");
         assert!(!demangler.message("error in view NS::other::v: no such table: x").to_lowercase().contains("other"));
         assert_eq!(demangler.message("no such table: turns::x"), "no such table: turns::x");

@@ -76,7 +76,11 @@ fn read_objects(db: &Connection) -> Result<HashMap<String, (Kind, String)>> {
         let kind = match kind.as_str() {
             "view" => Kind::View,
             _ if starts_with(&sql, "CREATE VIRTUAL") => {
-                if is_full_text(&sql) { Kind::FullText } else { Kind::Virtual }
+                if is_full_text(&sql) {
+                    Kind::FullText
+                } else {
+                    Kind::Virtual
+                }
             }
             _ => Kind::Table,
         };
