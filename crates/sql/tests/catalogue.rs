@@ -100,15 +100,17 @@ fn questions_about_the_schema_take_arguments_and_have_limits() {
     let rewritten = rewrite(sql, &catalogue).unwrap();
     assert_eq!((rewritten.place, rewritten.parameters, rewritten.class), (Place::Catalogue, 2, Class::Read));
     let args = [Value::from("index"), Value::from("x")];
-    let found = catalogue.query(sql, &args, end(), 10).unwrap();
+    let found = catalogue.query(sql, &args, end(), 10, 1000).unwrap();
     assert_eq!((found.columns, found.rows), (vec!["name".to_owned()], vec![vec![Value::from("a_n")]]));
-    assert_eq!(catalogue.query(sql, &args[..1], end(), 10).unwrap_err().code, Code::Sql);
-    assert_eq!(catalogue.query("SELECT * FROM sqlite_master", &[], end(), 3).unwrap_err().code, Code::ResultTooLarge);
+    assert_eq!(catalogue.query(sql, &args[..1], end(), 10, 1000).unwrap_err().code, Code::Sql);
+    assert_eq!(catalogue.query("SELECT * FROM sqlite_master", &[], end(), 3, 10_000).unwrap_err().code, Code::ResultTooLarge);
+    assert_eq!(catalogue.query("SELECT sql FROM sqlite_master", &[], end(), 100, 90).unwrap_err().code, Code::ResultTooLarge);
+    assert_eq!(catalogue.query("DELETE FROM a", &[], end(), 1, 1).unwrap_err().code, Code::Internal);
     let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n, sqlite_master";
     let soon = Instant::now() + Duration::from_millis(50);
-    assert_eq!(catalogue.query(endless, &[], soon, 3).unwrap_err().code, Code::StatementTimeout);
+    assert_eq!(catalogue.query(endless, &[], soon, 3, 1000).unwrap_err().code, Code::StatementTimeout);
     // The catalogue answers again after it.
-    assert!(catalogue.query(sql, &args, end(), 10).is_ok());
+    assert!(catalogue.query(sql, &args, end(), 10, 1000).is_ok());
 }
 
 #[test]
@@ -153,4 +155,23 @@ fn lesson_21_what_a_statement_does_is_told_by_its_meaning() {
         let found = rewrite(sql, &catalogue).unwrap_or_else(|error| panic!("{sql}: {error}"));
         assert_eq!((found.class, found.returning), (class, returning), "{sql}");
     }
+}
+
+/// A table that is made from a query is made here too; what would fill it forever, or with gigabytes, is ended.
+#[test]
+fn rows_out_of_nothing_do_not_stay_in_the_catalogue() {
+    let mut catalogue = made(&["CREATE TABLE t AS VALUES (1), (2), (3)"]);
+    let count = "SELECT (SELECT count(*) FROM sqlite_master), 0";
+    assert_eq!(catalogue.query(count, &[], end(), 1, 100).unwrap().rows, [[Value::from(1), Value::from(0)]]);
+    assert!(catalogue.query("SELECT * FROM t", &[], end(), 1, 100).unwrap().rows.is_empty());
+    let numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)";
+    for sql in [
+        format!("CREATE TABLE u AS {numbers} SELECT i, hex(zeroblob(100000)) FROM n"),
+        format!("CREATE TABLE u AS {numbers} SELECT max(i) FROM n"),
+    ] {
+        assert!(rewrite(&sql, &catalogue).is_ok());
+        let error = catalogue.apply(&sql).unwrap_err();
+        assert!(matches!(error.code, Code::ResultTooLarge | Code::StatementTimeout), "{error:?}");
+    }
+    assert_eq!(catalogue.entries().unwrap().len(), 1);
 }
