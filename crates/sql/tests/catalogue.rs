@@ -60,7 +60,8 @@ fn a_change_is_told_as_what_to_put_and_what_to_remove() {
     after.apply("DROP VIEW w").unwrap();
     let changes = after.changes_since(&before).unwrap();
     let names = |entries: &[Entry]| {
-        let mut names: Vec<String> = entries.iter().map(|entry| format!("{} {}", entry.kind.as_str(), entry.name)).collect();
+        let mut names: Vec<String> =
+            entries.iter().map(|entry| format!("{} {}", entry.kind.as_str(), entry.name)).collect();
         names.sort();
         names
     };
@@ -90,7 +91,10 @@ fn the_schema_call_describes_what_the_user_made() {
     assert_eq!(tables[1].sql, SCHEMA[0]);
     assert!(!tables[1].columns[0].nullable && tables[1].columns[0].primary_key);
     assert_eq!(tables[1].columns[1].default.as_deref(), Some("'x'"));
-    assert_eq!((tables[0].indexes[0].name.as_str(), tables[0].indexes[0].columns.as_slice()), ("a_n", ["n".to_owned()].as_slice()));
+    assert_eq!(
+        (tables[0].indexes[0].name.as_str(), tables[0].indexes[0].columns.as_slice()),
+        ("a_n", ["n".to_owned()].as_slice())
+    );
 }
 
 #[test]
@@ -103,8 +107,14 @@ fn questions_about_the_schema_take_arguments_and_have_limits() {
     let found = catalogue.query(sql, &args, end(), 10, 1000).unwrap();
     assert_eq!((found.columns, found.rows), (vec!["name".to_owned()], vec![vec![Value::from("a_n")]]));
     assert_eq!(catalogue.query(sql, &args[..1], end(), 10, 1000).unwrap_err().code, Code::Sql);
-    assert_eq!(catalogue.query("SELECT * FROM sqlite_master", &[], end(), 3, 10_000).unwrap_err().code, Code::ResultTooLarge);
-    assert_eq!(catalogue.query("SELECT sql FROM sqlite_master", &[], end(), 100, 90).unwrap_err().code, Code::ResultTooLarge);
+    assert_eq!(
+        catalogue.query("SELECT * FROM sqlite_master", &[], end(), 3, 10_000).unwrap_err().code,
+        Code::ResultTooLarge
+    );
+    assert_eq!(
+        catalogue.query("SELECT sql FROM sqlite_master", &[], end(), 100, 90).unwrap_err().code,
+        Code::ResultTooLarge
+    );
     assert_eq!(catalogue.query("DELETE FROM a", &[], end(), 1, 1).unwrap_err().code, Code::Internal);
     let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n, sqlite_master";
     let soon = Instant::now() + Duration::from_millis(50);

@@ -185,9 +185,7 @@ impl Inner {
         })?;
         match made {
             None => Ok(()),
-            Some(table) => {
-                self.db.execute_batch(&format!("DELETE FROM {}", quote('"', &table))).map_err(|_| broken())
-            }
+            Some(table) => self.db.execute_batch(&format!("DELETE FROM {}", quote('"', &table))).map_err(|_| broken()),
         }
     }
 
