@@ -47,7 +47,8 @@ struct Watched {
 fn main() {
     let mut args = std::env::args().skip(1);
     let minutes: f64 = args.next().and_then(|text| text.parse().ok()).unwrap_or(1.0);
-    let seed: u64 = args.next().and_then(|text| text.parse().ok()).unwrap_or_else(|| debros_proto::now_ms().unsigned_abs());
+    let seed: u64 =
+        args.next().and_then(|text| text.parse().ok()).unwrap_or_else(|| debros_proto::now_ms().unsigned_abs());
     let until = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
     println!("seed {seed}, until {minutes} minutes are over");
     let corpus = corpus();
@@ -98,7 +99,13 @@ impl Scene {
         let mut shared = setup.db;
         shared.execute_batch(MOMENT_DDL).unwrap();
         shared.execute_batch("CREATE TABLE plain_table(a); CREATE TABLE _debros_keys(k)").unwrap();
-        let watched = Arc::new(Mutex::new(Watched { escapes: Vec::new(), ddl: false, sequence: false, statistics: false, on: false }));
+        let watched = Arc::new(Mutex::new(Watched {
+            escapes: Vec::new(),
+            ddl: false,
+            sequence: false,
+            statistics: false,
+            on: false,
+        }));
         let seen = Arc::clone(&watched);
         shared
             .authorizer(Some(move |context: AuthContext<'_>| {
@@ -187,17 +194,28 @@ impl Scene {
         }
         let of_the_moment = rewritten.is_of_the_moment() || rewritten.needs_moment;
         let lower = sql.to_ascii_lowercase();
-        let words = ["now", "current_", "random", "explain", "sqlite_", "rowid", "date", "time", "julian", "epoch", "changes", "pragma"];
+        let words = [
+            "now", "current_", "random", "explain", "sqlite_", "rowid", "date", "time", "julian", "epoch", "changes",
+            "pragma",
+        ];
         let incomparable = of_the_moment || words.iter().any(|word| lower.contains(word));
         if incomparable || outcome == expected {
-            return Ok(if expected.error.is_some() { "same error" } else if incomparable { "not compared" } else { "same result" });
+            return Ok(if expected.error.is_some() {
+                "same error"
+            } else if incomparable {
+                "not compared"
+            } else {
+                "same result"
+            });
         }
         // An interruption comes at no certain step.
         let errors = [&outcome.error, &expected.error];
         if errors.iter().any(|error| error.as_deref().is_some_and(|error| error.contains("interrupted"))) {
             return Ok("interrupted");
         }
-        if outcome.error.as_deref().map(without_place) == expected.error.as_deref().map(without_place) && outcome.error.is_some() {
+        if outcome.error.as_deref().map(without_place) == expected.error.as_deref().map(without_place)
+            && outcome.error.is_some()
+        {
             return Ok("same error");
         }
         Err(format!("{text}\n  plain     {expected:?}\n  rewritten {outcome:?}"))

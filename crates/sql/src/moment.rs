@@ -128,7 +128,8 @@ fn date(days: i64) -> (i64, i64, i64) {
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
-    let (day, month) = (day_of_year - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
+    let (day, month) =
+        (day_of_year - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
     (era * 400 + year_of_era + i64::from(month <= 2), month, day)
 }
 
@@ -139,7 +140,16 @@ mod tests {
     #[test]
     fn times_are_what_sqlite_says_they_are() {
         let db = rusqlite::Connection::open_in_memory().unwrap();
-        for ms in [0_i64, 1, -1, 951_782_399_999, 951_782_400_000, 1_767_225_600_123, 253_402_300_799_999, -62_167_219_200_000] {
+        for ms in [
+            0_i64,
+            1,
+            -1,
+            951_782_399_999,
+            951_782_400_000,
+            1_767_225_600_123,
+            253_402_300_799_999,
+            -62_167_219_200_000,
+        ] {
             let expected: String = db
                 .query_row(
                     "SELECT strftime('%Y-%m-%d %H:%M:%f', (?1 - ?2) / 1000, 'unixepoch', (?2 / 1000.0) || ' seconds')",

@@ -4,8 +4,8 @@
 //! The authorizer is not told the new name of ALTER TABLE … RENAME: see [`Foreign`].
 
 use crate::allowed::{
-    ALTER_FUNCTIONS, FUNCTIONS, MODULE_PRAGMAS, MODULES, NO_ATTACH, NO_TEMPORARY, NO_TRANSACTIONS, SHADOW_ENDINGS, TABLE_FUNCTIONS,
-    refused_pragma,
+    ALTER_FUNCTIONS, FUNCTIONS, MODULE_PRAGMAS, MODULES, NO_ATTACH, NO_TEMPORARY, NO_TRANSACTIONS, SHADOW_ENDINGS,
+    TABLE_FUNCTIONS, refused_pragma,
 };
 use crate::moment::MOMENT_TABLE;
 use crate::names::{INTERNAL_PREFIX, Prefix, is_one_of, same, starts_with};
@@ -78,8 +78,8 @@ impl Policy {
             | AuthAction::Delete { table_name }
             | AuthAction::Update { table_name, .. } => self.refuse_write(table_name),
             AuthAction::Function { function_name } => {
-                let known = is_one_of(FUNCTIONS, function_name)
-                    || (self.alters && is_one_of(ALTER_FUNCTIONS, function_name));
+                let known =
+                    is_one_of(FUNCTIONS, function_name) || (self.alters && is_one_of(ALTER_FUNCTIONS, function_name));
                 (!known).then(|| format!("the function {function_name} is not allowed"))
             }
             AuthAction::Pragma { pragma_name, pragma_value } => self.refuse_pragma(pragma_name, pragma_value),
@@ -96,9 +96,7 @@ impl Policy {
                 }
                 self.define(&[table_name])
             }
-            AuthAction::CreateIndex { index_name, table_name } => {
-                self.define(&[automatic(index_name), table_name])
-            }
+            AuthAction::CreateIndex { index_name, table_name } => self.define(&[automatic(index_name), table_name]),
             AuthAction::CreateTrigger { trigger_name, table_name } => self.define(&[trigger_name, table_name]),
             AuthAction::CreateView { view_name } => self.define(&[view_name]),
             AuthAction::DropTable { table_name } | AuthAction::DropVtable { table_name, .. } => {

@@ -33,7 +33,11 @@ fn errors_tell_the_place_in_the_users_own_text() {
         ("CREATE TABLE _debros_x(a)", Code::StatementNotAllowed, "names that start with _debros_ are reserved"),
         ("SELECT nope(1)", Code::Sql, "no such function: nope"),
         ("SELECT load_extension('x')", Code::StatementNotAllowed, "the function load_extension is not allowed"),
-        ("PRAGMA journal_mode = OFF", Code::StatementNotAllowed, "PRAGMA journal_mode is not allowed; these are: table_info"),
+        (
+            "PRAGMA journal_mode = OFF",
+            Code::StatementNotAllowed,
+            "PRAGMA journal_mode is not allowed; these are: table_info",
+        ),
         ("BEGIN", Code::StatementNotAllowed, "transaction call"),
         ("ATTACH 'x' AS y", Code::StatementNotAllowed, "ATTACH, DETACH and VACUUM"),
         ("VACUUM", Code::StatementNotAllowed, "ATTACH, DETACH and VACUUM are not allowed (line 1, column 1)"),
@@ -42,7 +46,11 @@ fn errors_tell_the_place_in_the_users_own_text() {
         ("SELECT * FROM x.t", Code::Sql, "no such table: x.t"),
         ("UPDATE t SET a = random()", Code::StatementNotAllowed, "each row would get another value"),
         ("CREATE TABLE x(a CHECK (a < date('now')))", Code::StatementNotAllowed, "a CHECK constraint"),
-        ("CREATE VIRTUAL TABLE x USING csv(a)", Code::StatementNotAllowed, "the virtual-table module csv is not allowed"),
+        (
+            "CREATE VIRTUAL TABLE x USING csv(a)",
+            Code::StatementNotAllowed,
+            "the virtual-table module csv is not allowed",
+        ),
     ] {
         let error = rewrite(sql, &tenant.catalogue).unwrap_err();
         assert!(error.code == code && error.message.contains(message), "{sql:?}: {error:?}");
@@ -109,9 +117,38 @@ fn odd_names_are_only_names() {
     let (shared, mut tenant) = tenant();
     let long = "n".repeat(10_000);
     let names = [
-        "with\"quote", "with'quote", "with`tick", "with]bracket", "with[bracket", "dot.ted", "a b", "-- x", "/* x */", ";",
-        "select", "ns:x", "nѕ::acme::x", "ｎｓ::acme::x", "ns::", "\u{202e}rtl", "tab\tname", "new\nline", "é", "e\u{301}", "💾",
-        "%s%n", "$1", "?1", ":a", "main", "temp", "sqlitex_", "rowid", "null", "true", &long,
+        "with\"quote",
+        "with'quote",
+        "with`tick",
+        "with]bracket",
+        "with[bracket",
+        "dot.ted",
+        "a b",
+        "-- x",
+        "/* x */",
+        ";",
+        "select",
+        "ns:x",
+        "nѕ::acme::x",
+        "ｎｓ::acme::x",
+        "ns::",
+        "\u{202e}rtl",
+        "tab\tname",
+        "new\nline",
+        "é",
+        "e\u{301}",
+        "💾",
+        "%s%n",
+        "$1",
+        "?1",
+        ":a",
+        "main",
+        "temp",
+        "sqlitex_",
+        "rowid",
+        "null",
+        "true",
+        &long,
     ];
     for name in names {
         let quoted = format!("\"{}\"", name.replace('"', "\"\""));

@@ -97,10 +97,9 @@ fn a_view_tells_readers_the_present_and_writers_the_moment() {
 fn a_trigger_from_before_the_table_can_not_miss_the_moment() {
     let shared = Shared::new(true);
     let mut tenant = Tenant::new("acme");
-    for sql in [
-        "CREATE TABLE a(x)",
-        "CREATE TRIGGER early AFTER INSERT ON a BEGIN INSERT INTO later(x) VALUES (new.x); END",
-    ] {
+    for sql in
+        ["CREATE TABLE a(x)", "CREATE TRIGGER early AFTER INSERT ON a BEGIN INSERT INTO later(x) VALUES (new.x); END"]
+    {
         assert_eq!(tenant.run(&shared, sql).error, None);
     }
     let refused = tenant.run(&shared, "CREATE TABLE later(x, at DEFAULT CURRENT_TIMESTAMP)");

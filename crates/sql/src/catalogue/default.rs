@@ -25,7 +25,10 @@ impl LiveDefault {
 pub(crate) fn live_default(text: &str) -> Option<LiveDefault> {
     // Most defaults are literals, which need no parser.
     let literal = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.' || byte == b'-')
-        || (text.len() > 1 && text.starts_with('\'') && text.ends_with('\'') && !text[1..text.len() - 1].contains('\''));
+        || (text.len() > 1
+            && text.starts_with('\'')
+            && text.ends_with('\'')
+            && !text[1..text.len() - 1].contains('\''));
     if literal {
         return None;
     }

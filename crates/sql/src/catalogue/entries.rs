@@ -113,9 +113,8 @@ impl Catalogue {
 
 fn read(inner: &Inner) -> rusqlite::Result<Vec<Entry>> {
     use super::schema::Kind;
-    let mut statement = inner
-        .db
-        .prepare_cached("SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid")?;
+    let mut statement =
+        inner.db.prepare_cached("SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid")?;
     let mut rows = statement.query([])?;
     let mut entries = Vec::new();
     while let Some(row) = rows.next()? {

@@ -98,8 +98,8 @@ impl Record {
             }
             AuthAction::Function { function_name } => {
                 self.moment_inside |= through.is_some() && is_of_the_moment(function_name);
-                let known = is_one_of(FUNCTIONS, function_name)
-                    || (self.alters && is_one_of(ALTER_FUNCTIONS, function_name));
+                let known =
+                    is_one_of(FUNCTIONS, function_name) || (self.alters && is_one_of(ALTER_FUNCTIONS, function_name));
                 (!known).then(|| format!("the function {function_name} is not allowed"))
             }
             AuthAction::Pragma { pragma_name, pragma_value } => {

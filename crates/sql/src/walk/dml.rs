@@ -195,13 +195,10 @@ impl<'w> Walk<'w> {
             TableSource::ParenTableSource(inner) => {
                 is_target(inner.alias()) || inner.source().is_some_and(|source| self.makes_visible(source, target))
             }
-            TableSource::JoinClause(join) => [join.left(), join.right()]
-                .into_iter()
-                .flatten()
-                .any(|side| self.makes_visible(side, target)),
-            TableSource::JoinPrefix(prefix) => {
-                prefix.source().is_some_and(|source| self.makes_visible(source, target))
+            TableSource::JoinClause(join) => {
+                [join.left(), join.right()].into_iter().flatten().any(|side| self.makes_visible(side, target))
             }
+            TableSource::JoinPrefix(prefix) => prefix.source().is_some_and(|source| self.makes_visible(source, target)),
         }
     }
 
@@ -230,7 +227,8 @@ impl<'w> Walk<'w> {
         let (own, length) = (quote('\'', self.prefix.as_str()), self.prefix.as_str().len());
         match condition {
             None => {
-                let end = self.source.tokens_after(0).iter().rev().find(|token| &self.source.text[(*token).clone()] != ";");
+                let end =
+                    self.source.tokens_after(0).iter().rev().find(|token| &self.source.text[(*token).clone()] != ";");
                 let end = end.map_or(self.source.text.len(), |token| token.end);
                 self.edits.insert(end, format!(" WHERE substr(name, 1, {length}) = {own}"));
             }

@@ -8,7 +8,8 @@ use crate::source::not_understood;
 use debros_proto::Result;
 use syntaqlite_syntax::any::AnyNodeId;
 use syntaqlite_syntax::nodes::{
-    CaseWhenList, Expr, ExprList, FrameBound, InExprSource, LikeKeyword, LiteralType, NamedWindowDefList, Select, WindowDef,
+    CaseWhenList, Expr, ExprList, FrameBound, InExprSource, LikeKeyword, LiteralType, NamedWindowDefList, Select,
+    WindowDef,
 };
 
 impl<'w> Walk<'w> {

@@ -44,7 +44,8 @@ impl<'w> Walk<'w> {
             (None, None) => {
                 let table = self.source.token(insert.table().ok_or_else(not_understood)?.table_name())?;
                 let words = self.source.tokens_after(table.end).iter();
-                let word = words.clone().position(|token| self.source.text[token.clone()].eq_ignore_ascii_case("DEFAULT"));
+                let word =
+                    words.clone().position(|token| self.source.text[token.clone()].eq_ignore_ascii_case("DEFAULT"));
                 let start = words.clone().nth(word.ok_or_else(not_understood)?).ok_or_else(not_understood)?.start;
                 let end = self.source.expect(start + "DEFAULT".len(), "VALUES")?.end;
                 values.remove(0);

@@ -133,8 +133,7 @@ fn asks_catalogue_alone(inner: &Inner, compiled: &Compiled) -> bool {
     use crate::allowed::{SCHEMA_TABLES, TABLE_FUNCTIONS};
     use crate::names::is_one_of;
     let about_schema = |table: &str| {
-        is_one_of(SCHEMA_TABLES, table)
-            || (starts_with(table, "pragma_") && !same(table, "pragma_foreign_key_check"))
+        is_one_of(SCHEMA_TABLES, table) || (starts_with(table, "pragma_") && !same(table, "pragma_foreign_key_check"))
     };
     let accesses = &compiled.record.accesses;
     compiled.reads_only

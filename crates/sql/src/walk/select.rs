@@ -155,7 +155,8 @@ impl<'w> Walk<'w> {
             }
             // Up to the next word: SQLite takes a comment that follows for a part of the name.
             _ => {
-                let next = self.source.tokens_after(extent.end).first().map_or(self.source.text.len(), |next| next.start);
+                let next =
+                    self.source.tokens_after(extent.end).first().map_or(self.source.text.len(), |next| next.start);
                 self.source.text[extent.start..next].trim().to_owned()
             }
         };

@@ -38,7 +38,7 @@ impl<'w> Walk<'w> {
         }
         let content = match name {
             name if is_one_of(&SCHEMA_TABLES[..2], name) => {
-                self.from_catalogue("SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema", &[])?
+                self.told_by_catalogue("SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema", &[])?
             }
             name if same(name, "sqlite_sequence") => {
                 self.grants.sequence = true;
@@ -91,11 +91,11 @@ impl<'w> Walk<'w> {
             return Ok(format!("({})", self.foreign_key_check(args.first().map(String::as_str))?));
         }
         let marks = vec!["?"; args.len()].join(", ");
-        self.from_catalogue(&format!("SELECT * FROM pragma_{pragma}({marks})"), &args)
+        self.told_by_catalogue(&format!("SELECT * FROM pragma_{pragma}({marks})"), &args)
     }
 
     /// The catalogue's answer, as a subquery of literals.
-    fn from_catalogue(&self, sql: &str, args: &[String]) -> Result<String> {
+    fn told_by_catalogue(&self, sql: &str, args: &[String]) -> Result<String> {
         let rows = (|| {
             let mut statement = self.inner.db.prepare(sql)?;
             let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();

@@ -52,7 +52,10 @@ impl<'w> Walk<'w> {
     }
 
     fn changing(&self, range: &Range<usize>, what: &str, place: &str) -> debros_proto::Error {
-        self.refuse_at(range, &format!("{what} is not allowed in {place}: it would not be the same when it is read again"))
+        self.refuse_at(
+            range,
+            &format!("{what} is not allowed in {place}: it would not be the same when it is read again"),
+        )
     }
 
     /// Deals with a call of a function of the moment. Says whether its arguments are dealt with too.
@@ -114,7 +117,9 @@ impl<'w> Walk<'w> {
         let length = length.map(|length| length.max(1)).ok_or_else(|| {
             self.refuse_at(
                 token,
-                &format!("randomblob() needs its length as a number of at most {MAX_RANDOM_BYTES} in a statement that writes"),
+                &format!(
+                    "randomblob() needs its length as a number of at most {MAX_RANDOM_BYTES} in a statement that writes"
+                ),
             )
         })?;
         self.random(call, token, Slot::RandomBlob(length))?;

@@ -9,8 +9,16 @@ use std::ops::Range;
 use syntaqlite_syntax::nodes::CreateVirtualTableStmt;
 
 const FTS5_OPTIONS: &[&str] = &[
-    "tokenize", "prefix", "content", "content_rowid", "contentless_delete", "contentless_unindexed", "columnsize",
-    "detail", "locale", "tokendata",
+    "tokenize",
+    "prefix",
+    "content",
+    "content_rowid",
+    "contentless_delete",
+    "contentless_unindexed",
+    "columnsize",
+    "detail",
+    "locale",
+    "tokendata",
 ];
 const FTS3_OPTIONS: &[&str] = &["tokenize", "prefix", "content", "languageid", "matchinfo", "notindexed", "order"];
 

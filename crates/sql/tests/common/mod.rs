@@ -5,13 +5,11 @@ pub mod mutate;
 pub mod watch;
 
 use debros_proto::{Code, Error, Namespace};
-use debros_sql::{
-    Catalogue, Class, Demangler, MOMENT_CLEAR, MOMENT_DDL, MOMENT_SET, Moment, Place, Policy, rewrite,
-};
-use rusqlite::config::DbConfig;
-use rusqlite::types::{Value, ValueRef};
+use debros_sql::{Catalogue, Class, Demangler, MOMENT_CLEAR, MOMENT_DDL, MOMENT_SET, Moment, Place, Policy, rewrite};
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use rusqlite::hooks::{AuthContext, Authorization};
+use rusqlite::types::{Value, ValueRef};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -61,12 +59,7 @@ impl Shared {
         let shared = Arc::clone(&policy);
         db.authorizer(Some(move |context: AuthContext<'_>| {
             match shared.lock().unwrap().as_mut().and_then(|policy| policy.refuse(&context)) {
-                Some(reason) => {
-                    if std::env::var_os("REFUSALS").is_some() {
-                        println!("refused: {reason}: {context:?}");
-                    }
-                    Authorization::Deny
-                }
+                Some(_) => Authorization::Deny,
                 None => Authorization::Allow,
             }
         }))
@@ -140,7 +133,7 @@ impl Tenant {
     fn try_run(&mut self, shared: &Shared, sql: &str) -> Result<Outcome, Error> {
         let rewritten = rewrite(sql, &self.catalogue)?;
         if rewritten.place == Place::Catalogue {
-            let found = self.catalogue.query(sql, &[], Instant::now() + Duration::from_secs(10), 100_000)?;
+            let found = self.catalogue.query(sql, &[], Instant::now() + Duration::from_secs(10), 100_000, 32 << 20)?;
             let rows = found.rows.into_iter().map(|row| row.into_iter().map(plain_value).collect()).collect();
             return Ok(Outcome { columns: found.columns, rows, ..Outcome::default() });
         }
@@ -167,7 +160,7 @@ impl Tenant {
             shared.db.execute_batch(MOMENT_CLEAR).unwrap();
         }
         if let Some(message) = &mut outcome.error {
-            *message = self.demangler.text(message).into_owned();
+            *message = self.demangler.message(message);
         } else if let Some(fork) = fork {
             self.catalogue = fork;
         }
@@ -213,10 +206,8 @@ pub fn open_shared_pair() -> ((Shared, Tenant), (Shared, Tenant)) {
 
 /// All rows of all tables whose name begins with a prefix, and their definitions.
 pub fn state(db: &Connection, prefix: &str) -> Vec<(String, Outcome)> {
-    let names = run(
-        db,
-        "SELECT type || ' ' || name || ' ' || coalesce(sql, ''), name FROM sqlite_schema ORDER BY type, name",
-    );
+    let names =
+        run(db, "SELECT type || ' ' || name || ' ' || coalesce(sql, ''), name FROM sqlite_schema ORDER BY type, name");
     names
         .rows
         .into_iter()
@@ -254,8 +245,18 @@ pub fn mark(db: &Connection, prefix: &str) {
             let Value::Text(column) = &column[0] else { continue };
             // Keys, checks and virtual tables may refuse it: then that column stays.
             let column = column.replace('"', "\"\"");
-            run(db, &format!("UPDATE \"{table}\" SET \"{column}\" = 'MARK ' || \"{column}\" WHERE typeof(\"{column}\") = 'text'"));
-            run(db, &format!("UPDATE OR IGNORE \"{table}\" SET \"{column}\" = 987654000 + \"{column}\" WHERE typeof(\"{column}\") = 'integer'"));
+            run(
+                db,
+                &format!(
+                    "UPDATE \"{table}\" SET \"{column}\" = 'MARK ' || \"{column}\" WHERE typeof(\"{column}\") = 'text'"
+                ),
+            );
+            run(
+                db,
+                &format!(
+                    "UPDATE OR IGNORE \"{table}\" SET \"{column}\" = 987654000 + \"{column}\" WHERE typeof(\"{column}\") = 'integer'"
+                ),
+            );
         }
     }
     db.pragma_update(None, "foreign_keys", true).unwrap();
