@@ -5,6 +5,8 @@
 //! cargo run --release -p debros-engine --example namespaces -- <folder> [namespaces, 10000]
 //! ```
 
+#![allow(clippy::print_stdout, reason = "it prints what it measured")]
+
 use debros_engine::conformance::{database, namespace, options};
 use debros_engine::embedded::{Embedded, EmbeddedConfig};
 use debros_engine::{Engine, NamespaceFilter};

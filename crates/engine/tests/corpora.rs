@@ -131,7 +131,8 @@ async fn differences(path: &Path) -> (usize, String) {
     // What is kept of the schema makes the same schema again.
     let engine = open(folder.path());
     // SQLite's own table stays when the last table that needs it is gone; it is not kept.
-    let schema = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name <> 'sqlite_sequence' ORDER BY type, name";
+    let schema =
+        "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name <> 'sqlite_sequence' ORDER BY type, name";
     // The quotes around a shadow table's name are those of the CREATE, which is not always the first one.
     let schema = &schema.replace(", sql ", r#", replace(sql, '"', '''') "#);
     let (expected, told) = (plain(&db, schema), through(&engine, "acme", schema).await.unwrap());
@@ -182,8 +183,7 @@ async fn compare_export(engine: &Arc<dyn Engine>, db: &Connection, report: &mut 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_statement_of_the_corpus_does_the_same_as_in_an_sqlite_of_its_own() {
-    let mut files: Vec<_> =
-        std::fs::read_dir(corpus("corpus")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> = std::fs::read_dir(corpus("corpus")).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     let only = std::env::var("CORPUS").unwrap_or_default();
     let (mut statements, mut report) = (0, String::new());
@@ -237,9 +237,13 @@ fn attacks() -> Vec<String> {
         lines(&places).iter().flat_map(|line| names.iter().map(move |name| line.replace("{X}", name))).collect();
     attacks.extend(lines(&single));
     for attack in &mut attacks {
-        for (mark, name) in
-            [("{own}", "users"), ("{docs}", "docs"), ("{docs_data}", "docs_data"), ("{new2}", "evil2"), ("{new}", "evil")]
-        {
+        for (mark, name) in [
+            ("{own}", "users"),
+            ("{docs}", "docs"),
+            ("{docs_data}", "docs_data"),
+            ("{new2}", "evil2"),
+            ("{new}", "evil"),
+        ] {
             *attack = attack.replace(mark, name);
         }
     }

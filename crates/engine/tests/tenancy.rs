@@ -105,7 +105,9 @@ async fn a_file_of_an_earlier_version_is_brought_up_to_date_with_all_it_holds() 
     engine.close().await;
     let db = Connection::open(&path).unwrap();
     let plain: i64 = db
-        .query_row("SELECT count(*) FROM sqlite_schema WHERE name IN ('users', 'docs', 'docs_data')", [], |row| row.get(0))
+        .query_row("SELECT count(*) FROM sqlite_schema WHERE name IN ('users', 'docs', 'docs_data')", [], |row| {
+            row.get(0)
+        })
         .unwrap();
     assert_eq!(plain, 0);
     assert!(fs::read_dir(folder.path().join("tmp")).unwrap().next().is_none(), "a copy was left behind");
@@ -174,7 +176,10 @@ async fn a_namespace_over_its_quota_is_told_so_and_hurts_nobody() {
     };
     assert!(stored > 5 && error.code == Code::DatabaseFull, "{stored}: {error}");
     assert!(error.message.contains("database.max_namespace_size") && error.message.contains("524288"), "{error}");
-    assert_eq!(refused(&engine, "CREATE TABLE big AS SELECT zeroblob(300000) AS a FROM t").await.code, Code::DatabaseFull);
+    assert_eq!(
+        refused(&engine, "CREATE TABLE big AS SELECT zeroblob(300000) AS a FROM t").await.code,
+        Code::DatabaseFull
+    );
     assert_eq!(engine.schema(&namespace("app"), options()).await.unwrap().len(), 1);
     let info = engine.namespace_info(&namespace("app"), options()).await.unwrap();
     assert!(info.max_bytes == Some(512 << 10) && info.sql_bytes <= 512 << 10, "{info:?}");
@@ -198,7 +203,7 @@ async fn a_namespace_over_its_quota_is_told_so_and_hurts_nobody() {
 async fn an_interrupted_deletion_is_finished_at_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     let note = Statement::from("INSERT OR IGNORE INTO namespaces (name, created_at) VALUES ('the-note', 1)");
-    let noted = TransactionRequest { statements: vec![note], ..TransactionRequest::default() }.encode_to_vec();
+    let noted = TransactionRequest { statements: vec![note] }.encode_to_vec();
     for with_file in [true, false] {
         let engine = open(folder.path());
         must(&engine, "CREATE TABLE t(a)").await;
@@ -259,7 +264,8 @@ async fn a_schema_comes_back_with_its_file() {
     for round in 0..3 {
         for name in ["app", "other"] {
             let place = database(name);
-            let run = async |sql: String| engine.query(&place, Statement::from(sql.as_str()), options()).await.unwrap().value;
+            let run =
+                async |sql: String| engine.query(&place, Statement::from(sql.as_str()), options()).await.unwrap().value;
             run(format!("CREATE TABLE t{round}(a DEFAULT CURRENT_TIMESTAMP)")).await;
             run(format!("CREATE INDEX i{round} ON t{round}(a)")).await;
             run(format!("CREATE TABLE x{round}(a)")).await;

@@ -161,7 +161,8 @@ pub async fn schema_pragmas_work(engine: Arc<dyn Engine>) {
 
 /// Dots, quotes, blanks and keywords in names.
 pub async fn names_with_any_signs_work(engine: Arc<dyn Engine>) {
-    for name in ["a.b", "main.t", "it's", "two \"\"quotes\"\"", "select", "ключ 🔑", "a;b", "--", "a ns::other::t", "%_"]
+    for name in
+        ["a.b", "main.t", "it's", "two \"\"quotes\"\"", "select", "ключ 🔑", "a;b", "--", "a ns::other::t", "%_"]
     {
         must(&engine, &format!("CREATE TABLE \"{name}\"(\"{name}\")")).await;
         must(&engine, &format!("INSERT INTO \"{name}\" VALUES (1)")).await;

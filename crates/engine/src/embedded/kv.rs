@@ -130,7 +130,8 @@ pub(super) fn wipe(conn: &Conn, namespace: &Namespace) -> rusqlite::Result<usize
 
 /// How many values a namespace has, and their bytes with those of the keys.
 pub(super) fn usage(conn: &Conn, namespace: &Namespace) -> rusqlite::Result<(u64, u64)> {
-    conn.own(USAGE)?.query_row((namespace.as_str(), now_ms()), |row| Ok((as_version(row.get(0)?), as_version(row.get(1)?))))
+    conn.own(USAGE)?
+        .query_row((namespace.as_str(), now_ms()), |row| Ok((as_version(row.get(0)?), as_version(row.get(1)?))))
 }
 
 /// The first namespace after one name, and not before another, that has values.

@@ -31,9 +31,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use bytes::Bytes;
-use debros_proto::rpc::{
-    Condition, DeleteResponse, Entry, PutResponse, Statement, StatementResult, Table,
-};
+use debros_proto::rpc::{Condition, DeleteResponse, Entry, PutResponse, Statement, StatementResult, Table};
 use debros_proto::{Code, Error, Key, Namespace, Result};
 use guard::Owner;
 use job::Undo;
@@ -61,6 +59,8 @@ impl Embedded {
     /// # Errors
     /// [`OpenError`]: what is wrong, with which file, and what to do.
     pub fn open(config: EmbeddedConfig) -> Result<Embedded, OpenError> {
+        // A catalogue runs users' questions too.
+        debros_sql::catalogue::on_open(functions::install);
         let stores = Arc::new(Stores::open(config)?);
         tenant::finish_interrupted(&stores)?;
         copies::finish_interrupted(&stores)?;
@@ -295,11 +295,7 @@ impl Embedded {
         outcome.await.unwrap_or_else(|_| Err(Error::internal("the copy broke off; the node's log has more")))
     }
 
-    fn kv_read<T>(
-        &self,
-        namespace: &Namespace,
-        act: impl FnOnce(&conn::Conn) -> rusqlite::Result<T>,
-    ) -> Result<T> {
+    fn kv_read<T>(&self, namespace: &Namespace, act: impl FnOnce(&conn::Conn) -> rusqlite::Result<T>) -> Result<T> {
         self.stores.check_there(namespace)?;
         let started = Instant::now();
         let system = &self.stores.system;

@@ -73,9 +73,9 @@ impl Allowance {
         Self { rows: limits.rows, bytes: limits.result_bytes, values: MAX_VALUES, max: *limits }
     }
 
-    /// Rows that may still come.
-    pub(super) fn rows(&self) -> usize {
-        self.rows
+    /// Rows and bytes that may still come.
+    pub(super) fn left(&self) -> (usize, usize) {
+        (self.rows, self.bytes)
     }
 
     /// Takes a row's share, or refuses the result.

@@ -376,7 +376,14 @@ pub(super) struct Pool {
 impl Pool {
     /// Connections to a file, of which so many are kept when nobody uses them.
     pub(super) fn new(path: &Path, span: Span, keep: usize) -> Self {
-        Self { path: path.to_owned(), span, idle: Mutex::default(), keep, closed: AtomicBool::new(false), snapshots: Snapshots::default() }
+        Self {
+            path: path.to_owned(),
+            span,
+            idle: Mutex::default(),
+            keep,
+            closed: AtomicBool::new(false),
+            snapshots: Snapshots::default(),
+        }
     }
 
     fn take(&self) -> Result<Conn> {

@@ -1,7 +1,7 @@
 //! The node's own statements, on the system's tables.
 
-use super::guard::{self, Owner};
 use super::gate::Facts;
+use super::guard::{self, Owner};
 use super::job::Undo;
 use super::sql::{self, Allowance, Outcome, Run};
 use super::store::Known;
@@ -24,9 +24,8 @@ impl Embedded {
         let started = Instant::now();
         if let Some(Known::Quick) = known
             && started < options.deadline
-            && let Some(outcome) = store.read_here(|conn| {
-                store.span().in_scope(|| sql::read_quickly(conn, Run::own(&statement), &limits))
-            })?
+            && let Some(outcome) = store
+                .read_here(|conn| store.span().in_scope(|| sql::read_quickly(conn, Run::own(&statement), &limits)))?
             && let Outcome::Read(result, _) = outcome?
         {
             self.stores.shared.metrics.sql_read.record(started.elapsed().as_secs_f64());

@@ -93,8 +93,7 @@ impl Embedded {
     ) -> Result<Written<StatementResult>> {
         let removes = plan.as_ref().is_some_and(|plan| plan.facts.only_removes());
         let mut write = sql_write(removes, statement_bytes(&statement), &options);
-        let simple =
-            plan.as_ref().is_some_and(|plan| plan.facts.undoes_itself() && !plan.rewritten.needs_moment);
+        let simple = plan.as_ref().is_some_and(|plan| plan.facts.undoes_itself() && !plan.rewritten.needs_moment);
         if simple && options.guard.is_none() {
             write.undo = Undo::Statement;
         }
@@ -164,12 +163,7 @@ impl Embedded {
     }
 
     fn call(&self, options: &CallOptions) -> Call {
-        Call {
-            now_ms: now_ms(),
-            time: self.time(options),
-            limits: self.limits(),
-            read_only: options.read_only,
-        }
+        Call { now_ms: now_ms(), time: self.time(options), limits: self.limits(), read_only: options.read_only }
     }
 }
 

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 /// How long rows are counted.
 const COUNT_TIME: Duration = Duration::from_secs(2);
 
-const WRITTEN_DOWN: &str = "/*debros*/ SELECT name FROM namespaces WHERE name > ?1 AND name >= ?2 ORDER BY name LIMIT ?3";
+const WRITTEN_DOWN: &str =
+    "/*debros*/ SELECT name FROM namespaces WHERE name > ?1 AND name >= ?2 ORDER BY name LIMIT ?3";
 const CREATED_AT: &str = "/*debros*/ SELECT created_at FROM namespaces WHERE name = ?1";
 
 /// What is asked of a namespace's own file.

@@ -68,9 +68,7 @@ pub(in crate::embedded) fn convert(path: &Path, namespace: &Namespace, tmp: &Pat
 /// As [`convert`].
 pub(in crate::embedded) fn current_copy(path: &Path, namespace: &Namespace, tmp: &Path) -> Result<Option<Copy>> {
     let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failure::of)?;
-    let is_old = format::is_current(&db)
-        .and_then(|current| Ok(!current && has_objects(&db)?))
-        .map_err(failure::of)?;
+    let is_old = format::is_current(&db).and_then(|current| Ok(!current && has_objects(&db)?)).map_err(failure::of)?;
     drop(db);
     if is_old { current_of(path, namespace, tmp).map(Some) } else { Ok(None) }
 }
@@ -117,8 +115,8 @@ fn old_entries(db: &Connection) -> rusqlite::Result<Vec<Entry>> {
             entries.push(Entry { kind, name: row.get(1)?, sql: row.get(2)? });
         }
     }
-    let has_statistics = db
-        .query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_stat1')", [], |row| row.get(0))?;
+    let has_statistics =
+        db.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_stat1')", [], |row| row.get(0))?;
     if has_statistics {
         entries.push(Entry { kind: EntryKind::Statistics, name: String::new(), sql: "ANALYZE".to_owned() });
     }

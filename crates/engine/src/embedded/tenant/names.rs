@@ -29,7 +29,13 @@ pub(super) fn rename(db: &Connection, texts: &Texts, new: &dyn Fn(&str) -> Strin
     let mut list = db.prepare("SELECT rowid, type, name, tbl_name, sql FROM sqlite_schema")?;
     let rows = list
         .query_map([], |row| {
-            Ok(Object { rowid: row.get(0)?, kind: row.get(1)?, name: row.get(2)?, table: row.get(3)?, sql: row.get(4)? })
+            Ok(Object {
+                rowid: row.get(0)?,
+                kind: row.get(1)?,
+                name: row.get(2)?,
+                table: row.get(3)?,
+                sql: row.get(4)?,
+            })
         })?
         .collect::<rusqlite::Result<Vec<Object>>>()?;
     drop(list);

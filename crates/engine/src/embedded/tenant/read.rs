@@ -50,7 +50,8 @@ impl Tenant {
     fn try_read(&self, conn: &Conn, statement: &Statement, catalogue: &Catalogue, call: &Call) -> Result<Answer> {
         let rewritten = self.rewrite(&statement.sql, catalogue)?;
         if rewritten.place == Place::Catalogue {
-            let result = self.ask_catalogue(statement, catalogue, &rewritten, call, &mut Allowance::new(&call.limits))?;
+            let result =
+                self.ask_catalogue(statement, catalogue, &rewritten, call, &mut Allowance::new(&call.limits))?;
             return Ok(Answer::Read(result, Facts::default().calling()));
         }
         let present = Present::new(call.now_ms);
@@ -115,7 +116,8 @@ impl Tenant {
     ) -> Result<StatementResult> {
         sql::check_count(rewritten.parameters, statement.args.len())?;
         let deadline = call.time.deadline.min(Instant::now() + call.time.statement);
-        let found = catalogue.query(&statement.sql, &statement.args, deadline, allowance.rows())?;
+        let (rows, bytes) = allowance.left();
+        let found = catalogue.query(&statement.sql, &statement.args, deadline, rows, bytes)?;
         let mut result = StatementResult { columns: found.columns, ..StatementResult::default() };
         for values in found.rows {
             let row = Row { values };

@@ -103,7 +103,9 @@ impl<'c> Work<'c> {
         if rewritten.class == Class::Write {
             self.present.changes = result.rows_affected.and_then(|rows| i64::try_from(rows).ok()).unwrap_or(0);
             // SQLite keeps the number where nothing was inserted.
-            if wrote.facts.inserts() && let Some(rowid) = self.conn.inserted() {
+            if wrote.facts.inserts()
+                && let Some(rowid) = self.conn.inserted()
+            {
                 self.present.last_insert_rowid = rowid;
             }
         }

@@ -60,7 +60,8 @@ fn write(sql: &str, statement_time: Duration) -> (Job, Outcome) {
     let deadline = Instant::now() + Duration::from_secs(60);
     Job::new(Undo::Savepoint, deadline, move |conn| {
         let time = Time { statement: statement_time, deadline };
-        sql::write(conn, Run::own(&statement), time, false, &mut Allowance::new(&Limits::default())).map(|wrote| wrote.result)
+        sql::write(conn, Run::own(&statement), time, false, &mut Allowance::new(&Limits::default()))
+            .map(|wrote| wrote.result)
     })
 }
 
