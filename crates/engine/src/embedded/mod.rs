@@ -12,6 +12,7 @@ mod guard;
 mod integrity;
 mod job;
 mod kv;
+mod leaving;
 mod metrics;
 mod queue;
 mod size;
