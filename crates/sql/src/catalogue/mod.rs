@@ -182,8 +182,9 @@ impl Inner {
         let made = with_statement(ddl, |source, statement| match statement {
             Stmt::CreateTableStmt(create) if create.as_select().is_some() => source.name(create.table_name()).map(Some),
             _ => Ok(None),
-        })?;
-        match made {
+        });
+        // What the parser does not know is no CREATE TABLE.
+        match made.unwrap_or_default() {
             None => Ok(()),
             Some(table) => self.db.execute_batch(&format!("DELETE FROM {}", quote('"', &table))).map_err(|_| broken()),
         }

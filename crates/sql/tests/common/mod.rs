@@ -164,7 +164,10 @@ impl Tenant {
         } else if let Some(fork) = fork {
             self.catalogue = fork;
         }
-        if outcome.error.is_none() && !(rewritten.class == Class::Ddl) {
+        if outcome.error.is_none() && rewritten.class == Class::Ddl {
+            // What SQLite checks inside some forms of ALTER TABLE shows as a column; the catalogue gives its name.
+            outcome.columns = rewritten.columns.clone();
+        } else if outcome.error.is_none() {
             assert_eq!(outcome.columns.len(), rewritten.columns.len(), "{sql}\n{text}");
             // Without the catalogue's names the text itself must give the right ones, plans aside.
             assert_eq!(outcome.columns, rewritten.columns, "{sql}\n{text}");
