@@ -34,7 +34,7 @@ fn catalogue() -> Catalogue {
 }
 
 proptest! {
-    #![proptest_config(Config::with_cases(400))]
+    #![proptest_config(Config::with_cases(128))]
 
     #[test]
     fn any_text_is_answered_without_a_panic(sql in ".{0,200}") {
