@@ -154,7 +154,7 @@ impl Tenant {
             shared.db.execute(MOMENT_SET, [moment.timestamp()]).unwrap();
         }
         let text = rewritten.sql(&mut moment).into_owned();
-        let policy = Policy::new(self.catalogue.namespace(), rewritten.class, rewritten.grants);
+        let policy = rewritten.policy(self.catalogue.namespace());
         let mut outcome = shared.run_under(shared.guarded.then_some(policy), &text);
         if rewritten.needs_moment {
             shared.db.execute_batch(MOMENT_CLEAR).unwrap();
