@@ -63,7 +63,7 @@ pub struct Rewritten {
     pub tells_names: bool,
     /// What the policy must allow beside the namespace's own objects.
     pub grants: Grants,
-    /// Names of subqueries and CTEs, for the policy.
+    /// What SQLite asked about when it compiled the user's text, for the policy.
     pub(crate) results: Vec<String>,
 }
 
@@ -112,12 +112,10 @@ pub fn rewrite(sql: &str, catalogue: &Catalogue) -> Result<Rewritten> {
             objects.push(object);
         }
     }
-    // What SQLite asked about and is no table: subqueries and CTEs, those inside views and triggers too.
+    // Subqueries and CTEs among them, those inside views and triggers too; tables have other names in the database.
     let read = compiled.record.accesses.iter().filter(|access| !access.writes && !access.unused);
-    let results = read
-        .filter(|access| inner.schema.find(&inner.db, &access.table).is_none())
-        .map(|access| access.table.clone())
-        .collect();
+    let mut results: Vec<String> = read.map(|access| access.table.clone()).collect();
+    results.dedup();
     Ok(Rewritten {
         template: outcome.template,
         class: outcome.class,

@@ -126,3 +126,6 @@ SELECT id FROM (users JOIN orders USING (id)) FULL JOIN cities USING (id) ORDER 
 SELECT * FROM (VALUES (1), (7)) AS v(id) FULL JOIN users USING (id) ORDER BY 1;
 CREATE VIEW joined AS SELECT * FROM (SELECT id, name FROM users) AS x FULL JOIN cities USING (id);
 SELECT * FROM joined FULL JOIN orders USING (id) ORDER BY 1;
+SELECT * FROM (SELECT id, name FROM users) AS cities FULL JOIN orders USING (id) ORDER BY 1;
+/*refused*/ SELECT * FROM users AS "ns::x::y";
+/*refused*/ SELECT * FROM (SELECT 1) AS _debros_x;
