@@ -185,3 +185,23 @@ fn rows_out_of_nothing_do_not_stay_in_the_catalogue() {
     }
     assert_eq!(catalogue.entries().unwrap().len(), 1);
 }
+
+/// Many threads rewrite for one namespace at once.
+#[test]
+fn a_catalogue_is_shared_between_threads() {
+    fn is_shared<T: Send + Sync>() {}
+    is_shared::<(Catalogue, Catalogues, debros_sql::Rewriter, debros_sql::Rewritten, debros_sql::Demangler)>();
+    let catalogue = made(SCHEMA);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let catalogue = &catalogue;
+            scope.spawn(move || {
+                for n in 0..200 {
+                    let sql = format!("SELECT n, {n} FROM a WHERE id = {thread} AND n IN (SELECT id FROM b)");
+                    let rewritten = rewrite(&sql, catalogue).unwrap();
+                    assert_eq!(rewritten.objects, ["a", "b"]);
+                }
+            });
+        }
+    });
+}

@@ -23,7 +23,7 @@ use recorder::{Record, Recorder};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
-use schema::Schema;
+use schema::{Kind, Schema};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -182,10 +182,16 @@ impl Inner {
         let made = with_statement(ddl, |source, statement| match statement {
             Stmt::CreateTableStmt(create) if create.as_select().is_some() => source.name(create.table_name()).map(Some),
             _ => Ok(None),
-        })?;
-        match made {
-            None => Ok(()),
-            Some(table) => self.db.execute_batch(&format!("DELETE FROM {}", quote('"', &table))).map_err(|_| broken()),
+        });
+        // What the parser does not know is no CREATE TABLE. With IF NOT EXISTS the name may be a view's.
+        let Some(table) = made.unwrap_or_default() else {
+            return Ok(());
+        };
+        match self.schema.find(&self.db, &table) {
+            Some((Kind::Table, _)) => {
+                self.db.execute_batch(&format!("DELETE FROM {}", quote('"', &table))).map_err(|_| broken())
+            }
+            _ => Ok(()),
         }
     }
 

@@ -9,7 +9,7 @@ use debros_proto::{Code, Error, Result};
 use rusqlite::types::ValueRef;
 use std::fmt::Write as _;
 use std::ops::Range;
-use syntaqlite_syntax::nodes::{Expr, ExprList, LiteralType, TableRef};
+use syntaqlite_syntax::nodes::{Expr, ExprList, IndexHint, LiteralType, TableRef};
 
 impl<'w> Walk<'w> {
     /// A table that begins with `sqlite_` or `pragma_`, in a FROM clause. Returns its columns.
@@ -32,6 +32,9 @@ impl<'w> Walk<'w> {
         }
         if self.stored {
             return Err(self.refuse_at(&token, &format!("{name} can not be read by a view or trigger")));
+        }
+        if table.index_hint() != IndexHint::Default {
+            return Err(self.refuse_at(&token, "INDEXED BY and NOT INDEXED are not allowed here"));
         }
         if position == Position::In {
             return Err(self.refuse_at(&token, &format!("write IN (SELECT … FROM {name}) instead of IN {name}")));
