@@ -107,7 +107,11 @@ async fn differences(path: &Path) -> (usize, String) {
         if own_words {
             continue;
         }
+        // SQLite names columns of a change of the schema after its own inner statement.
+        let nameless = sql.to_ascii_uppercase().starts_with("ALTER");
+        let expected = Outcome { columns: if nameless { Vec::new() } else { expected.columns }, ..expected };
         let found = match &told {
+            Ok(outcome) if nameless => Outcome { rows: outcome.rows.clone(), ..Outcome::default() },
             Ok(outcome) => Outcome { columns: outcome.columns.clone(), rows: outcome.rows.clone(), error: None },
             Err(error) => Outcome { error: Some(without_place(&error.message)), ..Outcome::default() },
         };
@@ -274,6 +278,8 @@ async fn lesson_01_no_attack_reaches_another_namespace_or_the_system() {
         for sql in &statements {
             // Names that the attacker himself wrote into a view or trigger come back to him.
             let mut told = format!("{:?}", through(&engine, &name, sql).await);
+            // So does what is reserved, to whoever uses one of the reserved names.
+            told = told.replace("start with ns:: or _debros_ are reserved", "");
             for own_words in ["secrets", "docs", "shown"] {
                 told = told.replace(&format!("ns::victim::{own_words}"), "");
             }

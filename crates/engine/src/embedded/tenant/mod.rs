@@ -28,7 +28,7 @@ use super::failure;
 use super::gate::{Facts, Rights, Tenancy};
 use super::store::Failure;
 use debros_proto::{Error, Namespace, Result};
-use debros_sql::{Catalogue, Demangler, Moment, Policy, Rewriter, Rewritten};
+use debros_sql::{Catalogue, Demangler, Moment, Rewriter, Rewritten};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -97,7 +97,7 @@ impl Tenant {
     /// What a rewritten statement may do.
     fn tenancy(&self, rewritten: &Rewritten) -> Tenancy {
         let (class, grants) = (rewritten.class, rewritten.grants);
-        Tenancy { policy: Policy::new(&self.namespace, class, grants), class, grants }
+        Tenancy { policy: rewritten.policy(&self.namespace), class, grants }
     }
 
     /// Takes the prefix out of what the database says.
