@@ -8,9 +8,9 @@
 #[path = "../tests/common/mod.rs"]
 mod common;
 
-use common::mutate::{Numbers, corpus, mutate};
+use common::mutate::{Numbers, corpus, is_of_more_than_the_data, mutate};
 use common::{Tenant, open, run, without_place};
-use debros_sql::{Catalogue, Class, MOMENT_DDL, MOMENT_SET, Moment, Place, rewrite};
+use debros_sql::{Catalogue, Class, MOMENT_DDL, MOMENT_SET, Moment, Place, Policy, rewrite};
 use rusqlite::Connection;
 use rusqlite::hooks::{AuthContext, Authorization};
 use std::collections::BTreeMap;
@@ -42,6 +42,7 @@ struct Watched {
     sequence: bool,
     statistics: bool,
     on: bool,
+    policy: Option<Policy>,
 }
 
 fn main() {
@@ -105,6 +106,7 @@ impl Scene {
             sequence: false,
             statistics: false,
             on: false,
+            policy: None,
         }));
         let seen = Arc::clone(&watched);
         shared
@@ -114,7 +116,11 @@ impl Scene {
                     let escape = common::watch::escape(&context, seen.ddl, seen.sequence, seen.statistics);
                     seen.escapes.extend(escape);
                 }
-                Authorization::Allow
+                // And what the policy refuses of it is refused by mistake: the results will differ.
+                match seen.policy.as_mut().and_then(|policy| policy.refuse(&context)) {
+                    Some(_) => Authorization::Deny,
+                    None => Authorization::Allow,
+                }
             }))
             .unwrap();
         // No statement of the fuzzer may take long.
@@ -158,6 +164,7 @@ impl Scene {
         {
             let mut watched = self.watched.lock().unwrap();
             watched.on = true;
+            watched.policy = Some(rewritten.policy(self.catalogue.namespace()));
             watched.ddl = rewritten.class == Class::Ddl;
             watched.sequence = rewritten.grants.sequence;
             watched.statistics = rewritten.grants.statistics;
@@ -166,6 +173,7 @@ impl Scene {
         let escapes = {
             let mut watched = self.watched.lock().unwrap();
             watched.on = false;
+            watched.policy = None;
             std::mem::take(&mut watched.escapes)
         };
         if !self.shared.is_autocommit() {
@@ -193,12 +201,7 @@ impl Scene {
             self.plain.execute_batch("ROLLBACK TO fuzz; RELEASE fuzz").unwrap();
         }
         let of_the_moment = rewritten.is_of_the_moment() || rewritten.needs_moment;
-        let lower = sql.to_ascii_lowercase();
-        let words = [
-            "now", "current_", "random", "explain", "sqlite_", "rowid", "date", "time", "julian", "epoch", "changes",
-            "pragma",
-        ];
-        let incomparable = of_the_moment || words.iter().any(|word| lower.contains(word));
+        let incomparable = of_the_moment || is_of_more_than_the_data(sql);
         if incomparable || outcome == expected {
             return Ok(if expected.error.is_some() {
                 "same error"

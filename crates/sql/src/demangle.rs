@@ -19,14 +19,31 @@ impl Demangler {
         if text.contains(self.0.as_str()) { Cow::Owned(text.replace(self.0.as_str(), "")) } else { Cow::Borrowed(text) }
     }
 
-    /// An error whose message speaks the user's names.
+    /// An error's message in the user's names. One that names another namespace's object is not told at all: ALTER TABLE
+    /// looks through the views and triggers of the whole database, and stops at one that is broken, whosever it is.
+    pub fn message(&self, message: &str) -> String {
+        let told = self.text(message);
+        if names_another(&told) {
+            "the change can not be made now: something else in the database is in its way".to_owned()
+        } else {
+            told.into_owned()
+        }
+    }
+
+    /// An error whose message speaks the user's names, as [`message`](Demangler::message).
     #[must_use]
     pub fn error(&self, mut error: Error) -> Error {
-        if let Cow::Owned(message) = self.text(&error.message) {
-            error.message = message;
-        }
+        error.message = self.message(&error.message);
         error
     }
+}
+
+/// Whether a text holds a name like `ns::other::x`.
+fn names_another(text: &str) -> bool {
+    text.to_ascii_lowercase().split("ns::").skip(1).any(|rest| {
+        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-')).unwrap_or(rest.len());
+        end > 0 && rest[end..].starts_with("::")
+    })
 }
 
 #[cfg(test)]
@@ -45,5 +62,7 @@ mod tests {
             "SEARCH u USING INDEX sqlite_autoindex_users_1"
         );
         assert_eq!(demangler.text("nothing here"), "nothing here");
+        assert!(!demangler.message("error in view NS::other::v: no such table: x").to_lowercase().contains("other"));
+        assert_eq!(demangler.message("no such table: turns::x"), "no such table: turns::x");
     }
 }

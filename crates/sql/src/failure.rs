@@ -45,6 +45,7 @@ fn denied(code: ErrorCode, record: &mut Record) -> Option<Error> {
 fn of_code(code: ErrorCode, message: String) -> Error {
     match code {
         ErrorCode::OperationInterrupted => Error::new(Code::StatementTimeout, "the statement ran too long"),
+        ErrorCode::DiskFull => Error::new(Code::ResultTooLarge, "the statement makes too much out of nothing"),
         ErrorCode::TooBig => Error::new(Code::TooLarge, message),
         ErrorCode::OutOfMemory => Error::new(Code::Overloaded, "the node has no memory left for this statement"),
         ErrorCode::ConstraintViolation => Error::new(Code::Constraint, message),

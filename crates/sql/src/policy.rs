@@ -21,6 +21,8 @@ pub struct Policy {
     prefix: Prefix,
     class: Class,
     grants: Grants,
+    /// Names of the statement's own subqueries and CTEs.
+    results: Vec<String>,
     /// The statement removes or alters something: only then SQLite itself looks through the schema's rows.
     drops: bool,
     alters: bool,
@@ -37,11 +39,29 @@ impl Policy {
             prefix: Prefix::new(namespace),
             class,
             grants,
+            results: Vec::new(),
             drops: false,
             alters: false,
             analyzes: false,
             wrote_schema: false,
         }
+    }
+
+    /// Lets it read the columns of its own subqueries and CTEs by their names. Mostly SQLite does not ask about these, but
+    /// for the shared columns of RIGHT and FULL JOIN it does, in the same words as for a table.
+    #[must_use]
+    pub fn with_results(mut self, names: &[String]) -> Self {
+        self.results = names.iter().filter(|name| !self.is_reserved(name)).cloned().collect();
+        self
+    }
+
+    /// Whether a name can be that of a table which is not the namespace's.
+    fn is_reserved(&self, name: &str) -> bool {
+        name.contains("::")
+            || starts_with(name, "sqlite_")
+            || starts_with(name, INTERNAL_PREFIX)
+            || starts_with(name, "pragma_")
+            || is_one_of(PROVIDED, name)
     }
 
     /// Why the statement may not do this, or `None` when it may. The reason is for the log and for the namespace's user:
@@ -183,14 +203,11 @@ impl Policy {
             name if same(name, "pragma_quick_check") => self.alters,
             // What ALTER TABLE ADD calls the table while it reads the new column.
             name if starts_with(name, ALTERED) => self.prefix.owns(&name[ALTERED.len()..]),
+            // A subquery without an alias. No table has such a name.
+            name if starts_with(name, "(subquery-") => true,
             // A CTE of which no column is used tells its own name, without saying that it is one.
             name => {
-                column.is_empty()
-                    && !name.contains("::")
-                    && !starts_with(name, "sqlite_")
-                    && !starts_with(name, INTERNAL_PREFIX)
-                    && !starts_with(name, "pragma_")
-                    && !is_one_of(&["dbstat", "bytecode", "tables_used", "completion"], name)
+                (column.is_empty() && !self.is_reserved(name)) || self.results.iter().any(|result| same(result, name))
             }
         };
         (!allowed).then(|| no_such(table))
@@ -225,6 +242,9 @@ impl Policy {
         (!allowed).then(|| refused_pragma(name))
     }
 }
+
+/// Tables that SQLite provides without anybody making them, and that tell of the whole database or connection.
+const PROVIDED: &[&str] = &["dbstat", "bytecode", "tables_used", "completion", "fts3tokenize"];
 
 /// No table has a name that begins so.
 const ALTERED: &str = "sqlite_altertab_";
@@ -266,5 +286,29 @@ impl Foreign {
         )?
         .query_row([prefix], |row| row.get(0))
         .map(Foreign)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PROVIDED;
+    use crate::allowed::{MODULES, TABLE_FUNCTIONS};
+    use crate::names::is_one_of;
+
+    /// A module that a new SQLite brings along must be looked at before anybody meets it.
+    #[test]
+    fn every_module_of_this_sqlite_is_known() {
+        let db = rusqlite::Connection::open_in_memory().unwrap();
+        let mut statement = db.prepare("SELECT name FROM pragma_module_list").unwrap();
+        let modules: Vec<String> = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        let known = |name: &str| {
+            is_one_of(PROVIDED, name)
+                || is_one_of(MODULES, name)
+                || is_one_of(TABLE_FUNCTIONS, name)
+                || name.starts_with("pragma_")
+                || name == "fts4aux"
+        };
+        let unknown: Vec<&String> = modules.iter().filter(|name| !known(name)).collect();
+        assert!(unknown.is_empty() && modules.len() > 5, "{unknown:?}");
     }
 }

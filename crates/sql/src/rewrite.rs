@@ -3,8 +3,9 @@
 use crate::catalogue::Catalogue;
 use crate::edit::Template;
 use crate::moment::Moment;
+use crate::policy::Policy;
 use crate::{gate, verify, walk};
-use debros_proto::Result;
+use debros_proto::{Namespace, Result};
 use std::borrow::Cow;
 
 /// What kind of statement it is: what it needs of the database, and what the policy allows it.
@@ -62,6 +63,8 @@ pub struct Rewritten {
     pub tells_names: bool,
     /// What the policy must allow beside the namespace's own objects.
     pub grants: Grants,
+    /// What SQLite asked about when it compiled the user's text, for the policy.
+    pub(crate) results: Vec<String>,
 }
 
 impl Rewritten {
@@ -75,9 +78,15 @@ impl Rewritten {
         self.template.has_slots()
     }
 
+    /// What the database may be asked by this statement.
+    pub fn policy(&self, namespace: &Namespace) -> Policy {
+        Policy::new(namespace, self.class, self.grants).with_results(&self.results)
+    }
+
     /// Bytes that it takes, roughly: what the cache counts.
     pub(crate) fn size(&self) -> usize {
-        let names: usize = self.objects.iter().chain(&self.columns).map(|name| name.len() + 24).sum();
+        let names: usize =
+            self.objects.iter().chain(&self.columns).chain(&self.results).map(|name| name.len() + 24).sum();
         size_of::<Self>() + self.template.size() + names
     }
 }
@@ -93,7 +102,7 @@ pub fn rewrite(sql: &str, catalogue: &Catalogue) -> Result<Rewritten> {
     let inner = catalogue.lock();
     let compiled = inner.compile(sql)?;
     let outcome = walk::statement(sql, &catalogue.prefix, &inner, &compiled)?;
-    if outcome.place == Place::Data {
+    if outcome.place == Place::Data && !outcome.verified {
         verify::record(&compiled, &outcome, &inner)?;
         verify::text(&outcome.template.form(), &catalogue.prefix, outcome.grants)?;
     }
@@ -103,6 +112,10 @@ pub fn rewrite(sql: &str, catalogue: &Catalogue) -> Result<Rewritten> {
             objects.push(object);
         }
     }
+    // Subqueries and CTEs among them, those inside views and triggers too; tables have other names in the database.
+    let read = compiled.record.accesses.iter().filter(|access| !access.writes && !access.unused);
+    let mut results: Vec<String> = read.map(|access| access.table.clone()).collect();
+    results.dedup();
     Ok(Rewritten {
         template: outcome.template,
         class: outcome.class,
@@ -115,5 +128,6 @@ pub fn rewrite(sql: &str, catalogue: &Catalogue) -> Result<Rewritten> {
         needs_moment: outcome.class != Class::Read && compiled.record.moment_inside,
         tells_names: outcome.tells_names,
         grants: outcome.grants,
+        results,
     })
 }

@@ -18,7 +18,7 @@ fn differences(path: &Path) -> (usize, String) {
     let (mut tenant, mut neighbour) = (Tenant::new("acme"), Tenant::new("acme2"));
     for statement in &statements {
         let text = statement.text.to_ascii_uppercase();
-        if ["CREATE", "INSERT"].iter().any(|word| text.starts_with(word)) {
+        if ["CREATE", "INSERT", "ALTER"].iter().any(|word| text.starts_with(word)) {
             neighbour.run(&shared, statement.text);
         }
     }

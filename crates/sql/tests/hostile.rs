@@ -256,3 +256,45 @@ fn without_a_defence_the_same_attacks_escape() {
     }
     assert!(escapes > 300, "only {escapes} attacks do anything");
 }
+
+/// ALTER TABLE looks through the whole database's views, and stops at a broken one. In a file of its own a namespace
+/// meets only its own; in a shared one it is at least not told whose it is.
+#[test]
+fn a_neighbours_broken_view_is_not_named() {
+    let mut scene = scene();
+    let mut victim = Tenant::new("victim");
+    victim.run(&scene.shared, "CREATE VIEW broken AS SELECT nope FROM secrets, nothing");
+    let outcome = scene.attacker.run(&scene.shared, "ALTER TABLE users RENAME COLUMN v TO w");
+    assert!(!outcome.text().contains("victim") && !outcome.text().contains("broken"), "{outcome:?}");
+}
+
+/// What a connection counts is of the caller's own statements, though connections are shared.
+#[test]
+fn the_counters_of_others_are_not_told() {
+    let mut scene = scene();
+    let mut victim = Tenant::new("counted");
+    victim.run(&scene.shared, "CREATE TABLE t(id INTEGER PRIMARY KEY)");
+    for sql in [
+        "CREATE TABLE seen(a, b)",
+        "CREATE TRIGGER before BEFORE INSERT ON auto BEGIN INSERT INTO seen VALUES (last_insert_rowid(), changes()); END",
+        "CREATE TRIGGER after AFTER UPDATE ON users BEGIN INSERT INTO seen VALUES (last_insert_rowid(), changes()); END",
+    ] {
+        assert_eq!(scene.attacker.run(&scene.shared, sql).error, None, "{sql}");
+    }
+    for attack in [
+        "SELECT last_insert_rowid(), changes()",
+        "INSERT INTO seen VALUES (last_insert_rowid(), changes())",
+        "INSERT INTO auto(v) VALUES (1)",
+        "UPDATE users SET v = last_insert_rowid() WHERE id = 1",
+        "SELECT * FROM seen",
+    ] {
+        victim.run(&scene.shared, "DELETE FROM t");
+        victim.run(&scene.shared, "INSERT INTO t VALUES (987650), (987651), (987652), (987653), (987654)");
+        let outcome = scene.attacker.run(&scene.shared, attack);
+        assert!(outcome.error.is_none() && !outcome.text().contains("98765"), "{attack}: {outcome:?}");
+    }
+    let seen = scene.attacker.run(&scene.shared, "SELECT max(a), max(b) FROM seen");
+    for value in &seen.rows[0] {
+        assert!(matches!(value, rusqlite::types::Value::Integer(..=2)), "{seen:?}");
+    }
+}

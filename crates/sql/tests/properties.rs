@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::mutate::{Numbers, corpus, mutate};
+use common::mutate::{Numbers, corpus, is_of_more_than_the_data, mutate};
 use common::{Outcome, Shared, Tenant, open, run, without_place};
 use debros_proto::{Code, Namespace};
 use debros_sql::{Catalogue, Rewriter, rewrite};
@@ -34,7 +34,7 @@ fn catalogue() -> Catalogue {
 }
 
 proptest! {
-    #![proptest_config(Config::with_cases(400))]
+    #![proptest_config(Config::with_cases(128))]
 
     #[test]
     fn any_text_is_answered_without_a_panic(sql in ".{0,200}") {
@@ -64,12 +64,8 @@ proptest! {
         let (shared, mut tenant, plain) = alone();
         for _ in 0..20 {
             let sql = mutate(&corpus, &mut numbers);
-            let lower = sql.to_ascii_lowercase();
             // What is of the moment, of the catalogue or of the connection is compared elsewhere.
-            if ["now", "current_", "random", "explain", "sqlite_", "pragma", "rowid", "date", "time", "unixepoch", "changes", "rank"]
-                .iter()
-                .any(|word| lower.contains(word))
-            {
+            if is_of_more_than_the_data(&sql) {
                 continue;
             }
             let Ok(rewritten) = rewrite(&sql, &tenant.catalogue) else { continue };

@@ -127,7 +127,7 @@ pub static NODE: Table = Table {
         Key {
             section: "database",
             name: "max_database_size",
-            kind: Kind::Size { min: 1 << 20 },
+            kind: Kind::Size { min: 1 << 20, off: false },
             default: Default::Is("1GiB"),
             doc: "Bytes of all databases together; writes past it fail with a clear error, reads go on.",
             ..Key::BASE
@@ -135,9 +135,9 @@ pub static NODE: Table = Table {
         Key {
             section: "database",
             name: "max_namespace_size",
-            kind: Kind::Size { min: 0 },
+            kind: Kind::Size { min: 1 << 20, off: true },
             default: Default::Is("0"),
-            doc: "Bytes that the SQL database of one namespace may take; 0: as much as there is.",
+            doc: "Bytes that the SQL database of one namespace may take; 0: as much as there is room.",
             ..Key::BASE
         },
         Key {

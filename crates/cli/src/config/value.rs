@@ -54,6 +54,8 @@ pub enum Kind {
     Size {
         /// The smallest.
         min: u64,
+        /// Whether 0 is allowed too, for "off".
+        off: bool,
     },
     /// `host:port` or `:port` to listen on; port 0 lets the system choose.
     ListenAddress,
@@ -111,7 +113,11 @@ impl Kind {
                 duration_text(max),
                 if off { ", or 0 for off" } else { "" }
             ),
-            Kind::Size { min } => format!("a size of at least {} such as 1073741824, 512MB or 1GiB", size_text(min)),
+            Kind::Size { min, off } => format!(
+                "a size of at least {} such as 1073741824, 512MB or 1GiB{}",
+                size_text(min),
+                if off { ", or 0 for off" } else { "" }
+            ),
             Kind::ListenAddress => "host:port or :port".into(),
             Kind::Host => "host or host:port".into(),
             Kind::JoinAddress => "host:port, http://host:port or a multiaddr".into(),
@@ -179,7 +185,8 @@ impl Kind {
                 Some(_) => fail("is out of range"),
                 None => fail("is not a time span"),
             },
-            Kind::Size { min } => match parse_size(text) {
+            Kind::Size { min, off } => match parse_size(text) {
+                Some(0) if off => Ok(Value::Size(0)),
                 Some(size) if size >= min => Ok(Value::Size(size)),
                 Some(_) => fail("is out of range"),
                 None => fail("is not a size"),

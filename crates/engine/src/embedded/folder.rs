@@ -187,7 +187,10 @@ fn take_lock(path: &Path) -> Result<File, OpenError> {
 
 /// Writes a small file so that it is whole on the disk, or not there.
 pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let partial = path.with_extension("partial");
+    // After the whole name: files that differ in their endings are written at the same time.
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
     let mut file = File::create(&partial)?;
     file.write_all(bytes)?;
     file.sync_all()?;

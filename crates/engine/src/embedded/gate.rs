@@ -211,6 +211,11 @@ impl Gate {
         lock(&self.refusal).take()
     }
 
+    /// Whether what was refused since [`reset`](Gate::reset) is the statistics.
+    pub(super) fn refused_statistics(&self) -> bool {
+        lock(&self.refusal).as_ref().is_some_and(|reason| reason.contains("sqlite_stat1"))
+    }
+
     /// Whether the time was over while SQLite compiled, since [`reset`](Gate::reset).
     pub(super) fn is_late(&self) -> bool {
         self.late.load(Relaxed)

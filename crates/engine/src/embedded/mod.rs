@@ -12,6 +12,7 @@ mod guard;
 mod integrity;
 mod job;
 mod kv;
+mod leaving;
 mod metrics;
 mod queue;
 mod size;
@@ -59,6 +60,8 @@ impl Embedded {
     /// # Errors
     /// [`OpenError`]: what is wrong, with which file, and what to do.
     pub fn open(config: EmbeddedConfig) -> Result<Embedded, OpenError> {
+        // A catalogue runs users' questions too.
+        debros_sql::catalogue::on_open(functions::install);
         let stores = Arc::new(Stores::open(config)?);
         tenant::finish_interrupted(&stores)?;
         copies::finish_interrupted(&stores)?;

@@ -38,6 +38,8 @@ pub(super) struct Run<'a> {
     pub(super) recurs: bool,
     /// Whether it writes; `None`: SQLite tells.
     pub(super) writes: Option<bool>,
+    /// It tells of the schema without running: SQLite does not look by itself whether the schema is still the newest.
+    pub(super) explains: bool,
     /// The names of the result's columns, where they are not those of the text.
     pub(super) columns: Option<&'a [String]>,
 }
@@ -51,6 +53,7 @@ impl<'a> Run<'a> {
             rights: Rights::Own,
             recurs: true,
             writes: None,
+            explains: false,
             columns: None,
         }
     }
@@ -70,9 +73,9 @@ impl Allowance {
         Self { rows: limits.rows, bytes: limits.result_bytes, values: MAX_VALUES, max: *limits }
     }
 
-    /// Rows that may still come.
-    pub(super) fn rows(&self) -> usize {
-        self.rows
+    /// Rows and bytes that may still come.
+    pub(super) fn left(&self) -> (usize, usize) {
+        (self.rows, self.bytes)
     }
 
     /// Takes a row's share, or refuses the result.
@@ -130,14 +133,14 @@ pub(super) enum Outcome {
 
 /// Runs the statement if it only reads.
 pub(super) fn read(conn: &Conn, run: Run<'_>, time: Time, limits: &Limits) -> Result<Outcome> {
-    with_time(conn, time, || run_read(conn, run, limits)).map_err(|error| explain(conn, error))
+    with_time(conn, time, || with_modules(conn, || run_read(conn, run, limits))).map_err(|error| explain(conn, error))
 }
 
 /// Runs the statement if it only reads, and is done within some 2,000 steps of SQLite's machine. `None`: it was not.
 pub(super) fn read_quickly(conn: &Conn, run: Run<'_>, limits: &Limits) -> Option<Result<Outcome>> {
     // Its time is over when SQLite first looks at the clock.
     conn.limit(Instant::now());
-    let outcome = run_read(conn, run, limits);
+    let outcome = with_modules(conn, || run_read(conn, run, limits));
     conn.unlimited();
     match outcome {
         Err(error) if is_over(conn, &error) => None,
@@ -146,6 +149,9 @@ pub(super) fn read_quickly(conn: &Conn, run: Run<'_>, limits: &Limits) -> Option
 }
 
 fn run_read(conn: &Conn, run: Run<'_>, limits: &Limits) -> Result<Outcome> {
+    if run.explains {
+        look(conn)?;
+    }
     conn.gate.enter(run.rights);
     conn.gate.reset();
     let (mut prepared, facts) = match prepare(conn, run) {
@@ -176,7 +182,7 @@ pub(super) fn write(
     read_only: bool,
     allowance: &mut Allowance,
 ) -> Result<Wrote> {
-    with_time(conn, time, || {
+    let mut act = || {
         conn.gate.enter(run.rights);
         conn.gate.reset();
         let (mut prepared, facts) = prepare(conn, run)?;
@@ -201,8 +207,33 @@ pub(super) fn write(
             result.last_insert_id = Some(inserted.unwrap_or(0));
         }
         Ok(Wrote { result, facts })
-    })
-    .map_err(|error| explain(conn, error))
+    };
+    with_time(conn, time, || with_modules(conn, &mut act)).map_err(|error| explain(conn, error))
+}
+
+/// An R-tree reads the statistics of its own tables when a connection first meets it, which no namespace's statement may
+/// do: then the connection meets it with the engine's rights, and the statement is tried again.
+fn with_modules<T>(conn: &Conn, mut act: impl FnMut() -> Result<T>) -> Result<T> {
+    match act() {
+        Err(_) if conn.gate.refused_statistics() => {
+            meet_virtual_tables(conn).map_err(failure::of)?;
+            act()
+        }
+        outcome => outcome,
+    }
+}
+
+fn meet_virtual_tables(conn: &Conn) -> rusqlite::Result<()> {
+    let tables = conn
+        .own("/*debros*/ SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage = 0")?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<Vec<String>>>()?;
+    for table in tables {
+        conn.gate.enter(Rights::Own);
+        // One that can not be met is not what the statement wants, or the statement says so.
+        let _ = conn.db.prepare(&format!("SELECT 1 FROM \"{}\" LIMIT 0", table.replace('"', "\"\"")));
+    }
+    Ok(())
 }
 
 /// Interrupts what runs inside when its time is over, and says which of the two times it was.
@@ -312,12 +343,17 @@ pub(super) fn forbidden() -> Error {
 /// SQLite compiles with the schema that the connection saw last, and looks whether it is still the newest for some errors
 /// only. A statement that runs always looks, so after one the statement fails for its own fault.
 fn prepare_again<'conn>(conn: &'conn Conn, run: Run<'_>) -> Result<(Prepared<'conn>, Facts)> {
-    conn.own("/*debros*/ SELECT count(*) FROM sqlite_schema")
-        .and_then(|mut look| look.query_row([], |_| Ok(())))
-        .map_err(failure::of)?;
+    look(conn)?;
     conn.gate.enter(run.rights);
     conn.gate.reset();
     prepare(conn, run)
+}
+
+/// Has the connection see the newest schema.
+fn look(conn: &Conn) -> Result<()> {
+    conn.own("/*debros*/ SELECT count(*) FROM sqlite_schema")
+        .and_then(|mut look| look.query_row([], |_| Ok(())))
+        .map_err(failure::of)
 }
 
 fn empty() -> Error {

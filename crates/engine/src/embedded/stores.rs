@@ -2,10 +2,11 @@
 
 use super::config::{EmbeddedConfig, OpenError};
 use super::conn::Conn;
-use super::folder::Folder;
+use super::folder::{Folder, write_synced};
 use super::guard;
 use super::job::Undo;
 use super::kv;
+use super::leaving::Leaving;
 use super::metrics::Metrics;
 use super::queue::closed;
 use super::size::Sizes;
@@ -38,8 +39,9 @@ pub(super) struct Stores {
     open: Mutex<HashMap<Namespace, Entry>>,
     /// Counts uses, to tell which database was used longest ago.
     uses: AtomicU64,
-    /// Databases that may have been left in disorder and were not looked at since.
-    unchecked: Mutex<BTreeSet<Namespace>>,
+    leaving: Arc<Leaving>,
+    /// What a new file of a namespace holds; made with the first.
+    new_file: OnceLock<Vec<u8>>,
     closed: AtomicBool,
     /// Namespaces that are being deleted; `are_deleting` is their number, which is looked at by every call.
     deleting: Mutex<BTreeSet<Namespace>>,
@@ -122,12 +124,15 @@ impl Stores {
             Ok(())
         })
         .map_err(|failure| failure.of_system(&path, &shared.config.backup_dir))?;
+        let leaving = Arc::<Leaving>::default();
+        *lock(&leaving.unchecked) = unchecked;
         Ok(Stores {
             shared,
             system,
             open: Mutex::default(),
             uses: AtomicU64::new(0),
-            unchecked: Mutex::new(unchecked),
+            leaving,
+            new_file: OnceLock::new(),
             closed: AtomicBool::new(false),
             deleting: Mutex::default(),
             are_deleting: AtomicUsize::new(0),
@@ -146,7 +151,7 @@ impl Stores {
                 _ => {}
             }
         }
-        lock(&self.unchecked).remove(namespace);
+        lock(&self.leaving.unchecked).remove(namespace);
         Ok(())
     }
 
@@ -221,7 +226,9 @@ impl Stores {
 
     fn open_file(&self, namespace: &Namespace) -> Result<Store> {
         let path = self.folder.namespace(namespace);
-        let must_check = lock(&self.unchecked).contains(namespace);
+        self.leaving.wait(namespace);
+        self.make_file(&path)?;
+        let must_check = lock(&self.leaving.unchecked).contains(namespace);
         let open = || {
             Store::open(&path, NAMESPACE_CACHE, &self.shared, |conn| {
                 if must_check {
@@ -237,8 +244,24 @@ impl Stores {
                 .and_then(|()| open().map_err(|failure| failure.of_namespace(&path)))?,
             opened => opened.map_err(|failure| failure.of_namespace(&path))?,
         };
-        lock(&self.unchecked).remove(namespace);
+        lock(&self.leaving.unchecked).remove(namespace);
         Ok(store)
+    }
+
+    /// Makes a namespace's file when there is none. It is written whole, which takes two waits for the disk; SQLite would
+    /// take many more.
+    fn make_file(&self, path: &Path) -> Result<()> {
+        if path.exists() {
+            return Ok(());
+        }
+        let bytes = match self.new_file.get() {
+            Some(bytes) => bytes,
+            None => {
+                let made = tenant::new_file(&self.folder.tmp()).map_err(|failure| failure.of_namespace(path))?;
+                self.new_file.get_or_init(|| made)
+            }
+        };
+        write_synced(path, bytes).map_err(|error| Failure::Io(error).of_namespace(path))
     }
 
     /// Deletes a namespace's database, open or damaged as it may be, so that the namespace has none. What it had accepted
@@ -247,6 +270,7 @@ impl Stores {
         let slot = self.slot(namespace)?;
         // Nobody opens the file while it goes: a write to a file without a name would be acknowledged and lost.
         let _opening = lock(&slot.opening);
+        self.leaving.wait(namespace);
         if let Some(store) = slot.store.get() {
             store.close();
         }
@@ -261,7 +285,7 @@ impl Stores {
                 _ => {}
             }
         }
-        lock(&self.unchecked).remove(namespace);
+        lock(&self.leaving.unchecked).remove(namespace);
         self.shared.sizes.set(&path, 0);
         // A closed store is of no use any more. One that was not open is opened here by those who wait; the table and this
         // function are two.
@@ -274,22 +298,18 @@ impl Stores {
 
     /// Closes databases that nobody uses until no more are open than there should be.
     fn close_idle(&self) {
-        let mut closing = Vec::new();
+        let mut leavers = Vec::new();
         {
             let mut open = lock(&self.open);
             while open.len() > self.shared.config.open_databases.max(1) {
                 let oldest = open.iter().filter(|(_, entry)| is_idle(&entry.slot)).min_by_key(|(_, entry)| entry.used);
                 let Some(namespace) = oldest.map(|(namespace, _)| namespace.clone()) else { break };
-                closing.extend(open.remove(&namespace).map(|entry| (namespace, entry.slot)));
+                let store = open.remove(&namespace).and_then(|entry| entry.slot.store.get().cloned());
+                // Under the lock, so that whoever opens it again finds it named.
+                leavers.push(self.leaving.begin(namespace, store));
             }
         }
-        // Outside of the lock: closing waits for the disk. Should someone open the same database meanwhile, SQLite's own
-        // locks keep the two apart.
-        for (namespace, slot) in closing {
-            if slot.store.get().is_some_and(|store| !store.close()) {
-                lock(&self.unchecked).insert(namespace);
-            }
-        }
+        self.leaving.close(leavers);
     }
 
     /// The open stores of namespaces.
@@ -322,11 +342,12 @@ impl Stores {
             // Whoever is opening it is waited for.
             let _opened = lock(&entry.slot.opening);
             if entry.slot.store.get().is_some_and(|store| !store.close()) {
-                lock(&self.unchecked).insert(namespace);
+                lock(&self.leaving.unchecked).insert(namespace);
             }
         }
+        self.leaving.wait_for_all();
         if self.system.close()
-            && let Err(error) = self.folder.put_clean(&lock(&self.unchecked))
+            && let Err(error) = self.folder.put_clean(&lock(&self.leaving.unchecked))
         {
             tracing::warn!(%error, "the marker of a clean stop could not be written; the next start checks the databases");
         }

@@ -16,18 +16,40 @@ pub use entries::{Changes, Entry, EntryKind};
 pub use query::Rows;
 
 use crate::failure;
-use crate::names::Prefix;
+use crate::names::{Prefix, quote};
+use crate::source::with_statement;
 use debros_proto::{Error, Namespace, Result};
 use recorder::{Record, Recorder};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
-use schema::Schema;
+use rusqlite::limits::Limit;
+use schema::{Kind, Schema};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
+use syntaqlite_syntax::nodes::Stmt;
 
 /// Compiling one statement takes no longer; views upon views can take minutes.
 const COMPILE_TIME: Duration = Duration::from_secs(5);
+
+/// Pages of 1 KiB that a catalogue may have: 64 MiB.
+const MAX_PAGES: i64 = 64 << 10;
+
+/// Bytes of a value in a catalogue.
+const MAX_LENGTH: i32 = 4 << 20;
+
+/// Bytes of a LIKE or GLOB pattern: matching takes time with its square.
+const MAX_PATTERN: i32 = 1000;
+
+/// What [`on_open`] was given.
+static ON_OPEN: OnceLock<fn(&Connection) -> rusqlite::Result<()>> = OnceLock::new();
+
+/// Has something done to every catalogue's connection when it is made: the engine replaces functions there that take
+/// long on hostile arguments, as it does on its own connections. To be called once, before the first catalogue is made;
+/// later calls do nothing.
+pub fn on_open(work: fn(&Connection) -> rusqlite::Result<()>) {
+    let _ = ON_OPEN.set(work);
+}
 
 /// Never the same number twice in a process, so that what was remembered of one state of a schema is never taken for
 /// another's.
@@ -110,15 +132,19 @@ impl Catalogue {
         self.generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
         let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
         inner.schema = Schema::default();
-        inner.recorder.begin(Instant::now() + COMPILE_TIME);
-        let result = inner.db.prepare(ddl).and_then(|mut statement| {
+        let deadline = Instant::now() + COMPILE_TIME;
+        inner.recorder.begin(deadline);
+        let armed = inner.db.progress_handler(1000, Some(move || Instant::now() > deadline));
+        let result = armed.and_then(|()| inner.db.prepare(ddl)).and_then(|mut statement| {
             let mut rows = statement.raw_query();
             while rows.next()?.is_some() {}
             Ok(())
         });
         let record = inner.recorder.end();
-        inner.schema = Schema::default();
-        result.map_err(|error| failure::of_compiling(error, record, ddl))
+        // Taking a handler off can not fail where putting it on did not.
+        let _ = inner.db.progress_handler(0, None::<fn() -> bool>);
+        result.map_err(|error| failure::of_compiling(error, record, ddl))?;
+        inner.forget_rows(ddl)
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -135,13 +161,38 @@ impl Inner {
         let mut db = Connection::open_in_memory()?;
         // A schema is small: small pages keep thousands of catalogues cheap.
         db.pragma_update(None, "page_size", 1024)?;
+        db.pragma_update(None, "max_page_count", MAX_PAGES)?;
+        // Its longest text is a statement, its longest question one about a statement.
+        db.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_LENGTH)?;
+        db.set_limit(Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, MAX_PATTERN)?;
         // Nobody writes into the tables behind a full-text table, or into the schema as text.
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
         db.set_prepared_statement_cache_capacity(8);
+        if let Some(work) = ON_OPEN.get() {
+            work(&db)?;
+        }
         let recorder = Arc::new(Recorder::default());
         let shared = Arc::clone(&recorder);
         db.authorizer(Some(move |context: rusqlite::hooks::AuthContext<'_>| shared.judge(&context)))?;
         Ok(Self { db, recorder, schema: Schema::default() })
+    }
+
+    /// `CREATE TABLE … AS SELECT` may make rows out of nothing. The catalogue keeps none.
+    fn forget_rows(&self, ddl: &str) -> Result<()> {
+        let made = with_statement(ddl, |source, statement| match statement {
+            Stmt::CreateTableStmt(create) if create.as_select().is_some() => source.name(create.table_name()).map(Some),
+            _ => Ok(None),
+        });
+        // What the parser does not know is no CREATE TABLE. With IF NOT EXISTS the name may be a view's.
+        let Some(table) = made.unwrap_or_default() else {
+            return Ok(());
+        };
+        match self.schema.find(&self.db, &table) {
+            Some((Kind::Table, _)) => {
+                self.db.execute_batch(&format!("DELETE FROM {}", quote('"', &table))).map_err(|_| broken())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Compiles a user's statement, and says what SQLite thinks of it.

@@ -20,12 +20,20 @@ impl Catalogue {
     /// Runs a statement whose [`place`](crate::rewrite::Place) is the catalogue, in the user's own text.
     ///
     /// # Errors
-    /// What SQLite says, in the user's words; `statement_timeout` after `deadline`; `result_too_large` above `max_rows`.
-    pub fn query(&self, sql: &str, args: &[Value], deadline: Instant, max_rows: usize) -> Result<Rows> {
+    /// What SQLite says, in the user's words; `statement_timeout` after `deadline`; `result_too_large` above `max_rows` or
+    /// `max_bytes`; `internal` for a statement that would change the catalogue.
+    pub fn query(
+        &self,
+        sql: &str,
+        args: &[Value],
+        deadline: Instant,
+        max_rows: usize,
+        max_bytes: usize,
+    ) -> Result<Rows> {
         let mut inner = self.lock();
         let armed = inner.db.progress_handler(1000, Some(move || Instant::now() > deadline));
         let result = match armed {
-            Ok(()) => run(&inner, sql, args, deadline, max_rows),
+            Ok(()) => run(&inner, sql, args, deadline, (max_rows, max_bytes)),
             Err(_) => Err(super::broken()),
         };
         // Taking a handler off can not fail where putting it on did not.
@@ -34,31 +42,39 @@ impl Catalogue {
     }
 }
 
-fn run(inner: &Inner, sql: &str, args: &[Value], deadline: Instant, max_rows: usize) -> Result<Rows> {
+fn run(inner: &Inner, sql: &str, args: &[Value], deadline: Instant, limits: (usize, usize)) -> Result<Rows> {
     inner.recorder.begin(deadline);
-    let result = collect(inner, sql, args, max_rows);
+    let result = collect(inner, sql, args, limits);
     let record = inner.recorder.end();
     match result {
         Ok(Some(rows)) => Ok(rows),
-        Ok(None) => {
-            Err(Error::new(Code::ResultTooLarge, format!("the result has more than {max_rows} rows: ask for fewer")))
-        }
+        Ok(None) => Err(Error::new(
+            Code::ResultTooLarge,
+            format!("the result has more than {} rows or {} bytes: ask for fewer", limits.0, limits.1),
+        )),
         Err(error) => Err(failure::of_compiling(error, record, sql)),
     }
 }
 
-/// `None` when there are more rows than allowed.
-fn collect(inner: &Inner, sql: &str, args: &[Value], max_rows: usize) -> rusqlite::Result<Option<Rows>> {
+/// `None` when there is more than allowed: rows, bytes.
+fn collect(inner: &Inner, sql: &str, args: &[Value], limits: (usize, usize)) -> rusqlite::Result<Option<Rows>> {
     let mut statement = inner.db.prepare(sql)?;
+    if !statement.readonly() && statement.is_explain() == 0 {
+        return Err(rusqlite::Error::InvalidQuery);
+    }
     let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let width = columns.len();
+    let mut bytes = 0;
     let mut found = Rows { columns, rows: Vec::new() };
     let mut rows = statement.query(rusqlite::params_from_iter(args.iter().map(Argument)))?;
     while let Some(row) = rows.next()? {
-        if found.rows.len() == max_rows {
+        let values: Vec<Value> =
+            (0..width).map(|index| row.get_ref(index).map(value)).collect::<rusqlite::Result<_>>()?;
+        bytes += values.iter().map(Value::size).sum::<usize>();
+        if found.rows.len() == limits.0 || bytes > limits.1 {
             return Ok(None);
         }
-        found.rows.push((0..width).map(|index| row.get_ref(index).map(value)).collect::<rusqlite::Result<_>>()?);
+        found.rows.push(values);
     }
     Ok(Some(found))
 }

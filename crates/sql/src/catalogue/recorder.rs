@@ -47,6 +47,11 @@ impl Record {
         self.late
     }
 
+    /// Whether it is an ALTER TABLE.
+    pub(crate) fn alters(&self) -> bool {
+        self.alters
+    }
+
     fn access(&mut self, table: &str, through: Option<&str>, writes: bool, unused: bool) {
         let known = self.accesses.iter_mut().find(|access| {
             access.writes == writes && same(&access.table, table) && access.through.as_deref() == through

@@ -36,6 +36,7 @@ pub(crate) struct Column {
 #[derive(Debug, Default)]
 pub(crate) struct Schema {
     objects: OnceCell<HashMap<String, (Kind, String)>>,
+    full_text: OnceCell<bool>,
     columns: RefCell<HashMap<String, Arc<Vec<Column>>>>,
 }
 
@@ -51,7 +52,7 @@ impl Schema {
 
     /// Whether there is any full-text table.
     pub(crate) fn has_full_text(&self, db: &Connection) -> bool {
-        self.objects(db).values().any(|(kind, _)| *kind == Kind::FullText)
+        *self.full_text.get_or_init(|| self.objects(db).values().any(|(kind, _)| *kind == Kind::FullText))
     }
 
     /// The columns of a table or view; none when there is no such thing.

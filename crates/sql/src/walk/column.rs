@@ -20,8 +20,15 @@ impl<'w> Walk<'w> {
             return Ok(());
         }
         let name = self.source.name(qualifier)?;
-        let Some(item) = self.scopes.qualified(&name) else {
-            return Ok(());
+        let items = self.scopes.qualified(&name);
+        let item = match items.as_slice() {
+            [] => return Ok(()),
+            [item] => *item,
+            // Of an UPDATE's target and something in its FROM with the same name, SQLite takes the one with the column.
+            [target, others @ ..] => {
+                let column = self.source.name(column.column())?;
+                others.iter().find(|item| self.has_column(item, &column)).copied().unwrap_or(*target)
+            }
         };
         let Some(table) = item.table.clone() else {
             return Ok(());

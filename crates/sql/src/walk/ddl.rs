@@ -115,7 +115,7 @@ impl<'w> Walk<'w> {
     }
 
     /// Returns the column's name when its default is of the moment.
-    fn column_def(&mut self, column: ColumnDef<'w>, table: &str) -> Result<Option<String>> {
+    pub(super) fn column_def(&mut self, column: ColumnDef<'w>, table: &str) -> Result<Option<String>> {
         self.understand(column.node_id());
         let mut name = None;
         if let Some(node) = column.column_name() {
@@ -148,7 +148,7 @@ impl<'w> Walk<'w> {
         Ok(name.filter(|_| live))
     }
 
-    fn table_constraints(&mut self, group: TableConstraintGroup<'w>, table: &str) -> Result<()> {
+    pub(super) fn table_constraints(&mut self, group: TableConstraintGroup<'w>, table: &str) -> Result<()> {
         let mut named = false;
         for item in group.iter() {
             match item {

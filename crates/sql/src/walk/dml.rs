@@ -81,7 +81,7 @@ impl<'w> Walk<'w> {
         if update.index_hint() == IndexHint::Indexed {
             self.move_index(update.index_name())?;
         }
-        self.scopes.push(if taken { Vec::new() } else { vec![target] });
+        self.scopes.push(vec![target]);
         if let Some(from) = update.from_clause() {
             self.from(from)?;
         }

@@ -10,6 +10,7 @@ mod ddl;
 mod dml;
 mod expr;
 mod live;
+mod newer_alter;
 mod scope;
 mod select;
 mod special;
@@ -49,6 +50,25 @@ pub(crate) struct Outcome {
     pub(crate) changes_schema: bool,
     /// Its rows tell names of the database in running text.
     pub(crate) tells_names: bool,
+    /// It was looked at already, in parts, because the parser does not know the whole.
+    pub(crate) verified: bool,
+}
+
+impl Default for Outcome {
+    fn default() -> Self {
+        Self {
+            template: Template::default(),
+            class: Class::Write,
+            place: Place::Data,
+            objects: Vec::new(),
+            aliases: Vec::new(),
+            grants: Grants::default(),
+            returning: false,
+            changes_schema: false,
+            tells_names: false,
+            verified: false,
+        }
+    }
 }
 
 /// One statement under way.
@@ -93,12 +113,26 @@ pub(crate) fn statement(sql: &str, prefix: &Prefix, inner: &Inner, compiled: &Co
         }
         Ok(outcome)
     })
-    .map_err(|error| match error.code {
+    .or_else(|error| match error.code {
         // SQLite itself has taken it: what the parser does not know is new in SQLite, and not the user's mistake.
-        Code::Sql if error.message.contains("syntax error") || error.message.contains("incomplete SQL") => {
-            Error::new(Code::StatementNotAllowed, format!("this form of statement is not supported: {}", error.message))
+        Code::Sql if compiled.record.alters() => {
+            let (text, table) = newer_alter::rewrite(sql, prefix, inner)?;
+            Ok(Outcome {
+                template: Template::fixed(text),
+                class: Class::Ddl,
+                objects: vec![table],
+                changes_schema: true,
+                verified: true,
+                ..Outcome::default()
+            })
         }
-        _ => error,
+        Code::Sql if error.message.contains("syntax error") || error.message.contains("incomplete SQL") => {
+            Err(Error::new(
+                Code::StatementNotAllowed,
+                format!("this form of statement is not supported: {}", error.message),
+            ))
+        }
+        _ => Err(error),
     })
 }
 
@@ -167,17 +201,7 @@ impl<'w> Walk<'w> {
     }
 
     fn root(&mut self, statement: Stmt<'w>) -> Result<Outcome> {
-        let mut outcome = Outcome {
-            template: Template::default(),
-            class: Class::Write,
-            place: Place::Data,
-            objects: Vec::new(),
-            aliases: Vec::new(),
-            grants: Grants::default(),
-            returning: false,
-            changes_schema: false,
-            tells_names: false,
-        };
+        let mut outcome = Outcome::default();
         match statement {
             Stmt::SelectStmt(_) | Stmt::CompoundSelect(_) | Stmt::ValuesClause(_) | Stmt::WithClause(_) => {
                 outcome.class = Class::Read;

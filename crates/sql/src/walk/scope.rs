@@ -60,9 +60,12 @@ impl Scopes {
         }
     }
 
-    /// What a qualifier means: the nearest item of that name.
-    pub(super) fn qualified(&self, qualifier: &str) -> Option<&Item> {
-        self.frames.iter().rev().flatten().find(|item| same(&item.visible, qualifier))
+    /// What a qualifier means: the items of that name in the nearest frame that has any. There are two where an UPDATE's
+    /// FROM uses the target's name again.
+    pub(super) fn qualified(&self, qualifier: &str) -> Vec<&Item> {
+        let of_name = |frame: &'_ Vec<Item>| frame.iter().any(|item| same(&item.visible, qualifier));
+        let nearest = self.frames.iter().rev().find(|frame| of_name(frame));
+        nearest.into_iter().flatten().filter(|item| same(&item.visible, qualifier)).collect()
     }
 
     /// The frames, from the nearest outwards.

@@ -3,7 +3,7 @@
 use super::Walk;
 use super::scope::Item;
 use super::table::Position;
-use crate::names::{check_new, quote, starts_with};
+use crate::names::{INTERNAL_PREFIX, check_new, quote, starts_with};
 use crate::source::not_understood;
 use debros_proto::Result;
 use syntaqlite_syntax::any::AnyNodeId;
@@ -256,7 +256,13 @@ impl<'w> Walk<'w> {
             return Ok(None);
         };
         let text = self.name_node(alias)?;
-        self.source.name(text).map(Some)
+        let name = self.source.name(text)?;
+        // Such an alias would look like another's table to whoever checks what is read.
+        if starts_with(&name, "ns::") || starts_with(&name, INTERNAL_PREFIX) {
+            let token = self.source.token(text)?;
+            return Err(self.refuse_at(&token, "aliases that start with ns:: or _debros_ are reserved"));
+        }
+        Ok(Some(name))
     }
 
     pub(super) fn order_by(&mut self, terms: Option<OrderByList<'w>>) -> Result<()> {

@@ -9,7 +9,7 @@ use debros_proto::{Code, Error, Result};
 use rusqlite::types::ValueRef;
 use std::fmt::Write as _;
 use std::ops::Range;
-use syntaqlite_syntax::nodes::{Expr, ExprList, LiteralType, TableRef};
+use syntaqlite_syntax::nodes::{Expr, ExprList, IndexHint, LiteralType, TableRef};
 
 impl<'w> Walk<'w> {
     /// A table that begins with `sqlite_` or `pragma_`, in a FROM clause. Returns its columns.
@@ -33,12 +33,15 @@ impl<'w> Walk<'w> {
         if self.stored {
             return Err(self.refuse_at(&token, &format!("{name} can not be read by a view or trigger")));
         }
+        if table.index_hint() != IndexHint::Default {
+            return Err(self.refuse_at(&token, "INDEXED BY and NOT INDEXED are not allowed here"));
+        }
         if position == Position::In {
             return Err(self.refuse_at(&token, &format!("write IN (SELECT … FROM {name}) instead of IN {name}")));
         }
         let content = match name {
             name if is_one_of(&SCHEMA_TABLES[..2], name) => {
-                self.from_catalogue("SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema", &[])?
+                self.told_by_catalogue("SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema", &[])?
             }
             name if same(name, "sqlite_sequence") => {
                 self.grants.sequence = true;
@@ -91,11 +94,11 @@ impl<'w> Walk<'w> {
             return Ok(format!("({})", self.foreign_key_check(args.first().map(String::as_str))?));
         }
         let marks = vec!["?"; args.len()].join(", ");
-        self.from_catalogue(&format!("SELECT * FROM pragma_{pragma}({marks})"), &args)
+        self.told_by_catalogue(&format!("SELECT * FROM pragma_{pragma}({marks})"), &args)
     }
 
     /// The catalogue's answer, as a subquery of literals.
-    fn from_catalogue(&self, sql: &str, args: &[String]) -> Result<String> {
+    fn told_by_catalogue(&self, sql: &str, args: &[String]) -> Result<String> {
         let rows = (|| {
             let mut statement = self.inner.db.prepare(sql)?;
             let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();

@@ -172,7 +172,9 @@ impl<'w> Walk<'w> {
         {
             let open = self.source.expect(token.end, "(")?;
             let close = self.source.closing(open.start)? - 1;
-            self.put_now(token, function, if *place == 0 { Place::Alone(close) } else { Place::After(close) })?;
+            // `datetime(*)` is the same as `datetime()`.
+            let place = if *place == 0 { Place::Instead(open.end..close) } else { Place::After(close) };
+            self.put_now(token, function, place)?;
         }
         Ok(())
     }
@@ -202,7 +204,6 @@ impl<'w> Walk<'w> {
             Place::Instead(range) => self.edits.replace(range, now),
             Place::Before(at) => self.edits.insert_all(at, vec![now, Piece::from(", ")]),
             Place::After(at) => self.edits.insert_all(at, vec![Piece::from(", "), now]),
-            Place::Alone(at) => self.edits.insert(at, now),
         }
         Ok(())
     }
@@ -243,5 +244,4 @@ enum Place {
     Instead(Range<usize>),
     Before(usize),
     After(usize),
-    Alone(usize),
 }

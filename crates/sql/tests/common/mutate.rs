@@ -108,3 +108,30 @@ pub fn corpus() -> Vec<Vec<String>> {
     }
     found
 }
+
+/// Whether what a statement gives depends on more than the data: then two databases may well differ.
+pub fn is_of_more_than_the_data(sql: &str) -> bool {
+    const WORDS: &[&str] = &[
+        "now",
+        "current_timestamp",
+        "current_date",
+        "current_time",
+        "random",
+        "randomblob",
+        "explain",
+        "date",
+        "time",
+        "datetime",
+        "julianday",
+        "unixepoch",
+        "strftime",
+        "timediff",
+        "changes",
+        "last_insert_rowid",
+        "pragma",
+        "localtime",
+    ];
+    sql.to_ascii_lowercase()
+        .split(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .any(|word| WORDS.contains(&word) || word.starts_with("sqlite_") || word.starts_with("pragma_"))
+}

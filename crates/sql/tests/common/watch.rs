@@ -50,12 +50,13 @@ pub fn escape(context: &AuthContext<'_>, ddl: bool, sequence: bool, statistics: 
             || lower == "_debros_moment"
             || lower == "pragma_foreign_key_check"
             || lower == "pragma_quick_check"
-            // A CTE of which no column is used.
-            || (matches!(context.action, AuthAction::Read { column_name: "", .. })
+            // A CTE or subquery: no table of the database has a name without the prefix, but for `plain_table`.
+            || (matches!(context.action, AuthAction::Read { .. })
                 && !lower.contains("::")
                 && !lower.starts_with("_debros_")
                 && !lower.starts_with("sqlite_")
-                && lower != "plain_table")
+                && !lower.starts_with("pragma_")
+                && !["plain_table", "dbstat", "bytecode", "tables_used", "completion", "fts3tokenize"].contains(&lower.as_str()))
     };
     names.iter().any(|name| !fine(name)).then(|| format!("{context:?}"))
 }

@@ -116,3 +116,16 @@ SELECT u.name, j.key FROM users u, json_each(json_array(u.id, u.age)) AS j ORDER
 SELECT json_each.value FROM json_each('[5,6]');
 SELECT u.id FROM users u JOIN (VALUES (1), (2)) v ON v.column1 = u.id;
 SELECT users.rowid, orders.oid, cities._rowid_ FROM users JOIN orders ON user_id = users.id JOIN cities ON cities.id = city_id;
+SELECT * FROM (SELECT id, name FROM users) FULL JOIN cities USING (id) ORDER BY 1;
+SELECT * FROM (SELECT id, name FROM users) AS x FULL JOIN cities USING (id) ORDER BY 1;
+SELECT * FROM (SELECT id FROM users) orders RIGHT JOIN cities USING (id) ORDER BY 1;
+WITH q AS (SELECT id, name FROM users) SELECT * FROM q NATURAL FULL JOIN cities ORDER BY 1;
+WITH q AS (SELECT id, name FROM users) SELECT id FROM cities RIGHT JOIN q USING (id) FULL JOIN orders USING (id) ORDER BY 1;
+SELECT id FROM json_each('[1,9]') FULL JOIN users USING (id) ORDER BY 1;
+SELECT id FROM (users JOIN orders USING (id)) FULL JOIN cities USING (id) ORDER BY 1;
+SELECT * FROM (VALUES (1), (7)) AS v(id) FULL JOIN users USING (id) ORDER BY 1;
+CREATE VIEW joined AS SELECT * FROM (SELECT id, name FROM users) AS x FULL JOIN cities USING (id);
+SELECT * FROM joined FULL JOIN orders USING (id) ORDER BY 1;
+SELECT * FROM (SELECT id, name FROM users) AS cities FULL JOIN orders USING (id) ORDER BY 1;
+/*refused*/ SELECT * FROM users AS "ns::x::y";
+/*refused*/ SELECT * FROM (SELECT 1) AS _debros_x;

@@ -44,3 +44,7 @@ INSERT OR REPLACE INTO r VALUES ('y', NULL);
 SELECT length(a) FROM r WHERE id IN ('x', 'y');
 UPDATE r SET id = rowid, a = 1;
 SELECT * FROM r;
+UPDATE m SET n = length(datetime(*)) + length(datetime( )) WHERE id = 3;
+SELECT n FROM m WHERE id = 3;
+CREATE TABLE c3(a INT CONSTRAINT pos CHECK (a > 0), b TEXT, CONSTRAINT len CHECK (length(b) < 5));
+INSERT INTO c3 VALUES (1, 'x');

@@ -137,3 +137,7 @@ SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY 1;
 CREATE TABLE other.tt(a);
 SELECT * FROM other.tt;
 SELECT * FROM temp.tt;
+CREATE VIEW tv AS SELECT 1 AS one;
+CREATE TABLE IF NOT EXISTS tv AS SELECT 2 AS two;
+CREATE TABLE IF NOT EXISTS b AS SELECT 2 AS two;
+SELECT * FROM tv, b;

@@ -132,3 +132,9 @@ INSERT INTO {docs}({docs}, rank) VALUES ('rank', 'bm25((SELECT v FROM {X}))');
 SELECT * FROM {docs} WHERE {docs} MATCH (SELECT v FROM {X});
 SELECT * FROM {docs}('own') WHERE rank MATCH 'highlight((SELECT 1 FROM {X}))';
 SELECT 1 /* {X} */ FROM {X} -- x
+ALTER TABLE {X} DROP CONSTRAINT c;
+ALTER TABLE {X} ALTER COLUMN v SET NOT NULL;
+ALTER TABLE {X} ADD CHECK (v > '');
+ALTER TABLE {own} ADD CHECK (v IN (SELECT v FROM {X}));
+ALTER TABLE {own} ADD CONSTRAINT {X} CHECK ({X}.v > '');
+ALTER TABLE {own} ADD CHECK (1), CHECK (v IN {X});

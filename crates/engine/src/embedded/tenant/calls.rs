@@ -167,8 +167,7 @@ impl Embedded {
     }
 }
 
-/// Takes away the semicolons before a statement, and those after the first behind it: each ends a statement without
-/// words.
+/// Takes away the semicolons before and behind a statement, each of which ends a statement without words.
 fn without_empty(statement: &mut Statement) {
     let is_empty = |sign: char| sign == ';' || sign.is_ascii_whitespace();
     let sql = &statement.sql;
@@ -178,7 +177,7 @@ fn without_empty(statement: &mut Statement) {
     if start >= end {
         return;
     }
-    if sql[end..].bytes().filter(|byte| *byte == b';').count() > 1 {
+    if sql[end..].contains(';') {
         statement.sql.truncate(end);
     }
     if statement.sql[..start].contains(';') {

@@ -24,7 +24,7 @@ pub(in crate::embedded) fn delete(stores: &Stores, namespace: &Namespace, also: 
     // A backup would make the file again that goes here.
     let _alone = alone(stores)?;
     stores.check_there(namespace)?;
-    let noted = TransactionRequest { statements: also, ..TransactionRequest::default() };
+    let noted = TransactionRequest { statements: also };
     stores.folder.begin_deletion(namespace, &noted.encode_to_vec()).map_err(|error| of_io(namespace, &error))?;
     let _shut = stores.shut(namespace);
     if let Err(error) = run_also(stores, &noted.statements) {

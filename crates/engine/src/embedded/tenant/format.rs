@@ -28,16 +28,25 @@ pub(super) fn is_current(db: &Connection) -> rusqlite::Result<bool> {
         .map(|found| found.is_some())
 }
 
-/// Makes the tables. `created_at` is in milliseconds since the Unix epoch.
-pub(super) fn make(db: &Connection, created_at: i64) -> rusqlite::Result<()> {
+/// Makes the tables.
+pub(super) fn make(db: &Connection) -> rusqlite::Result<()> {
     db.execute_batch(TABLES)?;
     db.execute_batch(MOMENT_DDL)?;
     db.execute_batch(guard::CREATE)?;
-    db.execute(
-        "INSERT OR IGNORE INTO _debros_about (name, value) VALUES ('format', ?1), ('created_at', ?2)",
-        [FORMAT, created_at],
-    )?;
+    db.execute("INSERT OR IGNORE INTO _debros_about (name, value) VALUES ('format', ?1)", [FORMAT])?;
     Ok(())
+}
+
+/// Writes down when the file was made, in milliseconds since the Unix epoch, unless it is known. It is durable with the
+/// first write that anybody waits for.
+pub(super) fn date(db: &Connection, now_ms: i64) -> rusqlite::Result<()> {
+    if created_at(db)?.is_some() {
+        return Ok(());
+    }
+    db.execute_batch("PRAGMA synchronous = OFF")?;
+    let dated = db.execute("INSERT INTO _debros_about (name, value) VALUES ('created_at', ?1)", [now_ms]);
+    db.execute_batch("PRAGMA synchronous = FULL")?;
+    dated.map(|_| ())
 }
 
 /// When the file was made, in milliseconds since the Unix epoch.

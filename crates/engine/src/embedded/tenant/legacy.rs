@@ -8,7 +8,7 @@ use super::names::{Texts, rename};
 use crate::embedded::failure;
 use crate::embedded::folder::sync_folder;
 use crate::embedded::integrity::{self, Depth};
-use debros_proto::{Error, Namespace, Result, now_ms};
+use debros_proto::{Error, Namespace, Result};
 use debros_sql::catalogue::{Changes, Entry, EntryKind};
 use debros_sql::{Catalogue, INTERNAL_PREFIX, Moment, rewrite};
 use rusqlite::{Connection, OpenFlags};
@@ -93,7 +93,7 @@ fn convert_copy(path: &Path, namespace: &Namespace) -> std::result::Result<(), S
         return Err(findings);
     }
     let put = catalogue.entries().map_err(|error| error.message)?;
-    format::make(&db, now_ms()).map_err(text)?;
+    format::make(&db).map_err(text)?;
     format::keep(&db, &Changes { put, removed: Vec::new() }).map_err(text)?;
     format::load(&db, namespace).map_err(|error| error.message)?;
     db.close().map_err(|(_, error)| text(error))

@@ -28,8 +28,9 @@ use super::failure;
 use super::gate::{Facts, Rights, Tenancy};
 use super::store::Failure;
 use debros_proto::{Error, Namespace, Result};
-use debros_sql::{Catalogue, Demangler, Moment, Policy, Rewriter, Rewritten};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use debros_sql::{Catalogue, Demangler, Moment, Rewriter, Rewritten};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// What an open namespace is, beside its file.
@@ -96,7 +97,7 @@ impl Tenant {
     /// What a rewritten statement may do.
     fn tenancy(&self, rewritten: &Rewritten) -> Tenancy {
         let (class, grants) = (rewritten.class, rewritten.grants);
-        Tenancy { policy: Policy::new(&self.namespace, class, grants), class, grants }
+        Tenancy { policy: rewritten.policy(&self.namespace), class, grants }
     }
 
     /// Takes the prefix out of what the database says.
@@ -105,7 +106,7 @@ impl Tenant {
     }
 }
 
-/// Makes a new file that of a namespace, and puts the namespace on the connection that writes it.
+/// Makes an empty file that of a namespace, and puts the namespace on the connection that writes it.
 pub(super) fn settle(conn: &mut Conn, namespace: &Namespace, rewriter: &Arc<Rewriter>) -> Result<(), Failure> {
     conn.gate.enter(Rights::Own);
     if !format::is_current(&conn.db)? {
@@ -113,12 +114,26 @@ pub(super) fn settle(conn: &mut Conn, namespace: &Namespace, rewriter: &Arc<Rewr
             return Err(Failure::Old);
         }
         let transaction = conn.db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        format::make(&transaction, debros_proto::now_ms())?;
+        format::make(&transaction)?;
         transaction.commit()?;
     }
+    format::date(&conn.db, debros_proto::now_ms())?;
     let catalogue = format::load(&conn.db, namespace).map_err(Failure::Told)?;
     conn.seat = Some(Seat::new(Arc::new(Tenant::new(catalogue, Arc::clone(rewriter)))));
     Ok(())
+}
+
+/// What a new file of a namespace holds: the engine's own tables. `tmp` is a folder to make it in.
+pub(super) fn new_file(tmp: &Path) -> Result<Vec<u8>, Failure> {
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    let path = tmp.join(format!("new-{}.db", MADE.fetch_add(1, SeqCst)));
+    let db = rusqlite::Connection::open(&path)?;
+    db.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF")?;
+    format::make(&db)?;
+    db.close().map_err(|(_, error)| error)?;
+    let bytes = std::fs::read(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(bytes)
 }
 
 /// Has everything in the file replaced by `replace`, and takes the schema from what is there then.
@@ -130,7 +145,7 @@ pub(super) fn replaced(conn: &mut Conn, replace: impl FnOnce(&mut Conn) -> Resul
         replace(conn)?;
         conn.gate.enter(Rights::Own);
         if !format::is_current(&conn.db).map_err(failure::of)? {
-            format::make(&conn.db, debros_proto::now_ms()).map_err(failure::of)?;
+            format::make(&conn.db).map_err(failure::of)?;
         }
         publication.publish(Arc::new(format::load(&conn.db, &seat.tenant().namespace)?));
         Ok(())

@@ -84,20 +84,25 @@ impl Object {
         if let Some(text) = texts.get(&(self.kind.clone(), self.name.clone())) {
             return Ok(Some(text.clone()));
         }
-        let (single, double) = (self.name.replace('\'', "''"), self.name.replace('"', "\"\""));
         let rest = sql.strip_prefix("CREATE TABLE ").and_then(|rest| {
-            rest.strip_prefix(&format!("'{single}'"))
-                .or_else(|| rest.strip_prefix(&format!("\"{double}\"")))
-                .or_else(|| rest.strip_prefix(self.name.as_str()))
+            // As the module quotes it.
+            ['\'', '"'].into_iter().find_map(|mark| {
+                let rest = rest.strip_prefix(&quoted(mark, &self.name))?;
+                Some((mark, rest))
+            })
         });
         match rest {
-            Some(rest) => Ok(Some(format!("CREATE TABLE '{}'{rest}", new(&self.name).replace('\'', "''")))),
+            Some((mark, rest)) => Ok(Some(format!("CREATE TABLE {}{rest}", quoted(mark, &new(&self.name))))),
             None => Err(rusqlite::Error::InvalidParameterName(format!(
                 "the {} {} is not one that is known",
                 self.kind, self.name
             ))),
         }
     }
+}
+
+fn quoted(mark: char, name: &str) -> String {
+    format!("{mark}{}{mark}", name.replace(mark, &format!("{mark}{mark}")))
 }
 
 /// The indexes of constraints are named after their table, with a number behind.

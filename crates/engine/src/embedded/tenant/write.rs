@@ -75,7 +75,6 @@ impl<'c> Work<'c> {
         };
         // The authorizer is not told the new name of a renamed table.
         let foreign = self.foreign()?;
-        self.conn.note_schema_change();
         let result = self.execute(statement, rewritten)?;
         if self.foreign()? != foreign {
             tracing::error!("a statement made or removed an object outside of its namespace");

@@ -1,0 +1,282 @@
+//! Namespaces of the embedded engine: their files, of this and of earlier versions, their limits, and their end.
+
+use bytes::Bytes;
+use debros_engine::conformance::{
+    always, database, guarded, integer, key, must, namespace, options, query, refused, single,
+};
+use debros_engine::embedded::{Embedded, EmbeddedConfig};
+use debros_engine::{Database, Engine, NamespaceFilter};
+use debros_proto::rpc::{Statement, TransactionRequest, Value};
+use debros_proto::{Code, Error};
+use prost::Message as _;
+use rusqlite::Connection;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+fn open(path: &Path) -> Arc<dyn Engine> {
+    open_with(EmbeddedConfig::new(path))
+}
+
+fn open_with(config: EmbeddedConfig) -> Arc<dyn Engine> {
+    Arc::new(Embedded::open(config).unwrap_or_else(|error| panic!("{error}")))
+}
+
+/// What an earlier version left: the user's own names, and the table of kept answers.
+const EARLIER: &str = "
+    CREATE TABLE _debros_idempotency (
+        ns TEXT NOT NULL, key TEXT NOT NULL, request_hash BLOB NOT NULL, answer BLOB NOT NULL, expires_at INTEGER NOT NULL,
+        UNIQUE (ns, key)
+    );
+    INSERT INTO _debros_idempotency VALUES ('', 'kept', x'0101010101010101010101010101010101010101010101010101010101010101', x'', 99999999999999);
+    CREATE TABLE users(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE, at TEXT DEFAULT CURRENT_TIMESTAMP,
+        twice TEXT AS (name || name) STORED);
+    CREATE TABLE \"odd \"\"name\"\"\"(a, b);
+    CREATE TABLE kv(k TEXT PRIMARY KEY, v) WITHOUT ROWID;
+    CREATE TABLE orders(id INTEGER PRIMARY KEY, user_id REFERENCES users(id) ON DELETE CASCADE, n CHECK (n > 0));
+    CREATE INDEX orders_user ON orders(user_id) WHERE orders.n > 1;
+    CREATE VIEW rich AS SELECT users.name, sum(orders.n) AS n FROM users JOIN orders ON orders.user_id = users.id GROUP BY 1;
+    CREATE TABLE log(what);
+    CREATE TRIGGER logged AFTER INSERT ON users BEGIN INSERT INTO log VALUES (new.name); END;
+    CREATE VIRTUAL TABLE docs USING fts5(body);
+    CREATE VIRTUAL TABLE found USING fts5(name, content='users', content_rowid='id');
+    CREATE VIRTUAL TABLE gone USING fts5(body, content='');
+    CREATE VIRTUAL TABLE places USING rtree(id, x0, x1);
+    INSERT INTO users(name) VALUES ('ann'), ('bob');
+    DELETE FROM users WHERE name = 'bob';
+    INSERT INTO users(name) VALUES ('cyd');
+    INSERT INTO \"odd \"\"name\"\"\"(rowid, a, b) VALUES (7, 1, 2);
+    INSERT INTO kv VALUES ('k', 'v');
+    INSERT INTO orders VALUES (1, 1, 5), (2, 3, 2);
+    INSERT INTO docs(rowid, body) VALUES (42, 'the quick fox');
+    INSERT INTO found(found) VALUES ('rebuild');
+    INSERT INTO gone(rowid, body) VALUES (9, 'only the index is kept');
+    INSERT INTO places VALUES (1, 0, 2);
+    ANALYZE;";
+
+fn earlier(path: &Path, sql: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let db = Connection::open(path).unwrap();
+    db.execute_batch("PRAGMA journal_mode = WAL").unwrap();
+    db.execute_batch(sql).unwrap();
+}
+
+async fn check_converted(engine: &Arc<dyn Engine>) {
+    for (sql, expected) in [
+        ("SELECT group_concat(id || name || twice, ',') FROM users", "1annannann,3cydcydcyd"),
+        ("SELECT rowid || a || b FROM \"odd \"\"name\"\"\"", "712"),
+        ("SELECT v FROM kv WHERE k = 'k'", "v"),
+        ("SELECT name || n FROM rich ORDER BY n DESC LIMIT 1", "ann5"),
+        ("SELECT rowid || body FROM docs WHERE docs MATCH 'quick'", "42the quick fox"),
+        ("SELECT rowid || name FROM found WHERE found MATCH 'cyd'", "3cyd"),
+        ("SELECT rowid || '' FROM gone WHERE gone MATCH 'index'", "9"),
+        ("SELECT id || '' FROM places WHERE x1 > 1", "1"),
+        ("SELECT group_concat(what, '') FROM log", "annbobcyd"),
+    ] {
+        assert_eq!(single(&must(engine, sql).await), Value::from(expected), "{sql}");
+    }
+    assert_eq!(must(engine, "INSERT INTO users(name) VALUES ('dan')").await.last_insert_id, Some(4));
+    assert_eq!(integer(engine, "SELECT count(*) FROM log").await, 4);
+    assert_eq!(refused(engine, "INSERT INTO users(name) VALUES ('ann')").await.code, Code::Constraint);
+    must(engine, "DELETE FROM users WHERE id = 1").await;
+    assert_eq!(integer(engine, "SELECT count(*) FROM orders").await, 1, "foreign keys");
+    let tables = engine.schema(&namespace("app"), options()).await.unwrap();
+    let users = tables.iter().find(|table| table.name == "users").unwrap();
+    assert!(users.sql.starts_with("CREATE TABLE users(id INTEGER PRIMARY KEY AUTOINCREMENT"), "{}", users.sql);
+    assert_eq!(tables.len(), 10);
+    must(engine, "ALTER TABLE orders ADD COLUMN later").await;
+    must(engine, "DROP TABLE found").await;
+}
+
+#[tokio::test]
+async fn a_file_of_an_earlier_version_is_brought_up_to_date_with_all_it_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path()).close().await;
+    let path = folder.path().join("ns/app.db");
+    earlier(&path, EARLIER);
+    let engine = open(folder.path());
+    check_converted(&engine).await;
+    // What was answered is still known.
+    let other_request = engine.query(&database("app"), Statement::from("DELETE FROM kv"), guarded("kept", 2)).await;
+    assert_eq!(other_request.unwrap_err().code, Code::IdempotencyMismatch);
+    engine.close().await;
+    let engine = open(folder.path());
+    assert_eq!(integer(&engine, "SELECT count(*) FROM users").await, 2);
+    engine.close().await;
+    let db = Connection::open(&path).unwrap();
+    let plain: i64 = db
+        .query_row("SELECT count(*) FROM sqlite_schema WHERE name IN ('users', 'docs', 'docs_data')", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
+    assert_eq!(plain, 0);
+    assert!(fs::read_dir(folder.path().join("tmp")).unwrap().next().is_none(), "a copy was left behind");
+}
+
+#[tokio::test]
+async fn a_backup_of_an_earlier_version_is_brought_up_to_date_when_it_is_put_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(folder.path());
+    must(&engine, "CREATE TABLE newer(a)").await;
+    let made = engine.backup(Box::new(|_, _| {})).await.unwrap();
+    // The backup, as the earlier version would have made it.
+    let place = folder.path().join("backups").join(&made.name);
+    let old = place.join("ns/app.db");
+    fs::remove_file(&old).unwrap();
+    let db = Connection::open(&old).unwrap();
+    db.execute_batch(EARLIER).unwrap();
+    drop(db);
+    let bytes = fs::read(&old).unwrap();
+    let sum = debros_proto::hex::encode(&<sha2::Sha256 as sha2::Digest>::digest(&bytes));
+    let manifest = fs::read_to_string(place.join("manifest.json")).unwrap();
+    let mut manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    for file in manifest["files"].as_array_mut().unwrap() {
+        if file["path"] == "ns/app.db" {
+            file["sha256"] = sum.clone().into();
+            file["size"] = bytes.len().into();
+        }
+    }
+    fs::write(place.join("manifest.json"), manifest.to_string()).unwrap();
+    engine.restore(&made.name, Box::new(|_, _| {})).await.unwrap();
+    assert_eq!(refused(&engine, "SELECT * FROM newer").await.code, Code::Sql);
+    check_converted(&engine).await;
+    assert_eq!(fs::read(&old).unwrap(), bytes, "the backup itself was changed");
+    engine.close().await;
+}
+
+#[tokio::test]
+async fn a_file_that_can_not_be_brought_up_to_date_says_why_and_stays_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(folder.path());
+    let path = folder.path().join("ns/app.db");
+    earlier(&path, "CREATE TABLE t(a); INSERT INTO t VALUES (1); CREATE VIEW odd AS SELECT load_extension(a) FROM t;");
+    let before = fs::read(&path).unwrap();
+    let error = refused(&engine, "SELECT * FROM t").await;
+    assert!(error.message.contains("earlier version") && error.message.contains("the view odd"), "{error}");
+    engine.query(&database("other"), Statement::from("CREATE TABLE o(a)"), options()).await.unwrap();
+    engine.close().await;
+    let db = Connection::open(&path).unwrap();
+    assert_eq!(db.query_row("SELECT a FROM t", [], |row| row.get::<_, i64>(0)).unwrap(), 1);
+    drop(db);
+    assert_eq!(fs::read(&path).unwrap().len(), before.len());
+}
+
+#[tokio::test]
+async fn a_namespace_over_its_quota_is_told_so_and_hurts_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = EmbeddedConfig { max_namespace_size: Some(512 << 10), ..EmbeddedConfig::new(folder.path()) };
+    let engine = open_with(config.clone());
+    must(&engine, "CREATE TABLE t(id INTEGER PRIMARY KEY, a)").await;
+    let mut stored = 0;
+    let error: Error = loop {
+        match query(&engine, "INSERT INTO t(a) VALUES (zeroblob(50000))", &[]).await {
+            Ok(_) => stored += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(stored > 5 && error.code == Code::DatabaseFull, "{stored}: {error}");
+    assert!(error.message.contains("database.max_namespace_size") && error.message.contains("524288"), "{error}");
+    assert_eq!(
+        refused(&engine, "CREATE TABLE big AS SELECT zeroblob(300000) AS a FROM t").await.code,
+        Code::DatabaseFull
+    );
+    assert_eq!(engine.schema(&namespace("app"), options()).await.unwrap().len(), 1);
+    let info = engine.namespace_info(&namespace("app"), options()).await.unwrap();
+    assert!(info.max_bytes == Some(512 << 10) && info.sql_bytes <= 512 << 10, "{info:?}");
+    let other = database("other");
+    engine.query(&other, Statement::from("CREATE TABLE t(a)"), options()).await.unwrap();
+    let big = Statement::from("INSERT INTO t VALUES (zeroblob(300000))");
+    engine.query(&other, big, options()).await.unwrap();
+    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, stored);
+    engine.query(&database("app"), Statement::from("DELETE FROM t WHERE id <= 3"), guarded("room", 1)).await.unwrap();
+    must(&engine, "INSERT INTO t(a) VALUES (zeroblob(50000))").await;
+    engine.close().await;
+    // A quota that is lower than what is there keeps it, and takes nothing more.
+    let engine = open_with(EmbeddedConfig { max_namespace_size: Some(64 << 10), ..config });
+    assert_eq!(refused(&engine, "INSERT INTO t(a) VALUES (zeroblob(500000))").await.code, Code::DatabaseFull);
+    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, stored - 2);
+    engine.close().await;
+}
+
+/// The marker is what a crash in the middle leaves: before anything went, and after a part.
+#[tokio::test]
+async fn an_interrupted_deletion_is_finished_at_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let note = Statement::from("INSERT OR IGNORE INTO namespaces (name, created_at) VALUES ('the-note', 1)");
+    let noted = TransactionRequest { statements: vec![note] }.encode_to_vec();
+    for with_file in [true, false] {
+        let engine = open(folder.path());
+        must(&engine, "CREATE TABLE t(a)").await;
+        engine.query(&database("other"), Statement::from("CREATE TABLE IF NOT EXISTS o(a)"), options()).await.unwrap();
+        for index in 0..1500 {
+            let name = key(&format!("k{index}"));
+            engine.kv_put(&namespace("app"), &name, Bytes::new(), always(), None, options()).await.unwrap();
+        }
+        engine.close().await;
+        fs::write(folder.path().join("ns/app.delete"), &noted).unwrap();
+        if !with_file {
+            fs::remove_file(folder.path().join("ns/app.db")).unwrap();
+        }
+        let engine = open(folder.path());
+        assert!(!folder.path().join("ns/app.delete").exists() && !folder.path().join("ns/app.db").exists());
+        let all = NamespaceFilter { prefix: String::new(), after: None, limit: 10 };
+        let names = engine.namespaces(all, options()).await.unwrap();
+        assert_eq!(names, [namespace("other"), namespace("the-note")]);
+        let page = engine.kv_list(&namespace("app"), "", None, 10, options()).await.unwrap();
+        assert!(page.keys.is_empty());
+        engine.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_deletion_is_refused_while_a_backup_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(folder.path());
+    must(&engine, "CREATE TABLE t(a)").await;
+    let (running, is_running) = std::sync::mpsc::channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    let may_go_on = std::sync::Mutex::new(may_go_on);
+    let backup = {
+        let engine = Arc::clone(&engine);
+        let progress = Box::new(move |_: u64, _: u64| {
+            // The receiver may be gone after the first time.
+            let _ = running.send(());
+            let _ = may_go_on.lock().unwrap().recv();
+        });
+        tokio::spawn(async move { engine.backup(progress).await })
+    };
+    tokio::task::spawn_blocking(move || is_running.recv().unwrap()).await.unwrap();
+    let refused = engine.delete_namespace(&namespace("app"), Vec::new()).await.unwrap_err();
+    assert_eq!(refused.code, Code::Conflict);
+    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 0);
+    drop(go_on);
+    backup.await.unwrap().unwrap();
+    engine.delete_namespace(&namespace("app"), Vec::new()).await.unwrap();
+    engine.close().await;
+}
+
+/// What a schema was is in the file: a store that was closed for another one's sake comes back with it.
+#[tokio::test]
+async fn a_schema_comes_back_with_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = EmbeddedConfig { open_databases: 1, ..EmbeddedConfig::new(folder.path()) };
+    let engine = open_with(config);
+    for round in 0..3 {
+        for name in ["app", "other"] {
+            let place = database(name);
+            let run =
+                async |sql: String| engine.query(&place, Statement::from(sql.as_str()), options()).await.unwrap().value;
+            run(format!("CREATE TABLE t{round}(a DEFAULT CURRENT_TIMESTAMP)")).await;
+            run(format!("CREATE INDEX i{round} ON t{round}(a)")).await;
+            run(format!("CREATE TABLE x{round}(a)")).await;
+            run(format!("ALTER TABLE x{round} RENAME TO y{round}")).await;
+            run(format!("INSERT INTO t{round} DEFAULT VALUES")).await;
+            let kept = run("SELECT count(*) FROM sqlite_master".to_owned()).await;
+            assert_eq!(single(&kept), Value::from(3 * (round + 1)), "{name}");
+        }
+    }
+    let system = Statement::from("SELECT count(*) FROM sqlite_schema WHERE name LIKE 'ns::%'");
+    let system = engine.query(&Database::System, system, options()).await.unwrap();
+    assert_eq!(single(&system.value), Value::from(0));
+    engine.close().await;
+}

@@ -1,0 +1,207 @@
+//! The catalogue's life: changed on a copy, kept as a list, answered from, and held in bounded number.
+
+use debros_proto::rpc::Value;
+use debros_proto::{Code, Namespace};
+use debros_sql::catalogue::{Entry, EntryKind};
+use debros_sql::{Catalogue, Catalogues, Class, Place, rewrite};
+use std::time::{Duration, Instant};
+
+fn namespace() -> Namespace {
+    Namespace::new("acme").unwrap()
+}
+
+fn made(statements: &[&str]) -> Catalogue {
+    let mut catalogue = Catalogue::new(&namespace()).unwrap();
+    for sql in statements {
+        let rewritten = rewrite(sql, &catalogue).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        assert!(rewritten.changes_schema && rewritten.class == Class::Ddl, "{sql}");
+        catalogue.apply(sql).unwrap();
+    }
+    catalogue
+}
+
+const SCHEMA: &[&str] = &[
+    "CREATE TABLE b(id INTEGER PRIMARY KEY AUTOINCREMENT, a TEXT DEFAULT 'x' /* kept */)",
+    "CREATE TABLE a(id INTEGER PRIMARY KEY, b_id INT REFERENCES b(id), n INT NOT NULL)",
+    "CREATE VIRTUAL TABLE f USING fts5(x)",
+    "CREATE VIRTUAL TABLE v USING fts5vocab(f, row)",
+    "CREATE INDEX a_n ON a(n) WHERE n > 0",
+    "CREATE VIEW w AS SELECT a.n FROM a JOIN b ON b.id = a.b_id",
+    "CREATE TRIGGER t AFTER INSERT ON a BEGIN UPDATE b SET a = 'y' WHERE id = new.b_id; END",
+];
+
+fn end() -> Instant {
+    Instant::now() + Duration::from_secs(10)
+}
+
+#[test]
+fn a_schema_is_kept_as_the_users_own_texts_and_made_again_from_them() {
+    let catalogue = made(SCHEMA);
+    let entries = catalogue.entries().unwrap();
+    assert_eq!(entries.len(), SCHEMA.len());
+    assert!(entries.iter().all(|entry| SCHEMA.contains(&entry.sql.as_str())), "{entries:?}");
+    let loaded = Catalogue::load(&namespace(), &entries).unwrap();
+    assert_eq!(loaded.entries().unwrap(), entries);
+    assert_eq!(loaded.tables().unwrap(), catalogue.tables().unwrap());
+    assert_ne!(loaded.generation(), catalogue.generation());
+    for kind in ["table", "view", "index", "trigger", "statistics"] {
+        assert_eq!(EntryKind::from_name(kind).unwrap().as_str(), kind);
+    }
+    assert_eq!(EntryKind::from_name("other"), None);
+    let broken = Entry { kind: EntryKind::View, name: "x".to_owned(), sql: "CREATE VEIW x".to_owned() };
+    assert_eq!(Catalogue::load(&namespace(), &[broken]).unwrap_err().code, Code::Internal);
+}
+
+#[test]
+fn a_change_is_told_as_what_to_put_and_what_to_remove() {
+    let before = made(SCHEMA);
+    let mut after = before.fork().unwrap();
+    after.apply("ALTER TABLE a RENAME TO c").unwrap();
+    after.apply("DROP VIEW w").unwrap();
+    let changes = after.changes_since(&before).unwrap();
+    let names = |entries: &[Entry]| {
+        let mut names: Vec<String> =
+            entries.iter().map(|entry| format!("{} {}", entry.kind.as_str(), entry.name)).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&changes.put), ["index a_n", "table c", "trigger t"]);
+    assert_eq!(names(&changes.removed), ["table a", "view w"]);
+    assert_eq!(before.changes_since(&before).unwrap(), debros_sql::catalogue::Changes::default());
+}
+
+#[test]
+fn a_change_that_fails_or_is_dropped_changes_nothing() {
+    let catalogue = made(SCHEMA);
+    let entries = catalogue.entries().unwrap();
+    let mut fork = catalogue.fork().unwrap();
+    fork.apply("CREATE TABLE new_one(x)").unwrap();
+    let error = fork.apply("ALTER TABLE b DROP COLUMN id").unwrap_err();
+    assert!(error.code == Code::Sql && error.message.contains("cannot drop PRIMARY KEY column"), "{error:?}");
+    drop(fork);
+    assert_eq!(catalogue.entries().unwrap(), entries);
+    assert_eq!(rewrite("SELECT * FROM new_one", &catalogue).unwrap_err().code, Code::Sql);
+}
+
+#[test]
+fn the_schema_call_describes_what_the_user_made() {
+    let tables = made(SCHEMA).tables().unwrap();
+    let told: Vec<(&str, &str)> = tables.iter().map(|table| (table.name.as_str(), table.kind.as_str())).collect();
+    assert_eq!(told, [("a", "table"), ("b", "table"), ("f", "virtual"), ("v", "virtual"), ("w", "view")]);
+    assert_eq!(tables[1].sql, SCHEMA[0]);
+    assert!(!tables[1].columns[0].nullable && tables[1].columns[0].primary_key);
+    assert_eq!(tables[1].columns[1].default.as_deref(), Some("'x'"));
+    assert_eq!(
+        (tables[0].indexes[0].name.as_str(), tables[0].indexes[0].columns.as_slice()),
+        ("a_n", ["n".to_owned()].as_slice())
+    );
+}
+
+#[test]
+fn questions_about_the_schema_take_arguments_and_have_limits() {
+    let catalogue = made(SCHEMA);
+    let sql = "SELECT name FROM sqlite_master WHERE type = ?1 AND name <> :other ORDER BY name";
+    let rewritten = rewrite(sql, &catalogue).unwrap();
+    assert_eq!((rewritten.place, rewritten.parameters, rewritten.class), (Place::Catalogue, 2, Class::Read));
+    let args = [Value::from("index"), Value::from("x")];
+    let found = catalogue.query(sql, &args, end(), 10, 1000).unwrap();
+    assert_eq!((found.columns, found.rows), (vec!["name".to_owned()], vec![vec![Value::from("a_n")]]));
+    assert_eq!(catalogue.query(sql, &args[..1], end(), 10, 1000).unwrap_err().code, Code::Sql);
+    assert_eq!(
+        catalogue.query("SELECT * FROM sqlite_master", &[], end(), 3, 10_000).unwrap_err().code,
+        Code::ResultTooLarge
+    );
+    assert_eq!(
+        catalogue.query("SELECT sql FROM sqlite_master", &[], end(), 100, 90).unwrap_err().code,
+        Code::ResultTooLarge
+    );
+    assert_eq!(catalogue.query("DELETE FROM a", &[], end(), 1, 1).unwrap_err().code, Code::Internal);
+    let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n, sqlite_master";
+    let soon = Instant::now() + Duration::from_millis(50);
+    assert_eq!(catalogue.query(endless, &[], soon, 3, 1000).unwrap_err().code, Code::StatementTimeout);
+    // The catalogue answers again after it.
+    assert!(catalogue.query(sql, &args, end(), 10, 1000).is_ok());
+}
+
+#[test]
+fn catalogues_are_loaded_once_published_and_bounded() {
+    let held = Catalogues::new(8);
+    let names: Vec<Namespace> = (0..100).map(|n| Namespace::new(&format!("n{n}")).unwrap()).collect();
+    let mut loads = 0;
+    for name in names.iter().chain(&names) {
+        held.get(name, || {
+            loads += 1;
+            Catalogue::new(name)
+        })
+        .unwrap();
+    }
+    assert!(loads > 100, "more than eight are held: {loads}");
+    let first = held.get(&names[0], || Catalogue::new(&names[0])).unwrap();
+    let mut fork = first.fork().unwrap();
+    fork.apply("CREATE TABLE t(a)").unwrap();
+    let generation = fork.generation();
+    held.publish(fork);
+    let again = held.get(&names[0], || panic!("it is there")).unwrap();
+    assert_eq!(again.generation(), generation);
+    held.forget(&names[0]);
+    assert_ne!(held.get(&names[0], || Catalogue::new(&names[0])).unwrap().generation(), generation);
+}
+
+/// Lesson 21: what a statement does was guessed from its first word.
+#[test]
+fn lesson_21_what_a_statement_does_is_told_by_its_meaning() {
+    let catalogue = made(&["CREATE TABLE t(a)", "CREATE VIEW v AS SELECT 1"]);
+    for (sql, class, returning) in [
+        ("WITH q AS (SELECT 1 AS x) INSERT INTO t SELECT x FROM q", Class::Write, false),
+        ("/* SELECT */ -- INSERT\n DELETE FROM t RETURNING a", Class::Write, true),
+        ("WITH q AS (SELECT 1) SELECT * FROM q", Class::Read, false),
+        ("VALUES (1)", Class::Read, false),
+        ("REPLACE INTO t VALUES (1) RETURNING *", Class::Write, true),
+        ("EXPLAIN QUERY PLAN DELETE FROM t", Class::Write, false),
+        ("EXPLAIN DELETE FROM t", Class::Read, false),
+        ("CREATE TABLE u AS SELECT * FROM t", Class::Ddl, false),
+        ("PRAGMA table_info(t)", Class::Read, false),
+    ] {
+        let found = rewrite(sql, &catalogue).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        assert_eq!((found.class, found.returning), (class, returning), "{sql}");
+    }
+}
+
+/// A table that is made from a query is made here too; what would fill it forever, or with gigabytes, is ended.
+#[test]
+fn rows_out_of_nothing_do_not_stay_in_the_catalogue() {
+    let mut catalogue = made(&["CREATE TABLE t AS VALUES (1), (2), (3)"]);
+    let count = "SELECT (SELECT count(*) FROM sqlite_master), 0";
+    assert_eq!(catalogue.query(count, &[], end(), 1, 100).unwrap().rows, [[Value::from(1), Value::from(0)]]);
+    assert!(catalogue.query("SELECT * FROM t", &[], end(), 1, 100).unwrap().rows.is_empty());
+    let numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)";
+    for sql in [
+        format!("CREATE TABLE u AS {numbers} SELECT i, hex(zeroblob(100000)) FROM n"),
+        format!("CREATE TABLE u AS {numbers} SELECT max(i) FROM n"),
+    ] {
+        assert!(rewrite(&sql, &catalogue).is_ok());
+        let error = catalogue.apply(&sql).unwrap_err();
+        assert!(matches!(error.code, Code::ResultTooLarge | Code::StatementTimeout), "{error:?}");
+    }
+    assert_eq!(catalogue.entries().unwrap().len(), 1);
+}
+
+/// Many threads rewrite for one namespace at once.
+#[test]
+fn a_catalogue_is_shared_between_threads() {
+    fn is_shared<T: Send + Sync>() {}
+    is_shared::<(Catalogue, Catalogues, debros_sql::Rewriter, debros_sql::Rewritten, debros_sql::Demangler)>();
+    let catalogue = made(SCHEMA);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let catalogue = &catalogue;
+            scope.spawn(move || {
+                for n in 0..200 {
+                    let sql = format!("SELECT n, {n} FROM a WHERE id = {thread} AND n IN (SELECT id FROM b)");
+                    let rewritten = rewrite(&sql, catalogue).unwrap();
+                    assert_eq!(rewritten.objects, ["a", "b"]);
+                }
+            });
+        }
+    });
+}
