@@ -24,14 +24,14 @@ async fn old_folder() -> (TestNode, String) {
     (node, key)
 }
 
-/// Takes the second migration back: what is left is what the first version wrote.
+/// Takes the second migration back, and those after it: what is left is what the first version wrote.
 fn undo(path: &std::path::Path) {
     let db = rusqlite::Connection::open(path).unwrap();
     db.execute_batch(
-        "DROP INDEX audit_events_at; DROP TABLE grants; DROP TABLE used_nonces; DROP TABLE secrets; DROP TABLE sessions; \
+        "DROP INDEX namespaces_owner; DROP INDEX audit_events_at; DROP TABLE grants; DROP TABLE used_nonces; DROP TABLE secrets; DROP TABLE sessions; \
          DROP TABLE refresh_tokens; DROP TABLE signing_keys; ALTER TABLE api_keys DROP COLUMN wallet; \
          ALTER TABLE apps DROP COLUMN wallet; ALTER TABLE namespaces DROP COLUMN owner; \
-         DELETE FROM namespaces WHERE name <> 'keyed'; DELETE FROM schema_migrations WHERE version = 2;",
+         DELETE FROM namespaces WHERE name <> 'keyed'; DELETE FROM schema_migrations WHERE version >= 2;",
     )
     .unwrap();
 }
