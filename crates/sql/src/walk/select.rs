@@ -218,6 +218,7 @@ impl<'w> Walk<'w> {
                 self.understand(inner.node_id());
                 self.from(inner.source().ok_or_else(not_understood)?)?;
                 if let Some(alias) = self.alias(inner.alias())? {
+                    self.visible.push(alias.clone());
                     self.scopes.add(Item::other(alias, Vec::new()));
                 }
             }
