@@ -4,7 +4,7 @@ use crate::allowed::TABLE_FUNCTIONS;
 use crate::catalogue::schema::Kind;
 use crate::catalogue::{Compiled, Inner};
 use crate::moment::MOMENT_TABLE;
-use crate::names::{Prefix, is_one_of, same, starts_with};
+use crate::names::{Prefix, dequote, is_one_of, same, starts_with};
 use crate::rewrite::{Class, Grants};
 use crate::source::{Source, with_statement};
 use crate::walk::Outcome;
@@ -118,10 +118,9 @@ impl<'l> Look<'l> {
             }
             Node::CreateViewStmt(create) => self.own(create.view_name()),
             Node::CreateTriggerStmt(create) => self.own(create.trigger_name()),
-            Node::CreateVirtualTableStmt(create) => {
-                let name = create.table_name().trim_matches('"');
-                self.own(name)
-            }
+            // Here the parser gives the name with its quotes.
+            Node::CreateVirtualTableStmt(create) if self.prefix.owns(&dequote(create.table_name())) => Ok(()),
+            Node::CreateVirtualTableStmt(_) => Err(disagreement()),
             Node::ForeignKeyClause(clause) => self.own(clause.ref_table()),
             Node::QualifiedName(name) => match name.object_name() {
                 Some(Name::IdentName(ident)) => self.own(ident.source()),

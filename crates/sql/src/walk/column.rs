@@ -27,7 +27,10 @@ impl<'w> Walk<'w> {
             // Of an UPDATE's target and something in its FROM with the same name, SQLite takes the one with the column.
             [target, others @ ..] => {
                 let column = self.source.name(column.column())?;
-                others.iter().find(|item| self.has_column(item, &column)).copied().unwrap_or(*target)
+                let other = others.iter().find(|item| self.has_column(item, &column)).copied();
+                // Of a subquery's columns not all are known here.
+                let unknown = || if self.has_column(target, &column) { *target } else { others[0] };
+                other.unwrap_or_else(unknown)
             }
         };
         let Some(table) = item.table.clone() else {

@@ -51,19 +51,19 @@ impl<'w> Walk<'w> {
             Expr::FunctionCall(call) => {
                 self.window(call.over_clause())?;
                 self.maybe(call.filter_clause())?;
-                self.call(expression, call.func_name(), call.args())
+                self.call(call.func_name(), call.args())
             }
             Expr::AggregateFunctionCall(call) => {
                 self.window(call.over_clause())?;
                 self.maybe(call.filter_clause())?;
                 self.order_by(call.orderby())?;
-                self.call(expression, call.func_name(), call.args())
+                self.call(call.func_name(), call.args())
             }
             Expr::OrderedSetFunctionCall(call) => {
                 self.window(call.over_clause())?;
                 self.maybe(call.filter_clause())?;
                 self.maybe(call.orderby_expr())?;
-                self.call(expression, call.func_name(), call.args())
+                self.call(call.func_name(), call.args())
             }
             Expr::CastExpr(cast) => self.maybe(cast.expr()),
             Expr::CollateExpr(collate) => self.maybe(collate.expr()),
@@ -117,13 +117,13 @@ impl<'w> Walk<'w> {
         }
     }
 
-    fn call(&mut self, call: Expr<'w>, name: &'w str, args: Option<ExprList<'w>>) -> Result<()> {
+    fn call(&mut self, name: &'w str, args: Option<ExprList<'w>>) -> Result<()> {
         let token = self.source.token(name)?;
         let function = self.source.name(name)?;
         if !is_one_of(FUNCTIONS, &function) {
             return Err(self.refuse_at(&token, &format!("the function {function} is not allowed")));
         }
-        if self.call_of_the_moment(call, &token, &function, args)? {
+        if self.call_of_the_moment(&token, &function, args)? {
             return Ok(());
         }
         if is_one_of(FULL_TEXT_FUNCTIONS, &function) {

@@ -144,12 +144,9 @@ impl<'w> Walk<'w> {
         let extent = self.source.extent(AnyNodeId::from(expression.node_id()))?;
         let name = match expression {
             Expr::ColumnRef(reference) => {
-                let hidden = self.hidden_column(reference)?;
-                let qualified = !reference.table().is_empty();
-                match hidden {
-                    Some(table) if !qualified => table,
-                    // The column keeps its name, whatever qualifies it, unless it is the hidden one.
-                    _ if qualified => self.source.name(reference.column())?,
+                // A column keeps its name, whatever qualifies it.
+                match self.hidden_column(reference)? {
+                    Some(table) if reference.table().is_empty() => table,
                     _ => return Ok(()),
                 }
             }
@@ -218,6 +215,7 @@ impl<'w> Walk<'w> {
                 self.understand(inner.node_id());
                 self.from(inner.source().ok_or_else(not_understood)?)?;
                 if let Some(alias) = self.alias(inner.alias())? {
+                    self.visible.push(alias.clone());
                     self.scopes.add(Item::other(alias, Vec::new()));
                 }
             }

@@ -61,7 +61,6 @@ impl<'w> Walk<'w> {
     /// Deals with a call of a function of the moment. Says whether its arguments are dealt with too.
     pub(super) fn call_of_the_moment(
         &mut self,
-        call: Expr<'w>,
         token: &Range<usize>,
         function: &str,
         args: Option<ExprList<'w>>,
@@ -71,19 +70,21 @@ impl<'w> Walk<'w> {
             return Ok(true);
         }
         match function {
-            name if same(name, "random") => self.random(call, token, Slot::Random).map(|()| false),
-            name if same(name, "randomblob") => self.random_blob(call, token, args),
-            name if same(name, "last_insert_rowid") => self.counter(call, token, Slot::LastInsertRowid),
-            name if same(name, "changes") => self.counter(call, token, Slot::Changes),
+            name if same(name, "random") => self.random(token, Slot::Random).map(|()| false),
+            name if same(name, "randomblob") => self.random_blob(token, args),
+            name if same(name, "last_insert_rowid") => self.counter(token, Slot::LastInsertRowid),
+            name if same(name, "changes") => self.counter(token, Slot::Changes),
             _ => Ok(false),
         }
     }
 
-    fn whole_call(&self, call: Expr<'w>) -> Result<Range<usize>> {
-        self.source.extent(AnyNodeId::from(call.node_id()))
+    /// From the name to the closing parenthesis. Not the node's own extent: that of a whole WHERE holds the word WHERE.
+    fn whole_call(&self, name: &Range<usize>) -> Result<Range<usize>> {
+        let open = self.source.expect(name.end, "(")?;
+        Ok(name.start..self.source.closing(open.start)?)
     }
 
-    fn random(&mut self, call: Expr<'w>, token: &Range<usize>, slot: Slot) -> Result<()> {
+    fn random(&mut self, token: &Range<usize>, slot: Slot) -> Result<()> {
         match self.clock {
             Clock::Live | Clock::Default => Ok(()),
             Clock::Slots if self.per_row => Err(self.refuse_at(
@@ -92,7 +93,7 @@ impl<'w> Walk<'w> {
                  arguments, or in VALUES",
             )),
             Clock::Slots => {
-                let range = self.whole_call(call)?;
+                let range = self.whole_call(token)?;
                 self.edits.replace(range, slot);
                 Ok(())
             }
@@ -102,9 +103,9 @@ impl<'w> Walk<'w> {
         }
     }
 
-    fn random_blob(&mut self, call: Expr<'w>, token: &Range<usize>, args: Option<ExprList<'w>>) -> Result<bool> {
+    fn random_blob(&mut self, token: &Range<usize>, args: Option<ExprList<'w>>) -> Result<bool> {
         if self.clock != Clock::Slots {
-            return self.random(call, token, Slot::RandomBlob(0)).map(|()| false);
+            return self.random(token, Slot::RandomBlob(0)).map(|()| false);
         }
         let length = match args.and_then(|args| args.get(0)) {
             Some(Expr::Literal(literal)) if literal.literal_type() == LiteralType::Integer => {
@@ -122,16 +123,16 @@ impl<'w> Walk<'w> {
                 ),
             )
         })?;
-        self.random(call, token, Slot::RandomBlob(length))?;
+        self.random(token, Slot::RandomBlob(length))?;
         Ok(true)
     }
 
     /// What the connection counts. In a trigger these are of the statement that fires it.
-    fn counter(&mut self, call: Expr<'w>, token: &Range<usize>, slot: Slot) -> Result<bool> {
+    fn counter(&mut self, token: &Range<usize>, slot: Slot) -> Result<bool> {
         let what = &self.source.text[token.clone()];
         match self.clock {
             Clock::Live | Clock::Slots => {
-                let range = self.whole_call(call)?;
+                let range = self.whole_call(token)?;
                 self.edits.replace(range, slot);
                 Ok(false)
             }

@@ -77,3 +77,7 @@ DELETE FROM sqlite_sequence;
 INSERT INTO seq(v) VALUES (6) RETURNING id;
 /*refused*/ UPDATE sqlite_sequence SET seq = 1 WHERE name LIKE '%';
 /*refused*/ INSERT INTO sqlite_sequence VALUES ('x', 1);
+CREATE TABLE named(id INTEGER PRIMARY KEY, b);
+INSERT INTO named(b) VALUES (1) RETURNING named.rowid, named.b, named.ID;
+UPDATE named SET b = named.b + 1 RETURNING named.oid;
+UPDATE named SET b = named.v FROM (SELECT u.*, 1 FROM u) AS named WHERE named.b = 2;

@@ -129,3 +129,6 @@ SELECT * FROM joined FULL JOIN orders USING (id) ORDER BY 1;
 SELECT * FROM (SELECT id, name FROM users) AS cities FULL JOIN orders USING (id) ORDER BY 1;
 /*refused*/ SELECT * FROM users AS "ns::x::y";
 /*refused*/ SELECT * FROM (SELECT 1) AS _debros_x;
+CREATE VIEW v1 AS SELECT id, name FROM users;
+SELECT id FROM (users JOIN orders USING (id)) v1 FULL JOIN cities USING (id) ORDER BY 1;
+SELECT id FROM (SELECT id FROM users) v1 FULL JOIN cities USING (id) ORDER BY 1;

@@ -48,3 +48,8 @@ UPDATE m SET n = length(datetime(*)) + length(datetime( )) WHERE id = 3;
 SELECT n FROM m WHERE id = 3;
 CREATE TABLE c3(a INT CONSTRAINT pos CHECK (a > 0), b TEXT, CONSTRAINT len CHECK (length(b) < 5));
 INSERT INTO c3 VALUES (1, 'x');
+SELECT count(*) FROM m WHERE last_insert_rowid() IS NULL;
+SELECT count(*) >= 0 FROM m WHERE last_insert_rowid();
+SELECT count(*) >= 0 FROM m WHERE 1 GROUP BY v HAVING changes( ) LIMIT 0;
+UPDATE m SET n = CASE WHEN 0 THEN 1 ELSE last_insert_rowid() >= 0 END WHERE id = (SELECT 2 LIMIT 1 OFFSET changes() * 0);
+INSERT INTO c3 SELECT 2, 'y' WHERE random() IS NOT NULL LIMIT 1;
