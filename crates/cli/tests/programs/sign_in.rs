@@ -202,6 +202,33 @@ fn logout_ends_the_session_at_the_node_and_here() {
     until_refused(&other, &token);
 }
 
+/// Whoever signed out acts as nobody, not as another wallet that is stored for another namespace.
+#[test]
+fn after_logout_no_other_stored_wallet_acts() {
+    let scene = Scene::start();
+    let person = &scene.person;
+    let (first, second) = (&scene.wallets[0].address, &scene.wallets[1].address);
+    scene.sign_in(0, "shop");
+    scene.sign_in(1, "club");
+    person.text(&["auth", "logout"]);
+    for args in [
+        &["storage", "put", "k", "v"][..],
+        &["auth", "whoami"],
+        &["auth", "token"],
+        &["auth", "keys", "list"],
+        &["auth", "logout"],
+        &["storage", "list", "-n", "shop"],
+    ] {
+        let said = person.fails(args, 3);
+        assert!(said.contains("auth wallets") && said.contains("auth use WALLET"), "{args:?}: {said}");
+        assert!(!said.contains(first.as_str()), "{said}");
+    }
+    let said = person.fails(&["storage", "list", "-n", "club"], 3);
+    assert!(said.contains("no credential") && !said.contains(second.as_str()), "{said}");
+    person.text(&["auth", "use", first]);
+    assert_eq!(person.json(&["auth", "whoami"])["subject"], first.as_str());
+}
+
 /// A credential that was revoked is refused within 5 seconds: a command that starts later is not served.
 pub(crate) fn until_refused(person: &Person, credential: &str) {
     let revoked = std::time::Instant::now();

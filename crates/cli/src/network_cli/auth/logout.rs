@@ -13,7 +13,7 @@ pub(super) async fn run(session: &Session, out: Output, all: bool) -> Result<(),
         note("DEBROS_API_KEY is set, and stays in use");
     }
     let store = store()?;
-    let Some(entry) = session.stored(&store)? else {
+    let Some(entry) = session.chosen(&store)? else {
         return Err(Failure::no_credential(format!("nothing is stored for the node {}", session.peer_id)));
     };
     let mut revoked = 0;
