@@ -112,7 +112,9 @@ pub(super) fn choose<'a>(
     }
     let of_current_wallet = |entry: &&Entry| current.is_some_and(|current| current.wallet == entry.wallet);
     let mut fitting = entries.iter().filter(fits);
-    if let Some(chosen) = fitting.clone().find(|entry| entry.current).or_else(|| fitting.clone().find(of_current_wallet)) {
+    if let Some(chosen) =
+        fitting.clone().find(|entry| entry.current).or_else(|| fitting.clone().find(of_current_wallet))
+    {
         return Some(chosen);
     }
     // The only one, when the namespace is named.
