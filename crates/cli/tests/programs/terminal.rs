@@ -5,12 +5,12 @@ use crate::support::{Node, PATIENCE};
 use nix::pty::openpty;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// A command whose input and errors are a terminal.
-struct OnTerminal {
+pub(crate) struct OnTerminal {
     child: Child,
     keyboard: File,
     screen: Arc<Mutex<String>>,
@@ -18,11 +18,16 @@ struct OnTerminal {
 
 impl OnTerminal {
     fn start(person: &Person, args: &[&str]) -> Self {
-        let pty = openpty(None, None).expect("a terminal");
-        let stderr = pty.slave.try_clone().expect("a handle");
         let mut command = person.command(args);
         // A program in place of a browser, which does nothing.
-        command.env("BROWSER", "true").stdin(Stdio::from(pty.slave)).stdout(Stdio::piped()).stderr(Stdio::from(stderr));
+        command.env("BROWSER", "true");
+        Self::spawn(command)
+    }
+
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        let pty = openpty(None, None).expect("a terminal");
+        let stderr = pty.slave.try_clone().expect("a handle");
+        command.stdin(Stdio::from(pty.slave)).stdout(Stdio::piped()).stderr(Stdio::from(stderr));
         let child = command.spawn().expect("run network-cli");
         drop(command);
         let keyboard = File::from(pty.master);
@@ -39,7 +44,11 @@ impl OnTerminal {
         Self { child, keyboard, screen }
     }
 
-    fn shows(&self, text: &str) {
+    pub(crate) fn screen(&self) -> String {
+        self.screen.lock().unwrap().clone()
+    }
+
+    pub(crate) fn shows(&self, text: &str) {
         let started = Instant::now();
         while !self.screen.lock().unwrap().contains(text) {
             assert!(started.elapsed() < PATIENCE, "{text} is not in {:?}", self.screen.lock().unwrap());
@@ -47,12 +56,20 @@ impl OnTerminal {
         }
     }
 
-    fn types(&mut self, text: &str) {
+    pub(crate) fn types(&mut self, text: &str) {
         self.keyboard.write_all(text.as_bytes()).unwrap();
     }
 
-    fn code(&mut self) -> Option<i32> {
-        self.child.wait().unwrap().code()
+    /// The exit code; `None` when the command does not end in time.
+    pub(crate) fn code(&mut self) -> Option<i32> {
+        let started = Instant::now();
+        while started.elapsed() < PATIENCE {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        None
     }
 }
 
