@@ -56,8 +56,8 @@ run-gateway: programs ## Start a gateway of its own, for a node on this machine
 
 run-example: programs ## Run examples/basic_usage.rs against the node of `make dev`
 	@test -f data/dev/peer.info || { echo "error: no node runs in data/dev; start one with: make dev" >&2; exit 1; }
-	DEBROS_BOOTSTRAP_PEERS="$$(cat data/dev/peer.info)" \
-	DEBROS_API_KEY="$$(DEBROS_NODE_DATA_DIR=data/dev $(BUILT)/network-cli auth token)" \
+	@key="$$(DEBROS_NODE_DATA_DIR=data/dev $(BUILT)/network-cli auth token -n default)" || exit; \
+	DEBROS_BOOTSTRAP_PEERS="$$(cat data/dev/peer.info)" DEBROS_API_KEY="$$key" \
 	$(CARGO) run -p debros-client --example basic_usage
 
 bench: ## Measure, side by side with the ceiling and rqlite

@@ -6,7 +6,8 @@
 //! make run-example
 //! ```
 //!
-//! By hand it needs to know a node and an API key:
+//! By hand it needs to know a node and an API key or an access token; the namespace is the credential's, or the one that
+//! `DEBROS_NAMESPACE` names:
 //!
 //! ```console
 //! DEBROS_BOOTSTRAP_PEERS=/ip4/127.0.0.1/tcp/4001/p2p/<peer id> DEBROS_API_KEY=ak_… \
@@ -23,15 +24,15 @@ use std::env;
 async fn main() -> Result<()> {
     let peers = required("DEBROS_BOOTSTRAP_PEERS");
     let key = required("DEBROS_API_KEY");
-    // The part after the colon is the key's namespace.
-    let namespace = key.rsplit(':').next().unwrap_or_default().to_owned();
-
-    let mut config = Config::new(namespace).credential(key);
+    // A credential belongs to one namespace, which is meant when none is named.
+    let mut config = Config::new(env::var("DEBROS_NAMESPACE").unwrap_or_default()).credential(key);
     for peer in peers.split(',') {
         config = config.bootstrap_peer(peer.trim());
     }
     let client = Client::connect(config).await?;
     println!("connected to {}", client.node().map_or_else(|| "?".into(), |node| node.to_string()));
+    let who = client.network().who_am_i().await?;
+    println!("acting in namespace {} as {} ({})", who.namespace, who.subject, who.role);
 
     storage(&client).await?;
     database(&client).await?;

@@ -13,11 +13,14 @@ use debros_engine::Engine;
 use debros_engine::embedded::{Embedded, EmbeddedConfig};
 use debros_p2p::{Host, HostConfig, Keypair, Limits, identity, peer_info};
 use debros_proto::now_ms;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::fs::Permissions;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+/// The mode of the data folder.
+const PRIVATE: u32 = 0o700;
 /// How long a connection on which nothing is open stays.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -32,6 +35,19 @@ pub enum StartError {
     DataDir {
         /// Which folder.
         path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Other users may look into the data folder, and this one may not change that.
+    #[error(
+        "the data folder {path} is open to other users (mode {mode:03o}) and can not be closed to them: {source}. Run chmod 700 \
+         {path} as its owner, or choose another with --data-dir"
+    )]
+    Exposed {
+        /// Which folder.
+        path: PathBuf,
+        /// Its mode bits.
+        mode: u32,
         /// Why.
         source: std::io::Error,
     },
@@ -131,13 +147,21 @@ async fn start_with(
     Ok(Node { host, dispatcher, engine, owns_engine, workers, operator_credential, peer_info: path })
 }
 
-/// The folder holds secrets: only its owner may look inside.
+/// The folder holds secrets: only its owner may look inside. One that is there and open to others is closed to them, which
+/// the system lets its owner do.
 fn make_folder(path: &Path) -> Result<(), StartError> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|source| StartError::DataDir { path: path.to_owned(), source })
+    let unusable = |source| StartError::DataDir { path: path.to_owned(), source };
+    std::fs::DirBuilder::new().recursive(true).mode(PRIVATE).create(path).map_err(unusable)?;
+    let mode = std::fs::metadata(path).map_err(unusable)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        std::fs::set_permissions(path, Permissions::from_mode(PRIVATE)).map_err(|source| StartError::Exposed {
+            path: path.to_owned(),
+            mode,
+            source,
+        })?;
+        tracing::warn!(folder = %path.display(), mode = format!("{mode:03o}"), "the data folder was open to other users, and is closed to them now");
+    }
+    Ok(())
 }
 
 async fn open_database(config: &NodeConfig) -> Result<Embedded, StartError> {

@@ -87,8 +87,11 @@ impl Entry {
     }
 }
 
-/// The entry that commands for a node use: in the namespace, when one is named, and of the wallet, when one is named. Where
-/// that leaves several, the current one; else one of the current wallet; else the newest.
+/// The entry that commands for a node use: in the namespace, when one is named, and of the wallet, when one is named.
+///
+/// Where no wallet is named, the current entry; in another namespace one of the current wallet, else the only one there. A
+/// node without a current entry is one where somebody signed out: nobody acts there until a wallet is named, for whoever
+/// acts should know as whom. Of a wallet that is named, the current entry, else the newest.
 pub(super) fn choose<'a>(
     entries: &'a [Entry],
     peer_id: &str,
@@ -96,13 +99,36 @@ pub(super) fn choose<'a>(
     wallet: Option<&str>,
 ) -> Option<&'a Entry> {
     let current = entries.iter().find(|entry| entry.peer_id == peer_id && entry.current);
+    if wallet.is_none() && current.is_none() {
+        return None;
+    }
     let fits = |entry: &&Entry| {
         entry.peer_id == peer_id
             && namespace.is_none_or(|name| entry.namespace == name)
             && wallet.is_none_or(|wallet| entry.wallet == wallet)
     };
-    entries.iter().filter(fits).max_by_key(|entry| {
-        let of_current_wallet = current.is_some_and(|current| current.wallet == entry.wallet);
-        (entry.current, of_current_wallet, entry.stored_at)
-    })
+    if wallet.is_some() {
+        return entries.iter().filter(fits).max_by_key(|entry| (entry.current, entry.stored_at));
+    }
+    let of_current_wallet = |entry: &&Entry| current.is_some_and(|current| current.wallet == entry.wallet);
+    let mut fitting = entries.iter().filter(fits);
+    if let Some(chosen) =
+        fitting.clone().find(|entry| entry.current).or_else(|| fitting.clone().find(of_current_wallet))
+    {
+        return Some(chosen);
+    }
+    // The only one, when the namespace is named.
+    let only = fitting.next().filter(|_| namespace.is_some());
+    only.filter(|_| fitting.next().is_none())
+}
+
+/// Makes the newest entry of each node current, as the version did that knew no current ones.
+pub(super) fn choose_newest(entries: &mut [Entry]) {
+    for index in 0..entries.len() {
+        let Entry { peer_id, stored_at, .. } = &entries[index];
+        let newer = |(other, entry): (usize, &Entry)| {
+            entry.peer_id == *peer_id && (entry.stored_at, other) > (*stored_at, index)
+        };
+        entries[index].current = !entries.iter().enumerate().any(newer);
+    }
 }

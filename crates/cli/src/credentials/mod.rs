@@ -82,8 +82,9 @@ impl Store {
         self.read()
     }
 
-    /// The entry that commands for a node use, in a namespace and of a wallet where they are named: the current one; else
-    /// one of the current wallet; else the newest.
+    /// The entry that commands for a node use, in a namespace and of a wallet where they are named. Without a wallet's name:
+    /// the current one; in another namespace one of the current wallet, else the only one there; none on a node where the
+    /// current one was signed out. With one: the current one, else the newest.
     ///
     /// # Errors
     /// When the file is there and can not be used.
@@ -130,10 +131,13 @@ impl Store {
         check_mode(&path, 0o600)?;
         let format = |reason: String| StoreError::Format { path: path.clone(), reason };
         // serde's own message could repeat a piece of the file.
-        let content: Content = serde_json::from_str(&text)
+        let mut content: Content = serde_json::from_str(&text)
             .map_err(|error| format(format!("line {}, column {}", error.line(), error.column())))?;
         if !READ.contains(&content.version) {
             return Err(format(format!("it has version {}, this program reads up to {VERSION}", content.version)));
+        }
+        if content.version == 1 {
+            entry::choose_newest(&mut content.credentials);
         }
         Ok(content.credentials)
     }
@@ -178,8 +182,8 @@ impl Locked<'_> {
         self.store.find(peer_id, namespace, wallet)
     }
 
-    /// Stores an entry in place of the one of the same wallet, namespace and node. It is the current one when its
-    /// predecessor was, or the node had none.
+    /// Stores what a sign-in got, in place of the entry of the same wallet, namespace and node. It is the current one when
+    /// its predecessor was, or the node had none.
     ///
     /// # Errors
     /// When the file is there and can not be used, or can not be written.
@@ -190,6 +194,18 @@ impl Locked<'_> {
         entry.current = !has_current;
         entries.retain(|known| !known.is_for(&entry) && !is_replaced(known, &entry));
         entries.push(entry);
+        self.store.write(&entries)
+    }
+
+    /// Stores new tokens of an entry that is there. Whether it is current stays as it was.
+    ///
+    /// # Errors
+    /// When the file is there and can not be used, or can not be written.
+    pub fn update(&self, entry: Entry) -> Result<(), StoreError> {
+        let mut entries = self.store.read()?;
+        if let Some(known) = entries.iter_mut().find(|known| known.is_for(&entry)) {
+            *known = Entry { current: known.current, ..entry };
+        }
         self.store.write(&entries)
     }
 

@@ -71,9 +71,31 @@ async fn the_current_entry_is_used_until_another_is_made_current() {
     put(&store, Entry { stored_at: 99, ..entry("a", "two", "0x1") }).await;
     assert_eq!(key(&store, "a", Some("two"), None).unwrap(), "ak_a0x2:two");
     assert_eq!(store.entries().unwrap().iter().filter(|entry| entry.current).count(), 2, "one of each node");
+}
+
+#[tokio::test]
+async fn when_the_current_entry_is_signed_out_no_other_one_takes_its_place() {
+    let home = tempfile::tempdir().unwrap();
+    let store = in_folder(home.path());
+    for (namespace, wallet) in [("one", "0x1"), ("two", "0x2"), ("two", "0x3"), ("three", "0x2")] {
+        put(&store, entry("a", namespace, wallet)).await;
+    }
+    put(&store, entry("b", "one", "0x2")).await;
+    // Beside a current one, another namespace's only wallet is meant when that namespace is named; of several, none.
+    assert_eq!(key(&store, "a", Some("three"), None).unwrap(), "ak_a0x2:three");
+    assert_eq!(key(&store, "a", Some("two"), None), None);
     let current = store.find("a", None, None).unwrap().unwrap();
     store.lock(NOW).await.unwrap().remove(&current).unwrap();
-    assert_eq!(key(&store, "a", None, None).unwrap(), "ak_a0x1:two", "the newest");
+    for namespace in [None, Some("one"), Some("two"), Some("three")] {
+        assert_eq!(key(&store, "a", namespace, None), None, "{namespace:?}");
+    }
+    assert_eq!(key(&store, "b", None, None).unwrap(), "ak_b0x2:one", "another node's is not touched");
+    // New tokens for one of them choose none; whoever names a wallet does.
+    store.lock(NOW).await.unwrap().update(Entry { stored_at: 9, ..entry("a", "two", "0x2") }).unwrap();
+    assert_eq!(key(&store, "a", None, None), None);
+    assert_eq!(key(&store, "a", None, Some("0x2")).unwrap(), "ak_a0x2:two", "the newest");
+    put_current(&store, entry("a", "two", "0x2")).await;
+    assert_eq!(key(&store, "a", None, None).unwrap(), "ak_a0x2:two");
 }
 
 #[tokio::test]

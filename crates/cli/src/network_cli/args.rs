@@ -60,6 +60,12 @@ fn timeout(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "write a time span such as 30s, 500ms or 2m".to_owned())
 }
 
+/// One of a list of scopes; a blank after the comma is no part of it.
+pub(crate) fn scope(text: &str) -> Result<String, String> {
+    let scope = text.trim();
+    if scope.is_empty() { Err("a scope is empty".to_owned()) } else { Ok(scope.to_owned()) }
+}
+
 fn at_least_one(text: &str) -> Result<u64, String> {
     text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "it is not a whole number of at least 1".to_owned())
 }

@@ -1,5 +1,6 @@
 //! The command line of `network-cli auth`.
 
+use crate::network_cli::args::scope;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -7,7 +8,7 @@ use std::path::PathBuf;
 pub(crate) enum AuthCommand {
     /// Signs a wallet in: in the browser, or with a keystore file
     Login(LoginArgs),
-    /// Ends the session, and revokes and forgets the API key that came with it
+    /// Ends the session, and revokes and forgets the wallet's stored API key
     Logout {
         /// Ends all sessions of the wallet in the namespace, those of other programs too
         #[arg(long)]
@@ -48,7 +49,7 @@ pub(crate) struct LoginArgs {
     /// The gateway whose page is opened; else DEBROS_GATEWAY_URL, else that of the node
     #[arg(long, value_name = "URL", conflicts_with = "keystore")]
     pub(crate) gateway: Option<String>,
-    /// Only prints the address of the page, for a browser that is opened by hand
+    /// Only prints the address of the page, for a browser that is opened by hand, and waits; works without a terminal
     #[arg(long, conflicts_with = "keystore")]
     pub(crate) no_browser: bool,
     /// Signs with this keystore file, without a browser and a gateway
@@ -98,7 +99,7 @@ pub(crate) enum KeysCommand {
         #[arg(long, value_parser = ["reader", "writer", "admin"])]
         role: Option<String>,
         /// Narrows the role to these, such as db:read,storage:read
-        #[arg(long, value_delimiter = ',', value_name = "SCOPE,…")]
+        #[arg(long, value_delimiter = ',', value_name = "SCOPE,…", value_parser = scope)]
         scopes: Vec<String>,
         /// Also stores it for later commands
         #[arg(long)]

@@ -54,10 +54,14 @@ pub(super) async fn restore(session: &Session, out: Output, name: &str, yes: boo
 fn confirm(name: &str) -> Result<(), Failure> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Err(Failure::usage(
-            "restoring replaces everything the node holds: give --yes to go on without being asked",
+            "restoring replaces the data of all namespaces with the copy's: give --yes to go on without being asked",
         ));
     }
-    note("Restoring replaces everything the node holds, in all namespaces, with the copy.");
+    note(
+        "Restoring puts the data of all namespaces back to what it was when the copy was made; what was written since is gone.\n\
+         Who may act stays as it is now on the same network: API keys, members, sessions, removed signing keys. On a fresh\n\
+         machine it becomes what it was in the copy.",
+    );
     // When stderr is gone the answer will not fit either.
     let _ = write!(io::stderr(), "Type the copy's name to go on: ");
     let mut answer = String::new();

@@ -52,7 +52,7 @@ impl Session {
             return Ok(Some(key));
         }
         let store = store()?;
-        let Some(entry) = self.stored(&store)? else { return Ok(None) };
+        let Some(entry) = self.chosen(&store)? else { return Ok(None) };
         if entry.has_session()
             && let Some(token) = self.session_token(&store, &entry).await?
         {
@@ -64,6 +64,26 @@ impl Session {
     /// The entry that commands for this node and namespace use.
     pub(super) fn stored(&self, store: &Store) -> Result<Option<Entry>, Failure> {
         store.find(&self.peer_id, self.namespace.as_deref(), None).map_err(unusable)
+    }
+
+    /// The same for who acts with it: where wallets are stored and none of them is chosen, that is told, so that none acts
+    /// in the place of one that was signed out.
+    pub(super) fn chosen(&self, store: &Store) -> Result<Option<Entry>, Failure> {
+        if let Some(entry) = self.stored(store)? {
+            return Ok(Some(entry));
+        }
+        let is_there = |entry: &Entry| {
+            entry.peer_id == self.peer_id && self.namespace.as_ref().is_none_or(|name| entry.namespace == *name)
+        };
+        if store.entries().map_err(unusable)?.iter().any(is_there) {
+            let place = self.namespace.as_ref().map_or_else(String::new, |name| format!(" in namespace {name}"));
+            let message = format!("no wallet is chosen for the node {}{place}, though some are stored", self.peer_id);
+            return Err(Failure::no_credential(printable(&message)).hint(
+                "`network-cli auth wallets` lists them, and `network-cli auth use WALLET` chooses one; or sign in with \
+                 `network-cli auth login`, or set DEBROS_API_KEY",
+            ));
+        }
+        Ok(None)
     }
 
     /// A credential in place of one that ended while a long command ran; `None` when it was no session's.
@@ -83,7 +103,7 @@ impl Session {
             return Ok(Some(Found::key(key)));
         }
         let store = store()?;
-        let Some(entry) = self.stored(&store)? else { return Ok(None) };
+        let Some(entry) = self.chosen(&store)? else { return Ok(None) };
         if !entry.api_key.is_empty() {
             return Ok(Some(Found::key(entry.api_key)));
         }
@@ -146,7 +166,7 @@ impl Session {
         entry.set_session(&refreshed.unwrap_or_default());
         entry.stored_at = debros_proto::now_ms();
         let token = entry.access_token.clone();
-        locked.put(entry).map_err(unusable)?;
+        locked.update(entry).map_err(unusable)?;
         Ok(Some(token).filter(|token| !token.is_empty()))
     }
 

@@ -7,7 +7,7 @@ use debros_auth::PrivateKey;
 use debros_auth::keystore::{self, MAX_FILE_BYTES, Strength};
 use std::fs;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
@@ -20,10 +20,13 @@ const MAX_PASSWORD_BYTES: usize = 1024;
 /// The key in a keystore file.
 pub(super) fn open(path: &Path, password_file: Option<&Path>) -> Result<PrivateKey, Failure> {
     let shown = path.display();
-    let text = read(path, MAX_FILE_BYTES).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Failure::not_found(format!("there is no keystore file {shown}"))
-            .hint("`network-cli auth wallet new --keystore FILE` makes one"),
-        _ => Failure::new(format!("the keystore file {shown} can not be read: {error}")),
+    let text = read(path, MAX_FILE_BYTES).map_err(|error| match error {
+        Unread::Exposed(mode) => exposed("the keystore file", path, mode),
+        Unread::Io(error) if error.kind() == io::ErrorKind::NotFound => {
+            Failure::not_found(format!("there is no keystore file {shown}"))
+                .hint("`network-cli auth wallet new --keystore FILE` makes one")
+        }
+        Unread::Io(error) => Failure::new(format!("the keystore file {shown} can not be read: {error}")),
     })?;
     let named = |error: debros_client::Error| {
         let mut failure = Failure::from(error);
@@ -73,8 +76,10 @@ fn write_new(path: &Path, text: &str) -> io::Result<()> {
 /// The password: from a file, from the variable, from the terminal.
 fn password(file: Option<&Path>, question: &str) -> Result<Zeroizing<String>, Failure> {
     if let Some(path) = file {
-        let text = read(path, MAX_PASSWORD_BYTES)
-            .map_err(|error| Failure::usage(format!("--password-file {}: {error}", path.display())))?;
+        let text = read(path, MAX_PASSWORD_BYTES).map_err(|error| match error {
+            Unread::Exposed(mode) => exposed("the password file", path, mode),
+            Unread::Io(error) => Failure::usage(format!("--password-file {}: {error}", path.display())),
+        })?;
         // The line end that editors and `echo` add is no part of it.
         let line = text.strip_suffix('\n').unwrap_or(&text);
         let line = line.strip_suffix('\r').unwrap_or(line);
@@ -106,12 +111,38 @@ fn ask(question: &str) -> Result<Zeroizing<String>, Failure> {
     }
 }
 
-fn read(path: &Path, max: usize) -> io::Result<Zeroizing<String>> {
+/// Why a file with a secret was not read.
+enum Unread {
+    Io(io::Error),
+    /// Others may read or change it; its mode bits.
+    Exposed(u32),
+}
+
+impl From<io::Error> for Unread {
+    fn from(error: io::Error) -> Self {
+        Unread::Io(error)
+    }
+}
+
+fn exposed(what: &str, path: &Path, mode: u32) -> Failure {
+    let shown = path.display();
+    Failure::no_credential(format!("{what} {shown} may be read or changed by other users (mode {mode:03o})"))
+        .hint(format!("chmod 600 {shown}"))
+}
+
+fn read(path: &Path, max: usize) -> Result<Zeroizing<String>, Unread> {
+    let file = fs::File::open(path)?;
+    let metadata = file.metadata()?;
+    let mode = metadata.permissions().mode() & 0o777;
+    // A pipe that a shell makes has no mode to look after.
+    if metadata.is_file() && mode & 0o077 != 0 {
+        return Err(Unread::Exposed(mode));
+    }
     let mut text = Zeroizing::new(String::new());
     // One more than allowed, to tell "just fits" from "too long" without reading an endless source.
-    fs::File::open(path)?.take(max as u64 + 1).read_to_string(&mut text)?;
+    file.take(max as u64 + 1).read_to_string(&mut text)?;
     if text.len() > max {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it has more than {max} bytes")));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it has more than {max} bytes")).into());
     }
     Ok(text)
 }

@@ -23,6 +23,7 @@ mod storage;
 
 use crate::fail::Failure;
 use crate::runtime;
+pub(crate) use args::scope;
 use args::{Cli, Command, DbCommand, Format};
 use clap::{CommandFactory as _, Parser as _};
 use output::Output;

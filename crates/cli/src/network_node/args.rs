@@ -1,6 +1,7 @@
 //! The command line of `network-node`.
 
 use crate::config::{File, NODE, Problems, Sources, environment};
+use crate::network_cli::scope;
 use crate::version;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -43,9 +44,12 @@ pub(crate) struct Args {
     /// Runs the HTTP gateway inside the node, on this address
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) gateway_addr: Option<String>,
-    /// Development: a bootstrap node with its gateway on loopback, data in ./data/dev, an API key on the screen
+    /// Development: a bootstrap node with its gateway on a loopback address, data in ./data/dev, an API key on the screen
     #[arg(long, global = true)]
     pub(crate) dev: bool,
+    /// With --dev: lets the gateway listen beyond this machine
+    #[arg(long)]
+    pub(crate) insecure_public: bool,
     /// Prints the merged configuration with each value's origin, and exits
     #[arg(long)]
     pub(crate) print_config: bool,
@@ -79,7 +83,7 @@ pub(crate) struct ApiKeyArgs {
     #[arg(long, default_value = "writer", value_parser = ["reader", "writer", "admin"])]
     pub(crate) role: String,
     /// Narrows the role to these, such as db:read,storage:read
-    #[arg(long, value_delimiter = ',', value_name = "SCOPE,…")]
+    #[arg(long, value_delimiter = ',', value_name = "SCOPE,…", value_parser = scope)]
     pub(crate) scopes: Vec<String>,
     /// Also stores the key where network-cli finds it
     #[arg(long)]

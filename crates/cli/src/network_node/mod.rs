@@ -47,6 +47,9 @@ async fn serve(args: &Args, settings: &NodeSettings) -> Result<(), Failure> {
     for notice in settings.notices() {
         tracing::warn!("{notice}");
     }
+    if args.dev {
+        stays_here(args, settings)?;
+    }
     let mut signals = StopSignals::listen()?;
     let recorder = settings
         .gateway()
@@ -85,6 +88,21 @@ async fn serve(args: &Args, settings: &NodeSettings) -> Result<(), Failure> {
     drop(told);
     stop(node, gateway).await;
     Ok(())
+}
+
+/// What is for development writes its key to the screen and is not watched over: it is for this machine, unless somebody
+/// says otherwise.
+fn stays_here(args: &Args, settings: &NodeSettings) -> Result<(), Failure> {
+    let Some((listen, inside)) = settings.gateway() else { return Ok(()) };
+    let is_wanted = args.insecure_public || inside.access().insecure_public();
+    if is_wanted || gateway_url::is_loopback(&format!("http://{listen}")) {
+        return Ok(());
+    }
+    let (_, origin) = settings.shown("gateway.listen_addr");
+    let message = format!("--dev is for this machine alone, and its gateway would listen on {listen} ({origin})");
+    Err(Failure::usage(message).hint(
+        "name a loopback address such as 127.0.0.1:8080; or give --insecure-public; or start a node without --dev",
+    ))
 }
 
 /// Lets programs on this machine find the gateway, by the name that browsers know it under.

@@ -79,6 +79,11 @@ pub(super) async fn remove_signing_key(kid: &str, data_dir: &Path) -> Result<(),
     let removed = client.operator().remove_signing_key(kid).await;
     client.close().await;
     if removed? {
+        let kid = debros_proto::ids::excerpt(kid);
+        writeln!(
+            std::io::stdout(),
+            "removed the signing key {kid}: no node takes access tokens that it signed any more"
+        )?;
         return Ok(());
     }
     Err(Failure::not_found(format!("there is no signing key \"{}\"", debros_proto::ids::excerpt(kid)))

@@ -3,6 +3,7 @@
 
 use crate::support::http::Http;
 use crate::support::person::Person;
+use crate::support::terminal::OnTerminal;
 use crate::support::wallet::Wallet;
 use crate::support::{Node, PATIENCE, Program, text_of};
 use reqwest::redirect::Policy;
@@ -111,36 +112,79 @@ async fn a_key_that_the_node_does_not_know_is_not_stored() {
     assert!(!scene.person.credentials_file().exists());
 }
 
-#[test]
-fn the_browser_of_the_user_is_opened_with_the_page() {
+#[tokio::test]
+async fn the_browser_of_the_user_is_opened_with_the_page() {
     let scene = Scene::start();
     let opened = scene.folder.path().join("opened");
     let program = scene.folder.path().join("browser");
-    std::fs::write(&program, format!("#!/bin/sh\necho \"$1\" > '{}.new'\nmv '{0}.new' '{0}'\n", opened.display()))
+    std::fs::write(&program, format!("#!/bin/sh\necho \"$*\" > '{}.new'\nmv '{0}.new' '{0}'\n", opened.display()))
         .unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     // Nobody names the gateway: the node on this machine tells it.
     let mut command = scene.person.command(&["auth", "login"]);
     command.env("BROWSER", &program).env("DEBROS_NODE_DATA_DIR", &scene.node.data_dir);
-    let mut login = Program::start(&mut command);
-    let (url, _) = page(&mut login);
+    let mut login = OnTerminal::spawn(command);
+    login.shows("&namespace=default");
     let started = std::time::Instant::now();
     while !opened.exists() {
-        assert!(started.elapsed() < PATIENCE && login.is_running(), "{}", login.output());
+        assert!(started.elapsed() < PATIENCE, "{}", login.screen());
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    assert_eq!(std::fs::read_to_string(&opened).unwrap().trim(), url);
-    assert!(url.starts_with(&scene.gateway()), "{url}");
-    login.signal("INT");
-    assert_eq!(login.wait(PATIENCE).unwrap().code(), Some(3), "{}", login.output());
+    // What the browser is started with can be seen by all users of the machine: it holds no state, and leads to the page
+    // once.
+    let start = std::fs::read_to_string(&opened).unwrap();
+    assert!(start.trim().ends_with("/start") && !start.contains("state"), "{start}");
+    let client = reqwest::Client::builder().no_proxy().redirect(Policy::none()).build().unwrap();
+    let first = client.get(start.trim()).send().await.unwrap();
+    let page = first.headers()["location"].to_str().unwrap();
+    assert!(page.starts_with(&scene.gateway()) && login.screen().contains(page), "{page}");
+    assert_eq!(client.get(start.trim()).send().await.unwrap().status(), 400);
+    // Ctrl-C.
+    login.types("\u{3}");
+    let code = login.code();
+    assert!(code.is_none_or(|code| code == 3), "{code:?}: {}", login.screen());
+}
+
+/// Lesson 37: prompts without a terminal.
+#[test]
+fn lesson_37_without_a_terminal_no_browser_is_waited_for() {
+    let scene = Scene::start();
+    let said = scene.person.fails(&["auth", "login", "--gateway", &scene.gateway()], 3);
+    for way in ["--keystore FILE", "DEBROS_KEYSTORE_PASSWORD", "DEBROS_API_KEY", "--no-browser"] {
+        assert!(said.contains(way), "{way} in {said}");
+    }
+    assert!(!said.contains("/v1/auth/login?"), "{said}");
+}
+
+/// A key that a sign-in made and nobody uses is not left alive, nor is the one that is in use.
+#[tokio::test]
+async fn a_second_sign_in_in_the_browser_keeps_the_stored_key_and_revokes_the_new_one() {
+    let scene = Scene::start();
+    let person = &scene.person;
+    let mut keys = Vec::new();
+    for _ in 0..2 {
+        let mut login = person.start(&["auth", "login", "--no-browser", "-n", "shop", "--gateway", &scene.gateway()]);
+        let (_, query) = page(&mut login);
+        let [key, refresh_token] = scene.signs("shop").await;
+        let answer = [("api_key", key.as_str()), ("refresh_token", &refresh_token), ("state", &query["state"])];
+        browser().get(&query["callback"]).query(&answer).send().await.unwrap();
+        assert!(login.wait(PATIENCE).unwrap().success(), "{}", login.output());
+        keys.push(key);
+    }
+    assert_eq!(person.text(&["auth", "token"]), keys[0]);
+    crate::sign_in::until_refused(person, &keys[1]);
+    let listed = person.json(&["auth", "keys", "list"]);
+    let live = listed.as_array().unwrap().iter().filter(|key| key["revoked_at"] == 0).count();
+    assert_eq!((listed.as_array().unwrap().len(), live), (2, 1), "{listed}");
+    assert_eq!(person.json(&["auth", "logout", "--all"])["revoked"], json!(1), "the first session had ended");
 }
 
 #[test]
 fn a_gateway_that_is_not_known_or_not_one_is_told() {
     let scene = Scene::start();
-    let said = scene.person.fails(&["auth", "login", "--gateway", "javascript:alert(1)"], 2);
+    let said = scene.person.fails(&["auth", "login", "--no-browser", "--gateway", "javascript:alert(1)"], 2);
     assert!(said.contains("--gateway") && said.contains("is not the URL"), "{said}");
-    let mut command = scene.person.command(&["auth", "login"]);
+    let mut command = scene.person.command(&["auth", "login", "--no-browser"]);
     let output = command.env("DEBROS_GATEWAY_URL", "nonsense").output().unwrap();
     assert!(output.status.code() == Some(2) && text_of(&output).contains("DEBROS_GATEWAY_URL"), "{}", text_of(&output));
     // A gateway that is not encrypted and not on this machine works, with a warning.

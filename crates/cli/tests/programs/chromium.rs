@@ -4,8 +4,9 @@
 //! playwright-core with the wallet of the gateway's own tests. Without one the test says that it was skipped.
 
 use crate::support::person::Person;
+use crate::support::terminal::OnTerminal;
 use crate::support::wallet::Wallet;
-use crate::support::{Node, PATIENCE, Program, text_of};
+use crate::support::{Node, PATIENCE, text_of};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -36,10 +37,11 @@ fn the_command_line_signs_in_with_a_wallet_in_chromium() {
     std::fs::set_permissions(&browser, std::fs::Permissions::from_mode(0o755)).unwrap();
 
     let mut command = person.command(&["auth", "login", "--namespace", "my-app"]);
-    let mut login = Program::start(command.env("BROWSER", &browser));
+    command.env("BROWSER", &browser);
+    let mut login = OnTerminal::spawn(command);
     let said = || std::fs::read_to_string(&told).unwrap_or_default();
-    let ended = login.wait(PATIENCE);
-    assert!(ended.is_some_and(|status| status.success()), "{}\n{}", login.output(), said());
+    let ended = login.code();
+    assert_eq!(ended, Some(0), "{}\n{}", login.screen(), said());
     let who = person.json(&["auth", "whoami"]);
     assert_eq!((&who["wallet"], &who["namespace"]), (&wallet.address.as_str().into(), &"my-app".into()), "{who}");
     person.text(&["storage", "put", "k", "v"]);

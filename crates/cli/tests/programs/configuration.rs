@@ -1,6 +1,6 @@
 //! Files, variables and flags of the real programs.
 
-use crate::support::{PATIENCE, Program, text_of, without_surroundings};
+use crate::support::{Node, PATIENCE, Program, text_of, without_surroundings};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -196,4 +196,28 @@ fn the_log_goes_to_its_file_too_as_json_when_asked() {
     let messages: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(messages.iter().any(|line| line["message"] == "ready" && line["peer_id"].is_string()), "{log}");
     assert!(messages.iter().any(|line| line["message"] == "the node has stopped"), "{log}");
+}
+
+/// A data folder that somebody made with the usual mode left the databases readable by everybody on the machine.
+#[test]
+fn folders_with_data_are_closed_to_other_users_also_when_they_were_open() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let folders = ["", "db", "db/ns", "db/tmp", "backups"].map(|name| data.join(name));
+    for path in &folders {
+        std::fs::create_dir_all(path).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let node = Node::start(&data);
+    for path in &folders {
+        let mode = std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o700, "{}", path.display());
+    }
+    let said = node.program.output();
+    assert_eq!(said.matches("closed to them now").count(), folders.len(), "one line for each: {said}");
+    node.stop();
+    let again = Node::start(&data);
+    assert!(!again.program.output().contains("closed to them"), "{}", again.program.output());
+    again.stop();
 }

@@ -134,3 +134,24 @@ fn the_key_is_kept_and_replaced_only_when_it_is_not_valid_any_more() {
     assert!(listed.status.success(), "{}", text_of(&listed));
     third.stop();
 }
+
+#[test]
+fn what_is_for_development_stays_on_this_machine_unless_somebody_says_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let command = |listen: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_network-node"));
+        without_surroundings(&mut command);
+        command.args(["--dev", "--p2p-port", "0", "--gateway-addr", listen]);
+        command.current_dir(folder.path()).env("HOME", folder.path());
+        command
+    };
+    for listen in ["0.0.0.0:0", ":0", "[::]:0"] {
+        let mut program = Program::start(&mut command(listen));
+        assert_eq!(program.wait(PATIENCE).unwrap().code(), Some(2), "{listen}");
+        let said = program.output();
+        assert!(said.contains("--insecure-public") && said.contains("--gateway-addr"), "{said}");
+    }
+    // The flag is known. A server that others reach is not started in a test.
+    let output = command("0.0.0.0:0").args(["--insecure-public", "--print-config"]).output().unwrap();
+    assert!(output.status.success(), "{}", text_of(&output));
+}

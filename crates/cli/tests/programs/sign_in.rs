@@ -202,6 +202,87 @@ fn logout_ends_the_session_at_the_node_and_here() {
     until_refused(&other, &token);
 }
 
+/// Signing in again drops no key that works, and leaves no session behind that nobody uses.
+#[test]
+fn a_second_sign_in_keeps_the_stored_key_and_ends_the_session_before() {
+    let scene = Scene::start();
+    let person = &scene.person;
+    scene.sign_in(0, "shop");
+    let old = person.text(&["auth", "token"]);
+    let made = person.json(&["auth", "keys", "create", "--save", "--scopes", "storage:read, storage:write"]);
+    assert_eq!(made["scopes"], json!(["storage:read", "storage:write"]));
+    let key = made["api_key"].as_str().unwrap();
+    scene.sign_in(0, "shop");
+    assert_eq!(person.text(&["auth", "token"]), key);
+    until_refused(person, &old);
+    person.text(&["auth", "keys", "revoke", made["id"].as_str().unwrap()]);
+    scene.sign_in(0, "shop");
+    assert_eq!(person.json(&["auth", "whoami"])["method"], "jwt", "a key that is not valid any more goes");
+    assert_eq!(person.json(&["auth", "logout", "--all"])["revoked"], json!(1), "the sessions before have ended");
+}
+
+/// Signing out says what it did: a key that stays valid is named, and stays stored.
+#[test]
+fn logout_after_the_session_ended_revokes_the_key_or_says_that_it_lives() {
+    let scene = Scene::start();
+    let person = &scene.person;
+    let end_session = || {
+        person.change("access_expires_at", &json!(1));
+        person.change("refresh_token", &json!("rt_of_another_time"));
+    };
+    scene.sign_in(0, "shop");
+    let made = person.json(&["auth", "keys", "create", "--save"]);
+    let (id, key) = (made["id"].as_str().unwrap(), made["api_key"].as_str().unwrap());
+    end_session();
+    for _ in 0..2 {
+        let said = person.fails(&["auth", "logout"], 1);
+        assert!(said.contains(id) && said.contains("stays valid") && said.contains("auth login -n shop"), "{said}");
+        assert!(!said.contains(key) && said.contains(&format!("auth keys revoke {id}")), "{said}");
+        assert_eq!(person.text(&["auth", "token"]), key, "nothing is forgotten");
+    }
+    person.fails(&["auth", "logout", "--all"], 3);
+    // As it is told.
+    scene.sign_in(0, "shop");
+    assert_eq!(person.json(&["auth", "logout"])["api_key"], "revoked");
+    until_refused(person, key);
+
+    // An admin's key revokes itself.
+    scene.sign_in(0, "shop");
+    let made = person.json(&["auth", "keys", "create", "--save", "--role", "admin"]);
+    end_session();
+    let out = person.json(&["auth", "logout"]);
+    assert_eq!((&out["api_key"], &out["revoked"]), (&json!("revoked"), &json!(0)));
+    until_refused(person, made["api_key"].as_str().unwrap());
+    assert_eq!(person.stored()["credentials"], json!([]));
+}
+
+/// Whoever signed out acts as nobody, not as another wallet that is stored for another namespace.
+#[test]
+fn after_logout_no_other_stored_wallet_acts() {
+    let scene = Scene::start();
+    let person = &scene.person;
+    let (first, second) = (&scene.wallets[0].address, &scene.wallets[1].address);
+    scene.sign_in(0, "shop");
+    scene.sign_in(1, "club");
+    person.text(&["auth", "logout"]);
+    for args in [
+        &["storage", "put", "k", "v"][..],
+        &["auth", "whoami"],
+        &["auth", "token"],
+        &["auth", "keys", "list"],
+        &["auth", "logout"],
+        &["storage", "list", "-n", "shop"],
+    ] {
+        let said = person.fails(args, 3);
+        assert!(said.contains("auth wallets") && said.contains("auth use WALLET"), "{args:?}: {said}");
+        assert!(!said.contains(first.as_str()), "{said}");
+    }
+    let said = person.fails(&["storage", "list", "-n", "club"], 3);
+    assert!(said.contains("no credential") && !said.contains(second.as_str()), "{said}");
+    person.text(&["auth", "use", first]);
+    assert_eq!(person.json(&["auth", "whoami"])["subject"], first.as_str());
+}
+
 /// A credential that was revoked is refused within 5 seconds: a command that starts later is not served.
 pub(crate) fn until_refused(person: &Person, credential: &str) {
     let revoked = std::time::Instant::now();
@@ -269,7 +350,11 @@ fn rotation_logs_nobody_out_and_a_removed_key_ends_its_tokens() {
     assert_eq!(kid_of(&person.text(&["auth", "token"])), new_kid);
 
     let removed = operate(&["remove-signing-key", &kid]);
-    assert!(removed.status.success(), "{}", text_of(&removed));
+    assert!(
+        removed.status.success() && text_of(&removed).contains(&format!("removed the signing key {kid}")),
+        "{}",
+        text_of(&removed)
+    );
     until_refused(person, &old);
     assert_eq!(person.text(&["storage", "list"]), "", "the session lives on with another key");
     assert_eq!(operate(&["remove-signing-key", &kid]).status.code(), Some(4));

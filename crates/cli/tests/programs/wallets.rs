@@ -2,7 +2,7 @@
 
 use crate::support::person::Person;
 use crate::support::text_of;
-use crate::support::wallet::{PASSWORD, Wallet};
+use crate::support::wallet::{PASSWORD, Wallet, write_private};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
@@ -14,7 +14,7 @@ const NOBODY: &str = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwC
 fn a_new_wallet_is_a_keystore_file_that_only_its_owner_reads_and_nothing_writes_over() {
     let folder = tempfile::tempdir().unwrap();
     let person = Person::new(folder.path(), NOBODY);
-    std::fs::write(folder.path().join("password"), format!("{PASSWORD}\n")).unwrap();
+    write_private(&folder.path().join("password"), &format!("{PASSWORD}\n"));
     let new = ["auth", "wallet", "new", "--keystore", "deep/wallet.json", "--password-file", "password"];
     let address = person.text(&new);
     assert!(address.starts_with("0x") && address.len() == 42, "{address}");
@@ -77,6 +77,24 @@ fn lesson_37_without_a_terminal_no_password_is_asked_for() {
 }
 
 #[test]
+fn a_keystore_or_password_that_others_may_read_or_change_is_refused_with_how_to_mend_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let person = Person::new(folder.path(), NOBODY);
+    let keystore = Wallet::numbered(1).keystore(folder.path());
+    let sign = [&["auth", "sign"][..], &keystore.options(), &["x"]].concat();
+    for file in [&keystore.file, &keystore.password_file] {
+        for mode in [0o640, 0o604, 0o620, 0o602] {
+            std::fs::set_permissions(file, std::fs::Permissions::from_mode(mode)).unwrap();
+            let said = person.fails(&sign, 3);
+            let shown = file.display();
+            assert!(said.contains(&format!("chmod 600 {shown}")) && said.contains(&format!("mode {mode:o}")), "{said}");
+        }
+        std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        person.text(&sign);
+    }
+}
+
+#[test]
 fn a_wrong_password_or_a_hostile_file_is_refused_without_its_content() {
     let folder = tempfile::tempdir().unwrap();
     let person = Person::new(folder.path(), NOBODY);
@@ -104,7 +122,7 @@ fn a_wrong_password_or_a_hostile_file_is_refused_without_its_content() {
         ("version", good.replace("\"version\":3", "\"version\":1").replace("\"version\": 3", "\"version\": 1")),
     ];
     for (name, text) in hostile {
-        std::fs::write(folder.path().join(name), text).unwrap();
+        write_private(&folder.path().join(name), &text);
         let (code, said) = sign(name);
         assert!(matches!(code, Some(1 | 2)) && said.contains(name), "{name}: {code:?} {said}");
         assert!(!said.contains("s3cret") && !said.contains("hunter2") && said.len() < 1000, "{said}");

@@ -5,7 +5,7 @@ use super::person::Person;
 use nix::pty::openpty;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -18,11 +18,17 @@ pub struct OnTerminal {
 
 impl OnTerminal {
     pub fn start(person: &Person, args: &[&str]) -> Self {
-        let pty = openpty(None, None).expect("a terminal");
-        let stderr = pty.slave.try_clone().expect("a handle");
         let mut command = person.command(args);
         // A program in place of a browser, which does nothing.
-        command.env("BROWSER", "true").stdin(Stdio::from(pty.slave)).stdout(Stdio::piped()).stderr(Stdio::from(stderr));
+        command.env("BROWSER", "true");
+        Self::spawn(command)
+    }
+
+    /// Runs a command as it is.
+    pub fn spawn(mut command: Command) -> Self {
+        let pty = openpty(None, None).expect("a terminal");
+        let stderr = pty.slave.try_clone().expect("a handle");
+        command.stdin(Stdio::from(pty.slave)).stdout(Stdio::piped()).stderr(Stdio::from(stderr));
         let child = command.spawn().expect("run network-cli");
         drop(command);
         let keyboard = File::from(pty.master);
@@ -37,6 +43,11 @@ impl OnTerminal {
             }
         });
         Self { child, keyboard, screen }
+    }
+
+    /// What the terminal shows.
+    pub fn screen(&self) -> String {
+        self.screen.lock().unwrap().clone()
     }
 
     pub fn shows(&self, text: &str) {

@@ -4,6 +4,7 @@ use super::http::{Answer, Http};
 use debros_auth::PrivateKey;
 use debros_auth::keystore::{self, RANDOM_BYTES, Strength};
 use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 pub const PASSWORD: &str = "correct horse battery staple";
@@ -28,8 +29,8 @@ impl Wallet {
         let text = keystore::encrypt(&self.key, PASSWORD, Strength::Light, [7; RANDOM_BYTES]).expect("a keystore");
         let keystore =
             Keystore { file: folder.join(format!("{}.json", self.address)), password_file: folder.join("password") };
-        std::fs::write(&keystore.file, text).expect("write");
-        std::fs::write(&keystore.password_file, format!("{PASSWORD}\n")).expect("write");
+        write_private(&keystore.file, &text);
+        write_private(&keystore.password_file, &format!("{PASSWORD}\n"));
         keystore
     }
 
@@ -53,6 +54,12 @@ impl Wallet {
         let session = self.verify(http, namespace).await.ok().json();
         http.with_key(session["access_token"].as_str().expect("a token"))
     }
+}
+
+/// Writes a file that only its owner may read.
+pub fn write_private(path: &Path, text: &str) {
+    std::fs::write(path, text).expect("write");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("a mode");
 }
 
 /// A keystore file.

@@ -16,7 +16,11 @@ use fs2::FileExt;
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+
+/// The mode of folders that hold data.
+const PRIVATE: u32 = 0o700;
 
 /// The folder of an open engine.
 #[derive(Debug)]
@@ -29,7 +33,7 @@ impl Folder {
     /// Makes what is missing, takes the lock and empties `tmp`.
     pub(super) fn open(path: &Path) -> Result<Folder, OpenError> {
         for folder in [path.to_owned(), path.join("ns"), path.join("tmp")] {
-            fs::create_dir_all(&folder).map_err(|error| OpenError::io(&folder, error))?;
+            make_private(&folder).map_err(|error| OpenError::io(&folder, error))?;
         }
         let lock = take_lock(&path.join("LOCK"))?;
         let folder = Folder { path: path.to_owned(), lock };
@@ -159,6 +163,18 @@ impl Folder {
     fn restore_marker(&self) -> PathBuf {
         self.path.join("RESTORE")
     }
+}
+
+/// Makes a folder that only its owner may look into, with those above it. One that is there and open to others is closed
+/// to them: databases and their copies hold what no other user of the machine may read.
+pub(super) fn make_private(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(PRIVATE).create(path)?;
+    let mode = fs::metadata(path)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        fs::set_permissions(path, fs::Permissions::from_mode(PRIVATE))?;
+        tracing::warn!(folder = %path.display(), mode = format!("{mode:03o}"), "the folder was open to other users, and is closed to them now");
+    }
+    Ok(())
 }
 
 fn take_lock(path: &Path) -> Result<File, OpenError> {

@@ -2,7 +2,7 @@
 
 use super::config::{EmbeddedConfig, OpenError};
 use super::conn::Conn;
-use super::folder::{Folder, write_synced};
+use super::folder::{self, Folder, write_synced};
 use super::guard;
 use super::job::Undo;
 use super::kv;
@@ -103,6 +103,9 @@ impl Stores {
     /// Opens the folder and the system's database, and brings that up to date.
     pub(super) fn open(config: EmbeddedConfig) -> Result<Stores, OpenError> {
         let folder = Folder::open(&config.data_dir)?;
+        if config.backup_dir.exists() {
+            folder::make_private(&config.backup_dir).map_err(|error| OpenError::io(&config.backup_dir, error))?;
+        }
         let was_clean = folder.take_clean()?;
         let files = folder.namespaces().map_err(|error| OpenError::io(folder.path(), error))?;
         let check_system = was_clean.is_none();

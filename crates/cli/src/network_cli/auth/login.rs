@@ -1,9 +1,9 @@
 //! `auth login`: a wallet signs in, and what it gets is stored.
 
-use crate::credentials::Entry;
+use crate::credentials::{Entry, Store};
 use crate::fail::Failure;
 use crate::network_cli::auth_args::LoginArgs;
-use crate::network_cli::credential::{API_KEY, store, unusable};
+use crate::network_cli::credential::{API_KEY, is_interactive, store, unusable};
 use crate::network_cli::output::{Output, note, printable, time};
 use crate::network_cli::session::{Session, variable};
 use crate::network_cli::{browser, gateway, keystore};
@@ -11,6 +11,17 @@ use crate::sign_in;
 use debros_client::Code;
 use serde_json::json;
 use std::path::Path;
+
+/// Refuses what would wait for a browser that nobody sits before.
+pub(super) fn check(how: &LoginArgs) -> Result<(), Failure> {
+    if how.keystore.is_some() || how.no_browser || is_interactive() {
+        return Ok(());
+    }
+    Err(Failure::no_credential("a sign-in in the browser needs somebody at a terminal, and there is none").hint(
+        "sign in with `network-cli auth login --keystore FILE --password-file FILE` (or DEBROS_KEYSTORE_PASSWORD in place of \
+         the file), or set DEBROS_API_KEY; --no-browser prints the page's address and waits for a browser elsewhere",
+    ))
+}
 
 pub(super) async fn run(session: &Session, out: Output, how: &LoginArgs) -> Result<(), Failure> {
     let entry = match &how.keystore {
@@ -86,11 +97,49 @@ fn fresh(session: &Session, namespace: String, wallet: String) -> Entry {
     Entry { peer_id, namespace, wallet, stored_at, ..Entry::default() }
 }
 
-/// What was signed in last is what commands use.
-async fn keep(session: &Session, entry: Entry) -> Result<Entry, Failure> {
+/// What was signed in last is what commands use. An API key that is stored already stays as long as it is valid; the
+/// session before ends.
+async fn keep(session: &Session, mut entry: Entry) -> Result<Entry, Failure> {
     let store = store()?;
     let locked = store.lock(session.timeout).await.map_err(unusable)?;
+    let before = locked.find(&entry.peer_id, Some(&entry.namespace), Some(&entry.wallet)).map_err(unusable)?;
+    let before = before.unwrap_or_default();
+    let mut superfluous = String::new();
+    if !before.api_key.is_empty() && before.api_key != entry.api_key && !is_dead(session, &before.api_key).await {
+        superfluous = std::mem::replace(&mut entry.api_key, before.api_key);
+    }
     locked.put_current(entry.clone()).map_err(unusable)?;
+    drop(locked);
     note(&format!("stored in {}", store.path().display()));
+    if !superfluous.is_empty()
+        && let Err(failure) = revoke(session, &store, &entry, superfluous).await
+    {
+        note(&format!("the stored API key stays in use; the new one can not be revoked: {}", failure.message));
+    }
+    if !before.refresh_token.is_empty() && before.refresh_token != entry.refresh_token {
+        // Nobody would use it any more, and it would live on for weeks.
+        match session.public().auth().logout(before.refresh_token).await {
+            Err(error) if error.code != Code::Unauthenticated => note(&format!(
+                "the session before can not be ended: {}; `network-cli auth logout --all` ends all",
+                error.message
+            )),
+            _ => {}
+        }
+    }
     Ok(entry)
+}
+
+/// Whether the node says that a key is not valid. When it can not be asked, the key is kept.
+async fn is_dead(session: &Session, key: &str) -> bool {
+    let asked = session.public().with_credential(key).network().who_am_i().await;
+    asked.is_err_and(|error| error.code == Code::Unauthenticated)
+}
+
+/// Revokes a key that the sign-in made, where a stored one stays in use: forgotten, it would stay valid.
+async fn revoke(session: &Session, store: &Store, entry: &Entry, key: String) -> Result<(), Failure> {
+    let id = session.public().with_credential(key).network().who_am_i().await?.subject;
+    let named = |why: &str| Failure::new(format!("{id}: {why}"));
+    let token = session.session_token(store, entry).await?.ok_or_else(|| named("there is no session"))?;
+    let revoked = session.public().with_credential(token).auth().revoke_key(id.clone()).await;
+    revoked.map(drop).map_err(|error| named(&error.message))
 }

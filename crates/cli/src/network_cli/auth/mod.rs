@@ -20,6 +20,10 @@ pub(super) fn offline(out: Output, command: AuthCommand) -> Result<Option<AuthCo
             wallets::make(out, keystore, password_file.as_deref())?;
         }
         AuthCommand::Sign { wallet, message } => wallets::sign(out, &wallet, message)?,
+        AuthCommand::Login(how) => {
+            login::check(&how)?;
+            return Ok(Some(AuthCommand::Login(how)));
+        }
         other => return Ok(Some(other)),
     }
     Ok(None)

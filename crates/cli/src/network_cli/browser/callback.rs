@@ -11,7 +11,7 @@ use axum::routing::get;
 use serde::Deserialize;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use subtle::ConstantTimeEq as _;
 use tokio::net::TcpListener;
@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 
 const PATH: &str = "/callback";
 const DONE: &str = "/done";
+const START: &str = "/start";
 /// How long the browser may take to fetch the last page.
 const LAST_PAGE: Duration = Duration::from_secs(3);
 /// Longer than any credential.
@@ -58,6 +59,7 @@ pub(super) struct Callback {
     state: String,
     given: mpsc::Receiver<Given>,
     done: watch::Receiver<bool>,
+    start: Arc<Mutex<Option<String>>>,
     stop: oneshot::Sender<()>,
     server: JoinHandle<()>,
 }
@@ -66,6 +68,8 @@ struct Shared {
     state: String,
     given: mpsc::Sender<Given>,
     done: watch::Sender<bool>,
+    /// The page's address, until somebody was sent there.
+    start: Arc<Mutex<Option<String>>>,
 }
 
 impl Callback {
@@ -81,10 +85,12 @@ impl Callback {
         // One answer is enough: a second one finds the place taken.
         let (give, given) = mpsc::channel(1);
         let (finish, done) = watch::channel(false);
-        let shared = Arc::new(Shared { state: state.clone(), given: give, done: finish });
+        let start = Arc::new(Mutex::new(None));
+        let shared = Arc::new(Shared { state: state.clone(), given: give, done: finish, start: Arc::clone(&start) });
         let router = Router::new()
             .route(PATH, get(callback))
             .route(DONE, get(last_page))
+            .route(START, get(first_page))
             .fallback(async || page::not_found())
             .method_not_allowed_fallback(async || page::not_found())
             .with_state(shared);
@@ -94,7 +100,7 @@ impl Callback {
             // Nobody could be told: the command waits for an answer, and says when none came.
             let _ = serving.await;
         });
-        Ok(Self { address, state, given, done, stop, server })
+        Ok(Self { address, state, given, done, start, stop, server })
     }
 
     /// Where the browser comes back to.
@@ -105,6 +111,13 @@ impl Callback {
     /// What the browser has to bring along.
     pub(super) fn state(&self) -> &str {
         &self.state
+    }
+
+    /// An address that sends whoever comes first on to the page, and nobody else. The page's own address holds the state,
+    /// and what a browser is started with can be read by every user of the machine.
+    pub(super) fn start_at(&self, page: &str) -> String {
+        *self.start.lock().unwrap_or_else(PoisonError::into_inner) = Some(page.to_owned());
+        format!("http://{}{START}", self.address)
     }
 
     /// What the page sent; requests without the right state are no answer.
@@ -121,6 +134,14 @@ impl Callback {
         if tokio::time::timeout(LAST_PAGE, &mut self.server).await.is_err() {
             self.server.abort();
         }
+    }
+}
+
+async fn first_page(State(shared): State<Arc<Shared>>) -> Response {
+    let page = shared.start.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match page {
+        Some(page) => page::guarded((StatusCode::SEE_OTHER, [("location", page)]).into_response()),
+        None => page::not_ours(),
     }
 }
 

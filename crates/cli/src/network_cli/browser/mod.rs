@@ -27,7 +27,7 @@ pub(super) async fn sign_in(gateway: &str, namespace: &Namespace, open: bool) ->
     let url = page_url(gateway, namespace, &callback);
     note(&format!("To sign in, open this page in the browser with the wallet:\n\n  {url}\n"));
     if open {
-        open_browser(url);
+        open_browser(callback.start_at(&url));
     }
     let given = tokio::select! {
         given = callback.received() => given,

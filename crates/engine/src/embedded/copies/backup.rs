@@ -3,7 +3,7 @@
 use super::manifest::{Copied, Manifest, SYSTEM};
 use super::{alone, checksum, copy, of_copy, of_io};
 use crate::embedded::conn::Conn;
-use crate::embedded::folder::sync_folder;
+use crate::embedded::folder::{make_private, sync_folder};
 use crate::embedded::integrity::{self, Depth};
 use crate::embedded::stores::Stores;
 use crate::{BackupInfo, ProgressFn};
@@ -21,7 +21,7 @@ pub(in crate::embedded) fn take(stores: &Stores, progress: &ProgressFn) -> Resul
     let _alone = alone(stores)?;
     stores.check_open()?;
     let backup_dir = &stores.shared.config.backup_dir;
-    fs::create_dir_all(backup_dir).map_err(|error| of_io(backup_dir, &error))?;
+    make_private(backup_dir).map_err(|error| of_io(backup_dir, &error))?;
     remove_partial(backup_dir);
     let created_at = now_ms();
     let name = new_name(backup_dir, created_at);
@@ -56,7 +56,7 @@ pub(in crate::embedded) fn list(backup_dir: &Path) -> Result<Vec<BackupInfo>> {
 /// The copies of all databases, and their manifest, on the disk.
 fn fill(stores: &Stores, partial: &Path, created_at: i64, progress: &ProgressFn) -> Result<()> {
     let ns = partial.join("ns");
-    fs::create_dir_all(&ns).map_err(|error| of_io(&ns, &error))?;
+    make_private(&ns).map_err(|error| of_io(&ns, &error))?;
     let namespaces = stores.folder.namespaces().map_err(|error| of_io(stores.folder.path(), &error))?;
     // Each byte is copied and then read again; the databases may grow meanwhile.
     let all = 2 * stores.shared.sizes.total().max(1);

@@ -83,6 +83,21 @@ async fn the_last_page_is_shown_before_the_server_ends() {
     assert!(self::browser().get(url).send().await.is_err(), "nobody listens any more");
 }
 
+/// The page's address holds the state, and a process's arguments are no secret.
+#[tokio::test]
+async fn a_browser_is_started_with_an_address_without_secrets_that_works_once() {
+    let callback = Callback::listen().await.unwrap();
+    let page = format!("http://127.0.0.1:1/v1/auth/login?state={}", callback.state());
+    let start = callback.start_at(&page);
+    assert!(!start.contains(callback.state()), "{start}");
+    let first = browser().get(&start).send().await.unwrap();
+    assert_eq!((first.status().as_u16(), first.headers()["location"].to_str().unwrap()), (303, page.as_str()));
+    is_guarded(&first);
+    let second = browser().get(&start).send().await.unwrap();
+    assert_eq!(second.status(), 400);
+    assert!(!second.text().await.unwrap().contains(callback.state()));
+}
+
 #[tokio::test]
 async fn other_paths_and_methods_are_no_answer() {
     let mut callback = Callback::listen().await.unwrap();
