@@ -184,10 +184,13 @@ impl Auth {
     pub(crate) async fn tables_replaced(&self) -> Result<()> {
         self.credentials.forget();
         self.owned.clear();
-        self.free_deleted().await?;
-        self.reload_challenge_key().await?;
-        self.signing.publish().await.map_err(SigningError::into_call_error)?;
+        // Each is tried, whatever became of the others.
+        let freed = self.free_deleted().await;
+        let reloaded = self.reload_challenge_key().await;
+        let published = self.signing.publish().await.map_err(SigningError::into_call_error);
+        // What was looked up meanwhile may be of before.
         self.credentials.forget();
-        Ok(())
+        self.owned.clear();
+        freed.and(reloaded).and(published)
     }
 }
