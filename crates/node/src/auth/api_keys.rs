@@ -2,7 +2,7 @@
 
 use super::standing::{OPERATOR, claim_for, not_yours};
 use super::store::{Columns as _, Condition, changed, only_if};
-use super::{Auth, audit};
+use super::{Auth, Knock, audit};
 use crate::caller::{Identity, Source};
 use crate::credentials::invalid_credential;
 use debros_auth::secret::{self, Secret};
@@ -67,10 +67,10 @@ impl Auth {
     pub(super) async fn create_key_by_proof(
         &self,
         request: rpc::CreateApiKeyByProofRequest,
-        named: &str,
+        knock: &Knock<'_>,
     ) -> Result<CreateApiKeyResponse> {
         let wish = KeyWish::parse(request.name, &request.role, &request.scopes)?;
-        let proven = self.prove(request.proof, named)?;
+        let proven = self.prove(request.proof, knock)?;
         let (wallet, namespace) = (proven.wallet(), proven.namespace());
         let made = async {
             let standing = self.store.standing(wallet, namespace).await?;

@@ -6,6 +6,7 @@
 mod api_keys;
 mod apps;
 mod audit;
+mod domains;
 mod leaving;
 mod limits;
 mod members;
@@ -29,6 +30,7 @@ pub use token_key::TokenKeyError;
 use crate::caller::Caller;
 use crate::credentials::Credentials;
 use audit::Refusals;
+use domains::Domains;
 use debros_auth::challenge::ChallengeKey;
 use debros_p2p::PeerId;
 use debros_proto::rpc::request::Call;
@@ -49,6 +51,7 @@ pub(crate) struct Auth {
     signing: Arc<Signing>,
     challenge_key: RwLock<ChallengeKey>,
     limits: Limits,
+    domains: Domains,
     refusals: Refusals,
     /// Namespaces in which the operator was active while this process runs: they have an owner.
     owned: Cache<Namespace, ()>,
@@ -73,6 +76,7 @@ impl Auth {
         node_id: String,
         data_dir: &Path,
         operator_credential: &str,
+        sign_in_domains: &[String],
     ) -> Result<Self, SigningError> {
         let store = Arc::new(store);
         let challenge_key = proof::load_key(&store).await?;
@@ -80,6 +84,7 @@ impl Auth {
         let auth = Self {
             credentials: Credentials::new(Arc::clone(&store), Arc::clone(&signing), operator_credential),
             limits: Limits::new(&store.clock),
+            domains: Domains::new(sign_in_domains),
             refusals: Refusals::default(),
             owned: Cache::new(OWNED_REMEMBERED),
             deletions: tokio::sync::Mutex::default(),
@@ -101,14 +106,14 @@ impl Auth {
             return Err(error);
         }
         match call {
-            Call::Challenge(request) => self.challenge(request, knock.namespace).map(response::Result::Challenge),
-            Call::SignIn(request) => self.sign_in(request.proof, knock.namespace).await.map(response::Result::Session),
+            Call::Challenge(request) => self.challenge(request, &knock).map(response::Result::Challenge),
+            Call::SignIn(request) => self.sign_in(request.proof, &knock).await.map(response::Result::Session),
             Call::RegisterApp(request) => {
-                let app = self.register(request, knock.namespace).await?;
+                let app = self.register(request, &knock).await?;
                 Ok(response::Result::App(rpc::AppResponse { app: Some(app) }))
             }
             Call::CreateApiKeyByProof(request) => {
-                self.create_key_by_proof(request, knock.namespace).await.map(response::Result::CreateApiKey)
+                self.create_key_by_proof(request, &knock).await.map(response::Result::CreateApiKey)
             }
             Call::Refresh(request) => self.refresh(request).await.map(response::Result::Session),
             Call::Logout(request) => {

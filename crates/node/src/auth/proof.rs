@@ -1,7 +1,7 @@
 //! Challenges, and what a signature over one proves.
 
-use super::Auth;
 use super::store::Store;
+use super::{Auth, Knock};
 use debros_auth::challenge::{self, Challenge, ChallengeKey, Terms};
 use debros_auth::signature::Signer;
 use debros_auth::{Wallet, random};
@@ -59,13 +59,14 @@ pub(super) async fn load_key(store: &Store) -> Result<ChallengeKey> {
 
 impl Auth {
     /// Makes something to sign. Writes nothing, so that anybody may ask.
-    pub(super) fn challenge(&self, request: rpc::ChallengeRequest, named: &str) -> Result<rpc::ChallengeResponse> {
+    pub(super) fn challenge(&self, request: rpc::ChallengeRequest, knock: &Knock<'_>) -> Result<rpc::ChallengeResponse> {
         if request.purpose.chars().count() > MAX_PURPOSE_CHARS {
             return Err(Error::invalid(format!("the purpose is longer than {MAX_PURPOSE_CHARS} characters")));
         }
         let wallet = Wallet::parse(&request.wallet)?;
-        let namespace = namespace_of(&request.namespace, named)?;
+        let namespace = namespace_of(&request.namespace, knock.namespace)?;
         let terms = Terms::new(wallet, namespace, &request.domain, &request.uri, request.chain_id)?;
+        self.domains.check(knock.peer, terms.domain())?;
         let made = challenge::issue(&self.challenge_key(), &terms, self.store.clock.now_ms(), random::bytes()?)?;
         Ok(rpc::ChallengeResponse {
             wallet: wallet.to_string(),
@@ -79,20 +80,21 @@ impl Auth {
     }
 
     /// Checks a proof: the text that was signed is made again from its fields, never taken from the caller.
-    pub(super) fn prove(&self, proof: Option<Proof>, named: &str) -> Result<Proven> {
+    pub(super) fn prove(&self, proof: Option<Proof>, knock: &Knock<'_>) -> Result<Proven> {
         let proof = proof.ok_or_else(|| Error::invalid("the request holds no proof: wallet, nonce and signature"))?;
         let wallet = Wallet::parse(&proof.wallet)?;
-        let namespace = namespace_of(&proof.namespace, named)?;
+        let namespace = namespace_of(&proof.namespace, knock.namespace)?;
         self.check_there(&namespace)?;
-        let proven = self.check(&proof, wallet, &namespace);
+        let proven = self.check(&proof, wallet, &namespace, knock);
         if let Err(error) = &proven {
             self.note_refusal(&namespace, error);
         }
         proven
     }
 
-    fn check(&self, proof: &Proof, wallet: Wallet, namespace: &Namespace) -> Result<Proven> {
+    fn check(&self, proof: &Proof, wallet: Wallet, namespace: &Namespace, knock: &Knock<'_>) -> Result<Proven> {
         let terms = Terms::new(wallet, namespace.clone(), &proof.domain, &proof.uri, proof.chain_id)?;
+        self.domains.check(knock.peer, terms.domain())?;
         let now = self.store.clock.now_ms();
         let challenge = challenge::check(&self.challenge_key(), &terms, &proof.nonce, now)?;
         match challenge.prove(&proof.signature) {
