@@ -17,11 +17,10 @@ impl Auth {
         if request.name.len() > MAX_NAME_BYTES || request.name.contains('\0') {
             return Err(Error::invalid(format!("the name takes at most {MAX_NAME_BYTES} bytes of text without NUL")));
         }
-        let proven = self.prove(request.proof, knock)?;
+        let proven = self.prove(request.proof, knock).await?;
         let (wallet, namespace) = (proven.wallet(), proven.namespace());
         let registered = async {
-            let standing = self.store.standing(wallet, namespace).await?;
-            let role = standing.entering().ok_or_else(|| not_yours(namespace))?;
+            let role = self.entering(&proven).await?;
             role::require(role, Scopes::default(), Permission::AppsWrite)?;
             let now = self.store.clock.now_ms();
             let app_id = secret::id("app", random::bytes()?);

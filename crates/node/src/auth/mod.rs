@@ -27,7 +27,7 @@ pub(crate) use standing::role_column;
 pub(crate) use store::{Columns, Store};
 pub use token_key::TokenKeyError;
 
-use crate::caller::Caller;
+use crate::caller::{Caller, Identity};
 use crate::credentials::Credentials;
 use audit::Refusals;
 use domains::Domains;
@@ -166,6 +166,19 @@ impl Auth {
         Ok(())
     }
 
+    /// Whether every verified wallet may act in the namespace.
+    pub(crate) fn is_open(&self, namespace: &Namespace) -> bool {
+        self.store.is_open(namespace)
+    }
+
+    /// Counts a change to keys or members. The operator may make any number.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub(crate) fn count_change(&self, by: &Identity) -> Result<()> {
+        by.wallet.map_or(Ok(()), |wallet| self.limits.change(wallet))
+    }
+
     /// Makes the node sign with a new key.
     pub(crate) async fn rotate_key(&self, by: &str) -> Result<rpc::SigningKey> {
         self.signing.rotate(by).await.map_err(SigningError::into_call_error)
@@ -178,11 +191,12 @@ impl Auth {
 
     /// Stops believing a signing key.
     pub(crate) async fn remove_key(&self, kid: &str, by: &str) -> Result<bool> {
-        let removed = self.signing.remove(kid, by).await?;
-        if removed {
+        let removed = self.signing.remove(kid, by).await;
+        // Also when it failed: it may have failed after the removal.
+        if !matches!(removed, Ok(false)) {
             self.credentials.forget();
         }
-        Ok(removed)
+        removed
     }
 
     /// Learns the tables anew after they were replaced as a whole.

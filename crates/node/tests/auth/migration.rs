@@ -31,7 +31,7 @@ fn undo(path: &std::path::Path) {
         "DROP INDEX audit_events_at; DROP INDEX namespaces_owner; DROP TABLE grants; DROP TABLE used_nonces; DROP TABLE secrets; DROP TABLE sessions; \
          DROP TABLE refresh_tokens; DROP TABLE signing_keys; ALTER TABLE api_keys DROP COLUMN wallet; \
          ALTER TABLE apps DROP COLUMN wallet; ALTER TABLE namespaces DROP COLUMN owner; \
-         DELETE FROM namespaces WHERE name <> 'keyed'; DELETE FROM schema_migrations WHERE version = 2;",
+         DELETE FROM namespaces WHERE name <> 'keyed'; DELETE FROM schema_migrations WHERE version >= 2;",
     )
     .unwrap();
 }
