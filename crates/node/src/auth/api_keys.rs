@@ -89,7 +89,9 @@ impl Auth {
             let mut statements = vec![proven.use_nonce()];
             statements.extend(self.store.claim(wallet, namespace, now));
             let place = statements.len();
-            statements.extend(key.statements(&wallet.to_string(), self.store.has_role(wallet, namespace, role).and(has_room)));
+            statements.extend(
+                key.statements(&wallet.to_string(), self.store.has_role(wallet, namespace, role).and(has_room)),
+            );
             let results = self.open(statements).await?;
             if changed(&results, place) { Ok(key.answer()) } else { Err(not_yours(namespace)) }
         }

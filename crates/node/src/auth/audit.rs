@@ -71,9 +71,7 @@ impl Refusals {
             .map(|((kind, namespace), count)| {
                 Statement::new(
                     // Anybody can make up names: those of no namespace count together.
-                    format!(
-                        "{COLUMNS} SELECT ?, ?, coalesce((SELECT name FROM namespaces WHERE name = ?), ''), '', ?"
-                    ),
+                    format!("{COLUMNS} SELECT ?, ?, coalesce((SELECT name FROM namespaces WHERE name = ?), ''), '', ?"),
                     [at.into(), kind.into(), namespace.into(), format!("{count} times").into()],
                 )
             })

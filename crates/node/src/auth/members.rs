@@ -128,7 +128,13 @@ impl Auth {
     }
 
     /// Says what is not allowed, in words. [`may_change`](Auth::may_change) makes it so at the moment of the change.
-    async fn check_change(&self, by: &Identity, namespace: &Namespace, wallet: Wallet, to: Option<Role>) -> Result<Present> {
+    async fn check_change(
+        &self,
+        by: &Identity,
+        namespace: &Namespace,
+        wallet: Wallet,
+        to: Option<Role>,
+    ) -> Result<Present> {
         let present = self.present(namespace, wallet).await?;
         if present.owns {
             return Err(Error::new(
@@ -185,7 +191,9 @@ impl Auth {
 fn full(namespace: &Namespace) -> Error {
     Error::new(
         Code::Conflict,
-        format!("the namespace \"{namespace}\" has {MAX_MEMBERS} members, the most that one may have: remove one first"),
+        format!(
+            "the namespace \"{namespace}\" has {MAX_MEMBERS} members, the most that one may have: remove one first"
+        ),
     )
 }
 

@@ -63,7 +63,11 @@ pub(super) async fn load_key(store: &Store) -> Result<ChallengeKey> {
 
 impl Auth {
     /// Makes something to sign. Writes nothing, so that anybody may ask.
-    pub(super) fn challenge(&self, request: rpc::ChallengeRequest, knock: &Knock<'_>) -> Result<rpc::ChallengeResponse> {
+    pub(super) fn challenge(
+        &self,
+        request: rpc::ChallengeRequest,
+        knock: &Knock<'_>,
+    ) -> Result<rpc::ChallengeResponse> {
         if request.purpose.chars().count() > MAX_PURPOSE_CHARS {
             return Err(Error::invalid(format!("the purpose is longer than {MAX_PURPOSE_CHARS} characters")));
         }

@@ -48,7 +48,10 @@ impl Store {
         if self.is_open(namespace) {
             return Ok(Standing::Member(Role::Writer));
         }
-        let sql = format!("SELECT {}, EXISTS (SELECT 1 FROM namespaces WHERE name = ?1), (SELECT owner FROM namespaces WHERE name = ?1)", role_column("?1", "?2"));
+        let sql = format!(
+            "SELECT {}, EXISTS (SELECT 1 FROM namespaces WHERE name = ?1), (SELECT owner FROM namespaces WHERE name = ?1)",
+            role_column("?1", "?2")
+        );
         let rows = self.rows(Statement::new(sql, [namespace.as_str().into(), wallet.to_string().into()])).await?;
         let (role, owned, owner) =
             rows.first().map_or(("", false, ""), |row| (row.text(0), row.integer(1) == 1, row.text(2)));

@@ -1,8 +1,8 @@
 //! Signatures and wallets, in every form that is not the right one.
 
 use crate::support::{Network, address, challenge, code, one_node, signed, wallet};
-use debros_client::{Code, NewKey};
 use debros_client::rpc::{ChallengeRequest, Proof};
+use debros_client::{Code, NewKey};
 
 /// Order of secp256k1.
 const ORDER: [u8; 32] = [

@@ -31,7 +31,9 @@ impl SystemCopy {
         db.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF").map_err(of_copy)?;
         migrations::apply(&mut db, MIGRATIONS, now_ms()).map_err(|error| {
             tracing::error!(%error, "the backup's tables can not be brought up to date");
-            Error::internal("the backup's tables can not be brought up to date; nothing was changed, and the log has more")
+            Error::internal(
+                "the backup's tables can not be brought up to date; nothing was changed, and the log has more",
+            )
         })?;
         db.close().map_err(|(_, error)| of_copy(error))?;
         Ok(copy)
