@@ -24,6 +24,19 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { file: "003_namespaces.sql", sql: include_str!("../migrations/003_namespaces.sql") },
 ];
 
+/// Tables that say who may act. When a backup of the same network is put back, they stay as they are.
+pub(crate) const KEPT_BY_RESTORE: &[&str] = &[
+    "namespaces",
+    "grants",
+    "api_keys",
+    "sessions",
+    "refresh_tokens",
+    "signing_keys",
+    "used_nonces",
+    "secrets",
+    "audit_events",
+];
+
 /// Why the schema can not be brought up to date.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrationError {

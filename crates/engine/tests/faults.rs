@@ -587,3 +587,126 @@ async fn a_dropped_engine_keeps_what_it_said() {
     assert_eq!(again.unwrap_err().code, Code::PreconditionFailed);
     engine.close().await;
 }
+
+async fn system(engine: &Arc<dyn Engine>, sql: &str) -> Vec<String> {
+    let place = debros_engine::Database::System;
+    let rows = engine.query(&place, Statement::from(sql), options()).await.unwrap().value.rows;
+    rows.iter().filter_map(|row| row.values.first()?.as_text().map(str::to_owned)).collect()
+}
+
+/// A network's secret, one row of each table that says who may act, and namespaces with data of every kind.
+async fn inhabit(engine: &Arc<dyn Engine>, secret: &str) {
+    for sql in [
+        &format!("INSERT INTO secrets VALUES ('challenge', CAST('{secret}' AS BLOB), 1)"),
+        "INSERT INTO api_keys (id, hash, prefix, namespace, role, created_at) VALUES ('k', x'01', 'ak', 'app', 'admin', 1)",
+        "INSERT INTO grants VALUES ('app', '0x02', 'admin', '0x01', 1)",
+        "INSERT INTO namespaces VALUES ('app', 1, '0x01'), ('gone-sql', 1, '0x01'), ('gone-kv', 1, '0x01'), \
+         ('gone-apps', 1, '0x01')",
+        "INSERT INTO sessions VALUES ('s', '0x01', 'app', 1, NULL, 9, NULL)",
+        "INSERT INTO refresh_tokens VALUES (x'01', 's', 1, 9, NULL)",
+        "INSERT INTO signing_keys VALUES ('kid', x'01', 'node', 1, NULL)",
+        "INSERT INTO apps (app_id, namespace, name, created_at, updated_at) VALUES ('a', 'gone-apps', 'a', 1, 1)",
+        "INSERT INTO audit_events (at, kind) VALUES (1, 'before')",
+    ] {
+        system(engine, sql).await;
+    }
+    engine.query(&database("gone-sql"), Statement::from("CREATE TABLE t(a)"), options()).await.unwrap();
+    let other = namespace("gone-kv");
+    engine.kv_put(&other, &key("k"), Bytes::from("x"), always(), None, options()).await.unwrap();
+    put(engine, "k", "old").await.unwrap();
+}
+
+/// Everything is revoked, and the namespaces' names are free.
+async fn revoke(engine: &Arc<dyn Engine>) {
+    for sql in [
+        "UPDATE api_keys SET revoked_at = 2",
+        "DELETE FROM grants",
+        "UPDATE namespaces SET owner = '0x03' WHERE name = 'app'",
+        "DELETE FROM namespaces WHERE name <> 'app'",
+        "UPDATE sessions SET revoked_at = 2",
+        "UPDATE refresh_tokens SET used_at = 2",
+        "UPDATE signing_keys SET removed_at = 2",
+        "INSERT INTO used_nonces VALUES (x'01', 9)",
+        "INSERT INTO audit_events (at, kind) VALUES (2, 'after')",
+    ] {
+        system(engine, sql).await;
+    }
+    put(engine, "k", "new").await.unwrap();
+}
+
+/// Everybody who may act, and what is written down of it.
+async fn who_may_act(engine: &Arc<dyn Engine>) -> Vec<String> {
+    let mut all = Vec::new();
+    for sql in [
+        "SELECT id FROM api_keys WHERE revoked_at IS NULL",
+        "SELECT wallet FROM grants",
+        "SELECT name || ' ' || owner FROM namespaces ORDER BY name",
+        "SELECT id FROM sessions WHERE revoked_at IS NULL",
+        "SELECT 'unused' FROM refresh_tokens WHERE used_at IS NULL",
+        "SELECT kid FROM signing_keys WHERE removed_at IS NULL",
+        "SELECT 'nonce' FROM used_nonces",
+        "SELECT kind FROM audit_events ORDER BY id",
+    ] {
+        all.extend(system(engine, sql).await);
+    }
+    all
+}
+
+const KEPT: [&str; 7] = [
+    "app 0x03",
+    // What came back with data and belonged to nobody.
+    "gone-apps operator",
+    "gone-kv operator",
+    "gone-sql operator",
+    "nonce",
+    "before",
+    "after",
+];
+
+/// A restore made everything that was revoked since the backup good again.
+#[tokio::test]
+async fn a_restore_brings_data_back_and_leaves_who_may_act_as_it_is() {
+    let folder = folder();
+    let engine = open(folder.path());
+    inhabit(&engine, "one").await;
+    let made = backup(&engine).await;
+    revoke(&engine).await;
+    restore(&engine, &made.name).await.unwrap();
+    assert_eq!(get(&engine, "k").await, Some(Bytes::from("old")));
+    assert_eq!(who_may_act(&engine).await, KEPT);
+    // Interrupted before anything was replaced, and after everything was: both times the next start finishes it.
+    let mut engine = engine;
+    for value in ["new", "old"] {
+        put(&engine, "k", value).await.unwrap();
+        engine.close().await;
+        let marker = folder.path().join("RESTORE");
+        fs::write(&marker, &made.name).unwrap();
+        engine = open(folder.path());
+        assert!(!marker.exists());
+        assert_eq!(get(&engine, "k").await, Some(Bytes::from("old")));
+        assert_eq!(who_may_act(&engine).await, KEPT);
+    }
+    engine.close().await;
+}
+
+#[tokio::test]
+async fn a_backup_of_another_network_brings_who_may_act_and_its_sessions_have_ended() {
+    let (first, second) = (folder(), folder());
+    let engine = open(first.path());
+    inhabit(&engine, "one").await;
+    let made = backup(&engine).await;
+    engine.close().await;
+    let engine = open(second.path());
+    system(&engine, "INSERT INTO secrets VALUES ('challenge', x'02', 1)").await;
+    system(&engine, "INSERT INTO signing_keys VALUES ('kid', x'01', 'node', 1, 5)").await;
+    copy_tree(&first.path().join("backups"), &second.path().join("backups"));
+    restore(&engine, &made.name).await.unwrap();
+    assert_eq!(
+        who_may_act(&engine).await,
+        ["k", "0x02", "app 0x01", "gone-apps 0x01", "gone-kv 0x01", "gone-sql 0x01", "unused", "before"],
+        "the key that is known to be removed stays so"
+    );
+    assert_eq!(get(&engine, "k").await, Some(Bytes::from("old")));
+    assert_eq!(system(&engine, "SELECT hex(value) FROM secrets").await, ["6F6E65"]);
+    engine.close().await;
+}

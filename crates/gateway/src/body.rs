@@ -1,7 +1,7 @@
 //! Reading a request's body: never more than allowed, never for ever.
 
 use crate::error::ApiError;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use bytes::{Bytes, BytesMut};
 use debros_proto::Code;
 use http::HeaderMap;
@@ -95,6 +95,26 @@ fn refuse(mut body: Body, limit: usize) -> ApiError {
         }
     }));
     too_large(limit)
+}
+
+/// Reads and throws away the small body of a request that is refused for another reason, so that the connection can serve the
+/// next one. False when the body is larger than `limit`, is slow to come or waits for permission: then the connection has to
+/// end, and to say so, because hyper closes it otherwise without a word.
+pub(crate) async fn discard(mut body: Body, headers: &HeaderMap, limit: usize) -> bool {
+    if body.is_end_stream() {
+        return true;
+    }
+    if awaits_permission(headers) || announced(headers).is_some_and(|length| length > limit as u64) {
+        return false;
+    }
+    let all = async {
+        let mut left = limit;
+        while let Some(bytes) = next(&mut body).await.ok()? {
+            left = left.checked_sub(bytes.len())?;
+        }
+        Some(())
+    };
+    matches!(timeout(DRAIN_PAUSE, all).await, Ok(Some(())))
 }
 
 fn too_large(limit: usize) -> ApiError {

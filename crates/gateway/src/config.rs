@@ -153,7 +153,7 @@ pub struct Limits {
     pub sign_in_burst: NonZeroU32,
     /// After that, an address may send one in each of these periods. Default 1 s.
     pub sign_in_period: Duration,
-    /// Requests in a row to the sign-in routes that may name one wallet. Default 10.
+    /// Requests in a row of one address to the sign-in routes that may name one wallet. Default 10.
     pub wallet_burst: NonZeroU32,
     /// After that, one in each of these periods. Default 6 s.
     pub wallet_period: Duration,

@@ -25,6 +25,7 @@ pub(crate) struct PublicCall {
     /// Acts for nobody.
     pub(crate) client: Client,
     pub(crate) shared: Arc<Shared>,
+    address: IpAddr,
     parts: Parts,
     body: Body,
 }
@@ -35,14 +36,17 @@ impl FromRequest<Arc<Shared>> for PublicCall {
     async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
         let address = address(&parts, shared)?;
-        shared.sign_in.address(address)?;
+        if let Err(refusal) = shared.sign_in.address(address) {
+            let is_read = body::discard(body, &parts.headers, MAX_BODY).await;
+            return Err(if is_read { refusal } else { refusal.closing() });
+        }
         let [] = Query::parse(parts.uri.query())?.only([])?;
         let scope = Scope {
             timeout: shared.limits.request_timeout,
             request_id: parts.extensions.get::<RequestId>().map(|id| id.as_str().to_owned()).unwrap_or_default(),
             ..Scope::default()
         };
-        Ok(Self { client: shared.client.scoped(scope), shared: Arc::clone(shared), parts, body })
+        Ok(Self { client: shared.client.scoped(scope), shared: Arc::clone(shared), address, parts, body })
     }
 }
 
@@ -69,6 +73,14 @@ impl PublicCall {
     /// The namespace that the body names, or the gateway's own.
     pub(crate) fn namespace(&self, named: Option<String>) -> String {
         named.unwrap_or_else(|| self.shared.namespace.as_str().to_owned())
+    }
+
+    /// Counts the request against the wallet that it names, as asked for from this address.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub(crate) fn count_wallet(&self, wallet: &str) -> Result<(), ApiError> {
+        self.shared.sign_in.wallet(self.address, wallet)
     }
 
     /// Where the caller signs in.

@@ -1,4 +1,7 @@
-//! How often one address and one wallet may use the routes that need no credential.
+//! How often one address, and one wallet from one address, may use the routes that need no credential.
+//!
+//! A wallet is never limited by itself: its address is no secret, so that anybody could use the limit up and lock its owner
+//! out.
 
 use crate::Limits;
 use crate::error::ApiError;
@@ -13,7 +16,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// Addresses, or wallets, that are remembered at a time. Those over it share buckets: memory stays bounded, and nobody
+/// Addresses, or wallets with an address, that are remembered at a time. Those over it share buckets: memory stays bounded, and nobody
 /// gets a fresh bucket by pushing others out.
 const MAX_KEYS: usize = 100_000;
 /// Buckets that those over it share.
@@ -24,7 +27,7 @@ const IPV6_PREFIX: u32 = 64;
 /// The limits of the sign-in routes.
 pub(crate) struct SignInLimits {
     addresses: Limiter<IpAddr>,
-    wallets: Limiter<Box<str>>,
+    wallets: Limiter<(IpAddr, Box<str>)>,
 }
 
 impl SignInLimits {
@@ -44,16 +47,16 @@ impl SignInLimits {
         self.addresses.check(network(address))
     }
 
-    /// Counts a request that names a wallet. What is no wallet is not counted: the node refuses it at once.
+    /// Counts a request of an address that names a wallet. What is no wallet is not counted: the node refuses it at once.
     ///
     /// # Errors
     /// `rate_limited`.
-    pub(crate) fn wallet(&self, wallet: &str) -> Result<(), ApiError> {
+    pub(crate) fn wallet(&self, address: IpAddr, wallet: &str) -> Result<(), ApiError> {
         let digits = wallet.strip_prefix("0x").or_else(|| wallet.strip_prefix("0X")).unwrap_or(wallet);
         if digits.len() != 40 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Ok(());
         }
-        self.wallets.check(digits.to_ascii_lowercase().into())
+        self.wallets.check((network(address), digits.to_ascii_lowercase().into()))
     }
 
     /// Forgets those whose bucket is full again.
@@ -116,9 +119,8 @@ impl<K: Hash + Eq + Clone, C: Clock + Clone> Limiter<K, C> {
             let wait = refusal.wait_time_from(self.clock.now());
             let seconds = wait.as_millis().div_ceil(1000).max(1);
             let message = format!(
-                "too many sign-in requests {} this {}: try again in {seconds} s",
-                if self.what == "wallet" { "for" } else { "from" },
-                self.what
+                "too many sign-in requests {}: try again in {seconds} s",
+                if self.what == "wallet" { "for this wallet from this address" } else { "from this address" },
             );
             Error::new(Code::RateLimited, message).retry_after(wait).into()
         })
@@ -168,17 +170,30 @@ mod tests {
     #[test]
     fn a_wallet_is_one_however_it_is_written() {
         let limits = limits();
+        let address: IpAddr = "192.0.2.1".parse().unwrap();
         let digits = "ab".repeat(20);
         for form in [format!("0x{digits}"), digits.to_uppercase(), format!("0X{digits}"), digits.clone()]
             .iter()
             .cycle()
             .take(10)
         {
-            assert!(limits.wallet(form).is_ok());
+            assert!(limits.wallet(address, form).is_ok());
         }
-        assert_eq!(limits.wallet(&digits).unwrap_err().error().code, Code::RateLimited);
-        assert!(limits.wallet(&"cd".repeat(20)).is_ok());
-        assert!((0..100).all(|_| limits.wallet("no wallet").is_ok()), "the node refuses it");
+        assert_eq!(limits.wallet(address, &digits).unwrap_err().error().code, Code::RateLimited);
+        assert!(limits.wallet(address, &"cd".repeat(20)).is_ok());
+        assert!((0..100).all(|_| limits.wallet(address, "no wallet").is_ok()), "the node refuses it");
+    }
+
+    /// A wallet's address is public: whoever knows it must not be able to shut its owner out.
+    #[test]
+    fn lesson_10_a_stranger_uses_up_no_wallets_limit_but_its_own() {
+        let limits = limits();
+        let digits = "ab".repeat(20);
+        let (stranger, owner): (IpAddr, IpAddr) = ("2001:db8::1".parse().unwrap(), "2001:db8:0:1::1".parse().unwrap());
+        let refused = (0..100).filter(|_| limits.wallet(stranger, &digits).is_err()).count();
+        assert_eq!(refused, 90);
+        assert!(limits.wallet("2001:db8::2".parse().unwrap(), &digits).is_err(), "the same network");
+        assert!((0..10).all(|_| limits.wallet(owner, &digits).is_ok()));
     }
 
     /// Lesson 10: memory grew with every caller.

@@ -1,7 +1,8 @@
 //! Under which names the gateway is known: what a wallet's owner reads in the text that they sign (EIP-4361).
 //!
 //! The name never comes from a caller alone. Else a page elsewhere could have its visitors sign a text that names that
-//! page, and use the signature here.
+//! page, and use the signature here. That this can not happen through another gateway is the node's affair: it accepts
+//! names that it was told (`security.sign_in_domains`), and takes this gateway's own word only when it is in its process.
 
 use crate::config::StartError;
 use crate::connection::Connection;

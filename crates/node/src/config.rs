@@ -30,6 +30,9 @@ pub struct NodeConfig {
     pub open_namespaces: Vec<Namespace>,
     /// Wallets whose sessions may run the node as well. They stay in their own namespaces.
     pub admin_wallets: Vec<Wallet>,
+    /// Sites at which one signs in: `host` or `host:port`, as browsers show them. From other peers only these, sites of
+    /// the loopback address and sign-in without a site are accepted.
+    pub sign_in_domains: Vec<String>,
     /// What sign-in goes by. Tests put it ahead.
     pub clock: Clock,
     /// What the status tells about this program.
@@ -88,6 +91,7 @@ impl NodeConfig {
             // "default" is a namespace's name.
             open_namespaces: Namespace::new("default").into_iter().collect(),
             admin_wallets: Vec::new(),
+            sign_in_domains: Vec::new(),
             clock: Clock::default(),
             build: BuildInfo::default(),
         }

@@ -340,7 +340,7 @@ mod tests {
     async fn auth(folder: &std::path::Path) -> Auth {
         let engine: Arc<dyn Engine> = Arc::new(Embedded::open(EmbeddedConfig::new(folder.join("db"))).unwrap());
         let store = Store::new(engine, Clock::default(), [], Vec::<Wallet>::new());
-        Auth::start(store, "node".into(), folder, "op_x").await.unwrap()
+        Auth::start(store, "node".into(), folder, "op_x", &[]).await.unwrap()
     }
 
     async fn knock(auth: &Auth, call: Call) -> response::Result {

@@ -148,7 +148,16 @@ impl Dispatcher {
                 self.auth.operator_acts_in(namespace).await?;
             }
         }
-        let guard = guard(idempotency_key, &call, kind)?;
+        let mut guard = guard(idempotency_key, &call, kind)?;
+        if let Some(guard) = &mut guard
+            && caller.namespace().is_ok_and(|namespace| self.auth.is_open(namespace))
+        {
+            // Those who meet in an open namespace do not know of each other: one's key must not be answered with what
+            // another did. No subject holds a colon.
+            let identity = caller.identity();
+            let who = identity.wallet.map_or_else(|| identity.subject.clone(), |wallet| wallet.to_string());
+            guard.key = format!("{who}:{}", guard.key);
+        }
         let options =
             CallOptions { consistency: Consistency::Weak, deadline: context.deadline, guard, read_only: false };
         match self.services.call(&self.auth, &caller, call, options).await? {

@@ -108,7 +108,8 @@ async fn start_with(
         config.open_namespaces.iter().cloned(),
         config.admin_wallets.iter().copied(),
     );
-    let auth = Auth::start(store, node_id.clone(), &config.data_dir, &operator_credential).await?;
+    let auth =
+        Auth::start(store, node_id.clone(), &config.data_dir, &operator_credential, &config.sign_in_domains).await?;
     let services = Services {
         engine: Arc::clone(&engine),
         hub: Arc::new(Hub::default()),

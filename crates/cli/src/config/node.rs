@@ -83,6 +83,7 @@ impl NodeSettings {
             // The table checked the forms of both.
             open_namespaces: parsed(settings.list("security.open_namespaces")),
             admin_wallets: parsed(settings.list("security.admin_wallets")),
+            sign_in_domains: self.sign_in_domains(),
             clock: Clock::default(),
             build,
         }
@@ -96,6 +97,15 @@ impl NodeSettings {
     /// Under which address browsers reach the gateway inside, when that is set.
     pub fn public_url(&self) -> Option<&str> {
         Some(self.settings.text("gateway.public_url")).filter(|url| !url.is_empty())
+    }
+
+    /// The sites at which one signs in: those listed, and the gateway inside by its public address.
+    fn sign_in_domains(&self) -> Vec<String> {
+        let mut domains = self.settings.list("security.sign_in_domains").to_vec();
+        // The table checked its form: a scheme, an authority, perhaps a path.
+        let inside = self.public_url().and_then(|url| url.split_once("://")?.1.split('/').next());
+        domains.extend(inside.map(str::to_owned));
+        domains
     }
 
     /// Networks of the proxies in front of the gateway inside.

@@ -280,6 +280,13 @@ pub static NODE: Table = Table {
             ..Key::BASE
         },
         Key {
+            section: "security",
+            name: "sign_in_domains",
+            kind: Kind::List(Item::Authority),
+            doc: "Gateways on other machines at which wallets may sign in, as browsers show them; those inside need no entry.",
+            ..Key::BASE
+        },
+        Key {
             section: "gateway",
             name: "enabled",
             kind: Kind::Bool,

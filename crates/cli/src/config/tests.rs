@@ -47,6 +47,7 @@ fn samples(kind: Kind) -> (String, Option<&'static str>) {
         Kind::List(Item::Namespace) => ("other", Some("BAD")),
         Kind::List(Item::ApiKey) => ("ak_x:other", Some("no-namespace")),
         Kind::List(Item::Wallet) => (WALLET, Some("0x70997970c51812dc3a010c7d01b50e0d17dc79")),
+        Kind::List(Item::Authority) => ("gw.example:8443", Some("https://gw.example")),
         Kind::List(Item::Network) => ("10.0.0.0/8", Some("10.0.0.0/33")),
     };
     (good.to_owned(), bad)

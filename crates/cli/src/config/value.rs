@@ -84,6 +84,8 @@ pub enum Item {
     ApiKey,
     /// An Ethereum address.
     Wallet,
+    /// A site as browsers show it: `host` or `host:port`.
+    Authority,
     /// A network in CIDR notation, or one address.
     Network,
 }
@@ -128,6 +130,7 @@ impl Kind {
             Kind::List(Item::Namespace) => "a list of namespaces".into(),
             Kind::List(Item::ApiKey) => "a list of key:namespace pairs".into(),
             Kind::List(Item::Wallet) => "a list of Ethereum addresses, 0x and 40 hex digits each".into(),
+            Kind::List(Item::Authority) => "a list of names such as gw.example.org or gw.example.org:8443".into(),
             Kind::List(Item::Network) => "a list of networks such as 10.0.0.0/8 or 2001:db8::/32".into(),
         }
     }
@@ -262,6 +265,8 @@ fn check_item(item: Item, text: &str) -> Result<(), String> {
             Ok(_) => Ok(()),
             Err(error) => Err(format!("\"{shown}\" is not a wallet: {error}")),
         },
+        Item::Authority if is_web_address(&format!("https://{text}")) && !text.contains('/') => Ok(()),
+        Item::Authority => Err(format!("\"{shown}\" is not the name of a site: write host or host:port")),
         Item::Network if network(text).is_some() => Ok(()),
         Item::Network => Err(format!("\"{shown}\" is neither a network nor an address")),
         // The key itself is checked by the gateway; here only that the pair has its two halves, and nothing is shown.
@@ -390,6 +395,11 @@ mod tests {
         // One letter in the other case: the checksum of EIP-55 does not fit.
         for bad in ["0xF39Fd6e51aad88F6F4ce6aB8827279cffFb92266", "0xf39f", "owner", "0x"] {
             assert!(!reads(wallets, bad), "{bad}");
+        }
+        let sites = Kind::List(Item::Authority);
+        assert!(reads(sites, "gw.example,gw.example:8443,192.0.2.1,[2001:db8::1]:8080"));
+        for bad in ["https://gw.example", "gw.example/path", "user@gw.example", "a b", "gw.example:x"] {
+            assert!(!reads(sites, bad), "{bad}");
         }
         let networks = Kind::List(Item::Network);
         assert!(reads(networks, "10.0.0.0/8,192.0.2.1,2001:db8::/32,::1"));

@@ -81,22 +81,18 @@ struct Slot {
 /// become a stranger's who signs in for it first.
 fn enter_files(conn: &Conn, files: &BTreeSet<Namespace>) {
     let entered = conn.db.unchecked_transaction().and_then(|transaction| {
-        own_files(conn, files)?;
+        let mut own = conn.own(
+            "/*debros*/ INSERT INTO namespaces (name, created_at, owner) VALUES (?1, ?2, 'operator')
+            ON CONFLICT (name) DO NOTHING",
+        )?;
+        files.iter().try_for_each(|namespace| own.execute((namespace.as_str(), now_ms())).map(|_| ()))?;
+        drop(own);
         transaction.commit()
     });
     // Where no row can be written, no stranger can be entered either, and reads go on.
     if let Err(error) = entered {
         tracing::warn!(%error, "namespaces without an owner could not be given to the operator");
     }
-}
-
-/// As [`enter_files`], in a transaction that is open.
-pub(super) fn own_files(conn: &Conn, files: &BTreeSet<Namespace>) -> rusqlite::Result<()> {
-    let mut own = conn.own(
-        "/*debros*/ INSERT INTO namespaces (name, created_at, owner) VALUES (?1, ?2, 'operator')
-        ON CONFLICT (name) DO NOTHING",
-    )?;
-    files.iter().try_for_each(|namespace| own.execute((namespace.as_str(), now_ms())).map(|_| ()))
 }
 
 impl Stores {

@@ -97,7 +97,7 @@ pub(crate) struct RegisteredApp {
 pub(crate) async fn challenge(mut call: PublicCall) -> Answer {
     let ChallengeBody { wallet, purpose, namespace, chain_id } = call.json().await?;
     let place = call.place()?;
-    call.shared.sign_in.wallet(&wallet)?;
+    call.count_wallet(&wallet)?;
     let request = ChallengeRequest {
         wallet,
         namespace: call.namespace(namespace),
@@ -157,7 +157,7 @@ pub(crate) async fn register(mut call: PublicCall) -> Answer {
 /// wallet.
 pub(super) fn proof(call: &PublicCall, body: ProofBody) -> Result<Proof, ApiError> {
     let place = call.place()?;
-    call.shared.sign_in.wallet(&body.wallet)?;
+    call.count_wallet(&body.wallet)?;
     Ok(Proof {
         wallet: body.wallet,
         namespace: call.namespace(body.namespace),

@@ -84,7 +84,7 @@ async fn lesson_10_all_public_auth_routes_share_the_limit() {
 }
 
 #[tokio::test]
-async fn lesson_10_one_wallet_is_limited_over_all_addresses() {
+async fn lesson_10_one_wallet_is_limited_for_each_address_and_its_owner_is_not_locked_out() {
     let gateway = start_with(|config| {
         slow(config);
         config.limits.sign_in_burst = 1000.try_into().unwrap();
@@ -105,6 +105,11 @@ async fn lesson_10_one_wallet_is_limited_over_all_addresses() {
         assert!(answer.assert_error(429, "rate_limited").contains("for this wallet"));
     }
     assert_eq!(ask(&gateway, &[], 1).await.status, 200, "another wallet");
+    if cfg!(target_os = "linux") {
+        let mut owner = from([127, 0, 0, 9], &gateway).await;
+        let answer = owner.request("POST", "/v1/auth/verify", &[], body.as_bytes()).await;
+        assert_eq!(answer.status, 200, "whoever knows a wallet's address must not keep its owner out");
+    }
 }
 
 /// Lesson 10: X-Forwarded-For was believed from everyone, so that a caller could be anyone.
@@ -181,4 +186,22 @@ async fn a_refused_request_leaves_the_connection_usable() {
         statuses.push(connection.answer(false).await.expect("an answer").status);
     }
     assert_eq!((statuses[0], &statuses[1..]), (200, &[429; 19][..]));
+}
+
+/// A connection whose request's body is still to come can not go on; it must not end without a word.
+#[tokio::test]
+async fn a_refusal_before_the_body_has_come_says_that_the_connection_ends() {
+    let gateway = start_with(|config| {
+        slow(config);
+        config.limits.sign_in_burst = 1.try_into().unwrap();
+    })
+    .await;
+    assert_eq!(ask(&gateway, &[], 1).await.status, 200);
+    for head in ["Content-Length: 20", "Content-Length: 999999999", "Transfer-Encoding: chunked"] {
+        let mut connection = gateway.connect().await;
+        connection.send(format!("POST /v1/auth/challenge HTTP/1.1\r\nHost: localhost\r\n{head}\r\n\r\n")).await;
+        let answer = connection.answer(false).await.unwrap();
+        answer.assert_error(429, "rate_limited");
+        assert_eq!(answer.header("connection"), Some("close"), "{head}");
+    }
 }

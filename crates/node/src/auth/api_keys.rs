@@ -2,7 +2,7 @@
 
 use super::standing::{OPERATOR, claim_for, not_yours};
 use super::store::{Columns as _, Condition, changed, only_if};
-use super::{Auth, audit};
+use super::{Auth, Knock, audit};
 use crate::caller::{Identity, Source};
 use crate::credentials::invalid_credential;
 use debros_auth::secret::{self, Secret};
@@ -13,6 +13,11 @@ use debros_proto::{Code, Error, Namespace, Result};
 
 /// Characters in the name of a key.
 const MAX_NAME_CHARS: usize = 100;
+
+/// Keys of one namespace that are not revoked; of one wallet in an open namespace, so that nobody there uses it up for all.
+const MAX_LIVE_KEYS: i64 = 1000;
+/// Keys that a list tells: the live ones, then those revoked last.
+const MAX_LISTED: i64 = 2 * MAX_LIVE_KEYS;
 
 /// A key to be made.
 pub(crate) struct KeyWish {
@@ -26,6 +31,9 @@ impl KeyWish {
     pub(crate) fn parse(name: String, role: &str, scopes: &[String]) -> Result<Self> {
         if name.chars().count() > MAX_NAME_CHARS {
             return Err(Error::invalid(format!("the key's name is longer than {MAX_NAME_CHARS} characters")));
+        }
+        if name.chars().any(char::is_control) {
+            return Err(Error::invalid("the key's name holds control characters: use one line of plain text"));
         }
         let role = if role.is_empty() { None } else { Some(Role::parse(role)?) };
         Ok(Self { name, role, scopes: Scopes::parse(scopes.iter().map(String::as_str))? })
@@ -67,20 +75,23 @@ impl Auth {
     pub(super) async fn create_key_by_proof(
         &self,
         request: rpc::CreateApiKeyByProofRequest,
-        named: &str,
+        knock: &Knock<'_>,
     ) -> Result<CreateApiKeyResponse> {
         let wish = KeyWish::parse(request.name, &request.role, &request.scopes)?;
-        let proven = self.prove(request.proof, named)?;
+        let proven = self.prove(request.proof, knock).await?;
         let (wallet, namespace) = (proven.wallet(), proven.namespace());
         let made = async {
-            let standing = self.store.standing(wallet, namespace).await?;
-            let role = wish.role_under(standing.entering().ok_or_else(|| not_yours(namespace))?)?;
+            let role = wish.role_under(self.entering(&proven).await?)?;
             let now = self.store.clock.now_ms();
             let key = NewKey::new(&wish, namespace, role, Some(wallet), now)?;
+            let has_room = self.room_for_key(namespace, Some(wallet));
+            self.check_room(namespace, &has_room).await?;
             let mut statements = vec![proven.use_nonce()];
             statements.extend(self.store.claim(wallet, namespace, now));
             let place = statements.len();
-            statements.extend(key.statements(&wallet.to_string(), self.store.has_role(wallet, namespace, role)));
+            statements.extend(
+                key.statements(&wallet.to_string(), self.store.has_role(wallet, namespace, role).and(has_room)),
+            );
             let results = self.open(statements).await?;
             if changed(&results, place) { Ok(key.answer()) } else { Err(not_yours(namespace)) }
         }
@@ -99,19 +110,48 @@ impl Auth {
         own: Role,
         wish: &KeyWish,
     ) -> Result<CreateApiKeyResponse> {
+        self.count_change(by)?;
         // The operator names a namespace in the message.
         self.check_there(namespace)?;
         let role = wish.role_under(own.min(Role::Admin))?;
         let now = self.store.clock.now_ms();
         let key = NewKey::new(wish, namespace, role, by.wallet, now)?;
+        let has_room = self.room_for_key(namespace, by.wallet);
+        self.check_room(namespace, &has_room).await?;
         let mut statements = Vec::new();
         if by.source == Source::Operator {
             statements.extend(claim_for(OPERATOR, namespace, now));
         }
         let place = statements.len();
-        statements.extend(key.statements(&by.subject, self.authority(by, namespace, role)));
+        statements.extend(key.statements(&by.subject, self.authority(by, namespace, role).and(has_room)));
         let results = self.store.write(statements).await?;
         if changed(&results, place) { Ok(key.answer()) } else { Err(invalid_credential()) }
+    }
+
+    /// Whether one more key may be made, as a condition inside a transaction.
+    fn room_for_key(&self, namespace: &Namespace, wallet: Option<Wallet>) -> Condition {
+        let mut sql = "(SELECT count(*) FROM api_keys WHERE namespace = ? AND revoked_at IS NULL".to_owned();
+        let mut args = vec![namespace.as_str().into()];
+        if let Some(wallet) = wallet.filter(|_| self.store.is_open(namespace)) {
+            sql.push_str(" AND wallet = ?");
+            args.push(wallet.to_string().into());
+        }
+        args.push(MAX_LIVE_KEYS.into());
+        Condition::new(sql + ") < ?", args)
+    }
+
+    /// Says that there are too many keys, in words.
+    async fn check_room(&self, namespace: &Namespace, has_room: &Condition) -> Result<()> {
+        let look = only_if("SELECT 1 WHERE", [], has_room.clone());
+        if !self.store.rows(look).await?.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::Conflict,
+            format!(
+                "the namespace \"{namespace}\" has {MAX_LIVE_KEYS} API keys, the most that may be valid at a time: revoke one first"
+            ),
+        ))
     }
 
     /// Whether a verified caller still has at least this role, as a condition inside a transaction. What a caller opens
@@ -142,7 +182,12 @@ impl Auth {
             [namespace.as_str().into()],
             whose.condition(),
         );
-        let ordered = Statement::new(format!("{} ORDER BY created_at, id", statement.sql), statement.args);
+        let sql = format!(
+            "SELECT * FROM ({} ORDER BY revoked_at IS NOT NULL, revoked_at DESC, created_at DESC LIMIT {MAX_LISTED}) \
+             ORDER BY created_at, id",
+            statement.sql
+        );
+        let ordered = Statement::new(sql, statement.args);
         Ok(self.store.rows(ordered).await?.iter().map(api_key_of).collect())
     }
 

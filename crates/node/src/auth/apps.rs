@@ -2,7 +2,7 @@
 
 use super::standing::not_yours;
 use super::store::{Condition, changed, only_if};
-use super::{Auth, audit};
+use super::{Auth, Knock, audit};
 use debros_auth::role::{self, Permission};
 use debros_auth::{Role, Scopes, random, secret};
 use debros_proto::rpc::{self, App};
@@ -13,15 +13,14 @@ const MAX_NAME_BYTES: usize = 256;
 
 impl Auth {
     /// Registers an application with the public key of the wallet that proves itself.
-    pub(super) async fn register(&self, request: rpc::RegisterAppRequest, named: &str) -> Result<App> {
+    pub(super) async fn register(&self, request: rpc::RegisterAppRequest, knock: &Knock<'_>) -> Result<App> {
         if request.name.len() > MAX_NAME_BYTES || request.name.contains('\0') {
             return Err(Error::invalid(format!("the name takes at most {MAX_NAME_BYTES} bytes of text without NUL")));
         }
-        let proven = self.prove(request.proof, named)?;
+        let proven = self.prove(request.proof, knock).await?;
         let (wallet, namespace) = (proven.wallet(), proven.namespace());
         let registered = async {
-            let standing = self.store.standing(wallet, namespace).await?;
-            let role = standing.entering().ok_or_else(|| not_yours(namespace))?;
+            let role = self.entering(&proven).await?;
             role::require(role, Scopes::default(), Permission::AppsWrite)?;
             let now = self.store.clock.now_ms();
             let app_id = secret::id("app", random::bytes()?);

@@ -70,7 +70,8 @@ impl Refusals {
             .into_iter()
             .map(|((kind, namespace), count)| {
                 Statement::new(
-                    format!("{COLUMNS} VALUES (?, ?, ?, '', ?)"),
+                    // Anybody can make up names: those of no namespace count together.
+                    format!("{COLUMNS} SELECT ?, ?, coalesce((SELECT name FROM namespaces WHERE name = ?), ''), '', ?"),
                     [at.into(), kind.into(), namespace.into(), format!("{count} times").into()],
                 )
             })

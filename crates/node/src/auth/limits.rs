@@ -27,6 +27,10 @@ pub(super) struct Limits {
     failed_proofs: Limit<Wallet>,
     /// Proofs that hold. Counted apart, so that a stranger's attempts do not lock the wallet's owner out.
     proofs: Limit<Wallet>,
+    /// Changes that a wallet makes to keys and members: each is kept, and written down besides.
+    changes: Limit<Wallet>,
+    /// Namespaces that become somebody's, by the peer that brought the proof: each stays for ever.
+    claims: Limit<PeerId>,
 }
 
 impl Limits {
@@ -37,6 +41,8 @@ impl Limits {
             peers: Limit::new(Quota::per_second(count(200)).allow_burst(count(1000)), clock),
             failed_proofs: Limit::new(per_wallet, clock),
             proofs: Limit::new(per_wallet, clock),
+            changes: Limit::new(Quota::per_second(count(1)).allow_burst(count(30)), clock),
+            claims: Limit::new(Quota::per_minute(count(6)).allow_burst(count(20)), clock),
         }
     }
 
@@ -58,11 +64,25 @@ impl Limits {
         self.proofs.check(wallet).map_err(|wait| limited("this wallet", wait))
     }
 
+    /// Counts a change to keys or members.
+    pub(super) fn change(&self, wallet: Wallet) -> Result<()> {
+        let many = "too many changes to keys and members by this wallet";
+        self.changes.check(wallet).map_err(|wait| refused(many, wait))
+    }
+
+    /// Counts a namespace that a wallet is about to own.
+    pub(super) fn claim(&self, peer: Option<PeerId>) -> Result<()> {
+        let many = "too many new namespaces from this peer";
+        peer.map_or(Ok(()), |peer| self.claims.check(peer).map_err(|wait| refused(many, wait)))
+    }
+
     /// Forgets who has not asked for long.
     pub(super) fn tidy(&self) {
         self.peers.tidy();
         self.failed_proofs.tidy();
         self.proofs.tidy();
+        self.changes.tidy();
+        self.claims.tidy();
     }
 }
 
@@ -71,9 +91,13 @@ fn count(number: u32) -> NonZeroU32 {
 }
 
 fn limited(whom: &str, wait: Duration) -> Error {
+    refused(&format!("too many sign-in requests for {whom}"), wait)
+}
+
+fn refused(what: &str, wait: Duration) -> Error {
     // In whole seconds, at least one: that is how HTTP tells it on.
     let wait = Duration::from_secs(wait.as_secs() + 1);
-    let message = format!("too many sign-in requests for {whom}: try again in {} s", wait.as_secs());
+    let message = format!("{what}: try again in {} s", wait.as_secs());
     Error::new(Code::RateLimited, message).retry_after(wait)
 }
 

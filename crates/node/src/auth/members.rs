@@ -9,16 +9,29 @@ use debros_auth::{Role, Wallet};
 use debros_proto::rpc::{Member, Statement, Value};
 use debros_proto::{Code, Error, Namespace, Result};
 
+/// Wallets with a granted role in one namespace.
+const MAX_MEMBERS: i64 = 1000;
+
 /// What a wallet is in a namespace before something changes.
 struct Present {
     /// The wallet owns it.
     owns: bool,
     granted: Option<Role>,
+    /// By whom and when.
+    grant: (String, i64),
+    /// Wallets with a granted role.
+    members: i64,
 }
 
 impl Auth {
     /// The owner, then the others in order of their wallets.
+    ///
+    /// An open namespace has one line for everybody: nobody owns it, and roles from before it was opened do not count.
     pub(crate) async fn members(&self, namespace: &Namespace) -> Result<Vec<Member>> {
+        if self.store.is_open(namespace) {
+            let (wallet, role) = ("*".to_owned(), Role::Writer.name().to_owned());
+            return Ok(vec![Member { wallet, role, granted_by: "open".to_owned(), created_at: 0 }]);
+        }
         let statement = Statement::new(
             "SELECT owner, 'owner', '', created_at, 0 AS place FROM namespaces WHERE name = ?1 \
              UNION ALL SELECT wallet, role, granted_by, created_at, 1 FROM grants WHERE namespace = ?1 ORDER BY 5, 1",
@@ -50,11 +63,24 @@ impl Auth {
                 ),
             ));
         }
-        self.check_change(by, namespace, wallet, Some(role)).await?;
+        self.count_change(by)?;
+        let present = self.check_change(by, namespace, wallet, Some(role)).await?;
+        if present.granted == Some(role) {
+            let (granted_by, created_at) = present.grant;
+            return Ok(Member { wallet: wallet.to_string(), role: role.name().to_owned(), granted_by, created_at });
+        }
+        if present.granted.is_none() && present.members >= MAX_MEMBERS {
+            return Err(full(namespace));
+        }
         let now = self.store.clock.now_ms();
         let (whom, who) = (wallet.to_string(), by_whom(by));
         let key = || -> [Value; 2] { [namespace.as_str().into(), whom.as_str().into()] };
-        let allowed = self.may_change(by, namespace, wallet, Some(role));
+        let has_room = Condition::new(
+            "EXISTS (SELECT 1 FROM grants WHERE namespace = ? AND wallet = ?) \
+             OR (SELECT count(*) FROM grants WHERE namespace = ?) < ?",
+            key().into_iter().chain([namespace.as_str().into(), MAX_MEMBERS.into()]),
+        );
+        let allowed = self.may_change(by, namespace, wallet, Some(role)).and(has_room);
         let granted = Condition::new(
             "EXISTS (SELECT 1 FROM grants WHERE namespace = ? AND wallet = ? AND role = ? AND granted_by = ? \
              AND created_at = ?)",
@@ -73,7 +99,8 @@ impl Auth {
         let statements = vec![insert, audit::event_if("grant", namespace, &by.subject, &detail, now, granted)];
         let results = self.store.write(statements).await?;
         if !changed(&results, 0) {
-            return Err(invalid_credential());
+            let members = self.present(namespace, wallet).await?.members;
+            return Err(if members >= MAX_MEMBERS { full(namespace) } else { invalid_credential() });
         }
         self.credentials.forget_in(namespace);
         Ok(Member { wallet: whom, role: role.name().to_owned(), granted_by: who, created_at: now })
@@ -81,6 +108,7 @@ impl Auth {
 
     /// Takes a wallet's role away; false when it had none.
     pub(crate) async fn take_role(&self, by: &Identity, namespace: &Namespace, wallet: Wallet) -> Result<bool> {
+        self.count_change(by)?;
         self.check_change(by, namespace, wallet, None).await?;
         let now = self.store.clock.now_ms();
         let whom = wallet.to_string();
@@ -100,7 +128,13 @@ impl Auth {
     }
 
     /// Says what is not allowed, in words. [`may_change`](Auth::may_change) makes it so at the moment of the change.
-    async fn check_change(&self, by: &Identity, namespace: &Namespace, wallet: Wallet, to: Option<Role>) -> Result<()> {
+    async fn check_change(
+        &self,
+        by: &Identity,
+        namespace: &Namespace,
+        wallet: Wallet,
+        to: Option<Role>,
+    ) -> Result<Present> {
         let present = self.present(namespace, wallet).await?;
         if present.owns {
             return Err(Error::new(
@@ -121,18 +155,24 @@ impl Auth {
                 ));
             }
         }
-        Ok(())
+        Ok(present)
     }
 
     async fn present(&self, namespace: &Namespace, wallet: Wallet) -> Result<Present> {
         let statement = Statement::new(
-            "SELECT coalesce((SELECT owner FROM namespaces WHERE name = ?1), ?3) = ?2, \
-             (SELECT role FROM grants WHERE namespace = ?1 AND wallet = ?2)",
+            "SELECT coalesce((SELECT owner FROM namespaces WHERE name = ?1), ?3) = ?2, g.role, g.granted_by, g.created_at, \
+             (SELECT count(*) FROM grants WHERE namespace = ?1) \
+             FROM (SELECT 1) LEFT JOIN grants g ON g.namespace = ?1 AND g.wallet = ?2",
             [namespace.as_str().into(), wallet.to_string().into(), OPERATOR.into()],
         );
         let rows = self.store.rows(statement).await?;
-        let (owns, role) = rows.first().map_or((false, ""), |row| (row.integer(0) == 1, row.text(1)));
-        Ok(Present { owns, granted: Role::parse(role).ok() })
+        let row = rows.first().ok_or_else(|| Error::internal("the members can not be looked up"))?;
+        Ok(Present {
+            owns: row.integer(0) == 1,
+            granted: Role::parse(row.text(1)).ok(),
+            grant: (row.text(2).to_owned(), row.integer(3)),
+            members: row.integer(4),
+        })
     }
 
     fn may_change(&self, by: &Identity, namespace: &Namespace, wallet: Wallet, to: Option<Role>) -> Condition {
@@ -146,6 +186,15 @@ impl Auth {
         let no_admin = "NOT EXISTS (SELECT 1 FROM grants WHERE namespace = ? AND wallet = ? AND role = 'admin')";
         allowed.and(Condition::new(no_admin, key()))
     }
+}
+
+fn full(namespace: &Namespace) -> Error {
+    Error::new(
+        Code::Conflict,
+        format!(
+            "the namespace \"{namespace}\" has {MAX_MEMBERS} members, the most that one may have: remove one first"
+        ),
+    )
 }
 
 /// Who gave a role, as the list of members tells it.

@@ -6,6 +6,7 @@
 mod api_keys;
 mod apps;
 mod audit;
+mod domains;
 mod leaving;
 mod limits;
 mod members;
@@ -26,7 +27,7 @@ pub(crate) use standing::role_column;
 pub(crate) use store::{Columns, Store};
 pub use token_key::TokenKeyError;
 
-use crate::caller::Caller;
+use crate::caller::{Caller, Identity};
 use crate::credentials::Credentials;
 use audit::Refusals;
 use debros_auth::challenge::ChallengeKey;
@@ -34,6 +35,7 @@ use debros_p2p::PeerId;
 use debros_proto::rpc::request::Call;
 use debros_proto::rpc::{self, response};
 use debros_proto::{Code, Error, Namespace, Result};
+use domains::Domains;
 use limits::Limits;
 use quick_cache::sync::Cache;
 use std::path::Path;
@@ -49,6 +51,7 @@ pub(crate) struct Auth {
     signing: Arc<Signing>,
     challenge_key: RwLock<ChallengeKey>,
     limits: Limits,
+    domains: Domains,
     refusals: Refusals,
     /// Namespaces in which the operator was active while this process runs: they have an owner.
     owned: Cache<Namespace, ()>,
@@ -73,6 +76,7 @@ impl Auth {
         node_id: String,
         data_dir: &Path,
         operator_credential: &str,
+        sign_in_domains: &[String],
     ) -> Result<Self, SigningError> {
         let store = Arc::new(store);
         let challenge_key = proof::load_key(&store).await?;
@@ -80,6 +84,7 @@ impl Auth {
         let auth = Self {
             credentials: Credentials::new(Arc::clone(&store), Arc::clone(&signing), operator_credential),
             limits: Limits::new(&store.clock),
+            domains: Domains::new(sign_in_domains),
             refusals: Refusals::default(),
             owned: Cache::new(OWNED_REMEMBERED),
             deletions: tokio::sync::Mutex::default(),
@@ -101,14 +106,14 @@ impl Auth {
             return Err(error);
         }
         match call {
-            Call::Challenge(request) => self.challenge(request, knock.namespace).map(response::Result::Challenge),
-            Call::SignIn(request) => self.sign_in(request.proof, knock.namespace).await.map(response::Result::Session),
+            Call::Challenge(request) => self.challenge(request, &knock).map(response::Result::Challenge),
+            Call::SignIn(request) => self.sign_in(request.proof, &knock).await.map(response::Result::Session),
             Call::RegisterApp(request) => {
-                let app = self.register(request, knock.namespace).await?;
+                let app = self.register(request, &knock).await?;
                 Ok(response::Result::App(rpc::AppResponse { app: Some(app) }))
             }
             Call::CreateApiKeyByProof(request) => {
-                self.create_key_by_proof(request, knock.namespace).await.map(response::Result::CreateApiKey)
+                self.create_key_by_proof(request, &knock).await.map(response::Result::CreateApiKey)
             }
             Call::Refresh(request) => self.refresh(request).await.map(response::Result::Session),
             Call::Logout(request) => {
@@ -161,6 +166,19 @@ impl Auth {
         Ok(())
     }
 
+    /// Whether every verified wallet may act in the namespace.
+    pub(crate) fn is_open(&self, namespace: &Namespace) -> bool {
+        self.store.is_open(namespace)
+    }
+
+    /// Counts a change to keys or members. The operator may make any number.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub(crate) fn count_change(&self, by: &Identity) -> Result<()> {
+        by.wallet.map_or(Ok(()), |wallet| self.limits.change(wallet))
+    }
+
     /// Makes the node sign with a new key.
     pub(crate) async fn rotate_key(&self, by: &str) -> Result<rpc::SigningKey> {
         self.signing.rotate(by).await.map_err(SigningError::into_call_error)
@@ -173,21 +191,25 @@ impl Auth {
 
     /// Stops believing a signing key.
     pub(crate) async fn remove_key(&self, kid: &str, by: &str) -> Result<bool> {
-        let removed = self.signing.remove(kid, by).await?;
-        if removed {
+        let removed = self.signing.remove(kid, by).await;
+        // Also when it failed: it may have failed after the removal.
+        if !matches!(removed, Ok(false)) {
             self.credentials.forget();
         }
-        Ok(removed)
+        removed
     }
 
     /// Learns the tables anew after they were replaced as a whole.
     pub(crate) async fn tables_replaced(&self) -> Result<()> {
         self.credentials.forget();
         self.owned.clear();
-        self.free_deleted().await?;
-        self.reload_challenge_key().await?;
-        self.signing.publish().await.map_err(SigningError::into_call_error)?;
+        // Each is tried, whatever became of the others.
+        let freed = self.free_deleted().await;
+        let reloaded = self.reload_challenge_key().await;
+        let published = self.signing.publish().await.map_err(SigningError::into_call_error);
+        // What was looked up meanwhile may be of before.
         self.credentials.forget();
-        Ok(())
+        self.owned.clear();
+        freed.and(reloaded).and(published)
     }
 }

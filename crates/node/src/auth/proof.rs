@@ -1,10 +1,12 @@
 //! Challenges, and what a signature over one proves.
 
-use super::Auth;
+use super::standing::{Standing, not_yours};
 use super::store::Store;
+use super::{Auth, Knock};
 use debros_auth::challenge::{self, Challenge, ChallengeKey, Terms};
 use debros_auth::signature::Signer;
-use debros_auth::{Wallet, random};
+use debros_auth::{Role, Wallet, random};
+use debros_p2p::PeerId;
 use debros_proto::rpc::{self, Proof, Statement};
 use debros_proto::{Code, Error, Namespace, Result};
 use std::sync::PoisonError;
@@ -19,6 +21,8 @@ const SECRET: &str = "challenge";
 pub(super) struct Proven {
     challenge: Challenge,
     pub(super) signer: Signer,
+    /// Who brought the proof; `None`: somebody in this process.
+    peer: Option<PeerId>,
 }
 
 impl Proven {
@@ -59,13 +63,18 @@ pub(super) async fn load_key(store: &Store) -> Result<ChallengeKey> {
 
 impl Auth {
     /// Makes something to sign. Writes nothing, so that anybody may ask.
-    pub(super) fn challenge(&self, request: rpc::ChallengeRequest, named: &str) -> Result<rpc::ChallengeResponse> {
+    pub(super) fn challenge(
+        &self,
+        request: rpc::ChallengeRequest,
+        knock: &Knock<'_>,
+    ) -> Result<rpc::ChallengeResponse> {
         if request.purpose.chars().count() > MAX_PURPOSE_CHARS {
             return Err(Error::invalid(format!("the purpose is longer than {MAX_PURPOSE_CHARS} characters")));
         }
         let wallet = Wallet::parse(&request.wallet)?;
-        let namespace = namespace_of(&request.namespace, named)?;
+        let namespace = namespace_of(&request.namespace, knock.namespace)?;
         let terms = Terms::new(wallet, namespace, &request.domain, &request.uri, request.chain_id)?;
+        self.domains.check(knock.peer, terms.domain())?;
         let made = challenge::issue(&self.challenge_key(), &terms, self.store.clock.now_ms(), random::bytes()?)?;
         Ok(rpc::ChallengeResponse {
             wallet: wallet.to_string(),
@@ -79,28 +88,57 @@ impl Auth {
     }
 
     /// Checks a proof: the text that was signed is made again from its fields, never taken from the caller.
-    pub(super) fn prove(&self, proof: Option<Proof>, named: &str) -> Result<Proven> {
+    pub(super) async fn prove(&self, proof: Option<Proof>, knock: &Knock<'_>) -> Result<Proven> {
         let proof = proof.ok_or_else(|| Error::invalid("the request holds no proof: wallet, nonce and signature"))?;
         let wallet = Wallet::parse(&proof.wallet)?;
-        let namespace = namespace_of(&proof.namespace, named)?;
+        let namespace = namespace_of(&proof.namespace, knock.namespace)?;
         self.check_there(&namespace)?;
-        let proven = self.check(&proof, wallet, &namespace);
+        let proven = self.check(&proof, wallet, &namespace, knock).await;
         if let Err(error) = &proven {
             self.note_refusal(&namespace, error);
         }
         proven
     }
 
-    fn check(&self, proof: &Proof, wallet: Wallet, namespace: &Namespace) -> Result<Proven> {
+    async fn check(&self, proof: &Proof, wallet: Wallet, namespace: &Namespace, knock: &Knock<'_>) -> Result<Proven> {
         let terms = Terms::new(wallet, namespace.clone(), &proof.domain, &proof.uri, proof.chain_id)?;
+        self.domains.check(knock.peer, terms.domain())?;
         let now = self.store.clock.now_ms();
         let challenge = challenge::check(&self.challenge_key(), &terms, &proof.nonce, now)?;
-        match challenge.prove(&proof.signature) {
-            Ok(signer) => self.limits.proof(wallet).map(|()| Proven { challenge, signer }),
+        let signer = match challenge.prove(&proof.signature) {
+            // Whoever saw a proof can send it again. That must not use up what its owner may prove.
+            Ok(_) if self.is_used(&challenge).await? => Err(challenge::invalid_nonce()),
+            signer => signer,
+        };
+        match signer {
+            Ok(signer) => self.limits.proof(wallet).map(|()| Proven { challenge, signer, peer: knock.peer }),
             Err(error) if error.code == Code::Unauthenticated => {
                 Err(self.limits.failed_proof(wallet).err().unwrap_or(error))
             }
             Err(error) => Err(error),
+        }
+    }
+
+    async fn is_used(&self, challenge: &Challenge) -> Result<bool> {
+        let look = "SELECT 1 FROM used_nonces WHERE hash = ?";
+        let look = Statement::new(look, [challenge.nonce_hash().as_slice().into()]);
+        Ok(!self.store.rows(look).await?.is_empty())
+    }
+
+    /// The role that a proven wallet has once it has entered its namespace, which it may own then.
+    ///
+    /// # Errors
+    /// `forbidden` when the namespace is another's; `rate_limited` when the peer claims too many.
+    pub(super) async fn entering(&self, proven: &Proven) -> Result<Role> {
+        let namespace = proven.namespace();
+        match self.store.standing(proven.wallet(), namespace).await? {
+            Standing::Member(role) => Ok(role),
+            Standing::Free => self.limits.claim(proven.peer).map(|()| Role::Owner),
+            Standing::Stranger { operators: false } => Err(not_yours(namespace)),
+            Standing::Stranger { operators: true } => Err(Error::new(
+                Code::Forbidden,
+                format!("the namespace \"{namespace}\" belongs to the node's operator, who can grant you a role"),
+            )),
         }
     }
 

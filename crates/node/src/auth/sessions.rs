@@ -3,7 +3,7 @@
 use super::proof::Proven;
 use super::standing::{not_yours, role_column};
 use super::store::{Columns as _, Condition, changed, only_if};
-use super::{Auth, audit};
+use super::{Auth, Knock, audit};
 use crate::caller::{Identity, Source};
 use debros_auth::secret::{self, REFRESH_TOKEN_LIFETIME_MS, Secret};
 use debros_auth::token::{Claims, Credential};
@@ -14,8 +14,8 @@ use debros_proto::{Code, Error, Namespace, Result};
 impl Auth {
     /// Opens a session. One transaction uses the nonce up, claims the namespace if nobody owns it, and opens the session if
     /// the wallet may act there: none of them is left without the others.
-    pub(super) async fn sign_in(&self, proof: Option<Proof>, named: &str) -> Result<SessionResponse> {
-        let proven = self.prove(proof, named)?;
+    pub(super) async fn sign_in(&self, proof: Option<Proof>, knock: &Knock<'_>) -> Result<SessionResponse> {
+        let proven = self.prove(proof, knock).await?;
         let opened = self.open_session(&proven).await;
         if let Err(error) = &opened {
             self.note_refusal(proven.namespace(), error);
@@ -25,8 +25,7 @@ impl Auth {
 
     async fn open_session(&self, proven: &Proven) -> Result<SessionResponse> {
         let (wallet, namespace) = (proven.wallet(), proven.namespace());
-        let standing = self.store.standing(wallet, namespace).await?;
-        let role = standing.entering().ok_or_else(|| not_yours(namespace))?;
+        let role = self.entering(proven).await?;
         let now = self.store.clock.now_ms();
         let session = secret::id("ses", random::bytes()?);
         let refresh = secret::refresh_token(random::bytes()?);

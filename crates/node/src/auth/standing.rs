@@ -26,18 +26,10 @@ pub(super) enum Standing {
     /// Nobody owns the namespace: the first wallet to sign in does.
     Free,
     /// The namespace is somebody else's.
-    Stranger,
-}
-
-impl Standing {
-    /// The role that the wallet has once it has entered.
-    pub(super) fn entering(self) -> Option<Role> {
-        match self {
-            Standing::Member(role) => Some(role),
-            Standing::Free => Some(Role::Owner),
-            Standing::Stranger => None,
-        }
-    }
+    Stranger {
+        /// The node's operator's.
+        operators: bool,
+    },
 }
 
 impl Store {
@@ -56,12 +48,16 @@ impl Store {
         if self.is_open(namespace) {
             return Ok(Standing::Member(Role::Writer));
         }
-        let sql = format!("SELECT {}, EXISTS (SELECT 1 FROM namespaces WHERE name = ?1)", role_column("?1", "?2"));
+        let sql = format!(
+            "SELECT {}, EXISTS (SELECT 1 FROM namespaces WHERE name = ?1), (SELECT owner FROM namespaces WHERE name = ?1)",
+            role_column("?1", "?2")
+        );
         let rows = self.rows(Statement::new(sql, [namespace.as_str().into(), wallet.to_string().into()])).await?;
-        let (role, owned) = rows.first().map_or(("", false), |row| (row.text(0), row.integer(1) == 1));
+        let (role, owned, owner) =
+            rows.first().map_or(("", false, ""), |row| (row.text(0), row.integer(1) == 1, row.text(2)));
         Ok(match self.role_in(namespace, role) {
             Some(role) => Standing::Member(role),
-            None if owned => Standing::Stranger,
+            None if owned => Standing::Stranger { operators: owner == OPERATOR },
             None => Standing::Free,
         })
     }

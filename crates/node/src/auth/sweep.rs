@@ -1,19 +1,28 @@
 //! Deleting what has expired, and writing down what was counted.
 
 use super::Auth;
+use super::store::Columns as _;
 use debros_proto::Result;
 use debros_proto::rpc::Statement;
 
 /// Rows that one statement deletes at most, so that other writes come between.
 const STEP: u64 = 1000;
+/// Namespaces over their share that one round looks after.
+const MAX_CROWDED: usize = 100;
 /// Another node's clock may be behind: a used nonce stays known for so long after it has expired here.
 const NONCE_MARGIN_MS: i64 = 60 * 60 * 1000;
 /// A session that was ended is forgotten then, with its refresh tokens.
 const ENDED_SESSION_MS: i64 = 24 * 60 * 60 * 1000;
 /// Audit events are kept for so long,
 const AUDIT_MS: i64 = 90 * 24 * 60 * 60 * 1000;
-/// and at most so many of them.
+/// at most so many of them,
 const AUDIT_ROWS: i64 = 100_000;
+/// and of one namespace so many: who makes events all day pushes out only its own.
+const AUDIT_ROWS_EACH: i64 = 10_000;
+/// Revoked API keys are listed for so long,
+const REVOKED_KEY_MS: i64 = 90 * 24 * 60 * 60 * 1000;
+/// and the newest so many of a namespace.
+const REVOKED_KEYS_EACH: i64 = 1000;
 
 impl Auth {
     /// Deletes what has expired. Returns how many rows went.
@@ -21,7 +30,8 @@ impl Auth {
         self.limits.tidy();
         let mut swept = 0;
         loop {
-            let mut statements = self.expired();
+            let mut statements = self.crowded().await?;
+            statements.extend(self.expired());
             statements.push(self.signing.sweep(self.store.clock.now_ms()));
             let results = self.store.write(statements).await?;
             let rows = results.iter().filter_map(|result| result.rows_affected);
@@ -30,6 +40,29 @@ impl Auth {
                 return Ok(swept);
             }
         }
+    }
+
+    /// What namespaces hold over their share. They are looked for where nobody waits for the writer.
+    async fn crowded(&self) -> Result<Vec<Statement>> {
+        let shares = [
+            ("audit_events", "1", "at DESC, id DESC", AUDIT_ROWS_EACH),
+            ("api_keys", "revoked_at IS NOT NULL", "revoked_at DESC, id DESC", REVOKED_KEYS_EACH),
+        ];
+        let mut statements = Vec::new();
+        for (table, which, newest_first, share) in shares {
+            let find = format!("SELECT namespace FROM {table} WHERE {which} GROUP BY namespace HAVING count(*) > ?");
+            let over = format!(
+                "DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE namespace = ? AND {which} \
+                 ORDER BY {newest_first} LIMIT {STEP} OFFSET ?)"
+            );
+            for row in self.store.rows(Statement::new(find, [share.into()])).await? {
+                statements.push(Statement::new(over.clone(), [row.text(0).into(), share.into()]));
+                if statements.len() == MAX_CROWDED {
+                    return Ok(statements);
+                }
+            }
+        }
+        Ok(statements)
     }
 
     fn expired(&self) -> Vec<Statement> {
@@ -50,6 +83,7 @@ impl Auth {
             ),
             delete("sessions", "id", "expires_at <= ?", now),
             delete("audit_events", "id", "at <= ?", now - AUDIT_MS),
+            delete("api_keys", "id", "revoked_at <= ?", now - REVOKED_KEY_MS),
             delete(
                 "audit_events",
                 "id",

@@ -113,10 +113,10 @@ pub(super) fn backup(engine: Arc<dyn Engine>) -> Answer {
 
 pub(super) fn restore(engine: Arc<dyn Engine>, auth: Arc<Auth>, name: String) -> Answer {
     long_operation(|events| async move {
-        engine.restore(&name, progress_to(events)).await?;
-        // Keys, sessions and secrets are those of the copy now: what was made or revoked since must not be remembered.
-        auth.tables_replaced().await?;
-        Ok(rpc::Done::default())
+        let restored = engine.restore(&name, progress_to(events)).await;
+        // Also when it failed: it may have failed late, and what the tables said before must not be remembered.
+        let learned = auth.tables_replaced().await;
+        restored.and(learned).map(|()| rpc::Done::default())
     })
 }
 

@@ -33,6 +33,7 @@ pub(super) async fn revoke(
     caller: &Caller,
     request: rpc::RevokeApiKeyRequest,
 ) -> Result<response::Result> {
+    auth.count_change(caller.identity())?;
     let by = &caller.identity().subject;
     let revoked = auth.revoke_key(caller.namespace()?, &request.id, whose(caller)?, by).await?;
     Ok(response::Result::RevokeApiKey(rpc::RevokeApiKeyResponse { revoked }))

@@ -1,8 +1,8 @@
 //! Signatures and wallets, in every form that is not the right one.
 
-use crate::support::{address, challenge, code, one_node, signed, wallet};
-use debros_client::Code;
+use crate::support::{Network, address, challenge, code, one_node, signed, wallet};
 use debros_client::rpc::{ChallengeRequest, Proof};
+use debros_client::{Code, NewKey};
 
 /// Order of secp256k1.
 const ORDER: [u8; 32] = [
@@ -108,7 +108,8 @@ async fn a_signature_by_another_key_or_over_another_text_is_refused() {
 /// Lesson 9: the signed text said nothing of where and for how long, so that a site could pass it on.
 #[tokio::test]
 async fn lesson_09_a_challenge_of_one_site_does_not_work_for_another() {
-    let (_network, node) = one_node().await;
+    let network = Network::new().await;
+    let node = network.node_with(|config| config.sign_in_domains = vec!["gateway.example".into()]).await;
     let client = node.stranger().await;
     let site = |domain: &str, uri: &str, chain_id| ChallengeRequest {
         wallet: address(1).to_string(),
@@ -127,7 +128,7 @@ async fn lesson_09_a_challenge_of_one_site_does_not_work_for_another() {
         ..signed(&asked, &wallet(1), &asked.message)
     };
     let cases = [
-        ("domain", Proof { domain: "evil.example".into(), ..good.clone() }),
+        ("domain", Proof { domain: "localhost".into(), ..good.clone() }),
         ("URI", Proof { uri: "https://gateway.example/other".into(), ..good.clone() }),
         ("chain", Proof { chain_id: 1, ..good.clone() }),
         ("no site", Proof { domain: String::new(), uri: String::new(), chain_id: 0, ..good.clone() }),
@@ -145,6 +146,37 @@ async fn lesson_09_a_challenge_of_one_site_does_not_work_for_another() {
             "{domain:?}"
         );
     }
+}
+
+/// Lesson 9: a site that is none of the network's had its visitors sign under its own name, and any peer could use it.
+#[tokio::test]
+async fn lesson_09_a_foreign_site_signs_nobody_in() {
+    let (network, node) = one_node().await;
+    let client = node.stranger().await;
+    let foreign = ChallengeRequest {
+        wallet: address(1).to_string(),
+        namespace: "a".into(),
+        domain: "evil.example".into(),
+        uri: "https://evil.example/".into(),
+        ..Default::default()
+    };
+    let refused = client.auth().challenge(foreign.clone()).await.unwrap_err();
+    assert_eq!(refused.code, Code::Forbidden);
+    assert!(refused.message.contains("security.sign_in_domains"), "{refused}");
+    // Whoever got the challenge, the proof is refused from a peer, whatever it would open.
+    let inside = node.operator("");
+    let asked = inside.auth().challenge(foreign).await.unwrap();
+    let proof = Proof {
+        domain: "evil.example".into(),
+        uri: "https://evil.example/".into(),
+        ..signed(&asked, &wallet(1), &asked.message)
+    };
+    assert_eq!(code(client.auth().sign_in(proof.clone()).await), Some(Code::Forbidden));
+    assert_eq!(code(client.auth().register_app(proof.clone(), "x").await), Some(Code::Forbidden));
+    assert_eq!(code(client.auth().create_key_by_proof(proof.clone(), NewKey::default()).await), Some(Code::Forbidden));
+    assert_eq!(network.count("namespaces").await + network.count("used_nonces").await, 0);
+    // A gateway in the process names itself.
+    inside.auth().sign_in(proof).await.unwrap();
 }
 
 /// Lesson 9: wallets were compared with regard to case.

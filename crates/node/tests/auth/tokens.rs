@@ -1,10 +1,10 @@
 //! Access tokens: what is believed, on which node, and for how long.
 
-use crate::support::{FIVE_SECONDS, Network, code, one_node, session, sign_in};
+use crate::support::{FIVE_SECONDS, Network, address, code, one_node, session, sign_in};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use debros_auth::token::SigningKey;
-use debros_client::Code;
+use debros_client::{Code, NewKey};
 use debros_testkit::TestNode;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -250,12 +250,16 @@ async fn removing_a_nodes_own_key_gives_it_another() {
     assert_ne!(stolen_key(&node).public().kid(), own);
 }
 
-/// After a restore the tables are those of the copy: the node publishes its key again, and knows the copy's secret.
+/// A restore brings data back. It undid every revocation since the backup besides.
 #[tokio::test]
-async fn sign_in_works_after_a_restore() {
+async fn a_restore_undoes_no_revocation() {
     let node = TestNode::start().await;
     let owner = session(&node, 1, "a").await;
     owner.storage().put("k", "old").await.unwrap();
+    let key = owner.auth().create_key(NewKey::default()).await.unwrap();
+    let by_key = node.client_with("a", &key.api_key).await;
+    owner.members().set(&address(2).to_string(), "writer").await.unwrap();
+    let (member, left) = (session(&node, 2, "a").await, sign_in(&node, 1, "a").await);
     let operator = node.operator("");
     let mut events = operator.operator().backup().await.unwrap();
     let mut name = String::new();
@@ -264,15 +268,27 @@ async fn sign_in_works_after_a_restore() {
             name = done.backup.unwrap().name;
         }
     }
+    owner.storage().put("k", "new").await.unwrap();
+    owner.auth().revoke_key(&key.info.unwrap().id).await.unwrap();
+    owner.members().remove(&address(2).to_string()).await.unwrap();
+    node.stranger().await.auth().logout(left.refresh_token).await.unwrap();
     let later = sign_in(&node, 1, "a").await;
+    let old_key = stolen_key(&node).public().kid().to_owned();
     operator.operator().rotate_signing_key().await.unwrap();
+    let signed_with_new = sign_in(&node, 1, "a").await;
     let mut events = operator.operator().restore(name).await.unwrap();
     while let Some(event) = events.next().await {
         event.unwrap();
     }
-    // The session of before the copy is there, the one after is not.
-    owner.storage().get("k").await.unwrap();
-    assert_eq!(verdict(&node, &later.access_token).await, Some(Code::Unauthenticated));
+    assert_eq!(owner.storage().get("k").await.unwrap().unwrap().value, "old");
+    assert_eq!(code(by_key.storage().get("k").await), Some(Code::Unauthenticated));
+    assert_eq!(code(member.storage().get("k").await), Some(Code::Unauthenticated));
+    assert_eq!(verdict(&node, &left.access_token).await, Some(Code::Unauthenticated));
+    for good in [&later, &signed_with_new] {
+        assert_eq!(verdict(&node, &good.access_token).await, None, "what was opened since stays open");
+    }
+    let keys = node.stranger().await.auth().signing_keys().await.unwrap();
+    assert!(keys.iter().any(|key| key.kid == old_key) && keys.len() == 2, "{keys:?}");
     session(&node, 1, "a").await.storage().put("k", "new").await.unwrap();
 }
 

@@ -4,6 +4,7 @@
 //! is of one moment, the steps never start over, and writers go on (the log is not written back meanwhile, so it grows by
 //! what they write). `VACUUM INTO` would do the same with more work and may renumber rowids.
 
+mod authority;
 mod backup;
 mod export;
 mod manifest;

@@ -2,22 +2,22 @@
 //!
 //! Every file is replaced by its own writer thread in one transaction, so that each database is the old one or the new
 //! one to whoever reads, and after a crash. Then the files go that the backup does not have. A marker with the backup's name lies in the folder until all are replaced:
-//! the next start finishes what was begun.
+//! the next start finishes what was begun. Who may act stays as it is (see `authority`).
 
+use super::authority::SystemCopy;
 use super::backup::is_name;
-use super::manifest::Manifest;
+use super::manifest::{Copied, Manifest};
 use super::{alone, of_copy, of_io};
 use crate::ProgressFn;
 use crate::embedded::config::OpenError;
 use crate::embedded::conn::Conn;
-use crate::embedded::failure;
 use crate::embedded::gate::Rights;
 use crate::embedded::job::Undo;
 use crate::embedded::store::{Store, Write};
-use crate::embedded::stores::{FAR, Stores, own_files};
+use crate::embedded::stores::{FAR, Stores};
 use crate::embedded::tenant;
-use crate::migrations::{self, MIGRATIONS};
-use debros_proto::{Code, Error, Namespace, Result, now_ms};
+use crate::migrations::MIGRATIONS;
+use debros_proto::{Code, Error, Namespace, Result};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 use std::collections::BTreeSet;
@@ -89,10 +89,13 @@ impl<'a> Verified<'a> {
         }
         // What is put back goes through the log first.
         let room = fs2::available_space(stores.folder.path()).map_err(|error| of_io(stores.folder.path(), &error))?;
-        if room < bytes {
+        // The system's database is changed in a copy before.
+        let system = manifest.files.iter().filter(|file| file.namespace().is_none());
+        let needed = bytes + system.map(|file| file.size).sum::<u64>();
+        if room < needed {
             return Err(Error::new(
                 Code::DiskFull,
-                format!("the disk has {room} bytes left, putting the backup back takes {bytes}; nothing was changed"),
+                format!("the disk has {room} bytes left, putting the backup back takes {needed}; nothing was changed"),
             ));
         }
         for file in manifest.files.iter().filter(|file| file.namespace().is_none()) {
@@ -103,18 +106,17 @@ impl<'a> Verified<'a> {
 
     fn put_back(&self, stores: &Stores) -> Result<()> {
         let mut done = self.all / 2;
-        let mut restored = BTreeSet::new();
+        let restored: BTreeSet<Namespace> = self.manifest.files.iter().filter_map(Copied::namespace).collect();
         for file in &self.manifest.files {
             stores.check_open()?;
             let source = file.within(&self.folder);
             match file.namespace() {
-                None => replace(&stores.system, source, true)?,
+                None => replace_system(stores, &source, &restored)?,
                 Some(namespace) => {
                     // A backup of an earlier version is brought up to date before it is put back.
                     let copy = tenant::current_copy(&source, &namespace, &stores.folder.tmp())?;
                     let source = copy.as_ref().map_or(source, |copy| copy.path().to_owned());
-                    replace(&*open_or_renew(stores, &namespace)?, source, false)?;
-                    restored.insert(namespace);
+                    replace(&*open_or_renew(stores, &namespace)?, move || Ok(source.clone()))?;
                 }
             }
             done += file.size;
@@ -125,9 +127,6 @@ impl<'a> Verified<'a> {
             stores.remove(namespace)?;
         }
         stores.folder.sync_namespaces().map_err(|error| of_io(stores.folder.path(), &error))?;
-        // A copy from before namespaces had owners knows nothing of those that have a database alone.
-        let write = Write { undo: Undo::Savepoint, removes: false, bytes: 0, deadline: Instant::now() + FAR };
-        stores.system.write_blocking(write, move |conn| own_files(conn, &restored).map_err(failure::of))?;
         (self.progress)(self.all, self.all);
         Ok(())
     }
@@ -144,22 +143,28 @@ fn open_or_renew(stores: &Stores, namespace: &Namespace) -> Result<std::sync::Ar
     }
 }
 
-/// Has the store's writer replace everything in one transaction by the file.
-fn replace(store: &Store, source: PathBuf, is_system: bool) -> Result<()> {
+/// As [`replace`] for the system's database, where those who may act stay who they are.
+fn replace_system(stores: &Stores, backup: &Path, restored: &BTreeSet<Namespace>) -> Result<()> {
+    let copy = SystemCopy::of(backup, &stores.folder)?;
+    let (present, restored) = (stores.folder.system(), restored.clone());
+    // On the writer's thread: between the look at what is revoked and the replacement nobody revokes anything.
+    replace(&stores.system, move || {
+        copy.keep_authority(&present, &restored)?;
+        Ok(copy.path().to_owned())
+    })
+}
+
+/// Has the store's writer replace everything in one transaction by the file that `source` gives.
+fn replace(store: &Store, mut source: impl FnMut() -> Result<PathBuf> + Send + 'static) -> Result<()> {
     let write = Write { undo: Undo::Alone, removes: false, bytes: 0, deadline: Instant::now() + FAR };
     store.write_blocking(write, move |conn| {
         conn.gate.enter(Rights::Own);
+        let source = source()?;
         tenant::replaced(conn, |conn| {
             overwrite(conn, &source)?;
             conn.forget_statements();
             Ok(())
         })?;
-        if is_system {
-            migrations::apply(&mut conn.db, MIGRATIONS, now_ms()).map_err(|error| {
-                tracing::error!(%error, "the restored tables can not be brought up to date");
-                Error::internal("the restored tables can not be brought up to date; the node's log has more")
-            })?;
-        }
         // The log now holds the whole database; it is written back when readers let it.
         if let Err(error) = conn.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
             tracing::warn!(%error, "the log can not be written back now");
