@@ -28,7 +28,7 @@ fn errors_tell_the_place_in_the_users_own_text() {
         ("SELECT [x", Code::Sql, "the bracket does not end (line 1, column 8)"),
         ("SELECT 1; SELECT 2", Code::StatementNotAllowed, "more than one statement"),
         ("SELECT 1;\0", Code::Sql, "NUL character (line 1, column 10)"),
-        ("-- nothing", Code::Sql, "no statement"),
+        ("-- nothing", Code::InvalidArgument, "no statement"),
         ("CREATE TABLE \"ns::acme::x\"(a)", Code::StatementNotAllowed, "names that start with ns:: are reserved"),
         ("CREATE TABLE _debros_x(a)", Code::StatementNotAllowed, "names that start with _debros_ are reserved"),
         ("SELECT nope(1)", Code::Sql, "no such function: nope"),

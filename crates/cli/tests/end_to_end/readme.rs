@@ -23,7 +23,7 @@ fn the_sign_in_works_as_the_readme_shows_it() {
         .filter(|line| !line.contains("# the wallet in the browser"))
         .map(|line| line.replace("0x…", &Wallet::numbered(1).address))
         .collect();
-    assert_eq!(commands.len(), 4, "{commands:?}");
+    assert_eq!(commands.len(), 5, "{commands:?}");
     let mut command = Command::new("sh");
     without_surroundings(&mut command);
     command.args(["-e", "-c", &commands.join("\n")]).env("DEBROS_KEYSTORE_PASSWORD", "a long password");

@@ -123,7 +123,7 @@ async fn the_browser_of_the_user_is_opened_with_the_page() {
     // Nobody names the gateway: the node on this machine tells it.
     let mut command = scene.person.command(&["auth", "login"]);
     command.env("BROWSER", &program).env("DEBROS_NODE_DATA_DIR", &scene.node.data_dir);
-    let mut login = OnTerminal::spawn(command);
+    let login = OnTerminal::spawn(command);
     login.shows("&namespace=default");
     let started = std::time::Instant::now();
     while !opened.exists() {
@@ -139,10 +139,6 @@ async fn the_browser_of_the_user_is_opened_with_the_page() {
     let page = first.headers()["location"].to_str().unwrap();
     assert!(page.starts_with(&scene.gateway()) && login.screen().contains(page), "{page}");
     assert_eq!(client.get(start.trim()).send().await.unwrap().status(), 400);
-    // Ctrl-C.
-    login.types("\u{3}");
-    let code = login.code();
-    assert!(code.is_none_or(|code| code == 3), "{code:?}: {}", login.screen());
 }
 
 /// Lesson 37: prompts without a terminal.
