@@ -228,6 +228,27 @@ async fn an_interrupted_deletion_is_finished_at_the_next_start() {
     }
 }
 
+/// Its statements say that it may not be: then nothing goes, at once or at the next start after a crash.
+#[tokio::test]
+async fn a_deletion_that_its_statements_refuse_deletes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let refuse = || Statement::from("INSERT INTO namespaces (name, created_at) VALUES (NULL, 0)");
+    let engine = open(folder.path());
+    must(&engine, "CREATE TABLE t(a)").await;
+    engine.kv_put(&namespace("app"), &key("k"), Bytes::new(), always(), None, options()).await.unwrap();
+    let refused = engine.delete_namespace(&namespace("app"), vec![refuse()]).await.unwrap_err();
+    assert_eq!(refused.code, Code::Constraint);
+    assert!(!folder.path().join("ns/app.delete").exists());
+    engine.close().await;
+    let noted = TransactionRequest { statements: vec![refuse()] }.encode_to_vec();
+    fs::write(folder.path().join("ns/app.delete"), &noted).unwrap();
+    let engine = open(folder.path());
+    assert!(!folder.path().join("ns/app.delete").exists());
+    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 0);
+    assert!(engine.kv_exists(&namespace("app"), &key("k"), options()).await.unwrap());
+    engine.close().await;
+}
+
 #[tokio::test]
 async fn a_deletion_is_refused_while_a_backup_runs() {
     let folder = tempfile::tempdir().unwrap();

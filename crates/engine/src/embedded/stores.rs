@@ -113,13 +113,16 @@ impl Stores {
         }
         let rewriter = Arc::new(Rewriter::new(REWRITTEN_BYTES));
         let shared = Shared { config, sizes: Arc::new(sizes), metrics: Arc::new(Metrics::new()), rewriter };
+        // Those whose deletion was interrupted are nobody's: they go in a moment.
+        let going = folder.deleting().map_err(|error| OpenError::io(folder.path(), error))?;
+        let staying = &files - &going;
         let path = folder.system();
         let system = Store::open(&path, SYSTEM_CACHE, &shared, |conn| {
             if check_system {
                 check(conn)?;
             }
             migrations::apply(&mut conn.db, MIGRATIONS, now_ms()).map_err(Failure::Migration)?;
-            enter_files(conn, &files);
+            enter_files(conn, &staying);
             Ok(())
         })
         .map_err(|failure| failure.of_system(&path, &shared.config.backup_dir))?;
