@@ -123,7 +123,7 @@ async fn the_browser_of_the_user_is_opened_with_the_page() {
     // Nobody names the gateway: the node on this machine tells it.
     let mut command = scene.person.command(&["auth", "login"]);
     command.env("BROWSER", &program).env("DEBROS_NODE_DATA_DIR", &scene.node.data_dir);
-    let login = OnTerminal::spawn(command);
+    let mut login = OnTerminal::spawn(command);
     login.shows("&namespace=default");
     let started = std::time::Instant::now();
     while !opened.exists() {
@@ -139,6 +139,8 @@ async fn the_browser_of_the_user_is_opened_with_the_page() {
     let page = first.headers()["location"].to_str().unwrap();
     assert!(page.starts_with(&scene.gateway()) && login.screen().contains(page), "{page}");
     assert_eq!(client.get(start.trim()).send().await.unwrap().status(), 400);
+    login.interrupt();
+    assert_eq!(login.code(), Some(3), "{}", login.screen());
 }
 
 /// Lesson 37: prompts without a terminal.

@@ -45,6 +45,12 @@ impl OnTerminal {
         Self { child, keyboard, screen }
     }
 
+    /// What Ctrl-C sends. The command has no controlling terminal, so the key itself would reach nobody.
+    pub fn interrupt(&self) {
+        let sent = Command::new("kill").arg("-INT").arg(self.child.id().to_string()).status();
+        assert!(sent.expect("run kill").success());
+    }
+
     /// What the terminal shows.
     pub fn screen(&self) -> String {
         self.screen.lock().unwrap().clone()
