@@ -4,6 +4,7 @@ use super::conn::Conn;
 use super::failure;
 use crate::{Guard, Written};
 use debros_proto::limits::IDEMPOTENCY_WINDOW_MS;
+use debros_proto::rpc::{StatementResult, TransactionResponse};
 use debros_proto::{Code, Error, Result, now_ms};
 use prost::Message;
 use rusqlite::OptionalExtension;
@@ -69,6 +70,25 @@ where
         .and_then(|mut keep| keep.execute((owner.name(), &guard.key, &guard.request_hash[..], answer, expires_at)))
         .map_err(failure::of)?;
     Ok(Written { value, replayed: false })
+}
+
+/// One statement, once, in a file of the statement's own database.
+pub(super) fn statement_once(
+    conn: &mut Conn,
+    guard: Option<&Guard>,
+    act: impl FnOnce(&mut Conn) -> Result<StatementResult>,
+) -> Result<Written<StatementResult>> {
+    once(conn, &Owner::File, guard, act, StatementResult::clone, |result| result)
+}
+
+/// Several statements, once, in a file of their own database.
+pub(super) fn statements_once(
+    conn: &mut Conn,
+    guard: Option<&Guard>,
+    act: impl FnOnce(&mut Conn) -> Result<Vec<StatementResult>>,
+) -> Result<Written<Vec<StatementResult>>> {
+    let to_message = |results: &Vec<StatementResult>| TransactionResponse { results: results.clone() };
+    once(conn, &Owner::File, guard, act, to_message, |response| response.results)
 }
 
 fn find(conn: &Conn, owner: &Owner, guard: &Guard) -> Result<Option<Vec<u8>>> {

@@ -1,13 +1,13 @@
 //! The node's own statements, on the system's tables.
 
 use super::gate::Facts;
-use super::guard::{self, Owner};
+use super::guard;
 use super::job::Undo;
 use super::sql::{self, Allowance, Outcome, Run};
 use super::store::Known;
 use super::{Embedded, QUICK, sql_write, statement_bytes};
 use crate::{CallOptions, Written};
-use debros_proto::rpc::{Statement, StatementResult, TransactionResponse};
+use debros_proto::rpc::{Statement, StatementResult};
 use debros_proto::{Code, Result};
 use std::sync::Arc;
 use std::time::Instant;
@@ -73,17 +73,10 @@ impl Embedded {
         let guard = options.guard;
         store
             .write(write, move |conn| {
-                guard::once(
-                    conn,
-                    &Owner::File,
-                    guard.as_ref(),
-                    |conn| {
-                        sql::write(conn, Run::own(&statement), time, false, &mut Allowance::new(&limits))
-                            .map(|wrote| wrote.result)
-                    },
-                    StatementResult::clone,
-                    |result| result,
-                )
+                guard::statement_once(conn, guard.as_ref(), |conn| {
+                    sql::write(conn, Run::own(&statement), time, false, &mut Allowance::new(&limits))
+                        .map(|wrote| wrote.result)
+                })
             })
             .await
     }
@@ -101,22 +94,15 @@ impl Embedded {
         let guard = options.guard;
         store
             .write(write, move |conn| {
-                guard::once(
-                    conn,
-                    &Owner::File,
-                    guard.as_ref(),
-                    |conn| {
-                        let mut allowance = Allowance::new(&limits);
-                        let run = |(index, statement)| {
-                            sql::write(conn, Run::own(statement), time, read_only, &mut allowance)
-                                .map(|wrote| wrote.result)
-                                .map_err(|error| error.at_statement(index))
-                        };
-                        statements.iter().enumerate().map(run).collect()
-                    },
-                    |results: &Vec<StatementResult>| TransactionResponse { results: results.clone() },
-                    |response| response.results,
-                )
+                guard::statements_once(conn, guard.as_ref(), |conn| {
+                    let mut allowance = Allowance::new(&limits);
+                    let run = |(index, statement)| {
+                        sql::write(conn, Run::own(statement), time, read_only, &mut allowance)
+                            .map(|wrote| wrote.result)
+                            .map_err(|error| error.at_statement(index))
+                    };
+                    statements.iter().enumerate().map(run).collect()
+                })
             })
             .await
     }

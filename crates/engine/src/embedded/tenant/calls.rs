@@ -3,12 +3,12 @@
 use super::read::{Answer, Call};
 use super::write::Work;
 use super::{Plan, Tenant};
-use crate::embedded::guard::{self, Owner};
+use crate::embedded::guard;
 use crate::embedded::job::Undo;
 use crate::embedded::store::{Known, Store};
 use crate::embedded::{Embedded, QUICK, sql, sql_write, statement_bytes};
 use crate::{CallOptions, Written};
-use debros_proto::rpc::{Statement, StatementResult, Table, TransactionResponse};
+use debros_proto::rpc::{Statement, StatementResult, Table};
 use debros_proto::{Code, Error, Namespace, Result, now_ms};
 use debros_sql::{Class, Place};
 use std::sync::Arc;
@@ -100,14 +100,9 @@ impl Embedded {
         let guard = options.guard;
         store
             .write(write, move |conn| {
-                guard::once(
-                    conn,
-                    &Owner::File,
-                    guard.as_ref(),
-                    |conn| Work::new(conn, call)?.run(&statement, plan.as_ref()),
-                    StatementResult::clone,
-                    |result| result,
-                )
+                guard::statement_once(conn, guard.as_ref(), |conn| {
+                    Work::new(conn, call)?.run(&statement, plan.as_ref())
+                })
             })
             .await
     }
@@ -127,20 +122,13 @@ impl Embedded {
         let guard = options.guard;
         store
             .write(write, move |conn| {
-                guard::once(
-                    conn,
-                    &Owner::File,
-                    guard.as_ref(),
-                    |conn| {
-                        let mut work = Work::new(conn, call)?;
-                        let run = |(index, statement)| {
-                            work.run(statement, None).map_err(|error: Error| error.at_statement(index))
-                        };
-                        statements.iter().enumerate().map(run).collect()
-                    },
-                    |results: &Vec<StatementResult>| TransactionResponse { results: results.clone() },
-                    |response| response.results,
-                )
+                guard::statements_once(conn, guard.as_ref(), |conn| {
+                    let mut work = Work::new(conn, call)?;
+                    let run = |(index, statement)| {
+                        work.run(statement, None).map_err(|error: Error| error.at_statement(index))
+                    };
+                    statements.iter().enumerate().map(run).collect()
+                })
             })
             .await
     }
