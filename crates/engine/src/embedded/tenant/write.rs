@@ -75,6 +75,7 @@ impl<'c> Work<'c> {
         };
         // The authorizer is not told the new name of a renamed table.
         let foreign = self.foreign()?;
+        let version = self.schema_version()?;
         let result = self.execute(statement, rewritten)?;
         if self.foreign()? != foreign {
             tracing::error!("a statement made or removed an object outside of its namespace");
@@ -83,7 +84,14 @@ impl<'c> Work<'c> {
         if let Some(after) = after {
             let changes = after.changes_since(before)?;
             // Most often CREATE … IF NOT EXISTS of what is there: then everything that is remembered stays good.
-            if !changes.is_empty() {
+            if changes.is_empty() {
+                if self.schema_version()? != version {
+                    tracing::error!("a change of the schema does not show in the catalogue");
+                    return Err(Error::internal(
+                        "the change could not be entered in the catalogue; nothing was changed",
+                    ));
+                }
+            } else {
                 self.conn.gate.enter(Rights::Own);
                 format::keep(&self.conn.db, &changes).map_err(failure::of)?;
                 self.seat.change(after);
@@ -115,6 +123,15 @@ impl<'c> Work<'c> {
     fn foreign(&self) -> Result<Foreign> {
         self.conn.gate.enter(Rights::Own);
         Foreign::count(&self.conn.db, &self.seat.tenant().namespace).map_err(failure::of)
+    }
+
+    fn schema_version(&self) -> Result<i64> {
+        self.conn.gate.enter(Rights::Own);
+        self.conn
+            .db
+            .prepare_cached("/*debros*/ PRAGMA schema_version")
+            .and_then(|mut version| version.query_row([], |row| row.get(0)))
+            .map_err(failure::of)
     }
 
     fn own(
