@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use debros_engine::conformance::{
-    always, database, guarded, integer, key, must, namespace, options, query, refused, single,
+    always, database, guarded, integer, key, must, namespace, options, query, refused, single, transaction,
 };
 use debros_engine::embedded::{Embedded, EmbeddedConfig};
 use debros_engine::{Database, Engine, NamespaceFilter};
@@ -148,6 +148,36 @@ async fn every_schema_is_there_after_a_restart() {
     must(&engine, "CREATE TABLE t(a)").await;
     must(&engine, "DROP TABLE over_gone").await;
     must(&engine, "DROP TABLE r_data").await;
+    engine.close().await;
+}
+
+/// One call changes its own copy of the schema again and again.
+#[tokio::test]
+async fn many_changes_of_the_schema_in_one_call_are_all_there_or_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(folder.path());
+    must(&engine, "CREATE TABLE first(x)").await;
+    for last in ["CREATE TABLE a(x)", "INSERT INTO a VALUES (1), (1)", "CREATE TABLE first(x)"] {
+        let texts =
+            ["CREATE TABLE a(x UNIQUE)", "CREATE TABLE IF NOT EXISTS a(x)", "ALTER TABLE first RENAME TO b", last];
+        assert_eq!(transaction(&engine, &texts).await.is_ok(), last == "CREATE TABLE first(x)", "{last}");
+        let names = must(&engine, "SELECT group_concat(name, ' ') FROM sqlite_schema WHERE sql IS NOT NULL").await;
+        let expected = if last == "CREATE TABLE first(x)" { "b a first" } else { "first" };
+        assert_eq!(single(&names), Value::from(expected), "{last}");
+    }
+    transaction(
+        &engine,
+        &["CREATE INDEX i ON a(x)", "INSERT INTO a VALUES (1)", "DROP TABLE first", "CREATE TABLE first(y)"],
+    )
+    .await
+    .unwrap();
+    assert_eq!(refused(&engine, "SELECT x FROM first").await.code, Code::Sql);
+    let schema = "SELECT rowid, type, name, tbl_name, sql FROM sqlite_schema";
+    let before = must(&engine, schema).await.rows;
+    engine.close().await;
+    let engine = open(folder.path());
+    assert_eq!(must(&engine, schema).await.rows, before);
+    assert_eq!(must(&engine, "SELECT y FROM first").await.rows.len(), 0);
     engine.close().await;
 }
 

@@ -68,6 +68,15 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// What makes one list into another: what the engine writes beside a change of the schema.
+    pub fn between(old: &[Entry], new: &[Entry]) -> Self {
+        let mut known: HashMap<i64, &Entry> = old.iter().map(|entry| (entry.position, entry)).collect();
+        let put = new.iter().filter(|entry| known.remove(&entry.position) != Some(entry)).cloned().collect();
+        let mut removed: Vec<i64> = known.into_keys().collect();
+        removed.sort_unstable();
+        Self { put, removed }
+    }
+
     /// Whether nothing changed, as after `CREATE TABLE IF NOT EXISTS` of a table that is there.
     pub fn is_empty(&self) -> bool {
         self.put.is_empty() && self.removed.is_empty()
@@ -94,19 +103,6 @@ impl Catalogue {
     /// `internal` when the catalogue can not be read.
     pub fn entries(&self) -> Result<Vec<Entry>> {
         self.lock().entries().map_err(|_| broken())
-    }
-
-    /// What makes another catalogue's list into this one's: what the engine writes beside a change of the schema.
-    ///
-    /// # Errors
-    /// `internal` when a catalogue can not be read.
-    pub fn changes_since(&self, before: &Catalogue) -> Result<Changes> {
-        let (old, new) = (before.entries()?, self.entries()?);
-        let mut known: HashMap<i64, &Entry> = old.iter().map(|entry| (entry.position, entry)).collect();
-        let put = new.iter().filter(|entry| known.remove(&entry.position) != Some(entry)).cloned().collect();
-        let mut removed: Vec<i64> = known.into_keys().collect();
-        removed.sort_unstable();
-        Ok(Changes { put, removed })
     }
 }
 
