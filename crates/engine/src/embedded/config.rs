@@ -26,8 +26,10 @@ pub struct EmbeddedConfig {
     pub open_databases: usize,
     /// Writes, and separately queries, that may wait in one database; more are refused as `overloaded`.
     pub queue_count: usize,
-    /// Bytes of writes that may wait in one database.
+    /// Bytes of writes, and separately of queries with their arguments, that may wait in one database.
     pub queue_bytes: usize,
+    /// Bytes that may wait in all databases together; past it each database has its share of 1 MiB, for either kind.
+    pub waiting_bytes: usize,
     /// Sizes and counts of statements and results.
     pub limits: Limits,
 }
@@ -47,6 +49,7 @@ impl EmbeddedConfig {
             open_databases: 64,
             queue_count: 10_000,
             queue_bytes: 64 << 20,
+            waiting_bytes: 256 << 20,
             limits: Limits::default(),
         }
     }

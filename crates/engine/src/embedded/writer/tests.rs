@@ -5,7 +5,7 @@ use crate::embedded::config::Limits;
 use crate::embedded::conn::Conn;
 use crate::embedded::job::{Job, Undo};
 use crate::embedded::metrics::Metrics;
-use crate::embedded::queue::Queue;
+use crate::embedded::queue::{Budget, Queue};
 use crate::embedded::size::Sizes;
 use crate::embedded::sql::{self, Allowance, Run, Time};
 use debros_proto::rpc::{Statement, StatementResult};
@@ -38,7 +38,7 @@ impl Bench {
 
     /// Runs the jobs as one group, as far as they let it be one.
     fn run(&self, jobs: Vec<Job>) {
-        let queue = Arc::new(Queue::new("writes", usize::MAX, usize::MAX));
+        let queue = Arc::new(Queue::new("writes", usize::MAX, usize::MAX, Arc::new(Budget::new(usize::MAX))));
         for job in jobs {
             queue.push(job, 1).unwrap();
         }
