@@ -55,6 +55,19 @@ impl EmbeddedConfig {
     }
 }
 
+/// Bytes that every log may have: four times what is written back at once.
+const LOG_BYTES: u64 = 64 << 20;
+/// Bytes that no log may have, however large the databases may be.
+const MOST_LOG_BYTES: u64 = 1 << 30;
+
+impl EmbeddedConfig {
+    /// Bytes that the log of a file with this quota may have before writes are refused for it.
+    pub(super) fn max_log(&self, quota: Option<u64>) -> u64 {
+        let most = (self.max_size / 4).clamp(LOG_BYTES, MOST_LOG_BYTES);
+        quota.map_or(most, |quota| quota.saturating_mul(2).clamp(LOG_BYTES, most))
+    }
+}
+
 /// Sizes and counts of one call. The defaults are those of [`debros_proto::limits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

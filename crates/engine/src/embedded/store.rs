@@ -130,7 +130,16 @@ impl Store {
         // Made once, because making one for each statement would cost more than many a read.
         let span = tracing::error_span!("database", file = %path.display());
         let pool = Arc::new(Pool::new(path, span.clone(), config.readers.max(1) * 2));
-        let writer = Writer::new(conn, Arc::clone(&writes), sizes, metrics, Arc::clone(&pool), path, quota)?;
+        let writer = Writer::new(
+            conn,
+            Arc::clone(&writes),
+            sizes,
+            metrics,
+            Arc::clone(&pool),
+            path,
+            quota,
+            config.max_log(quota),
+        )?;
         let writing = span.clone();
         let thread = std::thread::Builder::new()
             .name("db-writer".to_owned())
