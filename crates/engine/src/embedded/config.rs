@@ -30,6 +30,12 @@ pub struct EmbeddedConfig {
     pub queue_bytes: usize,
     /// Bytes that may wait in all databases together; past it each database has its share of 1 MiB, for either kind.
     pub waiting_bytes: usize,
+    /// Bytes of memory that SQLite may take in this process, for pages, statements and what these work on. A statement that
+    /// needs more fails as `overloaded`. Of several engines in a process the smallest number holds.
+    pub max_memory: u64,
+    /// Bytes of SQLite's temporary files (large sorts, groups and joins) in this process, together. Of several engines in a
+    /// process the newest one's number holds.
+    pub max_temp_size: u64,
     /// Sizes and counts of statements and results.
     pub limits: Limits,
 }
@@ -50,6 +56,8 @@ impl EmbeddedConfig {
             queue_count: 10_000,
             queue_bytes: 64 << 20,
             waiting_bytes: 256 << 20,
+            max_memory: 512 << 20,
+            max_temp_size: 1 << 30,
             limits: Limits::default(),
         }
     }

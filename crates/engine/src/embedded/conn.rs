@@ -3,7 +3,9 @@
 use super::deadline::Deadline;
 use super::functions;
 use super::gate::{Facts, Gate, Kind, Rights};
+use super::spill::Spill;
 use super::tenant::Seat;
+use debros_proto::Error;
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::Action;
 use rusqlite::limits::Limit;
@@ -21,8 +23,11 @@ pub(super) const OWN: &str = "/*debros*/";
 
 /// Bytes of the largest string, BLOB or row.
 pub(super) const MAX_LENGTH: usize = 33 << 20;
-/// Virtual-machine instructions between two looks at the clock: some ten microseconds.
-const STEPS_PER_LOOK: i32 = 2_000;
+/// Virtual-machine instructions between two looks at what a statement takes: a few microseconds, unless each of them
+/// works on megabytes.
+const STEPS_PER_LOOK: i32 = 200;
+/// Of so many looks one is at the clock too, as the statement's first 2,000 steps have no need of it.
+const LOOKS_PER_CLOCK: u32 = 10;
 /// Compiled statements kept per connection.
 const CACHED_STATEMENTS: usize = 128;
 /// Remembered facts about statements, per connection.
@@ -41,6 +46,7 @@ pub(super) struct Conn {
     /// Goes up when the schema may have changed through this connection.
     schema_changes: Arc<AtomicU64>,
     deadline: Arc<Deadline>,
+    spill: Arc<Spill>,
     /// The rowid of the last row that any INSERT made, a trigger's too. `i64::MIN`: none since it was reset.
     inserted: Arc<AtomicI64>,
     /// The last version given to a key-value value.
@@ -86,8 +92,12 @@ impl Conn {
         db.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
         let deadline = Arc::<Deadline>::default();
         let gate = Gate::install(&mut db, Arc::clone(&deadline))?;
-        let clock = Arc::clone(&deadline);
-        db.progress_handler(STEPS_PER_LOOK, Some(move || clock.is_over()))?;
+        let (clock, spill) = (Arc::clone(&deadline), Arc::<Spill>::default());
+        let room = Arc::clone(&spill);
+        db.progress_handler(
+            STEPS_PER_LOOK,
+            Some(move || room.looks().is_multiple_of(LOOKS_PER_CLOCK) && clock.is_over() || room.is_too_much()),
+        )?;
         let inserted = Arc::new(AtomicI64::new(i64::MIN));
         let last = Arc::clone(&inserted);
         db.update_hook(Some(move |action: Action, _: &str, _: &str, rowid: i64| {
@@ -103,6 +113,7 @@ impl Conn {
             seat: None,
             schema_changes,
             deadline,
+            spill,
             inserted,
             last_version: Cell::new(0),
             kept: Cell::new(None),
@@ -164,6 +175,12 @@ impl Conn {
     /// Statements that run until [`unlimited`](Conn::unlimited) are interrupted at this time.
     pub(super) fn limit(&self, deadline: Instant) {
         self.deadline.set(deadline);
+        self.spill.begin();
+    }
+
+    /// Why the statement was interrupted, if it was for want of room for temporary files.
+    pub(super) fn spilled(&self) -> Option<Error> {
+        self.spill.why()
     }
 
     /// Statements may run as long as they like.

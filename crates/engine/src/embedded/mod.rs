@@ -14,9 +14,11 @@ mod job;
 mod kv;
 mod leaving;
 mod metrics;
+mod process;
 mod queue;
 mod size;
 mod snapshots;
+mod spill;
 mod sql;
 mod store;
 mod stores;
@@ -61,7 +63,11 @@ impl Embedded {
     /// [`OpenError`]: what is wrong, with which file, and what to do.
     pub fn open(config: EmbeddedConfig) -> Result<Embedded, OpenError> {
         // A catalogue runs users' questions too.
-        debros_sql::catalogue::on_open(functions::install);
+        debros_sql::catalogue::on_open(|db| {
+            functions::install(db)?;
+            // It has no watch over temporary files, and needs none for what a schema holds.
+            db.pragma_update(None, "temp_store", "MEMORY")
+        });
         let stores = Arc::new(Stores::open(config)?);
         tenant::finish_interrupted(&stores)?;
         copies::finish_interrupted(&stores)?;

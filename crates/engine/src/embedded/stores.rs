@@ -11,7 +11,7 @@ use super::metrics::Metrics;
 use super::queue::{Budget, closed};
 use super::size::Sizes;
 use super::store::{Failure, Shared, Store, Write};
-use super::{failure, integrity, tenant};
+use super::{failure, integrity, process, tenant};
 use crate::migrations::{self, MIGRATIONS, MigrationError};
 use debros_proto::{Code, Error, Namespace, Result, now_ms};
 use debros_sql::Rewriter;
@@ -102,6 +102,8 @@ impl Stores {
         if config.backup_dir.exists() {
             folder::make_private(&config.backup_dir).map_err(|error| OpenError::io(&config.backup_dir, error))?;
         }
+        let process = process::set_up(&folder.tmp(), config.max_memory, config.max_temp_size);
+        process.map_err(|error| OpenError::database(folder.tmp(), &error, &config.backup_dir))?;
         let was_clean = folder.take_clean()?;
         let files = folder.namespaces().map_err(|error| OpenError::io(folder.path(), error))?;
         let check_system = was_clean.is_none();

@@ -44,6 +44,14 @@ pub(super) struct Writer {
     quota: Option<u64>,
 }
 
+/// Why a group is not in the file.
+enum Uncommitted {
+    /// Its COMMIT was not reached.
+    Before(rusqlite::Error),
+    /// Its COMMIT failed.
+    Tried(rusqlite::Error),
+}
+
 /// Nobody waits for a thread that is gone.
 struct AbandonOnExit(Arc<Queue<Job>>);
 
@@ -127,7 +135,7 @@ impl Writer {
         }
         let with_reserve = jobs.front().is_some_and(|job| job.has_reserve);
         if let Err(error) = self.begin(with_reserve) {
-            self.refuse_all(jobs.drain(..), &self.of_commit(error));
+            self.refuse_all(jobs.drain(..), &self.of_own(error));
             return Vec::new();
         }
         let mut done = VecDeque::new();
@@ -273,7 +281,10 @@ impl Writer {
         let change = self.conn.seat.as_ref().and_then(|seat| seat.pending().map(|schema| (seat.publication(), schema)));
         // Asked for inside the transaction, where it needs no lock of its own.
         self.readers.suspend();
-        let committed = self.own_size().and_then(|size| self.own("/*debros*/ COMMIT").map(|()| size));
+        let committed = match self.own_size() {
+            Ok(size) => self.own("/*debros*/ COMMIT").map(|()| size).map_err(Uncommitted::Tried),
+            Err(error) => Err(Uncommitted::Before(error)),
+        };
         self.readers.snapshots.resume();
         if let (Some((publication, schema)), Ok(_)) = (change, &committed) {
             publication.publish(schema);
@@ -291,8 +302,15 @@ impl Writer {
         Vec::new()
     }
 
-    fn not_committed(&mut self, done: VecDeque<Job>, error: rusqlite::Error) -> Vec<VecDeque<Job>> {
+    fn not_committed(&mut self, done: VecDeque<Job>, why: Uncommitted) -> Vec<VecDeque<Job>> {
         self.roll_back();
+        let error = match why {
+            Uncommitted::Tried(error) => error,
+            Uncommitted::Before(error) => {
+                self.refuse_all(done.into_iter(), &self.of_own(error));
+                return Vec::new();
+            }
+        };
         let is_constraint = error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation);
         if is_constraint && done.len() > 1 {
             // A deferred foreign key of one of them: each by itself shows whose.
@@ -331,13 +349,19 @@ impl Writer {
         if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) {
             return failure::of(error);
         }
-        tracing::error!(path = %self.path.display(), %error, "a group of writes could not be committed");
         if failure::is_unconfirmed(&error) {
+            tracing::error!(path = %self.path.display(), %error, "a group of writes was not confirmed");
             return Error::new(
                 Code::UnknownOutcome,
-                "the disk did not confirm the write: it may be there after a restart, or not",
+                "the write was not confirmed: it may be there after a restart, or not",
             );
         }
+        self.of_own(error)
+    }
+
+    /// What the engine's own statements meet besides, before anything can be in the file.
+    fn of_own(&self, error: rusqlite::Error) -> Error {
+        tracing::error!(path = %self.path.display(), %error, "a group of writes could not be committed");
         match failure::of(error) {
             error if error.code == Code::DatabaseFull => disk_full(),
             error => error,
