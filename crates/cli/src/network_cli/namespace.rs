@@ -170,7 +170,7 @@ fn show(out: Output, info: &NamespaceInfo) -> Result<(), Failure> {
         ("quota", quota),
         ("tables", info.tables.to_string()),
         ("rows", rows_of(info)),
-        ("keys", format!("{} ({})", info.keys, size(info.key_bytes))),
+        ("keys", format!("{} ({})", keys_of(info), size(info.key_bytes))),
     ];
     let lines: Vec<String> = lines.iter().map(|(name, value)| format!("{name:<8} {}", printable(value))).collect();
     out.line(&lines.join("\n"))
@@ -182,7 +182,7 @@ fn holds(info: &NamespaceInfo) -> String {
         info.tables,
         rows_of(info),
         size(info.sql_bytes),
-        info.keys,
+        keys_of(info),
         size(info.key_bytes)
     )
 }
@@ -192,7 +192,15 @@ fn owner(info: &NamespaceInfo) -> String {
 }
 
 fn rows_of(info: &NamespaceInfo) -> String {
-    if info.rows_are_exact { info.rows.to_string() } else { format!("at least {}", info.rows) }
+    counted(info.rows, info.rows_are_exact)
+}
+
+fn keys_of(info: &NamespaceInfo) -> String {
+    counted(info.keys, info.keys_are_exact)
+}
+
+fn counted(number: u64, is_exact: bool) -> String {
+    if is_exact { number.to_string() } else { format!("at least {number}") }
 }
 
 fn info_json(info: &NamespaceInfo) -> serde_json::Value {
@@ -208,5 +216,6 @@ fn info_json(info: &NamespaceInfo) -> serde_json::Value {
         "rows_are_exact": info.rows_are_exact,
         "keys": info.keys,
         "key_bytes": info.key_bytes,
+        "keys_are_exact": info.keys_are_exact,
     })
 }

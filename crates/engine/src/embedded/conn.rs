@@ -186,6 +186,7 @@ impl Conn {
     /// Statements may run as long as they like.
     pub(super) fn unlimited(&self) {
         self.deadline.clear();
+        self.spill.end();
     }
 
     /// Forgets the last inserted row.

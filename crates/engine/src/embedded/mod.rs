@@ -43,6 +43,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::Write;
 use stores::Stores;
+use tokio::sync::Semaphore;
 
 /// A query that took less than this on a query thread runs on the calling thread the next time: waking the other thread
 /// takes longer. It is broken off there when it takes more than a few thousand steps after all.
@@ -53,6 +54,8 @@ const JOB_BYTES: usize = 256;
 /// SQLite files in this process. See the crate's `DESIGN.md`.
 pub struct Embedded {
     stores: Arc<Stores>,
+    /// Who counts key-value pairs: one at a time, so that it takes one of the system's query threads.
+    counting: Semaphore,
 }
 
 impl Embedded {
@@ -71,7 +74,7 @@ impl Embedded {
         let stores = Arc::new(Stores::open(config)?);
         tenant::finish_interrupted(&stores)?;
         copies::finish_interrupted(&stores)?;
-        Ok(Embedded { stores })
+        Ok(Embedded { stores, counting: Semaphore::new(1) })
     }
 
     fn limits(&self) -> Limits {

@@ -22,7 +22,7 @@ const SMALL: u64 = 1 << 20;
 pub(super) struct Spill {
     base: Instant,
     looks: AtomicU32,
-    /// Nanoseconds after `base`.
+    /// Nanoseconds after `base`; `u64::MAX`: never.
     next_look: AtomicU64,
     seen: Mutex<Seen>,
 }
@@ -37,7 +37,12 @@ struct Seen {
 
 impl Default for Spill {
     fn default() -> Self {
-        Self { base: Instant::now(), looks: AtomicU32::new(0), next_look: AtomicU64::new(0), seen: Mutex::default() }
+        Self {
+            base: Instant::now(),
+            looks: AtomicU32::new(0),
+            next_look: AtomicU64::new(u64::MAX),
+            seen: Mutex::default(),
+        }
     }
 }
 
@@ -47,6 +52,11 @@ impl Spill {
         *self.seen() = Seen::default();
         self.looks.store(0, Relaxed);
         self.look_later();
+    }
+
+    /// What runs from now on is the engine's own, and is not looked at.
+    pub(super) fn end(&self) {
+        self.next_look.store(u64::MAX, Relaxed);
     }
 
     /// Counts the looks at the statement: the number of this one.
@@ -64,11 +74,9 @@ impl Spill {
         self.look_later();
         let mut seen = self.seen();
         let written = process::written_by_thread();
-        if !std::mem::replace(&mut seen.has_looked, true) {
-            if late < LATE {
-                seen.written = written;
-                return false;
-            }
+        if !std::mem::replace(&mut seen.has_looked, true) && late < LATE {
+            seen.written = written;
+            return false;
         }
         seen.excess = process::excess().filter(|_| match (seen.written, written) {
             (Some(before), Some(now)) => now.saturating_sub(before) > SMALL,

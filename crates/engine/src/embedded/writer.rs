@@ -44,6 +44,15 @@ pub(super) struct Writer {
     quota: Option<u64>,
 }
 
+/// What one file may take, besides what all may.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// Bytes of the file; `None`: no limit of its own.
+    pub(super) quota: Option<u64>,
+    /// Bytes of its log.
+    pub(super) max_log: u64,
+}
+
 /// Why a group is not in the file.
 enum Uncommitted {
     /// Its COMMIT was not reached.
@@ -69,8 +78,7 @@ impl Writer {
         metrics: Arc<Metrics>,
         readers: Arc<Pool>,
         path: &Path,
-        quota: Option<u64>,
-        max_log: u64,
+        room: Room,
     ) -> rusqlite::Result<Self> {
         let page_size: u32 = conn.db.query_row("PRAGMA page_size", [], |row| row.get(0))?;
         let mut writer = Self {
@@ -80,11 +88,11 @@ impl Writer {
             metrics,
             readers,
             path: path.to_owned(),
-            log: Log::new(path, max_log),
+            log: Log::new(path, room.max_log),
             page_size: page_size.into(),
             size: 0,
             max_pages: 0,
-            quota,
+            quota: room.quota,
         };
         writer.note_size()?;
         Ok(writer)

@@ -106,6 +106,7 @@ fn described(namespace: &str) -> rpc::NamespaceInfo {
         rows_are_exact: true,
         keys: 4,
         key_bytes: 5,
+        keys_are_exact: true,
         max_bytes: Some(8192),
     }
 }
