@@ -57,6 +57,8 @@ pub struct DatabaseConfig {
     pub max_size: u64,
     /// Bytes that the SQL database of one namespace may take; `None`: as much as there is.
     pub max_namespace_size: Option<u64>,
+    /// Databases of namespaces that are kept open at a time, also when nobody uses them. Each takes file descriptors.
+    pub open_databases: usize,
     /// How often a backup is made; `None`: never.
     pub backup_interval: Option<Duration>,
 }
@@ -83,6 +85,7 @@ impl NodeConfig {
                 data_dir: data_dir.join("db"),
                 max_size: 1 << 30,
                 max_namespace_size: None,
+                open_databases: 64,
                 backup_interval: Some(Duration::from_secs(24 * 60 * 60)),
             },
             data_dir,

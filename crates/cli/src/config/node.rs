@@ -76,6 +76,8 @@ impl NodeSettings {
                 data_dir: settings.text("database.data_dir").into(),
                 max_size: settings.number("database.max_database_size"),
                 max_namespace_size: Some(settings.number("database.max_namespace_size")).filter(|bytes| *bytes > 0),
+                // As many as there are file descriptors for: the program says it.
+                open_databases: NodeConfig::new("").database.open_databases,
                 backup_interval: Some(backup_interval).filter(|interval| !interval.is_zero()),
             },
             bootstrap_peers: parsed(settings.list("discovery.bootstrap_peers")),

@@ -52,6 +52,20 @@ impl EmbeddedConfig {
     }
 }
 
+impl EmbeddedConfig {
+    /// File descriptors that an open database of a namespace may take: the file and its log for each connection, of which
+    /// there is one that writes and a few that read, and the index of the log, which they share.
+    pub fn descriptors_per_database(&self) -> u32 {
+        let reading = u32::try_from(self.kept_readers()).unwrap_or(u32::MAX);
+        3_u32.saturating_add(reading.saturating_mul(2))
+    }
+
+    /// Reading connections that a database keeps.
+    pub(super) fn kept_readers(&self) -> usize {
+        self.readers.max(1) * 2
+    }
+}
+
 /// Sizes and counts of one call. The defaults are those of [`debros_proto::limits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

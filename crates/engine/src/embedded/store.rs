@@ -127,7 +127,7 @@ impl Store {
         let tenant = conn.seat.as_ref().map(|seat| Arc::clone(seat.tenant()));
         // Made once, because making one for each statement would cost more than many a read.
         let span = tracing::error_span!("database", file = %path.display());
-        let pool = Arc::new(Pool::new(path, span.clone(), config.readers.max(1) * 2));
+        let pool = Arc::new(Pool::new(path, span.clone(), config.kept_readers()));
         let writer = Writer::new(conn, Arc::clone(&writes), sizes, metrics, Arc::clone(&pool), path, quota)?;
         let writing = span.clone();
         let thread = std::thread::Builder::new()
