@@ -28,6 +28,9 @@ const CACHED_STATEMENTS: usize = 128;
 /// Remembered facts about statements, per connection.
 const KEPT_FACTS: usize = 1024;
 
+/// How long a connection waits for a lock of another one's.
+pub(super) const BUSY_TIME: Duration = Duration::from_secs(5);
+
 /// One connection, used by one thread at a time.
 pub(super) struct Conn {
     pub(super) db: Connection,
@@ -52,12 +55,12 @@ impl Conn {
     pub(super) fn writer(path: &Path, cache: u32) -> rusqlite::Result<Conn> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags(path, flags)?;
-        db.busy_timeout(Duration::from_secs(5))?;
+        db.busy_timeout(BUSY_TIME)?;
         // FULL: a commit is on the disk before anybody is told of it. The log is written back every 16 MiB, because
-        // each write-back costs two more waits for the disk.
+        // each write-back costs two more waits for the disk. One that became longer is cut when it begins anew.
         db.execute_batch(&format!(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
-             PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864;
+             PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 33554432;
              PRAGMA cache_size = -{cache}; PRAGMA mmap_size = 268435456;"
         ))?;
         Self::finish(db)
@@ -67,7 +70,7 @@ impl Conn {
     pub(super) fn reader(path: &Path) -> rusqlite::Result<Conn> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags(path, flags)?;
-        db.busy_timeout(Duration::from_secs(5))?;
+        db.busy_timeout(BUSY_TIME)?;
         db.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -2048; PRAGMA mmap_size = 268435456;")?;
         Self::finish(db)
     }

@@ -8,7 +8,7 @@ use super::job::Undo;
 use super::kv;
 use super::leaving::{Leaver, Leaving};
 use super::metrics::Metrics;
-use super::queue::closed;
+use super::queue::{Budget, closed};
 use super::size::Sizes;
 use super::store::{Failure, Shared, Store, Write};
 use super::{failure, integrity, tenant};
@@ -115,7 +115,8 @@ impl Stores {
             sizes.set(&path, std::fs::metadata(&path).map_or(0, |file| file.len()));
         }
         let rewriter = Arc::new(Rewriter::new(REWRITTEN_BYTES));
-        let shared = Shared { config, sizes: Arc::new(sizes), metrics: Arc::new(Metrics::new()), rewriter };
+        let waiting = Arc::new(Budget::new(config.waiting_bytes));
+        let shared = Shared { config, sizes: Arc::new(sizes), metrics: Arc::new(Metrics::new()), waiting, rewriter };
         // Those whose deletion was interrupted are nobody's: they go in a moment.
         let going = folder.deleting().map_err(|error| OpenError::io(folder.path(), error))?;
         let staying = &files - &going;

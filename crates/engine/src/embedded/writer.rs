@@ -4,6 +4,8 @@
 //! failures take the whole transaction down (`ON CONFLICT ROLLBACK`, an interrupted write, a full disk): then the others
 //! of the group run again without the one who did it, and are committed before the rest goes on.
 
+mod log;
+
 use super::conn::Conn;
 use super::failure;
 use super::job::{Job, Ran, Undo};
@@ -13,6 +15,7 @@ use super::size::Sizes;
 use super::store::Pool;
 use super::tenant::Seat;
 use debros_proto::{Code, Error};
+use log::Log;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,6 +34,7 @@ pub(super) struct Writer {
     metrics: Arc<Metrics>,
     readers: Arc<Pool>,
     path: PathBuf,
+    log: Log,
     page_size: u64,
     /// Bytes of the file as of the last commit.
     size: u64,
@@ -58,6 +62,7 @@ impl Writer {
         readers: Arc<Pool>,
         path: &Path,
         quota: Option<u64>,
+        max_log: u64,
     ) -> rusqlite::Result<Self> {
         let page_size: u32 = conn.db.query_row("PRAGMA page_size", [], |row| row.get(0))?;
         let mut writer = Self {
@@ -67,6 +72,7 @@ impl Writer {
             metrics,
             readers,
             path: path.to_owned(),
+            log: Log::new(path, max_log),
             page_size: page_size.into(),
             size: 0,
             max_pages: 0,
@@ -88,7 +94,14 @@ impl Writer {
     }
 
     /// Runs jobs in as few groups as can be, in order.
-    fn run_all(&mut self, jobs: VecDeque<Job>) {
+    fn run_all(&mut self, mut jobs: VecDeque<Job>) {
+        if !self.log_is_small() {
+            // What removes makes room and ends with what there is to remove; what runs alone replaces the whole.
+            let goes_on = |job: &Job| job.removes || job.undo == Undo::Alone;
+            let (on, refused): (VecDeque<_>, VecDeque<_>) = jobs.into_iter().partition(goes_on);
+            self.refuse_all(refused.into_iter(), &log::is_held());
+            jobs = on;
+        }
         let mut groups = VecDeque::from([jobs]);
         while let Some(mut jobs) = groups.pop_front() {
             let again = self.run_group(&mut jobs);
@@ -97,6 +110,12 @@ impl Writer {
             }
             again.into_iter().rev().filter(|group| !group.is_empty()).for_each(|group| groups.push_front(group));
         }
+    }
+
+    fn log_is_small(&mut self) -> bool {
+        // A ROLLBACK that failed may still be due.
+        self.roll_back();
+        self.log.is_small(&self.conn, &self.readers)
     }
 
     /// Runs and commits jobs from the front, until they are done or one of them took the transaction down. Returns the

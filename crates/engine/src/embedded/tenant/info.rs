@@ -1,11 +1,11 @@
 //! Which namespaces there are, and what they hold.
 
 use super::format;
-use crate::embedded::Embedded;
 use crate::embedded::conn::Conn;
 use crate::embedded::failure;
 use crate::embedded::gate::Rights;
 use crate::embedded::kv;
+use crate::embedded::{Embedded, JOB_BYTES};
 use crate::{CallOptions, NamespaceFilter, NamespaceInfo};
 use debros_proto::{Code, Error, Namespace, Result};
 use rusqlite::OptionalExtension as _;
@@ -39,7 +39,7 @@ impl Embedded {
         let stores = std::sync::Arc::clone(&self.stores);
         self.stores
             .system
-            .read(options.deadline, move |conn| {
+            .read(JOB_BYTES, options.deadline, move |conn| {
                 let mut names = stores.folder.namespaces().map_err(|error| {
                     tracing::error!(%error, "the folder of the namespaces can not be read");
                     Error::internal("the namespaces can not be listed; the node's log has more")
@@ -65,7 +65,7 @@ impl Embedded {
         let (written_down, (kv_keys, kv_bytes)) = self
             .stores
             .system
-            .read(options.deadline, move |conn| {
+            .read(JOB_BYTES, options.deadline, move |conn| {
                 let at = conn
                     .own(CREATED_AT)
                     .and_then(|mut find| find.query_row([owner.as_str()], |row| row.get(0)).optional())
@@ -93,7 +93,7 @@ impl Embedded {
         let (store, tenant) = self.tenant(namespace).await?;
         let until = options.deadline.min(Instant::now() + COUNT_TIME);
         store
-            .read(options.deadline, move |conn| {
+            .read(JOB_BYTES, options.deadline, move |conn| {
                 let tables = tenant.settled_catalogue().tables()?;
                 let prefix = tenant.namespace.prefix();
                 conn.gate.enter(Rights::Own);
