@@ -47,7 +47,7 @@ pub(super) async fn run(session: &Session, out: Output, command: NamespaceComman
     match command {
         NamespaceCommand::List { prefix, right } => list(session, out, &prefix, right).await,
         NamespaceCommand::Info { right, .. } => {
-            let client = session.manager(right.operator).await?;
+            let client = session.reader(right.operator).await?;
             let info = client.namespaces().get().await.map_err(|error| told(session, error))?;
             show(out, &info)
         }
@@ -56,7 +56,7 @@ pub(super) async fn run(session: &Session, out: Output, command: NamespaceComman
 }
 
 async fn list(session: &Session, out: Output, prefix: &str, right: Right) -> Result<(), Failure> {
-    let client = session.manager(right.operator).await?;
+    let client = session.reader(right.operator).await?;
     let mut all: Vec<NamespaceInfo> = Vec::new();
     loop {
         let after = all.last().map(|last| last.name.clone()).unwrap_or_default();

@@ -102,7 +102,7 @@ fn on_a_terminal_the_name_is_asked_for() {
     person.fails(&["storage", "get", "k", "-n", "shop"], 3);
 }
 
-/// On the node's machine, where nothing is stored, commands act as its operator.
+/// On the node's machine, where nothing is stored, commands that read act as its operator.
 #[test]
 fn the_operator_sees_and_deletes_all() {
     let folder = tempfile::tempdir().unwrap();
@@ -116,7 +116,47 @@ fn the_operator_sees_and_deletes_all() {
     assert_eq!(names(operator.json(&["namespace", "list"])), ["made", "shop"]);
     assert_eq!(operator.json(&["namespace", "info", "shop"])["rows"], 3);
     operator.fails(&["namespace", "info", "none"], 4);
-    operator.fails(&["namespace", "delete", "none", "--confirm", "none"], 4);
+    operator.fails(&["namespace", "delete", "none", "--operator", "--confirm", "none"], 4);
     operator.text(&["namespace", "delete", "shop", "--operator", "--confirm", "shop"]);
     assert_eq!(names(operator.json(&["namespace", "list"])), ["made"]);
+}
+
+/// Whoever may read the node's data folder is its operator, but writes as one only when that is asked for.
+#[test]
+fn nothing_changes_a_namespace_with_the_operators_right_unless_it_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(&folder.path().join("data/node1"));
+    fill(&signed_in(folder.path(), &node, 1, "victim"));
+    // Here the operator's key can be read: by somebody without a credential, and by one who is signed in elsewhere.
+    let nobody = Person::new(folder.path(), &node.peer());
+    let changes: [&[&str]; 4] = [
+        &["namespace", "delete", "victim", "--confirm", "victim"],
+        &["auth", "keys", "create", "-n", "victim"],
+        &["auth", "members", "set", "0x0000000000000000000000000000000000000001", "admin", "-n", "victim"],
+        &["auth", "keys", "revoke", "none", "-n", "victim"],
+    ];
+    let all_refused = || {
+        for change in changes {
+            let said = nobody.fails(change, 3);
+            assert!(said.contains("--operator"), "{change:?}: {said}");
+        }
+    };
+    all_refused();
+    // Reading is told.
+    for read in
+        [&["namespace", "info", "victim"][..], &["namespace", "list"], &["auth", "keys", "list", "-n", "victim"]]
+    {
+        let output = nobody.run(read);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && said.contains("acting as the node's operator"), "{read:?}: {said}");
+    }
+    let keystore = Wallet::numbered(2).keystore(&nobody.home);
+    nobody.text(&[&["auth", "login", "-n", "mine"][..], &keystore.options()].concat());
+    all_refused();
+    for read in [&["namespace", "info", "victim"][..], &["auth", "members", "list", "-n", "victim"]] {
+        assert!(nobody.fails(read, 3).contains("--operator"), "{read:?}");
+    }
+    assert_eq!(nobody.json(&["namespace", "list"]).as_array().unwrap().len(), 1);
+    assert_eq!(nobody.json(&["namespace", "info", "victim", "--operator"])["rows"], 3);
+    assert_eq!(nobody.json(&["auth", "members", "list", "-n", "victim", "--operator"]).as_array().unwrap().len(), 1);
 }

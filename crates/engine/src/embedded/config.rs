@@ -69,6 +69,18 @@ const LOG_BYTES: u64 = 64 << 20;
 const MOST_LOG_BYTES: u64 = 1 << 30;
 
 impl EmbeddedConfig {
+    /// File descriptors that an open database of a namespace may take: the file and its log for each connection, of which
+    /// there is one that writes and a few that read, and the index of the log, which they share.
+    pub fn descriptors_per_database(&self) -> u32 {
+        let reading = u32::try_from(self.kept_readers()).unwrap_or(u32::MAX);
+        3_u32.saturating_add(reading.saturating_mul(2))
+    }
+
+    /// Reading connections that a database keeps.
+    pub(super) fn kept_readers(&self) -> usize {
+        self.readers.max(1) * 2
+    }
+
     /// Bytes that the log of a file with this quota may have before writes are refused for it.
     pub(super) fn max_log(&self, quota: Option<u64>) -> u64 {
         let most = (self.max_size / 4).clamp(LOG_BYTES, MOST_LOG_BYTES);

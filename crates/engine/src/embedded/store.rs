@@ -13,7 +13,7 @@ use super::queue::{Budget, Queue, closed};
 use super::size::Sizes;
 use super::snapshots::Snapshots;
 use super::tenant::Tenant;
-use super::writer::Writer;
+use super::writer::{Room, Writer};
 use crate::migrations::MigrationError;
 use debros_proto::{Code, Error, Result};
 use debros_sql::Rewriter;
@@ -126,20 +126,12 @@ impl Store {
         let (sizes, metrics) = (Arc::clone(&shared.sizes), Arc::clone(&shared.metrics));
         let schema_changes = conn.schema_changes();
         let quota = conn.seat.as_ref().and(config.max_namespace_size);
+        let room = Room { quota, max_log: config.max_log(quota) };
         let tenant = conn.seat.as_ref().map(|seat| Arc::clone(seat.tenant()));
         // Made once, because making one for each statement would cost more than many a read.
         let span = tracing::error_span!("database", file = %path.display());
-        let pool = Arc::new(Pool::new(path, span.clone(), config.readers.max(1) * 2));
-        let writer = Writer::new(
-            conn,
-            Arc::clone(&writes),
-            sizes,
-            metrics,
-            Arc::clone(&pool),
-            path,
-            quota,
-            config.max_log(quota),
-        )?;
+        let pool = Arc::new(Pool::new(path, span.clone(), config.kept_readers()));
+        let writer = Writer::new(conn, Arc::clone(&writes), sizes, metrics, Arc::clone(&pool), path, room)?;
         let writing = span.clone();
         let thread = std::thread::Builder::new()
             .name("db-writer".to_owned())

@@ -6,7 +6,7 @@ use super::folder::{self, Folder, write_synced};
 use super::guard;
 use super::job::Undo;
 use super::kv;
-use super::leaving::Leaving;
+use super::leaving::{Leaver, Leaving};
 use super::metrics::Metrics;
 use super::queue::{Budget, closed};
 use super::size::Sizes;
@@ -28,6 +28,9 @@ pub(super) const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 const SYSTEM_CACHE: u32 = 16_384;
 /// KiB of a namespace's database in the writer's memory: many are open.
 const NAMESPACE_CACHE: u32 = 2048;
+
+/// Databases that are closed at once when descriptors are short.
+const SOME: usize = 4;
 
 /// Bytes of rewritten statements that are remembered, of all namespaces together.
 const REWRITTEN_BYTES: usize = 32 << 20;
@@ -220,7 +223,12 @@ impl Stores {
         if let Some(store) = slot.store.get() {
             return Ok(Arc::clone(store));
         }
-        let store = Arc::new(self.open_file(namespace)?);
+        let opened = match self.open_file(namespace) {
+            // The node is short of descriptors or memory: a database that nobody uses gives some back.
+            Err(error) if error.code == Code::Overloaded && self.close_some() => self.open_file(namespace),
+            opened => opened,
+        };
+        let store = Arc::new(opened?);
         // Nobody else sets it: the lock is held.
         let store = Arc::clone(slot.store.get_or_init(|| store));
         drop(opening);
@@ -303,18 +311,31 @@ impl Stores {
 
     /// Closes databases that nobody uses until no more are open than there should be.
     fn close_idle(&self) {
+        let most = self.shared.config.open_databases.max(1);
+        self.leaving.close(self.idle_over(most));
+    }
+
+    /// Closes some databases that nobody uses, on this thread. False: there is none.
+    fn close_some(&self) -> bool {
+        let open = lock(&self.open).len();
+        let leavers = self.idle_over(open.saturating_sub(SOME));
+        let are_any = !leavers.is_empty();
+        drop(leavers);
+        are_any
+    }
+
+    /// Takes databases that nobody uses out of the table, the longest unused first, until it holds no more than `most`.
+    fn idle_over(&self, most: usize) -> Vec<Leaver> {
         let mut leavers = Vec::new();
-        {
-            let mut open = lock(&self.open);
-            while open.len() > self.shared.config.open_databases.max(1) {
-                let oldest = open.iter().filter(|(_, entry)| is_idle(&entry.slot)).min_by_key(|(_, entry)| entry.used);
-                let Some(namespace) = oldest.map(|(namespace, _)| namespace.clone()) else { break };
-                let store = open.remove(&namespace).and_then(|entry| entry.slot.store.get().cloned());
-                // Under the lock, so that whoever opens it again finds it named.
-                leavers.push(self.leaving.begin(namespace, store));
-            }
+        let mut open = lock(&self.open);
+        while open.len() > most {
+            let oldest = open.iter().filter(|(_, entry)| is_idle(&entry.slot)).min_by_key(|(_, entry)| entry.used);
+            let Some(namespace) = oldest.map(|(namespace, _)| namespace.clone()) else { break };
+            let store = open.remove(&namespace).and_then(|entry| entry.slot.store.get().cloned());
+            // Under the lock, so that whoever opens it again finds it named.
+            leavers.push(self.leaving.begin(namespace, store));
         }
-        self.leaving.close(leavers);
+        leavers
     }
 
     /// The open stores of namespaces.
@@ -422,6 +443,7 @@ impl Failure {
                 tracing::error!(%path, findings, "the namespace's database is damaged");
                 failure::damaged()
             }
+            Failure::Io(error) if failure::is_shortage(&error) => failure::too_many_files(),
             Failure::Io(error) => {
                 tracing::error!(%path, %error, "the namespace's database can not be opened");
                 Error::internal("the database can not be opened; the node's log has more")

@@ -1,6 +1,6 @@
 //! The writer, with groups made by hand: the queue is filled before the writer runs.
 
-use super::Writer;
+use super::{Room, Writer};
 use crate::embedded::config::Limits;
 use crate::embedded::conn::Conn;
 use crate::embedded::job::{Job, Undo};
@@ -48,7 +48,8 @@ impl Bench {
         let conn = self.conn.borrow_mut().take().unwrap();
         let readers = Arc::new(super::Pool::new(&self.path, tracing::Span::none(), 1));
         let (sizes, metrics) = (Arc::clone(&self.sizes), Arc::new(Metrics::new()));
-        let writer = Writer::new(conn, queue, sizes, metrics, readers, &self.path, None, self.max_log).unwrap();
+        let room = Room { quota: None, max_log: self.max_log };
+        let writer = Writer::new(conn, queue, sizes, metrics, readers, &self.path, room).unwrap();
         *self.conn.borrow_mut() = Some(writer.run());
     }
 
