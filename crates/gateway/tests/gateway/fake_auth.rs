@@ -107,6 +107,7 @@ fn described(namespace: &str) -> rpc::NamespaceInfo {
         keys: 4,
         key_bytes: 5,
         max_bytes: Some(8192),
+        free_bytes: 1024,
     }
 }
 

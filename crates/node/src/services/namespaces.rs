@@ -163,5 +163,6 @@ async fn describe(engine: &dyn Engine, auth: &Auth, found: Found, options: &Call
         keys: holds.kv_keys,
         key_bytes: holds.kv_bytes,
         max_bytes: holds.max_bytes,
+        free_bytes: holds.free_bytes,
     })
 }
