@@ -23,13 +23,18 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tracing::Span;
 
 /// Texts of which it is known where they run. Only short ones, and not many.
 const KNOWN_TEXTS: usize = 1024;
 const KNOWN_BYTES: usize = 4 << 10;
+
+/// A read on a calling thread that took longer than this was no quick one, and kept others waiting.
+const LONG: Duration = Duration::from_millis(50);
+/// For how long nothing of that file is quick then.
+const PENALTY: Duration = Duration::from_secs(60);
 
 /// What all stores share.
 pub(super) struct Shared {
@@ -60,6 +65,8 @@ pub(super) struct Store {
 struct Texts {
     schema: u64,
     known: HashMap<Box<str>, Known>,
+    /// Nothing is quick until then.
+    slow_until: Option<Instant>,
 }
 
 /// What is known of a statement's text from the last time it ran.
@@ -231,7 +238,25 @@ impl Store {
         if sql.len() > KNOWN_BYTES {
             return None;
         }
-        self.known_texts().known.get(sql).copied()
+        let mut texts = self.known_texts();
+        let known = texts.known.get(sql).copied();
+        if let (Some(Known::Quick), Some(until)) = (known, texts.slow_until) {
+            if Instant::now() < until {
+                return None;
+            }
+            texts.slow_until = None;
+        }
+        known
+    }
+
+    /// Says how long a read took that was known to be quick. What one step does with long keys of an index, no limit of
+    /// SQLite's sees; who found that out keeps others waiting once.
+    pub(super) fn took_here(&self, sql: &str, took: Duration) {
+        if took > LONG {
+            tracing::warn!(path = %self.path.display(), ?took, "a read known to be quick was not; reads of this database go to its own threads for a while");
+            self.note(sql, None);
+            self.known_texts().slow_until = Some(Instant::now() + PENALTY);
+        }
     }
 
     /// Whether a text is known to add nothing and to remove.
