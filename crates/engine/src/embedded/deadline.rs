@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// Looks at the clock, some ten microseconds apart most often, that a [`brief`](Deadline::brief) statement may live to see.
 const BRIEF_LOOKS: u32 = 10;
 /// How long a brief statement runs on at a look.
-const BRIEF_TIME: Duration = Duration::from_millis(1);
+const BRIEF_TIME: Duration = Duration::from_millis(5);
 
 /// Shared between a connection, its progress handler and its authorizer.
 #[derive(Debug)]

@@ -28,7 +28,9 @@ fn is_quick(conn: &Conn, sql: &str, args: Vec<Value>) -> bool {
     let statement = Statement { args, ..Statement::from(sql) };
     let outcome = read(conn, Run::own(&statement), time(), &Limits::default()).unwrap();
     assert!(matches!(outcome, Outcome::Read(..)), "{outcome:?}");
-    read_quickly(conn, Run::own(&statement), &Limits::default()).is_some_and(|outcome| outcome.is_ok())
+    let mut tries = 0..20;
+    // The system may take the processor away from a read that is quick.
+    tries.any(|_| read_quickly(conn, Run::own(&statement), &Limits::default()).is_some_and(|outcome| outcome.is_ok()))
 }
 
 #[test]
