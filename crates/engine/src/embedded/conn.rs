@@ -14,7 +14,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// The engine's own statements start with this, so that a user's statement can never be answered from the cache with
@@ -47,12 +47,23 @@ pub(super) struct Conn {
     schema_changes: Arc<AtomicU64>,
     deadline: Arc<Deadline>,
     spill: Arc<Spill>,
-    /// The rowid of the last row that any INSERT made, a trigger's too. `i64::MIN`: none since it was reset.
-    inserted: Arc<AtomicI64>,
+    inserted: Arc<Inserted>,
+    /// Of the catalogue whose schema this reading connection compiles for; 0: none yet.
+    generation: Cell<u64>,
     /// The last version given to a key-value value.
     pub(super) last_version: Cell<u64>,
     /// The commit whose moment this reading connection keeps; `None`: every statement reads the newest.
     kept: Cell<Option<u64>>,
+}
+
+/// Whether the last inserted row is one of the statement that runs. SQLite tells the row alone, and keeps it where nothing
+/// was inserted: it is new when it is another than before, or when the same rowid was inserted again.
+#[derive(Debug, Default)]
+struct Inserted {
+    /// The last inserted row before the statement.
+    before: AtomicI64,
+    /// A row of that number was inserted since.
+    again: AtomicBool,
 }
 
 impl Conn {
@@ -95,11 +106,11 @@ impl Conn {
         let (clock, spill) = (Arc::clone(&deadline), Arc::<Spill>::default());
         let room = Arc::clone(&spill);
         db.progress_handler(STEPS_PER_LOOK, Some(move || clock.is_over_at_look() || room.is_too_much()))?;
-        let inserted = Arc::new(AtomicI64::new(i64::MIN));
-        let last = Arc::clone(&inserted);
+        let inserted = Arc::<Inserted>::default();
+        let hook = Arc::clone(&inserted);
         db.update_hook(Some(move |action: Action, _: &str, _: &str, rowid: i64| {
-            if action == Action::SQLITE_INSERT {
-                last.store(rowid, Relaxed);
+            if action == Action::SQLITE_INSERT && rowid == hook.before.load(Relaxed) {
+                hook.again.store(true, Relaxed);
             }
         }))?;
         let schema_changes = Arc::default();
@@ -112,6 +123,7 @@ impl Conn {
             deadline,
             spill,
             inserted,
+            generation: Cell::new(0),
             last_version: Cell::new(0),
             kept: Cell::new(None),
         })
@@ -194,15 +206,23 @@ impl Conn {
         Ok(Briefly(self))
     }
 
-    /// Forgets the last inserted row.
+    /// From here on [`inserted`](Conn::inserted) looks for a row.
     pub(super) fn forget_inserted(&self) {
-        self.inserted.store(i64::MIN, Relaxed);
+        self.inserted.before.store(self.db.last_insert_rowid(), Relaxed);
+        self.inserted.again.store(false, Relaxed);
     }
 
-    /// Whether the row that SQLite names as the last inserted one was inserted since it was forgotten.
+    /// The row that SQLite names as the last inserted one, if that was inserted since they were forgotten. What triggers
+    /// insert is not named.
     pub(super) fn inserted(&self) -> Option<i64> {
         let rowid = self.db.last_insert_rowid();
-        (self.inserted.load(Relaxed) == rowid).then_some(rowid)
+        (rowid != self.inserted.before.load(Relaxed) || self.inserted.again.load(Relaxed)).then_some(rowid)
+    }
+
+    /// Whether this connection has compiled for another schema than that of this catalogue. From now on it has not: the
+    /// caller has it look, as `sql::see` does.
+    pub(super) fn meets_schema(&self, generation: u64) -> bool {
+        self.generation.replace(generation) != generation
     }
 
     /// Remembers what the authorizer saw of a statement that was compiled with these rights.

@@ -360,9 +360,20 @@ fn prepare_again<'conn>(conn: &'conn Conn, run: Run<'_>) -> Result<(Prepared<'co
 
 /// Has the connection see the newest schema.
 fn look(conn: &Conn) -> Result<()> {
-    conn.own("/*debros*/ SELECT count(*) FROM sqlite_schema")
-        .and_then(|mut look| look.query_row([], |_| Ok(())))
+    conn.own("/*debros*/ SELECT 1 FROM sqlite_schema LIMIT 1")
+        .and_then(|mut look| look.exists([]))
         .map_err(failure::of)
+        .map(|_| ())
+}
+
+/// Has a reading connection see a schema that is new to it. A statement that reads no table (a view of numbers) does not
+/// look when it runs, and would give what the view was when the connection saw it last.
+pub(super) fn see(conn: &Conn, generation: u64) -> Result<()> {
+    if conn.meets_schema(generation) {
+        conn.db.flush_prepared_statement_cache();
+        look(conn)?;
+    }
+    Ok(())
 }
 
 fn empty() -> Error {
