@@ -104,6 +104,8 @@ pub struct NamespaceInfo {
     pub kv_keys: u64,
     /// Bytes of their keys and values.
     pub kv_bytes: u64,
+    /// Whether all of them were counted. Otherwise there was no time for it, and there are at least so many.
+    pub kv_is_exact: bool,
     /// Bytes that its SQL database may take; `None`: no limit of its own.
     pub max_bytes: Option<u64>,
 }

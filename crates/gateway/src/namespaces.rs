@@ -36,6 +36,8 @@ pub(crate) struct NamespaceAnswer {
     keys: u64,
     /// Bytes of their keys and values.
     key_bytes: u64,
+    /// False: there was no time to count all pairs, there are at least so many with so many bytes.
+    keys_are_exact: bool,
     /// Bytes that its SQL database may take at most; null: no limit of its own.
     quota: Option<u64>,
 }
@@ -165,6 +167,7 @@ fn answer(call: &Call, info: NamespaceInfo) -> NamespaceAnswer {
         rows_are_exact: info.rows_are_exact,
         keys: info.keys,
         key_bytes: info.key_bytes,
+        keys_are_exact: info.keys_are_exact,
         quota: info.max_bytes,
     }
 }

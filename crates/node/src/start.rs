@@ -177,6 +177,8 @@ async fn open_database(config: &NodeConfig) -> Result<Embedded, StartError> {
     let mut engine = EmbeddedConfig::new(config.database.data_dir.clone());
     engine.max_size = config.database.max_size;
     engine.max_namespace_size = config.database.max_namespace_size;
+    engine.max_memory = config.database.max_memory;
+    engine.max_temp_size = config.database.max_temp_size;
     engine.open_databases = config.database.open_databases;
     engine.backup_dir = config.data_dir.join("backups");
     // Opening may check a whole database after a crash: not a thing for a thread that serves others.

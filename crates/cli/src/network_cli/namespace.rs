@@ -201,7 +201,7 @@ fn show(out: Output, info: &NamespaceInfo) -> Result<(), Failure> {
         ("quota", quota),
         ("tables", info.tables.to_string()),
         ("rows", rows_of(info)),
-        ("keys", format!("{} ({})", info.keys, size(info.key_bytes))),
+        ("keys", format!("{} ({})", keys_of(info), size(info.key_bytes))),
     ];
     let lines: Vec<String> = lines.iter().map(|(name, value)| format!("{name:<8} {}", printable(value))).collect();
     out.line(&lines.join("\n"))
@@ -210,19 +210,17 @@ fn show(out: Output, info: &NamespaceInfo) -> Result<(), Failure> {
 fn holds(info: &NamespaceInfo) -> String {
     format!(
         "{} with {} ({}), {} ({})",
-        counted(info.tables, "table"),
-        match (info.rows_are_exact, counted(info.rows, "row")) {
-            (true, rows) => rows,
-            (false, rows) => format!("at least {rows}"),
-        },
+        counted(info.tables, true, "table"),
+        counted(info.rows, info.rows_are_exact, "row"),
         size(info.sql_bytes),
-        counted(info.keys, "key"),
+        counted(info.keys, info.keys_are_exact, "key"),
         size(info.key_bytes)
     )
 }
 
-fn counted(number: u64, what: &str) -> String {
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+fn counted(number: u64, is_exact: bool, what: &str) -> String {
+    let several = if number == 1 { "" } else { "s" };
+    format!("{} {what}{several}", at_least(number, is_exact))
 }
 
 /// What a file has is never given back to the disk; later writes use it.
@@ -236,7 +234,15 @@ fn owner(info: &NamespaceInfo) -> String {
 }
 
 fn rows_of(info: &NamespaceInfo) -> String {
-    if info.rows_are_exact { info.rows.to_string() } else { format!("at least {}", info.rows) }
+    at_least(info.rows, info.rows_are_exact)
+}
+
+fn keys_of(info: &NamespaceInfo) -> String {
+    at_least(info.keys, info.keys_are_exact)
+}
+
+fn at_least(number: u64, is_exact: bool) -> String {
+    if is_exact { number.to_string() } else { format!("at least {number}") }
 }
 
 /// As the gateway's.
@@ -254,6 +260,7 @@ fn info_json(info: &NamespaceInfo) -> serde_json::Value {
         "rows_are_exact": info.rows_are_exact,
         "keys": info.keys,
         "key_bytes": info.key_bytes,
+        "keys_are_exact": info.keys_are_exact,
     })
 }
 
@@ -297,6 +304,7 @@ mod tests {
 
     #[test]
     fn one_is_no_plural() {
-        assert_eq!([counted(0, "row"), counted(1, "row"), counted(2, "row")], ["0 rows", "1 row", "2 rows"]);
+        let rows = [(0, true), (1, true), (2, false)].map(|(number, is_exact)| counted(number, is_exact, "row"));
+        assert_eq!(rows, ["0 rows", "1 row", "at least 2 rows"]);
     }
 }

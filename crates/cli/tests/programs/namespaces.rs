@@ -41,7 +41,7 @@ fn a_namespace_is_listed_described_and_deleted_by_its_owner() {
     let wallet = Wallet::numbered(1).address;
     let expected = json!({
         "name": "shop", "role": "owner", "owner": wallet, "quota": 1 << 20, "tables": 1, "rows": 3, "rows_are_exact": true,
-        "keys": 1, "key_bytes": 6,
+        "keys": 1, "key_bytes": 6, "keys_are_exact": true,
     });
     for (field, value) in expected.as_object().unwrap() {
         assert_eq!(&info[field], value, "{field}: {info}");

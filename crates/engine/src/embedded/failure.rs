@@ -89,7 +89,12 @@ fn of_code(code: ErrorCode, extended: i32, message: String) -> Error {
             Error::new(Code::Unavailable, "the database is locked by another program or a running restore; try again")
                 .retry_after(Duration::from_secs(1))
         }
-        ErrorCode::OutOfMemory => Error::new(Code::Overloaded, "the node has no memory left for this statement"),
+        ErrorCode::OutOfMemory => Error::new(
+            Code::Overloaded,
+            "the statement needs more memory than the databases have left (database.max_memory); nothing was changed: try \
+             again, or ask for less at once",
+        )
+        .retry_after(std::time::Duration::from_secs(1)),
         ErrorCode::TooBig => Error::new(Code::TooLarge, format!("a value or row is too large: {message}")),
         ErrorCode::AuthorizationForStatementDenied => {
             Error::new(Code::StatementNotAllowed, "the statement is not allowed")
@@ -102,10 +107,11 @@ fn of_code(code: ErrorCode, extended: i32, message: String) -> Error {
 }
 
 /// Whether a failed COMMIT may turn out to be in the database after a crash: its frames were written, but the disk did
-/// not confirm them.
+/// not confirm them, or there was no memory to note them in the log's index.
 pub(super) fn is_unconfirmed(error: &rusqlite::Error) -> bool {
     matches!(error, rusqlite::Error::SqliteFailure(inner, _)
-        if inner.extended_code == IOERR_FSYNC || inner.extended_code == IOERR_DIR_FSYNC)
+        if inner.extended_code == IOERR_FSYNC || inner.extended_code == IOERR_DIR_FSYNC
+            || inner.code == ErrorCode::OutOfMemory)
 }
 
 /// Whether these are SQLite's words for a damaged file, where its code was not kept.

@@ -8,10 +8,10 @@ use super::job::Undo;
 use super::kv;
 use super::leaving::{Leaver, Leaving};
 use super::metrics::Metrics;
-use super::queue::closed;
+use super::queue::{Budget, closed};
 use super::size::Sizes;
 use super::store::{Failure, Shared, Store, Write};
-use super::{failure, integrity, tenant};
+use super::{failure, integrity, process, tenant};
 use crate::migrations::{self, MIGRATIONS, MigrationError};
 use debros_proto::{Code, Error, Namespace, Result, now_ms};
 use debros_sql::Rewriter;
@@ -105,6 +105,8 @@ impl Stores {
         if config.backup_dir.exists() {
             folder::make_private(&config.backup_dir).map_err(|error| OpenError::io(&config.backup_dir, error))?;
         }
+        let process = process::set_up(&folder.tmp(), config.max_memory, config.max_temp_size);
+        process.map_err(|error| OpenError::database(folder.tmp(), &error, &config.backup_dir))?;
         let was_clean = folder.take_clean()?;
         let files = folder.namespaces().map_err(|error| OpenError::io(folder.path(), error))?;
         let check_system = was_clean.is_none();
@@ -115,7 +117,8 @@ impl Stores {
             sizes.set(&path, std::fs::metadata(&path).map_or(0, |file| file.len()));
         }
         let rewriter = Arc::new(Rewriter::new(REWRITTEN_BYTES));
-        let shared = Shared { config, sizes: Arc::new(sizes), metrics: Arc::new(Metrics::new()), rewriter };
+        let waiting = Arc::new(Budget::new(config.waiting_bytes));
+        let shared = Shared { config, sizes: Arc::new(sizes), metrics: Arc::new(Metrics::new()), waiting, rewriter };
         // Those whose deletion was interrupted are nobody's: they go in a moment.
         let going = folder.deleting().map_err(|error| OpenError::io(folder.path(), error))?;
         let staying = &files - &going;
