@@ -450,7 +450,7 @@ async fn a_deletion_is_refused_while_a_backup_runs() {
     };
     tokio::task::spawn_blocking(move || is_running.recv().unwrap()).await.unwrap();
     let refused = engine.delete_namespace(&namespace("app"), Vec::new()).await.unwrap_err();
-    assert_eq!(refused.code, Code::Conflict);
+    assert_eq!((refused.code, refused.retry_after.is_some()), (Code::Conflict, true));
     assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 0);
     drop(go_on);
     backup.await.unwrap().unwrap();
