@@ -92,6 +92,8 @@ pub struct NamespaceInfo {
     pub created_at: Option<i64>,
     /// Bytes that its SQL database takes.
     pub sql_bytes: u64,
+    /// Those of them in which nothing is kept any more: what is written later goes there first.
+    pub free_bytes: u64,
     /// Tables and virtual tables.
     pub tables: u64,
     /// Rows of its tables; those of virtual tables are not counted.

@@ -8,6 +8,7 @@ use super::session::Session;
 use crate::fail::Failure;
 use debros_client::rpc::NamespaceInfo;
 use debros_client::{Code, Error, Namespace};
+use debros_proto::time::rfc3339_millis;
 use serde_json::json;
 use std::io::{self, Write as _};
 
@@ -166,7 +167,7 @@ fn show(out: Output, info: &NamespaceInfo) -> Result<(), Failure> {
         ("role", info.role.clone()),
         ("owner", owner(info)),
         ("created", time(info.created_at)),
-        ("size", size(info.sql_bytes)),
+        ("size", held(info)),
         ("quota", quota),
         ("tables", info.tables.to_string()),
         ("rows", rows_of(info)),
@@ -178,13 +179,23 @@ fn show(out: Output, info: &NamespaceInfo) -> Result<(), Failure> {
 
 fn holds(info: &NamespaceInfo) -> String {
     format!(
-        "{} tables with {} rows ({}), {} keys ({})",
-        info.tables,
-        rows_of(info),
+        "{} with {} ({}), {} ({})",
+        counted(info.tables, "table"),
+        at_least(counted(info.rows, "row"), info.rows_are_exact),
         size(info.sql_bytes),
-        keys_of(info),
+        at_least(counted(info.keys, "key"), info.keys_are_exact),
         size(info.key_bytes)
     )
+}
+
+fn counted(number: u64, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+}
+
+/// What a file has is never given back to the disk; later writes use it.
+fn held(info: &NamespaceInfo) -> String {
+    let all = size(info.sql_bytes);
+    if info.free_bytes == 0 { all } else { format!("{all}, {} of it free for later writes", size(info.free_bytes)) }
 }
 
 fn owner(info: &NamespaceInfo) -> String {
@@ -192,24 +203,26 @@ fn owner(info: &NamespaceInfo) -> String {
 }
 
 fn rows_of(info: &NamespaceInfo) -> String {
-    counted(info.rows, info.rows_are_exact)
+    at_least(info.rows.to_string(), info.rows_are_exact)
 }
 
 fn keys_of(info: &NamespaceInfo) -> String {
-    counted(info.keys, info.keys_are_exact)
+    at_least(info.keys.to_string(), info.keys_are_exact)
 }
 
-fn counted(number: u64, is_exact: bool) -> String {
-    if is_exact { number.to_string() } else { format!("at least {number}") }
+fn at_least(number: String, is_exact: bool) -> String {
+    if is_exact { number } else { format!("at least {number}") }
 }
 
+/// As the gateway's.
 fn info_json(info: &NamespaceInfo) -> serde_json::Value {
     json!({
         "name": info.name,
         "role": info.role,
-        "owner": info.owner,
-        "created_at": info.created_at,
+        "owner": Some(&info.owner).filter(|owner| !owner.is_empty()),
+        "created_at": (info.created_at > 0).then(|| rfc3339_millis(info.created_at)),
         "size": info.sql_bytes,
+        "free": info.free_bytes,
         "quota": info.max_bytes,
         "tables": info.tables,
         "rows": info.rows,

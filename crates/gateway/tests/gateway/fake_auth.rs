@@ -108,6 +108,7 @@ fn described(namespace: &str) -> rpc::NamespaceInfo {
         key_bytes: 5,
         keys_are_exact: true,
         max_bytes: Some(8192),
+        free_bytes: 1024,
     }
 }
 

@@ -164,5 +164,6 @@ async fn describe(engine: &dyn Engine, auth: &Auth, found: Found, options: &Call
         key_bytes: holds.kv_bytes,
         max_bytes: holds.max_bytes,
         keys_are_exact: holds.kv_is_exact,
+        free_bytes: holds.free_bytes,
     })
 }

@@ -25,6 +25,7 @@ const CREATED_AT: &str = "/*debros*/ SELECT created_at FROM namespaces WHERE nam
 #[derive(Debug, Default)]
 struct InFile {
     created_at: Option<i64>,
+    free_bytes: u64,
     tables: u64,
     rows: u64,
     broken_off: bool,
@@ -89,6 +90,7 @@ impl Embedded {
             namespace: namespace.clone(),
             created_at: created_at.into_iter().flatten().min(),
             sql_bytes: self.stores.shared.sizes.of(&path),
+            free_bytes: in_file.free_bytes,
             tables: in_file.tables,
             rows: in_file.rows,
             rows_are_exact: !in_file.broken_off,
@@ -110,6 +112,7 @@ impl Embedded {
                 conn.gate.reset();
                 let mut found = InFile {
                     created_at: format::created_at(&conn.db).map_err(failure::of)?,
+                    free_bytes: free_bytes(conn).map_err(failure::of)?,
                     tables: tables.iter().filter(|table| table.kind != "view").count() as u64,
                     ..InFile::default()
                 };
@@ -134,6 +137,13 @@ impl Embedded {
             })
             .await
     }
+}
+
+/// Bytes of the pages that deleted rows and dropped tables left.
+fn free_bytes(conn: &Conn) -> rusqlite::Result<u64> {
+    let pages: u32 = conn.own("/*debros*/ PRAGMA freelist_count")?.query_row([], |row| row.get(0))?;
+    let each: u32 = conn.own("/*debros*/ PRAGMA page_size")?.query_row([], |row| row.get(0))?;
+    Ok(u64::from(pages) * u64::from(each))
 }
 
 fn count(conn: &Conn, table: &str) -> Result<u64> {
