@@ -410,3 +410,16 @@ async fn a_schema_comes_back_with_its_file() {
     assert_eq!(single(&system.value), Value::from(0));
     engine.close().await;
 }
+
+#[tokio::test]
+async fn a_statement_that_took_its_transaction_down_leaves_nothing_of_its_rights_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(folder.path());
+    must(&engine, "CREATE TABLE t(a UNIQUE)").await;
+    must(&engine, "INSERT INTO t VALUES (1)").await;
+    let error = refused(&engine, "INSERT OR ROLLBACK INTO t VALUES (1)").await;
+    assert_eq!(error.code, Code::Constraint, "{error}");
+    engine.close().await;
+    let unchecked = fs::read_to_string(folder.path().join("CLEAN")).unwrap();
+    assert_eq!(unchecked, "", "the database was not closed well");
+}

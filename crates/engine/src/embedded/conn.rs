@@ -23,11 +23,11 @@ pub(super) const OWN: &str = "/*debros*/";
 
 /// Bytes of the largest string, BLOB or row.
 pub(super) const MAX_LENGTH: usize = 33 << 20;
-/// Virtual-machine instructions between two looks at what a statement takes: a few microseconds, unless each of them
-/// works on megabytes.
+/// Bytes of the largest value or row that a statement meets which is run [`briefly`](Conn::briefly).
+pub(super) const BRIEF_LENGTH: usize = 64 << 10;
+/// Virtual-machine instructions between two looks at the clock: a few microseconds, or so many times what the longest
+/// instruction takes, which is some 10 ms with values of `MAX_LENGTH`.
 const STEPS_PER_LOOK: i32 = 200;
-/// Of so many looks one is at the clock too, as the statement's first 2,000 steps have no need of it.
-const LOOKS_PER_CLOCK: u32 = 10;
 /// Compiled statements kept per connection.
 const CACHED_STATEMENTS: usize = 128;
 /// Remembered facts about statements, per connection.
@@ -97,10 +97,7 @@ impl Conn {
         let gate = Gate::install(&mut db, Arc::clone(&deadline))?;
         let (clock, spill) = (Arc::clone(&deadline), Arc::<Spill>::default());
         let room = Arc::clone(&spill);
-        db.progress_handler(
-            STEPS_PER_LOOK,
-            Some(move || room.looks().is_multiple_of(LOOKS_PER_CLOCK) && clock.is_over() || room.is_too_much()),
-        )?;
+        db.progress_handler(STEPS_PER_LOOK, Some(move || clock.is_over_at_look() || room.is_too_much()))?;
         let inserted = Arc::new(AtomicI64::new(i64::MIN));
         let last = Arc::clone(&inserted);
         db.update_hook(Some(move |action: Action, _: &str, _: &str, rowid: i64| {
@@ -194,6 +191,14 @@ impl Conn {
         self.spill.end();
     }
 
+    /// Statements that run until what is returned is dropped are broken off after some 2,000 steps of SQLite's machine, and
+    /// fail with `too_large` where they meet a value that makes a single step long.
+    pub(super) fn briefly(&self) -> rusqlite::Result<Briefly<'_>> {
+        self.db.set_limit(Limit::SQLITE_LIMIT_LENGTH, BRIEF_LENGTH as i32)?;
+        self.deadline.brief();
+        Ok(Briefly(self))
+    }
+
     /// Forgets the last inserted row.
     pub(super) fn forget_inserted(&self) {
         self.inserted.store(i64::MIN, Relaxed);
@@ -223,6 +228,17 @@ impl Conn {
     /// than these, or by somebody of whom nothing is known.
     pub(super) fn recall(&self, sql: &str, kind: Kind) -> Option<Facts> {
         self.facts.borrow().get(sql).filter(|(_, of)| *of == kind).map(|(facts, _)| *facts)
+    }
+}
+
+/// See [`Conn::briefly`].
+pub(super) struct Briefly<'conn>(&'conn Conn);
+
+impl Drop for Briefly<'_> {
+    fn drop(&mut self) {
+        self.0.unlimited();
+        // Fails for a number that is none, which this is not.
+        let _ = self.0.db.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_LENGTH as i32);
     }
 }
 

@@ -24,6 +24,7 @@ mod store;
 mod stores;
 mod system;
 mod tenant;
+mod threads;
 mod writer;
 
 pub use config::{EmbeddedConfig, Limits, OpenError};
@@ -48,6 +49,8 @@ use tokio::sync::Semaphore;
 /// A query that took less than this on a query thread runs on the calling thread the next time: waking the other thread
 /// takes longer. It is broken off there when it takes more than a few thousand steps after all.
 const QUICK: Duration = Duration::from_micros(200);
+/// What closing may take for the disk after its deadline.
+const DISK_TIME: Duration = Duration::from_millis(300);
 /// Bytes that a waiting job takes besides its statements and values.
 const JOB_BYTES: usize = 256;
 
@@ -280,10 +283,14 @@ impl Engine for Embedded {
         self.copying(move |stores| copies::export(stores, &namespace)).await
     }
 
-    async fn close(&self) {
+    async fn close_by(&self, deadline: Instant) {
         let stores = Arc::clone(&self.stores);
-        if tokio::task::spawn_blocking(move || stores.close()).await.is_err() {
-            tracing::error!("closing the databases broke off; the next start checks them");
+        let closing = tokio::task::spawn_blocking(move || stores.close(deadline));
+        // A little longer, for the disk.
+        match tokio::time::timeout_at((deadline + DISK_TIME).into(), closing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => tracing::error!("closing the databases broke off; the next start checks them"),
+            Err(_) => tracing::error!("the databases could not be closed in time; the next start checks them"),
         }
     }
 }
@@ -336,6 +343,6 @@ where
 impl Drop for Embedded {
     /// Closes what [`close`](Engine::close) did not. Blocks.
     fn drop(&mut self) {
-        self.stores.close();
+        self.stores.close(Instant::now() + crate::CLOSE_TIME);
     }
 }

@@ -130,6 +130,12 @@ impl<T> Queue<T> {
         drop(dropped);
     }
 
+    /// Whether nothing waits and so many threads wait for work, which are all that there are.
+    pub(super) fn is_quiet(&self, threads: usize) -> bool {
+        let state = self.lock();
+        state.waiting.is_empty() && state.idle == threads
+    }
+
     /// How much waits.
     pub(super) fn len(&self) -> usize {
         self.lock().waiting.len()

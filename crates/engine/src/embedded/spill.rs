@@ -6,7 +6,7 @@
 
 use super::process::{self, Excess};
 use debros_proto::{Code, Error};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,6 @@ const SMALL: u64 = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Spill {
     base: Instant,
-    looks: AtomicU32,
     /// Nanoseconds after `base`; `u64::MAX`: never.
     next_look: AtomicU64,
     seen: Mutex<Seen>,
@@ -37,12 +36,7 @@ struct Seen {
 
 impl Default for Spill {
     fn default() -> Self {
-        Self {
-            base: Instant::now(),
-            looks: AtomicU32::new(0),
-            next_look: AtomicU64::new(u64::MAX),
-            seen: Mutex::default(),
-        }
+        Self { base: Instant::now(), next_look: AtomicU64::new(u64::MAX), seen: Mutex::default() }
     }
 }
 
@@ -50,21 +44,12 @@ impl Spill {
     /// Another statement begins.
     pub(super) fn begin(&self) {
         *self.seen() = Seen::default();
-        self.looks.store(0, Relaxed);
         self.look_later();
     }
 
     /// What runs from now on is the engine's own, and is not looked at.
     pub(super) fn end(&self) {
         self.next_look.store(u64::MAX, Relaxed);
-    }
-
-    /// Counts the looks at the statement: the number of this one.
-    pub(super) fn looks(&self) -> u32 {
-        // One thread at a time uses a connection.
-        let number = self.looks.load(Relaxed).wrapping_add(1);
-        self.looks.store(number, Relaxed);
-        number
     }
 
     /// Whether the statement must end. Called by the thread that runs it.

@@ -31,6 +31,10 @@ const NAMESPACE_CACHE: u32 = 2048;
 
 /// Databases that are closed at once when descriptors are short.
 const SOME: usize = 4;
+/// How much of the time to close is kept for the system's database.
+const FOR_THE_SYSTEM: Duration = Duration::from_secs(1);
+/// How long all that end at once may take for it, when the engine closes.
+const SOON: Duration = Duration::from_millis(500);
 
 /// Bytes of rewritten statements that are remembered, of all namespaces together.
 const REWRITTEN_BYTES: usize = 32 << 20;
@@ -356,28 +360,54 @@ impl Stores {
         Ok(swept)
     }
 
-    /// Finishes what was accepted and closes everything. Blocks. The marker of a clean stop is put when all went well.
-    pub(super) fn close(&self) {
+    /// Finishes what was accepted and closes everything. Blocks, until `deadline` for statements and then for the disk. The
+    /// marker of a clean stop is put when the system's database is in order; it names those that may not be.
+    pub(super) fn close(&self, deadline: Instant) {
         if self.closed.swap(true, Relaxed) {
             return;
         }
+        let for_namespaces = deadline.checked_sub(FOR_THE_SYSTEM).unwrap_or(deadline);
         // A backup sees that the engine is closed and gives up; a restore is finished at the next start.
         let _copying = lock(&self.copying);
         let entries: Vec<(Namespace, Entry)> = lock(&self.open).drain().collect();
+        let mut busy = Vec::new();
         for (namespace, entry) in entries {
             // Whoever is opening it is waited for.
             let _opened = lock(&entry.slot.opening);
-            if entry.slot.store.get().is_some_and(|store| !store.close()) {
-                lock(&self.leaving.unchecked).insert(namespace);
+            if let Some(store) = entry.slot.store.get() {
+                store.refuse();
+                busy.push((namespace, Arc::clone(store)));
             }
         }
-        self.leaving.wait_for_all();
+        // Most end at once: they are closed before anything is waited for that may take all the time there is.
+        let soon = for_namespaces.min(Instant::now() + SOON);
+        for last in [soon, for_namespaces] {
+            busy.retain(|(namespace, store)| {
+                let ends = store.ends_by(last);
+                if ends && !store.close() {
+                    lock(&self.leaving.unchecked).insert(namespace.clone());
+                }
+                !ends
+            });
+        }
+        let mut left = self.leaving.wait_for_all(for_namespaces);
+        busy.iter().for_each(|(_, store)| store.give_up());
+        left.extend(busy.into_iter().map(|(namespace, _)| namespace));
+        lock(&self.leaving.unchecked).extend(left.iter().cloned());
+        self.system.refuse();
+        if !self.system.ends_by(deadline) {
+            self.system.give_up();
+            return;
+        }
         if self.system.close()
             && let Err(error) = self.folder.put_clean(&lock(&self.leaving.unchecked))
         {
             tracing::warn!(%error, "the marker of a clean stop could not be written; the next start checks the databases");
         }
-        self.folder.unlock();
+        // A statement that still runs has its file open: the folder is free when the process ends.
+        if left.is_empty() {
+            self.folder.unlock();
+        }
     }
 }
 
@@ -393,9 +423,11 @@ async fn sweep(store: &Store, now_ms: i64, some: fn(&Conn, i64) -> rusqlite::Res
     }
 }
 
-/// Only the table of open databases holds it.
+/// Only the table of open databases holds it, and none of its threads is at work: a caller can go away while his statement
+/// runs, and closing would wait for that.
 fn is_idle(slot: &Arc<Slot>) -> bool {
-    Arc::strong_count(slot) == 1 && slot.store.get().is_some_and(|store| Arc::strong_count(store) == 1)
+    Arc::strong_count(slot) == 1
+        && slot.store.get().is_some_and(|store| Arc::strong_count(store) == 1 && store.is_quiet())
 }
 
 fn check(conn: &Conn) -> Result<(), Failure> {
@@ -460,3 +492,6 @@ impl Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

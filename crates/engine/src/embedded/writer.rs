@@ -337,6 +337,8 @@ impl Writer {
 
     fn roll_back(&mut self) {
         self.forget_schema();
+        // The transaction may be gone, and with it the statement that would have taken the rights of the last job away.
+        self.conn.gate.enter(super::gate::Rights::Own);
         if self.conn.db.is_autocommit() {
             return;
         }

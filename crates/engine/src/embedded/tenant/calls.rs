@@ -37,7 +37,9 @@ impl Embedded {
                     }
                     Known::Quick if rewritten.place == Place::Data && started < options.deadline => {
                         let read = |conn: &_| tenant.read_quickly(conn, &statement, &rewritten, &catalogue, &call);
-                        if let Some(outcome) = store.read_here(|conn| store.span().in_scope(|| read(conn)))? {
+                        let outcome = store.read_here(|conn| store.span().in_scope(|| read(conn)))?;
+                        store.took_here(&statement.sql, started.elapsed());
+                        if let Some(outcome) = outcome {
                             let result = outcome?;
                             self.stores.shared.metrics.sql_read.record(started.elapsed().as_secs_f64());
                             return Ok(Written { value: result, replayed: false });
