@@ -32,6 +32,8 @@ const STEPS_PER_LOOK: i32 = 200;
 const CACHED_STATEMENTS: usize = 128;
 /// Remembered facts about statements, per connection.
 const KEPT_FACTS: usize = 1024;
+/// Bytes of the texts of these statements, per connection.
+const FACTS_BYTES: usize = 512 << 10;
 
 /// How long a connection waits for a lock of another one's.
 pub(super) const BUSY_TIME: Duration = Duration::from_secs(5);
@@ -41,6 +43,7 @@ pub(super) struct Conn {
     pub(super) db: Connection,
     pub(super) gate: Arc<Gate>,
     facts: RefCell<HashMap<Box<str>, (Facts, Kind)>>,
+    facts_bytes: Cell<usize>,
     /// The namespace whose file this writes; `None` on readers, and on the system's file.
     pub(super) seat: Option<Seat>,
     /// Goes up when the schema may have changed through this connection.
@@ -118,6 +121,7 @@ impl Conn {
             db,
             gate,
             facts: RefCell::default(),
+            facts_bytes: Cell::new(0),
             seat: None,
             schema_changes,
             deadline,
@@ -168,6 +172,7 @@ impl Conn {
     pub(super) fn forget_statements(&self) {
         self.db.flush_prepared_statement_cache();
         self.facts.borrow_mut().clear();
+        self.facts_bytes.set(0);
         self.note_schema_change();
     }
 
@@ -228,12 +233,15 @@ impl Conn {
     /// Remembers what the authorizer saw of a statement that was compiled with these rights.
     pub(super) fn remember(&self, sql: &str, facts: Facts, kind: Kind) {
         let mut known = self.facts.borrow_mut();
-        if known.len() >= KEPT_FACTS {
+        if known.len() >= KEPT_FACTS || self.facts_bytes.get() + sql.len() > FACTS_BYTES {
             known.clear();
+            self.facts_bytes.set(0);
             // The cache must not answer with a statement whose facts are gone.
             self.db.flush_prepared_statement_cache();
         }
-        known.insert(sql.into(), (facts, kind));
+        if known.insert(sql.into(), (facts, kind)).is_none() {
+            self.facts_bytes.set(self.facts_bytes.get() + sql.len());
+        }
     }
 
     /// What the authorizer saw of a statement that came out of the cache; `None` when it was compiled with other rights
@@ -251,5 +259,26 @@ impl Drop for Briefly<'_> {
         self.0.unlimited();
         // Fails for a number that is none, which this is not.
         let _ = self.0.db.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_LENGTH as i32);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Conn, FACTS_BYTES, Facts, Kind};
+
+    #[test]
+    fn what_is_known_of_long_texts_takes_no_more_than_that_of_short_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let conn = Conn::writer(&folder.path().join("a.db"), 1024).unwrap();
+        for index in 0..100 {
+            let text = format!("SELECT {index} /*{}*/", "x".repeat(15_000));
+            conn.remember(&text, Facts::default(), Kind::Own);
+            conn.remember(&text, Facts::default(), Kind::Own);
+            assert!(conn.recall(&text, Kind::Own).is_some());
+            let kept: usize = conn.facts.borrow().keys().map(|text| text.len()).sum();
+            assert!(kept <= FACTS_BYTES && kept == conn.facts_bytes.get(), "{kept}");
+        }
+        conn.forget_statements();
+        assert_eq!((conn.facts.borrow().len(), conn.facts_bytes.get()), (0, 0));
     }
 }
