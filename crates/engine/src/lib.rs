@@ -92,6 +92,8 @@ pub struct NamespaceInfo {
     pub created_at: Option<i64>,
     /// Bytes that its SQL database takes.
     pub sql_bytes: u64,
+    /// Those of them in which nothing is kept any more: what is written later goes there first.
+    pub free_bytes: u64,
     /// Tables and virtual tables.
     pub tables: u64,
     /// Rows of its tables; those of virtual tables are not counted.
@@ -102,6 +104,8 @@ pub struct NamespaceInfo {
     pub kv_keys: u64,
     /// Bytes of their keys and values.
     pub kv_bytes: u64,
+    /// Whether all of them were counted. Otherwise there was no time for it, and there are at least so many.
+    pub kv_is_exact: bool,
     /// Bytes that its SQL database may take; `None`: no limit of its own.
     pub max_bytes: Option<u64>,
 }

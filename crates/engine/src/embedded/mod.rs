@@ -14,9 +14,11 @@ mod job;
 mod kv;
 mod leaving;
 mod metrics;
+mod process;
 mod queue;
 mod size;
 mod snapshots;
+mod spill;
 mod sql;
 mod store;
 mod stores;
@@ -42,6 +44,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::Write;
 use stores::Stores;
+use tokio::sync::Semaphore;
 
 /// A query that took less than this on a query thread runs on the calling thread the next time: waking the other thread
 /// takes longer. It is broken off there when it takes more than a few thousand steps after all.
@@ -54,6 +57,8 @@ const JOB_BYTES: usize = 256;
 /// SQLite files in this process. See the crate's `DESIGN.md`.
 pub struct Embedded {
     stores: Arc<Stores>,
+    /// Who counts key-value pairs: one at a time, so that it takes one of the system's query threads.
+    counting: Semaphore,
 }
 
 impl Embedded {
@@ -64,11 +69,15 @@ impl Embedded {
     /// [`OpenError`]: what is wrong, with which file, and what to do.
     pub fn open(config: EmbeddedConfig) -> Result<Embedded, OpenError> {
         // A catalogue runs users' questions too.
-        debros_sql::catalogue::on_open(functions::install);
+        debros_sql::catalogue::on_open(|db| {
+            functions::install(db)?;
+            // It has no watch over temporary files, and needs none for what a schema holds.
+            db.pragma_update(None, "temp_store", "MEMORY")
+        });
         let stores = Arc::new(Stores::open(config)?);
         tenant::finish_interrupted(&stores)?;
         copies::finish_interrupted(&stores)?;
-        Ok(Embedded { stores })
+        Ok(Embedded { stores, counting: Semaphore::new(1) })
     }
 
     fn limits(&self) -> Limits {

@@ -272,6 +272,7 @@ pub(super) fn with_time<T>(conn: &Conn, time: Time, run: impl FnOnce() -> Result
     conn.unlimited();
     outcome.map_err(|error| match error.code {
         _ if !is_over(conn, &error) => error,
+        Code::StatementTimeout if conn.spilled().is_some() => conn.spilled().unwrap_or(error),
         _ if limit <= time.deadline => Error::new(
             Code::StatementTimeout,
             format!(

@@ -9,12 +9,12 @@ use super::failure;
 use super::gate::{Facts, Rights};
 use super::job::{Job, Undo};
 use super::metrics::Metrics;
-use super::queue::{Queue, closed};
+use super::queue::{Budget, Queue, closed};
 use super::size::Sizes;
 use super::snapshots::Snapshots;
 use super::tenant::Tenant;
 use super::threads::Threads;
-use super::writer::Writer;
+use super::writer::{Room, Writer};
 use crate::migrations::MigrationError;
 use debros_proto::{Code, Error, Result};
 use debros_sql::Rewriter;
@@ -42,6 +42,8 @@ pub(super) struct Shared {
     pub(super) config: EmbeddedConfig,
     pub(super) sizes: Arc<Sizes>,
     pub(super) metrics: Arc<Metrics>,
+    /// Bytes that wait in the queues of all stores.
+    pub(super) waiting: Arc<Budget>,
     /// Remembers the rewritten statements of all namespaces.
     pub(super) rewriter: Arc<Rewriter>,
 }
@@ -129,15 +131,16 @@ impl Store {
         let mut conn = Conn::writer(path, cache)?;
         prepare(&mut conn)?;
         let config = &shared.config;
-        let writes = Arc::new(Queue::new("writes", config.queue_count, config.queue_bytes));
+        let writes = Arc::new(queue(shared, "writes"));
         let (sizes, metrics) = (Arc::clone(&shared.sizes), Arc::clone(&shared.metrics));
         let schema_changes = conn.schema_changes();
         let quota = conn.seat.as_ref().and(config.max_namespace_size);
+        let room = Room { quota, max_log: config.max_log(quota) };
         let tenant = conn.seat.as_ref().map(|seat| Arc::clone(seat.tenant()));
         // Made once, because making one for each statement would cost more than many a read.
         let span = tracing::error_span!("database", file = %path.display());
-        let pool = Arc::new(Pool::new(path, span.clone(), config.readers.max(1) * 2));
-        let writer = Writer::new(conn, Arc::clone(&writes), sizes, metrics, Arc::clone(&pool), path, quota)?;
+        let pool = Arc::new(Pool::new(path, span.clone(), config.kept_readers()));
+        let writer = Writer::new(conn, Arc::clone(&writes), sizes, metrics, Arc::clone(&pool), path, room)?;
         let writing = span.clone();
         let threads = Arc::<Threads>::default();
         let running = threads.enter();
@@ -149,7 +152,7 @@ impl Store {
             path: path.to_owned(),
             span,
             writes,
-            reads: Arc::new(Queue::new("queries", config.queue_count, usize::MAX)),
+            reads: Arc::new(queue(shared, "queries")),
             pool,
             max_threads: config.readers.max(1),
             writer: Mutex::new(Some(thread)),
@@ -206,8 +209,8 @@ impl Store {
         Ok(outcome)
     }
 
-    /// Has one of the query threads do something.
-    pub(super) async fn read<T, F>(&self, deadline: Instant, act: F) -> Result<T>
+    /// Has one of the query threads do something, which takes so many bytes of memory while it waits.
+    pub(super) async fn read<T, F>(&self, bytes: usize, deadline: Instant, act: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&Conn) -> Result<T> + Send + 'static,
@@ -224,7 +227,7 @@ impl Store {
             };
             let _ = reply.send(result);
         });
-        if !self.reads.push(read, 0)? {
+        if !self.reads.push(read, bytes)? {
             self.start_reader()?;
         }
         outcome.await.unwrap_or_else(|_| Err(Error::internal("the query failed in the node; the node's log has more")))
@@ -381,6 +384,10 @@ impl Drop for Store {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+fn queue<T>(shared: &Shared, what: &'static str) -> Queue<T> {
+    Queue::new(what, shared.config.queue_count, shared.config.queue_bytes, Arc::clone(&shared.waiting))
 }
 
 fn close_conn(conn: Conn, path: &Path) -> bool {

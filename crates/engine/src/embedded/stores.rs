@@ -6,12 +6,12 @@ use super::folder::{self, Folder, write_synced};
 use super::guard;
 use super::job::Undo;
 use super::kv;
-use super::leaving::Leaving;
+use super::leaving::{Leaver, Leaving};
 use super::metrics::Metrics;
-use super::queue::closed;
+use super::queue::{Budget, closed};
 use super::size::Sizes;
 use super::store::{Failure, Shared, Store, Write};
-use super::{failure, integrity, tenant};
+use super::{failure, integrity, process, tenant};
 use crate::migrations::{self, MIGRATIONS, MigrationError};
 use debros_proto::{Code, Error, Namespace, Result, now_ms};
 use debros_sql::Rewriter;
@@ -29,6 +29,8 @@ const SYSTEM_CACHE: u32 = 16_384;
 /// KiB of a namespace's database in the writer's memory: many are open.
 const NAMESPACE_CACHE: u32 = 2048;
 
+/// Databases that are closed at once when descriptors are short.
+const SOME: usize = 4;
 /// How much of the time to close is kept for the system's database.
 const FOR_THE_SYSTEM: Duration = Duration::from_secs(1);
 /// How long all that end at once may take for it, when the engine closes.
@@ -107,6 +109,8 @@ impl Stores {
         if config.backup_dir.exists() {
             folder::make_private(&config.backup_dir).map_err(|error| OpenError::io(&config.backup_dir, error))?;
         }
+        let process = process::set_up(&folder.tmp(), config.max_memory, config.max_temp_size);
+        process.map_err(|error| OpenError::database(folder.tmp(), &error, &config.backup_dir))?;
         let was_clean = folder.take_clean()?;
         let files = folder.namespaces().map_err(|error| OpenError::io(folder.path(), error))?;
         let check_system = was_clean.is_none();
@@ -117,7 +121,8 @@ impl Stores {
             sizes.set(&path, std::fs::metadata(&path).map_or(0, |file| file.len()));
         }
         let rewriter = Arc::new(Rewriter::new(REWRITTEN_BYTES));
-        let shared = Shared { config, sizes: Arc::new(sizes), metrics: Arc::new(Metrics::new()), rewriter };
+        let waiting = Arc::new(Budget::new(config.waiting_bytes));
+        let shared = Shared { config, sizes: Arc::new(sizes), metrics: Arc::new(Metrics::new()), waiting, rewriter };
         // Those whose deletion was interrupted are nobody's: they go in a moment.
         let going = folder.deleting().map_err(|error| OpenError::io(folder.path(), error))?;
         let staying = &files - &going;
@@ -222,7 +227,12 @@ impl Stores {
         if let Some(store) = slot.store.get() {
             return Ok(Arc::clone(store));
         }
-        let store = Arc::new(self.open_file(namespace)?);
+        let opened = match self.open_file(namespace) {
+            // The node is short of descriptors or memory: a database that nobody uses gives some back.
+            Err(error) if error.code == Code::Overloaded && self.close_some() => self.open_file(namespace),
+            opened => opened,
+        };
+        let store = Arc::new(opened?);
         // Nobody else sets it: the lock is held.
         let store = Arc::clone(slot.store.get_or_init(|| store));
         drop(opening);
@@ -305,18 +315,31 @@ impl Stores {
 
     /// Closes databases that nobody uses until no more are open than there should be.
     fn close_idle(&self) {
+        let most = self.shared.config.open_databases.max(1);
+        self.leaving.close(self.idle_over(most));
+    }
+
+    /// Closes some databases that nobody uses, on this thread. False: there is none.
+    fn close_some(&self) -> bool {
+        let open = lock(&self.open).len();
+        let leavers = self.idle_over(open.saturating_sub(SOME));
+        let are_any = !leavers.is_empty();
+        drop(leavers);
+        are_any
+    }
+
+    /// Takes databases that nobody uses out of the table, the longest unused first, until it holds no more than `most`.
+    fn idle_over(&self, most: usize) -> Vec<Leaver> {
         let mut leavers = Vec::new();
-        {
-            let mut open = lock(&self.open);
-            while open.len() > self.shared.config.open_databases.max(1) {
-                let oldest = open.iter().filter(|(_, entry)| is_idle(&entry.slot)).min_by_key(|(_, entry)| entry.used);
-                let Some(namespace) = oldest.map(|(namespace, _)| namespace.clone()) else { break };
-                let store = open.remove(&namespace).and_then(|entry| entry.slot.store.get().cloned());
-                // Under the lock, so that whoever opens it again finds it named.
-                leavers.push(self.leaving.begin(namespace, store));
-            }
+        let mut open = lock(&self.open);
+        while open.len() > most {
+            let oldest = open.iter().filter(|(_, entry)| is_idle(&entry.slot)).min_by_key(|(_, entry)| entry.used);
+            let Some(namespace) = oldest.map(|(namespace, _)| namespace.clone()) else { break };
+            let store = open.remove(&namespace).and_then(|entry| entry.slot.store.get().cloned());
+            // Under the lock, so that whoever opens it again finds it named.
+            leavers.push(self.leaving.begin(namespace, store));
         }
-        self.leaving.close(leavers);
+        leavers
     }
 
     /// The open stores of namespaces.
@@ -452,6 +475,7 @@ impl Failure {
                 tracing::error!(%path, findings, "the namespace's database is damaged");
                 failure::damaged()
             }
+            Failure::Io(error) if failure::is_shortage(&error) => failure::too_many_files(),
             Failure::Io(error) => {
                 tracing::error!(%path, %error, "the namespace's database can not be opened");
                 Error::internal("the database can not be opened; the node's log has more")

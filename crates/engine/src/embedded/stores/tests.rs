@@ -37,7 +37,7 @@ async fn stuck(act: impl AsyncFnOnce(Box<dyn FnOnce() -> Result<()> + Send>) -> 
 }
 
 async fn stuck_read(store: &Arc<Store>) -> Sender<()> {
-    stuck(async |step| store.read(Instant::now() + FAR, move |_| step()).await).await
+    stuck(async |step| store.read(0, Instant::now() + FAR, move |_| step()).await).await
 }
 
 async fn stuck_write(store: &Arc<Store>) -> Sender<()> {
@@ -64,7 +64,7 @@ async fn a_database_whose_statement_runs_on_without_its_caller_is_not_closed_for
     for name in ["a", "b"] {
         assert!(super::lock(&stores.open).contains_key(&named(name)), "{name} was chosen");
         let store = stores.namespace(&named(name)).await.unwrap();
-        store.read(Instant::now() + FAR, |_| Ok(())).await.unwrap();
+        store.read(0, Instant::now() + FAR, |_| Ok(())).await.unwrap();
     }
     drop(running);
     stores.close(Instant::now() + FAR);
