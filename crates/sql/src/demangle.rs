@@ -38,9 +38,13 @@ impl Demangler {
     }
 }
 
-/// Whether a text holds a name like `ns::other::x`.
+/// Whether it is what ALTER TABLE says of an object whose name is like `ns::other::x`. What else looks like that was
+/// written by the user: a CHECK's name, the text of a RAISE.
 fn names_another(text: &str) -> bool {
-    text.to_ascii_lowercase().split("ns::").skip(1).any(|rest| {
+    let text = text.to_ascii_lowercase();
+    ["view", "trigger", "index", "table"].iter().any(|kind| {
+        let Some((_, name)) = text.split_once(&format!("error in {kind} ")) else { return false };
+        let Some(rest) = name.strip_prefix("ns::") else { return false };
         let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-')).unwrap_or(rest.len());
         end > 0 && rest[end..].starts_with("::")
     })
@@ -63,6 +67,8 @@ mod tests {
         );
         assert_eq!(demangler.text("nothing here"), "nothing here");
         assert!(!demangler.message("error in view NS::other::v: no such table: x").to_lowercase().contains("other"));
-        assert_eq!(demangler.message("no such table: turns::x"), "no such table: turns::x");
+        for own in ["no such table: turns::x", "see patterns::regex::compile", "CHECK constraint failed: ns::zz::q"] {
+            assert_eq!(demangler.message(own), own);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Splicing: the output is the user's text with a few ranges replaced.
 
 use crate::moment::{Moment, Slot};
-use debros_proto::{Error, Result};
+use debros_proto::{Code, Error, Result};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -10,6 +10,16 @@ use std::ops::Range;
 pub(crate) enum Piece {
     Text(String),
     Slot(Slot),
+}
+
+impl Piece {
+    /// Bytes in the text that is run.
+    fn bytes(&self) -> usize {
+        match self {
+            Piece::Text(text) => text.len(),
+            Piece::Slot(slot) => slot.bytes(),
+        }
+    }
 }
 
 impl From<String> for Piece {
@@ -30,44 +40,80 @@ impl From<Slot> for Piece {
     }
 }
 
+/// Bytes that a statement may get by being moved. A short text can ask for much: for the whole schema at each mention of
+/// `sqlite_schema` beside a table, for a long default in each row.
+const MAX_BYTES: usize = 4 << 20;
+
 /// Replacements in a text, in any order.
 #[derive(Debug, Default)]
-pub(crate) struct Edits(Vec<(Range<usize>, Vec<Piece>)>);
+pub(crate) struct Edits {
+    list: Vec<(Range<usize>, Vec<Piece>)>,
+    bytes: usize,
+}
 
 impl Edits {
     /// Puts `with` in place of the range.
     pub(crate) fn replace(&mut self, range: Range<usize>, with: impl Into<Piece>) {
-        self.0.push((range, vec![with.into()]));
+        let with = with.into();
+        if self.has_room(std::slice::from_ref(&with)) {
+            self.list.push((range, vec![with]));
+        }
     }
 
     /// Puts text in at an offset. Of several at one offset, the first that was asked for comes first.
     pub(crate) fn insert(&mut self, at: usize, with: impl Into<Piece>) {
-        self.0.push((at..at, vec![with.into()]));
+        self.replace(at..at, with);
     }
 
     /// As [`insert`](Edits::insert), of several pieces.
-    pub(crate) fn insert_all(&mut self, at: usize, with: Vec<Piece>) {
-        self.0.push((at..at, with));
+    pub(crate) fn insert_all(&mut self, at: usize, with: &[Piece]) {
+        if self.has_room(with) {
+            self.list.push((at..at, with.to_vec()));
+        }
+    }
+
+    /// Counts the pieces, which are not taken when there are too many: then [`apply`](Edits::apply) is an error.
+    fn has_room(&mut self, pieces: &[Piece]) -> bool {
+        self.bytes = pieces.iter().map(Piece::bytes).fold(self.bytes, usize::saturating_add);
+        self.bytes <= MAX_BYTES
+    }
+
+    /// Refuses to go on when there is more than a statement may get, or would be with so many bytes more.
+    ///
+    /// # Errors
+    /// `sql_too_long`.
+    pub(crate) fn check_room(&self, more: usize) -> Result<()> {
+        if self.bytes.saturating_add(more) <= MAX_BYTES {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::SqlTooLong,
+            format!(
+                "the statement takes more than {MAX_BYTES} bytes beside its text, for the schema that it asks for, the \
+                 defaults of its rows and the names that it uses: split it"
+            ),
+        ))
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.list.len()
     }
 
     pub(crate) fn any(&self, mut test: impl FnMut(&Piece) -> bool) -> bool {
-        self.0.iter().any(|(_, pieces)| pieces.iter().any(&mut test))
+        self.list.iter().any(|(_, pieces)| pieces.iter().any(&mut test))
     }
 
     /// The text with all replacements made.
     ///
     /// # Errors
-    /// `internal` when two of them touch the same bytes: then nothing is known about the result.
+    /// `sql_too_long`; `internal` when two of them touch the same bytes: then nothing is known about the result.
     pub(crate) fn apply(mut self, text: &str) -> Result<Template> {
+        self.check_room(0)?;
         // Stable, so that insertions at one offset keep their order.
-        self.0.sort_by_key(|(range, _)| range.start);
+        self.list.sort_by_key(|(range, _)| range.start);
         let mut template = Template::default();
         let mut done = 0;
-        for (range, pieces) in self.0 {
+        for (range, pieces) in self.list {
             let (Some(kept), true) = (text.get(done..range.start), text.is_char_boundary(range.end)) else {
                 return Err(Error::internal("the statement could not be rewritten"));
             };
@@ -143,7 +189,7 @@ impl Template {
         if self.slots.is_empty() {
             return Cow::Borrowed(&self.texts[0]);
         }
-        let mut text = String::with_capacity(self.size() + 32 * self.slots.len());
+        let mut text = String::with_capacity(self.size());
         for (index, part) in self.texts.iter().enumerate() {
             text.push_str(part);
             if let Some(slot) = self.slots.get(index) {
@@ -153,9 +199,16 @@ impl Template {
         Cow::Owned(text)
     }
 
-    /// Bytes of its fixed texts.
-    pub(crate) fn size(&self) -> usize {
-        self.texts.iter().map(String::len).sum()
+    /// Bytes of the text that is run.
+    fn size(&self) -> usize {
+        self.texts.iter().map(String::len).chain(self.slots.iter().map(|slot| slot.bytes())).sum()
+    }
+
+    /// Bytes of memory, with what an allocation takes beside.
+    pub(crate) fn held(&self) -> usize {
+        const ALLOCATION: usize = 16;
+        let texts: usize = self.texts.iter().map(|text| size_of::<String>() + text.capacity() + ALLOCATION).sum();
+        texts + self.slots.capacity() * size_of::<Slot>()
     }
 }
 
@@ -172,6 +225,22 @@ mod tests {
         edits.insert(7, "?");
         edits.replace(4..7, Slot::Random);
         assert_eq!(edits.apply("abc def ghi").unwrap().form(), "X 0!? ghi");
+    }
+
+    #[test]
+    fn what_a_statement_gets_is_bounded() {
+        let text = "x".repeat(1 << 20);
+        let mut edits = Edits::default();
+        for _ in 0..4 {
+            edits.insert(0, text.as_str());
+        }
+        assert!(edits.check_room(0).is_ok() && edits.check_room(1).is_err());
+        for _ in 0..1000 {
+            edits.insert(0, text.as_str());
+            edits.insert_all(0, &[text.as_str().into(), Slot::RandomBlob(1 << 20).into()]);
+        }
+        assert_eq!(edits.len(), 4, "nothing more is kept");
+        assert_eq!(edits.apply("SELECT 1").unwrap_err().code, debros_proto::Code::SqlTooLong);
     }
 
     #[test]

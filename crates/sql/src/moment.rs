@@ -89,6 +89,15 @@ impl Slot {
         };
     }
 
+    /// Bytes of the literal at most.
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Slot::Now | Slot::CurrentTimestamp | Slot::CurrentDate | Slot::CurrentTime => 25,
+            Slot::Random | Slot::LastInsertRowid | Slot::Changes => 22,
+            Slot::RandomBlob(length) => 3 + 2 * length as usize,
+        }
+    }
+
     /// A literal of the same kind, for those who look at the statement's form alone.
     pub(crate) fn stand_in(self) -> &'static str {
         match self {

@@ -50,7 +50,7 @@ impl<'w> Walk<'w> {
                 let end = self.source.expect(start + "DEFAULT".len(), "VALUES")?.end;
                 values.remove(0);
                 self.edits.replace(start..end, format!("({}) VALUES (", &names[2..]));
-                self.edits.insert_all(end, values);
+                self.edits.insert_all(end, &values);
                 self.edits.insert(end, ")");
                 Ok(())
             }
@@ -81,13 +81,14 @@ impl<'w> Walk<'w> {
             };
             let Some(index) = index else { continue };
             for row in rows.iter() {
+                self.edits.check_room(0)?;
                 let Some(expression) = row.get(index) else { continue };
                 let extent = self.source.extent(AnyNodeId::from(expression.node_id()))?;
                 self.edits.insert(extent.start, "coalesce(");
                 let mut after = vec![Piece::from(", ")];
                 after.extend(self.live_value(column, insert)?);
                 after.push(Piece::from(")"));
-                self.edits.insert_all(extent.end, after);
+                self.edits.insert_all(extent.end, &after);
             }
         }
         Ok(())
@@ -137,7 +138,7 @@ impl<'w> Walk<'w> {
                 let last = select.columns().iter().flat_map(ResultColumnList::iter).last();
                 let last = last.ok_or_else(not_understood)?;
                 let end = self.source.extent(AnyNodeId::from(last.node_id()))?.end;
-                self.edits.insert_all(end, values.to_vec());
+                self.edits.insert_all(end, values);
                 Ok(())
             }
         }
@@ -148,7 +149,7 @@ impl<'w> Walk<'w> {
             let last = row.get(row.len().saturating_sub(1)).ok_or_else(not_understood)?;
             let end = self.source.extent(AnyNodeId::from(last.node_id()))?.end;
             let close = self.source.expect(end, ")")?;
-            self.edits.insert_all(close.start, values.to_vec());
+            self.edits.insert_all(close.start, values);
         }
         Ok(())
     }

@@ -20,6 +20,8 @@ impl<'w> Walk<'w> {
         position: Position,
         has_alias: bool,
     ) -> Result<Vec<String>> {
+        // Each mention may tell the whole schema.
+        self.edits.check_room(0)?;
         let token = self.source.token(table.table_name())?;
         let pragma = name.get(7..).filter(|_| crate::names::starts_with(name, "pragma_"));
         if let Some(pragma) = pragma
@@ -113,13 +115,16 @@ impl<'w> Walk<'w> {
                     literal(&mut values, row.get_ref(index)?);
                 }
                 values.push(')');
+                if let Err(error) = self.edits.check_room(values.len()) {
+                    return Ok(Err(error));
+                }
             }
-            Ok((columns, values))
+            Ok(Ok((columns, values)))
         })();
         let (columns, values) = rows.map_err(|error: rusqlite::Error| match error {
             rusqlite::Error::SqliteFailure(_, Some(message)) => Error::new(Code::Sql, message),
             _ => Error::internal("the namespace's catalogue failed"),
-        })?;
+        })??;
         let mut text = String::from("(SELECT ");
         for (index, column) in columns.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
