@@ -101,8 +101,6 @@ impl Conn {
         db.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_LENGTH as i32)?;
         functions::install(&db)?;
         db.set_limit(Limit::SQLITE_LIMIT_WORKER_THREADS, 0)?;
-        // A LIKE takes time in proportion to the pattern's length times the text's, and can not be interrupted.
-        db.set_limit(Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 1000)?;
         db.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
         let deadline = Arc::<Deadline>::default();
         let gate = Gate::install(&mut db, Arc::clone(&deadline))?;
@@ -206,9 +204,15 @@ impl Conn {
     /// Statements that run until what is returned is dropped are broken off after some 2,000 steps of SQLite's machine, and
     /// fail with `too_large` where they meet a value that makes a single step long.
     pub(super) fn briefly(&self) -> rusqlite::Result<Briefly<'_>> {
-        self.db.set_limit(Limit::SQLITE_LIMIT_LENGTH, BRIEF_LENGTH as i32)?;
+        let shortened = self.shortened(BRIEF_LENGTH)?;
         self.deadline.brief();
-        Ok(Briefly(self))
+        Ok(Briefly(shortened))
+    }
+
+    /// Until what is returned is dropped, statements fail with `too_large` where they meet a longer value.
+    pub(super) fn shortened(&self, bytes: usize) -> rusqlite::Result<Shortened<'_>> {
+        self.db.set_limit(Limit::SQLITE_LIMIT_LENGTH, bytes as i32)?;
+        Ok(Shortened(self))
     }
 
     /// From here on [`inserted`](Conn::inserted) looks for a row.
@@ -252,11 +256,19 @@ impl Conn {
 }
 
 /// See [`Conn::briefly`].
-pub(super) struct Briefly<'conn>(&'conn Conn);
+pub(super) struct Briefly<'conn>(Shortened<'conn>);
 
 impl Drop for Briefly<'_> {
     fn drop(&mut self) {
-        self.0.unlimited();
+        self.0.0.unlimited();
+    }
+}
+
+/// See [`Conn::shortened`].
+pub(super) struct Shortened<'conn>(&'conn Conn);
+
+impl Drop for Shortened<'_> {
+    fn drop(&mut self) {
         // Fails for a number that is none, which this is not.
         let _ = self.0.db.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_LENGTH as i32);
     }
