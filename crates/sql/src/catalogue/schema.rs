@@ -61,6 +61,10 @@ impl Schema {
         if let Some(known) = self.columns.borrow().get(&key) {
             return Arc::clone(known);
         }
+        // Names of nothing are without number, and the caller's to choose.
+        if !self.objects(db).contains_key(&key) {
+            return Arc::default();
+        }
         let read = Arc::new(read_columns(db, table).unwrap_or_default());
         self.columns.borrow_mut().insert(key, Arc::clone(&read));
         read
@@ -131,4 +135,22 @@ fn read_columns(db: &Connection, table: &str) -> Result<Vec<Column>> {
         });
     }
     Ok(columns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Schema;
+    use rusqlite::Connection;
+
+    #[test]
+    fn what_is_remembered_is_of_tables_that_are_there() {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch("CREATE TABLE t(a, b); CREATE VIEW v AS SELECT a FROM t").unwrap();
+        let schema = Schema::default();
+        for n in 0..1000 {
+            assert!(schema.columns(&db, &format!("nothing{n}")).is_empty());
+        }
+        assert_eq!((schema.columns(&db, "T").len(), schema.columns(&db, "v").len()), (2, 1));
+        assert_eq!(schema.columns.borrow().len(), 2);
+    }
 }
