@@ -268,10 +268,15 @@ fn automatic(index: &str) -> &str {
     if starts_with(index, AUTOMATIC) { &index[AUTOMATIC.len()..] } else { index }
 }
 
-/// Counts the objects of a database that are not a namespace's, before and after an ALTER TABLE, because the authorizer
-/// does not hear to what name a table is renamed. The count costs a look at every row of the schema.
+/// Counts what is not a namespace's, before and after a change of the schema: the objects of the database, because the
+/// authorizer does not hear to what name a table is renamed, and the parents of its own tables' foreign keys, of which it
+/// hears nothing either. A row that has children in another namespace could not be removed. The count costs a look at
+/// every row of the schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Foreign(i64);
+pub struct Foreign {
+    objects: i64,
+    parents: i64,
+}
 
 impl Foreign {
     /// The count now. To be run with the authorizer off.
@@ -280,12 +285,21 @@ impl Foreign {
     /// What SQLite says when the schema can not be read.
     pub fn count(db: &Connection, namespace: &Namespace) -> rusqlite::Result<Self> {
         let prefix = namespace.prefix();
-        db.prepare_cached(
+        let mut objects = db.prepare_cached(
             "SELECT count(*) FROM sqlite_schema WHERE lower(substr(replace(name, 'sqlite_autoindex_', ''), 1, length(?1))) <> ?1
                 AND name NOT LIKE 'sqlite~_stat%' ESCAPE '~' AND name <> 'sqlite_sequence'",
-        )?
-        .query_row([prefix], |row| row.get(0))
-        .map(Foreign)
+        )?;
+        // No table has a parent without the word.
+        let mut parents = db.prepare_cached(
+            "SELECT count(*) FROM sqlite_schema AS child, pragma_foreign_key_list(child.name) AS parent
+                WHERE child.type = 'table' AND lower(substr(child.name, 1, length(?1))) = ?1
+                AND instr(lower(child.sql), 'references') > 0
+                AND lower(substr(parent.\"table\", 1, length(?1))) <> ?1",
+        )?;
+        Ok(Self {
+            objects: objects.query_row([&prefix], |row| row.get(0))?,
+            parents: parents.query_row([&prefix], |row| row.get(0))?,
+        })
     }
 }
 

@@ -35,6 +35,43 @@ const VICTIM: &[&str] = &[
     "ANALYZE secrets",
 ];
 
+/// What the victim does every day. In a file that is shared, RENAME and DROP COLUMN may fail by a neighbour's broken view.
+const DAILY: &[&str] = &[
+    "INSERT INTO {secrets}(v) VALUES ('day')",
+    "UPDATE {secrets} SET id = id + 1000, v = v || 'x'",
+    "DELETE FROM {secrets}",
+    "UPDATE {users} SET id = id + 1000",
+    "DELETE FROM {users}",
+    "INSERT INTO {auto}(v) VALUES ('day')",
+    "DELETE FROM {auto}",
+    "INSERT INTO {docs} VALUES ('day')",
+    "INSERT INTO {boxes} VALUES (1, 2, 3)",
+    "CREATE TABLE {daily}(id INTEGER PRIMARY KEY REFERENCES {users}(id))",
+    "ALTER TABLE {users} ADD COLUMN more",
+    "DROP TABLE {daily}",
+    "DROP VIEW {shown}",
+    "DROP TABLE {secrets}",
+    "DROP TABLE {users}",
+    "DROP TABLE {auto}",
+    "DROP TABLE {docs}",
+];
+
+/// What of its daily work the victim can not do any more; nothing of it stays.
+fn locked(shared: &Shared) -> Vec<String> {
+    let victim = Namespace::new("victim").unwrap();
+    shared.db.execute_batch("SAVEPOINT daily").unwrap();
+    let failed = DAILY.iter().filter_map(|sql| {
+        let sql = sql.replace('{', "\"ns::victim::").replace('}', "\"");
+        let changes_rows = ["INSERT", "UPDATE", "DELETE"].iter().any(|word| sql.starts_with(word));
+        let class = if changes_rows { Class::Write } else { Class::Ddl };
+        let outcome = shared.run_under(Some(Policy::new(&victim, class, Grants::default())), &sql);
+        outcome.error.map(|error| format!("{sql}: {error}"))
+    });
+    let failed = failed.collect();
+    back(shared, "ROLLBACK TO daily; RELEASE daily");
+    failed
+}
+
 struct Scene {
     shared: Shared,
     attacker: Tenant,
@@ -155,6 +192,7 @@ fn lesson_01_the_rewriter_alone_lets_nothing_out_and_nothing_in() {
         if untouched(&scene.shared) != before {
             escapes.push(format!("changed: {attack}"));
         }
+        escapes.extend(locked(&scene.shared).iter().map(|what| format!("locked: {attack}\n  {what}")));
         scene.attacker.catalogue = saved;
         back(&scene.shared, "ROLLBACK TO attack; RELEASE attack");
     }
@@ -213,6 +251,7 @@ fn lesson_01_the_policy_alone_lets_nothing_out_and_nothing_in() {
             if untouched(&scene.shared) != before {
                 escapes.push(format!("{class:?} changed: {attack}"));
             }
+            escapes.extend(locked(&scene.shared).iter().map(|what| format!("{class:?} locked: {attack}\n  {what}")));
             back(&scene.shared, "ROLLBACK TO attack; RELEASE attack");
         }
     }
