@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod credentials;
+mod descriptors;
 pub mod fail;
 mod gateway_url;
 pub mod local_node;

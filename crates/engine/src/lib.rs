@@ -20,7 +20,7 @@ use bytes::Bytes;
 use debros_proto::rpc::{Condition, Consistency, Entry, Statement, StatementResult, Table};
 use debros_proto::{Key, Namespace, Result};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Which database a statement runs in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -92,6 +92,8 @@ pub struct NamespaceInfo {
     pub created_at: Option<i64>,
     /// Bytes that its SQL database takes.
     pub sql_bytes: u64,
+    /// Those of them in which nothing is kept any more: what is written later goes there first.
+    pub free_bytes: u64,
     /// Tables and virtual tables.
     pub tables: u64,
     /// Rows of its tables; those of virtual tables are not counted.
@@ -102,6 +104,8 @@ pub struct NamespaceInfo {
     pub kv_keys: u64,
     /// Bytes of their keys and values.
     pub kv_bytes: u64,
+    /// Whether all of them were counted. Otherwise there was no time for it, and there are at least so many.
+    pub kv_is_exact: bool,
     /// Bytes that its SQL database may take; `None`: no limit of its own.
     pub max_bytes: Option<u64>,
 }
@@ -118,6 +122,9 @@ pub struct BackupInfo {
     /// SHA-256 of the manifest, hex.
     pub checksum: String,
 }
+
+/// How long [`close`](Engine::close) waits for statements.
+pub const CLOSE_TIME: Duration = Duration::from_secs(10);
 
 /// Told how far a long operation is: units done, and units in all.
 pub type ProgressFn = Box<dyn Fn(u64, u64) + Send>;
@@ -280,6 +287,12 @@ pub trait Engine: Send + Sync + 'static {
     async fn export(&self, namespace: &Namespace) -> Result<ExportFile>;
 
     /// Finishes what was accepted, writes the log back into the database and closes it. Calls after this are
-    /// `unavailable`.
-    async fn close(&self);
+    /// `unavailable`. A statement that does not end by `deadline` is not waited for: its caller is not answered, and its
+    /// database is checked when it is opened again.
+    async fn close_by(&self, deadline: Instant);
+
+    /// As [`close_by`](Engine::close_by), within [`CLOSE_TIME`].
+    async fn close(&self) {
+        self.close_by(Instant::now() + CLOSE_TIME).await;
+    }
 }

@@ -295,6 +295,47 @@ async fn a_full_queue_refuses_at_once_and_says_when_to_come_back() {
     engine.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_queries_carry_counts_while_they_wait() {
+    let folder = folder();
+    let engine = open_with(EmbeddedConfig {
+        readers: 1,
+        queue_bytes: 1 << 20,
+        statement_time: std::time::Duration::from_millis(500),
+        ..EmbeddedConfig::new(folder.path())
+    });
+    must(&engine, "CREATE TABLE t(a)").await;
+    let argument = Value::from("x".repeat(600_000));
+    let mut refusals = Vec::new();
+    // The first takes the only thread; most often it is the endless one, and of the others only one may wait.
+    for _ in 0..10 {
+        let mut tasks = Vec::new();
+        for index in 0..20 {
+            let (engine, argument) = (Arc::clone(&engine), argument.clone());
+            let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+            tasks.push(tokio::spawn(async move {
+                match index {
+                    0 => query(&engine, endless, &[]).await.err(),
+                    _ => query(&engine, "SELECT length(?)", &[argument]).await.err(),
+                }
+            }));
+        }
+        for task in tasks {
+            refusals.extend(task.await.unwrap().filter(|error| error.code != Code::StatementTimeout));
+        }
+        if !refusals.is_empty() {
+            break;
+        }
+    }
+    assert!(!refusals.is_empty(), "20 queries of 600 kB never waited in more than 1 MiB");
+    for error in refusals {
+        assert_eq!(error.code, Code::Overloaded, "{error}");
+        assert!(error.message.contains("queries") && error.retry_after.is_some(), "{error}");
+    }
+    assert_eq!(integer(&engine, "SELECT 7").await, 7);
+    engine.close().await;
+}
+
 #[tokio::test]
 async fn a_backup_with_a_wrong_checksum_is_refused_and_changes_nothing() {
     let folder = folder();

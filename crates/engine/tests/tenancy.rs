@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use debros_engine::conformance::{
-    always, database, guarded, integer, key, must, namespace, options, query, refused, single,
+    always, database, guarded, integer, key, must, namespace, options, query, refused, single, transaction,
 };
 use debros_engine::embedded::{Embedded, EmbeddedConfig};
 use debros_engine::{Database, Engine, NamespaceFilter};
@@ -111,6 +111,115 @@ async fn a_file_of_an_earlier_version_is_brought_up_to_date_with_all_it_holds() 
         .unwrap();
     assert_eq!(plain, 0);
     assert!(fs::read_dir(folder.path().join("tmp")).unwrap().next().is_none(), "a copy was left behind");
+}
+
+/// What SQLite accepted once, and what it would not accept in another order or a second time.
+#[tokio::test]
+async fn every_schema_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(folder.path());
+    for sql in [
+        "CREATE TABLE r_data(x)",
+        "CREATE INDEX i ON r_data(x)",
+        "CREATE VIRTUAL TABLE r USING rtree(id, x0, x1)",
+        "CREATE TABLE r_config(x)",
+        "CREATE VIEW v AS SELECT 'one' AS a",
+        "CREATE VIRTUAL TABLE over_view USING fts4(content=\"v\")",
+        "CREATE TABLE t(a)",
+        "CREATE VIRTUAL TABLE over_gone USING fts4(content=\"t\")",
+        "DROP TABLE t",
+        "DROP VIEW v",
+        "CREATE VIEW v AS SELECT 'one' AS a",
+        "CREATE TABLE numbered(id INTEGER PRIMARY KEY AUTOINCREMENT)",
+        "DROP TABLE numbered",
+    ] {
+        must(&engine, sql).await;
+    }
+    let schema = "SELECT rowid, type, name, tbl_name, sql FROM sqlite_schema";
+    let before = must(&engine, schema).await.rows;
+    engine.close().await;
+    let engine = open(folder.path());
+    assert_eq!(must(&engine, schema).await.rows, before);
+    must(&engine, "INSERT INTO r_data VALUES (1)").await;
+    must(&engine, "INSERT INTO r_config VALUES (1)").await;
+    must(&engine, "INSERT INTO r VALUES (1, 2, 3)").await;
+    must(&engine, "EXPLAIN QUERY PLAN SELECT a FROM over_view").await;
+    assert_eq!(refused(&engine, "SELECT * FROM over_gone").await.code, Code::Sql);
+    must(&engine, "CREATE TABLE t(a)").await;
+    must(&engine, "DROP TABLE over_gone").await;
+    must(&engine, "DROP TABLE r_data").await;
+    engine.close().await;
+}
+
+/// One call changes its own copy of the schema again and again.
+#[tokio::test]
+async fn many_changes_of_the_schema_in_one_call_are_all_there_or_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(folder.path());
+    must(&engine, "CREATE TABLE first(x)").await;
+    for last in ["CREATE TABLE a(x)", "INSERT INTO a VALUES (1), (1)", "CREATE TABLE first(x)"] {
+        let texts =
+            ["CREATE TABLE a(x UNIQUE)", "CREATE TABLE IF NOT EXISTS a(x)", "ALTER TABLE first RENAME TO b", last];
+        assert_eq!(transaction(&engine, &texts).await.is_ok(), last == "CREATE TABLE first(x)", "{last}");
+        let names = must(&engine, "SELECT group_concat(name, ' ') FROM sqlite_schema WHERE sql IS NOT NULL").await;
+        let expected = if last == "CREATE TABLE first(x)" { "b a first" } else { "first" };
+        assert_eq!(single(&names), Value::from(expected), "{last}");
+    }
+    transaction(
+        &engine,
+        &["CREATE INDEX i ON a(x)", "INSERT INTO a VALUES (1)", "DROP TABLE first", "CREATE TABLE first(y)"],
+    )
+    .await
+    .unwrap();
+    assert_eq!(refused(&engine, "SELECT x FROM first").await.code, Code::Sql);
+    let schema = "SELECT rowid, type, name, tbl_name, sql FROM sqlite_schema";
+    let before = must(&engine, schema).await.rows;
+    engine.close().await;
+    let engine = open(folder.path());
+    assert_eq!(must(&engine, schema).await.rows, before);
+    assert_eq!(must(&engine, "SELECT y FROM first").await.rows.len(), 0);
+    engine.close().await;
+}
+
+/// What the catalogue was before it had places.
+#[tokio::test]
+async fn a_file_with_the_first_list_of_its_schema_is_brought_up_to_date() {
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path()).close().await;
+    let path = folder.path().join("ns/app.db");
+    earlier(&path, EARLIER);
+    let engine = open(folder.path());
+    assert_eq!(integer(&engine, "SELECT count(*) FROM users").await, 2);
+    engine.close().await;
+    let db = Connection::open(&path).unwrap();
+    db.execute_batch(
+        "CREATE TABLE was(id INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, sql TEXT NOT NULL,
+             UNIQUE (kind, name)) STRICT;
+         INSERT INTO was(kind, name, sql) SELECT kind, name, sql FROM _debros_catalogue
+             WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite%' AND name NOT LIKE '%\\_data' ESCAPE '\\'
+             AND name NOT LIKE '%\\_idx' ESCAPE '\\' AND name NOT LIKE '%\\_content' ESCAPE '\\'
+             AND name NOT LIKE '%\\_docsize' ESCAPE '\\' AND name NOT LIKE '%\\_config' ESCAPE '\\'
+             AND name NOT LIKE 'places\\_%' ESCAPE '\\' ORDER BY kind;
+         INSERT INTO was(kind, name, sql) VALUES ('statistics', '', 'ANALYZE');
+         DROP TABLE _debros_catalogue;
+         ALTER TABLE was RENAME TO _debros_catalogue;
+         UPDATE _debros_about SET value = 1 WHERE name = 'format';",
+    )
+    .unwrap();
+    drop(db);
+    let engine = open(folder.path());
+    check_converted(&engine).await;
+    engine.close().await;
+    let db = Connection::open(&path).unwrap();
+    let format: i64 =
+        db.query_row("SELECT value FROM _debros_about WHERE name = 'format'", [], |row| row.get(0)).unwrap();
+    assert_eq!(format, 2);
+    db.execute_batch("UPDATE _debros_about SET value = 3 WHERE name = 'format'").unwrap();
+    drop(db);
+    let engine = open(folder.path());
+    let error = refused(&engine, "SELECT * FROM users").await;
+    assert!(error.message.contains("newer version"), "{error:?}");
+    engine.close().await;
 }
 
 #[tokio::test]
@@ -300,4 +409,17 @@ async fn a_schema_comes_back_with_its_file() {
     let system = engine.query(&Database::System, system, options()).await.unwrap();
     assert_eq!(single(&system.value), Value::from(0));
     engine.close().await;
+}
+
+#[tokio::test]
+async fn a_statement_that_took_its_transaction_down_leaves_nothing_of_its_rights_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(folder.path());
+    must(&engine, "CREATE TABLE t(a UNIQUE)").await;
+    must(&engine, "INSERT INTO t VALUES (1)").await;
+    let error = refused(&engine, "INSERT OR ROLLBACK INTO t VALUES (1)").await;
+    assert_eq!(error.code, Code::Constraint, "{error}");
+    engine.close().await;
+    let unchecked = fs::read_to_string(folder.path().join("CLEAN")).unwrap();
+    assert_eq!(unchecked, "", "the database was not closed well");
 }

@@ -24,6 +24,8 @@ pub(crate) struct NamespaceAnswer {
     created_at: Option<String>,
     /// Bytes that its SQL database takes.
     size: u64,
+    /// Those of `size` in which nothing is kept any more; what is written later goes there first. A file does not shrink.
+    free: u64,
     /// Tables, virtual ones too.
     tables: u64,
     /// Rows of its tables; those of virtual tables are not counted.
@@ -34,6 +36,8 @@ pub(crate) struct NamespaceAnswer {
     keys: u64,
     /// Bytes of their keys and values.
     key_bytes: u64,
+    /// False: there was no time to count all pairs, there are at least so many with so many bytes.
+    keys_are_exact: bool,
     /// Bytes that its SQL database may take at most; null: no limit of its own.
     quota: Option<u64>,
 }
@@ -156,11 +160,13 @@ fn answer(call: &Call, info: NamespaceInfo) -> NamespaceAnswer {
         owner: Some(info.owner).filter(|owner| !owner.is_empty()),
         created_at: (info.created_at > 0).then(|| timestamp(info.created_at)),
         size: info.sql_bytes,
+        free: info.free_bytes,
         tables: info.tables,
         rows: info.rows,
         rows_are_exact: info.rows_are_exact,
         keys: info.keys,
         key_bytes: info.key_bytes,
+        keys_are_exact: info.keys_are_exact,
         quota: info.max_bytes,
     }
 }

@@ -86,7 +86,7 @@ pub(crate) async fn status(mut call: Call) -> Answer {
     json(StatusCode::OK, &NodeAnswer::from(status))
 }
 
-/// `GET /v1/network/peers`.
+/// `GET /v1/network/peers`: the full nodes that the node knows. Operators see its clients and gateways too.
 #[utoipa::path(
     get, path = "/v1/network/peers", tag = "network", operation_id = "network_peers",
     responses((status = 200, body = Vec<PeerAnswer>)),

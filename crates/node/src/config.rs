@@ -57,6 +57,12 @@ pub struct DatabaseConfig {
     pub max_size: u64,
     /// Bytes that the SQL database of one namespace may take; `None`: as much as there is.
     pub max_namespace_size: Option<u64>,
+    /// Bytes of memory that the databases may take; a statement that needs more is refused.
+    pub max_memory: u64,
+    /// Bytes of temporary files of all running statements; those who write past it are interrupted.
+    pub max_temp_size: u64,
+    /// Databases of namespaces that are kept open at a time, also when nobody uses them. Each takes file descriptors.
+    pub open_databases: usize,
     /// How often a backup is made; `None`: never.
     pub backup_interval: Option<Duration>,
 }
@@ -83,6 +89,9 @@ impl NodeConfig {
                 data_dir: data_dir.join("db"),
                 max_size: 1 << 30,
                 max_namespace_size: None,
+                max_memory: 512 << 20,
+                max_temp_size: 1 << 30,
+                open_databases: 64,
                 backup_interval: Some(Duration::from_secs(24 * 60 * 60)),
             },
             data_dir,

@@ -46,6 +46,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use workers::Workers;
 
+/// Kept of the time to stop, for what comes after the last statement: the disk, and the end of the process.
+const AFTERWARDS: Duration = Duration::from_millis(500);
+
 /// A running node.
 pub struct Node {
     host: Host,
@@ -138,7 +141,8 @@ impl Node {
             tracing::warn!(%error, "when credentials were used last could not be written down");
         }
         if self.owns_engine {
-            self.engine.close().await;
+            // What follows takes a moment too.
+            self.engine.close_by(deadline.checked_sub(AFTERWARDS).unwrap_or(deadline)).await;
         }
         tracing::info!("the node has stopped");
     }

@@ -14,6 +14,7 @@ use debros_engine::embedded::{Embedded, EmbeddedConfig};
 use debros_p2p::{Host, HostConfig, Keypair, Limits, identity, peer_info};
 use debros_proto::now_ms;
 use std::fs::Permissions;
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -140,9 +141,16 @@ async fn start_with(
     let path = config.data_dir.join("peer.info");
     let addresses = host.listen_addresses();
     let written = peer_info::pick(&addresses).map_or(Ok(()), |address| peer_info::write(&path, address));
-    if let Err(source) = written {
-        host.shutdown(Instant::now() + Duration::from_secs(1)).await;
-        return Err(StartError::PeerInfo { path, source });
+    match written {
+        // On a full disk reading and deleting is what is needed. An address in an old file is asked before it is believed.
+        Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+            tracing::warn!(path = %path.display(), %error, "programs on this machine may not find the node");
+        }
+        Err(source) => {
+            host.shutdown(Instant::now() + Duration::from_secs(1)).await;
+            return Err(StartError::PeerInfo { path, source });
+        }
+        Ok(()) => {}
     }
     let workers = Workers::start(&config, &dispatcher, &host);
     Ok(Node { host, dispatcher, engine, owns_engine, workers, operator_credential, peer_info: path })
@@ -169,6 +177,9 @@ async fn open_database(config: &NodeConfig) -> Result<Embedded, StartError> {
     let mut engine = EmbeddedConfig::new(config.database.data_dir.clone());
     engine.max_size = config.database.max_size;
     engine.max_namespace_size = config.database.max_namespace_size;
+    engine.max_memory = config.database.max_memory;
+    engine.max_temp_size = config.database.max_temp_size;
+    engine.open_databases = config.database.open_databases;
     engine.backup_dir = config.data_dir.join("backups");
     // Opening may check a whole database after a crash: not a thing for a thread that serves others.
     let opened = tokio::task::spawn_blocking(move || Embedded::open(engine)).await;

@@ -401,8 +401,33 @@ async fn lesson_33_health_and_status_are_measured_and_public() {
     let status = anyone.network().status().await.unwrap();
     assert_eq!(status.peer_id, node.node().peer_id().to_string());
     assert!(status.peer_count >= 1 && status.database_size > 0, "{status:?}");
-    let peers = node.client("a").await.network().peers().await.unwrap();
+    let peers = node.operator("a").network().peers().await.unwrap();
     assert!(peers.iter().any(|peer| peer.connected));
+}
+
+/// Who else uses the node, from where and when, is not a tenant's business.
+#[tokio::test]
+async fn a_tenant_sees_full_nodes_and_an_operator_all_peers() {
+    let node = TestNode::start().await;
+    let other = TestNode::start().await;
+    let (tenant, neighbour) = (node.client("a").await, node.client("b").await);
+    node.operator("a").operator().connect_peer(other.address()).await.unwrap();
+    let ids = |peers: Vec<debros_client::rpc::Peer>| peers.into_iter().map(|peer| peer.id).collect::<Vec<_>>();
+    let full_node = other.node().peer_id().to_string();
+    // The other node tells what it is in a moment.
+    let told = std::time::Instant::now();
+    let seen = loop {
+        let seen = ids(tenant.network().peers().await.unwrap());
+        if !seen.is_empty() || told.elapsed() > std::time::Duration::from_secs(30) {
+            break seen;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(seen, std::slice::from_ref(&full_node));
+    let all = ids(node.operator("a").network().peers().await.unwrap());
+    for peer in [full_node, tenant.peer_id().unwrap().to_string(), neighbour.peer_id().unwrap().to_string()] {
+        assert!(all.contains(&peer), "{peer} in {all:?}");
+    }
 }
 
 #[tokio::test]

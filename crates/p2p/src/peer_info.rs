@@ -10,13 +10,19 @@ use std::path::Path;
 
 /// Writes the address, with "any interface" replaced by loopback, in one step: a reader sees the old file or the new.
 ///
+/// Nothing is written when it says that already, as after a restart on the same port: a full disk takes nothing.
+///
 /// # Errors
 /// When the file can not be written.
 pub fn write(path: &Path, address: &Multiaddr) -> io::Result<()> {
+    let address = reachable_here(address);
+    if read(path).is_ok_and(|known| known == address) {
+        return Ok(());
+    }
     let temporary = temporary_beside(path);
     let result = (|| {
         let mut file = File::create_new(&temporary)?;
-        writeln!(file, "{}", reachable_here(address))?;
+        writeln!(file, "{address}")?;
         file.sync_all()?;
         fs::rename(&temporary, path)
     })();

@@ -23,6 +23,8 @@ pub struct PeerInfo {
     pub last_seen_ms: i64,
     /// What it says it is, e.g. `debros/0.1.0`; empty until it said so.
     pub agent: String,
+    /// Whether it says that it answers calls, as nodes do and clients do not; false until it said so.
+    pub serves: bool,
     /// Round-trip time of the last ping.
     pub rtt: Option<Duration>,
 }
@@ -47,6 +49,7 @@ impl Peers {
             connected: true,
             last_seen_ms: 0,
             agent: String::new(),
+            serves: false,
             rtt: None,
         });
         peer.connected = true;
@@ -59,10 +62,11 @@ impl Peers {
         self.gone.retain(|gone| *gone != id);
     }
 
-    pub(crate) fn identified(&mut self, id: PeerId, agent: &str, addresses: Vec<Multiaddr>) {
+    pub(crate) fn identified(&mut self, id: PeerId, agent: &str, serves: bool, addresses: Vec<Multiaddr>) {
         let Some(peer) = self.by_id.get_mut(&id) else { return };
         peer.last_seen_ms = now_ms();
         peer.agent = shortened(agent);
+        peer.serves = serves;
         if !addresses.is_empty() {
             peer.addresses = addresses;
             peer.addresses.truncate(MAX_ADDRESSES);
@@ -144,10 +148,10 @@ mod tests {
         let mut peers = Peers::new(1);
         let id = PeerId::random();
         let address: Multiaddr = "/ip4/192.0.2.1/tcp/4001".parse().unwrap();
-        peers.identified(id, "ghost", vec![]);
+        peers.identified(id, "ghost", true, vec![]);
         assert!(peers.list().is_empty(), "only connected peers are kept");
         peers.connected(id, Some(&address));
-        peers.identified(id, &"é\u{1b}".repeat(10_000), vec![address; 1000]);
+        peers.identified(id, &"é\u{1b}".repeat(10_000), true, vec![address; 1000]);
         peers.pinged(id, Duration::from_millis(3));
         let peer = peers.list().remove(0);
         assert_eq!(peer.agent, "é".repeat(MAX_AGENT_BYTES / 2));

@@ -7,7 +7,7 @@ use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::server::Server;
 use crate::streams::{OpenReply, Streams};
-use debros_proto::{Code, Error};
+use debros_proto::{Code, Error, RPC_PROTOCOL};
 use futures::StreamExt as _;
 use libp2p::core::ConnectedPoint;
 use libp2p::core::transport::ListenerId;
@@ -260,7 +260,8 @@ impl Task {
             SwarmEvent::ExpiredListenAddr { address, .. } => self.shared.listen().retain(|known| *known != address),
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener failed"),
             SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })) => {
-                self.shared.peers().identified(peer_id, &info.agent_version, info.listen_addrs);
+                let serves = info.protocols.iter().any(|protocol| protocol.as_ref() == RPC_PROTOCOL);
+                self.shared.peers().identified(peer_id, &info.agent_version, serves, info.listen_addrs);
             }
             SwarmEvent::Behaviour(BehaviourEvent::Ping(ping)) => self.pinged(ping),
             _ => {}

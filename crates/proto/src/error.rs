@@ -100,7 +100,7 @@ codes! {
     UnknownOutcome = 67, "unknown_outcome";
     /// The caller cancelled.
     Cancelled = 68, "cancelled";
-    /// The disk has no room for the write. Nothing was done.
+    /// The disk has no room for the write, or for the temporary files of the statement. Nothing was done.
     DiskFull = 69, "disk_full";
     /// The database can not be written (read-only file system, I/O error). Nothing was done.
     ReadOnly = 70, "read_only";

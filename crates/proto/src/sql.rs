@@ -10,6 +10,8 @@ pub struct Piece<'a> {
     pub text: &'a str,
     /// The line of the script that it starts on, from 1.
     pub line: usize,
+    /// The column of that line, from 1, in characters.
+    pub column: usize,
 }
 
 /// Splits a script. Empty statements and those of comments alone are left out.
@@ -93,7 +95,9 @@ fn is_transaction_frame(statement: &str) -> bool {
 }
 
 fn piece(script: &str, start: usize, end: usize) -> Piece<'_> {
-    Piece { text: &script[start..end], line: line_of(script, start) }
+    let line_start = script[..start].rfind('\n').map_or(0, |end| end + 1);
+    let column = script[line_start..start].chars().count() + 1;
+    Piece { text: &script[start..end], line: line_of(script, start), column }
 }
 
 fn line_of(script: &str, at: usize) -> usize {

@@ -59,11 +59,12 @@ fn main() {
     println!(
         "{:32} {:>19.2}",
         "catalogue loaded, 5 objects, µs",
-        micros(measure(|| drop(black_box(Catalogue::load(&namespace, &entries)))))
+        micros(measure(|| drop(black_box(Catalogue::load(&namespace, &entries, |_, _| {})))))
     );
     println!("{:32} {:>19.2}", "catalogue forked, µs", micros(measure(|| drop(black_box(catalogue.fork())))));
     let before = resident();
-    let many: Vec<Catalogue> = (0..500).map(|_| Catalogue::load(&namespace, &entries).expect("a catalogue")).collect();
+    let many: Vec<Catalogue> =
+        (0..500).map(|_| Catalogue::load(&namespace, &entries, |_, _| {}).expect("a catalogue")).collect();
     println!("{:32} {:>19}", "memory of one catalogue, KiB", (resident().saturating_sub(before)) / many.len() as u64);
 }
 

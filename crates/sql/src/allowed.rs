@@ -177,20 +177,21 @@ pub(crate) const TABLE_FUNCTIONS: &[&str] = &["json_each", "json_tree", "jsonb_e
 /// Virtual-table modules that reach nothing but their own tables and those that their options name.
 pub(crate) const MODULES: &[&str] = &["fts3", "fts4", "fts5", "fts5vocab", "rtree", "rtree_i32"];
 
-/// What the tables that a virtual table keeps its content in end with, after its own name.
-pub(crate) const SHADOW_ENDINGS: &[&str] = &[
-    "_data",
-    "_idx",
-    "_content",
-    "_docsize",
-    "_config",
-    "_segments",
-    "_segdir",
-    "_stat",
-    "_node",
-    "_rowid",
-    "_parent",
-];
+/// What the tables that a virtual table of a module keeps its content in end with, after its own name: what SQLite itself
+/// takes for such a table.
+pub(crate) fn shadow_endings(module: &str) -> &'static [&'static str] {
+    match module.to_ascii_lowercase().as_str() {
+        "fts5" => &["_data", "_idx", "_content", "_docsize", "_config"],
+        "fts3" | "fts4" => &["_content", "_segments", "_segdir", "_docsize", "_stat"],
+        "rtree" | "rtree_i32" => &["_node", "_rowid", "_parent"],
+        _ => &[],
+    }
+}
+
+/// Whether a table may be one that a virtual table keeps its content in, by its name.
+pub(crate) fn may_be_shadow(table: &str) -> bool {
+    MODULES.iter().any(|module| shadow_endings(module).iter().any(|ending| table.ends_with(ending)))
+}
 
 /// PRAGMAs that only describe the schema. The catalogue answers them, except `foreign_key_check`.
 pub(crate) const PRAGMAS: &[&str] = &[

@@ -52,13 +52,8 @@ impl Demangler {
 }
 
 /// How SQLite's messages begin that are about any object of the database, whatever the statement names.
-const OF_THE_WHOLE_SCHEMA: &[&str] = &[
-    "error in table ",
-    "error in index ",
-    "error in view ",
-    "error in trigger ",
-    "malformed database schema",
-];
+const OF_THE_WHOLE_SCHEMA: &[&str] =
+    &["error in table ", "error in index ", "error in view ", "error in trigger ", "malformed database schema"];
 
 /// Whether a text holds a name like `ns::other::x`.
 fn names_another(text: &str) -> bool {

@@ -16,7 +16,7 @@ pub(crate) fn too_long() -> Error {
         Code::SqlTooLong,
         format!(
             "with what has to be put into it (full names, defaults of the moment, rows of sqlite_schema) the statement \
-             has more than {MAX_REWRITTEN} bytes: make it shorter, or send it in parts"
+             has more than {MAX_REWRITTEN} bytes: split it"
         ),
     )
 }

@@ -4,8 +4,8 @@
 //! The authorizer is not told the new name of ALTER TABLE … RENAME: see [`Foreign`].
 
 use crate::allowed::{
-    ALTER_FUNCTIONS, FUNCTIONS, MODULE_PRAGMAS, MODULES, NO_ATTACH, NO_TEMPORARY, NO_TRANSACTIONS, SHADOW_ENDINGS,
-    TABLE_FUNCTIONS, refused_pragma,
+    ALTER_FUNCTIONS, FUNCTIONS, MODULE_PRAGMAS, MODULES, NO_ATTACH, NO_TEMPORARY, NO_TRANSACTIONS, TABLE_FUNCTIONS,
+    may_be_shadow, refused_pragma,
 };
 use crate::moment::MOMENT_TABLE;
 use crate::names::{INTERNAL_PREFIX, Prefix, is_one_of, same, starts_with};
@@ -220,7 +220,7 @@ impl Policy {
 
     fn refuse_write(&self, table: &str) -> Option<String> {
         // Virtual tables make ready to write their shadows as soon as they are looked at.
-        let shadow = self.prefix.owns(table) && SHADOW_ENDINGS.iter().any(|ending| table.ends_with(ending));
+        let shadow = self.prefix.owns(table) && may_be_shadow(table);
         if self.class == Class::Read && !shadow {
             return Some("this statement may not change anything".to_owned());
         }

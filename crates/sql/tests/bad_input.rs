@@ -112,6 +112,30 @@ fn a_statement_of_a_mebibyte_is_rewritten_and_one_byte_more_is_refused() {
     assert_eq!(tenant.run(&shared, &format!("INSERT INTO t VALUES {rows}")).changes, 20_000);
 }
 
+/// A short text that asks for the whole schema at each mention of it, or for a long default in each row.
+#[test]
+fn what_a_statement_becomes_is_bounded_too() {
+    let (shared, mut tenant) = tenant();
+    let long = "x".repeat(200_000);
+    for sql in [
+        format!("CREATE TABLE long(a /* {long} */, b DEFAULT (current_timestamp || '{long}'))"),
+        "INSERT INTO long(a) VALUES (1), (2)".to_owned(),
+        "SELECT 1 FROM t WHERE 1 IN (SELECT 1 FROM sqlite_schema)".to_owned(),
+    ] {
+        assert_eq!(tenant.run(&shared, &sql).error, None);
+    }
+    let mentions = "(SELECT 1 FROM sqlite_schema), ".repeat(1000);
+    for sql in [
+        format!("INSERT INTO long(a) VALUES {}(1)", "(1), ".repeat(200_000)),
+        format!("REPLACE INTO long(a) VALUES {}(1)", "(1), ".repeat(2000)),
+        format!("SELECT 1 FROM t WHERE 1 IN ({mentions}1)"),
+        format!("SELECT 1 FROM t WHERE 1 IN ({}1)", mentions.replace("sqlite_schema", "pragma_table_xinfo('long')")),
+    ] {
+        let error = rewrite(&sql, &tenant.catalogue).unwrap_err();
+        assert!(error.code == Code::SqlTooLong && error.message.contains("split it"), "{}: {error:?}", &sql[..60]);
+    }
+}
+
 #[test]
 fn odd_names_are_only_names() {
     let (shared, mut tenant) = tenant();
@@ -191,7 +215,8 @@ fn what_is_put_into_a_statement_is_bounded() {
     let live = format!("CREATE TABLE live(a, b DEFAULT (current_timestamp || '{}'))", "x".repeat(200_000));
     assert_eq!(tenant.run(&shared, &live).error, None);
     let many = |part: &str, count: usize| vec![part; count].join(", ");
-    let omits = format!("CREATE TRIGGER z AFTER INSERT ON t BEGIN {} END", "INSERT INTO live(a) VALUES (1); ".repeat(2_000));
+    let omits =
+        format!("CREATE TRIGGER z AFTER INSERT ON t BEGIN {} END", "INSERT INTO live(a) VALUES (1); ".repeat(2_000));
     for sql in [
         format!("SELECT 1 FROM t WHERE 1 IN ({})", many("(SELECT 1 FROM sqlite_schema)", 1_000)),
         format!("SELECT 1 FROM t WHERE 1 IN ({})", many("(SELECT 1 FROM pragma_table_info('wide'))", 1_000)),

@@ -82,7 +82,7 @@ fn compare_states(plain: &rusqlite::Connection, shared: &Shared, tenant: &mut Te
     }
     // What is kept of the schema makes the same schema again.
     let entries = tenant.catalogue.entries().unwrap();
-    let loaded = debros_sql::Catalogue::load(tenant.catalogue.namespace(), &entries).unwrap();
+    let loaded = debros_sql::Catalogue::load(tenant.catalogue.namespace(), &entries, |_, _| {}).unwrap();
     if loaded.entries().unwrap() != entries || loaded.tables().unwrap() != tenant.catalogue.tables().unwrap() {
         let _ = writeln!(report, "the catalogue is not what was kept of it: {entries:?}");
     }

@@ -76,6 +76,10 @@ impl NodeSettings {
                 data_dir: settings.text("database.data_dir").into(),
                 max_size: settings.number("database.max_database_size"),
                 max_namespace_size: Some(settings.number("database.max_namespace_size")).filter(|bytes| *bytes > 0),
+                max_memory: settings.number("database.max_memory"),
+                max_temp_size: settings.number("database.max_temp_size"),
+                // As many as there are file descriptors for: the program says it.
+                open_databases: NodeConfig::new("").database.open_databases,
                 backup_interval: Some(backup_interval).filter(|interval| !interval.is_zero()),
             },
             bootstrap_peers: parsed(settings.list("discovery.bootstrap_peers")),

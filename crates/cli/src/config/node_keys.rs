@@ -142,6 +142,22 @@ pub static NODE: Table = Table {
         },
         Key {
             section: "database",
+            name: "max_memory",
+            kind: Kind::Size { min: 64 << 20, off: false },
+            default: Default::Is("512MiB"),
+            doc: "Bytes of memory that the databases may take; a statement that needs more is refused as overloaded.",
+            ..Key::BASE
+        },
+        Key {
+            section: "database",
+            name: "max_temp_size",
+            kind: Kind::Size { min: 1 << 20, off: false },
+            default: Default::Is("1GiB"),
+            doc: "Bytes of temporary files of all running statements (in database.data_dir, on Linux); those who write past it are interrupted.",
+            ..Key::BASE
+        },
+        Key {
+            section: "database",
             name: "backup_interval",
             kind: Kind::Duration { min: Duration::from_secs(60), max: Duration::from_secs(366 * 86_400), off: true },
             default: Default::Is("24h"),

@@ -145,7 +145,7 @@ pub(crate) enum MembersCommand {
 /// With whose right a command manages a namespace.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Right {
-    /// Acts as the node's operator, on the node's machine; so it does anyway where no credential is stored
+    /// Acts as the node's operator, on the node's machine; without it only what reads does, where no credential is stored
     #[arg(long)]
     pub(crate) operator: bool,
 }

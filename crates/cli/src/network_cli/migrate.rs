@@ -101,8 +101,10 @@ fn read_step(path: &Path) -> Result<Step, Failure> {
             number.len() == 3 && number.bytes().all(|byte| byte.is_ascii_digit()) && !name.is_empty()
         })
         .ok_or_else(|| Failure::usage(format!("{} is not named NNN_name.sql, with NNN from 001", printable(&file))))?;
-    let sql =
+    let read =
         std::fs::read_to_string(path).map_err(|error| Failure::usage(format!("{file} can not be read: {error}")))?;
+    // Editors on Windows put it there; it is no part of the text.
+    let sql = read.strip_prefix('\u{feff}').map_or_else(|| read.clone(), str::to_owned);
     let checksum = debros_proto::hex::encode(&Sha256::digest(sql.as_bytes()));
     // Three digits.
     let version = number.parse().unwrap_or_default();
@@ -170,7 +172,6 @@ fn pending<'a>(steps: &'a [Step], applied: &[Applied]) -> Result<&'a [Step], Fai
 
 async fn apply(client: &Client, step: &Step) -> Result<(), Failure> {
     let pieces = pieces(step)?;
-    let lines: Vec<usize> = pieces.iter().map(|piece| piece.line).collect();
     // The record first: when another program applies the step at this moment, the number is taken and nothing else runs.
     let record = Statement::new(
         RECORD,
@@ -182,7 +183,7 @@ async fn apply(client: &Client, step: &Step) -> Result<(), Failure> {
         Err(error) if error.statement == Some(0) && error.code == Code::Constraint => {
             applied_by_another(client, step).await
         }
-        Err(error) => Err(located(step, &lines, error)),
+        Err(error) => Err(located(step, &pieces, error)),
     }
 }
 
@@ -198,19 +199,37 @@ async fn applied_by_another(client: &Client, step: &Step) -> Result<(), Failure>
     )))
 }
 
-/// The error with the file and the line of the statement that failed.
-fn located(step: &Step, lines: &[usize], mut error: Error) -> Failure {
-    let line = error.statement.take().and_then(|index| index.checked_sub(1)).and_then(|index| lines.get(index));
-    let place = line.map(|line| format!(", line {line}")).unwrap_or_default();
+/// The error with the file and the place in it: where the statement that failed begins, or where in it the node points to.
+fn located(step: &Step, pieces: &[Piece<'_>], mut error: Error) -> Failure {
+    let piece = error.statement.take().and_then(|index| index.checked_sub(1)).and_then(|index| pieces.get(index));
+    let mut place = String::new();
+    if let Some(piece) = piece {
+        place = format!(", line {}", piece.line);
+        if let Some((message, (line, column))) = without_place(&error.message) {
+            // The node counts from the statement's beginning.
+            let column = if line == 1 { piece.column + column.saturating_sub(1) } else { column };
+            place = format!(", line {}, column {column}", piece.line + line.saturating_sub(1));
+            error.message = message;
+        }
+    }
     error.message = format!("{}{place}: {}", step.file, error.message);
     let unknown = error.code == Code::UnknownOutcome;
     let failure = Failure::from(error);
     if unknown { failure } else { failure.hint("nothing of this file was applied") }
 }
 
+/// Takes the place that a node's message names, `(line L, column C)`, out of it.
+fn without_place(message: &str) -> Option<(String, (usize, usize))> {
+    let (before, rest) = message.rsplit_once(" (line ")?;
+    let (place, after) = rest.split_once(')')?;
+    let (line, column) = place.split_once(", column ")?;
+    Some((format!("{before}{after}"), (line.parse().ok()?, column.parse().ok()?)))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Applied, Step, pending, read_folder};
+    use super::{Applied, Step, located, pending, pieces, read_folder};
+    use debros_client::{Code, Error};
     use std::path::Path;
 
     fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -266,5 +285,28 @@ mod tests {
         let mut newer = all;
         newer.push(Applied { version: 3, name: "c".into(), checksum: String::new() });
         assert!(message(&newer).starts_with("003_c.sql was applied"));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_step() {
+        let marked = read_folder(folder(&[("001_a.sql", "\u{feff}SELECT 1")]).path()).unwrap();
+        let plain = read_folder(folder(&[("001_a.sql", "SELECT 1")]).path()).unwrap();
+        assert_eq!(marked, plain);
+        let within = read_folder(folder(&[("001_a.sql", "SELECT '\u{feff}'")]).path()).unwrap();
+        assert!(within[0].sql.contains('\u{feff}'));
+    }
+
+    #[test]
+    fn one_place_is_told_and_in_the_files_own_lines() {
+        let dir = folder(&[("001_a.sql", "SELECT 1;\n  SELECT 2; ATTACH\n  'x' AS y;\n")]);
+        let step = read_folder(dir.path()).unwrap().remove(0);
+        let pieces = pieces(&step).unwrap();
+        let told = |index: usize, message: &str| {
+            located(&step, &pieces, Error::new(Code::Sql, message).at_statement(index)).message
+        };
+        assert_eq!(told(3, "not allowed (line 1, column 1)"), "001_a.sql, line 2, column 13: not allowed");
+        assert_eq!(told(3, "no (line 2, column 3)"), "001_a.sql, line 3, column 3: no");
+        assert_eq!(told(2, "no such table: t"), "001_a.sql, line 2: no such table: t");
+        assert_eq!(told(1, "near \"(line 1\": x"), "001_a.sql, line 1: near \"(line 1\": x");
     }
 }

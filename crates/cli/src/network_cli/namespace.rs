@@ -8,6 +8,7 @@ use super::session::Session;
 use crate::fail::Failure;
 use debros_client::rpc::NamespaceInfo;
 use debros_client::{Code, Error, Namespace};
+use debros_proto::time::rfc3339_millis;
 use serde_json::json;
 use std::io::{self, Write as _};
 
@@ -47,7 +48,7 @@ pub(super) async fn run(session: &Session, out: Output, command: NamespaceComman
     match command {
         NamespaceCommand::List { prefix, right } => list(session, out, &prefix, right).await,
         NamespaceCommand::Info { right, .. } => {
-            let client = session.manager(right.operator).await?;
+            let client = session.reader(right.operator).await?;
             let info = client.namespaces().get().await.map_err(|error| told(session, error))?;
             show(out, &info)
         }
@@ -56,7 +57,7 @@ pub(super) async fn run(session: &Session, out: Output, command: NamespaceComman
 }
 
 async fn list(session: &Session, out: Output, prefix: &str, right: Right) -> Result<(), Failure> {
-    let client = session.manager(right.operator).await?;
+    let client = session.reader(right.operator).await?;
     let mut all: Vec<NamespaceInfo> = Vec::new();
     loop {
         let after = all.last().map(|last| last.name.clone()).unwrap_or_default();
@@ -166,11 +167,11 @@ fn show(out: Output, info: &NamespaceInfo) -> Result<(), Failure> {
         ("role", info.role.clone()),
         ("owner", owner(info)),
         ("created", time(info.created_at)),
-        ("size", size(info.sql_bytes)),
+        ("size", held(info)),
         ("quota", quota),
         ("tables", info.tables.to_string()),
         ("rows", rows_of(info)),
-        ("keys", format!("{} ({})", info.keys, size(info.key_bytes))),
+        ("keys", format!("{} ({})", keys_of(info), size(info.key_bytes))),
     ];
     let lines: Vec<String> = lines.iter().map(|(name, value)| format!("{name:<8} {}", printable(value))).collect();
     out.line(&lines.join("\n"))
@@ -178,13 +179,23 @@ fn show(out: Output, info: &NamespaceInfo) -> Result<(), Failure> {
 
 fn holds(info: &NamespaceInfo) -> String {
     format!(
-        "{} tables with {} rows ({}), {} keys ({})",
-        info.tables,
-        rows_of(info),
+        "{} with {} ({}), {} ({})",
+        counted(info.tables, "table"),
+        at_least(counted(info.rows, "row"), info.rows_are_exact),
         size(info.sql_bytes),
-        info.keys,
+        at_least(counted(info.keys, "key"), info.keys_are_exact),
         size(info.key_bytes)
     )
+}
+
+fn counted(number: u64, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+}
+
+/// What a file has is never given back to the disk; later writes use it.
+fn held(info: &NamespaceInfo) -> String {
+    let all = size(info.sql_bytes);
+    if info.free_bytes == 0 { all } else { format!("{all}, {} of it free for later writes", size(info.free_bytes)) }
 }
 
 fn owner(info: &NamespaceInfo) -> String {
@@ -192,21 +203,32 @@ fn owner(info: &NamespaceInfo) -> String {
 }
 
 fn rows_of(info: &NamespaceInfo) -> String {
-    if info.rows_are_exact { info.rows.to_string() } else { format!("at least {}", info.rows) }
+    at_least(info.rows.to_string(), info.rows_are_exact)
 }
 
+fn keys_of(info: &NamespaceInfo) -> String {
+    at_least(info.keys.to_string(), info.keys_are_exact)
+}
+
+fn at_least(number: String, is_exact: bool) -> String {
+    if is_exact { number } else { format!("at least {number}") }
+}
+
+/// As the gateway's.
 fn info_json(info: &NamespaceInfo) -> serde_json::Value {
     json!({
         "name": info.name,
         "role": info.role,
-        "owner": info.owner,
-        "created_at": info.created_at,
+        "owner": Some(&info.owner).filter(|owner| !owner.is_empty()),
+        "created_at": (info.created_at > 0).then(|| rfc3339_millis(info.created_at)),
         "size": info.sql_bytes,
+        "free": info.free_bytes,
         "quota": info.max_bytes,
         "tables": info.tables,
         "rows": info.rows,
         "rows_are_exact": info.rows_are_exact,
         "keys": info.keys,
         "key_bytes": info.key_bytes,
+        "keys_are_exact": info.keys_are_exact,
     })
 }

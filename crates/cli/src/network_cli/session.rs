@@ -1,7 +1,8 @@
 //! Which node a command talks to, and with whose right.
 
 use super::args::Global;
-use super::credential::Found;
+use super::credential::{Found, store, unusable};
+use super::output::note;
 use crate::config::peer_id_of;
 use crate::fail::Failure;
 use crate::local_node::{self, LocalNode};
@@ -65,24 +66,54 @@ impl Session {
         }
     }
 
-    /// For what a namespace's admins may do, and the operator in their place: with the user's own credential when there is
-    /// one, so that nobody uses the operator's right by accident; else, or when it is asked for, with the operator's.
+    /// To change what a namespace's admins may change, and the operator in their place: with the operator's credential when
+    /// that is asked for, else with the user's own and no other, so that nobody writes with the operator's right by accident.
     pub(super) async fn manager(&self, as_operator: bool) -> Result<Client, Failure> {
-        if !as_operator && let Some(credential) = self.widest().await? {
-            return Ok(self.with(&credential));
+        if as_operator {
+            return self.as_operator();
         }
-        match self.operator_credential()? {
-            Some(credential) => {
-                // The operator has no namespace of its own.
-                let namespace = self.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
-                Ok(self.scoped(&credential, namespace))
-            }
-            None if as_operator => Err(Failure::no_credential("this node's operator.key can not be read here").hint(
+        match self.widest().await? {
+            Some(credential) => Ok(self.with(&credential)),
+            None => self.user().await.map_err(|failure| self.or_as_operator(failure)),
+        }
+    }
+
+    /// To read the same. Where nothing at all is stored for the node, the operator's credential serves as well, and that is
+    /// said; who is signed in anywhere on the node reads as that wallet or not at all.
+    pub(super) async fn reader(&self, as_operator: bool) -> Result<Client, Failure> {
+        let may_fall_over = !as_operator && self.may_operate();
+        if may_fall_over && self.widest().await?.is_none() && !self.is_known_here()? {
+            note("acting as the node's operator");
+            return self.as_operator();
+        }
+        self.manager(as_operator).await
+    }
+
+    fn as_operator(&self) -> Result<Client, Failure> {
+        let Some(credential) = self.operator_credential()? else {
+            return Err(Failure::no_credential("this node's operator.key can not be read here").hint(
                 "run this on the node's machine, as the user that the node runs as, with DEBROS_NODE_DATA_DIR set to its \
                  data folder",
-            )),
-            None => self.user().await,
+            ));
+        };
+        // The operator has no namespace of its own.
+        let namespace = self.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+        Ok(self.scoped(&credential, namespace))
+    }
+
+    /// Whether any credential is stored for the node, in whichever namespace.
+    fn is_known_here(&self) -> Result<bool, Failure> {
+        Ok(store()?.entries().map_err(unusable)?.iter().any(|entry| entry.peer_id == self.peer_id))
+    }
+
+    /// The other way there is on the node's machine.
+    fn or_as_operator(&self, failure: Failure) -> Failure {
+        if !self.may_operate() {
+            return failure;
         }
+        let way = "with --operator the command acts as the node's operator";
+        let hint = failure.hint.as_ref().map_or_else(|| way.to_owned(), |hint| format!("{hint}; {way}"));
+        failure.hint(hint)
     }
 
     /// Whether this user may act as the node's operator.

@@ -4,6 +4,7 @@ mod args;
 mod nodes;
 
 use crate::config::{Access, GatewaySettings};
+use crate::descriptors::Descriptors;
 use crate::fail::Failure;
 use crate::signals::{STOP_WITHIN, StopSignals};
 use crate::{metrics, runtime, version};
@@ -29,6 +30,8 @@ async fn serve(settings: &GatewaySettings) -> Result<(), Failure> {
     let recorder = metrics::install().map_err(|error| Failure::new(format!("the metrics do not start: {error}")))?;
     let mut config = GatewayConfig::new(settings.addr());
     apply(&mut config, settings.access());
+    let descriptors = Descriptors::raise();
+    descriptors.of_gateway().apply(&mut config.limits);
     config.public_url = settings.public_url().map(str::to_owned);
     config.trusted_proxies = settings.trusted_proxies();
     config.tls = settings.tls_files().map(|(certificate, private_key)| TlsFiles { certificate, private_key });
@@ -38,7 +41,7 @@ async fn serve(settings: &GatewaySettings) -> Result<(), Failure> {
     let gateway = Gateway::start(config, client.clone(), Some(recorder))
         .await
         .map_err(|error| Failure::new(error.to_string()))?;
-    tracing::info!(address = %gateway.address(), connected = client.is_connected(), "ready");
+    tracing::info!(address = %gateway.address(), connected = client.is_connected(), open_files = descriptors.limit, "ready");
     let (signal, _) = signals.next().await;
     tracing::info!(signal, "stopping; a second signal ends the process at once");
     signals.exit_at_next();

@@ -7,6 +7,7 @@ mod explain;
 mod operator;
 
 use crate::config::NodeSettings;
+use crate::descriptors::{Connections, Descriptors};
 use crate::fail::Failure;
 use crate::signals::{STOP_WITHIN, StopSignals};
 use crate::{gateway_url, metrics, runtime, version};
@@ -57,9 +58,13 @@ async fn serve(args: &Args, settings: &NodeSettings) -> Result<(), Failure> {
         .transpose()
         .map_err(|error| Failure::new(format!("the metrics do not start: {error}")))?;
     let build = debros_node::BuildInfo { version: version::VERSION.into(), commit: version::COMMIT.into() };
-    let starting = Node::start(settings.node_config(build));
+    let mut config = settings.node_config(build);
+    let descriptors = Descriptors::raise();
+    let shares = descriptors.of_node(config.max_connections, settings.gateway().is_some());
+    config.database.open_databases = shares.databases;
+    let starting = Node::start(config);
     let node = signals.during_start(starting).await.map_err(|error| explain::node(&error, args, settings))?;
-    let gateway = match start_gateway(settings, &node, recorder).await {
+    let gateway = match start_gateway(settings, &node, shares.connections, recorder).await {
         Ok(gateway) => gateway,
         Err(error) => {
             node.shutdown(Instant::now() + STOP_WITHIN).await;
@@ -74,6 +79,7 @@ async fn serve(args: &Args, settings: &NodeSettings) -> Result<(), Failure> {
         addresses = addresses.join(" "),
         gateway = url.as_deref().unwrap_or("off"),
         data_dir = %settings.data_dir().display(),
+        open_files = descriptors.limit,
         took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         "ready"
     );
@@ -126,6 +132,7 @@ async fn stop(node: Node, gateway: Option<Gateway>) {
 async fn start_gateway(
     settings: &NodeSettings,
     node: &Node,
+    connections: Connections,
     recorder: Option<PrometheusHandle>,
 ) -> Result<Option<Gateway>, debros_gateway::StartError> {
     let Some((listen, inside)) = settings.gateway() else {
@@ -133,6 +140,7 @@ async fn start_gateway(
     };
     let mut config = GatewayConfig::new(listen);
     crate::network_gateway::apply(&mut config, inside.access());
+    connections.apply(&mut config.limits);
     config.public_url = settings.public_url().map(str::to_owned);
     config.trusted_proxies = settings.trusted_proxies();
     config.operator_credential = Some(node.operator_credential().to_owned());

@@ -138,8 +138,10 @@ async fn the_network_looks_the_same_through_all_ways() {
     }
     assert!(cli.text(&["status"]).contains(&id));
     assert!(cli.text(&["health"]).contains("ok"));
-    // The gateway and the library are connected to the node, and it says so.
-    let peers = library.network().peers().await.unwrap();
+    // The gateway and the library are connected to the node, and it says so to its operator and to nobody else.
+    assert_eq!(library.network().peers().await.unwrap(), []);
+    let operator = std::fs::read_to_string(network.node.data_dir.join("operator.key")).unwrap();
+    let peers = network.library("ways", operator.trim()).await.network().peers().await.unwrap();
     let own = library.peer_id().unwrap().to_string();
     assert!(peers.iter().any(|peer| peer.id == own && peer.connected), "{peers:?}");
 }

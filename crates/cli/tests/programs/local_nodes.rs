@@ -63,7 +63,7 @@ fn without_a_credential_it_says_which_variable_to_set_and_never_asks() {
     exits(&run(folder.path(), &["peers"]), 0);
     let said = exits(&run(folder.path(), &["connect", "nonsense"]), 2);
     assert!(said.contains("nonsense"), "{said}");
-    let made = run(folder.path(), &["auth", "keys", "create", "-n", "shop", "--save"]);
+    let made = run(folder.path(), &["auth", "keys", "create", "-n", "shop", "--save", "--operator"]);
     exits(&made, 0);
     exits(&run(folder.path(), &["storage", "put", "k", "v"]), 0);
     let who = run(folder.path(), &["auth", "whoami", "-f", "json"]);

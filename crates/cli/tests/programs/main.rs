@@ -8,6 +8,7 @@ mod browser;
 mod chromium;
 mod command_line;
 mod configuration;
+mod descriptors;
 mod dev;
 mod local_nodes;
 mod migrations;

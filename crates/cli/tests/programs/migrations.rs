@@ -42,6 +42,14 @@ fn an_application_migrates_its_namespace_step_by_step() {
     let half = cli.json(&["query", "SELECT count(*) FROM sqlite_master WHERE name = 'half'"]);
     assert_eq!(half["rows"], serde_json::json!([[0]]));
     std::fs::remove_file(steps.join("003_broken.sql")).unwrap();
+    // One place, in the lines of the file, which begins as editors on Windows begin it.
+    write(&steps, "003_half.sql", "\u{feff}CREATE TABLE half (a);\n  SELEC 1;\n");
+    let failed = text_of(&cli.run(&["db", "migrate", dir], b""));
+    assert!(failed.contains("003_half.sql, line 2, column 3: ") && !failed.contains("(line"), "{failed}");
+    write(&steps, "003_half.sql", "\u{feff}CREATE TABLE half (a);");
+    assert_eq!(cli.json(&["db", "migrate", dir])["applied"], serde_json::json!(["003_half.sql"]));
+    std::fs::remove_file(steps.join("003_half.sql")).unwrap();
+    cli.json(&["query", "DELETE FROM schema_migrations WHERE version = 3"]);
 
     // What was applied may not change, and no number may be missing.
     write(&steps, "001_tables.sql", "CREATE TABLE other (a);");

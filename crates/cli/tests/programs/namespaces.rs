@@ -2,6 +2,7 @@
 
 use crate::support::Node;
 use crate::support::cli::Cli;
+use crate::support::http::Http;
 use crate::support::person::Person;
 use crate::support::terminal::OnTerminal;
 use crate::support::wallet::Wallet;
@@ -40,12 +41,16 @@ fn a_namespace_is_listed_described_and_deleted_by_its_owner() {
     let wallet = Wallet::numbered(1).address;
     let expected = json!({
         "name": "shop", "role": "owner", "owner": wallet, "quota": 1 << 20, "tables": 1, "rows": 3, "rows_are_exact": true,
-        "keys": 1, "key_bytes": 6,
+        "keys": 1, "key_bytes": 6, "keys_are_exact": true,
     });
     for (field, value) in expected.as_object().unwrap() {
         assert_eq!(&info[field], value, "{field}: {info}");
     }
-    assert!(info["size"].as_u64().unwrap() > 0 && info["created_at"].as_i64().unwrap() > 0, "{info}");
+    assert!(info["size"].as_u64().unwrap() > 0, "{info}");
+    // Word for word what HTTP tells.
+    let http = Http::new(node.address, &person.text(&["auth", "token"]));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    assert_eq!(runtime.block_on(http.get("/v1/namespaces/shop")).ok().json(), info);
     let table = person.text(&["namespace", "list"]);
     assert!(table.starts_with("NAME") && table.contains("shop") && table.contains(&wallet), "{table}");
     let text = person.text(&["namespace", "info"]);
@@ -68,7 +73,7 @@ fn a_namespace_is_listed_described_and_deleted_by_its_owner() {
 
     let output = person.run(&["namespace", "delete", "shop", "--confirm", "shop", "-f", "json"]);
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("1 tables with 3 rows") && said.contains("1 keys (6 B)"), "{said}");
+    assert!(said.contains("1 table with 3 rows") && said.contains("1 key (6 B)"), "{said}");
     let deleted: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&deleted["status"], &deleted["deleted"]["rows"]), (&"ok".into(), &3.into()));
     // What was stored for it is forgotten, and the key is worth nothing.
@@ -89,7 +94,7 @@ fn on_a_terminal_the_name_is_asked_for() {
     fill(&person);
     for no in ["\n", "y\n", "shp\n", "\u{4}"] {
         let mut command = OnTerminal::start(&person, &["namespace", "delete", "shop"]);
-        command.shows("1 tables with 3 rows");
+        command.shows("1 table with 3 rows");
         command.shows("Type the namespace's name to go on:");
         command.types(no);
         assert_eq!(command.code(), Some(1), "{no:?}");
@@ -102,7 +107,7 @@ fn on_a_terminal_the_name_is_asked_for() {
     person.fails(&["storage", "get", "k", "-n", "shop"], 3);
 }
 
-/// On the node's machine, where nothing is stored, commands act as its operator.
+/// On the node's machine, where nothing is stored, commands that read act as its operator.
 #[test]
 fn the_operator_sees_and_deletes_all() {
     let folder = tempfile::tempdir().unwrap();
@@ -116,7 +121,47 @@ fn the_operator_sees_and_deletes_all() {
     assert_eq!(names(operator.json(&["namespace", "list"])), ["made", "shop"]);
     assert_eq!(operator.json(&["namespace", "info", "shop"])["rows"], 3);
     operator.fails(&["namespace", "info", "none"], 4);
-    operator.fails(&["namespace", "delete", "none", "--confirm", "none"], 4);
+    operator.fails(&["namespace", "delete", "none", "--operator", "--confirm", "none"], 4);
     operator.text(&["namespace", "delete", "shop", "--operator", "--confirm", "shop"]);
     assert_eq!(names(operator.json(&["namespace", "list"])), ["made"]);
+}
+
+/// Whoever may read the node's data folder is its operator, but writes as one only when that is asked for.
+#[test]
+fn nothing_changes_a_namespace_with_the_operators_right_unless_it_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(&folder.path().join("data/node1"));
+    fill(&signed_in(folder.path(), &node, 1, "victim"));
+    // Here the operator's key can be read: by somebody without a credential, and by one who is signed in elsewhere.
+    let nobody = Person::new(folder.path(), &node.peer());
+    let changes: [&[&str]; 4] = [
+        &["namespace", "delete", "victim", "--confirm", "victim"],
+        &["auth", "keys", "create", "-n", "victim"],
+        &["auth", "members", "set", "0x0000000000000000000000000000000000000001", "admin", "-n", "victim"],
+        &["auth", "keys", "revoke", "none", "-n", "victim"],
+    ];
+    let all_refused = || {
+        for change in changes {
+            let said = nobody.fails(change, 3);
+            assert!(said.contains("--operator"), "{change:?}: {said}");
+        }
+    };
+    all_refused();
+    // Reading is told.
+    for read in
+        [&["namespace", "info", "victim"][..], &["namespace", "list"], &["auth", "keys", "list", "-n", "victim"]]
+    {
+        let output = nobody.run(read);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && said.contains("acting as the node's operator"), "{read:?}: {said}");
+    }
+    let keystore = Wallet::numbered(2).keystore(&nobody.home);
+    nobody.text(&[&["auth", "login", "-n", "mine"][..], &keystore.options()].concat());
+    all_refused();
+    for read in [&["namespace", "info", "victim"][..], &["auth", "members", "list", "-n", "victim"]] {
+        assert!(nobody.fails(read, 3).contains("--operator"), "{read:?}");
+    }
+    assert_eq!(nobody.json(&["namespace", "list"]).as_array().unwrap().len(), 1);
+    assert_eq!(nobody.json(&["namespace", "info", "victim", "--operator"])["rows"], 3);
+    assert_eq!(nobody.json(&["auth", "members", "list", "-n", "victim", "--operator"]).as_array().unwrap().len(), 1);
 }

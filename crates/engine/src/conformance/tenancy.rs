@@ -359,7 +359,7 @@ pub async fn namespaces_are_listed_and_described(engine: Arc<dyn Engine>) {
     assert_eq!((app.tables, app.rows, app.rows_are_exact, app.kv_keys), (2, 2, true, 0));
     assert!(app.sql_bytes > 0 && app.created_at.is_some_and(|at| at > 1_600_000_000_000), "{app:?}");
     let keys = engine.namespace_info(&namespace("b-keys"), options()).await.unwrap();
-    assert_eq!((keys.kv_keys, keys.kv_bytes, keys.tables, keys.created_at), (3, 300, 0, None));
+    assert_eq!((keys.kv_keys, keys.kv_bytes, keys.kv_is_exact, keys.tables, keys.created_at), (3, 300, true, 0, None));
     let written = engine.namespace_info(&namespace("written"), options()).await.unwrap();
     assert_eq!(written.created_at, Some(77));
 }

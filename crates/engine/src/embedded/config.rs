@@ -26,8 +26,16 @@ pub struct EmbeddedConfig {
     pub open_databases: usize,
     /// Writes, and separately queries, that may wait in one database; more are refused as `overloaded`.
     pub queue_count: usize,
-    /// Bytes of writes that may wait in one database.
+    /// Bytes of writes, and separately of queries with their arguments, that may wait in one database.
     pub queue_bytes: usize,
+    /// Bytes that may wait in all databases together; past it each database has its share of 1 MiB, for either kind.
+    pub waiting_bytes: usize,
+    /// Bytes of memory that SQLite may take in this process, for pages, statements and what these work on. A statement that
+    /// needs more fails as `overloaded`. Of several engines in a process the smallest number holds.
+    pub max_memory: u64,
+    /// Bytes of SQLite's temporary files (large sorts, groups and joins) in this process, together. Of several engines in a
+    /// process the newest one's number holds.
+    pub max_temp_size: u64,
     /// Sizes and counts of statements and results.
     pub limits: Limits,
 }
@@ -47,8 +55,36 @@ impl EmbeddedConfig {
             open_databases: 64,
             queue_count: 10_000,
             queue_bytes: 64 << 20,
+            waiting_bytes: 256 << 20,
+            max_memory: 512 << 20,
+            max_temp_size: 1 << 30,
             limits: Limits::default(),
         }
+    }
+}
+
+/// Bytes that every log may have: four times what is written back at once.
+const LOG_BYTES: u64 = 64 << 20;
+/// Bytes that no log may have, however large the databases may be.
+const MOST_LOG_BYTES: u64 = 1 << 30;
+
+impl EmbeddedConfig {
+    /// File descriptors that an open database of a namespace may take: the file and its log for each connection, of which
+    /// there is one that writes and a few that read, and the index of the log, which they share.
+    pub fn descriptors_per_database(&self) -> u32 {
+        let reading = u32::try_from(self.kept_readers()).unwrap_or(u32::MAX);
+        3_u32.saturating_add(reading.saturating_mul(2))
+    }
+
+    /// Reading connections that a database keeps.
+    pub(super) fn kept_readers(&self) -> usize {
+        self.readers.max(1) * 2
+    }
+
+    /// Bytes that the log of a file with this quota may have before writes are refused for it.
+    pub(super) fn max_log(&self, quota: Option<u64>) -> u64 {
+        let most = (self.max_size / 4).clamp(LOG_BYTES, MOST_LOG_BYTES);
+        quota.map_or(most, |quota| quota.saturating_mul(2).clamp(LOG_BYTES, most))
     }
 }
 

@@ -3,7 +3,9 @@
 use super::deadline::Deadline;
 use super::functions;
 use super::gate::{Facts, Gate, Kind, Rights};
+use super::spill::Spill;
 use super::tenant::Seat;
+use debros_proto::Error;
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::Action;
 use rusqlite::limits::Limit;
@@ -21,12 +23,18 @@ pub(super) const OWN: &str = "/*debros*/";
 
 /// Bytes of the largest string, BLOB or row.
 pub(super) const MAX_LENGTH: usize = 33 << 20;
-/// Virtual-machine instructions between two looks at the clock: some ten microseconds.
-const STEPS_PER_LOOK: i32 = 2_000;
+/// Bytes of the largest value or row that a statement meets which is run [`briefly`](Conn::briefly).
+pub(super) const BRIEF_LENGTH: usize = 64 << 10;
+/// Virtual-machine instructions between two looks at the clock: a few microseconds, or so many times what the longest
+/// instruction takes, which is some 10 ms with values of `MAX_LENGTH`.
+const STEPS_PER_LOOK: i32 = 200;
 /// Compiled statements kept per connection.
 const CACHED_STATEMENTS: usize = 128;
 /// Remembered facts about statements, per connection.
 const KEPT_FACTS: usize = 1024;
+
+/// How long a connection waits for a lock of another one's.
+pub(super) const BUSY_TIME: Duration = Duration::from_secs(5);
 
 /// One connection, used by one thread at a time.
 pub(super) struct Conn {
@@ -38,6 +46,7 @@ pub(super) struct Conn {
     /// Goes up when the schema may have changed through this connection.
     schema_changes: Arc<AtomicU64>,
     deadline: Arc<Deadline>,
+    spill: Arc<Spill>,
     /// The rowid of the last row that any INSERT made, a trigger's too. `i64::MIN`: none since it was reset.
     inserted: Arc<AtomicI64>,
     /// The last version given to a key-value value.
@@ -52,12 +61,12 @@ impl Conn {
     pub(super) fn writer(path: &Path, cache: u32) -> rusqlite::Result<Conn> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags(path, flags)?;
-        db.busy_timeout(Duration::from_secs(5))?;
+        db.busy_timeout(BUSY_TIME)?;
         // FULL: a commit is on the disk before anybody is told of it. The log is written back every 16 MiB, because
-        // each write-back costs two more waits for the disk.
+        // each write-back costs two more waits for the disk. One that became longer is cut when it begins anew.
         db.execute_batch(&format!(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
-             PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864;
+             PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 33554432;
              PRAGMA cache_size = -{cache}; PRAGMA mmap_size = 268435456;"
         ))?;
         Self::finish(db)
@@ -67,7 +76,7 @@ impl Conn {
     pub(super) fn reader(path: &Path) -> rusqlite::Result<Conn> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags(path, flags)?;
-        db.busy_timeout(Duration::from_secs(5))?;
+        db.busy_timeout(BUSY_TIME)?;
         db.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -2048; PRAGMA mmap_size = 268435456;")?;
         Self::finish(db)
     }
@@ -83,8 +92,9 @@ impl Conn {
         db.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
         let deadline = Arc::<Deadline>::default();
         let gate = Gate::install(&mut db, Arc::clone(&deadline))?;
-        let clock = Arc::clone(&deadline);
-        db.progress_handler(STEPS_PER_LOOK, Some(move || clock.is_over()))?;
+        let (clock, spill) = (Arc::clone(&deadline), Arc::<Spill>::default());
+        let room = Arc::clone(&spill);
+        db.progress_handler(STEPS_PER_LOOK, Some(move || clock.is_over_at_look() || room.is_too_much()))?;
         let inserted = Arc::new(AtomicI64::new(i64::MIN));
         let last = Arc::clone(&inserted);
         db.update_hook(Some(move |action: Action, _: &str, _: &str, rowid: i64| {
@@ -100,6 +110,7 @@ impl Conn {
             seat: None,
             schema_changes,
             deadline,
+            spill,
             inserted,
             last_version: Cell::new(0),
             kept: Cell::new(None),
@@ -161,11 +172,26 @@ impl Conn {
     /// Statements that run until [`unlimited`](Conn::unlimited) are interrupted at this time.
     pub(super) fn limit(&self, deadline: Instant) {
         self.deadline.set(deadline);
+        self.spill.begin();
+    }
+
+    /// Why the statement was interrupted, if it was for want of room for temporary files.
+    pub(super) fn spilled(&self) -> Option<Error> {
+        self.spill.why()
     }
 
     /// Statements may run as long as they like.
     pub(super) fn unlimited(&self) {
         self.deadline.clear();
+        self.spill.end();
+    }
+
+    /// Statements that run until what is returned is dropped are broken off after some 2,000 steps of SQLite's machine, and
+    /// fail with `too_large` where they meet a value that makes a single step long.
+    pub(super) fn briefly(&self) -> rusqlite::Result<Briefly<'_>> {
+        self.db.set_limit(Limit::SQLITE_LIMIT_LENGTH, BRIEF_LENGTH as i32)?;
+        self.deadline.brief();
+        Ok(Briefly(self))
     }
 
     /// Forgets the last inserted row.
@@ -194,5 +220,16 @@ impl Conn {
     /// than these, or by somebody of whom nothing is known.
     pub(super) fn recall(&self, sql: &str, kind: Kind) -> Option<Facts> {
         self.facts.borrow().get(sql).filter(|(_, of)| *of == kind).map(|(facts, _)| *facts)
+    }
+}
+
+/// See [`Conn::briefly`].
+pub(super) struct Briefly<'conn>(&'conn Conn);
+
+impl Drop for Briefly<'_> {
+    fn drop(&mut self) {
+        self.0.unlimited();
+        // Fails for a number that is none, which this is not.
+        let _ = self.0.db.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_LENGTH as i32);
     }
 }

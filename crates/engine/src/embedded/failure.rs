@@ -2,6 +2,14 @@
 
 use debros_proto::{Code, Error};
 use rusqlite::ErrorCode;
+use std::fs::File;
+use std::io;
+use std::time::Duration;
+
+/// This process has as many files open as it may.
+const EMFILE: i32 = 24;
+/// The machine has.
+const ENFILE: i32 = 23;
 
 const IOERR_FSYNC: i32 = rusqlite::ffi::SQLITE_IOERR_FSYNC;
 const IOERR_DIR_FSYNC: i32 = rusqlite::ffi::SQLITE_IOERR_DIR_FSYNC;
@@ -30,6 +38,26 @@ pub(super) fn damaged() -> Error {
     Error::new(Code::Corrupt, "the database is damaged: an operator must restore a backup")
 }
 
+/// Whether there are no file descriptors left, in this process or on the machine.
+pub(super) fn is_shortage(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|code| code == EMFILE || code == ENFILE)
+}
+
+fn has_shortage() -> bool {
+    File::open("/").is_err_and(|error| is_shortage(&error))
+}
+
+/// The process has as many files open as it may.
+pub(super) fn too_many_files() -> Error {
+    tracing::warn!("the limit on open files is reached: raise it (ulimit -Hn, LimitNOFILE=, --ulimit nofile=)");
+    Error::new(
+        Code::Overloaded,
+        "the node has as many files open as it may (the limit on open files, RLIMIT_NOFILE); try again, and if that goes on \
+         have its operator raise the limit",
+    )
+    .retry_after(Duration::from_secs(1))
+}
+
 /// The text holds more than one statement.
 pub(super) fn several() -> Error {
     Error::new(
@@ -40,6 +68,8 @@ pub(super) fn several() -> Error {
 
 fn of_code(code: ErrorCode, extended: i32, message: String) -> Error {
     match code {
+        // The last thing that SQLite asked of the system in this thread is what failed; and if not, it still fails.
+        ErrorCode::CannotOpen if is_shortage(&io::Error::last_os_error()) || has_shortage() => too_many_files(),
         ErrorCode::ConstraintViolation => Error::new(Code::Constraint, message),
         ErrorCode::OperationInterrupted => Error::new(Code::StatementTimeout, "the statement ran too long"),
         ErrorCode::DiskFull => Error::new(Code::DatabaseFull, "the database is full"),
@@ -57,9 +87,14 @@ fn of_code(code: ErrorCode, extended: i32, message: String) -> Error {
         }
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
             Error::new(Code::Unavailable, "the database is locked by another program or a running restore; try again")
-                .retry_after(std::time::Duration::from_secs(1))
+                .retry_after(Duration::from_secs(1))
         }
-        ErrorCode::OutOfMemory => Error::new(Code::Overloaded, "the node has no memory left for this statement"),
+        ErrorCode::OutOfMemory => Error::new(
+            Code::Overloaded,
+            "the statement needs more memory than the databases have left (database.max_memory); nothing was changed: try \
+             again, or ask for less at once",
+        )
+        .retry_after(std::time::Duration::from_secs(1)),
         ErrorCode::TooBig => Error::new(Code::TooLarge, format!("a value or row is too large: {message}")),
         ErrorCode::AuthorizationForStatementDenied => {
             Error::new(Code::StatementNotAllowed, "the statement is not allowed")
@@ -72,10 +107,11 @@ fn of_code(code: ErrorCode, extended: i32, message: String) -> Error {
 }
 
 /// Whether a failed COMMIT may turn out to be in the database after a crash: its frames were written, but the disk did
-/// not confirm them.
+/// not confirm them, or there was no memory to note them in the log's index.
 pub(super) fn is_unconfirmed(error: &rusqlite::Error) -> bool {
     matches!(error, rusqlite::Error::SqliteFailure(inner, _)
-        if inner.extended_code == IOERR_FSYNC || inner.extended_code == IOERR_DIR_FSYNC)
+        if inner.extended_code == IOERR_FSYNC || inner.extended_code == IOERR_DIR_FSYNC
+            || inner.code == ErrorCode::OutOfMemory)
 }
 
 /// Whether these are SQLite's words for a damaged file, where its code was not kept.

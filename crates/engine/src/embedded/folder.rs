@@ -194,10 +194,14 @@ fn take_lock(path: &Path) -> Result<File, OpenError> {
         }
         Err(error) => return Err(io_error(error)),
     }
-    file.set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| writeln!(file, "{}", std::process::id()))
-        .map_err(io_error)?;
+    let named = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+    match named {
+        // Held it is all the same. On a full disk the node has to start, so that what is there can be read and deleted.
+        Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+            tracing::warn!(path = %path.display(), %error, "the lock does not name its holder");
+        }
+        named => named.map_err(io_error)?,
+    }
     Ok(file)
 }
 

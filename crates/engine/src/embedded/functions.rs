@@ -1,19 +1,45 @@
-//! `instr` and `replace` in linear time.
+//! Functions whose time grows with the product of their arguments' lengths in SQLite: `instr`, `replace`, `trim` and its
+//! kin, and `unhex` in linear time, `json_patch` with a limit.
 //!
-//! SQLite's own take time in proportion to the product of both lengths, and a single call can not be interrupted: one
-//! statement of a hostile user would keep a thread busy for hours. These give the same results.
+//! A single call can not be interrupted: one statement of a hostile user would keep a thread busy for hours. These give the
+//! same results.
+
+mod patch;
+mod trim;
+mod unhex;
 
 use super::conn::MAX_LENGTH;
 use rusqlite::functions::{Context, FunctionFlags};
-use rusqlite::types::{Value, ValueRef};
-use rusqlite::{Connection, Error, Result};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, Error, Result, ToSql};
 use std::borrow::Cow;
+use trim::Ends;
 
 /// Puts the functions on a connection in place of SQLite's own.
 pub(super) fn install(db: &Connection) -> Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
     db.create_scalar_function("instr", 2, flags, instr)?;
-    db.create_scalar_function("replace", 3, flags, replace)
+    db.create_scalar_function("replace", 3, flags, replace)?;
+    db.create_scalar_function("unhex", 2, flags, unhex::unhex)?;
+    for (name, left, right) in [("trim", true, true), ("ltrim", true, false), ("rtrim", false, true)] {
+        for arguments in [1, 2] {
+            db.create_scalar_function(name, arguments, flags, move |context: &Context<'_>| {
+                trim::trim(context, Ends { left, right })
+            })?;
+        }
+    }
+    let tells_json = flags | FunctionFlags::SQLITE_RESULT_SUBTYPE;
+    db.create_scalar_function("json_patch", 2, tells_json, patch::as_text)?;
+    db.create_scalar_function("jsonb_patch", 2, flags, patch::as_binary)
+}
+
+/// Text as SQLite has it, of whatever bytes.
+struct Bytes(Vec<u8>);
+
+impl ToSql for Bytes {
+    fn to_sql(&self) -> Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(&self.0)))
+    }
 }
 
 /// The position of the first occurrence, from 1: in bytes when both are BLOBs, else in characters.
@@ -31,18 +57,18 @@ fn instr(context: &Context<'_>) -> Result<Option<i64>> {
 }
 
 /// The first text with each occurrence of the second replaced by the third.
-fn replace(context: &Context<'_>) -> Result<Value> {
+fn replace(context: &Context<'_>) -> Result<Option<Bytes>> {
     let [text, part, by] = [0, 1, 2].map(|index| context.get_raw(index));
     if text == ValueRef::Null || part == ValueRef::Null {
-        return Ok(Value::Null);
+        return Ok(None);
     }
     let (text, part) = (as_text(text)?, as_text(part)?);
     // So does SQLite, which takes a NUL for the end and looks at the third only then.
     if part.first().is_none_or(|first| *first == 0) {
-        return as_value(text.into_owned());
+        return Ok(Some(Bytes(text.into_owned())));
     }
     if by == ValueRef::Null {
-        return Ok(Value::Null);
+        return Ok(None);
     }
     let (by, finder) = (as_text(by)?, Finder::new(&part));
     let (mut replaced, mut from) = (Vec::new(), 0);
@@ -55,13 +81,7 @@ fn replace(context: &Context<'_>) -> Result<Value> {
         }
     }
     replaced.extend_from_slice(&text[from..]);
-    as_value(replaced)
-}
-
-fn as_value(bytes: Vec<u8>) -> Result<Value> {
-    String::from_utf8(bytes)
-        .map(Value::Text)
-        .map_err(|_| Error::UserFunctionError("replace() needs text that is UTF-8".into()))
+    Ok(Some(Bytes(replaced)))
 }
 
 fn count(number: usize) -> i64 {
@@ -80,9 +100,14 @@ fn as_text(value: ValueRef<'_>) -> Result<Cow<'_, [u8]>> {
 
 /// How SQLite writes a number with a fraction is its own affair, so it is asked.
 fn real_text(real: f64) -> Result<String> {
+    with_sqlite(|sqlite| sqlite.prepare_cached("SELECT CAST(?1 AS TEXT)")?.query_row([real], |row| row.get(0)))
+}
+
+/// Asks an SQLite that has its own functions.
+fn with_sqlite<T>(ask: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
     thread_local!(static SQLITE: Result<Connection> = Connection::open_in_memory());
     SQLITE.with(|sqlite| match sqlite {
-        Ok(sqlite) => sqlite.prepare_cached("SELECT CAST(?1 AS TEXT)")?.query_row([real], |row| row.get(0)),
+        Ok(sqlite) => ask(sqlite),
         Err(error) => Err(Error::UserFunctionError(error.to_string().into())),
     })
 }
@@ -128,44 +153,4 @@ impl<'a> Finder<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::install;
-    use proptest::prelude::*;
-    use rusqlite::Connection;
-    use rusqlite::types::Value;
-
-    fn any_value() -> impl Strategy<Value = Value> {
-        prop_oneof![
-            "[abé]{0,8}".prop_map(Value::Text),
-            proptest::collection::vec(0u8..3, 0..6).prop_map(Value::Blob),
-            (-200i64..200).prop_map(Value::Integer),
-            (-5.0..5.0f64).prop_map(Value::Real),
-            Just(Value::Null),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn they_do_what_sqlites_own_do(text in any_value(), part in any_value(), by in any_value()) {
-            let plain = Connection::open_in_memory().unwrap();
-            let ours = Connection::open_in_memory().unwrap();
-            install(&ours).unwrap();
-            let ask = |db: &Connection, sql: &str| {
-                db.query_row(sql, (&text, &part, &by), |row| row.get::<_, Value>(0)).ok()
-            };
-            for sql in ["SELECT instr(?1, ?2), ?3", "SELECT replace(?1, ?2, ?3)"] {
-                prop_assert_eq!(ask(&plain, sql), ask(&ours, sql), "{}", sql);
-            }
-        }
-    }
-
-    #[test]
-    fn hostile_arguments_take_linear_time() {
-        let db = Connection::open_in_memory().unwrap();
-        install(&db).unwrap();
-        let sql = "SELECT instr(zeroblob(8000000), CAST(zeroblob(4000000) || x'01' AS BLOB)),
-            length(replace(hex(zeroblob(4000000)), hex(zeroblob(2000000)) || '1', 'x'))";
-        let found: (i64, i64) = db.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-        assert_eq!(found, (0, 8_000_000));
-    }
-}
+mod tests;

@@ -6,7 +6,8 @@ use crate::KeyPage;
 use bytes::Bytes;
 use debros_proto::rpc::{Condition, Entry};
 use debros_proto::{Code, Error, Key, Namespace, Result, now_ms};
-use rusqlite::OptionalExtension;
+use rusqlite::{ErrorCode, OptionalExtension};
+use std::time::Instant;
 
 const STORED: &str = "/*debros*/ SELECT rowid, version, expires_at FROM kv WHERE ns = ?1 AND key = ?2";
 const INSERT: &str = "/*debros*/ INSERT INTO kv (ns, key, value, version, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)";
@@ -24,7 +25,7 @@ const SWEEP: &str = "/*debros*/ DELETE FROM kv WHERE rowid IN
 
 const NEWEST: &str = "/*debros*/ SELECT coalesce(max(version), 0) FROM kv WHERE ns = ?1";
 const WIPE: &str = "/*debros*/ DELETE FROM kv WHERE rowid IN (SELECT rowid FROM kv WHERE ns = ?1 LIMIT 1000)";
-const USAGE: &str = "/*debros*/ SELECT count(*), coalesce(sum(octet_length(key) + octet_length(value)), 0) FROM kv
+const USAGE: &str = "/*debros*/ SELECT octet_length(key) + octet_length(value) FROM kv
     WHERE ns = ?1 AND (expires_at IS NULL OR expires_at > ?2)";
 const NEXT_NAMESPACE: &str = "/*debros*/ SELECT ns FROM kv WHERE ns > ?1 AND ns >= ?2 ORDER BY ns LIMIT 1";
 
@@ -128,10 +129,36 @@ pub(super) fn wipe(conn: &Conn, namespace: &Namespace) -> rusqlite::Result<usize
     conn.own(WIPE)?.execute([namespace.as_str()])
 }
 
-/// How many values a namespace has, and their bytes with those of the keys.
-pub(super) fn usage(conn: &Conn, namespace: &Namespace) -> rusqlite::Result<(u64, u64)> {
-    conn.own(USAGE)?
-        .query_row((namespace.as_str(), now_ms()), |row| Ok((as_version(row.get(0)?), as_version(row.get(1)?))))
+/// How many values a namespace has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Usage {
+    pub(super) keys: u64,
+    /// With those of the keys.
+    pub(super) bytes: u64,
+    /// All were counted; otherwise there are at least so many.
+    pub(super) is_exact: bool,
+}
+
+/// Counts a namespace's values until then.
+pub(super) fn usage(conn: &Conn, namespace: &Namespace, until: Instant) -> rusqlite::Result<Usage> {
+    let mut statement = conn.own(USAGE)?;
+    let mut rows = statement.query((namespace.as_str(), now_ms()))?;
+    let mut usage = Usage::default();
+    conn.limit(until);
+    let counted = loop {
+        match rows.next().and_then(|row| row.map(|row| row.get::<_, i64>(0)).transpose()) {
+            Ok(Some(bytes)) => {
+                usage.keys += 1;
+                usage.bytes += u64::try_from(bytes).unwrap_or(0);
+            }
+            Ok(None) => break Ok(true),
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => break Ok(false),
+            Err(error) => break Err(error),
+        }
+    };
+    conn.unlimited();
+    usage.is_exact = counted?;
+    Ok(usage)
 }
 
 /// The first namespace after one name, and not before another, that has values.
@@ -228,8 +255,31 @@ fn as_version(column: i64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::end_of_prefix;
+    use super::{Usage, end_of_prefix, usage};
+    use crate::embedded::conn::Conn;
+    use crate::migrations::{self, MIGRATIONS};
+    use debros_proto::Namespace;
     use proptest::prelude::{any, proptest};
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn values_are_counted_for_as_long_as_there_is_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut conn = Conn::writer(&folder.path().join("system.db"), 1024).unwrap();
+        migrations::apply(&mut conn.db, MIGRATIONS, 0).unwrap();
+        conn.db
+            .execute_batch(
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 20000)
+                 INSERT INTO kv (ns, key, value, version) SELECT 'app', format('%05d', i), x'010203', i FROM n",
+            )
+            .unwrap();
+        let app = Namespace::new("app").unwrap();
+        let far = Instant::now() + Duration::from_secs(60);
+        assert_eq!(usage(&conn, &app, far).unwrap(), Usage { keys: 20_000, bytes: 160_000, is_exact: true });
+        let broken_off = usage(&conn, &app, Instant::now()).unwrap();
+        assert!(!broken_off.is_exact && (1..20_000).contains(&broken_off.keys), "{broken_off:?}");
+        assert_eq!(usage(&conn, &app, far).unwrap().keys, 20_000);
+    }
 
     #[test]
     fn the_end_of_a_prefix_is_the_next_text() {

@@ -4,9 +4,12 @@ use super::store::Store;
 use debros_proto::Namespace;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-/// Databases that may be under way; whoever adds one more closes it himself.
+/// Databases that may be under way; whoever adds one more waits until there are fewer.
 const BEHIND: usize = 8;
+/// How long he waits for it at most.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The databases that are being closed.
 #[derive(Debug, Default)]
@@ -31,17 +34,25 @@ impl Leaving {
         Leaver { leaving: Arc::clone(self), namespace, store }
     }
 
-    /// Closes databases: on a thread of its own as long as few are under way.
+    /// Closes databases, on a thread of its own. When many are under way this waits a moment, so that they do not become
+    /// more and more.
     pub(super) fn close(&self, leavers: Vec<Leaver>) {
         if leavers.is_empty() {
             return;
         }
-        if lock(&self.names).len() > BEHIND {
-            drop(leavers);
-            return;
-        }
         // Without a thread they are closed here, as what is not run is dropped.
         let _ = std::thread::Builder::new().name("db-closer".to_owned()).spawn(move || drop(leavers));
+        drop(self.wait_while(Instant::now() + PATIENCE, |names| names.len() > BEHIND));
+    }
+
+    fn wait_while(
+        &self,
+        deadline: Instant,
+        goes_on: impl Fn(&BTreeSet<Namespace>) -> bool,
+    ) -> MutexGuard<'_, BTreeSet<Namespace>> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let waited = self.gone.wait_timeout_while(lock(&self.names), left, |names| goes_on(names));
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Waits until a database is closed. One that is closed removes its log by name: nobody may have made a new file of
@@ -53,12 +64,9 @@ impl Leaving {
         }
     }
 
-    /// Waits until all are closed.
-    pub(super) fn wait_for_all(&self) {
-        let mut names = lock(&self.names);
-        while !names.is_empty() {
-            names = self.gone.wait(names).unwrap_or_else(PoisonError::into_inner);
-        }
+    /// Waits until all are closed, at the latest until `deadline`. Those that are not.
+    pub(super) fn wait_for_all(&self, deadline: Instant) -> BTreeSet<Namespace> {
+        self.wait_while(deadline, |names| !names.is_empty()).clone()
     }
 }
 

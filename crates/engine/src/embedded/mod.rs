@@ -14,14 +14,17 @@ mod job;
 mod kv;
 mod leaving;
 mod metrics;
+mod process;
 mod queue;
 mod size;
 mod snapshots;
+mod spill;
 mod sql;
 mod store;
 mod stores;
 mod system;
 mod tenant;
+mod threads;
 mod writer;
 
 pub use config::{EmbeddedConfig, Limits, OpenError};
@@ -41,16 +44,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::Write;
 use stores::Stores;
+use tokio::sync::Semaphore;
 
 /// A query that took less than this on a query thread runs on the calling thread the next time: waking the other thread
 /// takes longer. It is broken off there when it takes more than a few thousand steps after all.
 const QUICK: Duration = Duration::from_micros(200);
+/// What closing may take for the disk after its deadline.
+const DISK_TIME: Duration = Duration::from_millis(300);
 /// Bytes that a waiting job takes besides its statements and values.
 const JOB_BYTES: usize = 256;
 
 /// SQLite files in this process. See the crate's `DESIGN.md`.
 pub struct Embedded {
     stores: Arc<Stores>,
+    /// Who counts key-value pairs: one at a time, so that it takes one of the system's query threads.
+    counting: Semaphore,
 }
 
 impl Embedded {
@@ -61,11 +69,15 @@ impl Embedded {
     /// [`OpenError`]: what is wrong, with which file, and what to do.
     pub fn open(config: EmbeddedConfig) -> Result<Embedded, OpenError> {
         // A catalogue runs users' questions too.
-        debros_sql::catalogue::on_open(functions::install);
+        debros_sql::catalogue::on_open(|db| {
+            functions::install(db)?;
+            // It has no watch over temporary files, and needs none for what a schema holds.
+            db.pragma_update(None, "temp_store", "MEMORY")
+        });
         let stores = Arc::new(Stores::open(config)?);
         tenant::finish_interrupted(&stores)?;
         copies::finish_interrupted(&stores)?;
-        Ok(Embedded { stores })
+        Ok(Embedded { stores, counting: Semaphore::new(1) })
     }
 
     fn limits(&self) -> Limits {
@@ -271,10 +283,14 @@ impl Engine for Embedded {
         self.copying(move |stores| copies::export(stores, &namespace)).await
     }
 
-    async fn close(&self) {
+    async fn close_by(&self, deadline: Instant) {
         let stores = Arc::clone(&self.stores);
-        if tokio::task::spawn_blocking(move || stores.close()).await.is_err() {
-            tracing::error!("closing the databases broke off; the next start checks them");
+        let closing = tokio::task::spawn_blocking(move || stores.close(deadline));
+        // A little longer, for the disk.
+        match tokio::time::timeout_at((deadline + DISK_TIME).into(), closing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => tracing::error!("closing the databases broke off; the next start checks them"),
+            Err(_) => tracing::error!("the databases could not be closed in time; the next start checks them"),
         }
     }
 }
@@ -327,6 +343,6 @@ where
 impl Drop for Embedded {
     /// Closes what [`close`](Engine::close) did not. Blocks.
     fn drop(&mut self) {
-        self.stores.close();
+        self.stores.close(Instant::now() + crate::CLOSE_TIME);
     }
 }

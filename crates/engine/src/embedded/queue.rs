@@ -2,8 +2,39 @@
 
 use debros_proto::{Code, Error, Result};
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+/// Bytes that may wait in a queue whatever waits in the others: nobody is kept out by his neighbours.
+const OWN_SHARE: usize = 1 << 20;
+
+/// What waits in all queues together, against how much may.
+#[derive(Debug)]
+pub(super) struct Budget {
+    max: usize,
+    used: AtomicUsize,
+}
+
+impl Budget {
+    pub(super) fn new(max: usize) -> Self {
+        Self { max, used: AtomicUsize::new(0) }
+    }
+
+    /// Takes a part. False, and nothing is taken: there is not so much left.
+    fn take(&self, bytes: usize, may_pass: bool) -> bool {
+        let used = self.used.fetch_add(bytes, Relaxed);
+        let fits = may_pass || used.saturating_add(bytes) <= self.max;
+        if !fits {
+            self.give_back(bytes);
+        }
+        fits
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Relaxed);
+    }
+}
 
 /// Waiting work, bounded in number and in bytes.
 #[derive(Debug)]
@@ -12,6 +43,7 @@ pub(super) struct Queue<T> {
     ready: Condvar,
     max_count: usize,
     max_bytes: usize,
+    budget: Arc<Budget>,
     what: &'static str,
 }
 
@@ -25,10 +57,10 @@ struct State<T> {
 }
 
 impl<T> Queue<T> {
-    /// `what` names the queue in the error of a caller who is refused.
-    pub(super) fn new(what: &'static str, max_count: usize, max_bytes: usize) -> Self {
+    /// `what` names the queue in the error of a caller who is refused; `budget` is that of all queues.
+    pub(super) fn new(what: &'static str, max_count: usize, max_bytes: usize, budget: Arc<Budget>) -> Self {
         let state = State { waiting: VecDeque::new(), bytes: 0, idle: 0, closed: false };
-        Self { state: Mutex::new(state), ready: Condvar::new(), max_count, max_bytes, what }
+        Self { state: Mutex::new(state), ready: Condvar::new(), max_count, max_bytes, budget, what }
     }
 
     /// Adds work. Returns whether an idle thread will take it at once.
@@ -43,7 +75,7 @@ impl<T> Queue<T> {
         // A single item larger than the bound still goes through an empty queue.
         let full = state.waiting.len() >= self.max_count
             || (!state.waiting.is_empty() && state.bytes.saturating_add(bytes) > self.max_bytes);
-        if full {
+        if full || !self.budget.take(bytes, state.bytes.saturating_add(bytes) <= OWN_SHARE) {
             return Err(Error::new(Code::Overloaded, format!("too many {} are waiting; try again", self.what))
                 .retry_after(Duration::from_secs(1)));
         }
@@ -76,6 +108,7 @@ impl<T> Queue<T> {
             taken += bytes;
             batch.push_back(item);
         }
+        self.budget.give_back(taken);
         true
     }
 
@@ -90,11 +123,17 @@ impl<T> Queue<T> {
         let dropped = {
             let mut state = self.lock();
             state.closed = true;
-            state.bytes = 0;
+            self.budget.give_back(std::mem::take(&mut state.bytes));
             std::mem::take(&mut state.waiting)
         };
         self.ready.notify_all();
         drop(dropped);
+    }
+
+    /// Whether nothing waits and so many threads wait for work, which are all that there are.
+    pub(super) fn is_quiet(&self, threads: usize) -> bool {
+        let state = self.lock();
+        state.waiting.is_empty() && state.idle == threads
     }
 
     /// How much waits.
@@ -108,6 +147,12 @@ impl<T> Queue<T> {
     }
 }
 
+impl<T> Drop for Queue<T> {
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}
+
 /// The engine is closing or closed.
 pub(super) fn closed() -> Error {
     Error::new(Code::Unavailable, "the database is closed; try another node, or again later")
@@ -116,13 +161,18 @@ pub(super) fn closed() -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::Queue;
+    use super::{Budget, OWN_SHARE, Queue};
     use debros_proto::Code;
     use std::collections::VecDeque;
+    use std::sync::Arc;
+
+    fn plenty() -> Arc<Budget> {
+        Arc::new(Budget::new(usize::MAX))
+    }
 
     #[test]
     fn a_full_queue_refuses_and_a_closed_one_still_gives_out_what_waits() {
-        let queue = Queue::new("writes", 2, 100);
+        let queue = Queue::new("writes", 2, 100, plenty());
         assert!(!queue.push('a', 10).unwrap());
         assert_eq!(queue.push('b', 91).unwrap_err().code, Code::Overloaded);
         queue.push('b', 90).unwrap();
@@ -138,14 +188,31 @@ mod tests {
 
     #[test]
     fn what_is_larger_than_the_bound_passes_alone() {
-        let queue = Queue::new("writes", 2, 100);
+        let queue = Queue::new("writes", 2, 100, plenty());
         queue.push('a', 1000).unwrap();
         assert_eq!(queue.push('b', 1).unwrap_err().code, Code::Overloaded);
     }
 
     #[test]
+    fn all_queues_share_a_budget_and_each_has_a_share_of_its_own() {
+        let budget = Arc::new(Budget::new(4 * OWN_SHARE));
+        let [greedy, other] = [(); 2].map(|()| Queue::new("writes", 100, usize::MAX, Arc::clone(&budget)));
+        greedy.push('a', 3 * OWN_SHARE).unwrap();
+        assert_eq!(greedy.push('b', 2 * OWN_SHARE).unwrap_err().code, Code::Overloaded);
+        assert_eq!(other.push('b', 2 * OWN_SHARE).unwrap_err().code, Code::Overloaded);
+        greedy.push('b', OWN_SHARE).unwrap();
+        other.push('c', OWN_SHARE).unwrap();
+        assert_eq!(other.push('d', 1).unwrap_err().code, Code::Overloaded);
+        let mut batch = VecDeque::new();
+        assert!(greedy.take(&mut batch, 1, usize::MAX) && batch == ['a'], "{batch:?}");
+        other.push('d', OWN_SHARE).unwrap();
+        drop(greedy);
+        other.push('e', 2 * OWN_SHARE).unwrap();
+    }
+
+    #[test]
     fn no_wakeup_is_lost_between_many_threads() {
-        let queue = Queue::new("writes", usize::MAX, usize::MAX);
+        let queue = Queue::new("writes", usize::MAX, usize::MAX, plenty());
         let taken = std::sync::atomic::AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..3 {

@@ -1,7 +1,7 @@
 //! Running one statement on a connection, and turning its outcome into a result.
 
 use super::config::Limits;
-use super::conn::{Conn, OWN};
+use super::conn::{BRIEF_LENGTH, Conn, OWN};
 use super::failure;
 use super::gate::{Facts, Rights};
 use debros_proto::rpc::{Row, Statement, StatementResult, Value, value::Kind};
@@ -136,14 +136,22 @@ pub(super) fn read(conn: &Conn, run: Run<'_>, time: Time, limits: &Limits) -> Re
     with_time(conn, time, || with_modules(conn, || run_read(conn, run, limits))).map_err(|error| explain(conn, error))
 }
 
-/// Runs the statement if it only reads, and is done within some 2,000 steps of SQLite's machine. `None`: it was not.
+/// Runs the statement if it only reads, is done within some 2,000 steps of SQLite's machine, and meets no long value.
+/// `None`: it was not, or did.
 pub(super) fn read_quickly(conn: &Conn, run: Run<'_>, limits: &Limits) -> Option<Result<Outcome>> {
-    // Its time is over when SQLite first looks at the clock.
-    conn.limit(Instant::now());
-    let outcome = with_modules(conn, || run_read(conn, run, limits));
-    conn.unlimited();
+    // What is long makes a single step long, which nothing breaks off.
+    if run.args.iter().map(Value::size).sum::<usize>() > BRIEF_LENGTH {
+        return None;
+    }
+    let outcome = {
+        let _brief = match conn.briefly() {
+            Ok(brief) => brief,
+            Err(error) => return Some(Err(failure::of(error))),
+        };
+        with_modules(conn, || run_read(conn, run, limits))
+    };
     match outcome {
-        Err(error) if is_over(conn, &error) => None,
+        Err(error) if is_over(conn, &error) || error.code == Code::TooLarge => None,
         outcome => Some(outcome.map_err(|error| explain(conn, error))),
     }
 }
@@ -244,6 +252,7 @@ pub(super) fn with_time<T>(conn: &Conn, time: Time, run: impl FnOnce() -> Result
     conn.unlimited();
     outcome.map_err(|error| match error.code {
         _ if !is_over(conn, &error) => error,
+        Code::StatementTimeout if conn.spilled().is_some() => conn.spilled().unwrap_or(error),
         _ if limit <= time.deadline => Error::new(
             Code::StatementTimeout,
             format!(
@@ -432,3 +441,6 @@ fn not_text(column: &str) -> Error {
         format!("the column \"{column}\" holds text that is not UTF-8: read its bytes with CAST(… AS BLOB)"),
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,14 +6,15 @@
 use super::config::EmbeddedConfig;
 use super::conn::Conn;
 use super::failure;
-use super::gate::Facts;
+use super::gate::{Facts, Rights};
 use super::job::{Job, Undo};
 use super::metrics::Metrics;
-use super::queue::{Queue, closed};
+use super::queue::{Budget, Queue, closed};
 use super::size::Sizes;
 use super::snapshots::Snapshots;
 use super::tenant::Tenant;
-use super::writer::Writer;
+use super::threads::Threads;
+use super::writer::{Room, Writer};
 use crate::migrations::MigrationError;
 use debros_proto::{Code, Error, Result};
 use debros_sql::Rewriter;
@@ -23,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tracing::Span;
 
@@ -31,11 +32,18 @@ use tracing::Span;
 const KNOWN_TEXTS: usize = 1024;
 const KNOWN_BYTES: usize = 4 << 10;
 
+/// A read on a calling thread that took longer than this was no quick one, and kept others waiting.
+const LONG: Duration = Duration::from_millis(50);
+/// For how long nothing of that file is quick then.
+const PENALTY: Duration = Duration::from_secs(60);
+
 /// What all stores share.
 pub(super) struct Shared {
     pub(super) config: EmbeddedConfig,
     pub(super) sizes: Arc<Sizes>,
     pub(super) metrics: Arc<Metrics>,
+    /// Bytes that wait in the queues of all stores.
+    pub(super) waiting: Arc<Budget>,
     /// Remembers the rewritten statements of all namespaces.
     pub(super) rewriter: Arc<Rewriter>,
 }
@@ -50,6 +58,7 @@ pub(super) struct Store {
     max_threads: usize,
     writer: Mutex<Option<JoinHandle<Conn>>>,
     readers: Mutex<Vec<JoinHandle<()>>>,
+    threads: Arc<Threads>,
     known_texts: Mutex<Texts>,
     schema_changes: Arc<AtomicU64>,
     tenant: Option<Arc<Tenant>>,
@@ -60,6 +69,8 @@ pub(super) struct Store {
 struct Texts {
     schema: u64,
     known: HashMap<Box<str>, Known>,
+    /// Nothing is quick until then.
+    slow_until: Option<Instant>,
 }
 
 /// What is known of a statement's text from the last time it ran.
@@ -120,28 +131,33 @@ impl Store {
         let mut conn = Conn::writer(path, cache)?;
         prepare(&mut conn)?;
         let config = &shared.config;
-        let writes = Arc::new(Queue::new("writes", config.queue_count, config.queue_bytes));
+        let writes = Arc::new(queue(shared, "writes"));
         let (sizes, metrics) = (Arc::clone(&shared.sizes), Arc::clone(&shared.metrics));
         let schema_changes = conn.schema_changes();
         let quota = conn.seat.as_ref().and(config.max_namespace_size);
+        let room = Room { quota, max_log: config.max_log(quota) };
         let tenant = conn.seat.as_ref().map(|seat| Arc::clone(seat.tenant()));
         // Made once, because making one for each statement would cost more than many a read.
         let span = tracing::error_span!("database", file = %path.display());
-        let pool = Arc::new(Pool::new(path, span.clone(), config.readers.max(1) * 2));
-        let writer = Writer::new(conn, Arc::clone(&writes), sizes, metrics, Arc::clone(&pool), path, quota)?;
+        let pool = Arc::new(Pool::new(path, span.clone(), config.kept_readers()));
+        let writer = Writer::new(conn, Arc::clone(&writes), sizes, metrics, Arc::clone(&pool), path, room)?;
         let writing = span.clone();
-        let thread = std::thread::Builder::new()
-            .name("db-writer".to_owned())
-            .spawn(move || writing.in_scope(|| writer.run()))?;
+        let threads = Arc::<Threads>::default();
+        let running = threads.enter();
+        let thread = std::thread::Builder::new().name("db-writer".to_owned()).spawn(move || {
+            let _running = running;
+            writing.in_scope(|| writer.run())
+        })?;
         Ok(Store {
             path: path.to_owned(),
             span,
             writes,
-            reads: Arc::new(Queue::new("queries", config.queue_count, usize::MAX)),
+            reads: Arc::new(queue(shared, "queries")),
             pool,
             max_threads: config.readers.max(1),
             writer: Mutex::new(Some(thread)),
             readers: Mutex::default(),
+            threads,
             known_texts: Mutex::default(),
             schema_changes,
             tenant,
@@ -193,8 +209,8 @@ impl Store {
         Ok(outcome)
     }
 
-    /// Has one of the query threads do something.
-    pub(super) async fn read<T, F>(&self, deadline: Instant, act: F) -> Result<T>
+    /// Has one of the query threads do something, which takes so many bytes of memory while it waits.
+    pub(super) async fn read<T, F>(&self, bytes: usize, deadline: Instant, act: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&Conn) -> Result<T> + Send + 'static,
@@ -211,7 +227,7 @@ impl Store {
             };
             let _ = reply.send(result);
         });
-        if !self.reads.push(read, 0)? {
+        if !self.reads.push(read, bytes)? {
             self.start_reader()?;
         }
         outcome.await.unwrap_or_else(|_| Err(Error::internal("the query failed in the node; the node's log has more")))
@@ -231,7 +247,25 @@ impl Store {
         if sql.len() > KNOWN_BYTES {
             return None;
         }
-        self.known_texts().known.get(sql).copied()
+        let mut texts = self.known_texts();
+        let known = texts.known.get(sql).copied();
+        if let (Some(Known::Quick), Some(until)) = (known, texts.slow_until) {
+            if Instant::now() < until {
+                return None;
+            }
+            texts.slow_until = None;
+        }
+        known
+    }
+
+    /// Says how long a read took that was known to be quick. What one step does with long keys of an index, no limit of
+    /// SQLite's sees; who found that out keeps others waiting once.
+    pub(super) fn took_here(&self, sql: &str, took: Duration) {
+        if took > LONG {
+            tracing::warn!(path = %self.path.display(), ?took, "a read known to be quick was not; reads of this database go to its own threads for a while");
+            self.note(sql, None);
+            self.known_texts().slow_until = Some(Instant::now() + PENALTY);
+        }
     }
 
     /// Whether a text is known to add nothing and to remove.
@@ -276,8 +310,9 @@ impl Store {
             return Ok(());
         }
         let (reads, pool) = (Arc::clone(&self.reads), Arc::clone(&self.pool));
-        let span = self.span.clone();
+        let (span, running) = (self.span.clone(), self.threads.enter());
         let started = std::thread::Builder::new().name("db-reader".to_owned()).spawn(move || {
+            let _running = running;
             let _within = span.enter();
             let mut batch = VecDeque::new();
             while reads.take(&mut batch, 1, usize::MAX) {
@@ -300,11 +335,36 @@ impl Store {
         }
     }
 
+    /// Whether nothing runs and nothing waits. A caller may be gone whose statement still runs.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.writes.is_quiet(1) && self.reads.is_quiet(lock(&self.readers).len())
+    }
+
+    /// Refuses new work; what was accepted is still finished.
+    pub(super) fn refuse(&self) {
+        self.writes.close();
+        self.reads.close();
+    }
+
+    /// After [`refuse`](Store::refuse), waits until everything is finished, at the latest until `deadline`. Whether it is, so that
+    /// [`close`](Store::close) takes no longer than the disk.
+    pub(super) fn ends_by(&self, deadline: Instant) -> bool {
+        self.threads.end_by(deadline)
+    }
+
+    /// Closes without waiting for a thread that is in the middle of a step which does not end. What was acknowledged is on
+    /// the disk.
+    pub(super) fn give_up(&self) {
+        tracing::error!(path = %self.path.display(), "a statement does not end; the database is left without waiting for it");
+        self.pool.closed.store(true, Relaxed);
+        lock(&self.readers).clear();
+        lock(&self.writer).take();
+    }
+
     /// Finishes what was accepted, writes the log back and closes the file. Blocks. False when something went wrong, so
     /// that the file should be checked when it is opened again.
     pub(super) fn close(&self) -> bool {
-        self.writes.close();
-        self.reads.close();
+        self.refuse();
         let readers = std::mem::take(&mut *lock(&self.readers));
         let mut well = readers.into_iter().all(|thread| thread.join().is_ok());
         self.pool.closed.store(true, Relaxed);
@@ -326,7 +386,12 @@ impl Drop for Store {
     }
 }
 
+fn queue<T>(shared: &Shared, what: &'static str) -> Queue<T> {
+    Queue::new(what, shared.config.queue_count, shared.config.queue_bytes, Arc::clone(&shared.waiting))
+}
+
 fn close_conn(conn: Conn, path: &Path) -> bool {
+    conn.gate.enter(Rights::Own);
     let checkpoint: rusqlite::Result<i64> = conn.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
     let closed = conn.db.close().map_err(|(_, error)| error);
     match checkpoint.and_then(|busy| closed.map(|()| busy)) {

@@ -6,12 +6,12 @@ use super::folder::{self, Folder, write_synced};
 use super::guard;
 use super::job::Undo;
 use super::kv;
-use super::leaving::Leaving;
+use super::leaving::{Leaver, Leaving};
 use super::metrics::Metrics;
-use super::queue::closed;
+use super::queue::{Budget, closed};
 use super::size::Sizes;
 use super::store::{Failure, Shared, Store, Write};
-use super::{failure, integrity, tenant};
+use super::{failure, integrity, process, tenant};
 use crate::migrations::{self, MIGRATIONS, MigrationError};
 use debros_proto::{Code, Error, Namespace, Result, now_ms};
 use debros_sql::Rewriter;
@@ -28,6 +28,13 @@ pub(super) const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 const SYSTEM_CACHE: u32 = 16_384;
 /// KiB of a namespace's database in the writer's memory: many are open.
 const NAMESPACE_CACHE: u32 = 2048;
+
+/// Databases that are closed at once when descriptors are short.
+const SOME: usize = 4;
+/// How much of the time to close is kept for the system's database.
+const FOR_THE_SYSTEM: Duration = Duration::from_secs(1);
+/// How long all that end at once may take for it, when the engine closes.
+const SOON: Duration = Duration::from_millis(500);
 
 /// Bytes of rewritten statements that are remembered, of all namespaces together.
 const REWRITTEN_BYTES: usize = 32 << 20;
@@ -102,6 +109,8 @@ impl Stores {
         if config.backup_dir.exists() {
             folder::make_private(&config.backup_dir).map_err(|error| OpenError::io(&config.backup_dir, error))?;
         }
+        let process = process::set_up(&folder.tmp(), config.max_memory, config.max_temp_size);
+        process.map_err(|error| OpenError::database(folder.tmp(), &error, &config.backup_dir))?;
         let was_clean = folder.take_clean()?;
         let files = folder.namespaces().map_err(|error| OpenError::io(folder.path(), error))?;
         let check_system = was_clean.is_none();
@@ -112,7 +121,8 @@ impl Stores {
             sizes.set(&path, std::fs::metadata(&path).map_or(0, |file| file.len()));
         }
         let rewriter = Arc::new(Rewriter::new(REWRITTEN_BYTES));
-        let shared = Shared { config, sizes: Arc::new(sizes), metrics: Arc::new(Metrics::new()), rewriter };
+        let waiting = Arc::new(Budget::new(config.waiting_bytes));
+        let shared = Shared { config, sizes: Arc::new(sizes), metrics: Arc::new(Metrics::new()), waiting, rewriter };
         // Those whose deletion was interrupted are nobody's: they go in a moment.
         let going = folder.deleting().map_err(|error| OpenError::io(folder.path(), error))?;
         let staying = &files - &going;
@@ -217,7 +227,12 @@ impl Stores {
         if let Some(store) = slot.store.get() {
             return Ok(Arc::clone(store));
         }
-        let store = Arc::new(self.open_file(namespace)?);
+        let opened = match self.open_file(namespace) {
+            // The node is short of descriptors or memory: a database that nobody uses gives some back.
+            Err(error) if error.code == Code::Overloaded && self.close_some() => self.open_file(namespace),
+            opened => opened,
+        };
+        let store = Arc::new(opened?);
         // Nobody else sets it: the lock is held.
         let store = Arc::clone(slot.store.get_or_init(|| store));
         drop(opening);
@@ -300,18 +315,31 @@ impl Stores {
 
     /// Closes databases that nobody uses until no more are open than there should be.
     fn close_idle(&self) {
+        let most = self.shared.config.open_databases.max(1);
+        self.leaving.close(self.idle_over(most));
+    }
+
+    /// Closes some databases that nobody uses, on this thread. False: there is none.
+    fn close_some(&self) -> bool {
+        let open = lock(&self.open).len();
+        let leavers = self.idle_over(open.saturating_sub(SOME));
+        let are_any = !leavers.is_empty();
+        drop(leavers);
+        are_any
+    }
+
+    /// Takes databases that nobody uses out of the table, the longest unused first, until it holds no more than `most`.
+    fn idle_over(&self, most: usize) -> Vec<Leaver> {
         let mut leavers = Vec::new();
-        {
-            let mut open = lock(&self.open);
-            while open.len() > self.shared.config.open_databases.max(1) {
-                let oldest = open.iter().filter(|(_, entry)| is_idle(&entry.slot)).min_by_key(|(_, entry)| entry.used);
-                let Some(namespace) = oldest.map(|(namespace, _)| namespace.clone()) else { break };
-                let store = open.remove(&namespace).and_then(|entry| entry.slot.store.get().cloned());
-                // Under the lock, so that whoever opens it again finds it named.
-                leavers.push(self.leaving.begin(namespace, store));
-            }
+        let mut open = lock(&self.open);
+        while open.len() > most {
+            let oldest = open.iter().filter(|(_, entry)| is_idle(&entry.slot)).min_by_key(|(_, entry)| entry.used);
+            let Some(namespace) = oldest.map(|(namespace, _)| namespace.clone()) else { break };
+            let store = open.remove(&namespace).and_then(|entry| entry.slot.store.get().cloned());
+            // Under the lock, so that whoever opens it again finds it named.
+            leavers.push(self.leaving.begin(namespace, store));
         }
-        self.leaving.close(leavers);
+        leavers
     }
 
     /// The open stores of namespaces.
@@ -332,28 +360,54 @@ impl Stores {
         Ok(swept)
     }
 
-    /// Finishes what was accepted and closes everything. Blocks. The marker of a clean stop is put when all went well.
-    pub(super) fn close(&self) {
+    /// Finishes what was accepted and closes everything. Blocks, until `deadline` for statements and then for the disk. The
+    /// marker of a clean stop is put when the system's database is in order; it names those that may not be.
+    pub(super) fn close(&self, deadline: Instant) {
         if self.closed.swap(true, Relaxed) {
             return;
         }
+        let for_namespaces = deadline.checked_sub(FOR_THE_SYSTEM).unwrap_or(deadline);
         // A backup sees that the engine is closed and gives up; a restore is finished at the next start.
         let _copying = lock(&self.copying);
         let entries: Vec<(Namespace, Entry)> = lock(&self.open).drain().collect();
+        let mut busy = Vec::new();
         for (namespace, entry) in entries {
             // Whoever is opening it is waited for.
             let _opened = lock(&entry.slot.opening);
-            if entry.slot.store.get().is_some_and(|store| !store.close()) {
-                lock(&self.leaving.unchecked).insert(namespace);
+            if let Some(store) = entry.slot.store.get() {
+                store.refuse();
+                busy.push((namespace, Arc::clone(store)));
             }
         }
-        self.leaving.wait_for_all();
+        // Most end at once: they are closed before anything is waited for that may take all the time there is.
+        let soon = for_namespaces.min(Instant::now() + SOON);
+        for last in [soon, for_namespaces] {
+            busy.retain(|(namespace, store)| {
+                let ends = store.ends_by(last);
+                if ends && !store.close() {
+                    lock(&self.leaving.unchecked).insert(namespace.clone());
+                }
+                !ends
+            });
+        }
+        let mut left = self.leaving.wait_for_all(for_namespaces);
+        busy.iter().for_each(|(_, store)| store.give_up());
+        left.extend(busy.into_iter().map(|(namespace, _)| namespace));
+        lock(&self.leaving.unchecked).extend(left.iter().cloned());
+        self.system.refuse();
+        if !self.system.ends_by(deadline) {
+            self.system.give_up();
+            return;
+        }
         if self.system.close()
             && let Err(error) = self.folder.put_clean(&lock(&self.leaving.unchecked))
         {
             tracing::warn!(%error, "the marker of a clean stop could not be written; the next start checks the databases");
         }
-        self.folder.unlock();
+        // A statement that still runs has its file open: the folder is free when the process ends.
+        if left.is_empty() {
+            self.folder.unlock();
+        }
     }
 }
 
@@ -369,9 +423,11 @@ async fn sweep(store: &Store, now_ms: i64, some: fn(&Conn, i64) -> rusqlite::Res
     }
 }
 
-/// Only the table of open databases holds it.
+/// Only the table of open databases holds it, and none of its threads is at work: a caller can go away while his statement
+/// runs, and closing would wait for that.
 fn is_idle(slot: &Arc<Slot>) -> bool {
-    Arc::strong_count(slot) == 1 && slot.store.get().is_some_and(|store| Arc::strong_count(store) == 1)
+    Arc::strong_count(slot) == 1
+        && slot.store.get().is_some_and(|store| Arc::strong_count(store) == 1 && store.is_quiet())
 }
 
 fn check(conn: &Conn) -> Result<(), Failure> {
@@ -419,6 +475,7 @@ impl Failure {
                 tracing::error!(%path, findings, "the namespace's database is damaged");
                 failure::damaged()
             }
+            Failure::Io(error) if failure::is_shortage(&error) => failure::too_many_files(),
             Failure::Io(error) => {
                 tracing::error!(%path, %error, "the namespace's database can not be opened");
                 Error::internal("the database can not be opened; the node's log has more")
@@ -435,3 +492,6 @@ impl Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

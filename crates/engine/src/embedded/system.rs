@@ -36,7 +36,7 @@ impl Embedded {
             _ => {
                 let metrics = Arc::clone(&self.stores.shared.metrics);
                 let (tried, outcome, took) = store
-                    .read(options.deadline, move |conn| {
+                    .read(statement_bytes(&statement), options.deadline, move |conn| {
                         let started = Instant::now();
                         let outcome = sql::read(conn, Run::own(&statement), time, &limits);
                         let took = started.elapsed();

@@ -4,6 +4,8 @@
 //! failures take the whole transaction down (`ON CONFLICT ROLLBACK`, an interrupted write, a full disk): then the others
 //! of the group run again without the one who did it, and are committed before the rest goes on.
 
+mod log;
+
 use super::conn::Conn;
 use super::failure;
 use super::job::{Job, Ran, Undo};
@@ -13,6 +15,7 @@ use super::size::Sizes;
 use super::store::Pool;
 use super::tenant::Seat;
 use debros_proto::{Code, Error};
+use log::Log;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,6 +34,7 @@ pub(super) struct Writer {
     metrics: Arc<Metrics>,
     readers: Arc<Pool>,
     path: PathBuf,
+    log: Log,
     page_size: u64,
     /// Bytes of the file as of the last commit.
     size: u64,
@@ -38,6 +42,23 @@ pub(super) struct Writer {
     max_pages: u64,
     /// Bytes that this file may take, besides what all may.
     quota: Option<u64>,
+}
+
+/// What one file may take, besides what all may.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// Bytes of the file; `None`: no limit of its own.
+    pub(super) quota: Option<u64>,
+    /// Bytes of its log.
+    pub(super) max_log: u64,
+}
+
+/// Why a group is not in the file.
+enum Uncommitted {
+    /// Its COMMIT was not reached.
+    Before(rusqlite::Error),
+    /// Its COMMIT failed.
+    Tried(rusqlite::Error),
 }
 
 /// Nobody waits for a thread that is gone.
@@ -57,7 +78,7 @@ impl Writer {
         metrics: Arc<Metrics>,
         readers: Arc<Pool>,
         path: &Path,
-        quota: Option<u64>,
+        room: Room,
     ) -> rusqlite::Result<Self> {
         let page_size: u32 = conn.db.query_row("PRAGMA page_size", [], |row| row.get(0))?;
         let mut writer = Self {
@@ -67,10 +88,11 @@ impl Writer {
             metrics,
             readers,
             path: path.to_owned(),
+            log: Log::new(path, room.max_log),
             page_size: page_size.into(),
             size: 0,
             max_pages: 0,
-            quota,
+            quota: room.quota,
         };
         writer.note_size()?;
         Ok(writer)
@@ -88,7 +110,14 @@ impl Writer {
     }
 
     /// Runs jobs in as few groups as can be, in order.
-    fn run_all(&mut self, jobs: VecDeque<Job>) {
+    fn run_all(&mut self, mut jobs: VecDeque<Job>) {
+        if !self.log_is_small() {
+            // What removes makes room and ends with what there is to remove; what runs alone replaces the whole.
+            let goes_on = |job: &Job| job.removes || job.undo == Undo::Alone;
+            let (on, refused): (VecDeque<_>, VecDeque<_>) = jobs.into_iter().partition(goes_on);
+            self.refuse_all(refused.into_iter(), &log::is_held());
+            jobs = on;
+        }
         let mut groups = VecDeque::from([jobs]);
         while let Some(mut jobs) = groups.pop_front() {
             let again = self.run_group(&mut jobs);
@@ -97,6 +126,12 @@ impl Writer {
             }
             again.into_iter().rev().filter(|group| !group.is_empty()).for_each(|group| groups.push_front(group));
         }
+    }
+
+    fn log_is_small(&mut self) -> bool {
+        // A ROLLBACK that failed may still be due.
+        self.roll_back();
+        self.log.is_small(&self.conn, &self.readers)
     }
 
     /// Runs and commits jobs from the front, until they are done or one of them took the transaction down. Returns the
@@ -108,7 +143,7 @@ impl Writer {
         }
         let with_reserve = jobs.front().is_some_and(|job| job.has_reserve);
         if let Err(error) = self.begin(with_reserve) {
-            self.refuse_all(jobs.drain(..), &self.of_commit(error));
+            self.refuse_all(jobs.drain(..), &self.of_own(error));
             return Vec::new();
         }
         let mut done = VecDeque::new();
@@ -254,7 +289,10 @@ impl Writer {
         let change = self.conn.seat.as_ref().and_then(|seat| seat.pending().map(|schema| (seat.publication(), schema)));
         // Asked for inside the transaction, where it needs no lock of its own.
         self.readers.suspend();
-        let committed = self.own_size().and_then(|size| self.own("/*debros*/ COMMIT").map(|()| size));
+        let committed = match self.own_size() {
+            Ok(size) => self.own("/*debros*/ COMMIT").map(|()| size).map_err(Uncommitted::Tried),
+            Err(error) => Err(Uncommitted::Before(error)),
+        };
         self.readers.snapshots.resume();
         if let (Some((publication, schema)), Ok(_)) = (change, &committed) {
             publication.publish(schema);
@@ -272,8 +310,15 @@ impl Writer {
         Vec::new()
     }
 
-    fn not_committed(&mut self, done: VecDeque<Job>, error: rusqlite::Error) -> Vec<VecDeque<Job>> {
+    fn not_committed(&mut self, done: VecDeque<Job>, why: Uncommitted) -> Vec<VecDeque<Job>> {
         self.roll_back();
+        let error = match why {
+            Uncommitted::Tried(error) => error,
+            Uncommitted::Before(error) => {
+                self.refuse_all(done.into_iter(), &self.of_own(error));
+                return Vec::new();
+            }
+        };
         let is_constraint = error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation);
         if is_constraint && done.len() > 1 {
             // A deferred foreign key of one of them: each by itself shows whose.
@@ -292,6 +337,8 @@ impl Writer {
 
     fn roll_back(&mut self) {
         self.forget_schema();
+        // The transaction may be gone, and with it the statement that would have taken the rights of the last job away.
+        self.conn.gate.enter(super::gate::Rights::Own);
         if self.conn.db.is_autocommit() {
             return;
         }
@@ -312,13 +359,19 @@ impl Writer {
         if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) {
             return failure::of(error);
         }
-        tracing::error!(path = %self.path.display(), %error, "a group of writes could not be committed");
         if failure::is_unconfirmed(&error) {
+            tracing::error!(path = %self.path.display(), %error, "a group of writes was not confirmed");
             return Error::new(
                 Code::UnknownOutcome,
-                "the disk did not confirm the write: it may be there after a restart, or not",
+                "the write was not confirmed: it may be there after a restart, or not",
             );
         }
+        self.of_own(error)
+    }
+
+    /// What the engine's own statements meet besides, before anything can be in the file.
+    fn of_own(&self, error: rusqlite::Error) -> Error {
+        tracing::error!(path = %self.path.display(), %error, "a group of writes could not be committed");
         match failure::of(error) {
             error if error.code == Code::DatabaseFull => disk_full(),
             error => error,

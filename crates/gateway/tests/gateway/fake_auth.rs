@@ -106,7 +106,9 @@ fn described(namespace: &str) -> rpc::NamespaceInfo {
         rows_are_exact: true,
         keys: 4,
         key_bytes: 5,
+        keys_are_exact: true,
         max_bytes: Some(8192),
+        free_bytes: 1024,
     }
 }
 

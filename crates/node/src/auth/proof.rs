@@ -7,7 +7,7 @@ use debros_auth::challenge::{self, Challenge, ChallengeKey, Terms};
 use debros_auth::signature::Signer;
 use debros_auth::{Role, Wallet, random};
 use debros_p2p::PeerId;
-use debros_proto::rpc::{self, Proof, Statement};
+use debros_proto::rpc::{self, Proof, Statement, Value};
 use debros_proto::{Code, Error, Namespace, Result};
 use std::sync::PoisonError;
 
@@ -45,18 +45,27 @@ impl Proven {
 
 /// The key that makes nonces, which all nodes of a network share. Made at the network's first start.
 pub(super) async fn load_key(store: &Store) -> Result<ChallengeKey> {
+    let find = || Statement::new("SELECT value FROM secrets WHERE name = ?", [SECRET.into()]);
+    // Written only when it is not there: a node starts on a full disk, too.
+    if let Some(row) = store.rows(find()).await?.first() {
+        return challenge_key(row.values.first());
+    }
     let fresh: [u8; 32] = random::bytes()?;
     let statements = vec![
         Statement::new(
             "INSERT INTO secrets (name, value, created_at) VALUES (?, ?, ?) ON CONFLICT (name) DO NOTHING",
             [SECRET.into(), fresh.as_slice().into(), store.clock.now_ms().into()],
         ),
-        Statement::new("SELECT value FROM secrets WHERE name = ?", [SECRET.into()]),
+        // Another node of the network may have been faster.
+        find(),
     ];
     let results = store.write(statements).await?;
-    results
-        .get(1)
-        .and_then(|result| result.rows.first()?.values.first()?.as_blob()?.as_ref().try_into().ok())
+    challenge_key(results.get(1).and_then(|result| result.rows.first()?.values.first()))
+}
+
+fn challenge_key(value: Option<&Value>) -> Result<ChallengeKey> {
+    value
+        .and_then(|value| value.as_blob()?.as_ref().try_into().ok())
         .map(ChallengeKey::new)
         .ok_or_else(|| Error::internal("the secret \"challenge\" in the system's database is damaged: delete its row"))
 }

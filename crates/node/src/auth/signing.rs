@@ -87,9 +87,14 @@ impl Signing {
         let _alone = self.rotating.lock().await;
         let signer = self.signer();
         let kid = signer.key.public().kid();
-        self.store.write(vec![self.insert(signer.key.public(), signer.created_at)]).await?;
         let state = "SELECT created_at, removed_at IS NOT NULL FROM signing_keys WHERE kid = ?";
-        let rows = self.store.rows(Statement::new(state, [kid.into()])).await?;
+        let state = || Statement::new(state, [kid.into()]);
+        let mut rows = self.store.rows(state()).await?;
+        // Written only when it is not there: a node starts on a full disk, too.
+        if rows.is_empty() {
+            self.store.write(vec![self.insert(signer.key.public(), signer.created_at)]).await?;
+            rows = self.store.rows(state()).await?;
+        }
         let (created_at, removed) = rows.first().map_or((0, true), |row| (row.integer(0), row.integer(1) == 1));
         if removed {
             tracing::warn!(kid, "this node's token key was removed; it makes a new one");

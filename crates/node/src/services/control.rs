@@ -41,8 +41,12 @@ impl Services {
         }
     }
 
-    pub(super) fn peers(&self) -> Result<response::Result> {
-        let peers = self.running_host()?.peers().into_iter().map(|peer| rpc::Peer {
+    /// The full nodes that this one knows, and to operators all peers: clients and gateways are other tenants' own, and
+    /// when they come and go and how far away they are is nobody else's business.
+    pub(super) fn peers(&self, caller: &Caller) -> Result<response::Result> {
+        let sees_all = caller.may(Permission::Operate);
+        let peers = self.running_host()?.peers().into_iter().filter(|peer| sees_all || peer.serves);
+        let peers = peers.map(|peer| rpc::Peer {
             id: peer.id.to_string(),
             addresses: peer.addresses.iter().map(ToString::to_string).collect(),
             connected: peer.connected,

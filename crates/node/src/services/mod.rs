@@ -86,7 +86,7 @@ impl Services {
     /// Calls that do not come by the thousand.
     async fn rare_call(&self, auth: &Arc<Auth>, caller: &Caller, call: Call, options: CallOptions) -> Result<Answer> {
         match call {
-            Call::Peers(_) => self.peers().map(Answer::from),
+            Call::Peers(_) => self.peers(caller).map(Answer::from),
             Call::ConnectPeer(request) => self.connect_peer(request, &options).await.map(Answer::from),
             Call::DisconnectPeer(request) => self.disconnect_peer(request).await.map(Answer::from),
             Call::WhoAmI(_) => Ok(control::who_am_i(caller).into()),

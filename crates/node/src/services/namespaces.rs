@@ -163,5 +163,7 @@ async fn describe(engine: &dyn Engine, auth: &Auth, found: Found, options: &Call
         keys: holds.kv_keys,
         key_bytes: holds.kv_bytes,
         max_bytes: holds.max_bytes,
+        keys_are_exact: holds.kv_is_exact,
+        free_bytes: holds.free_bytes,
     })
 }

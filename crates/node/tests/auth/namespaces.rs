@@ -287,6 +287,12 @@ async fn a_quota_is_told_and_a_write_over_it_names_it() {
     };
     assert_eq!(error.code, Code::DatabaseFull);
     assert!(error.message.contains("max_namespace_size"), "{}", error.message);
+    // What is deleted leaves room inside, which is told, and used again.
+    client.database().query("DELETE FROM t", []).await.unwrap();
+    let info = client.namespaces().get().await.unwrap();
+    assert!(info.free_bytes > QUOTA / 2 && info.free_bytes < info.sql_bytes, "{info:?}");
+    client.database().query("INSERT INTO t VALUES (zeroblob(20000))", []).await.unwrap();
+    assert!(client.namespaces().get().await.unwrap().free_bytes < info.free_bytes);
     let neighbour = session(&node, 2, "b").await;
     neighbour.database().create_table("CREATE TABLE t (a)").await.unwrap();
     client.namespaces().delete("a").await.unwrap();

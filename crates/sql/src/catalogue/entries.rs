@@ -1,7 +1,15 @@
-//! A schema as a list of texts: how the engine keeps it, and how a catalogue is made from it again.
+//! A schema as a list of rows: how the engine keeps it, and how a catalogue is made from it again.
+//!
+//! The list is `sqlite_schema` whole, in the order in which its objects were made: what a virtual table reads was there
+//! before it. So the texts are run again in that order. One that SQLite accepted may all the same not be accepted a second
+//! time (a full-text table whose content table was dropped since): then its row is put back as it was, and the object is
+//! as broken as it was before, for whoever uses it, and for nobody else.
 
 use super::{Catalogue, Inner, broken};
-use debros_proto::{Error, Namespace, Result};
+use crate::names::{same, starts_with};
+use debros_proto::{Namespace, Result};
+use rusqlite::config::DbConfig;
+use std::collections::HashMap;
 
 /// What an entry makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -14,51 +22,61 @@ pub enum EntryKind {
     Index,
     /// A trigger.
     Trigger,
-    /// `ANALYZE` was run, so that `sqlite_stat1` exists.
-    Statistics,
 }
 
 impl EntryKind {
-    /// The name under which the engine keeps it.
+    /// The name under which the engine keeps it, which is SQLite's.
     pub const fn as_str(self) -> &'static str {
         match self {
             EntryKind::Table => "table",
             EntryKind::View => "view",
             EntryKind::Index => "index",
             EntryKind::Trigger => "trigger",
-            EntryKind::Statistics => "statistics",
         }
     }
 
     /// The kind of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [EntryKind::Table, EntryKind::View, EntryKind::Index, EntryKind::Trigger, EntryKind::Statistics]
+        [EntryKind::Table, EntryKind::View, EntryKind::Index, EntryKind::Trigger]
             .into_iter()
             .find(|kind| kind.as_str() == name)
     }
 }
 
-/// One object of a schema. Kind and name together are unique.
+/// One row of a schema: an object of the user's, or one that SQLite or a virtual table made along with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
+    /// Its place: unique, and greater than that of everything made before it.
+    pub position: i64,
     /// What it makes.
     pub kind: EntryKind,
     /// The object's name, as the user gave it.
     pub name: String,
-    /// The user's own CREATE text, as `sqlite_schema` shows it.
-    pub sql: String,
+    /// The table, or view, that it belongs to; its own name where it is one.
+    pub table: String,
+    /// The CREATE text, as `sqlite_schema` shows it; none for the index of a constraint.
+    pub sql: Option<String>,
 }
 
 /// What turned one list of entries into another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Entries that are new or have another text: to be inserted, or changed where kind and name are there.
+    /// Entries that are new or another: to be put at their positions, in place of what was there.
     pub put: Vec<Entry>,
-    /// Entries that are gone.
-    pub removed: Vec<Entry>,
+    /// Positions of which nothing is left.
+    pub removed: Vec<i64>,
 }
 
 impl Changes {
+    /// What makes one list into another: what the engine writes beside a change of the schema.
+    pub fn between(old: &[Entry], new: &[Entry]) -> Self {
+        let mut known: HashMap<i64, &Entry> = old.iter().map(|entry| (entry.position, entry)).collect();
+        let put = new.iter().filter(|entry| known.remove(&entry.position) != Some(entry)).cloned().collect();
+        let mut removed: Vec<i64> = known.into_keys().collect();
+        removed.sort_unstable();
+        Self { put, removed }
+    }
+
     /// Whether nothing changed, as after `CREATE TABLE IF NOT EXISTS` of a table that is there.
     pub fn is_empty(&self) -> bool {
         self.put.is_empty() && self.removed.is_empty()
@@ -66,72 +84,125 @@ impl Changes {
 }
 
 impl Catalogue {
-    /// Makes a catalogue from what [`entries`](Catalogue::entries) gave. Entries of one kind must stand in the order in
-    /// which they were first put; the order of kinds does not matter.
+    /// Makes a catalogue from what [`entries`](Catalogue::entries) gave. `broken` is told each entry that can not be made
+    /// again, and why; all others are there.
     ///
     /// # Errors
-    /// `internal` when an entry is not one that SQLite accepts: the list is not what was kept.
-    pub fn load(namespace: &Namespace, entries: &[Entry]) -> Result<Self> {
-        let inner = Inner::open()?;
+    /// `internal` when SQLite can not make a database in memory.
+    pub fn load(namespace: &Namespace, entries: &[Entry], broken: impl FnMut(&Entry, &str)) -> Result<Self> {
+        let mut inner = Inner::open()?;
         let mut ordered: Vec<&Entry> = entries.iter().collect();
-        ordered.sort_by_key(|entry| entry.kind);
-        let run = |sql: &str| inner.db.execute_batch(sql);
-        run("BEGIN").map_err(|_| broken())?;
-        for entry in ordered {
-            run(&entry.sql).map_err(|error| {
-                Error::internal(format!("the {} {} of the catalogue: {error}", entry.kind.as_str(), entry.name))
-            })?;
-        }
-        run("COMMIT").map_err(|_| broken())?;
+        ordered.sort_by_key(|entry| entry.position);
+        inner.make_again(&ordered, broken).map_err(|_| super::broken())?;
         Self::over(namespace, inner)
     }
 
-    /// The schema as a list, in the order in which [`load`](Catalogue::load) wants it.
+    /// The schema as a list, in order of position.
     ///
     /// # Errors
     /// `internal` when the catalogue can not be read.
     pub fn entries(&self) -> Result<Vec<Entry>> {
-        let inner = self.lock();
-        read(&inner).map_err(|_| broken())
-    }
-
-    /// What makes another catalogue's list into this one's: what the engine writes beside a change of the schema.
-    ///
-    /// # Errors
-    /// `internal` when a catalogue can not be read.
-    pub fn changes_since(&self, before: &Catalogue) -> Result<Changes> {
-        let (old, new) = (before.entries()?, self.entries()?);
-        let key = |entry: &Entry| (entry.kind, entry.name.clone());
-        let known: std::collections::HashMap<_, &Entry> = old.iter().map(|entry| (key(entry), entry)).collect();
-        let kept: std::collections::HashSet<_> = new.iter().map(key).collect();
-        Ok(Changes {
-            put: new.iter().filter(|entry| known.get(&key(entry)) != Some(entry)).cloned().collect(),
-            removed: old.iter().filter(|entry| !kept.contains(&key(entry))).cloned().collect(),
-        })
+        self.lock().entries().map_err(|_| broken())
     }
 }
 
-fn read(inner: &Inner) -> rusqlite::Result<Vec<Entry>> {
-    use super::schema::Kind;
-    let mut statement =
-        inner.db.prepare_cached("SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid")?;
-    let mut rows = statement.query([])?;
-    let mut entries = Vec::new();
-    while let Some(row) = rows.next()? {
-        let (kind, name, sql): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        if name.eq_ignore_ascii_case("sqlite_stat1") {
-            entries.push(Entry { kind: EntryKind::Statistics, name: String::new(), sql: "ANALYZE".to_owned() });
-            continue;
+impl Inner {
+    fn entries(&self) -> rusqlite::Result<Vec<Entry>> {
+        let mut statement =
+            self.db.prepare_cached("SELECT rowid, type, name, tbl_name, sql FROM sqlite_schema ORDER BY rowid")?;
+        let mut rows = statement.query([])?;
+        let mut entries = Vec::new();
+        while let Some(row) = rows.next()? {
+            let kind: String = row.get(1)?;
+            if let Some(kind) = EntryKind::from_name(&kind) {
+                let (name, table) = (row.get(2)?, row.get(3)?);
+                entries.push(Entry { position: row.get(0)?, kind, name, table, sql: row.get(4)? });
+            }
         }
-        // What SQLite and the virtual tables make by themselves comes again by itself.
-        let shadow = matches!(inner.schema.find(&inner.db, &name), Some((Kind::Shadow, _))) && kind == "table";
-        if shadow || name.to_ascii_lowercase().starts_with("sqlite_") {
-            continue;
-        }
-        if let Some(kind) = EntryKind::from_name(&kind) {
-            entries.push(Entry { kind, name, sql });
-        }
+        Ok(entries)
     }
-    entries.sort_by_key(|entry| entry.kind);
-    Ok(entries)
+
+    fn make_again(&mut self, ordered: &[&Entry], mut tell: impl FnMut(&Entry, &str)) -> rusqlite::Result<()> {
+        // The tables behind a full-text table that does not come again are made by their names.
+        self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false)?;
+        self.db.execute_batch("BEGIN")?;
+        let mut broken = Vec::new();
+        for entry in ordered {
+            let Some(sql) = &entry.sql else { continue };
+            let made = if starts_with(&entry.name, "sqlite_stat") {
+                self.db.execute_batch("ANALYZE")
+            } else if same(&entry.name, "sqlite_sequence") {
+                self.make_sequence()
+            } else {
+                self.db.execute_batch(sql)
+            };
+            // What virtual tables make comes again with them.
+            if let Err(error) = made
+                && !self.has(entry)?
+            {
+                tell(entry, &error.to_string());
+                broken.push(*entry);
+            }
+        }
+        self.put_in_place(ordered, &broken)?;
+        self.db.execute_batch("COMMIT")?;
+        self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        Ok(())
+    }
+
+    /// It is there from the first AUTOINCREMENT on, and stays when that goes.
+    fn make_sequence(&self) -> rusqlite::Result<()> {
+        self.db
+            .execute_batch("CREATE TABLE _debros_first(id INTEGER PRIMARY KEY AUTOINCREMENT); DROP TABLE _debros_first")
+    }
+
+    fn has(&self, entry: &Entry) -> rusqlite::Result<bool> {
+        self.db
+            .prepare_cached("SELECT 1 FROM sqlite_schema WHERE type = ?1 AND name = ?2")?
+            .exists((entry.kind.as_str(), &entry.name))
+    }
+
+    /// Gives every row its position, and puts back the rows of what could not be made.
+    fn put_in_place(&mut self, ordered: &[&Entry], broken: &[&Entry]) -> rusqlite::Result<()> {
+        let made = self.entries()?;
+        if broken.is_empty() && made.iter().eq(ordered.iter().copied()) {
+            return Ok(());
+        }
+        let mut wanted: HashMap<(EntryKind, &str), &Entry> =
+            ordered.iter().map(|entry| ((entry.kind, entry.name.as_str()), *entry)).collect();
+        let mut behind = ordered.last().map_or(0, |entry| entry.position);
+        // Nobody else may write here.
+        self.db.authorizer(None::<fn(rusqlite::hooks::AuthContext<'_>) -> rusqlite::hooks::Authorization>)?;
+        self.db.execute_batch("PRAGMA writable_schema = ON")?;
+        // By way of numbers that nobody has. A virtual table that was renamed writes its tables' texts in another way.
+        let mut place = self.db.prepare("UPDATE sqlite_schema SET rowid = ?2, sql = ?3 WHERE rowid = ?1")?;
+        for entry in &made {
+            let known = wanted.remove(&(entry.kind, entry.name.as_str()));
+            let position = known.map_or_else(
+                || {
+                    behind += 1;
+                    behind
+                },
+                |known| known.position,
+            );
+            let sql = known.filter(|known| !starts_with(&known.name, "sqlite_")).map_or(&entry.sql, |known| &known.sql);
+            place.execute((entry.position, -position, sql))?;
+        }
+        drop(place);
+        self.db.execute_batch("UPDATE sqlite_schema SET rowid = -rowid")?;
+        for entry in broken {
+            // A table that is no virtual one, and an index, have pages, which can not be made up.
+            let is_text = matches!(entry.kind, EntryKind::View | EntryKind::Trigger)
+                || entry.sql.as_deref().is_some_and(|sql| starts_with(sql, "CREATE VIRTUAL"));
+            if is_text {
+                self.db.execute(
+                    "INSERT INTO sqlite_schema (rowid, type, name, tbl_name, rootpage, sql) VALUES (?1, ?2, ?3, ?4, 0, ?5)",
+                    (entry.position, entry.kind.as_str(), &entry.name, &entry.table, &entry.sql),
+                )?;
+            }
+        }
+        // The schema is read again.
+        self.db.execute_batch("PRAGMA writable_schema = RESET")?;
+        self.guard()
+    }
 }

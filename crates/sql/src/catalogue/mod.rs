@@ -158,7 +158,7 @@ impl Inner {
     }
 
     fn try_open() -> rusqlite::Result<Self> {
-        let mut db = Connection::open_in_memory()?;
+        let db = Connection::open_in_memory()?;
         // A schema is small: small pages keep thousands of catalogues cheap.
         db.pragma_update(None, "page_size", 1024)?;
         db.pragma_update(None, "max_page_count", MAX_PAGES)?;
@@ -171,10 +171,15 @@ impl Inner {
         if let Some(work) = ON_OPEN.get() {
             work(&db)?;
         }
-        let recorder = Arc::new(Recorder::default());
-        let shared = Arc::clone(&recorder);
-        db.authorizer(Some(move |context: rusqlite::hooks::AuthContext<'_>| shared.judge(&context)))?;
-        Ok(Self { db, recorder, schema: Schema::default() })
+        let mut inner = Self { db, recorder: Arc::default(), schema: Schema::default() };
+        inner.guard()?;
+        Ok(inner)
+    }
+
+    /// Has every statement from now on judged and recorded.
+    fn guard(&mut self) -> rusqlite::Result<()> {
+        let recorder = Arc::clone(&self.recorder);
+        self.db.authorizer(Some(move |context: rusqlite::hooks::AuthContext<'_>| recorder.judge(&context)))
     }
 
     /// `CREATE TABLE … AS SELECT` may make rows out of nothing. The catalogue keeps none.

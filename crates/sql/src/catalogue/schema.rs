@@ -1,7 +1,7 @@
 //! What the walk over a statement asks about the namespace's objects.
 
 use super::default::{LiveDefault, live_default};
-use crate::allowed::SHADOW_ENDINGS;
+use crate::allowed::shadow_endings;
 use crate::names::{same, starts_with};
 use rusqlite::{Connection, Result};
 use std::cell::{OnceCell, RefCell};
@@ -57,13 +57,13 @@ impl Schema {
 
     /// The columns of a table or view; none when there is no such thing.
     pub(crate) fn columns(&self, db: &Connection, table: &str) -> Arc<Vec<Column>> {
+        // What is not there is not remembered: names can be any, and as long as a statement.
+        if self.find(db, table).is_none() {
+            return Arc::default();
+        }
         let key = table.to_ascii_lowercase();
         if let Some(known) = self.columns.borrow().get(&key) {
             return Arc::clone(known);
-        }
-        // Names of nothing are without number, and the caller's to choose.
-        if !self.objects(db).contains_key(&key) {
-            return Arc::default();
         }
         let read = Arc::new(read_columns(db, table).unwrap_or_default());
         self.columns.borrow_mut().insert(key, Arc::clone(&read));
@@ -73,49 +73,39 @@ impl Schema {
 
 fn read_objects(db: &Connection) -> Result<HashMap<String, (Kind, String)>> {
     let mut objects = HashMap::new();
+    let mut shadows = Vec::new();
     let mut statement =
         db.prepare_cached("SELECT name, type, coalesce(sql, '') FROM sqlite_schema WHERE type IN ('table', 'view')")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (name, kind, sql): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let key = name.to_ascii_lowercase();
         let kind = match kind.as_str() {
             "view" => Kind::View,
             _ if starts_with(&sql, "CREATE VIRTUAL") => {
-                if is_full_text(&sql) {
-                    Kind::FullText
-                } else {
-                    Kind::Virtual
-                }
+                let module = module_of(&sql).unwrap_or_default();
+                shadows.extend(shadow_endings(&module).iter().map(|ending| format!("{key}{ending}")));
+                let is_full_text = ["fts3", "fts4", "fts5"].iter().any(|full_text| same(full_text, &module));
+                if is_full_text { Kind::FullText } else { Kind::Virtual }
             }
             _ => Kind::Table,
         };
-        objects.insert(name.to_ascii_lowercase(), (kind, name));
+        objects.insert(key, (kind, name));
     }
-    mark_shadows(&mut objects);
-    Ok(objects)
-}
-
-/// Tables named after a virtual table, with one of the endings that its module uses.
-fn mark_shadows(objects: &mut HashMap<String, (Kind, String)>) {
-    let owned: Vec<String> = objects
-        .iter()
-        .filter(|(_, (kind, _))| matches!(kind, Kind::FullText | Kind::Virtual))
-        .flat_map(|(name, _)| SHADOW_ENDINGS.iter().map(move |ending| format!("{name}{ending}")))
-        .collect();
-    for name in owned {
+    for name in shadows {
         if let Some((kind @ Kind::Table, _)) = objects.get_mut(&name) {
             *kind = Kind::Shadow;
         }
     }
+    Ok(objects)
 }
 
-/// SQLite keeps `CREATE VIRTUAL TABLE` and the text after it as it was written.
-fn is_full_text(sql: &str) -> bool {
+/// The module of a virtual table. SQLite keeps `CREATE VIRTUAL TABLE` and the text after it as it was written.
+fn module_of(sql: &str) -> debros_proto::Result<String> {
     crate::source::with_statement(sql, |source, statement| match statement {
         syntaqlite_syntax::nodes::Stmt::CreateVirtualTableStmt(create) => source.name(create.module_name()),
         _ => Err(crate::source::not_understood()),
     })
-    .is_ok_and(|module| ["fts3", "fts4", "fts5"].iter().any(|full_text| same(full_text, &module)))
 }
 
 fn read_columns(db: &Connection, table: &str) -> Result<Vec<Column>> {

@@ -28,7 +28,7 @@ impl<'w> Walk<'w> {
             Stmt::CreateVirtualTableStmt(create) => self.create_virtual_table(create),
             Stmt::DropStmt(drop) => {
                 self.understand(drop.node_id());
-                self.qualified(drop.target()).map(drop_name)
+                self.qualified(drop.target()).map(|_| ())
             }
             Stmt::AlterTableStmt(alter) => self.alter(alter),
             _ => Err(not_understood()),
@@ -319,5 +319,3 @@ impl<'w> Walk<'w> {
         known.is_ok() && !same(name, "main") && !same(name, "temp")
     }
 }
-
-fn drop_name(_: String) {}

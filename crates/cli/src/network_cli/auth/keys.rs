@@ -14,7 +14,7 @@ pub(super) async fn run(session: &Session, out: Output, command: KeysCommand) ->
     let told = |error: Error| may_as_operator(session, error);
     match command {
         KeysCommand::List { right } => {
-            let client = session.manager(right.operator).await?;
+            let client = session.reader(right.operator).await?;
             list(out, &client.auth().list_keys().await.map_err(told)?)
         }
         KeysCommand::Create { name, role, scopes, save, right } => {

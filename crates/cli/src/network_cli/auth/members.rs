@@ -14,7 +14,7 @@ pub(super) async fn run(session: &Session, out: Output, command: MembersCommand)
     let told = |error: Error| may_as_operator(session, error);
     match command {
         MembersCommand::List { right } => {
-            let client = session.manager(right.operator).await?;
+            let client = session.reader(right.operator).await?;
             list(out, &client.members().list().await.map_err(told)?)
         }
         MembersCommand::Set { wallet, role, right } => {

@@ -6,7 +6,7 @@ use super::{Plan, Tenant};
 use crate::embedded::guard;
 use crate::embedded::job::Undo;
 use crate::embedded::store::{Known, Store};
-use crate::embedded::{Embedded, QUICK, sql, sql_write, statement_bytes};
+use crate::embedded::{Embedded, JOB_BYTES, QUICK, sql, sql_write, statement_bytes};
 use crate::{CallOptions, Written};
 use debros_proto::rpc::{Statement, StatementResult, Table};
 use debros_proto::{Code, Error, Namespace, Result, now_ms};
@@ -37,7 +37,9 @@ impl Embedded {
                     }
                     Known::Quick if rewritten.place == Place::Data && started < options.deadline => {
                         let read = |conn: &_| tenant.read_quickly(conn, &statement, &rewritten, &catalogue, &call);
-                        if let Some(outcome) = store.read_here(|conn| store.span().in_scope(|| read(conn)))? {
+                        let outcome = store.read_here(|conn| store.span().in_scope(|| read(conn)))?;
+                        store.took_here(&statement.sql, started.elapsed());
+                        if let Some(outcome) = outcome {
                             let result = outcome?;
                             self.stores.shared.metrics.sql_read.record(started.elapsed().as_secs_f64());
                             return Ok(Written { value: result, replayed: false });
@@ -51,7 +53,7 @@ impl Embedded {
             let metrics = Arc::clone(&self.stores.shared.metrics);
             let reader = Arc::clone(&tenant);
             let (tried, outcome, took) = store
-                .read(options.deadline, move |conn| {
+                .read(statement_bytes(&statement), options.deadline, move |conn| {
                     let started = Instant::now();
                     let outcome = reader.read(conn, &statement, &call);
                     let took = started.elapsed();
@@ -141,7 +143,7 @@ impl Embedded {
     ) -> Result<Vec<Table>> {
         let (store, tenant) = self.tenant(namespace).await?;
         // On a query thread: whoever compiles something that takes long holds the catalogue meanwhile.
-        store.read(options.deadline, move |_| tenant.catalogue().tables()).await
+        store.read(JOB_BYTES, options.deadline, move |_| tenant.catalogue().tables()).await
     }
 
     pub(in crate::embedded) async fn tenant(&self, namespace: &Namespace) -> Result<(Arc<Store>, Arc<Tenant>)> {

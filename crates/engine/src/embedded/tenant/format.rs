@@ -1,9 +1,9 @@
 //! What a namespace's file holds beside the namespace's own objects.
 //!
-//! `_debros_catalogue` has the text of every object in the user's own words, `_debros_moment` the time of the open write,
+//! `_debros_catalogue` has the schema as SQLite lists it, in the user's own words; `_debros_moment` the time of the open write,
 //! `_debros_idempotency` the answers of guarded writes, `_debros_about` what the file is.
 
-use crate::embedded::guard;
+use crate::embedded::{failure, guard};
 use debros_proto::{Error, Namespace, Result};
 use debros_sql::catalogue::{Changes, Entry, EntryKind};
 use debros_sql::{Catalogue, MOMENT_DDL};
@@ -11,15 +11,20 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS _debros_catalogue (
-        id INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, sql TEXT NOT NULL, UNIQUE (kind, name)
+        position INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, tbl_name TEXT NOT NULL, sql TEXT
     ) STRICT;
     CREATE TABLE IF NOT EXISTS _debros_about (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;";
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
-const PUT: &str = "/*debros*/ INSERT INTO _debros_catalogue (kind, name, sql) VALUES (?1, ?2, ?3)
-    ON CONFLICT (kind, name) DO UPDATE SET sql = excluded.sql";
-const REMOVE: &str = "/*debros*/ DELETE FROM _debros_catalogue WHERE kind = ?1 AND name = ?2";
-const LIST: &str = "SELECT kind, name, sql FROM _debros_catalogue ORDER BY id";
+const PUT: &str = "/*debros*/ INSERT OR REPLACE INTO _debros_catalogue (position, kind, name, tbl_name, sql)
+    VALUES (?1, ?2, ?3, ?4, ?5)";
+const REMOVE: &str = "/*debros*/ DELETE FROM _debros_catalogue WHERE position = ?1";
+const LIST: &str = "SELECT position, kind, name, tbl_name, sql FROM _debros_catalogue ORDER BY position";
+
+/// The list of the first format: without what was made along with something, and without the order in which kinds mixed.
+const LIST_1: &str = "SELECT 0, kind, name, name, sql FROM _debros_catalogue WHERE kind <> 'statistics'
+    ORDER BY CASE kind WHEN 'table' THEN 1 WHEN 'view' THEN 2 WHEN 'index' THEN 3 ELSE 4 END, id";
+const HAS_STATISTICS_1: &str = "SELECT EXISTS (SELECT 1 FROM _debros_catalogue WHERE kind = 'statistics')";
 
 /// Whether a file has the tables, and so the form, of this program.
 pub(super) fn is_current(db: &Connection) -> rusqlite::Result<bool> {
@@ -56,37 +61,94 @@ pub(super) fn created_at(db: &Connection) -> rusqlite::Result<Option<i64>> {
 
 /// Writes down what changed in the schema.
 pub(super) fn keep(db: &Connection, changes: &Changes) -> rusqlite::Result<()> {
-    // What goes first makes room for what comes under its name.
-    for entry in &changes.removed {
-        db.prepare_cached(REMOVE)?.execute((entry.kind.as_str(), &entry.name))?;
+    for position in &changes.removed {
+        db.prepare_cached(REMOVE)?.execute([position])?;
     }
     for entry in &changes.put {
-        db.prepare_cached(PUT)?.execute((entry.kind.as_str(), &entry.name, &entry.sql))?;
+        db.prepare_cached(PUT)?.execute((
+            entry.position,
+            entry.kind.as_str(),
+            &entry.name,
+            &entry.table,
+            &entry.sql,
+        ))?;
     }
     Ok(())
 }
 
-/// The schema in the user's own words, in the order in which it can be made again.
+/// The schema in the user's own words, in the order in which it was made.
 pub(super) fn entries(db: &Connection) -> rusqlite::Result<Vec<Entry>> {
-    let mut list = db.prepare(LIST)?;
+    match format_of(db)? {
+        1 => first_entries(db),
+        _ => list(db, LIST),
+    }
+}
+
+fn list(db: &Connection, sql: &str) -> rusqlite::Result<Vec<Entry>> {
+    let mut list = db.prepare(sql)?;
     let mut rows = list.query([])?;
     let mut entries = Vec::new();
     while let Some(row) = rows.next()? {
-        let kind: String = row.get(0)?;
+        let kind: String = row.get(1)?;
         let Some(kind) = EntryKind::from_name(&kind) else { continue };
-        entries.push(Entry { kind, name: row.get(1)?, sql: row.get(2)? });
+        entries.push(Entry { position: row.get(0)?, kind, name: row.get(2)?, table: row.get(3)?, sql: row.get(4)? });
     }
     Ok(entries)
 }
 
-/// The catalogue of the namespace whose file it is.
+fn first_entries(db: &Connection) -> rusqlite::Result<Vec<Entry>> {
+    let mut entries = list(db, LIST_1)?;
+    if db.query_row(HAS_STATISTICS_1, [], |row| row.get(0))? {
+        let name = "sqlite_stat1".to_owned();
+        let sql = Some("ANALYZE".to_owned());
+        entries.push(Entry { position: 0, kind: EntryKind::Table, name: name.clone(), table: name, sql });
+    }
+    for (position, entry) in (1..).zip(&mut entries) {
+        entry.position = position;
+    }
+    Ok(entries)
+}
+
+fn format_of(db: &Connection) -> rusqlite::Result<i64> {
+    db.query_row("SELECT value FROM _debros_about WHERE name = 'format'", [], |row| row.get(0))
+}
+
+/// Writes the list of the first format anew, in this one's. In a transaction.
+fn upgrade(db: &Connection, catalogue: &Catalogue) -> Result<()> {
+    let put = catalogue.entries()?;
+    let write = || {
+        db.execute_batch("DROP TABLE _debros_catalogue")?;
+        db.execute_batch(TABLES)?;
+        keep(db, &Changes { put, removed: Vec::new() })?;
+        db.execute("UPDATE _debros_about SET value = ?1 WHERE name = 'format'", [FORMAT]).map(|_| ())
+    };
+    write().map_err(failure::of)
+}
+
+/// The catalogue of the namespace whose file it is. A file of an earlier format becomes one of this.
 ///
 /// # Errors
-/// What SQLite says; `internal` when the texts do not make a schema.
-pub(in crate::embedded) fn load(db: &Connection, namespace: &Namespace) -> Result<Catalogue> {
-    let entries = entries(db).map_err(crate::embedded::failure::of)?;
-    Catalogue::load(namespace, &entries).map_err(|error| {
-        tracing::error!(%error, "the schema that is kept of a namespace can not be read");
-        Error::internal("the namespace's schema can not be read; the node's log has more")
-    })
+/// What SQLite says; `internal` when the file is of a later program.
+pub(in crate::embedded) fn load(db: &mut Connection, namespace: &Namespace) -> Result<Catalogue> {
+    let format = format_of(db).map_err(failure::of)?;
+    if format > FORMAT {
+        tracing::error!(%namespace, format, known = FORMAT, "the file is of a newer version of the node");
+        return Err(Error::internal(
+            "the namespace's database was made by a newer version of the node: start that one",
+        ));
+    }
+    let entries = entries(db).map_err(failure::of)?;
+    let catalogue = Catalogue::load(namespace, &entries, |entry, why| {
+        tracing::warn!(
+            %namespace, kind = entry.kind.as_str(), name = entry.name, why,
+            "an object of the schema can not be made again: whoever uses it meets this error"
+        );
+    })?;
+    if format < FORMAT {
+        let transaction =
+            db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failure::of)?;
+        upgrade(&transaction, &catalogue)?;
+        transaction.commit().map_err(failure::of)?;
+    }
+    Ok(catalogue)
 }

@@ -1,11 +1,11 @@
 //! Which namespaces there are, and what they hold.
 
 use super::format;
-use crate::embedded::Embedded;
 use crate::embedded::conn::Conn;
 use crate::embedded::failure;
 use crate::embedded::gate::Rights;
-use crate::embedded::kv;
+use crate::embedded::kv::{self, Usage};
+use crate::embedded::{Embedded, JOB_BYTES};
 use crate::{CallOptions, NamespaceFilter, NamespaceInfo};
 use debros_proto::{Code, Error, Namespace, Result};
 use rusqlite::OptionalExtension as _;
@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// How long rows are counted.
 const COUNT_TIME: Duration = Duration::from_secs(2);
+/// How long key-value pairs are counted, on threads that sign-in uses too, and how long one waits for one's turn.
+const KEYS_TIME: Duration = Duration::from_millis(500);
 
 const WRITTEN_DOWN: &str =
     "/*debros*/ SELECT name FROM namespaces WHERE name > ?1 AND name >= ?2 ORDER BY name LIMIT ?3";
@@ -23,6 +25,7 @@ const CREATED_AT: &str = "/*debros*/ SELECT created_at FROM namespaces WHERE nam
 #[derive(Debug, Default)]
 struct InFile {
     created_at: Option<i64>,
+    free_bytes: u64,
     tables: u64,
     rows: u64,
     broken_off: bool,
@@ -39,7 +42,7 @@ impl Embedded {
         let stores = std::sync::Arc::clone(&self.stores);
         self.stores
             .system
-            .read(options.deadline, move |conn| {
+            .read(JOB_BYTES, options.deadline, move |conn| {
                 let mut names = stores.folder.namespaces().map_err(|error| {
                     tracing::error!(%error, "the folder of the namespaces can not be read");
                     Error::internal("the namespaces can not be listed; the node's log has more")
@@ -62,17 +65,24 @@ impl Embedded {
     ) -> Result<NamespaceInfo> {
         self.stores.check_there(namespace)?;
         let owner = namespace.clone();
-        let (written_down, (kv_keys, kv_bytes)) = self
+        // Whoever does not get his turn knows only that there are at least none.
+        let turn = tokio::time::timeout(KEYS_TIME, self.counting.acquire()).await;
+        let counts = turn.is_ok();
+        let (written_down, pairs) = self
             .stores
             .system
-            .read(options.deadline, move |conn| {
+            .read(JOB_BYTES, options.deadline, move |conn| {
                 let at = conn
                     .own(CREATED_AT)
                     .and_then(|mut find| find.query_row([owner.as_str()], |row| row.get(0)).optional())
                     .map_err(failure::of)?;
-                Ok((at, kv::usage(conn, &owner).map_err(failure::of)?))
+                let until = Instant::now() + KEYS_TIME;
+                let pairs =
+                    if counts { kv::usage(conn, &owner, until).map_err(failure::of)? } else { Usage::default() };
+                Ok((at, pairs))
             })
             .await?;
+        drop(turn);
         let path = self.stores.folder.namespace(namespace);
         let in_file = if path.exists() { self.look_into(namespace, &options).await? } else { InFile::default() };
         let created_at: [Option<i64>; 2] = [written_down, in_file.created_at];
@@ -80,11 +90,13 @@ impl Embedded {
             namespace: namespace.clone(),
             created_at: created_at.into_iter().flatten().min(),
             sql_bytes: self.stores.shared.sizes.of(&path),
+            free_bytes: in_file.free_bytes,
             tables: in_file.tables,
             rows: in_file.rows,
             rows_are_exact: !in_file.broken_off,
-            kv_keys,
-            kv_bytes,
+            kv_keys: pairs.keys,
+            kv_bytes: pairs.bytes,
+            kv_is_exact: pairs.is_exact,
             max_bytes: self.stores.shared.config.max_namespace_size,
         })
     }
@@ -93,13 +105,14 @@ impl Embedded {
         let (store, tenant) = self.tenant(namespace).await?;
         let until = options.deadline.min(Instant::now() + COUNT_TIME);
         store
-            .read(options.deadline, move |conn| {
+            .read(JOB_BYTES, options.deadline, move |conn| {
                 let tables = tenant.settled_catalogue().tables()?;
                 let prefix = tenant.namespace.prefix();
                 conn.gate.enter(Rights::Own);
                 conn.gate.reset();
                 let mut found = InFile {
                     created_at: format::created_at(&conn.db).map_err(failure::of)?,
+                    free_bytes: free_bytes(conn).map_err(failure::of)?,
                     tables: tables.iter().filter(|table| table.kind != "view").count() as u64,
                     ..InFile::default()
                 };
@@ -124,6 +137,13 @@ impl Embedded {
             })
             .await
     }
+}
+
+/// Bytes of the pages that deleted rows and dropped tables left.
+fn free_bytes(conn: &Conn) -> rusqlite::Result<u64> {
+    let pages: u32 = conn.own("/*debros*/ PRAGMA freelist_count")?.query_row([], |row| row.get(0))?;
+    let each: u32 = conn.own("/*debros*/ PRAGMA page_size")?.query_row([], |row| row.get(0))?;
+    Ok(u64::from(pages) * u64::from(each))
 }
 
 fn count(conn: &Conn, table: &str) -> Result<u64> {

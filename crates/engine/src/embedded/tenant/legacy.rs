@@ -9,7 +9,7 @@ use crate::embedded::failure;
 use crate::embedded::folder::sync_folder;
 use crate::embedded::integrity::{self, Depth};
 use debros_proto::{Error, Namespace, Result};
-use debros_sql::catalogue::{Changes, Entry, EntryKind};
+use debros_sql::catalogue::Changes;
 use debros_sql::{Catalogue, INTERNAL_PREFIX, Moment, rewrite};
 use rusqlite::{Connection, OpenFlags};
 use std::fs::{self, File};
@@ -83,61 +83,59 @@ fn current_of(path: &Path, namespace: &Namespace, tmp: &Path) -> Result<Copy> {
 fn convert_copy(path: &Path, namespace: &Namespace) -> std::result::Result<(), String> {
     let db = Connection::open(path).map_err(text)?;
     db.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF").map_err(text)?;
-    let entries = old_entries(&db).map_err(text)?;
-    let (catalogue, texts) = rewritten(namespace, &entries)?;
+    let (catalogue, texts) = rewritten(namespace, &db)?;
     let prefix = namespace.prefix();
     rename(&db, &texts, &|name| format!("{prefix}{name}")).map_err(text)?;
     db.close().map_err(|(_, error)| text(error))?;
-    let db = Connection::open(path).map_err(text)?;
+    let mut db = Connection::open(path).map_err(text)?;
     if let Some(findings) = integrity::findings(&db, Depth::Full).map_err(text)? {
         return Err(findings);
     }
     let put = catalogue.entries().map_err(|error| error.message)?;
     format::make(&db).map_err(text)?;
     format::keep(&db, &Changes { put, removed: Vec::new() }).map_err(text)?;
-    format::load(&db, namespace).map_err(|error| error.message)?;
+    format::load(&mut db, namespace).map_err(|error| error.message)?;
     db.close().map_err(|(_, error)| text(error))
 }
 
-/// What the user made, in an order in which it can be made again.
-fn old_entries(db: &Connection) -> rusqlite::Result<Vec<Entry>> {
-    let mut list = db.prepare(
+/// An object that the user made.
+struct Made {
+    kind: String,
+    name: String,
+    sql: String,
+}
+
+/// What the user made, in the order in which it was made.
+fn old_objects(db: &Connection) -> rusqlite::Result<Vec<Made>> {
+    db.prepare(
         "SELECT s.type, s.name, s.sql FROM sqlite_schema AS s
          WHERE s.sql IS NOT NULL AND substr(s.tbl_name, 1, 7) <> 'sqlite_' AND substr(s.tbl_name, 1, length(?1)) <> ?1
            AND NOT EXISTS (SELECT 1 FROM pragma_table_list AS l WHERE l.name = s.name AND l.type = 'shadow')
          ORDER BY s.rowid",
-    )?;
-    let mut rows = list.query([INTERNAL_PREFIX])?;
-    let mut entries = Vec::new();
-    while let Some(row) = rows.next()? {
-        let kind: String = row.get(0)?;
-        if let Some(kind) = EntryKind::from_name(&kind) {
-            entries.push(Entry { kind, name: row.get(1)?, sql: row.get(2)? });
-        }
-    }
-    let has_statistics =
-        db.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_stat1')", [], |row| row.get(0))?;
-    if has_statistics {
-        entries.push(Entry { kind: EntryKind::Statistics, name: String::new(), sql: "ANALYZE".to_owned() });
-    }
-    entries.sort_by_key(|entry| entry.kind);
-    Ok(entries)
+    )?
+    .query_map([INTERNAL_PREFIX], |row| Ok(Made { kind: row.get(0)?, name: row.get(1)?, sql: row.get(2)? }))?
+    .collect()
+}
+
+fn has_statistics(db: &Connection) -> rusqlite::Result<bool> {
+    db.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_stat1')", [], |row| row.get(0))
 }
 
 /// The same schema under the namespace's names: the catalogue, and the texts for the file.
-fn rewritten(namespace: &Namespace, entries: &[Entry]) -> std::result::Result<(Catalogue, Texts), String> {
+fn rewritten(namespace: &Namespace, db: &Connection) -> std::result::Result<(Catalogue, Texts), String> {
     let mut catalogue = Catalogue::new(namespace).map_err(|error| error.message)?;
     let mut texts = Texts::new();
-    for entry in entries {
-        let refused = |error: Error| format!("the {} {}: {}", entry.kind.as_str(), entry.name, error.message);
-        if entry.kind != EntryKind::Statistics {
-            let rewritten = rewrite(&entry.sql, &catalogue).map_err(refused)?;
-            let mut none = |bytes: &mut [u8]| bytes.fill(0);
-            let mut moment = Moment { now_ms: 0, last_insert_rowid: 0, changes: 0, random: &mut none };
-            let text = rewritten.sql(&mut moment).into_owned();
-            texts.insert((entry.kind.as_str().to_owned(), entry.name.clone()), text);
-        }
-        catalogue.apply(&entry.sql).map_err(refused)?;
+    for object in old_objects(db).map_err(text)? {
+        let refused = |error: Error| format!("the {} {}: {}", object.kind, object.name, error.message);
+        let rewritten = rewrite(&object.sql, &catalogue).map_err(refused)?;
+        let mut none = |bytes: &mut [u8]| bytes.fill(0);
+        let mut moment = Moment { now_ms: 0, last_insert_rowid: 0, changes: 0, random: &mut none };
+        let text = rewritten.sql(&mut moment).into_owned();
+        catalogue.apply(&object.sql).map_err(refused)?;
+        texts.insert((object.kind, object.name), text);
+    }
+    if has_statistics(db).map_err(text)? {
+        catalogue.apply("ANALYZE").map_err(|error| error.message)?;
     }
     Ok((catalogue, texts))
 }

@@ -118,7 +118,7 @@ pub(super) fn settle(conn: &mut Conn, namespace: &Namespace, rewriter: &Arc<Rewr
         transaction.commit()?;
     }
     format::date(&conn.db, debros_proto::now_ms())?;
-    let catalogue = format::load(&conn.db, namespace).map_err(Failure::Told)?;
+    let catalogue = format::load(&mut conn.db, namespace).map_err(Failure::Told)?;
     conn.seat = Some(Seat::new(Arc::new(Tenant::new(catalogue, Arc::clone(rewriter)))));
     Ok(())
 }
@@ -147,7 +147,7 @@ pub(super) fn replaced(conn: &mut Conn, replace: impl FnOnce(&mut Conn) -> Resul
         if !format::is_current(&conn.db).map_err(failure::of)? {
             format::make(&conn.db).map_err(failure::of)?;
         }
-        publication.publish(Arc::new(format::load(&conn.db, &seat.tenant().namespace)?));
+        publication.publish(Arc::new(format::load(&mut conn.db, &seat.tenant().namespace)?));
         Ok(())
     })();
     conn.seat = Some(seat);

@@ -18,7 +18,7 @@ pub(in crate::embedded) fn to_users_names(db: &Connection, namespace: &Namespace
     let prefix = namespace.prefix();
     let texts = format::entries(db)?
         .into_iter()
-        .map(|entry| ((entry.kind.as_str().to_owned(), format!("{prefix}{}", entry.name)), entry.sql))
+        .filter_map(|entry| Some(((entry.kind.as_str().to_owned(), format!("{prefix}{}", entry.name)), entry.sql?)))
         .collect();
     rename(db, &texts, &|name| name.strip_prefix(&prefix).unwrap_or(name).to_owned())
 }

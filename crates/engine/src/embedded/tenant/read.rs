@@ -9,7 +9,7 @@ use debros_proto::rpc::{Row, Statement, StatementResult, value::Kind};
 use debros_proto::{Code, Error, Result};
 use debros_sql::{Catalogue, Class, Place, Rewritten};
 use std::borrow::Cow;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How often a read is repeated that met a change of the schema.
 const REPEATS: usize = 3;
@@ -36,15 +36,16 @@ pub(super) struct Call {
 impl Tenant {
     /// Rewrites a statement and runs it if it only reads. Takes as long as it may take.
     pub(super) fn read(&self, conn: &Conn, statement: &Statement, call: &Call) -> Result<Answer> {
-        let mut left = REPEATS;
-        loop {
+        for _ in 0..=REPEATS {
             let catalogue = self.settled_catalogue();
             let outcome = self.try_read(conn, statement, &catalogue, call);
-            if left == 0 || self.still_holds(&catalogue) {
+            // The writer looks by itself for which schema a statement was rewritten.
+            if self.still_holds(&catalogue) || matches!(outcome, Ok(Answer::Writes(_))) {
                 return outcome;
             }
-            left -= 1;
         }
+        Err(Error::new(Code::Unavailable, "the schema changed each time while the statement ran; try again")
+            .retry_after(Duration::from_secs(1)))
     }
 
     fn try_read(&self, conn: &Conn, statement: &Statement, catalogue: &Catalogue, call: &Call) -> Result<Answer> {

@@ -8,6 +8,7 @@ use crate::embedded::gate::Rights;
 use crate::embedded::sql::{self, Allowance};
 use debros_proto::rpc::{Statement, StatementResult};
 use debros_proto::{Code, Error, Result};
+use debros_sql::catalogue::{Changes, Entry};
 use debros_sql::policy::Foreign;
 use debros_sql::{Catalogue, Class, MOMENT_CLEAR, MOMENT_SET, Place, Rewritten};
 use std::sync::Arc;
@@ -19,6 +20,8 @@ pub(super) struct Work<'c> {
     call: Call,
     present: Present,
     allowance: Allowance,
+    /// The schema as this call has changed it; none before it does.
+    entries: Option<Vec<Entry>>,
 }
 
 impl<'c> Work<'c> {
@@ -26,7 +29,14 @@ impl<'c> Work<'c> {
     /// `internal` when the connection is not that of a namespace.
     pub(super) fn new(conn: &'c Conn, call: Call) -> Result<Self> {
         let seat = conn.seat.as_ref().ok_or_else(no_seat)?;
-        Ok(Self { conn, seat, call, present: Present::new(call.now_ms), allowance: Allowance::new(&call.limits) })
+        Ok(Self {
+            conn,
+            seat,
+            call,
+            present: Present::new(call.now_ms),
+            allowance: Allowance::new(&call.limits),
+            entries: None,
+        })
     }
 
     /// Runs the next statement. `plan` is used if it is of the schema that holds now.
@@ -44,7 +54,7 @@ impl<'c> Work<'c> {
             return tenant.ask_catalogue(statement, &catalogue, &rewritten, &self.call, &mut self.allowance);
         }
         let result = if rewritten.class == Class::Ddl {
-            self.define(statement, &rewritten, &catalogue)
+            self.define(statement, &rewritten, catalogue)
         } else {
             self.change(statement, &rewritten)
         };
@@ -65,31 +75,63 @@ impl<'c> Work<'c> {
     }
 
     /// A statement on the schema: made on a copy of the catalogue first, which tells mistakes in the user's words.
-    fn define(&mut self, statement: &Statement, rewritten: &Rewritten, before: &Catalogue) -> Result<StatementResult> {
-        let after = if rewritten.changes_schema {
-            let mut copy = before.fork()?;
-            copy.apply(&statement.sql)?;
-            Some(copy)
-        } else {
-            None
-        };
+    fn define(
+        &mut self,
+        statement: &Statement,
+        rewritten: &Rewritten,
+        catalogue: Arc<Catalogue>,
+    ) -> Result<StatementResult> {
+        let after =
+            if rewritten.changes_schema { Some(self.changed_catalogue(&statement.sql, catalogue)?) } else { None };
         // The authorizer is not told the new name of a renamed table.
         let foreign = self.foreign()?;
+        let version = self.schema_version()?;
         let result = self.execute(statement, rewritten)?;
         if self.foreign()? != foreign {
             tracing::error!("a statement made or removed an object outside of its namespace");
             return Err(Error::new(Code::StatementNotAllowed, "the new name is not allowed"));
         }
-        if let Some(after) = after {
-            let changes = after.changes_since(before)?;
+        if let Some((before, after)) = after {
+            let entries = after.entries()?;
+            let changes = Changes::between(&before, &entries);
             // Most often CREATE … IF NOT EXISTS of what is there: then everything that is remembered stays good.
-            if !changes.is_empty() {
+            if changes.is_empty() {
+                if self.schema_version()? != version {
+                    tracing::error!("a change of the schema does not show in the catalogue");
+                    return Err(Error::internal(
+                        "the change could not be entered in the catalogue; nothing was changed",
+                    ));
+                }
+            } else {
                 self.conn.gate.enter(Rights::Own);
                 format::keep(&self.conn.db, &changes).map_err(failure::of)?;
+            }
+            // Also where nothing changed: it may have been taken from there.
+            if self.entries.is_some() || !changes.is_empty() {
                 self.seat.change(after);
+                self.entries = Some(entries);
             }
         }
         Ok(result)
+    }
+
+    /// The list before a change, and the catalogue after it. What this call made already is changed in place, because a
+    /// copy costs as much as the whole schema. When anything fails afterwards the call fails, and the writer goes back to what
+    /// was before it.
+    fn changed_catalogue(&self, sql: &str, catalogue: Arc<Catalogue>) -> Result<(Vec<Entry>, Catalogue)> {
+        let before = match &self.entries {
+            Some(entries) => entries.clone(),
+            None => catalogue.entries()?,
+        };
+        if self.entries.is_some() {
+            self.seat.go_back(None);
+        }
+        let mut copy = match Arc::try_unwrap(catalogue) {
+            Ok(own) => own,
+            Err(shared) => shared.fork()?,
+        };
+        copy.apply(sql)?;
+        Ok((before, copy))
     }
 
     fn execute(&mut self, statement: &Statement, rewritten: &Rewritten) -> Result<StatementResult> {
@@ -115,6 +157,15 @@ impl<'c> Work<'c> {
     fn foreign(&self) -> Result<Foreign> {
         self.conn.gate.enter(Rights::Own);
         Foreign::count(&self.conn.db, &self.seat.tenant().namespace).map_err(failure::of)
+    }
+
+    fn schema_version(&self) -> Result<i64> {
+        self.conn.gate.enter(Rights::Own);
+        self.conn
+            .db
+            .prepare_cached("/*debros*/ PRAGMA schema_version")
+            .and_then(|mut version| version.query_row([], |row| row.get(0)))
+            .map_err(failure::of)
     }
 
     fn own(

@@ -1,11 +1,11 @@
 //! The writer, with groups made by hand: the queue is filled before the writer runs.
 
-use super::Writer;
+use super::{Room, Writer};
 use crate::embedded::config::Limits;
 use crate::embedded::conn::Conn;
 use crate::embedded::job::{Job, Undo};
 use crate::embedded::metrics::Metrics;
-use crate::embedded::queue::Queue;
+use crate::embedded::queue::{Budget, Queue};
 use crate::embedded::size::Sizes;
 use crate::embedded::sql::{self, Allowance, Run, Time};
 use debros_proto::rpc::{Statement, StatementResult};
@@ -24,6 +24,7 @@ struct Bench {
     _folder: tempfile::TempDir,
     path: PathBuf,
     sizes: Arc<Sizes>,
+    max_log: u64,
     conn: RefCell<Option<Conn>>,
 }
 
@@ -33,12 +34,13 @@ impl Bench {
         let path = folder.path().join("a.db");
         let conn = Conn::writer(&path, 1024).unwrap();
         conn.db.execute_batch("CREATE TABLE t(a UNIQUE); CREATE TABLE big(b); INSERT INTO t VALUES (-1)").unwrap();
-        Bench { _folder: folder, path, sizes: Arc::new(Sizes::new(max_size)), conn: RefCell::new(Some(conn)) }
+        let sizes = Arc::new(Sizes::new(max_size));
+        Bench { _folder: folder, path, sizes, max_log: u64::MAX, conn: RefCell::new(Some(conn)) }
     }
 
     /// Runs the jobs as one group, as far as they let it be one.
     fn run(&self, jobs: Vec<Job>) {
-        let queue = Arc::new(Queue::new("writes", usize::MAX, usize::MAX));
+        let queue = Arc::new(Queue::new("writes", usize::MAX, usize::MAX, Arc::new(Budget::new(usize::MAX))));
         for job in jobs {
             queue.push(job, 1).unwrap();
         }
@@ -46,7 +48,8 @@ impl Bench {
         let conn = self.conn.borrow_mut().take().unwrap();
         let readers = Arc::new(super::Pool::new(&self.path, tracing::Span::none(), 1));
         let (sizes, metrics) = (Arc::clone(&self.sizes), Arc::new(Metrics::new()));
-        let writer = Writer::new(conn, queue, sizes, metrics, readers, &self.path, None).unwrap();
+        let room = Room { quota: None, max_log: self.max_log };
+        let writer = Writer::new(conn, queue, sizes, metrics, readers, &self.path, room).unwrap();
         *self.conn.borrow_mut() = Some(writer.run());
     }
 
@@ -221,6 +224,69 @@ fn when_nothing_can_be_written_everyone_is_told_and_the_writer_lives() {
     other.execute_batch("ROLLBACK").unwrap();
     assert_eq!(codes(&group(&bench, &two)), [None; 2]);
     assert_eq!(bench.count("SELECT count(*) FROM t"), 3);
+}
+
+impl Bench {
+    /// A connection of another's that reads what is there now, until it is dropped.
+    fn reads(&self) -> rusqlite::Connection {
+        let reader = rusqlite::Connection::open(&self.path).unwrap();
+        reader.execute_batch("BEGIN; SELECT count(*) FROM t").unwrap();
+        reader
+    }
+
+    fn log(&self) -> u64 {
+        std::fs::metadata(self.path.with_extension("db-wal")).unwrap().len()
+    }
+
+    /// Writes 200 KB again and again, until that is refused.
+    fn fill_log(&self) -> Error {
+        for _ in 0..100 {
+            if let Some(Err(error)) = group(self, &["UPDATE big SET b = randomblob(200000)"]).pop() {
+                return error;
+            }
+        }
+        panic!("100 times 200 KB, and the log has {} bytes", self.log());
+    }
+}
+
+#[test]
+fn a_log_that_readers_hold_does_not_grow_on_and_is_cut_when_they_are_done() {
+    let bench = Bench { max_log: 1 << 20, ..Bench::new(1 << 30) };
+    group(&bench, &["INSERT INTO big VALUES (zeroblob(200000))"]);
+    let reader = bench.reads();
+    let error = bench.fill_log();
+    assert_eq!(error.code, Code::Overloaded, "{error}");
+    assert!(error.retry_after.is_some(), "{error}");
+    let held = bench.log();
+    assert!(held > 1 << 20 && held < 3 << 19, "{held}");
+    // Others of the same group may remove.
+    let (adds, mut added) = write("INSERT INTO t VALUES (1)", Duration::from_secs(10));
+    let (mut removes, mut removed) = write("DELETE FROM t", Duration::from_secs(10));
+    removes.removes = true;
+    bench.run(vec![adds, removes]);
+    assert_eq!(added.try_recv().unwrap().unwrap_err().code, Code::Overloaded);
+    assert!(removed.try_recv().unwrap().is_ok());
+    drop(reader);
+    assert_eq!(codes(&group(&bench, &["INSERT INTO t VALUES (2)"])), [None]);
+    assert!(bench.log() < 100_000, "{}", bench.log());
+    assert_eq!(bench.count("SELECT count(*) FROM t"), 1);
+}
+
+#[test]
+fn readers_who_overlap_without_end_do_not_hold_the_log_without_end() {
+    let bench = Bench { max_log: 1 << 20, ..Bench::new(1 << 30) };
+    group(&bench, &["INSERT INTO big VALUES (zeroblob(200000))"]);
+    let first = bench.reads();
+    bench.fill_log();
+    let second = bench.reads();
+    drop(first);
+    // The whole log is written back now; the second still reads from it.
+    assert_eq!(codes(&group(&bench, &["INSERT INTO t VALUES (1)"])), [Some(Code::Overloaded)]);
+    let third = bench.reads();
+    drop(second);
+    assert_eq!(codes(&group(&bench, &["INSERT INTO t VALUES (2)"])), [None]);
+    assert!(bench.log() < 100_000, "{}", bench.log());
+    drop(third);
 }
 
 #[test]

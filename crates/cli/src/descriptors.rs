@@ -1,0 +1,138 @@
+//! File descriptors: as many as the system lets this process have, and what is made of them. Every connection takes one
+//! and every open database several, so a small limit has to be divided before it is met in the middle of a call.
+
+use debros_engine::embedded::EmbeddedConfig;
+use debros_gateway::Limits;
+use std::io;
+
+/// Kept for the rest: streams, log, listeners, the system's database, databases on their way out, copies, sorting on disk.
+const RESERVE: u64 = 96;
+/// With fewer HTTP connections than this the limit is called small.
+const FEW_CONNECTIONS: usize = 1000;
+/// What is served however small the limit is: with less nothing would work at all.
+const LEAST_CONNECTIONS: usize = 16;
+const LEAST_DATABASES: usize = 2;
+/// What the advice is to allow.
+const ADVISED: u64 = 65_536;
+
+/// How many descriptors this process may have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Descriptors {
+    pub(crate) limit: u64,
+}
+
+/// What fits into a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shares {
+    /// Databases of namespaces that are kept open.
+    pub(crate) databases: usize,
+    /// Of the gateway.
+    pub(crate) connections: Connections,
+}
+
+/// Connections that a gateway holds at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Connections {
+    http: usize,
+    websockets: usize,
+}
+
+impl Connections {
+    /// Three quarters of so many descriptors for HTTP, the rest for WebSockets, which more often are few.
+    fn within(descriptors: u64) -> Self {
+        let most = Limits::default();
+        let websockets = at_most(descriptors / 4, most.max_websockets).max(LEAST_CONNECTIONS);
+        let http = at_most(descriptors.saturating_sub(descriptors / 4), most.max_connections).max(LEAST_CONNECTIONS);
+        Self { http, websockets }
+    }
+
+    pub(crate) fn apply(self, limits: &mut Limits) {
+        limits.max_connections = self.http;
+        limits.max_websockets = self.websockets;
+    }
+}
+
+impl Descriptors {
+    /// Raises the limit as far as this process may.
+    pub(crate) fn raise() -> Self {
+        let raised = rlimit::increase_nofile_limit(rlimit::INFINITY).or_else(|error| {
+            tracing::warn!(%error, "the limit on open files can not be raised");
+            Ok::<_, io::Error>(rlimit::Resource::NOFILE.get()?.0)
+        });
+        // Where the system does not even tell it, nothing is known to be scarce.
+        Self { limit: raised.unwrap_or(u64::MAX) }
+    }
+
+    /// The shares of a node, with a gateway inside or without, and so many P2P connections.
+    pub(crate) fn of_node(self, p2p_connections: u32, has_gateway: bool) -> Shares {
+        let defaults = EmbeddedConfig::new("");
+        let each = u64::from(defaults.descriptors_per_database());
+        let left = self.limit.saturating_sub(RESERVE + u64::from(p2p_connections).min(self.limit / 4));
+        let for_databases = if has_gateway { left / 2 } else { left };
+        let databases = at_most(for_databases / each, defaults.open_databases).max(LEAST_DATABASES);
+        let shares =
+            Shares { databases, connections: Connections::within(left.saturating_sub(databases as u64 * each)) };
+        self.tell(
+            shares.databases < defaults.open_databases || (has_gateway && shares.connections.http < FEW_CONNECTIONS),
+        );
+        shares
+    }
+
+    /// The connections of a gateway that stands alone.
+    pub(crate) fn of_gateway(self) -> Connections {
+        let connections = Connections::within(self.limit.saturating_sub(RESERVE));
+        self.tell(connections.http < FEW_CONNECTIONS);
+        connections
+    }
+
+    fn tell(self, is_small: bool) {
+        if is_small {
+            tracing::warn!(
+                open_files = self.limit,
+                "this process may have only few files open, so it keeps fewer databases open and serves fewer connections at \
+                 a time: raise the hard limit to {ADVISED} (ulimit -Hn in a shell, LimitNOFILE= in a systemd unit, --ulimit \
+                 nofile= for a container)"
+            );
+        }
+    }
+}
+
+fn at_most(number: u64, most: usize) -> usize {
+    usize::try_from(number).map_or(most, |number| number.min(most))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Connections, Descriptors, RESERVE, Shares};
+
+    const PLENTY: Connections = Connections { http: 10_000, websockets: 10_000 };
+
+    #[test]
+    fn a_large_limit_changes_nothing() {
+        for limit in [65_536, 1 << 20, u64::MAX] {
+            assert_eq!(Descriptors { limit }.of_node(50, true), Shares { databases: 64, connections: PLENTY });
+            assert_eq!(Descriptors { limit }.of_gateway(), PLENTY);
+        }
+    }
+
+    #[test]
+    fn what_a_small_limit_is_divided_into_fits_into_it() {
+        let each = u64::from(debros_engine::embedded::EmbeddedConfig::new("").descriptors_per_database());
+        let all = |connections: Connections| (connections.http + connections.websockets) as u64;
+        for limit in [256, 512, 1024, 4096, 20_000] {
+            for has_gateway in [true, false] {
+                let Shares { databases, connections } = Descriptors { limit }.of_node(50, has_gateway);
+                assert!((2..=64).contains(&databases), "{limit}: {databases}");
+                let http = if has_gateway { all(connections) } else { 0 };
+                assert!(
+                    RESERVE + 50 + databases as u64 * each + http <= limit,
+                    "{limit}: {databases}, {connections:?}"
+                );
+            }
+            assert!(RESERVE + all(Descriptors { limit }.of_gateway()) <= limit, "{limit}");
+        }
+        // Nothing would work with nothing.
+        let least = Connections { http: 16, websockets: 16 };
+        assert_eq!(Descriptors { limit: 0 }.of_node(50, true), Shares { databases: 2, connections: least });
+    }
+}

@@ -1,0 +1,98 @@
+//! Whether the running statement wrote temporary files when these take too much.
+//!
+//! SQLite puts what does not fit into a connection's cache into temporary files: sorts, groups, joins without an index,
+//! materialized views. It does not limit them. So whoever runs for a while looks at what all of them take, and who wrote
+//! some of it is interrupted when that is too much. Who did not write goes on.
+
+use super::process::{self, Excess};
+use debros_proto::{Code, Error};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a statement runs before it looks at the files the first time, and then between two looks.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(25);
+/// Who runs so long before the first look works on something large in each step.
+const LATE: Duration = Duration::from_millis(250);
+/// Bytes that a statement may write whatever others do.
+const SMALL: u64 = 1 << 20;
+
+/// The running statement of a connection, for its progress handler.
+#[derive(Debug)]
+pub(super) struct Spill {
+    base: Instant,
+    /// Nanoseconds after `base`; `u64::MAX`: never.
+    next_look: AtomicU64,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    has_looked: bool,
+    /// What the thread had written at the first look.
+    written: Option<u64>,
+    excess: Option<Excess>,
+}
+
+impl Default for Spill {
+    fn default() -> Self {
+        Self { base: Instant::now(), next_look: AtomicU64::new(u64::MAX), seen: Mutex::default() }
+    }
+}
+
+impl Spill {
+    /// Another statement begins.
+    pub(super) fn begin(&self) {
+        *self.seen() = Seen::default();
+        self.look_later();
+    }
+
+    /// What runs from now on is the engine's own, and is not looked at.
+    pub(super) fn end(&self) {
+        self.next_look.store(u64::MAX, Relaxed);
+    }
+
+    /// Whether the statement must end. Called by the thread that runs it.
+    pub(super) fn is_too_much(&self) -> bool {
+        let due = Duration::from_nanos(self.next_look.load(Relaxed));
+        let Some(late) = self.base.elapsed().checked_sub(due) else { return false };
+        self.look_later();
+        let mut seen = self.seen();
+        let written = process::written_by_thread();
+        if !std::mem::replace(&mut seen.has_looked, true) && late < LATE {
+            seen.written = written;
+            return false;
+        }
+        seen.excess = process::excess().filter(|_| match (seen.written, written) {
+            (Some(before), Some(now)) => now.saturating_sub(before) > SMALL,
+            // Nobody knows who it is, and the disk is everyone's.
+            _ => true,
+        });
+        seen.excess.is_some()
+    }
+
+    /// Why the statement had to end.
+    pub(super) fn why(&self) -> Option<Error> {
+        let message = match self.seen().excess? {
+            Excess::Files(max) => format!(
+                "the temporary files of all running statements take more than {max} bytes (database.max_temp_size), and \
+                 this statement was interrupted; nothing was changed: sort, group or join less at once"
+            ),
+            Excess::Disk(reserve) => format!(
+                "the disk has less than {reserve} bytes left, and this statement, which wrote temporary files, was \
+                 interrupted; nothing was changed: free some disk space"
+            ),
+        };
+        Some(Error::new(Code::DiskFull, message).retry_after(Duration::from_secs(10)))
+    }
+
+    fn look_later(&self) {
+        let at = (self.base.elapsed() + BETWEEN_LOOKS).as_nanos();
+        self.next_look.store(u64::try_from(at).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Nothing that panics runs while the lock is held.
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,68 @@
+//! What one statement may cost the thread it runs on.
+
+use super::{Outcome, Run, Time, read, read_quickly};
+use crate::embedded::config::Limits;
+use crate::embedded::conn::Conn;
+use debros_proto::rpc::{Statement, Value};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// A reader of a file with one long row, number 1, and a short one.
+fn reader() -> (TempDir, Conn, Conn) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let writer = Conn::writer(&path, 1024).unwrap();
+    let sql = "CREATE TABLE t(id INTEGER PRIMARY KEY, x TEXT, y); CREATE INDEX t_y ON t(y);
+        INSERT INTO t VALUES (1, hex(zeroblob(8000000)), 'b'), (2, 'a', 'b')";
+    writer.db.execute_batch(sql).unwrap();
+    let reader = Conn::reader(&path).unwrap();
+    (folder, writer, reader)
+}
+
+fn time() -> Time {
+    Time { statement: Duration::from_secs(60), deadline: Instant::now() + Duration::from_secs(60) }
+}
+
+/// Whether the statement is done on the calling thread, once it is compiled.
+fn is_quick(conn: &Conn, sql: &str, args: Vec<Value>) -> bool {
+    let statement = Statement { args, ..Statement::from(sql) };
+    let outcome = read(conn, Run::own(&statement), time(), &Limits::default()).unwrap();
+    assert!(matches!(outcome, Outcome::Read(..)), "{outcome:?}");
+    let mut tries = 0..20;
+    // The system may take the processor away from a read that is quick.
+    tries.any(|_| read_quickly(conn, Run::own(&statement), &Limits::default()).is_some_and(|outcome| outcome.is_ok()))
+}
+
+#[test]
+fn long_values_are_not_met_on_the_calling_thread() {
+    let (_folder, _writer, conn) = reader();
+    for sql in [
+        "SELECT x FROM t WHERE id = ?1",
+        "SELECT x || x = y FROM t WHERE id = ?1",
+        "SELECT max(x) FROM t WHERE id = ?1",
+        "SELECT 1 FROM t WHERE id = ?1 AND x > 'a'",
+    ] {
+        assert!(is_quick(&conn, sql, vec![2.into()]), "{sql}");
+        assert!(!is_quick(&conn, sql, vec![1.into()]), "{sql}");
+        assert!(is_quick(&conn, sql, vec![2.into()]), "{sql}");
+    }
+    // What stands beside a long value is as quick as ever.
+    assert!(is_quick(&conn, "SELECT y, typeof(x) FROM t WHERE id = ?1", vec![1.into()]));
+}
+
+#[test]
+fn long_arguments_are_not_met_on_the_calling_thread() {
+    let (_folder, _writer, conn) = reader();
+    let sql = "SELECT id FROM t WHERE y = ?1";
+    assert!(is_quick(&conn, sql, vec!["b".into()]));
+    assert!(!is_quick(&conn, sql, vec!["b".repeat(1 << 20).as_str().into()]));
+}
+
+#[test]
+fn what_takes_many_steps_is_broken_off_on_the_calling_thread_and_only_there() {
+    let (_folder, _writer, conn) = reader();
+    let sql = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < ?1) SELECT count(*) FROM c";
+    assert!(is_quick(&conn, sql, vec![10.into()]));
+    assert!(!is_quick(&conn, sql, vec![10_000.into()]));
+    assert!(is_quick(&conn, sql, vec![10.into()]));
+}

@@ -1,0 +1,68 @@
+//! How large the log of a file may become.
+//!
+//! SQLite writes the log back into the file as far as nobody reads an older moment, and begins it anew when nobody reads
+//! what is in it. Readers who overlap each other would let it grow for as long as somebody writes. So a log over its
+//! bound is emptied before the next group, and as long as readers hold it, nothing is added to it. That ends: with no
+//! writes, those who read an old moment are done within the time of one statement, then the whole log can be written
+//! back, and whoever begins to read after that reads the file alone and holds nothing.
+
+use crate::embedded::conn::{BUSY_TIME, Conn};
+use crate::embedded::gate::Rights;
+use crate::embedded::store::Pool;
+use debros_proto::{Code, Error};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long the writer waits for readers, who most often are done in less.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// The log of one file.
+pub(super) struct Log {
+    path: PathBuf,
+    max: u64,
+}
+
+impl Log {
+    /// The log of a database's file, which is emptied when it has more bytes than `max`.
+    pub(super) fn new(database: &Path, max: u64) -> Self {
+        let mut path = database.as_os_str().to_owned();
+        path.push("-wal");
+        Self { path: path.into(), max }
+    }
+
+    /// Empties the log when it is too large. False: it still is, because somebody reads from it. Outside of transactions.
+    pub(super) fn is_small(&self, conn: &Conn, readers: &Pool) -> bool {
+        if self.bytes() <= self.max {
+            return true;
+        }
+        readers.suspend();
+        let emptied = Self::empty(conn);
+        readers.snapshots.resume();
+        emptied.unwrap_or_else(|error| {
+            tracing::warn!(log = %self.path.display(), %error, "the database's log can not be written back");
+            false
+        })
+    }
+
+    fn bytes(&self) -> u64 {
+        std::fs::metadata(&self.path).map_or(0, |log| log.len())
+    }
+
+    fn empty(conn: &Conn) -> rusqlite::Result<bool> {
+        conn.gate.enter(Rights::Own);
+        conn.db.busy_timeout(PATIENCE)?;
+        let is_busy = conn.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+        conn.db.busy_timeout(BUSY_TIME)?;
+        Ok(!is_busy?)
+    }
+}
+
+/// What those are told whose write would make the log longer.
+pub(super) fn is_held() -> Error {
+    Error::new(
+        Code::Overloaded,
+        "queries that run for long still read what was written meanwhile, and the database's log takes no more until they \
+         are done; nothing was changed, try again",
+    )
+    .retry_after(Duration::from_secs(1))
+}
