@@ -1,25 +1,31 @@
 //! Splicing: the output is the user's text with a few ranges replaced.
 
 use crate::moment::{Moment, Slot};
+use debros_proto::limits::MAX_SQL_BYTES;
 use debros_proto::{Code, Error, Result};
 use std::borrow::Cow;
 use std::ops::Range;
+use std::rc::Rc;
+
+/// Bytes of a rewritten text. What is put in may be as large as the schema, once for each few bytes of the user's text.
+pub(crate) const MAX_REWRITTEN: usize = 4 * MAX_SQL_BYTES;
+
+/// The rewritten text would be above [`MAX_REWRITTEN`].
+pub(crate) fn too_long() -> Error {
+    Error::new(
+        Code::SqlTooLong,
+        format!(
+            "with what has to be put into it (full names, defaults of the moment, rows of sqlite_schema) the statement \
+             has more than {MAX_REWRITTEN} bytes: split it"
+        ),
+    )
+}
 
 /// A part of a text: fixed, or filled when the statement is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
     Text(String),
     Slot(Slot),
-}
-
-impl Piece {
-    /// Bytes in the text that is run.
-    fn bytes(&self) -> usize {
-        match self {
-            Piece::Text(text) => text.len(),
-            Piece::Slot(slot) => slot.bytes(),
-        }
-    }
 }
 
 impl From<String> for Piece {
@@ -40,59 +46,53 @@ impl From<Slot> for Piece {
     }
 }
 
-/// Bytes that a statement may get by being moved. A short text can ask for much: for the whole schema at each mention of
-/// `sqlite_schema` beside a table, for a long default in each row.
-const MAX_BYTES: usize = 4 << 20;
+impl Piece {
+    /// Bytes of it in the text, at most.
+    fn size(&self) -> usize {
+        match self {
+            Piece::Text(text) => text.len(),
+            Piece::Slot(slot) => slot.max_size(),
+        }
+    }
+}
 
-/// Replacements in a text, in any order.
+/// Replacements in a text, in any order. Their bytes are counted as they come, and above [`MAX_REWRITTEN`] none is kept
+/// any more.
 #[derive(Debug, Default)]
 pub(crate) struct Edits {
-    list: Vec<(Range<usize>, Vec<Piece>)>,
+    list: Vec<(Range<usize>, Rc<[Piece]>)>,
     bytes: usize,
 }
 
 impl Edits {
     /// Puts `with` in place of the range.
     pub(crate) fn replace(&mut self, range: Range<usize>, with: impl Into<Piece>) {
-        let with = with.into();
-        if self.has_room(std::slice::from_ref(&with)) {
-            self.list.push((range, vec![with]));
-        }
+        self.add(range, Rc::new([with.into()]));
     }
 
     /// Puts text in at an offset. Of several at one offset, the first that was asked for comes first.
     pub(crate) fn insert(&mut self, at: usize, with: impl Into<Piece>) {
-        self.replace(at..at, with);
+        self.add(at..at, Rc::new([with.into()]));
     }
 
-    /// As [`insert`](Edits::insert), of several pieces.
-    pub(crate) fn insert_all(&mut self, at: usize, with: &[Piece]) {
-        if self.has_room(with) {
-            self.list.push((at..at, with.to_vec()));
+    /// As [`insert`](Edits::insert), of several pieces, which many places may share.
+    pub(crate) fn insert_all(&mut self, at: usize, with: impl Into<Rc<[Piece]>>) {
+        self.add(at..at, with.into());
+    }
+
+    fn add(&mut self, range: Range<usize>, pieces: Rc<[Piece]>) {
+        self.bytes = pieces.iter().fold(self.bytes, |bytes, piece| bytes.saturating_add(piece.size()));
+        if self.bytes <= MAX_REWRITTEN {
+            self.list.push((range, pieces));
         }
     }
 
-    /// Counts the pieces, which are not taken when there are too many: then [`apply`](Edits::apply) is an error.
-    fn has_room(&mut self, pieces: &[Piece]) -> bool {
-        self.bytes = pieces.iter().map(Piece::bytes).fold(self.bytes, usize::saturating_add);
-        self.bytes <= MAX_BYTES
-    }
-
-    /// Refuses to go on when there is more than a statement may get, or would be with so many bytes more.
+    /// To be asked before something large is made to be put in.
     ///
     /// # Errors
-    /// `sql_too_long`.
-    pub(crate) fn check_room(&self, more: usize) -> Result<()> {
-        if self.bytes.saturating_add(more) <= MAX_BYTES {
-            return Ok(());
-        }
-        Err(Error::new(
-            Code::SqlTooLong,
-            format!(
-                "the statement takes more than {MAX_BYTES} bytes beside its text, for the schema that it asks for, the \
-                 defaults of its rows and the names that it uses: split it"
-            ),
-        ))
+    /// `sql_too_long` when too much was put in already.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.bytes > MAX_REWRITTEN { Err(too_long()) } else { Ok(()) }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -106,9 +106,12 @@ impl Edits {
     /// The text with all replacements made.
     ///
     /// # Errors
-    /// `sql_too_long`; `internal` when two of them touch the same bytes: then nothing is known about the result.
+    /// `internal` when two of them touch the same bytes: then nothing is known about the result; `sql_too_long` when the
+    /// text and they are above [`MAX_REWRITTEN`].
     pub(crate) fn apply(mut self, text: &str) -> Result<Template> {
-        self.check_room(0)?;
+        if self.bytes.saturating_add(text.len()) > MAX_REWRITTEN {
+            return Err(too_long());
+        }
         // Stable, so that insertions at one offset keep their order.
         self.list.sort_by_key(|(range, _)| range.start);
         let mut template = Template::default();
@@ -118,10 +121,10 @@ impl Edits {
                 return Err(Error::internal("the statement could not be rewritten"));
             };
             template.push_text(kept);
-            for piece in pieces {
+            for piece in pieces.iter() {
                 match piece {
-                    Piece::Text(text) => template.push_text(&text),
-                    Piece::Slot(slot) => template.push_slot(slot),
+                    Piece::Text(text) => template.push_text(text),
+                    Piece::Slot(slot) => template.push_slot(*slot),
                 }
             }
             done = range.end;
@@ -189,7 +192,8 @@ impl Template {
         if self.slots.is_empty() {
             return Cow::Borrowed(&self.texts[0]);
         }
-        let mut text = String::with_capacity(self.size());
+        let fixed: usize = self.texts.iter().map(String::len).sum();
+        let mut text = String::with_capacity(fixed + 32 * self.slots.len());
         for (index, part) in self.texts.iter().enumerate() {
             text.push_str(part);
             if let Some(slot) = self.slots.get(index) {
@@ -199,16 +203,10 @@ impl Template {
         Cow::Owned(text)
     }
 
-    /// Bytes of the text that is run.
-    fn size(&self) -> usize {
-        self.texts.iter().map(String::len).chain(self.slots.iter().map(|slot| slot.bytes())).sum()
-    }
-
-    /// Bytes of memory, with what an allocation takes beside.
-    pub(crate) fn held(&self) -> usize {
-        const ALLOCATION: usize = 16;
-        let texts: usize = self.texts.iter().map(|text| size_of::<String>() + text.capacity() + ALLOCATION).sum();
-        texts + self.slots.capacity() * size_of::<Slot>()
+    /// Bytes of memory that it takes: its texts, their own overhead and that of what allocated them, and its slots.
+    pub(crate) fn size(&self) -> usize {
+        let texts: usize = self.texts.iter().map(|text| text.capacity() + size_of::<String>() + 16).sum();
+        texts + self.slots.len() * size_of::<Slot>()
     }
 }
 
@@ -216,6 +214,7 @@ impl Template {
 mod tests {
     use super::Edits;
     use crate::moment::Slot;
+    use debros_proto::Code;
 
     #[test]
     fn edits_are_made_in_order_of_place_and_of_asking() {
@@ -228,19 +227,25 @@ mod tests {
     }
 
     #[test]
-    fn what_a_statement_gets_is_bounded() {
-        let text = "x".repeat(1 << 20);
+    fn what_is_put_in_is_bounded_and_no_more_is_kept() {
         let mut edits = Edits::default();
+        let large = "x".repeat(1 << 20);
         for _ in 0..4 {
-            edits.insert(0, text.as_str());
+            edits.check().unwrap();
+            edits.insert(0, large.as_str());
         }
-        assert!(edits.check_room(0).is_ok() && edits.check_room(1).is_err());
-        for _ in 0..1000 {
-            edits.insert(0, text.as_str());
-            edits.insert_all(0, &[text.as_str().into(), Slot::RandomBlob(1 << 20).into()]);
-        }
-        assert_eq!(edits.len(), 4, "nothing more is kept");
-        assert_eq!(edits.apply("SELECT 1").unwrap_err().code, debros_proto::Code::SqlTooLong);
+        edits.check().unwrap();
+        edits.insert(0, Slot::RandomBlob(8));
+        edits.insert(0, large.as_str());
+        assert_eq!((edits.check().unwrap_err().code, edits.len()), (Code::SqlTooLong, 4));
+        assert_eq!(edits.apply("").unwrap_err().code, Code::SqlTooLong);
+    }
+
+    #[test]
+    fn the_size_of_a_text_with_many_slots_is_that_of_its_slots_too() {
+        let mut edits = Edits::default();
+        (0..1000).for_each(|_| edits.insert(0, Slot::Now));
+        assert!(edits.apply("").unwrap().size() > 1000 * (size_of::<String>() + size_of::<Slot>()));
     }
 
     #[test]

@@ -89,12 +89,12 @@ impl Slot {
         };
     }
 
-    /// Bytes of the literal at most.
-    pub(crate) fn bytes(self) -> usize {
+    /// Bytes of the literal, at most.
+    pub(crate) fn max_size(self) -> usize {
         match self {
-            Slot::Now | Slot::CurrentTimestamp | Slot::CurrentDate | Slot::CurrentTime => 25,
-            Slot::Random | Slot::LastInsertRowid | Slot::Changes => 22,
             Slot::RandomBlob(length) => 3 + 2 * length as usize,
+            // A time to the millisecond in quotes; a negative integer in parentheses has 22.
+            _ => 25,
         }
     }
 

@@ -87,7 +87,7 @@ impl Rewritten {
     pub(crate) fn size(&self) -> usize {
         let names: usize =
             self.objects.iter().chain(&self.columns).chain(&self.results).map(|name| name.len() + 24).sum();
-        size_of::<Self>() + self.template.held() + names
+        size_of::<Self>() + self.template.size() + names
     }
 }
 

@@ -203,8 +203,8 @@ impl<'w> Walk<'w> {
         };
         match place {
             Place::Instead(range) => self.edits.replace(range, now),
-            Place::Before(at) => self.edits.insert_all(at, &[now, Piece::from(", ")]),
-            Place::After(at) => self.edits.insert_all(at, &[Piece::from(", "), now]),
+            Place::Before(at) => self.edits.insert_all(at, vec![now, Piece::from(", ")]),
+            Place::After(at) => self.edits.insert_all(at, vec![Piece::from(", "), now]),
         }
         Ok(())
     }
@@ -225,7 +225,7 @@ impl<'w> Walk<'w> {
         for way in WAYS {
             after.extend([Piece::Text(format!(",'{way}',")), now.clone(), Piece::from(")")]);
         }
-        self.edits.insert_all(extent.end, &after);
+        self.edits.insert_all(extent.end, after);
         Ok(())
     }
 
