@@ -800,7 +800,7 @@ async fn delete(engine: &Arc<dyn Engine>, name: &str) {
         format!("DELETE FROM _debros_idempotency WHERE ns = '' AND key LIKE 'ns::{name}::%'"),
     ];
     let also = rows.iter().map(|sql| Statement::from(sql.as_str())).collect();
-    engine.delete_namespace(&namespace(name), also).await.unwrap();
+    engine.delete_namespace(&namespace(name), also, options().deadline).await.unwrap();
 }
 
 /// The first owner's data came back to whoever had the name then.

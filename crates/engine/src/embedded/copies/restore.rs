@@ -34,6 +34,16 @@ pub(in crate::embedded) fn restore(stores: &Stores, name: &str, progress: &Progr
     }
     let _alone = alone(stores)?;
     stores.check_open()?;
+    // What is put back now would go when that deletion is finished.
+    if let Some(namespace) = stores.any_deleting() {
+        return Err(Error::new(
+            Code::Conflict,
+            format!(
+                "the namespace \"{namespace}\" is being deleted: restore when that is done; if it failed, delete it again or start \
+                 the node again before"
+            ),
+        ));
+    }
     let backup = Verified::new(stores, name, progress)?;
     let folder = &stores.folder;
     folder.begin_restore(name).map_err(|error| of_io(folder.path(), &error))?;
