@@ -48,7 +48,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listed = engine.namespaces(filter, options()).await?.len();
     println!("listing {listed}: {:?}", started.elapsed());
     let started = Instant::now();
-    engine.delete_namespace(&namespace("n0"), Vec::new()).await?;
+    engine.delete_namespace(&namespace("n0"), Vec::new(), options().deadline).await?;
     println!("deleting one: {:?}", started.elapsed());
     engine.close().await;
     Ok(())

@@ -255,9 +255,13 @@ pub trait Engine: Send + Sync + 'static {
     /// do no harm when they run again. One that breaks a constraint refuses the deletion. What was begun is finished by the next start. Whoever calls for the namespace
     /// meanwhile is `unavailable`; afterwards the namespace is as one that was never used.
     ///
+    /// It first waits until nothing runs in the namespace; when that is not so by `deadline` it does not begin.
+    ///
     /// # Errors
-    /// `conflict` when a backup or restore is running, and what `also` meets: then nothing was deleted.
-    async fn delete_namespace(&self, namespace: &Namespace, also: Vec<Statement>) -> Result<()>;
+    /// `conflict` when a backup or restore is running, `deadline_exceeded`, `disk_full` and `read_only` when it can not even be
+    /// noted, and what `also` meets: then nothing was deleted. After `unknown_outcome`, and `internal` with that message, it
+    /// is in the middle: the namespace stays `unavailable` until it is deleted again or the next start has finished it.
+    async fn delete_namespace(&self, namespace: &Namespace, also: Vec<Statement>, deadline: Instant) -> Result<()>;
 
     /// Bytes of all databases together, as `max_database_size` counts them.
     fn size(&self) -> u64;

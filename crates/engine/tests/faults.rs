@@ -751,3 +751,100 @@ async fn a_backup_of_another_network_brings_who_may_act_and_its_sessions_have_en
     assert_eq!(system(&engine, "SELECT hex(value) FROM secrets").await, ["6F6E65"]);
     engine.close().await;
 }
+
+/// Everything of a namespace that a restore could bring back: rows, a pair, an application, kept answers.
+async fn furnish(engine: &Arc<dyn Engine>, name: &str, owner: &str, created_at: i64) {
+    for sql in [
+        format!("INSERT INTO namespaces VALUES ('{name}', {created_at}, '{owner}')"),
+        format!(
+            "INSERT INTO apps (app_id, namespace, name, created_at, updated_at) VALUES ('{name}-{owner}', '{name}', 'a', 1, 1)"
+        ),
+        format!("INSERT INTO _debros_idempotency VALUES ('', 'ns::{name}::{owner}', x'', x'', 9999999999999)"),
+    ] {
+        system(engine, &sql).await;
+    }
+    let rows = format!("CREATE TABLE t AS SELECT '{owner}' AS a");
+    engine.query(&database(name), Statement::from(rows.as_str()), guarded("sql", 1)).await.unwrap();
+    let value = Bytes::from(owner.to_owned());
+    engine.kv_put(&namespace(name), &key("k"), value, always(), None, guarded("kv", 1)).await.unwrap();
+}
+
+/// Whose data a namespace has, by every way to it; `None` when it has none at all.
+async fn furnished_by(engine: &Arc<dyn Engine>, name: &str) -> Option<String> {
+    let apps = format!("SELECT substr(app_id, {}) FROM apps WHERE namespace = '{name}'", name.len() + 2);
+    let answers = format!(
+        "SELECT substr(key, {}) FROM _debros_idempotency WHERE ns = '' AND key >= 'ns::{name}::' AND key < 'ns::{name}:;'",
+        name.len() + 7
+    );
+    let kept = format!("SELECT key FROM _debros_idempotency WHERE ns = '{name}'");
+    let pair = engine.kv_get(&namespace(name), &key("k"), options()).await.unwrap().map(|entry| entry.value);
+    let pair: Vec<String> = pair.iter().map(|value| String::from_utf8(value.to_vec()).unwrap()).collect();
+    let rows = match engine.query(&database(name), Statement::from("SELECT a FROM t"), options()).await {
+        Ok(found) => found.value.rows.iter().map(|row| row.values[0].as_text().unwrap().to_owned()).collect(),
+        Err(error) => {
+            assert_eq!(error.code, Code::Sql, "{error}");
+            Vec::new()
+        }
+    };
+    let kept = system(engine, &kept).await.len();
+    let found = [system(engine, &apps).await, system(engine, &answers).await, pair, rows];
+    assert!(found.iter().all(|ways| *ways == found[0]), "{name}: {found:?}");
+    assert_eq!(kept, found[0].len(), "{name}: kept answers of pairs");
+    found[0].first().cloned()
+}
+
+async fn delete(engine: &Arc<dyn Engine>, name: &str) {
+    let rows = [
+        format!("DELETE FROM namespaces WHERE name = '{name}'"),
+        format!("DELETE FROM apps WHERE namespace = '{name}'"),
+        format!("DELETE FROM _debros_idempotency WHERE ns = '' AND key LIKE 'ns::{name}::%'"),
+    ];
+    let also = rows.iter().map(|sql| Statement::from(sql.as_str())).collect();
+    engine.delete_namespace(&namespace(name), also, options().deadline).await.unwrap();
+}
+
+/// The first owner's data came back to whoever had the name then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_gives_a_deleted_namespaces_data_to_nobody_who_made_the_name_again() {
+    let folder = folder();
+    let engine = open(folder.path());
+    system(&engine, "INSERT INTO secrets VALUES ('challenge', x'01', 1)").await;
+    for name in ["again", "given", "gone", "taken", "unlisted"] {
+        furnish(&engine, name, "0x01", 1).await;
+    }
+    system(&engine, "DELETE FROM namespaces WHERE name = 'unlisted'").await;
+    let made = backup(&engine).await;
+    for name in ["again", "gone", "taken", "unlisted"] {
+        delete(&engine, name).await;
+    }
+    system(&engine, "UPDATE namespaces SET owner = '0x02' WHERE name = 'given'").await;
+    furnish(&engine, "again", "0x01", 2).await;
+    for name in ["since", "taken", "unlisted"] {
+        furnish(&engine, name, "0x02", 2).await;
+    }
+    restore(&engine, &made.name).await.unwrap();
+
+    let mut engine = engine;
+    for round in 0..3 {
+        for (name, whose) in [
+            ("again", Some("0x01")),
+            ("given", Some("0x01")),
+            ("gone", Some("0x01")),
+            ("since", None),
+            ("taken", None),
+            ("unlisted", None),
+        ] {
+            assert_eq!(furnished_by(&engine, name).await.as_deref(), whose, "{name}, round {round}");
+        }
+        assert_eq!(
+            system(&engine, "SELECT name || ' ' || owner || ' ' || created_at FROM namespaces ORDER BY name").await,
+            ["again 0x01 2", "given 0x02 1", "gone operator 1", "since 0x02 2", "taken 0x02 2", "unlisted 0x02 2"],
+            "round {round}"
+        );
+        // Interrupted when nothing but the marker was there, or after everything.
+        engine.close().await;
+        fs::write(folder.path().join("RESTORE"), &made.name).unwrap();
+        engine = open(folder.path());
+    }
+    engine.close().await;
+}

@@ -418,7 +418,7 @@ async fn a_deletion_that_its_statements_refuse_deletes_nothing() {
     let engine = open(folder.path());
     must(&engine, "CREATE TABLE t(a)").await;
     engine.kv_put(&namespace("app"), &key("k"), Bytes::new(), always(), None, options()).await.unwrap();
-    let refused = engine.delete_namespace(&namespace("app"), vec![refuse()]).await.unwrap_err();
+    let refused = engine.delete_namespace(&namespace("app"), vec![refuse()], options().deadline).await.unwrap_err();
     assert_eq!(refused.code, Code::Constraint);
     assert!(!folder.path().join("ns/app.delete").exists());
     engine.close().await;
@@ -449,12 +449,12 @@ async fn a_deletion_is_refused_while_a_backup_runs() {
         tokio::spawn(async move { engine.backup(progress).await })
     };
     tokio::task::spawn_blocking(move || is_running.recv().unwrap()).await.unwrap();
-    let refused = engine.delete_namespace(&namespace("app"), Vec::new()).await.unwrap_err();
+    let refused = engine.delete_namespace(&namespace("app"), Vec::new(), options().deadline).await.unwrap_err();
     assert_eq!((refused.code, refused.retry_after.is_some()), (Code::Conflict, true));
     assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 0);
     drop(go_on);
     backup.await.unwrap().unwrap();
-    engine.delete_namespace(&namespace("app"), Vec::new()).await.unwrap();
+    engine.delete_namespace(&namespace("app"), Vec::new(), options().deadline).await.unwrap();
     engine.close().await;
 }
 
@@ -495,4 +495,73 @@ async fn a_statement_that_took_its_transaction_down_leaves_nothing_of_its_rights
     engine.close().await;
     let unchecked = fs::read_to_string(folder.path().join("CLEAN")).unwrap();
     assert_eq!(unchecked, "", "the database was not closed well");
+}
+
+/// Writes between a deletion that failed and the next start were acknowledged, and deleted by it.
+#[tokio::test]
+async fn a_namespace_whose_deletion_failed_stays_shut_until_it_is_finished() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(folder.path());
+    must(&engine, "CREATE TABLE t(a)").await;
+    let backup = engine.backup(Box::new(|_, _| {})).await.unwrap();
+    engine.close().await;
+    let engine = open(folder.path());
+    // A log that can not be removed.
+    let log = folder.path().join("ns/app.db-wal");
+    fs::create_dir(&log).unwrap();
+    let put = async || {
+        let put = engine.kv_put(&namespace("app"), &key("k"), Bytes::new(), always(), None, options()).await;
+        put.map(|_| ()).map_err(|error| error.code)
+    };
+    for _ in 0..2 {
+        let failed = engine.delete_namespace(&namespace("app"), Vec::new(), options().deadline).await.unwrap_err();
+        assert_eq!(failed.code, Code::Internal);
+        assert!(folder.path().join("ns/app.delete").exists());
+        assert_eq!(put().await, Err(Code::Unavailable));
+        assert_eq!(refused(&engine, "SELECT * FROM t").await.code, Code::Unavailable);
+    }
+    // The next start would delete what is put back now.
+    let restored = engine.restore(&backup.name, Box::new(|_, _| {})).await.unwrap_err();
+    assert!(restored.code == Code::Conflict && restored.message.contains("\"app\""), "{restored}");
+    fs::remove_dir(&log).unwrap();
+    engine.delete_namespace(&namespace("app"), Vec::new(), options().deadline).await.unwrap();
+    assert!(!folder.path().join("ns/app.delete").exists());
+    put().await.unwrap();
+    engine.restore(&backup.name, Box::new(|_, _| {})).await.unwrap();
+    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 0);
+    engine.close().await;
+}
+
+/// It was told that the next start would go on with it.
+#[tokio::test]
+async fn a_deletion_that_can_not_be_noted_deletes_nothing_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(folder.path());
+    must(&engine, "CREATE TABLE t(a)").await;
+    let (marker, partial) = (folder.path().join("ns/app.delete"), folder.path().join("ns/app.delete.partial"));
+    std::os::unix::fs::symlink("/dev/full", &partial).unwrap();
+    // With nothing to note nothing is written.
+    let note = || vec![Statement::from("DELETE FROM grants")];
+    let full = engine.delete_namespace(&namespace("app"), note(), options().deadline).await.unwrap_err();
+    assert_eq!(full.code, Code::DiskFull);
+    assert!(full.message.contains("nothing was deleted"), "{}", full.message);
+    assert!(!marker.exists() && partial.symlink_metadata().is_err(), "something was left");
+    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 0);
+    fs::create_dir(&partial).unwrap();
+    let broken = engine.delete_namespace(&namespace("app"), note(), options().deadline).await.unwrap_err();
+    assert!(broken.code == Code::Internal && broken.message.contains("nothing was deleted"), "{broken}");
+    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 0);
+    fs::remove_dir(&partial).unwrap();
+    engine.close().await;
+}
+
+#[tokio::test]
+async fn files_that_were_not_written_to_their_end_are_removed_at_start() {
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path()).close().await;
+    let left = ["ns/app.db.partial", "ns/app.delete.partial", "CLEAN.partial"].map(|name| folder.path().join(name));
+    left.iter().for_each(|path| fs::write(path, "half").unwrap());
+    let engine = open(folder.path());
+    assert!(left.iter().all(|path| !path.exists()));
+    engine.close().await;
 }

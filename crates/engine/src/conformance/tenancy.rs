@@ -376,11 +376,11 @@ pub async fn a_deleted_namespace_is_as_one_never_used(engine: Arc<dyn Engine>) {
     let version = engine.kv_get(&namespace("app"), &key("k"), options()).await.unwrap().unwrap().version;
     let note = "INSERT INTO audit_events (at, kind, namespace) VALUES (1, 'deleted', 'app')";
     let bad = vec![Statement::from(note), Statement::from("DELETE FROM nowhere")];
-    let error = engine.delete_namespace(&namespace("app"), bad).await.unwrap_err();
+    let error = engine.delete_namespace(&namespace("app"), bad, options().deadline).await.unwrap_err();
     assert_code(&error, Code::Sql, "a statement that belongs to it");
     assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 1, "something was deleted");
 
-    engine.delete_namespace(&namespace("app"), vec![Statement::from(note)]).await.unwrap();
+    engine.delete_namespace(&namespace("app"), vec![Statement::from(note)], options().deadline).await.unwrap();
     let noted = Statement::from("SELECT count(*) FROM audit_events");
     let noted = engine.query(&Database::System, noted, options()).await.unwrap();
     assert_eq!(single(&noted.value), Value::from(1));
@@ -397,7 +397,7 @@ pub async fn a_deleted_namespace_is_as_one_never_used(engine: Arc<dyn Engine>) {
     assert_eq!(single(&within(&engine, "app2", "SELECT a FROM t").await.unwrap()), Value::from(1));
     assert!(engine.kv_exists(&namespace("app2"), &key("k"), options()).await.unwrap());
     // Of one that was never used, nothing is to do.
-    engine.delete_namespace(&namespace("never"), Vec::new()).await.unwrap();
+    engine.delete_namespace(&namespace("never"), Vec::new(), options().deadline).await.unwrap();
 }
 
 /// What is acknowledged beside a deletion is there after it, or went with it; nobody hangs.
@@ -424,7 +424,7 @@ pub async fn writes_beside_a_deletion_are_refused_or_kept(engine: Arc<dyn Engine
         })
         .collect();
     for _ in 0..10 {
-        engine.delete_namespace(&namespace("app"), Vec::new()).await.unwrap();
+        engine.delete_namespace(&namespace("app"), Vec::new(), options().deadline).await.unwrap();
         tokio::task::yield_now().await;
     }
     done.store(true, SeqCst);

@@ -22,6 +22,9 @@ use std::path::{Path, PathBuf};
 /// The mode of folders that hold data.
 const PRIVATE: u32 = 0o700;
 
+/// The ending of a file that is not written to its end yet.
+const PARTIAL: &str = "partial";
+
 /// The folder of an open engine.
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -30,7 +33,7 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Makes what is missing, takes the lock and empties `tmp`.
+    /// Makes what is missing, takes the lock, empties `tmp` and removes files that were not written to their end.
     pub(super) fn open(path: &Path) -> Result<Folder, OpenError> {
         for folder in [path.to_owned(), path.join("ns"), path.join("tmp")] {
             make_private(&folder).map_err(|error| OpenError::io(&folder, error))?;
@@ -42,6 +45,13 @@ impl Folder {
         for entry in entries.filter_map(Result::ok) {
             // What stays is only rubbish.
             let _ = fs::remove_file(entry.path());
+        }
+        for path in [path.to_owned(), path.join("ns")] {
+            let entries = fs::read_dir(&path).map_err(|error| OpenError::io(&path, error))?;
+            let is_partial = |path: &PathBuf| path.extension().is_some_and(|ending| ending == PARTIAL);
+            for partial in entries.filter_map(Result::ok).map(|entry| entry.path()).filter(is_partial) {
+                let _ = fs::remove_file(partial);
+            }
         }
         Ok(folder)
     }
@@ -92,6 +102,11 @@ impl Folder {
     /// What [`begin_deletion`](Folder::begin_deletion) noted.
     pub(super) fn deletion(&self, namespace: &Namespace) -> io::Result<Vec<u8>> {
         fs::read(self.deletion_marker(namespace))
+    }
+
+    /// Whether the deletion of a namespace was begun and not finished.
+    pub(super) fn is_deleting(&self, namespace: &Namespace) -> io::Result<bool> {
+        self.deletion_marker(namespace).try_exists()
     }
 
     /// Notes that it is finished.
@@ -205,16 +220,22 @@ fn take_lock(path: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-/// Writes a small file so that it is whole on the disk, or not there.
+/// Writes a small file so that it is whole on the disk, or not there. Of a failure nothing stays but, where the disk does not
+/// say whether it keeps the name, the whole file.
 pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     // After the whole name: files that differ in their endings are written at the same time.
     let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
+    partial.push(".");
+    partial.push(PARTIAL);
     let partial = PathBuf::from(partial);
-    let mut file = File::create(&partial)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&partial, path)?;
+    let written = File::create(&partial)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&partial, path));
+    if let Err(error) = written {
+        // On a full disk it would take room until the next start, which removes what stays here.
+        let _ = fs::remove_file(&partial);
+        return Err(error);
+    }
     path.parent().map_or(Ok(()), sync_folder)
 }
 

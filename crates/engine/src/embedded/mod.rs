@@ -256,9 +256,9 @@ impl Engine for Embedded {
         self.describe_namespace(namespace, options).await
     }
 
-    async fn delete_namespace(&self, namespace: &Namespace, also: Vec<Statement>) -> Result<()> {
+    async fn delete_namespace(&self, namespace: &Namespace, also: Vec<Statement>, deadline: Instant) -> Result<()> {
         let namespace = namespace.clone();
-        self.copying(move |stores| tenant::delete(stores, &namespace, also)).await
+        self.copying(move |stores| tenant::delete(stores, &namespace, also, deadline)).await
     }
 
     fn size(&self) -> u64 {

@@ -136,6 +136,11 @@ impl<T> Queue<T> {
         state.waiting.is_empty() && state.idle == threads
     }
 
+    /// Whether it takes nothing any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// How much waits.
     pub(super) fn len(&self) -> usize {
         self.lock().waiting.len()

@@ -340,6 +340,11 @@ impl Store {
         self.writes.is_quiet(1) && self.reads.is_quiet(lock(&self.readers).len())
     }
 
+    /// Whether new work is refused: it is closed, or being closed.
+    pub(super) fn is_refusing(&self) -> bool {
+        self.writes.is_closed()
+    }
+
     /// Refuses new work; what was accepted is still finished.
     pub(super) fn refuse(&self) {
         self.writes.close();

@@ -15,7 +15,7 @@ use super::{failure, integrity, process, tenant};
 use crate::migrations::{self, MIGRATIONS, MigrationError};
 use debros_proto::{Code, Error, Namespace, Result, now_ms};
 use debros_sql::Rewriter;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -23,6 +23,9 @@ use std::time::{Duration, Instant};
 
 /// The engine's own work has no caller who waits.
 pub(super) const FAR: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How often it is looked whether a database is quiet.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// KiB of the system's database, where all key-value pairs are, in the writer's memory.
 const SYSTEM_CACHE: u32 = 16_384;
@@ -50,8 +53,9 @@ pub(super) struct Stores {
     /// What a new file of a namespace holds; made with the first.
     new_file: OnceLock<Vec<u8>>,
     closed: AtomicBool,
-    /// Namespaces that are being deleted; `are_deleting` is their number, which is looked at by every call.
-    deleting: Mutex<BTreeSet<Namespace>>,
+    /// Namespaces that are being deleted, and whether somebody is at it: a deletion that failed is still to be finished.
+    /// `are_deleting` is their number, which is looked at by every call.
+    deleting: Mutex<BTreeMap<Namespace, bool>>,
     are_deleting: AtomicUsize,
     /// Held while a backup or restore runs.
     pub(super) copying: Mutex<()>,
@@ -63,16 +67,29 @@ struct Entry {
     used: u64,
 }
 
-/// Callers of a namespace are refused as long as this is there.
+/// Callers of a namespace are refused as long as this is there, and after it when the deletion is still to be finished.
 pub(super) struct Shut<'s> {
     stores: &'s Stores,
     namespace: Namespace,
+    stays: bool,
+}
+
+impl Shut<'_> {
+    /// Says whether callers are refused until another deletion of the namespace or the end of the program: what they wrote
+    /// would be deleted by the next start.
+    pub(super) fn stays(&mut self, stays: bool) {
+        self.stays = stays;
+    }
 }
 
 impl Drop for Shut<'_> {
     fn drop(&mut self) {
         let mut deleting = lock(&self.stores.deleting);
-        deleting.remove(&self.namespace);
+        if self.stays {
+            deleting.insert(self.namespace.clone(), false);
+        } else {
+            deleting.remove(&self.namespace);
+        }
         self.stores.are_deleting.store(deleting.len(), Relaxed);
     }
 }
@@ -175,19 +192,47 @@ impl Stores {
     /// Refuses callers after the end, and those of a namespace that is being deleted.
     pub(super) fn check_there(&self, namespace: &Namespace) -> Result<()> {
         self.check_open()?;
-        if self.are_deleting.load(Relaxed) > 0 && lock(&self.deleting).contains(namespace) {
-            return Err(Error::new(Code::Unavailable, "the namespace is being deleted; try again when that is done")
-                .retry_after(Duration::from_secs(1)));
+        if self.are_deleting.load(Relaxed) > 0 && lock(&self.deleting).contains_key(namespace) {
+            return Err(being_deleted());
         }
         Ok(())
     }
 
-    /// Refuses callers of a namespace until what is returned is dropped.
-    pub(super) fn shut(&self, namespace: &Namespace) -> Shut<'_> {
+    /// Refuses callers of a namespace until what is returned is dropped. Another's is not taken over; that of a deletion which
+    /// is still to be finished is, and stays unless it is said otherwise.
+    pub(super) fn shut(&self, namespace: &Namespace) -> Result<Shut<'_>> {
         let mut deleting = lock(&self.deleting);
-        deleting.insert(namespace.clone());
+        let stays = match deleting.get(namespace) {
+            Some(true) => return Err(being_deleted()),
+            Some(false) => true,
+            None => false,
+        };
+        deleting.insert(namespace.clone(), true);
         self.are_deleting.store(deleting.len(), Relaxed);
-        Shut { stores: self, namespace: namespace.clone() }
+        Ok(Shut { stores: self, namespace: namespace.clone(), stays })
+    }
+
+    /// A namespace that is being deleted, if there is one.
+    pub(super) fn any_deleting(&self) -> Option<Namespace> {
+        lock(&self.deleting).keys().next().cloned()
+    }
+
+    /// Waits until nothing runs or waits in a namespace's database, at the latest until `deadline`. Whether that is so. Blocks.
+    pub(super) fn is_quiet_by(&self, namespace: &Namespace, deadline: Instant) -> bool {
+        let is_quiet = || {
+            let store = lock(&self.open).get(namespace).and_then(|entry| entry.slot.store.get().cloned());
+            store.is_none_or(|store| store.is_quiet())
+        };
+        loop {
+            if is_quiet() {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.closed.load(Relaxed) {
+                return false;
+            }
+            std::thread::sleep(left.min(LOOK));
+        }
     }
 
     /// The store of a namespace, if it is open.
@@ -205,7 +250,7 @@ impl Stores {
             return Ok(store);
         }
         let (stores, namespace) = (Arc::clone(self), namespace.clone());
-        tokio::task::spawn_blocking(move || stores.open_namespace(&namespace)).await.unwrap_or_else(|error| {
+        tokio::task::spawn_blocking(move || stores.open_for_caller(&namespace)).await.unwrap_or_else(|error| {
             tracing::error!(%error, "opening a database broke off");
             Err(Error::internal("the database could not be opened; the node's log has more"))
         })
@@ -219,11 +264,21 @@ impl Stores {
     }
 
     /// As [`namespace`](Stores::namespace), on this thread.
+    pub(super) fn open_for_caller(&self, namespace: &Namespace) -> Result<Arc<Store>> {
+        self.open_checked(namespace, |stores| stores.check_there(namespace))
+    }
+
+    /// As [`open_for_caller`](Stores::open_for_caller), for who holds `copying`: nothing is deleted meanwhile, and a namespace
+    /// whose deletion waits for that, or failed in the middle, is opened too.
     pub(super) fn open_namespace(&self, namespace: &Namespace) -> Result<Arc<Store>> {
+        self.open_checked(namespace, Stores::check_open)
+    }
+
+    fn open_checked(&self, namespace: &Namespace, check: impl FnOnce(&Stores) -> Result<()>) -> Result<Arc<Store>> {
         let slot = self.slot(namespace)?;
         let opening = lock(&slot.opening);
         // Under the lock that a deletion takes, so that nothing is made after it.
-        self.check_there(namespace)?;
+        check(self)?;
         if let Some(store) = slot.store.get() {
             return Ok(Arc::clone(store));
         }
@@ -350,14 +405,24 @@ impl Stores {
             .collect()
     }
 
-    /// Deletes what has expired, a thousand rows at a time so that other writes come between.
+    /// Deletes what has expired, a thousand rows at a time so that other writes come between. What one database refuses is
+    /// said when the others were swept; one that is closed meanwhile is none of them any more.
     pub(super) async fn sweep(&self, now_ms: i64) -> Result<u64> {
         let mut swept =
             sweep(&self.system, now_ms, kv::sweep).await? + sweep(&self.system, now_ms, guard::sweep).await?;
-        for (_, store) in self.all_opened() {
-            swept += sweep(&store, now_ms, guard::sweep).await?;
+        let mut refused = None;
+        for (namespace, store) in self.all_opened() {
+            match sweep(&store, now_ms, guard::sweep).await {
+                Ok(count) => swept += count,
+                Err(_) if store.is_refusing() => {}
+                Err(error) => {
+                    tracing::warn!(%namespace, error = error.message, "what expired in a database can not be deleted");
+                    refused.get_or_insert(error);
+                }
+            }
         }
-        Ok(swept)
+        self.check_open()?;
+        refused.map_or(Ok(swept), Err)
     }
 
     /// Finishes what was accepted and closes everything. Blocks, until `deadline` for statements and then for the disk. The
@@ -409,6 +474,11 @@ impl Stores {
             self.folder.unlock();
         }
     }
+}
+
+fn being_deleted() -> Error {
+    Error::new(Code::Unavailable, "the namespace is being deleted; try again when that is done")
+        .retry_after(Duration::from_secs(1))
 }
 
 async fn sweep(store: &Store, now_ms: i64, some: fn(&Conn, i64) -> rusqlite::Result<usize>) -> Result<u64> {

@@ -2,7 +2,8 @@
 //!
 //! A deletion takes the rows of the system's tables first, in one transaction, and leaves the namespace's own row behind
 //! as a tombstone, without an owner: as long as data is there, nobody else becomes its owner. The row goes last. A node
-//! that stops in between finishes the data when its engine opens, and the row when this service starts.
+//! that stops in between finishes the data when its engine opens, and the row when this service starts. A tombstone that has
+//! data then becomes the operator's.
 
 use super::standing::OPERATOR;
 use super::store::{Columns as _, Condition, only_if};
@@ -12,6 +13,7 @@ use crate::credentials::invalid_credential;
 use debros_auth::{Role, Wallet};
 use debros_proto::rpc::{Row, Statement};
 use debros_proto::{Code, Error, Namespace, Result};
+use std::time::Instant;
 
 /// The owner of a namespace whose data is being deleted.
 pub(super) const NOBODY: &str = "";
@@ -101,17 +103,27 @@ impl Auth {
     }
 
     /// Deletes a namespace with everything in it. `end` ends what is open in it; it is called when no credential of the
-    /// namespace is good any more, and before anybody new can enter.
+    /// namespace is good any more, and before anybody new can enter. A deletion that has not begun by `deadline`, when its
+    /// caller was told that it did not happen in time, is not begun.
+    ///
+    /// # Errors
+    /// `deadline_exceeded`: nothing was deleted; and what the engine says.
     pub(crate) async fn delete_namespace(
         &self,
         by: &Identity,
         namespace: &Namespace,
+        deadline: Instant,
         end: impl FnOnce() + Send,
     ) -> Result<()> {
         // The engine deletes one at a time, and would refuse the others.
-        let _one = self.deletions.lock().await;
+        let _one = tokio::time::timeout_at(deadline.into(), self.deletions.lock()).await.map_err(|_| {
+            let message = format!(
+                "other namespaces were being deleted until the deadline: nothing of \"{namespace}\" was deleted; try again"
+            );
+            Error::new(Code::DeadlineExceeded, message)
+        })?;
         let _left = self.store.leaving.enter(namespace);
-        let deleted = self.store.engine.delete_namespace(namespace, self.going(by, namespace)).await;
+        let deleted = self.store.engine.delete_namespace(namespace, self.going(by, namespace), deadline).await;
         // Also when it failed: it may have failed late.
         self.credentials.forget_in(namespace);
         self.owned.remove(namespace);
@@ -133,15 +145,45 @@ impl Auth {
         Ok(())
     }
 
-    /// Frees the names of namespaces whose deletion was interrupted: their data went when the engine opened.
+    /// Frees the names of namespaces whose deletion was interrupted: their data went when the engine opened. A name that has
+    /// data all the same becomes the operator's, and not the first wallet's that signs in; one that can not be looked into
+    /// stays taken.
     pub(super) async fn free_deleted(&self) -> Result<()> {
         let _none_now = self.deletions.lock().await;
-        let there = format!("SELECT 1 FROM namespaces WHERE owner = '{NOBODY}' LIMIT 1");
-        if self.store.rows(there.as_str().into()).await?.is_empty() {
-            return Ok(());
+        let names = format!("SELECT name FROM namespaces WHERE owner = '{NOBODY}'");
+        for row in self.store.rows(names.as_str().into()).await? {
+            let name = row.text(0);
+            let holds = match self.holds_data(&Namespace::new(name)?).await {
+                Ok(holds) => holds,
+                Err(error) => {
+                    tracing::warn!(
+                        namespace = name,
+                        error = error.message,
+                        "it can not be told whether a deleted namespace holds data; its name stays taken"
+                    );
+                    continue;
+                }
+            };
+            let statement = if holds {
+                tracing::warn!(
+                    namespace = name,
+                    "a namespace that was being deleted holds data; it is the operator's now"
+                );
+                let sql = format!("UPDATE namespaces SET owner = ? WHERE name = ? AND owner = '{NOBODY}'");
+                Statement::new(sql, [OPERATOR.into(), name.into()])
+            } else {
+                Statement::new(format!("DELETE FROM namespaces WHERE name = ? AND owner = '{NOBODY}'"), [name.into()])
+            };
+            self.store.write(vec![statement]).await?;
         }
-        let sql = format!("DELETE FROM namespaces WHERE owner = '{NOBODY}'");
-        self.store.write(vec![sql.as_str().into()]).await.map(|_| ())
+        Ok(())
+    }
+
+    /// Whether a namespace has a database or key-value pairs.
+    async fn holds_data(&self, namespace: &Namespace) -> Result<bool> {
+        let engine = &self.store.engine;
+        let pairs = engine.kv_list(namespace, "", None, 1, super::store::options()).await?;
+        Ok(!pairs.keys.is_empty() || engine.namespace_info(namespace, super::store::options()).await?.sql_bytes > 0)
     }
 
     /// What happens to the system's tables in the deletion's first transaction. It does no harm when it runs again: the

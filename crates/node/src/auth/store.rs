@@ -57,7 +57,7 @@ impl Store {
     }
 }
 
-fn options() -> CallOptions {
+pub(super) fn options() -> CallOptions {
     CallOptions { consistency: Consistency::Weak, deadline: Instant::now() + TIMEOUT, guard: None, read_only: false }
 }
 

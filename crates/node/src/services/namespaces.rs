@@ -110,12 +110,20 @@ pub(super) async fn delete(
             excerpt(&request.confirm)
         )));
     }
-    let deleted = of_request(&*services.engine, auth, caller, &options).await?;
+    let deleted = match of_request(&*services.engine, auth, caller, &options).await {
+        // A deletion that failed in the middle: this one goes on with it. Or another is at it, and this one is told so.
+        Err(error) if error.code == Code::Unavailable => {
+            let role = caller.identity().role.name().to_owned();
+            rpc::NamespaceInfo { name: namespace.to_string(), role, ..Default::default() }
+        }
+        described => described?,
+    };
     let (auth, hub, by) = (Arc::clone(auth), Arc::clone(&services.hub), caller.identity().clone());
+    let deadline = options.deadline;
     // A task of its own: once begun it is finished, whether its caller waits for it or not.
     let deletion = tokio::spawn(async move {
         let end = || hub.end(&namespace);
-        auth.delete_namespace(&by, &namespace, end).await
+        auth.delete_namespace(&by, &namespace, deadline, end).await
     });
     deletion.await.unwrap_or_else(|_| Err(Error::internal("the deletion broke off; the node's log has more")))?;
     Ok(response::Result::DeleteNamespace(rpc::DeleteNamespaceResponse { deleted: Some(deleted) }))

@@ -1,12 +1,12 @@
 //! Namespaces as things: listed, described, deleted, and what the next owner of a name finds.
 
 use crate::support::{TIMEOUT, address, code, one_node, proof, session, sign_in, try_sign_in, wallet};
-use debros_client::rpc::{NamespaceInfo, Value};
-use debros_client::{Client, Code, NewKey};
+use debros_client::rpc::{NamespaceInfo, Statement, Value};
+use debros_client::{Client, Code, NewKey, Scope};
 use debros_engine::{CallOptions, Database};
 use debros_proto::Namespace;
 use debros_testkit::TestNode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Something of everything, and a write of each service that is kept under an idempotency key.
 async fn fill(client: &Client, mark: &str) {
@@ -327,4 +327,66 @@ async fn the_first_use_of_a_namespace_makes_it() {
         took.sort();
         println!("{what}: median {:?}, longest {:?}", took[took.len() / 2], took[took.len() - 1]);
     }
+}
+
+fn by(deadline: Instant) -> CallOptions {
+    CallOptions { consistency: Default::default(), deadline, guard: None, read_only: false }
+}
+
+/// Its caller was told that there was no time, and the namespace went later, with what was written in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_waits_past_its_deadline_deletes_nothing() {
+    let (network, node) = one_node().await;
+    let slow = session(&node, 1, "slow").await;
+    let queued = session(&node, 2, "queued").await;
+    let last = session(&node, 3, "last").await;
+    slow.database().create_table("CREATE TABLE t (a)").await.unwrap();
+    queued.storage().put("k", "kept").await.unwrap();
+    last.storage().put("k", "x").await.unwrap();
+    let place = Database::Namespace(Namespace::new("slow").unwrap());
+    let run = |sql: &str, time: Duration| {
+        let (engine, place, statement) = (network.engine.clone(), place.clone(), Statement::from(sql));
+        async move { engine.query(&place, statement, by(Instant::now() + time)).await.map(|_| ()) }
+    };
+    let endless = "INSERT INTO t WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n";
+    let running = tokio::spawn(run(endless, Duration::from_secs(4)));
+    // The writer is at it when no other write comes to its turn.
+    let half = Duration::from_millis(500);
+    while tokio::time::timeout(half, run("INSERT INTO t VALUES (1)", half)).await.is_ok() {}
+    assert!(!running.is_finished(), "{:?}", running.await);
+    let deletion = tokio::spawn(async move { slow.namespaces().delete("slow").await });
+    let operator = node.operator("slow");
+    while code(operator.storage().get("k").await) != Some(Code::Unavailable) {}
+
+    let hasty = queued.scoped(Scope { timeout: half, ..queued.scope().clone() });
+    assert_eq!(code(hasty.namespaces().delete("queued").await), Some(Code::DeadlineExceeded));
+    queued.storage().put("k", "later").await.unwrap();
+    assert_eq!(running.await.unwrap().map_err(|error| error.code), Err(Code::DeadlineExceeded));
+    deletion.await.unwrap().unwrap();
+    // This one comes after all that waited.
+    last.namespaces().delete("last").await.unwrap();
+    assert_eq!(queued.storage().get("k").await.unwrap().unwrap().value, "later");
+    assert_eq!(network.owner("slow").await, None);
+}
+
+/// A start that knew of a deletion only its tombstone gave the data to the first wallet that signed in.
+#[tokio::test]
+async fn a_deleted_name_that_has_data_is_the_operators_and_not_the_next_wallets() {
+    let (network, node) = one_node().await;
+    node.operator("pairs").storage().put("k", "v").await.unwrap();
+    node.operator("rows").database().create_table("CREATE TABLE t (a)").await.unwrap();
+    for name in ["pairs", "rows", "empty"] {
+        let sql =
+            "INSERT INTO namespaces (name, created_at, owner) VALUES (?, 1, '') ON CONFLICT DO UPDATE SET owner = ''";
+        let statement = Statement::new(sql, [name.into()]);
+        network.engine.query(&Database::System, statement, by(Instant::now() + TIMEOUT)).await.unwrap();
+    }
+    let node = network.restart(node).await;
+    for (name, owner) in [("pairs", Some("operator")), ("rows", Some("operator")), ("empty", None)] {
+        assert_eq!(network.owner(name).await.as_deref(), owner, "{name}");
+    }
+    let stranger = node.stranger().await;
+    assert_eq!(code(try_sign_in(&stranger, &wallet(1), "pairs").await), Some(Code::Forbidden));
+    assert_eq!(code(try_sign_in(&stranger, &wallet(1), "rows").await), Some(Code::Forbidden));
+    session(&node, 1, "empty").await;
 }

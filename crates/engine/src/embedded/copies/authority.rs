@@ -6,6 +6,10 @@
 //! replaces the file: after a crash there are either the old ones or the kept ones, and a restore that is finished later
 //! keeps what it finds.
 //!
+//! A name is not a namespace: who deleted his and left the name to somebody else left him no data. So what the backup has of
+//! a namespace goes back only to that namespace (see `TAKEN`). Otherwise the backup's is left out, and the
+//! present one is as every namespace that was made since.
+//!
 //! A backup of another network (its secret is another one: a new machine, whose tables are empty) brings its tables, and
 //! its sessions have ended: who held their tokens when the copy was made is not known.
 
@@ -18,13 +22,36 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// Names that belong to another namespace now than in the backup. They are the same when the owner is, or the time at which the
+/// namespace was made: it changes hands without that. What the backup has without a row or an owner is the operator's. One
+/// that is being deleted now, or nobody's, takes nothing that comes back.
+const TAKEN: &str = "SELECT p.name FROM present.namespaces p LEFT JOIN temp.backups b ON b.name = p.name
+    WHERE p.owner <> '' AND p.owner <> coalesce(nullif(b.owner, ''), 'operator') AND p.created_at IS NOT b.created_at
+    ORDER BY p.name";
+
+/// What the system's database holds of a namespace. Kept answers of calls that write to the system's tables have a key that
+/// begins with the namespace's prefix.
+const LEAVE_OUT: [&str; 4] = [
+    "DELETE FROM main.kv WHERE ns = ?1",
+    "DELETE FROM main.apps WHERE namespace = ?1",
+    "DELETE FROM main._debros_idempotency WHERE ns = ?1",
+    "DELETE FROM main._debros_idempotency WHERE ns = '' AND key >= 'ns::' || ?1 || '::' AND key < 'ns::' || ?1 || ':;'",
+];
+
 /// A backup's copy of the system's database, to be changed before it is put in place. It goes with this.
-pub(super) struct SystemCopy(PathBuf);
+pub(super) struct SystemCopy {
+    path: PathBuf,
+    /// The backup's namespaces: name, time in milliseconds since the Unix epoch, owner.
+    namespaces: Vec<(String, i64, String)>,
+    /// What was left out of the copy.
+    left_out: BTreeSet<Namespace>,
+}
 
 impl SystemCopy {
     /// Copies the backup's file and brings it up to date.
     pub(super) fn of(backup: &Path, folder: &Folder) -> Result<Self> {
-        let copy = Self(folder.tmp().join("restored-system.db"));
+        let path = folder.tmp().join("restored-system.db");
+        let mut copy = Self { path, namespaces: Vec::new(), left_out: BTreeSet::new() };
         fs::copy(backup, copy.path()).map_err(|error| super::of_io(copy.path(), &error))?;
         let mut db = Connection::open(copy.path()).map_err(of_copy)?;
         // A half copy is thrown away.
@@ -35,22 +62,34 @@ impl SystemCopy {
                 "the backup's tables can not be brought up to date; nothing was changed, and the log has more",
             )
         })?;
+        copy.namespaces = namespaces(&db).map_err(of_copy)?;
         db.close().map_err(|(_, error)| of_copy(error))?;
         Ok(copy)
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// Puts the present tables of those who may act into the copy, and gives the data that nobody owns there to the
-    /// operator. `present` is the system's database, in which nobody else writes meanwhile.
-    pub(super) fn keep_authority(&self, present: &Path, files: &BTreeSet<Namespace>) -> Result<()> {
+    /// operator. `present` is the system's database, in which nobody else writes meanwhile; `files` are the namespaces whose
+    /// databases the backup has.
+    ///
+    /// Returns the namespaces that are others than the backup's of their names: their databases must not be put back.
+    pub(super) fn keep_authority(
+        &mut self,
+        present: &Path,
+        files: &BTreeSet<Namespace>,
+    ) -> Result<BTreeSet<Namespace>> {
         let mut db = Connection::open(self.path()).map_err(of_copy)?;
-        db.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF").map_err(of_copy)?;
+        db.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; PRAGMA temp_store = MEMORY")
+            .map_err(of_copy)?;
         db.execute("ATTACH ?1 AS present", [present.to_string_lossy()]).map_err(of_copy)?;
         let transaction = db.transaction().map_err(of_copy)?;
+        note_backups(&transaction, &self.namespaces).map_err(of_copy)?;
         if is_same_network(&transaction).map_err(of_copy)? {
+            // Also what a run before this one left out: it is gone from the copy.
+            self.left_out.extend(leave_out(&transaction, files).map_err(of_copy)?);
             keep_present(&transaction).map_err(of_copy)?;
         } else {
             tracing::warn!(
@@ -58,10 +97,19 @@ impl SystemCopy {
             );
             take_backups(&transaction).map_err(of_copy)?;
         }
-        own_data(&transaction, files).map_err(of_copy)?;
+        own_data(&transaction, &(files - &self.left_out)).map_err(of_copy)?;
         transaction.commit().map_err(of_copy)?;
         db.execute("DETACH present", []).map_err(of_copy)?;
-        db.close().map_err(|(_, error)| of_copy(error))
+        db.close().map_err(|(_, error)| of_copy(error))?;
+        if !self.left_out.is_empty() {
+            let names: Vec<&str> = self.left_out.iter().map(Namespace::as_str).collect();
+            tracing::warn!(
+                namespaces = names.join(", "),
+                "namespaces of these names were deleted since the backup, and others made: what the backup has is not put \
+                 back, and they are empty now as all that were made since"
+            );
+        }
+        Ok(self.left_out.clone())
     }
 }
 
@@ -69,7 +117,7 @@ impl Drop for SystemCopy {
     fn drop(&mut self) {
         for suffix in ["", "-wal", "-shm", "-journal"] {
             // What stays is deleted at the next start.
-            let _ = fs::remove_file(self.0.with_extension(format!("db{suffix}")));
+            let _ = fs::remove_file(self.path.with_extension(format!("db{suffix}")));
         }
     }
 }
@@ -82,6 +130,40 @@ fn is_same_network(db: &Transaction<'_>) -> rusqlite::Result<bool> {
     };
     let present = secret("present")?;
     Ok(present.is_some() && present == secret("main")?)
+}
+
+fn namespaces(db: &Connection) -> rusqlite::Result<Vec<(String, i64, String)>> {
+    let mut rows = db.prepare("SELECT name, created_at, owner FROM namespaces")?;
+    rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+}
+
+/// Enters the backup's namespaces where statements find them, also when the copy has the present ones.
+fn note_backups(db: &Transaction<'_>, namespaces: &[(String, i64, String)]) -> rusqlite::Result<()> {
+    db.execute_batch(
+        "CREATE TEMP TABLE backups (name TEXT PRIMARY KEY, created_at INTEGER, owner TEXT) WITHOUT ROWID",
+    )?;
+    let mut note = db.prepare("INSERT INTO temp.backups VALUES (?1, ?2, ?3)")?;
+    namespaces.iter().try_for_each(|row| note.execute(rusqlite::params![row.0, row.1, row.2]).map(|_| ()))
+}
+
+/// Deletes from the copy what the backup has of namespaces whose names belong to others now, and names those of which it
+/// has something.
+fn leave_out(db: &Transaction<'_>, files: &BTreeSet<Namespace>) -> rusqlite::Result<BTreeSet<Namespace>> {
+    let mut taken = db.prepare(TAKEN)?;
+    let taken: Vec<String> = taken.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let mut left_out = BTreeSet::new();
+    for name in taken {
+        let mut gone = 0;
+        for sql in LEAVE_OUT {
+            gone += db.prepare_cached(sql)?.execute([&name])?;
+        }
+        if let Ok(namespace) = Namespace::new(&name)
+            && (gone > 0 || files.contains(&namespace))
+        {
+            left_out.insert(namespace);
+        }
+    }
+    Ok(left_out)
 }
 
 fn keep_present(db: &Transaction<'_>) -> rusqlite::Result<()> {
@@ -104,18 +186,21 @@ fn take_backups(db: &Transaction<'_>) -> rusqlite::Result<()> {
 }
 
 /// Enters namespaces that come back with data and have no row: the first stranger who signs in must not own them. A row
-/// without an owner is that of a namespace which is gone.
+/// without an owner is that of a namespace which is gone. They keep the time that the backup has, by which the same backup
+/// knows them again.
 fn own_data(db: &Transaction<'_>, files: &BTreeSet<Namespace>) -> rusqlite::Result<()> {
     db.execute("DELETE FROM main.namespaces WHERE owner = ''", [])?;
     db.execute(
         "INSERT INTO main.namespaces (name, created_at, owner)
-         SELECT ns, ?1, 'operator' FROM (
+         SELECT ns, coalesce((SELECT created_at FROM temp.backups WHERE name = ns), ?1), 'operator' FROM (
              SELECT DISTINCT ns FROM main.kv WHERE substr(ns, 1, 1) <> '_' UNION SELECT namespace FROM main.apps
          ) WHERE true ON CONFLICT (name) DO NOTHING",
         [now_ms()],
     )?;
     let mut own = db.prepare(
-        "INSERT INTO main.namespaces (name, created_at, owner) VALUES (?1, ?2, 'operator') ON CONFLICT (name) DO NOTHING",
+        "INSERT INTO main.namespaces (name, created_at, owner)
+         VALUES (?1, coalesce((SELECT created_at FROM temp.backups WHERE name = ?1), ?2), 'operator')
+         ON CONFLICT (name) DO NOTHING",
     )?;
     files.iter().try_for_each(|namespace| own.execute((namespace.as_str(), now_ms())).map(|_| ()))
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 
 /// Copies a namespace's database, as it is now and without the engine's own tables, into a temporary file. Blocks.
 pub(in crate::embedded) fn export(stores: &Stores, namespace: &Namespace) -> Result<ExportFile> {
-    let store = stores.open_namespace(namespace)?;
+    let store = stores.open_for_caller(namespace)?;
     let source = Conn::reader(store.path()).map_err(of_copy)?;
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|error| {

@@ -34,6 +34,16 @@ pub(in crate::embedded) fn restore(stores: &Stores, name: &str, progress: &Progr
     }
     let _alone = alone(stores)?;
     stores.check_open()?;
+    // What is put back now would go when that deletion is finished.
+    if let Some(namespace) = stores.any_deleting() {
+        return Err(Error::new(
+            Code::Conflict,
+            format!(
+                "the namespace \"{namespace}\" is being deleted: restore when that is done; if it failed, delete it again or start \
+                 the node again before"
+            ),
+        ));
+    }
     let backup = Verified::new(stores, name, progress)?;
     let folder = &stores.folder;
     folder.begin_restore(name).map_err(|error| of_io(folder.path(), &error))?;
@@ -106,18 +116,24 @@ impl<'a> Verified<'a> {
 
     fn put_back(&self, stores: &Stores) -> Result<()> {
         let mut done = self.all / 2;
-        let restored: BTreeSet<Namespace> = self.manifest.files.iter().filter_map(Copied::namespace).collect();
-        for file in &self.manifest.files {
+        let mut restored: BTreeSet<Namespace> = self.manifest.files.iter().filter_map(Copied::namespace).collect();
+        // The system's first: it tells which namespaces are not the backup's any more.
+        for system in self.manifest.files.iter().filter(|file| file.namespace().is_none()) {
             stores.check_open()?;
-            let source = file.within(&self.folder);
-            match file.namespace() {
-                None => replace_system(stores, &source, &restored)?,
-                Some(namespace) => {
-                    // A backup of an earlier version is brought up to date before it is put back.
-                    let copy = tenant::current_copy(&source, &namespace, &stores.folder.tmp())?;
-                    let source = copy.as_ref().map_or(source, |copy| copy.path().to_owned());
-                    replace(&*open_or_renew(stores, &namespace)?, move || Ok(source.clone()))?;
-                }
+            let others = replace_system(stores, &system.within(&self.folder), &restored)?;
+            restored.retain(|namespace| !others.contains(namespace));
+            done += system.size;
+            (self.progress)(done.min(self.all), self.all);
+        }
+        for file in &self.manifest.files {
+            let Some(namespace) = file.namespace() else { continue };
+            stores.check_open()?;
+            if restored.contains(&namespace) {
+                let source = file.within(&self.folder);
+                // A backup of an earlier version is brought up to date before it is put back.
+                let copy = tenant::current_copy(&source, &namespace, &stores.folder.tmp())?;
+                let source = copy.as_ref().map_or(source, |copy| copy.path().to_owned());
+                replace(&*open_or_renew(stores, &namespace)?, move || Ok((source.clone(), ())))?;
             }
             done += file.size;
             (self.progress)(done.min(self.all), self.all);
@@ -143,23 +159,28 @@ fn open_or_renew(stores: &Stores, namespace: &Namespace) -> Result<std::sync::Ar
     }
 }
 
-/// As [`replace`] for the system's database, where those who may act stay who they are.
-fn replace_system(stores: &Stores, backup: &Path, restored: &BTreeSet<Namespace>) -> Result<()> {
-    let copy = SystemCopy::of(backup, &stores.folder)?;
+/// As [`replace`] for the system's database, where those who may act stay who they are. Returns the namespaces that are not
+/// the backup's of their names, whose databases are not put back.
+fn replace_system(stores: &Stores, backup: &Path, restored: &BTreeSet<Namespace>) -> Result<BTreeSet<Namespace>> {
+    let mut copy = SystemCopy::of(backup, &stores.folder)?;
     let (present, restored) = (stores.folder.system(), restored.clone());
     // On the writer's thread: between the look at what is revoked and the replacement nobody revokes anything.
     replace(&stores.system, move || {
-        copy.keep_authority(&present, &restored)?;
-        Ok(copy.path().to_owned())
+        let others = copy.keep_authority(&present, &restored)?;
+        Ok((copy.path().to_owned(), others))
     })
 }
 
-/// Has the store's writer replace everything in one transaction by the file that `source` gives.
-fn replace(store: &Store, mut source: impl FnMut() -> Result<PathBuf> + Send + 'static) -> Result<()> {
+/// Has the store's writer replace everything in one transaction by the file that `source` gives, and returns what it gives
+/// besides.
+fn replace<T: Send + 'static>(
+    store: &Store,
+    mut source: impl FnMut() -> Result<(PathBuf, T)> + Send + 'static,
+) -> Result<T> {
     let write = Write { undo: Undo::Alone, removes: false, bytes: 0, deadline: Instant::now() + FAR };
     store.write_blocking(write, move |conn| {
         conn.gate.enter(Rights::Own);
-        let source = source()?;
+        let (source, besides) = source()?;
         tenant::replaced(conn, |conn| {
             overwrite(conn, &source)?;
             conn.forget_statements();
@@ -169,7 +190,7 @@ fn replace(store: &Store, mut source: impl FnMut() -> Result<PathBuf> + Send + '
         if let Err(error) = conn.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
             tracing::warn!(%error, "the log can not be written back now");
         }
-        Ok(())
+        Ok(besides)
     })
 }
 

@@ -2,9 +2,12 @@
 
 use super::{FAR, Stores};
 use crate::embedded::config::EmbeddedConfig;
+use crate::embedded::conn::Conn;
+use crate::embedded::gate::Rights;
 use crate::embedded::job::Undo;
 use crate::embedded::store::{Store, Write};
-use debros_proto::{Namespace, Result};
+use crate::embedded::{copies, failure, tenant};
+use debros_proto::{Code, Namespace, Result};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -89,4 +92,85 @@ async fn the_stop_does_not_wait_for_a_statement_that_does_not_end() {
     // Their threads still have the files.
     assert!(Stores::open(EmbeddedConfig::new(folder.path())).is_err());
     drop(running);
+}
+
+/// Waits on a thread of its own until something is so.
+async fn until(stores: &Arc<Stores>, is_so: impl Fn(&Stores) -> bool + Send + 'static) {
+    let stores = Arc::clone(stores);
+    let waiting = tokio::task::spawn_blocking(move || {
+        let give_up = Instant::now() + Duration::from_secs(20);
+        while !is_so(&stores) {
+            assert!(Instant::now() < give_up, "it does not come to that");
+            std::thread::yield_now();
+        }
+    });
+    waiting.await.unwrap();
+}
+
+/// It kept others from backups and restores for as long as the statement ran.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_waits_for_what_runs_before_it_keeps_others_from_copying() {
+    let folder = tempfile::tempdir().unwrap();
+    let stores = open(folder.path(), 10);
+    let app = named("app");
+    let running = stuck_write(&stores.namespace(&app).await.unwrap()).await;
+    let deletion = {
+        let (stores, app) = (Arc::clone(&stores), app.clone());
+        tokio::task::spawn_blocking(move || tenant::delete(&stores, &app, Vec::new(), Instant::now() + FAR))
+    };
+    until(&stores, |stores| stores.any_deleting().is_some() && copies::alone(stores).is_ok()).await;
+    assert_eq!(stores.namespace(&app).await.err().map(|error| error.code), Some(Code::Unavailable));
+    // Held for a backup it is opened all the same.
+    stores.open_namespace(&app).unwrap();
+    drop(running);
+    deletion.await.unwrap().unwrap();
+    assert!(!folder.path().join("ns/app.db").exists() && stores.any_deleting().is_none());
+    stores.close(Instant::now() + FAR);
+}
+
+/// Its caller was told that it did not happen in time, and it happened later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_can_not_begin_by_its_deadline_does_not_begin() {
+    let folder = tempfile::tempdir().unwrap();
+    let stores = open(folder.path(), 10);
+    let app = named("app");
+    let store = stores.namespace(&app).await.unwrap();
+    let running = stuck_read(&store).await;
+    let late = {
+        let (stores, app) = (Arc::clone(&stores), app.clone());
+        tokio::task::spawn_blocking(move || tenant::delete(&stores, &app, Vec::new(), Instant::now()))
+    };
+    let late = tokio::time::timeout(Duration::from_secs(20), late).await.expect("it waits on").unwrap().unwrap_err();
+    assert_eq!(late.code, Code::DeadlineExceeded);
+    assert!(late.message.contains("nothing was deleted"), "{}", late.message);
+    assert!(!folder.path().join("ns/app.delete").exists());
+    // Whoever comes is served, by the same store.
+    drop(running);
+    let same = stores.namespace(&app).await.unwrap();
+    assert!(Arc::ptr_eq(&same, &store));
+    same.read(0, Instant::now() + FAR, |_| Ok(())).await.unwrap();
+    stores.close(Instant::now() + FAR);
+}
+
+/// One that was being closed made the sweep fail for all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_goes_past_databases_that_are_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let stores = open(folder.path(), 20);
+    let names: Vec<Namespace> = (0..8).map(|index| named(&format!("n{index}"))).collect();
+    for name in &names {
+        let store = stores.namespace(name).await.unwrap();
+        let write = Write { undo: Undo::Savepoint, removes: false, bytes: 1, deadline: Instant::now() + FAR };
+        let expired = |conn: &mut Conn| {
+            let sql = "/*debros*/ INSERT INTO _debros_idempotency VALUES ('', 'k', x'', x'', 1)";
+            conn.gate.enter(Rights::Own);
+            conn.own(sql).and_then(|mut insert| insert.execute([])).map(|_| ()).map_err(failure::of)
+        };
+        store.write(write, expired).await.unwrap();
+    }
+    let closed = stores.namespace(&names[3]).await.unwrap();
+    tokio::task::spawn_blocking(move || closed.close()).await.unwrap();
+    assert_eq!(stores.sweep(2).await.unwrap(), 7);
+    stores.close(Instant::now() + FAR);
+    assert_eq!(stores.sweep(2).await.unwrap_err().code, Code::Unavailable);
 }

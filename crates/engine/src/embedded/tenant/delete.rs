@@ -19,20 +19,81 @@ use prost::Message as _;
 use std::io;
 use std::time::Instant;
 
-/// Deletes a namespace. `also` runs on the system's tables, first. Blocks.
-pub(in crate::embedded) fn delete(stores: &Stores, namespace: &Namespace, also: Vec<Statement>) -> Result<()> {
+/// Deletes a namespace. `also` runs on the system's tables, first. What has not begun by `deadline` is not begun. Blocks.
+///
+/// As long as the marker is there callers are refused: what they wrote would go with the rest, at the latest when the next
+/// start finishes the deletion.
+pub(in crate::embedded) fn delete(
+    stores: &Stores,
+    namespace: &Namespace,
+    also: Vec<Statement>,
+    deadline: Instant,
+) -> Result<()> {
+    delete_by(stores, namespace, also, deadline, run_also)
+}
+
+fn delete_by(
+    stores: &Stores,
+    namespace: &Namespace,
+    also: Vec<Statement>,
+    deadline: Instant,
+    run: impl FnOnce(&Stores, &[Statement]) -> Result<()>,
+) -> Result<()> {
+    stores.check_open()?;
+    let mut shut = {
+        // Nothing is shut that a restore is about to fill.
+        let _alone = alone(stores)?;
+        stores.shut(namespace)?
+    };
+    // Before others are kept from copying: what runs in it may take its time.
+    if !stores.is_quiet_by(namespace, deadline) {
+        stores.check_open()?;
+        return Err(too_late());
+    }
     // A backup would make the file again that goes here.
     let _alone = alone(stores)?;
-    stores.check_there(namespace)?;
-    let noted = TransactionRequest { statements: also };
-    stores.folder.begin_deletion(namespace, &noted.encode_to_vec()).map_err(|error| of_io(namespace, &error))?;
-    let _shut = stores.shut(namespace);
-    if let Err(error) = run_also(stores, &noted.statements) {
-        // They are the first step: nothing is gone, and nothing is to be finished.
-        stores.folder.end_deletion(namespace).map_err(|error| of_io(namespace, &error))?;
-        return Err(error);
+    stores.check_open()?;
+    if Instant::now() >= deadline {
+        return Err(too_late());
     }
-    finish(stores, namespace)
+    // One that failed before left it.
+    let again = stores.folder.is_deleting(namespace).map_err(|error| not_begun(namespace, &error))?;
+    let noted = TransactionRequest { statements: also };
+    let begun = stores.folder.begin_deletion(namespace, &noted.encode_to_vec());
+    shut.stays(true);
+    if let Err(error) = begun {
+        // It may be there all the same, when the disk failed late.
+        if again || !takes_back(stores, namespace) {
+            return Err(of_io(namespace, &error));
+        }
+        shut.stays(false);
+        return Err(not_begun(namespace, &error));
+    }
+    if let Err(error) = run(stores, &noted.statements) {
+        // They are the first step: when they failed nothing is gone, and nothing is to be finished. Unless they ran in a
+        // deletion before; but those would not be refused now. When it is not known whether they ran, the rest has to go too,
+        // or it would be left to the name's next owner.
+        if error.code != Code::UnknownOutcome && (!again || error.code == Code::Constraint) {
+            stores.folder.end_deletion(namespace).map_err(|error| of_io(namespace, &error))?;
+            shut.stays(false);
+            return Err(error);
+        }
+        tracing::error!(%namespace, %error, "a deletion is left in the middle; the next start of the node goes on with it");
+        let shut =
+            "the namespace is shut until it is deleted again, or until the next start of the node has deleted it";
+        return Err(Error { message: format!("{}; {shut}", error.message), ..error });
+    }
+    finish(stores, namespace)?;
+    shut.stays(false);
+    Ok(())
+}
+
+/// Takes the marker away again. Whether none is there.
+fn takes_back(stores: &Stores, namespace: &Namespace) -> bool {
+    match stores.folder.end_deletion(namespace) {
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+        Ok(()) => true,
+    }
 }
 
 /// Finishes the deletions that a crash or a stop interrupted.
@@ -100,4 +161,66 @@ fn wipe(stores: &Stores, namespace: &Namespace, some: fn(&Conn, &Namespace) -> r
 fn of_io(namespace: &Namespace, error: &io::Error) -> Error {
     tracing::error!(%namespace, %error, "a namespace can not be deleted");
     Error::internal("the namespace could not be deleted wholly; the next start of the node goes on with it")
+}
+
+fn not_begun(namespace: &Namespace, error: &io::Error) -> Error {
+    tracing::error!(%namespace, %error, "the deletion of a namespace can not be noted");
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::new(
+            Code::DiskFull,
+            "the disk has no room to note that the namespace is deleted: nothing was deleted; make room and delete it again",
+        ),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Error::new(
+            Code::ReadOnly,
+            "the node can not write into its folder: nothing was deleted; the node's log has more",
+        ),
+        _ => Error::internal("the deletion could not begin: nothing was deleted; the node's log has more"),
+    }
+}
+
+fn too_late() -> Error {
+    Error::new(
+        Code::DeadlineExceeded,
+        "statements still run in the namespace at the deletion's deadline: nothing was deleted; try again when they are done",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{delete, delete_by, run_also};
+    use crate::embedded::config::EmbeddedConfig;
+    use crate::embedded::stores::{FAR, Stores};
+    use debros_proto::rpc::Statement;
+    use debros_proto::{Code, Error, Namespace};
+    use std::time::Instant;
+
+    /// Its tombstone may be committed and nothing of its data gone: a start that knows nothing of it would free the name.
+    #[test]
+    fn a_deletion_of_unknown_outcome_is_finished_by_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let stores = Stores::open(EmbeddedConfig::new(folder.path())).unwrap();
+        let app = Namespace::new("app").unwrap();
+        drop(stores.open_for_caller(&app).unwrap());
+        let file = folder.path().join("ns/app.db");
+        let marker = folder.path().join("ns/app.delete");
+        let note = || vec![Statement::from("INSERT OR IGNORE INTO namespaces (name, created_at) VALUES ('note', 1)")];
+        let far = Instant::now() + FAR;
+        let unknown = delete_by(&stores, &app, note(), far, |stores, statements| {
+            run_also(stores, statements)?;
+            Err(Error::new(Code::UnknownOutcome, "the write was not confirmed"))
+        });
+        assert_eq!(unknown.unwrap_err().code, Code::UnknownOutcome);
+        assert!(marker.exists() && file.exists());
+        // What is written now would be deleted at the next start.
+        assert_eq!(stores.open_for_caller(&app).err().map(|error| error.code), Some(Code::Unavailable));
+        // As long as the statements fail for reasons of the moment it stays begun.
+        let busy = delete_by(&stores, &app, note(), far, |_, _| Err(Error::new(Code::Overloaded, "the queue is full")));
+        assert_eq!(busy.unwrap_err().code, Code::Overloaded);
+        assert!(marker.exists());
+        assert_eq!(stores.open_for_caller(&app).err().map(|error| error.code), Some(Code::Unavailable));
+        delete(&stores, &app, note(), far).unwrap();
+        assert!(!marker.exists() && !file.exists());
+        stores.open_for_caller(&app).unwrap();
+        stores.close(far);
+    }
 }
