@@ -32,7 +32,7 @@ pub(in crate::embedded) fn restore(stores: &Stores, name: &str, progress: &Progr
             format!("there is no backup named \"{}\"", debros_proto::ids::excerpt(name)),
         ));
     }
-    let _alone = alone(stores)?;
+    let _alone = alone(stores, "a restore")?;
     stores.check_open()?;
     let backup = Verified::new(stores, name, progress)?;
     let folder = &stores.folder;
@@ -106,18 +106,15 @@ impl<'a> Verified<'a> {
 
     fn put_back(&self, stores: &Stores) -> Result<()> {
         let mut done = self.all / 2;
-        let restored: BTreeSet<Namespace> = self.manifest.files.iter().filter_map(Copied::namespace).collect();
+        // What could not be copied stays as it is: its file is the only one.
+        let restored: BTreeSet<Namespace> =
+            self.manifest.files.iter().filter_map(Copied::namespace).chain(self.manifest.missing()).collect();
         for file in &self.manifest.files {
             stores.check_open()?;
             let source = file.within(&self.folder);
             match file.namespace() {
                 None => replace_system(stores, &source, &restored)?,
-                Some(namespace) => {
-                    // A backup of an earlier version is brought up to date before it is put back.
-                    let copy = tenant::current_copy(&source, &namespace, &stores.folder.tmp())?;
-                    let source = copy.as_ref().map_or(source, |copy| copy.path().to_owned());
-                    replace(&*open_or_renew(stores, &namespace)?, move || Ok(source.clone()))?;
-                }
+                Some(namespace) => replace_namespace(stores, source, &namespace)?,
             }
             done += file.size;
             (self.progress)(done.min(self.all), self.all);
@@ -132,12 +129,27 @@ impl<'a> Verified<'a> {
     }
 }
 
-/// A namespace's store. A damaged file is no reason against replacing it: it is put aside.
+/// As [`replace`] for the file of a namespace. What can not be used of it, because a newer version made it, say, is nobody's
+/// trouble but that namespace's: it comes back as it was copied, and whoever uses it is told why he can not.
+fn replace_namespace(stores: &Stores, source: PathBuf, namespace: &Namespace) -> Result<()> {
+    // A backup of an earlier version is brought up to date before it is put back.
+    let copy = tenant::current_copy(&source, namespace, &stores.folder.tmp()).unwrap_or_else(|error| {
+        tracing::error!(%namespace, error = %error.message, "a namespace of the backup is put back as it is");
+        None
+    });
+    let source = copy.as_ref().map_or(source, |copy| copy.path().to_owned());
+    let is_usable = replace(&*open_or_renew(stores, namespace)?, move || Ok(source.clone()))?;
+    if is_usable { Ok(()) } else { stores.close_one(namespace) }
+}
+
+/// A namespace's store. A file that does not open, for whatever reason, is no reason against replacing it: it is put aside.
 fn open_or_renew(stores: &Stores, namespace: &Namespace) -> Result<std::sync::Arc<Store>> {
-    match stores.open_namespace(namespace) {
-        Err(error) if error.code == Code::Corrupt => {
+    match stores.open_for_restore(namespace) {
+        // What stops the node, and not the file alone.
+        Err(error) if !matches!(error.code, Code::Overloaded | Code::DiskFull | Code::Unavailable) => {
+            tracing::warn!(%namespace, error = %error.message, "a database that can not be opened is put aside");
             stores.put_aside(namespace).map_err(|error| of_io(stores.folder.path(), &error))?;
-            stores.open_namespace(namespace)
+            stores.open_for_restore(namespace)
         }
         opened => opened,
     }
@@ -152,15 +164,17 @@ fn replace_system(stores: &Stores, backup: &Path, restored: &BTreeSet<Namespace>
         copy.keep_authority(&present, &restored)?;
         Ok(copy.path().to_owned())
     })
+    .map(|_| ())
 }
 
-/// Has the store's writer replace everything in one transaction by the file that `source` gives.
-fn replace(store: &Store, mut source: impl FnMut() -> Result<PathBuf> + Send + 'static) -> Result<()> {
+/// Has the store's writer replace everything in one transaction by the file that `source` gives. False: it is replaced, and
+/// can not be used.
+fn replace(store: &Store, mut source: impl FnMut() -> Result<PathBuf> + Send + 'static) -> Result<bool> {
     let write = Write { undo: Undo::Alone, removes: false, bytes: 0, deadline: Instant::now() + FAR };
     store.write_blocking(write, move |conn| {
         conn.gate.enter(Rights::Own);
         let source = source()?;
-        tenant::replaced(conn, |conn| {
+        let is_usable = tenant::replaced(conn, |conn| {
             overwrite(conn, &source)?;
             conn.forget_statements();
             Ok(())
@@ -169,7 +183,7 @@ fn replace(store: &Store, mut source: impl FnMut() -> Result<PathBuf> + Send + '
         if let Err(error) = conn.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
             tracing::warn!(%error, "the log can not be written back now");
         }
-        Ok(())
+        Ok(is_usable)
     })
 }
 

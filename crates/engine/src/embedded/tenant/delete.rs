@@ -22,7 +22,7 @@ use std::time::Instant;
 /// Deletes a namespace. `also` runs on the system's tables, first. Blocks.
 pub(in crate::embedded) fn delete(stores: &Stores, namespace: &Namespace, also: Vec<Statement>) -> Result<()> {
     // A backup would make the file again that goes here.
-    let _alone = alone(stores)?;
+    let _alone = alone(stores, "the deletion of a namespace")?;
     stores.check_there(namespace)?;
     let noted = TransactionRequest { statements: also };
     stores.folder.begin_deletion(namespace, &noted.encode_to_vec()).map_err(|error| of_io(namespace, &error))?;
