@@ -106,9 +106,9 @@ impl<'a> Verified<'a> {
 
     fn put_back(&self, stores: &Stores) -> Result<()> {
         let mut done = self.all / 2;
+        let mut restored: BTreeSet<Namespace> = self.manifest.files.iter().filter_map(Copied::namespace).collect();
         // What could not be copied stays as it is: its file is the only one.
-        let restored: BTreeSet<Namespace> =
-            self.manifest.files.iter().filter_map(Copied::namespace).chain(self.manifest.missing()).collect();
+        restored.extend(self.manifest.missing().filter(|missing| stores.folder.namespace(missing).exists()));
         for file in &self.manifest.files {
             stores.check_open()?;
             let source = file.within(&self.folder);
