@@ -8,8 +8,8 @@ use crate::names::{quote, same, starts_with};
 use crate::source::not_understood;
 use debros_proto::Result;
 use syntaqlite_syntax::nodes::{
-    DeleteStmt, IndexHint, InsertStmt, ResultColumnList, Select, SetClauseList, TableRef, TableSource, UpdateStmt,
-    UpsertClauseList, ValuesRowList,
+    BinaryOp, DeleteStmt, Expr, ExprList, InExprSource, IndexHint, InsertStmt, LiteralType, ResultColumnList, Select,
+    SetClauseList, TableRef, TableSource, UpdateStmt, UpsertClauseList, ValuesRowList,
 };
 
 /// Whether the target of a change may be given an alias. SQLite before 3.53 takes none in a trigger's body.
@@ -24,6 +24,9 @@ impl<'w> Walk<'w> {
         self.understand(insert.node_id());
         self.ctes(insert.with_ctes())?;
         let table = insert.table().ok_or_else(not_understood)?;
+        if self.sequence_insert(insert, table)? {
+            return Ok(());
+        }
         let target = self.target(table, if in_trigger { Alias::None } else { Alias::Given })?;
         self.target_columns(insert.columns(), &target)?;
         let per_row = self.per_row;
@@ -209,14 +212,13 @@ impl<'w> Walk<'w> {
         table: TableRef<'w>,
         condition: Option<syntaqlite_syntax::nodes::Expr<'w>>,
     ) -> Result<Option<debros_proto::Error>> {
-        use syntaqlite_syntax::nodes::{BinaryOp, Expr, LiteralType};
         let token = self.source.token(table.table_name())?;
         if !same(&self.source.name(table.table_name())?, "sqlite_sequence") || self.stored {
             return Ok(None);
         }
         let refused = self.refuse_at(
             &token,
-            "sqlite_sequence can be changed for one table, WHERE name = 'its name', or without a WHERE",
+            "sqlite_sequence can be changed for tables by name, WHERE name = 't' or WHERE name IN ('t', 'u'), or without a WHERE",
         );
         self.understand(table.node_id());
         self.check_schema(table.schema())?;
@@ -233,23 +235,88 @@ impl<'w> Walk<'w> {
                 self.edits.insert(end, format!(" WHERE substr(name, 1, {length}) = {own}"));
             }
             Some(Expr::BinaryExpr(binary)) if matches!(binary.op(), BinaryOp::Eq | BinaryOp::EqDouble) => {
-                let (Some(Expr::ColumnRef(column)), Some(Expr::Literal(name))) = (binary.left(), binary.right()) else {
-                    return Err(refused);
-                };
-                let named = self.source.name(column.column())?;
-                if !same(&named, "name") || !column.table().is_empty() || name.literal_type() != LiteralType::String {
+                self.understand(binary.node_id());
+                if !self.is_sequence_name(binary.left())? || !self.sequence_literal(binary.right())? {
                     return Err(refused);
                 }
-                self.understand(binary.node_id());
-                self.understand(column.node_id());
-                self.understand(name.node_id());
-                let range = self.source.range(name.source())?;
-                let full = self.prefix.literal(&crate::names::dequote(name.source()));
-                self.edits.replace(range, full);
+            }
+            Some(Expr::InExpr(within)) if !within.negated() => {
+                self.understand(within.node_id());
+                let Some(InExprSource::ExprList(list)) = within.source() else { return Err(refused) };
+                if !self.is_sequence_name(within.operand())? {
+                    return Err(refused);
+                }
+                for name in list.iter() {
+                    if !self.sequence_literal(Some(name))? {
+                        return Err(refused);
+                    }
+                }
             }
             Some(_) => return Err(refused),
         }
         Ok(Some(refused))
+    }
+
+    /// `INSERT INTO sqlite_sequence VALUES ('t', 7)`, as a dump has it: names of the namespace's own tables, written out.
+    fn sequence_insert(&mut self, insert: InsertStmt<'w>, table: TableRef<'w>) -> Result<bool> {
+        let token = self.source.token(table.table_name())?;
+        if !same(&self.source.name(table.table_name())?, "sqlite_sequence") || self.stored {
+            return Ok(false);
+        }
+        let refused = self.refuse_at(
+            &token,
+            "rows of sqlite_sequence are given as INSERT INTO sqlite_sequence VALUES ('name of a table', number)",
+        );
+        self.understand(table.node_id());
+        self.check_schema(table.schema())?;
+        let plain = insert.with_ctes().is_none() && insert.upsert().is_none() && insert.returning().is_none();
+        let rows = Self::rows_of(insert.source()).filter(|_| plain && table.alias().is_none());
+        let (Some(rows), Some(Select::ValuesClause(values))) = (rows, insert.source()) else { return Err(refused) };
+        self.understand(values.node_id());
+        for (place, column) in insert.columns().iter().flat_map(ExprList::iter).enumerate() {
+            let Expr::ColumnRef(column) = column else { return Err(refused) };
+            self.understand(column.node_id());
+            if ["name", "seq"]
+                .get(place)
+                .is_none_or(|wanted| !same(&self.source.name(column.column()).unwrap_or_default(), wanted))
+            {
+                return Err(refused);
+            }
+        }
+        for row in rows.iter() {
+            let is_own = |name: &Expr<'_>| match name {
+                Expr::Literal(name) => {
+                    let name = crate::names::dequote(name.source());
+                    !["ns::", "_debros_", "sqlite_"].iter().any(|reserved| starts_with(&name, reserved))
+                }
+                _ => false,
+            };
+            if row.len() != 2 || !row.get(0).as_ref().is_some_and(is_own) || !self.sequence_literal(row.get(0))? {
+                return Err(refused);
+            }
+            self.maybe(row.get(1))?;
+        }
+        self.grants.sequence = true;
+        Ok(true)
+    }
+
+    fn is_sequence_name(&mut self, column: Option<Expr<'w>>) -> Result<bool> {
+        let Some(Expr::ColumnRef(column)) = column else { return Ok(false) };
+        self.understand(column.node_id());
+        Ok(column.table().is_empty() && same(&self.source.name(column.column())?, "name"))
+    }
+
+    /// Moves a table's name that is written out.
+    fn sequence_literal(&mut self, name: Option<Expr<'w>>) -> Result<bool> {
+        let Some(Expr::Literal(name)) = name else { return Ok(false) };
+        if name.literal_type() != LiteralType::String {
+            return Ok(false);
+        }
+        self.understand(name.node_id());
+        let range = self.source.range(name.source())?;
+        let full = self.prefix.literal(&crate::names::dequote(name.source()));
+        self.edits.replace(range, full);
+        Ok(true)
     }
 
     /// How many rows a VALUES has.
