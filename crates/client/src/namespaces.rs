@@ -15,8 +15,11 @@ pub struct Namespaces<'a> {
 pub struct NamespacePage {
     /// In order of name.
     pub namespaces: Vec<NamespaceInfo>,
-    /// Whether more follow: ask again for those after the last one's name. A page may be shorter than its limit.
+    /// Whether more follow: ask again for those after [`next`](NamespacePage::next). A page may be shorter than its limit,
+    /// and empty.
     pub more: bool,
+    /// The last name that was looked at, if more follow; else empty.
+    pub next: String,
 }
 
 impl Namespaces<'_> {
@@ -29,7 +32,10 @@ impl Namespaces<'_> {
     pub async fn list(&self, prefix: impl Into<String>, after: impl Into<String>, limit: u32) -> Result<NamespacePage> {
         let request = rpc::ListNamespacesRequest { prefix: prefix.into(), after: after.into(), limit };
         let answer = expect_answer!(self.client.call(Call::ListNamespaces(request)).await?, ListNamespaces)?;
-        Ok(NamespacePage { namespaces: answer.namespaces, more: answer.more })
+        let last = || answer.namespaces.last().map(|last| last.name.clone()).unwrap_or_default();
+        // Nodes of earlier versions do not say it.
+        let next = if answer.more && answer.next.is_empty() { last() } else { answer.next };
+        Ok(NamespacePage { namespaces: answer.namespaces, more: answer.more, next })
     }
 
     /// What the caller's namespace holds.

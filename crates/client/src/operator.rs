@@ -86,7 +86,7 @@ impl Operator<'_> {
     /// Makes a verified copy of everything the node keeps: progress events, then `done` with the copy.
     ///
     /// # Errors
-    /// `forbidden`, `conflict` when another backup or restore is running.
+    /// `forbidden`, `conflict` when another backup, a restore or a deletion is running.
     pub async fn backup(&self) -> Result<Transfer> {
         self.transfer(Call::Backup(rpc::BackupRequest {})).await
     }

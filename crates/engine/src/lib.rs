@@ -108,6 +108,8 @@ pub struct NamespaceInfo {
     pub kv_is_exact: bool,
     /// Bytes that its SQL database may take; `None`: no limit of its own.
     pub max_bytes: Option<u64>,
+    /// Why its SQL database can not be looked into, as when it is damaged: its tables and rows are not known then.
+    pub problem: Option<String>,
 }
 
 /// A copy of everything the engine keeps.
@@ -121,6 +123,8 @@ pub struct BackupInfo {
     pub size: u64,
     /// SHA-256 of the manifest, hex.
     pub checksum: String,
+    /// Namespaces whose SQL databases are not in it, because they were damaged or could not be read.
+    pub missing: Vec<Namespace>,
 }
 
 /// How long [`close`](Engine::close) waits for statements.
@@ -244,7 +248,8 @@ pub trait Engine: Send + Sync + 'static {
     /// As a read by [`query`](Engine::query).
     async fn namespaces(&self, filter: NamespaceFilter, options: CallOptions) -> Result<Vec<Namespace>>;
 
-    /// What a namespace holds; of one that was never used nothing at all. Makes nothing.
+    /// What a namespace holds; of one that was never used nothing at all. Makes nothing. A database that can not be looked
+    /// into is told in `problem`.
     ///
     /// # Errors
     /// As a read by [`query`](Engine::query).
@@ -258,7 +263,7 @@ pub trait Engine: Send + Sync + 'static {
     /// It first waits until nothing runs in the namespace; when that is not so by `deadline` it does not begin.
     ///
     /// # Errors
-    /// `conflict` when a backup or restore is running, `deadline_exceeded`, `disk_full` and `read_only` when it can not even be
+    /// `conflict` when a backup, restore or other deletion is running, `deadline_exceeded`, `disk_full` and `read_only` when it can not even be
     /// noted, and what `also` meets: then nothing was deleted. After `unknown_outcome`, and `internal` with that message, it
     /// is in the middle: the namespace stays `unavailable` until it is deleted again or the next start has finished it.
     async fn delete_namespace(&self, namespace: &Namespace, also: Vec<Statement>, deadline: Instant) -> Result<()>;
@@ -266,10 +271,13 @@ pub trait Engine: Send + Sync + 'static {
     /// Bytes of all databases together, as `max_database_size` counts them.
     fn size(&self) -> u64;
 
-    /// Makes a consistent copy, verifies it, and removes the oldest copies over the number kept.
+    /// Makes a consistent copy, verifies it, and removes the oldest copies over the number kept. A namespace whose SQL
+    /// database can not be copied does not keep the others from it: the outcome names it, and no copy that is whole is
+    /// removed for one that is not.
     ///
     /// # Errors
-    /// `disk_full`, `conflict` when a backup or restore is running, `corrupt` when the copy does not verify.
+    /// `disk_full`, `conflict` when a backup, restore or deletion is running, `database_corrupt` when the system's own
+    /// database is damaged.
     async fn backup(&self, progress: ProgressFn) -> Result<BackupInfo>;
 
     /// The copies that exist, newest first.
@@ -278,7 +286,9 @@ pub trait Engine: Send + Sync + 'static {
     /// `internal` when the folder can not be read.
     async fn backups(&self) -> Result<Vec<BackupInfo>>;
 
-    /// Verifies a copy and puts it in place of what is there. Reads see the old data or the new, never a mixture.
+    /// Verifies a copy and puts it in place of what is there. Reads see the old data or the new, never a mixture. A
+    /// namespace that the copy names as missing stays as it is. One whose database the copy has and nobody can use (it is of
+    /// a newer version, say) comes back as that, and is alone in it.
     ///
     /// # Errors
     /// `not_found`, `database_corrupt` when a checksum fails (nothing is changed), `conflict`, `disk_full`.

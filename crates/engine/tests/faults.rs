@@ -162,17 +162,182 @@ async fn a_damaged_namespace_fails_alone_until_it_is_restored() {
     }
     engine.query(&database("other"), Statement::from("INSERT INTO o VALUES (1)"), options()).await.unwrap();
     put(&engine, "k", "x").await.unwrap();
-    let failed = engine.backup(Box::new(|_, _| {})).await.unwrap_err();
-    assert_eq!(failed.code, Code::Corrupt);
-    assert_eq!(engine.backups().await.unwrap(), std::slice::from_ref(&made), "the good backup was kept");
+    let partly = backup(&engine).await;
+    assert_eq!((&partly.missing, made.missing.len()), (&vec![namespace("app")], 0));
+    assert_eq!(engine.backups().await.unwrap(), [partly.clone(), made.clone()]);
     // A clean stop does not make the file a good one: it is still to be checked.
     engine.close().await;
     let engine = open(folder.path());
     assert_eq!(refused(&engine, "SELECT 1").await.code, Code::Corrupt);
 
+    // What is missing in a backup stays as it is, and the others come back.
+    put(&engine, "k", "y").await.unwrap();
+    let before = fs::read(folder.path().join("ns/app.db")).unwrap();
+    restore(&engine, &partly.name).await.unwrap();
+    assert!(get(&engine, "k").await.unwrap() == "x" && fs::read(folder.path().join("ns/app.db")).unwrap() == before);
+    assert_eq!(refused(&engine, "SELECT 1").await.code, Code::Corrupt);
+
     restore(&engine, &made.name).await.unwrap();
     assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 16);
     assert_eq!(get(&engine, "k").await, None);
+    engine.close().await;
+}
+
+/// What stops the owner of a damaged database must not stop the node's operator.
+#[tokio::test]
+async fn a_damaged_namespace_is_described_with_what_is_wrong_and_deleted() {
+    let folder = folder();
+    let engine = open(folder.path());
+    must(&engine, "CREATE TABLE t(a)").await;
+    put(&engine, "k", "x").await.unwrap();
+    engine.close().await;
+    damage(&folder.path().join("ns/app.db"));
+    fs::remove_file(folder.path().join("CLEAN")).unwrap();
+    let engine = open(folder.path());
+    let app = namespace("app");
+    let info = engine.namespace_info(&app, options()).await.unwrap();
+    assert!(info.problem.is_some_and(|problem| problem.contains("damaged")));
+    assert!(info.kv_keys == 1 && info.sql_bytes > 0 && !info.rows_are_exact);
+    engine.delete_namespace(&app, Vec::new(), options().deadline).await.unwrap();
+    let info = engine.namespace_info(&app, options()).await.unwrap();
+    assert_eq!((info.problem, info.kv_keys, info.sql_bytes), (None, 0, 0));
+    must(&engine, "CREATE TABLE t(a)").await;
+    engine.close().await;
+}
+
+/// The only copy of what is damaged now may be in the oldest backup.
+#[tokio::test]
+async fn a_backup_that_is_not_whole_removes_none_that_is() {
+    let folder = folder();
+    let config = || EmbeddedConfig { backups_kept: 1, ..EmbeddedConfig::new(folder.path()) };
+    let engine = open_with(config());
+    must(&engine, "CREATE TABLE t(a)").await;
+    let whole = backup(&engine).await;
+    engine.close().await;
+    damage(&folder.path().join("ns/app.db"));
+    fs::remove_file(folder.path().join("CLEAN")).unwrap();
+    let engine = open_with(config());
+    backup(&engine).await;
+    let partly = backup(&engine).await;
+    assert_eq!(engine.backups().await.unwrap(), [partly, whole.clone()]);
+    engine.delete_namespace(&namespace("app"), Vec::new(), options().deadline).await.unwrap();
+    let newest = backup(&engine).await;
+    assert_eq!(engine.backups().await.unwrap(), [newest]);
+    engine.close().await;
+}
+
+/// As a newer version of the node leaves it: whole, and not to be used.
+fn make_newer(path: &Path) {
+    let db = rusqlite::Connection::open(path).unwrap();
+    assert_eq!(db.execute("UPDATE _debros_about SET value = 99 WHERE name = 'format'", []).unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_namespace_that_can_not_be_used_is_backed_up_and_comes_back_alone_as_that() {
+    let folder = folder();
+    let engine = open(folder.path());
+    must(&engine, "CREATE TABLE t(a)").await;
+    let good = backup(&engine).await;
+    engine.close().await;
+    make_newer(&folder.path().join("ns/app.db"));
+    let engine = open(folder.path());
+    assert!(refused(&engine, "SELECT * FROM t").await.message.contains("newer version"));
+    engine.query(&database("other"), Statement::from("CREATE TABLE o(a)"), options()).await.unwrap();
+    let made = backup(&engine).await;
+    assert_eq!(made.missing, []);
+
+    // A file that does not open for another reason than damage is replaced as well.
+    restore(&engine, &good.name).await.unwrap();
+    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 0);
+
+    for _ in 0..2 {
+        restore(&engine, &made.name).await.unwrap();
+        assert!(!folder.path().join("RESTORE").exists());
+        assert!(refused(&engine, "SELECT * FROM t").await.message.contains("newer version"));
+        engine.query(&database("other"), Statement::from("SELECT * FROM o"), options()).await.unwrap();
+    }
+    engine.close().await;
+    let engine = open(folder.path());
+    restore(&engine, &good.name).await.unwrap();
+    must(&engine, "INSERT INTO t VALUES (1)").await;
+    engine.close().await;
+}
+
+#[tokio::test]
+async fn a_new_namespace_is_refused_where_the_databases_are_full() {
+    let folder = folder();
+    let config = |max_size| EmbeddedConfig { max_size, ..EmbeddedConfig::new(folder.path()) };
+    let engine = open_with(config(1 << 30));
+    must(&engine, "CREATE TABLE t(a)").await;
+    engine.query(&database("gone"), Statement::from("CREATE TABLE o(a)"), options()).await.unwrap();
+    let made = backup(&engine).await;
+    engine.delete_namespace(&namespace("gone"), Vec::new(), options().deadline).await.unwrap();
+    let size = engine.size();
+    engine.close().await;
+
+    let engine = open_with(config(size + 4096));
+    for index in 0..20 {
+        let new = database(&format!("new{index}"));
+        let error = engine.query(&new, Statement::from("CREATE TABLE n(a)"), options()).await.unwrap_err();
+        assert_eq!(error.code, Code::DatabaseFull, "{error}");
+        assert!(error.message.contains("max_database_size"), "{error}");
+    }
+    assert!(engine.size() <= size + 4096, "{} after {size}", engine.size());
+    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 0);
+    // A backup goes in however full the node is.
+    restore(&engine, &made.name).await.unwrap();
+    engine.query(&database("gone"), Statement::from("SELECT * FROM o"), options()).await.unwrap();
+    engine.close().await;
+}
+
+#[tokio::test]
+async fn an_export_has_no_byte_of_the_names_inside_and_no_samples_of_keys() {
+    let folder = folder();
+    let engine = open(folder.path());
+    for index in 0..60 {
+        must(&engine, &format!("CREATE TABLE t{index}(a, b)")).await;
+    }
+    must(&engine, "CREATE INDEX i ON t0(a)").await;
+    must(&engine, "INSERT INTO t0(rowid, a) VALUES (7, 'x'), (9, 'y')").await;
+    must(&engine, "INSERT INTO t1(rowid, a) VALUES (5, 'x')").await;
+    must(&engine, "ANALYZE t0").await;
+    for index in 20..60 {
+        must(&engine, &format!("DROP TABLE t{index}")).await;
+    }
+    let export = engine.export(&namespace("app")).await.unwrap();
+    let bytes = fs::read(&export.path).unwrap();
+    assert!(!bytes.windows(4).any(|part| part == b"ns::"));
+    let db = rusqlite::Connection::open(&export.path).unwrap();
+    let found = |sql: &str| db.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
+    assert_eq!(found("SELECT group_concat(rowid || a) FROM t0"), "7x,9y");
+    assert_eq!(found("SELECT group_concat(rowid || a) FROM t1"), "5x", "rowids are what they were");
+    assert_eq!(found("SELECT group_concat(tbl) FROM sqlite_stat1 WHERE idx = 'i'"), "t0");
+    assert_eq!(found("SELECT count(*) || '' FROM sqlite_schema WHERE name = 'sqlite_stat4'"), "0");
+    assert_eq!(found("PRAGMA integrity_check"), "ok");
+    engine.close().await;
+}
+
+/// Whoever is refused is told by what, and when to come again.
+#[tokio::test]
+async fn a_copy_that_is_refused_is_told_what_runs() {
+    let folder = folder();
+    let engine = open(folder.path());
+    let (begin, begun) = tokio::sync::oneshot::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (begin, running) = (Mutex::new(Some(begin)), Arc::clone(&engine));
+    let progress = move |_, _| {
+        if let Some(begin) = begin.lock().unwrap().take() {
+            begin.send(()).unwrap();
+            let _ = released.recv();
+        }
+    };
+    let backup = tokio::spawn(async move { running.backup(Box::new(progress)).await });
+    begun.await.unwrap();
+    let error = engine.delete_namespace(&namespace("app"), Vec::new(), options().deadline).await.unwrap_err();
+    assert!(error.code == Code::Conflict && error.message.starts_with("a backup is running"), "{error}");
+    assert!(error.retry_after.is_some());
+    drop(release);
+    backup.await.unwrap().unwrap();
     engine.close().await;
 }
 

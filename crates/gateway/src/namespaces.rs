@@ -40,6 +40,8 @@ pub(crate) struct NamespaceAnswer {
     keys_are_exact: bool,
     /// Bytes that its SQL database may take at most; null: no limit of its own.
     quota: Option<u64>,
+    /// Why its SQL database can not be looked into, as when it is damaged: its tables and rows are not known then. Null: it can.
+    problem: Option<String>,
 }
 
 /// Namespaces in order of name.
@@ -47,7 +49,7 @@ pub(crate) struct NamespaceAnswer {
 pub(crate) struct NamespacesAnswer {
     items: Vec<NamespaceAnswer>,
     count: usize,
-    /// More follow: send it as `cursor` for the next page. A page may be shorter than its limit.
+    /// More follow: send it as `cursor` for the next page. A page may be shorter than its limit, and empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
 }
@@ -95,11 +97,11 @@ pub(crate) async fn list(mut call: Call) -> Answer {
             _ => Err(error),
         })?;
         let namespaces = own.into_iter().filter(|own| own.name.starts_with(&prefix) && own.name > cursor).collect();
-        NamespacePage { namespaces, more: false }
+        NamespacePage { namespaces, ..NamespacePage::default() }
     } else {
         call.client.namespaces().list(prefix, cursor, limit).await?
     };
-    let next_cursor = page.namespaces.last().filter(|_| page.more).map(|last| last.name.clone());
+    let next_cursor = Some(page.next).filter(|_| page.more);
     let items: Vec<NamespaceAnswer> = page.namespaces.into_iter().map(|info| answer(&call, info)).collect();
     json(StatusCode::OK, &NamespacesAnswer { count: items.len(), items, next_cursor })
 }
@@ -134,7 +136,7 @@ pub(crate) async fn get(namespace: Named, mut call: Call) -> Answer {
         (status = 400, description = "It was not confirmed with its name; nothing was done.", body = ErrorBody),
         (status = 403, body = ErrorBody),
         (status = 404, description = "Nobody has used it yet.", body = ErrorBody),
-        (status = 409, description = "A backup or a restore is running: again after `Retry-After`.", body = ErrorBody),
+        (status = 409, description = "A backup, a restore or another deletion is running: again after `Retry-After`.", body = ErrorBody),
     ),
 )]
 pub(crate) async fn delete(namespace: Named, mut call: Call) -> Answer {
@@ -169,5 +171,6 @@ fn answer(call: &Call, info: NamespaceInfo) -> NamespaceAnswer {
         key_bytes: info.key_bytes,
         keys_are_exact: info.keys_are_exact,
         quota: info.max_bytes,
+        problem: Some(info.problem).filter(|problem| !problem.is_empty()),
     }
 }

@@ -25,9 +25,10 @@ pub(super) async fn list(session: &Session, out: Output) -> Result<(), Failure> 
             time(backup.created_at).into(),
             Shown::Number(size(backup.size)),
             backup.checksum.as_str().into(),
+            if backup.missing.is_empty() { "-".into() } else { missing(backup).into() },
         ]
     });
-    out.table(&["NAME", "CREATED", "SIZE", "SHA-256"], rows)
+    out.table(&["NAME", "CREATED", "SIZE", "SHA-256", "MISSING"], rows)
 }
 
 pub(super) async fn make(session: &Session, out: Output) -> Result<(), Failure> {
@@ -38,7 +39,23 @@ pub(super) async fn make(session: &Session, out: Output) -> Result<(), Failure> 
     out.result(
         || backup_json(&backup),
         || format!("backup {} made and verified ({})", printable(&backup.name), size(backup.size)),
-    )
+    )?;
+    if backup.missing.is_empty() {
+        return Ok(());
+    }
+    // The command fails, so that a script which makes backups every night does not go on in silence.
+    Err(Failure::new(format!(
+        "backup {} is not whole: these namespaces could not be copied, because their databases are damaged or can not be read \
+         (the node's log has more): {}",
+        printable(&backup.name),
+        missing(&backup)
+    ))
+    .hint("backups that are whole are kept until there is a newer whole one; restore one of them, or delete the namespaces"))
+}
+
+/// What the copy does not have, in one line.
+fn missing(backup: &Backup) -> String {
+    backup.missing.iter().map(|name| printable(name)).collect::<Vec<_>>().join(", ")
 }
 
 pub(super) async fn restore(session: &Session, out: Output, name: &str, yes: bool) -> Result<(), Failure> {
@@ -106,5 +123,11 @@ pub(super) fn progress(what: &'static str) -> ProgressBar {
 }
 
 fn backup_json(backup: &Backup) -> serde_json::Value {
-    json!({ "name": backup.name, "created_at": backup.created_at, "size": backup.size, "checksum": backup.checksum })
+    json!({
+        "name": backup.name,
+        "created_at": backup.created_at,
+        "size": backup.size,
+        "checksum": backup.checksum,
+        "missing": backup.missing,
+    })
 }

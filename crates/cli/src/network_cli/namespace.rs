@@ -65,14 +65,15 @@ pub(super) async fn run(session: &Session, out: Output, command: NamespaceComman
 async fn list(session: &Session, out: Output, prefix: &str, right: Right) -> Result<(), Failure> {
     let client = session.reader(right.operator).await?;
     let mut all: Vec<NamespaceInfo> = Vec::new();
+    let mut after = String::new();
     loop {
-        let after = all.last().map(|last| last.name.clone()).unwrap_or_default();
-        let page = client.namespaces().list(prefix, after, 0).await.map_err(|error| told(session, error))?;
-        let ends = !page.more || page.namespaces.is_empty();
+        let page = client.namespaces().list(prefix, &after, 0).await.map_err(|error| told(session, error))?;
         all.extend(page.namespaces);
-        if ends {
+        // A node that does not go on is not asked for ever.
+        if !page.more || page.next <= after {
             break;
         }
+        after = page.next;
     }
     if out.is_json() {
         return out.json(&all.iter().map(info_json).collect::<Vec<_>>());
@@ -91,9 +92,10 @@ async fn list(session: &Session, out: Output, prefix: &str, right: Right) -> Res
             Shown::Number(rows_of(info)),
             Shown::Number(info.keys.to_string()),
             time(info.created_at).into(),
+            problem(info).unwrap_or("-").into(),
         ]
     });
-    out.table(&["NAME", "ROLE", "OWNER", "SIZE", "TABLES", "ROWS", "KEYS", "CREATED"], rows)
+    out.table(&["NAME", "ROLE", "OWNER", "SIZE", "TABLES", "ROWS", "KEYS", "CREATED", "PROBLEM"], rows)
 }
 
 async fn delete(
@@ -203,11 +205,22 @@ fn show(out: Output, info: &NamespaceInfo) -> Result<(), Failure> {
         ("rows", rows_of(info)),
         ("keys", format!("{} ({})", keys_of(info), size(info.key_bytes))),
     ];
-    let lines: Vec<String> = lines.iter().map(|(name, value)| format!("{name:<8} {}", printable(value))).collect();
+    let problem = problem(info).map(|problem| ("problem", problem.to_owned()));
+    let lines: Vec<String> =
+        lines.iter().chain(&problem).map(|(name, value)| format!("{name:<8} {}", printable(value))).collect();
     out.line(&lines.join("\n"))
 }
 
 fn holds(info: &NamespaceInfo) -> String {
+    if let Some(problem) = problem(info) {
+        return format!(
+            "tables that can not be looked into ({}; {}), {} ({})",
+            printable(problem),
+            size(info.sql_bytes),
+            counted(info.keys, info.keys_are_exact, "key"),
+            size(info.key_bytes)
+        );
+    }
     format!(
         "{} with {} ({}), {} ({})",
         counted(info.tables, true, "table"),
@@ -245,6 +258,11 @@ fn at_least(number: u64, is_exact: bool) -> String {
     if is_exact { number.to_string() } else { format!("at least {number}") }
 }
 
+/// Why its SQL database can not be looked into, if it can not.
+fn problem(info: &NamespaceInfo) -> Option<&str> {
+    Some(info.problem.as_str()).filter(|problem| !problem.is_empty())
+}
+
 /// As the gateway's.
 fn info_json(info: &NamespaceInfo) -> serde_json::Value {
     json!({
@@ -261,6 +279,7 @@ fn info_json(info: &NamespaceInfo) -> serde_json::Value {
         "keys": info.keys,
         "key_bytes": info.key_bytes,
         "keys_are_exact": info.keys_are_exact,
+        "problem": problem(info),
     })
 }
 

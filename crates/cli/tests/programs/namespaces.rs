@@ -165,3 +165,32 @@ fn nothing_changes_a_namespace_with_the_operators_right_unless_it_is_asked_for()
     assert_eq!(nobody.json(&["namespace", "info", "victim", "--operator"])["rows"], 3);
     assert_eq!(nobody.json(&["auth", "members", "list", "-n", "victim", "--operator"]).as_array().unwrap().len(), 1);
 }
+
+/// One damaged database stops neither a backup of the others, nor the list, nor its own deletion.
+#[test]
+fn a_damaged_namespace_does_not_stop_the_operator() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("data/node1");
+    let node = Node::start(&data_dir);
+    fill(&signed_in(folder.path(), &node, 1, "dam"));
+    fill(&signed_in(folder.path(), &node, 2, "well"));
+    node.stop();
+    let file = data_dir.join("db/ns/dam.db");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[4096..12288].fill(0xa5);
+    std::fs::write(&file, bytes).unwrap();
+    std::fs::remove_file(data_dir.join("db/CLEAN")).unwrap();
+
+    let node = Node::start(&data_dir);
+    let operator = Person::new(folder.path(), &node.peer());
+    let said = operator.fails(&["db", "backup"], 1);
+    assert!(said.contains("is not whole") && said.contains(": dam"), "{said}");
+    assert_eq!(operator.json(&["db", "backup", "--list"])[0]["missing"], json!(["dam"]));
+    let listed = operator.json(&["namespace", "list", "--operator"]);
+    assert_eq!((&listed[0]["name"], &listed[1]["name"]), (&json!("dam"), &json!("well")));
+    assert!(listed[0]["problem"].as_str().unwrap().contains("damaged"), "{listed}");
+    assert_eq!((&listed[1]["problem"], &listed[1]["rows"]), (&json!(null), &json!(3)));
+    operator.text(&["namespace", "delete", "dam", "--operator", "--confirm", "dam"]);
+    operator.text(&["db", "backup"]);
+    assert_eq!(operator.json(&["db", "backup", "--list"])[0]["missing"], json!([]));
+}

@@ -97,7 +97,7 @@ fn several_wallets_are_kept_and_use_chooses_among_them() {
     // What belongs to another wallet is refused, until the owner grants it.
     let how = scene.keystores[1].options();
     let said = person.fails(&[&["auth", "login", "-n", "shop"][..], &how].concat(), 1);
-    assert!(said.contains("belongs to another wallet"), "{said}");
+    assert!(said.contains("belongs to somebody else"), "{said}");
     person.text(&["auth", "use", first]);
     person.text(&["auth", "members", "set", second, "reader"]);
     scene.sign_in(1, "shop");

@@ -38,6 +38,17 @@ pub(super) fn damaged() -> Error {
     Error::new(Code::Corrupt, "the database is damaged: an operator must restore a backup")
 }
 
+/// All databases together are as large as they may be.
+pub(super) fn node_full(what: &str, total: u64, max: u64) -> Error {
+    Error::new(
+        Code::DatabaseFull,
+        format!(
+            "{what} does not fit: the databases take {total} of {max} bytes (database.max_database_size); delete something or \
+             raise the limit"
+        ),
+    )
+}
+
 /// Whether there are no file descriptors left, in this process or on the machine.
 pub(super) fn is_shortage(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| code == EMFILE || code == ENFILE)

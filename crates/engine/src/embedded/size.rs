@@ -50,6 +50,18 @@ impl Sizes {
         self.total.store(self.total() + bytes - before, Relaxed);
     }
 
+    /// Says how large a new file is, if there is room for it. False: there is not, and nothing was noted.
+    pub(super) fn add(&self, path: &Path, bytes: u64) -> bool {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = self.total() - files.get(path).copied().unwrap_or(0);
+        if others + bytes > self.max {
+            return false;
+        }
+        files.insert(path.to_owned(), bytes);
+        self.total.store(others + bytes, Relaxed);
+        true
+    }
+
     /// How large a file of this size may become. Two files that grow at the very same moment are both promised what is
     /// left, so the limit can be passed by that much once.
     /// `quota`: a limit of the file's own.

@@ -57,8 +57,10 @@ pub(super) struct Stores {
     /// `are_deleting` is their number, which is looked at by every call.
     deleting: Mutex<BTreeMap<Namespace, bool>>,
     are_deleting: AtomicUsize,
-    /// Held while a backup or restore runs.
+    /// Held while a backup, restore or deletion runs.
     pub(super) copying: Mutex<()>,
+    /// Which of them began last.
+    pub(super) running: Mutex<&'static str>,
     pub(super) folder: Folder,
 }
 
@@ -166,6 +168,7 @@ impl Stores {
             deleting: Mutex::default(),
             are_deleting: AtomicUsize::new(0),
             copying: Mutex::default(),
+            running: Mutex::default(),
             folder,
         })
     }
@@ -181,6 +184,7 @@ impl Stores {
             }
         }
         lock(&self.leaving.unchecked).remove(namespace);
+        self.shared.sizes.set(&path, 0);
         Ok(())
     }
 
@@ -265,16 +269,26 @@ impl Stores {
 
     /// As [`namespace`](Stores::namespace), on this thread.
     pub(super) fn open_for_caller(&self, namespace: &Namespace) -> Result<Arc<Store>> {
-        self.open_checked(namespace, |stores| stores.check_there(namespace))
+        self.open_checked(namespace, true, |stores| stores.check_there(namespace))
     }
 
     /// As [`open_for_caller`](Stores::open_for_caller), for who holds `copying`: nothing is deleted meanwhile, and a namespace
     /// whose deletion waits for that, or failed in the middle, is opened too.
     pub(super) fn open_namespace(&self, namespace: &Namespace) -> Result<Arc<Store>> {
-        self.open_checked(namespace, Stores::check_open)
+        self.open_checked(namespace, true, Stores::check_open)
     }
 
-    fn open_checked(&self, namespace: &Namespace, check: impl FnOnce(&Stores) -> Result<()>) -> Result<Arc<Store>> {
+    /// As [`open_namespace`](Stores::open_namespace), for what a backup puts there, however full the node is.
+    pub(super) fn open_for_restore(&self, namespace: &Namespace) -> Result<Arc<Store>> {
+        self.open_checked(namespace, false, Stores::check_open)
+    }
+
+    fn open_checked(
+        &self,
+        namespace: &Namespace,
+        is_limited: bool,
+        check: impl FnOnce(&Stores) -> Result<()>,
+    ) -> Result<Arc<Store>> {
         let slot = self.slot(namespace)?;
         let opening = lock(&slot.opening);
         // Under the lock that a deletion takes, so that nothing is made after it.
@@ -282,9 +296,9 @@ impl Stores {
         if let Some(store) = slot.store.get() {
             return Ok(Arc::clone(store));
         }
-        let opened = match self.open_file(namespace) {
+        let opened = match self.open_file(namespace, is_limited) {
             // The node is short of descriptors or memory: a database that nobody uses gives some back.
-            Err(error) if error.code == Code::Overloaded && self.close_some() => self.open_file(namespace),
+            Err(error) if error.code == Code::Overloaded && self.close_some() => self.open_file(namespace, is_limited),
             opened => opened,
         };
         let store = Arc::new(opened?);
@@ -296,10 +310,26 @@ impl Stores {
         Ok(store)
     }
 
-    fn open_file(&self, namespace: &Namespace) -> Result<Store> {
+    /// Whether a store is still the one of the namespace: the namespace was not deleted since, and made again.
+    pub(super) fn is_still(&self, namespace: &Namespace, store: &Arc<Store>) -> bool {
+        self.check_there(namespace).is_ok() && self.opened(namespace).is_some_and(|opened| Arc::ptr_eq(&opened, store))
+    }
+
+    /// Closes a namespace's database, if it is open: whoever comes next opens it anew. Blocks.
+    pub(super) fn close_one(&self, namespace: &Namespace) -> Result<()> {
+        let slot = self.slot(namespace)?;
+        let _opening = lock(&slot.opening);
+        if slot.store.get().is_some_and(|store| !store.close()) {
+            lock(&self.leaving.unchecked).insert(namespace.clone());
+        }
+        self.forget(namespace, &slot);
+        Ok(())
+    }
+
+    fn open_file(&self, namespace: &Namespace, is_limited: bool) -> Result<Store> {
         let path = self.folder.namespace(namespace);
         self.leaving.wait(namespace);
-        self.make_file(&path)?;
+        self.make_file(&path, is_limited)?;
         let must_check = lock(&self.leaving.unchecked).contains(namespace);
         let open = || {
             Store::open(&path, NAMESPACE_CACHE, &self.shared, |conn| {
@@ -321,8 +351,8 @@ impl Stores {
     }
 
     /// Makes a namespace's file when there is none. It is written whole, which takes two waits for the disk; SQLite would
-    /// take many more.
-    fn make_file(&self, path: &Path) -> Result<()> {
+    /// take many more. Where it `is_limited`, it has to fit beside the others.
+    fn make_file(&self, path: &Path, is_limited: bool) -> Result<()> {
         if path.exists() {
             return Ok(());
         }
@@ -333,7 +363,16 @@ impl Stores {
                 self.new_file.get_or_init(|| made)
             }
         };
-        write_synced(path, bytes).map_err(|error| Failure::Io(error).of_namespace(path))
+        let (sizes, size) = (&self.shared.sizes, bytes.len() as u64);
+        if !is_limited {
+            sizes.set(path, size);
+        } else if !sizes.add(path, size) {
+            return Err(failure::node_full("a new namespace's database", sizes.total(), sizes.max()));
+        }
+        write_synced(path, bytes).map_err(|error| {
+            sizes.set(path, 0);
+            Failure::Io(error).of_namespace(path)
+        })
     }
 
     /// Deletes a namespace's database, open or damaged as it may be, so that the namespace has none. What it had accepted
@@ -347,9 +386,10 @@ impl Stores {
             store.close();
         }
         let path = self.folder.namespace(namespace);
-        // SQLite takes no log for that of a database which is not there, so a crash between leaves nothing behind.
-        for suffix in ["", "-wal", "-shm"] {
-            match std::fs::remove_file(path.with_extension(format!("db{suffix}"))) {
+        // SQLite takes no log for that of a database which is not there, so a crash between leaves nothing behind. What a
+        // restore put aside goes too.
+        for ending in ["db", "db-wal", "db-shm", "damaged", "damaged-wal", "damaged-shm"] {
+            match std::fs::remove_file(path.with_extension(ending)) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     tracing::error!(path = %path.display(), %error, "the namespace's database can not be removed");
                     return Err(Error::internal("the database can not be removed; the node's log has more"));
@@ -359,13 +399,17 @@ impl Stores {
         }
         lock(&self.leaving.unchecked).remove(namespace);
         self.shared.sizes.set(&path, 0);
-        // A closed store is of no use any more. One that was not open is opened here by those who wait; the table and this
-        // function are two.
+        self.forget(namespace, &slot);
+        Ok(())
+    }
+
+    /// A closed store is of no use any more. One that was not open is opened here by those who wait; the table and the caller
+    /// are two.
+    fn forget(&self, namespace: &Namespace, slot: &Arc<Slot>) {
         let mut open = lock(&self.open);
-        if slot.store.get().is_some() || Arc::strong_count(&slot) == 2 {
+        if slot.store.get().is_some() || Arc::strong_count(slot) == 2 {
             open.remove(namespace);
         }
-        Ok(())
     }
 
     /// Closes databases that nobody uses until no more are open than there should be.

@@ -397,15 +397,7 @@ impl Writer {
                     self.quota.unwrap_or(0)
                 ),
             ),
-            _ => Error::new(
-                Code::DatabaseFull,
-                format!(
-                    "the write does not fit: the databases take {} of {} bytes (database.max_database_size); delete \
-                     something or raise the limit",
-                    self.sizes.total(),
-                    self.sizes.max()
-                ),
-            ),
+            _ => failure::node_full("the write", self.sizes.total(), self.sizes.max()),
         }
     }
 

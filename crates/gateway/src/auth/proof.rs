@@ -124,7 +124,7 @@ pub(crate) async fn challenge(mut call: PublicCall) -> Answer {
     request_body = ProofBody,
     responses(
         (status = 200, body = SessionAnswer), (status = 401, body = ErrorBody),
-        (status = 403, description = "The namespace belongs to another wallet.", body = ErrorBody),
+        (status = 403, description = "The namespace belongs to somebody else.", body = ErrorBody),
         (status = 429, body = ErrorBody),
     ),
 )]
@@ -142,7 +142,7 @@ pub(crate) async fn verify(mut call: PublicCall) -> Answer {
     request_body = RegisterBody,
     responses(
         (status = 201, body = RegisterAnswer), (status = 401, body = ErrorBody),
-        (status = 403, description = "The namespace belongs to another wallet.", body = ErrorBody),
+        (status = 403, description = "The namespace belongs to somebody else.", body = ErrorBody),
         (status = 429, body = ErrorBody),
     ),
 )]

@@ -203,7 +203,7 @@ const tests = {
     const tolerate = ['status of 40']
     const taken = await visit([owl], '?namespace=browser-app', { tolerate })
     await wallet(taken.page, 'Night Owl').click()
-    assert.match(await failure(taken.page), /belongs to another wallet/)
+    assert.match(await failure(taken.page), /belongs to somebody else/)
     await taken.close()
     const forged = await visit([{ ...fox, behaviour: 'other-key' }, owl], '?namespace=browser-app', { tolerate })
     await wallet(forged.page, 'Test Fox').click()

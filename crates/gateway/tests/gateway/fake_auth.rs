@@ -82,6 +82,8 @@ pub(crate) fn known(call: &Call, namespace: &str) -> Option<Result<Answer, Error
         Call::ListNamespaces(_) => Ok(Answer::ListNamespaces(rpc::ListNamespacesResponse {
             namespaces: vec![described(namespace), described("two")],
             more: true,
+            // After those that were left out.
+            next: "two-and-a-half".into(),
         })),
         Call::GetNamespace(_) => {
             Ok(Answer::Namespace(rpc::NamespaceResponse { namespace: Some(described(namespace)) }))
@@ -113,6 +115,7 @@ fn described(namespace: &str) -> rpc::NamespaceInfo {
         keys_are_exact: true,
         max_bytes: Some(8192),
         free_bytes: 1024,
+        problem: "the database is damaged".into(),
     }
 }
 

@@ -13,6 +13,7 @@ fn described(name: &str) -> serde_json::Value {
     json!({
         "name": name, "role": "owner", "owner": WALLET, "created_at": "1970-01-01T00:00:01.000Z", "size": 4096, "quota": 8192,
         "free": 1024, "tables": 2, "rows": 3, "rows_are_exact": true, "keys": 4, "key_bytes": 5, "keys_are_exact": true,
+        "problem": "the database is damaged",
     })
 }
 
@@ -20,7 +21,8 @@ fn described(name: &str) -> serde_json::Value {
 async fn namespaces_are_listed_page_by_page() {
     let gateway = start().await;
     let page = gateway.request("GET", "/v1/namespaces?prefix=o&limit=7&cursor=n", &[SESSION], "").await;
-    let expected = json!({ "items": [described("one"), described("two")], "count": 2, "next_cursor": "two" });
+    let expected =
+        json!({ "items": [described("one"), described("two")], "count": 2, "next_cursor": "two-and-a-half" });
     assert_eq!(page.json(), expected);
     let Some(Call::ListNamespaces(asked)) = gateway.node.last_request().call else { panic!() };
     assert_eq!((asked.prefix.as_str(), asked.limit, asked.after.as_str()), ("o", 7, "n"));

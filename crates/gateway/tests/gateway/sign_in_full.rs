@@ -128,7 +128,7 @@ async fn lesson_02_a_namespace_is_its_owners_until_it_is_shared() {
     let owner = ada.token("shop").await;
     for path in ["verify", "register", "api-key"] {
         let answer = bob.post(&format!("/v1/auth/{path}"), &bob.proof("shop").await).await;
-        assert!(answer.assert_error(403, "forbidden").contains("belongs to another wallet"));
+        assert!(answer.assert_error(403, "forbidden").contains("belongs to somebody else"));
     }
     let members = "/v1/namespaces/shop/members";
     let role = json!({"wallet": bob.wallet(), "role": "reader"});

@@ -143,11 +143,7 @@ impl Auth {
         match self.store.standing(proven.wallet(), namespace).await? {
             Standing::Member(role) => Ok(role),
             Standing::Free => self.limits.claim(proven.peer).map(|()| Role::Owner),
-            Standing::Stranger { operators: false } => Err(not_yours(namespace)),
-            Standing::Stranger { operators: true } => Err(Error::new(
-                Code::Forbidden,
-                format!("the namespace \"{namespace}\" belongs to the node's operator, who can grant you a role"),
-            )),
+            Standing::Stranger => Err(not_yours(namespace)),
         }
     }
 

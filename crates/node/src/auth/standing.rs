@@ -26,10 +26,7 @@ pub(super) enum Standing {
     /// Nobody owns the namespace: the first wallet to sign in does.
     Free,
     /// The namespace is somebody else's.
-    Stranger {
-        /// The node's operator's.
-        operators: bool,
-    },
+    Stranger,
 }
 
 impl Store {
@@ -48,16 +45,12 @@ impl Store {
         if self.is_open(namespace) {
             return Ok(Standing::Member(Role::Writer));
         }
-        let sql = format!(
-            "SELECT {}, EXISTS (SELECT 1 FROM namespaces WHERE name = ?1), (SELECT owner FROM namespaces WHERE name = ?1)",
-            role_column("?1", "?2")
-        );
+        let sql = format!("SELECT {}, EXISTS (SELECT 1 FROM namespaces WHERE name = ?1)", role_column("?1", "?2"));
         let rows = self.rows(Statement::new(sql, [namespace.as_str().into(), wallet.to_string().into()])).await?;
-        let (role, owned, owner) =
-            rows.first().map_or(("", false, ""), |row| (row.text(0), row.integer(1) == 1, row.text(2)));
+        let (role, owned) = rows.first().map_or(("", false), |row| (row.text(0), row.integer(1) == 1));
         Ok(match self.role_in(namespace, role) {
             Some(role) => Standing::Member(role),
-            None if owned => Standing::Stranger { operators: owner == OPERATOR },
+            None if owned => Standing::Stranger,
             None => Standing::Free,
         })
     }
@@ -106,10 +99,10 @@ pub(super) fn claim_for(owner: &str, namespace: &Namespace, now: i64) -> [Statem
     ]
 }
 
-/// The wallet has no role there.
+/// The wallet has no role there. Whether another wallet or the node's operator has the name is nothing to a stranger.
 pub(super) fn not_yours(namespace: &Namespace) -> Error {
     Error::new(
         Code::Forbidden,
-        format!("the namespace \"{namespace}\" belongs to another wallet: its owner can grant you a role"),
+        format!("the namespace \"{namespace}\" belongs to somebody else: its owner can grant you a role"),
     )
 }

@@ -163,7 +163,13 @@ fn creates(statement: &str) -> bool {
 }
 
 fn backup_of(info: debros_engine::BackupInfo) -> rpc::Backup {
-    rpc::Backup { name: info.name, created_at: info.created_at, size: info.size, checksum: info.checksum }
+    rpc::Backup {
+        name: info.name,
+        created_at: info.created_at,
+        size: info.size,
+        checksum: info.checksum,
+        missing: info.missing.iter().map(ToString::to_string).collect(),
+    }
 }
 
 fn stream(events: EventSource) -> Answer {

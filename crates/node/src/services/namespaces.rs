@@ -47,17 +47,28 @@ pub(super) async fn list(
     let mut more = found.len() > limit;
     found.truncate(limit);
     let began = Instant::now();
-    let mut namespaces = Vec::with_capacity(found.len());
+    let (mut namespaces, mut next) = (Vec::with_capacity(found.len()), String::new());
     for found in found {
         if began.elapsed() > PAGE_TIME && !namespaces.is_empty() {
             more = true;
             break;
         }
-        if auth.check_there(&found.namespace).is_ok() {
-            namespaces.push(describe(engine, auth, found, &options).await?);
+        let namespace = found.namespace.clone();
+        next = namespace.to_string();
+        match auth.check_there(&namespace) {
+            Ok(()) => match describe(engine, auth, found, &options).await {
+                Ok(info) => namespaces.push(info),
+                // Its deletion began meanwhile.
+                Err(_) if auth.check_there(&namespace).is_err() => {}
+                Err(error) => return Err(error),
+            },
+            Err(_) => {}
         }
     }
-    Ok(response::Result::ListNamespaces(rpc::ListNamespacesResponse { namespaces, more }))
+    if !more {
+        next.clear();
+    }
+    Ok(response::Result::ListNamespaces(rpc::ListNamespacesResponse { namespaces, more, next }))
 }
 
 /// Every namespace of the node.
@@ -139,7 +150,11 @@ async fn of_request(
     let role = caller.identity().role.name().to_owned();
     let found = Found { namespace: namespace.clone(), role, known: None };
     let info = describe(engine, auth, found, options).await?;
-    let is_there = !info.owner.is_empty() || info.created_at > 0 || info.sql_bytes > 0 || info.keys > 0;
+    let is_there = !info.owner.is_empty()
+        || info.created_at > 0
+        || info.sql_bytes > 0
+        || info.keys > 0
+        || !info.problem.is_empty();
     if is_there {
         Ok(info)
     } else {
@@ -173,5 +188,6 @@ async fn describe(engine: &dyn Engine, auth: &Auth, found: Found, options: &Call
         max_bytes: holds.max_bytes,
         keys_are_exact: holds.kv_is_exact,
         free_bytes: holds.free_bytes,
+        problem: holds.problem.unwrap_or_default(),
     })
 }

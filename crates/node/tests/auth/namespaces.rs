@@ -3,9 +3,12 @@
 use crate::support::{TIMEOUT, address, code, one_node, proof, session, sign_in, try_sign_in, wallet};
 use debros_client::rpc::{NamespaceInfo, Statement, Value};
 use debros_client::{Client, Code, NewKey, Scope};
+use debros_engine::embedded::{Embedded, EmbeddedConfig};
 use debros_engine::{CallOptions, Database};
 use debros_proto::Namespace;
 use debros_testkit::TestNode;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Something of everything, and a write of each service that is kept under an idempotency key.
@@ -207,6 +210,78 @@ async fn everybody_lists_what_is_theirs() {
     for pattern in ["%", "_lpha", "a*", "'"] {
         assert!(owner.namespaces().list(pattern, "", 0).await.unwrap().namespaces.is_empty(), "{pattern}");
     }
+}
+
+/// A damaged database is its owner's trouble: the operator sees the others, what is wrong with this one, and can delete it.
+#[tokio::test]
+async fn a_damaged_namespace_is_listed_with_its_problem_and_can_be_deleted() {
+    let node = TestNode::start().await;
+    for name in ["dam", "well"] {
+        node.operator(name).database().create_table("CREATE TABLE t (a)").await.unwrap();
+    }
+    let data = node.folder().join("node/db");
+    let node = node.restart_after(|| damage(&data)).await;
+    assert_eq!(code(node.operator("dam").database().query("SELECT 1", []).await), Some(Code::Corrupt));
+    let listed = node.operator("").namespaces().list("", "", 0).await.unwrap().namespaces;
+    let listed: Vec<_> = listed.iter().map(|info| (info.name.as_str(), info.problem.is_empty(), info.tables)).collect();
+    assert_eq!(listed, [("dam", false, 0), ("well", true, 1)]);
+    let info = node.operator("dam").namespaces().get().await.unwrap();
+    assert!(info.problem.contains("damaged") && info.sql_bytes > 0, "{info:?}");
+    let deleted = node.operator("dam").namespaces().delete("dam").await.unwrap();
+    assert!(deleted.problem.contains("damaged"), "{deleted:?}");
+    assert_eq!(code(node.operator("dam").namespaces().get().await), Some(Code::NotFound));
+    node.operator("dam").database().create_table("CREATE TABLE t (a)").await.unwrap();
+}
+
+fn damage(data: &Path) {
+    let path = data.join("ns/dam.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[4096..12288].fill(0xa5);
+    std::fs::write(&path, bytes).unwrap();
+    std::fs::remove_file(data.join("CLEAN")).unwrap();
+}
+
+/// Whoever lists page by page does not lose what comes after a namespace that is being deleted.
+#[tokio::test]
+async fn a_page_whose_namespaces_are_all_being_deleted_says_where_to_go_on() {
+    const SLOW: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+    let folder = tempfile::tempdir().unwrap();
+    let config = EmbeddedConfig { statement_time: Duration::from_secs(3), ..EmbeddedConfig::new(folder.path()) };
+    let node = TestNode::start_on(Arc::new(Embedded::open(config).unwrap()), |_| {}).await;
+    for name in ["a", "b"] {
+        node.operator(name).database().create_table("CREATE TABLE t (a)").await.unwrap();
+    }
+    let (slow, leaving, operator) = (node.operator("a"), node.operator("a"), node.operator(""));
+    // The deletion waits for the statement.
+    let slow = tokio::spawn(async move { slow.database().query(SLOW, []).await });
+    let leaving = tokio::spawn(async move { leaving.namespaces().delete("a").await });
+    let page = loop {
+        let page = operator.namespaces().list("", "", 1).await.unwrap();
+        if page.namespaces.first().is_none_or(|first| first.name != "a") {
+            break page;
+        }
+    };
+    assert_eq!((page.namespaces.len(), page.more, page.next.as_str()), (0, true, "a"));
+    let rest = operator.namespaces().list("", page.next, 1).await.unwrap();
+    assert_eq!((rest.namespaces[0].name.as_str(), rest.more, rest.next.as_str()), ("b", false, ""));
+    leaving.await.unwrap().unwrap();
+    let _ = slow.await.unwrap();
+}
+
+/// A stranger learns that a name is taken, and not by whom.
+#[tokio::test]
+async fn a_stranger_is_not_told_whether_a_name_is_a_wallets_or_the_operators() {
+    let (_network, node) = one_node().await;
+    session(&node, 1, "taken").await;
+    node.operator("other").storage().put("k", "v").await.unwrap();
+    let stranger = node.stranger().await;
+    let mut texts = Vec::new();
+    for name in ["taken", "other"] {
+        let error = try_sign_in(&stranger, &wallet(2), name).await.unwrap_err();
+        assert_eq!(error.code, Code::Forbidden, "{error:?}");
+        texts.push(error.message.replace(name, "NAME"));
+    }
+    assert_eq!(texts[0], texts[1]);
 }
 
 /// An owner whose check a node still believes can not delete what has become another's.

@@ -8,7 +8,7 @@ use crate::embedded::integrity::{self, Depth};
 use crate::embedded::stores::Stores;
 use crate::{BackupInfo, ProgressFn};
 use debros_proto::time::Utc;
-use debros_proto::{Code, Error, Result, now_ms};
+use debros_proto::{Code, Error, Namespace, Result, now_ms};
 use rusqlite::{Connection, OpenFlags};
 use std::fs::{self, File};
 use std::path::Path;
@@ -18,7 +18,7 @@ const PARTIAL: &str = ".partial";
 /// Copies every database into a new folder, verifies the copies, and removes the oldest backups over the number kept.
 /// Blocks.
 pub(in crate::embedded) fn take(stores: &Stores, progress: &ProgressFn) -> Result<BackupInfo> {
-    let _alone = alone(stores)?;
+    let _alone = alone(stores, "a backup")?;
     stores.check_open()?;
     let backup_dir = &stores.shared.config.backup_dir;
     make_private(backup_dir).map_err(|error| of_io(backup_dir, &error))?;
@@ -37,7 +37,7 @@ pub(in crate::embedded) fn take(stores: &Stores, progress: &ProgressFn) -> Resul
     let folder = backup_dir.join(&name);
     fs::rename(&partial, &folder).and_then(|()| sync_folder(backup_dir)).map_err(|error| of_io(&folder, &error))?;
     let (_, info) = Manifest::read(backup_dir, &name)?;
-    prune(backup_dir, stores.shared.config.backups_kept.max(1));
+    prune(backup_dir, stores.shared.config.backups_kept.max(1), info.missing.is_empty());
     Ok(info)
 }
 
@@ -68,16 +68,40 @@ fn fill(stores: &Stores, partial: &Path, created_at: i64, progress: &ProgressFn)
     let system = Conn::reader(stores.system.path()).map_err(of_copy)?;
     let mut files = vec![copy_one(stores, &system, partial, SYSTEM.to_owned(), &mut on_bytes)?];
     drop(system);
+    let mut missing = Vec::new();
     for namespace in namespaces {
-        // Held open, so that it is not closed under the copy.
-        let store = stores.open_namespace(&namespace)?;
-        let source = Conn::reader(store.path()).map_err(of_copy)?;
-        files.push(copy_one(stores, &source, partial, format!("ns/{namespace}.db"), &mut on_bytes)?);
+        match copy_namespace(stores, partial, &namespace, &mut on_bytes) {
+            Ok(copied) => files.push(copied),
+            Err(error) if is_everybodys(error.code) => return Err(error),
+            Err(error) => {
+                stores.check_open()?;
+                tracing::error!(%namespace, error = %error.message, "a namespace can not be backed up: the backup is without it");
+                let _ = fs::remove_file(partial.join(path_of(&namespace)));
+                missing.push(namespace);
+            }
+        }
     }
-    Manifest::new(created_at, files).write(partial)?;
+    Manifest::new(created_at, files, &missing).write(partial)?;
     sync_folder(&ns).and_then(|()| sync_folder(partial)).map_err(|error| of_io(partial, &error))?;
     progress(all, all);
     Ok(())
+}
+
+/// Whether what kept a namespace from being copied is the node's, and not the namespace's.
+fn is_everybodys(code: Code) -> bool {
+    matches!(code, Code::DiskFull | Code::Overloaded)
+}
+
+fn path_of(namespace: &Namespace) -> String {
+    format!("ns/{namespace}.db")
+}
+
+fn copy_namespace(stores: &Stores, partial: &Path, namespace: &Namespace, on_bytes: impl FnMut(u64)) -> Result<Copied> {
+    // Held open, so that it is not closed under the copy. One that nobody can open, because its schema can not be loaded,
+    // say, is copied all the same: the copy shows whether the file is whole.
+    let _open = stores.open_namespace(namespace);
+    let source = Conn::reader(&stores.folder.namespace(namespace)).map_err(of_copy)?;
+    copy_one(stores, &source, partial, path_of(namespace), on_bytes)
 }
 
 fn copy_one(
@@ -116,8 +140,13 @@ fn names(backup_dir: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn prune(backup_dir: &Path, kept: usize) {
-    let Ok(names) = names(backup_dir) else { return };
+/// Removes the oldest backups over the number kept. What is missing in a new one may be in the old ones only: a backup that
+/// `is_whole` counts all, another only those that are not whole either.
+fn prune(backup_dir: &Path, kept: usize, is_whole: bool) {
+    let Ok(mut names) = names(backup_dir) else { return };
+    if !is_whole {
+        names.retain(|name| Manifest::read(backup_dir, name).is_ok_and(|(_, info)| !info.missing.is_empty()));
+    }
     for name in names.iter().skip(kept) {
         if let Err(error) = fs::remove_dir_all(backup_dir.join(name)) {
             tracing::warn!(backup = name, %error, "an old backup can not be removed");

@@ -20,6 +20,9 @@ pub(super) struct Manifest {
     /// Milliseconds since the Unix epoch.
     pub(super) created_at: i64,
     pub(super) files: Vec<Copied>,
+    /// Namespaces that were there and could not be copied. Backups of earlier versions name none: they were whole or not made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) missing: Vec<String>,
 }
 
 /// One file of a backup.
@@ -32,8 +35,13 @@ pub(super) struct Copied {
 }
 
 impl Manifest {
-    pub(super) fn new(created_at: i64, files: Vec<Copied>) -> Self {
-        Self { format: FORMAT, created_at, files }
+    pub(super) fn new(created_at: i64, files: Vec<Copied>, missing: &[Namespace]) -> Self {
+        Self { format: FORMAT, created_at, files, missing: missing.iter().map(Namespace::to_string).collect() }
+    }
+
+    /// The namespaces that were there and could not be copied.
+    pub(super) fn missing(&self) -> impl Iterator<Item = Namespace> {
+        self.missing.iter().filter_map(|name| Namespace::new(name).ok())
     }
 
     /// Writes it into a backup's folder, durable.
@@ -77,6 +85,7 @@ impl Manifest {
             created_at: manifest.created_at,
             size: text.len() as u64 + manifest.files.iter().map(|file| file.size).sum::<u64>(),
             checksum: debros_proto::hex::encode(&Sha256::digest(&text)),
+            missing: manifest.missing().collect(),
         };
         Ok((manifest, info))
     }

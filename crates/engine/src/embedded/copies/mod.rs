@@ -25,22 +25,29 @@ use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::TryLockError;
+use std::sync::{MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 /// Pages between two looks at whether the engine closes: 4 MiB.
 const STEP_PAGES: i32 = 1024;
 
-/// Lets one backup, restore or deletion run at a time.
-pub(super) fn alone(stores: &Stores) -> Result<std::sync::MutexGuard<'_, ()>> {
-    match stores.copying.try_lock() {
-        Ok(guard) => Ok(guard),
-        Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+/// When to try again while one of them runs.
+const WAIT: Duration = Duration::from_secs(2);
+
+/// Lets one backup, restore or deletion run at a time; `what` names this one to the others.
+pub(super) fn alone<'s>(stores: &'s Stores, what: &'static str) -> Result<MutexGuard<'s, ()>> {
+    let mut running = stores.running.lock().unwrap_or_else(PoisonError::into_inner);
+    // Under the other lock, so that nobody reads what the one before was.
+    let guard = match stores.copying.try_lock() {
+        Ok(guard) => guard,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
         Err(TryLockError::WouldBlock) => {
-            Err(Error::new(Code::Conflict, "a backup or restore is running already; wait until it is done")
-                .retry_after(Duration::from_secs(2)))
+            let message = format!("{running} is running; try again when it is done");
+            return Err(Error::new(Code::Conflict, message).retry_after(WAIT));
         }
-    }
+    };
+    *running = what;
+    Ok(guard)
 }
 
 /// Copies the database that `source` reads, as it is now, into a new file. `on_bytes` is told of each step's bytes.

@@ -32,7 +32,7 @@ pub(in crate::embedded) fn restore(stores: &Stores, name: &str, progress: &Progr
             format!("there is no backup named \"{}\"", debros_proto::ids::excerpt(name)),
         ));
     }
-    let _alone = alone(stores)?;
+    let _alone = alone(stores, "a restore")?;
     stores.check_open()?;
     // What is put back now would go when that deletion is finished.
     if let Some(namespace) = stores.any_deleting() {
@@ -117,6 +117,8 @@ impl<'a> Verified<'a> {
     fn put_back(&self, stores: &Stores) -> Result<()> {
         let mut done = self.all / 2;
         let mut restored: BTreeSet<Namespace> = self.manifest.files.iter().filter_map(Copied::namespace).collect();
+        // What could not be copied stays as it is: its file is the only one.
+        restored.extend(self.manifest.missing().filter(|missing| stores.folder.namespace(missing).exists()));
         // The system's first: it tells which namespaces are not the backup's any more.
         for system in self.manifest.files.iter().filter(|file| file.namespace().is_none()) {
             stores.check_open()?;
@@ -129,11 +131,7 @@ impl<'a> Verified<'a> {
             let Some(namespace) = file.namespace() else { continue };
             stores.check_open()?;
             if restored.contains(&namespace) {
-                let source = file.within(&self.folder);
-                // A backup of an earlier version is brought up to date before it is put back.
-                let copy = tenant::current_copy(&source, &namespace, &stores.folder.tmp())?;
-                let source = copy.as_ref().map_or(source, |copy| copy.path().to_owned());
-                replace(&*open_or_renew(stores, &namespace)?, move || Ok((source.clone(), ())))?;
+                replace_namespace(stores, file.within(&self.folder), &namespace)?;
             }
             done += file.size;
             (self.progress)(done.min(self.all), self.all);
@@ -148,12 +146,27 @@ impl<'a> Verified<'a> {
     }
 }
 
-/// A namespace's store. A damaged file is no reason against replacing it: it is put aside.
+/// As [`replace`] for the file of a namespace. What can not be used of it, because a newer version made it, say, is nobody's
+/// trouble but that namespace's: it comes back as it was copied, and whoever uses it is told why he can not.
+fn replace_namespace(stores: &Stores, source: PathBuf, namespace: &Namespace) -> Result<()> {
+    // A backup of an earlier version is brought up to date before it is put back.
+    let copy = tenant::current_copy(&source, namespace, &stores.folder.tmp()).unwrap_or_else(|error| {
+        tracing::error!(%namespace, error = %error.message, "a namespace of the backup is put back as it is");
+        None
+    });
+    let source = copy.as_ref().map_or(source, |copy| copy.path().to_owned());
+    let (is_usable, ()) = replace(&*open_or_renew(stores, namespace)?, move || Ok((source.clone(), ())))?;
+    if is_usable { Ok(()) } else { stores.close_one(namespace) }
+}
+
+/// A namespace's store. A file that does not open, for whatever reason, is no reason against replacing it: it is put aside.
 fn open_or_renew(stores: &Stores, namespace: &Namespace) -> Result<std::sync::Arc<Store>> {
-    match stores.open_namespace(namespace) {
-        Err(error) if error.code == Code::Corrupt => {
+    match stores.open_for_restore(namespace) {
+        // What stops the node, and not the file alone.
+        Err(error) if !matches!(error.code, Code::Overloaded | Code::DiskFull | Code::Unavailable) => {
+            tracing::warn!(%namespace, error = %error.message, "a database that can not be opened is put aside");
             stores.put_aside(namespace).map_err(|error| of_io(stores.folder.path(), &error))?;
-            stores.open_namespace(namespace)
+            stores.open_for_restore(namespace)
         }
         opened => opened,
     }
@@ -169,19 +182,20 @@ fn replace_system(stores: &Stores, backup: &Path, restored: &BTreeSet<Namespace>
         let others = copy.keep_authority(&present, &restored)?;
         Ok((copy.path().to_owned(), others))
     })
+    .map(|(_, others)| others)
 }
 
-/// Has the store's writer replace everything in one transaction by the file that `source` gives, and returns what it gives
-/// besides.
+/// Has the store's writer replace everything in one transaction by the file that `source` gives. Returns whether it can be
+/// used, for it is replaced also when it can not, and what `source` gives besides.
 fn replace<T: Send + 'static>(
     store: &Store,
     mut source: impl FnMut() -> Result<(PathBuf, T)> + Send + 'static,
-) -> Result<T> {
+) -> Result<(bool, T)> {
     let write = Write { undo: Undo::Alone, removes: false, bytes: 0, deadline: Instant::now() + FAR };
     store.write_blocking(write, move |conn| {
         conn.gate.enter(Rights::Own);
         let (source, besides) = source()?;
-        tenant::replaced(conn, |conn| {
+        let is_usable = tenant::replaced(conn, |conn| {
             overwrite(conn, &source)?;
             conn.forget_statements();
             Ok(())
@@ -190,7 +204,7 @@ fn replace<T: Send + 'static>(
         if let Err(error) = conn.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
             tracing::warn!(%error, "the log can not be written back now");
         }
-        Ok(besides)
+        Ok((is_usable, besides))
     })
 }
 

@@ -19,6 +19,9 @@ use prost::Message as _;
 use std::io;
 use std::time::Instant;
 
+/// What others are told that runs.
+const DELETION: &str = "the deletion of a namespace";
+
 /// Deletes a namespace. `also` runs on the system's tables, first. What has not begun by `deadline` is not begun. Blocks.
 ///
 /// As long as the marker is there callers are refused: what they wrote would go with the rest, at the latest when the next
@@ -42,7 +45,7 @@ fn delete_by(
     stores.check_open()?;
     let mut shut = {
         // Nothing is shut that a restore is about to fill.
-        let _alone = alone(stores)?;
+        let _alone = alone(stores, DELETION)?;
         stores.shut(namespace)?
     };
     // Before others are kept from copying: what runs in it may take its time.
@@ -51,7 +54,7 @@ fn delete_by(
         return Err(too_late());
     }
     // A backup would make the file again that goes here.
-    let _alone = alone(stores)?;
+    let _alone = alone(stores, DELETION)?;
     stores.check_open()?;
     if Instant::now() >= deadline {
         return Err(too_late());

@@ -84,7 +84,15 @@ impl Embedded {
             .await?;
         drop(turn);
         let path = self.stores.folder.namespace(namespace);
-        let in_file = if path.exists() { self.look_into(namespace, &options).await? } else { InFile::default() };
+        let looked = if path.exists() { self.look_into(namespace, &options).await } else { Ok(InFile::default()) };
+        // Who lists all namespaces, or deletes this one, is not to be stopped by its file.
+        let (in_file, problem) = match looked {
+            Ok(in_file) => (in_file, None),
+            Err(error) => {
+                self.stores.check_there(namespace)?;
+                (InFile { broken_off: true, ..InFile::default() }, Some(error.message))
+            }
+        };
         let created_at: [Option<i64>; 2] = [written_down, in_file.created_at];
         Ok(NamespaceInfo {
             namespace: namespace.clone(),
@@ -98,6 +106,7 @@ impl Embedded {
             kv_bytes: pairs.bytes,
             kv_is_exact: pairs.is_exact,
             max_bytes: self.stores.shared.config.max_namespace_size,
+            problem,
         })
     }
 

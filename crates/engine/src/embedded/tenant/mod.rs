@@ -136,22 +136,40 @@ pub(super) fn new_file(tmp: &Path) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// Has everything in the file replaced by `replace`, and takes the schema from what is there then.
-pub(super) fn replaced(conn: &mut Conn, replace: impl FnOnce(&mut Conn) -> Result<()>) -> Result<()> {
+/// Has everything in the file replaced by `replace`, and takes the schema from what is there then. False: it was replaced, and
+/// nobody can use what is there now, which is logged. The store is to be closed then: whoever opens it again is told why.
+pub(super) fn replaced(conn: &mut Conn, replace: impl FnOnce(&mut Conn) -> Result<()>) -> Result<bool> {
     // Taken off, because it is borrowed while the connection changes.
-    let Some(seat) = conn.seat.take() else { return replace(conn) };
-    let outcome = (|| {
-        let publication = seat.publication();
-        replace(conn)?;
-        conn.gate.enter(Rights::Own);
-        if !format::is_current(&conn.db).map_err(failure::of)? {
-            format::make(&conn.db).map_err(failure::of)?;
+    let Some(seat) = conn.seat.take() else { return replace(conn).map(|()| true) };
+    let publication = seat.publication();
+    let namespace = &seat.tenant().namespace;
+    let (catalogue, is_usable) = match replace(conn).map(|()| reloaded(conn, namespace)) {
+        Ok(Ok(catalogue)) => (Ok(catalogue), true),
+        Ok(Err(error)) => {
+            tracing::error!(%namespace, error = %error.message, "the database was replaced by one that can not be used");
+            // Nobody reads the new rows by the old schema until the store is closed.
+            (Catalogue::new(namespace), false)
         }
-        publication.publish(Arc::new(format::load(&mut conn.db, &seat.tenant().namespace)?));
-        Ok(())
-    })();
-    conn.seat = Some(seat);
-    outcome
+        Err(error) => (Err(error), true),
+    };
+    let outcome = catalogue.map(|catalogue| publication.publish(Arc::new(catalogue)));
+    // A connection without a seat takes no statements.
+    if is_usable {
+        conn.seat = Some(seat);
+    }
+    outcome.map(|()| is_usable)
+}
+
+/// The schema of a file that was replaced.
+fn reloaded(conn: &mut Conn, namespace: &Namespace) -> Result<Catalogue> {
+    conn.gate.enter(Rights::Own);
+    if !format::is_current(&conn.db).map_err(failure::of)? {
+        if legacy::has_objects(&conn.db).map_err(failure::of)? {
+            return Err(Error::internal("the database has the form of an earlier version"));
+        }
+        format::make(&conn.db).map_err(failure::of)?;
+    }
+    format::load(&mut conn.db, namespace)
 }
 
 /// What one call's statements see of the world: the time at which it came, and its own counters.
