@@ -10,6 +10,7 @@ use debros_proto::{Code, Error};
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
+use std::time::Duration;
 
 /// What a handler answers.
 pub(crate) type Answer = std::result::Result<Response, ApiError>;
@@ -129,15 +130,14 @@ pub(crate) fn finish(response: &mut Response, request_id: &RequestId, head: bool
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CONTENT_LENGTH, body.len().into());
-    match status {
-        StatusCode::UNAUTHORIZED => {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"debros\""));
-        }
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-            let seconds = error.retry_after.map_or(1, |after| after.as_millis().div_ceil(1000).max(1));
-            headers.insert(RETRY_AFTER, u64::try_from(seconds).unwrap_or(u64::MAX).into());
-        }
-        _ => {}
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"debros\""));
+    }
+    // These two always tell it.
+    let always = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+    if let Some(after) = error.retry_after.or(always.then_some(Duration::from_secs(1))) {
+        let seconds = after.as_millis().div_ceil(1000).max(1);
+        headers.insert(RETRY_AFTER, u64::try_from(seconds).unwrap_or(u64::MAX).into());
     }
     if closes {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));

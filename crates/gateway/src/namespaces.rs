@@ -134,6 +134,7 @@ pub(crate) async fn get(namespace: Named, mut call: Call) -> Answer {
         (status = 400, description = "It was not confirmed with its name; nothing was done.", body = ErrorBody),
         (status = 403, body = ErrorBody),
         (status = 404, description = "Nobody has used it yet.", body = ErrorBody),
+        (status = 409, description = "A backup or a restore is running: again after `Retry-After`.", body = ErrorBody),
     ),
 )]
 pub(crate) async fn delete(namespace: Named, mut call: Call) -> Answer {

@@ -253,6 +253,14 @@ pub(crate) fn is_of_the_moment(function: &str) -> bool {
 
 /// Why a PRAGMA is not allowed.
 pub(crate) fn refused_pragma(name: &str) -> String {
+    if crate::names::is_one_of(&["foreign_keys", "defer_foreign_keys", "legacy_alter_table"], name) {
+        return format!(
+            "PRAGMA {name} is not allowed: foreign keys are enforced at all times, and renaming looks at everything that names \
+             a table. A migration that makes a table anew (DROP TABLE, ALTER TABLE … RENAME) deletes or is stopped by the rows \
+             that refer to the old one: where a table is referred to, change it with ALTER TABLE, or make the tables that \
+             refer to it anew in the same transaction, first"
+        );
+    }
     format!("PRAGMA {name} is not allowed; these are: {}", PRAGMAS.join(", "))
 }
 

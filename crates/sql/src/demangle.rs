@@ -14,16 +14,29 @@ impl Demangler {
         Self(Prefix::new(namespace))
     }
 
-    /// A text without the prefix of this namespace: an error's message, a line of a query plan.
+    /// A text without the prefix of this namespace: an error's message, a line of a query plan. Where the prefix is the
+    /// end of a longer word it is the user's own.
     pub fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        if text.contains(self.0.as_str()) { Cow::Owned(text.replace(self.0.as_str(), "")) } else { Cow::Borrowed(text) }
+        let prefix = self.0.as_str();
+        let mut told = String::new();
+        let mut done = 0;
+        for (start, _) in text.match_indices(prefix).filter(|(start, _)| begins_word(text, *start)) {
+            told.push_str(&text[done..start]);
+            done = start + prefix.len();
+        }
+        if done == 0 {
+            return Cow::Borrowed(text);
+        }
+        told.push_str(&text[done..]);
+        Cow::Owned(told)
     }
 
-    /// An error's message in the user's names. One that names another namespace's object is not told at all: ALTER TABLE
-    /// looks through the views and triggers of the whole database, and stops at one that is broken, whosever it is.
+    /// An error's message in the user's names. Of a change of the schema, one that names another namespace's object is not
+    /// told at all: ALTER TABLE looks through the views and triggers of the whole database, and stops at one that is
+    /// broken, whosever it is. All other messages name only what is the user's own, or what the user wrote.
     pub fn message(&self, message: &str) -> String {
         let told = self.text(message);
-        if names_another(&told) {
+        if OF_THE_WHOLE_SCHEMA.iter().any(|start| told.starts_with(start)) && names_another(&told) {
             "the change can not be made now: something else in the database is in its way".to_owned()
         } else {
             told.into_owned()
@@ -38,12 +51,23 @@ impl Demangler {
     }
 }
 
+/// How SQLite's messages begin that are about any object of the database, whatever the statement names.
+const OF_THE_WHOLE_SCHEMA: &[&str] =
+    &["error in table ", "error in index ", "error in view ", "error in trigger ", "malformed database schema"];
+
 /// Whether a text holds a name like `ns::other::x`.
 fn names_another(text: &str) -> bool {
-    text.to_ascii_lowercase().split("ns::").skip(1).any(|rest| {
+    let lower = text.to_ascii_lowercase();
+    lower.match_indices("ns::").any(|(start, mark)| {
+        let rest = &lower[start + mark.len()..];
         let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-')).unwrap_or(rest.len());
-        end > 0 && rest[end..].starts_with("::")
+        begins_word(&lower, start) && end > 0 && rest[end..].starts_with("::")
     })
+}
+
+/// Whether no letter or digit stands before the offset. An underscore may: `sqlite_autoindex_ns::…`.
+fn begins_word(text: &str, start: usize) -> bool {
+    !text[..start].chars().next_back().is_some_and(char::is_alphanumeric)
 }
 
 #[cfg(test)]
@@ -64,5 +88,21 @@ mod tests {
         assert_eq!(demangler.text("nothing here"), "nothing here");
         assert!(!demangler.message("error in view NS::other::v: no such table: x").to_lowercase().contains("other"));
         assert_eq!(demangler.message("no such table: turns::x"), "no such table: turns::x");
+    }
+
+    #[test]
+    fn what_the_user_wrote_is_told_as_it_was_written() {
+        let demangler = Demangler::new(&Namespace::new("acme").unwrap());
+        for message in [
+            "see patterns::regex::compile",
+            "see patterns::acme::x",
+            "CHECK constraint failed: ns::zz::q",
+            "no such table: main.ns::victim::t",
+            "error in view v: no such function: patterns::regex::f",
+        ] {
+            assert_eq!(demangler.message(message), message);
+        }
+        assert_eq!(demangler.message("no such table: main.ns::acme::ns::zz::t"), "no such table: main.ns::zz::t");
+        assert!(demangler.message("error in index sqlite_autoindex_ns::zz::t_1: x").starts_with("the change"));
     }
 }

@@ -1,9 +1,25 @@
 //! Splicing: the output is the user's text with a few ranges replaced.
 
 use crate::moment::{Moment, Slot};
-use debros_proto::{Error, Result};
+use debros_proto::limits::MAX_SQL_BYTES;
+use debros_proto::{Code, Error, Result};
 use std::borrow::Cow;
 use std::ops::Range;
+use std::rc::Rc;
+
+/// Bytes of a rewritten text. What is put in may be as large as the schema, once for each few bytes of the user's text.
+pub(crate) const MAX_REWRITTEN: usize = 4 * MAX_SQL_BYTES;
+
+/// The rewritten text would be above [`MAX_REWRITTEN`].
+pub(crate) fn too_long() -> Error {
+    Error::new(
+        Code::SqlTooLong,
+        format!(
+            "with what has to be put into it (full names, defaults of the moment, rows of sqlite_schema) the statement \
+             has more than {MAX_REWRITTEN} bytes: split it"
+        ),
+    )
+}
 
 /// A part of a text: fixed, or filled when the statement is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,52 +46,85 @@ impl From<Slot> for Piece {
     }
 }
 
-/// Replacements in a text, in any order.
+impl Piece {
+    /// Bytes of it in the text, at most.
+    fn size(&self) -> usize {
+        match self {
+            Piece::Text(text) => text.len(),
+            Piece::Slot(slot) => slot.max_size(),
+        }
+    }
+}
+
+/// Replacements in a text, in any order. Their bytes are counted as they come, and above [`MAX_REWRITTEN`] none is kept
+/// any more.
 #[derive(Debug, Default)]
-pub(crate) struct Edits(Vec<(Range<usize>, Vec<Piece>)>);
+pub(crate) struct Edits {
+    list: Vec<(Range<usize>, Rc<[Piece]>)>,
+    bytes: usize,
+}
 
 impl Edits {
     /// Puts `with` in place of the range.
     pub(crate) fn replace(&mut self, range: Range<usize>, with: impl Into<Piece>) {
-        self.0.push((range, vec![with.into()]));
+        self.add(range, Rc::new([with.into()]));
     }
 
     /// Puts text in at an offset. Of several at one offset, the first that was asked for comes first.
     pub(crate) fn insert(&mut self, at: usize, with: impl Into<Piece>) {
-        self.0.push((at..at, vec![with.into()]));
+        self.add(at..at, Rc::new([with.into()]));
     }
 
-    /// As [`insert`](Edits::insert), of several pieces.
-    pub(crate) fn insert_all(&mut self, at: usize, with: Vec<Piece>) {
-        self.0.push((at..at, with));
+    /// As [`insert`](Edits::insert), of several pieces, which many places may share.
+    pub(crate) fn insert_all(&mut self, at: usize, with: impl Into<Rc<[Piece]>>) {
+        self.add(at..at, with.into());
+    }
+
+    fn add(&mut self, range: Range<usize>, pieces: Rc<[Piece]>) {
+        self.bytes = pieces.iter().fold(self.bytes, |bytes, piece| bytes.saturating_add(piece.size()));
+        if self.bytes <= MAX_REWRITTEN {
+            self.list.push((range, pieces));
+        }
+    }
+
+    /// To be asked before something large is made to be put in.
+    ///
+    /// # Errors
+    /// `sql_too_long` when too much was put in already.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.bytes > MAX_REWRITTEN { Err(too_long()) } else { Ok(()) }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.list.len()
     }
 
     pub(crate) fn any(&self, mut test: impl FnMut(&Piece) -> bool) -> bool {
-        self.0.iter().any(|(_, pieces)| pieces.iter().any(&mut test))
+        self.list.iter().any(|(_, pieces)| pieces.iter().any(&mut test))
     }
 
     /// The text with all replacements made.
     ///
     /// # Errors
-    /// `internal` when two of them touch the same bytes: then nothing is known about the result.
+    /// `internal` when two of them touch the same bytes: then nothing is known about the result; `sql_too_long` when the
+    /// text and they are above [`MAX_REWRITTEN`].
     pub(crate) fn apply(mut self, text: &str) -> Result<Template> {
+        if self.bytes.saturating_add(text.len()) > MAX_REWRITTEN {
+            return Err(too_long());
+        }
         // Stable, so that insertions at one offset keep their order.
-        self.0.sort_by_key(|(range, _)| range.start);
+        self.list.sort_by_key(|(range, _)| range.start);
         let mut template = Template::default();
         let mut done = 0;
-        for (range, pieces) in self.0 {
+        for (range, pieces) in self.list {
             let (Some(kept), true) = (text.get(done..range.start), text.is_char_boundary(range.end)) else {
                 return Err(Error::internal("the statement could not be rewritten"));
             };
             template.push_text(kept);
-            for piece in pieces {
+            for piece in pieces.iter() {
                 match piece {
-                    Piece::Text(text) => template.push_text(&text),
-                    Piece::Slot(slot) => template.push_slot(slot),
+                    Piece::Text(text) => template.push_text(text),
+                    Piece::Slot(slot) => template.push_slot(*slot),
                 }
             }
             done = range.end;
@@ -143,7 +192,8 @@ impl Template {
         if self.slots.is_empty() {
             return Cow::Borrowed(&self.texts[0]);
         }
-        let mut text = String::with_capacity(self.size() + 32 * self.slots.len());
+        let fixed: usize = self.texts.iter().map(String::len).sum();
+        let mut text = String::with_capacity(fixed + 32 * self.slots.len());
         for (index, part) in self.texts.iter().enumerate() {
             text.push_str(part);
             if let Some(slot) = self.slots.get(index) {
@@ -153,9 +203,10 @@ impl Template {
         Cow::Owned(text)
     }
 
-    /// Bytes of its fixed texts.
+    /// Bytes of memory that it takes: its texts, their own overhead and that of what allocated them, and its slots.
     pub(crate) fn size(&self) -> usize {
-        self.texts.iter().map(String::len).sum()
+        let texts: usize = self.texts.iter().map(|text| text.capacity() + size_of::<String>() + 16).sum();
+        texts + self.slots.len() * size_of::<Slot>()
     }
 }
 
@@ -163,6 +214,7 @@ impl Template {
 mod tests {
     use super::Edits;
     use crate::moment::Slot;
+    use debros_proto::Code;
 
     #[test]
     fn edits_are_made_in_order_of_place_and_of_asking() {
@@ -172,6 +224,28 @@ mod tests {
         edits.insert(7, "?");
         edits.replace(4..7, Slot::Random);
         assert_eq!(edits.apply("abc def ghi").unwrap().form(), "X 0!? ghi");
+    }
+
+    #[test]
+    fn what_is_put_in_is_bounded_and_no_more_is_kept() {
+        let mut edits = Edits::default();
+        let large = "x".repeat(1 << 20);
+        for _ in 0..4 {
+            edits.check().unwrap();
+            edits.insert(0, large.as_str());
+        }
+        edits.check().unwrap();
+        edits.insert(0, Slot::RandomBlob(8));
+        edits.insert(0, large.as_str());
+        assert_eq!((edits.check().unwrap_err().code, edits.len()), (Code::SqlTooLong, 4));
+        assert_eq!(edits.apply("").unwrap_err().code, Code::SqlTooLong);
+    }
+
+    #[test]
+    fn the_size_of_a_text_with_many_slots_is_that_of_its_slots_too() {
+        let mut edits = Edits::default();
+        (0..1000).for_each(|_| edits.insert(0, Slot::Now));
+        assert!(edits.apply("").unwrap().size() > 1000 * (size_of::<String>() + size_of::<Slot>()));
     }
 
     #[test]

@@ -89,6 +89,15 @@ impl Slot {
         };
     }
 
+    /// Bytes of the literal, at most.
+    pub(crate) fn max_size(self) -> usize {
+        match self {
+            Slot::RandomBlob(length) => 3 + 2 * length as usize,
+            // A time to the millisecond in quotes; a negative integer in parentheses has 22.
+            _ => 25,
+        }
+    }
+
     /// A literal of the same kind, for those who look at the statement's form alone.
     pub(crate) fn stand_in(self) -> &'static str {
         match self {

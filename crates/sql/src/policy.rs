@@ -268,10 +268,23 @@ fn automatic(index: &str) -> &str {
     if starts_with(index, AUTOMATIC) { &index[AUTOMATIC.len()..] } else { index }
 }
 
-/// Counts the objects of a database that are not a namespace's, before and after an ALTER TABLE, because the authorizer
-/// does not hear to what name a table is renamed. The count costs a look at every row of the schema.
+/// Counts what a change of the schema may not change and the authorizer does not hear of: the objects of a database that
+/// are not a namespace's, because it is not told to what name a table is renamed, and the tables outside that are parents
+/// of the namespace's by a foreign key, because it is not told of parents at all. Such a child would be asked whenever
+/// the parent's owner deletes a row, and not be allowed to answer. Counted before and after, and compared. The count costs a
+/// look at every row of the schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Foreign(i64);
+pub struct Foreign {
+    objects: i64,
+    parents: i64,
+}
+
+const OBJECTS: &str = "SELECT count(*) FROM sqlite_schema
+    WHERE lower(substr(replace(name, 'sqlite_autoindex_', ''), 1, length(?1))) <> ?1
+        AND name NOT LIKE 'sqlite~_stat%' ESCAPE '~' AND name <> 'sqlite_sequence'";
+const PARENTS: &str = "SELECT count(*) FROM sqlite_schema AS child, pragma_foreign_key_list(child.name) AS key
+    WHERE child.type = 'table' AND instr(lower(child.sql), 'references') > 0
+        AND lower(substr(child.name, 1, length(?1))) = ?1 AND lower(substr(key.\"table\", 1, length(?1))) <> ?1";
 
 impl Foreign {
     /// The count now. To be run with the authorizer off.
@@ -280,12 +293,8 @@ impl Foreign {
     /// What SQLite says when the schema can not be read.
     pub fn count(db: &Connection, namespace: &Namespace) -> rusqlite::Result<Self> {
         let prefix = namespace.prefix();
-        db.prepare_cached(
-            "SELECT count(*) FROM sqlite_schema WHERE lower(substr(replace(name, 'sqlite_autoindex_', ''), 1, length(?1))) <> ?1
-                AND name NOT LIKE 'sqlite~_stat%' ESCAPE '~' AND name <> 'sqlite_sequence'",
-        )?
-        .query_row([prefix], |row| row.get(0))
-        .map(Foreign)
+        let count = |sql| db.prepare_cached(sql)?.query_row([&prefix], |row| row.get(0));
+        Ok(Self { objects: count(OBJECTS)?, parents: count(PARENTS)? })
     }
 }
 

@@ -112,6 +112,30 @@ fn a_statement_of_a_mebibyte_is_rewritten_and_one_byte_more_is_refused() {
     assert_eq!(tenant.run(&shared, &format!("INSERT INTO t VALUES {rows}")).changes, 20_000);
 }
 
+/// A short text that asks for the whole schema at each mention of it, or for a long default in each row.
+#[test]
+fn what_a_statement_becomes_is_bounded_too() {
+    let (shared, mut tenant) = tenant();
+    let long = "x".repeat(200_000);
+    for sql in [
+        format!("CREATE TABLE long(a /* {long} */, b DEFAULT (current_timestamp || '{long}'))"),
+        "INSERT INTO long(a) VALUES (1), (2)".to_owned(),
+        "SELECT 1 FROM t WHERE 1 IN (SELECT 1 FROM sqlite_schema)".to_owned(),
+    ] {
+        assert_eq!(tenant.run(&shared, &sql).error, None);
+    }
+    let mentions = "(SELECT 1 FROM sqlite_schema), ".repeat(1000);
+    for sql in [
+        format!("INSERT INTO long(a) VALUES {}(1)", "(1), ".repeat(200_000)),
+        format!("REPLACE INTO long(a) VALUES {}(1)", "(1), ".repeat(2000)),
+        format!("SELECT 1 FROM t WHERE 1 IN ({mentions}1)"),
+        format!("SELECT 1 FROM t WHERE 1 IN ({}1)", mentions.replace("sqlite_schema", "pragma_table_xinfo('long')")),
+    ] {
+        let error = rewrite(&sql, &tenant.catalogue).unwrap_err();
+        assert!(error.code == Code::SqlTooLong && error.message.contains("split it"), "{}: {error:?}", &sql[..60]);
+    }
+}
+
 #[test]
 fn odd_names_are_only_names() {
     let (shared, mut tenant) = tenant();
@@ -180,4 +204,33 @@ fn views_upon_views_do_not_hold_up_the_catalogue() {
     }
     let error = rewrite("SELECT * FROM v17", &tenant.catalogue).unwrap_err();
     assert!(matches!(error.code, Code::StatementTimeout | Code::Sql), "{error:?}");
+}
+
+/// A short text may mention something large many times: the rewritten text has a bound, and is refused before it is made.
+#[test]
+fn what_is_put_into_a_statement_is_bounded() {
+    let (shared, mut tenant) = tenant();
+    let wide = format!("CREATE TABLE wide(a DEFAULT '{}')", "x".repeat(400_000));
+    assert_eq!(tenant.run(&shared, &wide).error, None);
+    let live = format!("CREATE TABLE live(a, b DEFAULT (current_timestamp || '{}'))", "x".repeat(200_000));
+    assert_eq!(tenant.run(&shared, &live).error, None);
+    let many = |part: &str, count: usize| vec![part; count].join(", ");
+    let omits =
+        format!("CREATE TRIGGER z AFTER INSERT ON t BEGIN {} END", "INSERT INTO live(a) VALUES (1); ".repeat(2_000));
+    for sql in [
+        format!("SELECT 1 FROM t WHERE 1 IN ({})", many("(SELECT 1 FROM sqlite_schema)", 1_000)),
+        format!("SELECT 1 FROM t WHERE 1 IN ({})", many("(SELECT 1 FROM pragma_table_info('wide'))", 1_000)),
+        format!("INSERT INTO live(a) VALUES {}", many("(1)", 2_000)),
+        format!("INSERT OR REPLACE INTO live(a) VALUES {}", many("(1)", 2_000)),
+        format!("INSERT INTO live(a) {}", vec!["SELECT 1"; 400].join(" UNION ALL ")),
+        format!("INSERT INTO t(a) VALUES {}", many("(randomblob(60000))", 1_000)),
+        format!("UPDATE t SET a = 1 WHERE 1 IN ({})", many("date(a)", 100_000)),
+        omits,
+    ] {
+        let error = rewrite(&sql, &tenant.catalogue).unwrap_err();
+        assert_eq!(error.code, Code::SqlTooLong, "{}: {error:?}", &sql[..60]);
+    }
+    // Once is no harm.
+    assert_eq!(tenant.run(&shared, "SELECT count(*) FROM t, sqlite_schema").error, None);
+    assert_eq!(tenant.run(&shared, "INSERT INTO live(a) VALUES (1), (2)").error, None);
 }

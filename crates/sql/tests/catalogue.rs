@@ -295,3 +295,24 @@ fn a_catalogue_is_shared_between_threads() {
         }
     });
 }
+
+#[test]
+fn a_question_that_does_not_end_holds_the_catalogue_up_for_a_moment() {
+    let catalogue = std::sync::Arc::new(made(&["CREATE TABLE a(b)"]));
+    let (asked, begun) = (std::sync::Arc::clone(&catalogue), std::sync::Arc::new(std::sync::Barrier::new(2)));
+    let begins = std::sync::Arc::clone(&begun);
+    let asking = std::thread::spawn(move || {
+        let endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)
+            SELECT count(*) FROM c, sqlite_master";
+        begins.wait();
+        asked.query(endless, &[], end() + Duration::from_secs(600), 3, 1000)
+    });
+    begun.wait();
+    for _ in 0..1000 {
+        assert_eq!(catalogue.entries().unwrap().len(), 1);
+        std::thread::yield_now();
+    }
+    assert!(!asking.is_finished(), "the catalogue was to be had only when the question had been given up");
+    // It goes on until the tests end.
+    drop(asking);
+}

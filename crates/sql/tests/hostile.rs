@@ -126,6 +126,35 @@ fn untouched(shared: &Shared) -> (Vec<(String, Outcome)>, Vec<Outcome>) {
     (objects, shared_rows(shared))
 }
 
+/// What the victim does with its own, whatever the attacker did before: everything must go well.
+const WORK: &[(Class, &str)] = &[
+    (Class::Write, "INSERT INTO \"ns::victim::secrets\"(v) VALUES ('more')"),
+    (Class::Write, "UPDATE \"ns::victim::secrets\" SET id = 100, v = 'other' WHERE id = 1"),
+    (Class::Write, "DELETE FROM \"ns::victim::secrets\" WHERE id = 2"),
+    (Class::Write, "INSERT OR REPLACE INTO \"ns::victim::users\" VALUES (1, 'other')"),
+    (Class::Write, "INSERT INTO \"ns::victim::docs\" VALUES ('more words')"),
+    (Class::Write, "DELETE FROM \"ns::victim::auto\""),
+    (Class::Read, "SELECT count(*) FROM \"ns::victim::shown\""),
+    (Class::Ddl, "CREATE TABLE \"ns::victim::fresh\"(a REFERENCES \"ns::victim::users\"(id))"),
+    (Class::Ddl, "CREATE INDEX \"ns::victim::users_v\" ON \"ns::victim::users\"(v)"),
+    (Class::Ddl, "DROP TABLE \"ns::victim::fresh\""),
+    (Class::Ddl, "DROP VIEW \"ns::victim::shown\""),
+    (Class::Ddl, "DROP TABLE \"ns::victim::secrets\""),
+];
+
+/// What of the victim's work does not go well now. Nothing of it stays.
+fn locked(shared: &Shared) -> Option<String> {
+    let victim = Namespace::new("victim").unwrap();
+    // An attack may have ended the transaction; then nothing of it is left.
+    shared.db.execute_batch("SAVEPOINT work").unwrap();
+    let failed = WORK.iter().find_map(|(class, sql)| {
+        let outcome = shared.run_under(Some(Policy::new(&victim, *class, Grants::default())), sql);
+        outcome.error.map(|error| format!("{sql}: {error}"))
+    });
+    shared.db.execute_batch("ROLLBACK TO work; RELEASE work").unwrap();
+    failed
+}
+
 /// Ends a savepoint, unless `OR ROLLBACK` or `RAISE(ROLLBACK)` did: the engine looks for that too.
 fn back(shared: &Shared, sql: &str) {
     if !shared.db.is_autocommit() {
@@ -154,6 +183,9 @@ fn lesson_01_the_rewriter_alone_lets_nothing_out_and_nothing_in() {
         }
         if untouched(&scene.shared) != before {
             escapes.push(format!("changed: {attack}"));
+        }
+        if let Some(work) = locked(&scene.shared) {
+            escapes.push(format!("locked: {attack}\n  {work}"));
         }
         scene.attacker.catalogue = saved;
         back(&scene.shared, "ROLLBACK TO attack; RELEASE attack");
@@ -212,6 +244,9 @@ fn lesson_01_the_policy_alone_lets_nothing_out_and_nothing_in() {
             }
             if untouched(&scene.shared) != before {
                 escapes.push(format!("{class:?} changed: {attack}"));
+            }
+            if let Some(work) = locked(&scene.shared) {
+                escapes.push(format!("{class:?} locked: {attack}\n  {work}"));
             }
             back(&scene.shared, "ROLLBACK TO attack; RELEASE attack");
         }

@@ -11,6 +11,12 @@ use debros_client::{Code, Error, Namespace};
 use debros_proto::time::rfc3339_millis;
 use serde_json::json;
 use std::io::{self, Write as _};
+use std::time::{Duration, Instant};
+
+/// How long a deletion waits for a backup or a restore to end.
+const WAIT_AT_MOST: Duration = Duration::from_secs(60);
+/// How often it says so.
+const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// Puts the name after the command into the place of `--namespace`, and refuses before anything is asked of a node what can
 /// not be done: a deletion that nobody confirmed and nobody can be asked about.
@@ -108,12 +114,36 @@ async fn delete(
         Some(confirm) => confirm,
         None => typed(&name).await?,
     };
-    let deleted = client.namespaces().delete(confirm).await.map_err(|error| told(session, error))?;
+    let deleted = patiently(WAIT_AT_MOST, async || client.namespaces().delete(confirm.clone()).await).await;
+    let deleted = deleted.map_err(|error| told(session, error))?;
     forget(session, &name).await?;
     out.result(
         || json!({ "status": "ok", "deleted": info_json(&deleted) }),
         || format!("deleted {}: {}", printable(&name), holds(&deleted)),
     )
+}
+
+/// Tries again while the node says that something else has to end first and when to come back: a backup, a restore.
+async fn patiently<T>(at_most: Duration, mut attempt: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
+    let began = Instant::now();
+    let mut said = None::<Instant>;
+    loop {
+        let mut error = match attempt().await {
+            Err(error) if error.code == Code::Conflict && error.retry_after.is_some() => error,
+            outcome => return outcome,
+        };
+        let pause = error.retry_after.unwrap_or_default();
+        if began.elapsed() + pause > at_most {
+            let waited = at_most.as_secs();
+            error.message = format!("nothing was deleted, after waiting for {waited} s: {}", error.message);
+            return Err(error);
+        }
+        if said.is_none_or(|said| said.elapsed() > SAY_EVERY) {
+            note(&format!("waiting: {}", printable(&error.message)));
+            said = Some(Instant::now());
+        }
+        tokio::time::sleep(pause).await;
+    }
 }
 
 /// Asks for the name, on a thread of its own: the connection to the node stays alive meanwhile.
@@ -180,16 +210,17 @@ fn show(out: Output, info: &NamespaceInfo) -> Result<(), Failure> {
 fn holds(info: &NamespaceInfo) -> String {
     format!(
         "{} with {} ({}), {} ({})",
-        counted(info.tables, "table"),
-        at_least(counted(info.rows, "row"), info.rows_are_exact),
+        counted(info.tables, true, "table"),
+        counted(info.rows, info.rows_are_exact, "row"),
         size(info.sql_bytes),
-        at_least(counted(info.keys, "key"), info.keys_are_exact),
+        counted(info.keys, info.keys_are_exact, "key"),
         size(info.key_bytes)
     )
 }
 
-fn counted(number: u64, what: &str) -> String {
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+fn counted(number: u64, is_exact: bool, what: &str) -> String {
+    let several = if number == 1 { "" } else { "s" };
+    format!("{} {what}{several}", at_least(number, is_exact))
 }
 
 /// What a file has is never given back to the disk; later writes use it.
@@ -203,15 +234,15 @@ fn owner(info: &NamespaceInfo) -> String {
 }
 
 fn rows_of(info: &NamespaceInfo) -> String {
-    at_least(info.rows.to_string(), info.rows_are_exact)
+    at_least(info.rows, info.rows_are_exact)
 }
 
 fn keys_of(info: &NamespaceInfo) -> String {
-    at_least(info.keys.to_string(), info.keys_are_exact)
+    at_least(info.keys, info.keys_are_exact)
 }
 
-fn at_least(number: String, is_exact: bool) -> String {
-    if is_exact { number } else { format!("at least {number}") }
+fn at_least(number: u64, is_exact: bool) -> String {
+    if is_exact { number.to_string() } else { format!("at least {number}") }
 }
 
 /// As the gateway's.
@@ -231,4 +262,49 @@ fn info_json(info: &NamespaceInfo) -> serde_json::Value {
         "key_bytes": info.key_bytes,
         "keys_are_exact": info.keys_are_exact,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{WAIT_AT_MOST, counted, patiently};
+    use debros_client::{Code, Error};
+    use std::time::Duration;
+
+    fn busy() -> Error {
+        Error::new(Code::Conflict, "a backup is running")
+    }
+
+    #[tokio::test]
+    async fn a_running_backup_is_waited_for_and_nothing_else_is() {
+        let mut left = 3;
+        let outcome = patiently(WAIT_AT_MOST, async || {
+            left -= 1;
+            if left > 0 { Err(busy().retry_after(Duration::from_millis(1))) } else { Ok("deleted") }
+        });
+        assert_eq!(outcome.await, Ok("deleted"));
+        let mut asked = 0;
+        for other in [busy(), Error::new(Code::Unavailable, "x").retry_after(Duration::from_millis(1))] {
+            let outcome: Result<(), Error> = patiently(WAIT_AT_MOST, async || {
+                asked += 1;
+                Err(other.clone())
+            })
+            .await;
+            assert_eq!(outcome, Err(other));
+        }
+        assert_eq!(asked, 2);
+    }
+
+    #[tokio::test]
+    async fn the_wait_has_an_end_that_says_what_it_waited_for() {
+        let pause = Duration::from_millis(5);
+        let outcome: Result<(), Error> = patiently(pause * 2, async || Err(busy().retry_after(pause))).await;
+        let message = outcome.unwrap_err().message;
+        assert!(message.starts_with("nothing was deleted") && message.contains("a backup is running"), "{message}");
+    }
+
+    #[test]
+    fn one_is_no_plural() {
+        let rows = [(0, true), (1, true), (2, false)].map(|(number, is_exact)| counted(number, is_exact, "row"));
+        assert_eq!(rows, ["0 rows", "1 row", "at least 2 rows"]);
+    }
 }

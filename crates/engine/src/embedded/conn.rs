@@ -14,7 +14,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// The engine's own statements start with this, so that a user's statement can never be answered from the cache with
@@ -32,6 +32,8 @@ const STEPS_PER_LOOK: i32 = 200;
 const CACHED_STATEMENTS: usize = 128;
 /// Remembered facts about statements, per connection.
 const KEPT_FACTS: usize = 1024;
+/// Bytes of the texts of these statements, per connection.
+const FACTS_BYTES: usize = 512 << 10;
 
 /// How long a connection waits for a lock of another one's.
 pub(super) const BUSY_TIME: Duration = Duration::from_secs(5);
@@ -41,18 +43,30 @@ pub(super) struct Conn {
     pub(super) db: Connection,
     pub(super) gate: Arc<Gate>,
     facts: RefCell<HashMap<Box<str>, (Facts, Kind)>>,
+    facts_bytes: Cell<usize>,
     /// The namespace whose file this writes; `None` on readers, and on the system's file.
     pub(super) seat: Option<Seat>,
     /// Goes up when the schema may have changed through this connection.
     schema_changes: Arc<AtomicU64>,
     deadline: Arc<Deadline>,
     spill: Arc<Spill>,
-    /// The rowid of the last row that any INSERT made, a trigger's too. `i64::MIN`: none since it was reset.
-    inserted: Arc<AtomicI64>,
+    inserted: Arc<Inserted>,
+    /// Of the catalogue whose schema this reading connection compiles for; 0: none yet.
+    generation: Cell<u64>,
     /// The last version given to a key-value value.
     pub(super) last_version: Cell<u64>,
     /// The commit whose moment this reading connection keeps; `None`: every statement reads the newest.
     kept: Cell<Option<u64>>,
+}
+
+/// Whether the last inserted row is one of the statement that runs. SQLite tells the row alone, and keeps it where nothing
+/// was inserted: it is new when it is another than before, or when the same rowid was inserted again.
+#[derive(Debug, Default)]
+struct Inserted {
+    /// The last inserted row before the statement.
+    before: AtomicI64,
+    /// A row of that number was inserted since.
+    again: AtomicBool,
 }
 
 impl Conn {
@@ -87,19 +101,17 @@ impl Conn {
         db.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_LENGTH as i32)?;
         functions::install(&db)?;
         db.set_limit(Limit::SQLITE_LIMIT_WORKER_THREADS, 0)?;
-        // A LIKE takes time in proportion to the pattern's length times the text's, and can not be interrupted.
-        db.set_limit(Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 1000)?;
         db.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
         let deadline = Arc::<Deadline>::default();
         let gate = Gate::install(&mut db, Arc::clone(&deadline))?;
         let (clock, spill) = (Arc::clone(&deadline), Arc::<Spill>::default());
         let room = Arc::clone(&spill);
         db.progress_handler(STEPS_PER_LOOK, Some(move || clock.is_over_at_look() || room.is_too_much()))?;
-        let inserted = Arc::new(AtomicI64::new(i64::MIN));
-        let last = Arc::clone(&inserted);
+        let inserted = Arc::<Inserted>::default();
+        let hook = Arc::clone(&inserted);
         db.update_hook(Some(move |action: Action, _: &str, _: &str, rowid: i64| {
-            if action == Action::SQLITE_INSERT {
-                last.store(rowid, Relaxed);
+            if action == Action::SQLITE_INSERT && rowid == hook.before.load(Relaxed) {
+                hook.again.store(true, Relaxed);
             }
         }))?;
         let schema_changes = Arc::default();
@@ -107,11 +119,13 @@ impl Conn {
             db,
             gate,
             facts: RefCell::default(),
+            facts_bytes: Cell::new(0),
             seat: None,
             schema_changes,
             deadline,
             spill,
             inserted,
+            generation: Cell::new(0),
             last_version: Cell::new(0),
             kept: Cell::new(None),
         })
@@ -156,6 +170,7 @@ impl Conn {
     pub(super) fn forget_statements(&self) {
         self.db.flush_prepared_statement_cache();
         self.facts.borrow_mut().clear();
+        self.facts_bytes.set(0);
         self.note_schema_change();
     }
 
@@ -189,31 +204,48 @@ impl Conn {
     /// Statements that run until what is returned is dropped are broken off after some 2,000 steps of SQLite's machine, and
     /// fail with `too_large` where they meet a value that makes a single step long.
     pub(super) fn briefly(&self) -> rusqlite::Result<Briefly<'_>> {
-        self.db.set_limit(Limit::SQLITE_LIMIT_LENGTH, BRIEF_LENGTH as i32)?;
+        let shortened = self.shortened(BRIEF_LENGTH)?;
         self.deadline.brief();
-        Ok(Briefly(self))
+        Ok(Briefly(shortened))
     }
 
-    /// Forgets the last inserted row.
+    /// Until what is returned is dropped, statements fail with `too_large` where they meet a longer value.
+    pub(super) fn shortened(&self, bytes: usize) -> rusqlite::Result<Shortened<'_>> {
+        self.db.set_limit(Limit::SQLITE_LIMIT_LENGTH, bytes as i32)?;
+        Ok(Shortened(self))
+    }
+
+    /// From here on [`inserted`](Conn::inserted) looks for a row.
     pub(super) fn forget_inserted(&self) {
-        self.inserted.store(i64::MIN, Relaxed);
+        self.inserted.before.store(self.db.last_insert_rowid(), Relaxed);
+        self.inserted.again.store(false, Relaxed);
     }
 
-    /// Whether the row that SQLite names as the last inserted one was inserted since it was forgotten.
+    /// The row that SQLite names as the last inserted one, if that was inserted since they were forgotten. What triggers
+    /// insert is not named.
     pub(super) fn inserted(&self) -> Option<i64> {
         let rowid = self.db.last_insert_rowid();
-        (self.inserted.load(Relaxed) == rowid).then_some(rowid)
+        (rowid != self.inserted.before.load(Relaxed) || self.inserted.again.load(Relaxed)).then_some(rowid)
+    }
+
+    /// Whether this connection has compiled for another schema than that of this catalogue. From now on it has not: the
+    /// caller has it look, as `sql::see` does.
+    pub(super) fn meets_schema(&self, generation: u64) -> bool {
+        self.generation.replace(generation) != generation
     }
 
     /// Remembers what the authorizer saw of a statement that was compiled with these rights.
     pub(super) fn remember(&self, sql: &str, facts: Facts, kind: Kind) {
         let mut known = self.facts.borrow_mut();
-        if known.len() >= KEPT_FACTS {
+        if known.len() >= KEPT_FACTS || self.facts_bytes.get() + sql.len() > FACTS_BYTES {
             known.clear();
+            self.facts_bytes.set(0);
             // The cache must not answer with a statement whose facts are gone.
             self.db.flush_prepared_statement_cache();
         }
-        known.insert(sql.into(), (facts, kind));
+        if known.insert(sql.into(), (facts, kind)).is_none() {
+            self.facts_bytes.set(self.facts_bytes.get() + sql.len());
+        }
     }
 
     /// What the authorizer saw of a statement that came out of the cache; `None` when it was compiled with other rights
@@ -224,12 +256,41 @@ impl Conn {
 }
 
 /// See [`Conn::briefly`].
-pub(super) struct Briefly<'conn>(&'conn Conn);
+pub(super) struct Briefly<'conn>(Shortened<'conn>);
 
 impl Drop for Briefly<'_> {
     fn drop(&mut self) {
-        self.0.unlimited();
+        self.0.0.unlimited();
+    }
+}
+
+/// See [`Conn::shortened`].
+pub(super) struct Shortened<'conn>(&'conn Conn);
+
+impl Drop for Shortened<'_> {
+    fn drop(&mut self) {
         // Fails for a number that is none, which this is not.
         let _ = self.0.db.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_LENGTH as i32);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Conn, FACTS_BYTES, Facts, Kind};
+
+    #[test]
+    fn what_is_known_of_long_texts_takes_no_more_than_that_of_short_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let conn = Conn::writer(&folder.path().join("a.db"), 1024).unwrap();
+        for index in 0..100 {
+            let text = format!("SELECT {index} /*{}*/", "x".repeat(15_000));
+            conn.remember(&text, Facts::default(), Kind::Own);
+            conn.remember(&text, Facts::default(), Kind::Own);
+            assert!(conn.recall(&text, Kind::Own).is_some());
+            let kept: usize = conn.facts.borrow().keys().map(|text| text.len()).sum();
+            assert!(kept <= FACTS_BYTES && kept == conn.facts_bytes.get(), "{kept}");
+        }
+        conn.forget_statements();
+        assert_eq!((conn.facts.borrow().len(), conn.facts_bytes.get()), (0, 0));
     }
 }

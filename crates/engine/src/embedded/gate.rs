@@ -4,7 +4,7 @@
 use super::deadline::Deadline;
 use debros_sql::{Class, Grants, Policy};
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Tables of SQLite's own that it changes along with the schema.
@@ -26,19 +26,26 @@ const CHEAP_FUNCTIONS: &[&str] =
 /// Tables that are functions: one step can read through a whole document.
 const TABLE_FUNCTIONS: &[&str] = &["json_each", "json_tree", "jsonb_each", "jsonb_tree", "fts5vocab"];
 
+/// Bytes of the longest text in a statement with `snippet`: of nothing but matches, full text takes ten seconds for it.
+const SNIPPET_LENGTH: usize = 64 << 10;
+/// The same with `highlight`: it takes two seconds.
+const HIGHLIGHT_LENGTH: usize = 256 << 10;
+
 /// What the authorizer saw of a statement while it was compiled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Facts(u8);
+pub(super) struct Facts(u16);
 
 impl Facts {
-    const INSERTS: u8 = 1;
-    const DEFINES: u8 = 2;
-    const REMOVES: u8 = 4;
-    const ADDS: u8 = 8;
-    const ALTERS: u8 = 16;
-    const CALLS: u8 = 32;
-    const RETURNS: u8 = 64;
-    const TRIGGERS: u8 = 128;
+    const INSERTS: u16 = 1;
+    const DEFINES: u16 = 2;
+    const REMOVES: u16 = 4;
+    const ADDS: u16 = 8;
+    const ALTERS: u16 = 16;
+    const CALLS: u16 = 32;
+    const RETURNS: u16 = 64;
+    const TRIGGERS: u16 = 128;
+    const SNIPPETS: u16 = 256;
+    const HIGHLIGHTS: u16 = 512;
 
     /// The statement itself inserts rows, not only its triggers.
     pub(super) fn inserts(self) -> bool {
@@ -87,7 +94,17 @@ impl Facts {
         self.0 & Self::CALLS != 0
     }
 
-    fn of(context: &AuthContext<'_>) -> u8 {
+    /// A function that the statement calls and that takes time with the square of a text's length, and how long its texts
+    /// may be. Nothing interrupts it, and nothing of SQLite's own can be put in the place of it.
+    pub(super) fn square(self) -> Option<(&'static str, usize)> {
+        match self.0 {
+            facts if facts & Self::SNIPPETS != 0 => Some(("snippet", SNIPPET_LENGTH)),
+            facts if facts & Self::HIGHLIGHTS != 0 => Some(("highlight", HIGHLIGHT_LENGTH)),
+            _ => None,
+        }
+    }
+
+    fn of(context: &AuthContext<'_>) -> u16 {
         let inside = match context.action {
             AuthAction::Insert { .. } | AuthAction::Update { .. } | AuthAction::Delete { .. }
                 if context.accessor.is_some() =>
@@ -99,8 +116,14 @@ impl Facts {
         inside | Self::of_action(context)
     }
 
-    fn of_action(context: &AuthContext<'_>) -> u8 {
+    fn of_action(context: &AuthContext<'_>) -> u16 {
         match context.action {
+            AuthAction::Function { function_name } if function_name.eq_ignore_ascii_case("snippet") => {
+                Self::CALLS | Self::SNIPPETS
+            }
+            AuthAction::Function { function_name } if function_name.eq_ignore_ascii_case("highlight") => {
+                Self::CALLS | Self::HIGHLIGHTS
+            }
             AuthAction::Function { function_name } if !is_one_of(CHEAP_FUNCTIONS, function_name) => Self::CALLS,
             AuthAction::Read { table_name, .. } if is_one_of(TABLE_FUNCTIONS, table_name) => Self::CALLS,
             AuthAction::Pragma { .. } => Self::CALLS,
@@ -167,7 +190,7 @@ pub(super) struct Gate {
     guarded: AtomicBool,
     policy: Mutex<Option<Policy>>,
     asked: AtomicBool,
-    facts: AtomicU8,
+    facts: AtomicU16,
     refusal: Mutex<Option<String>>,
     deadline: Arc<Deadline>,
     late: AtomicBool,

@@ -170,9 +170,11 @@ fn run_read(conn: &Conn, run: Run<'_>, limits: &Limits) -> Result<Outcome> {
     if writes(&prepared, run) {
         return Ok(Outcome::Writes(if prepared.column_count() > 0 { facts.returning() } else { facts }));
     }
-    bind(&mut prepared, run.args)?;
     let mut result = StatementResult::default();
-    collect(&mut prepared, run.columns, &mut result, &mut Allowance::new(limits))?;
+    within_bounds(conn, facts, || {
+        bind(&mut prepared, run.args)?;
+        collect(&mut prepared, run.columns, &mut result, &mut Allowance::new(limits))
+    })?;
     Ok(Outcome::Read(result, facts))
 }
 
@@ -198,14 +200,16 @@ pub(super) fn write(
         if writes && read_only {
             return Err(forbidden());
         }
-        bind(&mut prepared, run.args)?;
         if facts.defines() || facts.alters() {
             conn.note_schema_change();
         }
         conn.forget_inserted();
         let changes_before = conn.db.total_changes();
         let mut result = StatementResult::default();
-        collect(&mut prepared, run.columns, &mut result, allowance)?;
+        within_bounds(conn, facts, || {
+            bind(&mut prepared, run.args)?;
+            collect(&mut prepared, run.columns, &mut result, allowance)
+        })?;
         if writes {
             // SQLite keeps both numbers from the statement before when this one changed nothing, and a CREATE VIRTUAL
             // TABLE counts what its module writes for itself.
@@ -217,6 +221,22 @@ pub(super) fn write(
         Ok(Wrote { result, facts })
     };
     with_time(conn, time, || with_modules(conn, &mut act)).map_err(|error| explain(conn, error))
+}
+
+/// Runs a statement that may call a function which is for short texts only.
+fn within_bounds(conn: &Conn, facts: Facts, run: impl FnOnce() -> Result<()>) -> Result<()> {
+    let Some((function, bytes)) = facts.square() else { return run() };
+    let _short = conn.shortened(bytes).map_err(failure::of)?;
+    run().map_err(|error| match error.code {
+        Code::TooLarge => Error::new(
+            Code::TooLarge,
+            format!(
+                "a statement that calls {function}() may meet no text, BLOB or row of more than {bytes} bytes: keep long \
+                 documents in several rows, or ask without {function}()"
+            ),
+        ),
+        _ => error,
+    })
 }
 
 /// An R-tree reads the statistics of its own tables when a connection first meets it, which no namespace's statement may
@@ -360,9 +380,20 @@ fn prepare_again<'conn>(conn: &'conn Conn, run: Run<'_>) -> Result<(Prepared<'co
 
 /// Has the connection see the newest schema.
 fn look(conn: &Conn) -> Result<()> {
-    conn.own("/*debros*/ SELECT count(*) FROM sqlite_schema")
-        .and_then(|mut look| look.query_row([], |_| Ok(())))
+    conn.own("/*debros*/ SELECT 1 FROM sqlite_schema LIMIT 1")
+        .and_then(|mut look| look.exists([]))
         .map_err(failure::of)
+        .map(|_| ())
+}
+
+/// Has a reading connection see a schema that is new to it. A statement that reads no table (a view of numbers) does not
+/// look when it runs, and would give what the view was when the connection saw it last.
+pub(super) fn see(conn: &Conn, generation: u64) -> Result<()> {
+    if conn.meets_schema(generation) {
+        conn.db.flush_prepared_statement_cache();
+        look(conn)?;
+    }
+    Ok(())
 }
 
 fn empty() -> Error {

@@ -3,6 +3,7 @@
 
 use debros_proto::rpc::{self, request::Call, response::Result as Answer};
 use debros_proto::{Code, Error};
+use std::time::Duration;
 
 /// A wallet.
 pub(crate) const WALLET: &str = "0x52908400098527886e0f7030069857d2e4169ee7";
@@ -84,6 +85,9 @@ pub(crate) fn known(call: &Call, namespace: &str) -> Option<Result<Answer, Error
         })),
         Call::GetNamespace(_) => {
             Ok(Answer::Namespace(rpc::NamespaceResponse { namespace: Some(described(namespace)) }))
+        }
+        Call::DeleteNamespace(delete) if delete.confirm == "busy" => {
+            Err(Error::new(Code::Conflict, "a backup is running").retry_after(Duration::from_millis(1500)))
         }
         Call::DeleteNamespace(delete) if delete.confirm != namespace => Err(Error::invalid("confirm it with its name")),
         Call::DeleteNamespace(_) => {

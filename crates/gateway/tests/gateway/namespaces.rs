@@ -63,6 +63,8 @@ async fn a_namespace_is_deleted_when_its_name_is_said_twice() {
     ] {
         assert_eq!(delete(path, body).await.status, 400, "{path} {body}");
     }
+    let busy = delete("/v1/namespaces/one?confirm=busy", "").await;
+    assert_eq!((busy.status, busy.header("retry-after")), (409, Some("2")));
     delete("/v1/namespaces/two?confirm=two", "").await.assert_error(403, "namespace_mismatch");
 }
 

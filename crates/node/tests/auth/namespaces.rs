@@ -299,8 +299,8 @@ async fn a_quota_is_told_and_a_write_over_it_names_it() {
     assert_eq!(session(&node, 3, "a").await.namespaces().get().await.unwrap().sql_bytes, 0);
 }
 
-/// Tells how long the first use of a namespace takes: the sign-in that claims it, and the first statement that makes its
-/// database. `cargo test -p debros-node --test auth first_use -- --nocapture`.
+/// A sign-in claims a namespace and the first statement makes its database. Tells besides how long both take:
+/// `cargo test -p debros-node --test auth first_use -- --nocapture`.
 #[tokio::test]
 #[allow(clippy::print_stdout, reason = "a measurement")]
 async fn the_first_use_of_a_namespace_makes_it() {
@@ -309,10 +309,14 @@ async fn the_first_use_of_a_namespace_makes_it() {
     let (mut claims, mut creations) = (Vec::new(), Vec::new());
     for number in 1..=20 {
         let namespace = Namespace::new(&format!("n{number}")).unwrap();
+        let looks = node.operator(namespace.as_str());
+        assert_eq!(code(looks.namespaces().get().await), Some(Code::NotFound), "{namespace} is there before its use");
         let proof = proof(&stranger, &wallet(number), namespace.as_str()).await;
         let began = Instant::now();
         let opened = stranger.auth().sign_in(proof).await.unwrap();
         claims.push(began.elapsed());
+        let claimed = looks.namespaces().get().await.unwrap();
+        assert_eq!((claimed.owner, claimed.tables), (address(number).to_string(), 0));
         let client = stranger.with_credential(opened.access_token);
         let began = Instant::now();
         client.database().create_table("CREATE TABLE t (a)").await.unwrap();

@@ -57,6 +57,10 @@ impl Schema {
 
     /// The columns of a table or view; none when there is no such thing.
     pub(crate) fn columns(&self, db: &Connection, table: &str) -> Arc<Vec<Column>> {
+        // What is not there is not remembered: names can be any, and as long as a statement.
+        if self.find(db, table).is_none() {
+            return Arc::default();
+        }
         let key = table.to_ascii_lowercase();
         if let Some(known) = self.columns.borrow().get(&key) {
             return Arc::clone(known);
@@ -121,4 +125,22 @@ fn read_columns(db: &Connection, table: &str) -> Result<Vec<Column>> {
         });
     }
     Ok(columns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Schema;
+    use rusqlite::Connection;
+
+    #[test]
+    fn what_is_remembered_is_of_tables_that_are_there() {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch("CREATE TABLE t(a, b); CREATE VIEW v AS SELECT a FROM t").unwrap();
+        let schema = Schema::default();
+        for n in 0..1000 {
+            assert!(schema.columns(&db, &format!("nothing{n}")).is_empty());
+        }
+        assert_eq!((schema.columns(&db, "T").len(), schema.columns(&db, "v").len()), (2, 1));
+        assert_eq!(schema.columns.borrow().len(), 2);
+    }
 }

@@ -68,23 +68,23 @@ impl<'w> Walk<'w> {
         }
     }
 
-    /// Walks a WHERE or ON. `docs = 'words'` searches there, when it must hold and its other side is at hand.
+    /// Walks a WHERE or ON. `docs = 'words'` searches there, when it must hold and its other side is at hand: the table is
+    /// then always asked. Otherwise the column's value would be compared.
     pub(super) fn condition(&mut self, condition: Option<Expr<'w>>) -> Result<()> {
-        let mut waiting = condition;
-        while let Some(Expr::BinaryExpr(binary)) = waiting.take() {
-            let equal = |expression: Option<Expr<'w>>| match expression {
-                Some(Expr::BinaryExpr(equal)) if matches!(equal.op(), BinaryOp::Eq | BinaryOp::EqDouble) => Some(equal),
-                _ => None,
-            };
-            let own = equal(Some(Expr::BinaryExpr(binary)));
-            let right = equal(binary.right()).filter(|_| binary.op() == BinaryOp::And);
-            for equal in [own, right].into_iter().flatten() {
-                if matches!(equal.right(), Some(Expr::Literal(_) | Expr::Variable(_))) {
-                    self.allow_hidden(equal.left());
+        let mut waiting: Vec<Expr<'w>> = condition.into_iter().collect();
+        while let Some(expression) = waiting.pop() {
+            let Some(Expr::BinaryExpr(binary)) = bare(Some(expression)) else { continue };
+            match binary.op() {
+                BinaryOp::And => waiting.extend([binary.left(), binary.right()].into_iter().flatten()),
+                BinaryOp::Eq | BinaryOp::EqDouble => {
+                    let (left, right) = (bare(binary.left()), bare(binary.right()));
+                    if right.is_some_and(is_at_hand) {
+                        self.allow_hidden(left);
+                    } else if left.is_some_and(is_at_hand) {
+                        self.allow_hidden(right);
+                    }
                 }
-            }
-            if binary.op() == BinaryOp::And {
-                waiting = binary.left();
+                _ => {}
             }
         }
         self.maybe(condition)
@@ -159,4 +159,29 @@ impl<'w> Walk<'w> {
         }
         Ok(())
     }
+}
+
+/// An expression without the parentheses around it.
+fn bare(mut expression: Option<Expr<'_>>) -> Option<Expr<'_>> {
+    while let Some(Expr::ParenExpr(inner)) = expression {
+        expression = inner.expr();
+    }
+    expression
+}
+
+/// Whether an expression has its value before any table is read.
+fn is_at_hand(expression: Expr<'_>) -> bool {
+    let mut waiting = vec![expression];
+    while let Some(expression) = waiting.pop() {
+        match expression {
+            Expr::Literal(_) | Expr::Variable(_) => {}
+            Expr::ParenExpr(inner) => waiting.extend(inner.expr()),
+            Expr::BinaryExpr(binary) => waiting.extend([binary.left(), binary.right()].into_iter().flatten()),
+            Expr::FunctionCall(call) if call.filter_clause().is_none() && call.over_clause().is_none() => {
+                waiting.extend(call.args().iter().flat_map(ExprList::iter));
+            }
+            _ => return false,
+        }
+    }
+    true
 }

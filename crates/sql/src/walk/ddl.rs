@@ -7,7 +7,7 @@ use super::time::Clock;
 use crate::allowed::NO_TEMPORARY;
 use crate::catalogue::default::live_default;
 use crate::catalogue::triggers::omitting;
-use crate::names::{check_new, quote, same};
+use crate::names::{check_new, quote, same, starts_with};
 use crate::source::not_understood;
 use debros_proto::{Code, Error, Result};
 use syntaqlite_syntax::any::AnyNodeId;
@@ -28,7 +28,7 @@ impl<'w> Walk<'w> {
             Stmt::CreateVirtualTableStmt(create) => self.create_virtual_table(create),
             Stmt::DropStmt(drop) => {
                 self.understand(drop.node_id());
-                self.qualified(drop.target()).map(drop_name)
+                self.qualified(drop.target()).map(|_| ())
             }
             Stmt::AlterTableStmt(alter) => self.alter(alter),
             _ => Err(not_understood()),
@@ -196,6 +196,10 @@ impl<'w> Walk<'w> {
             return Ok(());
         };
         self.understand(clause.node_id());
+        if starts_with(&self.source.name(clause.ref_table())?, "sqlite_") {
+            let token = self.source.token(clause.ref_table())?;
+            return Err(self.refuse_at(&token, "REFERENCES needs a table of the namespace's own, not one of SQLite's"));
+        }
         self.move_name(clause.ref_table())?;
         self.plain_columns(clause.ref_columns())?;
         for option in clause.options().iter().flat_map(ForeignKeyOptionList::iter) {
@@ -315,5 +319,3 @@ impl<'w> Walk<'w> {
         known.is_ok() && !same(name, "main") && !same(name, "temp")
     }
 }
-
-fn drop_name(_: String) {}

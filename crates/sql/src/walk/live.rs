@@ -9,11 +9,13 @@ use crate::moment::{STORED_NOW, Slot};
 use crate::names::{quote, same};
 use crate::source::not_understood;
 use debros_proto::Result;
+use std::rc::Rc;
 use syntaqlite_syntax::any::AnyNodeId;
 use syntaqlite_syntax::nodes::{ExprList, InsertStmt, ResultColumnList, Select, ValuesClause, ValuesRowList};
 
 impl<'w> Walk<'w> {
     pub(super) fn give_live_defaults(&mut self, insert: InsertStmt<'w>, table: &str) -> Result<()> {
+        self.edits.check()?;
         let columns = self.inner.schema.columns(&self.inner.db, table);
         if columns.iter().all(|column| column.live.is_none()) {
             return Ok(());
@@ -58,7 +60,7 @@ impl<'w> Walk<'w> {
                 let last = list.get(list.len().saturating_sub(1)).ok_or_else(not_understood)?;
                 let close = self.source.expect(self.source.extent(AnyNodeId::from(last.node_id()))?.end, ")")?;
                 self.edits.insert(close.start, names);
-                self.append(source, &values)
+                self.append(source, &Rc::from(values))
             }
             _ => Err(not_understood()),
         }
@@ -80,14 +82,15 @@ impl<'w> Walk<'w> {
                 places.iter().position(|place| same(&place.name, &column.name))
             };
             let Some(index) = index else { continue };
+            let mut after = vec![Piece::from(", ")];
+            after.extend(self.live_value(column, insert)?);
+            after.push(Piece::from(")"));
+            let after: Rc<[Piece]> = Rc::from(after);
             for row in rows.iter() {
                 let Some(expression) = row.get(index) else { continue };
                 let extent = self.source.extent(AnyNodeId::from(expression.node_id()))?;
                 self.edits.insert(extent.start, "coalesce(");
-                let mut after = vec![Piece::from(", ")];
-                after.extend(self.live_value(column, insert)?);
-                after.push(Piece::from(")"));
-                self.edits.insert_all(extent.end, after);
+                self.edits.insert_all(extent.end, Rc::clone(&after));
             }
         }
         Ok(())
@@ -122,7 +125,7 @@ impl<'w> Walk<'w> {
     }
 
     /// Appends values to each row that a source makes.
-    fn append(&mut self, source: Select<'w>, values: &[Piece]) -> Result<()> {
+    fn append(&mut self, source: Select<'w>, values: &Rc<[Piece]>) -> Result<()> {
         match source {
             Select::ValuesClause(rows) => self.append_to_rows(rows, values),
             Select::WithClause(with) => self.append(with.select().ok_or_else(not_understood)?, values),
@@ -137,18 +140,18 @@ impl<'w> Walk<'w> {
                 let last = select.columns().iter().flat_map(ResultColumnList::iter).last();
                 let last = last.ok_or_else(not_understood)?;
                 let end = self.source.extent(AnyNodeId::from(last.node_id()))?.end;
-                self.edits.insert_all(end, values.to_vec());
+                self.edits.insert_all(end, Rc::clone(values));
                 Ok(())
             }
         }
     }
 
-    fn append_to_rows(&mut self, rows: ValuesClause<'w>, values: &[Piece]) -> Result<()> {
+    fn append_to_rows(&mut self, rows: ValuesClause<'w>, values: &Rc<[Piece]>) -> Result<()> {
         for row in rows.rows().iter().flat_map(ValuesRowList::iter) {
             let last = row.get(row.len().saturating_sub(1)).ok_or_else(not_understood)?;
             let end = self.source.extent(AnyNodeId::from(last.node_id()))?.end;
             let close = self.source.expect(end, ")")?;
-            self.edits.insert_all(close.start, values.to_vec());
+            self.edits.insert_all(close.start, Rc::clone(values));
         }
         Ok(())
     }

@@ -311,6 +311,7 @@ impl<'w> Walk<'w> {
 
     /// One level deeper; to be left by `self.depth -= 1`. A walk that fails is not walked on.
     fn enter(&mut self) -> Result<()> {
+        self.edits.check()?;
         self.depth += 1;
         if self.depth > MAX_NESTING + 50 {
             return Err(Error::new(Code::Sql, format!("the statement is nested deeper than {MAX_NESTING} levels")));

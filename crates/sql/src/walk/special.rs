@@ -4,6 +4,7 @@
 use super::Walk;
 use super::table::Position;
 use crate::allowed::{PRAGMAS, SCHEMA_TABLES, refused_pragma};
+use crate::edit::{MAX_REWRITTEN, too_long};
 use crate::names::{dequote, is_one_of, quote, same};
 use debros_proto::{Code, Error, Result};
 use rusqlite::types::ValueRef;
@@ -20,6 +21,8 @@ impl<'w> Walk<'w> {
         position: Position,
         has_alias: bool,
     ) -> Result<Vec<String>> {
+        // The whole schema may be put in here.
+        self.edits.check()?;
         let token = self.source.token(table.table_name())?;
         let pragma = name.get(7..).filter(|_| crate::names::starts_with(name, "pragma_"));
         if let Some(pragma) = pragma
@@ -105,6 +108,9 @@ impl<'w> Walk<'w> {
             let mut rows = statement.query(rusqlite::params_from_iter(args))?;
             let mut values = String::new();
             while let Some(row) = rows.next()? {
+                if values.len() > MAX_REWRITTEN {
+                    break;
+                }
                 values.push_str(if values.is_empty() { "(" } else { ", (" });
                 for index in 0..columns.len() {
                     if index > 0 {
@@ -120,6 +126,9 @@ impl<'w> Walk<'w> {
             rusqlite::Error::SqliteFailure(_, Some(message)) => Error::new(Code::Sql, message),
             _ => Error::internal("the namespace's catalogue failed"),
         })?;
+        if values.len() > MAX_REWRITTEN {
+            return Err(too_long());
+        }
         let mut text = String::from("(SELECT ");
         for (index, column) in columns.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
@@ -161,6 +170,9 @@ impl<'w> Walk<'w> {
             names.push_str(if names.is_empty() { "(" } else { ", (" });
             names.push_str(&self.prefix.literal(table));
             names.push(')');
+            if names.len() > MAX_REWRITTEN {
+                return Err(too_long());
+            }
             self.objects.push(table.clone());
         }
         Ok(if names.is_empty() {

@@ -60,7 +60,7 @@ impl<'w> Walk<'w> {
         let mut end = whole.start;
         for token in self.source.tokens_after(whole.start).iter().take_while(|token| token.end <= whole.end) {
             // Between two words there may be blanks, and nothing else: the module would read a comment in its own way.
-            if !self.source.text[end..token.start].trim().is_empty() {
+            if !self.source.text[end..token.start].trim_ascii().is_empty() {
                 return Err(self.refuse_at(&(end..token.start), "comments are not allowed among a module's arguments"));
             }
             end = token.end;
@@ -74,15 +74,15 @@ impl<'w> Walk<'w> {
                 _ => (),
             }
         }
-        if !self.source.text[end..whole.end].trim().is_empty() {
+        if !self.source.text[end..whole.end].trim_ascii().is_empty() {
             return Err(self.refuse_at(&(end..whole.end), "comments are not allowed among a module's arguments"));
         }
         args.push(start..whole.end);
         for arg in &mut args {
             let text = &self.source.text[arg.clone()];
-            let trimmed = text.trim_start();
+            let trimmed = text.trim_ascii_start();
             arg.start += text.len() - trimmed.len();
-            arg.end = arg.start + trimmed.trim_end().len();
+            arg.end = arg.start + trimmed.trim_ascii_end().len();
         }
         Ok(args)
     }
@@ -109,7 +109,7 @@ impl<'w> Walk<'w> {
             ));
         }
         let value_start = tokens[1].end;
-        let value = self.source.text[value_start..arg.end].trim();
+        let value = self.source.text[value_start..arg.end].trim_ascii();
         if !same(key, "content") {
             return Ok(());
         }

@@ -165,3 +165,4 @@ SELECT 1);
 SELECT *;
 SELECT DISTINCT 1;
 SELECT ALL 1;
+SELECT sqrt(4), pow(2, 3), floor(1.5), ceil(1.2), mod(5, 3), ln(1), trunc(-1.5), sign(-2), round(pi(), 4), degrees(0), atan2(0, 1);

@@ -26,6 +26,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::TryLockError;
+use std::time::Duration;
 
 /// Pages between two looks at whether the engine closes: 4 MiB.
 const STEP_PAGES: i32 = 1024;
@@ -36,7 +37,8 @@ pub(super) fn alone(stores: &Stores) -> Result<std::sync::MutexGuard<'_, ()>> {
         Ok(guard) => Ok(guard),
         Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
         Err(TryLockError::WouldBlock) => {
-            Err(Error::new(Code::Conflict, "a backup or restore is running already; wait until it is done"))
+            Err(Error::new(Code::Conflict, "a backup or restore is running already; wait until it is done")
+                .retry_after(Duration::from_secs(2)))
         }
     }
 }

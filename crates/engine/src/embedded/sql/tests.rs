@@ -3,6 +3,7 @@
 use super::{Outcome, Run, Time, read, read_quickly};
 use crate::embedded::config::Limits;
 use crate::embedded::conn::Conn;
+use debros_proto::Code;
 use debros_proto::rpc::{Statement, Value};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -65,4 +66,31 @@ fn what_takes_many_steps_is_broken_off_on_the_calling_thread_and_only_there() {
     assert!(is_quick(&conn, sql, vec![10.into()]));
     assert!(!is_quick(&conn, sql, vec![10_000.into()]));
     assert!(is_quick(&conn, sql, vec![10.into()]));
+}
+
+#[test]
+fn functions_that_take_the_square_of_a_texts_length_are_for_short_ones() {
+    let (_folder, writer, conn) = reader();
+    let sql = "CREATE VIRTUAL TABLE ft USING fts5(x); INSERT INTO ft VALUES ('a short a'), (replace(hex(zeroblob(200000)), '0', 'b '));
+        INSERT INTO ft VALUES ('a ' || hex(zeroblob(400000)));
+        CREATE VIEW cut AS SELECT snippet(ft, 0, '<', '>', '.', 64) AS s, rowid AS id FROM ft WHERE ft MATCH 'a'";
+    writer.db.execute_batch(sql).unwrap();
+    let ask = |sql: &str| match read(&conn, Run::own(&sql.into()), time(), &Limits::default()) {
+        Ok(Outcome::Read(result, _)) => Ok(result.rows.len()),
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => Err(error),
+    };
+    assert_eq!(ask("SELECT snippet(ft, 0, '<', '>', '.', 64) FROM ft WHERE ft MATCH 'short'").unwrap(), 1);
+    assert_eq!(ask("SELECT s FROM cut WHERE id = 1").unwrap(), 1);
+    for (function, sql) in [
+        ("snippet()", "SELECT snippet(ft, 0, '<', '>', '.', 64) FROM ft WHERE ft MATCH 'b'"),
+        ("snippet()", "SELECT s FROM cut"),
+        ("highlight()", "SELECT Highlight(ft, 0, '<', '>') FROM ft WHERE ft MATCH 'b'"),
+    ] {
+        let error = ask(sql).unwrap_err();
+        assert_eq!(error.code, Code::TooLarge, "{sql}: {error}");
+        assert!(error.message.contains(function) && error.message.contains("bytes"), "{sql}: {error}");
+    }
+    // What does not call them meets what is long, before and after.
+    assert_eq!(ask("SELECT x, bm25(ft) FROM ft WHERE ft MATCH 'a OR b'").unwrap(), 3);
 }

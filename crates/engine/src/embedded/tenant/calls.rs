@@ -157,7 +157,8 @@ impl Embedded {
     }
 }
 
-/// Takes away the semicolons before and behind a statement, each of which ends a statement without words.
+/// Takes away the semicolons before and behind a statement, each of which ends a statement without words. Those before it
+/// become blanks, so that an error tells its place in the text that was sent.
 fn without_empty(statement: &mut Statement) {
     let is_empty = |sign: char| sign == ';' || sign.is_ascii_whitespace();
     let sql = &statement.sql;
@@ -171,6 +172,27 @@ fn without_empty(statement: &mut Statement) {
         statement.sql.truncate(end);
     }
     if statement.sql[..start].contains(';') {
-        statement.sql.drain(..start);
+        let blanks = statement.sql[..start].replace(';', " ");
+        statement.sql.replace_range(..start, &blanks);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_empty;
+    use debros_proto::rpc::Statement;
+
+    #[test]
+    fn semicolons_around_a_statement_go_and_its_place_stays() {
+        for (sent, left) in [
+            (";\n;\nselect foo from t", " \n \nselect foo from t"),
+            (" ; select 1 ; ;", "   select 1"),
+            ("select ';'", "select ';'"),
+            (";;", ";;"),
+        ] {
+            let mut statement = Statement { sql: sent.to_owned(), ..Statement::default() };
+            without_empty(&mut statement);
+            assert_eq!(statement.sql, left);
+        }
     }
 }

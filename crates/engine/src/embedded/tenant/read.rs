@@ -63,6 +63,7 @@ impl Tenant {
         };
         let tenancy = self.tenancy(&rewritten);
         let run = run(statement, &rewritten, &text, Rights::Tenant(&tenancy));
+        sql::see(conn, catalogue.generation())?;
         match sql::read(conn, run, call.time, &call.limits).map_err(|error| self.explain(error))? {
             Outcome::Read(mut result, facts) => {
                 self.demangle(&rewritten, &mut result);
@@ -88,6 +89,9 @@ impl Tenant {
         };
         let tenancy = self.tenancy(rewritten);
         let run = run(statement, rewritten, &text, Rights::Tenant(&tenancy));
+        if let Err(error) = sql::see(conn, catalogue.generation()) {
+            return Some(Err(error));
+        }
         let outcome = sql::read_quickly(conn, run, &call.limits)?;
         if !self.still_holds(catalogue) {
             return None;

@@ -83,13 +83,13 @@ impl<'c> Work<'c> {
     ) -> Result<StatementResult> {
         let after =
             if rewritten.changes_schema { Some(self.changed_catalogue(&statement.sql, catalogue)?) } else { None };
-        // The authorizer is not told the new name of a renamed table.
+        // The authorizer is not told the new name of a renamed table, nor the parents of a child.
         let foreign = self.foreign()?;
         let version = self.schema_version()?;
         let result = self.execute(statement, rewritten)?;
         if self.foreign()? != foreign {
-            tracing::error!("a statement made or removed an object outside of its namespace");
-            return Err(Error::new(Code::StatementNotAllowed, "the new name is not allowed"));
+            tracing::error!("a statement made, removed or bound an object outside of its namespace");
+            return Err(Error::new(Code::StatementNotAllowed, "a name in the statement is not allowed"));
         }
         if let Some((before, after)) = after {
             let entries = after.entries()?;
