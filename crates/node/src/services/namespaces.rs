@@ -55,14 +55,14 @@ pub(super) async fn list(
         }
         let namespace = found.namespace.clone();
         next = namespace.to_string();
-        match auth.check_there(&namespace) {
-            Ok(()) => match describe(engine, auth, found, &options).await {
-                Ok(info) => namespaces.push(info),
-                // Its deletion began meanwhile.
-                Err(_) if auth.check_there(&namespace).is_err() => {}
-                Err(error) => return Err(error),
-            },
-            Err(_) => {}
+        if auth.check_there(&namespace).is_err() {
+            continue;
+        }
+        match describe(engine, auth, found, &options).await {
+            Ok(info) => namespaces.push(info),
+            // Its deletion began meanwhile.
+            Err(_) if auth.check_there(&namespace).is_err() => {}
+            Err(error) => return Err(error),
         }
     }
     if !more {
