@@ -30,25 +30,18 @@ pub(crate) struct Shares {
     pub(crate) connections: Connections,
 }
 
-/// Connections that a gateway holds at a time.
+/// Connections that a gateway holds at a time. A WebSocket is one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Connections {
-    http: usize,
-    websockets: usize,
-}
+pub(crate) struct Connections(usize);
 
 impl Connections {
-    /// Three quarters of so many descriptors for HTTP, the rest for WebSockets, which more often are few.
     fn within(descriptors: u64) -> Self {
-        let most = Limits::default();
-        let websockets = at_most(descriptors / 4, most.max_websockets).max(LEAST_CONNECTIONS);
-        let http = at_most(descriptors.saturating_sub(descriptors / 4), most.max_connections).max(LEAST_CONNECTIONS);
-        Self { http, websockets }
+        Self(at_most(descriptors, Limits::default().max_connections).max(LEAST_CONNECTIONS))
     }
 
     pub(crate) fn apply(self, limits: &mut Limits) {
-        limits.max_connections = self.http;
-        limits.max_websockets = self.websockets;
+        limits.max_connections = self.0;
+        limits.max_websockets = limits.max_websockets.min(self.0);
     }
 }
 
@@ -73,7 +66,7 @@ impl Descriptors {
         let shares =
             Shares { databases, connections: Connections::within(left.saturating_sub(databases as u64 * each)) };
         self.tell(
-            shares.databases < defaults.open_databases || (has_gateway && shares.connections.http < FEW_CONNECTIONS),
+            shares.databases < defaults.open_databases || (has_gateway && shares.connections.0 < FEW_CONNECTIONS),
         );
         shares
     }
@@ -81,7 +74,7 @@ impl Descriptors {
     /// The connections of a gateway that stands alone.
     pub(crate) fn of_gateway(self) -> Connections {
         let connections = Connections::within(self.limit.saturating_sub(RESERVE));
-        self.tell(connections.http < FEW_CONNECTIONS);
+        self.tell(connections.0 < FEW_CONNECTIONS);
         connections
     }
 
@@ -105,7 +98,7 @@ fn at_most(number: u64, most: usize) -> usize {
 mod tests {
     use super::{Connections, Descriptors, RESERVE, Shares};
 
-    const PLENTY: Connections = Connections { http: 10_000, websockets: 10_000 };
+    const PLENTY: Connections = Connections(10_000);
 
     #[test]
     fn a_large_limit_changes_nothing() {
@@ -118,21 +111,20 @@ mod tests {
     #[test]
     fn what_a_small_limit_is_divided_into_fits_into_it() {
         let each = u64::from(debros_engine::embedded::EmbeddedConfig::new("").descriptors_per_database());
-        let all = |connections: Connections| (connections.http + connections.websockets) as u64;
         for limit in [256, 512, 1024, 4096, 20_000] {
             for has_gateway in [true, false] {
                 let Shares { databases, connections } = Descriptors { limit }.of_node(50, has_gateway);
                 assert!((2..=64).contains(&databases), "{limit}: {databases}");
-                let http = if has_gateway { all(connections) } else { 0 };
+                let http = if has_gateway { connections.0 as u64 } else { 0 };
                 assert!(
                     RESERVE + 50 + databases as u64 * each + http <= limit,
                     "{limit}: {databases}, {connections:?}"
                 );
             }
-            assert!(RESERVE + all(Descriptors { limit }.of_gateway()) <= limit, "{limit}");
+            assert!(RESERVE + Descriptors { limit }.of_gateway().0 as u64 <= limit, "{limit}");
         }
         // Nothing would work with nothing.
-        let least = Connections { http: 16, websockets: 16 };
+        let least = Connections(16);
         assert_eq!(Descriptors { limit: 0 }.of_node(50, true), Shares { databases: 2, connections: least });
     }
 }

@@ -141,7 +141,7 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// How long an HTTP/2 peer may stay silent before it is asked, and then may take to answer. Default 30 s.
     pub idle_timeout: Duration,
-    /// Connections at a time; over it, new ones wait to be accepted. Default 10,000.
+    /// Connections at a time, WebSockets among them; over it, new ones wait to be accepted. Default 10,000.
     pub max_connections: usize,
     /// WebSockets at a time; over it, new ones are refused. Default 10,000.
     pub max_websockets: usize,

@@ -1,7 +1,7 @@
 //! Starting, serving and stopping.
 
 use crate::config::{GatewayConfig, Limits, StartError};
-use crate::connection::{Connection, Proxies};
+use crate::connection::{Connection, Place, Proxies};
 use crate::cors::Cors;
 use crate::credential::Credentials;
 use crate::front::Front;
@@ -15,6 +15,7 @@ use crate::site::Site;
 use crate::{listen, tls};
 use debros_client::Client;
 use http::Request;
+use http::header::UPGRADE;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -243,7 +244,7 @@ impl Server {
     fn spawn(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
         let server = Arc::clone(self);
         self.shared.tasks.spawn(async move {
-            let _slot = slot;
+            let place = Place::new(slot);
             let _held = Held::new(&server.shared.metrics.connections);
             // Answers are written whole: waiting for more to send would only delay them.
             if let Err(error) = socket.set_nodelay(true) {
@@ -253,9 +254,9 @@ impl Server {
             let Ok(local) = socket.local_addr() else { return };
             let ends = Connection { peer, local };
             match &server.tls {
-                None => server.serve(socket, ends).await,
+                None => server.serve(socket, ends, place).await,
                 Some(acceptor) => match timeout(HANDSHAKE_TIME, acceptor.accept(socket)).await {
-                    Ok(Ok(stream)) => server.serve(stream, ends).await,
+                    Ok(Ok(stream)) => server.serve(stream, ends, place).await,
                     Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                     Err(_) => tracing::debug!("a TLS handshake took too long"),
                 },
@@ -274,11 +275,19 @@ impl Server {
         }
     }
 
-    async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, ends: Connection) {
+    async fn serve(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        ends: Connection,
+        place: Place,
+    ) {
         let opened = Instant::now();
         let asked = AtomicBool::new(false);
-        let service = service_fn(|request: Request<Incoming>| {
+        let service = service_fn(|mut request: Request<Incoming>| {
             asked.store(true, Ordering::Relaxed);
+            if request.headers().contains_key(UPGRADE) {
+                request.extensions_mut().insert(place.clone());
+            }
             let front = self.front.clone();
             async move { Ok::<_, Infallible>(front.answer(request, ends).await) }
         });

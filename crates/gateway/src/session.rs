@@ -4,6 +4,7 @@
 //! as soon as either does. What a slow reader has not taken yet waits in the node's bounded subscription: here is room
 //! for one piece of a message only.
 
+use crate::connection::Place;
 use crate::metrics::Held;
 use crate::shared::{Phase, Shared};
 use axum::body::Bytes;
@@ -49,6 +50,8 @@ pub(crate) struct Session {
     /// Counts it among the open ones.
     pub(crate) held: Held,
     pub(crate) permit: OwnedSemaphorePermit,
+    /// Its socket is one of the gateway's connections still.
+    pub(crate) place: Option<Place>,
 }
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
@@ -94,7 +97,7 @@ pub(crate) async fn run(upgraded: Upgraded, session: Session) {
         .max_frame_size(Some(MAX_MESSAGE_BYTES));
     let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
     let (mut outgoing, mut incoming) = socket.split();
-    let Session { client, topic, subscription, shared, held, permit } = session;
+    let Session { client, topic, subscription, shared, held, permit, place } = session;
     let life = Life::new();
     let (tell, told) = mpsc::channel(NOTICES);
     let mut phase = shared.phase.subscribe();
@@ -111,7 +114,7 @@ pub(crate) async fn run(upgraded: Upgraded, session: Session) {
         _ = phase.wait_for(|phase| *phase == Phase::Ended) => {}
         _ = timeout(CLOSE_TIME, closing) => {}
     }
-    drop((held, permit));
+    drop((held, permit, place));
 }
 
 /// When the other side last gave a sign of life.

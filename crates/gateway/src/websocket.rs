@@ -1,6 +1,7 @@
 //! `GET /v1/pubsub/ws?topic=`: from an HTTP request to a WebSocket that is subscribed to a topic.
 
 use crate::call::scope;
+use crate::connection::Place;
 use crate::error::{Answer, ApiError, ErrorBody};
 use crate::metrics::Held;
 use crate::query::Query;
@@ -61,6 +62,7 @@ pub(crate) async fn open(State(shared): State<Arc<Shared>>, mut request: Request
     let client = shared.client.scoped(scope);
     let subscription = client.pubsub().subscribe(topic.as_str()).await?;
 
+    let place = request.extensions_mut().remove::<Place>();
     let upgrade = hyper::upgrade::on(&mut request);
     let session = Session {
         client,
@@ -68,6 +70,7 @@ pub(crate) async fn open(State(shared): State<Arc<Shared>>, mut request: Request
         subscription,
         held: Held::new(&shared.metrics.websockets),
         permit,
+        place,
         shared: Arc::clone(&shared),
     };
     shared.tasks.spawn(async move {
