@@ -1,8 +1,8 @@
-//! What was rewritten before, and the catalogues in use.
+//! What was rewritten before.
 
 use crate::catalogue::Catalogue;
 use crate::rewrite::{Rewritten, rewrite};
-use debros_proto::{Namespace, Result};
+use debros_proto::Result;
 use quick_cache::sync::Cache;
 use quick_cache::{Equivalent, Weighter};
 use std::hash::{Hash, Hasher};
@@ -75,38 +75,5 @@ impl Rewriter {
             self.known.insert(Key { generation: key.generation, sql: sql.into() }, Arc::clone(&rewritten));
         }
         Ok(rewritten)
-    }
-}
-
-/// The catalogues of the namespaces in use, at most so many; those unused for longest go first.
-#[derive(Debug)]
-pub struct Catalogues {
-    loaded: Cache<Namespace, Arc<Catalogue>>,
-}
-
-impl Catalogues {
-    /// Keeps up to `count` catalogues. One takes about 100 KiB and 1 KiB for each object.
-    pub fn new(count: usize) -> Self {
-        Self { loaded: Cache::new(count) }
-    }
-
-    /// The namespace's catalogue; `load` makes it when it is not there. Of several that ask at once, one loads.
-    ///
-    /// # Errors
-    /// What `load` returns.
-    pub fn get(&self, namespace: &Namespace, load: impl FnOnce() -> Result<Catalogue>) -> Result<Arc<Catalogue>> {
-        self.loaded.get_or_insert_with(namespace, || load().map(Arc::new))
-    }
-
-    /// Puts a changed catalogue in place, after its change was committed.
-    pub fn publish(&self, catalogue: Catalogue) -> Arc<Catalogue> {
-        let catalogue = Arc::new(catalogue);
-        self.loaded.insert(catalogue.namespace().clone(), Arc::clone(&catalogue));
-        catalogue
-    }
-
-    /// Forgets a namespace's catalogue: it was deleted, restored, or changed by somebody else.
-    pub fn forget(&self, namespace: &Namespace) {
-        self.loaded.remove(namespace);
     }
 }

@@ -2,7 +2,7 @@
 //! objects, or is refused.
 //!
 //! - [`rewrite()`]: one statement, for one state of a schema; [`Rewriter`] remembers.
-//! - [`Catalogue`]: a namespace's schema in the user's own names; [`Catalogues`] holds those in use.
+//! - [`Catalogue`]: a namespace's schema in the user's own names.
 //! - [`Policy`]: the second line, SQLite's authorizer on the data database. It knows nothing of the rewriter.
 //! - [`Demangler`]: errors and query plans in the user's names.
 //! - [`Moment`]: time and randomness, given one value for each statement.
@@ -26,7 +26,7 @@ mod source;
 mod verify;
 mod walk;
 
-pub use cache::{Catalogues, Rewriter};
+pub use cache::Rewriter;
 pub use catalogue::Catalogue;
 pub use demangle::Demangler;
 pub use moment::{MOMENT_CLEAR, MOMENT_DDL, MOMENT_SET, MOMENT_TABLE, Moment};

@@ -3,7 +3,7 @@
 use debros_proto::rpc::Value;
 use debros_proto::{Code, Namespace};
 use debros_sql::catalogue::{Changes, Entry, EntryKind};
-use debros_sql::{Catalogue, Catalogues, Class, Place, rewrite};
+use debros_sql::{Catalogue, Class, Place, rewrite};
 use std::time::{Duration, Instant};
 
 fn namespace() -> Namespace {
@@ -213,30 +213,6 @@ fn questions_about_the_schema_take_arguments_and_have_limits() {
     assert!(catalogue.query(sql, &args, end(), 10, 1000).is_ok());
 }
 
-#[test]
-fn catalogues_are_loaded_once_published_and_bounded() {
-    let held = Catalogues::new(8);
-    let names: Vec<Namespace> = (0..100).map(|n| Namespace::new(&format!("n{n}")).unwrap()).collect();
-    let mut loads = 0;
-    for name in names.iter().chain(&names) {
-        held.get(name, || {
-            loads += 1;
-            Catalogue::new(name)
-        })
-        .unwrap();
-    }
-    assert!(loads > 100, "more than eight are held: {loads}");
-    let first = held.get(&names[0], || Catalogue::new(&names[0])).unwrap();
-    let mut fork = first.fork().unwrap();
-    fork.apply("CREATE TABLE t(a)").unwrap();
-    let generation = fork.generation();
-    held.publish(fork);
-    let again = held.get(&names[0], || panic!("it is there")).unwrap();
-    assert_eq!(again.generation(), generation);
-    held.forget(&names[0]);
-    assert_ne!(held.get(&names[0], || Catalogue::new(&names[0])).unwrap().generation(), generation);
-}
-
 /// Lesson 21: what a statement does was guessed from its first word.
 #[test]
 fn lesson_21_what_a_statement_does_is_told_by_its_meaning() {
@@ -280,7 +256,7 @@ fn rows_out_of_nothing_do_not_stay_in_the_catalogue() {
 #[test]
 fn a_catalogue_is_shared_between_threads() {
     fn is_shared<T: Send + Sync>() {}
-    is_shared::<(Catalogue, Catalogues, debros_sql::Rewriter, debros_sql::Rewritten, debros_sql::Demangler)>();
+    is_shared::<(Catalogue, debros_sql::Rewriter, debros_sql::Rewritten, debros_sql::Demangler)>();
     let catalogue = made(SCHEMA);
     std::thread::scope(|scope| {
         for thread in 0..4 {
