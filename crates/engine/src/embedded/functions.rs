@@ -61,8 +61,13 @@ fn instr(context: &Context<'_>) -> Result<Option<i64>> {
         return Ok(Some(Finder::new(part).find(text, 0).map_or(0, |at| count(at + 1))));
     }
     let (text, part) = (as_text(text)?, as_text(part)?);
-    let at = Finder::new(&part).find(&text, 0);
-    Ok(Some(at.map_or(0, |at| count(text[..at].iter().filter(|byte| **byte & 0xc0 != 0x80).count() + 1))))
+    // SQLite looks at the first byte, whatever it is, and then only where a character begins.
+    let begins = |byte: &u8| byte & 0xc0 != 0x80;
+    let at = match part.first() {
+        Some(first) if !begins(first) => text.starts_with(&part).then_some(0),
+        _ => Finder::new(&part).find(&text, 0),
+    };
+    Ok(Some(at.map_or(0, |at| 1 + count(text.iter().take(at + 1).skip(1).filter(|byte| begins(byte)).count()))))
 }
 
 /// The first text with each occurrence of the second replaced by the third.
