@@ -1,6 +1,8 @@
 //! What a user's statement may name that is not the user's own. A name that is in none of these lists is refused, or
 //! does not exist.
 
+use crate::names::is_one_of;
+
 /// Functions whose result depends on their arguments alone, or whose dependence on time, randomness or the connection is
 /// dealt with where they are called (`walk::time`).
 pub(crate) const FUNCTIONS: &[&str] = &[
@@ -248,12 +250,12 @@ pub(crate) fn time_arguments(function: &str) -> Option<&'static [usize]> {
 /// [`MOMENT_SET`](crate::MOMENT_SET).
 pub(crate) fn is_of_the_moment(function: &str) -> bool {
     const MORE: &[&str] = &["current_date", "current_time", "current_timestamp", "last_insert_rowid", "changes"];
-    time_arguments(function).is_some() || crate::names::is_one_of(MORE, function)
+    time_arguments(function).is_some() || is_one_of(MORE, function)
 }
 
 /// Why a PRAGMA is not allowed.
 pub(crate) fn refused_pragma(name: &str) -> String {
-    if crate::names::is_one_of(&["foreign_keys", "defer_foreign_keys", "legacy_alter_table"], name) {
+    if is_one_of(&["foreign_keys", "defer_foreign_keys", "legacy_alter_table"], name) {
         return format!(
             "PRAGMA {name} is not allowed: foreign keys are enforced at all times, and renaming looks at everything that names \
              a table. A migration that makes a table anew (DROP TABLE, ALTER TABLE … RENAME) deletes or is stopped by the rows \

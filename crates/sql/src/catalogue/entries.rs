@@ -178,13 +178,13 @@ impl Inner {
         let mut place = self.db.prepare("UPDATE sqlite_schema SET rowid = ?2, sql = ?3 WHERE rowid = ?1")?;
         for entry in &made {
             let known = wanted.remove(&(entry.kind, entry.name.as_str()));
-            let position = known.map_or_else(
-                || {
+            let position = match known {
+                Some(known) => known.position,
+                None => {
                     behind += 1;
                     behind
-                },
-                |known| known.position,
-            );
+                }
+            };
             let sql = known.filter(|known| !starts_with(&known.name, "sqlite_")).map_or(&entry.sql, |known| &known.sql);
             place.execute((entry.position, -position, sql))?;
         }

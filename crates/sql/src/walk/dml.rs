@@ -4,7 +4,7 @@ use super::Walk;
 use super::scope::Item;
 use super::table::own_item;
 use crate::catalogue::schema::Kind;
-use crate::names::{quote, same, starts_with};
+use crate::names::{check_new, dequote, quote, same, starts_with};
 use crate::source::not_understood;
 use debros_proto::Result;
 use syntaqlite_syntax::nodes::{
@@ -210,14 +210,13 @@ impl<'w> Walk<'w> {
     fn sequence_change(
         &mut self,
         table: TableRef<'w>,
-        condition: Option<syntaqlite_syntax::nodes::Expr<'w>>,
+        condition: Option<Expr<'w>>,
     ) -> Result<Option<debros_proto::Error>> {
-        let token = self.source.token(table.table_name())?;
-        if !same(&self.source.name(table.table_name())?, "sqlite_sequence") || self.stored {
+        if !self.is_sequence(table)? {
             return Ok(None);
         }
         let refused = self.refuse_at(
-            &token,
+            &self.source.token(table.table_name())?,
             "sqlite_sequence can be changed for tables by name, WHERE name = 't' or WHERE name IN ('t', 'u'), or without a WHERE",
         );
         self.understand(table.node_id());
@@ -259,45 +258,45 @@ impl<'w> Walk<'w> {
 
     /// `INSERT INTO sqlite_sequence VALUES ('t', 7)`, as a dump has it: names of the namespace's own tables, written out.
     fn sequence_insert(&mut self, insert: InsertStmt<'w>, table: TableRef<'w>) -> Result<bool> {
-        let token = self.source.token(table.table_name())?;
-        if !same(&self.source.name(table.table_name())?, "sqlite_sequence") || self.stored {
+        if !self.is_sequence(table)? {
             return Ok(false);
         }
         let refused = self.refuse_at(
-            &token,
+            &self.source.token(table.table_name())?,
             "rows of sqlite_sequence are given as INSERT INTO sqlite_sequence VALUES ('name of a table', number)",
         );
         self.understand(table.node_id());
         self.check_schema(table.schema())?;
         let plain = insert.with_ctes().is_none() && insert.upsert().is_none() && insert.returning().is_none();
-        let rows = Self::rows_of(insert.source()).filter(|_| plain && table.alias().is_none());
-        let (Some(rows), Some(Select::ValuesClause(values))) = (rows, insert.source()) else { return Err(refused) };
+        let Some(Select::ValuesClause(values)) = insert.source().filter(|_| plain && table.alias().is_none()) else {
+            return Err(refused);
+        };
         self.understand(values.node_id());
-        for (place, column) in insert.columns().iter().flat_map(ExprList::iter).enumerate() {
+        let mut columns = Vec::new();
+        for column in insert.columns().iter().flat_map(ExprList::iter) {
             let Expr::ColumnRef(column) = column else { return Err(refused) };
             self.understand(column.node_id());
-            if ["name", "seq"]
-                .get(place)
-                .is_none_or(|wanted| !same(&self.source.name(column.column()).unwrap_or_default(), wanted))
-            {
-                return Err(refused);
-            }
+            columns.push(self.source.name(column.column())?);
         }
-        for row in rows.iter() {
-            let is_own = |name: &Expr<'_>| match name {
-                Expr::Literal(name) => {
-                    let name = crate::names::dequote(name.source());
-                    !["ns::", "_debros_", "sqlite_"].iter().any(|reserved| starts_with(&name, reserved))
-                }
-                _ => false,
-            };
-            if row.len() != 2 || !row.get(0).as_ref().is_some_and(is_own) || !self.sequence_literal(row.get(0))? {
+        if !columns.iter().zip(["name", "seq"]).all(|(column, wanted)| same(column, wanted)) {
+            return Err(refused);
+        }
+        for row in values.rows().iter().flat_map(ValuesRowList::iter) {
+            // A name that no table has would be told as it is.
+            let is_free = |name: &str| check_new(name).is_ok() && !starts_with(name, "sqlite_");
+            let is_own = matches!(row.get(0), Some(Expr::Literal(name)) if is_free(&dequote(name.source())));
+            if row.len() != 2 || !is_own || !self.sequence_literal(row.get(0))? {
                 return Err(refused);
             }
             self.maybe(row.get(1))?;
         }
         self.grants.sequence = true;
         Ok(true)
+    }
+
+    /// Whether a table is SQLite's own of AUTOINCREMENT's numbers, and may be changed as such.
+    fn is_sequence(&self, table: TableRef<'w>) -> Result<bool> {
+        Ok(!self.stored && same(&self.source.name(table.table_name())?, "sqlite_sequence"))
     }
 
     fn is_sequence_name(&mut self, column: Option<Expr<'w>>) -> Result<bool> {
@@ -314,7 +313,7 @@ impl<'w> Walk<'w> {
         }
         self.understand(name.node_id());
         let range = self.source.range(name.source())?;
-        let full = self.prefix.literal(&crate::names::dequote(name.source()));
+        let full = self.prefix.literal(&dequote(name.source()));
         self.edits.replace(range, full);
         Ok(true)
     }
