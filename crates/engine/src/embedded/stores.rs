@@ -1,5 +1,7 @@
 //! The databases of the engine: the system's, always open, and those of namespaces, opened when they are used.
 
+mod failures;
+
 use super::config::{EmbeddedConfig, OpenError};
 use super::conn::Conn;
 use super::folder::{self, Folder, write_synced};
@@ -12,7 +14,7 @@ use super::queue::{Budget, closed};
 use super::size::Sizes;
 use super::store::{Failure, Shared, Store, Write};
 use super::{failure, integrity, process, tenant};
-use crate::migrations::{self, MIGRATIONS, MigrationError};
+use crate::migrations::{self, MIGRATIONS};
 use debros_proto::{Code, Error, Namespace, Result, now_ms};
 use debros_sql::Rewriter;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -554,57 +556,6 @@ fn check(conn: &Conn) -> Result<(), Failure> {
 /// Nothing that panics runs while one of these locks is held.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Failure {
-    fn of_system(self, path: &Path, backup_dir: &Path) -> OpenError {
-        match self {
-            Failure::Sqlite(error) => OpenError::database(path, &error, backup_dir),
-            Failure::Io(error) => OpenError::io(path, error),
-            // The first to read the file after a clean stop, and so the first to meet damage.
-            Failure::Migration(MigrationError::Failed { message, .. }) if failure::tells_of_damage(&message) => {
-                OpenError::Corrupt { path: path.to_owned(), findings: message, backup_dir: backup_dir.to_owned() }
-            }
-            Failure::Migration(source) => OpenError::Migration { path: path.to_owned(), source },
-            // Of namespaces' files only.
-            failure @ (Failure::Old | Failure::Told(_)) => OpenError::Database {
-                path: path.to_owned(),
-                message: failure.of_namespace(path).message,
-                advice: "this is no system's database",
-            },
-            Failure::Corrupt(findings) => {
-                OpenError::Corrupt { path: path.to_owned(), findings, backup_dir: backup_dir.to_owned() }
-            }
-        }
-    }
-
-    fn of_namespace(self, path: &Path) -> Error {
-        let path = path.display();
-        match self {
-            Failure::Sqlite(error) => {
-                tracing::error!(%path, %error, "the namespace's database can not be opened");
-                failure::of(error)
-            }
-            Failure::Corrupt(findings) => {
-                tracing::error!(%path, findings, "the namespace's database is damaged");
-                failure::damaged()
-            }
-            Failure::Io(error) if failure::is_shortage(&error) => failure::too_many_files(),
-            Failure::Io(error) => {
-                tracing::error!(%path, %error, "the namespace's database can not be opened");
-                Error::internal("the database can not be opened; the node's log has more")
-            }
-            Failure::Told(error) => error,
-            Failure::Old => {
-                tracing::error!(%path, "the namespace's database is still in the form of an earlier version");
-                Error::internal("the database can not be brought up to date; the node's log has more")
-            }
-            Failure::Migration(error) => {
-                tracing::error!(%path, %error, "the namespace's database can not be brought up to date");
-                Error::internal("the database can not be brought up to date; the node's log has more")
-            }
-        }
-    }
 }
 
 #[cfg(test)]

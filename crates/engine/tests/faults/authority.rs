@@ -1,0 +1,230 @@
+//! Who may act, and whose the data is, when a backup is put back.
+
+use super::{backup, copy_tree, folder, get, open, put, restore};
+use bytes::Bytes;
+use debros_engine::Engine;
+use debros_engine::conformance::{always, database, guarded, key, namespace, options};
+use debros_proto::Code;
+use debros_proto::rpc::Statement;
+use std::fs;
+use std::sync::Arc;
+
+async fn system(engine: &Arc<dyn Engine>, sql: &str) -> Vec<String> {
+    let place = debros_engine::Database::System;
+    let rows = engine.query(&place, Statement::from(sql), options()).await.unwrap().value.rows;
+    rows.iter().filter_map(|row| row.values.first()?.as_text().map(str::to_owned)).collect()
+}
+
+/// A network's secret, one row of each table that says who may act, and namespaces with data of every kind.
+async fn inhabit(engine: &Arc<dyn Engine>, secret: &str) {
+    for sql in [
+        &format!("INSERT INTO secrets VALUES ('challenge', CAST('{secret}' AS BLOB), 1)"),
+        "INSERT INTO api_keys (id, hash, prefix, namespace, role, created_at) VALUES ('k', x'01', 'ak', 'app', 'admin', 1)",
+        "INSERT INTO grants VALUES ('app', '0x02', 'admin', '0x01', 1)",
+        "INSERT INTO namespaces VALUES ('app', 1, '0x01'), ('gone-sql', 1, '0x01'), ('gone-kv', 1, '0x01'), \
+         ('gone-apps', 1, '0x01')",
+        "INSERT INTO sessions VALUES ('s', '0x01', 'app', 1, NULL, 9, NULL)",
+        "INSERT INTO refresh_tokens VALUES (x'01', 's', 1, 9, NULL)",
+        "INSERT INTO signing_keys VALUES ('kid', x'01', 'node', 1, NULL)",
+        "INSERT INTO apps (app_id, namespace, name, created_at, updated_at) VALUES ('a', 'gone-apps', 'a', 1, 1)",
+        "INSERT INTO audit_events (at, kind) VALUES (1, 'before')",
+    ] {
+        system(engine, sql).await;
+    }
+    engine.query(&database("gone-sql"), Statement::from("CREATE TABLE t(a)"), options()).await.unwrap();
+    let other = namespace("gone-kv");
+    engine.kv_put(&other, &key("k"), Bytes::from("x"), always(), None, options()).await.unwrap();
+    put(engine, "k", "old").await.unwrap();
+}
+
+/// Everything is revoked, and the namespaces' names are free.
+async fn revoke(engine: &Arc<dyn Engine>) {
+    for sql in [
+        "UPDATE api_keys SET revoked_at = 2",
+        "DELETE FROM grants",
+        "UPDATE namespaces SET owner = '0x03' WHERE name = 'app'",
+        "DELETE FROM namespaces WHERE name <> 'app'",
+        "UPDATE sessions SET revoked_at = 2",
+        "UPDATE refresh_tokens SET used_at = 2",
+        "UPDATE signing_keys SET removed_at = 2",
+        "INSERT INTO used_nonces VALUES (x'01', 9)",
+        "INSERT INTO audit_events (at, kind) VALUES (2, 'after')",
+    ] {
+        system(engine, sql).await;
+    }
+    put(engine, "k", "new").await.unwrap();
+}
+
+/// Everybody who may act, and what is written down of it.
+async fn who_may_act(engine: &Arc<dyn Engine>) -> Vec<String> {
+    let mut all = Vec::new();
+    for sql in [
+        "SELECT id FROM api_keys WHERE revoked_at IS NULL",
+        "SELECT wallet FROM grants",
+        "SELECT name || ' ' || owner FROM namespaces ORDER BY name",
+        "SELECT id FROM sessions WHERE revoked_at IS NULL",
+        "SELECT 'unused' FROM refresh_tokens WHERE used_at IS NULL",
+        "SELECT kid FROM signing_keys WHERE removed_at IS NULL",
+        "SELECT 'nonce' FROM used_nonces",
+        "SELECT kind FROM audit_events ORDER BY id",
+    ] {
+        all.extend(system(engine, sql).await);
+    }
+    all
+}
+
+const KEPT: [&str; 7] = [
+    "app 0x03",
+    // What came back with data and belonged to nobody.
+    "gone-apps operator",
+    "gone-kv operator",
+    "gone-sql operator",
+    "nonce",
+    "before",
+    "after",
+];
+
+/// A restore made everything that was revoked since the backup good again.
+#[tokio::test]
+async fn a_restore_brings_data_back_and_leaves_who_may_act_as_it_is() {
+    let folder = folder();
+    let engine = open(folder.path());
+    inhabit(&engine, "one").await;
+    let made = backup(&engine).await;
+    revoke(&engine).await;
+    restore(&engine, &made.name).await.unwrap();
+    assert_eq!(get(&engine, "k").await, Some(Bytes::from("old")));
+    assert_eq!(who_may_act(&engine).await, KEPT);
+    // Interrupted before anything was replaced, and after everything was: both times the next start finishes it.
+    let mut engine = engine;
+    for value in ["new", "old"] {
+        put(&engine, "k", value).await.unwrap();
+        engine.close().await;
+        let marker = folder.path().join("RESTORE");
+        fs::write(&marker, &made.name).unwrap();
+        engine = open(folder.path());
+        assert!(!marker.exists());
+        assert_eq!(get(&engine, "k").await, Some(Bytes::from("old")));
+        assert_eq!(who_may_act(&engine).await, KEPT);
+    }
+    engine.close().await;
+}
+
+#[tokio::test]
+async fn a_backup_of_another_network_brings_who_may_act_and_its_sessions_have_ended() {
+    let (first, second) = (folder(), folder());
+    let engine = open(first.path());
+    inhabit(&engine, "one").await;
+    let made = backup(&engine).await;
+    engine.close().await;
+    let engine = open(second.path());
+    system(&engine, "INSERT INTO secrets VALUES ('challenge', x'02', 1)").await;
+    system(&engine, "INSERT INTO signing_keys VALUES ('kid', x'01', 'node', 1, 5)").await;
+    copy_tree(&first.path().join("backups"), &second.path().join("backups"));
+    restore(&engine, &made.name).await.unwrap();
+    assert_eq!(
+        who_may_act(&engine).await,
+        ["k", "0x02", "app 0x01", "gone-apps 0x01", "gone-kv 0x01", "gone-sql 0x01", "unused", "before"],
+        "the key that is known to be removed stays so"
+    );
+    assert_eq!(get(&engine, "k").await, Some(Bytes::from("old")));
+    assert_eq!(system(&engine, "SELECT hex(value) FROM secrets").await, ["6F6E65"]);
+    engine.close().await;
+}
+
+/// Everything of a namespace that a restore could bring back: rows, a pair, an application, kept answers.
+async fn furnish(engine: &Arc<dyn Engine>, name: &str, owner: &str, created_at: i64) {
+    for sql in [
+        format!("INSERT INTO namespaces VALUES ('{name}', {created_at}, '{owner}')"),
+        format!(
+            "INSERT INTO apps (app_id, namespace, name, created_at, updated_at) VALUES ('{name}-{owner}', '{name}', 'a', 1, 1)"
+        ),
+        format!("INSERT INTO _debros_idempotency VALUES ('', 'ns::{name}::{owner}', x'', x'', 9999999999999)"),
+    ] {
+        system(engine, &sql).await;
+    }
+    let rows = format!("CREATE TABLE t AS SELECT '{owner}' AS a");
+    engine.query(&database(name), Statement::from(rows.as_str()), guarded("sql", 1)).await.unwrap();
+    let value = Bytes::from(owner.to_owned());
+    engine.kv_put(&namespace(name), &key("k"), value, always(), None, guarded("kv", 1)).await.unwrap();
+}
+
+/// Whose data a namespace has, by every way to it; `None` when it has none at all.
+async fn furnished_by(engine: &Arc<dyn Engine>, name: &str) -> Option<String> {
+    let apps = format!("SELECT substr(app_id, {}) FROM apps WHERE namespace = '{name}'", name.len() + 2);
+    let answers = format!(
+        "SELECT substr(key, {}) FROM _debros_idempotency WHERE ns = '' AND key >= 'ns::{name}::' AND key < 'ns::{name}:;'",
+        name.len() + 7
+    );
+    let kept = format!("SELECT key FROM _debros_idempotency WHERE ns = '{name}'");
+    let pair = engine.kv_get(&namespace(name), &key("k"), options()).await.unwrap().map(|entry| entry.value);
+    let pair: Vec<String> = pair.iter().map(|value| String::from_utf8(value.to_vec()).unwrap()).collect();
+    let rows = match engine.query(&database(name), Statement::from("SELECT a FROM t"), options()).await {
+        Ok(found) => found.value.rows.iter().map(|row| row.values[0].as_text().unwrap().to_owned()).collect(),
+        Err(error) => {
+            assert_eq!(error.code, Code::Sql, "{error}");
+            Vec::new()
+        }
+    };
+    let kept = system(engine, &kept).await.len();
+    let found = [system(engine, &apps).await, system(engine, &answers).await, pair, rows];
+    assert!(found.iter().all(|ways| *ways == found[0]), "{name}: {found:?}");
+    assert_eq!(kept, found[0].len(), "{name}: kept answers of pairs");
+    found[0].first().cloned()
+}
+
+async fn delete(engine: &Arc<dyn Engine>, name: &str) {
+    let rows = [
+        format!("DELETE FROM namespaces WHERE name = '{name}'"),
+        format!("DELETE FROM apps WHERE namespace = '{name}'"),
+        format!("DELETE FROM _debros_idempotency WHERE ns = '' AND key LIKE 'ns::{name}::%'"),
+    ];
+    let also = rows.iter().map(|sql| Statement::from(sql.as_str())).collect();
+    engine.delete_namespace(&namespace(name), also, options().deadline).await.unwrap();
+}
+
+/// The first owner's data came back to whoever had the name then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_gives_a_deleted_namespaces_data_to_nobody_who_made_the_name_again() {
+    let folder = folder();
+    let engine = open(folder.path());
+    system(&engine, "INSERT INTO secrets VALUES ('challenge', x'01', 1)").await;
+    for name in ["again", "given", "gone", "taken", "unlisted"] {
+        furnish(&engine, name, "0x01", 1).await;
+    }
+    system(&engine, "DELETE FROM namespaces WHERE name = 'unlisted'").await;
+    let made = backup(&engine).await;
+    for name in ["again", "gone", "taken", "unlisted"] {
+        delete(&engine, name).await;
+    }
+    system(&engine, "UPDATE namespaces SET owner = '0x02' WHERE name = 'given'").await;
+    furnish(&engine, "again", "0x01", 2).await;
+    for name in ["since", "taken", "unlisted"] {
+        furnish(&engine, name, "0x02", 2).await;
+    }
+    restore(&engine, &made.name).await.unwrap();
+
+    let mut engine = engine;
+    for round in 0..3 {
+        for (name, whose) in [
+            ("again", Some("0x01")),
+            ("given", Some("0x01")),
+            ("gone", Some("0x01")),
+            ("since", None),
+            ("taken", None),
+            ("unlisted", None),
+        ] {
+            assert_eq!(furnished_by(&engine, name).await.as_deref(), whose, "{name}, round {round}");
+        }
+        assert_eq!(
+            system(&engine, "SELECT name || ' ' || owner || ' ' || created_at FROM namespaces ORDER BY name").await,
+            ["again 0x01 2", "given 0x02 1", "gone operator 1", "since 0x02 2", "taken 0x02 2", "unlisted 0x02 2"],
+            "round {round}"
+        );
+        // Interrupted when nothing but the marker was there, or after everything.
+        engine.close().await;
+        fs::write(folder.path().join("RESTORE"), &made.name).unwrap();
+        engine = open(folder.path());
+    }
+    engine.close().await;
+}
