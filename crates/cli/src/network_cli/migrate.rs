@@ -104,7 +104,7 @@ fn read_step(path: &Path) -> Result<Step, Failure> {
     let read =
         std::fs::read_to_string(path).map_err(|error| Failure::usage(format!("{file} can not be read: {error}")))?;
     // Editors on Windows put it there; it is no part of the text.
-    let sql = read.strip_prefix('\u{feff}').map_or_else(|| read.clone(), str::to_owned);
+    let sql = read.strip_prefix('\u{feff}').unwrap_or(&read).to_owned();
     let checksum = debros_proto::hex::encode(&Sha256::digest(sql.as_bytes()));
     // Three digits.
     let version = number.parse().unwrap_or_default();

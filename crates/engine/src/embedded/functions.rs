@@ -67,7 +67,9 @@ fn instr(context: &Context<'_>) -> Result<Option<i64>> {
         Some(first) if !begins(first) => text.starts_with(&part).then_some(0),
         _ => Finder::new(&part).find(&text, 0),
     };
-    Ok(Some(at.map_or(0, |at| 1 + count(text.iter().take(at + 1).skip(1).filter(|byte| begins(byte)).count()))))
+    Ok(Some(
+        at.map_or(0, |at| 1 + count(text.get(1..=at).unwrap_or_default().iter().filter(|byte| begins(byte)).count())),
+    ))
 }
 
 /// The first text with each occurrence of the second replaced by the third.
