@@ -11,8 +11,11 @@ use crate::embedded::gate::Rights;
 use crate::embedded::store::Pool;
 use debros_proto::{Code, Error};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+/// The time between two looks at how large the log is. Not at each group: Linux gives a file that somebody has looked at
+/// a new time of change with the next write, and then fdatasync writes that too.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 /// How long the writer waits for readers, who most often are done in less.
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -20,6 +23,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 pub(super) struct Log {
     path: PathBuf,
     max: u64,
+    next_look: Instant,
 }
 
 impl Log {
@@ -27,12 +31,17 @@ impl Log {
     pub(super) fn new(database: &Path, max: u64) -> Self {
         let mut path = database.as_os_str().to_owned();
         path.push("-wal");
-        Self { path: path.into(), max }
+        Self { path: path.into(), max, next_look: Instant::now() }
     }
 
     /// Empties the log when it is too large. False: it still is, because somebody reads from it. Outside of transactions.
-    pub(super) fn is_small(&self, conn: &Conn, readers: &Pool) -> bool {
+    pub(super) fn is_small(&mut self, conn: &Conn, readers: &Pool) -> bool {
+        let now = Instant::now();
+        if now < self.next_look {
+            return true;
+        }
         if self.bytes() <= self.max {
+            self.next_look = now + BETWEEN_LOOKS;
             return true;
         }
         readers.suspend();
