@@ -181,6 +181,10 @@ pub(crate) async fn query(mut call: Call) -> Answer {
 }
 
 /// `POST /v1/db/transaction`: statements in order, all or none.
+///
+/// `PRAGMA foreign_keys = OFF` holds until it is turned on again or the transaction ends, so that a migration can make a
+/// table anew that others refer to. Before it commits every reference is looked at, and one that leads nowhere refuses the
+/// whole. `PRAGMA defer_foreign_keys = ON` holds until the end of the transaction.
 #[utoipa::path(
     post, path = "/v1/db/transaction", tag = "database", operation_id = "db_transaction", request_body = TransactionBody,
     responses(

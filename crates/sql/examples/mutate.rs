@@ -145,8 +145,10 @@ impl Scene {
                 return Ok("refused");
             }
         };
-        if rewritten.place == Place::Catalogue {
-            return Ok("catalogue");
+        match rewritten.place {
+            Place::Data => (),
+            Place::Catalogue => return Ok("catalogue"),
+            Place::Transaction(_) => return Ok("transaction"),
         }
         if rewritten.changes_schema {
             let applied = self.catalogue.fork().and_then(|mut fork| fork.apply(sql));

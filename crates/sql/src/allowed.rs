@@ -1,7 +1,7 @@
 //! What a user's statement may name that is not the user's own. A name that is in none of these lists is refused, or
 //! does not exist.
 
-use crate::names::is_one_of;
+use crate::names::{is_one_of, same};
 
 /// Functions whose result depends on their arguments alone, or whose dependence on time, randomness or the connection is
 /// dealt with where they are called (`walk::time`).
@@ -255,13 +255,11 @@ pub(crate) fn is_of_the_moment(function: &str) -> bool {
 
 /// Why a PRAGMA is not allowed.
 pub(crate) fn refused_pragma(name: &str) -> String {
-    if is_one_of(&["foreign_keys", "defer_foreign_keys", "legacy_alter_table"], name) {
-        return format!(
-            "PRAGMA {name} is not allowed: foreign keys are enforced at all times, and renaming looks at everything that names \
-             a table. A migration that makes a table anew (DROP TABLE, ALTER TABLE … RENAME) deletes or is stopped by the rows \
-             that refer to the old one: where a table is referred to, change it with ALTER TABLE, or make the tables that \
-             refer to it anew in the same transaction, first"
-        );
+    if same(name, "legacy_alter_table") {
+        return "PRAGMA legacy_alter_table is not allowed: renaming a table looks at everything that names it. To make a table \
+                anew, keep its references from being looked at with PRAGMA foreign_keys = OFF in the same transaction, and drop \
+                the views and triggers that name it first"
+            .to_owned();
     }
     format!("PRAGMA {name} is not allowed; these are: {}", PRAGMAS.join(", "))
 }

@@ -5,6 +5,7 @@
 //! - [`Catalogue`]: a namespace's schema in the user's own names.
 //! - [`Policy`]: the second line, SQLite's authorizer on the data database. It knows nothing of the rewriter.
 //! - [`Demangler`]: errors and query plans in the user's names.
+//! - [`setting`]: what a transaction's PRAGMAs want of foreign keys, for the engine to obey.
 //! - [`Moment`]: time and randomness, given one value for each statement.
 //!
 //! The crate knows no engine, no thread and no clock: the engine calls it, and says what time it is. How the parts fit is
@@ -22,6 +23,7 @@ mod names;
 mod place;
 pub mod policy;
 pub mod rewrite;
+pub mod setting;
 mod source;
 mod verify;
 mod walk;

@@ -4,6 +4,7 @@ use crate::catalogue::Catalogue;
 use crate::edit::Template;
 use crate::moment::Moment;
 use crate::policy::Policy;
+use crate::setting::{self, Setting};
 use crate::{gate, verify, walk};
 use debros_proto::{Namespace, Result};
 use std::borrow::Cow;
@@ -26,6 +27,8 @@ pub enum Place {
     Data,
     /// In the catalogue: [`Catalogue::query`].
     Catalogue,
+    /// Nowhere as a text: it is about the transaction that it stands in, and the engine obeys it itself.
+    Transaction(Setting),
 }
 
 /// What the rewritten text reads beside the namespace's own objects, which the policy refuses otherwise.
@@ -68,6 +71,23 @@ pub struct Rewritten {
 }
 
 impl Rewritten {
+    fn setting(setting: Setting) -> Self {
+        Self {
+            template: Template::default(),
+            class: if setting.is_usual() { Class::Read } else { Class::Write },
+            place: Place::Transaction(setting),
+            objects: Vec::new(),
+            columns: setting.on.is_none().then(|| setting.what.name().to_owned()).into_iter().collect(),
+            parameters: 0,
+            returning: false,
+            changes_schema: false,
+            needs_moment: false,
+            tells_names: false,
+            grants: Grants::default(),
+            results: Vec::new(),
+        }
+    }
+
     /// The text to run. The same each time unless [`is_of_the_moment`](Rewritten::is_of_the_moment).
     pub fn sql(&self, moment: &mut Moment<'_>) -> Cow<'_, str> {
         self.template.fill(moment)
@@ -99,6 +119,9 @@ impl Rewritten {
 /// it takes too long to compile.
 pub fn rewrite(sql: &str, catalogue: &Catalogue) -> Result<Rewritten> {
     gate::check(sql)?;
+    if let Some(setting) = setting::of(sql)? {
+        return Ok(Rewritten::setting(setting));
+    }
     let inner = catalogue.lock();
     let compiled = inner.compile(sql)?;
     let outcome = walk::statement(sql, &catalogue.prefix, &inner, &compiled)?;

@@ -61,6 +61,51 @@ fn an_application_migrates_its_namespace_step_by_step() {
     assert!(text_of(&gap).contains("005_gap.sql"), "{}", text_of(&gap));
 }
 
+/// The tables of an ORM, one of which is made anew although others refer to it, as Prisma and drizzle-kit write it.
+#[test]
+fn a_table_that_others_refer_to_is_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(&folder.path().join("node"));
+    let cli = Cli::new(&node, &node.api_key("shop"), folder.path());
+    let steps = folder.path().join("steps");
+    std::fs::create_dir(&steps).unwrap();
+    write(
+        &steps,
+        "001_init.sql",
+        "-- CreateTable\nCREATE TABLE \"User\" (\"id\" INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, \"email\" TEXT NOT NULL);\n\
+         CREATE TABLE \"Post\" (\"id\" INTEGER NOT NULL PRIMARY KEY, \"authorId\" INTEGER NOT NULL, CONSTRAINT \"Post_authorId_fkey\" \
+         FOREIGN KEY (\"authorId\") REFERENCES \"User\" (\"id\") ON DELETE CASCADE ON UPDATE CASCADE);\n\
+         INSERT INTO \"User\" VALUES (1, 'a@x'), (2, 'b@x');\nINSERT INTO \"Post\" VALUES (1, 1), (2, 2);\n",
+    );
+    let redefine = |from: &str| {
+        format!(
+            "-- RedefineTables\nPRAGMA defer_foreign_keys=ON;\nPRAGMA foreign_keys=OFF;\n\
+             CREATE TABLE \"new_User\" (\"id\" INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, \"email\" TEXT NOT NULL, \"name\" TEXT);\n\
+             INSERT INTO \"new_User\" (\"email\", \"id\") SELECT \"email\", \"id\" FROM {from};\n\
+             DROP TABLE \"User\";\nALTER TABLE \"new_User\" RENAME TO \"User\";\n\
+             CREATE UNIQUE INDEX \"User_email_key\" ON \"User\"(\"email\");\n\
+             PRAGMA foreign_keys=ON;\nPRAGMA defer_foreign_keys=OFF;\n"
+        )
+    };
+    // A step that forgets rows is not applied.
+    write(&steps, "002_name.sql", &redefine("\"User\" WHERE \"id\" = 1"));
+    let dir = steps.to_str().unwrap();
+    let failed = cli.run(&["db", "migrate", dir], b"");
+    let text = text_of(&failed);
+    assert_eq!(failed.status.code(), Some(1), "{text}");
+    for words in ["002_name.sql", "the row with rowid 2 of Post refers to no row of User"] {
+        assert!(text.contains(words), "{text}");
+    }
+    let columns = "SELECT count(*) FROM pragma_table_info('User')";
+    assert_eq!(cli.json(&["query", columns])["rows"], serde_json::json!([[2]]));
+    write(&steps, "002_name.sql", &redefine("\"User\""));
+    assert_eq!(cli.json(&["db", "migrate", dir])["applied"], serde_json::json!(["002_name.sql"]));
+    let posts = "SELECT count(*), sum(name IS NULL) FROM \"Post\" JOIN \"User\" ON \"User\".id = \"authorId\"";
+    assert_eq!(cli.json(&["query", posts])["rows"], serde_json::json!([[2, 2]]));
+    cli.json(&["query", "DELETE FROM \"User\" WHERE id = 2"]);
+    assert_eq!(cli.json(&["query", posts])["rows"], serde_json::json!([[1, 1]]));
+}
+
 /// Two programs that apply the same steps at once apply each once.
 #[test]
 fn two_programs_apply_each_step_once() {

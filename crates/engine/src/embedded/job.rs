@@ -14,6 +14,8 @@ pub(super) enum Undo {
     Statement,
     /// It needs a savepoint.
     Savepoint,
+    /// It needs a savepoint, and a transaction that it shares with nobody.
+    OwnGroup,
     /// It runs outside of a transaction, alone, and cares for itself.
     Alone,
 }

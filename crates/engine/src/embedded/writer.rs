@@ -147,7 +147,12 @@ impl Writer {
             return Vec::new();
         }
         let mut done = VecDeque::new();
-        while let Some(mut job) = jobs.pop_front_if(|job| job.undo != Undo::Alone) {
+        let joins = |job: &Job, is_first: bool| match job.undo {
+            Undo::Statement | Undo::Savepoint => true,
+            Undo::OwnGroup => is_first,
+            Undo::Alone => false,
+        };
+        while let Some(mut job) = jobs.pop_front_if(|job| joins(job, done.is_empty())) {
             if job.is_abandoned() {
                 continue;
             }
@@ -172,8 +177,9 @@ impl Writer {
                 }
                 job.amend(self.of_full(error));
             }
+            let is_whole = with_reserve || job.undo == Undo::OwnGroup;
             done.push_back(job);
-            if with_reserve {
+            if is_whole {
                 break;
             }
         }

@@ -137,6 +137,17 @@ impl Tenant {
             let rows = found.rows.into_iter().map(|row| row.into_iter().map(plain_value).collect()).collect();
             return Ok(Outcome { columns: found.columns, rows, ..Outcome::default() });
         }
+        if let Place::Transaction(setting) = rewritten.place {
+            return match setting.on {
+                None => Ok(Outcome {
+                    columns: rewritten.columns.clone(),
+                    rows: vec![vec![Value::Integer(setting.what.usual().into())]],
+                    ..Outcome::default()
+                }),
+                Some(_) if setting.is_usual() => Ok(Outcome::default()),
+                Some(_) => Err(Error::new(Code::StatementNotAllowed, "only in a transaction call")),
+            };
+        }
         let fork = if rewritten.changes_schema {
             let mut fork = self.catalogue.fork()?;
             fork.apply(sql)?;

@@ -130,5 +130,7 @@ SELECT sql FROM sqlite_schema WHERE name = 'late_child';
 INSERT INTO late_child VALUES (5);
 INSERT INTO late_child VALUES (6);
 /*refused*/ PRAGMA foreign_keys = OFF;
-/*refused*/ PRAGMA foreign_keys;
+PRAGMA foreign_keys;
+PRAGMA foreign_keys = ON;
+PRAGMA defer_foreign_keys;
 /*refused*/ PRAGMA defer_foreign_keys = ON;

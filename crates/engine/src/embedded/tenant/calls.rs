@@ -10,6 +10,7 @@ use crate::embedded::{Embedded, JOB_BYTES, QUICK, sql, sql_write, statement_byte
 use crate::{CallOptions, Written};
 use debros_proto::rpc::{Statement, StatementResult, Table};
 use debros_proto::{Code, Error, Namespace, Result, now_ms};
+use debros_sql::setting::may_set;
 use debros_sql::{Class, Place};
 use std::sync::Arc;
 use std::time::Instant;
@@ -120,7 +121,10 @@ impl Embedded {
         let (store, _) = self.tenant(namespace).await?;
         let call = self.call(&options);
         let removes = !statements.is_empty() && statements.iter().all(|one| store.only_removes(&one.sql));
-        let write = sql_write(removes, statements.iter().map(statement_bytes).sum(), &options);
+        let mut write = sql_write(removes, statements.iter().map(statement_bytes).sum(), &options);
+        if statements.iter().any(|statement| may_set(&statement.sql)) {
+            write.undo = Undo::OwnGroup;
+        }
         let guard = options.guard;
         store
             .write(write, move |conn| {
@@ -129,7 +133,9 @@ impl Embedded {
                     let run = |(index, statement)| {
                         work.run(statement, None).map_err(|error: Error| error.at_statement(index))
                     };
-                    statements.iter().enumerate().map(run).collect()
+                    let results = statements.iter().enumerate().map(run).collect::<Result<_>>()?;
+                    work.finish()?;
+                    Ok(results)
                 })
             })
             .await

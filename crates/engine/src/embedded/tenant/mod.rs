@@ -15,6 +15,7 @@ mod info;
 mod legacy;
 mod names;
 mod read;
+mod references;
 mod seat;
 mod write;
 

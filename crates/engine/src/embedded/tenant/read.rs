@@ -1,6 +1,6 @@
 //! Reading: on a connection that can not write.
 
-use super::{Plan, Present, Tenant};
+use super::{Plan, Present, Tenant, references};
 use crate::embedded::config::Limits;
 use crate::embedded::conn::Conn;
 use crate::embedded::gate::{Facts, Rights};
@@ -50,9 +50,18 @@ impl Tenant {
 
     fn try_read(&self, conn: &Conn, statement: &Statement, catalogue: &Catalogue, call: &Call) -> Result<Answer> {
         let rewritten = self.rewrite(&statement.sql, catalogue)?;
-        if rewritten.place == Place::Catalogue {
-            let result =
-                self.ask_catalogue(statement, catalogue, &rewritten, call, &mut Allowance::new(&call.limits))?;
+        let answered = match rewritten.place {
+            Place::Data => None,
+            Place::Catalogue => {
+                let mut allowance = Allowance::new(&call.limits);
+                Some(self.ask_catalogue(statement, catalogue, &rewritten, call, &mut allowance)?)
+            }
+            Place::Transaction(setting) => {
+                sql::check_count(rewritten.parameters, statement.args.len())?;
+                Some(references::outside(setting)?)
+            }
+        };
+        if let Some(result) = answered {
             return Ok(Answer::Read(result, Facts::default().calling()));
         }
         let present = Present::new(call.now_ms);

@@ -1,6 +1,7 @@
 //! Writing: in the transaction of the writer's thread, for the schema that holds there.
 
 use super::read::{Call, no_seat, run};
+use super::references::{self, References};
 use super::{Plan, Present, Seat, format};
 use crate::embedded::conn::Conn;
 use crate::embedded::failure;
@@ -20,6 +21,7 @@ pub(super) struct Work<'c> {
     call: Call,
     present: Present,
     allowance: Allowance,
+    references: References<'c>,
     /// The schema as this call has changed it; none before it does.
     entries: Option<Vec<Entry>>,
 }
@@ -35,6 +37,7 @@ impl<'c> Work<'c> {
             call,
             present: Present::new(call.now_ms),
             allowance: Allowance::new(&call.limits),
+            references: References::new(conn),
             entries: None,
         })
     }
@@ -50,8 +53,15 @@ impl<'c> Work<'c> {
         if self.call.read_only && rewritten.class != Class::Read {
             return Err(sql::forbidden());
         }
-        if rewritten.place == Place::Catalogue {
-            return tenant.ask_catalogue(statement, &catalogue, &rewritten, &self.call, &mut self.allowance);
+        match rewritten.place {
+            Place::Data => (),
+            Place::Catalogue => {
+                return tenant.ask_catalogue(statement, &catalogue, &rewritten, &self.call, &mut self.allowance);
+            }
+            Place::Transaction(setting) => {
+                sql::check_count(rewritten.parameters, statement.args.len())?;
+                return self.references.set(setting);
+            }
         }
         let result = if rewritten.class == Class::Ddl {
             self.define(statement, &rewritten, catalogue)
@@ -59,6 +69,16 @@ impl<'c> Work<'c> {
             self.change(statement, &rewritten)
         };
         result.map_err(|error| tenant.explain(error))
+    }
+
+    /// To be called after the last statement of a transaction.
+    pub(super) fn finish(mut self) -> Result<()> {
+        if !self.references.restore()? {
+            return Ok(());
+        }
+        // What the statements have read is not this one's fault.
+        self.allowance = Allowance::new(&self.call.limits);
+        references::judge(&self.run(&references::question(), None)?)
     }
 
     /// A statement on rows.

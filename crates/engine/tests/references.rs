@@ -1,0 +1,201 @@
+//! Transactions that turn foreign keys off or defer them: how migrations make a table anew that others refer to.
+
+use debros_engine::conformance::{
+    assert_code, database, guarded, integer, must, options, query, refused, single, transaction,
+};
+use debros_engine::embedded::{Embedded, EmbeddedConfig};
+use debros_engine::{CallOptions, Engine};
+use debros_proto::Code;
+use debros_proto::rpc::{Statement, Value};
+use std::path::Path;
+use std::sync::Arc;
+
+fn open(folder: &Path) -> Arc<dyn Engine> {
+    Arc::new(Embedded::open(EmbeddedConfig::new(folder)).unwrap())
+}
+
+/// Users, whom posts refer to, and whom comments do.
+async fn blog(folder: &Path) -> Arc<dyn Engine> {
+    let engine = open(folder);
+    for sql in [
+        "CREATE TABLE users(id INTEGER PRIMARY KEY, name TEXT)",
+        "CREATE TABLE posts(id INTEGER PRIMARY KEY, author INTEGER NOT NULL REFERENCES users(id) ON DELETE CASCADE)",
+        "CREATE TABLE comments(id INTEGER PRIMARY KEY, post REFERENCES posts(id) ON DELETE CASCADE, by REFERENCES users(id) ON DELETE SET NULL)",
+        "INSERT INTO users VALUES (1, 'ann'), (2, 'bob')",
+        "INSERT INTO posts VALUES (10, 1), (11, 2)",
+        "INSERT INTO comments VALUES (100, 10, 2), (101, 11, NULL)",
+    ] {
+        must(&engine, sql).await;
+    }
+    engine
+}
+
+/// As Prisma and drizzle-kit write it.
+const REMAKE: [&str; 8] = [
+    "PRAGMA defer_foreign_keys=ON",
+    "PRAGMA foreign_keys=OFF;",
+    "CREATE TABLE \"new_users\" (id INTEGER PRIMARY KEY, name TEXT NOT NULL, age INTEGER DEFAULT 7)",
+    "INSERT INTO \"new_users\" (\"id\", \"name\") SELECT \"id\", \"name\" FROM \"users\"",
+    "DROP TABLE `users`",
+    "ALTER TABLE \"new_users\" RENAME TO \"users\"",
+    "PRAGMA foreign_keys=ON",
+    "PRAGMA defer_foreign_keys=OFF",
+];
+
+async fn check_enforced(engine: &Arc<dyn Engine>) {
+    assert_code(&refused(engine, "INSERT INTO posts VALUES (99, 77)").await, Code::Constraint, "enforced");
+    let late =
+        transaction(engine, &["INSERT INTO posts VALUES (99, 77)", "INSERT INTO users(id, name) VALUES (77, 'x')"]);
+    let error = late.await.unwrap_err();
+    assert_eq!((error.code, error.statement), (Code::Constraint, Some(0)), "not deferred: {error}");
+    assert_eq!(integer(engine, "PRAGMA foreign_keys").await, 1);
+    assert_eq!(integer(engine, "PRAGMA defer_foreign_keys").await, 0);
+}
+
+#[tokio::test]
+async fn a_table_that_others_refer_to_is_made_anew_with_nothing_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = blog(folder.path()).await;
+    for round in 0..2 {
+        let results = transaction(&engine, &REMAKE).await.unwrap_or_else(|error| panic!("{round}: {error:?}"));
+        assert_eq!(results[0], results[6]);
+        assert_eq!(integer(&engine, "SELECT count(*) FROM posts").await, 2);
+        assert_eq!(integer(&engine, "SELECT count(by) FROM comments").await, 1);
+        assert_eq!(integer(&engine, "SELECT sum(age) FROM users").await, 14);
+        check_enforced(&engine).await;
+    }
+    let parent = single(&must(&engine, "SELECT \"table\" FROM pragma_foreign_key_list('posts')").await);
+    assert_eq!(parent, Value::from("users"));
+    must(&engine, "DELETE FROM users WHERE id = 2").await;
+    assert_eq!(integer(&engine, "SELECT count(*) FROM posts").await, 1, "the cascade goes to the new table");
+    engine.close().await;
+    let engine = open(folder.path());
+    check_enforced(&engine).await;
+    engine.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_refers_to_nothing_at_the_end_refuses_the_whole_transaction_and_nobody_elses() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = blog(folder.path()).await;
+    must(&engine, "CREATE TABLE others(a)").await;
+    let calls: Vec<_> = (0..60)
+        .map(|index| {
+            let engine = Arc::clone(&engine);
+            tokio::spawn(async move {
+                match index % 3 {
+                    0 => {
+                        transaction(&engine, &["PRAGMA foreign_keys = OFF", "INSERT INTO posts VALUES (50, 77)"]).await
+                    }
+                    // Without the transaction above, which turned references off, nothing lets this pass.
+                    1 => query(&engine, "INSERT INTO posts VALUES (51, 78)", &[]).await.map(|result| vec![result]),
+                    _ => transaction(&engine, &["INSERT INTO others VALUES (1)"]).await,
+                }
+            })
+        })
+        .collect();
+    for (index, call) in calls.into_iter().enumerate() {
+        match (index % 3, call.await.unwrap()) {
+            (0, Err(error)) => {
+                assert_eq!(error.code, Code::Constraint, "{error}");
+                for word in ["rowid 50 of posts", "row of users", "foreign_keys was OFF"] {
+                    assert!(error.message.contains(word), "{error}");
+                }
+            }
+            (1, Err(error)) => assert_eq!(error.message, "FOREIGN KEY constraint failed"),
+            (2, Ok(_)) => (),
+            (_, outcome) => panic!("{index}: {outcome:?}"),
+        }
+    }
+    assert_eq!(integer(&engine, "SELECT count(*) FROM others").await, 20);
+    assert_eq!(integer(&engine, "SELECT count(*) FROM posts").await, 2);
+    check_enforced(&engine).await;
+    engine.close().await;
+}
+
+#[tokio::test]
+async fn a_transaction_that_fails_leaves_references_enforced() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = blog(folder.path()).await;
+    for last in [
+        "SELECT nonsense",
+        "INSERT INTO users VALUES (1, 'again')",
+        "INSERT OR ROLLBACK INTO users VALUES (1, 'again')",
+    ] {
+        let statements =
+            ["PRAGMA defer_foreign_keys = 1", "PRAGMA foreign_keys = 0", "DELETE FROM users WHERE id = 2", last];
+        assert_eq!(transaction(&engine, &statements).await.unwrap_err().statement, Some(3), "{last}");
+        assert_eq!(integer(&engine, "SELECT count(*) FROM users").await, 2);
+        check_enforced(&engine).await;
+    }
+    engine.close().await;
+}
+
+#[tokio::test]
+async fn each_part_of_a_transaction_is_held_to_what_it_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = blog(folder.path()).await;
+    let results = transaction(
+        &engine,
+        &[
+            "PRAGMA foreign_keys",
+            "PRAGMA foreign_keys = OFF",
+            "PRAGMA foreign_keys",
+            "UPDATE posts SET author = 3 WHERE id = 11",
+            "INSERT INTO users VALUES (3, 'cyd')",
+            "PRAGMA foreign_keys = ON",
+            "DELETE FROM users WHERE id = 3",
+            "SELECT count(*) FROM posts",
+        ],
+    )
+    .await
+    .unwrap();
+    let told: Vec<_> = [0, 2, 7].map(|index: usize| single(&results[index])).into();
+    assert_eq!(told, [Value::from(1), Value::from(0), Value::from(1)], "on again, the cascade runs");
+    let statements = ["PRAGMA foreign_keys = OFF", "PRAGMA foreign_keys = ON", "INSERT INTO posts VALUES (60, 88)"];
+    assert_eq!(transaction(&engine, &statements).await.unwrap_err().statement, Some(2));
+    // Deferred: in any order, as long as the end is right.
+    let order =
+        ["PRAGMA defer_foreign_keys = ON", "INSERT INTO posts VALUES (60, 88)", "INSERT INTO users VALUES (88, 'x')"];
+    transaction(&engine, &order).await.unwrap();
+    let error = transaction(&engine, &order[..2]).await.unwrap_err();
+    assert_eq!(error.code, Code::Constraint);
+    let error = transaction(&engine, &["PRAGMA defer_foreign_keys = ON", "INSERT INTO posts VALUES (61, 89)"]).await;
+    assert_eq!(error.unwrap_err().code, Code::Constraint);
+    check_enforced(&engine).await;
+    engine.close().await;
+}
+
+#[tokio::test]
+async fn outside_a_transaction_nothing_turns_them_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = blog(folder.path()).await;
+    for sql in ["PRAGMA foreign_keys = OFF", "PRAGMA defer_foreign_keys = ON"] {
+        let error = refused(&engine, sql).await;
+        assert_eq!(error.code, Code::StatementNotAllowed, "{error}");
+        assert!(error.message.contains("one transaction call"), "{error}");
+        let once = engine.query(&database("app"), Statement::from(sql), guarded(sql, 1)).await;
+        assert_eq!(once.unwrap_err().code, Code::StatementNotAllowed);
+        check_enforced(&engine).await;
+    }
+    for sql in ["PRAGMA foreign_keys = ON", "PRAGMA defer_foreign_keys = OFF"] {
+        assert!(must(&engine, sql).await.rows.is_empty(), "{sql}");
+    }
+    assert_code(&refused(&engine, "PRAGMA foreign_keys = 5").await, Code::Sql, "neither");
+    let given = query(&engine, "PRAGMA foreign_keys", &[Value::from(1)]).await.unwrap_err();
+    assert_code(&given, Code::Sql, "an argument");
+    engine.close().await;
+}
+
+#[tokio::test]
+async fn who_may_only_read_turns_nothing_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = blog(folder.path()).await;
+    let reading = || CallOptions { read_only: true, ..options() };
+    let ask = |sql: &'static str| vec![Statement::from(sql), Statement::from("SELECT count(*) FROM posts")];
+    let refused = engine.transaction(&database("app"), ask("PRAGMA foreign_keys = OFF"), reading()).await;
+    assert_eq!(refused.unwrap_err().code, Code::Forbidden);
+    let told = engine.transaction(&database("app"), ask("PRAGMA foreign_keys"), reading()).await.unwrap();
+    assert_eq!(single(&told.value[0]), Value::from(1));
+    engine.close().await;
+}
