@@ -1,6 +1,6 @@
 //! Who may act, and whose the data is, when a backup is put back.
 
-use super::{backup, copy_tree, folder, get, open, put, restore};
+use super::{backup, copy_tree, damage, folder, get, open, put, restore};
 use bytes::Bytes;
 use debros_engine::Engine;
 use debros_engine::conformance::{always, database, guarded, key, namespace, options};
@@ -9,7 +9,7 @@ use debros_proto::rpc::Statement;
 use std::fs;
 use std::sync::Arc;
 
-async fn system(engine: &Arc<dyn Engine>, sql: &str) -> Vec<String> {
+pub(super) async fn system(engine: &Arc<dyn Engine>, sql: &str) -> Vec<String> {
     let place = debros_engine::Database::System;
     let rows = engine.query(&place, Statement::from(sql), options()).await.unwrap().value.rows;
     rows.iter().filter_map(|row| row.values.first()?.as_text().map(str::to_owned)).collect()
@@ -129,6 +129,48 @@ async fn a_backup_of_another_network_brings_who_may_act_and_its_sessions_have_en
     );
     assert_eq!(get(&engine, "k").await, Some(Bytes::from("old")));
     assert_eq!(system(&engine, "SELECT hex(value) FROM secrets").await, ["6F6E65"]);
+    engine.close().await;
+}
+
+/// What is missing in a backup stays as it is, but where it is somebody else's by now, or always was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_leaves_what_the_backup_is_missing_to_its_owner_alone() {
+    let (first, second) = (folder(), folder());
+    let engine = open(first.path());
+    system(&engine, "INSERT INTO secrets VALUES ('challenge', x'01', 1)").await;
+    for name in ["lost", "whole"] {
+        furnish(&engine, name, "0x01", 1).await;
+    }
+    engine.close().await;
+    damage(&first.path().join("ns/lost.db"));
+    fs::remove_file(first.path().join("CLEAN")).unwrap();
+    let engine = open(first.path());
+    let made = backup(&engine).await;
+    assert_eq!(made.missing, [namespace("lost")]);
+
+    // On another network, where the name is another wallet's.
+    let elsewhere = open(second.path());
+    system(&elsewhere, "INSERT INTO secrets VALUES ('challenge', x'02', 1)").await;
+    furnish(&elsewhere, "lost", "0x02", 1).await;
+    copy_tree(&first.path().join("backups"), &second.path().join("backups"));
+    restore(&elsewhere, &made.name).await.unwrap();
+    let lost = "SELECT a FROM t";
+    for round in 0..2 {
+        let error = elsewhere.query(&database("lost"), Statement::from(lost), options()).await.unwrap_err();
+        assert_eq!((error.code, error.message.as_str()), (Code::Sql, "no such table: t"), "round {round}");
+        let pair = elsewhere.kv_get(&namespace("lost"), &key("k"), options()).await.unwrap().unwrap();
+        assert_eq!(pair.value, "0x01", "round {round}");
+        assert_eq!(furnished_by(&elsewhere, "whole").await.as_deref(), Some("0x01"), "round {round}");
+        restore(&elsewhere, &made.name).await.unwrap();
+    }
+    elsewhere.close().await;
+
+    // Here, where another wallet has made the name again: it gets nothing of what was, and loses what is since.
+    delete(&engine, "lost").await;
+    furnish(&engine, "lost", "0x02", 2).await;
+    restore(&engine, &made.name).await.unwrap();
+    assert_eq!(furnished_by(&engine, "lost").await, None);
+    assert_eq!(furnished_by(&engine, "whole").await.as_deref(), Some("0x01"));
     engine.close().await;
 }
 

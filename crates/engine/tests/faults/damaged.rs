@@ -1,5 +1,6 @@
 //! Files that are damaged, or that nobody can use.
 
+use super::authority::system;
 use super::{backup, damage, folder, get, open, open_error, open_with, put, restore};
 use debros_engine::conformance::{database, integer, must, namespace, options, refused};
 use debros_engine::embedded::EmbeddedConfig;
@@ -31,6 +32,7 @@ async fn a_damaged_system_database_stops_the_start_and_says_what_to_do() {
 async fn a_damaged_namespace_fails_alone_until_it_is_restored() {
     let folder = folder();
     let engine = open(folder.path());
+    system(&engine, "INSERT INTO secrets VALUES ('challenge', x'01', 1)").await;
     must(&engine, "CREATE TABLE t(a)").await;
     must(&engine, "INSERT INTO t SELECT zeroblob(1000) FROM json_each('[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]')")
         .await;

@@ -71,6 +71,15 @@ impl SystemCopy {
         &self.path
     }
 
+    /// Whether the backup was made by a node of this network, whose system's database is `present`.
+    pub(super) fn is_of_this_network(&self, present: &Path) -> Result<bool> {
+        let mut db = Connection::open(self.path()).map_err(of_copy)?;
+        db.execute("ATTACH ?1 AS present", [present.to_string_lossy()]).map_err(of_copy)?;
+        let same = db.transaction().and_then(|transaction| is_same_network(&transaction)).map_err(of_copy)?;
+        db.close().map_err(|(_, error)| of_copy(error))?;
+        Ok(same)
+    }
+
     /// Puts the present tables of those who may act into the copy, and gives the data that nobody owns there to the
     /// operator. `present` is the system's database, in which nobody else writes meanwhile; `files` are the namespaces whose
     /// databases the backup has.

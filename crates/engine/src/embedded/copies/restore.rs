@@ -117,12 +117,20 @@ impl<'a> Verified<'a> {
     fn put_back(&self, stores: &Stores) -> Result<()> {
         let mut done = self.all / 2;
         let mut restored: BTreeSet<Namespace> = self.manifest.files.iter().filter_map(Copied::namespace).collect();
-        // What could not be copied stays as it is: its file is the only one.
-        restored.extend(self.manifest.missing().filter(|missing| stores.folder.namespace(missing).exists()));
         // The system's first: it tells which namespaces are not the backup's any more.
         for system in self.manifest.files.iter().filter(|file| file.namespace().is_none()) {
             stores.check_open()?;
-            let others = replace_system(stores, &system.within(&self.folder), &restored)?;
+            let copy = SystemCopy::of(&system.within(&self.folder), &stores.folder)?;
+            let missing = self.manifest.missing().filter(|missing| stores.folder.namespace(missing).exists());
+            if copy.is_of_this_network(&stores.folder.system())? {
+                // What could not be copied stays as it is: its file is the only one.
+                restored.extend(missing);
+            } else {
+                // A file of that name is somebody else's. It goes before the backup's owners are in effect, also when this
+                // is broken off between.
+                missing.into_iter().try_for_each(|namespace| stores.remove(&namespace))?;
+            }
+            let others = replace_system(stores, copy, &restored)?;
             restored.retain(|namespace| !others.contains(namespace));
             done += system.size;
             (self.progress)(done.min(self.all), self.all);
@@ -174,8 +182,11 @@ fn open_or_renew(stores: &Stores, namespace: &Namespace) -> Result<std::sync::Ar
 
 /// As [`replace`] for the system's database, where those who may act stay who they are. Returns the namespaces that are not
 /// the backup's of their names, whose databases are not put back.
-fn replace_system(stores: &Stores, backup: &Path, restored: &BTreeSet<Namespace>) -> Result<BTreeSet<Namespace>> {
-    let mut copy = SystemCopy::of(backup, &stores.folder)?;
+fn replace_system(
+    stores: &Stores,
+    mut copy: SystemCopy,
+    restored: &BTreeSet<Namespace>,
+) -> Result<BTreeSet<Namespace>> {
     let (present, restored) = (stores.folder.system(), restored.clone());
     // On the writer's thread: between the look at what is revoked and the replacement nobody revokes anything.
     replace(&stores.system, move || {
