@@ -167,6 +167,25 @@ async fn each_part_of_a_transaction_is_held_to_what_it_said() {
 }
 
 #[tokio::test]
+async fn a_reference_that_can_not_be_looked_at_is_told_and_can_be_mended() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = blog(folder.path()).await;
+    must(&engine, "CREATE TABLE loose(code TEXT)").await;
+    must(&engine, "CREATE TABLE bound(code REFERENCES loose(code))").await;
+    let error = transaction(&engine, &REMAKE).await.unwrap_err();
+    assert_eq!(error.code, Code::Sql);
+    for words in ["foreign key mismatch - \"bound\" referencing \"loose\"", "foreign_keys was OFF", "UNIQUE index"] {
+        assert!(error.message.contains(words), "{error}");
+    }
+    assert_eq!(integer(&engine, "SELECT count(*) FROM pragma_table_info('users')").await, 2);
+    check_enforced(&engine).await;
+    let mended = [&REMAKE[..], &["CREATE UNIQUE INDEX loose_code ON loose(code)"]].concat();
+    transaction(&engine, &mended).await.unwrap();
+    check_enforced(&engine).await;
+    engine.close().await;
+}
+
+#[tokio::test]
 async fn outside_a_transaction_nothing_turns_them_off() {
     let folder = tempfile::tempdir().unwrap();
     let engine = blog(folder.path()).await;

@@ -88,6 +88,19 @@ pub(super) fn question() -> Statement {
     Statement { sql: "SELECT * FROM pragma_foreign_key_check LIMIT 1".to_owned(), ..Statement::default() }
 }
 
+/// Says why the question was asked, where SQLite has no answer: a parent's columns have no unique index.
+pub(super) fn not_judged(error: Error) -> Error {
+    if error.code != Code::Sql {
+        return error;
+    }
+    let message = format!(
+        "{} (PRAGMA foreign_keys was OFF, so all references were looked at, at the end of the transaction: give the parent's \
+         columns a PRIMARY KEY or a UNIQUE index in it); nothing was changed",
+        error.message
+    );
+    Error { message, ..error }
+}
+
 /// Refuses a transaction that left such a row.
 pub(super) fn judge(found: &StatementResult) -> Result<()> {
     let Some(row) = found.rows.first() else { return Ok(()) };

@@ -78,7 +78,7 @@ impl<'c> Work<'c> {
         }
         // What the statements have read is not this one's fault.
         self.allowance = Allowance::new(&self.call.limits);
-        references::judge(&self.run(&references::question(), None)?)
+        references::judge(&self.run(&references::question(), None).map_err(references::not_judged)?)
     }
 
     /// A statement on rows.
