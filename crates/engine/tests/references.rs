@@ -185,6 +185,63 @@ async fn a_reference_that_can_not_be_looked_at_is_told_and_can_be_mended() {
     engine.close().await;
 }
 
+/// As plain SQLite: nobody looks for parents, or for their indexes.
+#[tokio::test]
+async fn while_they_are_off_parents_may_be_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(folder.path());
+    for sql in [
+        "CREATE TABLE p(id INTEGER PRIMARY KEY, e TEXT)",
+        "CREATE UNIQUE INDEX pe ON p(e)",
+        "CREATE TABLE c(id INTEGER PRIMARY KEY, e TEXT REFERENCES p(e))",
+        "INSERT INTO p VALUES (1, 'x')",
+        "INSERT INTO c VALUES (1, 'x')",
+        "CREATE TABLE twice(x)",
+        "INSERT INTO twice VALUES (1), (1)",
+        "CREATE TABLE of_twice(x REFERENCES twice(x))",
+    ] {
+        must(&engine, sql).await;
+    }
+    let statements = [
+        "PRAGMA foreign_keys=OFF",
+        "CREATE TABLE __new_p(id INTEGER PRIMARY KEY, e TEXT)",
+        "INSERT INTO __new_p SELECT id, e FROM p",
+        "DROP TABLE p",
+        "UPDATE c SET id = 2, e = 'x'",
+        "ALTER TABLE __new_p RENAME TO p",
+        "CREATE TABLE __new_c(id INTEGER PRIMARY KEY, e TEXT, FOREIGN KEY (e) REFERENCES p(e))",
+        "INSERT INTO __new_c SELECT id, e FROM c",
+        "DROP TABLE c",
+        "ALTER TABLE __new_c RENAME TO c",
+        // As a dump has it: the child first.
+        "CREATE TABLE posts(id INTEGER PRIMARY KEY, by INTEGER REFERENCES users(id))",
+        "INSERT INTO posts VALUES (1, 1)",
+        "CREATE TABLE users(id INTEGER PRIMARY KEY)",
+        "INSERT INTO users VALUES (1)",
+        "ALTER TABLE users ADD COLUMN boss INTEGER DEFAULT 1 REFERENCES users(id)",
+        "DELETE FROM twice WHERE rowid = 2",
+        "PRAGMA foreign_keys=ON",
+        "CREATE UNIQUE INDEX pe ON p(e)",
+        "CREATE UNIQUE INDEX one ON twice(x)",
+    ];
+    transaction(&engine, &statements).await.unwrap_or_else(|error| panic!("{error:?}"));
+    assert_eq!(integer(&engine, "SELECT sum(id) FROM c").await, 2);
+    // The same texts, where they are on again.
+    for (sql, words) in [
+        ("INSERT INTO posts VALUES (2, 9)", "FOREIGN KEY constraint failed"),
+        ("DELETE FROM p", "FOREIGN KEY constraint failed"),
+    ] {
+        assert_eq!(refused(&engine, sql).await.message, words);
+    }
+    must(&engine, "DROP INDEX pe").await;
+    let error = refused(&engine, "UPDATE c SET id = 2, e = 'x'").await;
+    assert_eq!(error.message, "foreign key mismatch - \"c\" referencing \"p\"");
+    engine.close().await;
+    let engine = open(folder.path());
+    assert_eq!(integer(&engine, "SELECT boss FROM users").await, 1);
+    engine.close().await;
+}
+
 #[tokio::test]
 async fn outside_a_transaction_nothing_turns_them_off() {
     let folder = tempfile::tempdir().unwrap();

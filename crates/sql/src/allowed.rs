@@ -261,7 +261,11 @@ pub(crate) fn refused_pragma(name: &str) -> String {
                 the views and triggers that name it first"
             .to_owned();
     }
-    format!("PRAGMA {name} is not allowed; these are: {}", PRAGMAS.join(", "))
+    format!(
+        "PRAGMA {name} is not allowed; these are: {}, and in a transaction call foreign_keys and defer_foreign_keys, as \
+         statements of their own",
+        PRAGMAS.join(", ")
+    )
 }
 
 /// Why transaction control is not allowed.

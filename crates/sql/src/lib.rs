@@ -34,4 +34,4 @@ pub use demangle::Demangler;
 pub use moment::{MOMENT_CLEAR, MOMENT_DDL, MOMENT_SET, MOMENT_TABLE, Moment};
 pub use names::INTERNAL_PREFIX;
 pub use policy::Policy;
-pub use rewrite::{Class, Grants, Place, Rewritten, rewrite};
+pub use rewrite::{Class, Grants, Place, Rewritten, rewrite, rewrite_under};

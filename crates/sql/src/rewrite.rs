@@ -118,11 +118,21 @@ impl Rewritten {
 /// `statement_not_allowed` when it is not among what is understood and allowed; `sql_too_long`; `statement_timeout` when
 /// it takes too long to compile.
 pub fn rewrite(sql: &str, catalogue: &Catalogue) -> Result<Rewritten> {
+    rewrite_under(sql, catalogue, true)
+}
+
+/// As [`rewrite`], for a transaction that may have turned foreign keys off: then SQLite looks neither for parents nor for
+/// their indexes, and what is done to parents does nothing to their children.
+///
+/// # Errors
+/// As [`rewrite`].
+pub fn rewrite_under(sql: &str, catalogue: &Catalogue, enforced: bool) -> Result<Rewritten> {
     gate::check(sql)?;
     if let Some(setting) = setting::of(sql)? {
         return Ok(Rewritten::setting(setting));
     }
     let inner = catalogue.lock();
+    let _loose = if enforced { None } else { Some(inner.unenforced()?) };
     let compiled = inner.compile(sql)?;
     let outcome = walk::statement(sql, &catalogue.prefix, &inner, &compiled)?;
     if outcome.place == Place::Data && !outcome.verified {

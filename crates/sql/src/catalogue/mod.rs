@@ -129,18 +129,28 @@ impl Catalogue {
     /// # Errors
     /// What SQLite says, in the user's words; then the schema is as it was.
     pub fn apply(&mut self, ddl: &str) -> Result<()> {
+        self.apply_under(ddl, true)
+    }
+
+    /// As [`apply`](Catalogue::apply), in a transaction that may have turned foreign keys off.
+    ///
+    /// # Errors
+    /// As [`apply`](Catalogue::apply).
+    pub fn apply_under(&mut self, ddl: &str, enforced: bool) -> Result<()> {
         self.generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
         let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
         inner.schema = Schema::default();
         let deadline = Instant::now() + COMPILE_TIME;
         inner.recorder.begin(deadline);
         let armed = inner.db.progress_handler(1000, Some(move || Instant::now() > deadline));
+        let loose = if enforced { None } else { Some(inner.unenforced()?) };
         let result = armed.and_then(|()| inner.db.prepare(ddl)).and_then(|mut statement| {
             let mut rows = statement.raw_query();
             while rows.next()?.is_some() {}
             Ok(())
         });
         let record = inner.recorder.end();
+        drop(loose);
         // Taking a handler off can not fail where putting it on did not.
         let _ = inner.db.progress_handler(0, None::<fn() -> bool>);
         result.map_err(|error| failure::of_compiling(error, record, ddl))?;
@@ -167,6 +177,7 @@ impl Inner {
         db.set_limit(Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, MAX_PATTERN)?;
         // Nobody writes into the tables behind a full-text table, or into the schema as text.
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true)?;
         db.set_prepared_statement_cache_capacity(8);
         if let Some(work) = ON_OPEN.get() {
             work(&db)?;
@@ -174,6 +185,12 @@ impl Inner {
         let mut inner = Self { db, recorder: Arc::default(), schema: Schema::default() };
         inner.guard()?;
         Ok(inner)
+    }
+
+    /// Until what is returned is dropped, statements are compiled and run as where foreign keys are off.
+    pub(crate) fn unenforced(&self) -> Result<Unenforced<'_>> {
+        self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false).map_err(|_| broken())?;
+        Ok(Unenforced(self))
     }
 
     /// Has every statement from now on judged and recorded.
@@ -212,6 +229,16 @@ impl Inner {
             Ok((columns, parameters, reads_only)) => Ok(Compiled { record, columns, parameters, reads_only }),
             Err(error) => Err(failure::of_compiling(error, record, sql)),
         }
+    }
+}
+
+/// See [`Inner::unenforced`].
+pub(crate) struct Unenforced<'a>(&'a Inner);
+
+impl Drop for Unenforced<'_> {
+    fn drop(&mut self) {
+        // Fails for an option that SQLite does not know, which is not this one.
+        let _ = self.0.db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true);
     }
 }
 

@@ -40,6 +40,11 @@ impl<'c> References<'c> {
         Ok(StatementResult::default())
     }
 
+    /// Whether statements are held to them now.
+    pub(super) fn enforced(&self) -> bool {
+        self.enforced
+    }
+
     /// Has references looked at again. True: for some time they were not.
     pub(super) fn restore(&mut self) -> Result<bool> {
         self.enforce(true)?;
@@ -88,14 +93,16 @@ pub(super) fn question() -> Statement {
     Statement { sql: "SELECT * FROM pragma_foreign_key_check LIMIT 1".to_owned(), ..Statement::default() }
 }
 
-/// Says why the question was asked, where SQLite has no answer: a parent's columns have no unique index.
+/// Says why the question was asked, where there is no answer: a parent's columns have no unique index, or it takes too long.
 pub(super) fn not_judged(error: Error) -> Error {
-    if error.code != Code::Sql {
-        return error;
-    }
+    let advice = match error.code {
+        Code::Sql => "give the parent's columns a PRIMARY KEY or a UNIQUE index in it",
+        Code::StatementTimeout => "the namespace has too many for that: drop some of the references first",
+        _ => return error,
+    };
     let message = format!(
-        "{} (PRAGMA foreign_keys was OFF, so all references were looked at, at the end of the transaction: give the parent's \
-         columns a PRIMARY KEY or a UNIQUE index in it); nothing was changed",
+        "{} (PRAGMA foreign_keys was OFF, so all references were looked at, at the end of the transaction: {advice}); nothing \
+         was changed",
         error.message
     );
     Error { message, ..error }

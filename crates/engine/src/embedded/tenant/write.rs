@@ -11,7 +11,7 @@ use debros_proto::rpc::{Statement, StatementResult};
 use debros_proto::{Code, Error, Result};
 use debros_sql::catalogue::{Changes, Entry};
 use debros_sql::policy::Foreign;
-use debros_sql::{Catalogue, Class, MOMENT_CLEAR, MOMENT_SET, Place, Rewritten};
+use debros_sql::{Catalogue, Class, MOMENT_CLEAR, MOMENT_SET, Place, Rewritten, rewrite_under};
 use std::sync::Arc;
 
 /// One call's statements on the writer's connection, in order.
@@ -48,6 +48,8 @@ impl<'c> Work<'c> {
         let tenant = self.seat.tenant();
         let rewritten = match plan {
             Some(plan) if plan.generation == catalogue.generation() => Arc::clone(&plan.rewritten),
+            // Not remembered: the same text means something else where foreign keys are on.
+            _ if !self.references.enforced() => Arc::new(rewrite_under(&statement.sql, &catalogue, false)?),
             _ => tenant.rewrite(&statement.sql, &catalogue)?,
         };
         if self.call.read_only && rewritten.class != Class::Read {
@@ -150,7 +152,7 @@ impl<'c> Work<'c> {
             Ok(own) => own,
             Err(shared) => shared.fork()?,
         };
-        copy.apply(sql)?;
+        copy.apply_under(sql, self.references.enforced())?;
         Ok((before, copy))
     }
 
