@@ -2,19 +2,25 @@
 
 use crate::support::cli::Cli;
 use crate::support::{Node, PATIENCE, text_of};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 fn write(folder: &Path, name: &str, text: &str) {
     std::fs::write(folder.join(name), text).unwrap();
 }
 
+/// A node, the command line with a key for its namespace `shop`, and an empty folder for migrations.
+fn shop(folder: &Path) -> (Node, Cli, PathBuf) {
+    let node = Node::start(&folder.join("node"));
+    let cli = Cli::new(&node, &node.api_key("shop"), folder);
+    let steps = folder.join("steps");
+    std::fs::create_dir(&steps).unwrap();
+    (node, cli, steps)
+}
+
 #[test]
 fn an_application_migrates_its_namespace_step_by_step() {
     let folder = tempfile::tempdir().unwrap();
-    let node = Node::start(&folder.path().join("node"));
-    let cli = Cli::new(&node, &node.api_key("shop"), folder.path());
-    let steps = folder.path().join("steps");
-    std::fs::create_dir(&steps).unwrap();
+    let (_node, cli, steps) = shop(folder.path());
     write(
         &steps,
         "001_tables.sql",
@@ -65,10 +71,7 @@ fn an_application_migrates_its_namespace_step_by_step() {
 #[test]
 fn a_table_that_others_refer_to_is_made_anew() {
     let folder = tempfile::tempdir().unwrap();
-    let node = Node::start(&folder.path().join("node"));
-    let cli = Cli::new(&node, &node.api_key("shop"), folder.path());
-    let steps = folder.path().join("steps");
-    std::fs::create_dir(&steps).unwrap();
+    let (_node, cli, steps) = shop(folder.path());
     write(
         &steps,
         "001_init.sql",
@@ -110,10 +113,7 @@ fn a_table_that_others_refer_to_is_made_anew() {
 #[test]
 fn two_programs_apply_each_step_once() {
     let folder = tempfile::tempdir().unwrap();
-    let node = Node::start(&folder.path().join("node"));
-    let cli = Cli::new(&node, &node.api_key("shop"), folder.path());
-    let steps = folder.path().join("steps");
-    std::fs::create_dir(&steps).unwrap();
+    let (_node, cli, steps) = shop(folder.path());
     write(&steps, "001_count.sql", "CREATE TABLE IF NOT EXISTS count (n);");
     for number in 2..=9 {
         write(&steps, &format!("00{number}_more.sql"), "INSERT INTO count VALUES (1);");
