@@ -3,8 +3,7 @@
 
 mod common;
 
-use common::{Outcome, Shared, Tenant, mark, open, run, state};
-use rusqlite::types::Value;
+use common::{Outcome, Shared, Tenant, compare_states, mark, open, run, state};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -57,35 +56,6 @@ fn differences(path: &Path) -> (usize, String) {
         let _ = writeln!(report, "{}: the neighbour changed", path.display());
     }
     (statements.len(), report)
-}
-
-/// Every table has the same rows, and the catalogue tells of the same schema.
-fn compare_states(plain: &rusqlite::Connection, shared: &Shared, tenant: &mut Tenant, report: &mut String) {
-    let schema = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name";
-    let (expected, told) = (run(plain, schema), tenant.run(shared, schema));
-    if expected.rows != told.rows {
-        let _ = writeln!(report, "schema\n  plain     {:?}\n  rewritten {:?}", expected.rows, told.rows);
-    }
-    for row in expected.rows {
-        let (Value::Text(kind), Value::Text(name)) = (&row[0], &row[1]) else { continue };
-        if kind != "table" || name.starts_with("sqlite_") {
-            continue;
-        }
-        let quoted = name.replace('"', "\"\"");
-        let (expected, found) = (
-            run(plain, &format!("SELECT * FROM \"{quoted}\"")),
-            run(&shared.db, &format!("SELECT * FROM \"{}{quoted}\"", tenant.prefix())),
-        );
-        if expected.rows != found.rows {
-            let _ = writeln!(report, "table {name}\n  plain     {:?}\n  rewritten {:?}", expected.rows, found.rows);
-        }
-    }
-    // What is kept of the schema makes the same schema again.
-    let entries = tenant.catalogue.entries().unwrap();
-    let loaded = debros_sql::Catalogue::load(tenant.catalogue.namespace(), &entries, |_, _| {}).unwrap();
-    if loaded.entries().unwrap() != entries || loaded.tables().unwrap() != tenant.catalogue.tables().unwrap() {
-        let _ = writeln!(report, "the catalogue is not what was kept of it: {entries:?}");
-    }
 }
 
 #[test]

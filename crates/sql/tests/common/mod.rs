@@ -9,8 +9,10 @@ use debros_sql::{Catalogue, Class, Demangler, MOMENT_CLEAR, MOMENT_DDL, MOMENT_S
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::{AuthContext, Authorization};
+use rusqlite::limits::Limit;
 use rusqlite::types::{Value, ValueRef};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -73,6 +75,30 @@ impl Shared {
         let outcome = run(&self.db, sql);
         *self.policy.lock().unwrap() = None;
         outcome
+    }
+}
+
+/// No statement runs on without an end from here on: a recursion without one is easily made by mixing words, and would take
+/// all memory. One that takes more steps than is allowed fails with "interrupted"; `Allowed::allow` allows as many anew.
+pub fn bound(db: &mut Connection) -> Allowed {
+    let left = Allowed::default();
+    left.allow();
+    let shared = left.clone();
+    let is_over = move || shared.0.fetch_sub(1, Ordering::Relaxed) <= 0;
+    db.progress_handler(1000, Some(is_over)).unwrap();
+    // What a step may make is bounded as well.
+    db.set_limit(Limit::SQLITE_LIMIT_LENGTH, 100_000).unwrap();
+    left
+}
+
+/// The steps that a bounded database may still take.
+#[derive(Clone, Default)]
+pub struct Allowed(Arc<AtomicI64>);
+
+impl Allowed {
+    /// Allows a statement its steps.
+    pub fn allow(&self) {
+        self.0.store(200, Ordering::Relaxed);
     }
 }
 
@@ -239,6 +265,38 @@ pub fn state(db: &Connection, prefix: &str) -> Vec<(String, Outcome)> {
             _ => None,
         })
         .collect()
+}
+
+/// Every table has the same rows, and the catalogue tells of the same schema.
+pub fn compare_states(plain: &rusqlite::Connection, shared: &Shared, tenant: &mut Tenant, report: &mut String) {
+    let schema = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name";
+    let (expected, told) = (run(plain, schema), tenant.run(shared, schema));
+    if expected.rows != told.rows {
+        let _ = writeln!(report, "schema\n  plain     {:?}\n  rewritten {:?}", expected.rows, told.rows);
+    }
+    for row in expected.rows {
+        let (Value::Text(kind), Value::Text(name)) = (&row[0], &row[1]) else { continue };
+        if kind != "table" || name.starts_with("sqlite_") {
+            continue;
+        }
+        let quoted = name.replace('"', "\"\"");
+        // Record 10 of an FTS5 index begins with a count of the settings that the connection has seen, those of statements
+        // that came to nothing too.
+        let rows = if name.ends_with("_data") { "WHERE id <> 10" } else { "" };
+        let (expected, found) = (
+            run(plain, &format!("SELECT * FROM \"{quoted}\" {rows}")),
+            run(&shared.db, &format!("SELECT * FROM \"{}{quoted}\" {rows}", tenant.prefix())),
+        );
+        if expected.rows != found.rows {
+            let _ = writeln!(report, "table {name}\n  plain     {:?}\n  rewritten {:?}", expected.rows, found.rows);
+        }
+    }
+    // What is kept of the schema makes the same schema again.
+    let entries = tenant.catalogue.entries().unwrap();
+    let loaded = Catalogue::load(tenant.catalogue.namespace(), &entries, |_, _| {}).unwrap();
+    if loaded.entries().unwrap() != entries || loaded.tables().unwrap() != tenant.catalogue.tables().unwrap() {
+        let _ = writeln!(report, "the catalogue is not what was kept of it: {entries:?}");
+    }
 }
 
 /// Marks every text in a namespace's tables, so that one that comes out somewhere else is seen.

@@ -1,5 +1,7 @@
 //! Statements made from others: words swapped, dropped, doubled, and parts of one put into another.
 
+use std::path::{Path, PathBuf};
+
 /// A small generator of numbers, so that a run can be repeated by its seed.
 pub struct Numbers(u64);
 
@@ -39,7 +41,7 @@ pub fn words(sql: &str) -> Vec<String> {
     words
 }
 
-/// Makes a new statement from those of a corpus.
+/// Makes a new statement from one of a corpus, with parts of others of it.
 pub fn mutate(corpus: &[Vec<String>], numbers: &mut Numbers) -> String {
     let mut words = corpus[numbers.below(corpus.len())].clone();
     for _ in 0..=numbers.below(2) {
@@ -83,30 +85,46 @@ pub fn mutate(corpus: &[Vec<String>], numbers: &mut Numbers) -> String {
 
 /// The statements of all corpora, as words.
 pub fn corpus() -> Vec<Vec<String>> {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let mut found = Vec::new();
-    for name in ["corpus", "hostile"] {
-        let mut files: Vec<_> =
-            std::fs::read_dir(folder.join(name)).unwrap().map(|entry| entry.unwrap().path()).collect();
-        files.sort();
-        for file in files {
-            let text = std::fs::read_to_string(file).unwrap();
-            let text = text
-                .replace("{X}", "\"ns::victim::secrets\"")
-                .replace("{own}", "users")
-                .replace("{docs}", "docs")
-                .replace("{docs_data}", "docs_data")
-                .replace("{new}", "evil")
-                .replace("{new2}", "evil2");
-            for line in text.split_inclusive(";\n") {
-                let words = words(line.trim().trim_end_matches(';'));
-                if !words.is_empty() && words.len() < 120 {
-                    found.push(words);
-                }
-            }
-        }
+    for file in files("corpus").into_iter().chain(files("hostile")) {
+        let text = std::fs::read_to_string(file).unwrap();
+        let text = text
+            .replace("{X}", "\"ns::victim::secrets\"")
+            .replace("{own}", "users")
+            .replace("{docs}", "docs")
+            .replace("{docs_data}", "docs_data")
+            .replace("{new}", "evil")
+            .replace("{new2}", "evil2");
+        found.extend(
+            text.split_inclusive(";\n")
+                .map(|line| words(line.trim().trim_end_matches(';')))
+                .filter(|words| is_of_use(words)),
+        );
     }
     found
+}
+
+/// The statements of every file of the corpus that shows what SQL can do, each file's apart.
+pub fn scripts() -> Vec<Vec<String>> {
+    files("corpus")
+        .into_iter()
+        .map(|file| {
+            let text = std::fs::read_to_string(file).unwrap();
+            debros_proto::sql::split(&text).unwrap().iter().map(|statement| statement.text.to_owned()).collect()
+        })
+        .collect()
+}
+
+fn files(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder);
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+/// Whether words are ones to mix with others: some there are, and not too many.
+pub fn is_of_use(words: &[String]) -> bool {
+    (1..120).contains(&words.len())
 }
 
 /// Whether what a statement gives depends on more than the data: then two databases may well differ.
