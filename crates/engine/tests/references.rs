@@ -9,6 +9,7 @@ use debros_proto::Code;
 use debros_proto::rpc::{Statement, Value};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 fn open(folder: &Path) -> Arc<dyn Engine> {
     Arc::new(Embedded::open(EmbeddedConfig::new(folder)).unwrap())
@@ -128,6 +129,51 @@ async fn a_transaction_that_fails_leaves_references_enforced() {
         assert_eq!(integer(&engine, "SELECT count(*) FROM users").await, 2);
         check_enforced(&engine).await;
     }
+    engine.close().await;
+}
+
+/// However it ends: by a trigger's word, for want of room, by the limit on time.
+#[tokio::test]
+async fn a_transaction_that_is_ended_from_within_leaves_references_enforced() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = blog(folder.path()).await;
+    engine.close().await;
+    let statement_time = Duration::from_millis(300);
+    let config = EmbeddedConfig { statement_time, max_size: 2 << 20, ..EmbeddedConfig::new(folder.path()) };
+    let engine: Arc<dyn Engine> = Arc::new(Embedded::open(config).unwrap());
+    must(&engine, "CREATE TABLE big(b)").await;
+    must(&engine, "CREATE TRIGGER no BEFORE UPDATE ON users BEGIN SELECT RAISE(ROLLBACK, 'never'); END").await;
+    for (last, code) in [
+        ("UPDATE users SET name = 'x'", Code::Constraint),
+        ("INSERT INTO big VALUES (zeroblob(5000000))", Code::DatabaseFull),
+        (
+            "INSERT INTO big WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT 1 FROM n) SELECT count(*) FROM n",
+            Code::StatementTimeout,
+        ),
+    ] {
+        let statements = ["PRAGMA foreign_keys = OFF", "DELETE FROM users WHERE id = 2", last];
+        let error = transaction(&engine, &statements).await.unwrap_err();
+        assert_eq!((error.code, error.statement), (code, Some(2)), "{error}");
+        assert_eq!(integer(&engine, "SELECT count(*) FROM users").await, 2);
+        check_enforced(&engine).await;
+    }
+    engine.close().await;
+}
+
+#[tokio::test]
+async fn a_transaction_that_turned_them_off_is_done_once_by_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = blog(folder.path()).await;
+    let statements = || {
+        let add = "INSERT INTO posts VALUES (20, 1)";
+        ["PRAGMA foreign_keys = OFF", add, "PRAGMA foreign_keys"].map(Statement::from).to_vec()
+    };
+    let first = engine.transaction(&database("app"), statements(), guarded("once", 1)).await.unwrap();
+    let again = engine.transaction(&database("app"), statements(), guarded("once", 1)).await.unwrap();
+    assert_eq!(first.value, again.value);
+    assert_eq!(single(&again.value[2]), Value::from(0));
+    assert_eq!(integer(&engine, "SELECT count(*) FROM posts").await, 3);
+    check_enforced(&engine).await;
     engine.close().await;
 }
 

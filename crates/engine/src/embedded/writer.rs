@@ -392,7 +392,7 @@ impl Writer {
         let left = self.sizes.max().saturating_sub(self.sizes.total());
         let left_of_quota = self.quota.map_or(u64::MAX, |quota| quota.saturating_sub(self.size));
         let folder = self.path.parent().unwrap_or(&self.path);
-        match fs2::available_space(folder) {
+        let full = match fs2::available_space(folder) {
             Ok(available) if available < left.min(left_of_quota) => disk_full(),
             _ if left_of_quota < left => Error::new(
                 Code::DatabaseFull,
@@ -404,7 +404,8 @@ impl Writer {
                 ),
             ),
             _ => failure::node_full("the write", self.sizes.total(), self.sizes.max()),
-        }
+        };
+        Error { statement: error.statement, ..full }
     }
 
     fn own(&self, sql: &'static str) -> rusqlite::Result<()> {

@@ -122,6 +122,38 @@ fn a_panic_fails_its_own_job() {
     assert_eq!(bench.count("SELECT count(*) FROM t WHERE a = 99"), 0);
 }
 
+/// What is committed is what others see.
+#[test]
+fn a_job_with_a_group_of_its_own_shares_its_transaction_with_nobody() {
+    let bench = Bench::new(1 << 30);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let seen = |undo, a: i64| {
+        let path = bench.path.clone();
+        Job::new(undo, deadline, move |conn: &mut Conn| {
+            conn.db.execute("INSERT INTO t VALUES (?1)", [a]).unwrap();
+            let other = rusqlite::Connection::open(&path).unwrap();
+            let seen = other.query_row("SELECT group_concat(a, ',') FROM t WHERE a > 0", [], |row| row.get(0));
+            Ok(seen.unwrap())
+        })
+    };
+    let (jobs, outcomes): (Vec<_>, Vec<Receiver<Result<Option<String>>>>) = [
+        seen(Undo::Savepoint, 1),
+        seen(Undo::Savepoint, 2),
+        seen(Undo::OwnGroup, 3),
+        seen(Undo::OwnGroup, 4),
+        seen(Undo::Savepoint, 5),
+        seen(Undo::Savepoint, 6),
+    ]
+    .into_iter()
+    .unzip();
+    bench.run(jobs);
+    let seen: Vec<_> = outcomes.into_iter().map(|mut outcome| outcome.try_recv().unwrap().unwrap()).collect();
+    let seen: Vec<_> = seen.iter().map(Option::as_deref).collect();
+    let all = Some("1,2,3,4");
+    assert_eq!(seen, [None, None, Some("1,2"), Some("1,2,3"), all, all]);
+    assert_eq!(bench.count("SELECT count(*) FROM t WHERE a > 0"), 6);
+}
+
 #[test]
 fn too_late_and_abandoned_jobs_are_not_run() {
     let bench = Bench::new(1 << 30);
