@@ -5,7 +5,7 @@ mod common;
 use common::mutate::{Numbers, corpus, is_of_more_than_the_data, is_of_use, mutate, scripts, words};
 use common::{Allowed, Outcome, Shared, Tenant, bound, open, run, without_place};
 use debros_proto::{Code, Namespace};
-use debros_sql::{Catalogue, Place, Rewriter, rewrite};
+use debros_sql::{Catalogue, Place, Rewriter, rewrite, rewrite_under};
 use proptest::prelude::{any, prop, proptest};
 use proptest::test_runner::Config;
 use rusqlite::Connection;
@@ -19,14 +19,16 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(script: &[String]) -> Self {
+    fn new() -> Self {
         let (mut shared, tenant, mut plain) = (Shared::new(true), Tenant::new("acme"), open());
         let allowed = [bound(&mut shared.db), bound(&mut plain)];
-        let mut pair = Self { shared, tenant, plain, allowed };
-        for sql in script {
-            pair.run(sql);
-        }
-        pair
+        Self { shared, tenant, plain, allowed }
+    }
+
+    /// From here on as in a transaction that has turned foreign keys off.
+    fn turn_references_off(&mut self) {
+        self.both("PRAGMA foreign_keys = OFF");
+        self.tenant.enforced = false;
     }
 
     /// Gives both a statement, and fails if they do not do the same with it.
@@ -35,7 +37,7 @@ impl Pair {
         if is_of_more_than_the_data(sql) {
             return;
         }
-        let Ok(rewritten) = rewrite(sql, &self.tenant.catalogue) else { return };
+        let Ok(rewritten) = rewrite_under(sql, &self.tenant.catalogue, self.tenant.enforced) else { return };
         if rewritten.place != Place::Data || rewritten.is_of_the_moment() || rewritten.needs_moment {
             return;
         }
@@ -117,7 +119,11 @@ proptest! {
         let scripts = scripts();
         let mut numbers = Numbers::new(seed);
         let script = &scripts[numbers.below(scripts.len())];
-        let mut pair = Pair::new(script);
+        let mut pair = Pair::new();
+        script.iter().for_each(|sql| pair.run(sql));
+        if numbers.below(3) == 0 {
+            pair.turn_references_off();
+        }
         let corpus: Vec<_> = script.iter().map(|sql| words(sql)).filter(|words| is_of_use(words)).collect();
         for _ in 0..40 {
             pair.run(&mutate(&corpus, &mut numbers));

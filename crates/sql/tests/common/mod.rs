@@ -5,7 +5,9 @@ pub mod mutate;
 pub mod watch;
 
 use debros_proto::{Code, Error, Namespace};
-use debros_sql::{Catalogue, Class, Demangler, MOMENT_CLEAR, MOMENT_DDL, MOMENT_SET, Moment, Place, Policy, rewrite};
+use debros_sql::{
+    Catalogue, Class, Demangler, MOMENT_CLEAR, MOMENT_DDL, MOMENT_SET, Moment, Place, Policy, rewrite_under,
+};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::{AuthContext, Authorization};
@@ -131,6 +133,8 @@ fn owned(value: ValueRef<'_>) -> Value {
 
 /// One namespace in the shared database.
 pub struct Tenant {
+    /// Whether statements are held to foreign keys. The database itself is told apart.
+    pub enforced: bool,
     pub catalogue: Catalogue,
     pub demangler: Demangler,
 }
@@ -138,7 +142,7 @@ pub struct Tenant {
 impl Tenant {
     pub fn new(name: &str) -> Self {
         let namespace = Namespace::new(name).unwrap();
-        Self { catalogue: Catalogue::new(&namespace).unwrap(), demangler: Demangler::new(&namespace) }
+        Self { enforced: true, catalogue: Catalogue::new(&namespace).unwrap(), demangler: Demangler::new(&namespace) }
     }
 
     pub fn prefix(&self) -> String {
@@ -157,7 +161,7 @@ impl Tenant {
     }
 
     fn try_run(&mut self, shared: &Shared, sql: &str) -> Result<Outcome, Error> {
-        let rewritten = rewrite(sql, &self.catalogue)?;
+        let rewritten = rewrite_under(sql, &self.catalogue, self.enforced)?;
         if rewritten.place == Place::Catalogue {
             let found = self.catalogue.query(sql, &[], Instant::now() + Duration::from_secs(10), 100_000, 32 << 20)?;
             let rows = found.rows.into_iter().map(|row| row.into_iter().map(plain_value).collect()).collect();
@@ -176,7 +180,7 @@ impl Tenant {
         }
         let fork = if rewritten.changes_schema {
             let mut fork = self.catalogue.fork()?;
-            fork.apply(sql)?;
+            fork.apply_under(sql, self.enforced)?;
             Some(fork)
         } else {
             None
