@@ -47,7 +47,7 @@ pub(crate) struct UpdateAppBody {
 
 type AppId = Result<Path<String>, PathRejection>;
 
-/// `GET /v1/apps`.
+/// Lists the applications of the namespace.
 #[utoipa::path(
     get, path = "/v1/apps", tag = "apps", operation_id = "apps_list", responses((status = 200, body = AppsAnswer)),
 )]
@@ -57,7 +57,7 @@ pub(crate) async fn list(mut call: Call) -> Answer {
     json(StatusCode::OK, &AppsAnswer { count: items.len(), items })
 }
 
-/// `POST /v1/apps`.
+/// Registers an application in the namespace.
 #[utoipa::path(
     post, path = "/v1/apps", tag = "apps", operation_id = "apps_create", request_body = CreateAppBody,
     responses((status = 201, body = AppAnswer)),
@@ -69,7 +69,7 @@ pub(crate) async fn create(mut call: Call) -> Answer {
     json(StatusCode::CREATED, &AppAnswer::from(app))
 }
 
-/// `GET /v1/apps/{app_id}`.
+/// Shows an application.
 #[utoipa::path(
     get, path = "/v1/apps/{app_id}", tag = "apps", operation_id = "apps_get",
     params(("app_id" = String, Path, description = "`app_<random>`")),
@@ -81,7 +81,7 @@ pub(crate) async fn get(id: AppId, mut call: Call) -> Answer {
     json(StatusCode::OK, &AppAnswer::from(app))
 }
 
-/// `PUT /v1/apps/{app_id}`.
+/// Changes what is given of an application.
 #[utoipa::path(
     put, path = "/v1/apps/{app_id}", tag = "apps", operation_id = "apps_update", request_body = UpdateAppBody,
     params(("app_id" = String, Path, description = "`app_<random>`")),
@@ -98,7 +98,7 @@ pub(crate) async fn update(id: AppId, mut call: Call) -> Answer {
     done(StatusCode::OK)
 }
 
-/// `DELETE /v1/apps/{app_id}`.
+/// Deletes an application.
 #[utoipa::path(
     delete, path = "/v1/apps/{app_id}", tag = "apps", operation_id = "apps_delete",
     params(("app_id" = String, Path, description = "`app_<random>`")),

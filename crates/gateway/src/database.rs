@@ -166,7 +166,7 @@ pub(crate) struct IndexAnswer {
     sql: Option<String>,
 }
 
-/// `POST /v1/db/query`: one statement, reading or writing.
+/// Runs one statement, reading or writing.
 #[utoipa::path(
     post, path = "/v1/db/query", tag = "database", operation_id = "db_query", request_body = QueryBody,
     responses((status = 200, body = QueryAnswer), (status = 409, description = "A constraint refused it.", body = ErrorBody)),
@@ -180,7 +180,7 @@ pub(crate) async fn query(mut call: Call) -> Answer {
     write(size, result).await
 }
 
-/// `POST /v1/db/transaction`: statements in order, all or none.
+/// Runs statements in order, all or none.
 ///
 /// `PRAGMA foreign_keys = OFF` holds until it is turned on again or the transaction ends, so that a migration can make a
 /// table anew that others refer to. Before it commits every reference is looked at, and one that leads nowhere refuses the
@@ -203,7 +203,7 @@ pub(crate) async fn transaction(mut call: Call) -> Answer {
     write(size, TransactionAnswer { status: OK, results }).await
 }
 
-/// `POST /v1/db/create-table`.
+/// Runs one CREATE TABLE statement.
 #[utoipa::path(
     post, path = "/v1/db/create-table", tag = "database", operation_id = "db_create_table", request_body = CreateBody,
     responses((status = 201, body = Done)),
@@ -215,7 +215,7 @@ pub(crate) async fn create_table(mut call: Call) -> Answer {
     done(StatusCode::CREATED)
 }
 
-/// `POST /v1/db/drop-table`.
+/// Drops a table with its rows.
 #[utoipa::path(
     post, path = "/v1/db/drop-table", tag = "database", operation_id = "db_drop_table", request_body = DropBody,
     responses((status = 200, body = Done), (status = 404, body = ErrorBody)),
@@ -227,7 +227,7 @@ pub(crate) async fn drop_table(mut call: Call) -> Answer {
     done(StatusCode::OK)
 }
 
-/// `GET /v1/db/schema`.
+/// Describes the tables and views: columns, indexes, and the SQL that made them.
 #[utoipa::path(
     get, path = "/v1/db/schema", tag = "database", operation_id = "db_schema",
     responses((status = 200, body = SchemaAnswer)),

@@ -157,7 +157,7 @@ pub(crate) struct VersionAnswer<'a> {
     uptime: u64,
 }
 
-/// `GET /health`: always 200; `status` tells.
+/// Tells how the gateway and its node are: always 200, the field status says.
 #[utoipa::path(
     get, path = "/v1/health", tag = "operation", operation_id = "health", security(()),
     responses((status = 200, body = HealthAnswer)),
@@ -196,7 +196,7 @@ pub(crate) async fn health(State(shared): State<Arc<Shared>>) -> Answer {
     json(StatusCode::OK, &answer)
 }
 
-/// `GET /ready`: 200 or 503.
+/// Tells whether requests can be served: 200, or 503.
 #[utoipa::path(
     get, path = "/ready", tag = "operation", operation_id = "ready", security(()),
     responses((status = 200, body = ReadyAnswer), (status = 503, body = ErrorBody)),
@@ -216,7 +216,7 @@ pub(crate) async fn ready(State(shared): State<Arc<Shared>>) -> Answer {
     }
 }
 
-/// `GET /status`.
+/// Tells since when the gateway runs, and which node it reaches.
 #[utoipa::path(
     get, path = "/v1/status", tag = "operation", operation_id = "status", security(()),
     responses((status = 200, body = StatusAnswer)),
@@ -236,7 +236,7 @@ pub(crate) async fn status(State(shared): State<Arc<Shared>>) -> Answer {
     json(StatusCode::OK, &answer)
 }
 
-/// `GET /v1/version`.
+/// Tells the version.
 #[utoipa::path(
     get, path = "/v1/version", tag = "operation", operation_id = "version", security(()),
     responses((status = 200, body = VersionAnswer)),
@@ -252,8 +252,10 @@ pub(crate) async fn version(State(shared): State<Arc<Shared>>) -> Answer {
     json(StatusCode::OK, &answer)
 }
 
-/// `GET /metrics`: for operators. They tell of all callers, and with sign-in open to every wallet anybody is one. Where
-/// no credential is asked for, for everybody.
+/// Gives metrics in Prometheus's format, to operators.
+///
+/// They tell of all callers, and with sign-in open to every wallet anybody is one. Where no credential is asked for, they
+/// are for everybody.
 #[utoipa::path(
     get, path = "/metrics", tag = "operation", operation_id = "metrics",
     responses(

@@ -58,7 +58,7 @@ pub(crate) struct RemoveMemberAnswer {
 
 type InPath<T> = Result<Path<T>, PathRejection>;
 
-/// `GET /v1/namespaces/{namespace}/members`. For owner and admins.
+/// Lists who has which role in the namespace. For owner and admins.
 #[utoipa::path(
     get, path = "/v1/namespaces/{namespace}/members", tag = "members", operation_id = "members_list",
     params(("namespace" = String, Path, description = "The credential's own; operators name any.")),
@@ -71,8 +71,9 @@ pub(crate) async fn list(namespace: InPath<String>, mut call: Call) -> Answer {
     json(StatusCode::OK, &MembersAnswer { count: items.len(), items })
 }
 
-/// `POST /v1/namespaces/{namespace}/members`: gives a wallet a role in place of the one that it had. For owner and admins;
-/// `admin` is the owner's to give.
+/// Gives a wallet a role in place of the one that it had.
+///
+/// For owner and admins; `admin` is the owner's to give.
 #[utoipa::path(
     post, path = "/v1/namespaces/{namespace}/members", tag = "members", operation_id = "members_set",
     request_body = MemberBody,
@@ -87,8 +88,7 @@ pub(crate) async fn set(namespace: InPath<String>, mut call: Call) -> Answer {
     json(StatusCode::OK, &SetMemberAnswer { status: OK, member })
 }
 
-/// `DELETE /v1/namespaces/{namespace}/members/{wallet}`: takes a wallet's role away. Its sessions and keys stop working
-/// within 5 seconds.
+/// Takes a wallet's role away. Its sessions and keys stop working within 5 seconds.
 #[utoipa::path(
     delete, path = "/v1/namespaces/{namespace}/members/{wallet}", tag = "members", operation_id = "members_remove",
     params(

@@ -71,8 +71,9 @@ pub(crate) struct DeleteNamespaceAnswer {
 
 type Named = Result<Path<String>, PathRejection>;
 
-/// `GET /v1/namespaces`: those in which the caller's wallet is owner or has a role. A key that does not manage its
-/// namespace sees that one; operators see all.
+/// Lists the namespaces in which the caller's wallet is owner or has a role.
+///
+/// A key that does not manage its namespace sees that one; operators see all.
 #[utoipa::path(
     get, path = "/v1/namespaces", tag = "namespaces", operation_id = "namespaces_list",
     params(
@@ -106,7 +107,7 @@ pub(crate) async fn list(mut call: Call) -> Answer {
     json(StatusCode::OK, &NamespacesAnswer { count: items.len(), items, next_cursor })
 }
 
-/// `GET /v1/namespaces/{namespace}`.
+/// Tells what a namespace holds, and how much of its quota it takes.
 #[utoipa::path(
     get, path = "/v1/namespaces/{namespace}", tag = "namespaces", operation_id = "namespaces_get",
     params(("namespace" = String, Path, description = "The credential's own; operators name any.")),
@@ -122,8 +123,10 @@ pub(crate) async fn get(namespace: Named, mut call: Call) -> Answer {
     json(StatusCode::OK, &answer(&call, info))
 }
 
-/// `DELETE /v1/namespaces/{namespace}`: deletes it with everything in it, the caller's session too. For its owner, signed in
-/// with the wallet that owns it, and for operators. The name has to be confirmed, in the query or in the body.
+/// Deletes a namespace with everything in it, the caller's session too.
+///
+/// For its owner, signed in with the wallet that owns it, and for operators. The name has to be confirmed, in the query
+/// or in the body.
 #[utoipa::path(
     delete, path = "/v1/namespaces/{namespace}", tag = "namespaces", operation_id = "namespaces_delete",
     request_body(content = Option<DeleteNamespaceBody>, description = "In place of `confirm` in the query."),

@@ -74,7 +74,7 @@ pub(crate) struct DisconnectAnswer {
     disconnected: bool,
 }
 
-/// `GET /v1/network/status`.
+/// Tells what the node is doing.
 #[utoipa::path(
     get, path = "/v1/network/status", tag = "network", operation_id = "network_status",
     responses((status = 200, body = NodeAnswer)),
@@ -86,7 +86,7 @@ pub(crate) async fn status(mut call: Call) -> Answer {
     json(StatusCode::OK, &NodeAnswer::from(status))
 }
 
-/// `GET /v1/network/peers`: the full nodes that the node knows. Operators see its clients and gateways too.
+/// Lists the full nodes that the node knows. Operators see its clients and gateways too.
 #[utoipa::path(
     get, path = "/v1/network/peers", tag = "network", operation_id = "network_peers",
     responses((status = 200, body = Vec<PeerAnswer>)),
@@ -97,7 +97,7 @@ pub(crate) async fn peers(mut call: Call) -> Answer {
     json(StatusCode::OK, &peers)
 }
 
-/// `POST /v1/network/connect`: lets the node dial a peer. Operators only.
+/// Lets the node dial a peer. Operators only.
 #[utoipa::path(
     post, path = "/v1/network/connect", tag = "network", operation_id = "network_connect", request_body = ConnectBody,
     responses((status = 200, body = ConnectAnswer), (status = 403, body = ErrorBody)),
@@ -110,7 +110,7 @@ pub(crate) async fn connect(mut call: Call) -> Answer {
     json(StatusCode::OK, &ConnectAnswer { status: OK, peer_id })
 }
 
-/// `POST /v1/network/disconnect`: closes the node's connections to a peer. Operators only.
+/// Closes the node's connections to a peer. Operators only.
 #[utoipa::path(
     post, path = "/v1/network/disconnect", tag = "network", operation_id = "network_disconnect",
     request_body = DisconnectBody,

@@ -24,7 +24,7 @@ pub(crate) struct TopicsAnswer {
     topics: Vec<String>,
 }
 
-/// `POST /v1/pubsub/publish`.
+/// Publishes a message to a topic.
 #[utoipa::path(
     post, path = "/v1/pubsub/publish", tag = "pubsub", operation_id = "pubsub_publish", request_body = PublishBody,
     responses((status = 200, body = Done), (status = 413, body = ErrorBody)),
@@ -36,7 +36,7 @@ pub(crate) async fn publish(mut call: Call) -> Answer {
     done(StatusCode::OK)
 }
 
-/// `GET /v1/pubsub/topics`.
+/// Lists the topics that somebody is subscribed to.
 #[utoipa::path(
     get, path = "/v1/pubsub/topics", tag = "pubsub", operation_id = "pubsub_topics",
     responses((status = 200, body = TopicsAnswer)),

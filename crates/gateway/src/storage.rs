@@ -82,7 +82,7 @@ pub(crate) struct ListAnswer {
     next_cursor: String,
 }
 
-/// `POST /v1/storage/put`: the value is the raw body when the query names the key, else it stands in JSON.
+/// Stores a value: the raw body when the query names the key, else it stands in JSON.
 #[utoipa::path(
     post, path = "/v1/storage/put", tag = "storage", operation_id = "storage_put",
     params(
@@ -106,7 +106,7 @@ pub(crate) async fn put(mut call: Call) -> Answer {
     store(call, key, value, ttl).await
 }
 
-/// `PUT /v1/storage?key=`: stores the raw body.
+/// Stores the raw body.
 #[utoipa::path(
     put, path = "/v1/storage", tag = "storage", operation_id = "storage_put_value",
     params(
@@ -132,7 +132,7 @@ async fn store(call: Call, key: String, value: Bytes, ttl: Option<String>) -> An
     Ok(answer)
 }
 
-/// `GET /v1/storage/get?key=` and `GET /v1/storage?key=`: the raw value.
+/// Gives the raw value.
 #[utoipa::path(
     get, path = "/v1/storage/get", tag = "storage", operation_id = "storage_get",
     params(("key" = String, Query, description = "1 to 1,024 bytes of UTF-8.")),
@@ -148,7 +148,7 @@ pub(crate) async fn get(mut call: Call) -> Answer {
     read(call, needed(key)?).await
 }
 
-/// The same operation in REST form.
+/// Gives the raw value.
 #[utoipa::path(
     get, path = "/v1/storage", tag = "storage", operation_id = "storage_get_value",
     params(("key" = String, Query, description = "1 to 1,024 bytes of UTF-8.")),
@@ -163,7 +163,7 @@ pub(crate) async fn get_value(call: Call) -> Answer {
     get(call).await
 }
 
-/// `POST /v1/storage/get`: the value in JSON; raw when the query names the key.
+/// Gives the value in JSON, or raw when the query names the key.
 #[utoipa::path(
     post, path = "/v1/storage/get", tag = "storage", operation_id = "storage_get_json",
     params(("key" = Option<String>, Query, description = "With it the answer is the raw value.")),
@@ -204,7 +204,7 @@ async fn read(call: Call, key: String) -> Answer {
     Ok(answer)
 }
 
-/// `POST /v1/storage/delete`: the key in the query or in JSON.
+/// Deletes a key, which stands in the query or in JSON.
 #[utoipa::path(
     post, path = "/v1/storage/delete", tag = "storage", operation_id = "storage_delete",
     params(("key" = Option<String>, Query, description = "The key; else it stands in the body.")),
@@ -220,7 +220,7 @@ pub(crate) async fn delete(mut call: Call) -> Answer {
     remove(call, key).await
 }
 
-/// `DELETE /v1/storage?key=`.
+/// Deletes a key.
 #[utoipa::path(
     delete, path = "/v1/storage", tag = "storage", operation_id = "storage_delete_value",
     params(("key" = String, Query, description = "1 to 1,024 bytes of UTF-8.")),
@@ -237,7 +237,7 @@ async fn remove(call: Call, key: String) -> Answer {
     json(StatusCode::OK, &DeleteAnswer { status: OK, key: &key, deleted })
 }
 
-/// `GET /v1/storage/exists?key=`.
+/// Tells whether there is a value.
 #[utoipa::path(
     get, path = "/v1/storage/exists", tag = "storage", operation_id = "storage_exists",
     params(("key" = String, Query, description = "1 to 1,024 bytes of UTF-8.")),
@@ -249,7 +249,7 @@ pub(crate) async fn exists(mut call: Call) -> Answer {
     json(StatusCode::OK, &ExistsAnswer { exists })
 }
 
-/// `GET /v1/storage/list?prefix=&limit=&cursor=`.
+/// Lists keys in their order, a page at a time.
 #[utoipa::path(
     get, path = "/v1/storage/list", tag = "storage", operation_id = "storage_list",
     params(

@@ -21,7 +21,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use std::sync::Arc;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-/// `GET /v1/pubsub/ws?topic=`.
+/// Opens a WebSocket that is subscribed to a topic.
 ///
 /// Each text or binary frame is published to the topic. Messages arrive as binary frames. Text frames tell of events:
 /// `{"type":"missed","count":3}` (this subscriber was too slow), `{"type":"reconnected"}` (the connection to the node

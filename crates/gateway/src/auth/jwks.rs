@@ -36,7 +36,7 @@ pub(crate) struct Jwk {
     x: String,
 }
 
-/// `GET /v1/auth/jwks`.
+/// Tells the public keys that access tokens are signed with.
 #[utoipa::path(
     get, path = "/v1/auth/jwks", tag = "auth", operation_id = "auth_jwks", security(()),
     responses((status = 200, body = Jwks), (status = 503, body = ErrorBody)),

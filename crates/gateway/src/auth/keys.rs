@@ -94,7 +94,7 @@ pub(crate) struct RevokeAnswer {
     revoked: bool,
 }
 
-/// `POST /v1/auth/api-key`: makes an API key, with a wallet's proof or with a credential, not both.
+/// Makes an API key, with a wallet's proof or with a credential, not both.
 #[utoipa::path(
     post, path = "/v1/auth/api-key", tag = "auth", operation_id = "auth_create_key",
     security((), ("bearer" = []), ("api_key" = [])), request_body = CreateKeyBody,
@@ -142,7 +142,7 @@ pub(crate) async fn create(mut call: PublicCall) -> Answer {
     unkept(json(StatusCode::OK, &created(made, plan)?))
 }
 
-/// `GET /v1/auth/api-keys`: the keys of the namespace for its admins, else those of the caller's own wallet.
+/// Lists the keys of the namespace for its admins, else those of the caller's own wallet.
 #[utoipa::path(
     get, path = "/v1/auth/api-keys", tag = "auth", operation_id = "auth_list_keys",
     responses((status = 200, body = KeysAnswer), (status = 403, body = ErrorBody)),
@@ -153,7 +153,7 @@ pub(crate) async fn list(mut call: Call) -> Answer {
     json(StatusCode::OK, &KeysAnswer { count: items.len(), items })
 }
 
-/// `DELETE /v1/auth/api-keys/{id}`: the key stops working everywhere within 5 seconds.
+/// Revokes an API key: it stops working everywhere within 5 seconds.
 #[utoipa::path(
     delete, path = "/v1/auth/api-keys/{id}", tag = "auth", operation_id = "auth_revoke_key",
     params(("id" = String, Path, description = "The key's id, as the list shows it.")),

@@ -67,9 +67,10 @@ impl Refusal {
     }
 }
 
-/// `GET /v1/auth/login`: a page that signs in with the browser's wallet, then returns to `callback` with `api_key`,
-/// `refresh_token`, `namespace`, `wallet`, `plan`, `expires_at` (of the access token) and `state`. Without a callback it
-/// shows the API key.
+/// Opens the page that signs in with the browser's wallet.
+///
+/// It returns to `callback` with `api_key`, `refresh_token`, `namespace`, `wallet`, `plan`, `expires_at` (of the access
+/// token) and `state`. Without a callback it shows the API key.
 #[utoipa::path(
     get, path = "/v1/auth/login", tag = "auth", operation_id = "auth_login", security(()),
     params(

@@ -88,7 +88,7 @@ pub(crate) struct RegisteredApp {
     wallet: String,
 }
 
-/// `POST /v1/auth/challenge`: a text for a wallet to sign. Nothing is stored.
+/// Makes a text for a wallet to sign. Nothing is stored.
 #[utoipa::path(
     post, path = "/v1/auth/challenge", tag = "auth", operation_id = "auth_challenge", security(()),
     request_body = ChallengeBody,
@@ -118,7 +118,7 @@ pub(crate) async fn challenge(mut call: PublicCall) -> Answer {
     unkept(json(StatusCode::OK, &answer))
 }
 
-/// `POST /v1/auth/verify`: opens a session. The first wallet that signs in to a namespace owns it.
+/// Opens a session. The first wallet that signs in to a namespace owns it.
 #[utoipa::path(
     post, path = "/v1/auth/verify", tag = "auth", operation_id = "auth_verify", security(()),
     request_body = ProofBody,
@@ -136,7 +136,7 @@ pub(crate) async fn verify(mut call: PublicCall) -> Answer {
     unkept(json(StatusCode::OK, &SessionAnswer::of(session).proven_by(nonce)))
 }
 
-/// `POST /v1/auth/register`: registers an application in the name of a wallet.
+/// Registers an application in the name of a wallet.
 #[utoipa::path(
     post, path = "/v1/auth/register", tag = "auth", operation_id = "auth_register", security(()),
     request_body = RegisterBody,

@@ -81,7 +81,7 @@ pub(crate) struct TokenAnswer {
 
 const BEARER: &str = "Bearer";
 
-/// `POST /v1/auth/refresh`: new tokens for a refresh token, which is used up.
+/// Gives new tokens for a refresh token, which is used up.
 #[utoipa::path(
     post, path = "/v1/auth/refresh", tag = "auth", operation_id = "auth_refresh", security(()),
     request_body = RefreshBody,
@@ -97,7 +97,7 @@ pub(crate) async fn refresh(mut call: PublicCall) -> Answer {
     unkept(json(StatusCode::OK, &SessionAnswer::of(session)))
 }
 
-/// `POST /v1/auth/logout`: ends one session, or all of the caller's wallet.
+/// Ends one session, or all of the caller's wallet.
 #[utoipa::path(
     post, path = "/v1/auth/logout", tag = "auth", operation_id = "auth_logout",
     security((), ("bearer" = [])), request_body = LogoutBody,
@@ -121,7 +121,9 @@ pub(crate) async fn logout(mut call: PublicCall) -> Answer {
     json(StatusCode::OK, &LogoutAnswer { status: OK, revoked })
 }
 
-/// `POST /v1/auth/token`: an access token for the caller's API key, such as for a WebSocket's `?token=`.
+/// Gives an access token for the caller's API key.
+///
+/// It is good where headers can not be sent, as in a WebSocket's `?token=`.
 #[utoipa::path(
     post, path = "/v1/auth/token", tag = "auth", operation_id = "auth_token",
     responses((status = 200, body = TokenAnswer), (status = 403, body = ErrorBody)),

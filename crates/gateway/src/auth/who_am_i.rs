@@ -33,7 +33,7 @@ pub(crate) struct WhoAmIAnswer {
     expires_at: Option<String>,
 }
 
-/// `GET /v1/auth/whoami`.
+/// Tells who the caller is, in which namespace, and what he may do.
 #[utoipa::path(
     get, path = "/v1/auth/whoami", tag = "auth", operation_id = "auth_whoami",
     responses((status = 200, body = WhoAmIAnswer)),
