@@ -244,7 +244,11 @@ pub(crate) enum DbCommand {
         #[arg(long)]
         force: bool,
     },
-    /// Applies the NNN_name.sql files of a folder that were not applied yet
+    /// Applies the numbered migrations of a folder that were not applied yet
+    ///
+    /// They are NUMBER_name.sql files, or migration.sql in NUMBER_name folders, as drizzle-kit and Prisma
+    /// write them. Numbers run from 0 or 1 without a gap, or are moments like 20261124193000. Each is applied
+    /// in a transaction of its own.
     Migrate {
         /// The folder
         dir: PathBuf,

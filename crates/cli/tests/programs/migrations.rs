@@ -5,7 +5,9 @@ use crate::support::{Node, PATIENCE, text_of};
 use std::path::{Path, PathBuf};
 
 fn write(folder: &Path, name: &str, text: &str) {
-    std::fs::write(folder.join(name), text).unwrap();
+    let file = folder.join(name);
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(file, text).unwrap();
 }
 
 /// A node, the command line with a key for its namespace `shop`, and an empty folder for migrations.
@@ -67,14 +69,14 @@ fn an_application_migrates_its_namespace_step_by_step() {
     assert!(text_of(&gap).contains("005_gap.sql"), "{}", text_of(&gap));
 }
 
-/// The tables of an ORM, one of which is made anew although others refer to it, as Prisma and drizzle-kit write it.
+/// The tables of an ORM, one of which is made anew although others refer to it, in the folders and the words of Prisma.
 #[test]
 fn a_table_that_others_refer_to_is_made_anew() {
     let folder = tempfile::tempdir().unwrap();
     let (_node, cli, steps) = shop(folder.path());
     write(
         &steps,
-        "001_init.sql",
+        "20260101120000_init/migration.sql",
         "-- CreateTable\nCREATE TABLE \"User\" (\"id\" INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, \"email\" TEXT NOT NULL);\n\
          CREATE TABLE \"Post\" (\"id\" INTEGER NOT NULL PRIMARY KEY, \"authorId\" INTEGER NOT NULL, CONSTRAINT \"Post_authorId_fkey\" \
          FOREIGN KEY (\"authorId\") REFERENCES \"User\" (\"id\") ON DELETE CASCADE ON UPDATE CASCADE);\n\
@@ -91,18 +93,19 @@ fn a_table_that_others_refer_to_is_made_anew() {
         )
     };
     // A step that forgets rows is not applied.
-    write(&steps, "002_name.sql", &redefine("\"User\" WHERE \"id\" = 1"));
+    write(&steps, "20260102120000_name/migration.sql", &redefine("\"User\" WHERE \"id\" = 1"));
     let dir = steps.to_str().unwrap();
     let failed = cli.run(&["db", "migrate", dir], b"");
     let text = text_of(&failed);
     assert_eq!(failed.status.code(), Some(1), "{text}");
-    for words in ["002_name.sql", "the row with rowid 2 of Post refers to no row of User"] {
+    for words in ["20260102120000_name/migration.sql", "the row with rowid 2 of Post refers to no row of User"] {
         assert!(text.contains(words), "{text}");
     }
+    write(&steps, "migration_lock.toml", "provider = \"sqlite\"\n");
     let columns = "SELECT count(*) FROM pragma_table_info('User')";
     assert_eq!(cli.json(&["query", columns])["rows"], serde_json::json!([[2]]));
-    write(&steps, "002_name.sql", &redefine("\"User\""));
-    assert_eq!(cli.json(&["db", "migrate", dir])["applied"], serde_json::json!(["002_name.sql"]));
+    write(&steps, "20260102120000_name/migration.sql", &redefine("\"User\""));
+    assert_eq!(cli.json(&["db", "migrate", dir])["applied"], serde_json::json!(["20260102120000_name/migration.sql"]));
     let posts = "SELECT count(*), sum(name IS NULL) FROM \"Post\" JOIN \"User\" ON \"User\".id = \"authorId\"";
     assert_eq!(cli.json(&["query", posts])["rows"], serde_json::json!([[2, 2]]));
     cli.json(&["query", "DELETE FROM \"User\" WHERE id = 2"]);
