@@ -7,6 +7,7 @@
 //! <data_dir>/ns/<name>.db    the SQL database of a namespace
 //! <data_dir>/ns/<name>.delete  there while the namespace is being deleted; what to do besides
 //! <data_dir>/tmp/            files of running exports; emptied at start
+//! <data_dir>/set-aside/<time>/  databases that lay here when a backup of another network was put back; for the operator
 //! <data_dir>/RESTORE         the name of the backup that is being put back
 //! ```
 
@@ -149,6 +150,21 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Makes a folder for databases that make room for those of another network.
+    pub(super) fn make_aside(&self, now_ms: i64) -> io::Result<PathBuf> {
+        let aside = self.path.join("set-aside");
+        make_private(&aside)?;
+        // The time that is free: a restore that failed may have been a moment ago.
+        let mut time = now_ms;
+        while aside.join(time.to_string()).exists() {
+            time += 1;
+        }
+        let folder = aside.join(time.to_string());
+        make_private(&folder)?;
+        sync_folder(&self.path)?;
+        Ok(folder)
     }
 
     /// Notes that a restore begins.

@@ -59,6 +59,8 @@ pub(super) struct Stores {
     /// `are_deleting` is their number, which is looked at by every call.
     deleting: Mutex<BTreeMap<Namespace, bool>>,
     are_deleting: AtomicUsize,
+    /// A backup of another network is being put back: names have other owners from one moment to the next.
+    changes_hands: AtomicBool,
     /// Held while a backup, restore or deletion runs.
     pub(super) copying: Mutex<()>,
     /// Which of them began last.
@@ -169,6 +171,7 @@ impl Stores {
             closed: AtomicBool::new(false),
             deleting: Mutex::default(),
             are_deleting: AtomicUsize::new(0),
+            changes_hands: AtomicBool::new(false),
             copying: Mutex::default(),
             running: Mutex::default(),
             folder,
@@ -195,13 +198,22 @@ impl Stores {
         if self.closed.load(Relaxed) { Err(closed()) } else { Ok(()) }
     }
 
-    /// Refuses callers after the end, and those of a namespace that is being deleted.
+    /// Refuses callers after the end, those of a namespace that is being deleted, and all while the node changes hands.
     pub(super) fn check_there(&self, namespace: &Namespace) -> Result<()> {
         self.check_open()?;
+        if self.changes_hands.load(Relaxed) {
+            return Err(changing_hands());
+        }
         if self.are_deleting.load(Relaxed) > 0 && lock(&self.deleting).contains_key(namespace) {
             return Err(being_deleted());
         }
         Ok(())
+    }
+
+    /// Says whether callers of all namespaces are refused: who was let in by the owners of before must not come to the data of
+    /// those who follow, nor the other way round.
+    pub(super) fn change_hands(&self, under_way: bool) {
+        self.changes_hands.store(under_way, Relaxed);
     }
 
     /// Refuses callers of a namespace until what is returned is dropped. Another's is not taken over; that of a deletion which
@@ -380,6 +392,15 @@ impl Stores {
     /// Deletes a namespace's database, open or damaged as it may be, so that the namespace has none. What it had accepted
     /// is finished first. Whoever comes meanwhile waits, or is told to try again, and then makes a new one. Blocks.
     pub(super) fn remove(&self, namespace: &Namespace) -> Result<()> {
+        self.take_away(namespace, |path| std::fs::remove_file(path))
+    }
+
+    /// As [`remove`](Stores::remove), but for the operator the files stay, in `folder`, which is there.
+    pub(super) fn set_aside(&self, namespace: &Namespace, folder: &Path) -> Result<()> {
+        self.take_away(namespace, |path| std::fs::rename(path, folder.join(path.file_name().unwrap_or_default())))
+    }
+
+    fn take_away(&self, namespace: &Namespace, take: impl Fn(&Path) -> std::io::Result<()>) -> Result<()> {
         let slot = self.slot(namespace)?;
         // Nobody opens the file while it goes: a write to a file without a name would be acknowledged and lost.
         let _opening = lock(&slot.opening);
@@ -391,7 +412,7 @@ impl Stores {
         // SQLite takes no log for that of a database which is not there, so a crash between leaves nothing behind. What a
         // restore put aside goes too.
         for ending in ["db", "db-wal", "db-shm", "damaged", "damaged-wal", "damaged-shm"] {
-            match std::fs::remove_file(path.with_extension(ending)) {
+            match take(&path.with_extension(ending)) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     tracing::error!(path = %path.display(), %error, "the namespace's database can not be removed");
                     return Err(Error::internal("the database can not be removed; the node's log has more"));
@@ -520,6 +541,14 @@ impl Stores {
             self.folder.unlock();
         }
     }
+}
+
+fn changing_hands() -> Error {
+    Error::new(
+        Code::Unavailable,
+        "a backup of another network is being put back; if that failed, the node's operator has to restore again",
+    )
+    .retry_after(Duration::from_secs(1))
 }
 
 fn being_deleted() -> Error {

@@ -110,22 +110,35 @@ impl Writer {
     }
 
     /// Runs jobs in as few groups as can be, in order.
-    fn run_all(&mut self, mut jobs: VecDeque<Job>) {
-        if !self.log_is_small() {
-            // What removes makes room and ends with what there is to remove; what runs alone replaces the whole.
-            let goes_on = |job: &Job| job.removes || job.undo == Undo::Alone;
-            let (on, refused): (VecDeque<_>, VecDeque<_>) = jobs.into_iter().partition(goes_on);
-            self.refuse_all(refused.into_iter(), &log::is_held());
-            jobs = on;
-        }
+    fn run_all(&mut self, jobs: VecDeque<Job>) {
         let mut groups = VecDeque::from([jobs]);
+        let mut is_held = false;
         while let Some(mut jobs) = groups.pop_front() {
+            // Before each group: there may be as many as jobs.
+            if !is_held && !self.log_is_small() {
+                is_held = true;
+                groups.push_front(jobs);
+                self.refuse_growth(&mut groups);
+                continue;
+            }
             let again = self.run_group(&mut jobs);
             if !jobs.is_empty() {
                 groups.push_front(jobs);
             }
             again.into_iter().rev().filter(|group| !group.is_empty()).for_each(|group| groups.push_front(group));
         }
+    }
+
+    /// Refuses jobs that make the log longer. What removes makes room and ends with what there is to remove; what runs alone
+    /// replaces the whole.
+    fn refuse_growth(&self, groups: &mut VecDeque<VecDeque<Job>>) {
+        for group in groups.iter_mut() {
+            let goes_on = |job: &Job| job.removes || job.undo == Undo::Alone;
+            let (on, refused): (VecDeque<_>, VecDeque<_>) = std::mem::take(group).into_iter().partition(goes_on);
+            self.refuse_all(refused.into_iter(), &log::is_held());
+            *group = on;
+        }
+        groups.retain(|group| !group.is_empty());
     }
 
     fn log_is_small(&mut self) -> bool {

@@ -7,7 +7,8 @@ use debros_engine::conformance::{always, database, guarded, key, namespace, opti
 use debros_proto::Code;
 use debros_proto::rpc::Statement;
 use std::fs;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 pub(super) async fn system(engine: &Arc<dyn Engine>, sql: &str) -> Vec<String> {
     let place = debros_engine::Database::System;
@@ -164,6 +165,7 @@ async fn a_restore_leaves_what_the_backup_is_missing_to_its_owner_alone() {
         restore(&elsewhere, &made.name).await.unwrap();
     }
     elsewhere.close().await;
+    assert_eq!(set_aside(second.path()), ["lost.db"]);
 
     // Here, where another wallet has made the name again: it gets nothing of what was, and loses what is since.
     delete(&engine, "lost").await;
@@ -172,6 +174,105 @@ async fn a_restore_leaves_what_the_backup_is_missing_to_its_owner_alone() {
     assert_eq!(furnished_by(&engine, "lost").await, None);
     assert_eq!(furnished_by(&engine, "whole").await.as_deref(), Some("0x01"));
     engine.close().await;
+}
+
+/// The names of the databases that a restore has set aside.
+fn set_aside(folder: &Path) -> Vec<String> {
+    let Ok(times) = fs::read_dir(folder.join("set-aside")) else { return Vec::new() };
+    let files = times.flat_map(|time| fs::read_dir(time.unwrap().path()).unwrap());
+    let names = files.map(|file| file.unwrap().file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.filter(|name| name.ends_with(".db")).collect();
+    names.sort();
+    names
+}
+
+/// Its owner's way back from a damaged `system.db` is a restore on what looks like a new node. What the backup is missing lies
+/// there alone.
+#[tokio::test]
+async fn a_restore_after_the_loss_of_system_db_deletes_no_only_copy() {
+    let folder = folder();
+    let engine = open(folder.path());
+    system(&engine, "INSERT INTO secrets VALUES ('challenge', x'01', 1)").await;
+    for name in ["only", "whole"] {
+        furnish(&engine, name, "0x01", 1).await;
+    }
+    engine.close().await;
+    damage(&folder.path().join("ns/only.db"));
+    fs::remove_file(folder.path().join("CLEAN")).unwrap();
+    let engine = open(folder.path());
+    let made = backup(&engine).await;
+    assert_eq!(made.missing, [namespace("only")]);
+    engine.close().await;
+    let damaged = fs::read(folder.path().join("ns/only.db")).unwrap();
+    // As the node advises, when it says that the file is damaged.
+    fs::rename(folder.path().join("system.db"), folder.path().join("system.damaged")).unwrap();
+    let engine = open(folder.path());
+    system(&engine, "INSERT INTO secrets VALUES ('challenge', x'02', 1)").await;
+    for _ in 0..2 {
+        restore(&engine, &made.name).await.unwrap();
+        assert_eq!(furnished_by(&engine, "whole").await.as_deref(), Some("0x01"));
+    }
+    engine.close().await;
+    assert_eq!(set_aside(folder.path()), ["only.db", "whole.db"]);
+    let aside = fs::read_dir(folder.path().join("set-aside")).unwrap().next().unwrap().unwrap().path();
+    assert!(fs::read(aside.join("only.db")).unwrap() == damaged);
+}
+
+/// Between one network's owners and the other's nobody is served: names that both have are of different people.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn while_a_node_changes_hands_nobody_reads_what_was_anothers() {
+    let (first, second) = (folder(), folder());
+    let engine = open(first.path());
+    system(&engine, "INSERT INTO secrets VALUES ('challenge', x'01', 1)").await;
+    for name in ["a", "b", "no-sql"] {
+        furnish(&engine, name, "0x01", 1).await;
+    }
+    let made = backup(&engine).await;
+    engine.close().await;
+    // A namespace that has pairs alone.
+    let kept = first.path().join("backups").join(&made.name);
+    let manifest = fs::read_to_string(kept.join("manifest.json")).unwrap();
+    let mut manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    manifest["files"].as_array_mut().unwrap().retain(|file| !file["path"].as_str().unwrap().contains("no-sql"));
+    fs::write(kept.join("manifest.json"), manifest.to_string()).unwrap();
+
+    let elsewhere = open(second.path());
+    system(&elsewhere, "INSERT INTO secrets VALUES ('challenge', x'02', 1)").await;
+    for name in ["a", "b", "no-sql"] {
+        furnish(&elsewhere, name, "0x02", 1).await;
+    }
+    copy_tree(&first.path().join("backups"), &second.path().join("backups"));
+    let (asked, runtime) = (Arc::clone(&elsewhere), tokio::runtime::Handle::current());
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&seen);
+    let progress = Box::new(move |_: u64, _: u64| {
+        let owner = runtime.block_on(system(&asked, "SELECT owner FROM namespaces WHERE name = 'a'")).remove(0);
+        for name in ["a", "b", "no-sql"] {
+            let rows = runtime.block_on(asked.query(&database(name), Statement::from("SELECT a FROM t"), options()));
+            let rows = rows.map(|found| found.value.rows[0].values[0].as_text().unwrap().to_owned());
+            let pair = runtime.block_on(asked.kv_get(&namespace(name), &key("k"), options()));
+            let pair = pair.map(|pair| String::from_utf8(pair.unwrap().value.to_vec()).unwrap());
+            told.lock().unwrap().extend([(owner.clone(), rows), (owner.clone(), pair)]);
+        }
+    });
+    elsewhere.restore(&made.name, progress).await.unwrap();
+    let seen = std::mem::take(&mut *seen.lock().unwrap());
+    assert!(seen.iter().any(|(owner, _)| owner == "0x01") && seen.iter().any(|(owner, _)| owner == "0x02"));
+    for (owner, found) in &seen {
+        match found {
+            Ok(found) => assert_eq!(found, owner),
+            // Or, at the very end, a namespace that has no tables now.
+            Err(error) => assert!(matches!(error.code, Code::Unavailable | Code::Sql), "{error}"),
+        }
+    }
+    assert!(seen.iter().any(|(_, found)| found.as_ref().is_err_and(|error| error.code == Code::Unavailable)));
+    for name in ["a", "b"] {
+        assert_eq!(furnished_by(&elsewhere, name).await.as_deref(), Some("0x01"));
+    }
+    let error = elsewhere.query(&database("no-sql"), Statement::from("SELECT a FROM t"), options()).await.unwrap_err();
+    assert_eq!(error.message, "no such table: t");
+    elsewhere.close().await;
+    assert_eq!(set_aside(second.path()), ["a.db", "b.db", "no-sql.db"]);
 }
 
 /// Everything of a namespace that a restore could bring back: rows, a pair, an application, kept answers.

@@ -11,13 +11,14 @@ use super::{alone, of_copy, of_io};
 use crate::ProgressFn;
 use crate::embedded::config::OpenError;
 use crate::embedded::conn::Conn;
+use crate::embedded::folder::sync_folder;
 use crate::embedded::gate::Rights;
 use crate::embedded::job::Undo;
 use crate::embedded::store::{Store, Write};
 use crate::embedded::stores::{FAR, Stores};
 use crate::embedded::tenant;
 use crate::migrations::MIGRATIONS;
-use debros_proto::{Code, Error, Namespace, Result};
+use debros_proto::{Code, Error, Namespace, Result, now_ms};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 use std::collections::BTreeSet;
@@ -121,14 +122,11 @@ impl<'a> Verified<'a> {
         for system in self.manifest.files.iter().filter(|file| file.namespace().is_none()) {
             stores.check_open()?;
             let copy = SystemCopy::of(&system.within(&self.folder), &stores.folder)?;
-            let missing = self.manifest.missing().filter(|missing| stores.folder.namespace(missing).exists());
             if copy.is_of_this_network(&stores.folder.system())? {
                 // What could not be copied stays as it is: its file is the only one.
-                restored.extend(missing);
+                restored.extend(self.manifest.missing().filter(|missing| stores.folder.namespace(missing).exists()));
             } else {
-                // A file of that name is somebody else's. It goes before the backup's owners are in effect, also when this
-                // is broken off between.
-                missing.into_iter().try_for_each(|namespace| stores.remove(&namespace))?;
+                make_room(stores)?;
             }
             let others = replace_system(stores, copy, &restored)?;
             restored.retain(|namespace| !others.contains(namespace));
@@ -149,9 +147,30 @@ impl<'a> Verified<'a> {
             stores.remove(namespace)?;
         }
         stores.folder.sync_namespaces().map_err(|error| of_io(stores.folder.path(), &error))?;
+        stores.change_hands(false);
         (self.progress)(self.all, self.all);
         Ok(())
     }
+}
+
+/// Takes the present namespaces' files out of the way of another network's owners, whose backup is put back: a file under one
+/// of their names is somebody else's. It may also be the only one there is, where `system.db` was lost and this is the same
+/// operator's; so nothing is deleted. Nobody is served until the whole is done.
+fn make_room(stores: &Stores) -> Result<()> {
+    let of_folder = |error| of_io(stores.folder.path(), &error);
+    stores.change_hands(true);
+    let present = stores.folder.namespaces().map_err(of_folder)?;
+    if present.is_empty() {
+        return Ok(());
+    }
+    let aside = stores.folder.make_aside(now_ms()).map_err(of_folder)?;
+    tracing::warn!(
+        folder = %aside.display(),
+        namespaces = present.len(),
+        "the backup is of another network than the databases here: they are kept in this folder, and nobody uses them"
+    );
+    present.iter().try_for_each(|namespace| stores.set_aside(namespace, &aside))?;
+    sync_folder(&aside).map_err(of_folder)
 }
 
 /// As [`replace`] for the file of a namespace. What can not be used of it, because a newer version made it, say, is nobody's

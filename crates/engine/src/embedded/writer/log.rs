@@ -2,7 +2,8 @@
 //!
 //! SQLite writes the log back into the file as far as nobody reads an older moment, and begins it anew when nobody reads
 //! what is in it. Readers who overlap each other would let it grow for as long as somebody writes. So a log over its
-//! bound is emptied before the next group, and as long as readers hold it, nothing is added to it. That ends: with no
+//! bound is emptied before the next group that is run after it was seen (it is looked at every 10 ms), and as long as readers
+//! hold it, nothing is added to it. That ends: with no
 //! writes, those who read an old moment are done within the time of one statement, then the whole log can be written
 //! back, and whoever begins to read after that reads the file alone and holds nothing.
 

@@ -321,6 +321,31 @@ fn readers_who_overlap_without_end_do_not_hold_the_log_without_end() {
     drop(third);
 }
 
+/// However many transactions one take of the queue is, its last one does not find a log of all of them.
+#[test]
+fn transactions_of_their_own_do_not_outrun_the_bound_of_the_log() {
+    let bench = Bench { max_log: 1 << 20, ..Bench::new(1 << 30) };
+    let reads = bench.reads();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let (jobs, outcomes): (Vec<_>, Vec<Receiver<Result<()>>>) = (0..200)
+        .map(|_| {
+            Job::new(Undo::OwnGroup, deadline, |conn: &mut Conn| {
+                conn.db.execute("INSERT INTO big VALUES (zeroblob(300000))", []).unwrap();
+                // Longer than the time between two looks at the log.
+                std::thread::sleep(Duration::from_millis(11));
+                Ok(())
+            })
+        })
+        .unzip();
+    bench.run(jobs);
+    let outcomes: Vec<_> = outcomes.into_iter().map(|mut outcome| outcome.try_recv().unwrap()).collect();
+    let done = outcomes.iter().take_while(|outcome| outcome.is_ok()).count();
+    assert!((3..6).contains(&done), "{done}");
+    assert!(outcomes[done..].iter().all(|outcome| outcome.as_ref().is_err_and(|error| error.code == Code::Overloaded)));
+    drop(reads);
+    assert_eq!(codes(&group(&bench, &["INSERT INTO t VALUES (2)"])), [None]);
+}
+
 #[test]
 fn a_long_group_is_answered_in_order_and_once() {
     let bench = Bench::new(1 << 30);
