@@ -12,14 +12,14 @@ use syntaqlite_syntax::nodes::{PragmaForm, Stmt};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Setting {
     /// Which of the two.
-    pub what: References,
+    pub what: Which,
     /// What it is to be; `None`: the statement asks what it is.
     pub on: Option<bool>,
 }
 
-/// How references are looked at.
+/// One of the two PRAGMAs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum References {
+pub enum Which {
     /// `foreign_keys`: each statement is held to them. On, unless a transaction turned it off.
     Enforced,
     /// `defer_foreign_keys`: a statement may break them when the transaction mends them before its end. Off, unless a
@@ -27,7 +27,7 @@ pub enum References {
     Deferred,
 }
 
-impl References {
+impl Which {
     /// The PRAGMA's name.
     pub fn name(self) -> &'static str {
         match self {
@@ -51,8 +51,12 @@ impl Setting {
 
 /// Whether a text may hold one of the two. Most do not, and need no look by the parser.
 pub fn may_set(sql: &str) -> bool {
-    const NAME: &[u8] = b"foreign_keys";
-    sql.as_bytes().windows(NAME.len()).any(|window| window.eq_ignore_ascii_case(NAME))
+    let bytes = sql.as_bytes();
+    let is = |range: std::ops::Range<usize>, word: &[u8]| {
+        bytes.get(range).is_some_and(|found| found.eq_ignore_ascii_case(word))
+    };
+    // Both names end in `foreign_keys`. Underscores are found many bytes at a time.
+    sql.match_indices('_').any(|(at, _)| at >= 7 && is(at - 7..at, b"foreign") && is(at + 1..at + 5, b"keys"))
 }
 
 /// The setting that a statement is; `None` when it is anything else, also something that does not parse.
@@ -66,7 +70,7 @@ pub(crate) fn of(sql: &str) -> Result<Option<Setting>> {
     let found = with_statement(sql, |source, root| {
         let Stmt::PragmaStmt(pragma) = root else { return Ok(None) };
         let name = source.name(pragma.pragma_name())?;
-        let both = [References::Enforced, References::Deferred];
+        let both = [Which::Enforced, Which::Deferred];
         let Some(what) = both.into_iter().find(|what| same(what.name(), &name)) else { return Ok(None) };
         let schema = pragma.schema();
         if !schema.is_empty() && !same(&source.name(schema)?, "main") {
@@ -90,7 +94,7 @@ fn truth(value: &str) -> Option<bool> {
     }
 }
 
-fn no_truth(what: References, value: &str) -> Error {
+fn no_truth(what: Which, value: &str) -> Error {
     Error::new(Code::Sql, format!("PRAGMA {} is ON or OFF, not {value}", what.name()))
 }
 
@@ -100,7 +104,7 @@ mod tests {
 
     #[test]
     fn the_two_are_understood_in_every_spelling() {
-        use References::{Deferred, Enforced};
+        use Which::{Deferred, Enforced};
         for (sql, what, on) in [
             ("PRAGMA foreign_keys", Enforced, None),
             ("PRAGMA foreign_keys=OFF;", Enforced, Some(false)),
@@ -111,6 +115,16 @@ mod tests {
             ("PRAGMA defer_foreign_keys=no", Deferred, Some(false)),
         ] {
             assert_eq!(of(sql).unwrap(), Some(Setting { what, on }), "{sql}");
+        }
+    }
+
+    #[test]
+    fn most_texts_need_no_look() {
+        assert!(may_set("PRAGMA Foreign_Keys = OFF") && may_set("_ foreign_keys") && may_set("defer_foreign_keys"));
+        for sql in
+            ["", "_", "foreign_", "foreign_key", "oreign_keys", "foreign keys", "é_foreign_keyß", "SELECT a_b FROM t"]
+        {
+            assert!(!may_set(sql), "{sql}");
         }
     }
 

@@ -129,32 +129,26 @@ impl Catalogue {
     /// # Errors
     /// What SQLite says, in the user's words; then the schema is as it was.
     pub fn apply(&mut self, ddl: &str) -> Result<()> {
-        self.apply_under(ddl, true)
-    }
-
-    /// As [`apply`](Catalogue::apply), in a transaction that may have turned foreign keys off.
-    ///
-    /// # Errors
-    /// As [`apply`](Catalogue::apply).
-    pub fn apply_under(&mut self, ddl: &str, enforced: bool) -> Result<()> {
         self.generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
         let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
         inner.schema = Schema::default();
         let deadline = Instant::now() + COMPILE_TIME;
         inner.recorder.begin(deadline);
         let armed = inner.db.progress_handler(1000, Some(move || Instant::now() > deadline));
-        let loose = if enforced { None } else { Some(inner.unenforced()?) };
+        // There are no rows here that could break a reference: that is seen where the rows are.
+        let loose = inner.unenforced()?;
         let result = armed.and_then(|()| inner.db.prepare(ddl)).and_then(|mut statement| {
             let mut rows = statement.raw_query();
             while rows.next()?.is_some() {}
             Ok(())
         });
         let record = inner.recorder.end();
+        let applied =
+            result.map_err(|error| failure::of_compiling(error, record, ddl)).and_then(|()| inner.forget_rows(ddl));
         drop(loose);
         // Taking a handler off can not fail where putting it on did not.
         let _ = inner.db.progress_handler(0, None::<fn() -> bool>);
-        result.map_err(|error| failure::of_compiling(error, record, ddl))?;
-        inner.forget_rows(ddl)
+        applied
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {

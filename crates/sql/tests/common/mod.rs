@@ -180,7 +180,7 @@ impl Tenant {
         }
         let fork = if rewritten.changes_schema {
             let mut fork = self.catalogue.fork()?;
-            fork.apply_under(sql, self.enforced)?;
+            fork.apply(sql)?;
             Some(fork)
         } else {
             None

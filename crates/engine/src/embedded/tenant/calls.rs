@@ -104,7 +104,7 @@ impl Embedded {
         store
             .write(write, move |conn| {
                 guard::statement_once(conn, guard.as_ref(), |conn| {
-                    Work::new(conn, call)?.run(&statement, plan.as_ref())
+                    Work::of_statement(conn, call)?.run(&statement, plan.as_ref())
                 })
             })
             .await
@@ -129,7 +129,7 @@ impl Embedded {
         store
             .write(write, move |conn| {
                 guard::statements_once(conn, guard.as_ref(), |conn| {
-                    let mut work = Work::new(conn, call)?;
+                    let mut work = Work::of_transaction(conn, call)?;
                     let run = |(index, statement)| {
                         work.run(statement, None).map_err(|error: Error| error.at_statement(index))
                     };

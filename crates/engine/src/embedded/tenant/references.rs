@@ -8,7 +8,7 @@ use crate::embedded::failure;
 use crate::embedded::gate::Rights;
 use debros_proto::rpc::{Row, Statement, StatementResult, Value, value::Kind};
 use debros_proto::{Code, Error, Result};
-use debros_sql::setting::{References as What, Setting};
+use debros_sql::setting::{Setting, Which};
 use rusqlite::config::DbConfig;
 
 /// How references are looked at on the writer's connection, in one call. Afterwards it is as always.
@@ -21,17 +21,17 @@ pub(super) struct References<'c> {
 
 impl<'c> References<'c> {
     pub(super) fn new(conn: &'c Conn) -> Self {
-        Self { conn, enforced: What::Enforced.usual(), deferred: What::Deferred.usual(), lapsed: false }
+        Self { conn, enforced: Which::Enforced.usual(), deferred: Which::Deferred.usual(), lapsed: false }
     }
 
     /// Does or tells what a statement wants.
     pub(super) fn set(&mut self, setting: Setting) -> Result<StatementResult> {
         let Setting { what, on } = setting;
         match (what, on) {
-            (What::Enforced, None) => return Ok(told(what, self.enforced)),
-            (What::Deferred, None) => return Ok(told(what, self.deferred)),
-            (What::Enforced, Some(on)) => self.enforce(on)?,
-            (What::Deferred, Some(on)) => {
+            (Which::Enforced, None) => return Ok(told(what, self.enforced)),
+            (Which::Deferred, None) => return Ok(told(what, self.deferred)),
+            (Which::Enforced, Some(on)) => self.enforce(on)?,
+            (Which::Deferred, Some(on)) => {
                 self.conn.gate.enter(Rights::Own);
                 self.conn.db.pragma_update(None, what.name(), on).map_err(failure::of)?;
                 self.deferred = on;
@@ -96,7 +96,9 @@ pub(super) fn question() -> Statement {
 /// Says why the question was asked, where there is no answer: a parent's columns have no unique index, or it takes too long.
 pub(super) fn not_judged(error: Error) -> Error {
     let advice = match error.code {
-        Code::Sql => "give the parent's columns a PRIMARY KEY or a UNIQUE index in it",
+        Code::Sql if error.message.starts_with("foreign key mismatch") => {
+            "give the parent's columns a PRIMARY KEY or a UNIQUE index in it"
+        }
         Code::StatementTimeout => "the namespace has too many for that: drop some of the references first",
         _ => return error,
     };
@@ -131,7 +133,7 @@ pub(super) fn judge(found: &StatementResult) -> Result<()> {
     ))
 }
 
-fn told(what: What, on: bool) -> StatementResult {
+fn told(what: Which, on: bool) -> StatementResult {
     let values = vec![Value { kind: Some(Kind::Integer(on.into())) }];
     StatementResult { columns: vec![what.name().to_owned()], rows: vec![Row { values }], ..StatementResult::default() }
 }

@@ -21,15 +21,26 @@ pub(super) struct Work<'c> {
     call: Call,
     present: Present,
     allowance: Allowance,
-    references: References<'c>,
+    /// How references are looked at; `None` in the call of a single statement, which can not change it.
+    references: Option<References<'c>>,
     /// The schema as this call has changed it; none before it does.
     entries: Option<Vec<Entry>>,
 }
 
 impl<'c> Work<'c> {
+    /// The work of a transaction call.
+    ///
     /// # Errors
     /// `internal` when the connection is not that of a namespace.
-    pub(super) fn new(conn: &'c Conn, call: Call) -> Result<Self> {
+    pub(super) fn of_transaction(conn: &'c Conn, call: Call) -> Result<Self> {
+        Ok(Self { references: Some(References::new(conn)), ..Self::of_statement(conn, call)? })
+    }
+
+    /// The work of a call of a single statement.
+    ///
+    /// # Errors
+    /// `internal` when the connection is not that of a namespace.
+    pub(super) fn of_statement(conn: &'c Conn, call: Call) -> Result<Self> {
         let seat = conn.seat.as_ref().ok_or_else(no_seat)?;
         Ok(Self {
             conn,
@@ -37,7 +48,7 @@ impl<'c> Work<'c> {
             call,
             present: Present::new(call.now_ms),
             allowance: Allowance::new(&call.limits),
-            references: References::new(conn),
+            references: None,
             entries: None,
         })
     }
@@ -49,7 +60,9 @@ impl<'c> Work<'c> {
         let rewritten = match plan {
             Some(plan) if plan.generation == catalogue.generation() => Arc::clone(&plan.rewritten),
             // Not remembered: the same text means something else where foreign keys are on.
-            _ if !self.references.enforced() => Arc::new(rewrite_under(&statement.sql, &catalogue, false)?),
+            _ if self.references.as_ref().is_some_and(|references| !references.enforced()) => {
+                Arc::new(rewrite_under(&statement.sql, &catalogue, false)?)
+            }
             _ => tenant.rewrite(&statement.sql, &catalogue)?,
         };
         if self.call.read_only && rewritten.class != Class::Read {
@@ -62,7 +75,10 @@ impl<'c> Work<'c> {
             }
             Place::Transaction(setting) => {
                 sql::check_count(rewritten.parameters, statement.args.len())?;
-                return self.references.set(setting);
+                return match &mut self.references {
+                    Some(references) => references.set(setting),
+                    None => references::outside(setting),
+                };
             }
         }
         let result = if rewritten.class == Class::Ddl {
@@ -75,7 +91,8 @@ impl<'c> Work<'c> {
 
     /// To be called after the last statement of a transaction.
     pub(super) fn finish(mut self) -> Result<()> {
-        if !self.references.restore()? {
+        let lapsed = self.references.as_mut().map_or(Ok(false), References::restore)?;
+        if !lapsed {
             return Ok(());
         }
         // What the statements have read is not this one's fault.
@@ -152,7 +169,7 @@ impl<'c> Work<'c> {
             Ok(own) => own,
             Err(shared) => shared.fork()?,
         };
-        copy.apply_under(sql, self.references.enforced())?;
+        copy.apply(sql)?;
         Ok((before, copy))
     }
 
