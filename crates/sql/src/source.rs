@@ -121,7 +121,7 @@ impl<'s> Source<'s> {
     /// As [`not_understood`] when the name is no token's.
     pub(crate) fn token(&self, name: &str) -> Result<Range<usize>> {
         if name.is_empty() {
-            return Err(Error::new(Code::Sql, "a name is empty"));
+            return Err(Error::new(Code::StatementNotAllowed, "an empty name is not allowed"));
         }
         let range = self.range(name)?;
         let token = self.tokens[self.token_from(range.start)].clone();
