@@ -104,15 +104,14 @@ pub fn corpus() -> Vec<Vec<String>> {
     found
 }
 
-/// The statements of every file of the corpus that shows what SQL can do, each file's apart.
-pub fn scripts() -> Vec<Vec<String>> {
-    files("corpus")
-        .into_iter()
-        .map(|file| {
-            let text = std::fs::read_to_string(file).unwrap();
-            debros_proto::sql::split(&text).unwrap().iter().map(|statement| statement.text.to_owned()).collect()
-        })
-        .collect()
+/// The files of the corpus that shows what SQL can do: their names, and their statements.
+pub fn scripts() -> Vec<(String, Vec<String>)> {
+    let statements = |file: &Path| {
+        let text = std::fs::read_to_string(file).unwrap();
+        debros_proto::sql::split(&text).unwrap().iter().map(|statement| statement.text.to_owned()).collect()
+    };
+    let name = |file: &Path| file.file_stem().unwrap().to_string_lossy().into_owned();
+    files("corpus").iter().map(|file| (name(file), statements(file))).collect()
 }
 
 fn files(folder: &str) -> Vec<PathBuf> {
