@@ -565,3 +565,43 @@ async fn files_that_were_not_written_to_their_end_are_removed_at_start() {
     assert!(left.iter().all(|path| !path.exists()));
     engine.close().await;
 }
+
+/// SQLite can not undo a savepoint in which a full-text table was made: then the whole transaction goes, and nobody else's
+/// write with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_transaction_that_fails_after_making_a_full_text_table_fails_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(folder.path());
+    must(&engine, "CREATE TABLE t(a)").await;
+    for module in ["fts5(a, b, c)", "fts4(a, b, c)", "rtree(a, b, c)"] {
+        let make = format!("CREATE VIRTUAL TABLE f USING {module}");
+        let calls: Vec<_> = (0..200)
+            .map(|index| {
+                let (engine, make) = (Arc::clone(&engine), make.clone());
+                tokio::spawn(async move {
+                    if index % 20 == 0 {
+                        transaction(&engine, &[&make, "INSERT INTO f VALUES (1, 2, 3)", "SELECT nosuch"])
+                            .await
+                            .map(|_| ())
+                    } else {
+                        query(&engine, "INSERT INTO t VALUES (1)", &[]).await.map(|_| ())
+                    }
+                })
+            })
+            .collect();
+        for (index, call) in calls.into_iter().enumerate() {
+            match call.await.unwrap() {
+                Err(error) if index % 20 == 0 => {
+                    assert_eq!(
+                        (error.statement, error.message.as_str()),
+                        (Some(2), "no such column: nosuch (line 1, column 8)")
+                    );
+                }
+                outcome => assert!(outcome.is_ok(), "{module} {index} {outcome:?}"),
+            }
+        }
+    }
+    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 570);
+    assert_eq!(integer(&engine, "SELECT count(*) FROM sqlite_master").await, 1);
+    engine.close().await;
+}

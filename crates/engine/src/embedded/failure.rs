@@ -11,6 +11,7 @@ const EMFILE: i32 = 24;
 /// The machine has.
 const ENFILE: i32 = 23;
 
+const CORRUPT_VTAB: i32 = rusqlite::ffi::SQLITE_CORRUPT_VTAB;
 const IOERR_FSYNC: i32 = rusqlite::ffi::SQLITE_IOERR_FSYNC;
 const IOERR_DIR_FSYNC: i32 = rusqlite::ffi::SQLITE_IOERR_DIR_FSYNC;
 
@@ -92,6 +93,14 @@ fn of_code(code: ErrorCode, extended: i32, message: String) -> Error {
                  more",
             )
         }
+        // What a module keeps in its tables is not as it left it, by an index that was not kept in step, say.
+        ErrorCode::DatabaseCorrupt if extended == CORRUPT_VTAB => Error::new(
+            Code::Sql,
+            format!(
+                "{message} (a full-text index or an R-Tree does not match its content; one for full-text search is made again by \
+                 INSERT INTO its_name(its_name) VALUES ('rebuild'))"
+            ),
+        ),
         ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
             tracing::error!(extended, message, "the database is damaged");
             damaged()

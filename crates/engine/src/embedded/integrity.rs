@@ -11,12 +11,62 @@ pub(super) enum Depth {
     Full,
 }
 
+/// The most findings that SQLite is asked for: those about content may be many, and hide what comes after them.
+const MOST: u32 = 100_000;
+/// Lines that are told.
+const TOLD: usize = 10;
+
+/// How findings begin that are about what was written and not about the file. Ordinary statements bring them about: an
+/// index for full-text search that is kept beside its table by hand, a CHECK that ALTER TABLE gave another meaning.
+const OF_CONTENT: [&str; 7] = [
+    "CHECK constraint failed in ",
+    "NULL value in ",
+    "NUMERIC value in ",
+    "TEXT value in ",
+    "malformed inverted index for FTS",
+    "unable to validate the inverted index for FTS",
+    "In RTree ",
+];
+
 /// What is wrong with the file, in SQLite's words, at most ten lines; `None` when nothing is.
 pub(super) fn findings(db: &Connection, depth: Depth) -> rusqlite::Result<Option<String>> {
     let pragma = match depth {
-        Depth::Quick => "PRAGMA quick_check(10)",
-        Depth::Full => "PRAGMA integrity_check(10)",
+        Depth::Quick => "PRAGMA quick_check",
+        Depth::Full => "PRAGMA integrity_check",
     };
-    let lines = db.prepare(pragma)?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
-    Ok((lines != ["ok"]).then(|| lines.join("; ")))
+    db.pragma_update(None, "ignore_check_constraints", true)?;
+    let found = of_the_file(db, &format!("{pragma}({MOST})"));
+    db.pragma_update(None, "ignore_check_constraints", false)?;
+    let lines = found?;
+    Ok((!lines.is_empty()).then(|| lines.join("; ")))
+}
+
+fn of_the_file(db: &Connection, pragma: &str) -> rusqlite::Result<Vec<String>> {
+    let mut statement = db.prepare(pragma)?;
+    let mut rows = statement.query([])?;
+    let mut lines = Vec::new();
+    loop {
+        let line: String = match rows.next() {
+            Ok(Some(row)) => row.get(0)?,
+            Ok(None) => break,
+            // What was found before says more.
+            Err(_) if !lines.is_empty() => break,
+            Err(error) => return Err(error),
+        };
+        let is_of_content = line == "ok" || OF_CONTENT.iter().any(|start| line.starts_with(start)) || is_of_type(&line);
+        if !is_of_content {
+            lines.push(line);
+        }
+        if lines.len() == TOLD {
+            break;
+        }
+    }
+    Ok(lines)
+}
+
+/// `non-INT value in t.a`: of a column of a STRICT table.
+fn is_of_type(line: &str) -> bool {
+    line.strip_prefix("non-")
+        .and_then(|rest| rest.split_once(' '))
+        .is_some_and(|(_, rest)| rest.starts_with("value in "))
 }

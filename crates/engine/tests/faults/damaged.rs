@@ -148,3 +148,40 @@ async fn a_namespace_that_can_not_be_used_is_backed_up_and_comes_back_alone_as_t
     must(&engine, "INSERT INTO t VALUES (1)").await;
     engine.close().await;
 }
+
+/// SQLite's check lists more than damage: what a user's own statements have brought out of step. That is no reason to keep him
+/// from his database after an unclean stop, nor to leave it out of a backup.
+#[tokio::test]
+async fn what_is_only_out_of_step_is_no_damage() {
+    let folder = folder();
+    let engine = open(folder.path());
+    for sql in [
+        "CREATE VIRTUAL TABLE f4 USING fts4(b, content=\"nowhere\")",
+        "CREATE TABLE t(x CHECK(x = \"y\"))",
+        "INSERT INTO t VALUES ('y')",
+        "ALTER TABLE t ADD COLUMN y DEFAULT 'z'",
+        "CREATE TABLE texts(id INTEGER PRIMARY KEY, b)",
+        "CREATE VIRTUAL TABLE f USING fts5(b, content = 'texts', content_rowid = 'id')",
+        "INSERT INTO texts VALUES (1, 'one'), (2, 'two')",
+        "INSERT INTO f(rowid, b) VALUES (1, 'other words')",
+    ] {
+        must(&engine, sql).await;
+    }
+    for index in 0..200 {
+        must(&engine, &format!("INSERT INTO texts(b) VALUES ('{index}')")).await;
+    }
+    // The index is told to forget what it never knew.
+    let error = refused(&engine, "INSERT INTO f(f, rowid, b) VALUES ('delete', 2, 'two')").await;
+    assert!(error.code == Code::Sql && error.message.contains("'rebuild'"), "{error}");
+    let made = backup(&engine).await;
+    assert_eq!(made.missing, []);
+    engine.close().await;
+    fs::remove_file(folder.path().join("CLEAN")).unwrap();
+    let engine = open(folder.path());
+    assert_eq!(integer(&engine, "SELECT count(*) FROM texts").await, 202);
+    restore(&engine, &made.name).await.unwrap();
+    must(&engine, "INSERT INTO f(f) VALUES ('rebuild')").await;
+    assert_eq!(integer(&engine, "SELECT count(*) FROM f WHERE f MATCH 'two'").await, 1);
+    must(&engine, "DROP TABLE f4").await;
+    engine.close().await;
+}
