@@ -243,6 +243,16 @@ impl Policy {
     }
 }
 
+/// Whether what a policy refuses can be hidden, by [`Authorization::Ignore`](rusqlite::hooks::Authorization::Ignore): a column
+/// of the statistics, which is null then. An R-Tree looks for its own when a connection first meets it, which is while any
+/// statement on it is compiled. Refused, it would be there with half of its parts, and give wrong results until the
+/// connection forgets it. Whether it was the R-Tree or the statement is seen when the statement is compiled once more, with
+/// nothing hidden: that has to be done, and only what that gives may be run.
+pub fn may_be_hidden(action: &AuthAction<'_>) -> bool {
+    matches!(action, AuthAction::Read { table_name, column_name }
+        if same(table_name, "sqlite_stat1") && !column_name.is_empty())
+}
+
 /// Tables that SQLite provides without anybody making them, and that tell of the whole database or connection.
 const PROVIDED: &[&str] = &["dbstat", "bytecode", "tables_used", "completion", "fts3tokenize"];
 

@@ -170,6 +170,21 @@ impl<'s> Source<'s> {
         }
     }
 
+    /// Where the outermost of some parentheses opens that stand right before an offset.
+    ///
+    /// # Errors
+    /// As [`not_understood`] when there are fewer.
+    pub(crate) fn opening(&self, offset: usize, depth: usize) -> Result<usize> {
+        let before = &self.tokens[..self.tokens.partition_point(|token| token.start < offset)];
+        let open = before.iter().rev().take(depth);
+        match open.clone().next_back() {
+            Some(outermost) if open.len() == depth && open.clone().all(|token| &self.text[token.clone()] == "(") => {
+                Ok(outermost.start)
+            }
+            _ => Err(not_understood()),
+        }
+    }
+
     /// Where the parentheses that open at the next token end: the offset after the closing one.
     pub(crate) fn closing(&self, offset: usize) -> Result<usize> {
         let mut depth = 0usize;

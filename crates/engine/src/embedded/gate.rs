@@ -2,6 +2,7 @@
 //! whether it may.
 
 use super::deadline::Deadline;
+use debros_sql::policy::may_be_hidden;
 use debros_sql::{Class, Grants, Policy};
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
@@ -192,6 +193,9 @@ pub(super) struct Gate {
     asked: AtomicBool,
     facts: AtomicU16,
     refusal: Mutex<Option<String>>,
+    /// Statistics are refused; else they are hidden.
+    strict: AtomicBool,
+    hid_statistics: AtomicBool,
     deadline: Arc<Deadline>,
     late: AtomicBool,
 }
@@ -221,6 +225,7 @@ impl Gate {
         self.asked.store(false, Relaxed);
         self.late.store(false, Relaxed);
         self.facts.store(0, Relaxed);
+        self.hid_statistics.store(false, Relaxed);
         *lock(&self.refusal) = None;
     }
 
@@ -234,9 +239,15 @@ impl Gate {
         lock(&self.refusal).take()
     }
 
-    /// Whether what was refused since [`reset`](Gate::reset) is the statistics.
-    pub(super) fn refused_statistics(&self) -> bool {
-        lock(&self.refusal).as_ref().is_some_and(|reason| reason.contains("sqlite_stat1"))
+    /// Whether statistics that the statement may not read were hidden from it since [`reset`](Gate::reset): see
+    /// [`may_be_hidden`].
+    pub(super) fn hid_statistics(&self) -> bool {
+        self.hid_statistics.load(Relaxed)
+    }
+
+    /// Says whether statistics are refused from now on, as to a statement that asks for them itself.
+    pub(super) fn be_strict(&self, strict: bool) {
+        self.strict.store(strict, Relaxed);
     }
 
     /// Whether the time was over while SQLite compiled, since [`reset`](Gate::reset).
@@ -264,6 +275,10 @@ impl Gate {
         };
         match refusal {
             None => Authorization::Allow,
+            Some(_) if !self.strict.load(Relaxed) && may_be_hidden(&context.action) => {
+                self.hid_statistics.store(true, Relaxed);
+                Authorization::Ignore
+            }
             Some(reason) => {
                 *lock(&self.refusal) = Some(reason);
                 Authorization::Deny

@@ -133,7 +133,7 @@ pub(super) enum Outcome {
 
 /// Runs the statement if it only reads.
 pub(super) fn read(conn: &Conn, run: Run<'_>, time: Time, limits: &Limits) -> Result<Outcome> {
-    with_time(conn, time, || with_modules(conn, || run_read(conn, run, limits))).map_err(|error| explain(conn, error))
+    with_time(conn, time, || run_read(conn, run, limits)).map_err(|error| explain(conn, error))
 }
 
 /// Runs the statement if it only reads, is done within some 2,000 steps of SQLite's machine, and meets no long value.
@@ -148,7 +148,7 @@ pub(super) fn read_quickly(conn: &Conn, run: Run<'_>, limits: &Limits) -> Option
             Ok(brief) => brief,
             Err(error) => return Some(Err(failure::of(error))),
         };
-        with_modules(conn, || run_read(conn, run, limits))
+        run_read(conn, run, limits)
     };
     match outcome {
         Err(error) if is_over(conn, &error) || error.code == Code::TooLarge => None,
@@ -192,7 +192,7 @@ pub(super) fn write(
     read_only: bool,
     allowance: &mut Allowance,
 ) -> Result<Wrote> {
-    let mut act = || {
+    let act = || {
         conn.gate.enter(run.rights);
         conn.gate.reset();
         let (mut prepared, facts) = prepare(conn, run)?;
@@ -220,7 +220,7 @@ pub(super) fn write(
         }
         Ok(Wrote { result, facts })
     };
-    with_time(conn, time, || with_modules(conn, &mut act)).map_err(|error| explain(conn, error))
+    with_time(conn, time, act).map_err(|error| explain(conn, error))
 }
 
 /// Runs a statement that may call a function which is for short texts only.
@@ -237,31 +237,6 @@ fn within_bounds(conn: &Conn, facts: Facts, run: impl FnOnce() -> Result<()>) ->
         ),
         _ => error,
     })
-}
-
-/// An R-tree reads the statistics of its own tables when a connection first meets it, which no namespace's statement may
-/// do: then the connection meets it with the engine's rights, and the statement is tried again.
-fn with_modules<T>(conn: &Conn, mut act: impl FnMut() -> Result<T>) -> Result<T> {
-    match act() {
-        Err(_) if conn.gate.refused_statistics() => {
-            meet_virtual_tables(conn).map_err(failure::of)?;
-            act()
-        }
-        outcome => outcome,
-    }
-}
-
-fn meet_virtual_tables(conn: &Conn) -> rusqlite::Result<()> {
-    let tables = conn
-        .own("/*debros*/ SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage = 0")?
-        .query_map([], |row| row.get(0))?
-        .collect::<rusqlite::Result<Vec<String>>>()?;
-    for table in tables {
-        conn.gate.enter(Rights::Own);
-        // One that can not be met is not what the statement wants, or the statement says so.
-        let _ = conn.db.prepare(&format!("SELECT 1 FROM \"{}\" LIMIT 0", table.replace('"', "\"\"")));
-    }
-    Ok(())
 }
 
 /// Interrupts what runs inside when its time is over, and says which of the two times it was.
@@ -305,7 +280,19 @@ fn explain(conn: &Conn, error: Error) -> Error {
 }
 
 fn prepare<'conn>(conn: &'conn Conn, run: Run<'_>) -> Result<(Prepared<'conn>, Facts)> {
-    compile(conn, run).map_err(|error| match (run.rights, error) {
+    let mut compiled = compile(conn, run);
+    if conn.gate.hid_statistics() {
+        // From an R-Tree, which the connection has met now, or from the statement itself: that is seen the second time.
+        if let Ok((Prepared::Kept(statement), _)) = compiled {
+            statement.discard();
+        }
+        conn.gate.enter(run.rights);
+        conn.gate.reset();
+        conn.gate.be_strict(true);
+        compiled = compile(conn, run);
+        conn.gate.be_strict(false);
+    }
+    compiled.map_err(|error| match (run.rights, error) {
         // The place would be one in a text that the user never saw.
         (Rights::Tenant(_), rusqlite::Error::SqlInputError { error, msg, .. }) => {
             failure::of(rusqlite::Error::SqliteFailure(error, Some(msg)))

@@ -60,6 +60,13 @@ impl Scopes {
         }
     }
 
+    /// Makes the last item of the innermost frame visible under another name.
+    pub(super) fn rename_last(&mut self, visible: String) {
+        if let Some(item) = self.frames.last_mut().and_then(|frame| frame.last_mut()) {
+            item.visible = visible;
+        }
+    }
+
     /// What a qualifier means: the items of that name in the nearest frame that has any. There are two where an UPDATE's
     /// FROM uses the target's name again.
     pub(super) fn qualified(&self, qualifier: &str) -> Vec<&Item> {

@@ -9,7 +9,7 @@ use debros_proto::Result;
 use syntaqlite_syntax::any::AnyNodeId;
 use syntaqlite_syntax::nodes::{
     CompoundSelect, CteList, Expr, ExprList, JoinModifierList, LimitClause, Name, OrderByList, ResultColumn,
-    ResultColumnList, Select, SelectStmt, Stmt, TableSource, ValuesClause,
+    ResultColumnList, Select, SelectStmt, Stmt, TableRef, TableSource, ValuesClause,
 };
 use syntaqlite_syntax::typed::GrammarNodeType;
 
@@ -199,6 +199,11 @@ impl<'w> Walk<'w> {
     }
 
     pub(super) fn from(&mut self, source: TableSource<'w>) -> Result<()> {
+        self.source_item(source, true)
+    }
+
+    /// What stands in a FROM clause, first in it or in its parentheses or not.
+    fn source_item(&mut self, source: TableSource<'w>, is_first: bool) -> Result<()> {
         self.enter()?;
         match source {
             TableSource::TableRef(table) => self.table_ref(table, Position::From)?,
@@ -213,27 +218,44 @@ impl<'w> Walk<'w> {
             }
             TableSource::ParenTableSource(inner) => {
                 self.understand(inner.node_id());
-                self.from(inner.source().ok_or_else(not_understood)?)?;
+                let edits = self.edits.len();
+                let source = inner.source().ok_or_else(not_understood)?;
+                self.from(source)?;
                 if let Some(alias) = self.alias(inner.alias())? {
                     self.visible.push(alias.clone());
                     self.scopes.add(Item::other(alias, Vec::new()));
+                } else if !is_first && let Some((table, depth)) = alone_in_parentheses(source, 1) {
+                    self.name_again(table, depth, edits)?;
                 }
             }
             TableSource::JoinClause(join) => {
                 self.understand(join.node_id());
                 self.join_modifiers(join.modifiers());
-                self.from(join.left().ok_or_else(not_understood)?)?;
-                self.from(join.right().ok_or_else(not_understood)?)?;
+                self.source_item(join.left().ok_or_else(not_understood)?, is_first)?;
+                self.source_item(join.right().ok_or_else(not_understood)?, false)?;
                 self.condition(join.on_expr())?;
                 self.plain_columns(join.using_columns())?;
             }
             TableSource::JoinPrefix(prefix) => {
                 self.understand(prefix.node_id());
                 self.join_modifiers(prefix.modifiers());
-                self.from(prefix.source().ok_or_else(not_understood)?)?;
+                self.source_item(prefix.source().ok_or_else(not_understood)?, is_first)?;
             }
         }
         self.depth -= 1;
+        Ok(())
+    }
+
+    /// A table alone in parentheses that do not come first has its own name: SQLite forgets an alias within them, and with it
+    /// the one that a moved table has been given.
+    fn name_again(&mut self, table: TableRef<'w>, depth: usize, edits: usize) -> Result<()> {
+        let token = self.source.token(table.table_name())?;
+        self.scopes.rename_last(self.source.name(table.table_name())?);
+        if self.edits.len() > edits {
+            let first = if table.schema().is_empty() { token.start } else { self.source.token(table.schema())?.start };
+            let end = self.source.closing(self.source.opening(first, depth)?)?;
+            self.edits.insert(end, format!(" AS {}", &self.source.text[token]));
+        }
         Ok(())
     }
 
@@ -282,5 +304,14 @@ impl<'w> Walk<'w> {
 
     pub(super) fn expressions(&mut self, list: Option<ExprList<'w>>) -> Result<()> {
         list.iter().flat_map(ExprList::iter).try_for_each(|expression| self.expr(expression))
+    }
+}
+
+/// The table of parentheses that hold nothing else, but perhaps more parentheses; and how many they are.
+fn alone_in_parentheses(source: TableSource<'_>, depth: usize) -> Option<(TableRef<'_>, usize)> {
+    match source {
+        TableSource::TableRef(table) => Some((table, depth)),
+        TableSource::ParenTableSource(inner) => alone_in_parentheses(inner.source()?, depth + 1),
+        TableSource::SubqueryTableSource(_) | TableSource::JoinClause(_) | TableSource::JoinPrefix(_) => None,
     }
 }

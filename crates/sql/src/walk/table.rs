@@ -63,7 +63,11 @@ impl<'w> Walk<'w> {
         // A name that is nobody's is moved too: then the database says that there is no such table.
         let found = self.inner.schema.find(&self.inner.db, name);
         if self.in_catalogue {
-            return Err(self.fail_at(token, &format!("no such table: {name}")));
+            return match found {
+                // In a WITH that nothing uses: SQLite has not read it.
+                Some(_) => Ok(own_item(visible, name, found.as_ref())),
+                None => Err(self.fail_at(token, &format!("no such table: {name}"))),
+            };
         }
         let raw = self.source.text[token.clone()].to_owned();
         self.edits.replace(token.clone(), self.prefix.quoted(name));

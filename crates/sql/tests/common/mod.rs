@@ -5,6 +5,7 @@ pub mod mutate;
 pub mod watch;
 
 use debros_proto::{Code, Error, Namespace};
+use debros_sql::policy::may_be_hidden;
 use debros_sql::{
     Catalogue, Class, Demangler, MOMENT_CLEAR, MOMENT_DDL, MOMENT_SET, Moment, Place, Policy, rewrite_under,
 };
@@ -14,7 +15,7 @@ use rusqlite::hooks::{AuthContext, Authorization};
 use rusqlite::limits::Limit;
 use rusqlite::types::{Value, ValueRef};
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,8 @@ pub fn open() -> Connection {
 pub struct Shared {
     pub db: Connection,
     policy: Arc<Mutex<Option<Policy>>>,
+    /// Nothing is hidden.
+    strict: Arc<AtomicBool>,
     /// Whether the policy judges what tenants run.
     pub guarded: bool,
 }
@@ -60,19 +63,28 @@ impl Shared {
         let mut db = open();
         db.execute_batch(MOMENT_DDL).unwrap();
         let policy = Arc::new(Mutex::new(None::<Policy>));
-        let shared = Arc::clone(&policy);
+        let strict = Arc::new(AtomicBool::new(true));
+        let (shared, is_strict) = (Arc::clone(&policy), Arc::clone(&strict));
         db.authorizer(Some(move |context: AuthContext<'_>| {
             match shared.lock().unwrap().as_mut().and_then(|policy| policy.refuse(&context)) {
+                Some(_) if !is_strict.load(Ordering::Relaxed) && may_be_hidden(&context.action) => {
+                    Authorization::Ignore
+                }
                 Some(_) => Authorization::Deny,
                 None => Authorization::Allow,
             }
         }))
         .unwrap();
-        Self { db, policy, guarded }
+        Self { db, policy, strict, guarded }
     }
 
     /// Runs a text under a policy, or under none.
     pub fn run_under(&self, policy: Option<Policy>, sql: &str) -> Outcome {
+        // As in the engine: an R-Tree that the connection has not met yet must not be met with anything refused.
+        *self.policy.lock().unwrap() = policy.clone();
+        self.strict.store(false, Ordering::Relaxed);
+        let _ = self.db.prepare(sql);
+        self.strict.store(true, Ordering::Relaxed);
         *self.policy.lock().unwrap() = policy;
         let outcome = run(&self.db, sql);
         *self.policy.lock().unwrap() = None;

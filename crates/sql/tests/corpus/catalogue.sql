@@ -112,3 +112,8 @@ SELECT * FROM pragma_nope;
 SELECT * FROM sqlite_dbpage;
 SELECT * FROM sqlite_stmt;
 SELECT * FROM users WHERE name IN sqlite_master;
+CREATE TABLE unused_one(x);
+INSERT INTO unused_one VALUES (1), (2);
+WITH w AS (SELECT x FROM unused_one) SELECT count(*) FROM sqlite_master WHERE name = 'unused_one';
+WITH w AS (SELECT x FROM unused_one) SELECT name FROM pragma_table_info('unused_one');
+WITH w AS (SELECT count(*) AS n FROM unused_one) SELECT n, (SELECT count(*) FROM sqlite_master WHERE name = 'unused_one') FROM w;
