@@ -86,12 +86,16 @@ fn collect(inner: &Inner, sql: &str, args: &[Value], limits: (usize, usize)) -> 
     }
     let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let width = columns.len();
+    let explains = statement.is_explain() == 1;
     let mut bytes = 0;
     let mut found = Rows { columns, rows: Vec::new() };
     let mut rows = statement.query(rusqlite::params_from_iter(args.iter().map(Argument)))?;
     while let Some(row) = rows.next()? {
-        let values: Vec<Value> =
+        let mut values: Vec<Value> =
             (0..width).map(|index| row.get_ref(index).map(value)).collect::<rusqlite::Result<_>>()?;
+        if explains {
+            values.iter_mut().for_each(without_address);
+        }
         bytes += values.iter().map(Value::size).sum::<usize>();
         if found.rows.len() == limits.0 || bytes > limits.1 {
             return Ok(None);
@@ -99,6 +103,15 @@ fn collect(inner: &Inner, sql: &str, args: &[Value], limits: (usize, usize)) -> 
         found.rows.push(values);
     }
     Ok(Some(found))
+}
+
+/// EXPLAIN names virtual tables by where they lie in the process's memory, which is nobody's business.
+fn without_address(value: &mut Value) {
+    if let Some(Kind::Text(text)) = &mut value.kind
+        && text.starts_with("vtab:")
+    {
+        text.truncate("vtab".len());
+    }
 }
 
 struct Argument<'a>(&'a Value);

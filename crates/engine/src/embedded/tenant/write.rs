@@ -27,6 +27,14 @@ pub(super) struct Work<'c> {
     entries: Option<Vec<Entry>>,
 }
 
+/// What a statement on the schema changes.
+enum Change {
+    /// The data's alone, as ANALYZE and REINDEX do.
+    Elsewhere,
+    /// The schema, which is this one then.
+    Made { after: Box<Catalogue>, entries: Vec<Entry>, changes: Changes },
+}
+
 impl<'c> Work<'c> {
     /// The work of a transaction call.
     ///
@@ -120,38 +128,53 @@ impl<'c> Work<'c> {
         rewritten: &Rewritten,
         catalogue: Arc<Catalogue>,
     ) -> Result<StatementResult> {
-        let after =
-            if rewritten.changes_schema { Some(self.changed_catalogue(&statement.sql, catalogue)?) } else { None };
+        let Some(change) = self.change_of_schema(statement, rewritten, catalogue)? else {
+            // CREATE … IF NOT EXISTS of what is there, an ALTER that gives a column its own name: nothing is to be done.
+            sql::check_count(rewritten.parameters, statement.args.len())?;
+            return Ok(StatementResult {
+                rows_affected: Some(0),
+                last_insert_id: Some(0),
+                ..StatementResult::default()
+            });
+        };
         // The authorizer is not told the new name of a renamed table, nor the parents of a child.
         let foreign = self.foreign()?;
-        let version = self.schema_version()?;
         let result = self.execute(statement, rewritten)?;
         if self.foreign()? != foreign {
             tracing::error!("a statement made, removed or bound an object outside of its namespace");
             return Err(Error::new(Code::StatementNotAllowed, "a name in the statement is not allowed"));
         }
-        if let Some((before, after)) = after {
-            let entries = after.entries()?;
-            let changes = Changes::between(&before, &entries);
-            // Most often CREATE … IF NOT EXISTS of what is there: then everything that is remembered stays good.
-            if changes.is_empty() {
-                if self.schema_version()? != version {
-                    tracing::error!("a change of the schema does not show in the catalogue");
-                    return Err(Error::internal(
-                        "the change could not be entered in the catalogue; nothing was changed",
-                    ));
-                }
-            } else {
-                self.conn.gate.enter(Rights::Own);
-                format::keep(&self.conn.db, &changes).map_err(failure::of)?;
-            }
-            // Also where nothing changed: it may have been taken from there.
-            if self.entries.is_some() || !changes.is_empty() {
-                self.seat.change(after);
-                self.entries = Some(entries);
-            }
+        if let Change::Made { after, entries, changes } = change {
+            self.conn.gate.enter(Rights::Own);
+            format::keep(&self.conn.db, &changes).map_err(failure::of)?;
+            self.seat.change(*after);
+            self.entries = Some(entries);
         }
         Ok(result)
+    }
+
+    /// What a statement makes of the schema; `None`: the schema is as it was.
+    fn change_of_schema(
+        &mut self,
+        statement: &Statement,
+        rewritten: &Rewritten,
+        catalogue: Arc<Catalogue>,
+    ) -> Result<Option<Change>> {
+        if !rewritten.changes_schema {
+            return Ok(Some(Change::Elsewhere));
+        }
+        let (before, after) = self.changed_catalogue(&statement.sql, catalogue)?;
+        let entries = after.entries()?;
+        let changes = Changes::between(&before, &entries);
+        if !changes.is_empty() {
+            return Ok(Some(Change::Made { after: Box::new(after), entries, changes }));
+        }
+        // It may have been taken from there, to be changed in place.
+        if self.entries.is_some() {
+            self.seat.change(after);
+        }
+        // ANALYZE makes its table the first time, and fills it each time.
+        Ok(rewritten.grants.statistics.then_some(Change::Elsewhere))
     }
 
     /// The list before a change, and the catalogue after it. What this call made already is changed in place, because a
@@ -196,15 +219,6 @@ impl<'c> Work<'c> {
     fn foreign(&self) -> Result<Foreign> {
         self.conn.gate.enter(Rights::Own);
         Foreign::count(&self.conn.db, &self.seat.tenant().namespace).map_err(failure::of)
-    }
-
-    fn schema_version(&self) -> Result<i64> {
-        self.conn.gate.enter(Rights::Own);
-        self.conn
-            .db
-            .prepare_cached("/*debros*/ PRAGMA schema_version")
-            .and_then(|mut version| version.query_row([], |row| row.get(0)))
-            .map_err(failure::of)
     }
 
     fn own(
