@@ -247,7 +247,8 @@ impl Policy {
 /// of the statistics, which is null then. An R-Tree looks for its own when a connection first meets it, which is while any
 /// statement on it is compiled. Refused, it would be there with half of its parts, and give wrong results until the
 /// connection forgets it. Whether it was the R-Tree or the statement is seen when the statement is compiled once more, with
-/// nothing hidden: that has to be done, and only what that gives may be run.
+/// nothing hidden: that has to be done, and what that gives may be run. (SQLite itself compiles it again, with parts hidden, when
+/// the schema changes before it runs.)
 pub fn may_be_hidden(action: &AuthAction<'_>) -> bool {
     matches!(action, AuthAction::Read { table_name, column_name }
         if same(table_name, "sqlite_stat1") && !column_name.is_empty())

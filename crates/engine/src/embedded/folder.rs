@@ -7,7 +7,7 @@
 //! <data_dir>/ns/<name>.db    the SQL database of a namespace
 //! <data_dir>/ns/<name>.delete  there while the namespace is being deleted; what to do besides
 //! <data_dir>/tmp/            files of running exports; emptied at start
-//! <data_dir>/set-aside/<time>/  databases that lay here when a backup of another network was put back; for the operator
+//! <data_dir>/set-aside/<backup>/  what lay here when that backup, of another network, was put back; for the operator
 //! <data_dir>/RESTORE         the name of the backup that is being put back
 //! ```
 
@@ -25,6 +25,10 @@ const PRIVATE: u32 = 0o700;
 
 /// The ending of a file that is not written to its end yet.
 const PARTIAL: &str = "partial";
+
+/// The endings of a namespace's files: the database, what SQLite keeps beside it, and the same of one that a restore found
+/// damaged.
+pub(super) const ENDINGS: [&str; 6] = ["db", "db-wal", "db-shm", "damaged", "damaged-wal", "damaged-shm"];
 
 /// The folder of an open engine.
 #[derive(Debug)]
@@ -76,6 +80,15 @@ impl Folder {
     /// The namespaces that have a database, in order.
     pub(super) fn namespaces(&self) -> io::Result<BTreeSet<Namespace>> {
         self.names_with(".db")
+    }
+
+    /// The namespaces of which any file is there, also one that was left when the others were taken away.
+    pub(super) fn remnants(&self) -> io::Result<BTreeSet<Namespace>> {
+        let mut names = BTreeSet::new();
+        for ending in ENDINGS {
+            names.append(&mut self.names_with(&format!(".{ending}"))?);
+        }
+        Ok(names)
     }
 
     fn names_with(&self, ending: &str) -> io::Result<BTreeSet<Namespace>> {
@@ -152,17 +165,19 @@ impl Folder {
         }
     }
 
-    /// Makes a folder for databases that make room for those of another network.
-    pub(super) fn make_aside(&self, now_ms: i64) -> io::Result<PathBuf> {
+    /// Makes the folder for what makes room for a backup of another network. One that is restored `again` after it was broken
+    /// off goes on with the one that it had.
+    pub(super) fn make_aside(&self, backup: &str, again: bool) -> io::Result<PathBuf> {
         let aside = self.path.join("set-aside");
         make_private(&aside)?;
-        // The time that is free: a restore that failed may have been a moment ago.
-        let mut time = now_ms;
-        while aside.join(time.to_string()).exists() {
-            time += 1;
+        let (mut folder, mut before, mut number) = (aside.join(backup), None, 1);
+        while folder.exists() {
+            number += 1;
+            before = Some(std::mem::replace(&mut folder, aside.join(format!("{backup}-{number}"))));
         }
-        let folder = aside.join(time.to_string());
+        let folder = before.filter(|_| again).unwrap_or(folder);
         make_private(&folder)?;
+        sync_folder(&aside)?;
         sync_folder(&self.path)?;
         Ok(folder)
     }

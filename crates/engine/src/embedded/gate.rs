@@ -211,6 +211,7 @@ impl Gate {
 
     /// Says whose statement comes now, until the next call.
     pub(super) fn enter(&self, rights: Rights<'_>) {
+        self.strict.store(false, Relaxed);
         match rights {
             Rights::Own => self.guarded.store(false, Relaxed),
             Rights::Tenant(tenancy) => {

@@ -377,6 +377,15 @@ impl Stores {
                 self.new_file.get_or_init(|| made)
             }
         };
+        // The file that is put there is not empty, so SQLite would take the log of one that was there before for its own.
+        for ending in ["db-wal", "db-shm"] {
+            match std::fs::remove_file(path.with_extension(ending)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Failure::Io(error).of_namespace(path));
+                }
+                _ => {}
+            }
+        }
         let (sizes, size) = (&self.shared.sizes, bytes.len() as u64);
         if !is_limited {
             sizes.set(path, size);
@@ -409,9 +418,8 @@ impl Stores {
             store.close();
         }
         let path = self.folder.namespace(namespace);
-        // SQLite takes no log for that of a database which is not there, so a crash between leaves nothing behind. What a
-        // restore put aside goes too.
-        for ending in ["db", "db-wal", "db-shm", "damaged", "damaged-wal", "damaged-shm"] {
+        // What a restore put aside goes too.
+        for ending in folder::ENDINGS {
             match take(&path.with_extension(ending)) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     tracing::error!(path = %path.display(), %error, "the namespace's database can not be removed");

@@ -19,6 +19,7 @@ use log::Log;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 /// Jobs in one group.
@@ -269,8 +270,9 @@ impl Writer {
         }
     }
 
+    /// Counts what began to change the schema, whether it was kept or not.
     fn schema_changes(&self) -> u64 {
-        self.conn.seat.as_ref().map_or(0, Seat::changes)
+        self.conn.schema_changes().load(Relaxed)
     }
 
     fn run_alone(&mut self, mut job: Job) {

@@ -165,7 +165,7 @@ async fn a_restore_leaves_what_the_backup_is_missing_to_its_owner_alone() {
         restore(&elsewhere, &made.name).await.unwrap();
     }
     elsewhere.close().await;
-    assert_eq!(set_aside(second.path()), ["lost.db"]);
+    assert_eq!(set_aside(second.path()), ["lost.db", "system.db"]);
 
     // Here, where another wallet has made the name again: it gets nothing of what was, and loses what is since.
     delete(&engine, "lost").await;
@@ -213,7 +213,7 @@ async fn a_restore_after_the_loss_of_system_db_deletes_no_only_copy() {
         assert_eq!(furnished_by(&engine, "whole").await.as_deref(), Some("0x01"));
     }
     engine.close().await;
-    assert_eq!(set_aside(folder.path()), ["only.db", "whole.db"]);
+    assert_eq!(set_aside(folder.path()), ["only.db", "system.db", "whole.db"]);
     let aside = fs::read_dir(folder.path().join("set-aside")).unwrap().next().unwrap().unwrap().path();
     assert!(fs::read(aside.join("only.db")).unwrap() == damaged);
 }
@@ -272,7 +272,7 @@ async fn while_a_node_changes_hands_nobody_reads_what_was_anothers() {
     let error = elsewhere.query(&database("no-sql"), Statement::from("SELECT a FROM t"), options()).await.unwrap_err();
     assert_eq!(error.message, "no such table: t");
     elsewhere.close().await;
-    assert_eq!(set_aside(second.path()), ["a.db", "b.db", "no-sql.db"]);
+    assert_eq!(set_aside(second.path()), ["a.db", "b.db", "no-sql.db", "system.db"]);
 }
 
 /// Everything of a namespace that a restore could bring back: rows, a pair, an application, kept answers.

@@ -185,3 +185,41 @@ async fn what_is_only_out_of_step_is_no_damage() {
     must(&engine, "DROP TABLE f4").await;
     engine.close().await;
 }
+
+/// Where a database's file is gone and its log is not, as after a crash between the two, the next of the name begins empty.
+#[tokio::test]
+async fn a_log_without_its_file_is_not_the_next_ones() {
+    let folder = folder();
+    let engine = open(folder.path());
+    must(&engine, "CREATE TABLE secrets(a)").await;
+    must(&engine, "INSERT INTO secrets VALUES ('of another')").await;
+    let (file, log) = (folder.path().join("ns/app.db"), folder.path().join("ns/app.db-wal"));
+    let kept = fs::read(&log).unwrap();
+    assert!(kept.len() > 4096);
+    engine.close().await;
+    fs::remove_file(&file).unwrap();
+    fs::write(&log, &kept).unwrap();
+    fs::remove_file(folder.path().join("CLEAN")).unwrap();
+    let engine = open(folder.path());
+    assert!(refused(&engine, "SELECT * FROM secrets").await.message.starts_with("no such table"));
+    must(&engine, "CREATE TABLE own(a)").await;
+    engine.close().await;
+    let engine = open(folder.path());
+    assert_eq!(integer(&engine, "SELECT count(*) FROM own").await, 0);
+    engine.close().await;
+}
+
+/// It would be of a half state, and take the place of the one that is to be put back.
+#[tokio::test]
+async fn no_backup_is_made_of_what_a_restore_has_not_finished() {
+    let folder = folder();
+    let engine = open_with(EmbeddedConfig { backups_kept: 1, ..EmbeddedConfig::new(folder.path()) });
+    must(&engine, "CREATE TABLE t(a)").await;
+    let made = backup(&engine).await;
+    fs::write(folder.path().join("RESTORE"), &made.name).unwrap();
+    let error = engine.backup(Box::new(|_, _| {})).await.unwrap_err();
+    assert!(error.code == Code::Conflict && error.message.contains(&made.name), "{error}");
+    restore(&engine, &made.name).await.unwrap();
+    backup(&engine).await;
+    engine.close().await;
+}

@@ -108,7 +108,7 @@ fn collect(inner: &Inner, sql: &str, args: &[Value], limits: (usize, usize)) -> 
 /// EXPLAIN names virtual tables by where they lie in the process's memory, which is nobody's business.
 fn without_address(value: &mut Value) {
     if let Some(Kind::Text(text)) = &mut value.kind
-        && text.starts_with("vtab:")
+        && text.strip_prefix("vtab:").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
     {
         text.truncate("vtab".len());
     }

@@ -36,8 +36,9 @@ pub(super) fn read_folder(dir: &Path) -> Result<Vec<Step>, Failure> {
         let path = entry.map_err(unreadable)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if path.is_dir() {
-            if let Some(parts) = numbered(&name) {
-                steps.push(read_step(&path.join("migration.sql"), format!("{name}/migration.sql"), parts)?);
+            let sql = path.join("migration.sql");
+            if let Some(parts) = numbered(&name).filter(|_| sql.exists()) {
+                steps.push(read_step(&sql, format!("{name}/migration.sql"), parts)?);
             }
         } else if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("sql")) {
             let parts = name.strip_suffix(".sql").and_then(numbered).ok_or_else(|| {
@@ -182,8 +183,7 @@ pub(super) mod tests {
             .0,
             10
         );
-        let empty = folder(&[("20260101_a/README.md", "")]);
-        assert!(read_folder(empty.path()).unwrap_err().message.starts_with("20260101_a/migration.sql can not be read"));
+        assert_eq!(files(&["001_a.sql", "2024_archive/000_old.sql"]), [(1, "001_a.sql".to_owned())]);
     }
 
     #[test]

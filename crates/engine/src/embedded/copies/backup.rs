@@ -20,6 +20,15 @@ const PARTIAL: &str = ".partial";
 pub(in crate::embedded) fn take(stores: &Stores, progress: &ProgressFn) -> Result<BackupInfo> {
     let _alone = alone(stores, "a backup")?;
     stores.check_open()?;
+    // It would be of a half state, and in time take the place of the very backup that is to be put back.
+    if let Some(begun) = stores.folder.restoring().map_err(|error| of_io(stores.folder.path(), &error))? {
+        return Err(Error::new(
+            Code::Conflict,
+            format!(
+                "the restore of {begun} was begun and is not finished: restore again, or start the node again, before"
+            ),
+        ));
+    }
     let backup_dir = &stores.shared.config.backup_dir;
     make_private(backup_dir).map_err(|error| of_io(backup_dir, &error))?;
     remove_partial(backup_dir);

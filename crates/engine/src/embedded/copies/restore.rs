@@ -7,7 +7,7 @@
 use super::authority::SystemCopy;
 use super::backup::is_name;
 use super::manifest::{Copied, Manifest};
-use super::{alone, of_copy, of_io};
+use super::{alone, copy, of_copy, of_io};
 use crate::ProgressFn;
 use crate::embedded::config::OpenError;
 use crate::embedded::conn::Conn;
@@ -18,10 +18,11 @@ use crate::embedded::store::{Store, Write};
 use crate::embedded::stores::{FAR, Stores};
 use crate::embedded::tenant;
 use crate::migrations::MIGRATIONS;
-use debros_proto::{Code, Error, Namespace, Result, now_ms};
+use debros_proto::{Code, Error, Namespace, Result};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -64,8 +65,9 @@ pub(in crate::embedded) fn finish_interrupted(stores: &Stores) -> Result<(), Ope
         restore(stores, &name, &nobody).map_err(|error| OpenError::Restore {
             backup: name.clone(),
             message: format!(
-                "{error}; to go on with the databases as they are, remove {}",
-                folder.path().join("RESTORE").display()
+                "{error}; to go on with the databases as they are, remove {} (those that were here before may lie in {})",
+                folder.path().join("RESTORE").display(),
+                folder.path().join("set-aside").display()
             ),
         })
     };
@@ -77,6 +79,9 @@ pub(in crate::embedded) fn finish_interrupted(stores: &Stores) -> Result<(), Ope
 
 /// A backup whose checksums are right.
 struct Verified<'a> {
+    name: String,
+    /// It was begun before, and broken off.
+    again: bool,
     folder: PathBuf,
     manifest: Manifest,
     progress: &'a ProgressFn,
@@ -112,7 +117,8 @@ impl<'a> Verified<'a> {
         for file in manifest.files.iter().filter(|file| file.namespace().is_none()) {
             check_age(&file.within(&folder))?;
         }
-        Ok(Self { folder, manifest, progress, all })
+        let again = stores.folder.restoring().is_ok_and(|begun| begun.as_deref() == Some(name));
+        Ok(Self { name: name.to_owned(), again, folder, manifest, progress, all })
     }
 
     fn put_back(&self, stores: &Stores) -> Result<()> {
@@ -126,7 +132,7 @@ impl<'a> Verified<'a> {
                 // What could not be copied stays as it is: its file is the only one.
                 restored.extend(self.manifest.missing().filter(|missing| stores.folder.namespace(missing).exists()));
             } else {
-                make_room(stores)?;
+                make_room(stores, &self.name, self.again)?;
             }
             let others = replace_system(stores, copy, &restored)?;
             restored.retain(|namespace| !others.contains(namespace));
@@ -142,7 +148,7 @@ impl<'a> Verified<'a> {
             done += file.size;
             (self.progress)(done.min(self.all), self.all);
         }
-        let namespaces = stores.folder.namespaces().map_err(|error| of_io(stores.folder.path(), &error))?;
+        let namespaces = stores.folder.remnants().map_err(|error| of_io(stores.folder.path(), &error))?;
         for namespace in namespaces.difference(&restored) {
             stores.remove(namespace)?;
         }
@@ -155,22 +161,32 @@ impl<'a> Verified<'a> {
 
 /// Takes the present namespaces' files out of the way of another network's owners, whose backup is put back: a file under one
 /// of their names is somebody else's. It may also be the only one there is, where `system.db` was lost and this is the same
-/// operator's; so nothing is deleted. Nobody is served until the whole is done.
-fn make_room(stores: &Stores) -> Result<()> {
+/// operator's; so nothing is deleted, and `system.db` is copied. Nobody is served until the whole is done.
+fn make_room(stores: &Stores, backup: &str, again: bool) -> Result<()> {
     let of_folder = |error| of_io(stores.folder.path(), &error);
+    let present = stores.folder.remnants().map_err(of_folder)?;
+    let aside = stores.folder.make_aside(backup, again).map_err(of_folder)?;
     stores.change_hands(true);
-    let present = stores.folder.namespaces().map_err(of_folder)?;
-    if present.is_empty() {
-        return Ok(());
-    }
-    let aside = stores.folder.make_aside(now_ms()).map_err(of_folder)?;
     tracing::warn!(
         folder = %aside.display(),
         namespaces = present.len(),
         "the backup is of another network than the databases here: they are kept in this folder, and nobody uses them"
     );
-    present.iter().try_for_each(|namespace| stores.set_aside(namespace, &aside))?;
-    sync_folder(&aside).map_err(of_folder)
+    let system = aside.join("system.db");
+    // Whole or not there.
+    let partial = aside.join("system.partial");
+    if !system.exists() {
+        let _ = std::fs::remove_file(&partial);
+        copy(&Conn::reader(&stores.folder.system()).map_err(of_copy)?, &partial, stores, |_| {})?;
+        File::open(&partial)
+            .and_then(|file| file.sync_all())
+            .and_then(|()| std::fs::rename(&partial, &system))
+            .map_err(of_folder)?;
+    }
+    // Those that came meanwhile too.
+    let late = stores.folder.remnants().map_err(of_folder)?;
+    late.union(&present).try_for_each(|namespace| stores.set_aside(namespace, &aside))?;
+    sync_folder(&aside).and_then(|()| stores.folder.sync_namespaces()).map_err(of_folder)
 }
 
 /// As [`replace`] for the file of a namespace. What can not be used of it, because a newer version made it, say, is nobody's

@@ -2,7 +2,7 @@
 
 use super::Tenant;
 use debros_sql::Catalogue;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
@@ -12,12 +12,11 @@ pub(in crate::embedded) struct Seat {
     tenant: Arc<Tenant>,
     /// The schema as the open transaction has changed it.
     pending: RefCell<Option<Arc<Catalogue>>>,
-    changes: Cell<u64>,
 }
 
 impl Seat {
     pub(in crate::embedded) fn new(tenant: Arc<Tenant>) -> Self {
-        Self { tenant, pending: RefCell::default(), changes: Cell::default() }
+        Self { tenant, pending: RefCell::default() }
     }
 
     pub(in crate::embedded) fn tenant(&self) -> &Arc<Tenant> {
@@ -32,12 +31,6 @@ impl Seat {
     /// Says what the open transaction has made of the schema.
     pub(super) fn change(&self, catalogue: Catalogue) {
         *self.pending.borrow_mut() = Some(Arc::new(catalogue));
-        self.changes.set(self.changes.get() + 1);
-    }
-
-    /// How often the schema was changed, whether that was kept or not.
-    pub(in crate::embedded) fn changes(&self) -> u64 {
-        self.changes.get()
     }
 
     /// The change of the open transaction, to be put back when a savepoint is rolled back.
