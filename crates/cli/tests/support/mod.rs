@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long anything may take before a test says that it hangs. Nothing waits for it when all is well.
@@ -21,6 +22,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Program {
     child: Child,
     output: Arc<Mutex<String>>,
+    /// They read what it writes, a moment after it.
+    readers: [JoinHandle<()>; 2],
 }
 
 impl Program {
@@ -33,9 +36,11 @@ impl Program {
             .spawn()
             .unwrap_or_else(|error| panic!("start {command:?}: {error}"));
         let output = Arc::new(Mutex::new(String::new()));
-        keep(child.stdout.take().expect("a pipe"), Arc::clone(&output));
-        keep(child.stderr.take().expect("a pipe"), Arc::clone(&output));
-        Self { child, output }
+        let readers = [
+            keep(child.stdout.take().expect("a pipe"), Arc::clone(&output)),
+            keep(child.stderr.take().expect("a pipe"), Arc::clone(&output)),
+        ];
+        Self { child, output, readers }
     }
 
     pub fn pid(&self) -> u32 {
@@ -61,14 +66,25 @@ impl Program {
 
     /// Whether the process still runs.
     pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("the process is ours").is_none()
+        self.ended().is_none()
+    }
+
+    /// How the process ended, if it did. All that it wrote is there then.
+    fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.try_wait().expect("the process is ours")?;
+        // What it has started itself may hold its pipes for longer.
+        let give_up = Instant::now() + Duration::from_secs(5);
+        while !self.readers.iter().all(JoinHandle::is_finished) && Instant::now() < give_up {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Some(status)
     }
 
     /// Waits for the end of the process, `None` when it does not come in time.
     pub fn wait(&mut self, at_most: Duration) -> Option<ExitStatus> {
         let started = Instant::now();
         while started.elapsed() < at_most {
-            if let Some(status) = self.child.try_wait().expect("the process is ours") {
+            if let Some(status) = self.ended() {
                 return Some(status);
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -103,8 +119,6 @@ impl Program {
                 return address;
             }
             if !self.is_running() {
-                // The threads that read its output end a moment after it.
-                std::thread::sleep(Duration::from_millis(50));
                 panic!("the program ended before it was ready:\n{}", self.output());
             }
             assert!(started.elapsed() < PATIENCE, "the program is not ready:\n{}", self.output());
@@ -132,14 +146,14 @@ impl Drop for Program {
     }
 }
 
-fn keep(pipe: impl std::io::Read + Send + 'static, output: Arc<Mutex<String>>) {
+fn keep(pipe: impl std::io::Read + Send + 'static, output: Arc<Mutex<String>>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
             let mut output = output.lock().expect("no panic holds it");
             output.push_str(&String::from_utf8_lossy(&line));
             output.push('\n');
         }
-    });
+    })
 }
 
 /// A node with its gateway inside.
