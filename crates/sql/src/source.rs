@@ -175,12 +175,10 @@ impl<'s> Source<'s> {
     /// # Errors
     /// As [`not_understood`] when there are fewer.
     pub(crate) fn opening(&self, offset: usize, depth: usize) -> Result<usize> {
-        let before = &self.tokens[..self.tokens.partition_point(|token| token.start < offset)];
-        let open = before.iter().rev().take(depth);
-        match open.clone().next_back() {
-            Some(outermost) if open.len() == depth && open.clone().all(|token| &self.text[token.clone()] == "(") => {
-                Ok(outermost.start)
-            }
+        let end = self.tokens.partition_point(|token| token.start < offset);
+        let open = end.checked_sub(depth).map_or(&[][..], |start| &self.tokens[start..end]);
+        match open.first() {
+            Some(outermost) if open.iter().all(|token| &self.text[token.clone()] == "(") => Ok(outermost.start),
             _ => Err(not_understood()),
         }
     }

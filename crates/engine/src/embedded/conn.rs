@@ -175,8 +175,8 @@ impl Conn {
     }
 
     /// Counts the changes to the schema; what is known of statements from before a change may be wrong after it.
-    pub(super) fn schema_changes(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.schema_changes)
+    pub(super) fn schema_changes(&self) -> &Arc<AtomicU64> {
+        &self.schema_changes
     }
 
     /// The schema changes, or has changed.

@@ -168,7 +168,7 @@ impl Folder {
     /// Makes the folder for what makes room for a backup of another network. One that is restored `again` after it was broken
     /// off goes on with the one that it had.
     pub(super) fn make_aside(&self, backup: &str, again: bool) -> io::Result<PathBuf> {
-        let aside = self.path.join("set-aside");
+        let aside = self.aside();
         make_private(&aside)?;
         let (mut folder, mut before, mut number) = (aside.join(backup), None, 1);
         while folder.exists() {
@@ -189,10 +189,7 @@ impl Folder {
 
     /// Notes that it is finished.
     pub(super) fn end_restore(&self) -> io::Result<()> {
-        match fs::remove_file(self.restore_marker()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => sync_folder(&self.path),
-        }
+        unless_missing(fs::remove_file(self.restore_marker())).and_then(|()| sync_folder(&self.path))
     }
 
     /// Lets others in, when all files are closed. What still holds this does not need the lock.
@@ -202,12 +199,25 @@ impl Folder {
         }
     }
 
+    /// Where what makes room for a backup of another network is kept.
+    pub(super) fn aside(&self) -> PathBuf {
+        self.path.join("set-aside")
+    }
+
     fn clean(&self) -> PathBuf {
         self.path.join("CLEAN")
     }
 
     fn restore_marker(&self) -> PathBuf {
         self.path.join("RESTORE")
+    }
+}
+
+/// What was to be removed or renamed need not be there.
+pub(super) fn unless_missing(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
     }
 }
 

@@ -133,7 +133,7 @@ impl Store {
         let config = &shared.config;
         let writes = Arc::new(queue(shared, "writes"));
         let (sizes, metrics) = (Arc::clone(&shared.sizes), Arc::clone(&shared.metrics));
-        let schema_changes = conn.schema_changes();
+        let schema_changes = Arc::clone(conn.schema_changes());
         let quota = conn.seat.as_ref().and(config.max_namespace_size);
         let room = Room { quota, max_log: config.max_log(quota) };
         let tenant = conn.seat.as_ref().map(|seat| Arc::clone(seat.tenant()));

@@ -4,7 +4,7 @@ mod failures;
 
 use super::config::{EmbeddedConfig, OpenError};
 use super::conn::Conn;
-use super::folder::{self, Folder, write_synced};
+use super::folder::{self, Folder, unless_missing, write_synced};
 use super::guard;
 use super::job::Undo;
 use super::kv;
@@ -183,10 +183,7 @@ impl Stores {
         let path = self.folder.namespace(namespace);
         for suffix in ["", "-wal", "-shm"] {
             let file = path.with_extension(format!("db{suffix}"));
-            match std::fs::rename(&file, path.with_extension(format!("damaged{suffix}"))) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+            unless_missing(std::fs::rename(&file, path.with_extension(format!("damaged{suffix}"))))?;
         }
         lock(&self.leaving.unchecked).remove(namespace);
         self.shared.sizes.set(&path, 0);
@@ -379,12 +376,8 @@ impl Stores {
         };
         // The file that is put there is not empty, so SQLite would take the log of one that was there before for its own.
         for ending in ["db-wal", "db-shm"] {
-            match std::fs::remove_file(path.with_extension(ending)) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Failure::Io(error).of_namespace(path));
-                }
-                _ => {}
-            }
+            unless_missing(std::fs::remove_file(path.with_extension(ending)))
+                .map_err(|error| Failure::Io(error).of_namespace(path))?;
         }
         let (sizes, size) = (&self.shared.sizes, bytes.len() as u64);
         if !is_limited {
@@ -420,13 +413,10 @@ impl Stores {
         let path = self.folder.namespace(namespace);
         // What a restore put aside goes too.
         for ending in folder::ENDINGS {
-            match take(&path.with_extension(ending)) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    tracing::error!(path = %path.display(), %error, "the namespace's database can not be removed");
-                    return Err(Error::internal("the database can not be removed; the node's log has more"));
-                }
-                _ => {}
-            }
+            unless_missing(take(&path.with_extension(ending))).map_err(|error| {
+                tracing::error!(path = %path.display(), %error, "the namespace's database can not be removed");
+                Error::internal("the database can not be removed; the node's log has more")
+            })?;
         }
         lock(&self.leaving.unchecked).remove(namespace);
         self.shared.sizes.set(&path, 0);

@@ -2,8 +2,8 @@
 
 use super::{backup, copy_tree, damage, folder, get, open, put, restore};
 use bytes::Bytes;
-use debros_engine::Engine;
 use debros_engine::conformance::{always, database, guarded, key, namespace, options};
+use debros_engine::{BackupInfo, Engine};
 use debros_proto::Code;
 use debros_proto::rpc::Statement;
 use std::fs;
@@ -133,21 +133,27 @@ async fn a_backup_of_another_network_brings_who_may_act_and_its_sessions_have_en
     engine.close().await;
 }
 
+/// A network with a whole namespace and a damaged one, which its backup is missing.
+async fn backup_without(folder: &Path, damaged: &str) -> (Arc<dyn Engine>, BackupInfo) {
+    let engine = open(folder);
+    system(&engine, "INSERT INTO secrets VALUES ('challenge', x'01', 1)").await;
+    for name in [damaged, "whole"] {
+        furnish(&engine, name, "0x01", 1).await;
+    }
+    engine.close().await;
+    damage(&folder.join(format!("ns/{damaged}.db")));
+    fs::remove_file(folder.join("CLEAN")).unwrap();
+    let engine = open(folder);
+    let made = backup(&engine).await;
+    assert_eq!(made.missing, [namespace(damaged)]);
+    (engine, made)
+}
+
 /// What is missing in a backup stays as it is, but where it is somebody else's by now, or always was.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restore_leaves_what_the_backup_is_missing_to_its_owner_alone() {
     let (first, second) = (folder(), folder());
-    let engine = open(first.path());
-    system(&engine, "INSERT INTO secrets VALUES ('challenge', x'01', 1)").await;
-    for name in ["lost", "whole"] {
-        furnish(&engine, name, "0x01", 1).await;
-    }
-    engine.close().await;
-    damage(&first.path().join("ns/lost.db"));
-    fs::remove_file(first.path().join("CLEAN")).unwrap();
-    let engine = open(first.path());
-    let made = backup(&engine).await;
-    assert_eq!(made.missing, [namespace("lost")]);
+    let (engine, made) = backup_without(first.path(), "lost").await;
 
     // On another network, where the name is another wallet's.
     let elsewhere = open(second.path());
@@ -191,17 +197,7 @@ fn set_aside(folder: &Path) -> Vec<String> {
 #[tokio::test]
 async fn a_restore_after_the_loss_of_system_db_deletes_no_only_copy() {
     let folder = folder();
-    let engine = open(folder.path());
-    system(&engine, "INSERT INTO secrets VALUES ('challenge', x'01', 1)").await;
-    for name in ["only", "whole"] {
-        furnish(&engine, name, "0x01", 1).await;
-    }
-    engine.close().await;
-    damage(&folder.path().join("ns/only.db"));
-    fs::remove_file(folder.path().join("CLEAN")).unwrap();
-    let engine = open(folder.path());
-    let made = backup(&engine).await;
-    assert_eq!(made.missing, [namespace("only")]);
+    let (engine, made) = backup_without(folder.path(), "only").await;
     engine.close().await;
     let damaged = fs::read(folder.path().join("ns/only.db")).unwrap();
     // As the node advises, when it says that the file is damaged.

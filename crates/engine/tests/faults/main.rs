@@ -3,6 +3,7 @@
 mod authority;
 mod damaged;
 mod full;
+mod groups;
 
 use bytes::Bytes;
 use debros_engine::conformance::{always, database, guarded, integer, key, must, namespace, options, query};

@@ -67,7 +67,7 @@ pub(in crate::embedded) fn finish_interrupted(stores: &Stores) -> Result<(), Ope
             message: format!(
                 "{error}; to go on with the databases as they are, remove {} (those that were here before may lie in {})",
                 folder.path().join("RESTORE").display(),
-                folder.path().join("set-aside").display()
+                folder.aside().display()
             ),
         })
     };
@@ -164,12 +164,10 @@ impl<'a> Verified<'a> {
 /// operator's; so nothing is deleted, and `system.db` is copied. Nobody is served until the whole is done.
 fn make_room(stores: &Stores, backup: &str, again: bool) -> Result<()> {
     let of_folder = |error| of_io(stores.folder.path(), &error);
-    let present = stores.folder.remnants().map_err(of_folder)?;
     let aside = stores.folder.make_aside(backup, again).map_err(of_folder)?;
     stores.change_hands(true);
     tracing::warn!(
         folder = %aside.display(),
-        namespaces = present.len(),
         "the backup is of another network than the databases here: they are kept in this folder, and nobody uses them"
     );
     let system = aside.join("system.db");
@@ -183,9 +181,8 @@ fn make_room(stores: &Stores, backup: &str, again: bool) -> Result<()> {
             .and_then(|()| std::fs::rename(&partial, &system))
             .map_err(of_folder)?;
     }
-    // Those that came meanwhile too.
-    let late = stores.folder.remnants().map_err(of_folder)?;
-    late.union(&present).try_for_each(|namespace| stores.set_aside(namespace, &aside))?;
+    let present = stores.folder.remnants().map_err(of_folder)?;
+    present.iter().try_for_each(|namespace| stores.set_aside(namespace, &aside))?;
     sync_folder(&aside).and_then(|()| stores.folder.sync_namespaces()).map_err(of_folder)
 }
 
