@@ -8,6 +8,7 @@ use debros_proto::Code;
 use debros_proto::rpc::Statement;
 use std::fs::File;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 fn open_files() -> usize {
@@ -63,24 +64,46 @@ async fn databases_take_as_many_descriptors_as_is_said_and_their_want_is_told_an
 
     // All that is left is taken. Databases that nobody uses give theirs back for one that is wanted.
     let (soft, hard) = rlimit::Resource::NOFILE.get().unwrap();
-    rlimit::Resource::NOFILE.set(open_files() as u64 + 32, hard).unwrap();
+    rlimit::Resource::NOFILE.set((open_files() + 4 * each) as u64, hard).unwrap();
     let mut held = Vec::new();
     let take_all = |held: &mut Vec<File>| held.extend(std::iter::from_fn(|| File::open("/dev/null").ok()));
     let create = || Statement::from("CREATE TABLE new (a)");
     take_all(&mut held);
     served(&engine, "new", "CREATE TABLE new (a)").await;
-    // It gets what it needs to be in use.
-    held.truncate(held.len().saturating_sub(each));
-    busy(&engine, "new").await;
-    take_all(&mut held);
 
-    // Where none can give any, it is told as what it is, and when to come back. The first is there before the second asks.
-    let (in_use, more) = (database("new"), database("more"));
-    let long = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c";
-    let error = tokio::select! {
-        biased;
-        ended = engine.query(&in_use, Statement::from(long), options()) => panic!("{:?}", ended.map(|_| ())),
-        refused = engine.query(&more, create(), options()) => refused.unwrap_err(),
+    // Where none can give any, it is told as what it is, and when to come back. All that are open are in use for so long:
+    // those that had to leave are there again before the descriptors are taken, and nobody is still leaving.
+    let mut open = vec!["one", "two", "new"];
+    let error = loop {
+        held.truncate(held.len().saturating_sub(open.len() * each));
+        for name in &open {
+            busy(&engine, name).await;
+        }
+        take_all(&mut held);
+        let mut in_use: Vec<_> = open
+            .iter()
+            .map(|name| {
+                let long = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c";
+                let (engine, place) = (Arc::clone(&engine), database(name));
+                Box::pin(async move { engine.query(&place, Statement::from(long), options()).await.unwrap_err() })
+            })
+            .collect();
+        let first_end = std::future::poll_fn(|context| {
+            let ended = in_use.iter_mut().find_map(|one| match one.as_mut().poll(context) {
+                Poll::Ready(error) => Some(error),
+                Poll::Pending => None,
+            });
+            ended.map_or(Poll::Pending, Poll::Ready)
+        });
+        let wanted = ["more", "more-2", "more-3", "more-4"][open.len() - 3];
+        let place = database(wanted);
+        tokio::select! {
+            biased;
+            // On a slow machine the one that is wanted may come to a database that is free again: it is one more then.
+            error = first_end => assert_eq!(error.code, Code::StatementTimeout, "{error}"),
+            refused = engine.query(&place, create(), options()) => break refused.unwrap_err(),
+        }
+        open.push(wanted);
     };
     assert_eq!(error.code, Code::Overloaded, "{error}");
     assert!(error.retry_after.is_some() && error.message.contains("open files"), "{error}");

@@ -105,7 +105,10 @@ async fn a_wrong_peer_id_is_a_clear_error() {
 async fn addresses_that_can_not_be_dialled_are_clear_errors() {
     let (host, _) = node().await;
     let client = client().await;
-    let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // Bound and not listened on: nobody else gets the port meanwhile, and nobody answers there.
+    let unheard = tokio::net::TcpSocket::new_v4().unwrap();
+    unheard.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let refused = unheard.local_addr().unwrap().port();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent_port = silent.local_addr().unwrap().port();
     let own = support::address(&host);

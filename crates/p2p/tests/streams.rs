@@ -158,9 +158,18 @@ async fn a_stream_learns_that_its_connection_broke() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_keeps_its_connection_when_the_channel_is_dropped() {
-    // Long enough to open a channel, far shorter than this test's stream is open.
+    // Far shorter than this test's stream is open.
     let (host, _) = node_with(|config| config.idle_timeout = Duration::from_millis(300)).await;
-    let (_client, channel) = connect(&host).await;
+    let client = support::client().await;
+    // A busy machine may take longer than that to open a channel on a new connection.
+    let give_up = Instant::now() + LONG;
+    let channel = loop {
+        let peer = client.connect(support::address(&host), LONG).await.unwrap();
+        match client.open(peer).await {
+            Ok(channel) => break channel,
+            Err(error) => assert!(error.code == Code::Unavailable && Instant::now() < give_up, "{error}"),
+        }
+    };
     let mut events = open(&channel, "endless").await;
     drop(channel);
     tokio::time::sleep(Duration::from_millis(900)).await;

@@ -5,7 +5,7 @@ mod common;
 use common::{Shared, Tenant, state};
 use debros_proto::Code;
 use debros_sql::rewrite;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 fn tenant() -> (Shared, Tenant) {
     let shared = Shared::new(true);
@@ -57,12 +57,18 @@ fn errors_tell_the_place_in_the_users_own_text() {
     }
 }
 
+/// What this thread has worked: a busy machine makes it wait, and not work longer.
+fn processor_time() -> Duration {
+    let statistics = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(statistics.split(' ').next().unwrap().parse().unwrap())
+}
+
 #[test]
 fn what_is_too_large_or_too_deep_is_refused_in_bounded_time() {
     let (shared, mut tenant) = tenant();
     let before = state(&shared.db, "ns::acme::");
     let many = |part: &str, count: usize| part.repeat(count);
-    let started = Instant::now();
+    let started = processor_time();
     for sql in [
         format!("SELECT {}1{}", many("(", 10_000), many(")", 10_000)),
         format!("SELECT {}1", many("(", 10_000)),
@@ -95,7 +101,7 @@ fn what_is_too_large_or_too_deep_is_refused_in_bounded_time() {
         assert!(told.is_none_or(|length| length < 2_000), "{}", &sql[..60]);
     }
     // Each of them would take hours if it were taken badly.
-    assert!(started.elapsed() < Duration::from_secs(120));
+    assert!(processor_time() - started < Duration::from_secs(120));
     let after = state(&shared.db, "ns::acme::");
     assert!(before.iter().all(|object| after.contains(object)));
 }

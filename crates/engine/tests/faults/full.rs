@@ -79,7 +79,7 @@ async fn a_full_queue_refuses_at_once_and_says_when_to_come_back() {
     let folder = folder();
     let engine = open_with(EmbeddedConfig {
         queue_count: 4,
-        statement_time: std::time::Duration::from_millis(500),
+        statement_time: std::time::Duration::from_secs(2),
         ..EmbeddedConfig::new(folder.path())
     });
     must(&engine, "CREATE TABLE t(a)").await;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long a test waits for what has to come.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a revocation may take to reach another node.
 pub(crate) const FIVE_SECONDS: Duration = Duration::from_secs(5);
 

@@ -175,7 +175,7 @@ impl Tenant {
     fn try_run(&mut self, shared: &Shared, sql: &str) -> Result<Outcome, Error> {
         let rewritten = rewrite_under(sql, &self.catalogue, self.enforced)?;
         if rewritten.place == Place::Catalogue {
-            let found = self.catalogue.query(sql, &[], Instant::now() + Duration::from_secs(10), 100_000, 32 << 20)?;
+            let found = self.catalogue.query(sql, &[], Instant::now() + Duration::from_secs(60), 100_000, 32 << 20)?;
             let rows = found.rows.into_iter().map(|row| row.into_iter().map(plain_value).collect()).collect();
             return Ok(Outcome { columns: found.columns, rows, ..Outcome::default() });
         }
