@@ -36,7 +36,8 @@
 //! # What a client does by itself
 //!
 //! - It keeps a connection to every bootstrap peer, uses the first that answers and changes to another when it is lost,
-//!   dialling the lost one again with growing pauses.
+//!   dialling the lost one again with growing pauses. With none connected, a call waits up to 2.5 s and has lost nodes
+//!   dialled at once.
 //! - It sends a call again when that can do no harm: the call did not reach a node, the node did nothing, or the write
 //!   carries an idempotency key. A write whose answer was lost otherwise is [`Code::UnknownOutcome`], never "failed".
 //! - It subscribes again after a reconnect, and says with [`PubsubEvent::Reconnected`] that messages may be missing.
@@ -46,6 +47,7 @@ mod auth;
 mod config;
 mod connection;
 mod database;
+mod keeper;
 mod members;
 mod namespaces;
 mod network;
@@ -117,15 +119,15 @@ impl Client {
     ///
     /// # Errors
     /// `invalid_argument` for a configuration that can not work, `unavailable` when no peer answered within the connect
-    /// timeout, with each peer's reason.
+    /// timeout, with each peer's address and reason as [`Error::detail`].
     pub async fn connect(config: Config) -> Result<Self> {
         let scope = config.scope();
         let connections = Connections::dial(&config).await?;
         Ok(Self { connections: Arc::new(connections), scope })
     }
 
-    /// Starts dialling the bootstrap peers and returns at once; calls wait for the first connection, as long as their
-    /// time allows. For programs that may start before the nodes do.
+    /// Starts dialling the bootstrap peers and returns at once; calls wait for a connection up to 2.5 s, or less when
+    /// their time ends before. For programs that may start before the nodes do.
     ///
     /// # Errors
     /// `invalid_argument` for a configuration that can not work.
@@ -238,6 +240,12 @@ impl Client {
     /// Whether calls can be sent now.
     pub fn is_connected(&self) -> bool {
         self.connections.is_connected()
+    }
+
+    /// Has nodes dialled now that were lost, each at most once a second, as a waiting call does; returns at once. Does
+    /// nothing while a node is connected.
+    pub fn dial_lost_nodes(&self) {
+        self.connections.dial_lost_nodes();
     }
 
     /// Closes the connections, for all clones. Calls that are under way get up to 5 seconds to finish.
