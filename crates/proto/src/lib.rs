@@ -8,6 +8,7 @@
 //! - [`sql`]: splitting a script into statements.
 //! - [`limits`]: the sizes and counts that the system accepts.
 //! - [`LogThrottle`]: how often a line of the log is written that strangers can cause.
+//! - [`network`]: which addresses are one caller.
 //! - [`time`] and [`hex`]: how times and digests are written.
 //!
 //! This crate knows no async runtime, no network, no web framework and no database driver, so that a light client
@@ -20,6 +21,7 @@ pub mod ids;
 pub mod json;
 pub mod limits;
 mod log_throttle;
+pub mod network;
 mod shown;
 pub mod sql;
 pub mod time;
