@@ -1,6 +1,7 @@
 //! Keeping one node connected: it is dialled, waited for until it is lost, and dialled again.
 
 use debros_p2p::{Channel, Host, Multiaddr, PeerId};
+use debros_proto::rpc::{self, request};
 use debros_proto::{Code, Error, Result};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,6 +17,8 @@ const STEADY: Duration = Duration::from_secs(10);
 /// How long one dial may take. While a machine is away the system repeats its packets with growing pauses, so that a new
 /// dial finds it sooner than an old one.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the answer to an introduction is waited for.
+const INTRODUCTION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the calls of a client and its keepers know of each other.
 pub(crate) struct Nodes {
@@ -60,6 +63,8 @@ pub(crate) struct Keeper {
     nodes: Arc<Nodes>,
     slot: usize,
     address: Multiaddr,
+    /// A credential to show to the node; empty: none.
+    introduction: String,
     pause: Duration,
     /// The log was told that the node is away, and not yet that it is back.
     is_reported_away: bool,
@@ -68,8 +73,17 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    pub(crate) fn new(host: Host, nodes: Arc<Nodes>, slot: usize, address: Multiaddr) -> Self {
-        Self { host, nodes, slot, address, pause: FIRST_PAUSE, is_reported_away: false, is_unsteady: false }
+    pub(crate) fn new(host: Host, nodes: Arc<Nodes>, slot: usize, address: Multiaddr, introduction: &str) -> Self {
+        Self {
+            host,
+            nodes,
+            slot,
+            address,
+            introduction: introduction.to_owned(),
+            pause: FIRST_PAUSE,
+            is_reported_away: false,
+            is_unsteady: false,
+        }
     }
 
     pub(crate) async fn run(mut self) {
@@ -94,7 +108,9 @@ impl Keeper {
     async fn connect(&self) -> Result<Channel> {
         let connecting = async {
             let peer = self.host.connect(self.address.clone(), DIAL_TIMEOUT).await?;
-            self.host.open(peer).await
+            let channel = self.host.open(peer).await?;
+            self.introduce(&channel).await;
+            Ok(channel)
         };
         match tokio::time::timeout(DIAL_TIMEOUT, connecting).await {
             Ok(connected) => connected,
@@ -105,6 +121,18 @@ impl Keeper {
                 }
                 Err(Error::new(Code::Unavailable, format!("no answer within {DIAL_TIMEOUT:?}")))
             }
+        }
+    }
+
+    /// Shows the node who this client is, before anybody calls. A node that does not know the credential serves all the same.
+    async fn introduce(&self, channel: &Channel) {
+        if self.introduction.is_empty() {
+            return;
+        }
+        let call = Some(request::Call::WhoAmI(rpc::WhoAmIRequest {}));
+        let request = rpc::Request { credential: self.introduction.clone(), call, ..Default::default() };
+        if let Err(error) = channel.call(request, INTRODUCTION_TIMEOUT).await {
+            tracing::debug!(address = %self.address, %error, "the node does not know the credential that it was shown");
         }
     }
 

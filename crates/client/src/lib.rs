@@ -72,6 +72,7 @@ use connection::Connections;
 use debros_proto::rpc::request::Call;
 use debros_proto::rpc::response;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -99,6 +100,11 @@ pub struct Scope {
     pub replayed: Option<Arc<AtomicBool>>,
     /// For logs.
     pub request_id: String,
+    /// The credential is lent to whoever calls, who may then do what a writer of the namespace may, and nothing that only
+    /// operators may.
+    pub lent: bool,
+    /// The address of the user for whom a gateway makes a call that needs no credential.
+    pub caller_address: Option<IpAddr>,
 }
 
 /// Without the credential: what calls through a client ends up in logs.
@@ -110,6 +116,8 @@ impl fmt::Debug for Scope {
             .field("timeout", &self.timeout)
             .field("idempotency_key", &self.idempotency_key)
             .field("request_id", &self.request_id)
+            .field("lent", &self.lent)
+            .field("caller_address", &self.caller_address)
             .finish()
     }
 }
@@ -271,6 +279,8 @@ impl Client {
             idempotency_key: self.scope.idempotency_key.clone(),
             request_id: self.scope.request_id.clone(),
             credit: 0,
+            lent: self.scope.lent,
+            caller_address: self.scope.caller_address.map(|address| address.to_string()).unwrap_or_default(),
             call: Some(call),
         }
     }
