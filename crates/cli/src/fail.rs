@@ -109,8 +109,8 @@ impl From<Error> for Failure {
             _ => None,
         };
         let message = match error.statement {
-            Some(index) => format!("statement {}: {}", index + 1, error.message),
-            None => error.message,
+            Some(index) => format!("statement {}: {error}", index + 1),
+            None => error.to_string(),
         };
         Self { message, hint, code: error.code.name(), exit }
     }

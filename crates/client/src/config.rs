@@ -14,6 +14,10 @@ pub struct Config {
     pub bootstrap_peers: Vec<String>,
     /// API key or another credential. Empty: only public calls work.
     pub credential: String,
+    /// A credential that is shown to each node as soon as it is connected, and used for nothing else: the node then keeps a
+    /// place for this client when others take all, and believes a gateway with the operator's what it says of its users.
+    /// Empty: none is shown.
+    pub introduction: String,
     /// How long to wait for the first connection. Default 30 s.
     pub connect_timeout: Duration,
     /// How long a call may take, all attempts together. Default 30 s.
@@ -31,6 +35,7 @@ impl fmt::Debug for Config {
             .field("namespace", &self.namespace)
             .field("bootstrap_peers", &self.bootstrap_peers)
             .field("has_credential", &!self.credential.is_empty())
+            .field("has_introduction", &!self.introduction.is_empty())
             .field("connect_timeout", &self.connect_timeout)
             .field("call_timeout", &self.call_timeout)
             .field("retry_attempts", &self.retry_attempts)
@@ -46,6 +51,7 @@ impl Config {
             namespace: app_name.into(),
             bootstrap_peers: Vec::new(),
             credential: String::new(),
+            introduction: String::new(),
             connect_timeout: Duration::from_secs(30),
             call_timeout: Duration::from_secs(30),
             retry_attempts: 3,
@@ -64,6 +70,13 @@ impl Config {
     #[must_use]
     pub fn credential(mut self, credential: impl Into<String>) -> Self {
         self.credential = credential.into();
+        self
+    }
+
+    /// Sets the credential that is shown to each node as soon as it is connected.
+    #[must_use]
+    pub fn introduction(mut self, credential: impl Into<String>) -> Self {
+        self.introduction = credential.into();
         self
     }
 

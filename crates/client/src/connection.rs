@@ -1,6 +1,7 @@
 //! Which node a call goes to, and whether it is sent again.
 
 use crate::Config;
+use crate::keeper::{Keeper, Nodes};
 use debros_p2p::{Channel, Events, Host, HostConfig, Keypair, Multiaddr, PeerId};
 use debros_proto::rpc::{Request, Response};
 use debros_proto::{Code, Error, Result};
@@ -12,13 +13,9 @@ use tokio::task::JoinSet;
 
 /// What this client tells nodes it is.
 const AGENT: &str = concat!("debros-client/", env!("CARGO_PKG_VERSION"));
-/// Pause before a lost node is dialled again; it grows by half with each failure.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// A connection that lasted this long counts as a good one.
-const STEADY: Duration = Duration::from_secs(10);
-/// How long one dial may take.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a call waits for a node while there is none: time for one that restarts, and short enough that whoever waits
+/// for the call learns of an outage.
+const WAIT_FOR_NODE: Duration = Duration::from_millis(2500);
 /// How long calls that are under way may take to finish when the client closes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -36,13 +33,6 @@ pub(crate) struct Remote {
     keepers: Mutex<JoinSet<()>>,
     retry_attempts: u32,
     retry_delay: Duration,
-}
-
-/// One slot for each bootstrap peer, in the order of the configuration.
-struct Nodes {
-    channels: watch::Sender<Vec<Option<Channel>>>,
-    /// The last failure of each, and how many there were.
-    failures: watch::Sender<Vec<(u32, String)>>,
 }
 
 impl fmt::Debug for Connections {
@@ -79,12 +69,11 @@ impl Connections {
         let host = Host::start(host_config, None)
             .await
             .map_err(|error| Error::new(Code::Unavailable, format!("the P2P host does not start: {error}")))?;
-        let (channels, open) = watch::channel(addresses.iter().map(|_| None).collect());
-        let (failures, _) = watch::channel(vec![(0, String::new()); addresses.len()]);
-        let nodes = Arc::new(Nodes { channels, failures });
+        let nodes = Arc::new(Nodes::new(addresses.len()));
+        let open = nodes.channels.subscribe();
         let mut keepers = JoinSet::new();
         for (slot, address) in addresses.into_iter().enumerate() {
-            keepers.spawn(keep(host.clone(), Arc::clone(&nodes), slot, address));
+            keepers.spawn(Keeper::new(host.clone(), Arc::clone(&nodes), slot, address, &config.introduction).run());
         }
         Ok(Connections::Remote(Remote {
             host,
@@ -142,6 +131,14 @@ impl Connections {
         }
     }
 
+    pub(crate) fn dial_lost_nodes(&self) {
+        if let Connections::Remote(remote) = self
+            && remote.current().is_none()
+        {
+            remote.nodes.want_until(Instant::now() + WAIT_FOR_NODE);
+        }
+    }
+
     pub(crate) async fn call(&self, request: Request, deadline: Instant) -> Result<Response> {
         match self {
             Connections::Local(channel) => channel.call(request, left(deadline)?).await,
@@ -181,11 +178,13 @@ impl Remote {
         self.open.borrow().iter().flatten().find(|channel| !channel.is_closed()).cloned()
     }
 
-    /// A channel to a node, as soon as there is one.
+    /// A channel to a node, as soon as there is one. Whoever waits here has lost nodes dialled at once.
     async fn channel(&self, deadline: Instant) -> Result<Channel> {
         if let Some(channel) = self.current() {
             return Ok(channel);
         }
+        let deadline = deadline.min(Instant::now() + WAIT_FOR_NODE);
+        self.nodes.want_until(deadline);
         let (mut open, mut closed) = (self.open.clone(), self.closed.subscribe());
         let waited = tokio::time::timeout_at(deadline.into(), async {
             tokio::select! {
@@ -224,7 +223,7 @@ impl Remote {
             .map(|(_, reason)| reason.clone())
             .collect();
         let reasons = if reasons.is_empty() { "no answer yet".to_owned() } else { reasons.join("; ") };
-        Error::new(Code::Unavailable, format!("no node can be reached: {reasons}")).retry_after(Duration::from_secs(1))
+        Error::new(Code::Unavailable, "no node can be reached").with_detail(reasons).retry_after(Duration::from_secs(1))
     }
 
     async fn call(&self, request: Request, deadline: Instant) -> Result<Response> {
@@ -272,46 +271,4 @@ fn left(deadline: Instant) -> Result<Duration> {
         return Err(Error::new(Code::DeadlineExceeded, "no answer within the time the caller allowed"));
     }
     Ok(left)
-}
-
-/// Keeps one node connected, for as long as the client lives.
-async fn keep(host: Host, nodes: Arc<Nodes>, slot: usize, address: Multiaddr) {
-    let mut pause = FIRST_PAUSE;
-    loop {
-        match connect(&host, &address).await {
-            Ok(channel) => {
-                nodes.failures.send_modify(|failures| failures[slot] = (0, String::new()));
-                nodes.channels.send_modify(|channels| channels[slot] = Some(channel.clone()));
-                let opened = Instant::now();
-                channel.closed().await;
-                // A node that accepts and closes at once is no reason to hurry.
-                if opened.elapsed() > STEADY {
-                    pause = FIRST_PAUSE;
-                }
-                nodes.channels.send_modify(|channels| channels[slot] = None);
-                tracing::info!(%address, "the connection to the node was lost");
-            }
-            Err(error) => {
-                tracing::debug!(%address, %error, "the node can not be reached");
-                nodes.failures.send_modify(|failures| {
-                    failures[slot] = (failures[slot].0 + 1, format!("{address}: {error}"));
-                });
-            }
-        }
-        tokio::time::sleep(jittered(pause)).await;
-        pause = (pause * 3 / 2).min(LONGEST_PAUSE);
-    }
-}
-
-async fn connect(host: &Host, address: &Multiaddr) -> Result<Channel> {
-    let peer = host.connect(address.clone(), DIAL_TIMEOUT).await?;
-    host.open(peer).await
-}
-
-/// ±20 %, so that clients which lost the same node do not all come back in the same moment.
-fn jittered(pause: Duration) -> Duration {
-    let mut byte = [128_u8];
-    // Without randomness the pause is just not varied.
-    let _ = getrandom::fill(&mut byte);
-    pause.mul_f64(0.8 + 0.4 * f64::from(byte[0]) / 255.0)
 }

@@ -36,7 +36,8 @@
 //! # What a client does by itself
 //!
 //! - It keeps a connection to every bootstrap peer, uses the first that answers and changes to another when it is lost,
-//!   dialling the lost one again with growing pauses.
+//!   dialling the lost one again with growing pauses. With none connected, a call waits up to 2.5 s and has lost nodes
+//!   dialled at once.
 //! - It sends a call again when that can do no harm: the call did not reach a node, the node did nothing, or the write
 //!   carries an idempotency key. A write whose answer was lost otherwise is [`Code::UnknownOutcome`], never "failed".
 //! - It subscribes again after a reconnect, and says with [`PubsubEvent::Reconnected`] that messages may be missing.
@@ -46,6 +47,7 @@ mod auth;
 mod config;
 mod connection;
 mod database;
+mod keeper;
 mod members;
 mod namespaces;
 mod network;
@@ -70,6 +72,7 @@ use connection::Connections;
 use debros_proto::rpc::request::Call;
 use debros_proto::rpc::response;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -97,6 +100,11 @@ pub struct Scope {
     pub replayed: Option<Arc<AtomicBool>>,
     /// For logs.
     pub request_id: String,
+    /// The credential is lent to whoever calls, who may then do what a writer of the namespace may, and nothing that only
+    /// operators may.
+    pub lent: bool,
+    /// The address of the user for whom a gateway makes a call that needs no credential.
+    pub caller_address: Option<IpAddr>,
 }
 
 /// Without the credential: what calls through a client ends up in logs.
@@ -108,6 +116,8 @@ impl fmt::Debug for Scope {
             .field("timeout", &self.timeout)
             .field("idempotency_key", &self.idempotency_key)
             .field("request_id", &self.request_id)
+            .field("lent", &self.lent)
+            .field("caller_address", &self.caller_address)
             .finish()
     }
 }
@@ -117,15 +127,15 @@ impl Client {
     ///
     /// # Errors
     /// `invalid_argument` for a configuration that can not work, `unavailable` when no peer answered within the connect
-    /// timeout, with each peer's reason.
+    /// timeout, with each peer's address and reason as [`Error::detail`].
     pub async fn connect(config: Config) -> Result<Self> {
         let scope = config.scope();
         let connections = Connections::dial(&config).await?;
         Ok(Self { connections: Arc::new(connections), scope })
     }
 
-    /// Starts dialling the bootstrap peers and returns at once; calls wait for the first connection, as long as their
-    /// time allows. For programs that may start before the nodes do.
+    /// Starts dialling the bootstrap peers and returns at once; calls wait for a connection up to 2.5 s, or less when
+    /// their time ends before. For programs that may start before the nodes do.
     ///
     /// # Errors
     /// `invalid_argument` for a configuration that can not work.
@@ -240,6 +250,12 @@ impl Client {
         self.connections.is_connected()
     }
 
+    /// Has nodes dialled now that were lost, each at most once a second, as a waiting call does; returns at once. Does
+    /// nothing while a node is connected.
+    pub fn dial_lost_nodes(&self) {
+        self.connections.dial_lost_nodes();
+    }
+
     /// Closes the connections, for all clones. Calls that are under way get up to 5 seconds to finish.
     pub async fn close(&self) {
         self.connections.close().await;
@@ -263,6 +279,8 @@ impl Client {
             idempotency_key: self.scope.idempotency_key.clone(),
             request_id: self.scope.request_id.clone(),
             credit: 0,
+            lent: self.scope.lent,
+            caller_address: self.scope.caller_address.map(|address| address.to_string()).unwrap_or_default(),
             call: Some(call),
         }
     }

@@ -77,6 +77,8 @@ pub(crate) fn scope(
         namespace,
         timeout: shared.limits.request_timeout,
         request_id: request_id.map(|id| id.as_str().to_owned()).unwrap_or_default(),
+        // The node itself keeps such a caller to what a writer may.
+        lent: caller.granted.is_some(),
         ..Scope::default()
     })
 }

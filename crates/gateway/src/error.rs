@@ -6,10 +6,11 @@
 use crate::request_id::RequestId;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use debros_proto::{Code, Error};
+use debros_proto::{Code, Error, LogThrottle};
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 /// What a handler answers.
@@ -145,11 +146,21 @@ pub(crate) fn finish(response: &mut Response, request_id: &RequestId, head: bool
     *response.body_mut() = if head { Body::empty() } else { Body::from(body) };
 }
 
+/// One for each code: a node that is away, or a caller that asks for the impossible, makes as many errors as there are
+/// requests. Each is counted by the metrics of its route.
+static LOGGED: LazyLock<Vec<LogThrottle>> =
+    LazyLock::new(|| Code::ALL.iter().map(|_| LogThrottle::default()).collect());
+
 fn log(error: &Error, request_id: &RequestId) {
-    let (code, message, request_id) = (error.code.name(), &error.message, request_id.as_str());
+    let (code, request_id) = (error.code.name(), request_id.as_str());
+    let throttle = Code::ALL.iter().position(|code| *code == error.code).map(|place| &LOGGED[place]);
+    let Some(times) = throttle.and_then(LogThrottle::admit) else {
+        tracing::debug!(code, %error, request_id, "a request was not served");
+        return;
+    };
     match error.code {
-        Code::Internal | Code::Corrupt => tracing::error!(code, message, request_id, "a request failed"),
-        _ => tracing::warn!(code, message, request_id, "a request was not served"),
+        Code::Internal | Code::Corrupt => tracing::error!(code, %error, request_id, times, "a request failed"),
+        _ => tracing::warn!(code, %error, request_id, times, "a request was not served"),
     }
 }
 

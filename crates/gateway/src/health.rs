@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 /// How long the node may take to say how it is.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// When it makes sense to ask again while there is no node.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// The node's health and status, asked for at most once a second.
 #[derive(Default)]
 pub(crate) struct Health {
@@ -55,7 +58,9 @@ impl Health {
 /// A client for public calls, if there is a node now: waiting for one would make a dead network look slow.
 pub(crate) fn connected(client: &Client) -> Result<Client, Error> {
     if !client.is_connected() {
-        return Err(Error::new(Code::Unavailable, "there is no connection to a node"));
+        // Whoever asks waits for the node, though not in this answer.
+        client.dial_lost_nodes();
+        return Err(Error::new(Code::Unavailable, "no node can be reached").retry_after(RETRY_AFTER));
     }
     Ok(client.scoped(Scope { timeout: PATIENCE, ..Scope::default() }))
 }

@@ -44,6 +44,7 @@ impl FromRequest<Arc<Shared>> for PublicCall {
         let scope = Scope {
             timeout: shared.limits.request_timeout,
             request_id: parts.extensions.get::<RequestId>().map(|id| id.as_str().to_owned()).unwrap_or_default(),
+            caller_address: Some(address),
             ..Scope::default()
         };
         Ok(Self { client: shared.client.scoped(scope), shared: Arc::clone(shared), address, parts, body })

@@ -46,13 +46,22 @@ pub enum Source {
         /// Its id.
         id: String,
     },
+    /// Another's credential, which a gateway lends to callers that it knows itself.
+    Lent,
 }
 
 impl Identity {
+    /// The same for somebody to whom the credential is lent: at most a writer, who makes no keys and runs no node.
+    #[must_use]
+    pub(crate) fn lent(&self) -> Self {
+        Self { source: Source::Lent, role: self.role.min(Role::Writer), runs_node: false, ..self.clone() }
+    }
+
     /// How the caller showed who it is: "operator", "jwt" or "api_key".
     pub fn method(&self) -> &'static str {
         match self.source {
             Source::Operator => "operator",
+            Source::Lent => "lent",
             Source::Key { .. } if self.expires_at == 0 => "api_key",
             Source::Key { .. } | Source::Session { .. } => "jwt",
         }

@@ -1,12 +1,12 @@
 //! The one door: every call, from a peer or from this process, is authenticated, authorised and handed to its service
 //! here.
 
-use crate::auth::{Auth, Knock};
-use crate::caller::{Caller, Permission};
+use crate::auth::{Auth, Knock, Origin};
+use crate::caller::{Caller, Identity, Permission, Source};
 use crate::calls::{self, KINDS, Needs};
 use crate::services::{Answer, Services};
 use debros_engine::{CallOptions, Guard};
-use debros_p2p::{CallContext, EventSource, Handler, Reply};
+use debros_p2p::{CallContext, EventSource, Handler, Reply, TrustLevel};
 use debros_proto::limits::MAX_IDEMPOTENCY_KEY_BYTES;
 use debros_proto::rpc::request::Call;
 use debros_proto::rpc::{Consistency, Request, Response};
@@ -68,13 +68,16 @@ impl Dispatcher {
     async fn public(
         &self,
         context: &CallContext,
-        credential: &str,
-        namespace: &str,
+        proof: Proof<'_>,
         call: Call,
     ) -> Result<debros_proto::rpc::response::Result> {
         match call {
             Call::Health(_) | Call::Status(_) => self.services.public(call).await,
-            call => self.auth.knock(Knock { peer: context.peer, credential, namespace }, call).await,
+            call => {
+                let origin = Origin::of_call(context, proof.caller_address)?;
+                let Proof { credential, namespace, .. } = proof;
+                self.auth.knock(Knock { peer: context.peer, origin, credential, namespace }, call).await
+            }
         }
     }
 
@@ -93,7 +96,7 @@ impl Dispatcher {
     }
 
     async fn answer(&self, context: CallContext, request: Request) -> Result<Reply> {
-        let Request { credential, namespace, idempotency_key, request_id, call, .. } = request;
+        let Request { credential, namespace, idempotency_key, request_id, lent, caller_address, call, .. } = request;
         let Some(call) = call else {
             return Err(Error::new(
                 Code::Unimplemented,
@@ -102,7 +105,9 @@ impl Dispatcher {
         };
         let kind = calls::kind_of(&call);
         let began = Instant::now();
-        let answer = self.authorised(&context, &credential, &namespace, &idempotency_key, call, kind).await;
+        let proof =
+            Proof { credential: &credential, namespace: &namespace, lent, caller_address: &caller_address };
+        let answer = self.authorised(&context, proof, &idempotency_key, call, kind).await;
         let measure = &self.measures[kind.index];
         measure.took.record(began.elapsed());
         match &answer {
@@ -122,8 +127,7 @@ impl Dispatcher {
     async fn authorised(
         &self,
         context: &CallContext,
-        credential: &str,
-        namespace: &str,
+        proof: Proof<'_>,
         idempotency_key: &str,
         call: Call,
         kind: &calls::Kind,
@@ -132,9 +136,14 @@ impl Dispatcher {
             return Err(Error::new(Code::Unavailable, "the node is stopping"));
         }
         if kind.needs == Needs::Nothing {
-            return Box::pin(self.public(context, credential, namespace, call)).await.map(response);
+            return Box::pin(self.public(context, proof, call)).await.map(response);
         }
-        let identity = self.auth.credentials.verify(credential).await?;
+        let Proof { credential, namespace, lent, .. } = proof;
+        let mut identity = self.auth.credentials.verify(credential).await?;
+        note_proof(context, &identity);
+        if lent {
+            identity = self.auth.credentials.lent(&identity);
+        }
         let caller = Caller::new(identity, namespace)?;
         if let Ok(namespace) = caller.namespace() {
             self.auth.check_there(namespace)?;
@@ -167,6 +176,24 @@ impl Dispatcher {
                 Ok(Reply::Stream(Response { replayed: false, result: Some(result) }, events))
             }
         }
+    }
+}
+
+/// What a request says of who sends it.
+#[derive(Clone, Copy)]
+struct Proof<'a> {
+    credential: &'a str,
+    namespace: &'a str,
+    lent: bool,
+    caller_address: &'a str,
+}
+
+/// Whoever shows a valid credential keeps its place among the connections; the operator's makes a gateway one that is
+/// believed about its users. A session of an admin does not: it passes through gateways of others.
+fn note_proof(context: &CallContext, identity: &Identity) {
+    if let Some(trust) = &context.trust {
+        let is_operator = identity.source == Source::Operator;
+        trust.raise(if is_operator { TrustLevel::Operator } else { TrustLevel::Member });
     }
 }
 

@@ -1,21 +1,29 @@
-//! Which connections are let in: so many in all, so many per peer, so many that have not finished their handshake.
+//! Which connections are let in: so many in all, so many per peer, so many that have not finished their handshake. When
+//! all places are taken, `places.rs` says who has to make room for a newcomer.
 //!
 //! libp2p-connection-limits does the same but keeps an entry for every peer that was ever connected, which a stranger
 //! with ever new identities can grow without end.
 
-use libp2p::core::Endpoint;
+use crate::limits::Limits;
+use crate::places::{Place, choose_victim};
+use crate::trust::Trusts;
+use debros_proto::network::caller_network;
 use libp2p::core::transport::PortUse;
+use libp2p::core::{ConnectedPoint, Endpoint};
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished, DialFailure, ListenFailure};
 use libp2p::swarm::{
-    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
     dummy,
 };
 use libp2p::{Multiaddr, PeerId};
-use std::collections::HashMap;
+use metrics::Counter;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 /// Why a connection was refused.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -26,7 +34,7 @@ pub(crate) enum Refused {
     OfPeer(u32),
     #[error("{0} connections are in their handshake already")]
     Pending(u32),
-    #[error("{0} connections from the same IP address are in their handshake already")]
+    #[error("{0} connections from the same network address are in their handshake already")]
     PendingOfAddress(u32),
     #[error("the host is stopping")]
     Stopping,
@@ -42,35 +50,88 @@ pub(crate) struct Admission {
     pub(crate) stopping: bool,
     /// Incoming connections in their handshake, with where they come from.
     pending: HashMap<ConnectionId, Option<IpAddr>>,
-    established: u32,
+    /// Established connections that have a place.
+    places: HashMap<ConnectionId, (PeerId, Place)>,
+    /// Established connections that made room for others and are closing.
+    displaced: HashMap<ConnectionId, PeerId>,
+    to_close: VecDeque<(PeerId, ConnectionId)>,
     per_peer: HashMap<PeerId, u32>,
+    trusts: Arc<Trusts>,
+    displacements: Counter,
 }
 
 impl Admission {
-    pub(crate) fn new(max: u32, max_per_peer: u32, max_pending: u32) -> Self {
+    pub(crate) fn new(max: u32, limits: &Limits, trusts: Arc<Trusts>, displacements: Counter) -> Self {
         Self {
             max,
-            max_per_peer,
-            max_pending,
+            max_per_peer: limits.connections_per_peer,
+            max_pending: limits.pending_connections,
             stopping: false,
             pending: HashMap::new(),
-            established: 0,
+            places: HashMap::new(),
+            displaced: HashMap::new(),
+            to_close: VecDeque::new(),
             per_peer: HashMap::new(),
+            trusts,
+            displacements,
         }
     }
 
-    fn admit(&mut self, connection: ConnectionId, peer: &PeerId) -> Result<(), ConnectionDenied> {
+    fn is_full(&self) -> bool {
+        self.places.len() >= self.max as usize
+    }
+
+    /// Who would make room for somebody from a network.
+    fn victim(&self, newcomer: Option<IpAddr>) -> Option<ConnectionId> {
+        // Those who leave take a moment: there are never more of them than places.
+        if self.displaced.len() >= self.max as usize {
+            return None;
+        }
+        let places = self.places.iter().map(|(id, (_, place))| (*id, place));
+        choose_victim(places, self.max, newcomer, Instant::now())
+    }
+
+    fn admit(&mut self, connection: ConnectionId, peer: PeerId, address: &Multiaddr) -> Result<(), ConnectionDenied> {
         self.pending.remove(&connection);
-        let refused = if self.stopping {
-            Refused::Stopping
-        } else if self.established >= self.max {
-            Refused::All(self.max)
-        } else if self.per_peer.get(peer).is_some_and(|count| *count >= self.max_per_peer) {
-            Refused::OfPeer(self.max_per_peer)
-        } else {
-            return Ok(());
+        if self.stopping {
+            return Err(ConnectionDenied::new(Refused::Stopping));
+        }
+        if self.per_peer.get(&peer).is_some_and(|count| *count >= self.max_per_peer) {
+            return Err(ConnectionDenied::new(Refused::OfPeer(self.max_per_peer)));
+        }
+        if self.is_full() {
+            let victim = self.victim(network(address)).ok_or_else(|| ConnectionDenied::new(Refused::All(self.max)))?;
+            if let Some((peer, _)) = self.places.remove(&victim) {
+                self.displaced.insert(victim, peer);
+                self.to_close.push_back((peer, victim));
+                self.displacements.increment(1);
+            }
+        }
+        Ok(())
+    }
+
+    fn established(&mut self, connection: ConnectionId, peer: PeerId, endpoint: &ConnectedPoint) {
+        let address = endpoint.get_remote_address();
+        let place = Place {
+            network: network(address),
+            is_own: endpoint.is_dialer(),
+            since: Instant::now(),
+            trust: self.trusts.enter(peer, ip(address)),
         };
-        Err(ConnectionDenied::new(refused))
+        self.places.insert(connection, (peer, place));
+        *self.per_peer.entry(peer).or_default() += 1;
+    }
+
+    fn closed(&mut self, connection: ConnectionId, peer: &PeerId) {
+        self.places.remove(&connection);
+        self.displaced.remove(&connection);
+        if let Some(count) = self.per_peer.get_mut(peer) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_peer.remove(peer);
+                self.trusts.forget(peer);
+            }
+        }
     }
 }
 
@@ -88,14 +149,14 @@ impl NetworkBehaviour for Admission {
             return Err(ConnectionDenied::new(Refused::Stopping));
         }
         // Refused before the handshake: cheap for us, and the peer learns it at once.
-        if self.established >= self.max {
+        let from = network(remote);
+        if self.is_full() && self.victim(from).is_none() {
             return Err(ConnectionDenied::new(Refused::All(self.max)));
         }
         if self.pending.len() >= self.max_pending as usize {
             return Err(ConnectionDenied::new(Refused::Pending(self.max_pending)));
         }
         // Connections that never finish their handshake cost their sender nothing: one machine must not fill the room.
-        let from = ip(remote);
         let max_per_ip = (self.max_pending / PENDING_SHARE).max(1);
         if self.pending.values().filter(|other| **other == from).count() >= max_per_ip as usize {
             return Err(ConnectionDenied::new(Refused::PendingOfAddress(max_per_ip)));
@@ -109,36 +170,29 @@ impl NetworkBehaviour for Admission {
         connection: ConnectionId,
         peer: PeerId,
         _local: &Multiaddr,
-        _remote: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.admit(connection, &peer).map(|()| dummy::ConnectionHandler)
+        self.admit(connection, peer, remote).map(|()| dummy::ConnectionHandler)
     }
 
     fn handle_established_outbound_connection(
         &mut self,
         connection: ConnectionId,
         peer: PeerId,
-        _address: &Multiaddr,
+        address: &Multiaddr,
         _role: Endpoint,
         _port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.admit(connection, &peer).map(|()| dummy::ConnectionHandler)
+        self.admit(connection, peer, address).map(|()| dummy::ConnectionHandler)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
         match event {
-            FromSwarm::ConnectionEstablished(ConnectionEstablished { peer_id, .. }) => {
-                self.established += 1;
-                *self.per_peer.entry(peer_id).or_default() += 1;
+            FromSwarm::ConnectionEstablished(ConnectionEstablished { peer_id, connection_id, endpoint, .. }) => {
+                self.established(connection_id, peer_id, endpoint);
             }
-            FromSwarm::ConnectionClosed(ConnectionClosed { peer_id, .. }) => {
-                self.established = self.established.saturating_sub(1);
-                if let Some(count) = self.per_peer.get_mut(&peer_id) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.per_peer.remove(&peer_id);
-                    }
-                }
+            FromSwarm::ConnectionClosed(ConnectionClosed { peer_id, connection_id, .. }) => {
+                self.closed(connection_id, &peer_id);
             }
             FromSwarm::DialFailure(DialFailure { connection_id, .. })
             | FromSwarm::ListenFailure(ListenFailure { connection_id, .. }) => {
@@ -153,11 +207,19 @@ impl NetworkBehaviour for Admission {
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        Poll::Pending
+        // Filled while the swarm is polled, which asks here again before it rests.
+        self.to_close.pop_front().map_or(Poll::Pending, |(peer_id, connection)| {
+            Poll::Ready(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::One(connection) })
+        })
     }
 }
 
-fn ip(address: &Multiaddr) -> Option<IpAddr> {
+/// The network that an address belongs to, which counts as one caller.
+fn network(address: &Multiaddr) -> Option<IpAddr> {
+    ip(address).map(caller_network)
+}
+
+pub(crate) fn ip(address: &Multiaddr) -> Option<IpAddr> {
     match address.iter().next() {
         Some(Protocol::Ip4(ip)) => Some(ip.into()),
         Some(Protocol::Ip6(ip)) => Some(ip.into()),

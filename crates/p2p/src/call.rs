@@ -7,6 +7,7 @@ use crate::local::GRACE;
 use crate::outbox::{Outbox, PushError};
 use crate::quota::{Held, Meter, Quota};
 use crate::server::Server;
+use crate::trust::{PeerTrust, RunningCall};
 use crate::wire::Reset;
 use debros_proto::rpc::{self, Frame, frame::Body, request};
 use debros_proto::{Code, Error};
@@ -48,6 +49,7 @@ impl From<Refusal> for Error {
 /// The other end of a served stream, with its running calls.
 pub(crate) struct Caller {
     peer: PeerId,
+    trust: Arc<PeerTrust>,
     pub(crate) server: Arc<Server>,
     quota: Arc<Quota>,
     outbox: Arc<Outbox>,
@@ -77,6 +79,7 @@ struct Share {
     _slot: Held,
     _slot_of_peer: Held,
     bytes: Option<(Held, Held)>,
+    _running: RunningCall,
     server: Arc<Server>,
     streams: bool,
 }
@@ -98,9 +101,15 @@ struct Task {
 }
 
 impl Caller {
-    pub(crate) fn new(peer: PeerId, server: Arc<Server>, quota: Arc<Quota>, outbox: Arc<Outbox>) -> Self {
+    pub(crate) fn new(
+        peer: PeerId,
+        trust: Arc<PeerTrust>,
+        server: Arc<Server>,
+        quota: Arc<Quota>,
+        outbox: Arc<Outbox>,
+    ) -> Self {
         let calls_here = Arc::new(Meter::new(server.limits.calls_per_stream));
-        Self { peer, server, quota, outbox, calls_here, running: Mutex::default(), tasks: TaskTracker::new() }
+        Self { peer, trust, server, quota, outbox, calls_here, running: Mutex::default(), tasks: TaskTracker::new() }
     }
 
     fn running(&self) -> MutexGuard<'_, Running> {
@@ -144,7 +153,14 @@ impl Caller {
         self.server.metrics.served_calls.increment(1);
         self.server.metrics.serving(streams).increment(1.0);
         let server = self.server.clone();
-        Ok(Share { _slot: slot, _slot_of_peer: slot_of_peer, bytes: Some((bytes, bytes_of_all)), server, streams })
+        Ok(Share {
+            _slot: slot,
+            _slot_of_peer: slot_of_peer,
+            bytes: Some((bytes, bytes_of_all)),
+            _running: self.trust.begin_call(),
+            server,
+            streams,
+        })
     }
 
     /// Answers that a call was not started.
@@ -229,7 +245,7 @@ impl Task {
             ms => Duration::from_millis(ms.into()).min(limits.max_call_timeout),
         };
         let deadline = Instant::now() + timeout;
-        let context = CallContext { peer: Some(self.caller.peer), deadline };
+        let context = CallContext { peer: Some(self.caller.peer), trust: Some(self.caller.trust.clone()), deadline };
         let reply = tokio::time::timeout_at((deadline + GRACE).into(), server.handler.call(context, request)).await;
         // The handler is done with the request.
         self.share.bytes = None;

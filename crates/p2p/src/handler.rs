@@ -1,10 +1,12 @@
 //! What a node gives to the network: one object that answers calls.
 
+use crate::trust::PeerTrust;
 use debros_proto::{Error, rpc};
 use futures::future::BoxFuture;
 use futures::stream::Stream;
 use libp2p::PeerId;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// The items of a stream. It is only polled while the caller has given credit, so what comes faster than the caller
@@ -21,10 +23,12 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 /// Who calls, and until when an answer is of use.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct CallContext {
     /// The calling peer; `None` when the caller is in this process.
     pub peer: Option<PeerId>,
+    /// What the peer has proven, for the handler to read and to raise; `None` when the caller is in this process.
+    pub trust: Option<Arc<PeerTrust>>,
     /// Nobody waits for the answer after this. Streams: for the opening answer; the stream itself has no deadline.
     pub deadline: Instant,
 }

@@ -107,7 +107,7 @@ impl Host {
         let (stalled, stalled_peers) = mpsc::channel(COMMANDS);
         let server =
             handler.map(|handler| Arc::new(Server::new(handler, config.limits.clone(), metrics.clone(), stalled)));
-        let mut swarm = swarm::build(&config, server.clone())?;
+        let mut swarm = swarm::build(&config, server.clone(), &metrics)?;
         let peer_id = *swarm.local_peer_id();
         let bound = listen::bind(&mut swarm, &config.listen).await?;
         let shared = Arc::new(Shared {

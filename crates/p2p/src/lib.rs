@@ -6,6 +6,7 @@
 //!   gateway beside its node takes the same way as one far away.
 //! - [`identity`] and [`peer_info`]: the two files that a node keeps for the network.
 //! - [`Limits`]: what one peer may ask for.
+//! - [`PeerTrust`]: what a peer has proven; who serves its calls says so, and it decides who keeps a place.
 //!
 //! `DESIGN.md` beside this crate tells the life of a call and the order of a shutdown.
 
@@ -26,6 +27,7 @@ mod metrics;
 mod outbox;
 pub mod peer_info;
 mod peers;
+mod places;
 mod quota;
 mod remote;
 mod remote_events;
@@ -33,6 +35,7 @@ mod server;
 mod session;
 mod streams;
 mod swarm;
+mod trust;
 mod wire;
 
 pub use calls::{opens_stream, writes};
@@ -44,3 +47,4 @@ pub use libp2p::identity::Keypair;
 pub use libp2p::{Multiaddr, PeerId};
 pub use limits::Limits;
 pub use peers::PeerInfo;
+pub use trust::{PeerTrust, TrustLevel};

@@ -41,7 +41,7 @@ pub(crate) async fn open(
 
 async fn reply(handler: &Arc<dyn Handler>, request: rpc::Request, timeout: Duration) -> Result<Reply, Error> {
     let writes = writes(&request);
-    let context = CallContext { peer: None, deadline: Instant::now() + timeout };
+    let context = CallContext { peer: None, trust: None, deadline: Instant::now() + timeout };
     // The timer is only armed when the handler does not answer at once.
     match tokio::time::timeout(timeout + GRACE, handler.call(context, request)).await {
         Ok(reply) => reply,

@@ -6,6 +6,7 @@ use metrics::{Counter, Gauge, counter, gauge};
 pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
     pub(crate) refused_connections: Counter,
+    pub(crate) displaced_connections: Counter,
     pub(crate) failed_dials: Counter,
     pub(crate) served_streams: Gauge,
     pub(crate) open_channels: Gauge,
@@ -22,6 +23,7 @@ impl Metrics {
         Self {
             connections: gauge!("debros_p2p_connections"),
             refused_connections: counter!("debros_p2p_refused_connections_total"),
+            displaced_connections: counter!("debros_p2p_displaced_connections_total"),
             failed_dials: counter!("debros_p2p_failed_dials_total"),
             served_streams: gauge!("debros_p2p_served_streams"),
             open_channels: gauge!("debros_p2p_open_channels"),

@@ -6,7 +6,9 @@ use crate::metrics::Metrics;
 use crate::quota::{Meter, Quotas};
 use crate::session;
 use crate::streams::Opened;
+use crate::trust::PeerTrust;
 use crate::wire::Reset;
+use debros_proto::LogThrottle;
 use libp2p::PeerId;
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,6 +30,8 @@ pub(crate) struct Server {
     /// The deadline has passed: what still runs is dropped.
     pub(crate) over: CancellationToken,
     sessions: TaskTracker,
+    /// Peers break the rules as often as they like.
+    resets_logged: LogThrottle,
 }
 
 impl Server {
@@ -47,12 +51,13 @@ impl Server {
             stopping: CancellationToken::new(),
             over: CancellationToken::new(),
             sessions: TaskTracker::new(),
+            resets_logged: LogThrottle::default(),
         }
     }
 
     /// Serves a stream that a peer opened, or resets it when the peer has too many. Runs in the connection's own
     /// task, so that a peer that opens streams without end keeps nobody busy but its own connection.
-    pub(crate) fn accept(self: &Arc<Self>, peer: PeerId, stream: Opened) {
+    pub(crate) fn accept(self: &Arc<Self>, peer: PeerId, trust: Arc<PeerTrust>, stream: Opened) {
         if self.stopping.is_cancelled() {
             return;
         }
@@ -65,7 +70,7 @@ impl Server {
         let server = self.clone();
         self.sessions.spawn(async move {
             server.metrics.served_streams.increment(1.0);
-            let end = session::serve(server.clone(), peer, entry.quota.clone(), stream).await;
+            let end = session::serve(server.clone(), peer, trust, entry.quota.clone(), stream).await;
             server.metrics.served_streams.decrement(1.0);
             if let Err(reset) = end {
                 server.note(peer, reset);
@@ -80,7 +85,10 @@ impl Server {
             tracing::debug!(%peer, "a peer's stream broke");
             return;
         }
-        tracing::warn!(%peer, reason = reset.name(), "reset a peer's stream");
+        match self.resets_logged.admit() {
+            Some(times) => tracing::warn!(%peer, reason = reset.name(), times, "reset a peer's stream"),
+            None => tracing::debug!(%peer, reason = reset.name(), "reset a peer's stream"),
+        }
         if reset == Reset::Stalled {
             // A full queue means that the swarm is closing connections as fast as it can.
             let _ = self.stalled.try_send(peer);

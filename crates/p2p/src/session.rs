@@ -5,6 +5,7 @@ use crate::outbox::Outbox;
 use crate::quota::{Arriving, Quota};
 use crate::server::Server;
 use crate::streams::Opened;
+use crate::trust::PeerTrust;
 use crate::wire::{Patience, Reset, Wire, WireConfig};
 use debros_proto::rpc::{Frame, frame::Body};
 use libp2p::PeerId;
@@ -12,7 +13,13 @@ use std::pin::pin;
 use std::sync::Arc;
 
 /// Serves a stream until the caller closes it, breaks the rules, or the node stops.
-pub(crate) async fn serve(server: Arc<Server>, peer: PeerId, quota: Arc<Quota>, stream: Opened) -> Result<(), Reset> {
+pub(crate) async fn serve(
+    server: Arc<Server>,
+    peer: PeerId,
+    trust: Arc<PeerTrust>,
+    quota: Arc<Quota>,
+    stream: Opened,
+) -> Result<(), Reset> {
     let limits = &server.limits;
     let outbox = Arc::new(Outbox::new(limits.write_queue_bytes, limits.response_frame_bytes));
     let config = WireConfig {
@@ -23,7 +30,7 @@ pub(crate) async fn serve(server: Arc<Server>, peer: PeerId, quota: Arc<Quota>, 
         arriving: Some(Arriving::new(&quota.request_bytes, &server.request_bytes)),
     };
     let wire = Wire::new(stream, outbox.clone(), config, server.metrics.clone());
-    let caller = Arc::new(Caller::new(peer, server.clone(), quota, outbox.clone()));
+    let caller = Arc::new(Caller::new(peer, trust, server.clone(), quota, outbox.clone()));
     let end = tokio::select! {
         end = run(&caller, wire) => end,
         () = server.over.cancelled() => Ok(()),

@@ -4,7 +4,9 @@
 //! that ever was, and puts the streams of all peers through one slot, where one peer's flood makes the others lose
 //! theirs. Here a peer's streams meet their limit in the task of the peer's own connection.
 
+use crate::admission::ip;
 use crate::server::Server;
+use crate::trust::{PeerTrust, Trusts};
 use debros_proto::RPC_PROTOCOL;
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
@@ -52,14 +54,15 @@ pub(crate) type OpenReply = oneshot::Sender<Result<Opened, OpenError>>;
 
 pub(crate) struct Streams {
     server: Option<Arc<Server>>,
+    trusts: Arc<Trusts>,
     requests: VecDeque<(PeerId, OpenReply)>,
     waker: Option<Waker>,
 }
 
 impl Streams {
     /// Without a server, streams that peers want to open are refused in the protocol negotiation.
-    pub(crate) fn new(server: Option<Arc<Server>>) -> Self {
-        Self { server, requests: VecDeque::new(), waker: None }
+    pub(crate) fn new(server: Option<Arc<Server>>, trusts: Arc<Trusts>) -> Self {
+        Self { server, trusts, requests: VecDeque::new(), waker: None }
     }
 
     /// Opens a stream on a connection to the peer. Without a connection the reply is dropped.
@@ -80,20 +83,20 @@ impl NetworkBehaviour for Streams {
         _: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
-        _: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Opener::new(peer, self.server.clone()))
+        Ok(Opener::new(peer, self.trusts.enter(peer, ip(remote)), self.server.clone()))
     }
 
     fn handle_established_outbound_connection(
         &mut self,
         _: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        address: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Opener::new(peer, self.server.clone()))
+        Ok(Opener::new(peer, self.trusts.enter(peer, ip(address)), self.server.clone()))
     }
 
     fn on_swarm_event(&mut self, _: FromSwarm) {}
@@ -114,6 +117,7 @@ impl NetworkBehaviour for Streams {
 /// One connection's part.
 pub(crate) struct Opener {
     peer: PeerId,
+    trust: Arc<PeerTrust>,
     server: Option<Arc<Server>>,
     to_request: usize,
     /// Who waits for a stream, oldest first. Streams are alike: each goes to whoever has waited longest.
@@ -128,9 +132,9 @@ impl Opener {
         Opened { stream, gone: self.gone.token().clone() }
     }
 
-    fn new(peer: PeerId, server: Option<Arc<Server>>) -> Self {
+    fn new(peer: PeerId, trust: Arc<PeerTrust>, server: Option<Arc<Server>>) -> Self {
         let gone = CancellationToken::new().drop_guard();
-        Self { peer, server, to_request: 0, waiting: VecDeque::new(), waker: None, gone }
+        Self { peer, trust, server, to_request: 0, waiting: VecDeque::new(), waker: None, gone }
     }
 }
 
@@ -173,7 +177,7 @@ impl ConnectionHandler for Opener {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: stream, .. }) => {
                 if let Some(server) = &self.server {
-                    server.accept(self.peer, self.opened(stream));
+                    server.accept(self.peer, Arc::clone(&self.trust), self.opened(stream));
                 }
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: stream, .. }) => {

@@ -7,7 +7,8 @@ use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::server::Server;
 use crate::streams::{OpenReply, Streams};
-use debros_proto::{Code, Error, RPC_PROTOCOL};
+use crate::trust::Trusts;
+use debros_proto::{Code, Error, LogThrottle, RPC_PROTOCOL};
 use futures::StreamExt as _;
 use libp2p::core::ConnectedPoint;
 use libp2p::core::transport::ListenerId;
@@ -82,7 +83,11 @@ pub(crate) struct Behaviour {
     streams: Streams,
 }
 
-pub(crate) fn build(config: &HostConfig, server: Option<Arc<Server>>) -> Result<Swarm<Behaviour>, StartError> {
+pub(crate) fn build(
+    config: &HostConfig,
+    server: Option<Arc<Server>>,
+    metrics: &Metrics,
+) -> Result<Swarm<Behaviour>, StartError> {
     let transport = |error: &dyn std::fmt::Display| StartError::Transport(error.to_string());
     let muxer = || {
         let mut muxer = yamux::Config::default();
@@ -96,7 +101,7 @@ pub(crate) fn build(config: &HostConfig, server: Option<Arc<Server>>) -> Result<
             .map(|builder| builder.with_quic())
             .map_err(|error| transport(&error))
     };
-    let behaviour = |_: &_| behaviour(config, server.clone());
+    let behaviour = |_: &_| behaviour(config, server.clone(), metrics);
     let options = |options: libp2p::swarm::Config| {
         options.with_idle_connection_timeout(config.idle_timeout).with_max_negotiating_inbound_streams(MAX_NEGOTIATING)
     };
@@ -112,16 +117,18 @@ pub(crate) fn build(config: &HostConfig, server: Option<Arc<Server>>) -> Result<
     }
 }
 
-fn behaviour(config: &HostConfig, server: Option<Arc<Server>>) -> Behaviour {
+fn behaviour(config: &HostConfig, server: Option<Arc<Server>>, metrics: &Metrics) -> Behaviour {
     let limits = &config.limits;
+    let trusts = Arc::new(Trusts::default());
+    let displaced = metrics.displaced_connections.clone();
     let identify = identify::Config::new(PROTOCOL_VERSION.into(), config.keypair.public())
         .with_agent_version(config.agent.clone())
         .with_cache_size(0);
     Behaviour {
-        admission: Admission::new(config.max_connections, limits.connections_per_peer, limits.pending_connections),
+        admission: Admission::new(config.max_connections, limits, Arc::clone(&trusts), displaced),
         identify: identify::Behaviour::new(identify),
         ping: ping::Behaviour::new(ping::Config::new().with_timeout(PING_TIMEOUT)),
-        streams: Streams::new(server),
+        streams: Streams::new(server, trusts),
     }
 }
 
@@ -134,7 +141,17 @@ pub(crate) async fn run(
     shared: Arc<Shared>,
     metrics: Arc<Metrics>,
 ) {
-    let mut task = Task { swarm, listeners, shared, metrics, dials: HashMap::new(), failed_pings: HashMap::new() };
+    let mut task = Task {
+        swarm,
+        listeners,
+        shared,
+        metrics,
+        dials: HashMap::new(),
+        failed_pings: HashMap::new(),
+        refusals_logged: LogThrottle::default(),
+        listeners_logged: LogThrottle::default(),
+        pings_logged: LogThrottle::default(),
+    };
     loop {
         tokio::select! {
             event = task.swarm.select_next_some() => task.event(event),
@@ -165,6 +182,10 @@ struct Task {
     dials: HashMap<ConnectionId, (Multiaddr, Option<PeerId>, Connected)>,
     /// Pings in a row that got no answer.
     failed_pings: HashMap<ConnectionId, u32>,
+    // What strangers can cause.
+    refusals_logged: LogThrottle,
+    listeners_logged: LogThrottle,
+    pings_logged: LogThrottle,
 }
 
 impl Task {
@@ -238,9 +259,10 @@ impl Task {
             SwarmEvent::IncomingConnectionError { error, send_back_addr, .. } => match error {
                 ListenError::Denied { cause } => {
                     self.metrics.refused_connections.increment(1);
-                    match cause.downcast::<Refused>() {
-                        Ok(reason) => tracing::warn!(from = %send_back_addr, %reason, "refused a connection"),
-                        Err(_) => tracing::warn!(from = %send_back_addr, "refused a connection"),
+                    let reason = cause.downcast::<Refused>().map_or_else(|_| String::new(), |reason| reason.to_string());
+                    match self.refusals_logged.admit() {
+                        Some(times) => tracing::warn!(from = %send_back_addr, reason, times, "refused a connection"),
+                        None => tracing::debug!(from = %send_back_addr, reason, "refused a connection"),
                     }
                 }
                 error => tracing::debug!(from = %send_back_addr, %error, "an incoming connection failed"),
@@ -258,7 +280,10 @@ impl Task {
                 }
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => self.shared.listen().retain(|known| *known != address),
-            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener failed"),
+            SwarmEvent::ListenerError { error, .. } => match self.listeners_logged.admit() {
+                Some(times) => tracing::warn!(%error, times, "a listener failed"),
+                None => tracing::debug!(%error, "a listener failed"),
+            },
             SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })) => {
                 let serves = info.protocols.iter().any(|protocol| protocol.as_ref() == RPC_PROTOCOL);
                 self.shared.peers().identified(peer_id, &info.agent_version, serves, info.listen_addrs);
@@ -279,7 +304,11 @@ impl Task {
                 let failed = self.failed_pings.entry(ping.connection).or_default();
                 *failed += 1;
                 if *failed >= MAX_FAILED_PINGS {
-                    tracing::info!(peer = %ping.peer, "closed a connection: {failed} pings in a row got no answer");
+                    let why = "closed a connection: pings in a row got no answer";
+                    match self.pings_logged.admit() {
+                        Some(times) => tracing::info!(peer = %ping.peer, pings = *failed, times, "{why}"),
+                        None => tracing::debug!(peer = %ping.peer, pings = *failed, "{why}"),
+                    }
                     self.swarm.close_connection(ping.connection);
                 }
             }

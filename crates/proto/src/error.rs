@@ -130,7 +130,7 @@ impl fmt::Display for Code {
 
 /// Why a call failed: a code for programs, a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
+#[error("{message}{}{}", if detail.is_some() { ": " } else { "" }, detail.as_deref().unwrap_or_default())]
 pub struct Error {
     /// What went wrong, as a program sees it.
     pub code: Code,
@@ -140,12 +140,15 @@ pub struct Error {
     pub retry_after: Option<Duration>,
     /// Index of the statement that failed, in a transaction.
     pub statement: Option<usize>,
+    /// What only the person who set this program up may see: addresses, peer ids, the system's own reasons. It stays in
+    /// this process: no frame carries it and a gateway shows it to no caller. Logs and command lines show it.
+    pub detail: Option<Box<str>>,
 }
 
 impl Error {
     /// An error with a code and a sentence.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), retry_after: None, statement: None }
+        Self { code, message: message.into(), retry_after: None, statement: None, detail: None }
     }
 
     /// [`Code::InvalidArgument`].
@@ -162,6 +165,13 @@ impl Error {
     #[must_use]
     pub fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
+        self
+    }
+
+    /// Adds what is not for callers elsewhere: see [`Error::detail`].
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<Box<str>>) -> Self {
+        self.detail = Some(detail.into());
         self
     }
 
@@ -191,6 +201,7 @@ impl From<rpc::Error> for Error {
             message: error.message,
             retry_after: error.retry_after_ms.map(|ms| Duration::from_millis(ms.into())),
             statement: error.statement.map(|index| index as usize),
+            detail: None,
         }
     }
 }
@@ -220,6 +231,15 @@ mod tests {
             .at_statement(3)
             .retry_after(Duration::from_secs(1));
         assert_eq!(Error::from(rpc::Error::from(error.clone())), error);
+    }
+
+    #[test]
+    fn a_detail_is_shown_here_and_stays_here() {
+        let error = Error::new(Code::Unavailable, "no node can be reached").with_detail("/ip4/10.0.0.7/tcp/4001: refused");
+        assert_eq!(error.to_string(), "no node can be reached: /ip4/10.0.0.7/tcp/4001: refused");
+        let sent = rpc::Error::from(error);
+        assert_eq!(sent.message, "no node can be reached");
+        assert_eq!(Error::from(sent).detail, None);
     }
 
     #[test]

@@ -7,6 +7,8 @@
 //! - [`value`] and [`json`]: SQL values, and how they read in JSON.
 //! - [`sql`]: splitting a script into statements.
 //! - [`limits`]: the sizes and counts that the system accepts.
+//! - [`LogThrottle`]: how often a line of the log is written that strangers can cause.
+//! - [`network`]: which addresses are one caller.
 //! - [`time`] and [`hex`]: how times and digests are written.
 //!
 //! This crate knows no async runtime, no network, no web framework and no database driver, so that a light client
@@ -18,6 +20,8 @@ pub mod hex;
 pub mod ids;
 pub mod json;
 pub mod limits;
+mod log_throttle;
+pub mod network;
 mod shown;
 pub mod sql;
 pub mod time;
@@ -32,6 +36,7 @@ pub mod rpc {
 
 pub use error::{Code, Error, Result};
 pub use ids::{Key, Namespace, Topic};
+pub use log_throttle::{LOG_INTERVAL, LogThrottle};
 pub use time::now_ms;
 
 /// The RPC protocol's name on a libp2p connection.

@@ -189,7 +189,7 @@ async fn local(global: &Global) -> Result<(Client, Option<LocalNode>), Failure> 
         config.retry_attempts = 1;
         match Client::connect(config).await {
             Ok(client) => return Ok((client, Some(node))),
-            Err(error) => reasons.push(format!("{} ({})", node.data_dir.display(), error.message)),
+            Err(error) => reasons.push(format!("{} ({error})", node.data_dir.display())),
         }
     }
     let message = if reasons.is_empty() {

@@ -159,6 +159,7 @@ impl Auth {
     pub(super) fn authority(&self, by: &Identity, namespace: &Namespace, least: Role) -> Condition {
         let credential = match &by.source {
             Source::Operator => return Condition::always(),
+            Source::Lent => return Condition::never(),
             Source::Session { id } => Condition::new(
                 "EXISTS (SELECT 1 FROM sessions WHERE id = ? AND revoked_at IS NULL)",
                 [id.as_str().into()],

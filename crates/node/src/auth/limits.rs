@@ -1,14 +1,15 @@
 //! How often one may ask.
 
+use super::origin::{CountedPeer, Origin};
 use crate::clock::Clock;
 use debros_auth::Wallet;
-use debros_p2p::PeerId;
 use debros_proto::{Code, Error, Result};
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 use std::hash::Hash;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -21,16 +22,18 @@ const TIDY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The limits of the calls that need no credential.
 pub(super) struct Limits {
-    /// All of them, from one remote peer. A gateway is one peer for all of its callers, and has its own limits.
-    peers: Limit<PeerId>,
+    /// All of them, from one peer, or from one user behind a gateway that is believed.
+    peers: Limit<CountedPeer>,
     /// Proofs of a wallet that do not hold, with a nonce that this network made for it.
     failed_proofs: Limit<Wallet>,
     /// Proofs that hold. Counted apart, so that a stranger's attempts do not lock the wallet's owner out.
     proofs: Limit<Wallet>,
     /// Changes that a wallet makes to keys and members: each is kept, and written down besides.
     changes: Limit<Wallet>,
-    /// Namespaces that become somebody's, by the peer that brought the proof: each stays for ever.
-    claims: Limit<PeerId>,
+    /// Namespaces that become somebody's, by who brought the proof and the user it names: each stays for ever.
+    claims: Limit<(CountedPeer, Option<IpAddr>)>,
+    /// The same of all users that one peer names.
+    claims_in_all: Limit<CountedPeer>,
 }
 
 impl Limits {
@@ -43,14 +46,18 @@ impl Limits {
             proofs: Limit::new(per_wallet, clock),
             changes: Limit::new(Quota::per_second(count(1)).allow_burst(count(30)), clock),
             claims: Limit::new(Quota::per_minute(count(6)).allow_burst(count(20)), clock),
+            claims_in_all: Limit::new(Quota::per_minute(count(30)).allow_burst(count(100)), clock),
         }
     }
 
-    /// Counts a public call of a peer; calls from within the process come from a gateway that has limits of its own.
-    pub(super) fn call(&self, peer: Option<PeerId>) -> Result<()> {
-        match peer {
-            Some(peer) => self.peers.check(peer).map_err(|wait| limited("this peer", wait)),
-            None => Ok(()),
+    /// Counts a public call. A gateway has limits of its own for its users.
+    pub(super) fn call(&self, origin: Origin) -> Result<()> {
+        match origin {
+            Origin::User(None) => Ok(()),
+            Origin::User(Some(user)) => {
+                self.peers.check(CountedPeer::Network(user)).map_err(|wait| limited("this address", wait))
+            }
+            Origin::Peer { peer, .. } => self.peers.check(peer).map_err(|wait| limited("this peer", wait)),
         }
     }
 
@@ -70,10 +77,21 @@ impl Limits {
         self.changes.check(wallet).map_err(|wait| refused(many, wait))
     }
 
-    /// Counts a namespace that a wallet is about to own.
-    pub(super) fn claim(&self, peer: Option<PeerId>) -> Result<()> {
-        let many = "too many new namespaces from this peer";
-        peer.map_or(Ok(()), |peer| self.claims.check(peer).map_err(|wait| refused(many, wait)))
+    /// Counts a namespace that a wallet is about to own. A peer that is not believed about its users may name many, and
+    /// gets five times what a single one gets, not more.
+    pub(super) fn claim(&self, origin: Origin) -> Result<()> {
+        let refused = |whom: &str, wait| refused(&format!("too many new namespaces from this {whom}"), wait);
+        match origin {
+            Origin::User(None) => Ok(()),
+            Origin::User(Some(user)) => {
+                self.claims.check((CountedPeer::Network(user), None)).map_err(|wait| refused("address", wait))
+            }
+            Origin::Peer { peer, named } => {
+                let whom = if named.is_some() { "address" } else { "peer" };
+                self.claims.check((peer, named)).map_err(|wait| refused(whom, wait))?;
+                self.claims_in_all.check(peer).map_err(|wait| refused("gateway", wait))
+            }
+        }
     }
 
     /// Forgets who has not asked for long.
@@ -83,6 +101,7 @@ impl Limits {
         self.proofs.tidy();
         self.changes.tidy();
         self.claims.tidy();
+        self.claims_in_all.tidy();
     }
 }
 
@@ -160,7 +179,8 @@ impl governor::clock::Clock for SinceStart {
 #[cfg(test)]
 mod tests {
     use super::{Limit, MAX_KEYS, Quota, count};
-    use crate::clock::Clock;
+    use super::origin::{CountedPeer, Origin};
+use crate::clock::Clock;
     use std::time::Duration;
 
     #[test]

@@ -11,6 +11,7 @@ mod leaving;
 mod limits;
 mod members;
 mod namespaces;
+mod origin;
 mod proof;
 mod sessions;
 mod signing;
@@ -21,6 +22,7 @@ mod token_key;
 
 pub(crate) use api_keys::{KeyWish, Whose};
 pub(crate) use namespaces::{Known, Page};
+pub(crate) use origin::Origin;
 pub(crate) use signing::Signing;
 pub use signing::SigningError;
 pub(crate) use standing::role_column;
@@ -34,7 +36,7 @@ use debros_auth::challenge::ChallengeKey;
 use debros_p2p::PeerId;
 use debros_proto::rpc::request::Call;
 use debros_proto::rpc::{self, response};
-use debros_proto::{Code, Error, Namespace, Result};
+use debros_proto::{Code, Error, LogThrottle, Namespace, Result};
 use domains::Domains;
 use limits::Limits;
 use quick_cache::sync::Cache;
@@ -53,6 +55,7 @@ pub(crate) struct Auth {
     limits: Limits,
     domains: Domains,
     refusals: Refusals,
+    reuses_logged: LogThrottle,
     /// Namespaces in which the operator was active while this process runs: they have an owner.
     owned: Cache<Namespace, ()>,
     /// Held by the one deletion of a namespace that is under way.
@@ -63,6 +66,8 @@ pub(crate) struct Auth {
 pub(crate) struct Knock<'a> {
     /// Who asks; `None` from within the process.
     pub(crate) peer: Option<PeerId>,
+    /// Whom limits count.
+    pub(crate) origin: Origin,
     /// Only a logout from all sessions looks at it.
     pub(crate) credential: &'a str,
     /// The namespace that the request names, for messages that name none.
@@ -86,6 +91,7 @@ impl Auth {
             limits: Limits::new(&store.clock),
             domains: Domains::new(sign_in_domains),
             refusals: Refusals::default(),
+            reuses_logged: LogThrottle::default(),
             owned: Cache::new(OWNED_REMEMBERED),
             deletions: tokio::sync::Mutex::default(),
             challenge_key: RwLock::new(challenge_key),
@@ -101,7 +107,7 @@ impl Auth {
 
     /// Calls that carry their own proof.
     pub(crate) async fn knock(&self, knock: Knock<'_>, call: Call) -> Result<response::Result> {
-        if let Err(error) = self.limits.call(knock.peer) {
+        if let Err(error) = self.limits.call(knock.origin) {
             metrics::counter!("debros_node_auth_refusals_total", "kind" => "peer_limited").increment(1);
             return Err(error);
         }

@@ -2,11 +2,10 @@
 
 use super::standing::{Standing, not_yours};
 use super::store::Store;
-use super::{Auth, Knock};
+use super::{Auth, Knock, Origin};
 use debros_auth::challenge::{self, Challenge, ChallengeKey, Terms};
 use debros_auth::signature::Signer;
 use debros_auth::{Role, Wallet, random};
-use debros_p2p::PeerId;
 use debros_proto::rpc::{self, Proof, Statement, Value};
 use debros_proto::{Code, Error, Namespace, Result};
 use std::sync::PoisonError;
@@ -21,8 +20,8 @@ const SECRET: &str = "challenge";
 pub(super) struct Proven {
     challenge: Challenge,
     pub(super) signer: Signer,
-    /// Who brought the proof; `None`: somebody in this process.
-    peer: Option<PeerId>,
+    /// Who brought the proof.
+    origin: Origin,
 }
 
 impl Proven {
@@ -120,7 +119,7 @@ impl Auth {
             signer => signer,
         };
         match signer {
-            Ok(signer) => self.limits.proof(wallet).map(|()| Proven { challenge, signer, peer: knock.peer }),
+            Ok(signer) => self.limits.proof(wallet).map(|()| Proven { challenge, signer, origin: knock.origin }),
             Err(error) if error.code == Code::Unauthenticated => {
                 Err(self.limits.failed_proof(wallet).err().unwrap_or(error))
             }
@@ -137,12 +136,12 @@ impl Auth {
     /// The role that a proven wallet has once it has entered its namespace, which it may own then.
     ///
     /// # Errors
-    /// `forbidden` when the namespace is another's; `rate_limited` when the peer claims too many.
+    /// `forbidden` when the namespace is another's; `rate_limited` when too many are claimed from there.
     pub(super) async fn entering(&self, proven: &Proven) -> Result<Role> {
         let namespace = proven.namespace();
         match self.store.standing(proven.wallet(), namespace).await? {
             Standing::Member(role) => Ok(role),
-            Standing::Free => self.limits.claim(proven.peer).map(|()| Role::Owner),
+            Standing::Free => self.limits.claim(proven.origin).map(|()| Role::Owner),
             Standing::Stranger => Err(not_yours(namespace)),
         }
     }

@@ -95,7 +95,10 @@ impl Auth {
             return Ok(answer);
         }
         if changed(&results, ENDED) {
-            tracing::warn!(session, %wallet, %namespace, "a used refresh token came again; its session was ended");
+            // Whoever has a session can make it so; the audit has each.
+            if let Some(times) = self.reuses_logged.admit() {
+                tracing::warn!(session, %wallet, %namespace, times, "a used refresh token came again; its session was ended");
+            }
             self.credentials.forget_in(&namespace);
         }
         self.refusals.note("refresh_refused", &namespace);

@@ -158,6 +158,7 @@ impl Drop for Subscription {
 
 #[cfg(test)]
 mod tests {
+    use super::ring::MESSAGE_OVERHEAD;
     use super::{Hub, Subscription};
     use bytes::Bytes;
     use debros_proto::rpc::event::Kind;
@@ -231,15 +232,31 @@ mod tests {
         let mut quick = hub.subscribe(namespace("a"), topic("t")).unwrap();
         let count = 20_000_u64;
         for number in 0..count {
-            hub.publish(&namespace("a"), &topic("t"), number.to_string().into()).await;
-            assert_eq!(texts(&mut quick, 1).await, [number.to_string()]);
+            let text = format!("{number:>4000}");
+            hub.publish(&namespace("a"), &topic("t"), text.clone().into()).await;
+            assert_eq!(texts(&mut quick, 1).await, [text]);
         }
         let Kind::Missed(missed) = slow.next().await.unwrap().unwrap().kind.unwrap() else { panic!("a notice") };
-        let first: u64 = texts(&mut slow, 1).await[0].parse().unwrap();
+        let first: u64 = texts(&mut slow, 1).await[0].trim().parse().unwrap();
         assert_eq!(first, missed.count, "the notice stands before the next message, and counts exactly");
         let rest = usize::try_from(count - first - 1).unwrap();
         assert_eq!(texts(&mut slow, rest).await.len(), rest);
         assert!(slow.next().now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_burst_of_small_messages_is_kept_whole_for_readers_that_come_late() {
+        let hub = Arc::new(Hub::default());
+        let mut readers: Vec<_> = (0..10).map(|_| hub.subscribe(namespace("a"), topic("t")).unwrap()).collect();
+        for number in 0..60_000 {
+            hub.publish(&namespace("a"), &topic("t"), format!("{number:>100}").into()).await;
+        }
+        for reader in &mut readers {
+            for (number, text) in texts(reader, 60_000).await.into_iter().enumerate() {
+                assert_eq!(text.trim(), number.to_string());
+            }
+        }
+        assert!(!hub.node_budget.is_used());
     }
 
     #[tokio::test]
@@ -250,6 +267,20 @@ mod tests {
             hub.publish(&namespace("a"), &topic("t"), Bytes::from(vec![0; 1 << 20])).await;
         }
         assert!(slow.ring.bytes() <= 32 << 20, "{} bytes", slow.ring.bytes());
+    }
+
+    /// An empty message takes memory as well.
+    #[tokio::test]
+    async fn messages_without_content_are_bounded_too() {
+        let hub = Arc::new(Hub::default());
+        let mut slow = hub.subscribe(namespace("a"), topic("t")).unwrap();
+        let fits = (32 << 20) / MESSAGE_OVERHEAD as u64;
+        for _ in 0..fits + 10 {
+            hub.publish(&namespace("a"), &topic("t"), Bytes::new()).await;
+        }
+        let Kind::Missed(missed) = slow.next().await.unwrap().unwrap().kind.unwrap() else { panic!("a notice") };
+        assert_eq!(missed.count, 10);
+        assert!(slow.ring.bytes() <= 32 << 20);
     }
 
     #[tokio::test]
@@ -281,7 +312,7 @@ mod tests {
         let mut two = hub.subscribe(namespace("a"), topic("t")).unwrap();
         hub.publish(&namespace("a"), &topic("t"), "x".into()).await;
         texts(&mut one, 1).await;
-        assert_eq!(one.ring.bytes(), 1);
+        assert_eq!(one.ring.bytes(), 1 + MESSAGE_OVERHEAD);
         texts(&mut two, 1).await;
         assert_eq!(one.ring.bytes(), 0);
         hub.publish(&namespace("a"), &topic("t"), "y".into()).await;

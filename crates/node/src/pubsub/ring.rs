@@ -14,10 +14,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Messages that a topic keeps for its slowest reader.
-const MAX_MESSAGES: usize = 8192;
-/// Bytes that a topic keeps for its slowest reader.
+/// Bytes that a topic keeps for its slowest reader, however many messages that are.
 const MAX_BYTES: usize = 32 << 20;
+/// Bytes that a message takes beside its own: its slot, and what the allocator and its sharing need.
+pub(super) const MESSAGE_OVERHEAD: usize = 128;
+/// Slots below which a ring keeps its memory when it empties.
+const SMALL_RING: usize = 1024;
 /// How long a publisher is held back at most, when most readers are far behind but reading.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// Readers that read nothing for this long are not waited for.
@@ -144,12 +146,12 @@ impl Ring {
             if state.readers.is_empty() || state.closed {
                 return;
             }
-            state.bytes += data.len();
-            self.budget.add(data.len());
+            let cost = cost(&data);
+            state.bytes += cost;
+            self.budget.add(cost);
             let unread = state.readers.len();
             state.slots.push_back(Slot { data, unread });
-            while state.slots.len() > MAX_MESSAGES
-                || (state.bytes > MAX_BYTES && state.slots.len() > 1)
+            while (state.bytes > MAX_BYTES && state.slots.len() > 1)
                 || (self.budget.is_over() && !state.slots.is_empty())
             {
                 state.forget_first(&self.budget);
@@ -259,9 +261,14 @@ impl State {
 
     fn forget_first(&mut self, budget: &Budget) {
         if let Some(slot) = self.slots.pop_front() {
-            self.bytes -= slot.data.len();
-            budget.give_back(slot.data.len());
+            let cost = cost(&slot.data);
+            self.bytes -= cost;
+            budget.give_back(cost);
             self.first += 1;
+            // Slots are counted while they hold a message; what a burst made of them must not stay for ever.
+            if self.slots.capacity() > SMALL_RING && self.slots.len() < self.slots.capacity() / 4 {
+                self.slots.shrink_to(self.slots.capacity() / 2);
+            }
         }
     }
 
@@ -273,13 +280,12 @@ impl State {
 
     /// Whether the message in the middle of a full ring is unread by more than half of the readers.
     fn most_are_behind(&self) -> bool {
-        let far_by_count = self.slots.len().checked_sub(MAX_MESSAGES / 2);
-        let far_by_bytes = (self.bytes > MAX_BYTES / 2).then_some(self.slots.len() / 2);
-        let Some(middle) = far_by_count.into_iter().chain(far_by_bytes).max() else {
-            return false;
-        };
-        self.slots
-            .get(middle.min(self.slots.len().saturating_sub(1)))
-            .is_some_and(|slot| slot.unread > self.readers.len() / 2)
+        self.bytes > MAX_BYTES / 2
+            && self.slots.get(self.slots.len() / 2).is_some_and(|slot| slot.unread > self.readers.len() / 2)
     }
+}
+
+/// What a message takes of the bounds.
+fn cost(data: &Bytes) -> usize {
+    data.len() + MESSAGE_OVERHEAD
 }

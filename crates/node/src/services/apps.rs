@@ -126,7 +126,7 @@ fn registered_by(caller: &Caller) -> Option<String> {
     let identity = caller.identity();
     match identity.source {
         Source::Session { .. } => identity.wallet.map(|wallet| wallet.to_string()),
-        Source::Operator | Source::Key { .. } => None,
+        Source::Operator | Source::Key { .. } | Source::Lent => None,
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) async fn create(
         // A wallet's keys are its own affair: they can do no more than the wallet itself.
         Source::Operator | Source::Session { .. } => {}
         // A key that leaks must not beget others, unless it manages keys.
-        Source::Key { .. } => caller.require(Permission::Keys)?,
+        Source::Key { .. } | Source::Lent => caller.require(Permission::Keys)?,
     }
     let own = identity.role.min(Role::Admin);
     auth.create_key(identity, &namespace, own, &wish).await.map(response::Result::CreateApiKey)

@@ -1,0 +1,184 @@
+//! Keeping one node connected: it is dialled, waited for until it is lost, and dialled again.
+
+use debros_p2p::{Channel, Host, Multiaddr, PeerId};
+use debros_proto::rpc::{self, request};
+use debros_proto::{Code, Error, Result};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// Pause before a lost node is dialled again; it grows by half with each failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Least time from one dial to the next that a waiting call asks for.
+const DIAL_GAP: Duration = Duration::from_secs(1);
+/// A connection that lasted this long counts as a good one.
+const STEADY: Duration = Duration::from_secs(10);
+/// How long one dial may take. While a machine is away the system repeats its packets with growing pauses, so that a new
+/// dial finds it sooner than an old one.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the answer to an introduction is waited for.
+const INTRODUCTION_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the calls of a client and its keepers know of each other.
+pub(crate) struct Nodes {
+    /// One slot for each bootstrap peer, in the order of the configuration.
+    pub(crate) channels: watch::Sender<Vec<Option<Channel>>>,
+    /// The last failure of each, and how many there were.
+    pub(crate) failures: watch::Sender<Vec<(u32, String)>>,
+    /// Until when somebody waits for a connection.
+    wanted_until: watch::Sender<Instant>,
+}
+
+impl Nodes {
+    pub(crate) fn new(count: usize) -> Self {
+        Self {
+            channels: watch::Sender::new(vec![None; count]),
+            failures: watch::Sender::new(vec![(0, String::new()); count]),
+            wanted_until: watch::Sender::new(Instant::now()),
+        }
+    }
+
+    /// Somebody waits for a connection: keepers that pause dial, each at most once a second.
+    pub(crate) fn want_until(&self, until: Instant) {
+        self.wanted_until.send_if_modified(|wanted| {
+            let later = until > *wanted;
+            if later {
+                *wanted = until;
+            }
+            later
+        });
+    }
+
+    /// Returns when somebody waits for a connection.
+    async fn wanted(&self) {
+        // The sender is `self`: it does not close meanwhile.
+        let _ = self.wanted_until.subscribe().wait_for(|until| *until > Instant::now()).await;
+    }
+}
+
+/// Keeps one node connected, for as long as the client lives.
+pub(crate) struct Keeper {
+    host: Host,
+    nodes: Arc<Nodes>,
+    slot: usize,
+    address: Multiaddr,
+    /// A credential to show to the node; empty: none.
+    introduction: String,
+    pause: Duration,
+    /// The log was told that the node is away, and not yet that it is back.
+    is_reported_away: bool,
+    /// The last connection was lost soon after it was made.
+    is_unsteady: bool,
+}
+
+impl Keeper {
+    pub(crate) fn new(host: Host, nodes: Arc<Nodes>, slot: usize, address: Multiaddr, introduction: &str) -> Self {
+        Self {
+            host,
+            nodes,
+            slot,
+            address,
+            introduction: introduction.to_owned(),
+            pause: FIRST_PAUSE,
+            is_reported_away: false,
+            is_unsteady: false,
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        loop {
+            let dialled = Instant::now();
+            match self.connect().await {
+                Ok(channel) => self.hold(channel).await,
+                Err(error) => self.note_failure(&error),
+            }
+            let wanted = async {
+                tokio::time::sleep_until((dialled + DIAL_GAP).into()).await;
+                self.nodes.wanted().await;
+            };
+            tokio::select! {
+                () = tokio::time::sleep(jittered(self.pause)) => {}
+                () = wanted => {}
+            }
+            self.pause = (self.pause * 3 / 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn connect(&self) -> Result<Channel> {
+        let connecting = async {
+            let peer = self.host.connect(self.address.clone(), DIAL_TIMEOUT).await?;
+            let channel = self.host.open(peer).await?;
+            self.introduce(&channel).await;
+            Ok(channel)
+        };
+        match tokio::time::timeout(DIAL_TIMEOUT, connecting).await {
+            Ok(connected) => connected,
+            Err(_) => {
+                // The dial would go on behind the back of the next one.
+                if let Some(peer) = peer_of(&self.address) {
+                    self.host.disconnect(peer).await;
+                }
+                Err(Error::new(Code::Unavailable, format!("no answer within {DIAL_TIMEOUT:?}")))
+            }
+        }
+    }
+
+    /// Shows the node who this client is, before anybody calls. A node that does not know the credential serves all the same.
+    async fn introduce(&self, channel: &Channel) {
+        if self.introduction.is_empty() {
+            return;
+        }
+        let call = Some(request::Call::WhoAmI(rpc::WhoAmIRequest {}));
+        let request = rpc::Request { credential: self.introduction.clone(), call, ..Default::default() };
+        if let Err(error) = channel.call(request, INTRODUCTION_TIMEOUT).await {
+            tracing::debug!(address = %self.address, %error, "the node does not know the credential that it was shown");
+        }
+    }
+
+    /// Offers the channel to calls until it is lost.
+    async fn hold(&mut self, channel: Channel) {
+        self.nodes.failures.send_modify(|failures| failures[self.slot] = (0, String::new()));
+        self.nodes.channels.send_modify(|channels| channels[self.slot] = Some(channel.clone()));
+        let opened = Instant::now();
+        // The log says that a node is back when it stays: one that comes and goes is told once.
+        let settle = if self.is_unsteady { STEADY } else { Duration::ZERO };
+        if self.is_reported_away && tokio::time::timeout(settle, channel.closed()).await.is_err() {
+            self.is_reported_away = false;
+            tracing::info!(address = %self.address, "the node is connected again");
+        }
+        channel.closed().await;
+        self.nodes.channels.send_modify(|channels| channels[self.slot] = None);
+        self.is_unsteady = opened.elapsed() < STEADY;
+        // A node that accepts and closes at once is no reason to hurry.
+        if !self.is_unsteady {
+            self.pause = FIRST_PAUSE;
+        }
+        if !std::mem::replace(&mut self.is_reported_away, true) {
+            tracing::warn!(address = %self.address, "the connection to the node was lost; it is dialled until it is back");
+        }
+    }
+
+    fn note_failure(&mut self, error: &Error) {
+        if std::mem::replace(&mut self.is_reported_away, true) {
+            tracing::debug!(address = %self.address, %error, "the node can not be reached");
+        } else {
+            tracing::warn!(address = %self.address, %error, "the node can not be reached; it is dialled until it can be");
+        }
+        self.nodes.failures.send_modify(|failures| {
+            failures[self.slot] = (failures[self.slot].0 + 1, format!("{}: {error}", self.address));
+        });
+    }
+}
+
+fn peer_of(address: &Multiaddr) -> Option<PeerId> {
+    address.to_string().rsplit_once("/p2p/")?.1.parse().ok()
+}
+
+/// ±20 %, so that clients which lost the same node do not all come back in the same moment.
+fn jittered(pause: Duration) -> Duration {
+    let mut byte = [128_u8];
+    // Without randomness the pause is just not varied.
+    let _ = getrandom::fill(&mut byte);
+    pause.mul_f64(0.8 + 0.4 * f64::from(byte[0]) / 255.0)
+}
