@@ -9,7 +9,7 @@ mod terms;
 
 pub use terms::{DEFAULT_CHAIN_ID, P2P_DOMAIN, P2P_URI, Terms};
 
-use crate::secret;
+use crate::secret::{self, Secret};
 use crate::signature::{self, Signer};
 use alloy_primitives::hex;
 use debros_proto::{Code, Error, Result};
@@ -30,8 +30,9 @@ const TAG_BYTES: usize = 16;
 const NONCE_BYTES: usize = TIME_BYTES + RANDOM_BYTES + TAG_BYTES;
 /// In front of what the MAC covers: another use of the same key, or another format, has another name.
 const PURPOSE: &[u8] = b"debros challenge 1";
+const REFRESH_PURPOSE: &[u8] = b"debros refresh 1";
 
-/// The key that makes nonces. Who has it makes nonces, but no signatures.
+/// The key that makes nonces, and refresh tokens from those before them. Who has it makes nonces, but no signatures.
 #[derive(Clone)]
 pub struct ChallengeKey(Zeroizing<[u8; 32]>);
 
@@ -39,6 +40,12 @@ impl ChallengeKey {
     /// The key with these bytes, which have to be random and the same on every node of a network.
     pub fn new(bytes: [u8; 32]) -> Self {
         Self(Zeroizing::new(bytes))
+    }
+
+    /// The refresh token that takes the place of this one: always the same, so that the same request again gets the same
+    /// answer although no token is kept. Only a node can compute it, and only from the token itself, never from its hash.
+    pub fn next_refresh_token(&self, presented: &str) -> Secret {
+        secret::refresh_token(mac_of(self, &[REFRESH_PURPOSE, presented.as_bytes()]).finalize().into_bytes().into())
     }
 }
 
@@ -149,9 +156,7 @@ fn challenge(terms: &Terms, nonce: String, seconds: i64) -> Option<Challenge> {
     Some(Challenge { terms: terms.clone(), nonce, issued_at, expires_at, message })
 }
 
-/// Every field stands behind its length, so that no two sets of fields give the same bytes.
 fn mac(key: &ChallengeKey, terms: &Terms, time: &[u8], random: &[u8]) -> Hmac<Sha256> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.0.as_slice()).expect("HMAC takes a key of any length");
     let chain_id = terms.chain_id().to_be_bytes();
     let fields: [&[u8]; 8] = [
         PURPOSE,
@@ -163,6 +168,12 @@ fn mac(key: &ChallengeKey, terms: &Terms, time: &[u8], random: &[u8]) -> Hmac<Sh
         time,
         random,
     ];
+    mac_of(key, &fields)
+}
+
+/// Every field stands behind its length, so that no two sets of fields give the same bytes.
+fn mac_of(key: &ChallengeKey, fields: &[&[u8]]) -> Hmac<Sha256> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.0.as_slice()).expect("HMAC takes a key of any length");
     for field in fields {
         mac.update(&(field.len() as u64).to_be_bytes());
         mac.update(field);

@@ -45,15 +45,22 @@ pub fn issue(key: &SigningKey, claims: &Claims) -> Result<String> {
 /// The claims of a token that one of `keys` signed and that is good at `now` (milliseconds since the Unix epoch).
 ///
 /// # Errors
-/// `unauthenticated`, with one sentence for every reason.
+/// `credential_expired` for a token that is over and right in all else; for every other reason `unauthenticated`, with one
+/// sentence.
 pub fn verify(token: &str, keys: &PublicKeys, now: i64) -> Result<Claims> {
-    verified(token, keys, now).ok_or_else(|| {
+    let claims = verified(token, keys, now).ok_or_else(|| {
         Error::new(
             Code::Unauthenticated,
-            "the access token is not valid: it is expired, damaged, or signed by a key that is not in use; refresh it or \
-             sign in again",
+            "the access token is not valid: it is damaged, or signed by a key that is not in use; refresh it or sign in \
+             again",
         )
-    })
+    })?;
+    if now >= claims.expires_at { Err(expired()) } else { Ok(claims) }
+}
+
+/// What is said of a token that was good once.
+pub fn expired() -> Error {
+    Error::new(Code::CredentialExpired, "the access token has expired: refresh it or sign in again")
 }
 
 /// Whether a credential has the form of an access token, and not that of a key. Cheap, and says nothing about validity.

@@ -93,14 +93,14 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let exit = match error.code {
             Code::InvalidArgument => USAGE,
-            Code::Unauthenticated => NOT_AUTHENTICATED,
+            Code::Unauthenticated | Code::CredentialExpired | Code::CredentialRevoked => NOT_AUTHENTICATED,
             Code::NotFound => NOT_FOUND,
             Code::Unavailable | Code::DeadlineExceeded | Code::UnknownOutcome => UNREACHABLE,
             _ => FAILED,
         };
         let hint = match error.code {
             Code::UnknownOutcome => Some("the write may have happened or not: look before trying again".to_owned()),
-            Code::Unauthenticated => Some(
+            Code::Unauthenticated | Code::CredentialExpired | Code::CredentialRevoked => Some(
                 "set DEBROS_API_KEY to a valid key; or sign in with `network-cli auth login` (in a browser) or `network-cli \
                  auth login --keystore FILE --password-file FILE` (without one)"
                     .to_owned(),
@@ -141,6 +141,8 @@ mod tests {
             (Code::Sql, 1),
             (Code::InvalidArgument, 2),
             (Code::Unauthenticated, 3),
+            (Code::CredentialExpired, 3),
+            (Code::CredentialRevoked, 3),
             (Code::NotFound, 4),
             (Code::Unavailable, 5),
             (Code::DeadlineExceeded, 5),

@@ -1,8 +1,10 @@
-//! The log: to stderr, and to a file when one is set.
+//! The log: to stderr, and to a file when one is set, which can be opened again after somebody moved it away.
 
 use crate::config::LogSettings;
-use std::io::{self, IsTerminal as _};
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 use tracing_subscriber::filter::Targets;
@@ -15,7 +17,50 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 #[must_use]
 #[derive(Debug)]
 pub struct Log {
-    _file: Option<WorkerGuard>,
+    file: Option<LogFile>,
+}
+
+#[derive(Debug)]
+struct LogFile {
+    path: PathBuf,
+    /// Taken by the writer before it writes next.
+    next: Arc<Mutex<Option<File>>>,
+    _guard: WorkerGuard,
+}
+
+impl Log {
+    /// Opens the log file by its name again, and goes on there: the one before may have been moved away. Without a log file
+    /// nothing happens; when it can not be opened, the one before stays.
+    pub(crate) fn reopen(&self) {
+        let Some(LogFile { path, next, .. }) = &self.file else { return };
+        match open(path) {
+            Ok(file) => {
+                *next.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
+                // Its line moves the writer on to the new file, whatever is logged next.
+                tracing::info!(path = %path.display(), "the log file is open again");
+            }
+            Err(error) => tracing::error!("{error:#}; the log goes on in the file that was open"),
+        }
+    }
+}
+
+/// Writes to the file that was opened last.
+struct Reopened {
+    file: File,
+    next: Arc<Mutex<Option<File>>>,
+}
+
+impl Write for Reopened {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(next) = self.next.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            self.file = next;
+        }
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// Starts the log.
@@ -23,10 +68,12 @@ pub struct Log {
 /// # Errors
 /// When the file can not be opened, or a log was started before.
 pub fn start(settings: &LogSettings) -> anyhow::Result<Log> {
-    let (file, guard) = match &settings.output_file {
+    let (writer, file) = match &settings.output_file {
         Some(path) => {
-            let (writer, guard) = tracing_appender::non_blocking(open(path)?);
-            (Some(writer), Some(guard))
+            let next = Arc::default();
+            let file = Reopened { file: open(path)?, next: Arc::clone(&next) };
+            let (writer, guard) = tracing_appender::non_blocking(file);
+            (Some(writer), Some(LogFile { path: path.clone(), next, _guard: guard }))
         }
         None => (None, None),
     };
@@ -34,12 +81,12 @@ pub fn start(settings: &LogSettings) -> anyhow::Result<Log> {
     tracing_subscriber::registry()
         .with(filter(&settings.level))
         .with(layer(settings.json, colours, io::stderr))
-        .with(file.map(|file: NonBlocking| layer(settings.json, false, file)))
+        .with(writer.map(|writer: NonBlocking| layer(settings.json, false, writer)))
         .try_init()?;
-    Ok(Log { _file: guard })
+    Ok(Log { file })
 }
 
-fn open(path: &Path) -> anyhow::Result<std::fs::File> {
+fn open(path: &Path) -> anyhow::Result<File> {
     std::fs::OpenOptions::new().create(true).append(true).open(path).map_err(|error| {
         anyhow::anyhow!(
             "the log file {} can not be opened: {error}; choose another with logging.output_file",
@@ -53,7 +100,8 @@ where
     S: tracing::Subscriber + for<'span> LookupSpan<'span>,
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
-    let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colours);
+    // An error of the writer would be told on stderr, which panics when that is a terminal that is gone.
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colours).log_internal_errors(false);
     if json { layer.json().flatten_event(true).boxed() } else { layer.boxed() }
 }
 

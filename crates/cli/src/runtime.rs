@@ -2,7 +2,7 @@
 
 use crate::config::LogSettings;
 use crate::fail::Failure;
-use crate::logging;
+use crate::logging::{self, Log};
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
@@ -20,14 +20,14 @@ pub(crate) fn exit_code(ended: Result<(), Failure>) -> ExitCode {
 pub(crate) fn service(
     print_config: Option<String>,
     log: &LogSettings,
-    serve: impl Future<Output = Result<(), Failure>>,
+    serve: impl AsyncFnOnce(&Log) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     if let Some(config) = print_config {
         return Ok(io::stdout().write_all(config.as_bytes())?);
     }
     let log = logging::start(log).map_err(|error| Failure::new(error.to_string()))?;
     let runtime = Builder::new_multi_thread().max_blocking_threads(BLOCKING_THREADS).enable_all().build()?;
-    let result = runtime.block_on(serve);
+    let result = runtime.block_on(serve(&log));
     // Nothing that is still waiting for a name server or a file may hold the process back.
     runtime.shutdown_background();
     drop(log);

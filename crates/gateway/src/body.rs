@@ -1,4 +1,4 @@
-//! Reading a request's body: never more than allowed, never for ever.
+//! Reading a request's body: never more than allowed, and only while it flows.
 
 use crate::error::ApiError;
 use axum::body::{Body, HttpBody as _};
@@ -8,7 +8,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, EXPECT};
 use http_body_util::BodyExt as _;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// What is read and thrown away of a body that is too large, after the answer was sent. Closing at once would reset the
 /// connection, and a caller that reads only when it has sent all would see that instead of the answer.
@@ -16,6 +16,9 @@ const DRAIN_BYTES: usize = 16 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// A caller that sends nothing for this long has stopped.
 const DRAIN_PAUSE: Duration = Duration::from_millis(500);
+/// What a body brings at least, on average, once its first `pause` is over; in bytes a second. Slow lines bring a
+/// multiple, and one that brings a byte now and then holds memory and a connection.
+const LEAST_RATE: u32 = 4 << 10;
 /// Memory taken for a body before its bytes are there.
 const FIRST_BUFFER: usize = 64 << 10;
 
@@ -26,8 +29,11 @@ pub(crate) fn announced(headers: &HeaderMap) -> Option<u64> {
 
 /// Reads a whole body.
 ///
+/// It may take as long as it flows: a pause ends at the latest after `pause`, and after a first one of that length its bytes
+/// have come at [`LEAST_RATE`] or faster.
+///
 /// `too_large` when it has more than `limit` bytes; what was announced too large is not kept in memory at all.
-pub(crate) async fn read(body: Body, headers: &HeaderMap, limit: usize, within: Duration) -> Result<Bytes, ApiError> {
+pub(crate) async fn read(body: Body, headers: &HeaderMap, limit: usize, pause: Duration) -> Result<Bytes, ApiError> {
     if announced(headers).is_some_and(|length| length > limit as u64) {
         if awaits_permission(headers) {
             // Nothing was sent yet, and asking for the body is what reading it would do.
@@ -35,17 +41,46 @@ pub(crate) async fn read(body: Body, headers: &HeaderMap, limit: usize, within: 
         }
         return Err(refuse(body, limit));
     }
-    timeout(within, collect(body, limit)).await.unwrap_or_else(|_| Err(ApiError::slow_body()))
+    collect(body, limit, pause).await
 }
 
-async fn collect(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
-    let Some(first) = next(&mut body).await? else {
+/// How fast a body comes.
+struct Flow {
+    started: Instant,
+    pause: Duration,
+    received: usize,
+}
+
+impl Flow {
+    fn new(pause: Duration) -> Self {
+        Self { started: Instant::now(), pause, received: 0 }
+    }
+
+    /// When the next piece has to be there.
+    fn deadline(&self, now: Instant) -> Instant {
+        // The limits on bodies are far below what a u32 holds.
+        let received = u32::try_from(self.received).unwrap_or(u32::MAX);
+        let slowest = self.pause + Duration::from_secs(1) * received / LEAST_RATE;
+        (now + self.pause).min(self.started + slowest)
+    }
+
+    /// The next piece of data.
+    async fn next(&mut self, body: &mut Body) -> Result<Option<Bytes>, ApiError> {
+        let piece = timeout_at(self.deadline(Instant::now()), next(body)).await.map_err(|_| ApiError::slow_body())??;
+        self.received += piece.as_ref().map_or(0, Bytes::len);
+        Ok(piece)
+    }
+}
+
+async fn collect(mut body: Body, limit: usize, pause: Duration) -> Result<Bytes, ApiError> {
+    let mut flow = Flow::new(pause);
+    let Some(first) = flow.next(&mut body).await? else {
         return Ok(Bytes::new());
     };
     if first.len() > limit {
         return Err(refuse(body, limit));
     }
-    let Some(second) = next(&mut body).await? else {
+    let Some(second) = flow.next(&mut body).await? else {
         // The usual case: a small body that came in one piece is not copied.
         return Ok(first);
     };
@@ -57,7 +92,7 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
             return Err(refuse(body, limit));
         }
         whole.extend_from_slice(&bytes);
-        piece = next(&mut body).await?;
+        piece = flow.next(&mut body).await?;
     }
     Ok(whole.freeze())
 }
@@ -120,4 +155,53 @@ pub(crate) async fn discard(mut body: Body, headers: &HeaderMap, limit: usize) -
 fn too_large(limit: usize) -> ApiError {
     ApiError::new(Code::TooLarge, format!("the request's body is too large: at most {limit} bytes are allowed"))
         .closing()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Flow, LEAST_RATE, read};
+    use axum::body::{Body, Bytes};
+    use http::{HeaderMap, StatusCode};
+    use std::convert::Infallible;
+    use std::time::Duration;
+    use tokio::time::{Instant, sleep};
+
+    /// `pieces` of `size` bytes, each after `wait`.
+    async fn status(pieces: usize, size: usize, wait: Duration, pause: Duration) -> Result<usize, StatusCode> {
+        let body = futures::stream::unfold(0, move |piece| async move {
+            sleep(wait).await;
+            (piece < pieces).then(|| (Ok::<_, Infallible>(Bytes::from(vec![0; size])), piece + 1))
+        });
+        let read = read(Body::from_stream(body), &HeaderMap::new(), 8 << 20, pause).await;
+        read.map(|bytes| bytes.len()).map_err(|error| error.status())
+    }
+
+    #[tokio::test]
+    async fn a_body_may_take_longer_than_the_pause_as_long_as_it_flows() {
+        // More than three seconds in all, and fast enough though the machine were three times too slow.
+        let pause = Duration::from_secs(2);
+        assert_eq!(status(31, 4096, Duration::from_millis(100), pause).await, Ok(31 * 4096));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_stops_or_drips_is_given_up() {
+        let (pause, never) = (Duration::from_millis(50), Duration::from_secs(3600));
+        assert_eq!(status(2, 1 << 20, never, pause).await, Err(StatusCode::REQUEST_TIMEOUT));
+        // A byte a millisecond, for as long as anybody reads.
+        let drip = Duration::from_millis(1);
+        assert_eq!(status(usize::MAX, 1, drip, pause).await, Err(StatusCode::REQUEST_TIMEOUT));
+    }
+
+    #[test]
+    fn the_least_rate_counts_from_the_start() {
+        const PAUSE: Duration = Duration::from_secs(60);
+        let now = Instant::now();
+        let after = |received| Flow { started: now, pause: PAUSE, received };
+        assert_eq!(after(0).deadline(now), now + PAUSE);
+        let ten_seconds = 10 * LEAST_RATE as usize;
+        let late = now + Duration::from_secs(69);
+        assert_eq!(after(ten_seconds).deadline(late), now + PAUSE + Duration::from_secs(10));
+        // A limit of gigabytes does not overflow.
+        assert_eq!(after(usize::MAX).deadline(now), now + PAUSE);
+    }
 }

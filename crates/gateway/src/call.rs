@@ -14,7 +14,7 @@ use bytes::Bytes;
 use debros_client::{Client, Scope};
 use debros_proto::ids::excerpt;
 use debros_proto::{Code, Error, Namespace};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -168,6 +168,7 @@ impl Call {
 
     /// A raw value.
     pub(crate) async fn value(&mut self) -> Result<Bytes, ApiError> {
+        check_content_encoding(&self.headers)?;
         self.bytes(self.shared.limits.max_value).await
     }
 
@@ -192,13 +193,21 @@ impl Call {
 /// Reading or writing this much JSON takes milliseconds, for which other requests on the thread would wait.
 pub(crate) const OFF_THE_LOOP: usize = 1 << 20;
 
-pub(crate) fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
-    let wrong = |what: String| Err(ApiError::new(Code::UnsupportedMediaType, what));
-    if let Some(encoding) = headers.get(CONTENT_ENCODING)
-        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
-    {
-        return wrong("a compressed body is not read here: send it without Content-Encoding".to_owned());
+/// A body is kept as it comes, and goes out again without a word of how it was packed.
+fn check_content_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
+    let is_plain = |encoding: &HeaderValue| encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(CONTENT_ENCODING).iter().all(is_plain) {
+        return Ok(());
     }
+    Err(ApiError::new(
+        Code::UnsupportedMediaType,
+        "a compressed body is not read here: send it without Content-Encoding",
+    ))
+}
+
+pub(crate) fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    check_content_encoding(headers)?;
+    let wrong = |what: String| Err(ApiError::new(Code::UnsupportedMediaType, what));
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return Ok(());
     };

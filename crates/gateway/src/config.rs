@@ -135,7 +135,8 @@ pub struct Limits {
     pub max_json: usize,
     /// How long a request's head may take to arrive, and how long a connection may stay idle. Default 30 s.
     pub header_timeout: Duration,
-    /// How long a request's body may take to arrive. Default 60 s.
+    /// How long a request's body may pause. After so long it has to have come at 4 KiB/s or faster, and may take as long as it
+    /// goes on so. Default 60 s.
     pub body_timeout: Duration,
     /// How long the network may take for one call. Default 30 s.
     pub request_timeout: Duration,
@@ -231,10 +232,12 @@ pub enum StartError {
         what: &'static str,
     },
     /// An origin for CORS is not an origin.
-    #[error("CORS origin \"{origin}\" is not an origin: write scheme://host[:port] without a path, or * for any")]
+    #[error("CORS origin \"{origin}\" would never match, because {reason}")]
     Origin {
         /// What was configured.
         origin: String,
+        /// Why, and what to write.
+        reason: String,
     },
     /// The public address is not one.
     #[error(

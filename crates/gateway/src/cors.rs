@@ -7,8 +7,9 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, VARY,
 };
-use http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use std::net::IpAddr;
+use url::Url;
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, OPTIONS");
 const HEADERS: HeaderValue = HeaderValue::from_static(
@@ -72,16 +73,34 @@ impl Cors {
     }
 }
 
+/// An origin as browsers write it: in lower case, without a path, and without the port that goes without saying.
 fn check(origin: &str) -> Result<HeaderValue, StartError> {
-    let bad = || StartError::Origin { origin: origin.to_owned() };
+    let bad = |reason: String| StartError::Origin { origin: origin.to_owned(), reason };
     let lower = origin.to_ascii_lowercase();
-    let authority = lower.split_once("://").map(|(_, authority)| authority).filter(|authority| !authority.is_empty());
-    let uri: Uri = lower.parse().map_err(|_| bad())?;
-    let whole = uri.authority().map(|parsed| parsed.as_str()) == authority && !lower.contains('@');
-    if authority.is_none() || !whole {
-        return Err(bad());
+    let form = "write scheme://host[:port], such as https://app.example, or * for any";
+    let Some((scheme, authority)) = lower.split_once("://") else {
+        return Err(bad(format!("it has no scheme: {form}")));
+    };
+    if authority.contains('*') {
+        return Err(bad("there are no patterns: list each origin, or write * alone for any".to_owned()));
     }
-    HeaderValue::from_str(&lower).map_err(|_| bad())
+    if matches!(scheme, "ws" | "wss") {
+        return Err(bad(format!("pages come from http or https: write {}", lower.replacen("ws", "http", 1))));
+    }
+    let url = Url::parse(&lower).map_err(|error| bad(format!("it is not an address ({error}): {form}")))?;
+    let written = if matches!(scheme, "http" | "https") {
+        url.origin().ascii_serialization()
+    } else {
+        // Pages of extensions and applications: browsers write them as they are called.
+        format!("{scheme}://{}", authority.split(['/', '?', '#']).next().unwrap_or_default())
+    };
+    if !url.username().is_empty() || url.password().is_some() || url.host_str().is_none_or(str::is_empty) {
+        return Err(bad(format!("it is not an origin: {form}")));
+    }
+    if written != lower {
+        return Err(bad(format!("browsers write it otherwise: write {written}")));
+    }
+    HeaderValue::from_str(&lower).map_err(|_| bad(format!("it is not an origin: {form}")))
 }
 
 fn is_loopback_origin(origin: &HeaderValue) -> bool {
@@ -126,9 +145,35 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_origin_is_refused() {
-        for bad in ["app.example", "https://", "https://a/b", "https://a/", "https://u@a", "https://a b", ""] {
-            assert!(listed(&[bad]).is_err(), "{bad}");
+    fn an_origin_that_no_browser_sends_is_refused_with_what_to_write() {
+        for (bad, write) in [
+            ("app.example", "https://app.example"),
+            ("null", "scheme://host"),
+            ("", "scheme://host"),
+            ("https://", "scheme://host"),
+            ("https://a b", "scheme://host"),
+            ("https://u@a", "scheme://host"),
+            ("https://a/", "write https://a"),
+            ("https://a/b?c#d", "write https://a"),
+            ("https://a:443", "write https://a"),
+            ("http://A:80/", "write http://a"),
+            ("https://a:", "write https://a"),
+            ("https://a:08443", "write https://a:8443"),
+            ("https://a:99999", "port"),
+            ("https://müller.example", "write https://xn--mller-kva.example"),
+            ("http://127.1:3000", "write http://127.0.0.1:3000"),
+            ("http://[0:0::1]", "write http://[::1]"),
+            ("wss://a:8443", "write https://a:8443"),
+            ("ws://a", "write http://a"),
+            ("https://*.app.example", "list each origin"),
+            ("chrome-extension://abc/", "write chrome-extension://abc"),
+        ] {
+            let error = listed(&["https://ok.example", bad]).unwrap_err().to_string();
+            assert!(error.contains(&format!("\"{bad}\"")) && error.contains(write), "{error}");
+        }
+        for good in ["https://a", "HTTPS://A.example:8443", "http://[::1]:80", "capacitor://localhost", "tauri://localhost"] {
+            // The one with the default port is not one of them.
+            assert_eq!(listed(&[good]).is_ok(), good != "http://[::1]:80", "{good}");
         }
     }
 

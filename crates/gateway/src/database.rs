@@ -1,14 +1,17 @@
 //! `/v1/db`: SQL.
 
 use crate::call::{Call, OFF_THE_LOOP};
-use crate::error::{Answer, ErrorBody};
+use crate::error::{Answer, ApiError, ErrorBody};
 use crate::respond::{Done, OK, done, json, json_bytes, to_bytes};
 use debros_client::rpc::{Consistency, Statement, StatementResult, Table, Value};
+use debros_proto::json::from_json;
 use debros_proto::limits::{MAX_SQL_ARGS, MAX_TRANSACTION_STATEMENTS};
+
 use debros_proto::{Code, Error};
 use http::StatusCode;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use std::fmt;
 use utoipa::PartialSchema;
 use utoipa::openapi::schema::{KnownFormat, OneOfBuilder, SchemaFormat, Type};
@@ -78,8 +81,8 @@ impl PartialSchema for SqlValue {
         let blob = of(Type::Object).property("$blob", of(Type::String).content_encoding("base64")).required("$blob");
         let any = OneOfBuilder::new()
             .description(Some(
-                "A value: null, an integer of up to 64 bits, a number, a text, or a BLOB. As an argument also a \
-                 boolean, which becomes 0 or 1.",
+                "A value: null, an integer of up to 64 bits (larger ones go as text), a number, a text, or a BLOB. \
+                 Infinities are 9e999 and -9e999. As an argument also a boolean, which becomes 0 or 1.",
             ))
             .item(of(Type::Null))
             .item(integer)
@@ -174,7 +177,10 @@ pub(crate) struct IndexAnswer {
 pub(crate) async fn query(mut call: Call) -> Answer {
     let [] = call.query.only([])?;
     let QueryBody { sql, args, consistency } = call.json().await?;
-    let statement = Statement { sql, args: args.0 };
+    if let Some(refused) = args.refused {
+        return Err(ApiError::invalid(refused));
+    }
+    let statement = Statement { sql, args: args.read };
     let result = call.client.database().query_at(statement, consistency.into()).await?;
     let size = size_of(std::slice::from_ref(&result));
     write(size, result).await
@@ -289,7 +295,11 @@ async fn write(size: usize, answer: impl Serialize + Send + 'static) -> Answer {
 
 /// Arguments; null reads as none. No more are read than a statement may have, and one over, for the engine to refuse.
 #[derive(Default)]
-struct Args(Vec<Value>);
+struct Args {
+    read: Vec<Value>,
+    /// The first one that is no value, and why.
+    refused: Option<String>,
+}
 
 impl<'de> Deserialize<'de> for Args {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -303,15 +313,19 @@ impl<'de> Deserialize<'de> for Args {
                 Ok(Args::default())
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Args, A::Error> {
-                let mut args = Vec::new();
-                while args.len() <= MAX_SQL_ARGS {
-                    match items.next_element()? {
-                        Some(value) => args.push(value),
-                        None => return Ok(Args(args)),
+                let mut args = Args::default();
+                while args.read.len() <= MAX_SQL_ARGS {
+                    let Some(json) = items.next_element::<&RawValue>()? else { return Ok(args) };
+                    match from_json(json) {
+                        Ok(value) => args.read.push(value),
+                        Err(error) => {
+                            args.refused = Some(format!("args[{}]: {}", args.read.len(), error.message));
+                            break;
+                        }
                     }
                 }
                 while items.next_element::<de::IgnoredAny>()?.is_some() {}
-                Ok(Args(args))
+                Ok(args)
             }
         }
         deserializer.deserialize_any(Reader)
@@ -334,8 +348,15 @@ impl<'de> Deserialize<'de> for Statements {
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Statements, A::Error> {
                 let mut statements = Statements { read: Vec::new(), refused: None };
-                while let Some(OneStatement(statement)) = items.next_element()? {
-                    if statements.read.len() == MAX_TRANSACTION_STATEMENTS {
+                while let Some(OneStatement { sql, args }) = items.next_element()? {
+                    let index = statements.read.len();
+                    if let Some(refused) = args.refused {
+                        while items.next_element::<de::IgnoredAny>()?.is_some() {}
+                        let refusal = Error::invalid(format!("statements[{index}].{refused}"));
+                        statements.refused = Some(refusal.at_statement(index));
+                        return Ok(statements);
+                    }
+                    if index == MAX_TRANSACTION_STATEMENTS {
                         while items.next_element::<de::IgnoredAny>()?.is_some() {}
                         let message = format!(
                             "the transaction has more than {MAX_TRANSACTION_STATEMENTS} statements: split it up"
@@ -343,7 +364,7 @@ impl<'de> Deserialize<'de> for Statements {
                         statements.refused = Some(Error::new(Code::TooManyStatements, message));
                         return Ok(statements);
                     }
-                    statements.read.push(statement);
+                    statements.read.push(Statement { sql, args: args.read });
                 }
                 Ok(statements)
             }
@@ -353,7 +374,10 @@ impl<'de> Deserialize<'de> for Statements {
 }
 
 /// `"<sql>"` or `{"sql":"<sql>","args":[…]}`.
-struct OneStatement(Statement);
+struct OneStatement {
+    sql: String,
+    args: Args,
+}
 
 impl<'de> Deserialize<'de> for OneStatement {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -371,14 +395,15 @@ impl<'de> Deserialize<'de> for OneStatement {
                 f.write_str("a SQL text or an object {sql, args}")
             }
             fn visit_str<E: de::Error>(self, sql: &str) -> Result<OneStatement, E> {
-                Ok(OneStatement(sql.into()))
+                self.visit_string(sql.to_owned())
             }
             fn visit_string<E: de::Error>(self, sql: String) -> Result<OneStatement, E> {
-                Ok(OneStatement(sql.into()))
+                Ok(OneStatement { sql, args: Args::default() })
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<OneStatement, A::Error> {
-                let statement = WithArguments::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                Ok(OneStatement(Statement { sql: statement.sql, args: statement.args.0 }))
+                let WithArguments { sql, args } =
+                    WithArguments::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                Ok(OneStatement { sql, args })
             }
         }
         deserializer.deserialize_any(Reader)

@@ -7,7 +7,9 @@ use crate::request_id::RequestId;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use debros_proto::{Code, Error, LogThrottle};
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
+};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use std::sync::LazyLock;
@@ -40,10 +42,27 @@ impl ApiError {
         Self { status: StatusCode::REQUEST_TIMEOUT, error, closes: true }
     }
 
+    /// The caller expects of the gateway what it does not know.
+    pub(crate) fn expectation_failed() -> Self {
+        let error = Error::invalid("of the Expect header only 100-continue is understood here");
+        Self { status: StatusCode::EXPECTATION_FAILED, error, closes: true }
+    }
+
+    /// The caller speaks another version of the WebSocket protocol; the answer names ours.
+    pub(crate) fn other_websocket_version() -> Self {
+        let error = Error::invalid("not a WebSocket handshake: Sec-WebSocket-Version must be 13");
+        Self { status: StatusCode::UPGRADE_REQUIRED, error, closes: false }
+    }
+
     /// The same error; the connection ends after it.
     pub(crate) fn closing(mut self) -> Self {
         self.closes = true;
         self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
     }
 
     #[cfg(test)]
@@ -78,7 +97,7 @@ pub(crate) fn status_of(code: Code) -> StatusCode {
         | Code::TooManyStatements
         | Code::ResultTooLarge
         | Code::StatementTimeout => StatusCode::BAD_REQUEST,
-        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::Unauthenticated | Code::CredentialExpired | Code::CredentialRevoked => StatusCode::UNAUTHORIZED,
         Code::Forbidden | Code::NamespaceMismatch => StatusCode::FORBIDDEN,
         Code::NotFound => StatusCode::NOT_FOUND,
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -133,6 +152,11 @@ pub(crate) fn finish(response: &mut Response, request_id: &RequestId, head: bool
     headers.insert(CONTENT_LENGTH, body.len().into());
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"debros\""));
+    }
+    if status == StatusCode::UPGRADE_REQUIRED {
+        headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
     // These two always tell it.
     let always = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);

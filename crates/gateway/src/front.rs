@@ -1,12 +1,14 @@
 //! What happens to every request, whatever its path: a name, CORS, metrics, the form of errors, and a guard against
 //! panics. One function in place of a stack of layers: each layer would cost an allocation and a call per request.
 
+use crate::access;
 use crate::body::announced;
 use crate::connection::Connection;
 use crate::cors::Cors;
 use crate::error::{self, ApiError};
 use crate::idempotency::Replayed;
 use crate::metrics::Held;
+use crate::protocol;
 use crate::request_id::{RequestId, X_REQUEST_ID};
 use crate::shared::Shared;
 use axum::Router;
@@ -14,13 +16,16 @@ use axum::body::{Body, HttpBody as _};
 use axum::response::{IntoResponse as _, Response};
 use debros_proto::Code;
 use futures::FutureExt as _;
-use http::header::{CONNECTION, ORIGIN};
+use http::header::{CONNECTION, ORIGIN, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Method, Request, Version};
 use hyper::body::Incoming;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 use tower::Service as _;
+
+/// No browser guesses that an answer is a page or a script: much of what goes out was written by strangers.
+const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
 /// The gateway as hyper sees it.
 #[derive(Clone)]
@@ -47,7 +52,13 @@ impl Front {
         let origin = request.headers().get(ORIGIN).cloned();
         let replayed = Replayed::watch(&mut request);
 
-        let mut response = if method == Method::OPTIONS {
+        let checked = protocol::check(&mut request);
+        let namespace =
+            tracing::enabled!(tracing::Level::DEBUG).then(|| access::namespace(&request, &self.shared));
+
+        let mut response = if let Err(refusal) = checked {
+            refusal.into_response()
+        } else if method == Method::OPTIONS {
             Cors::preflight()
         } else {
             request.extensions_mut().insert(id.clone());
@@ -56,7 +67,20 @@ impl Front {
         };
 
         error::finish(&mut response, &id, method == Method::HEAD);
+        protocol::strip_body(&mut response);
+        if let Some(namespace) = namespace {
+            tracing::debug!(
+                %method,
+                route = route.name(),
+                status = response.status().as_u16(),
+                ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+                request_id = id.as_str(),
+                namespace,
+                "answered"
+            );
+        }
         let headers = response.headers_mut();
+        headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
         headers.insert(X_REQUEST_ID, id.header());
         if let Some(replayed) = replayed {
             replayed.mark(headers);

@@ -20,6 +20,7 @@
 //! # }
 //! ```
 
+mod access;
 mod apps;
 mod auth;
 mod body;
@@ -42,6 +43,7 @@ mod metrics;
 mod namespaces;
 mod network;
 mod openapi;
+mod protocol;
 mod public_call;
 mod pubsub;
 mod query;

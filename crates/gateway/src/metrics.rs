@@ -100,6 +100,11 @@ impl RouteMetrics {
         Self { route, requests: Default::default(), latency: Default::default() }
     }
 
+    /// The route's pattern.
+    pub(crate) fn name(&self) -> &'static str {
+        self.route
+    }
+
     /// Counts an answered request.
     pub(crate) fn answered(&self, method: &Method, status: StatusCode, took: Duration) {
         let method = METHODS.iter().position(|name| *name == method.as_str()).unwrap_or(METHODS.len() - 1);

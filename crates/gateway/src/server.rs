@@ -12,7 +12,8 @@ use crate::rate::SignInLimits;
 use crate::router::{Routes, routes};
 use crate::shared::{Phase, Shared, Started};
 use crate::site::Site;
-use crate::{listen, tls};
+use crate::listen;
+use crate::tls::Tls;
 use debros_client::Client;
 use http::Request;
 use http::header::UPGRADE;
@@ -32,7 +33,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep_until, timeout, timeout_at};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 /// Bytes of a request's head, and of what is read from a socket at a time.
@@ -54,6 +54,7 @@ const UPKEEP: Duration = Duration::from_secs(5);
 pub struct Gateway {
     address: SocketAddr,
     shared: Arc<Shared>,
+    tls: Option<Arc<Tls>>,
 }
 
 impl fmt::Debug for Gateway {
@@ -77,7 +78,7 @@ impl Gateway {
         check(&config.limits)?;
         let credentials = Credentials::new(&config)?;
         let cors = Cors::new(&config.cors_origins, !config.require_auth)?;
-        let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
+        let tls = config.tls.clone().map(|files| Tls::load(files).map(Arc::new)).transpose()?;
         let site = Site::new(config.public_url.as_deref(), &config.listen, tls.is_some())?;
         let listener = listen::listen(&config).await?;
         let address = listener
@@ -106,16 +107,24 @@ impl Gateway {
             draining: AtomicBool::new(false),
         });
         let front = Front::new(router, Arc::clone(&shared));
-        let server = Server { front, http: http(&shared.limits), tls, shared: Arc::clone(&shared) };
+        let server = Server { front, http: http(&shared.limits), tls: tls.clone(), shared: Arc::clone(&shared) };
         shared.tasks.spawn(accept(listener, Arc::new(server), connections));
         shared.tasks.spawn(upkeep(Arc::clone(&shared)));
-        tracing::info!(%address, https = config.tls.is_some(), "the gateway listens");
-        Ok(Self { address, shared })
+        tracing::info!(%address, https = tls.is_some(), "the gateway listens");
+        Ok(Self { address, shared, tls })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Reads the TLS files again, for connections that come from now on; false where there is no TLS.
+    ///
+    /// # Errors
+    /// When the files can not be used. Nothing has changed then.
+    pub fn reload_certificate(&self) -> Result<bool, StartError> {
+        self.tls.as_ref().map(|tls| tls.reload()).transpose().map(|reloaded| reloaded.is_some())
     }
 
     /// Stops in order, at the latest at the deadline:
@@ -200,7 +209,7 @@ fn http(limits: &Limits) -> Builder<TokioExecutor> {
 struct Server {
     front: Front,
     http: Builder<TokioExecutor>,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Tls>>,
     shared: Arc<Shared>,
 }
 
@@ -255,7 +264,7 @@ impl Server {
             let ends = Connection { peer, local };
             match &server.tls {
                 None => server.serve(socket, ends, place).await,
-                Some(acceptor) => match timeout(HANDSHAKE_TIME, acceptor.accept(socket)).await {
+                Some(tls) => match timeout(HANDSHAKE_TIME, tls.acceptor().accept(socket)).await {
                     Ok(Ok(stream)) => server.serve(stream, ends, place).await,
                     Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                     Err(_) => tracing::debug!("a TLS handshake took too long"),

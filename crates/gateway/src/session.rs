@@ -289,7 +289,11 @@ async fn subscription_ended(outgoing: &mut Outgoing, ended: Ended, within: Durat
     // Whether it gets there or not, the socket is closed next.
     let _ = timeout(within, outgoing.send(Notice::of_error(&error))).await;
     match error.code {
-        Code::Unauthenticated | Code::Forbidden | Code::NamespaceMismatch => {
+        Code::Unauthenticated
+        | Code::CredentialExpired
+        | Code::CredentialRevoked
+        | Code::Forbidden
+        | Code::NamespaceMismatch => {
             End::Close(CloseCode::Policy, "the credential does not allow this subscription any more")
         }
         Code::Unavailable | Code::Overloaded | Code::RateLimited => {

@@ -11,10 +11,12 @@ use debros_client::PutOptions;
 use debros_proto::Code;
 use debros_proto::json::{decode_base64, encode_base64};
 use debros_proto::limits::MAX_LIST_LIMIT;
-use http::header::ETAG;
+use http::header::{CONTENT_SECURITY_POLICY, ETAG};
 use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
+/// Should a browser show a value as a page after all, it is one of nobody's, without scripts.
+const SANDBOX: HeaderValue = HeaderValue::from_static("default-src 'none'; sandbox");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// A key and its value.
@@ -190,7 +192,11 @@ pub(crate) async fn get_json(mut call: Call) -> Answer {
 async fn read(call: Call, key: String) -> Answer {
     let entry = call.client.storage().get(key).await?.ok_or_else(not_found)?;
     let mut answer = match read_outcome(&call.headers, entry.version)? {
-        ReadOutcome::Send => with_type(StatusCode::OK, OCTETS, Body::from(entry.value)),
+        ReadOutcome::Send => {
+            let mut value = with_type(StatusCode::OK, OCTETS, Body::from(entry.value));
+            value.headers_mut().insert(CONTENT_SECURITY_POLICY, SANDBOX);
+            value
+        }
         ReadOutcome::NotModified => {
             let mut unchanged = Response::new(Body::empty());
             *unchanged.status_mut() = StatusCode::NOT_MODIFIED;

@@ -1,4 +1,4 @@
-//! HTTPS from two files.
+//! HTTPS from two files, which can be read again while it is served.
 
 use crate::config::{StartError, TlsFiles};
 use rustls::ServerConfig;
@@ -7,11 +7,35 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::{TLS12, TLS13};
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use tokio_rustls::TlsAcceptor;
 
-/// Reads the files. They are small and this happens once, before anything is served.
-pub(crate) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, StartError> {
+/// The listener's certificate.
+pub(crate) struct Tls {
+    files: TlsFiles,
+    acceptor: RwLock<TlsAcceptor>,
+}
+
+impl Tls {
+    /// Reads the files. They are small and this happens once, before anything is served.
+    pub(crate) fn load(files: TlsFiles) -> Result<Self, StartError> {
+        Ok(Self { acceptor: RwLock::new(acceptor(&files)?), files })
+    }
+
+    /// Reads the files again. Connections that are open keep the certificate that they have; so do all when it fails.
+    pub(crate) fn reload(&self) -> Result<(), StartError> {
+        let fresh = acceptor(&self.files)?;
+        *self.acceptor.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(())
+    }
+
+    /// What takes the next connection.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        self.acceptor.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, StartError> {
     let (certificate, private_key) = (&files.certificate, &files.private_key);
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect)

@@ -36,6 +36,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
     responses(
         (status = 101, description = "The WebSocket is open and subscribed."),
         (status = 400, description = "Not a WebSocket handshake, or a bad topic.", body = ErrorBody),
+        (status = 426, description = "Another version of WebSocket than 13.", body = ErrorBody),
         (status = 503, description = "Too many WebSockets are open.", body = ErrorBody),
     ),
 )]
@@ -116,7 +117,7 @@ fn check_handshake(request: &Request) -> Result<HeaderValue, ApiError> {
         return Err(bad("the headers \"Upgrade: websocket\" and \"Connection: Upgrade\" are needed"));
     }
     if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version.as_bytes() != b"13") {
-        return Err(bad("Sec-WebSocket-Version must be 13"));
+        return Err(ApiError::other_websocket_version());
     }
     let key = headers
         .get(SEC_WEBSOCKET_KEY)

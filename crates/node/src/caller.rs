@@ -57,6 +57,11 @@ impl Identity {
         Self { source: Source::Lent, role: self.role.min(Role::Writer), runs_node: false, ..self.clone() }
     }
 
+    /// Whether the wallet itself acts, in a session of its own: not one of its keys, which are given to programs.
+    pub(crate) fn is_session_of(&self, wallet: Wallet) -> bool {
+        self.wallet == Some(wallet) && matches!(self.source, Source::Session { .. })
+    }
+
     /// How the caller showed who it is: "operator", "jwt" or "api_key".
     pub fn method(&self) -> &'static str {
         match self.source {

@@ -83,7 +83,8 @@ kinds! {
     Token: "token", Credential, false;
     ListMembers: "list_members", P(Do::Members), false;
     SetMember: "set_member", P(Do::Members), false;
-    RemoveMember: "remove_member", P(Do::Members), false;
+    // A member may leave: the service decides.
+    RemoveMember: "remove_member", Credential, false;
     RotateSigningKey: "rotate_signing_key", P(Do::Operate), false;
     RemoveSigningKey: "remove_signing_key", P(Do::Operate), false;
     // Which namespaces a caller sees, and whose it may delete, the service decides.

@@ -43,10 +43,36 @@ pub(crate) struct Credentials {
 
 #[derive(Clone)]
 struct Checked {
-    /// `None`: not valid.
-    identity: Option<Arc<Identity>>,
+    identity: Verdict<Arc<Identity>>,
     until: Instant,
     as_of: AsOf,
+}
+
+/// What became of a check: somebody, or why not.
+type Verdict<T> = std::result::Result<T, Refusal>;
+
+/// Why a credential is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    /// It stands for nothing that is there now.
+    NotValid,
+    /// An access token that was good.
+    Expired,
+    /// A key that was revoked, or a token of a session that was ended or of such a key.
+    Revoked,
+}
+
+impl Refusal {
+    fn error(self) -> Error {
+        match self {
+            Self::NotValid => invalid_credential(),
+            Self::Expired => debros_auth::token::expired(),
+            Self::Revoked => Error::new(
+                Code::CredentialRevoked,
+                "the credential is not valid any more: the API key was revoked, or the session was ended; sign in again",
+            ),
+        }
+    }
 }
 
 /// Counts what made outcomes worthless: one of an older number is not believed. A look that was under way during the change
@@ -155,7 +181,7 @@ impl Credentials {
             // Boxed: it is rare, and would make the future of every call larger.
             _ => Box::pin(self.look_up(hash, credential, now)).await?,
         };
-        known.identity.map(|identity| (identity, known.until)).ok_or_else(invalid_credential)
+        known.identity.map(|identity| (identity, known.until)).map_err(Refusal::error)
     }
 
     /// What a verified credential is good for when it is lent.
@@ -178,7 +204,7 @@ impl Credentials {
         } else {
             self.key(hash, credential, now).await?
         };
-        if let Some(identity) = &checked.identity {
+        if let Ok(identity) = &checked.identity {
             self.note_use(identity);
         }
         self.checked.insert(hash, checked.clone());
@@ -190,7 +216,7 @@ impl Credentials {
         let as_of = self.changes.now(secret::api_key_namespace(credential).as_ref());
         let statement = Statement::new(select_key("k.hash = ?"), [hash.as_slice().into()]);
         let rows = self.store.rows(statement).await?;
-        let identity = rows.first().map_or(Ok(None), |row| self.identity_of_key(row))?;
+        let identity = rows.first().map_or(Ok(Err(Refusal::NotValid)), |row| self.identity_of_key(row))?;
         Ok(Checked { identity: identity.map(Arc::new), until: now + REMEMBER, as_of })
     }
 
@@ -198,8 +224,12 @@ impl Credentials {
         let everywhere = self.changes.now(None);
         let (claims, read_at) = match self.signing.verify(credential).await {
             Ok(verified) => verified,
-            Err(error) if error.code == Code::Unauthenticated => {
-                return Ok(Checked { identity: None, until: now + REMEMBER, as_of: everywhere });
+            Err(error) if error.code.is_unauthenticated() => {
+                let refusal = match error.code {
+                    Code::CredentialExpired => Refusal::Expired,
+                    _ => Refusal::NotValid,
+                };
+                return Ok(Checked { identity: Err(refusal), until: now + REMEMBER, as_of: everywhere });
             }
             Err(error) => return Err(error),
         };
@@ -215,24 +245,24 @@ impl Credentials {
         Ok(Checked { identity: identity.map(Arc::new), until, as_of })
     }
 
-    async fn session(&self, session: &str, claims: &Claims) -> Result<Option<Identity>> {
+    async fn session(&self, session: &str, claims: &Claims) -> Result<Verdict<Identity>> {
         let sql = format!(
-            "SELECT {} FROM sessions s WHERE s.id = ? AND s.wallet = ? AND s.namespace = ? AND s.revoked_at IS NULL \
-             AND s.expires_at > ?",
+            "SELECT {}, s.revoked_at IS NULL AND s.expires_at > ? FROM sessions s \
+             WHERE s.id = ? AND s.wallet = ? AND s.namespace = ?",
             role_column("s.namespace", "s.wallet")
         );
         let args = [
+            self.store.clock.now_ms().into(),
             session.into(),
             claims.subject.as_str().into(),
             claims.namespace.as_str().into(),
-            self.store.clock.now_ms().into(),
         ];
         let rows = self.store.rows(Statement::new(sql, args)).await?;
-        let Some(role) = rows.first().and_then(|row| self.store.role_in(&claims.namespace, row.text(0))) else {
-            return Ok(None);
-        };
+        // We signed the token, so there was a session: one that is gone was ended with all that belonged to it.
+        let Some(row) = rows.first().filter(|row| row.integer(1) == 1) else { return Ok(Err(Refusal::Revoked)) };
+        let Some(role) = self.store.role_in(&claims.namespace, row.text(0)) else { return Ok(Err(Refusal::NotValid)) };
         let wallet = Wallet::parse(&claims.subject)?;
-        Ok(Some(Identity {
+        Ok(Ok(Identity {
             subject: claims.subject.clone(),
             source: Source::Session { id: session.to_owned() },
             namespace: Some(claims.namespace.clone()),
@@ -246,28 +276,37 @@ impl Credentials {
         }))
     }
 
-    async fn token_of_key(&self, key: &str, claims: &Claims) -> Result<Option<Identity>> {
+    async fn token_of_key(&self, key: &str, claims: &Claims) -> Result<Verdict<Identity>> {
         let statement = Statement::new(select_key("k.id = ?"), [key.into()]);
         let rows = self.store.rows(statement).await?;
-        let Some(identity) = rows.first().map_or(Ok(None), |row| self.identity_of_key(row))? else { return Ok(None) };
+        let identity = match rows.first().map_or(Ok(Err(Refusal::Revoked)), |row| self.identity_of_key(row))? {
+            Ok(identity) => identity,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         let belongs = claims.subject == key && identity.namespace.as_ref() == Some(&claims.namespace);
-        Ok(belongs.then_some(Identity { created_at: claims.issued_at, expires_at: claims.expires_at, ..identity }))
+        let identity = Identity { created_at: claims.issued_at, expires_at: claims.expires_at, ..identity };
+        Ok(if belongs { Ok(identity) } else { Err(Refusal::NotValid) })
     }
 
     /// What a row of [`select_key`] stands for. A key can never do more than the wallet that made it can do now, and one
     /// whose wallet can do nothing is not valid.
-    fn identity_of_key(&self, row: &Row) -> Result<Option<Identity>> {
+    fn identity_of_key(&self, row: &Row) -> Result<Verdict<Identity>> {
+        if row.integer(8) == 1 {
+            return Ok(Err(Refusal::Revoked));
+        }
         let namespace = Namespace::new(row.text(1))?;
         let mut role = Role::parse(row.text(2))?;
         let wallet = match row.text(6) {
             "" => None,
             text => {
-                let Some(now) = self.store.role_in(&namespace, row.text(7)) else { return Ok(None) };
+                let Some(now) = self.store.role_in(&namespace, row.text(7)) else {
+                    return Ok(Err(Refusal::NotValid));
+                };
                 role = role.min(now);
                 Some(Wallet::parse(text)?)
             }
         };
-        Ok(Some(Identity {
+        Ok(Ok(Identity {
             subject: row.text(0).to_owned(),
             source: Source::Key { id: row.text(0).to_owned() },
             namespace: Some(namespace),
@@ -324,15 +363,15 @@ impl Credentials {
 
 fn select_key(which: &str) -> String {
     format!(
-        "SELECT k.id, k.namespace, k.role, k.scopes, k.prefix, k.created_at, k.wallet, {} FROM api_keys k \
-         WHERE {which} AND k.revoked_at IS NULL",
+        "SELECT k.id, k.namespace, k.role, k.scopes, k.prefix, k.created_at, k.wallet, {}, \
+         k.revoked_at IS NOT NULL FROM api_keys k WHERE {which}",
         role_column("k.namespace", "k.wallet")
     )
 }
 
-/// One sentence for every reason, so that nobody learns which keys exist.
+/// One sentence for all that stands for nothing. Who holds a key that was revoked is told more: nobody can guess one.
 pub(crate) fn invalid_credential() -> Error {
-    Error::new(Code::Unauthenticated, "the credential is not valid: it is unknown, expired, revoked or mistyped")
+    Error::new(Code::Unauthenticated, "the credential is not valid: it is unknown or mistyped, or its wallet has no role here")
 }
 
 #[cfg(test)]

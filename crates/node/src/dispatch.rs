@@ -10,7 +10,7 @@ use debros_p2p::{CallContext, EventSource, Handler, Reply, TrustLevel};
 use debros_proto::limits::MAX_IDEMPOTENCY_KEY_BYTES;
 use debros_proto::rpc::request::Call;
 use debros_proto::rpc::{Consistency, Request, Response};
-use debros_proto::{Code, Error, Result, now_ms};
+use debros_proto::{Code, Error, Namespace, Result, now_ms};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use metrics::{Counter, Histogram};
@@ -109,10 +109,17 @@ impl Dispatcher {
             Proof { credential: &credential, namespace: &namespace, lent, caller_address: &caller_address };
         let answer = self.authorised(&context, proof, &idempotency_key, call, kind).await;
         let measure = &self.measures[kind.index];
-        measure.took.record(began.elapsed());
+        let took = began.elapsed();
+        measure.took.record(took);
+        if context.peer.is_some() && tracing::enabled!(tracing::Level::DEBUG) {
+            let status = answer.as_ref().err().map_or("ok", |error| error.code.name());
+            Box::pin(self.log_served(&context, kind.name, status, took, &request_id, &credential, &namespace)).await;
+        }
         match &answer {
             Ok(_) => measure.answered.increment(1),
-            Err(error) if matches!(error.code, Code::Unauthenticated | Code::Forbidden | Code::NamespaceMismatch) => {
+            Err(error)
+                if error.code.is_unauthenticated() || matches!(error.code, Code::Forbidden | Code::NamespaceMismatch) =>
+            {
                 measure.refused.increment(1);
                 tracing::debug!(call = kind.name, request_id, code = %error.code, "refused");
             }
@@ -122,6 +129,27 @@ impl Dispatcher {
             }
         }
         answer
+    }
+
+    /// The line of a call from elsewhere, at level debug. What a gateway in this process passes on has a line there.
+    #[allow(clippy::too_many_arguments, reason = "each is one field of the line")]
+    async fn log_served(
+        &self,
+        context: &CallContext,
+        call: &str,
+        status: &str,
+        took: Duration,
+        request_id: &str,
+        credential: &str,
+        named: &str,
+    ) {
+        // It was looked up a moment ago, and is remembered.
+        let own = self.auth.credentials.verify(credential).await.ok().and_then(|identity| identity.namespace.clone());
+        let own = own.or_else(|| Namespace::new(named).ok());
+        let namespace = own.as_ref().map(Namespace::as_str).unwrap_or_default();
+        let peer = context.peer.map(|peer| peer.to_string()).unwrap_or_default();
+        let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        tracing::debug!(call, status, ms, request_id, namespace, peer, "answered");
     }
 
     async fn authorised(
@@ -210,7 +238,7 @@ impl Watch {
     async fn check(&self) -> Result<Duration> {
         let (identity, until) = match self.auth.credentials.verify_until(&self.credential).await {
             Ok(verified) => verified,
-            Err(error) if error.code == Code::Unauthenticated => return Err(error),
+            Err(error) if error.code.is_unauthenticated() => return Err(error),
             // A database that can not be asked now says nothing against the credential.
             Err(_) => return Ok(CHECK_PAUSE),
         };

@@ -325,7 +325,7 @@ async fn a_revoked_key_stops_working_at_once_and_stays_revoked_after_a_restart()
     let keys = admin.auth().list_keys().await.unwrap();
     let id = keys.iter().find(|known| known.role == "writer").unwrap().id.clone();
     assert!(admin.auth().revoke_key(&id).await.unwrap());
-    assert_eq!(client.storage().get("k").await.unwrap_err().code, Code::Unauthenticated);
+    assert_eq!(client.storage().get("k").await.unwrap_err().code, Code::CredentialRevoked);
     assert!(!admin.auth().revoke_key(&id).await.unwrap());
     assert_eq!(admin.auth().revoke_key("key_none").await.unwrap_err().code, Code::NotFound);
 
@@ -333,7 +333,7 @@ async fn a_revoked_key_stops_working_at_once_and_stays_revoked_after_a_restart()
     assert_eq!(other.auth().revoke_key(&id).await.unwrap_err().code, Code::NotFound);
     let node = node.restart().await;
     let again = node.client_with("a", &key).await;
-    assert_eq!(again.storage().get("k").await.unwrap_err().code, Code::Unauthenticated);
+    assert_eq!(again.storage().get("k").await.unwrap_err().code, Code::CredentialRevoked);
 }
 
 #[tokio::test]
@@ -346,7 +346,7 @@ async fn a_revoked_key_loses_its_open_subscription() {
     let id = keys.iter().find(|known| known.role == "reader").unwrap().id.clone();
     admin.auth().revoke_key(&id).await.unwrap();
     let ended = tokio::time::timeout(TIMEOUT, subscription.next()).await.expect("an end");
-    assert_eq!(ended.unwrap().unwrap_err().code, Code::Unauthenticated);
+    assert_eq!(ended.unwrap().unwrap_err().code, Code::CredentialRevoked);
     assert!(admin.pubsub().topics().await.unwrap().is_empty());
 }
 

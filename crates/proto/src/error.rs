@@ -46,7 +46,7 @@ codes! {
     InvalidArgument = 1, "invalid_argument";
     /// The bytes are not what the protocol says: broken JSON, a broken frame.
     Malformed = 2, "malformed";
-    /// No credential, or one that is not valid.
+    /// No credential, or one that is not valid: unknown, damaged, mistyped.
     Unauthenticated = 3, "unauthenticated";
     /// The credential does not allow this.
     Forbidden = 4, "forbidden";
@@ -72,6 +72,10 @@ codes! {
     RateLimited = 14, "rate_limited";
     /// The node does not know this call or option.
     Unimplemented = 15, "unimplemented";
+    /// The token was good, and its time is over: refresh it, or sign in again.
+    CredentialExpired = 16, "credential_expired";
+    /// The API key was revoked, or the session of the token was ended: sign in again.
+    CredentialRevoked = 17, "credential_revoked";
 
     /// SQLite refused the statement: syntax, an unknown table or column, a wrong number of arguments.
     Sql = 32, "sql_error";
@@ -114,6 +118,11 @@ impl Code {
     /// The number on the wire.
     pub const fn number(self) -> u32 {
         self as u32
+    }
+
+    /// Whether the caller did not show who it is: no credential, or one that is not valid, expired or revoked.
+    pub const fn is_unauthenticated(self) -> bool {
+        matches!(self, Code::Unauthenticated | Code::CredentialExpired | Code::CredentialRevoked)
     }
 
     /// Whether the same call may be sent again without harm, because it surely did nothing.
@@ -218,7 +227,8 @@ mod tests {
         let listed: Vec<String> = Code::ALL.iter().map(|code| format!("{} {}", code.number(), code.name())).collect();
         let expected = "1 invalid_argument|2 malformed|3 unauthenticated|4 forbidden|5 namespace_mismatch|6 not_found|\
             7 method_not_allowed|8 conflict|9 constraint|10 precondition_failed|11 too_large|12 unsupported_media_type|\
-            13 idempotency_mismatch|14 rate_limited|15 unimplemented|32 sql_error|33 statement_not_allowed|\
+            13 idempotency_mismatch|14 rate_limited|15 unimplemented|\
+            16 credential_expired|17 credential_revoked|32 sql_error|33 statement_not_allowed|\
             34 sql_too_long|35 too_many_arguments|36 too_many_statements|37 result_too_large|38 statement_timeout|\
             39 database_full|64 unavailable|65 overloaded|66 deadline_exceeded|67 unknown_outcome|68 cancelled|\
             69 disk_full|70 read_only|71 database_corrupt|72 internal";

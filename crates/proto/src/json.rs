@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -28,9 +29,9 @@ impl Serialize for Value {
     }
 }
 
-fn infinity(real: f64) -> Box<serde_json::value::RawValue> {
+fn infinity(real: f64) -> Box<RawValue> {
     let text = if real > 0.0 { "9e999" } else { "-9e999" };
-    serde_json::value::RawValue::from_string(text.to_owned()).unwrap_or_else(|_| unreachable!("a JSON number"))
+    RawValue::from_string(text.to_owned()).unwrap_or_else(|_| unreachable!("a JSON number"))
 }
 
 /// Values of a row as a JSON array.
@@ -61,43 +62,77 @@ impl Serialize for StatementResult {
     }
 }
 
-/// An argument: any JSON value but an array, and no object but `{"$blob":"…"}`.
+/// An argument: any JSON value but an array, and no object but `{"$blob":"…"}`. Read from JSON text only: how a number is
+/// written says what it is.
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let json = serde_json::Value::deserialize(deserializer)?;
-        from_json(json).map_err(serde::de::Error::custom)
+        from_json(<&RawValue>::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }
 
 /// Reads one argument.
 ///
+/// A number without fraction and exponent is an integer, `-0` too, and any other a REAL. What was written out can be read
+/// again: an exponent of 999 or more stands for infinity. No number becomes another one in silence.
+///
 /// # Errors
 /// `invalid_argument` for an array, an object other than a BLOB, bad base64, or a number that neither a 64-bit integer
 /// nor a double holds.
-pub fn from_json(json: serde_json::Value) -> Result<Value> {
-    match json {
-        serde_json::Value::Null => Ok(Value::NULL),
-        serde_json::Value::Bool(flag) => Ok(flag.into()),
-        serde_json::Value::String(text) => Ok(text.into()),
-        serde_json::Value::Number(number) => from_number(&number),
-        serde_json::Value::Object(map) => match map.get("$blob") {
-            Some(serde_json::Value::String(text)) if map.len() == 1 => Ok(Value::from(decode_base64(text)?)),
-            _ => Err(Error::invalid("an argument is an object: only {\"$blob\":\"<base64>\"} is one")),
-        },
-        serde_json::Value::Array(_) => {
+pub fn from_json(json: &RawValue) -> Result<Value> {
+    let text = json.get();
+    match text.as_bytes().first() {
+        Some(b'n') => Ok(Value::NULL),
+        Some(b't') => Ok(true.into()),
+        Some(b'f') => Ok(false.into()),
+        Some(b'"') => string(text).map(Value::from),
+        Some(b'{') => blob(text),
+        Some(b'[') => {
             Err(Error::invalid("an argument is an array: pass each value as an argument of its own, or as JSON text"))
         }
+        _ => number(text),
     }
 }
 
-fn from_number(number: &serde_json::Number) -> Result<Value> {
-    if let Some(integer) = number.as_i64() {
-        return Ok(integer.into());
+fn string(text: &str) -> Result<String> {
+    if let Some(plain) = text.get(1..text.len() - 1)
+        && !plain.contains('\\')
+    {
+        return Ok(plain.to_owned());
     }
-    if number.is_u64() {
-        return Err(Error::invalid(format!("the integer {number} does not fit into 64 bits with a sign")));
+    serde_json::from_str(text).map_err(|_| Error::invalid("a text holds an escape sequence that is no character"))
+}
+
+fn blob(text: &str) -> Result<Value> {
+    match serde_json::from_str(text) {
+        Ok(serde_json::Value::Object(map)) if map.len() == 1 => match map.get("$blob") {
+            Some(serde_json::Value::String(text)) => Some(decode_base64(text).map(Value::from)),
+            _ => None,
+        },
+        _ => None,
     }
-    number.as_f64().map(Value::from).ok_or_else(|| Error::invalid("a number is out of range"))
+    .unwrap_or_else(|| Err(Error::invalid("an argument is an object: only {\"$blob\":\"<base64>\"} is one")))
+}
+
+fn number(text: &str) -> Result<Value> {
+    let Some(exponent) = text.split_once(['e', 'E']).map(|(_, exponent)| exponent).or(text.contains('.').then_some("0"))
+    else {
+        return text.parse::<i64>().map(Value::from).map_err(|_| {
+            Error::invalid(format!(
+                "the integer {} does not fit into 64 bits with a sign: send it as a string",
+                crate::ids::excerpt(text)
+            ))
+        });
+    };
+    let real = text.parse::<f64>().map_err(|_| Error::invalid("a number is not one"))?;
+    // An exponent that no i64 holds is far over 999, or far below.
+    let is_infinity = exponent.parse::<i64>().map_or(!exponent.starts_with('-'), |exponent| exponent >= 999);
+    if real.is_infinite() && !is_infinity {
+        return Err(Error::invalid(format!(
+            "the number {} is larger than a double holds: send it as a string, or 9e999 for infinity",
+            crate::ids::excerpt(text)
+        )));
+    }
+    Ok(real.into())
 }
 
 /// Reads standard base64, with or without its padding.
@@ -118,14 +153,16 @@ pub fn encode_base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::{decode_base64, encode_base64};
+    use crate::rpc::value::Kind;
     use crate::rpc::{Row, StatementResult, Value};
-    use proptest::prelude::{Strategy, any, prop_assert_eq, prop_oneof, proptest};
+    use proptest::prelude::{Just, Strategy, any, prop_assert_eq, prop_oneof, proptest};
 
     fn value() -> impl Strategy<Value = Value> {
         prop_oneof![
-            proptest::strategy::Just(Value::NULL),
+            Just(Value::NULL),
             any::<i64>().prop_map(Value::from),
-            any::<f64>().prop_filter("JSON has no NaN", |real| real.is_finite()).prop_map(Value::from),
+            any::<f64>().prop_filter("SQLite has no NaN", |real| !real.is_nan()).prop_map(Value::from),
+            prop_oneof![Just(f64::INFINITY), Just(f64::NEG_INFINITY)].prop_map(Value::from),
             any::<String>().prop_map(Value::from),
             any::<Vec<u8>>().prop_map(Value::from),
         ]
@@ -153,7 +190,48 @@ mod tests {
             assert_eq!(text, integer.to_string());
             assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), Value::from(integer));
         }
-        assert!(serde_json::from_str::<Value>("9223372036854775808").is_err());
+        // Nor is a number that does not fit rounded in silence, such as an amount in wei.
+        for over in ["9223372036854775808", "-9223372036854775809", "1000000000000000000000000", "18446744073709551616"] {
+            let error = serde_json::from_str::<Value>(over).unwrap_err().to_string();
+            assert!(error.contains(over) && error.contains("send it as a string"), "{error}");
+        }
+    }
+
+    #[test]
+    fn how_a_number_is_written_says_what_it_is() {
+        let read = |text: &str| serde_json::from_str::<Value>(text).map(|value| value.kind).ok().flatten();
+        for (text, integer) in [("0", 0), ("-0", 0), ("-1", -1), (" 7 ", 7)] {
+            assert_eq!(read(text), Some(Kind::Integer(integer)), "{text}");
+        }
+        for (text, real) in [
+            ("0.0", 0.0),
+            ("1e3", 1000.0),
+            ("1E+3", 1000.0),
+            ("9223372036854775808.0", 9_223_372_036_854_775_808.0),
+            ("1e-400", 0.0),
+            ("1e-99999999999999999999", 0.0),
+            ("0e999", 0.0),
+            ("9e999", f64::INFINITY),
+            ("-9e999", f64::NEG_INFINITY),
+            ("9.0e+999", f64::INFINITY),
+            ("1E99999999999999999999", f64::INFINITY),
+        ] {
+            assert_eq!(read(text), Some(Kind::Real(real)), "{text}");
+        }
+        let negative_zero = read("-0.0");
+        assert!(matches!(negative_zero, Some(Kind::Real(real)) if real == 0.0 && real.is_sign_negative()));
+        for bad in ["1e400", "-1e309", "179769313486231570000e300", "+1", "01", "1.", ".5", "1e", "NaN", "Infinity"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_read_with_its_escapes() {
+        let read = |text: &str| serde_json::from_str::<Value>(text);
+        assert_eq!(read(r#""a\"b\\c\u00e9\n""#).unwrap(), Value::from("a\"b\\cé\n"));
+        assert_eq!(read("\"\"").unwrap(), Value::from(""));
+        assert_eq!(read("\"日本\"").unwrap(), Value::from("日本"));
+        assert!(read(r#""\ud800""#).is_err());
     }
 
     #[test]

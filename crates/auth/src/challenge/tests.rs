@@ -15,6 +15,23 @@ fn owner() -> PrivateKey {
     PrivateKey::from_bytes(&[2; 32]).unwrap()
 }
 
+#[test]
+fn a_refresh_token_has_one_successor_on_all_nodes_of_a_network_and_on_no_other() {
+    let token = crate::secret::refresh_token([5; 32]);
+    let next = key().next_refresh_token(token.expose());
+    assert_eq!(next.expose(), "rt_0937dc7c9869d090e91718f5af092a17e2618422f16e69b175683dc5e697d8fb");
+    assert!(crate::secret::is_refresh_token(next.expose()));
+    assert_eq!(next, key().next_refresh_token(token.expose()));
+    let others = [
+        ChallengeKey::new([2; 32]).next_refresh_token(token.expose()),
+        key().next_refresh_token(next.expose()),
+        key().next_refresh_token(&alloy_primitives::hex::encode(token.hash())),
+    ];
+    for other in others {
+        assert!(other != next && other != token);
+    }
+}
+
 fn namespace(name: &str) -> Namespace {
     Namespace::new(name).unwrap()
 }

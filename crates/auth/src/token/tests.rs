@@ -32,8 +32,11 @@ fn refused_at(token: &str, now: i64) -> bool {
     match verify(token, &keys(), now) {
         Ok(_) => false,
         Err(error) => {
-            assert_eq!(error.code, Code::Unauthenticated);
-            assert!(error.message.starts_with("the access token is not valid"), "{error}");
+            let expected = match error.code {
+                Code::CredentialExpired => "the access token has expired",
+                _ => "the access token is not valid",
+            };
+            assert!(error.code.is_unauthenticated() && error.message.starts_with(expected), "{error}");
             true
         }
     }
@@ -243,6 +246,19 @@ fn a_token_is_good_from_its_issue_to_its_expiry() {
     }
     for now in [expires_at, expires_at + 1, issued_at - MAX_AHEAD_MS - 1, 0, i64::MIN, i64::MAX] {
         assert!(refused_at(&token, now), "{now}");
+    }
+    let code = |token: &str, now| verify(token, &keys(), now).unwrap_err().code;
+    // Expired is said of what was good, and of nothing else.
+    for (now, expected) in [
+        (expires_at, Code::CredentialExpired),
+        (i64::MAX, Code::CredentialExpired),
+        (issued_at - MAX_AHEAD_MS - 1, Code::Unauthenticated),
+    ] {
+        assert_eq!(code(&token, now), expected, "{now}");
+    }
+    let of_another = with_payload(|payload| payload["aud"] = json!("other"));
+    for forged in [format!("{token}A"), of_another] {
+        assert_eq!(code(&forged, expires_at), Code::Unauthenticated);
     }
 }
 

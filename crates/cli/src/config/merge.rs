@@ -329,8 +329,15 @@ fn unknown_keys(table: &Table, file: Option<&File>) -> Vec<Problem> {
 /// Variables that look like settings and are none. Where the table has no sections, other programs' variables have the
 /// same start, so that only those which miss a name by a letter or two are mistakes.
 fn unknown_variables(table: &Table, env: &[(String, String)]) -> Vec<Problem> {
-    /// Variables of the SDK's examples.
-    const OTHERS: [&str; 2] = ["GATEWAY_API_KEY", "GATEWAY_BASE_URL"];
+    /// Documented variables of the command line and of the SDK's examples.
+    const OTHERS: [&str; 6] = [
+        "DEBROS_API_KEY",
+        "DEBROS_BOOTSTRAP_PEERS",
+        "DEBROS_GATEWAY_URL",
+        "DEBROS_KEYSTORE_PASSWORD",
+        "GATEWAY_API_KEY",
+        "GATEWAY_BASE_URL",
+    ];
     let known: Vec<String> = table.keys.iter().map(|key| table.env_name(key)).collect();
     let mut problems = Vec::new();
     for (name, value) in env {

@@ -333,6 +333,33 @@ fn variables_of_others_are_left_alone() {
     assert!(error.to_string().contains("GATEWAY_ADDR"), "{error}");
 }
 
+/// What one program documents, another must not refuse: they are set in one shell, or in one file for all containers.
+#[test]
+fn no_documented_variable_of_one_program_stops_another() {
+    let pages = [
+        include_str!("../../../../README.md"),
+        include_str!("../../../../configs/README.md"),
+        include_str!("../network_cli/args.rs"),
+        include_str!("../network_cli/auth_args.rs"),
+        include_str!("../network_cli/gateway.rs"),
+    ];
+    let is_part = |letter: char| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_';
+    let words = pages.iter().flat_map(|page| page.split(|letter: char| !is_part(letter)));
+    let names: std::collections::BTreeSet<&str> = words
+        .filter(|word| word.starts_with("DEBROS_") || word.starts_with("GATEWAY_"))
+        .filter(|word| !word.ends_with('_'))
+        .collect();
+    assert!(names.contains("DEBROS_GATEWAY_URL") && names.contains("GATEWAY_CORS_ORIGINS"), "{names:?}");
+    for name in names {
+        let sources = Sources { env: env(&[(name, "http://127.0.0.1:1")]), ..Sources::default() };
+        let node = NodeSettings::load(&sources, None).err().map(|problems| problems.to_string());
+        let gateway = GatewaySettings::load(&sources).err().map(|problems| problems.to_string());
+        for problem in node.iter().chain(&gateway) {
+            assert!(!problem.contains("is not a setting"), "{problem}");
+        }
+    }
+}
+
 #[test]
 fn the_gateway_reads_its_own_names_and_hides_its_keys() {
     let sources = Sources {

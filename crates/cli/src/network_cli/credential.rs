@@ -6,7 +6,6 @@ use super::output::{note, printable};
 use super::session::{Session, variable};
 use crate::credentials::{Entry, Locked, Store, StoreError};
 use crate::fail::Failure;
-use debros_client::Code;
 use std::io::{self, IsTerminal as _, Write as _};
 
 /// The variable that goes before what is stored.
@@ -147,7 +146,7 @@ impl Session {
     async fn takes(&self, token: &str) -> Result<bool, Failure> {
         match self.with(token).network().who_am_i().await {
             Ok(_) => Ok(true),
-            Err(error) if error.code == Code::Unauthenticated => Ok(false),
+            Err(error) if error.code.is_unauthenticated() => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
@@ -159,7 +158,7 @@ impl Session {
         } else {
             match self.public().auth().refresh(entry.refresh_token.as_str(), entry.namespace.as_str()).await {
                 Ok(session) => Some(session),
-                Err(error) if error.code == Code::Unauthenticated => None,
+                Err(error) if error.code.is_unauthenticated() => None,
                 Err(error) => return Err(error.into()),
             }
         };

@@ -17,7 +17,7 @@ pub(super) async fn run(session: &Session, out: Output, path: &Path, force: bool
     }
     let transfer = session.user().await?.operator().export().await?;
     // From here on something lies on the disk that an interruption has to take away.
-    let mut signals = StopSignals::listen()?;
+    let mut signals = StopSignals::of_command()?;
     // Only a complete file that was verified gets the name that was asked for.
     let mut partial = Partial::create(path)?;
     let bar = ProgressBar::new_spinner().with_message("exporting");
@@ -26,7 +26,7 @@ pub(super) async fn run(session: &Session, out: Output, path: &Path, force: bool
     }
     let result = tokio::select! {
         received = receive(transfer, &mut partial, &bar) => received,
-        (name, code) = signals.next() => {
+        (name, code) = signals.next(|| {}) => {
             bar.finish_and_clear();
             drop(partial);
             Failure::new(format!("{name}: the export was broken off, and nothing was kept")).report(out.is_json());

@@ -5,7 +5,7 @@ use super::input;
 use super::output::{Output, note, printable};
 use super::session::Session;
 use crate::fail::Failure;
-use debros_client::{Client, Code, PubsubEvent};
+use debros_client::{Client, PubsubEvent};
 use debros_proto::json::encode_base64;
 use debros_proto::limits::MAX_MESSAGE_BYTES;
 use serde_json::json;
@@ -62,7 +62,7 @@ async fn subscribe(
                 Some(Ok(PubsubEvent::Missed(count))) => note(&format!("missed {count} messages: they came faster than they were read")),
                 Some(Ok(PubsubEvent::Reconnected)) => note("the connection was lost and is there again; messages in between were not seen"),
                 // A subscription lives no longer than the token that it was made with; the session lives on.
-                Some(Err(error)) if error.code == Code::Unauthenticated => match session.renewed().await? {
+                Some(Err(error)) if error.code.is_unauthenticated() => match session.renewed().await? {
                     Some(token) => {
                         subscription = session.with(&token).pubsub().subscribe(topic).await?;
                         note("the session was renewed; messages in between were not seen");

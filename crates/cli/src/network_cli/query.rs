@@ -5,6 +5,7 @@ use super::session::Session;
 use crate::fail::Failure;
 use debros_client::rpc::value::Kind;
 use debros_client::rpc::{StatementResult, Value};
+use serde_json::value::RawValue;
 
 pub(super) async fn run(
     session: &Session,
@@ -21,17 +22,22 @@ pub(super) async fn run(
 
 /// An argument: what reads as a JSON number, null, true, false or BLOB is that, everything else is text.
 fn value(arg: &str) -> Result<Value, Failure> {
-    let Ok(json) = serde_json::from_str::<serde_json::Value>(arg) else {
+    let Ok(json) = serde_json::from_str::<&RawValue>(arg) else {
         return Ok(arg.into());
     };
-    match json {
-        serde_json::Value::String(_) | serde_json::Value::Array(_) => Ok(arg.into()),
-        serde_json::Value::Object(ref map) if !map.contains_key("$blob") => Ok(arg.into()),
-        json => debros_proto::json::from_json(json).map_err(|error| {
+    match json.get().as_bytes().first() {
+        Some(b'"' | b'[') => Ok(arg.into()),
+        Some(b'{') if !is_blob(json.get()) => Ok(arg.into()),
+        _ => debros_proto::json::from_json(json).map_err(|error| {
             Failure::usage(format!("argument {}: {}", debros_proto::ids::excerpt(arg), error.message))
                 .hint("--text passes every argument as text")
         }),
     }
+}
+
+/// Whether an object is meant as a BLOB.
+fn is_blob(json: &str) -> bool {
+    serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(json).is_ok_and(|map| map.contains_key("$blob"))
 }
 
 fn show(out: Output, result: &StatementResult) -> Result<(), Failure> {
@@ -94,7 +100,10 @@ mod tests {
         for text in ["", "abc", "007", "+1", "1,5", "NaN", "\"quoted\"", "[1]", "{\"a\":1}", "nul", "'42'"] {
             assert_eq!(value(text).unwrap(), Value::from(text), "{text}");
         }
-        for bad in ["9223372036854775808", r#"{"$blob":"!"}"#, r#"{"$blob":1}"#] {
+        // What comes out can be sent in again; what would become another number is refused.
+        assert_eq!(value("-9e999").unwrap(), Value::from(f64::NEG_INFINITY));
+        assert_eq!(value("-0").unwrap(), Value::from(0));
+        for bad in ["9223372036854775808", "-9223372036854775809", "1e400", r#"{"$blob":"!"}"#, r#"{"$blob":1}"#] {
             assert_eq!(value(bad).unwrap_err().exit, 2, "{bad}");
         }
     }

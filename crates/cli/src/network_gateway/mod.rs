@@ -6,6 +6,7 @@ mod nodes;
 use crate::config::{Access, GatewaySettings};
 use crate::descriptors::Descriptors;
 use crate::fail::Failure;
+use crate::logging::Log;
 use crate::signals::{STOP_WITHIN, StopSignals};
 use crate::{metrics, runtime, version};
 use args::Args;
@@ -22,11 +23,11 @@ pub fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Failure> {
     let settings = GatewaySettings::load(&args.sources()?)?;
-    runtime::service(args.print_config.then(|| settings.print()), &settings.log(), serve(&settings))
+    runtime::service(args.print_config.then(|| settings.print()), &settings.log(), async |log| serve(&settings, log).await)
 }
 
-async fn serve(settings: &GatewaySettings) -> Result<(), Failure> {
-    let mut signals = StopSignals::listen()?;
+async fn serve(settings: &GatewaySettings, log: &Log) -> Result<(), Failure> {
+    let mut signals = StopSignals::of_service()?;
     let recorder = metrics::install().map_err(|error| Failure::new(format!("the metrics do not start: {error}")))?;
     let mut config = GatewayConfig::new(settings.addr());
     apply(&mut config, settings.access());
@@ -42,13 +43,23 @@ async fn serve(settings: &GatewaySettings) -> Result<(), Failure> {
         .await
         .map_err(|error| Failure::new(error.to_string()))?;
     tracing::info!(address = %gateway.address(), connected = client.is_connected(), open_files = descriptors.limit, "ready");
-    let (signal, _) = signals.next().await;
+    let (signal, _) = signals.next(|| reload(Some(&gateway), log)).await;
     tracing::info!(signal, "stopping; a second signal ends the process at once");
     signals.exit_at_next();
     // HTTP first: what it accepted still needs the node.
     gateway.shutdown(Instant::now() + STOP_WITHIN.mul_f64(0.8)).await;
     let _ = tokio::time::timeout(STOP_WITHIN.mul_f64(0.2), client.close()).await;
     Ok(())
+}
+
+/// Reads the certificates again and opens the log file again. What can not be read is said, and what was in use stays.
+pub(crate) fn reload(gateway: Option<&Gateway>, log: &Log) {
+    log.reopen();
+    match gateway.map(Gateway::reload_certificate) {
+        Some(Ok(true)) => tracing::info!("the TLS certificate was read again; new connections get it"),
+        Some(Err(error)) => tracing::error!("{error}; the certificate that was in use stays"),
+        Some(Ok(false)) | None => {}
+    }
 }
 
 /// Applies what holds for a separate gateway and for one inside a node alike.

@@ -5,7 +5,7 @@ use super::dev_wallet;
 use crate::credentials::{Entry, Store, StoreError};
 use crate::sign_in;
 use debros_auth::{PrivateKey, Wallet};
-use debros_client::{Client, Code, Config, Error, Namespace, NewKey, Result};
+use debros_client::{Client, Config, Namespace, NewKey, Result};
 use debros_node::Node;
 use std::io::Write as _;
 use std::path::Path;
@@ -72,7 +72,7 @@ async fn put(entry: Entry) -> std::result::Result<(), StoreError> {
 async fn is_valid(client: &Client, key: &str) -> Result<bool> {
     match client.with_credential(key).network().who_am_i().await {
         Ok(answer) => Ok(answer.namespace == NAMESPACE),
-        Err(Error { code: Code::Unauthenticated, .. }) => Ok(false),
+        Err(error) if error.code.is_unauthenticated() => Ok(false),
         Err(error) => Err(error),
     }
 }

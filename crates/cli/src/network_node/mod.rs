@@ -9,6 +9,8 @@ mod operator;
 use crate::config::NodeSettings;
 use crate::descriptors::{Connections, Descriptors};
 use crate::fail::Failure;
+use crate::logging::Log;
+use crate::network_gateway::reload;
 use crate::signals::{STOP_WITHIN, StopSignals};
 use crate::{gateway_url, metrics, runtime, version};
 use args::{Args, Command};
@@ -31,7 +33,9 @@ fn run(args: &Args) -> Result<(), Failure> {
     if let Some(command) = &args.command {
         return runtime::command()?.block_on(ask(command, &settings.data_dir()));
     }
-    runtime::service(args.print_config.then(|| settings.print()), &settings.log(), serve(args, &settings))
+    runtime::service(args.print_config.then(|| settings.print()), &settings.log(), async |log| {
+        serve(args, &settings, log).await
+    })
 }
 
 /// A command for the node that runs.
@@ -43,7 +47,7 @@ async fn ask(command: &Command, data_dir: &Path) -> Result<(), Failure> {
     }
 }
 
-async fn serve(args: &Args, settings: &NodeSettings) -> Result<(), Failure> {
+async fn serve(args: &Args, settings: &NodeSettings, log: &Log) -> Result<(), Failure> {
     let began = Instant::now();
     for notice in settings.notices() {
         tracing::warn!("{notice}");
@@ -51,7 +55,7 @@ async fn serve(args: &Args, settings: &NodeSettings) -> Result<(), Failure> {
     if args.dev {
         stays_here(args, settings)?;
     }
-    let mut signals = StopSignals::listen()?;
+    let mut signals = StopSignals::of_service()?;
     let recorder = settings
         .gateway()
         .map(|_| metrics::install())
@@ -88,7 +92,7 @@ async fn serve(args: &Args, settings: &NodeSettings) -> Result<(), Failure> {
     {
         dev::welcome(&node, url, &settings.data_dir()).await;
     }
-    let (signal, _) = signals.next().await;
+    let (signal, _) = signals.next(|| reload(gateway.as_ref(), log)).await;
     tracing::info!(signal, "stopping; a second signal ends the process at once");
     signals.exit_at_next();
     drop(told);

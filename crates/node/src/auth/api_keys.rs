@@ -93,7 +93,7 @@ impl Auth {
                 key.statements(&wallet.to_string(), self.store.has_role(wallet, namespace, role).and(has_room)),
             );
             let results = self.open(statements).await?;
-            if changed(&results, place) { Ok(key.answer()) } else { Err(not_yours(namespace)) }
+            if changed(&results, place) { Ok(key.made(&wallet.to_string())) } else { Err(not_yours(namespace)) }
         }
         .await;
         if let Err(error) = &made {
@@ -125,7 +125,7 @@ impl Auth {
         let place = statements.len();
         statements.extend(key.statements(&by.subject, self.authority(by, namespace, role).and(has_room)));
         let results = self.store.write(statements).await?;
-        if changed(&results, place) { Ok(key.answer()) } else { Err(invalid_credential()) }
+        if changed(&results, place) { Ok(key.made(&by.subject)) } else { Err(invalid_credential()) }
     }
 
     /// Whether one more key may be made, as a condition inside a transaction.
@@ -212,6 +212,7 @@ impl Auth {
         let revoked = changed(&results, 2);
         if revoked {
             self.credentials.forget_in(namespace);
+            tracing::info!(id, %namespace, by, "an API key was revoked");
         }
         Ok(revoked)
     }
@@ -295,7 +296,9 @@ impl NewKey {
     }
 
     /// The only time that the key is told.
-    fn answer(self) -> CreateApiKeyResponse {
+    fn made(self, by: &str) -> CreateApiKeyResponse {
+        let ApiKey { id, namespace, role, .. } = &self.info;
+        tracing::info!(id, namespace, role, by, "an API key was made");
         CreateApiKeyResponse { api_key: self.secret.expose().to_owned(), info: Some(self.info) }
     }
 }

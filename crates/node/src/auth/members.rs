@@ -64,7 +64,9 @@ impl Auth {
             ));
         }
         self.count_change(by)?;
-        let present = self.check_change(by, namespace, wallet, Some(role)).await?;
+        let present = self.present(namespace, wallet).await?;
+        check_owner(&present, namespace, wallet)?;
+        check_roles(by, [present.granted, Some(role)])?;
         if present.granted == Some(role) {
             let (granted_by, created_at) = present.grant;
             return Ok(Member { wallet: wallet.to_string(), role: role.name().to_owned(), granted_by, created_at });
@@ -103,17 +105,28 @@ impl Auth {
             return Err(if members >= MAX_MEMBERS { full(namespace) } else { invalid_credential() });
         }
         self.credentials.forget_in(namespace);
+        tracing::info!(%namespace, %wallet, %role, by = by.subject, "a member has a role");
         Ok(Member { wallet: whom, role: role.name().to_owned(), granted_by: who, created_at: now })
     }
 
-    /// Takes a wallet's role away; false when it had none.
+    /// Takes a wallet's role away; false when it had none. In its session a wallet may give up its own, whatever it is.
     pub(crate) async fn take_role(&self, by: &Identity, namespace: &Namespace, wallet: Wallet) -> Result<bool> {
         self.count_change(by)?;
-        self.check_change(by, namespace, wallet, None).await?;
+        let leaves = by.is_session_of(wallet);
+        let present = self.present(namespace, wallet).await?;
+        check_owner(&present, namespace, wallet)?;
+        if !leaves {
+            check_roles(by, [present.granted])?;
+        }
         let now = self.store.clock.now_ms();
         let whom = wallet.to_string();
         let there = Condition::new("namespace = ? AND wallet = ?", [namespace.as_str().into(), whom.as_str().into()]);
-        let going = there.and(self.may_change(by, namespace, wallet, None));
+        let may = if leaves {
+            self.authority(by, namespace, Role::Reader).and(is_no_owner(namespace, wallet))
+        } else {
+            self.may_change(by, namespace, wallet, None)
+        };
+        let going = there.and(may);
         let exists = Condition::new(format!("EXISTS (SELECT 1 FROM grants WHERE {})", going.sql), going.args.clone());
         let statements = vec![
             audit::event_if("grant_revoked", namespace, &by.subject, &whom, now, exists),
@@ -123,39 +136,9 @@ impl Auth {
         let removed = changed(&results, 1);
         if removed {
             self.credentials.forget_in(namespace);
+            tracing::info!(%namespace, %wallet, by = by.subject, "a member has no role any more");
         }
         Ok(removed)
-    }
-
-    /// Says what is not allowed, in words. [`may_change`](Auth::may_change) makes it so at the moment of the change.
-    async fn check_change(
-        &self,
-        by: &Identity,
-        namespace: &Namespace,
-        wallet: Wallet,
-        to: Option<Role>,
-    ) -> Result<Present> {
-        let present = self.present(namespace, wallet).await?;
-        if present.owns {
-            return Err(Error::new(
-                Code::Forbidden,
-                format!(
-                    "{wallet} owns the namespace \"{namespace}\": an owner's role can be neither changed nor taken"
-                ),
-            ));
-        }
-        for role in [present.granted, to].into_iter().flatten() {
-            if !by.role.may_grant(role) {
-                return Err(Error::new(
-                    Code::Forbidden,
-                    format!(
-                        "the role {role} is given and taken by the namespace's owner; this credential's role is {}",
-                        by.role
-                    ),
-                ));
-            }
-        }
-        Ok(present)
     }
 
     async fn present(&self, namespace: &Namespace, wallet: Wallet) -> Result<Present> {
@@ -175,16 +158,48 @@ impl Auth {
         })
     }
 
+    /// Makes what [`check_owner`] and [`check_roles`] say so at the moment of the change.
     fn may_change(&self, by: &Identity, namespace: &Namespace, wallet: Wallet, to: Option<Role>) -> Condition {
         let key = || -> [Value; 2] { [namespace.as_str().into(), wallet.to_string().into()] };
-        let is_no_owner = Condition::new("NOT EXISTS (SELECT 1 FROM namespaces WHERE name = ? AND owner = ?)", key());
         let least = if to == Some(Role::Admin) { Role::Owner } else { Role::Admin };
-        let allowed = self.authority(by, namespace, least).and(is_no_owner);
+        let allowed = self.authority(by, namespace, least).and(is_no_owner(namespace, wallet));
         if by.role >= Role::Owner {
             return allowed;
         }
         let no_admin = "NOT EXISTS (SELECT 1 FROM grants WHERE namespace = ? AND wallet = ? AND role = 'admin')";
         allowed.and(Condition::new(no_admin, key()))
+    }
+}
+
+fn is_no_owner(namespace: &Namespace, wallet: Wallet) -> Condition {
+    Condition::new(
+        "NOT EXISTS (SELECT 1 FROM namespaces WHERE name = ? AND owner = ?)",
+        [namespace.as_str().into(), wallet.to_string().into()],
+    )
+}
+
+/// Says that an owner stays one, in words.
+fn check_owner(present: &Present, namespace: &Namespace, wallet: Wallet) -> Result<()> {
+    if !present.owns {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::Forbidden,
+        format!("{wallet} owns the namespace \"{namespace}\": an owner's role can be neither changed nor taken"),
+    ))
+}
+
+/// Says which of the roles the caller may not give or take, in words.
+fn check_roles<const N: usize>(by: &Identity, roles: [Option<Role>; N]) -> Result<()> {
+    match roles.into_iter().flatten().find(|role| !by.role.may_grant(*role)) {
+        None => Ok(()),
+        Some(role) => Err(Error::new(
+            Code::Forbidden,
+            format!(
+                "the role {role} is given and taken by the namespace's owner; this credential's role is {}",
+                by.role
+            ),
+        )),
     }
 }
 

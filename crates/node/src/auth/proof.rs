@@ -167,7 +167,7 @@ impl Auth {
         })
     }
 
-    fn challenge_key(&self) -> ChallengeKey {
+    pub(super) fn challenge_key(&self) -> ChallengeKey {
         self.challenge_key.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

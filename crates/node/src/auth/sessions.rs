@@ -1,4 +1,4 @@
-//! Sessions: opened by a wallet's proof, kept alive by refresh tokens that are each good for one use.
+//! Sessions: opened by a wallet's proof, kept alive by refresh tokens that are each good for one exchange.
 
 use super::proof::Proven;
 use super::standing::{not_yours, role_column};
@@ -8,7 +8,7 @@ use crate::caller::{Identity, Source};
 use debros_auth::secret::{self, REFRESH_TOKEN_LIFETIME_MS, Secret};
 use debros_auth::token::{Claims, Credential};
 use debros_auth::{Role, Wallet, random};
-use debros_proto::rpc::{self, Proof, SessionResponse, Statement};
+use debros_proto::rpc::{self, Proof, SessionResponse, Statement, Value};
 use debros_proto::{Code, Error, Namespace, Result};
 
 impl Auth {
@@ -59,21 +59,23 @@ impl Auth {
         if changed(&results, place) { Ok(answer) } else { Err(not_yours(namespace)) }
     }
 
-    /// Exchanges a refresh token. Of two exchanges of one token the first wins, and the second ends the session: one of the
-    /// two is not the token's owner, and nobody can tell which.
+    /// Exchanges a refresh token. The same request again gets the same answer for [`REPEAT_MS`], while the token that it
+    /// gave is unused: an answer was lost, or two tabs share a session. Any other use of a used token ends the session: one
+    /// of the two who hold it is not its owner, and nobody can tell which.
     pub(super) async fn refresh(&self, request: rpc::RefreshRequest) -> Result<SessionResponse> {
-        if !secret::is_refresh_token(&request.refresh_token) {
-            return Err(invalid_refresh_token());
+        let presented = &request.refresh_token;
+        if !secret::is_refresh_token(presented) {
+            return Err(unknown_refresh_token());
         }
-        let hash = secret::sha256(&request.refresh_token);
+        let hash = secret::sha256(presented);
         let now = self.store.clock.now_ms();
         let find = format!(
-            "SELECT s.id, s.wallet, s.namespace, t.used_at IS NOT NULL, {} FROM refresh_tokens t \
-             JOIN sessions s ON s.id = t.session WHERE t.hash = ? AND t.expires_at > ? AND s.revoked_at IS NULL",
+            "SELECT s.id, s.wallet, s.namespace, t.used_at, {}, t.expires_at, s.revoked_at IS NOT NULL \
+             FROM refresh_tokens t JOIN sessions s ON s.id = t.session WHERE t.hash = ?",
             role_column("s.namespace", "s.wallet")
         );
-        let rows = self.store.rows(Statement::new(find, [hash.as_slice().into(), now.into()])).await?;
-        let row = rows.first().ok_or_else(invalid_refresh_token)?;
+        let rows = self.store.rows(Statement::new(find, [hash.as_slice().into()])).await?;
+        let row = rows.first().ok_or_else(unknown_refresh_token)?;
         let (session, wallet, namespace) = (row.text(0), Wallet::parse(row.text(1))?, Namespace::new(row.text(2))?);
         if !request.namespace.is_empty() && request.namespace != namespace.as_str() {
             return Err(Error::new(
@@ -81,18 +83,31 @@ impl Auth {
                 "namespace mismatch: the refresh token belongs to another namespace than the request names",
             ));
         }
-        let was_used = row.integer(3) == 1;
+        if row.integer(6) == 1 {
+            return Err(session_ended());
+        }
+        if row.integer(5) <= now {
+            return Err(Error::new(Code::CredentialExpired, "the refresh token has expired: sign in again"));
+        }
+        let used_at = row.values.get(3).and_then(Value::as_integer);
         let role = match self.store.role_in(&namespace, row.text(4)) {
             Some(role) => role,
-            None if was_used => Role::Reader,
+            None if used_at.is_some() => Role::Reader,
             None => return Err(not_yours(&namespace)),
         };
-        let refresh = secret::refresh_token(random::bytes()?);
-        let answer = self.session_answer(wallet, &namespace, session, &refresh, role, now).await?;
-        let statements = exchange(&hash, &refresh, session, wallet, &namespace, now, answer.refresh_expires_at);
-        let results = self.store.write(statements).await?;
-        if changed(&results, EXCHANGED) {
-            return Ok(answer);
+        let next = self.challenge_key().next_refresh_token(presented);
+        // Signed before anything is written: a node that can not sign uses no token up.
+        let at = used_at.unwrap_or(now);
+        let answer = self.session_answer(wallet, &namespace, session, &next, role, at).await?;
+        let exchange = Exchange { old: &hash, new: &next.hash(), session, wallet, namespace: &namespace, now };
+        let results = self.store.write(exchange.statements()).await?;
+        if let Some(exchanged) = results.get(ANSWERED).and_then(|result| result.rows.first()) {
+            let exchanged_at = exchanged.integer(0);
+            if exchanged_at == at {
+                return Ok(answer);
+            }
+            // Another exchange of the token came between the look and the transaction.
+            return self.session_answer(wallet, &namespace, session, &next, role, exchanged_at).await;
         }
         if changed(&results, ENDED) {
             // Whoever has a session can make it so; the audit has each.
@@ -102,7 +117,7 @@ impl Auth {
             self.credentials.forget_in(&namespace);
         }
         self.refusals.note("refresh_refused", &namespace);
-        Err(invalid_refresh_token())
+        Err(session_ended())
     }
 
     /// Ends the session of a refresh token, used or not.
@@ -153,6 +168,8 @@ impl Auth {
         Ok(ended.len() as u64)
     }
 
+    /// The tokens of a session, as of `now`. They are the same for the same arguments, as long as the node signs with the
+    /// same key.
     async fn session_answer(
         &self,
         wallet: Wallet,
@@ -163,7 +180,7 @@ impl Auth {
         now: i64,
     ) -> Result<SessionResponse> {
         let credential = Credential::Session(session.to_owned());
-        let id = secret::id("tok", random::bytes()?);
+        let id = secret::id("tok", secret::sha256(refresh.hash()).first_chunk().copied().unwrap_or_default());
         let claims = Claims::new(wallet.to_string(), namespace.clone(), credential, id, now);
         Ok(SessionResponse {
             access_token: self.signing.issue(&claims).await?,
@@ -177,56 +194,78 @@ impl Auth {
     }
 }
 
-/// Places in [`exchange`]'s list.
-const EXCHANGED: usize = 0;
+/// For how long the same exchange is answered again, in milliseconds.
+const REPEAT_MS: i64 = 30 * 1000;
+/// Places in [`Exchange::statements`].
 const ENDED: usize = 3;
+const ANSWERED: usize = 5;
 
-/// Puts a new refresh token in the place of one that is unused, or else ends the session. Whether the new one stands there
-/// tells the statements after the first which of the two it was.
-fn exchange(
-    hash: &[u8; 32],
-    fresh: &Secret,
-    session: &str,
+/// One refresh token in the place of another.
+struct Exchange<'a> {
+    old: &'a [u8; 32],
+    /// Made from the old token, so that each exchange of the old one finds the same.
+    new: &'a [u8; 32],
+    session: &'a str,
     wallet: Wallet,
-    namespace: &Namespace,
+    namespace: &'a Namespace,
     now: i64,
-    expires_at: i64,
-) -> Vec<Statement> {
-    let fresh_hash = fresh.hash();
-    let (old, new) = (hash.as_slice(), fresh_hash.as_slice());
-    let exchanged = || Condition::new("EXISTS (SELECT 1 FROM refresh_tokens WHERE hash = ?)", [new.into()]);
-    let used_before = Condition::new(
-        "EXISTS (SELECT 1 FROM refresh_tokens WHERE hash = ? AND used_at IS NOT NULL) \
-         AND NOT EXISTS (SELECT 1 FROM refresh_tokens WHERE hash = ?) \
-         AND EXISTS (SELECT 1 FROM sessions WHERE id = ? AND revoked_at IS NULL)",
-        [old.into(), new.into(), session.into()],
-    );
-    vec![
-        Statement::new(
-            "INSERT INTO refresh_tokens (hash, session, created_at, expires_at) \
-             SELECT ?, t.session, ?, ? FROM refresh_tokens t JOIN sessions s ON s.id = t.session \
-             WHERE t.hash = ? AND t.used_at IS NULL AND t.expires_at > ? AND s.revoked_at IS NULL",
-            [new.into(), now.into(), expires_at.into(), old.into(), now.into()],
-        ),
-        only_if(
-            "UPDATE refresh_tokens SET used_at = ? WHERE hash = ? AND used_at IS NULL AND",
-            [now.into(), old.into()],
-            exchanged(),
-        ),
-        audit::event_if("refresh_reuse", namespace, &wallet.to_string(), session, now, used_before.clone()),
-        only_if("UPDATE sessions SET revoked_at = ? WHERE id = ? AND", [now.into(), session.into()], used_before),
-        only_if(
-            "UPDATE sessions SET last_used = ?, expires_at = ? WHERE id = ? AND",
-            [now.into(), expires_at.into(), session.into()],
-            exchanged(),
-        ),
-    ]
 }
 
-/// One sentence for every reason.
-fn invalid_refresh_token() -> Error {
+impl Exchange<'_> {
+    /// Puts the new token in the place of an old one that is unused, finds that this was done a moment ago, or else ends
+    /// the session. The last statement has a row, with the time of the exchange, in the first two cases.
+    fn statements(&self) -> Vec<Statement> {
+        let &Self { old, new, session, wallet, namespace, now } = self;
+        let (old, new) = (old.as_slice(), new.as_slice());
+        let expires_at = now + REFRESH_TOKEN_LIFETIME_MS;
+        // True as well for the exchange that this very transaction has made.
+        let exchanged = || {
+            Condition::new(
+                "EXISTS (SELECT 1 FROM refresh_tokens t JOIN refresh_tokens n ON n.session = t.session \
+                 WHERE t.hash = ? AND t.used_at > ? AND n.hash = ? AND n.used_at IS NULL)",
+                [old.into(), (now - REPEAT_MS).into(), new.into()],
+            )
+        };
+        let live =
+            || Condition::new("EXISTS (SELECT 1 FROM sessions WHERE id = ? AND revoked_at IS NULL)", [session.into()]);
+        let used = Condition::new(
+            "EXISTS (SELECT 1 FROM refresh_tokens WHERE hash = ? AND used_at IS NOT NULL)",
+            [old.into()],
+        );
+        let reused = live().and(used).and(exchanged().not());
+        vec![
+            Statement::new(
+                "INSERT INTO refresh_tokens (hash, session, created_at, expires_at) \
+                 SELECT ?, t.session, ?, ? FROM refresh_tokens t JOIN sessions s ON s.id = t.session \
+                 WHERE t.hash = ? AND t.used_at IS NULL AND t.expires_at > ? AND s.revoked_at IS NULL",
+                [new.into(), now.into(), expires_at.into(), old.into(), now.into()],
+            ),
+            only_if(
+                "UPDATE refresh_tokens SET used_at = ? WHERE hash = ? AND used_at IS NULL AND",
+                [now.into(), old.into()],
+                Condition::new("EXISTS (SELECT 1 FROM refresh_tokens WHERE hash = ?)", [new.into()]),
+            ),
+            audit::event_if("refresh_reuse", namespace, &wallet.to_string(), session, now, reused.clone()),
+            only_if("UPDATE sessions SET revoked_at = ? WHERE id = ? AND", [now.into(), session.into()], reused),
+            Statement::new(
+                "UPDATE sessions SET last_used = n.created_at, expires_at = n.expires_at FROM refresh_tokens n \
+                 WHERE sessions.id = n.session AND n.hash = ? AND n.created_at = ? AND sessions.revoked_at IS NULL",
+                [new.into(), now.into()],
+            ),
+            only_if("SELECT used_at FROM refresh_tokens WHERE hash = ? AND", [old.into()], exchanged().and(live())),
+        ]
+    }
+}
+
+fn unknown_refresh_token() -> Error {
+    Error::new(Code::Unauthenticated, "the refresh token is not valid: it is unknown or mistyped; sign in again")
+}
+
+/// Whether it was signed out or a used token came again is not said: that is between the owner and the audit.
+fn session_ended() -> Error {
     Error::new(
-        Code::Unauthenticated,
-        "the refresh token is not valid: it is unknown, expired, used before, or its session has ended; sign in again",
+        Code::CredentialRevoked,
+        "the session of the refresh token has ended: it was signed out, or a refresh token of it was used twice; sign in \
+         again",
     )
 }

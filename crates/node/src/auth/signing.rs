@@ -8,7 +8,7 @@ use super::store::{Columns as _, Store, changed};
 use super::token_key::{self, TokenKeyError};
 use debros_auth::token::{self, Claims, PublicKey, PublicKeys, SigningKey};
 use debros_proto::rpc::{self, Statement};
-use debros_proto::{Error, Result};
+use debros_proto::{Code, Error, Result};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -123,7 +123,7 @@ impl Signing {
         let now = self.store.clock.now_ms();
         match token::verify(token, &known.keys, now) {
             Ok(claims) => Ok((claims, known.read_at)),
-            Err(error) if known.read_at >= began => Err(error),
+            Err(error) if known.read_at >= began || error.code == Code::CredentialExpired => Err(error),
             // It may be signed with a key that is younger than the list.
             Err(_) => {
                 let known = self.known_since(began).await?;
@@ -178,7 +178,11 @@ impl Signing {
         ];
         let results = self.store.write(statements).await?;
         self.read().await?;
-        Ok(changed(&results, 1))
+        let removed = changed(&results, 1);
+        if removed {
+            tracing::info!(kid, by, "a signing key was removed: what it signed is not valid any more");
+        }
+        Ok(removed)
     }
 
     /// Takes a new key when the node's own is 30 days old.

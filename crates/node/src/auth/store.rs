@@ -87,6 +87,11 @@ impl Condition {
         self
     }
 
+    pub(super) fn not(mut self) -> Self {
+        self.sql = format!("NOT ({})", self.sql);
+        self
+    }
+
     pub(super) fn or(mut self, other: Condition) -> Self {
         self.sql = format!("({}) OR ({})", self.sql, other.sql);
         self.args.extend(other.args);

@@ -11,7 +11,7 @@ const STEP: u64 = 1000;
 const MAX_CROWDED: usize = 100;
 /// Another node's clock may be behind: a used nonce stays known for so long after it has expired here.
 const NONCE_MARGIN_MS: i64 = 60 * 60 * 1000;
-/// A session that was ended is forgotten then, with its refresh tokens.
+/// A session that was ended or has expired is forgotten then, with its refresh tokens: until then its owner is told which.
 const ENDED_SESSION_MS: i64 = 24 * 60 * 60 * 1000;
 /// Audit events are kept for so long,
 const AUDIT_MS: i64 = 90 * 24 * 60 * 60 * 1000;
@@ -74,14 +74,14 @@ impl Auth {
         };
         vec![
             delete("used_nonces", "hash", "expires_at <= ?", now - NONCE_MARGIN_MS),
-            delete("refresh_tokens", "hash", "expires_at <= ?", now),
+            delete("refresh_tokens", "hash", "expires_at <= ?", now - ENDED_SESSION_MS),
             delete(
                 "refresh_tokens",
                 "hash",
                 "session IN (SELECT id FROM sessions WHERE revoked_at <= ?)",
                 now - ENDED_SESSION_MS,
             ),
-            delete("sessions", "id", "expires_at <= ?", now),
+            delete("sessions", "id", "expires_at <= ?", now - ENDED_SESSION_MS),
             delete("audit_events", "id", "at <= ?", now - AUDIT_MS),
             delete("api_keys", "id", "revoked_at <= ?", now - REVOKED_KEY_MS),
             delete(

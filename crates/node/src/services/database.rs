@@ -104,19 +104,25 @@ pub(super) async fn list_backups(engine: &dyn Engine) -> Result<Answer> {
     Ok(response::Result::ListBackups(rpc::ListBackupsResponse { backups }).into())
 }
 
-pub(super) fn backup(engine: Arc<dyn Engine>) -> Answer {
+pub(super) fn backup(engine: Arc<dyn Engine>, caller: &Caller) -> Answer {
+    let by = caller.identity().subject.clone();
     long_operation(|events| async move {
         let made = engine.backup(progress_to(events)).await?;
+        tracing::info!(name = made.name, size = made.size, by, "a backup was made and verified");
         Ok(rpc::Done { checksum: made.checksum.clone(), backup: Some(backup_of(made)) })
     })
 }
 
-pub(super) fn restore(engine: Arc<dyn Engine>, auth: Arc<Auth>, name: String) -> Answer {
+pub(super) fn restore(engine: Arc<dyn Engine>, auth: Arc<Auth>, caller: &Caller, name: String) -> Answer {
+    let by = caller.identity().subject.clone();
     long_operation(|events| async move {
+        tracing::info!(name = debros_proto::ids::excerpt(&name), by, "a restore begins");
         let restored = engine.restore(&name, progress_to(events)).await;
         // Also when it failed: it may have failed late, and what the tables said before must not be remembered.
         let learned = auth.tables_replaced().await;
-        restored.and(learned).map(|()| rpc::Done::default())
+        restored.and(learned)?;
+        tracing::info!(name, by, "the backup was put back");
+        Ok(rpc::Done::default())
     })
 }
 

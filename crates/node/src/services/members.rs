@@ -1,7 +1,7 @@
 //! Members of a namespace, and the keys that access tokens are signed with.
 
 use crate::auth::Auth;
-use crate::caller::{Caller, Role, Wallet};
+use crate::caller::{Caller, Permission, Role, Wallet};
 use debros_proto::Result;
 use debros_proto::rpc::{self, response};
 
@@ -22,6 +22,10 @@ pub(super) async fn remove(
     request: rpc::RemoveMemberRequest,
 ) -> Result<response::Result> {
     let wallet = Wallet::parse(&request.wallet)?;
+    // A member may leave; to take the role of others, one has to manage members.
+    if !caller.identity().is_session_of(wallet) {
+        caller.require(Permission::Members)?;
+    }
     let removed = auth.take_role(caller.identity(), caller.namespace()?, wallet).await?;
     Ok(response::Result::RemoveMember(rpc::RemoveMemberResponse { removed }))
 }

@@ -134,12 +134,12 @@ async fn a_key_revoked_on_one_node_is_refused_by_another_within_five_seconds() {
     let mut subscription = there.pubsub().subscribe("t").await.unwrap();
     assert!(owner.auth().revoke_key(&id).await.unwrap());
     let here = node.client_with("a", &made.api_key).await;
-    assert_eq!(code(here.storage().get("k").await), Some(Code::Unauthenticated));
+    assert_eq!(code(here.storage().get("k").await), Some(Code::CredentialRevoked));
     network.clock.advance(FIVE_SECONDS);
-    assert_eq!(code(there.storage().get("k").await), Some(Code::Unauthenticated));
-    assert_eq!(code(by_token.storage().get("k").await), Some(Code::Unauthenticated));
+    assert_eq!(code(there.storage().get("k").await), Some(Code::CredentialRevoked));
+    assert_eq!(code(by_token.storage().get("k").await), Some(Code::CredentialRevoked));
     let ended = tokio::time::timeout(TIMEOUT, subscription.next()).await.expect("an end");
-    assert_eq!(ended.unwrap().unwrap_err().code, Code::Unauthenticated);
+    assert_eq!(ended.unwrap().unwrap_err().code, Code::CredentialRevoked);
 }
 
 /// A revocation on another node is not seen for a few seconds; what would outlive them is refused at once.

@@ -8,7 +8,6 @@ use crate::network_cli::output::{Output, note, printable, time};
 use crate::network_cli::session::{Session, variable};
 use crate::network_cli::{browser, gateway, keystore};
 use crate::sign_in;
-use debros_client::Code;
 use serde_json::json;
 use std::path::Path;
 
@@ -79,7 +78,7 @@ pub(in crate::network_cli) async fn in_browser(
     // Only the state proves where it comes from; the node says what it is worth.
     let who = match session.with(&given.api_key).network().who_am_i().await {
         Ok(who) => who,
-        Err(error) if error.code == Code::Unauthenticated => {
+        Err(error) if error.code.is_unauthenticated() => {
             return Err(Failure::new(format!("the node {} does not know the key that {url} made", session.peer_id))
                 .hint("the gateway belongs to another node: name the right one with --gateway or DEBROS_GATEWAY_URL"));
         }
@@ -119,7 +118,7 @@ async fn keep(session: &Session, mut entry: Entry) -> Result<Entry, Failure> {
     if !before.refresh_token.is_empty() && before.refresh_token != entry.refresh_token {
         // Nobody would use it any more, and it would live on for weeks.
         match session.public().auth().logout(before.refresh_token).await {
-            Err(error) if error.code != Code::Unauthenticated => note(&format!(
+            Err(error) if !error.code.is_unauthenticated() => note(&format!(
                 "the session before can not be ended: {}; `network-cli auth logout --all` ends all",
                 error.message
             )),
@@ -132,7 +131,7 @@ async fn keep(session: &Session, mut entry: Entry) -> Result<Entry, Failure> {
 /// Whether the node says that a key is not valid. When it can not be asked, the key is kept.
 async fn is_dead(session: &Session, key: &str) -> bool {
     let asked = session.public().with_credential(key).network().who_am_i().await;
-    asked.is_err_and(|error| error.code == Code::Unauthenticated)
+    asked.is_err_and(|error| error.code.is_unauthenticated())
 }
 
 /// Revokes a key that the sign-in made, where a stored one stays in use: forgotten, it would stay valid.

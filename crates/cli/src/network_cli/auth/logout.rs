@@ -72,7 +72,7 @@ async fn revoke_key(session: &Session, entry: &Entry, token: Option<&str>) -> Re
     let id = match by_itself.network().who_am_i().await {
         Ok(who) => who.subject,
         // It is revoked already.
-        Err(error) if error.code == Code::Unauthenticated => return Ok(Key::Revoked),
+        Err(error) if error.code.is_unauthenticated() => return Ok(Key::Revoked),
         Err(error) => return Err(error.into()),
     };
     if entry.wallet.is_empty() {
