@@ -37,7 +37,7 @@ struct Scene {
 fn text(sql: &str, catalogue: &Catalogue) -> Option<(String, Class, debros_sql::Grants)> {
     let rewritten = rewrite(sql, catalogue).ok().filter(|rewritten| rewritten.place == Place::Data)?;
     let mut random = |bytes: &mut [u8]| bytes.fill(7);
-    let mut moment = Moment { now_ms: 0, last_insert_rowid: 0, changes: 0, random: &mut random };
+    let mut moment = Moment { now_ms: 0, random: &mut random };
     Some((rewritten.sql(&mut moment).into_owned(), rewritten.class, rewritten.grants))
 }
 

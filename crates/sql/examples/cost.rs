@@ -52,7 +52,7 @@ fn main() {
     }
     let rewritten = rewrite("INSERT INTO users(name) VALUES (?1)", &catalogue).expect("it is rewritten");
     let mut random = |bytes: &mut [u8]| bytes.fill(1);
-    let mut moment = Moment { now_ms: 0, last_insert_rowid: 0, changes: 0, random: &mut random };
+    let mut moment = Moment { now_ms: 0, random: &mut random };
     let fill = measure(|| drop(black_box(rewritten.sql(&mut moment))));
     println!("{:32} {:>8} {:>10} {:>10.3}", "filling one slot", "", "", micros(fill));
     let entries: Vec<Entry> = catalogue.entries().expect("entries");

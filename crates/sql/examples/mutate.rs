@@ -152,7 +152,7 @@ impl Scene {
             }
         }
         let mut random = |bytes: &mut [u8]| bytes.fill(7);
-        let mut moment = Moment { now_ms: 1_767_225_600_123, last_insert_rowid: 0, changes: 0, random: &mut random };
+        let mut moment = Moment { now_ms: 1_767_225_600_123, random: &mut random };
         let text = rewritten.sql(&mut moment).into_owned();
         self.shared.execute_batch("SAVEPOINT fuzz").unwrap();
         if rewritten.needs_moment {

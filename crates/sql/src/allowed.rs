@@ -1,7 +1,7 @@
 //! What a user's statement may name that is not the user's own. A name that is in none of these lists is refused, or
 //! does not exist.
 
-use crate::names::{is_one_of, same};
+use crate::names::{is_one_of, same, starts_with};
 
 /// Functions whose result depends on their arguments alone, or whose dependence on time, randomness or the connection is
 /// dealt with where they are called (`walk::time`).
@@ -209,6 +209,7 @@ pub(crate) const PRAGMAS: &[&str] = &[
     "collation_list",
     "compile_options",
     "user_version",
+    "application_id",
 ];
 
 /// PRAGMAs that full-text and R-tree tables ask of their own accord. They tell nothing of interest.
@@ -217,6 +218,11 @@ pub(crate) const MODULE_PRAGMAS: &[&str] = &["data_version", "page_size"];
 /// SQLite's tables that describe the schema, which the catalogue answers for.
 pub(crate) const SCHEMA_TABLES: &[&str] =
     &["sqlite_master", "sqlite_schema", "sqlite_temp_master", "sqlite_temp_schema"];
+
+/// Whether a table is one of those that ANALYZE writes.
+pub(crate) fn is_statistics(table: &str) -> bool {
+    starts_with(table, "sqlite_stat")
+}
 
 /// Functions that ALTER TABLE runs on the schema's texts.
 pub(crate) const ALTER_FUNCTIONS: &[&str] = &[
@@ -246,10 +252,14 @@ pub(crate) fn time_arguments(function: &str) -> Option<&'static [usize]> {
     LIST.iter().find(|(name, _)| name.eq_ignore_ascii_case(function)).map(|(_, places)| *places)
 }
 
-/// Functions whose value is of the moment or of the connection: a view or trigger that calls one needs
-/// [`MOMENT_SET`](crate::MOMENT_SET).
+/// Functions whose value is what the connection counts.
+pub(crate) fn is_counter(function: &str) -> bool {
+    is_one_of(&["last_insert_rowid", "changes"], function)
+}
+
+/// Functions whose value is of the moment: a view or trigger that calls one needs [`MOMENT_SET`](crate::MOMENT_SET).
 pub(crate) fn is_of_the_moment(function: &str) -> bool {
-    const MORE: &[&str] = &["current_date", "current_time", "current_timestamp", "last_insert_rowid", "changes"];
+    const MORE: &[&str] = &["current_date", "current_time", "current_timestamp"];
     time_arguments(function).is_some() || is_one_of(MORE, function)
 }
 

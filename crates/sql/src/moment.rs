@@ -1,5 +1,4 @@
-//! The one moment of a statement: what its time, its random numbers and its connection's counters are, wherever and
-//! whenever it is run.
+//! The one moment of a statement: what its time and its random numbers are, wherever and whenever it is run.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -13,8 +12,8 @@ pub const MOMENT_DDL: &str =
     "CREATE TABLE IF NOT EXISTS \"_debros_moment\" (id INTEGER PRIMARY KEY CHECK (id = 1), now TEXT NOT NULL) STRICT";
 
 /// Says what the time is, to the views and triggers of the transaction's statements; one argument, from
-/// [`Moment::timestamp`]. It also sets `last_insert_rowid()` and `changes()` to 1, so that triggers which ask for them
-/// see nothing of an earlier caller.
+/// [`Moment::timestamp`]. It changes what the connection counts: see
+/// [`restore_counters`](crate::counters::restore_counters).
 pub const MOMENT_SET: &str = "INSERT OR REPLACE INTO \"_debros_moment\" (id, now) VALUES (1, ?1)";
 
 /// Empties [`MOMENT_TABLE`] before the commit, so that readers see the time of their own reading.
@@ -27,10 +26,6 @@ pub(crate) const STORED_NOW: &str = "coalesce((SELECT now FROM \"_debros_moment\
 pub struct Moment<'a> {
     /// Milliseconds since the Unix epoch.
     pub now_ms: i64,
-    /// What `last_insert_rowid()` is: of the transaction's statements so far, 0 at its start.
-    pub last_insert_rowid: i64,
-    /// What `changes()` is: of the transaction's last statement, 0 at its start.
-    pub changes: i64,
     /// Fills the bytes with random ones.
     pub random: &'a mut dyn FnMut(&mut [u8]),
 }
@@ -60,8 +55,6 @@ pub(crate) enum Slot {
     Random,
     /// `randomblob(n)`
     RandomBlob(u32),
-    LastInsertRowid,
-    Changes,
 }
 
 impl Slot {
@@ -84,8 +77,6 @@ impl Slot {
                 text.push_str("X'");
                 bytes.iter().try_for_each(|byte| write!(text, "{byte:02X}")).and_then(|()| text.write_char('\''))
             }
-            Slot::LastInsertRowid => integer(text, moment.last_insert_rowid),
-            Slot::Changes => integer(text, moment.changes),
         };
     }
 
@@ -102,7 +93,7 @@ impl Slot {
     pub(crate) fn stand_in(self) -> &'static str {
         match self {
             Slot::Now | Slot::CurrentTimestamp | Slot::CurrentDate | Slot::CurrentTime => "''",
-            Slot::Random | Slot::LastInsertRowid | Slot::Changes => "0",
+            Slot::Random => "0",
             Slot::RandomBlob(_) => "X''",
         }
     }
@@ -173,7 +164,7 @@ mod tests {
     #[test]
     fn slots_are_literals_of_the_right_kind() {
         let mut ones = |bytes: &mut [u8]| bytes.fill(0xff);
-        let mut moment = Moment { now_ms: 1_767_225_600_123, last_insert_rowid: 7, changes: 3, random: &mut ones };
+        let mut moment = Moment { now_ms: 1_767_225_600_123, random: &mut ones };
         let mut filled = |slot: Slot| {
             let mut text = String::new();
             slot.fill(&mut moment, &mut text);
@@ -185,7 +176,5 @@ mod tests {
         assert_eq!(filled(Slot::CurrentTime), "'00:00:00'");
         assert_eq!(filled(Slot::Random), "(-1)");
         assert_eq!(filled(Slot::RandomBlob(2)), "X'FFFF'");
-        assert_eq!(filled(Slot::LastInsertRowid), "7");
-        assert_eq!(filled(Slot::Changes), "3");
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::allowed::{
     ALTER_FUNCTIONS, FUNCTIONS, MODULE_PRAGMAS, MODULES, NO_ATTACH, NO_TEMPORARY, NO_TRANSACTIONS, TABLE_FUNCTIONS,
-    may_be_shadow, refused_pragma,
+    is_statistics, may_be_shadow, refused_pragma,
 };
 use crate::moment::MOMENT_TABLE;
 use crate::names::{INTERNAL_PREFIX, Prefix, is_one_of, same, starts_with};
@@ -267,10 +267,6 @@ fn no_such(name: &str) -> String {
 
 fn is_schema_table(name: &str) -> bool {
     is_one_of(&["sqlite_master", "sqlite_schema", "sqlite_temp_master", "sqlite_temp_schema"], name)
-}
-
-fn is_statistics(name: &str) -> bool {
-    starts_with(name, "sqlite_stat")
 }
 
 /// The indexes of constraints are named after their table.

@@ -2,6 +2,7 @@
 
 use crate::catalogue::Catalogue;
 use crate::edit::Template;
+use crate::header::HeaderField;
 use crate::moment::Moment;
 use crate::policy::Policy;
 use crate::setting::{self, Setting};
@@ -29,6 +30,9 @@ pub enum Place {
     Catalogue,
     /// Nowhere as a text: it is about the transaction that it stands in, and the engine obeys it itself.
     Transaction(Setting),
+    /// It sets a field of the namespace's header: the engine applies it to a fork of the catalogue, as a change of the
+    /// schema, and keeps what the field is then with the data.
+    Header(HeaderField),
 }
 
 /// What the rewritten text reads beside the namespace's own objects, which the policy refuses otherwise.
@@ -59,9 +63,15 @@ pub struct Rewritten {
     pub returning: bool,
     /// The catalogue changes by it: [`Catalogue::apply`] on a fork, published after the commit.
     pub changes_schema: bool,
-    /// Views or triggers that it reaches ask for the time or for the connection's counters: run
+    /// Views or triggers that it reaches ask for the time: run
     /// [`MOMENT_SET`](crate::MOMENT_SET) before it, in the same transaction.
     pub needs_moment: bool,
+    /// It, or what it reaches, asks for `last_insert_rowid()` or `changes()`: run
+    /// [`restore_counters`](crate::counters::restore_counters) right before it.
+    pub reads_counters: bool,
+    /// It writes random values that the database makes, row by row: run again it writes others. An engine that sends
+    /// statements to several databases must not send it as it is.
+    pub random_rows: bool,
     /// Text values of its rows may tell names of the database: [`Demangler::text`](crate::Demangler::text) them.
     pub tells_names: bool,
     /// What the policy must allow beside the namespace's own objects.
@@ -82,6 +92,8 @@ impl Rewritten {
             returning: false,
             changes_schema: false,
             needs_moment: false,
+            reads_counters: false,
+            random_rows: false,
             tells_names: false,
             grants: Grants::default(),
             results: Vec::new(),
@@ -156,11 +168,14 @@ pub fn rewrite_under(sql: &str, catalogue: &Catalogue, enforced: bool) -> Result
         class: outcome.class,
         place: outcome.place,
         objects,
-        columns: compiled.columns,
+        // What SQLite checks inside some forms of ALTER TABLE shows as a column, which no row ever has.
+        columns: if outcome.class == Class::Ddl { Vec::new() } else { compiled.columns },
         parameters: compiled.parameters,
         returning: outcome.returning,
         changes_schema: outcome.changes_schema,
         needs_moment: outcome.class != Class::Read && compiled.record.moment_inside,
+        reads_counters: compiled.record.reads_counters,
+        random_rows: outcome.random_rows,
         tells_names: outcome.tells_names,
         grants: outcome.grants,
         results,

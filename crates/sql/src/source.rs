@@ -157,6 +157,12 @@ impl<'s> Source<'s> {
         }
     }
 
+    /// Whether the statement is these words and signs, given with a blank between any two.
+    pub(crate) fn is_worded(&self, words: &str) -> bool {
+        let own = self.tokens.iter().map(|token| &self.text[token.clone()]).filter(|token| *token != ";");
+        own.map(str::to_ascii_lowercase).eq(words.split(' ').map(str::to_ascii_lowercase))
+    }
+
     /// The word before the parentheses that open right before an offset.
     ///
     /// # Errors

@@ -46,7 +46,7 @@ fn replay(shared: &Shared, tenant: &mut Tenant, now_ms: i64) -> Vec<Outcome> {
     for (index, sql) in WRITES.iter().enumerate() {
         let rewritten = rewrite(sql, &tenant.catalogue).unwrap_or_else(|error| panic!("{sql}: {error}"));
         let now_ms = now_ms + 1000 * i64::try_from(index).unwrap();
-        let mut moment = Moment { now_ms, last_insert_rowid: 0, changes: 0, random: &mut random };
+        let mut moment = Moment { now_ms, random: &mut random };
         if rewritten.needs_moment {
             shared.db.execute(MOMENT_SET, [moment.timestamp()]).unwrap();
         }

@@ -170,7 +170,7 @@ proptest! {
             let texts: Vec<Option<String>> = (0..3)
                 .map(|_| {
                     let mut random = |bytes: &mut [u8]| bytes.fill(1);
-                    let mut moment = debros_sql::Moment { now_ms: 0, last_insert_rowid: 0, changes: 0, random: &mut random };
+                    let mut moment = debros_sql::Moment { now_ms: 0, random: &mut random };
                     rewriter.rewrite(&sql, &catalogue).ok().map(|rewritten| rewritten.sql(&mut moment).into_owned())
                 })
                 .collect();

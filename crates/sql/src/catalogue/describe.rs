@@ -12,6 +12,7 @@ const COLUMNS: &str = "SELECT name, type, \"notnull\", dflt_value, pk FROM pragm
     WHERE hidden <> 1 ORDER BY cid";
 const INDEXES: &str = "SELECT l.name, l.\"unique\", s.sql FROM pragma_index_list(?1) AS l
     LEFT JOIN sqlite_schema AS s ON s.type = 'index' AND s.name = l.name ORDER BY l.name";
+const KEY_INDEX: &str = "SELECT 1 FROM pragma_index_list(?1) WHERE origin = 'pk'";
 const INDEX_COLUMNS: &str = "SELECT coalesce(name, '') FROM pragma_index_info(?1) ORDER BY seqno";
 
 impl Catalogue {
@@ -54,10 +55,10 @@ fn columns(inner: &Inner, table: &str) -> rusqlite::Result<Vec<Column>> {
             })
         })?
         .collect::<rusqlite::Result<Vec<_>>>()?;
-    // An INTEGER PRIMARY KEY is the rowid, which is never NULL though nobody declared it so.
+    // An INTEGER PRIMARY KEY that is the rowid is never NULL though nobody declared it so. Any other key has an index.
     let mut keys = columns.iter_mut().filter(|column| column.primary_key);
     if let (Some(key), None) = (keys.next(), keys.next())
-        && key.r#type.eq_ignore_ascii_case("INTEGER")
+        && !inner.db.prepare_cached(KEY_INDEX)?.exists([table])?
     {
         key.nullable = false;
     }

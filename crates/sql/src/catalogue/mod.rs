@@ -61,7 +61,7 @@ pub struct Catalogue {
     namespace: Namespace,
     pub(crate) prefix: Prefix,
     generation: u64,
-    inner: Mutex<Inner>,
+    pub(crate) inner: Mutex<Inner>,
 }
 
 /// The connection and what is known of it.
@@ -209,6 +209,12 @@ impl Inner {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether SQLite has made its table of AUTOINCREMENT's numbers.
+    pub(crate) fn has_sequence(&self) -> bool {
+        let look = self.db.prepare_cached("SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence'");
+        look.and_then(|mut look| look.exists([])).unwrap_or(false)
     }
 
     /// Compiles a user's statement, and says what SQLite thinks of it.

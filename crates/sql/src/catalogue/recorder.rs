@@ -3,7 +3,7 @@
 
 use crate::allowed::{
     ALTER_FUNCTIONS, FUNCTIONS, MODULE_PRAGMAS, MODULES, NO_ATTACH, NO_TEMPORARY, NO_TRANSACTIONS, PRAGMAS,
-    SCHEMA_TABLES, TABLE_FUNCTIONS, is_of_the_moment, refused_pragma,
+    SCHEMA_TABLES, TABLE_FUNCTIONS, is_counter, is_of_the_moment, refused_pragma,
 };
 use crate::names::{is_one_of, same, starts_with};
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
@@ -25,8 +25,10 @@ pub(crate) struct Access {
 #[derive(Debug, Default)]
 pub(crate) struct Record {
     pub(crate) accesses: Vec<Access>,
-    /// A view or trigger asks for the time or for the connection's counters.
+    /// A view or trigger asks for the time.
     pub(crate) moment_inside: bool,
+    /// Something asks what the connection counts.
+    pub(crate) reads_counters: bool,
     /// PRAGMAs were asked, by themselves or as tables.
     pub(crate) pragmas: bool,
     /// It is an ALTER TABLE.
@@ -103,6 +105,7 @@ impl Record {
             }
             AuthAction::Function { function_name } => {
                 self.moment_inside |= through.is_some() && is_of_the_moment(function_name);
+                self.reads_counters |= is_counter(function_name);
                 let known =
                     is_one_of(FUNCTIONS, function_name) || (self.alters && is_one_of(ALTER_FUNCTIONS, function_name));
                 (!known).then(|| format!("the function {function_name} is not allowed"))
@@ -147,10 +150,7 @@ impl Record {
         if (value.is_none() && is_one_of(MODULE_PRAGMAS, name)) || (self.alters && same(name, "quick_check")) {
             return None;
         }
-        if !is_one_of(PRAGMAS, name) {
-            return Some(refused_pragma(name));
-        }
-        (same(name, "user_version") && value.is_some()).then(|| "PRAGMA user_version can only be read".to_owned())
+        (!is_one_of(PRAGMAS, name)).then(|| refused_pragma(name))
     }
 }
 

@@ -299,7 +299,9 @@ impl<'w> Walk<'w> {
         }
         self.check_schema(statement.schema())?;
         let text = self.source.name(name)?;
-        if !self.is_table_or_index(&text) {
+        // ANALYZE takes such a name alone for all of a database.
+        let is_database = analyze && statement.schema().is_empty() && (same(&text, "main") || same(&text, "temp"));
+        if is_database || !self.is_table_or_index(&text) {
             let token = self.source.token(name)?;
             return Err(self.refuse_at(&token, &format!("{word} needs the name of a table or an index")));
         }
@@ -316,6 +318,6 @@ impl<'w> Walk<'w> {
             [name],
             |_| Ok(()),
         );
-        known.is_ok() && !same(name, "main") && !same(name, "temp")
+        known.is_ok()
     }
 }

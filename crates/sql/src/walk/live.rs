@@ -32,6 +32,7 @@ impl<'w> Walk<'w> {
             .iter()
             .filter(|column| lists && column.live.is_some() && !given.iter().any(|name| same(name, &column.name)))
             .collect();
+        let omitted = self.without_random_rows(omitted, insert);
         self.replace_null(insert, &columns, &given)?;
         if omitted.is_empty() {
             return Ok(());
@@ -96,15 +97,23 @@ impl<'w> Walk<'w> {
         Ok(())
     }
 
+    /// A random default of rows that a SELECT makes is left to SQLite, which evaluates it for each of them. As a column of the
+    /// SELECT it would make rows differ that DISTINCT and UNION take for one.
+    fn without_random_rows<'c>(&mut self, omitted: Vec<&'c Column>, insert: InsertStmt<'w>) -> Vec<&'c Column> {
+        let selects = insert.source().is_some() && Self::rows_of(insert.source()).is_none();
+        if !selects || self.clock != Clock::Slots {
+            return omitted;
+        }
+        let is_random = |column: &Column| column.live.as_ref().is_some_and(|live| live.random);
+        self.random_rows |= omitted.iter().any(|column| is_random(column));
+        omitted.into_iter().filter(|column| !is_random(column)).collect()
+    }
+
     /// The value of a default at this statement's moment.
     fn live_value(&self, column: &Column, insert: InsertStmt<'w>) -> Result<Vec<Piece>> {
         let live = column.live.as_ref().ok_or_else(not_understood)?;
-        let selects = insert.source().is_some() && Self::rows_of(insert.source()).is_none();
         let refused = |why: &str| Err(self.refuse(insert.node_id(), &format!("the column {} {why}", column.name)));
         match self.clock {
-            Clock::Slots if live.random && selects => {
-                refused("has a random default, which would differ from row to row: give it a value in the SELECT")
-            }
             Clock::Slots => Ok(live.pieces()),
             Clock::Trigger if live.random => {
                 refused("has a random default, which a trigger can not give it: give it a value in the INSERT")

@@ -21,6 +21,7 @@ mod virtual_table;
 use crate::catalogue::{Compiled, Inner};
 use crate::edit::{Edits, Template};
 use crate::gate::MAX_NESTING;
+use crate::header::HeaderField;
 use crate::names::{Prefix, quote, same, starts_with};
 use crate::place::at;
 use crate::rewrite::{Class, Grants, Place};
@@ -50,6 +51,8 @@ pub(crate) struct Outcome {
     pub(crate) changes_schema: bool,
     /// Its rows tell names of the database in running text.
     pub(crate) tells_names: bool,
+    /// As in [`Rewritten`](crate::Rewritten::random_rows).
+    pub(crate) random_rows: bool,
     /// It was looked at already, in parts, because the parser does not know the whole.
     pub(crate) verified: bool,
 }
@@ -66,6 +69,7 @@ impl Default for Outcome {
             returning: false,
             changes_schema: false,
             tells_names: false,
+            random_rows: false,
             verified: false,
         }
     }
@@ -81,6 +85,8 @@ pub(crate) struct Walk<'w> {
     clock: Clock,
     /// What is walked runs once for each of several rows.
     per_row: bool,
+    /// Rows get random values that the database makes.
+    random_rows: bool,
     /// What is walked is kept in the schema: a view's or trigger's body.
     stored: bool,
     /// The statement is answered by the catalogue: nothing is moved, everything is checked.
@@ -108,6 +114,7 @@ pub(crate) fn statement(sql: &str, prefix: &Prefix, inner: &Inner, compiled: &Co
         outcome.objects = std::mem::take(&mut walk.objects);
         outcome.aliases = std::mem::take(&mut walk.visible);
         outcome.grants = walk.grants;
+        outcome.random_rows = walk.random_rows;
         if outcome.place == Place::Data && outcome.template == Template::default() {
             outcome.template = walk.edits.apply(source.text)?;
         }
@@ -189,6 +196,7 @@ impl<'w> Walk<'w> {
             scopes: Scopes::default(),
             clock: Clock::Live,
             per_row: false,
+            random_rows: false,
             stored: false,
             in_catalogue: false,
             depth: 0,
@@ -248,6 +256,12 @@ impl<'w> Walk<'w> {
                 let value = pragma.pragma_form() != PragmaForm::Bare;
                 let name = self.source.name(pragma.pragma_name())?;
                 self.check_schema(pragma.schema())?;
+                if let (true, Some(field)) = (value, HeaderField::from_name(&name)) {
+                    outcome.class = Class::Ddl;
+                    outcome.changes_schema = true;
+                    outcome.place = Place::Header(field);
+                    return Ok(outcome);
+                }
                 match self.pragma(&name, value.then(|| pragma.value()))? {
                     Some(text) => outcome.template = Template::fixed(text),
                     None => {

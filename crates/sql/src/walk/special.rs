@@ -144,9 +144,6 @@ impl<'w> Walk<'w> {
         if !is_one_of(PRAGMAS, name) {
             return Err(Error::new(Code::StatementNotAllowed, refused_pragma(name)));
         }
-        if same(name, "user_version") && value.is_some() {
-            return Err(Error::new(Code::StatementNotAllowed, "PRAGMA user_version can only be read"));
-        }
         if !same(name, "foreign_key_check") {
             return Ok(None);
         }

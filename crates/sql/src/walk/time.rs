@@ -1,8 +1,8 @@
-//! Time, randomness and the connection's counters: given one value where the statement enters, so that running it again
-//! elsewhere does the same.
+//! Time and randomness: given one value where the statement enters, so that running it again elsewhere does the same.
+//! Chance that each row wants anew, and the connection's counters, are left to the database.
 
 use super::Walk;
-use crate::allowed::time_arguments;
+use crate::allowed::{is_counter, time_arguments};
 use crate::edit::Piece;
 use crate::moment::{STORED_NOW, Slot};
 use crate::names::{dequote, same};
@@ -12,7 +12,7 @@ use std::ops::Range;
 use syntaqlite_syntax::any::AnyNodeId;
 use syntaqlite_syntax::nodes::{Expr, ExprList, Literal, LiteralType};
 
-/// Bytes that one `randomblob()` may make in a statement that writes.
+/// Bytes of a `randomblob()` whose value is put into the text of a statement that writes.
 const MAX_RANDOM_BYTES: u32 = 64 << 10;
 
 /// Where an expression is evaluated, and so what time it sees.
@@ -72,8 +72,7 @@ impl<'w> Walk<'w> {
         match function {
             name if same(name, "random") => self.random(token, Slot::Random).map(|()| false),
             name if same(name, "randomblob") => self.random_blob(token, args),
-            name if same(name, "last_insert_rowid") => self.counter(token, Slot::LastInsertRowid),
-            name if same(name, "changes") => self.counter(token, Slot::Changes),
+            name if is_counter(name) => self.counter(token),
             _ => Ok(false),
         }
     }
@@ -87,11 +86,11 @@ impl<'w> Walk<'w> {
     fn random(&mut self, token: &Range<usize>, slot: Slot) -> Result<()> {
         match self.clock {
             Clock::Live | Clock::Default => Ok(()),
-            Clock::Slots if self.per_row => Err(self.refuse_at(
-                token,
-                "random() and randomblob() are not allowed where each row would get another value: give the values as \
-                 arguments, or in VALUES",
-            )),
+            // Each row wants a value of its own, which only the database can make.
+            Clock::Slots if self.per_row => {
+                self.random_rows = true;
+                Ok(())
+            }
             Clock::Slots => {
                 let range = self.whole_call(token)?;
                 self.edits.replace(range, slot);
@@ -104,40 +103,32 @@ impl<'w> Walk<'w> {
     }
 
     fn random_blob(&mut self, token: &Range<usize>, args: Option<ExprList<'w>>) -> Result<bool> {
-        if self.clock != Clock::Slots {
+        if self.clock != Clock::Slots || self.per_row {
             return self.random(token, Slot::RandomBlob(0)).map(|()| false);
         }
         let length = match args.and_then(|args| args.get(0)) {
             Some(Expr::Literal(literal)) if literal.literal_type() == LiteralType::Integer => {
-                self.understand(literal.node_id());
                 literal.source().parse::<u32>().ok().filter(|length| *length <= MAX_RANDOM_BYTES)
             }
             _ => None,
         };
+        let Some(length) = length else {
+            // Its length is known when it is run.
+            self.random_rows = true;
+            return Ok(false);
+        };
+        args.and_then(|args| args.get(0)).iter().for_each(|arg| self.understand(AnyNodeId::from(arg.node_id())));
         // SQLite makes at least one byte.
-        let length = length.map(|length| length.max(1)).ok_or_else(|| {
-            self.refuse_at(
-                token,
-                &format!(
-                    "randomblob() needs its length as a number of at most {MAX_RANDOM_BYTES} in a statement that writes"
-                ),
-            )
-        })?;
-        self.random(token, Slot::RandomBlob(length))?;
+        self.random(token, Slot::RandomBlob(length.max(1)))?;
         Ok(true)
     }
 
-    /// What the connection counts. In a trigger these are of the statement that fires it.
-    fn counter(&mut self, token: &Range<usize>, slot: Slot) -> Result<bool> {
+    /// What the connection counts, which changes while a statement runs: SQLite's own functions, on a connection that
+    /// the engine makes as that of the caller alone ([`restore_counters`](crate::counters::restore_counters)).
+    fn counter(&mut self, token: &Range<usize>) -> Result<bool> {
         let what = &self.source.text[token.clone()];
         match self.clock {
-            Clock::Live | Clock::Slots => {
-                let range = self.whole_call(token)?;
-                self.edits.replace(range, slot);
-                Ok(false)
-            }
-            Clock::Trigger => Ok(false),
-            Clock::View => Err(self.changing(token, what, "a view")),
+            Clock::Live | Clock::Slots | Clock::Trigger | Clock::View => Ok(false),
             Clock::Default => Err(self.changing(token, what, "a default")),
             Clock::Never(place) => Err(self.changing(token, what, place)),
         }
@@ -209,9 +200,8 @@ impl<'w> Walk<'w> {
         Ok(())
     }
 
-    /// A time value that is not written out may turn out to be 'now', whatever way it is written.
+    /// A time value that is not written out may turn out to be 'now'.
     fn changing_time(&mut self, expression: Expr<'w>) -> Result<()> {
-        const WAYS: [&str; 8] = ["now", "NOW", "Now", "nOw", "noW", "NOw", "NoW", "nOW"];
         let now = match self.clock {
             Clock::Slots => Piece::Slot(Slot::Now),
             Clock::Trigger => Piece::from(STORED_NOW),
@@ -219,13 +209,14 @@ impl<'w> Walk<'w> {
             Clock::Live | Clock::View | Clock::Default | Clock::Never(_) => return self.expr(expression),
         };
         let extent = self.extent_of(expression)?;
-        self.edits.insert(extent.start, "replace(".repeat(WAYS.len()));
+        // SQLite takes the whole text for 'now', in any case of letters, and nothing before or after it. The value is
+        // evaluated once and keeps its type; NULL and an empty text are both no time.
+        self.edits.insert(extent.start, "coalesce(nullif(coalesce(");
         self.expr(expression)?;
-        let mut after = Vec::new();
-        for way in WAYS {
-            after.extend([Piece::Text(format!(",'{way}',")), now.clone(), Piece::from(")")]);
-        }
-        self.edits.insert_all(extent.end, after);
+        self.edits.insert_all(
+            extent.end,
+            vec![Piece::from(", '') COLLATE NOCASE, 'now'), "), now, Piece::from(")")],
+        );
         Ok(())
     }
 

@@ -6,7 +6,7 @@
 use crate::embedded::{failure, guard};
 use debros_proto::{Error, Namespace, Result};
 use debros_sql::catalogue::{Changes, Entry, EntryKind};
-use debros_sql::{Catalogue, MOMENT_DDL};
+use debros_sql::{Catalogue, HeaderField, MOMENT_DDL};
 use rusqlite::{Connection, OptionalExtension as _};
 
 const TABLES: &str = "
@@ -138,12 +138,16 @@ pub(in crate::embedded) fn load(db: &mut Connection, namespace: &Namespace) -> R
         ));
     }
     let entries = entries(db).map_err(failure::of)?;
-    let catalogue = Catalogue::load(namespace, &entries, |entry, why| {
+    let mut catalogue = Catalogue::load(namespace, &entries, |entry, why| {
         tracing::warn!(
             %namespace, kind = entry.kind.as_str(), name = entry.name, why,
             "an object of the schema can not be made again: whoever uses it meets this error"
         );
     })?;
+    for field in HeaderField::ALL {
+        let value = db.pragma_query_value(None, field.name(), |row| row.get(0)).map_err(failure::of)?;
+        catalogue.set_header(field, value)?;
+    }
     if format < FORMAT {
         let transaction =
             db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failure::of)?;

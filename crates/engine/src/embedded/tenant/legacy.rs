@@ -129,7 +129,7 @@ fn rewritten(namespace: &Namespace, db: &Connection) -> std::result::Result<(Cat
         let refused = |error: Error| format!("the {} {}: {}", object.kind, object.name, error.message);
         let rewritten = rewrite(&object.sql, &catalogue).map_err(refused)?;
         let mut none = |bytes: &mut [u8]| bytes.fill(0);
-        let mut moment = Moment { now_ms: 0, last_insert_rowid: 0, changes: 0, random: &mut none };
+        let mut moment = Moment { now_ms: 0, random: &mut none };
         let text = rewritten.sql(&mut moment).into_owned();
         catalogue.apply(&object.sql).map_err(refused)?;
         texts.insert((object.kind, object.name), text);

@@ -10,6 +10,7 @@
 
 mod calls;
 mod delete;
+mod dump;
 mod format;
 mod info;
 mod legacy;
@@ -29,6 +30,7 @@ use super::failure;
 use super::gate::{Facts, Rights, Tenancy};
 use super::store::Failure;
 use debros_proto::{Error, Namespace, Result};
+use debros_sql::counters::Counters;
 use debros_sql::{Catalogue, Demangler, Moment, Rewriter, Rewritten};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -177,25 +179,19 @@ fn reloaded(conn: &mut Conn, namespace: &Namespace) -> Result<Catalogue> {
 #[derive(Debug)]
 struct Present {
     now_ms: i64,
-    last_insert_rowid: i64,
-    changes: i64,
+    counters: Counters,
 }
 
 impl Present {
     fn new(now_ms: i64) -> Self {
-        Self { now_ms, last_insert_rowid: 0, changes: 0 }
+        Self { now_ms, counters: Counters::default() }
     }
 
     /// The text to run.
     fn fill<'r>(&self, rewritten: &'r Rewritten) -> Result<std::borrow::Cow<'r, str>> {
         let mut failed = false;
         let mut random = |bytes: &mut [u8]| failed |= getrandom::fill(bytes).is_err();
-        let mut moment = Moment {
-            now_ms: self.now_ms,
-            last_insert_rowid: self.last_insert_rowid,
-            changes: self.changes,
-            random: &mut random,
-        };
+        let mut moment = Moment { now_ms: self.now_ms, random: &mut random };
         let text = rewritten.sql(&mut moment);
         if failed {
             return Err(Error::internal("the system gives no random numbers"));
@@ -206,6 +202,6 @@ impl Present {
     /// The time, as the views and triggers of a write read it.
     fn timestamp(&self) -> String {
         let mut nothing = |_: &mut [u8]| {};
-        Moment { now_ms: self.now_ms, last_insert_rowid: 0, changes: 0, random: &mut nothing }.timestamp()
+        Moment { now_ms: self.now_ms, random: &mut nothing }.timestamp()
     }
 }

@@ -51,7 +51,8 @@ impl Tenant {
     fn try_read(&self, conn: &Conn, statement: &Statement, catalogue: &Catalogue, call: &Call) -> Result<Answer> {
         let rewritten = self.rewrite(&statement.sql, catalogue)?;
         let answered = match rewritten.place {
-            Place::Data => None,
+            // What sets a value of the namespace's writes.
+            Place::Data | Place::Header(_) => None,
             Place::Catalogue => {
                 let mut allowance = Allowance::new(&call.limits);
                 Some(self.ask_catalogue(statement, catalogue, &rewritten, call, &mut allowance)?)
@@ -146,6 +147,7 @@ impl Tenant {
         if !rewritten.tells_names {
             return;
         }
+        debros_sql::without_moment(&mut result.rows);
         for value in result.rows.iter_mut().flat_map(|row| &mut row.values) {
             if let Some(Kind::Text(text)) = &mut value.kind
                 && let Cow::Owned(told) = self.demangler.text(text)
@@ -170,7 +172,7 @@ pub(super) fn run<'a>(
         recurs: !rewritten.is_of_the_moment() && !rewritten.tells_names,
         writes: Some(rewritten.class != Class::Read),
         explains: rewritten.tells_names,
-        columns: (rewritten.class != Class::Ddl).then_some(&rewritten.columns),
+        columns: Some(&rewritten.columns),
     }
 }
 

@@ -30,6 +30,8 @@ impl<'c> References<'c> {
         match (what, on) {
             (Which::Enforced, None) => return Ok(told(what, self.enforced)),
             (Which::Deferred, None) => return Ok(told(what, self.deferred)),
+            // A dump's, which is no matter of references.
+            (Which::WritableSchema, _) => return Ok(StatementResult::default()),
             (Which::Enforced, Some(on)) => self.enforce(on)?,
             (Which::Deferred, Some(on)) => {
                 self.conn.gate.enter(Rights::Own);
@@ -133,7 +135,7 @@ pub(super) fn judge(found: &StatementResult) -> Result<()> {
     ))
 }
 
-fn told(what: Which, on: bool) -> StatementResult {
+pub(super) fn told(what: Which, on: bool) -> StatementResult {
     let values = vec![Value { kind: Some(Kind::Integer(on.into())) }];
     StatementResult { columns: vec![what.name().to_owned()], rows: vec![Row { values }], ..StatementResult::default() }
 }

@@ -10,14 +10,17 @@ use crate::embedded::sql::{self, Allowance};
 use debros_proto::rpc::{Statement, StatementResult};
 use debros_proto::{Code, Error, Result};
 use debros_sql::catalogue::{Changes, Entry};
+use debros_sql::counters::{Counters, restore_counters};
+use debros_sql::dump::Dump;
 use debros_sql::policy::Foreign;
-use debros_sql::{Catalogue, Class, MOMENT_CLEAR, MOMENT_SET, Place, Rewritten, rewrite_under};
+use debros_sql::setting::Which;
+use debros_sql::{Catalogue, Class, HeaderField, MOMENT_CLEAR, MOMENT_SET, Place, Rewritten, rewrite_under};
 use std::sync::Arc;
 
 /// One call's statements on the writer's connection, in order.
 pub(super) struct Work<'c> {
     conn: &'c Conn,
-    seat: &'c Seat,
+    pub(super) seat: &'c Seat,
     call: Call,
     present: Present,
     allowance: Allowance,
@@ -25,6 +28,8 @@ pub(super) struct Work<'c> {
     references: Option<References<'c>>,
     /// The schema as this call has changed it; none before it does.
     entries: Option<Vec<Entry>>,
+    /// A dump of a sqlite3 shell that the call's statements are, from where it is seen.
+    pub(super) dump: Option<Dump>,
 }
 
 /// What a statement on the schema changes.
@@ -58,6 +63,7 @@ impl<'c> Work<'c> {
             allowance: Allowance::new(&call.limits),
             references: None,
             entries: None,
+            dump: None,
         })
     }
 
@@ -84,10 +90,12 @@ impl<'c> Work<'c> {
             Place::Transaction(setting) => {
                 sql::check_count(rewritten.parameters, statement.args.len())?;
                 return match &mut self.references {
+                    Some(_) if setting.what == Which::WritableSchema => self.set_dump(setting),
                     Some(references) => references.set(setting),
                     None => references::outside(setting),
                 };
             }
+            Place::Header(field) => return self.set_header(statement, &rewritten, field, catalogue),
         }
         let result = if rewritten.class == Class::Ddl {
             self.define(statement, &rewritten, catalogue)
@@ -99,6 +107,7 @@ impl<'c> Work<'c> {
 
     /// To be called after the last statement of a transaction.
     pub(super) fn finish(mut self) -> Result<()> {
+        self.finish_dump()?;
         let lapsed = self.references.as_mut().map_or(Ok(false), References::restore)?;
         if !lapsed {
             return Ok(());
@@ -153,6 +162,23 @@ impl<'c> Work<'c> {
         Ok(result)
     }
 
+    /// Sets a value of the namespace's: in the catalogue, which tells it, and in the file, which keeps it.
+    fn set_header(
+        &mut self,
+        statement: &Statement,
+        rewritten: &Rewritten,
+        field: HeaderField,
+        catalogue: Arc<Catalogue>,
+    ) -> Result<StatementResult> {
+        sql::check_count(rewritten.parameters, statement.args.len())?;
+        let (entries, after) = self.changed_catalogue(&statement.sql, catalogue)?;
+        self.conn.gate.enter(Rights::Own);
+        self.conn.db.pragma_update(None, field.name(), after.header(field)?).map_err(failure::of)?;
+        self.seat.change(after);
+        self.entries = Some(entries);
+        Ok(StatementResult { rows_affected: Some(0), last_insert_id: Some(0), ..StatementResult::default() })
+    }
+
     /// What a statement makes of the schema; `None`: the schema is as it was.
     fn change_of_schema(
         &mut self,
@@ -198,22 +224,39 @@ impl<'c> Work<'c> {
 
     fn execute(&mut self, statement: &Statement, rewritten: &Rewritten) -> Result<StatementResult> {
         let tenant = self.seat.tenant();
+        // A CREATE VIRTUAL TABLE may change them, and a later statement of the call asks.
+        let defines = rewritten.class == Class::Ddl && self.references.is_some();
+        if rewritten.reads_counters || defines {
+            self.restore_counters()?;
+        }
+        let are_own = Counters::of(&self.conn.db) == self.present.counters;
         let text = self.present.fill(rewritten)?;
         let tenancy = tenant.tenancy(rewritten);
         let run = run(statement, rewritten, &text, Rights::Tenant(&tenancy));
         let wrote = sql::write(self.conn, run, self.call.time, false, &mut self.allowance)?;
         let mut result = wrote.result;
-        if rewritten.class == Class::Write {
-            self.present.changes = result.rows_affected.and_then(|rows| i64::try_from(rows).ok()).unwrap_or(0);
+        let now = Counters::of(&self.conn.db);
+        if are_own {
+            self.present.counters = now;
+        } else if rewritten.class == Class::Write {
+            self.present.counters.changes = now.changes;
             // SQLite keeps the number where nothing was inserted.
             if wrote.facts.inserts()
                 && let Some(rowid) = self.conn.inserted()
             {
-                self.present.last_insert_rowid = rowid;
+                self.present.counters.last_insert_rowid = rowid;
             }
         }
         tenant.demangle(rewritten, &mut result);
         Ok(result)
+    }
+
+    /// Brings the connection, which others use too, to what this call's own statements have made of its counters.
+    fn restore_counters(&self) -> Result<()> {
+        self.conn.gate.enter(Rights::Own);
+        sql::with_time(self.conn, self.call.time, || {
+            restore_counters(&self.conn.db, self.present.counters).map_err(failure::of)
+        })
     }
 
     fn foreign(&self) -> Result<Foreign> {

@@ -1,0 +1,256 @@
+//! What sqlite3 shells write as `.dump`: the forms in it that write into the schema, or into the tables behind a virtual
+//! table, as statements that say the same and that any namespace may run.
+//!
+//! ```text
+//! PRAGMA writable_schema=ON;
+//! CREATE TABLE IF NOT EXISTS sqlite_sequence(name,seq);
+//! INSERT INTO sqlite_schema(type,name,tbl_name,rootpage,sql)VALUES('table','d','d',0,'CREATE VIRTUAL TABLE d USING fts5(a)');
+//! CREATE TABLE IF NOT EXISTS 'd_content'(id INTEGER PRIMARY KEY, c0);
+//! INSERT INTO d_content VALUES(1,'a text');
+//! ANALYZE sqlite_schema;
+//! INSERT INTO sqlite_stat1 VALUES('t','t_a','5 1');
+//! PRAGMA writable_schema=OFF;
+//! ```
+//!
+//! Nobody writes into a schema or an index by this. The virtual table is made by its own CREATE; what its rows were goes in
+//! as INSERTs into it, which make the index again; statistics are gathered again. Each statement that comes out goes the way
+//! of every statement, so it may do nothing that the user could not do without a dump.
+
+mod form;
+mod rtree;
+
+use crate::allowed::{SCHEMA_TABLES, is_statistics, shadow_endings};
+use crate::catalogue::Catalogue;
+use crate::catalogue::schema::Kind;
+use crate::names::{is_one_of, quote, same, starts_with};
+use crate::source::{Source, with_statement};
+use debros_proto::{Code, Error, Result};
+use form::{PlainInsert, VirtualTable, string};
+use rtree::Boxes;
+use syntaqlite_syntax::nodes::{CreateTableStmt, Expr, InsertStmt, Stmt};
+
+/// As a dump makes it, in words without the blanks between.
+const SEQUENCE: &str = "CREATE TABLE IF NOT EXISTS sqlite_sequence ( name , seq )";
+
+/// SQLite makes `sqlite_sequence` with the first AUTOINCREMENT, and keeps it.
+const MAKE_SEQUENCE: [&str; 2] = [
+    "CREATE TABLE \"the first AUTOINCREMENT\"(id INTEGER PRIMARY KEY AUTOINCREMENT)",
+    "DROP TABLE \"the first AUTOINCREMENT\"",
+];
+
+/// A dump under way, in one transaction call.
+#[derive(Debug, Default)]
+pub struct Dump {
+    tables: Vec<Table>,
+    /// Tables whose statistics it has.
+    analyzed: Vec<String>,
+}
+
+/// A virtual table that the dump has made.
+#[derive(Debug)]
+struct Table {
+    name: String,
+    module: String,
+    /// The option `content`: what the index is about; empty: it keeps no text.
+    content: Option<String>,
+    /// Its index had rows, which are to be made again from its content.
+    indexed: bool,
+    boxes: Boxes,
+}
+
+/// Whether a statement begins a dump by itself, without `PRAGMA writable_schema` before it. Looks at the first words only.
+pub fn begins(sql: &str) -> bool {
+    let mut words = sql.split_ascii_whitespace();
+    words.next().is_some_and(|word| same(word, "ANALYZE"))
+        && words.next().is_some_and(|word| is_schema_table(word.trim_end_matches(';')))
+}
+
+impl Dump {
+    /// The statements that one of a dump stands for, in order; `None`: it stands for itself.
+    ///
+    /// # Errors
+    /// `statement_not_allowed` for a form that no shell writes, and for an index that can not be made again.
+    pub fn translate(&mut self, sql: &str, catalogue: &Catalogue) -> Result<Option<Vec<String>>> {
+        let mut refused = None;
+        let translated = with_statement(sql, |source, root| {
+            let translated = match root {
+                Stmt::CreateTableStmt(create) => self.table(source, create, catalogue),
+                Stmt::InsertStmt(insert) => self.insert(source, insert, catalogue),
+                Stmt::AnalyzeOrReindexStmt(_) if begins(source.text) => Ok(Some(Vec::new())),
+                _ => Ok(None),
+            };
+            Ok(translated.unwrap_or_else(|error| {
+                refused = Some(error);
+                None
+            }))
+        });
+        match refused {
+            Some(error) => Err(error),
+            // What does not parse is told by those who compile it.
+            None => Ok(translated.unwrap_or_default()),
+        }
+    }
+
+    /// The statements that finish it: what can only be made when the whole is there.
+    ///
+    /// # Errors
+    /// `statement_not_allowed` when the rows of an R-Tree do not fit together.
+    pub fn finish(self, catalogue: &Catalogue) -> Result<Vec<String>> {
+        let mut statements = Vec::new();
+        for table in self.tables {
+            let quoted = quote('"', &table.name);
+            if table.indexed {
+                statements.push(format!("INSERT INTO {quoted}({quoted}) VALUES ('rebuild')"));
+            }
+            let columns = shown_columns(catalogue, &table.name).len();
+            statements.extend(table.boxes.rows(&table.name, columns, same(&table.module, "rtree_i32"))?);
+        }
+        let is_own = |name: &String| matches!(kind(catalogue, name), Some(Kind::Table));
+        statements.extend(self.analyzed.iter().filter(|name| is_own(name)).map(|name| format!("ANALYZE {}", quote('"', name))));
+        Ok(statements)
+    }
+
+    fn table(
+        &mut self,
+        source: &Source<'_>,
+        create: CreateTableStmt<'_>,
+        catalogue: &Catalogue,
+    ) -> Result<Option<Vec<String>>> {
+        let name = source.name(create.table_name())?;
+        if same(&name, "sqlite_sequence") {
+            if !source.is_worded(SEQUENCE) {
+                return Err(refused("sqlite_sequence is made as CREATE TABLE IF NOT EXISTS sqlite_sequence(name,seq)"));
+            }
+            let is_there = catalogue.lock().has_sequence();
+            return Ok(Some(if is_there { Vec::new() } else { MAKE_SEQUENCE.map(str::to_owned).to_vec() }));
+        }
+        // Made along with the virtual table.
+        Ok(self.behind(&name).map(|_| Vec::new()))
+    }
+
+    fn insert(
+        &mut self,
+        source: &Source<'_>,
+        insert: InsertStmt<'_>,
+        catalogue: &Catalogue,
+    ) -> Result<Option<Vec<String>>> {
+        let Some(target) = insert.table() else { return Ok(None) };
+        let name = source.name(target.table_name())?;
+        if is_schema_table(&name) {
+            let Some(made) = VirtualTable::of(source, insert)? else {
+                return Err(refused(
+                    "a row of sqlite_schema is taken for a virtual table alone, as sqlite3's .dump writes it: ('table', name, \
+                     name, 0, 'CREATE VIRTUAL TABLE …')",
+                ));
+            };
+            let VirtualTable { name, module, content, sql } = made;
+            self.tables.push(Table { name, module, content, indexed: false, boxes: Boxes::default() });
+            return Ok(Some(vec![sql]));
+        }
+        let is_statistics = is_statistics(&name);
+        let Some((index, ending)) = self.behind(&name) else {
+            if !is_statistics {
+                return Ok(None);
+            }
+            let row = PlainInsert::of(source, insert).ok_or_else(|| refused("rows of statistics are written out"))?;
+            if let Some(table) = row.value(0).and_then(string)
+                && !self.analyzed.iter().any(|known| same(known, &table))
+            {
+                self.analyzed.push(table);
+            }
+            return Ok(Some(Vec::new()));
+        };
+        let row = PlainInsert::of(source, insert).ok_or_else(|| {
+            refused(&format!("{name} is behind the virtual table {}: only rows that are written out are taken", self.tables[index].name))
+        })?;
+        self.tables[index].row(&row, ending, catalogue)
+    }
+
+    /// The virtual table that a table of this name is behind, and what the name ends with.
+    fn behind(&self, name: &str) -> Option<(usize, &'static str)> {
+        self.tables.iter().enumerate().find_map(|(index, table)| {
+            let ending = shadow_endings(&table.module).iter().find(|ending| {
+                name.len() == table.name.len() + ending.len()
+                    && starts_with(name, &table.name)
+                    && name.get(table.name.len()..).is_some_and(|end| same(end, ending))
+            });
+            ending.map(|ending| (index, *ending))
+        })
+    }
+}
+
+impl Table {
+    /// A row of one of the tables behind it.
+    fn row(&mut self, row: &PlainInsert<'_>, ending: &str, catalogue: &Catalogue) -> Result<Option<Vec<String>>> {
+        if starts_with(&self.module, "rtree") {
+            self.boxes.take(row, ending).ok_or_else(|| refused(&format!("a row of {}{ending} is not that of an R-Tree", self.name)))?;
+            return Ok(Some(Vec::new()));
+        }
+        let keeps_text = self.content.is_none();
+        match ending {
+            "_content" if keeps_text => self.content_row(row, catalogue).map(Some),
+            "_config" => Ok(Some(self.config_row(row).into_iter().collect())),
+            // Records of the index that are there without any row as well.
+            "_data" | "_stat" => Ok(Some(Vec::new())),
+            _ if keeps_text => Ok(Some(Vec::new())),
+            _ if self.content.as_deref() == Some("") => Err(refused(&format!(
+                "the full-text table {} keeps no text (content=''), so its index can not be made again from a dump: leave its rows \
+                 out of the dump, and insert its texts anew",
+                self.name
+            ))),
+            _ => {
+                self.indexed = true;
+                Ok(Some(Vec::new()))
+            }
+        }
+    }
+
+    /// What was indexed is inserted again.
+    fn content_row(&self, row: &PlainInsert<'_>, catalogue: &Catalogue) -> Result<Vec<String>> {
+        let columns = shown_columns(catalogue, &self.name);
+        if row.len() != columns.len() + 1 {
+            return Err(refused(&format!(
+                "a row of {}_content has {} values beside its key, and {} has {} columns: languages and locales of single rows can \
+                 not be taken from a dump",
+                self.name,
+                row.len().saturating_sub(1),
+                self.name,
+                columns.len()
+            )));
+        }
+        let list: String = columns.iter().map(|column| format!(", {}", quote('"', column))).collect();
+        Ok(vec![row.into_table(&format!("{}(rowid{list})", quote('"', &self.name)))])
+    }
+
+    /// A setting of the index: its version is SQLite's own.
+    fn config_row(&self, row: &PlainInsert<'_>) -> Option<String> {
+        let quoted = quote('"', &self.name);
+        let is_version = row.value(0).and_then(string).is_some_and(|key| same(&key, "version"));
+        (!is_version).then(|| row.into_table(&format!("{quoted}({quoted}, rank)")))
+    }
+}
+
+fn is_schema_table(name: &str) -> bool {
+    is_one_of(&SCHEMA_TABLES[..2], name)
+}
+
+fn kind(catalogue: &Catalogue, name: &str) -> Option<Kind> {
+    let inner = catalogue.lock();
+    inner.schema.find(&inner.db, name).map(|(kind, _)| kind)
+}
+
+/// The columns of a table that `SELECT *` shows.
+fn shown_columns(catalogue: &Catalogue, table: &str) -> Vec<String> {
+    let inner = catalogue.lock();
+    let columns = inner.schema.columns(&inner.db, table);
+    columns.iter().filter(|column| !column.hidden).map(|column| column.name.clone()).collect()
+}
+
+fn refused(why: &str) -> Error {
+    Error::new(Code::StatementNotAllowed, why)
+}
+
+/// The text of an expression that is a number, with its sign.
+fn number(source: &Source<'_>, expression: Expr<'_>) -> Option<i64> {
+    form::text(source, expression)?.parse().ok()
+}

@@ -1,0 +1,84 @@
+//! An R-Tree's rows, out of the tables that it keeps them in: the boxes lie in nodes, what else is in a row lies beside the
+//! number of the node. The form of a node is SQLite's file format ("The SQLite R*Tree Module", section 6): the depth of the
+//! tree and the number of cells, two bytes each, and the cells, each a rowid of eight bytes and coordinates of four, all with
+//! the highest byte first.
+
+use super::form::{PlainInsert, blob};
+use super::refused;
+use crate::names::quote;
+use debros_proto::Result;
+use std::collections::HashMap;
+
+/// What a dump has told of an R-Tree.
+#[derive(Debug, Default)]
+pub(super) struct Boxes {
+    nodes: HashMap<i64, Vec<u8>>,
+    rows: Vec<Row>,
+}
+
+#[derive(Debug)]
+struct Row {
+    id: i64,
+    node: i64,
+    /// The text of its other values, with commas before, and how many they are.
+    others: String,
+    count: usize,
+}
+
+impl Boxes {
+    /// Takes a row of one of the tables; `None` when it is none of such a table.
+    pub(super) fn take(&mut self, row: &PlainInsert<'_>, ending: &str) -> Option<()> {
+        match ending {
+            "_node" => {
+                self.nodes.insert(row.number(0)?, blob(row.value(1)?)?);
+            }
+            "_rowid" => {
+                let (id, node, others) = (row.number(0)?, row.number(1)?, row.rest(2)?);
+                self.rows.push(Row { id, node, others, count: row.len() - 2 });
+            }
+            // Where the nodes hang in the old tree.
+            _ => (),
+        }
+        Some(())
+    }
+
+    /// The rows as INSERTs into the table, which has so many columns.
+    pub(super) fn rows(self, table: &str, columns: usize, whole_numbers: bool) -> Result<Vec<String>> {
+        let mut statements = Vec::with_capacity(self.rows.len());
+        for row in &self.rows {
+            let coordinates = columns.checked_sub(row.count + 1).unwrap_or(0);
+            let found = self.nodes.get(&row.node).and_then(|node| cell(node, row.id, coordinates));
+            let values = found.and_then(|cell| cell.map(|value| written(value, whole_numbers)).collect::<Option<String>>());
+            let Some(values) = values else {
+                return Err(refused(&format!(
+                    "the dump of the R-Tree {table} is not whole: its node {} has no row {}",
+                    row.node, row.id
+                )));
+            };
+            statements.push(format!("INSERT INTO {} VALUES ({}{values}{})", quote('"', table), row.id, row.others));
+        }
+        Ok(statements)
+    }
+}
+
+/// The coordinates of a row in a node.
+fn cell(node: &[u8], id: i64, coordinates: usize) -> Option<impl Iterator<Item = [u8; 4]>> {
+    const HEAD: usize = 4;
+    let size = 8 + 4 * coordinates;
+    let count = usize::from(u16::from_be_bytes([*node.get(2)?, *node.get(3)?]));
+    let cells = node.get(HEAD..HEAD + count * size)?;
+    let found = cells.chunks_exact(size).find(|cell| cell.starts_with(&id.to_be_bytes()))?;
+    Some(found[8..].chunks_exact(4).map(|bytes| [bytes[0], bytes[1], bytes[2], bytes[3]]))
+}
+
+/// A coordinate as SQL, with a comma before.
+fn written(bytes: [u8; 4], whole_number: bool) -> Option<String> {
+    if whole_number {
+        return Some(format!(", {}", i32::from_be_bytes(bytes)));
+    }
+    match f64::from(f32::from_be_bytes(bytes)) {
+        value if value.is_nan() => None,
+        value if value.is_infinite() => Some(format!(", {}9e999", if value < 0.0 { "-" } else { "" })),
+        value => Some(format!(", {value:?}")),
+    }
+}

@@ -1,0 +1,76 @@
+//! Query plans without what the rewriter has put into the statement.
+
+use crate::moment::MOMENT_TABLE;
+use debros_proto::rpc::{Row, value::Kind};
+use std::collections::HashSet;
+
+/// One line of a plan.
+struct Line {
+    id: i64,
+    parent: i64,
+    detail: String,
+}
+
+/// Takes the reading of the time, which views and triggers do by a subquery, out of the rows of EXPLAIN QUERY PLAN, and
+/// numbers the other subqueries as if it was not there.
+pub fn without_moment(rows: &mut Vec<Row>) {
+    let lines: Vec<Line> = rows.iter().map(line).collect();
+    let reads = |line: &Line| {
+        let rest = line.detail.strip_prefix("SCAN ").or_else(|| line.detail.strip_prefix("SEARCH "));
+        rest.and_then(|rest| rest.split(' ').next()) == Some(MOMENT_TABLE)
+    };
+    let mut hidden: HashSet<i64> = lines.iter().filter(|line| reads(line)).map(|line| line.id).collect();
+    if hidden.is_empty() {
+        return;
+    }
+    let mut numbers = HashSet::new();
+    for line in &lines {
+        let mut below = lines.iter().filter(|other| other.parent == line.id).peekable();
+        if below.peek().is_some()
+            && below.all(|other| hidden.contains(&other.id))
+            && let Some(number) = number_after(&line.detail, "SCALAR SUBQUERY ")
+        {
+            numbers.insert(number);
+        }
+    }
+    hidden.extend(lines.iter().filter_map(|line| {
+        let number = ["SCALAR SUBQUERY ", "REUSE SUBQUERY "].iter().find_map(|word| number_after(&line.detail, word))?;
+        numbers.contains(&number).then_some(line.id)
+    }));
+    let mut kept = lines.iter().map(|line| !hidden.contains(&line.id));
+    rows.retain(|_| kept.next().unwrap_or(true));
+    for value in rows.iter_mut().filter_map(|row| row.values.get_mut(3)) {
+        if let Some(Kind::Text(detail)) = &mut value.kind {
+            *detail = renumbered(detail, &numbers);
+        }
+    }
+}
+
+fn line(row: &Row) -> Line {
+    let integer = |index: usize| match row.values.get(index).and_then(|value| value.kind.as_ref()) {
+        Some(Kind::Integer(integer)) => *integer,
+        _ => -1,
+    };
+    let detail = match row.values.get(3).and_then(|value| value.kind.as_ref()) {
+        Some(Kind::Text(text)) => text.clone(),
+        _ => String::new(),
+    };
+    Line { id: integer(0), parent: integer(1), detail }
+}
+
+fn number_after(detail: &str, word: &str) -> Option<usize> {
+    let rest = &detail[detail.find(word)? + word.len()..];
+    let end = rest.find(|sign: char| !sign.is_ascii_digit()).unwrap_or(rest.len());
+    rest[..end].parse().ok()
+}
+
+/// A line whose numbers of subqueries do not count those that were taken out.
+fn renumbered(detail: &str, gone: &HashSet<usize>) -> String {
+    for word in ["SUBQUERY ", "(subquery-"] {
+        if let Some(number) = number_after(detail, word) {
+            let lower = gone.iter().filter(|other| **other < number).count();
+            return detail.replacen(&format!("{word}{number}"), &format!("{word}{}", number - lower), 1);
+        }
+    }
+    detail.to_owned()
+}
