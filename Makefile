@@ -12,7 +12,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 BUILT := $(TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 
 .DEFAULT_GOAL := help
-.PHONY: help dev build test lint fmt clean run-node run-node2 run-node3 run-gateway run-example bench crash programs
+.PHONY: help dev build test lint fmt clean run-node run-node2 run-node3 run-gateway run-example bench attacks crash programs
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ run-example: programs ## Run examples/basic_usage.rs against the node of `make d
 
 bench: ## Measure, side by side with the ceiling and rqlite
 	$(CARGO) run --release -p debros-bench
+
+attacks: ## Attack a node in every way that is known, and measure what a neighbour feels
+	$(CARGO) run --release -p debros-bench -- attacks
 
 crash: ## Kill the node under load again and again, and look for lost writes
 	CRASH_ROUNDS=$(CRASH_ROUNDS) $(CARGO) test --release -p debros-cli --test crash -- --nocapture

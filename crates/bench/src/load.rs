@@ -133,7 +133,7 @@ async fn lane(
 }
 
 /// Sends one request, reads its answer and judges it.
-async fn exchange(
+pub(crate) async fn exchange(
     stream: &mut TcpStream,
     template: &mut Template,
     buffer: &mut [u8],
@@ -153,6 +153,18 @@ async fn exchange(
     };
     ensure!(answer.end == filled, "the server sent more than the answer");
     template.judge(answer.status, &buffer[answer.body_at..answer.end], key)
+}
+
+/// Reads one answer from a connection: its status, and its body as text.
+pub(crate) async fn answer_on(stream: &mut TcpStream) -> Result<(u16, String)> {
+    let mut bytes = Vec::new();
+    let answer = loop {
+        if let Some(answer) = parse_answer(&bytes)? {
+            break answer;
+        }
+        ensure!(stream.read_buf(&mut bytes).await? > 0, "the server closed the connection before it had answered");
+    };
+    Ok((answer.status, String::from_utf8_lossy(&bytes[answer.body_at..answer.end]).into_owned()))
 }
 
 /// Sends a request once and returns the body of its answer.

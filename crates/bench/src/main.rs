@@ -7,6 +7,7 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+mod attacks;
 mod ceiling;
 mod load;
 mod measure;
@@ -21,7 +22,7 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use measure::Scope;
 use report::Report;
-use servers::node::{Node, Programs, STATIC_KEY};
+use servers::node::{NAMESPACE, Node, Programs, STATIC_KEY, Settings};
 use servers::{Kind, Operation, Server};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -68,12 +69,15 @@ struct Options {
 enum Command {
     /// Serves the ceiling: the bare handler on SQLite.
     Ceiling(ceiling::Options),
+    /// Attacks a node in every way that is known, and measures what a neighbour feels and what memory the node takes.
+    Attacks(attacks::Options),
 }
 
 fn main() -> Result<()> {
     let options = Options::parse();
     match &options.command {
         Some(Command::Ceiling(ceiling)) => ceiling::serve(ceiling),
+        Some(Command::Attacks(attacks)) => attacks::run(attacks),
         None => run(&options),
     }
 }
@@ -140,8 +144,8 @@ fn run(options: &Options) -> Result<()> {
 
 /// Starts the node, and gets the key that everything is measured with.
 fn start_node(programs: &Programs, options: &Options, folder: &Path) -> Result<(Node, String)> {
-    let node = programs.start_node(folder)?;
-    let key = if options.static_key { STATIC_KEY.to_owned() } else { programs.make_key(&node)? };
+    let node = programs.start_node(folder, &Settings::default())?;
+    let key = if options.static_key { STATIC_KEY.to_owned() } else { programs.make_key(&node, NAMESPACE)? };
     Ok((node, key))
 }
 

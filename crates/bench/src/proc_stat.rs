@@ -25,21 +25,31 @@ pub(crate) fn process_cpu(pid: u32) -> Result<Duration> {
 
 /// Resident memory of a process in bytes.
 pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
+    status_bytes(pid, "VmRSS:")
+}
+
+/// The most resident memory that a process has had so far, in bytes.
+pub(crate) fn peak_resident_bytes(pid: u32) -> Result<u64> {
+    status_bytes(pid, "VmHWM:")
+}
+
+fn status_bytes(pid: u32, field: &str) -> Result<u64> {
     let path = format!("/proc/{pid}/status");
     let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).with_context(|| path.clone())?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field)).with_context(|| path.clone())?;
     let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kibibytes * 1024)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{process_cpu, resident_bytes, thread_cpu};
+    use super::{peak_resident_bytes, process_cpu, resident_bytes, thread_cpu};
 
     #[test]
     fn this_process_is_readable() {
         let pid = std::process::id();
         assert!(resident_bytes(pid).unwrap() > 100_000);
+        assert!(peak_resident_bytes(pid).unwrap() > 100_000);
         process_cpu(pid).unwrap();
         thread_cpu().unwrap();
     }

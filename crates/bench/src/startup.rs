@@ -2,7 +2,7 @@
 
 use crate::median;
 use crate::proc_stat;
-use crate::servers::node::Programs;
+use crate::servers::node::{Programs, Settings};
 use anyhow::Result;
 use serde::Serialize;
 use std::path::Path;
@@ -30,14 +30,14 @@ pub(crate) struct Outcome {
 pub(crate) fn measure(programs: &Programs, folder: &Path) -> Result<Outcome> {
     let folder = folder.join("startup");
     std::fs::create_dir_all(&folder)?;
-    let first = programs.start_node(&folder)?;
+    let first = programs.start_node(&folder, &Settings::default())?;
     std::thread::sleep(IDLE);
     let idle_bytes = proc_stat::resident_bytes(first.process.pid())?;
     let first_ready_ms = milliseconds(first.ready);
     first.process.stop()?;
     let mut restarts = Vec::with_capacity(RESTARTS);
     for _ in 0..RESTARTS {
-        let node = programs.start_node(&folder)?;
+        let node = programs.start_node(&folder, &Settings::default())?;
         restarts.push(milliseconds(node.ready));
         node.process.stop()?;
     }

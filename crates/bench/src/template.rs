@@ -112,7 +112,7 @@ pub(crate) fn parse_answer(bytes: &[u8]) -> Result<Option<Answer>> {
     let status = response.code.context("the answer has no status")?;
     let length = match response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length")) {
         Some(header) => std::str::from_utf8(header.value)?.trim().parse::<usize>().context("Content-Length")?,
-        None if status == 204 => 0,
+        None if matches!(status, 204 | 304) => 0,
         None => bail!("an answer without Content-Length (status {status})"),
     };
     let end = body_at + length;

@@ -7,18 +7,26 @@ use std::time::{Duration, Instant};
 
 /// What tells the time. The default is the system's clock.
 ///
-/// A clock made by [`Clock::movable`] can be put ahead, so that an expiry is tested without waiting for it; its clones go
-/// with it. It never goes back.
+/// A clock made by [`Clock::movable`] or [`Clock::stopped`] can be put ahead, so that an expiry is tested without waiting for
+/// it; its clones go with it. It never goes back.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
-    /// Milliseconds ahead of the system.
+    /// Milliseconds ahead of the system, or of where it was stopped.
     ahead: Option<Arc<AtomicU64>>,
+    /// Milliseconds since the Unix epoch, and the same moment for measuring.
+    stopped_at: Option<(i64, Instant)>,
 }
 
 impl Clock {
     /// A clock that runs with the system's until it is put ahead.
     pub fn movable() -> Self {
-        Self { ahead: Some(Arc::default()) }
+        Self { ahead: Some(Arc::default()), stopped_at: None }
+    }
+
+    /// A clock that stands still until it is put ahead: what is counted by the second is counted exactly, however long a busy
+    /// machine takes.
+    pub fn stopped() -> Self {
+        Self { ahead: Some(Arc::default()), stopped_at: Some((now_ms(), Instant::now())) }
     }
 
     /// Puts the clock and its clones ahead. Does nothing to the system's.
@@ -30,12 +38,14 @@ impl Clock {
 
     /// Milliseconds since the Unix epoch.
     pub(crate) fn now_ms(&self) -> i64 {
-        now_ms().saturating_add(i64::try_from(self.ahead_ms()).unwrap_or(i64::MAX))
+        let now = self.stopped_at.map_or_else(now_ms, |(now, _)| now);
+        now.saturating_add(i64::try_from(self.ahead_ms()).unwrap_or(i64::MAX))
     }
 
     /// For measuring how long ago something was.
     pub(crate) fn instant(&self) -> Instant {
-        Instant::now() + Duration::from_millis(self.ahead_ms())
+        let now = self.stopped_at.map_or_else(Instant::now, |(_, now)| now);
+        now + Duration::from_millis(self.ahead_ms())
     }
 
     fn ahead_ms(&self) -> u64 {

@@ -2,6 +2,7 @@
 
 use super::process::{Process, free_address, free_port};
 use anyhow::{Context as _, Result, ensure};
+use debros_p2p::Multiaddr;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -42,8 +43,14 @@ impl Programs {
         Ok(Self { node: find("network-node")?, gateway: find("network-gateway")? })
     }
 
+    /// A node that is built already.
+    pub(crate) fn with_node(node: PathBuf) -> Self {
+        let gateway = node.with_file_name("network-gateway");
+        Self { node, gateway }
+    }
+
     /// Starts a node with its gateway inside, and waits until it is ready.
-    pub(crate) fn start_node(&self, folder: &Path) -> Result<Node> {
+    pub(crate) fn start_node(&self, folder: &Path, settings: &Settings) -> Result<Node> {
         let gateway = free_address()?;
         let p2p = free_port()?;
         let data = folder.join("node");
@@ -52,8 +59,9 @@ impl Programs {
             &config,
             format!(
                 "node:\n  type: bootstrap\n  data_dir: {}\n  listen_addresses: [/ip4/127.0.0.1/tcp/{p2p}]\n\
-                 gateway:\n  enabled: true\n  listen_addr: {gateway}\nlogging:\n  level: warn\n",
-                data.display()
+                 gateway:\n  enabled: true\n  listen_addr: {gateway}\nlogging:\n  level: warn\n{}",
+                data.display(),
+                settings.yaml(),
             ),
         )?;
         let mut command = Command::new(&self.node);
@@ -64,9 +72,9 @@ impl Programs {
     }
 
     /// Makes a real API key, as an operator does.
-    pub(crate) fn make_key(&self, node: &Node) -> Result<String> {
+    pub(crate) fn make_key(&self, node: &Node, namespace: &str) -> Result<String> {
         let output = Command::new(&self.node)
-            .args(["api-key", "--namespace", NAMESPACE, "--data-dir"])
+            .args(["api-key", "--namespace", namespace, "--data-dir"])
             .arg(&node.data)
             .output()?;
         ensure!(output.status.success(), "network-node api-key: {}", String::from_utf8_lossy(&output.stderr));
@@ -84,6 +92,26 @@ impl Programs {
         let mut process = Process::start(&mut command, folder, "gateway")?;
         process.wait_ready(address, "/ready")?;
         Ok((process, address))
+    }
+}
+
+/// What a node is set up with beside its defaults.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Settings {
+    /// Such as `256MiB`.
+    pub(crate) max_database_size: Option<&'static str>,
+}
+
+impl Settings {
+    fn yaml(self) -> String {
+        self.max_database_size.map_or(String::new(), |size| format!("database:\n  max_database_size: {size}\n"))
+    }
+}
+
+impl Node {
+    /// Where a peer dials the node.
+    pub(crate) fn peer(&self) -> Result<Multiaddr> {
+        debros_p2p::peer_info::read(&self.data.join("peer.info")).context("read peer.info")
     }
 }
 

@@ -51,6 +51,12 @@ impl Process {
         }
     }
 
+    /// How the process ended and what it said last, if it has ended.
+    pub(crate) fn ended(&mut self) -> Option<String> {
+        let status = self.child.try_wait().ok().flatten()?;
+        Some(format!("the server ended with {status}:\n{}", self.log_tail()))
+    }
+
     /// Asks the process to end, and waits until it has.
     pub(crate) fn stop(mut self) -> Result<()> {
         Command::new("kill").arg(self.pid().to_string()).status().context("run kill")?;

@@ -1,6 +1,6 @@
 //! What one wallet, or somebody who knows one, can do to others and to the node's tables.
 
-use crate::support::{address, code, one_node, proof, session, try_sign_in, wallet};
+use crate::support::{address, code, one_node, one_node_at_one_moment, proof, session, try_sign_in, wallet};
 use debros_client::{Code, NewKey};
 
 const MANY: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ";
@@ -60,7 +60,7 @@ async fn revoked_keys_are_forgotten_in_the_end() {
 /// One wallet pushed everything else out of the audit.
 #[tokio::test]
 async fn one_namespace_pushes_nothing_out_of_the_audit_of_others() {
-    let (network, node) = one_node().await;
+    let (network, node) = one_node_at_one_moment().await;
     let owner = session(&node, 1, "a").await;
     let now = debros_proto::now_ms();
     network
@@ -98,7 +98,7 @@ async fn a_used_proof_that_comes_again_does_not_count_against_its_owner() {
 
 #[tokio::test]
 async fn one_peer_claims_a_few_namespaces_at_a_time() {
-    let (network, node) = one_node().await;
+    let (network, node) = one_node_at_one_moment().await;
     let client = node.stranger().await;
     let mut claimed = 0;
     for number in 1..=30_u8 {

@@ -24,9 +24,13 @@ pub(crate) struct Network {
 
 impl Network {
     pub(crate) async fn new() -> Self {
+        Self::with(Clock::movable()).await
+    }
+
+    async fn with(clock: Clock) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let engine = debros_testkit::engine(folder.path()).await;
-        Self { engine, clock: Clock::movable(), _folder: folder }
+        Self { engine, clock, _folder: folder }
     }
 
     pub(crate) async fn node(&self) -> TestNode {
@@ -70,6 +74,13 @@ impl Network {
 /// One node with a network of its own.
 pub(crate) async fn one_node() -> (Network, TestNode) {
     let network = Network::new().await;
+    let node = network.node().await;
+    (network, node)
+}
+
+/// As [`one_node`], with a clock that stands still: for limits by the second. Nothing that waits for the clock comes.
+pub(crate) async fn one_node_at_one_moment() -> (Network, TestNode) {
+    let network = Network::with(Clock::stopped()).await;
     let node = network.node().await;
     (network, node)
 }
