@@ -1,6 +1,7 @@
 //! How a client is set up.
 
 use crate::Scope;
+use debros_p2p::PeerId;
 use debros_proto::{Error, Namespace, Result};
 use std::fmt;
 use std::time::Duration;
@@ -14,10 +15,10 @@ pub struct Config {
     pub bootstrap_peers: Vec<String>,
     /// API key or another credential. Empty: only public calls work.
     pub credential: String,
-    /// A credential that is shown to each node as soon as it is connected, and used for nothing else: the node then keeps a
-    /// place for this client when others take all, and believes a gateway with the operator's what it says of its users.
-    /// Empty: none is shown.
-    pub introduction: String,
+    /// Credentials, each with the node that it is shown to as soon as that is connected, and used for nothing else: the node
+    /// then keeps a place for this client when others take all, and believes a gateway with the operator's credential what
+    /// it says of its users. No other node sees it.
+    pub introductions: Vec<(PeerId, String)>,
     /// How long to wait for the first connection. Default 30 s.
     pub connect_timeout: Duration,
     /// How long a call may take, all attempts together. Default 30 s.
@@ -35,7 +36,7 @@ impl fmt::Debug for Config {
             .field("namespace", &self.namespace)
             .field("bootstrap_peers", &self.bootstrap_peers)
             .field("has_credential", &!self.credential.is_empty())
-            .field("has_introduction", &!self.introduction.is_empty())
+            .field("introductions", &self.introductions.len())
             .field("connect_timeout", &self.connect_timeout)
             .field("call_timeout", &self.call_timeout)
             .field("retry_attempts", &self.retry_attempts)
@@ -51,7 +52,7 @@ impl Config {
             namespace: app_name.into(),
             bootstrap_peers: Vec::new(),
             credential: String::new(),
-            introduction: String::new(),
+            introductions: Vec::new(),
             connect_timeout: Duration::from_secs(30),
             call_timeout: Duration::from_secs(30),
             retry_attempts: 3,
@@ -73,10 +74,10 @@ impl Config {
         self
     }
 
-    /// Sets the credential that is shown to each node as soon as it is connected.
+    /// Adds a credential that is shown to a node as soon as it is connected.
     #[must_use]
-    pub fn introduction(mut self, credential: impl Into<String>) -> Self {
-        self.introduction = credential.into();
+    pub fn introduction(mut self, node: PeerId, credential: impl Into<String>) -> Self {
+        self.introductions.push((node, credential.into()));
         self
     }
 

@@ -73,7 +73,8 @@ impl Connections {
         let open = nodes.channels.subscribe();
         let mut keepers = JoinSet::new();
         for (slot, address) in addresses.into_iter().enumerate() {
-            keepers.spawn(Keeper::new(host.clone(), Arc::clone(&nodes), slot, address, &config.introduction).run());
+            let keeper = Keeper::new(host.clone(), Arc::clone(&nodes), slot, address, &config.introductions);
+            keepers.spawn(keeper.run());
         }
         Ok(Connections::Remote(Remote {
             host,

@@ -73,13 +73,22 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    pub(crate) fn new(host: Host, nodes: Arc<Nodes>, slot: usize, address: Multiaddr, introduction: &str) -> Self {
+    pub(crate) fn new(
+        host: Host,
+        nodes: Arc<Nodes>,
+        slot: usize,
+        address: Multiaddr,
+        introductions: &[(PeerId, String)],
+    ) -> Self {
+        let peer = peer_of(&address);
+        let introduction = introductions.iter().find(|(node, _)| Some(*node) == peer);
+        let introduction = introduction.map(|(_, credential)| credential.clone()).unwrap_or_default();
         Self {
             host,
             nodes,
             slot,
             address,
-            introduction: introduction.to_owned(),
+            introduction,
             pause: FIRST_PAUSE,
             is_reported_away: false,
             is_unsteady: false,
@@ -181,4 +190,102 @@ fn jittered(pause: Duration) -> Duration {
     // Without randomness the pause is just not varied.
     let _ = getrandom::fill(&mut byte);
     pause.mul_f64(0.8 + 0.4 * f64::from(byte[0]) / 255.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Keeper, Nodes};
+    use debros_p2p::{CallContext, Handler, Host, HostConfig, Keypair, Multiaddr, Reply};
+    use debros_proto::rpc::{self, request::Call};
+    use debros_proto::{Code, Error};
+    use futures::future::BoxFuture;
+    use std::net::TcpListener;
+    use std::sync::{Arc, Mutex};
+    use std::time::{Duration, Instant};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    /// Long enough for any machine.
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// Keeps the credentials that it is shown.
+    #[derive(Default)]
+    struct Seen(Mutex<Vec<String>>);
+
+    impl Handler for Seen {
+        fn call(&self, _: CallContext, request: rpc::Request) -> BoxFuture<'static, Result<Reply, Error>> {
+            assert!(matches!(request.call, Some(Call::WhoAmI(_))));
+            self.0.lock().unwrap().push(request.credential);
+            Box::pin(async { Err(Error::new(Code::Unauthenticated, "not known here")) })
+        }
+    }
+
+    struct Place {
+        key: Keypair,
+        listen: Multiaddr,
+        address: Multiaddr,
+    }
+
+    impl Place {
+        /// An address on which a node may listen later.
+        fn new() -> Self {
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let key = Keypair::generate_ed25519();
+            let listen: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
+            let address = format!("{listen}/p2p/{}", key.public().to_peer_id()).parse().unwrap();
+            Self { key, listen, address }
+        }
+
+        async fn node(&self, seen: &Arc<Seen>) -> Host {
+            let mut config = HostConfig::client(self.key.clone(), "test");
+            config.listen.push(self.listen.clone());
+            Host::start(config, Some(Arc::clone(seen) as Arc<dyn Handler>)).await.unwrap()
+        }
+    }
+
+    async fn client() -> Host {
+        Host::start(HostConfig::client(Keypair::generate_ed25519(), "test"), None).await.unwrap()
+    }
+
+    async fn connected(nodes: &Nodes, is: bool) {
+        let mut channels = nodes.channels.subscribe();
+        let wait = channels.wait_for(|channels| channels[0].is_some() == is);
+        tokio::time::timeout(LONG, wait).await.expect("in time").unwrap();
+    }
+
+    /// A node that was back stayed unknown until a pause of up to 30 s was over, whoever waited.
+    #[tokio::test]
+    async fn whoever_waits_has_a_lost_node_dialled() {
+        let place = Place::new();
+        let nodes = Arc::new(Nodes::new(1));
+        let mut keeper = Keeper::new(client().await, Arc::clone(&nodes), 0, place.address.clone(), &[]);
+        // As after a long time without the node.
+        keeper.pause = HOUR;
+        let task = tokio::spawn(keeper.run());
+        let mut failures = nodes.failures.subscribe();
+        let failed = failures.wait_for(|failures| failures[0].0 == 1);
+        tokio::time::timeout(LONG, failed).await.expect("in time").unwrap();
+        let node = place.node(&Arc::default()).await;
+        nodes.want_until(Instant::now() + LONG);
+        connected(&nodes, true).await;
+        assert_eq!(nodes.failures.borrow()[0].0, 0);
+        node.shutdown(Instant::now() + LONG).await;
+        connected(&nodes, false).await;
+        task.abort();
+    }
+
+    #[tokio::test]
+    async fn a_node_is_shown_the_credential_that_is_for_it_and_no_other() {
+        let (place, seen) = (Place::new(), Arc::new(Seen::default()));
+        let _node = place.node(&seen).await;
+        let other = (Keypair::generate_ed25519().public().to_peer_id(), "op_of_another".to_owned());
+        let own = (place.key.public().to_peer_id(), "op_of_this".to_owned());
+        for introductions in [vec![other.clone()], vec![other, own]] {
+            let nodes = Arc::new(Nodes::new(1));
+            let keeper = Keeper::new(client().await, Arc::clone(&nodes), 0, place.address.clone(), &introductions);
+            let task = tokio::spawn(keeper.run());
+            connected(&nodes, true).await;
+            task.abort();
+        }
+        assert_eq!(*seen.0.lock().unwrap(), ["op_of_this"], "and one that it does not know is no fault");
+    }
 }

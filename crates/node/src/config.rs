@@ -18,7 +18,7 @@ pub struct NodeConfig {
     pub listen_addresses: Vec<Multiaddr>,
     /// Everything the node keeps: identity, operator key, peer.info.
     pub data_dir: PathBuf,
-    /// P2P connections; more are refused.
+    /// P2P connections; over it, newcomers displace idle strangers or those of the address that has most, or are refused.
     pub max_connections: u32,
     /// The database.
     pub database: DatabaseConfig,

@@ -395,7 +395,12 @@ mod tests {
     }
 
     async fn knock(auth: &Auth, call: Call) -> response::Result {
-        auth.knock(crate::auth::Knock { peer: None, origin: crate::auth::Origin::User(None), credential: "", namespace: "a" }, call).await.unwrap()
+        auth.knock(
+            crate::auth::Knock { peer: None, origin: crate::auth::Origin::User(None), credential: "", namespace: "a" },
+            call,
+        )
+        .await
+        .unwrap()
     }
 
     async fn proof(auth: &Auth, key: &PrivateKey) -> Option<rpc::Proof> {

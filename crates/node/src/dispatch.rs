@@ -105,8 +105,7 @@ impl Dispatcher {
         };
         let kind = calls::kind_of(&call);
         let began = Instant::now();
-        let proof =
-            Proof { credential: &credential, namespace: &namespace, lent, caller_address: &caller_address };
+        let proof = Proof { credential: &credential, namespace: &namespace, lent, caller_address: &caller_address };
         let answer = self.authorised(&context, proof, &idempotency_key, call, kind).await;
         let measure = &self.measures[kind.index];
         let took = began.elapsed();

@@ -128,9 +128,13 @@ async fn channel(node: &TestNode) -> (Host, Channel) {
 }
 
 async fn code_of(channel: &Channel, credential: &str, namespace: &str, call: Call) -> Result<(), Code> {
+    code_with(channel, credential, namespace, call, false).await
+}
+
+async fn code_with(channel: &Channel, credential: &str, namespace: &str, call: Call, lent: bool) -> Result<(), Code> {
     let stream = matches!(call, Call::Subscribe(_) | Call::Backup(_) | Call::Restore(_) | Call::Export(_));
-    let request =
-        Request { credential: credential.into(), namespace: namespace.into(), call: Some(call), ..Default::default() };
+    let (credential, namespace) = (credential.into(), namespace.into());
+    let request = Request { credential, namespace, lent, call: Some(call), ..Default::default() };
     let outcome = if stream {
         channel.open(request, TIMEOUT).await.map(|_| ())
     } else {
@@ -406,6 +410,32 @@ async fn lesson_33_health_and_status_are_measured_and_public() {
 }
 
 /// Who else uses the node, from where and when, is not a tenant's business.
+/// A gateway's static keys saw what the operator sees, because the credential behind them is the operator's.
+#[tokio::test]
+async fn a_credential_that_is_lent_is_a_writers_whoever_it_belongs_to() {
+    let node = TestNode::start().await;
+    let writer = node.api_key_with("a", "writer", &[]).await;
+    let (_host, channel) = channel(&node).await;
+    let operator = node.node().operator_credential();
+    for call in calls() {
+        let name = name_of(&call);
+        let lent = code_with(&channel, operator, "a", call.clone(), true).await;
+        // An operator's credential has no token and manages no keys of a wallet, lent or not.
+        if name == "token" {
+            assert_eq!(lent, Err(Code::Forbidden));
+            continue;
+        }
+        let own = code_of(&channel, &writer, "a", call).await;
+        assert_eq!(lent == Err(Code::Forbidden), own == Err(Code::Forbidden), "{name}: {lent:?}, a writer {own:?}");
+    }
+    let scope = debros_client::Scope { lent: true, ..node.operator("a").scope().clone() };
+    let lent = node.operator("a").scoped(scope);
+    let who = lent.network().who_am_i().await.unwrap();
+    assert_eq!((who.role.as_str(), who.operator), ("writer", false));
+    assert_eq!(node.operator("a").network().peers().await.unwrap().len(), 1, "the channel above");
+    assert!(lent.network().peers().await.unwrap().is_empty(), "clients and gateways are nobody's business");
+}
+
 #[tokio::test]
 async fn a_tenant_sees_full_nodes_and_an_operator_all_peers() {
     let node = TestNode::start().await;

@@ -29,7 +29,8 @@ pub struct HostConfig {
     pub keypair: Keypair,
     /// Where to listen. Clients listen nowhere.
     pub listen: Vec<Multiaddr>,
-    /// Connections in all, in and out; more are refused.
+    /// Connections in all, in and out; over it, newcomers displace idle strangers or those of the address that has most, or
+    /// are refused.
     pub max_connections: u32,
     /// What this host tells others it is, e.g. `debros/0.1.0`.
     pub agent: String,

@@ -9,7 +9,7 @@ use std::time::Duration;
 pub struct Limits {
     /// Connections of one peer, in and out.
     pub connections_per_peer: u32,
-    /// Incoming connections that have not finished their handshake, in all; one IP address may have a quarter of them.
+    /// Incoming connections that have not finished their handshake, in all; one IPv4 address or IPv6 /64 may have a quarter.
     pub pending_connections: u32,
     /// RPC streams that one peer may have open; more are reset at once.
     pub streams_per_peer: usize,

@@ -259,7 +259,8 @@ impl Task {
             SwarmEvent::IncomingConnectionError { error, send_back_addr, .. } => match error {
                 ListenError::Denied { cause } => {
                     self.metrics.refused_connections.increment(1);
-                    let reason = cause.downcast::<Refused>().map_or_else(|_| String::new(), |reason| reason.to_string());
+                    let reason =
+                        cause.downcast::<Refused>().map_or_else(|_| String::new(), |reason| reason.to_string());
                     match self.refusals_logged.admit() {
                         Some(times) => tracing::warn!(from = %send_back_addr, reason, times, "refused a connection"),
                         None => tracing::debug!(from = %send_back_addr, reason, "refused a connection"),

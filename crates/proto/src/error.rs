@@ -245,7 +245,8 @@ mod tests {
 
     #[test]
     fn a_detail_is_shown_here_and_stays_here() {
-        let error = Error::new(Code::Unavailable, "no node can be reached").with_detail("/ip4/10.0.0.7/tcp/4001: refused");
+        let error =
+            Error::new(Code::Unavailable, "no node can be reached").with_detail("/ip4/10.0.0.7/tcp/4001: refused");
         assert_eq!(error.to_string(), "no node can be reached: /ip4/10.0.0.7/tcp/4001: refused");
         let sent = rpc::Error::from(error);
         assert_eq!(sent.message, "no node can be reached");

@@ -3,7 +3,7 @@
 use crate::config::{GatewaySettings, peer_id_of};
 use crate::fail::Failure;
 use crate::local_node::{self, LocalNode};
-use debros_client::{Client, Config};
+use debros_client::{Client, Config, PeerId};
 use debros_node::operator_key::{self, OperatorKeyError};
 use std::time::Duration;
 
@@ -26,12 +26,35 @@ pub(super) async fn reach(settings: &GatewaySettings) -> Result<Reached, Failure
         config.bootstrap_peers = peers.to_vec();
         let wanted: Vec<_> = peers.iter().filter_map(|peer| peer_id_of(peer)).collect();
         known.retain(|node| wanted.contains(&node.peer_id));
+        config.introductions = introductions(settings, &known, &wanted);
         return Ok(Reached { client: Client::connect_in_background(config).await?, local: known });
     }
     let node = choose(known).await?;
     tracing::info!(address = node.address, "reaching the node of this machine");
-    let client = Client::connect_in_background(Config::new("").bootstrap_peer(&node.address)).await?;
-    Ok(Reached { client, local: vec![node] })
+    let mut config = Config::new("").bootstrap_peer(&node.address);
+    let local = vec![node];
+    config.introductions = introductions(settings, &local, &[local[0].peer_id]);
+    Ok(Reached { client: Client::connect_in_background(config).await?, local })
+}
+
+/// What the gateway shows to its nodes, so that they know it as their operator's. A key that was read on this machine goes to
+/// its own node alone. One that is named goes to the only node there is, or to all when it serves callers there anyway.
+fn introductions(settings: &GatewaySettings, local: &[LocalNode], wanted: &[PeerId]) -> Vec<(PeerId, String)> {
+    if let Some(path) = settings.operator_key_file() {
+        if wanted.len() > 1 && !settings.access().needs_operator() {
+            return Vec::new();
+        }
+        return match operator_key::load(&path) {
+            Ok(credential) => wanted.iter().map(|peer| (*peer, credential.clone())).collect(),
+            Err(error) => {
+                tracing::warn!(%error, "the gateway is a stranger to its node");
+                Vec::new()
+            }
+        };
+    }
+    // One that cannot be read is no fault here: `operator_credential` says so where it is needed.
+    let readable = local.iter().filter_map(|node| Some((node.peer_id, node.operator_credential().ok()??)));
+    readable.collect()
 }
 
 /// The only node of this machine, or the first that answers.

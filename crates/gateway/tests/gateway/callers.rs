@@ -210,6 +210,19 @@ async fn a_lent_credential_is_not_good_for_what_operators_do() {
     assert_eq!(connect.json(), json!({"status": "ok", "peer_id": "x"}));
 }
 
+/// The gateway refuses what it knows; the node refuses the rest, when it is told whose credential it is.
+#[tokio::test]
+async fn the_node_learns_that_a_credential_is_lent_and_who_signs_in() {
+    let gateway = start_with(with_static_keys).await;
+    for (headers, lent) in [(&[STATIC][..], true), (&[KEY], false)] {
+        gateway.request("GET", "/v1/network/peers", headers, "").await;
+        let request = gateway.node.last_request();
+        assert_eq!((request.lent, request.caller_address.as_str()), (lent, ""));
+    }
+    gateway.request("POST", "/v1/auth/challenge", &[], r#"{"wallet":"0x"}"#).await;
+    assert_eq!(gateway.node.last_request().caller_address, "127.0.0.1");
+}
+
 #[tokio::test]
 async fn who_am_i() {
     let gateway = start_with(with_static_keys).await;

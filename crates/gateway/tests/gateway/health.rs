@@ -45,6 +45,39 @@ async fn a_gateway_without_a_node_says_so_at_once() {
     assert_eq!(status["network"]["connected"], false);
 }
 
+/// The answer named the addresses and peer ids of the nodes behind the gateway.
+#[tokio::test]
+async fn callers_of_a_gateway_without_a_node_learn_nothing_of_where_it_looks() {
+    let nowhere = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+    let client = debros_client::Config::new("").bootstrap_peer(nowhere);
+    let client = debros_client::Client::connect_in_background(client).await.unwrap();
+    let gateway = Gateway::start(config(|_| {}), client.clone(), None).await.unwrap();
+    // Whoever set the client up sees the address: it is the setting that may be wrong.
+    let error = client.network().status().await.unwrap_err();
+    assert!(error.to_string().contains(nowhere) && !error.message.contains("127.0.0.1"), "{error:?}");
+    for (method, path, body) in [
+        ("GET", "/health", ""),
+        ("GET", "/ready", ""),
+        ("GET", "/status", ""),
+        ("GET", "/v1/storage/get?key=k", ""),
+        ("PUT", "/v1/storage?key=k", "v"),
+        ("POST", "/v1/auth/challenge", r#"{"wallet":"0x"}"#),
+        ("GET", "/v1/auth/jwks", ""),
+        ("GET", "/v1/pubsub/topics", ""),
+    ] {
+        let mut connection = crate::http_client::Http::connect(gateway.address()).await;
+        let answer = connection.request(method, path, &[KEY], body.as_bytes()).await;
+        let text = String::from_utf8(answer.body.clone()).unwrap();
+        for inner in ["127.0.0.1", "/tcp/", "12D3"] {
+            assert!(!text.contains(inner), "{path}: {text}");
+        }
+        if answer.status != 200 {
+            assert!(answer.header("retry-after").is_some(), "{path}");
+            assert_eq!(answer.assert_error(503, "unavailable"), "no node can be reached", "{path}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn many_who_ask_for_health_cost_the_node_one_question() {
     let gateway = start().await;

@@ -178,9 +178,9 @@ impl governor::clock::Clock for SinceStart {
 
 #[cfg(test)]
 mod tests {
-    use super::{Limit, MAX_KEYS, Quota, count};
     use super::origin::{CountedPeer, Origin};
-use crate::clock::Clock;
+    use super::{Limit, MAX_KEYS, Quota, count};
+    use crate::clock::Clock;
     use std::time::Duration;
 
     #[test]

@@ -1,7 +1,8 @@
 //! What one wallet, or somebody who knows one, can do to others and to the node's tables.
 
 use crate::support::{address, code, one_node, one_node_at_one_moment, proof, session, try_sign_in, wallet};
-use debros_client::{Code, NewKey};
+use debros_client::{Client, Code, Config, NewKey, Scope};
+use std::net::IpAddr;
 
 const MANY: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ";
 
@@ -110,6 +111,52 @@ async fn one_peer_claims_a_few_namespaces_at_a_time() {
     assert_eq!((claimed, network.count("namespaces").await), (20, 20));
     try_sign_in(&client, &wallet(1), "n1").await.unwrap();
     try_sign_in(&node.stranger().await, &wallet(31), "n31").await.unwrap();
+}
+
+/// Signs 30 wallets in for namespaces of their own; how many became owners.
+async fn claim_thirty(client: &Client, from: u8, named: impl Fn(u8) -> Option<IpAddr>) -> usize {
+    let mut claimed = 0;
+    for number in from..from + 30 {
+        let client = client.scoped(Scope { caller_address: named(number), ..client.scope().clone() });
+        match try_sign_in(&client, &wallet(number), &format!("n{number}")).await {
+            Ok(_) => claimed += 1,
+            Err(error) => assert_eq!(error.code, Code::RateLimited, "{error}"),
+        }
+    }
+    claimed
+}
+
+fn user(number: u8) -> Option<IpAddr> {
+    Some(IpAddr::from([192, 0, 2, number]))
+}
+
+/// All users of a separate gateway shared what one peer may claim.
+#[tokio::test]
+async fn new_namespaces_count_for_the_user_behind_a_gateway_of_the_operator() {
+    let (_network, node) = one_node().await;
+    let config = Config::new("").bootstrap_peer(node.address());
+    let config = config.introduction(node.node().peer_id(), node.node().operator_credential());
+    let gateway = Client::connect(config).await.unwrap();
+    assert_eq!(claim_thirty(&gateway, 1, user).await, 30, "each user its own");
+    assert_eq!(claim_thirty(&gateway, 31, |_| user(200)).await, 20, "one user as one peer");
+    // The user is the same through another door.
+    let inside = node.operator("").with_credential("");
+    assert_eq!(claim_thirty(&inside, 61, |_| user(200)).await, 0);
+    assert_eq!(claim_thirty(&inside, 91, |_| user(201)).await, 20);
+    assert_eq!(claim_thirty(&inside, 121, |_| Some(IpAddr::from([127, 0, 0, 1]))).await, 30, "this machine itself");
+}
+
+#[tokio::test]
+async fn a_peer_that_names_many_users_gains_little() {
+    let (_network, node) = one_node().await;
+    let liar = node.stranger().await;
+    let mut claimed = 0;
+    for from in [1, 31, 61, 91, 121] {
+        claimed += claim_thirty(&liar, from, user).await;
+    }
+    assert_eq!(claimed, 100);
+    let liar = node.stranger().await;
+    assert_eq!(claim_thirty(&liar, 151, |_| user(1)).await, 20, "and one address is one user with it as well");
 }
 
 #[tokio::test]

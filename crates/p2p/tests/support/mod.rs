@@ -112,6 +112,11 @@ impl TestNode {
                 self.entered.notify_waiters();
                 std::future::pending().await
             }
+            // As a node does that has seen a valid credential.
+            ("prove", _) => {
+                context.trust.unwrap().raise(debros_p2p::TrustLevel::Member);
+                Ok(value("proven".into()))
+            }
             ("deadline", _) => {
                 let left = context.deadline.saturating_duration_since(Instant::now());
                 Ok(value(left.as_millis().to_string().into()))
