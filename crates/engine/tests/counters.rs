@@ -1,13 +1,14 @@
 //! `last_insert_rowid()` and `changes()` are in each call what they would be on a new connection of the caller's own: the
 //! same statements, one call each time, beside an SQLite that was just opened.
 
-use debros_engine::{CallOptions, Database, Embedded, EmbeddedConfig, Engine};
+use debros_engine::conformance::options;
+use debros_engine::embedded::{Embedded, EmbeddedConfig};
+use debros_engine::{Database, Engine};
 use debros_proto::rpc::{Row, Statement, value::Kind};
 use debros_proto::{Namespace, Result};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 use std::path::Path;
-use std::time::Duration;
 
 const SCHEMA: &[&str] = &[
     "CREATE TABLE t(id INTEGER PRIMARY KEY, v)",
@@ -30,22 +31,53 @@ const CALLS: &[&[&str]] = &[
     &["SELECT last_insert_rowid(), changes()"],
     &["INSERT INTO t(v) VALUES ('c'), ('d'), ('e')", "SELECT last_insert_rowid(), changes()", "SELECT * FROM counted"],
     &["INSERT INTO t(v) SELECT last_insert_rowid() FROM t ORDER BY id RETURNING v"],
-    &["INSERT INTO t VALUES (42, 'x'), (43, 'y')", "INSERT INTO fired VALUES (7, 1)", "SELECT last_insert_rowid(), changes()"],
+    &[
+        "INSERT INTO t VALUES (42, 'x'), (43, 'y')",
+        "INSERT INTO fired VALUES (7, 1)",
+        "SELECT last_insert_rowid(), changes()",
+    ],
     &["INSERT INTO fired VALUES (8, 1), (9, 2)"],
     &["UPDATE t SET v = changes() WHERE id < 23 RETURNING v, last_insert_rowid()"],
-    &["UPDATE t SET v = 1", "UPDATE t SET v = changes()", "UPDATE t SET v = 2 WHERE 0", "SELECT changes(), last_insert_rowid()"],
+    &[
+        "UPDATE t SET v = 1",
+        "UPDATE t SET v = changes()",
+        "UPDATE t SET v = 2 WHERE 0",
+        "SELECT changes(), last_insert_rowid()",
+    ],
     &["INSERT INTO t VALUES (100, 1), (101, 1)", "UPDATE fired SET v = 3", "SELECT changes(), last_insert_rowid()"],
     &["UPDATE fired SET v = 4"],
-    &["INSERT INTO docs VALUES ('one'), ('two')", "SELECT changes(), last_insert_rowid()", "DELETE FROM docs", "SELECT changes()"],
-    &["INSERT INTO t VALUES (200, 1)", "CREATE TABLE more(a)", "SELECT changes(), last_insert_rowid()", "DROP TABLE more",
-      "SELECT changes(), last_insert_rowid()"],
-    &["INSERT INTO t VALUES (300, 1)", "CREATE VIRTUAL TABLE others USING fts5(v)", "SELECT changes(), last_insert_rowid()",
-      "DROP TABLE others", "SELECT changes(), last_insert_rowid()"],
+    &[
+        "INSERT INTO docs VALUES ('one'), ('two')",
+        "SELECT changes(), last_insert_rowid()",
+        "DELETE FROM docs",
+        "SELECT changes()",
+    ],
+    &[
+        "INSERT INTO t VALUES (200, 1)",
+        "CREATE TABLE more(a)",
+        "SELECT changes(), last_insert_rowid()",
+        "DROP TABLE more",
+        "SELECT changes(), last_insert_rowid()",
+    ],
+    &[
+        "INSERT INTO t VALUES (300, 1)",
+        "CREATE VIRTUAL TABLE others USING fts5(v)",
+        "SELECT changes(), last_insert_rowid()",
+        "DROP TABLE others",
+        "SELECT changes(), last_insert_rowid()",
+    ],
     &["INSERT INTO doubled(v) VALUES (1)", "SELECT changes(), last_insert_rowid()"],
-    &["INSERT INTO w VALUES (1, last_insert_rowid()), (2, changes())", "SELECT changes(), last_insert_rowid()", "DELETE FROM w"],
+    &[
+        "INSERT INTO w VALUES (1, last_insert_rowid()), (2, changes())",
+        "SELECT changes(), last_insert_rowid()",
+        "DELETE FROM w",
+    ],
     &["INSERT OR IGNORE INTO t VALUES (20, 'again')", "SELECT changes(), last_insert_rowid()"],
     &["INSERT OR REPLACE INTO t VALUES (20, 'again')", "SELECT changes(), last_insert_rowid()"],
-    &["INSERT INTO t VALUES (20, 1) ON CONFLICT DO UPDATE SET v = last_insert_rowid()", "SELECT changes(), last_insert_rowid()"],
+    &[
+        "INSERT INTO t VALUES (20, 1) ON CONFLICT DO UPDATE SET v = last_insert_rowid()",
+        "SELECT changes(), last_insert_rowid()",
+    ],
     &["CREATE INDEX t_v ON t(v)", "ANALYZE t", "SELECT changes(), last_insert_rowid()"],
     &["ALTER TABLE t ADD COLUMN z DEFAULT 5", "SELECT changes(), last_insert_rowid()"],
     &["CREATE TABLE copied AS SELECT * FROM t", "SELECT changes(), last_insert_rowid()", "DROP TABLE copied"],
@@ -72,11 +104,10 @@ fn plain(row: Row) -> Vec<Value> {
 
 async fn call(engine: &Embedded, namespace: &str, statements: &[&str]) -> Result<Vec<Vec<Vec<Value>>>> {
     let database = Database::Namespace(Namespace::new(namespace).unwrap());
-    let options = CallOptions::for_at_most(Duration::from_secs(30));
     let statement = |sql: &&str| Statement { sql: (*sql).to_owned(), ..Statement::default() };
     let results = match statements {
-        [one] => vec![engine.query(&database, statement(one), options).await?.value],
-        several => engine.transaction(&database, several.iter().map(statement).collect(), options).await?.value,
+        [one] => vec![engine.query(&database, statement(one), options()).await?.value],
+        several => engine.transaction(&database, several.iter().map(statement).collect(), options()).await?.value,
     };
     Ok(results.into_iter().map(|result| result.rows.into_iter().map(plain).collect()).collect())
 }
@@ -126,7 +157,11 @@ async fn callers_of_one_group_see_their_own_counters() {
         callers.spawn(async move {
             let first = ["INSERT INTO t(seen) VALUES (last_insert_rowid()) RETURNING seen"];
             assert_eq!(call(&engine, "app", &first).await.unwrap(), [[[Value::Integer(0)]]]);
-            let both = ["SELECT last_insert_rowid(), changes()", "INSERT INTO t(seen) VALUES (1), (2) RETURNING id", "SELECT last_insert_rowid(), changes()"];
+            let both = [
+                "SELECT last_insert_rowid(), changes()",
+                "INSERT INTO t(seen) VALUES (1), (2) RETURNING id",
+                "SELECT last_insert_rowid(), changes()",
+            ];
             let found = call(&engine, "app", &both).await.unwrap();
             assert_eq!(found[0], [[Value::Integer(0), Value::Integer(0)]]);
             assert_eq!(found[2], [[found[1][1][0].clone(), Value::Integer(2)]]);

@@ -106,7 +106,9 @@ impl Dump {
             statements.extend(table.boxes.rows(&table.name, columns, same(&table.module, "rtree_i32"))?);
         }
         let is_own = |name: &String| matches!(kind(catalogue, name), Some(Kind::Table));
-        statements.extend(self.analyzed.iter().filter(|name| is_own(name)).map(|name| format!("ANALYZE {}", quote('"', name))));
+        statements.extend(
+            self.analyzed.iter().filter(|name| is_own(name)).map(|name| format!("ANALYZE {}", quote('"', name))),
+        );
         Ok(statements)
     }
 
@@ -161,7 +163,10 @@ impl Dump {
             return Ok(Some(Vec::new()));
         };
         let row = PlainInsert::of(source, insert).ok_or_else(|| {
-            refused(&format!("{name} is behind the virtual table {}: only rows that are written out are taken", self.tables[index].name))
+            refused(&format!(
+                "{name} is behind the virtual table {}: only rows that are written out are taken",
+                self.tables[index].name
+            ))
         })?;
         self.tables[index].row(&row, ending, catalogue)
     }
@@ -183,7 +188,9 @@ impl Table {
     /// A row of one of the tables behind it.
     fn row(&mut self, row: &PlainInsert<'_>, ending: &str, catalogue: &Catalogue) -> Result<Option<Vec<String>>> {
         if starts_with(&self.module, "rtree") {
-            self.boxes.take(row, ending).ok_or_else(|| refused(&format!("a row of {}{ending} is not that of an R-Tree", self.name)))?;
+            self.boxes
+                .take(row, ending)
+                .ok_or_else(|| refused(&format!("a row of {}{ending} is not that of an R-Tree", self.name)))?;
             return Ok(Some(Vec::new()));
         }
         let keeps_text = self.content.is_none();

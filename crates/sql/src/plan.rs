@@ -11,8 +11,8 @@ struct Line {
     detail: String,
 }
 
-/// Takes the reading of the time, which views and triggers do by a subquery, out of the rows of EXPLAIN QUERY PLAN, and
-/// numbers the other subqueries as if it was not there.
+/// Takes the reading of the time, which views and triggers do by a subquery, out of the rows of EXPLAIN QUERY PLAN. The other
+/// subqueries keep their numbers, which name them and count nothing.
 pub fn without_moment(rows: &mut Vec<Row>) {
     let lines: Vec<Line> = rows.iter().map(line).collect();
     let reads = |line: &Line| {
@@ -34,16 +34,12 @@ pub fn without_moment(rows: &mut Vec<Row>) {
         }
     }
     hidden.extend(lines.iter().filter_map(|line| {
-        let number = ["SCALAR SUBQUERY ", "REUSE SUBQUERY "].iter().find_map(|word| number_after(&line.detail, word))?;
+        let number =
+            ["SCALAR SUBQUERY ", "REUSE SUBQUERY "].iter().find_map(|word| number_after(&line.detail, word))?;
         numbers.contains(&number).then_some(line.id)
     }));
     let mut kept = lines.iter().map(|line| !hidden.contains(&line.id));
     rows.retain(|_| kept.next().unwrap_or(true));
-    for value in rows.iter_mut().filter_map(|row| row.values.get_mut(3)) {
-        if let Some(Kind::Text(detail)) = &mut value.kind {
-            *detail = renumbered(detail, &numbers);
-        }
-    }
 }
 
 fn line(row: &Row) -> Line {
@@ -62,15 +58,4 @@ fn number_after(detail: &str, word: &str) -> Option<usize> {
     let rest = &detail[detail.find(word)? + word.len()..];
     let end = rest.find(|sign: char| !sign.is_ascii_digit()).unwrap_or(rest.len());
     rest[..end].parse().ok()
-}
-
-/// A line whose numbers of subqueries do not count those that were taken out.
-fn renumbered(detail: &str, gone: &HashSet<usize>) -> String {
-    for word in ["SUBQUERY ", "(subquery-"] {
-        if let Some(number) = number_after(detail, word) {
-            let lower = gone.iter().filter(|other| **other < number).count();
-            return detail.replacen(&format!("{word}{number}"), &format!("{word}{}", number - lower), 1);
-        }
-    }
-    detail.to_owned()
 }

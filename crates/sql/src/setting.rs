@@ -134,9 +134,19 @@ mod tests {
     #[test]
     fn most_texts_need_no_look() {
         assert!(may_set("PRAGMA Foreign_Keys = OFF") && may_set("_ foreign_keys") && may_set("defer_foreign_keys"));
-        for sql in
-            ["", "_", "writable_", "writable_schem", "ritable_schema", "foreign_", "foreign_key", "oreign_keys", "foreign keys", "é_foreign_keyß", "SELECT a_b FROM t"]
-        {
+        for sql in [
+            "",
+            "_",
+            "writable_",
+            "writable_schem",
+            "ritable_schema",
+            "foreign_",
+            "foreign_key",
+            "oreign_keys",
+            "foreign keys",
+            "é_foreign_keyß",
+            "SELECT a_b FROM t",
+        ] {
             assert!(!may_set(sql), "{sql}");
         }
     }
@@ -159,7 +169,13 @@ mod tests {
 
     #[test]
     fn a_value_that_is_neither_is_refused() {
-        for sql in ["PRAGMA foreign_keys = reset", "PRAGMA writable_schema = 2", "PRAGMA foreign_keys = 2", "PRAGMA foreign_keys = maybe", "PRAGMA defer_foreign_keys = -1"] {
+        for sql in [
+            "PRAGMA foreign_keys = reset",
+            "PRAGMA writable_schema = 2",
+            "PRAGMA foreign_keys = 2",
+            "PRAGMA foreign_keys = maybe",
+            "PRAGMA defer_foreign_keys = -1",
+        ] {
             assert_eq!(of(sql).unwrap_err().code, Code::Sql, "{sql}");
         }
     }

@@ -92,9 +92,14 @@ fn every_schema_that_sqlite_accepted_is_made_again() {
         let again = Catalogue::load(&namespace(), &loaded.fork().unwrap().entries().unwrap(), |_, _| {}).unwrap();
         assert_eq!(again.entries().unwrap(), entries, "{schema:?}");
         for catalogue in [&catalogue, &loaded] {
-            for refused in ["PRAGMA writable_schema = ON", "INSERT INTO sqlite_schema(name) VALUES ('x')"] {
+            for refused in ["PRAGMA schema_version = 1", "INSERT INTO sqlite_schema(name) VALUES ('x')"] {
                 assert!(rewrite(refused, catalogue).is_err(), "{refused}");
             }
+            // That one is the engine's to obey; SQLite is never told it.
+            let writable = "PRAGMA writable_schema = ON";
+            assert!(matches!(rewrite(writable, catalogue).unwrap().place, Place::Transaction(_)));
+            let soon = Instant::now() + Duration::from_secs(5);
+            assert!(catalogue.query(writable, &[], soon, 10, 1000).is_err());
         }
     }
 }
@@ -291,4 +296,48 @@ fn a_question_that_does_not_end_holds_the_catalogue_up_for_a_moment() {
     assert!(!asking.is_finished(), "the catalogue was to be had only when the question had been given up");
     // It goes on until the tests end.
     drop(asking);
+}
+
+/// A column is nullable when SQLite can keep a NULL in it.
+#[test]
+fn a_column_is_nullable_when_sqlite_keeps_null_in_it() {
+    let tables = [
+        "CREATE TABLE t(a INTEGER PRIMARY KEY, b)",
+        "CREATE TABLE t(a INTEGER PRIMARY KEY DESC, b)",
+        "CREATE TABLE t(a INTEGER PRIMARY KEY ASC, b NOT NULL)",
+        "CREATE TABLE t(a integer, b, PRIMARY KEY(a))",
+        "CREATE TABLE t(a INTEGER, b, PRIMARY KEY(a DESC))",
+        "CREATE TABLE t(a INT PRIMARY KEY, b)",
+        "CREATE TABLE t(a \"INTEGER\" PRIMARY KEY, b TEXT UNIQUE)",
+        "CREATE TABLE t(a BIGINT PRIMARY KEY, b)",
+        "CREATE TABLE t(a TEXT PRIMARY KEY, b)",
+        "CREATE TABLE t(a INTEGER, b, PRIMARY KEY(a, b))",
+        "CREATE TABLE t(a INTEGER PRIMARY KEY, b) WITHOUT ROWID",
+        "CREATE TABLE t(a INTEGER PRIMARY KEY DESC, b) WITHOUT ROWID",
+        "CREATE TABLE t(a, b, c, PRIMARY KEY(a, b)) WITHOUT ROWID",
+        "CREATE TABLE t(a INTEGER PRIMARY KEY DESC, b INT) STRICT",
+        "CREATE TABLE t(a TEXT PRIMARY KEY, b INT NOT NULL) STRICT",
+        "CREATE TABLE t(a INT, b INT, c INT, PRIMARY KEY(a, b)) STRICT",
+        "CREATE TABLE t(a INTEGER PRIMARY KEY AUTOINCREMENT, b NOT NULL DEFAULT 1)",
+        "CREATE TABLE t(a INTEGER UNIQUE, b INTEGER PRIMARY KEY)",
+        "CREATE TABLE t(a INTEGER PRIMARY KEY CHECK (a > 0), b)",
+    ];
+    for sql in tables {
+        let mut catalogue = Catalogue::new(&namespace()).unwrap();
+        catalogue.apply(sql).unwrap();
+        let db = rusqlite::Connection::open_in_memory().unwrap();
+        db.execute_batch(sql).unwrap();
+        let table = &catalogue.tables().unwrap()[0];
+        let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
+        for column in &table.columns {
+            let values: Vec<&str> = names.iter().map(|name| if *name == column.name { "NULL" } else { "7" }).collect();
+            db.execute_batch("DELETE FROM t").unwrap();
+            // SQLite gives the key of a row that has none a number of its own.
+            let kept = db.execute_batch(&format!("INSERT INTO t VALUES ({})", values.join(", "))).is_ok()
+                && db
+                    .query_row(&format!("SELECT {} IS NULL FROM t", column.name), [], |row| row.get::<_, bool>(0))
+                    .unwrap();
+            assert_eq!(column.nullable, kept, "{} of {sql}", column.name);
+        }
+    }
 }

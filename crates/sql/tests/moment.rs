@@ -4,6 +4,8 @@ mod common;
 
 use common::{Outcome, Shared, Tenant, open_shared_pair, run};
 use debros_sql::{MOMENT_CLEAR, MOMENT_SET, Moment, rewrite};
+use proptest::prelude::{prop, prop_oneof, proptest};
+use proptest::strategy::{Just, Strategy};
 use rusqlite::types::Value;
 
 const SCHEMA: &[&str] = &[
@@ -109,4 +111,63 @@ fn a_trigger_from_before_the_table_can_not_miss_the_moment() {
     assert!(tenant.run(&shared, "ALTER TABLE other ADD COLUMN b DEFAULT (date('now'))").error.is_none());
     assert_eq!(tenant.run(&shared, "CREATE TABLE later(x, at DEFAULT 'never')").error, None);
     assert_eq!(tenant.run(&shared, "INSERT INTO a VALUES (1)").error, None);
+}
+
+/// A value as SQL: texts around 'now', and what else is a time or is none.
+fn time_value() -> impl Strategy<Value = String> {
+    let pieces =
+        ["now", "NOW", "nOw", " ", "\t", "\n", "n", "w", "''", "2024-01-02", " 12:00", "+01:00", "Z", "subsec", "."];
+    let text = prop::collection::vec(prop::sample::select(pieces.to_vec()), 0..4)
+        .prop_map(|pieces| format!("'{}'", pieces.concat()));
+    let others = [
+        "NULL",
+        "x'6e6f77'",
+        "x''",
+        "0",
+        "-1",
+        "2460000.123456789",
+        "1e999",
+        "'now' || char(0) || 'x'",
+        "char(0) || 'now'",
+    ];
+    prop_oneof![text, Just("'now'".to_owned()), prop::sample::select(others.to_vec()).prop_map(str::to_owned)]
+}
+
+proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(96))]
+
+    /// What a time is, and whether it is the present, is in a write what it is in SQLite. Without 'localtime', which makes
+    /// the first of 2000 of what is no date.
+    #[test]
+    fn a_time_value_means_in_a_write_what_it_means_to_sqlite(
+        value in time_value(),
+        other in time_value(),
+        modifier in prop::sample::select(vec!["start of year", "auto", "unixepoch", "julianday", "subsec", "utc", "now", "+0 days"]),
+    ) {
+        let plain = common::open();
+        let shared = Shared::new(true);
+        let mut tenant = Tenant::new("acme");
+        let calls = format!(
+            "date({{v}}, '{modifier}', 'start of year'), datetime({{v}}, 'start of year'), unixepoch({{v}}, 'start of year'), \
+             strftime('%Y', {{v}}), julianday({{v}}, '{modifier}', 'start of year'), typeof(time({{v}})), \
+             typeof(timediff({{v}}, {{o}})), typeof(timediff({{o}}, {{v}}))"
+        );
+        let of = |v: &str, o: &str| calls.replace("{v}", v).replace("{o}", o);
+        let statements = [
+            "CREATE TABLE src(v, o)".to_owned(),
+            "CREATE TABLE dst(a, b, c, d, e, f, g, h)".to_owned(),
+            format!("CREATE TRIGGER fired AFTER INSERT ON src BEGIN INSERT INTO dst VALUES ({}); END", of("new.v", "new.o")),
+            // Written out, as an expression, out of a table, and by a trigger.
+            format!("INSERT INTO dst VALUES ({})", of(&value, &other)),
+            format!("INSERT INTO dst VALUES ({})", of(&format!("({value})"), &format!("({other})"))),
+            format!("INSERT INTO src VALUES ({value}, {other})"),
+            format!("INSERT INTO dst SELECT {} FROM src", of("v", "o")),
+            format!("INSERT INTO dst SELECT {} FROM src", of("max(v)", "max(o)")),
+        ];
+        for sql in &statements {
+            assert_eq!(tenant.run(&shared, sql).error, run(&plain, sql).error, "{sql}");
+        }
+        let look = "SELECT * FROM dst";
+        assert_eq!(tenant.run(&shared, look).rows, run(&plain, look).rows, "{statements:?}");
+    }
 }

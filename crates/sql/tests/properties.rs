@@ -58,7 +58,8 @@ impl Pair {
                 return;
             }
         };
-        if rewritten.place != Place::Data || rewritten.is_of_the_moment() || rewritten.needs_moment {
+        let is_of_now = rewritten.is_of_the_moment() || rewritten.needs_moment || rewritten.random_rows;
+        if rewritten.place != Place::Data || is_of_now || rewritten.reads_counters {
             return;
         }
         let kept = rewritten.changes_schema.then(|| self.tenant.catalogue.fork().unwrap());

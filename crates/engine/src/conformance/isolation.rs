@@ -68,7 +68,7 @@ pub async fn hostile_statements_are_refused(engine: Arc<dyn Engine>) {
         "PRAGMA journal_mode = DELETE",
         "PRAGMA journal_mode",
         "PRAGMA synchronous = OFF",
-        "PRAGMA user_version = 5",
+        "PRAGMA schema_version = 5",
         "PRAGMA legacy_alter_table = ON",
         "PRAGMA writable_schema = ON",
         "PRAGMA wal_checkpoint(TRUNCATE)",
@@ -157,6 +157,7 @@ pub async fn schema_pragmas_work(engine: Arc<dyn Engine>) {
         ("PRAGMA foreign_key_list(t)", 1),
         ("PRAGMA foreign_key_check", 0),
         ("PRAGMA user_version", 1),
+        ("PRAGMA application_id", 1),
         ("SELECT name FROM pragma_table_info('t')", 2),
         ("SELECT m.name, c.name FROM sqlite_master AS m, pragma_table_info(m.name) AS c WHERE m.type = 'table'", 2),
     ] {

@@ -48,7 +48,8 @@ impl Boxes {
         for row in &self.rows {
             let coordinates = columns.checked_sub(row.count + 1).unwrap_or(0);
             let found = self.nodes.get(&row.node).and_then(|node| cell(node, row.id, coordinates));
-            let values = found.and_then(|cell| cell.map(|value| written(value, whole_numbers)).collect::<Option<String>>());
+            let values =
+                found.and_then(|cell| cell.map(|value| written(value, whole_numbers)).collect::<Option<String>>());
             let Some(values) = values else {
                 return Err(refused(&format!(
                     "the dump of the R-Tree {table} is not whole: its node {} has no row {}",

@@ -150,8 +150,11 @@ impl<'w> Walk<'w> {
                 self.expr(*arg)?;
                 self.put_now(token, function, Place::Instead(self.extent_of(*arg)?))?;
             } else if self.is_word(*arg, &["subsec", "subsecond"]) {
-                self.put_now(token, function, Place::Before(self.extent_of(*arg)?.start))?;
+                let extent = self.extent_of(*arg)?;
                 self.expr(*arg)?;
+                // timediff() has no modifiers, and tells parts of seconds anyway.
+                let place = if places.len() == 1 { Place::Before(extent.start) } else { Place::Instead(extent) };
+                self.put_now(token, function, place)?;
             } else if matches!(arg, Expr::Literal(_)) {
                 self.expr(*arg)?;
             } else {
@@ -213,10 +216,7 @@ impl<'w> Walk<'w> {
         // evaluated once and keeps its type; NULL and an empty text are both no time.
         self.edits.insert(extent.start, "coalesce(nullif(coalesce(");
         self.expr(expression)?;
-        self.edits.insert_all(
-            extent.end,
-            vec![Piece::from(", '') COLLATE NOCASE, 'now'), "), now, Piece::from(")")],
-        );
+        self.edits.insert_all(extent.end, vec![Piece::from(", '') COLLATE NOCASE, 'now'), "), now, Piece::from(")")]);
         Ok(())
     }
 

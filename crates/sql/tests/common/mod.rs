@@ -7,9 +7,7 @@ pub mod watch;
 use debros_proto::{Code, Error, Namespace};
 use debros_sql::counters::{Counters, restore_counters};
 use debros_sql::policy::may_be_hidden;
-use debros_sql::{
-    Catalogue, Demangler, MOMENT_CLEAR, MOMENT_DDL, MOMENT_SET, Moment, Place, Policy, rewrite_under,
-};
+use debros_sql::{Catalogue, Demangler, MOMENT_CLEAR, MOMENT_DDL, MOMENT_SET, Moment, Place, Policy, rewrite_under};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::{AuthContext, Authorization};

@@ -130,9 +130,8 @@ impl Embedded {
             .write(write, move |conn| {
                 guard::statements_once(conn, guard.as_ref(), |conn| {
                     let mut work = Work::of_transaction(conn, call)?;
-                    let run = |(index, statement)| {
-                        work.run_next(statement).map_err(|error: Error| error.at_statement(index))
-                    };
+                    let run =
+                        |(index, statement)| work.run_next(statement).map_err(|error: Error| error.at_statement(index));
                     let results = statements.iter().enumerate().map(run).collect::<Result<_>>()?;
                     work.finish()?;
                     Ok(results)

@@ -1,0 +1,16 @@
+PRAGMA foreign_keys=OFF;
+BEGIN TRANSACTION;
+PRAGMA writable_schema=ON;
+INSERT INTO sqlite_schema(type,name,tbl_name,rootpage,sql)VALUES('table','less','less',0,'CREATE VIRTUAL TABLE less USING fts5(x, content='''')');
+CREATE TABLE IF NOT EXISTS 'less_data'(id INTEGER PRIMARY KEY, block BLOB);
+INSERT INTO less_data VALUES(1,X'0101');
+INSERT INTO less_data VALUES(10,X'000000000101010001010101');
+INSERT INTO less_data VALUES(137438953473,X'0000000d0530776f726401020204');
+CREATE TABLE IF NOT EXISTS 'less_idx'(segid, term, pgno, PRIMARY KEY(segid, term)) WITHOUT ROWID;
+INSERT INTO less_idx VALUES(1,X'',2);
+CREATE TABLE IF NOT EXISTS 'less_docsize'(id INTEGER PRIMARY KEY, sz BLOB);
+INSERT INTO less_docsize VALUES(1,X'01');
+CREATE TABLE IF NOT EXISTS 'less_config'(k PRIMARY KEY, v) WITHOUT ROWID;
+INSERT INTO less_config VALUES('version',4);
+PRAGMA writable_schema=OFF;
+COMMIT;
