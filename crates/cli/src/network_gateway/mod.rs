@@ -41,7 +41,7 @@ async fn serve(settings: &GatewaySettings) -> Result<(), Failure> {
     let gateway = Gateway::start(config, client.clone(), Some(recorder))
         .await
         .map_err(|error| Failure::new(error.to_string()))?;
-    tracing::info!(address = %gateway.address(), connected = client.is_connected(), open_files = descriptors.limit, "ready");
+    tracing::info!(address = %gateway.address(), open_files = descriptors.limit, "ready");
     let (signal, _) = signals.next().await;
     tracing::info!(signal, "stopping; a second signal ends the process at once");
     signals.exit_at_next();
