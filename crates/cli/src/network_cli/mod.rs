@@ -110,7 +110,10 @@ async fn command(command: Command, session: &Session, out: Output) -> Result<Exi
         Command::Db(DbCommand::Backup { list: false }) => backup::make(session, out).await?,
         Command::Db(DbCommand::Restore { name, yes }) => backup::restore(session, out, &name, yes).await?,
         Command::Db(DbCommand::Export { file, force }) => export::run(session, out, &file, force).await?,
-        Command::Db(DbCommand::Migrate { dir, dry_run }) => migrate::run(session, out, &dir, dry_run).await?,
+        Command::Db(DbCommand::Migrate { dir, baseline: Some(baseline), .. }) => {
+            migrate::record(session, out, &dir, baseline).await?;
+        }
+        Command::Db(DbCommand::Migrate { dir, dry_run, .. }) => migrate::run(session, out, &dir, dry_run).await?,
         Command::Db(DbCommand::Schema) => schema::run(session, out).await?,
     }
     Ok(ExitCode::SUCCESS)
