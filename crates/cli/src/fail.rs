@@ -71,7 +71,7 @@ impl Failure {
     }
 
     fn to_json(&self) -> serde_json::Value {
-        let mut object = serde_json::json!({ "error": self.message, "code": self.code });
+        let mut object = serde_json::json!({ "error": in_words(&self.message), "code": self.code });
         if let Some(hint) = &self.hint {
             object["hint"] = hint.as_str().into();
         }
@@ -81,7 +81,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.message)?;
+        write!(f, "error: {}", in_words(&self.message))?;
         match &self.hint {
             Some(hint) => write!(f, "\nhint: {hint}"),
             None => Ok(()),
@@ -114,6 +114,36 @@ impl From<Error> for Failure {
         };
         Self { message, hint, code: error.code.name(), exit }
     }
+}
+
+/// A message with the system's errors in words alone: `no such file or directory` for
+/// `No such file or directory (os error 2)`.
+fn in_words(message: &str) -> String {
+    const NUMBER: &str = " (os error ";
+    let mut words = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some((before, after)) = rest.split_once(NUMBER) {
+        let Some((_, left)) = after.split_once(')').filter(|(number, _)| number.parse::<i32>().is_ok()) else {
+            words.push_str(before);
+            words.push_str(NUMBER);
+            rest = after;
+            continue;
+        };
+        // The system's own words begin after the last sign that parts sentences; they go on a sentence here.
+        let start = before.rfind([':', '(', ';']).map_or(0, |sign| sign + 1);
+        let start = start + (before.len() - start - before[start..].trim_start().len());
+        let (said, system) = before.split_at(start);
+        words.push_str(said);
+        let mut signs = system.chars();
+        if let Some(first) = signs.next() {
+            let is_word = signs.clone().next().is_some_and(char::is_lowercase);
+            words.push(if is_word && !said.is_empty() { first.to_ascii_lowercase() } else { first });
+        }
+        words.push_str(signs.as_str());
+        rest = left;
+    }
+    words.push_str(rest);
+    words
 }
 
 /// A configuration that can not be used.
@@ -153,6 +183,18 @@ mod tests {
         assert_eq!(Failure::usage("x").exit, 2);
         assert_eq!(Failure::no_credential("x").exit, 3);
         assert_eq!(Failure::unreachable("x").exit, 5);
+    }
+
+    #[test]
+    fn errors_of_the_system_are_told_in_words() {
+        let missing = std::io::Error::from_raw_os_error(2);
+        let failure = Failure::usage(format!("x can not be read: {missing}")).to_string();
+        assert_eq!(failure, "error: x can not be read: no such file or directory");
+        let twice = Failure::new(format!("a: {missing}; b ({missing})")).to_json()["error"].to_string();
+        assert_eq!(twice, "\"a: no such file or directory; b (no such file or directory)\"");
+        for same in ["plain", "(os error x)", "a (os error 2", " (os error -) b"] {
+            assert_eq!(Failure::new(same).to_string(), format!("error: {same}"));
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the road must know about single calls: which may change something, and which open a stream.
 
 use debros_proto::rpc::{self, request::Call};
+use debros_proto::words::span;
 use debros_proto::{Code, Error};
 use std::time::Duration;
 
@@ -84,13 +85,14 @@ pub(crate) fn no_stream() -> Error {
 
 /// The error of a call that got no answer in time after it was handed over.
 pub(crate) fn late(writes: bool, timeout: Duration) -> Error {
+    let waited = span(timeout);
     if writes {
         Error::new(
             Code::UnknownOutcome,
-            format!("no answer within {timeout:?}: the write may have happened or not. Read before writing again."),
+            format!("no answer within {waited}: the write may have happened or not. Read before writing again."),
         )
     } else {
-        Error::new(Code::DeadlineExceeded, format!("no answer within {timeout:?}"))
+        Error::new(Code::DeadlineExceeded, format!("no answer within {waited}"))
     }
 }
 

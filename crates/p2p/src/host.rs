@@ -11,6 +11,7 @@ use crate::remote::Remote;
 use crate::server::Server;
 use crate::streams::OpenError;
 use crate::swarm::{self, Command, Shared};
+use debros_proto::words::span;
 use debros_proto::{Code, Error};
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
@@ -169,7 +170,7 @@ impl Host {
         let dial = self.command(|reply| Command::Dial { address, peer, reply });
         match tokio::time::timeout(timeout, dial).await {
             Ok(connected) => connected?,
-            Err(_) => Err(Error::new(Code::Unavailable, format!("no answer from {shown} within {timeout:?}"))),
+            Err(_) => Err(Error::new(Code::Unavailable, format!("no answer from {shown} within {}", span(timeout)))),
         }
     }
 

@@ -9,6 +9,7 @@ use crate::remote_events::{EventSink, event_pipe};
 use crate::streams::Opened;
 use crate::wire::{Patience, Reset, Wire, WireConfig};
 use debros_proto::rpc::{self, Frame, frame::Body};
+use debros_proto::words::span;
 use debros_proto::{Code, Error};
 use libp2p::PeerId;
 use std::collections::HashMap;
@@ -140,7 +141,10 @@ impl Remote {
             Err(_) if ticket.sent => Err(late(writes, timeout)),
             Err(_) => Err(Error::new(
                 Code::Unavailable,
-                format!("the node took no request within {timeout:?}: too much waits to be sent. Nothing was done."),
+                format!(
+                    "the node took no request within {}: too much waits to be sent. Nothing was done.",
+                    span(timeout)
+                ),
             )),
         }
     }

@@ -9,7 +9,7 @@
 //! - [`limits`]: the sizes and counts that the system accepts.
 //! - [`LogThrottle`]: how often a line of the log is written that strangers can cause.
 //! - [`network`]: which addresses are one caller.
-//! - [`time`] and [`hex`]: how times and digests are written.
+//! - [`time`], [`words`] and [`hex`]: how times, counts and digests are written.
 //!
 //! This crate knows no async runtime, no network, no web framework and no database driver, so that a light client
 //! which needs only the words compiles nothing else.
@@ -26,6 +26,7 @@ mod shown;
 pub mod sql;
 pub mod time;
 pub mod value;
+pub mod words;
 
 /// The messages of the RPC protocol, version 1. Documented in `proto/debros/v1/*.proto`.
 // The comments are written for readers of any language, not for rustdoc.

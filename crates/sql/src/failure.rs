@@ -3,6 +3,7 @@
 use crate::catalogue::recorder::Record;
 use crate::place::at;
 use crate::source::several;
+use debros_proto::words::counted;
 use debros_proto::{Code, Error};
 use rusqlite::ErrorCode;
 
@@ -25,7 +26,8 @@ pub(crate) fn of_compiling(error: rusqlite::Error, mut record: Record, sql: &str
             None => of_code(error.code, message.unwrap_or_else(|| error.to_string())),
         },
         rusqlite::Error::InvalidParameterCount(given, wanted) => {
-            Error::new(Code::Sql, format!("the statement has {wanted} arguments, {given} were given"))
+            let takes = counted(wanted as u64, "argument");
+            Error::new(Code::Sql, format!("the statement takes {takes}; given: {given}"))
         }
         _ => Error::internal("the namespace's catalogue failed"),
     }

@@ -70,6 +70,23 @@ fn at_least_one(text: &str) -> Result<u64, String> {
     text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "it is not a whole number of at least 1".to_owned())
 }
 
+/// Which steps of a folder another tool has applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Baseline {
+    /// None of them.
+    Empty,
+    /// Those up to this number.
+    Version(i64),
+}
+
+fn baseline(text: &str) -> Result<Baseline, String> {
+    match text.parse() {
+        Ok(version @ 0..) => Ok(Baseline::Version(version)),
+        _ if text == "none" => Ok(Baseline::Empty),
+        _ => Err("write the number of a step, or none".to_owned()),
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Shows the version of this program
@@ -246,15 +263,19 @@ pub(crate) enum DbCommand {
     },
     /// Applies the numbered migrations of a folder that were not applied yet
     ///
-    /// They are NUMBER_name.sql files, or migration.sql in NUMBER_name folders, as drizzle-kit and Prisma
-    /// write them. Numbers run from 0 or 1 without a gap, or are moments like 20261124193000. Each is applied
-    /// in a transaction of its own.
+    /// They are NUMBER_name.sql files, or folders NUMBER_name with a migration.sql or up.sql, as goose, dbmate,
+    /// golang-migrate, sqlx, Flyway, Diesel, drizzle-kit, Prisma and others write them. Numbers run from 0 or 1
+    /// without a gap, or are moments like 20261124193000. Each is applied in a transaction of its own. What takes
+    /// a change back (down, undo) is never run; migrations that are not written in SQL are refused.
     Migrate {
         /// The folder
         dir: PathBuf,
         /// Only shows what would be applied
         #[arg(long)]
         dry_run: bool,
+        /// Records the steps up to this number as applied, without running them; none: records that nothing is
+        #[arg(long, value_name = "NUMBER", value_parser = baseline, conflicts_with = "dry_run")]
+        baseline: Option<Baseline>,
     },
     /// Shows the tables with their columns and indexes
     Schema,

@@ -2,6 +2,7 @@
 
 use super::credential::is_interactive;
 use super::session::variable;
+use super::terminal::SilentTerminal;
 use crate::fail::Failure;
 use debros_auth::PrivateKey;
 use debros_auth::keystore::{self, MAX_FILE_BYTES, Strength};
@@ -9,7 +10,7 @@ use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
 
 /// The variable with the password, where nobody can be asked.
@@ -36,7 +37,10 @@ pub(super) fn open(path: &Path, password_file: Option<&Path>) -> Result<PrivateK
     };
     // A file that can not be opened by any password is told before one is asked for.
     keystore::wallet(&text).map_err(named)?;
-    let password = password(password_file, &format!("Password of {shown}: "))?;
+    let password = match given_password(password_file)? {
+        Some(password) => password,
+        None => Question::begin()?.ask(&format!("Password of {shown}: "))?,
+    };
     keystore::decrypt(&text, password.as_bytes()).map_err(named)
 }
 
@@ -47,19 +51,16 @@ pub(super) fn make(path: &Path, key: &PrivateKey, password_file: Option<&Path>) 
         return Err(Failure::usage(format!("{shown} is there already, and a wallet is never written over"))
             .hint("name another file with --keystore"));
     }
-    let first = password(password_file, &format!("Password to protect {shown}: "))?;
-    if first.is_empty() {
-        return Err(Failure::usage("the password is empty: the file would not be protected"));
-    }
-    if password_file.is_none() && variable(PASSWORD).is_none() {
-        let again = ask("The same again: ")?;
-        if *again != *first {
-            return Err(Failure::usage("the two passwords differ: nothing was made"));
-        }
+    let password = match given_password(password_file)? {
+        Some(password) => password,
+        None => Question::begin()?.ask_twice(&format!("Password to protect {shown}: "))?,
+    };
+    if password.is_empty() {
+        return Err(no_password());
     }
     let mut random = Zeroizing::new([0_u8; keystore::RANDOM_BYTES]);
     getrandom::fill(random.as_mut_slice()).map_err(|error| Failure::new(format!("no randomness: {error}")))?;
-    let text = keystore::encrypt(key, first.as_bytes(), Strength::Standard, *random)?;
+    let text = keystore::encrypt(key, password.as_bytes(), Strength::Standard, *random)?;
     write_new(path, &text).map_err(|error| Failure::new(format!("{shown} can not be made: {error}")))
 }
 
@@ -73,41 +74,68 @@ fn write_new(path: &Path, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// The password: from a file, from the variable, from the terminal.
-fn password(file: Option<&Path>, question: &str) -> Result<Zeroizing<String>, Failure> {
+fn no_password() -> Failure {
+    Failure::usage("the password is empty: the file would not be protected")
+}
+
+/// The password from a file, else from the variable.
+fn given_password(file: Option<&Path>) -> Result<Option<Zeroizing<String>>, Failure> {
     if let Some(path) = file {
         let text = read(path, MAX_PASSWORD_BYTES).map_err(|error| match error {
             Unread::Exposed(mode) => exposed("the password file", path, mode),
-            Unread::Io(error) => Failure::usage(format!("--password-file {}: {error}", path.display())),
+            Unread::Io(error) => {
+                Failure::usage(format!("the password file {} can not be read: {error}", path.display()))
+            }
         })?;
         // The line end that editors and `echo` add is no part of it.
         let line = text.strip_suffix('\n').unwrap_or(&text);
         let line = line.strip_suffix('\r').unwrap_or(line);
-        return Ok(Zeroizing::new(line.to_owned()));
+        return Ok(Some(Zeroizing::new(line.to_owned())));
     }
-    if let Some(password) = variable(PASSWORD) {
-        return Ok(Zeroizing::new(password));
-    }
-    ask(question)
+    Ok(variable(PASSWORD).map(Zeroizing::new))
 }
 
-/// Within the async runtime, which hears the signal.
-fn ask(question: &str) -> Result<Zeroizing<String>, Failure> {
-    if !is_interactive() {
-        return Err(Failure::no_credential(
-            "the keystore's password is needed, and there is no terminal to ask for it",
-        )
-        .hint(format!("name a file with --password-file, or set {PASSWORD}")));
+/// Asks for a password on the terminal, silent from before the first question to after the last answer.
+struct Question {
+    terminal: SilentTerminal,
+    /// As long as somebody listens to it, Ctrl-C does not end the process before the terminal is as it was.
+    _interrupts: Signal,
+}
+
+impl Question {
+    /// Within the async runtime, which hears the signal.
+    fn begin() -> Result<Self, Failure> {
+        if !is_interactive() {
+            return Err(Failure::no_credential(
+                "the keystore's password is needed, and there is no terminal to ask for it",
+            )
+            .hint(format!("name a file with --password-file, or set {PASSWORD}")));
+        }
+        let interrupts = signal(SignalKind::interrupt())?;
+        let terminal = SilentTerminal::enter().map_err(|error| {
+            Failure::no_credential(format!("the terminal can not be used to ask for a password: {error}"))
+                .hint(format!("name a file with --password-file, or set {PASSWORD}"))
+        })?;
+        Ok(Self { terminal, _interrupts: interrupts })
     }
-    // As long as somebody listens to it, Ctrl-C does not end the process before the terminal is as it was.
-    let _listening = signal(SignalKind::interrupt())?;
-    let mut stderr = io::stderr();
-    stderr.write_all(question.as_bytes())?;
-    stderr.flush()?;
-    // Without an echo on the screen.
-    match rpassword::read_password() {
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(Failure::new("broken off")),
-        read => Ok(Zeroizing::new(read?)),
+
+    fn ask(&mut self, question: &str) -> Result<Zeroizing<String>, Failure> {
+        match self.terminal.ask(question) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(Failure::new("broken off")),
+            Err(error) => Err(Failure::new(format!("no password could be read: {error}"))),
+            Ok(password) => Ok(password),
+        }
+    }
+
+    fn ask_twice(&mut self, question: &str) -> Result<Zeroizing<String>, Failure> {
+        let first = self.ask(question)?;
+        if first.is_empty() {
+            return Err(no_password());
+        }
+        if *self.ask("The same again: ")? != *first {
+            return Err(Failure::usage("the two passwords differ: nothing was made"));
+        }
+        Ok(first)
     }
 }
 

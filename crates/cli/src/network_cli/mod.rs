@@ -5,6 +5,7 @@ mod auth;
 mod auth_args;
 mod backup;
 mod browser;
+mod completion;
 mod credential;
 mod export;
 mod gateway;
@@ -20,18 +21,22 @@ mod query;
 mod schema;
 mod session;
 mod storage;
+mod terminal;
 
 use crate::fail::Failure;
 use crate::runtime;
 pub(crate) use args::scope;
 use args::{Cli, Command, DbCommand, Format};
-use clap::{CommandFactory as _, Parser as _};
+use clap::Parser as _;
 use output::Output;
 use session::Session;
 use std::process::ExitCode;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    if let Some(code) = completion::answer() {
+        return code;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -78,11 +83,7 @@ fn run(mut cli: Cli) -> Result<ExitCode, Failure> {
 fn offline(command: Command, out: Output) -> Result<Option<Command>, Failure> {
     match command {
         Command::Version => network::version(out)?,
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "network-cli", &mut script);
-            out.bytes(&script)?;
-        }
+        Command::Completions { shell } => completion::write_script(out, shell)?,
         Command::Auth(wanted) => {
             let left = runtime::command()?.block_on(async { auth::offline(out, wanted) });
             return Ok(left?.map(Command::Auth));
@@ -110,7 +111,10 @@ async fn command(command: Command, session: &Session, out: Output) -> Result<Exi
         Command::Db(DbCommand::Backup { list: false }) => backup::make(session, out).await?,
         Command::Db(DbCommand::Restore { name, yes }) => backup::restore(session, out, &name, yes).await?,
         Command::Db(DbCommand::Export { file, force }) => export::run(session, out, &file, force).await?,
-        Command::Db(DbCommand::Migrate { dir, dry_run }) => migrate::run(session, out, &dir, dry_run).await?,
+        Command::Db(DbCommand::Migrate { dir, baseline: Some(baseline), .. }) => {
+            migrate::record(session, out, &dir, baseline).await?;
+        }
+        Command::Db(DbCommand::Migrate { dir, dry_run, .. }) => migrate::run(session, out, &dir, dry_run).await?,
         Command::Db(DbCommand::Schema) => schema::run(session, out).await?,
     }
     Ok(ExitCode::SUCCESS)

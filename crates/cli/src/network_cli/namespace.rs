@@ -9,6 +9,7 @@ use crate::fail::Failure;
 use debros_client::rpc::NamespaceInfo;
 use debros_client::{Code, Error, Namespace};
 use debros_proto::time::rfc3339_millis;
+use debros_proto::words::counted;
 use serde_json::json;
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
@@ -217,23 +218,23 @@ fn holds(info: &NamespaceInfo) -> String {
             "tables that can not be looked into ({}; {}), {} ({})",
             printable(problem),
             size(info.sql_bytes),
-            counted(info.keys, info.keys_are_exact, "key"),
+            at_least_counted(info.keys, info.keys_are_exact, "key"),
             size(info.key_bytes)
         );
     }
     format!(
         "{} with {} ({}), {} ({})",
-        counted(info.tables, true, "table"),
-        counted(info.rows, info.rows_are_exact, "row"),
+        at_least_counted(info.tables, true, "table"),
+        at_least_counted(info.rows, info.rows_are_exact, "row"),
         size(info.sql_bytes),
-        counted(info.keys, info.keys_are_exact, "key"),
+        at_least_counted(info.keys, info.keys_are_exact, "key"),
         size(info.key_bytes)
     )
 }
 
-fn counted(number: u64, is_exact: bool, what: &str) -> String {
-    let several = if number == 1 { "" } else { "s" };
-    format!("{} {what}{several}", at_least(number, is_exact))
+fn at_least_counted(number: u64, is_exact: bool, what: &str) -> String {
+    let counted = counted(number, what);
+    if is_exact { counted } else { format!("at least {counted}") }
 }
 
 /// What a file has is never given back to the disk; later writes use it.
@@ -285,7 +286,7 @@ fn info_json(info: &NamespaceInfo) -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
-    use super::{WAIT_AT_MOST, counted, patiently};
+    use super::{WAIT_AT_MOST, at_least_counted, patiently};
     use debros_client::{Code, Error};
     use std::time::Duration;
 
@@ -323,7 +324,8 @@ mod tests {
 
     #[test]
     fn one_is_no_plural() {
-        let rows = [(0, true), (1, true), (2, false)].map(|(number, is_exact)| counted(number, is_exact, "row"));
+        let rows =
+            [(0, true), (1, true), (2, false)].map(|(number, is_exact)| at_least_counted(number, is_exact, "row"));
         assert_eq!(rows, ["0 rows", "1 row", "at least 2 rows"]);
     }
 }

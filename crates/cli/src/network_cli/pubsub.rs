@@ -8,6 +8,7 @@ use crate::fail::Failure;
 use debros_client::{Client, PubsubEvent};
 use debros_proto::json::encode_base64;
 use debros_proto::limits::MAX_MESSAGE_BYTES;
+use debros_proto::words::counted;
 use serde_json::json;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ pub(super) async fn run(session: &Session, out: Output, command: PubsubCommand) 
             client.pubsub().publish(topic.clone(), data).await?;
             out.result(
                 || json!({ "status": "ok", "topic": topic, "size": size }),
-                || format!("published {size} bytes to {}", printable(&topic)),
+                || format!("published {} to {}", counted(size as u64, "byte"), printable(&topic)),
             )
         }
         PubsubCommand::Subscribe { topic, duration } => subscribe(session, client, out, &topic, duration).await,
@@ -59,7 +60,7 @@ async fn subscribe(
             _ = &mut interrupt => return Ok(()),
             event = subscription.next() => match event {
                 Some(Ok(PubsubEvent::Message(data))) => message(out, topic, &data)?,
-                Some(Ok(PubsubEvent::Missed(count))) => note(&format!("missed {count} messages: they came faster than they were read")),
+                Some(Ok(PubsubEvent::Missed(count))) => note(&format!("missed {}: more came than was read", counted(count, "message"))),
                 Some(Ok(PubsubEvent::Reconnected)) => note("the connection was lost and is there again; messages in between were not seen"),
                 // A subscription lives no longer than the token that it was made with; the session lives on.
                 Some(Err(error)) if error.code.is_unauthenticated() => match session.renewed().await? {
@@ -89,7 +90,7 @@ fn message(out: Output, topic: &str, data: &[u8]) -> Result<(), Failure> {
     if out.is_terminal() {
         return match std::str::from_utf8(data) {
             Ok(text) => out.line(&printable(text)),
-            Err(_) => out.line(&format!("<{} bytes of binary data>", data.len())),
+            Err(_) => out.line(&format!("<{} of binary data>", counted(data.len() as u64, "byte"))),
         };
     }
     let mut line = data.to_vec();

@@ -5,6 +5,7 @@ use super::session::Session;
 use crate::fail::Failure;
 use debros_client::rpc::value::Kind;
 use debros_client::rpc::{StatementResult, Value};
+use debros_proto::words::counted;
 use serde_json::value::RawValue;
 
 pub(super) async fn run(
@@ -51,21 +52,17 @@ fn show(out: Output, result: &StatementResult) -> Result<(), Failure> {
                 Some(id) if id != 0 => format!(", last insert id {id}"),
                 _ => String::new(),
             };
-            let text = format!("{} changed{inserted}", rows(usize::try_from(changed).unwrap_or(usize::MAX)));
+            let text = format!("{} changed{inserted}", counted(changed, "row"));
             // Without a table this line is the result.
             if result.columns.is_empty() { out.line(&text) } else { said(&text) }
         }
-        None => said(&rows(result.rows.len())),
+        None => said(&counted(result.rows.len() as u64, "row")),
     }
 }
 
 fn said(text: &str) -> Result<(), Failure> {
     note(text);
     Ok(())
-}
-
-fn rows(count: usize) -> String {
-    if count == 1 { "1 row".to_owned() } else { format!("{count} rows") }
 }
 
 fn shown(value: &Value) -> Shown {

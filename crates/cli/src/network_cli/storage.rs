@@ -9,6 +9,7 @@ use debros_client::rpc::Entry;
 use debros_client::{Client, PutOptions};
 use debros_proto::json::encode_base64;
 use debros_proto::limits::{MAX_LIST_LIMIT, MAX_VALUE_BYTES};
+use debros_proto::words::counted;
 use serde_json::json;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -35,7 +36,7 @@ async fn put(client: &Client, out: Output, key: String, value: Vec<u8>, ttl: Opt
     let stored = client.storage().put_with(key.clone(), value, options).await?;
     out.result(
         || json!({ "status": "ok", "key": key, "size": stored.size, "version": stored.version }),
-        || format!("stored {} ({} bytes, version {})", printable(&key), stored.size, stored.version),
+        || format!("stored {} ({}, version {})", printable(&key), counted(stored.size, "byte"), stored.version),
     )
 }
 

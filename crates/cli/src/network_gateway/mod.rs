@@ -42,7 +42,7 @@ async fn serve(settings: &GatewaySettings, log: &Log) -> Result<(), Failure> {
     let gateway = Gateway::start(config, client.clone(), Some(recorder))
         .await
         .map_err(|error| Failure::new(error.to_string()))?;
-    tracing::info!(address = %gateway.address(), connected = client.is_connected(), open_files = descriptors.limit, "ready");
+    tracing::info!(address = %gateway.address(), open_files = descriptors.limit, "ready");
     let (signal, _) = signals.next(|| reload(Some(&gateway), log)).await;
     tracing::info!(signal, "stopping; a second signal ends the process at once");
     signals.exit_at_next();

@@ -42,4 +42,11 @@ fn the_sign_in_works_as_the_readme_shows_it() {
         assert!(said.contains(part), "{part} in {said}");
     }
     assert!(!said.contains("\"error\""), "{said}");
+
+    // What is secret lies where git does not look.
+    let ignored = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.gitignore")).unwrap();
+    assert!(ignored.lines().any(|line| line == "/data"), "{ignored}");
+    let mut left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.retain(|name| !["node", "bin", "data", ".debros"].iter().any(|known| name == known));
+    assert!(left.is_empty(), "{left:?}");
 }

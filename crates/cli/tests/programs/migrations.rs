@@ -112,6 +112,147 @@ fn a_table_that_others_refer_to_is_made_anew() {
     assert_eq!(cli.json(&["query", posts])["rows"], serde_json::json!([[1, 1]]));
 }
 
+/// A file of goose was run whole, and took back with its second half what the first had done.
+#[test]
+fn the_half_of_a_file_that_takes_back_is_never_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_node, cli, _) = shop(folder.path());
+    let tools: [(&str, &[(&str, &str)]); 6] = [
+        (
+            "goose",
+            &[(
+                "00001_a.sql",
+                "-- +goose Up\n-- +goose StatementBegin\nCREATE TABLE goose (x);\n-- +goose StatementEnd\nINSERT INTO goose \
+                 VALUES (1);\n-- +goose Down\nDROP TABLE goose;\n",
+            )],
+        ),
+        (
+            "dbmate",
+            &[(
+                "20240101120000_a.sql",
+                "-- migrate:up\nCREATE TABLE dbmate (x);\nINSERT INTO dbmate VALUES (1);\n\n-- migrate:down\nDROP TABLE dbmate;\n",
+            )],
+        ),
+        (
+            "golang_migrate",
+            &[
+                ("000001_a.up.sql", "CREATE TABLE golang_migrate (x); INSERT INTO golang_migrate VALUES (1);"),
+                ("000001_a.down.sql", "DROP TABLE golang_migrate;"),
+            ],
+        ),
+        (
+            "flyway",
+            &[
+                ("V1__a.sql", "CREATE TABLE flyway (x);"),
+                ("V3__c.sql", "INSERT INTO flyway VALUES (1);"),
+                ("U1__a.sql", "DROP TABLE flyway;"),
+            ],
+        ),
+        (
+            "diesel",
+            &[
+                ("2024-01-01-120000_a/up.sql", "CREATE TABLE diesel (x); INSERT INTO diesel VALUES (1);"),
+                ("2024-01-01-120000_a/down.sql", "DROP TABLE diesel;"),
+            ],
+        ),
+        (
+            "node_sqlite",
+            &[(
+                "001-a.sql",
+                "-- Up\nCREATE TABLE node_sqlite (x);\nINSERT INTO node_sqlite VALUES (1);\n-- Down\nDROP TABLE node_sqlite;\n",
+            )],
+        ),
+    ];
+    for (tool, files) in tools {
+        let dir = folder.path().join(tool);
+        for (name, text) in files {
+            write(&dir, name, text);
+        }
+        let dir = dir.to_str().unwrap();
+        assert!(!cli.json(&["db", "migrate", dir])["applied"].as_array().unwrap().is_empty(), "{tool}");
+        let rows = cli.json(&["query", &format!("SELECT count(*) FROM {tool}")]);
+        assert_eq!(rows["rows"], serde_json::json!([[1]]), "{tool}");
+        assert_eq!(cli.json(&["db", "migrate", dir])["applied"], serde_json::json!([]), "{tool}");
+        cli.json(&["query", "DROP TABLE schema_migrations"]);
+    }
+    // What is not understood is refused before anything of the folder runs.
+    let dir = folder.path().join("mixed");
+    write(&dir, "001_a.sql", "CREATE TABLE mixed (x);");
+    write(&dir, "002_b.sql", "CREATE TABLE other (x);\n-- Rollback\nDROP TABLE other;\n");
+    let refused = cli.run(&["db", "migrate", dir.to_str().unwrap()], b"");
+    assert_eq!(refused.status.code(), Some(2), "{}", text_of(&refused));
+    assert!(text_of(&refused).contains("002_b.sql, line 2: "), "{}", text_of(&refused));
+    let made = cli
+        .json(&["query", "SELECT count(*) FROM sqlite_master WHERE name IN ('mixed', 'other', 'schema_migrations')"]);
+    assert_eq!(made["rows"], serde_json::json!([[0]]));
+}
+
+/// A namespace that another tool has migrated, which its table says.
+#[test]
+fn the_record_of_another_tool_is_named_and_can_be_taken_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_node, cli, steps) = shop(folder.path());
+    for name in ["001_a.sql", "002_b.sql", "003_c.sql"] {
+        write(&steps, name, "INSERT INTO ran VALUES (1);");
+    }
+    let dir = steps.to_str().unwrap();
+    cli.json(&["query", "CREATE TABLE ran (x)"]);
+    let refused = |words: &[&str]| {
+        let output = cli.run(&["db", "migrate", dir], b"");
+        let text = text_of(&output);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        for word in words {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+        assert_eq!(cli.json(&["query", "SELECT count(*) FROM ran"])["rows"], serde_json::json!([[0]]));
+    };
+    // Its own name, in the shape of other tools.
+    for (columns, row, words) in [
+        ("version varchar NOT NULL PRIMARY KEY", "('2')", ["dbmate or Rails", "--baseline 2"]),
+        ("version uint64, dirty bool", "(2, 0)", ["golang-migrate", "--baseline 2"]),
+        ("version INTEGER PRIMARY KEY, inserted_at TEXT", "(2, 'x')", ["Ecto", "--baseline 2"]),
+        ("filename varchar(255)", "('002_b.rb')", ["Sequel", "--baseline VERSION"]),
+        ("a, b, c", "(1, 2, 3)", ["another tool", "a, b, c"]),
+    ] {
+        cli.json(&["query", &format!("CREATE TABLE schema_migrations ({columns})")]);
+        cli.json(&["query", &format!("INSERT INTO schema_migrations VALUES {row}")]);
+        refused(&words);
+        cli.json(&["query", "DROP TABLE schema_migrations"]);
+    }
+    cli.json(&["query", "CREATE TABLE schema_migrations (version varchar); "]);
+    cli.json(&["query", "CREATE TABLE ar_internal_metadata (key, value)"]);
+    refused(&["that of Rails"]);
+    cli.json(&["query", "DROP TABLE schema_migrations"]);
+
+    cli.json(&["query", "CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY, success BOOLEAN)"]);
+    cli.json(&["query", "INSERT INTO _sqlx_migrations VALUES (1, 1), (2, 0)"]);
+    refused(&["sqlx", "newest applied is 1", "--baseline 1"]);
+    cli.json(&["query", "DROP TABLE _sqlx_migrations"]);
+
+    let goose = "CREATE TABLE goose_db_version (id INTEGER PRIMARY KEY AUTOINCREMENT, version_id INTEGER NOT NULL, is_applied \
+                 INTEGER NOT NULL, tstamp TIMESTAMP DEFAULT (datetime('now')))";
+    cli.json(&["query", goose]);
+    // Number 3 was applied, and taken back.
+    cli.json(&[
+        "query",
+        "INSERT INTO goose_db_version (version_id, is_applied) VALUES (0, 1), (1, 1), (2, 1), (3, 1), (3, 0)",
+    ]);
+    refused(&["goose", "goose_db_version", "newest applied is 2", "--baseline 2"]);
+    let unknown = cli.run(&["db", "migrate", dir, "--baseline", "7"], b"");
+    assert_eq!(unknown.status.code(), Some(2), "{}", text_of(&unknown));
+    let recorded = cli.json(&["db", "migrate", dir, "--baseline", "2"]);
+    assert_eq!(recorded["recorded"], serde_json::json!(["001_a.sql", "002_b.sql"]));
+    assert_eq!(cli.json(&["db", "migrate", dir])["applied"], serde_json::json!(["003_c.sql"]));
+    assert_eq!(cli.json(&["query", "SELECT count(*) FROM ran"])["rows"], serde_json::json!([[1]]));
+    let again = cli.run(&["db", "migrate", dir, "--baseline", "2"], b"");
+    assert!(text_of(&again).contains("has a record already"), "{}", text_of(&again));
+
+    // Nothing of another tool is to be taken over.
+    cli.json(&["query", "DROP TABLE schema_migrations"]);
+    cli.json(&["db", "migrate", dir, "--baseline", "none"]);
+    assert_eq!(cli.json(&["db", "migrate", dir])["applied"].as_array().unwrap().len(), 3);
+}
+
 /// Two programs that apply the same steps at once apply each once.
 #[test]
 fn two_programs_apply_each_step_once() {

@@ -2,7 +2,8 @@
 
 use super::PATIENCE;
 use super::person::Person;
-use nix::pty::openpty;
+use nix::pty::{OpenptyResult, openpty};
+use nix::sys::termios::{LocalFlags, tcgetattr};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
@@ -25,16 +26,25 @@ impl OnTerminal {
     }
 
     /// Runs a command as it is.
-    pub fn spawn(mut command: Command) -> Self {
-        let pty = openpty(None, None).expect("a terminal");
+    pub fn spawn(command: Command) -> Self {
+        let terminal = Self::spawn_unread(command, openpty(None, None).expect("a terminal"));
+        terminal.read();
+        terminal
+    }
+
+    /// Runs a command on a terminal from which nothing is read yet.
+    pub fn spawn_unread(mut command: Command, pty: OpenptyResult) -> Self {
         let stderr = pty.slave.try_clone().expect("a handle");
         command.stdin(Stdio::from(pty.slave)).stdout(Stdio::piped()).stderr(Stdio::from(stderr));
         let child = command.spawn().expect("run network-cli");
         drop(command);
-        let keyboard = File::from(pty.master);
-        let mut shown = keyboard.try_clone().expect("a handle");
-        let screen = Arc::new(Mutex::new(String::new()));
-        let kept = Arc::clone(&screen);
+        Self { child, keyboard: File::from(pty.master), screen: Arc::new(Mutex::new(String::new())) }
+    }
+
+    /// Begins to read what the terminal shows.
+    pub fn read(&self) {
+        let mut shown = self.keyboard.try_clone().expect("a handle");
+        let kept = Arc::clone(&self.screen);
         std::thread::spawn(move || {
             let mut buffer = [0; 1024];
             // It ends with an error when the program has closed the terminal.
@@ -42,7 +52,11 @@ impl OnTerminal {
                 kept.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..length]));
             }
         });
-        Self { child, keyboard, screen }
+    }
+
+    /// Whether the terminal shows what is typed.
+    pub fn echoes(&self) -> bool {
+        tcgetattr(&self.keyboard).expect("a terminal").local_flags.contains(LocalFlags::ECHO)
     }
 
     /// What Ctrl-C sends. The command has no controlling terminal, so the key itself would reach nobody.

@@ -5,6 +5,7 @@ use super::conn::{BRIEF_LENGTH, Conn, OWN};
 use super::failure;
 use super::gate::{Facts, Rights};
 use debros_proto::rpc::{Row, Statement, StatementResult, Value, value::Kind};
+use debros_proto::words::counted;
 use debros_proto::{Code, Error, Result};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Batch, CachedStatement};
@@ -400,7 +401,8 @@ pub(super) fn check_count(wanted: usize, given: usize) -> Result<()> {
     if wanted == given {
         return Ok(());
     }
-    Err(Error::new(Code::Sql, format!("the statement takes {wanted} arguments, {given} were given")))
+    let takes = counted(wanted as u64, "argument");
+    Err(Error::new(Code::Sql, format!("the statement takes {takes}; given: {given}")))
 }
 
 fn as_sqlite(value: &Value) -> ValueRef<'_> {

@@ -6,6 +6,7 @@ use crate::network_cli::credential::{API_KEY, store, unusable};
 use crate::network_cli::output::{Output, note, printable};
 use crate::network_cli::session::{Session, variable};
 use debros_client::Code;
+use debros_proto::words::counted;
 use serde_json::json;
 
 /// What became of the stored API key.
@@ -57,7 +58,8 @@ pub(super) async fn run(session: &Session, out: Output, all: bool) -> Result<(),
                     printable(id)
                 ),
             };
-            format!("signed out of namespace {}; {revoked} sessions ended{key}", entry.namespace)
+            let ended = counted(revoked, "session");
+            format!("signed out of namespace {}; {ended} ended{key}", entry.namespace)
         },
     )
 }

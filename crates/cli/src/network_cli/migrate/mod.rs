@@ -3,9 +3,15 @@
 //! Each step runs once, in one transaction together with its row in `schema_migrations`, so that it is applied
 //! and recorded or neither; of two programs that apply it at once, one finds the number taken.
 
+mod halves;
+mod names;
+mod programs;
+mod records;
 mod steps;
 
+use self::records::Known;
 use self::steps::{Step, pieces, read_folder};
+use super::args::Baseline;
 use super::output::{Output, Shown, note, printable};
 use super::session::Session;
 use crate::fail::Failure;
@@ -17,8 +23,6 @@ use std::path::Path;
 
 const CREATE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY NOT NULL, name TEXT NOT NULL, \
     checksum TEXT NOT NULL, applied_at INTEGER NOT NULL)";
-const EXISTS: &str = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'schema_migrations'";
-const READ: &str = "SELECT version, name, checksum FROM schema_migrations ORDER BY version";
 const RECORD: &str = "INSERT INTO schema_migrations (version, name, checksum, applied_at) VALUES (?1, ?2, ?3, ?4)";
 
 /// A step as the database knows it.
@@ -32,20 +36,23 @@ struct Applied {
 pub(super) async fn run(session: &Session, out: Output, dir: &Path, dry_run: bool) -> Result<(), Failure> {
     let steps = read_folder(dir)?;
     let client = session.user().await?;
-    let applied = applied(&client).await?;
+    let applied = match records::read(&client, dir).await? {
+        Known::Nothing => Vec::new(),
+        Known::Own(applied) => applied,
+        Known::Other { tool, table, newest } => return Err(records::migrated_by(tool, table, &newest, dir)),
+    };
     let pending = pending(&steps, &applied)?;
     if !dry_run && !pending.is_empty() {
         client.database().query(CREATE, []).await?;
         for step in pending {
-            apply(&client, step).await?;
+            apply(&client, step, dir).await?;
             note(&format!("applied {}", printable(&step.file)));
         }
     }
     let newest = steps.last().map_or(0, |step| step.version);
     if out.is_json() {
-        let files: Vec<&str> = pending.iter().map(|step| step.file.as_str()).collect();
         let key = if dry_run { "pending" } else { "applied" };
-        return out.json(&json!({ "status": "ok", key: files, "version": newest }));
+        return out.json(&json!({ "status": "ok", key: files(pending), "version": newest }));
     }
     if pending.is_empty() {
         return out.line(&format!("up to date at version {newest}"));
@@ -57,19 +64,45 @@ pub(super) async fn run(session: &Session, out: Output, dir: &Path, dry_run: boo
     out.line(&format!("now at version {newest}"))
 }
 
-async fn applied(client: &Client) -> Result<Vec<Applied>, Failure> {
-    let database = client.database();
-    if database.query(EXISTS, []).await?.rows.is_empty() {
-        return Ok(Vec::new());
+/// Records steps that another tool has applied, without running them.
+pub(super) async fn record(session: &Session, out: Output, dir: &Path, baseline: Baseline) -> Result<(), Failure> {
+    let steps = read_folder(dir)?;
+    let recorded = match baseline {
+        Baseline::Empty => 0,
+        Baseline::Version(version) => {
+            1 + steps.iter().position(|step| step.version == version).ok_or_else(|| {
+                Failure::usage(format!("no step in {} has the number {version}", dir.display()))
+                    .hint("--baseline takes the number of the newest step that is applied, or none")
+            })?
+        }
+    };
+    let recorded = &steps[..recorded];
+    let client = session.user().await?;
+    if let Known::Own(applied) = records::read(&client, dir).await?
+        && let Some(newest) = applied.last()
+    {
+        return Err(Failure::new(format!(
+            "the namespace has a record already: its newest step is {} ({})",
+            newest.version,
+            printable(&newest.name)
+        ))
+        .hint("--baseline is for a namespace that another tool has migrated"));
     }
-    let result = database.query(READ, []).await?;
-    let rows = result.rows.iter().map(|row| {
-        let text =
-            |index: usize| row.values.get(index).and_then(|value| value.as_text()).unwrap_or_default().to_owned();
-        let version = row.values.first().and_then(|value| value.as_integer()).unwrap_or_default();
-        Applied { version, name: text(1), checksum: text(2) }
-    });
-    Ok(rows.collect())
+    let statements = std::iter::once(Statement::from(CREATE)).chain(recorded.iter().map(record_of));
+    // Together: of two programs at once one finds its numbers taken.
+    client.database().transaction(statements).await?;
+    let version = recorded.last().map(|step| step.version);
+    out.result(
+        || json!({ "status": "ok", "recorded": files(recorded), "version": version }),
+        || match version {
+            Some(version) => format!("recorded as applied up to version {version}, without running anything"),
+            None => "recorded that nothing is applied".to_owned(),
+        },
+    )
+}
+
+fn files(steps: &[Step]) -> Vec<&str> {
+    steps.iter().map(|step| step.file.as_str()).collect()
 }
 
 /// The steps that are not applied yet, when what was applied is the beginning of the folder.
@@ -105,27 +138,33 @@ fn pending<'a>(steps: &'a [Step], applied: &[Applied]) -> Result<&'a [Step], Fai
     Ok(&steps[applied.len().min(steps.len())..])
 }
 
-async fn apply(client: &Client, step: &Step) -> Result<(), Failure> {
-    let pieces = pieces(step)?;
-    // The record first: when another program applies the step at this moment, the number is taken and nothing else runs.
-    let record = Statement::new(
+/// The row of a step.
+fn record_of(step: &Step) -> Statement {
+    Statement::new(
         RECORD,
         [step.version.into(), step.name.as_str().into(), step.checksum.as_str().into(), debros_proto::now_ms().into()],
-    );
-    let statements = std::iter::once(record).chain(pieces.iter().map(|piece| Statement::from(piece.text)));
+    )
+}
+
+async fn apply(client: &Client, step: &Step, dir: &Path) -> Result<(), Failure> {
+    let pieces = pieces(step)?;
+    // The record first: when another program applies the step at this moment, the number is taken and nothing else runs.
+    let statements = std::iter::once(record_of(step)).chain(pieces.iter().map(|piece| Statement::from(piece.text)));
     match client.database().transaction(statements).await {
         Ok(_) => Ok(()),
         Err(error) if error.statement == Some(0) && error.code == Code::Constraint => {
-            applied_by_another(client, step).await
+            applied_by_another(client, step, dir).await
         }
         Err(error) => Err(located(step, &pieces, error)),
     }
 }
 
 /// The number was taken meanwhile: well, when by the same text.
-async fn applied_by_another(client: &Client, step: &Step) -> Result<(), Failure> {
-    let applied = applied(client).await?;
-    if applied.iter().any(|known| known.version == step.version && known.checksum == step.checksum) {
+async fn applied_by_another(client: &Client, step: &Step, dir: &Path) -> Result<(), Failure> {
+    let known = records::read(client, dir).await?;
+    if let Known::Own(applied) = known
+        && applied.iter().any(|known| known.version == step.version && known.checksum == step.checksum)
+    {
         return Ok(());
     }
     Err(Failure::new(format!(

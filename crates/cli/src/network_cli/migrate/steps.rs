@@ -1,19 +1,22 @@
 //! The steps of a folder: what `db migrate` applies, in which order.
 //!
-//! A step is a file `NUMBER_name.sql`, or `migration.sql` in a folder `NUMBER_name`, so that the folders of drizzle-kit and
-//! Prisma can be applied as they are. A number of up to seven digits counts; a longer one is a moment.
+//! A step is a file, or a file in a folder of its own, so that the folders of the usual tools can be applied as they are:
+//! [`super::names`] says how they are named. Of a step with two halves only the one that applies is read, see
+//! [`super::halves`]. A number of up to seven digits counts; a longer one is a moment.
 
+use super::halves::applied_part;
+use super::names::{FileKind, Title, file_kind, numbered};
+use super::programs::refuse_program;
+use super::records::TABLE;
 use crate::fail::Failure;
 use crate::network_cli::output::printable;
 use debros_proto::limits::{MAX_SQL_BYTES, MAX_TRANSACTION_STATEMENTS};
 use debros_proto::sql::{Piece, split_migration};
 use sha2::{Digest as _, Sha256};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The first number that is a moment, as 20261124 or 20261124193000.
 const FIRST_MOMENT: i64 = 10_000_000;
-/// What SQLite has integers for, whatever the digits.
-const MAX_DIGITS: usize = 18;
 
 /// A step, read from its file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,45 +27,133 @@ pub(super) struct Step {
     pub(super) name: String,
     /// The file's place in the folder.
     pub(super) file: String,
+    /// What is applied, in the lines of the file.
     pub(super) sql: String,
     pub(super) checksum: String,
+    may_skip: bool,
+}
+
+/// What was found in a folder before anything is read.
+#[derive(Default)]
+struct Found {
+    steps: Vec<(PathBuf, String, Title)>,
+    /// Files that take back what a step does: never run.
+    downs: Vec<(String, Title)>,
+    undos: Vec<(String, Title)>,
+    /// A file with `.up`, and one without a half.
+    up: Option<String>,
+    whole: Option<String>,
 }
 
 /// The steps of a folder in order. What is none of them is left alone.
+///
+/// # Errors
+/// A file that is somebody's migration and can not be applied, or not safely.
 pub(super) fn read_folder(dir: &Path) -> Result<Vec<Step>, Failure> {
     let unreadable = |error: std::io::Error| Failure::usage(format!("{} can not be read: {error}", dir.display()));
-    let mut steps = Vec::new();
+    let mut paths = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
+        paths.push(entry.map_err(unreadable)?.path());
+    }
+    // The same refusal at every run.
+    paths.sort();
+    let mut found = Found::default();
+    for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if path.is_dir() {
-            let sql = path.join("migration.sql");
-            if let Some(parts) = numbered(&name).filter(|_| sql.exists()) {
-                steps.push(read_step(&sql, format!("{name}/migration.sql"), parts)?);
-            }
+            found.add_folder(&path, &name)?;
         } else if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("sql")) {
-            let parts = name.strip_suffix(".sql").and_then(numbered).ok_or_else(|| {
-                Failure::usage(format!("{} is not named NUMBER_name.sql, as 001_users.sql is", printable(&name)))
-            })?;
-            steps.push(read_step(&path, name.clone(), parts)?);
+            found.add_file(path, name)?;
+        } else {
+            refuse_program(&path, &name)?;
         }
     }
+    found.check()?;
+    let mut steps = Vec::new();
+    for (path, file, title) in found.steps {
+        steps.push(read_step(&path, file, title)?);
+    }
     if steps.is_empty() {
-        return Err(Failure::usage(format!(
-            "{} holds no NUMBER_name.sql files, and no NUMBER_name folders with a migration.sql",
-            dir.display()
-        )));
+        return Err(empty(dir));
     }
     steps.sort_by(|one, other| (one.version, &one.file).cmp(&(other.version, &other.file)));
     check_order(&steps)?;
     Ok(steps)
 }
 
-/// Number and name.
-fn numbered(stem: &str) -> Option<(&str, &str)> {
-    stem.split_once('_').filter(|(number, name)| {
-        (1..=MAX_DIGITS).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit()) && !name.is_empty()
-    })
+impl Found {
+    fn add_file(&mut self, path: PathBuf, file: String) -> Result<(), Failure> {
+        match file_kind(&file)? {
+            FileKind::Whole(title) => {
+                self.whole.get_or_insert_with(|| file.clone());
+                self.steps.push((path, file, title));
+            }
+            FileKind::Up(title) => {
+                self.up.get_or_insert_with(|| file.clone());
+                self.steps.push((path, file, title));
+            }
+            FileKind::Down(title) => self.downs.push((file, title)),
+            FileKind::Undo(title) => self.undos.push((file, title)),
+        }
+        Ok(())
+    }
+
+    /// `NUMBER_name` with `migration.sql` (Prisma, drizzle-kit) or `up.sql` (Diesel, Hasura, rusqlite_migration).
+    fn add_folder(&mut self, path: &Path, name: &str) -> Result<(), Failure> {
+        let there: Vec<&str> =
+            ["migration.sql", "up.sql"].into_iter().filter(|file| path.join(file).exists()).collect();
+        let file = match there.as_slice() {
+            [file] => *file,
+            [] if path.join("down.sql").exists() && numbered(name).is_some() => {
+                return Err(Failure::usage(format!("{}/ has a down.sql, but no up.sql to apply", printable(name))));
+            }
+            [] => return Ok(()),
+            _ => {
+                return Err(Failure::usage(format!("{}/ has a migration.sql and an up.sql", printable(name)))
+                    .hint("leave the one that is to be applied"));
+            }
+        };
+        let title = numbered(name).ok_or_else(|| {
+            let shown = printable(name);
+            Failure::usage(format!("{shown}/{file}: the folder is not named NUMBER_name, as 20261124193000_users is"))
+        })?;
+        self.steps.push((path.join(file), format!("{name}/{file}"), title));
+        Ok(())
+    }
+
+    /// Whether the files say together what is to be applied.
+    fn check(&self) -> Result<(), Failure> {
+        if let (Some(up), Some(whole)) = (&self.up, &self.whole) {
+            return Err(Failure::usage(format!(
+                "{} has a half to apply, and {} has none",
+                printable(up),
+                printable(whole)
+            ))
+            .hint("name all of them NUMBER_name.sql, or all NUMBER_name.up.sql"));
+        }
+        let has = |title: &Title| self.steps.iter().any(|(_, _, step)| step.version == title.version);
+        if let Some((file, _)) = self.downs.iter().find(|(_, title)| !has(title)) {
+            return Err(Failure::usage(format!("{} has no .up.sql file that it takes back", printable(file))));
+        }
+        if let Some((file, _)) = self.undos.iter().find(|(_, title)| !has(title)) {
+            return Err(Failure::usage(format!("{} has no V file with its number", printable(file))).hint(
+                "in Flyway a U file takes back what its V file does, and is not applied; in refinery it is applied: name it V                  if it is to be",
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn empty(dir: &Path) -> Failure {
+    let failure = Failure::usage(format!(
+        "{} holds no NUMBER_name.sql files, and no NUMBER_name folders with a migration.sql or up.sql",
+        dir.display()
+    ));
+    let below = ["migrations", "db/migrations", "db/migrate", "migrate", "drizzle", "versions"];
+    match below.iter().map(|name| dir.join(name)).find(|below| below.is_dir()) {
+        Some(below) => failure.hint(format!("they may stand in {}", below.display())),
+        None => failure,
+    }
 }
 
 /// No number twice; and numbers that count leave none out, so that a file which is missing is seen. Who counts begins at 0
@@ -74,7 +165,7 @@ fn check_order(steps: &[Step]) -> Result<(), Failure> {
             return Err(Failure::usage(format!("{} has the same number as {}", step.file, same.file)));
         }
         let expected = before.map_or(step.version.min(1), |before| before.version + 1);
-        if step.version < FIRST_MOMENT && step.version != expected {
+        if step.version < FIRST_MOMENT && step.version != expected && !step.may_skip {
             let width = step.number.len();
             return Err(Failure::usage(format!(
                 "{} comes where {expected:0width$} is missing: numbers run from 0 or 1 without a gap, or are moments like \
@@ -87,35 +178,97 @@ fn check_order(steps: &[Step]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn read_step(path: &Path, file: String, (number, name): (&str, &str)) -> Result<Step, Failure> {
+fn read_step(path: &Path, file: String, title: Title) -> Result<Step, Failure> {
+    let shown = printable(&file);
     let read =
-        std::fs::read_to_string(path).map_err(|error| Failure::usage(format!("{file} can not be read: {error}")))?;
+        std::fs::read_to_string(path).map_err(|error| Failure::usage(format!("{shown} can not be read: {error}")))?;
     // Editors on Windows put it there; it is no part of the text.
-    let sql = read.strip_prefix('\u{feff}').unwrap_or(&read).to_owned();
-    let checksum = debros_proto::hex::encode(&Sha256::digest(sql.as_bytes()));
-    // At most MAX_DIGITS digits.
-    let version = number.parse().unwrap_or_default();
-    let step = Step { version, number: number.to_owned(), name: name.to_owned(), file: file.clone(), sql, checksum };
+    let text = read.strip_prefix('\u{feff}').unwrap_or(&read);
+    let part = applied_part(text).map_err(|mut failure| {
+        failure.message = format!("{shown}, {}", failure.message);
+        failure
+    })?;
+    let Title { version, number, name, may_skip } = title;
+    if may_skip && let Some(start) = text[part.clone()].find("${") {
+        let line = text[..part.start + start].matches('\n').count() + 1;
+        return Err(Failure::usage(format!(
+            "{shown}, line {line}: Flyway puts a value into the place of ${{…}} there"
+        ))
+        .hint("write the value itself"));
+    }
+    let checksum = debros_proto::hex::encode(&Sha256::digest(&text.as_bytes()[part.clone()]));
+    // Its lines keep their numbers.
+    let before: String = text[..part.start].chars().filter(|sign| *sign == '\n').collect();
+    let sql = before + &text[part];
+    let step = Step { version, number, name, file, sql, checksum, may_skip };
     let pieces = pieces(&step)?;
     if pieces.len() >= MAX_TRANSACTION_STATEMENTS {
         let most = MAX_TRANSACTION_STATEMENTS - 1;
         return Err(Failure::usage(format!(
-            "{file} has {} statements, at most {most} fit into one step",
+            "{shown} has {} statements, at most {most} fit into one step",
             pieces.len()
         )));
     }
     if let Some(piece) = pieces.iter().find(|piece| piece.text.len() > MAX_SQL_BYTES) {
         return Err(Failure::usage(format!(
-            "{file}, line {}: the statement is longer than {MAX_SQL_BYTES} bytes",
+            "{shown}, line {}: the statement is longer than {MAX_SQL_BYTES} bytes",
             piece.line
         )));
+    }
+    if let Some(piece) = pieces.iter().find(|piece| changes_record(piece.text)) {
+        return Err(Failure::usage(format!(
+            "{shown}, line {}: the statement makes or changes the table {TABLE}, in which db migrate keeps its own record",
+            piece.line
+        ))
+        .hint("Rails, Ecto and dbmate write such statements into a schema that they dump: take them out"));
     }
     Ok(step)
 }
 
+/// Whether a statement makes, changes or drops the table of the record, or an index on it.
+fn changes_record(statement: &str) -> bool {
+    const BEFORE: [&str; 22] = [
+        "create",
+        "temp",
+        "temporary",
+        "unique",
+        "table",
+        "index",
+        "if",
+        "not",
+        "exists",
+        "insert",
+        "replace",
+        "or",
+        "abort",
+        "fail",
+        "ignore",
+        "rollback",
+        "into",
+        "drop",
+        "alter",
+        "delete",
+        "from",
+        "update",
+    ];
+    let changes = ["create", "insert", "replace", "drop", "alter", "delete", "update"];
+    // The names that matter stand at the beginning.
+    let words: Vec<String> = statement
+        .split(|sign: char| !(sign.is_alphanumeric() || sign == '_'))
+        .filter(|word| !word.is_empty())
+        .take(BEFORE.len())
+        .map(str::to_ascii_lowercase)
+        .collect();
+    let is_change = words.first().is_some_and(|first| changes.contains(&first.as_str()));
+    let mut names = words.iter().skip_while(|word| BEFORE.contains(&word.as_str()));
+    let (name, next, table) = (names.next(), names.next(), names.next());
+    let is_on = next.is_some_and(|next| next == "on") && words.iter().any(|word| word == "index");
+    is_change && (name.is_some_and(|name| name == TABLE) || is_on && table.is_some_and(|table| table == TABLE))
+}
+
 /// The statements of a step.
 pub(super) fn pieces(step: &Step) -> Result<Vec<Piece<'_>>, Failure> {
-    split_migration(&step.sql).map_err(|error| Failure::usage(format!("{}, {}", step.file, error.message)))
+    split_migration(&step.sql).map_err(|error| Failure::usage(format!("{}, {}", printable(&step.file), error.message)))
 }
 
 #[cfg(test)]
@@ -196,12 +349,100 @@ pub(super) mod tests {
             refused(&[("0000_z.sql", ""), ("0002_b.sql", "")]).starts_with("0002_b.sql comes where 0001 is missing")
         );
         assert!(refused(&[a, ("20260101_x.sql", ""), ("20260101_y/migration.sql", "")]).contains("same number"));
-        for bad in ["1234567890123456789_a.sql", "-1_a.sql", "abc_a.sql", "001a.sql", "001_.sql", "001_a.SQL"] {
+        for bad in
+            ["1234567890123456789_a.sql", "-1_a.sql", "abc_a.sql", "001a.sql", "001_.sql", "001_a.SQL", "2024-1_a.sql"]
+        {
             assert!(refused(&[(bad, "")]).contains(bad), "{bad}");
         }
         assert!(refused(&[("001_a.sql", "SELECT 1;\nSELECT 'open")]).starts_with("001_a.sql, line 2"));
         assert!(refused(&[("001_a.sql", &"SELECT 1;".repeat(1000))]).contains("1000 statements"));
         assert!(refused(&[]).contains("no NUMBER_name.sql"));
+    }
+
+    /// The files of each tool, and what of them is applied, in order.
+    #[test]
+    fn halves_that_take_back_are_left_alone() {
+        let applied = |files: &[(&str, &str)]| -> Vec<(i64, String)> {
+            let steps = read_folder(folder(files).path()).unwrap();
+            let texts = |step: &super::Step| {
+                let texts: Vec<String> =
+                    super::pieces(step).unwrap().iter().map(|piece| piece.text.to_owned()).collect();
+                texts.join("; ")
+            };
+            steps.iter().map(|step| (step.version, texts(step))).collect()
+        };
+        let (up, down) = ("CREATE TABLE a (x);", "DROP TABLE a;");
+        let create = "CREATE TABLE a (x)".to_owned();
+        let golang = [("000001_a.up.sql", up), ("000001_a.down.sql", down), ("000002_b.up.sql", "SELECT 2")];
+        assert_eq!(applied(&golang), [(1, create.clone()), (2, "SELECT 2".to_owned())]);
+        let flyway = [("V2__b.sql", "SELECT 2"), ("V10__c.sql", "SELECT 10"), ("V1__a.sql", up), ("U1__a.sql", down)];
+        let expected = [(1, create.clone()), (2, "SELECT 2".to_owned()), (10, "SELECT 10".to_owned())];
+        assert_eq!(applied(&flyway), expected);
+        let diesel = [
+            ("00000000000000_diesel_initial_setup/up.sql", ""),
+            ("00000000000000_diesel_initial_setup/down.sql", ""),
+            ("2024-01-01-120000_a/up.sql", up),
+            ("2024-01-01-120000_a/down.sql", down),
+        ];
+        assert_eq!(applied(&diesel), [(0, String::new()), (20_240_101_120_000, create.clone())]);
+        let rusqlite = [("01-a_b/up.sql", up), ("01-a_b/down.sql", down), ("02-c/up.sql", "SELECT 2")];
+        assert_eq!(applied(&rusqlite)[0], (1, create.clone()));
+        let node = [("001-initial.sql", "-- Up\nCREATE TABLE a (x);\n-- Down\nDROP TABLE a;\n")];
+        assert_eq!(applied(&node), [(1, create.clone())]);
+        let goose = [
+            ("00001_a.sql", "-- +goose Up\nCREATE TABLE a (x);\n-- +goose Down\nDROP TABLE a;\n"),
+            (
+                "00002_b.sql",
+                "-- +goose Up\n-- +goose StatementBegin\nCREATE TRIGGER t AFTER INSERT ON a BEGIN SELECT 1; SELECT 2; END;\n\
+                 -- +goose StatementEnd\n\n-- +goose Down\nDROP TRIGGER t;\n",
+            ),
+        ];
+        let trigger = "CREATE TRIGGER t AFTER INSERT ON a BEGIN SELECT 1; SELECT 2; END".to_owned();
+        assert_eq!(applied(&goose), [(1, create), (2, trigger)]);
+        // Lines are those of the file; the checksum is that of what is applied.
+        let steps = read_folder(folder(&goose).path()).unwrap();
+        assert_eq!(super::pieces(&steps[1]).unwrap()[0].line, 3);
+        let other = [goose[0], ("00002_b.sql", &goose[1].1.replace("DROP TRIGGER t", "SELECT 1"))];
+        assert_eq!(read_folder(folder(&other).path()).unwrap()[1].checksum, steps[1].checksum);
+        let other = [goose[0], ("00002_b.sql", &goose[1].1.replace("SELECT 2", "SELECT 3"))];
+        assert_ne!(read_folder(folder(&other).path()).unwrap()[1].checksum, steps[1].checksum);
+    }
+
+    #[test]
+    fn what_can_not_be_applied_safely_is_refused_by_name() {
+        let (up, down) = ("CREATE TABLE a (x);", "DROP TABLE a;");
+        for (files, words) in [
+            (&[("001_a.up.sql", up), ("002_b.sql", up)][..], "002_b.sql has none"),
+            (&[("001_a.up.sql", up), ("002_b.down.sql", down)], "002_b.down.sql has no .up.sql"),
+            (&[("001_a.down.sql", down)], "001_a.down.sql has no .up.sql"),
+            (&[("V1__a.sql", up), ("U2__b.sql", up)], "U2__b.sql has no V file"),
+            (&[("V1__a.sql", "-- x\nINSERT INTO a VALUES ('${env}');")], "V1__a.sql, line 2: Flyway puts a value"),
+            (&[("V1__a.sql", up), ("R__views.sql", up)], "repeatable migration of Flyway"),
+            (&[("2024-01-01-120000_a/down.sql", down)], "no up.sql"),
+            (&[("001_a/up.sql", up), ("001_a/migration.sql", up)], "001_a/ has a migration.sql and an up.sql"),
+            (&[("init/migration.sql", up)], "init/migration.sql: the folder is not named"),
+            (&[("001_a.sql", "-- +goose Up\nSELECT 1;"), ("00002_b.go", "goose.AddMigration()")], "migration of goose"),
+            (&[("20240101120000_a.rb", "class A < ActiveRecord::Migration[7.1]")], "migration of Rails"),
+            (&[("001_a.sql", "SELECT 1;\n-- migrate:down\nDROP TABLE a;")], "001_a.sql, line 2: \"-- migrate:down\""),
+            (
+                &[(
+                    "001_a.sql",
+                    "CREATE TABLE a (x);\nCREATE TABLE IF NOT EXISTS \"schema_migrations\" (\"version\" varchar);",
+                )],
+                "001_a.sql, line 2: the statement makes or changes the table schema_migrations",
+            ),
+            (&[("001_a.sql", "INSERT INTO [schema_migrations] (version) VALUES ('1');")], "changes the table"),
+            (&[("001_a.sql", "create unique index `u` on `schema_migrations` (version);")], "changes the table"),
+            (&[("001_a.sql", "INSERT OR IGNORE INTO Schema_Migrations VALUES (1);")], "changes the table"),
+        ] {
+            let message = refused(files);
+            assert!(message.contains(words), "{files:?}: {message}");
+        }
+        let harmless = "CREATE TABLE log (schema_migrations TEXT); INSERT INTO log SELECT name FROM schema_migrations;";
+        read_folder(folder(&[("001_a.sql", harmless)]).path()).unwrap();
+        let dir = folder(&[("db/migrations/001_a.sql", up), ("README.md", "x")]);
+        let failure = read_folder(dir.path()).unwrap_err();
+        assert!(failure.hint.unwrap().contains("db/migrations"));
     }
 
     #[test]
