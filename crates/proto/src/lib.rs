@@ -7,6 +7,7 @@
 //! - [`value`] and [`json`]: SQL values, and how they read in JSON.
 //! - [`sql`]: splitting a script into statements.
 //! - [`limits`]: the sizes and counts that the system accepts.
+//! - [`regular_file`]: opening what a configured path names.
 //! - [`time`] and [`hex`]: how times and digests are written.
 //!
 //! This crate knows no async runtime, no network, no web framework and no database driver, so that a light client
@@ -18,6 +19,7 @@ pub mod hex;
 pub mod ids;
 pub mod json;
 pub mod limits;
+pub mod regular_file;
 mod shown;
 pub mod sql;
 pub mod time;
