@@ -19,7 +19,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use debros_proto::rpc::{Condition, Consistency, Entry, Statement, StatementResult, Table};
 use debros_proto::{Key, Namespace, Result};
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Which database a statement runs in.
@@ -40,8 +42,24 @@ pub struct CallOptions {
     pub deadline: Instant,
     /// Makes a write happen once.
     pub guard: Option<Guard>,
+    /// Whose call it is. Calls that wait take turns by caller.
+    pub caller: CallerKey,
     /// The caller may only read: a statement that would write is refused with `forbidden`, and changes nothing.
     pub read_only: bool,
+}
+
+/// Tells callers apart, so that nobody waits for all the calls of another. It says nothing else of who calls; the default is
+/// the node itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct CallerKey(pub u64);
+
+impl CallerKey {
+    /// The key of a caller by a name of its own. In another process it is another.
+    pub fn of(name: &str) -> Self {
+        // A secret of the process, so that nobody finds a name whose key is another's.
+        static KEYS: OnceLock<RandomState> = OnceLock::new();
+        Self(KEYS.get_or_init(RandomState::new).hash_one(name))
+    }
 }
 
 /// Makes a write happen once: the first call's answer is kept with the write, in the same commit, and given again.
@@ -267,6 +285,12 @@ pub trait Engine: Send + Sync + 'static {
     /// noted, and what `also` meets: then nothing was deleted. After `unknown_outcome`, and `internal` with that message, it
     /// is in the middle: the namespace stays `unavailable` until it is deleted again or the next start has finished it.
     async fn delete_namespace(&self, namespace: &Namespace, also: Vec<Statement>, deadline: Instant) -> Result<()>;
+
+    /// The namespaces whose SQL databases were lost, as far as that is known: the files are missing, or were removed or
+    /// replaced while the engine runs. In order of name.
+    fn lost_namespaces(&self) -> Vec<Namespace> {
+        Vec::new()
+    }
 
     /// Bytes of all databases together, as `max_database_size` counts them.
     fn size(&self) -> u64;

@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::extract::State;
 use debros_client::rpc::{HealthResponse, StatusResponse};
 use debros_client::{Client, Scope};
+use debros_proto::limits::NAMESPACES_CHECK;
 pub(crate) use debros_proto::time::rfc3339_millis as timestamp;
 use debros_proto::{Code, Error, now_ms};
 use http::{HeaderValue, StatusCode};
@@ -201,7 +202,7 @@ pub(crate) async fn health(State(shared): State<Arc<Shared>>) -> Answer {
     json(StatusCode::OK, &answer)
 }
 
-/// Tells whether requests can be served: 200, or 503.
+/// Tells whether requests can be served: 200, or 503. That single namespaces' databases were lost is told by health alone.
 #[utoipa::path(
     get, path = "/ready", tag = "operation", operation_id = "ready", security(()),
     responses((status = 200, body = ReadyAnswer), (status = 503, body = ErrorBody)),
@@ -214,7 +215,7 @@ pub(crate) async fn ready(State(shared): State<Arc<Shared>>) -> Answer {
     let asked = shared.health.health(&shared.client).await;
     match &asked.answer {
         Err(error) => not_ready(error.message.clone()),
-        Ok(health) => match health.checks.iter().find(|check| !check.ok) {
+        Ok(health) => match health.checks.iter().find(|check| !check.ok && check.name != NAMESPACES_CHECK) {
             Some(check) => not_ready(format!("the node's probe \"{}\" failed: {}", check.name, check.error)),
             None => json(StatusCode::OK, &ReadyAnswer { status: "ready" }),
         },

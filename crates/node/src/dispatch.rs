@@ -5,7 +5,7 @@ use crate::auth::{Auth, Knock, Origin};
 use crate::caller::{Caller, Identity, Permission, Source};
 use crate::calls::{self, KINDS, Needs};
 use crate::services::{Answer, Services};
-use debros_engine::{CallOptions, Guard};
+use debros_engine::{CallOptions, CallerKey, Guard};
 use debros_p2p::{CallContext, EventSource, Handler, Reply, TrustLevel};
 use debros_proto::limits::MAX_IDEMPOTENCY_KEY_BYTES;
 use debros_proto::rpc::request::Call;
@@ -184,18 +184,24 @@ impl Dispatcher {
                 self.auth.operator_acts_in(namespace).await?;
             }
         }
+        let identity = caller.identity();
+        // All of a wallet's sessions and keys are one caller: it can have as many as it likes.
+        let who = identity.wallet.map_or_else(|| identity.subject.clone(), |wallet| wallet.to_string());
         let mut guard = guard(idempotency_key, &call, kind)?;
         if let Some(guard) = &mut guard
             && caller.namespace().is_ok_and(|namespace| self.auth.is_open(namespace))
         {
             // Those who meet in an open namespace do not know of each other: one's key must not be answered with what
             // another did. No subject holds a colon.
-            let identity = caller.identity();
-            let who = identity.wallet.map_or_else(|| identity.subject.clone(), |wallet| wallet.to_string());
             guard.key = format!("{who}:{}", guard.key);
         }
-        let options =
-            CallOptions { consistency: Consistency::Weak, deadline: context.deadline, guard, read_only: false };
+        let options = CallOptions {
+            consistency: Consistency::Weak,
+            deadline: context.deadline,
+            guard,
+            caller: CallerKey::of(&who),
+            read_only: false,
+        };
         match self.services.call(&self.auth, &caller, call, options).await? {
             Answer::Plain { result, replayed } => Ok(response_of(result, replayed)),
             Answer::Stream { result, events } => {

@@ -1,7 +1,8 @@
 //! Honest health: a real write, a real read and a real publish, never a constant.
 
 use crate::pubsub::Hub;
-use debros_engine::{CallOptions, Engine};
+use debros_engine::{CallOptions, CallerKey, Engine};
+use debros_proto::limits::NAMESPACES_CHECK;
 use debros_proto::rpc::{Condition, Consistency, HealthCheck, HealthResponse, event};
 use debros_proto::{Error, Key, Namespace, Result, Topic, now_ms};
 use futures::StreamExt as _;
@@ -30,11 +31,12 @@ impl Health {
             return report.clone();
         }
         let token = now_ms().to_string();
-        let checks = vec![
+        let mut checks = vec![
             check("database_write", write(engine, &token)).await,
             check("database_read", read(engine)).await,
             check("pubsub", publish(hub, &token)).await,
         ];
+        checks.extend(lost(engine));
         let before = last.as_ref().map_or(&[][..], |(_, report)| &report.checks);
         for check in changed(before, &checks) {
             if check.ok {
@@ -70,6 +72,22 @@ async fn check(name: &str, probe: impl Future<Output = Result<()>>) -> HealthChe
     }
 }
 
+/// What says that namespaces' databases were lost. Their names are in the log: anybody may ask for health.
+fn lost(engine: &dyn Engine) -> Option<HealthCheck> {
+    let count = engine.lost_namespaces().len();
+    let what = if count == 1 {
+        "the database of 1 namespace is".to_owned()
+    } else {
+        format!("the databases of {count} namespaces are")
+    };
+    (count > 0).then(|| HealthCheck {
+        name: NAMESPACES_CHECK.to_owned(),
+        ok: false,
+        error: format!("{what} missing or replaced; the node's log has the names"),
+        took_us: 0,
+    })
+}
+
 async fn write(engine: &dyn Engine, token: &str) -> Result<()> {
     let value = token.as_bytes().to_vec().into();
     engine.kv_put(&Namespace::internal(), &key()?, value, Condition::default(), None, options()).await.map(|_| ())
@@ -100,7 +118,13 @@ fn key() -> Result<Key> {
 
 fn options() -> CallOptions {
     let deadline = Instant::now() + PROBE_TIMEOUT;
-    CallOptions { consistency: Consistency::Weak, deadline, guard: None, read_only: false }
+    CallOptions {
+        consistency: Consistency::Weak,
+        deadline,
+        guard: None,
+        caller: CallerKey::default(),
+        read_only: false,
+    }
 }
 
 #[cfg(test)]

@@ -181,6 +181,8 @@ async fn open_database(config: &NodeConfig) -> Result<Embedded, StartError> {
     engine.max_temp_size = config.database.max_temp_size;
     engine.open_databases = config.database.open_databases;
     engine.backup_dir = config.data_dir.join("backups");
+    // Not among the databases: it is there when their disk is not.
+    engine.file_record = config.data_dir.join("database.files");
     // Opening may check a whole database after a crash: not a thing for a thread that serves others.
     let opened = tokio::task::spawn_blocking(move || Embedded::open(engine)).await;
     match opened {

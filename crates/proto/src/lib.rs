@@ -9,6 +9,7 @@
 //! - [`limits`]: the sizes and counts that the system accepts.
 //! - [`LogThrottle`]: how often a line of the log is written that strangers can cause.
 //! - [`network`]: which addresses are one caller.
+//! - [`regular_file`]: opening what a configured path names.
 //! - [`time`], [`words`] and [`hex`]: how times, counts and digests are written.
 //!
 //! This crate knows no async runtime, no network, no web framework and no database driver, so that a light client
@@ -22,6 +23,7 @@ pub mod json;
 pub mod limits;
 mod log_throttle;
 pub mod network;
+pub mod regular_file;
 mod shown;
 pub mod sql;
 pub mod time;

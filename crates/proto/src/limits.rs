@@ -36,3 +36,6 @@ pub const MAX_REQUEST_FRAME_BYTES: usize = 16 << 20;
 pub const MAX_RESPONSE_FRAME_BYTES: usize = 48 << 20;
 /// Bytes in a credential (the longest is a JSON Web Token).
 pub const MAX_CREDENTIAL_BYTES: usize = 4096;
+
+/// The check of a node's health that fails when databases of single namespaces were lost. The others are served all the same.
+pub const NAMESPACES_CHECK: &str = "namespaces";

@@ -118,6 +118,7 @@ pub fn options() -> CallOptions {
         consistency: Consistency::Weak,
         deadline: Instant::now() + Duration::from_secs(60),
         guard: None,
+        caller: Default::default(),
         read_only: false,
     }
 }

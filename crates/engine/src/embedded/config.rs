@@ -1,5 +1,6 @@
 //! What an embedded engine is opened with, and why opening it can fail.
 
+use super::disk_fault;
 use crate::migrations::MigrationError;
 use debros_proto::limits;
 use std::path::PathBuf;
@@ -12,6 +13,9 @@ pub struct EmbeddedConfig {
     pub data_dir: PathBuf,
     /// The folder that holds the backups; made when the first one is taken.
     pub backup_dir: PathBuf,
+    /// The record of the database files that were made. Where one of them is missing, nothing is put in its place. It may
+    /// lie outside of `data_dir`, so that it is there when that is not, as a disk that is not mounted; its folder must exist.
+    pub file_record: PathBuf,
     /// Backups kept; older ones are removed after a new one is verified. At least 1.
     pub backups_kept: usize,
     /// Bytes that all databases together may take. Writes past it fail, reads and deletes go on.
@@ -46,6 +50,7 @@ impl EmbeddedConfig {
         let data_dir = data_dir.into();
         Self {
             backup_dir: data_dir.join("backups"),
+            file_record: data_dir.join("FILES"),
             data_dir,
             backups_kept: 7,
             max_size: 1 << 30,
@@ -151,8 +156,8 @@ pub enum OpenError {
     },
     /// The database is damaged.
     #[error(
-        "{path} is damaged: {findings}; restore a backup: stop the node, move {path} away, start it, and run \
-         \"network-cli db restore\" with one of the backups in {backup_dir}"
+        "{path} is damaged: {findings}; restore a backup: move {path} away, write the backup's name, which is that \
+         of a folder in {backup_dir}, into a file {restore}, and start the node again"
     )]
     Corrupt {
         /// The database file.
@@ -161,6 +166,24 @@ pub enum OpenError {
         findings: String,
         /// Where the backups are.
         backup_dir: PathBuf,
+        /// What names the backup that the start is to restore.
+        restore: PathBuf,
+    },
+    /// The system's database was there, and is not any more.
+    #[error(
+        "{path} is missing or empty, and was there before: put the file back (is its disk mounted?). To restore a backup, write \
+         its name, which is that of a folder in {backup_dir}, into a file {restore}, and start the node again. If all data is \
+         gone for good, remove {record}: the node starts with an empty database then"
+    )]
+    Lost {
+        /// The database file.
+        path: PathBuf,
+        /// Where the backups are.
+        backup_dir: PathBuf,
+        /// What names the backup that the start is to restore.
+        restore: PathBuf,
+        /// What says that the file was there.
+        record: PathBuf,
     },
     /// The system's tables can not be brought up to date.
     #[error("{path}: {source}")]
@@ -196,9 +219,22 @@ impl OpenError {
                 "the node's user must be allowed to write there"
             }
             std::io::ErrorKind::NotADirectory | std::io::ErrorKind::AlreadyExists => "data_dir must be a folder",
+            std::io::ErrorKind::InvalidInput | std::io::ErrorKind::IsADirectory => "move what is there away",
+            _ if disk_fault::is(&source) => disk_fault::ADVICE,
             _ => "check data_dir and the disk",
         };
         Self::Io { path: path.into(), advice, source }
+    }
+
+    /// The system's database is damaged, as SQLite says: unless it is the disk that can not be read, which SQLite calls so
+    /// too.
+    pub(super) fn corrupt(path: impl Into<PathBuf>, findings: String, backup_dir: &std::path::Path) -> Self {
+        let path = path.into();
+        if let Some(fault) = disk_fault::of_file(&path) {
+            return Self::io(path, fault);
+        }
+        let restore = path.with_file_name(super::folder::RESTORE);
+        Self::Corrupt { path, findings, backup_dir: backup_dir.to_owned(), restore }
     }
 
     pub(super) fn database(path: impl Into<PathBuf>, error: &rusqlite::Error, backup_dir: &std::path::Path) -> Self {
@@ -206,8 +242,9 @@ impl OpenError {
         let path = path.into();
         let advice = match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                return Self::Corrupt { path, findings: error.to_string(), backup_dir: backup_dir.to_owned() };
+                return Self::corrupt(path, error.to_string(), backup_dir);
             }
+            Some(ErrorCode::SystemIoFailure) => disk_fault::ADVICE,
             Some(ErrorCode::DiskFull) => "free some disk space",
             Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
                 "the node's user must be allowed to write the file and its folder"

@@ -1,6 +1,6 @@
 //! A connection to one SQLite file, set up the one way that the engine uses.
 
-use super::deadline::Deadline;
+use super::deadline::{Deadline, Entered, Running};
 use super::functions;
 use super::gate::{Facts, Gate, Kind, Rights};
 use super::spill::Spill;
@@ -188,6 +188,11 @@ impl Conn {
     pub(super) fn limit(&self, deadline: Instant) {
         self.deadline.set(deadline);
         self.spill.begin();
+    }
+
+    /// Until what is returned is dropped, statements are interrupted when the caller goes away for whom they run.
+    pub(super) fn run_for<'r>(&self, running: &'r Running) -> Entered<'r> {
+        running.enter(&self.deadline)
     }
 
     /// Why the statement was interrupted, if it was for want of room for temporary files.

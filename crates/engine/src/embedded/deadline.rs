@@ -1,6 +1,7 @@
 //! When the running statement is over time.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Looks at the clock, some ten microseconds apart most often, that a [`brief`](Deadline::brief) statement may live to see.
@@ -16,11 +17,18 @@ pub(super) struct Deadline {
     at: AtomicU64,
     /// Looks that a brief statement has left; 0: the statement is not brief.
     looks: AtomicU32,
+    /// Whoever asked has gone away.
+    abandoned: AtomicBool,
 }
 
 impl Default for Deadline {
     fn default() -> Self {
-        Self { base: Instant::now(), at: AtomicU64::new(u64::MAX), looks: AtomicU32::new(0) }
+        Self {
+            base: Instant::now(),
+            at: AtomicU64::new(u64::MAX),
+            looks: AtomicU32::new(0),
+            abandoned: AtomicBool::new(false),
+        }
     }
 }
 
@@ -58,6 +66,52 @@ impl Deadline {
 
     pub(super) fn is_over(&self) -> bool {
         let at = self.at.load(Relaxed);
-        at != u64::MAX && self.base.elapsed().as_nanos() >= u128::from(at)
+        self.abandoned.load(Relaxed) || (at != u64::MAX && self.base.elapsed().as_nanos() >= u128::from(at))
+    }
+}
+
+/// What runs for a caller, so that it is interrupted when the caller goes away.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Running(Arc<Mutex<Option<Arc<Deadline>>>>);
+
+impl Running {
+    /// Until what is returned is dropped, what runs under this deadline runs for the caller.
+    pub(super) fn enter(&self, deadline: &Arc<Deadline>) -> Entered<'_> {
+        *self.lock() = Some(Arc::clone(deadline));
+        Entered(self)
+    }
+
+    /// What is returned stands for the caller: when it is dropped, what runs is interrupted.
+    pub(super) fn caller(&self) -> Caller {
+        Caller(self.clone())
+    }
+
+    /// Nothing that panics runs while it is held.
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Deadline>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// See [`Running::enter`].
+pub(super) struct Entered<'r>(&'r Running);
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        // Under the lock: the connection is another caller's next.
+        let mut running = self.0.lock();
+        if let Some(deadline) = running.take() {
+            deadline.abandoned.store(false, Relaxed);
+        }
+    }
+}
+
+/// See [`Running::caller`].
+pub(super) struct Caller(Running);
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        if let Some(deadline) = &*self.0.lock() {
+            deadline.abandoned.store(true, Relaxed);
+        }
     }
 }

@@ -8,6 +8,7 @@
 //! <data_dir>/ns/<name>.delete  there while the namespace is being deleted; what to do besides
 //! <data_dir>/tmp/            files of running exports; emptied at start
 //! <data_dir>/set-aside/<backup>/  what lay here when that backup, of another network, was put back; for the operator
+//! <data_dir>/FILES           which of these files were made, so that one that was lost is missed; may lie elsewhere
 //! <data_dir>/RESTORE         the name of the backup that is being put back
 //! ```
 
@@ -22,6 +23,9 @@ use std::path::{Path, PathBuf};
 
 /// The mode of folders that hold data.
 const PRIVATE: u32 = 0o700;
+
+/// The name of the file that names the backup whose restore was begun.
+pub(super) const RESTORE: &str = "RESTORE";
 
 /// The ending of a file that is not written to its end yet.
 const PARTIAL: &str = "partial";
@@ -115,7 +119,7 @@ impl Folder {
 
     /// What [`begin_deletion`](Folder::begin_deletion) noted.
     pub(super) fn deletion(&self, namespace: &Namespace) -> io::Result<Vec<u8>> {
-        fs::read(self.deletion_marker(namespace))
+        debros_proto::regular_file::read(&self.deletion_marker(namespace))
     }
 
     /// Whether the deletion of a namespace was begun and not finished.
@@ -141,7 +145,7 @@ impl Folder {
     /// unclean stop before.
     pub(super) fn take_clean(&self) -> Result<Option<BTreeSet<Namespace>>, OpenError> {
         let path = self.clean();
-        let text = match fs::read_to_string(&path) {
+        let text = match debros_proto::regular_file::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(OpenError::io(&path, error)),
@@ -158,7 +162,7 @@ impl Folder {
 
     /// The name of the backup whose restore was begun and not finished.
     pub(super) fn restoring(&self) -> io::Result<Option<String>> {
-        match fs::read_to_string(self.restore_marker()) {
+        match debros_proto::regular_file::read_to_string(&self.restore_marker()) {
             Ok(name) => Ok(Some(name.trim().to_owned())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -209,7 +213,7 @@ impl Folder {
     }
 
     fn restore_marker(&self) -> PathBuf {
-        self.path.join("RESTORE")
+        self.path.join(RESTORE)
     }
 }
 
@@ -235,6 +239,11 @@ pub(super) fn make_private(path: &Path) -> io::Result<()> {
 
 fn take_lock(path: &Path) -> Result<File, OpenError> {
     let io_error = |error| OpenError::io(path, error);
+    // A pipe would keep us waiting.
+    match debros_proto::regular_file::metadata(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(error)),
+        _ => {}
+    }
     let mut file =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io_error)?;
     match FileExt::try_lock_exclusive(&file) {

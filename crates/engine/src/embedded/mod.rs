@@ -4,7 +4,10 @@ mod config;
 mod conn;
 mod copies;
 mod deadline;
+mod disk_fault;
 mod failure;
+mod file_identity;
+mod file_record;
 mod folder;
 mod functions;
 mod gate;
@@ -39,6 +42,7 @@ use debros_proto::rpc::{Condition, DeleteResponse, Entry, PutResponse, Statement
 use debros_proto::{Code, Error, Key, Namespace, Result};
 use guard::Owner;
 use job::Undo;
+use queue::Flow;
 use sql::Time;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,6 +53,8 @@ use tokio::sync::Semaphore;
 /// A query that took less than this on a query thread runs on the calling thread the next time: waking the other thread
 /// takes longer. It is broken off there when it takes more than a few thousand steps after all.
 const QUICK: Duration = Duration::from_micros(200);
+/// How long a read runs on the thread that is kept for quick ones, when it would wait for the others.
+const BRIEF_TIME: Duration = Duration::from_millis(25);
 /// What closing may take for the disk after its deadline.
 const DISK_TIME: Duration = Duration::from_millis(300);
 /// Bytes that a waiting job takes besides its statements and values.
@@ -106,12 +112,13 @@ impl Embedded {
     }
 
     /// The write of a key-value call: a single statement, and a savepoint only where a guard's record comes with it.
-    fn kv_write(value_bytes: usize, removes: bool, options: &CallOptions) -> Result<Write> {
+    fn kv_write(namespace: &Namespace, value_bytes: usize, removes: bool, options: &CallOptions) -> Result<Write> {
         if options.read_only {
             return Err(sql::forbidden());
         }
         let undo = if options.guard.is_some() { Undo::Savepoint } else { Undo::Statement };
-        Ok(Write { undo, removes, bytes: JOB_BYTES + value_bytes, deadline: options.deadline })
+        let flow = Flow::of(namespace, options.caller);
+        Ok(Write { undo, removes, bytes: JOB_BYTES + value_bytes, deadline: options.deadline, flow })
     }
 }
 
@@ -121,7 +128,8 @@ fn statement_bytes(statement: &Statement) -> usize {
 }
 
 fn sql_write(facts_only_remove: bool, bytes: usize, options: &CallOptions) -> Write {
-    Write { undo: Undo::Savepoint, removes: facts_only_remove, bytes, deadline: options.deadline }
+    let flow = Flow::of_caller(options.caller);
+    Write { undo: Undo::Savepoint, removes: facts_only_remove, bytes, deadline: options.deadline, flow }
 }
 
 #[async_trait]
@@ -192,7 +200,7 @@ impl Engine for Embedded {
         if ttl_seconds == Some(0) {
             return Err(Error::invalid("the time to live is 0 s: it must be at least 1"));
         }
-        let write = Self::kv_write(size, false, &options)?;
+        let write = Self::kv_write(namespace, size, false, &options)?;
         let put = kv::Put { namespace: namespace.clone(), key: key.clone(), value, condition, ttl_seconds };
         let act = kv_once(
             options.guard,
@@ -212,7 +220,7 @@ impl Engine for Embedded {
         options: CallOptions,
     ) -> Result<Written<bool>> {
         self.stores.check_there(namespace)?;
-        let write = Self::kv_write(0, true, &options)?;
+        let write = Self::kv_write(namespace, 0, true, &options)?;
         let (owner, key) = (namespace.clone(), key.clone());
         let act = kv_once(
             options.guard,
@@ -259,6 +267,10 @@ impl Engine for Embedded {
     async fn delete_namespace(&self, namespace: &Namespace, also: Vec<Statement>, deadline: Instant) -> Result<()> {
         let namespace = namespace.clone();
         self.copying(move |stores| tenant::delete(stores, &namespace, also, deadline)).await
+    }
+
+    fn lost_namespaces(&self) -> Vec<Namespace> {
+        self.stores.lost().into_iter().collect()
     }
 
     fn size(&self) -> u64 {

@@ -1,13 +1,40 @@
 //! A bounded queue into the engine's threads. Full means refused at once, never waiting.
+//!
+//! Fair queueing: what waits is kept by *flow*, which is a namespace and a caller in it, and is given out one of each
+//! namespace after the other, and in a namespace one of each caller. Within a flow it is in order. So whoever has a thousand
+//! waiting delays the others by what runs now and one of his own.
 
-use debros_proto::{Code, Error, Result};
-use std::collections::VecDeque;
+use crate::CallerKey;
+use debros_proto::{Code, Error, Namespace, Result};
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Bytes that may wait in a queue whatever waits in the others: nobody is kept out by his neighbours.
 const OWN_SHARE: usize = 1 << 20;
+
+/// Bytes that a namespace has in one batch when others wait as well. What alone has more is a batch of its own.
+const BATCH_SHARE: usize = 512 << 10;
+
+/// Whose work it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Flow {
+    namespace: u64,
+    caller: CallerKey,
+}
+
+impl Flow {
+    /// A caller's work in a namespace, for a queue that all namespaces share.
+    pub(super) fn of(namespace: &Namespace, caller: CallerKey) -> Self {
+        Self { namespace: CallerKey::of(namespace.as_str()).0, caller }
+    }
+
+    /// A caller's work, for a queue of one namespace, or of the node.
+    pub(super) fn of_caller(caller: CallerKey) -> Self {
+        Self { namespace: 0, caller }
+    }
+}
 
 /// What waits in all queues together, against how much may.
 #[derive(Debug)]
@@ -49,39 +76,172 @@ pub(super) struct Queue<T> {
 
 #[derive(Debug)]
 struct State<T> {
-    waiting: VecDeque<(T, usize)>,
+    namespaces: HashMap<u64, OfNamespace<T>>,
+    /// Namespaces of which something waits, the next one first.
+    order: VecDeque<u64>,
+    count: usize,
     bytes: usize,
     /// Threads that wait for work. Nobody is woken when it is 0: who is busy looks again by itself.
     idle: usize,
+    /// What was taken by [`Queue::take_one`] and is not done, of each caller.
+    running: HashMap<CallerKey, usize>,
     closed: bool,
+}
+
+#[derive(Debug)]
+struct OfNamespace<T> {
+    callers: HashMap<CallerKey, OfCaller<T>>,
+    order: VecDeque<CallerKey>,
+    count: usize,
+    bytes: usize,
+    /// Bytes given out in the batch that is being made.
+    given: usize,
+}
+
+#[derive(Debug)]
+struct OfCaller<T> {
+    waiting: VecDeque<(T, usize)>,
+    bytes: usize,
+}
+
+impl<T> Default for State<T> {
+    fn default() -> Self {
+        Self {
+            namespaces: HashMap::new(),
+            order: VecDeque::new(),
+            count: 0,
+            bytes: 0,
+            idle: 0,
+            running: HashMap::new(),
+            closed: false,
+        }
+    }
+}
+
+impl<T> Default for OfNamespace<T> {
+    fn default() -> Self {
+        Self { callers: HashMap::new(), order: VecDeque::new(), count: 0, bytes: 0, given: 0 }
+    }
+}
+
+impl<T> OfNamespace<T> {
+    /// The next caller's first piece of work that `fits`, with its bytes. It is at its end of the turn then; those before it
+    /// whose work did not fit keep their places.
+    fn next(&mut self, fits: impl Fn(CallerKey, usize) -> bool) -> Option<(CallerKey, T, usize)> {
+        let fitting = |caller: &CallerKey| {
+            self.callers.get(caller).and_then(|of| of.waiting.front()).is_some_and(|(_, bytes)| fits(*caller, *bytes))
+        };
+        let place = self.order.iter().position(fitting)?;
+        let caller = self.order.remove(place)?;
+        let of = self.callers.get_mut(&caller)?;
+        let (item, bytes) = of.waiting.pop_front()?;
+        of.bytes -= bytes;
+        self.count -= 1;
+        self.bytes -= bytes;
+        if of.waiting.is_empty() {
+            self.callers.remove(&caller);
+        } else {
+            self.order.push_back(caller);
+        }
+        Some((caller, item, bytes))
+    }
+}
+
+impl<T> State<T> {
+    /// Whether a flow may have one more waiting: a caller, and in a queue of many namespaces a namespace, has no more than is
+    /// left for all others.
+    fn has_share(&self, flow: Flow, max_count: usize, max_bytes: usize) -> bool {
+        let (left, bytes_left) = (max_count.saturating_sub(self.count), max_bytes.saturating_sub(self.bytes));
+        let Some(of) = self.namespaces.get(&flow.namespace) else { return true };
+        let (left, bytes_left) = match flow.namespace {
+            0 => (left, bytes_left),
+            _ if of.count > left || of.bytes > bytes_left => return false,
+            _ => ((left - of.count) / 2, (bytes_left - of.bytes) / 2),
+        };
+        of.callers.get(&flow.caller).is_none_or(|of| of.waiting.len() <= left && of.bytes <= bytes_left)
+    }
+
+    fn add(&mut self, flow: Flow, item: T, bytes: usize) {
+        let of = self.namespaces.entry(flow.namespace).or_default();
+        if of.count == 0 {
+            self.order.push_back(flow.namespace);
+        }
+        let caller = of.callers.entry(flow.caller).or_insert_with(|| {
+            of.order.push_back(flow.caller);
+            OfCaller { waiting: VecDeque::new(), bytes: 0 }
+        });
+        caller.waiting.push_back((item, bytes));
+        caller.bytes += bytes;
+        of.count += 1;
+        of.bytes += bytes;
+        self.count += 1;
+        self.bytes += bytes;
+    }
+
+    /// The next piece of work that `fits`; it is asked with what its namespace was given. Namespaces of which nothing fits go to
+    /// `passed`, in order.
+    fn next(
+        &mut self,
+        passed: &mut VecDeque<u64>,
+        fits: impl Fn(usize, CallerKey, usize) -> bool,
+    ) -> Option<(CallerKey, T, usize)> {
+        while let Some(namespace) = self.order.pop_front() {
+            let Some(of) = self.namespaces.get_mut(&namespace) else { continue };
+            let given = of.given;
+            let Some((caller, item, bytes)) = of.next(|caller, bytes| fits(given, caller, bytes)) else {
+                passed.push_back(namespace);
+                continue;
+            };
+            of.given += bytes;
+            if of.count == 0 {
+                self.namespaces.remove(&namespace);
+            } else {
+                self.order.push_back(namespace);
+            }
+            self.count -= 1;
+            self.bytes -= bytes;
+            return Some((caller, item, bytes));
+        }
+        None
+    }
+
+    /// Those who were passed over are the first the next time.
+    fn put_back(&mut self, mut passed: VecDeque<u64>) {
+        passed.append(&mut self.order);
+        self.order = passed;
+        self.namespaces.values_mut().for_each(|of| of.given = 0);
+    }
+
+    fn is_one_flow(&self) -> bool {
+        self.namespaces.len() == 1 && self.namespaces.values().all(|of| of.callers.len() == 1)
+    }
 }
 
 impl<T> Queue<T> {
     /// `what` names the queue in the error of a caller who is refused; `budget` is that of all queues.
     pub(super) fn new(what: &'static str, max_count: usize, max_bytes: usize, budget: Arc<Budget>) -> Self {
-        let state = State { waiting: VecDeque::new(), bytes: 0, idle: 0, closed: false };
-        Self { state: Mutex::new(state), ready: Condvar::new(), max_count, max_bytes, budget, what }
+        Self { state: Mutex::default(), ready: Condvar::new(), max_count, max_bytes, budget, what }
     }
 
     /// Adds work. Returns whether an idle thread will take it at once.
     ///
     /// # Errors
-    /// `overloaded` when the queue is full, `unavailable` when it is closed.
-    pub(super) fn push(&self, item: T, bytes: usize) -> Result<bool> {
+    /// `overloaded` when the queue, or the flow's share of it, is full; `unavailable` when it is closed.
+    pub(super) fn push(&self, flow: Flow, item: T, bytes: usize) -> Result<bool> {
         let mut state = self.lock();
         if state.closed {
             return Err(closed());
         }
         // A single item larger than the bound still goes through an empty queue.
-        let full = state.waiting.len() >= self.max_count
-            || (!state.waiting.is_empty() && state.bytes.saturating_add(bytes) > self.max_bytes);
+        let full = state.count >= self.max_count
+            || (state.count > 0 && state.bytes.saturating_add(bytes) > self.max_bytes)
+            || !state.has_share(flow, self.max_count, self.max_bytes);
         if full || !self.budget.take(bytes, state.bytes.saturating_add(bytes) <= OWN_SHARE) {
             return Err(Error::new(Code::Overloaded, format!("too many {} are waiting; try again", self.what))
                 .retry_after(Duration::from_secs(1)));
         }
-        state.bytes += bytes;
-        state.waiting.push_back((item, bytes));
-        let (idle, waiting) = (state.idle, state.waiting.len());
+        state.add(flow, item, bytes);
+        let (idle, waiting) = (state.idle, state.count);
         drop(state);
         if idle > 0 {
             self.ready.notify_one();
@@ -89,27 +249,87 @@ impl<T> Queue<T> {
         Ok(idle >= waiting)
     }
 
-    /// Waits for work and moves what is there into `batch`: at least one, at most `max_count`, and no more once they
-    /// make `max_bytes`. False: the queue is closed and empty.
+    /// Waits for work and moves what is there into `batch`, which is empty: at least one, at most `max_count`, and no more
+    /// than `max_bytes` if it is several. Where there is work of others, what is large is alone, and a namespace has its share.
+    /// False: the queue is closed and empty.
     pub(super) fn take(&self, batch: &mut VecDeque<T>, max_count: usize, max_bytes: usize) -> bool {
         let mut state = self.lock();
-        while state.waiting.is_empty() {
+        while state.count == 0 {
             if state.closed {
                 return false;
             }
-            state.idle += 1;
-            state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
-            state.idle -= 1;
+            state = self.wait(state);
         }
-        let mut taken = 0;
-        while batch.len() < max_count && taken < max_bytes {
-            let Some((item, bytes)) = state.waiting.pop_front() else { break };
-            state.bytes -= bytes;
+        let (mut taken, mut passed) = (0_usize, VecDeque::new());
+        let most = if state.is_one_flow() { max_bytes } else { BATCH_SHARE };
+        while batch.len() < max_count {
+            let is_first = batch.is_empty();
+            let fits = |given: usize, _, bytes: usize| {
+                is_first || (taken.saturating_add(bytes) <= max_bytes && given.saturating_add(bytes) <= most)
+            };
+            let Some((_, item, bytes)) = state.next(&mut passed, fits) else { break };
             taken += bytes;
             batch.push_back(item);
+            if bytes > most {
+                break;
+            }
         }
+        state.put_back(passed);
         self.budget.give_back(taken);
         true
+    }
+
+    /// Waits for one piece of work of a caller of whom less than `most` run. It runs until [`done`](Queue::done) is called.
+    /// `None`: the queue is closed and empty.
+    pub(super) fn take_one(&self, most: usize) -> Option<(CallerKey, T)> {
+        let mut state = self.lock();
+        loop {
+            let mut passed = VecDeque::new();
+            let running = std::mem::take(&mut state.running);
+            let next = state.next(&mut passed, |_, caller, _| running.get(&caller).is_none_or(|count| *count < most));
+            state.running = running;
+            state.put_back(passed);
+            if let Some((caller, item, bytes)) = next {
+                *state.running.entry(caller).or_default() += 1;
+                self.budget.give_back(bytes);
+                return Some((caller, item));
+            }
+            if state.closed && state.count == 0 {
+                return None;
+            }
+            state = self.wait(state);
+        }
+    }
+
+    /// What was taken of a caller is done.
+    pub(super) fn done(&self, caller: CallerKey) {
+        let mut state = self.lock();
+        if let Some(running) = state.running.get_mut(&caller) {
+            *running -= 1;
+            if *running == 0 {
+                state.running.remove(&caller);
+            }
+        }
+        // What waited for this may be for another thread, when this one takes something else.
+        let wakes = state.count > 0 && state.idle > 0;
+        drop(state);
+        if wakes {
+            self.ready.notify_one();
+        }
+    }
+
+    /// Whether a caller's work would wait, with so many threads of which a caller has at most `most`.
+    pub(super) fn would_wait(&self, caller: CallerKey, threads: usize, most: usize) -> bool {
+        let state = self.lock();
+        let running: usize = state.running.values().sum();
+        state.count + running >= threads || state.running.get(&caller).is_some_and(|count| *count >= most)
+    }
+
+    fn wait<'q>(&'q self, mut state: MutexGuard<'q, State<T>>) -> MutexGuard<'q, State<T>> {
+        state.idle += 1;
+        let mut state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+        state.idle -= 1;
+        state
     }
 
     /// Refuses new work; what waits is still given out.
@@ -122,9 +342,9 @@ impl<T> Queue<T> {
     pub(super) fn abandon(&self) {
         let dropped = {
             let mut state = self.lock();
-            state.closed = true;
-            self.budget.give_back(std::mem::take(&mut state.bytes));
-            std::mem::take(&mut state.waiting)
+            let (idle, running) = (state.idle, std::mem::take(&mut state.running));
+            self.budget.give_back(state.bytes);
+            std::mem::replace(&mut *state, State { idle, running, closed: true, ..State::default() })
         };
         self.ready.notify_all();
         drop(dropped);
@@ -133,7 +353,7 @@ impl<T> Queue<T> {
     /// Whether nothing waits and so many threads wait for work, which are all that there are.
     pub(super) fn is_quiet(&self, threads: usize) -> bool {
         let state = self.lock();
-        state.waiting.is_empty() && state.idle == threads
+        state.count == 0 && state.idle == threads
     }
 
     /// Whether it takes nothing any more.
@@ -143,7 +363,7 @@ impl<T> Queue<T> {
 
     /// How much waits.
     pub(super) fn len(&self) -> usize {
-        self.lock().waiting.len()
+        self.lock().count
     }
 
     /// Nothing panics while it holds the lock.
@@ -165,76 +385,4 @@ pub(super) fn closed() -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Budget, OWN_SHARE, Queue};
-    use debros_proto::Code;
-    use std::collections::VecDeque;
-    use std::sync::Arc;
-
-    fn plenty() -> Arc<Budget> {
-        Arc::new(Budget::new(usize::MAX))
-    }
-
-    #[test]
-    fn a_full_queue_refuses_and_a_closed_one_still_gives_out_what_waits() {
-        let queue = Queue::new("writes", 2, 100, plenty());
-        assert!(!queue.push('a', 10).unwrap());
-        assert_eq!(queue.push('b', 91).unwrap_err().code, Code::Overloaded);
-        queue.push('b', 90).unwrap();
-        assert_eq!(queue.push('c', 0).unwrap_err().code, Code::Overloaded);
-        queue.close();
-        assert_eq!(queue.push('c', 0).unwrap_err().code, Code::Unavailable);
-        let mut batch = VecDeque::new();
-        assert!(queue.take(&mut batch, 1, 1000) && batch == ['a'], "{batch:?}");
-        batch.clear();
-        assert!(queue.take(&mut batch, 10, 1000) && batch == ['b'], "{batch:?}");
-        assert!(!queue.take(&mut batch, 10, 1000));
-    }
-
-    #[test]
-    fn what_is_larger_than_the_bound_passes_alone() {
-        let queue = Queue::new("writes", 2, 100, plenty());
-        queue.push('a', 1000).unwrap();
-        assert_eq!(queue.push('b', 1).unwrap_err().code, Code::Overloaded);
-    }
-
-    #[test]
-    fn all_queues_share_a_budget_and_each_has_a_share_of_its_own() {
-        let budget = Arc::new(Budget::new(4 * OWN_SHARE));
-        let [greedy, other] = [(); 2].map(|()| Queue::new("writes", 100, usize::MAX, Arc::clone(&budget)));
-        greedy.push('a', 3 * OWN_SHARE).unwrap();
-        assert_eq!(greedy.push('b', 2 * OWN_SHARE).unwrap_err().code, Code::Overloaded);
-        assert_eq!(other.push('b', 2 * OWN_SHARE).unwrap_err().code, Code::Overloaded);
-        greedy.push('b', OWN_SHARE).unwrap();
-        other.push('c', OWN_SHARE).unwrap();
-        assert_eq!(other.push('d', 1).unwrap_err().code, Code::Overloaded);
-        let mut batch = VecDeque::new();
-        assert!(greedy.take(&mut batch, 1, usize::MAX) && batch == ['a'], "{batch:?}");
-        other.push('d', OWN_SHARE).unwrap();
-        drop(greedy);
-        other.push('e', 2 * OWN_SHARE).unwrap();
-    }
-
-    #[test]
-    fn no_wakeup_is_lost_between_many_threads() {
-        let queue = Queue::new("writes", usize::MAX, usize::MAX, plenty());
-        let taken = std::sync::atomic::AtomicUsize::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..3 {
-                scope.spawn(|| {
-                    let mut batch = VecDeque::new();
-                    while queue.take(&mut batch, 7, usize::MAX) {
-                        taken.fetch_add(batch.len(), std::sync::atomic::Ordering::Relaxed);
-                        batch.clear();
-                    }
-                });
-            }
-            let senders: Vec<_> = (0..3)
-                .map(|_| scope.spawn(|| (0..10_000).for_each(|item| assert!(queue.push(item, 1).is_ok()))))
-                .collect();
-            senders.into_iter().for_each(|sender| sender.join().unwrap());
-            queue.close();
-        });
-        assert_eq!(taken.load(std::sync::atomic::Ordering::Relaxed), 30_000);
-    }
-}
+mod tests;

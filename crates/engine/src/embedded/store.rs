@@ -5,20 +5,24 @@
 
 use super::config::EmbeddedConfig;
 use super::conn::Conn;
+use super::deadline::{self, Running};
 use super::failure;
+use super::file_identity::{self, FileIdentity};
 use super::gate::{Facts, Rights};
 use super::job::{Job, Undo};
 use super::metrics::Metrics;
-use super::queue::{Budget, Queue, closed};
+use super::queue::{Budget, Flow, Queue, closed};
 use super::size::Sizes;
 use super::snapshots::Snapshots;
 use super::tenant::Tenant;
 use super::threads::Threads;
 use super::writer::{Room, Writer};
+use crate::CallerKey;
 use crate::migrations::MigrationError;
 use debros_proto::{Code, Error, Result};
 use debros_sql::Rewriter;
-use std::collections::{HashMap, VecDeque};
+use rusqlite::config::DbConfig;
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -54,10 +58,13 @@ pub(super) struct Store {
     span: Span,
     writes: Arc<Queue<Job>>,
     reads: Arc<Queue<Read>>,
+    /// What is tried for a moment, on a thread of its own, because it would wait for the others.
+    brief_reads: Arc<Queue<Read>>,
     pool: Arc<Pool>,
     max_threads: usize,
     writer: Mutex<Option<JoinHandle<Conn>>>,
     readers: Mutex<Vec<JoinHandle<()>>>,
+    brief_reader: Mutex<Option<JoinHandle<()>>>,
     threads: Arc<Threads>,
     known_texts: Mutex<Texts>,
     schema_changes: Arc<AtomicU64>,
@@ -80,6 +87,8 @@ pub(super) enum Known {
     Writes(Facts),
     /// It reads, and took so little that a thread of its own would cost more than the statement.
     Quick,
+    /// It reads, and took longer than what is tried for a moment may take.
+    Slow,
 }
 
 /// Why a file can not be used.
@@ -117,6 +126,8 @@ pub(super) struct Write {
     /// What it takes in memory while it waits.
     pub(super) bytes: usize,
     pub(super) deadline: Instant,
+    /// Whose it is.
+    pub(super) flow: Flow,
 }
 
 impl Store {
@@ -139,7 +150,7 @@ impl Store {
         let tenant = conn.seat.as_ref().map(|seat| Arc::clone(seat.tenant()));
         // Made once, because making one for each statement would cost more than many a read.
         let span = tracing::error_span!("database", file = %path.display());
-        let pool = Arc::new(Pool::new(path, span.clone(), config.kept_readers()));
+        let pool = Arc::new(Pool::new(path, span.clone(), config.kept_readers())?);
         let writer = Writer::new(conn, Arc::clone(&writes), sizes, metrics, Arc::clone(&pool), path, room)?;
         let writing = span.clone();
         let threads = Arc::<Threads>::default();
@@ -153,10 +164,12 @@ impl Store {
             span,
             writes,
             reads: Arc::new(queue(shared, "queries")),
+            brief_reads: Arc::new(queue(shared, "queries")),
             pool,
             max_threads: config.readers.max(1),
             writer: Mutex::new(Some(thread)),
             readers: Mutex::default(),
+            brief_reader: Mutex::default(),
             threads,
             known_texts: Mutex::default(),
             schema_changes,
@@ -205,32 +218,51 @@ impl Store {
     {
         let (mut job, outcome) = Job::new(write.undo, write.deadline, act);
         job.removes = write.removes;
-        self.writes.push(job, write.bytes)?;
+        self.writes.push(write.flow, job, write.bytes)?;
         Ok(outcome)
     }
 
-    /// Has one of the query threads do something, which takes so many bytes of memory while it waits.
-    pub(super) async fn read<T, F>(&self, bytes: usize, deadline: Instant, act: F) -> Result<T>
+    /// Has one of the query threads do something, which takes so many bytes of memory while it waits. A caller has all of
+    /// them but one at most. What runs is interrupted when what is returned is dropped.
+    pub(super) async fn read<T, F>(&self, caller: CallerKey, bytes: usize, deadline: Instant, act: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&Conn) -> Result<T> + Send + 'static,
     {
-        let (reply, outcome) = oneshot::channel();
-        let read: Read = Box::new(move |conn| {
-            if reply.is_closed() {
-                return;
-            }
-            let result = if Instant::now() >= deadline {
-                Err(Error::new(Code::DeadlineExceeded, "the query waited past its deadline"))
-            } else {
-                conn.and_then(act)
-            };
-            let _ = reply.send(result);
-        });
-        if !self.reads.push(read, bytes)? {
+        let (read, outcome, _caller) = job_of_read(deadline, act);
+        if !self.reads.push(Flow::of_caller(caller), read, bytes)? {
             self.start_reader()?;
         }
-        outcome.await.unwrap_or_else(|_| Err(Error::internal("the query failed in the node; the node's log has more")))
+        outcome.await.unwrap_or_else(|_| Err(read_broken_off()))
+    }
+
+    /// As [`read`](Store::read), for what is done, or ends by itself, within some milliseconds: on a thread that does nothing
+    /// else.
+    pub(super) async fn read_briefly<T, F>(
+        &self,
+        caller: CallerKey,
+        bytes: usize,
+        deadline: Instant,
+        act: F,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Conn) -> Result<T> + Send + 'static,
+    {
+        let (read, outcome, _caller) = job_of_read(deadline, act);
+        self.brief_reads.push(Flow::of_caller(caller), read, bytes)?;
+        self.start_brief_reader()?;
+        outcome.await.unwrap_or_else(|_| Err(read_broken_off()))
+    }
+
+    /// Whether a read of a caller would wait for others.
+    pub(super) fn would_wait(&self, caller: CallerKey) -> bool {
+        self.reads.would_wait(caller, self.max_threads, self.most_threads())
+    }
+
+    /// Query threads that one caller may have at a time.
+    fn most_threads(&self) -> usize {
+        self.max_threads.saturating_sub(1).max(1)
     }
 
     /// Reads on this thread: only for what is surely done in microseconds.
@@ -292,6 +324,15 @@ impl Store {
         }
     }
 
+    /// Remembers how long a read took of which this was `known`.
+    pub(super) fn note_read(&self, sql: &str, known: Option<Known>, is_quick: bool, is_slow: bool) {
+        let (was_quick, was_slow) = (matches!(known, Some(Known::Quick)), matches!(known, Some(Known::Slow)));
+        if (was_quick, was_slow) != (is_quick, is_slow) {
+            let learnt = if is_quick { Some(Known::Quick) } else { is_slow.then_some(Known::Slow) };
+            self.note(sql, learnt);
+        }
+    }
+
     /// What is known of texts, if the schema is still the one it was learnt under.
     fn known_texts(&self) -> MutexGuard<'_, Texts> {
         let mut texts = lock(&self.known_texts);
@@ -309,19 +350,7 @@ impl Store {
         if readers.len() >= self.max_threads {
             return Ok(());
         }
-        let (reads, pool) = (Arc::clone(&self.reads), Arc::clone(&self.pool));
-        let (span, running) = (self.span.clone(), self.threads.enter());
-        let started = std::thread::Builder::new().name("db-reader".to_owned()).spawn(move || {
-            let _running = running;
-            let _within = span.enter();
-            let mut batch = VecDeque::new();
-            while reads.take(&mut batch, 1, usize::MAX) {
-                for read in batch.drain(..) {
-                    run_read(&pool, read);
-                }
-            }
-        });
-        match started {
+        match self.spawn_reader(&self.reads, self.most_threads()) {
             Ok(thread) => {
                 readers.push(thread);
                 Ok(())
@@ -335,9 +364,46 @@ impl Store {
         }
     }
 
+    fn start_brief_reader(&self) -> Result<()> {
+        let mut reader = lock(&self.brief_reader);
+        if reader.is_none() {
+            *reader = Some(self.spawn_reader(&self.brief_reads, usize::MAX).map_err(|error| {
+                tracing::error!(%error, "no thread for queries can be started");
+                Error::new(Code::Overloaded, "the node can not start another thread; try again")
+            })?);
+        }
+        Ok(())
+    }
+
+    /// Starts a thread for a queue, of which one caller has at most so many.
+    fn spawn_reader(&self, reads: &Arc<Queue<Read>>, most: usize) -> std::io::Result<JoinHandle<()>> {
+        let (reads, pool) = (Arc::clone(reads), Arc::clone(&self.pool));
+        let (span, running) = (self.span.clone(), self.threads.enter());
+        std::thread::Builder::new().name("db-reader".to_owned()).spawn(move || {
+            let _running = running;
+            let _within = span.enter();
+            while let Some((caller, read)) = reads.take_one(most) {
+                run_read(&pool, read);
+                reads.done(caller);
+            }
+        })
+    }
+
     /// Whether nothing runs and nothing waits. A caller may be gone whose statement still runs.
     pub(super) fn is_quiet(&self) -> bool {
-        self.writes.is_quiet(1) && self.reads.is_quiet(lock(&self.readers).len())
+        self.writes.is_quiet(1)
+            && self.reads.is_quiet(lock(&self.readers).len())
+            && self.brief_reads.is_quiet(usize::from(lock(&self.brief_reader).is_some()))
+    }
+
+    /// Whether the file was removed or replaced, as of the last look.
+    pub(super) fn is_displaced(&self) -> bool {
+        self.pool.is_displaced()
+    }
+
+    /// Passes while the files are the ones under their names.
+    pub(super) fn check_in_place(&self) -> Result<()> {
+        self.pool.check_in_place()
     }
 
     /// Whether new work is refused: it is closed, or being closed.
@@ -349,6 +415,7 @@ impl Store {
     pub(super) fn refuse(&self) {
         self.writes.close();
         self.reads.close();
+        self.brief_reads.close();
     }
 
     /// After [`refuse`](Store::refuse), waits until everything is finished, at the latest until `deadline`. Whether it is, so that
@@ -363,6 +430,7 @@ impl Store {
         tracing::error!(path = %self.path.display(), "a statement does not end; the database is left without waiting for it");
         self.pool.closed.store(true, Relaxed);
         lock(&self.readers).clear();
+        lock(&self.brief_reader).take();
         lock(&self.writer).take();
     }
 
@@ -370,14 +438,15 @@ impl Store {
     /// that the file should be checked when it is opened again.
     pub(super) fn close(&self) -> bool {
         self.refuse();
-        let readers = std::mem::take(&mut *lock(&self.readers));
+        let mut readers = std::mem::take(&mut *lock(&self.readers));
+        readers.extend(lock(&self.brief_reader).take());
         let mut well = readers.into_iter().all(|thread| thread.join().is_ok());
         self.pool.closed.store(true, Relaxed);
         lock(&self.pool.idle).clear();
         let writer = lock(&self.writer).take();
         if let Some(thread) = writer {
             match thread.join() {
-                Ok(conn) => well &= close_conn(conn, &self.path),
+                Ok(conn) => well &= close_conn(conn, &self.path, self.pool.check_in_place().is_ok()),
                 Err(_) => well = false,
             }
         }
@@ -391,11 +460,47 @@ impl Drop for Store {
     }
 }
 
+/// A read as it waits, what comes of it, and what stands for the caller meanwhile.
+fn job_of_read<T, F>(deadline: Instant, act: F) -> (Read, oneshot::Receiver<Result<T>>, deadline::Caller)
+where
+    T: Send + 'static,
+    F: FnOnce(&Conn) -> Result<T> + Send + 'static,
+{
+    let (reply, outcome) = oneshot::channel();
+    let running = Running::default();
+    let caller = running.caller();
+    let read: Read = Box::new(move |conn| {
+        if reply.is_closed() {
+            return;
+        }
+        let result = if Instant::now() >= deadline {
+            Err(Error::new(Code::DeadlineExceeded, "the query waited past its deadline"))
+        } else {
+            conn.and_then(|conn| {
+                let _running = conn.run_for(&running);
+                act(conn)
+            })
+        };
+        let _ = reply.send(result);
+    });
+    (read, outcome, caller)
+}
+
+fn read_broken_off() -> Error {
+    Error::internal("the query failed in the node; the node's log has more")
+}
+
 fn queue<T>(shared: &Shared, what: &'static str) -> Queue<T> {
     Queue::new(what, shared.config.queue_count, shared.config.queue_bytes, Arc::clone(&shared.waiting))
 }
 
-fn close_conn(conn: Conn, path: &Path) -> bool {
+fn close_conn(conn: Conn, path: &Path, is_in_place: bool) -> bool {
+    if !is_in_place {
+        // What lies under the name now may be somebody's database with its log, which SQLite would delete by its name.
+        let kept = conn.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        tracing::error!(path = %path.display(), ?kept, "the database's file was removed or replaced: what was written to it since is in no file with a name");
+        return false;
+    }
     conn.gate.enter(Rights::Own);
     let checkpoint: rusqlite::Result<i64> = conn.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
     let closed = conn.db.close().map_err(|(_, error)| error);
@@ -441,19 +546,47 @@ pub(super) struct Pool {
     /// No connection is opened any more: the file may be gone.
     closed: AtomicBool,
     pub(super) snapshots: Snapshots,
+    identity: FileIdentity,
+    /// The files are not in their places, as of the last look.
+    is_displaced: AtomicBool,
 }
 
 impl Pool {
     /// Connections to a file, of which so many are kept when nobody uses them.
-    pub(super) fn new(path: &Path, span: Span, keep: usize) -> Self {
-        Self {
+    pub(super) fn new(path: &Path, span: Span, keep: usize) -> std::io::Result<Self> {
+        Ok(Self {
             path: path.to_owned(),
             span,
             idle: Mutex::default(),
             keep,
             closed: AtomicBool::new(false),
             snapshots: Snapshots::default(),
+            identity: FileIdentity::of(path)?,
+            is_displaced: AtomicBool::new(false),
+        })
+    }
+
+    /// Passes while the file and its log are the ones under their names. That they are not is logged once.
+    pub(super) fn check_in_place(&self) -> Result<()> {
+        match self.identity.check() {
+            Ok(()) => {
+                if self.is_displaced.swap(false, Relaxed) {
+                    tracing::info!(path = %self.path.display(), "the database's file is in its place again");
+                }
+                Ok(())
+            }
+            Err(what) => {
+                if !self.is_displaced.swap(true, Relaxed) {
+                    tracing::error!(path = %self.path.display(), what, "the database's file is not in its place any more: nothing is written");
+                }
+                Err(file_identity::displaced())
+            }
         }
+    }
+
+    /// Whether the file was not in its place when somebody looked last.
+    pub(super) fn is_displaced(&self) -> bool {
+        self.is_displaced.load(Relaxed)
     }
 
     fn take(&self) -> Result<Conn> {
@@ -461,7 +594,10 @@ impl Pool {
         match idle {
             Some(conn) => Ok(conn),
             None if self.closed.load(Relaxed) => Err(closed()),
-            None => self.span.in_scope(|| Conn::reader(&self.path).map_err(failure::of)),
+            // By its name, under which there may be another file.
+            None => self
+                .check_in_place()
+                .and_then(|()| self.span.in_scope(|| Conn::reader(&self.path).map_err(failure::of))),
         }
     }
 

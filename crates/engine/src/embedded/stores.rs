@@ -4,13 +4,14 @@ mod failures;
 
 use super::config::{EmbeddedConfig, OpenError};
 use super::conn::Conn;
+use super::file_record::{self, FileRecord, holds_anything};
 use super::folder::{self, Folder, unless_missing, write_synced};
 use super::guard;
 use super::job::Undo;
 use super::kv;
 use super::leaving::{Leaver, Leaving};
 use super::metrics::Metrics;
-use super::queue::{Budget, closed};
+use super::queue::{Budget, Flow, closed};
 use super::size::Sizes;
 use super::store::{Failure, Shared, Store, Write};
 use super::{failure, integrity, process, tenant};
@@ -41,6 +42,9 @@ const FOR_THE_SYSTEM: Duration = Duration::from_secs(1);
 /// How long all that end at once may take for it, when the engine closes.
 const SOON: Duration = Duration::from_millis(500);
 
+/// Namespaces whose files are missing that the log names at start.
+const LOGGED: usize = 100;
+
 /// Bytes of rewritten statements that are remembered, of all namespaces together.
 const REWRITTEN_BYTES: usize = 32 << 20;
 
@@ -66,6 +70,10 @@ pub(super) struct Stores {
     /// Which of them began last.
     pub(super) running: Mutex<&'static str>,
     pub(super) folder: Folder,
+    /// Which namespaces' files were made.
+    pub(super) record: FileRecord,
+    /// Namespaces whose files were found to be missing.
+    lost: Mutex<BTreeSet<Namespace>>,
 }
 
 struct Entry {
@@ -134,6 +142,19 @@ impl Stores {
         }
         let process = process::set_up(&folder.tmp(), config.max_memory, config.max_temp_size);
         process.map_err(|error| OpenError::database(folder.tmp(), &error, &config.backup_dir))?;
+        let path = folder.system();
+        let of_record = |error| OpenError::io(&config.file_record, error);
+        let recorded = FileRecord::read(&config.file_record, folder.path()).map_err(of_record)?;
+        let is_restoring = folder.restoring().map_err(|error| OpenError::io(folder.path(), error))?.is_some();
+        let has_system = holds_anything(&path).map_err(|error| OpenError::io(&path, error))?;
+        if recorded.is_some() && !has_system && !is_restoring {
+            return Err(OpenError::Lost {
+                restore: path.with_file_name(folder::RESTORE),
+                path,
+                backup_dir: config.backup_dir,
+                record: config.file_record,
+            });
+        }
         let was_clean = folder.take_clean()?;
         let files = folder.namespaces().map_err(|error| OpenError::io(folder.path(), error))?;
         let check_system = was_clean.is_none();
@@ -149,7 +170,6 @@ impl Stores {
         // Those whose deletion was interrupted are nobody's: they go in a moment.
         let going = folder.deleting().map_err(|error| OpenError::io(folder.path(), error))?;
         let staying = &files - &going;
-        let path = folder.system();
         let system = Store::open(&path, SYSTEM_CACHE, &shared, |conn| {
             if check_system {
                 check(conn)?;
@@ -159,6 +179,12 @@ impl Stores {
             Ok(())
         })
         .map_err(|failure| failure.of_system(&path, &shared.config.backup_dir))?;
+        let mut recorded = recorded.unwrap_or_default();
+        let lost = find_lost(&folder, &(&recorded - &going));
+        recorded.extend(files);
+        let record = &shared.config.file_record;
+        let record =
+            FileRecord::begin(record, folder.path(), recorded).map_err(|error| OpenError::io(record, error))?;
         let leaving = Arc::<Leaving>::default();
         *lock(&leaving.unchecked) = unchecked;
         Ok(Stores {
@@ -175,6 +201,8 @@ impl Stores {
             copying: Mutex::default(),
             running: Mutex::default(),
             folder,
+            record,
+            lost: Mutex::new(lost),
         })
     }
 
@@ -185,9 +213,56 @@ impl Stores {
             let file = path.with_extension(format!("db{suffix}"));
             unless_missing(std::fs::rename(&file, path.with_extension(format!("damaged{suffix}"))))?;
         }
+        self.record.strike_out(namespace)?;
+        lock(&self.lost).remove(namespace);
         lock(&self.leaving.unchecked).remove(namespace);
         self.shared.sizes.set(&path, 0);
         Ok(())
+    }
+
+    /// The namespaces that have a database, and those that should have one: its file was lost. In order.
+    pub(super) fn namespaces(&self) -> std::io::Result<BTreeSet<Namespace>> {
+        let mut namespaces = self.folder.namespaces()?;
+        namespaces.append(&mut self.record.names());
+        Ok(namespaces)
+    }
+
+    /// The namespaces of which any file is there, or should be.
+    pub(super) fn remnants(&self) -> std::io::Result<BTreeSet<Namespace>> {
+        let mut namespaces = self.folder.remnants()?;
+        namespaces.append(&mut self.record.names());
+        Ok(namespaces)
+    }
+
+    /// Whether a namespace has a database, or should have one.
+    pub(super) fn has_database(&self, namespace: &Namespace) -> bool {
+        self.record.has(namespace) || self.folder.namespace(namespace).exists()
+    }
+
+    /// Passes unless a namespace's file was there and is not any more. Its names are noted.
+    pub(super) fn check_not_lost(&self, namespace: &Namespace) -> Result<()> {
+        let path = self.folder.namespace(namespace);
+        match holds_anything(&path) {
+            Err(error) => Err(Failure::Io(error).of_namespace(&path)),
+            Ok(false) if self.record.has(namespace) => {
+                if lock(&self.lost).insert(namespace.clone()) {
+                    tracing::error!(path = %path.display(), "the namespace's database file is missing or empty");
+                }
+                Err(file_record::lost())
+            }
+            Ok(_) => {
+                lock(&self.lost).remove(namespace);
+                Ok(())
+            }
+        }
+    }
+
+    /// The namespaces whose files are missing, were removed or replaced, as far as that is known. In order.
+    pub(super) fn lost(&self) -> BTreeSet<Namespace> {
+        let mut lost = lock(&self.lost).clone();
+        let opened = self.all_opened().into_iter();
+        lost.extend(opened.filter(|(_, store)| store.is_displaced()).map(|(namespace, _)| namespace));
+        lost
     }
 
     /// Refuses callers after the end.
@@ -294,6 +369,17 @@ impl Stores {
         self.open_checked(namespace, false, Stores::check_open)
     }
 
+    /// As [`open_for_restore`](Stores::open_for_restore); a database whose file was removed or replaced is closed before.
+    pub(super) fn open_in_place(&self, namespace: &Namespace) -> Result<Arc<Store>> {
+        let store = self.open_for_restore(namespace)?;
+        if store.check_in_place().is_ok() {
+            return Ok(store);
+        }
+        drop(store);
+        self.close_one(namespace)?;
+        self.open_for_restore(namespace)
+    }
+
     fn open_checked(
         &self,
         namespace: &Namespace,
@@ -340,6 +426,8 @@ impl Stores {
     fn open_file(&self, namespace: &Namespace, is_limited: bool) -> Result<Store> {
         let path = self.folder.namespace(namespace);
         self.leaving.wait(namespace);
+        self.check_not_lost(namespace)?;
+        let is_new = !path.exists();
         self.make_file(&path, is_limited)?;
         let must_check = lock(&self.leaving.unchecked).contains(namespace);
         let open = || {
@@ -357,6 +445,13 @@ impl Stores {
                 .and_then(|()| open().map_err(|failure| failure.of_namespace(&path)))?,
             opened => opened.map_err(|failure| failure.of_namespace(&path))?,
         };
+        match self.record.add(namespace) {
+            // It was there and not recorded: it can be read, and what is in it be deleted, on a full disk too.
+            Err(error) if !is_new => {
+                tracing::warn!(%namespace, %error, "that the database is there can not be recorded");
+            }
+            recorded => recorded.map_err(|error| Failure::Io(error).of_namespace(&path))?,
+        }
         lock(&self.leaving.unchecked).remove(namespace);
         Ok(store)
     }
@@ -418,6 +513,11 @@ impl Stores {
                 Error::internal("the database can not be removed; the node's log has more")
             })?;
         }
+        self.record.strike_out(namespace).map_err(|error| {
+            tracing::error!(path = %path.display(), %error, "that the database was removed can not be recorded");
+            Error::internal("the removal of the database can not be recorded; the node's log has more")
+        })?;
+        lock(&self.lost).remove(namespace);
         lock(&self.leaving.unchecked).remove(namespace);
         self.shared.sizes.set(&path, 0);
         self.forget(namespace, &slot);
@@ -541,6 +641,20 @@ impl Stores {
     }
 }
 
+/// Those of the recorded namespaces whose files are missing or empty, each in the log.
+fn find_lost(folder: &Folder, recorded: &BTreeSet<Namespace>) -> BTreeSet<Namespace> {
+    let is_lost = |namespace: &&Namespace| !holds_anything(&folder.namespace(namespace)).unwrap_or(true);
+    let lost: BTreeSet<Namespace> = recorded.iter().filter(is_lost).cloned().collect();
+    for namespace in lost.iter().take(LOGGED) {
+        let path = folder.namespace(namespace);
+        tracing::error!(path = %path.display(), "a namespace's database file is missing or empty: the namespace is not served");
+    }
+    if lost.len() > LOGGED {
+        tracing::error!(count = lost.len(), "so are other namespaces' database files");
+    }
+    lost
+}
+
 fn changing_hands() -> Error {
     Error::new(
         Code::Unavailable,
@@ -557,7 +671,13 @@ fn being_deleted() -> Error {
 async fn sweep(store: &Store, now_ms: i64, some: fn(&Conn, i64) -> rusqlite::Result<usize>) -> Result<u64> {
     let mut swept = 0;
     loop {
-        let write = Write { undo: Undo::Statement, removes: true, bytes: 0, deadline: Instant::now() + FAR };
+        let write = Write {
+            undo: Undo::Statement,
+            removes: true,
+            bytes: 0,
+            deadline: Instant::now() + FAR,
+            flow: Flow::default(),
+        };
         let count = store.write(write, move |conn| some(conn, now_ms).map_err(failure::of)).await?;
         swept += count as u64;
         if count < 1000 {

@@ -5,7 +5,7 @@ use super::guard;
 use super::job::Undo;
 use super::sql::{self, Allowance, Outcome, Run};
 use super::store::Known;
-use super::{Embedded, QUICK, sql_write, statement_bytes};
+use super::{BRIEF_TIME, Embedded, QUICK, sql_write, statement_bytes};
 use crate::{CallOptions, Written};
 use debros_proto::rpc::{Statement, StatementResult};
 use debros_proto::{Code, Result};
@@ -36,7 +36,7 @@ impl Embedded {
             _ => {
                 let metrics = Arc::clone(&self.stores.shared.metrics);
                 let (tried, outcome, took) = store
-                    .read(statement_bytes(&statement), options.deadline, move |conn| {
+                    .read(options.caller, statement_bytes(&statement), options.deadline, move |conn| {
                         let started = Instant::now();
                         let outcome = sql::read(conn, Run::own(&statement), time, &limits);
                         let took = started.elapsed();
@@ -47,10 +47,7 @@ impl Embedded {
                 statement = tried;
                 match outcome {
                     Ok(Outcome::Read(result, facts)) => {
-                        let quick = took < QUICK && !facts.calls();
-                        if quick != matches!(known, Some(Known::Quick)) {
-                            store.note(&statement.sql, quick.then_some(Known::Quick));
-                        }
+                        store.note_read(&statement.sql, known, took < QUICK && !facts.calls(), took > BRIEF_TIME);
                         return Ok(Written { value: result, replayed: false });
                     }
                     Ok(Outcome::Writes(facts)) => {

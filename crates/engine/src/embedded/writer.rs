@@ -8,6 +8,7 @@ mod log;
 
 use super::conn::Conn;
 use super::failure;
+use super::file_identity;
 use super::job::{Job, Ran, Undo};
 use super::metrics::Metrics;
 use super::queue::Queue;
@@ -24,8 +25,9 @@ use std::time::Instant;
 
 /// Jobs in one group.
 const GROUP_COUNT: usize = 1000;
-/// Bytes in one group, as the queue counts them.
-const GROUP_BYTES: usize = 8 << 20;
+/// Bytes in one group, as the queue counts them: about those of the largest value, so that who comes meanwhile waits for no
+/// more than that.
+const GROUP_BYTES: usize = 4 << 20;
 
 /// What the writer thread works with.
 pub(super) struct Writer {
@@ -151,6 +153,10 @@ impl Writer {
     /// Runs and commits jobs from the front, until they are done or one of them took the transaction down. Returns the
     /// groups that have to run again, before what is left.
     fn run_group(&mut self, jobs: &mut VecDeque<Job>) -> Vec<VecDeque<Job>> {
+        if let Err(error) = self.readers.check_in_place() {
+            self.refuse_all(jobs.drain(..), &error);
+            return Vec::new();
+        }
         if let Some(job) = jobs.pop_front_if(|job| job.undo == Undo::Alone) {
             self.run_alone(job);
             return Vec::new();
@@ -286,6 +292,9 @@ impl Writer {
         self.readers.snapshots.resume();
         match ran {
             Ran::Panicked => job.refuse(Error::internal("the operation failed in the node; the node's log has more")),
+            Ran::Well | Ran::Failed(_) if self.readers.check_in_place().is_err() => {
+                job.refuse(file_identity::displaced_meanwhile());
+            }
             Ran::Well | Ran::Failed(_) => job.answer(),
         }
         self.roll_back();
@@ -336,6 +345,10 @@ impl Writer {
         self.metrics.batch.record(done.len() as f64);
         self.metrics.writes.increment(done.len() as u64);
         self.set_size(size);
+        if self.readers.check_in_place().is_err() {
+            self.refuse_all(done.into_iter(), &file_identity::displaced_meanwhile());
+            return Vec::new();
+        }
         done.into_iter().for_each(Job::answer);
         Vec::new()
     }

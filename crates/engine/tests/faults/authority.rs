@@ -200,7 +200,8 @@ async fn a_restore_after_the_loss_of_system_db_deletes_no_only_copy() {
     let (engine, made) = backup_without(folder.path(), "only").await;
     engine.close().await;
     let damaged = fs::read(folder.path().join("ns/only.db")).unwrap();
-    // As the node advises, when it says that the file is damaged.
+    // The other way back than the one that the node advises: it begins anew.
+    fs::remove_file(folder.path().join("FILES")).unwrap();
     fs::rename(folder.path().join("system.db"), folder.path().join("system.damaged")).unwrap();
     let engine = open(folder.path());
     system(&engine, "INSERT INTO secrets VALUES ('challenge', x'02', 1)").await;

@@ -4,6 +4,7 @@ mod authority;
 mod damaged;
 mod full;
 mod groups;
+mod lost;
 
 use bytes::Bytes;
 use debros_engine::conformance::{always, database, guarded, integer, key, must, namespace, options, query};
@@ -15,6 +16,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
+
+/// Longer than any test.
+const FAR: std::time::Duration = std::time::Duration::from_secs(600);
 
 fn folder() -> TempDir {
     tempfile::tempdir().unwrap()

@@ -3,7 +3,7 @@
 use super::leaving::Leaving;
 use crate::clock::Clock;
 use debros_auth::Wallet;
-use debros_engine::{CallOptions, Database, Engine};
+use debros_engine::{CallOptions, CallerKey, Database, Engine};
 use debros_proto::rpc::{Consistency, Row, Statement, StatementResult, Value};
 use debros_proto::{Namespace, Result};
 use std::collections::HashSet;
@@ -58,7 +58,13 @@ impl Store {
 }
 
 pub(super) fn options() -> CallOptions {
-    CallOptions { consistency: Consistency::Weak, deadline: Instant::now() + TIMEOUT, guard: None, read_only: false }
+    CallOptions {
+        consistency: Consistency::Weak,
+        deadline: Instant::now() + TIMEOUT,
+        guard: None,
+        caller: CallerKey::default(),
+        read_only: false,
+    }
 }
 
 /// A part of a statement that is true or not, with its arguments in order.

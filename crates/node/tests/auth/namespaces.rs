@@ -336,6 +336,7 @@ async fn the_name_of_an_interrupted_deletion_is_taken_until_the_next_start_frees
         consistency: Default::default(),
         deadline: Instant::now() + TIMEOUT,
         guard: None,
+        caller: Default::default(),
         read_only: false,
     };
     let tombstone = "UPDATE namespaces SET owner = '' WHERE name = 'a'".into();
@@ -407,7 +408,7 @@ async fn the_first_use_of_a_namespace_makes_it() {
 }
 
 fn by(deadline: Instant) -> CallOptions {
-    CallOptions { consistency: Default::default(), deadline, guard: None, read_only: false }
+    CallOptions { consistency: Default::default(), deadline, guard: None, caller: Default::default(), read_only: false }
 }
 
 /// Its caller was told that there was no time, and the namespace went later, with what was written in between.

@@ -248,6 +248,7 @@ async fn no_claim_survives_a_failed_sign_in() {
         consistency: Default::default(),
         deadline: std::time::Instant::now() + TIMEOUT,
         guard: None,
+        caller: Default::default(),
         read_only: false,
     };
     network.engine.query(&debros_engine::Database::System, statement, options).await.unwrap();

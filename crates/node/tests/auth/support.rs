@@ -55,6 +55,7 @@ impl Network {
             consistency: Default::default(),
             deadline: Instant::now() + TIMEOUT,
             guard: None,
+            caller: Default::default(),
             read_only: false,
         };
         self.engine.query(&Database::System, Statement::from(sql), options).await.unwrap().value.rows

@@ -66,7 +66,7 @@ pub(in crate::embedded) fn list(backup_dir: &Path) -> Result<Vec<BackupInfo>> {
 fn fill(stores: &Stores, partial: &Path, created_at: i64, progress: &ProgressFn) -> Result<()> {
     let ns = partial.join("ns");
     make_private(&ns).map_err(|error| of_io(&ns, &error))?;
-    let namespaces = stores.folder.namespaces().map_err(|error| of_io(stores.folder.path(), &error))?;
+    let namespaces = stores.namespaces().map_err(|error| of_io(stores.folder.path(), &error))?;
     // Each byte is copied and then read again; the databases may grow meanwhile.
     let all = 2 * stores.shared.sizes.total().max(1);
     let mut done = 0;
@@ -74,6 +74,8 @@ fn fill(stores: &Stores, partial: &Path, created_at: i64, progress: &ProgressFn)
         done += bytes;
         progress(done.min(all - 1), all);
     };
+    // Copies are made of what is under the names.
+    stores.system.check_in_place()?;
     let system = Conn::reader(stores.system.path()).map_err(of_copy)?;
     let mut files = vec![copy_one(stores, &system, partial, SYSTEM.to_owned(), &mut on_bytes)?];
     drop(system);
@@ -108,7 +110,11 @@ fn path_of(namespace: &Namespace) -> String {
 fn copy_namespace(stores: &Stores, partial: &Path, namespace: &Namespace, on_bytes: impl FnMut(u64)) -> Result<Copied> {
     // Held open, so that it is not closed under the copy. One that nobody can open, because its schema can not be loaded,
     // say, is copied all the same: the copy shows whether the file is whole.
-    let _open = stores.open_namespace(namespace);
+    let open = stores.open_namespace(namespace);
+    stores.check_not_lost(namespace)?;
+    if let Ok(store) = &open {
+        store.check_in_place()?;
+    }
     let source = Conn::reader(&stores.folder.namespace(namespace)).map_err(of_copy)?;
     copy_one(stores, &source, partial, path_of(namespace), on_bytes)
 }

@@ -24,6 +24,7 @@ pub(in crate::embedded) fn export(stores: &Stores, namespace: &Namespace) -> Res
 }
 
 fn export_of(stores: &Stores, namespace: &Namespace, store: &Arc<Store>) -> Result<ExportFile> {
+    store.check_in_place()?;
     let source = Conn::reader(store.path()).map_err(of_copy)?;
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|error| {

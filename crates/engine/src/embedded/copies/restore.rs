@@ -14,6 +14,7 @@ use crate::embedded::conn::Conn;
 use crate::embedded::folder::sync_folder;
 use crate::embedded::gate::Rights;
 use crate::embedded::job::Undo;
+use crate::embedded::queue::Flow;
 use crate::embedded::store::{Store, Write};
 use crate::embedded::stores::{FAR, Stores};
 use crate::embedded::tenant;
@@ -130,7 +131,7 @@ impl<'a> Verified<'a> {
             let copy = SystemCopy::of(&system.within(&self.folder), &stores.folder)?;
             if copy.is_of_this_network(&stores.folder.system())? {
                 // What could not be copied stays as it is: its file is the only one.
-                restored.extend(self.manifest.missing().filter(|missing| stores.folder.namespace(missing).exists()));
+                restored.extend(self.manifest.missing().filter(|missing| stores.has_database(missing)));
             } else {
                 make_room(stores, &self.name, self.again)?;
             }
@@ -148,7 +149,7 @@ impl<'a> Verified<'a> {
             done += file.size;
             (self.progress)(done.min(self.all), self.all);
         }
-        let namespaces = stores.folder.remnants().map_err(|error| of_io(stores.folder.path(), &error))?;
+        let namespaces = stores.remnants().map_err(|error| of_io(stores.folder.path(), &error))?;
         for namespace in namespaces.difference(&restored) {
             stores.remove(namespace)?;
         }
@@ -181,7 +182,7 @@ fn make_room(stores: &Stores, backup: &str, again: bool) -> Result<()> {
             .and_then(|()| std::fs::rename(&partial, &system))
             .map_err(of_folder)?;
     }
-    let present = stores.folder.remnants().map_err(of_folder)?;
+    let present = stores.remnants().map_err(of_folder)?;
     present.iter().try_for_each(|namespace| stores.set_aside(namespace, &aside))?;
     sync_folder(&aside).and_then(|()| stores.folder.sync_namespaces()).map_err(of_folder)
 }
@@ -201,7 +202,7 @@ fn replace_namespace(stores: &Stores, source: PathBuf, namespace: &Namespace) ->
 
 /// A namespace's store. A file that does not open, for whatever reason, is no reason against replacing it: it is put aside.
 fn open_or_renew(stores: &Stores, namespace: &Namespace) -> Result<std::sync::Arc<Store>> {
-    match stores.open_for_restore(namespace) {
+    match stores.open_in_place(namespace) {
         // What stops the node, and not the file alone.
         Err(error) if !matches!(error.code, Code::Overloaded | Code::DiskFull | Code::Unavailable) => {
             tracing::warn!(%namespace, error = %error.message, "a database that can not be opened is put aside");
@@ -234,7 +235,8 @@ fn replace<T: Send + 'static>(
     store: &Store,
     mut source: impl FnMut() -> Result<(PathBuf, T)> + Send + 'static,
 ) -> Result<(bool, T)> {
-    let write = Write { undo: Undo::Alone, removes: false, bytes: 0, deadline: Instant::now() + FAR };
+    let write =
+        Write { undo: Undo::Alone, removes: false, bytes: 0, deadline: Instant::now() + FAR, flow: Flow::default() };
     store.write_blocking(write, move |conn| {
         conn.gate.enter(Rights::Own);
         let (source, besides) = source()?;

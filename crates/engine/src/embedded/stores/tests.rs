@@ -1,10 +1,12 @@
 //! Databases with a statement that does not end: the others, and the end of the program, do not wait for it.
 
 use super::{FAR, Stores};
+use crate::CallerKey;
 use crate::embedded::config::EmbeddedConfig;
 use crate::embedded::conn::Conn;
 use crate::embedded::gate::Rights;
 use crate::embedded::job::Undo;
+use crate::embedded::queue::Flow;
 use crate::embedded::store::{Store, Write};
 use crate::embedded::{copies, failure, tenant};
 use debros_proto::{Code, Namespace, Result};
@@ -40,11 +42,17 @@ async fn stuck(act: impl AsyncFnOnce(Box<dyn FnOnce() -> Result<()> + Send>) -> 
 }
 
 async fn stuck_read(store: &Arc<Store>) -> Sender<()> {
-    stuck(async |step| store.read(0, Instant::now() + FAR, move |_| step()).await).await
+    stuck(async |step| store.read(CallerKey::default(), 0, Instant::now() + FAR, move |_| step()).await).await
 }
 
 async fn stuck_write(store: &Arc<Store>) -> Sender<()> {
-    let write = Write { undo: Undo::Savepoint, removes: false, bytes: 1, deadline: Instant::now() + FAR };
+    let write = Write {
+        undo: Undo::Savepoint,
+        removes: false,
+        bytes: 1,
+        deadline: Instant::now() + FAR,
+        flow: Flow::default(),
+    };
     stuck(async |step| {
         let mut step = Some(step);
         store.write(write, move |_| step.take().map_or(Ok(()), |step| step())).await
@@ -67,7 +75,7 @@ async fn a_database_whose_statement_runs_on_without_its_caller_is_not_closed_for
     for name in ["a", "b"] {
         assert!(super::lock(&stores.open).contains_key(&named(name)), "{name} was chosen");
         let store = stores.namespace(&named(name)).await.unwrap();
-        store.read(0, Instant::now() + FAR, |_| Ok(())).await.unwrap();
+        store.read(CallerKey::default(), 0, Instant::now() + FAR, |_| Ok(())).await.unwrap();
     }
     drop(running);
     stores.close(Instant::now() + FAR);
@@ -149,7 +157,7 @@ async fn a_deletion_that_can_not_begin_by_its_deadline_does_not_begin() {
     drop(running);
     let same = stores.namespace(&app).await.unwrap();
     assert!(Arc::ptr_eq(&same, &store));
-    same.read(0, Instant::now() + FAR, |_| Ok(())).await.unwrap();
+    same.read(CallerKey::default(), 0, Instant::now() + FAR, |_| Ok(())).await.unwrap();
     stores.close(Instant::now() + FAR);
 }
 
@@ -161,7 +169,13 @@ async fn a_sweep_goes_past_databases_that_are_closed() {
     let names: Vec<Namespace> = (0..8).map(|index| named(&format!("n{index}"))).collect();
     for name in &names {
         let store = stores.namespace(name).await.unwrap();
-        let write = Write { undo: Undo::Savepoint, removes: false, bytes: 1, deadline: Instant::now() + FAR };
+        let write = Write {
+            undo: Undo::Savepoint,
+            removes: false,
+            bytes: 1,
+            deadline: Instant::now() + FAR,
+            flow: Flow::default(),
+        };
         let expired = |conn: &mut Conn| {
             let sql = "/*debros*/ INSERT INTO _debros_idempotency VALUES ('', 'k', x'', x'', 1)";
             conn.gate.enter(Rights::Own);

@@ -5,15 +5,16 @@ use super::write::Work;
 use super::{Plan, Tenant};
 use crate::embedded::guard;
 use crate::embedded::job::Undo;
+use crate::embedded::sql::{self, Time};
 use crate::embedded::store::{Known, Store};
-use crate::embedded::{Embedded, JOB_BYTES, QUICK, sql, sql_write, statement_bytes};
+use crate::embedded::{BRIEF_TIME, Embedded, JOB_BYTES, QUICK, sql_write, statement_bytes};
 use crate::{CallOptions, Written};
 use debros_proto::rpc::{Statement, StatementResult, Table};
 use debros_proto::{Code, Error, Namespace, Result, now_ms};
 use debros_sql::setting::may_set;
 use debros_sql::{Class, Place};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 impl Embedded {
     /// One statement of a namespace.
@@ -46,29 +47,16 @@ impl Embedded {
                             return Ok(Written { value: result, replayed: false });
                         }
                     }
-                    Known::Writes(_) | Known::Quick => {}
+                    Known::Writes(_) | Known::Quick | Known::Slow => {}
                 }
             }
         }
         if plan.is_none() {
-            let metrics = Arc::clone(&self.stores.shared.metrics);
-            let reader = Arc::clone(&tenant);
-            let (tried, outcome, took) = store
-                .read(statement_bytes(&statement), options.deadline, move |conn| {
-                    let started = Instant::now();
-                    let outcome = reader.read(conn, &statement, &call);
-                    let took = started.elapsed();
-                    metrics.sql_read.record(took.as_secs_f64());
-                    Ok((statement, outcome, took))
-                })
-                .await?;
+            let (tried, outcome, took) = self.read_in_turn(&store, &tenant, statement, call, &options).await?;
             statement = tried;
             plan = match outcome {
                 Ok(Answer::Read(result, facts)) => {
-                    let quick = took < QUICK && !facts.calls();
-                    if quick != matches!(known, Some(Known::Quick)) {
-                        store.note(&statement.sql, quick.then_some(Known::Quick));
-                    }
+                    store.note_read(&statement.sql, known, took < QUICK && !facts.calls(), took > BRIEF_TIME);
                     return Ok(Written { value: result, replayed: false });
                 }
                 Ok(Answer::Writes(plan)) => {
@@ -84,6 +72,42 @@ impl Embedded {
             return Err(sql::forbidden());
         }
         self.tenant_write(&store, statement, plan, call, options).await
+    }
+
+    /// Runs a statement that may read on a query thread. When it would wait for others, it is tried for a moment on the thread
+    /// that is kept for what is quick, unless it is known not to be; what is not done then waits for its turn.
+    async fn read_in_turn(
+        &self,
+        store: &Store,
+        tenant: &Arc<Tenant>,
+        mut statement: Statement,
+        call: Call,
+        options: &CallOptions,
+    ) -> Result<(Statement, Result<Answer>, Duration)> {
+        let bytes = statement_bytes(&statement);
+        let read = |statement: Statement, call: Call| {
+            let (metrics, tenant) = (Arc::clone(&self.stores.shared.metrics), Arc::clone(tenant));
+            move |conn: &_| {
+                let started = Instant::now();
+                let outcome = tenant.read(conn, &statement, &call);
+                let took = started.elapsed();
+                metrics.sql_read.record(took.as_secs_f64());
+                Ok((statement, outcome, took))
+            }
+        };
+        let is_slow = matches!(store.known(&statement.sql), Some(Known::Slow));
+        if !is_slow && call.time.statement > BRIEF_TIME && store.would_wait(options.caller) {
+            let time = Time { statement: BRIEF_TIME, ..call.time };
+            let act = read(statement, Call { time, ..call });
+            let tried = store.read_briefly(options.caller, bytes, options.deadline, act).await?;
+            match &tried.1 {
+                Err(error) if error.code == Code::StatementTimeout => {}
+                _ => return Ok(tried),
+            }
+            statement = tried.0;
+            store.note(&statement.sql, Some(Known::Slow));
+        }
+        store.read(options.caller, bytes, options.deadline, read(statement, call)).await
     }
 
     async fn tenant_write(
@@ -148,7 +172,7 @@ impl Embedded {
     ) -> Result<Vec<Table>> {
         let (store, tenant) = self.tenant(namespace).await?;
         // On a query thread: whoever compiles something that takes long holds the catalogue meanwhile.
-        store.read(JOB_BYTES, options.deadline, move |_| tenant.catalogue().tables()).await
+        store.read(options.caller, JOB_BYTES, options.deadline, move |_| tenant.catalogue().tables()).await
     }
 
     pub(in crate::embedded) async fn tenant(&self, namespace: &Namespace) -> Result<(Arc<Store>, Arc<Tenant>)> {

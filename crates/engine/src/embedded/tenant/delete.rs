@@ -10,6 +10,7 @@ use crate::embedded::failure;
 use crate::embedded::guard;
 use crate::embedded::job::Undo;
 use crate::embedded::kv;
+use crate::embedded::queue::Flow;
 use crate::embedded::sql::{self, Allowance, Run, Time};
 use crate::embedded::store::Write;
 use crate::embedded::stores::{FAR, Stores};
@@ -138,7 +139,8 @@ fn run_also(stores: &Stores, statements: &[Statement]) -> Result<()> {
     }
     let (statements, limits) = (statements.to_vec(), stores.shared.config.limits);
     let time = Time { statement: stores.shared.config.statement_time, deadline: Instant::now() + FAR };
-    let write = Write { undo: Undo::Savepoint, removes: true, bytes: 0, deadline: time.deadline };
+    let write =
+        Write { undo: Undo::Savepoint, removes: true, bytes: 0, deadline: time.deadline, flow: Flow::default() };
     stores.system.write_blocking(write, move |conn| {
         let mut allowance = Allowance::new(&limits);
         for (index, statement) in statements.iter().enumerate() {
@@ -153,7 +155,13 @@ fn run_also(stores: &Stores, statements: &[Statement]) -> Result<()> {
 fn wipe(stores: &Stores, namespace: &Namespace, some: fn(&Conn, &Namespace) -> rusqlite::Result<usize>) -> Result<()> {
     loop {
         let owner = namespace.clone();
-        let write = Write { undo: Undo::Statement, removes: true, bytes: 0, deadline: Instant::now() + FAR };
+        let write = Write {
+            undo: Undo::Statement,
+            removes: true,
+            bytes: 0,
+            deadline: Instant::now() + FAR,
+            flow: Flow::default(),
+        };
         let gone = stores.system.write_blocking(write, move |conn| some(conn, &owner).map_err(failure::of))?;
         if gone == 0 {
             return Ok(());

@@ -42,8 +42,8 @@ impl Embedded {
         let stores = std::sync::Arc::clone(&self.stores);
         self.stores
             .system
-            .read(JOB_BYTES, options.deadline, move |conn| {
-                let mut names = stores.folder.namespaces().map_err(|error| {
+            .read(options.caller, JOB_BYTES, options.deadline, move |conn| {
+                let mut names = stores.namespaces().map_err(|error| {
                     tracing::error!(%error, "the folder of the namespaces can not be read");
                     Error::internal("the namespaces can not be listed; the node's log has more")
                 })?;
@@ -71,7 +71,7 @@ impl Embedded {
         let (written_down, pairs) = self
             .stores
             .system
-            .read(JOB_BYTES, options.deadline, move |conn| {
+            .read(options.caller, JOB_BYTES, options.deadline, move |conn| {
                 let at = conn
                     .own(CREATED_AT)
                     .and_then(|mut find| find.query_row([owner.as_str()], |row| row.get(0)).optional())
@@ -84,7 +84,11 @@ impl Embedded {
             .await?;
         drop(turn);
         let path = self.stores.folder.namespace(namespace);
-        let looked = if path.exists() { self.look_into(namespace, &options).await } else { Ok(InFile::default()) };
+        let looked = if self.stores.has_database(namespace) {
+            self.look_into(namespace, &options).await
+        } else {
+            Ok(InFile::default())
+        };
         // Who lists all namespaces, or deletes this one, is not to be stopped by its file.
         let (in_file, problem) = match looked {
             Ok(in_file) => (in_file, None),
@@ -114,7 +118,7 @@ impl Embedded {
         let (store, tenant) = self.tenant(namespace).await?;
         let until = options.deadline.min(Instant::now() + COUNT_TIME);
         store
-            .read(JOB_BYTES, options.deadline, move |conn| {
+            .read(options.caller, JOB_BYTES, options.deadline, move |conn| {
                 let tables = tenant.settled_catalogue().tables()?;
                 let prefix = tenant.namespace.prefix();
                 conn.gate.enter(Rights::Own);

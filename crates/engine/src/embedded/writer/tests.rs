@@ -5,7 +5,7 @@ use crate::embedded::config::Limits;
 use crate::embedded::conn::Conn;
 use crate::embedded::job::{Job, Undo};
 use crate::embedded::metrics::Metrics;
-use crate::embedded::queue::{Budget, Queue};
+use crate::embedded::queue::{Budget, Flow, Queue};
 use crate::embedded::size::Sizes;
 use crate::embedded::sql::{self, Allowance, Run, Time};
 use debros_proto::rpc::{Statement, StatementResult};
@@ -42,11 +42,11 @@ impl Bench {
     fn run(&self, jobs: Vec<Job>) {
         let queue = Arc::new(Queue::new("writes", usize::MAX, usize::MAX, Arc::new(Budget::new(usize::MAX))));
         for job in jobs {
-            queue.push(job, 1).unwrap();
+            queue.push(Flow::default(), job, 1).unwrap();
         }
         queue.close();
         let conn = self.conn.borrow_mut().take().unwrap();
-        let readers = Arc::new(super::Pool::new(&self.path, tracing::Span::none(), 1));
+        let readers = Arc::new(super::Pool::new(&self.path, tracing::Span::none(), 1).unwrap());
         let (sizes, metrics) = (Arc::clone(&self.sizes), Arc::new(Metrics::new()));
         let room = Room { quota: None, max_log: self.max_log };
         let writer = Writer::new(conn, queue, sizes, metrics, readers, &self.path, room).unwrap();

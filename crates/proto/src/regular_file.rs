@@ -1,0 +1,87 @@
+//! Files that are opened by a path which somebody configured: only regular ones. A pipe would keep the program waiting for
+//! a writer who never comes, a device for whatever it does.
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read as _};
+use std::path::Path;
+
+/// What the system says of a regular file; links are followed.
+///
+/// # Errors
+/// What the system says; `InvalidInput`, with what it is, when it is no regular file.
+pub fn metadata(path: &Path) -> io::Result<Metadata> {
+    let metadata = fs::metadata(path)?;
+    if metadata.is_file() {
+        return Ok(metadata);
+    }
+    let kind = kind_of(&metadata);
+    let kind_of_error = if metadata.is_dir() { io::ErrorKind::IsADirectory } else { io::ErrorKind::InvalidInput };
+    Err(io::Error::new(kind_of_error, format!("it is {kind}, and a regular file is needed")))
+}
+
+/// Opens a regular file to read it.
+///
+/// # Errors
+/// As [`metadata`].
+pub fn open(path: &Path) -> io::Result<File> {
+    metadata(path)?;
+    File::open(path)
+}
+
+/// All bytes of a regular file.
+///
+/// # Errors
+/// As [`metadata`].
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The text of a regular file.
+///
+/// # Errors
+/// As [`metadata`], and `InvalidData` when it is not UTF-8.
+pub fn read_to_string(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    open(path)?.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn kind_of(metadata: &Metadata) -> &'static str {
+    if metadata.is_dir() {
+        return "a folder";
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt as _;
+        let kind = metadata.file_type();
+        if kind.is_fifo() {
+            return "a named pipe";
+        }
+        if kind.is_socket() {
+            return "a socket";
+        }
+        if kind.is_char_device() || kind.is_block_device() {
+            return "a device";
+        }
+    }
+    "something else"
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::path::Path;
+
+    #[test]
+    fn only_regular_files_are_opened() {
+        let device = super::read_to_string(Path::new("/dev/zero")).unwrap_err();
+        assert!(device.to_string().contains("a device"), "{device}");
+        let folder = super::read(Path::new("/")).unwrap_err();
+        assert!(folder.to_string().contains("a folder"), "{folder}");
+        let missing = super::open(Path::new("/nowhere/at/all")).unwrap_err();
+        assert_eq!(missing.kind(), std::io::ErrorKind::NotFound);
+        let own = super::read_to_string(Path::new("src/regular_file.rs")).unwrap();
+        assert!(own.contains("only_regular_files_are_opened"));
+    }
+}
