@@ -42,7 +42,8 @@ pub struct HostConfig {
 }
 
 impl HostConfig {
-    /// A client: listens nowhere, has the standard limits.
+    /// A client: listens nowhere, has the standard limits, and looks more often whether its node is still there: calls wait
+    /// for a node that went without a word.
     pub fn client(keypair: Keypair, agent: impl Into<String>) -> Self {
         Self {
             keypair,
@@ -50,7 +51,12 @@ impl HostConfig {
             max_connections: 64,
             agent: agent.into(),
             idle_timeout: Duration::from_secs(60),
-            limits: Limits::default(),
+            limits: Limits {
+                ping_interval: Duration::from_secs(5),
+                ping_timeout: Duration::from_secs(5),
+                failed_pings: 1,
+                ..Limits::default()
+            },
         }
     }
 }
@@ -117,7 +123,16 @@ impl Host {
             peers: Mutex::new(Peers::new(config.limits.remembered_peers)),
         });
         let (commands, receiver) = mpsc::channel(COMMANDS);
-        tokio::spawn(swarm::run(swarm, bound.listeners, receiver, stalled_peers, shared.clone(), metrics.clone()));
+        let run = swarm::run(
+            swarm,
+            bound.listeners,
+            receiver,
+            stalled_peers,
+            shared.clone(),
+            metrics.clone(),
+            config.limits.failed_pings,
+        );
+        tokio::spawn(run);
         Ok(Host { inner: Arc::new(Inner { peer_id, shared, commands, server, limits: config.limits, metrics }) })
     }
 

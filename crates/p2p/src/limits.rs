@@ -40,6 +40,12 @@ pub struct Limits {
     pub default_call_timeout: Duration,
     /// The longest time a call gets.
     pub max_call_timeout: Duration,
+    /// Pause between two pings of a connection.
+    pub ping_interval: Duration,
+    /// How long a ping may take. One that fails alone is nothing.
+    pub ping_timeout: Duration,
+    /// Further pings in a row that may fail after the first one; with the last the connection is closed.
+    pub failed_pings: u32,
     /// Peers no longer connected that are remembered.
     pub remembered_peers: usize,
 }
@@ -63,6 +69,9 @@ impl Default for Limits {
             write_stall_timeout: Duration::from_secs(60),
             default_call_timeout: Duration::from_secs(30),
             max_call_timeout: Duration::from_secs(60),
+            ping_interval: Duration::from_secs(15),
+            ping_timeout: Duration::from_secs(10),
+            failed_pings: 3,
             remembered_peers: 1024,
         }
     }

@@ -18,7 +18,7 @@ use libp2p::{Multiaddr, PeerId, SwarmBuilder, TransportError, dns, identify, noi
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 /// What identify says that this host speaks.
@@ -27,9 +27,6 @@ const PROTOCOL_VERSION: &str = "debros/1.0.0";
 const MAX_STREAMS: usize = 256;
 /// Streams of one connection whose protocol is still being agreed on; more are dropped.
 const MAX_NEGOTIATING: usize = 64;
-/// A connection on which so many pings in a row got no answer is closed.
-const MAX_FAILED_PINGS: u32 = 3;
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What hosts read without asking the task.
 pub(crate) struct Shared {
@@ -124,10 +121,11 @@ fn behaviour(config: &HostConfig, server: Option<Arc<Server>>, metrics: &Metrics
     let identify = identify::Config::new(PROTOCOL_VERSION.into(), config.keypair.public())
         .with_agent_version(config.agent.clone())
         .with_cache_size(0);
+    let ping = ping::Config::new().with_interval(limits.ping_interval).with_timeout(limits.ping_timeout);
     Behaviour {
         admission: Admission::new(config.max_connections, limits, Arc::clone(&trusts), displaced),
         identify: identify::Behaviour::new(identify),
-        ping: ping::Behaviour::new(ping::Config::new().with_timeout(PING_TIMEOUT)),
+        ping: ping::Behaviour::new(ping),
         streams: Streams::new(server, trusts),
     }
 }
@@ -140,6 +138,7 @@ pub(crate) async fn run(
     mut stalled: mpsc::Receiver<PeerId>,
     shared: Arc<Shared>,
     metrics: Arc<Metrics>,
+    max_failed_pings: u32,
 ) {
     let mut task = Task {
         swarm,
@@ -148,6 +147,7 @@ pub(crate) async fn run(
         metrics,
         dials: HashMap::new(),
         failed_pings: HashMap::new(),
+        max_failed_pings,
         refusals_logged: LogThrottle::default(),
         listeners_logged: LogThrottle::default(),
         pings_logged: LogThrottle::default(),
@@ -182,6 +182,7 @@ struct Task {
     dials: HashMap<ConnectionId, (Multiaddr, Option<PeerId>, Connected)>,
     /// Pings in a row that got no answer.
     failed_pings: HashMap<ConnectionId, u32>,
+    max_failed_pings: u32,
     // What strangers can cause.
     refusals_logged: LogThrottle,
     listeners_logged: LogThrottle,
@@ -304,7 +305,7 @@ impl Task {
             Err(_) => {
                 let failed = self.failed_pings.entry(ping.connection).or_default();
                 *failed += 1;
-                if *failed >= MAX_FAILED_PINGS {
+                if *failed >= self.max_failed_pings {
                     let why = "closed a connection: pings in a row got no answer";
                     match self.pings_logged.admit() {
                         Some(times) => tracing::info!(peer = %ping.peer, pings = *failed, times, "{why}"),

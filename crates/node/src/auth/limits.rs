@@ -178,7 +178,6 @@ impl governor::clock::Clock for SinceStart {
 
 #[cfg(test)]
 mod tests {
-    use super::origin::{CountedPeer, Origin};
     use super::{Limit, MAX_KEYS, Quota, count};
     use crate::clock::Clock;
     use std::time::Duration;

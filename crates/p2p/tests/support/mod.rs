@@ -274,3 +274,22 @@ pub async fn assert_serves(node: &Host) {
     let (_client, channel) = connect(node).await;
     assert_eq!(value_of(channel.call(get("still here"), LONG).await.unwrap()), "still here");
 }
+
+/// Passes bytes on to a port of this machine, until it is cut: from then on both sides hear nothing, and no end.
+pub async fn proxy(to: u16) -> (u16, tokio_util::sync::CancellationToken) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let cut = tokio_util::sync::CancellationToken::new();
+    tokio::spawn({
+        let cut = cut.clone();
+        async move {
+            let (mut near, _) = listener.accept().await.unwrap();
+            let mut far = tokio::net::TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+            tokio::select! {
+                _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                () = cut.cancelled() => std::future::pending().await,
+            }
+        }
+    });
+    (port, cut)
+}
