@@ -12,7 +12,7 @@ mod support;
 
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use support::Node;
 use support::socket::{Frame, Socket};
@@ -28,8 +28,12 @@ const FOR_ALL: u64 = 100;
 const SMALL: usize = 4 * 1024;
 /// Then messages for those who stay, together more than a node and a kernel keep for a slow subscriber, 36 MB: 39 MB.
 const LARGE_MESSAGES: u64 = 300;
-/// So many more when all stay: 8 sips.
-const MORE_LARGE_MESSAGES: u64 = 130;
+/// So many more for each sip of those that do not read, at most.
+const LARGE_MESSAGES_PER_SIP: u64 = 17;
+/// Sips that a run may take, on a busy machine or when all stay: 20 minutes.
+const MOST_SIPS: u64 = 30;
+/// Stands in the number of the last message.
+const LAST: u64 = 1 << 63;
 const LARGE: usize = 128 * 1024;
 /// How long one that does not read reads nothing at all. The gateway's patience is 60 s.
 const NAP: Duration = Duration::from_secs(40);
@@ -67,12 +71,11 @@ async fn a_thousand_subscribers() {
     let key = node.api_key("crowd");
 
     let stay = std::env::var("SUBSCRIBERS_STAY").map_or(STAY, |text| text.parse().expect("a number"));
-    let all = FOR_ALL + LARGE_MESSAGES + if stay > STAY { MORE_LARGE_MESSAGES } else { 0 };
-    let progress = Arc::new(Progress::new(all, stay));
+    let progress = Arc::new(Progress::new(FOR_ALL + LARGE_MESSAGES + MOST_SIPS * LARGE_MESSAGES_PER_SIP, stay));
     let mut readers = JoinSet::new();
     for index in 0..READING {
         let socket = Socket::open(node.address, &key, "crowd").await;
-        let messages = if index < stay { all } else { FOR_ALL };
+        let messages = if index < stay { u64::MAX } else { FOR_ALL };
         readers.spawn(read_all(socket, messages, Arc::clone(&progress)));
     }
     let mut slow = JoinSet::new();
@@ -80,20 +83,30 @@ async fn a_thousand_subscribers() {
     for _ in 0..SLOW {
         let socket = Socket::open_with(node.address, &key, "crowd", Some(16 * 1024)).await;
         let (awake, sleeping) = oneshot::channel();
-        slow.spawn(read_late(socket, all, sleeping));
+        slow.spawn(read_late(socket, sleeping, Arc::clone(&progress)));
         wake_up.push(awake);
     }
 
     let mut publisher = Socket::open(node.address, &key, "crowd").await;
     let mut highest = 0;
-    for number in 0..all {
+    let mut all = 0;
+    loop {
+        let number = all;
+        all += 1;
+        let sips = progress.sips.load(Ordering::SeqCst);
+        assert!(sips < MOST_SIPS, "publishing takes too long on this machine");
+        let is_last = all >= FOR_ALL + LARGE_MESSAGES + (sips + 1) * LARGE_MESSAGES_PER_SIP;
         if let Some(reached) = number.checked_sub(AHEAD) {
             progress.wait_for(reached).await;
         }
-        publisher.send(&message(number)).await;
+        publisher.send(&message(number, is_last)).await;
+        progress.published.store(all, Ordering::SeqCst);
         // A publisher on a WebSocket is a subscriber too.
-        assert_eq!(publisher.next_start().await.map(number_of), Ok(number));
+        assert_eq!(publisher.next_start().await.map(number_of), Ok((number, is_last)));
         highest = highest.max(node.program.resident_bytes());
+        if is_last {
+            break;
+        }
     }
     readers.join_all().await;
     highest = highest.max(node.program.resident_bytes());
@@ -109,16 +122,25 @@ async fn a_thousand_subscribers() {
     }
 }
 
-/// For each message, how many have yet to read it.
+/// How far everybody is.
 struct Progress {
+    /// For each message, how many have yet to read it.
     unread: Vec<AtomicUsize>,
+    published: AtomicU64,
+    /// The most that one that does not read has taken.
+    sips: AtomicU64,
     all_read: Notify,
 }
 
 impl Progress {
-    fn new(all: u64, stay: usize) -> Self {
+    fn new(at_most: u64, stay: usize) -> Self {
         let readers = |number| AtomicUsize::new(if number < FOR_ALL { READING } else { stay });
-        Self { unread: (0..all).map(readers).collect(), all_read: Notify::new() }
+        Self {
+            unread: (0..at_most).map(readers).collect(),
+            published: AtomicU64::new(0),
+            sips: AtomicU64::new(0),
+            all_read: Notify::new(),
+        }
     }
 
     fn message(&self, number: u64) -> &AtomicUsize {
@@ -139,30 +161,38 @@ impl Progress {
     }
 }
 
-/// Reads so many messages, in order, and leaves.
+/// Reads so many messages, or all, in order, and leaves.
 async fn read_all(mut socket: Socket, messages: u64, progress: Arc<Progress>) {
     for number in 0..messages {
-        match socket.next_start().await {
-            Ok(found) => assert_eq!(number_of(found), number),
+        let (found, is_last) = match socket.next_start().await {
+            Ok(found) => number_of(found),
             Err(other) => panic!("message {number} was to come, and {other:?} came"),
-        }
+        };
+        assert_eq!(found, number);
         progress.read(number);
+        if is_last {
+            break;
+        }
     }
 }
 
 /// Reads nothing until it is woken, then everything; returns how many messages came and how many were told as missed.
 /// When that takes too long, it reads just enough to be taken for alive.
-async fn read_late(mut socket: Socket, all: u64, mut wake_up: oneshot::Receiver<()>) -> (u64, u64) {
+async fn read_late(mut socket: Socket, mut wake_up: oneshot::Receiver<()>, progress: Arc<Progress>) -> (u64, u64) {
     let mut late = Late::default();
+    let mut sips = 0;
     while tokio::time::timeout(NAP, &mut wake_up).await.is_err() {
+        // Counted before: what it takes now, the publisher has to send besides.
+        sips += 1;
+        progress.sips.fetch_max(sips, Ordering::SeqCst);
         // The gateway's own ping waits behind all that is not read.
         socket.give_sign_of_life().await;
         let mut read = 0;
-        while read < SIP && late.next < all {
+        while read < SIP && late.next < progress.published.load(Ordering::SeqCst) {
             read += late.read(&mut socket).await;
         }
     }
-    while late.next < all {
+    while !late.has_read_last {
         late.read(&mut socket).await;
     }
     (late.received, late.missed)
@@ -173,6 +203,7 @@ async fn read_late(mut socket: Socket, all: u64, mut wake_up: oneshot::Receiver<
 struct Late {
     received: u64,
     missed: u64,
+    has_read_last: bool,
     /// The message that is to come.
     next: u64,
 }
@@ -182,7 +213,9 @@ impl Late {
     async fn read(&mut self, socket: &mut Socket) -> usize {
         match socket.next_start().await {
             Ok(found) => {
-                assert_eq!(number_of(found), self.next, "the notice stands where the messages are missing");
+                let (number, is_last) = number_of(found);
+                assert_eq!(number, self.next, "the notice stands where the messages are missing");
+                self.has_read_last = is_last;
                 self.received += 1;
                 self.next += 1;
                 found.1
@@ -208,16 +241,19 @@ fn size_of(number: u64) -> usize {
     if number < FOR_ALL { SMALL } else { LARGE }
 }
 
-fn message(number: u64) -> Vec<u8> {
+fn message(number: u64, is_last: bool) -> Vec<u8> {
     let mut message = vec![b'.'; size_of(number)];
-    message[..8].copy_from_slice(&number.to_be_bytes());
+    let marked = if is_last { number | LAST } else { number };
+    message[..8].copy_from_slice(&marked.to_be_bytes());
     message
 }
 
-fn number_of((start, length): ([u8; 8], usize)) -> u64 {
-    let number = u64::from_be_bytes(start);
+/// A message's number, and whether it is the last.
+fn number_of((start, length): ([u8; 8], usize)) -> (u64, bool) {
+    let marked = u64::from_be_bytes(start);
+    let number = marked & !LAST;
     assert_eq!(length, size_of(number), "message {number}");
-    number
+    (number, marked != number)
 }
 
 /// Lesson 25: a message that was equal to one of the last two seconds was dropped as a repetition. Lesson 23: a second

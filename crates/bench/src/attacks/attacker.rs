@@ -3,6 +3,7 @@
 use crate::load::answer_on;
 use anyhow::{Context as _, Result, ensure};
 use debros_p2p::Multiaddr;
+use futures::{StreamExt as _, stream};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,8 @@ use tokio_tungstenite::tungstenite::{Error as SocketError, http::Request};
 
 /// How long an attacker waits for an answer or for room in a socket before it takes that for a refusal.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// Sockets that are opened at a time.
+const LANES: usize = 64;
 /// How often sockets that are held are looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -165,6 +168,11 @@ impl Attacker {
         }
         false
     }
+}
+
+/// Opens so many, some at a time.
+pub(crate) async fn open_many(number: usize, open: impl AsyncFn()) {
+    stream::iter(0..number).for_each_concurrent(LANES, |_| open()).await;
 }
 
 /// Connects from a source address of the loopback network.

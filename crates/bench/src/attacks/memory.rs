@@ -1,6 +1,6 @@
 //! Attacks on the node's memory: whatever a caller can make it keep.
 
-use super::attacker::Attacker;
+use super::attacker::{Attacker, open_many};
 use anyhow::{Context as _, Result};
 use http_body_util::Empty;
 use hyper::client::conn::http2;
@@ -45,8 +45,8 @@ async fn ping_on(attacker: Attacker, sockets: usize) -> Result<()> {
 /// Messages of 1 MiB that lack their last byte.
 pub(crate) async fn leave_messages_unfinished(attacker: Attacker) -> Result<()> {
     let unfinished = frame(0x2, MESSAGE, MESSAGE - 1);
-    for _ in 0..500 {
-        let Some(socket) = attacker.websocket().await else { continue };
+    open_many(500, async || {
+        let Some(socket) = attacker.websocket().await else { return };
         let (one, unfinished) = (attacker.clone(), unfinished.clone());
         attacker.spawn(async move {
             let mut stream = socket.into_inner();
@@ -55,7 +55,8 @@ pub(crate) async fn leave_messages_unfinished(attacker: Attacker) -> Result<()> 
                 one.hold(&stream).await;
             }
         });
-    }
+    })
+    .await;
     Ok(())
 }
 
@@ -120,10 +121,10 @@ pub(crate) async fn read_nothing_over_http2(attacker: Attacker) -> Result<()> {
 pub(crate) async fn read_nothing_over_http1(attacker: Attacker) -> Result<()> {
     attacker.put("large", &vec![b'x'; VALUE]).await?;
     let requests = format!("{}\r\n", attacker.head("GET", "/v1/storage?key=large")).repeat(64);
-    for _ in 0..250 {
+    open_many(250, async || {
         let Ok(mut stream) = attacker.connect().await else {
             attacker.tally.count("connections refused");
-            continue;
+            return;
         };
         let (one, requests) = (attacker.clone(), requests.clone());
         attacker.spawn(async move {
@@ -132,7 +133,8 @@ pub(crate) async fn read_nothing_over_http1(attacker: Attacker) -> Result<()> {
                 one.hold(&stream).await;
             }
         });
-    }
+    })
+    .await;
     Ok(())
 }
 
@@ -168,10 +170,10 @@ fn unknown_key(key: &str) -> String {
 /// Heads of nearly the 64 KiB that a gateway reads, without their end, of callers that have not said who they are.
 pub(crate) async fn leave_heads_unfinished(attacker: Attacker) -> Result<()> {
     let head = format!("GET /v1/storage?key=k HTTP/1.1\r\nHost: bench\r\nX-Filler: {}", "x".repeat(60 << 10));
-    for _ in 0..attacker.scaled(HEADS) {
+    open_many(attacker.scaled(HEADS), async || {
         let Ok(mut stream) = attacker.connect().await else {
             attacker.tally.count("connections refused");
-            continue;
+            return;
         };
         let (one, head) = (attacker.clone(), head.clone());
         attacker.spawn(async move {
@@ -181,7 +183,8 @@ pub(crate) async fn leave_heads_unfinished(attacker: Attacker) -> Result<()> {
             }
             one.hold(&stream).await;
         });
-    }
+    })
+    .await;
     Ok(())
 }
 

@@ -41,6 +41,8 @@ const OTHER_SOCKETS: f64 = 2000.0;
 const NEIGHBOURS_NAMESPACE: &str = "default";
 /// So small that attackers fill it in seconds.
 const DATABASE_SIZE: &str = "256MiB";
+/// What a node that is no bootstrap node takes by default: fewer than one attacker's identities.
+const PEERS: u32 = 50;
 /// The name of all attacks together, and of none.
 const ALL: &str = "all";
 const NONE: &str = "none";
@@ -124,7 +126,8 @@ impl Scene {
         let program = std::env::current_exe()?;
         let beside = program.parent().context("the program has no folder")?;
         let folder = tempfile::Builder::new().prefix("attack-").tempdir_in(beside)?;
-        let node = programs.start_node(folder.path(), &Settings { max_database_size: Some(DATABASE_SIZE) })?;
+        let settings = Settings { max_database_size: Some(DATABASE_SIZE), max_connections: Some(PEERS) };
+        let node = programs.start_node(folder.path(), &settings)?;
         let home =
             Home { gateway: node.gateway, peer: node.peer()?, key: programs.make_key(&node, NEIGHBOURS_NAMESPACE)? };
         Neighbour::prepare(&home)?;

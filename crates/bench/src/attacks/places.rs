@@ -1,19 +1,16 @@
 //! Attacks on the node's places: whoever holds one that others need.
 
-use super::attacker::{Attacker, PATIENCE, connect_from};
+use super::attacker::{Attacker, PATIENCE, connect_from, open_many};
 use anyhow::{Context as _, Result};
 use debros_p2p::{Host, HostConfig, Keypair, Multiaddr};
-use futures::{StreamExt as _, stream};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-/// Sockets that are opened at a time.
-const LANES: usize = 64;
 /// A gateway takes 10,000 connections by default.
 pub(crate) const CONNECTIONS: usize = 10_100;
 pub(crate) const WEBSOCKETS: usize = 9_999;
-/// A node takes 50 connections by default.
+/// The node that is attacked takes 50 connections.
 const IDENTITIES: usize = 60;
 
 /// Connections of one address that send nothing.
@@ -42,11 +39,6 @@ pub(crate) async fn open_websockets(attacker: Attacker) -> Result<()> {
     })
     .await;
     Ok(())
-}
-
-/// Opens so many, some at a time.
-async fn open_many(number: usize, open: impl AsyncFn()) {
-    stream::iter(0..number).for_each_concurrent(LANES, |_| open()).await;
 }
 
 /// Identities of libp2p, all from one address, that connect and ask for nothing.

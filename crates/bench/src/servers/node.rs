@@ -59,9 +59,10 @@ impl Programs {
             &config,
             format!(
                 "node:\n  type: bootstrap\n  data_dir: {}\n  listen_addresses: [/ip4/127.0.0.1/tcp/{p2p}]\n\
-                 gateway:\n  enabled: true\n  listen_addr: {gateway}\nlogging:\n  level: warn\n{}",
+                 {}gateway:\n  enabled: true\n  listen_addr: {gateway}\nlogging:\n  level: warn\n{}",
                 data.display(),
-                settings.yaml(),
+                settings.of_node(),
+                settings.of_database(),
             ),
         )?;
         let mut command = Command::new(&self.node);
@@ -100,10 +101,16 @@ impl Programs {
 pub(crate) struct Settings {
     /// Such as `256MiB`.
     pub(crate) max_database_size: Option<&'static str>,
+    /// Connections of peers.
+    pub(crate) max_connections: Option<u32>,
 }
 
 impl Settings {
-    fn yaml(self) -> String {
+    fn of_node(self) -> String {
+        self.max_connections.map_or(String::new(), |number| format!("  max_connections: {number}\n"))
+    }
+
+    fn of_database(self) -> String {
         self.max_database_size.map_or(String::new(), |size| format!("database:\n  max_database_size: {size}\n"))
     }
 }
