@@ -1,5 +1,6 @@
-//! `last_insert_rowid()` and `changes()` are in each call what they would be on a new connection of the caller's own: the
-//! same statements, one call each time, beside an SQLite that was just opened.
+//! `last_insert_rowid()` and `changes()` are in each call what they would be on a new connection of
+//! the caller's own: the same statements, one call each time, beside an SQLite that was just
+//! opened.
 
 use debros_engine::conformance::options;
 use debros_engine::embedded::{Embedded, EmbeddedConfig};
@@ -145,7 +146,8 @@ async fn each_call_counts_as_a_connection_of_its_own() {
     }
 }
 
-/// Calls that are written in one group share a transaction and a connection, and see nothing of each other.
+/// Calls that are written in one group share a transaction and a connection, and see nothing of
+/// each other.
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_of_one_group_see_their_own_counters() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! Dumps of sqlite3 shells, loaded by one transaction call: what is there then is what SQLite has when it has read the dump.
+//! Dumps of sqlite3 shells, loaded by one transaction call: what is there then is what SQLite has
+//! when it has read the dump.
 
 use debros_engine::Engine;
 use debros_engine::conformance::{assert_code, database, integer, must, namespace, options, refused, transaction};

@@ -1,5 +1,5 @@
-//! Whatever comes out is in the user's words: plans, errors, schemas, columns and counts show nothing of the engine's own
-//! tables and names.
+//! Whatever comes out is in the user's words: plans, errors, schemas, columns and counts show
+//! nothing of the engine's own tables and names.
 
 use debros_engine::Engine;
 use debros_engine::conformance::{must, namespace, options, query, transaction};

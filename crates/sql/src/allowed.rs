@@ -272,8 +272,8 @@ pub(crate) fn refused_pragma(name: &str) -> String {
             .to_owned();
     }
     format!(
-        "PRAGMA {name} is not allowed; these are: {}, and in a transaction call foreign_keys and defer_foreign_keys, as \
-         statements of their own",
+        "PRAGMA {name} is not allowed; these are: {}, and in a transaction call, as statements of their own, foreign_keys, \
+         defer_foreign_keys, and writable_schema around what a sqlite3 shell has dumped",
         PRAGMAS.join(", ")
     )
 }

@@ -1,15 +1,19 @@
-//! What a connection counts, `last_insert_rowid()` and `changes()`: set to what the caller's own statements have made of it.
+//! What a connection counts, `last_insert_rowid()` and `changes()`: set to what the caller's own
+//! statements have made of it.
 //!
-//! Statements ask SQLite's own functions, because their values change from row to row and in triggers. But the connection is
-//! used by many callers, and by the engine itself. So before a statement that asks, the connection is brought to where a
-//! connection of the caller's own would stand.
+//! Statements ask SQLite's own functions, because their values change from row to row and in
+//! triggers. But the connection is used by many callers, and by the engine itself. So before a
+//! statement that asks, the connection is brought to where a connection of the caller's own would
+//! stand.
 
 use rusqlite::Connection;
 
-/// Rows are inserted here for what they do to the counters. It belongs to the connection and is no part of any file.
+/// Rows are inserted here for what they do to the counters. It belongs to the connection and is no
+/// part of any file.
 const TABLE: &str = "CREATE TEMP TABLE IF NOT EXISTS _debros_counters (id INTEGER PRIMARY KEY)";
 
-/// The last inserted row is `?1`, and `?2` rows were changed, at least one: each replaces the one before.
+/// The last inserted row is `?1`, and `?2` rows were changed, at least one: each replaces the one
+/// before.
 const INSERT: &str = "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < ?2)
     INSERT OR REPLACE INTO temp._debros_counters (id) SELECT ?1 FROM n";
 
@@ -32,8 +36,9 @@ impl Counters {
     }
 }
 
-/// Brings a connection that writes to where these counters stand, with the authorizer off. Takes time with the number of
-/// changed rows, a microsecond or so for each, which are no more than the caller's last statement changed.
+/// Brings a connection that writes to where these counters stand, with the authorizer off. Takes
+/// time with the number of changed rows, a microsecond or so for each, which are no more than the
+/// caller's last statement changed.
 ///
 /// # Errors
 /// What SQLite says.

@@ -1,5 +1,5 @@
-//! What sqlite3 shells write as `.dump`: the forms in it that write into the schema, or into the tables behind a virtual
-//! table, as statements that say the same and that any namespace may run.
+//! What sqlite3 shells write as `.dump`: the forms in it that write into the schema, or into the
+//! tables behind a virtual table, as statements that say the same and that any namespace may run.
 //!
 //! ```text
 //! PRAGMA writable_schema=ON;
@@ -12,9 +12,10 @@
 //! PRAGMA writable_schema=OFF;
 //! ```
 //!
-//! Nobody writes into a schema or an index by this. The virtual table is made by its own CREATE; what its rows were goes in
-//! as INSERTs into it, which make the index again; statistics are gathered again. Each statement that comes out goes the way
-//! of every statement, so it may do nothing that the user could not do without a dump.
+//! Nobody writes into a schema or an index by this. The virtual table is made by its own CREATE;
+//! what its rows were goes in as INSERTs into it, which make the index again; statistics are
+//! gathered again. Each statement that comes out goes the way of every statement, so it may do
+//! nothing that the user could not do without a dump.
 
 mod form;
 mod rtree;
@@ -58,7 +59,8 @@ struct Table {
     boxes: Boxes,
 }
 
-/// Whether a statement begins a dump by itself, without `PRAGMA writable_schema` before it. Looks at the first words only.
+/// Whether a statement begins a dump by itself, without `PRAGMA writable_schema` before it. Looks
+/// at the first words only.
 pub fn begins(sql: &str) -> bool {
     let mut words = sql.split_ascii_whitespace();
     words.next().is_some_and(|word| same(word, "ANALYZE"))
@@ -69,7 +71,8 @@ impl Dump {
     /// The statements that one of a dump stands for, in order; `None`: it stands for itself.
     ///
     /// # Errors
-    /// `statement_not_allowed` for a form that no shell writes, and for an index that can not be made again.
+    /// `statement_not_allowed` for a form that no shell writes, and for an index that can not be
+    /// made again.
     pub fn translate(&mut self, sql: &str, catalogue: &Catalogue) -> Result<Option<Vec<String>>> {
         let mut refused = None;
         let translated = with_statement(sql, |source, root| {
@@ -226,14 +229,14 @@ impl Table {
             )));
         }
         let list: String = columns.iter().map(|column| format!(", {}", quote('"', column))).collect();
-        Ok(vec![row.into_table(&format!("{}(rowid{list})", quote('"', &self.name)))])
+        Ok(vec![row.for_table(&format!("{}(rowid{list})", quote('"', &self.name)))])
     }
 
     /// A setting of the index: its version is SQLite's own.
     fn config_row(&self, row: &PlainInsert<'_>) -> Option<String> {
         let quoted = quote('"', &self.name);
         let is_version = row.value(0).and_then(string).is_some_and(|key| same(&key, "version"));
-        (!is_version).then(|| row.into_table(&format!("{quoted}({quoted}, rank)")))
+        (!is_version).then(|| row.for_table(&format!("{quoted}({quoted}, rank)")))
     }
 }
 

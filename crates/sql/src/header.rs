@@ -1,7 +1,9 @@
-//! The two numbers in a database's header that are its user's: `PRAGMA user_version` and `PRAGMA application_id`.
+//! The two numbers in a database's header that are its user's: `PRAGMA user_version` and `PRAGMA
+//! application_id`.
 //!
-//! They are the namespace's own. Asked for, the catalogue tells them; set, the catalogue takes the user's text and the
-//! engine keeps the number with the namespace's data. The text never reaches the data database, which namespaces may share.
+//! They are the namespace's own. Asked for, the catalogue tells them; set, the catalogue takes the
+//! user's text and the engine keeps the number with the namespace's data. The text never reaches
+//! the data database, which namespaces may share.
 
 use crate::catalogue::Catalogue;
 use crate::names::same;

@@ -11,8 +11,8 @@ struct Line {
     detail: String,
 }
 
-/// Takes the reading of the time, which views and triggers do by a subquery, out of the rows of EXPLAIN QUERY PLAN. The other
-/// subqueries keep their numbers, which name them and count nothing.
+/// Takes the reading of the time, which views and triggers do by a subquery, out of the rows of
+/// EXPLAIN QUERY PLAN. The other subqueries keep their numbers, which name them and count nothing.
 pub fn without_moment(rows: &mut Vec<Row>) {
     let lines: Vec<Line> = rows.iter().map(line).collect();
     let reads = |line: &Line| {

@@ -5,6 +5,7 @@ mod common;
 
 use common::{Outcome, Shared, Tenant, run, state};
 use debros_proto::Namespace;
+use debros_sql::counters::{Counters, restore_counters};
 use debros_sql::policy::Foreign;
 use debros_sql::{Class, Grants, Policy};
 
@@ -55,6 +56,8 @@ fn scene() -> Scene {
         let outcome = attacker.run(&shared, &sql.replace("{p}", ""));
         assert_eq!(outcome.error, None, "{sql}");
     }
+    // As where others have asked for their counters before.
+    restore_counters(&shared.db, Counters { last_insert_rowid: 987_654, changes: 2 }).unwrap();
     Scene { shared, attacker }
 }
 
@@ -175,6 +178,9 @@ fn lesson_01_the_rewriter_alone_lets_nothing_out_and_nothing_in() {
             let outcome = scene.attacker.run(&scene.shared, &sql);
             if outcome.text().contains("MARK") && !attack.contains("MARK") {
                 escapes.push(format!("{sql}\n  {outcome:?}"));
+            }
+            if outcome.text().contains("987654") && !attack.contains("987654") {
+                escapes.push(format!("a counter: {sql}\n  {outcome:?}"));
             }
             // Nobody is told a name that they did not say.
             if outcome.text().contains("victim") && !attack.contains("ictim") {

@@ -63,12 +63,13 @@ impl<'s> PlainInsert<'s> {
     }
 
     /// The same row for another table, or for some of its columns.
-    pub(super) fn into_table(&self, target: &str) -> String {
+    pub(super) fn for_table(&self, target: &str) -> String {
         format!("{}{target}{}", &self.source.text[..self.target.start], &self.source.text[self.target.end..])
     }
 }
 
-/// `INSERT INTO sqlite_schema(type,name,tbl_name,rootpage,sql) VALUES('table', name, name, 0, 'CREATE VIRTUAL TABLE …')`.
+/// `INSERT INTO sqlite_schema(type,name,tbl_name,rootpage,sql) VALUES('table', name, name, 0,
+/// 'CREATE VIRTUAL TABLE …')`.
 pub(super) struct VirtualTable {
     pub(super) name: String,
     pub(super) module: String,

@@ -1,7 +1,8 @@
-//! An R-Tree's rows, out of the tables that it keeps them in: the boxes lie in nodes, what else is in a row lies beside the
-//! number of the node. The form of a node is SQLite's file format ("The SQLite R*Tree Module", section 6): the depth of the
-//! tree and the number of cells, two bytes each, and the cells, each a rowid of eight bytes and coordinates of four, all with
-//! the highest byte first.
+//! An R-Tree's rows, out of the tables that it keeps them in: the boxes lie in nodes, what else is
+//! in a row lies beside the number of the node. The form of a node is SQLite's file format ("The
+//! SQLite R*Tree Module", section 6): the depth of the tree and the number of cells, two bytes
+//! each, and the cells, each a rowid of eight bytes and coordinates of four, all with the highest
+//! byte first.
 
 use super::form::{PlainInsert, blob};
 use super::refused;
@@ -46,7 +47,7 @@ impl Boxes {
     pub(super) fn rows(self, table: &str, columns: usize, whole_numbers: bool) -> Result<Vec<String>> {
         let mut statements = Vec::with_capacity(self.rows.len());
         for row in &self.rows {
-            let coordinates = columns.checked_sub(row.count + 1).unwrap_or(0);
+            let coordinates = columns.saturating_sub(row.count + 1);
             let found = self.nodes.get(&row.node).and_then(|node| cell(node, row.id, coordinates));
             let values =
                 found.and_then(|cell| cell.map(|value| written(value, whole_numbers)).collect::<Option<String>>());

@@ -233,7 +233,9 @@ impl<'w> Walk<'w> {
                 self.join_modifiers(join.modifiers());
                 self.source_item(join.left().ok_or_else(not_understood)?, is_first)?;
                 self.source_item(join.right().ok_or_else(not_understood)?, false)?;
+                let per_row = std::mem::replace(&mut self.per_row, true);
                 self.condition(join.on_expr())?;
+                self.per_row = per_row;
                 self.plain_columns(join.using_columns())?;
             }
             TableSource::JoinPrefix(prefix) => {

@@ -24,6 +24,9 @@ UPDATE rid SET n = (SELECT count(*) FROM src ORDER BY random()) WHERE at = '7' R
 CREATE TABLE copied AS SELECT random() AS r, n FROM src;
 SELECT count(DISTINCT r) FROM copied;
 DROP TABLE copied;
+/*differs*/ INSERT INTO rid(id, n, at) WITH RECURSIVE c(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM c WHERE i < 200) SELECT i, src.n, 9 FROM c JOIN src ON random() > 0;
+SELECT count(*) BETWEEN 1 AND 599 FROM rid WHERE at = '9';
+/*differs*/ DELETE FROM rid WHERE at = '9';
 CREATE UNIQUE INDEX rid_x ON rid(at) WHERE at = '8';
 INSERT INTO rid(id, n, at) VALUES ('a', 1, '8'), ('b', 2, '8') ON CONFLICT(at) WHERE at = '8' DO UPDATE SET id = length(hex(randomblob(3))) RETURNING id;
 UPDATE rid SET id = rowid, n = 0, at = '';

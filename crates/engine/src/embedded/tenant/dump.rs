@@ -1,4 +1,5 @@
-//! A dump of a sqlite3 shell in a transaction call: what it means is asked of [`Dump`], and run as any statement.
+//! A dump of a sqlite3 shell in a transaction call: what it means is asked of [`Dump`], and run as
+//! any statement.
 
 use super::references::told;
 use super::write::Work;

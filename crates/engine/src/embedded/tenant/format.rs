@@ -146,7 +146,9 @@ pub(in crate::embedded) fn load(db: &mut Connection, namespace: &Namespace) -> R
     })?;
     for field in HeaderField::ALL {
         let value = db.pragma_query_value(None, field.name(), |row| row.get(0)).map_err(failure::of)?;
-        catalogue.set_header(field, value)?;
+        if value != 0 {
+            catalogue.set_header(field, value)?;
+        }
     }
     if format < FORMAT {
         let transaction =

@@ -100,7 +100,7 @@ impl<'c> Work<'c> {
         let result = if rewritten.class == Class::Ddl {
             self.define(statement, &rewritten, catalogue)
         } else {
-            self.change(statement, &rewritten)
+            self.execute(statement, &rewritten)
         };
         result.map_err(|error| tenant.explain(error))
     }
@@ -115,19 +115,6 @@ impl<'c> Work<'c> {
         // What the statements have read is not this one's fault.
         self.allowance = Allowance::new(&self.call.limits);
         references::judge(&self.run(&references::question(), None).map_err(references::not_judged)?)
-    }
-
-    /// A statement on rows.
-    fn change(&mut self, statement: &Statement, rewritten: &Rewritten) -> Result<StatementResult> {
-        if rewritten.needs_moment {
-            let now = self.present.timestamp();
-            self.own(MOMENT_SET, |set| set.execute([now]))?;
-        }
-        let result = self.execute(statement, rewritten)?;
-        if rewritten.needs_moment {
-            self.own(MOMENT_CLEAR, |clear| clear.execute([]))?;
-        }
-        Ok(result)
     }
 
     /// A statement on the schema: made on a copy of the catalogue first, which tells mistakes in the user's words.
@@ -224,6 +211,10 @@ impl<'c> Work<'c> {
 
     fn execute(&mut self, statement: &Statement, rewritten: &Rewritten) -> Result<StatementResult> {
         let tenant = self.seat.tenant();
+        if rewritten.needs_moment {
+            let now = self.present.timestamp();
+            self.own(MOMENT_SET, |set| set.execute([now]))?;
+        }
         // A CREATE VIRTUAL TABLE may change them, and a later statement of the call asks.
         let defines = rewritten.class == Class::Ddl && self.references.is_some();
         if rewritten.reads_counters || defines {
@@ -246,6 +237,9 @@ impl<'c> Work<'c> {
             {
                 self.present.counters.last_insert_rowid = rowid;
             }
+        }
+        if rewritten.needs_moment {
+            self.own(MOMENT_CLEAR, |clear| clear.execute([]))?;
         }
         tenant.demangle(rewritten, &mut result);
         Ok(result)
