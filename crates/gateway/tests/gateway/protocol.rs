@@ -66,14 +66,6 @@ async fn a_body_has_one_length_and_one_coding() {
     ] {
         raw(&gateway, &put(more, chunks)).await.assert_error(status, code);
     }
-    // Which of two lengths holds, a program in front may see otherwise.
-    for both in [
-        "Transfer-Encoding: chunked\r\nContent-Length: 2\r\n",
-        "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n",
-    ] {
-        let answer = raw(&gateway, &put(both, chunks)).await;
-        assert!(answer.status == 400 || answer.header("connection") == Some("close"), "{both:?} {answer:?}");
-    }
     for path in ["/v1/storage?key=k", "/v1/storage/put?key=k"] {
         let method = if path.contains("put") { "POST" } else { "PUT" };
         for encoding in ["gzip", "br", "identity, gzip", "deflate"] {
@@ -85,6 +77,15 @@ async fn a_body_has_one_length_and_one_coding() {
     let json = [KEY, ("Content-Encoding", "gzip")];
     gateway.request("POST", "/v1/pubsub/publish", &json, "{}").await.assert_error(415, "unsupported_media_type");
     assert!(gateway.node.value("one", "k").is_none(), "nothing was kept");
+    // Which of two lengths holds, a program in front may see otherwise.
+    for both in [
+        "Transfer-Encoding: chunked\r\nContent-Length: 2\r\n",
+        "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n",
+    ] {
+        let answer = raw(&gateway, &put(both, chunks)).await;
+        let is_last = answer.header("connection") == Some("close");
+        assert!(is_last && matches!(answer.status, 201 | 400), "{both:?} {answer:?}");
+    }
     let plain = [KEY, ("Content-Encoding", "identity"), ("Expect", "100-continue")];
     assert_eq!(gateway.request("PUT", "/v1/storage?key=k", &plain, "v").await.status, 201);
 }
