@@ -55,10 +55,11 @@ run-gateway: programs ## Start a gateway of its own, for a node on this machine
 	@$(BUILT)/network-gateway --config configs/gateway.yaml
 
 run-example: programs ## Run examples/basic_usage.rs against the node of `make dev`
+	@$(CARGO) build --profile $(PROFILE) $(WORKSPACE_TARGETS)
 	@test -f data/dev/peer.info || { echo "error: no node runs in data/dev; start one with: make dev" >&2; exit 1; }
 	@key="$$(DEBROS_NODE_DATA_DIR=data/dev $(BUILT)/network-cli auth token -n default)" || exit; \
 	DEBROS_BOOTSTRAP_PEERS="$$(cat data/dev/peer.info)" DEBROS_API_KEY="$$key" \
-	$(CARGO) run -p debros-client --example basic_usage
+	$(BUILT)/examples/basic_usage
 
 bench: ## Measure, side by side with the ceiling and rqlite
 	$(CARGO) run --release -p debros-bench
@@ -69,8 +70,12 @@ attacks: ## Attack a node in every way that is known, and measure what a neighbo
 crash: ## Kill the node under load again and again, and look for lost writes
 	CRASH_ROUNDS=$(CRASH_ROUNDS) $(CARGO) test --release -p debros-cli --test crash -- --nocapture
 
-# The programs, with links in bin/ at which people and the printed commands find them.
+# Which packages are chosen, and whether there is a target that takes dev-dependencies, decides the features of every
+# library. With these, as in `make test`, they are the same: what `make dev` has built, nobody builds again.
+WORKSPACE_TARGETS = --workspace --bin network-node --bin network-gateway --bin network-cli --example basic_usage
+
+# The programs, with links in bin/ at which people and the printed commands find them. A release has nothing of the tests'.
 programs:
-	$(CARGO) build --profile $(PROFILE) -p debros-cli
+	$(CARGO) build --profile $(PROFILE) $(if $(filter dev,$(PROFILE)),$(WORKSPACE_TARGETS),-p debros-cli)
 	@mkdir -p bin
 	@for program in network-node network-gateway network-cli; do ln -sfn "$(abspath $(BUILT))/$$program" "bin/$$program"; done

@@ -173,6 +173,13 @@ impl Scopes {
             .collect()
     }
 
+    /// What a role comes to under these scopes: no more than they name.
+    pub fn role_within(self, role: Role) -> Role {
+        let named = Permission::SCOPES.iter().filter(|(permission, _)| self.0 & permission.bit() != 0);
+        let most = named.map(|(permission, _)| permission.role()).max();
+        most.map_or(role, |most| role.min(most))
+    }
+
     /// Whether they allow this, to a role that does.
     pub fn allows(self, permission: Permission) -> bool {
         let nameable = Permission::SCOPES.iter().any(|(known, _)| *known == permission);

@@ -84,10 +84,12 @@ impl Auth<'_> {
         expect_answer!(self.client.call(Call::CreateApiKeyByProof(request)).await?, CreateApiKey)
     }
 
-    /// Exchanges a refresh token for new tokens. The old one is used up: shown again, it ends the whole session.
+    /// Exchanges a refresh token for new tokens. The same request within 30 seconds gets the same answer, as long as the new
+    /// refresh token was not used; shown again otherwise, the old one ends the whole session.
     ///
     /// # Errors
-    /// `unauthenticated` when the token is unknown, expired, used or revoked, `namespace_mismatch`.
+    /// `unauthenticated` when the token is unknown, `credential_expired`, `credential_revoked` when its session has ended,
+    /// `namespace_mismatch`.
     pub async fn refresh(
         &self,
         refresh_token: impl Into<String>,
@@ -97,12 +99,13 @@ impl Auth<'_> {
         expect_answer!(self.client.call(Call::Refresh(request)).await?, Session)
     }
 
-    /// Ends the session of a refresh token; returns how many sessions ended now.
+    /// Ends the session of a refresh token; returns how many sessions ended now. `namespace` is empty, or the token's own.
     ///
     /// # Errors
-    /// `unavailable`.
-    pub async fn logout(&self, refresh_token: impl Into<String>) -> Result<u64> {
-        self.end(rpc::LogoutRequest { refresh_token: refresh_token.into(), all: false }).await
+    /// `namespace_mismatch`, `unavailable`.
+    pub async fn logout(&self, refresh_token: impl Into<String>, namespace: impl Into<String>) -> Result<u64> {
+        let (refresh_token, namespace) = (refresh_token.into(), namespace.into());
+        self.end(rpc::LogoutRequest { refresh_token, all: false, namespace }).await
     }
 
     /// Ends all sessions of the caller's wallet in its namespace; returns how many. The caller's credential has to be an
@@ -111,7 +114,7 @@ impl Auth<'_> {
     /// # Errors
     /// `unauthenticated`.
     pub async fn logout_all(&self) -> Result<u64> {
-        self.end(rpc::LogoutRequest { refresh_token: String::new(), all: true }).await
+        self.end(rpc::LogoutRequest { all: true, ..Default::default() }).await
     }
 
     async fn end(&self, request: rpc::LogoutRequest) -> Result<u64> {

@@ -73,7 +73,7 @@ impl PublicCall {
 
     /// The namespace that the body names, or the gateway's own.
     pub(crate) fn namespace(&self, named: Option<String>) -> String {
-        named.unwrap_or_else(|| self.shared.namespace.as_str().to_owned())
+        named.filter(|named| !named.is_empty()).unwrap_or_else(|| self.shared.namespace.as_str().to_owned())
     }
 
     /// Counts the request against the wallet that it names, as asked for from this address.

@@ -93,7 +93,7 @@ async fn lesson_11_no_secret_is_logged_kept_or_told_in_an_error() {
         client.auth().sign_in(used.clone()).await.unwrap_err(),
         client.auth().refresh(opened.refresh_token.clone(), "").await.unwrap_err(),
         client.auth().refresh(format!("{}0", renewed.refresh_token), "").await.unwrap_err(),
-        client.auth().logout(made.api_key.clone()).await.unwrap_err(),
+        client.auth().logout(made.api_key.clone(), "").await.unwrap_err(),
         client.with_credential(mistyped).storage().get("k").await.unwrap_err(),
         client.with_credential(renewed.access_token.clone()).storage().get("k").await.unwrap_err(),
         by_key.auth().logout_all().await.unwrap_err(),

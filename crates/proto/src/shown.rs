@@ -105,7 +105,7 @@ mod tests {
             Call::RegisterApp(rpc::RegisterAppRequest { proof: proof(), ..Default::default() }),
             Call::CreateApiKeyByProof(rpc::CreateApiKeyByProofRequest { proof: proof(), ..Default::default() }),
             Call::Refresh(rpc::RefreshRequest { refresh_token: secret(), namespace: "0xseen".into() }),
-            Call::Logout(rpc::LogoutRequest { refresh_token: secret(), all: true }),
+            Call::Logout(rpc::LogoutRequest { refresh_token: secret(), all: true, namespace: String::new() }),
         ];
         for call in calls {
             let logs_out = matches!(call, Call::Logout(_));

@@ -77,6 +77,18 @@ fn scopes_are_read_as_they_are_written() {
     }
 }
 
+#[test]
+fn a_role_comes_to_no_more_than_its_scopes_name() {
+    for (names, reader, admin) in [
+        (&[][..], Role::Reader, Role::Admin),
+        (&["db:read", "storage:read", "pubsub:subscribe", "apps:read"], Role::Reader, Role::Reader),
+        (&["db:read", "storage:write"], Role::Reader, Role::Writer),
+    ] {
+        assert_eq!(scopes(names).role_within(Role::Reader), reader, "{names:?}");
+        assert_eq!(scopes(names).role_within(Role::Admin), admin, "{names:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_text_is_read_or_refused(text in any::<String>()) {

@@ -46,6 +46,16 @@ pub struct Setting {
     pub origin: Origin,
 }
 
+impl Setting {
+    /// What is in effect instead of the value, where that does not act yet.
+    fn in_effect(&self) -> Option<&'static str> {
+        match self.key.status {
+            Status::Noted { quiet, notice } if !quiet.contains(&self.value.to_plain().as_str()) => Some(notice),
+            _ => None,
+        }
+    }
+}
+
 /// What a configuration is made of.
 #[derive(Clone, Debug, std::default::Default)]
 pub struct Sources {
@@ -178,23 +188,16 @@ impl Settings {
     pub fn notices(&self) -> Vec<String> {
         self.all
             .iter()
-            .filter_map(|setting| match setting.key.status {
-                Status::Noted { quiet, notice }
-                    if setting.origin != Origin::Default && !quiet.contains(&setting.value.to_plain().as_str()) =>
-                {
-                    Some(format!(
-                        "{} is {} ({}), accepted; {notice}",
-                        setting.key.path(),
-                        setting.value.to_plain(),
-                        setting.origin
-                    ))
-                }
-                _ => None,
+            .filter(|setting| setting.origin != Origin::Default)
+            .filter_map(|setting| {
+                let in_effect = setting.in_effect()?;
+                let (path, value) = (setting.key.path(), setting.value.to_plain());
+                Some(format!("{path} is {value} ({}), accepted; {in_effect}", setting.origin))
             })
             .collect()
     }
 
-    /// The configuration as YAML, each value with its origin.
+    /// The configuration as YAML, each value with its origin, and with what is in effect instead where it does not act yet.
     pub fn print(&self) -> String {
         let mut text = String::new();
         for section in self.table.sections() {
@@ -211,7 +214,8 @@ impl Settings {
                     value => value.to_yaml(),
                 };
                 let line = format!("{indent}{}: {value}", setting.key.name);
-                text.push_str(&format!("{line:<52} # {}\n", setting.origin));
+                let in_effect = setting.in_effect().map(|what| format!("; {what}")).unwrap_or_default();
+                text.push_str(&format!("{line:<52} # {}{in_effect}\n", setting.origin));
             }
         }
         text

@@ -128,7 +128,7 @@ impl Session {
         {
             return Ok(Some(token.to_owned()));
         }
-        // One program at a time: a refresh token that is used twice ends the session for all.
+        // One program at a time: a refresh token that comes a second time, and late, ends the session for all.
         let locked = store.lock(self.timeout).await.map_err(unusable)?;
         let known = locked.find(&entry.peer_id, Some(&entry.namespace), Some(&entry.wallet)).map_err(unusable)?;
         // Signed out meanwhile.

@@ -42,7 +42,7 @@ async fn signed_in(client: &Client, wallet: &PrivateKey, peer_id: &str, url: &st
     let mut entry = known.unwrap_or_default();
     if !entry.refresh_token.is_empty() {
         // The session of the last start would live on unused for a month. That it can not be ended harms nobody.
-        let _ = client.auth().logout(entry.refresh_token.as_str()).await;
+        let _ = client.auth().logout(entry.refresh_token.as_str(), "").await;
     }
     let session = sign_in::with_key(client, wallet, &namespace).await?;
     entry.set_session(&session);

@@ -16,5 +16,6 @@ mod migrations;
 mod namespaces;
 mod separate_gateway;
 mod sign_in;
+mod signals;
 mod terminal;
 mod wallets;

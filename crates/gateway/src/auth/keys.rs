@@ -1,7 +1,7 @@
 //! API keys: made with a wallet's proof or a credential, listed, revoked.
 
 use super::proof::{ProofBody, proof};
-use super::unkept;
+use super::{some, unkept};
 use crate::call::Call;
 use crate::error::{Answer, ApiError, ErrorBody};
 use crate::health::timestamp;
@@ -37,7 +37,7 @@ pub(crate) struct CreateKeyBody {
     name: Option<String>,
     /// `reader`, `writer` or `admin`; at most your own. Missing: `writer`, or less where you may less.
     role: Option<String>,
-    /// Such as `db:read`. Missing or empty: everything the role allows.
+    /// Such as `db:read`, at least one. Missing: everything the role allows.
     scopes: Option<Vec<String>>,
 }
 
@@ -111,14 +111,19 @@ pub(crate) async fn create(mut call: PublicCall) -> Answer {
             "plan is a label of 1 to {MAX_PLAN_BYTES} bytes without control characters"
         )));
     }
+    if scopes.as_ref().is_some_and(Vec::is_empty) {
+        return Err(ApiError::invalid(
+            "scopes is an empty list: name at least one scope, or leave it out for everything that the role allows",
+        ));
+    }
     let key =
         NewKey { name: name.unwrap_or_default(), role: role.unwrap_or_default(), scopes: scopes.unwrap_or_default() };
-    let made = match (wallet, nonce, signature) {
+    let made = match (some(wallet), some(nonce), some(signature)) {
         (None, None, None) => {
             if chain_id.is_some() {
                 return Err(ApiError::invalid("chain_id goes with a proof: wallet, nonce and signature"));
             }
-            let caller = call.known(namespace)?.ok_or_else(|| {
+            let caller = call.known(some(namespace))?.ok_or_else(|| {
                 ApiError::new(
                     Code::Unauthenticated,
                     "an API key takes a wallet's proof (wallet, nonce and signature in the body) or a credential \
@@ -173,15 +178,11 @@ fn created(made: CreateApiKeyResponse, plan: String) -> Result<CreateKeyAnswer, 
         id: info.id,
         namespace: info.namespace,
         plan,
-        wallet: some(info.wallet),
+        wallet: some(Some(info.wallet)),
         name: info.name,
         role: info.role,
         scopes: info.scopes,
     })
-}
-
-fn some(text: String) -> Option<String> {
-    Some(text).filter(|text| !text.is_empty())
 }
 
 impl From<ApiKey> for KeyAnswer {
@@ -197,7 +198,7 @@ impl From<ApiKey> for KeyAnswer {
             created_at: timestamp(key.created_at),
             last_used: at(key.last_used),
             revoked_at: at(key.revoked_at),
-            wallet: some(key.wallet),
+            wallet: some(Some(key.wallet)),
         }
     }
 }

@@ -14,6 +14,11 @@ use http::header::CACHE_CONTROL;
 
 use crate::error::Answer;
 
+/// A field's text; an empty one is a field that was left out, as clients in languages without optional fields send it.
+fn some(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
 /// Marks an answer with a secret in it, so that no cache keeps it.
 fn unkept(answer: Answer) -> Answer {
     answer.map(|mut response: Response| {

@@ -1,6 +1,6 @@
 //! Sessions: refreshed, ended; and access tokens for those who hold an API key.
 
-use super::unkept;
+use super::{some, unkept};
 use crate::call::Call;
 use crate::error::{Answer, ApiError, ErrorBody};
 use crate::health::timestamp;
@@ -24,7 +24,8 @@ pub(crate) struct SessionAnswer {
     expires_in: i64,
     /// When the access token expires.
     expires_at: String,
-    /// Good once, for 30 days. Used again, it ends the session.
+    /// Good once, for 30 days. Sent again within 30 seconds, it gets the same answer; later, or when its successor was used, it
+    /// ends the session.
     refresh_token: String,
     /// The wallet.
     subject: String,
@@ -48,7 +49,7 @@ pub(crate) struct RefreshBody {
     namespace: Option<String>,
 }
 
-/// What to end: one of the two.
+/// What to end: a session by its refresh token, or all of the wallet.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LogoutBody {
@@ -56,6 +57,8 @@ pub(crate) struct LogoutBody {
     refresh_token: Option<String>,
     /// Ends all sessions of the caller's wallet in its namespace. Needs an access token of one of them as credential.
     all: Option<bool>,
+    /// Missing, or that of the token or credential.
+    namespace: Option<String>,
 }
 
 /// How many sessions ended.
@@ -86,7 +89,8 @@ const BEARER: &str = "Bearer";
     post, path = "/v1/auth/refresh", tag = "auth", operation_id = "auth_refresh", security(()),
     request_body = RefreshBody,
     responses(
-        (status = 200, body = SessionAnswer), (status = 401, body = ErrorBody),
+        (status = 200, body = SessionAnswer),
+        (status = 401, description = "`unauthenticated`: unknown; `credential_expired`; `credential_revoked`: its session has ended.", body = ErrorBody),
         (status = 403, description = "The token is of another namespace.", body = ErrorBody),
         (status = 429, body = ErrorBody),
     ),
@@ -105,10 +109,11 @@ pub(crate) async fn refresh(mut call: PublicCall) -> Answer {
 )]
 pub(crate) async fn logout(mut call: PublicCall) -> Answer {
     let body: LogoutBody = call.json().await?;
-    let revoked = match (body.refresh_token, body.all.unwrap_or(false)) {
-        (Some(token), false) => call.client.auth().logout(token).await?,
+    let (token, namespace) = (some(body.refresh_token), some(body.namespace));
+    let revoked = match (token, body.all.unwrap_or(false)) {
+        (Some(token), false) => call.client.auth().logout(token, namespace.unwrap_or_default()).await?,
         (None, true) => {
-            let caller = call.known(None)?.ok_or_else(|| {
+            let caller = call.known(namespace)?.ok_or_else(|| {
                 ApiError::new(
                     Code::Unauthenticated,
                     "ending all sessions needs an access token of one of them: send Authorization: Bearer <access token>",

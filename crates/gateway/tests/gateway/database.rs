@@ -19,6 +19,34 @@ async fn lesson_21_values_are_exact_both_ways() {
     );
 }
 
+/// Amounts in wei and other numbers beyond 64 bits became REAL, and lost their last digits, without a word.
+#[tokio::test]
+async fn a_number_that_does_not_fit_is_refused_with_its_place() {
+    let gateway = start().await;
+    let args = |args: &str| format!(r#"{{"sql":"ARGS","args":{args}}}"#);
+    for (sent, place) in [
+        ("[-9223372036854775809]", "args[0]: the integer -9223372036854775809"),
+        ("[1,9223372036854775808]", "args[1]: the integer 9223372036854775808"),
+        ("[1,2,1000000000000000000000000]", "args[2]: the integer 1000000000000000000000000"),
+        ("[1e400]", "args[0]: the number 1e400"),
+        ("[null,[1]]", "args[1]: an argument is an array"),
+        (r#"[{"$blob":"!"}]"#, "args[0]: not base64"),
+        (r#"["\ud800"]"#, "args[0]: a text"),
+    ] {
+        let message = gateway.post("/v1/db/query", args(sent)).await.assert_error(400, "invalid_argument");
+        assert!(message.starts_with(place), "{sent}: {message}");
+    }
+    let nested = r#"{"statements":["WRITE",{"sql":"ARGS","args":[1,18446744073709551616]}]}"#;
+    let answer = gateway.post("/v1/db/transaction", nested).await;
+    let message = answer.assert_error(400, "invalid_argument");
+    assert!(message.starts_with("statements[1].args[1]: ") && message.contains("send it as a string"), "{message}");
+    assert_eq!(answer.json()["statement"], 1);
+    assert!(gateway.node.seen.lock().unwrap().is_empty(), "nothing was sent to the node");
+    let fits = gateway.post("/v1/db/query", args(r#"[-0,9e999,-9e999,"-9223372036854775809"]"#)).await;
+    let body = String::from_utf8(fits.body).unwrap();
+    assert!(body.contains(r#""rows":[[0,9e999,-9e999,"-9223372036854775809"]]"#), "{body}");
+}
+
 #[tokio::test]
 async fn a_write_says_what_it_did() {
     let gateway = start().await;
@@ -140,7 +168,7 @@ async fn json_that_does_not_fit_is_refused_with_its_place() {
     refused(r#"{"sql":"ARGS","args":[[1]]}"#, "invalid_argument").await;
     refused(r#"{"sql":"ARGS","args":[{"$blob":"!"}]}"#, "invalid_argument").await;
     refused(r#"{"sql":"ARGS","args":[9223372036854775808]}"#, "invalid_argument").await;
-    refused(r#"{"sql":"ARGS","args":[1e400]}"#, "malformed").await;
+    refused(r#"{"sql":"ARGS","args":[1e400]}"#, "invalid_argument").await;
     refused(r#"{"sql":"ARGS","args":[NaN]}"#, "malformed").await;
     assert!(gateway.node.seen.lock().unwrap().is_empty(), "nothing reached the node");
 }

@@ -51,6 +51,9 @@ pub(crate) fn public(call: &Call) -> Option<Result<Answer, Error>> {
             Err(Error::new(Code::NamespaceMismatch, "namespace mismatch: the token is of another namespace"))
         }
         Call::Refresh(_) => Ok(Answer::Session(session("one"))),
+        Call::Logout(logout) if !logout.all && !matches!(logout.namespace.as_str(), "" | "one") => {
+            Err(Error::new(Code::NamespaceMismatch, "namespace mismatch: the token is of another namespace"))
+        }
         Call::Logout(logout) if !logout.all => Ok(Answer::Logout(rpc::LogoutResponse { revoked: 1 })),
         Call::Jwks(_) => {
             let key = rpc::SigningKey { kid: "k1".into(), public_key: vec![7; 32].into(), ..Default::default() };

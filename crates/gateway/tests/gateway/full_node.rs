@@ -94,6 +94,9 @@ async fn lesson_18_21_values_come_back_exact() {
         let exact = door
             .query("SELECT 9007199254740993, ?, '', ?, 9e999 - 9e999, 9e999", json!([i64::MIN, {"$blob": "AP8="}]))
             .await;
+        let back = r#"{"sql":"SELECT ? = 9e999, ? = -9e999, typeof(?)","args":[9e999,-9e999,-0]}"#;
+        let back = door.call("POST", "/v1/db/query", back).await.json();
+        assert_eq!(back["rows"], json!([[1, 1, "integer"]]), "what came out can be sent in");
         let body = String::from_utf8(exact.body).unwrap();
         let rows = r#""rows":[[9007199254740993,-9223372036854775808,"",{"$blob":"AP8="},null,9e999]]"#;
         assert!(body.contains(rows), "{body}");

@@ -11,6 +11,7 @@ mod http_client;
 mod login_page;
 mod namespaces;
 mod network_and_apps;
+mod protocol;
 mod pubsub;
 mod requests;
 mod setup;

@@ -66,7 +66,8 @@ async fn lesson_09_under_a_name_that_is_not_its_own_the_gateway_gives_no_challen
         connection.send(request).await;
         connection.answer(false).await.unwrap()
     };
-    for foreign in ["evil.example", "evil.example:80", "localhost.evil.example", "evil.example/.localhost"] {
+    ask("evil.example/.localhost").await.assert_error(400, "malformed");
+    for foreign in ["evil.example", "evil.example:80", "localhost.evil.example"] {
         let message = ask(foreign).await.assert_error(400, "invalid_argument");
         assert!(message.contains("GATEWAY_PUBLIC_URL") && !message.contains("evil"), "{message}");
     }
@@ -130,6 +131,15 @@ async fn a_session_is_refreshed_and_ended() {
     assert_eq!(gateway.request("POST", "/v1/auth/refresh", &expired, refresh.to_string()).await.status, 200);
     let ended = public(&gateway, "/v1/auth/logout", &json!({"refresh_token": REFRESH_TOKEN})).await;
     assert_eq!(ended.json(), json!({"status": "ok", "revoked": 1}));
+    // The original's clients name the namespace, and send fields that are empty.
+    let named = json!({"refresh_token": REFRESH_TOKEN, "namespace": "one", "all": false});
+    assert_eq!(public(&gateway, "/v1/auth/logout", &named).await.status, 200);
+    let other = json!({"refresh_token": REFRESH_TOKEN, "namespace": "two"});
+    public(&gateway, "/v1/auth/logout", &other).await.assert_error(403, "namespace_mismatch");
+    let all = json!({"refresh_token": "", "namespace": "one", "all": true}).to_string();
+    assert_eq!(gateway.request("POST", "/v1/auth/logout", &[SESSION], &all).await.status, 200);
+    let all = json!({"all": true, "namespace": "two"}).to_string();
+    gateway.request("POST", "/v1/auth/logout", &[SESSION], &all).await.assert_error(403, "namespace_mismatch");
 }
 
 /// Lesson 13: the route was public, so the token was never read, and nobody could end all sessions.
@@ -174,6 +184,7 @@ async fn an_api_key_is_made_by_proof_or_by_credential() {
         json!({"wallet": WALLET}),
         json!({"wallet": WALLET, "nonce": NONCE}),
         json!({"chain_id": 1}),
+        json!({"scopes": []}),
         json!({"plan": ""}),
         json!({"plan": "a\nb"}),
         json!({"plan": "p".repeat(65)}),

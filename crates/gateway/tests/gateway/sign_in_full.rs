@@ -110,7 +110,7 @@ async fn from_a_wallet_to_data_and_out_again() {
     let ended = ada.post("/v1/auth/logout", &json!({"refresh_token": refreshed["refresh_token"]})).await.json();
     assert_eq!(ended, json!({"status": "ok", "revoked": 1}));
     let again = ada.post("/v1/auth/refresh", &json!({"refresh_token": refreshed["refresh_token"]})).await;
-    again.assert_error(401, "unauthenticated");
+    again.assert_error(401, "credential_revoked");
     let keys = ada.call("GET", "/.well-known/jwks.json", "", &Value::Null).await.json();
     assert_eq!((&keys["keys"][0]["kty"], &keys["keys"][0]["alg"]), (&json!("OKP"), &json!("EdDSA")));
     let header = token.split('.').next().unwrap();
@@ -185,7 +185,7 @@ async fn lesson_13_all_sessions_of_a_wallet_end() {
     assert_eq!(ended, json!({"status": "ok", "revoked": 2}));
     for session in &sessions {
         let again = ada.post("/v1/auth/refresh", &json!({"refresh_token": session["refresh_token"]})).await;
-        again.assert_error(401, "unauthenticated");
+        again.assert_error(401, "credential_revoked");
     }
 }
 

@@ -55,6 +55,34 @@ async fn https_is_served_and_plain_http_is_not() {
 }
 
 #[tokio::test]
+async fn a_renewed_certificate_is_served_without_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (files, first) = make_files(folder.path());
+    let gateway = Gateway::start(with_files(files.clone()), FakeNode::new().client(), None).await.unwrap();
+    let connect = async |trusted: &CertificateDer<'static>| {
+        let socket = TcpStream::connect(gateway.address()).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        connector(trusted.clone(), &[&rustls::version::TLS13]).connect(name, socket).await
+    };
+    let mut open = Http::over(connect(&first).await.unwrap());
+    assert_eq!(open.request("GET", "/health", &[], b"").await.status, 200);
+
+    // Half a renewal changes nothing.
+    std::fs::write(&files.certificate, "nothing").unwrap();
+    assert!(gateway.reload_certificate().unwrap_err().to_string().contains("cert.pem"));
+    assert!(connect(&first).await.is_ok());
+
+    let (_, second) = make_files(folder.path());
+    assert!(gateway.reload_certificate().unwrap());
+    assert!(connect(&first).await.is_err());
+    let mut renewed = Http::over(connect(&second).await.unwrap());
+    assert_eq!(renewed.request("GET", "/health", &[], b"").await.status, 200);
+    assert_eq!(open.request("GET", "/health", &[], b"").await.status, 200, "what is open goes on");
+    let plain = Gateway::start(config(|_| {}), FakeNode::new().client(), None).await.unwrap();
+    assert!(!plain.reload_certificate().unwrap());
+}
+
+#[tokio::test]
 async fn files_that_can_not_be_used_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let (files, _) = make_files(folder.path());

@@ -39,11 +39,11 @@ impl KeyWish {
         Ok(Self { name, role, scopes: Scopes::parse(scopes.iter().map(String::as_str))? })
     }
 
-    /// The key's role, when its maker has `own`.
+    /// The key's role, when its maker has `own`: no more than its scopes name, so that what is told of the key is so.
     fn role_under(&self, own: Role) -> Result<Role> {
         match self.role {
-            None => Ok(Role::Writer.min(own)),
-            Some(role) if role <= own => Ok(role),
+            None => Ok(self.scopes.role_within(Role::Writer.min(own))),
+            Some(role) if role <= own => Ok(self.scopes.role_within(role)),
             Some(role) => Err(Error::new(
                 Code::Forbidden,
                 format!("a key with the role {role} may do more than its maker, who is {own}: ask for {own} or less"),
@@ -235,7 +235,7 @@ impl Auth {
             refresh_expires_at: 0,
             subject: claims.subject,
             namespace: namespace.to_string(),
-            role: by.role.name().to_owned(),
+            role: by.scopes.role_within(by.role).name().to_owned(),
         })
     }
 }
@@ -303,13 +303,21 @@ impl NewKey {
     }
 }
 
+/// Keys of earlier versions stand there with a role that their scopes do not reach.
+fn effective_role(role: &str, scopes: &str) -> String {
+    match (Role::parse(role), Scopes::parse(scopes.split_ascii_whitespace())) {
+        (Ok(role), Ok(scopes)) => scopes.role_within(role).name().to_owned(),
+        _ => role.to_owned(),
+    }
+}
+
 fn api_key_of(row: &Row) -> ApiKey {
     ApiKey {
         id: row.text(0).to_owned(),
         prefix: row.text(1).to_owned(),
         namespace: row.text(2).to_owned(),
         name: row.text(3).to_owned(),
-        role: row.text(4).to_owned(),
+        role: effective_role(row.text(4), row.text(5)),
         scopes: row.text(5).split_ascii_whitespace().map(str::to_owned).collect(),
         created_at: row.integer(6),
         last_used: row.integer(7),

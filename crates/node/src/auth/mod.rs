@@ -146,7 +146,7 @@ impl Auth {
             ));
         }
         if !request.refresh_token.is_empty() {
-            revoked += self.log_out(&request.refresh_token).await?;
+            revoked += self.log_out(&request.refresh_token, &request.namespace).await?;
         }
         Ok(revoked)
     }

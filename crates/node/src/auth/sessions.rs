@@ -78,10 +78,7 @@ impl Auth {
         let row = rows.first().ok_or_else(unknown_refresh_token)?;
         let (session, wallet, namespace) = (row.text(0), Wallet::parse(row.text(1))?, Namespace::new(row.text(2))?);
         if !request.namespace.is_empty() && request.namespace != namespace.as_str() {
-            return Err(Error::new(
-                Code::NamespaceMismatch,
-                "namespace mismatch: the refresh token belongs to another namespace than the request names",
-            ));
+            return Err(namespace_mismatch());
         }
         if row.integer(6) == 1 {
             return Err(session_ended());
@@ -120,14 +117,21 @@ impl Auth {
         Err(session_ended())
     }
 
-    /// Ends the session of a refresh token, used or not.
-    pub(super) async fn log_out(&self, refresh_token: &str) -> Result<u64> {
+    /// Ends the session of a refresh token, used or not. `named` is empty, or the token's own namespace.
+    pub(super) async fn log_out(&self, refresh_token: &str, named: &str) -> Result<u64> {
         if !secret::is_refresh_token(refresh_token) {
             return Err(Error::invalid(
                 "the refresh token is not one: it is rt_ and 64 hex digits, as sign-in gave it",
             ));
         }
         let hash = secret::sha256(refresh_token);
+        if !named.is_empty() {
+            let find = "SELECT s.namespace FROM refresh_tokens t JOIN sessions s ON s.id = t.session WHERE t.hash = ?";
+            let rows = self.store.rows(Statement::new(find, [hash.as_slice().into()])).await?;
+            if rows.first().is_some_and(|row| row.text(0) != named) {
+                return Err(namespace_mismatch());
+            }
+        }
         self.end(Condition::new("id = (SELECT session FROM refresh_tokens WHERE hash = ?)", [hash.as_slice().into()]))
             .await
     }
@@ -255,6 +259,13 @@ impl Exchange<'_> {
             only_if("SELECT used_at FROM refresh_tokens WHERE hash = ? AND", [old.into()], exchanged().and(live())),
         ]
     }
+}
+
+fn namespace_mismatch() -> Error {
+    Error::new(
+        Code::NamespaceMismatch,
+        "namespace mismatch: the refresh token belongs to another namespace than the request names",
+    )
 }
 
 fn unknown_refresh_token() -> Error {

@@ -93,7 +93,7 @@ pub(super) fn who_am_i(caller: &Caller) -> response::Result {
         method: identity.method().to_owned(),
         subject: identity.subject.clone(),
         namespace: caller.namespace().map(ToString::to_string).unwrap_or_default(),
-        role: identity.role.name().to_owned(),
+        role: identity.scopes.role_within(identity.role).name().to_owned(),
         scopes: identity.scopes.names(),
         key_prefix: identity.prefix.clone(),
         created_at: identity.created_at,

@@ -142,6 +142,26 @@ async fn a_key_revoked_on_one_node_is_refused_by_another_within_five_seconds() {
     assert_eq!(ended.unwrap().unwrap_err().code, Code::CredentialRevoked);
 }
 
+/// What is told of a key is what it can do.
+#[tokio::test]
+async fn a_key_tells_the_role_that_its_scopes_leave_it() {
+    let (_network, node) = one_node().await;
+    let owner = session(&node, 1, "a").await;
+    for (role, scopes, expected) in [
+        ("", &["db:read", "storage:read"][..], "reader"),
+        ("writer", &["pubsub:subscribe"], "reader"),
+        ("admin", &["storage:write"], "writer"),
+        ("writer", &[], "writer"),
+    ] {
+        let made = owner.auth().create_key(key(role, scopes)).await.unwrap();
+        let info = made.info.unwrap();
+        let me = node.client_with("a", &made.api_key).await.network().who_am_i().await.unwrap();
+        assert_eq!((info.role.as_str(), me.role.as_str()), (expected, expected), "{role} {scopes:?}");
+        let listed = owner.auth().list_keys().await.unwrap();
+        assert_eq!(listed.iter().find(|key| key.id == info.id).unwrap().role, expected);
+    }
+}
+
 /// A revocation on another node is not seen for a few seconds; what would outlive them is refused at once.
 #[tokio::test]
 async fn a_revoked_key_makes_no_other_on_any_node() {

@@ -44,6 +44,36 @@ async fn the_owner_gives_roles_and_admins_give_lesser_ones() {
     assert!(!admin.members().remove(address(3).to_string()).await.unwrap());
 }
 
+/// Whoever was let in may go, whatever the role, and takes the keys along that stand on it.
+#[tokio::test]
+async fn a_member_leaves_by_itself() {
+    let (network, node) = one_node().await;
+    let owner = session(&node, 1, "a").await;
+    for (number, role) in [(2, "admin"), (3, "reader")] {
+        owner.members().set(address(number).to_string(), role).await.unwrap();
+        let member = session(&node, number, "a").await;
+        let key = member.auth().create_key(NewKey::default()).await.unwrap().api_key;
+        let by_key = node.client_with("a", &key).await;
+        // A key is for a program: it gives up nothing of its wallet's.
+        assert_eq!(code(by_key.members().remove(address(number).to_string()).await), Some(Code::Forbidden), "{role}");
+        assert!(member.members().remove(address(number).to_string()).await.unwrap(), "{role}");
+        for client in [&member, &by_key] {
+            assert_eq!(code(client.storage().get("k").await), Some(Code::Unauthenticated), "{role}");
+        }
+        let again = try_sign_in(&node.stranger().await, &wallet(number), "a").await;
+        assert_eq!(code(again), Some(Code::Forbidden), "{role}");
+    }
+    let rows = network.rows("SELECT subject, detail FROM audit_events WHERE kind = 'grant_revoked' ORDER BY id").await;
+    assert_eq!(rows.len(), 2);
+    assert_eq!(rows[0].values[0], rows[0].values[1], "by itself");
+    // A member goes for itself alone, and an owner stays.
+    owner.members().set(address(4).to_string(), "writer").await.unwrap();
+    let member = session(&node, 4, "a").await;
+    owner.members().set(address(5).to_string(), "reader").await.unwrap();
+    assert_eq!(code(member.members().remove(address(5).to_string()).await), Some(Code::Forbidden));
+    assert_eq!(code(owner.members().remove(address(1).to_string()).await), Some(Code::Forbidden));
+}
+
 /// Everything that one namespace could see of another.
 async fn fill(client: &Client, mark: &str) {
     client.storage().put("k", mark.to_owned()).await.unwrap();

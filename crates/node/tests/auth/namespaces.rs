@@ -65,7 +65,7 @@ async fn the_next_owner_of_a_deleted_namespace_finds_nothing_of_it() {
         match tokio::time::timeout(TIMEOUT, heard.next()).await.expect("an end") {
             Some(Ok(_)) => {}
             Some(Err(error)) => {
-                assert_eq!(error.code, Code::Unauthenticated);
+                assert_eq!(error.code, Code::CredentialRevoked);
                 break;
             }
             None => break,

@@ -75,7 +75,7 @@ async fn a_client_signs_in_over_p2p_alone() {
     assert!(by_proof.api_key.ends_with(":shop"));
     assert_eq!(owner.auth().list_keys().await.unwrap().len(), 2);
 
-    assert_eq!(client.auth().logout(renewed.refresh_token).await.unwrap(), 1);
+    assert_eq!(client.auth().logout(renewed.refresh_token, "").await.unwrap(), 1);
     assert_eq!(code(owner.storage().get("greeting").await), Some(Code::CredentialRevoked));
     by_key.storage().get("greeting").await.unwrap();
 }

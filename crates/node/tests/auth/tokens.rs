@@ -279,7 +279,7 @@ async fn a_restore_undoes_no_revocation() {
     owner.storage().put("k", "new").await.unwrap();
     owner.auth().revoke_key(&key.info.unwrap().id).await.unwrap();
     owner.members().remove(&address(2).to_string()).await.unwrap();
-    node.stranger().await.auth().logout(left.refresh_token).await.unwrap();
+    node.stranger().await.auth().logout(left.refresh_token, "").await.unwrap();
     let later = sign_in(&node, 1, "a").await;
     let old_key = stolen_key(&node).public().kid().to_owned();
     operator.operator().rotate_signing_key().await.unwrap();

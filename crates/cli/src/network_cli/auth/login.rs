@@ -117,7 +117,7 @@ async fn keep(session: &Session, mut entry: Entry) -> Result<Entry, Failure> {
     }
     if !before.refresh_token.is_empty() && before.refresh_token != entry.refresh_token {
         // Nobody would use it any more, and it would live on for weeks.
-        match session.public().auth().logout(before.refresh_token).await {
+        match session.public().auth().logout(before.refresh_token, "").await {
             Err(error) if !error.code.is_unauthenticated() => note(&format!(
                 "the session before can not be ended: {}; `network-cli auth logout --all` ends all",
                 error.message

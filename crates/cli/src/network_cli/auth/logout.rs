@@ -108,5 +108,5 @@ async fn end_sessions(session: &Session, entry: &Entry, token: &str, all: bool) 
     // The token may have been renewed a moment ago.
     let known = store()?.find(&entry.peer_id, Some(&entry.namespace), Some(&entry.wallet)).map_err(unusable)?;
     let refresh_token = known.unwrap_or_else(|| entry.clone()).refresh_token;
-    Ok(session.public().auth().logout(refresh_token).await?)
+    Ok(session.public().auth().logout(refresh_token, "").await?)
 }
