@@ -20,6 +20,7 @@
 //! # }
 //! ```
 
+pub mod answers;
 mod apps;
 mod auth;
 mod body;
