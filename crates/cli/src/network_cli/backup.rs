@@ -82,7 +82,8 @@ fn confirm(name: &str) -> Result<(), Failure> {
     // When stderr is gone the answer will not fit either.
     let _ = write!(io::stderr(), "Type the copy's name to go on: ");
     let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
+    let read = io::stdin().read_line(&mut answer);
+    read.map_err(|error| Failure::new(format!("the answer can not be read from the terminal: {error}")))?;
     if answer.trim() == name {
         Ok(())
     } else {

@@ -156,7 +156,9 @@ async fn typed(name: &str) -> Result<String, Failure> {
         io::stdin().read_line(&mut answer)?;
         Ok(answer)
     });
-    let answer = asked.await.map_err(|error| Failure::new(error.to_string()))??;
+    let read = asked.await.map_err(|error| Failure::new(error.to_string()))?;
+    let answer =
+        read.map_err(|error| Failure::new(format!("the answer can not be read from the terminal: {error}")))?;
     if answer.trim() == name {
         Ok(name.to_owned())
     } else {

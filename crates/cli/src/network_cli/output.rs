@@ -59,7 +59,9 @@ impl Output {
         match written {
             // Whoever reads has enough, as `head` does: nothing is left to do, and nothing went wrong.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-            written => Ok(written?),
+            written => {
+                written.map_err(|error| Failure::new(format!("the result can not be written to stdout: {error}")))
+            }
         }
     }
 
