@@ -130,7 +130,7 @@ pub(crate) struct TransactionAnswer {
 
 /// The namespace's tables.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(crate) struct SchemaAnswer {
+pub struct SchemaAnswer {
     tables: Vec<TableAnswer>,
 }
 
@@ -240,8 +240,13 @@ pub(crate) async fn drop_table(mut call: Call) -> Answer {
 )]
 pub(crate) async fn schema(mut call: Call) -> Answer {
     let [] = call.query.only([])?;
-    let tables = call.client.database().schema().await?.into_iter().map(table).collect();
-    json(StatusCode::OK, &SchemaAnswer { tables })
+    json(StatusCode::OK, &SchemaAnswer::from(call.client.database().schema().await?))
+}
+
+impl From<Vec<Table>> for SchemaAnswer {
+    fn from(tables: Vec<Table>) -> Self {
+        Self { tables: tables.into_iter().map(table).collect() }
+    }
 }
 
 fn table(table: Table) -> TableAnswer {

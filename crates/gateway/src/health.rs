@@ -7,7 +7,7 @@ use crate::respond::{json, with_type};
 use crate::shared::Shared;
 use axum::body::Body;
 use axum::extract::State;
-use debros_client::rpc::{HealthResponse, StatusResponse};
+use debros_client::rpc::{HealthCheck, HealthResponse, StatusResponse};
 use debros_client::{Client, Scope};
 use debros_proto::limits::NAMESPACES_CHECK;
 pub(crate) use debros_proto::time::rfc3339_millis as timestamp;
@@ -109,13 +109,24 @@ pub(crate) struct ClientHealth {
 
 /// A probe of the node.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(crate) struct CheckAnswer {
+pub struct CheckAnswer {
     name: String,
     ok: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     /// Microseconds.
     took_us: u64,
+}
+
+impl From<&HealthCheck> for CheckAnswer {
+    fn from(check: &HealthCheck) -> Self {
+        Self {
+            name: check.name.clone(),
+            ok: check.ok,
+            error: Some(check.error.clone()).filter(|error| !error.is_empty()),
+            took_us: check.took_us,
+        }
+    }
 }
 
 /// Whether the gateway can serve reads and writes now.
@@ -173,12 +184,7 @@ pub(crate) async fn health(State(shared): State<Arc<Shared>>) -> Answer {
     let draining = shared.is_draining();
     let (client_status, error, checks, updated) = match &asked.answer {
         Ok(health) => {
-            let checks = health.checks.iter().map(|check| CheckAnswer {
-                name: check.name.clone(),
-                ok: check.ok,
-                error: Some(check.error.clone()).filter(|error| !error.is_empty()),
-                took_us: check.took_us,
-            });
+            let checks = health.checks.iter().map(CheckAnswer::from);
             let status = if asked.is_ok() { "ok" } else { "degraded" };
             (status, None, checks.collect(), health.checked_at)
         }

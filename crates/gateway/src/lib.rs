@@ -21,6 +21,7 @@
 //! ```
 
 mod access;
+pub mod answers;
 mod apps;
 mod auth;
 mod body;

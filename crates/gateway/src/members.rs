@@ -34,14 +34,14 @@ pub(crate) struct MemberAnswer {
 
 /// The owner, then the others in order of their wallets.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(crate) struct MembersAnswer {
+pub struct MembersAnswer {
     items: Vec<MemberAnswer>,
     count: usize,
 }
 
 /// The member as it is now.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(crate) struct SetMemberAnswer {
+pub struct SetMemberAnswer {
     #[schema(example = "ok")]
     status: &'static str,
     #[serde(flatten)]
@@ -67,8 +67,7 @@ type InPath<T> = Result<Path<T>, PathRejection>;
 pub(crate) async fn list(namespace: InPath<String>, mut call: Call) -> Answer {
     let [] = call.query.only([])?;
     let members = call.own_in(&read(namespace)?)?.members().list().await?;
-    let items: Vec<MemberAnswer> = members.into_iter().map(MemberAnswer::from).collect();
-    json(StatusCode::OK, &MembersAnswer { count: items.len(), items })
+    json(StatusCode::OK, &MembersAnswer::from(members))
 }
 
 /// Gives a wallet a role in place of the one that it had.
@@ -84,8 +83,7 @@ pub(crate) async fn set(namespace: InPath<String>, mut call: Call) -> Answer {
     let [] = call.query.only([])?;
     let client = call.own_in(&read(namespace)?)?;
     let MemberBody { wallet, role } = call.small_json().await?;
-    let member = client.members().set(wallet, role).await?.into();
-    json(StatusCode::OK, &SetMemberAnswer { status: OK, member })
+    json(StatusCode::OK, &SetMemberAnswer::from(client.members().set(wallet, role).await?))
 }
 
 /// Takes a wallet's role away. Its sessions and keys stop working within 5 seconds.
@@ -106,6 +104,19 @@ pub(crate) async fn remove(path: InPath<(String, String)>, mut call: Call) -> An
 
 fn read<T>(path: InPath<T>) -> Result<T, ApiError> {
     path.map(|Path(value)| value).map_err(|_| ApiError::invalid("the path is not UTF-8"))
+}
+
+impl From<Vec<Member>> for MembersAnswer {
+    fn from(members: Vec<Member>) -> Self {
+        let items: Vec<MemberAnswer> = members.into_iter().map(MemberAnswer::from).collect();
+        Self { count: items.len(), items }
+    }
+}
+
+impl From<Member> for SetMemberAnswer {
+    fn from(member: Member) -> Self {
+        Self { status: OK, member: member.into() }
+    }
 }
 
 impl From<Member> for MemberAnswer {

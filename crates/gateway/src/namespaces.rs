@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 /// A namespace and what it holds.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(crate) struct NamespaceAnswer {
+pub struct NamespaceAnswer {
     name: String,
     /// What the caller may do there: `reader`, `writer`, `admin`, `owner` or `operator`.
     #[schema(example = "owner")]
@@ -46,7 +46,7 @@ pub(crate) struct NamespaceAnswer {
 
 /// Namespaces in order of name.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(crate) struct NamespacesAnswer {
+pub struct NamespacesAnswer {
     items: Vec<NamespaceAnswer>,
     count: usize,
     /// More follow: send it as `cursor` for the next page. A page may be shorter than its limit, and empty.
@@ -63,7 +63,7 @@ pub(crate) struct DeleteNamespaceBody {
 
 /// What was deleted.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(crate) struct DeleteNamespaceAnswer {
+pub struct DeleteNamespaceAnswer {
     #[schema(example = "ok")]
     status: &'static str,
     deleted: NamespaceAnswer,
@@ -159,21 +159,44 @@ fn read(path: Named) -> Result<String, ApiError> {
 }
 
 fn answer(call: &Call, info: NamespaceInfo) -> NamespaceAnswer {
-    NamespaceAnswer {
-        name: info.name,
+    let mut answer = NamespaceAnswer::from(info);
+    if call.granted().is_some() {
         // Not that of the credential that is lent.
-        role: if call.granted().is_some() { "writer".to_owned() } else { info.role },
-        owner: Some(info.owner).filter(|owner| !owner.is_empty()),
-        created_at: (info.created_at > 0).then(|| timestamp(info.created_at)),
-        size: info.sql_bytes,
-        free: info.free_bytes,
-        tables: info.tables,
-        rows: info.rows,
-        rows_are_exact: info.rows_are_exact,
-        keys: info.keys,
-        key_bytes: info.key_bytes,
-        keys_are_exact: info.keys_are_exact,
-        quota: info.max_bytes,
-        problem: Some(info.problem).filter(|problem| !problem.is_empty()),
+        "writer".clone_into(&mut answer.role);
+    }
+    answer
+}
+
+impl From<Vec<NamespaceInfo>> for NamespacesAnswer {
+    fn from(namespaces: Vec<NamespaceInfo>) -> Self {
+        let items: Vec<NamespaceAnswer> = namespaces.into_iter().map(NamespaceAnswer::from).collect();
+        Self { count: items.len(), items, next_cursor: None }
+    }
+}
+
+impl From<NamespaceInfo> for DeleteNamespaceAnswer {
+    fn from(deleted: NamespaceInfo) -> Self {
+        Self { status: OK, deleted: deleted.into() }
+    }
+}
+
+impl From<NamespaceInfo> for NamespaceAnswer {
+    fn from(info: NamespaceInfo) -> Self {
+        Self {
+            name: info.name,
+            role: info.role,
+            owner: Some(info.owner).filter(|owner| !owner.is_empty()),
+            created_at: (info.created_at > 0).then(|| timestamp(info.created_at)),
+            size: info.sql_bytes,
+            free: info.free_bytes,
+            tables: info.tables,
+            rows: info.rows,
+            rows_are_exact: info.rows_are_exact,
+            keys: info.keys,
+            key_bytes: info.key_bytes,
+            keys_are_exact: info.keys_are_exact,
+            quota: info.max_bytes,
+            problem: Some(info.problem).filter(|problem| !problem.is_empty()),
+        }
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// The node that answers.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(crate) struct NodeAnswer {
+pub struct NodeAnswer {
     /// The configured node id, or the peer id.
     node_id: String,
     peer_id: String,
@@ -31,7 +31,7 @@ pub(crate) struct NodeAnswer {
 
 /// A peer that the node knows.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(crate) struct PeerAnswer {
+pub struct PeerAnswer {
     id: String,
     addresses: Vec<String>,
     connected: bool,

@@ -76,12 +76,19 @@ pub(crate) struct ExistsAnswer {
 
 /// Keys in byte order.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(crate) struct ListAnswer {
+pub struct ListAnswer {
     keys: Vec<String>,
     /// What to send as `cursor` for the next page; missing on the last one.
     #[serde(skip_serializing_if = "String::is_empty")]
     #[schema(required = false)]
     next_cursor: String,
+}
+
+impl ListAnswer {
+    /// Keys, and the cursor for those that follow; empty: none do.
+    pub fn new(keys: Vec<String>, next_cursor: String) -> Self {
+        Self { keys, next_cursor }
+    }
 }
 
 /// Stores a value: the raw body when the query names the key, else it stands in JSON.
@@ -272,7 +279,7 @@ pub(crate) async fn list(mut call: Call) -> Answer {
         _ => Err(ApiError::invalid(format!("limit is not a whole number from 1 to {MAX_LIST_LIMIT}"))),
     })?;
     let page = call.client.storage().list(prefix.unwrap_or_default(), limit, cursor.unwrap_or_default()).await?;
-    json(StatusCode::OK, &ListAnswer { keys: page.keys, next_cursor: page.next_cursor })
+    json(StatusCode::OK, &ListAnswer::new(page.keys, page.next_cursor))
 }
 
 fn needed(key: Option<String>) -> Result<String, ApiError> {

@@ -111,8 +111,9 @@ pub(crate) fn lost(writes: bool) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::{opens_stream, writes};
+    use super::{late, opens_stream, writes};
     use debros_proto::rpc::{self, request::Call};
+    use std::time::Duration;
 
     fn request(call: Call) -> rpc::Request {
         rpc::Request { call: Some(call), ..Default::default() }
@@ -132,6 +133,13 @@ mod tests {
         {
             assert!(writes(&query(sql)), "{sql}");
         }
+    }
+
+    #[test]
+    fn a_time_that_is_over_is_told_rounded() {
+        let almost = Duration::from_nanos(29_999_997_426);
+        assert!(late(true, almost).message.starts_with("no answer within 30 s: "), "{}", late(true, almost));
+        assert_eq!(late(false, almost).message, "no answer within 30 s");
     }
 
     #[test]

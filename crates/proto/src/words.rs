@@ -14,7 +14,7 @@ pub fn span(span: Duration) -> String {
     let tenths = (ms + 50) / 100;
     match ms {
         0..1000 => format!("{ms} ms"),
-        1000..9_950 if tenths % 10 != 0 => format!("{}.{} s", tenths / 10, tenths % 10),
+        1000..9_950 if !tenths.is_multiple_of(10) => format!("{}.{} s", tenths / 10, tenths % 10),
         _ => format!("{} s", (ms + 500) / 1000),
     }
 }

@@ -170,6 +170,9 @@ pub(crate) enum StorageCommand {
         /// At most so many; all when left out
         #[arg(value_parser = at_least_one)]
         limit: Option<u64>,
+        /// Goes on where a list ended: the next_cursor that it has in JSON
+        #[arg(long, value_name = "CURSOR", default_value = "", hide_default_value = true)]
+        cursor: String,
     },
     /// Deletes a key
     Delete {

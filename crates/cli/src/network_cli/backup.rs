@@ -1,6 +1,6 @@
 //! `db backup` and `db restore`.
 
-use super::output::{Output, Shown, note, printable, size, time};
+use super::output::{Output, Shown, json_list, json_time, note, printable, size, time};
 use super::session::Session;
 use crate::fail::Failure;
 use debros_client::Transfer;
@@ -13,7 +13,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 pub(super) async fn list(session: &Session, out: Output) -> Result<(), Failure> {
     let backups = session.operator().await?.operator().backups().await?;
     if out.is_json() {
-        return out.json(&backups.iter().map(backup_json).collect::<Vec<_>>());
+        return out.json(&json_list(backups.iter().map(backup_json)));
     }
     if backups.is_empty() {
         note("the node keeps no backups");
@@ -82,7 +82,8 @@ fn confirm(name: &str) -> Result<(), Failure> {
     // When stderr is gone the answer will not fit either.
     let _ = write!(io::stderr(), "Type the copy's name to go on: ");
     let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
+    let read = io::stdin().read_line(&mut answer);
+    read.map_err(|error| Failure::new(format!("the answer can not be read from the terminal: {error}")))?;
     if answer.trim() == name {
         Ok(())
     } else {
@@ -125,7 +126,7 @@ pub(super) fn progress(what: &'static str) -> ProgressBar {
 fn backup_json(backup: &Backup) -> serde_json::Value {
     json!({
         "name": backup.name,
-        "created_at": backup.created_at,
+        "created_at": json_time(backup.created_at),
         "size": backup.size,
         "checksum": backup.checksum,
         "missing": backup.missing,

@@ -217,6 +217,8 @@ async fn agreed(question: String) -> Result<bool, Failure> {
         }
         Ok(answer)
     });
-    let answer = asked.await.map_err(|error| Failure::new(error.to_string()))??;
+    let read = asked.await.map_err(|error| Failure::new(error.to_string()))?;
+    let answer =
+        read.map_err(|error| Failure::new(format!("the answer can not be read from the terminal: {error}")))?;
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "" | "y" | "yes"))
 }

@@ -49,7 +49,7 @@ async fn receive(mut transfer: Transfer, partial: &mut Partial, bar: &ProgressBa
         match transfer.next().await {
             Some(Ok(event)) => match event.kind {
                 Some(Kind::Chunk(chunk)) => {
-                    partial.write(&chunk)?;
+                    partial.write(&chunk).map_err(|error| partial.unwritable(&error))?;
                     bar.set_position(partial.written);
                 }
                 Some(Kind::Done(done)) => {

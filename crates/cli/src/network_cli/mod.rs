@@ -143,8 +143,8 @@ mod tests {
             assert_eq!(cli.global.format, super::Format::Json, "{line}");
             assert_eq!(cli.global.timeout.as_secs(), 5, "{line}");
             match cli.command {
-                Command::Storage(StorageCommand::List { prefix, limit }) => {
-                    assert_eq!((prefix.as_str(), limit), ("", None))
+                Command::Storage(StorageCommand::List { prefix, limit, cursor }) => {
+                    assert_eq!((prefix.as_str(), limit, cursor.as_str()), ("", None, ""))
                 }
                 other => panic!("{other:?}"),
             }

@@ -8,9 +8,8 @@ use super::session::Session;
 use crate::fail::Failure;
 use debros_client::rpc::NamespaceInfo;
 use debros_client::{Code, Error, Namespace};
-use debros_proto::time::rfc3339_millis;
+use debros_gateway::answers::{DeleteNamespaceAnswer, NamespaceAnswer, NamespacesAnswer};
 use debros_proto::words::counted;
-use serde_json::json;
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
@@ -57,7 +56,7 @@ pub(super) async fn run(session: &Session, out: Output, command: NamespaceComman
         NamespaceCommand::Info { right, .. } => {
             let client = session.reader(right.operator).await?;
             let info = client.namespaces().get().await.map_err(|error| told(session, error))?;
-            show(out, &info)
+            show(out, info)
         }
         NamespaceCommand::Delete { name, confirm, right } => delete(session, out, name, confirm, right).await,
     }
@@ -77,7 +76,7 @@ async fn list(session: &Session, out: Output, prefix: &str, right: Right) -> Res
         after = page.next;
     }
     if out.is_json() {
-        return out.json(&all.iter().map(info_json).collect::<Vec<_>>());
+        return out.json(&NamespacesAnswer::from(all));
     }
     if all.is_empty() {
         note("there are no namespaces");
@@ -120,10 +119,8 @@ async fn delete(
     let deleted = patiently(WAIT_AT_MOST, async || client.namespaces().delete(confirm.clone()).await).await;
     let deleted = deleted.map_err(|error| told(session, error))?;
     forget(session, &name).await?;
-    out.result(
-        || json!({ "status": "ok", "deleted": info_json(&deleted) }),
-        || format!("deleted {}: {}", printable(&name), holds(&deleted)),
-    )
+    let text = format!("deleted {}: {}", printable(&name), holds(&deleted));
+    out.result(|| DeleteNamespaceAnswer::from(deleted), || text)
 }
 
 /// Tries again while the node says that something else has to end first and when to come back: a backup, a restore.
@@ -159,7 +156,9 @@ async fn typed(name: &str) -> Result<String, Failure> {
         io::stdin().read_line(&mut answer)?;
         Ok(answer)
     });
-    let answer = asked.await.map_err(|error| Failure::new(error.to_string()))??;
+    let read = asked.await.map_err(|error| Failure::new(error.to_string()))?;
+    let answer =
+        read.map_err(|error| Failure::new(format!("the answer can not be read from the terminal: {error}")))?;
     if answer.trim() == name {
         Ok(name.to_owned())
     } else {
@@ -190,10 +189,11 @@ fn told(session: &Session, error: Error) -> Failure {
     failure
 }
 
-fn show(out: Output, info: &NamespaceInfo) -> Result<(), Failure> {
+fn show(out: Output, info: NamespaceInfo) -> Result<(), Failure> {
     if out.is_json() {
-        return out.json(&info_json(info));
+        return out.json(&NamespaceAnswer::from(info));
     }
+    let info = &info;
     let quota = info.max_bytes.map_or_else(|| "none".to_owned(), size);
     let lines = [
         ("name", info.name.clone()),
@@ -262,26 +262,6 @@ fn at_least(number: u64, is_exact: bool) -> String {
 /// Why its SQL database can not be looked into, if it can not.
 fn problem(info: &NamespaceInfo) -> Option<&str> {
     Some(info.problem.as_str()).filter(|problem| !problem.is_empty())
-}
-
-/// As the gateway's.
-fn info_json(info: &NamespaceInfo) -> serde_json::Value {
-    json!({
-        "name": info.name,
-        "role": info.role,
-        "owner": Some(&info.owner).filter(|owner| !owner.is_empty()),
-        "created_at": (info.created_at > 0).then(|| rfc3339_millis(info.created_at)),
-        "size": info.sql_bytes,
-        "free": info.free_bytes,
-        "quota": info.max_bytes,
-        "tables": info.tables,
-        "rows": info.rows,
-        "rows_are_exact": info.rows_are_exact,
-        "keys": info.keys,
-        "key_bytes": info.key_bytes,
-        "keys_are_exact": info.keys_are_exact,
-        "problem": problem(info),
-    })
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! The node, its peers and its health.
 
-use super::output::{Output, Shown, note, printable, size, time};
+use super::output::{Output, Shown, json_time, note, printable, size, time};
 use super::session::Session;
 use crate::fail::{FAILED, Failure};
 use crate::version::{BUILD_TIME, COMMIT, VERSION};
-use debros_client::rpc::{HealthCheck, Peer};
+use debros_gateway::answers::{CheckAnswer, NodeAnswer, PeerAnswer};
 use serde_json::json;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(super) fn version(out: Output) -> Result<(), Failure> {
     out.result(
@@ -18,12 +18,20 @@ pub(super) fn version(out: Output) -> Result<(), Failure> {
 
 /// Exit code 1 when a probe failed: the answer itself is a success, the node's health is not.
 pub(super) async fn health(session: &Session, out: Output) -> Result<ExitCode, Failure> {
+    let asked = Instant::now();
     let health = session.public().health().await?;
+    let response_time = asked.elapsed();
     let healthy = !health.checks.is_empty() && health.checks.iter().all(|check| check.ok);
     let status = if healthy { "ok" } else { "degraded" };
     if out.is_json() {
-        let checks: Vec<_> = health.checks.iter().map(check_json).collect();
-        out.json(&json!({ "status": status, "checks": checks, "checked_at": health.checked_at }))?;
+        // What the gateway says of the node behind it.
+        let checks: Vec<_> = health.checks.iter().map(CheckAnswer::from).collect();
+        out.json(&json!({
+            "status": status,
+            "checks": checks,
+            "last_updated": json_time(health.checked_at),
+            "response_time": response_time.as_secs_f64() * 1000.0,
+        }))?;
     } else {
         let rows = health.checks.iter().map(|check| {
             let state = if check.ok { "ok".to_owned() } else { format!("failed: {}", check.error) };
@@ -33,14 +41,6 @@ pub(super) async fn health(session: &Session, out: Output) -> Result<ExitCode, F
         note(&format!("{status}, checked at {}", time(health.checked_at)));
     }
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
-}
-
-fn check_json(check: &HealthCheck) -> serde_json::Value {
-    let mut object = json!({ "name": check.name, "ok": check.ok, "took_us": check.took_us });
-    if !check.error.is_empty() {
-        object["error"] = check.error.as_str().into();
-    }
-    object
 }
 
 fn took(microseconds: u64) -> String {
@@ -53,7 +53,7 @@ fn took(microseconds: u64) -> String {
 pub(super) async fn peers(session: &Session, out: Output) -> Result<(), Failure> {
     let peers = session.operator().await?.network().peers().await?;
     if out.is_json() {
-        return out.json(&peers.iter().map(peer_json).collect::<Vec<_>>());
+        return out.json(&peers.into_iter().map(PeerAnswer::from).collect::<Vec<_>>());
     }
     if peers.is_empty() {
         note("the node knows no peers");
@@ -73,32 +73,10 @@ pub(super) async fn peers(session: &Session, out: Output) -> Result<(), Failure>
     out.table(&["PEER", "CONNECTED", "RTT", "AGENT", "LAST SEEN", "ADDRESSES"], rows)
 }
 
-fn peer_json(peer: &Peer) -> serde_json::Value {
-    json!({
-        "id": peer.id,
-        "addresses": peer.addresses,
-        "connected": peer.connected,
-        "last_seen": peer.last_seen,
-        "agent": peer.agent,
-        "rtt_us": peer.rtt_us,
-    })
-}
-
 pub(super) async fn status(session: &Session, out: Output) -> Result<(), Failure> {
     let status = session.public().network().status().await?;
     if out.is_json() {
-        return out.json(&json!({
-            "peer_id": status.peer_id,
-            "node_id": status.node_id,
-            "version": status.version,
-            "commit": status.commit,
-            "started_at": status.started_at,
-            "uptime_ms": status.uptime_ms,
-            "peer_count": status.peer_count,
-            "database_size": status.database_size,
-            "engine": status.engine,
-            "addresses": status.addresses,
-        }));
+        return out.json(&NodeAnswer::from(status));
     }
     let mut lines = vec![
         ("node", printable(&status.node_id)),

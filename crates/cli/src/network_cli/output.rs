@@ -32,9 +32,9 @@ impl Output {
     }
 
     /// A result: `json` for programs, `text` for people.
-    pub(super) fn result(
+    pub(super) fn result<Json: serde::Serialize>(
         self,
-        json: impl FnOnce() -> serde_json::Value,
+        json: impl FnOnce() -> Json,
         text: impl FnOnce() -> String,
     ) -> Result<(), Failure> {
         if self.is_json() { self.json(&json()) } else { self.line(&text()) }
@@ -59,7 +59,9 @@ impl Output {
         match written {
             // Whoever reads has enough, as `head` does: nothing is left to do, and nothing went wrong.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-            written => Ok(written?),
+            written => {
+                written.map_err(|error| Failure::new(format!("the result can not be written to stdout: {error}")))
+            }
         }
     }
 
@@ -135,6 +137,22 @@ pub(super) fn note(text: &str) {
 /// A time as milliseconds since the Unix epoch; 0 is never.
 pub(super) fn time(milliseconds: i64) -> String {
     if milliseconds == 0 { "never".to_owned() } else { debros_proto::time::rfc3339(milliseconds) }
+}
+
+/// A time in JSON, as the gateway writes it; null is never.
+pub(super) fn json_time(milliseconds: i64) -> Option<String> {
+    (milliseconds > 0).then(|| debros_proto::time::rfc3339_millis(milliseconds))
+}
+
+/// A text in JSON; null where there is none.
+pub(super) fn json_text(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// A list in JSON, as the gateway writes lists.
+pub(super) fn json_list(items: impl IntoIterator<Item = serde_json::Value>) -> serde_json::Value {
+    let items: Vec<_> = items.into_iter().collect();
+    serde_json::json!({ "count": items.len(), "items": items })
 }
 
 /// Bytes for people.

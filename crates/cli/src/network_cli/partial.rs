@@ -55,21 +55,27 @@ impl Partial {
         debros_proto::hex::encode(&self.hash.clone().finalize())
     }
 
+    /// Why it can not be written.
+    pub(super) fn unwritable(&self, error: &io::Error) -> Failure {
+        Failure::new(format!("{} can not be written: {error}", self.path.display()))
+    }
+
     pub(super) fn finish(mut self, target: &Path, replace: bool) -> Result<(), Failure> {
-        self.file.sync_all()?;
+        self.file.sync_all().map_err(|error| self.unwritable(&error))?;
+        let unnamed = |error: io::Error| Failure::new(format!("{} can not be made: {error}", target.display()));
         if replace {
-            fs::rename(&self.path, target)?;
+            fs::rename(&self.path, target).map_err(unnamed)?;
             self.finished = true;
             return Ok(());
         }
         // A link, unlike a rename, never replaces what appeared meanwhile. Some file systems have none.
         match fs::hard_link(&self.path, target) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !target.exists() => {
-                fs::rename(&self.path, target)?;
+                fs::rename(&self.path, target).map_err(unnamed)?;
                 self.finished = true;
                 Ok(())
             }
-            linked => linked.map_err(|error| Failure::new(format!("{}: {error}", target.display()))),
+            linked => linked.map_err(unnamed),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::args::PubsubCommand;
 use super::input;
-use super::output::{Output, note, printable};
+use super::output::{Output, json_time, note, printable};
 use super::session::Session;
 use crate::fail::Failure;
 use debros_client::{Client, PubsubEvent};
@@ -80,8 +80,7 @@ async fn subscribe(
 /// One line for each message. Text as it is, when nobody's terminal can be steered by it.
 fn message(out: Output, topic: &str, data: &[u8]) -> Result<(), Failure> {
     if out.is_json() {
-        let mut object =
-            json!({ "topic": topic, "data_base64": encode_base64(data), "received_at": debros_proto::now_ms() });
+        let mut object = json!({ "topic": topic, "data_base64": encode_base64(data), "received_at": json_time(debros_proto::now_ms()) });
         if let Ok(text) = std::str::from_utf8(data) {
             object["text"] = text.into();
         }

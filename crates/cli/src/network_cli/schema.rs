@@ -3,14 +3,13 @@
 use super::output::{Output, Shown, note, printable};
 use super::session::Session;
 use crate::fail::Failure;
-use debros_client::rpc::{Index, Table};
-use serde_json::json;
+use debros_client::rpc::Table;
+use debros_gateway::answers::SchemaAnswer;
 
 pub(super) async fn run(session: &Session, out: Output) -> Result<(), Failure> {
     let tables = session.user().await?.database().schema().await?;
     if out.is_json() {
-        let tables: Vec<_> = tables.iter().map(table_json).collect();
-        return out.json(&json!({ "tables": tables }));
+        return out.json(&SchemaAnswer::from(tables));
     }
     if tables.is_empty() {
         note("the namespace has no tables");
@@ -54,26 +53,4 @@ fn show(out: Output, table: &Table) -> Result<(), Failure> {
 /// The node has no name for an expression.
 fn column_name(name: &str) -> String {
     if name.is_empty() { "<expression>".to_owned() } else { printable(name) }
-}
-
-fn table_json(table: &Table) -> serde_json::Value {
-    let columns: Vec<_> = table
-        .columns
-        .iter()
-        .map(|column| {
-            json!({
-                "name": column.name,
-                "type": column.r#type,
-                "nullable": column.nullable,
-                "default": column.default,
-                "primary_key": column.primary_key,
-            })
-        })
-        .collect();
-    let indexes: Vec<_> = table.indexes.iter().map(index_json).collect();
-    json!({ "name": table.name, "kind": table.kind, "sql": table.sql, "columns": columns, "indexes": indexes })
-}
-
-fn index_json(index: &Index) -> serde_json::Value {
-    json!({ "name": index.name, "unique": index.unique, "columns": index.columns, "sql": index.sql })
 }

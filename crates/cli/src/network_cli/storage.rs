@@ -2,11 +2,12 @@
 
 use super::args::StorageCommand;
 use super::input;
-use super::output::{Output, note, printable, size};
+use super::output::{Output, json_time, note, printable, size};
 use super::session::Session;
 use crate::fail::{Failure, NOT_FOUND};
 use debros_client::rpc::Entry;
 use debros_client::{Client, PutOptions};
+use debros_gateway::answers::ListAnswer;
 use debros_proto::json::encode_base64;
 use debros_proto::limits::{MAX_LIST_LIMIT, MAX_VALUE_BYTES};
 use debros_proto::words::counted;
@@ -22,7 +23,7 @@ pub(super) async fn run(session: &Session, out: Output, command: StorageCommand)
             put(&client, out, key, value, ttl).await?;
         }
         StorageCommand::Get { key } => get(&client, out, key).await?,
-        StorageCommand::List { prefix, limit } => list(&client, out, &prefix, limit).await?,
+        StorageCommand::List { prefix, limit, cursor } => list(&client, out, &prefix, limit, cursor).await?,
         StorageCommand::Delete { key } => delete(&client, out, key).await?,
         StorageCommand::Exists { key } => return exists(&client, out, key).await,
     }
@@ -64,24 +65,25 @@ async fn get(client: &Client, out: Output, key: String) -> Result<(), Failure> {
 }
 
 fn entry_json(key: &str, entry: &Entry) -> serde_json::Value {
-    let mut object = json!({
+    json!({
         "key": key,
         "value": encode_base64(&entry.value),
         "size": entry.value.len(),
         "version": entry.version,
-    });
-    if let Some(expires_at) = entry.expires_at {
-        object["expires_at"] = expires_at.into();
-    }
-    object
+        "expires_at": entry.expires_at.and_then(json_time),
+    })
 }
 
 /// Reads page after page, so that a list has no length at which it ends by itself.
-async fn list(client: &Client, out: Output, prefix: &str, limit: Option<u64>) -> Result<(), Failure> {
+async fn list(
+    client: &Client,
+    out: Output,
+    prefix: &str,
+    limit: Option<u64>,
+    mut cursor: String,
+) -> Result<(), Failure> {
     let mut left = limit.unwrap_or(u64::MAX);
-    let mut cursor = String::new();
     let mut all = Vec::new();
-    let mut more = false;
     while left > 0 {
         // At most MAX_LIST_LIMIT, which fits.
         let wanted = u32::try_from(left.min(MAX_LIST_LIMIT.into())).unwrap_or(MAX_LIST_LIMIT);
@@ -93,16 +95,15 @@ async fn list(client: &Client, out: Output, prefix: &str, limit: Option<u64>) ->
             let lines: String = page.keys.iter().map(|key| format!("{}\n", printable(key))).collect();
             out.bytes(lines.as_bytes())?;
         }
-        more = !page.next_cursor.is_empty();
-        if !more {
+        cursor = page.next_cursor;
+        if cursor.is_empty() {
             break;
         }
-        cursor = page.next_cursor;
     }
     if out.is_json() {
-        return out.json(&json!({ "keys": all, "count": all.len(), "more": more }));
+        return out.json(&ListAnswer::new(all, cursor));
     }
-    if more {
+    if !cursor.is_empty() {
         note("more keys follow; a larger LIMIT shows them");
     }
     Ok(())

@@ -86,7 +86,7 @@ fn a_development_wallet_is_made_signed_in_and_kept() {
     };
     let who = json("auth whoami");
     assert_eq!((&who["wallet"], &who["namespace"]), (&wallet.as_str().into(), &"default".into()), "{who}");
-    let stored = json("auth wallets");
+    let stored = json("auth wallets")["items"].take();
     assert_eq!((stored.as_array().unwrap().len(), &stored[0]["has_session"]), (1, &true.into()), "{stored}");
     assert_eq!(stored[0]["gateway_url"], first.url.as_str());
     let told = std::fs::read_to_string(folder.path().join("data/dev/gateway.url")).unwrap();
@@ -97,7 +97,7 @@ fn a_development_wallet_is_made_signed_in_and_kept() {
     assert!(!folder.path().join("data/dev/gateway.url").exists());
     let second = Dev::start(folder.path());
     assert_eq!(second.wallet, wallet);
-    assert_eq!(json("auth wallets").as_array().unwrap().len(), 1);
+    assert_eq!(json("auth wallets")["items"].as_array().unwrap().len(), 1);
     second.stop();
 }
 
@@ -121,7 +121,8 @@ fn the_key_is_kept_and_replaced_only_when_it_is_not_valid_any_more() {
     assert_eq!(second.key, key);
     let cli = env!("CARGO_BIN_EXE_network-cli");
     let listed = shell(folder.path(), &format!("{cli} -f json auth keys list"));
-    let keys: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let keys = &listed["items"];
     assert_eq!(keys.as_array().unwrap().len(), 1, "{keys}");
     let revoked = shell(folder.path(), &format!("{cli} auth keys revoke {}", keys[0]["id"].as_str().unwrap()));
     assert!(revoked.status.success(), "{}", text_of(&revoked));

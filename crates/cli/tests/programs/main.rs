@@ -11,6 +11,7 @@ mod completion;
 mod configuration;
 mod descriptors;
 mod dev;
+mod json;
 mod local_nodes;
 mod migrations;
 mod namespaces;

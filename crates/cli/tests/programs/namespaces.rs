@@ -34,9 +34,9 @@ fn a_namespace_is_listed_described_and_deleted_by_its_owner() {
     fill(&person);
 
     let listed = person.json(&["namespace", "list"]);
-    assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+    assert_eq!((&listed["count"], listed["items"].as_array().unwrap().len()), (&json!(1), 1), "{listed}");
     let info = person.json(&["namespace", "info"]);
-    assert_eq!(info, listed[0]);
+    assert_eq!(info, listed["items"][0]);
     assert_eq!(info, person.json(&["namespace", "info", "shop"]));
     let wallet = Wallet::numbered(1).address;
     let expected = json!({
@@ -56,7 +56,7 @@ fn a_namespace_is_listed_described_and_deleted_by_its_owner() {
     let text = person.text(&["namespace", "info"]);
     assert!(text.contains("rows     3") && text.contains("quota    1024 KiB"), "{text}");
     assert!(person.text(&["namespace", "list", "sh"]).contains("shop"));
-    assert_eq!(person.json(&["namespace", "list", "x"]), json!([]));
+    assert_eq!(person.json(&["namespace", "list", "x"]), json!({ "items": [], "count": 0 }));
 
     // Nobody can be asked: the option is named. What is no confirmation does nothing.
     let refused = person.fails(&["namespace", "delete", "shop"], 2);
@@ -116,7 +116,7 @@ fn the_operator_sees_and_deletes_all() {
     node.api_key("made");
     let operator = Person::new(folder.path(), &node.peer());
     let names = |listed: serde_json::Value| -> Vec<String> {
-        listed.as_array().unwrap().iter().map(|info| info["name"].as_str().unwrap().to_owned()).collect()
+        listed["items"].as_array().unwrap().iter().map(|info| info["name"].as_str().unwrap().to_owned()).collect()
     };
     assert_eq!(names(operator.json(&["namespace", "list"])), ["made", "shop"]);
     assert_eq!(operator.json(&["namespace", "info", "shop"])["rows"], 3);
@@ -161,9 +161,12 @@ fn nothing_changes_a_namespace_with_the_operators_right_unless_it_is_asked_for()
     for read in [&["namespace", "info", "victim"][..], &["auth", "members", "list", "-n", "victim"]] {
         assert!(nobody.fails(read, 3).contains("--operator"), "{read:?}");
     }
-    assert_eq!(nobody.json(&["namespace", "list"]).as_array().unwrap().len(), 1);
+    assert_eq!(nobody.json(&["namespace", "list"])["items"].as_array().unwrap().len(), 1);
     assert_eq!(nobody.json(&["namespace", "info", "victim", "--operator"])["rows"], 3);
-    assert_eq!(nobody.json(&["auth", "members", "list", "-n", "victim", "--operator"]).as_array().unwrap().len(), 1);
+    assert_eq!(
+        nobody.json(&["auth", "members", "list", "-n", "victim", "--operator"])["items"].as_array().unwrap().len(),
+        1
+    );
 }
 
 /// One damaged database stops neither a backup of the others, nor the list, nor its own deletion.
@@ -185,12 +188,12 @@ fn a_damaged_namespace_does_not_stop_the_operator() {
     let operator = Person::new(folder.path(), &node.peer());
     let said = operator.fails(&["db", "backup"], 1);
     assert!(said.contains("is not whole") && said.contains(": dam"), "{said}");
-    assert_eq!(operator.json(&["db", "backup", "--list"])[0]["missing"], json!(["dam"]));
-    let listed = operator.json(&["namespace", "list", "--operator"]);
+    assert_eq!(operator.json(&["db", "backup", "--list"])["items"][0]["missing"], json!(["dam"]));
+    let listed = operator.json(&["namespace", "list", "--operator"])["items"].take();
     assert_eq!((&listed[0]["name"], &listed[1]["name"]), (&json!("dam"), &json!("well")));
     assert!(listed[0]["problem"].as_str().unwrap().contains("damaged"), "{listed}");
     assert_eq!((&listed[1]["problem"], &listed[1]["rows"]), (&json!(null), &json!(3)));
     operator.text(&["namespace", "delete", "dam", "--operator", "--confirm", "dam"]);
     operator.text(&["db", "backup"]);
-    assert_eq!(operator.json(&["db", "backup", "--list"])[0]["missing"], json!([]));
+    assert_eq!(operator.json(&["db", "backup", "--list"])["items"][0]["missing"], json!([]));
 }

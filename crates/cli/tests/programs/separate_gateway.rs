@@ -51,6 +51,8 @@ fn it_finds_the_node_of_this_machine_and_lends_the_operators_right_to_static_key
         assert_eq!(http.with_key("other").get_value("k").await.status, 401);
     });
     assert!(!program.output().contains("static-key"), "the log holds no secret");
+    // It was said of every good start, before the first dial had ended.
+    assert!(!program.output().contains("connected=false"), "{}", program.output());
     program.signal("TERM");
     assert!(program.wait(PATIENCE).unwrap().success());
     // It keeps nothing: the folder holds what the node made.

@@ -43,7 +43,7 @@ pub(crate) struct CreateKeyBody {
 
 /// A new API key.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(crate) struct CreateKeyAnswer {
+pub struct CreateKeyAnswer {
     /// Shown this once: only its hash is kept.
     api_key: String,
     id: String,
@@ -79,7 +79,7 @@ pub(crate) struct KeyAnswer {
 
 /// API keys, oldest first.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(crate) struct KeysAnswer {
+pub struct KeysAnswer {
     items: Vec<KeyAnswer>,
     count: usize,
 }
@@ -154,8 +154,7 @@ pub(crate) async fn create(mut call: PublicCall) -> Answer {
 )]
 pub(crate) async fn list(mut call: Call) -> Answer {
     let [] = call.query.only([])?;
-    let items: Vec<KeyAnswer> = call.own()?.auth().list_keys().await?.into_iter().map(KeyAnswer::from).collect();
-    json(StatusCode::OK, &KeysAnswer { count: items.len(), items })
+    json(StatusCode::OK, &KeysAnswer::from(call.own()?.auth().list_keys().await?))
 }
 
 /// Revokes an API key: it stops working everywhere within 5 seconds.
@@ -173,16 +172,30 @@ pub(crate) async fn revoke(id: Result<Path<String>, PathRejection>, mut call: Ca
 
 fn created(made: CreateApiKeyResponse, plan: String) -> Result<CreateKeyAnswer, ApiError> {
     let info = made.info.ok_or_else(|| Error::internal("the node answered without the key's description"))?;
-    Ok(CreateKeyAnswer {
-        api_key: made.api_key,
-        id: info.id,
-        namespace: info.namespace,
-        plan,
-        wallet: some(Some(info.wallet)),
-        name: info.name,
-        role: info.role,
-        scopes: info.scopes,
-    })
+    Ok(CreateKeyAnswer { plan, ..CreateKeyAnswer::new(made.api_key, info) })
+}
+
+impl CreateKeyAnswer {
+    /// The answer of a node that made a key, with the plan that is usual.
+    pub fn new(api_key: String, info: ApiKey) -> Self {
+        Self {
+            api_key,
+            id: info.id,
+            namespace: info.namespace,
+            plan: FREE.to_owned(),
+            wallet: some(Some(info.wallet)),
+            name: info.name,
+            role: info.role,
+            scopes: info.scopes,
+        }
+    }
+}
+
+impl From<Vec<ApiKey>> for KeysAnswer {
+    fn from(keys: Vec<ApiKey>) -> Self {
+        let items: Vec<KeyAnswer> = keys.into_iter().map(KeyAnswer::from).collect();
+        Self { count: items.len(), items }
+    }
 }
 
 impl From<ApiKey> for KeyAnswer {

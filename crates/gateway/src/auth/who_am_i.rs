@@ -10,7 +10,7 @@ use serde::Serialize;
 
 /// What the caller's credential stands for.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(crate) struct WhoAmIAnswer {
+pub struct WhoAmIAnswer {
     authenticated: bool,
     /// `jwt`, `api_key`, `operator`, `static_key`, or `none` when this gateway asks for no credential.
     method: String,

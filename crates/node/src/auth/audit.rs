@@ -6,6 +6,7 @@
 use super::store::{Condition, only_if};
 use debros_proto::Namespace;
 use debros_proto::rpc::Statement;
+use debros_proto::words::counted;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -72,7 +73,7 @@ impl Refusals {
                 Statement::new(
                     // Anybody can make up names: those of no namespace count together.
                     format!("{COLUMNS} SELECT ?, ?, coalesce((SELECT name FROM namespaces WHERE name = ?), ''), '', ?"),
-                    [at.into(), kind.into(), namespace.into(), format!("{count} times").into()],
+                    [at.into(), kind.into(), namespace.into(), counted(count, "time").into()],
                 )
             })
             .collect()

@@ -8,6 +8,7 @@ use crate::network_cli::output::{Output, Shown, note, printable, time};
 use crate::network_cli::session::Session;
 use debros_client::rpc::ApiKey;
 use debros_client::{Code, Error, NewKey};
+use debros_gateway::answers::{CreateKeyAnswer, KeysAnswer};
 use serde_json::json;
 
 pub(super) async fn run(session: &Session, out: Output, command: KeysCommand) -> Result<(), Failure> {
@@ -15,21 +16,14 @@ pub(super) async fn run(session: &Session, out: Output, command: KeysCommand) ->
     match command {
         KeysCommand::List { right } => {
             let client = session.reader(right.operator).await?;
-            list(out, &client.auth().list_keys().await.map_err(told)?)
+            list(out, client.auth().list_keys().await.map_err(told)?)
         }
         KeysCommand::Create { name, role, scopes, save, right } => {
             let client = session.manager(right.operator).await?;
             let wanted = NewKey { name, role: role.unwrap_or_default(), scopes };
             let made = client.auth().create_key(wanted).await.map_err(told)?;
             let info = made.info.unwrap_or_default();
-            out.result(
-                || {
-                    let mut object = key_json(&info);
-                    object["api_key"] = made.api_key.as_str().into();
-                    object
-                },
-                || made.api_key.clone(),
-            )?;
+            out.result(|| CreateKeyAnswer::new(made.api_key.clone(), info.clone()), || made.api_key.clone())?;
             if save {
                 keep(session, &info, made.api_key).await?;
             }
@@ -59,9 +53,9 @@ pub(super) fn may_as_operator(session: &Session, error: Error) -> Failure {
     failure
 }
 
-fn list(out: Output, keys: &[ApiKey]) -> Result<(), Failure> {
+fn list(out: Output, keys: Vec<ApiKey>) -> Result<(), Failure> {
     if out.is_json() {
-        return out.json(&keys.iter().map(key_json).collect::<Vec<_>>());
+        return out.json(&KeysAnswer::from(keys));
     }
     if keys.is_empty() {
         note("there are no keys");
@@ -76,21 +70,6 @@ fn list(out: Output, keys: &[ApiKey]) -> Result<(), Failure> {
         texts.into_iter().chain(times).map(Shown::Text).collect()
     });
     out.table(&["ID", "KEY", "NAME", "ROLE", "SCOPES", "MADE BY", "CREATED", "LAST USED", "STATE"], rows)
-}
-
-fn key_json(key: &ApiKey) -> serde_json::Value {
-    json!({
-        "id": key.id,
-        "prefix": key.prefix,
-        "namespace": key.namespace,
-        "name": key.name,
-        "role": key.role,
-        "scopes": key.scopes,
-        "wallet": key.wallet,
-        "created_at": key.created_at,
-        "last_used": key.last_used,
-        "revoked_at": key.revoked_at,
-    })
 }
 
 /// Beside the session of the wallet that made it, if there is one.

@@ -4,7 +4,7 @@ use crate::credentials::{Entry, Store};
 use crate::fail::Failure;
 use crate::network_cli::auth_args::LoginArgs;
 use crate::network_cli::credential::{API_KEY, is_interactive, store, unusable};
-use crate::network_cli::output::{Output, note, printable, time};
+use crate::network_cli::output::{Output, json_text, json_time, note, printable, time};
 use crate::network_cli::session::{Session, variable};
 use crate::network_cli::{browser, gateway, keystore};
 use crate::sign_in;
@@ -37,8 +37,8 @@ pub(super) async fn run(session: &Session, out: Output, how: &LoginArgs) -> Resu
                 "wallet": entry.wallet,
                 "namespace": entry.namespace,
                 "peer_id": entry.peer_id,
-                "gateway_url": entry.gateway_url,
-                "session_expires_at": entry.refresh_expires_at,
+                "gateway_url": json_text(&entry.gateway_url),
+                "session_expires_at": json_time(entry.refresh_expires_at),
             })
         },
         || {

@@ -8,6 +8,7 @@ use crate::network_cli::session::Session;
 use debros_auth::Wallet;
 use debros_client::Error;
 use debros_client::rpc::Member;
+use debros_gateway::answers::{MembersAnswer, SetMemberAnswer};
 use serde_json::json;
 
 pub(super) async fn run(session: &Session, out: Output, command: MembersCommand) -> Result<(), Failure> {
@@ -15,16 +16,14 @@ pub(super) async fn run(session: &Session, out: Output, command: MembersCommand)
     match command {
         MembersCommand::List { right } => {
             let client = session.reader(right.operator).await?;
-            list(out, &client.members().list().await.map_err(told)?)
+            list(out, client.members().list().await.map_err(told)?)
         }
         MembersCommand::Set { wallet, role, right } => {
             let wallet = Wallet::parse(&wallet)?;
             let client = session.manager(right.operator).await?;
             let member = client.members().set(wallet.to_string(), role).await.map_err(told)?;
-            out.result(
-                || json!({ "status": "ok", "member": member_json(&member) }),
-                || format!("{} is {} now", printable(&member.wallet), printable(&member.role)),
-            )
+            let text = format!("{} is {} now", printable(&member.wallet), printable(&member.role));
+            out.result(|| SetMemberAnswer::from(member), || text)
         }
         MembersCommand::Remove { wallet, right } => {
             let wallet = Wallet::parse(&wallet)?;
@@ -38,22 +37,13 @@ pub(super) async fn run(session: &Session, out: Output, command: MembersCommand)
     }
 }
 
-fn list(out: Output, members: &[Member]) -> Result<(), Failure> {
+fn list(out: Output, members: Vec<Member>) -> Result<(), Failure> {
     if out.is_json() {
-        return out.json(&members.iter().map(member_json).collect::<Vec<_>>());
+        return out.json(&MembersAnswer::from(members));
     }
     let rows = members.iter().map(|member| {
         let granted_by = if member.granted_by.is_empty() { "-" } else { &member.granted_by };
         [member.wallet.as_str(), &member.role, granted_by, &time(member.created_at)].map(Shown::from).into()
     });
     out.table(&["WALLET", "ROLE", "GRANTED BY", "SINCE"], rows)
-}
-
-fn member_json(member: &Member) -> serde_json::Value {
-    json!({
-        "wallet": member.wallet,
-        "role": member.role,
-        "granted_by": member.granted_by,
-        "created_at": member.created_at,
-    })
 }

@@ -10,6 +10,7 @@ use super::auth_args::{AuthCommand, WalletCommand};
 use super::output::{Output, printable, time};
 use super::session::Session;
 use crate::fail::Failure;
+use debros_gateway::answers::WhoAmIAnswer;
 use serde_json::json;
 
 /// Does what needs no node; gives every other command back.
@@ -49,19 +50,7 @@ pub(super) async fn run(session: &Session, out: Output, command: AuthCommand) ->
 async fn whoami(session: &Session, out: Output) -> Result<(), Failure> {
     let who = session.user().await?.network().who_am_i().await?;
     if out.is_json() {
-        return out.json(&json!({
-            "authenticated": true,
-            "method": who.method,
-            "subject": who.subject,
-            "namespace": who.namespace,
-            "role": who.role,
-            "scopes": who.scopes,
-            "key_prefix": who.key_prefix,
-            "wallet": who.wallet,
-            "operator": who.operator,
-            "created_at": who.created_at,
-            "expires_at": who.expires_at,
-        }));
+        return out.json(&WhoAmIAnswer::from(who));
     }
     let scopes = if who.scopes.is_empty() { "all of the role".to_owned() } else { who.scopes.join(" ") };
     let mut lines = vec![("method", who.method), ("subject", who.subject)];

@@ -4,7 +4,7 @@ use crate::credentials::Entry;
 use crate::fail::Failure;
 use crate::network_cli::auth_args::KeystoreArgs;
 use crate::network_cli::credential::{store, unusable};
-use crate::network_cli::output::{Output, Shown, note, printable, time};
+use crate::network_cli::output::{Output, Shown, json_list, json_text, json_time, note, printable, time};
 use crate::network_cli::session::Session;
 use crate::network_cli::{input, keystore};
 use debros_auth::{PrivateKey, Wallet};
@@ -23,7 +23,7 @@ pub(super) fn list(out: Output) -> Result<(), Failure> {
     let mut entries = store()?.entries().map_err(unusable)?;
     entries.sort_by(|a, b| (&a.peer_id, &a.namespace, &a.wallet).cmp(&(&b.peer_id, &b.namespace, &b.wallet)));
     if out.is_json() {
-        return out.json(&entries.iter().map(entry_json).collect::<Vec<_>>());
+        return out.json(&json_list(entries.iter().map(entry_json)));
     }
     if entries.is_empty() {
         note("nothing is stored; `network-cli auth login` signs a wallet in");
@@ -46,15 +46,15 @@ pub(super) fn list(out: Output) -> Result<(), Failure> {
 
 fn entry_json(entry: &Entry) -> serde_json::Value {
     json!({
-        "wallet": entry.wallet,
+        "wallet": json_text(&entry.wallet),
         "namespace": entry.namespace,
         "peer_id": entry.peer_id,
-        "gateway_url": entry.gateway_url,
+        "gateway_url": json_text(&entry.gateway_url),
         "current": entry.current,
-        "key_prefix": key_prefix(entry),
+        "key_prefix": json_text(key_prefix(entry)),
         "has_session": entry.has_session(),
-        "session_expires_at": entry.refresh_expires_at,
-        "stored_at": entry.stored_at,
+        "session_expires_at": json_time(entry.refresh_expires_at),
+        "stored_at": json_time(entry.stored_at),
     })
 }
 
@@ -80,7 +80,7 @@ pub(super) async fn choose(session: &Session, out: Output, wanted: &str) -> Resu
     })?;
     locked.put_current(entry.clone()).map_err(unusable)?;
     out.result(
-        || json!({ "status": "ok", "wallet": entry.wallet, "namespace": entry.namespace }),
+        || json!({ "status": "ok", "wallet": json_text(&entry.wallet), "namespace": entry.namespace }),
         || format!("commands use {} in namespace {} now", name(&entry), entry.namespace),
     )
 }

@@ -222,7 +222,7 @@ fn in_words(body: &str) -> Option<Mark> {
         ]
         .contains(word)
     };
-    let reads_so = words.iter().any(takes_back) && words.iter().all(|word| takes_back(&word) || is_filler(&word));
+    let reads_so = words.iter().any(takes_back) && words.iter().all(|word| takes_back(word) || is_filler(word));
     reads_so.then_some(Mark::Unclear)
 }
 

@@ -84,7 +84,10 @@ const PROGRAMS: &[Program] = &[
 
 /// Refuses a file that is a migration in another language than SQL. Other files are nobody's steps.
 pub(super) fn refuse_program(path: &Path, file: &str) -> Result<(), Failure> {
-    let Some(ending) = path.extension().and_then(|ending| ending.to_str()) else { return Ok(()) };
+    // A pipe or a device of that name is not waited for.
+    let Some(ending) = path.extension().and_then(|ending| ending.to_str()).filter(|_| path.is_file()) else {
+        return Ok(());
+    };
     let mut known = PROGRAMS.iter().filter(|program| program.endings.contains(&ending)).peekable();
     if known.peek().is_none() {
         return Ok(());
