@@ -1,6 +1,7 @@
 //! HTTPS from two files.
 
 use crate::config::{StartError, TlsFiles};
+use debros_proto::regular_file;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -13,6 +14,9 @@ use tokio_rustls::TlsAcceptor;
 /// Reads the files. They are small and this happens once, before anything is served.
 pub(crate) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, StartError> {
     let (certificate, private_key) = (&files.certificate, &files.private_key);
+    for path in [certificate, private_key] {
+        regular_file::metadata(path).map_err(|error| unusable(path, "it can not be read", &error))?;
+    }
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect)
         .map_err(|error| unusable(certificate, "it can not be read as PEM", &error))?;

@@ -88,8 +88,8 @@ fn check_order(steps: &[Step]) -> Result<(), Failure> {
 }
 
 fn read_step(path: &Path, file: String, (number, name): (&str, &str)) -> Result<Step, Failure> {
-    let read =
-        std::fs::read_to_string(path).map_err(|error| Failure::usage(format!("{file} can not be read: {error}")))?;
+    let read = debros_proto::regular_file::read_to_string(path)
+        .map_err(|error| Failure::usage(format!("{file} can not be read: {error}")))?;
     // Editors on Windows put it there; it is no part of the text.
     let sql = read.strip_prefix('\u{feff}').unwrap_or(&read).to_owned();
     let checksum = debros_proto::hex::encode(&Sha256::digest(sql.as_bytes()));
