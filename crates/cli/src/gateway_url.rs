@@ -32,7 +32,7 @@ impl Drop for Written {
 
 /// The URL of the gateway of the node with this data folder.
 pub(crate) fn read(data_dir: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(data_dir.join(FILE)).ok()?;
+    let text = debros_proto::regular_file::read_to_string(&data_dir.join(FILE)).ok()?;
     parse(text.trim()).ok()
 }
 

@@ -2,6 +2,7 @@
 
 use crate::config::peer_id_of;
 use debros_client::PeerId;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// The file in a node's data folder that tells how to reach it.
@@ -39,8 +40,12 @@ impl LocalNode {
 
 /// The operator's credential in a file; `None` when there is no such file or this user may not read it.
 fn read_operator_key(path: &Path) -> Result<Option<String>, debros_node::operator_key::OperatorKeyError> {
-    match std::fs::File::open(path) {
+    match debros_proto::regular_file::open(path) {
         Ok(_) => debros_node::operator_key::load(path).map(Some),
+        // What is no file says so.
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::IsADirectory) => {
+            debros_node::operator_key::load(path).map(Some)
+        }
         Err(_) => Ok(None),
     }
 }

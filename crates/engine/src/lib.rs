@@ -160,6 +160,8 @@ pub struct ExportFile {
     pub checksum: String,
     /// Bytes.
     pub size: u64,
+    /// Lets no other export of the namespace begin until the file is gone.
+    pub(crate) permit: Option<Box<dyn std::any::Any + Send + Sync>>,
 }
 
 impl Drop for ExportFile {
@@ -318,10 +320,10 @@ pub trait Engine: Send + Sync + 'static {
     /// `not_found`, `database_corrupt` when a checksum fails (nothing is changed), `conflict`, `disk_full`.
     async fn restore(&self, name: &str, progress: ProgressFn) -> Result<()>;
 
-    /// Makes a file with a namespace's SQL database.
+    /// Makes a file with a namespace's SQL database. It ends when nobody waits for it any more.
     ///
     /// # Errors
-    /// `disk_full`, `database_corrupt` when it is damaged.
+    /// `overloaded` when there is an export of the namespace, or are as many of others as may be; `disk_full`, `database_corrupt` when it is damaged.
     async fn export(&self, namespace: &Namespace) -> Result<ExportFile>;
 
     /// Finishes what was accepted, writes the log back into the database and closes it. Calls after this are

@@ -1,6 +1,7 @@
 //! HTTPS from two files, which can be read again while it is served.
 
 use crate::config::{StartError, TlsFiles};
+use debros_proto::regular_file;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -37,6 +38,9 @@ impl Tls {
 
 fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, StartError> {
     let (certificate, private_key) = (&files.certificate, &files.private_key);
+    for path in [certificate, private_key] {
+        regular_file::metadata(path).map_err(|error| unusable(path, "it can not be read", &error))?;
+    }
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect)
         .map_err(|error| unusable(certificate, "it can not be read as PEM", &error))?;

@@ -62,7 +62,7 @@ pub fn load(path: &Path) -> Result<String, OperatorKeyError> {
     if let Some(mode) = secret_file::exposed(path).map_err(io)? {
         return Err(OperatorKeyError::Exposed { path: path.to_owned(), mode });
     }
-    let text = std::fs::read_to_string(path).map_err(io)?;
+    let text = debros_proto::regular_file::read_to_string(path).map_err(io)?;
     let credential = text.trim();
     let fits = credential
         .strip_prefix(PREFIX)

@@ -68,7 +68,7 @@ pub enum IdentityError {
 /// # Errors
 /// When the file is there and can not be used as it is, or can not be written. It is never replaced.
 pub fn load_or_create(path: &Path) -> Result<Keypair, IdentityError> {
-    match File::open(path) {
+    match debros_proto::regular_file::open(path) {
         Ok(file) => load(path, &file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => create(path),
         Err(error) => Err(IdentityError::Io { action: "read", path: path.into(), error }),

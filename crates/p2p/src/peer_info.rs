@@ -39,7 +39,7 @@ pub fn write(path: &Path, address: &Multiaddr) -> io::Result<()> {
 /// # Errors
 /// When the file is not there, or does not hold one address with a peer id.
 pub fn read(path: &Path) -> io::Result<Multiaddr> {
-    let text = fs::read_to_string(path)?;
+    let text = debros_proto::regular_file::read_to_string(path)?;
     let bad = |reason: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {reason}", path.display()));
     let address: Multiaddr = text.trim().parse().map_err(|_| bad("this is not a multiaddr"))?;
     match address.iter().last() {

@@ -1,9 +1,13 @@
 //! Files that are opened by a path which somebody configured: only regular ones. A pipe would keep the program waiting for
-//! a writer who never comes, a device for whatever it does.
+//! a writer who never comes, a device for whatever it does. What a shell hands over is opened by
+//! [`open_or_handed_over`], where a person names it.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
 use std::path::Path;
+
+/// Where the system shows what is open already.
+const HANDED_OVER: [&str; 2] = ["/dev/fd", "/proc/self/fd"];
 
 /// What the system says of a regular file; links are followed.
 ///
@@ -26,6 +30,16 @@ pub fn metadata(path: &Path) -> io::Result<Metadata> {
 pub fn open(path: &Path) -> io::Result<File> {
     metadata(path)?;
     File::open(path)
+}
+
+/// As [`open`], or what was opened for this program already: its standard input, and what a shell puts in the place of
+/// `<(command)`.
+///
+/// # Errors
+/// As [`metadata`].
+pub fn open_or_handed_over(path: &Path) -> io::Result<File> {
+    let is_handed_over = path == Path::new("/dev/stdin") || HANDED_OVER.iter().any(|folder| path.starts_with(folder));
+    if is_handed_over { File::open(path) } else { open(path) }
 }
 
 /// All bytes of a regular file.

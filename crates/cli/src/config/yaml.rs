@@ -6,7 +6,9 @@
 
 use super::Problem;
 use super::value::Raw;
+use debros_proto::regular_file;
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 /// The largest file that is read, in bytes.
@@ -41,12 +43,21 @@ impl File {
     /// When it can not be read or is not such a file.
     pub fn read(path: &Path, sectioned: bool) -> Result<Self, Problem> {
         let fail = |message: String| Problem { place: path.display().to_string(), message };
-        let size = std::fs::metadata(path).map_err(|error| fail(format!("can not be read: {error}")))?.len();
-        if size > MAX_FILE_BYTES {
-            return Err(fail(format!("has {size} bytes; a configuration file has at most {MAX_FILE_BYTES}")));
+        let mut text = String::new();
+        regular_file::open_or_handed_over(path)
+            .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text))
+            .map_err(|error| fail(format!("can not be read: {error}")))?;
+        if text.len() as u64 > MAX_FILE_BYTES {
+            return Err(fail(format!("has more than the {MAX_FILE_BYTES} bytes of a configuration file")));
         }
-        let text = std::fs::read_to_string(path).map_err(|error| fail(format!("can not be read: {error}")))?;
-        Self::parse(path, &text, sectioned)
+        let file = Self::parse(path, &text, sectioned)?;
+        // It was cut off, or is another's: with all defaults the program would listen on public addresses.
+        if file.entries.is_empty() {
+            return Err(fail(
+                "sets nothing; write settings into it, or leave --config out to start with the defaults".to_owned(),
+            ));
+        }
+        Ok(file)
     }
 
     /// Reads a file's text.
@@ -200,6 +211,24 @@ mod tests {
         assert_eq!(parse(text).unwrap(), expected);
         assert_eq!(parse("node: {id: a}").unwrap().len(), 1);
         assert!(parse("").unwrap().is_empty() && parse("# nothing\n").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_file_that_sets_nothing_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.yaml");
+        for text in ["", "\n", "# nothing\n", "---\n", "~\n", "{}\n", "node:\nsecurity:\n"] {
+            std::fs::write(&path, text).unwrap();
+            for sectioned in [true, false] {
+                // Without sections such a line is a setting without a value, which is refused for that.
+                if sectioned || !text.contains("node:") {
+                    let error = File::read(&path, sectioned).unwrap_err().to_string();
+                    assert!(error.contains("node.yaml") && error.contains("sets nothing"), "{text:?} gave {error}");
+                }
+            }
+        }
+        let error = File::read(Path::new("/dev/zero"), true).unwrap_err().to_string();
+        assert!(error.contains("a device"), "{error}");
     }
 
     #[test]

@@ -122,7 +122,7 @@ impl Store {
 
     fn read(&self) -> Result<Vec<Entry>, StoreError> {
         let path = self.path();
-        let text = match fs::read_to_string(&path) {
+        let text = match debros_proto::regular_file::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(source) => return Err(io_error(&path, "read", source)),
@@ -243,6 +243,11 @@ fn is_replaced(known: &Entry, by: &Entry) -> bool {
 }
 
 fn private_file(path: &Path) -> io::Result<fs::File> {
+    // A pipe would keep us waiting.
+    match debros_proto::regular_file::metadata(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 

@@ -1,8 +1,9 @@
 //! Values that stand on the command line, in a file, or come from stdin.
 
 use crate::fail::Failure;
-use std::fs::File;
+use debros_proto::regular_file;
 use std::io::{self, Read};
+use std::path::Path;
 
 /// The bytes that a VALUE means: `-` is stdin, `@FILE` a file, anything else (and everything with `text`) itself. More
 /// than `max` bytes are not read.
@@ -15,7 +16,7 @@ pub(super) fn read(value: String, text: bool, max: usize) -> Result<Vec<u8>, Fai
     }
     match value.strip_prefix('@') {
         Some(path) => {
-            let file = File::open(path).map_err(|error| {
+            let file = regular_file::open_or_handed_over(Path::new(path)).map_err(|error| {
                 Failure::usage(format!("{path} can not be read: {error}")).hint("--text takes the value as it stands")
             })?;
             read_all(file, path, max)
@@ -49,6 +50,11 @@ mod tests {
         assert_eq!(read(at_path.clone(), true, 3).unwrap(), at_path.as_bytes());
         assert_eq!(read(at_path, false, 2).unwrap_err().exit, 2);
         assert_eq!(read("x".into(), false, 3).unwrap(), b"x");
+        // A pipe of a name would keep it waiting; what is open already is read.
+        assert_eq!(read("@/dev/zero".into(), false, 3).unwrap_err().exit, 2);
+        use std::os::fd::AsRawFd as _;
+        let open = std::fs::File::open(&path).unwrap();
+        assert_eq!(read(format!("@/dev/fd/{}", open.as_raw_fd()), false, 3).unwrap(), [0, 255, b'\n']);
         assert_eq!(read(format!("@{}", dir.path().join("missing").display()), false, 3).unwrap_err().exit, 2);
     }
 }

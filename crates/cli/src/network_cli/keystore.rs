@@ -159,7 +159,7 @@ fn exposed(what: &str, path: &Path, mode: u32) -> Failure {
 }
 
 fn read(path: &Path, max: usize) -> Result<Zeroizing<String>, Unread> {
-    let file = fs::File::open(path)?;
+    let file = debros_proto::regular_file::open_or_handed_over(path)?;
     let metadata = file.metadata()?;
     let mode = metadata.permissions().mode() & 0o777;
     // A pipe that a shell makes has no mode to look after.

@@ -33,7 +33,7 @@ impl Partial {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(unusable(error)),
             }
-            match File::open(&path) {
+            match debros_proto::regular_file::open(&path) {
                 // Never written to, whatever it is: only its name goes.
                 Ok(left) if holds(&left, &path).map_err(unusable)? => fs::remove_file(&path).map_err(unusable)?,
                 Ok(_) => return Err(in_use(target)),

@@ -36,7 +36,7 @@ pub(super) fn load_or_create(data_dir: &Path) -> Result<PrivateKey, DevWalletErr
     if mode & 0o077 != 0 {
         return Err(DevWalletError::Exposed { path, mode });
     }
-    let text = Zeroizing::new(fs::read_to_string(&path).map_err(io("read"))?);
+    let text = Zeroizing::new(debros_proto::regular_file::read_to_string(&path).map_err(io("read"))?);
     PrivateKey::from_hex(text.trim()).map_err(|_| DevWalletError::Damaged { path: path.clone() })
 }
 

@@ -45,6 +45,7 @@ use job::Undo;
 use queue::Flow;
 use sql::Time;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use store::Write;
 use stores::Stores;
@@ -119,6 +120,15 @@ impl Embedded {
         let undo = if options.guard.is_some() { Undo::Savepoint } else { Undo::Statement };
         let flow = Flow::of(namespace, options.caller);
         Ok(Write { undo, removes, bytes: JOB_BYTES + value_bytes, deadline: options.deadline, flow })
+    }
+}
+
+/// Sets what it holds when it is dropped: whoever waited has gone.
+struct SetOnDrop(Arc<AtomicBool>);
+
+impl Drop for SetOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
     }
 }
 
@@ -292,7 +302,10 @@ impl Engine for Embedded {
 
     async fn export(&self, namespace: &Namespace) -> Result<ExportFile> {
         let namespace = namespace.clone();
-        self.copying(move |stores| copies::export(stores, &namespace)).await
+        let has_left = Arc::<AtomicBool>::default();
+        // Half a file serves nobody.
+        let _caller = SetOnDrop(Arc::clone(&has_left));
+        self.copying(move |stores| copies::export(stores, &namespace, &has_left)).await
     }
 
     async fn close_by(&self, deadline: Instant) {

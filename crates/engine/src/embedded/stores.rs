@@ -4,6 +4,7 @@ mod failures;
 
 use super::config::{EmbeddedConfig, OpenError};
 use super::conn::Conn;
+use super::copies::Exports;
 use super::file_record::{self, FileRecord, holds_anything};
 use super::folder::{self, Folder, unless_missing, write_synced};
 use super::guard;
@@ -72,6 +73,7 @@ pub(super) struct Stores {
     pub(super) folder: Folder,
     /// Which namespaces' files were made.
     pub(super) record: FileRecord,
+    pub(super) exports: Arc<Exports>,
     /// Namespaces whose files were found to be missing.
     lost: Mutex<BTreeSet<Namespace>>,
 }
@@ -202,6 +204,7 @@ impl Stores {
             running: Mutex::default(),
             folder,
             record,
+            exports: Arc::default(),
             lost: Mutex::new(lost),
         })
     }

@@ -199,6 +199,9 @@ async fn a_log_without_its_file_is_not_the_next_ones() {
     engine.close().await;
     fs::remove_file(&file).unwrap();
     fs::write(&log, &kept).unwrap();
+    // It was taken away on purpose.
+    let record = folder.path().join("FILES");
+    fs::write(&record, fs::read_to_string(&record).unwrap() + "-app\n").unwrap();
     fs::remove_file(folder.path().join("CLEAN")).unwrap();
     let engine = open(folder.path());
     assert!(refused(&engine, "SELECT * FROM secrets").await.message.starts_with("no such table"));

@@ -4,7 +4,9 @@ mod authority;
 mod damaged;
 mod full;
 mod groups;
+mod leaving;
 mod lost;
+mod turns;
 
 use bytes::Bytes;
 use debros_engine::conformance::{always, database, guarded, integer, key, must, namespace, options, query};

@@ -59,7 +59,7 @@ pub(super) fn load(path: &Path) -> Result<Option<SigningKey>, TokenKeyError> {
         return Err(TokenKeyError::Exposed { path: path.to_owned(), mode });
     }
     let damaged = || TokenKeyError::Damaged { path: path.to_owned() };
-    let text = match std::fs::read_to_string(path) {
+    let text = match debros_proto::regular_file::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(damaged()),
         text => text.map_err(failed)?,
     };

@@ -1,5 +1,6 @@
 //! Taking a backup.
 
+use super::exports::check_room;
 use super::manifest::{Copied, Manifest, SYSTEM};
 use super::{alone, checksum, copy, of_copy, of_io};
 use crate::embedded::conn::Conn;
@@ -32,6 +33,7 @@ pub(in crate::embedded) fn take(stores: &Stores, progress: &ProgressFn) -> Resul
     let backup_dir = &stores.shared.config.backup_dir;
     make_private(backup_dir).map_err(|error| of_io(backup_dir, &error))?;
     remove_partial(backup_dir);
+    check_room(backup_dir, stores.shared.sizes.total(), "the backup")?;
     let created_at = now_ms();
     let name = new_name(backup_dir, created_at);
     let partial = backup_dir.join(format!("{name}{PARTIAL}"));
@@ -127,7 +129,7 @@ fn copy_one(
     mut on_bytes: impl FnMut(u64),
 ) -> Result<Copied> {
     let target = partial.join(&path);
-    copy(source, &target, stores, &mut on_bytes)?;
+    copy(source, &target, || stores.check_open(), &mut on_bytes)?;
     let db = Connection::open_with_flags(&target, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(of_copy)?;
     if let Some(findings) = integrity::findings(&db, Depth::Full).map_err(of_copy)? {
         tracing::error!(path, findings, "a database is damaged, as the copy of it shows");

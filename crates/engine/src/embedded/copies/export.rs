@@ -15,15 +15,36 @@ use rusqlite::Connection;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+/// Instructions of SQLite's machine between two looks at whether the caller is there.
+const STEPS_PER_LOOK: i32 = 10_000;
+
 /// Copies a namespace's database, as it is now and without the engine's own tables, into a temporary file. Blocks.
-pub(in crate::embedded) fn export(stores: &Stores, namespace: &Namespace) -> Result<ExportFile> {
+///
+/// It ends when `has_left` says that the caller has gone.
+pub(in crate::embedded) fn export(
+    stores: &Stores,
+    namespace: &Namespace,
+    has_left: &Arc<AtomicBool>,
+) -> Result<ExportFile> {
     let store = stores.open_for_caller(namespace)?;
-    export_of(stores, namespace, &store)
+    export_of(stores, namespace, &store, has_left)
 }
 
-fn export_of(stores: &Stores, namespace: &Namespace, store: &Arc<Store>) -> Result<ExportFile> {
+fn export_of(
+    stores: &Stores,
+    namespace: &Namespace,
+    store: &Arc<Store>,
+    has_left: &Arc<AtomicBool>,
+) -> Result<ExportFile> {
+    let bytes = stores.shared.sizes.of(store.path());
+    let permit = stores.exports.begin(namespace, bytes, &stores.folder.tmp(), stores.shared.config.max_temp_size)?;
+    let goes_on = || match has_left.load(Relaxed) {
+        true => Err(Error::new(Code::Unavailable, "the caller has left")),
+        false => stores.check_open(),
+    };
     store.check_in_place()?;
     let source = Conn::reader(store.path()).map_err(of_copy)?;
     let mut random = [0; 16];
@@ -33,8 +54,8 @@ fn export_of(stores: &Stores, namespace: &Namespace, store: &Arc<Store>) -> Resu
     })?;
     let path = stores.folder.tmp().join(format!("{namespace}-{}.db", hex::encode(&random)));
     // From here on the file is removed whatever happens.
-    let mut export = ExportFile { path, checksum: String::new(), size: 0 };
-    copy(&source, &export.path, stores, |_| {})?;
+    let mut export = ExportFile { path, checksum: String::new(), size: 0, permit: None };
+    copy(&source, &export.path, goes_on, |_| {})?;
     // It was read by its path, where by now there may be the database of whoever made the namespace again.
     if !stores.is_still(namespace, store) {
         stores.check_there(namespace)?;
@@ -42,7 +63,9 @@ fn export_of(stores: &Stores, namespace: &Namespace, store: &Arc<Store>) -> Resu
         return Err(Error::new(Code::Unavailable, message).retry_after(Duration::from_secs(1)));
     }
     let packed = packed(&export.path);
-    let findings = tidy(&export.path, namespace, &packed.path).map_err(of_copy)?;
+    let tidied = tidy(&export.path, namespace, &packed.path, has_left);
+    goes_on()?;
+    let findings = tidied.map_err(of_copy)?;
     if let Some(findings) = findings {
         // Pages are copied as they are: nothing before this looks into them.
         tracing::error!(path = %store.path().display(), findings, "the database is damaged, as the copy of it shows");
@@ -50,18 +73,31 @@ fn export_of(stores: &Stores, namespace: &Namespace, store: &Arc<Store>) -> Resu
     }
     fs::rename(&packed.path, &export.path).map_err(|error| of_io(&export.path, &error))?;
     (export.checksum, export.size) = checksum(&export.path, |_| {}).map_err(|error| of_io(&export.path, &error))?;
+    goes_on()?;
+    permit.is_made(export.size);
+    export.permit = Some(Box::new(permit));
     Ok(export)
 }
 
 /// A file beside an export's, which goes with what is returned.
 fn packed(path: &Path) -> ExportFile {
-    ExportFile { path: path.with_extension("packed"), checksum: String::new(), size: 0 }
+    ExportFile { path: path.with_extension("packed"), checksum: String::new(), size: 0, permit: None }
 }
 
 /// Gives everything the user's own names, drops the engine's tables, and writes what is left into a new file, in which no byte
 /// is of anything else. Returns what is wrong with the file, if anything is.
-fn tidy(path: &Path, namespace: &Namespace, packed: &Path) -> rusqlite::Result<Option<String>> {
-    let db = Connection::open(path)?;
+fn tidy(
+    path: &Path,
+    namespace: &Namespace,
+    packed: &Path,
+    has_left: &Arc<AtomicBool>,
+) -> rusqlite::Result<Option<String>> {
+    let open = || {
+        let (mut db, has_left) = (Connection::open(path)?, Arc::clone(has_left));
+        db.progress_handler(STEPS_PER_LOOK, Some(move || has_left.load(Relaxed)))?;
+        Ok::<_, rusqlite::Error>(db)
+    };
+    let db = open()?;
     if let Some(findings) = integrity::findings(&db, Depth::Quick)? {
         return Ok(Some(findings));
     }
@@ -69,7 +105,7 @@ fn tidy(path: &Path, namespace: &Namespace, packed: &Path) -> rusqlite::Result<O
     to_users_names(&db, namespace)?;
     db.close().map_err(|(_, error)| error)?;
     // Opened again, so that SQLite reads the names that it has now.
-    let db = Connection::open(path)?;
+    let db = open()?;
     functions::install(&db)?;
     let tables = db
         .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND substr(name, 1, length(?1)) = ?1")?
@@ -94,8 +130,11 @@ fn tidy(path: &Path, namespace: &Namespace, packed: &Path) -> rusqlite::Result<O
 mod tests {
     use super::export_of;
     use crate::embedded::config::EmbeddedConfig;
+    use crate::embedded::store::Store;
     use crate::embedded::stores::Stores;
     use debros_proto::{Code, Namespace};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
     /// The one who asked for the old database must not get that of the next owner of the name.
     #[test]
@@ -104,11 +143,19 @@ mod tests {
         let stores = Stores::open(EmbeddedConfig::new(folder.path())).unwrap_or_else(|error| panic!("{error}"));
         let namespace = Namespace::new("app").unwrap();
         let old = stores.open_namespace(&namespace).unwrap();
-        assert!(export_of(&stores, &namespace, &old).is_ok());
+        let here = Arc::<AtomicBool>::default();
+        let export_of = |of: &Arc<Store>| export_of(&stores, &namespace, of, &here);
+        let first = export_of(&old).unwrap();
+        // One of a namespace at a time, as long as its file is there.
+        assert_eq!(export_of(&old).unwrap_err().code, Code::Overloaded);
+        drop(first);
+        here.store(true, Relaxed);
+        assert!(export_of(&old).unwrap_err().message.contains("left"));
+        here.store(false, Relaxed);
         stores.remove(&namespace).unwrap();
         let new = stores.open_namespace(&namespace).unwrap();
-        assert_eq!(export_of(&stores, &namespace, &old).unwrap_err().code, Code::Unavailable);
-        assert!(export_of(&stores, &namespace, &new).is_ok());
+        assert_eq!(export_of(&old).unwrap_err().code, Code::Unavailable);
+        assert!(export_of(&new).is_ok());
         let left = std::fs::read_dir(stores.folder.tmp()).unwrap().count();
         assert_eq!(left, 0, "exports leave nothing behind");
     }

@@ -60,7 +60,7 @@ impl Manifest {
     /// `not_found` when there is none, `database_corrupt` when it can not be understood.
     pub(super) fn read(backup_dir: &Path, name: &str) -> Result<(Manifest, BackupInfo)> {
         let path = backup_dir.join(name).join(FILE);
-        let text = match std::fs::read(&path) {
+        let text = match debros_proto::regular_file::read(&path) {
             Ok(text) => text,
             Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
                 return Err(Error::new(Code::NotFound, format!("there is no backup named \"{name}\"")));

@@ -7,11 +7,13 @@
 mod authority;
 mod backup;
 mod export;
+mod exports;
 mod manifest;
 mod restore;
 
 pub(super) use backup::{list, take};
 pub(super) use export::export;
+pub(super) use exports::Exports;
 pub(super) use restore::{finish_interrupted, restore};
 
 use super::conn::Conn;
@@ -22,13 +24,12 @@ use debros_proto::{Code, Error, Result};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 use sha2::{Digest, Sha256};
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::{MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
-/// Pages between two looks at whether the engine closes: 4 MiB.
+/// Pages between two looks at whether the copy goes on: 4 MiB.
 const STEP_PAGES: i32 = 1024;
 
 /// When to try again while one of them runs.
@@ -50,8 +51,9 @@ pub(super) fn alone<'s>(stores: &'s Stores, what: &'static str) -> Result<MutexG
     Ok(guard)
 }
 
-/// Copies the database that `source` reads, as it is now, into a new file. `on_bytes` is told of each step's bytes.
-fn copy(source: &Conn, target: &Path, stores: &Stores, mut on_bytes: impl FnMut(u64)) -> Result<()> {
+/// Copies the database that `source` reads, as it is now, into a new file. `on_bytes` is told of each step's bytes; before each
+/// step it is asked whether the copy `goes_on`.
+fn copy(source: &Conn, target: &Path, goes_on: impl Fn() -> Result<()>, mut on_bytes: impl FnMut(u64)) -> Result<()> {
     let _within = tracing::error_span!("copy", from = source.db.path(), to = %target.display()).entered();
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut copy = Connection::open_with_flags(target, flags).map_err(of_copy)?;
@@ -65,7 +67,7 @@ fn copy(source: &Conn, target: &Path, stores: &Stores, mut on_bytes: impl FnMut(
     let backup = Backup::new(&source.db, &mut copy).map_err(of_copy)?;
     let mut left = pages;
     loop {
-        stores.check_open()?;
+        goes_on()?;
         let step = backup.step(STEP_PAGES).map_err(of_copy)?;
         let now_left = u32::try_from(backup.progress().remaining).unwrap_or(0);
         on_bytes(u64::from(left.saturating_sub(now_left)) * u64::from(page_size));
@@ -84,7 +86,7 @@ fn copy(source: &Conn, target: &Path, stores: &Stores, mut on_bytes: impl FnMut(
 
 /// The SHA-256 of a file in hex, and its size. `on_bytes` is told of each part's bytes.
 fn checksum(path: &Path, mut on_bytes: impl FnMut(u64)) -> io::Result<(String, u64)> {
-    let mut file = File::open(path)?;
+    let mut file = debros_proto::regular_file::open(path)?;
     let (mut hash, mut size) = (Sha256::new(), 0);
     let mut buffer = vec![0; 1 << 20];
     loop {

@@ -176,7 +176,7 @@ fn make_room(stores: &Stores, backup: &str, again: bool) -> Result<()> {
     let partial = aside.join("system.partial");
     if !system.exists() {
         let _ = std::fs::remove_file(&partial);
-        copy(&Conn::reader(&stores.folder.system()).map_err(of_copy)?, &partial, stores, |_| {})?;
+        copy(&Conn::reader(&stores.folder.system()).map_err(of_copy)?, &partial, || stores.check_open(), |_| {})?;
         File::open(&partial)
             .and_then(|file| file.sync_all())
             .and_then(|()| std::fs::rename(&partial, &system))
