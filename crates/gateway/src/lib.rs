@@ -20,9 +20,11 @@
 //! # }
 //! ```
 
+mod answer_body;
 mod apps;
 mod auth;
 mod body;
+mod budget;
 mod call;
 mod conditional;
 mod config;
@@ -42,19 +44,23 @@ mod metrics;
 mod namespaces;
 mod network;
 mod openapi;
+mod places;
 mod public_call;
 mod pubsub;
 mod query;
 mod rate;
+mod request_body;
 mod request_id;
 mod respond;
 mod router;
+mod seat;
 mod server;
 mod session;
 mod shared;
 mod site;
 mod storage;
 mod tls;
+mod watched_stream;
 mod websocket;
 
 pub use config::{BuildInfo, GatewayConfig, Limits, StartError, TlsFiles};
