@@ -14,13 +14,12 @@ use debros_client::{Client, PubsubEvent, Subscription};
 use debros_proto::limits::MAX_MESSAGE_BYTES;
 use debros_proto::{Code, Error, Topic};
 use futures::channel::mpsc;
-use futures::stream::{SplitSink, SplitStream};
-use futures::{FutureExt as _, SinkExt as _, Stream, StreamExt as _, TryFutureExt as _, stream};
+use futures::stream::{BoxStream, SplitSink, SplitStream};
+use futures::{FutureExt as _, SinkExt as _, StreamExt as _, TryFutureExt as _, stream};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use std::io::ErrorKind;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -43,17 +42,30 @@ const MAX_UNREAD: usize = MAX_MESSAGE_BYTES + (64 << 10);
 /// Taken together before the socket is flushed.
 const BATCH_BYTES: usize = 64 << 10;
 const BATCH_EVENTS: usize = 128;
-const READ_BUFFER: usize = 4 << 10;
+/// Read at a time. Every open WebSocket has it.
+const READ_BUFFER: usize = 2 << 10;
 /// Errors that wait to be told, and pongs to be sent. When they are not taken, nothing more is read.
 const NOTICES: usize = 16;
 /// How long the other side may take to close.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
 
+/// What a subscription yields. In a box, because the futures of a session would hold it once each.
+pub(crate) type Events = BoxStream<'static, Result<PubsubEvent, Error>>;
+
+/// The events of a subscription. As a stream, because a wait for the next event must go on after others had their turn.
+pub(crate) fn events(subscription: Subscription) -> Events {
+    let events = stream::unfold(subscription, |mut subscription| async move {
+        let event = subscription.next().await?;
+        Some((event, subscription))
+    });
+    events.boxed()
+}
+
 /// Everything that an open WebSocket holds.
 pub(crate) struct Session {
     pub(crate) client: Client,
     pub(crate) topic: Topic,
-    pub(crate) subscription: Subscription,
+    pub(crate) events: Events,
     pub(crate) shared: Arc<Shared>,
     /// Counts it among the open ones.
     pub(crate) held: Held,
@@ -113,7 +125,7 @@ pub(crate) async fn run(upgraded: Upgraded, session: Session) {
         .max_frame_size(Some(MAX_MESSAGE_BYTES));
     let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
     let (mut outgoing, mut incoming) = socket.split();
-    let Session { client, topic, subscription, shared, held, charge, place } = session;
+    let Session { client, topic, events, shared, held, charge, place } = session;
     let seat = place.seat();
     let under_way = seat.begin();
     seat.becomes_websocket(MAX_UNREAD);
@@ -126,7 +138,7 @@ pub(crate) async fn run(upgraded: Upgraded, session: Session) {
         _ = phase.wait_for(|phase| *phase >= Phase::Draining) => End::Close(CloseCode::Away, "the gateway is stopping"),
         () = seat.is_told(Told::MakeRoom) => End::Close(CloseCode::Policy, "nothing was read, or sent to its end, in time"),
         end = read(&mut incoming, &client, &topic, &shared, seat, &life, tell) => end,
-        end = write(&mut outgoing, subscription, tasks, &shared, &life) => end,
+        end = write(&mut outgoing, events, tasks, &shared, &life) => end,
     };
     // The subscription is gone here; what follows is only politeness.
     let closing = close(outgoing, incoming, end);
@@ -196,7 +208,10 @@ async fn read(
         };
         seat.take_message();
         shared.metrics.messages_received.increment(1);
-        if let Err(error) = client.pubsub().publish(topic.as_str(), data).await
+        // In a box, because an idle socket would keep room for it.
+        let pubsub = client.pubsub();
+        let publish = Box::pin(pubsub.publish(topic.as_str(), data));
+        if let Err(error) = publish.await
             && tell.send(Task::Tell(Notice::of_error(&error))).await.is_err()
         {
             return End::Gone;
@@ -227,16 +242,11 @@ fn broken(error: &SocketError) -> End {
 /// Sends what the subscription yields, and pings.
 async fn write(
     outgoing: &mut Outgoing,
-    subscription: Subscription,
+    mut events: Events,
     mut tasks: mpsc::Receiver<Task>,
     shared: &Shared,
     life: &Life,
 ) -> End {
-    // As a stream, because a wait for the next event must go on after the other branches had their turn.
-    let mut events = pin!(stream::unfold(subscription, |mut subscription| async move {
-        let event = subscription.next().await?;
-        Some((event, subscription))
-    }));
     let limits = &shared.limits;
     let mut ping = interval_at((Instant::now() + limits.ping_interval).into(), limits.ping_interval);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -259,7 +269,7 @@ async fn write(
             }).await,
             event = events.next() => match event {
                 Some(Ok(event)) => {
-                    timeout(limits.pong_timeout, deliver(outgoing, event, events.as_mut(), shared)).await
+                    timeout(limits.pong_timeout, deliver(outgoing, event, &mut events, shared)).await
                 }
                 other => Ok(Ok(Some(other.and_then(Result::err)))),
             },
@@ -280,7 +290,7 @@ type Ended = Option<Error>;
 async fn deliver(
     outgoing: &mut Outgoing,
     first: PubsubEvent,
-    mut events: impl Stream<Item = Result<PubsubEvent, Error>> + Unpin,
+    events: &mut Events,
     shared: &Shared,
 ) -> Result<Option<Ended>, SocketError> {
     let mut bytes = feed(outgoing, first, shared).await?;
@@ -363,7 +373,8 @@ async fn close(mut outgoing: Outgoing, mut incoming: Incoming, end: End) {
             let _ = outgoing.send(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await;
             // Closing with unread bytes would reset the connection, and the reason would not arrive.
             if let Ok(mut socket) = incoming.reunite(outgoing) {
-                let mut thrown_away = [0; 4096];
+                // Not in the future itself, which every open WebSocket has.
+                let mut thrown_away = vec![0; 4096];
                 while matches!(socket.get_mut().read(&mut thrown_away).await, Ok(1..)) {}
             }
         }

@@ -74,16 +74,18 @@ pub(crate) async fn open(State(shared): State<Arc<Shared>>, mut request: Request
     let session = Session {
         client,
         topic,
-        subscription,
+        events: session::events(subscription),
         held: Held::new(&shared.metrics.websockets),
         charge,
         place,
         shared: Arc::clone(&shared),
     };
+    let tasks = shared.tasks.clone();
     shared.tasks.spawn(async move {
         // The connection may break before the answer is written: then everything of the session ends here.
         if let Ok(upgraded) = upgrade.await {
-            session::run(upgraded, session).await;
+            // A task of its own, which is no larger than an open WebSocket needs.
+            tasks.spawn(session::run(upgraded, session));
         }
     });
     Ok(switching(accept, protocol))
