@@ -83,7 +83,8 @@ impl Subscription {
     pub async fn next(&mut self) -> Option<Result<PubsubEvent>> {
         loop {
             let Some(events) = &mut self.events else {
-                return Some(self.reopen().await.map(|()| PubsubEvent::Reconnected));
+                // In a box: a subscription that only waits would keep room for it.
+                return Some(Box::pin(self.reopen()).await.map(|()| PubsubEvent::Reconnected));
             };
             match events.next().await {
                 Some(Ok(event)) => match event.kind {

@@ -1,7 +1,8 @@
 //! Reading a request's body: never more than allowed, and only while it flows.
 
+use crate::budget::Charge;
 use crate::error::ApiError;
-use axum::body::{Body, HttpBody as _};
+use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use debros_proto::Code;
 use http::HeaderMap;
@@ -19,6 +20,8 @@ const DRAIN_PAUSE: Duration = Duration::from_millis(500);
 /// What a body brings at least, on average, once its first `pause` is over; in bytes a second. Slow lines bring a
 /// multiple, and one that brings a byte now and then holds memory and a connection.
 const LEAST_RATE: u32 = 4 << 10;
+/// What is read of a body that no handler wants, so that the connection can serve the next request.
+const LEFT_BYTES: usize = 64 << 10;
 /// Memory taken for a body before its bytes are there.
 const FIRST_BUFFER: usize = 64 << 10;
 
@@ -32,16 +35,23 @@ pub(crate) fn announced(headers: &HeaderMap) -> Option<u64> {
 /// It may take as long as it flows: a pause ends at the latest after `pause`, and after a first one of that length its bytes
 /// have come at [`LEAST_RATE`] or faster.
 ///
-/// `too_large` when it has more than `limit` bytes; what was announced too large is not kept in memory at all.
-pub(crate) async fn read(body: Body, headers: &HeaderMap, limit: usize, pause: Duration) -> Result<Bytes, ApiError> {
+/// `too_large` when it has more than `limit` bytes; what was announced too large is not kept in memory at all. What there is
+/// no room for is refused before it is read.
+pub(crate) async fn read(
+    body: Body,
+    headers: &HeaderMap,
+    limit: usize,
+    pause: Duration,
+    charge: &mut Charge,
+) -> Result<Bytes, ApiError> {
     if announced(headers).is_some_and(|length| length > limit as u64) {
-        if awaits_permission(headers) {
-            // Nothing was sent yet, and asking for the body is what reading it would do.
-            return Err(too_large(limit));
-        }
-        return Err(refuse(body, limit));
+        return Err(too_large(limit));
     }
-    collect(body, limit, pause).await
+    let announced = announced(headers).map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+    if let Some(length) = announced {
+        charge.set(length)?;
+    }
+    collect(body, announced, limit, pause, charge).await
 }
 
 /// How fast a body comes.
@@ -72,24 +82,38 @@ impl Flow {
     }
 }
 
-async fn collect(mut body: Body, limit: usize, pause: Duration) -> Result<Bytes, ApiError> {
+async fn collect(
+    mut body: Body,
+    announced: Option<usize>,
+    limit: usize,
+    pause: Duration,
+    charge: &mut Charge,
+) -> Result<Bytes, ApiError> {
     let mut flow = Flow::new(pause);
     let Some(first) = flow.next(&mut body).await? else {
         return Ok(Bytes::new());
     };
     if first.len() > limit {
-        return Err(refuse(body, limit));
+        return Err(too_large(limit));
     }
     let Some(second) = flow.next(&mut body).await? else {
         // The usual case: a small body that came in one piece is not copied.
         return Ok(first);
     };
-    let mut whole = BytesMut::with_capacity((first.len() + second.len()).max(FIRST_BUFFER));
+    // One that announces little gets little.
+    let buffer = announced.map_or(FIRST_BUFFER, |announced| announced.min(FIRST_BUFFER));
+    let buffer = buffer.max(first.len() + second.len());
+    charge.set(buffer.max(charge.amount()))?;
+    let mut whole = BytesMut::with_capacity(buffer);
     whole.extend_from_slice(&first);
     let mut piece = Some(second);
     while let Some(bytes) = piece {
         if whole.len() + bytes.len() > limit {
-            return Err(refuse(body, limit));
+            return Err(too_large(limit));
+        }
+        if whole.len() + bytes.len() > whole.capacity() {
+            // It was not announced. The buffer doubles.
+            charge.set((whole.capacity() * 2).max(charge.amount()))?;
         }
         whole.extend_from_slice(&bytes);
         piece = flow.next(&mut body).await?;
@@ -114,42 +138,39 @@ async fn next(body: &mut Body) -> Result<Option<Bytes>, ApiError> {
 }
 
 /// Whether the caller sends its body only when it is told to.
-fn awaits_permission(headers: &HeaderMap) -> bool {
+pub(crate) fn awaits_permission(headers: &HeaderMap) -> bool {
     headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// Refuses the body now, and lets the connection stay open for what is still on its way.
-fn refuse(mut body: Body, limit: usize) -> ApiError {
-    tokio::spawn(timeout(DRAIN_TIME, async move {
-        let mut drained = 0;
-        while let Ok(Ok(Some(bytes))) = timeout(DRAIN_PAUSE, next(&mut body)).await {
-            drained += bytes.len();
-            if drained > DRAIN_BYTES {
-                break;
-            }
-        }
-    }));
-    too_large(limit)
-}
-
-/// Reads and throws away the small body of a request that is refused for another reason, so that the connection can serve the
-/// next one. False when the body is larger than `limit`, is slow to come or waits for permission: then the connection has to
-/// end, and to say so, because hyper closes it otherwise without a word.
-pub(crate) async fn discard(mut body: Body, headers: &HeaderMap, limit: usize) -> bool {
-    if body.is_end_stream() {
-        return true;
-    }
-    if awaits_permission(headers) || announced(headers).is_some_and(|length| length > limit as u64) {
+/// Leaves the rest of a body that no handler has read. Says whether the connection can serve the next request: a small rest
+/// that comes soon is read and thrown away. Otherwise the connection has to end, and to say so, because hyper closes it
+/// without a word; it stays open for a moment for what is still on its way.
+pub(crate) async fn leave(mut body: Body, announced: Option<u64>, awaits_permission: bool, closes: bool) -> bool {
+    if awaits_permission {
+        // Nothing was sent yet, and asking for the body is what reading it would do.
         return false;
     }
-    let all = async {
-        let mut left = limit;
-        while let Some(bytes) = next(&mut body).await.ok()? {
-            left = left.checked_sub(bytes.len())?;
+    if !closes
+        && announced.is_none_or(|length| length <= LEFT_BYTES as u64)
+        && matches!(timeout(DRAIN_PAUSE, throw_away(&mut body, LEFT_BYTES)).await, Ok(true))
+    {
+        return true;
+    }
+    tokio::spawn(timeout(DRAIN_TIME, async move { throw_away(&mut body, DRAIN_BYTES).await }));
+    false
+}
+
+/// Reads and throws away; says whether the body came to its end.
+async fn throw_away(body: &mut Body, limit: usize) -> bool {
+    let mut left = limit;
+    while let Ok(Ok(piece)) = timeout(DRAIN_PAUSE, next(body)).await {
+        let Some(bytes) = piece else { return true };
+        match left.checked_sub(bytes.len()) {
+            Some(rest) => left = rest,
+            None => return false,
         }
-        Some(())
-    };
-    matches!(timeout(DRAIN_PAUSE, all).await, Ok(Some(())))
+    }
+    false
 }
 
 fn too_large(limit: usize) -> ApiError {

@@ -1,8 +1,11 @@
 //! A request whose caller is known: what every handler but the public ones takes as its argument.
 
 use crate::body;
+use crate::budget::Charge;
+use crate::connection::Connection;
 use crate::credential::{Caller, Grant};
 use crate::error::ApiError;
+use crate::front::Proof;
 use crate::idempotency;
 use crate::public_call::{MAX_BODY, lent};
 use crate::query::Query;
@@ -29,6 +32,8 @@ pub(crate) struct Call {
     pub(crate) headers: HeaderMap,
     granted: Option<Grant>,
     body: Body,
+    /// What the body takes in memory, until the call is over.
+    charge: Charge,
     shared: Arc<Shared>,
 }
 
@@ -41,12 +46,17 @@ impl FromRequest<Arc<Shared>> for Call {
         let mut query = Query::parse(parts.uri.query())?;
         let mut scope = scope(shared, &caller, query.take("namespace"), parts.extensions.get::<RequestId>())?;
         idempotency::pass_on(&parts, &mut scope)?;
+        if let Some(proof) = parts.extensions.get::<Proof>() {
+            proof.acts();
+        }
+        let holder = parts.extensions.get::<Connection>().map(|connection| connection.holder).unwrap_or_default();
         Ok(Self {
             client: shared.client.scoped(scope),
             query,
             headers: parts.headers,
             granted: caller.granted,
             body,
+            charge: shared.memory.nothing(holder),
             shared: Arc::clone(shared),
         })
     }
@@ -163,7 +173,7 @@ impl Call {
             self.check().await.map_err(ApiError::closing)?;
         }
         let body = std::mem::take(&mut self.body);
-        body::read(body, &self.headers, limit, self.shared.limits.body_timeout).await
+        body::read(body, &self.headers, limit, self.shared.limits.body_timeout, &mut self.charge).await
     }
 
     /// A raw value.
@@ -182,6 +192,8 @@ impl Call {
     pub(crate) async fn json<T: DeserializeOwned + Send + 'static>(&mut self) -> Result<T, ApiError> {
         check_content_type(&self.headers)?;
         let bytes = self.bytes(self.shared.limits.max_json).await?;
+        // What is read from it is as large again.
+        self.charge.set(bytes.len() * 2)?;
         if bytes.len() > OFF_THE_LOOP {
             let parsed = tokio::task::spawn_blocking(move || parse(&bytes)).await;
             return parsed.unwrap_or_else(|_| Err(Error::internal("reading the request failed").into()));

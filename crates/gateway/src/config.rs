@@ -138,13 +138,20 @@ pub struct Limits {
     /// How long a request's body may pause. After so long it has to have come at 4 KiB/s or faster, and may take as long as it
     /// goes on so. Default 60 s.
     pub body_timeout: Duration,
+    /// How long a caller may take nothing of what waits for it, before its connection ends. Default 30 s.
+    pub write_timeout: Duration,
     /// How long the network may take for one call. Default 30 s.
     pub request_timeout: Duration,
     /// How long an HTTP/2 peer may stay silent before it is asked, and then may take to answer. Default 30 s.
     pub idle_timeout: Duration,
-    /// Connections at a time, WebSockets among them; over it, new ones wait to be accepted. Default 10,000.
+    /// Bytes in memory that all callers hold together: requests that arrive, requests under way, answers that are not read
+    /// yet. One address or credential holds at most half, and never more than is left for the others. Default 192 MiB.
+    pub max_held_bytes: usize,
+    /// Connections at a time, WebSockets among them. One address has at most half, and never more than is left for the
+    /// others; idle connections make room for new ones. Default 10,000.
     pub max_connections: usize,
-    /// WebSockets at a time; over it, new ones are refused. Default 10,000.
+    /// WebSockets at a time; over it, new ones are refused. One address or credential has at most half, and never more
+    /// than is left for the others. Default 10,000.
     pub max_websockets: usize,
     /// How often a WebSocket is pinged. Default 30 s.
     pub ping_interval: Duration,
@@ -167,8 +174,10 @@ impl Default for Limits {
             max_json: 16 << 20,
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(30),
+            max_held_bytes: 192 << 20,
             max_connections: 10_000,
             max_websockets: 10_000,
             ping_interval: Duration::from_secs(30),

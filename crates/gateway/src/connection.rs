@@ -1,31 +1,22 @@
 //! The connection that a request came over, and who is behind it.
 
+use crate::budget::Holder;
 use crate::error::ApiError;
 use http::header::FORWARDED;
 use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Once};
-use tokio::sync::OwnedSemaphorePermit;
+use std::sync::Once;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The two ends of a connection, as the system knows them.
+/// The two ends of a connection, as the system knows them, and who is behind it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Connection {
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
-}
-
-/// The place of a connection among those that may be open. It comes with a request that asks for another protocol,
-/// because the socket outlives the HTTP connection then.
-#[derive(Clone, Debug)]
-pub(crate) struct Place(#[expect(dead_code, reason = "held, and free when it is dropped")] Arc<OwnedSemaphorePermit>);
-
-impl Place {
-    pub(crate) fn new(permit: OwnedSemaphorePermit) -> Self {
-        Self(Arc::new(permit))
-    }
+    /// Who calls, as the request shows it.
+    pub(crate) holder: Holder,
 }
 
 /// The proxies whose word about their callers is taken.
@@ -40,7 +31,7 @@ impl Proxies {
         Self { trusted, told: Once::new() }
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
+    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(&address))
     }
 

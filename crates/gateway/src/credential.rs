@@ -20,6 +20,9 @@ const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// What a WebSocket subprotocol that carries a credential starts with.
 const BEARER_PROTOCOL: &str = "bearer.";
 
+/// How the holder of a static key has proved who it is.
+pub(crate) const STATIC_KEY: &str = "static_key";
+
 /// Who calls, as it is told to the node.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
@@ -76,6 +79,11 @@ impl Credentials {
         self.caller(presented, headers, cors)
     }
 
+    /// The credential that a plain request shows, if it is one that can be read.
+    pub(crate) fn presented(headers: &HeaderMap) -> Option<&str> {
+        in_headers(headers).ok().flatten()
+    }
+
     /// The caller of a request that needs no credential, if it shows one.
     pub(crate) fn shown(&self, headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
         Ok(in_headers(headers)?.map(|credential| self.holder(credential)))
@@ -115,7 +123,7 @@ impl Credentials {
 
     fn holder(&self, credential: &str) -> Caller {
         match self.static_namespace(credential) {
-            Some(namespace) => self.lend(namespace, "static_key"),
+            Some(namespace) => self.lend(namespace, STATIC_KEY),
             None => Caller { credential: credential.into(), granted: None },
         }
     }

@@ -2,14 +2,19 @@
 //! panics. One function in place of a stack of layers: each layer would cost an allocation and a call per request.
 
 use crate::access;
-use crate::body::announced;
+use crate::answer_body::AnswerBody;
+use crate::body::{self, announced};
+use crate::budget::{Charge, Holder};
 use crate::connection::Connection;
 use crate::cors::Cors;
+use crate::credential::Credentials;
 use crate::error::{self, ApiError};
 use crate::idempotency::Replayed;
 use crate::metrics::Held;
 use crate::protocol;
+use crate::request_body::{RequestBody, Unread};
 use crate::request_id::{RequestId, X_REQUEST_ID};
+use crate::seat::Seat;
 use crate::shared::Shared;
 use axum::Router;
 use axum::body::{Body, HttpBody as _};
@@ -17,10 +22,11 @@ use axum::response::{IntoResponse as _, Response};
 use debros_proto::Code;
 use futures::FutureExt as _;
 use http::header::{CONNECTION, ORIGIN, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderValue, Method, Request, Version};
+use http::{HeaderValue, Method, Request, StatusCode, Version};
 use hyper::body::Incoming;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 use tower::Service as _;
 
@@ -39,32 +45,59 @@ impl Front {
         Self { router: router.with_state(Arc::clone(&shared)), shared }
     }
 
-    pub(crate) async fn answer(mut self, mut request: Request<Incoming>, ends: Connection) -> Response {
+    pub(crate) async fn answer(
+        mut self,
+        request: Request<Incoming>,
+        mut ends: Connection,
+        seat: Arc<Seat>,
+    ) -> Response<AnswerBody> {
         let started = Instant::now();
         let metrics = &self.shared.metrics;
         let _in_flight = Held::new(&metrics.in_flight);
+        let under_way = seat.begin();
         if let Some(length) = announced(request.headers()) {
             metrics.request_bytes.increment(length);
         }
+        let unread = Leftover::watch(&request);
+        let mut request = request.map(|body| match &unread {
+            None => Body::empty(),
+            Some(unread) => Body::new(RequestBody::new(body, Arc::clone(&seat), unread.body.clone())),
+        });
         let route = metrics.route(request.uri().path());
         let (method, version) = (request.method().clone(), request.version());
         let id = RequestId::of(request.headers());
         let origin = request.headers().get(ORIGIN).cloned();
         let replayed = Replayed::watch(&mut request);
+        ends.holder = self.holder(&request, ends);
+        let proof = Proof::watch(&seat, &mut request);
 
-        let checked = protocol::check(&mut request);
         let namespace =
             tracing::enabled!(tracing::Level::DEBUG).then(|| access::namespace(&request, &self.shared));
-
-        let mut response = if let Err(refusal) = checked {
-            refusal.into_response()
-        } else if method == Method::OPTIONS {
-            Cors::preflight()
-        } else {
-            request.extensions_mut().insert(id.clone());
-            request.extensions_mut().insert(ends);
-            guarded(&mut self.router, request.map(Body::new)).await
+        let admitted = protocol::check(&mut request).and_then(|()| self.admit(&request, &seat, ends.holder));
+        let (mut response, charge) = match admitted {
+            Err(refusal) => {
+                drop(request);
+                (refusal.into_response(), None)
+            }
+            Ok(charge) if method == Method::OPTIONS => {
+                drop(request);
+                (Cors::preflight(), Some(charge))
+            }
+            Ok(mut charge) => {
+                request.extensions_mut().insert(id.clone());
+                request.extensions_mut().insert(ends);
+                let response = guarded(&mut self.router, request).await;
+                // From here on it counts for its answer, whose bytes are there: whether they fit is what is asked.
+                let size = usize::try_from(response.body().size_hint().lower()).unwrap_or(usize::MAX);
+                match charge.set(size.max(REQUEST)) {
+                    Ok(()) => (response, Some(charge)),
+                    Err(_) => (unfit(&method, size).into_response(), Some(charge)),
+                }
+            }
         };
+        if let Some(proof) = proof {
+            proof.judge(&seat, &response);
+        }
 
         error::finish(&mut response, &id, method == Method::HEAD);
         protocol::strip_body(&mut response);
@@ -86,12 +119,121 @@ impl Front {
             replayed.mark(headers);
         }
         self.shared.cors.mark(origin, headers);
-        if self.shared.is_draining() && version <= Version::HTTP_11 && !headers.contains_key(CONNECTION) {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        if version <= Version::HTTP_11 {
+            let is_set = headers.contains_key(CONNECTION);
+            let is_left = match unread {
+                Some(unread) => !unread.is_gone(is_set).await,
+                None => false,
+            };
+            let is_last = is_left || self.shared.is_draining() || (seat.on_trial && !seat.is_proven());
+            if is_last && !is_set {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
         }
         metrics.response_bytes.increment(response.body().size_hint().lower());
         route.answered(&method, response.status(), started.elapsed());
-        response
+        response.map(|body| match charge {
+            Some(charge) => AnswerBody::hold(body, charge, under_way, version == Version::HTTP_2),
+            None => AnswerBody::uncounted(body),
+        })
+    }
+
+    /// Who calls: the address, which a proxy may name, and the credential. What is wrong with either is told later.
+    fn holder(&self, request: &Request<Body>, ends: Connection) -> Holder {
+        let Shared { proxies, callers, .. } = &*self.shared;
+        let (peer, headers) = (ends.peer.ip(), request.headers());
+        let at = if proxies.trusts(peer.to_canonical()) {
+            callers.at(proxies.caller(peer, headers).unwrap_or(peer))
+        } else {
+            ends.holder
+        };
+        callers.showing(at, Credentials::presented(headers))
+    }
+
+    /// Lets a request in, as far as there is memory for it, and on a connection of the reserve with a credential alone.
+    fn admit(&self, request: &Request<Body>, seat: &Seat, holder: Holder) -> Result<Charge, ApiError> {
+        let is_strange = !holder.shows_credential() && !self.shared.credentials.lets_everybody_in();
+        if seat.on_trial && !seat.is_proven() && is_strange {
+            return Err(ApiError::new(
+                Code::Overloaded,
+                "all connections of this gateway are taken, and what is left is for callers that show a credential",
+            )
+            .closing());
+        }
+        Ok(self.shared.memory.charge(holder, REQUEST + head_size(request))?)
+    }
+}
+
+/// What a request takes while it is under way, without its head and body. An answer up to this size always fits.
+const REQUEST: usize = 8 << 10;
+
+fn head_size(request: &Request<Body>) -> usize {
+    let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
+    headers.sum::<usize>() + request.uri().path_and_query().map_or(0, |path| path.as_str().len())
+}
+
+/// Says that there was no room for an answer, and whether the call was made.
+fn unfit(method: &Method, size: usize) -> ApiError {
+    tracing::debug!(size, "an answer is not sent: there is no room for it");
+    let room = "the answer does not fit beside what this caller and others have not read yet";
+    if method.is_safe() {
+        return ApiError::new(Code::Overloaded, format!("{room}: read the answers, and ask again"));
+    }
+    ApiError::new(Code::UnknownOutcome, format!("{room}; the call was made: what it changed is changed"))
+}
+
+/// Whether a handler acted for a caller, on a connection over which no credential was accepted yet.
+#[derive(Clone)]
+pub(crate) struct Proof(Arc<AtomicBool>);
+
+impl Proof {
+    fn watch(seat: &Seat, request: &mut Request<Body>) -> Option<Self> {
+        if seat.is_proven() {
+            return None;
+        }
+        let proof = Self(Arc::default());
+        request.extensions_mut().insert(proof.clone());
+        Some(proof)
+    }
+
+    /// The handler acts for a caller: when it succeeds, the caller's credential is good.
+    pub(crate) fn acts(&self) {
+        self.0.store(true, Relaxed);
+    }
+
+    fn judge(&self, seat: &Seat, response: &Response) {
+        let status = response.status();
+        let good =
+            status.is_success() || status == StatusCode::NOT_MODIFIED || status == StatusCode::SWITCHING_PROTOCOLS;
+        if good && self.0.load(Relaxed) {
+            seat.prove();
+        }
+    }
+}
+
+/// A body that may not be read to its end.
+struct Leftover {
+    body: Unread,
+    announced: Option<u64>,
+    awaits_permission: bool,
+}
+
+impl Leftover {
+    /// `None` for a request without a body.
+    fn watch(request: &Request<Incoming>) -> Option<Self> {
+        (!request.body().is_end_stream()).then(|| Self {
+            body: Unread::default(),
+            announced: announced(request.headers()),
+            awaits_permission: body::awaits_permission(request.headers()),
+        })
+    }
+
+    /// Whether the connection can serve the next request: the body was read, or its rest is here and small.
+    async fn is_gone(self, closes: bool) -> bool {
+        match self.body.take() {
+            None => true,
+            Some(body) => body::leave(Body::new(body), self.announced, self.awaits_permission, closes).await,
+        }
     }
 }
 

@@ -21,10 +21,12 @@
 //! ```
 
 mod access;
+mod answer_body;
 pub mod answers;
 mod apps;
 mod auth;
 mod body;
+mod budget;
 mod call;
 mod conditional;
 mod config;
@@ -44,20 +46,24 @@ mod metrics;
 mod namespaces;
 mod network;
 mod openapi;
+mod places;
 mod protocol;
 mod public_call;
 mod pubsub;
 mod query;
 mod rate;
+mod request_body;
 mod request_id;
 mod respond;
 mod router;
+mod seat;
 mod server;
 mod session;
 mod shared;
 mod site;
 mod storage;
 mod tls;
+mod watched_stream;
 mod websocket;
 
 pub use config::{BuildInfo, GatewayConfig, Limits, StartError, TlsFiles};

@@ -21,6 +21,7 @@ pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
     pub(crate) request_bytes: Counter,
     pub(crate) response_bytes: Counter,
+    pub(crate) held_bytes: Gauge,
     pub(crate) websockets: Gauge,
     pub(crate) messages_received: Counter,
     pub(crate) messages_sent: Counter,
@@ -51,6 +52,11 @@ impl Metrics {
             "Announced bytes of request bodies"
         );
         describe_counter!("debros_gateway_response_bytes_total", metrics::Unit::Bytes, "Bytes of answers' bodies");
+        describe_gauge!(
+            "debros_gateway_held_bytes",
+            metrics::Unit::Bytes,
+            "Memory that callers hold: requests that arrive, requests and answers under way"
+        );
         describe_gauge!("debros_gateway_websockets", "Open WebSockets");
         describe_counter!("debros_gateway_websocket_messages_received_total", "Messages published through WebSockets");
         describe_counter!("debros_gateway_websocket_messages_sent_total", "Messages delivered through WebSockets");
@@ -62,6 +68,7 @@ impl Metrics {
             connections: gauge!("debros_gateway_connections"),
             request_bytes: counter!("debros_gateway_request_bytes_total"),
             response_bytes: counter!("debros_gateway_response_bytes_total"),
+            held_bytes: gauge!("debros_gateway_held_bytes"),
             websockets: gauge!("debros_gateway_websockets"),
             messages_received: counter!("debros_gateway_websocket_messages_received_total"),
             messages_sent: counter!("debros_gateway_websocket_messages_sent_total"),

@@ -1,6 +1,7 @@
 //! A request to a route that needs no credential: limited by address, its body small.
 
 use crate::body;
+use crate::budget::Charge;
 use crate::call::{check_content_type, parse, scope};
 use crate::connection::Connection;
 use crate::error::ApiError;
@@ -28,6 +29,8 @@ pub(crate) struct PublicCall {
     address: IpAddr,
     parts: Parts,
     body: Body,
+    /// What the body takes in memory, until the call is over.
+    charge: Charge,
 }
 
 impl FromRequest<Arc<Shared>> for PublicCall {
@@ -36,10 +39,7 @@ impl FromRequest<Arc<Shared>> for PublicCall {
     async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
         let address = address(&parts, shared)?;
-        if let Err(refusal) = shared.sign_in.address(address) {
-            let is_read = body::discard(body, &parts.headers, MAX_BODY).await;
-            return Err(if is_read { refusal } else { refusal.closing() });
-        }
+        shared.sign_in.address(address)?;
         let [] = Query::parse(parts.uri.query())?.only([])?;
         let scope = Scope {
             timeout: shared.limits.request_timeout,
@@ -47,7 +47,9 @@ impl FromRequest<Arc<Shared>> for PublicCall {
             caller_address: Some(address),
             ..Scope::default()
         };
-        Ok(Self { client: shared.client.scoped(scope), shared: Arc::clone(shared), address, parts, body })
+        let holder = connection(&parts).map(|connection| connection.holder).unwrap_or_default();
+        let charge = shared.memory.nothing(holder);
+        Ok(Self { client: shared.client.scoped(scope), shared: Arc::clone(shared), address, parts, body, charge })
     }
 }
 
@@ -67,7 +69,7 @@ impl PublicCall {
         let headers = &self.parts.headers;
         check_content_type(headers)?;
         let body = std::mem::take(&mut self.body);
-        let bytes = body::read(body, headers, MAX_BODY, self.shared.limits.body_timeout).await?;
+        let bytes = body::read(body, headers, MAX_BODY, self.shared.limits.body_timeout, &mut self.charge).await?;
         parse(&bytes)
     }
 

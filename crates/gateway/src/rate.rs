@@ -67,7 +67,7 @@ impl SignInLimits {
 }
 
 /// The caller that an address belongs to.
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> IPV6_PREFIX << IPV6_PREFIX)),
         v4 => v4,

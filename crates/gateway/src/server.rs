@@ -1,22 +1,27 @@
 //! Starting, serving and stopping.
 
+use crate::answer_body::AnswerBody;
+use crate::budget::{Budget, Callers};
 use crate::config::{GatewayConfig, Limits, StartError};
-use crate::connection::{Connection, Place, Proxies};
+use crate::connection::{Connection, Proxies};
 use crate::cors::Cors;
 use crate::credential::Credentials;
 use crate::front::Front;
 use crate::health::Health;
 use crate::kept::Kept;
 use crate::metrics::{Held, Metrics};
+use crate::places::{Place, Places};
 use crate::rate::SignInLimits;
 use crate::router::{Routes, routes};
+use crate::seat::{Seat, TICKS, Told};
 use crate::shared::{Phase, Shared, Started};
 use crate::site::Site;
 use crate::listen;
 use crate::tls::Tls;
+use crate::watched_stream::WatchedStream;
 use debros_client::Client;
-use http::Request;
 use http::header::UPGRADE;
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -31,17 +36,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{sleep_until, timeout, timeout_at};
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
 /// Bytes of a request's head, and of what is read from a socket at a time.
 const MAX_HEAD: usize = 64 << 10;
 const MAX_HEADERS: usize = 100;
-/// Requests at a time on one HTTP/2 connection.
-const MAX_STREAMS: u32 = 256;
+/// Requests at a time on one HTTP/2 connection, and what the other side may send before it is read, on one and on all.
+const MAX_STREAMS: u32 = 100;
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 512 << 10;
+/// What waits to be sent in one HTTP/2 stream.
+const MAX_STREAM_SENDING: usize = 64 << 10;
+/// Streams that were broken off by either side and are still remembered; with more the connection ends.
+const MAX_RESET_STREAMS: usize = 64;
+/// Bytes that the HTTP library keeps of one connection before a request takes them: a window of bodies, a head, a frame.
+const MOST_UNREAD: usize = CONNECTION_WINDOW as usize + 2 * MAX_HEAD;
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+/// How long an idle connection that has to make room may take for its good-bye.
+const LEAVE_TIME: Duration = Duration::from_secs(1);
 /// After a failed accept (too many open files): time for something to be closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// When stopping: for so long callers learn from their answers that the connection ends. A caller that has a request on
@@ -49,6 +64,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const NOTICE_TIME: Duration = Duration::from_millis(250);
 /// How often the memory of the metrics and limits is tidied.
 const UPKEEP: Duration = Duration::from_secs(5);
+const SHORTEST_TICK: Duration = Duration::from_millis(1);
 
 /// A running gateway.
 pub struct Gateway {
@@ -85,7 +101,7 @@ impl Gateway {
             .local_addr()
             .map_err(|error| StartError::Address { listen: config.listen.clone(), reason: error.to_string() })?;
         let Routes { router, patterns } = routes();
-        let connections = Arc::new(Semaphore::new(config.limits.max_connections.min(Semaphore::MAX_PERMITS)));
+        let memory = Budget::new("memory", config.limits.max_held_bytes);
         let shared = Arc::new(Shared {
             client,
             credentials,
@@ -95,7 +111,10 @@ impl Gateway {
             proxies: Proxies::new(config.trusted_proxies),
             sign_in: SignInLimits::new(&config.limits),
             signing_keys: Kept::default(),
-            websockets: Arc::new(Semaphore::new(config.limits.max_websockets.min(Semaphore::MAX_PERMITS))),
+            callers: Callers::default(),
+            places: Places::new(config.limits.max_connections, MOST_UNREAD, Arc::clone(&memory)),
+            memory,
+            websockets: Budget::new("websockets", config.limits.max_websockets),
             limits: config.limits,
             build: config.build,
             started: Started::now(),
@@ -108,7 +127,7 @@ impl Gateway {
         });
         let front = Front::new(router, Arc::clone(&shared));
         let server = Server { front, http: http(&shared.limits), tls: tls.clone(), shared: Arc::clone(&shared) };
-        shared.tasks.spawn(accept(listener, Arc::new(server), connections));
+        shared.tasks.spawn(accept(listener, Arc::new(server)));
         shared.tasks.spawn(upkeep(Arc::clone(&shared)));
         tracing::info!(%address, https = tls.is_some(), "the gateway listens");
         Ok(Self { address, shared, tls })
@@ -125,6 +144,11 @@ impl Gateway {
     /// When the files can not be used. Nothing has changed then.
     pub fn reload_certificate(&self) -> Result<bool, StartError> {
         self.tls.as_ref().map(|tls| tls.reload()).transpose().map(|reloaded| reloaded.is_some())
+    }
+
+    /// Bytes in memory that callers hold now, of [`Limits::max_held_bytes`].
+    pub fn held_bytes(&self) -> usize {
+        self.shared.memory.held()
     }
 
     /// Stops in order, at the latest at the deadline:
@@ -171,12 +195,14 @@ fn check(limits: &Limits) -> Result<(), StartError> {
     let sizes = [
         ("max_value", limits.max_value),
         ("max_json", limits.max_json),
+        ("max_held_bytes", limits.max_held_bytes),
         ("max_connections", limits.max_connections),
         ("max_websockets", limits.max_websockets),
     ];
     let times = [
         ("header_timeout", limits.header_timeout),
         ("body_timeout", limits.body_timeout),
+        ("write_timeout", limits.write_timeout),
         ("request_timeout", limits.request_timeout),
         ("idle_timeout", limits.idle_timeout),
         ("ping_interval", limits.ping_interval),
@@ -201,6 +227,11 @@ fn http(limits: &Limits) -> Builder<TokioExecutor> {
         .keep_alive_interval(limits.idle_timeout)
         .keep_alive_timeout(limits.idle_timeout)
         .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(MAX_STREAM_SENDING)
+        .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
+        .max_local_error_reset_streams(MAX_RESET_STREAMS)
         .max_header_list_size(MAX_HEAD as u32);
     http
 }
@@ -214,26 +245,18 @@ struct Server {
 }
 
 /// Accepts connections until the gateway stops.
-async fn accept(listener: TcpListener, server: Arc<Server>, slots: Arc<Semaphore>) {
+async fn accept(listener: TcpListener, server: Arc<Server>) {
     let mut phase = server.shared.phase.subscribe();
     let mut stopping = pin!(async move {
         // The value itself is of no use, and may not be kept while something else is awaited.
         let _ = phase.wait_for(|phase| *phase >= Phase::Draining).await.map(drop);
     });
     loop {
-        // First a free place, then a connection: those over the limit wait in the system's queue.
-        let slot = tokio::select! {
-            biased;
-            _ = &mut stopping => break,
-            slot = Arc::clone(&slots).acquire_owned() => slot,
-        };
-        // The semaphore is never closed.
-        let Ok(slot) = slot else { break };
         tokio::select! {
             biased;
             _ = &mut stopping => break,
             accepted = listener.accept() => match accepted {
-                Ok((socket, peer)) => server.spawn(socket, peer, slot),
+                Ok((socket, peer)) => server.spawn(socket, peer),
                 Err(error) => {
                     tracing::warn!(%error, "a connection can not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -244,16 +267,21 @@ async fn accept(listener: TcpListener, server: Arc<Server>, slots: Arc<Semaphore
     // What waits in the system's queue is open for its callers, and they may have sent a request. The system is asked
     // directly and the socket closed right after, so that hardly anything can come in between.
     match listener.into_std() {
-        Ok(listener) => server.accept_rest(&listener, &slots),
+        Ok(listener) => server.accept_rest(&listener),
         Err(error) => tracing::warn!(%error, "waiting connections can not be accepted"),
     }
 }
 
 impl Server {
-    fn spawn(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
+    /// Serves a connection if there is a place for it; closes it otherwise.
+    fn spawn(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr) {
+        let Shared { places, proxies, callers, .. } = &*self.shared;
+        let Some(place) = places.enter(peer.ip(), proxies.trusts(peer.ip().to_canonical()), callers) else {
+            tracing::debug!(%peer, "a connection is refused: all places are taken");
+            return;
+        };
         let server = Arc::clone(self);
         self.shared.tasks.spawn(async move {
-            let place = Place::new(slot);
             let _held = Held::new(&server.shared.metrics.connections);
             // Answers are written whole: waiting for more to send would only delay them.
             if let Err(error) = socket.set_nodelay(true) {
@@ -261,24 +289,32 @@ impl Server {
             }
             // It fails when the caller is gone already.
             let Ok(local) = socket.local_addr() else { return };
-            let ends = Connection { peer, local };
+            let ends = Connection { peer, local, holder: place.seat().holder() };
+            let socket = WatchedStream::new(socket, Arc::clone(place.seat()));
+            let place = Arc::new(place);
             match &server.tls {
                 None => server.serve(socket, ends, place).await,
-                Some(tls) => match timeout(HANDSHAKE_TIME, tls.acceptor().accept(socket)).await {
-                    Ok(Ok(stream)) => server.serve(stream, ends, place).await,
-                    Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-                    Err(_) => tracing::debug!("a TLS handshake took too long"),
-                },
+                Some(tls) => {
+                    let seat = Arc::clone(place.seat());
+                    let handshake = timeout(HANDSHAKE_TIME, tls.acceptor().accept(socket));
+                    let shaken = tokio::select! {
+                        shaken = handshake => shaken,
+                        () = seat.is_told(Told::MakeRoom) => return,
+                    };
+                    match shaken {
+                        Ok(Ok(stream)) => server.serve(stream, ends, place).await,
+                        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                        Err(_) => tracing::debug!("a TLS handshake took too long"),
+                    }
+                }
             }
         });
     }
 
-    fn accept_rest(self: &Arc<Self>, listener: &std::net::TcpListener, slots: &Arc<Semaphore>) {
-        while let Ok(slot) = Arc::clone(slots).try_acquire_owned()
-            && let Ok((socket, peer)) = listener.accept()
-        {
+    fn accept_rest(self: &Arc<Self>, listener: &std::net::TcpListener) {
+        while let Ok((socket, peer)) = listener.accept() {
             match socket.set_nonblocking(true).and_then(|()| TcpStream::from_std(socket)) {
-                Ok(socket) => self.spawn(socket, peer, slot),
+                Ok(socket) => self.spawn(socket, peer),
                 Err(error) => tracing::warn!(%error, "a connection can not be accepted"),
             }
         }
@@ -288,19 +324,21 @@ impl Server {
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         ends: Connection,
-        place: Place,
+        place: Arc<Place>,
     ) {
         let opened = Instant::now();
         let asked = AtomicBool::new(false);
         let service = service_fn(|mut request: Request<Incoming>| {
             asked.store(true, Ordering::Relaxed);
             if request.headers().contains_key(UPGRADE) {
-                request.extensions_mut().insert(place.clone());
+                request.extensions_mut().insert(Arc::clone(&place));
             }
             let front = self.front.clone();
-            async move { Ok::<_, Infallible>(front.answer(request, ends).await) }
+            let seat = Arc::clone(place.seat());
+            async move { Ok::<Response<AnswerBody>, Infallible>(front.answer(request, ends, seat).await) }
         });
         let mut connection = pin!(self.http.serve_connection_with_upgrades(TokioIo::new(stream), service));
+        let seat = place.seat();
         let mut phase = self.shared.phase.subscribe();
         // The library's own timer starts when it knows which version of HTTP this is.
         let mut first_head = pin!(sleep_until((opened + self.shared.limits.header_timeout).into()));
@@ -310,6 +348,7 @@ impl Server {
                 biased;
                 ended = connection.as_mut() => break Some(ended),
                 _ = phase.wait_for(|phase| *phase >= Phase::Closing) => break None,
+                () = seat.is_told(Told::MakeRoom) => break None,
                 () = &mut first_head, if waits_for_first => {
                     if !asked.load(Ordering::Relaxed) {
                         return;
@@ -321,8 +360,9 @@ impl Server {
         let ended = match ended {
             Some(ended) => Some(ended),
             None => {
+                let makes_room = phase.borrow().lt(&Phase::Closing);
                 let mut graceful = pin!(async {
-                    if !asked.load(Ordering::Relaxed) {
+                    if !makes_room && !asked.load(Ordering::Relaxed) {
                         // Just opened: its first request is on the way.
                         let first = timeout_at((opened + NOTICE_TIME).into(), connection.as_mut()).await;
                         if let Ok(ended) = first {
@@ -336,6 +376,8 @@ impl Server {
                     biased;
                     ended = &mut graceful => Some(ended),
                     _ = phase.wait_for(|phase| *phase == Phase::Ended) => None,
+                    () = seat.is_told(Told::End) => None,
+                    () = left_idle(seat), if makes_room => None,
                 }
             }
         };
@@ -346,14 +388,28 @@ impl Server {
     }
 }
 
-/// Tidies what would grow: histograms that nobody reads, and callers that are long gone.
+/// Waits until a connection that was told to go has had the time for it and has nothing under way.
+async fn left_idle(seat: &Seat) {
+    loop {
+        sleep(LEAVE_TIME).await;
+        if seat.rank().is_some() {
+            return;
+        }
+    }
+}
+
+/// Ends what makes no progress, and tidies what would grow: histograms that nobody reads, and callers that are long gone.
 async fn upkeep(shared: Arc<Shared>) {
     let mut phase = shared.phase.subscribe();
     let mut tick = tokio::time::interval(UPKEEP);
+    let mut progress = tokio::time::interval((shared.limits.write_timeout / TICKS).max(SHORTEST_TICK));
+    progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = phase.wait_for(|phase| *phase >= Phase::Draining) => return,
+            _ = progress.tick() => shared.places.tick(),
             _ = tick.tick() => {
+                shared.metrics.held_bytes.set(shared.memory.held() as f64);
                 shared.sign_in.tidy();
                 if let Some(recorder) = &shared.prometheus {
                     recorder.run_upkeep();

@@ -4,24 +4,27 @@
 //! as soon as either does. What a slow reader has not taken yet waits in the node's bounded subscription: here is room
 //! for one piece of a message only.
 
-use crate::connection::Place;
+use crate::budget::Charge;
 use crate::metrics::Held;
+use crate::places::Place;
+use crate::seat::{Seat, Told};
 use crate::shared::{Phase, Shared};
 use axum::body::Bytes;
 use debros_client::{Client, PubsubEvent, Subscription};
 use debros_proto::limits::MAX_MESSAGE_BYTES;
 use debros_proto::{Code, Error, Topic};
-use futures::stream::{SplitSink, SplitStream};
-use futures::{FutureExt as _, SinkExt as _, Stream, StreamExt as _, TryFutureExt as _, stream};
+use futures::channel::mpsc;
+use futures::stream::{BoxStream, SplitSink, SplitStream};
+use futures::{FutureExt as _, SinkExt as _, StreamExt as _, TryFutureExt as _, stream};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
-use std::pin::pin;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt as _;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::coop::consume_budget;
 use tokio::time::{MissedTickBehavior, interval_at, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
@@ -31,27 +34,44 @@ use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 /// A message over this size goes out in several frames. The library copies a frame before it is written: so a socket
 /// whose reader stands still keeps this much in memory, not a whole message.
-const PIECE: usize = 16 << 10;
+const PIECE: usize = 8 << 10;
+/// Over this the library refuses to keep more: a piece that was not written, the next one, and their heads.
+const MAX_WRITE_BUFFER: usize = 2 * PIECE + (1 << 10);
+/// What the library keeps of a message that is not whole yet.
+const MAX_UNREAD: usize = MAX_MESSAGE_BYTES + (64 << 10);
 /// Taken together before the socket is flushed.
 const BATCH_BYTES: usize = 64 << 10;
 const BATCH_EVENTS: usize = 128;
-const READ_BUFFER: usize = 4 << 10;
-/// Errors that wait to be told. When they are not taken, nothing more is read.
+/// Read at a time. Every open WebSocket has it.
+const READ_BUFFER: usize = 2 << 10;
+/// Errors that wait to be told, and pongs to be sent. When they are not taken, nothing more is read.
 const NOTICES: usize = 16;
 /// How long the other side may take to close.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
+
+/// What a subscription yields. In a box, because the futures of a session would hold it once each.
+pub(crate) type Events = BoxStream<'static, Result<PubsubEvent, Error>>;
+
+/// The events of a subscription. As a stream, because a wait for the next event must go on after others had their turn.
+pub(crate) fn events(subscription: Subscription) -> Events {
+    let events = stream::unfold(subscription, |mut subscription| async move {
+        let event = subscription.next().await?;
+        Some((event, subscription))
+    });
+    events.boxed()
+}
 
 /// Everything that an open WebSocket holds.
 pub(crate) struct Session {
     pub(crate) client: Client,
     pub(crate) topic: Topic,
-    pub(crate) subscription: Subscription,
+    pub(crate) events: Events,
     pub(crate) shared: Arc<Shared>,
     /// Counts it among the open ones.
     pub(crate) held: Held,
-    pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) charge: Charge,
     /// Its socket is one of the gateway's connections still.
-    pub(crate) place: Option<Place>,
+    pub(crate) place: Arc<Place>,
 }
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
@@ -78,6 +98,13 @@ impl Notice<'_> {
     }
 }
 
+/// What the reading half leaves to the writing half.
+enum Task {
+    Tell(Message),
+    /// The library has an answer to a ping.
+    Flush,
+}
+
 /// How a session ends.
 enum End {
     /// The other side closed, or the connection broke.
@@ -93,20 +120,25 @@ pub(crate) async fn run(upgraded: Upgraded, session: Session) {
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(PIECE)
+        .max_write_buffer_size(MAX_WRITE_BUFFER)
         .max_message_size(Some(MAX_MESSAGE_BYTES))
         .max_frame_size(Some(MAX_MESSAGE_BYTES));
     let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
     let (mut outgoing, mut incoming) = socket.split();
-    let Session { client, topic, subscription, shared, held, permit, place } = session;
+    let Session { client, topic, events, shared, held, charge, place } = session;
+    let seat = place.seat();
+    let under_way = seat.begin();
+    seat.becomes_websocket(MAX_UNREAD);
     let life = Life::new();
-    let (tell, told) = mpsc::channel(NOTICES);
+    let (tell, tasks) = mpsc::channel(NOTICES);
     let mut phase = shared.phase.subscribe();
 
     let end = tokio::select! {
         // The sender of the phase lives as long as `shared`.
         _ = phase.wait_for(|phase| *phase >= Phase::Draining) => End::Close(CloseCode::Away, "the gateway is stopping"),
-        end = read(&mut incoming, &client, &topic, &shared, &life, tell) => end,
-        end = write(&mut outgoing, subscription, told, &shared, &life) => end,
+        () = seat.is_told(Told::MakeRoom) => End::Close(CloseCode::Policy, "nothing was read, or sent to its end, in time"),
+        end = read(&mut incoming, &client, &topic, &shared, seat, &life, tell) => end,
+        end = write(&mut outgoing, events, tasks, &shared, &life) => end,
     };
     // The subscription is gone here; what follows is only politeness.
     let closing = close(outgoing, incoming, end);
@@ -114,7 +146,7 @@ pub(crate) async fn run(upgraded: Upgraded, session: Session) {
         _ = phase.wait_for(|phase| *phase == Phase::Ended) => {}
         _ = timeout(CLOSE_TIME, closing) => {}
     }
-    drop((held, permit, place));
+    drop((held, charge, under_way));
 }
 
 /// When the other side last gave a sign of life.
@@ -147,8 +179,9 @@ async fn read(
     client: &Client,
     topic: &Topic,
     shared: &Shared,
+    seat: &Seat,
     life: &Life,
-    tell: mpsc::Sender<Message>,
+    mut tell: mpsc::Sender<Task>,
 ) -> End {
     while let Some(message) = incoming.next().await {
         life.seen();
@@ -156,13 +189,30 @@ async fn read(
             Ok(Message::Binary(data)) => data,
             Ok(Message::Text(text)) => text.into(),
             Ok(Message::Close(_)) => return End::Gone,
-            // The library answers pings.
-            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
+            Ok(Message::Ping(payload)) => {
+                seat.take(frame_size(payload.len()));
+                // The library answers. Nothing more is read until the answer is on its way, or a few are.
+                if tell.send(Task::Flush).await.is_err() {
+                    return End::Gone;
+                }
+                continue;
+            }
+            Ok(Message::Pong(payload)) => {
+                seat.take(frame_size(payload.len()));
+                // However fast they come, others have their turn.
+                consume_budget().await;
+                continue;
+            }
+            Ok(Message::Frame(_)) => continue,
             Err(error) => return broken(&error),
         };
+        seat.take_message();
         shared.metrics.messages_received.increment(1);
-        if let Err(error) = client.pubsub().publish(topic.as_str(), data).await
-            && tell.send(Notice::of_error(&error)).await.is_err()
+        // In a box, because an idle socket would keep room for it.
+        let pubsub = client.pubsub();
+        let publish = Box::pin(pubsub.publish(topic.as_str(), data));
+        if let Err(error) = publish.await
+            && tell.send(Task::Tell(Notice::of_error(&error))).await.is_err()
         {
             return End::Gone;
         }
@@ -172,10 +222,18 @@ async fn read(
     End::Gone
 }
 
+/// Bytes of a frame on the wire: its head, mask and payload.
+fn frame_size(payload: usize) -> usize {
+    payload + if payload < 126 { 6 } else { 8 }
+}
+
 fn broken(error: &SocketError) -> End {
     match error {
         SocketError::Capacity(_) => End::Broken(CloseCode::Size, "a message has at most 1 MiB"),
         SocketError::Protocol(_) => End::Broken(CloseCode::Protocol, "the frames are not RFC 6455"),
+        SocketError::Io(error) if error.kind() == ErrorKind::OutOfMemory => {
+            End::Close(CloseCode::Again, "there is no room for what this address and credential send")
+        }
         SocketError::Utf8(_) => End::Broken(CloseCode::Invalid, "a text frame is not UTF-8"),
         _ => End::Gone,
     }
@@ -184,16 +242,11 @@ fn broken(error: &SocketError) -> End {
 /// Sends what the subscription yields, and pings.
 async fn write(
     outgoing: &mut Outgoing,
-    subscription: Subscription,
-    mut told: mpsc::Receiver<Message>,
+    mut events: Events,
+    mut tasks: mpsc::Receiver<Task>,
     shared: &Shared,
     life: &Life,
 ) -> End {
-    // As a stream, because a wait for the next event must go on after the other branches had their turn.
-    let mut events = pin!(stream::unfold(subscription, |mut subscription| async move {
-        let event = subscription.next().await?;
-        Some((event, subscription))
-    }));
     let limits = &shared.limits;
     let mut ping = interval_at((Instant::now() + limits.ping_interval).into(), limits.ping_interval);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -207,10 +260,16 @@ async fn write(
                 let ping = outgoing.send(Message::Ping(Bytes::new()));
                 timeout(limits.pong_timeout, ping.map_ok(|()| None)).await
             }
-            Some(notice) = told.recv() => timeout(limits.pong_timeout, outgoing.send(notice).map_ok(|()| None)).await,
+            Some(task) = tasks.next() => timeout(limits.pong_timeout, async {
+                match task {
+                    Task::Tell(notice) => outgoing.send(notice).await,
+                    Task::Flush => outgoing.flush().await,
+                }
+                .map(|()| None)
+            }).await,
             event = events.next() => match event {
                 Some(Ok(event)) => {
-                    timeout(limits.pong_timeout, deliver(outgoing, event, events.as_mut(), shared)).await
+                    timeout(limits.pong_timeout, deliver(outgoing, event, &mut events, shared)).await
                 }
                 other => Ok(Ok(Some(other.and_then(Result::err)))),
             },
@@ -231,7 +290,7 @@ type Ended = Option<Error>;
 async fn deliver(
     outgoing: &mut Outgoing,
     first: PubsubEvent,
-    mut events: impl Stream<Item = Result<PubsubEvent, Error>> + Unpin,
+    events: &mut Events,
     shared: &Shared,
 ) -> Result<Option<Ended>, SocketError> {
     let mut bytes = feed(outgoing, first, shared).await?;
@@ -318,7 +377,8 @@ async fn close(mut outgoing: Outgoing, mut incoming: Incoming, end: End) {
             let _ = outgoing.send(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await;
             // Closing with unread bytes would reset the connection, and the reason would not arrive.
             if let Ok(mut socket) = incoming.reunite(outgoing) {
-                let mut thrown_away = [0; 4096];
+                // Not in the future itself, which every open WebSocket has.
+                let mut thrown_away = vec![0; 4096];
                 while matches!(socket.get_mut().read(&mut thrown_away).await, Ok(1..)) {}
             }
         }

@@ -1,11 +1,13 @@
 //! What all requests of a gateway share.
 
+use crate::budget::{Budget, Callers};
 use crate::connection::Proxies;
 use crate::cors::Cors;
 use crate::credential::Credentials;
 use crate::health::Health;
 use crate::kept::Kept;
 use crate::metrics::Metrics;
+use crate::places::Places;
 use crate::rate::SignInLimits;
 use crate::site::Site;
 use crate::{BuildInfo, Limits};
@@ -16,7 +18,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 /// How far a gateway's life has come.
@@ -48,8 +50,12 @@ pub(crate) struct Shared {
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
     pub(crate) prometheus: Option<PrometheusHandle>,
-    /// One permit for each WebSocket that may still be opened.
-    pub(crate) websockets: Arc<Semaphore>,
+    pub(crate) callers: Callers,
+    /// Bytes that callers hold.
+    pub(crate) memory: Arc<Budget>,
+    /// Open WebSockets.
+    pub(crate) websockets: Arc<Budget>,
+    pub(crate) places: Arc<Places>,
     /// Tasks that must end before the gateway has ended.
     pub(crate) tasks: TaskTracker,
     pub(crate) phase: watch::Sender<Phase>,

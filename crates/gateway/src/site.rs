@@ -117,8 +117,11 @@ mod tests {
 
     fn place(site: &Site, host: &str) -> Option<Place> {
         let (parts, ()) = Request::get("/v1/auth/challenge").header("Host", host).body(()).unwrap().into_parts();
-        let connection =
-            Connection { peer: "198.51.100.7:999".parse().unwrap(), local: "192.0.2.1:8080".parse().unwrap() };
+        let connection = Connection {
+            peer: "198.51.100.7:999".parse().unwrap(),
+            local: "192.0.2.1:8080".parse().unwrap(),
+            holder: Default::default(),
+        };
         site.place(&parts, connection).ok()
     }
 
@@ -152,8 +155,11 @@ mod tests {
     #[test]
     fn the_requests_own_authority_goes_before_the_host_header() {
         let site = Site::new(None, ":8080", true).unwrap();
-        let connection =
-            Connection { peer: "127.0.0.1:999".parse().unwrap(), local: "127.0.0.1:8080".parse().unwrap() };
+        let connection = Connection {
+            peer: "127.0.0.1:999".parse().unwrap(),
+            local: "127.0.0.1:8080".parse().unwrap(),
+            holder: Default::default(),
+        };
         let asked = |uri: &str| {
             let request = Request::get(uri).header("Host", "localhost").body(()).unwrap();
             site.place(&request.into_parts().0, connection).ok().map(|place| place.uri)

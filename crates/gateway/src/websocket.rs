@@ -1,9 +1,13 @@
 //! `GET /v1/pubsub/ws?topic=`: from an HTTP request to a WebSocket that is subscribed to a topic.
 
+use crate::budget::{Holder, Refused};
 use crate::call::scope;
-use crate::connection::Place;
+use crate::connection::Connection;
+use crate::credential::{Caller, STATIC_KEY};
 use crate::error::{Answer, ApiError, ErrorBody};
+use crate::front::Proof;
 use crate::metrics::Held;
+use crate::places::Place;
 use crate::query::Query;
 use crate::request_id::RequestId;
 use crate::session::{self, Session};
@@ -13,7 +17,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use debros_proto::{Code, Topic};
+use debros_proto::{Code, Error, Topic};
 use http::header::{
     CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
@@ -37,6 +41,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
         (status = 101, description = "The WebSocket is open and subscribed."),
         (status = 400, description = "Not a WebSocket handshake, or a bad topic.", body = ErrorBody),
         (status = 426, description = "Another version of WebSocket than 13.", body = ErrorBody),
+        (status = 429, description = "The address or credential has too many WebSockets open.", body = ErrorBody),
         (status = 503, description = "Too many WebSockets are open.", body = ErrorBody),
     ),
 )]
@@ -54,33 +59,61 @@ pub(crate) async fn open(State(shared): State<Arc<Shared>>, mut request: Request
     check_origin(&shared, headers)?;
     let accept = check_handshake(&request)?;
 
-    let permit = Arc::clone(&shared.websockets).try_acquire_owned().map_err(|_| {
-        ApiError::new(Code::Overloaded, "too many WebSockets are open on this gateway: try again later")
-    })?;
+    let charge = shared.websockets.charge(holder(&shared, &request, &caller), 1).map_err(too_many)?;
     if shared.is_draining() {
         return Err(ApiError::new(Code::Unavailable, "the gateway is stopping"));
     }
     let client = shared.client.scoped(scope);
     let subscription = client.pubsub().subscribe(topic.as_str()).await?;
 
-    let place = request.extensions_mut().remove::<Place>();
+    if let Some(proof) = request.extensions().get::<Proof>() {
+        proof.acts();
+    }
+    let place = request.extensions_mut().remove::<Arc<Place>>();
+    let place = place.ok_or_else(|| Error::internal("a WebSocket came over no connection"))?;
     let upgrade = hyper::upgrade::on(&mut request);
     let session = Session {
         client,
         topic,
-        subscription,
+        events: session::events(subscription),
         held: Held::new(&shared.metrics.websockets),
-        permit,
+        charge,
         place,
         shared: Arc::clone(&shared),
     };
+    let tasks = shared.tasks.clone();
     shared.tasks.spawn(async move {
         // The connection may break before the answer is written: then everything of the session ends here.
         if let Ok(upgraded) = upgrade.await {
-            session::run(upgraded, session).await;
+            // A task of its own, which is no larger than an open WebSocket needs.
+            tasks.spawn(session::run(upgraded, session));
         }
     });
     Ok(switching(accept, protocol))
+}
+
+/// Who opens it: the credential may stand where only a WebSocket can have it.
+fn holder(shared: &Shared, request: &Request, caller: &Caller) -> Holder {
+    let at = request.extensions().get::<Connection>().map(|connection| connection.holder).unwrap_or_default();
+    match &caller.granted {
+        None => shared.callers.showing(at, Some(&caller.credential)),
+        // Whoever shows a static key, which may stand in its protocol, counts with its namespace.
+        Some(grant) if grant.method == STATIC_KEY => shared.callers.showing(at, Some(grant.namespace.as_str())),
+        Some(_) => at,
+    }
+}
+
+fn too_many(refused: Refused) -> ApiError {
+    match refused {
+        Refused::Caller => ApiError::new(
+            Code::RateLimited,
+            "this address or credential has as many WebSockets open as are left for all others: close some, or subscribe to \
+             fewer topics",
+        ),
+        Refused::All => {
+            ApiError::new(Code::Overloaded, "too many WebSockets are open on this gateway: try again later")
+        }
+    }
 }
 
 fn switching(accept: HeaderValue, protocol: Option<HeaderValue>) -> Response {

@@ -237,20 +237,6 @@ async fn strangers_can_not_make_the_gateway_read_much() {
 }
 
 #[tokio::test]
-async fn connections_over_the_limit_wait_for_a_place() {
-    let gateway = start_with(|config| config.limits.max_connections = 2).await;
-    let first = gateway.connect().await;
-    let mut second = gateway.connect().await;
-    assert_eq!(second.request("GET", "/health", &[], b"").await.status, 200);
-    let mut third = gateway.connect().await;
-    third.send(head("GET", "/health", "")).await;
-    let early = tokio::time::timeout(Duration::from_millis(100), third.answer(false)).await;
-    assert!(early.is_err(), "it waits in the system's queue");
-    drop(first);
-    assert_eq!(third.answer(false).await.unwrap().status, 200);
-}
-
-#[tokio::test]
 async fn a_panic_is_one_failed_request() {
     let gateway = start().await;
     let mut connection = gateway.connect().await;

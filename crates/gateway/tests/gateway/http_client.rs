@@ -1,5 +1,6 @@
 //! A small HTTP/1.1 client that sends exactly the bytes it is told to.
 
+use futures::FutureExt as _;
 use std::net::SocketAddr;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -90,6 +91,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http<S> {
     /// Whether the other side has closed and sent nothing more.
     pub(crate) async fn is_closed(&mut self) -> bool {
         self.buffer.is_empty() && !self.fill().await
+    }
+
+    /// Whether the other side closes. When it need not, it is only looked whether it has.
+    pub(crate) async fn is_closed_soon(&mut self, expected: bool) -> bool {
+        if expected { self.is_closed().await } else { self.is_closed().now_or_never().unwrap_or(false) }
+    }
+
+    /// The next answer, which may be one without a body and its length.
+    pub(crate) async fn bodiless_answer(&mut self, bodiless: bool) -> Answer {
+        self.answer(bodiless).await.expect("an answer")
     }
 
     pub(crate) fn into_stream(self) -> S {

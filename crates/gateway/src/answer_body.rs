@@ -1,0 +1,123 @@
+//! The body of an answer, counted from the handler until the socket has taken its last byte.
+//!
+//! The count hangs on the bytes themselves, wherever the HTTP library keeps them: it is given back when the last piece of
+//! them is dropped.
+
+use crate::budget::Charge;
+use crate::seat::{UnderWay, Untaken};
+use axum::body::{Body, HttpBody};
+use bytes::Bytes;
+use futures::FutureExt as _;
+use http_body_util::BodyExt as _;
+use hyper::body::{Frame, SizeHint};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// What HTTP/2 gets at a time: it keeps a piece of which it may send one byte.
+const PIECE: usize = 16 << 10;
+
+/// The body of an answer.
+#[derive(Default)]
+pub(crate) struct AnswerBody {
+    bytes: Bytes,
+    /// What is not in memory yet; none of the gateway's own answers has such.
+    rest: Option<Body>,
+    untaken: Option<Arc<Untaken>>,
+}
+
+/// Bytes of an answer, with what counts them.
+struct Held {
+    bytes: Bytes,
+    _charge: Charge,
+    _under_way: UnderWay,
+    _untaken: Option<Arc<Untaken>>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// A part of an answer on its way: that it was sent is progress.
+struct Piece {
+    bytes: Bytes,
+    untaken: Arc<Untaken>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.untaken.moved();
+    }
+}
+
+impl AnswerBody {
+    /// Counts a body that the charge is large enough for. With `watched` the connection ends when nothing of it is taken
+    /// for the write time-out: over HTTP/2 the socket does not show that.
+    pub(crate) fn hold(mut body: Body, charge: Charge, under_way: UnderWay, watched: bool) -> Self {
+        if body.is_end_stream() {
+            return Self::default();
+        }
+        let bytes = match body.frame().now_or_never() {
+            Some(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+            _ => Bytes::new(),
+        };
+        let untaken = watched.then(|| Arc::new(Untaken::new(Arc::clone(under_way.seat()))));
+        let held = Held { bytes, _charge: charge, _under_way: under_way, _untaken: untaken.clone() };
+        let rest = (!body.is_end_stream()).then_some(body);
+        Self { bytes: Bytes::from_owner(held), rest, untaken }
+    }
+}
+
+impl AnswerBody {
+    /// A small body that is not counted: that of a refusal for want of memory.
+    pub(crate) fn uncounted(body: Body) -> Self {
+        Self { rest: (!body.is_end_stream()).then_some(body), ..Self::default() }
+    }
+}
+
+impl HttpBody for AnswerBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if !self.bytes.is_empty() {
+            let piece = match &self.untaken {
+                Some(untaken) => {
+                    let untaken = Arc::clone(untaken);
+                    let length = self.bytes.len().min(PIECE);
+                    Bytes::from_owner(Piece { bytes: self.bytes.split_to(length), untaken })
+                }
+                None => std::mem::take(&mut self.bytes),
+            };
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        match &mut self.rest {
+            Some(rest) => Pin::new(rest).poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_empty() && self.rest.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let bytes = self.bytes.len() as u64;
+        let Some(rest) = &self.rest else { return SizeHint::with_exact(bytes) };
+        let rest = rest.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(bytes + rest.lower());
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(bytes + upper);
+        }
+        hint
+    }
+}

@@ -1,0 +1,259 @@
+//! What callers may hold of this process at a time: bytes in memory, or WebSockets.
+//!
+//! Nobody holds more than is left free for the others: no address (of IPv6: no /64 network) and no credential. So one of
+//! them alone gets half, two get a third each, and whoever comes next finds as much free as the greediest holds. No share
+//! has to be configured, and there is no last place that one could take.
+//!
+//! Callers are counted in a fixed number of buckets, chosen by a secret hash. That takes no lock and no memory for each
+//! caller; two that meet in one bucket count as one.
+
+use crate::error::ApiError;
+use crate::rate::network;
+use debros_proto::Code;
+use metrics::{Counter, counter, describe_counter};
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// Buckets for addresses, and as many for credentials.
+const BUCKETS: u16 = 8192;
+/// What one caller may hold of a small budget, whatever is left: else a limit of 1 would let nobody in.
+pub(crate) const LEAST_SHARE: usize = 4;
+
+/// Who holds something: the buckets of the caller's address and credential, as far as they are known.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Holder {
+    address: Option<u16>,
+    credential: Option<u16>,
+}
+
+impl Holder {
+    /// Whether the caller showed a credential.
+    pub(crate) fn shows_credential(&self) -> bool {
+        self.credential.is_some()
+    }
+
+    fn buckets(self) -> impl Iterator<Item = usize> {
+        let credential = self.credential.map(|bucket| usize::from(bucket) + usize::from(BUCKETS));
+        self.address.map(usize::from).into_iter().chain(credential)
+    }
+}
+
+/// Finds the buckets of callers.
+#[derive(Default)]
+pub(crate) struct Callers(RandomState);
+
+impl Callers {
+    /// Whoever calls from an address.
+    pub(crate) fn at(&self, address: IpAddr) -> Holder {
+        Holder { address: Some(self.bucket(&network(address))), credential: None }
+    }
+
+    /// The same caller, with the credential that it shows.
+    pub(crate) fn showing(&self, holder: Holder, credential: Option<&str>) -> Holder {
+        Holder { credential: credential.map(|credential| self.bucket(&credential)), ..holder }
+    }
+
+    fn bucket(&self, caller: &impl std::hash::Hash) -> u16 {
+        // The remainder is less than BUCKETS.
+        (self.0.hash_one(caller) % u64::from(BUCKETS)) as u16
+    }
+}
+
+/// Why something does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The caller holds as much as is left for all others.
+    Caller,
+    /// All callers together hold everything.
+    All,
+}
+
+/// An amount that callers share.
+pub(crate) struct Budget {
+    limit: usize,
+    held: AtomicUsize,
+    buckets: Box<[AtomicUsize]>,
+    of_caller: Counter,
+    of_all: Counter,
+}
+
+impl Budget {
+    /// `what` names it in the metrics.
+    pub(crate) fn new(what: &'static str, limit: usize) -> Arc<Self> {
+        describe_counter!(
+            "debros_gateway_refused_total",
+            "Refused because the caller, or all callers, hold as much as they may"
+        );
+        Arc::new(Self {
+            limit,
+            held: AtomicUsize::new(0),
+            buckets: (0..usize::from(BUCKETS) * 2).map(|_| AtomicUsize::new(0)).collect(),
+            of_caller: counter!("debros_gateway_refused_total", "what" => what, "limit" => "caller"),
+            of_all: counter!("debros_gateway_refused_total", "what" => what, "limit" => "all"),
+        })
+    }
+
+    /// What is held now.
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Relaxed)
+    }
+
+    /// Takes an amount if it fits.
+    pub(crate) fn charge(self: &Arc<Self>, holder: Holder, amount: usize) -> Result<Charge, Refused> {
+        let mut charge = self.nothing(holder);
+        charge.set(amount)?;
+        Ok(charge)
+    }
+
+    /// A charge of nothing, to be set later.
+    pub(crate) fn nothing(self: &Arc<Self>, holder: Holder) -> Charge {
+        Charge { budget: Arc::clone(self), holder, amount: 0 }
+    }
+
+    /// Takes an amount whether it fits or not, and says whether it does: for what is in memory already. The taker lets go
+    /// of it soon when it does not fit.
+    pub(crate) fn add(&self, holder: Holder, amount: usize) -> Result<(), Refused> {
+        let held = self.held.fetch_add(amount, Relaxed) + amount;
+        let share = self.limit.saturating_sub(held).max(LEAST_SHARE);
+        let mut fits = true;
+        for bucket in holder.buckets() {
+            fits &= self.buckets[bucket].fetch_add(amount, Relaxed) + amount <= share;
+        }
+        let refused = match (held <= self.limit, fits) {
+            (true, true) => return Ok(()),
+            (true, false) => Refused::Caller,
+            (false, _) => Refused::All,
+        };
+        match refused {
+            Refused::Caller => self.of_caller.increment(1),
+            Refused::All => self.of_all.increment(1),
+        }
+        Err(refused)
+    }
+
+    /// Gives back what was taken.
+    pub(crate) fn give_back(&self, holder: Holder, amount: usize) {
+        self.held.fetch_sub(amount, Relaxed);
+        for bucket in holder.buckets() {
+            self.buckets[bucket].fetch_sub(amount, Relaxed);
+        }
+    }
+}
+
+/// A part of a budget; dropping it gives it back.
+pub(crate) struct Charge {
+    budget: Arc<Budget>,
+    holder: Holder,
+    amount: usize,
+}
+
+impl Charge {
+    /// Holds another amount from now on, or what it held when that does not fit. Two callers that ask at the same time may
+    /// both be refused at the edge.
+    pub(crate) fn set(&mut self, amount: usize) -> Result<(), Refused> {
+        if amount <= self.amount {
+            self.budget.give_back(self.holder, self.amount - amount);
+        } else {
+            let more = amount - self.amount;
+            self.budget.add(self.holder, more).inspect_err(|_| self.budget.give_back(self.holder, more))?;
+        }
+        self.amount = amount;
+        Ok(())
+    }
+
+    pub(crate) fn amount(&self) -> usize {
+        self.amount
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.budget.give_back(self.holder, self.amount);
+    }
+}
+
+/// A request that takes more memory than there is for it.
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Caller => Self::new(
+                Code::RateLimited,
+                "this address or credential has too much under way here (requests that arrive, answers that are not read \
+                 yet): read the answers and send fewer requests at a time",
+            ),
+            Refused::All => {
+                Self::new(Code::Overloaded, "the gateway has too many requests under way: try again in a moment")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Budget, Callers, Charge, Holder, LEAST_SHARE, Refused};
+    use std::sync::Arc;
+
+    fn holder(callers: &Callers, address: &str, credential: Option<&str>) -> Holder {
+        callers.showing(callers.at(address.parse().unwrap()), credential)
+    }
+
+    /// Takes as much as it gets.
+    fn greedy(budget: &Arc<Budget>, holder: Holder, step: usize) -> Vec<Charge> {
+        std::iter::from_fn(|| budget.charge(holder, step).ok()).collect()
+    }
+
+    #[test]
+    fn one_caller_leaves_as_much_as_it_takes() {
+        let (callers, budget) = (Callers::default(), Budget::new("test", 1000));
+        let first = greedy(&budget, holder(&callers, "192.0.2.1", None), 10);
+        assert_eq!(first.len(), 50);
+        let second = greedy(&budget, holder(&callers, "192.0.2.2", None), 10);
+        assert_eq!(second.len(), 25, "half of what the first has left");
+        assert!(budget.charge(holder(&callers, "192.0.2.3", None), 100).is_ok());
+        drop((first, second));
+        assert_eq!(budget.held(), 0);
+        assert!(budget.charge(holder(&callers, "192.0.2.2", None), 500).is_ok());
+    }
+
+    #[test]
+    fn a_credential_is_one_caller_from_everywhere_and_an_ipv6_network_too() {
+        let (callers, budget) = (Callers::default(), Budget::new("test", 1000));
+        let of_key = |host: u32| holder(&callers, &format!("192.0.2.{host}"), Some("key"));
+        let held: Vec<_> = (1..=5).map(|host| budget.charge(of_key(host), 100).unwrap()).collect();
+        assert_eq!(budget.charge(of_key(6), 100).err(), Some(Refused::Caller));
+        assert!(budget.charge(holder(&callers, "192.0.2.6", Some("another")), 100).is_ok());
+        drop(held);
+        let in_network = |host: u32| holder(&callers, &format!("2001:db8::{host}"), None);
+        let _held: Vec<_> = (1..=5).map(|host| budget.charge(in_network(host), 100).unwrap()).collect();
+        assert_eq!(budget.charge(in_network(6), 100).err(), Some(Refused::Caller));
+        assert!(budget.charge(holder(&callers, "2001:db8:0:1::1", None), 100).is_ok());
+    }
+
+    #[test]
+    fn however_many_come_the_whole_is_never_exceeded_and_a_refusal_holds_nothing() {
+        let (callers, budget) = (Callers::default(), Budget::new("test", 10_000));
+        let mut held = Vec::new();
+        for host in 0..500_u32 {
+            held.extend(greedy(&budget, holder(&callers, &format!("10.0.{}.{}", host / 250, host % 250), None), 7));
+        }
+        assert!(budget.held() <= 10_000);
+        let before = budget.held();
+        assert!(budget.charge(holder(&callers, "10.0.0.1", None), 10_001).is_err());
+        let mut growing = budget.charge(holder(&callers, "10.9.9.9", None), 1).unwrap();
+        assert!(growing.set(10_000).is_err() && growing.amount() == 1);
+        drop(growing);
+        assert_eq!(budget.held(), before);
+    }
+
+    #[test]
+    fn a_small_budget_works_too() {
+        let (callers, budget) = (Callers::default(), Budget::new("test", 1));
+        let only = holder(&callers, "192.0.2.1", Some("key"));
+        let one = budget.charge(only, 1).unwrap();
+        assert_eq!(budget.charge(only, 1).err(), Some(Refused::All));
+        drop(one);
+        assert_eq!(greedy(&Budget::new("test", LEAST_SHARE), only, 1).len(), LEAST_SHARE);
+    }
+}

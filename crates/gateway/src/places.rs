@@ -1,0 +1,223 @@
+//! The connections that may be open at a time, and who gets a place when they are scarce.
+//!
+//! 1. An address has no more places than are left free for the others (as everything in `budget.rs`). Over that, its own
+//!    oldest idle connection makes room for its next one.
+//! 2. When all places are taken, the oldest idle connection makes room: first one that no credential was accepted on.
+//! 3. When none is idle, a part of the places is left, the reserve. Who comes in there has to succeed with a credential
+//!    in the first request, or is gone. So operators and members get in when strangers hold everything.
+//!
+//! A trusted proxy speaks for many: its connections are not counted by address.
+
+use crate::budget::{Budget, Callers, Holder, LEAST_SHARE};
+use crate::rate::network;
+use crate::seat::{Seat, Told};
+use metrics::{Counter, counter, describe_counter};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The reserve is this part of all places.
+const RESERVE: usize = 16;
+/// So many connections are looked at to find an idle one: the work for a newcomer is bounded, and the next newcomer looks
+/// at the next ones.
+const LOOK: usize = 64;
+
+/// The connections that may be open at a time.
+pub(crate) struct Places {
+    /// Without the reserve.
+    ordinary: usize,
+    reserve: usize,
+    most_unread: usize,
+    memory: Arc<Budget>,
+    ticks: Arc<AtomicU32>,
+    open: Mutex<Open>,
+    refused: Counter,
+    made_room: Counter,
+}
+
+#[derive(Default)]
+struct Open {
+    seats: BTreeMap<u64, Arc<Seat>>,
+    networks: HashMap<IpAddr, Network>,
+    next_id: u64,
+    /// Where the next look for an idle one begins.
+    hand: u64,
+    on_trial: usize,
+}
+
+/// The connections of one address.
+#[derive(Default)]
+struct Network {
+    ids: BTreeSet<u64>,
+    hand: u64,
+    on_trial: usize,
+}
+
+impl Places {
+    pub(crate) fn new(limit: usize, most_unread: usize, memory: Arc<Budget>) -> Arc<Self> {
+        describe_counter!("debros_gateway_connections_refused_total", "Connections closed because there was no place");
+        describe_counter!("debros_gateway_connections_made_room_total", "Idle connections closed to make room");
+        let reserve = limit / RESERVE;
+        Arc::new(Self {
+            ordinary: limit - reserve,
+            reserve,
+            most_unread,
+            memory,
+            ticks: Arc::default(),
+            open: Mutex::default(),
+            refused: counter!("debros_gateway_connections_refused_total"),
+            made_room: counter!("debros_gateway_connections_made_room_total"),
+        })
+    }
+
+    /// A place for a connection from an address; `None` when there is none.
+    pub(crate) fn enter(self: &Arc<Self>, peer: IpAddr, is_proxy: bool, callers: &Callers) -> Option<Place> {
+        let network = (!is_proxy).then(|| network(peer));
+        let holder = if is_proxy { Holder::default() } else { callers.at(peer) };
+        let mut open = self.open();
+        let on_trial = match (self.make_place(&mut open, network, false), self.reserve) {
+            (true, _) => false,
+            (false, 1..) if self.make_place(&mut open, network, true) => true,
+            _ => {
+                self.refused.increment(1);
+                return None;
+            }
+        };
+        let id = open.next_id;
+        open.next_id += 1;
+        let seat = Seat::new(
+            id,
+            network,
+            on_trial,
+            holder,
+            Arc::clone(&self.memory),
+            Arc::clone(&self.ticks),
+            self.most_unread,
+        );
+        let seat = Arc::new(seat);
+        open.insert(&seat);
+        drop(open);
+        Some(Place { seat, places: Arc::clone(self) })
+    }
+
+    /// Whether there is a free place, or one can be made.
+    fn make_place(&self, open: &mut Open, network: Option<IpAddr>, on_trial: bool) -> bool {
+        let (limit, taken) =
+            if on_trial { (self.reserve, open.on_trial) } else { (self.ordinary, open.seats.len() - open.on_trial) };
+        let own = network
+            .and_then(|network| open.networks.get(&network))
+            .map_or(0, |network| if on_trial { network.on_trial } else { network.ids.len() - network.on_trial });
+        let free = limit.saturating_sub(taken);
+        let is_over_share = network.is_some() && own + 1 > free.saturating_sub(1).max(LEAST_SHARE);
+        if free > 0 && !is_over_share {
+            return true;
+        }
+        let Some(idle) = open.find_idle(network.filter(|_| is_over_share), on_trial) else { return false };
+        open.remove(&idle);
+        idle.tell(Told::MakeRoom);
+        self.made_room.increment(1);
+        true
+    }
+
+    /// Time goes on: ends connections that are stuck. To be called four times in every write time-out.
+    pub(crate) fn tick(&self) {
+        self.ticks.fetch_add(1, Relaxed);
+        let stuck: Vec<_> = self.open().seats.values().filter(|seat| seat.is_stuck()).cloned().collect();
+        for seat in stuck {
+            tracing::debug!(network = ?seat.network, "a connection ends: the other side takes nothing");
+            seat.tell(Told::End);
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    fn insert(&mut self, seat: &Arc<Seat>) {
+        self.seats.insert(seat.id, Arc::clone(seat));
+        self.on_trial += usize::from(seat.on_trial);
+        if let Some(address) = seat.network {
+            let network = self.networks.entry(address).or_default();
+            network.ids.insert(seat.id);
+            network.on_trial += usize::from(seat.on_trial);
+        }
+    }
+
+    fn remove(&mut self, seat: &Seat) {
+        if self.seats.remove(&seat.id).is_none() {
+            return;
+        }
+        self.on_trial -= usize::from(seat.on_trial);
+        let Some(address) = seat.network else { return };
+        if let Some(network) = self.networks.get_mut(&address) {
+            network.ids.remove(&seat.id);
+            network.on_trial -= usize::from(seat.on_trial);
+            if network.ids.is_empty() {
+                self.networks.remove(&address);
+            }
+        }
+    }
+
+    /// An idle connection, of one address or of all, on trial or not: unproven before proven, unused before used, old
+    /// before new. Looks at a few, beginning where the last look ended.
+    fn find_idle(&mut self, of: Option<IpAddr>, on_trial: bool) -> Option<Arc<Seat>> {
+        let mut last = None;
+        let mut best: Option<((bool, bool), &Arc<Seat>)> = None;
+        let mut look = |seat: &'_ Arc<Seat>| -> Option<(bool, bool)> {
+            last = Some(seat.id);
+            (seat.on_trial == on_trial).then(|| seat.rank()).flatten()
+        };
+        match of {
+            Some(address) => {
+                let network = self.networks.get(&address)?;
+                let ids = network.ids.range(network.hand..).chain(network.ids.range(..network.hand));
+                for seat in ids.take(LOOK).filter_map(|id| self.seats.get(id)) {
+                    keep_best(&mut best, look(seat), seat);
+                }
+            }
+            None => {
+                let seats = self.seats.range(self.hand..).chain(self.seats.range(..self.hand));
+                for (_, seat) in seats.take(LOOK) {
+                    keep_best(&mut best, look(seat), seat);
+                }
+            }
+        }
+        let found = best.map(|(_, seat)| Arc::clone(seat));
+        let hand = last.map_or(0, |id| id + 1);
+        match of {
+            Some(address) => self.networks.entry(address).or_default().hand = hand,
+            None => self.hand = hand,
+        }
+        found
+    }
+}
+
+fn keep_best<'a>(best: &mut Option<((bool, bool), &'a Arc<Seat>)>, rank: Option<(bool, bool)>, seat: &'a Arc<Seat>) {
+    if let Some(rank) = rank
+        && best.as_ref().is_none_or(|(other, _)| rank < *other)
+    {
+        *best = Some((rank, seat));
+    }
+}
+
+/// The place of a connection among those that may be open; free when it is dropped. It comes with a request that asks for
+/// another protocol, because the socket outlives the HTTP connection then.
+pub(crate) struct Place {
+    seat: Arc<Seat>,
+    places: Arc<Places>,
+}
+
+impl Place {
+    pub(crate) fn seat(&self) -> &Arc<Seat> {
+        &self.seat
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.open().remove(&self.seat);
+    }
+}

@@ -1,0 +1,278 @@
+//! What is known of one open connection: whether it is idle, what it holds, and whether it makes progress.
+//!
+//! Everything is a number that changes without a lock. Nothing here has a timer of its own: time is counted in ticks, of
+//! which the gateway's upkeep makes four in every write time-out, and it looks at all seats at each.
+
+use crate::budget::{Budget, Holder, Refused};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize};
+use tokio::sync::Notify;
+
+/// Ticks in a write time-out.
+pub(crate) const TICKS: u32 = 4;
+/// Ages of answers, in ticks, that are told apart.
+const AGES: u32 = 8;
+/// A message over a WebSocket has this many write time-outs to become whole.
+const MESSAGE_TIMES: u32 = 2;
+/// Unread bytes of a connection that are not counted: an ordinary request has fewer.
+const FREE: usize = 4 << 10;
+/// Unread bytes are counted in steps, so that most reads change no shared number.
+const STEP: usize = 8 << 10;
+
+/// What a connection is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Told {
+    /// It is idle, and another needs its place.
+    MakeRoom = 1,
+    /// It makes no progress.
+    End = 2,
+}
+
+/// One open connection.
+pub(crate) struct Seat {
+    pub(crate) id: u64,
+    /// The address, or of IPv6 the network, that it came from; `None` when that is a trusted proxy, which speaks for many.
+    pub(crate) network: Option<IpAddr>,
+    /// The place is one of the reserve: its first request has to succeed with a credential.
+    pub(crate) on_trial: bool,
+    holder: Holder,
+    memory: Arc<Budget>,
+    ticks: Arc<AtomicU32>,
+    /// A node has accepted a credential that came over it.
+    proven: AtomicBool,
+    /// Requests and answers under way; an open WebSocket counts as one.
+    under_way: AtomicUsize,
+    /// Used since it was last looked at for making room.
+    used: AtomicBool,
+    told: AtomicU8,
+    telling: Notify,
+    /// Bytes read from the socket that nobody has taken yet; at most so, because frames and heads count too.
+    unread: AtomicUsize,
+    /// More than this the protocol's reader never keeps.
+    most_unread: AtomicUsize,
+    last_read: AtomicUsize,
+    /// The part of `unread` that the budget knows of.
+    charged: AtomicUsize,
+    /// The tick at which `unread` became worth counting; only asked of WebSockets.
+    unread_since: AtomicU32,
+    is_websocket: AtomicBool,
+    /// One more than the tick since which the socket takes no bytes; 0 when it does.
+    blocked_since: AtomicU32,
+    /// Answers of HTTP/2 by the tick at which a part of them was last taken.
+    answers: [AtomicU32; AGES as usize],
+}
+
+impl Seat {
+    pub(crate) fn new(
+        id: u64,
+        network: Option<IpAddr>,
+        on_trial: bool,
+        holder: Holder,
+        memory: Arc<Budget>,
+        ticks: Arc<AtomicU32>,
+        most_unread: usize,
+    ) -> Self {
+        Self {
+            id,
+            network,
+            on_trial,
+            holder,
+            memory,
+            ticks,
+            proven: AtomicBool::new(false),
+            under_way: AtomicUsize::new(0),
+            used: AtomicBool::new(true),
+            told: AtomicU8::new(0),
+            telling: Notify::new(),
+            unread: AtomicUsize::new(0),
+            most_unread: AtomicUsize::new(most_unread),
+            last_read: AtomicUsize::new(0),
+            charged: AtomicUsize::new(0),
+            unread_since: AtomicU32::new(0),
+            is_websocket: AtomicBool::new(false),
+            blocked_since: AtomicU32::new(0),
+            answers: Default::default(),
+        }
+    }
+
+    /// Who is at the other end, by address alone.
+    pub(crate) fn holder(&self) -> Holder {
+        self.holder
+    }
+
+    pub(crate) fn is_proven(&self) -> bool {
+        self.proven.load(Relaxed)
+    }
+
+    pub(crate) fn prove(&self) {
+        self.proven.store(true, Relaxed);
+    }
+
+    /// How soon an idle connection makes room, the lowest first; `None` when something is under way. Being asked counts:
+    /// one that was used since comes after one that was not.
+    pub(crate) fn rank(&self) -> Option<(bool, bool)> {
+        (self.under_way.load(Relaxed) == 0).then(|| (self.is_proven(), self.used.swap(false, Relaxed)))
+    }
+
+    pub(crate) fn tell(&self, what: Told) {
+        self.told.fetch_max(what as u8, Relaxed);
+        self.telling.notify_one();
+    }
+
+    /// Waits until the connection is told to go, for this reason or a more urgent one.
+    pub(crate) async fn is_told(&self, at_least: Told) {
+        while self.told.load(Relaxed) < at_least as u8 {
+            self.telling.notified().await;
+        }
+    }
+
+    /// A request begins, or a WebSocket.
+    pub(crate) fn begin(self: &Arc<Self>) -> UnderWay {
+        self.under_way.fetch_add(1, Relaxed);
+        UnderWay(Arc::clone(self))
+    }
+
+    /// Counts bytes that were read from the socket.
+    pub(crate) fn read(&self, bytes: usize) -> Result<(), Refused> {
+        let before = self.unread.fetch_add(bytes, Relaxed);
+        self.last_read.store(bytes, Relaxed);
+        if before <= FREE && before + bytes > FREE {
+            self.unread_since.store(self.tick(), Relaxed);
+        }
+        self.settle()
+    }
+
+    /// Counts bytes that have left the protocol's reader: whoever has them now counts them.
+    pub(crate) fn take(&self, bytes: usize) {
+        // The closure always gives a value.
+        let _ = self.unread.fetch_update(Relaxed, Relaxed, |unread| Some(unread.saturating_sub(bytes)));
+        // Less always fits.
+        let _ = self.settle();
+    }
+
+    /// Nothing is half read, but for what came last.
+    fn take_all_but_last(&self) {
+        self.unread.fetch_min(self.last_read.load(Relaxed), Relaxed);
+        let _ = self.settle();
+    }
+
+    /// A whole message was taken from a WebSocket.
+    pub(crate) fn take_message(&self) {
+        self.unread.store(0, Relaxed);
+        let _ = self.settle();
+    }
+
+    /// From now on it is a WebSocket, whose reader keeps at most so much.
+    pub(crate) fn becomes_websocket(&self, most_unread: usize) {
+        self.most_unread.store(most_unread, Relaxed);
+        self.is_websocket.store(true, Relaxed);
+        self.take_message();
+    }
+
+    fn settle(&self) -> Result<(), Refused> {
+        let unread = self.unread.load(Relaxed).min(self.most_unread.load(Relaxed));
+        let charge = if unread <= FREE { 0 } else { unread.next_multiple_of(STEP) };
+        if self.charged.load(Relaxed) == charge {
+            return Ok(());
+        }
+        let before = self.charged.swap(charge, Relaxed);
+        if charge > before {
+            // Also when it does not fit: the bytes are here. The connection ends then.
+            return self.memory.add(self.holder, charge - before);
+        }
+        self.memory.give_back(self.holder, before - charge);
+        Ok(())
+    }
+
+    /// Whether the socket has just taken bytes, or has not.
+    pub(crate) fn wrote(&self, is_blocked: bool) {
+        let since = self.blocked_since.load(Relaxed);
+        if is_blocked && since == 0 {
+            self.blocked_since.store(self.tick() + 1, Relaxed);
+        } else if !is_blocked && since != 0 {
+            self.blocked_since.store(0, Relaxed);
+        }
+    }
+
+    /// Whether it holds something and has not moved for the write time-out.
+    pub(crate) fn is_stuck(&self) -> bool {
+        let now = self.tick();
+        let age = |tick: u32| now.wrapping_sub(tick);
+        // One tick more, because the first one was not whole.
+        let blocked = self.blocked_since.load(Relaxed);
+        if blocked != 0 && age(blocked - 1) > TICKS {
+            return true;
+        }
+        if (TICKS + 1..AGES).any(|age| self.answers[slot(now.wrapping_sub(age))].load(Relaxed) > 0) {
+            return true;
+        }
+        self.is_websocket.load(Relaxed)
+            && self.unread.load(Relaxed) > FREE
+            && age(self.unread_since.load(Relaxed)) > TICKS * MESSAGE_TIMES
+    }
+
+    fn tick(&self) -> u32 {
+        self.ticks.load(Relaxed)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.memory.give_back(self.holder, *self.charged.get_mut());
+    }
+}
+
+fn slot(tick: u32) -> usize {
+    (tick % AGES) as usize
+}
+
+/// A request, an answer or a WebSocket under way: the connection is not idle.
+pub(crate) struct UnderWay(Arc<Seat>);
+
+impl UnderWay {
+    pub(crate) fn seat(&self) -> &Arc<Seat> {
+        &self.0
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.used.store(true, Relaxed);
+        if self.0.under_way.fetch_sub(1, Relaxed) == 1 {
+            self.0.take_all_but_last();
+        }
+    }
+}
+
+/// An answer of HTTP/2 that still has to be taken.
+pub(crate) struct Untaken {
+    seat: Arc<Seat>,
+    tick: AtomicU32,
+}
+
+impl Untaken {
+    pub(crate) fn new(seat: Arc<Seat>) -> Self {
+        let tick = seat.tick();
+        seat.answers[slot(tick)].fetch_add(1, Relaxed);
+        Self { seat, tick: AtomicU32::new(tick) }
+    }
+
+    /// A part of it was taken.
+    pub(crate) fn moved(&self) {
+        let now = self.seat.tick();
+        let before = self.tick.swap(now, Relaxed);
+        if before != now {
+            self.seat.answers[slot(now)].fetch_add(1, Relaxed);
+            self.seat.answers[slot(before)].fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+impl Drop for Untaken {
+    fn drop(&mut self) {
+        self.seat.answers[slot(*self.tick.get_mut())].fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,259 @@
+//! What callers can make the gateway hold in memory: bounded for each and for all, given back, and ended when nothing moves.
+
+use crate::http_client::{Http, request};
+use crate::pubsub::handshake;
+use crate::setup::{KEY, Running, patience, start_with, until};
+use crate::websocket_client::subscribe;
+use bytes::Bytes;
+use std::future::poll_fn;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+
+const MIB: usize = 1 << 20;
+
+/// A gateway whose callers hold little, and for a short time.
+async fn small(max_held: usize) -> Running {
+    start_with(|config| {
+        config.limits.max_held_bytes = max_held;
+        config.limits.write_timeout = Duration::from_millis(400);
+    })
+    .await
+}
+
+async fn all_is_given_back(gateway: &Running) {
+    until("all is given back", || gateway.held_bytes() == 0).await;
+}
+
+/// A connection whose answers wait in the gateway, not in the system.
+async fn narrow(gateway: &Running) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(gateway.address()).await.unwrap()
+}
+
+/// One WebSocket that sent pings and read nothing took 1.5 GB in 3 s.
+#[tokio::test]
+async fn pings_without_reading_are_not_read_for_ever() {
+    let gateway = small(192 * MIB).await;
+    let mut connection = Http::over(narrow(&gateway).await);
+    assert_eq!(connection.request("GET", "/v1/pubsub/ws?topic=t", &handshake(), b"").await.status, 101);
+    let mut stream = connection.into_stream();
+    let mut ping = vec![0x89, 0x80 | 125, 0, 0, 0, 0];
+    ping.extend([7; 125]);
+    let pings = ping.repeat(500);
+    let mut sent = 0;
+    // It ends when the gateway has closed the connection. Without a bound this would go on.
+    while stream.write_all(&pings).await.is_ok() {
+        sent += pings.len();
+        assert!(sent < 64 * MIB, "the gateway reads on although its answers are not read");
+    }
+    until("it has left", || gateway.node.subscribers("one", "t") == 0).await;
+    all_is_given_back(&gateway).await;
+}
+
+#[tokio::test]
+async fn pings_that_are_read_are_answered_however_many() {
+    let gateway = small(192 * MIB).await;
+    let mut connection = gateway.connect().await;
+    assert_eq!(connection.request("GET", "/v1/pubsub/ws?topic=t", &handshake(), b"").await.status, 101);
+    let (mut receive, mut send) = connection.into_stream().into_split();
+    let sending = tokio::spawn(async move {
+        for _ in 0..20_000 {
+            send.write_all(&[0x89, 0x81, 0, 0, 0, 0, b'p']).await.unwrap();
+        }
+        send
+    });
+    // One pong may answer several pings; the last one is answered in any case.
+    let mut pong = [0; 3];
+    receive.read_exact(&mut pong).await.unwrap();
+    assert_eq!(pong, [0x8a, 1, b'p']);
+    let drained = tokio::spawn(async move { while matches!(receive.read(&mut [0; 4096]).await, Ok(1..)) {} });
+    let send = sending.await.unwrap();
+    let mut other = subscribe(gateway.address(), "t").await;
+    crate::websocket_client::send(&mut other, "x").await;
+    assert_eq!(crate::websocket_client::message(&mut other).await, b"x");
+    drop(send);
+    drained.await.unwrap();
+}
+
+/// One connection with a window of 0 and 250 requests held 1 GB for ever.
+#[tokio::test]
+async fn answers_of_http_2_that_nobody_takes_are_bounded_and_end() {
+    let gateway = small(40 * MIB).await;
+    assert_eq!(gateway.call("PUT", "/v1/storage?key=k", vec![7; 4 * MIB]).await.status, 201);
+    let socket = TcpStream::connect(gateway.address()).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(0);
+    let (send, connection) = builder.handshake::<_, Bytes>(socket).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut send = send.ready().await.unwrap();
+    let mut answers = Vec::new();
+    for _ in 0..50 {
+        let request = http::Request::get("http://localhost/v1/storage?key=k").header(KEY.0, KEY.1).body(()).unwrap();
+        poll_fn(|cx| send.poll_ready(cx)).await.unwrap();
+        answers.push(send.send_request(request, true).unwrap().0);
+    }
+    let mut bodies = Vec::new();
+    for answer in answers {
+        let answer = answer.await.unwrap();
+        bodies.push((answer.status().as_u16(), answer.into_body()));
+    }
+    let served = bodies.iter().filter(|(status, _)| *status == 200).count();
+    assert!((1..=5).contains(&served), "half of the budget at most: {served} answers");
+    assert!(bodies.iter().all(|(status, _)| matches!(status, 200 | 429 | 503)), "the others are told why");
+    assert!(gateway.held_bytes() <= 21 * MIB, "{}", gateway.held_bytes());
+    // Others are served meanwhile.
+    let mut elsewhere = Http::over({
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        socket.connect(gateway.address()).await.unwrap()
+    });
+    let other = ("Authorization", "Bearer ak_good:two");
+    assert_eq!(elsewhere.request("PUT", "/v1/storage?key=k", &[other], &vec![7; 4 * MIB]).await.status, 201);
+    assert_eq!(elsewhere.request("GET", "/v1/storage?key=k", &[other], b"").await.body.len(), 4 * MIB);
+    // Nothing is taken, so the connection ends although its owner still keeps it open.
+    assert!(tokio::time::timeout_at(patience().into(), connection).await.is_ok());
+    drop(bodies);
+    all_is_given_back(&gateway).await;
+}
+
+/// Whoever takes something now and then is slow, not gone.
+#[tokio::test]
+async fn a_slow_reader_of_http_2_gets_its_whole_answer() {
+    let gateway = start_with(|config| config.limits.write_timeout = Duration::from_secs(2)).await;
+    assert_eq!(gateway.call("PUT", "/v1/storage?key=k", vec![7; MIB]).await.status, 201);
+    let socket = TcpStream::connect(gateway.address()).await.unwrap();
+    let (mut send, connection) = h2::client::handshake(socket).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::get("http://localhost/v1/storage?key=k").header(KEY.0, KEY.1).body(()).unwrap();
+    let mut body = send.send_request(request, true).unwrap().0.await.unwrap().into_body();
+    let mut read = 0;
+    while let Some(piece) = body.data().await {
+        let length = piece.unwrap().len();
+        read += length;
+        // The whole takes several times the write time-out.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        body.flow_control().release_capacity(length).unwrap();
+    }
+    assert_eq!(read, MIB);
+    all_is_given_back(&gateway).await;
+}
+
+#[tokio::test]
+async fn an_answer_of_http_1_that_nobody_reads_ends() {
+    let gateway = small(40 * MIB).await;
+    assert_eq!(gateway.call("PUT", "/v1/storage?key=k", vec![7; 4 * MIB]).await.status, 201);
+    let mut stalled = Vec::new();
+    for _ in 0..3 {
+        let mut stream = narrow(&gateway).await;
+        stream.write_all(&request("GET", "/v1/storage?key=k", &[KEY], b"").repeat(20)).await.unwrap();
+        stalled.push(stream);
+    }
+    until("the answers wait", || gateway.held_bytes() > 8 * MIB).await;
+    assert!(gateway.held_bytes() <= 21 * MIB, "{}", gateway.held_bytes());
+    all_is_given_back(&gateway).await;
+    // The sockets are still open on this side; what the system holds can be read, and then they end.
+    for mut stream in stalled {
+        let mut rest = vec![0; 64 << 10];
+        while matches!(stream.read(&mut rest).await, Ok(1..)) {}
+    }
+}
+
+/// Announced bodies are charged before they are read: what does not fit is refused, told so, and the caller can go on.
+#[tokio::test]
+async fn bodies_that_stall_take_their_callers_share_and_no_more() {
+    let gateway = small(40 * MIB).await;
+    let mut stalled = Vec::new();
+    let refused = loop {
+        assert!(stalled.len() < 10, "each of them may hold 4 MiB");
+        let mut connection = gateway.connect().await;
+        let announced = format!("Host: x\r\nAuthorization: {}\r\nContent-Length: {}\r\n\r\n", KEY.1, 4 * MIB);
+        connection.send(format!("PUT /v1/storage?key=k HTTP/1.1\r\n{announced}half")).await;
+        let before = gateway.held_bytes();
+        tokio::select! {
+            answer = connection.answer(false) => break answer.unwrap(),
+            () = until("it is charged", || gateway.held_bytes() >= before + 4 * MIB) => stalled.push(connection),
+        }
+    };
+    refused.assert_error(429, "rate_limited");
+    assert_eq!(refused.header("connection"), Some("close"));
+    assert_eq!(stalled.len(), 4, "half of the budget, and what goes with a request");
+    drop(stalled);
+    all_is_given_back(&gateway).await;
+    assert_eq!(gateway.call("PUT", "/v1/storage?key=k", vec![7; 4 * MIB]).await.status, 201);
+}
+
+/// Heads of callers that nobody knows yet.
+#[tokio::test]
+async fn half_read_heads_are_counted() {
+    let gateway = small(MIB).await;
+    let mut halves = Vec::new();
+    for _ in 0..30 {
+        let mut connection = gateway.connect().await;
+        connection.try_send(format!("GET /health HTTP/1.1\r\nX: {}", "y".repeat(60_000))).await;
+        halves.push(connection);
+    }
+    until("they are counted", || gateway.held_bytes() > MIB / 4).await;
+    assert!(gateway.held_bytes() <= MIB / 2 + (64 << 10), "{}", gateway.held_bytes());
+    drop(halves);
+    all_is_given_back(&gateway).await;
+}
+
+/// A message that never ends.
+#[tokio::test]
+async fn unfinished_messages_are_counted_and_end() {
+    let gateway = small(4 * MIB).await;
+    let mut sockets = Vec::new();
+    for _ in 0..5 {
+        let mut connection = gateway.connect().await;
+        assert_eq!(connection.request("GET", "/v1/pubsub/ws?topic=t", &handshake(), b"").await.status, 101);
+        let mut stream = connection.into_stream();
+        // The first piece of a message in pieces, announced with 800 KiB, of which 700 KiB come.
+        let mut piece = vec![0x02, 0x80 | 127];
+        piece.extend((800_u64 << 10).to_be_bytes());
+        piece.extend([0; 4]);
+        piece.resize(700 << 10, 0);
+        let _ = stream.write_all(&piece).await;
+        sockets.push(stream);
+    }
+    until("they are counted, or refused", || gateway.held_bytes() > MIB).await;
+    assert!(gateway.held_bytes() <= 3 * MIB, "{}", gateway.held_bytes());
+    until("they are given up", || gateway.node.subscribers("one", "t") == 0).await;
+    all_is_given_back(&gateway).await;
+    let mut socket = subscribe(gateway.address(), "t").await;
+    crate::websocket_client::send(&mut socket, vec![7; MIB]).await;
+    assert_eq!(crate::websocket_client::message(&mut socket).await.len(), MIB);
+}
+
+/// Whatever closes a connection after an answer says so in the answer.
+#[tokio::test]
+async fn an_answer_before_the_body_was_read_says_that_the_connection_ends() {
+    let gateway = small(40 * MIB).await;
+    let unread = [
+        ("POST", "/nowhere", "", 404),
+        ("POST", "/health", "", 405),
+        ("OPTIONS", "/v1/storage", "", 204),
+        ("GET", "/health", "", 200),
+        ("PUT", "/v1/storage?key=k", "", 401),
+        ("PUT", "/v1/storage?nonsense=k", "Authorization: Bearer ak_good:one\r\n", 400),
+        ("PUT", "/v1/storage?key=k", "Authorization: Basic x\r\n", 401),
+        ("GET", "/v1/pubsub/ws?topic=t", "Authorization: Bearer ak_good:one\r\n", 400),
+    ];
+    for (method, path, header, status) in unread {
+        // Small and there: it is read, and the connection goes on.
+        let mut connection = gateway.connect().await;
+        connection.send(format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{header}Content-Length: 4\r\n\r\nbody")).await;
+        let answer = connection.bodiless_answer(status == 204).await;
+        assert_eq!((answer.status, answer.header("connection")), (status, None), "{method} {path}");
+        assert_eq!(connection.request("GET", "/health", &[], b"").await.status, 200);
+        // Large, or asked for first: the answer says that it is the last.
+        for announced in ["Content-Length: 9999999\r\n\r\nbody", "Content-Length: 4\r\nExpect: 100-continue\r\n\r\n"] {
+            let mut connection = gateway.connect().await;
+            connection.send(format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{header}{announced}")).await;
+            let answer = connection.bodiless_answer(status == 204).await;
+            assert_eq!((answer.status, answer.header("connection")), (status, Some("close")), "{method} {path}");
+            assert!(connection.is_closed().await);
+        }
+    }
+}
