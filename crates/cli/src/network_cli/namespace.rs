@@ -272,6 +272,7 @@ fn info_json(info: &NamespaceInfo) -> serde_json::Value {
         "created_at": (info.created_at > 0).then(|| rfc3339_millis(info.created_at)),
         "size": info.sql_bytes,
         "free": info.free_bytes,
+        "taken": info.taken_bytes,
         "quota": info.max_bytes,
         "tables": info.tables,
         "rows": info.rows,

@@ -4,6 +4,7 @@ mod authority;
 mod damaged;
 mod full;
 mod groups;
+mod space;
 
 use bytes::Bytes;
 use debros_engine::conformance::{always, database, guarded, integer, key, must, namespace, options, query};
