@@ -249,33 +249,36 @@ fn exhausted(conn: &Conn, run: Run<'_>) -> Option<Error> {
     let names_last =
         run.args.iter().any(|value| value.as_integer() == Some(i64::MAX)) || run.sql.contains("9223372036854775807");
     conn.gate.enter(Rights::Own);
-    let mut tables = conn
-        .db
-        .prepare(
-            "SELECT s.rootpage, q.name FROM main.sqlite_sequence q JOIN main.sqlite_schema s ON s.name = q.name
-             WHERE s.type = 'table' AND (q.seq = 9223372036854775807 OR ?1)",
-        )
-        .ok()?;
-    let tables: HashMap<i64, String> = tables
-        .query_map([names_last], |row| Ok((row.get(0)?, row.get(1)?)))
-        .ok()?
-        .collect::<rusqlite::Result<_>>()
-        .ok()?;
+    // Of a table without a row in sqlite_sequence no number was given before.
+    let tables =
+        "SELECT s.rootpage, s.name FROM main.sqlite_schema s LEFT JOIN main.sqlite_sequence q ON q.name = s.name
+        WHERE s.type = 'table' AND (q.seq = 9223372036854775807 OR ?1)";
+    let mut tables = conn.db.prepare(tables).ok()?;
+    let tables: HashMap<i64, String> =
+        tables.query_map([names_last], |row| Ok((row.get(0)?, row.get(1)?))).and_then(Iterator::collect).ok()?;
     if tables.is_empty() {
         return None;
     }
     let mut program = conn.db.prepare(&format!("EXPLAIN {}", run.sql)).ok()?;
     let mut steps = program.query([]).ok()?;
-    let (mut table, mut makes_numbers) = (None, false);
+    // Which page each cursor writes.
+    let mut cursors = HashMap::<i64, i64>::new();
+    let mut exhausted = None;
     while let Some(step) = steps.next().ok()? {
+        let operand = |number: usize| step.get::<_, i64>(number + 1);
         match step.get_ref(1).ok()?.as_str().ok()? {
-            "OpenWrite" => table = table.or_else(|| tables.get(&step.get(3).ok()?)),
-            // With the register of the table's last number.
-            "NewRowid" => makes_numbers |= step.get::<_, i64>(4).ok()? > 0,
+            "OpenWrite" => {
+                cursors.insert(operand(1).ok()?, operand(2).ok()?);
+            }
+            // With the register of the table's last number, which only AUTOINCREMENT has.
+            "NewRowid" if operand(3).ok()? > 0 => {
+                let page = cursors.get(&operand(1).ok()?);
+                exhausted = exhausted.or_else(|| page.and_then(|page| tables.get(page)));
+            }
             _ => {}
         }
     }
-    let table = table.filter(|_| makes_numbers)?;
+    let table = exhausted?;
     Some(Error::new(
         Code::Constraint,
         format!(
