@@ -260,7 +260,8 @@ fn exhausted(conn: &Conn, run: Run<'_>) -> Option<Error> {
         return None;
     }
     let mut program = conn.db.prepare(&format!("EXPLAIN {}", run.sql)).ok()?;
-    let mut steps = program.query([]).ok()?;
+    // Its parameters have no values, which compiling does not need.
+    let mut steps = program.raw_query();
     // Which page each cursor writes.
     let mut cursors = HashMap::<i64, i64>::new();
     let mut exhausted = None;
