@@ -65,7 +65,9 @@ impl CallerKey {
 /// Makes a write happen once: the first call's answer is kept with the write, in the same commit, and given again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guard {
-    /// The caller's idempotency key, unique in the namespace.
+    /// The namespace whose key it is. A write in the database of a namespace takes a key of that namespace.
+    pub namespace: Namespace,
+    /// The caller's idempotency key: one in the namespace, whichever of the engine's calls it comes with.
     pub key: String,
     /// SHA-256 of the request that came with it: another request under the same key is `idempotency_mismatch`.
     pub request_hash: [u8; 32],
@@ -118,13 +120,14 @@ pub struct NamespaceInfo {
     pub rows: u64,
     /// Whether all rows were counted. Otherwise there was no time for it, and there are at least so many.
     pub rows_are_exact: bool,
-    /// Key-value pairs that have not expired.
+    /// Key-value pairs, with those that have expired and were not swept yet.
     pub kv_keys: u64,
     /// Bytes of their keys and values.
     pub kv_bytes: u64,
-    /// Whether all of them were counted. Otherwise there was no time for it, and there are at least so many.
-    pub kv_is_exact: bool,
-    /// Bytes that its SQL database may take; `None`: no limit of its own.
+    /// Bytes that all of it counts for against `max_bytes`: the SQL database, the pairs and the idempotency records, with what
+    /// stands around them.
+    pub taken_bytes: u64,
+    /// Bytes that all of it may take; `None`: no limit of its own.
     pub max_bytes: Option<u64>,
     /// Why its SQL database can not be looked into, as when it is damaged: its tables and rows are not known then.
     pub problem: Option<String>,
@@ -177,7 +180,7 @@ pub trait Engine: Send + Sync + 'static {
     /// Runs one statement, reading or writing. SQLite itself tells which it is, never the text's first word.
     ///
     /// # Errors
-    /// `sql_error`, `constraint`, `statement_not_allowed`, the limit codes, `database_full`, `disk_full`, `read_only`,
+    /// `sql_error`, `constraint`, `statement_not_allowed`, the limit codes, `database_full`, `quota_exceeded`, `disk_full`, `read_only`,
     /// `deadline_exceeded`, `overloaded`, `unavailable`, `idempotency_mismatch`. None of them changed anything.
     async fn query(
         &self,

@@ -22,6 +22,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { file: "001_init.sql", sql: include_str!("../migrations/001_init.sql") },
     Migration { file: "002_auth.sql", sql: include_str!("../migrations/002_auth.sql") },
     Migration { file: "003_namespaces.sql", sql: include_str!("../migrations/003_namespaces.sql") },
+    Migration { file: "004_usage.sql", sql: include_str!("../migrations/004_usage.sql") },
 ];
 
 /// Tables that say who may act. When a backup of the same network is put back, they stay as they are.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 async fn make() -> Fixture {
     let folder = tempfile::tempdir().unwrap();
-    let engine = Embedded::open(EmbeddedConfig::new(folder.path())).unwrap();
+    // Small, because a case fills it.
+    let config = EmbeddedConfig { max_namespace_size: Some(32 << 20), ..EmbeddedConfig::new(folder.path()) };
+    let engine = Embedded::open(config).unwrap();
     Fixture { engine: Arc::new(engine), keep: Box::new(folder) }
 }
 

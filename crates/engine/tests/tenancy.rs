@@ -356,11 +356,11 @@ async fn a_namespace_over_its_quota_is_told_so_and_hurts_nobody() {
             Err(error) => break error,
         }
     };
-    assert!(stored > 5 && error.code == Code::DatabaseFull, "{stored}: {error}");
+    assert!(stored > 5 && error.code == Code::QuotaExceeded, "{stored}: {error}");
     assert!(error.message.contains("database.max_namespace_size") && error.message.contains("524288"), "{error}");
     assert_eq!(
         refused(&engine, "CREATE TABLE big AS SELECT zeroblob(300000) AS a FROM t").await.code,
-        Code::DatabaseFull
+        Code::QuotaExceeded
     );
     assert_eq!(engine.schema(&namespace("app"), options()).await.unwrap().len(), 1);
     let info = engine.namespace_info(&namespace("app"), options()).await.unwrap();
@@ -375,7 +375,7 @@ async fn a_namespace_over_its_quota_is_told_so_and_hurts_nobody() {
     engine.close().await;
     // A quota that is lower than what is there keeps it, and takes nothing more.
     let engine = open_with(EmbeddedConfig { max_namespace_size: Some(64 << 10), ..config });
-    assert_eq!(refused(&engine, "INSERT INTO t(a) VALUES (zeroblob(500000))").await.code, Code::DatabaseFull);
+    assert_eq!(refused(&engine, "INSERT INTO t(a) VALUES (zeroblob(500000))").await.code, Code::QuotaExceeded);
     assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, stored - 2);
     engine.close().await;
 }

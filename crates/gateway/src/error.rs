@@ -110,7 +110,7 @@ pub(crate) fn status_of(code: Code) -> StatusCode {
         Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
         Code::Unavailable | Code::Overloaded | Code::ReadOnly | Code::Cancelled => StatusCode::SERVICE_UNAVAILABLE,
         Code::DeadlineExceeded | Code::UnknownOutcome => StatusCode::GATEWAY_TIMEOUT,
-        Code::DatabaseFull | Code::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
+        Code::DatabaseFull | Code::QuotaExceeded | Code::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
         // Internal, Corrupt, and codes of a newer catalogue.
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
@@ -201,6 +201,7 @@ mod tests {
                 code,
                 Code::Unimplemented
                     | Code::DatabaseFull
+                    | Code::QuotaExceeded
                     | Code::Unavailable
                     | Code::Overloaded
                     | Code::DeadlineExceeded

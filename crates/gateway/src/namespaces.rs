@@ -32,13 +32,15 @@ pub struct NamespaceAnswer {
     rows: u64,
     /// False: there was no time to count all rows, there are at least so many.
     rows_are_exact: bool,
-    /// Key-value pairs.
+    /// Key-value pairs, with those that have expired and were not swept yet.
     keys: u64,
     /// Bytes of their keys and values.
     key_bytes: u64,
-    /// False: there was no time to count all pairs, there are at least so many with so many bytes.
+    /// False: a node of an earlier version had no time to count all pairs, there are at least so many with so many bytes.
     keys_are_exact: bool,
-    /// Bytes that its SQL database may take at most; null: no limit of its own.
+    /// Bytes that count against `quota`: the SQL database, the pairs and the idempotency records, with what stands around them.
+    taken: u64,
+    /// Bytes that all of it may take; null: no limit of its own.
     quota: Option<u64>,
     /// Why its SQL database can not be looked into, as when it is damaged: its tables and rows are not known then. Null: it can.
     problem: Option<String>,
@@ -195,6 +197,7 @@ impl From<NamespaceInfo> for NamespaceAnswer {
             keys: info.keys,
             key_bytes: info.key_bytes,
             keys_are_exact: info.keys_are_exact,
+            taken: info.taken_bytes,
             quota: info.max_bytes,
             problem: Some(info.problem).filter(|problem| !problem.is_empty()),
         }

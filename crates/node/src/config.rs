@@ -55,7 +55,7 @@ pub struct DatabaseConfig {
     pub data_dir: PathBuf,
     /// Bytes that all databases together may take; writes past it fail.
     pub max_size: u64,
-    /// Bytes that the SQL database of one namespace may take; `None`: as much as there is.
+    /// Bytes that one namespace may take: its SQL database, key-value pairs and idempotency records; `None`: as much as there is.
     pub max_namespace_size: Option<u64>,
     /// Bytes of memory that the databases may take; a statement that needs more is refused.
     pub max_memory: u64,
@@ -88,7 +88,7 @@ impl NodeConfig {
             database: DatabaseConfig {
                 data_dir: data_dir.join("db"),
                 max_size: 1 << 30,
-                max_namespace_size: None,
+                max_namespace_size: Some(1 << 28),
                 max_memory: 512 << 20,
                 max_temp_size: 1 << 30,
                 open_databases: 64,

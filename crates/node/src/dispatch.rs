@@ -187,7 +187,7 @@ impl Dispatcher {
         let identity = caller.identity();
         // All of a wallet's sessions and keys are one caller: it can have as many as it likes.
         let who = identity.wallet.map_or_else(|| identity.subject.clone(), |wallet| wallet.to_string());
-        let mut guard = guard(idempotency_key, &call, kind)?;
+        let mut guard = guard(idempotency_key, &caller, &call, kind)?;
         if let Some(guard) = &mut guard
             && caller.namespace().is_ok_and(|namespace| self.auth.is_open(namespace))
         {
@@ -273,7 +273,7 @@ fn response_of(result: debros_proto::rpc::response::Result, replayed: bool) -> R
 }
 
 /// What makes the write happen once, if the caller asked for that.
-fn guard(key: &str, call: &Call, kind: &calls::Kind) -> Result<Option<Guard>> {
+fn guard(key: &str, caller: &Caller, call: &Call, kind: &calls::Kind) -> Result<Option<Guard>> {
     if key.is_empty() {
         return Ok(None);
     }
@@ -287,7 +287,8 @@ fn guard(key: &str, call: &Call, kind: &calls::Kind) -> Result<Option<Guard>> {
     // only turns a replay across an upgrade into a refusal.
     let mut bytes = bytes::BytesMut::new();
     call.encode(&mut bytes);
-    Ok(Some(Guard { key: key.to_owned(), request_hash: Sha256::digest(&bytes).into() }))
+    let namespace = caller.namespace()?.clone();
+    Ok(Some(Guard { namespace, key: key.to_owned(), request_hash: Sha256::digest(&bytes).into() }))
 }
 
 impl Measure {

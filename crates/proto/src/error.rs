@@ -91,8 +91,10 @@ codes! {
     ResultTooLarge = 37, "result_too_large";
     /// The statement ran longer than allowed and was interrupted.
     StatementTimeout = 38, "statement_timeout";
-    /// The database reached `max_database_size`. Reads go on.
+    /// All databases together reached `max_database_size`. Reads and deletes go on.
     DatabaseFull = 39, "database_full";
+    /// The namespace reached `max_namespace_size`. Its reads and deletes go on, and so do all other namespaces.
+    QuotaExceeded = 40, "quota_exceeded";
 
     /// Nobody can answer now; nothing was done. Try again.
     Unavailable = 64, "unavailable";
@@ -104,7 +106,8 @@ codes! {
     UnknownOutcome = 67, "unknown_outcome";
     /// The caller cancelled.
     Cancelled = 68, "cancelled";
-    /// The disk has no room for the write, or for the temporary files of the statement. Nothing was done.
+    /// The machine's disk has no room for the write, or for the temporary files of the statement. Nothing was done; deletes go
+    /// on.
     DiskFull = 69, "disk_full";
     /// The database can not be written (read-only file system, I/O error). Nothing was done.
     ReadOnly = 70, "read_only";
@@ -230,7 +233,7 @@ mod tests {
             13 idempotency_mismatch|14 rate_limited|15 unimplemented|\
             16 credential_expired|17 credential_revoked|32 sql_error|33 statement_not_allowed|\
             34 sql_too_long|35 too_many_arguments|36 too_many_statements|37 result_too_large|38 statement_timeout|\
-            39 database_full|64 unavailable|65 overloaded|66 deadline_exceeded|67 unknown_outcome|68 cancelled|\
+            39 database_full|40 quota_exceeded|64 unavailable|65 overloaded|66 deadline_exceeded|67 unknown_outcome|68 cancelled|\
             69 disk_full|70 read_only|71 database_corrupt|72 internal";
         assert_eq!(listed.join("|"), expected);
     }

@@ -42,6 +42,8 @@ pub enum Default {
     },
     /// This file or folder in node.data_dir.
     InDataDir(&'static str),
+    /// A quarter of the size that another setting has, and at least the least that is allowed.
+    QuarterOf(&'static str),
 }
 
 /// Whether a setting does already what it says.

@@ -1,7 +1,8 @@
 //! Merging the sources of a configuration.
 
 use super::key::{Default, Key, Status, Table, distance};
-use super::value::{Raw, Value};
+use super::units::parse_size;
+use super::value::{Kind, Raw, Value};
 use super::yaml::File;
 use super::{Problem, Problems};
 use std::fmt;
@@ -286,6 +287,11 @@ fn default(key: &'static Key, before: &[Setting], dev: bool) -> (Value, Origin) 
         (_, _, Default::InDataDir(name)) => {
             let folder = earlier("node.data_dir").unwrap_or_default();
             (Path::new(&folder).join(name).to_string_lossy().into_owned(), Origin::Default)
+        }
+        (_, _, Default::QuarterOf(path)) => {
+            let whole = earlier(path).and_then(|text| parse_size(&text)).unwrap_or_default();
+            let least = if let Kind::Size { min, .. } = key.kind { min } else { 0 };
+            ((whole / 4).max(least).to_string(), Origin::Default)
         }
     };
     let value = key.kind.parse(&Raw::One(text));

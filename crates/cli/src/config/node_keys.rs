@@ -136,8 +136,8 @@ pub static NODE: Table = Table {
             section: "database",
             name: "max_namespace_size",
             kind: Kind::Size { min: 1 << 20, off: true },
-            default: Default::Is("0"),
-            doc: "Bytes that the SQL database of one namespace may take; 0: as much as there is room.",
+            default: Default::QuarterOf("database.max_database_size"),
+            doc: "Bytes that one namespace may take: SQL, key-value pairs and idempotency records; 0: as much as there is room.",
             ..Key::BASE
         },
         Key {

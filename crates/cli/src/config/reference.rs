@@ -70,5 +70,6 @@ fn shown_default(key: &Key) -> String {
         Default::Is(text) => format!("`{}`", yaml(text)),
         Default::ByType { node, bootstrap } => format!("`{}`, bootstrap `{}`", yaml(node), yaml(bootstrap)),
         Default::InDataDir(name) => format!("`{name}` in node.data_dir"),
+        Default::QuarterOf(path) => format!("a quarter of {path}"),
     }
 }

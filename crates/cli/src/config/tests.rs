@@ -125,7 +125,7 @@ fn defaults_are_those_of_the_specification() {
         ("database.replication_factor", "3"),
         ("database.shard_count", "1"),
         ("database.max_database_size", "1GiB"),
-        ("database.max_namespace_size", "0"),
+        ("database.max_namespace_size", "256MiB"),
         ("database.backup_interval", "24h"),
         ("database.rqlite_port", "5001"),
         ("database.rqlite_raft_port", "7001"),

@@ -1,7 +1,7 @@
 //! Writes that happen once.
 
-use super::{always, assert_code, database, guarded, integer, key, must, namespace, statement};
-use crate::Engine;
+use super::{always, assert_code, database, guarded, guarded_in, integer, key, must, namespace, statement};
+use crate::{Database, Engine};
 use bytes::Bytes;
 use debros_proto::Code;
 use debros_proto::rpc::{Condition, Statement, Value};
@@ -109,9 +109,10 @@ pub async fn fifty_callers_act_once(engine: Arc<dyn Engine>) {
 pub async fn guards_are_of_a_namespace(engine: Arc<dyn Engine>) {
     for name in ["one", "two"] {
         let create = Statement::from("CREATE TABLE t(a)");
-        let written = engine.query(&database(name), create, guarded("k", 1)).await.unwrap();
+        let written = engine.query(&database(name), create, guarded_in(name, "k", 1)).await.unwrap();
         assert!(!written.replayed, "{name}");
-        let put = engine.kv_put(&namespace(name), &key("k"), Bytes::new(), always(), None, guarded("kv", 1)).await;
+        let put =
+            engine.kv_put(&namespace(name), &key("k"), Bytes::new(), always(), None, guarded_in(name, "kv", 1)).await;
         assert!(!put.unwrap().replayed, "{name}");
     }
 }
@@ -134,4 +135,63 @@ async fn put_plain(engine: &Arc<dyn Engine>) {
     let (app, k) = (namespace("app"), key("k"));
     let put = engine.kv_put(&app, &k, Bytes::from("y"), always(), None, super::options()).await;
     assert!(!put.unwrap().replayed);
+}
+
+/// A put, a query, a transaction, a statement on the system's tables and a record alone have one key between them.
+pub async fn one_key_is_for_one_call_whatever_it_is(engine: Arc<dyn Engine>) {
+    must(&engine, "CREATE TABLE t(a)").await;
+    let (app, system) = (database("app"), Database::System);
+    let insert = || Statement::from("INSERT INTO t VALUES (1)");
+    let note = || Statement::from("INSERT INTO audit_events (at, kind) VALUES (1, 'note')");
+    const CALLS: usize = 6;
+    let call = async |which: usize, name: &str| {
+        // The hash is of the call too, where it comes from a caller.
+        let options = guarded(name, u8::try_from(which).expect("a small number"));
+        let k = key(name);
+        match which {
+            0 => engine
+                .kv_put(&namespace("app"), &k, "x".into(), always(), None, options)
+                .await
+                .map(|done| done.replayed),
+            1 => engine.query(&app, insert(), options).await.map(|done| done.replayed),
+            2 => engine.transaction(&app, vec![insert(), insert()], options).await.map(|done| done.replayed),
+            3 => engine.query(&system, note(), options).await.map(|done| done.replayed),
+            4 => engine.transaction(&system, Vec::new(), options).await.map(|done| done.replayed),
+            _ => engine.kv_delete(&namespace("app"), &key("other"), always(), options).await.map(|done| done.replayed),
+        }
+    };
+    for first in 0..CALLS {
+        let name = format!("k{first}");
+        assert_eq!(call(first, &name).await.map_err(|error| error.code), Ok(false), "{first}");
+        for second in (0..CALLS).filter(|second| *second != first) {
+            let error = call(second, &name).await.expect_err("one key in two calls");
+            assert_code(&error, Code::IdempotencyMismatch, &format!("{first}, then {second}"));
+        }
+        assert_eq!(call(first, &name).await.map_err(|error| error.code), Ok(true), "{first}");
+    }
+    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 3);
+    // Another namespace's key is another.
+    let put = engine.kv_put(&namespace("b"), &key("k"), "x".into(), always(), None, guarded_in("b", "k1", 9)).await;
+    assert!(!put.expect("another namespace's key").replayed);
+}
+
+/// At the same moment, too.
+pub async fn one_key_in_two_calls_at_once_acts_once(engine: Arc<dyn Engine>) {
+    must(&engine, "CREATE TABLE t(a)").await;
+    for round in 0..20 {
+        let name = format!("k{round}");
+        let (k, app) = (key(&name), namespace("app"));
+        let put = engine.kv_put(&app, &k, "x".into(), always(), None, guarded(&name, 1));
+        let db = database("app");
+        let insert = engine.query(&db, Statement::from("INSERT INTO t VALUES (1)"), guarded(&name, 2));
+        let before = integer(&engine, "SELECT count(*) FROM t").await;
+        let (put, insert) = tokio::join!(put, insert);
+        let is_put = engine.kv_exists(&app, &k, super::options()).await.expect("a look");
+        let is_inserted = integer(&engine, "SELECT count(*) FROM t").await == before + 1;
+        assert_eq!((put.is_ok(), insert.is_ok()), (is_put, is_inserted), "{put:?} {insert:?}");
+        assert!(is_put != is_inserted, "both acted, or neither");
+        for refused in [put.err(), insert.err()].into_iter().flatten() {
+            assert_code(&refused, Code::IdempotencyMismatch, "the other");
+        }
+    }
 }

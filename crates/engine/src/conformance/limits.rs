@@ -79,6 +79,43 @@ fn soon() -> CallOptions {
     CallOptions { deadline: Instant::now() + Duration::from_millis(100), ..options() }
 }
 
+/// Pairs and rows count together; whoever has all he may have reads, deletes, and takes nobody else's room.
+pub async fn a_namespace_at_its_quota_hurts_nobody_else(engine: Arc<dyn Engine>) {
+    let app = namespace("app");
+    let quota = engine.namespace_info(&app, options()).await.expect("a look").max_bytes;
+    let quota = quota.expect("the suite's engine has a quota for each namespace");
+    must(&engine, "CREATE TABLE t(id INTEGER PRIMARY KEY, a)").await;
+    must(&engine, "INSERT INTO t(a) VALUES (zeroblob(2000000))").await;
+    let put = async |name: &str, size: usize| {
+        engine.kv_put(&app, &key(name), vec![1; size].into(), always(), None, options()).await
+    };
+    let mut stored = 0;
+    let error = loop {
+        match put(&format!("k{stored}"), 1 << 20).await {
+            Ok(_) => stored += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_code(&error, Code::QuotaExceeded, "a put");
+    assert!(stored > 1 && stored * (1 << 20) + 2_000_000 <= quota, "{stored} MiB and a row of {quota} bytes");
+    let info = engine.namespace_info(&app, options()).await.expect("a look");
+    assert!(info.taken_bytes <= quota && info.kv_keys == stored, "{info:?}");
+    assert_code(&refused(&engine, "INSERT INTO t(a) VALUES (zeroblob(2000000))").await, Code::QuotaExceeded, "a row");
+    let neighbour = engine.kv_put(&namespace("b"), &key("k"), vec![1; 1 << 20].into(), always(), None, options()).await;
+    neighbour.expect("a neighbour's put");
+    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 1);
+    assert_eq!(
+        engine.kv_get(&app, &key("k0"), options()).await.expect("a read").map(|found| found.value.len()),
+        Some(1 << 20)
+    );
+    for name in ["k0", "k1"] {
+        assert!(engine.kv_delete(&app, &key(name), always(), options()).await.expect("a delete").value);
+    }
+    put("again", 1 << 20).await.expect("there is room again");
+    must(&engine, "DELETE FROM t").await;
+    must(&engine, "DROP TABLE t").await;
+}
+
 /// A statement that would run for ever ends, whether it reads, writes or is compiled, and leaves nothing.
 pub async fn a_statement_is_interrupted(engine: Arc<dyn Engine>) {
     must(&engine, "CREATE TABLE t(a)").await;

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 /// An engine for one case, and what must live as long as it does (a temporary folder, a child process).
 pub struct Fixture {
-    /// The engine.
+    /// The engine. A quota for each namespace (`NamespaceInfo::max_bytes`) is at most some tens of MiB: a case fills it.
     pub engine: Arc<dyn Engine>,
     /// Dropped after the case.
     pub keep: Box<dyn Any + Send>,
@@ -59,7 +59,7 @@ macro_rules! conformance {
             }
             limits {
                 sql_text_and_arguments, many_arguments, statements_in_a_transaction, result_rows, result_bytes_of_a_write,
-                ten_thousand_rows, a_statement_is_interrupted, a_passed_deadline_does_nothing, a_reader_can_not_write, deep_and_odd_texts_are_answered
+                ten_thousand_rows, a_namespace_at_its_quota_hurts_nobody_else, a_statement_is_interrupted, a_passed_deadline_does_nothing, a_reader_can_not_write, deep_and_odd_texts_are_answered
             }
             kv {
                 lesson_17_put_get_delete, lesson_18_values_are_exact, large_values, conditions_hold, versions_never_come_again,
@@ -67,7 +67,8 @@ macro_rules! conformance {
             }
             guards {
                 a_guarded_write_happens_once, a_guard_alone_is_committed, guarded_definitions, a_guard_is_for_one_request, a_failed_write_leaves_no_guard,
-                fifty_callers_act_once, guards_are_of_a_namespace, guarded_keys
+                fifty_callers_act_once, guards_are_of_a_namespace, guarded_keys, one_key_is_for_one_call_whatever_it_is,
+                one_key_in_two_calls_at_once_acts_once
             }
             operations {
                 schema_describes_everything, sweep_removes_what_expired, backup_and_restore, lesson_16_restore_of_nothing_is_refused,
@@ -123,9 +124,15 @@ pub fn options() -> CallOptions {
     }
 }
 
-/// Options with a guard.
+/// Options with a guard of the namespace `app`.
 pub fn guarded(key: &str, hash: u8) -> CallOptions {
-    CallOptions { guard: Some(Guard { key: key.to_owned(), request_hash: [hash; 32] }), ..options() }
+    guarded_in("app", key, hash)
+}
+
+/// Options with a guard.
+pub fn guarded_in(owner: &str, key: &str, hash: u8) -> CallOptions {
+    let guard = Guard { namespace: namespace(owner), key: key.to_owned(), request_hash: [hash; 32] };
+    CallOptions { guard: Some(guard), ..options() }
 }
 
 /// A statement with arguments.

@@ -20,7 +20,8 @@ pub struct EmbeddedConfig {
     pub backups_kept: usize,
     /// Bytes that all databases together may take. Writes past it fail, reads and deletes go on.
     pub max_size: u64,
-    /// Bytes that the SQL database of one namespace may take; `None`: as much as there is.
+    /// Bytes that one namespace may take: its SQL database, key-value pairs and idempotency records; `None`: as much as there
+    /// is.
     pub max_namespace_size: Option<u64>,
     /// How long one statement may run.
     pub statement_time: Duration,
@@ -54,7 +55,7 @@ impl EmbeddedConfig {
             data_dir,
             backups_kept: 7,
             max_size: 1 << 30,
-            max_namespace_size: None,
+            max_namespace_size: Some(1 << 28),
             statement_time: Duration::from_secs(10),
             readers: 4,
             open_databases: 64,

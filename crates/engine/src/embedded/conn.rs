@@ -3,9 +3,10 @@
 use super::deadline::{Deadline, Entered, Running};
 use super::functions;
 use super::gate::{Facts, Gate, Kind, Rights};
+use super::ledger::Ledger;
 use super::spill::Spill;
 use super::tenant::Seat;
-use debros_proto::Error;
+use debros_proto::{Code, Error, Result};
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::Action;
 use rusqlite::limits::Limit;
@@ -46,6 +47,10 @@ pub(super) struct Conn {
     facts_bytes: Cell<usize>,
     /// The namespace whose file this writes; `None` on readers, and on the system's file.
     pub(super) seat: Option<Seat>,
+    /// Counts what namespaces have in the system's file, on the connection that writes that.
+    pub(super) ledger: Option<Ledger>,
+    /// What the job that runs may write, and has written.
+    pub(super) growth: Growth,
     /// Goes up when the schema may have changed through this connection.
     schema_changes: Arc<AtomicU64>,
     deadline: Arc<Deadline>,
@@ -57,6 +62,48 @@ pub(super) struct Conn {
     pub(super) last_version: Cell<u64>,
     /// The commit whose moment this reading connection keeps; `None`: every statement reads the newest.
     kept: Cell<Option<u64>>,
+}
+
+/// What the job that runs may write, and has written.
+#[derive(Debug, Default)]
+pub(super) struct Growth {
+    /// It uses the reserve of a full database.
+    has_reserve: Cell<bool>,
+    /// It may use it as long as it only removes.
+    is_refused: Cell<bool>,
+    /// Whether all its statements only remove, that which is failing now among them; `None`: there was none yet.
+    only_removes: Cell<Option<bool>>,
+}
+
+impl Growth {
+    /// Another job begins. `has_reserve`: it may go over the limits by the reserve, and where it is not sure that it removes
+    /// (`is_sure`) then only as long as it does.
+    pub(super) fn begin(&self, has_reserve: bool, is_sure: bool) {
+        self.has_reserve.set(has_reserve);
+        self.is_refused.set(has_reserve && !is_sure);
+        self.only_removes.set(None);
+    }
+
+    /// A statement of the job is about to write.
+    ///
+    /// # Errors
+    /// `database_full` when the job may only remove, and this does not.
+    pub(super) fn write(&self, removes: bool) -> Result<()> {
+        if self.is_refused.get() && !removes {
+            return Err(Error::new(Code::DatabaseFull, "what adds something may not use what is kept for deletes"));
+        }
+        self.only_removes.set(Some(removes && self.only_removes.get().unwrap_or(true)));
+        Ok(())
+    }
+
+    /// Whether the job has written nothing but what removes.
+    pub(super) fn only_removes(&self) -> bool {
+        self.only_removes.get() == Some(true)
+    }
+
+    pub(super) fn has_reserve(&self) -> bool {
+        self.has_reserve.get()
+    }
 }
 
 /// Whether the last inserted row is one of the statement that runs. SQLite tells the row alone, and keeps it where nothing
@@ -121,6 +168,8 @@ impl Conn {
             facts: RefCell::default(),
             facts_bytes: Cell::new(0),
             seat: None,
+            ledger: None,
+            growth: Growth::default(),
             schema_changes,
             deadline,
             spill,

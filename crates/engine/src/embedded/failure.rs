@@ -1,5 +1,6 @@
 //! SQLite's errors as the caller sees them.
 
+use super::reserve::disk_full;
 use debros_proto::{Code, Error};
 use rusqlite::ErrorCode;
 use std::fs::File;
@@ -11,12 +12,16 @@ const EMFILE: i32 = 24;
 /// The machine has.
 const ENFILE: i32 = 23;
 
+const LOCKED_VTAB: i32 = rusqlite::ffi::SQLITE_LOCKED_VTAB;
+const IOERR_NOMEM: i32 = rusqlite::ffi::SQLITE_IOERR_NOMEM;
+
 const CORRUPT_VTAB: i32 = rusqlite::ffi::SQLITE_CORRUPT_VTAB;
 const IOERR_FSYNC: i32 = rusqlite::ffi::SQLITE_IOERR_FSYNC;
 const IOERR_DIR_FSYNC: i32 = rusqlite::ffi::SQLITE_IOERR_DIR_FSYNC;
 
 /// What went wrong in a statement. A full database and an interruption get their exact meaning from the one who knows
-/// the limits: they come out of here as `database_full` and `statement_timeout`.
+/// the limits: they come out of here as `database_full` and `statement_timeout`. Whether the caller made it or the node decides
+/// between the codes that HTTP tells as 4xx and as 5xx.
 pub(super) fn of(error: rusqlite::Error) -> Error {
     match error {
         rusqlite::Error::SqliteFailure(inner, message) => {
@@ -36,7 +41,10 @@ pub(super) fn of(error: rusqlite::Error) -> Error {
 
 /// The database file is damaged.
 pub(super) fn damaged() -> Error {
-    Error::new(Code::Corrupt, "the database is damaged: an operator must restore a backup")
+    Error::new(
+        Code::Corrupt,
+        "the database is damaged: an operator must restore a backup; it takes no writes until then",
+    )
 }
 
 /// All databases together are as large as they may be.
@@ -46,6 +54,17 @@ pub(super) fn node_full(what: &str, total: u64, max: u64) -> Error {
         format!(
             "{what} does not fit: the databases take {total} of {max} bytes (database.max_database_size); delete something or \
              raise the limit"
+        ),
+    )
+}
+
+/// A namespace has as much as it may have.
+pub(super) fn quota_exceeded(taken: u64, quota: u64) -> Error {
+    Error::new(
+        Code::QuotaExceeded,
+        format!(
+            "the write does not fit: the namespace takes {taken} of {quota} bytes (database.max_namespace_size), its tables, \
+             key-value pairs and idempotency records together; delete something or have the node's operator raise the limit"
         ),
     )
 }
@@ -85,6 +104,9 @@ fn of_code(code: ErrorCode, extended: i32, message: String) -> Error {
         ErrorCode::ConstraintViolation => Error::new(Code::Constraint, message),
         ErrorCode::OperationInterrupted => Error::new(Code::StatementTimeout, "the statement ran too long"),
         ErrorCode::DiskFull => Error::new(Code::DatabaseFull, "the database is full"),
+        // Files that SQLite makes beside the database, and what some file systems call full.
+        ErrorCode::CannotOpen | ErrorCode::SystemIoFailure if is_no_space(&io::Error::last_os_error()) => disk_full(),
+        ErrorCode::SystemIoFailure if extended == IOERR_NOMEM => out_of_memory(),
         ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::SystemIoFailure | ErrorCode::PermissionDenied => {
             tracing::error!(extended, message, "the database can not be read or written");
             Error::new(
@@ -105,16 +127,20 @@ fn of_code(code: ErrorCode, extended: i32, message: String) -> Error {
             tracing::error!(extended, message, "the database is damaged");
             damaged()
         }
-        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
+        // No other program's doing: an R-Tree is written while the same statement reads it.
+        ErrorCode::DatabaseLocked if extended == LOCKED_VTAB => Error::new(
+            Code::Sql,
+            format!("{message}: the statement writes a virtual table that it reads from; do it in two statements"),
+        ),
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed => {
             Error::new(Code::Unavailable, "the database is locked by another program or a running restore; try again")
                 .retry_after(Duration::from_secs(1))
         }
-        ErrorCode::OutOfMemory => Error::new(
-            Code::Overloaded,
-            "the statement needs more memory than the databases have left (database.max_memory); nothing was changed: try \
-             again, or ask for less at once",
-        )
-        .retry_after(std::time::Duration::from_secs(1)),
+        ErrorCode::OutOfMemory => out_of_memory(),
+        ErrorCode::SchemaChanged => {
+            Error::new(Code::Unavailable, "the schema changed each time while the statement was compiled; try again")
+                .retry_after(Duration::from_secs(1))
+        }
         ErrorCode::TooBig => Error::new(Code::TooLarge, format!("a value or row is too large: {message}")),
         ErrorCode::AuthorizationForStatementDenied => {
             Error::new(Code::StatementNotAllowed, "the statement is not allowed")
@@ -124,6 +150,19 @@ fn of_code(code: ErrorCode, extended: i32, message: String) -> Error {
         }
         _ => Error::new(Code::Sql, message),
     }
+}
+
+fn out_of_memory() -> Error {
+    Error::new(
+        Code::Overloaded,
+        "the statement needs more memory than the databases have left (database.max_memory); nothing was changed: try \
+         again, or ask for less at once",
+    )
+    .retry_after(Duration::from_secs(1))
+}
+
+fn is_no_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Whether a failed COMMIT may turn out to be in the database after a crash: its frames were written, but the disk did

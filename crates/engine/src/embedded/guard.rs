@@ -1,11 +1,15 @@
 //! Writes that happen once: the answer is kept in the same commit as the write, under the caller's idempotency key.
+//!
+//! A key is one in its namespace, whatever it comes with, but its record has to be in the file of its write. So whoever has a
+//! key holds it (`keys.rs`) and looks into the other file before the write begins.
 
 use super::conn::Conn;
-use super::failure;
+use super::size::Held;
+use super::{failure, ledger};
 use crate::{Guard, Written};
 use debros_proto::limits::IDEMPOTENCY_WINDOW_MS;
 use debros_proto::rpc::{StatementResult, TransactionResponse};
-use debros_proto::{Code, Error, Result, now_ms};
+use debros_proto::{Code, Error, Namespace, Result, now_ms};
 use prost::Message;
 use rusqlite::OptionalExtension;
 
@@ -14,28 +18,33 @@ pub(super) const CREATE: &str = "/*debros*/ CREATE TABLE IF NOT EXISTS _debros_i
     ns TEXT NOT NULL, key TEXT NOT NULL, request_hash BLOB NOT NULL, answer BLOB NOT NULL, expires_at INTEGER NOT NULL,
     UNIQUE (ns, key)
 )";
-const FIND: &str = "/*debros*/ SELECT request_hash, answer FROM _debros_idempotency
-    WHERE ns = ?1 AND key = ?2 AND expires_at > ?3";
+const FIND: &str = "/*debros*/ SELECT request_hash, answer, expires_at FROM _debros_idempotency
+    WHERE ns = ?1 AND key = ?2";
+const IS_KEPT: &str = "/*debros*/ SELECT EXISTS (SELECT 1 FROM _debros_idempotency
+    WHERE ns = ?1 AND key = ?2 AND expires_at > ?3)";
 const KEEP: &str = "/*debros*/ INSERT OR REPLACE INTO _debros_idempotency (ns, key, request_hash, answer, expires_at)
     VALUES (?1, ?2, ?3, ?4, ?5)";
-const SWEEP: &str = "/*debros*/ DELETE FROM _debros_idempotency WHERE rowid IN
-    (SELECT rowid FROM _debros_idempotency WHERE expires_at <= ?1 LIMIT 1000)";
+const EXPIRED: &str = "/*debros*/ SELECT rowid, ns, octet_length(key), octet_length(answer) FROM _debros_idempotency
+    WHERE expires_at <= ?1 LIMIT 1000";
+const ALL: &str = "/*debros*/ SELECT rowid, ns, octet_length(key), octet_length(answer) FROM _debros_idempotency
+    WHERE ns = ?1 LIMIT 1000";
+const DELETE: &str = "/*debros*/ DELETE FROM _debros_idempotency WHERE rowid = ?1";
 
-const WIPE: &str = "/*debros*/ DELETE FROM _debros_idempotency WHERE rowid IN
-    (SELECT rowid FROM _debros_idempotency WHERE ns = ?1 LIMIT 1000)";
-
-/// Whose records: the file is a namespace's own, or the system's with the records of many namespaces.
-#[derive(Clone, Debug)]
-pub(super) enum Owner {
-    File,
-    Named(debros_proto::Namespace),
+/// In which file a write is, and so the record of its key.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Target {
+    /// The system's, with the records of many namespaces.
+    System,
+    /// A namespace's own.
+    Namespace,
 }
 
-impl Owner {
-    fn name(&self) -> &str {
+impl Target {
+    /// Whose record it is in that file.
+    fn owner(self, guard: &Guard) -> &str {
         match self {
-            Owner::File => "",
-            Owner::Named(namespace) => namespace.as_str(),
+            Target::System => guard.namespace.as_str(),
+            Target::Namespace => "",
         }
     }
 }
@@ -44,7 +53,7 @@ impl Owner {
 /// did must be undone when keeping the answer fails.
 pub(super) fn once<M, T>(
     conn: &mut Conn,
-    owner: &Owner,
+    target: Target,
     guard: Option<&Guard>,
     act: impl FnOnce(&mut Conn) -> Result<T>,
     to_message: impl FnOnce(&T) -> M,
@@ -56,63 +65,99 @@ where
     let Some(guard) = guard else {
         return act(conn).map(|value| Written { value, replayed: false });
     };
-    if let Some(answer) = find(conn, owner, guard)? {
+    let (answer, expired) = find(conn, target, guard)?;
+    if let Some(answer) = answer {
         let message = M::decode(answer.as_slice()).map_err(|error| {
             tracing::error!(%error, "a kept answer can not be read");
             Error::internal("the answer kept for this idempotency key can not be read")
         })?;
         return Ok(Written { value: from_message(message), replayed: true });
     }
+    let before = conn.db.total_changes();
     let value = act(conn)?;
+    // Room that is kept for deletes is not for records of what deleted nothing: there would be no end of them.
+    if conn.growth.has_reserve() && conn.db.total_changes() == before {
+        return Err(Error::new(Code::DatabaseFull, "there is no room for an idempotency record"));
+    }
     let answer = to_message(&value).encode_to_vec();
+    if let Some(ledger) = &conn.ledger {
+        let mut change = ledger::record(target.owner(guard), guard.key.len(), answer.len());
+        if let Some(expired) = expired {
+            change += -expired;
+        }
+        ledger.note(&guard.namespace, change, conn.growth.has_reserve())?;
+    }
     let expires_at = now_ms().saturating_add(IDEMPOTENCY_WINDOW_MS);
     conn.own(KEEP)
-        .and_then(|mut keep| keep.execute((owner.name(), &guard.key, &guard.request_hash[..], answer, expires_at)))
+        .and_then(|mut keep| {
+            keep.execute((target.owner(guard), &guard.key, &guard.request_hash[..], answer, expires_at))
+        })
         .map_err(failure::of)?;
     Ok(Written { value, replayed: false })
 }
 
-/// One statement, once, in a file of the statement's own database.
+/// One statement, once.
 pub(super) fn statement_once(
     conn: &mut Conn,
+    target: Target,
     guard: Option<&Guard>,
     act: impl FnOnce(&mut Conn) -> Result<StatementResult>,
 ) -> Result<Written<StatementResult>> {
-    once(conn, &Owner::File, guard, act, StatementResult::clone, |result| result)
+    once(conn, target, guard, act, StatementResult::clone, |result| result)
 }
 
-/// Several statements, once, in a file of their own database.
+/// Several statements, once.
 pub(super) fn statements_once(
     conn: &mut Conn,
+    target: Target,
     guard: Option<&Guard>,
     act: impl FnOnce(&mut Conn) -> Result<Vec<StatementResult>>,
 ) -> Result<Written<Vec<StatementResult>>> {
     let to_message = |results: &Vec<StatementResult>| TransactionResponse { results: results.clone() };
-    once(conn, &Owner::File, guard, act, to_message, |response| response.results)
+    once(conn, target, guard, act, to_message, |response| response.results)
 }
 
-fn find(conn: &Conn, owner: &Owner, guard: &Guard) -> Result<Option<Vec<u8>>> {
-    let known: Option<(Vec<u8>, Vec<u8>)> = conn
+/// The answer that is kept, or what the record of one that has expired counts for.
+fn find(conn: &Conn, target: Target, guard: &Guard) -> Result<(Option<Vec<u8>>, Option<Held>)> {
+    let known: Option<(Vec<u8>, Vec<u8>, i64)> = conn
         .own(FIND)
         .and_then(|mut find| {
-            find.query_row((owner.name(), &guard.key, now_ms()), |row| Ok((row.get(0)?, row.get(1)?))).optional()
+            find.query_row((target.owner(guard), &guard.key), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+                .optional()
         })
         .map_err(failure::of)?;
     match known {
-        Some((hash, _)) if hash != guard.request_hash => Err(Error::new(
-            Code::IdempotencyMismatch,
-            "the idempotency key was used before with another request: use a new key for each request",
-        )),
-        known => Ok(known.map(|(_, answer)| answer)),
+        None => Ok((None, None)),
+        Some((_, answer, expires_at)) if expires_at <= now_ms() => {
+            Ok((None, Some(ledger::record(target.owner(guard), guard.key.len(), answer.len()))))
+        }
+        Some((hash, _, _)) if hash != guard.request_hash => Err(mismatch()),
+        Some((_, answer, _)) => Ok((Some(answer), None)),
     }
 }
 
+/// Refuses a key that is kept in this file, which is not that of the write it comes with now: it came with another before.
+pub(super) fn check_unused(conn: &Conn, target: Target, guard: &Guard) -> Result<()> {
+    let is_kept: bool = conn
+        .own(IS_KEPT)
+        .and_then(|mut find| find.query_row((target.owner(guard), &guard.key, now_ms()), |row| row.get(0)))
+        .map_err(failure::of)?;
+    if is_kept { Err(mismatch()) } else { Ok(()) }
+}
+
+fn mismatch() -> Error {
+    Error::new(
+        Code::IdempotencyMismatch,
+        "the idempotency key was used before with another request: use a new key for each request",
+    )
+}
+
 /// Deletes up to 1,000 of a namespace's records in the system's file. Returns how many.
-pub(super) fn wipe(conn: &Conn, namespace: &debros_proto::Namespace) -> rusqlite::Result<usize> {
-    conn.own(WIPE)?.execute([namespace.as_str()])
+pub(super) fn wipe(conn: &Conn, namespace: &Namespace) -> Result<usize> {
+    ledger::remove(conn, ALL, [namespace.as_str()], DELETE, ledger::record)
 }
 
 /// Deletes up to 1,000 records that have expired. Returns how many.
-pub(super) fn sweep(conn: &Conn, now_ms: i64) -> rusqlite::Result<usize> {
-    conn.own(SWEEP)?.execute([now_ms])
+pub(super) fn sweep(conn: &Conn, now_ms: i64) -> Result<usize> {
+    ledger::remove(conn, EXPIRED, [now_ms], DELETE, ledger::record)
 }

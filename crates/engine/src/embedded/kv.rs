@@ -1,15 +1,16 @@
 //! Key-value pairs, in the system's database.
 
 use super::conn::Conn;
-use super::failure;
+use super::size::Held;
+use super::{failure, ledger};
 use crate::KeyPage;
 use bytes::Bytes;
 use debros_proto::rpc::{Condition, Entry};
 use debros_proto::{Code, Error, Key, Namespace, Result, now_ms};
-use rusqlite::{ErrorCode, OptionalExtension};
-use std::time::Instant;
+use rusqlite::OptionalExtension;
 
-const STORED: &str = "/*debros*/ SELECT rowid, version, expires_at FROM kv WHERE ns = ?1 AND key = ?2";
+const STORED: &str =
+    "/*debros*/ SELECT rowid, version, expires_at, octet_length(value) FROM kv WHERE ns = ?1 AND key = ?2";
 const INSERT: &str = "/*debros*/ INSERT INTO kv (ns, key, value, version, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)";
 const UPDATE: &str = "/*debros*/ UPDATE kv SET value = ?2, version = ?3, expires_at = ?4 WHERE rowid = ?1";
 const DELETE: &str = "/*debros*/ DELETE FROM kv WHERE rowid = ?1";
@@ -20,13 +21,12 @@ const LIST: &str =
     ORDER BY key LIMIT ?4";
 const LIST_TO: &str = "/*debros*/ SELECT key FROM kv WHERE ns = ?1 AND key >= ?2 AND key < ?5
     AND (expires_at IS NULL OR expires_at > ?3) ORDER BY key LIMIT ?4";
-const SWEEP: &str = "/*debros*/ DELETE FROM kv WHERE rowid IN
-    (SELECT rowid FROM kv WHERE expires_at <= ?1 LIMIT 1000)";
+const EXPIRED: &str = "/*debros*/ SELECT rowid, ns, octet_length(key), octet_length(value) FROM kv
+    WHERE expires_at <= ?1 LIMIT 1000";
 
 const NEWEST: &str = "/*debros*/ SELECT coalesce(max(version), 0) FROM kv WHERE ns = ?1";
-const WIPE: &str = "/*debros*/ DELETE FROM kv WHERE rowid IN (SELECT rowid FROM kv WHERE ns = ?1 LIMIT 1000)";
-const USAGE: &str = "/*debros*/ SELECT octet_length(key) + octet_length(value) FROM kv
-    WHERE ns = ?1 AND (expires_at IS NULL OR expires_at > ?2)";
+const ALL: &str =
+    "/*debros*/ SELECT rowid, ns, octet_length(key), octet_length(value) FROM kv WHERE ns = ?1 LIMIT 1000";
 const NEXT_NAMESPACE: &str = "/*debros*/ SELECT ns FROM kv WHERE ns > ?1 AND ns >= ?2 ORDER BY ns LIMIT 1";
 
 /// What to store.
@@ -41,6 +41,7 @@ pub(super) struct Put {
 /// Stores a value and returns its version.
 pub(super) fn put(conn: &Conn, put: &Put) -> Result<u64> {
     let now = now_ms();
+    conn.growth.write(false)?;
     let (ns, key) = (put.namespace.as_str(), put.key.as_str());
     let stored = stored(conn, ns, key)?;
     check(&put.condition, stored.and_then(|stored| stored.alive(now)))?;
@@ -51,6 +52,12 @@ pub(super) fn put(conn: &Conn, put: &Put) -> Result<u64> {
         .map(|seconds| now.saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000)));
     // The one writer of the table knows whether the row is there: an UPSERT would look for it a second time.
     let (value, version_column) = (&put.value[..], as_column(version));
+    let mut change = ledger::pair(ns, key.len(), value.len());
+    if let Some(stored) = stored {
+        change += -stored.held(ns, key);
+    }
+    // Before the statement: one that is refused for the quota changes nothing that would have to be undone.
+    note(conn, &put.namespace, change)?;
     match stored {
         Some(row) => {
             conn.own(UPDATE).and_then(|mut statement| statement.execute((row.rowid, value, version_column, expires_at)))
@@ -63,6 +70,11 @@ pub(super) fn put(conn: &Conn, put: &Put) -> Result<u64> {
     Ok(version)
 }
 
+/// Counts a change of what the namespace has. Where nobody counts, on a file that is not the system's, there is no quota.
+fn note(conn: &Conn, namespace: &Namespace, change: Held) -> Result<()> {
+    conn.ledger.as_ref().map_or(Ok(()), |ledger| ledger.note(namespace, change, conn.growth.has_reserve()))
+}
+
 /// Deletes a key; false when there was none.
 pub(super) fn delete(conn: &Conn, namespace: &Namespace, key: &Key, condition: &Condition) -> Result<bool> {
     let (ns, key) = (namespace.as_str(), key.as_str());
@@ -73,6 +85,7 @@ pub(super) fn delete(conn: &Conn, namespace: &Namespace, key: &Key, condition: &
     // The row is the only record of its version, and a later one must differ.
     conn.last_version.set(conn.last_version.get().max(stored.version));
     conn.own(DELETE).and_then(|mut statement| statement.execute([stored.rowid])).map_err(failure::of)?;
+    note(conn, namespace, -stored.held(ns, key))?;
     Ok(current.is_some())
 }
 
@@ -122,43 +135,19 @@ pub(super) fn list(
 }
 
 /// Deletes up to 1,000 of a namespace's values. Returns how many.
-pub(super) fn wipe(conn: &Conn, namespace: &Namespace) -> rusqlite::Result<usize> {
+pub(super) fn wipe(conn: &Conn, namespace: &Namespace) -> Result<usize> {
     // The rows are the only record of their versions, and later ones must differ.
-    let newest = conn.own(NEWEST)?.query_row([namespace.as_str()], |row| row.get(0))?;
+    let newest = conn
+        .own(NEWEST)
+        .and_then(|mut newest| newest.query_row([namespace.as_str()], |row| row.get(0)))
+        .map_err(failure::of)?;
     conn.last_version.set(conn.last_version.get().max(as_version(newest)));
-    conn.own(WIPE)?.execute([namespace.as_str()])
+    remove(conn, ALL, [namespace.as_str()])
 }
 
-/// How many values a namespace has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Usage {
-    pub(super) keys: u64,
-    /// With those of the keys.
-    pub(super) bytes: u64,
-    /// All were counted; otherwise there are at least so many.
-    pub(super) is_exact: bool,
-}
-
-/// Counts a namespace's values until then.
-pub(super) fn usage(conn: &Conn, namespace: &Namespace, until: Instant) -> rusqlite::Result<Usage> {
-    let mut statement = conn.own(USAGE)?;
-    let mut rows = statement.query((namespace.as_str(), now_ms()))?;
-    let mut usage = Usage::default();
-    conn.limit(until);
-    let counted = loop {
-        match rows.next().and_then(|row| row.map(|row| row.get::<_, i64>(0)).transpose()) {
-            Ok(Some(bytes)) => {
-                usage.keys += 1;
-                usage.bytes += u64::try_from(bytes).unwrap_or(0);
-            }
-            Ok(None) => break Ok(true),
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => break Ok(false),
-            Err(error) => break Err(error),
-        }
-    };
-    conn.unlimited();
-    usage.is_exact = counted?;
-    Ok(usage)
+/// Deletes the pairs that a statement lists. Returns how many.
+fn remove(conn: &Conn, list: &'static str, of: impl rusqlite::Params) -> Result<usize> {
+    ledger::remove(conn, list, of, DELETE, ledger::pair)
 }
 
 /// The first namespace after one name, and not before another, that has values.
@@ -167,8 +156,8 @@ pub(super) fn next_namespace(conn: &Conn, after: &str, from: &str) -> rusqlite::
 }
 
 /// Deletes up to 1,000 values that have expired. Returns how many.
-pub(super) fn sweep(conn: &Conn, now_ms: i64) -> rusqlite::Result<usize> {
-    conn.own(SWEEP)?.execute([now_ms])
+pub(super) fn sweep(conn: &Conn, now_ms: i64) -> Result<usize> {
+    remove(conn, EXPIRED, [now_ms])
 }
 
 /// The first text that is greater than every text with this prefix. UTF-8 sorts by bytes as its characters do by number,
@@ -195,9 +184,15 @@ struct Stored {
     rowid: i64,
     version: u64,
     expires_at: Option<i64>,
+    /// Bytes of the value.
+    size: usize,
 }
 
 impl Stored {
+    fn held(self, ns: &str, key: &str) -> Held {
+        ledger::pair(ns, key.len(), self.size)
+    }
+
     /// The version, unless it has expired.
     fn alive(self, now: i64) -> Option<u64> {
         self.expires_at.is_none_or(|at| at > now).then_some(self.version)
@@ -208,7 +203,12 @@ fn stored(conn: &Conn, ns: &str, key: &str) -> Result<Option<Stored>> {
     conn.own(STORED)
         .and_then(|mut statement| {
             let read = |row: &rusqlite::Row<'_>| {
-                Ok(Stored { rowid: row.get(0)?, version: as_version(row.get(1)?), expires_at: row.get(2)? })
+                Ok(Stored {
+                    rowid: row.get(0)?,
+                    version: as_version(row.get(1)?),
+                    expires_at: row.get(2)?,
+                    size: ledger::length(row, 3)?,
+                })
             };
             statement.query_row((ns, key), read).optional()
         })
@@ -255,31 +255,8 @@ fn as_version(column: i64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Usage, end_of_prefix, usage};
-    use crate::embedded::conn::Conn;
-    use crate::migrations::{self, MIGRATIONS};
-    use debros_proto::Namespace;
+    use super::end_of_prefix;
     use proptest::prelude::{any, proptest};
-    use std::time::{Duration, Instant};
-
-    #[test]
-    fn values_are_counted_for_as_long_as_there_is_time() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut conn = Conn::writer(&folder.path().join("system.db"), 1024).unwrap();
-        migrations::apply(&mut conn.db, MIGRATIONS, 0).unwrap();
-        conn.db
-            .execute_batch(
-                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 20000)
-                 INSERT INTO kv (ns, key, value, version) SELECT 'app', format('%05d', i), x'010203', i FROM n",
-            )
-            .unwrap();
-        let app = Namespace::new("app").unwrap();
-        let far = Instant::now() + Duration::from_secs(60);
-        assert_eq!(usage(&conn, &app, far).unwrap(), Usage { keys: 20_000, bytes: 160_000, is_exact: true });
-        let broken_off = usage(&conn, &app, Instant::now()).unwrap();
-        assert!(!broken_off.is_exact && (1..20_000).contains(&broken_off.keys), "{broken_off:?}");
-        assert_eq!(usage(&conn, &app, far).unwrap().keys, 20_000);
-    }
 
     #[test]
     fn the_end_of_a_prefix_is_the_next_text() {

@@ -14,11 +14,14 @@ mod gate;
 mod guard;
 mod integrity;
 mod job;
+mod keys;
 mod kv;
 mod leaving;
+mod ledger;
 mod metrics;
 mod process;
 mod queue;
+mod reserve;
 mod size;
 mod snapshots;
 mod spill;
@@ -40,8 +43,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use debros_proto::rpc::{Condition, DeleteResponse, Entry, PutResponse, Statement, StatementResult, Table};
 use debros_proto::{Code, Error, Key, Namespace, Result};
-use guard::Owner;
+use guard::Target;
 use job::Undo;
+use keys::{KeyGuard, Keys};
 use queue::Flow;
 use sql::Time;
 use std::sync::Arc;
@@ -49,7 +53,6 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use store::Write;
 use stores::Stores;
-use tokio::sync::Semaphore;
 
 /// A query that took less than this on a query thread runs on the calling thread the next time: waking the other thread
 /// takes longer. It is broken off there when it takes more than a few thousand steps after all.
@@ -64,8 +67,7 @@ const JOB_BYTES: usize = 256;
 /// SQLite files in this process. See the crate's `DESIGN.md`.
 pub struct Embedded {
     stores: Arc<Stores>,
-    /// Who counts key-value pairs: one at a time, so that it takes one of the system's query threads.
-    counting: Semaphore,
+    keys: Arc<Keys>,
 }
 
 impl Embedded {
@@ -84,7 +86,7 @@ impl Embedded {
         let stores = Arc::new(Stores::open(config)?);
         tenant::finish_interrupted(&stores)?;
         copies::finish_interrupted(&stores)?;
-        Ok(Embedded { stores, counting: Semaphore::new(1) })
+        Ok(Embedded { stores, keys: Arc::default() })
     }
 
     fn limits(&self) -> Limits {
@@ -154,7 +156,11 @@ impl Engine for Embedded {
         self.check_statement(&statement)?;
         match database {
             Database::System => self.system_query(statement, options).await,
-            Database::Namespace(namespace) => self.tenant_query(namespace, statement, options).await,
+            Database::Namespace(namespace) => {
+                let outcome = self.tenant_query(namespace, statement, options).await;
+                self.stores.note_damage(namespace, &outcome);
+                outcome
+            }
         }
     }
 
@@ -184,7 +190,11 @@ impl Engine for Embedded {
         }
         match database {
             Database::System => self.system_transaction(statements, options).await,
-            Database::Namespace(namespace) => self.tenant_transaction(namespace, statements, options).await,
+            Database::Namespace(namespace) => {
+                let outcome = self.tenant_transaction(namespace, statements, options).await;
+                self.stores.note_damage(namespace, &outcome);
+                outcome
+            }
         }
     }
 
@@ -211,15 +221,15 @@ impl Engine for Embedded {
             return Err(Error::invalid("the time to live is 0 s: it must be at least 1"));
         }
         let write = Self::kv_write(namespace, size, false, &options)?;
+        let held = self.hold_key(options.guard.as_ref(), Target::System, options.deadline).await?;
         let put = kv::Put { namespace: namespace.clone(), key: key.clone(), value, condition, ttl_seconds };
         let act = kv_once(
-            options.guard,
-            namespace,
+            options.guard.zip(held),
             move |conn| kv::put(conn, &put),
             move |version| PutResponse { version: *version, size: size as u64 },
             |response| response.version,
         );
-        self.stores.system.write(write, act).await
+        self.write_pair(write, act).await
     }
 
     async fn kv_delete(
@@ -231,15 +241,15 @@ impl Engine for Embedded {
     ) -> Result<Written<bool>> {
         self.stores.check_there(namespace)?;
         let write = Self::kv_write(namespace, 0, true, &options)?;
+        let held = self.hold_key(options.guard.as_ref(), Target::System, options.deadline).await?;
         let (owner, key) = (namespace.clone(), key.clone());
         let act = kv_once(
-            options.guard,
-            namespace,
+            options.guard.zip(held),
             move |conn| kv::delete(conn, &owner, &key, &condition),
             |deleted| DeleteResponse { deleted: *deleted },
             |response| response.deleted,
         );
-        self.stores.system.write(write, act).await
+        self.write_pair(write, act).await
     }
 
     async fn kv_get(&self, namespace: &Namespace, key: &Key, _options: CallOptions) -> Result<Option<Entry>> {
@@ -337,6 +347,46 @@ impl Embedded {
         outcome.await.unwrap_or_else(|_| Err(Error::internal("the copy broke off; the node's log has more")))
     }
 
+    /// Gives this call the guard's key, unless it came with a write of the other file before. What is returned goes with the
+    /// write.
+    async fn hold_key(&self, guard: Option<&Guard>, target: Target, deadline: Instant) -> Result<Option<KeyGuard>> {
+        let Some(guard) = guard else { return Ok(None) };
+        let held = self.keys.hold(guard, deadline).await?;
+        let (namespace, stores) = (&guard.namespace, &self.stores);
+        match target {
+            Target::Namespace => {
+                stores.system.read_here(|conn| guard::check_unused(conn, Target::System, guard))??;
+            }
+            // A file that is not there yet is made by nobody with this key while it is held here.
+            Target::System if stores.folder.namespace(namespace).exists() => {
+                let store = stores.namespace(namespace).await?;
+                store.read_here(|conn| guard::check_unused(conn, Target::Namespace, guard))??;
+            }
+            Target::System => {}
+        }
+        Ok(Some(held))
+    }
+
+    /// A key-value write. A system's database that is found damaged takes none; what the node itself writes goes on, or nobody
+    /// could sign in to restore it.
+    async fn write_pair<T: Send + 'static>(
+        &self,
+        write: Write,
+        act: impl FnMut(&mut conn::Conn) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let system = &self.stores.system;
+        system.check_sound()?;
+        let outcome = system.write(write, act).await;
+        self.note_damage_of_system(&outcome);
+        outcome
+    }
+
+    fn note_damage_of_system<T>(&self, outcome: &Result<T>) {
+        if outcome.as_ref().is_err_and(|error| error.code == Code::Corrupt) && self.stores.system.mark_damaged(true) {
+            tracing::error!("the system's database is damaged: it takes no key-value pairs until it is restored");
+        }
+    }
+
     fn kv_read<T>(&self, namespace: &Namespace, act: impl FnOnce(&conn::Conn) -> rusqlite::Result<T>) -> Result<T> {
         self.stores.check_there(namespace)?;
         let started = Instant::now();
@@ -345,14 +395,14 @@ impl Embedded {
             .read_here(act)
             .and_then(|outcome| outcome.map_err(|error| system.span().in_scope(|| failure::of(error))));
         self.stores.shared.metrics.kv_read.record(started.elapsed().as_secs_f64());
+        self.note_damage_of_system(&outcome);
         outcome
     }
 }
 
 /// A key-value write, made to happen once when there is a guard.
 fn kv_once<M, T>(
-    guard: Option<Guard>,
-    namespace: &Namespace,
+    guard: Option<(Guard, KeyGuard)>,
     act: impl Fn(&conn::Conn) -> Result<T> + Send + 'static,
     to_message: impl Fn(&T) -> M + Send + 'static,
     from_message: fn(M) -> T,
@@ -361,8 +411,10 @@ where
     M: prost::Message + Default + 'static,
     T: 'static,
 {
-    let owner = Owner::Named(namespace.clone());
-    move |conn| guard::once(conn, &owner, guard.as_ref(), |conn| act(conn), &to_message, from_message)
+    move |conn| {
+        let guard = guard.as_ref().map(|(guard, _)| guard);
+        guard::once(conn, Target::System, guard, |conn| act(conn), &to_message, from_message)
+    }
 }
 
 impl Drop for Embedded {

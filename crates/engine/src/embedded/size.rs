@@ -1,24 +1,98 @@
-//! How large all databases together are, against how large they may be.
+//! How large all databases together are, and what each namespace takes, against how large they may be.
 
+use debros_proto::Namespace;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::ops::{AddAssign, Neg};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Bytes that deletes and their idempotency records may use past the limit: a full database must let itself be emptied.
-const RESERVE: u64 = 1 << 20;
+/// Bytes that deletes and their idempotency records may use past a limit: a full database must let itself be emptied.
+pub(super) const RESERVE: u64 = 1 << 20;
 
-/// The sizes of all files. A file is counted as its pages, so that what waits in its log counts too.
+/// What the system's database holds of a namespace, or a change to that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Held {
+    /// Key-value pairs.
+    pub(super) pairs: i64,
+    /// Bytes of their keys and values.
+    pub(super) pair_bytes: i64,
+    /// Bytes that pairs and idempotency records take in the file, with what stands around them.
+    pub(super) space: i64,
+}
+
+impl AddAssign for Held {
+    fn add_assign(&mut self, other: Self) {
+        self.pairs += other.pairs;
+        self.pair_bytes += other.pair_bytes;
+        self.space += other.space;
+    }
+}
+
+impl Neg for Held {
+    type Output = Self;
+    fn neg(self) -> Self {
+        Self { pairs: -self.pairs, pair_bytes: -self.pair_bytes, space: -self.space }
+    }
+}
+
+/// What a namespace takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Usage {
+    /// Bytes of its own file: its SQL database, with the idempotency records of that.
+    pub(super) file: u64,
+    /// What the system's file holds of it.
+    pub(super) held: Held,
+}
+
+impl Usage {
+    /// Bytes that count against the quota.
+    pub(super) fn total(self) -> u64 {
+        self.file.saturating_add(self.held_space())
+    }
+
+    fn held_space(self) -> u64 {
+        u64::try_from(self.held.space).unwrap_or(0)
+    }
+}
+
+/// The sizes of all files, and what namespaces hold in the system's. A file is counted as its pages, so that what waits in
+/// its log counts too.
 #[derive(Debug)]
 pub(super) struct Sizes {
     max: u64,
+    quota: Option<u64>,
     total: AtomicU64,
-    files: Mutex<HashMap<PathBuf, u64>>,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    system: u64,
+    namespaces: HashMap<Namespace, Usage>,
+}
+
+impl Taken {
+    fn change<T>(&mut self, namespace: &Namespace, act: impl FnOnce(&mut Usage) -> T) -> T {
+        let Some(usage) = self.namespaces.get_mut(namespace) else {
+            let mut usage = Usage::default();
+            let outcome = act(&mut usage);
+            if usage != Usage::default() {
+                self.namespaces.insert(namespace.clone(), usage);
+            }
+            return outcome;
+        };
+        let outcome = act(usage);
+        if *usage == Usage::default() {
+            self.namespaces.remove(namespace);
+        }
+        outcome
+    }
 }
 
 impl Sizes {
-    pub(super) fn new(max: u64) -> Self {
-        Self { max, total: AtomicU64::new(0), files: Mutex::default() }
+    /// `max` bytes for all databases, and `quota` bytes for all that one namespace has; `None`: as much as there is.
+    pub(super) fn new(max: u64, quota: Option<u64>) -> Self {
+        Self { max, quota, total: AtomicU64::new(0), taken: Mutex::default() }
     }
 
     /// Bytes of all files.
@@ -26,48 +100,114 @@ impl Sizes {
         self.total.load(Relaxed)
     }
 
-    /// The limit.
+    /// The limit of all files together.
     pub(super) fn max(&self) -> u64 {
         self.max
     }
 
-    /// Bytes of one file, 0 when it is not there.
-    pub(super) fn of(&self, path: &Path) -> u64 {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied().unwrap_or(0)
+    /// The limit of each namespace.
+    pub(super) fn quota(&self) -> Option<u64> {
+        self.quota
     }
 
-    /// Says how large a file is now; 0 when it is gone.
-    pub(super) fn set(&self, path: &Path, bytes: u64) {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = match files.get_mut(path) {
-            Some(known) => std::mem::replace(known, bytes),
-            None => files.insert(path.to_owned(), bytes).unwrap_or(0),
+    /// What a namespace takes.
+    pub(super) fn of(&self, namespace: &Namespace) -> Usage {
+        self.taken().namespaces.get(namespace).copied().unwrap_or_default()
+    }
+
+    /// Says how large a file is now, the system's or a namespace's; 0 when it is gone.
+    pub(super) fn set(&self, owner: Option<&Namespace>, bytes: u64) {
+        let mut taken = self.taken();
+        let before = match owner {
+            None => std::mem::replace(&mut taken.system, bytes),
+            Some(namespace) => taken.change(namespace, |usage| std::mem::replace(&mut usage.file, bytes)),
         };
-        if bytes == 0 {
-            files.remove(path);
-        }
         // Changed under the lock only, so the sum can not be missed.
         self.total.store(self.total() + bytes - before, Relaxed);
     }
 
-    /// Says how large a new file is, if there is room for it. False: there is not, and nothing was noted.
-    pub(super) fn add(&self, path: &Path, bytes: u64) -> bool {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let others = self.total() - files.get(path).copied().unwrap_or(0);
+    /// Says how large a namespace's new file is, if there is room for it. False: there is not, and nothing was noted.
+    pub(super) fn add(&self, namespace: &Namespace, bytes: u64) -> bool {
+        let mut taken = self.taken();
+        let before = taken.namespaces.get(namespace).map_or(0, |usage| usage.file);
+        let others = self.total() - before;
         if others + bytes > self.max {
             return false;
         }
-        files.insert(path.to_owned(), bytes);
+        taken.change(namespace, |usage| usage.file = bytes);
         self.total.store(others + bytes, Relaxed);
         true
     }
 
-    /// How large a file of this size may become. Two files that grow at the very same moment are both promised what is
-    /// left, so the limit can be passed by that much once.
-    /// `quota`: a limit of the file's own.
-    pub(super) fn allowed(&self, own: u64, quota: Option<u64>, with_reserve: bool) -> u64 {
+    /// Adds what commits have changed in what the system's file holds of namespaces.
+    pub(super) fn hold(&self, changes: impl IntoIterator<Item = (Namespace, Held)>) {
+        let mut taken = self.taken();
+        for (namespace, change) in changes {
+            taken.change(&namespace, |usage| usage.held += change);
+        }
+    }
+
+    /// Says what the system's file holds of each namespace, in place of what was said before.
+    pub(super) fn hold_exactly(&self, held: HashMap<Namespace, Held>) {
+        let mut taken = self.taken();
+        taken.namespaces.retain(|_, usage| {
+            usage.held = Held::default();
+            usage.file > 0
+        });
+        for (namespace, held) in held {
+            taken.change(&namespace, |usage| usage.held = held);
+        }
+    }
+
+    /// What the system's file holds of each namespace.
+    pub(super) fn all_held(&self) -> Vec<(Namespace, Held)> {
+        let taken = self.taken();
+        let held = taken.namespaces.iter().map(|(namespace, usage)| (namespace.clone(), usage.held));
+        held.filter(|(_, held)| *held != Held::default()).collect()
+    }
+
+    /// How large a file of `own` bytes may become. Two files that grow at the very same moment are both promised what is
+    /// left, so a limit can be passed by that much once.
+    pub(super) fn allowed(&self, owner: Option<&Namespace>, own: u64, with_reserve: bool) -> u64 {
         let reserve = if with_reserve { RESERVE } else { 0 };
         let of_all = own + (self.max + reserve).saturating_sub(self.total());
-        quota.map_or(of_all, |quota| of_all.min(quota.saturating_add(reserve)))
+        match owner.zip(self.quota) {
+            Some((namespace, quota)) => {
+                let others = self.of(namespace).held_space();
+                of_all.min(quota.saturating_add(reserve).saturating_sub(others))
+            }
+            None => of_all,
+        }
+    }
+
+    /// Nothing that panics runs while the lock is held.
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Held, Sizes, Usage};
+    use debros_proto::Namespace;
+    use std::collections::HashMap;
+
+    #[test]
+    fn what_is_gone_is_forgotten_and_the_sum_is_that_of_the_files() {
+        let sizes = Sizes::new(1000, Some(300));
+        let (a, b) = (Namespace::new("a").unwrap(), Namespace::new("b").unwrap());
+        let held = Held { pairs: 1, pair_bytes: 60, space: 100 };
+        sizes.set(None, 500);
+        assert!(sizes.add(&a, 200) && !sizes.add(&b, 400));
+        sizes.hold([(a.clone(), held), (b.clone(), held)]);
+        assert_eq!((sizes.total(), sizes.of(&a)), (700, Usage { file: 200, held }));
+        // Of 300 there are 200 for the file; in all there are 300 left.
+        assert_eq!((sizes.allowed(Some(&a), 200, false), sizes.allowed(None, 500, false)), (200, 800));
+        assert_eq!(sizes.allowed(Some(&a), 200, true), 200 + super::RESERVE);
+        sizes.hold([(b.clone(), -held)]);
+        sizes.set(Some(&a), 0);
+        assert_eq!((sizes.total(), sizes.of(&b), sizes.all_held()), (500, Usage::default(), vec![(a.clone(), held)]));
+        sizes.hold_exactly(HashMap::from([(b.clone(), held)]));
+        assert_eq!((sizes.of(&a), sizes.of(&b).total()), (Usage::default(), 100));
     }
 }

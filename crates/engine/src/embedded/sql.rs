@@ -9,6 +9,7 @@ use debros_proto::words::counted;
 use debros_proto::{Code, Error, Result};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Batch, CachedStatement};
+use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
@@ -134,7 +135,11 @@ pub(super) enum Outcome {
 
 /// Runs the statement if it only reads.
 pub(super) fn read(conn: &Conn, run: Run<'_>, time: Time, limits: &Limits) -> Result<Outcome> {
-    with_time(conn, time, || run_read(conn, run, limits)).map_err(|error| explain(conn, error))
+    with_time(conn, time, || run_read(conn, run, limits)).map_err(|error| match error.code {
+        // A statement that reads writes nothing but temporary files.
+        Code::DatabaseFull => no_room_for_files(),
+        _ => explain(conn, error),
+    })
 }
 
 /// Runs the statement if it only reads, is done within some 2,000 steps of SQLite's machine, and meets no long value.
@@ -201,6 +206,9 @@ pub(super) fn write(
         if writes && read_only {
             return Err(forbidden());
         }
+        if writes {
+            conn.growth.write(facts.only_removes())?;
+        }
         if facts.defines() || facts.alters() {
             conn.note_schema_change();
         }
@@ -210,6 +218,10 @@ pub(super) fn write(
         within_bounds(conn, facts, || {
             bind(&mut prepared, run.args)?;
             collect(&mut prepared, run.columns, &mut result, allowance)
+        })
+        .map_err(|error| match error.code {
+            Code::DatabaseFull => exhausted(conn, run).unwrap_or(error),
+            _ => error,
         })?;
         if writes {
             // SQLite keeps both numbers from the statement before when this one changed nothing, and a CREATE VIRTUAL
@@ -222,6 +234,61 @@ pub(super) fn write(
         Ok(Wrote { result, facts })
     };
     with_time(conn, time, act).map_err(|error| explain(conn, error))
+}
+
+fn no_room_for_files() -> Error {
+    Error::new(
+        Code::DiskFull,
+        "the disk has no room for the temporary files of the statement: sort, group or join less at once",
+    )
+    .retry_after(Duration::from_secs(10))
+}
+
+/// SQLite says "full" as well where AUTOINCREMENT has no number left, which no room helps. That is so when the statement has a
+/// number made for a table whose last number was given, or is in the statement itself.
+fn exhausted(conn: &Conn, run: Run<'_>) -> Option<Error> {
+    let names_last =
+        run.args.iter().any(|value| value.as_integer() == Some(i64::MAX)) || run.sql.contains("9223372036854775807");
+    conn.gate.enter(Rights::Own);
+    // Of a table without a row in sqlite_sequence no number was given before.
+    let tables =
+        "SELECT s.rootpage, s.name FROM main.sqlite_schema s LEFT JOIN main.sqlite_sequence q ON q.name = s.name
+        WHERE s.type = 'table' AND (q.seq = 9223372036854775807 OR ?1)";
+    let mut tables = conn.db.prepare(tables).ok()?;
+    let tables: HashMap<i64, String> =
+        tables.query_map([names_last], |row| Ok((row.get(0)?, row.get(1)?))).and_then(Iterator::collect).ok()?;
+    if tables.is_empty() {
+        return None;
+    }
+    let mut program = conn.db.prepare(&format!("EXPLAIN {}", run.sql)).ok()?;
+    // Its parameters have no values, which compiling does not need.
+    let mut steps = program.raw_query();
+    // Which page each cursor writes.
+    let mut cursors = HashMap::<i64, i64>::new();
+    let mut exhausted = None;
+    while let Some(step) = steps.next().ok()? {
+        let operand = |number: usize| step.get::<_, i64>(number + 1);
+        match step.get_ref(1).ok()?.as_str().ok()? {
+            "OpenWrite" => {
+                cursors.insert(operand(1).ok()?, operand(2).ok()?);
+            }
+            // With the register of the table's last number, which only AUTOINCREMENT has.
+            "NewRowid" if operand(3).ok()? > 0 => {
+                let page = cursors.get(&operand(1).ok()?);
+                exhausted = exhausted.or_else(|| page.and_then(|page| tables.get(page)));
+            }
+            _ => {}
+        }
+    }
+    let table = exhausted?;
+    Some(Error::new(
+        Code::Constraint,
+        format!(
+            "AUTOINCREMENT has given the last number there is, {}, to a row of {table}: give rows numbers of your own, or make \
+             the table without AUTOINCREMENT",
+            i64::MAX
+        ),
+    ))
 }
 
 /// Runs a statement that may call a function which is for short texts only.

@@ -12,6 +12,7 @@ use super::gate::{Facts, Rights};
 use super::job::{Job, Undo};
 use super::metrics::Metrics;
 use super::queue::{Budget, Flow, Queue, closed};
+use super::reserve::Reserve;
 use super::size::Sizes;
 use super::snapshots::Snapshots;
 use super::tenant::Tenant;
@@ -45,6 +46,8 @@ const PENALTY: Duration = Duration::from_secs(60);
 pub(super) struct Shared {
     pub(super) config: EmbeddedConfig,
     pub(super) sizes: Arc<Sizes>,
+    /// Disk space for deletes.
+    pub(super) reserve: Arc<Reserve>,
     pub(super) metrics: Arc<Metrics>,
     /// Bytes that wait in the queues of all stores.
     pub(super) waiting: Arc<Budget>,
@@ -69,6 +72,9 @@ pub(super) struct Store {
     known_texts: Mutex<Texts>,
     schema_changes: Arc<AtomicU64>,
     tenant: Option<Arc<Tenant>>,
+    reserve: Arc<Reserve>,
+    /// Damage was found in it: it can be read as far as it goes, and takes no writes.
+    damaged: AtomicBool,
 }
 
 /// What is known of texts, as of a state of the schema: a new trigger changes what an old text does.
@@ -143,15 +149,19 @@ impl Store {
         prepare(&mut conn)?;
         let config = &shared.config;
         let writes = Arc::new(queue(shared, "writes"));
-        let (sizes, metrics) = (Arc::clone(&shared.sizes), Arc::clone(&shared.metrics));
+        let metrics = Arc::clone(&shared.metrics);
         let schema_changes = Arc::clone(conn.schema_changes());
         let quota = conn.seat.as_ref().and(config.max_namespace_size);
-        let room = Room { quota, max_log: config.max_log(quota) };
+        let room = Room {
+            sizes: Arc::clone(&shared.sizes),
+            reserve: Arc::clone(&shared.reserve),
+            max_log: config.max_log(quota),
+        };
         let tenant = conn.seat.as_ref().map(|seat| Arc::clone(seat.tenant()));
         // Made once, because making one for each statement would cost more than many a read.
         let span = tracing::error_span!("database", file = %path.display());
         let pool = Arc::new(Pool::new(path, span.clone(), config.kept_readers())?);
-        let writer = Writer::new(conn, Arc::clone(&writes), sizes, metrics, Arc::clone(&pool), path, room)?;
+        let writer = Writer::new(conn, Arc::clone(&writes), metrics, Arc::clone(&pool), path, room)?;
         let writing = span.clone();
         let threads = Arc::<Threads>::default();
         let running = threads.enter();
@@ -174,12 +184,27 @@ impl Store {
             known_texts: Mutex::default(),
             schema_changes,
             tenant,
+            reserve: Arc::clone(&shared.reserve),
+            damaged: AtomicBool::new(false),
         })
     }
 
     /// The namespace whose file it is; `None` for the system's.
     pub(super) fn tenant(&self) -> Option<&Arc<Tenant>> {
         self.tenant.as_ref()
+    }
+
+    /// Refuses writes to a file that is known to be damaged: each could damage more, and a restore takes it away.
+    ///
+    /// # Errors
+    /// `database_corrupt`.
+    pub(super) fn check_sound(&self) -> Result<()> {
+        if self.damaged.load(Relaxed) { Err(failure::damaged()) } else { Ok(()) }
+    }
+
+    /// Says whether the file is damaged. True: that was not known before.
+    pub(super) fn mark_damaged(&self, damaged: bool) -> bool {
+        self.damaged.swap(damaged, Relaxed) != damaged
     }
 
     /// The file.
@@ -446,7 +471,9 @@ impl Store {
         let writer = lock(&self.writer).take();
         if let Some(thread) = writer {
             match thread.join() {
-                Ok(conn) => well &= close_conn(conn, &self.path, self.pool.check_in_place().is_ok()),
+                Ok(conn) => {
+                    well &= close_conn(conn, &self.path, self.pool.check_in_place().is_ok(), &self.reserve);
+                }
                 Err(_) => well = false,
             }
         }
@@ -494,7 +521,7 @@ fn queue<T>(shared: &Shared, what: &'static str) -> Queue<T> {
     Queue::new(what, shared.config.queue_count, shared.config.queue_bytes, Arc::clone(&shared.waiting))
 }
 
-fn close_conn(conn: Conn, path: &Path, is_in_place: bool) -> bool {
+fn close_conn(conn: Conn, path: &Path, is_in_place: bool, reserve: &Reserve) -> bool {
     if !is_in_place {
         // What lies under the name now may be somebody's database with its log, which SQLite would delete by its name.
         let kept = conn.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
@@ -502,6 +529,9 @@ fn close_conn(conn: Conn, path: &Path, is_in_place: bool) -> bool {
         return false;
     }
     conn.gate.enter(Rights::Own);
+    if !save_counts(&conn, reserve) {
+        return false;
+    }
     let checkpoint: rusqlite::Result<i64> = conn.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
     let closed = conn.db.close().map_err(|(_, error)| error);
     match checkpoint.and_then(|busy| closed.map(|()| busy)) {
@@ -512,6 +542,19 @@ fn close_conn(conn: Conn, path: &Path, is_in_place: bool) -> bool {
             false
         }
     }
+}
+
+/// Writes down what namespaces have. False: the next start has to count.
+fn save_counts(conn: &Conn, reserve: &Reserve) -> bool {
+    let Some(ledger) = &conn.ledger else { return true };
+    // The limit is for what others write.
+    let save =
+        || conn.db.query_row("PRAGMA max_page_count = 4294967294", [], |_| Ok(())).and_then(|()| ledger.save(conn));
+    let saved = save().or_else(|error| if reserve.release_if_full() { save() } else { Err(error) });
+    if let Err(error) = &saved {
+        tracing::warn!(%error, "what namespaces have can not be written down; the next start counts it");
+    }
+    saved.is_ok()
 }
 
 fn run_read(pool: &Pool, read: Read) {

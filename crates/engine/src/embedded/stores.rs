@@ -11,8 +11,10 @@ use super::guard;
 use super::job::Undo;
 use super::kv;
 use super::leaving::{Leaver, Leaving};
+use super::ledger::Ledger;
 use super::metrics::Metrics;
 use super::queue::{Budget, Flow, closed};
+use super::reserve::Reserve;
 use super::size::Sizes;
 use super::store::{Failure, Shared, Store, Write};
 use super::{failure, integrity, process, tenant};
@@ -161,14 +163,15 @@ impl Stores {
         let files = folder.namespaces().map_err(|error| OpenError::io(folder.path(), error))?;
         let check_system = was_clean.is_none();
         let unchecked = was_clean.unwrap_or_else(|| files.clone());
-        let sizes = Sizes::new(config.max_size);
+        let reserve = Arc::new(Reserve::open(folder.path()));
+        let sizes = Arc::new(Sizes::new(config.max_size, config.max_namespace_size));
         for namespace in &files {
             let path = folder.namespace(namespace);
-            sizes.set(&path, std::fs::metadata(&path).map_or(0, |file| file.len()));
+            sizes.set(Some(namespace), std::fs::metadata(&path).map_or(0, |file| file.len()));
         }
         let rewriter = Arc::new(Rewriter::new(REWRITTEN_BYTES));
         let waiting = Arc::new(Budget::new(config.waiting_bytes));
-        let shared = Shared { config, sizes: Arc::new(sizes), metrics: Arc::new(Metrics::new()), waiting, rewriter };
+        let shared = Shared { config, sizes, reserve, metrics: Arc::new(Metrics::new()), waiting, rewriter };
         // Those whose deletion was interrupted are nobody's: they go in a moment.
         let going = folder.deleting().map_err(|error| OpenError::io(folder.path(), error))?;
         let staying = &files - &going;
@@ -178,6 +181,11 @@ impl Stores {
             }
             migrations::apply(&mut conn.db, MIGRATIONS, now_ms()).map_err(Failure::Migration)?;
             enter_files(conn, &staying);
+            let ledger = Ledger::new(Arc::clone(&shared.sizes));
+            ledger.load(conn, !check_system)?;
+            conn.ledger = Some(ledger);
+            // What is deleted here is overwritten: what a namespace had must not be in the pages that others get.
+            conn.db.execute_batch("PRAGMA secure_delete = ON")?;
             Ok(())
         })
         .map_err(|failure| failure.of_system(&path, &shared.config.backup_dir))?;
@@ -219,7 +227,7 @@ impl Stores {
         self.record.strike_out(namespace)?;
         lock(&self.lost).remove(namespace);
         lock(&self.leaving.unchecked).remove(namespace);
-        self.shared.sizes.set(&path, 0);
+        self.shared.sizes.set(Some(namespace), 0);
         Ok(())
     }
 
@@ -399,6 +407,8 @@ impl Stores {
         let opened = match self.open_file(namespace, is_limited) {
             // The node is short of descriptors or memory: a database that nobody uses gives some back.
             Err(error) if error.code == Code::Overloaded && self.close_some() => self.open_file(namespace, is_limited),
+            // SQLite makes files of its own beside one that it opens, and whoever comes may want to delete.
+            Err(_) if self.shared.reserve.release_if_full() => self.open_file(namespace, is_limited),
             opened => opened,
         };
         let store = Arc::new(opened?);
@@ -413,6 +423,20 @@ impl Stores {
     /// Whether a store is still the one of the namespace: the namespace was not deleted since, and made again.
     pub(super) fn is_still(&self, namespace: &Namespace, store: &Arc<Store>) -> bool {
         self.check_there(namespace).is_ok() && self.opened(namespace).is_some_and(|opened| Arc::ptr_eq(&opened, store))
+    }
+
+    /// Whether the outcome of a namespace's call tells that its database is damaged. Then it takes no writes until it is
+    /// restored, and is checked when it is opened again.
+    pub(super) fn note_damage<T>(&self, namespace: &Namespace, outcome: &Result<T>) {
+        if !outcome.as_ref().is_err_and(|error| error.code == Code::Corrupt) {
+            return;
+        }
+        if let Some(store) = self.opened(namespace)
+            && store.mark_damaged(true)
+        {
+            tracing::error!(%namespace, "the namespace's database is damaged: it takes no writes until it is restored");
+            lock(&self.leaving.unchecked).insert(namespace.clone());
+        }
     }
 
     /// Closes a namespace's database, if it is open: whoever comes next opens it anew. Blocks.
@@ -431,7 +455,7 @@ impl Stores {
         self.leaving.wait(namespace);
         self.check_not_lost(namespace)?;
         let is_new = !path.exists();
-        self.make_file(&path, is_limited)?;
+        self.make_file(namespace, &path, is_limited)?;
         let must_check = lock(&self.leaving.unchecked).contains(namespace);
         let open = || {
             Store::open(&path, NAMESPACE_CACHE, &self.shared, |conn| {
@@ -440,7 +464,7 @@ impl Stores {
                 }
                 tenant::settle(conn, namespace, &self.shared.rewriter)?;
                 // Nobody looks after a closed database, so what expired meanwhile goes now.
-                guard::sweep(conn, now_ms()).map(|_| ()).map_err(Failure::from)
+                guard::sweep(conn, now_ms()).map(|_| ()).map_err(Failure::Told)
             })
         };
         let store = match open() {
@@ -461,7 +485,7 @@ impl Stores {
 
     /// Makes a namespace's file when there is none. It is written whole, which takes two waits for the disk; SQLite would
     /// take many more. Where it `is_limited`, it has to fit beside the others.
-    fn make_file(&self, path: &Path, is_limited: bool) -> Result<()> {
+    fn make_file(&self, namespace: &Namespace, path: &Path, is_limited: bool) -> Result<()> {
         if path.exists() {
             return Ok(());
         }
@@ -479,12 +503,12 @@ impl Stores {
         }
         let (sizes, size) = (&self.shared.sizes, bytes.len() as u64);
         if !is_limited {
-            sizes.set(path, size);
-        } else if !sizes.add(path, size) {
+            sizes.set(Some(namespace), size);
+        } else if !sizes.add(namespace, size) {
             return Err(failure::node_full("a new namespace's database", sizes.total(), sizes.max()));
         }
         write_synced(path, bytes).map_err(|error| {
-            sizes.set(path, 0);
+            sizes.set(Some(namespace), 0);
             Failure::Io(error).of_namespace(path)
         })
     }
@@ -522,7 +546,7 @@ impl Stores {
         })?;
         lock(&self.lost).remove(namespace);
         lock(&self.leaving.unchecked).remove(namespace);
-        self.shared.sizes.set(&path, 0);
+        self.shared.sizes.set(Some(namespace), 0);
         self.forget(namespace, &slot);
         Ok(())
     }
@@ -671,19 +695,19 @@ fn being_deleted() -> Error {
         .retry_after(Duration::from_secs(1))
 }
 
-async fn sweep(store: &Store, now_ms: i64, some: fn(&Conn, i64) -> rusqlite::Result<usize>) -> Result<u64> {
+async fn sweep(store: &Store, now_ms: i64, some: fn(&Conn, i64) -> Result<usize>) -> Result<u64> {
     let mut swept = 0;
     loop {
         let write = Write {
-            undo: Undo::Statement,
+            undo: Undo::Savepoint,
             removes: true,
             bytes: 0,
             deadline: Instant::now() + FAR,
             flow: Flow::default(),
         };
-        let count = store.write(write, move |conn| some(conn, now_ms).map_err(failure::of)).await?;
+        let count = store.write(write, move |conn| some(conn, now_ms)).await?;
         swept += count as u64;
-        if count < 1000 {
+        if count == 0 {
             return Ok(swept);
         }
     }

@@ -1,7 +1,7 @@
 //! The node's own statements, on the system's tables.
 
 use super::gate::Facts;
-use super::guard;
+use super::guard::{self, Target};
 use super::job::Undo;
 use super::sql::{self, Allowance, Outcome, Run};
 use super::store::Known;
@@ -67,10 +67,12 @@ impl Embedded {
         if facts.undoes_itself() && options.guard.is_none() {
             write.undo = Undo::Statement;
         }
+        let held = self.hold_key(options.guard.as_ref(), Target::System, options.deadline).await?;
         let guard = options.guard;
         store
             .write(write, move |conn| {
-                guard::statement_once(conn, guard.as_ref(), |conn| {
+                let _held = &held;
+                guard::statement_once(conn, Target::System, guard.as_ref(), |conn| {
                     sql::write(conn, Run::own(&statement), time, false, &mut Allowance::new(&limits))
                         .map(|wrote| wrote.result)
                 })
@@ -88,10 +90,12 @@ impl Embedded {
             (&self.stores.system, self.time(&options), self.limits(), options.read_only);
         let removes = !statements.is_empty() && statements.iter().all(|one| store.only_removes(&one.sql));
         let write = sql_write(removes, statements.iter().map(statement_bytes).sum(), &options);
+        let held = self.hold_key(options.guard.as_ref(), Target::System, options.deadline).await?;
         let guard = options.guard;
         store
             .write(write, move |conn| {
-                guard::statements_once(conn, guard.as_ref(), |conn| {
+                let _held = &held;
+                guard::statements_once(conn, Target::System, guard.as_ref(), |conn| {
                     let mut allowance = Allowance::new(&limits);
                     let run = |(index, statement)| {
                         sql::write(conn, Run::own(statement), time, read_only, &mut allowance)

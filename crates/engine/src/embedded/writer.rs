@@ -6,16 +6,20 @@
 
 mod log;
 
+pub(super) use log::empty as empty_log;
+
 use super::conn::Conn;
 use super::failure;
 use super::file_identity;
 use super::job::{Job, Ran, Undo};
+use super::ledger::Ledger;
 use super::metrics::Metrics;
 use super::queue::Queue;
+use super::reserve::{Reserve, disk_full};
 use super::size::Sizes;
 use super::store::Pool;
 use super::tenant::Seat;
-use debros_proto::{Code, Error};
+use debros_proto::{Code, Error, Namespace};
 use log::Log;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -43,16 +47,18 @@ pub(super) struct Writer {
     size: u64,
     /// What `PRAGMA max_page_count` was set to.
     max_pages: u64,
-    /// Bytes that this file may take, besides what all may.
-    quota: Option<u64>,
+    /// The namespace whose file it is; `None`: the system's.
+    owner: Option<Namespace>,
+    reserve: Arc<Reserve>,
 }
 
-/// What one file may take, besides what all may.
-#[derive(Clone, Copy, Debug)]
+/// What the files of all databases may take.
+#[derive(Clone, Debug)]
 pub(super) struct Room {
-    /// Bytes of the file; `None`: no limit of its own.
-    pub(super) quota: Option<u64>,
-    /// Bytes of its log.
+    pub(super) sizes: Arc<Sizes>,
+    /// Disk space for deletes.
+    pub(super) reserve: Arc<Reserve>,
+    /// Bytes of this file's log.
     pub(super) max_log: u64,
 }
 
@@ -77,17 +83,17 @@ impl Writer {
     pub(super) fn new(
         conn: Conn,
         queue: Arc<Queue<Job>>,
-        sizes: Arc<Sizes>,
         metrics: Arc<Metrics>,
         readers: Arc<Pool>,
         path: &Path,
         room: Room,
     ) -> rusqlite::Result<Self> {
         let page_size: u32 = conn.db.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+        let owner = conn.seat.as_ref().map(|seat| seat.tenant().namespace.clone());
         let mut writer = Self {
             conn,
             queue,
-            sizes,
+            sizes: room.sizes,
             metrics,
             readers,
             path: path.to_owned(),
@@ -95,7 +101,8 @@ impl Writer {
             page_size: page_size.into(),
             size: 0,
             max_pages: 0,
-            quota: room.quota,
+            owner,
+            reserve: room.reserve,
         };
         writer.note_size()?;
         Ok(writer)
@@ -117,6 +124,10 @@ impl Writer {
         let mut groups = VecDeque::from([jobs]);
         let mut is_held = false;
         while let Some(mut jobs) = groups.pop_front() {
+            if self.reserve.is_given_up() {
+                // Each by itself, and only what removes.
+                jobs.iter_mut().for_each(|job| job.has_reserve = true);
+            }
             // Before each group: there may be as many as jobs.
             if !is_held && !self.log_is_small() {
                 is_held = true;
@@ -188,14 +199,14 @@ impl Writer {
                 return self.without(job, &ran, done);
             }
             if let Ran::Failed(error) = ran
-                && error.code == Code::DatabaseFull
+                && is_full(&error)
             {
-                if job.removes && !job.has_reserve {
-                    job.has_reserve = true;
+                let error = self.of_full(error);
+                if self.gets_reserve(&mut job, &error) {
                     jobs.push_front(job);
                     break;
                 }
-                job.amend(self.of_full(error));
+                job.amend(error);
             }
             let is_whole = with_reserve || job.undo == Undo::OwnGroup;
             done.push_back(job);
@@ -206,16 +217,28 @@ impl Writer {
         self.commit(done)
     }
 
+    /// Whether a job that failed for want of room is to run again with what is kept for deletes, because it only removes.
+    fn gets_reserve(&self, job: &mut Job, error: &Error) -> bool {
+        if job.has_reserve || !job.removes || (error.code == Code::DiskFull && !self.reserve.release()) {
+            return false;
+        }
+        job.has_reserve = true;
+        true
+    }
+
     /// The groups that run again after a job took the transaction down: the others, and the job itself if it was refused
     /// for want of room that it may have.
     fn without(&self, mut job: Job, ran: &Ran, others: VecDeque<Job>) -> Vec<VecDeque<Job>> {
-        if matches!(ran, Ran::Failed(error) if error.code == Code::DatabaseFull) && job.removes && !job.has_reserve {
-            job.has_reserve = true;
+        let ran = match ran {
+            Ran::Failed(error) if is_full(error) => Ran::Failed(self.of_full(error.clone())),
+            ran => ran.clone(),
+        };
+        if matches!(&ran, Ran::Failed(error) if is_full(error) && self.gets_reserve(&mut job, error)) {
             return vec![others, VecDeque::from([job])];
         }
         self.metrics.write_failures.increment(1);
         match ran {
-            Ran::Failed(error) => job.refuse(self.of_full(error.clone())),
+            Ran::Failed(error) => job.refuse(error),
             // Run well, and yet the transaction is gone: nothing in the engine does that.
             Ran::Well | Ran::Panicked => {
                 tracing::error!(path = %self.path.display(), ?ran, "a write broke off");
@@ -227,14 +250,21 @@ impl Writer {
         vec![others]
     }
 
-    /// Runs a job. A schema that it changed before it failed is forgotten with what it did.
+    /// Runs a job. What it changed of the schema and the counts before it failed is forgotten with what it did.
     fn run_one(&mut self, job: &mut Job) -> Ran {
         let schema = self.conn.seat.as_ref().and_then(Seat::pending);
+        let mark = self.conn.ledger.as_ref().map_or(0, Ledger::mark);
+        self.conn.growth.begin(job.has_reserve, job.removes);
         let ran = self.run_kept_apart(job);
-        if ran != Ran::Well
-            && let Some(seat) = &self.conn.seat
-        {
-            seat.go_back(schema);
+        // Where it is not known before, it is now.
+        job.removes |= self.conn.growth.only_removes();
+        if ran != Ran::Well {
+            if let Some(seat) = &self.conn.seat {
+                seat.go_back(schema);
+            }
+            if let Some(ledger) = &self.conn.ledger {
+                ledger.go_back(mark);
+            }
         }
         ran
     }
@@ -304,12 +334,12 @@ impl Writer {
     }
 
     fn begin(&mut self, with_reserve: bool) -> rusqlite::Result<()> {
-        self.forget_schema();
+        self.forget_changes();
         // A failed COMMIT or ROLLBACK must not leave the next group inside the old transaction.
         if !self.conn.db.is_autocommit() {
             self.own("/*debros*/ ROLLBACK")?;
         }
-        let max_pages = self.sizes.allowed(self.size, self.quota, with_reserve) / self.page_size;
+        let max_pages = self.sizes.allowed(self.owner.as_ref(), self.size, with_reserve) / self.page_size;
         if max_pages != self.max_pages {
             self.conn.gate.enter(super::gate::Rights::Own);
             self.conn.db.query_row(&format!("PRAGMA max_page_count = {max_pages}"), [], |_| Ok(()))?;
@@ -336,7 +366,10 @@ impl Writer {
         if let (Some((publication, schema)), Ok(_)) = (change, &committed) {
             publication.publish(schema);
         }
-        self.forget_schema();
+        if let (Some(ledger), Ok(_)) = (&self.conn.ledger, &committed) {
+            ledger.settle();
+        }
+        self.forget_changes();
         let size = match committed {
             Ok(size) => size,
             Err(error) => return self.not_committed(done, error),
@@ -350,6 +383,10 @@ impl Writer {
             return Vec::new();
         }
         done.into_iter().for_each(Job::answer);
+        if self.reserve.is_given_up() {
+            // What the log takes is for the next who removes.
+            self.log.cut(&self.conn, &self.readers);
+        }
         Vec::new()
     }
 
@@ -367,19 +404,32 @@ impl Writer {
             // A deferred foreign key of one of them: each by itself shows whose.
             return done.into_iter().map(|job| VecDeque::from([job])).collect();
         }
-        self.refuse_all(done.into_iter(), &self.of_commit(error));
-        Vec::new()
+        let error = self.of_commit(error);
+        let mut again = Vec::new();
+        let mut refused = VecDeque::new();
+        for mut job in done {
+            if error.code == Code::DiskFull && self.gets_reserve(&mut job, &error) {
+                again.push(VecDeque::from([job]));
+            } else {
+                refused.push_back(job);
+            }
+        }
+        self.refuse_all(refused.into_iter(), &error);
+        again
     }
 
-    /// What the transaction made of the schema goes with it.
-    fn forget_schema(&self) {
+    /// What the transaction made of the schema, and of what namespaces have, goes with it.
+    fn forget_changes(&self) {
         if let Some(seat) = &self.conn.seat {
             seat.go_back(None);
+        }
+        if let Some(ledger) = &self.conn.ledger {
+            ledger.go_back(0);
         }
     }
 
     fn roll_back(&mut self) {
-        self.forget_schema();
+        self.forget_changes();
         // The transaction may be gone, and with it the statement that would have taken the rights of the last job away.
         self.conn.gate.enter(super::gate::Rights::Own);
         if self.conn.db.is_autocommit() {
@@ -416,31 +466,29 @@ impl Writer {
     fn of_own(&self, error: rusqlite::Error) -> Error {
         tracing::error!(path = %self.path.display(), %error, "a group of writes could not be committed");
         match failure::of(error) {
-            error if error.code == Code::DatabaseFull => disk_full(),
+            error if is_full(&error) => disk_full(),
             error => error,
         }
     }
 
     /// SQLite says "full" for its own limit and for the disk alike: it was the one that leaves less room.
     fn of_full(&self, error: Error) -> Error {
+        // The engine's own count says exactly what is full.
         if error.code != Code::DatabaseFull {
             return error;
         }
         let left = self.sizes.max().saturating_sub(self.sizes.total());
-        let left_of_quota = self.quota.map_or(u64::MAX, |quota| quota.saturating_sub(self.size));
+        let taken =
+            self.owner.as_ref().zip(self.sizes.quota()).map(|(owner, quota)| (self.sizes.of(owner).total(), quota));
+        let left_of_quota = taken.map_or(u64::MAX, |(taken, quota)| quota.saturating_sub(taken));
         let folder = self.path.parent().unwrap_or(&self.path);
         let full = match fs2::available_space(folder) {
+            _ if self.reserve.is_given_up() => disk_full(),
             Ok(available) if available < left.min(left_of_quota) => disk_full(),
-            _ if left_of_quota < left => Error::new(
-                Code::DatabaseFull,
-                format!(
-                    "the write does not fit: the namespace takes {} of {} bytes (database.max_namespace_size); delete \
-                     something or have the node's operator raise the limit",
-                    self.size,
-                    self.quota.unwrap_or(0)
-                ),
-            ),
-            _ => failure::node_full("the write", self.sizes.total(), self.sizes.max()),
+            _ => match taken {
+                Some((taken, quota)) if left_of_quota < left => failure::quota_exceeded(taken, quota),
+                _ => failure::node_full("the write", self.sizes.total(), self.sizes.max()),
+            },
         };
         Error { statement: error.statement, ..full }
     }
@@ -463,15 +511,15 @@ impl Writer {
     fn set_size(&mut self, size: u64) {
         if size != self.size {
             self.size = size;
-            self.sizes.set(&self.path, size);
+            self.sizes.set(self.owner.as_ref(), size);
         }
         self.metrics.size.set(self.sizes.total() as f64);
     }
 }
 
-fn disk_full() -> Error {
-    Error::new(Code::DiskFull, "the disk of the database is full; nothing was changed")
-        .retry_after(std::time::Duration::from_secs(10))
+/// Whether something is full: the disk, all databases, the namespace.
+fn is_full(error: &Error) -> bool {
+    matches!(error.code, Code::DatabaseFull | Code::QuotaExceeded | Code::DiskFull)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::{backup, copy_tree, damage, folder, get, open, put, restore};
 use bytes::Bytes;
-use debros_engine::conformance::{always, database, guarded, key, namespace, options};
+use debros_engine::conformance::{always, database, guarded_in, key, namespace, options};
 use debros_engine::{BackupInfo, Engine};
 use debros_proto::Code;
 use debros_proto::rpc::Statement;
@@ -279,24 +279,21 @@ async fn furnish(engine: &Arc<dyn Engine>, name: &str, owner: &str, created_at: 
         format!(
             "INSERT INTO apps (app_id, namespace, name, created_at, updated_at) VALUES ('{name}-{owner}', '{name}', 'a', 1, 1)"
         ),
-        format!("INSERT INTO _debros_idempotency VALUES ('', 'ns::{name}::{owner}', x'', x'', 9999999999999)"),
+        format!("INSERT INTO _debros_idempotency VALUES ('{name}', 'of {owner}', x'', x'', 9999999999999)"),
     ] {
         system(engine, &sql).await;
     }
     let rows = format!("CREATE TABLE t AS SELECT '{owner}' AS a");
-    engine.query(&database(name), Statement::from(rows.as_str()), guarded("sql", 1)).await.unwrap();
+    engine.query(&database(name), Statement::from(rows.as_str()), guarded_in(name, "sql", 1)).await.unwrap();
     let value = Bytes::from(owner.to_owned());
-    engine.kv_put(&namespace(name), &key("k"), value, always(), None, guarded("kv", 1)).await.unwrap();
+    engine.kv_put(&namespace(name), &key("k"), value, always(), None, guarded_in(name, "kv", 1)).await.unwrap();
 }
 
 /// Whose data a namespace has, by every way to it; `None` when it has none at all.
 async fn furnished_by(engine: &Arc<dyn Engine>, name: &str) -> Option<String> {
     let apps = format!("SELECT substr(app_id, {}) FROM apps WHERE namespace = '{name}'", name.len() + 2);
-    let answers = format!(
-        "SELECT substr(key, {}) FROM _debros_idempotency WHERE ns = '' AND key >= 'ns::{name}::' AND key < 'ns::{name}:;'",
-        name.len() + 7
-    );
-    let kept = format!("SELECT key FROM _debros_idempotency WHERE ns = '{name}'");
+    let answers = format!("SELECT substr(key, 4) FROM _debros_idempotency WHERE ns = '{name}' AND key LIKE 'of %'");
+    let kept = format!("SELECT key FROM _debros_idempotency WHERE ns = '{name}' AND key = 'kv'");
     let pair = engine.kv_get(&namespace(name), &key("k"), options()).await.unwrap().map(|entry| entry.value);
     let pair: Vec<String> = pair.iter().map(|value| String::from_utf8(value.to_vec()).unwrap()).collect();
     let rows = match engine.query(&database(name), Statement::from("SELECT a FROM t"), options()).await {
@@ -317,7 +314,6 @@ async fn delete(engine: &Arc<dyn Engine>, name: &str) {
     let rows = [
         format!("DELETE FROM namespaces WHERE name = '{name}'"),
         format!("DELETE FROM apps WHERE namespace = '{name}'"),
-        format!("DELETE FROM _debros_idempotency WHERE ns = '' AND key LIKE 'ns::{name}::%'"),
     ];
     let also = rows.iter().map(|sql| Statement::from(sql.as_str())).collect();
     engine.delete_namespace(&namespace(name), also, options().deadline).await.unwrap();

@@ -6,6 +6,7 @@ mod full;
 mod groups;
 mod leaving;
 mod lost;
+mod space;
 mod turns;
 
 use bytes::Bytes;

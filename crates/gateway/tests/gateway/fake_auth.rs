@@ -117,6 +117,7 @@ fn described(namespace: &str) -> rpc::NamespaceInfo {
         key_bytes: 5,
         keys_are_exact: true,
         max_bytes: Some(8192),
+        taken_bytes: 5000,
         free_bytes: 1024,
         problem: "the database is damaged".into(),
     }

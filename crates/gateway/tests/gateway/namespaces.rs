@@ -11,7 +11,8 @@ const STATIC: (&str, &str) = ("X-API-Key", "key-1");
 
 fn described(name: &str) -> serde_json::Value {
     json!({
-        "name": name, "role": "owner", "owner": WALLET, "created_at": "1970-01-01T00:00:01.000Z", "size": 4096, "quota": 8192,
+        "name": name, "role": "owner", "owner": WALLET, "created_at": "1970-01-01T00:00:01.000Z", "size": 4096, "taken": 5000,
+        "quota": 8192,
         "free": 1024, "tables": 2, "rows": 3, "rows_are_exact": true, "keys": 4, "key_bytes": 5, "keys_are_exact": true,
         "problem": "the database is damaged",
     })

@@ -219,19 +219,11 @@ impl Auth {
 /// Deletes everything that the system's tables hold for a namespace, except for its own row and the audit's.
 fn rows_of(namespace: &Namespace) -> Vec<Statement> {
     let of_namespace = |sql: &str| Statement::new(sql, [namespace.as_str().into()]);
-    let prefix = namespace.prefix();
-    // What starts with the prefix comes before the prefix with the sign after its last colon.
-    let end = format!("{};", prefix.strip_suffix(':').unwrap_or(&prefix));
     vec![
         of_namespace("DELETE FROM refresh_tokens WHERE session IN (SELECT id FROM sessions WHERE namespace = ?)"),
         of_namespace("DELETE FROM sessions WHERE namespace = ?"),
         of_namespace("DELETE FROM api_keys WHERE namespace = ?"),
         of_namespace("DELETE FROM grants WHERE namespace = ?"),
         of_namespace("DELETE FROM apps WHERE namespace = ?"),
-        // Kept answers of calls that write to the system's tables (see `services::apps::in_namespace`).
-        Statement::new(
-            "DELETE FROM _debros_idempotency WHERE ns = '' AND key >= ? AND key < ?",
-            [prefix.as_str().into(), end.into()],
-        ),
     ]
 }

@@ -5,19 +5,13 @@ use crate::caller::{Caller, Source};
 use crate::hex;
 use debros_engine::{CallOptions, Database, Engine};
 use debros_proto::rpc::{self, App, Row, Statement, response};
-use debros_proto::{Code, Error, Namespace, Result, now_ms};
+use debros_proto::{Code, Error, Result, now_ms};
 
+/// Applications of a namespace.
+const MAX_APPS: usize = 1000;
 const MAX_NAME_BYTES: usize = 256;
 const MAX_PUBLIC_KEY_BYTES: usize = 8192;
 const COLUMNS: &str = "app_id, name, public_key, namespace, created_at, updated_at, wallet";
-
-/// The system's database is one for all namespaces: puts the namespace and the service into the guard's key.
-pub(super) fn in_namespace(mut options: CallOptions, namespace: &Namespace, service: &str) -> CallOptions {
-    if let Some(guard) = &mut options.guard {
-        guard.key = format!("{}{service}::{}", namespace.prefix(), guard.key);
-    }
-    options
-}
 
 pub(super) async fn list(engine: &dyn Engine, caller: &Caller, options: CallOptions) -> Result<response::Result> {
     let sql = format!("SELECT {COLUMNS} FROM apps WHERE namespace = ?1 ORDER BY created_at, app_id");
@@ -52,7 +46,11 @@ pub(super) async fn create(
     let mut random = [0_u8; 12];
     getrandom::fill(&mut random).map_err(|_| Error::internal("the system gives no randomness"))?;
     let app_id = format!("app_{}", hex::encode(&random));
-    let sql = format!("INSERT INTO apps ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6) RETURNING {COLUMNS}");
+    // They are not in the namespace's quota, so there are not any number.
+    let sql = format!(
+        "INSERT INTO apps ({COLUMNS}) SELECT ?1, ?2, ?3, ?4, ?5, ?5, ?6 \
+         WHERE (SELECT count(*) FROM apps WHERE namespace = ?4) < {MAX_APPS} RETURNING {COLUMNS}"
+    );
     let args = [
         app_id.into(),
         request.name.into(),
@@ -61,7 +59,7 @@ pub(super) async fn create(
         now_ms().into(),
         registered_by(caller).into(),
     ];
-    one_row(engine, namespace, Statement::new(sql, args), options, "").await
+    one_row(engine, Statement::new(sql, args), options, too_many).await
 }
 
 pub(super) async fn update(
@@ -88,7 +86,7 @@ pub(super) async fn update(
         request.public_key.into(),
         now_ms().into(),
     ];
-    one_row(engine, namespace, Statement::new(sql, args), options, &request.app_id).await
+    one_row(engine, Statement::new(sql, args), options, || missing(&request.app_id)).await
 }
 
 pub(super) async fn delete(
@@ -102,7 +100,7 @@ pub(super) async fn delete(
         "DELETE FROM apps WHERE app_id = ?1 AND namespace = ?2",
         [request.app_id.as_str().into(), namespace.as_str().into()],
     );
-    let written = engine.query(&Database::System, statement, in_namespace(options, namespace, "apps")).await?;
+    let written = engine.query(&Database::System, statement, options).await?;
     if written.value.rows_affected == Some(0) {
         return Err(missing(&request.app_id));
     }
@@ -111,13 +109,12 @@ pub(super) async fn delete(
 
 async fn one_row(
     engine: &dyn Engine,
-    namespace: &Namespace,
     statement: Statement,
     options: CallOptions,
-    app_id: &str,
+    none: impl FnOnce() -> Error,
 ) -> Result<Answer> {
-    let written = engine.query(&Database::System, statement, in_namespace(options, namespace, "apps")).await?;
-    let app = app_of(written.value.rows.first().ok_or_else(|| missing(app_id))?);
+    let written = engine.query(&Database::System, statement, options).await?;
+    let app = app_of(written.value.rows.first().ok_or_else(none)?);
     Ok(Answer::written(written, |_| response::Result::App(rpc::AppResponse { app: Some(app) })))
 }
 
@@ -133,6 +130,13 @@ fn registered_by(caller: &Caller) -> Option<String> {
 fn missing(app_id: &str) -> Error {
     let shown = debros_proto::ids::excerpt(app_id);
     Error::new(Code::NotFound, format!("the namespace has no application \"{shown}\""))
+}
+
+fn too_many() -> Error {
+    Error::new(
+        Code::QuotaExceeded,
+        format!("the namespace has {MAX_APPS} applications, which is as many as it may have: delete one"),
+    )
 }
 
 fn check(what: &str, text: &str, max: usize) -> Result<()> {

@@ -186,7 +186,9 @@ async fn describe(engine: &dyn Engine, auth: &Auth, found: Found, options: &Call
         keys: holds.kv_keys,
         key_bytes: holds.kv_bytes,
         max_bytes: holds.max_bytes,
-        keys_are_exact: holds.kv_is_exact,
+        // They are counted with each write.
+        keys_are_exact: true,
+        taken_bytes: holds.taken_bytes,
         free_bytes: holds.free_bytes,
         problem: holds.problem.unwrap_or_default(),
     })

@@ -26,10 +26,7 @@ pub(super) async fn publish(
     // A message leaves nothing in the database that a record could be committed with, so the record stands alone: it is
     // durable before the message goes out, and a second call with the key finds it.
     let replayed = match options.guard {
-        Some(_) => {
-            let options = super::apps::in_namespace(options, namespace, "pubsub");
-            engine.transaction(&Database::System, Vec::new(), options).await?.replayed
-        }
+        Some(_) => engine.transaction(&Database::System, Vec::new(), options).await?.replayed,
         None => false,
     };
     if !replayed {

@@ -29,13 +29,11 @@ const TAKEN: &str = "SELECT p.name FROM present.namespaces p LEFT JOIN temp.back
     WHERE p.owner <> '' AND p.owner <> coalesce(nullif(b.owner, ''), 'operator') AND p.created_at IS NOT b.created_at
     ORDER BY p.name";
 
-/// What the system's database holds of a namespace. Kept answers of calls that write to the system's tables have a key that
-/// begins with the namespace's prefix.
-const LEAVE_OUT: [&str; 4] = [
+/// What the system's database holds of a namespace.
+const LEAVE_OUT: [&str; 3] = [
     "DELETE FROM main.kv WHERE ns = ?1",
     "DELETE FROM main.apps WHERE namespace = ?1",
     "DELETE FROM main._debros_idempotency WHERE ns = ?1",
-    "DELETE FROM main._debros_idempotency WHERE ns = '' AND key >= 'ns::' || ?1 || '::' AND key < 'ns::' || ?1 || ':;'",
 ];
 
 /// A backup's copy of the system's database, to be changed before it is put in place. It goes with this.

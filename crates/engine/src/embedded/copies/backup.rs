@@ -90,6 +90,7 @@ fn fill(stores: &Stores, partial: &Path, created_at: i64, progress: &ProgressFn)
                 stores.check_open()?;
                 tracing::error!(%namespace, error = %error.message, "a namespace can not be backed up: the backup is without it");
                 let _ = fs::remove_file(partial.join(path_of(&namespace)));
+                stores.note_damage(&namespace, &Err::<(), _>(error));
                 missing.push(namespace);
             }
         }

@@ -196,8 +196,14 @@ fn replace_namespace(stores: &Stores, source: PathBuf, namespace: &Namespace) ->
         None
     });
     let source = copy.as_ref().map_or(source, |copy| copy.path().to_owned());
-    let (is_usable, ()) = replace(&*open_or_renew(stores, namespace)?, move || Ok((source.clone(), ())))?;
-    if is_usable { Ok(()) } else { stores.close_one(namespace) }
+    let store = open_or_renew(stores, namespace)?;
+    let (is_usable, ()) = replace(&store, move || Ok((source.clone(), ())))?;
+    if is_usable {
+        store.mark_damaged(false);
+        return Ok(());
+    }
+    drop(store);
+    stores.close_one(namespace)
 }
 
 /// A namespace's store. A file that does not open, for whatever reason, is no reason against replacing it: it is put aside.
@@ -226,7 +232,10 @@ fn replace_system(
         let others = copy.keep_authority(&present, &restored)?;
         Ok((copy.path().to_owned(), others))
     })
-    .map(|(_, others)| others)
+    .map(|(_, others)| {
+        stores.system.mark_damaged(false);
+        others
+    })
 }
 
 /// Has the store's writer replace everything in one transaction by the file that `source` gives. Returns whether it can be
@@ -243,7 +252,7 @@ fn replace<T: Send + 'static>(
         let is_usable = tenant::replaced(conn, |conn| {
             overwrite(conn, &source)?;
             conn.forget_statements();
-            Ok(())
+            conn.ledger.as_ref().map_or(Ok(()), |ledger| ledger.load(conn, false)).map_err(of_copy)
         })?;
         // The log now holds the whole database; it is written back when readers let it.
         if let Err(error) = conn.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {

@@ -3,7 +3,7 @@
 use super::read::{Answer, Call};
 use super::write::Work;
 use super::{Plan, Tenant};
-use crate::embedded::guard;
+use crate::embedded::guard::{self, Target};
 use crate::embedded::job::Undo;
 use crate::embedded::sql::{self, Time};
 use crate::embedded::store::{Known, Store};
@@ -118,16 +118,19 @@ impl Embedded {
         call: Call,
         options: CallOptions,
     ) -> Result<Written<StatementResult>> {
+        store.check_sound()?;
         let removes = plan.as_ref().is_some_and(|plan| plan.facts.only_removes());
         let mut write = sql_write(removes, statement_bytes(&statement), &options);
         let simple = plan.as_ref().is_some_and(|plan| plan.facts.undoes_itself() && !plan.rewritten.needs_moment);
         if simple && options.guard.is_none() {
             write.undo = Undo::Statement;
         }
+        let held = self.hold_key(options.guard.as_ref(), Target::Namespace, options.deadline).await?;
         let guard = options.guard;
         store
             .write(write, move |conn| {
-                guard::statement_once(conn, guard.as_ref(), |conn| {
+                let _held = &held;
+                guard::statement_once(conn, Target::Namespace, guard.as_ref(), |conn| {
                     Work::of_statement(conn, call)?.run(&statement, plan.as_ref())
                 })
             })
@@ -143,16 +146,19 @@ impl Embedded {
     ) -> Result<Written<Vec<StatementResult>>> {
         statements.iter_mut().for_each(without_empty);
         let (store, _) = self.tenant(namespace).await?;
+        store.check_sound()?;
         let call = self.call(&options);
         let removes = !statements.is_empty() && statements.iter().all(|one| store.only_removes(&one.sql));
         let mut write = sql_write(removes, statements.iter().map(statement_bytes).sum(), &options);
         if statements.iter().any(|statement| may_set(&statement.sql)) {
             write.undo = Undo::OwnGroup;
         }
+        let held = self.hold_key(options.guard.as_ref(), Target::Namespace, options.deadline).await?;
         let guard = options.guard;
         store
             .write(write, move |conn| {
-                guard::statements_once(conn, guard.as_ref(), |conn| {
+                let _held = &held;
+                guard::statements_once(conn, Target::Namespace, guard.as_ref(), |conn| {
                     let mut work = Work::of_transaction(conn, call)?;
                     let run =
                         |(index, statement)| work.run_next(statement).map_err(|error: Error| error.at_statement(index));

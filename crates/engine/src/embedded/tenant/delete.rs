@@ -14,6 +14,7 @@ use crate::embedded::queue::Flow;
 use crate::embedded::sql::{self, Allowance, Run, Time};
 use crate::embedded::store::Write;
 use crate::embedded::stores::{FAR, Stores};
+use crate::embedded::writer::empty_log;
 use debros_proto::rpc::{Statement, TransactionRequest};
 use debros_proto::{Code, Error, Namespace, Result};
 use prost::Message as _;
@@ -63,7 +64,9 @@ fn delete_by(
     // One that failed before left it.
     let again = stores.folder.is_deleting(namespace).map_err(|error| not_begun(namespace, &error))?;
     let noted = TransactionRequest { statements: also };
-    let begun = stores.folder.begin_deletion(namespace, &noted.encode_to_vec());
+    let begin = || stores.folder.begin_deletion(namespace, &noted.encode_to_vec());
+    // On a full disk it is what makes the most room.
+    let begun = begin().or_else(|error| if stores.shared.reserve.release_if_full() { begin() } else { Err(error) });
     shut.stays(true);
     if let Err(error) = begun {
         // It may be there all the same, when the disk failed late.
@@ -130,6 +133,7 @@ fn finish(stores: &Stores, namespace: &Namespace) -> Result<()> {
     stores.folder.sync_namespaces().map_err(|error| of_io(namespace, &error))?;
     wipe(stores, namespace, kv::wipe)?;
     wipe(stores, namespace, guard::wipe)?;
+    overwrite_log(stores, namespace)?;
     stores.folder.end_deletion(namespace).map_err(|error| of_io(namespace, &error))
 }
 
@@ -152,18 +156,35 @@ fn run_also(stores: &Stores, statements: &[Statement]) -> Result<()> {
 }
 
 /// A thousand rows at a time, so that other writes come between.
-fn wipe(stores: &Stores, namespace: &Namespace, some: fn(&Conn, &Namespace) -> rusqlite::Result<usize>) -> Result<()> {
+fn wipe(stores: &Stores, namespace: &Namespace, some: fn(&Conn, &Namespace) -> Result<usize>) -> Result<()> {
     loop {
         let owner = namespace.clone();
         let write = Write {
-            undo: Undo::Statement,
+            undo: Undo::Savepoint,
             removes: true,
             bytes: 0,
             deadline: Instant::now() + FAR,
             flow: Flow::default(),
         };
-        let gone = stores.system.write_blocking(write, move |conn| some(conn, &owner).map_err(failure::of))?;
+        let gone = stores.system.write_blocking(write, move |conn| some(conn, &owner))?;
         if gone == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// What was deleted is still in the log, which is cut. Whoever reads from it is done within the time of a statement; a backup
+/// does not run beside this.
+fn overwrite_log(stores: &Stores, namespace: &Namespace) -> Result<()> {
+    let give_up = Instant::now() + stores.shared.config.statement_time;
+    loop {
+        let write = Write { undo: Undo::Alone, removes: true, bytes: 0, deadline: Instant::now() + FAR };
+        let is_empty = stores.system.write_blocking(write, |conn| empty_log(conn).map_err(failure::of))?;
+        if is_empty {
+            return Ok(());
+        }
+        if Instant::now() >= give_up {
+            tracing::warn!(%namespace, "the log still holds what was deleted: somebody reads from it; it is written over later");
             return Ok(());
         }
     }

@@ -4,7 +4,7 @@ use super::format;
 use crate::embedded::conn::Conn;
 use crate::embedded::failure;
 use crate::embedded::gate::Rights;
-use crate::embedded::kv::{self, Usage};
+use crate::embedded::kv;
 use crate::embedded::{Embedded, JOB_BYTES};
 use crate::{CallOptions, NamespaceFilter, NamespaceInfo};
 use debros_proto::{Code, Error, Namespace, Result};
@@ -14,8 +14,6 @@ use std::time::{Duration, Instant};
 
 /// How long rows are counted.
 const COUNT_TIME: Duration = Duration::from_secs(2);
-/// How long key-value pairs are counted, on threads that sign-in uses too, and how long one waits for one's turn.
-const KEYS_TIME: Duration = Duration::from_millis(500);
 
 const WRITTEN_DOWN: &str =
     "/*debros*/ SELECT name FROM namespaces WHERE name > ?1 AND name >= ?2 ORDER BY name LIMIT ?3";
@@ -65,24 +63,15 @@ impl Embedded {
     ) -> Result<NamespaceInfo> {
         self.stores.check_there(namespace)?;
         let owner = namespace.clone();
-        // Whoever does not get his turn knows only that there are at least none.
-        let turn = tokio::time::timeout(KEYS_TIME, self.counting.acquire()).await;
-        let counts = turn.is_ok();
-        let (written_down, pairs) = self
+        let written_down = self
             .stores
             .system
             .read(options.caller, JOB_BYTES, options.deadline, move |conn| {
-                let at = conn
-                    .own(CREATED_AT)
+                conn.own(CREATED_AT)
                     .and_then(|mut find| find.query_row([owner.as_str()], |row| row.get(0)).optional())
-                    .map_err(failure::of)?;
-                let until = Instant::now() + KEYS_TIME;
-                let pairs =
-                    if counts { kv::usage(conn, &owner, until).map_err(failure::of)? } else { Usage::default() };
-                Ok((at, pairs))
+                    .map_err(failure::of)
             })
             .await?;
-        drop(turn);
         let path = self.stores.folder.namespace(namespace);
         let looked = if self.stores.has_database(namespace) {
             self.look_into(namespace, &options).await
@@ -98,17 +87,19 @@ impl Embedded {
             }
         };
         let created_at: [Option<i64>; 2] = [written_down, in_file.created_at];
+        let usage = self.stores.shared.sizes.of(namespace);
+        let count = |number: i64| u64::try_from(number).unwrap_or(0);
         Ok(NamespaceInfo {
             namespace: namespace.clone(),
             created_at: created_at.into_iter().flatten().min(),
-            sql_bytes: self.stores.shared.sizes.of(&path),
+            sql_bytes: usage.file,
             free_bytes: in_file.free_bytes,
             tables: in_file.tables,
             rows: in_file.rows,
             rows_are_exact: !in_file.broken_off,
-            kv_keys: pairs.keys,
-            kv_bytes: pairs.bytes,
-            kv_is_exact: pairs.is_exact,
+            kv_keys: count(usage.held.pairs),
+            kv_bytes: count(usage.held.pair_bytes),
+            taken_bytes: usage.total(),
             max_bytes: self.stores.shared.config.max_namespace_size,
             problem,
         })

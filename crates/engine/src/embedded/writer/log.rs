@@ -45,8 +45,13 @@ impl Log {
             self.next_look = now + BETWEEN_LOOKS;
             return true;
         }
+        self.cut(conn, readers)
+    }
+
+    /// Empties the log and gives back what it takes. False: somebody reads from it. Outside of transactions.
+    pub(super) fn cut(&self, conn: &Conn, readers: &Pool) -> bool {
         readers.suspend();
-        let emptied = Self::empty(conn);
+        let emptied = empty(conn);
         readers.snapshots.resume();
         emptied.unwrap_or_else(|error| {
             tracing::warn!(log = %self.path.display(), %error, "the database's log can not be written back");
@@ -57,14 +62,15 @@ impl Log {
     fn bytes(&self) -> u64 {
         std::fs::metadata(&self.path).map_or(0, |log| log.len())
     }
+}
 
-    fn empty(conn: &Conn) -> rusqlite::Result<bool> {
-        conn.gate.enter(Rights::Own);
-        conn.db.busy_timeout(PATIENCE)?;
-        let is_busy = conn.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
-        conn.db.busy_timeout(BUSY_TIME)?;
-        Ok(!is_busy?)
-    }
+/// Writes the log back into the database and cuts it to nothing. False: somebody reads from it.
+pub(in crate::embedded) fn empty(conn: &Conn) -> rusqlite::Result<bool> {
+    conn.gate.enter(Rights::Own);
+    conn.db.busy_timeout(PATIENCE)?;
+    let is_busy = conn.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+    conn.db.busy_timeout(BUSY_TIME)?;
+    Ok(!is_busy?)
 }
 
 /// What those are told whose write would make the log longer.

@@ -6,6 +6,7 @@ use crate::embedded::conn::Conn;
 use crate::embedded::job::{Job, Undo};
 use crate::embedded::metrics::Metrics;
 use crate::embedded::queue::{Budget, Flow, Queue};
+use crate::embedded::reserve::Reserve;
 use crate::embedded::size::Sizes;
 use crate::embedded::sql::{self, Allowance, Run, Time};
 use debros_proto::rpc::{Statement, StatementResult};
@@ -34,7 +35,7 @@ impl Bench {
         let path = folder.path().join("a.db");
         let conn = Conn::writer(&path, 1024).unwrap();
         conn.db.execute_batch("CREATE TABLE t(a UNIQUE); CREATE TABLE big(b); INSERT INTO t VALUES (-1)").unwrap();
-        let sizes = Arc::new(Sizes::new(max_size));
+        let sizes = Arc::new(Sizes::new(max_size, None));
         Bench { _folder: folder, path, sizes, max_log: u64::MAX, conn: RefCell::new(Some(conn)) }
     }
 
@@ -47,9 +48,12 @@ impl Bench {
         queue.close();
         let conn = self.conn.borrow_mut().take().unwrap();
         let readers = Arc::new(super::Pool::new(&self.path, tracing::Span::none(), 1).unwrap());
-        let (sizes, metrics) = (Arc::clone(&self.sizes), Arc::new(Metrics::new()));
-        let room = Room { quota: None, max_log: self.max_log };
-        let writer = Writer::new(conn, queue, sizes, metrics, readers, &self.path, room).unwrap();
+        let room = Room {
+            sizes: Arc::clone(&self.sizes),
+            reserve: Arc::new(Reserve::open(self._folder.path())),
+            max_log: self.max_log,
+        };
+        let writer = Writer::new(conn, queue, Arc::new(Metrics::new()), readers, &self.path, room).unwrap();
         *self.conn.borrow_mut() = Some(writer.run());
     }
 

@@ -1,0 +1,393 @@
+//! What one namespace may take, what is left for deletes, and what deletes leave.
+
+use super::{copy_tree, folder, open, open_with, put};
+use debros_engine::conformance::{
+    always, database, guarded, guarded_in, integer, key, must, namespace, options, query, refused, transaction,
+};
+use debros_engine::embedded::EmbeddedConfig;
+use debros_engine::{Database, Engine, NamespaceInfo};
+use debros_proto::Code;
+use debros_proto::rpc::{Statement, Value};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+async fn info(engine: &Arc<dyn Engine>, name: &str) -> NamespaceInfo {
+    engine.namespace_info(&namespace(name), options()).await.unwrap()
+}
+
+/// Pairs, records and rows each fill the same quota.
+#[tokio::test]
+async fn a_quota_counts_pairs_records_and_rows_together() {
+    const QUOTA: u64 = 2 << 20;
+    let folder = folder();
+    let config = || EmbeddedConfig { max_namespace_size: Some(QUOTA), ..EmbeddedConfig::new(folder.path()) };
+    let engine = open_with(config());
+    let mut stored = 0;
+    let error = loop {
+        match put(&engine, &format!("k{stored}"), vec![7; 100_000]).await {
+            Ok(_) => stored += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.code, Code::QuotaExceeded, "{error}");
+    assert!(error.message.contains("max_namespace_size") && error.message.contains("2097152"), "{error}");
+    assert!((15..21).contains(&stored), "{stored}");
+    let full = info(&engine, "app").await;
+    assert_eq!((full.kv_keys, full.kv_bytes / 100_000), (stored, stored));
+    assert!(full.taken_bytes <= QUOTA && full.max_bytes == Some(QUOTA), "{full:?}");
+    // Rows of the same namespace find no room, nor do records of what leaves nothing else; the neighbour's do.
+    let rows = "CREATE TABLE t AS SELECT zeroblob(200000) AS a";
+    assert_eq!(refused(&engine, rows).await.code, Code::QuotaExceeded);
+    let mut records = 0;
+    let error = loop {
+        let record = guarded(&format!("{:0>200}", records), 1);
+        match engine.transaction(&Database::System, Vec::new(), record).await {
+            Ok(_) => records += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.code, Code::QuotaExceeded, "{error}");
+    for index in 0..3 {
+        let (other, name) = (namespace("other"), key(&format!("k{index}")));
+        engine.kv_put(&other, &name, vec![1; 100_000].into(), always(), None, options()).await.unwrap();
+    }
+    engine.query(&database("other"), Statement::from(rows), options()).await.unwrap();
+    // Smaller values and deletes go on, with a record too, and make room.
+    put(&engine, "k0", "x").await.unwrap();
+    for index in 0..5 {
+        let name = key(&format!("k{index}"));
+        let gone =
+            engine.kv_delete(&namespace("app"), &name, always(), guarded(&format!("d{index}"), 1)).await.unwrap();
+        assert!(gone.value);
+    }
+    must(&engine, rows).await;
+    engine.close().await;
+    let engine = open_with(config());
+    let error = put(&engine, "more", vec![7; 1 << 20]).await.unwrap_err();
+    assert_eq!(error.code, Code::QuotaExceeded, "it is counted after a stop too: {error}");
+    engine.close().await;
+    // Without a quota there is as much as all may take.
+    let engine = open_with(EmbeddedConfig { max_namespace_size: None, ..config() });
+    put(&engine, "more", vec![7; 1 << 20]).await.unwrap();
+    engine.close().await;
+}
+
+/// A delete of nothing with a record would grow without end.
+#[tokio::test]
+async fn what_is_kept_for_deletes_is_not_for_records_of_nothing() {
+    let folder = folder();
+    let engine = open_with(EmbeddedConfig { max_namespace_size: Some(1 << 20), ..EmbeddedConfig::new(folder.path()) });
+    let app = namespace("app");
+    let mut index = 0;
+    let error = loop {
+        let record = guarded(&format!("{index:0>250}"), 1);
+        match engine.kv_delete(&app, &key("nothing"), always(), record).await {
+            Ok(_) => index += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error.code, Code::QuotaExceeded | Code::DatabaseFull), "{error}");
+    assert!(info(&engine, "app").await.taken_bytes <= 1 << 20);
+    engine.close().await;
+}
+
+/// Whatever fails or expires, and however jobs share a transaction: the counts are those of the rows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_namespaces_have_is_counted_exactly() {
+    let (folder, copy) = (folder(), folder());
+    let config = |path: &Path| EmbeddedConfig { max_namespace_size: Some(4 << 20), ..EmbeddedConfig::new(path) };
+    let engine = open_with(config(folder.path()));
+    let names = ["one", "two", "three"];
+    for round in 0..6_usize {
+        let tasks: Vec<_> = (0..150_usize)
+            .map(|index| {
+                let engine = Arc::clone(&engine);
+                tokio::spawn(async move {
+                    let number = (round * 150 + index).wrapping_mul(2_654_435_761) >> 3;
+                    let (owner, name) = (namespace(names[number % 3]), key(&format!("k{}", number / 3 % 40)));
+                    let record = || guarded_in(names[number % 3], &format!("r{}", number % 60), (number % 4) as u8);
+                    // Some are refused: by a condition, the quota, another request under the key.
+                    let _ = match number / 7 % 6 {
+                        0 => engine.kv_delete(&owner, &name, always(), options()).await.map(|_| ()),
+                        1 => engine.kv_delete(&owner, &name, always(), record()).await.map(|_| ()),
+                        2 => engine
+                            .kv_put(&owner, &name, vec![1; 5000].into(), always(), Some(1), options())
+                            .await
+                            .map(|_| ()),
+                        3 => {
+                            let value = vec![2; number % 9000].into();
+                            engine.kv_put(&owner, &name, value, always(), None, record()).await.map(|_| ())
+                        }
+                        4 => engine
+                            .kv_put(&owner, &name, vec![3; 200_000].into(), always(), None, options())
+                            .await
+                            .map(|_| ()),
+                        _ => engine.transaction(&Database::System, Vec::new(), record()).await.map(|_| ()),
+                    };
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        if round % 2 == 1 {
+            engine.sweep(debros_proto::now_ms() + 2000).await.unwrap();
+        }
+    }
+    engine.delete_namespace(&namespace("three"), Vec::new(), options().deadline).await.unwrap();
+    assert_eq!(info(&engine, "three").await.taken_bytes, 0);
+    let made = super::backup(&engine).await;
+    put(&engine, "k", vec![1; 3000]).await.unwrap();
+    super::restore(&engine, &made.name).await.unwrap();
+    let counted = [info(&engine, "one").await, info(&engine, "two").await, info(&engine, "app").await];
+    assert!(counted[0].kv_keys > 5 && counted[0].taken_bytes > counted[0].kv_bytes, "{counted:?}");
+    assert_eq!((counted[2].kv_keys, counted[2].taken_bytes), (0, 0), "what came after the backup");
+    // A copy of the running engine's files is what a crash leaves: everything is counted anew.
+    copy_tree(folder.path(), copy.path());
+    engine.close().await;
+    let db = rusqlite::Connection::open(folder.path().join("system.db")).unwrap();
+    let rows = "SELECT count(*), coalesce(sum(octet_length(key) + octet_length(value)), 0) FROM kv WHERE ns = ?1";
+    for (path, how) in [(copy.path(), "counted"), (folder.path(), "written down")] {
+        let engine = open_with(config(path));
+        for (before, name) in counted.iter().zip(["one", "two", "app"]) {
+            let now = info(&engine, name).await;
+            assert_eq!(
+                (now.kv_keys, now.kv_bytes, now.taken_bytes),
+                (before.kv_keys, before.kv_bytes, before.taken_bytes),
+                "{name}, {how}"
+            );
+            let found: (i64, i64) = db.query_row(rows, [name], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+            assert_eq!((found.0 as u64, found.1 as u64), (now.kv_keys, now.kv_bytes), "{name}");
+        }
+        engine.close().await;
+    }
+}
+
+/// Statements that nobody has seen before, alone and together.
+#[tokio::test]
+async fn a_full_database_takes_every_kind_of_delete() {
+    let folder = folder();
+    let engine = open_with(EmbeddedConfig { max_size: 2 << 20, ..EmbeddedConfig::new(folder.path()) });
+    must(&engine, "CREATE TABLE t(id INTEGER PRIMARY KEY, a)").await;
+    must(&engine, "CREATE TABLE u AS SELECT 1 AS a").await;
+    must(&engine, "CREATE VIRTUAL TABLE f USING fts5(a)").await;
+    for index in 0..40 {
+        query(&engine, "INSERT INTO f VALUES (?1)", &[Value::from(format!("word{index} again"))]).await.unwrap();
+    }
+    put(&engine, "k", "x").await.unwrap();
+    let mut rows = 0;
+    for bytes in [50_000, 500] {
+        while query(&engine, "INSERT INTO t(a) VALUES (zeroblob(?1))", &[Value::from(bytes)]).await.is_ok() {
+            rows += 1;
+        }
+    }
+    assert_eq!(refused(&engine, "INSERT INTO t(a) VALUES (zeroblob(9000))").await.code, Code::DatabaseFull);
+    let gone = engine.kv_delete(&namespace("app"), &key("k"), always(), guarded("d", 1)).await.unwrap();
+    assert!(gone.value);
+    transaction(&engine, &["DELETE FROM t WHERE id = 1", "DELETE FROM f WHERE rowid = 3"]).await.unwrap();
+    engine
+        .transaction(&database("app"), vec![Statement::from("DELETE FROM t WHERE id = 2")], guarded("tx", 1))
+        .await
+        .unwrap();
+    must(&engine, "DELETE FROM t WHERE id = 3").await;
+    must(&engine, "DROP TABLE u").await;
+    must(&engine, "DROP TABLE f").await;
+    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, rows - 3);
+    // What adds uses nothing of what is kept for deletes, also not behind one.
+    let mixed = ["DELETE FROM t WHERE id = 4", "INSERT INTO t(a) VALUES (zeroblob(900000))"];
+    assert_eq!(transaction(&engine, &mixed).await.unwrap_err().code, Code::DatabaseFull);
+    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, rows - 3);
+    engine.close().await;
+}
+
+/// A small file system of its own; `None` where the test may not mount one.
+struct Mount(tempfile::TempDir);
+
+impl Mount {
+    fn new(size: &str) -> Option<Mount> {
+        let folder = folder();
+        let options = format!("size={size}");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(folder.path()).output();
+        mounted.is_ok_and(|output| output.status.success()).then_some(Mount(folder))
+    }
+
+    /// Takes all the room there is.
+    fn fill(&self) {
+        let path = self.0.path().join("filler");
+        let mut file = fs::File::create(path).unwrap();
+        for part in [1 << 20, 4096, 1] {
+            while std::io::Write::write_all(&mut file, &vec![1; part]).is_ok() {}
+        }
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
+/// With no byte left on the disk.
+#[tokio::test]
+#[allow(clippy::print_stderr, reason = "why the test did nothing")]
+async fn a_full_disk_takes_deletes_and_nothing_else_until_there_is_room() {
+    let Some(mount) = Mount::new("64m") else {
+        eprintln!("skipped: this user may not mount a tmpfs");
+        return;
+    };
+    let path = mount.0.path().join("db");
+    let config = || EmbeddedConfig { open_databases: 1, ..EmbeddedConfig::new(&path) };
+    let engine = open_with(config());
+    must(&engine, "CREATE TABLE t(a)").await;
+    must(&engine, "INSERT INTO t SELECT value FROM json_each('[1,2,3,4,5,6,7,8,9]')").await;
+    for index in 0..20 {
+        put(&engine, &format!("k{index}"), vec![1; 100_000]).await.unwrap();
+    }
+    for name in ["other", "third"] {
+        engine.query(&database(name), Statement::from("CREATE TABLE o(a)"), options()).await.unwrap();
+        engine.query(&database(name), Statement::from("INSERT INTO o VALUES (1)"), options()).await.unwrap();
+    }
+    mount.fill();
+    // What the logs have already holds some more.
+    let error = loop {
+        if let Err(error) = put(&engine, "more", vec![1; 100_000]).await {
+            break error;
+        }
+    };
+    assert_eq!(error.code, Code::DiskFull, "{error}");
+    for index in 0..10 {
+        let name = key(&format!("k{index}"));
+        let gone = engine.kv_delete(&namespace("app"), &name, always(), guarded(&format!("d{index}"), 1)).await;
+        assert!(gone.unwrap().value, "{index}");
+    }
+    // Its database is not open: that takes room as well.
+    engine.query(&database("other"), Statement::from("DELETE FROM o WHERE a = 1"), options()).await.unwrap();
+    must(&engine, "DELETE FROM t WHERE a < 5").await;
+    transaction(&engine, &["DELETE FROM t WHERE a = 5", "DELETE FROM t WHERE a = 6"]).await.unwrap();
+    assert_eq!(put(&engine, "small", "x").await.unwrap_err().code, Code::DiskFull);
+    assert_eq!(refused(&engine, "INSERT INTO t VALUES (1)").await.code, Code::DiskFull);
+    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 3);
+    must(&engine, "DROP TABLE t").await;
+    engine.delete_namespace(&namespace("third"), Vec::new(), options().deadline).await.unwrap();
+    engine.close().await;
+    // It starts on a full disk, too, with what was kept before.
+    open_with(config()).close().await;
+    mount.fill();
+    let engine = open_with(config());
+    let name = key("k15");
+    assert!(engine.kv_delete(&namespace("app"), &name, always(), options()).await.unwrap().value);
+    assert_eq!(put(&engine, "small", "x").await.unwrap_err().code, Code::DiskFull);
+    fs::remove_file(mount.0.path().join("filler")).unwrap();
+    let again = async {
+        while put(&engine, "small", "x").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), again).await.expect("writes go on when there is room");
+    must(&engine, "CREATE TABLE t(a)").await;
+    assert!(path.join("RESERVE").exists());
+    engine.close().await;
+}
+
+fn holds(folder: &Path, secret: &[u8]) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(holds(&entry.path(), secret));
+        } else if fs::read(entry.path()).unwrap().windows(secret.len()).any(|part| part == secret) {
+            found.push(entry.file_name().into_string().unwrap());
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn nothing_of_a_deleted_namespace_stays_in_the_files() {
+    const SECRET: &str = "the-sign-of-what-was-deleted";
+    let folder = folder();
+    let engine = open(folder.path());
+    let app = namespace("app");
+    for index in 0..600_usize {
+        let text = format!("{SECRET}{index}");
+        let value = text.repeat(1 + index % 7 * 60);
+        let record = guarded(&format!("{SECRET}{index}"), 1);
+        engine.kv_put(&app, &key(&text), value.into(), always(), None, record).await.unwrap();
+        let (other, name) = (namespace("other"), key(&format!("{index}")));
+        engine.kv_put(&other, &name, vec![1; index % 3000].into(), always(), None, options()).await.unwrap();
+    }
+    must(&engine, &format!("CREATE TABLE t AS SELECT '{SECRET}' AS a")).await;
+    // Some were deleted one by one before.
+    for index in (0..300).step_by(2) {
+        let name = key(&format!("{SECRET}{index}"));
+        engine.kv_delete(&app, &name, always(), options()).await.unwrap();
+    }
+    assert!(!holds(folder.path(), SECRET.as_bytes()).is_empty());
+    engine.delete_namespace(&app, Vec::new(), options().deadline).await.unwrap();
+    assert_eq!(holds(folder.path(), SECRET.as_bytes()), Vec::<String>::new());
+    engine.close().await;
+    assert_eq!(holds(folder.path(), SECRET.as_bytes()), Vec::<String>::new());
+}
+
+/// What is found while it runs: what can be read is read, and nothing is written until it is restored.
+#[tokio::test]
+async fn a_namespace_that_is_found_damaged_takes_no_writes_until_it_is_restored() {
+    let folder = folder();
+    let engine = open(folder.path());
+    must(&engine, "CREATE TABLE good(a)").await;
+    must(&engine, "INSERT INTO good VALUES (1)").await;
+    must(&engine, "CREATE TABLE bad(a)").await;
+    must(&engine, "INSERT INTO bad SELECT zeroblob(900) FROM json_each('[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]')")
+        .await;
+    let made = super::backup(&engine).await;
+    engine.close().await;
+    let path = folder.path().join("ns/app.db");
+    let mut bytes = fs::read(&path).unwrap();
+    let end = bytes.len();
+    // The table's last pages, which a stop in order has written there.
+    bytes[end - 3 * 4096..].fill(0xa5);
+    fs::write(&path, bytes).unwrap();
+
+    let engine = open(folder.path());
+    must(&engine, "INSERT INTO good VALUES (2)").await;
+    assert_eq!(refused(&engine, "SELECT count(a) FROM bad").await.code, Code::Corrupt);
+    let error = refused(&engine, "INSERT INTO good VALUES (3)").await;
+    assert!(error.code == Code::Corrupt && error.message.contains("no writes"), "{error}");
+    assert_eq!(transaction(&engine, &["DELETE FROM good"]).await.unwrap_err().code, Code::Corrupt);
+    assert_eq!(integer(&engine, "SELECT count(*) FROM good").await, 2);
+    put(&engine, "k", "x").await.unwrap();
+    engine.query(&database("other"), Statement::from("CREATE TABLE o(a)"), options()).await.unwrap();
+    super::restore(&engine, &made.name).await.unwrap();
+    must(&engine, "INSERT INTO good VALUES (3)").await;
+    assert_eq!(integer(&engine, "SELECT count(a) FROM bad").await, 16);
+    engine.close().await;
+}
+
+/// SQLite says "full" where numbers have run out.
+#[tokio::test]
+async fn autoincrement_at_its_end_is_the_callers_conflict() {
+    let folder = folder();
+    let engine = open(folder.path());
+    must(&engine, "CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, a)").await;
+    must(&engine, "CREATE TABLE log(a)").await;
+    must(&engine, "CREATE TRIGGER r AFTER INSERT ON log BEGIN INSERT INTO t(a) VALUES (new.a); END").await;
+    let both = refused(&engine, "INSERT INTO t VALUES (9223372036854775807, 1), (NULL, 2)").await;
+    must(&engine, "INSERT INTO t VALUES (9223372036854775807, 1)").await;
+    let alone = refused(&engine, "INSERT INTO t(a) VALUES (2)").await;
+    let again = query(&engine, "INSERT INTO t(a) VALUES (?1)", &[Value::from(2)]).await.unwrap_err();
+    let trigger = refused(&engine, "INSERT INTO log VALUES (3)").await;
+    let within = transaction(&engine, &["SELECT 1", "INSERT INTO t(a) VALUES (2)"]).await.unwrap_err();
+    assert_eq!(within.statement, Some(1));
+    for (error, what) in [(both, "both"), (alone, "alone"), (again, "again"), (trigger, "trigger"), (within, "within")]
+    {
+        assert_eq!(error.code, Code::Constraint, "{what}: {error}");
+        assert!(error.message.contains("AUTOINCREMENT") && error.message.contains("row of t:"), "{error}");
+    }
+    must(&engine, "INSERT INTO t VALUES (5, 1)").await;
+    must(&engine, "CREATE TABLE plain(id INTEGER PRIMARY KEY, a)").await;
+    must(&engine, "INSERT INTO plain VALUES (9223372036854775807, 1)").await;
+    must(&engine, "INSERT INTO plain(a) VALUES (2)").await;
+    engine.close().await;
+}
