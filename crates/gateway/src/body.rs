@@ -76,7 +76,8 @@ impl Flow {
 
     /// The next piece of data.
     async fn next(&mut self, body: &mut Body) -> Result<Option<Bytes>, ApiError> {
-        let piece = timeout_at(self.deadline(Instant::now()), next(body)).await.map_err(|_| ApiError::slow_body())??;
+        let piece =
+            timeout_at(self.deadline(Instant::now()), next(body)).await.map_err(|_| ApiError::slow_body())??;
         self.received += piece.as_ref().map_or(0, Bytes::len);
         Ok(piece)
     }
@@ -181,6 +182,7 @@ fn too_large(limit: usize) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::{Flow, LEAST_RATE, read};
+    use crate::budget::{Budget, Holder};
     use axum::body::{Body, Bytes};
     use http::{HeaderMap, StatusCode};
     use std::convert::Infallible;
@@ -193,7 +195,8 @@ mod tests {
             sleep(wait).await;
             (piece < pieces).then(|| (Ok::<_, Infallible>(Bytes::from(vec![0; size])), piece + 1))
         });
-        let read = read(Body::from_stream(body), &HeaderMap::new(), 8 << 20, pause).await;
+        let mut charge = Budget::new("test", 64 << 20).nothing(Holder::default());
+        let read = read(Body::from_stream(body), &HeaderMap::new(), 8 << 20, pause, &mut charge).await;
         read.map(|bytes| bytes.len()).map_err(|error| error.status())
     }
 

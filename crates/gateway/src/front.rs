@@ -71,8 +71,7 @@ impl Front {
         ends.holder = self.holder(&request, ends);
         let proof = Proof::watch(&seat, &mut request);
 
-        let namespace =
-            tracing::enabled!(tracing::Level::DEBUG).then(|| access::namespace(&request, &self.shared));
+        let namespace = tracing::enabled!(tracing::Level::DEBUG).then(|| access::namespace(&request, &self.shared));
         let admitted = protocol::check(&mut request).and_then(|()| self.admit(&request, &seat, ends.holder));
         let (mut response, charge) = match admitted {
             Err(refusal) => {

@@ -60,7 +60,9 @@ fn a_separate_gateway_is_not_ended_by_a_hang_up_either() {
     for signal in ["USR1", "USR2", "HUP"] {
         gateway.program.signal(signal);
     }
-    until(&mut gateway.program, "the log file is there again", |_| text_of(&log).contains("the log file is open again"));
+    until(&mut gateway.program, "the log file is there again", |_| {
+        text_of(&log).contains("the log file is open again")
+    });
     gateway.program.signal("TERM");
     assert!(gateway.program.wait(PATIENCE).expect("it ends").success());
 }
@@ -117,9 +119,8 @@ async fn the_log_tells_of_changes_and_at_debug_of_each_served_call() {
     let backup = backup.args(["db", "backup"]).env("HOME", folder.path()).env("DEBROS_NODE_DATA_DIR", &data_dir);
     assert!(backup.output().unwrap().status.success());
 
-    let is_told = |output: &str, parts: &[&str]| {
-        output.lines().any(|line| parts.iter().all(|part| line.contains(part)))
-    };
+    let is_told =
+        |output: &str, parts: &[&str]| output.lines().any(|line| parts.iter().all(|part| line.contains(part)));
     for parts in [
         &["DEBUG", "answered", "method=PUT", "route=\"/v1/storage\"", "status=201", "ms=", "request_id=", "shop"][..],
         &["DEBUG", "answered", "method=GET", "route=\"/v1/storage\"", "status=404", "shop"],

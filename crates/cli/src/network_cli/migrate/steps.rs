@@ -180,8 +180,8 @@ fn check_order(steps: &[Step]) -> Result<(), Failure> {
 
 fn read_step(path: &Path, file: String, title: Title) -> Result<Step, Failure> {
     let shown = printable(&file);
-    let read =
-        debros_proto::regular_file::read_to_string(path).map_err(|error| Failure::usage(format!("{shown} can not be read: {error}")))?;
+    let read = debros_proto::regular_file::read_to_string(path)
+        .map_err(|error| Failure::usage(format!("{shown} can not be read: {error}")))?;
     // Editors on Windows put it there; it is no part of the text.
     let text = read.strip_prefix('\u{feff}').unwrap_or(&read);
     let part = applied_part(text).map_err(|mut failure| {

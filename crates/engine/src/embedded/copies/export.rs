@@ -39,7 +39,7 @@ fn export_of(
     store: &Arc<Store>,
     has_left: &Arc<AtomicBool>,
 ) -> Result<ExportFile> {
-    let bytes = stores.shared.sizes.of(store.path());
+    let bytes = stores.shared.sizes.of(namespace).file;
     let permit = stores.exports.begin(namespace, bytes, &stores.folder.tmp(), stores.shared.config.max_temp_size)?;
     let goes_on = || match has_left.load(Relaxed) {
         true => Err(Error::new(Code::Unavailable, "the caller has left")),

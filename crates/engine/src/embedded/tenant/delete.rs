@@ -178,7 +178,8 @@ fn wipe(stores: &Stores, namespace: &Namespace, some: fn(&Conn, &Namespace) -> R
 fn overwrite_log(stores: &Stores, namespace: &Namespace) -> Result<()> {
     let give_up = Instant::now() + stores.shared.config.statement_time;
     loop {
-        let write = Write { undo: Undo::Alone, removes: true, bytes: 0, deadline: Instant::now() + FAR };
+        let write =
+            Write { undo: Undo::Alone, removes: true, bytes: 0, deadline: Instant::now() + FAR, flow: Flow::default() };
         let is_empty = stores.system.write_blocking(write, |conn| empty_log(conn).map_err(failure::of))?;
         if is_empty {
             return Ok(());

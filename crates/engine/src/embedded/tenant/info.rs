@@ -72,7 +72,6 @@ impl Embedded {
                     .map_err(failure::of)
             })
             .await?;
-        let path = self.stores.folder.namespace(namespace);
         let looked = if self.stores.has_database(namespace) {
             self.look_into(namespace, &options).await
         } else {
