@@ -316,17 +316,12 @@ async fn dropping_the_last_host_breaks_its_connections() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_went_without_a_word_is_noticed() {
     let (host, _) = node().await;
-    let target = address(&host).iter().find_map(|part| match part {
-        libp2p::multiaddr::Protocol::Tcp(port) => Some(port),
-        _ => None,
-    });
-    let (port, cut) = support::proxy(target.unwrap()).await;
+    let (through, cut) = support::proxy(&host, "127.0.0.1").await;
     let mut quick = config(&[]);
     quick.limits.ping_interval = Duration::from_millis(50);
     quick.limits.ping_timeout = Duration::from_secs(2);
     quick.limits.failed_pings = 1;
     let client = Host::start(quick, None).await.unwrap();
-    let through = format!("/ip4/127.0.0.1/tcp/{port}/p2p/{}", host.peer_id()).parse().unwrap();
     let channel = client.open(client.connect(through, LONG).await.unwrap()).await.unwrap();
     assert_eq!(value_of(channel.call(get("k"), LONG).await.unwrap()), "k");
     let waiting = tokio::spawn({

@@ -275,21 +275,28 @@ pub async fn assert_serves(node: &Host) {
     assert_eq!(value_of(channel.call(get("still here"), LONG).await.unwrap()), "still here");
 }
 
-/// Passes bytes on to a port of this machine, until it is cut: from then on both sides hear nothing, and no end.
-pub async fn proxy(to: u16) -> (u16, tokio_util::sync::CancellationToken) {
+/// Passes the bytes of one connection on to a node, which sees them come from another address of this machine; until it is
+/// cut: from then on both sides hear nothing, and no end. Returns where to dial the node.
+pub async fn proxy(node: &Host, from: &str) -> (Multiaddr, tokio_util::sync::CancellationToken) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
+    let near = listener.local_addr().unwrap().port();
+    let far = address(node).iter().find_map(|part| match part {
+        libp2p::multiaddr::Protocol::Tcp(port) => Some(port),
+        _ => None,
+    });
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
     let cut = tokio_util::sync::CancellationToken::new();
     tokio::spawn({
         let cut = cut.clone();
         async move {
             let (mut near, _) = listener.accept().await.unwrap();
-            let mut far = tokio::net::TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+            let mut far = socket.connect(([127, 0, 0, 1], far.unwrap()).into()).await.unwrap();
             tokio::select! {
                 _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
                 () = cut.cancelled() => std::future::pending().await,
             }
         }
     });
-    (port, cut)
+    (format!("/ip4/127.0.0.1/tcp/{near}/p2p/{}", node.peer_id()).parse().unwrap(), cut)
 }

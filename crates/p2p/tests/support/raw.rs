@@ -71,20 +71,16 @@ impl RawPeer {
 
     /// Connects, and waits until the node has shown that it let the connection in.
     pub async fn connect_as(node: &Host, key: &Keypair, security: Security) -> Result<RawPeer, String> {
-        Self::dial(node, swarm(key, security)).await
+        Self::dial(node, super::address(node), swarm(key, security)).await
     }
 
     /// A new identity that connects from another address of this machine, such as 127.0.0.2.
     pub async fn connect_from(node: &Host, address: &str) -> Result<RawPeer, String> {
-        let mut swarm = swarm(&Keypair::generate_ed25519(), Security::Noise);
-        // libp2p dials from where it listens.
-        swarm.listen_on(format!("/ip4/{address}/tcp/0").parse().unwrap()).unwrap();
-        while !matches!(swarm.select_next_some().await, SwarmEvent::NewListenAddr { .. }) {}
-        Self::dial(node, swarm).await
+        let (through, _) = super::proxy(node, address).await;
+        Self::dial(node, through, swarm(&Keypair::generate_ed25519(), Security::Noise)).await
     }
 
-    async fn dial(node: &Host, mut swarm: Swarm<Behaviour>) -> Result<RawPeer, String> {
-        let address = super::address(node);
+    async fn dial(node: &Host, address: Multiaddr, mut swarm: Swarm<Behaviour>) -> Result<RawPeer, String> {
         let options = DialOpts::peer_id(node.peer_id()).condition(PeerCondition::Always).addresses(vec![address]);
         swarm.dial(options.build()).map_err(|error| error.to_string())?;
         loop {
