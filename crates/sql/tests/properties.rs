@@ -5,6 +5,7 @@ mod common;
 use common::mutate::{Numbers, corpus, is_of_more_than_the_data, is_of_use, mutate, scripts, words};
 use common::{Allowed, Outcome, Shared, Tenant, bound, open, run, without_place};
 use debros_proto::{Code, Namespace};
+use debros_sql::dump::Dump;
 use debros_sql::{Catalogue, Place, Rewriter, rewrite, rewrite_under};
 use proptest::prelude::{any, prop, proptest};
 use proptest::test_runner::Config;
@@ -132,6 +133,42 @@ proptest! {
         "'", "\"", "::", "ns::acme::", "NULL", "CASE", "WHEN", "THEN", "EXPLAIN", "PRAGMA", "DEFAULT", "é", "\u{feff}", "\0",
     ]), 0..40)) {
         let _ = rewrite(&words.join(" "), &catalogue());
+    }
+
+    /// Rows of tables behind virtual ones, of any form: answered, and what they become goes through the rewriter as
+    /// any statement does.
+    #[test]
+    fn any_rows_of_a_dump_are_answered(rows in prop::collection::vec(prop::collection::vec(prop::sample::select(vec![
+        "INSERT INTO", "docs_content", "docs_config", "docs_data", "docs_idx", "boxes_node", "boxes_rowid", "boxes_parent", "VALUES", "(",
+        ")", ",", "1", "-1", "1", "'a'", "X'00'", "X'0000000100000000000000013f80000040000000'", "NULL", "9e999", "''", "version",
+        "'version'", "sqlite_stat1", "sqlite_schema", "(type,name,tbl_name,rootpage,sql)", "CREATE TABLE", "IF NOT EXISTS",
+        "sqlite_sequence(name,seq)", "SELECT", "docs", "RETURNING *", "ON CONFLICT DO NOTHING", "unistr('\\u0041')", "é",
+    ]), 0..12), 0..6)) {
+        let mut catalogue = catalogue();
+        catalogue.apply("CREATE VIRTUAL TABLE boxes USING rtree(id, a, b)").unwrap();
+        let mut dump = Dump::default();
+        for (name, module) in [("docs", "fts5(title, body)"), ("boxes", "rtree(id, a, b)")] {
+            let made = format!(
+                "INSERT INTO sqlite_schema(type,name,tbl_name,rootpage,sql)VALUES('table','{name}','{name}',0,'CREATE VIRTUAL TABLE \
+                 {name} USING {module}')"
+            );
+            assert_eq!(dump.translate(&made, &catalogue).unwrap().unwrap().len(), 1);
+        }
+        let forms = ["INSERT INTO docs_content VALUES(", "INSERT INTO boxes_rowid VALUES(", "INSERT INTO boxes_node VALUES(1,", ""];
+        let mut texts = Vec::new();
+        for (row, form) in rows.iter().zip(forms.iter().cycle()) {
+            let sql = format!("{form}{}", row.join(" "));
+            texts.extend(dump.translate(&sql, &catalogue).ok().flatten().unwrap_or_default());
+        }
+        texts.extend(dump.finish(&catalogue).unwrap_or_default());
+        for sql in texts {
+            if let Ok(rewritten) = rewrite(&sql, &catalogue) {
+                let mut random = |bytes: &mut [u8]| bytes.fill(1);
+                let mut moment = debros_sql::Moment { now_ms: 0, random: &mut random };
+                let text = rewritten.sql(&mut moment).into_owned();
+                assert!(!text.contains("sqlite_schema") && !text.contains("_content\""), "{sql}\n{text}");
+            }
+        }
     }
 
     /// A database that holds one namespace alone does the same with the rewritten statement as with the user's.

@@ -163,7 +163,7 @@ impl<'c> Work<'c> {
         self.conn.db.pragma_update(None, field.name(), after.header(field)?).map_err(failure::of)?;
         self.seat.change(after);
         self.entries = Some(entries);
-        Ok(StatementResult { rows_affected: Some(0), last_insert_id: Some(0), ..StatementResult::default() })
+        Ok(StatementResult::default())
     }
 
     /// What a statement makes of the schema; `None`: the schema is as it was.
