@@ -208,7 +208,7 @@ pub(crate) async fn health(State(shared): State<Arc<Shared>>) -> Answer {
     json(StatusCode::OK, &answer)
 }
 
-/// Tells whether requests can be served: 200, or 503. That single namespaces' databases were lost is told by health alone.
+/// Tells whether requests can be served: 200, or 503.
 #[utoipa::path(
     get, path = "/ready", tag = "operation", operation_id = "ready", security(()),
     responses((status = 200, body = ReadyAnswer), (status = 503, body = ErrorBody)),
@@ -221,6 +221,7 @@ pub(crate) async fn ready(State(shared): State<Arc<Shared>>) -> Answer {
     let asked = shared.health.health(&shared.client).await;
     match &asked.answer {
         Err(error) => not_ready(error.message.clone()),
+        // That single namespaces' databases were lost is no reason to send the others away.
         Ok(health) => match health.checks.iter().find(|check| !check.ok && check.name != NAMESPACES_CHECK) {
             Some(check) => not_ready(format!("the node's probe \"{}\" failed: {}", check.name, check.error)),
             None => json(StatusCode::OK, &ReadyAnswer { status: "ready" }),

@@ -234,3 +234,25 @@ async fn gateway_and_node_stop_in_order() {
     until("nothing listens", || std::net::TcpStream::connect(inside.gateway.address()).is_err()).await;
     node.shutdown().await;
 }
+
+/// A node's other namespaces must not be sent elsewhere for it, and it must not go unsaid.
+#[tokio::test]
+async fn a_lost_database_is_told_and_takes_nobody_else_along() {
+    let node = TestNode::start().await;
+    let key = node.api_key("app").await;
+    for namespace in ["app", "lost"] {
+        node.client(namespace).await.database().create_table("CREATE TABLE t (a)").await.unwrap();
+    }
+    let file = node.folder().join("node/db/ns/lost.db");
+    let node = node.restart_after(move || std::fs::remove_file(file).unwrap()).await;
+    let door = Door { gateway: node.gateway().await, key };
+    assert_eq!(door.call("GET", "/ready", "").await.status, 200);
+    let health = door.call("GET", "/health", "").await.json();
+    assert_eq!(health["status"], "degraded");
+    let failed: Vec<_> =
+        health["client"]["checks"].as_array().unwrap().iter().filter(|check| check["ok"] == false).collect();
+    assert!(failed.len() == 1 && failed[0]["name"] == "namespaces", "{health}");
+    assert_eq!(door.query("INSERT INTO t VALUES (1)", json!([])).await.status, 200);
+    let error = node.client("lost").await.database().query("CREATE TABLE t (a)", []).await.unwrap_err();
+    assert!(error.code == debros_proto::Code::Corrupt && error.message.contains("missing"), "{error}");
+}
