@@ -9,6 +9,8 @@ import { install } from './wallet.mjs'
 const [executablePath, key, screens, url] = process.argv.slice(2)
 const browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] })
 const context = await browser.newContext()
+// A busy machine may take its time; nothing waits for it when all is well.
+context.setDefaultTimeout(120_000)
 const page = await context.newPage()
 const screen = async (name) => { if (screens) await page.screenshot({ path: path.join(screens, `${name}.png`) }) }
 await install(context, [{ name: 'Test Fox', key }])

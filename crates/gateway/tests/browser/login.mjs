@@ -22,6 +22,8 @@ const browser = await chromium.launch({ executablePath: given.chromium, args: ['
 /** A fresh page with wallets; anything that the browser complains about on it fails the test. */
 async function visit (wallets, query, { gateway = given.gateway, tolerate = [], ...options } = {}) {
   const context = await browser.newContext(options)
+  // A busy machine may take its time; nothing waits for it when all is well.
+  context.setDefaultTimeout(120_000)
   const page = await context.newPage()
   const complaints = []
   page.on('pageerror', (error) => complaints.push(String(error)))

@@ -71,7 +71,7 @@ async fn lesson_24_an_idle_websocket_that_closes_frees_everything_at_once() {
         until("all have left", || gateway.node.left.load(Ordering::SeqCst) == round * 4).await;
         assert_eq!(gateway.node.subscribers("one", "idle"), 0);
         // The places are free again a moment later, when the good-byes are said.
-        tokio::time::timeout(Duration::from_secs(30), async {
+        tokio::time::timeout(Duration::from_secs(60), async {
             while open(gateway.address(), WS, &[KEY]).await.is_err() {
                 tokio::task::yield_now().await;
             }

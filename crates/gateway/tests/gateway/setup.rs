@@ -81,7 +81,7 @@ impl Deref for Running {
 
 /// Long enough for any machine; nothing waits for it unless it fails.
 pub(crate) fn patience() -> Instant {
-    Instant::now() + Duration::from_secs(30)
+    Instant::now() + Duration::from_secs(60)
 }
 
 /// Waits until something holds.
