@@ -61,6 +61,7 @@ mod server;
 mod session;
 mod shared;
 mod site;
+mod socket;
 mod storage;
 mod tls;
 mod watched_stream;

@@ -54,7 +54,9 @@ pub(crate) struct Seat {
     /// More than this the protocol's reader never keeps.
     most_unread: AtomicUsize,
     last_read: AtomicUsize,
-    /// The part of `unread` that the budget knows of.
+    /// Bytes that a WebSocket's last messages have left in memory.
+    kept: AtomicUsize,
+    /// The part of `unread` and `kept` that the budget knows of.
     charged: AtomicUsize,
     /// The tick at which `unread` became worth counting; only asked of WebSockets.
     unread_since: AtomicU32,
@@ -90,6 +92,7 @@ impl Seat {
             unread: AtomicUsize::new(0),
             most_unread: AtomicUsize::new(most_unread),
             last_read: AtomicUsize::new(0),
+            kept: AtomicUsize::new(0),
             charged: AtomicUsize::new(0),
             unread_since: AtomicU32::new(0),
             is_websocket: AtomicBool::new(false),
@@ -165,6 +168,12 @@ impl Seat {
         let _ = self.settle();
     }
 
+    /// A WebSocket has so much in memory for messages that were taken.
+    pub(crate) fn keep(&self, bytes: usize) -> Result<(), Refused> {
+        self.kept.store(bytes, Relaxed);
+        self.settle()
+    }
+
     /// From now on it is a WebSocket, whose reader keeps at most so much.
     pub(crate) fn becomes_websocket(&self, most_unread: usize) {
         self.most_unread.store(most_unread, Relaxed);
@@ -174,7 +183,8 @@ impl Seat {
 
     fn settle(&self) -> Result<(), Refused> {
         let unread = self.unread.load(Relaxed).min(self.most_unread.load(Relaxed));
-        let charge = if unread <= FREE { 0 } else { unread.next_multiple_of(STEP) };
+        let bytes = unread + self.kept.load(Relaxed);
+        let charge = if bytes <= FREE { 0 } else { bytes.next_multiple_of(STEP) };
         if self.charged.load(Relaxed) == charge {
             return Ok(());
         }

@@ -9,41 +9,33 @@ use crate::metrics::Held;
 use crate::places::Place;
 use crate::seat::{Seat, Told};
 use crate::shared::{Phase, Shared};
+use crate::socket::{PIECE, Socket, frame_size};
 use axum::body::Bytes;
 use debros_client::{Client, PubsubEvent, Subscription};
 use debros_proto::limits::MAX_MESSAGE_BYTES;
 use debros_proto::{Code, Error, Topic};
 use futures::channel::mpsc;
-use futures::stream::{BoxStream, SplitSink, SplitStream};
+use futures::stream::BoxStream;
 use futures::{FutureExt as _, SinkExt as _, StreamExt as _, TryFutureExt as _, stream};
 use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tokio::io::AsyncReadExt as _;
 use tokio::task::coop::consume_budget;
 use tokio::time::{MissedTickBehavior, interval_at, timeout};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame};
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
-/// A message over this size goes out in several frames. The library copies a frame before it is written: so a socket
-/// whose reader stands still keeps this much in memory, not a whole message.
-const PIECE: usize = 8 << 10;
-/// Over this the library refuses to keep more: a piece that was not written, the next one, and their heads.
-const MAX_WRITE_BUFFER: usize = 2 * PIECE + (1 << 10);
 /// What the library keeps of a message that is not whole yet.
 const MAX_UNREAD: usize = MAX_MESSAGE_BYTES + (64 << 10);
 /// Taken together before the socket is flushed.
 const BATCH_BYTES: usize = 64 << 10;
 const BATCH_EVENTS: usize = 128;
-/// Read at a time. Every open WebSocket has it.
-const READ_BUFFER: usize = 2 << 10;
+/// Messages over this leave a buffer behind that is worth giving back.
+const LARGE: usize = 4 << 10;
 /// Errors that wait to be told, and pongs to be sent. When they are not taken, nothing more is read.
 const NOTICES: usize = 16;
 /// How long the other side may take to close.
@@ -73,10 +65,6 @@ pub(crate) struct Session {
     /// Its socket is one of the gateway's connections still.
     pub(crate) place: Arc<Place>,
 }
-
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
-type Outgoing = SplitSink<Socket, Message>;
-type Incoming = SplitStream<Socket>;
 
 /// What is told in text frames.
 #[derive(Serialize)]
@@ -117,14 +105,7 @@ enum End {
 
 /// Serves an open WebSocket until it ends.
 pub(crate) async fn run(upgraded: Upgraded, session: Session) {
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(PIECE)
-        .max_write_buffer_size(MAX_WRITE_BUFFER)
-        .max_message_size(Some(MAX_MESSAGE_BYTES))
-        .max_frame_size(Some(MAX_MESSAGE_BYTES));
-    let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-    let (mut outgoing, mut incoming) = socket.split();
+    let socket = Socket::new(upgraded);
     let Session { client, topic, events, shared, held, charge, place } = session;
     let seat = place.seat();
     let under_way = seat.begin();
@@ -137,11 +118,11 @@ pub(crate) async fn run(upgraded: Upgraded, session: Session) {
         // The sender of the phase lives as long as `shared`.
         _ = phase.wait_for(|phase| *phase >= Phase::Draining) => End::Close(CloseCode::Away, "the gateway is stopping"),
         () = seat.is_told(Told::MakeRoom) => End::Close(CloseCode::Policy, "nothing was read, or sent to its end, in time"),
-        end = read(&mut incoming, &client, &topic, &shared, seat, &life, tell) => end,
-        end = write(&mut outgoing, events, tasks, &shared, &life) => end,
+        end = read(&socket, &client, &topic, &shared, seat, &life, tell) => end,
+        end = write(&socket, events, tasks, &shared, &life) => end,
     };
     // The subscription is gone here; what follows is only politeness.
-    let closing = close(outgoing, incoming, end);
+    let closing = close(&socket, end);
     tokio::select! {
         _ = phase.wait_for(|phase| *phase == Phase::Ended) => {}
         _ = timeout(CLOSE_TIME, closing) => {}
@@ -175,7 +156,7 @@ impl Life {
 
 /// Publishes what comes in, one message after the other, which keeps their order.
 async fn read(
-    incoming: &mut Incoming,
+    mut socket: &Socket,
     client: &Client,
     topic: &Topic,
     shared: &Shared,
@@ -183,7 +164,8 @@ async fn read(
     life: &Life,
     mut tell: mpsc::Sender<Task>,
 ) -> End {
-    while let Some(message) = incoming.next().await {
+    let mut is_large = false;
+    while let Some(message) = socket.next().await {
         life.seen();
         let data = match message {
             Ok(Message::Binary(data)) => data,
@@ -207,6 +189,12 @@ async fn read(
             Err(error) => return broken(&error),
         };
         seat.take_message();
+        if data.len() > LARGE {
+            is_large = true;
+            if seat.keep(data.len()).is_err() {
+                return no_room();
+            }
+        }
         shared.metrics.messages_received.increment(1);
         // In a box, because an idle socket would keep room for it.
         let pubsub = client.pubsub();
@@ -218,22 +206,24 @@ async fn read(
         }
         // Publishing may take long: meanwhile a pong could not be read.
         life.seen();
+        if is_large && socket.compact().await {
+            is_large = false;
+            // Less always fits.
+            let _ = seat.keep(0);
+        }
     }
     End::Gone
 }
 
-/// Bytes of a frame on the wire: its head, mask and payload.
-fn frame_size(payload: usize) -> usize {
-    payload + if payload < 126 { 6 } else { 8 }
+fn no_room() -> End {
+    End::Close(CloseCode::Again, "there is no room for what this address sends")
 }
 
 fn broken(error: &SocketError) -> End {
     match error {
         SocketError::Capacity(_) => End::Broken(CloseCode::Size, "a message has at most 1 MiB"),
         SocketError::Protocol(_) => End::Broken(CloseCode::Protocol, "the frames are not RFC 6455"),
-        SocketError::Io(error) if error.kind() == ErrorKind::OutOfMemory => {
-            End::Close(CloseCode::Again, "there is no room for what this address and credential send")
-        }
+        SocketError::Io(error) if error.kind() == ErrorKind::OutOfMemory => no_room(),
         SocketError::Utf8(_) => End::Broken(CloseCode::Invalid, "a text frame is not UTF-8"),
         _ => End::Gone,
     }
@@ -241,7 +231,7 @@ fn broken(error: &SocketError) -> End {
 
 /// Sends what the subscription yields, and pings.
 async fn write(
-    outgoing: &mut Outgoing,
+    mut socket: &Socket,
     mut events: Events,
     mut tasks: mpsc::Receiver<Task>,
     shared: &Shared,
@@ -250,6 +240,7 @@ async fn write(
     let limits = &shared.limits;
     let mut ping = interval_at((Instant::now() + limits.ping_interval).into(), limits.ping_interval);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut has_sent = false;
     loop {
         let sent = tokio::select! {
             biased;
@@ -257,26 +248,29 @@ async fn write(
                 if life.silent_for() > limits.pong_timeout {
                     return End::Close(CloseCode::Policy, "no pong came in time");
                 }
-                let ping = outgoing.send(Message::Ping(Bytes::new()));
+                // What was needed for messages since the last time is given back.
+                has_sent = has_sent && !socket.compact().await;
+                let ping = socket.send(Message::Ping(Bytes::new()));
                 timeout(limits.pong_timeout, ping.map_ok(|()| None)).await
             }
             Some(task) = tasks.next() => timeout(limits.pong_timeout, async {
                 match task {
-                    Task::Tell(notice) => outgoing.send(notice).await,
-                    Task::Flush => outgoing.flush().await,
+                    Task::Tell(notice) => socket.send(notice).await,
+                    Task::Flush => socket.flush().await,
                 }
                 .map(|()| None)
             }).await,
             event = events.next() => match event {
                 Some(Ok(event)) => {
-                    timeout(limits.pong_timeout, deliver(outgoing, event, &mut events, shared)).await
+                    has_sent = true;
+                    timeout(limits.pong_timeout, deliver(socket, event, &mut events, shared)).await
                 }
                 other => Ok(Ok(Some(other.and_then(Result::err)))),
             },
         };
         match sent {
             Ok(Ok(None)) => {}
-            Ok(Ok(Some(ended))) => return subscription_ended(outgoing, ended, limits.pong_timeout).await,
+            Ok(Ok(Some(ended))) => return subscription_ended(socket, ended, limits.pong_timeout).await,
             Ok(Err(_)) => return End::Gone,
             Err(_) => return End::Close(CloseCode::Policy, "nothing was read in time"),
         }
@@ -288,12 +282,12 @@ type Ended = Option<Error>;
 
 /// Sends an event and those that are there already, in one go. What ended the stream meanwhile is returned.
 async fn deliver(
-    outgoing: &mut Outgoing,
+    mut socket: &Socket,
     first: PubsubEvent,
     events: &mut Events,
     shared: &Shared,
 ) -> Result<Option<Ended>, SocketError> {
-    let mut bytes = feed(outgoing, first, shared).await?;
+    let mut bytes = feed(socket, first, shared).await?;
     let mut ended = None;
     for _ in 1..BATCH_EVENTS {
         if bytes >= BATCH_BYTES {
@@ -301,52 +295,52 @@ async fn deliver(
         }
         match events.next().now_or_never() {
             None => break,
-            Some(Some(Ok(event))) => bytes += feed(outgoing, event, shared).await?,
+            Some(Some(Ok(event))) => bytes += feed(socket, event, shared).await?,
             Some(other) => {
                 ended = Some(other.and_then(Result::err));
                 break;
             }
         }
     }
-    outgoing.flush().await?;
+    socket.flush().await?;
     Ok(ended)
 }
 
-async fn feed(outgoing: &mut Outgoing, event: PubsubEvent, shared: &Shared) -> Result<usize, SocketError> {
+async fn feed(mut socket: &Socket, event: PubsubEvent, shared: &Shared) -> Result<usize, SocketError> {
     match event {
         PubsubEvent::Message(data) => {
             let size = data.len();
-            feed_message(outgoing, data).await?;
+            feed_message(socket, data).await?;
             shared.metrics.messages_sent.increment(1);
             Ok(size)
         }
         PubsubEvent::Missed(count) => {
             shared.metrics.messages_missed.increment(count);
-            outgoing.feed(Notice::Missed { count }.message()).await.map(|()| 0)
+            socket.feed(Notice::Missed { count }.message()).await.map(|()| 0)
         }
-        PubsubEvent::Reconnected => outgoing.feed(Notice::Reconnected.message()).await.map(|()| 0),
+        PubsubEvent::Reconnected => socket.feed(Notice::Reconnected.message()).await.map(|()| 0),
     }
 }
 
-async fn feed_message(outgoing: &mut Outgoing, mut data: Bytes) -> Result<(), SocketError> {
+async fn feed_message(mut socket: &Socket, mut data: Bytes) -> Result<(), SocketError> {
     if data.len() <= PIECE {
-        return outgoing.feed(Message::Binary(data)).await;
+        return socket.feed(Message::Binary(data)).await;
     }
     let mut kind = Data::Binary;
     while data.len() > PIECE {
         let piece = data.split_to(PIECE);
-        outgoing.feed(Message::Frame(Frame::message(piece, OpCode::Data(kind), false))).await?;
+        socket.feed(Message::Frame(Frame::message(piece, OpCode::Data(kind), false))).await?;
         kind = Data::Continue;
     }
-    outgoing.feed(Message::Frame(Frame::message(data, OpCode::Data(kind), true))).await
+    socket.feed(Message::Frame(Frame::message(data, OpCode::Data(kind), true))).await
 }
 
-async fn subscription_ended(outgoing: &mut Outgoing, ended: Ended, within: Duration) -> End {
+async fn subscription_ended(mut socket: &Socket, ended: Ended, within: Duration) -> End {
     let Some(error) = ended else {
         return End::Close(CloseCode::Away, "the node ended the subscription");
     };
     // Whether it gets there or not, the socket is closed next.
-    let _ = timeout(within, outgoing.send(Notice::of_error(&error))).await;
+    let _ = timeout(within, socket.send(Notice::of_error(&error))).await;
     match error.code {
         Code::Unauthenticated
         | Code::CredentialExpired
@@ -363,24 +357,20 @@ async fn subscription_ended(outgoing: &mut Outgoing, ended: Ended, within: Durat
 }
 
 /// Says good-bye as RFC 6455 asks. The caller limits the time.
-async fn close(mut outgoing: Outgoing, mut incoming: Incoming, end: End) {
+async fn close(mut socket: &Socket, end: End) {
     match end {
         End::Gone => {
             // The library's answer to a close frame still has to be written.
-            let _ = outgoing.flush().await;
+            let _ = socket.flush().await;
         }
         End::Close(code, reason) => {
-            let sent = outgoing.send(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await;
-            while sent.is_ok() && incoming.next().await.is_some_and(|message| message.is_ok()) {}
+            let sent = socket.send(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await;
+            while sent.is_ok() && socket.next().await.is_some_and(|message| message.is_ok()) {}
         }
         End::Broken(code, reason) => {
-            let _ = outgoing.send(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await;
+            let _ = socket.send(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await;
             // Closing with unread bytes would reset the connection, and the reason would not arrive.
-            if let Ok(mut socket) = incoming.reunite(outgoing) {
-                // Not in the future itself, which every open WebSocket has.
-                let mut thrown_away = vec![0; 4096];
-                while matches!(socket.get_mut().read(&mut thrown_away).await, Ok(1..)) {}
-            }
+            socket.throw_away().await;
         }
     }
 }

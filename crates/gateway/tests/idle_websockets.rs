@@ -8,6 +8,8 @@ use std::net::{SocketAddr, TcpStream};
 /// Sockets that are open before the measuring begins: what is made once is there then.
 const WARM: usize = 100;
 const SOCKETS: usize = 300;
+/// Bytes of a message.
+const MESSAGE: usize = 256 << 10;
 /// Bytes of memory for each.
 const AT_MOST: usize = 10 << 10;
 
@@ -16,13 +18,31 @@ fn resident() -> usize {
     statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
+/// Sends a message of its own topic over each socket and reads it there.
+fn use_once(streams: &mut [TcpStream]) {
+    let mut frame = vec![0x82, 0x80 | 127];
+    frame.extend((MESSAGE as u64).to_be_bytes());
+    frame.extend([0; 4]);
+    frame.resize(frame.len() + MESSAGE, 7);
+    for stream in streams {
+        stream.write_all(&frame).unwrap();
+        let mut read = 0;
+        let mut bytes = vec![0; 64 << 10];
+        while read < MESSAGE {
+            let length = stream.read(&mut bytes).unwrap();
+            assert!(length > 0, "it is open");
+            read += length;
+        }
+    }
+}
+
 /// Opens WebSockets with the system's own sockets, which take no memory of this process.
 fn open(address: SocketAddr, key: &str, count: usize) -> Vec<TcpStream> {
     (0..count)
-        .map(|_| {
+        .map(|number| {
             let mut stream = TcpStream::connect(address).unwrap();
             let head = format!(
-                "GET /v1/pubsub/ws?topic=idle HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {key}\r\nUpgrade: websocket\r\n\
+                "GET /v1/pubsub/ws?topic=idle{number} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {key}\r\nUpgrade: websocket\r\n\
                  Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
             );
             stream.write_all(head.as_bytes()).unwrap();
@@ -45,10 +65,19 @@ async fn an_idle_websocket_costs_little() {
         let key = key.clone();
         async move { tokio::task::spawn_blocking(move || open(address, &key, count)).await.unwrap() }
     };
-    let _warm = open_more(WARM).await;
+    let mut warm = open_more(WARM).await;
     let before = resident();
-    let _sockets = open_more(SOCKETS).await;
+    let mut sockets = open_more(SOCKETS).await;
     let each = resident().saturating_sub(before) / SOCKETS;
-    println!("{each} bytes for each idle WebSocket");
     assert!(each <= AT_MOST, "{each} bytes for each idle WebSocket");
+
+    // The same when they have been used: what a large message took is given back.
+    let used = tokio::task::spawn_blocking(move || {
+        use_once(&mut warm);
+        let before = resident();
+        use_once(&mut sockets);
+        resident().saturating_sub(before) / SOCKETS
+    });
+    let each = used.await.unwrap();
+    assert!(each <= MESSAGE / 8, "{each} bytes are left of each message");
 }

@@ -1,0 +1,170 @@
+//! A WebSocket that one future reads while another writes, both in one task; and one that gives memory back.
+//!
+//! The library keeps buffers as large as the largest frame that it has read, and as what it had to write at once. A socket
+//! that had one message of 1 MiB would hold that much until it ends. So [`Socket::compact`] puts a new reader and writer
+//! around the connection, when nothing is half read or half written.
+
+use debros_proto::limits::MAX_MESSAGE_BYTES;
+use futures::{FutureExt as _, Sink, SinkExt as _, Stream, StreamExt as _};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+/// A message over this size goes out in several frames. The library copies a frame before it is written: so a socket
+/// whose reader stands still keeps this much in memory, not a whole message.
+pub(crate) const PIECE: usize = 8 << 10;
+/// Over this the library refuses to keep more: a piece that was not written, the next one, and their heads.
+const MAX_WRITE_BUFFER: usize = 2 * PIECE + (1 << 10);
+/// Read at a time. Every open WebSocket has it.
+const READ_BUFFER: usize = 2 << 10;
+
+type Inner = WebSocketStream<Counted>;
+
+/// A WebSocket. Reading and writing go through shared references: they are polled by one task, so the lock is always free.
+pub(crate) struct Socket(Mutex<State>);
+
+struct State {
+    /// `None` only while it is exchanged.
+    inner: Option<Inner>,
+    /// Bytes of the frames that were taken, if each came in one piece with the shortest head; else there were more.
+    taken: u64,
+}
+
+impl Socket {
+    pub(crate) fn new(upgraded: Upgraded) -> Self {
+        let inner = around(Counted { stream: TokioIo::new(upgraded), read: 0 });
+        Self(Mutex::new(State { inner, taken: 0 }))
+    }
+
+    /// Gives back the buffers. Says whether it could: nothing may be half read or half written.
+    pub(crate) async fn compact(&self) -> bool {
+        poll_fn(|cx| Poll::Ready(self.poll_compact(cx))).await
+    }
+
+    fn poll_compact(&self, cx: &mut Context<'_>) -> bool {
+        let mut state = self.lock();
+        let taken = state.taken;
+        let Some(inner) = &mut state.inner else { return false };
+        if inner.get_ref().read != taken || !matches!(inner.poll_flush_unpin(cx), Poll::Ready(Ok(()))) {
+            return false;
+        }
+        state.inner = state.inner.take().and_then(|inner| around(inner.into_inner()));
+        // Whoever waits for the socket waits for the old reader and writer: both halves have to ask again.
+        cx.waker().wake_by_ref();
+        true
+    }
+
+    /// Reads and throws away, past the frames. For the end of a connection whose frames can not be read.
+    pub(crate) async fn throw_away(&self) {
+        // Not in the future itself, which every open WebSocket has.
+        let mut bytes = vec![0; 4096];
+        loop {
+            let read = poll_fn(|cx| {
+                let mut buffer = ReadBuf::new(&mut bytes);
+                let mut state = self.lock();
+                let Some(inner) = &mut state.inner else { return Poll::Ready(0) };
+                let read = ready!(Pin::new(inner.get_mut()).poll_read(cx, &mut buffer));
+                Poll::Ready(read.map_or(0, |()| buffer.filled().len()))
+            });
+            if read.await == 0 {
+                return;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A new reader and writer. There is nothing to wait for: the handshake is over.
+fn around(stream: Counted) -> Option<Inner> {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(PIECE)
+        .max_write_buffer_size(MAX_WRITE_BUFFER)
+        .max_message_size(Some(MAX_MESSAGE_BYTES))
+        .max_frame_size(Some(MAX_MESSAGE_BYTES));
+    WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).now_or_never()
+}
+
+/// Bytes of a frame from a client: payload, mask, and the shortest head.
+pub(crate) fn frame_size(payload: usize) -> usize {
+    let length = match payload {
+        0..126 => 0,
+        126..65_536 => 2,
+        _ => 8,
+    };
+    payload + 2 + length + 4
+}
+
+impl Stream for &Socket {
+    type Item = Result<Message, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut state = self.lock();
+        let Some(inner) = &mut state.inner else { return Poll::Ready(None) };
+        let message = ready!(inner.poll_next_unpin(cx));
+        if let Some(Ok(message)) = &message {
+            state.taken += frame_size(message.len()) as u64;
+        }
+        Poll::Ready(message)
+    }
+}
+
+impl Sink<Message> for &Socket {
+    type Error = Error;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.lock().inner.as_mut().map_or(Poll::Ready(Err(Error::AlreadyClosed)), |inner| inner.poll_ready_unpin(cx))
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        self.lock().inner.as_mut().map_or(Err(Error::AlreadyClosed), |inner| inner.start_send_unpin(message))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.lock().inner.as_mut().map_or(Poll::Ready(Err(Error::AlreadyClosed)), |inner| inner.poll_flush_unpin(cx))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.lock().inner.as_mut().map_or(Poll::Ready(Err(Error::AlreadyClosed)), |inner| inner.poll_close_unpin(cx))
+    }
+}
+
+/// A connection that counts what was read from it.
+struct Counted {
+    stream: TokioIo<Upgraded>,
+    read: u64,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        self.read += (buffer.filled().len() - before) as u64;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
