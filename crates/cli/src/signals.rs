@@ -33,8 +33,7 @@ impl StopSignals {
     /// Takes the signals of a service over; without this they end the process at once.
     pub(crate) fn of_service() -> io::Result<Self> {
         // Looked at first: from now on nothing is ignored. What nohup started outlives its terminal.
-        let on_hang_up =
-            if has_terminal() && !ignores_hang_up() { HangUp::StopWithTerminal } else { HangUp::Reload };
+        let on_hang_up = if has_terminal() && !ignores_hang_up() { HangUp::StopWithTerminal } else { HangUp::Reload };
         for meaningless in [SignalKind::user_defined1(), SignalKind::user_defined2()] {
             // Once taken over, a signal stays so.
             drop(signal(meaningless)?);

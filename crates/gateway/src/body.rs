@@ -66,7 +66,8 @@ impl Flow {
 
     /// The next piece of data.
     async fn next(&mut self, body: &mut Body) -> Result<Option<Bytes>, ApiError> {
-        let piece = timeout_at(self.deadline(Instant::now()), next(body)).await.map_err(|_| ApiError::slow_body())??;
+        let piece =
+            timeout_at(self.deadline(Instant::now()), next(body)).await.map_err(|_| ApiError::slow_body())??;
         self.received += piece.as_ref().map_or(0, Bytes::len);
         Ok(piece)
     }

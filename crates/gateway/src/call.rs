@@ -14,8 +14,8 @@ use bytes::Bytes;
 use debros_client::{Client, Scope};
 use debros_proto::ids::excerpt;
 use debros_proto::{Code, Error, Namespace};
-use http::{HeaderMap, HeaderValue};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 

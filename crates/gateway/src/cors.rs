@@ -171,7 +171,9 @@ mod tests {
             let error = listed(&["https://ok.example", bad]).unwrap_err().to_string();
             assert!(error.contains(&format!("\"{bad}\"")) && error.contains(write), "{error}");
         }
-        for good in ["https://a", "HTTPS://A.example:8443", "http://[::1]:80", "capacitor://localhost", "tauri://localhost"] {
+        for good in
+            ["https://a", "HTTPS://A.example:8443", "http://[::1]:80", "capacitor://localhost", "tauri://localhost"]
+        {
             // The one with the default port is not one of them.
             assert_eq!(listed(&[good]).is_ok(), good != "http://[::1]:80", "{good}");
         }

@@ -53,8 +53,7 @@ impl Front {
         let replayed = Replayed::watch(&mut request);
 
         let checked = protocol::check(&mut request);
-        let namespace =
-            tracing::enabled!(tracing::Level::DEBUG).then(|| access::namespace(&request, &self.shared));
+        let namespace = tracing::enabled!(tracing::Level::DEBUG).then(|| access::namespace(&request, &self.shared));
 
         let mut response = if let Err(refusal) = checked {
             refusal.into_response()

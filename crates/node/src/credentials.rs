@@ -359,7 +359,10 @@ fn select_key(which: &str) -> String {
 
 /// One sentence for all that stands for nothing. Who holds a key that was revoked is told more: nobody can guess one.
 pub(crate) fn invalid_credential() -> Error {
-    Error::new(Code::Unauthenticated, "the credential is not valid: it is unknown or mistyped, or its wallet has no role here")
+    Error::new(
+        Code::Unauthenticated,
+        "the credential is not valid: it is unknown or mistyped, or its wallet has no role here",
+    )
 }
 
 #[cfg(test)]

@@ -113,7 +113,8 @@ impl Dispatcher {
         match &answer {
             Ok(_) => measure.answered.increment(1),
             Err(error)
-                if error.code.is_unauthenticated() || matches!(error.code, Code::Forbidden | Code::NamespaceMismatch) =>
+                if error.code.is_unauthenticated()
+                    || matches!(error.code, Code::Forbidden | Code::NamespaceMismatch) =>
             {
                 measure.refused.increment(1);
                 tracing::debug!(call = kind.name, request_id, code = %error.code, "refused");

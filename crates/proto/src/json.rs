@@ -114,7 +114,8 @@ fn blob(text: &str) -> Result<Value> {
 }
 
 fn number(text: &str) -> Result<Value> {
-    let Some(exponent) = text.split_once(['e', 'E']).map(|(_, exponent)| exponent).or(text.contains('.').then_some("0"))
+    let Some(exponent) =
+        text.split_once(['e', 'E']).map(|(_, exponent)| exponent).or(text.contains('.').then_some("0"))
     else {
         return text.parse::<i64>().map(Value::from).map_err(|_| {
             Error::invalid(format!(
@@ -191,7 +192,8 @@ mod tests {
             assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), Value::from(integer));
         }
         // Nor is a number that does not fit rounded in silence, such as an amount in wei.
-        for over in ["9223372036854775808", "-9223372036854775809", "1000000000000000000000000", "18446744073709551616"] {
+        for over in ["9223372036854775808", "-9223372036854775809", "1000000000000000000000000", "18446744073709551616"]
+        {
             let error = serde_json::from_str::<Value>(over).unwrap_err().to_string();
             assert!(error.contains(over) && error.contains("send it as a string"), "{error}");
         }

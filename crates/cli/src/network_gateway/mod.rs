@@ -23,7 +23,9 @@ pub fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Failure> {
     let settings = GatewaySettings::load(&args.sources()?)?;
-    runtime::service(args.print_config.then(|| settings.print()), &settings.log(), async |log| serve(&settings, log).await)
+    runtime::service(args.print_config.then(|| settings.print()), &settings.log(), async |log| {
+        serve(&settings, log).await
+    })
 }
 
 async fn serve(settings: &GatewaySettings, log: &Log) -> Result<(), Failure> {

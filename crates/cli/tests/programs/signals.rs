@@ -60,9 +60,25 @@ fn a_separate_gateway_is_not_ended_by_a_hang_up_either() {
     for signal in ["USR1", "USR2", "HUP"] {
         gateway.program.signal(signal);
     }
-    until(&mut gateway.program, "the log file is there again", |_| text_of(&log).contains("the log file is open again"));
+    until(&mut gateway.program, "the log file is there again", |_| {
+        text_of(&log).contains("the log file is open again")
+    });
     gateway.program.signal("TERM");
     assert!(gateway.program.wait(PATIENCE).expect("it ends").success());
+}
+
+/// Both ends of a terminal. No program that is started meanwhile keeps them open.
+#[cfg(target_os = "linux")]
+fn terminal() -> (nix::pty::PtyMaster, std::fs::File) {
+    use nix::fcntl::OFlag;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let flags = OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let master = nix::pty::posix_openpt(OFlag::O_RDWR | flags).unwrap();
+    nix::pty::grantpt(&master).unwrap();
+    nix::pty::unlockpt(&master).unwrap();
+    let name = nix::pty::ptsname_r(&master).unwrap();
+    let slave = std::fs::File::options().read(true).write(true).custom_flags(flags.bits()).open(name).unwrap();
+    (master, slave)
 }
 
 /// Somebody closes the window in which a node runs: nothing is lost, and no line for the terminal that is gone is in the way.
@@ -72,7 +88,7 @@ fn a_terminal_that_is_gone_is_an_orderly_stop() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("node.log");
     let node = Node::command(&folder.path().join("node"));
-    let pty = nix::pty::openpty(None, None).unwrap();
+    let (master, slave) = terminal();
     // As a shell's window does it: a session with the terminal as its own.
     let mut command = Command::new("setsid");
     command.arg("--ctty").arg(node.get_program()).args(node.get_args());
@@ -83,16 +99,16 @@ fn a_terminal_that_is_gone_is_an_orderly_stop() {
         };
     }
     command.env("DEBROS_LOGGING_OUTPUT_FILE", &log);
-    command.stdin(Stdio::from(pty.slave.try_clone().unwrap()));
-    command.stdout(Stdio::from(pty.slave.try_clone().unwrap())).stderr(Stdio::from(pty.slave));
+    let end = || Stdio::from(slave.try_clone().unwrap());
+    command.stdin(end()).stdout(end()).stderr(end());
     let mut child = command.spawn().expect("setsid of util-linux");
-    drop(command);
+    drop((command, slave));
     let started = Instant::now();
     while !text_of(&log).contains(" ready ") {
         assert!(started.elapsed() < PATIENCE, "{}", text_of(&log));
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    drop(pty.master);
+    drop(master);
     let status = child.wait().unwrap();
     let told = text_of(&log);
     assert!(status.success(), "{status}: {told}");
@@ -117,9 +133,8 @@ async fn the_log_tells_of_changes_and_at_debug_of_each_served_call() {
     let backup = backup.args(["db", "backup"]).env("HOME", folder.path()).env("DEBROS_NODE_DATA_DIR", &data_dir);
     assert!(backup.output().unwrap().status.success());
 
-    let is_told = |output: &str, parts: &[&str]| {
-        output.lines().any(|line| parts.iter().all(|part| line.contains(part)))
-    };
+    let is_told =
+        |output: &str, parts: &[&str]| output.lines().any(|line| parts.iter().all(|part| line.contains(part)));
     for parts in [
         &["DEBUG", "answered", "method=PUT", "route=\"/v1/storage\"", "status=201", "ms=", "request_id=", "shop"][..],
         &["DEBUG", "answered", "method=GET", "route=\"/v1/storage\"", "status=404", "shop"],

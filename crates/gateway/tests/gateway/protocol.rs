@@ -78,10 +78,9 @@ async fn a_body_has_one_length_and_one_coding() {
     gateway.request("POST", "/v1/pubsub/publish", &json, "{}").await.assert_error(415, "unsupported_media_type");
     assert!(gateway.node.value("one", "k").is_none(), "nothing was kept");
     // Which of two lengths holds, a program in front may see otherwise.
-    for both in [
-        "Transfer-Encoding: chunked\r\nContent-Length: 2\r\n",
-        "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n",
-    ] {
+    for both in
+        ["Transfer-Encoding: chunked\r\nContent-Length: 2\r\n", "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n"]
+    {
         let answer = raw(&gateway, &put(both, chunks)).await;
         let is_last = answer.header("connection") == Some("close");
         assert!(is_last && matches!(answer.status, 201 | 400), "{both:?} {answer:?}");

@@ -104,7 +104,9 @@ impl Services {
             Call::Schema(_) => database::schema(&*self.engine, caller, options).await,
             Call::Backup(_) => Ok(database::backup(Arc::clone(&self.engine), caller)),
             Call::ListBackups(_) => database::list_backups(&*self.engine).await,
-            Call::Restore(request) => Ok(database::restore(Arc::clone(&self.engine), Arc::clone(auth), caller, request.name)),
+            Call::Restore(request) => {
+                Ok(database::restore(Arc::clone(&self.engine), Arc::clone(auth), caller, request.name))
+            }
             Call::Export(_) => database::export(&*self.engine, caller).await,
 
             Call::Token(_) => keys::token(auth, caller).await.map(Answer::from),

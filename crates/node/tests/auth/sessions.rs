@@ -45,10 +45,10 @@ async fn a_refresh_token_sent_twice_within_thirty_seconds_gives_the_same_answer_
     assert_eq!(client.auth().refresh(opened.refresh_token.clone(), "a").await.unwrap(), first);
     // Each node signs with a key of its own: there the token is another text that says the same.
     let there = other.stranger().await.auth().refresh(opened.refresh_token.clone(), "").await.unwrap();
-    assert_eq!(SessionResponse { access_token: String::new(), ..there.clone() }, SessionResponse {
-        access_token: String::new(),
-        ..first.clone()
-    });
+    assert_eq!(
+        SessionResponse { access_token: String::new(), ..there.clone() },
+        SessionResponse { access_token: String::new(), ..first.clone() }
+    );
     client.with_credential(there.access_token).storage().get("k").await.unwrap();
     let node = network.restart(node).await;
     let client = node.stranger().await;
@@ -173,7 +173,10 @@ async fn lesson_13_logging_out_ends_one_session_or_all() {
     assert_eq!(code(elsewhere_named), Some(Code::NamespaceMismatch), "and nothing ended");
     assert_eq!(client.auth().logout(first.refresh_token.clone(), "a").await.unwrap(), 1);
     assert_eq!(client.auth().logout(first.refresh_token.clone(), "").await.unwrap(), 0);
-    assert_eq!(code(client.with_credential(first.access_token).storage().get("k").await), Some(Code::CredentialRevoked));
+    assert_eq!(
+        code(client.with_credential(first.access_token).storage().get("k").await),
+        Some(Code::CredentialRevoked)
+    );
     assert_eq!(code(client.auth().refresh(first.refresh_token, "").await), Some(Code::CredentialRevoked));
 
     let signed_in = client.with_credential(more[0].access_token.clone());
