@@ -89,6 +89,7 @@ async fn lesson_11_no_secret_is_logged_kept_or_told_in_an_error() {
 
     // Everything that can be refused, with a secret in it.
     let mistyped = format!("{}0", made.api_key);
+    client.auth().refresh(renewed.refresh_token.clone(), "").await.unwrap();
     let errors = [
         client.auth().sign_in(used.clone()).await.unwrap_err(),
         client.auth().refresh(opened.refresh_token.clone(), "").await.unwrap_err(),

@@ -38,6 +38,9 @@ async fn no_log_and_no_error_holds_a_secret() {
             refresh_token.clone(),
         ]);
         secrets.push(text(&refreshed["refresh_token"]));
+        let next = json!({ "refresh_token": refreshed["refresh_token"] });
+        let next = http.public("/v1/auth/refresh", &next).await.ok().json();
+        secrets.push(text(&next["refresh_token"]));
         // Used, used wrongly, and in places where they do not belong.
         http.with_key(&key).get_value("k").await.fails(404, "not_found");
         http.with_key(&format!("{token}x")).get_value("k").await.fails(401, "unauthenticated");

@@ -67,6 +67,20 @@ fn a_separate_gateway_is_not_ended_by_a_hang_up_either() {
     assert!(gateway.program.wait(PATIENCE).expect("it ends").success());
 }
 
+/// Both ends of a terminal. No program that is started meanwhile keeps them open.
+#[cfg(target_os = "linux")]
+fn terminal() -> (nix::pty::PtyMaster, std::fs::File) {
+    use nix::fcntl::OFlag;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let flags = OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let master = nix::pty::posix_openpt(OFlag::O_RDWR | flags).unwrap();
+    nix::pty::grantpt(&master).unwrap();
+    nix::pty::unlockpt(&master).unwrap();
+    let name = nix::pty::ptsname_r(&master).unwrap();
+    let slave = std::fs::File::options().read(true).write(true).custom_flags(flags.bits()).open(name).unwrap();
+    (master, slave)
+}
+
 /// Somebody closes the window in which a node runs: nothing is lost, and no line for the terminal that is gone is in the way.
 #[cfg(target_os = "linux")]
 #[test]
@@ -74,7 +88,7 @@ fn a_terminal_that_is_gone_is_an_orderly_stop() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("node.log");
     let node = Node::command(&folder.path().join("node"));
-    let pty = nix::pty::openpty(None, None).unwrap();
+    let (master, slave) = terminal();
     // As a shell's window does it: a session with the terminal as its own.
     let mut command = Command::new("setsid");
     command.arg("--ctty").arg(node.get_program()).args(node.get_args());
@@ -85,16 +99,16 @@ fn a_terminal_that_is_gone_is_an_orderly_stop() {
         };
     }
     command.env("DEBROS_LOGGING_OUTPUT_FILE", &log);
-    command.stdin(Stdio::from(pty.slave.try_clone().unwrap()));
-    command.stdout(Stdio::from(pty.slave.try_clone().unwrap())).stderr(Stdio::from(pty.slave));
+    let end = || Stdio::from(slave.try_clone().unwrap());
+    command.stdin(end()).stdout(end()).stderr(end());
     let mut child = command.spawn().expect("setsid of util-linux");
-    drop(command);
+    drop((command, slave));
     let started = Instant::now();
     while !text_of(&log).contains(" ready ") {
         assert!(started.elapsed() < PATIENCE, "{}", text_of(&log));
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    drop(pty.master);
+    drop(master);
     let status = child.wait().unwrap();
     let told = text_of(&log);
     assert!(status.success(), "{status}: {told}");
