@@ -224,6 +224,27 @@ async fn the_last_inserted_row_is_the_statements_own() {
     engine.close().await;
 }
 
+/// A table that is made from a view of the time is made at the call's time, as its rows are.
+#[tokio::test]
+async fn a_table_made_from_a_view_has_the_time_of_the_call() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(folder.path());
+    must(&engine, "CREATE VIEW clock AS SELECT julianday('now') AS at").await;
+    let mut texts = vec!["CREATE TABLE first AS SELECT at FROM clock"];
+    // Something that takes longer than the clock's step.
+    texts.push(
+        "WITH RECURSIVE c(x) AS (VALUES (1) UNION ALL SELECT x + 1 FROM c WHERE x < 200000) SELECT max(x) FROM c",
+    );
+    texts.push("CREATE TABLE second AS SELECT at FROM clock");
+    texts.push("INSERT INTO second SELECT at FROM clock");
+    transaction(&engine, &texts).await.unwrap();
+    assert_eq!(
+        integer(&engine, "SELECT count(DISTINCT at) FROM (SELECT * FROM first UNION SELECT * FROM second)").await,
+        1
+    );
+    engine.close().await;
+}
+
 /// One call changes its own copy of the schema again and again.
 #[tokio::test]
 async fn many_changes_of_the_schema_in_one_call_are_all_there_or_none() {
