@@ -24,8 +24,10 @@ async fn small_puts(engine: &Arc<dyn Engine>) -> Vec<Duration> {
     let (until, mut took) = (Instant::now() + TIME, Vec::new());
     while Instant::now() < until {
         let started = Instant::now();
-        let put = engine.kv_put(&namespace("small"), &key("k"), vec![1; 100].into(), always(), None, by(1));
-        put.await.expect("a small put");
+        engine
+            .kv_put(&namespace("small"), &key("k"), vec![1; 100].into(), always(), None, by(1))
+            .await
+            .expect("a small put");
         took.push(started.elapsed());
     }
     took
@@ -63,8 +65,7 @@ async fn main() {
             tokio::spawn(async move {
                 let (name, value) = (key(&format!("k{number}")), bytes::Bytes::from(vec![1; 4 << 20]));
                 loop {
-                    let put = engine.kv_put(&namespace("large"), &name, value.clone(), always(), None, by(2));
-                    let _ = put.await;
+                    let _ = engine.kv_put(&namespace("large"), &name, value.clone(), always(), None, by(2)).await;
                 }
             })
         })

@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use debros_proto::rpc::{Condition, Consistency, Entry, Statement, StatementResult, Table};
 use debros_proto::{Key, Namespace, Result};
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -54,8 +54,8 @@ pub struct CallOptions {
 pub struct CallerKey(pub u64);
 
 impl CallerKey {
-    /// The key of a caller by a name of its own. In another process it is another.
-    pub fn of(name: &str) -> Self {
+    /// The key of a caller by what only it has, such as its name. In another process it is another.
+    pub fn of(name: impl Hash) -> Self {
         // A secret of the process, so that nobody finds a name whose key is another's.
         static KEYS: OnceLock<RandomState> = OnceLock::new();
         Self(KEYS.get_or_init(RandomState::new).hash_one(name))

@@ -185,22 +185,23 @@ impl Dispatcher {
                 self.auth.operator_acts_in(namespace).await?;
             }
         }
-        let identity = caller.identity();
-        // All of a wallet's sessions and keys are one caller: it can have as many as it likes.
-        let who = identity.wallet.map_or_else(|| identity.subject.clone(), |wallet| wallet.to_string());
         let mut guard = guard(idempotency_key, &caller, &call, kind)?;
+        let identity = caller.identity();
         if let Some(guard) = &mut guard
             && caller.namespace().is_ok_and(|namespace| self.auth.is_open(namespace))
         {
             // Those who meet in an open namespace do not know of each other: one's key must not be answered with what
             // another did. No subject holds a colon.
+            let who = identity.wallet.map_or_else(|| identity.subject.clone(), |wallet| wallet.to_string());
             guard.key = format!("{who}:{}", guard.key);
         }
+        // All of a wallet's sessions and keys are one caller: it can have as many as it likes.
+        let caller_key = identity.wallet.map_or_else(|| CallerKey::of(&identity.subject), CallerKey::of);
         let options = CallOptions {
             consistency: Consistency::Weak,
             deadline: context.deadline,
             guard,
-            caller: CallerKey::of(&who),
+            caller: caller_key,
             read_only: false,
         };
         match self.services.call(&self.auth, &caller, call, options).await? {

@@ -18,6 +18,12 @@ pub(super) fn is(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| FAULTS.contains(&code))
 }
 
+/// Whether the last thing that this thread asked of the system and did not get is a piece of a disk: an input or output error, or
+/// a device that is gone. SQLite says of these alone that the database is damaged.
+pub(super) fn is_of_reading(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|code| FAULTS[..2].contains(&code))
+}
+
 /// Why a file can not be read to its end, if that is a fault of the disk's. SQLite says of some such faults that the database
 /// is damaged. Takes as long as reading it.
 pub(super) fn of_file(path: &Path) -> Option<io::Error> {
@@ -43,6 +49,17 @@ pub(super) fn told() -> Error {
 mod tests {
     use crate::embedded::config::OpenError;
     use std::path::Path;
+
+    /// The whole way: SQLite asks for a page, and gets what a lost disk gives.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_sqlite_calls_damaged_on_a_lost_disk_is_told_as_that() {
+        let error = rusqlite::Connection::open("/proc/self/mem")
+            .and_then(|db| db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0)))
+            .unwrap_err();
+        let told = crate::embedded::failure::of(error);
+        assert!(told.code != debros_proto::Code::Corrupt && told.message.contains("disk"), "{told}");
+    }
 
     /// The memory of a process has nothing at its start: reading there is an input or output error, as of a lost disk.
     #[test]

@@ -1,5 +1,6 @@
 //! SQLite's errors as the caller sees them.
 
+use super::disk_fault;
 use super::reserve::disk_full;
 use debros_proto::{Code, Error};
 use rusqlite::ErrorCode;
@@ -123,6 +124,11 @@ fn of_code(code: ErrorCode, extended: i32, message: String) -> Error {
                  INSERT INTO its_name(its_name) VALUES ('rebuild'))"
             ),
         ),
+        // SQLite says so too of what the disk does not give.
+        ErrorCode::DatabaseCorrupt if disk_fault::is_of_reading(&io::Error::last_os_error()) => {
+            tracing::error!(extended, message, "the database's disk can not be read");
+            disk_fault::told()
+        }
         ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
             tracing::error!(extended, message, "the database is damaged");
             damaged()
