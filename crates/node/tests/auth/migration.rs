@@ -28,7 +28,7 @@ async fn old_folder() -> (TestNode, String) {
 fn undo(path: &std::path::Path) {
     let db = rusqlite::Connection::open(path).unwrap();
     db.execute_batch(
-        "DROP INDEX namespaces_owner; DROP INDEX audit_events_at; DROP TABLE grants; DROP TABLE used_nonces; DROP TABLE secrets; DROP TABLE sessions; \
+        "DROP TABLE namespace_usage; DROP INDEX namespaces_owner; DROP INDEX audit_events_at; DROP TABLE grants; DROP TABLE used_nonces; DROP TABLE secrets; DROP TABLE sessions; \
          DROP TABLE refresh_tokens; DROP TABLE signing_keys; ALTER TABLE api_keys DROP COLUMN wallet; \
          ALTER TABLE apps DROP COLUMN wallet; ALTER TABLE namespaces DROP COLUMN owner; \
          DELETE FROM namespaces WHERE name <> 'keyed'; DELETE FROM schema_migrations WHERE version >= 2;",
