@@ -68,7 +68,7 @@ pub(crate) struct Keeper {
     pause: Duration,
     /// The log was told that the node is away, and not yet that it is back.
     is_reported_away: bool,
-    /// The last connection was lost soon after it was made.
+    /// The node came back and was lost again soon.
     is_unsteady: bool,
 }
 
@@ -149,7 +149,7 @@ impl Keeper {
     async fn hold(&mut self, channel: Channel) {
         self.nodes.failures.send_modify(|failures| failures[self.slot] = (0, String::new()));
         self.nodes.channels.send_modify(|channels| channels[self.slot] = Some(channel.clone()));
-        let opened = Instant::now();
+        let (opened, was_away) = (Instant::now(), self.is_reported_away);
         // The log says that a node is back when it stays: one that comes and goes is told once.
         let settle = if self.is_unsteady { STEADY } else { Duration::ZERO };
         if self.is_reported_away && tokio::time::timeout(settle, channel.closed()).await.is_err() {
@@ -158,9 +158,10 @@ impl Keeper {
         }
         channel.closed().await;
         self.nodes.channels.send_modify(|channels| channels[self.slot] = None);
-        self.is_unsteady = opened.elapsed() < STEADY;
+        let was_steady = opened.elapsed() >= STEADY;
+        self.is_unsteady = was_away && !was_steady;
         // A node that accepts and closes at once is no reason to hurry.
-        if !self.is_unsteady {
+        if was_steady {
             self.pause = FIRST_PAUSE;
         }
         if !std::mem::replace(&mut self.is_reported_away, true) {
