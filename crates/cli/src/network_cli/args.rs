@@ -135,6 +135,9 @@ passes all as text.")]
     #[command(subcommand)]
     Db(DbCommand),
     /// Writes a completion script for a shell
+    ///
+    /// It is loaded at the shell's start, so that it is always the program's own: `source <(network-cli completions
+    /// bash)` in ~/.bashrc, the same with zsh in ~/.zshrc, `network-cli completions fish | source` in config.fish.
     Completions {
         /// Which shell
         shell: Shell,

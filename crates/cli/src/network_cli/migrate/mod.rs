@@ -3,14 +3,16 @@
 //! Each step runs once, in one transaction together with its row in `schema_migrations`, so that it is applied
 //! and recorded or neither; of two programs that apply it at once, one finds the number taken.
 
+mod folder;
 mod halves;
 mod names;
 mod programs;
 mod records;
 mod steps;
 
+use self::folder::read_folder;
 use self::records::Known;
-use self::steps::{Step, pieces, read_folder};
+use self::steps::{Step, pieces};
 use super::args::Baseline;
 use super::output::{Output, Shown, note, printable};
 use super::session::Session;
@@ -169,7 +171,8 @@ async fn applied_by_another(client: &Client, step: &Step, dir: &Path) -> Result<
     }
     Err(Failure::new(format!(
         "{}: another program applied a different step {} at this moment",
-        step.file, step.version
+        printable(&step.file),
+        step.version
     )))
 }
 
@@ -186,7 +189,7 @@ fn located(step: &Step, pieces: &[Piece<'_>], mut error: Error) -> Failure {
             error.message = message;
         }
     }
-    error.message = format!("{}{place}: {}", step.file, error.message);
+    error.message = format!("{}{place}: {}", printable(&step.file), error.message);
     let unknown = error.code == Code::UnknownOutcome;
     let failure = Failure::from(error);
     if unknown { failure } else { failure.hint("nothing of this file was applied") }
@@ -202,7 +205,7 @@ fn without_place(message: &str) -> Option<(String, (usize, usize))> {
 
 #[cfg(test)]
 mod tests {
-    use super::steps::tests::folder;
+    use super::folder::tests::folder;
     use super::{Applied, Step, located, pending, pieces, read_folder};
     use debros_client::{Code, Error};
 
