@@ -9,15 +9,17 @@ use std::time::{Duration, Instant};
 /// How long an attacker tries to fill what there is.
 const FILLING: Duration = Duration::from_secs(30);
 const VALUE: usize = 4 << 20;
+/// When no more of a size fits, a quarter of it is tried, down to this.
+const SMALLEST: usize = 1 << 10;
 const JSON: &str = "Content-Type: application/json\r\n";
 
 /// Values of 4 MiB, each under a key of its own.
 pub(crate) async fn fill_with_values(attacker: Attacker) -> Result<()> {
-    fill(attacker, 4, "MiB stored", VALUE >> 20, |number| Write {
+    fill(attacker, 4, "KiB stored", VALUE, |number, size| Write {
         method: "PUT",
         target: format!("/v1/storage?key=fill-{number}"),
         headers: String::new(),
-        body: vec![b'x'; VALUE],
+        body: vec![b'x'; size],
     })
     .await
 }
@@ -26,18 +28,18 @@ pub(crate) async fn fill_with_values(attacker: Attacker) -> Result<()> {
 pub(crate) async fn fill_with_rows(attacker: Attacker) -> Result<()> {
     let (status, body) = attacker.query("CREATE TABLE fill (a)").await?;
     ensure!(status == 200, "CREATE TABLE: {status} {body}");
-    fill(attacker, 4, "MiB inserted", VALUE >> 20, |_| Write {
+    fill(attacker, 4, "KiB inserted", VALUE, |_, size| Write {
         method: "POST",
         target: "/v1/db/query".to_owned(),
         headers: JSON.to_owned(),
-        body: serde_json::json!({ "sql": format!("INSERT INTO fill VALUES (zeroblob({VALUE}))") }).to_string().into(),
+        body: serde_json::json!({ "sql": format!("INSERT INTO fill VALUES (zeroblob({size}))") }).to_string().into(),
     })
     .await
 }
 
 /// One small value again and again, each time with another idempotency key.
 pub(crate) async fn fill_with_records(attacker: Attacker) -> Result<()> {
-    fill(attacker, 64, "records made", 1, |number| Write {
+    fill(attacker, 64, "records made", SMALLEST, |number, _| Write {
         method: "PUT",
         target: "/v1/storage?key=record".to_owned(),
         headers: format!("Idempotency-Key: {number:0>255}\r\n"),
@@ -59,17 +61,17 @@ async fn fill(
     attacker: Attacker,
     lanes: usize,
     done: &'static str,
-    amount: usize,
-    write: fn(u64) -> Write,
+    largest: usize,
+    write: fn(u64, usize) -> Write,
 ) -> Result<()> {
     let (next, refused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let give_up = Instant::now() + FILLING;
     for _ in 0..lanes {
         let (one, next, refused) = (attacker.clone(), Arc::clone(&next), Arc::clone(&refused));
         attacker.spawn(async move {
-            let mut stream = None;
+            let (mut stream, mut size) = (None, largest);
             loop {
-                let Write { method, target, headers, body } = write(next.fetch_add(1, Ordering::Relaxed));
+                let Write { method, target, headers, body } = write(next.fetch_add(1, Ordering::Relaxed), size);
                 let mut kept = match stream.take() {
                     Some(kept) => kept,
                     None => match one.connect().await {
@@ -83,7 +85,7 @@ async fn fill(
                 };
                 match one.ask_on(&mut kept, method, &target, &headers, &body).await {
                     Ok((200..=299, _)) => {
-                        one.tally.add(done, amount as u64);
+                        one.tally.add(done, (size / SMALLEST) as u64);
                         stream = Some(kept);
                         continue;
                     }
@@ -91,6 +93,10 @@ async fn fill(
                         one.tally.count(format!("refused: {status} {}", code_in(&answer)));
                         // "Come back later" is not the end of the space.
                         if !matches!(status, 429 | 503) {
+                            if size > SMALLEST {
+                                size /= 4;
+                                continue;
+                            }
                             refused.store(true, Ordering::Relaxed);
                         }
                     }
