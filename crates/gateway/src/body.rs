@@ -1,7 +1,7 @@
 //! Reading a request's body: never more than allowed, never for ever.
 
-use crate::budget::Charge;
 use crate::error::ApiError;
+use crate::fair_budget::ChargeGuard;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use debros_proto::Code;
@@ -36,7 +36,7 @@ pub(crate) async fn read(
     headers: &HeaderMap,
     limit: usize,
     within: Duration,
-    charge: &mut Charge,
+    charge: &mut ChargeGuard,
 ) -> Result<Bytes, ApiError> {
     if announced(headers).is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
@@ -47,7 +47,7 @@ pub(crate) async fn read(
     timeout(within, collect(body, limit, charge)).await.unwrap_or_else(|_| Err(ApiError::slow_body()))
 }
 
-async fn collect(mut body: Body, limit: usize, charge: &mut Charge) -> Result<Bytes, ApiError> {
+async fn collect(mut body: Body, limit: usize, charge: &mut ChargeGuard) -> Result<Bytes, ApiError> {
     let Some(first) = next(&mut body).await? else {
         return Ok(Bytes::new());
     };
@@ -99,23 +99,28 @@ pub(crate) fn awaits_permission(headers: &HeaderMap) -> bool {
 /// Leaves the rest of a body that no handler has read. Says whether the connection can serve the next request: a small rest
 /// that comes soon is read and thrown away. Otherwise the connection has to end, and to say so, because hyper closes it
 /// without a word; it stays open for a moment for what is still on its way.
-pub(crate) async fn leave(mut body: Body, announced: Option<u64>, awaits_permission: bool, closes: bool) -> bool {
+pub(crate) async fn discard_rest(
+    mut body: Body,
+    announced: Option<u64>,
+    awaits_permission: bool,
+    closes: bool,
+) -> bool {
     if awaits_permission {
         // Nothing was sent yet, and asking for the body is what reading it would do.
         return false;
     }
     if !closes
         && announced.is_none_or(|length| length <= LEFT_BYTES as u64)
-        && matches!(timeout(DRAIN_PAUSE, throw_away(&mut body, LEFT_BYTES)).await, Ok(true))
+        && matches!(timeout(DRAIN_PAUSE, discard_bytes(&mut body, LEFT_BYTES)).await, Ok(true))
     {
         return true;
     }
-    tokio::spawn(timeout(DRAIN_TIME, async move { throw_away(&mut body, DRAIN_BYTES).await }));
+    tokio::spawn(timeout(DRAIN_TIME, async move { discard_bytes(&mut body, DRAIN_BYTES).await }));
     false
 }
 
 /// Reads and throws away; says whether the body came to its end.
-async fn throw_away(body: &mut Body, limit: usize) -> bool {
+async fn discard_bytes(body: &mut Body, limit: usize) -> bool {
     let mut left = limit;
     while let Ok(Ok(piece)) = timeout(DRAIN_PAUSE, next(body)).await {
         let Some(bytes) = piece else { return true };

@@ -149,6 +149,8 @@ fn log(error: &Error, request_id: &RequestId) {
     let (code, message, request_id) = (error.code.name(), &error.message, request_id.as_str());
     match error.code {
         Code::Internal | Code::Corrupt => tracing::error!(code, message, request_id, "a request failed"),
+        // Counted; a line for each would be one for each stranger.
+        Code::Overloaded => tracing::debug!(code, message, request_id, "a request was not served"),
         _ => tracing::warn!(code, message, request_id, "a request was not served"),
     }
 }
