@@ -3,8 +3,8 @@
 //! The count hangs on the bytes themselves, wherever the HTTP library keeps them: it is given back when the last piece of
 //! them is dropped.
 
-use crate::budget::Charge;
-use crate::seat::{UnderWay, Untaken};
+use crate::connection_state::{ActivityGuard, UnreadAnswer};
+use crate::fair_budget::ChargeGuard;
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -23,45 +23,45 @@ pub(crate) struct AnswerBody {
     bytes: Bytes,
     /// What is not in memory yet; none of the gateway's own answers has such.
     rest: Option<Body>,
-    untaken: Option<Arc<Untaken>>,
+    untaken: Option<Arc<UnreadAnswer>>,
 }
 
 /// Bytes of an answer, with what counts them.
-struct Held {
+struct CountedBytes {
     bytes: Bytes,
-    _charge: Charge,
-    _under_way: UnderWay,
-    _untaken: Option<Arc<Untaken>>,
+    _charge: ChargeGuard,
+    _under_way: ActivityGuard,
+    _untaken: Option<Arc<UnreadAnswer>>,
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for CountedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
 /// A part of an answer on its way: that it was sent is progress.
-struct Piece {
+struct AnswerPiece {
     bytes: Bytes,
-    untaken: Arc<Untaken>,
+    untaken: Arc<UnreadAnswer>,
 }
 
-impl AsRef<[u8]> for Piece {
+impl AsRef<[u8]> for AnswerPiece {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Piece {
+impl Drop for AnswerPiece {
     fn drop(&mut self) {
-        self.untaken.moved();
+        self.untaken.record_progress();
     }
 }
 
 impl AnswerBody {
     /// Counts a body that the charge is large enough for. With `watched` the connection ends when nothing of it is taken
     /// for the write time-out: over HTTP/2 the socket does not show that.
-    pub(crate) fn hold(mut body: Body, charge: Charge, under_way: UnderWay, watched: bool) -> Self {
+    pub(crate) fn counted(mut body: Body, charge: ChargeGuard, under_way: ActivityGuard, watched: bool) -> Self {
         if body.is_end_stream() {
             return Self::default();
         }
@@ -69,8 +69,8 @@ impl AnswerBody {
             Some(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
             _ => Bytes::new(),
         };
-        let untaken = watched.then(|| Arc::new(Untaken::new(Arc::clone(under_way.seat()))));
-        let held = Held { bytes, _charge: charge, _under_way: under_way, _untaken: untaken.clone() };
+        let untaken = watched.then(|| Arc::new(UnreadAnswer::new(Arc::clone(under_way.state()))));
+        let held = CountedBytes { bytes, _charge: charge, _under_way: under_way, _untaken: untaken.clone() };
         let rest = (!body.is_end_stream()).then_some(body);
         Self { bytes: Bytes::from_owner(held), rest, untaken }
     }
@@ -93,7 +93,7 @@ impl HttpBody for AnswerBody {
                 Some(untaken) => {
                     let untaken = Arc::clone(untaken);
                     let length = self.bytes.len().min(PIECE);
-                    Bytes::from_owner(Piece { bytes: self.bytes.split_to(length), untaken })
+                    Bytes::from_owner(AnswerPiece { bytes: self.bytes.split_to(length), untaken })
                 }
                 None => std::mem::take(&mut self.bytes),
             };

@@ -1,7 +1,7 @@
 //! Reading a request's body: never more than allowed, and only while it flows.
 
-use crate::budget::Charge;
 use crate::error::ApiError;
+use crate::fair_budget::ChargeGuard;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use debros_proto::Code;
@@ -42,7 +42,7 @@ pub(crate) async fn read(
     headers: &HeaderMap,
     limit: usize,
     pause: Duration,
-    charge: &mut Charge,
+    charge: &mut ChargeGuard,
 ) -> Result<Bytes, ApiError> {
     if announced(headers).is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
@@ -88,7 +88,7 @@ async fn collect(
     announced: Option<usize>,
     limit: usize,
     pause: Duration,
-    charge: &mut Charge,
+    charge: &mut ChargeGuard,
 ) -> Result<Bytes, ApiError> {
     let mut flow = Flow::new(pause);
     let Some(first) = flow.next(&mut body).await? else {
@@ -146,23 +146,28 @@ pub(crate) fn awaits_permission(headers: &HeaderMap) -> bool {
 /// Leaves the rest of a body that no handler has read. Says whether the connection can serve the next request: a small rest
 /// that comes soon is read and thrown away. Otherwise the connection has to end, and to say so, because hyper closes it
 /// without a word; it stays open for a moment for what is still on its way.
-pub(crate) async fn leave(mut body: Body, announced: Option<u64>, awaits_permission: bool, closes: bool) -> bool {
+pub(crate) async fn discard_rest(
+    mut body: Body,
+    announced: Option<u64>,
+    awaits_permission: bool,
+    closes: bool,
+) -> bool {
     if awaits_permission {
         // Nothing was sent yet, and asking for the body is what reading it would do.
         return false;
     }
     if !closes
         && announced.is_none_or(|length| length <= LEFT_BYTES as u64)
-        && matches!(timeout(DRAIN_PAUSE, throw_away(&mut body, LEFT_BYTES)).await, Ok(true))
+        && matches!(timeout(DRAIN_PAUSE, discard_bytes(&mut body, LEFT_BYTES)).await, Ok(true))
     {
         return true;
     }
-    tokio::spawn(timeout(DRAIN_TIME, async move { throw_away(&mut body, DRAIN_BYTES).await }));
+    tokio::spawn(timeout(DRAIN_TIME, async move { discard_bytes(&mut body, DRAIN_BYTES).await }));
     false
 }
 
 /// Reads and throws away; says whether the body came to its end.
-async fn throw_away(body: &mut Body, limit: usize) -> bool {
+async fn discard_bytes(body: &mut Body, limit: usize) -> bool {
     let mut left = limit;
     while let Ok(Ok(piece)) = timeout(DRAIN_PAUSE, next(body)).await {
         let Some(bytes) = piece else { return true };
@@ -182,7 +187,7 @@ fn too_large(limit: usize) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::{Flow, LEAST_RATE, read};
-    use crate::budget::{Budget, Holder};
+    use crate::fair_budget::{CallerBuckets, FairBudget};
     use axum::body::{Body, Bytes};
     use http::{HeaderMap, StatusCode};
     use std::convert::Infallible;
@@ -195,7 +200,7 @@ mod tests {
             sleep(wait).await;
             (piece < pieces).then(|| (Ok::<_, Infallible>(Bytes::from(vec![0; size])), piece + 1))
         });
-        let mut charge = Budget::new("test", 64 << 20).nothing(Holder::default());
+        let mut charge = FairBudget::new("test", 64 << 20).empty_charge(CallerBuckets::default());
         let read = read(Body::from_stream(body), &HeaderMap::new(), 8 << 20, pause, &mut charge).await;
         read.map(|bytes| bytes.len()).map_err(|error| error.status())
     }

@@ -1,11 +1,11 @@
 //! A request whose caller is known: what every handler but the public ones takes as its argument.
 
 use crate::body;
-use crate::budget::Charge;
 use crate::connection::Connection;
 use crate::credential::{Caller, Grant};
 use crate::error::ApiError;
-use crate::front::Proof;
+use crate::fair_budget::ChargeGuard;
+use crate::front::CredentialProof;
 use crate::idempotency;
 use crate::public_call::{MAX_BODY, lent};
 use crate::query::Query;
@@ -33,7 +33,7 @@ pub(crate) struct Call {
     granted: Option<Grant>,
     body: Body,
     /// What the body takes in memory, until the call is over.
-    charge: Charge,
+    charge: ChargeGuard,
     shared: Arc<Shared>,
 }
 
@@ -46,8 +46,8 @@ impl FromRequest<Arc<Shared>> for Call {
         let mut query = Query::parse(parts.uri.query())?;
         let mut scope = scope(shared, &caller, query.take("namespace"), parts.extensions.get::<RequestId>())?;
         idempotency::pass_on(&parts, &mut scope)?;
-        if let Some(proof) = parts.extensions.get::<Proof>() {
-            proof.acts();
+        if let Some(proof) = parts.extensions.get::<CredentialProof>() {
+            proof.mark_used();
         }
         let holder = parts.extensions.get::<Connection>().map(|connection| connection.holder).unwrap_or_default();
         Ok(Self {
@@ -56,7 +56,7 @@ impl FromRequest<Arc<Shared>> for Call {
             headers: parts.headers,
             granted: caller.granted,
             body,
-            charge: shared.memory.nothing(holder),
+            charge: shared.memory.empty_charge(holder),
             shared: Arc::clone(shared),
         })
     }

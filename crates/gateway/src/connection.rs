@@ -1,7 +1,7 @@
 //! The connection that a request came over, and who is behind it.
 
-use crate::budget::Holder;
 use crate::error::ApiError;
+use crate::fair_budget::CallerBuckets;
 use http::header::FORWARDED;
 use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
@@ -16,7 +16,7 @@ pub(crate) struct Connection {
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
     /// Who calls, as the request shows it.
-    pub(crate) holder: Holder,
+    pub(crate) holder: CallerBuckets,
 }
 
 /// The proxies whose word about their callers is taken.

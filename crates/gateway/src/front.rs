@@ -4,17 +4,17 @@
 use crate::access;
 use crate::answer_body::AnswerBody;
 use crate::body::{self, announced};
-use crate::budget::{Charge, Holder};
 use crate::connection::Connection;
+use crate::connection_state::ConnectionState;
 use crate::cors::Cors;
 use crate::credential::Credentials;
 use crate::error::{self, ApiError};
+use crate::fair_budget::{CallerBuckets, ChargeGuard};
 use crate::idempotency::Replayed;
 use crate::metrics::Held;
 use crate::protocol;
-use crate::request_body::{RequestBody, Unread};
+use crate::request_body::{RequestBody, UnreadSlot};
 use crate::request_id::{RequestId, X_REQUEST_ID};
-use crate::seat::Seat;
 use crate::shared::Shared;
 use axum::Router;
 use axum::body::{Body, HttpBody as _};
@@ -49,19 +49,19 @@ impl Front {
         mut self,
         request: Request<Incoming>,
         mut ends: Connection,
-        seat: Arc<Seat>,
+        state: Arc<ConnectionState>,
     ) -> Response<AnswerBody> {
         let started = Instant::now();
         let metrics = &self.shared.metrics;
         let _in_flight = Held::new(&metrics.in_flight);
-        let under_way = seat.begin();
+        let under_way = state.begin_activity();
         if let Some(length) = announced(request.headers()) {
             metrics.request_bytes.increment(length);
         }
-        let unread = Leftover::watch(&request);
+        let unread = UnreadBody::watch(&request);
         let mut request = request.map(|body| match &unread {
             None => Body::empty(),
-            Some(unread) => Body::new(RequestBody::new(body, Arc::clone(&seat), unread.body.clone())),
+            Some(unread) => Body::new(RequestBody::new(body, Arc::clone(&state), unread.body.clone())),
         });
         let route = metrics.route(request.uri().path());
         let (method, version) = (request.method().clone(), request.version());
@@ -69,10 +69,10 @@ impl Front {
         let origin = request.headers().get(ORIGIN).cloned();
         let replayed = Replayed::watch(&mut request);
         ends.holder = self.holder(&request, ends);
-        let proof = Proof::watch(&seat, &mut request);
+        let proof = CredentialProof::watch(&state, &mut request);
 
         let namespace = tracing::enabled!(tracing::Level::DEBUG).then(|| access::namespace(&request, &self.shared));
-        let admitted = protocol::check(&mut request).and_then(|()| self.admit(&request, &seat, ends.holder));
+        let admitted = protocol::check(&mut request).and_then(|()| self.admit_request(&request, &state, ends.holder));
         let (mut response, charge) = match admitted {
             Err(refusal) => {
                 drop(request);
@@ -90,12 +90,12 @@ impl Front {
                 let size = usize::try_from(response.body().size_hint().lower()).unwrap_or(usize::MAX);
                 match charge.set(size.max(REQUEST)) {
                     Ok(()) => (response, Some(charge)),
-                    Err(_) => (unfit(&method, size).into_response(), Some(charge)),
+                    Err(_) => (answer_refusal(&method, size).into_response(), Some(charge)),
                 }
             }
         };
         if let Some(proof) = proof {
-            proof.judge(&seat, &response);
+            proof.record_outcome(&state, &response);
         }
 
         error::finish(&mut response, &id, method == Method::HEAD);
@@ -121,10 +121,10 @@ impl Front {
         if version <= Version::HTTP_11 {
             let is_set = headers.contains_key(CONNECTION);
             let is_left = match unread {
-                Some(unread) => !unread.is_gone(is_set).await,
+                Some(unread) => !unread.discard(is_set).await,
                 None => false,
             };
-            let is_last = is_left || self.shared.is_draining() || (seat.on_trial && !seat.is_proven());
+            let is_last = is_left || self.shared.is_draining() || (state.on_trial && !state.is_proven());
             if is_last && !is_set {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -132,27 +132,32 @@ impl Front {
         metrics.response_bytes.increment(response.body().size_hint().lower());
         route.answered(&method, response.status(), started.elapsed());
         response.map(|body| match charge {
-            Some(charge) => AnswerBody::hold(body, charge, under_way, version == Version::HTTP_2),
+            Some(charge) => AnswerBody::counted(body, charge, under_way, version == Version::HTTP_2),
             None => AnswerBody::uncounted(body),
         })
     }
 
     /// Who calls: the address, which a proxy may name, and the credential. What is wrong with either is told later.
-    fn holder(&self, request: &Request<Body>, ends: Connection) -> Holder {
+    fn holder(&self, request: &Request<Body>, ends: Connection) -> CallerBuckets {
         let Shared { proxies, callers, .. } = &*self.shared;
         let (peer, headers) = (ends.peer.ip(), request.headers());
         let at = if proxies.trusts(peer.to_canonical()) {
-            callers.at(proxies.caller(peer, headers).unwrap_or(peer))
+            callers.for_address(proxies.caller(peer, headers).unwrap_or(peer))
         } else {
             ends.holder
         };
-        callers.showing(at, Credentials::presented(headers))
+        callers.with_credential(at, Credentials::presented(headers))
     }
 
     /// Lets a request in, as far as there is memory for it, and on a connection of the reserve with a credential alone.
-    fn admit(&self, request: &Request<Body>, seat: &Seat, holder: Holder) -> Result<Charge, ApiError> {
+    fn admit_request(
+        &self,
+        request: &Request<Body>,
+        state: &ConnectionState,
+        holder: CallerBuckets,
+    ) -> Result<ChargeGuard, ApiError> {
         let is_strange = !holder.shows_credential() && !self.shared.credentials.lets_everybody_in();
-        if seat.on_trial && !seat.is_proven() && is_strange {
+        if state.on_trial && !state.is_proven() && is_strange {
             return Err(ApiError::new(
                 Code::Overloaded,
                 "all connections of this gateway are taken, and what is left is for callers that show a credential",
@@ -172,7 +177,7 @@ fn head_size(request: &Request<Body>) -> usize {
 }
 
 /// Says that there was no room for an answer, and whether the call was made.
-fn unfit(method: &Method, size: usize) -> ApiError {
+fn answer_refusal(method: &Method, size: usize) -> ApiError {
     tracing::debug!(size, "an answer is not sent: there is no room for it");
     let room = "the answer does not fit beside what this caller and others have not read yet";
     if method.is_safe() {
@@ -183,11 +188,11 @@ fn unfit(method: &Method, size: usize) -> ApiError {
 
 /// Whether a handler acted for a caller, on a connection over which no credential was accepted yet.
 #[derive(Clone)]
-pub(crate) struct Proof(Arc<AtomicBool>);
+pub(crate) struct CredentialProof(Arc<AtomicBool>);
 
-impl Proof {
-    fn watch(seat: &Seat, request: &mut Request<Body>) -> Option<Self> {
-        if seat.is_proven() {
+impl CredentialProof {
+    fn watch(state: &ConnectionState, request: &mut Request<Body>) -> Option<Self> {
+        if state.is_proven() {
             return None;
         }
         let proof = Self(Arc::default());
@@ -196,42 +201,42 @@ impl Proof {
     }
 
     /// The handler acts for a caller: when it succeeds, the caller's credential is good.
-    pub(crate) fn acts(&self) {
+    pub(crate) fn mark_used(&self) {
         self.0.store(true, Relaxed);
     }
 
-    fn judge(&self, seat: &Seat, response: &Response) {
+    fn record_outcome(&self, state: &ConnectionState, response: &Response) {
         let status = response.status();
         let good =
             status.is_success() || status == StatusCode::NOT_MODIFIED || status == StatusCode::SWITCHING_PROTOCOLS;
         if good && self.0.load(Relaxed) {
-            seat.prove();
+            state.mark_proven();
         }
     }
 }
 
 /// A body that may not be read to its end.
-struct Leftover {
-    body: Unread,
+struct UnreadBody {
+    body: UnreadSlot,
     announced: Option<u64>,
     awaits_permission: bool,
 }
 
-impl Leftover {
+impl UnreadBody {
     /// `None` for a request without a body.
     fn watch(request: &Request<Incoming>) -> Option<Self> {
         (!request.body().is_end_stream()).then(|| Self {
-            body: Unread::default(),
+            body: UnreadSlot::default(),
             announced: announced(request.headers()),
             awaits_permission: body::awaits_permission(request.headers()),
         })
     }
 
     /// Whether the connection can serve the next request: the body was read, or its rest is here and small.
-    async fn is_gone(self, closes: bool) -> bool {
+    async fn discard(self, closes: bool) -> bool {
         match self.body.take() {
             None => true,
-            Some(body) => body::leave(Body::new(body), self.announced, self.awaits_permission, closes).await,
+            Some(body) => body::discard_rest(Body::new(body), self.announced, self.awaits_permission, closes).await,
         }
     }
 }

@@ -1,10 +1,10 @@
 //! A request to a route that needs no credential: limited by address, its body small.
 
 use crate::body;
-use crate::budget::Charge;
 use crate::call::{check_content_type, parse, scope};
 use crate::connection::Connection;
 use crate::error::ApiError;
+use crate::fair_budget::ChargeGuard;
 use crate::query::Query;
 use crate::request_id::RequestId;
 use crate::shared::Shared;
@@ -30,7 +30,7 @@ pub(crate) struct PublicCall {
     parts: Parts,
     body: Body,
     /// What the body takes in memory, until the call is over.
-    charge: Charge,
+    charge: ChargeGuard,
 }
 
 impl FromRequest<Arc<Shared>> for PublicCall {
@@ -48,7 +48,7 @@ impl FromRequest<Arc<Shared>> for PublicCall {
             ..Scope::default()
         };
         let holder = connection(&parts).map(|connection| connection.holder).unwrap_or_default();
-        let charge = shared.memory.nothing(holder);
+        let charge = shared.memory.empty_charge(holder);
         Ok(Self { client: shared.client.scoped(scope), shared: Arc::clone(shared), address, parts, body, charge })
     }
 }

@@ -1,6 +1,6 @@
 //! The body of a request: counts what is taken from the connection, and comes back when a handler has not read it all.
 
-use crate::seat::Seat;
+use crate::connection_state::ConnectionState;
 use axum::body::HttpBody;
 use bytes::Bytes;
 use hyper::body::{Frame, Incoming, SizeHint};
@@ -10,9 +10,9 @@ use std::task::{Context, Poll, ready};
 
 /// Where a body goes that was dropped before its end.
 #[derive(Clone, Default)]
-pub(crate) struct Unread(Arc<Mutex<Option<Incoming>>>);
+pub(crate) struct UnreadSlot(Arc<Mutex<Option<Incoming>>>);
 
-impl Unread {
+impl UnreadSlot {
     pub(crate) fn take(&self) -> Option<Incoming> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -22,13 +22,13 @@ impl Unread {
 pub(crate) struct RequestBody {
     /// `None` only while it is dropped.
     body: Option<Incoming>,
-    seat: Arc<Seat>,
-    unread: Unread,
+    state: Arc<ConnectionState>,
+    unread: UnreadSlot,
 }
 
 impl RequestBody {
-    pub(crate) fn new(body: Incoming, seat: Arc<Seat>, unread: Unread) -> Self {
-        Self { body: Some(body), seat, unread }
+    pub(crate) fn new(body: Incoming, state: Arc<ConnectionState>, unread: UnreadSlot) -> Self {
+        Self { body: Some(body), state, unread }
     }
 }
 
@@ -52,7 +52,7 @@ impl HttpBody for RequestBody {
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
-            self.seat.take(data.len());
+            self.state.count_taken(data.len());
         }
         Poll::Ready(frame)
     }

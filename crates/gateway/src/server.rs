@@ -1,67 +1,38 @@
-//! Starting, serving and stopping.
+//! Starting, accepting and stopping.
 
-use crate::answer_body::AnswerBody;
-use crate::budget::{Budget, Callers};
 use crate::config::{GatewayConfig, Limits, StartError};
-use crate::connection::{Connection, Proxies};
+use crate::connection::Proxies;
+use crate::connection_state::TICKS;
+use crate::connection_table::ConnectionTable;
 use crate::cors::Cors;
 use crate::credential::Credentials;
+use crate::fair_budget::{CallerHasher, FairBudget};
 use crate::front::Front;
 use crate::health::Health;
 use crate::kept::Kept;
 use crate::listen;
-use crate::metrics::{Held, Metrics};
-use crate::places::{Place, Places};
+use crate::metrics::Metrics;
 use crate::rate::SignInLimits;
 use crate::router::{Routes, routes};
-use crate::seat::{Seat, TICKS, Told};
+use crate::serve::{MOST_UNREAD, NOTICE_TIME, Server, http};
 use crate::shared::{Phase, Shared, Started};
 use crate::site::Site;
 use crate::tls::Tls;
-use crate::watched_stream::WatchedStream;
 use debros_client::Client;
-use http::header::UPGRADE;
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
 use metrics_exporter_prometheus::PrometheusHandle;
-use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{MissedTickBehavior, timeout_at};
 use tokio_util::task::TaskTracker;
 
-/// Bytes of a request's head, and of what is read from a socket at a time.
-const MAX_HEAD: usize = 64 << 10;
-const MAX_HEADERS: usize = 100;
-/// Requests at a time on one HTTP/2 connection, and what the other side may send before it is read, on one and on all.
-const MAX_STREAMS: u32 = 100;
-const STREAM_WINDOW: u32 = 256 << 10;
-const CONNECTION_WINDOW: u32 = 512 << 10;
-/// What waits to be sent in one HTTP/2 stream.
-const MAX_STREAM_SENDING: usize = 64 << 10;
-/// Streams that were broken off by either side and are still remembered; with more the connection ends.
-const MAX_RESET_STREAMS: usize = 64;
-/// Bytes that the HTTP library keeps of one connection before a request takes them: a window of bodies, a head, a frame.
-const MOST_UNREAD: usize = CONNECTION_WINDOW as usize + 2 * MAX_HEAD;
-/// How long a TLS handshake may take.
-const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
-/// How long an idle connection that has to make room may take for its good-bye.
-const LEAVE_TIME: Duration = Duration::from_secs(1);
 /// After a failed accept (too many open files): time for something to be closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// When stopping: for so long callers learn from their answers that the connection ends. A caller that has a request on
-/// its way meanwhile gets its answer; closing its connection at once would lose it.
-const NOTICE_TIME: Duration = Duration::from_millis(250);
 /// How often the memory of the metrics and limits is tidied.
 const UPKEEP: Duration = Duration::from_secs(5);
 const SHORTEST_TICK: Duration = Duration::from_millis(1);
@@ -101,7 +72,7 @@ impl Gateway {
             .local_addr()
             .map_err(|error| StartError::Address { listen: config.listen.clone(), reason: error.to_string() })?;
         let Routes { router, patterns } = routes();
-        let memory = Budget::new("memory", config.limits.max_held_bytes);
+        let memory = FairBudget::new("memory", config.limits.max_held_bytes);
         let shared = Arc::new(Shared {
             client,
             credentials,
@@ -111,10 +82,10 @@ impl Gateway {
             proxies: Proxies::new(config.trusted_proxies),
             sign_in: SignInLimits::new(&config.limits),
             signing_keys: Kept::default(),
-            callers: Callers::default(),
-            places: Places::new(config.limits.max_connections, MOST_UNREAD, Arc::clone(&memory)),
+            callers: CallerHasher::default(),
+            places: ConnectionTable::new(config.limits.max_connections, MOST_UNREAD, Arc::clone(&memory)),
             memory,
-            websockets: Budget::new("websockets", config.limits.max_websockets),
+            websockets: FairBudget::new("websockets", config.limits.max_websockets),
             limits: config.limits,
             build: config.build,
             started: Started::now(),
@@ -215,35 +186,6 @@ fn check(limits: &Limits) -> Result<(), StartError> {
     size.or(time).map_or(Ok(()), |name| Err(StartError::Limit { name }))
 }
 
-fn http(limits: &Limits) -> Builder<TokioExecutor> {
-    let mut http = Builder::new(TokioExecutor::new());
-    http.http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD);
-    http.http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(limits.idle_timeout)
-        .keep_alive_timeout(limits.idle_timeout)
-        .max_concurrent_streams(MAX_STREAMS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(MAX_STREAM_SENDING)
-        .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
-        .max_local_error_reset_streams(MAX_RESET_STREAMS)
-        .max_header_list_size(MAX_HEAD as u32);
-    http
-}
-
-/// What every connection needs.
-struct Server {
-    front: Front,
-    http: Builder<TokioExecutor>,
-    tls: Option<Arc<Tls>>,
-    shared: Arc<Shared>,
-}
-
 /// Accepts connections until the gateway stops.
 async fn accept(listener: TcpListener, server: Arc<Server>) {
     let mut phase = server.shared.phase.subscribe();
@@ -272,132 +214,6 @@ async fn accept(listener: TcpListener, server: Arc<Server>) {
     }
 }
 
-impl Server {
-    /// Serves a connection if there is a place for it; closes it otherwise.
-    fn spawn(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr) {
-        let Shared { places, proxies, callers, .. } = &*self.shared;
-        let Some(place) = places.enter(peer.ip(), proxies.trusts(peer.ip().to_canonical()), callers) else {
-            tracing::debug!(%peer, "a connection is refused: all places are taken");
-            return;
-        };
-        let server = Arc::clone(self);
-        self.shared.tasks.spawn(async move {
-            let _held = Held::new(&server.shared.metrics.connections);
-            // Answers are written whole: waiting for more to send would only delay them.
-            if let Err(error) = socket.set_nodelay(true) {
-                tracing::debug!(%error, "TCP_NODELAY can not be set");
-            }
-            // It fails when the caller is gone already.
-            let Ok(local) = socket.local_addr() else { return };
-            let ends = Connection { peer, local, holder: place.seat().holder() };
-            let socket = WatchedStream::new(socket, Arc::clone(place.seat()));
-            let place = Arc::new(place);
-            match &server.tls {
-                None => server.serve(socket, ends, place).await,
-                Some(tls) => {
-                    let seat = Arc::clone(place.seat());
-                    let handshake = timeout(HANDSHAKE_TIME, tls.acceptor().accept(socket));
-                    let shaken = tokio::select! {
-                        shaken = handshake => shaken,
-                        () = seat.is_told(Told::MakeRoom) => return,
-                    };
-                    match shaken {
-                        Ok(Ok(stream)) => server.serve(stream, ends, place).await,
-                        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-                        Err(_) => tracing::debug!("a TLS handshake took too long"),
-                    }
-                }
-            }
-        });
-    }
-
-    fn accept_rest(self: &Arc<Self>, listener: &std::net::TcpListener) {
-        while let Ok((socket, peer)) = listener.accept() {
-            match socket.set_nonblocking(true).and_then(|()| TcpStream::from_std(socket)) {
-                Ok(socket) => self.spawn(socket, peer),
-                Err(error) => tracing::warn!(%error, "a connection can not be accepted"),
-            }
-        }
-    }
-
-    async fn serve(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        ends: Connection,
-        place: Arc<Place>,
-    ) {
-        let opened = Instant::now();
-        let asked = AtomicBool::new(false);
-        let service = service_fn(|mut request: Request<Incoming>| {
-            asked.store(true, Ordering::Relaxed);
-            if request.headers().contains_key(UPGRADE) {
-                request.extensions_mut().insert(Arc::clone(&place));
-            }
-            let front = self.front.clone();
-            let seat = Arc::clone(place.seat());
-            async move { Ok::<Response<AnswerBody>, Infallible>(front.answer(request, ends, seat).await) }
-        });
-        let mut connection = pin!(self.http.serve_connection_with_upgrades(TokioIo::new(stream), service));
-        let seat = place.seat();
-        let mut phase = self.shared.phase.subscribe();
-        // The library's own timer starts when it knows which version of HTTP this is.
-        let mut first_head = pin!(sleep_until((opened + self.shared.limits.header_timeout).into()));
-        let mut waits_for_first = true;
-        let ended = loop {
-            tokio::select! {
-                biased;
-                ended = connection.as_mut() => break Some(ended),
-                _ = phase.wait_for(|phase| *phase >= Phase::Closing) => break None,
-                () = seat.is_told(Told::MakeRoom) => break None,
-                () = &mut first_head, if waits_for_first => {
-                    if !asked.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    waits_for_first = false;
-                }
-            }
-        };
-        let ended = match ended {
-            Some(ended) => Some(ended),
-            None => {
-                let makes_room = phase.borrow().lt(&Phase::Closing);
-                let mut graceful = pin!(async {
-                    if !makes_room && !asked.load(Ordering::Relaxed) {
-                        // Just opened: its first request is on the way.
-                        let first = timeout_at((opened + NOTICE_TIME).into(), connection.as_mut()).await;
-                        if let Ok(ended) = first {
-                            return ended;
-                        }
-                    }
-                    connection.as_mut().graceful_shutdown();
-                    connection.as_mut().await
-                });
-                tokio::select! {
-                    biased;
-                    ended = &mut graceful => Some(ended),
-                    _ = phase.wait_for(|phase| *phase == Phase::Ended) => None,
-                    () = seat.is_told(Told::End) => None,
-                    () = left_idle(seat), if makes_room => None,
-                }
-            }
-        };
-        if let Some(Err(error)) = ended {
-            // The other side's doing: broken requests, lost connections.
-            tracing::debug!(error, "a connection ended");
-        }
-    }
-}
-
-/// Waits until a connection that was told to go has had the time for it and has nothing under way.
-async fn left_idle(seat: &Seat) {
-    loop {
-        sleep(LEAVE_TIME).await;
-        if seat.rank().is_some() {
-            return;
-        }
-    }
-}
-
 /// Ends what makes no progress, and tidies what would grow: histograms that nobody reads, and callers that are long gone.
 async fn upkeep(shared: Arc<Shared>) {
     let mut phase = shared.phase.subscribe();
@@ -407,7 +223,7 @@ async fn upkeep(shared: Arc<Shared>) {
     loop {
         tokio::select! {
             _ = phase.wait_for(|phase| *phase >= Phase::Draining) => return,
-            _ = progress.tick() => shared.places.tick(),
+            _ = progress.tick() => shared.places.end_stuck(),
             _ = tick.tick() => {
                 shared.metrics.held_bytes.set(shared.memory.held() as f64);
                 shared.sign_in.tidy();

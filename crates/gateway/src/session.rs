@@ -4,12 +4,12 @@
 //! as soon as either does. What a slow reader has not taken yet waits in the node's bounded subscription: here is room
 //! for one piece of a message only.
 
-use crate::budget::Charge;
+use crate::connection_state::{CloseRequest, ConnectionState};
+use crate::connection_table::ConnectionPermit;
+use crate::fair_budget::ChargeGuard;
 use crate::metrics::Held;
-use crate::places::Place;
-use crate::seat::{Seat, Told};
 use crate::shared::{Phase, Shared};
-use crate::socket::{PIECE, Socket, frame_size};
+use crate::shared_websocket::{PIECE, SharedWebSocket, frame_size};
 use axum::body::Bytes;
 use debros_client::{Client, PubsubEvent, Subscription};
 use debros_proto::limits::MAX_MESSAGE_BYTES;
@@ -61,9 +61,9 @@ pub(crate) struct Session {
     pub(crate) shared: Arc<Shared>,
     /// Counts it among the open ones.
     pub(crate) held: Held,
-    pub(crate) charge: Charge,
+    pub(crate) charge: ChargeGuard,
     /// Its socket is one of the gateway's connections still.
-    pub(crate) place: Arc<Place>,
+    pub(crate) place: Arc<ConnectionPermit>,
 }
 
 /// What is told in text frames.
@@ -87,7 +87,7 @@ impl Notice<'_> {
 }
 
 /// What the reading half leaves to the writing half.
-enum Task {
+enum WriterTask {
     Tell(Message),
     /// The library has an answer to a ping.
     Flush,
@@ -105,11 +105,11 @@ enum End {
 
 /// Serves an open WebSocket until it ends.
 pub(crate) async fn run(upgraded: Upgraded, session: Session) {
-    let socket = Socket::new(upgraded);
+    let socket = SharedWebSocket::new(upgraded);
     let Session { client, topic, events, shared, held, charge, place } = session;
-    let seat = place.seat();
-    let under_way = seat.begin();
-    seat.becomes_websocket(MAX_UNREAD);
+    let state = place.state();
+    let under_way = state.begin_activity();
+    state.becomes_websocket(MAX_UNREAD);
     let life = Life::new();
     let (tell, tasks) = mpsc::channel(NOTICES);
     let mut phase = shared.phase.subscribe();
@@ -117,8 +117,8 @@ pub(crate) async fn run(upgraded: Upgraded, session: Session) {
     let end = tokio::select! {
         // The sender of the phase lives as long as `shared`.
         _ = phase.wait_for(|phase| *phase >= Phase::Draining) => End::Close(CloseCode::Away, "the gateway is stopping"),
-        () = seat.is_told(Told::MakeRoom) => End::Close(CloseCode::Policy, "nothing was read, or sent to its end, in time"),
-        end = read(&socket, &client, &topic, &shared, seat, &life, tell) => end,
+        () = state.close_requested(CloseRequest::MakeRoom) => End::Close(CloseCode::Policy, "nothing was read, or sent to its end, in time"),
+        end = read(&socket, &client, &topic, &shared, state, &life, tell) => end,
         end = write(&socket, events, tasks, &shared, &life) => end,
     };
     // The subscription is gone here; what follows is only politeness.
@@ -156,13 +156,13 @@ impl Life {
 
 /// Publishes what comes in, one message after the other, which keeps their order.
 async fn read(
-    mut socket: &Socket,
+    mut socket: &SharedWebSocket,
     client: &Client,
     topic: &Topic,
     shared: &Shared,
-    seat: &Seat,
+    state: &ConnectionState,
     life: &Life,
-    mut tell: mpsc::Sender<Task>,
+    mut tell: mpsc::Sender<WriterTask>,
 ) -> End {
     let mut is_large = false;
     while let Some(message) = socket.next().await {
@@ -172,15 +172,15 @@ async fn read(
             Ok(Message::Text(text)) => text.into(),
             Ok(Message::Close(_)) => return End::Gone,
             Ok(Message::Ping(payload)) => {
-                seat.take(frame_size(payload.len()));
+                state.count_taken(frame_size(payload.len()));
                 // The library answers. Nothing more is read until the answer is on its way, or a few are.
-                if tell.send(Task::Flush).await.is_err() {
+                if tell.send(WriterTask::Flush).await.is_err() {
                     return End::Gone;
                 }
                 continue;
             }
             Ok(Message::Pong(payload)) => {
-                seat.take(frame_size(payload.len()));
+                state.count_taken(frame_size(payload.len()));
                 // However fast they come, others have their turn.
                 consume_budget().await;
                 continue;
@@ -188,10 +188,10 @@ async fn read(
             Ok(Message::Frame(_)) => continue,
             Err(error) => return broken(&error),
         };
-        seat.take_message();
+        state.count_message_taken();
         if data.len() > LARGE {
             is_large = true;
-            if seat.keep(data.len()).is_err() {
+            if state.count_kept(data.len()).is_err() {
                 return no_room();
             }
         }
@@ -200,7 +200,7 @@ async fn read(
         let pubsub = client.pubsub();
         let publish = Box::pin(pubsub.publish(topic.as_str(), data));
         if let Err(error) = publish.await
-            && tell.send(Task::Tell(Notice::of_error(&error))).await.is_err()
+            && tell.send(WriterTask::Tell(Notice::of_error(&error))).await.is_err()
         {
             return End::Gone;
         }
@@ -209,7 +209,7 @@ async fn read(
         if is_large && socket.compact().await {
             is_large = false;
             // Less always fits.
-            let _ = seat.keep(0);
+            let _ = state.count_kept(0);
         }
     }
     End::Gone
@@ -231,9 +231,9 @@ fn broken(error: &SocketError) -> End {
 
 /// Sends what the subscription yields, and pings.
 async fn write(
-    mut socket: &Socket,
+    mut socket: &SharedWebSocket,
     mut events: Events,
-    mut tasks: mpsc::Receiver<Task>,
+    mut tasks: mpsc::Receiver<WriterTask>,
     shared: &Shared,
     life: &Life,
 ) -> End {
@@ -255,8 +255,8 @@ async fn write(
             }
             Some(task) = tasks.next() => timeout(limits.pong_timeout, async {
                 match task {
-                    Task::Tell(notice) => socket.send(notice).await,
-                    Task::Flush => socket.flush().await,
+                    WriterTask::Tell(notice) => socket.send(notice).await,
+                    WriterTask::Flush => socket.flush().await,
                 }
                 .map(|()| None)
             }).await,
@@ -282,7 +282,7 @@ type Ended = Option<Error>;
 
 /// Sends an event and those that are there already, in one go. What ended the stream meanwhile is returned.
 async fn deliver(
-    mut socket: &Socket,
+    mut socket: &SharedWebSocket,
     first: PubsubEvent,
     events: &mut Events,
     shared: &Shared,
@@ -306,7 +306,7 @@ async fn deliver(
     Ok(ended)
 }
 
-async fn feed(mut socket: &Socket, event: PubsubEvent, shared: &Shared) -> Result<usize, SocketError> {
+async fn feed(mut socket: &SharedWebSocket, event: PubsubEvent, shared: &Shared) -> Result<usize, SocketError> {
     match event {
         PubsubEvent::Message(data) => {
             let size = data.len();
@@ -322,7 +322,7 @@ async fn feed(mut socket: &Socket, event: PubsubEvent, shared: &Shared) -> Resul
     }
 }
 
-async fn feed_message(mut socket: &Socket, mut data: Bytes) -> Result<(), SocketError> {
+async fn feed_message(mut socket: &SharedWebSocket, mut data: Bytes) -> Result<(), SocketError> {
     if data.len() <= PIECE {
         return socket.feed(Message::Binary(data)).await;
     }
@@ -335,7 +335,7 @@ async fn feed_message(mut socket: &Socket, mut data: Bytes) -> Result<(), Socket
     socket.feed(Message::Frame(Frame::message(data, OpCode::Data(kind), true))).await
 }
 
-async fn subscription_ended(mut socket: &Socket, ended: Ended, within: Duration) -> End {
+async fn subscription_ended(mut socket: &SharedWebSocket, ended: Ended, within: Duration) -> End {
     let Some(error) = ended else {
         return End::Close(CloseCode::Away, "the node ended the subscription");
     };
@@ -357,7 +357,7 @@ async fn subscription_ended(mut socket: &Socket, ended: Ended, within: Duration)
 }
 
 /// Says good-bye as RFC 6455 asks. The caller limits the time.
-async fn close(mut socket: &Socket, end: End) {
+async fn close(mut socket: &SharedWebSocket, end: End) {
     match end {
         End::Gone => {
             // The library's answer to a close frame still has to be written.

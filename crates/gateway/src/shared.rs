@@ -1,13 +1,13 @@
 //! What all requests of a gateway share.
 
-use crate::budget::{Budget, Callers};
 use crate::connection::Proxies;
+use crate::connection_table::ConnectionTable;
 use crate::cors::Cors;
 use crate::credential::Credentials;
+use crate::fair_budget::{CallerHasher, FairBudget};
 use crate::health::Health;
 use crate::kept::Kept;
 use crate::metrics::Metrics;
-use crate::places::Places;
 use crate::rate::SignInLimits;
 use crate::site::Site;
 use crate::{BuildInfo, Limits};
@@ -50,12 +50,12 @@ pub(crate) struct Shared {
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
     pub(crate) prometheus: Option<PrometheusHandle>,
-    pub(crate) callers: Callers,
+    pub(crate) callers: CallerHasher,
     /// Bytes that callers hold.
-    pub(crate) memory: Arc<Budget>,
+    pub(crate) memory: Arc<FairBudget>,
     /// Open WebSockets.
-    pub(crate) websockets: Arc<Budget>,
-    pub(crate) places: Arc<Places>,
+    pub(crate) websockets: Arc<FairBudget>,
+    pub(crate) places: Arc<ConnectionTable>,
     /// Tasks that must end before the gateway has ended.
     pub(crate) tasks: TaskTracker,
     pub(crate) phase: watch::Sender<Phase>,

@@ -1,21 +1,21 @@
-//! A socket that tells its seat what is read from it, and when it takes no bytes.
+//! A socket that tells its state what is read from it, and when it takes no bytes.
 
-use crate::seat::Seat;
+use crate::connection_state::ConnectionState;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A socket that tells its seat what is read from it, and when it takes no bytes.
+/// A socket that tells its state what is read from it, and when it takes no bytes.
 pub(crate) struct WatchedStream<S> {
     stream: S,
-    seat: Arc<Seat>,
+    state: Arc<ConnectionState>,
 }
 
 impl<S> WatchedStream<S> {
-    pub(crate) fn new(stream: S, seat: Arc<Seat>) -> Self {
-        Self { stream, seat }
+    pub(crate) fn new(stream: S, state: Arc<ConnectionState>) -> Self {
+        Self { stream, state }
     }
 }
 
@@ -24,7 +24,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         let read = buffer.filled().len() - before;
-        if self.seat.read(read).is_err() {
+        if self.state.count_read(read).is_err() {
             return Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::OutOfMemory,
                 "there is no room for what the other side sends",
@@ -37,7 +37,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.seat.wrote(written.is_pending());
+        self.state.record_write(written.is_pending());
         written
     }
 
@@ -47,7 +47,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.seat.wrote(written.is_pending());
+        self.state.record_write(written.is_pending());
         written
     }
 

@@ -1,13 +1,13 @@
 //! `GET /v1/pubsub/ws?topic=`: from an HTTP request to a WebSocket that is subscribed to a topic.
 
-use crate::budget::{Holder, Refused};
 use crate::call::scope;
 use crate::connection::Connection;
+use crate::connection_table::ConnectionPermit;
 use crate::credential::{Caller, STATIC_KEY};
 use crate::error::{Answer, ApiError, ErrorBody};
-use crate::front::Proof;
+use crate::fair_budget::{BudgetExceeded, CallerBuckets};
+use crate::front::CredentialProof;
 use crate::metrics::Held;
-use crate::places::Place;
 use crate::query::Query;
 use crate::request_id::RequestId;
 use crate::session::{self, Session};
@@ -66,10 +66,10 @@ pub(crate) async fn open(State(shared): State<Arc<Shared>>, mut request: Request
     let client = shared.client.scoped(scope);
     let subscription = client.pubsub().subscribe(topic.as_str()).await?;
 
-    if let Some(proof) = request.extensions().get::<Proof>() {
-        proof.acts();
+    if let Some(proof) = request.extensions().get::<CredentialProof>() {
+        proof.mark_used();
     }
-    let place = request.extensions_mut().remove::<Arc<Place>>();
+    let place = request.extensions_mut().remove::<Arc<ConnectionPermit>>();
     let place = place.ok_or_else(|| Error::internal("a WebSocket came over no connection"))?;
     let upgrade = hyper::upgrade::on(&mut request);
     let session = Session {
@@ -93,24 +93,24 @@ pub(crate) async fn open(State(shared): State<Arc<Shared>>, mut request: Request
 }
 
 /// Who opens it: the credential may stand where only a WebSocket can have it.
-fn holder(shared: &Shared, request: &Request, caller: &Caller) -> Holder {
+fn holder(shared: &Shared, request: &Request, caller: &Caller) -> CallerBuckets {
     let at = request.extensions().get::<Connection>().map(|connection| connection.holder).unwrap_or_default();
     match &caller.granted {
-        None => shared.callers.showing(at, Some(&caller.credential)),
+        None => shared.callers.with_credential(at, Some(&caller.credential)),
         // Whoever shows a static key, which may stand in its protocol, counts with its namespace.
-        Some(grant) if grant.method == STATIC_KEY => shared.callers.showing(at, Some(grant.namespace.as_str())),
+        Some(grant) if grant.method == STATIC_KEY => shared.callers.with_credential(at, Some(grant.namespace.as_str())),
         Some(_) => at,
     }
 }
 
-fn too_many(refused: Refused) -> ApiError {
+fn too_many(refused: BudgetExceeded) -> ApiError {
     match refused {
-        Refused::Caller => ApiError::new(
+        BudgetExceeded::Caller => ApiError::new(
             Code::RateLimited,
             "this address or credential has as many WebSockets open as are left for all others: close some, or subscribe to \
              fewer topics",
         ),
-        Refused::All => {
+        BudgetExceeded::All => {
             ApiError::new(Code::Overloaded, "too many WebSockets are open on this gateway: try again later")
         }
     }

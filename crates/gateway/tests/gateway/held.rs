@@ -160,6 +160,20 @@ async fn an_answer_of_http_1_that_nobody_reads_ends() {
     }
 }
 
+/// Small answers by the thousand: nothing is read that cannot be answered.
+#[tokio::test]
+async fn requests_in_a_row_whose_answers_nobody_reads_are_not_read_forever() {
+    let gateway = small(40 * MIB).await;
+    let mut stream = narrow(&gateway).await;
+    let requests = request("GET", "/v1/version", &[], b"").repeat(500);
+    let mut sent = 0;
+    while stream.write_all(&requests).await.is_ok() {
+        sent += requests.len();
+        assert!(sent < 64 * MIB, "the gateway reads on although its answers are not read");
+    }
+    all_is_given_back(&gateway).await;
+}
+
 /// Announced bodies are charged before they are read: what does not fit is refused, told so, and the caller can go on.
 #[tokio::test]
 async fn bodies_that_stall_take_their_callers_share_and_no_more() {
@@ -224,6 +238,18 @@ async fn unfinished_messages_are_counted_and_end() {
     let mut socket = subscribe(gateway.address(), "t").await;
     crate::websocket_client::send(&mut socket, vec![7; MIB]).await;
     assert_eq!(crate::websocket_client::message(&mut socket).await.len(), MIB);
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_told_that_the_connection_ends() {
+    let gateway = small(40 * MIB).await;
+    let huge = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(1000)).replace("X: ", &"X: y\r\n".repeat(200));
+    for (bytes, status) in [("GET\r\n\r\n", 400), (&*huge, 431)] {
+        let mut connection = gateway.connect().await;
+        connection.try_send(bytes).await;
+        let answer = connection.answer(false).await.unwrap();
+        assert_eq!((answer.status, answer.header("connection")), (status, Some("close")));
+    }
 }
 
 /// Whatever closes a connection after an answer says so in the answer.

@@ -1,6 +1,6 @@
 //! The connections that may be open at a time, and who gets a place when they are scarce.
 //!
-//! 1. An address has no more places than are left free for the others (as everything in `budget.rs`). Over that, its own
+//! 1. An address has no more places than are left free for the others (as everything in `fair_budget.rs`). Over that, its own
 //!    oldest idle connection makes room for its next one.
 //! 2. When all places are taken, the oldest idle connection makes room: first one that no credential was accepted on.
 //! 3. When none is idle, a part of the places is left, the reserve. Who comes in there has to succeed with a credential
@@ -8,9 +8,9 @@
 //!
 //! A trusted proxy speaks for many: its connections are not counted by address.
 
-use crate::budget::{Budget, Callers, Holder, LEAST_SHARE};
+use crate::connection_state::{CloseRequest, ConnectionState};
+use crate::fair_budget::{CallerBuckets, CallerHasher, FairBudget, LEAST_SHARE};
 use crate::rate::network;
-use crate::seat::{Seat, Told};
 use metrics::{Counter, counter, describe_counter};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -24,12 +24,12 @@ const RESERVE: usize = 16;
 const LOOK: usize = 64;
 
 /// The connections that may be open at a time.
-pub(crate) struct Places {
+pub(crate) struct ConnectionTable {
     /// Without the reserve.
     ordinary: usize,
     reserve: usize,
     most_unread: usize,
-    memory: Arc<Budget>,
+    memory: Arc<FairBudget>,
     ticks: Arc<AtomicU32>,
     open: Mutex<Open>,
     refused: Counter,
@@ -38,7 +38,7 @@ pub(crate) struct Places {
 
 #[derive(Default)]
 struct Open {
-    seats: BTreeMap<u64, Arc<Seat>>,
+    connections: BTreeMap<u64, Arc<ConnectionState>>,
     networks: HashMap<IpAddr, Network>,
     next_id: u64,
     /// Where the next look for an idle one begins.
@@ -54,8 +54,8 @@ struct Network {
     on_trial: usize,
 }
 
-impl Places {
-    pub(crate) fn new(limit: usize, most_unread: usize, memory: Arc<Budget>) -> Arc<Self> {
+impl ConnectionTable {
+    pub(crate) fn new(limit: usize, most_unread: usize, memory: Arc<FairBudget>) -> Arc<Self> {
         describe_counter!("debros_gateway_connections_refused_total", "Connections closed because there was no place");
         describe_counter!("debros_gateway_connections_made_room_total", "Idle connections closed to make room");
         let reserve = limit / RESERVE;
@@ -72,13 +72,18 @@ impl Places {
     }
 
     /// A place for a connection from an address; `None` when there is none.
-    pub(crate) fn enter(self: &Arc<Self>, peer: IpAddr, is_proxy: bool, callers: &Callers) -> Option<Place> {
+    pub(crate) fn acquire(
+        self: &Arc<Self>,
+        peer: IpAddr,
+        is_proxy: bool,
+        callers: &CallerHasher,
+    ) -> Option<ConnectionPermit> {
         let network = (!is_proxy).then(|| network(peer));
-        let holder = if is_proxy { Holder::default() } else { callers.at(peer) };
+        let holder = if is_proxy { CallerBuckets::default() } else { callers.for_address(peer) };
         let mut open = self.open();
-        let on_trial = match (self.make_place(&mut open, network, false), self.reserve) {
+        let on_trial = match (self.make_room(&mut open, network, false), self.reserve) {
             (true, _) => false,
-            (false, 1..) if self.make_place(&mut open, network, true) => true,
+            (false, 1..) if self.make_room(&mut open, network, true) => true,
             _ => {
                 self.refused.increment(1);
                 return None;
@@ -86,7 +91,7 @@ impl Places {
         };
         let id = open.next_id;
         open.next_id += 1;
-        let seat = Seat::new(
+        let state = ConnectionState::new(
             id,
             network,
             on_trial,
@@ -95,16 +100,19 @@ impl Places {
             Arc::clone(&self.ticks),
             self.most_unread,
         );
-        let seat = Arc::new(seat);
-        open.insert(&seat);
+        let state = Arc::new(state);
+        open.insert(&state);
         drop(open);
-        Some(Place { seat, places: Arc::clone(self) })
+        Some(ConnectionPermit { state, places: Arc::clone(self) })
     }
 
     /// Whether there is a free place, or one can be made.
-    fn make_place(&self, open: &mut Open, network: Option<IpAddr>, on_trial: bool) -> bool {
-        let (limit, taken) =
-            if on_trial { (self.reserve, open.on_trial) } else { (self.ordinary, open.seats.len() - open.on_trial) };
+    fn make_room(&self, open: &mut Open, network: Option<IpAddr>, on_trial: bool) -> bool {
+        let (limit, taken) = if on_trial {
+            (self.reserve, open.on_trial)
+        } else {
+            (self.ordinary, open.connections.len() - open.on_trial)
+        };
         let own = network
             .and_then(|network| open.networks.get(&network))
             .map_or(0, |network| if on_trial { network.on_trial } else { network.ids.len() - network.on_trial });
@@ -115,18 +123,18 @@ impl Places {
         }
         let Some(idle) = open.find_idle(network.filter(|_| is_over_share), on_trial) else { return false };
         open.remove(&idle);
-        idle.tell(Told::MakeRoom);
+        idle.request_close(CloseRequest::MakeRoom);
         self.made_room.increment(1);
         true
     }
 
     /// Time goes on: ends connections that are stuck. To be called four times in every write time-out.
-    pub(crate) fn tick(&self) {
+    pub(crate) fn end_stuck(&self) {
         self.ticks.fetch_add(1, Relaxed);
-        let stuck: Vec<_> = self.open().seats.values().filter(|seat| seat.is_stuck()).cloned().collect();
-        for seat in stuck {
-            tracing::debug!(network = ?seat.network, "a connection ends: the other side takes nothing");
-            seat.tell(Told::End);
+        let stuck: Vec<_> = self.open().connections.values().filter(|state| state.is_stuck()).cloned().collect();
+        for state in stuck {
+            tracing::debug!(network = ?state.network, "a connection ends: the other side takes nothing");
+            state.request_close(CloseRequest::End);
         }
     }
 
@@ -136,25 +144,25 @@ impl Places {
 }
 
 impl Open {
-    fn insert(&mut self, seat: &Arc<Seat>) {
-        self.seats.insert(seat.id, Arc::clone(seat));
-        self.on_trial += usize::from(seat.on_trial);
-        if let Some(address) = seat.network {
+    fn insert(&mut self, state: &Arc<ConnectionState>) {
+        self.connections.insert(state.id, Arc::clone(state));
+        self.on_trial += usize::from(state.on_trial);
+        if let Some(address) = state.network {
             let network = self.networks.entry(address).or_default();
-            network.ids.insert(seat.id);
-            network.on_trial += usize::from(seat.on_trial);
+            network.ids.insert(state.id);
+            network.on_trial += usize::from(state.on_trial);
         }
     }
 
-    fn remove(&mut self, seat: &Seat) {
-        if self.seats.remove(&seat.id).is_none() {
+    fn remove(&mut self, state: &ConnectionState) {
+        if self.connections.remove(&state.id).is_none() {
             return;
         }
-        self.on_trial -= usize::from(seat.on_trial);
-        let Some(address) = seat.network else { return };
+        self.on_trial -= usize::from(state.on_trial);
+        let Some(address) = state.network else { return };
         if let Some(network) = self.networks.get_mut(&address) {
-            network.ids.remove(&seat.id);
-            network.on_trial -= usize::from(seat.on_trial);
+            network.ids.remove(&state.id);
+            network.on_trial -= usize::from(state.on_trial);
             if network.ids.is_empty() {
                 self.networks.remove(&address);
             }
@@ -163,29 +171,29 @@ impl Open {
 
     /// An idle connection, of one address or of all, on trial or not: unproven before proven, unused before used, old
     /// before new. Looks at a few, beginning where the last look ended.
-    fn find_idle(&mut self, of: Option<IpAddr>, on_trial: bool) -> Option<Arc<Seat>> {
+    fn find_idle(&mut self, of: Option<IpAddr>, on_trial: bool) -> Option<Arc<ConnectionState>> {
         let mut last = None;
-        let mut best: Option<((bool, bool), &Arc<Seat>)> = None;
-        let mut look = |seat: &'_ Arc<Seat>| -> Option<(bool, bool)> {
-            last = Some(seat.id);
-            (seat.on_trial == on_trial).then(|| seat.rank()).flatten()
+        let mut best: Option<((bool, bool), &Arc<ConnectionState>)> = None;
+        let mut look = |state: &'_ Arc<ConnectionState>| -> Option<(bool, bool)> {
+            last = Some(state.id);
+            (state.on_trial == on_trial).then(|| state.eviction_rank()).flatten()
         };
         match of {
             Some(address) => {
                 let network = self.networks.get(&address)?;
                 let ids = network.ids.range(network.hand..).chain(network.ids.range(..network.hand));
-                for seat in ids.take(LOOK).filter_map(|id| self.seats.get(id)) {
-                    keep_best(&mut best, look(seat), seat);
+                for state in ids.take(LOOK).filter_map(|id| self.connections.get(id)) {
+                    keep_best(&mut best, look(state), state);
                 }
             }
             None => {
-                let seats = self.seats.range(self.hand..).chain(self.seats.range(..self.hand));
-                for (_, seat) in seats.take(LOOK) {
-                    keep_best(&mut best, look(seat), seat);
+                let connections = self.connections.range(self.hand..).chain(self.connections.range(..self.hand));
+                for (_, state) in connections.take(LOOK) {
+                    keep_best(&mut best, look(state), state);
                 }
             }
         }
-        let found = best.map(|(_, seat)| Arc::clone(seat));
+        let found = best.map(|(_, state)| Arc::clone(state));
         let hand = last.map_or(0, |id| id + 1);
         match of {
             Some(address) => self.networks.entry(address).or_default().hand = hand,
@@ -195,29 +203,33 @@ impl Open {
     }
 }
 
-fn keep_best<'a>(best: &mut Option<((bool, bool), &'a Arc<Seat>)>, rank: Option<(bool, bool)>, seat: &'a Arc<Seat>) {
+fn keep_best<'a>(
+    best: &mut Option<((bool, bool), &'a Arc<ConnectionState>)>,
+    rank: Option<(bool, bool)>,
+    state: &'a Arc<ConnectionState>,
+) {
     if let Some(rank) = rank
         && best.as_ref().is_none_or(|(other, _)| rank < *other)
     {
-        *best = Some((rank, seat));
+        *best = Some((rank, state));
     }
 }
 
 /// The place of a connection among those that may be open; free when it is dropped. It comes with a request that asks for
 /// another protocol, because the socket outlives the HTTP connection then.
-pub(crate) struct Place {
-    seat: Arc<Seat>,
-    places: Arc<Places>,
+pub(crate) struct ConnectionPermit {
+    state: Arc<ConnectionState>,
+    places: Arc<ConnectionTable>,
 }
 
-impl Place {
-    pub(crate) fn seat(&self) -> &Arc<Seat> {
-        &self.seat
+impl ConnectionPermit {
+    pub(crate) fn state(&self) -> &Arc<ConnectionState> {
+        &self.state
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.places.open().remove(&self.seat);
+        self.places.open().remove(&self.state);
     }
 }

@@ -1,7 +1,7 @@
 //! A WebSocket that one future reads while another writes, both in one task; and one that gives memory back.
 //!
 //! The library keeps buffers as large as the largest frame that it has read, and as what it had to write at once. A socket
-//! that had one message of 1 MiB would hold that much until it ends. So [`Socket::compact`] puts a new reader and writer
+//! that had one message of 1 MiB would hold that much until it ends. So [`SharedWebSocket::compact`] puts a new reader and writer
 //! around the connection, when nothing is half read or half written.
 
 use debros_proto::limits::MAX_MESSAGE_BYTES;
@@ -29,7 +29,7 @@ const READ_BUFFER: usize = 2 << 10;
 type Inner = WebSocketStream<Counted>;
 
 /// A WebSocket. Reading and writing go through shared references: they are polled by one task, so the lock is always free.
-pub(crate) struct Socket(Mutex<State>);
+pub(crate) struct SharedWebSocket(Mutex<State>);
 
 struct State {
     /// `None` only while it is exchanged.
@@ -38,7 +38,7 @@ struct State {
     taken: u64,
 }
 
-impl Socket {
+impl SharedWebSocket {
     pub(crate) fn new(upgraded: Upgraded) -> Self {
         let inner = around(Counted { stream: TokioIo::new(upgraded), read: 0 });
         Self(Mutex::new(State { inner, taken: 0 }))
@@ -62,7 +62,7 @@ impl Socket {
         true
     }
 
-    /// Reads and throws away, past the frames. For the end of a connection whose frames can not be read.
+    /// Reads and throws away, past the frames. For the end of a connection whose frames cannot be read.
     pub(crate) async fn throw_away(&self) {
         // Not in the future itself, which every open WebSocket has.
         let mut bytes = vec![0; 4096];
@@ -106,7 +106,7 @@ pub(crate) fn frame_size(payload: usize) -> usize {
     payload + 2 + length + 4
 }
 
-impl Stream for &Socket {
+impl Stream for &SharedWebSocket {
     type Item = Result<Message, Error>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -120,7 +120,7 @@ impl Stream for &Socket {
     }
 }
 
-impl Sink<Message> for &Socket {
+impl Sink<Message> for &SharedWebSocket {
     type Error = Error;
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

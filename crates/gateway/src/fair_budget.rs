@@ -4,7 +4,7 @@
 //! them alone gets half, two get a third each, and whoever comes next finds as much free as the greediest holds. No share
 //! has to be configured, and there is no last place that one could take.
 //!
-//! Callers are counted in a fixed number of buckets, chosen by a secret hash. That takes no lock and no memory for each
+//! CallerHasher are counted in a fixed number of buckets, chosen by a secret hash. That takes no lock and no memory for each
 //! caller; two that meet in one bucket count as one.
 
 use crate::error::ApiError;
@@ -23,12 +23,12 @@ pub(crate) const LEAST_SHARE: usize = 4;
 
 /// Who holds something: the buckets of the caller's address and credential, as far as they are known.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Holder {
+pub(crate) struct CallerBuckets {
     address: Option<u16>,
     credential: Option<u16>,
 }
 
-impl Holder {
+impl CallerBuckets {
     /// Whether the caller showed a credential.
     pub(crate) fn shows_credential(&self) -> bool {
         self.credential.is_some()
@@ -42,17 +42,17 @@ impl Holder {
 
 /// Finds the buckets of callers.
 #[derive(Default)]
-pub(crate) struct Callers(RandomState);
+pub(crate) struct CallerHasher(RandomState);
 
-impl Callers {
+impl CallerHasher {
     /// Whoever calls from an address.
-    pub(crate) fn at(&self, address: IpAddr) -> Holder {
-        Holder { address: Some(self.bucket(&network(address))), credential: None }
+    pub(crate) fn for_address(&self, address: IpAddr) -> CallerBuckets {
+        CallerBuckets { address: Some(self.bucket(&network(address))), credential: None }
     }
 
     /// The same caller, with the credential that it shows.
-    pub(crate) fn showing(&self, holder: Holder, credential: Option<&str>) -> Holder {
-        Holder { credential: credential.map(|credential| self.bucket(&credential)), ..holder }
+    pub(crate) fn with_credential(&self, holder: CallerBuckets, credential: Option<&str>) -> CallerBuckets {
+        CallerBuckets { credential: credential.map(|credential| self.bucket(&credential)), ..holder }
     }
 
     fn bucket(&self, caller: &impl std::hash::Hash) -> u16 {
@@ -63,7 +63,7 @@ impl Callers {
 
 /// Why something does not fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub(crate) enum BudgetExceeded {
     /// The caller holds as much as is left for all others.
     Caller,
     /// All callers together hold everything.
@@ -71,7 +71,7 @@ pub(crate) enum Refused {
 }
 
 /// An amount that callers share.
-pub(crate) struct Budget {
+pub(crate) struct FairBudget {
     limit: usize,
     held: AtomicUsize,
     buckets: Box<[AtomicUsize]>,
@@ -79,12 +79,12 @@ pub(crate) struct Budget {
     of_all: Counter,
 }
 
-impl Budget {
+impl FairBudget {
     /// `what` names it in the metrics.
     pub(crate) fn new(what: &'static str, limit: usize) -> Arc<Self> {
         describe_counter!(
             "debros_gateway_refused_total",
-            "Refused because the caller, or all callers, hold as much as they may"
+            "BudgetExceeded because the caller, or all callers, hold as much as they may"
         );
         Arc::new(Self {
             limit,
@@ -101,20 +101,24 @@ impl Budget {
     }
 
     /// Takes an amount if it fits.
-    pub(crate) fn charge(self: &Arc<Self>, holder: Holder, amount: usize) -> Result<Charge, Refused> {
-        let mut charge = self.nothing(holder);
+    pub(crate) fn charge(
+        self: &Arc<Self>,
+        holder: CallerBuckets,
+        amount: usize,
+    ) -> Result<ChargeGuard, BudgetExceeded> {
+        let mut charge = self.empty_charge(holder);
         charge.set(amount)?;
         Ok(charge)
     }
 
     /// A charge of nothing, to be set later.
-    pub(crate) fn nothing(self: &Arc<Self>, holder: Holder) -> Charge {
-        Charge { budget: Arc::clone(self), holder, amount: 0 }
+    pub(crate) fn empty_charge(self: &Arc<Self>, holder: CallerBuckets) -> ChargeGuard {
+        ChargeGuard { budget: Arc::clone(self), holder, amount: 0 }
     }
 
     /// Takes an amount whether it fits or not, and says whether it does: for what is in memory already. The taker lets go
     /// of it soon when it does not fit.
-    pub(crate) fn add(&self, holder: Holder, amount: usize) -> Result<(), Refused> {
+    pub(crate) fn charge_anyway(&self, holder: CallerBuckets, amount: usize) -> Result<(), BudgetExceeded> {
         let held = self.held.fetch_add(amount, Relaxed) + amount;
         let share = self.limit.saturating_sub(held).max(LEAST_SHARE);
         let mut fits = true;
@@ -123,18 +127,18 @@ impl Budget {
         }
         let refused = match (held <= self.limit, fits) {
             (true, true) => return Ok(()),
-            (true, false) => Refused::Caller,
-            (false, _) => Refused::All,
+            (true, false) => BudgetExceeded::Caller,
+            (false, _) => BudgetExceeded::All,
         };
         match refused {
-            Refused::Caller => self.of_caller.increment(1),
-            Refused::All => self.of_all.increment(1),
+            BudgetExceeded::Caller => self.of_caller.increment(1),
+            BudgetExceeded::All => self.of_all.increment(1),
         }
         Err(refused)
     }
 
     /// Gives back what was taken.
-    pub(crate) fn give_back(&self, holder: Holder, amount: usize) {
+    pub(crate) fn give_back(&self, holder: CallerBuckets, amount: usize) {
         self.held.fetch_sub(amount, Relaxed);
         for bucket in holder.buckets() {
             self.buckets[bucket].fetch_sub(amount, Relaxed);
@@ -143,21 +147,21 @@ impl Budget {
 }
 
 /// A part of a budget; dropping it gives it back.
-pub(crate) struct Charge {
-    budget: Arc<Budget>,
-    holder: Holder,
+pub(crate) struct ChargeGuard {
+    budget: Arc<FairBudget>,
+    holder: CallerBuckets,
     amount: usize,
 }
 
-impl Charge {
+impl ChargeGuard {
     /// Holds another amount from now on, or what it held when that does not fit. Two callers that ask at the same time may
     /// both be refused at the edge.
-    pub(crate) fn set(&mut self, amount: usize) -> Result<(), Refused> {
+    pub(crate) fn set(&mut self, amount: usize) -> Result<(), BudgetExceeded> {
         if amount <= self.amount {
             self.budget.give_back(self.holder, self.amount - amount);
         } else {
             let more = amount - self.amount;
-            self.budget.add(self.holder, more).inspect_err(|_| self.budget.give_back(self.holder, more))?;
+            self.budget.charge_anyway(self.holder, more).inspect_err(|_| self.budget.give_back(self.holder, more))?;
         }
         self.amount = amount;
         Ok(())
@@ -168,22 +172,22 @@ impl Charge {
     }
 }
 
-impl Drop for Charge {
+impl Drop for ChargeGuard {
     fn drop(&mut self) {
         self.budget.give_back(self.holder, self.amount);
     }
 }
 
 /// A request that takes more memory than there is for it.
-impl From<Refused> for ApiError {
-    fn from(refused: Refused) -> Self {
+impl From<BudgetExceeded> for ApiError {
+    fn from(refused: BudgetExceeded) -> Self {
         match refused {
-            Refused::Caller => Self::new(
+            BudgetExceeded::Caller => Self::new(
                 Code::RateLimited,
                 "this address or credential has too much under way here (requests that arrive, answers that are not read \
                  yet): read the answers and send fewer requests at a time",
             ),
-            Refused::All => {
+            BudgetExceeded::All => {
                 Self::new(Code::Overloaded, "the gateway has too many requests under way: try again in a moment")
             }
         }
@@ -192,21 +196,21 @@ impl From<Refused> for ApiError {
 
 #[cfg(test)]
 mod tests {
-    use super::{Budget, Callers, Charge, Holder, LEAST_SHARE, Refused};
+    use super::{BudgetExceeded, CallerBuckets, CallerHasher, ChargeGuard, FairBudget, LEAST_SHARE};
     use std::sync::Arc;
 
-    fn holder(callers: &Callers, address: &str, credential: Option<&str>) -> Holder {
-        callers.showing(callers.at(address.parse().unwrap()), credential)
+    fn holder(callers: &CallerHasher, address: &str, credential: Option<&str>) -> CallerBuckets {
+        callers.with_credential(callers.for_address(address.parse().unwrap()), credential)
     }
 
     /// Takes as much as it gets.
-    fn greedy(budget: &Arc<Budget>, holder: Holder, step: usize) -> Vec<Charge> {
+    fn greedy(budget: &Arc<FairBudget>, holder: CallerBuckets, step: usize) -> Vec<ChargeGuard> {
         std::iter::from_fn(|| budget.charge(holder, step).ok()).collect()
     }
 
     #[test]
     fn one_caller_leaves_as_much_as_it_takes() {
-        let (callers, budget) = (Callers::default(), Budget::new("test", 1000));
+        let (callers, budget) = (CallerHasher::default(), FairBudget::new("test", 1000));
         let first = greedy(&budget, holder(&callers, "192.0.2.1", None), 10);
         assert_eq!(first.len(), 50);
         let second = greedy(&budget, holder(&callers, "192.0.2.2", None), 10);
@@ -219,21 +223,21 @@ mod tests {
 
     #[test]
     fn a_credential_is_one_caller_from_everywhere_and_an_ipv6_network_too() {
-        let (callers, budget) = (Callers::default(), Budget::new("test", 1000));
+        let (callers, budget) = (CallerHasher::default(), FairBudget::new("test", 1000));
         let of_key = |host: u32| holder(&callers, &format!("192.0.2.{host}"), Some("key"));
         let held: Vec<_> = (1..=5).map(|host| budget.charge(of_key(host), 100).unwrap()).collect();
-        assert_eq!(budget.charge(of_key(6), 100).err(), Some(Refused::Caller));
+        assert_eq!(budget.charge(of_key(6), 100).err(), Some(BudgetExceeded::Caller));
         assert!(budget.charge(holder(&callers, "192.0.2.6", Some("another")), 100).is_ok());
         drop(held);
         let in_network = |host: u32| holder(&callers, &format!("2001:db8::{host}"), None);
         let _held: Vec<_> = (1..=5).map(|host| budget.charge(in_network(host), 100).unwrap()).collect();
-        assert_eq!(budget.charge(in_network(6), 100).err(), Some(Refused::Caller));
+        assert_eq!(budget.charge(in_network(6), 100).err(), Some(BudgetExceeded::Caller));
         assert!(budget.charge(holder(&callers, "2001:db8:0:1::1", None), 100).is_ok());
     }
 
     #[test]
     fn however_many_come_the_whole_is_never_exceeded_and_a_refusal_holds_nothing() {
-        let (callers, budget) = (Callers::default(), Budget::new("test", 10_000));
+        let (callers, budget) = (CallerHasher::default(), FairBudget::new("test", 10_000));
         let mut held = Vec::new();
         for host in 0..500_u32 {
             held.extend(greedy(&budget, holder(&callers, &format!("10.0.{}.{}", host / 250, host % 250), None), 7));
@@ -249,11 +253,11 @@ mod tests {
 
     #[test]
     fn a_small_budget_works_too() {
-        let (callers, budget) = (Callers::default(), Budget::new("test", 1));
+        let (callers, budget) = (CallerHasher::default(), FairBudget::new("test", 1));
         let only = holder(&callers, "192.0.2.1", Some("key"));
         let one = budget.charge(only, 1).unwrap();
-        assert_eq!(budget.charge(only, 1).err(), Some(Refused::All));
+        assert_eq!(budget.charge(only, 1).err(), Some(BudgetExceeded::All));
         drop(one);
-        assert_eq!(greedy(&Budget::new("test", LEAST_SHARE), only, 1).len(), LEAST_SHARE);
+        assert_eq!(greedy(&FairBudget::new("test", LEAST_SHARE), only, 1).len(), LEAST_SHARE);
     }
 }

@@ -1,9 +1,9 @@
 //! What is known of one open connection: whether it is idle, what it holds, and whether it makes progress.
 //!
 //! Everything is a number that changes without a lock. Nothing here has a timer of its own: time is counted in ticks, of
-//! which the gateway's upkeep makes four in every write time-out, and it looks at all seats at each.
+//! which the gateway's upkeep makes four in every write time-out, and it looks at all connections at each.
 
-use crate::budget::{Budget, Holder, Refused};
+use crate::fair_budget::{BudgetExceeded, CallerBuckets, FairBudget};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -24,7 +24,7 @@ const STEP: usize = 8 << 10;
 /// What a connection is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub(crate) enum Told {
+pub(crate) enum CloseRequest {
     /// It is idle, and another needs its place.
     MakeRoom = 1,
     /// It makes no progress.
@@ -32,14 +32,14 @@ pub(crate) enum Told {
 }
 
 /// One open connection.
-pub(crate) struct Seat {
+pub(crate) struct ConnectionState {
     pub(crate) id: u64,
     /// The address, or of IPv6 the network, that it came from; `None` when that is a trusted proxy, which speaks for many.
     pub(crate) network: Option<IpAddr>,
     /// The place is one of the reserve: its first request has to succeed with a credential.
     pub(crate) on_trial: bool,
-    holder: Holder,
-    memory: Arc<Budget>,
+    holder: CallerBuckets,
+    memory: Arc<FairBudget>,
     ticks: Arc<AtomicU32>,
     /// A node has accepted a credential that came over it.
     proven: AtomicBool,
@@ -67,13 +67,13 @@ pub(crate) struct Seat {
     answers: [AtomicU32; AGES as usize],
 }
 
-impl Seat {
+impl ConnectionState {
     pub(crate) fn new(
         id: u64,
         network: Option<IpAddr>,
         on_trial: bool,
-        holder: Holder,
-        memory: Arc<Budget>,
+        holder: CallerBuckets,
+        memory: Arc<FairBudget>,
         ticks: Arc<AtomicU32>,
         most_unread: usize,
     ) -> Self {
@@ -102,7 +102,7 @@ impl Seat {
     }
 
     /// Who is at the other end, by address alone.
-    pub(crate) fn holder(&self) -> Holder {
+    pub(crate) fn holder(&self) -> CallerBuckets {
         self.holder
     }
 
@@ -110,78 +110,78 @@ impl Seat {
         self.proven.load(Relaxed)
     }
 
-    pub(crate) fn prove(&self) {
+    pub(crate) fn mark_proven(&self) {
         self.proven.store(true, Relaxed);
     }
 
     /// How soon an idle connection makes room, the lowest first; `None` when something is under way. Being asked counts:
     /// one that was used since comes after one that was not.
-    pub(crate) fn rank(&self) -> Option<(bool, bool)> {
+    pub(crate) fn eviction_rank(&self) -> Option<(bool, bool)> {
         (self.under_way.load(Relaxed) == 0).then(|| (self.is_proven(), self.used.swap(false, Relaxed)))
     }
 
-    pub(crate) fn tell(&self, what: Told) {
+    pub(crate) fn request_close(&self, what: CloseRequest) {
         self.told.fetch_max(what as u8, Relaxed);
         self.telling.notify_one();
     }
 
     /// Waits until the connection is told to go, for this reason or a more urgent one.
-    pub(crate) async fn is_told(&self, at_least: Told) {
+    pub(crate) async fn close_requested(&self, at_least: CloseRequest) {
         while self.told.load(Relaxed) < at_least as u8 {
             self.telling.notified().await;
         }
     }
 
     /// A request begins, or a WebSocket.
-    pub(crate) fn begin(self: &Arc<Self>) -> UnderWay {
+    pub(crate) fn begin_activity(self: &Arc<Self>) -> ActivityGuard {
         self.under_way.fetch_add(1, Relaxed);
-        UnderWay(Arc::clone(self))
+        ActivityGuard(Arc::clone(self))
     }
 
     /// Counts bytes that were read from the socket.
-    pub(crate) fn read(&self, bytes: usize) -> Result<(), Refused> {
+    pub(crate) fn count_read(&self, bytes: usize) -> Result<(), BudgetExceeded> {
         let before = self.unread.fetch_add(bytes, Relaxed);
         self.last_read.store(bytes, Relaxed);
         if before <= FREE && before + bytes > FREE {
             self.unread_since.store(self.tick(), Relaxed);
         }
-        self.settle()
+        self.settle_charge()
     }
 
     /// Counts bytes that have left the protocol's reader: whoever has them now counts them.
-    pub(crate) fn take(&self, bytes: usize) {
+    pub(crate) fn count_taken(&self, bytes: usize) {
         // The closure always gives a value.
         let _ = self.unread.fetch_update(Relaxed, Relaxed, |unread| Some(unread.saturating_sub(bytes)));
         // Less always fits.
-        let _ = self.settle();
+        let _ = self.settle_charge();
     }
 
     /// Nothing is half read, but for what came last.
-    fn take_all_but_last(&self) {
+    fn forget_all_but_last(&self) {
         self.unread.fetch_min(self.last_read.load(Relaxed), Relaxed);
-        let _ = self.settle();
+        let _ = self.settle_charge();
     }
 
     /// A whole message was taken from a WebSocket.
-    pub(crate) fn take_message(&self) {
+    pub(crate) fn count_message_taken(&self) {
         self.unread.store(0, Relaxed);
-        let _ = self.settle();
+        let _ = self.settle_charge();
     }
 
     /// A WebSocket has so much in memory for messages that were taken.
-    pub(crate) fn keep(&self, bytes: usize) -> Result<(), Refused> {
+    pub(crate) fn count_kept(&self, bytes: usize) -> Result<(), BudgetExceeded> {
         self.kept.store(bytes, Relaxed);
-        self.settle()
+        self.settle_charge()
     }
 
     /// From now on it is a WebSocket, whose reader keeps at most so much.
     pub(crate) fn becomes_websocket(&self, most_unread: usize) {
         self.most_unread.store(most_unread, Relaxed);
         self.is_websocket.store(true, Relaxed);
-        self.take_message();
+        self.count_message_taken();
     }
 
-    fn settle(&self) -> Result<(), Refused> {
+    fn settle_charge(&self) -> Result<(), BudgetExceeded> {
         let unread = self.unread.load(Relaxed).min(self.most_unread.load(Relaxed));
         let bytes = unread + self.kept.load(Relaxed);
         let charge = if bytes <= FREE { 0 } else { bytes.next_multiple_of(STEP) };
@@ -191,14 +191,14 @@ impl Seat {
         let before = self.charged.swap(charge, Relaxed);
         if charge > before {
             // Also when it does not fit: the bytes are here. The connection ends then.
-            return self.memory.add(self.holder, charge - before);
+            return self.memory.charge_anyway(self.holder, charge - before);
         }
         self.memory.give_back(self.holder, before - charge);
         Ok(())
     }
 
     /// Whether the socket has just taken bytes, or has not.
-    pub(crate) fn wrote(&self, is_blocked: bool) {
+    pub(crate) fn record_write(&self, is_blocked: bool) {
         let since = self.blocked_since.load(Relaxed);
         if is_blocked && since == 0 {
             self.blocked_since.store(self.tick() + 1, Relaxed);
@@ -229,7 +229,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionState {
     fn drop(&mut self) {
         self.memory.give_back(self.holder, *self.charged.get_mut());
     }
@@ -240,49 +240,49 @@ fn slot(tick: u32) -> usize {
 }
 
 /// A request, an answer or a WebSocket under way: the connection is not idle.
-pub(crate) struct UnderWay(Arc<Seat>);
+pub(crate) struct ActivityGuard(Arc<ConnectionState>);
 
-impl UnderWay {
-    pub(crate) fn seat(&self) -> &Arc<Seat> {
+impl ActivityGuard {
+    pub(crate) fn state(&self) -> &Arc<ConnectionState> {
         &self.0
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for ActivityGuard {
     fn drop(&mut self) {
         self.0.used.store(true, Relaxed);
         if self.0.under_way.fetch_sub(1, Relaxed) == 1 {
-            self.0.take_all_but_last();
+            self.0.forget_all_but_last();
         }
     }
 }
 
 /// An answer of HTTP/2 that still has to be taken.
-pub(crate) struct Untaken {
-    seat: Arc<Seat>,
+pub(crate) struct UnreadAnswer {
+    state: Arc<ConnectionState>,
     tick: AtomicU32,
 }
 
-impl Untaken {
-    pub(crate) fn new(seat: Arc<Seat>) -> Self {
-        let tick = seat.tick();
-        seat.answers[slot(tick)].fetch_add(1, Relaxed);
-        Self { seat, tick: AtomicU32::new(tick) }
+impl UnreadAnswer {
+    pub(crate) fn new(state: Arc<ConnectionState>) -> Self {
+        let tick = state.tick();
+        state.answers[slot(tick)].fetch_add(1, Relaxed);
+        Self { state, tick: AtomicU32::new(tick) }
     }
 
     /// A part of it was taken.
-    pub(crate) fn moved(&self) {
-        let now = self.seat.tick();
+    pub(crate) fn record_progress(&self) {
+        let now = self.state.tick();
         let before = self.tick.swap(now, Relaxed);
         if before != now {
-            self.seat.answers[slot(now)].fetch_add(1, Relaxed);
-            self.seat.answers[slot(before)].fetch_sub(1, Relaxed);
+            self.state.answers[slot(now)].fetch_add(1, Relaxed);
+            self.state.answers[slot(before)].fetch_sub(1, Relaxed);
         }
     }
 }
 
-impl Drop for Untaken {
+impl Drop for UnreadAnswer {
     fn drop(&mut self) {
-        self.seat.answers[slot(*self.tick.get_mut())].fetch_sub(1, Relaxed);
+        self.state.answers[slot(*self.tick.get_mut())].fetch_sub(1, Relaxed);
     }
 }

@@ -1,0 +1,203 @@
+//! Serving one connection: TLS, HTTP/1.1 or HTTP/2, and how it ends.
+
+use crate::answer_body::AnswerBody;
+use crate::config::Limits;
+use crate::connection::Connection;
+use crate::connection_state::{CloseRequest, ConnectionState};
+use crate::connection_table::ConnectionPermit;
+use crate::front::Front;
+use crate::metrics::Held;
+use crate::shared::{Phase, Shared};
+use crate::tls::Tls;
+use crate::watched_stream::WatchedStream;
+use http::header::UPGRADE;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, sleep_until, timeout, timeout_at};
+
+/// Bytes of a request's head, and of what is read from a socket at a time.
+const MAX_HEAD: usize = 64 << 10;
+const MAX_HEADERS: usize = 100;
+/// Requests at a time on one HTTP/2 connection, and what the other side may send before it is read, on one and on all.
+const MAX_STREAMS: u32 = 100;
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 512 << 10;
+/// What waits to be sent in one HTTP/2 stream.
+const MAX_STREAM_SENDING: usize = 64 << 10;
+/// Streams that were broken off by either side and are still remembered; with more the connection ends.
+const MAX_RESET_STREAMS: usize = 64;
+/// Bytes that the HTTP library keeps of one connection before a request takes them: a window of bodies, a head, a frame.
+pub(crate) const MOST_UNREAD: usize = CONNECTION_WINDOW as usize + 2 * MAX_HEAD;
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+/// How long an idle connection that has to make room may take for its good-bye.
+const LEAVE_TIME: Duration = Duration::from_secs(1);
+/// When stopping: for so long callers learn from their answers that the connection ends. A caller that has a request on
+/// its way meanwhile gets its answer; closing its connection at once would lose it.
+pub(crate) const NOTICE_TIME: Duration = Duration::from_millis(250);
+
+pub(crate) fn http(limits: &Limits) -> Builder<TokioExecutor> {
+    let mut http = Builder::new(TokioExecutor::new());
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD);
+    http.http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(limits.idle_timeout)
+        .keep_alive_timeout(limits.idle_timeout)
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(MAX_STREAM_SENDING)
+        .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
+        .max_local_error_reset_streams(MAX_RESET_STREAMS)
+        .max_header_list_size(MAX_HEAD as u32);
+    http
+}
+
+/// What every connection needs.
+pub(crate) struct Server {
+    pub(crate) front: Front,
+    pub(crate) http: Builder<TokioExecutor>,
+    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Server {
+    /// Serves a connection if there is a place for it; closes it otherwise.
+    pub(crate) fn spawn(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr) {
+        let Shared { places, proxies, callers, .. } = &*self.shared;
+        let Some(place) = places.acquire(peer.ip(), proxies.trusts(peer.ip().to_canonical()), callers) else {
+            tracing::debug!(%peer, "a connection is refused: all places are taken");
+            return;
+        };
+        let server = Arc::clone(self);
+        self.shared.tasks.spawn(async move {
+            let _held = Held::new(&server.shared.metrics.connections);
+            // Answers are written whole: waiting for more to send would only delay them.
+            if let Err(error) = socket.set_nodelay(true) {
+                tracing::debug!(%error, "TCP_NODELAY can not be set");
+            }
+            // It fails when the caller is gone already.
+            let Ok(local) = socket.local_addr() else { return };
+            let ends = Connection { peer, local, holder: place.state().holder() };
+            let socket = WatchedStream::new(socket, Arc::clone(place.state()));
+            let place = Arc::new(place);
+            match &server.tls {
+                None => server.serve(socket, ends, place).await,
+                Some(tls) => {
+                    let state = Arc::clone(place.state());
+                    let handshake = timeout(HANDSHAKE_TIME, tls.acceptor().accept(socket));
+                    let shaken = tokio::select! {
+                        shaken = handshake => shaken,
+                        () = state.close_requested(CloseRequest::MakeRoom) => return,
+                    };
+                    match shaken {
+                        Ok(Ok(stream)) => server.serve(stream, ends, place).await,
+                        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                        Err(_) => tracing::debug!("a TLS handshake took too long"),
+                    }
+                }
+            }
+        });
+    }
+
+    pub(crate) fn accept_rest(self: &Arc<Self>, listener: &std::net::TcpListener) {
+        while let Ok((socket, peer)) = listener.accept() {
+            match socket.set_nonblocking(true).and_then(|()| TcpStream::from_std(socket)) {
+                Ok(socket) => self.spawn(socket, peer),
+                Err(error) => tracing::warn!(%error, "a connection can not be accepted"),
+            }
+        }
+    }
+
+    async fn serve(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        ends: Connection,
+        place: Arc<ConnectionPermit>,
+    ) {
+        let opened = Instant::now();
+        let asked = AtomicBool::new(false);
+        let service = service_fn(|mut request: Request<Incoming>| {
+            asked.store(true, Ordering::Relaxed);
+            if request.headers().contains_key(UPGRADE) {
+                request.extensions_mut().insert(Arc::clone(&place));
+            }
+            let front = self.front.clone();
+            let state = Arc::clone(place.state());
+            async move { Ok::<Response<AnswerBody>, Infallible>(front.answer(request, ends, state).await) }
+        });
+        let mut connection = pin!(self.http.serve_connection_with_upgrades(TokioIo::new(stream), service));
+        let state = place.state();
+        let mut phase = self.shared.phase.subscribe();
+        // The library's own timer starts when it knows which version of HTTP this is.
+        let mut first_head = pin!(sleep_until((opened + self.shared.limits.header_timeout).into()));
+        let mut waits_for_first = true;
+        let ended = loop {
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => break Some(ended),
+                _ = phase.wait_for(|phase| *phase >= Phase::Closing) => break None,
+                () = state.close_requested(CloseRequest::MakeRoom) => break None,
+                () = &mut first_head, if waits_for_first => {
+                    if !asked.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    waits_for_first = false;
+                }
+            }
+        };
+        let ended = match ended {
+            Some(ended) => Some(ended),
+            None => {
+                let makes_room = phase.borrow().lt(&Phase::Closing);
+                let mut graceful = pin!(async {
+                    if !makes_room && !asked.load(Ordering::Relaxed) {
+                        // Just opened: its first request is on the way.
+                        let first = timeout_at((opened + NOTICE_TIME).into(), connection.as_mut()).await;
+                        if let Ok(ended) = first {
+                            return ended;
+                        }
+                    }
+                    connection.as_mut().graceful_shutdown();
+                    connection.as_mut().await
+                });
+                tokio::select! {
+                    biased;
+                    ended = &mut graceful => Some(ended),
+                    _ = phase.wait_for(|phase| *phase == Phase::Ended) => None,
+                    () = state.close_requested(CloseRequest::End) => None,
+                    () = wait_until_idle(state), if makes_room => None,
+                }
+            }
+        };
+        if let Some(Err(error)) = ended {
+            // The other side's doing: broken requests, lost connections.
+            tracing::debug!(error, "a connection ended");
+        }
+    }
+}
+
+/// Waits until a connection that was told to go has had the time for it and has nothing under way.
+async fn wait_until_idle(state: &ConnectionState) {
+    loop {
+        sleep(LEAVE_TIME).await;
+        if state.eviction_rank().is_some() {
+            return;
+        }
+    }
+}
