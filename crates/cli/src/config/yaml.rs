@@ -48,7 +48,7 @@ impl File {
             .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text))
             .map_err(|error| fail(format!("can not be read: {error}")))?;
         if text.len() as u64 > MAX_FILE_BYTES {
-            return Err(fail(format!("has more than the {MAX_FILE_BYTES} bytes of a configuration file")));
+            return Err(fail(format!("is too large: a configuration file has at most {MAX_FILE_BYTES} bytes")));
         }
         let file = Self::parse(path, &text, sectioned)?;
         // It was cut off, or is another's: with all defaults the program would listen on public addresses.

@@ -383,7 +383,7 @@ impl Writer {
             return Vec::new();
         }
         done.into_iter().for_each(Job::answer);
-        if self.reserve.is_given_up() {
+        if self.reserve.is_given_up() && self.log.fits_into_file(size) {
             // What the log takes is for the next who removes.
             self.log.cut(&self.conn, &self.readers);
         }

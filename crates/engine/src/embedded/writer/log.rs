@@ -22,6 +22,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The log of one file.
 pub(super) struct Log {
+    database: PathBuf,
     path: PathBuf,
     max: u64,
     next_look: Instant,
@@ -32,7 +33,7 @@ impl Log {
     pub(super) fn new(database: &Path, max: u64) -> Self {
         let mut path = database.as_os_str().to_owned();
         path.push("-wal");
-        Self { path: path.into(), max, next_look: Instant::now() }
+        Self { database: database.to_owned(), path: path.into(), max, next_look: Instant::now() }
     }
 
     /// Empties the log when it is too large. False: it still is, because somebody reads from it. Outside of transactions.
@@ -59,9 +60,25 @@ impl Log {
         })
     }
 
+    /// Whether the disk has room for what the log would add to the file, which is to have `size` bytes. A try without it
+    /// would take what is left on a full disk, and still not empty the log.
+    pub(super) fn fits_into_file(&self, size: u64) -> bool {
+        let taken = std::fs::metadata(&self.database).map_or(0, |file| allocated(&file));
+        let folder = self.database.parent().unwrap_or(Path::new("."));
+        fs2::available_space(folder).is_ok_and(|left| left >= size.saturating_sub(taken))
+    }
+
     fn bytes(&self) -> u64 {
         std::fs::metadata(&self.path).map_or(0, |log| log.len())
     }
+}
+
+/// Bytes that a file has on its disk; parts that were never written have none.
+fn allocated(file: &std::fs::Metadata) -> u64 {
+    #[cfg(unix)]
+    return std::os::unix::fs::MetadataExt::blocks(file) * 512;
+    #[cfg(not(unix))]
+    file.len()
 }
 
 /// Writes the log back into the database and cuts it to nothing. False: somebody reads from it.
