@@ -51,7 +51,7 @@ pub static GATEWAY: Table = Table {
             name: "operator_key_file",
             kind: Kind::Path,
             flag: Some("--operator-key-file"),
-            doc: "The node's operator.key: static keys and require_auth: false need it, and with it the node counts sign-ins by the users' addresses; empty: that of a node on this machine.",
+            doc: "The node's operator.key: static keys need it, and sign-ins count by user with it; empty: a local node's.",
             ..Key::BASE
         },
         Key {
