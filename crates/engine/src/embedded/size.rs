@@ -55,6 +55,25 @@ impl Usage {
     }
 }
 
+/// What has no room for a new file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// All databases together.
+    Node {
+        /// Bytes of all files.
+        total: u64,
+        /// Bytes that they may have.
+        max: u64,
+    },
+    /// The namespace.
+    Namespace {
+        /// Bytes that it takes.
+        taken: u64,
+        /// Bytes that it may take.
+        quota: u64,
+    },
+}
+
 /// The sizes of all files, and what namespaces hold in the system's. A file is counted as its pages, so that what waits in
 /// its log counts too.
 #[derive(Debug)]
@@ -126,17 +145,25 @@ impl Sizes {
         self.total.store(self.total() + bytes - before, Relaxed);
     }
 
-    /// Says how large a namespace's new file is, if there is room for it. False: there is not, and nothing was noted.
-    pub(super) fn add(&self, namespace: &Namespace, bytes: u64) -> bool {
+    /// Says how large a namespace's new file is, if there is room for it.
+    ///
+    /// # Errors
+    /// What is full; then nothing was noted.
+    pub(super) fn add(&self, namespace: &Namespace, bytes: u64) -> Result<(), Full> {
         let mut taken = self.taken();
-        let before = taken.namespaces.get(namespace).map_or(0, |usage| usage.file);
-        let others = self.total() - before;
+        let usage = taken.namespaces.get(namespace).copied().unwrap_or_default();
+        let others = self.total() - usage.file;
         if others + bytes > self.max {
-            return false;
+            return Err(Full::Node { total: self.total(), max: self.max });
+        }
+        if let Some(quota) = self.quota
+            && usage.held_space().saturating_add(bytes) > quota
+        {
+            return Err(Full::Namespace { taken: usage.total(), quota });
         }
         taken.change(namespace, |usage| usage.file = bytes);
         self.total.store(others + bytes, Relaxed);
-        true
+        Ok(())
     }
 
     /// Adds what commits have changed in what the system's file holds of namespaces.
@@ -188,7 +215,7 @@ impl Sizes {
 
 #[cfg(test)]
 mod tests {
-    use super::{Held, Sizes, Usage};
+    use super::{Full, Held, Sizes, Usage};
     use debros_proto::Namespace;
     use std::collections::HashMap;
 
@@ -198,12 +225,15 @@ mod tests {
         let (a, b) = (Namespace::new("a").unwrap(), Namespace::new("b").unwrap());
         let held = Held { pairs: 1, pair_bytes: 60, space: 100 };
         sizes.set(None, 500);
-        assert!(sizes.add(&a, 200) && !sizes.add(&b, 400));
+        assert_eq!(sizes.add(&a, 200), Ok(()));
+        assert_eq!(sizes.add(&b, 400), Err(Full::Node { total: 700, max: 1000 }));
         sizes.hold([(a.clone(), held), (b.clone(), held)]);
         assert_eq!((sizes.total(), sizes.of(&a)), (700, Usage { file: 200, held }));
         // Of 300 there are 200 for the file; in all there are 300 left.
         assert_eq!((sizes.allowed(Some(&a), 200, false), sizes.allowed(None, 500, false)), (200, 800));
         assert_eq!(sizes.allowed(Some(&a), 200, true), 200 + super::RESERVE);
+        // So much fits in all, and not into the quota beside the pairs.
+        assert_eq!(sizes.add(&b, 201), Err(Full::Namespace { taken: 100, quota: 300 }));
         sizes.hold([(b.clone(), -held)]);
         sizes.set(Some(&a), 0);
         assert_eq!((sizes.total(), sizes.of(&b), sizes.all_held()), (500, Usage::default(), vec![(a.clone(), held)]));

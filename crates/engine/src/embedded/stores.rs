@@ -15,7 +15,7 @@ use super::ledger::Ledger;
 use super::metrics::Metrics;
 use super::queue::{Budget, Flow, closed};
 use super::reserve::Reserve;
-use super::size::Sizes;
+use super::size::{Full, Sizes};
 use super::store::{Failure, Shared, Store, Write};
 use super::{failure, integrity, process, tenant};
 use crate::migrations::{self, MIGRATIONS};
@@ -502,10 +502,13 @@ impl Stores {
                 .map_err(|error| Failure::Io(error).of_namespace(path))?;
         }
         let (sizes, size) = (&self.shared.sizes, bytes.len() as u64);
-        if !is_limited {
+        if is_limited {
+            sizes.add(namespace, size).map_err(|full| match full {
+                Full::Node { total, max } => failure::node_full("a new namespace's database", total, max),
+                Full::Namespace { taken, quota } => failure::quota_exceeded(taken, quota),
+            })?;
+        } else {
             sizes.set(Some(namespace), size);
-        } else if !sizes.add(namespace, size) {
-            return Err(failure::node_full("a new namespace's database", sizes.total(), sizes.max()));
         }
         write_synced(path, bytes).map_err(|error| {
             sizes.set(Some(namespace), 0);

@@ -45,8 +45,8 @@ pub(super) struct Writer {
     page_size: u64,
     /// Bytes of the file as of the last commit.
     size: u64,
-    /// What `PRAGMA max_page_count` was set to.
-    max_pages: u64,
+    /// What `PRAGMA max_page_count` was set to; `None`: nothing that is known.
+    max_pages: Option<u64>,
     /// The namespace whose file it is; `None`: the system's.
     owner: Option<Namespace>,
     reserve: Arc<Reserve>,
@@ -100,7 +100,7 @@ impl Writer {
             log: Log::new(path, room.max_log),
             page_size: page_size.into(),
             size: 0,
-            max_pages: 0,
+            max_pages: None,
             owner,
             reserve: room.reserve,
         };
@@ -316,7 +316,7 @@ impl Writer {
             return;
         }
         // What runs alone may change everything about the file, its size limit too.
-        self.max_pages = 0;
+        self.max_pages = None;
         self.readers.suspend();
         let ran = job.run(&mut self.conn);
         self.readers.snapshots.resume();
@@ -339,11 +339,12 @@ impl Writer {
         if !self.conn.db.is_autocommit() {
             self.own("/*debros*/ ROLLBACK")?;
         }
-        let max_pages = self.sizes.allowed(self.owner.as_ref(), self.size, with_reserve) / self.page_size;
-        if max_pages != self.max_pages {
+        // SQLite takes 0 for a question, and what is below the file's size for that size.
+        let max_pages = (self.sizes.allowed(self.owner.as_ref(), self.size, with_reserve) / self.page_size).max(1);
+        if self.max_pages != Some(max_pages) {
             self.conn.gate.enter(super::gate::Rights::Own);
             self.conn.db.query_row(&format!("PRAGMA max_page_count = {max_pages}"), [], |_| Ok(()))?;
-            self.max_pages = max_pages;
+            self.max_pages = Some(max_pages);
         }
         self.own("/*debros*/ BEGIN IMMEDIATE")
     }

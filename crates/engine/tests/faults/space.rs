@@ -75,6 +75,64 @@ async fn a_quota_counts_pairs_records_and_rows_together() {
     engine.close().await;
 }
 
+/// Puts pairs until not even the smallest finds room.
+async fn fill(engine: &Arc<dyn Engine>, name: &str) {
+    let owner = namespace(name);
+    for bytes in [100_000, 10_000, 500, 1] {
+        for index in 0.. {
+            let (name, value) = (key(&format!("{bytes}-{index}")), vec![7; bytes].into());
+            if let Err(error) = engine.kv_put(&owner, &name, value, always(), None, options()).await {
+                assert_eq!(error.code, Code::QuotaExceeded, "{error}");
+                break;
+            }
+        }
+    }
+}
+
+/// What is left of the quota is less than a page then, which SQLite would take for no limit.
+#[tokio::test]
+async fn a_namespace_whose_pairs_fill_its_quota_takes_no_rows() {
+    const QUOTA: u64 = 2 << 20;
+    const LARGE: &str = "CREATE TABLE large AS SELECT zeroblob(1000000) AS a";
+    let folder = folder();
+    let config = |quota| EmbeddedConfig {
+        max_namespace_size: Some(quota),
+        max_size: 12 << 20,
+        ..EmbeddedConfig::new(folder.path())
+    };
+    let engine = open_with(config(QUOTA));
+    must(&engine, "CREATE TABLE t(id INTEGER PRIMARY KEY, a)").await;
+    must(&engine, "INSERT INTO t(a) VALUES (1), (2), (3)").await;
+    let made = super::backup(&engine).await;
+    // A restore writes without a limit; the next write must have one again.
+    super::restore(&engine, &made.name).await.unwrap();
+    let file = info(&engine, "app").await.sql_bytes;
+    fill(&engine, "app").await;
+    let full = info(&engine, "app").await;
+    assert!((QUOTA - 4096..=QUOTA).contains(&full.taken_bytes), "{full:?}");
+    // Pairs without any rows leave no room for a file.
+    fill(&engine, "new").await;
+    for name in ["app", "new"] {
+        for _ in 0..3 {
+            let error = engine.query(&database(name), Statement::from(LARGE), options()).await.unwrap_err();
+            assert_eq!(error.code, Code::QuotaExceeded, "{name}: {error}");
+        }
+    }
+    assert_eq!((info(&engine, "app").await.sql_bytes, info(&engine, "new").await.sql_bytes), (file, 0));
+    // What removes goes on, and the neighbour has room.
+    must(&engine, "DELETE FROM t WHERE id = 1").await;
+    engine.query(&database("other"), Statement::from(LARGE), options()).await.unwrap();
+    engine.close().await;
+    // Pairs take more than the quota from the start, as those of an earlier version may.
+    let engine = open_with(config(QUOTA / 2));
+    for _ in 0..3 {
+        assert_eq!(refused(&engine, LARGE).await.code, Code::QuotaExceeded);
+    }
+    assert_eq!(info(&engine, "app").await.sql_bytes, file);
+    must(&engine, "DELETE FROM t WHERE id = 2").await;
+    engine.close().await;
+}
+
 /// A delete of nothing with a record would grow without end.
 #[tokio::test]
 async fn what_is_kept_for_deletes_is_not_for_records_of_nothing() {
