@@ -5,6 +5,7 @@ mod conn;
 mod copies;
 mod deadline;
 mod disk_fault;
+mod doors;
 mod failure;
 mod file_identity;
 mod file_record;
@@ -43,6 +44,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use debros_proto::rpc::{Condition, DeleteResponse, Entry, PutResponse, Statement, StatementResult, Table};
 use debros_proto::{Code, Error, Key, Namespace, Result};
+use doors::Admission;
 use guard::Target;
 use job::Undo;
 use keys::{KeyGuard, Keys};
@@ -212,7 +214,7 @@ impl Engine for Embedded {
         ttl_seconds: Option<u64>,
         options: CallOptions,
     ) -> Result<Written<u64>> {
-        self.stores.check_there(namespace)?;
+        let admission = self.stores.admit(namespace)?;
         let (size, max) = (value.len(), self.limits().value_bytes);
         if size > max {
             return Err(Error::new(Code::TooLarge, format!("the value has {size} bytes: at most {max} are allowed")));
@@ -225,7 +227,9 @@ impl Engine for Embedded {
         let put = kv::Put { namespace: namespace.clone(), key: key.clone(), value, condition, ttl_seconds };
         let act = kv_once(
             options.guard.zip(held),
-            move |conn| kv::put(conn, &put),
+            put,
+            self.entry(|put: &kv::Put| &put.namespace, admission),
+            kv::put,
             move |version| PutResponse { version: *version, size: size as u64 },
             |response| response.version,
         );
@@ -239,13 +243,14 @@ impl Engine for Embedded {
         condition: Condition,
         options: CallOptions,
     ) -> Result<Written<bool>> {
-        self.stores.check_there(namespace)?;
+        let admission = self.stores.admit(namespace)?;
         let write = Self::kv_write(namespace, 0, true, &options)?;
         let held = self.hold_key(options.guard.as_ref(), Target::System, options.deadline).await?;
-        let (owner, key) = (namespace.clone(), key.clone());
         let act = kv_once(
             options.guard.zip(held),
-            move |conn| kv::delete(conn, &owner, &key, &condition),
+            (namespace.clone(), key.clone(), condition),
+            self.entry(|(namespace, ..): &(Namespace, Key, Condition)| namespace, admission),
+            |conn, (namespace, key, condition)| kv::delete(conn, namespace, key, condition),
             |deleted| DeleteResponse { deleted: *deleted },
             |response| response.deleted,
         );
@@ -347,6 +352,12 @@ impl Embedded {
         outcome.await.unwrap_or_else(|_| Err(Error::internal("the copy broke off; the node's log has more")))
     }
 
+    /// Refuses a write into the namespace that `owner` tells, when that was shut since the caller was let in.
+    fn entry<W>(&self, owner: fn(&W) -> &Namespace, admission: Admission) -> impl Fn(&W) -> Result<()> + Send + use<W> {
+        let doors = Arc::clone(&self.stores.doors);
+        move |write| doors.check_still(owner(write), admission)
+    }
+
     /// Gives this call the guard's key, unless it came with a write of the other file before. What is returned goes with the
     /// write.
     async fn hold_key(&self, guard: Option<&Guard>, target: Target, deadline: Instant) -> Result<Option<KeyGuard>> {
@@ -364,6 +375,8 @@ impl Embedded {
             }
             Target::System => {}
         }
+        // It may have waited for long.
+        stores.check_there(namespace)?;
         Ok(Some(held))
     }
 
@@ -400,20 +413,25 @@ impl Embedded {
     }
 }
 
-/// A key-value write, made to happen once when there is a guard.
-fn kv_once<M, T>(
+/// A key-value write of who is still let in, made to happen once when there is a guard.
+fn kv_once<W, M, T>(
     guard: Option<(Guard, KeyGuard)>,
-    act: impl Fn(&conn::Conn) -> Result<T> + Send + 'static,
+    what: W,
+    check_still: impl Fn(&W) -> Result<()> + Send + 'static,
+    act: fn(&conn::Conn, &W) -> Result<T>,
     to_message: impl Fn(&T) -> M + Send + 'static,
     from_message: fn(M) -> T,
 ) -> impl FnMut(&mut conn::Conn) -> Result<Written<T>> + Send + 'static
 where
+    W: Send + 'static,
     M: prost::Message + Default + 'static,
     T: 'static,
 {
     move |conn| {
+        // Before any answer that is kept: it may be another owner's by now.
+        check_still(&what)?;
         let guard = guard.as_ref().map(|(guard, _)| guard);
-        guard::once(conn, Target::System, guard, |conn| act(conn), &to_message, from_message)
+        guard::once(conn, Target::System, guard, |conn| act(conn, &what), &to_message, from_message)
     }
 }
 
@@ -423,3 +441,6 @@ impl Drop for Embedded {
         self.stores.close(Instant::now() + crate::CLOSE_TIME);
     }
 }
+
+#[cfg(test)]
+mod tests;

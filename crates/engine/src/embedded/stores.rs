@@ -5,6 +5,7 @@ mod failures;
 use super::config::{EmbeddedConfig, OpenError};
 use super::conn::Conn;
 use super::copies::Exports;
+use super::doors::{Admission, Doors};
 use super::file_record::{self, FileRecord, holds_anything};
 use super::folder::{self, Folder, unless_missing, write_synced};
 use super::guard;
@@ -21,9 +22,9 @@ use super::{failure, integrity, process, tenant};
 use crate::migrations::{self, MIGRATIONS};
 use debros_proto::{Code, Error, Namespace, Result, now_ms};
 use debros_sql::Rewriter;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -62,12 +63,8 @@ pub(super) struct Stores {
     /// What a new file of a namespace holds; made with the first.
     new_file: OnceLock<Vec<u8>>,
     closed: AtomicBool,
-    /// Namespaces that are being deleted, and whether somebody is at it: a deletion that failed is still to be finished.
-    /// `are_deleting` is their number, which is looked at by every call.
-    deleting: Mutex<BTreeMap<Namespace, bool>>,
-    are_deleting: AtomicUsize,
-    /// A backup of another network is being put back: names have other owners from one moment to the next.
-    changes_hands: AtomicBool,
+    /// Which namespaces' callers are let in.
+    pub(super) doors: Arc<Doors>,
     /// Held while a backup, restore or deletion runs.
     pub(super) copying: Mutex<()>,
     /// Which of them began last.
@@ -83,33 +80,6 @@ pub(super) struct Stores {
 struct Entry {
     slot: Arc<Slot>,
     used: u64,
-}
-
-/// Callers of a namespace are refused as long as this is there, and after it when the deletion is still to be finished.
-pub(super) struct Shut<'s> {
-    stores: &'s Stores,
-    namespace: Namespace,
-    stays: bool,
-}
-
-impl Shut<'_> {
-    /// Says whether callers are refused until another deletion of the namespace or the end of the program: what they wrote
-    /// would be deleted by the next start.
-    pub(super) fn stays(&mut self, stays: bool) {
-        self.stays = stays;
-    }
-}
-
-impl Drop for Shut<'_> {
-    fn drop(&mut self) {
-        let mut deleting = lock(&self.stores.deleting);
-        if self.stays {
-            deleting.insert(self.namespace.clone(), false);
-        } else {
-            deleting.remove(&self.namespace);
-        }
-        self.stores.are_deleting.store(deleting.len(), Relaxed);
-    }
 }
 
 /// A namespace's store, once it is open. Opening the same one twice at a time is prevented by the lock.
@@ -205,9 +175,7 @@ impl Stores {
             leaving,
             new_file: OnceLock::new(),
             closed: AtomicBool::new(false),
-            deleting: Mutex::default(),
-            are_deleting: AtomicUsize::new(0),
-            changes_hands: AtomicBool::new(false),
+            doors: Arc::default(),
             copying: Mutex::default(),
             running: Mutex::default(),
             folder,
@@ -283,39 +251,13 @@ impl Stores {
 
     /// Refuses callers after the end, those of a namespace that is being deleted, and all while the node changes hands.
     pub(super) fn check_there(&self, namespace: &Namespace) -> Result<()> {
+        self.admit(namespace).map(|_| ())
+    }
+
+    /// As [`check_there`](Stores::check_there), for a write, which asks again by what is returned when it runs.
+    pub(super) fn admit(&self, namespace: &Namespace) -> Result<Admission> {
         self.check_open()?;
-        if self.changes_hands.load(Relaxed) {
-            return Err(changing_hands());
-        }
-        if self.are_deleting.load(Relaxed) > 0 && lock(&self.deleting).contains_key(namespace) {
-            return Err(being_deleted());
-        }
-        Ok(())
-    }
-
-    /// Says whether callers of all namespaces are refused: who was let in by the owners of before must not come to the data of
-    /// those who follow, nor the other way round.
-    pub(super) fn change_hands(&self, under_way: bool) {
-        self.changes_hands.store(under_way, Relaxed);
-    }
-
-    /// Refuses callers of a namespace until what is returned is dropped. Another's is not taken over; that of a deletion which
-    /// is still to be finished is, and stays unless it is said otherwise.
-    pub(super) fn shut(&self, namespace: &Namespace) -> Result<Shut<'_>> {
-        let mut deleting = lock(&self.deleting);
-        let stays = match deleting.get(namespace) {
-            Some(true) => return Err(being_deleted()),
-            Some(false) => true,
-            None => false,
-        };
-        deleting.insert(namespace.clone(), true);
-        self.are_deleting.store(deleting.len(), Relaxed);
-        Ok(Shut { stores: self, namespace: namespace.clone(), stays })
-    }
-
-    /// A namespace that is being deleted, if there is one.
-    pub(super) fn any_deleting(&self) -> Option<Namespace> {
-        lock(&self.deleting).keys().next().cloned()
+        self.doors.admit(namespace)
     }
 
     /// Waits until nothing runs or waits in a namespace's database, at the latest until `deadline`. Whether that is so. Blocks.
@@ -683,19 +625,6 @@ fn find_lost(folder: &Folder, recorded: &BTreeSet<Namespace>) -> BTreeSet<Namesp
         tracing::error!(count = lost.len(), "so are other namespaces' database files");
     }
     lost
-}
-
-fn changing_hands() -> Error {
-    Error::new(
-        Code::Unavailable,
-        "a backup of another network is being put back; if that failed, the node's operator has to restore again",
-    )
-    .retry_after(Duration::from_secs(1))
-}
-
-fn being_deleted() -> Error {
-    Error::new(Code::Unavailable, "the namespace is being deleted; try again when that is done")
-        .retry_after(Duration::from_secs(1))
 }
 
 async fn sweep(store: &Store, now_ms: i64, some: fn(&Conn, i64) -> Result<usize>) -> Result<u64> {

@@ -1,12 +1,13 @@
 //! The node's own statements, on the system's tables.
 
+use super::doors::{Admission, Doors};
 use super::gate::Facts;
 use super::guard::{self, Target};
 use super::job::Undo;
 use super::sql::{self, Allowance, Outcome, Run};
 use super::store::Known;
 use super::{BRIEF_TIME, Embedded, QUICK, sql_write, statement_bytes};
-use crate::{CallOptions, Written};
+use crate::{CallOptions, Guard, Written};
 use debros_proto::rpc::{Statement, StatementResult};
 use debros_proto::{Code, Result};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ impl Embedded {
         mut statement: Statement,
         options: CallOptions,
     ) -> Result<Written<StatementResult>> {
+        let admission = self.admit_keyed(options.guard.as_ref())?;
         let (store, time, limits) = (&self.stores.system, self.time(&options), self.limits());
         let known = store.known(&statement.sql);
         let started = Instant::now();
@@ -68,10 +70,11 @@ impl Embedded {
             write.undo = Undo::Statement;
         }
         let held = self.hold_key(options.guard.as_ref(), Target::System, options.deadline).await?;
-        let guard = options.guard;
+        let (guard, doors) = (options.guard, Arc::clone(&self.stores.doors));
         store
             .write(write, move |conn| {
                 let _held = &held;
+                check_still(&doors, guard.as_ref(), admission)?;
                 guard::statement_once(conn, Target::System, guard.as_ref(), |conn| {
                     sql::write(conn, Run::own(&statement), time, false, &mut Allowance::new(&limits))
                         .map(|wrote| wrote.result)
@@ -86,15 +89,17 @@ impl Embedded {
         statements: Vec<Statement>,
         options: CallOptions,
     ) -> Result<Written<Vec<StatementResult>>> {
+        let admission = self.admit_keyed(options.guard.as_ref())?;
         let (store, time, limits, read_only) =
             (&self.stores.system, self.time(&options), self.limits(), options.read_only);
         let removes = !statements.is_empty() && statements.iter().all(|one| store.only_removes(&one.sql));
         let write = sql_write(removes, statements.iter().map(statement_bytes).sum(), &options);
         let held = self.hold_key(options.guard.as_ref(), Target::System, options.deadline).await?;
-        let guard = options.guard;
+        let (guard, doors) = (options.guard, Arc::clone(&self.stores.doors));
         store
             .write(write, move |conn| {
                 let _held = &held;
+                check_still(&doors, guard.as_ref(), admission)?;
                 guard::statements_once(conn, Target::System, guard.as_ref(), |conn| {
                     let mut allowance = Allowance::new(&limits);
                     let run = |(index, statement)| {
@@ -106,5 +111,18 @@ impl Embedded {
                 })
             })
             .await
+    }
+
+    /// Lets a write of the node's own in whose record is to be a namespace's.
+    fn admit_keyed(&self, guard: Option<&Guard>) -> Result<Option<Admission>> {
+        guard.map(|guard| self.stores.admit(&guard.namespace)).transpose()
+    }
+}
+
+/// Refuses a write whose record would go to the next owner of the namespace's name.
+fn check_still(doors: &Doors, guard: Option<&Guard>, admission: Option<Admission>) -> Result<()> {
+    match guard.zip(admission) {
+        Some((guard, admission)) => doors.check_still(&guard.namespace, admission),
+        None => Ok(()),
     }
 }

@@ -38,7 +38,7 @@ pub(in crate::embedded) fn restore(stores: &Stores, name: &str, progress: &Progr
     let _alone = alone(stores, "a restore")?;
     stores.check_open()?;
     // What is put back now would go when that deletion is finished.
-    if let Some(namespace) = stores.any_deleting() {
+    if let Some(namespace) = stores.doors.any_deleting() {
         return Err(Error::new(
             Code::Conflict,
             format!(
@@ -154,7 +154,7 @@ impl<'a> Verified<'a> {
             stores.remove(namespace)?;
         }
         stores.folder.sync_namespaces().map_err(|error| of_io(stores.folder.path(), &error))?;
-        stores.change_hands(false);
+        stores.doors.change_hands(false);
         (self.progress)(self.all, self.all);
         Ok(())
     }
@@ -166,7 +166,7 @@ impl<'a> Verified<'a> {
 fn make_room(stores: &Stores, backup: &str, again: bool) -> Result<()> {
     let of_folder = |error| of_io(stores.folder.path(), &error);
     let aside = stores.folder.make_aside(backup, again).map_err(of_folder)?;
-    stores.change_hands(true);
+    stores.doors.change_hands(true);
     tracing::warn!(
         folder = %aside.display(),
         "the backup is of another network than the databases here: they are kept in this folder, and nobody uses them"

@@ -127,13 +127,13 @@ async fn a_deletion_waits_for_what_runs_before_it_keeps_others_from_copying() {
         let (stores, app) = (Arc::clone(&stores), app.clone());
         tokio::task::spawn_blocking(move || tenant::delete(&stores, &app, Vec::new(), Instant::now() + FAR))
     };
-    until(&stores, |stores| stores.any_deleting().is_some() && copies::alone(stores, "a test").is_ok()).await;
+    until(&stores, |stores| stores.doors.any_deleting().is_some() && copies::alone(stores, "a test").is_ok()).await;
     assert_eq!(stores.namespace(&app).await.err().map(|error| error.code), Some(Code::Unavailable));
     // Held for a backup it is opened all the same.
     stores.open_namespace(&app).unwrap();
     drop(running);
     deletion.await.unwrap().unwrap();
-    assert!(!folder.path().join("ns/app.db").exists() && stores.any_deleting().is_none());
+    assert!(!folder.path().join("ns/app.db").exists() && stores.doors.any_deleting().is_none());
     stores.close(Instant::now() + FAR);
 }
 

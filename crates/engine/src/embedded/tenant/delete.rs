@@ -48,7 +48,7 @@ fn delete_by(
     let mut shut = {
         // Nothing is shut that a restore is about to fill.
         let _alone = alone(stores, DELETION)?;
-        stores.shut(namespace)?
+        stores.doors.shut(namespace)?
     };
     // Before others are kept from copying: what runs in it may take its time.
     if !stores.is_quiet_by(namespace, deadline) {

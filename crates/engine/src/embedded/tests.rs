@@ -1,0 +1,42 @@
+//! Calls that wait while something happens to their namespace.
+
+use super::Embedded;
+use super::config::EmbeddedConfig;
+use crate::conformance::{always, guarded, key, namespace, options};
+use crate::{Database, Engine};
+use debros_proto::{Code, Result};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
+
+async fn is_pending<T>(call: &mut Pin<Box<dyn Future<Output = Result<T>> + Send + '_>>) -> bool {
+    poll_fn(|context| Poll::Ready(call.as_mut().poll(context).is_pending())).await
+}
+
+/// They were let in before the deletion, and their pairs and records came after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_that_wait_for_a_key_are_refused_when_their_namespace_was_deleted_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Embedded::open(EmbeddedConfig::new(folder.path())).unwrap_or_else(|error| panic!("{error}"));
+    let app = namespace("app");
+    let pair = key("k");
+    let write = || guarded("one", 1);
+    let held = engine.keys.hold(&write().guard.unwrap(), write().deadline).await.unwrap();
+    let mut put = engine.kv_put(&app, &pair, "x".into(), always(), None, write());
+    let mut delete = engine.kv_delete(&app, &pair, always(), write());
+    let mut record = engine.transaction(&Database::System, Vec::new(), write());
+    assert!(is_pending(&mut put).await && is_pending(&mut delete).await && is_pending(&mut record).await);
+    engine.delete_namespace(&app, Vec::new(), options().deadline).await.unwrap();
+    drop(held);
+    let refused = [
+        put.await.err().map(|error| error.code),
+        delete.await.err().map(|error| error.code),
+        record.await.err().map(|error| error.code),
+    ];
+    assert_eq!(refused, [Some(Code::Unavailable); 3]);
+    let left = engine.stores.shared.sizes.of(&app);
+    assert_eq!(left.total(), 0, "{left:?}");
+    // The next owner's.
+    engine.kv_put(&app, &pair, "y".into(), always(), None, write()).await.unwrap();
+    engine.close().await;
+}
