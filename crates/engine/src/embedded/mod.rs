@@ -368,8 +368,9 @@ impl Embedded {
             Target::Namespace => {
                 stores.system.read_here(|conn| guard::check_unused(conn, Target::System, guard))??;
             }
-            // A file that is not there yet is made by nobody with this key while it is held here.
-            Target::System if stores.folder.namespace(namespace).exists() => {
+            // A file that is not there yet is made by nobody with this key while it is held here. One that is lost has the
+            // records of who knows what, so nothing is done with a key.
+            Target::System if stores.has_database(namespace) => {
                 let store = stores.namespace(namespace).await?;
                 store.read_here(|conn| guard::check_unused(conn, Target::Namespace, guard))??;
             }

@@ -40,3 +40,24 @@ async fn writes_that_wait_for_a_key_are_refused_when_their_namespace_was_deleted
     engine.kv_put(&app, &pair, "y".into(), always(), None, write()).await.unwrap();
     engine.close().await;
 }
+
+/// Its records are in the lost file, so nobody knows what a key came with.
+#[tokio::test]
+async fn a_key_does_nothing_while_the_namespaces_file_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Embedded::open(EmbeddedConfig::new(folder.path())).unwrap_or_else(|error| panic!("{error}"));
+    let engine = open();
+    let (app, place) = (namespace("app"), Database::Namespace(namespace("app")));
+    engine.query(&place, "CREATE TABLE t(a)".into(), guarded("one", 1)).await.unwrap();
+    engine.close().await;
+    std::fs::remove_file(folder.path().join("ns/app.db")).unwrap();
+    let engine = open();
+    let pair = key("k");
+    let put = engine.kv_put(&app, &pair, "x".into(), always(), None, guarded("one", 2)).await;
+    assert_eq!(put.unwrap_err().code, Code::Corrupt);
+    let delete = engine.kv_delete(&app, &pair, always(), guarded("one", 2)).await;
+    assert_eq!(delete.unwrap_err().code, Code::Corrupt);
+    // Without a key nothing is asked.
+    engine.kv_put(&app, &pair, "x".into(), always(), None, options()).await.unwrap();
+    engine.close().await;
+}
