@@ -14,8 +14,8 @@ use rusqlite::{CachedStatement, Connection, OpenFlags};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The engine's own statements start with this, so that a user's statement can never be answered from the cache with
@@ -114,6 +114,24 @@ struct Inserted {
     before: AtomicI64,
     /// A row of that number was inserted since.
     again: AtomicBool,
+    /// Tables that were given a row of the last number there is since, as SQLite names them.
+    at_end: Mutex<Vec<String>>,
+    /// There are such.
+    any_at_end: AtomicBool,
+}
+
+impl Inserted {
+    fn note_at_end(&self, table: &str) {
+        let mut tables = self.at_end();
+        if !tables.iter().any(|noted| noted == table) {
+            tables.push(table.to_owned());
+        }
+        self.any_at_end.store(true, Relaxed);
+    }
+
+    fn at_end(&self) -> MutexGuard<'_, Vec<String>> {
+        self.at_end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Conn {
@@ -156,9 +174,12 @@ impl Conn {
         db.progress_handler(STEPS_PER_LOOK, Some(move || clock.is_over_at_look() || room.is_too_much()))?;
         let inserted = Arc::<Inserted>::default();
         let hook = Arc::clone(&inserted);
-        db.update_hook(Some(move |action: Action, _: &str, _: &str, rowid: i64| {
+        db.update_hook(Some(move |action: Action, _: &str, table: &str, rowid: i64| {
             if action == Action::SQLITE_INSERT && rowid == hook.before.load(Relaxed) {
                 hook.again.store(true, Relaxed);
+            }
+            if action == Action::SQLITE_INSERT && rowid == i64::MAX {
+                hook.note_at_end(table);
             }
         }))?;
         let schema_changes = Arc::default();
@@ -273,6 +294,15 @@ impl Conn {
     pub(super) fn forget_inserted(&self) {
         self.inserted.before.store(self.db.last_insert_rowid(), Relaxed);
         self.inserted.again.store(false, Relaxed);
+        if self.inserted.any_at_end.swap(false, Relaxed) {
+            self.inserted.at_end().clear();
+        }
+    }
+
+    /// Whether a table, as SQLite names it, was given a row of the last number there is since they were forgotten, also by a
+    /// statement that failed later.
+    pub(super) fn was_given_the_last_row(&self, table: &str) -> bool {
+        self.inserted.any_at_end.load(Relaxed) && self.inserted.at_end().iter().any(|given| given == table)
     }
 
     /// The row that SQLite names as the last inserted one, if that was inserted since they were forgotten. What triggers

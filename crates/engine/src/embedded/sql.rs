@@ -245,18 +245,17 @@ fn no_room_for_files() -> Error {
 }
 
 /// SQLite says "full" as well where AUTOINCREMENT has no number left, which no room helps. That is so when the statement has a
-/// number made for a table whose last number was given, or is in the statement itself.
+/// number made for a table whose last number was given, before or by the statement itself.
 fn exhausted(conn: &Conn, run: Run<'_>) -> Option<Error> {
-    let names_last =
-        run.args.iter().any(|value| value.as_integer() == Some(i64::MAX)) || run.sql.contains("9223372036854775807");
     conn.gate.enter(Rights::Own);
-    // Of a table without a row in sqlite_sequence no number was given before.
-    let tables =
-        "SELECT s.rootpage, s.name FROM main.sqlite_schema s LEFT JOIN main.sqlite_sequence q ON q.name = s.name
-        WHERE s.type = 'table' AND (q.seq = 9223372036854775807 OR ?1)";
+    // What the failed statement gave is not in sqlite_sequence.
+    let tables = "SELECT s.rootpage, s.name, coalesce(q.seq = 9223372036854775807, 0)
+        FROM main.sqlite_schema s LEFT JOIN main.sqlite_sequence q ON q.name = s.name WHERE s.type = 'table'";
     let mut tables = conn.db.prepare(tables).ok()?;
-    let tables: HashMap<i64, String> =
-        tables.query_map([names_last], |row| Ok((row.get(0)?, row.get(1)?))).and_then(Iterator::collect).ok()?;
+    let tables: Vec<(i64, String, bool)> =
+        tables.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).and_then(Iterator::collect).ok()?;
+    let at_end = tables.into_iter().filter(|(_, name, before)| *before || conn.was_given_the_last_row(name));
+    let tables: HashMap<i64, String> = at_end.map(|(page, name, _)| (page, name)).collect();
     if tables.is_empty() {
         return None;
     }

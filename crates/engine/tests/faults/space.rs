@@ -449,3 +449,26 @@ async fn autoincrement_at_its_end_is_the_callers_conflict() {
     must(&engine, "INSERT INTO plain(a) VALUES (2)").await;
     engine.close().await;
 }
+
+/// The largest number there is may be any value, and a table at its end beside the one that is full.
+#[tokio::test]
+async fn no_room_is_not_taken_for_the_end_of_autoincrement() {
+    let folder = folder();
+    let engine = open_with(EmbeddedConfig { max_namespace_size: Some(1 << 20), ..EmbeddedConfig::new(folder.path()) });
+    must(&engine, "CREATE TABLE s(id INTEGER PRIMARY KEY AUTOINCREMENT, expires INTEGER, b)").await;
+    must(&engine, "CREATE TABLE other(id INTEGER PRIMARY KEY AUTOINCREMENT, a)").await;
+    must(&engine, "INSERT INTO s(expires) VALUES (9223372036854775807)").await;
+    must(&engine, "INSERT INTO other VALUES (9223372036854775807, 1)").await;
+    let large = "INSERT INTO s(expires, b) VALUES (?1, randomblob(2000000))";
+    for number in [5, i64::MAX] {
+        let error = query(&engine, large, &[Value::from(number)]).await.unwrap_err();
+        assert_eq!(error.code, Code::QuotaExceeded, "{number}: {error}");
+    }
+    let literal = "INSERT INTO s(expires, b) VALUES (9223372036854775807, randomblob(2000000))";
+    assert_eq!(refused(&engine, literal).await.code, Code::QuotaExceeded);
+    // The same numbers where there is room: the row's own is the last one, and the next has none.
+    let both = "INSERT INTO s(id, expires) VALUES (?1, 1), (NULL, 2)";
+    let error = query(&engine, both, &[Value::from(i64::MAX)]).await.unwrap_err();
+    assert!(error.code == Code::Constraint && error.message.contains("row of s:"), "{error}");
+    engine.close().await;
+}
