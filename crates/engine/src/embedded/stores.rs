@@ -149,13 +149,13 @@ impl Stores {
             if check_system {
                 check(conn)?;
             }
+            // What is deleted here is overwritten: what a namespace had must not be in the pages that others get.
+            conn.db.execute_batch("PRAGMA secure_delete = ON")?;
             migrations::apply(&mut conn.db, MIGRATIONS, now_ms()).map_err(Failure::Migration)?;
             enter_files(conn, &staying);
             let ledger = Ledger::new(Arc::clone(&shared.sizes));
             ledger.load(conn, !check_system)?;
             conn.ledger = Some(ledger);
-            // What is deleted here is overwritten: what a namespace had must not be in the pages that others get.
-            conn.db.execute_batch("PRAGMA secure_delete = ON")?;
             Ok(())
         })
         .map_err(|failure| failure.of_system(&path, &shared.config.backup_dir))?;

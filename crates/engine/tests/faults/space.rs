@@ -5,7 +5,7 @@ use debros_engine::conformance::{
     always, database, guarded, guarded_in, integer, key, must, namespace, options, query, refused, transaction,
 };
 use debros_engine::embedded::EmbeddedConfig;
-use debros_engine::{Database, Engine, NamespaceInfo};
+use debros_engine::{Database, Engine, NamespaceInfo, migrations};
 use debros_proto::Code;
 use debros_proto::rpc::{Statement, Value};
 use std::fs;
@@ -387,6 +387,47 @@ async fn nothing_of_a_deleted_namespace_stays_in_the_files() {
     assert_eq!(holds(folder.path(), SECRET.as_bytes()), Vec::<String>::new());
     engine.close().await;
     assert_eq!(holds(folder.path(), SECRET.as_bytes()), Vec::<String>::new());
+}
+
+/// Free pages of the copy that a restore puts back, and those that an update of the tables leaves.
+#[tokio::test]
+async fn what_a_restore_or_an_update_deletes_stays_in_no_free_page() {
+    const SECRET: &str = "the-sign-of-what-was-deleted";
+    let system = |engine: &Arc<dyn Engine>, sql: &str| {
+        let (engine, sql) = (Arc::clone(engine), Statement::from(sql));
+        async move { engine.query(&Database::System, sql, options()).await.unwrap() }
+    };
+    let (data, backups) = (folder(), folder());
+    let path = data.path();
+    let config = || EmbeddedConfig { backup_dir: backups.path().join("backups"), ..EmbeddedConfig::new(path) };
+    let engine = open_with(config());
+    system(&engine, "INSERT INTO secrets VALUES ('challenge', x'01', 1)").await;
+    system(&engine, "INSERT INTO namespaces VALUES ('app', 1, '0x01')").await;
+    for index in 0..100 {
+        let record = guarded(&format!("{SECRET}{index}"), 1);
+        let (app, name) = (namespace("app"), key(&format!("{SECRET}{index}")));
+        engine.kv_put(&app, &name, SECRET.repeat(100).into(), always(), None, record).await.unwrap();
+    }
+    let made = super::backup(&engine).await;
+    let forget = vec![Statement::from("DELETE FROM namespaces WHERE name = 'app'")];
+    engine.delete_namespace(&namespace("app"), forget, options().deadline).await.unwrap();
+    assert_eq!(holds(path, SECRET.as_bytes()), Vec::<String>::new());
+    system(&engine, "INSERT INTO namespaces VALUES ('app', 2, '0x02')").await;
+    super::restore(&engine, &made.name).await.unwrap();
+    engine.close().await;
+    assert_eq!(holds(path, SECRET.as_bytes()), Vec::<String>::new(), "of another owner's namespace");
+
+    // Records of the form that the fourth step deletes.
+    let data = folder();
+    let mut db = rusqlite::Connection::open(data.path().join("system.db")).unwrap();
+    migrations::apply(&mut db, &migrations::MIGRATIONS[..3], 1).unwrap();
+    for index in 0..100 {
+        let name = format!("{SECRET}{index}");
+        db.execute("INSERT INTO _debros_idempotency VALUES ('', ?1, x'', ?2, 1)", (name, SECRET.repeat(100))).unwrap();
+    }
+    drop(db);
+    open(data.path()).close().await;
+    assert_eq!(holds(data.path(), SECRET.as_bytes()), Vec::<String>::new(), "of the records of earlier versions");
 }
 
 /// What is found while it runs: what can be read is read, and nothing is written until it is restored.

@@ -29,6 +29,11 @@ const TAKEN: &str = "SELECT p.name FROM present.namespaces p LEFT JOIN temp.back
     WHERE p.owner <> '' AND p.owner <> coalesce(nullif(b.owner, ''), 'operator') AND p.created_at IS NOT b.created_at
     ORDER BY p.name";
 
+/// For the connections that change the copy. A half copy is thrown away; what is deleted from a whole one is overwritten,
+/// because its free pages are put back with the others.
+const PREPARE: &str = "PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; PRAGMA temp_store = MEMORY;
+    PRAGMA secure_delete = ON";
+
 /// What the system's database holds of a namespace.
 const LEAVE_OUT: [&str; 3] = [
     "DELETE FROM main.kv WHERE ns = ?1",
@@ -52,8 +57,7 @@ impl SystemCopy {
         let mut copy = Self { path, namespaces: Vec::new(), left_out: BTreeSet::new() };
         fs::copy(backup, copy.path()).map_err(|error| super::of_io(copy.path(), &error))?;
         let mut db = Connection::open(copy.path()).map_err(of_copy)?;
-        // A half copy is thrown away.
-        db.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF").map_err(of_copy)?;
+        db.execute_batch(PREPARE).map_err(of_copy)?;
         migrations::apply(&mut db, MIGRATIONS, now_ms()).map_err(|error| {
             tracing::error!(%error, "the backup's tables can not be brought up to date");
             Error::internal(
@@ -89,8 +93,7 @@ impl SystemCopy {
         files: &BTreeSet<Namespace>,
     ) -> Result<BTreeSet<Namespace>> {
         let mut db = Connection::open(self.path()).map_err(of_copy)?;
-        db.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; PRAGMA temp_store = MEMORY")
-            .map_err(of_copy)?;
+        db.execute_batch(PREPARE).map_err(of_copy)?;
         db.execute("ATTACH ?1 AS present", [present.to_string_lossy()]).map_err(of_copy)?;
         let transaction = db.transaction().map_err(of_copy)?;
         note_backups(&transaction, &self.namespaces).map_err(of_copy)?;
