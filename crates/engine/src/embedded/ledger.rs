@@ -123,13 +123,18 @@ impl Ledger {
         }
     }
 
-    /// Takes the counts that a stop in order has written down, when `is_clean`, or counts.
+    /// Takes the counts that a stop in order has written down, when `is_clean`, or counts. What was written down goes: a
+    /// copy of the running database must not say later what was so before.
     pub(super) fn load(&self, conn: &Conn, is_clean: bool) -> rusqlite::Result<()> {
         let held = match if is_clean { saved(conn)? } else { None } {
             Some(held) => held,
             None => count(conn)?,
         };
         self.sizes.hold_exactly(held);
+        // Where nothing can be written, on a full disk, say, the counts are right all the same.
+        if let Err(error) = conn.db.execute(FORGET, []) {
+            tracing::warn!(%error, "the saved counts of what namespaces hold could not be deleted");
+        }
         Ok(())
     }
 

@@ -224,6 +224,29 @@ async fn what_namespaces_have_is_counted_exactly() {
     }
 }
 
+/// The counts of the stop before were in the backup, and believed after the next.
+#[tokio::test]
+async fn a_backup_put_in_place_by_hand_is_counted_anew() {
+    let folder = folder();
+    let engine = open(folder.path());
+    put(&engine, "before", "x").await.unwrap();
+    engine.close().await;
+    let engine = open(folder.path());
+    for index in 0..30 {
+        put(&engine, &format!("k{index}"), vec![1; 100]).await.unwrap();
+    }
+    let counted = info(&engine, "app").await;
+    let made = super::backup(&engine).await;
+    engine.close().await;
+    let system = folder.path().join("system.db");
+    fs::copy(folder.path().join("backups").join(&made.name).join("system.db"), &system).unwrap();
+    assert!(folder.path().join("CLEAN").exists() && !system.with_extension("db-wal").exists());
+    let engine = open(folder.path());
+    let now = info(&engine, "app").await;
+    assert_eq!((now.kv_keys, now.taken_bytes), (31, counted.taken_bytes));
+    engine.close().await;
+}
+
 /// Statements that nobody has seen before, alone and together.
 #[tokio::test]
 async fn a_full_database_takes_every_kind_of_delete() {
