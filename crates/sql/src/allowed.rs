@@ -190,9 +190,14 @@ pub(crate) fn shadow_endings(module: &str) -> &'static [&'static str] {
     }
 }
 
+/// Those of all modules; some come more than once.
+pub(crate) fn all_shadow_endings() -> impl Iterator<Item = &'static str> {
+    MODULES.iter().flat_map(|module| shadow_endings(module)).copied()
+}
+
 /// Whether a table may be one that a virtual table keeps its content in, by its name.
 pub(crate) fn may_be_shadow(table: &str) -> bool {
-    MODULES.iter().any(|module| shadow_endings(module).iter().any(|ending| table.ends_with(ending)))
+    all_shadow_endings().any(|ending| table.ends_with(ending))
 }
 
 /// PRAGMAs that only describe the schema. The catalogue answers them, except `foreign_key_check`.

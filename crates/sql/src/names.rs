@@ -1,5 +1,6 @@
 //! Names: as the user writes them, as the database holds them, and how either stands in SQL text.
 
+use crate::allowed::all_shadow_endings;
 use debros_proto::{Code, Error, Namespace, Result};
 use std::borrow::Cow;
 
@@ -110,9 +111,25 @@ pub(crate) fn check_new(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// As [`check_new`] for a virtual table, with the names of the tables that it keeps its content in.
+pub(crate) fn check_new_virtual(name: &str) -> Result<()> {
+    check_new(name)?;
+    let is_internal = |ending: &str| starts_with(&format!("{name}{ending}"), INTERNAL_PREFIX);
+    if all_shadow_endings().any(is_internal) {
+        return Err(Error::new(
+            Code::StatementNotAllowed,
+            format!(
+                "the name {name} is reserved for virtual tables: the tables that one keeps its content in would have names \
+                 that start with {INTERNAL_PREFIX}"
+            ),
+        ));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Prefix, dequote, quote, same, starts_with};
+    use super::{Prefix, check_new, check_new_virtual, dequote, quote, same, starts_with};
     use debros_proto::Namespace;
 
     #[test]
@@ -130,6 +147,17 @@ mod tests {
             assert_eq!(dequote(token), name, "{token}");
         }
         assert_eq!(quote('"', "a\"b"), "\"a\"\"b\"");
+    }
+
+    #[test]
+    fn the_tables_behind_a_virtual_one_have_no_reserved_names() {
+        for name in ["_debros", "_DEBROS", "_debros_x"] {
+            assert!(check_new_virtual(name).is_err(), "{name}");
+        }
+        for name in ["_debro", "_debros2", "debros", "x_debros"] {
+            check_new_virtual(name).unwrap();
+        }
+        check_new("_debros").unwrap();
     }
 
     #[test]

@@ -163,6 +163,32 @@ async fn an_export_has_no_byte_of_the_names_inside_and_no_samples_of_keys() {
     engine.close().await;
 }
 
+/// What it keeps its content in has names as the engine's tables have. No new one can have that name.
+#[tokio::test]
+async fn an_export_is_whole_where_a_full_text_table_has_the_name_before_the_engines() {
+    let folder = folder();
+    let engine = open(folder.path());
+    must(&engine, "CREATE VIRTUAL TABLE zdebros USING fts5(a)").await;
+    must(&engine, "INSERT INTO zdebros VALUES ('some word')").await;
+    engine.close().await;
+    let path = folder.path().join("ns/app.db");
+    let mut bytes = fs::read(&path).unwrap();
+    let places: Vec<usize> = (0..bytes.len() - 7).filter(|at| bytes[*at..].starts_with(b"zdebros")).collect();
+    places.iter().for_each(|at| bytes[*at] = b'_');
+    fs::write(&path, bytes).unwrap();
+    let engine = open(folder.path());
+    let export = engine.export(&namespace("app")).await.unwrap();
+    let db = rusqlite::Connection::open(&export.path).unwrap();
+    let found: i64 =
+        db.query_row("SELECT count(*) FROM _debros WHERE _debros MATCH 'word'", [], |row| row.get(0)).unwrap();
+    assert_eq!(found, 1);
+    let own = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '~_debros%' ESCAPE '~'
+        OR name = '_debros_idempotency'";
+    let own: i64 = db.query_row(own, [], |row| row.get(0)).unwrap();
+    assert_eq!(own, 0);
+    engine.close().await;
+}
+
 /// Whoever is refused is told by what, and when to come again.
 #[tokio::test]
 async fn a_copy_that_is_refused_is_told_what_runs() {

@@ -6,8 +6,9 @@ use super::table::own_item;
 use super::time::Clock;
 use crate::allowed::NO_TEMPORARY;
 use crate::catalogue::default::live_default;
+use crate::catalogue::schema::Kind;
 use crate::catalogue::triggers::omitting;
-use crate::names::{check_new, quote, same, starts_with};
+use crate::names::{check_new, check_new_virtual, quote, same, starts_with};
 use crate::source::not_understood;
 use debros_proto::{Code, Error, Result};
 use syntaqlite_syntax::any::AnyNodeId;
@@ -271,7 +272,11 @@ impl<'w> Walk<'w> {
             AlterOp::RenameTable => {
                 let new = new.ok_or_else(not_understood)?;
                 let name = self.source.name(new)?;
-                check_new(&name)?;
+                // What a virtual table keeps its content in is renamed with it.
+                match self.inner.schema.find(&self.inner.db, &table) {
+                    Some((Kind::FullText | Kind::Virtual, _)) => check_new_virtual(&name)?,
+                    _ => check_new(&name)?,
+                }
                 let columns = self.inner.schema.columns(&self.inner.db, &table);
                 let live = columns.iter().filter(|column| column.live.is_some()).map(|column| column.name.clone());
                 self.check_triggers(&name, &live.collect::<Vec<_>>())?;

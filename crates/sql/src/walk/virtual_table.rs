@@ -3,7 +3,7 @@
 
 use super::Walk;
 use crate::allowed::MODULES;
-use crate::names::{check_new, dequote, is_one_of, quote, same};
+use crate::names::{check_new_virtual, dequote, is_one_of, quote, same};
 use debros_proto::Result;
 use std::ops::Range;
 use syntaqlite_syntax::nodes::CreateVirtualTableStmt;
@@ -27,7 +27,7 @@ impl<'w> Walk<'w> {
         self.understand(create.node_id());
         self.check_schema(create.schema())?;
         let name = self.source.name(strip(create.table_name()))?;
-        check_new(&name)?;
+        check_new_virtual(&name)?;
         self.move_name(strip(create.table_name()))?;
         let module = self.source.name(strip(create.module_name()))?;
         if !is_one_of(MODULES, &module) {

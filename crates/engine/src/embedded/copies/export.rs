@@ -102,15 +102,17 @@ fn tidy(
         return Ok(Some(findings));
     }
     db.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; PRAGMA secure_delete = ON")?;
+    // While the user's tables have other names than the engine's: a full-text table of an earlier version may be called
+    // `_debros`, and what it keeps its content in `_debros_data`.
+    let tables = db
+        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND substr(name, 1, length(?1)) = ?1")?
+        .query_map([INTERNAL_PREFIX], |row| row.get(0))?
+        .collect::<rusqlite::Result<Vec<String>>>()?;
     to_users_names(&db, namespace)?;
     db.close().map_err(|(_, error)| error)?;
     // Opened again, so that SQLite reads the names that it has now.
     let db = open()?;
     functions::install(&db)?;
-    let tables = db
-        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND substr(name, 1, length(?1)) = ?1")?
-        .query_map([INTERNAL_PREFIX], |row| row.get(0))?
-        .collect::<rusqlite::Result<Vec<String>>>()?;
     db.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; PRAGMA secure_delete = ON")?;
     for table in tables {
         db.execute_batch(&format!("DROP TABLE \"{table}\""))?;
