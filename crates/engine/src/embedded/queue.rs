@@ -6,6 +6,7 @@
 
 use crate::CallerKey;
 use debros_proto::{Code, Error, Namespace, Result};
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -178,6 +179,41 @@ impl<T> State<T> {
         self.bytes += bytes;
     }
 
+    /// Puts work back before all else that waits of its flow. The flow is the next one.
+    fn put_first(&mut self, flow: Flow, item: T, bytes: usize) {
+        let of = self.namespaces.entry(flow.namespace).or_default();
+        let caller = match of.callers.entry(flow.caller) {
+            Entry::Occupied(caller) => {
+                move_to_front(&mut of.order, flow.caller);
+                caller.into_mut()
+            }
+            Entry::Vacant(caller) => {
+                of.order.push_front(flow.caller);
+                caller.insert(OfCaller { waiting: VecDeque::new(), bytes: 0 })
+            }
+        };
+        caller.waiting.push_front((item, bytes));
+        caller.bytes += bytes;
+        if of.count == 0 {
+            self.order.push_front(flow.namespace);
+        } else {
+            move_to_front(&mut self.order, flow.namespace);
+        }
+        of.count += 1;
+        of.bytes += bytes;
+        self.count += 1;
+        self.bytes += bytes;
+    }
+
+    /// A flow has had its turn: the others come first.
+    fn pass_turn(&mut self, flow: Flow) {
+        let Some(of) = self.namespaces.get_mut(&flow.namespace) else { return };
+        move_to_back(&mut self.order, flow.namespace);
+        if of.callers.contains_key(&flow.caller) {
+            move_to_back(&mut of.order, flow.caller);
+        }
+    }
+
     /// The next piece of work that `fits`; it is asked with what its namespace was given. Namespaces of which nothing fits go to
     /// `passed`, in order.
     fn next(
@@ -215,6 +251,24 @@ impl<T> State<T> {
     fn is_one_flow(&self) -> bool {
         self.namespaces.len() == 1 && self.namespaces.values().all(|of| of.callers.len() == 1)
     }
+
+    fn is_only_of(&self, flow: Flow) -> bool {
+        self.count == 0
+            || self.is_one_flow()
+                && self.namespaces.get(&flow.namespace).is_some_and(|of| of.callers.contains_key(&flow.caller))
+    }
+}
+
+fn move_to_front<K: PartialEq>(order: &mut VecDeque<K>, key: K) {
+    if order.front() != Some(&key) {
+        order.retain(|other| *other != key);
+        order.push_front(key);
+    }
+}
+
+fn move_to_back<K: PartialEq>(order: &mut VecDeque<K>, key: K) {
+    order.retain(|other| *other != key);
+    order.push_back(key);
 }
 
 impl<T> Queue<T> {
@@ -277,6 +331,22 @@ impl<T> Queue<T> {
         state.put_back(passed);
         self.budget.give_back(taken);
         true
+    }
+
+    /// Puts back what was taken and not begun, in order, as the first that is given out again; but what is of the flow that
+    /// `ran` comes after one of each other. Goes on when the queue is full or closed: it was accepted.
+    pub(super) fn put_back(&self, items: impl DoubleEndedIterator<Item = (Flow, T, usize)>, ran: Flow) {
+        let mut state = self.lock();
+        for (flow, item, bytes) in items.rev() {
+            self.budget.take(bytes, true);
+            state.put_first(flow, item, bytes);
+        }
+        state.pass_turn(ran);
+    }
+
+    /// Whether work of another flow waits.
+    pub(super) fn has_others(&self, flow: Flow) -> bool {
+        !self.lock().is_only_of(flow)
     }
 
     /// Waits for one piece of work of a caller of whom less than `most` run. It runs until [`done`](Queue::done) is called.

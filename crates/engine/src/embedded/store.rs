@@ -242,7 +242,7 @@ impl Store {
         F: FnMut(&mut Conn) -> Result<T> + Send + 'static,
     {
         let (mut job, outcome) = Job::new(write.undo, write.deadline, act);
-        job.removes = write.removes;
+        (job.removes, job.flow, job.bytes) = (write.removes, write.flow, write.bytes);
         self.writes.push(write.flow, job, write.bytes)?;
         Ok(outcome)
     }

@@ -102,6 +102,24 @@ fn one_of_each_namespace_and_of_each_caller_comes_after_the_other() {
 }
 
 #[test]
+fn what_is_put_back_is_the_next_and_who_ran_comes_after_the_others() {
+    let queue = Queue::new("writes", usize::MAX, usize::MAX, plenty());
+    for (flow, item) in [(of(1, 1), "a1"), (of(1, 2), "b1"), (of(2, 1), "c1"), (of(1, 1), "a2"), (of(1, 2), "b2")] {
+        queue.push(flow, item, 1).unwrap();
+    }
+    let mut taken = VecDeque::new();
+    assert!(queue.take(&mut taken, 4, usize::MAX));
+    assert_eq!(taken, ["a1", "c1", "b1", "a2"]);
+    assert!(queue.has_others(of(1, 1)) && !queue.has_others(of(1, 2)));
+    queue.push(of(3, 1), "new", 1).unwrap();
+    queue.close();
+    // Of these the first ran.
+    queue.put_back([(of(2, 1), "c1", 1), (of(1, 2), "b1", 1), (of(1, 1), "a2", 1)].into_iter(), of(1, 1));
+    assert_eq!(batch(&queue), ["c1", "new", "b1", "a2", "b2"]);
+    assert!(!queue.has_others(of(1, 1)));
+}
+
+#[test]
 fn what_is_large_waits_for_nobody_and_nobody_for_more_than_one() {
     let queue = Queue::new("writes", usize::MAX, usize::MAX, plenty());
     for _ in 0..3 {
