@@ -1,6 +1,7 @@
 //! What an embedded engine is opened with, and why opening it can fail.
 
 use super::disk_fault;
+use super::queue::Share;
 use crate::migrations::MigrationError;
 use debros_proto::limits;
 use std::path::PathBuf;
@@ -25,7 +26,8 @@ pub struct EmbeddedConfig {
     pub max_namespace_size: Option<u64>,
     /// How long one statement may run.
     pub statement_time: Duration,
-    /// Threads per database that run queries. At least 1.
+    /// Threads per database that run queries. At least 1. Where they are all busy there are nearly as many again, at least
+    /// one, each for a caller who has nothing running there, and one for what is quick.
     pub readers: usize,
     /// Namespace databases kept open; idle ones over this number are closed, the longest unused first.
     pub open_databases: usize,
@@ -82,9 +84,21 @@ impl EmbeddedConfig {
         3_u32.saturating_add(reading.saturating_mul(2))
     }
 
-    /// Reading connections that a database keeps.
+    /// Reading connections that a database keeps: one for each thread that queries, and for what is quick.
     pub(super) fn kept_readers(&self) -> usize {
-        self.readers.max(1) * 2
+        self.max_readers() + 1
+    }
+
+    /// Threads per database that run queries, those for callers with nothing running among them.
+    pub(super) fn max_readers(&self) -> usize {
+        let shared = self.readers.max(1);
+        shared + (shared - 1).max(1)
+    }
+
+    /// What one caller has of these threads.
+    pub(super) fn share(&self) -> Share {
+        let shared = self.readers.max(1);
+        Share { most: (shared - 1).max(1), shared }
     }
 
     /// Bytes that the log of a file with this quota may have before writes are refused for it.

@@ -37,6 +37,20 @@ impl Flow {
     }
 }
 
+/// What callers have of the threads that take from a queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share {
+    /// Pieces of work of one caller that run at a time.
+    pub(super) most: usize,
+    /// Where so many run, only who has nothing running gets another thread.
+    pub(super) shared: usize,
+}
+
+impl Share {
+    /// One thread, or as many as there are.
+    pub(super) const ALL: Share = Share { most: usize::MAX, shared: usize::MAX };
+}
+
 /// What waits in all queues together, against how much may.
 #[derive(Debug)]
 pub(super) struct Budget {
@@ -349,14 +363,16 @@ impl<T> Queue<T> {
         !self.lock().is_only_of(flow)
     }
 
-    /// Waits for one piece of work of a caller of whom less than `most` run. It runs until [`done`](Queue::done) is called.
-    /// `None`: the queue is closed and empty.
-    pub(super) fn take_one(&self, most: usize) -> Option<(CallerKey, T)> {
+    /// Waits for one piece of work of a caller who has his `share` of the threads not yet. It runs until
+    /// [`done`](Queue::done) is called. `None`: the queue is closed and empty.
+    pub(super) fn take_one(&self, share: Share) -> Option<(CallerKey, T)> {
         let mut state = self.lock();
         loop {
             let mut passed = VecDeque::new();
             let running = std::mem::take(&mut state.running);
-            let next = state.next(&mut passed, |_, caller, _| running.get(&caller).is_none_or(|count| *count < most));
+            let is_shared = running.values().sum::<usize>() < share.shared;
+            let may_run = |count: &usize| is_shared && *count < share.most;
+            let next = state.next(&mut passed, |_, caller, _| running.get(&caller).is_none_or(may_run));
             state.running = running;
             state.put_back(passed);
             if let Some((caller, item, bytes)) = next {
@@ -388,11 +404,16 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Whether a caller's work would wait, with so many threads of which a caller has at most `most`.
-    pub(super) fn would_wait(&self, caller: CallerKey, threads: usize, most: usize) -> bool {
+    /// Whether a caller's work would wait, or have one of the threads that are for callers with nothing running.
+    pub(super) fn would_wait(&self, caller: CallerKey, share: Share) -> bool {
         let state = self.lock();
         let running: usize = state.running.values().sum();
-        state.count + running >= threads || state.running.get(&caller).is_some_and(|count| *count >= most)
+        state.count + running >= share.shared || state.running.get(&caller).is_some_and(|count| *count >= share.most)
+    }
+
+    /// Whether something of a caller runs.
+    pub(super) fn runs(&self, caller: CallerKey) -> bool {
+        self.lock().running.contains_key(&caller)
     }
 
     fn wait<'q>(&'q self, mut state: MutexGuard<'q, State<T>>) -> MutexGuard<'q, State<T>> {

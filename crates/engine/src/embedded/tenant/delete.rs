@@ -142,7 +142,8 @@ fn run_also(stores: &Stores, statements: &[Statement]) -> Result<()> {
         return Ok(());
     }
     let (statements, limits) = (statements.to_vec(), stores.shared.config.limits);
-    let time = Time { statement: stores.shared.config.statement_time, deadline: Instant::now() + FAR };
+    let time =
+        Time { statement: stores.shared.config.statement_time, by_processor: false, deadline: Instant::now() + FAR };
     let write =
         Write { undo: Undo::Savepoint, removes: true, bytes: 0, deadline: time.deadline, flow: Flow::default() };
     stores.system.write_blocking(write, move |conn| {

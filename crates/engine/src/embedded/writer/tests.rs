@@ -78,7 +78,7 @@ fn write(sql: &str, statement_time: Duration) -> (Job, Outcome) {
     let statement = Statement::from(sql);
     let deadline = Instant::now() + Duration::from_secs(60);
     Job::new(Undo::Savepoint, deadline, move |conn| {
-        let time = Time { statement: statement_time, deadline };
+        let time = Time { statement: statement_time, by_processor: false, deadline };
         sql::write(conn, Run::own(&statement), time, false, &mut Allowance::new(&Limits::default()))
             .map(|wrote| wrote.result)
     })
@@ -437,7 +437,7 @@ fn after_a_job_that_does_not_end_who_came_meanwhile_is_the_next() {
             to.push(other.flow, other, 1).unwrap();
             to.close();
         }
-        let time = Time { statement: super::MOST_GROUP_TIME, deadline };
+        let time = Time { statement: super::MOST_GROUP_TIME, by_processor: false, deadline };
         let statement = Statement::from(ENDLESS);
         sql::write(conn, Run::own(&statement), time, false, &mut Allowance::new(&Limits::default())).map(|_| ())
     });
