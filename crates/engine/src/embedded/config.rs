@@ -186,7 +186,7 @@ pub enum OpenError {
     },
     /// The system's database was there, and is not any more.
     #[error(
-        "{path} is missing or empty, and was there before: put the file back (is its disk mounted?). To restore a backup, write \
+        "{path} is missing or empty, and was there before{elsewhere}: put the file back (is its disk mounted?). To restore a backup, write \
          its name, which is that of a folder in {backup_dir}, into a file {restore}, and start the node again. If all data is \
          gone for good, remove {record}: the node starts with an empty database then"
     )]
@@ -199,6 +199,8 @@ pub enum OpenError {
         restore: PathBuf,
         /// What says that the file was there.
         record: PathBuf,
+        /// Where it was, and what is there now, when that is another folder; else empty.
+        elsewhere: String,
     },
     /// The system's tables can not be brought up to date.
     #[error("{path}: {source}")]
@@ -239,6 +241,16 @@ impl OpenError {
             _ => "check data_dir and the disk",
         };
         Self::Io { path: path.into(), advice, source }
+    }
+
+    /// The record of the database files can not be read.
+    pub(super) fn file_record(path: &std::path::Path, source: std::io::Error) -> Self {
+        if source.kind() != std::io::ErrorKind::InvalidData {
+            return Self::io(path, source);
+        }
+        let advice = "the node did not write this: put back what was there; or, if the databases that are there now are all \
+                      there are, remove it, and the node starts with these";
+        Self::Io { path: path.to_owned(), advice, source }
     }
 
     /// The system's database is damaged, as SQLite says: unless it is the disk that can not be read, which SQLite calls so
