@@ -1,6 +1,7 @@
 //! What an embedded engine is opened with, and why opening it can fail.
 
 use super::disk_fault;
+use super::queue::Share;
 use crate::migrations::MigrationError;
 use debros_proto::limits;
 use std::path::PathBuf;
@@ -25,7 +26,8 @@ pub struct EmbeddedConfig {
     pub max_namespace_size: Option<u64>,
     /// How long one statement may run.
     pub statement_time: Duration,
-    /// Threads per database that run queries. At least 1.
+    /// Threads per database that run queries. At least 1. Where they are all busy there are nearly as many again, at least
+    /// one, each for a caller who has nothing running there, and one for what is quick.
     pub readers: usize,
     /// Namespace databases kept open; idle ones over this number are closed, the longest unused first.
     pub open_databases: usize,
@@ -82,9 +84,21 @@ impl EmbeddedConfig {
         3_u32.saturating_add(reading.saturating_mul(2))
     }
 
-    /// Reading connections that a database keeps.
+    /// Reading connections that a database keeps: one for each thread that queries, and for what is quick.
     pub(super) fn kept_readers(&self) -> usize {
-        self.readers.max(1) * 2
+        self.max_readers() + 1
+    }
+
+    /// Threads per database that run queries, those for callers with nothing running among them.
+    pub(super) fn max_readers(&self) -> usize {
+        let shared = self.readers.max(1);
+        shared + (shared - 1).max(1)
+    }
+
+    /// What one caller has of these threads.
+    pub(super) fn share(&self) -> Share {
+        let shared = self.readers.max(1);
+        Share { most: (shared - 1).max(1), shared }
     }
 
     /// Bytes that the log of a file with this quota may have before writes are refused for it.
@@ -172,7 +186,7 @@ pub enum OpenError {
     },
     /// The system's database was there, and is not any more.
     #[error(
-        "{path} is missing or empty, and was there before: put the file back (is its disk mounted?). To restore a backup, write \
+        "{path} is missing or empty, and was there before{elsewhere}: put the file back (is its disk mounted?). To restore a backup, write \
          its name, which is that of a folder in {backup_dir}, into a file {restore}, and start the node again. If all data is \
          gone for good, remove {record}: the node starts with an empty database then"
     )]
@@ -185,6 +199,8 @@ pub enum OpenError {
         restore: PathBuf,
         /// What says that the file was there.
         record: PathBuf,
+        /// Where it was, and what is there now, when that is another folder; else empty.
+        elsewhere: String,
     },
     /// The system's tables can not be brought up to date.
     #[error("{path}: {source}")]
@@ -225,6 +241,16 @@ impl OpenError {
             _ => "check data_dir and the disk",
         };
         Self::Io { path: path.into(), advice, source }
+    }
+
+    /// The record of the database files can not be read.
+    pub(super) fn file_record(path: &std::path::Path, source: std::io::Error) -> Self {
+        if source.kind() != std::io::ErrorKind::InvalidData {
+            return Self::io(path, source);
+        }
+        let advice = "the node did not write this: put back what was there; or, if the databases that are there now are all \
+                      there are, remove it, and the node starts with these";
+        Self::Io { path: path.to_owned(), advice, source }
     }
 
     /// The system's database is damaged, as SQLite says: unless it is the disk that can not be read, which SQLite calls so

@@ -260,6 +260,11 @@ impl Conn {
         self.spill.begin();
     }
 
+    /// Statements that run until [`unlimited`](Conn::unlimited) are interrupted when this thread has run for so long.
+    pub(super) fn limit_processor(&self, time: Duration) {
+        self.deadline.set_processor(time);
+    }
+
     /// Until what is returned is dropped, statements are interrupted when the caller goes away for whom they run.
     pub(super) fn run_for<'r>(&self, running: &'r Running) -> Entered<'r> {
         running.enter(&self.deadline)

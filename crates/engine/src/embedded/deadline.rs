@@ -15,6 +15,10 @@ pub(super) struct Deadline {
     base: Instant,
     /// Nanoseconds after `base`; `u64::MAX`: never.
     at: AtomicU64,
+    /// Nanoseconds of the thread's processor time; `u64::MAX`: as many as it likes.
+    processor_at: AtomicU64,
+    /// Nanoseconds after `base` before which these can not be used up.
+    processor_look: AtomicU64,
     /// Looks that a brief statement has left; 0: the statement is not brief.
     looks: AtomicU32,
     /// Whoever asked has gone away.
@@ -26,6 +30,8 @@ impl Default for Deadline {
         Self {
             base: Instant::now(),
             at: AtomicU64::new(u64::MAX),
+            processor_at: AtomicU64::new(u64::MAX),
+            processor_look: AtomicU64::new(0),
             looks: AtomicU32::new(0),
             abandoned: AtomicBool::new(false),
         }
@@ -40,7 +46,29 @@ impl Deadline {
 
     pub(super) fn clear(&self) {
         self.at.store(u64::MAX, Relaxed);
+        self.processor_at.store(u64::MAX, Relaxed);
         self.looks.store(0, Relaxed);
+    }
+
+    /// What runs on this thread until [`clear`](Deadline::clear) is over when the thread has run for so long.
+    pub(super) fn set_processor(&self, time: Duration) {
+        self.processor_at.store(nanos(processor_time() + time), Relaxed);
+        self.processor_look.store(nanos(self.base.elapsed() + time), Relaxed);
+    }
+
+    fn is_over_by_processor(&self) -> bool {
+        let at = self.processor_at.load(Relaxed);
+        if at == u64::MAX {
+            return false;
+        }
+        let now = nanos(self.base.elapsed());
+        if now < self.processor_look.load(Relaxed) {
+            return false;
+        }
+        // A thread runs no faster than the clock, so it need not ask the system again before that.
+        let left = at.saturating_sub(nanos(processor_time()));
+        self.processor_look.store(now.saturating_add(left), Relaxed);
+        left == 0
     }
 
     /// What runs until [`clear`](Deadline::clear) is over after a few looks, or when one of them comes late. There is no time
@@ -66,8 +94,28 @@ impl Deadline {
 
     pub(super) fn is_over(&self) -> bool {
         let at = self.at.load(Relaxed);
-        self.abandoned.load(Relaxed) || (at != u64::MAX && self.base.elapsed().as_nanos() >= u128::from(at))
+        self.abandoned.load(Relaxed)
+            || (at != u64::MAX && self.base.elapsed().as_nanos() >= u128::from(at))
+            || self.is_over_by_processor()
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// For how long this thread has run on a processor.
+#[cfg(unix)]
+pub(super) fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Where the system does not tell, the clock stands for it.
+#[cfg(not(unix))]
+pub(super) fn processor_time() -> Duration {
+    static BASE: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    BASE.get_or_init(Instant::now).elapsed()
 }
 
 /// What runs for a caller, so that it is interrupted when the caller goes away.
@@ -113,5 +161,22 @@ impl Drop for Caller {
         if let Some(deadline) = &*self.0.lock() {
             deadline.abandoned.store(true, Relaxed);
         }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::Deadline;
+    use std::time::Duration;
+
+    #[test]
+    fn a_slice_of_the_processor_ends_when_the_thread_has_run_and_not_while_it_waits() {
+        let (deadline, slice) = (Deadline::default(), Duration::from_secs(1));
+        deadline.set_processor(slice);
+        std::thread::sleep(slice * 2);
+        assert!(!deadline.is_over());
+        while !deadline.is_over() {}
+        deadline.clear();
+        assert!(!deadline.is_over());
     }
 }

@@ -10,7 +10,8 @@
 //! - A file is taken away first and struck out then. Between the two the marker of the deletion or the restore is there,
 //!   and the next start goes on with it.
 //!
-//! Who removes the record says that what is there now is all there is.
+//! Who removes the record says that what is there now is all there is. One that names another folder still counts: the folder was
+//! moved, or another lies in its place.
 
 use super::folder::write_synced;
 use debros_proto::{Code, Error, Namespace};
@@ -31,6 +32,16 @@ pub(super) struct FileRecord {
     state: Mutex<State>,
 }
 
+/// What a record says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Recorded {
+    /// The namespaces whose files were made.
+    pub(super) names: BTreeSet<Namespace>,
+    /// The folder that it names, when that is not the one that is asked for: one of the two was moved, or something else lies
+    /// in the folder's place now.
+    pub(super) elsewhere: Option<PathBuf>,
+}
+
 #[derive(Debug)]
 struct State {
     names: BTreeSet<Namespace>,
@@ -39,20 +50,22 @@ struct State {
 }
 
 impl FileRecord {
-    /// What is recorded of a folder, in order of name; `None`: nothing was ever.
+    /// What is recorded of the databases in a folder; `None`: nothing was ever.
     ///
     /// # Errors
     /// When the record can not be read.
-    pub(super) fn read(path: &Path, folder: &Path) -> io::Result<Option<BTreeSet<Namespace>>> {
+    pub(super) fn read(path: &Path, folder: &Path) -> io::Result<Option<Recorded>> {
         let text = match debros_proto::regular_file::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
         let mut lines = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
-        if lines.next() != Some(head(path, folder).as_str()) {
-            return Ok(None);
-        }
+        let Some(first) = lines.next() else { return Ok(None) };
+        let elsewhere = (first != head(path, folder)).then(|| {
+            let named = first.strip_prefix(HEAD).unwrap_or(first).trim_matches('"');
+            path.parent().map_or_else(|| named.into(), |beside| beside.join(named))
+        });
         let mut names = BTreeSet::new();
         for line in lines {
             if let Some(Ok(name)) = line.strip_prefix('+').map(Namespace::new) {
@@ -61,7 +74,7 @@ impl FileRecord {
                 names.remove(&name);
             }
         }
-        Ok(Some(names))
+        Ok(Some(Recorded { names, elsewhere }))
     }
 
     /// Records that the folder has its `system.db`, and these namespaces' files. On a full disk what was recorded stays: the
@@ -172,13 +185,17 @@ pub(super) fn lost() -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::FileRecord;
+    use super::{FileRecord, Recorded};
     use debros_proto::Namespace;
     use std::collections::BTreeSet;
     use std::fs;
 
     fn names<const N: usize>(names: [&str; N]) -> BTreeSet<Namespace> {
         names.into_iter().map(|name| Namespace::new(name).unwrap()).collect()
+    }
+
+    fn here<const N: usize>(of: [&str; N]) -> Option<Recorded> {
+        Some(Recorded { names: names(of), elsewhere: None })
     }
 
     #[test]
@@ -190,19 +207,23 @@ mod tests {
         let record = FileRecord::begin(&path, &db, names(["a", "b"])).unwrap();
         record.add(&Namespace::new("c").unwrap()).unwrap();
         record.strike_out(&Namespace::new("a").unwrap()).unwrap();
-        assert_eq!(FileRecord::read(&path, &db).unwrap(), Some(names(["b", "c"])));
+        assert_eq!(FileRecord::read(&path, &db).unwrap(), here(["b", "c"]));
         let whole = fs::read_to_string(&path).unwrap();
         fs::write(&path, format!("{whole}-b")).unwrap();
-        assert_eq!(FileRecord::read(&path, &db).unwrap(), Some(names(["b", "c"])));
+        assert_eq!(FileRecord::read(&path, &db).unwrap(), here(["b", "c"]));
         fs::write(&path, format!("{whole}+dd")).unwrap();
-        assert_eq!(FileRecord::read(&path, &db).unwrap(), Some(names(["b", "c"])));
-        // Moved together they belong together, and the record of one folder says nothing of another.
+        assert_eq!(FileRecord::read(&path, &db).unwrap(), here(["b", "c"]));
+        // Moved together they belong together, and of another folder the record says whose it is.
         let moved = tempfile::tempdir().unwrap();
         fs::create_dir(moved.path().join("db")).unwrap();
         fs::create_dir(moved.path().join("other")).unwrap();
         fs::write(moved.path().join("database.files"), &whole).unwrap();
         let path = moved.path().join("database.files");
-        assert_eq!(FileRecord::read(&path, &moved.path().join("db")).unwrap(), Some(names(["b", "c"])));
-        assert_eq!(FileRecord::read(&path, &moved.path().join("other")).unwrap(), None);
+        assert_eq!(FileRecord::read(&path, &moved.path().join("db")).unwrap(), here(["b", "c"]));
+        let other = FileRecord::read(&path, &moved.path().join("other")).unwrap();
+        assert_eq!(other, Some(Recorded { names: names(["b", "c"]), elsewhere: Some(moved.path().join("db")) }));
+        // One of which not even the first line was written says nothing.
+        fs::write(&path, "databases in").unwrap();
+        assert_eq!(FileRecord::read(&path, &moved.path().join("db")).unwrap(), None);
     }
 }

@@ -1,7 +1,7 @@
 //! Work for the writer thread: something to do in a transaction, and someone who waits for the outcome.
 
 use super::conn::Conn;
-use super::queue::closed;
+use super::queue::{Flow, closed};
 use debros_proto::{Error, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -30,6 +30,10 @@ pub(super) struct Job {
     pub(super) removes: bool,
     /// It already has the reserve.
     pub(super) has_reserve: bool,
+    /// Whose it is.
+    pub(super) flow: Flow,
+    /// What it takes in memory while it waits.
+    pub(super) bytes: usize,
 }
 
 /// How a job went. The outcome itself stays in the job until the group is committed.
@@ -99,7 +103,8 @@ impl Job {
     {
         let (reply, outcome) = oneshot::channel();
         let work = Box::new(Task { act, outcome: None, reply });
-        (Job { work, undo, deadline, removes: false, has_reserve: false }, outcome)
+        let (flow, bytes) = (Flow::default(), 0);
+        (Job { work, undo, deadline, removes: false, has_reserve: false, flow, bytes }, outcome)
     }
 
     pub(super) fn run(&mut self, conn: &mut Conn) -> Ran {

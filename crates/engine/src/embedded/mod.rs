@@ -96,7 +96,7 @@ impl Embedded {
     }
 
     fn time(&self, options: &CallOptions) -> Time {
-        Time { statement: self.stores.shared.config.statement_time, deadline: options.deadline }
+        Time { statement: self.stores.shared.config.statement_time, by_processor: false, deadline: options.deadline }
     }
 
     fn check_statement(&self, statement: &Statement) -> Result<()> {

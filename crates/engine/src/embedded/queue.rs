@@ -6,6 +6,7 @@
 
 use crate::CallerKey;
 use debros_proto::{Code, Error, Namespace, Result};
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -34,6 +35,20 @@ impl Flow {
     pub(super) fn of_caller(caller: CallerKey) -> Self {
         Self { namespace: 0, caller }
     }
+}
+
+/// What callers have of the threads that take from a queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share {
+    /// Pieces of work of one caller that run at a time.
+    pub(super) most: usize,
+    /// Where so many run, only who has nothing running gets another thread.
+    pub(super) shared: usize,
+}
+
+impl Share {
+    /// One thread, or as many as there are.
+    pub(super) const ALL: Share = Share { most: usize::MAX, shared: usize::MAX };
 }
 
 /// What waits in all queues together, against how much may.
@@ -178,6 +193,41 @@ impl<T> State<T> {
         self.bytes += bytes;
     }
 
+    /// Puts work back before all else that waits of its flow. The flow is the next one.
+    fn put_first(&mut self, flow: Flow, item: T, bytes: usize) {
+        let of = self.namespaces.entry(flow.namespace).or_default();
+        let caller = match of.callers.entry(flow.caller) {
+            Entry::Occupied(caller) => {
+                move_to_front(&mut of.order, flow.caller);
+                caller.into_mut()
+            }
+            Entry::Vacant(caller) => {
+                of.order.push_front(flow.caller);
+                caller.insert(OfCaller { waiting: VecDeque::new(), bytes: 0 })
+            }
+        };
+        caller.waiting.push_front((item, bytes));
+        caller.bytes += bytes;
+        if of.count == 0 {
+            self.order.push_front(flow.namespace);
+        } else {
+            move_to_front(&mut self.order, flow.namespace);
+        }
+        of.count += 1;
+        of.bytes += bytes;
+        self.count += 1;
+        self.bytes += bytes;
+    }
+
+    /// A flow has had its turn: the others come first.
+    fn pass_turn(&mut self, flow: Flow) {
+        let Some(of) = self.namespaces.get_mut(&flow.namespace) else { return };
+        move_to_back(&mut self.order, flow.namespace);
+        if of.callers.contains_key(&flow.caller) {
+            move_to_back(&mut of.order, flow.caller);
+        }
+    }
+
     /// The next piece of work that `fits`; it is asked with what its namespace was given. Namespaces of which nothing fits go to
     /// `passed`, in order.
     fn next(
@@ -215,6 +265,24 @@ impl<T> State<T> {
     fn is_one_flow(&self) -> bool {
         self.namespaces.len() == 1 && self.namespaces.values().all(|of| of.callers.len() == 1)
     }
+
+    fn is_only_of(&self, flow: Flow) -> bool {
+        self.count == 0
+            || self.is_one_flow()
+                && self.namespaces.get(&flow.namespace).is_some_and(|of| of.callers.contains_key(&flow.caller))
+    }
+}
+
+fn move_to_front<K: PartialEq>(order: &mut VecDeque<K>, key: K) {
+    if order.front() != Some(&key) {
+        order.retain(|other| *other != key);
+        order.push_front(key);
+    }
+}
+
+fn move_to_back<K: PartialEq>(order: &mut VecDeque<K>, key: K) {
+    order.retain(|other| *other != key);
+    order.push_back(key);
 }
 
 impl<T> Queue<T> {
@@ -279,14 +347,32 @@ impl<T> Queue<T> {
         true
     }
 
-    /// Waits for one piece of work of a caller of whom less than `most` run. It runs until [`done`](Queue::done) is called.
-    /// `None`: the queue is closed and empty.
-    pub(super) fn take_one(&self, most: usize) -> Option<(CallerKey, T)> {
+    /// Puts back what was taken and not begun, in order, as the first that is given out again; but what is of the flow that
+    /// `ran` comes after one of each other. Goes on when the queue is full or closed: it was accepted.
+    pub(super) fn put_back(&self, items: impl DoubleEndedIterator<Item = (Flow, T, usize)>, ran: Flow) {
+        let mut state = self.lock();
+        for (flow, item, bytes) in items.rev() {
+            self.budget.take(bytes, true);
+            state.put_first(flow, item, bytes);
+        }
+        state.pass_turn(ran);
+    }
+
+    /// Whether work of another flow waits.
+    pub(super) fn has_others(&self, flow: Flow) -> bool {
+        !self.lock().is_only_of(flow)
+    }
+
+    /// Waits for one piece of work of a caller who has his `share` of the threads not yet. It runs until
+    /// [`done`](Queue::done) is called. `None`: the queue is closed and empty.
+    pub(super) fn take_one(&self, share: Share) -> Option<(CallerKey, T)> {
         let mut state = self.lock();
         loop {
             let mut passed = VecDeque::new();
             let running = std::mem::take(&mut state.running);
-            let next = state.next(&mut passed, |_, caller, _| running.get(&caller).is_none_or(|count| *count < most));
+            let is_shared = running.values().sum::<usize>() < share.shared;
+            let may_run = |count: &usize| is_shared && *count < share.most;
+            let next = state.next(&mut passed, |_, caller, _| running.get(&caller).is_none_or(may_run));
             state.running = running;
             state.put_back(passed);
             if let Some((caller, item, bytes)) = next {
@@ -318,11 +404,16 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Whether a caller's work would wait, with so many threads of which a caller has at most `most`.
-    pub(super) fn would_wait(&self, caller: CallerKey, threads: usize, most: usize) -> bool {
+    /// Whether a caller's work would wait, or have one of the threads that are for callers with nothing running.
+    pub(super) fn would_wait(&self, caller: CallerKey, share: Share) -> bool {
         let state = self.lock();
         let running: usize = state.running.values().sum();
-        state.count + running >= threads || state.running.get(&caller).is_some_and(|count| *count >= most)
+        state.count + running >= share.shared || state.running.get(&caller).is_some_and(|count| *count >= share.most)
+    }
+
+    /// Whether something of a caller runs.
+    pub(super) fn runs(&self, caller: CallerKey) -> bool {
+        self.lock().running.contains_key(&caller)
     }
 
     fn wait<'q>(&'q self, mut state: MutexGuard<'q, State<T>>) -> MutexGuard<'q, State<T>> {

@@ -11,7 +11,7 @@ use super::file_identity::{self, FileIdentity};
 use super::gate::{Facts, Rights};
 use super::job::{Job, Undo};
 use super::metrics::Metrics;
-use super::queue::{Budget, Flow, Queue, closed};
+use super::queue::{Budget, Flow, Queue, Share, closed};
 use super::reserve::Reserve;
 use super::size::Sizes;
 use super::snapshots::Snapshots;
@@ -64,6 +64,8 @@ pub(super) struct Store {
     /// What is tried for a moment, on a thread of its own, because it would wait for the others.
     brief_reads: Arc<Queue<Read>>,
     pool: Arc<Pool>,
+    share: Share,
+    /// Query threads that there are at most.
     max_threads: usize,
     writer: Mutex<Option<JoinHandle<Conn>>>,
     readers: Mutex<Vec<JoinHandle<()>>>,
@@ -176,7 +178,8 @@ impl Store {
             reads: Arc::new(queue(shared, "queries")),
             brief_reads: Arc::new(queue(shared, "queries")),
             pool,
-            max_threads: config.readers.max(1),
+            share: config.share(),
+            max_threads: config.max_readers(),
             writer: Mutex::new(Some(thread)),
             readers: Mutex::default(),
             brief_reader: Mutex::default(),
@@ -242,13 +245,14 @@ impl Store {
         F: FnMut(&mut Conn) -> Result<T> + Send + 'static,
     {
         let (mut job, outcome) = Job::new(write.undo, write.deadline, act);
-        job.removes = write.removes;
+        (job.removes, job.flow, job.bytes) = (write.removes, write.flow, write.bytes);
         self.writes.push(write.flow, job, write.bytes)?;
         Ok(outcome)
     }
 
-    /// Has one of the query threads do something, which takes so many bytes of memory while it waits. A caller has all of
-    /// them but one at most. What runs is interrupted when what is returned is dropped.
+    /// Has one of the query threads do something, which takes so many bytes of memory while it waits. A caller has all that
+    /// are shared but one at most, and where others have them, one of those that are kept for callers with nothing running.
+    /// What runs is interrupted when what is returned is dropped.
     pub(super) async fn read<T, F>(&self, caller: CallerKey, bytes: usize, deadline: Instant, act: F) -> Result<T>
     where
         T: Send + 'static,
@@ -256,7 +260,7 @@ impl Store {
     {
         let (read, outcome, _caller) = job_of_read(deadline, act);
         if !self.reads.push(Flow::of_caller(caller), read, bytes)? {
-            self.start_reader()?;
+            self.start_reader(caller)?;
         }
         outcome.await.unwrap_or_else(|_| Err(read_broken_off()))
     }
@@ -280,14 +284,23 @@ impl Store {
         outcome.await.unwrap_or_else(|_| Err(read_broken_off()))
     }
 
-    /// Whether a read of a caller would wait for others.
-    pub(super) fn would_wait(&self, caller: CallerKey) -> bool {
-        self.reads.would_wait(caller, self.max_threads, self.most_threads())
+    /// As [`read`](Store::read), for what most often takes little. Where it would wait for others, it is done as
+    /// [`read_briefly`](Store::read_briefly) does; `act` is told that, and ends by itself then.
+    pub(super) async fn read_soon<T, F>(&self, caller: CallerKey, bytes: usize, deadline: Instant, act: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Conn, bool) -> Result<T> + Send + 'static,
+    {
+        if self.would_wait(caller) {
+            self.read_briefly(caller, bytes, deadline, |conn| act(conn, true)).await
+        } else {
+            self.read(caller, bytes, deadline, |conn| act(conn, false)).await
+        }
     }
 
-    /// Query threads that one caller may have at a time.
-    fn most_threads(&self) -> usize {
-        self.max_threads.saturating_sub(1).max(1)
+    /// Whether a read of a caller would wait for others, or take a thread that is for callers with nothing running.
+    pub(super) fn would_wait(&self, caller: CallerKey) -> bool {
+        self.reads.would_wait(caller, self.share)
     }
 
     /// Reads on this thread: only for what is surely done in microseconds.
@@ -369,13 +382,14 @@ impl Store {
         texts
     }
 
-    /// All query threads are busy: one more, unless there are enough.
-    fn start_reader(&self) -> Result<()> {
+    /// All query threads are busy: one more, unless there are enough for this caller.
+    fn start_reader(&self, caller: CallerKey) -> Result<()> {
         let mut readers = lock(&self.readers);
-        if readers.len() >= self.max_threads {
+        let enough = if self.reads.runs(caller) { self.share.shared } else { self.max_threads };
+        if readers.len() >= enough {
             return Ok(());
         }
-        match self.spawn_reader(&self.reads, self.most_threads()) {
+        match self.spawn_reader(&self.reads, self.share) {
             Ok(thread) => {
                 readers.push(thread);
                 Ok(())
@@ -392,7 +406,7 @@ impl Store {
     fn start_brief_reader(&self) -> Result<()> {
         let mut reader = lock(&self.brief_reader);
         if reader.is_none() {
-            *reader = Some(self.spawn_reader(&self.brief_reads, usize::MAX).map_err(|error| {
+            *reader = Some(self.spawn_reader(&self.brief_reads, Share::ALL).map_err(|error| {
                 tracing::error!(%error, "no thread for queries can be started");
                 Error::new(Code::Overloaded, "the node can not start another thread; try again")
             })?);
@@ -400,14 +414,14 @@ impl Store {
         Ok(())
     }
 
-    /// Starts a thread for a queue, of which one caller has at most so many.
-    fn spawn_reader(&self, reads: &Arc<Queue<Read>>, most: usize) -> std::io::Result<JoinHandle<()>> {
+    /// Starts a thread for a queue, of which each caller has his share.
+    fn spawn_reader(&self, reads: &Arc<Queue<Read>>, share: Share) -> std::io::Result<JoinHandle<()>> {
         let (reads, pool) = (Arc::clone(reads), Arc::clone(&self.pool));
         let (span, running) = (self.span.clone(), self.threads.enter());
         std::thread::Builder::new().name("db-reader".to_owned()).spawn(move || {
             let _running = running;
             let _within = span.enter();
-            while let Some((caller, read)) = reads.take_one(most) {
+            while let Some((caller, read)) = reads.take_one(share) {
                 run_read(&pool, read);
                 reads.done(caller);
             }

@@ -117,17 +117,32 @@ impl Stores {
         let process = process::set_up(&folder.tmp(), config.max_memory, config.max_temp_size);
         process.map_err(|error| OpenError::database(folder.tmp(), &error, &config.backup_dir))?;
         let path = folder.system();
-        let of_record = |error| OpenError::io(&config.file_record, error);
+        let of_record = |error| OpenError::file_record(&config.file_record, error);
         let recorded = FileRecord::read(&config.file_record, folder.path()).map_err(of_record)?;
         let is_restoring = folder.restoring().map_err(|error| OpenError::io(folder.path(), error))?.is_some();
         let has_system = holds_anything(&path).map_err(|error| OpenError::io(&path, error))?;
-        if recorded.is_some() && !has_system && !is_restoring {
+        if let Some(recorded) = &recorded
+            && !has_system
+            && !is_restoring
+        {
+            let here = std::fs::canonicalize(folder.path()).unwrap_or_else(|_| folder.path().to_owned());
+            let elsewhere = recorded.elsewhere.as_deref();
             return Err(OpenError::Lost {
                 restore: path.with_file_name(folder::RESTORE),
                 path,
                 backup_dir: config.backup_dir,
                 record: config.file_record,
+                elsewhere: elsewhere.map_or(String::new(), |other| {
+                    format!(" in the folder {}, in place of which {} is there now", other.display(), here.display())
+                }),
             });
+        }
+        let (mut recorded, elsewhere) = recorded.map_or_else(Default::default, |of| (of.names, of.elsewhere));
+        if let Some(other) = elsewhere {
+            tracing::warn!(
+                record = %config.file_record.display(), recorded = %other.display(), folder = %folder.path().display(),
+                "the record of the databases names another folder; from now on it is of this one, where what it names must be"
+            );
         }
         let was_clean = folder.take_clean()?;
         let files = folder.namespaces().map_err(|error| OpenError::io(folder.path(), error))?;
@@ -159,7 +174,6 @@ impl Stores {
             Ok(())
         })
         .map_err(|failure| failure.of_system(&path, &shared.config.backup_dir))?;
-        let mut recorded = recorded.unwrap_or_default();
         let lost = find_lost(&folder, &(&recorded - &going));
         recorded.extend(files);
         let record = &shared.config.file_record;

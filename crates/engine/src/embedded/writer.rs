@@ -14,7 +14,7 @@ use super::file_identity;
 use super::job::{Job, Ran, Undo};
 use super::ledger::Ledger;
 use super::metrics::Metrics;
-use super::queue::Queue;
+use super::queue::{Flow, Queue};
 use super::reserve::{Reserve, disk_full};
 use super::size::Sizes;
 use super::store::Pool;
@@ -25,13 +25,20 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Jobs in one group.
 const GROUP_COUNT: usize = 1000;
 /// Bytes in one group, as the queue counts them: about those of the largest value, so that who comes meanwhile waits for no
 /// more than that.
 const GROUP_BYTES: usize = 4 << 20;
+/// How long a group runs before it is committed for others: those in it who wait for their answers, and those who came
+/// meanwhile.
+const GROUP_TIME: Duration = Duration::from_millis(20);
+/// A group runs so many times longer than a commit takes, so that a slow disk commits no more often than it can.
+const TIMES_THE_COMMIT: u32 = 8;
+/// The longest that a slow commit makes of it.
+const MOST_GROUP_TIME: Duration = Duration::from_millis(200);
 
 /// What the writer thread works with.
 pub(super) struct Writer {
@@ -45,6 +52,10 @@ pub(super) struct Writer {
     page_size: u64,
     /// Bytes of the file as of the last commit.
     size: u64,
+    /// How long a group runs when others wait.
+    group_time: Duration,
+    /// Whose job ran last.
+    ran: Flow,
     /// What `PRAGMA max_page_count` was set to; `None`: nothing that is known.
     max_pages: Option<u64>,
     /// The namespace whose file it is; `None`: the system's.
@@ -100,6 +111,8 @@ impl Writer {
             log: Log::new(path, room.max_log),
             page_size: page_size.into(),
             size: 0,
+            group_time: GROUP_TIME,
+            ran: Flow::default(),
             max_pages: None,
             owner,
             reserve: room.reserve,
@@ -119,40 +132,64 @@ impl Writer {
         self.conn
     }
 
-    /// Runs jobs in as few groups as can be, in order.
+    /// Runs jobs in as few groups as can be, in order. What is not begun when their time is over goes back, if others came.
     fn run_all(&mut self, jobs: VecDeque<Job>) {
-        let mut groups = VecDeque::from([jobs]);
+        let began = Instant::now();
+        // What runs again is committed before the rest goes on.
+        let (mut again, mut rest) = (VecDeque::new(), jobs);
         let mut is_held = false;
-        while let Some(mut jobs) = groups.pop_front() {
-            if self.reserve.is_given_up() {
-                // Each by itself, and only what removes.
-                jobs.iter_mut().for_each(|job| job.has_reserve = true);
+        loop {
+            let (mut jobs, runs_again) = match again.pop_front() {
+                Some(jobs) => (jobs, true),
+                None => (std::mem::take(&mut rest), false),
+            };
+            if jobs.is_empty() {
+                break;
             }
             // Before each group: there may be as many as jobs.
             if !is_held && !self.log_is_small() {
                 is_held = true;
-                groups.push_front(jobs);
-                self.refuse_growth(&mut groups);
+                [&mut jobs, &mut rest].into_iter().chain(&mut again).for_each(|group| self.refuse_growth(group));
+                again.retain(|group| !group.is_empty());
+            }
+            if self.reserve.is_given_up() {
+                // Each by itself, and only what removes.
+                jobs.iter_mut().for_each(|job| job.has_reserve = true);
+            }
+            if jobs.is_empty() {
                 continue;
             }
-            let again = self.run_group(&mut jobs);
-            if !jobs.is_empty() {
-                groups.push_front(jobs);
+            let more = self.run_group(&mut jobs);
+            if !runs_again {
+                rest = jobs;
+            } else if !jobs.is_empty() {
+                again.push_front(jobs);
             }
-            again.into_iter().rev().filter(|group| !group.is_empty()).for_each(|group| groups.push_front(group));
+            more.into_iter().rev().filter(|group| !group.is_empty()).for_each(|group| again.push_front(group));
+            if !rest.is_empty() && began.elapsed() >= self.group_time && self.queue.has_others(self.ran) {
+                self.put_back(std::mem::take(&mut rest));
+            }
         }
+    }
+
+    /// Puts jobs back that were not begun, so that those who came meanwhile have their turn.
+    fn put_back(&self, jobs: VecDeque<Job>) {
+        let waits_on = |mut job: Job| {
+            // Who only adds has it only as long as it is given up.
+            job.has_reserve &= job.removes;
+            let (flow, bytes) = (job.flow, job.bytes);
+            (flow, job, bytes)
+        };
+        self.queue.put_back(jobs.into_iter().map(waits_on), self.ran);
     }
 
     /// Refuses jobs that make the log longer. What removes makes room and ends with what there is to remove; what runs alone
     /// replaces the whole.
-    fn refuse_growth(&self, groups: &mut VecDeque<VecDeque<Job>>) {
-        for group in groups.iter_mut() {
-            let goes_on = |job: &Job| job.removes || job.undo == Undo::Alone;
-            let (on, refused): (VecDeque<_>, VecDeque<_>) = std::mem::take(group).into_iter().partition(goes_on);
-            self.refuse_all(refused.into_iter(), &log::is_held());
-            *group = on;
-        }
-        groups.retain(|group| !group.is_empty());
+    fn refuse_growth(&self, group: &mut VecDeque<Job>) {
+        let goes_on = |job: &Job| job.removes || job.undo == Undo::Alone;
+        let (on, refused): (VecDeque<_>, VecDeque<_>) = std::mem::take(group).into_iter().partition(goes_on);
+        self.refuse_all(refused.into_iter(), &log::is_held());
+        *group = on;
     }
 
     fn log_is_small(&mut self) -> bool {
@@ -178,6 +215,7 @@ impl Writer {
             return Vec::new();
         }
         let mut done = VecDeque::new();
+        let mut ends = Instant::now() + self.group_time;
         let joins = |job: &Job, is_first: bool| match job.undo {
             Undo::Statement | Undo::Savepoint => true,
             Undo::OwnGroup => is_first,
@@ -187,7 +225,15 @@ impl Writer {
             if job.is_abandoned() {
                 continue;
             }
-            if Instant::now() >= job.deadline {
+            let now = Instant::now();
+            if now >= ends {
+                if !done.is_empty() && self.keeps_waiting(done.iter().chain(jobs.iter()).chain([&job])) {
+                    jobs.push_front(job);
+                    break;
+                }
+                ends = now + self.group_time;
+            }
+            if now >= job.deadline {
                 let error =
                     Error::new(Code::DeadlineExceeded, "the write waited past its deadline; nothing was changed");
                 job.refuse(error);
@@ -215,6 +261,11 @@ impl Writer {
             }
         }
         self.commit(done)
+    }
+
+    /// Whether a group of these jobs keeps somebody else waiting than him whose job ran last.
+    fn keeps_waiting<'j>(&self, mut jobs: impl Iterator<Item = &'j Job>) -> bool {
+        jobs.any(|job| job.flow != self.ran) || self.queue.has_others(self.ran)
     }
 
     /// Whether a job that failed for want of room is to run again with what is kept for deletes, because it only removes.
@@ -252,6 +303,7 @@ impl Writer {
 
     /// Runs a job. What it changed of the schema and the counts before it failed is forgotten with what it did.
     fn run_one(&mut self, job: &mut Job) -> Ran {
+        self.ran = job.flow;
         let schema = self.conn.seat.as_ref().and_then(Seat::pending);
         let mark = self.conn.ledger.as_ref().map_or(0, Ledger::mark);
         self.conn.growth.begin(job.has_reserve, job.removes);
@@ -315,6 +367,7 @@ impl Writer {
         if job.is_abandoned() {
             return;
         }
+        self.ran = job.flow;
         // What runs alone may change everything about the file, its size limit too.
         self.max_pages = None;
         self.readers.suspend();
@@ -375,7 +428,9 @@ impl Writer {
             Ok(size) => size,
             Err(error) => return self.not_committed(done, error),
         };
-        self.metrics.commit.record(started.elapsed().as_secs_f64());
+        let took = started.elapsed();
+        self.group_time = (took * TIMES_THE_COMMIT).clamp(GROUP_TIME, MOST_GROUP_TIME);
+        self.metrics.commit.record(took.as_secs_f64());
         self.metrics.batch.record(done.len() as f64);
         self.metrics.writes.increment(done.len() as u64);
         self.set_size(size);

@@ -89,6 +89,54 @@ async fn a_folder_of_databases_that_is_not_there_is_missed() {
     assert_eq!(get(&open_with(config()), "k").await.unwrap(), "kept");
 }
 
+/// Its disk is another one now, or is mounted elsewhere.
+#[tokio::test]
+async fn a_folder_in_the_place_of_another_is_not_filled_and_a_moved_one_goes_on() {
+    let folder = folder();
+    let (db, moved, empty) = (folder.path().join("db"), folder.path().join("moved"), folder.path().join("empty"));
+    let config =
+        || EmbeddedConfig { file_record: folder.path().join("database.files"), ..EmbeddedConfig::new(db.clone()) };
+    let engine = open_with(config());
+    put(&engine, "k", "kept").await.unwrap();
+    must(&engine, "CREATE TABLE t(a)").await;
+    other(&engine, "CREATE TABLE o(a)").await;
+    engine.close().await;
+    fs::rename(&db, &moved).unwrap();
+    fs::create_dir(&empty).unwrap();
+    std::os::unix::fs::symlink(&empty, &db).unwrap();
+    for _ in 0..2 {
+        let error = Embedded::open(config()).map(|_| ()).unwrap_err();
+        assert!(matches!(error, OpenError::Lost { .. }), "{error}");
+        let text = error.to_string();
+        let real = fs::canonicalize(&empty).unwrap();
+        assert!(text.contains(&format!("{}", db.display())) && text.contains(&format!("{}", real.display())), "{text}");
+    }
+    assert!(!empty.join("system.db").exists());
+    // Moved and linked it goes on, and what was lost on the way is missed.
+    fs::remove_file(&db).unwrap();
+    std::os::unix::fs::symlink(&moved, &db).unwrap();
+    fs::remove_file(moved.join("ns/other.db")).unwrap();
+    for _ in 0..2 {
+        let engine = open_with(config());
+        assert_eq!(get(&engine, "k").await.unwrap(), "kept");
+        must(&engine, "INSERT INTO t VALUES (1)").await;
+        assert_eq!(engine.lost_namespaces(), [namespace("other")]);
+        engine.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_is_no_text_stops_the_start_with_what_to_do() {
+    let folder = folder();
+    let engine = furnished(folder.path()).await;
+    engine.close().await;
+    fs::write(folder.path().join("FILES"), [0xff, b'\n']).unwrap();
+    let text = open_error(folder.path()).to_string();
+    assert!(text.contains("FILES") && text.contains("remove it") && text.contains("all there are"), "{text}");
+    fs::remove_file(folder.path().join("FILES")).unwrap();
+    assert_eq!(get(&open(folder.path()), "k").await.unwrap(), "kept");
+}
+
 #[tokio::test]
 async fn a_lost_namespace_is_refused_alone_until_it_is_restored_or_deleted() {
     for is_empty in [false, true] {

@@ -44,6 +44,16 @@ async fn endless_reads_leave_room_for_others() {
         let quick = format!("SELECT a + {number} FROM t");
         engine.query(&database, Statement::from(quick.as_str()), by(2)).await.unwrap();
     }
+    // Or for who has nothing running.
+    let long = long.replace("200000", "200001");
+    engine.query(&database, Statement::from(long.as_str()), by(2)).await.unwrap();
+    engine.schema(&namespace("app"), by(2)).await.unwrap();
+    let info = engine.namespace_info(&namespace("app"), by(2)).await.unwrap();
+    assert_eq!((info.tables, info.problem), (1, None));
+    for caller in [1, 3] {
+        engine.schema(&namespace("app"), by(caller)).await.unwrap();
+        engine.namespace_info(&namespace("app"), by(caller)).await.unwrap();
+    }
     for read in &mut running[..2] {
         assert!(is_pending(read).await, "it ended, and only then the others were answered");
     }

@@ -1,6 +1,6 @@
 //! The queue by itself.
 
-use super::{BATCH_SHARE, Budget, Flow, OWN_SHARE, Queue};
+use super::{BATCH_SHARE, Budget, Flow, OWN_SHARE, Queue, Share};
 use crate::CallerKey;
 use debros_proto::Code;
 use std::collections::VecDeque;
@@ -102,6 +102,24 @@ fn one_of_each_namespace_and_of_each_caller_comes_after_the_other() {
 }
 
 #[test]
+fn what_is_put_back_is_the_next_and_who_ran_comes_after_the_others() {
+    let queue = Queue::new("writes", usize::MAX, usize::MAX, plenty());
+    for (flow, item) in [(of(1, 1), "a1"), (of(1, 2), "b1"), (of(2, 1), "c1"), (of(1, 1), "a2"), (of(1, 2), "b2")] {
+        queue.push(flow, item, 1).unwrap();
+    }
+    let mut taken = VecDeque::new();
+    assert!(queue.take(&mut taken, 4, usize::MAX));
+    assert_eq!(taken, ["a1", "c1", "b1", "a2"]);
+    assert!(queue.has_others(of(1, 1)) && !queue.has_others(of(1, 2)));
+    queue.push(of(3, 1), "new", 1).unwrap();
+    queue.close();
+    // Of these the first ran.
+    queue.put_back([(of(2, 1), "c1", 1), (of(1, 2), "b1", 1), (of(1, 1), "a2", 1)].into_iter(), of(1, 1));
+    assert_eq!(batch(&queue), ["c1", "new", "b1", "a2", "b2"]);
+    assert!(!queue.has_others(of(1, 1)));
+}
+
+#[test]
 fn what_is_large_waits_for_nobody_and_nobody_for_more_than_one() {
     let queue = Queue::new("writes", usize::MAX, usize::MAX, plenty());
     for _ in 0..3 {
@@ -150,19 +168,20 @@ fn nobody_fills_the_queue_of_all() {
 #[test]
 fn a_caller_runs_no_more_at_a_time_than_it_may() {
     let queue = Queue::new("queries", usize::MAX, usize::MAX, plenty());
+    let share = Share { most: 1, shared: 4 };
     for _ in 0..3 {
         queue.push(of(0, 1), "greedy", 1).unwrap();
     }
-    assert_eq!(queue.take_one(1).unwrap(), (CallerKey(1), "greedy"));
-    assert!(queue.would_wait(CallerKey(1), 4, 1));
+    assert_eq!(queue.take_one(share).unwrap(), (CallerKey(1), "greedy"));
+    assert!(queue.would_wait(CallerKey(1), share));
     queue.push(of(0, 2), "other", 1).unwrap();
-    assert_eq!(queue.take_one(1).unwrap(), (CallerKey(2), "other"));
+    assert_eq!(queue.take_one(share).unwrap(), (CallerKey(2), "other"));
     queue.close();
     // A thread that waits comes to the next when one is done, and to its end when nothing is left.
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| {
             let mut taken = Vec::new();
-            while let Some((caller, item)) = queue.take_one(1) {
+            while let Some((caller, item)) = queue.take_one(share) {
                 taken.push(item);
                 queue.done(caller);
             }
@@ -175,4 +194,25 @@ fn a_caller_runs_no_more_at_a_time_than_it_may() {
         queue.done(CallerKey(1));
         assert_eq!(waiting.join().unwrap(), ["greedy", "greedy"]);
     });
+}
+
+#[test]
+fn who_has_nothing_running_has_a_thread_where_others_have_all_that_are_shared() {
+    let queue = Queue::new("queries", usize::MAX, usize::MAX, plenty());
+    let share = Share { most: 2, shared: 3 };
+    for caller in [1, 2] {
+        for _ in 0..3 {
+            queue.push(of(0, caller), "endless", 1).unwrap();
+        }
+    }
+    let taken: Vec<_> = (0..3).map(|_| queue.take_one(share).unwrap().0).collect();
+    assert_eq!(taken, [1, 2, 1].map(CallerKey));
+    assert!(queue.would_wait(CallerKey(2), share) && queue.would_wait(CallerKey(3), share));
+    queue.push(of(0, 3), "new", 1).unwrap();
+    assert_eq!(queue.take_one(share).unwrap(), (CallerKey(3), "new"));
+    assert!(queue.runs(CallerKey(3)) && !queue.runs(CallerKey(4)));
+    // The second caller has the thread of the first, once none of the others is in the way.
+    queue.done(CallerKey(3));
+    queue.done(CallerKey(1));
+    assert_eq!(queue.take_one(share).unwrap(), (CallerKey(2), "endless"));
 }

@@ -1,6 +1,6 @@
 //! What one statement may cost the thread it runs on.
 
-use super::{Outcome, Run, Time, read, read_quickly};
+use super::{Outcome, Run, Time, read, read_quickly, with_time};
 use crate::embedded::config::Limits;
 use crate::embedded::conn::Conn;
 use debros_proto::Code;
@@ -21,7 +21,7 @@ fn reader() -> (TempDir, Conn, Conn) {
 }
 
 fn time() -> Time {
-    Time { statement: Duration::from_secs(60), deadline: Instant::now() + Duration::from_secs(60) }
+    Time { statement: Duration::from_secs(60), by_processor: false, deadline: Instant::now() + Duration::from_secs(60) }
 }
 
 /// Whether the statement is done on the calling thread, once it is compiled.
@@ -93,4 +93,21 @@ fn functions_that_take_the_square_of_a_texts_length_are_for_short_ones() {
     }
     // What does not call them meets what is long, before and after.
     assert_eq!(ask("SELECT x, bm25(ft) FROM ft WHERE ft MATCH 'a OR b'").unwrap(), 3);
+}
+
+/// As on a machine that is busy with others.
+#[test]
+fn a_read_that_waits_for_the_processor_loses_nothing_of_its_slice() {
+    let (_folder, _writer, conn) = reader();
+    let slice = Time { statement: Duration::from_secs(1), by_processor: true, ..time() };
+    let count = |last: &str| {
+        let sql =
+            format!("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n{last}) SELECT count(*) FROM n");
+        with_time(&conn, slice, || {
+            std::thread::sleep(slice.statement * 2);
+            conn.db.query_row(&sql, [], |row| row.get::<_, i64>(0)).map_err(crate::embedded::failure::of)
+        })
+    };
+    assert_eq!(count(" WHERE i < 1000"), Ok(1000));
+    assert_eq!(count("").unwrap_err().code, Code::StatementTimeout);
 }

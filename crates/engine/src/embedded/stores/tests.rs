@@ -45,6 +45,22 @@ async fn stuck_read(store: &Arc<Store>) -> Sender<()> {
     stuck(async |step| store.read(CallerKey::default(), 0, Instant::now() + FAR, move |_| step()).await).await
 }
 
+/// A read that does not end, of a caller who stays.
+async fn endless_read(store: &Arc<Store>, caller: u64) -> Sender<()> {
+    let ((release, released), (begin, begun)) = (channel::<()>(), oneshot::channel());
+    let store = Arc::clone(store);
+    tokio::spawn(async move {
+        let act = move |_: &Conn| {
+            let _ = begin.send(());
+            let _ = released.recv();
+            Ok(())
+        };
+        store.read(CallerKey(caller), 0, Instant::now() + FAR, act).await
+    });
+    begun.await.unwrap();
+    release
+}
+
 async fn stuck_write(store: &Arc<Store>) -> Sender<()> {
     let write = Write {
         undo: Undo::Savepoint,
@@ -79,6 +95,35 @@ async fn a_database_whose_statement_runs_on_without_its_caller_is_not_closed_for
     }
     drop(running);
     stores.close(Instant::now() + FAR);
+}
+
+/// Two have all threads that are shared.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_nothing_running_is_served_beside_the_endless_reads_of_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let stores = open(folder.path(), 10);
+    let store = stores.namespace(&named("a")).await.unwrap();
+    let shared = stores.shared.config.readers as u64;
+    let mut running = Vec::new();
+    for caller in (1..shared).map(|_| 1).chain([2]) {
+        running.push(endless_read(&store, caller).await);
+    }
+    let far = || Instant::now() + FAR;
+    assert!(store.would_wait(CallerKey(3)));
+    store.read(CallerKey(3), 0, far(), |_| Ok(())).await.unwrap();
+    // Others of these two have none of the threads for that; the next two have one each.
+    let (greedy, again) = (Arc::clone(&store), far());
+    let waits = tokio::spawn(async move { greedy.read(CallerKey(2), 0, again, |_| Ok(())).await });
+    running.push(endless_read(&store, 4).await);
+    running.push(endless_read(&store, 5).await);
+    store.read(CallerKey(3), 0, far(), |_| Ok(())).await.unwrap();
+    assert!(!waits.is_finished());
+    // However many there are, what is quick has a thread of its own.
+    running.push(endless_read(&store, 6).await);
+    assert!(store.read_soon(CallerKey(3), 0, far(), |_, is_brief| Ok(is_brief)).await.unwrap());
+    running.clear();
+    waits.await.unwrap().unwrap();
+    stores.close(far());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,7 +19,10 @@ use debros_proto::rpc::{Statement, TransactionRequest};
 use debros_proto::{Code, Error, Namespace, Result};
 use prost::Message as _;
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// The time between two tries to cut the log, for others' writes: ten times as long as a try keeps the writer.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What others are told that runs.
 const DELETION: &str = "the deletion of a namespace";
@@ -129,11 +132,19 @@ pub(in crate::embedded) fn finish_interrupted(stores: &Stores) -> Result<(), Ope
 }
 
 fn finish(stores: &Stores, namespace: &Namespace) -> Result<()> {
+    finish_by(stores, namespace, |conn| empty_log(conn).map_err(failure::of))
+}
+
+fn finish_by(
+    stores: &Stores,
+    namespace: &Namespace,
+    empty: impl Fn(&Conn) -> Result<bool> + Clone + Send + 'static,
+) -> Result<()> {
     stores.remove(namespace)?;
     stores.folder.sync_namespaces().map_err(|error| of_io(namespace, &error))?;
     wipe(stores, namespace, kv::wipe)?;
     wipe(stores, namespace, guard::wipe)?;
-    overwrite_log(stores, namespace)?;
+    overwrite_log(stores, namespace, empty);
     stores.folder.end_deletion(namespace).map_err(|error| of_io(namespace, &error))
 }
 
@@ -142,7 +153,8 @@ fn run_also(stores: &Stores, statements: &[Statement]) -> Result<()> {
         return Ok(());
     }
     let (statements, limits) = (statements.to_vec(), stores.shared.config.limits);
-    let time = Time { statement: stores.shared.config.statement_time, deadline: Instant::now() + FAR };
+    let time =
+        Time { statement: stores.shared.config.statement_time, by_processor: false, deadline: Instant::now() + FAR };
     let write =
         Write { undo: Undo::Savepoint, removes: true, bytes: 0, deadline: time.deadline, flow: Flow::default() };
     stores.system.write_blocking(write, move |conn| {
@@ -173,20 +185,29 @@ fn wipe(stores: &Stores, namespace: &Namespace, some: fn(&Conn, &Namespace) -> R
     }
 }
 
-/// What was deleted is still in the log, which is cut. Whoever reads from it is done within the time of a statement; a backup
-/// does not run beside this.
-fn overwrite_log(stores: &Stores, namespace: &Namespace) -> Result<()> {
+/// What was deleted is still in the log, which is cut with `empty`. Whoever reads from it is done within the time of a statement; a
+/// backup does not run beside this. All is deleted by now, so no failure of this is one of the deletion.
+fn overwrite_log(
+    stores: &Stores,
+    namespace: &Namespace,
+    empty: impl Fn(&Conn) -> Result<bool> + Clone + Send + 'static,
+) {
     let give_up = Instant::now() + stores.shared.config.statement_time;
     loop {
         let write =
             Write { undo: Undo::Alone, removes: true, bytes: 0, deadline: Instant::now() + FAR, flow: Flow::default() };
-        let is_empty = stores.system.write_blocking(write, |conn| empty_log(conn).map_err(failure::of))?;
-        if is_empty {
-            return Ok(());
-        }
-        if Instant::now() >= give_up {
-            tracing::warn!(%namespace, "the log still holds what was deleted: somebody reads from it; it is written over later");
-            return Ok(());
+        let empty = empty.clone();
+        match stores.system.write_blocking(write, move |conn| empty(conn)) {
+            Ok(true) => return,
+            Ok(false) if Instant::now() < give_up => std::thread::sleep(PAUSE),
+            Ok(false) => {
+                tracing::warn!(%namespace, "the log still holds what was deleted: somebody reads from it; it is written over later");
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(%namespace, %error, "the log still holds what was deleted: it can not be cut; it is written over later");
+                return;
+            }
         }
     }
 }
@@ -220,12 +241,36 @@ fn too_late() -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::{delete, delete_by, run_also};
+    use super::{PAUSE, delete, delete_by, finish_by, run_also};
     use crate::embedded::config::EmbeddedConfig;
     use crate::embedded::stores::{FAR, Stores};
     use debros_proto::rpc::Statement;
     use debros_proto::{Code, Error, Namespace};
+    use std::sync::{Arc, Mutex};
     use std::time::Instant;
+
+    #[test]
+    fn a_log_that_can_not_be_cut_fails_no_deletion_and_others_write_between_two_tries() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = EmbeddedConfig { statement_time: FAR, ..EmbeddedConfig::new(folder.path()) };
+        let stores = Stores::open(config).unwrap();
+        let app = Namespace::new("app").unwrap();
+        let tries = Arc::<Mutex<Vec<Instant>>>::default();
+        let tried = Arc::clone(&tries);
+        // Somebody reads from it, and then the disk fails.
+        let empty = move |_: &_| {
+            let mut tries = tried.lock().unwrap();
+            tries.push(Instant::now());
+            if tries.len() == 1 { Ok(false) } else { Err(Error::internal("the disk can not be read")) }
+        };
+        drop(stores.open_for_caller(&app).unwrap());
+        stores.folder.begin_deletion(&app, &[]).unwrap();
+        finish_by(&stores, &app, empty).unwrap();
+        assert!(!folder.path().join("ns/app.delete").exists() && !folder.path().join("ns/app.db").exists());
+        let tries = tries.lock().unwrap();
+        assert!(tries.len() == 2 && tries[1] - tries[0] >= PAUSE, "{tries:?}");
+        stores.close(Instant::now() + FAR);
+    }
 
     /// Its tombstone may be committed and nothing of its data gone: a start that knows nothing of it would free the name.
     #[test]

@@ -5,14 +5,14 @@ use crate::embedded::conn::Conn;
 use crate::embedded::failure;
 use crate::embedded::gate::Rights;
 use crate::embedded::kv;
-use crate::embedded::{Embedded, JOB_BYTES};
+use crate::embedded::{BRIEF_TIME, Embedded, JOB_BYTES};
 use crate::{CallOptions, NamespaceFilter, NamespaceInfo};
 use debros_proto::{Code, Error, Namespace, Result};
 use rusqlite::OptionalExtension as _;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-/// How long rows are counted.
+/// How long rows are counted, unless endless queries of others keep the namespace's threads.
 const COUNT_TIME: Duration = Duration::from_secs(2);
 
 const WRITTEN_DOWN: &str =
@@ -66,7 +66,7 @@ impl Embedded {
         let written_down = self
             .stores
             .system
-            .read(options.caller, JOB_BYTES, options.deadline, move |conn| {
+            .read_soon(options.caller, JOB_BYTES, options.deadline, move |conn, _| {
                 conn.own(CREATED_AT)
                     .and_then(|mut find| find.query_row([owner.as_str()], |row| row.get(0)).optional())
                     .map_err(failure::of)
@@ -106,9 +106,10 @@ impl Embedded {
 
     async fn look_into(&self, namespace: &Namespace, options: &CallOptions) -> Result<InFile> {
         let (store, tenant) = self.tenant(namespace).await?;
-        let until = options.deadline.min(Instant::now() + COUNT_TIME);
+        let deadline = options.deadline;
         store
-            .read(options.caller, JOB_BYTES, options.deadline, move |conn| {
+            .read_soon(options.caller, JOB_BYTES, deadline, move |conn, is_brief| {
+                let count_time = if is_brief { BRIEF_TIME } else { COUNT_TIME };
                 let tables = tenant.settled_catalogue().tables()?;
                 let prefix = tenant.namespace.prefix();
                 conn.gate.enter(Rights::Own);
@@ -119,7 +120,7 @@ impl Embedded {
                     tables: tables.iter().filter(|table| table.kind != "view").count() as u64,
                     ..InFile::default()
                 };
-                conn.limit(until);
+                conn.limit(deadline.min(Instant::now() + count_time));
                 for table in tables.iter().filter(|table| table.kind == "table") {
                     match count(conn, &format!("{prefix}{}", table.name)) {
                         Ok(rows) => found.rows += rows,

@@ -1,6 +1,7 @@
 //! The writer, with groups made by hand: the queue is filled before the writer runs.
 
 use super::{Room, Writer};
+use crate::CallerKey;
 use crate::embedded::config::Limits;
 use crate::embedded::conn::Conn;
 use crate::embedded::job::{Job, Undo};
@@ -41,11 +42,13 @@ impl Bench {
 
     /// Runs the jobs as one group, as far as they let it be one.
     fn run(&self, jobs: Vec<Job>) {
-        let queue = Arc::new(Queue::new("writes", usize::MAX, usize::MAX, Arc::new(Budget::new(usize::MAX))));
-        for job in jobs {
-            queue.push(Flow::default(), job, 1).unwrap();
-        }
+        let queue = waiting(jobs);
         queue.close();
+        self.run_queue(queue);
+    }
+
+    /// Runs what waits, until somebody closes the queue.
+    fn run_queue(&self, queue: Arc<Queue<Job>>) {
         let conn = self.conn.borrow_mut().take().unwrap();
         let readers = Arc::new(super::Pool::new(&self.path, tracing::Span::none(), 1).unwrap());
         let room = Room {
@@ -62,11 +65,20 @@ impl Bench {
     }
 }
 
+/// A queue in which jobs wait.
+fn waiting(jobs: Vec<Job>) -> Arc<Queue<Job>> {
+    let queue = Arc::new(Queue::new("writes", usize::MAX, usize::MAX, Arc::new(Budget::new(usize::MAX))));
+    for job in jobs {
+        queue.push(job.flow, job, 1).unwrap();
+    }
+    queue
+}
+
 fn write(sql: &str, statement_time: Duration) -> (Job, Outcome) {
     let statement = Statement::from(sql);
     let deadline = Instant::now() + Duration::from_secs(60);
     Job::new(Undo::Savepoint, deadline, move |conn| {
-        let time = Time { statement: statement_time, deadline };
+        let time = Time { statement: statement_time, by_processor: false, deadline };
         sql::write(conn, Run::own(&statement), time, false, &mut Allowance::new(&Limits::default()))
             .map(|wrote| wrote.result)
     })
@@ -357,4 +369,83 @@ fn a_long_group_is_answered_in_order_and_once() {
     let outcomes = group(&bench, &statements.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(outcomes[..2400].iter().all(Result::is_ok) && outcomes[2400..].iter().all(Result::is_err));
     assert_eq!(bench.count("SELECT count(*) FROM t"), 2401);
+}
+
+/// A caller's insert that takes longer than a group and tells what others see when it runs; `also` is done then.
+fn slow(bench: &Bench, caller: u64, a: i64, also: impl FnMut() + Send + 'static) -> (Job, Receiver<Result<String>>) {
+    let (path, mut also) = (bench.path.clone(), also);
+    let (mut job, outcome) =
+        Job::new(Undo::Savepoint, Instant::now() + Duration::from_secs(60), move |conn: &mut Conn| {
+            conn.db.execute("INSERT INTO t VALUES (?1)", [a]).unwrap();
+            also();
+            std::thread::sleep(super::MOST_GROUP_TIME);
+            let other = rusqlite::Connection::open(&path).unwrap();
+            let sql = "SELECT ifnull(group_concat(a, ','), '') FROM t WHERE a > 0";
+            Ok(other.query_row(sql, [], |row| row.get(0)).unwrap())
+        });
+    job.flow = Flow::of_caller(CallerKey(caller));
+    (job, outcome)
+}
+
+fn seen(outcomes: Vec<Receiver<Result<String>>>) -> Vec<String> {
+    outcomes.into_iter().map(|mut outcome| outcome.try_recv().expect("everyone is answered").unwrap()).collect()
+}
+
+#[test]
+fn who_comes_while_a_long_group_runs_waits_for_one_job_of_it() {
+    let bench = Bench::new(1 << 30);
+    let queue = waiting(Vec::new());
+    let (other, others) = slow(&bench, 2, 9, || ());
+    let (to, mut other) = (Arc::clone(&queue), Some(other));
+    let (first, first_outcome) = slow(&bench, 1, 1, move || {
+        // It is accepted, and so runs in a closed queue.
+        if let Some(other) = other.take() {
+            to.push(other.flow, other, 1).unwrap();
+            to.close();
+        }
+    });
+    let (second, second_outcome) = slow(&bench, 1, 2, || ());
+    let (third, third_outcome) = slow(&bench, 1, 3, || ());
+    for job in [first, second, third] {
+        queue.push(job.flow, job, 1).unwrap();
+    }
+    bench.run_queue(queue);
+    // It ran second, when the first was committed; who waits alone has one group.
+    assert_eq!(seen(vec![first_outcome, others, second_outcome, third_outcome]), ["", "1", "1,9", "1,9"]);
+}
+
+#[test]
+fn nobody_waits_for_the_long_jobs_behind_his_own() {
+    let bench = Bench::new(1 << 30);
+    let (jobs, outcomes): (Vec<_>, Vec<_>) =
+        [(1, 1), (2, 2), (3, 3)].map(|(caller, a)| slow(&bench, caller, a, || ())).into_iter().unzip();
+    bench.run(jobs);
+    assert_eq!(seen(outcomes), ["", "1", "1,2"]);
+}
+
+/// A job that takes the transaction down ends a group as well.
+#[test]
+fn after_a_job_that_does_not_end_who_came_meanwhile_is_the_next() {
+    let bench = Bench::new(1 << 30);
+    let queue = waiting(Vec::new());
+    let (other, others) = slow(&bench, 2, 9, || ());
+    let (second, second_outcome) = slow(&bench, 1, 2, || ());
+    let (to, mut other) = (Arc::clone(&queue), Some(other));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let (mut endless, mut ended) = Job::new(Undo::Savepoint, deadline, move |conn: &mut Conn| {
+        if let Some(other) = other.take() {
+            to.push(other.flow, other, 1).unwrap();
+            to.close();
+        }
+        let time = Time { statement: super::MOST_GROUP_TIME, by_processor: false, deadline };
+        let statement = Statement::from(ENDLESS);
+        sql::write(conn, Run::own(&statement), time, false, &mut Allowance::new(&Limits::default())).map(|_| ())
+    });
+    endless.flow = second.flow;
+    for job in [endless, second] {
+        queue.push(job.flow, job, 1).unwrap();
+    }
+    bench.run_queue(queue);
+    assert_eq!(ended.try_recv().unwrap().unwrap_err().code, Code::StatementTimeout);
+    assert_eq!(seen(vec![others, second_outcome]), ["", "9"]);
 }
