@@ -175,6 +175,14 @@ fn the_half_of_a_file_that_takes_back_is_never_run() {
         assert_eq!(cli.json(&["db", "migrate", dir])["applied"], serde_json::json!([]), "{tool}");
         cli.json(&["query", "DROP TABLE schema_migrations"]);
     }
+    // Marks that no list holds.
+    for (number, down) in ["-- Down (drop)", "-- To undo:", "-- backward", "/* Down */"].into_iter().enumerate() {
+        let dir = folder.path().join(format!("unknown{number}"));
+        write(&dir, "001_a.sql", &format!("CREATE TABLE unknown (x);\n{down}\nDROP TABLE unknown;\n"));
+        let refused = cli.run(&["db", "migrate", dir.to_str().unwrap()], b"");
+        assert_eq!(refused.status.code(), Some(2), "{down}: {}", text_of(&refused));
+        assert!(text_of(&refused).contains("001_a.sql, line "), "{down}: {}", text_of(&refused));
+    }
     // What is not understood is refused before anything of the folder runs.
     let dir = folder.path().join("mixed");
     write(&dir, "001_a.sql", "CREATE TABLE mixed (x);");

@@ -9,6 +9,7 @@ mod names;
 mod programs;
 mod records;
 mod steps;
+mod taken_back;
 
 use self::folder::read_folder;
 use self::records::Known;
