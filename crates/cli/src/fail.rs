@@ -118,7 +118,7 @@ impl From<Error> for Failure {
 
 /// A message with the system's errors in words alone: `no such file or directory` for
 /// `No such file or directory (os error 2)`.
-fn in_words(message: &str) -> String {
+pub(crate) fn in_words(message: &str) -> String {
     const NUMBER: &str = " (os error ";
     let mut words = String::with_capacity(message.len());
     let mut rest = message;

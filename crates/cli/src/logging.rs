@@ -1,6 +1,7 @@
 //! The log: to stderr, and to a file when one is set, which can be opened again after somebody moved it away.
 
 use crate::config::LogSettings;
+use crate::fail::in_words;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
@@ -87,11 +88,12 @@ pub fn start(settings: &LogSettings) -> anyhow::Result<Log> {
 }
 
 fn open(path: &Path) -> anyhow::Result<File> {
-    std::fs::OpenOptions::new().create(true).append(true).open(path).map_err(|error| {
-        anyhow::anyhow!(
+    debros_proto::regular_file::open_to_append(path).map_err(|error| {
+        // The log tells it as well, beside the one who starts the program.
+        anyhow::anyhow!(in_words(&format!(
             "the log file {} can not be opened: {error}; choose another with logging.output_file",
             path.display()
-        )
+        )))
     })
 }
 

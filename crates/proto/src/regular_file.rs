@@ -42,6 +42,24 @@ pub fn open_or_handed_over(path: &Path) -> io::Result<File> {
     if is_handed_over { File::open(path) } else { open(path) }
 }
 
+/// Opens a regular file, or a device as /dev/null is, to write at its end; makes the file when it is not there. What the
+/// program has open already, as /dev/stdout, may be anything.
+///
+/// # Errors
+/// What the system says; `InvalidInput`, with what it is, when it is something else. A pipe would keep the program waiting for
+/// a reader.
+pub fn open_to_append(path: &Path) -> io::Result<File> {
+    let is_open_already = ["/dev/stdout", "/dev/stderr"].iter().any(|open| path == Path::new(open))
+        || HANDED_OVER.iter().any(|folder| path.starts_with(folder));
+    if !is_open_already && !fs::metadata(path).is_ok_and(|metadata| is_character_device(&metadata)) {
+        match metadata(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    File::options().create(true).append(true).open(path)
+}
+
 /// All bytes of a regular file.
 ///
 /// # Errors
@@ -83,9 +101,36 @@ fn kind_of(metadata: &Metadata) -> &'static str {
     "something else"
 }
 
+#[cfg(unix)]
+fn is_character_device(metadata: &Metadata) -> bool {
+    std::os::unix::fs::FileTypeExt::is_char_device(&metadata.file_type())
+}
+
+#[cfg(not(unix))]
+fn is_character_device(_: &Metadata) -> bool {
+    false
+}
+
 #[cfg(all(test, unix))]
 mod tests {
     use std::path::Path;
+
+    #[test]
+    fn what_is_appended_to_is_a_file_or_a_device() {
+        use std::io::Write as _;
+        let socket = std::env::temp_dir().join(format!("debros-regular-file-{}.sock", std::process::id()));
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let refused = super::open_to_append(&socket).unwrap_err();
+        assert!(refused.to_string().contains("a socket"), "{refused}");
+        drop(listener);
+        std::fs::remove_file(&socket).unwrap();
+        assert!(super::open_to_append(Path::new("/")).unwrap_err().to_string().contains("a folder"));
+        super::open_to_append(Path::new("/dev/null")).unwrap().write_all(b"x").unwrap();
+        super::open_to_append(&socket).unwrap().write_all(b"x").unwrap();
+        super::open_to_append(&socket).unwrap().write_all(b"y").unwrap();
+        assert_eq!(super::read_to_string(&socket).unwrap(), "xy");
+        std::fs::remove_file(&socket).unwrap();
+    }
 
     #[test]
     fn only_regular_files_are_opened() {

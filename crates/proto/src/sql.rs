@@ -12,6 +12,8 @@ pub struct Piece<'a> {
     pub line: usize,
     /// The column of that line, from 1, in characters.
     pub column: usize,
+    /// The byte of the script that it starts at.
+    pub start: usize,
 }
 
 /// Splits a script. Empty statements and those of comments alone are left out.
@@ -19,7 +21,7 @@ pub struct Piece<'a> {
 /// # Errors
 /// `invalid_argument` with the line when a string, quoted name or trigger body does not end.
 pub fn split(script: &str) -> Result<Vec<Piece<'_>>> {
-    let mut pieces = Vec::new();
+    let mut pieces: Vec<Piece<'_>> = Vec::new();
     let mut tokens = Tokens { text: script, at: 0 };
     let mut start = None;
     let mut shape = Shape::Start;
@@ -27,7 +29,8 @@ pub fn split(script: &str) -> Result<Vec<Piece<'_>>> {
     while let Some(token) = tokens.next().map_err(|at| unterminated(script, at))? {
         if token.kind == Kind::Semicolon && shape.ends_here() {
             if let Some(start) = start.take() {
-                pieces.push(piece(script, start, end));
+                let next = piece(script, pieces.last(), start, end);
+                pieces.push(next);
             }
             shape = Shape::Start;
             continue;
@@ -41,7 +44,8 @@ pub fn split(script: &str) -> Result<Vec<Piece<'_>>> {
             let line = line_of(script, start);
             return Err(Error::invalid(format!("line {line}: the trigger's body does not end: it needs END;")));
         }
-        pieces.push(piece(script, start, end));
+        let next = piece(script, pieces.last(), start, end);
+        pieces.push(next);
     }
     Ok(pieces)
 }
@@ -73,6 +77,13 @@ pub fn leading_words(statement: &str, count: usize) -> Vec<String> {
     words
 }
 
+/// SQLite's tokens as they are written: words, numbers, whole strings and quoted names, and other signs one by one. Blanks
+/// and comments are left out; what does not close ends them.
+pub fn tokens(sql: &str) -> impl Iterator<Item = &str> {
+    let mut tokens = Tokens { text: sql, at: 0 };
+    std::iter::from_fn(move || tokens.next().ok().flatten().map(|token| &sql[token.start..token.end]))
+}
+
 fn is_transaction_frame(statement: &str) -> bool {
     let words = leading_words(statement, 4);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -94,10 +105,12 @@ fn is_transaction_frame(statement: &str) -> bool {
         )
 }
 
-fn piece(script: &str, start: usize, end: usize) -> Piece<'_> {
+/// Lines are counted from the piece before, so that a long script is gone through once.
+fn piece<'a>(script: &'a str, before: Option<&Piece<'_>>, start: usize, end: usize) -> Piece<'a> {
     let line_start = script[..start].rfind('\n').map_or(0, |end| end + 1);
     let column = script[line_start..start].chars().count() + 1;
-    Piece { text: &script[start..end], line: line_of(script, start), column }
+    let (line, from) = before.map_or((1, 0), |before| (before.line, before.start));
+    Piece { text: &script[start..end], line: line + line_of(&script[from..], start - from) - 1, column, start }
 }
 
 fn line_of(script: &str, at: usize) -> usize {
@@ -219,7 +232,7 @@ fn closing_quote(bytes: &[u8], start: usize, quote: u8) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::{leading_words, split, split_migration};
+    use super::{leading_words, split, split_migration, tokens};
     use proptest::prelude::proptest;
 
     fn texts(script: &str) -> Vec<&str> {
@@ -276,12 +289,20 @@ mod tests {
         assert_eq!(leading_words("", 2), Vec::<String>::new());
     }
 
+    #[test]
+    fn tokens_are_given_as_they_are_written() {
+        let found: Vec<&str> = tokens("INSERT /* x */ INTO \"a b\" VALUES(-1.5,X'0A','it''s') -- end").collect();
+        let wanted =
+            ["INSERT", "INTO", "\"a b\"", "VALUES", "(", "-", "1", ".", "5", ",", "X", "'0A'", ",", "'it''s'", ")"];
+        assert_eq!(found, wanted);
+    }
+
     proptest! {
         #[test]
         fn any_text_is_split_without_panic_and_loses_no_statement(script in "(?s)[;'\"`\\[\\]\\-/* \nA-Zéx]{0,60}|.{0,60}") {
             if let Ok(pieces) = split(&script) {
                 for piece in pieces {
-                    assert!(script.contains(piece.text) && !piece.text.is_empty());
+                    assert!(script[piece.start..].starts_with(piece.text) && !piece.text.is_empty());
                 }
             }
         }

@@ -110,7 +110,7 @@ impl Dump {
         }
         let is_own = |name: &String| matches!(kind(catalogue, name), Some(Kind::Table));
         statements.extend(
-            self.analyzed.iter().filter(|name| is_own(name)).map(|name| format!("ANALYZE {}", quote('"', name))),
+            self.analyzed.iter().filter(|name| is_own(name)).map(|name| format!("ANALYZE main.{}", quote('"', name))),
         );
         Ok(statements)
     }

@@ -341,3 +341,45 @@ fn a_column_is_nullable_when_sqlite_keeps_null_in_it() {
         }
     }
 }
+
+/// `.dump --preserve-rowids` writes the rowids of `sqlite_sequence` too, which the namespaces share.
+#[test]
+fn the_places_of_sequence_numbers_are_left_out() {
+    let catalogue = made(SCHEMA);
+    let mut random = |bytes: &mut [u8]| bytes.fill(1);
+    let mut moment = debros_sql::Moment { now_ms: 0, random: &mut random };
+    let mut plain = |sql: &str| -> Vec<String> {
+        let rewritten = rewrite(sql, &catalogue).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        rewritten.sql(&mut moment).split_whitespace().map(str::to_owned).collect()
+    };
+    assert_eq!(
+        plain("INSERT INTO sqlite_sequence(rowid, name, seq) VALUES(1, 'b', 2), (2 ,'b',3)"),
+        plain("INSERT INTO sqlite_sequence(name, seq) VALUES('b', 2), ('b',3)")
+    );
+    for bad in [
+        "INSERT INTO sqlite_sequence(rowid, name) VALUES(1, 'b')",
+        "INSERT INTO sqlite_sequence(rowid, seq, name) VALUES(1, 2, 'b')",
+        "INSERT INTO sqlite_sequence(name, rowid, seq) VALUES('b', 1, 2)",
+        "INSERT INTO sqlite_sequence(rowid, name, seq) VALUES((SELECT 1), 'b', 2)",
+        "INSERT INTO sqlite_sequence(rowid, name, seq) VALUES(1, 'ns::other::b', 2)",
+        "INSERT INTO sqlite_sequence(rowid, name, seq) VALUES(1, 'b' || 'c', 2)",
+    ] {
+        assert_eq!(rewrite(bad, &catalogue).unwrap_err().code, Code::StatementNotAllowed, "{bad}");
+    }
+}
+
+/// `ANALYZE main` is that of everything.
+#[test]
+fn statistics_of_a_dump_are_of_the_tables_whatever_their_names() {
+    let catalogue = made(&["CREATE TABLE main(a)", "CREATE TABLE \"temp\"(a)"]);
+    let mut dump = debros_sql::dump::Dump::default();
+    for table in ["main", "temp"] {
+        let row = format!("INSERT INTO sqlite_stat1 VALUES('{table}', NULL, '1')");
+        assert_eq!(dump.translate(&row, &catalogue).unwrap(), Some(Vec::new()));
+    }
+    let made = dump.finish(&catalogue).unwrap();
+    assert_eq!(made, ["ANALYZE main.\"main\"", "ANALYZE main.\"temp\""]);
+    for sql in made {
+        rewrite(&sql, &catalogue).unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+}

@@ -54,13 +54,19 @@ fn usage(error: &clap::Error) -> ExitCode {
     let json = asked.windows(2).any(|pair| matches!(pair[0].as_str(), "-f" | "--format") && pair[1] == "json")
         || asked.iter().any(|argument| matches!(argument.as_str(), "--format=json" | "-fjson"));
     if error.use_stderr() && json {
-        let text = error.to_string();
-        let first = text.lines().next().unwrap_or_default();
-        return Failure::usage(first.strip_prefix("error: ").unwrap_or(first)).report(true);
+        return Failure::usage(usage_message(error)).report(true);
     }
     // A closed stdout or stderr is no reason for another error.
     let _ = error.print();
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(crate::fail::USAGE))
+}
+
+/// What is wrong, in one line: what clap says before its tips and the usage.
+fn usage_message(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let lines: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let joined = lines.join(" ");
+    joined.strip_prefix("error: ").unwrap_or(&joined).to_owned()
 }
 
 fn run(mut cli: Cli) -> Result<ExitCode, Failure> {
@@ -128,6 +134,22 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_usage_error_is_told_whole_in_one_line() {
+        for (line, words) in [
+            ("network-cli storage put", &["<KEY>"][..]),
+            ("network-cli storage get", &["required arguments were not provided", "<KEY>"]),
+            ("network-cli -f yaml peers", &["invalid value 'yaml'", "[possible values: ", "json"]),
+        ] {
+            let message = super::usage_message(&Cli::try_parse_from(line.split(' ')).unwrap_err());
+            assert!(words.iter().all(|word| message.contains(word)), "{message}");
+            assert!(
+                !message.contains('\n') && !message.contains("Usage") && !message.starts_with("error"),
+                "{message}"
+            );
+        }
     }
 
     /// Lesson 37: `storage list --format json` took "--format" as the prefix, and `--bootstrap` was ignored.

@@ -175,6 +175,14 @@ fn the_half_of_a_file_that_takes_back_is_never_run() {
         assert_eq!(cli.json(&["db", "migrate", dir])["applied"], serde_json::json!([]), "{tool}");
         cli.json(&["query", "DROP TABLE schema_migrations"]);
     }
+    // Marks that no list holds.
+    for (number, down) in ["-- Down (drop)", "-- To undo:", "-- backward", "/* Down */"].into_iter().enumerate() {
+        let dir = folder.path().join(format!("unknown{number}"));
+        write(&dir, "001_a.sql", &format!("CREATE TABLE unknown (x);\n{down}\nDROP TABLE unknown;\n"));
+        let refused = cli.run(&["db", "migrate", dir.to_str().unwrap()], b"");
+        assert_eq!(refused.status.code(), Some(2), "{down}: {}", text_of(&refused));
+        assert!(text_of(&refused).contains("001_a.sql, line "), "{down}: {}", text_of(&refused));
+    }
     // What is not understood is refused before anything of the folder runs.
     let dir = folder.path().join("mixed");
     write(&dir, "001_a.sql", "CREATE TABLE mixed (x);");
@@ -210,6 +218,7 @@ fn the_record_of_another_tool_is_named_and_can_be_taken_over() {
     for (columns, row, words) in [
         ("version varchar NOT NULL PRIMARY KEY", "('2')", ["dbmate or Rails", "--baseline 2"]),
         ("version uint64, dirty bool", "(2, 0)", ["golang-migrate", "--baseline 2"]),
+        ("version uint64, dirty bool", "(2, 1)", ["not finished (dirty)", "--baseline VERSION"]),
         ("version INTEGER PRIMARY KEY, inserted_at TEXT", "(2, 'x')", ["Ecto", "--baseline 2"]),
         ("filename varchar(255)", "('002_b.rb')", ["Sequel", "--baseline VERSION"]),
         ("a, b, c", "(1, 2, 3)", ["another tool", "a, b, c"]),
@@ -223,6 +232,46 @@ fn the_record_of_another_tool_is_named_and_can_be_taken_over() {
     cli.json(&["query", "CREATE TABLE ar_internal_metadata (key, value)"]);
     refused(&["that of Rails"]);
     cli.json(&["query", "DROP TABLE schema_migrations"]);
+
+    // Out of the way, under the name that we said: without --baseline nothing runs twice.
+    for (table, columns, row, words) in [
+        ("rails_schema_migrations", "version", "('2')", ["by Rails", "--baseline 2"]),
+        ("dbmate_schema_migrations", "version", "('2')", ["dbmate", "--baseline 2"]),
+        ("golang_migrate_schema_migrations", "version, dirty", "(2, 0)", ["golang-migrate", "--baseline 2"]),
+        ("golang_migrate_schema_migrations", "version, dirty", "(2, 1)", ["(dirty)", "--baseline VERSION"]),
+        ("ecto_schema_migrations", "version, inserted_at", "(2, 'x')", ["Ecto", "--baseline 2"]),
+        ("sequel_schema_migrations", "filename", "('002_b.rb')", ["002_b.rb", "--baseline VERSION"]),
+        ("other_schema_migrations", "a, b, c", "(1, 2, 3)", ["is 1 migration;", "--baseline VERSION"]),
+        ("django_migrations", "id", "(1), (2)", ["is 2 migrations;", "--baseline VERSION"]),
+        ("migrations", "id, migration, batch", "(1, '2024_a', 1)", ["Laravel", "2024_a"]),
+        ("migrations", "id, timestamp, name", "(1, 2, 'A2')", ["TypeORM", "--baseline 2"]),
+        ("migrations", "id, name, up, down", "(2, 'b', '', '')", ["node-sqlite", "--baseline 2"]),
+        ("migrations", "migration", "('002_b.sql')", ["rambler", "--baseline 2"]),
+        (
+            "migrations",
+            "id, name, hash, executed_at",
+            "(0, 'x', '', 0), (2, 'b', '', 0)",
+            ["postgres-migrations", "--baseline 2"],
+        ),
+        ("schema_version", "version", "(2)", ["tern", "--baseline 2"]),
+        (
+            "schemaversion",
+            "version, name, md5, run_at",
+            "(0, '', '', ''), (2, 'b', '', '')",
+            ["postgrator", "--baseline 2"],
+        ),
+        ("schema_info", "version", "(2)", ["Sequel", "--baseline 2"]),
+        ("CHANGELOG", "ID, APPLIED_AT, DESCRIPTION", "(2, '', '')", ["MyBatis", "--baseline 2"]),
+    ] {
+        cli.json(&["query", &format!("CREATE TABLE {table} ({columns})")]);
+        cli.json(&["query", &format!("INSERT INTO {table} VALUES {row}")]);
+        refused(&words);
+        cli.json(&["query", &format!("DROP TABLE {table}")]);
+    }
+    // Somebody's own table of such a name.
+    cli.json(&["query", "CREATE TABLE migrations (id, species, season)"]);
+    cli.json(&["query", "INSERT INTO migrations VALUES (1, 'crane', 'autumn')"]);
+    assert_eq!(cli.json(&["db", "migrate", dir, "--dry-run"])["pending"].as_array().unwrap().len(), 3);
 
     cli.json(&["query", "CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY, success BOOLEAN)"]);
     cli.json(&["query", "INSERT INTO _sqlx_migrations VALUES (1, 1), (2, 0)"]);

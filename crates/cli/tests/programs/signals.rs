@@ -38,6 +38,12 @@ async fn a_hang_up_opens_the_log_file_again_and_ends_nothing() {
     std::fs::create_dir(&log).unwrap();
     node.program.signal("HUP");
     until(&mut node.program, "it is told", |output| output.contains("goes on in the file that was open"));
+    // Nobody is waited for who reads from a pipe.
+    std::fs::remove_dir(&log).unwrap();
+    assert!(Command::new("mkfifo").arg(&log).status().unwrap().success());
+    node.program.signal("HUP");
+    until(&mut node.program, "the pipe is told", |output| output.contains("it is a pipe"));
+    assert!(!node.program.output().contains("os error"), "{}", node.program.output());
     for signal in ["USR1", "USR2", "USR1"] {
         node.program.signal(signal);
     }
@@ -45,6 +51,10 @@ async fn a_hang_up_opens_the_log_file_again_and_ends_nothing() {
     http.put_value("k", "v").await.ok();
     assert_eq!(http.get_value("k").await.ok().text(), "v");
     node.stop();
+    let mut command = Node::command(&data_dir);
+    let refused = command.env("DEBROS_LOGGING_OUTPUT_FILE", &log).output().unwrap();
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && told.contains("it is a pipe"), "{told}");
 }
 
 #[test]

@@ -276,19 +276,39 @@ impl<'w> Walk<'w> {
         for column in insert.columns().iter().flat_map(ExprList::iter) {
             let Expr::ColumnRef(column) = column else { return Err(refused) };
             self.understand(column.node_id());
-            columns.push(self.source.name(column.column())?);
+            columns.push((self.source.name(column.column())?, self.source.token(column.column())?));
         }
-        if !columns.iter().zip(["name", "seq"]).all(|(column, wanted)| same(column, wanted)) {
+        // `.dump --preserve-rowids` gives the rows' places: here they are among those of others.
+        let has_place = columns.first().is_some_and(|(column, _)| same(column, "rowid"));
+        if let (true, [(_, place), (_, next), ..]) = (has_place, columns.as_slice()) {
+            self.edits.replace(place.start..next.start, "");
+        }
+        let skipped = usize::from(has_place);
+        let is_named = |wanted: &[&str]| {
+            let given = columns.iter().skip(skipped).map(|(column, _)| column);
+            given.zip(wanted).all(|(column, wanted)| same(column, wanted))
+        };
+        if !is_named(&["name", "seq"]) || has_place && columns.len() != 3 {
             return Err(refused);
         }
         for row in values.rows().iter().flat_map(ValuesRowList::iter) {
             // A name that no table has would be told as it is.
             let is_free = |name: &str| check_new(name).is_ok() && !starts_with(name, "sqlite_");
-            let is_own = matches!(row.get(0), Some(Expr::Literal(name)) if is_free(&dequote(name.source())));
-            if row.len() != 2 || !is_own || !self.sequence_literal(row.get(0))? {
+            let name = row.get(skipped);
+            let is_own = matches!(name, Some(Expr::Literal(name)) if is_free(&dequote(name.source())));
+            if row.len() != 2 + skipped || !is_own {
                 return Err(refused);
             }
-            self.maybe(row.get(1))?;
+            if has_place {
+                let (Some(Expr::Literal(place)), Some(name)) = (row.get(0), name) else { return Err(refused) };
+                self.understand(place.node_id());
+                let start = self.source.range(place.source())?.start;
+                self.edits.replace(start..self.source.extent(name.node_id())?.start, "");
+            }
+            if !self.sequence_literal(name)? {
+                return Err(refused);
+            }
+            self.maybe(row.get(1 + skipped))?;
         }
         self.grants.sequence = true;
         Ok(true)

@@ -45,6 +45,8 @@ SELECT * FROM {own} WHERE v IN sqlite_sequence;
 CREATE TABLE {new} AS SELECT * FROM sqlite_sequence; SELECT * FROM {new};
 CREATE VIEW {new} AS SELECT * FROM sqlite_sequence; SELECT * FROM {new};
 UPDATE sqlite_sequence SET seq = 0;
+INSERT INTO sqlite_sequence(rowid, name, seq) VALUES(1, 'b', 0);
+INSERT INTO sqlite_sequence(rowid, name, seq) VALUES((SELECT seq FROM sqlite_sequence), '{own}', 0);
 UPDATE sqlite_sequence SET seq = 999 WHERE name = 'ns::victim::auto';
 UPDATE sqlite_sequence SET name = 'ns::victim::auto';
 UPDATE sqlite_sequence SET seq = (SELECT max(seq) FROM sqlite_sequence) WHERE name = 'auto';

@@ -40,6 +40,10 @@ pub(super) fn read_folder(dir: &Path) -> Result<Vec<Step>, Failure> {
     let mut found = Found::default();
     for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // What editors and file systems leave behind: `._001_a.sql`, `.001_a.sql.swp`.
+        if name.starts_with('.') {
+            continue;
+        }
         if path.is_dir() {
             found.add_folder(&path, &name)?;
         } else if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("sql")) {
@@ -165,7 +169,8 @@ fn check_order(steps: &[Step]) -> Result<(), Failure> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::read_folder;
-    use crate::network_cli::migrate::steps::{Step, pieces};
+    use crate::network_cli::migrate::parts::parts;
+    use crate::network_cli::migrate::steps::Step;
     use std::path::Path;
 
     pub(in crate::network_cli::migrate) fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -184,7 +189,14 @@ pub(super) mod tests {
 
     #[test]
     fn files_are_read_in_order_and_others_left_alone() {
-        let dir = folder(&[("002_b.sql", "SELECT 2"), ("001_a.sql", "BEGIN; SELECT 1; COMMIT;"), ("README.md", "x")]);
+        let dir = folder(&[
+            ("002_b.sql", "SELECT 2"),
+            ("001_a.sql", "BEGIN; SELECT 1; COMMIT;"),
+            ("README.md", "x"),
+            ("._001_a.sql", "\0"),
+            (".003_c.js", "knex"),
+            (".004_d/up.sql", "SELECT 4"),
+        ]);
         let steps = read_folder(dir.path()).unwrap();
         let names: Vec<_> = steps.iter().map(|step| (step.version, step.name.as_str())).collect();
         assert_eq!(names, [(1, "a"), (2, "b")]);
@@ -257,7 +269,7 @@ pub(super) mod tests {
         let applied = |files: &[(&str, &str)]| -> Vec<(i64, String)> {
             let steps = read_folder(folder(files).path()).unwrap();
             let texts = |step: &Step| {
-                let texts: Vec<String> = pieces(step).unwrap().iter().map(|piece| piece.text.to_owned()).collect();
+                let texts: Vec<String> = parts(step).unwrap().into_iter().map(|part| part.text.into_owned()).collect();
                 texts.join("; ")
             };
             steps.iter().map(|step| (step.version, texts(step))).collect()
@@ -292,7 +304,7 @@ pub(super) mod tests {
         assert_eq!(applied(&goose), [(1, create), (2, trigger)]);
         // Lines are those of the file; the checksum is that of what is applied.
         let steps = read_folder(folder(&goose).path()).unwrap();
-        assert_eq!(pieces(&steps[1]).unwrap()[0].line, 3);
+        assert_eq!(parts(&steps[1]).unwrap()[0].line, 3);
         let other = [goose[0], ("00002_b.sql", &goose[1].1.replace("DROP TRIGGER t", "SELECT 1"))];
         assert_eq!(read_folder(folder(&other).path()).unwrap()[1].checksum, steps[1].checksum);
         let other = [goose[0], ("00002_b.sql", &goose[1].1.replace("SELECT 2", "SELECT 3"))];

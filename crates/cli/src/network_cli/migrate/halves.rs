@@ -2,8 +2,10 @@
 //!
 //! Many tools write a change and what takes it back into one file, and part them with comments: `-- +goose Down`,
 //! `-- migrate:down`. To SQL they are comments, so a file that is run as it is takes back what it has done, with the data.
-//! Markers that are known are obeyed; a file whose markers are not is refused.
+//! Markers that are known are obeyed; a file whose markers are not is refused. Below them is a net for the marks that nobody
+//! has heard of, see [`super::taken_back`].
 
+use super::taken_back::refuse_taken_back;
 use crate::fail::Failure;
 use debros_proto::sql::split;
 use std::ops::Range;
@@ -89,6 +91,7 @@ pub(super) fn applied_part(text: &str) -> Result<Range<usize>, Failure> {
             ));
         }
     }
+    refuse_taken_back(text, part.clone())?;
     Ok(part)
 }
 
@@ -123,10 +126,15 @@ const NODE_PG: &str = "node-pg-migrate";
 
 fn mark(line: &str) -> Option<Mark> {
     let trimmed = line.trim_start();
-    let lower = trimmed.to_ascii_lowercase();
+    // Blanks that only look like one stand where people pasted.
+    let folded: String = trimmed.chars().map(|sign| if sign.is_whitespace() { ' ' } else { sign }).collect();
+    let lower = folded.to_ascii_lowercase();
     let Some(comment) = lower.strip_prefix("--") else { return elsewhere(&lower) };
     let body = comment.trim_start_matches(['-', ' ', '\t']);
     let body = body.trim_end_matches(['-', ' ', '\t']);
+    // `+ goose Down`, which goose does not take for a marker and people do.
+    let joined = body.strip_prefix('+').map(|rest| format!("+{}", rest.trim_start()));
+    let body = joined.as_deref().unwrap_or(body);
     if let Some(mark) = tagged(body) {
         let is_obeyed = matches!(mark, Mark::Up(_) | Mark::Down(_) | Mark::Note(_));
         if is_obeyed && trimmed.len() != line.len() {
@@ -152,6 +160,7 @@ fn tagged(body: &str) -> Option<Mark> {
         "+migrate" => "sql-migrate",
         "+micrate" => "micrate",
         "migrate" if body.starts_with("migrate:") => "dbmate",
+        "rambler" if matches!(words.as_slice(), ["up" | "down", ..]) => "rambler",
         "atlas" if body.starts_with("atlas:") => {
             return match words.first() {
                 Some(&("checkpoint" | "delimiter" | "txtar")) => Some(Mark::Refused(
@@ -179,12 +188,10 @@ fn tagged(body: &str) -> Option<Mark> {
         _ => return None,
     };
     Some(match (tool, words.as_slice()) {
-        ("goose" | "sql-migrate" | "micrate", ["up"] | ["up", "notransaction"]) | ("dbmate", ["up", ..]) => {
-            Mark::Up(tool)
-        }
-        ("goose" | "sql-migrate" | "micrate", ["down"] | ["down", "notransaction"]) | ("dbmate", ["down", ..]) => {
-            Mark::Down(tool)
-        }
+        ("goose" | "sql-migrate" | "micrate", ["up"] | ["up", "notransaction"])
+        | ("dbmate" | "rambler", ["up", ..]) => Mark::Up(tool),
+        ("goose" | "sql-migrate" | "micrate", ["down"] | ["down", "notransaction"])
+        | ("dbmate" | "rambler", ["down", ..]) => Mark::Down(tool),
         ("goose" | "sql-migrate" | "micrate", ["statementbegin" | "statementend"])
         | ("goose" | "micrate", ["no", "transaction"] | ["envsub", "off"]) => Mark::Note(tool),
         ("goose", ["envsub", "on"]) => Mark::Refused(
@@ -265,6 +272,9 @@ mod tests {
             "--migrate:up\nCREATE TABLE a (x);\n--migrate:down\nDROP TABLE a;",
             "-- +migrate Up notransaction\nCREATE TABLE a (x);\n-- +migrate Down\nDROP TABLE a;\n",
             "-- +micrate Up\nCREATE TABLE a (x);\n-- +micrate Down\nDROP TABLE a;\n",
+            "-- rambler up\nCREATE TABLE a (x);\n-- rambler down\nDROP TABLE a;\n",
+            "-- + goose Up\nCREATE TABLE a (x);\n-- + goose Down\nDROP TABLE a;\n",
+            "-- +goose\u{a0}Up\nCREATE TABLE a (x);\n--\u{a0}+goose\u{2003}Down\u{a0}\nDROP TABLE a;\n",
             "-- Up\nCREATE TABLE a (x);\n-- Down\nDROP TABLE a;\n",
             "--------\n-- Up\n--------\nCREATE TABLE a (x);\n--------\n-- Down\n--------\nDROP TABLE a;\n",
             "-- ==== UP ====\nCREATE TABLE a (x);\n-- ==== DOWN ====\nDROP TABLE a;\n",

@@ -6,20 +6,22 @@
 mod folder;
 mod halves;
 mod names;
+mod parts;
 mod programs;
 mod records;
 mod steps;
+mod taken_back;
 
 use self::folder::read_folder;
+use self::parts::{Part, parts};
 use self::records::Known;
-use self::steps::{Step, pieces};
+use self::steps::Step;
 use super::args::Baseline;
 use super::output::{Output, Shown, note, printable};
 use super::session::Session;
 use crate::fail::Failure;
 use debros_client::rpc::Statement;
 use debros_client::{Client, Code, Error};
-use debros_proto::sql::Piece;
 use serde_json::json;
 use std::path::Path;
 
@@ -149,15 +151,16 @@ fn record_of(step: &Step) -> Statement {
 }
 
 async fn apply(client: &Client, step: &Step, dir: &Path) -> Result<(), Failure> {
-    let pieces = pieces(step)?;
+    let parts = parts(step)?;
     // The record first: when another program applies the step at this moment, the number is taken and nothing else runs.
-    let statements = std::iter::once(record_of(step)).chain(pieces.iter().map(|piece| Statement::from(piece.text)));
+    let statements =
+        std::iter::once(record_of(step)).chain(parts.iter().map(|part| Statement::from(part.text.as_ref())));
     match client.database().transaction(statements).await {
         Ok(_) => Ok(()),
         Err(error) if error.statement == Some(0) && error.code == Code::Constraint => {
             applied_by_another(client, step, dir).await
         }
-        Err(error) => Err(located(step, &pieces, error)),
+        Err(error) => Err(located(step, &parts, error)),
     }
 }
 
@@ -177,15 +180,18 @@ async fn applied_by_another(client: &Client, step: &Step, dir: &Path) -> Result<
 }
 
 /// The error with the file and the place in it: where the statement that failed begins, or where in it the node points to.
-fn located(step: &Step, pieces: &[Piece<'_>], mut error: Error) -> Failure {
-    let piece = error.statement.take().and_then(|index| index.checked_sub(1)).and_then(|index| pieces.get(index));
+fn located(step: &Step, parts: &[Part<'_>], mut error: Error) -> Failure {
+    let part = error.statement.take().and_then(|index| index.checked_sub(1)).and_then(|index| parts.get(index));
     let mut place = String::new();
-    if let Some(piece) = piece {
-        place = format!(", line {}", piece.line);
+    if let Some(part) = part {
+        place = match part.last_line {
+            last if last > part.line => format!(", in a row of lines {} to {last}", part.line),
+            _ => format!(", line {}", part.line),
+        };
         if let Some((message, (line, column))) = without_place(&error.message) {
             // The node counts from the statement's beginning.
-            let column = if line == 1 { piece.column + column.saturating_sub(1) } else { column };
-            place = format!(", line {}, column {column}", piece.line + line.saturating_sub(1));
+            let column = if line == 1 { part.column + column.saturating_sub(1) } else { column };
+            place = format!(", line {}, column {column}", part.line + line.saturating_sub(1));
             error.message = message;
         }
     }
@@ -206,7 +212,7 @@ fn without_place(message: &str) -> Option<(String, (usize, usize))> {
 #[cfg(test)]
 mod tests {
     use super::folder::tests::folder;
-    use super::{Applied, Step, located, pending, pieces, read_folder};
+    use super::{Applied, Step, located, parts, pending, read_folder};
     use debros_client::{Code, Error};
 
     #[test]
@@ -233,9 +239,9 @@ mod tests {
     fn one_place_is_told_and_in_the_files_own_lines() {
         let dir = folder(&[("001_a.sql", "SELECT 1;\n  SELECT 2; ATTACH\n  'x' AS y;\n")]);
         let step = read_folder(dir.path()).unwrap().remove(0);
-        let pieces = pieces(&step).unwrap();
+        let parts = parts(&step).unwrap();
         let told = |index: usize, message: &str| {
-            located(&step, &pieces, Error::new(Code::Sql, message).at_statement(index)).message
+            located(&step, &parts, Error::new(Code::Sql, message).at_statement(index)).message
         };
         assert_eq!(told(3, "not allowed (line 1, column 1)"), "001_a.sql, line 2, column 13: not allowed");
         assert_eq!(told(3, "no (line 2, column 3)"), "001_a.sql, line 3, column 3: no");

@@ -48,6 +48,18 @@ pub(super) fn file_kind(file: &str) -> Result<FileKind, Failure> {
     if let Some(title) = stem.strip_suffix(".down").and_then(numbered) {
         return Ok(FileKind::Down(title));
     }
+    if let Some(end) = takes_back_by_name(stem) {
+        let shown = printable(file);
+        let named = if end == "-down" {
+            "as db-migrate names what takes a change back"
+        } else {
+            "like what takes a change back"
+        };
+        return Err(Failure::usage(format!("{shown} ends in {end}, {named}, and db migrate would apply it")).hint(
+            "name what is to be applied NUMBER_name.up.sql and what takes it back NUMBER_name.down.sql; if it is to be applied, end \
+             its name in another word",
+        ));
+    }
     if let Some(tool) = dotted_half(stem) {
         return Err(Failure::usage(format!("{} is named as {tool} names its files", printable(file)))
             .hint("name what is to be applied NUMBER_name.up.sql and what takes it back NUMBER_name.down.sql"));
@@ -120,6 +132,24 @@ fn flyway(file: &str, stem: &str) -> Result<Option<FileKind>, Failure> {
     Ok(Some(if kind == 'U' { FileKind::Undo(title) } else { FileKind::Whole(title) }))
 }
 
+/// The word that a name ends in, when it says that the file takes a change back.
+fn takes_back_by_name(stem: &str) -> Option<&'static str> {
+    let lower = stem.to_ascii_lowercase();
+    const ENDS: [&str; 10] = [
+        "-down",
+        "_down",
+        "-rollback",
+        "_rollback",
+        "-undo",
+        "_undo",
+        "-revert",
+        "_revert",
+        "-downgrade",
+        "_downgrade",
+    ];
+    ENDS.into_iter().find(|end| lower.ends_with(end))
+}
+
 /// Which tool names files so, with a word for the half between dots.
 fn dotted_half(stem: &str) -> Option<&'static str> {
     let mut words = stem.split('.');
@@ -169,6 +199,9 @@ mod tests {
             ("001_a.down.sql", |kind| matches!(kind, FileKind::Down(title) if title.version == 1)),
             ("V7__a.sql", |kind| matches!(kind, FileKind::Whole(title) if title.version == 7 && title.may_skip)),
             ("V20261124193000__a_b.sql", |kind| matches!(kind, FileKind::Whole(title) if title.name == "a_b")),
+            ("001_sign_up.sql", |kind| matches!(kind, FileKind::Whole(title) if title.name == "sign_up")),
+            ("V1__scale_down.sql", |kind| matches!(kind, FileKind::Whole(title) if title.name == "scale_down")),
+            ("001_scale_down.up.sql", |kind| matches!(kind, FileKind::Up(_))),
             ("U7__a.sql", |kind| matches!(kind, FileKind::Undo(title) if title.version == 7)),
         ] {
             let kind = file_kind(file).unwrap();
@@ -188,6 +221,11 @@ mod tests {
             ("001.undo.users.sql", "postgrator"),
             ("0001.users.rollback.sql", "yoyo"),
             ("0001_users.rollback.sql", "yoyo"),
+            ("001_a_down.sql", "ends in _down, like what takes a change back"),
+            ("001_Rollback.sql", "ends in _rollback"),
+            ("001-a_undo.sql", "ends in _undo"),
+            ("001_a-revert.sql", "ends in -revert"),
+            ("20240101120000-a-down.sql", "db-migrate"),
             ("structure.sql", "not named NUMBER_name.sql"),
             ("users.sql", "not named NUMBER_name.sql"),
         ] {

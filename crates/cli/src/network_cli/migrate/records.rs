@@ -15,16 +15,28 @@ const READ: &str = "SELECT version, name, checksum FROM schema_migrations ORDER 
 /// The record of another tool.
 struct Record {
     table: &'static str,
+    /// Its columns, lower case, where the name says too little; empty: any.
+    columns: &'static [&'static str],
     tool: &'static str,
     /// The newest that is applied: a step's number, a name, or NULL for none.
     newest: &'static str,
 }
 
 const fn record(table: &'static str, tool: &'static str, newest: &'static str) -> Record {
-    Record { table, tool, newest }
+    Record { table, columns: &[], tool, newest }
 }
 
-/// By the table's name.
+/// A table that others may have too: its columns say whose it is.
+const fn shaped(
+    table: &'static str,
+    columns: &'static [&'static str],
+    tool: &'static str,
+    newest: &'static str,
+) -> Record {
+    Record { table, columns, tool, newest }
+}
+
+/// By the table's name, and its columns where several tools have that name.
 const RECORDS: &[Record] = &[
     record(
         "goose_db_version",
@@ -52,7 +64,7 @@ const RECORDS: &[Record] = &[
     record(
         "__drizzle_migrations",
         "drizzle-kit",
-        "SELECT NULLIF(count(*), 0) || ' migrations' FROM __drizzle_migrations",
+        "SELECT count(*) || iif(count(*) = 1, ' migration', ' migrations') FROM __drizzle_migrations HAVING count(*) > 0",
     ),
     record("alembic_version", "Alembic", "SELECT max(version_num) FROM alembic_version"),
     record("knex_migrations", "knex", "SELECT max(name) FROM knex_migrations"),
@@ -60,14 +72,67 @@ const RECORDS: &[Record] = &[
     record("pgmigrations", "node-pg-migrate", "SELECT max(name) FROM pgmigrations"),
     record("kysely_migration", "Kysely", "SELECT max(name) FROM kysely_migration"),
     record("mikro_orm_migrations", "MikroORM", "SELECT max(name) FROM mikro_orm_migrations"),
-    record("django_migrations", "Django", "SELECT NULLIF(count(*), 0) || ' migrations' FROM django_migrations"),
+    record(
+        "django_migrations",
+        "Django",
+        "SELECT count(*) || iif(count(*) = 1, ' migration', ' migrations') FROM django_migrations HAVING count(*) > 0",
+    ),
     record("__EFMigrationsHistory", "Entity Framework", "SELECT max(MigrationId) FROM __EFMigrationsHistory"),
-    record("DATABASECHANGELOG", "Liquibase", "SELECT NULLIF(count(*), 0) || ' changesets' FROM DATABASECHANGELOG"),
+    record(
+        "DATABASECHANGELOG",
+        "Liquibase",
+        "SELECT count(*) || iif(count(*) = 1, ' changeset', ' changesets') FROM DATABASECHANGELOG HAVING count(*) > 0",
+    ),
     record("atlas_schema_revisions", "Atlas", "SELECT max(CAST(version AS INTEGER)) FROM atlas_schema_revisions"),
     record("seaql_migrations", "SeaORM", "SELECT max(version) FROM seaql_migrations"),
     record("_yoyo_migration", "yoyo", "SELECT max(migration_id) FROM _yoyo_migration"),
     record("phinxlog", "Phinx", "SELECT max(version) FROM phinxlog"),
     record("doctrine_migration_versions", "Doctrine", "SELECT max(version) FROM doctrine_migration_versions"),
+    shaped("migrations", &["id", "migration", "batch"], "Laravel", "SELECT max(migration) FROM migrations"),
+    shaped("migrations", &["id", "timestamp", "name"], "TypeORM", "SELECT max(timestamp) FROM migrations"),
+    shaped("migrations", &["id", "name", "up", "down"], "node-sqlite", "SELECT max(id) FROM migrations"),
+    shaped("migrations", &["migration"], "rambler", "SELECT max(CAST(migration AS INTEGER)) FROM migrations"),
+    // Its number 0 makes the table itself.
+    shaped(
+        "migrations",
+        &["id", "name", "hash", "executed_at"],
+        "postgres-migrations",
+        "SELECT max(id) FROM migrations WHERE id > 0",
+    ),
+    shaped("schema_version", &["version"], "tern", "SELECT max(version) FROM schema_version WHERE version > 0"),
+    shaped(
+        "schemaversion",
+        &["version", "name", "md5", "run_at"],
+        "postgrator",
+        "SELECT max(CAST(version AS INTEGER)) FROM schemaversion WHERE version > 0",
+    ),
+    shaped("schema_info", &["version"], "Sequel", "SELECT max(version) FROM schema_info WHERE version > 0"),
+    shaped(
+        "CHANGELOG",
+        &["id", "applied_at", "description"],
+        "MyBatis Migrations",
+        "SELECT max(CAST(ID AS INTEGER)) FROM CHANGELOG",
+    ),
+    // The names that we say to give such a table when its own is in our way.
+    record("rails_schema_migrations", "Rails", "SELECT max(CAST(version AS INTEGER)) FROM rails_schema_migrations"),
+    record(
+        "dbmate_schema_migrations",
+        "dbmate or Rails",
+        "SELECT max(CAST(version AS INTEGER)) FROM dbmate_schema_migrations",
+    ),
+    record(
+        "golang_migrate_schema_migrations",
+        "golang-migrate",
+        "SELECT iif(max(dirty), max(version) || ', which it did not finish (dirty)', max(version)) FROM \
+         golang_migrate_schema_migrations",
+    ),
+    record("ecto_schema_migrations", "Ecto", "SELECT max(version) FROM ecto_schema_migrations"),
+    record("sequel_schema_migrations", "Sequel", "SELECT max(filename) FROM sequel_schema_migrations"),
+    record(
+        "other_schema_migrations",
+        "another tool",
+        "SELECT count(*) || iif(count(*) = 1, ' migration', ' migrations') FROM other_schema_migrations HAVING count(*) > 0",
+    ),
 ];
 
 /// What stands in the namespace.
@@ -94,7 +159,15 @@ pub(super) async fn read(client: &Client, dir: &Path) -> Result<Known, Failure> 
         }
         return Err(foreign_table(client, &columns, has("ar_internal_metadata"), dir).await?);
     }
-    for Record { table, tool, newest } in RECORDS.iter().filter(|record| has(record.table)) {
+    for Record { table, columns, tool, newest } in RECORDS.iter().filter(|record| has(record.table)) {
+        if !columns.is_empty() {
+            let found = texts(client, &format!("SELECT name FROM pragma_table_info('{table}')")).await?;
+            let is_so = found.len() == columns.len()
+                && columns.iter().all(|column| found.iter().any(|found| found.eq_ignore_ascii_case(column)));
+            if !is_so {
+                continue;
+            }
+        }
         let newest = match texts(client, newest).await {
             Ok(newest) => newest.into_iter().next(),
             // A table of that name in another shape: somebody's own.
@@ -149,19 +222,27 @@ async fn foreign_table(
         ["filename"] => ("of Sequel", "sequel_schema_migrations"),
         _ => ("of another tool", "other_schema_migrations"),
     };
+    let is_dirty = lower.contains(&"dirty")
+        && !texts(client, "SELECT version FROM schema_migrations WHERE dirty").await?.is_empty();
     let newest = if lower.contains(&"version") {
         texts(client, "SELECT max(CAST(version AS INTEGER)) FROM schema_migrations").await?.into_iter().next()
     } else {
         None
     };
-    let says =
-        newest.as_ref().map_or_else(String::new, |newest| format!(", which says that {newest} is the newest applied"));
+    let says = newest.as_ref().map_or_else(String::new, |newest| {
+        if is_dirty {
+            format!(", which says that {newest} was begun and not finished (dirty)")
+        } else {
+            format!(", which says that {newest} is the newest applied")
+        }
+    });
     let failure = Failure::new(format!(
         "the namespace's table schema_migrations is that {tool} (its columns: {}){says}; db migrate keeps its own record in a \
          table of that name",
         printable(&columns.join(", "))
     ));
-    let version = newest.unwrap_or_else(|| "VERSION".to_owned());
+    // Whether the last was applied is not known.
+    let version = newest.filter(|_| !is_dirty).unwrap_or_else(|| "VERSION".to_owned());
     Ok(failure.hint(format!(
         "go on with that tool; or rename its table, `network-cli query \"ALTER TABLE schema_migrations RENAME TO {kept_as}\"`, \
          and record what it has applied, `network-cli db migrate {} --baseline {version}`",
@@ -193,7 +274,12 @@ mod tests {
     fn no_table_is_listed_twice_and_each_is_asked_for_itself() {
         for (position, record) in RECORDS.iter().enumerate() {
             assert!(record.newest.contains(record.table), "{}", record.table);
-            assert!(RECORDS[..position].iter().all(|before| !before.table.eq_ignore_ascii_case(record.table)));
+            let is_same = |before: &super::Record| {
+                before.table.eq_ignore_ascii_case(record.table)
+                    && (before.columns.is_empty() || before.columns == record.columns)
+            };
+            assert!(!RECORDS[..position].iter().any(is_same), "{}", record.table);
+            assert!(record.columns.iter().all(|column| *column == column.to_ascii_lowercase()));
         }
     }
 }

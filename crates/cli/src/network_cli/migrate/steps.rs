@@ -4,11 +4,10 @@
 
 use super::halves::applied_part;
 use super::names::Title;
+use super::parts::parts;
 use super::records::TABLE;
 use crate::fail::Failure;
 use crate::network_cli::output::printable;
-use debros_proto::limits::{MAX_SQL_BYTES, MAX_TRANSACTION_STATEMENTS};
-use debros_proto::sql::{Piece, split_migration};
 use sha2::{Digest as _, Sha256};
 use std::path::Path;
 
@@ -55,24 +54,10 @@ pub(super) fn read_step(path: &Path, file: String, title: Title) -> Result<Step,
     let before: String = text[..part.start].chars().filter(|sign| *sign == '\n').collect();
     let sql = before + &text[part];
     let step = Step { version, number, name, file, sql, checksum, may_skip };
-    let pieces = pieces(&step)?;
-    if pieces.len() >= MAX_TRANSACTION_STATEMENTS {
-        let most = MAX_TRANSACTION_STATEMENTS - 1;
-        return Err(Failure::usage(format!(
-            "{shown} has {} statements, at most {most} fit into one step",
-            pieces.len()
-        )));
-    }
-    if let Some(piece) = pieces.iter().find(|piece| piece.text.len() > MAX_SQL_BYTES) {
-        return Err(Failure::usage(format!(
-            "{shown}, line {}: the statement is longer than {MAX_SQL_BYTES} bytes",
-            piece.line
-        )));
-    }
-    if let Some(piece) = pieces.iter().find(|piece| changes_record(piece.text)) {
+    if let Some(part) = parts(&step)?.iter().find(|part| changes_record(&part.text)) {
         return Err(Failure::usage(format!(
             "{shown}, line {}: the statement makes or changes the table {TABLE}, in which db migrate keeps its own record",
-            piece.line
+            part.line
         ))
         .hint("Rails, Ecto and dbmate write such statements into a schema that they dump: take them out"));
     }
@@ -118,9 +103,4 @@ fn changes_record(statement: &str) -> bool {
     let (name, next, table) = (names.next(), names.next(), names.next());
     let is_on = next.is_some_and(|next| next == "on") && words.iter().any(|word| word == "index");
     is_change && (name.is_some_and(|name| name == TABLE) || is_on && table.is_some_and(|table| table == TABLE))
-}
-
-/// The statements of a step.
-pub(super) fn pieces(step: &Step) -> Result<Vec<Piece<'_>>, Failure> {
-    split_migration(&step.sql).map_err(|error| Failure::usage(format!("{}, {}", printable(&step.file), error.message)))
 }
