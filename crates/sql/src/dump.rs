@@ -157,8 +157,15 @@ impl Dump {
             if !is_statistics {
                 return Ok(None);
             }
-            let row = PlainInsert::of(source, insert).ok_or_else(|| refused("rows of statistics are written out"))?;
-            if let Some(table) = row.value(0).and_then(string)
+            // `.dump --preserve-rowids` gives the rows' places.
+            let has_place = match insert.columns().and_then(|columns| columns.get(0)) {
+                Some(Expr::ColumnRef(first)) => same(&source.name(first.column())?, "rowid"),
+                _ => false,
+            };
+            let row =
+                if has_place { PlainInsert::with_columns(source, insert) } else { PlainInsert::of(source, insert) };
+            let row = row.ok_or_else(|| refused("rows of statistics are written out"))?;
+            if let Some(table) = row.value(usize::from(has_place)).and_then(string)
                 && !self.analyzed.iter().any(|known| same(known, &table))
             {
                 self.analyzed.push(table);

@@ -377,6 +377,10 @@ fn statistics_of_a_dump_are_of_the_tables_whatever_their_names() {
         let row = format!("INSERT INTO sqlite_stat1 VALUES('{table}', NULL, '1')");
         assert_eq!(dump.translate(&row, &catalogue).unwrap(), Some(Vec::new()));
     }
+    let placed = "INSERT INTO sqlite_stat1(rowid,tbl,idx,stat) VALUES(1,'temp',NULL,'1')";
+    let mut other = debros_sql::dump::Dump::default();
+    assert_eq!(other.translate(placed, &catalogue).unwrap(), Some(Vec::new()));
+    assert_eq!(other.finish(&catalogue).unwrap(), ["ANALYZE main.\"temp\""]);
     let made = dump.finish(&catalogue).unwrap();
     assert_eq!(made, ["ANALYZE main.\"main\"", "ANALYZE main.\"temp\""]);
     for sql in made {

@@ -272,7 +272,11 @@ pub(crate) enum DbCommand {
     /// They are NUMBER_name.sql files, or folders NUMBER_name with a migration.sql or up.sql, as goose, dbmate,
     /// golang-migrate, sqlx, Flyway, Diesel, drizzle-kit, Prisma and others write them. Numbers run from 0 or 1
     /// without a gap, or are moments like 20261124193000. Each is applied in a transaction of its own. What takes
-    /// a change back (down, undo) is never run; migrations that are not written in SQL are refused.
+    /// a change back (down, undo) is never run; a file that seems to hold it unmarked is refused, as are migrations
+    /// that are not written in SQL.
+    ///
+    /// A step has at most 999 statements of 1 MiB each, and 15 MiB in all. What `sqlite3 FILE .dump` or `.schema`
+    /// writes can be a step: of more rows than that, those that are written out are put together.
     Migrate {
         /// The folder
         dir: PathBuf,

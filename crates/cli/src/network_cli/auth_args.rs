@@ -134,6 +134,8 @@ pub(crate) enum MembersCommand {
         right: Right,
     },
     /// Takes a wallet's role away
+    ///
+    /// Who is signed in as that wallet leaves the namespace so, whatever role it was given.
     Remove {
         /// The wallet
         wallet: String,

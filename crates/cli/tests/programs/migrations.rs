@@ -302,6 +302,46 @@ fn the_record_of_another_tool_is_named_and_can_be_taken_over() {
     assert_eq!(cli.json(&["db", "migrate", dir])["applied"].as_array().unwrap().len(), 3);
 }
 
+/// What a sqlite3 shell writes of a database that another tool has made, as our refusals advise.
+#[test]
+fn what_a_shell_writes_of_a_database_is_a_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_node, cli, _) = shop(folder.path());
+    let schema = folder.path().join("schema");
+    write(
+        &schema,
+        "001_schema.sql",
+        "CREATE TABLE notes (id INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT);\nCREATE TABLE sqlite_sequence(name,seq);\n\
+         CREATE VIRTUAL TABLE ft USING fts5(body)\n/* ft(body) */;\nCREATE TABLE IF NOT EXISTS 'ft_data'(id INTEGER PRIMARY KEY, \
+         block BLOB);\nCREATE TABLE IF NOT EXISTS 'ft_idx'(segid, term, pgno, PRIMARY KEY(segid, term)) WITHOUT ROWID;\nCREATE \
+         TABLE IF NOT EXISTS 'ft_content'(id INTEGER PRIMARY KEY, c0);\nCREATE TABLE IF NOT EXISTS 'ft_docsize'(id INTEGER \
+         PRIMARY KEY, sz BLOB);\nCREATE TABLE IF NOT EXISTS 'ft_config'(k PRIMARY KEY, v) WITHOUT ROWID;\nCREATE TABLE \
+         sqlite_stat1(tbl,idx,stat);\n",
+    );
+    assert_eq!(cli.json(&["db", "migrate", schema.to_str().unwrap()])["version"], 1);
+    cli.json(&["query", "INSERT INTO ft VALUES ('a word')"]);
+    assert_eq!(cli.json(&["query", "SELECT count(*) FROM ft('word')"])["rows"], serde_json::json!([[1]]));
+
+    // Rows with their rowids, and more of them than a transaction has statements.
+    let mut dump = "PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;\nCREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, v UNIQUE);\n"
+        .to_owned();
+    for number in 1..=2500 {
+        dump.push_str(&format!("INSERT INTO t VALUES({number},'it''s; {number}');\n"));
+    }
+    let end = "INSERT INTO sqlite_sequence(rowid,name,seq) VALUES(1,'t',2500);\nCREATE INDEX t_v ON t(v);\nCOMMIT;\n";
+    let dir = folder.path().join("dump");
+    write(&dir, "001_schema.sql", &std::fs::read_to_string(schema.join("001_schema.sql")).unwrap());
+    write(&dir, "002_dump.sql", &format!("{dump}INSERT INTO t VALUES(2501,'it''s; 2500');\n{end}"));
+    let refused = cli.run(&["db", "migrate", dir.to_str().unwrap()], b"");
+    // 2500 rows are five statements; the one that fails is the next.
+    assert!(text_of(&refused).contains("002_dump.sql, line 2504: "), "{}", text_of(&refused));
+    write(&dir, "002_dump.sql", &format!("{dump}{end}"));
+    assert_eq!(cli.json(&["db", "migrate", dir.to_str().unwrap()])["version"], 2);
+    let rows =
+        cli.json(&["query", "SELECT count(*), max(id), (SELECT seq FROM sqlite_sequence WHERE name = 't') FROM t"]);
+    assert_eq!(rows["rows"], serde_json::json!([[2500, 2500, 2500]]));
+}
+
 /// Two programs that apply the same steps at once apply each once.
 #[test]
 fn two_programs_apply_each_step_once() {

@@ -42,7 +42,7 @@ async fn a_hang_up_opens_the_log_file_again_and_ends_nothing() {
     std::fs::remove_dir(&log).unwrap();
     assert!(Command::new("mkfifo").arg(&log).status().unwrap().success());
     node.program.signal("HUP");
-    until(&mut node.program, "the pipe is told", |output| output.contains("it is a pipe"));
+    until(&mut node.program, "the pipe is told", |output| output.contains("it is a named pipe"));
     assert!(!node.program.output().contains("os error"), "{}", node.program.output());
     for signal in ["USR1", "USR2", "USR1"] {
         node.program.signal(signal);
@@ -54,7 +54,7 @@ async fn a_hang_up_opens_the_log_file_again_and_ends_nothing() {
     let mut command = Node::command(&data_dir);
     let refused = command.env("DEBROS_LOGGING_OUTPUT_FILE", &log).output().unwrap();
     let told = String::from_utf8_lossy(&refused.stderr);
-    assert!(!refused.status.success() && told.contains("it is a pipe"), "{told}");
+    assert!(!refused.status.success() && told.contains("it is a named pipe"), "{told}");
 }
 
 #[test]

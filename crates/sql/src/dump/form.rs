@@ -24,7 +24,8 @@ impl<'s> PlainInsert<'s> {
         if insert.columns().is_some() { None } else { Self::with_columns(source, insert) }
     }
 
-    fn with_columns(source: &'s Source<'s>, insert: InsertStmt<'s>) -> Option<Self> {
+    /// The same with columns named.
+    pub(super) fn with_columns(source: &'s Source<'s>, insert: InsertStmt<'s>) -> Option<Self> {
         let target = insert.table()?;
         let is_plain = insert.with_ctes().is_none()
             && insert.upsert().is_none()

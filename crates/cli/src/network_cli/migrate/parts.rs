@@ -54,7 +54,7 @@ pub(super) fn parts(step: &Step) -> Result<Vec<Part<'_>>, Failure> {
             "{shown}, line {}: the statement is longer than {MAX_SQL_BYTES} bytes",
             part.line
         ))
-        .hint("a large value is given as an argument by a program: POST /v1/rqlite/query with args, or a client's library"));
+        .hint("give a large value as an argument, from a program: POST /v1/db/query takes args"));
     }
     let bytes: usize = parts.iter().map(|part| part.text.len()).sum();
     if bytes > MAX_STEP_BYTES {
