@@ -204,7 +204,7 @@ impl ConnectionState {
         let before = self.charged.swap(charge, Relaxed);
         if charge > before {
             // Also when it does not fit: the bytes are here. The connection ends then.
-            return self.memory.charge_anyway(self.holder, charge - before);
+            return self.memory.charge_anyway(self.holder.with_proven(self.is_proven()), charge - before);
         }
         self.memory.give_back(self.holder, before - charge);
         Ok(())
