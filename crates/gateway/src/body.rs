@@ -3,7 +3,7 @@
 use crate::error::ApiError;
 use crate::fair_budget::ChargeGuard;
 use axum::body::Body;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use debros_proto::Code;
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, EXPECT};
@@ -22,8 +22,8 @@ const DRAIN_PAUSE: Duration = Duration::from_millis(500);
 const LEAST_RATE: u32 = 4 << 10;
 /// What is read of a body that no handler wants, so that the connection can serve the next request.
 const LEFT_BYTES: usize = 64 << 10;
-/// Memory taken for a body before its bytes are there.
-const FIRST_BUFFER: usize = 64 << 10;
+/// The buffer of a body that comes in pieces, at first. It doubles as they come.
+const FIRST_BUFFER: usize = 8 << 10;
 
 /// Bytes that the caller announced, if it did.
 pub(crate) fn announced(headers: &HeaderMap) -> Option<u64> {
@@ -35,8 +35,8 @@ pub(crate) fn announced(headers: &HeaderMap) -> Option<u64> {
 /// It may take as long as it flows: a pause ends at the latest after `pause`, and after a first one of that length its bytes
 /// have come at [`LEAST_RATE`] or faster.
 ///
-/// `too_large` when it has more than `limit` bytes; what was announced too large is not kept in memory at all. What there is
-/// no room for is refused before it is read.
+/// `too_large` when it has more than `limit` bytes; what was announced too large is not kept in memory at all. Charged is what
+/// has come, to the double at most: announcing costs nothing, so it takes nothing from others.
 pub(crate) async fn read(
     body: Body,
     headers: &HeaderMap,
@@ -48,9 +48,6 @@ pub(crate) async fn read(
         return Err(too_large(limit));
     }
     let announced = announced(headers).map(|length| usize::try_from(length).unwrap_or(usize::MAX));
-    if let Some(length) = announced {
-        charge.set(length)?;
-    }
     collect(body, announced, limit, pause, charge).await
 }
 
@@ -97,29 +94,33 @@ async fn collect(
     if first.len() > limit {
         return Err(too_large(limit));
     }
+    charge.set(first.len())?;
     let Some(second) = flow.next(&mut body).await? else {
         // The usual case: a small body that came in one piece is not copied.
         return Ok(first);
     };
-    // One that announces little gets little.
-    let buffer = announced.map_or(FIRST_BUFFER, |announced| announced.min(FIRST_BUFFER));
-    let buffer = buffer.max(first.len() + second.len());
-    charge.set(buffer.max(charge.amount()))?;
-    let mut whole = BytesMut::with_capacity(buffer);
-    whole.extend_from_slice(&first);
-    let mut piece = Some(second);
+    // No more than was announced, if that is known.
+    let most = announced.unwrap_or(limit);
+    let mut whole = Vec::new();
+    let mut pieces = [Some(first), Some(second)].into_iter().flatten();
+    let mut piece = pieces.next();
     while let Some(bytes) = piece {
-        if whole.len() + bytes.len() > limit {
+        let length = whole.len() + bytes.len();
+        if length > limit {
             return Err(too_large(limit));
         }
-        if whole.len() + bytes.len() > whole.capacity() {
-            // It was not announced. The buffer doubles.
-            charge.set((whole.capacity() * 2).max(charge.amount()))?;
+        if length > whole.capacity() {
+            let buffer = (whole.capacity() * 2).max(FIRST_BUFFER).min(most).max(length);
+            charge.set(buffer)?;
+            whole.reserve_exact(buffer - whole.len());
         }
         whole.extend_from_slice(&bytes);
-        piece = flow.next(&mut body).await?;
+        piece = match pieces.next() {
+            Some(piece) => Some(piece),
+            None => flow.next(&mut body).await?,
+        };
     }
-    Ok(whole.freeze())
+    Ok(whole.into())
 }
 
 /// The next piece of data; trailers are skipped.
@@ -219,6 +220,31 @@ mod tests {
         // A byte a millisecond, for as long as anybody reads.
         let drip = Duration::from_millis(1);
         assert_eq!(status(usize::MAX, 1, drip, pause).await, Err(StatusCode::REQUEST_TIMEOUT));
+    }
+
+    /// 24 requests that announced 4 MiB and sent nothing held a caller's whole share.
+    #[tokio::test]
+    async fn a_body_takes_what_has_come_whatever_it_announces() {
+        use futures::FutureExt as _;
+        let budget = FairBudget::new("test", 64 << 20);
+        let held_after = |pieces: usize| {
+            let (size, mut headers) = (10_000, HeaderMap::new());
+            headers.insert(http::header::CONTENT_LENGTH, (4 << 20).into());
+            let come = futures::stream::iter((0..pieces).map(move |_| Ok::<_, Infallible>(Bytes::from(vec![0; size]))));
+            let body = Body::from_stream(futures::StreamExt::chain(come, futures::stream::pending()));
+            let mut charge = budget.empty_charge(CallerBuckets::default());
+            let budget = &budget;
+            async move {
+                let mut reading = Box::pin(read(body, &headers, 8 << 20, Duration::from_secs(3600), &mut charge));
+                assert!(reading.as_mut().now_or_never().is_none(), "there is more to come");
+                budget.held()
+            }
+        };
+        assert_eq!(held_after(0).await, 0);
+        assert_eq!(held_after(1).await, 10_000);
+        assert!((1_000_000..=2_000_000).contains(&held_after(100).await));
+        assert_eq!(held_after(400).await, 4 << 20, "at most what was announced");
+        assert_eq!(budget.held(), 0);
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub(crate) struct ConnectionState {
     under_way: AtomicUsize,
     /// Used since it was last looked at for making room.
     used: AtomicBool,
+    /// Another has its place.
+    made_room: AtomicBool,
     told: AtomicU8,
     telling: Notify,
     /// Bytes read from the socket that nobody has taken yet; at most so, because frames and heads count too.
@@ -87,6 +89,7 @@ impl ConnectionState {
             proven: AtomicBool::new(false),
             under_way: AtomicUsize::new(0),
             used: AtomicBool::new(true),
+            made_room: AtomicBool::new(false),
             told: AtomicU8::new(0),
             telling: Notify::new(),
             unread: AtomicUsize::new(0),
@@ -114,10 +117,20 @@ impl ConnectionState {
         self.proven.store(true, Relaxed);
     }
 
-    /// How soon an idle connection makes room, the lowest first; `None` when something is under way. Being asked counts:
+    /// Whether another has its place.
+    pub(crate) fn has_made_room(&self) -> bool {
+        self.made_room.load(Relaxed)
+    }
+
+    pub(crate) fn mark_made_room(&self) {
+        self.made_room.store(true, Relaxed);
+    }
+
+    /// How soon an idle connection makes room, the lowest first; `None` when something is under way, or it has. Being asked counts:
     /// one that was used since comes after one that was not.
     pub(crate) fn eviction_rank(&self) -> Option<(bool, bool)> {
-        (self.under_way.load(Relaxed) == 0).then(|| (self.is_proven(), self.used.swap(false, Relaxed)))
+        (!self.has_made_room() && self.under_way.load(Relaxed) == 0)
+            .then(|| (self.is_proven(), self.used.swap(false, Relaxed)))
     }
 
     pub(crate) fn request_close(&self, what: CloseRequest) {
@@ -191,7 +204,7 @@ impl ConnectionState {
         let before = self.charged.swap(charge, Relaxed);
         if charge > before {
             // Also when it does not fit: the bytes are here. The connection ends then.
-            return self.memory.charge_anyway(self.holder, charge - before);
+            return self.memory.charge_anyway(self.holder.with_proven(self.is_proven()), charge - before);
         }
         self.memory.give_back(self.holder, before - charge);
         Ok(())

@@ -6,6 +6,9 @@
 //! 3. When none is idle, a part of the places is left, the reserve. Who comes in there has to succeed with a credential
 //!    in the first request, or is gone. So operators and members get in when strangers hold everything.
 //!
+//! Who makes room has a second to say good-bye, and is looked at like all others until it is gone. So many at a time, that
+//! is: the others are closed without a word.
+//!
 //! A trusted proxy speaks for many: its connections are not counted by address.
 
 use crate::connection_state::{CloseRequest, ConnectionState};
@@ -19,6 +22,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The reserve is this part of all places.
 const RESERVE: usize = 16;
+/// Of all places, this part may be saying good-bye beside those that are taken.
+const LEAVING: usize = 16;
 /// So many connections are looked at to find an idle one: the work for a newcomer is bounded, and the next newcomer looks
 /// at the next ones.
 const LOOK: usize = 64;
@@ -28,6 +33,8 @@ pub(crate) struct ConnectionTable {
     /// Without the reserve.
     ordinary: usize,
     reserve: usize,
+    /// Connections that may be saying good-bye at a time.
+    most_leaving: usize,
     most_unread: usize,
     memory: Arc<FairBudget>,
     ticks: Arc<AtomicU32>,
@@ -44,6 +51,8 @@ struct Open {
     /// Where the next look for an idle one begins.
     hand: u64,
     on_trial: usize,
+    /// Those that have made room, and are not gone yet: in `connections`, and nowhere else.
+    leaving: usize,
 }
 
 /// The connections of one address.
@@ -62,6 +71,7 @@ impl ConnectionTable {
         Arc::new(Self {
             ordinary: limit - reserve,
             reserve,
+            most_leaving: (limit / LEAVING).max(1),
             most_unread,
             memory,
             ticks: Arc::default(),
@@ -111,7 +121,7 @@ impl ConnectionTable {
         let (limit, taken) = if on_trial {
             (self.reserve, open.on_trial)
         } else {
-            (self.ordinary, open.connections.len() - open.on_trial)
+            (self.ordinary, open.connections.len() - open.leaving - open.on_trial)
         };
         let own = network
             .and_then(|network| open.networks.get(&network))
@@ -122,8 +132,9 @@ impl ConnectionTable {
             return true;
         }
         let Some(idle) = open.find_idle(network.filter(|_| is_over_share), on_trial) else { return false };
-        open.remove(&idle);
-        idle.request_close(CloseRequest::MakeRoom);
+        let says_goodbye = open.leaving < self.most_leaving;
+        open.give_up_place(&idle);
+        idle.request_close(if says_goodbye { CloseRequest::MakeRoom } else { CloseRequest::End });
         self.made_room.increment(1);
         true
     }
@@ -158,6 +169,21 @@ impl Open {
         if self.connections.remove(&state.id).is_none() {
             return;
         }
+        if state.has_made_room() {
+            self.leaving -= 1;
+        } else {
+            self.free_place(state);
+        }
+    }
+
+    /// Its place is another's from now on. It stays known until it is gone.
+    fn give_up_place(&mut self, state: &ConnectionState) {
+        state.mark_made_room();
+        self.leaving += 1;
+        self.free_place(state);
+    }
+
+    fn free_place(&mut self, state: &ConnectionState) {
         self.on_trial -= usize::from(state.on_trial);
         let Some(address) = state.network else { return };
         if let Some(network) = self.networks.get_mut(&address) {
@@ -231,5 +257,33 @@ impl ConnectionPermit {
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.places.open().remove(&self.state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ConnectionTable, LEAVING, RESERVE};
+    use crate::connection_state::CloseRequest;
+    use crate::fair_budget::{CallerHasher, FairBudget};
+    use futures::FutureExt as _;
+
+    #[test]
+    fn who_makes_room_is_known_until_it_is_gone_and_few_say_goodbye() {
+        let limit = 64;
+        let table = ConnectionTable::new(limit, 1, FairBudget::new("test", 1000));
+        let callers = CallerHasher::default();
+        let acquire = |host: usize| {
+            let peer = format!("10.0.{host}.1").parse().unwrap();
+            table.acquire(peer, false, &callers).expect("all are idle")
+        };
+        let ordinary = limit - limit / RESERVE;
+        let all: Vec<_> = (0..ordinary + 10).map(acquire).collect();
+        let told = |what| all.iter().filter(|it| it.state().close_requested(what).now_or_never().is_some()).count();
+        assert_eq!(told(CloseRequest::MakeRoom), 10, "each newcomer has a place");
+        assert_eq!(told(CloseRequest::End), 10 - limit / LEAVING, "the others do not say good-bye");
+        assert_eq!(table.open().connections.len(), ordinary + 10, "all are still looked at");
+        drop(all);
+        let open = table.open();
+        assert!(open.connections.is_empty() && open.networks.is_empty() && open.leaving == 0);
     }
 }

@@ -4,7 +4,10 @@
 //! them alone gets half, two get a third each, and whoever comes next finds as much free as the greediest holds. No share
 //! has to be configured, and there is no last place that one could take.
 //!
-//! CallerHasher are counted in a fixed number of buckets, chosen by a secret hash. That takes no lock and no memory for each
+//! A part may be kept for callers whose credential a node has accepted before: the shares of many strangers together come
+//! close to the whole.
+//!
+//! Callers are counted in a fixed number of buckets, chosen by a secret hash. That takes no lock and no memory for each
 //! caller; two that meet in one bucket count as one.
 
 use crate::error::ApiError;
@@ -14,7 +17,7 @@ use metrics::{Counter, counter, describe_counter};
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// Buckets for addresses, and as many for credentials.
 const BUCKETS: u16 = 8192;
@@ -25,7 +28,10 @@ pub(crate) const LEAST_SHARE: usize = 4;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct CallerBuckets {
     address: Option<u16>,
-    credential: Option<u16>,
+    /// The whole hash; its bucket is the remainder.
+    credential: Option<u64>,
+    /// A node has accepted the credential before, or one that came over the same connection.
+    is_proven: bool,
 }
 
 impl CallerBuckets {
@@ -34,31 +40,65 @@ impl CallerBuckets {
         self.credential.is_some()
     }
 
+    /// Whether the part that is kept for proven callers is for this one too.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.is_proven
+    }
+
+    /// The same caller, proven or not.
+    pub(crate) fn with_proven(self, is_proven: bool) -> Self {
+        Self { is_proven, ..self }
+    }
+
     fn buckets(self) -> impl Iterator<Item = usize> {
-        let credential = self.credential.map(|bucket| usize::from(bucket) + usize::from(BUCKETS));
+        let credential = self.credential.map(|hash| usize::from(bucket_of(hash)) + usize::from(BUCKETS));
         self.address.map(usize::from).into_iter().chain(credential)
     }
 }
 
-/// Finds the buckets of callers.
-#[derive(Default)]
-pub(crate) struct CallerHasher(RandomState);
+/// Finds the buckets of callers, and remembers whose credentials are good.
+pub(crate) struct CallerHasher {
+    hasher: RandomState,
+    /// In each bucket the hash of the credential that was last accepted; 0 when none was.
+    proven: Box<[AtomicU64]>,
+}
+
+impl Default for CallerHasher {
+    fn default() -> Self {
+        let proven = (0..BUCKETS).map(|_| AtomicU64::new(0)).collect();
+        Self { hasher: RandomState::new(), proven }
+    }
+}
 
 impl CallerHasher {
     /// Whoever calls from an address.
     pub(crate) fn for_address(&self, address: IpAddr) -> CallerBuckets {
-        CallerBuckets { address: Some(self.bucket(&network(address))), credential: None }
+        let address = Some(bucket_of(self.hasher.hash_one(network(address))));
+        CallerBuckets { address, ..CallerBuckets::default() }
     }
 
     /// The same caller, with the credential that it shows.
     pub(crate) fn with_credential(&self, holder: CallerBuckets, credential: Option<&str>) -> CallerBuckets {
-        CallerBuckets { credential: credential.map(|credential| self.bucket(&credential)), ..holder }
+        let credential = credential.map(|credential| self.hasher.hash_one(credential));
+        let is_proven = credential.is_some_and(|hash| self.proven_at(hash).load(Relaxed) == hash);
+        CallerBuckets { credential, is_proven, ..holder }
     }
 
-    fn bucket(&self, caller: &impl std::hash::Hash) -> u16 {
-        // The remainder is less than BUCKETS.
-        (self.0.hash_one(caller) % u64::from(BUCKETS)) as u16
+    /// A node has accepted the caller's credential. Who is known keeps a part of memory, and nothing else follows from it.
+    pub(crate) fn mark_proven(&self, holder: CallerBuckets) {
+        if let Some(hash) = holder.credential {
+            self.proven_at(hash).store(hash, Relaxed);
+        }
     }
+
+    fn proven_at(&self, hash: u64) -> &AtomicU64 {
+        &self.proven[usize::from(bucket_of(hash))]
+    }
+}
+
+fn bucket_of(hash: u64) -> u16 {
+    // The remainder is less than BUCKETS.
+    (hash % u64::from(BUCKETS)) as u16
 }
 
 /// Why something does not fit.
@@ -73,6 +113,8 @@ pub(crate) enum BudgetExceeded {
 /// An amount that callers share.
 pub(crate) struct FairBudget {
     limit: usize,
+    /// The part of the limit that is for proven callers alone.
+    reserve: usize,
     held: AtomicUsize,
     buckets: Box<[AtomicUsize]>,
     of_caller: Counter,
@@ -80,14 +122,20 @@ pub(crate) struct FairBudget {
 }
 
 impl FairBudget {
-    /// `what` names it in the metrics.
+    /// The same for everybody. `what` names it in the metrics.
     pub(crate) fn new(what: &'static str, limit: usize) -> Arc<Self> {
+        Self::with_reserve(what, limit, 0)
+    }
+
+    /// A part of it, the reserve, is for proven callers alone.
+    pub(crate) fn with_reserve(what: &'static str, limit: usize, reserve: usize) -> Arc<Self> {
         describe_counter!(
             "debros_gateway_refused_total",
-            "BudgetExceeded because the caller, or all callers, hold as much as they may"
+            "Refused because the caller, or all callers, hold as much as they may"
         );
         Arc::new(Self {
             limit,
+            reserve,
             held: AtomicUsize::new(0),
             buckets: (0..usize::from(BUCKETS) * 2).map(|_| AtomicUsize::new(0)).collect(),
             of_caller: counter!("debros_gateway_refused_total", "what" => what, "limit" => "caller"),
@@ -120,12 +168,13 @@ impl FairBudget {
     /// of it soon when it does not fit.
     pub(crate) fn charge_anyway(&self, holder: CallerBuckets, amount: usize) -> Result<(), BudgetExceeded> {
         let held = self.held.fetch_add(amount, Relaxed) + amount;
-        let share = self.limit.saturating_sub(held).max(LEAST_SHARE);
+        let limit = if holder.is_proven() { self.limit } else { self.limit - self.reserve };
+        let share = limit.saturating_sub(held).max(LEAST_SHARE);
         let mut fits = true;
         for bucket in holder.buckets() {
             fits &= self.buckets[bucket].fetch_add(amount, Relaxed) + amount <= share;
         }
-        let refused = match (held <= self.limit, fits) {
+        let refused = match (held <= limit, fits) {
             (true, true) => return Ok(()),
             (true, false) => BudgetExceeded::Caller,
             (false, _) => BudgetExceeded::All,
@@ -165,10 +214,6 @@ impl ChargeGuard {
         }
         self.amount = amount;
         Ok(())
-    }
-
-    pub(crate) fn amount(&self) -> usize {
-        self.amount
     }
 }
 
@@ -246,9 +291,36 @@ mod tests {
         let before = budget.held();
         assert!(budget.charge(holder(&callers, "10.0.0.1", None), 10_001).is_err());
         let mut growing = budget.charge(holder(&callers, "10.9.9.9", None), 1).unwrap();
-        assert!(growing.set(10_000).is_err() && growing.amount() == 1);
+        assert!(growing.set(10_000).is_err() && growing.amount == 1);
         drop(growing);
         assert_eq!(budget.held(), before);
+    }
+
+    /// 22 addresses with made-up keys held so much that the operator's requests did not fit.
+    #[test]
+    fn strangers_leave_a_part_to_whom_is_known() {
+        let (callers, budget) = (CallerHasher::default(), FairBudget::with_reserve("test", 1000, 125));
+        let key = |host: &str| holder(&callers, host, Some("key"));
+        assert!(!key("192.0.2.1").is_proven());
+        callers.mark_proven(key("192.0.2.1"));
+        let mut held = Vec::new();
+        for host in 0..250 {
+            held.extend(greedy(
+                &budget,
+                holder(&callers, &format!("10.0.0.{host}"), Some(&format!("made up {host}"))),
+                1,
+            ));
+        }
+        assert_eq!(budget.held(), 875);
+        assert_eq!(budget.charge(holder(&callers, "192.0.2.1", None), 1).err(), Some(BudgetExceeded::All));
+        assert!(budget.charge(key("192.0.2.2"), 60).is_ok());
+        // What is given back is what was taken, whatever was learnt meanwhile.
+        let late = holder(&callers, "192.0.2.3", Some("late"));
+        held.truncate(100);
+        let charge = budget.charge(late, 10).unwrap();
+        callers.mark_proven(late);
+        drop((charge, held));
+        assert_eq!(budget.held(), 0);
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl Front {
         let origin = request.headers().get(ORIGIN).cloned();
         let replayed = Replayed::watch(&mut request);
         ends.holder = self.holder(&request, ends);
-        let proof = CredentialProof::watch(&state, &mut request);
+        let proof = CredentialProof::watch(&state, ends.holder, &mut request);
 
         let namespace = tracing::enabled!(tracing::Level::DEBUG).then(|| access::namespace(&request, &self.shared));
         let admitted = protocol::check(&mut request).and_then(|()| self.admit_request(&request, &state, ends.holder));
@@ -95,7 +95,10 @@ impl Front {
             }
         };
         if let Some(proof) = proof {
-            proof.record_outcome(&state, &response);
+            if proof.is_given(&response) {
+                state.mark_proven();
+                self.shared.callers.mark_proven(ends.holder);
+            }
         }
 
         error::finish(&mut response, &id, method == Method::HEAD);
@@ -186,13 +189,13 @@ fn answer_refusal(method: &Method, size: usize) -> ApiError {
     ApiError::new(Code::UnknownOutcome, format!("{room}; the call was made: what it changed is changed"))
 }
 
-/// Whether a handler acted for a caller, on a connection over which no credential was accepted yet.
+/// Whether a handler acted for a caller whose credential, or whose connection, is not known to be good yet.
 #[derive(Clone)]
 pub(crate) struct CredentialProof(Arc<AtomicBool>);
 
 impl CredentialProof {
-    fn watch(state: &ConnectionState, request: &mut Request<Body>) -> Option<Self> {
-        if state.is_proven() {
+    fn watch(state: &ConnectionState, holder: CallerBuckets, request: &mut Request<Body>) -> Option<Self> {
+        if state.is_proven() && (holder.is_proven() || !holder.shows_credential()) {
             return None;
         }
         let proof = Self(Arc::default());
@@ -205,13 +208,11 @@ impl CredentialProof {
         self.0.store(true, Relaxed);
     }
 
-    fn record_outcome(&self, state: &ConnectionState, response: &Response) {
+    fn is_given(&self, response: &Response) -> bool {
         let status = response.status();
         let good =
             status.is_success() || status == StatusCode::NOT_MODIFIED || status == StatusCode::SWITCHING_PROTOCOLS;
-        if good && self.0.load(Relaxed) {
-            state.mark_proven();
-        }
+        good && self.0.load(Relaxed)
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::answer_body::AnswerBody;
 use crate::config::Limits;
 use crate::connection::Connection;
-use crate::connection_state::{CloseRequest, ConnectionState};
+use crate::connection_state::CloseRequest;
 use crate::connection_table::ConnectionPermit;
 use crate::front::Front;
 use crate::metrics::Held;
@@ -41,7 +41,8 @@ const MAX_RESET_STREAMS: usize = 64;
 pub(crate) const MOST_UNREAD: usize = CONNECTION_WINDOW as usize + 2 * MAX_HEAD;
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
-/// How long an idle connection that has to make room may take for its good-bye.
+/// How long an idle connection that has to make room may take for its good-bye, and for a request that was on its way
+/// when it was told. Then it ends, whatever is under way: else who hears the good-bye would start something that lasts.
 const LEAVE_TIME: Duration = Duration::from_secs(1);
 /// When stopping: for so long callers learn from their answers that the connection ends. A caller that has a request on
 /// its way meanwhile gets its answer; closing its connection at once would lose it.
@@ -181,23 +182,13 @@ impl Server {
                     ended = &mut graceful => Some(ended),
                     _ = phase.wait_for(|phase| *phase == Phase::Ended) => None,
                     () = state.close_requested(CloseRequest::End) => None,
-                    () = wait_until_idle(state), if makes_room => None,
+                    () = sleep(LEAVE_TIME), if makes_room => None,
                 }
             }
         };
         if let Some(Err(error)) = ended {
             // The other side's doing: broken requests, lost connections.
             tracing::debug!(error, "a connection ended");
-        }
-    }
-}
-
-/// Waits until a connection that was told to go has had the time for it and has nothing under way.
-async fn wait_until_idle(state: &ConnectionState) {
-    loop {
-        sleep(LEAVE_TIME).await;
-        if state.eviction_rank().is_some() {
-            return;
         }
     }
 }

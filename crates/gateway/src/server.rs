@@ -33,6 +33,8 @@ use tokio_util::task::TaskTracker;
 
 /// After a failed accept (too many open files): time for something to be closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// This part of the memory is for callers whose credential was accepted before.
+const MEMORY_RESERVE: usize = 8;
 /// How often the memory of the metrics and limits is tidied.
 const UPKEEP: Duration = Duration::from_secs(5);
 const SHORTEST_TICK: Duration = Duration::from_millis(1);
@@ -72,7 +74,10 @@ impl Gateway {
             .local_addr()
             .map_err(|error| StartError::Address { listen: config.listen.clone(), reason: error.to_string() })?;
         let Routes { router, patterns } = routes();
-        let memory = FairBudget::new("memory", config.limits.max_held_bytes);
+        let memory = {
+            let limit = config.limits.max_held_bytes;
+            FairBudget::with_reserve("memory", limit, limit / MEMORY_RESERVE)
+        };
         let shared = Arc::new(Shared {
             client,
             credentials,

@@ -174,17 +174,18 @@ async fn requests_in_a_row_whose_answers_nobody_reads_are_not_read_forever() {
     all_is_given_back(&gateway).await;
 }
 
-/// Announced bodies are charged before they are read: what does not fit is refused, told so, and the caller can go on.
+/// Bodies are charged as they come: what does not fit is refused, told so, and the caller can go on.
 #[tokio::test]
 async fn bodies_that_stall_take_their_callers_share_and_no_more() {
     let gateway = small(40 * MIB).await;
     let mut stalled = Vec::new();
     let refused = loop {
-        assert!(stalled.len() < 10, "each of them may hold 4 MiB");
+        assert!(stalled.len() < 10, "each of them holds 4 MiB");
+        let before = gateway.held_bytes();
         let mut connection = gateway.connect().await;
         let announced = format!("Host: x\r\nAuthorization: {}\r\nContent-Length: {}\r\n\r\n", KEY.1, 4 * MIB);
-        connection.send(format!("PUT /v1/storage?key=k HTTP/1.1\r\n{announced}half")).await;
-        let before = gateway.held_bytes();
+        connection.send(format!("PUT /v1/storage?key=k HTTP/1.1\r\n{announced}")).await;
+        connection.try_send(vec![7; 3 * MIB]).await;
         tokio::select! {
             answer = connection.answer(false) => break answer.unwrap(),
             () = until("it is charged", || gateway.held_bytes() >= before + 4 * MIB) => stalled.push(connection),
@@ -192,10 +193,48 @@ async fn bodies_that_stall_take_their_callers_share_and_no_more() {
     };
     refused.assert_error(429, "rate_limited");
     assert_eq!(refused.header("connection"), Some("close"));
-    assert_eq!(stalled.len(), 4, "half of the budget, and what goes with a request");
+    assert_eq!(stalled.len(), 4, "half of what is for everybody, and what goes with a request");
     drop(stalled);
     all_is_given_back(&gateway).await;
     assert_eq!(gateway.call("PUT", "/v1/storage?key=k", vec![7; 4 * MIB]).await.status, 201);
+}
+
+/// Bodies that were announced, and of which nothing came, shut out everybody for as long as their sockets were open.
+#[tokio::test]
+async fn bodies_that_are_only_announced_hold_little() {
+    let gateway = small(4 * MIB).await;
+    let mut stalled = Vec::new();
+    for number in 0..30 {
+        let mut connection = gateway.connect().await;
+        let head = format!("Host: x\r\nAuthorization: Bearer ak_good:n{number}\r\nContent-Length: {}\r\n\r\n", MIB / 4);
+        connection.send(format!("PUT /v1/storage?key=k HTTP/1.1\r\n{head}")).await;
+        stalled.push(connection);
+    }
+    until("they are under way", || gateway.held_bytes() >= 30 * (8 << 10)).await;
+    assert!(gateway.held_bytes() < MIB, "{}", gateway.held_bytes());
+    assert_eq!(gateway.call("PUT", "/v1/storage?key=k", vec![7; MIB / 4]).await.status, 201);
+}
+
+/// Strangers at many addresses, each with its share, leave less than a request takes.
+#[tokio::test]
+async fn who_is_known_gets_in_when_strangers_hold_all() {
+    let gateway = start_with(|config| {
+        config.limits.max_held_bytes = MIB;
+        config.limits.header_timeout = Duration::from_secs(60);
+    })
+    .await;
+    assert_eq!(gateway.call("PUT", "/v1/storage?key=k", "v").await.status, 201);
+    let mut strangers = Vec::new();
+    for host in 0..80 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(format!("127.0.1.{}:0", host + 1).parse().unwrap()).unwrap();
+        let mut stranger = Http::over(socket.connect(gateway.address()).await.unwrap());
+        stranger.try_send(format!("GET /health HTTP/1.1\r\nX: {}", "y".repeat(12 << 10))).await;
+        strangers.push(stranger);
+    }
+    until("they hold what they may", || gateway.held_bytes() >= MIB / 8 * 7 - (16 << 10)).await;
+    gateway.request("GET", "/health", &[], b"").await.assert_error(429, "rate_limited");
+    assert_eq!(gateway.get("/v1/storage?key=k").await.body, b"v");
 }
 
 /// Heads of callers that nobody knows yet.

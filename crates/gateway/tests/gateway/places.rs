@@ -2,7 +2,7 @@
 
 use crate::http_client::{Http, request};
 use crate::pubsub::handshake;
-use crate::setup::{KEY, OPERATOR, Running, start_with, until};
+use crate::setup::{KEY, OPERATOR, Running, patience, start_with, until};
 use crate::websocket_client::{message, open, send, subscribe};
 use std::net::SocketAddr;
 use tokio::net::{TcpSocket, TcpStream};
@@ -77,6 +77,29 @@ async fn one_address_leaves_places_for_others() {
         open += usize::from(connection.answer(false).await.is_some());
     }
     assert!(open <= 32, "one address has half at most: {open}");
+}
+
+/// 19,000 connections that had heard the good-bye began a request then, and were counted nowhere.
+#[tokio::test]
+async fn who_makes_room_goes_although_it_begins_something() {
+    let gateway = start_with(|config| config.limits.max_connections = 32).await;
+    let mut oldest = gateway.connect().await;
+    let body = br#"{"sql":"SLEEP"}"#;
+    let rest = request("POST", "/v1/db/query", &[KEY], body);
+    let rest = std::str::from_utf8(&rest).unwrap().split_once("\r\n").unwrap().1.to_owned();
+    oldest.send(format!("POST /v1/db/query HTTP/1.1\r\nX: {}\r\n", "y".repeat(20_000))).await;
+    until("half of its head has come", || gateway.held_bytes() > 0).await;
+    let mut idle = Vec::new();
+    // The last one is over the address's share.
+    for _ in 0..15 {
+        let mut connection = gateway.connect().await;
+        assert_eq!(connection.request("GET", "/health", &[], b"").await.status, 200);
+        idle.push(connection);
+    }
+    oldest.try_send(rest).await;
+    // The node does not answer, so nothing else ends it.
+    let ended = tokio::time::timeout_at(patience().into(), oldest.is_closed()).await;
+    assert!(ended.expect("it ends"));
 }
 
 #[tokio::test]
