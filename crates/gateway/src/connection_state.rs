@@ -175,15 +175,25 @@ impl ConnectionState {
         let _ = self.settle_charge();
     }
 
-    /// A whole message was taken from a WebSocket.
-    pub(crate) fn count_message_taken(&self) {
-        self.unread.store(0, Relaxed);
+    /// What was read from a WebSocket was taken, but for so much of its next message.
+    pub(crate) fn set_unread(&self, bytes: usize) {
+        self.unread.store(bytes, Relaxed);
+        self.unread_since.store(self.tick(), Relaxed);
         let _ = self.settle_charge();
     }
 
-    /// A WebSocket has so much in memory for messages that were taken.
+    pub(crate) fn is_websocket(&self) -> bool {
+        self.is_websocket.load(Relaxed)
+    }
+
+    /// A WebSocket has so much in memory for messages that were taken; 0 when it has given its buffers back. Until then a
+    /// smaller message takes nothing off: the buffer is as large as the largest.
     pub(crate) fn count_kept(&self, bytes: usize) -> Result<(), BudgetExceeded> {
-        self.kept.store(bytes, Relaxed);
+        if bytes == 0 {
+            self.kept.store(0, Relaxed);
+        } else {
+            self.kept.fetch_max(bytes, Relaxed);
+        }
         self.settle_charge()
     }
 
@@ -191,7 +201,7 @@ impl ConnectionState {
     pub(crate) fn becomes_websocket(&self, most_unread: usize) {
         self.most_unread.store(most_unread, Relaxed);
         self.is_websocket.store(true, Relaxed);
-        self.count_message_taken();
+        self.set_unread(0);
     }
 
     fn settle_charge(&self) -> Result<(), BudgetExceeded> {
