@@ -205,19 +205,27 @@ impl ConnectionState {
     }
 
     fn settle_charge(&self) -> Result<(), BudgetExceeded> {
-        let unread = self.unread.load(Relaxed).min(self.most_unread.load(Relaxed));
-        let bytes = unread + self.kept.load(Relaxed);
-        let charge = if bytes <= FREE { 0 } else { bytes.next_multiple_of(STEP) };
-        if self.charged.load(Relaxed) == charge {
-            return Ok(());
+        loop {
+            let before = self.charged.load(Relaxed);
+            let unread = self.unread.load(Relaxed).min(self.most_unread.load(Relaxed));
+            let bytes = unread + self.kept.load(Relaxed);
+            let charge = if bytes <= FREE { 0 } else { bytes.next_multiple_of(STEP) };
+            if charge == before {
+                return Ok(());
+            }
+            // Taken before it is written down: another task gives back only what was taken.
+            let more = charge.saturating_sub(before);
+            let taken = match more {
+                0 => Ok(()),
+                // Also when it does not fit: the bytes are here. The connection ends then.
+                _ => self.memory.charge_anyway(self.holder.with_proven(self.is_proven()), more),
+            };
+            if self.charged.compare_exchange(before, charge, Relaxed, Relaxed).is_ok() {
+                self.memory.give_back(self.holder, before.saturating_sub(charge));
+                return taken;
+            }
+            self.memory.give_back(self.holder, more);
         }
-        let before = self.charged.swap(charge, Relaxed);
-        if charge > before {
-            // Also when it does not fit: the bytes are here. The connection ends then.
-            return self.memory.charge_anyway(self.holder.with_proven(self.is_proven()), charge - before);
-        }
-        self.memory.give_back(self.holder, before - charge);
-        Ok(())
     }
 
     /// Whether the socket has just taken bytes, or has not.
