@@ -94,11 +94,11 @@ impl Front {
                 }
             }
         };
-        if let Some(proof) = proof {
-            if proof.is_given(&response) {
-                state.mark_proven();
-                self.shared.callers.mark_proven(ends.holder);
-            }
+        if let Some(proof) = proof
+            && proof.is_given(&response)
+        {
+            state.mark_proven();
+            self.shared.callers.mark_proven(ends.holder);
         }
 
         error::finish(&mut response, &id, method == Method::HEAD);
