@@ -175,15 +175,25 @@ impl ConnectionState {
         let _ = self.settle_charge();
     }
 
-    /// A whole message was taken from a WebSocket.
-    pub(crate) fn count_message_taken(&self) {
-        self.unread.store(0, Relaxed);
+    /// What was read from a WebSocket was taken, but for so much of its next message.
+    pub(crate) fn set_unread(&self, bytes: usize) {
+        self.unread.store(bytes, Relaxed);
+        self.unread_since.store(self.tick(), Relaxed);
         let _ = self.settle_charge();
     }
 
-    /// A WebSocket has so much in memory for messages that were taken.
+    pub(crate) fn is_websocket(&self) -> bool {
+        self.is_websocket.load(Relaxed)
+    }
+
+    /// A WebSocket has so much in memory for messages that were taken; 0 when it has given its buffers back. Until then a
+    /// smaller message takes nothing off: the buffer is as large as the largest.
     pub(crate) fn count_kept(&self, bytes: usize) -> Result<(), BudgetExceeded> {
-        self.kept.store(bytes, Relaxed);
+        if bytes == 0 {
+            self.kept.store(0, Relaxed);
+        } else {
+            self.kept.fetch_max(bytes, Relaxed);
+        }
         self.settle_charge()
     }
 
@@ -191,23 +201,31 @@ impl ConnectionState {
     pub(crate) fn becomes_websocket(&self, most_unread: usize) {
         self.most_unread.store(most_unread, Relaxed);
         self.is_websocket.store(true, Relaxed);
-        self.count_message_taken();
+        self.set_unread(0);
     }
 
     fn settle_charge(&self) -> Result<(), BudgetExceeded> {
-        let unread = self.unread.load(Relaxed).min(self.most_unread.load(Relaxed));
-        let bytes = unread + self.kept.load(Relaxed);
-        let charge = if bytes <= FREE { 0 } else { bytes.next_multiple_of(STEP) };
-        if self.charged.load(Relaxed) == charge {
-            return Ok(());
+        loop {
+            let before = self.charged.load(Relaxed);
+            let unread = self.unread.load(Relaxed).min(self.most_unread.load(Relaxed));
+            let bytes = unread + self.kept.load(Relaxed);
+            let charge = if bytes <= FREE { 0 } else { bytes.next_multiple_of(STEP) };
+            if charge == before {
+                return Ok(());
+            }
+            // Taken before it is written down: another task gives back only what was taken.
+            let more = charge.saturating_sub(before);
+            let taken = match more {
+                0 => Ok(()),
+                // Also when it does not fit: the bytes are here. The connection ends then.
+                _ => self.memory.charge_anyway(self.holder.with_proven(self.is_proven()), more),
+            };
+            if self.charged.compare_exchange(before, charge, Relaxed, Relaxed).is_ok() {
+                self.memory.give_back(self.holder, before.saturating_sub(charge));
+                return taken;
+            }
+            self.memory.give_back(self.holder, more);
         }
-        let before = self.charged.swap(charge, Relaxed);
-        if charge > before {
-            // Also when it does not fit: the bytes are here. The connection ends then.
-            return self.memory.charge_anyway(self.holder.with_proven(self.is_proven()), charge - before);
-        }
-        self.memory.give_back(self.holder, before - charge);
-        Ok(())
     }
 
     /// Whether the socket has just taken bytes, or has not.

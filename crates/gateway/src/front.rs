@@ -94,11 +94,11 @@ impl Front {
                 }
             }
         };
-        if let Some(proof) = proof {
-            if proof.is_given(&response) {
-                state.mark_proven();
-                self.shared.callers.mark_proven(ends.holder);
-            }
+        if let Some(proof) = proof
+            && proof.is_given(&response)
+        {
+            state.mark_proven();
+            self.shared.callers.mark_proven(ends.holder);
         }
 
         error::finish(&mut response, &id, method == Method::HEAD);
@@ -124,7 +124,7 @@ impl Front {
         if version <= Version::HTTP_11 {
             let is_set = headers.contains_key(CONNECTION);
             let is_left = match unread {
-                Some(unread) => !unread.discard(is_set).await,
+                Some(unread) => !unread.discard(&state, is_set).await,
                 None => false,
             };
             let is_last = is_left || self.shared.is_draining() || (state.on_trial && !state.is_proven());
@@ -234,10 +234,14 @@ impl UnreadBody {
     }
 
     /// Whether the connection can serve the next request: the body was read, or its rest is here and small.
-    async fn discard(self, closes: bool) -> bool {
+    async fn discard(self, state: &Arc<ConnectionState>, closes: bool) -> bool {
         match self.body.take() {
             None => true,
-            Some(body) => body::discard_rest(Body::new(body), self.announced, self.awaits_permission, closes).await,
+            Some(body) => {
+                // What is thrown away is taken too.
+                let body = Body::new(RequestBody::new(body, Arc::clone(state), UnreadSlot::default()));
+                body::discard_rest(body, self.announced, self.awaits_permission, closes).await
+            }
         }
     }
 }

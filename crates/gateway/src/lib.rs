@@ -38,6 +38,7 @@ mod database;
 mod docs;
 mod error;
 mod fair_budget;
+mod frame_border;
 mod front;
 mod health;
 mod idempotency;

@@ -9,7 +9,7 @@ use crate::connection_table::ConnectionPermit;
 use crate::fair_budget::ChargeGuard;
 use crate::metrics::Held;
 use crate::shared::{Phase, Shared};
-use crate::shared_websocket::{PIECE, SharedWebSocket, frame_size};
+use crate::shared_websocket::{PIECE, SharedWebSocket};
 use axum::body::Bytes;
 use debros_client::{Client, PubsubEvent, Subscription};
 use debros_proto::limits::MAX_MESSAGE_BYTES;
@@ -105,11 +105,11 @@ enum End {
 
 /// Serves an open WebSocket until it ends.
 pub(crate) async fn run(upgraded: Upgraded, session: Session) {
-    let socket = SharedWebSocket::new(upgraded);
     let Session { client, topic, events, shared, held, charge, place } = session;
     let state = place.state();
     let under_way = state.begin_activity();
     state.becomes_websocket(MAX_UNREAD);
+    let socket = SharedWebSocket::new(upgraded, Arc::clone(state));
     let life = Life::new();
     let (tell, tasks) = mpsc::channel(NOTICES);
     let mut phase = shared.phase.subscribe();
@@ -171,16 +171,14 @@ async fn read(
             Ok(Message::Binary(data)) => data,
             Ok(Message::Text(text)) => text.into(),
             Ok(Message::Close(_)) => return End::Gone,
-            Ok(Message::Ping(payload)) => {
-                state.count_taken(frame_size(payload.len()));
+            Ok(Message::Ping(_)) => {
                 // The library answers. Nothing more is read until the answer is on its way, or a few are.
                 if tell.send(WriterTask::Flush).await.is_err() {
                     return End::Gone;
                 }
                 continue;
             }
-            Ok(Message::Pong(payload)) => {
-                state.count_taken(frame_size(payload.len()));
+            Ok(Message::Pong(_)) => {
                 // However fast they come, others have their turn.
                 consume_budget().await;
                 continue;
@@ -188,7 +186,6 @@ async fn read(
             Ok(Message::Frame(_)) => continue,
             Err(error) => return broken(&error),
         };
-        state.count_message_taken();
         if data.len() > LARGE {
             is_large = true;
             if state.count_kept(data.len()).is_err() {
@@ -208,8 +205,6 @@ async fn read(
         life.seen();
         if is_large && socket.compact().await {
             is_large = false;
-            // Less always fits.
-            let _ = state.count_kept(0);
         }
     }
     End::Gone

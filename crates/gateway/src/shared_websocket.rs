@@ -4,6 +4,9 @@
 //! that had one message of 1 MiB would hold that much until it ends. So [`SharedWebSocket::compact`] puts a new reader and writer
 //! around the connection, when nothing is half read or half written.
 
+use crate::connection_state::ConnectionState;
+use crate::frame_border::FrameBorder;
+use crate::watched_stream::no_room;
 use debros_proto::limits::MAX_MESSAGE_BYTES;
 use futures::{FutureExt as _, Sink, SinkExt as _, Stream, StreamExt as _};
 use hyper::upgrade::Upgraded;
@@ -11,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
@@ -34,13 +37,14 @@ pub(crate) struct SharedWebSocket(Mutex<State>);
 struct State {
     /// `None` only while it is exchanged.
     inner: Option<Inner>,
-    /// Bytes of the frames that were taken, if each came in one piece with the shortest head; else there were more.
+    /// Messages and control frames that were taken.
     taken: u64,
 }
 
 impl SharedWebSocket {
-    pub(crate) fn new(upgraded: Upgraded) -> Self {
-        let inner = around(Counted { stream: TokioIo::new(upgraded), read: 0 });
+    pub(crate) fn new(upgraded: Upgraded, connection: Arc<ConnectionState>) -> Self {
+        let border = FrameBorder::default();
+        let inner = around(Counted { stream: TokioIo::new(upgraded), connection, border });
         Self(Mutex::new(State { inner, taken: 0 }))
     }
 
@@ -53,9 +57,15 @@ impl SharedWebSocket {
         let mut state = self.lock();
         let taken = state.taken;
         let Some(inner) = &mut state.inner else { return false };
-        if inner.get_ref().read != taken || !matches!(inner.poll_flush_unpin(cx), Poll::Ready(Ok(()))) {
+        let border = &inner.get_ref().border;
+        if border.messages() != taken
+            || border.unfinished() > 0
+            || !matches!(inner.poll_flush_unpin(cx), Poll::Ready(Ok(())))
+        {
             return false;
         }
+        // Less always fits.
+        let _ = inner.get_ref().connection.count_kept(0);
         state.inner = state.inner.take().and_then(|inner| around(inner.into_inner()));
         // Whoever waits for the socket waits for the old reader and writer: both halves have to ask again.
         cx.waker().wake_by_ref();
@@ -96,25 +106,20 @@ fn around(stream: Counted) -> Option<Inner> {
     WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).now_or_never()
 }
 
-/// Bytes of a frame from a client: payload, mask, and the shortest head.
-pub(crate) fn frame_size(payload: usize) -> usize {
-    let length = match payload {
-        0..126 => 0,
-        126..65_536 => 2,
-        _ => 8,
-    };
-    payload + 2 + length + 4
-}
-
 impl Stream for &SharedWebSocket {
     type Item = Result<Message, Error>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut state = self.lock();
-        let Some(inner) = &mut state.inner else { return Poll::Ready(None) };
+        let State { inner: Some(inner), taken } = &mut *state else { return Poll::Ready(None) };
         let message = ready!(inner.poll_next_unpin(cx));
-        if let Some(Ok(message)) = &message {
-            state.taken += frame_size(message.len()) as u64;
+        if let Some(Ok(_)) = &message {
+            *taken += 1;
+            let Counted { connection, border, .. } = inner.get_ref();
+            // The library has no other whole one: what is unread is the beginning of the next.
+            if border.messages() == *taken {
+                connection.set_unread(border.unfinished());
+            }
         }
         Poll::Ready(message)
     }
@@ -140,18 +145,20 @@ impl Sink<Message> for &SharedWebSocket {
     }
 }
 
-/// A connection that counts what was read from it.
+/// A connection that counts what was read from it, above TLS: bytes as the frames have them.
 struct Counted {
     stream: TokioIo<Upgraded>,
-    read: u64,
+    connection: Arc<ConnectionState>,
+    border: FrameBorder,
 }
 
 impl AsyncRead for Counted {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        self.read += (buffer.filled().len() - before) as u64;
-        Poll::Ready(Ok(()))
+        let read = &buffer.filled()[before..];
+        self.border.pass(read);
+        Poll::Ready(self.connection.count_read(read.len()).map_err(no_room))
     }
 }
 

@@ -1,6 +1,7 @@
 //! A socket that tells its state what is read from it, and when it takes no bytes.
 
 use crate::connection_state::ConnectionState;
+use crate::fair_budget::BudgetExceeded;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,14 +25,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         let read = buffer.filled().len() - before;
-        if self.state.count_read(read).is_err() {
-            return Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::OutOfMemory,
-                "there is no room for what the other side sends",
-            )));
+        if self.state.is_websocket() {
+            // It counts above TLS, where its frames are.
+            return Poll::Ready(Ok(()));
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(self.state.count_read(read).map_err(no_room))
     }
+}
+
+pub(crate) fn no_room(_: BudgetExceeded) -> io::Error {
+    io::Error::new(io::ErrorKind::OutOfMemory, "there is no room for what the other side sends")
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {

@@ -322,3 +322,24 @@ async fn an_answer_before_the_body_was_read_says_that_the_connection_ends() {
         }
     }
 }
+
+/// A message in two frames left its buffer behind for ever, and a smaller one after it took the charge away.
+#[tokio::test]
+async fn a_message_in_pieces_is_given_back_too() {
+    let gateway = small(64 * MIB).await;
+    let mut connection = gateway.connect().await;
+    assert_eq!(connection.request("GET", "/v1/pubsub/ws?topic=t", &handshake(), b"").await.status, 101);
+    let mut stream = connection.into_stream();
+    for first in [0x02, 0x80] {
+        let mut piece = vec![first, 0x80 | 127];
+        piece.extend((400_u64 << 10).to_be_bytes());
+        piece.resize(piece.len() + 4 + (400 << 10), 0);
+        stream.write_all(&piece).await.unwrap();
+    }
+    // It comes back, because the socket is subscribed to its own topic.
+    let mut come = vec![0; 800 << 10];
+    stream.read_exact(&mut come).await.unwrap();
+    // All of it, while the socket is open.
+    all_is_given_back(&gateway).await;
+    assert_eq!(gateway.node.subscribers("one", "t"), 1);
+}

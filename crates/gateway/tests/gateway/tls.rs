@@ -2,11 +2,13 @@
 
 use crate::fake_node::FakeNode;
 use crate::http_client::Http;
+use crate::pubsub::handshake;
 use crate::setup::config;
 use debros_gateway::{Gateway, GatewayConfig, TlsFiles};
 use rustls::pki_types::{CertificateDer, ServerName};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -52,6 +54,35 @@ async fn https_is_served_and_plain_http_is_not() {
     use tokio::io::AsyncReadExt as _;
     let _ = plain.into_stream().read_to_end(&mut rest).await;
     assert!(!rest.starts_with(b"HTTP"), "no answer in the clear");
+}
+
+/// What TLS adds to each pong was taken for the beginning of a message, which then never ended.
+#[tokio::test]
+async fn a_websocket_over_tls_that_only_pings_stays_open() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let folder = tempfile::tempdir().unwrap();
+    let (files, certificate) = make_files(folder.path());
+    let mut config = with_files(files);
+    config.limits.write_timeout = Duration::from_millis(200);
+    let gateway = Gateway::start(config, FakeNode::new().client(), None).await.unwrap();
+    let socket = TcpStream::connect(gateway.address()).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let stream = connector(certificate, &[&rustls::version::TLS13]).connect(name, socket).await.unwrap();
+    let mut connection = Http::over(stream);
+    assert_eq!(connection.request("GET", "/v1/pubsub/ws?topic=t", &handshake(), b"").await.status, 101);
+    let mut stream = connection.into_stream();
+    let mut pong = [0; 3];
+    for _ in 0..400 {
+        // A record each; the head is longer than it must be.
+        stream.write_all(&[0x89, 0x80 | 126, 0, 1, 0, 0, 0, 0, b'p']).await.unwrap();
+        stream.read_exact(&mut pong).await.unwrap();
+        assert_eq!(pong, [0x8a, 1, b'p']);
+    }
+    // More than the time that a message has to become whole: nothing is half.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    stream.write_all(&[0x89, 0x81, 0, 0, 0, 0, b'p']).await.unwrap();
+    stream.read_exact(&mut pong).await.unwrap();
+    assert_eq!(pong, [0x8a, 1, b'p']);
 }
 
 #[tokio::test]
