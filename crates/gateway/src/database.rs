@@ -6,7 +6,6 @@ use crate::respond::{Done, OK, done, json, json_bytes, to_bytes};
 use debros_client::rpc::{Consistency, Statement, StatementResult, Table, Value};
 use debros_proto::json::from_json;
 use debros_proto::limits::{MAX_SQL_ARGS, MAX_TRANSACTION_STATEMENTS};
-
 use debros_proto::{Code, Error};
 use http::StatusCode;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
