@@ -67,6 +67,8 @@ pub(crate) struct ConnectionState {
     blocked_since: AtomicU32,
     /// Answers of HTTP/2 by the tick at which a part of them was last taken.
     answers: [AtomicU32; AGES as usize],
+    /// Bytes of the last answer if there was no room for it; 0 if there was.
+    unfit_answer: AtomicUsize,
 }
 
 impl ConnectionState {
@@ -101,6 +103,7 @@ impl ConnectionState {
             is_websocket: AtomicBool::new(false),
             blocked_since: AtomicU32::new(0),
             answers: Default::default(),
+            unfit_answer: AtomicUsize::new(0),
         }
     }
 
@@ -142,6 +145,19 @@ impl ConnectionState {
     pub(crate) async fn close_requested(&self, at_least: CloseRequest) {
         while self.told.load(Relaxed) < at_least as u8 {
             self.telling.notified().await;
+        }
+    }
+
+    /// Bytes of the last answer over the connection, if there was no room for it; else 0.
+    pub(crate) fn unfit_answer(&self) -> usize {
+        self.unfit_answer.load(Relaxed)
+    }
+
+    /// Notes whether there was room for an answer of so many bytes.
+    pub(crate) fn note_answer(&self, bytes: usize, fits: bool) {
+        let unfit = if fits { 0 } else { bytes };
+        if self.unfit_answer() != unfit {
+            self.unfit_answer.store(unfit, Relaxed);
         }
     }
 

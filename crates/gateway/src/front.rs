@@ -88,10 +88,13 @@ impl Front {
                 let response = guarded(&mut self.router, request).await;
                 // From here on it counts for its answer, whose bytes are there: whether they fit is what is asked.
                 let size = usize::try_from(response.body().size_hint().lower()).unwrap_or(usize::MAX);
-                match charge.set(size.max(REQUEST)) {
-                    Ok(()) => (response, Some(charge)),
-                    Err(_) => (answer_refusal(&method, size).into_response(), Some(charge)),
+                let fits = charge.set(size.max(REQUEST)).is_ok();
+                state.note_answer(size, fits);
+                if size > REQUEST {
+                    // Whoever has many such requests waiting on one connection gives way to others after each.
+                    tokio::task::yield_now().await;
                 }
+                (if fits { response } else { answer_refusal(&method, size).into_response() }, Some(charge))
             }
         };
         if let Some(proof) = proof
@@ -167,7 +170,15 @@ impl Front {
             )
             .closing());
         }
-        Ok(self.shared.memory.charge(holder, REQUEST + head_size(request))?)
+        let size = REQUEST + head_size(request);
+        let mut charge = self.shared.memory.charge(holder, size)?;
+        let unfit = state.unfit_answer();
+        if unfit > size {
+            // The last answer found no room. Another as large is not made in vain: it takes the processor from others.
+            charge.set(unfit)?;
+            charge.set(size)?;
+        }
+        Ok(charge)
     }
 }
 
