@@ -174,6 +174,27 @@ async fn requests_in_a_row_whose_answers_nobody_reads_are_not_read_forever() {
     all_is_given_back(&gateway).await;
 }
 
+/// Answers that found no room were made again for each request in a row, which took the processor from everybody.
+#[tokio::test]
+async fn an_answer_that_found_no_room_is_not_made_again_before_there_is_some() {
+    let gateway = start_with(|config| config.limits.max_held_bytes = 12 * MIB).await;
+    assert_eq!(gateway.call("PUT", "/v1/storage?key=k", vec![7; 4 * MIB]).await.status, 201);
+    let mut unread = narrow(&gateway).await;
+    unread.write_all(&request("GET", "/v1/storage?key=k", &[KEY], b"").repeat(3)).await.unwrap();
+    until("an answer waits", || gateway.held_bytes() >= 4 * MIB).await;
+    let mut connection = gateway.connect().await;
+    let first = connection.request("GET", "/v1/storage?key=k", &[KEY], b"").await;
+    first.assert_error(503, "overloaded");
+    let asked = gateway.node.last_request().request_id;
+    let second = connection.request("GET", "/v1/storage?key=k", &[KEY], b"").await;
+    second.assert_error(429, "rate_limited");
+    assert_eq!(gateway.node.last_request().request_id, asked, "the node was asked in vain");
+    drop(unread);
+    all_is_given_back(&gateway).await;
+    let third = connection.request("GET", "/v1/storage?key=k", &[KEY], b"").await;
+    assert_eq!((third.status, third.body.len()), (200, 4 * MIB));
+}
+
 /// Bodies are charged as they come: what does not fit is refused, told so, and the caller can go on.
 #[tokio::test]
 async fn bodies_that_stall_take_their_callers_share_and_no_more() {
