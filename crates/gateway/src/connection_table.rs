@@ -13,7 +13,7 @@
 
 use crate::connection_state::{CloseRequest, ConnectionState};
 use crate::fair_budget::{CallerBuckets, CallerHasher, FairBudget, LEAST_SHARE};
-use crate::rate::network;
+use debros_proto::network::caller_network;
 use metrics::{Counter, counter, describe_counter};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -88,7 +88,7 @@ impl ConnectionTable {
         is_proxy: bool,
         callers: &CallerHasher,
     ) -> Option<ConnectionPermit> {
-        let network = (!is_proxy).then(|| network(peer));
+        let network = (!is_proxy).then(|| caller_network(peer));
         let holder = if is_proxy { CallerBuckets::default() } else { callers.for_address(peer) };
         let mut open = self.open();
         let on_trial = match (self.make_room(&mut open, network, false), self.reserve) {

@@ -11,8 +11,8 @@
 //! caller; two that meet in one bucket count as one.
 
 use crate::error::ApiError;
-use crate::rate::network;
 use debros_proto::Code;
+use debros_proto::network::caller_network;
 use metrics::{Counter, counter, describe_counter};
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
@@ -73,7 +73,7 @@ impl Default for CallerHasher {
 impl CallerHasher {
     /// Whoever calls from an address.
     pub(crate) fn for_address(&self, address: IpAddr) -> CallerBuckets {
-        let address = Some(bucket_of(self.hasher.hash_one(network(address))));
+        let address = Some(bucket_of(self.hasher.hash_one(caller_network(address))));
         CallerBuckets { address, ..CallerBuckets::default() }
     }
 

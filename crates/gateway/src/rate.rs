@@ -5,6 +5,7 @@
 
 use crate::Limits;
 use crate::error::ApiError;
+use debros_proto::network::caller_network;
 use debros_proto::{Code, Error};
 use governor::clock::{Clock, MonotonicClock};
 use governor::middleware::NoOpMiddleware;
@@ -12,7 +13,7 @@ use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 use metrics::{Counter, counter, describe_counter};
 use std::hash::{BuildHasher as _, Hash, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -21,8 +22,6 @@ use std::time::Duration;
 const MAX_KEYS: usize = 100_000;
 /// Buckets that those over it share.
 const SHARED_BUCKETS: u64 = 4096;
-/// Bits of an IPv6 address that name one caller: a household or a rented machine has all of the rest.
-const IPV6_PREFIX: u32 = 64;
 
 /// The limits of the sign-in routes.
 pub(crate) struct SignInLimits {
@@ -44,7 +43,7 @@ impl SignInLimits {
     /// # Errors
     /// `rate_limited`.
     pub(crate) fn address(&self, address: IpAddr) -> Result<(), ApiError> {
-        self.addresses.check(network(address))
+        self.addresses.check(caller_network(address))
     }
 
     /// Counts a request of an address that names a wallet. What is no wallet is not counted: the node refuses it at once.
@@ -56,21 +55,13 @@ impl SignInLimits {
         if digits.len() != 40 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Ok(());
         }
-        self.wallets.check((network(address), digits.to_ascii_lowercase().into()))
+        self.wallets.check((caller_network(address), digits.to_ascii_lowercase().into()))
     }
 
     /// Forgets those whose bucket is full again.
     pub(crate) fn tidy(&self) {
         self.addresses.tidy();
         self.wallets.tidy();
-    }
-}
-
-/// The caller that an address belongs to.
-pub(crate) fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> IPV6_PREFIX << IPV6_PREFIX)),
-        v4 => v4,
     }
 }
 
@@ -134,7 +125,7 @@ impl<K: Hash + Eq + Clone, C: Clock + Clone> Limiter<K, C> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Limiter, SHARED_BUCKETS, SignInLimits, network};
+    use super::{Limiter, SHARED_BUCKETS, SignInLimits, caller_network};
     use crate::Limits;
     use debros_proto::Code;
     use governor::clock::FakeRelativeClock;
@@ -162,7 +153,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_network_is_one_caller_and_a_mapped_address_its_ipv4_one() {
-        let network = |address: &str| network(address.parse().unwrap()).to_string();
+        let network = |address: &str| caller_network(address.parse().unwrap()).to_string();
         assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
         assert_eq!(network("::ffff:192.0.2.1"), "192.0.2.1");
     }

@@ -15,6 +15,7 @@ use super::queue::{Budget, Flow, Queue, Share, closed};
 use super::reserve::Reserve;
 use super::size::Sizes;
 use super::snapshots::Snapshots;
+use super::stores::FAR;
 use super::tenant::Tenant;
 use super::threads::Threads;
 use super::writer::{Room, Writer};
@@ -136,6 +137,13 @@ pub(super) struct Write {
     pub(super) deadline: Instant,
     /// Whose it is.
     pub(super) flow: Flow,
+}
+
+impl Write {
+    /// The engine's own removals, for which no caller waits.
+    pub(super) fn clearing(undo: Undo) -> Self {
+        Self { undo, removes: true, bytes: 0, deadline: Instant::now() + FAR, flow: Flow::default() }
+    }
 }
 
 impl Store {

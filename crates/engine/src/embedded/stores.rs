@@ -14,7 +14,7 @@ use super::kv;
 use super::leaving::{Leaver, Leaving};
 use super::ledger::Ledger;
 use super::metrics::Metrics;
-use super::queue::{Budget, Flow, closed};
+use super::queue::{Budget, closed};
 use super::reserve::Reserve;
 use super::size::{Full, Sizes};
 use super::store::{Failure, Shared, Store, Write};
@@ -644,13 +644,7 @@ fn find_lost(folder: &Folder, recorded: &BTreeSet<Namespace>) -> BTreeSet<Namesp
 async fn sweep(store: &Store, now_ms: i64, some: fn(&Conn, i64) -> Result<usize>) -> Result<u64> {
     let mut swept = 0;
     loop {
-        let write = Write {
-            undo: Undo::Savepoint,
-            removes: true,
-            bytes: 0,
-            deadline: Instant::now() + FAR,
-            flow: Flow::default(),
-        };
+        let write = Write::clearing(Undo::Savepoint);
         let count = store.write(write, move |conn| some(conn, now_ms)).await?;
         swept += count as u64;
         if count == 0 {

@@ -10,7 +10,6 @@ use crate::embedded::failure;
 use crate::embedded::guard;
 use crate::embedded::job::Undo;
 use crate::embedded::kv;
-use crate::embedded::queue::Flow;
 use crate::embedded::sql::{self, Allowance, Run, Time};
 use crate::embedded::store::Write;
 use crate::embedded::stores::{FAR, Stores};
@@ -155,8 +154,7 @@ fn run_also(stores: &Stores, statements: &[Statement]) -> Result<()> {
     let (statements, limits) = (statements.to_vec(), stores.shared.config.limits);
     let time =
         Time { statement: stores.shared.config.statement_time, by_processor: false, deadline: Instant::now() + FAR };
-    let write =
-        Write { undo: Undo::Savepoint, removes: true, bytes: 0, deadline: time.deadline, flow: Flow::default() };
+    let write = Write::clearing(Undo::Savepoint);
     stores.system.write_blocking(write, move |conn| {
         let mut allowance = Allowance::new(&limits);
         for (index, statement) in statements.iter().enumerate() {
@@ -171,13 +169,7 @@ fn run_also(stores: &Stores, statements: &[Statement]) -> Result<()> {
 fn wipe(stores: &Stores, namespace: &Namespace, some: fn(&Conn, &Namespace) -> Result<usize>) -> Result<()> {
     loop {
         let owner = namespace.clone();
-        let write = Write {
-            undo: Undo::Savepoint,
-            removes: true,
-            bytes: 0,
-            deadline: Instant::now() + FAR,
-            flow: Flow::default(),
-        };
+        let write = Write::clearing(Undo::Savepoint);
         let gone = stores.system.write_blocking(write, move |conn| some(conn, &owner))?;
         if gone == 0 {
             return Ok(());
@@ -194,8 +186,7 @@ fn overwrite_log(
 ) {
     let give_up = Instant::now() + stores.shared.config.statement_time;
     loop {
-        let write =
-            Write { undo: Undo::Alone, removes: true, bytes: 0, deadline: Instant::now() + FAR, flow: Flow::default() };
+        let write = Write::clearing(Undo::Alone);
         let empty = empty.clone();
         match stores.system.write_blocking(write, move |conn| empty(conn)) {
             Ok(true) => return,
