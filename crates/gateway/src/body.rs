@@ -2,11 +2,13 @@
 
 use crate::error::ApiError;
 use crate::fair_budget::ChargeGuard;
-use axum::body::Body;
+use crate::request_cost::beyond_small;
+use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use debros_proto::Code;
+use futures::FutureExt as _;
 use http::HeaderMap;
-use http::header::{CONTENT_LENGTH, EXPECT};
+use http::header::EXPECT;
 use http_body_util::BodyExt as _;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -25,9 +27,9 @@ const LEFT_BYTES: usize = 64 << 10;
 /// The buffer of a body that comes in pieces, at first. It doubles as they come.
 const FIRST_BUFFER: usize = 8 << 10;
 
-/// Bytes that the caller announced, if it did.
-pub(crate) fn announced(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+/// Bytes that the caller announced in Content-Length, if it did.
+pub(crate) fn announced(body: &impl HttpBody) -> Option<u64> {
+    body.size_hint().exact()
 }
 
 /// Reads a whole body.
@@ -39,42 +41,47 @@ pub(crate) fn announced(headers: &HeaderMap) -> Option<u64> {
 /// has come, to the double at most: announcing costs nothing, so it takes nothing from others.
 pub(crate) async fn read(
     body: Body,
-    headers: &HeaderMap,
     limit: usize,
     pause: Duration,
     charge: &mut ChargeGuard,
 ) -> Result<Bytes, ApiError> {
-    if announced(headers).is_some_and(|length| length > limit as u64) {
+    let announced = announced(&body).map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+    if announced.is_some_and(|length| length > limit) {
         return Err(too_large(limit));
     }
-    let announced = announced(headers).map(|length| usize::try_from(length).unwrap_or(usize::MAX));
     collect(body, announced, limit, pause, charge).await
 }
 
 /// How fast a body comes.
 struct Flow {
-    started: Instant,
+    /// When it was first waited for.
+    started: Option<Instant>,
     pause: Duration,
     received: usize,
 }
 
 impl Flow {
     fn new(pause: Duration) -> Self {
-        Self { started: Instant::now(), pause, received: 0 }
+        Self { started: None, pause, received: 0 }
     }
 
     /// When the next piece has to be there.
-    fn deadline(&self, now: Instant) -> Instant {
+    fn deadline(&mut self, now: Instant) -> Instant {
         // The limits on bodies are far below what a u32 holds.
         let received = u32::try_from(self.received).unwrap_or(u32::MAX);
         let slowest = self.pause + Duration::from_secs(1) * received / LEAST_RATE;
-        (now + self.pause).min(self.started + slowest)
+        (now + self.pause).min(*self.started.get_or_insert(now) + slowest)
     }
 
     /// The next piece of data.
     async fn next(&mut self, body: &mut Body) -> Result<Option<Bytes>, ApiError> {
-        let piece =
-            timeout_at(self.deadline(Instant::now()), next(body)).await.map_err(|_| ApiError::slow_body())??;
+        // Most bodies came with their head: they need no clock.
+        let piece = match next(body).now_or_never() {
+            Some(piece) => piece?,
+            None => {
+                timeout_at(self.deadline(Instant::now()), next(body)).await.map_err(|_| ApiError::slow_body())??
+            }
+        };
         self.received += piece.as_ref().map_or(0, Bytes::len);
         Ok(piece)
     }
@@ -94,9 +101,12 @@ async fn collect(
     if first.len() > limit {
         return Err(too_large(limit));
     }
-    charge.set(first.len())?;
+    charge.set(beyond_small(first.len()))?;
+    // The usual case: a small body that came in one piece is not copied.
+    if body.is_end_stream() {
+        return Ok(first);
+    }
     let Some(second) = flow.next(&mut body).await? else {
-        // The usual case: a small body that came in one piece is not copied.
         return Ok(first);
     };
     // No more than was announced, if that is known.
@@ -187,10 +197,10 @@ fn too_large(limit: usize) -> ApiError {
 
 #[cfg(test)]
 mod tests {
-    use super::{Flow, LEAST_RATE, read};
+    use super::{Flow, LEAST_RATE, collect, read};
     use crate::fair_budget::{CallerBuckets, FairBudget};
     use axum::body::{Body, Bytes};
-    use http::{HeaderMap, StatusCode};
+    use http::StatusCode;
     use std::convert::Infallible;
     use std::time::Duration;
     use tokio::time::{Instant, sleep};
@@ -202,7 +212,7 @@ mod tests {
             (piece < pieces).then(|| (Ok::<_, Infallible>(Bytes::from(vec![0; size])), piece + 1))
         });
         let mut charge = FairBudget::new("test", 64 << 20).empty_charge(CallerBuckets::default());
-        let read = read(Body::from_stream(body), &HeaderMap::new(), 8 << 20, pause, &mut charge).await;
+        let read = read(Body::from_stream(body), 8 << 20, pause, &mut charge).await;
         read.map(|bytes| bytes.len()).map_err(|error| error.status())
     }
 
@@ -228,14 +238,14 @@ mod tests {
         use futures::FutureExt as _;
         let budget = FairBudget::new("test", 64 << 20);
         let held_after = |pieces: usize| {
-            let (size, mut headers) = (10_000, HeaderMap::new());
-            headers.insert(http::header::CONTENT_LENGTH, (4 << 20).into());
+            let (size, announced) = (10_000, Some(4 << 20));
             let come = futures::stream::iter((0..pieces).map(move |_| Ok::<_, Infallible>(Bytes::from(vec![0; size]))));
             let body = Body::from_stream(futures::StreamExt::chain(come, futures::stream::pending()));
             let mut charge = budget.empty_charge(CallerBuckets::default());
             let budget = &budget;
             async move {
-                let mut reading = Box::pin(read(body, &headers, 8 << 20, Duration::from_secs(3600), &mut charge));
+                let pause = Duration::from_secs(3600);
+                let mut reading = Box::pin(collect(body, announced, 8 << 20, pause, &mut charge));
                 assert!(reading.as_mut().now_or_never().is_none(), "there is more to come");
                 budget.held()
             }
@@ -251,7 +261,7 @@ mod tests {
     fn the_least_rate_counts_from_the_start() {
         const PAUSE: Duration = Duration::from_secs(60);
         let now = Instant::now();
-        let after = |received| Flow { started: now, pause: PAUSE, received };
+        let after = |received| Flow { started: Some(now), pause: PAUSE, received };
         assert_eq!(after(0).deadline(now), now + PAUSE);
         let ten_seconds = 10 * LEAST_RATE as usize;
         let late = now + Duration::from_secs(69);

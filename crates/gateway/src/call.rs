@@ -9,6 +9,7 @@ use crate::front::CredentialProof;
 use crate::idempotency;
 use crate::public_call::{MAX_BODY, lent};
 use crate::query::Query;
+use crate::request_cost::beyond_small;
 use crate::request_id::RequestId;
 use crate::shared::Shared;
 use axum::body::{Body, HttpBody as _};
@@ -42,14 +43,16 @@ impl FromRequest<Arc<Shared>> for Call {
 
     async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        let caller = shared.credentials.of_request(&parts.headers, &shared.cors)?;
+        let connection = parts.extensions.get::<Connection>();
+        let presented = connection.and_then(|connection| connection.credential.as_ref());
+        let caller = shared.credentials.of_request(presented, &parts.headers, &shared.cors)?;
         let mut query = Query::parse(parts.uri.query())?;
         let mut scope = scope(shared, &caller, query.take("namespace"), parts.extensions.get::<RequestId>())?;
         idempotency::pass_on(&parts, &mut scope)?;
         if let Some(proof) = parts.extensions.get::<CredentialProof>() {
             proof.mark_used();
         }
-        let holder = parts.extensions.get::<Connection>().map(|connection| connection.holder).unwrap_or_default();
+        let holder = connection.map(|connection| connection.holder).unwrap_or_default();
         Ok(Self {
             client: shared.client.scoped(scope),
             query,
@@ -167,13 +170,13 @@ impl Call {
 
     /// The body as it came.
     pub(crate) async fn bytes(&mut self, limit: usize) -> Result<Bytes, ApiError> {
-        let length = body::announced(&self.headers);
+        let length = body::announced(&self.body);
         let chunked = length.is_none() && !self.body.is_end_stream();
         if chunked || length.is_some_and(|length| length > CHECKED_FIRST) {
             self.check().await.map_err(ApiError::closing)?;
         }
         let body = std::mem::take(&mut self.body);
-        body::read(body, &self.headers, limit, self.shared.limits.body_timeout, &mut self.charge).await
+        body::read(body, limit, self.shared.limits.body_timeout, &mut self.charge).await
     }
 
     /// A raw value.
@@ -193,7 +196,7 @@ impl Call {
         check_content_type(&self.headers)?;
         let bytes = self.bytes(self.shared.limits.max_json).await?;
         // What is read from it is as large again.
-        self.charge.set(bytes.len() * 2)?;
+        self.charge.set(beyond_small(bytes.len() * 2))?;
         if bytes.len() > OFF_THE_LOOP {
             let parsed = tokio::task::spawn_blocking(move || parse(&bytes)).await;
             return parsed.unwrap_or_else(|_| Err(Error::internal("reading the request failed").into()));

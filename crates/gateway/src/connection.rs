@@ -6,17 +6,19 @@ use http::header::FORWARDED;
 use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Once;
+use std::sync::{Arc, Once};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The two ends of a connection, as the system knows them, and who is behind it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Connection {
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
     /// Who calls, as the request shows it.
     pub(crate) holder: CallerBuckets,
+    /// The credential that the request shows in its headers, if it is one that can be read.
+    pub(crate) credential: Option<Arc<str>>,
 }
 
 /// The proxies whose word about their callers is taken.

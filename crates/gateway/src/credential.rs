@@ -73,10 +73,17 @@ impl Credentials {
         self.open.is_some()
     }
 
-    /// The caller of a plain request.
-    pub(crate) fn of_request(&self, headers: &HeaderMap, cors: &Cors) -> Result<Caller, ApiError> {
-        let presented = in_headers(headers)?;
-        self.caller(presented, headers, cors)
+    /// The caller of a plain request, whose credential was [found](Self::presented) or not.
+    pub(crate) fn of_request(
+        &self,
+        presented: Option<&Arc<str>>,
+        headers: &HeaderMap,
+        cors: &Cors,
+    ) -> Result<Caller, ApiError> {
+        match presented {
+            Some(credential) => Ok(self.holder(Arc::clone(credential))),
+            None => self.caller(in_headers(headers)?, headers, cors),
+        }
     }
 
     /// The credential that a plain request shows, if it is one that can be read.
@@ -86,7 +93,7 @@ impl Credentials {
 
     /// The caller of a request that needs no credential, if it shows one.
     pub(crate) fn shown(&self, headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
-        Ok(in_headers(headers)?.map(|credential| self.holder(credential)))
+        Ok(in_headers(headers)?.map(|credential| self.holder(credential.into())))
     }
 
     /// The caller of a WebSocket, for which a browser can send no headers of its own: the credential may also stand in
@@ -109,7 +116,7 @@ impl Credentials {
 
     fn caller(&self, presented: Option<&str>, headers: &HeaderMap, cors: &Cors) -> Result<Caller, ApiError> {
         match (presented, &self.open) {
-            (Some(credential), _) => Ok(self.holder(credential)),
+            (Some(credential), _) => Ok(self.holder(credential.into())),
             (None, Some(namespace)) => {
                 self.check_open_caller(headers, cors)?;
                 Ok(self.lend(namespace, "none"))
@@ -121,10 +128,10 @@ impl Credentials {
         }
     }
 
-    fn holder(&self, credential: &str) -> Caller {
-        match self.static_namespace(credential) {
+    fn holder(&self, credential: Arc<str>) -> Caller {
+        match self.static_namespace(&credential) {
             Some(namespace) => self.lend(namespace, STATIC_KEY),
-            None => Caller { credential: credential.into(), granted: None },
+            None => Caller { credential, granted: None },
         }
     }
 

@@ -206,7 +206,10 @@ impl ChargeGuard {
     /// Holds another amount from now on, or what it held when that does not fit. Two callers that ask at the same time may
     /// both be refused at the edge.
     pub(crate) fn set(&mut self, amount: usize) -> Result<(), BudgetExceeded> {
-        if amount <= self.amount {
+        if amount == self.amount {
+            return Ok(());
+        }
+        if amount < self.amount {
             self.budget.give_back(self.holder, self.amount - amount);
         } else {
             let more = amount - self.amount;
@@ -219,7 +222,9 @@ impl ChargeGuard {
 
 impl Drop for ChargeGuard {
     fn drop(&mut self) {
-        self.budget.give_back(self.holder, self.amount);
+        if self.amount > 0 {
+            self.budget.give_back(self.holder, self.amount);
+        }
     }
 }
 

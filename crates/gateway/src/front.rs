@@ -14,6 +14,7 @@ use crate::idempotency::Replayed;
 use crate::metrics::Held;
 use crate::protocol;
 use crate::request_body::{RequestBody, UnreadSlot};
+use crate::request_cost::{self, REQUEST};
 use crate::request_id::{RequestId, X_REQUEST_ID};
 use crate::shared::Shared;
 use axum::Router;
@@ -55,7 +56,7 @@ impl Front {
         let metrics = &self.shared.metrics;
         let _in_flight = Held::new(&metrics.in_flight);
         let under_way = state.begin_activity();
-        if let Some(length) = announced(request.headers()) {
+        if let Some(length) = announced(request.body()) {
             metrics.request_bytes.increment(length);
         }
         let unread = UnreadBody::watch(&request);
@@ -68,11 +69,13 @@ impl Front {
         let id = RequestId::of(request.headers());
         let origin = request.headers().get(ORIGIN).cloned();
         let replayed = Replayed::watch(&mut request);
-        ends.holder = self.holder(&request, ends);
-        let proof = CredentialProof::watch(&state, ends.holder, &mut request);
+        ends.credential = Credentials::presented(request.headers()).map(Arc::from);
+        ends.holder = self.holder(&request, &ends);
+        let holder = ends.holder;
+        let proof = CredentialProof::watch(&state, holder, &mut request);
 
         let namespace = tracing::enabled!(tracing::Level::DEBUG).then(|| access::namespace(&request, &self.shared));
-        let admitted = protocol::check(&mut request).and_then(|()| self.admit_request(&request, &state, ends.holder));
+        let admitted = protocol::check(&mut request).and_then(|()| self.admit_request(&request, &state, holder));
         let (mut response, charge) = match admitted {
             Err(refusal) => {
                 drop(request);
@@ -101,7 +104,7 @@ impl Front {
             && proof.is_given(&response)
         {
             state.mark_proven();
-            self.shared.callers.mark_proven(ends.holder);
+            self.shared.callers.mark_proven(holder);
         }
 
         error::finish(&mut response, &id, method == Method::HEAD);
@@ -144,7 +147,7 @@ impl Front {
     }
 
     /// Who calls: the address, which a proxy may name, and the credential. What is wrong with either is told later.
-    fn holder(&self, request: &Request<Body>, ends: Connection) -> CallerBuckets {
+    fn holder(&self, request: &Request<Body>, ends: &Connection) -> CallerBuckets {
         let Shared { proxies, callers, .. } = &*self.shared;
         let (peer, headers) = (ends.peer.ip(), request.headers());
         let at = if proxies.trusts(peer.to_canonical()) {
@@ -152,7 +155,7 @@ impl Front {
         } else {
             ends.holder
         };
-        callers.with_credential(at, Credentials::presented(headers))
+        callers.with_credential(at, ends.credential.as_deref())
     }
 
     /// Lets a request in, as far as there is memory for it, and on a connection of the reserve with a credential alone.
@@ -170,7 +173,7 @@ impl Front {
             )
             .closing());
         }
-        let size = REQUEST + head_size(request);
+        let size = request_cost::of_head(request);
         let mut charge = self.shared.memory.charge(holder, size)?;
         let unfit = state.unfit_answer();
         if unfit > size {
@@ -180,14 +183,6 @@ impl Front {
         }
         Ok(charge)
     }
-}
-
-/// What a request takes while it is under way, without its head and body. An answer up to this size always fits.
-const REQUEST: usize = 8 << 10;
-
-fn head_size(request: &Request<Body>) -> usize {
-    let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
-    headers.sum::<usize>() + request.uri().path_and_query().map_or(0, |path| path.as_str().len())
 }
 
 /// Says that there was no room for an answer, and whether the call was made.
@@ -239,7 +234,7 @@ impl UnreadBody {
     fn watch(request: &Request<Incoming>) -> Option<Self> {
         (!request.body().is_end_stream()).then(|| Self {
             body: UnreadSlot::default(),
-            announced: announced(request.headers()),
+            announced: announced(request.body()),
             awaits_permission: body::awaits_permission(request.headers()),
         })
     }

@@ -55,6 +55,7 @@ mod pubsub;
 mod query;
 mod rate;
 mod request_body;
+mod request_cost;
 mod request_id;
 mod respond;
 mod router;

@@ -65,8 +65,22 @@ fn check_host<B>(request: &mut Request<B>) -> Result<(), ApiError> {
 
 /// Whether it can be `host[:port]`; empty where the target has no authority. Which names are good is others' question.
 fn is_host(host: &[u8]) -> bool {
-    host.iter().all(|byte| byte.is_ascii_graphic() && !b"/?#@\\,\"<>^`{|}".contains(byte))
+    host.iter().all(|byte| IN_HOST[usize::from(*byte)])
 }
+
+/// The bytes that a host may hold. Every request asks for each byte of its own.
+const IN_HOST: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = b'!';
+    while byte <= b'~' {
+        table[byte as usize] = !matches!(
+            byte,
+            b'/' | b'?' | b'#' | b'@' | b'\\' | b',' | b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}'
+        );
+        byte += 1;
+    }
+    table
+};
 
 /// These two end with their head: a length that is not that of the value would be wrong, and none is known.
 pub(crate) fn strip_body(response: &mut Response) {

@@ -59,17 +59,16 @@ fn address(parts: &Parts, shared: &Shared) -> Result<IpAddr, ApiError> {
     shared.proxies.caller(peer, &parts.headers)
 }
 
-fn connection(parts: &Parts) -> Option<Connection> {
-    parts.extensions.get().copied()
+fn connection(parts: &Parts) -> Option<&Connection> {
+    parts.extensions.get()
 }
 
 impl PublicCall {
     /// The JSON body.
     pub(crate) async fn json<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
-        let headers = &self.parts.headers;
-        check_content_type(headers)?;
+        check_content_type(&self.parts.headers)?;
         let body = std::mem::take(&mut self.body);
-        let bytes = body::read(body, headers, MAX_BODY, self.shared.limits.body_timeout, &mut self.charge).await?;
+        let bytes = body::read(body, MAX_BODY, self.shared.limits.body_timeout, &mut self.charge).await?;
         parse(&bytes)
     }
 

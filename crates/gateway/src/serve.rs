@@ -10,6 +10,7 @@ use crate::metrics::Held;
 use crate::shared::{Phase, Shared};
 use crate::tls::Tls;
 use crate::watched_stream::WatchedStream;
+use futures::FutureExt as _;
 use http::header::UPGRADE;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -94,7 +95,7 @@ impl Server {
             }
             // It fails when the caller is gone already.
             let Ok(local) = socket.local_addr() else { return };
-            let ends = Connection { peer, local, holder: place.state().holder() };
+            let ends = Connection { peer, local, holder: place.state().holder(), credential: None };
             let socket = WatchedStream::new(socket, Arc::clone(place.state()));
             let place = Arc::new(place);
             match &server.tls {
@@ -139,8 +140,8 @@ impl Server {
                 request.extensions_mut().insert(Arc::clone(&place));
             }
             let front = self.front.clone();
-            let state = Arc::clone(place.state());
-            async move { Ok::<Response<AnswerBody>, Infallible>(front.answer(request, ends, state).await) }
+            let (state, ends) = (Arc::clone(place.state()), ends.clone());
+            front.answer(request, ends, state).map(Ok::<Response<AnswerBody>, Infallible>)
         });
         let mut connection = pin!(self.http.serve_connection_with_upgrades(TokioIo::new(stream), service));
         let state = place.state();

@@ -40,7 +40,7 @@ impl Site {
     ///
     /// # Errors
     /// `invalid_argument` when the request came under a name that the gateway does not know to be its own.
-    pub(crate) fn place(&self, request: &http::request::Parts, connection: Connection) -> Result<Place, ApiError> {
+    pub(crate) fn place(&self, request: &http::request::Parts, connection: &Connection) -> Result<Place, ApiError> {
         if let Some(public) = &self.public {
             return Ok(public.clone());
         }
@@ -121,8 +121,9 @@ mod tests {
             peer: "198.51.100.7:999".parse().unwrap(),
             local: "192.0.2.1:8080".parse().unwrap(),
             holder: Default::default(),
+            credential: None,
         };
-        site.place(&parts, connection).ok()
+        site.place(&parts, &connection).ok()
     }
 
     /// Lesson 9: the signed text named no site, so that another site could relay it.
@@ -159,10 +160,11 @@ mod tests {
             peer: "127.0.0.1:999".parse().unwrap(),
             local: "127.0.0.1:8080".parse().unwrap(),
             holder: Default::default(),
+            credential: None,
         };
         let asked = |uri: &str| {
             let request = Request::get(uri).header("Host", "localhost").body(()).unwrap();
-            site.place(&request.into_parts().0, connection).ok().map(|place| place.uri)
+            site.place(&request.into_parts().0, &connection).ok().map(|place| place.uri)
         };
         assert_eq!(asked("https://evil.example/v1/auth/challenge"), None);
         let expected = "https://localhost:8443/v1/auth/login";
