@@ -17,6 +17,7 @@
 mod allowed;
 mod cache;
 pub mod catalogue;
+mod class;
 pub mod counters;
 mod demangle;
 pub mod dump;
@@ -29,6 +30,7 @@ mod names;
 mod place;
 mod plan;
 pub mod policy;
+mod reserved_names;
 pub mod rewrite;
 pub mod setting;
 mod source;
@@ -37,10 +39,11 @@ mod walk;
 
 pub use cache::Rewriter;
 pub use catalogue::Catalogue;
+pub use class::{Class, Grants, Place};
 pub use demangle::Demangler;
 pub use header::HeaderField;
 pub use moment::{MOMENT_CLEAR, MOMENT_DDL, MOMENT_SET, MOMENT_TABLE, Moment};
 pub use names::INTERNAL_PREFIX;
 pub use plan::without_moment;
 pub use policy::Policy;
-pub use rewrite::{Class, Grants, Place, Rewritten, rewrite, rewrite_under};
+pub use rewrite::{Rewritten, rewrite, rewrite_under};

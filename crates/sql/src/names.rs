@@ -1,7 +1,6 @@
 //! Names: as the user writes them, as the database holds them, and how either stands in SQL text.
 
-use crate::allowed::all_shadow_endings;
-use debros_proto::{Code, Error, Namespace, Result};
+use debros_proto::Namespace;
 use std::borrow::Cow;
 
 /// Tables of the engine's own start with this, in every database.
@@ -96,40 +95,9 @@ pub(crate) fn starts_with(name: &str, start: &str) -> bool {
     name.as_bytes().get(..start.len()).is_some_and(|bytes| bytes.eq_ignore_ascii_case(start.as_bytes()))
 }
 
-/// Refuses names that have a meaning of their own: the system's, and those of SQLite's tables that are functions.
-pub(crate) fn check_new(name: &str) -> Result<()> {
-    let reserved = ["ns::", INTERNAL_PREFIX, "pragma_"].into_iter().find(|start| starts_with(name, start));
-    if let Some(start) = reserved {
-        return Err(Error::new(Code::StatementNotAllowed, format!("names that start with {start} are reserved")));
-    }
-    if is_one_of(crate::allowed::TABLE_FUNCTIONS, name) {
-        return Err(Error::new(
-            Code::StatementNotAllowed,
-            format!("the name {name} is reserved for the table function of that name"),
-        ));
-    }
-    Ok(())
-}
-
-/// As [`check_new`] for a virtual table, with the names of the tables that it keeps its content in.
-pub(crate) fn check_new_virtual(name: &str) -> Result<()> {
-    check_new(name)?;
-    let is_internal = |ending: &str| starts_with(&format!("{name}{ending}"), INTERNAL_PREFIX);
-    if all_shadow_endings().any(is_internal) {
-        return Err(Error::new(
-            Code::StatementNotAllowed,
-            format!(
-                "the name {name} is reserved for virtual tables: the tables that one keeps its content in would have names \
-                 that start with {INTERNAL_PREFIX}"
-            ),
-        ));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Prefix, check_new, check_new_virtual, dequote, quote, same, starts_with};
+    use super::{Prefix, dequote, quote, same, starts_with};
     use debros_proto::Namespace;
 
     #[test]
@@ -147,17 +115,6 @@ mod tests {
             assert_eq!(dequote(token), name, "{token}");
         }
         assert_eq!(quote('"', "a\"b"), "\"a\"\"b\"");
-    }
-
-    #[test]
-    fn the_tables_behind_a_virtual_one_have_no_reserved_names() {
-        for name in ["_debros", "_DEBROS", "_debros_x"] {
-            assert!(check_new_virtual(name).is_err(), "{name}");
-        }
-        for name in ["_debro", "_debros2", "debros", "x_debros"] {
-            check_new_virtual(name).unwrap();
-        }
-        check_new("_debros").unwrap();
     }
 
     #[test]

@@ -7,9 +7,9 @@ use crate::allowed::{
     ALTER_FUNCTIONS, FUNCTIONS, MODULE_PRAGMAS, MODULES, NO_ATTACH, NO_TEMPORARY, NO_TRANSACTIONS, TABLE_FUNCTIONS,
     is_statistics, may_be_shadow, refused_pragma,
 };
+use crate::class::{Class, Grants};
 use crate::moment::MOMENT_TABLE;
 use crate::names::{INTERNAL_PREFIX, Prefix, is_one_of, same, starts_with};
-use crate::rewrite::{Class, Grants};
 use debros_proto::Namespace;
 use rusqlite::Connection;
 use rusqlite::hooks::{AuthAction, AuthContext};

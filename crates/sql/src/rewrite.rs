@@ -1,48 +1,15 @@
 //! From a user's statement to one on the namespace's own objects.
 
 use crate::catalogue::Catalogue;
+use crate::class::{Class, Grants, Place};
 use crate::edit::Template;
-use crate::header::HeaderField;
 use crate::moment::Moment;
 use crate::policy::Policy;
 use crate::setting::{self, Setting};
-use crate::{gate, verify, walk};
+use crate::walk::statement::walk_statement;
+use crate::{gate, verify};
 use debros_proto::{Namespace, Result};
 use std::borrow::Cow;
-
-/// What kind of statement it is: what it needs of the database, and what the policy allows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Class {
-    /// It changes nothing.
-    Read,
-    /// It changes rows.
-    Write,
-    /// It changes the schema, or what is derived from the data (ANALYZE, REINDEX).
-    Ddl,
-}
-
-/// Where a statement is run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
-    /// In the database that holds the namespace's data.
-    Data,
-    /// In the catalogue: [`Catalogue::query`].
-    Catalogue,
-    /// Nowhere as a text: it is about the transaction that it stands in, and the engine obeys it itself.
-    Transaction(Setting),
-    /// It sets a field of the namespace's header: the engine applies it to a fork of the catalogue, as a change of the
-    /// schema, and keeps what the field is then with the data.
-    Header(HeaderField),
-}
-
-/// What the rewritten text reads beside the namespace's own objects, which the policy refuses otherwise.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Grants {
-    /// `sqlite_sequence`, for this namespace's rows.
-    pub sequence: bool,
-    /// `sqlite_stat1`, for this namespace's rows; in an ANALYZE, the rows of the table that it looks at.
-    pub statistics: bool,
-}
 
 /// A statement that was rewritten. It holds for one state of the schema: [`Catalogue::generation`].
 #[derive(Debug)]
@@ -146,7 +113,7 @@ pub fn rewrite_under(sql: &str, catalogue: &Catalogue, enforced: bool) -> Result
     let inner = catalogue.lock();
     let _loose = if enforced { None } else { Some(inner.unenforced()?) };
     let compiled = inner.compile(sql)?;
-    let outcome = walk::statement(sql, &catalogue.prefix, &inner, &compiled)?;
+    let outcome = walk_statement(sql, &catalogue.prefix, &inner, &compiled)?;
     if outcome.place == Place::Data && !outcome.verified {
         // A virtual table reads what it is made from when a connection meets it: seen as if the statement did.
         verify::record(&compiled, &outcome, &inner)

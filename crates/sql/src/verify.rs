@@ -3,11 +3,11 @@
 use crate::allowed::TABLE_FUNCTIONS;
 use crate::catalogue::schema::Kind;
 use crate::catalogue::{Compiled, Inner};
+use crate::class::{Class, Grants};
 use crate::moment::MOMENT_TABLE;
 use crate::names::{Prefix, dequote, is_one_of, same, starts_with};
-use crate::rewrite::{Class, Grants};
 use crate::source::{Source, with_statement};
-use crate::walk::Outcome;
+use crate::walk::outcome::Outcome;
 use debros_proto::{Code, Error, Result};
 use syntaqlite_syntax::nodes::{Name, Node};
 use syntaqlite_syntax::typed::GrammarNodeType;

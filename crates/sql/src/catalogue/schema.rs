@@ -1,12 +1,12 @@
 //! What the walk over a statement asks about the namespace's objects.
 
-use super::default::{LiveDefault, live_default};
+use super::default::LiveDefault;
 use crate::allowed::shadow_endings;
 use crate::names::{same, starts_with};
 use rusqlite::{Connection, Result};
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What kind of thing a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +28,10 @@ pub(crate) struct Column {
     pub(crate) not_null: bool,
     pub(crate) hidden: bool,
     pub(crate) generated: bool,
-    /// Its default, where that is of the moment at which a row is inserted.
-    pub(crate) live: Option<LiveDefault>,
+    /// Its default, as the schema has it.
+    pub(crate) default: Option<String>,
+    /// What the walk reads in the default, once it was asked for.
+    pub(crate) live: OnceLock<Option<LiveDefault>>,
 }
 
 /// The objects of a namespace, by name. Read from the catalogue's connection when first asked for.
@@ -114,14 +116,14 @@ fn read_columns(db: &Connection, table: &str) -> Result<Vec<Column>> {
     let mut rows = statement.query([table])?;
     let mut columns = Vec::new();
     while let Some(row) = rows.next()? {
-        let default: Option<String> = row.get(2)?;
         let hidden: i64 = row.get(3)?;
         columns.push(Column {
             name: row.get(0)?,
             not_null: row.get(1)?,
             hidden: hidden == 1,
             generated: hidden >= 2,
-            live: default.as_deref().and_then(live_default),
+            default: row.get(2)?,
+            live: OnceLock::new(),
         });
     }
     Ok(columns)

@@ -1,14 +1,15 @@
 //! Definitions: CREATE, DROP, ALTER, and ANALYZE and REINDEX of one thing.
 
 use super::Walk;
+use super::clock::Clock;
+use super::default::live_default;
 use super::scope::Item;
 use super::table::own_item;
-use super::time::Clock;
 use crate::allowed::NO_TEMPORARY;
-use crate::catalogue::default::live_default;
 use crate::catalogue::schema::Kind;
 use crate::catalogue::triggers::omitting;
-use crate::names::{check_new, check_new_virtual, quote, same, starts_with};
+use crate::names::{quote, same, starts_with};
+use crate::reserved_names::{check_new, check_new_virtual};
 use crate::source::not_understood;
 use debros_proto::{Code, Error, Result};
 use syntaqlite_syntax::any::AnyNodeId;
@@ -278,7 +279,8 @@ impl<'w> Walk<'w> {
                     _ => check_new(&name)?,
                 }
                 let columns = self.inner.schema.columns(&self.inner.db, &table);
-                let live = columns.iter().filter(|column| column.live.is_some()).map(|column| column.name.clone());
+                let live =
+                    columns.iter().filter(|column| column.live_default().is_some()).map(|column| column.name.clone());
                 self.check_triggers(&name, &live.collect::<Vec<_>>())?;
                 self.move_name(new)
             }

@@ -4,7 +4,8 @@ use super::Walk;
 use super::scope::Item;
 use super::table::own_item;
 use crate::catalogue::schema::Kind;
-use crate::names::{check_new, dequote, quote, same, starts_with};
+use crate::names::{dequote, quote, same, starts_with};
+use crate::reserved_names::check_new;
 use crate::source::not_understood;
 use debros_proto::Result;
 use syntaqlite_syntax::nodes::{

@@ -2,7 +2,7 @@
 //! it is the same wherever the statement is run.
 
 use super::Walk;
-use super::time::Clock;
+use super::clock::Clock;
 use crate::catalogue::schema::Column;
 use crate::edit::Piece;
 use crate::moment::{STORED_NOW, Slot};
@@ -17,7 +17,7 @@ impl<'w> Walk<'w> {
     pub(super) fn give_live_defaults(&mut self, insert: InsertStmt<'w>, table: &str) -> Result<()> {
         self.edits.check()?;
         let columns = self.inner.schema.columns(&self.inner.db, table);
-        if columns.iter().all(|column| column.live.is_none()) {
+        if columns.iter().all(|column| column.live_default().is_none()) {
             return Ok(());
         }
         let mut given = Vec::new();
@@ -30,7 +30,9 @@ impl<'w> Walk<'w> {
         let lists = insert.columns().is_some() || insert.source().is_none();
         let omitted: Vec<&Column> = columns
             .iter()
-            .filter(|column| lists && column.live.is_some() && !given.iter().any(|name| same(name, &column.name)))
+            .filter(|column| {
+                lists && column.live_default().is_some() && !given.iter().any(|name| same(name, &column.name))
+            })
             .collect();
         let omitted = self.without_random_rows(omitted, insert);
         self.replace_null(insert, &columns, &given)?;
@@ -76,7 +78,7 @@ impl<'w> Walk<'w> {
             return Ok(());
         };
         let places: Vec<&Column> = columns.iter().filter(|column| !column.hidden && !column.generated).collect();
-        for column in columns.iter().filter(|column| column.live.is_some() && column.not_null) {
+        for column in columns.iter().filter(|column| column.live_default().is_some() && column.not_null) {
             let index = if insert.columns().is_some() {
                 given.iter().position(|name| same(name, &column.name))
             } else {
@@ -104,14 +106,14 @@ impl<'w> Walk<'w> {
         if !selects || self.clock != Clock::Slots {
             return omitted;
         }
-        let is_random = |column: &Column| column.live.as_ref().is_some_and(|live| live.random);
+        let is_random = |column: &Column| column.live_default().is_some_and(|live| live.random);
         self.random_rows |= omitted.iter().any(|column| is_random(column));
         omitted.into_iter().filter(|column| !is_random(column)).collect()
     }
 
     /// The value of a default at this statement's moment.
     fn live_value(&self, column: &Column, insert: InsertStmt<'w>) -> Result<Vec<Piece>> {
-        let live = column.live.as_ref().ok_or_else(not_understood)?;
+        let live = column.live_default().ok_or_else(not_understood)?;
         let refused = |why: &str| Err(self.refuse(insert.node_id(), &format!("the column {} {why}", column.name)));
         match self.clock {
             Clock::Slots => Ok(live.pieces()),

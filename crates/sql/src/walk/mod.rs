@@ -5,79 +5,43 @@
 //! must be marked. And `match` has no catch-all arm over statements, expressions and sources, so that a kind which a newer
 //! parser adds does not compile.
 
+mod clock;
 mod column;
 mod ddl;
+mod default;
 mod dml;
 mod expr;
 mod live;
 mod newer_alter;
+pub(crate) mod outcome;
 mod scope;
 mod select;
 mod special;
+pub(crate) mod statement;
 mod table;
 mod time;
 mod virtual_table;
 
-use crate::catalogue::{Compiled, Inner};
+use crate::catalogue::Inner;
+use crate::class::{Class, Grants, Place};
 use crate::edit::{Edits, Template};
 use crate::gate::MAX_NESTING;
 use crate::header::HeaderField;
 use crate::names::{Prefix, quote, same, starts_with};
 use crate::place::at;
-use crate::rewrite::{Class, Grants, Place};
-use crate::source::{Source, not_understood, with_statement};
-use debros_proto::{Code, Error, Namespace, Result};
+use crate::source::{Source, not_understood};
+use clock::Clock;
+use debros_proto::{Code, Error, Result};
+use outcome::Outcome;
 use scope::Scopes;
 use std::collections::HashSet;
 use std::ops::Range;
-use std::sync::{LazyLock, Mutex, PoisonError};
 use syntaqlite_syntax::any::AnyNodeId;
 use syntaqlite_syntax::nodes::{ExplainMode, PragmaForm, Stmt};
-use time::Clock;
-
-/// What the walk found out about a statement.
-#[derive(Debug)]
-pub(crate) struct Outcome {
-    pub(crate) template: Template,
-    pub(crate) class: Class,
-    pub(crate) place: Place,
-    /// Names in the place of a table that were moved, as the user wrote them.
-    pub(crate) objects: Vec<String>,
-    /// Aliases of tables and subqueries.
-    pub(crate) aliases: Vec<String>,
-    pub(crate) grants: Grants,
-    pub(crate) returning: bool,
-    /// It changes what the catalogue holds.
-    pub(crate) changes_schema: bool,
-    /// Its rows tell names of the database in running text.
-    pub(crate) tells_names: bool,
-    /// As in [`Rewritten`](crate::Rewritten::random_rows).
-    pub(crate) random_rows: bool,
-    /// It was looked at already, in parts, because the parser does not know the whole.
-    pub(crate) verified: bool,
-}
-
-impl Default for Outcome {
-    fn default() -> Self {
-        Self {
-            template: Template::default(),
-            class: Class::Write,
-            place: Place::Data,
-            objects: Vec::new(),
-            aliases: Vec::new(),
-            grants: Grants::default(),
-            returning: false,
-            changes_schema: false,
-            tells_names: false,
-            random_rows: false,
-            verified: false,
-        }
-    }
-}
 
 /// One statement under way.
 pub(crate) struct Walk<'w> {
-    pub(crate) source: &'w Source<'w>,
+    source: &'w Source<'w>,
     prefix: &'w Prefix,
     inner: &'w Inner,
     edits: Edits,
@@ -99,91 +63,6 @@ pub(crate) struct Walk<'w> {
     /// Aliases: SQLite tells of a subquery's columns under its alias.
     visible: Vec<String>,
     grants: Grants,
-}
-
-/// Walks a statement that SQLite has compiled on the catalogue.
-///
-/// # Errors
-/// `statement_not_allowed` or `sql_error`, with the place in the user's text.
-pub(crate) fn statement(sql: &str, prefix: &Prefix, inner: &Inner, compiled: &Compiled) -> Result<Outcome> {
-    with_statement(sql, |source, root| {
-        let mut walk = Walk::new(source, prefix, inner);
-        walk.in_catalogue = asks_catalogue_alone(inner, compiled);
-        let mut outcome = walk.root(root)?;
-        walk.check_understood(source.tree().root_id())?;
-        outcome.objects = std::mem::take(&mut walk.objects);
-        outcome.aliases = std::mem::take(&mut walk.visible);
-        outcome.grants = walk.grants;
-        outcome.random_rows = walk.random_rows;
-        if outcome.place == Place::Data && outcome.template == Template::default() {
-            outcome.template = walk.edits.apply(source.text)?;
-        }
-        Ok(outcome)
-    })
-    .or_else(|error| match error.code {
-        // SQLite itself has taken it: what the parser does not know is new in SQLite, and not the user's mistake.
-        Code::Sql if compiled.record.alters() => {
-            let (text, table) = newer_alter::rewrite(sql, prefix, inner)?;
-            Ok(Outcome {
-                template: Template::fixed(text),
-                class: Class::Ddl,
-                objects: vec![table],
-                changes_schema: true,
-                verified: true,
-                ..Outcome::default()
-            })
-        }
-        Code::Sql if error.message.contains("syntax error") || error.message.contains("incomplete SQL") => {
-            Err(Error::new(
-                Code::StatementNotAllowed,
-                format!("this form of statement is not supported: {}", error.message),
-            ))
-        }
-        _ => Err(error),
-    })
-}
-
-/// Rewrites a column's default for the rows that omit the column; says too whether it is random.
-pub(crate) fn default_expression(text: &str) -> Result<(Template, bool)> {
-    // The prefix and the catalogue are of no importance: a default names no table.
-    let sql = format!("SELECT {text}");
-    static EMPTY: LazyLock<Option<Mutex<Inner>>> = LazyLock::new(|| Inner::open().ok().map(Mutex::new));
-    let prefix = Prefix::new(&Namespace::internal());
-    let inner = EMPTY.as_ref().ok_or_else(not_understood)?.lock().unwrap_or_else(PoisonError::into_inner);
-    with_statement(&sql, |source, root| {
-        let Stmt::SelectStmt(select) = root else {
-            return Err(not_understood());
-        };
-        let mut walk = Walk::new(source, &prefix, &inner);
-        walk.clock = Clock::Slots;
-        walk.bare_expressions(select)?;
-        walk.check_understood(source.tree().root_id())?;
-        let random = walk.edits.any(|piece| {
-            use crate::edit::Piece;
-            use crate::moment::Slot;
-            matches!(piece, Piece::Slot(Slot::Random | Slot::RandomBlob(_)))
-        });
-        // The word SELECT goes again.
-        walk.edits.replace(0.."SELECT ".len(), "");
-        Ok((walk.edits.apply(source.text)?, random))
-    })
-}
-
-/// Whether a statement asks about the schema and about nothing else.
-fn asks_catalogue_alone(inner: &Inner, compiled: &Compiled) -> bool {
-    use crate::allowed::{SCHEMA_TABLES, TABLE_FUNCTIONS};
-    use crate::names::is_one_of;
-    let about_schema = |table: &str| {
-        is_one_of(SCHEMA_TABLES, table) || (starts_with(table, "pragma_") && !same(table, "pragma_foreign_key_check"))
-    };
-    let accesses = &compiled.record.accesses;
-    compiled.reads_only
-        && accesses.iter().any(|access| about_schema(&access.table))
-        && accesses.iter().all(|access| {
-            // A CTE of which no column is used tells its own name; the walk looks whether it is one.
-            let cte = access.unused && inner.schema.find(&inner.db, &access.table).is_none();
-            !access.writes && (about_schema(&access.table) || is_one_of(TABLE_FUNCTIONS, &access.table) || cte)
-        })
 }
 
 impl<'w> Walk<'w> {

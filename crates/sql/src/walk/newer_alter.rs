@@ -10,8 +10,8 @@
 
 use super::Walk;
 use crate::catalogue::Inner;
+use crate::class::Grants;
 use crate::names::{Prefix, dequote, same};
-use crate::rewrite::Grants;
 use crate::source::{not_understood, with_statement};
 use crate::verify;
 use debros_proto::Result;

@@ -3,7 +3,8 @@
 use super::Walk;
 use super::scope::Item;
 use super::table::Position;
-use crate::names::{INTERNAL_PREFIX, check_new, quote, starts_with};
+use crate::names::{INTERNAL_PREFIX, quote, starts_with};
+use crate::reserved_names::check_new;
 use crate::source::not_understood;
 use debros_proto::Result;
 use syntaqlite_syntax::any::AnyNodeId;

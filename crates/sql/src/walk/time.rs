@@ -2,6 +2,7 @@
 //! Chance that each row wants anew, and the connection's counters, are left to the database.
 
 use super::Walk;
+use super::clock::Clock;
 use crate::allowed::{is_counter, time_arguments};
 use crate::edit::Piece;
 use crate::moment::{STORED_NOW, Slot};
@@ -14,23 +15,6 @@ use syntaqlite_syntax::nodes::{Expr, ExprList, Literal, LiteralType};
 
 /// Bytes of a `randomblob()` whose value is put into the text of a statement that writes.
 const MAX_RANDOM_BYTES: u32 = 64 << 10;
-
-/// Where an expression is evaluated, and so what time it sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Clock {
-    /// In a read: the present.
-    Live,
-    /// In a write: a value that is put into its text.
-    Slots,
-    /// In a view's body: that of the write that reads it, else the present.
-    View,
-    /// In a trigger's body: that of the write that fires it.
-    Trigger,
-    /// In a column's default: left as it is, because INSERTs that omit the column give it a value.
-    Default,
-    /// Nowhere in particular: it must be the same at every time. What it stands in is named.
-    Never(&'static str),
-}
 
 impl<'w> Walk<'w> {
     /// `CURRENT_TIMESTAMP`, `CURRENT_DATE`, `CURRENT_TIME`.

@@ -3,7 +3,8 @@
 
 use super::Walk;
 use crate::allowed::MODULES;
-use crate::names::{check_new_virtual, dequote, is_one_of, quote, same};
+use crate::names::{dequote, is_one_of, quote, same};
+use crate::reserved_names::check_new_virtual;
 use debros_proto::Result;
 use std::ops::Range;
 use syntaqlite_syntax::nodes::CreateVirtualTableStmt;
