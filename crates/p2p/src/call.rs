@@ -1,12 +1,11 @@
 //! The calls of one served stream: started within the caller's limits, run each in its own task, answered through the
 //! stream's queue.
 
-use crate::calls::{opens_stream, writes};
+use crate::calls::{GRACE, opens_stream, writes};
 use crate::handler::{CallContext, EventSource, Reply};
-use crate::local::GRACE;
 use crate::outbox::{Outbox, PushError};
 use crate::quota::{Held, Meter, Quota};
-use crate::server::Server;
+use crate::serving::Serving;
 use crate::trust::{PeerTrust, RunningCall};
 use crate::wire::Reset;
 use debros_proto::rpc::{self, Frame, frame::Body, request};
@@ -50,7 +49,7 @@ impl From<Refusal> for Error {
 pub(crate) struct Caller {
     peer: PeerId,
     trust: Arc<PeerTrust>,
-    pub(crate) server: Arc<Server>,
+    pub(crate) serving: Arc<Serving>,
     quota: Arc<Quota>,
     outbox: Arc<Outbox>,
     calls_here: Arc<Meter>,
@@ -80,13 +79,13 @@ struct Share {
     _slot_of_peer: Held,
     bytes: Option<(Held, Held)>,
     _running: RunningCall,
-    server: Arc<Server>,
+    serving: Arc<Serving>,
     streams: bool,
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.server.metrics.serving(self.streams).decrement(1.0);
+        self.serving.metrics.serving(self.streams).decrement(1.0);
     }
 }
 
@@ -104,12 +103,12 @@ impl Caller {
     pub(crate) fn new(
         peer: PeerId,
         trust: Arc<PeerTrust>,
-        server: Arc<Server>,
+        serving: Arc<Serving>,
         quota: Arc<Quota>,
         outbox: Arc<Outbox>,
     ) -> Self {
-        let calls_here = Arc::new(Meter::new(server.limits.calls_per_stream));
-        Self { peer, trust, server, quota, outbox, calls_here, running: Mutex::default(), tasks: TaskTracker::new() }
+        let calls_here = Arc::new(Meter::new(serving.limits.calls_per_stream));
+        Self { peer, trust, serving, quota, outbox, calls_here, running: Mutex::default(), tasks: TaskTracker::new() }
     }
 
     fn running(&self) -> MutexGuard<'_, Running> {
@@ -149,23 +148,23 @@ impl Caller {
         let slot = here.take(usize::from(!streams)).ok_or(refusal)?;
         let slot_of_peer = of_peer.take(1).ok_or(refusal)?;
         let bytes = self.quota.request_bytes.take(size).ok_or(Refusal::TooManyBytes)?;
-        let bytes_of_all = self.server.request_bytes.take(size).ok_or(Refusal::TooManyBytes)?;
-        self.server.metrics.served_calls.increment(1);
-        self.server.metrics.serving(streams).increment(1.0);
-        let server = self.server.clone();
+        let bytes_of_all = self.serving.request_bytes.take(size).ok_or(Refusal::TooManyBytes)?;
+        self.serving.metrics.served_calls.increment(1);
+        self.serving.metrics.serving(streams).increment(1.0);
+        let serving = self.serving.clone();
         Ok(Share {
             _slot: slot,
             _slot_of_peer: slot_of_peer,
             bytes: Some((bytes, bytes_of_all)),
             _running: self.trust.begin_call(),
-            server,
+            serving,
             streams,
         })
     }
 
     /// Answers that a call was not started.
     pub(crate) fn refuse(&self, id: u64, refusal: Refusal) -> Result<(), Reset> {
-        self.server.metrics.refused_calls.increment(1);
+        self.serving.metrics.refused_calls.increment(1);
         let error = Error::from(refusal);
         let frame = Frame { id, body: Some(Body::Error(error.into())) };
         if self.outbox.push_urgent(&frame) { Ok(()) } else { Err(Reset::Stalled) }
@@ -238,15 +237,15 @@ impl Task {
 
     /// Runs the handler and, if it opened a stream, the stream. Returns the last frame, `None` when nobody waits.
     async fn handle(&mut self, request: rpc::Request) -> Option<Body> {
-        let server = self.caller.server.clone();
-        let limits = &server.limits;
+        let serving = self.caller.serving.clone();
+        let limits = &serving.limits;
         let timeout = match request.timeout_ms {
             0 => limits.default_call_timeout,
             ms => Duration::from_millis(ms.into()).min(limits.max_call_timeout),
         };
         let deadline = Instant::now() + timeout;
         let context = CallContext { peer: Some(self.caller.peer), trust: Some(self.caller.trust.clone()), deadline };
-        let reply = tokio::time::timeout_at((deadline + GRACE).into(), server.handler.call(context, request)).await;
+        let reply = tokio::time::timeout_at((deadline + GRACE).into(), serving.handler.call(context, request)).await;
         // The handler is done with the request.
         self.share.bytes = None;
         match reply {

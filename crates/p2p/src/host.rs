@@ -3,17 +3,18 @@
 use crate::addresses::can_be_dialled;
 use crate::channel::Channel;
 use crate::handler::Handler;
+use crate::host_config::HostConfig;
 use crate::limits::Limits;
 use crate::listen;
 use crate::metrics::Metrics;
 use crate::peers::{PeerInfo, Peers};
 use crate::remote::Remote;
 use crate::server::Server;
+use crate::start_error::StartError;
 use crate::streams::OpenError;
 use crate::swarm::{self, Command, Shared};
 use debros_proto::words::span;
 use debros_proto::{Code, Error};
-use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 use std::sync::{Arc, Mutex};
@@ -22,72 +23,6 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Commands that may wait for the swarm's task.
 const COMMANDS: usize = 64;
-
-/// What a host is started with.
-#[derive(Clone, Debug)]
-pub struct HostConfig {
-    /// The host's identity; its peer id follows from it.
-    pub keypair: Keypair,
-    /// Where to listen. Clients listen nowhere.
-    pub listen: Vec<Multiaddr>,
-    /// Connections in all, in and out; over it, newcomers displace idle strangers or those of the address that has most, or
-    /// are refused.
-    pub max_connections: u32,
-    /// What this host tells others it is, e.g. `debros/0.1.0`.
-    pub agent: String,
-    /// How long a connection without open streams stays.
-    pub idle_timeout: Duration,
-    /// What one peer may ask for.
-    pub limits: Limits,
-}
-
-impl HostConfig {
-    /// A client: listens nowhere, has the standard limits, and looks more often whether its node is still there: calls wait
-    /// for a node that went without a word.
-    pub fn client(keypair: Keypair, agent: impl Into<String>) -> Self {
-        Self {
-            keypair,
-            listen: Vec::new(),
-            max_connections: 64,
-            agent: agent.into(),
-            idle_timeout: Duration::from_secs(60),
-            limits: Limits {
-                ping_interval: Duration::from_secs(5),
-                ping_timeout: Duration::from_secs(5),
-                failed_pings: 1,
-                ..Limits::default()
-            },
-        }
-    }
-}
-
-/// Why a host did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// Another program listens there.
-    #[error("the address {address} is in use: stop the program that listens there, or choose another port")]
-    InUse {
-        /// The address as it was given.
-        address: Multiaddr,
-    },
-    /// The address is none that this host can listen on.
-    #[error("can not listen on {address}: give an address like /ip4/0.0.0.0/tcp/4001 or /ip4/0.0.0.0/udp/4001/quic-v1")]
-    Unsupported {
-        /// The address as it was given.
-        address: Multiaddr,
-    },
-    /// The system refused the address.
-    #[error("can not listen on {address}: {reason}")]
-    Listen {
-        /// The address as it was given.
-        address: Multiaddr,
-        /// What the system said.
-        reason: String,
-    },
-    /// The transports could not be set up.
-    #[error("can not set up the network: {0}")]
-    Transport(String),
-}
 
 /// The network, as the rest of the process holds it. Cheap to clone. When the last clone is dropped, all connections
 /// break off; [`Host::shutdown`] is the polite way.

@@ -1,6 +1,6 @@
 //! Binding the listen addresses, all or none.
 
-use crate::host::StartError;
+use crate::start_error::{StartError, system_error};
 use crate::swarm::Behaviour;
 use futures::{FutureExt as _, StreamExt as _};
 use libp2p::core::transport::ListenerId;
@@ -88,32 +88,5 @@ fn failed(address: &Multiaddr, error: &io::Error) -> StartError {
         Some(cause) if cause.kind() == io::ErrorKind::AddrInUse => StartError::InUse { address },
         Some(cause) => StartError::Listen { address, reason: cause.to_string() },
         None => StartError::Listen { address, reason: error.to_string() },
-    }
-}
-
-/// The system's own error inside the wrappings of the transports. Some of them pass its text on and hide itself, so
-/// the number is read from the text.
-pub(crate) fn system_error(error: &io::Error) -> Option<io::Error> {
-    let number = error.raw_os_error().or_else(|| {
-        let text = error.to_string();
-        let (_, after) = text.rsplit_once("(os error ")?;
-        after.split_once(')')?.0.parse().ok()
-    })?;
-    Some(io::Error::from_raw_os_error(number))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::system_error;
-    use std::io;
-
-    #[test]
-    fn the_systems_error_is_found_behind_wrappings() {
-        let original = io::Error::from_raw_os_error(13);
-        let text = format!("outer: {original}");
-        for error in [original, io::Error::other(text)] {
-            assert_eq!(system_error(&error).unwrap().kind(), io::ErrorKind::PermissionDenied);
-        }
-        assert!(system_error(&io::Error::other("(os error x)")).is_none());
     }
 }

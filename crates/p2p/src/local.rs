@@ -1,16 +1,12 @@
 //! A channel to the handler in this process: the call itself, with nothing encoded, queued or spawned.
 
-use crate::calls::{late, no_stream, opens_stream, writes};
+use crate::calls::{GRACE, late, no_stream, opens_stream, writes};
 use crate::events::Events;
 use crate::handler::{CallContext, EventSource, Handler, Reply};
 use debros_proto::{Error, rpc};
 use futures::stream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// How long after the deadline a call is ended for a handler that did not keep it. Late on purpose: a handler's own
-/// answer ("nothing was done") says more than this one can.
-pub(crate) const GRACE: Duration = Duration::from_millis(50);
 
 pub(crate) async fn call(
     handler: &Arc<dyn Handler>,

@@ -4,9 +4,9 @@ use crate::calls::{late, lost, no_stream, opens_stream, writes};
 use crate::events::Events;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::opened_stream::Opened;
 use crate::outbox::{Outbox, PushError};
-use crate::remote_events::{EventSink, event_pipe};
-use crate::streams::Opened;
+use crate::remote_events::{EventControl, EventSink, event_pipe};
 use crate::wire::{Patience, Reset, Wire, WireConfig};
 use debros_proto::rpc::{self, Frame, frame::Body};
 use debros_proto::words::span;
@@ -163,21 +163,6 @@ impl Remote {
         Ok(())
     }
 
-    /// Nobody waits for this id any more: tells the node, if it knows the id.
-    pub(crate) fn cancel(&self, id: u64) {
-        if self.waiters().by_id.remove(&id).is_some() {
-            self.urgent(Frame { id, body: Some(Body::Cancel(rpc::Cancel {})) });
-        }
-    }
-
-    /// Sends a frame that can not wait. A peer that has let megabytes of them pile up is not reading.
-    pub(crate) fn urgent(&self, frame: Frame) {
-        if !self.outbox.push_urgent(&frame) {
-            self.outbox.close();
-            self.abandoned.cancel();
-        }
-    }
-
     /// Hands a frame to whoever waits for it. Frames for calls that were cancelled are ignored.
     fn dispatch(&self, frame: Frame) -> Result<(), Reset> {
         let Frame { id, body: Some(body) } = frame else {
@@ -241,6 +226,22 @@ impl Remote {
                     "the connection to the node broke while events were coming: open the stream again",
                 )),
             }
+        }
+    }
+}
+
+impl EventControl for Remote {
+    fn cancel(&self, id: u64) {
+        if self.waiters().by_id.remove(&id).is_some() {
+            self.urgent(Frame { id, body: Some(Body::Cancel(rpc::Cancel {})) });
+        }
+    }
+
+    fn urgent(&self, frame: Frame) {
+        // A peer that has let megabytes of them pile up is not reading.
+        if !self.outbox.push_urgent(&frame) {
+            self.outbox.close();
+            self.abandoned.cancel();
         }
     }
 }

@@ -1,6 +1,5 @@
 //! The events of a stream on their way from the stream's task to their reader, with the credit that bounds them.
 
-use crate::remote::Remote;
 use crate::wire::Reset;
 use debros_proto::rpc::{self, Frame, frame::Body};
 use debros_proto::{Error, rpc::event::Kind};
@@ -17,6 +16,15 @@ const MAX_WINDOW: u64 = 256;
 const MIN_WINDOW: u64 = 4;
 /// Bytes of a stream's events that are meant to be on their way or unread.
 const WINDOW_BYTES: u64 = 2 << 20;
+
+/// What the events of a stream ask of it.
+pub(crate) trait EventControl: Send + Sync {
+    /// Sends a frame that can not wait.
+    fn urgent(&self, frame: Frame);
+
+    /// Nobody waits for this id any more: tells the node, if it knows the id.
+    fn cancel(&self, id: u64);
+}
 
 /// Where the stream's task puts events. Dropping it ends the events.
 pub(crate) struct EventSink {
@@ -62,7 +70,7 @@ impl EventPipe {
         FIRST_CREDIT as u32
     }
 
-    pub(crate) fn attach(self, remote: Arc<Remote>, id: u64) -> RemoteEvents {
+    pub(crate) fn attach(self, remote: Arc<dyn EventControl>, id: u64) -> RemoteEvents {
         RemoteEvents { pipe: self, remote, id, consumed: 0, average_size: 0, ended: false }
     }
 }
@@ -70,7 +78,7 @@ impl EventPipe {
 /// The events of a stream of another process.
 pub(crate) struct RemoteEvents {
     pipe: EventPipe,
-    remote: Arc<Remote>,
+    remote: Arc<dyn EventControl>,
     id: u64,
     consumed: u64,
     /// Bytes, smoothed over the last events.

@@ -3,9 +3,10 @@
 use crate::handler::Handler;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::quota::{Meter, Quotas};
+use crate::opened_stream::Opened;
+use crate::quota::Quotas;
+use crate::serving::Serving;
 use crate::session;
-use crate::streams::Opened;
 use crate::trust::PeerTrust;
 use crate::wire::Reset;
 use debros_proto::LogThrottle;
@@ -13,22 +14,14 @@ use libp2p::PeerId;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) struct Server {
-    pub(crate) handler: Arc<dyn Handler>,
-    pub(crate) limits: Limits,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) request_bytes: Arc<Meter>,
+    serving: Arc<Serving>,
     quotas: Arc<Quotas>,
     /// Peers that do not read: the swarm's task closes their connections. Bounded; when it is full, closing the
     /// stream has to do.
     stalled: mpsc::Sender<PeerId>,
-    /// No new streams and no new calls.
-    pub(crate) stopping: CancellationToken,
-    /// The deadline has passed: what still runs is dropped.
-    pub(crate) over: CancellationToken,
     sessions: TaskTracker,
     /// Peers break the rules as often as they like.
     resets_logged: LogThrottle,
@@ -42,14 +35,9 @@ impl Server {
         stalled: mpsc::Sender<PeerId>,
     ) -> Self {
         Self {
-            handler,
-            request_bytes: Arc::new(Meter::new(limits.request_bytes)),
-            limits,
-            metrics,
+            serving: Arc::new(Serving::new(handler, limits, metrics)),
             quotas: Arc::default(),
             stalled,
-            stopping: CancellationToken::new(),
-            over: CancellationToken::new(),
             sessions: TaskTracker::new(),
             resets_logged: LogThrottle::default(),
         }
@@ -58,20 +46,20 @@ impl Server {
     /// Serves a stream that a peer opened, or resets it when the peer has too many. Runs in the connection's own
     /// task, so that a peer that opens streams without end keeps nobody busy but its own connection.
     pub(crate) fn accept(self: &Arc<Self>, peer: PeerId, trust: Arc<PeerTrust>, stream: Opened) {
-        if self.stopping.is_cancelled() {
+        if self.serving.stopping.is_cancelled() {
             return;
         }
-        let entry = self.quotas.enter(peer, &self.limits);
+        let entry = self.quotas.enter(peer, &self.serving.limits);
         let Some(slot) = entry.quota.streams.take(1) else {
-            tracing::debug!(%peer, "reset a stream: the peer has {} open", self.limits.streams_per_peer);
-            self.metrics.reset(Reset::TooManyStreams.name());
+            tracing::debug!(%peer, "reset a stream: the peer has {} open", self.serving.limits.streams_per_peer);
+            self.serving.metrics.reset(Reset::TooManyStreams.name());
             return;
         };
         let server = self.clone();
         self.sessions.spawn(async move {
-            server.metrics.served_streams.increment(1.0);
-            let end = session::serve(server.clone(), peer, trust, entry.quota.clone(), stream).await;
-            server.metrics.served_streams.decrement(1.0);
+            server.serving.metrics.served_streams.increment(1.0);
+            let end = session::serve(server.serving.clone(), peer, trust, entry.quota.clone(), stream).await;
+            server.serving.metrics.served_streams.decrement(1.0);
             if let Err(reset) = end {
                 server.note(peer, reset);
             }
@@ -80,7 +68,7 @@ impl Server {
     }
 
     fn note(&self, peer: PeerId, reset: Reset) {
-        self.metrics.reset(reset.name());
+        self.serving.metrics.reset(reset.name());
         if reset == Reset::Broken {
             tracing::debug!(%peer, "a peer's stream broke");
             return;
@@ -97,11 +85,11 @@ impl Server {
 
     /// Takes no new streams and calls; returns when what runs has ended and was written, or at the deadline.
     pub(crate) async fn stop(&self, deadline: Instant) {
-        self.stopping.cancel();
+        self.serving.stopping.cancel();
         self.sessions.close();
         if tokio::time::timeout_at(deadline.into(), self.sessions.wait()).await.is_err() {
             tracing::warn!("stopped with {} streams whose calls had not ended in time", self.sessions.len());
         }
-        self.over.cancel();
+        self.serving.over.cancel();
     }
 }

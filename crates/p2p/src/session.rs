@@ -1,10 +1,10 @@
 //! One served stream: reads the caller's frames, starts its calls, and ends them when the caller leaves.
 
 use crate::call::{Caller, Refusal};
+use crate::opened_stream::Opened;
 use crate::outbox::Outbox;
 use crate::quota::{Arriving, Quota};
-use crate::server::Server;
-use crate::streams::Opened;
+use crate::serving::Serving;
 use crate::trust::PeerTrust;
 use crate::wire::{Patience, Reset, Wire, WireConfig};
 use debros_proto::rpc::{Frame, frame::Body};
@@ -14,26 +14,26 @@ use std::sync::Arc;
 
 /// Serves a stream until the caller closes it, breaks the rules, or the node stops.
 pub(crate) async fn serve(
-    server: Arc<Server>,
+    serving: Arc<Serving>,
     peer: PeerId,
     trust: Arc<PeerTrust>,
     quota: Arc<Quota>,
     stream: Opened,
 ) -> Result<(), Reset> {
-    let limits = &server.limits;
+    let limits = &serving.limits;
     let outbox = Arc::new(Outbox::new(limits.write_queue_bytes, limits.response_frame_bytes));
     let config = WireConfig {
         frame_limit: limits.request_frame_bytes,
         partial_frame_timeout: limits.partial_frame_timeout,
         patience: Patience::WholeFrame,
         write_stall_timeout: limits.write_stall_timeout,
-        arriving: Some(Arriving::new(&quota.request_bytes, &server.request_bytes)),
+        arriving: Some(Arriving::new(&quota.request_bytes, &serving.request_bytes)),
     };
-    let wire = Wire::new(stream, outbox.clone(), config, server.metrics.clone());
-    let caller = Arc::new(Caller::new(peer, trust, server.clone(), quota, outbox.clone()));
+    let wire = Wire::new(stream, outbox.clone(), config, serving.metrics.clone());
+    let caller = Arc::new(Caller::new(peer, trust, serving.clone(), quota, outbox.clone()));
     let end = tokio::select! {
         end = run(&caller, wire) => end,
-        () = server.over.cancelled() => Ok(()),
+        () = serving.over.cancelled() => Ok(()),
     };
     // Whoever still runs has nobody to answer.
     outbox.close();
@@ -43,7 +43,7 @@ pub(crate) async fn serve(
 
 /// Reads and writes until the caller leaves; or, when the node stops, until every call has ended and was answered.
 async fn run(caller: &Arc<Caller>, mut wire: Wire) -> Result<(), Reset> {
-    let mut stopping = pin!(caller.server.stopping.cancelled());
+    let mut stopping = pin!(caller.serving.stopping.cancelled());
     let mut idle = pin!(caller.tasks.wait());
     let mut closing = false;
     loop {

@@ -5,6 +5,7 @@
 //! theirs. Here a peer's streams meet their limit in the task of the peer's own connection.
 
 use crate::admission::ip;
+use crate::opened_stream::Opened;
 use crate::server::Server;
 use crate::trust::{PeerTrust, Trusts};
 use debros_proto::RPC_PROTOCOL;
@@ -39,14 +40,6 @@ pub(crate) enum OpenError {
     Broken,
     /// Too many are being opened already.
     TooMany,
-}
-
-/// A stream, and the token that is cancelled when its connection is gone: a multiplexer that this side closes forgets to
-/// wake the streams on it.
-#[derive(Debug)]
-pub(crate) struct Opened {
-    pub(crate) stream: Stream,
-    pub(crate) gone: CancellationToken,
 }
 
 /// Where an opened stream goes.

@@ -1,11 +1,11 @@
 //! The one task that owns the libp2p swarm: carries out commands, keeps the list of peers.
 
 use crate::admission::{Admission, Refused};
-use crate::host::{HostConfig, StartError};
-use crate::listen::system_error;
+use crate::host_config::HostConfig;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::server::Server;
+use crate::start_error::{StartError, system_error};
 use crate::streams::{OpenReply, Streams};
 use crate::trust::Trusts;
 use debros_proto::{Code, Error, LogThrottle, RPC_PROTOCOL};

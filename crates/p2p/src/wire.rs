@@ -2,9 +2,9 @@
 //! answers and a batch of requests cost one wake-up, and nothing is locked between reading and writing.
 
 use crate::metrics::Metrics;
+use crate::opened_stream::Opened;
 use crate::outbox::{Chunk, Outbox};
 use crate::quota::Arriving;
-use crate::streams::Opened;
 use bytes::{Buf, BytesMut};
 use debros_proto::rpc::Frame;
 use debros_proto::{Code, frame};
