@@ -1,13 +1,14 @@
 //! A request whose caller is known: what every handler but the public ones takes as its argument.
 
 use crate::body;
+use crate::caller_scope::{lent, scope};
 use crate::connection::Connection;
-use crate::credential::{Caller, Grant};
+use crate::credential::Grant;
+use crate::credential_proof::CredentialProof;
 use crate::error::ApiError;
 use crate::fair_budget::ChargeGuard;
-use crate::front::CredentialProof;
 use crate::idempotency;
-use crate::public_call::{MAX_BODY, lent};
+use crate::json_body::{MAX_BODY, OFF_THE_LOOP, check_content_encoding, check_content_type, parse};
 use crate::query::Query;
 use crate::request_cost::beyond_small;
 use crate::request_id::RequestId;
@@ -15,11 +16,9 @@ use crate::shared::Shared;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
-use debros_client::{Client, Scope};
-use debros_proto::ids::excerpt;
+use debros_client::Client;
 use debros_proto::{Code, Error, Namespace};
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
@@ -63,37 +62,6 @@ impl FromRequest<Arc<Shared>> for Call {
             shared: Arc::clone(shared),
         })
     }
-}
-
-/// What is told to the node about a caller.
-pub(crate) fn scope(
-    shared: &Shared,
-    caller: &Caller,
-    namespace: Option<String>,
-    request_id: Option<&RequestId>,
-) -> Result<Scope, ApiError> {
-    let namespace = match (&caller.granted, namespace) {
-        (None, namespace) => namespace.unwrap_or_default(),
-        (Some(grant), None) => grant.namespace.as_str().to_owned(),
-        (Some(grant), Some(named)) if named == grant.namespace.as_str() => named,
-        (Some(grant), Some(named)) => {
-            let message = format!(
-                "namespace mismatch: the caller acts in \"{}\", not in \"{}\"",
-                grant.namespace,
-                excerpt(&named)
-            );
-            return Err(ApiError::new(Code::NamespaceMismatch, message));
-        }
-    };
-    Ok(Scope {
-        credential: Arc::clone(&caller.credential),
-        namespace,
-        timeout: shared.limits.request_timeout,
-        request_id: request_id.map(|id| id.as_str().to_owned()).unwrap_or_default(),
-        // The node itself keeps such a caller to what a writer may.
-        lent: caller.granted.is_some(),
-        ..Scope::default()
-    })
 }
 
 impl Call {
@@ -203,59 +171,4 @@ impl Call {
         }
         parse(&bytes)
     }
-}
-
-/// Reading or writing this much JSON takes milliseconds, for which other requests on the thread would wait.
-pub(crate) const OFF_THE_LOOP: usize = 1 << 20;
-
-/// A body is kept as it comes, and goes out again without a word of how it was packed.
-fn check_content_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
-    let is_plain = |encoding: &HeaderValue| encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
-    if headers.get_all(CONTENT_ENCODING).iter().all(is_plain) {
-        return Ok(());
-    }
-    Err(ApiError::new(
-        Code::UnsupportedMediaType,
-        "a compressed body is not read here: send it without Content-Encoding",
-    ))
-}
-
-pub(crate) fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
-    check_content_encoding(headers)?;
-    let wrong = |what: String| Err(ApiError::new(Code::UnsupportedMediaType, what));
-    let Some(value) = headers.get(CONTENT_TYPE) else {
-        return Ok(());
-    };
-    let media_type = value.to_str().unwrap_or("?").split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if media_type.is_empty()
-        || media_type == "application/json"
-        || (media_type.starts_with("application/") && media_type.ends_with("+json"))
-    {
-        return Ok(());
-    }
-    wrong(format!("this path reads application/json, not \"{}\"", excerpt(&media_type)))
-}
-
-/// Reads a JSON object; what does not fit is told with its place.
-pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    let parsed = serde_json::from_slice(bytes).map_err(|error| does_not_fit(&error))?;
-    // The library reads an array for an object, its fields in the order of the program's text.
-    if bytes.trim_ascii_start().first() != Some(&b'{') {
-        return Err(ApiError::invalid("the JSON body does not fit: it must be an object"));
-    }
-    Ok(parsed)
-}
-
-fn does_not_fit(error: &serde_json::Error) -> ApiError {
-    // The parser's sentence ends with line and column, and may repeat a part of the body of any length.
-    let text = error.to_string();
-    let sentence = text.rsplit_once(" at line ").map_or(text.as_str(), |(sentence, _)| sentence);
-    let printable = |sign: char| if sign.is_control() { char::REPLACEMENT_CHARACTER } else { sign };
-    let short: String = sentence.chars().take(200).map(printable).collect();
-    let (line, column) = (error.line(), error.column());
-    let (code, what) = match error.classify() {
-        serde_json::error::Category::Data => (Code::InvalidArgument, "the JSON body does not fit"),
-        _ => (Code::Malformed, "the body is not JSON"),
-    };
-    ApiError::new(code, format!("{what}: {short} (line {line}, column {column})"))
 }

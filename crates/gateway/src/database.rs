@@ -1,7 +1,8 @@
 //! `/v1/db`: SQL.
 
-use crate::call::{Call, OFF_THE_LOOP};
+use crate::call::Call;
 use crate::error::{Answer, ApiError, ErrorBody};
+use crate::json_body::OFF_THE_LOOP;
 use crate::respond::{Done, OK, done, json, json_bytes, to_bytes};
 use debros_client::rpc::{Consistency, Statement, StatementResult, Table, Value};
 use debros_proto::json::from_json;

@@ -8,6 +8,7 @@ use crate::connection::Connection;
 use crate::connection_state::ConnectionState;
 use crate::cors::Cors;
 use crate::credential::Credentials;
+use crate::credential_proof::CredentialProof;
 use crate::error::{self, ApiError};
 use crate::fair_budget::{CallerBuckets, ChargeGuard};
 use crate::idempotency::Replayed;
@@ -23,11 +24,10 @@ use axum::response::{IntoResponse as _, Response};
 use debros_proto::Code;
 use futures::FutureExt as _;
 use http::header::{CONNECTION, ORIGIN, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderValue, Method, Request, StatusCode, Version};
+use http::{HeaderValue, Method, Request, Version};
 use hyper::body::Incoming;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 use tower::Service as _;
 
@@ -193,33 +193,6 @@ fn answer_refusal(method: &Method, size: usize) -> ApiError {
         return ApiError::new(Code::Overloaded, format!("{room}: read the answers, and ask again"));
     }
     ApiError::new(Code::UnknownOutcome, format!("{room}; the call was made: what it changed is changed"))
-}
-
-/// Whether a handler acted for a caller whose credential, or whose connection, is not known to be good yet.
-#[derive(Clone)]
-pub(crate) struct CredentialProof(Arc<AtomicBool>);
-
-impl CredentialProof {
-    fn watch(state: &ConnectionState, holder: CallerBuckets, request: &mut Request<Body>) -> Option<Self> {
-        if state.is_proven() && (holder.is_proven() || !holder.shows_credential()) {
-            return None;
-        }
-        let proof = Self(Arc::default());
-        request.extensions_mut().insert(proof.clone());
-        Some(proof)
-    }
-
-    /// The handler acts for a caller: when it succeeds, the caller's credential is good.
-    pub(crate) fn mark_used(&self) {
-        self.0.store(true, Relaxed);
-    }
-
-    fn is_given(&self, response: &Response) -> bool {
-        let status = response.status();
-        let good =
-            status.is_success() || status == StatusCode::NOT_MODIFIED || status == StatusCode::SWITCHING_PROTOCOLS;
-        good && self.0.load(Relaxed)
-    }
 }
 
 /// A body that may not be read to its end.

@@ -2,75 +2,17 @@
 
 use crate::call::Call;
 use crate::error::{Answer, ApiError, ErrorBody};
-use crate::kept::Kept;
 use crate::respond::{json, with_type};
 use crate::shared::Shared;
 use axum::body::Body;
 use axum::extract::State;
-use debros_client::rpc::{HealthCheck, HealthResponse, StatusResponse};
-use debros_client::{Client, Scope};
+use debros_client::rpc::HealthCheck;
+use debros_proto::Code;
 use debros_proto::limits::NAMESPACES_CHECK;
 pub(crate) use debros_proto::time::rfc3339_millis as timestamp;
-use debros_proto::{Code, Error, now_ms};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// How long the node may take to say how it is.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// When it makes sense to ask again while there is no node.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// The node's health and status, asked for at most once a second.
-#[derive(Default)]
-pub(crate) struct Health {
-    health: Kept<Asked>,
-    status: Kept<Result<StatusResponse, Error>>,
-}
-
-#[derive(Clone)]
-struct Asked {
-    answer: Result<HealthResponse, Error>,
-    took: Duration,
-    at_ms: i64,
-}
-
-impl Health {
-    async fn health(&self, client: &Client) -> Asked {
-        let ask = async {
-            let started = Instant::now();
-            let answer = match connected(client) {
-                Ok(client) => client.health().await,
-                Err(error) => Err(error),
-            };
-            Asked { answer, took: started.elapsed(), at_ms: now_ms() }
-        };
-        self.health.get(ask).await
-    }
-
-    async fn status(&self, client: &Client) -> Result<StatusResponse, Error> {
-        let ask = async { connected(client)?.network().status().await };
-        self.status.get(ask).await
-    }
-}
-
-/// A client for public calls, if there is a node now: waiting for one would make a dead network look slow.
-pub(crate) fn connected(client: &Client) -> Result<Client, Error> {
-    if !client.is_connected() {
-        // Whoever asks waits for the node, though not in this answer.
-        client.dial_lost_nodes();
-        return Err(Error::new(Code::Unavailable, "no node can be reached").retry_after(RETRY_AFTER));
-    }
-    Ok(client.scoped(Scope { timeout: PATIENCE, ..Scope::default() }))
-}
-
-impl Asked {
-    fn is_ok(&self) -> bool {
-        self.answer.as_ref().is_ok_and(|health| health.checks.iter().all(|check| check.ok))
-    }
-}
 
 /// How gateway and node are.
 #[derive(Serialize, utoipa::ToSchema)]

@@ -1,10 +1,11 @@
 //! A request to a route that needs no credential: limited by address, its body small.
 
 use crate::body;
-use crate::call::{check_content_type, parse, scope};
+use crate::caller_scope::{lent, scope};
 use crate::connection::Connection;
 use crate::error::ApiError;
 use crate::fair_budget::ChargeGuard;
+use crate::json_body::{MAX_BODY, check_content_type, parse};
 use crate::query::Query;
 use crate::request_id::RequestId;
 use crate::shared::Shared;
@@ -12,14 +13,11 @@ use crate::site::Place;
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use debros_client::{Client, Scope};
-use debros_proto::{Code, Error};
+use debros_proto::Error;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-
-/// Bytes of a body on the sign-in routes. The longest thing in one is an access token.
-pub(crate) const MAX_BODY: usize = 64 << 10;
 
 /// A request to a sign-in route. Making one counts against its address.
 pub(crate) struct PublicCall {
@@ -105,16 +103,6 @@ impl PublicCall {
         let scope = scope(shared, &caller, namespace, self.parts.extensions.get::<RequestId>())?;
         Ok(Some(shared.client.scoped(scope)))
     }
-}
-
-/// The gateway's own credential is lent for data alone: keys, members and sessions are their owner's.
-pub(crate) fn lent() -> ApiError {
-    Error::new(
-        Code::Forbidden,
-        "the gateway's own keys act as writers: sign in with a wallet, or show an API key of the namespace, to manage \
-         sessions, keys and members",
-    )
-    .into()
 }
 
 /// Where the caller of a request signs in.

@@ -1,12 +1,12 @@
 //! `GET /v1/pubsub/ws?topic=`: from an HTTP request to a WebSocket that is subscribed to a topic.
 
-use crate::call::scope;
+use crate::caller_scope::scope;
 use crate::connection::Connection;
 use crate::connection_table::ConnectionPermit;
 use crate::credential::{Caller, STATIC_KEY};
+use crate::credential_proof::CredentialProof;
 use crate::error::{Answer, ApiError, ErrorBody};
 use crate::fair_budget::{BudgetExceeded, CallerBuckets};
-use crate::front::CredentialProof;
 use crate::metrics::Held;
 use crate::query::Query;
 use crate::request_id::RequestId;

@@ -1,7 +1,7 @@
 //! The public keys that access tokens are signed with, for programs that verify tokens themselves.
 
 use crate::error::{Answer, ErrorBody};
-use crate::health::connected;
+use crate::node_health::connected;
 use crate::respond::json;
 use crate::shared::Shared;
 use axum::extract::State;

@@ -1,0 +1,51 @@
+//! What is told to the node about a caller, and what a lent credential is not good for.
+
+use crate::credential::Caller;
+use crate::error::ApiError;
+use crate::request_id::RequestId;
+use crate::shared::Shared;
+use debros_client::Scope;
+use debros_proto::ids::excerpt;
+use debros_proto::{Code, Error};
+use std::sync::Arc;
+
+/// What is told to the node about a caller.
+pub(crate) fn scope(
+    shared: &Shared,
+    caller: &Caller,
+    namespace: Option<String>,
+    request_id: Option<&RequestId>,
+) -> Result<Scope, ApiError> {
+    let namespace = match (&caller.granted, namespace) {
+        (None, namespace) => namespace.unwrap_or_default(),
+        (Some(grant), None) => grant.namespace.as_str().to_owned(),
+        (Some(grant), Some(named)) if named == grant.namespace.as_str() => named,
+        (Some(grant), Some(named)) => {
+            let message = format!(
+                "namespace mismatch: the caller acts in \"{}\", not in \"{}\"",
+                grant.namespace,
+                excerpt(&named)
+            );
+            return Err(ApiError::new(Code::NamespaceMismatch, message));
+        }
+    };
+    Ok(Scope {
+        credential: Arc::clone(&caller.credential),
+        namespace,
+        timeout: shared.limits.request_timeout,
+        request_id: request_id.map(|id| id.as_str().to_owned()).unwrap_or_default(),
+        // The node itself keeps such a caller to what a writer may.
+        lent: caller.granted.is_some(),
+        ..Scope::default()
+    })
+}
+
+/// The gateway's own credential is lent for data alone: keys, members and sessions are their owner's.
+pub(crate) fn lent() -> ApiError {
+    Error::new(
+        Code::Forbidden,
+        "the gateway's own keys act as writers: sign in with a wallet, or show an API key of the namespace, to manage \
+         sessions, keys and members",
+    )
+    .into()
+}
