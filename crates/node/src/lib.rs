@@ -18,7 +18,6 @@ pub mod caller;
 mod calls;
 mod clock;
 mod config;
-mod credentials;
 mod dispatch;
 mod health;
 pub mod operator_key;

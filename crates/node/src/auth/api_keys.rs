@@ -1,10 +1,10 @@
 //! API keys, and the access tokens that stand for them.
 
+use super::credentials::invalid_credential;
 use super::standing::{OPERATOR, claim_for, not_yours};
 use super::store::{Columns as _, Condition, changed, only_if};
 use super::{Auth, Knock, audit};
 use crate::caller::{Identity, Source};
-use crate::credentials::invalid_credential;
 use debros_auth::secret::{self, Secret};
 use debros_auth::token::{Claims, Credential};
 use debros_auth::{Role, Scopes, Wallet, random};

@@ -1,10 +1,10 @@
 //! Who may act in a namespace: its owner, and wallets with a granted role.
 
+use super::credentials::invalid_credential;
 use super::standing::OPERATOR;
 use super::store::{Columns as _, Condition, changed, only_if};
 use super::{Auth, audit};
 use crate::caller::Identity;
-use crate::credentials::invalid_credential;
 use debros_auth::{Role, Wallet};
 use debros_proto::rpc::{Member, Statement, Value};
 use debros_proto::{Code, Error, Namespace, Result};

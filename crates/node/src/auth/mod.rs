@@ -6,6 +6,7 @@
 mod api_keys;
 mod apps;
 mod audit;
+mod credentials;
 mod domains;
 mod leaving;
 mod limits;
@@ -26,12 +27,13 @@ pub(crate) use origin::Origin;
 pub(crate) use signing::Signing;
 pub use signing::SigningError;
 pub(crate) use standing::role_column;
-pub(crate) use store::{Columns, Store};
+pub(crate) use store::Store;
 pub use token_key::TokenKeyError;
 
 use crate::caller::{Caller, Identity};
-use crate::credentials::Credentials;
+
 use audit::Refusals;
+use credentials::Credentials;
 use debros_auth::challenge::ChallengeKey;
 use debros_p2p::PeerId;
 use debros_proto::rpc::request::Call;

@@ -5,11 +5,11 @@
 //! that stops in between finishes the data when its engine opens, and the row when this service starts. A tombstone that has
 //! data then becomes the operator's.
 
+use super::credentials::invalid_credential;
 use super::standing::OPERATOR;
 use super::store::{Columns as _, Condition, only_if};
 use super::{Auth, audit};
 use crate::caller::Identity;
-use crate::credentials::invalid_credential;
 use debros_auth::{Role, Wallet};
 use debros_proto::rpc::{Row, Statement};
 use debros_proto::{Code, Error, Namespace, Result};

@@ -5,7 +5,9 @@
 //! that has to be shorter than the 5 seconds for which a revoked credential may go on to work. Nothing is believed for
 //! longer from the moment that the database was asked, neither the list of signing keys nor a wallet's role.
 
-use crate::auth::{Columns as _, Signing, Store, role_column};
+use super::signing::Signing;
+use super::standing::role_column;
+use super::store::{Columns as _, Store};
 use crate::caller::{Identity, Role, Scopes, Source, Wallet};
 use debros_auth::token::Claims;
 use debros_auth::{secret, token};
