@@ -538,7 +538,7 @@ impl Writer {
             self.owner.as_ref().zip(self.sizes.quota()).map(|(owner, quota)| (self.sizes.of(owner).total(), quota));
         let left_of_quota = taken.map_or(u64::MAX, |(taken, quota)| quota.saturating_sub(taken));
         let folder = self.path.parent().unwrap_or(&self.path);
-        let full = match fs2::available_space(folder) {
+        let full = match super::folder::available_space(folder) {
             _ if self.reserve.is_given_up() => disk_full(),
             Ok(available) if available < left.min(left_of_quota) => disk_full(),
             _ => match taken {
