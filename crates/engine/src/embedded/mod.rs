@@ -20,6 +20,7 @@ mod kv;
 mod leaving;
 mod ledger;
 mod metrics;
+mod owners;
 mod process;
 mod queue;
 mod reserve;
