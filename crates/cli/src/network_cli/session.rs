@@ -12,6 +12,8 @@ use tokio::sync::OnceCell;
 
 /// Bootstrap peers of the production network. None are published yet.
 const PRODUCTION_PEERS: &[&str] = &[];
+/// The variable with the data folder of a node of this machine.
+pub(super) const DATA_DIR: &str = "DEBROS_NODE_DATA_DIR";
 /// The namespace of who names none.
 pub(super) const DEFAULT_NAMESPACE: &str = "default";
 /// How long a node of this machine may take to answer, before the next one is tried.
@@ -203,7 +205,7 @@ async fn local(global: &Global) -> Result<(Client, Option<LocalNode>), Failure> 
 }
 
 fn nodes() -> Vec<LocalNode> {
-    local_node::nodes(variable("DEBROS_NODE_DATA_DIR").as_deref())
+    local_node::nodes(variable(DATA_DIR).as_deref())
 }
 
 pub(super) fn variable(name: &str) -> Option<String> {
