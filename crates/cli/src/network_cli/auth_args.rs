@@ -152,7 +152,8 @@ pub(crate) enum MembersCommand {
 /// With whose right a command manages a namespace.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Right {
-    /// Acts as the node's operator, on the node's machine; without it only what reads does, where no credential is stored
+    /// Acts as the node's operator, on the node's machine, in the --namespace that is named; without it only what reads does,
+    /// where no credential is stored
     #[arg(long)]
     pub(crate) operator: bool,
 }
