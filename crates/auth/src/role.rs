@@ -147,7 +147,7 @@ impl Scopes {
         let mut scopes = Scopes::default();
         for name in names {
             let Some((permission, _)) = Permission::SCOPES.iter().find(|(_, known)| *known == name) else {
-                let known: Vec<&str> = Permission::SCOPES.iter().map(|(_, name)| *name).collect();
+                let known: Vec<&str> = Self::known().collect();
                 return Err(Error::invalid(format!(
                     "\"{}\" is not a scope: use {}",
                     debros_proto::ids::excerpt(name),
@@ -157,6 +157,11 @@ impl Scopes {
             scopes.0 |= permission.bit();
         }
         Ok(scopes)
+    }
+
+    /// The names of all scopes that there are.
+    pub fn known() -> impl Iterator<Item = &'static str> {
+        Permission::SCOPES.iter().map(|(_, name)| *name)
     }
 
     /// Whether nothing is restricted.

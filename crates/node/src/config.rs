@@ -57,6 +57,8 @@ pub struct DatabaseConfig {
     pub max_size: u64,
     /// Bytes that one namespace may take: its SQL database, key-value pairs and idempotency records; `None`: as much as there is.
     pub max_namespace_size: Option<u64>,
+    /// Bytes that all namespaces which one wallet owns may take together; `None`: as much as there is.
+    pub max_owner_size: Option<u64>,
     /// Bytes of memory that the databases may take; a statement that needs more is refused.
     pub max_memory: u64,
     /// Bytes of temporary files of all running statements; those who write past it are interrupted.
@@ -89,6 +91,7 @@ impl NodeConfig {
                 data_dir: data_dir.join("db"),
                 max_size: 1 << 30,
                 max_namespace_size: Some(1 << 28),
+                max_owner_size: Some(1 << 29),
                 max_memory: 512 << 20,
                 max_temp_size: 1 << 30,
                 open_databases: 64,

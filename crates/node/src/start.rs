@@ -177,6 +177,7 @@ async fn open_database(config: &NodeConfig) -> Result<Embedded, StartError> {
     let mut engine = EmbeddedConfig::new(config.database.data_dir.clone());
     engine.max_size = config.database.max_size;
     engine.max_namespace_size = config.database.max_namespace_size;
+    engine.max_owner_size = config.database.max_owner_size;
     engine.max_memory = config.database.max_memory;
     engine.max_temp_size = config.database.max_temp_size;
     engine.open_databases = config.database.open_databases;

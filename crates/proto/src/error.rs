@@ -93,7 +93,8 @@ codes! {
     StatementTimeout = 38, "statement_timeout";
     /// All databases together reached `max_database_size`. Reads and deletes go on.
     DatabaseFull = 39, "database_full";
-    /// The namespace reached `max_namespace_size`. Its reads and deletes go on, and so do all other namespaces.
+    /// The namespace reached `max_namespace_size`, or all of its owner's together `max_owner_size`. Reads and deletes go on
+    /// there, and so do the namespaces of others.
     QuotaExceeded = 40, "quota_exceeded";
 
     /// Nobody can answer now; nothing was done. Try again.

@@ -44,6 +44,13 @@ pub enum Default {
     InDataDir(&'static str),
     /// A quarter of the size that another setting has, and at least the least that is allowed.
     QuarterOf(&'static str),
+    /// Half of the size that one setting has, and no less than the whole of another; 0 where that is 0.
+    HalfOrWhole {
+        /// Of which half.
+        half: &'static str,
+        /// Of which all.
+        whole: &'static str,
+    },
 }
 
 /// Whether a setting does already what it says.

@@ -293,6 +293,11 @@ fn default(key: &'static Key, before: &[Setting], dev: bool) -> (Value, Origin) 
             let least = if let Kind::Size { min, .. } = key.kind { min } else { 0 };
             ((whole / 4).max(least).to_string(), Origin::Default)
         }
+        (_, _, Default::HalfOrWhole { half, whole }) => {
+            let size = |path| earlier(path).and_then(|text| parse_size(&text)).unwrap_or_default();
+            let (half, whole) = (size(half) / 2, size(whole));
+            (if whole == 0 { 0 } else { half.max(whole) }.to_string(), Origin::Default)
+        }
     };
     let value = key.kind.parse(&Raw::One(text));
     (value.unwrap_or_else(|what| unreachable!("the default of {}: {what}", key.path())), origin)

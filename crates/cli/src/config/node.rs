@@ -76,6 +76,7 @@ impl NodeSettings {
                 data_dir: settings.text("database.data_dir").into(),
                 max_size: settings.number("database.max_database_size"),
                 max_namespace_size: Some(settings.number("database.max_namespace_size")).filter(|bytes| *bytes > 0),
+                max_owner_size: Some(settings.number("database.max_owner_size")).filter(|bytes| *bytes > 0),
                 max_memory: settings.number("database.max_memory"),
                 max_temp_size: settings.number("database.max_temp_size"),
                 // As many as there are file descriptors for: the program says it.

@@ -142,6 +142,14 @@ pub static NODE: Table = Table {
         },
         Key {
             section: "database",
+            name: "max_owner_size",
+            kind: Kind::Size { min: 1 << 20, off: true },
+            default: Default::HalfOrWhole { half: "database.max_database_size", whole: "database.max_namespace_size" },
+            doc: "Bytes that all namespaces of one wallet may take together; the smaller of both limits acts; 0: as much as there is room.",
+            ..Key::BASE
+        },
+        Key {
+            section: "database",
             name: "max_memory",
             kind: Kind::Size { min: 64 << 20, off: false },
             default: Default::Is("512MiB"),

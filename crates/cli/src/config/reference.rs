@@ -71,5 +71,8 @@ fn shown_default(key: &Key) -> String {
         Default::ByType { node, bootstrap } => format!("`{}`, bootstrap `{}`", yaml(node), yaml(bootstrap)),
         Default::InDataDir(name) => format!("`{name}` in node.data_dir"),
         Default::QuarterOf(path) => format!("a quarter of {path}"),
+        Default::HalfOrWhole { half, whole } => {
+            format!("half of {half}, or {whole} where that is more; off where that is off")
+        }
     }
 }

@@ -126,6 +126,7 @@ fn defaults_are_those_of_the_specification() {
         ("database.shard_count", "1"),
         ("database.max_database_size", "1GiB"),
         ("database.max_namespace_size", "256MiB"),
+        ("database.max_owner_size", "512MiB"),
         ("database.backup_interval", "24h"),
         ("database.rqlite_port", "5001"),
         ("database.rqlite_raft_port", "7001"),
@@ -144,6 +145,21 @@ fn defaults_are_those_of_the_specification() {
     let bootstrap = Settings::merge(&NODE, &file("node:\n  type: bootstrap\n  data_dir: /d\n")).unwrap();
     assert_eq!(bootstrap.number("node.max_connections"), 100);
     assert_eq!(bootstrap.text("database.data_dir"), "/d/db");
+}
+
+/// What one owner may take leaves room for others, and takes nothing from a namespace that was given more.
+#[test]
+fn an_owner_has_half_of_the_database_or_what_a_namespace_has() {
+    for (given, expected) in [
+        ("max_database_size: 4GiB", "2GiB"),
+        ("max_namespace_size: 768MiB", "768MiB"),
+        ("max_namespace_size: 0", "0"),
+        ("max_namespace_size: 0\n  max_owner_size: 1GiB", "1GiB"),
+        ("max_owner_size: 0", "0"),
+    ] {
+        let settings = Settings::merge(&NODE, &file(&format!("database:\n  {given}\n"))).unwrap();
+        assert_eq!(settings.get("database.max_owner_size").value.to_plain(), expected, "{given}");
+    }
 }
 
 /// Lesson 32: settings that no code used. The two files of the source document start a node unchanged, and each value

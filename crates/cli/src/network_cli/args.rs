@@ -1,10 +1,11 @@
 //! The command line of `network-cli`.
 
 use super::auth_args::{AuthCommand, Right};
+use super::completion_values;
 use crate::config::parse_duration;
 use crate::version;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use clap_complete::Shell;
+use clap_complete::{ArgValueCandidates, Shell};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -27,7 +28,8 @@ pub(crate) struct Cli {
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
     /// Node to reach: a multiaddr with /p2p/<peer id>; several with commas or by repeating
-    #[arg(short, long, value_name = "ADDR", global = true, value_delimiter = ',')]
+    #[arg(short, long, value_name = "ADDR", global = true, value_delimiter = ',',
+        add = ArgValueCandidates::new(completion_values::nodes))]
     pub(crate) bootstrap: Vec<String>,
     /// How results are written
     #[arg(short, long, value_name = "FORMAT", global = true, default_value = "table")]
@@ -36,7 +38,8 @@ pub(crate) struct Global {
     #[arg(short, long, value_name = "TIME", global = true, default_value = "30s", value_parser = timeout)]
     pub(crate) timeout: Duration,
     /// Namespace to act in, where the credential allows several
-    #[arg(short, long, value_name = "NAME", global = true)]
+    #[arg(short, long, value_name = "NAME", global = true,
+        add = ArgValueCandidates::new(completion_values::namespaces))]
     pub(crate) namespace: Option<String>,
     /// Reach the production network instead of a node on this machine
     #[arg(long, global = true)]
@@ -227,6 +230,7 @@ pub(crate) enum NamespaceCommand {
     /// Shows what a namespace holds
     Info {
         /// The namespace; else the one that commands act in
+        #[arg(add = ArgValueCandidates::new(completion_values::namespaces))]
         name: Option<String>,
         #[command(flatten)]
         right: Right,
@@ -234,6 +238,7 @@ pub(crate) enum NamespaceCommand {
     /// Deletes a namespace with everything in it; for its owner
     Delete {
         /// The namespace
+        #[arg(add = ArgValueCandidates::new(completion_values::namespaces))]
         name: String,
         /// The name once more, in place of typing it when asked
         #[arg(long, value_name = "NAME")]
@@ -254,6 +259,7 @@ pub(crate) enum DbCommand {
     /// Puts a copy back in place of what the node holds (operators only)
     Restore {
         /// The copy's name, as `db backup --list` shows it
+        #[arg(add = ArgValueCandidates::new(completion_values::backups))]
         name: String,
         /// Does not ask
         #[arg(long)]

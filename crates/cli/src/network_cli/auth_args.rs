@@ -1,7 +1,9 @@
 //! The command line of `network-cli auth`.
 
 use crate::network_cli::args::scope;
+use crate::network_cli::completion_values;
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCandidates;
 use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
@@ -23,6 +25,7 @@ pub(crate) enum AuthCommand {
     /// Lets commands for the node use another stored wallet
     Use {
         /// The wallet, as `auth wallets` shows it; operator: a key that an operator made
+        #[arg(add = ArgValueCandidates::new(completion_values::wallets_and_operator))]
         wallet: String,
     },
     /// Wallets in files (Ethereum keystore V3)
@@ -99,7 +102,8 @@ pub(crate) enum KeysCommand {
         #[arg(long, value_parser = ["reader", "writer", "admin"])]
         role: Option<String>,
         /// Narrows the role to these, such as db:read,storage:read
-        #[arg(long, value_delimiter = ',', value_name = "SCOPE,…", value_parser = scope)]
+        #[arg(long, value_delimiter = ',', value_name = "SCOPE,…", value_parser = scope,
+            add = ArgValueCandidates::new(completion_values::scopes))]
         scopes: Vec<String>,
         /// Also stores it for later commands
         #[arg(long)]
@@ -138,6 +142,7 @@ pub(crate) enum MembersCommand {
     /// Who is signed in as that wallet leaves the namespace so, whatever role it was given.
     Remove {
         /// The wallet
+        #[arg(add = ArgValueCandidates::new(completion_values::wallets))]
         wallet: String,
         #[command(flatten)]
         right: Right,
@@ -147,7 +152,8 @@ pub(crate) enum MembersCommand {
 /// With whose right a command manages a namespace.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Right {
-    /// Acts as the node's operator, on the node's machine; without it only what reads does, where no credential is stored
+    /// Acts as the node's operator, on the node's machine, in the --namespace that is named; without it only what reads does,
+    /// where no credential is stored
     #[arg(long)]
     pub(crate) operator: bool,
 }

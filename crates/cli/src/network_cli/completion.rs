@@ -7,7 +7,7 @@ use clap::CommandFactory as _;
 use clap_complete::Shell;
 use clap_complete::engine::complete;
 use clap_complete::env::{CompleteEnv, Elvish, EnvCompleter, Fish, Powershell, Shells, Zsh};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -45,7 +45,7 @@ fn this_program() -> String {
     called.to_string_lossy().into_owned()
 }
 
-/// Bash, which takes `--format=json` for three words and wants the last of them alone.
+/// Bash, which takes `--format=json` and `db:read` for three words and wants the last of them alone.
 struct Bash;
 
 impl EnvCompleter for Bash {
@@ -79,30 +79,29 @@ impl EnvCompleter for Bash {
         let variable = |name: &str| std::env::var(name).ok();
         let index = variable("_CLAP_COMPLETE_INDEX").and_then(|index| index.parse().ok()).unwrap_or_default();
         let separator = variable("_CLAP_IFS").unwrap_or_else(|| "\n".to_owned());
-        let (args, index, option) = join_values(args, index);
+        let (args, index, before) = join_words(args, index);
         let completions = complete(cmd, args, index, current_dir)?;
         let values = completions.iter().map(|candidate| candidate.get_value().to_string_lossy());
         let values: Vec<String> =
-            values.map(|value| value.strip_prefix(&option).unwrap_or(&value).to_owned()).collect();
+            values.map(|value| value.strip_prefix(&before).unwrap_or(&value).to_owned()).collect();
         buf.write_all(values.join(&separator).as_bytes())
     }
 }
 
-/// The words with `--option`, `=` and its value as one; the index of the word at the cursor; and what of that word stands
-/// before the value.
-fn join_values(words: Vec<OsString>, index: usize) -> (Vec<OsString>, usize, String) {
+/// The words as they were typed: bash parts them at `=` and `:`. Besides them the index of the word at the cursor, and what of
+/// that word stands before the part at the cursor.
+fn join_words(words: Vec<OsString>, index: usize) -> (Vec<OsString>, usize, String) {
     let mut joined: Vec<OsString> = Vec::new();
     let (mut at, mut before) = (index, String::new());
-    // Whether the last word ends with the `=` that was joined to it.
+    // Whether the last word ends with what parts words.
     let mut is_open = false;
     for (position, word) in words.into_iter().enumerate() {
-        let is_equals =
-            word == "=" && !is_open && joined.last().is_some_and(|last| last.to_string_lossy().starts_with("--"));
-        if let Some(last) = joined.last_mut().filter(|_| is_equals || is_open) {
-            let option = if is_open { last.to_string_lossy().into_owned() } else { String::new() };
+        let parts = !is_open && joined.last().is_some_and(|last| parts_words(last, &word));
+        if let Some(last) = joined.last_mut().filter(|_| parts || is_open) {
+            let open = last.to_string_lossy().into_owned();
             last.push(&word);
             if position == index {
-                before = if is_equals { last.to_string_lossy().into_owned() } else { option };
+                before = if parts { last.to_string_lossy().into_owned() } else { open };
             }
         } else {
             joined.push(word);
@@ -110,20 +109,29 @@ fn join_values(words: Vec<OsString>, index: usize) -> (Vec<OsString>, usize, Str
         if position == index {
             at = joined.len() - 1;
         }
-        is_open = is_equals;
+        is_open = parts;
     }
     (joined, at, before)
 }
 
+/// Whether a word is what bash has parted the one before from its rest with: the `=` of an option, or colons.
+fn parts_words(last: &OsStr, word: &OsStr) -> bool {
+    if word == "=" {
+        return last.to_string_lossy().starts_with("--");
+    }
+    let word = word.to_string_lossy();
+    !word.is_empty() && word.bytes().all(|byte| byte == b':')
+}
+
 #[cfg(test)]
 mod tests {
-    use super::join_values;
+    use super::join_words;
     use std::ffi::OsString;
 
     #[test]
     fn an_option_and_its_value_are_one_word() {
         let joined = |words: &[&str], index: usize| {
-            let (words, index, before) = join_values(words.iter().map(OsString::from).collect(), index);
+            let (words, index, before) = join_words(words.iter().map(OsString::from).collect(), index);
             (words.join(std::ffi::OsStr::new(" ")).into_string().unwrap(), index, before)
         };
         assert_eq!(joined(&["x", "a", "b"], 2), ("x a b".to_owned(), 2, String::new()));
@@ -131,5 +139,10 @@ mod tests {
         assert_eq!(joined(&["x", "--format", "="], 2), ("x --format=".to_owned(), 1, "--format=".to_owned()));
         assert_eq!(joined(&["x", "--format", "=", "json", "a"], 4), ("x --format=json a".to_owned(), 2, String::new()));
         assert_eq!(joined(&["x", "a", "=", "b"], 3), ("x a = b".to_owned(), 3, String::new()));
+        assert_eq!(joined(&["x", "db", ":", "re"], 3), ("x db:re".to_owned(), 1, "db:".to_owned()));
+        assert_eq!(joined(&["x", "db", ":"], 2), ("x db:".to_owned(), 1, "db:".to_owned()));
+        let several = ["x", "--scopes", "=", "db", ":", "read,db", ":", "w", "a"];
+        let before = "--scopes=db:read,db:".to_owned();
+        assert_eq!(joined(&several, 7), ("x --scopes=db:read,db:w a".to_owned(), 1, before));
     }
 }

@@ -6,6 +6,7 @@ mod auth_args;
 mod backup;
 mod browser;
 mod completion;
+mod completion_values;
 mod credential;
 mod export;
 mod gateway;

@@ -63,7 +63,7 @@ pub(super) async fn run(session: &Session, out: Output, command: NamespaceComman
 }
 
 async fn list(session: &Session, out: Output, prefix: &str, right: Right) -> Result<(), Failure> {
-    let client = session.reader(right.operator).await?;
+    let client = session.lister(right.operator).await?;
     let mut all: Vec<NamespaceInfo> = Vec::new();
     let mut after = String::new();
     loop {

@@ -2,7 +2,7 @@
 
 use super::args::Global;
 use super::credential::{Found, store, unusable};
-use super::output::note;
+use super::output::{note, printable};
 use crate::config::peer_id_of;
 use crate::fail::Failure;
 use crate::local_node::{self, LocalNode};
@@ -12,6 +12,8 @@ use tokio::sync::OnceCell;
 
 /// Bootstrap peers of the production network. None are published yet.
 const PRODUCTION_PEERS: &[&str] = &[];
+/// The variable with the data folder of a node of this machine.
+pub(super) const DATA_DIR: &str = "DEBROS_NODE_DATA_DIR";
 /// The namespace of who names none.
 pub(super) const DEFAULT_NAMESPACE: &str = "default";
 /// How long a node of this machine may take to answer, before the next one is tried.
@@ -68,9 +70,16 @@ impl Session {
 
     /// To change what a namespace's admins may change, and the operator in their place: with the operator's credential when
     /// that is asked for, else with the user's own and no other, so that nobody writes with the operator's right by accident.
+    /// The operator has no namespace of its own, so it has to name one.
     pub(super) async fn manager(&self, as_operator: bool) -> Result<Client, Failure> {
         if as_operator {
-            return self.as_operator();
+            let namespace = self.namespace.clone().ok_or_else(|| {
+                Failure::usage(
+                    "--operator: the namespace to act in has to be named, for the operator has none of its own",
+                )
+                .hint("add --namespace NAME; `network-cli namespace list --operator` lists them")
+            })?;
+            return self.as_operator(namespace);
         }
         match self.widest().await? {
             Some(credential) => Ok(self.with(&credential)),
@@ -81,23 +90,37 @@ impl Session {
     /// To read the same. Where nothing at all is stored for the node, the operator's credential serves as well, and that is
     /// said; who is signed in anywhere on the node reads as that wallet or not at all.
     pub(super) async fn reader(&self, as_operator: bool) -> Result<Client, Failure> {
-        let may_fall_over = !as_operator && self.may_operate();
-        if may_fall_over && self.widest().await?.is_none() && !self.is_known_here()? {
-            note("acting as the node's operator");
-            return self.as_operator();
+        if !as_operator && self.falls_over().await? {
+            let namespace = self.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+            note(&printable(&format!("acting as the node's operator in the namespace {namespace}")));
+            return self.as_operator(namespace.to_owned());
         }
         self.manager(as_operator).await
     }
 
-    fn as_operator(&self) -> Result<Client, Failure> {
+    /// To list namespaces: as [`reader`](Session::reader), but the operator names none, for it sees all.
+    pub(super) async fn lister(&self, as_operator: bool) -> Result<Client, Failure> {
+        if !as_operator {
+            if !self.falls_over().await? {
+                return self.manager(false).await;
+            }
+            note("acting as the node's operator");
+        }
+        self.as_operator(self.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()))
+    }
+
+    /// Whether the operator's credential serves who has none at all.
+    async fn falls_over(&self) -> Result<bool, Failure> {
+        Ok(self.may_operate() && self.widest().await?.is_none() && !self.is_known_here()?)
+    }
+
+    fn as_operator(&self, namespace: String) -> Result<Client, Failure> {
         let Some(credential) = self.operator_credential()? else {
             return Err(Failure::no_credential("this node's operator.key can not be read here").hint(
                 "run this on the node's machine, as the user that the node runs as, with DEBROS_NODE_DATA_DIR set to its \
                  data folder",
             ));
         };
-        // The operator has no namespace of its own.
-        let namespace = self.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
         Ok(self.scoped(&credential, namespace))
     }
 
@@ -203,7 +226,7 @@ async fn local(global: &Global) -> Result<(Client, Option<LocalNode>), Failure> 
 }
 
 fn nodes() -> Vec<LocalNode> {
-    local_node::nodes(variable("DEBROS_NODE_DATA_DIR").as_deref())
+    local_node::nodes(variable(DATA_DIR).as_deref())
 }
 
 pub(super) fn variable(name: &str) -> Option<String> {

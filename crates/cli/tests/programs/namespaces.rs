@@ -1,11 +1,11 @@
 //! `namespace list`, `info` and `delete`, as owner, as a key and as the node's operator.
 
-use crate::support::Node;
 use crate::support::cli::Cli;
 use crate::support::http::Http;
 use crate::support::person::Person;
 use crate::support::terminal::OnTerminal;
 use crate::support::wallet::Wallet;
+use crate::support::{Node, text_of};
 use serde_json::json;
 use std::path::Path;
 
@@ -155,6 +155,19 @@ fn nothing_changes_a_namespace_with_the_operators_right_unless_it_is_asked_for()
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success() && said.contains("acting as the node's operator"), "{read:?}: {said}");
     }
+    // The operator has no namespace of its own: which it means, it has to say, and nothing falls into "default".
+    for unnamed in [
+        &["auth", "keys", "create", "--operator"][..],
+        &["auth", "keys", "list", "--operator"],
+        &["auth", "members", "set", "0x0000000000000000000000000000000000000001", "admin", "--operator"],
+        &["namespace", "info", "--operator"],
+    ] {
+        let said = nobody.fails(unnamed, 2);
+        assert!(said.contains("--namespace NAME"), "{unnamed:?}: {said}");
+    }
+    assert_eq!(nobody.json(&["auth", "keys", "list", "-n", "default", "--operator"])["count"], 0);
+    assert!(text_of(&nobody.run(&["auth", "keys", "list"])).contains("in the namespace default"));
+    assert_eq!(nobody.json(&["namespace", "list", "--operator"])["items"][0]["name"], "victim");
     let keystore = Wallet::numbered(2).keystore(&nobody.home);
     nobody.text(&[&["auth", "login", "-n", "mine"][..], &keystore.options()].concat());
     all_refused();

@@ -109,6 +109,28 @@ fn several_wallets_are_kept_and_use_chooses_among_them() {
 }
 
 #[test]
+fn a_member_gives_up_its_own_role_and_an_owner_stays() {
+    let scene = Scene::start();
+    let person = &scene.person;
+    let [owner, member] = [&scene.wallets[0].address, &scene.wallets[1].address];
+    scene.sign_in(0, "shop");
+    for role in ["reader", "admin"] {
+        person.text(&["auth", "use", owner, "-n", "shop"]);
+        person.text(&["auth", "members", "set", member, role]);
+        scene.sign_in(1, "shop");
+        let said = person.fails(&["auth", "members", "remove", owner], 1);
+        assert!(said.contains("error: "), "{role}: {said}");
+        assert_eq!(person.json(&["auth", "members", "remove", member])["removed"], json!(true), "{role}");
+        let said = person.fails(&["storage", "list"], 1);
+        assert!(said.contains("belongs to somebody else"), "{role}: {said}");
+    }
+    person.text(&["auth", "use", owner, "-n", "shop"]);
+    let said = person.fails(&["auth", "members", "remove", owner], 1);
+    assert!(said.contains("owns the namespace") && said.contains("deleting it"), "{said}");
+    assert_eq!(person.json(&["auth", "members", "list"])["count"], json!(1));
+}
+
+#[test]
 fn an_access_token_that_ended_is_refreshed_silently() {
     let scene = Scene::start();
     let person = &scene.person;

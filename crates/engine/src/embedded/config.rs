@@ -24,6 +24,8 @@ pub struct EmbeddedConfig {
     /// Bytes that one namespace may take: its SQL database, key-value pairs and idempotency records; `None`: as much as there
     /// is.
     pub max_namespace_size: Option<u64>,
+    /// Bytes that all namespaces which one wallet owns may take together; `None`: as much as there is.
+    pub max_owner_size: Option<u64>,
     /// How long one statement may run.
     pub statement_time: Duration,
     /// Threads per database that run queries. At least 1. Where they are all busy there are nearly as many again, at least
@@ -58,6 +60,7 @@ impl EmbeddedConfig {
             backups_kept: 7,
             max_size: 1 << 30,
             max_namespace_size: Some(1 << 28),
+            max_owner_size: Some(1 << 29),
             statement_time: Duration::from_secs(10),
             readers: 4,
             open_databases: 64,

@@ -4,6 +4,7 @@ use super::deadline::{Deadline, Entered, Running};
 use super::functions;
 use super::gate::{Facts, Gate, Kind, Rights};
 use super::ledger::Ledger;
+use super::owners::ChangedOwners;
 use super::spill::Spill;
 use super::tenant::Seat;
 use debros_proto::{Code, Error, Result};
@@ -56,6 +57,8 @@ pub(super) struct Conn {
     deadline: Arc<Deadline>,
     spill: Arc<Spill>,
     inserted: Arc<Inserted>,
+    /// Rows of the system's table of namespaces that the open transaction has changed.
+    pub(super) changed_owners: Arc<ChangedOwners>,
     /// Of the catalogue whose schema this reading connection compiles for; 0: none yet.
     generation: Cell<u64>,
     /// The last version given to a key-value value.
@@ -174,6 +177,8 @@ impl Conn {
         db.progress_handler(STEPS_PER_LOOK, Some(move || clock.is_over_at_look() || room.is_too_much()))?;
         let inserted = Arc::<Inserted>::default();
         let hook = Arc::clone(&inserted);
+        let changed_owners = Arc::<ChangedOwners>::default();
+        let owners = Arc::clone(&changed_owners);
         db.update_hook(Some(move |action: Action, _: &str, table: &str, rowid: i64| {
             if action == Action::SQLITE_INSERT && rowid == hook.before.load(Relaxed) {
                 hook.again.store(true, Relaxed);
@@ -181,6 +186,7 @@ impl Conn {
             if action == Action::SQLITE_INSERT && rowid == i64::MAX {
                 hook.note_at_end(table);
             }
+            owners.note(table, rowid);
         }))?;
         let schema_changes = Arc::default();
         Ok(Conn {
@@ -195,6 +201,7 @@ impl Conn {
             deadline,
             spill,
             inserted,
+            changed_owners,
             generation: Cell::new(0),
             last_version: Cell::new(0),
             kept: Cell::new(None),

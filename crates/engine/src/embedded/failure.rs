@@ -2,6 +2,7 @@
 
 use super::disk_fault;
 use super::reserve::disk_full;
+use super::size::{Quota, QuotaOf};
 use debros_proto::{Code, Error};
 use rusqlite::ErrorCode;
 use std::fs::File;
@@ -59,15 +60,20 @@ pub(super) fn node_full(what: &str, total: u64, max: u64) -> Error {
     )
 }
 
-/// A namespace has as much as it may have.
-pub(super) fn quota_exceeded(taken: u64, quota: u64) -> Error {
-    Error::new(
-        Code::QuotaExceeded,
-        format!(
-            "the write does not fit: the namespace takes {taken} of {quota} bytes (database.max_namespace_size), its tables, \
+/// A namespace, or all of its owner's, have as much as they may have.
+pub(super) fn quota_exceeded(quota: Quota) -> Error {
+    let Quota { of, taken, max } = quota;
+    let message = match of {
+        QuotaOf::Namespace => format!(
+            "the write does not fit: the namespace takes {taken} of {max} bytes (database.max_namespace_size), its tables, \
              key-value pairs and idempotency records together; delete something or have the node's operator raise the limit"
         ),
-    )
+        QuotaOf::Owner => format!(
+            "the write does not fit: all namespaces of this one's owner take {taken} of {max} bytes together \
+             (database.max_owner_size); delete something in one of them, or have the node's operator raise the limit"
+        ),
+    };
+    Error::new(Code::QuotaExceeded, message)
 }
 
 /// Whether there are no file descriptors left, in this process or on the machine.

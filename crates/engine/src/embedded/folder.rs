@@ -14,9 +14,8 @@
 
 use super::config::OpenError;
 use debros_proto::Namespace;
-use fs2::FileExt;
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -198,7 +197,7 @@ impl Folder {
 
     /// Lets others in, when all files are closed. What still holds this does not need the lock.
     pub(super) fn unlock(&self) {
-        if let Err(error) = FileExt::unlock(&self.lock) {
+        if let Err(error) = self.lock.unlock() {
             tracing::warn!(%error, "the folder's lock could not be given up; it goes with the process");
         }
     }
@@ -237,6 +236,12 @@ pub(super) fn make_private(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Bytes that a program of an ordinary user may still write on the disk of a path.
+pub(super) fn available_space(path: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(path)?;
+    Ok(disk.f_frsize.saturating_mul(disk.f_bavail))
+}
+
 fn take_lock(path: &Path) -> Result<File, OpenError> {
     let io_error = |error| OpenError::io(path, error);
     // A pipe would keep us waiting.
@@ -246,9 +251,9 @@ fn take_lock(path: &Path) -> Result<File, OpenError> {
     }
     let mut file =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io_error)?;
-    match FileExt::try_lock_exclusive(&file) {
+    match file.try_lock() {
         Ok(()) => {}
-        Err(error) if error.kind() == fs2::lock_contended_error().kind() => {
+        Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
             let _ = file.read_to_string(&mut holder);
             let holder = match holder.trim().parse::<u32>() {
@@ -257,7 +262,7 @@ fn take_lock(path: &Path) -> Result<File, OpenError> {
             };
             return Err(OpenError::Locked { path: path.to_owned(), holder });
         }
-        Err(error) => return Err(io_error(error)),
+        Err(TryLockError::Error(error)) => return Err(io_error(error)),
     }
     let named = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
     match named {

@@ -5,8 +5,8 @@
 //! when the whole file is read anyway to be checked.
 
 use super::conn::Conn;
-use super::failure;
 use super::size::{Held, RESERVE, Sizes};
+use super::{failure, owners};
 use debros_proto::{Namespace, Result};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -77,15 +77,15 @@ impl Ledger {
     /// `quota_exceeded` when the namespace may not take so much; then the call must fail, and nothing is noted.
     pub(super) fn note(&self, namespace: &Namespace, change: Held, may_pass: bool) -> Result<()> {
         let mut pending = self.pending.borrow_mut();
-        if change.space > 0
-            && let Some(quota) = self.sizes.quota()
-            && *namespace != Namespace::internal()
-        {
+        if change.space > 0 && *namespace != Namespace::internal() {
             let pending = pending.sums.get(namespace).map_or(0, |held| held.space);
-            let taken = self.sizes.of(namespace).total().saturating_add_signed(pending);
             let reserve = if may_pass { RESERVE } else { 0 };
-            if taken.saturating_add_signed(change.space) > quota.saturating_add(reserve) {
-                return Err(failure::quota_exceeded(taken, quota));
+            let (_, quotas) = self.sizes.quotas(namespace);
+            for mut quota in quotas.into_iter().flatten() {
+                quota.taken = quota.taken.saturating_add_signed(pending);
+                if quota.taken.saturating_add_signed(change.space) > quota.max.saturating_add(reserve) {
+                    return Err(failure::quota_exceeded(quota));
+                }
             }
         }
         *pending.sums.entry(namespace.clone()).or_default() += change;
@@ -115,11 +115,14 @@ impl Ledger {
     }
 
     /// The transaction is committed.
-    pub(super) fn settle(&self) {
+    pub(super) fn settle(&self, conn: &Conn) {
         let mut pending = self.pending.borrow_mut();
         pending.changes.clear();
         if !pending.sums.is_empty() {
             self.sizes.hold(pending.sums.drain());
+        }
+        if let Err(error) = owners::follow(conn, &self.sizes) {
+            tracing::warn!(%error, "who owns a namespace could not be read; the next start reads it");
         }
     }
 
@@ -131,6 +134,7 @@ impl Ledger {
             None => count(conn)?,
         };
         self.sizes.hold_exactly(held);
+        owners::load(conn, &self.sizes)?;
         // Where nothing can be written, on a full disk, say, the counts are right all the same.
         if let Err(error) = conn.db.execute(FORGET, []) {
             tracing::warn!(%error, "the saved counts of what namespaces hold could not be deleted");

@@ -20,6 +20,7 @@ mod kv;
 mod leaving;
 mod ledger;
 mod metrics;
+mod owners;
 mod process;
 mod queue;
 mod reserve;
@@ -35,6 +36,7 @@ mod threads;
 mod writer;
 
 pub use config::{EmbeddedConfig, Limits, OpenError};
+pub use copies::is_backup_name;
 
 use crate::{
     BackupInfo, CallOptions, Database, Engine, ExportFile, Guard, KeyPage, NamespaceFilter, NamespaceInfo, ProgressFn,

@@ -78,7 +78,7 @@ impl Temporary {
         if bytes_of_files(&self.folder) > self.max {
             return Some(Excess::Files(self.max));
         }
-        let is_short = fs2::available_space(&self.folder).is_ok_and(|left| left < RESERVE);
+        let is_short = super::folder::available_space(&self.folder).is_ok_and(|left| left < RESERVE);
         is_short.then_some(Excess::Disk(RESERVE))
     }
 }

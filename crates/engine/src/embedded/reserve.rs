@@ -4,9 +4,8 @@
 //! given up only what removes is written, so that nobody else takes what it left, and logs are cut after each such write.
 
 use debros_proto::{Code, Error};
-use fs2::FileExt as _;
-use std::fs::{self, OpenOptions};
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,7 +41,7 @@ impl Reserve {
     pub(super) fn open(folder: &Path) -> Self {
         let path = folder.join("RESERVE");
         let kept = fs::metadata(&path).map_or(0, |file| file.len());
-        let left = fs2::available_space(folder).unwrap_or(0);
+        let left = super::folder::available_space(folder).unwrap_or(0);
         let bytes = if kept > 0 { kept } else { BYTES.min(left / PART) };
         let reserve = Self { folder: folder.to_owned(), path, bytes, state: Mutex::new(State::Missing) };
         if kept > 0 && left < FULL {
@@ -69,7 +68,8 @@ impl Reserve {
             return true;
         }
         *state = State::GivenUp { next_try: Instant::now() + BETWEEN_TRIES };
-        let has_room = fs2::available_space(&self.folder).is_ok_and(|left| left >= self.bytes.saturating_mul(2));
+        let has_room =
+            super::folder::available_space(&self.folder).is_ok_and(|left| left >= self.bytes.saturating_mul(2));
         if !has_room || self.make().is_err() {
             return true;
         }
@@ -100,13 +100,13 @@ impl Reserve {
 
     /// As [`release`](Reserve::release), if the disk is full.
     pub(super) fn release_if_full(&self) -> bool {
-        fs2::available_space(&self.folder).is_ok_and(|left| left < FULL) && self.release()
+        super::folder::available_space(&self.folder).is_ok_and(|left| left < FULL) && self.release()
     }
 
     fn make(&self) -> io::Result<()> {
         let mut open = OpenOptions::new();
-        let file = open.write(true).create(true).truncate(false).open(&self.path)?;
-        file.allocate(self.bytes).and_then(|()| file.sync_all()).inspect_err(|_| {
+        let mut file = open.write(true).create(true).truncate(false).open(&self.path)?;
+        allocate(&mut file, self.bytes).and_then(|()| file.sync_all()).inspect_err(|_| {
             // Half of it keeps nothing.
             let _ = fs::remove_file(&self.path);
         })
@@ -115,6 +115,18 @@ impl Reserve {
     /// Nothing that panics runs while the lock is held.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes the disk space of a file. A file system that keeps none by itself (NFS, ext3) gets it written.
+fn allocate(file: &mut File, bytes: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(&*file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+            let written = file.metadata()?.len();
+            file.seek(io::SeekFrom::End(0))?;
+            io::copy(&mut io::repeat(0).take(bytes.saturating_sub(written)), file).map(|_| ())
+        }
+        allocated => Ok(allocated?),
     }
 }
 

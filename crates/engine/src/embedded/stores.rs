@@ -149,7 +149,7 @@ impl Stores {
         let check_system = was_clean.is_none();
         let unchecked = was_clean.unwrap_or_else(|| files.clone());
         let reserve = Arc::new(Reserve::open(folder.path()));
-        let sizes = Arc::new(Sizes::new(config.max_size, config.max_namespace_size));
+        let sizes = Arc::new(Sizes::new(config.max_size, config.max_namespace_size, config.max_owner_size));
         for namespace in &files {
             let path = folder.namespace(namespace);
             sizes.set(Some(namespace), std::fs::metadata(&path).map_or(0, |file| file.len()));
@@ -461,7 +461,7 @@ impl Stores {
         if is_limited {
             sizes.add(namespace, size).map_err(|full| match full {
                 Full::Node { total, max } => failure::node_full("a new namespace's database", total, max),
-                Full::Namespace { taken, quota } => failure::quota_exceeded(taken, quota),
+                Full::Quota(quota) => failure::quota_exceeded(quota),
             })?;
         } else {
             sizes.set(Some(namespace), size);

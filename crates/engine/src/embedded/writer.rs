@@ -421,7 +421,7 @@ impl Writer {
             publication.publish(schema);
         }
         if let (Some(ledger), Ok(_)) = (&self.conn.ledger, &committed) {
-            ledger.settle();
+            ledger.settle(&self.conn);
         }
         self.forget_changes();
         let size = match committed {
@@ -481,6 +481,7 @@ impl Writer {
         }
         if let Some(ledger) = &self.conn.ledger {
             ledger.go_back(0);
+            self.conn.changed_owners.clear();
         }
     }
 
@@ -534,15 +535,15 @@ impl Writer {
             return error;
         }
         let left = self.sizes.max().saturating_sub(self.sizes.total());
-        let taken =
-            self.owner.as_ref().zip(self.sizes.quota()).map(|(owner, quota)| (self.sizes.of(owner).total(), quota));
-        let left_of_quota = taken.map_or(u64::MAX, |(taken, quota)| quota.saturating_sub(taken));
+        let quotas = self.owner.as_ref().map_or([None, None], |owner| self.sizes.quotas(owner).1);
+        let quota = quotas.into_iter().flatten().min_by_key(|quota| quota.left());
+        let left_of_quota = quota.map_or(u64::MAX, |quota| quota.left());
         let folder = self.path.parent().unwrap_or(&self.path);
-        let full = match fs2::available_space(folder) {
+        let full = match super::folder::available_space(folder) {
             _ if self.reserve.is_given_up() => disk_full(),
             Ok(available) if available < left.min(left_of_quota) => disk_full(),
-            _ => match taken {
-                Some((taken, quota)) if left_of_quota < left => failure::quota_exceeded(taken, quota),
+            _ => match quota {
+                Some(quota) if left_of_quota < left => failure::quota_exceeded(quota),
                 _ => failure::node_full("the write", self.sizes.total(), self.sizes.max()),
             },
         };

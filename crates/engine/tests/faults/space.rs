@@ -6,8 +6,8 @@ use debros_engine::conformance::{
 };
 use debros_engine::embedded::EmbeddedConfig;
 use debros_engine::{Database, Engine, NamespaceInfo, migrations};
-use debros_proto::Code;
 use debros_proto::rpc::{Statement, Value};
+use debros_proto::{Code, Error};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -130,6 +130,72 @@ async fn a_namespace_whose_pairs_fill_its_quota_takes_no_rows() {
     }
     assert_eq!(info(&engine, "app").await.sql_bytes, file);
     must(&engine, "DELETE FROM t WHERE id = 2").await;
+    engine.close().await;
+}
+
+/// What each namespace may take, one wallet could take as often as it makes namespaces.
+#[tokio::test]
+async fn all_namespaces_of_one_owner_have_a_quota_together() {
+    const EACH: u64 = 2 << 20;
+    const LARGE: &str = "CREATE TABLE large AS SELECT zeroblob(1500000) AS a";
+    let folder = folder();
+    let config = || EmbeddedConfig {
+        max_namespace_size: Some(EACH),
+        max_owner_size: Some(2 * EACH),
+        ..EmbeddedConfig::new(folder.path())
+    };
+    let engine = open_with(config());
+    let system = |sql: String| {
+        let engine = Arc::clone(&engine);
+        async move { engine.query(&Database::System, Statement::from(sql), options()).await.unwrap() }
+    };
+    let own = |name: &str, owner: &str| {
+        system(format!("INSERT INTO namespaces (name, created_at, owner) VALUES ('{name}', 0, '{owner}')"))
+    };
+    for (name, owner) in [("a1", "0xa"), ("a2", "0xa"), ("a3", "0xa"), ("b1", "0xb"), ("run", "operator")] {
+        own(name, owner).await;
+    }
+    let made = super::backup(&engine).await;
+    let large = |engine: &Arc<dyn Engine>, name: &str| {
+        let (engine, database) = (Arc::clone(engine), database(name));
+        async move { engine.query(&database, Statement::from(LARGE), options()).await.map(|_| ()) }
+    };
+    large(&engine, "a1").await.unwrap();
+    fill(&engine, "a2").await;
+    let all = || async { info(&engine, "a1").await.taken_bytes + info(&engine, "a2").await.taken_bytes };
+    assert!(all().await <= 2 * EACH);
+    let is_refused = |error: Error, what: &str| {
+        assert_eq!(error.code, Code::QuotaExceeded, "{what}: {error}");
+        assert!(error.message.contains("max_owner_size") && error.message.contains("4194304"), "{what}: {error}");
+    };
+    // Rows and pairs of a namespace that has nothing yet; and what the others have goes on being read and deleted.
+    is_refused(large(&engine, "a3").await.unwrap_err(), "rows");
+    let value = vec![7; 1_000_000].into();
+    let pair = engine.kv_put(&namespace("a3"), &key("k"), value, always(), None, options()).await;
+    is_refused(pair.map(|_| ()).unwrap_err(), "pairs");
+    for name in ["b1", "run"] {
+        large(&engine, name).await.unwrap();
+    }
+    // It holds after a stop, and what goes makes room in the others.
+    engine.close().await;
+    let engine = open_with(config());
+    is_refused(large(&engine, "a3").await.unwrap_err(), "after a stop");
+    let gone = vec![Statement::from("UPDATE namespaces SET owner = '' WHERE name = 'a2'")];
+    engine.delete_namespace(&namespace("a2"), gone, options().deadline).await.unwrap();
+    large(&engine, "a3").await.unwrap();
+    // Another's now: it counts for that one, and for the first no longer.
+    let given = "UPDATE namespaces SET owner = '0xb' WHERE name = 'a1'";
+    engine.query(&Database::System, Statement::from(given), options()).await.unwrap();
+    let new = "INSERT INTO namespaces (name, created_at, owner) VALUES ('a4', 0, '0xa'), ('b2', 0, '0xb')";
+    engine.query(&Database::System, Statement::from(new), options()).await.unwrap();
+    large(&engine, "a4").await.unwrap();
+    is_refused(large(&engine, "b2").await.unwrap_err(), "of the new owner");
+    // A restore brings other owners, as a copy of another network has them; all is counted anew.
+    super::restore(&engine, &made.name).await.unwrap();
+    for name in ["a1", "b1", "a2", "b2"] {
+        large(&engine, name).await.unwrap();
+    }
+    is_refused(large(&engine, "a3").await.unwrap_err(), "after a restore");
     engine.close().await;
 }
 

@@ -149,6 +149,30 @@ async fn lesson_02_a_namespace_is_its_owners_until_it_is_shared() {
     bob.post("/v1/auth/verify", &bob.proof("shop").await).await.assert_error(403, "forbidden");
 }
 
+/// Whoever was let in may go, whatever the role, by HTTP as by P2P; its owner may not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_gives_up_its_own_role_and_an_owner_stays() {
+    let (_node, gateway) = node_and_gateway().await;
+    let (ada, bob) = (Person::new(1, &gateway), Person::new(2, &gateway));
+    let owner = ada.token("shop").await;
+    let members = "/v1/namespaces/shop/members";
+    let own = format!("{members}/{}", bob.wallet());
+    for role in ["reader", "writer", "admin"] {
+        let set = json!({"wallet": bob.wallet(), "role": role});
+        assert_eq!(ada.call("POST", members, &owner, &set).await.json()["role"], role);
+        let member = bob.token("shop").await;
+        let others = format!("{members}/{}", ada.wallet());
+        bob.call("DELETE", &others, &member, &Value::Null).await.assert_error(403, "forbidden");
+        assert_eq!(bob.call("DELETE", &own, &member, &Value::Null).await.json()["removed"], true, "{role}");
+        bob.call("GET", "/v1/storage/list", &member, &Value::Null).await.assert_error(401, "unauthenticated");
+        bob.post("/v1/auth/verify", &bob.proof("shop").await).await.assert_error(403, "forbidden");
+    }
+    let own = format!("{members}/{}", ada.wallet());
+    let said = ada.call("DELETE", &own, &owner, &Value::Null).await.assert_error(403, "forbidden");
+    assert!(said.contains("owns the namespace"), "{said}");
+    assert_eq!(ada.call("GET", members, &owner, &Value::Null).await.json()["items"][0]["role"], "owner");
+}
+
 /// Lesson 9: two verifications at once with one nonce both passed.
 #[tokio::test(flavor = "multi_thread")]
 async fn lesson_09_of_a_hundred_uses_of_one_nonce_at_once_one_wins() {

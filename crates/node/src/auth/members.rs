@@ -185,7 +185,10 @@ fn check_owner(present: &Present, namespace: &Namespace, wallet: Wallet) -> Resu
     }
     Err(Error::new(
         Code::Forbidden,
-        format!("{wallet} owns the namespace \"{namespace}\": an owner's role can be neither changed nor taken"),
+        format!(
+            "{wallet} owns the namespace \"{namespace}\": an owner's role can be neither changed nor taken; it gives the \
+             namespace up by deleting it"
+        ),
     ))
 }
 

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// A gateway in this process, or one that holds the operator's credential: the address that it names is its user's.
-    /// `None` when it names none, or one of its own machine.
+    /// `None` when it names none: a caller in this process itself.
     User(Option<IpAddr>),
     /// Any other peer, with the address that it names for a user of its own. Anybody can name any.
     Peer {
@@ -43,11 +43,11 @@ impl Origin {
             Some(caller_network(address))
         };
         let Some(peer) = context.peer else {
-            return Ok(Origin::User(named.filter(|address| !address.is_loopback())));
+            return Ok(Origin::User(named));
         };
         let trust = context.trust.as_ref();
         if named.is_some() && trust.is_some_and(|trust| trust.level() == TrustLevel::Operator) {
-            return Ok(Origin::User(named.filter(|address| !address.is_loopback())));
+            return Ok(Origin::User(named));
         }
         let network = trust.and_then(|trust| trust.network()).filter(|network| !network.is_loopback());
         Ok(Origin::Peer { peer: network.map_or(CountedPeer::Id(peer), CountedPeer::Network), named })
@@ -75,9 +75,13 @@ mod tests {
     fn only_a_gateway_of_the_operator_is_believed_about_its_users() {
         let inside = CallContext { peer: None, trust: None, deadline: Instant::now() };
         assert_eq!(Origin::of_call(&inside, "192.0.2.1").unwrap(), user("192.0.2.1"));
-        assert_eq!(Origin::of_call(&inside, "::1").unwrap(), Origin::User(None));
         assert_eq!(Origin::of_call(&inside, "").unwrap(), Origin::User(None));
         let proven = peer_at("198.51.100.1", TrustLevel::Operator);
+        // A proxy on the gateway's machine, with all the users behind it.
+        for gateway in [&inside, &proven] {
+            assert_eq!(Origin::of_call(gateway, "127.0.0.1").unwrap(), user("127.0.0.1"));
+            assert_eq!(Origin::of_call(gateway, "::1").unwrap(), user("::1"));
+        }
         assert_eq!(Origin::of_call(&proven, "2001:db8::1:2:3:4").unwrap(), user("2001:db8::"));
         let network = CountedPeer::Network("198.51.100.1".parse().unwrap());
         assert_eq!(Origin::of_call(&proven, "").unwrap(), Origin::Peer { peer: network, named: None });

@@ -71,7 +71,9 @@ async fn a_member_leaves_by_itself() {
     let member = session(&node, 4, "a").await;
     owner.members().set(address(5).to_string(), "reader").await.unwrap();
     assert_eq!(code(member.members().remove(address(5).to_string()).await), Some(Code::Forbidden));
-    assert_eq!(code(owner.members().remove(address(1).to_string()).await), Some(Code::Forbidden));
+    let stays = owner.members().remove(address(1).to_string()).await.unwrap_err();
+    assert_eq!(stays.code, Code::Forbidden);
+    assert!(stays.message.contains("owns the namespace \"a\""), "{stays}");
 }
 
 /// Everything that one namespace could see of another.

@@ -377,6 +377,32 @@ async fn a_quota_is_told_and_a_write_over_it_names_it() {
     assert_eq!(session(&node, 3, "a").await.namespaces().get().await.unwrap().sql_bytes, 0);
 }
 
+/// Four namespaces of one wallet filled the node.
+#[tokio::test]
+async fn the_namespaces_of_one_wallet_have_a_quota_together() {
+    let node = TestNode::start_with(|config| {
+        config.database.max_namespace_size = Some(2 << 20);
+        config.database.max_owner_size = Some(3 << 20);
+    })
+    .await;
+    const ROW: &str = "CREATE TABLE t AS SELECT zeroblob(1300000) AS a";
+    let own = |name: &'static str| session(&node, 1, name);
+    let (first, second, third) = (own("first").await, own("second").await, own("third").await);
+    for client in [&first, &second] {
+        client.database().query(ROW, []).await.unwrap();
+    }
+    let error = third.database().query(ROW, []).await.unwrap_err();
+    assert_eq!(error.code, Code::QuotaExceeded);
+    assert!(error.message.contains("max_owner_size"), "{}", error.message);
+    // Whose the namespace is counts, not who writes: a neighbour in its own, a guest in the owner's.
+    session(&node, 2, "other").await.database().query(ROW, []).await.unwrap();
+    third.members().set(address(2).to_string(), "writer").await.unwrap();
+    let guest = session(&node, 2, "third").await;
+    assert_eq!(code(guest.database().query(ROW, []).await), Some(Code::QuotaExceeded));
+    first.namespaces().delete("first").await.unwrap();
+    third.database().query(ROW, []).await.unwrap();
+}
+
 /// A sign-in claims a namespace and the first statement makes its database. Tells besides how long both take:
 /// `cargo test -p debros-node --test auth first_use -- --nocapture`.
 #[tokio::test]

@@ -6,6 +6,8 @@ mod logout;
 mod members;
 mod wallets;
 
+pub(super) use wallets::OPERATOR;
+
 use super::auth_args::{AuthCommand, WalletCommand};
 use super::output::{Output, printable, time};
 use super::session::Session;

@@ -12,7 +12,7 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// How a key that an operator made is called in place of a wallet.
-const OPERATOR: &str = "operator";
+pub(in crate::network_cli) const OPERATOR: &str = "operator";
 /// A text to sign is for people to read.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// Characters of a key that are shown to recognise it.

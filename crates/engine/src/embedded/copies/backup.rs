@@ -185,7 +185,7 @@ fn remove_partial(backup_dir: &Path) {
 }
 
 /// Whether this is the form of a backup's name, `YYYYMMDDTHHMMSSmmmZ`.
-pub(super) fn is_name(name: &str) -> bool {
+pub fn is_name(name: &str) -> bool {
     name.len() == 19
         && name.bytes().enumerate().all(|(index, byte)| match index {
             8 => byte == b'T',

@@ -91,7 +91,7 @@ impl Drop for Permit {
 /// # Errors
 /// `disk_full`.
 pub(super) fn check_room(folder: &Path, bytes: u64, what: &str) -> Result<()> {
-    let left = fs2::available_space(folder).map_err(|error| super::of_io(folder, &error))?;
+    let left = super::super::folder::available_space(folder).map_err(|error| super::of_io(folder, &error))?;
     if left >= bytes.saturating_add(RESERVE) {
         return Ok(());
     }

@@ -11,6 +11,7 @@ mod exports;
 mod manifest;
 mod restore;
 
+pub use backup::is_name as is_backup_name;
 pub(super) use backup::{list, take};
 pub(super) use export::export;
 pub(super) use exports::Exports;

@@ -105,7 +105,8 @@ impl<'a> Verified<'a> {
             })?;
         }
         // What is put back goes through the log first.
-        let room = fs2::available_space(stores.folder.path()).map_err(|error| of_io(stores.folder.path(), &error))?;
+        let room = super::super::folder::available_space(stores.folder.path())
+            .map_err(|error| of_io(stores.folder.path(), &error))?;
         // The system's database is changed in a copy before.
         let system = manifest.files.iter().filter(|file| file.namespace().is_none());
         let needed = bytes + system.map(|file| file.size).sum::<u64>();

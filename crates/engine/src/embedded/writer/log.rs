@@ -65,7 +65,7 @@ impl Log {
     pub(super) fn fits_into_file(&self, size: u64) -> bool {
         let taken = std::fs::metadata(&self.database).map_or(0, |file| allocated(&file));
         let folder = self.database.parent().unwrap_or(Path::new("."));
-        fs2::available_space(folder).is_ok_and(|left| left >= size.saturating_sub(taken))
+        super::super::folder::available_space(folder).is_ok_and(|left| left >= size.saturating_sub(taken))
     }
 
     fn bytes(&self) -> u64 {

@@ -36,7 +36,7 @@ impl Bench {
         let path = folder.path().join("a.db");
         let conn = Conn::writer(&path, 1024).unwrap();
         conn.db.execute_batch("CREATE TABLE t(a UNIQUE); CREATE TABLE big(b); INSERT INTO t VALUES (-1)").unwrap();
-        let sizes = Arc::new(Sizes::new(max_size, None));
+        let sizes = Arc::new(Sizes::new(max_size, None, None));
         Bench { _folder: folder, path, sizes, max_log: u64::MAX, conn: RefCell::new(Some(conn)) }
     }
 
