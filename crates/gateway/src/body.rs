@@ -168,13 +168,24 @@ pub(crate) async fn discard_rest(
         return false;
     }
     if !closes
-        && announced.is_none_or(|length| length <= LEFT_BYTES as u64)
+        && may_be_small(announced)
         && matches!(timeout(DRAIN_PAUSE, discard_bytes(&mut body, LEFT_BYTES)).await, Ok(true))
     {
         return true;
     }
     tokio::spawn(timeout(DRAIN_TIME, async move { discard_bytes(&mut body, DRAIN_BYTES).await }));
     false
+}
+
+/// Whether the rest of a body that announced so much may be worth reading, though nobody wants it.
+pub(crate) fn may_be_small(announced: Option<u64>) -> bool {
+    announced.is_none_or(|length| length <= LEFT_BYTES as u64)
+}
+
+/// Reads and throws away the rest of a body whose answer is on its way, as far as it is small
+/// and comes soon.
+pub(crate) fn await_end(mut body: Body) {
+    tokio::spawn(timeout(DRAIN_TIME, async move { discard_bytes(&mut body, LEFT_BYTES).await }));
 }
 
 /// Reads and throws away; says whether the body came to its end.

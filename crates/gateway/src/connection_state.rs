@@ -4,6 +4,8 @@
 //! which the gateway's upkeep makes four in every write time-out, and it looks at all connections at each.
 
 use crate::fair_budget::{BudgetExceeded, CallerBuckets, FairBudget};
+use crate::http2_frames::FramesRead;
+use crate::http2_unread::Http2Unread;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -52,17 +54,20 @@ pub(crate) struct ConnectionState {
     told: AtomicU8,
     telling: Notify,
     /// Bytes read from the socket that nobody has taken yet; at most so, because frames and heads count too.
+    /// HTTP/2 has its own count.
     unread: AtomicUsize,
     /// More than this the protocol's reader never keeps.
     most_unread: AtomicUsize,
     last_read: AtomicUsize,
+    http2_unread: Http2Unread,
     /// Bytes that a WebSocket's last messages have left in memory.
     kept: AtomicUsize,
-    /// The part of `unread` and `kept` that the budget knows of.
+    /// The part of all these that the budget knows of.
     charged: AtomicUsize,
     /// The tick at which `unread` became worth counting; only asked of WebSockets.
     unread_since: AtomicU32,
     is_websocket: AtomicBool,
+    is_http2: AtomicBool,
     /// One more than the tick since which the socket takes no bytes; 0 when it does.
     blocked_since: AtomicU32,
     /// Answers of HTTP/2 by the tick at which a part of them was last taken.
@@ -97,10 +102,12 @@ impl ConnectionState {
             unread: AtomicUsize::new(0),
             most_unread: AtomicUsize::new(most_unread),
             last_read: AtomicUsize::new(0),
+            http2_unread: Http2Unread::default(),
             kept: AtomicUsize::new(0),
             charged: AtomicUsize::new(0),
             unread_since: AtomicU32::new(0),
             is_websocket: AtomicBool::new(false),
+            is_http2: AtomicBool::new(false),
             blocked_since: AtomicU32::new(0),
             answers: Default::default(),
             unfit_answer: AtomicUsize::new(0),
@@ -177,17 +184,49 @@ impl ConnectionState {
         self.settle_charge()
     }
 
-    /// Counts bytes that have left the protocol's reader: whoever has them now counts them.
-    pub(crate) fn count_taken(&self, bytes: usize) {
-        // The closure always gives a value.
-        let _ = self.unread.fetch_update(Relaxed, Relaxed, |unread| Some(unread.saturating_sub(bytes)));
+    /// Counts what was read of HTTP/2: whole frames, and what is not whole yet.
+    pub(crate) fn count_frames(
+        &self,
+        read: FramesRead,
+        unfinished: usize,
+        is_block_open: bool,
+    ) -> Result<(), BudgetExceeded> {
+        self.http2_unread.add(read, unfinished, is_block_open);
+        self.settle_charge()
+    }
+
+    /// HTTP/2 has no more than this of bodies that nobody has taken.
+    pub(crate) fn limit_unread(&self, bytes: usize) {
+        self.http2_unread.limit(bytes);
         // Less always fits.
         let _ = self.settle_charge();
+    }
+
+    /// Counts a piece of a body that has left the protocol's reader: whoever has it now counts it.
+    pub(crate) fn count_taken(&self, bytes: usize) {
+        if self.is_http2() {
+            self.http2_unread.take_data(bytes);
+        } else {
+            // The closure always gives a value.
+            let _ = self.unread.fetch_update(Relaxed, Relaxed, |unread| Some(unread.saturating_sub(bytes)));
+        }
+        let _ = self.settle_charge();
+    }
+
+    /// Counts a body's trailers that have left the protocol's reader.
+    pub(crate) fn count_trailers_taken(&self) {
+        if self.is_http2() {
+            self.http2_unread.take_trailers();
+            let _ = self.settle_charge();
+        }
     }
 
     /// Nothing is half read, but for what came last.
     fn forget_all_but_last(&self) {
         self.unread.fetch_min(self.last_read.load(Relaxed), Relaxed);
+        if self.is_http2() {
+            self.http2_unread.forget_all_but_last();
+        }
         let _ = self.settle_charge();
     }
 
@@ -198,8 +237,19 @@ impl ConnectionState {
         let _ = self.settle_charge();
     }
 
-    pub(crate) fn is_websocket(&self) -> bool {
-        self.is_websocket.load(Relaxed)
+    pub(crate) fn is_http2(&self) -> bool {
+        self.is_http2.load(Relaxed)
+    }
+
+    /// Whether what is read counts above TLS, where frames are, and not at the socket.
+    pub(crate) fn counts_frames(&self) -> bool {
+        self.is_websocket.load(Relaxed) || self.is_http2()
+    }
+
+    /// From now on it is HTTP/2, and counts by its frames.
+    pub(crate) fn becomes_http2(&self) {
+        self.is_http2.store(true, Relaxed);
+        self.set_unread(0);
     }
 
     /// A WebSocket has so much in memory for messages that were taken; 0 when it has given its buffers back. Until then a
@@ -224,7 +274,7 @@ impl ConnectionState {
         loop {
             let before = self.charged.load(Relaxed);
             let unread = self.unread.load(Relaxed).min(self.most_unread.load(Relaxed));
-            let bytes = unread + self.kept.load(Relaxed);
+            let bytes = unread + self.kept.load(Relaxed) + self.http2_unread.held();
             let charge = if bytes <= FREE { 0 } else { bytes.next_multiple_of(STEP) };
             if charge == before {
                 return Ok(());

@@ -137,6 +137,8 @@ impl Front {
             if is_last && !is_set {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
+        } else if let Some(unread) = unread {
+            unread.await_end(&state);
         }
         metrics.response_bytes.increment(response.body().size_hint().lower());
         route.answered(&method, response.status(), started.elapsed());
@@ -221,6 +223,17 @@ impl UnreadBody {
                 let body = Body::new(RequestBody::new(body, Arc::clone(state), UnreadSlot::default()));
                 body::discard_rest(body, self.announced, self.awaits_permission, closes).await
             }
+        }
+    }
+
+    /// Over HTTP/2 the connection goes on in any case. A small rest is taken as it comes: the library
+    /// drops what comes for a body without a reader, and that would count. A large one is called off.
+    fn await_end(self, state: &Arc<ConnectionState>) {
+        if let Some(body) = self.body.take()
+            && !self.awaits_permission
+            && body::may_be_small(self.announced)
+        {
+            body::await_end(Body::new(RequestBody::new(body, Arc::clone(state), UnreadSlot::default())));
         }
     }
 }

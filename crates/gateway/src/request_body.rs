@@ -1,12 +1,21 @@
 //! The body of a request: counts what is taken from the connection, and comes back when a handler has not read it all.
+//!
+//! The library drops the rest of an HTTP/2 body without a reader, and does not report how much that is.
+//! So what has come of it is taken first.
 
 use crate::connection_state::ConnectionState;
+use crate::serve::STREAM_WINDOW;
 use axum::body::HttpBody;
 use bytes::Bytes;
+use futures::FutureExt as _;
+use http_body_util::BodyExt as _;
 use hyper::body::{Frame, Incoming, SizeHint};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+
+/// What is taken of a body of HTTP/2 before it is dropped: as much as the library may have of it.
+const MOST_LEFT: usize = STREAM_WINDOW as usize;
 
 /// Where a body goes that was dropped before its end.
 #[derive(Clone, Default)]
@@ -32,11 +41,26 @@ impl RequestBody {
     }
 }
 
+/// Counts a piece of a body that was taken.
+fn count_taken(state: &ConnectionState, frame: &Frame<Bytes>) {
+    match frame.data_ref() {
+        Some(data) => state.count_taken(data.len()),
+        None => state.count_trailers_taken(),
+    }
+}
+
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        if let Some(body) = self.body.take()
+        if let Some(mut body) = self.body.take()
             && !body.is_end_stream()
         {
+            let mut left = if self.state.is_http2() { MOST_LEFT } else { 0 };
+            while left > 0
+                && let Some(Some(Ok(frame))) = body.frame().now_or_never()
+            {
+                count_taken(&self.state, &frame);
+                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            }
             *self.unread.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
         }
     }
@@ -49,10 +73,8 @@ impl HttpBody for RequestBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(body).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            self.state.count_taken(data.len());
+        if let Some(Ok(frame)) = &frame {
+            count_taken(&self.state, frame);
         }
         Poll::Ready(frame)
     }

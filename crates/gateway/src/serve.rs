@@ -5,6 +5,7 @@ use crate::config::Limits;
 use crate::connection::Connection;
 use crate::connection_state::CloseRequest;
 use crate::connection_table::ConnectionPermit;
+use crate::counted_stream::CountedStream;
 use crate::front::Front;
 use crate::metrics::Held;
 use crate::shared::{Phase, Shared};
@@ -32,14 +33,15 @@ const MAX_HEAD: usize = 64 << 10;
 const MAX_HEADERS: usize = 100;
 /// Requests at a time on one HTTP/2 connection, and what the other side may send before it is read, on one and on all.
 const MAX_STREAMS: u32 = 100;
-const STREAM_WINDOW: u32 = 256 << 10;
-const CONNECTION_WINDOW: u32 = 512 << 10;
+pub(crate) const STREAM_WINDOW: u32 = 256 << 10;
+pub(crate) const CONNECTION_WINDOW: u32 = 512 << 10;
 /// What waits to be sent in one HTTP/2 stream.
 const MAX_STREAM_SENDING: usize = 64 << 10;
 /// Streams that were broken off by either side and are still remembered; with more the connection ends.
 const MAX_RESET_STREAMS: usize = 64;
-/// Bytes that the HTTP library keeps of one connection before a request takes them: a window of bodies, a head, a frame.
-pub(crate) const MOST_UNREAD: usize = CONNECTION_WINDOW as usize + 2 * MAX_HEAD;
+/// Bytes that HTTP/1.1 keeps of one connection before a request takes them: a head, what is read at a
+/// time, and a piece of a body. HTTP/2 counts by its frames.
+pub(crate) const MOST_UNREAD: usize = 3 * MAX_HEAD;
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// How long an idle connection that has to make room may take for its good-bye, and for a request that was on its way
@@ -143,8 +145,9 @@ impl Server {
             let (state, ends) = (Arc::clone(place.state()), ends.clone());
             front.answer(request, ends, state).map(Ok::<Response<AnswerBody>, Infallible>)
         });
-        let mut connection = pin!(self.http.serve_connection_with_upgrades(TokioIo::new(stream), service));
         let state = place.state();
+        let stream = TokioIo::new(CountedStream::new(stream, Arc::clone(state)));
+        let mut connection = pin!(self.http.serve_connection_with_upgrades(stream, service));
         let mut phase = self.shared.phase.subscribe();
         // The library's own timer starts when it knows which version of HTTP this is.
         let mut first_head = pin!(sleep_until((opened + self.shared.limits.header_timeout).into()));

@@ -25,8 +25,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         let read = buffer.filled().len() - before;
-        if self.state.is_websocket() {
-            // It counts above TLS, where its frames are.
+        if self.state.counts_frames() {
             return Poll::Ready(Ok(()));
         }
         Poll::Ready(self.state.count_read(read).map_err(no_room))

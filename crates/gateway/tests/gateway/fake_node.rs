@@ -29,9 +29,9 @@ pub(crate) struct FakeNode {
     topics: Mutex<HashMap<Place, Vec<Weak<Queue>>>>,
     /// Requests as they came, without their bodies' meaning.
     pub(crate) seen: Mutex<Vec<rpc::Request>>,
-    /// SQL "SLEEP" waits until a permit is added here.
+    /// SQL "SLEEP", and reading the key "SLEEP", wait until a permit is added here.
     pub(crate) wake: Arc<Gate>,
-    /// Calls of SQL "SLEEP" that wait now.
+    /// Calls of "SLEEP" that wait now.
     pub(crate) asleep: Arc<AtomicUsize>,
     pub(crate) unhealthy: AtomicBool,
     pub(crate) health_calls: AtomicUsize,
@@ -148,7 +148,12 @@ impl FakeNode {
                 Answer::DisconnectPeer(rpc::DisconnectPeerResponse { disconnected: true })
             }
             Call::Put(put) => Answer::Put(self.put(namespace, put)?),
-            Call::Get(get) => Answer::Get(rpc::GetResponse { entry: self.entry(namespace, &get.key)? }),
+            Call::Get(get) => {
+                if get.key == "SLEEP" {
+                    self.sleep().await;
+                }
+                Answer::Get(rpc::GetResponse { entry: self.entry(namespace, &get.key)? })
+            }
             Call::Exists(exists) => {
                 Answer::Exists(rpc::ExistsResponse { exists: self.entry(namespace, &exists.key)?.is_some() })
             }
@@ -240,6 +245,11 @@ impl FakeNode {
         rpc::HealthResponse { checks: vec![check], checked_at: 1000 }
     }
 
+    async fn sleep(&self) {
+        let _asleep = Asleep::new(&self.asleep);
+        self.wake.0.acquire().await.expect("never closed").forget();
+    }
+
     fn entry(&self, namespace: String, key: &str) -> Result<Option<rpc::Entry>, Error> {
         let key = debros_proto::Key::new(key)?;
         let store = self.store.lock().unwrap();
@@ -308,8 +318,7 @@ impl FakeNode {
                 ..Default::default()
             }),
             "SLEEP" => {
-                let _asleep = Asleep::new(&self.asleep);
-                self.wake.0.acquire().await.expect("never closed").forget();
+                self.sleep().await;
                 Ok(rpc::StatementResult::default())
             }
             "PANIC" => panic!("a defect"),

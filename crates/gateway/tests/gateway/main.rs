@@ -8,6 +8,7 @@ mod faults;
 mod full_node;
 mod health;
 mod held;
+mod http2_held;
 mod http_client;
 mod login_page;
 mod namespaces;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-fn make_files(folder: &Path) -> (TlsFiles, CertificateDer<'static>) {
+pub(crate) fn make_files(folder: &Path) -> (TlsFiles, CertificateDer<'static>) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let files = TlsFiles { certificate: folder.join("cert.pem"), private_key: folder.join("key.pem") };
     std::fs::write(&files.certificate, made.cert.pem()).unwrap();
@@ -20,7 +20,10 @@ fn make_files(folder: &Path) -> (TlsFiles, CertificateDer<'static>) {
     (files, made.cert.der().clone())
 }
 
-fn connector(trusted: CertificateDer<'static>, versions: &[&'static rustls::SupportedProtocolVersion]) -> TlsConnector {
+pub(crate) fn connector(
+    trusted: CertificateDer<'static>,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> TlsConnector {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(trusted).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
