@@ -8,7 +8,7 @@ use super::conn::Conn;
 use super::deadline::{self, Running};
 use super::failure;
 use super::file_identity::{self, FileIdentity};
-use super::gate::{Facts, Rights};
+use super::gate::Rights;
 use super::job::{Job, Undo};
 use super::metrics::Metrics;
 use super::queue::{Budget, Flow, Queue, Share, closed};
@@ -18,30 +18,24 @@ use super::snapshots::Snapshots;
 use super::stores::FAR;
 use super::tenant::Tenant;
 use super::threads::Threads;
+use super::verdict_cache::{BRIEF_TIME, VerdictCache};
 use super::writer::{Room, Writer};
 use crate::CallerKey;
 use crate::migrations::MigrationError;
 use debros_proto::{Code, Error, Result};
 use debros_sql::Rewriter;
 use rusqlite::config::DbConfig;
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tracing::Span;
 
-/// Texts of which it is known where they run. Only short ones, and not many.
-const KNOWN_TEXTS: usize = 1024;
-const KNOWN_BYTES: usize = 4 << 10;
-
-/// A read on a calling thread that took longer than this was no quick one, and kept others waiting.
-const LONG: Duration = Duration::from_millis(50);
-/// For how long nothing of that file is quick then.
-const PENALTY: Duration = Duration::from_secs(60);
+/// What each of many has at least that wait to be tried for a moment.
+const LEAST_BRIEF_TIME: Duration = Duration::from_millis(1);
 
 /// What all stores share.
 pub(super) struct Shared {
@@ -72,32 +66,11 @@ pub(super) struct Store {
     readers: Mutex<Vec<JoinHandle<()>>>,
     brief_reader: Mutex<Option<JoinHandle<()>>>,
     threads: Arc<Threads>,
-    known_texts: Mutex<Texts>,
-    schema_changes: Arc<AtomicU64>,
+    verdicts: Arc<VerdictCache>,
     tenant: Option<Arc<Tenant>>,
     reserve: Arc<Reserve>,
     /// Damage was found in it: it can be read as far as it goes, and takes no writes.
     damaged: AtomicBool,
-}
-
-/// What is known of texts, as of a state of the schema: a new trigger changes what an old text does.
-#[derive(Default)]
-struct Texts {
-    schema: u64,
-    known: HashMap<Box<str>, Known>,
-    /// Nothing is quick until then.
-    slow_until: Option<Instant>,
-}
-
-/// What is known of a statement's text from the last time it ran.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Known {
-    /// It writes, so that it goes to the writer at once.
-    Writes(Facts),
-    /// It reads, and took so little that a thread of its own would cost more than the statement.
-    Quick,
-    /// It reads, and took longer than what is tried for a moment may take.
-    Slow,
 }
 
 /// Why a file can not be used.
@@ -160,7 +133,7 @@ impl Store {
         let config = &shared.config;
         let writes = Arc::new(queue(shared, "writes"));
         let metrics = Arc::clone(&shared.metrics);
-        let schema_changes = Arc::clone(conn.schema_changes());
+        let verdicts = Arc::new(VerdictCache::new(path, Arc::clone(conn.schema_changes())));
         let quota = conn.seat.as_ref().and(config.max_namespace_size);
         let room = Room {
             sizes: Arc::clone(&shared.sizes),
@@ -192,8 +165,7 @@ impl Store {
             readers: Mutex::default(),
             brief_reader: Mutex::default(),
             threads,
-            known_texts: Mutex::default(),
-            schema_changes,
+            verdicts,
             tenant,
             reserve: Arc::clone(&shared.reserve),
             damaged: AtomicBool::new(false),
@@ -273,8 +245,8 @@ impl Store {
         outcome.await.unwrap_or_else(|_| Err(read_broken_off()))
     }
 
-    /// As [`read`](Store::read), for what is done, or ends by itself, within some milliseconds: on a thread that does nothing
-    /// else.
+    /// As [`read`](Store::read), for what is done, or ends by itself, in the time that `act` is told, of the thread's processor: on
+    /// a thread that does nothing else. The more wait for it, the less time each has.
     pub(super) async fn read_briefly<T, F>(
         &self,
         caller: CallerKey,
@@ -284,8 +256,13 @@ impl Store {
     ) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&Conn) -> Result<T> + Send + 'static,
+        F: FnOnce(&Conn, Duration) -> Result<T> + Send + 'static,
     {
+        let waiting = Arc::downgrade(&self.brief_reads);
+        let act = move |conn: &Conn| {
+            let others = waiting.upgrade().map_or(0, |waiting| waiting.len());
+            act(conn, (BRIEF_TIME / u32::try_from(others + 1).unwrap_or(u32::MAX)).max(LEAST_BRIEF_TIME))
+        };
         let (read, outcome, _caller) = job_of_read(deadline, act);
         self.brief_reads.push(Flow::of_caller(caller), read, bytes)?;
         self.start_brief_reader()?;
@@ -293,16 +270,16 @@ impl Store {
     }
 
     /// As [`read`](Store::read), for what most often takes little. Where it would wait for others, it is done as
-    /// [`read_briefly`](Store::read_briefly) does; `act` is told that, and ends by itself then.
+    /// [`read_briefly`](Store::read_briefly) does; `act` is told for how long, and ends by itself then.
     pub(super) async fn read_soon<T, F>(&self, caller: CallerKey, bytes: usize, deadline: Instant, act: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&Conn, bool) -> Result<T> + Send + 'static,
+        F: FnOnce(&Conn, Option<Duration>) -> Result<T> + Send + 'static,
     {
         if self.would_wait(caller) {
-            self.read_briefly(caller, bytes, deadline, |conn| act(conn, true)).await
+            self.read_briefly(caller, bytes, deadline, |conn, time| act(conn, Some(time))).await
         } else {
-            self.read(caller, bytes, deadline, |conn| act(conn, false)).await
+            self.read(caller, bytes, deadline, |conn| act(conn, None)).await
         }
     }
 
@@ -320,74 +297,9 @@ impl Store {
         Ok(outcome)
     }
 
-    /// What is known of a text.
-    pub(super) fn known(&self, sql: &str) -> Option<Known> {
-        if sql.len() > KNOWN_BYTES {
-            return None;
-        }
-        let mut texts = self.known_texts();
-        let known = texts.known.get(sql).copied();
-        if let (Some(Known::Quick), Some(until)) = (known, texts.slow_until) {
-            if Instant::now() < until {
-                return None;
-            }
-            texts.slow_until = None;
-        }
-        known
-    }
-
-    /// Says how long a read took that was known to be quick. What one step does with long keys of an index, no limit of
-    /// SQLite's sees; who found that out keeps others waiting once.
-    pub(super) fn took_here(&self, sql: &str, took: Duration) {
-        if took > LONG {
-            tracing::warn!(path = %self.path.display(), ?took, "a read known to be quick was not; reads of this database go to its own threads for a while");
-            self.note(sql, None);
-            self.known_texts().slow_until = Some(Instant::now() + PENALTY);
-        }
-    }
-
-    /// Whether a text is known to add nothing and to remove.
-    pub(super) fn only_removes(&self, sql: &str) -> bool {
-        matches!(self.known(sql), Some(Known::Writes(facts)) if facts.only_removes())
-    }
-
-    /// Remembers something of a text; `None` forgets it.
-    pub(super) fn note(&self, sql: &str, what: Option<Known>) {
-        if sql.len() > KNOWN_BYTES {
-            return;
-        }
-        let known = &mut self.known_texts().known;
-        match what {
-            None => {
-                known.remove(sql);
-            }
-            Some(what) => {
-                if known.len() >= KNOWN_TEXTS {
-                    known.clear();
-                }
-                known.insert(sql.into(), what);
-            }
-        }
-    }
-
-    /// Remembers how long a read took of which this was `known`.
-    pub(super) fn note_read(&self, sql: &str, known: Option<Known>, is_quick: bool, is_slow: bool) {
-        let (was_quick, was_slow) = (matches!(known, Some(Known::Quick)), matches!(known, Some(Known::Slow)));
-        if (was_quick, was_slow) != (is_quick, is_slow) {
-            let learnt = if is_quick { Some(Known::Quick) } else { is_slow.then_some(Known::Slow) };
-            self.note(sql, learnt);
-        }
-    }
-
-    /// What is known of texts, if the schema is still the one it was learnt under.
-    fn known_texts(&self) -> MutexGuard<'_, Texts> {
-        let mut texts = lock(&self.known_texts);
-        let schema = self.schema_changes.load(Relaxed);
-        if texts.schema != schema {
-            texts.known.clear();
-            texts.schema = schema;
-        }
-        texts
+    /// What is known of the texts that ran here.
+    pub(super) fn verdicts(&self) -> &Arc<VerdictCache> {
+        &self.verdicts
     }
 
     /// All query threads are busy: one more, unless there are enough for this caller.
