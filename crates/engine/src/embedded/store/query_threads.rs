@@ -6,6 +6,7 @@ use crate::embedded::conn::Conn;
 use crate::embedded::deadline::{self, Running};
 use crate::embedded::failure;
 use crate::embedded::queue::{Flow, Queue, Share};
+use crate::embedded::threads;
 use crate::embedded::verdict_cache::BRIEF_TIME;
 use debros_proto::{Code, Error, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -95,7 +96,7 @@ impl Store {
         if readers.len() >= enough {
             return Ok(());
         }
-        match self.spawn_reader(&self.reads, self.share) {
+        match self.spawn_reader(&self.reads, self.share, self.tenant.is_some()) {
             Ok(thread) => {
                 readers.push(thread);
                 Ok(())
@@ -112,7 +113,7 @@ impl Store {
     fn start_brief_reader(&self) -> Result<()> {
         let mut reader = lock(&self.brief_reader);
         if reader.is_none() {
-            *reader = Some(self.spawn_reader(&self.brief_reads, Share::ALL).map_err(|error| {
+            *reader = Some(self.spawn_reader(&self.brief_reads, Share::ALL, false).map_err(|error| {
                 tracing::error!(%error, "no thread for queries can be started");
                 Error::new(Code::Overloaded, "the node can not start another thread; try again")
             })?);
@@ -120,12 +121,15 @@ impl Store {
         Ok(())
     }
 
-    /// Starts a thread for a queue, of which each caller has his share.
-    fn spawn_reader(&self, reads: &Arc<Queue<Read>>, share: Share) -> std::io::Result<JoinHandle<()>> {
+    /// Starts a thread for a queue, of which each caller has his share. Where it `yields`, the node's other threads come first.
+    fn spawn_reader(&self, reads: &Arc<Queue<Read>>, share: Share, yields: bool) -> std::io::Result<JoinHandle<()>> {
         let (reads, pool) = (Arc::clone(reads), Arc::clone(&self.pool));
         let (span, running) = (self.span.clone(), self.threads.enter());
         std::thread::Builder::new().name("db-reader".to_owned()).spawn(move || {
             let _running = running;
+            if yields {
+                threads::lower_priority();
+            }
             let _within = span.enter();
             while let Some((caller, read)) = reads.take_one(share) {
                 run_read(&pool, read);
