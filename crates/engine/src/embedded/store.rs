@@ -7,6 +7,8 @@ mod closing;
 mod query_threads;
 mod reader_pool;
 
+#[cfg(test)]
+pub(super) use query_threads::LEAST_BRIEF_TIME;
 pub(super) use reader_pool::Pool;
 
 use super::config::EmbeddedConfig;

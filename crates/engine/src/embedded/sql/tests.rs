@@ -71,6 +71,33 @@ fn what_takes_many_steps_is_broken_off_on_the_calling_thread_and_only_there() {
     assert!(is_quick(&conn, sql, vec![10.into()]));
 }
 
+/// What is known to be quick was quick on another connection. Where it was not compiled on this one, it was never done here.
+#[test]
+fn what_is_quick_is_compiled_on_the_calling_thread() {
+    let (folder, _writer, _) = reader();
+    let statement = Statement::from("SELECT id FROM t WHERE y = 'b'");
+    let mut tries = 0..20;
+    let is_done = tries.any(|_| {
+        let conn = Conn::reader(&folder.path().join("a.db")).unwrap();
+        let outcome = read_quickly(&conn, Run::own(&statement), &Limits::default(), &Stopwatch::start());
+        outcome.is_some_and(|outcome| outcome.is_ok())
+    });
+    assert!(is_done);
+}
+
+#[test]
+fn what_takes_long_to_compile_is_broken_off_on_the_calling_thread() {
+    let (_folder, writer, conn) = reader();
+    let mut views = "CREATE VIEW v0 AS SELECT 1 AS a;".to_owned();
+    for number in 1..=14 {
+        let before = number - 1;
+        views += &format!("CREATE VIEW v{number} AS SELECT x.a FROM v{before} x, v{before} y WHERE x.a = y.a;");
+    }
+    writer.db.execute_batch(&views).unwrap();
+    let statement = Statement::from("SELECT a FROM v14");
+    assert!(read_quickly(&conn, Run::own(&statement), &Limits::default(), &Stopwatch::start()).is_none());
+}
+
 #[test]
 fn functions_that_take_the_square_of_a_texts_length_are_for_short_ones() {
     let (_folder, writer, conn) = reader();

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// What each of many has at least that wait to be tried for a moment.
-const LEAST_BRIEF_TIME: Duration = Duration::from_millis(1);
+pub(in crate::embedded) const LEAST_BRIEF_TIME: Duration = Duration::from_millis(1);
 
 impl Store {
     /// Has one of the query threads do something, which takes so many bytes of memory while it waits. A caller has all that
