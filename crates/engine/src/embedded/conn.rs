@@ -1,6 +1,6 @@
 //! A connection to one SQLite file, set up the one way that the engine uses.
 
-use super::deadline::{Deadline, Entered, Running};
+use super::deadline::{Deadline, Entered, Running, Stopwatch};
 use super::functions;
 use super::gate::{Facts, Gate, Kind, Rights};
 use super::ledger::Ledger;
@@ -288,11 +288,11 @@ impl Conn {
         self.spill.end();
     }
 
-    /// Statements that run until what is returned is dropped are broken off after some 2,000 steps of SQLite's machine, and
-    /// fail with `too_large` where they meet a value that makes a single step long.
-    pub(super) fn briefly(&self) -> rusqlite::Result<Briefly<'_>> {
+    /// Statements that run until what is returned is dropped are broken off after some 2,000 steps of SQLite's machine, or some
+    /// milliseconds since `watch` began, and fail with `too_large` where they meet a value that makes a single step long.
+    pub(super) fn briefly(&self, watch: &Stopwatch) -> rusqlite::Result<Briefly<'_>> {
         let shortened = self.shortened(BRIEF_LENGTH)?;
-        self.deadline.brief();
+        self.deadline.brief(watch);
         Ok(Briefly(shortened))
     }
 

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 /// Looks at the clock, some ten microseconds apart most often, that a [`brief`](Deadline::brief) statement may live to see.
 const BRIEF_LOOKS: u32 = 10;
-/// How long a brief statement runs on at a look.
-const BRIEF_TIME: Duration = Duration::from_millis(5);
+/// How long the processor may have worked for a brief statement at a look.
+const BRIEF_TIME: Duration = Duration::from_millis(2);
+/// The same by the clock, which goes on while the thread waits: for the disk, or for a processor of a busy machine.
+const BRIEF_WAIT: Duration = Duration::from_millis(50);
 
 /// Shared between a connection, its progress handler and its authorizer.
 #[derive(Debug)]
@@ -52,7 +54,11 @@ impl Deadline {
 
     /// What runs on this thread until [`clear`](Deadline::clear) is over when the thread has run for so long.
     pub(super) fn set_processor(&self, time: Duration) {
-        self.processor_at.store(nanos(processor_time() + time), Relaxed);
+        self.set_processor_from(processor_time(), time);
+    }
+
+    fn set_processor_from(&self, began: Duration, time: Duration) {
+        self.processor_at.store(nanos(began + time), Relaxed);
         self.processor_look.store(nanos(self.base.elapsed() + time), Relaxed);
     }
 
@@ -71,25 +77,22 @@ impl Deadline {
         left == 0
     }
 
-    /// What runs until [`clear`](Deadline::clear) is over after a few looks, or when one of them comes late. There is no time
-    /// to compile anything.
-    pub(super) fn brief(&self) {
-        self.set(Instant::now());
+    /// What runs until [`clear`](Deadline::clear) is over after a few looks, or when the thread that began with `watch` has
+    /// run for some milliseconds, compiling included.
+    pub(super) fn brief(&self, watch: &Stopwatch) {
+        self.set(watch.clock + BRIEF_WAIT);
+        self.set_processor_from(watch.processor, BRIEF_TIME);
         self.looks.store(BRIEF_LOOKS, Relaxed);
     }
 
     /// Whether what runs is over, asked at each look. Only one thread asks.
     pub(super) fn is_over_at_look(&self) -> bool {
-        let looks = self.looks.load(Relaxed);
-        if looks == 0 {
-            return self.is_over();
+        match self.looks.load(Relaxed) {
+            0 => {}
+            1 => return true,
+            looks => self.looks.store(looks - 1, Relaxed),
         }
-        if looks == 1 {
-            return true;
-        }
-        self.looks.store(looks - 1, Relaxed);
-        let began = Duration::from_nanos(self.at.load(Relaxed));
-        self.base.elapsed() > began + BRIEF_TIME
+        self.is_over()
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -106,16 +109,48 @@ fn nanos(time: Duration) -> u64 {
 
 /// For how long this thread has run on a processor.
 #[cfg(unix)]
-pub(super) fn processor_time() -> Duration {
+fn processor_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// Where the system does not tell, the clock stands for it.
 #[cfg(not(unix))]
-pub(super) fn processor_time() -> Duration {
+fn processor_time() -> Duration {
     static BASE: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     BASE.get_or_init(Instant::now).elapsed()
+}
+
+/// What something takes, by the clock and of this thread's processor. A thread of a busy machine waits for a processor, and
+/// what it does is not slow for that.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stopwatch {
+    clock: Instant,
+    processor: Duration,
+}
+
+/// What something took.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Took {
+    pub(super) by_clock: Duration,
+    pub(super) by_processor: Duration,
+}
+
+impl Stopwatch {
+    /// Begins now, on this thread.
+    pub(super) fn start() -> Self {
+        Self { clock: Instant::now(), processor: processor_time() }
+    }
+
+    /// What it took until now. Asked on the thread that began.
+    pub(super) fn took(&self) -> Took {
+        Took { by_clock: self.clock.elapsed(), by_processor: processor_time().saturating_sub(self.processor) }
+    }
+
+    /// What it took until now, by the clock.
+    pub(super) fn by_clock(&self) -> Duration {
+        self.clock.elapsed()
+    }
 }
 
 /// What runs for a caller, so that it is interrupted when the caller goes away.

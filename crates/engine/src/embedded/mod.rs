@@ -33,6 +33,7 @@ mod stores;
 mod system;
 mod tenant;
 mod threads;
+mod verdict_cache;
 mod writer;
 
 pub use config::{EmbeddedConfig, Limits, OpenError};
@@ -58,11 +59,6 @@ use std::time::{Duration, Instant};
 use store::Write;
 use stores::Stores;
 
-/// A query that took less than this on a query thread runs on the calling thread the next time: waking the other thread
-/// takes longer. It is broken off there when it takes more than a few thousand steps after all.
-const QUICK: Duration = Duration::from_micros(200);
-/// How long a read runs on the thread that is kept for quick ones, when it would wait for the others.
-const BRIEF_TIME: Duration = Duration::from_millis(25);
 /// What closing may take for the disk after its deadline.
 const DISK_TIME: Duration = Duration::from_millis(300);
 /// Bytes that a waiting job takes besides its statements and values.

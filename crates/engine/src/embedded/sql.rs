@@ -2,6 +2,7 @@
 
 use super::config::Limits;
 use super::conn::{BRIEF_LENGTH, Conn, OWN};
+use super::deadline::Stopwatch;
 use super::failure;
 use super::gate::{Facts, Rights};
 use debros_proto::rpc::{Row, Statement, StatementResult, Value, value::Kind};
@@ -148,15 +149,15 @@ pub(super) fn read(conn: &Conn, run: Run<'_>, time: Time, limits: &Limits) -> Re
     })
 }
 
-/// Runs the statement if it only reads, is done within some 2,000 steps of SQLite's machine, and meets no long value.
-/// `None`: it was not, or did.
-pub(super) fn read_quickly(conn: &Conn, run: Run<'_>, limits: &Limits) -> Option<Result<Outcome>> {
+/// Runs the statement if it only reads, is done within some 2,000 steps of SQLite's machine and some milliseconds since `watch`
+/// began, and meets no long value. `None`: it was not, or did.
+pub(super) fn read_quickly(conn: &Conn, run: Run<'_>, limits: &Limits, watch: &Stopwatch) -> Option<Result<Outcome>> {
     // What is long makes a single step long, which nothing breaks off.
     if run.args.iter().map(Value::size).sum::<usize>() > BRIEF_LENGTH {
         return None;
     }
     let outcome = {
-        let _brief = match conn.briefly() {
+        let _brief = match conn.briefly(watch) {
             Ok(brief) => brief,
             Err(error) => return Some(Err(failure::of(error))),
         };

@@ -3,45 +3,37 @@
 //! Each namespace has a file of its own today. Whatever comes in its place stays behind this type and
 //! [`Stores`](super::stores::Stores).
 
+mod closing;
+mod query_threads;
+mod reader_pool;
+
+#[cfg(test)]
+pub(super) use query_threads::LEAST_BRIEF_TIME;
+pub(super) use reader_pool::Pool;
+
 use super::config::EmbeddedConfig;
 use super::conn::Conn;
-use super::deadline::{self, Running};
 use super::failure;
-use super::file_identity::{self, FileIdentity};
-use super::gate::{Facts, Rights};
 use super::job::{Job, Undo};
 use super::metrics::Metrics;
-use super::queue::{Budget, Flow, Queue, Share, closed};
+use super::queue::{Budget, Flow, Queue, Share};
 use super::reserve::Reserve;
 use super::size::Sizes;
-use super::snapshots::Snapshots;
 use super::stores::FAR;
 use super::tenant::Tenant;
 use super::threads::Threads;
+use super::verdict_cache::VerdictCache;
 use super::writer::{Room, Writer};
-use crate::CallerKey;
 use crate::migrations::MigrationError;
 use debros_proto::{Code, Error, Result};
 use debros_sql::Rewriter;
-use rusqlite::config::DbConfig;
-use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::sync::oneshot;
 use tracing::Span;
-
-/// Texts of which it is known where they run. Only short ones, and not many.
-const KNOWN_TEXTS: usize = 1024;
-const KNOWN_BYTES: usize = 4 << 10;
-
-/// A read on a calling thread that took longer than this was no quick one, and kept others waiting.
-const LONG: Duration = Duration::from_millis(50);
-/// For how long nothing of that file is quick then.
-const PENALTY: Duration = Duration::from_secs(60);
 
 /// What all stores share.
 pub(super) struct Shared {
@@ -72,32 +64,11 @@ pub(super) struct Store {
     readers: Mutex<Vec<JoinHandle<()>>>,
     brief_reader: Mutex<Option<JoinHandle<()>>>,
     threads: Arc<Threads>,
-    known_texts: Mutex<Texts>,
-    schema_changes: Arc<AtomicU64>,
+    verdicts: Arc<VerdictCache>,
     tenant: Option<Arc<Tenant>>,
     reserve: Arc<Reserve>,
     /// Damage was found in it: it can be read as far as it goes, and takes no writes.
     damaged: AtomicBool,
-}
-
-/// What is known of texts, as of a state of the schema: a new trigger changes what an old text does.
-#[derive(Default)]
-struct Texts {
-    schema: u64,
-    known: HashMap<Box<str>, Known>,
-    /// Nothing is quick until then.
-    slow_until: Option<Instant>,
-}
-
-/// What is known of a statement's text from the last time it ran.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Known {
-    /// It writes, so that it goes to the writer at once.
-    Writes(Facts),
-    /// It reads, and took so little that a thread of its own would cost more than the statement.
-    Quick,
-    /// It reads, and took longer than what is tried for a moment may take.
-    Slow,
 }
 
 /// Why a file can not be used.
@@ -160,7 +131,7 @@ impl Store {
         let config = &shared.config;
         let writes = Arc::new(queue(shared, "writes"));
         let metrics = Arc::clone(&shared.metrics);
-        let schema_changes = Arc::clone(conn.schema_changes());
+        let verdicts = Arc::new(VerdictCache::new(path, Arc::clone(conn.schema_changes())));
         let quota = conn.seat.as_ref().and(config.max_namespace_size);
         let room = Room {
             sizes: Arc::clone(&shared.sizes),
@@ -192,8 +163,7 @@ impl Store {
             readers: Mutex::default(),
             brief_reader: Mutex::default(),
             threads,
-            known_texts: Mutex::default(),
-            schema_changes,
+            verdicts,
             tenant,
             reserve: Arc::clone(&shared.reserve),
             damaged: AtomicBool::new(false),
@@ -258,59 +228,6 @@ impl Store {
         Ok(outcome)
     }
 
-    /// Has one of the query threads do something, which takes so many bytes of memory while it waits. A caller has all that
-    /// are shared but one at most, and where others have them, one of those that are kept for callers with nothing running.
-    /// What runs is interrupted when what is returned is dropped.
-    pub(super) async fn read<T, F>(&self, caller: CallerKey, bytes: usize, deadline: Instant, act: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Conn) -> Result<T> + Send + 'static,
-    {
-        let (read, outcome, _caller) = job_of_read(deadline, act);
-        if !self.reads.push(Flow::of_caller(caller), read, bytes)? {
-            self.start_reader(caller)?;
-        }
-        outcome.await.unwrap_or_else(|_| Err(read_broken_off()))
-    }
-
-    /// As [`read`](Store::read), for what is done, or ends by itself, within some milliseconds: on a thread that does nothing
-    /// else.
-    pub(super) async fn read_briefly<T, F>(
-        &self,
-        caller: CallerKey,
-        bytes: usize,
-        deadline: Instant,
-        act: F,
-    ) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Conn) -> Result<T> + Send + 'static,
-    {
-        let (read, outcome, _caller) = job_of_read(deadline, act);
-        self.brief_reads.push(Flow::of_caller(caller), read, bytes)?;
-        self.start_brief_reader()?;
-        outcome.await.unwrap_or_else(|_| Err(read_broken_off()))
-    }
-
-    /// As [`read`](Store::read), for what most often takes little. Where it would wait for others, it is done as
-    /// [`read_briefly`](Store::read_briefly) does; `act` is told that, and ends by itself then.
-    pub(super) async fn read_soon<T, F>(&self, caller: CallerKey, bytes: usize, deadline: Instant, act: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Conn, bool) -> Result<T> + Send + 'static,
-    {
-        if self.would_wait(caller) {
-            self.read_briefly(caller, bytes, deadline, |conn| act(conn, true)).await
-        } else {
-            self.read(caller, bytes, deadline, |conn| act(conn, false)).await
-        }
-    }
-
-    /// Whether a read of a caller would wait for others, or take a thread that is for callers with nothing running.
-    pub(super) fn would_wait(&self, caller: CallerKey) -> bool {
-        self.reads.would_wait(caller, self.share)
-    }
-
     /// Reads on this thread: only for what is surely done in microseconds.
     pub(super) fn read_here<T>(&self, act: impl FnOnce(&Conn) -> T) -> Result<T> {
         let conn = self.pool.take()?;
@@ -320,120 +237,9 @@ impl Store {
         Ok(outcome)
     }
 
-    /// What is known of a text.
-    pub(super) fn known(&self, sql: &str) -> Option<Known> {
-        if sql.len() > KNOWN_BYTES {
-            return None;
-        }
-        let mut texts = self.known_texts();
-        let known = texts.known.get(sql).copied();
-        if let (Some(Known::Quick), Some(until)) = (known, texts.slow_until) {
-            if Instant::now() < until {
-                return None;
-            }
-            texts.slow_until = None;
-        }
-        known
-    }
-
-    /// Says how long a read took that was known to be quick. What one step does with long keys of an index, no limit of
-    /// SQLite's sees; who found that out keeps others waiting once.
-    pub(super) fn took_here(&self, sql: &str, took: Duration) {
-        if took > LONG {
-            tracing::warn!(path = %self.path.display(), ?took, "a read known to be quick was not; reads of this database go to its own threads for a while");
-            self.note(sql, None);
-            self.known_texts().slow_until = Some(Instant::now() + PENALTY);
-        }
-    }
-
-    /// Whether a text is known to add nothing and to remove.
-    pub(super) fn only_removes(&self, sql: &str) -> bool {
-        matches!(self.known(sql), Some(Known::Writes(facts)) if facts.only_removes())
-    }
-
-    /// Remembers something of a text; `None` forgets it.
-    pub(super) fn note(&self, sql: &str, what: Option<Known>) {
-        if sql.len() > KNOWN_BYTES {
-            return;
-        }
-        let known = &mut self.known_texts().known;
-        match what {
-            None => {
-                known.remove(sql);
-            }
-            Some(what) => {
-                if known.len() >= KNOWN_TEXTS {
-                    known.clear();
-                }
-                known.insert(sql.into(), what);
-            }
-        }
-    }
-
-    /// Remembers how long a read took of which this was `known`.
-    pub(super) fn note_read(&self, sql: &str, known: Option<Known>, is_quick: bool, is_slow: bool) {
-        let (was_quick, was_slow) = (matches!(known, Some(Known::Quick)), matches!(known, Some(Known::Slow)));
-        if (was_quick, was_slow) != (is_quick, is_slow) {
-            let learnt = if is_quick { Some(Known::Quick) } else { is_slow.then_some(Known::Slow) };
-            self.note(sql, learnt);
-        }
-    }
-
-    /// What is known of texts, if the schema is still the one it was learnt under.
-    fn known_texts(&self) -> MutexGuard<'_, Texts> {
-        let mut texts = lock(&self.known_texts);
-        let schema = self.schema_changes.load(Relaxed);
-        if texts.schema != schema {
-            texts.known.clear();
-            texts.schema = schema;
-        }
-        texts
-    }
-
-    /// All query threads are busy: one more, unless there are enough for this caller.
-    fn start_reader(&self, caller: CallerKey) -> Result<()> {
-        let mut readers = lock(&self.readers);
-        let enough = if self.reads.runs(caller) { self.share.shared } else { self.max_threads };
-        if readers.len() >= enough {
-            return Ok(());
-        }
-        match self.spawn_reader(&self.reads, self.share) {
-            Ok(thread) => {
-                readers.push(thread);
-                Ok(())
-            }
-            // The threads there are will come to it.
-            Err(_) if !readers.is_empty() => Ok(()),
-            Err(error) => {
-                tracing::error!(%error, "no thread for queries can be started");
-                Err(Error::new(Code::Overloaded, "the node can not start another thread; try again"))
-            }
-        }
-    }
-
-    fn start_brief_reader(&self) -> Result<()> {
-        let mut reader = lock(&self.brief_reader);
-        if reader.is_none() {
-            *reader = Some(self.spawn_reader(&self.brief_reads, Share::ALL).map_err(|error| {
-                tracing::error!(%error, "no thread for queries can be started");
-                Error::new(Code::Overloaded, "the node can not start another thread; try again")
-            })?);
-        }
-        Ok(())
-    }
-
-    /// Starts a thread for a queue, of which each caller has his share.
-    fn spawn_reader(&self, reads: &Arc<Queue<Read>>, share: Share) -> std::io::Result<JoinHandle<()>> {
-        let (reads, pool) = (Arc::clone(reads), Arc::clone(&self.pool));
-        let (span, running) = (self.span.clone(), self.threads.enter());
-        std::thread::Builder::new().name("db-reader".to_owned()).spawn(move || {
-            let _running = running;
-            let _within = span.enter();
-            while let Some((caller, read)) = reads.take_one(share) {
-                run_read(&pool, read);
-                reads.done(caller);
-            }
-        })
+    /// What is known of the texts that ran here.
+    pub(super) fn verdicts(&self) -> &Arc<VerdictCache> {
+        &self.verdicts
     }
 
     /// Whether nothing runs and nothing waits. A caller may be gone whose statement still runs.
@@ -452,241 +258,15 @@ impl Store {
     pub(super) fn check_in_place(&self) -> Result<()> {
         self.pool.check_in_place()
     }
-
-    /// Whether new work is refused: it is closed, or being closed.
-    pub(super) fn is_refusing(&self) -> bool {
-        self.writes.is_closed()
-    }
-
-    /// Refuses new work; what was accepted is still finished.
-    pub(super) fn refuse(&self) {
-        self.writes.close();
-        self.reads.close();
-        self.brief_reads.close();
-    }
-
-    /// After [`refuse`](Store::refuse), waits until everything is finished, at the latest until `deadline`. Whether it is, so that
-    /// [`close`](Store::close) takes no longer than the disk.
-    pub(super) fn ends_by(&self, deadline: Instant) -> bool {
-        self.threads.end_by(deadline)
-    }
-
-    /// Closes without waiting for a thread that is in the middle of a step which does not end. What was acknowledged is on
-    /// the disk.
-    pub(super) fn give_up(&self) {
-        tracing::error!(path = %self.path.display(), "a statement does not end; the database is left without waiting for it");
-        self.pool.closed.store(true, Relaxed);
-        lock(&self.readers).clear();
-        lock(&self.brief_reader).take();
-        lock(&self.writer).take();
-    }
-
-    /// Finishes what was accepted, writes the log back and closes the file. Blocks. False when something went wrong, so
-    /// that the file should be checked when it is opened again.
-    pub(super) fn close(&self) -> bool {
-        self.refuse();
-        let mut readers = std::mem::take(&mut *lock(&self.readers));
-        readers.extend(lock(&self.brief_reader).take());
-        let mut well = readers.into_iter().all(|thread| thread.join().is_ok());
-        self.pool.closed.store(true, Relaxed);
-        lock(&self.pool.idle).clear();
-        let writer = lock(&self.writer).take();
-        if let Some(thread) = writer {
-            match thread.join() {
-                Ok(conn) => {
-                    well &= close_conn(conn, &self.path, self.pool.check_in_place().is_ok(), &self.reserve);
-                }
-                Err(_) => well = false,
-            }
-        }
-        well
-    }
-}
-
-impl Drop for Store {
-    fn drop(&mut self) {
-        self.close();
-    }
-}
-
-/// A read as it waits, what comes of it, and what stands for the caller meanwhile.
-fn job_of_read<T, F>(deadline: Instant, act: F) -> (Read, oneshot::Receiver<Result<T>>, deadline::Caller)
-where
-    T: Send + 'static,
-    F: FnOnce(&Conn) -> Result<T> + Send + 'static,
-{
-    let (reply, outcome) = oneshot::channel();
-    let running = Running::default();
-    let caller = running.caller();
-    let read: Read = Box::new(move |conn| {
-        if reply.is_closed() {
-            return;
-        }
-        let result = if Instant::now() >= deadline {
-            Err(Error::new(Code::DeadlineExceeded, "the query waited past its deadline"))
-        } else {
-            conn.and_then(|conn| {
-                let _running = conn.run_for(&running);
-                act(conn)
-            })
-        };
-        let _ = reply.send(result);
-    });
-    (read, outcome, caller)
-}
-
-fn read_broken_off() -> Error {
-    Error::internal("the query failed in the node; the node's log has more")
 }
 
 fn queue<T>(shared: &Shared, what: &'static str) -> Queue<T> {
     Queue::new(what, shared.config.queue_count, shared.config.queue_bytes, Arc::clone(&shared.waiting))
 }
 
-fn close_conn(conn: Conn, path: &Path, is_in_place: bool, reserve: &Reserve) -> bool {
-    if !is_in_place {
-        // What lies under the name now may be somebody's database with its log, which SQLite would delete by its name.
-        let kept = conn.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
-        tracing::error!(path = %path.display(), ?kept, "the database's file was removed or replaced: what was written to it since is in no file with a name");
-        return false;
-    }
-    conn.gate.enter(Rights::Own);
-    if !save_counts(&conn, reserve) {
-        return false;
-    }
-    let checkpoint: rusqlite::Result<i64> = conn.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
-    let closed = conn.db.close().map_err(|(_, error)| error);
-    match checkpoint.and_then(|busy| closed.map(|()| busy)) {
-        Ok(_) => true,
-        Err(error) => {
-            // Nothing is lost: the log is read again when the file is opened.
-            tracing::warn!(path = %path.display(), %error, "the database could not be closed cleanly");
-            false
-        }
-    }
-}
-
-/// Writes down what namespaces have. False: the next start has to count.
-fn save_counts(conn: &Conn, reserve: &Reserve) -> bool {
-    let Some(ledger) = &conn.ledger else { return true };
-    // The limit is for what others write.
-    let save =
-        || conn.db.query_row("PRAGMA max_page_count = 4294967294", [], |_| Ok(())).and_then(|()| ledger.save(conn));
-    let saved = save().or_else(|error| if reserve.release_if_full() { save() } else { Err(error) });
-    if let Err(error) = &saved {
-        tracing::warn!(%error, "what namespaces have can not be written down; the next start counts it");
-    }
-    saved.is_ok()
-}
-
-fn run_read(pool: &Pool, read: Read) {
-    // A long query keeps nothing: it reads what is newest when it begins.
-    let taken = pool.take().and_then(|conn| conn.read_at(None).map(|()| conn).map_err(failure::of));
-    let conn = match taken {
-        Ok(conn) => conn,
-        Err(error) => return read(Err(error)),
-    };
-    // A connection that a panic went through is not used again.
-    let ran = catch_unwind(AssertUnwindSafe(move || {
-        read(Ok(&conn));
-        conn
-    }));
-    match ran {
-        Ok(conn) => pool.give_back(conn),
-        Err(_) => tracing::error!("a query broke off"),
-    }
-}
-
 /// The thread broke off with the job in its hands.
 fn broken_off() -> Error {
     Error::new(Code::UnknownOutcome, "the node's writer stopped: the write may be there or not")
-}
-
-/// Connections that only read.
-pub(super) struct Pool {
-    path: PathBuf,
-    span: Span,
-    idle: Mutex<Vec<Conn>>,
-    keep: usize,
-    /// No connection is opened any more: the file may be gone.
-    closed: AtomicBool,
-    pub(super) snapshots: Snapshots,
-    identity: FileIdentity,
-    /// The files are not in their places, as of the last look.
-    is_displaced: AtomicBool,
-}
-
-impl Pool {
-    /// Connections to a file, of which so many are kept when nobody uses them.
-    pub(super) fn new(path: &Path, span: Span, keep: usize) -> std::io::Result<Self> {
-        Ok(Self {
-            path: path.to_owned(),
-            span,
-            idle: Mutex::default(),
-            keep,
-            closed: AtomicBool::new(false),
-            snapshots: Snapshots::default(),
-            identity: FileIdentity::of(path)?,
-            is_displaced: AtomicBool::new(false),
-        })
-    }
-
-    /// Passes while the file and its log are the ones under their names. That they are not is logged once.
-    pub(super) fn check_in_place(&self) -> Result<()> {
-        match self.identity.check() {
-            Ok(()) => {
-                if self.is_displaced.swap(false, Relaxed) {
-                    tracing::info!(path = %self.path.display(), "the database's file is in its place again");
-                }
-                Ok(())
-            }
-            Err(what) => {
-                if !self.is_displaced.swap(true, Relaxed) {
-                    tracing::error!(path = %self.path.display(), what, "the database's file is not in its place any more: nothing is written");
-                }
-                Err(file_identity::displaced())
-            }
-        }
-    }
-
-    /// Whether the file was not in its place when somebody looked last.
-    pub(super) fn is_displaced(&self) -> bool {
-        self.is_displaced.load(Relaxed)
-    }
-
-    fn take(&self) -> Result<Conn> {
-        let idle = lock(&self.idle).pop();
-        match idle {
-            Some(conn) => Ok(conn),
-            None if self.closed.load(Relaxed) => Err(closed()),
-            // By its name, under which there may be another file.
-            None => self
-                .check_in_place()
-                .and_then(|()| self.span.in_scope(|| Conn::reader(&self.path).map_err(failure::of))),
-        }
-    }
-
-    fn give_back(&self, conn: Conn) {
-        if conn.kept().is_none() && !conn.db.is_autocommit() {
-            // Whoever gets it would read what was there when that transaction began.
-            tracing::error!(path = %self.path.display(), "a reader left a transaction open");
-            return;
-        }
-        let mut idle = lock(&self.idle);
-        // Asked under the lock, so that the writer either finds the connection here or is found by it.
-        if conn.kept().is_some() && conn.kept() != self.snapshots.newest() && conn.let_go().is_err() {
-            return;
-        }
-        if idle.len() < self.keep {
-            idle.push(conn);
-        }
-    }
-
-    /// Takes kept moments away and lets none be kept until [`Snapshots::resume`].
-    pub(super) fn suspend(&self) {
-        self.snapshots.suspend();
-        lock(&self.idle).retain(|conn| conn.let_go().is_ok());
-    }
 }
 
 /// Nothing that panics runs while one of these locks is held.

@@ -1,12 +1,13 @@
 //! The node's own statements, on the system's tables.
 
+use super::deadline::Stopwatch;
 use super::doors::{Admission, Doors};
 use super::gate::Facts;
 use super::guard::{self, Target};
 use super::job::Undo;
 use super::sql::{self, Allowance, Outcome, Run};
-use super::store::Known;
-use super::{BRIEF_TIME, Embedded, QUICK, sql_write, statement_bytes};
+use super::verdict_cache::Known;
+use super::{Embedded, sql_write, statement_bytes};
 use crate::{CallOptions, Guard, Written};
 use debros_proto::rpc::{Statement, StatementResult};
 use debros_proto::{Code, Result};
@@ -22,16 +23,17 @@ impl Embedded {
     ) -> Result<Written<StatementResult>> {
         let admission = self.admit_keyed(options.guard.as_ref())?;
         let (store, time, limits) = (&self.stores.system, self.time(&options), self.limits());
-        let known = store.known(&statement.sql);
-        let started = Instant::now();
+        let known = store.verdicts().known(&statement.sql);
         if let Some(Known::Quick) = known
-            && started < options.deadline
-            && let Some(outcome) = store
-                .read_here(|conn| store.span().in_scope(|| sql::read_quickly(conn, Run::own(&statement), &limits)))?
-            && let Outcome::Read(result, _) = outcome?
+            && Instant::now() < options.deadline
         {
-            self.stores.shared.metrics.sql_read.record(started.elapsed().as_secs_f64());
-            return Ok(Written { value: result, replayed: false });
+            let watch = Stopwatch::start();
+            let read = |conn: &_| sql::read_quickly(conn, Run::own(&statement), &limits, &watch);
+            let outcome = store.read_here(|conn| store.span().in_scope(|| read(conn)))?;
+            if let Some(Outcome::Read(result, _)) = outcome.transpose()? {
+                self.stores.shared.metrics.sql_read.record(watch.by_clock().as_secs_f64());
+                return Ok(Written { value: result, replayed: false });
+            }
         }
         let facts = match known {
             Some(Known::Writes(facts)) => facts,
@@ -39,21 +41,21 @@ impl Embedded {
                 let metrics = Arc::clone(&self.stores.shared.metrics);
                 let (tried, outcome, took) = store
                     .read(options.caller, statement_bytes(&statement), options.deadline, move |conn| {
-                        let started = Instant::now();
+                        let watch = Stopwatch::start();
                         let outcome = sql::read(conn, Run::own(&statement), time, &limits);
-                        let took = started.elapsed();
-                        metrics.sql_read.record(took.as_secs_f64());
+                        let took = watch.took();
+                        metrics.sql_read.record(took.by_clock.as_secs_f64());
                         Ok((statement, outcome, took))
                     })
                     .await?;
                 statement = tried;
                 match outcome {
                     Ok(Outcome::Read(result, facts)) => {
-                        store.note_read(&statement.sql, known, took < QUICK && !facts.calls(), took > BRIEF_TIME);
+                        store.verdicts().note_read(&statement.sql, known, facts, took);
                         return Ok(Written { value: result, replayed: false });
                     }
                     Ok(Outcome::Writes(facts)) => {
-                        store.note(&statement.sql, Some(Known::Writes(facts)));
+                        store.verdicts().note(&statement.sql, Some(Known::Writes(facts)));
                         facts
                     }
                     // A guarded CREATE or DROP that was done before no longer compiles: the writer knows its answer.
@@ -92,7 +94,7 @@ impl Embedded {
         let admission = self.admit_keyed(options.guard.as_ref())?;
         let (store, time, limits, read_only) =
             (&self.stores.system, self.time(&options), self.limits(), options.read_only);
-        let removes = !statements.is_empty() && statements.iter().all(|one| store.only_removes(&one.sql));
+        let removes = !statements.is_empty() && statements.iter().all(|one| store.verdicts().only_removes(&one.sql));
         let write = sql_write(removes, statements.iter().map(statement_bytes).sum(), &options);
         let held = self.hold_key(options.guard.as_ref(), Target::System, options.deadline).await?;
         let (guard, doors) = (options.guard, Arc::clone(&self.stores.doors));

@@ -3,6 +3,7 @@
 use super::{Outcome, Run, Time, read, read_quickly, with_time};
 use crate::embedded::config::Limits;
 use crate::embedded::conn::Conn;
+use crate::embedded::deadline::Stopwatch;
 use debros_proto::Code;
 use debros_proto::rpc::{Statement, Value};
 use std::time::{Duration, Instant};
@@ -31,7 +32,9 @@ fn is_quick(conn: &Conn, sql: &str, args: Vec<Value>) -> bool {
     assert!(matches!(outcome, Outcome::Read(..)), "{outcome:?}");
     let mut tries = 0..20;
     // The system may take the processor away from a read that is quick.
-    tries.any(|_| read_quickly(conn, Run::own(&statement), &Limits::default()).is_some_and(|outcome| outcome.is_ok()))
+    tries.any(|_| {
+        read_quickly(conn, Run::own(&statement), &Limits::default(), &Stopwatch::start()).is_some_and(|one| one.is_ok())
+    })
 }
 
 #[test]
@@ -66,6 +69,33 @@ fn what_takes_many_steps_is_broken_off_on_the_calling_thread_and_only_there() {
     assert!(is_quick(&conn, sql, vec![10.into()]));
     assert!(!is_quick(&conn, sql, vec![10_000.into()]));
     assert!(is_quick(&conn, sql, vec![10.into()]));
+}
+
+/// What is known to be quick was quick on another connection. Where it was not compiled on this one, it was never done here.
+#[test]
+fn what_is_quick_is_compiled_on_the_calling_thread() {
+    let (folder, _writer, _) = reader();
+    let statement = Statement::from("SELECT id FROM t WHERE y = 'b'");
+    let mut tries = 0..20;
+    let is_done = tries.any(|_| {
+        let conn = Conn::reader(&folder.path().join("a.db")).unwrap();
+        let outcome = read_quickly(&conn, Run::own(&statement), &Limits::default(), &Stopwatch::start());
+        outcome.is_some_and(|outcome| outcome.is_ok())
+    });
+    assert!(is_done);
+}
+
+#[test]
+fn what_takes_long_to_compile_is_broken_off_on_the_calling_thread() {
+    let (_folder, writer, conn) = reader();
+    let mut views = "CREATE VIEW v0 AS SELECT 1 AS a;".to_owned();
+    for number in 1..=14 {
+        let before = number - 1;
+        views += &format!("CREATE VIEW v{number} AS SELECT x.a FROM v{before} x, v{before} y WHERE x.a = y.a;");
+    }
+    writer.db.execute_batch(&views).unwrap();
+    let statement = Statement::from("SELECT a FROM v14");
+    assert!(read_quickly(&conn, Run::own(&statement), &Limits::default(), &Stopwatch::start()).is_none());
 }
 
 #[test]

@@ -7,7 +7,8 @@ use crate::embedded::conn::Conn;
 use crate::embedded::gate::Rights;
 use crate::embedded::job::Undo;
 use crate::embedded::queue::Flow;
-use crate::embedded::store::{Store, Write};
+use crate::embedded::store::{LEAST_BRIEF_TIME, Store, Write};
+use crate::embedded::verdict_cache::BRIEF_TIME;
 use crate::embedded::{copies, failure, tenant};
 use debros_proto::{Code, Namespace, Result};
 use std::path::Path;
@@ -120,10 +121,41 @@ async fn who_has_nothing_running_is_served_beside_the_endless_reads_of_others() 
     assert!(!waits.is_finished());
     // However many there are, what is quick has a thread of its own.
     running.push(endless_read(&store, 6).await);
-    assert!(store.read_soon(CallerKey(3), 0, far(), |_, is_brief| Ok(is_brief)).await.unwrap());
+    assert!(store.read_soon(CallerKey(3), 0, far(), |_, time| Ok(time)).await.unwrap().is_some());
     running.clear();
     waits.await.unwrap().unwrap();
     stores.close(far());
+}
+
+/// Each of many who wait to be tried for a moment would make the others wait for as long.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_more_wait_to_be_tried_for_a_moment_the_shorter_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let stores = open(folder.path(), 10);
+    let store = stores.namespace(&named("a")).await.unwrap();
+    let far = Instant::now() + FAR;
+    let release = stuck(async |step| store.read_briefly(CallerKey(0), 0, far, move |_, _| step()).await).await;
+    let mut waiting: Vec<_> =
+        (1..=100).map(|caller| Box::pin(store.read_briefly(CallerKey(caller), 0, far, |_, time| Ok(time)))).collect();
+    for read in &mut waiting {
+        assert!(poll_once(read).await.is_none());
+    }
+    drop(release);
+    let mut times = Vec::new();
+    for read in waiting {
+        times.push(read.await.unwrap());
+    }
+    assert_eq!((times[0], times[98], times[99]), (LEAST_BRIEF_TIME, BRIEF_TIME / 2, BRIEF_TIME));
+    assert!(times.is_sorted(), "{times:?}");
+    stores.close(far);
+}
+
+async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    tokio::select! {
+        biased;
+        output = future => Some(output),
+        () = std::future::ready(()) => None,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,19 +3,21 @@
 use super::read::{Answer, Call};
 use super::write::Work;
 use super::{Plan, Tenant};
-use crate::embedded::deadline::processor_time;
+use crate::embedded::conn::Conn;
+use crate::embedded::deadline::{Stopwatch, Took};
 use crate::embedded::guard::{self, Target};
 use crate::embedded::job::Undo;
 use crate::embedded::sql::{self, Time};
-use crate::embedded::store::{Known, Store};
-use crate::embedded::{BRIEF_TIME, Embedded, JOB_BYTES, QUICK, sql_write, statement_bytes};
+use crate::embedded::store::Store;
+use crate::embedded::verdict_cache::{BRIEF_TIME, Known};
+use crate::embedded::{Embedded, JOB_BYTES, sql_write, statement_bytes};
 use crate::{CallOptions, Written};
 use debros_proto::rpc::{Statement, StatementResult, Table};
 use debros_proto::{Code, Error, Namespace, Result, now_ms};
 use debros_sql::setting::may_set;
 use debros_sql::{Class, Place};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 impl Embedded {
     /// One statement of a namespace.
@@ -28,8 +30,7 @@ impl Embedded {
         let (store, tenant) = self.tenant(namespace).await?;
         without_empty(&mut statement);
         let call = self.call(&options);
-        let known = store.known(&statement.sql);
-        let started = Instant::now();
+        let known = store.verdicts().known(&statement.sql);
         let mut plan = None;
         if let Some(known) = known {
             let catalogue = tenant.catalogue();
@@ -38,13 +39,16 @@ impl Embedded {
                     Known::Writes(facts) if rewritten.class != Class::Read => {
                         plan = Some(Plan { rewritten, generation: catalogue.generation(), facts });
                     }
-                    Known::Quick if rewritten.place == Place::Data && started < options.deadline => {
-                        let read = |conn: &_| tenant.read_quickly(conn, &statement, &rewritten, &catalogue, &call);
+                    Known::Quick if rewritten.place == Place::Data && Instant::now() < options.deadline => {
+                        let watch = Stopwatch::start();
+                        let read =
+                            |conn: &_| tenant.read_quickly(conn, &statement, &rewritten, &catalogue, &call, &watch);
                         let outcome = store.read_here(|conn| store.span().in_scope(|| read(conn)))?;
-                        store.took_here(&statement.sql, started.elapsed());
+                        let by_clock = watch.by_clock();
+                        store.verdicts().took_here(&statement.sql, by_clock, || watch.took());
                         if let Some(outcome) = outcome {
                             let result = outcome?;
-                            self.stores.shared.metrics.sql_read.record(started.elapsed().as_secs_f64());
+                            self.stores.shared.metrics.sql_read.record(by_clock.as_secs_f64());
                             return Ok(Written { value: result, replayed: false });
                         }
                     }
@@ -57,12 +61,11 @@ impl Embedded {
             statement = tried;
             plan = match outcome {
                 Ok(Answer::Read(result, facts)) => {
-                    let is_quick = took.by_clock < QUICK && !facts.calls();
-                    store.note_read(&statement.sql, known, is_quick, took.by_processor > BRIEF_TIME);
+                    store.verdicts().note_read(&statement.sql, known, facts, took);
                     return Ok(Written { value: result, replayed: false });
                 }
                 Ok(Answer::Writes(plan)) => {
-                    store.note(&statement.sql, Some(Known::Writes(plan.facts)));
+                    store.verdicts().note(&statement.sql, Some(Known::Writes(plan.facts)));
                     Some(plan)
                 }
                 // A guarded CREATE or DROP that was done before no longer compiles: the writer knows its answer.
@@ -87,29 +90,41 @@ impl Embedded {
         options: &CallOptions,
     ) -> Result<(Statement, Result<Answer>, Took)> {
         let bytes = statement_bytes(&statement);
-        let read = |statement: Statement, call: Call| {
-            let (metrics, tenant) = (Arc::clone(&self.stores.shared.metrics), Arc::clone(tenant));
-            move |conn: &_| {
-                let (started, ran) = (Instant::now(), processor_time());
-                let outcome = tenant.read(conn, &statement, &call);
-                let took = Took { by_clock: started.elapsed(), by_processor: processor_time().saturating_sub(ran) };
-                metrics.sql_read.record(took.by_clock.as_secs_f64());
-                Ok((statement, outcome, took))
-            }
+        let (metrics, tenant) = (Arc::clone(&self.stores.shared.metrics), Arc::clone(tenant));
+        let read = move |conn: &Conn, statement: &Statement, time: Time| {
+            let watch = Stopwatch::start();
+            let outcome = tenant.read(conn, statement, &Call { time, ..call });
+            let took = watch.took();
+            metrics.sql_read.record(took.by_clock.as_secs_f64());
+            (outcome, took)
         };
-        let is_slow = matches!(store.known(&statement.sql), Some(Known::Slow));
-        if !is_slow && call.time.statement > BRIEF_TIME && store.would_wait(options.caller) {
-            let time = Time { statement: BRIEF_TIME, by_processor: true, ..call.time };
-            let act = read(statement, Call { time, ..call });
-            let tried = store.read_briefly(options.caller, bytes, options.deadline, act).await?;
-            match &tried.1 {
-                Err(error) if error.code == Code::StatementTimeout => {}
-                _ => return Ok(tried),
+        let verdicts = store.verdicts();
+        if call.time.statement > BRIEF_TIME && !verdicts.is_slow(&statement.sql) && store.would_wait(options.caller) {
+            let (known, read) = (Arc::clone(verdicts), read.clone());
+            let act = move |conn: &_, time| {
+                // Another of the same text was tried while this waited.
+                if known.is_slow(&statement.sql) {
+                    return Ok((statement, None));
+                }
+                let time = Time { statement: time, by_processor: true, ..call.time };
+                let tried = read(conn, &statement, time);
+                Ok((statement, Some(tried)))
+            };
+            let (tried, outcome) = store.read_briefly(options.caller, bytes, options.deadline, act).await?;
+            match outcome {
+                None => {}
+                Some((Err(error), took)) if error.code == Code::StatementTimeout => {
+                    verdicts.note_broken_off(&tried.sql, took);
+                }
+                Some((outcome, took)) => return Ok((tried, outcome, took)),
             }
-            statement = tried.0;
-            store.note(&statement.sql, Some(Known::Slow));
+            statement = tried;
         }
-        store.read(options.caller, bytes, options.deadline, read(statement, call)).await
+        let act = move |conn: &_| {
+            let (outcome, took) = read(conn, &statement, call.time);
+            Ok((statement, outcome, took))
+        };
+        store.read(options.caller, bytes, options.deadline, act).await
     }
 
     async fn tenant_write(
@@ -150,7 +165,7 @@ impl Embedded {
         let (store, _) = self.tenant(namespace).await?;
         store.check_sound()?;
         let call = self.call(&options);
-        let removes = !statements.is_empty() && statements.iter().all(|one| store.only_removes(&one.sql));
+        let removes = !statements.is_empty() && statements.iter().all(|one| store.verdicts().only_removes(&one.sql));
         let mut write = sql_write(removes, statements.iter().map(statement_bytes).sum(), &options);
         if statements.iter().any(|statement| may_set(&statement.sql)) {
             write.undo = Undo::OwnGroup;
@@ -192,12 +207,6 @@ impl Embedded {
     fn call(&self, options: &CallOptions) -> Call {
         Call { now_ms: now_ms(), time: self.time(options), limits: self.limits(), read_only: options.read_only }
     }
-}
-
-/// What a read took. On a busy machine it waits for the processor, and is not slow for that.
-struct Took {
-    by_clock: Duration,
-    by_processor: Duration,
 }
 
 /// Takes away the semicolons before and behind a statement, each of which ends a statement without words. Those before it

@@ -5,7 +5,7 @@ use crate::embedded::conn::Conn;
 use crate::embedded::failure;
 use crate::embedded::gate::Rights;
 use crate::embedded::kv;
-use crate::embedded::{BRIEF_TIME, Embedded, JOB_BYTES};
+use crate::embedded::{Embedded, JOB_BYTES};
 use crate::{CallOptions, NamespaceFilter, NamespaceInfo};
 use debros_proto::{Code, Error, Namespace, Result};
 use rusqlite::OptionalExtension as _;
@@ -108,8 +108,8 @@ impl Embedded {
         let (store, tenant) = self.tenant(namespace).await?;
         let deadline = options.deadline;
         store
-            .read_soon(options.caller, JOB_BYTES, deadline, move |conn, is_brief| {
-                let count_time = if is_brief { BRIEF_TIME } else { COUNT_TIME };
+            .read_soon(options.caller, JOB_BYTES, deadline, move |conn, brief_time| {
+                let count_time = brief_time.unwrap_or(COUNT_TIME);
                 let tables = tenant.settled_catalogue().tables()?;
                 let prefix = tenant.namespace.prefix();
                 conn.gate.enter(Rights::Own);

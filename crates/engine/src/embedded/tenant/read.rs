@@ -3,6 +3,7 @@
 use super::{Plan, Present, Tenant, references};
 use crate::embedded::config::Limits;
 use crate::embedded::conn::Conn;
+use crate::embedded::deadline::Stopwatch;
 use crate::embedded::gate::{Facts, Rights};
 use crate::embedded::sql::{self, Allowance, Outcome, Run, Time};
 use debros_proto::rpc::{Row, Statement, StatementResult, value::Kind};
@@ -83,8 +84,8 @@ impl Tenant {
         }
     }
 
-    /// Runs a statement that is known to read, if it is done within some 2,000 steps of SQLite's machine. `None`: it was
-    /// not, or the schema changed meanwhile.
+    /// Runs a statement that is known to read, if it is done within some 2,000 steps of SQLite's machine and some milliseconds
+    /// since `watch` began. `None`: it was not, or the schema changed meanwhile.
     pub(super) fn read_quickly(
         &self,
         conn: &Conn,
@@ -92,6 +93,7 @@ impl Tenant {
         rewritten: &Rewritten,
         catalogue: &Catalogue,
         call: &Call,
+        watch: &Stopwatch,
     ) -> Option<Result<StatementResult>> {
         let text = match Present::new(call.now_ms).fill(rewritten) {
             Ok(text) => text,
@@ -102,7 +104,7 @@ impl Tenant {
         if let Err(error) = sql::see(conn, catalogue.generation()) {
             return Some(Err(error));
         }
-        let outcome = sql::read_quickly(conn, run, &call.limits)?;
+        let outcome = sql::read_quickly(conn, run, &call.limits, watch)?;
         if !self.still_holds(catalogue) {
             return None;
         }
