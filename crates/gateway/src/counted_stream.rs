@@ -2,8 +2,8 @@
 //! (`watched_stream.rs`), and a WebSocket by its messages (`shared_websocket.rs`).
 
 use crate::connection_state::ConnectionState;
+use crate::http_settings::CONNECTION_WINDOW;
 use crate::http2_frames::{RequestFrames, WindowUpdates};
-use crate::serve::CONNECTION_WINDOW;
 use crate::watched_stream::no_room;
 use std::io::{self, IoSlice};
 use std::pin::Pin;

@@ -46,6 +46,7 @@ mod front;
 mod health;
 mod http2_frames;
 mod http2_unread;
+mod http_settings;
 mod idempotency;
 mod json_body;
 mod kept;

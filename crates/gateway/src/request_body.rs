@@ -4,7 +4,7 @@
 //! So what has come of it is taken first.
 
 use crate::connection_state::ConnectionState;
-use crate::serve::STREAM_WINDOW;
+use crate::http_settings::STREAM_WINDOW;
 use axum::body::HttpBody;
 use bytes::Bytes;
 use futures::FutureExt as _;

@@ -1,7 +1,6 @@
 //! Serving one connection: TLS, HTTP/1.1 or HTTP/2, and how it ends.
 
 use crate::answer_body::AnswerBody;
-use crate::config::Limits;
 use crate::connection::Connection;
 use crate::connection_state::CloseRequest;
 use crate::connection_table::ConnectionPermit;
@@ -16,7 +15,7 @@ use http::header::UPGRADE;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -28,20 +27,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, sleep_until, timeout, timeout_at};
 
-/// Bytes of a request's head, and of what is read from a socket at a time.
-const MAX_HEAD: usize = 64 << 10;
-const MAX_HEADERS: usize = 100;
-/// Requests at a time on one HTTP/2 connection, and what the other side may send before it is read, on one and on all.
-const MAX_STREAMS: u32 = 100;
-pub(crate) const STREAM_WINDOW: u32 = 256 << 10;
-pub(crate) const CONNECTION_WINDOW: u32 = 512 << 10;
-/// What waits to be sent in one HTTP/2 stream.
-const MAX_STREAM_SENDING: usize = 64 << 10;
-/// Streams that were broken off by either side and are still remembered; with more the connection ends.
-const MAX_RESET_STREAMS: usize = 64;
-/// Bytes that HTTP/1.1 keeps of one connection before a request takes them: a head, what is read at a
-/// time, and a piece of a body. HTTP/2 counts by its frames.
-pub(crate) const MOST_UNREAD: usize = 3 * MAX_HEAD;
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// How long an idle connection that has to make room may take for its good-bye, and for a request that was on its way
@@ -50,27 +35,6 @@ const LEAVE_TIME: Duration = Duration::from_secs(1);
 /// When stopping: for so long callers learn from their answers that the connection ends. A caller that has a request on
 /// its way meanwhile gets its answer; closing its connection at once would lose it.
 pub(crate) const NOTICE_TIME: Duration = Duration::from_millis(250);
-
-pub(crate) fn http(limits: &Limits) -> Builder<TokioExecutor> {
-    let mut http = Builder::new(TokioExecutor::new());
-    http.http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD);
-    http.http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(limits.idle_timeout)
-        .keep_alive_timeout(limits.idle_timeout)
-        .max_concurrent_streams(MAX_STREAMS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(MAX_STREAM_SENDING)
-        .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
-        .max_local_error_reset_streams(MAX_RESET_STREAMS)
-        .max_header_list_size(MAX_HEAD as u32);
-    http
-}
 
 /// What every connection needs.
 pub(crate) struct Server {
