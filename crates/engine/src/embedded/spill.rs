@@ -4,6 +4,7 @@
 //! materialized views. It does not limit them. So whoever runs for a while looks at what all of them take, and who wrote
 //! some of it is interrupted when that is too much. Who did not write goes on.
 
+use super::deadline::Stopwatch;
 use super::process::{self, Excess};
 use debros_proto::{Code, Error};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// How long a statement runs before it looks at the files the first time, and then between two looks.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(25);
-/// Who runs so long before the first look works on something large in each step.
+/// Who takes so much of the processor before the first look works on something large in each step.
 const LATE: Duration = Duration::from_millis(250);
 /// Bytes that a statement may write whatever others do.
 const SMALL: u64 = 1 << 20;
@@ -28,6 +29,8 @@ pub(super) struct Spill {
 
 #[derive(Debug, Default)]
 struct Seen {
+    /// When the statement began.
+    began: Option<Stopwatch>,
     has_looked: bool,
     /// What the thread had written at the first look.
     written: Option<u64>,
@@ -43,7 +46,7 @@ impl Default for Spill {
 impl Spill {
     /// Another statement begins.
     pub(super) fn begin(&self) {
-        *self.seen() = Seen::default();
+        *self.seen() = Seen { began: Some(Stopwatch::start()), ..Seen::default() };
         self.look_later();
     }
 
@@ -55,11 +58,15 @@ impl Spill {
     /// Whether the statement must end. Called by the thread that runs it.
     pub(super) fn is_too_much(&self) -> bool {
         let due = Duration::from_nanos(self.next_look.load(Relaxed));
-        let Some(late) = self.base.elapsed().checked_sub(due) else { return false };
+        if self.base.elapsed() < due {
+            return false;
+        }
         self.look_later();
         let mut seen = self.seen();
         let written = process::written_by_thread();
-        if !std::mem::replace(&mut seen.has_looked, true) && late < LATE {
+        // By the processor: on a busy machine the first look of who does little comes late.
+        let is_late = |began: &Stopwatch| began.took().by_processor >= LATE;
+        if !std::mem::replace(&mut seen.has_looked, true) && !seen.began.as_ref().is_some_and(is_late) {
             seen.written = written;
             return false;
         }

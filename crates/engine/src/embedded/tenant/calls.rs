@@ -31,7 +31,7 @@ impl Embedded {
         without_empty(&mut statement);
         let call = self.call(&options);
         let known = store.verdicts().known(&statement.sql);
-        let mut plan = None;
+        let (mut plan, mut may_learn) = (None, true);
         if let Some(known) = known {
             let catalogue = tenant.catalogue();
             if let Some(rewritten) = tenant.rewriter.recall(&statement.sql, &catalogue) {
@@ -51,6 +51,9 @@ impl Embedded {
                             self.stores.shared.metrics.sql_read.record(by_clock.as_secs_f64());
                             return Ok(Written { value: result, replayed: false });
                         }
+                        // Compiling it may take longer than running it does. It is tried again, but not each time.
+                        store.verdicts().note(&statement.sql, None);
+                        may_learn = false;
                     }
                     Known::Writes(_) | Known::Quick | Known::Slow => {}
                 }
@@ -61,7 +64,9 @@ impl Embedded {
             statement = tried;
             plan = match outcome {
                 Ok(Answer::Read(result, facts)) => {
-                    store.verdicts().note_read(&statement.sql, known, facts, took);
+                    if may_learn {
+                        store.verdicts().note_read(&statement.sql, known, facts, took);
+                    }
                     return Ok(Written { value: result, replayed: false });
                 }
                 Ok(Answer::Writes(plan)) => {
