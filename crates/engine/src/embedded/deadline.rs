@@ -1,5 +1,6 @@
 //! When the running statement is over time.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,6 +11,9 @@ const BRIEF_LOOKS: u32 = 10;
 const BRIEF_TIME: Duration = Duration::from_millis(2);
 /// The same by the clock, which goes on while the thread waits: for the disk, or for a processor of a busy machine.
 const BRIEF_WAIT: Duration = Duration::from_millis(50);
+
+/// How old a look at a thread's processor time may be, where it stands for one of now.
+const RECENT: Duration = Duration::from_micros(200);
 
 /// Shared between a connection, its progress handler and its authorizer.
 #[derive(Debug)]
@@ -140,6 +144,23 @@ impl Stopwatch {
     /// Begins now, on this thread.
     pub(super) fn start() -> Self {
         Self { clock: Instant::now(), processor: processor_time() }
+    }
+
+    /// Begins now, on this thread, for what most often takes microseconds: it may have begun up to [`RECENT`] before, by the
+    /// processor. That saves most reads a call of the system, which is a tenth of what a quick one takes.
+    pub(super) fn start_roughly() -> Self {
+        thread_local! {
+            static LAST: Cell<Option<Stopwatch>> = const { Cell::new(None) };
+        }
+        let clock = Instant::now();
+        LAST.with(|last| match last.get() {
+            Some(recent) if clock.duration_since(recent.clock) < RECENT => Self { clock, ..recent },
+            _ => {
+                let now = Self { clock, processor: processor_time() };
+                last.set(Some(now));
+                now
+            }
+        })
     }
 
     /// What it took until now. Asked on the thread that began.

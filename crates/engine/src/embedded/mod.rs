@@ -13,6 +13,7 @@ mod folder;
 mod functions;
 mod gate;
 mod guard;
+mod hashed_map;
 mod integrity;
 mod job;
 mod keys;

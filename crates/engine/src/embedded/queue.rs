@@ -4,10 +4,11 @@
 //! namespace after the other, and in a namespace one of each caller. Within a flow it is in order. So whoever has a thousand
 //! waiting delays the others by what runs now and one of his own.
 
+use super::hashed_map::HashedMap;
 use crate::CallerKey;
 use debros_proto::{Code, Error, Namespace, Result};
+use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -91,7 +92,7 @@ pub(super) struct Queue<T> {
 
 #[derive(Debug)]
 struct State<T> {
-    namespaces: HashMap<u64, OfNamespace<T>>,
+    namespaces: HashedMap<u64, OfNamespace<T>>,
     /// Namespaces of which something waits, the next one first.
     order: VecDeque<u64>,
     count: usize,
@@ -99,13 +100,13 @@ struct State<T> {
     /// Threads that wait for work. Nobody is woken when it is 0: who is busy looks again by itself.
     idle: usize,
     /// What was taken by [`Queue::take_one`] and is not done, of each caller.
-    running: HashMap<CallerKey, usize>,
+    running: HashedMap<CallerKey, usize>,
     closed: bool,
 }
 
 #[derive(Debug)]
 struct OfNamespace<T> {
-    callers: HashMap<CallerKey, OfCaller<T>>,
+    callers: HashedMap<CallerKey, OfCaller<T>>,
     order: VecDeque<CallerKey>,
     count: usize,
     bytes: usize,
@@ -122,12 +123,12 @@ struct OfCaller<T> {
 impl<T> Default for State<T> {
     fn default() -> Self {
         Self {
-            namespaces: HashMap::new(),
+            namespaces: HashedMap::default(),
             order: VecDeque::new(),
             count: 0,
             bytes: 0,
             idle: 0,
-            running: HashMap::new(),
+            running: HashedMap::default(),
             closed: false,
         }
     }
@@ -135,7 +136,7 @@ impl<T> Default for State<T> {
 
 impl<T> Default for OfNamespace<T> {
     fn default() -> Self {
-        Self { callers: HashMap::new(), order: VecDeque::new(), count: 0, bytes: 0, given: 0 }
+        Self { callers: HashedMap::default(), order: VecDeque::new(), count: 0, bytes: 0, given: 0 }
     }
 }
 

@@ -27,7 +27,7 @@ impl Embedded {
         if let Some(Known::Quick) = known
             && Instant::now() < options.deadline
         {
-            let watch = Stopwatch::start();
+            let watch = Stopwatch::start_roughly();
             let read = |conn: &_| sql::read_quickly(conn, Run::own(&statement), &limits, &watch);
             let outcome = store.read_here(|conn| store.span().in_scope(|| read(conn)))?;
             if let Some(Outcome::Read(result, _)) = outcome.transpose()? {

@@ -40,7 +40,7 @@ impl Embedded {
                         plan = Some(Plan { rewritten, generation: catalogue.generation(), facts });
                     }
                     Known::Quick if rewritten.place == Place::Data && Instant::now() < options.deadline => {
-                        let watch = Stopwatch::start();
+                        let watch = Stopwatch::start_roughly();
                         let read =
                             |conn: &_| tenant.read_quickly(conn, &statement, &rewritten, &catalogue, &call, &watch);
                         let outcome = store.read_here(|conn| store.span().in_scope(|| read(conn)))?;
