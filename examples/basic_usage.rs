@@ -1,4 +1,5 @@
-//! A walk through everything that an application does: storage, SQL, pub/sub and network information.
+//! A walk through everything that an application does: storage, SQL, pub/sub and network
+//! information.
 //!
 //! Run it beside `make dev`:
 //!
@@ -6,8 +7,8 @@
 //! make run-example
 //! ```
 //!
-//! By hand it needs to know a node and an API key or an access token; the namespace is the credential's, or the one that
-//! `DEBROS_NAMESPACE` names:
+//! By hand it needs to know a node and an API key or an access token; the namespace is the
+//! credential's, or the one that `DEBROS_NAMESPACE` names:
 //!
 //! ```console
 //! DEBROS_BOOTSTRAP_PEERS=/ip4/127.0.0.1/tcp/4001/p2p/<peer id> DEBROS_API_KEY=ak_… \
@@ -58,9 +59,12 @@ async fn storage(client: &Client) -> Result<()> {
 async fn database(client: &Client) -> Result<()> {
     let database = client.database();
     database
-        .create_table("CREATE TABLE IF NOT EXISTS example_users (id INTEGER PRIMARY KEY, name TEXT NOT NULL)")
+        .create_table(
+            "CREATE TABLE IF NOT EXISTS example_users (id INTEGER PRIMARY KEY, name TEXT NOT NULL)",
+        )
         .await?;
-    let insert = database.query("INSERT INTO example_users (name) VALUES (?)", ["Ada".into()]).await?;
+    let insert =
+        database.query("INSERT INTO example_users (name) VALUES (?)", ["Ada".into()]).await?;
     println!("database: inserted row {}", insert.last_insert_id.unwrap_or_default());
     // All or none: these two stand or fall together.
     database
@@ -92,17 +96,26 @@ async fn pubsub(client: &Client) -> Result<()> {
 
 async fn network(client: &Client) -> Result<()> {
     let status = client.network().status().await?;
-    println!("network: node {} is up for {} ms with {} peers", status.node_id, status.uptime_ms, status.peer_count);
+    println!(
+        "network: node {} is up for {} ms with {} peers",
+        status.node_id, status.uptime_ms, status.peer_count
+    );
     for peer in client.network().peers().await? {
         println!("network: peer {} ({}) connected: {}", peer.id, peer.agent, peer.connected);
     }
     for check in client.health().await?.checks {
-        println!("health: {} {} in {} µs", check.name, if check.ok { "ok" } else { "FAILED" }, check.took_us);
+        println!(
+            "health: {} {} in {} µs",
+            check.name,
+            if check.ok { "ok" } else { "FAILED" },
+            check.took_us
+        );
     }
     Ok(())
 }
 
 fn required(variable: &str) -> String {
-    env::var(variable)
-        .unwrap_or_else(|_| panic!("set {variable}: see the head of this example, or run `make run-example`"))
+    env::var(variable).unwrap_or_else(|_| {
+        panic!("set {variable}: see the head of this example, or run `make run-example`")
+    })
 }

@@ -1,8 +1,15 @@
-//! Compiles the protocol's message definitions. No protoc program is needed: protox is a compiler in Rust.
+//! Compiles the protocol's message definitions. No protoc program is needed: protox is a compiler
+//! in Rust.
 
 /// Messages that carry secrets: how they are shown is written by hand, in `src/shown.rs`.
-const SECRET: [&str; 6] =
-    ["Request", "Proof", "SessionResponse", "CreateApiKeyResponse", "RefreshRequest", "LogoutRequest"];
+const SECRET: [&str; 6] = [
+    "Request",
+    "Proof",
+    "SessionResponse",
+    "CreateApiKeyResponse",
+    "RefreshRequest",
+    "LogoutRequest",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");

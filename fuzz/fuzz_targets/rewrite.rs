@@ -1,4 +1,5 @@
-//! The rewriter against any text: no panic, and nothing that it lets through touches what is not the namespace's.
+//! The rewriter against any text: no panic, and nothing that it lets through touches what is not
+//! the namespace's.
 #![no_main]
 
 use debros_proto::Namespace;

@@ -1,16 +1,18 @@
-//! What a wallet signs to sign in: a nonce for one wallet, namespace and site, in an EIP-4361 message.
+//! What a wallet signs to sign in: a nonce for one wallet, namespace and site, in an EIP-4361
+//! message.
 //!
-//! A challenge is not stored. Its nonce carries the time and its own proof: the MAC of all that the challenge is for,
-//! under a key that every node of the network has. So anyone may ask for as many challenges as they like, and the
-//! database does not notice; whoever takes a nonce that was proven writes [`Challenge::nonce_hash`] down, once.
+//! A challenge is not stored. Its nonce carries the time and its own proof: the MAC of all that the
+//! challenge is for, under a key that every node of the network has. So anyone may ask for as many
+//! challenges as they like, and the database does not notice; whoever takes a nonce that was proven
+//! writes [`Challenge::nonce_hash`] down, once.
 
 mod message;
 mod terms;
 
-pub use terms::{DEFAULT_CHAIN_ID, P2P_DOMAIN, P2P_URI, Terms};
+pub use terms::{DEFAULT_CHAIN_ID, P2P_DOMAIN, P2P_URI, SignInTerms};
 
 use crate::secret::{self, Secret};
-use crate::signature::{self, Signer};
+use crate::signature::{self, RecoveredSigner};
 use alloy_primitives::hex;
 use debros_proto::{Code, Error, Result};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -28,11 +30,13 @@ pub const RANDOM_BYTES: usize = 11;
 const TIME_BYTES: usize = 5;
 const TAG_BYTES: usize = 16;
 const NONCE_BYTES: usize = TIME_BYTES + RANDOM_BYTES + TAG_BYTES;
-/// In front of what the MAC covers: another use of the same key, or another format, has another name.
+/// In front of what the MAC covers: another use of the same key, or another format, has another
+/// name.
 const PURPOSE: &[u8] = b"debros challenge 1";
 const REFRESH_PURPOSE: &[u8] = b"debros refresh 1";
 
-/// The key that makes nonces, and refresh tokens from those before them. Who has it makes nonces, but no signatures.
+/// The key that makes nonces, and refresh tokens from those before them. Who has it makes nonces,
+/// but no signatures.
 #[derive(Clone)]
 pub struct ChallengeKey(Zeroizing<[u8; 32]>);
 
@@ -42,10 +46,16 @@ impl ChallengeKey {
         Self(Zeroizing::new(bytes))
     }
 
-    /// The refresh token that takes the place of this one: always the same, so that the same request again gets the same
-    /// answer although no token is kept. Only a node can compute it, and only from the token itself, never from its hash.
+    /// The refresh token that takes the place of this one: always the same, so that the same
+    /// request again gets the same answer although no token is kept. Only a node can compute it,
+    /// and only from the token itself, never from its hash.
     pub fn next_refresh_token(&self, presented: &str) -> Secret {
-        secret::refresh_token(mac_of(self, &[REFRESH_PURPOSE, presented.as_bytes()]).finalize().into_bytes().into())
+        secret::refresh_token(
+            mac_over_fields(self, &[REFRESH_PURPOSE, presented.as_bytes()])
+                .finalize()
+                .into_bytes()
+                .into(),
+        )
     }
 }
 
@@ -59,7 +69,7 @@ impl fmt::Debug for ChallengeKey {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Challenge {
     /// What it is for.
-    pub terms: Terms,
+    pub terms: SignInTerms,
     /// 64 lower-case hex digits (256 bits).
     pub nonce: String,
     /// Milliseconds since the Unix epoch, at a whole second.
@@ -74,8 +84,9 @@ impl Challenge {
     /// Passes when the wallet of the terms signed the message, or the bare nonce.
     ///
     /// # Errors
-    /// `invalid_argument` for a signature of another form, `unauthenticated` for one of another wallet or text.
-    pub fn prove(&self, signature: &str) -> Result<Signer> {
+    /// `invalid_argument` for a signature of another form, `unauthenticated` for one of another
+    /// wallet or text.
+    pub fn verify_signature(&self, signature: &str) -> Result<RecoveredSigner> {
         signature::verify_any(self.terms.wallet(), &[&self.message, &self.nonce], signature)
     }
 
@@ -89,34 +100,43 @@ impl Challenge {
 ///
 /// # Errors
 /// `internal` when the clock stands before 1970 or after 9999.
-pub fn issue(key: &ChallengeKey, terms: &Terms, now: i64, random: [u8; RANDOM_BYTES]) -> Result<Challenge> {
+pub fn issue(
+    key: &ChallengeKey,
+    terms: &SignInTerms,
+    now: i64,
+    random: [u8; RANDOM_BYTES],
+) -> Result<Challenge> {
     let seconds = now.div_euclid(1000);
     let wrong_clock = || Error::internal("the node's clock is not set: no challenge can be made");
     let time = u64::try_from(seconds).map_err(|_| wrong_clock())?.to_be_bytes();
     let [0, 0, 0, time @ ..] = time else { return Err(wrong_clock()) };
-    let tag = mac(key, terms, &time, &random).finalize().into_bytes();
+    let tag = challenge_mac(key, terms, &time, &random).finalize().into_bytes();
     let mut nonce = [0_u8; NONCE_BYTES];
     nonce[..TIME_BYTES].copy_from_slice(&time);
     nonce[TIME_BYTES..TIME_BYTES + RANDOM_BYTES].copy_from_slice(&random);
     nonce[TIME_BYTES + RANDOM_BYTES..].copy_from_slice(&tag[..TAG_BYTES]);
-    challenge(terms, hex::encode(nonce), seconds).ok_or_else(wrong_clock)
+    build_challenge(terms, hex::encode(nonce), seconds).ok_or_else(wrong_clock)
 }
 
-/// The text that a challenge with this nonce and issue time (milliseconds since the Unix epoch) asks a wallet to sign, for
-/// a program that signs nothing but what it made itself. `None` when the nonce is not 64 lower-case hex digits, or the time
-/// is outside of the years 1970 to 9999.
-pub fn message(terms: &Terms, nonce: &str, issued_at: i64) -> Option<String> {
+/// The text that a challenge with this nonce and issue time (milliseconds since the Unix epoch)
+/// asks a wallet to sign, for a program that signs nothing but what it made itself. `None` when the
+/// nonce is not 64 lower-case hex digits, or the time is outside of the years 1970 to 9999.
+pub fn message(terms: &SignInTerms, nonce: &str, issued_at: i64) -> Option<String> {
     // A nonce holds no time below or above these.
-    let seconds = Some(issued_at.div_euclid(1000)).filter(|seconds| (0..1 << (8 * TIME_BYTES)).contains(seconds))?;
-    is_well_formed(nonce).then(|| challenge(terms, nonce.to_owned(), seconds))?.map(|challenge| challenge.message)
+    let seconds = Some(issued_at.div_euclid(1000))
+        .filter(|seconds| (0..1 << (8 * TIME_BYTES)).contains(seconds))?;
+    is_well_formed(nonce)
+        .then(|| build_challenge(terms, nonce.to_owned(), seconds))?
+        .map(|challenge| challenge.message)
 }
 
-/// Passes when the nonce was made by this network for these terms and is neither too old nor from the future. Whether it
-/// was used before is not known here. `now` in milliseconds since the Unix epoch.
+/// Passes when the nonce was made by this network for these terms and is neither too old nor from
+/// the future. Whether it was used before is not known here. `now` in milliseconds since the Unix
+/// epoch.
 ///
 /// # Errors
 /// `invalid_argument` when the nonce is not 64 lower-case hex digits, else `unauthenticated`.
-pub fn check(key: &ChallengeKey, terms: &Terms, nonce: &str, now: i64) -> Result<Challenge> {
+pub fn check(key: &ChallengeKey, terms: &SignInTerms, nonce: &str, now: i64) -> Result<Challenge> {
     let mut bytes = [0_u8; NONCE_BYTES];
     if !is_well_formed(nonce) || hex::decode_to_slice(nonce, &mut bytes).is_err() {
         return Err(Error::invalid(format!(
@@ -127,17 +147,21 @@ pub fn check(key: &ChallengeKey, terms: &Terms, nonce: &str, now: i64) -> Result
     let (made_of, tag) = bytes.split_at(TIME_BYTES + RANDOM_BYTES);
     let (time, random) = made_of.split_at(TIME_BYTES);
     // In constant time.
-    mac(key, terms, time, random).verify_truncated_left(tag).map_err(|_| invalid_nonce())?;
+    challenge_mac(key, terms, time, random)
+        .verify_truncated_left(tag)
+        .map_err(|_| invalid_nonce_error())?;
     let seconds = time.iter().fold(0_i64, |seconds, byte| seconds << 8 | i64::from(*byte));
-    let challenge = challenge(terms, nonce.to_owned(), seconds).ok_or_else(invalid_nonce)?;
+    let challenge =
+        build_challenge(terms, nonce.to_owned(), seconds).ok_or_else(invalid_nonce_error)?;
     if now >= challenge.expires_at || challenge.issued_at > now.saturating_add(MAX_AHEAD_MS) {
-        return Err(invalid_nonce());
+        return Err(invalid_nonce_error());
     }
     Ok(challenge)
 }
 
-/// One sentence for every reason, so that nobody learns which nonces exist. Also for a nonce that was used before.
-pub fn invalid_nonce() -> Error {
+/// One sentence for every reason, so that nobody learns which nonces exist. Also for a nonce that
+/// was used before.
+pub fn invalid_nonce_error() -> Error {
     Error::new(
         Code::Unauthenticated,
         "the nonce is not valid for this wallet and namespace: it is unknown, used or older than 5 minutes; ask for a \
@@ -146,17 +170,23 @@ pub fn invalid_nonce() -> Error {
 }
 
 fn is_well_formed(nonce: &str) -> bool {
-    nonce.len() == 2 * NONCE_BYTES && nonce.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    nonce.len() == 2 * NONCE_BYTES
+        && nonce.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
-fn challenge(terms: &Terms, nonce: String, seconds: i64) -> Option<Challenge> {
+fn build_challenge(terms: &SignInTerms, nonce: String, seconds: i64) -> Option<Challenge> {
     let issued_at = seconds * 1000;
     let expires_at = issued_at + LIFETIME_MS;
-    let message = message::text(terms, &nonce, issued_at, expires_at)?;
+    let message = message::sign_in_text(terms, &nonce, issued_at, expires_at)?;
     Some(Challenge { terms: terms.clone(), nonce, issued_at, expires_at, message })
 }
 
-fn mac(key: &ChallengeKey, terms: &Terms, time: &[u8], random: &[u8]) -> Hmac<Sha256> {
+fn challenge_mac(
+    key: &ChallengeKey,
+    terms: &SignInTerms,
+    time: &[u8],
+    random: &[u8],
+) -> Hmac<Sha256> {
     let chain_id = terms.chain_id().to_be_bytes();
     let fields: [&[u8]; 8] = [
         PURPOSE,
@@ -168,12 +198,13 @@ fn mac(key: &ChallengeKey, terms: &Terms, time: &[u8], random: &[u8]) -> Hmac<Sh
         time,
         random,
     ];
-    mac_of(key, &fields)
+    mac_over_fields(key, &fields)
 }
 
 /// Every field stands behind its length, so that no two sets of fields give the same bytes.
-fn mac_of(key: &ChallengeKey, fields: &[&[u8]]) -> Hmac<Sha256> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.0.as_slice()).expect("HMAC takes a key of any length");
+fn mac_over_fields(key: &ChallengeKey, fields: &[&[u8]]) -> Hmac<Sha256> {
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(key.0.as_slice()).expect("HMAC takes a key of any length");
     for field in fields {
         mac.update(&(field.len() as u64).to_be_bytes());
         mac.update(field);

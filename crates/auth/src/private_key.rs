@@ -15,8 +15,8 @@ impl PrivateKey {
     /// The key with these bytes, which have to be random.
     ///
     /// # Errors
-    /// `invalid_argument` when the bytes are no key: zero, or not below the order of the curve. Of random bytes one in
-    /// 2^127 is none.
+    /// `invalid_argument` when the bytes are no key: zero, or not below the order of the curve. Of
+    /// random bytes one in 2^127 is none.
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self> {
         SigningKey::from_slice(bytes).map(Self).map_err(|_| {
             Error::invalid("the private key is not one: its number is zero or not below the order of secp256k1")
@@ -41,7 +41,9 @@ impl PrivateKey {
         let mut bytes = Zeroizing::new([0_u8; 32]);
         let all_hex = digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
         if !all_hex || hex::decode_to_slice(digits, bytes.as_mut_slice()).is_err() {
-            return Err(Error::invalid("the private key is not one: use 64 hex digits, with or without 0x"));
+            return Err(Error::invalid(
+                "the private key is not one: use 64 hex digits, with or without 0x",
+            ));
         }
         Self::from_bytes(&bytes)
     }
@@ -61,8 +63,8 @@ impl PrivateKey {
         Address::from_private_key(&self.0).into()
     }
 
-    /// Signs a text as wallets do (`personal_sign`, EIP-191): `0x` and the hex of `r||s||v`, with `v` 27 or 28. The same
-    /// text always gets the same signature (RFC 6979).
+    /// Signs a text as wallets do (`personal_sign`, EIP-191): `0x` and the hex of `r||s||v`, with
+    /// `v` 27 or 28. The same text always gets the same signature (RFC 6979).
     pub fn sign_personal(&self, message: &str) -> String {
         let digest = eip191_hash_message(message);
         let signed = self.0.sign_prehash_recoverable(digest.as_slice());

@@ -12,7 +12,8 @@ pub enum Role {
     Writer,
     /// Manages the namespace's keys and members.
     Admin,
-    /// Holds the namespace: also decides who is admin. No role above it can be given, and it can not be taken away.
+    /// Holds the namespace: also decides who is admin. No role above it can be given, and it can
+    /// not be taken away.
     Owner,
     /// Runs the node.
     Operator,
@@ -46,8 +47,9 @@ impl Role {
         }
     }
 
-    /// Whether who has this role may give `role` to a member, or take it away: admins readers and writers, the owner
-    /// admins as well, the operator as the owner. Nobody gives ownership.
+    /// Whether who has this role may give `required_role` to a member, or take it away: admins
+    /// readers and writers, the owner admins as well, the operator as the owner. Nobody gives
+    /// ownership.
     pub fn may_grant(self, role: Role) -> bool {
         match role {
             Role::Reader | Role::Writer => self >= Role::Admin,
@@ -91,8 +93,8 @@ pub enum Permission {
 }
 
 impl Permission {
-    /// All that a scope can name, with the scope's name. Keys, members and operation have none: a role alone
-    /// gives them.
+    /// All that a scope can name, with the scope's name. Keys, members and operation have none: a
+    /// role alone gives them.
     const SCOPES: [(Permission, &'static str); 8] = [
         (Permission::DbRead, "db:read"),
         (Permission::DbWrite, "db:write"),
@@ -105,14 +107,16 @@ impl Permission {
     ];
 
     /// The least role that it needs.
-    pub fn role(self) -> Role {
+    pub fn required_role(self) -> Role {
         match self {
-            Permission::DbRead | Permission::StorageRead | Permission::PubsubSubscribe | Permission::AppsRead => {
-                Role::Reader
-            }
-            Permission::DbWrite | Permission::StorageWrite | Permission::PubsubPublish | Permission::AppsWrite => {
-                Role::Writer
-            }
+            Permission::DbRead
+            | Permission::StorageRead
+            | Permission::PubsubSubscribe
+            | Permission::AppsRead => Role::Reader,
+            Permission::DbWrite
+            | Permission::StorageWrite
+            | Permission::PubsubPublish
+            | Permission::AppsWrite => Role::Writer,
             Permission::Keys | Permission::Members => Role::Admin,
             Permission::Operate => Role::Operator,
         }
@@ -125,7 +129,8 @@ impl Permission {
 
 impl fmt::Display for Permission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = Self::SCOPES.iter().find(|(permission, _)| permission == self).map(|(_, name)| *name);
+        let name =
+            Self::SCOPES.iter().find(|(permission, _)| permission == self).map(|(_, name)| *name);
         f.write_str(name.unwrap_or(match self {
             Permission::Keys => "managing keys",
             Permission::Members => "managing members",
@@ -146,7 +151,8 @@ impl Scopes {
     pub fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self> {
         let mut scopes = Scopes::default();
         for name in names {
-            let Some((permission, _)) = Permission::SCOPES.iter().find(|(_, known)| *known == name) else {
+            let Some((permission, _)) = Permission::SCOPES.iter().find(|(_, known)| *known == name)
+            else {
                 let known: Vec<&str> = Self::known().collect();
                 return Err(Error::invalid(format!(
                     "\"{}\" is not a scope: use {}",
@@ -180,13 +186,14 @@ impl Scopes {
 
     /// What a role comes to under these scopes: no more than they name.
     pub fn role_within(self, role: Role) -> Role {
-        let named = Permission::SCOPES.iter().filter(|(permission, _)| self.0 & permission.bit() != 0);
-        let most = named.map(|(permission, _)| permission.role()).max();
+        let named =
+            Permission::SCOPES.iter().filter(|(permission, _)| self.0 & permission.bit() != 0);
+        let most = named.map(|(permission, _)| permission.required_role()).max();
         most.map_or(role, |most| role.min(most))
     }
 
     /// Whether they allow this, to a role that does.
-    pub fn allows(self, permission: Permission) -> bool {
+    pub fn may_use(self, permission: Permission) -> bool {
         let nameable = Permission::SCOPES.iter().any(|(known, _)| *known == permission);
         let implied = permission == Permission::DbRead && self.0 & Permission::DbWrite.bit() != 0;
         self.0 == 0 || (nameable && (implied || self.0 & permission.bit() != 0))
@@ -194,20 +201,23 @@ impl Scopes {
 }
 
 /// Whether this role with these scopes may do this.
-pub fn may(role: Role, scopes: Scopes, permission: Permission) -> bool {
-    role >= permission.role() && scopes.allows(permission)
+pub fn is_permitted(role: Role, scopes: Scopes, permission: Permission) -> bool {
+    role >= permission.required_role() && scopes.may_use(permission)
 }
 
 /// Passes when this role with these scopes may do this.
 ///
 /// # Errors
 /// `forbidden`, with what is missing.
-pub fn require(role: Role, scopes: Scopes, permission: Permission) -> Result<()> {
-    if may(role, scopes, permission) {
+pub fn require_permission(role: Role, scopes: Scopes, permission: Permission) -> Result<()> {
+    if is_permitted(role, scopes, permission) {
         return Ok(());
     }
-    let reason = if role < permission.role() {
-        format!("the credential's role is {role}, and {permission} needs {}", permission.role())
+    let reason = if role < permission.required_role() {
+        format!(
+            "the credential's role is {role}, and {permission} needs {}",
+            permission.required_role()
+        )
     } else {
         format!("the credential's scopes do not include {permission}")
     };

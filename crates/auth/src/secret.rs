@@ -1,6 +1,7 @@
 //! API keys and refresh tokens: their forms, and the hashes that are kept in their place.
 //!
-//! Each has at least 192 random bits, so a plain SHA-256 is enough to keep: there is nothing to guess.
+//! Each has at least 192 random bits, so a plain SHA-256 is enough to keep: there is nothing to
+//! guess.
 
 use alloy_primitives::hex;
 use debros_proto::Namespace;
@@ -13,7 +14,7 @@ use zeroize::Zeroizing;
 pub const API_KEY_BYTES: usize = 24;
 /// Random bytes of a refresh token.
 pub const REFRESH_TOKEN_BYTES: usize = 32;
-/// Random bytes of an [`id`].
+/// Random bytes of an [`new_id`].
 pub const ID_BYTES: usize = 8;
 /// How long a refresh token is good, in milliseconds.
 pub const REFRESH_TOKEN_LIFETIME_MS: i64 = 30 * 24 * 60 * 60 * 1000;
@@ -23,7 +24,8 @@ const REFRESH_TOKEN: &str = "rt_";
 /// Characters of a secret that are shown to recognise it.
 const PREFIX_CHARS: usize = 11;
 
-/// A secret on its way to its owner, who is told it once. Its memory is overwritten when it is dropped.
+/// A secret on its way to its owner, who is told it once. Its memory is overwritten when it is
+/// dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 
@@ -57,7 +59,8 @@ pub fn api_key(random: [u8; API_KEY_BYTES], namespace: &Namespace) -> Secret {
     Secret(Zeroizing::new(format!("{API_KEY}{}:{namespace}", *digits)))
 }
 
-/// The namespace that an API key names, when the text has an API key's form. Whether the key exists is not known here.
+/// The namespace that an API key names, when the text has an API key's form. Whether the key exists
+/// is not known here.
 pub fn api_key_namespace(text: &str) -> Option<Namespace> {
     let (digits, namespace) = text.strip_prefix(API_KEY)?.split_once(':')?;
     is_hex(digits, API_KEY_BYTES).then(|| Namespace::new(namespace).ok())?
@@ -76,7 +79,7 @@ pub fn is_refresh_token(text: &str) -> bool {
 }
 
 /// A name for something that is stored: `kind`, `_` and 16 hex digits. No secret.
-pub fn id(kind: &str, random: [u8; ID_BYTES]) -> String {
+pub fn new_id(kind: &str, random: [u8; ID_BYTES]) -> String {
     format!("{kind}_{}", hex::encode(random))
 }
 
@@ -86,12 +89,13 @@ pub fn sha256(bytes: impl AsRef<[u8]>) -> [u8; 32] {
 }
 
 /// Whether two hashes are the same, in a time that does not tell where they differ.
-pub fn equal(left: &[u8; 32], right: &[u8; 32]) -> bool {
+pub fn constant_time_eq(left: &[u8; 32], right: &[u8; 32]) -> bool {
     left.ct_eq(right).into()
 }
 
 fn is_hex(digits: &str, bytes: usize) -> bool {
-    digits.len() == 2 * bytes && digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    digits.len() == 2 * bytes
+        && digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 #[cfg(test)]

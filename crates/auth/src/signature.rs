@@ -1,7 +1,7 @@
 //! From a signature to the wallet that made it (`personal_sign`, EIP-191).
 //!
-//! A signature is taken in one form alone. For each signature (r, s) there is a second valid one (r, n - s), and wallets
-//! make the one with the low s; taking both would give one proof two names.
+//! A signature is taken in one form alone. For each signature (r, s) there is a second valid one
+//! (r, n - s), and wallets make the one with the low s; taking both would give one proof two names.
 
 use crate::wallet::Wallet;
 use alloy_primitives::{Address, Signature, hex};
@@ -12,33 +12,36 @@ pub const SIGNATURE_BYTES: usize = 65;
 
 /// Who signed a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Signer {
+pub struct RecoveredSigner {
     /// The address.
     pub wallet: Wallet,
     /// The public key: 0x04, then x and y with 32 bytes each.
     pub public_key: [u8; 65],
 }
 
-impl Signer {
+impl RecoveredSigner {
     /// The public key as `0x` and 130 hex digits.
     pub fn public_key_hex(&self) -> String {
         hex::encode_prefixed(self.public_key)
     }
 }
 
-/// The wallet that signed `message`. Any well-formed signature is somebody's: compare the wallet, or use [`verify`].
+/// The wallet that signed `message`. Any well-formed signature is somebody's: compare the wallet,
+/// or use [`verify`].
 ///
 /// # Errors
-/// `invalid_argument` for a signature that is not of the form above, `unauthenticated` for one that no key can have made.
-pub fn recover(message: &str, signature: &str) -> Result<Signer> {
+/// `invalid_argument` for a signature that is not of the form above, `unauthenticated` for one that
+/// no key can have made.
+pub fn recover(message: &str, signature: &str) -> Result<RecoveredSigner> {
     recover_parsed(message, &parse(signature)?)
 }
 
 /// Passes when `wallet` signed `message`.
 ///
 /// # Errors
-/// `invalid_argument` for a signature of another form, `unauthenticated` for one of another wallet or text.
-pub fn verify(wallet: Wallet, message: &str, signature: &str) -> Result<Signer> {
+/// `invalid_argument` for a signature of another form, `unauthenticated` for one of another wallet
+/// or text.
+pub fn verify(wallet: Wallet, message: &str, signature: &str) -> Result<RecoveredSigner> {
     verify_any(wallet, &[message], signature)
 }
 
@@ -46,20 +49,24 @@ pub fn verify(wallet: Wallet, message: &str, signature: &str) -> Result<Signer> 
 ///
 /// # Errors
 /// As for [`verify`].
-pub(crate) fn verify_any(wallet: Wallet, messages: &[&str], signature: &str) -> Result<Signer> {
+pub(crate) fn verify_any(
+    wallet: Wallet,
+    messages: &[&str],
+    signature: &str,
+) -> Result<RecoveredSigner> {
     let signature = parse(signature)?;
     messages
         .iter()
         .filter_map(|message| recover_parsed(message, &signature).ok())
         .find(|signer| signer.wallet == wallet)
-        .ok_or_else(not_of_this_wallet)
+        .ok_or_else(wrong_signer_error)
 }
 
-fn recover_parsed(message: &str, signature: &Signature) -> Result<Signer> {
-    let key = signature.recover_from_msg(message).map_err(|_| not_of_this_wallet())?;
+fn recover_parsed(message: &str, signature: &Signature) -> Result<RecoveredSigner> {
+    let key = signature.recover_from_msg(message).map_err(|_| wrong_signer_error())?;
     let point = key.to_encoded_point(false);
-    let public_key = point.as_bytes().try_into().map_err(|_| not_of_this_wallet())?;
-    Ok(Signer { wallet: Address::from_public_key(&key).into(), public_key })
+    let public_key = point.as_bytes().try_into().map_err(|_| wrong_signer_error())?;
+    Ok(RecoveredSigner { wallet: Address::from_public_key(&key).into(), public_key })
 }
 
 fn parse(text: &str) -> Result<Signature> {
@@ -72,11 +79,14 @@ fn parse(text: &str) -> Result<Signature> {
         )));
     }
     let mut bytes = [0_u8; SIGNATURE_BYTES];
-    if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) || hex::decode_to_slice(digits, &mut bytes).is_err() {
+    if !digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+        || hex::decode_to_slice(digits, &mut bytes).is_err()
+    {
         return Err(Error::invalid("the signature is not hexadecimal"));
     }
     let [scalars @ .., v] = &bytes;
-    // The library reads the v of old transactions (35 and above) as well; a personal signature has none of these.
+    // The library reads the v of old transactions (35 and above) as well; a personal signature has
+    // none of these.
     let odd = match v {
         0 | 27 => false,
         1 | 28 => true,
@@ -88,7 +98,9 @@ fn parse(text: &str) -> Result<Signature> {
     };
     let signature = Signature::from_bytes_and_parity(scalars, odd);
     if signature.to_k256().is_err() {
-        return Err(Error::invalid("the signature's r or s is zero or not below the order of secp256k1"));
+        return Err(Error::invalid(
+            "the signature's r or s is zero or not below the order of secp256k1",
+        ));
     }
     // The library would quietly take the other form.
     if signature.normalize_s().is_some() {
@@ -99,7 +111,7 @@ fn parse(text: &str) -> Result<Signature> {
     Ok(signature)
 }
 
-fn not_of_this_wallet() -> Error {
+fn wrong_signer_error() -> Error {
     Error::new(
         Code::Unauthenticated,
         "the signature is not this wallet's for the text it was asked to sign: sign the challenge's message with the \

@@ -1,15 +1,15 @@
 //! Access tokens: JWTs, signed with Ed25519 by the node that issues them, verified by every node.
 //!
-//! The header names the key, never the algorithm's rules: only what [`issue`] writes is accepted, so `none`, HMAC with
-//! the public key, embedded keys and critical extensions have no way in.
+//! The header names the key, never the algorithm's rules: only what [`issue`] writes is accepted,
+//! so `none`, HMAC with the public key, embedded keys and critical extensions have no way in.
 
 mod claims;
 mod keys;
 
-pub use claims::{Claims, Credential};
-pub use keys::{Jwk, Jwks, KEY_BYTES, PublicKey, PublicKeys, SigningKey};
+pub use claims::{Claims, TokenCredential};
+pub use keys::{JsonWebKey, JsonWebKeySet, KEY_BYTES, PublicKey, PublicKeySet, SigningKey};
 
-use claims::Wire;
+use claims::JwtClaims;
 use debros_proto::limits::MAX_CREDENTIAL_BYTES;
 use debros_proto::{Code, Error, Result};
 use jsonwebtoken::{Algorithm, Header, Validation};
@@ -22,7 +22,8 @@ pub const MAX_AHEAD_MS: i64 = 30 * 1000;
 /// Issuer and audience of every access token.
 pub const ISSUER: &str = "debros";
 
-/// What the library checks: the signature. The claims are checked here, against the clock that was passed in.
+/// What the library checks: the signature. The claims are checked here, against the clock that was
+/// passed in.
 static SIGNATURE_ALONE: LazyLock<Validation> = LazyLock::new(|| {
     let mut validation = Validation::new(Algorithm::EdDSA);
     validation.required_spec_claims.clear();
@@ -37,46 +38,48 @@ static SIGNATURE_ALONE: LazyLock<Validation> = LazyLock::new(|| {
 /// # Errors
 /// `internal` when the cryptographic library refuses to sign.
 pub fn issue(key: &SigningKey, claims: &Claims) -> Result<String> {
-    let header = header(key.public().kid());
-    jsonwebtoken::encode(&header, &Wire::from(claims), key.encoding())
+    let header = expected_header(key.public_key().kid());
+    jsonwebtoken::encode(&header, &JwtClaims::from(claims), key.encoding_key())
         .map_err(|_| Error::internal("the access token could not be signed"))
 }
 
-/// The claims of a token that one of `keys` signed and that is good at `now` (milliseconds since the Unix epoch).
+/// The claims of a token that one of `keys` signed and that is good at `now` (milliseconds since
+/// the Unix epoch).
 ///
 /// # Errors
-/// `credential_expired` for a token that is over and right in all else; for every other reason `unauthenticated`, with one
-/// sentence.
-pub fn verify(token: &str, keys: &PublicKeys, now: i64) -> Result<Claims> {
-    let claims = verified(token, keys, now).ok_or_else(|| {
+/// `credential_expired` for a token that is over and right in all else; for every other reason
+/// `unauthenticated`, with one sentence.
+pub fn verify(token: &str, keys: &PublicKeySet, now: i64) -> Result<Claims> {
+    let claims = decode_verified(token, keys, now).ok_or_else(|| {
         Error::new(
             Code::Unauthenticated,
             "the access token is not valid: it is damaged, or signed by a key that is not in use; refresh it or sign in \
              again",
         )
     })?;
-    if now >= claims.expires_at { Err(expired()) } else { Ok(claims) }
+    if now >= claims.expires_at { Err(expired_error()) } else { Ok(claims) }
 }
 
 /// What is said of a token that was good once.
-pub fn expired() -> Error {
+pub fn expired_error() -> Error {
     Error::new(Code::CredentialExpired, "the access token has expired: refresh it or sign in again")
 }
 
-/// Whether a credential has the form of an access token, and not that of a key. Cheap, and says nothing about validity.
+/// Whether a credential has the form of an access token, and not that of a key. Cheap, and says
+/// nothing about validity.
 pub fn is_token(credential: &str) -> bool {
     // The start of every JSON object in Base64.
     credential.starts_with("ey") && credential.bytes().filter(|byte| *byte == b'.').count() == 2
 }
 
-fn verified(token: &str, keys: &PublicKeys, now: i64) -> Option<Claims> {
+fn decode_verified(token: &str, keys: &PublicKeySet, now: i64) -> Option<Claims> {
     if token.len() > MAX_CREDENTIAL_BYTES {
         return None;
     }
     let mut found = jsonwebtoken::decode_header(token).ok()?;
     let kid = found.kid.clone()?;
-    let key = keys.decoding(&kid)?;
-    let expected = header(&kid);
+    let key = keys.decoding_key(&kid)?;
+    let expected = expected_header(&kid);
     // RFC 7519 lets `typ` be left out.
     if found.typ.is_none() {
         found.typ.clone_from(&expected.typ);
@@ -84,11 +87,11 @@ fn verified(token: &str, keys: &PublicKeys, now: i64) -> Option<Claims> {
     if found != expected {
         return None;
     }
-    let wire = jsonwebtoken::decode::<Wire>(token, key, &SIGNATURE_ALONE).ok()?.claims;
-    wire.checked(now)
+    let wire = jsonwebtoken::decode::<JwtClaims>(token, key, &SIGNATURE_ALONE).ok()?.claims;
+    wire.into_claims(now)
 }
 
-fn header(kid: &str) -> Header {
+fn expected_header(kid: &str) -> Header {
     let mut header = Header::new(Algorithm::EdDSA);
     header.kid = Some(kid.to_owned());
     header

@@ -21,7 +21,8 @@ impl Wallet {
         &self.0
     }
 
-    /// Reads an address: 40 hex digits, `0x` or not. Digits in mixed case carry a checksum (EIP-55), which must be right.
+    /// Reads an address: 40 hex digits, `0x` or not. Digits in mixed case carry a checksum
+    /// (EIP-55), which must be right.
     ///
     /// # Errors
     /// `invalid_argument` for another form, or for a wrong checksum.

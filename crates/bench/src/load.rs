@@ -1,7 +1,8 @@
-//! The load generator: one thread, raw TCP, prepared requests, one request in flight on each connection.
+//! The load generator: one thread, raw TCP, prepared requests, one request in flight on each
+//! connection.
 
 use crate::proc_stat;
-use crate::template::{FIRST, Template, parse_answer};
+use crate::request_template::{FIRST, RequestTemplate, parse_answer};
 use anyhow::{Context as _, Result, ensure};
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
@@ -12,7 +13,7 @@ use tokio::task::JoinSet;
 
 /// How one cell of the table is measured.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct LoadPlan {
     /// Connections, each with one request in flight.
     pub(crate) connections: usize,
     /// Not counted.
@@ -29,7 +30,7 @@ pub(crate) struct Plan {
 
 /// What a run of one cell found.
 #[derive(Debug, Default)]
-pub(crate) struct Outcome {
+pub(crate) struct LoadOutcome {
     /// Requests finished within the counted time.
     pub(crate) counted: u64,
     /// Counted requests per second.
@@ -46,7 +47,7 @@ pub(crate) struct Outcome {
     pub(crate) generator_cpu: f64,
 }
 
-struct Lane {
+struct ConnectionSamples {
     latencies: Vec<u32>,
     answered: u64,
     last: Option<(u64, u64)>,
@@ -56,22 +57,32 @@ struct Lane {
 ///
 /// # Errors
 /// A connection that breaks, an answer with another status than 2xx, or a wrong one.
-pub(crate) fn run(address: SocketAddr, template: &Template, plan: Plan) -> Result<Outcome> {
+pub(crate) fn run(
+    address: SocketAddr,
+    template: &RequestTemplate,
+    plan: LoadPlan,
+) -> Result<LoadOutcome> {
     // A thread of its own: its processor time is the generator's.
     std::thread::scope(|scope| {
         scope
-            .spawn(|| run_here(address, template, plan))
+            .spawn(|| run_on_thread(address, template, plan))
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
-fn run_here(address: SocketAddr, template: &Template, plan: Plan) -> Result<Outcome> {
+fn run_on_thread(
+    address: SocketAddr,
+    template: &RequestTemplate,
+    plan: LoadPlan,
+) -> Result<LoadOutcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut streams = Vec::with_capacity(plan.connections);
         for _ in 0..plan.connections {
-            let stream = TcpStream::connect(address).await.with_context(|| format!("connect to {address}"))?;
+            let stream = TcpStream::connect(address)
+                .await
+                .with_context(|| format!("connect to {address}"))?;
             stream.set_nodelay(true)?;
             streams.push(stream);
         }
@@ -80,10 +91,17 @@ fn run_here(address: SocketAddr, template: &Template, plan: Plan) -> Result<Outc
         let stop_at = count_from + plan.duration;
         let mut lanes = JoinSet::new();
         for (index, stream) in streams.into_iter().enumerate() {
-            lanes.spawn(lane(stream, template.clone(), plan, index as u64, count_from, stop_at));
+            lanes.spawn(run_connection(
+                stream,
+                template.clone(),
+                plan,
+                index as u64,
+                count_from,
+                stop_at,
+            ));
         }
         let mut latencies = Vec::new();
-        let mut outcome = Outcome::default();
+        let mut outcome = LoadOutcome::default();
         while let Some(lane) = lanes.join_next().await {
             let lane = lane??;
             latencies.extend(lane.latencies);
@@ -102,24 +120,25 @@ fn run_here(address: SocketAddr, template: &Template, plan: Plan) -> Result<Outc
     })
 }
 
-async fn lane(
+async fn run_connection(
     mut stream: TcpStream,
-    mut template: Template,
-    plan: Plan,
+    mut template: RequestTemplate,
+    plan: LoadPlan,
     index: u64,
     count_from: Instant,
     stop_at: Instant,
-) -> Result<Lane> {
+) -> Result<ConnectionSamples> {
     let lanes = plan.connections as u64;
-    let mut random = Random::new(plan.seed ^ (index + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let mut random = Xorshift64::new(plan.seed ^ (index + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
     let mut buffer = vec![0_u8; 16 * 1024];
-    let mut lane = Lane { latencies: Vec::with_capacity(1 << 14), answered: 0, last: None };
+    let mut lane =
+        ConnectionSamples { latencies: Vec::with_capacity(1 << 14), answered: 0, last: None };
     let mut sent_at = Instant::now();
     while sent_at < stop_at {
         // Every connection has keys of its own: its last put is what the key holds at the end.
         let key = FIRST + (random.next() % (plan.keys / lanes).max(1)) * lanes + index;
         let fresh = plan.fresh + lane.answered * lanes + index;
-        exchange(&mut stream, &mut template, &mut buffer, key, fresh).await?;
+        send_and_check(&mut stream, &mut template, &mut buffer, key, fresh).await?;
         lane.answered += 1;
         lane.last = Some((key, fresh));
         let now = Instant::now();
@@ -133,14 +152,14 @@ async fn lane(
 }
 
 /// Sends one request, reads its answer and judges it.
-pub(crate) async fn exchange(
+pub(crate) async fn send_and_check(
     stream: &mut TcpStream,
-    template: &mut Template,
+    template: &mut RequestTemplate,
     buffer: &mut [u8],
     key: u64,
     fresh: u64,
 ) -> Result<()> {
-    stream.write_all(template.fill(key, fresh)).await?;
+    stream.write_all(template.fill_numbers(key, fresh)).await?;
     let mut filled = 0;
     let answer = loop {
         let read = stream.read(&mut buffer[filled..]).await?;
@@ -152,27 +171,35 @@ pub(crate) async fn exchange(
         ensure!(filled < buffer.len(), "an answer is longer than {} bytes", buffer.len());
     };
     ensure!(answer.end == filled, "the server sent more than the answer");
-    template.judge(answer.status, &buffer[answer.body_at..answer.end], key)
+    template.check_answer(answer.status, &buffer[answer.body_at..answer.end], key)
 }
 
 /// Reads one answer from a connection: its status, and its body as text.
-pub(crate) async fn answer_on(stream: &mut TcpStream) -> Result<(u16, String)> {
+pub(crate) async fn read_answer(stream: &mut TcpStream) -> Result<(u16, String)> {
     let mut bytes = Vec::new();
     let answer = loop {
         if let Some(answer) = parse_answer(&bytes)? {
             break answer;
         }
-        ensure!(stream.read_buf(&mut bytes).await? > 0, "the server closed the connection before it had answered");
+        ensure!(
+            stream.read_buf(&mut bytes).await? > 0,
+            "the server closed the connection before it had answered"
+        );
     };
     Ok((answer.status, String::from_utf8_lossy(&bytes[answer.body_at..answer.end]).into_owned()))
 }
 
 /// Sends a request once and returns the body of its answer.
-pub(crate) fn once(address: SocketAddr, template: &Template, key: u64) -> Result<String> {
-    let mut stream = std::net::TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
+pub(crate) fn request_once(
+    address: SocketAddr,
+    template: &RequestTemplate,
+    key: u64,
+) -> Result<String> {
+    let mut stream =
+        std::net::TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let mut template = template.clone();
-    stream.write_all(template.fill(key, FIRST))?;
+    stream.write_all(template.fill_numbers(key, FIRST))?;
     let mut bytes = Vec::new();
     let mut piece = [0; 16 * 1024];
     let answer = loop {
@@ -184,12 +211,12 @@ pub(crate) fn once(address: SocketAddr, template: &Template, key: u64) -> Result
         bytes.extend_from_slice(&piece[..read]);
     };
     let body = &bytes[answer.body_at..answer.end];
-    template.judge(answer.status, body, key)?;
+    template.check_answer(answer.status, body, key)?;
     Ok(String::from_utf8_lossy(body).into_owned())
 }
 
 /// Sends a request for each of the first `keys` keys, on 64 connections.
-pub(crate) fn put_all(address: SocketAddr, template: &Template, keys: u64) -> Result<()> {
+pub(crate) fn put_all(address: SocketAddr, template: &RequestTemplate, keys: u64) -> Result<()> {
     const LANES: u64 = 64;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -201,7 +228,7 @@ pub(crate) fn put_all(address: SocketAddr, template: &Template, keys: u64) -> Re
                 stream.set_nodelay(true)?;
                 let mut buffer = vec![0_u8; 16 * 1024];
                 for key in (FIRST + lane..FIRST + keys).step_by(LANES as usize) {
-                    exchange(&mut stream, &mut template, &mut buffer, key, key).await?;
+                    send_and_check(&mut stream, &mut template, &mut buffer, key, key).await?;
                 }
                 anyhow::Ok(())
             });
@@ -220,9 +247,9 @@ pub(crate) fn percentile(sorted: &[u32], share: f64) -> f64 {
 }
 
 /// xorshift64*: good enough to draw keys, and costs next to nothing.
-struct Random(u64);
+struct Xorshift64(u64);
 
-impl Random {
+impl Xorshift64 {
     fn new(seed: u64) -> Self {
         Self(seed | 1)
     }
@@ -237,8 +264,8 @@ impl Random {
 
 #[cfg(test)]
 mod tests {
-    use super::{Plan, percentile, run};
-    use crate::template::{Check, FIRST, KEY, Template};
+    use super::{LoadPlan, percentile, run};
+    use crate::request_template::{AnswerCheck, FIRST, KEY, RequestTemplate};
     use std::io::{Read as _, Write as _};
     use std::net::TcpListener;
     use std::time::Duration;
@@ -259,7 +286,10 @@ mod tests {
                 std::thread::spawn(move || {
                     let mut buffer = [0; 4096];
                     while stream.read(&mut buffer).is_ok_and(|read| read > 0) {
-                        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                        let answer = format!(
+                            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+                            body.len()
+                        );
                         if stream.write_all(answer.as_bytes()).is_err() {
                             break;
                         }
@@ -270,8 +300,8 @@ mod tests {
         address
     }
 
-    fn plan(connections: usize) -> Plan {
-        Plan {
+    fn plan(connections: usize) -> LoadPlan {
+        LoadPlan {
             connections,
             warm_up: Duration::from_millis(10),
             duration: Duration::from_millis(100),
@@ -283,14 +313,18 @@ mod tests {
 
     #[test]
     fn requests_are_counted() {
-        let template = Template::http("GET", &format!("/{KEY}"), "", "", Check::ContainsKey);
+        let template =
+            RequestTemplate::http("GET", &format!("/{KEY}"), "", "", AnswerCheck::ContainsKey);
         let outcome = run(server("1000000000"), &template, plan(1)).unwrap();
-        assert!(outcome.counted > 0 && outcome.answered >= outcome.counted && outcome.last.len() == 1);
+        assert!(
+            outcome.counted > 0 && outcome.answered >= outcome.counted && outcome.last.len() == 1
+        );
     }
 
     #[test]
     fn a_wrong_answer_ends_the_run() {
-        let template = Template::http("GET", &format!("/{KEY}"), "", "", Check::ContainsKey);
+        let template =
+            RequestTemplate::http("GET", &format!("/{KEY}"), "", "", AnswerCheck::ContainsKey);
         let error = run(server("2000000000"), &template, plan(2)).unwrap_err();
         assert!(error.to_string().contains("wrong answer"), "{error}");
     }

@@ -1,7 +1,9 @@
-//! `debros-bench`: the node and its gateways, side by side with a ceiling and with rqlite, on this machine.
+//! `debros-bench`: the node and its gateways, side by side with a ceiling and with rqlite, on this
+//! machine.
 //!
-//! Every server runs as a process of its own on a free loopback port, all with their data on the same disk. The servers
-//! take turns within one run, so that a ratio compares neighbours in time. `docs/PERFORMANCE.md` says how to read the table.
+//! Every server runs as a process of its own on a free loopback port, all with their data on the
+//! same disk. The servers take turns within one run, so that a ratio compares neighbours in time.
+//! `docs/PERFORMANCE.md` says how to read the table.
 
 /// The ceiling gets the allocator that the node has.
 #[global_allocator]
@@ -14,25 +16,25 @@ mod measure;
 mod proc_stat;
 mod pubsub;
 mod report;
+mod request_template;
 mod servers;
 mod startup;
-mod template;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
-use measure::Scope;
-use report::Report;
-use servers::node::{NAMESPACE, Node, Programs, STATIC_KEY, Settings};
-use servers::{Kind, Operation, Server};
+use measure::MeasurePlan;
+use report::BenchReport;
+use servers::node::{NAMESPACE, NodeOverrides, NodeProcess, ProgramPaths, STATIC_KEY};
+use servers::{BenchServer, Operation, ServerKind};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Measures the node and its gateways beside a bare SQLite handler and rqlite.
 #[derive(Debug, Parser)]
-struct Options {
+struct BenchOptions {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<BenchCommand>,
     /// How often everything is measured; the table shows medians.
     #[arg(long, default_value_t = 3)]
     runs: usize,
@@ -53,7 +55,7 @@ struct Options {
     operations: Vec<Operation>,
     /// Servers to measure; all when not given.
     #[arg(long, value_delimiter = ',')]
-    servers: Vec<Kind>,
+    servers: Vec<ServerKind>,
     /// Leaves pub/sub and the start of a node out.
     #[arg(long)]
     table_only: bool,
@@ -66,66 +68,81 @@ struct Options {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum BenchCommand {
     /// Serves the ceiling: the bare handler on SQLite.
-    Ceiling(ceiling::Options),
-    /// Attacks a node in every way that is known, and measures what a neighbour feels and what memory the node takes.
-    Attacks(attacks::Options),
+    Ceiling(ceiling::CeilingOptions),
+    /// Attacks a node in every way that is known, and measures what a neighbour feels and what
+    /// memory the node takes.
+    Attacks(attacks::AttackOptions),
 }
 
 fn main() -> Result<()> {
-    let options = Options::parse();
+    let options = BenchOptions::parse();
     match &options.command {
-        Some(Command::Ceiling(ceiling)) => ceiling::serve(ceiling),
-        Some(Command::Attacks(attacks)) => attacks::run(attacks),
+        Some(BenchCommand::Ceiling(ceiling)) => ceiling::serve(ceiling),
+        Some(BenchCommand::Attacks(attacks)) => attacks::run(attacks),
         None => run(&options),
     }
 }
 
-fn run(options: &Options) -> Result<()> {
-    let scope = scope(options);
-    let wanted = |kind: Kind| options.servers.is_empty() || options.servers.contains(&kind);
-    // Beside the program, where the disk is: a folder for temporary files may be in memory, where fsync costs nothing.
+fn run(options: &BenchOptions) -> Result<()> {
+    let scope = measure_plan(options);
+    let wanted = |kind: ServerKind| options.servers.is_empty() || options.servers.contains(&kind);
+    // Beside the program, where the disk is: a folder for temporary files may be in memory, where
+    // fsync costs nothing.
     let program = std::env::current_exe()?;
-    let folder =
-        tempfile::Builder::new().prefix("bench-").tempdir_in(program.parent().context("the program has no folder")?)?;
-    let programs = if wanted(Kind::Inside) || wanted(Kind::Separate) { Some(Programs::build()?) } else { None };
+    let folder = tempfile::Builder::new()
+        .prefix("bench-")
+        .tempdir_in(program.parent().context("the program has no folder")?)?;
+    let programs = if wanted(ServerKind::Inside) || wanted(ServerKind::Separate) {
+        Some(ProgramPaths::build()?)
+    } else {
+        None
+    };
     let startup = match &programs {
         Some(programs) if !options.table_only => Some(startup::measure(programs, folder.path())?),
         _ => None,
     };
-    let node = programs.as_ref().map(|programs| start_node(programs, options, folder.path())).transpose()?;
+    let node = programs
+        .as_ref()
+        .map(|programs| start_node(programs, options, folder.path()))
+        .transpose()?;
 
     let mut servers = Vec::new();
-    if wanted(Kind::Ceiling) {
-        servers.push(Server::ceiling(folder.path())?);
+    if wanted(ServerKind::Ceiling) {
+        servers.push(BenchServer::ceiling(folder.path())?);
     }
     if let Some((programs, (node, key))) = programs.as_ref().zip(node.as_ref()) {
-        let inside = Server::inside(node, key);
-        say("preparing the node");
+        let inside = BenchServer::inside(node, key);
+        print_progress("preparing the node");
         inside.prepare(scope.keys)?;
-        if wanted(Kind::Inside) {
+        if wanted(ServerKind::Inside) {
             servers.push(inside);
         }
-        if wanted(Kind::Separate) {
-            servers.push(Server::separate(programs, node, key, folder.path())?);
+        if wanted(ServerKind::Separate) {
+            servers.push(BenchServer::separate(programs, node, key, folder.path())?);
         }
     }
-    if wanted(Kind::Rqlite) {
+    if wanted(ServerKind::Rqlite) {
         let rqlited = options.rqlited.clone().map_or_else(servers::rqlite::find, Ok)?;
-        servers.push(Server::rqlite(&rqlited, folder.path())?);
+        servers.push(BenchServer::rqlite(&rqlited, folder.path())?);
     }
-    for server in servers.iter().filter(|server| matches!(server.kind, Kind::Ceiling | Kind::Rqlite)) {
-        say(&format!("preparing {}", server.kind.title()));
+    for server in servers
+        .iter()
+        .filter(|server| matches!(server.kind, ServerKind::Ceiling | ServerKind::Rqlite))
+    {
+        print_progress(&format!("preparing {}", server.kind.title()));
         server.prepare(scope.keys)?;
     }
-    let cells = measure::table(&servers, &scope, say)?;
+    let cells = measure::table(&servers, &scope, print_progress)?;
     let pubsub = match &node {
-        Some((node, key)) if !options.table_only => measure::pubsub(node.gateway, key, &[1, 10, 100], &scope, say)?,
+        Some((node, key)) if !options.table_only => {
+            measure::pubsub(node.gateway, key, &[1, 10, 100], &scope, print_progress)?
+        }
         _ => Vec::new(),
     };
-    let mut report = Report {
-        machine: machine(),
+    let mut report = BenchReport {
+        machine: machine_description(),
         runs: scope.runs,
         seconds_per_cell: scope.duration.as_secs_f64(),
         cells,
@@ -133,7 +150,7 @@ fn run(options: &Options) -> Result<()> {
         startup,
         goals: Vec::new(),
     };
-    report.judge();
+    report.check_goals();
     if let Some(path) = &options.json {
         std::fs::write(path, serde_json::to_vec_pretty(&report)?)
             .with_context(|| format!("write {}", path.display()))?;
@@ -143,20 +160,32 @@ fn run(options: &Options) -> Result<()> {
 }
 
 /// Starts the node, and gets the key that everything is measured with.
-fn start_node(programs: &Programs, options: &Options, folder: &Path) -> Result<(Node, String)> {
-    let node = programs.start_node(folder, &Settings::default())?;
-    let key = if options.static_key { STATIC_KEY.to_owned() } else { programs.make_key(&node, NAMESPACE)? };
+fn start_node(
+    programs: &ProgramPaths,
+    options: &BenchOptions,
+    folder: &Path,
+) -> Result<(NodeProcess, String)> {
+    let node = programs.start_node(folder, &NodeOverrides::default())?;
+    let key = if options.static_key {
+        STATIC_KEY.to_owned()
+    } else {
+        programs.make_key(&node, NAMESPACE)?
+    };
     Ok((node, key))
 }
 
-fn scope(options: &Options) -> Scope {
-    let operations = if options.operations.is_empty() { Operation::ALL.to_vec() } else { options.operations.clone() };
+fn measure_plan(options: &BenchOptions) -> MeasurePlan {
+    let operations = if options.operations.is_empty() {
+        Operation::ALL.to_vec()
+    } else {
+        options.operations.clone()
+    };
     let connections = options.connections.clone();
     if options.quick {
         let (warm_up, duration) = (Duration::from_millis(200), Duration::from_millis(500));
-        return Scope { runs: 1, operations, connections, warm_up, duration, keys: 10_000 };
+        return MeasurePlan { runs: 1, operations, connections, warm_up, duration, keys: 10_000 };
     }
-    Scope {
+    MeasurePlan {
         runs: options.runs.max(1),
         operations,
         connections,
@@ -167,9 +196,12 @@ fn scope(options: &Options) -> Scope {
 }
 
 /// What the figures were found on.
-fn machine() -> String {
+fn machine_description() -> String {
     let model = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = model.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map_or("", |(_, m)| m);
+    let model = model
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map_or("", |(_, m)| m);
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     format!("{model}, {cores} cores, shared by the servers and the load generator.")
 }
@@ -185,6 +217,6 @@ fn median(list: &mut [f64]) -> f64 {
 }
 
 /// Tells what is going on, where it does not get into the table.
-fn say(what: &str) {
+fn print_progress(what: &str) {
     let _ = writeln!(std::io::stderr(), "{what}");
 }

@@ -1,7 +1,7 @@
 //! The whole run: every operation on every server, side by side, as often as asked.
 
-use crate::load::{self, Plan};
-use crate::servers::{Kind, Operation, Server};
+use crate::load::{self, LoadPlan};
+use crate::servers::{BenchServer, Operation, ServerKind};
 use crate::{median, pubsub};
 use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// What to measure, and for how long.
 #[derive(Clone, Debug)]
-pub(crate) struct Scope {
+pub(crate) struct MeasurePlan {
     pub(crate) runs: usize,
     pub(crate) operations: Vec<Operation>,
     pub(crate) connections: Vec<usize>,
@@ -22,10 +22,10 @@ pub(crate) struct Scope {
 
 /// One figure of the table: the medians over the runs.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Cell {
+pub(crate) struct MeasuredCell {
     pub(crate) operation: Operation,
     pub(crate) connections: usize,
-    pub(crate) server: Kind,
+    pub(crate) server: ServerKind,
     /// Requests per second.
     pub(crate) rate: f64,
     /// Lowest and highest of the runs.
@@ -41,12 +41,17 @@ pub(crate) struct Cell {
 }
 
 /// Runs the table. `progress` is told what comes next.
-pub(crate) fn table(servers: &[Server], scope: &Scope, mut progress: impl FnMut(&str)) -> Result<Vec<Cell>> {
-    let mut found: Vec<(Operation, usize, Kind, Sample)> = Vec::new();
+pub(crate) fn table(
+    servers: &[BenchServer],
+    scope: &MeasurePlan,
+    mut progress: impl FnMut(&str),
+) -> Result<Vec<MeasuredCell>> {
+    let mut found: Vec<(Operation, usize, ServerKind, CellSample)> = Vec::new();
     for run in 0..scope.runs {
         for &operation in &scope.operations {
             for &connections in &scope.connections {
-                // The servers take turns at going first: what the machine does meanwhile hits none more than others.
+                // The servers take turns at going first: what the machine does meanwhile hits none
+                // more than others.
                 for turn in 0..servers.len() {
                     let server = &servers[(turn + run) % servers.len()];
                     progress(&format!(
@@ -56,9 +61,14 @@ pub(crate) fn table(servers: &[Server], scope: &Scope, mut progress: impl FnMut(
                         operation.title(),
                         server.kind.title(),
                     ));
-                    let sample = sample(server, operation, connections, run, scope).with_context(|| {
-                        format!("{} on {} with {connections} connections", operation.title(), server.kind.title())
-                    })?;
+                    let sample = measure_cell(server, operation, connections, run, scope)
+                        .with_context(|| {
+                            format!(
+                                "{} on {} with {connections} connections",
+                                operation.title(),
+                                server.kind.title()
+                            )
+                        })?;
                     found.push((operation, connections, server.kind, sample));
                 }
             }
@@ -68,19 +78,26 @@ pub(crate) fn table(servers: &[Server], scope: &Scope, mut progress: impl FnMut(
     for &operation in &scope.operations {
         for &connections in &scope.connections {
             for server in servers {
-                let samples: Vec<&Sample> = found
+                let samples: Vec<&CellSample> = found
                     .iter()
-                    .filter(|(of, with, on, _)| (*of, *with, *on) == (operation, connections, server.kind))
+                    .filter(|(of, with, on, _)| {
+                        (*of, *with, *on) == (operation, connections, server.kind)
+                    })
                     .map(|(.., sample)| sample)
                     .collect();
-                let of = |part: fn(&Sample) -> f64| median(&mut samples.iter().map(|s| part(s)).collect::<Vec<_>>());
+                let of = |part: fn(&CellSample) -> f64| {
+                    median(&mut samples.iter().map(|s| part(s)).collect::<Vec<_>>())
+                };
                 let rates = samples.iter().map(|sample| sample.rate);
-                cells.push(Cell {
+                cells.push(MeasuredCell {
                     operation,
                     connections,
                     server: server.kind,
                     rate: of(|s| s.rate),
-                    spread: (rates.clone().fold(f64::INFINITY, f64::min), rates.fold(0.0, f64::max)),
+                    spread: (
+                        rates.clone().fold(f64::INFINITY, f64::min),
+                        rates.fold(0.0, f64::max),
+                    ),
                     p50: of(|s| s.p50),
                     p99: of(|s| s.p99),
                     server_cpu: of(|s| s.server_cpu),
@@ -92,7 +109,7 @@ pub(crate) fn table(servers: &[Server], scope: &Scope, mut progress: impl FnMut(
     Ok(cells)
 }
 
-struct Sample {
+struct CellSample {
     rate: f64,
     p50: f64,
     p99: f64,
@@ -101,31 +118,43 @@ struct Sample {
 }
 
 /// One run of one cell, and the proof that the server did what it answered.
-fn sample(server: &Server, operation: Operation, connections: usize, run: usize, scope: &Scope) -> Result<Sample> {
+fn measure_cell(
+    server: &BenchServer,
+    operation: Operation,
+    connections: usize,
+    run: usize,
+    scope: &MeasurePlan,
+) -> Result<CellSample> {
     let template = server.template(operation);
     let seed = ((run as u64) << 32) ^ ((operation as u64) << 16) ^ connections as u64;
-    let plan = Plan {
+    let plan = LoadPlan {
         connections,
         warm_up: scope.warm_up,
         duration: scope.duration,
         keys: scope.keys,
         // Told apart from what other cells wrote.
-        fresh: crate::template::FIRST * 2 + seed % 1000 * 1_000_000,
+        fresh: crate::request_template::FIRST * 2 + seed % 1000 * 1_000_000,
         seed,
     };
     let before = if operation == Operation::Insert { server.count_items()? } else { 0 };
-    let busy = server.cpu()?;
+    let busy = server.cpu_time()?;
     let outcome = load::run(server.address, &template, plan)?;
-    let busy = server.cpu()?.saturating_sub(busy);
+    let busy = server.cpu_time()?.saturating_sub(busy);
     match operation {
-        Operation::Put => outcome.last.iter().try_for_each(|&(key, fresh)| server.verify_put(key, fresh))?,
+        Operation::Put => {
+            outcome.last.iter().try_for_each(|&(key, fresh)| server.verify_put(key, fresh))?
+        }
         Operation::Insert => {
             let rows = server.count_items()? - before;
-            ensure!(rows == outcome.answered, "{} inserts were answered, {rows} rows are there", outcome.answered);
+            ensure!(
+                rows == outcome.answered,
+                "{} inserts were answered, {rows} rows are there",
+                outcome.answered
+            );
         }
         Operation::Get | Operation::Read => {}
     }
-    Ok(Sample {
+    Ok(CellSample {
         rate: outcome.rate,
         p50: outcome.p50,
         p99: outcome.p99,
@@ -139,19 +168,25 @@ pub(crate) fn pubsub(
     address: SocketAddr,
     key: &str,
     subscribers: &[usize],
-    scope: &Scope,
+    scope: &MeasurePlan,
     mut progress: impl FnMut(&str),
-) -> Result<Vec<pubsub::Outcome>> {
+) -> Result<Vec<pubsub::PubsubOutcome>> {
     let mut outcomes = Vec::new();
     for &subscribers in subscribers {
         let mut runs = Vec::with_capacity(scope.runs);
         for run in 0..scope.runs {
-            progress(&format!("run {} of {}: pub/sub, {subscribers} subscribers", run + 1, scope.runs));
+            progress(&format!(
+                "run {} of {}: pub/sub, {subscribers} subscribers",
+                run + 1,
+                scope.runs
+            ));
             let outcome = pubsub::run(address, key, subscribers, scope.duration);
             runs.push(outcome.with_context(|| format!("pub/sub with {subscribers} subscribers"))?);
         }
-        let of = |part: fn(&pubsub::Outcome) -> f64| median(&mut runs.iter().map(part).collect::<Vec<_>>());
-        outcomes.push(pubsub::Outcome {
+        let of = |part: fn(&pubsub::PubsubOutcome) -> f64| {
+            median(&mut runs.iter().map(part).collect::<Vec<_>>())
+        };
+        outcomes.push(pubsub::PubsubOutcome {
             subscribers,
             paced_rate: runs[0].paced_rate,
             messages_per_second: of(|run| run.messages_per_second),

@@ -15,10 +15,11 @@ use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest as _};
 
 /// Bytes in every message: its number, when it was sent, and filler.
 const MESSAGE_BYTES: usize = 100;
-/// Messages that may be under way at a time when the publisher sends as fast as it can. Far below what the node keeps
-/// for a subscriber, so that none may be missed.
+/// Messages that may be under way at a time when the publisher sends as fast as it can. Far below
+/// what the node keeps for a subscriber, so that none may be missed.
 const WINDOW: u64 = 64;
-/// Messages per second, all subscribers together, when latency is measured: well below what the node can do.
+/// Messages per second, all subscribers together, when latency is measured: well below what the
+/// node can do.
 const PACED_DELIVERIES: u64 = 10_000;
 const PACED_MESSAGES: u64 = 1_000;
 /// The number of the message that ends a run.
@@ -26,7 +27,7 @@ const LAST: u64 = u64::MAX;
 
 /// What was found for a number of subscribers.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Outcome {
+pub(crate) struct PubsubOutcome {
     /// Sockets that receive, besides the publisher's own.
     pub(crate) subscribers: usize,
     /// Messages per second from one publisher as fast as it goes.
@@ -43,11 +44,11 @@ pub(crate) struct Outcome {
     pub(crate) p999: f64,
 }
 
-type Socket = WebSocketStream<TcpStream>;
+type PubsubSocket = WebSocketStream<TcpStream>;
 
 /// How the publisher goes.
 #[derive(Clone, Copy)]
-enum Pace {
+enum PublishPace {
     Full,
     PerSecond(u64),
 }
@@ -56,14 +57,21 @@ enum Pace {
 ///
 /// # Errors
 /// A message that is lost, doubled, changed or out of order.
-pub(crate) fn run(address: SocketAddr, key: &str, subscribers: usize, duration: Duration) -> Result<Outcome> {
+pub(crate) fn run(
+    address: SocketAddr,
+    key: &str,
+    subscribers: usize,
+    duration: Duration,
+) -> Result<PubsubOutcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let full = publish(address, key, subscribers, duration, Pace::Full).await?;
+        let full = publish(address, key, subscribers, duration, PublishPace::Full).await?;
         let paced_rate = (PACED_DELIVERIES / subscribers as u64).min(PACED_MESSAGES);
-        let paced = publish(address, key, subscribers, duration, Pace::PerSecond(paced_rate)).await?;
+        let paced =
+            publish(address, key, subscribers, duration, PublishPace::PerSecond(paced_rate))
+                .await?;
         let messages_per_second = full.sent as f64 / full.took.as_secs_f64();
-        Ok(Outcome {
+        Ok(PubsubOutcome {
             subscribers,
             messages_per_second,
             deliveries_per_second: messages_per_second * subscribers as f64,
@@ -75,65 +83,79 @@ pub(crate) fn run(address: SocketAddr, key: &str, subscribers: usize, duration: 
     })
 }
 
-struct Run {
+struct PublishRun {
     sent: u64,
     took: Duration,
     /// Sorted nanoseconds.
     latencies: Vec<u32>,
 }
 
-async fn publish(address: SocketAddr, key: &str, subscribers: usize, duration: Duration, pace: Pace) -> Result<Run> {
+async fn publish(
+    address: SocketAddr,
+    key: &str,
+    subscribers: usize,
+    duration: Duration,
+    pace: PublishPace,
+) -> Result<PublishRun> {
     let epoch = Instant::now();
     let mut receivers = JoinSet::new();
     for _ in 0..subscribers {
-        let (_, messages) = connect(address, key).await?.split();
-        receivers.spawn(receive(messages, epoch));
+        let (_, messages) = connect_socket(address, key).await?.split();
+        receivers.spawn(receive_latencies(messages, epoch));
     }
     // A socket receives what it publishes: that is how the publisher knows how far the node is.
-    let (mut publisher, mut echoes) = connect(address, key).await?.split();
+    let (mut publisher, mut echoes) = connect_socket(address, key).await?.split();
     let started = Instant::now();
     let mut sent = 0;
     let mut seen = 0;
     let mut ticks = tokio::time::interval(match pace {
-        Pace::Full => Duration::from_secs(3600),
-        Pace::PerSecond(rate) => Duration::from_secs(1) / u32::try_from(rate)?,
+        PublishPace::Full => Duration::from_secs(3600),
+        PublishPace::PerSecond(rate) => Duration::from_secs(1) / u32::try_from(rate)?,
     });
     while started.elapsed() < duration {
         match pace {
-            Pace::Full => {
+            PublishPace::Full => {
                 while sent - seen < WINDOW {
-                    send(&mut publisher, sent, epoch).await?;
+                    send_numbered(&mut publisher, sent, epoch).await?;
                     sent += 1;
                 }
                 publisher.flush().await?;
-                seen = number(&next(&mut echoes).await?)? + 1;
+                seen = message_number(&next_message(&mut echoes).await?)? + 1;
             }
-            Pace::PerSecond(_) => {
+            PublishPace::PerSecond(_) => {
                 tokio::select! {
                     _ = ticks.tick() => {
-                        send(&mut publisher, sent, epoch).await?;
+                        send_numbered(&mut publisher, sent, epoch).await?;
                         publisher.flush().await?;
                         sent += 1;
                     }
-                    echo = next(&mut echoes) => drop(echo?),
+                    echo = next_message(&mut echoes) => drop(echo?),
                 }
             }
         }
     }
-    send(&mut publisher, LAST, epoch).await?;
+    send_numbered(&mut publisher, LAST, epoch).await?;
     publisher.flush().await?;
     let mut latencies = Vec::new();
     while let Some(received) = receivers.join_next().await {
         let received = received??;
-        ensure!(received.len() as u64 == sent, "{sent} messages were published, a subscriber got {}", received.len());
+        ensure!(
+            received.len() as u64 == sent,
+            "{sent} messages were published, a subscriber got {}",
+            received.len()
+        );
         latencies.extend(received);
     }
     let took = started.elapsed();
     latencies.sort_unstable();
-    Ok(Run { sent, took, latencies })
+    Ok(PublishRun { sent, took, latencies })
 }
 
-async fn send(publisher: &mut SplitSink<Socket, Message>, number: u64, epoch: Instant) -> Result<()> {
+async fn send_numbered(
+    publisher: &mut SplitSink<PubsubSocket, Message>,
+    number: u64,
+    epoch: Instant,
+) -> Result<()> {
     let mut message = vec![b'.'; MESSAGE_BYTES];
     message[..8].copy_from_slice(&number.to_be_bytes());
     message[8..16].copy_from_slice(&(epoch.elapsed().as_nanos() as u64).to_be_bytes());
@@ -142,27 +164,34 @@ async fn send(publisher: &mut SplitSink<Socket, Message>, number: u64, epoch: In
 }
 
 /// Receives until the last message, and returns how long each one took, in nanoseconds.
-async fn receive(mut messages: SplitStream<Socket>, epoch: Instant) -> Result<Vec<u32>> {
+async fn receive_latencies(
+    mut messages: SplitStream<PubsubSocket>,
+    epoch: Instant,
+) -> Result<Vec<u32>> {
     let mut latencies = Vec::new();
     loop {
-        let message = next(&mut messages).await?;
-        let number = number(&message)?;
+        let message = next_message(&mut messages).await?;
+        let number = message_number(&message)?;
         if number == LAST {
             return Ok(latencies);
         }
-        ensure!(number == latencies.len() as u64, "message {} was to come, {number} came", latencies.len());
+        ensure!(
+            number == latencies.len() as u64,
+            "message {} was to come, {number} came",
+            latencies.len()
+        );
         let sent = u64::from_be_bytes(message[8..16].try_into()?);
         let took = epoch.elapsed().as_nanos() as u64 - sent;
         latencies.push(u32::try_from(took).unwrap_or(u32::MAX));
     }
 }
 
-fn number(message: &[u8]) -> Result<u64> {
+fn message_number(message: &[u8]) -> Result<u64> {
     ensure!(message.len() == MESSAGE_BYTES, "a message of {} bytes", message.len());
     Ok(u64::from_be_bytes(message[..8].try_into()?))
 }
 
-async fn next(messages: &mut SplitStream<Socket>) -> Result<Bytes> {
+async fn next_message(messages: &mut SplitStream<PubsubSocket>) -> Result<Bytes> {
     loop {
         match messages.next().await.context("the gateway closed the WebSocket")?? {
             Message::Binary(message) => return Ok(message),
@@ -172,11 +201,12 @@ async fn next(messages: &mut SplitStream<Socket>) -> Result<Bytes> {
     }
 }
 
-async fn connect(address: SocketAddr, key: &str) -> Result<Socket> {
+async fn connect_socket(address: SocketAddr, key: &str) -> Result<PubsubSocket> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let mut request = format!("ws://{address}/v1/pubsub/ws?topic=bench").into_client_request()?;
     request.headers_mut().insert("authorization", format!("Bearer {key}").parse()?);
-    let (socket, _) = tokio_tungstenite::client_async(request, stream).await.context("open the WebSocket")?;
+    let (socket, _) =
+        tokio_tungstenite::client_async(request, stream).await.context("open the WebSocket")?;
     Ok(socket)
 }

@@ -1,21 +1,21 @@
 //! What was found, as a table for people and as JSON.
 
-use crate::measure::Cell;
-use crate::servers::{Kind, Operation};
+use crate::measure::MeasuredCell;
+use crate::servers::{Operation, ServerKind};
 use crate::{pubsub, startup};
 use serde::Serialize;
 use std::fmt::{self, Write as _};
 
 /// Everything that a run found.
 #[derive(Debug, Serialize)]
-pub(crate) struct Report {
+pub(crate) struct BenchReport {
     /// What the machine is.
     pub(crate) machine: String,
     pub(crate) runs: usize,
     pub(crate) seconds_per_cell: f64,
-    pub(crate) cells: Vec<Cell>,
-    pub(crate) pubsub: Vec<pubsub::Outcome>,
-    pub(crate) startup: Option<startup::Outcome>,
+    pub(crate) cells: Vec<MeasuredCell>,
+    pub(crate) pubsub: Vec<pubsub::PubsubOutcome>,
+    pub(crate) startup: Option<startup::StartupOutcome>,
     pub(crate) goals: Vec<Goal>,
 }
 
@@ -31,35 +31,40 @@ pub(crate) struct Goal {
 }
 
 /// Ratios to reach at 64 connections.
-const RATIOS: [(Operation, Kind, Kind, f64); 8] = [
-    (Operation::Put, Kind::Inside, Kind::Ceiling, 0.85),
-    (Operation::Get, Kind::Inside, Kind::Ceiling, 0.85),
-    (Operation::Put, Kind::Separate, Kind::Inside, 0.6),
-    (Operation::Get, Kind::Separate, Kind::Inside, 0.6),
-    (Operation::Put, Kind::Inside, Kind::Rqlite, 5.5),
-    (Operation::Get, Kind::Inside, Kind::Rqlite, 4.0),
-    (Operation::Insert, Kind::Inside, Kind::Rqlite, 4.0),
-    (Operation::Read, Kind::Inside, Kind::Rqlite, 3.0),
+const RATIOS: [(Operation, ServerKind, ServerKind, f64); 8] = [
+    (Operation::Put, ServerKind::Inside, ServerKind::Ceiling, 0.85),
+    (Operation::Get, ServerKind::Inside, ServerKind::Ceiling, 0.85),
+    (Operation::Put, ServerKind::Separate, ServerKind::Inside, 0.6),
+    (Operation::Get, ServerKind::Separate, ServerKind::Inside, 0.6),
+    (Operation::Put, ServerKind::Inside, ServerKind::Rqlite, 5.5),
+    (Operation::Get, ServerKind::Inside, ServerKind::Rqlite, 4.0),
+    (Operation::Insert, ServerKind::Inside, ServerKind::Rqlite, 4.0),
+    (Operation::Read, ServerKind::Inside, ServerKind::Rqlite, 3.0),
 ];
 const GOAL_CONNECTIONS: usize = 64;
 const READY_MS: f64 = 150.0;
 const IDLE_MB: f64 = 35.0;
 
-impl Report {
-    fn rate(&self, operation: Operation, connections: usize, server: Kind) -> Option<f64> {
-        let cell = self
-            .cells
-            .iter()
-            .find(|cell| (cell.operation, cell.connections, cell.server) == (operation, connections, server))?;
+impl BenchReport {
+    fn rate(&self, operation: Operation, connections: usize, server: ServerKind) -> Option<f64> {
+        let cell = self.cells.iter().find(|cell| {
+            (cell.operation, cell.connections, cell.server) == (operation, connections, server)
+        })?;
         Some(cell.rate)
     }
 
-    fn ratio(&self, operation: Operation, connections: usize, of: Kind, to: Kind) -> Option<f64> {
+    fn ratio(
+        &self,
+        operation: Operation,
+        connections: usize,
+        of: ServerKind,
+        to: ServerKind,
+    ) -> Option<f64> {
         Some(self.rate(operation, connections, of)? / self.rate(operation, connections, to)?)
     }
 
     /// Compares what was found with what is to be reached.
-    pub(crate) fn judge(&mut self) {
+    pub(crate) fn check_goals(&mut self) {
         let mut goals = Vec::new();
         for (operation, of, to, goal) in RATIOS {
             if let Some(found) = self.ratio(operation, GOAL_CONNECTIONS, of, to) {
@@ -73,20 +78,26 @@ impl Report {
                 ("node with gateway ready, ms", READY_MS, startup.ready_ms),
                 ("resident when idle, MB", IDLE_MB, megabytes),
             ] {
-                goals.push(Goal { what: what.to_owned(), goal, found, bound: "at most", reached: found <= goal });
+                goals.push(Goal {
+                    what: what.to_owned(),
+                    goal,
+                    found,
+                    bound: "at most",
+                    reached: found <= goal,
+                });
             }
         }
         self.goals = goals;
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for BenchReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.machine)?;
         writeln!(f, "Medians of {} runs, {} s for each figure.", self.runs, self.seconds_per_cell)?;
-        self.rates(f)?;
-        self.costs(f)?;
-        self.pubsub(f)?;
+        self.write_rates(f)?;
+        self.write_costs(f)?;
+        self.write_pubsub(f)?;
         if let Some(startup) = &self.startup {
             writeln!(
                 f,
@@ -103,23 +114,29 @@ impl fmt::Display for Report {
         }
         for goal in &self.goals {
             let reached = if goal.reached { "reached" } else { "NOT REACHED" };
-            writeln!(f, "  {:<46} {} {:>6.2}  found {:>7.2}  {reached}", goal.what, goal.bound, goal.goal, goal.found)?;
+            writeln!(
+                f,
+                "  {:<46} {} {:>6.2}  found {:>7.2}  {reached}",
+                goal.what, goal.bound, goal.goal, goal.found
+            )?;
         }
         Ok(())
     }
 }
 
-impl Report {
+impl BenchReport {
     /// Requests per second and ratios.
-    fn rates(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let servers: Vec<Kind> =
-            Kind::ALL.into_iter().filter(|kind| self.cells.iter().any(|cell| cell.server == *kind)).collect();
+    fn write_rates(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let servers: Vec<ServerKind> = ServerKind::ALL
+            .into_iter()
+            .filter(|kind| self.cells.iter().any(|cell| cell.server == *kind))
+            .collect();
         write!(f, "\n{:<22}", "requests/s")?;
         for server in &servers {
             write!(f, "{:>18}", server.title())?;
         }
         writeln!(f, "   {:>14}{:>16}{:>15}", "inside/ceiling", "separate/inside", "inside/rqlite")?;
-        for (operation, connections) in self.rows() {
+        for (operation, connections) in self.row_keys() {
             let mut line = format!("{:<15}{connections:>4}   ", operation.title());
             for &server in &servers {
                 let rate = self.rate(operation, connections, server).unwrap_or(f64::NAN);
@@ -129,16 +146,16 @@ impl Report {
             writeln!(
                 f,
                 "{line}   {:>14.2}{:>16.2}{:>15.2}",
-                ratio(Kind::Inside, Kind::Ceiling),
-                ratio(Kind::Separate, Kind::Inside),
-                ratio(Kind::Inside, Kind::Rqlite),
+                ratio(ServerKind::Inside, ServerKind::Ceiling),
+                ratio(ServerKind::Separate, ServerKind::Inside),
+                ratio(ServerKind::Inside, ServerKind::Rqlite),
             )?;
         }
         Ok(())
     }
 
     /// Latency, and where the processor time goes.
-    fn costs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write_costs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
             "\n{:<22}{:<18}{:>10}{:>10}{:>22}{:>14}{:>14}",
@@ -161,14 +178,20 @@ impl Report {
         Ok(())
     }
 
-    fn pubsub(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write_pubsub(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.pubsub.is_empty() {
             return Ok(());
         }
         writeln!(
             f,
             "\n{:<22}{:>12}{:>14}{:>16}{:>10}{:>10}{:>12}",
-            "pub/sub (inside)", "messages/s", "deliveries/s", "paced msgs/s", "p50 µs", "p99 µs", "p99.9 µs"
+            "pub/sub (inside)",
+            "messages/s",
+            "deliveries/s",
+            "paced msgs/s",
+            "p50 µs",
+            "p99 µs",
+            "p99.9 µs"
         )?;
         for outcome in &self.pubsub {
             writeln!(
@@ -186,7 +209,7 @@ impl Report {
         Ok(())
     }
 
-    fn rows(&self) -> Vec<(Operation, usize)> {
+    fn row_keys(&self) -> Vec<(Operation, usize)> {
         let mut rows: Vec<(Operation, usize)> = Vec::new();
         for cell in &self.cells {
             if !rows.contains(&(cell.operation, cell.connections)) {

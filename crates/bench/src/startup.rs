@@ -1,8 +1,9 @@
-//! How long a node with its gateway takes to be ready, and what memory it holds when nobody uses it.
+//! How long a node with its gateway takes to be ready, and what memory it holds when nobody uses
+//! it.
 
 use crate::median;
 use crate::proc_stat;
-use crate::servers::node::{Programs, Settings};
+use crate::servers::node::{NodeOverrides, ProgramPaths};
 use anyhow::Result;
 use serde::Serialize;
 use std::path::Path;
@@ -15,8 +16,9 @@ const IDLE: Duration = Duration::from_secs(2);
 
 /// What was found.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Outcome {
-    /// Milliseconds from exec to the first 200 of `/ready`, on an empty folder: identity, keys and schema are made.
+pub(crate) struct StartupOutcome {
+    /// Milliseconds from exec to the first 200 of `/ready`, on an empty folder: identity, keys and
+    /// schema are made.
     pub(crate) first_ready_ms: f64,
     /// The same on a folder that exists, the median.
     pub(crate) ready_ms: f64,
@@ -27,22 +29,27 @@ pub(crate) struct Outcome {
 }
 
 /// Measures in a folder of its own.
-pub(crate) fn measure(programs: &Programs, folder: &Path) -> Result<Outcome> {
+pub(crate) fn measure(programs: &ProgramPaths, folder: &Path) -> Result<StartupOutcome> {
     let folder = folder.join("startup");
     std::fs::create_dir_all(&folder)?;
-    let first = programs.start_node(&folder, &Settings::default())?;
+    let first = programs.start_node(&folder, &NodeOverrides::default())?;
     std::thread::sleep(IDLE);
     let idle_bytes = proc_stat::resident_bytes(first.process.pid())?;
     let first_ready_ms = milliseconds(first.ready);
     first.process.stop()?;
     let mut restarts = Vec::with_capacity(RESTARTS);
     for _ in 0..RESTARTS {
-        let node = programs.start_node(&folder, &Settings::default())?;
+        let node = programs.start_node(&folder, &NodeOverrides::default())?;
         restarts.push(milliseconds(node.ready));
         node.process.stop()?;
     }
     let worst_ready_ms = restarts.iter().copied().fold(0.0, f64::max);
-    Ok(Outcome { first_ready_ms, ready_ms: median(&mut restarts), worst_ready_ms, idle_bytes })
+    Ok(StartupOutcome {
+        first_ready_ms,
+        ready_ms: median(&mut restarts),
+        worst_ready_ms,
+        idle_bytes,
+    })
 }
 
 fn milliseconds(duration: Duration) -> f64 {

@@ -1,29 +1,30 @@
-//! Where the gateway of a node on this machine is: the file `gateway.url` beside the node's `peer.info`, written while the
-//! gateway runs.
+//! Where the gateway of a node on this machine is: the file `gateway.url` beside the node's
+//! `peer.info`, written while the gateway runs.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "gateway.url";
 
-/// The file in a node's data folder, for as long as the gateway runs. It is removed when this is dropped.
+/// The file in a node's data folder, for as long as the gateway runs. It is removed when this is
+/// dropped.
 #[derive(Debug)]
-pub(crate) struct Written(PathBuf);
+pub(crate) struct GatewayUrlFile(PathBuf);
 
 /// Writes the URL, in one step: a reader sees the old file or the new one.
 ///
 /// # Errors
 /// When the file can not be written.
-pub(crate) fn write(data_dir: &Path, url: &str) -> io::Result<Written> {
+pub(crate) fn write(data_dir: &Path, url: &str) -> io::Result<GatewayUrlFile> {
     let path = data_dir.join(FILE);
     let beside = data_dir.join("gateway.url.new");
     let mut file = std::fs::File::create(&beside)?;
     writeln!(file, "{url}")?;
     std::fs::rename(&beside, &path)?;
-    Ok(Written(path))
+    Ok(GatewayUrlFile(path))
 }
 
-impl Drop for Written {
+impl Drop for GatewayUrlFile {
     fn drop(&mut self) {
         // Left behind, it names a gateway that does not answer: whoever reads it finds that out.
         let _ = std::fs::remove_file(&self.0);
@@ -36,7 +37,8 @@ pub(crate) fn read(data_dir: &Path) -> Option<String> {
     parse(text.trim()).ok()
 }
 
-/// A gateway's URL, checked: scheme, host, perhaps a port and a path; what follows is appended to it.
+/// A gateway's URL, checked: scheme, host, perhaps a port and a path; what follows is appended to
+/// it.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -83,10 +85,14 @@ mod tests {
         for bad in ["", "/", "api.example.org", "https://x/v1?y", "file:///etc/passwd"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
-        for here in ["http://127.0.0.1:1", "http://[::1]:1", "http://localhost", "https://127.0.0.2"] {
+        for here in
+            ["http://127.0.0.1:1", "http://[::1]:1", "http://localhost", "https://127.0.0.2"]
+        {
             assert!(is_loopback(here), "{here}");
         }
-        for elsewhere in ["", "http://127.0.0.1.example.org", "https://192.0.2.1", "http://[2001:db8::1]:1"] {
+        for elsewhere in
+            ["", "http://127.0.0.1.example.org", "https://192.0.2.1", "http://[2001:db8::1]:1"]
+        {
             assert!(!is_loopback(elsewhere), "{elsewhere}");
         }
     }

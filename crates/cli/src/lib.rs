@@ -1,12 +1,12 @@
 //! The three programs of DeBros Network: `network-node`, `network-gateway` and `network-cli`.
 //!
-//! This crate is the only place that reads the environment, configuration files and flags; it turns them into the set-up of
-//! the other crates' parts, starts those, and stops them at a signal.
+//! This crate is the only place that reads the environment, configuration files and flags; it turns
+//! them into the set-up of the other crates' parts, starts those, and stops them at a signal.
 
+pub mod cli_error;
 pub mod config;
 pub mod credentials;
-mod descriptors;
-pub mod fail;
+mod file_descriptors;
 mod gateway_url;
 pub mod local_node;
 pub mod logging;

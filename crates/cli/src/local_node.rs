@@ -10,7 +10,8 @@ const PEER_INFO: &str = "peer.info";
 /// The file in a node's data folder with the operator's credential.
 const OPERATOR_KEY: &str = "operator.key";
 
-/// A node of this machine. It was running when it wrote the file; whether it still is, shows when it is dialled.
+/// A node of this machine. It was running when it wrote the file; whether it still is, shows when
+/// it is dialled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalNode {
     /// Its data folder.
@@ -33,13 +34,18 @@ impl LocalNode {
     ///
     /// # Errors
     /// When the file is there and can not be used: readable by others, or damaged.
-    pub fn operator_credential(&self) -> Result<Option<String>, debros_node::operator_key::OperatorKeyError> {
+    pub fn operator_credential(
+        &self,
+    ) -> Result<Option<String>, debros_node::operator_key::OperatorKeyError> {
         read_operator_key(&self.data_dir.join(OPERATOR_KEY))
     }
 }
 
-/// The operator's credential in a file; `None` when there is no such file or this user may not read it.
-fn read_operator_key(path: &Path) -> Result<Option<String>, debros_node::operator_key::OperatorKeyError> {
+/// The operator's credential in a file; `None` when there is no such file or this user may not read
+/// it.
+fn read_operator_key(
+    path: &Path,
+) -> Result<Option<String>, debros_node::operator_key::OperatorKeyError> {
     match debros_proto::regular_file::open(path) {
         Ok(_) => debros_node::operator_key::load(path).map(Some),
         // What is no file says so.
@@ -50,13 +56,13 @@ fn read_operator_key(path: &Path) -> Result<Option<String>, debros_node::operato
     }
 }
 
-/// Where nodes of this machine keep their data: the folder that is named (`DEBROS_NODE_DATA_DIR`), the folders in `./data`, the
-/// development node first, and those of the production tree.
+/// Where nodes of this machine keep their data: the folder that is named (`DEBROS_NODE_DATA_DIR`),
+/// the folders in `./data`, the development node first, and those of the production tree.
 pub fn data_dirs(named: Option<&str>) -> Vec<PathBuf> {
     let mut dirs: Vec<PathBuf> = named.map(PathBuf::from).into_iter().collect();
     dirs.push(PathBuf::from("data/dev"));
-    dirs.extend(folders(Path::new("data")));
-    dirs.extend(folders(Path::new("/opt/debros/data")));
+    dirs.extend(list_folders(Path::new("data")));
+    dirs.extend(list_folders(Path::new("/opt/debros/data")));
     let mut seen = Vec::new();
     dirs.retain(|dir| {
         let is_new = !seen.contains(dir);
@@ -67,13 +73,14 @@ pub fn data_dirs(named: Option<&str>) -> Vec<PathBuf> {
 }
 
 /// The nodes of this machine, in the order in which they are tried.
-pub fn nodes(named: Option<&str>) -> Vec<LocalNode> {
+pub fn local_nodes(named: Option<&str>) -> Vec<LocalNode> {
     data_dirs(named).iter().filter_map(|dir| LocalNode::read(dir)).collect()
 }
 
-fn folders(parent: &Path) -> Vec<PathBuf> {
+fn list_folders(parent: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
-    let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    let mut folders: Vec<PathBuf> =
+        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
     folders.sort();
     folders
 }
@@ -88,7 +95,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let write = |text: &str| std::fs::write(dir.path().join("peer.info"), text).unwrap();
         assert_eq!(LocalNode::read(dir.path()), None);
-        let address = "/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+        let address =
+            "/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
         write(&format!("{address}\n"));
         assert_eq!(LocalNode::read(dir.path()).unwrap().address, address);
         for bad in [
@@ -105,7 +113,10 @@ mod tests {
 
     #[test]
     fn the_named_folder_comes_first_and_the_development_node_next() {
-        assert_eq!(data_dirs(Some("/srv/n"))[..2], [PathBuf::from("/srv/n"), PathBuf::from("data/dev")]);
+        assert_eq!(
+            data_dirs(Some("/srv/n"))[..2],
+            [PathBuf::from("/srv/n"), PathBuf::from("data/dev")]
+        );
         assert_eq!(data_dirs(None)[0], PathBuf::from("data/dev"));
     }
 }

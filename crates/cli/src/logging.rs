@@ -1,7 +1,8 @@
-//! The log: to stderr, and to a file when one is set, which can be opened again after somebody moved it away.
+//! The log: to stderr, and to a file when one is set, which can be opened again after somebody
+//! moved it away.
 
+use crate::cli_error::without_os_error_number;
 use crate::config::LogSettings;
-use crate::fail::in_words;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 /// Keeps the log going; what is still on its way to the file is written when this is dropped.
 #[must_use]
 #[derive(Debug)]
-pub struct Log {
+pub struct LogHandle {
     file: Option<LogFile>,
 }
 
@@ -29,12 +30,12 @@ struct LogFile {
     _guard: WorkerGuard,
 }
 
-impl Log {
-    /// Opens the log file by its name again, and goes on there: the one before may have been moved away. Without a log file
-    /// nothing happens; when it can not be opened, the one before stays.
+impl LogHandle {
+    /// Opens the log file by its name again, and goes on there: the one before may have been moved
+    /// away. Without a log file nothing happens; when it can not be opened, the one before stays.
     pub(crate) fn reopen(&self) {
         let Some(LogFile { path, next, .. }) = &self.file else { return };
-        match open(path) {
+        match open_log_file(path) {
             Ok(file) => {
                 *next.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
                 // Its line moves the writer on to the new file, whatever is logged next.
@@ -46,12 +47,12 @@ impl Log {
 }
 
 /// Writes to the file that was opened last.
-struct Reopened {
+struct ReopenableWriter {
     file: File,
     next: Arc<Mutex<Option<File>>>,
 }
 
-impl Write for Reopened {
+impl Write for ReopenableWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if let Some(next) = self.next.lock().unwrap_or_else(PoisonError::into_inner).take() {
             self.file = next;
@@ -68,54 +69,66 @@ impl Write for Reopened {
 ///
 /// # Errors
 /// When the file can not be opened, or a log was started before.
-pub fn start(settings: &LogSettings) -> anyhow::Result<Log> {
+pub fn start(settings: &LogSettings) -> anyhow::Result<LogHandle> {
     let (writer, file) = match &settings.output_file {
         Some(path) => {
             let next = Arc::default();
-            let file = Reopened { file: open(path)?, next: Arc::clone(&next) };
+            let file = ReopenableWriter { file: open_log_file(path)?, next: Arc::clone(&next) };
             let (writer, guard) = tracing_appender::non_blocking(file);
             (Some(writer), Some(LogFile { path: path.clone(), next, _guard: guard }))
         }
         None => (None, None),
     };
-    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colours = io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     tracing_subscriber::registry()
-        .with(filter(&settings.level))
-        .with(layer(settings.json, colours, io::stderr))
-        .with(writer.map(|writer: NonBlocking| layer(settings.json, false, writer)))
+        .with(level_filter(&settings.level))
+        .with(format_layer(settings.json, colours, io::stderr))
+        .with(writer.map(|writer: NonBlocking| format_layer(settings.json, false, writer)))
         .try_init()?;
-    Ok(Log { file })
+    Ok(LogHandle { file })
 }
 
-fn open(path: &Path) -> anyhow::Result<File> {
+fn open_log_file(path: &Path) -> anyhow::Result<File> {
     debros_proto::regular_file::open_to_append(path).map_err(|error| {
         // The log tells it as well, beside the one who starts the program.
-        anyhow::anyhow!(in_words(&format!(
+        anyhow::anyhow!(without_os_error_number(&format!(
             "the log file {} can not be opened: {error}; choose another with logging.output_file",
             path.display()
         )))
     })
 }
 
-fn layer<S, W>(json: bool, colours: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+fn format_layer<S, W>(json: bool, colours: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: tracing::Subscriber + for<'span> LookupSpan<'span>,
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
-    // An error of the writer would be told on stderr, which panics when that is a terminal that is gone.
-    let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colours).log_internal_errors(false);
+    // An error of the writer would be told on stderr, which panics when that is a terminal that is
+    // gone.
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_ansi(colours)
+        .log_internal_errors(false);
     if json { layer.json().flatten_event(true).boxed() } else { layer.boxed() }
 }
 
-/// Our own components at the level that was asked for. The libraries below them are one level quieter, because what they
-/// call information is detail to an operator.
-fn filter(level: &str) -> Targets {
+/// Our own components at the level that was asked for. The libraries below them are one level
+/// quieter, because what they call information is detail to an operator.
+fn level_filter(level: &str) -> Targets {
     let (own, libraries) = match level {
         "debug" => (LevelFilter::DEBUG, LevelFilter::INFO),
         "warn" => (LevelFilter::WARN, LevelFilter::WARN),
         "error" => (LevelFilter::ERROR, LevelFilter::ERROR),
         _ => (LevelFilter::INFO, LevelFilter::WARN),
     };
-    let crates = ["debros_cli", "debros_client", "debros_engine", "debros_gateway", "debros_node", "debros_p2p"];
+    let crates = [
+        "debros_cli",
+        "debros_client",
+        "debros_engine",
+        "debros_gateway",
+        "debros_node",
+        "debros_p2p",
+    ];
     Targets::new().with_default(libraries).with_targets(crates.map(|name| (name, own)))
 }

@@ -1,6 +1,7 @@
-//! Signals: the first SIGINT or SIGTERM asks for an orderly stop, the second ends the process at once. SIGHUP makes a
-//! service read its certificates again and open its log file again; when it says that the terminal is gone, it stops as
-//! SIGTERM does. SIGUSR1 and SIGUSR2 mean nothing, and end nothing.
+//! Signals: the first SIGINT or SIGTERM asks for an orderly stop, the second ends the process at
+//! once. SIGHUP makes a service read its certificates again and open its log file again; when it
+//! says that the terminal is gone, it stops as SIGTERM does. SIGUSR1 and SIGUSR2 mean nothing, and
+//! end nothing.
 
 use std::fs::File;
 use std::io;
@@ -15,12 +16,12 @@ pub(crate) struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
     hang_up: Signal,
-    on_hang_up: HangUp,
+    on_hang_up: HangUpAction,
 }
 
 /// What SIGHUP means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum HangUp {
+enum HangUpAction {
     /// The end.
     Stop,
     /// The end when the terminal that the program was started on is gone, else that files changed.
@@ -32,8 +33,13 @@ enum HangUp {
 impl StopSignals {
     /// Takes the signals of a service over; without this they end the process at once.
     pub(crate) fn of_service() -> io::Result<Self> {
-        // Looked at first: from now on nothing is ignored. What nohup started outlives its terminal.
-        let on_hang_up = if has_terminal() && !ignores_hang_up() { HangUp::StopWithTerminal } else { HangUp::Reload };
+        // Looked at first: from now on nothing is ignored. What nohup started outlives its
+        // terminal.
+        let on_hang_up = if has_terminal() && !ignores_hang_up() {
+            HangUpAction::StopWithTerminal
+        } else {
+            HangUpAction::Reload
+        };
         for meaningless in [SignalKind::user_defined1(), SignalKind::user_defined2()] {
             // Once taken over, a signal stays so.
             drop(signal(meaningless)?);
@@ -43,10 +49,10 @@ impl StopSignals {
 
     /// Takes the signals of a command over, which has something to tidy up before it ends.
     pub(crate) fn of_command() -> io::Result<Self> {
-        Self::listen(HangUp::Stop)
+        Self::listen(HangUpAction::Stop)
     }
 
-    fn listen(on_hang_up: HangUp) -> io::Result<Self> {
+    fn listen(on_hang_up: HangUpAction) -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
@@ -55,40 +61,41 @@ impl StopSignals {
         })
     }
 
-    /// Waits for a signal to stop and returns its name and the exit code of a process that it ended. Meanwhile `reload`
-    /// is called whenever files are to be read again.
-    pub(crate) async fn next(&mut self, mut reload: impl FnMut()) -> (&'static str, i32) {
+    /// Waits for a signal to stop and returns its name and the exit code of a process that it
+    /// ended. Meanwhile `reload` is called whenever files are to be read again.
+    pub(crate) async fn next_stop(&mut self, mut reload: impl FnMut()) -> (&'static str, i32) {
         loop {
             tokio::select! {
                 _ = self.interrupt.recv() => return ("SIGINT", 130),
                 _ = self.terminate.recv() => return ("SIGTERM", 143),
                 _ = self.hang_up.recv() => match self.on_hang_up {
-                    HangUp::Stop => return ("SIGHUP", 129),
-                    HangUp::StopWithTerminal if !has_terminal() => return ("SIGHUP: the terminal is gone", 129),
-                    HangUp::StopWithTerminal | HangUp::Reload => reload(),
+                    HangUpAction::Stop => return ("SIGHUP", 129),
+                    HangUpAction::StopWithTerminal if !has_terminal() => return ("SIGHUP: the terminal is gone", 129),
+                    HangUpAction::StopWithTerminal | HangUpAction::Reload => reload(),
                 },
             }
         }
     }
 
-    /// Does the work of a start. A signal meanwhile ends the process: nothing was acknowledged yet that could be lost.
+    /// Does the work of a start. A signal meanwhile ends the process: nothing was acknowledged yet
+    /// that could be lost.
     pub(crate) async fn during_start<T>(&mut self, start: impl Future<Output = T>) -> T {
         tokio::select! {
             started = start => started,
             // What is being started reads its files as they are now.
-            (name, code) = self.next(|| {}) => {
+            (name, code) = self.next_stop(|| {}) => {
                 tracing::info!(signal = name, "ending before the start was complete");
                 std::process::exit(code)
             }
         }
     }
 
-    /// From now on a signal ends the process at once. What was acknowledged is durable already. A hang-up does not count:
-    /// the system and the shell may each send one for the same terminal.
+    /// From now on a signal ends the process at once. What was acknowledged is durable already. A
+    /// hang-up does not count: the system and the shell may each send one for the same terminal.
     pub(crate) fn exit_at_next(mut self) {
-        self.on_hang_up = HangUp::Reload;
+        self.on_hang_up = HangUpAction::Reload;
         tokio::spawn(async move {
-            let (name, code) = self.next(|| {}).await;
+            let (name, code) = self.next_stop(|| {}).await;
             tracing::warn!(signal = name, "a second signal: ending at once");
             std::process::exit(code);
         });
@@ -108,7 +115,8 @@ fn ignores_hang_up() -> bool {
 /// SIGHUP is signal 1: the lowest bit.
 fn is_hang_up_ignored(status: &str) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 == 1)
 }
 
 #[cfg(test)]

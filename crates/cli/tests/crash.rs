@@ -1,9 +1,14 @@
-//! A node that is killed in the midst of writing keeps every write it has acknowledged, and no half of a transaction.
+//! A node that is killed in the midst of writing keeps every write it has acknowledged, and no half
+//! of a transaction.
 //!
-//! `CRASH_ROUNDS` says how often it is killed, on the same data (default 5, `make crash` 100). `CRASH_SEED` repeats the
-//! same draws of another run, which prints its seed.
+//! `CRASH_ROUNDS` says how often it is killed, on the same data (default 5, `make crash` 100).
+//! `CRASH_SEED` repeats the same draws of another run, which prints its seed.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test tells what it draws and finds")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test tells what it draws and finds"
+)]
 
 #[allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 mod support;
@@ -126,7 +131,9 @@ struct Round {
 async fn acknowledged_writes_survive_kill_9() {
     let rounds = number_from("CRASH_ROUNDS").unwrap_or(5);
     let seed = number_from("CRASH_SEED").unwrap_or_else(|| {
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64 >> 8
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos()
+            as u64
+            >> 8
     });
     println!("CRASH_SEED={seed} CRASH_ROUNDS={rounds}");
     let folder = tempfile::tempdir().unwrap();
@@ -194,14 +201,22 @@ async fn run_client(client: u64, round: Arc<Round>) -> Journal {
         let step = Step { client, round: round.number, step, kind };
         match step.send(&round.http).await {
             Ok(answer) => {
-                assert!((200..300).contains(&answer.status), "{step:?}: {} {}", answer.status, answer.text());
+                assert!(
+                    (200..300).contains(&answer.status),
+                    "{step:?}: {} {}",
+                    answer.status,
+                    answer.text()
+                );
                 journal.acknowledged.push(step);
                 if round.acknowledgements.fetch_add(1, Ordering::SeqCst) + 1 == round.kill_after {
                     round.enough.notify_one();
                 }
             }
             Err(error) => {
-                assert!(round.killed.load(Ordering::SeqCst), "{step:?} failed before the node was killed: {error}");
+                assert!(
+                    round.killed.load(Ordering::SeqCst),
+                    "{step:?} failed before the node was killed: {error}"
+                );
                 journal.unknown = Some(step);
                 break;
             }
@@ -210,8 +225,15 @@ async fn run_client(client: u64, round: Arc<Round>) -> Journal {
     journal
 }
 
-/// What the last round acknowledged is there; what it did not acknowledge is there as a whole or not at all.
-async fn verify(http: &Http, round: u64, journals: &[Journal], before: &[Step], random: &mut Random) {
+/// What the last round acknowledged is there; what it did not acknowledge is there as a whole or
+/// not at all.
+async fn verify(
+    http: &Http,
+    round: u64,
+    journals: &[Journal],
+    before: &[Step],
+    random: &mut Random,
+) {
     let rows = column(http, "SELECT id || '=' || body FROM rows WHERE round = ?", round).await;
     let lefts = column(http, "SELECT id FROM lefts WHERE round = ? ORDER BY id", round).await;
     let rights = column(http, "SELECT id FROM rights WHERE round = ? ORDER BY id", round).await;
@@ -232,19 +254,26 @@ async fn verify(http: &Http, round: u64, journals: &[Journal], before: &[Step], 
                     let row = format!("{}={}", step.id(), step.body());
                     assert!(rows.binary_search(&row).is_ok(), "lost: {step:?}");
                 }
-                Kind::Transaction => assert!(lefts.binary_search(&step.id()).is_ok(), "lost: {step:?}"),
+                Kind::Transaction => {
+                    assert!(lefts.binary_search(&step.id()).is_ok(), "lost: {step:?}")
+                }
             }
         }
         if let Some(step) = journal.unknown.filter(|step| step.kind == Kind::Put) {
             let answer = http.get_value(&step.key()).await;
-            assert!(answer.status == 404 || answer.body == step.body().as_bytes(), "half there: {step:?}");
+            assert!(
+                answer.status == 404 || answer.body == step.body().as_bytes(),
+                "half there: {step:?}"
+            );
         }
-        // The client's own key holds its last acknowledged value, or the one whose answer did not come.
+        // The client's own key holds its last acknowledged value, or the one whose answer did not
+        // come.
         let last = journal.acknowledged.iter().rfind(|step| step.kind == Kind::Overwrite);
         let unknown = journal.unknown.filter(|step| step.kind == Kind::Overwrite);
         if let Some(own) = last.copied().or(unknown) {
             let value = http.get_value(&own.key()).await;
-            let allowed: Vec<String> = last.copied().into_iter().chain(unknown).map(Step::body).collect();
+            let allowed: Vec<String> =
+                last.copied().into_iter().chain(unknown).map(Step::body).collect();
             let found = allowed.iter().any(|allowed| value.body == allowed.as_bytes());
             assert!(
                 found || last.is_none(),
@@ -260,8 +289,12 @@ async fn verify(http: &Http, round: u64, journals: &[Journal], before: &[Step], 
             assert_eq!(count, 1, "not once: {row:?}");
         }
     }
-    let sent =
-        |kind| journals.iter().flat_map(|j| j.acknowledged.iter().chain(&j.unknown)).filter(move |s| s.kind == kind);
+    let sent = |kind| {
+        journals
+            .iter()
+            .flat_map(|j| j.acknowledged.iter().chain(&j.unknown))
+            .filter(move |s| s.kind == kind)
+    };
     assert!(rows.len() <= sent(Kind::Insert).count(), "rows that nobody sent");
     assert!(lefts.len() <= sent(Kind::Transaction).count(), "transactions that nobody sent");
     // Of the rounds before, a sample; all of it at the end.
@@ -279,10 +312,19 @@ async fn verify_everything(http: &Http, acknowledged: &[Step]) {
         for round in rounds {
             let found = match kind {
                 Kind::Put => Vec::new(),
-                Kind::Insert => column(http, "SELECT id || '=' || body FROM rows WHERE round = ?", round).await,
-                Kind::Transaction => column(http, "SELECT id FROM rights WHERE round = ?", round).await,
+                Kind::Insert => {
+                    column(http, "SELECT id || '=' || body FROM rows WHERE round = ?", round).await
+                }
+                Kind::Transaction => {
+                    column(http, "SELECT id FROM rights WHERE round = ?", round).await
+                }
                 _ => {
-                    column(http, "SELECT client || '-' || round || '-' || step FROM once WHERE round = ?", round).await
+                    column(
+                        http,
+                        "SELECT client || '-' || round || '-' || step FROM once WHERE round = ?",
+                        round,
+                    )
+                    .await
                 }
             };
             for step in steps.iter().filter(|step| step.round == round) {
@@ -299,7 +341,11 @@ async fn verify_everything(http: &Http, acknowledged: &[Step]) {
         }
     }
     let counted = http.integer("SELECT sum(transactions) FROM totals").await;
-    assert_eq!(http.integer("SELECT count(*) FROM lefts").await, counted, "a counter is not what was counted");
+    assert_eq!(
+        http.integer("SELECT count(*) FROM lefts").await,
+        counted,
+        "a counter is not what was counted"
+    );
     assert_eq!(http.integer("SELECT count(*) FROM rights").await, counted);
     let doubled = "SELECT count(*) FROM (SELECT 1 FROM once GROUP BY client, round, step HAVING count(*) > 1)";
     assert_eq!(http.integer(doubled).await, 0, "something with an idempotency key happened twice");
@@ -316,7 +362,8 @@ fn verify_files(data_dir: &std::path::Path) {
                 folders.push(path);
             } else if std::fs::read(&path).unwrap().starts_with(b"SQLite format 3\0") {
                 let database = rusqlite::Connection::open(&path).unwrap();
-                let verdict: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+                let verdict: String =
+                    database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
                 assert_eq!(verdict, "ok", "{}", path.display());
                 checked += 1;
             }
@@ -334,13 +381,16 @@ async fn assert_value(http: &Http, step: Step) {
 /// The texts of one column, sorted.
 async fn column(http: &Http, sql: &str, round: u64) -> Vec<String> {
     let rows = http.rows(sql, json!([round])).await;
-    let mut texts: Vec<String> = rows.iter().map(|row| row[0].as_str().unwrap().to_owned()).collect();
+    let mut texts: Vec<String> =
+        rows.iter().map(|row| row[0].as_str().unwrap().to_owned()).collect();
     texts.sort_unstable();
     texts
 }
 
 fn number_from(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is not a number")))
+    std::env::var(variable)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is not a number")))
 }
 
 /// splitmix64: small, and the same everywhere.

@@ -1,5 +1,5 @@
-//! A disk that is really full: a small file system of its own, in a mount namespace that ends with the test. Where none
-//! can be made, the test says that it was left out.
+//! A disk that is really full: a small file system of its own, in a mount namespace that ends with
+//! the test. Where none can be made, the test says that it was left out.
 
 #![allow(clippy::print_stdout, reason = "whoever runs the tests has to know what was not tested")]
 
@@ -25,7 +25,11 @@ const ROW: usize = 20_000;
 fn a_full_disk_loses_nothing_and_takes_again_when_there_is_room() {
     match std::env::var_os(DISK) {
         Some(disk) => {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(on_a_small_disk(Path::new(&disk)));
         }
         None => run_again_with_a_small_disk(),
@@ -43,8 +47,9 @@ fn run_again_with_a_small_disk() {
         command.args(flags).args(["sh", "-c", script]).arg(folder.path());
         command
     };
-    let possible =
-        ways.into_iter().find(|flags| unshare(flags, mount).output().is_ok_and(|output| output.status.success()));
+    let possible = ways
+        .into_iter()
+        .find(|flags| unshare(flags, mount).output().is_ok_and(|output| output.status.success()));
     let Some(flags) = possible else {
         // Not by a macro: what those write is only shown when a test fails.
         let _ = writeln!(std::io::stderr(), "skipped: {TEST}: no file system can be mounted here");
@@ -109,7 +114,8 @@ impl Acknowledged {
         }
         let rows = http.rows("SELECT id FROM t WHERE length(body) = ?", json!([ROW])).await;
         let there: Vec<i64> = rows.iter().map(|row| row[0].as_i64().unwrap()).collect();
-        let missing: Vec<&i64> = self.rows.iter().filter(|number| !there.contains(number)).collect();
+        let missing: Vec<&i64> =
+            self.rows.iter().filter(|number| !there.contains(number)).collect();
         assert!(missing.is_empty(), "rows {missing:?} were acknowledged and are gone");
     }
 }
@@ -145,18 +151,26 @@ async fn on_a_small_disk(disk: &Path) {
     http.create("CREATE TABLE t (id INTEGER PRIMARY KEY, body BLOB)").await;
     let mut acknowledged = Acknowledged::default();
     acknowledged.fill(&http).await;
-    println!("{} values and {} rows until the disk was full", acknowledged.values.len(), acknowledged.rows.len());
+    println!(
+        "{} values and {} rows until the disk was full",
+        acknowledged.values.len(),
+        acknowledged.rows.len()
+    );
     assert!(acknowledged.values.len() > 10 && acknowledged.rows.len() > 10);
     // Reads go on, and so do writes as soon as there is room, without a restart.
     acknowledged.assert_there(&http).await;
     std::fs::remove_file(&spare[0]).unwrap();
     let before = (acknowledged.values.len(), acknowledged.rows.len());
     acknowledged.fill(&http).await;
-    assert!(acknowledged.values.len() > before.0 && acknowledged.rows.len() > before.1, "nothing more was taken");
+    assert!(
+        acknowledged.values.len() > before.0 && acknowledged.rows.len() > before.1,
+        "nothing more was taken"
+    );
 
     node.program.kill();
     take_all(&rest);
-    // Without any room it starts all the same: who is to make room has to see what is there, and to delete.
+    // Without any room it starts all the same: who is to make room has to see what is there, and to
+    // delete.
     let node = Node::start_without_probe(&data_dir);
     let http = Http::new(node.address, &key);
     acknowledged.assert_there(&http).await;

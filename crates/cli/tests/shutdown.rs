@@ -1,7 +1,11 @@
-//! SIGTERM under load: what was accepted is answered and kept, and then the process is gone. A second signal ends it at
-//! once.
+//! SIGTERM under load: what was accepted is answered and kept, and then the process is gone. A
+//! second signal ends it at once.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test tells what it draws and finds")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test tells what it draws and finds"
+)]
 
 #[allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 mod support;
@@ -80,7 +84,11 @@ async fn stop_under_load(mut node: Node, mut gateway: Option<Gateway>, key: Stri
     load.stopping.store(true, Ordering::SeqCst);
     gateway.as_ref().map_or(&node.program, |gateway| &gateway.program).signal("TERM");
     for upload in &mut uploads {
-        assert_eq!(upload.finish().await, Some(201), "an upload that was accepted before the signal");
+        assert_eq!(
+            upload.finish().await,
+            Some(201),
+            "an upload that was accepted before the signal"
+        );
     }
     let fates = clients.join_all().await;
     let stopped = match &mut gateway {
@@ -88,9 +96,17 @@ async fn stop_under_load(mut node: Node, mut gateway: Option<Gateway>, key: Stri
         None => node.program.wait(STOP),
     };
     assert!(stopped.expect("gone in time").success(), "the exit status tells of an ordered stop");
-    let lost: Vec<_> = fates.iter().filter_map(|fate| fate.lost_before_the_signal.as_ref()).collect();
-    assert!(lost.is_empty(), "{} requests were sent before the signal and not answered: {lost:?}", lost.len());
-    assert!(matches!(listener.next().await, Frame::Close(Some(1001 | 1012))), "a WebSocket is told that it is over");
+    let lost: Vec<_> =
+        fates.iter().filter_map(|fate| fate.lost_before_the_signal.as_ref()).collect();
+    assert!(
+        lost.is_empty(),
+        "{} requests were sent before the signal and not answered: {lost:?}",
+        lost.len()
+    );
+    assert!(
+        matches!(listener.next().await, Frame::Close(Some(1001 | 1012))),
+        "a WebSocket is told that it is over"
+    );
 
     // What was acknowledged is there when the node is back.
     let node = if gateway.is_some() { node } else { Node::start(&node.data_dir) };
@@ -163,15 +179,20 @@ impl Upload {
     }
 }
 
-/// Reads an answer, and returns it from its status line to the end of its body; `None` when it does not come.
+/// Reads an answer, and returns it from its status line to the end of its body; `None` when it does
+/// not come.
 async fn read_head(stream: &mut TcpStream) -> Option<String> {
     let mut bytes = Vec::new();
     loop {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.to_ascii_lowercase().split_once("content-length: ").map_or(0, |(_, rest)| {
-                rest.lines().next().and_then(|line| line.trim().parse::<usize>().ok()).expect("a length")
-            });
+            let length =
+                head.to_ascii_lowercase().split_once("content-length: ").map_or(0, |(_, rest)| {
+                    rest.lines()
+                        .next()
+                        .and_then(|line| line.trim().parse::<usize>().ok())
+                        .expect("a length")
+                });
             if body.len() >= length {
                 return Some(text);
             }

@@ -1,11 +1,16 @@
 //! A thousand WebSocket subscribers on one topic, ten of which do not read.
 //!
-//! To make the node forget something for the slow ones, 40 MB have to be published. Sent to all that read, that is 40 GB
-//! through the kernel: too much for every test run, so most of them leave before. `SUBSCRIBERS_STAY=990` lets all stay
-//! (best with `--release`). The gateway disconnects who takes nothing for a minute, which is right: such a socket is dead.
-//! Where publishing takes longer than that, those that do not read take a sip now and then, far less than is published.
+//! To make the node forget something for the slow ones, 40 MB have to be published. Sent to all
+//! that read, that is 40 GB through the kernel: too much for every test run, so most of them leave
+//! before. `SUBSCRIBERS_STAY=990` lets all stay (best with `--release`). The gateway disconnects
+//! who takes nothing for a minute, which is right: such a socket is dead. Where publishing takes
+//! longer than that, those that do not read take a sip now and then, far less than is published.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test tells what it draws and finds")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test tells what it draws and finds"
+)]
 
 #[allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 mod support;
@@ -26,7 +31,8 @@ const STAY: usize = 150;
 /// Messages that all receive who read.
 const FOR_ALL: u64 = 100;
 const SMALL: usize = 4 * 1024;
-/// Then messages for those who stay, together more than a node and a kernel keep for a slow subscriber, 36 MB: 39 MB.
+/// Then messages for those who stay, together more than a node and a kernel keep for a slow
+/// subscriber, 36 MB: 39 MB.
 const LARGE_MESSAGES: u64 = 300;
 /// So many more for each sip of those that do not read, at most.
 const LARGE_MESSAGES_PER_SIP: u64 = 17;
@@ -37,7 +43,8 @@ const LAST: u64 = 1 << 63;
 const LARGE: usize = 128 * 1024;
 /// How long one that does not read reads nothing at all. The gateway's patience is 60 s.
 const NAP: Duration = Duration::from_secs(40);
-/// What it reads then: a third of what a kernel holds for it at most, else the kernel takes no more from the gateway.
+/// What it reads then: a third of what a kernel holds for it at most, else the kernel takes no more
+/// from the gateway.
 const SIP: usize = 2 << 20;
 /// How far the publisher may be ahead of the slowest of those that read.
 const AHEAD: u64 = 64;
@@ -50,7 +57,8 @@ fn slow_subscribers_hurt_nobody_and_learn_what_they_missed() {
     if !enough_open_files("slow_subscribers_hurt_nobody_and_learn_what_they_missed") {
         return;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(a_thousand_subscribers());
 }
 
@@ -59,7 +67,9 @@ async fn a_thousand_subscribers() {
     let data_dir = folder.path().join("node");
     let mut command = Command::new("sh");
     let inner = Node::command(&data_dir);
-    command.args(["-c", &format!("ulimit -n {OPEN_FILES}; exec \"$0\" \"$@\"")]).arg(inner.get_program());
+    command
+        .args(["-c", &format!("ulimit -n {OPEN_FILES}; exec \"$0\" \"$@\"")])
+        .arg(inner.get_program());
     command.args(inner.get_args());
     for (name, value) in inner.get_envs() {
         match value {
@@ -70,8 +80,12 @@ async fn a_thousand_subscribers() {
     let node = Node::start_by(&mut command, &data_dir);
     let key = node.api_key("crowd");
 
-    let stay = std::env::var("SUBSCRIBERS_STAY").map_or(STAY, |text| text.parse().expect("a number"));
-    let progress = Arc::new(Progress::new(FOR_ALL + LARGE_MESSAGES + MOST_SIPS * LARGE_MESSAGES_PER_SIP, stay));
+    let stay =
+        std::env::var("SUBSCRIBERS_STAY").map_or(STAY, |text| text.parse().expect("a number"));
+    let progress = Arc::new(Progress::new(
+        FOR_ALL + LARGE_MESSAGES + MOST_SIPS * LARGE_MESSAGES_PER_SIP,
+        stay,
+    ));
     let mut readers = JoinSet::new();
     for index in 0..READING {
         let socket = Socket::open(node.address, &key, "crowd").await;
@@ -176,9 +190,13 @@ async fn read_all(mut socket: Socket, messages: u64, progress: Arc<Progress>) {
     }
 }
 
-/// Reads nothing until it is woken, then everything; returns how many messages came and how many were told as missed.
-/// When that takes too long, it reads just enough to be taken for alive.
-async fn read_late(mut socket: Socket, mut wake_up: oneshot::Receiver<()>, progress: Arc<Progress>) -> (u64, u64) {
+/// Reads nothing until it is woken, then everything; returns how many messages came and how many
+/// were told as missed. When that takes too long, it reads just enough to be taken for alive.
+async fn read_late(
+    mut socket: Socket,
+    mut wake_up: oneshot::Receiver<()>,
+    progress: Arc<Progress>,
+) -> (u64, u64) {
     let mut late = Late::default();
     let mut sips = 0;
     while tokio::time::timeout(NAP, &mut wake_up).await.is_err() {
@@ -232,7 +250,8 @@ impl Late {
 }
 
 fn missed_count(text: &str) -> u64 {
-    let notice: serde_json::Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let notice: serde_json::Value =
+        serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
     assert_eq!(notice["type"], "missed", "{text}");
     notice["count"].as_u64().expect("a count")
 }
@@ -256,8 +275,9 @@ fn number_of((start, length): ([u8; 8], usize)) -> (u64, bool) {
     (number, marked != number)
 }
 
-/// Lesson 25: a message that was equal to one of the last two seconds was dropped as a repetition. Lesson 23: a second
-/// subscriber of a topic got nothing, and the first that left took the topic from all.
+/// Lesson 25: a message that was equal to one of the last two seconds was dropped as a repetition.
+/// Lesson 23: a second subscriber of a topic got nothing, and the first that left took the topic
+/// from all.
 #[tokio::test]
 async fn lesson_25_two_equal_messages_arrive_as_two() {
     let folder = tempfile::tempdir().unwrap();
@@ -280,7 +300,8 @@ async fn lesson_25_two_equal_messages_arrive_as_two() {
     assert_eq!(publisher.next().await, Frame::Binary(b"2".to_vec()), "and no third one before it");
 }
 
-/// Whether this process may open enough files. If not, the test runs again in a process that may, and this one is done.
+/// Whether this process may open enough files. If not, the test runs again in a process that may,
+/// and this one is done.
 fn enough_open_files(test: &str) -> bool {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let soft = limits
@@ -297,6 +318,9 @@ fn enough_open_files(test: &str) -> bool {
         .args(["--exact", test, "--nocapture"])
         .status()
         .expect("run sh");
-    assert!(status.success(), "the test failed in the process with more open files, or {OPEN_FILES} are not allowed");
+    assert!(
+        status.success(),
+        "the test failed in the process with more open files, or {OPEN_FILES} are not allowed"
+    );
     false
 }

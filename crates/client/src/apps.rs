@@ -24,9 +24,13 @@ impl Apps<'_> {
     ///
     /// # Errors
     /// `invalid_argument` for an empty or overlong name or key.
-    pub async fn create(&self, name: impl Into<String>, public_key: impl Into<String>) -> Result<App> {
+    pub async fn create(
+        &self,
+        name: impl Into<String>,
+        public_key: impl Into<String>,
+    ) -> Result<App> {
         let create = rpc::CreateAppRequest { name: name.into(), public_key: public_key.into() };
-        app(expect_answer!(self.client.call(Call::CreateApp(create)).await?, App)?)
+        app_from_answer(expect_answer!(self.client.call(Call::CreateApp(create)).await?, App)?)
     }
 
     /// One application.
@@ -35,7 +39,7 @@ impl Apps<'_> {
     /// `not_found`.
     pub async fn get(&self, app_id: impl Into<String>) -> Result<App> {
         let get = rpc::GetAppRequest { app_id: app_id.into() };
-        app(expect_answer!(self.client.call(Call::GetApp(get)).await?, App)?)
+        app_from_answer(expect_answer!(self.client.call(Call::GetApp(get)).await?, App)?)
     }
 
     /// Changes an application; what is `None` stays.
@@ -49,7 +53,7 @@ impl Apps<'_> {
         public_key: Option<String>,
     ) -> Result<App> {
         let update = rpc::UpdateAppRequest { app_id: app_id.into(), name, public_key };
-        app(expect_answer!(self.client.call(Call::UpdateApp(update)).await?, App)?)
+        app_from_answer(expect_answer!(self.client.call(Call::UpdateApp(update)).await?, App)?)
     }
 
     /// Removes an application.
@@ -62,6 +66,6 @@ impl Apps<'_> {
     }
 }
 
-fn app(answer: AppResponse) -> Result<App> {
+fn app_from_answer(answer: AppResponse) -> Result<App> {
     answer.app.ok_or_else(|| Error::internal("the node answered without the application"))
 }

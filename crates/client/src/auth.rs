@@ -54,11 +54,12 @@ impl Auth<'_> {
         expect_answer!(self.client.call(Call::Challenge(request)).await?, Challenge)
     }
 
-    /// Opens a session with a wallet's proof: an access token for 15 minutes and a refresh token for 30 days. The first
-    /// wallet that signs in for a namespace owns it.
+    /// Opens a session with a wallet's proof: an access token for 15 minutes and a refresh token
+    /// for 30 days. The first wallet that signs in for a namespace owns it.
     ///
     /// # Errors
-    /// `unauthenticated` when the proof does not hold, `forbidden` when the namespace is another wallet's, `rate_limited`.
+    /// `unauthenticated` when the proof does not hold, `forbidden` when the namespace is another
+    /// wallet's, `rate_limited`.
     pub async fn sign_in(&self, proof: Proof) -> Result<SessionResponse> {
         let request = rpc::SignInRequest { proof: Some(proof) };
         expect_answer!(self.client.call(Call::SignIn(request)).await?, Session)
@@ -71,54 +72,70 @@ impl Auth<'_> {
     pub async fn register_app(&self, proof: Proof, name: impl Into<String>) -> Result<App> {
         let request = rpc::RegisterAppRequest { proof: Some(proof), name: name.into() };
         let answer = expect_answer!(self.client.call(Call::RegisterApp(request)).await?, App)?;
-        answer.app.ok_or_else(|| crate::Error::internal("the node answered without the application"))
+        answer
+            .app
+            .ok_or_else(|| crate::Error::internal("the node answered without the application"))
     }
 
     /// Makes an API key with a wallet's proof, without a session. The key is told this once.
     ///
     /// # Errors
     /// As [`sign_in`](Auth::sign_in), and `forbidden` for a role that the wallet does not have.
-    pub async fn create_key_by_proof(&self, proof: Proof, key: NewKey) -> Result<CreateApiKeyResponse> {
+    pub async fn create_key_by_proof(
+        &self,
+        proof: Proof,
+        key: NewKey,
+    ) -> Result<CreateApiKeyResponse> {
         let NewKey { name, role, scopes } = key;
         let request = rpc::CreateApiKeyByProofRequest { proof: Some(proof), name, role, scopes };
         expect_answer!(self.client.call(Call::CreateApiKeyByProof(request)).await?, CreateApiKey)
     }
 
-    /// Exchanges a refresh token for new tokens. The same request within 30 seconds gets the same answer, as long as the new
-    /// refresh token was not used; shown again otherwise, the old one ends the whole session.
+    /// Exchanges a refresh token for new tokens. The same request within 30 seconds gets the same
+    /// answer, as long as the new refresh token was not used; shown again otherwise, the old one
+    /// ends the whole session.
     ///
     /// # Errors
-    /// `unauthenticated` when the token is unknown, `credential_expired`, `credential_revoked` when its session has ended,
-    /// `namespace_mismatch`.
+    /// `unauthenticated` when the token is unknown, `credential_expired`, `credential_revoked` when
+    /// its session has ended, `namespace_mismatch`.
     pub async fn refresh(
         &self,
         refresh_token: impl Into<String>,
         namespace: impl Into<String>,
     ) -> Result<SessionResponse> {
-        let request = rpc::RefreshRequest { refresh_token: refresh_token.into(), namespace: namespace.into() };
+        let request = rpc::RefreshRequest {
+            refresh_token: refresh_token.into(),
+            namespace: namespace.into(),
+        };
         expect_answer!(self.client.call(Call::Refresh(request)).await?, Session)
     }
 
-    /// Ends the session of a refresh token; returns how many sessions ended now. `namespace` is empty, or the token's own.
+    /// Ends the session of a refresh token; returns how many sessions ended now. `namespace` is
+    /// empty, or the token's own.
     ///
     /// # Errors
     /// `namespace_mismatch`, `unavailable`.
-    pub async fn logout(&self, refresh_token: impl Into<String>, namespace: impl Into<String>) -> Result<u64> {
+    pub async fn logout(
+        &self,
+        refresh_token: impl Into<String>,
+        namespace: impl Into<String>,
+    ) -> Result<u64> {
         let (refresh_token, namespace) = (refresh_token.into(), namespace.into());
-        self.end(rpc::LogoutRequest { refresh_token, all: false, namespace }).await
+        self.end_sessions(rpc::LogoutRequest { refresh_token, all: false, namespace }).await
     }
 
-    /// Ends all sessions of the caller's wallet in its namespace; returns how many. The caller's credential has to be an
-    /// access token.
+    /// Ends all sessions of the caller's wallet in its namespace; returns how many. The caller's
+    /// credential has to be an access token.
     ///
     /// # Errors
     /// `unauthenticated`.
     pub async fn logout_all(&self) -> Result<u64> {
-        self.end(rpc::LogoutRequest { all: true, ..Default::default() }).await
+        self.end_sessions(rpc::LogoutRequest { all: true, ..Default::default() }).await
     }
 
-    async fn end(&self, request: rpc::LogoutRequest) -> Result<u64> {
-        expect_answer!(self.client.call(Call::Logout(request)).await?, Logout).map(|answer| answer.revoked)
+    async fn end_sessions(&self, request: rpc::LogoutRequest) -> Result<u64> {
+        expect_answer!(self.client.call(Call::Logout(request)).await?, Logout)
+            .map(|answer| answer.revoked)
     }
 
     /// The public keys that access tokens are signed with.
@@ -126,7 +143,8 @@ impl Auth<'_> {
     /// # Errors
     /// `unavailable`.
     pub async fn signing_keys(&self) -> Result<Vec<SigningKey>> {
-        expect_answer!(self.client.call(Call::Jwks(rpc::JwksRequest {})).await?, Jwks).map(|answer| answer.keys)
+        expect_answer!(self.client.call(Call::Jwks(rpc::JwksRequest {})).await?, Jwks)
+            .map(|answer| answer.keys)
     }
 
     /// Exchanges the caller's API key for an access token.
@@ -137,7 +155,8 @@ impl Auth<'_> {
         expect_answer!(self.client.call(Call::Token(rpc::TokenRequest {})).await?, Session)
     }
 
-    /// Makes an API key for the caller's namespace. The key is told this once; only its hash is kept.
+    /// Makes an API key for the caller's namespace. The key is told this once; only its hash is
+    /// kept.
     ///
     /// # Errors
     /// `forbidden` for a role that the caller does not have, `invalid_argument`.
@@ -147,23 +166,27 @@ impl Auth<'_> {
         expect_answer!(self.client.call(Call::CreateApiKey(request)).await?, CreateApiKey)
     }
 
-    /// The API keys of the caller's namespace, revoked ones too, without the keys themselves. Who is no admin there sees
-    /// its own wallet's.
+    /// The API keys of the caller's namespace, revoked ones too, without the keys themselves. Who
+    /// is no admin there sees its own wallet's.
     ///
     /// # Errors
     /// `forbidden`.
     pub async fn list_keys(&self) -> Result<Vec<ApiKey>> {
-        expect_answer!(self.client.call(Call::ListApiKeys(rpc::ListApiKeysRequest {})).await?, ListApiKeys)
-            .map(|answer| answer.keys)
+        expect_answer!(
+            self.client.call(Call::ListApiKeys(rpc::ListApiKeysRequest {})).await?,
+            ListApiKeys
+        )
+        .map(|answer| answer.keys)
     }
 
-    /// Revokes an API key of the caller's namespace; false when it was revoked before. It stops working everywhere
-    /// within 5 seconds.
+    /// Revokes an API key of the caller's namespace; false when it was revoked before. It stops
+    /// working everywhere within 5 seconds.
     ///
     /// # Errors
     /// `forbidden`, `not_found`.
     pub async fn revoke_key(&self, id: impl Into<String>) -> Result<bool> {
         let revoke = rpc::RevokeApiKeyRequest { id: id.into() };
-        expect_answer!(self.client.call(Call::RevokeApiKey(revoke)).await?, RevokeApiKey).map(|answer| answer.revoked)
+        expect_answer!(self.client.call(Call::RevokeApiKey(revoke)).await?, RevokeApiKey)
+            .map(|answer| answer.revoked)
     }
 }

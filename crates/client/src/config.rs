@@ -15,9 +15,10 @@ pub struct Config {
     pub bootstrap_peers: Vec<String>,
     /// API key or another credential. Empty: only public calls work.
     pub credential: String,
-    /// Credentials, each with the node that it is shown to as soon as that is connected, and used for nothing else: the node
-    /// then keeps a place for this client when others take all, and believes a gateway with the operator's credential what
-    /// it says of its users. No other node sees it.
+    /// Credentials, each with the node that it is shown to as soon as that is connected, and used
+    /// for nothing else: the node then keeps a place for this client when others take all, and
+    /// believes a gateway with the operator's credential what it says of its users. No other node
+    /// sees it.
     pub introductions: Vec<(PeerId, String)>,
     /// How long to wait for the first connection. Default 30 s.
     pub connect_timeout: Duration,
@@ -95,7 +96,7 @@ impl Config {
         self
     }
 
-    pub(crate) fn check(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         if !self.namespace.is_empty() {
             Namespace::new(&self.namespace)?;
         }
@@ -110,7 +111,7 @@ impl Config {
         Ok(())
     }
 
-    pub(crate) fn scope(&self) -> Scope {
+    pub(crate) fn default_scope(&self) -> Scope {
         Scope {
             credential: self.credential.as_str().into(),
             namespace: self.namespace.clone(),

@@ -14,7 +14,8 @@ impl Database<'_> {
     /// Runs one statement, reading or writing, with positional arguments.
     ///
     /// # Errors
-    /// `sql_error`, `constraint`, `statement_not_allowed`, `statement_timeout`, `result_too_large`, …
+    /// `sql_error`, `constraint`, `statement_not_allowed`, `statement_timeout`, `result_too_large`,
+    /// …
     pub async fn query(
         &self,
         sql: impl Into<String>,
@@ -27,8 +28,13 @@ impl Database<'_> {
     ///
     /// # Errors
     /// As [`query`](Database::query).
-    pub async fn query_at(&self, statement: Statement, consistency: Consistency) -> Result<StatementResult> {
-        let query = rpc::QueryRequest { statement: Some(statement), consistency: consistency.into() };
+    pub async fn query_at(
+        &self,
+        statement: Statement,
+        consistency: Consistency,
+    ) -> Result<StatementResult> {
+        let query =
+            rpc::QueryRequest { statement: Some(statement), consistency: consistency.into() };
         expect_answer!(self.client.call(Call::Query(query)).await?, Query)?
             .result
             .ok_or_else(|| Error::internal("the node answered a query without a result"))
@@ -37,7 +43,8 @@ impl Database<'_> {
     /// Runs statements in order, all or none, and returns one result for each.
     ///
     /// # Errors
-    /// As [`query`](Database::query), with the failed statement's index in [`Error::statement`]. Nothing was changed.
+    /// As [`query`](Database::query), with the failed statement's index in [`Error::statement`].
+    /// Nothing was changed.
     pub async fn transaction(
         &self,
         statements: impl IntoIterator<Item = impl Into<Statement>>,
@@ -71,6 +78,7 @@ impl Database<'_> {
     /// # Errors
     /// `forbidden`, `unavailable`, …
     pub async fn schema(&self) -> Result<Vec<Table>> {
-        expect_answer!(self.client.call(Call::Schema(rpc::SchemaRequest {})).await?, Schema).map(|answer| answer.tables)
+        expect_answer!(self.client.call(Call::Schema(rpc::SchemaRequest {})).await?, Schema)
+            .map(|answer| answer.tables)
     }
 }

@@ -1,7 +1,8 @@
 //! The client of DeBros Network: everything that a node offers, from any Rust program.
 //!
-//! A client is a light peer. It dials the bootstrap peers it is given, runs no service and keeps no data. What it asks
-//! for travels over libp2p to a node, with the credential beside it; the node decides what the credential allows.
+//! A client is a light peer. It dials the bootstrap peers it is given, runs no service and keeps no
+//! data. What it asks for travels over libp2p to a node, with the credential beside it; the node
+//! decides what the credential allows.
 //!
 //! ```no_run
 //! use debros_client::{Client, Config};
@@ -35,19 +36,21 @@
 //!
 //! # What a client does by itself
 //!
-//! - It keeps a connection to every bootstrap peer, uses the first that answers and changes to another when it is lost,
-//!   dialling the lost one again with growing pauses. With none connected, a call waits up to 2.5 s and has lost nodes
-//!   dialled at once.
-//! - It sends a call again when that can do no harm: the call did not reach a node, the node did nothing, or the write
-//!   carries an idempotency key. A write whose answer was lost otherwise is [`Code::UnknownOutcome`], never "failed".
-//! - It subscribes again after a reconnect, and says with [`PubsubEvent::Reconnected`] that messages may be missing.
+//! - It keeps a connection to every bootstrap peer, uses the first that answers and changes to
+//!   another when it is lost, dialling the lost one again with growing pauses. With none connected,
+//!   a call waits up to 2.5 s and has lost nodes dialled at once.
+//! - It sends a call again when that can do no harm: the call did not reach a node, the node did
+//!   nothing, or the write carries an idempotency key. A write whose answer was lost otherwise is
+//!   [`Code::UnknownOutcome`], never "failed".
+//! - It subscribes again after a reconnect, and says with [`PubsubEvent::Reconnected`] that
+//!   messages may be missing.
 
 mod apps;
 mod auth;
+mod client_connections;
 mod config;
-mod connection;
+mod connection_keeper;
 mod database;
-mod keeper;
 mod members;
 mod namespaces;
 mod network;
@@ -68,7 +71,7 @@ pub use operator::{Operator, Transfer};
 pub use pubsub::{Pubsub, PubsubEvent, Subscription};
 pub use storage::{PutOptions, Storage};
 
-use connection::Connections;
+use client_connections::ClientConnections;
 use debros_proto::rpc::request::Call;
 use debros_proto::rpc::response;
 use std::fmt;
@@ -80,7 +83,7 @@ use std::time::{Duration, Instant};
 /// A connection to the network, for one caller. Cheap to clone; clones share the connections.
 #[derive(Clone, Debug)]
 pub struct Client {
-    connections: Arc<Connections>,
+    connections: Arc<ClientConnections>,
     scope: Scope,
 }
 
@@ -95,13 +98,13 @@ pub struct Scope {
     pub timeout: Duration,
     /// Makes a write happen once, however often it is sent, for 24 hours.
     pub idempotency_key: String,
-    /// Set by a call whose answer was kept under the idempotency key: the write happened before. That may be an attempt
-    /// of the same call, when its answer was lost on the way.
+    /// Set by a call whose answer was kept under the idempotency key: the write happened before.
+    /// That may be an attempt of the same call, when its answer was lost on the way.
     pub replayed: Option<Arc<AtomicBool>>,
     /// For logs.
     pub request_id: String,
-    /// The credential is lent to whoever calls, who may then do what a writer of the namespace may, and nothing that only
-    /// operators may.
+    /// The credential is lent to whoever calls, who may then do what a writer of the namespace may,
+    /// and nothing that only operators may.
     pub lent: bool,
     /// The address of the user for whom a gateway makes a call that needs no credential.
     pub caller_address: Option<IpAddr>,
@@ -123,32 +126,34 @@ impl fmt::Debug for Scope {
 }
 
 impl Client {
-    /// Dials the bootstrap peers and returns when the first one is there; the others follow in the background.
+    /// Dials the bootstrap peers and returns when the first one is there; the others follow in the
+    /// background.
     ///
     /// # Errors
-    /// `invalid_argument` for a configuration that can not work, `unavailable` when no peer answered within the connect
-    /// timeout, with each peer's address and reason as [`Error::detail`].
+    /// `invalid_argument` for a configuration that can not work, `unavailable` when no peer
+    /// answered within the connect timeout, with each peer's address and reason as
+    /// [`Error::detail`].
     pub async fn connect(config: Config) -> Result<Self> {
-        let scope = config.scope();
-        let connections = Connections::dial(&config).await?;
+        let scope = config.default_scope();
+        let connections = ClientConnections::dial(&config).await?;
         Ok(Self { connections: Arc::new(connections), scope })
     }
 
-    /// Starts dialling the bootstrap peers and returns at once; calls wait for a connection up to 2.5 s, or less when
-    /// their time ends before. For programs that may start before the nodes do.
+    /// Starts dialling the bootstrap peers and returns at once; calls wait for a connection up to
+    /// 2.5 s, or less when their time ends before. For programs that may start before the nodes do.
     ///
     /// # Errors
     /// `invalid_argument` for a configuration that can not work.
     pub async fn connect_in_background(config: Config) -> Result<Self> {
-        let scope = config.scope();
-        let connections = Connections::start(&config).await?;
+        let scope = config.default_scope();
+        let connections = ClientConnections::start(&config).await?;
         Ok(Self { connections: Arc::new(connections), scope })
     }
 
     /// A client inside the node's own process: the same calls, without a network between.
     pub fn local(handler: Arc<dyn Handler>, config: &Config) -> Self {
-        let connections = Connections::local(Channel::local(handler));
-        Self { connections: Arc::new(connections), scope: config.scope() }
+        let connections = ClientConnections::local(Channel::local(handler));
+        Self { connections: Arc::new(connections), scope: config.default_scope() }
     }
 
     /// The same connections for another caller, as a gateway needs it.
@@ -165,7 +170,8 @@ impl Client {
         self.scoped(scope)
     }
 
-    /// The same connections and settings with another credential, in the credential's own namespace.
+    /// The same connections and settings with another credential, in the credential's own
+    /// namespace.
     #[must_use]
     pub fn with_credential(&self, credential: impl Into<Arc<str>>) -> Self {
         let mut scope = self.scope.clone();
@@ -219,7 +225,8 @@ impl Client {
         Namespaces { client: self }
     }
 
-    /// What only operators may do: API keys for any namespace, backups, dialling peers, signing keys.
+    /// What only operators may do: API keys for any namespace, backups, dialling peers, signing
+    /// keys.
     pub fn operator(&self) -> Operator<'_> {
         Operator { client: self }
     }
@@ -250,13 +257,14 @@ impl Client {
         self.connections.is_connected()
     }
 
-    /// Has nodes dialled now that were lost, each at most once a second, as a waiting call does; returns at once. Does
-    /// nothing while a node is connected.
+    /// Has nodes dialled now that were lost, each at most once a second, as a waiting call does;
+    /// returns at once. Does nothing while a node is connected.
     pub fn dial_lost_nodes(&self) {
         self.connections.dial_lost_nodes();
     }
 
-    /// Closes the connections, for all clones. Calls that are under way get up to 5 seconds to finish.
+    /// Closes the connections, for all clones. Calls that are under way get up to 5 seconds to
+    /// finish.
     pub async fn close(&self) {
         self.connections.close().await;
     }
@@ -280,7 +288,11 @@ impl Client {
             request_id: self.scope.request_id.clone(),
             credit: 0,
             lent: self.scope.lent,
-            caller_address: self.scope.caller_address.map(|address| address.to_string()).unwrap_or_default(),
+            caller_address: self
+                .scope
+                .caller_address
+                .map(|address| address.to_string())
+                .unwrap_or_default(),
             call: Some(call),
         }
     }
@@ -293,7 +305,9 @@ impl Client {
 /// The node speaks another version, or has a defect: its answer does not belong to the call.
 pub(crate) fn unexpected(result: &response::Result) -> Error {
     tracing::error!(result = ?std::mem::discriminant(result), "the node's answer does not belong to the call");
-    Error::internal("the node's answer does not belong to the call: do client and node have the same version?")
+    Error::internal(
+        "the node's answer does not belong to the call: do client and node have the same version?",
+    )
 }
 
 /// Unwraps the one answer that belongs to a call.

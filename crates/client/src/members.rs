@@ -16,12 +16,15 @@ impl Members<'_> {
     /// # Errors
     /// `forbidden`.
     pub async fn list(&self) -> Result<Vec<Member>> {
-        expect_answer!(self.client.call(Call::ListMembers(rpc::ListMembersRequest {})).await?, ListMembers)
-            .map(|answer| answer.members)
+        expect_answer!(
+            self.client.call(Call::ListMembers(rpc::ListMembersRequest {})).await?,
+            ListMembers
+        )
+        .map(|answer| answer.members)
     }
 
-    /// Gives a wallet a role (`reader`, `writer` or `admin`) in place of the one that it had. Only the owner gives or
-    /// takes `admin`.
+    /// Gives a wallet a role (`reader`, `writer` or `admin`) in place of the one that it had. Only
+    /// the owner gives or takes `admin`.
     ///
     /// # Errors
     /// `forbidden`, `invalid_argument`.
@@ -31,12 +34,14 @@ impl Members<'_> {
         answer.member.ok_or_else(|| Error::internal("the node answered without the member"))
     }
 
-    /// Takes a wallet's role away; false when it had none. Its sessions and keys stop working within 5 seconds.
+    /// Takes a wallet's role away; false when it had none. Its sessions and keys stop working
+    /// within 5 seconds.
     ///
     /// # Errors
     /// `forbidden`, `invalid_argument`.
     pub async fn remove(&self, wallet: impl Into<String>) -> Result<bool> {
         let request = rpc::RemoveMemberRequest { wallet: wallet.into() };
-        expect_answer!(self.client.call(Call::RemoveMember(request)).await?, RemoveMember).map(|answer| answer.removed)
+        expect_answer!(self.client.call(Call::RemoveMember(request)).await?, RemoveMember)
+            .map(|answer| answer.removed)
     }
 }

@@ -24,7 +24,8 @@ impl Network<'_> {
     /// # Errors
     /// `unauthenticated`, `unavailable`.
     pub async fn peers(&self) -> Result<Vec<Peer>> {
-        expect_answer!(self.client.call(Call::Peers(rpc::PeersRequest {})).await?, Peers).map(|answer| answer.peers)
+        expect_answer!(self.client.call(Call::Peers(rpc::PeersRequest {})).await?, Peers)
+            .map(|answer| answer.peers)
     }
 
     /// What the caller's credential stands for.

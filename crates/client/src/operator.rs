@@ -1,7 +1,7 @@
 //! What only operators may do.
 
 use crate::{Client, Error, Result, expect_answer};
-use debros_p2p::Events;
+use debros_p2p::EventStream;
 use debros_proto::rpc::request::Call;
 use debros_proto::rpc::{self, Backup, CreateApiKeyResponse, Event, SigningKey};
 use futures::StreamExt as _;
@@ -15,7 +15,7 @@ pub struct Operator<'a> {
 /// The events of a long operation: `progress`, `chunk`, and at the end `done`.
 #[derive(Debug)]
 pub struct Transfer {
-    events: Events,
+    events: EventStream,
 }
 
 impl Transfer {
@@ -39,8 +39,12 @@ impl Operator<'_> {
         role: impl Into<String>,
         scopes: Vec<String>,
     ) -> Result<CreateApiKeyResponse> {
-        let create =
-            rpc::CreateApiKeyRequest { namespace: namespace.into(), name: name.into(), role: role.into(), scopes };
+        let create = rpc::CreateApiKeyRequest {
+            namespace: namespace.into(),
+            name: name.into(),
+            role: role.into(),
+            scopes,
+        };
         expect_answer!(self.client.call(Call::CreateApiKey(create)).await?, CreateApiKey)
     }
 
@@ -49,12 +53,14 @@ impl Operator<'_> {
     /// # Errors
     /// `forbidden`.
     pub async fn rotate_signing_key(&self) -> Result<SigningKey> {
-        let answer = self.client.call(Call::RotateSigningKey(rpc::RotateSigningKeyRequest {})).await?;
+        let answer =
+            self.client.call(Call::RotateSigningKey(rpc::RotateSigningKeyRequest {})).await?;
         let answer = expect_answer!(answer, RotateSigningKey)?;
         answer.key.ok_or_else(|| Error::internal("the node answered without the key"))
     }
 
-    /// Stops believing access tokens signed with a key; false when there was no such key or it was removed before.
+    /// Stops believing access tokens signed with a key; false when there was no such key or it was
+    /// removed before.
     ///
     /// # Errors
     /// `forbidden`.
@@ -70,7 +76,8 @@ impl Operator<'_> {
     /// `forbidden`, `invalid_argument`, `unavailable`.
     pub async fn connect_peer(&self, multiaddr: impl Into<String>) -> Result<String> {
         let connect = rpc::ConnectPeerRequest { multiaddr: multiaddr.into() };
-        expect_answer!(self.client.call(Call::ConnectPeer(connect)).await?, ConnectPeer).map(|answer| answer.peer_id)
+        expect_answer!(self.client.call(Call::ConnectPeer(connect)).await?, ConnectPeer)
+            .map(|answer| answer.peer_id)
     }
 
     /// Lets the node close its connections to a peer; false when there were none.
@@ -83,12 +90,13 @@ impl Operator<'_> {
             .map(|answer| answer.disconnected)
     }
 
-    /// Makes a verified copy of everything the node keeps: progress events, then `done` with the copy.
+    /// Makes a verified copy of everything the node keeps: progress events, then `done` with the
+    /// copy.
     ///
     /// # Errors
     /// `forbidden`, `conflict` when another backup, a restore or a deletion is running.
     pub async fn backup(&self) -> Result<Transfer> {
-        self.transfer(Call::Backup(rpc::BackupRequest {})).await
+        self.open_transfer(Call::Backup(rpc::BackupRequest {})).await
     }
 
     /// The copies that the node keeps, newest first.
@@ -96,8 +104,11 @@ impl Operator<'_> {
     /// # Errors
     /// `forbidden`.
     pub async fn backups(&self) -> Result<Vec<Backup>> {
-        expect_answer!(self.client.call(Call::ListBackups(rpc::ListBackupsRequest {})).await?, ListBackups)
-            .map(|answer| answer.backups)
+        expect_answer!(
+            self.client.call(Call::ListBackups(rpc::ListBackupsRequest {})).await?,
+            ListBackups
+        )
+        .map(|answer| answer.backups)
     }
 
     /// Verifies a copy and puts it in place of what the node holds: progress events, then `done`.
@@ -105,21 +116,23 @@ impl Operator<'_> {
     /// # Errors
     /// `forbidden`, `not_found`, `database_corrupt` when a checksum fails.
     pub async fn restore(&self, name: impl Into<String>) -> Result<Transfer> {
-        self.transfer(Call::Restore(rpc::RestoreRequest { name: name.into() })).await
+        self.open_transfer(Call::Restore(rpc::RestoreRequest { name: name.into() })).await
     }
 
-    /// The namespace's SQL database as one SQLite file: `chunk` events in order, then `done` with the SHA-256.
+    /// The namespace's SQL database as one SQLite file: `chunk` events in order, then `done` with
+    /// the SHA-256.
     ///
     /// # Errors
     /// `forbidden`.
     pub async fn export(&self) -> Result<Transfer> {
-        self.transfer(Call::Export(rpc::ExportRequest {})).await
+        self.open_transfer(Call::Export(rpc::ExportRequest {})).await
     }
 
-    async fn transfer(&self, call: Call) -> Result<Transfer> {
+    async fn open_transfer(&self, call: Call) -> Result<Transfer> {
         let (response, events) =
             self.client.connections.open(self.client.request(call), self.client.deadline()).await?;
-        let answer = response.result.ok_or_else(|| Error::internal("the node answered without a result"))?;
+        let answer =
+            response.result.ok_or_else(|| Error::internal("the node answered without a result"))?;
         expect_answer!(answer, StreamOpened)?;
         Ok(Transfer { events })
     }

@@ -1,9 +1,9 @@
 //! Topics.
 
-use crate::connection::Connections;
+use crate::client_connections::ClientConnections;
 use crate::{Client, Error, Result, expect_answer};
 use bytes::Bytes;
-use debros_p2p::Events;
+use debros_p2p::EventStream;
 use debros_proto::rpc::event::Kind;
 use debros_proto::rpc::request::Call;
 use debros_proto::rpc::{self, Request};
@@ -44,7 +44,8 @@ impl Pubsub<'_> {
         expect_answer!(self.client.call(Call::Publish(publish)).await?, Publish).map(|_| ())
     }
 
-    /// Subscribes to a topic. Messages published after this returns arrive; dropping the subscription ends it.
+    /// Subscribes to a topic. Messages published after this returns arrive; dropping the
+    /// subscription ends it.
     ///
     /// # Errors
     /// `invalid_argument`, `forbidden`, `rate_limited`, …
@@ -56,7 +57,7 @@ impl Pubsub<'_> {
             request: self.client.request(Call::Subscribe(subscribe)),
             events: None,
         };
-        subscription.open(self.client.deadline()).await?;
+        subscription.open_stream(self.client.deadline()).await?;
         Ok(subscription)
     }
 
@@ -65,51 +66,65 @@ impl Pubsub<'_> {
     /// # Errors
     /// `forbidden`, `unavailable`, …
     pub async fn topics(&self) -> Result<Vec<String>> {
-        expect_answer!(self.client.call(Call::Topics(rpc::TopicsRequest {})).await?, Topics).map(|answer| answer.topics)
+        expect_answer!(self.client.call(Call::Topics(rpc::TopicsRequest {})).await?, Topics)
+            .map(|answer| answer.topics)
     }
 }
 
 /// A live subscription to a topic.
 #[derive(Debug)]
 pub struct Subscription {
-    connections: Arc<Connections>,
+    connections: Arc<ClientConnections>,
     request: Request,
-    events: Option<Events>,
+    events: Option<EventStream>,
 }
 
 impl Subscription {
-    /// The next event. Waits while there is none. An error when the connection was lost for more than a minute, the client
-    /// was closed, or the credential does not hold any more. Inside a node: `None` when the node stops.
+    /// The next event. Waits while there is none. An error when the connection was lost for more
+    /// than a minute, the client was closed, or the credential does not hold any more. Inside a
+    /// node: `None` when the node stops.
     pub async fn next(&mut self) -> Option<Result<PubsubEvent>> {
         loop {
             let Some(events) = &mut self.events else {
                 // In a box: a subscription that only waits would keep room for it.
-                return Some(Box::pin(self.reopen()).await.map(|()| PubsubEvent::Reconnected));
+                return Some(
+                    Box::pin(self.reopen_stream()).await.map(|()| PubsubEvent::Reconnected),
+                );
             };
             match events.next().await {
                 Some(Ok(event)) => match event.kind {
-                    Some(Kind::Message(message)) => return Some(Ok(PubsubEvent::Message(message.data))),
-                    Some(Kind::Missed(missed)) => return Some(Ok(PubsubEvent::Missed(missed.count))),
+                    Some(Kind::Message(message)) => {
+                        return Some(Ok(PubsubEvent::Message(message.data)));
+                    }
+                    Some(Kind::Missed(missed)) => {
+                        return Some(Ok(PubsubEvent::Missed(missed.count)));
+                    }
                     // A kind of a newer version.
                     _ => {}
                 },
-                Some(Err(error)) if error.code == Code::Unavailable && !self.connections.is_local() => {
+                Some(Err(error))
+                    if error.code == Code::Unavailable && !self.connections.is_local() =>
+                {
                     self.events = None;
                 }
                 Some(Err(error)) => return Some(Err(error)),
                 None if self.connections.is_local() => return None,
-                // A node that stops ends its subscriptions in order; the next node, or the same one, goes on.
+                // A node that stops ends its subscriptions in order; the next node, or the same
+                // one, goes on.
                 None => self.events = None,
             }
         }
     }
 
-    /// Opens the stream again. A node that is just going away, or has no room yet, is asked once more.
-    async fn reopen(&mut self) -> Result<()> {
+    /// Opens the stream again. A node that is just going away, or has no room yet, is asked once
+    /// more.
+    async fn reopen_stream(&mut self) -> Result<()> {
         let deadline = Instant::now() + RESUBSCRIBE_FOR;
         loop {
-            let error = match self.open(deadline).await {
-                Err(error) if error.code.is_safe_to_retry() && !self.connections.is_closed() => error,
+            let error = match self.open_stream(deadline).await {
+                Err(error) if error.code.is_safe_to_retry() && !self.connections.is_closed() => {
+                    error
+                }
                 opened => return opened,
             };
             let pause = error.retry_after.unwrap_or(REOPEN_PAUSE);
@@ -120,9 +135,10 @@ impl Subscription {
         }
     }
 
-    async fn open(&mut self, deadline: Instant) -> Result<()> {
+    async fn open_stream(&mut self, deadline: Instant) -> Result<()> {
         let (response, events) = self.connections.open(self.request.clone(), deadline).await?;
-        let answer = response.result.ok_or_else(|| Error::internal("the node answered without a result"))?;
+        let answer =
+            response.result.ok_or_else(|| Error::internal("the node answered without a result"))?;
         expect_answer!(answer, Subscribe)?;
         self.events = Some(events);
         Ok(())

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use debros_proto::rpc::request::Call;
 use debros_proto::rpc::{self, Condition, Consistency, Entry, ListResponse, PutResponse};
 
-/// Key-value pairs in the caller's namespace. Keys: 1 to 1,024 bytes of UTF-8; values: 0 to 4 MiB of any bytes.
+/// Key-value pairs in the caller's namespace. Keys: 1 to 1,024 bytes of UTF-8; values: 0 to 4 MiB
+/// of any bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Storage<'a> {
     pub(crate) client: &'a Client,
@@ -25,7 +26,11 @@ impl Storage<'_> {
     ///
     /// # Errors
     /// `invalid_argument`, `too_large`, `forbidden`, `database_full`, `unknown_outcome`, …
-    pub async fn put(&self, key: impl Into<String>, value: impl Into<Bytes>) -> Result<PutResponse> {
+    pub async fn put(
+        &self,
+        key: impl Into<String>,
+        value: impl Into<Bytes>,
+    ) -> Result<PutResponse> {
         self.put_with(key, value, PutOptions::default()).await
     }
 
@@ -40,7 +45,12 @@ impl Storage<'_> {
         options: PutOptions,
     ) -> Result<PutResponse> {
         let condition = (options.condition != Condition::default()).then_some(options.condition);
-        let put = rpc::PutRequest { key: key.into(), value: value.into(), condition, ttl_seconds: options.ttl_seconds };
+        let put = rpc::PutRequest {
+            key: key.into(),
+            value: value.into(),
+            condition,
+            ttl_seconds: options.ttl_seconds,
+        };
         expect_answer!(self.client.call(Call::Put(put)).await?, Put)
     }
 
@@ -56,7 +66,11 @@ impl Storage<'_> {
     ///
     /// # Errors
     /// As [`get`](Storage::get).
-    pub async fn get_at(&self, key: impl Into<String>, consistency: Consistency) -> Result<Option<Entry>> {
+    pub async fn get_at(
+        &self,
+        key: impl Into<String>,
+        consistency: Consistency,
+    ) -> Result<Option<Entry>> {
         let get = rpc::GetRequest { key: key.into(), consistency: consistency.into() };
         expect_answer!(self.client.call(Call::Get(get)).await?, Get).map(|answer| answer.entry)
     }
@@ -76,7 +90,8 @@ impl Storage<'_> {
     pub async fn delete_if(&self, key: impl Into<String>, condition: Condition) -> Result<bool> {
         let condition = (condition != Condition::default()).then_some(condition);
         let delete = rpc::DeleteRequest { key: key.into(), condition };
-        expect_answer!(self.client.call(Call::Delete(delete)).await?, Delete).map(|answer| answer.deleted)
+        expect_answer!(self.client.call(Call::Delete(delete)).await?, Delete)
+            .map(|answer| answer.deleted)
     }
 
     /// Whether a key exists.
@@ -85,16 +100,23 @@ impl Storage<'_> {
     /// As [`get`](Storage::get).
     pub async fn exists(&self, key: impl Into<String>) -> Result<bool> {
         let exists = rpc::ExistsRequest { key: key.into(), consistency: Consistency::Weak.into() };
-        expect_answer!(self.client.call(Call::Exists(exists)).await?, Exists).map(|answer| answer.exists)
+        expect_answer!(self.client.call(Call::Exists(exists)).await?, Exists)
+            .map(|answer| answer.exists)
     }
 
     /// A page of the keys that start with `prefix`, in byte order.
     ///
-    /// `limit` is 1 to 1,000, 0 means 100. `cursor` is the last page's `next_cursor`, empty for the first page.
+    /// `limit` is 1 to 1,000, 0 means 100. `cursor` is the last page's `next_cursor`, empty for the
+    /// first page.
     ///
     /// # Errors
     /// As [`get`](Storage::get).
-    pub async fn list(&self, prefix: impl Into<String>, limit: u32, cursor: impl Into<String>) -> Result<ListResponse> {
+    pub async fn list(
+        &self,
+        prefix: impl Into<String>,
+        limit: u32,
+        cursor: impl Into<String>,
+    ) -> Result<ListResponse> {
         let list = rpc::ListRequest {
             prefix: prefix.into(),
             limit,

@@ -1,5 +1,5 @@
-//! Measures an engine with many namespaces: what making one costs, what they take, and what a statement in one costs
-//! among few and among many.
+//! Measures an engine with many namespaces: what making one costs, what they take, and what a
+//! statement in one costs among few and among many.
 //!
 //! ```text
 //! cargo run --release -p debros-engine --example namespaces -- <folder> [namespaces, 10000]
@@ -8,7 +8,7 @@
 #![allow(clippy::print_stdout, reason = "it prints what it measured")]
 
 use debros_engine::conformance::{database, namespace, options};
-use debros_engine::embedded::{Embedded, EmbeddedConfig};
+use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine};
 use debros_engine::{Engine, NamespaceFilter};
 use debros_proto::rpc::{Statement, Value};
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let count: usize = args.next().map_or(Ok(10_000), |count| count.parse())?;
     let config = EmbeddedConfig { max_size: 1 << 40, ..EmbeddedConfig::new(folder) };
     println!("{} databases are kept open", config.open_databases);
-    let engine = Embedded::open(config)?;
+    let engine = EmbeddedEngine::open(config)?;
     let mut made = Vec::new();
     for index in 0..count {
         if index == 10 {
@@ -55,7 +55,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// How long all its tables took, and the first of them.
-async fn make(engine: &Embedded, index: usize) -> Result<(Duration, Duration), debros_proto::Error> {
+async fn make(
+    engine: &EmbeddedEngine,
+    index: usize,
+) -> Result<(Duration, Duration), debros_proto::Error> {
     let place = database(&format!("n{index}"));
     let started = Instant::now();
     let mut first = None;
@@ -73,7 +76,7 @@ async fn make(engine: &Embedded, index: usize) -> Result<(Duration, Duration), d
 }
 
 /// What a statement costs now in a namespace that is in use.
-async fn report(engine: &Embedded, count: usize) -> Result<(), debros_proto::Error> {
+async fn report(engine: &EmbeddedEngine, count: usize) -> Result<(), debros_proto::Error> {
     let place = database("n5");
     let mut costs = Vec::new();
     for (sql, args) in [

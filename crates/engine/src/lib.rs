@@ -1,15 +1,19 @@
 //! The database engine: SQL and key-value storage behind one interface, shaped for two back ends.
 //!
-//! [`Engine`] is what a node uses. [`embedded::Embedded`] keeps everything in SQLite files of this process; an rqlite
-//! cluster is the second back end. What the interface demands, it demands because a replicated engine needs it too:
+//! [`Engine`] is what a node uses. [`embedded::EmbeddedEngine`] keeps everything in SQLite files of
+//! this process; an rqlite cluster is the second back end. What the interface demands, it demands
+//! because a replicated engine needs it too:
 //!
-//! - Statements are safe to replicate: the engine's own statements take every time and random value as an argument.
+//! - Statements are safe to replicate: the engine's own statements take every time and random value
+//!   as an argument.
 //! - A read names its [`Consistency`].
 //! - A write comes back with one result per statement, and is durable when it comes back.
 //! - Writes of many callers are grouped into few commits; a caller's failure is the caller's alone.
-//! - A write may carry a [`Guard`]: its record is committed together with the write, or not at all.
+//! - A write may carry a [`IdempotencyKey`]: its record is committed together with the write, or
+//!   not at all.
 //!
-//! `DESIGN.md` beside this crate says how and why. [`mod@conformance`] is the suite that each back end passes.
+//! `DESIGN.md` beside this crate says how and why. [`mod@conformance`] is the suite that each back
+//! end passes.
 
 pub mod conformance;
 pub mod embedded;
@@ -26,7 +30,7 @@ use std::time::{Duration, Instant};
 
 /// Which database a statement runs in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Database {
+pub enum TargetDatabase {
     /// The node's own tables. Only the node's own statements run here, never a user's.
     System,
     /// The database of a namespace. A user's statements run here, and reach nothing else.
@@ -38,18 +42,20 @@ pub enum Database {
 pub struct CallOptions {
     /// How fresh a read must be. The embedded engine always reads the newest commit.
     pub consistency: Consistency,
-    /// A statement still running then is interrupted; a write that has not begun by then is not begun.
+    /// A statement still running then is interrupted; a write that has not begun by then is not
+    /// begun.
     pub deadline: Instant,
     /// Makes a write happen once.
-    pub guard: Option<Guard>,
+    pub idempotency_key: Option<IdempotencyKey>,
     /// Whose call it is. Calls that wait take turns by caller.
     pub caller: CallerKey,
-    /// The caller may only read: a statement that would write is refused with `forbidden`, and changes nothing.
+    /// The caller may only read: a statement that would write is refused with `forbidden`, and
+    /// changes nothing.
     pub read_only: bool,
 }
 
-/// Tells callers apart, so that nobody waits for all the calls of another. It says nothing else of who calls; the default is
-/// the node itself.
+/// Tells callers apart, so that nobody waits for all the calls of another. It says nothing else of
+/// who calls; the default is the node itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct CallerKey(pub u64);
 
@@ -62,20 +68,24 @@ impl CallerKey {
     }
 }
 
-/// Makes a write happen once: the first call's answer is kept with the write, in the same commit, and given again.
+/// Makes a write happen once: the first call's answer is kept with the write, in the same commit,
+/// and given again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Guard {
-    /// The namespace whose key it is. A write in the database of a namespace takes a key of that namespace.
+pub struct IdempotencyKey {
+    /// The namespace whose key it is. A write in the database of a namespace takes a key of that
+    /// namespace.
     pub namespace: Namespace,
-    /// The caller's idempotency key: one in the namespace, whichever of the engine's calls it comes with.
+    /// The caller's idempotency key: one in the namespace, whichever of the engine's calls it comes
+    /// with.
     pub key: String,
-    /// SHA-256 of the request that came with it: another request under the same key is `idempotency_mismatch`.
+    /// SHA-256 of the request that came with it: another request under the same key is
+    /// `idempotency_mismatch`.
     pub request_hash: [u8; 32],
 }
 
 /// A write's answer, and whether it is the first call's answer again.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Written<T> {
+pub struct WriteOutcome<T> {
     /// The answer.
     pub value: T,
     /// true: the guard's key was known, nothing was written now.
@@ -107,8 +117,8 @@ pub struct NamespaceFilter {
 pub struct NamespaceInfo {
     /// Its name.
     pub namespace: Namespace,
-    /// When its first table, row or query came, or when the node wrote it down, whichever was earlier; milliseconds since
-    /// the Unix epoch. `None`: it holds key-value pairs alone.
+    /// When its first table, row or query came, or when the node wrote it down, whichever was
+    /// earlier; milliseconds since the Unix epoch. `None`: it holds key-value pairs alone.
     pub created_at: Option<i64>,
     /// Bytes that its SQL database takes.
     pub sql_bytes: u64,
@@ -118,18 +128,20 @@ pub struct NamespaceInfo {
     pub tables: u64,
     /// Rows of its tables; those of virtual tables are not counted.
     pub rows: u64,
-    /// Whether all rows were counted. Otherwise there was no time for it, and there are at least so many.
+    /// Whether all rows were counted. Otherwise there was no time for it, and there are at least so
+    /// many.
     pub rows_are_exact: bool,
     /// Key-value pairs, with those that have expired and were not swept yet.
     pub kv_keys: u64,
     /// Bytes of their keys and values.
     pub kv_bytes: u64,
-    /// Bytes that all of it counts for against `max_bytes`: the SQL database, the pairs and the idempotency records, with what
-    /// stands around them.
+    /// Bytes that all of it counts for against `max_bytes`: the SQL database, the pairs and the
+    /// idempotency records, with what stands around them.
     pub taken_bytes: u64,
     /// Bytes that all of it may take; `None`: no limit of its own.
     pub max_bytes: Option<u64>,
-    /// Why its SQL database can not be looked into, as when it is damaged: its tables and rows are not known then.
+    /// Why its SQL database can not be looked into, as when it is damaged: its tables and rows are
+    /// not known then.
     pub problem: Option<String>,
 }
 
@@ -144,7 +156,8 @@ pub struct BackupInfo {
     pub size: u64,
     /// SHA-256 of the manifest, hex.
     pub checksum: String,
-    /// Namespaces whose SQL databases are not in it, because they were damaged or could not be read.
+    /// Namespaces whose SQL databases are not in it, because they were damaged or could not be
+    /// read.
     pub missing: Vec<Namespace>,
 }
 
@@ -177,31 +190,36 @@ impl Drop for ExportFile {
 /// SQL and key-value storage. All methods may be called from many tasks at once.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
-    /// Runs one statement, reading or writing. SQLite itself tells which it is, never the text's first word.
+    /// Runs one statement, reading or writing. SQLite itself tells which it is, never the text's
+    /// first word.
     ///
     /// # Errors
-    /// `sql_error`, `constraint`, `statement_not_allowed`, the limit codes, `database_full`, `quota_exceeded`, `disk_full`, `read_only`,
-    /// `deadline_exceeded`, `overloaded`, `unavailable`, `idempotency_mismatch`. None of them changed anything.
+    /// `sql_error`, `constraint`, `statement_not_allowed`, the limit codes, `database_full`,
+    /// `quota_exceeded`, `disk_full`, `read_only`, `deadline_exceeded`, `overloaded`,
+    /// `unavailable`, `idempotency_mismatch`. None of them changed anything.
     async fn query(
         &self,
-        database: &Database,
+        database: &TargetDatabase,
         statement: Statement,
         options: CallOptions,
-    ) -> Result<Written<StatementResult>>;
+    ) -> Result<WriteOutcome<StatementResult>>;
 
-    /// Runs statements in order, all or none, as one transaction that no other write gets between. With a guard there may be
-    /// none: then only its record is committed, for what happens outside of the database and is to happen once.
+    /// Runs statements in order, all or none, as one transaction that no other write gets between.
+    /// With a guard there may be none: then only its record is committed, for what happens outside
+    /// of the database and is to happen once.
     ///
     /// # Errors
-    /// As [`query`](Engine::query); the error names the statement. `invalid_argument` for no statement without a guard.
+    /// As [`query`](Engine::query); the error names the statement. `invalid_argument` for no
+    /// statement without a guard.
     async fn transaction(
         &self,
-        database: &Database,
+        database: &TargetDatabase,
         statements: Vec<Statement>,
         options: CallOptions,
-    ) -> Result<Written<Vec<StatementResult>>>;
+    ) -> Result<WriteOutcome<Vec<StatementResult>>>;
 
-    /// The tables, views and virtual tables of a namespace, with columns and indexes, in order of name.
+    /// The tables, views and virtual tables of a namespace, with columns and indexes, in order of
+    /// name.
     ///
     /// # Errors
     /// As a read by [`query`](Engine::query).
@@ -219,7 +237,7 @@ pub trait Engine: Send + Sync + 'static {
         condition: Condition,
         ttl_seconds: Option<u64>,
         options: CallOptions,
-    ) -> Result<Written<u64>>;
+    ) -> Result<WriteOutcome<u64>>;
 
     /// Deletes a key; false when there was none. An expired key counts as missing.
     ///
@@ -231,19 +249,29 @@ pub trait Engine: Send + Sync + 'static {
         key: &Key,
         condition: Condition,
         options: CallOptions,
-    ) -> Result<Written<bool>>;
+    ) -> Result<WriteOutcome<bool>>;
 
     /// The value of a key, or `None` when it is missing or expired.
     ///
     /// # Errors
     /// As a read by [`query`](Engine::query).
-    async fn kv_get(&self, namespace: &Namespace, key: &Key, options: CallOptions) -> Result<Option<Entry>>;
+    async fn kv_get(
+        &self,
+        namespace: &Namespace,
+        key: &Key,
+        options: CallOptions,
+    ) -> Result<Option<Entry>>;
 
     /// Whether a key exists, without reading its value.
     ///
     /// # Errors
     /// As a read by [`query`](Engine::query).
-    async fn kv_exists(&self, namespace: &Namespace, key: &Key, options: CallOptions) -> Result<bool>;
+    async fn kv_exists(
+        &self,
+        namespace: &Namespace,
+        key: &Key,
+        options: CallOptions,
+    ) -> Result<bool>;
 
     /// Keys that start with `prefix` and come after `after`, in byte order, at most `limit`.
     ///
@@ -258,41 +286,60 @@ pub trait Engine: Send + Sync + 'static {
         options: CallOptions,
     ) -> Result<KeyPage>;
 
-    /// Deletes what has expired by `now_ms`: values, idempotency records. Returns how many rows went.
+    /// Deletes what has expired by `now_ms`: values, idempotency records. Returns how many rows
+    /// went.
     ///
     /// # Errors
     /// As a write by [`query`](Engine::query).
     async fn sweep(&self, now_ms: i64) -> Result<u64>;
 
-    /// The namespaces that hold something or that the node has written down, in order of name. A namespace is made by the
-    /// first statement or key that comes for it.
+    /// The namespaces that hold something or that the node has written down, in order of name. A
+    /// namespace is made by the first statement or key that comes for it.
     ///
     /// # Errors
     /// As a read by [`query`](Engine::query).
-    async fn namespaces(&self, filter: NamespaceFilter, options: CallOptions) -> Result<Vec<Namespace>>;
+    async fn namespaces(
+        &self,
+        filter: NamespaceFilter,
+        options: CallOptions,
+    ) -> Result<Vec<Namespace>>;
 
-    /// What a namespace holds; of one that was never used nothing at all. Makes nothing. A database that can not be looked
-    /// into is told in `problem`.
+    /// What a namespace holds; of one that was never used nothing at all. Makes nothing. A database
+    /// that can not be looked into is told in `problem`.
     ///
     /// # Errors
     /// As a read by [`query`](Engine::query).
-    async fn namespace_info(&self, namespace: &Namespace, options: CallOptions) -> Result<NamespaceInfo>;
+    async fn namespace_info(
+        &self,
+        namespace: &Namespace,
+        options: CallOptions,
+    ) -> Result<NamespaceInfo>;
 
-    /// Deletes everything that a namespace has here: its SQL database, its key-value pairs, the kept answers of its writes.
-    /// `also` are statements on the system's tables that belong to it (keys, grants): they run first, together, and must
-    /// do no harm when they run again. One that breaks a constraint refuses the deletion. What was begun is finished by the next start. Whoever calls for the namespace
-    /// meanwhile is `unavailable`; afterwards the namespace is as one that was never used.
+    /// Deletes everything that a namespace has here: its SQL database, its key-value pairs, the
+    /// kept answers of its writes. `also` are statements on the system's tables that belong to it
+    /// (keys, grants): they run first, together, and must do no harm when they run again. One that
+    /// breaks a constraint refuses the deletion. What was begun is finished by the next start.
+    /// Whoever calls for the namespace meanwhile is `unavailable`; afterwards the namespace is as
+    /// one that was never used.
     ///
-    /// It first waits until nothing runs in the namespace; when that is not so by `deadline` it does not begin.
+    /// It first waits until nothing runs in the namespace; when that is not so by `deadline` it
+    /// does not begin.
     ///
     /// # Errors
-    /// `conflict` when a backup, restore or other deletion is running, `deadline_exceeded`, `disk_full` and `read_only` when it can not even be
-    /// noted, and what `also` meets: then nothing was deleted. After `unknown_outcome`, and `internal` with that message, it
-    /// is in the middle: the namespace stays `unavailable` until it is deleted again or the next start has finished it.
-    async fn delete_namespace(&self, namespace: &Namespace, also: Vec<Statement>, deadline: Instant) -> Result<()>;
+    /// `conflict` when a backup, restore or other deletion is running, `deadline_exceeded`,
+    /// `disk_full` and `read_only` when it can not even be noted, and what `also` meets: then
+    /// nothing was deleted. After `unknown_outcome`, and `internal` with that message, it is in the
+    /// middle: the namespace stays `unavailable` until it is deleted again or the next start has
+    /// finished it.
+    async fn delete_namespace(
+        &self,
+        namespace: &Namespace,
+        also: Vec<Statement>,
+        deadline: Instant,
+    ) -> Result<()>;
 
-    /// The namespaces whose SQL databases were lost, as far as that is known: the files are missing, or were removed or
-    /// replaced while the engine runs. In order of name.
+    /// The namespaces whose SQL databases were lost, as far as that is known: the files are
+    /// missing, or were removed or replaced while the engine runs. In order of name.
     fn lost_namespaces(&self) -> Vec<Namespace> {
         Vec::new()
     }
@@ -300,13 +347,13 @@ pub trait Engine: Send + Sync + 'static {
     /// Bytes of all databases together, as `max_database_size` counts them.
     fn size(&self) -> u64;
 
-    /// Makes a consistent copy, verifies it, and removes the oldest copies over the number kept. A namespace whose SQL
-    /// database can not be copied does not keep the others from it: the outcome names it, and no copy that is whole is
-    /// removed for one that is not.
+    /// Makes a consistent copy, verifies it, and removes the oldest copies over the number kept. A
+    /// namespace whose SQL database can not be copied does not keep the others from it: the outcome
+    /// names it, and no copy that is whole is removed for one that is not.
     ///
     /// # Errors
-    /// `disk_full`, `conflict` when a backup, restore or deletion is running, `database_corrupt` when the system's own
-    /// database is damaged.
+    /// `disk_full`, `conflict` when a backup, restore or deletion is running, `database_corrupt`
+    /// when the system's own database is damaged.
     async fn backup(&self, progress: ProgressFn) -> Result<BackupInfo>;
 
     /// The copies that exist, newest first.
@@ -315,23 +362,26 @@ pub trait Engine: Send + Sync + 'static {
     /// `internal` when the folder can not be read.
     async fn backups(&self) -> Result<Vec<BackupInfo>>;
 
-    /// Verifies a copy and puts it in place of what is there. Reads see the old data or the new, never a mixture. A
-    /// namespace that the copy names as missing stays as it is. One whose database the copy has and nobody can use (it is of
-    /// a newer version, say) comes back as that, and is alone in it.
+    /// Verifies a copy and puts it in place of what is there. Reads see the old data or the new,
+    /// never a mixture. A namespace that the copy names as missing stays as it is. One whose
+    /// database the copy has and nobody can use (it is of a newer version, say) comes back as that,
+    /// and is alone in it.
     ///
     /// # Errors
-    /// `not_found`, `database_corrupt` when a checksum fails (nothing is changed), `conflict`, `disk_full`.
+    /// `not_found`, `database_corrupt` when a checksum fails (nothing is changed), `conflict`,
+    /// `disk_full`.
     async fn restore(&self, name: &str, progress: ProgressFn) -> Result<()>;
 
     /// Makes a file with a namespace's SQL database. It ends when nobody waits for it any more.
     ///
     /// # Errors
-    /// `overloaded` when there is an export of the namespace, or are as many of others as may be; `disk_full`, `database_corrupt` when it is damaged.
+    /// `overloaded` when there is an export of the namespace, or are as many of others as may be;
+    /// `disk_full`, `database_corrupt` when it is damaged.
     async fn export(&self, namespace: &Namespace) -> Result<ExportFile>;
 
-    /// Finishes what was accepted, writes the log back into the database and closes it. Calls after this are
-    /// `unavailable`. A statement that does not end by `deadline` is not waited for: its caller is not answered, and its
-    /// database is checked when it is opened again.
+    /// Finishes what was accepted, writes the log back into the database and closes it. Calls after
+    /// this are `unavailable`. A statement that does not end by `deadline` is not waited for: its
+    /// caller is not answered, and its database is checked when it is opened again.
     async fn close_by(&self, deadline: Instant);
 
     /// As [`close_by`](Engine::close_by), within [`CLOSE_TIME`].

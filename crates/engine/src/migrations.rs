@@ -1,7 +1,8 @@
 //! The system's own schema, in numbered steps that are compiled into the program.
 //!
-//! Each step runs once, in a transaction of its own, and is recorded in `schema_migrations` with its checksum. A list that
-//! has a gap or a number twice, or a step whose text changed after it was applied, stops the start.
+//! Each step runs once, in a transaction of its own, and is recorded in `schema_migrations` with
+//! its checksum. A list that has a gap or a number twice, or a step whose text changed after it was
+//! applied, stops the start.
 
 use debros_proto::hex;
 use debros_proto::sql::split_migration;
@@ -25,7 +26,8 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { file: "004_usage.sql", sql: include_str!("../migrations/004_usage.sql") },
 ];
 
-/// Tables that say who may act. When a backup of the same network is put back, they stay as they are.
+/// Tables that say who may act. When a backup of the same network is put back, they stay as they
+/// are.
 pub(crate) const KEPT_BY_RESTORE: &[&str] = &[
     "namespaces",
     "grants",
@@ -48,7 +50,9 @@ pub enum MigrationError {
         file: String,
     },
     /// A number is missing, comes twice or out of order.
-    #[error("migration {file}: its number must be {expected:03}; numbers run from 001 without a gap, each once")]
+    #[error(
+        "migration {file}: its number must be {expected:03}; numbers run from 001 without a gap, each once"
+    )]
     Order {
         /// The file.
         file: String,
@@ -65,7 +69,9 @@ pub enum MigrationError {
         file: String,
     },
     /// The database was made by a newer program.
-    #[error("migration {version:03} ({name}) is in the database but not in this program: start a newer version")]
+    #[error(
+        "migration {version:03} ({name}) is in the database but not in this program: start a newer version"
+    )]
     Newer {
         /// The step's number in the database.
         version: u32,
@@ -86,11 +92,13 @@ pub enum MigrationError {
 
 impl Migration {
     /// The number and the name of the file.
-    fn parts(&self) -> Result<(u32, &'static str), MigrationError> {
+    fn parse_name(&self) -> Result<(u32, &'static str), MigrationError> {
         let wrong = || MigrationError::Name { file: self.file.to_owned() };
         let stem = self.file.strip_suffix(".sql").ok_or_else(wrong)?;
         let (number, name) = stem.split_once('_').ok_or_else(wrong)?;
-        let well_formed = number.len() == 3 && number.bytes().all(|byte| byte.is_ascii_digit()) && !name.is_empty();
+        let well_formed = number.len() == 3
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+            && !name.is_empty();
         if !well_formed {
             return Err(wrong());
         }
@@ -110,21 +118,26 @@ impl Migration {
 ///
 /// # Errors
 /// [`MigrationError::Name`] and [`MigrationError::Order`], naming the file.
-pub fn check(migrations: &[Migration]) -> Result<(), MigrationError> {
+pub fn check_order(migrations: &[Migration]) -> Result<(), MigrationError> {
     for (migration, expected) in migrations.iter().zip(1..) {
-        if migration.parts()?.0 != expected {
+        if migration.parse_name()?.0 != expected {
             return Err(MigrationError::Order { file: migration.file.to_owned(), expected });
         }
     }
     Ok(())
 }
 
-/// Applies the steps that the database does not have yet. `now_ms` is written down as the time of it.
+/// Applies the steps that the database does not have yet. `now_ms` is written down as the time of
+/// it.
 ///
 /// # Errors
 /// [`MigrationError`]; the steps before the failing one stay applied, the failing one left nothing.
-pub fn apply(db: &mut Connection, migrations: &[Migration], now_ms: i64) -> Result<(), MigrationError> {
-    check(migrations)?;
+pub fn apply_migrations(
+    db: &mut Connection,
+    migrations: &[Migration],
+    now_ms: i64,
+) -> Result<(), MigrationError> {
+    check_order(migrations)?;
     let outside = |error: rusqlite::Error| MigrationError::Failed {
         file: "schema_migrations".to_owned(),
         line: 0,
@@ -137,9 +150,11 @@ pub fn apply(db: &mut Connection, migrations: &[Migration], now_ms: i64) -> Resu
     )
     .map_err(outside)?;
     let newest: Option<(u32, String)> = db
-        .query_row("SELECT version, name FROM schema_migrations ORDER BY version DESC LIMIT 1", [], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })
+        .query_row(
+            "SELECT version, name FROM schema_migrations ORDER BY version DESC LIMIT 1",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
         .optional()
         .map_err(outside)?;
     if let Some((version, name)) = newest
@@ -147,16 +162,24 @@ pub fn apply(db: &mut Connection, migrations: &[Migration], now_ms: i64) -> Resu
     {
         return Err(MigrationError::Newer { version, name });
     }
-    migrations.iter().try_for_each(|migration| apply_one(db, migration, now_ms))
+    migrations.iter().try_for_each(|migration| apply_migration(db, migration, now_ms))
 }
 
-/// Looks whether the step is there after the write lock is taken, so that two programs never apply it twice.
-fn apply_one(db: &mut Connection, migration: &Migration, now_ms: i64) -> Result<(), MigrationError> {
-    let (version, name) = migration.parts()?;
+/// Looks whether the step is there after the write lock is taken, so that two programs never apply
+/// it twice.
+fn apply_migration(
+    db: &mut Connection,
+    migration: &Migration,
+    now_ms: i64,
+) -> Result<(), MigrationError> {
+    let (version, name) = migration.parse_name()?;
     let plain = |error: rusqlite::Error| migration.failed(0, error);
-    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(plain)?;
+    let transaction =
+        db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(plain)?;
     let known: Option<String> = transaction
-        .query_row("SELECT checksum FROM schema_migrations WHERE version = ?1", [version], |row| row.get(0))
+        .query_row("SELECT checksum FROM schema_migrations WHERE version = ?1", [version], |row| {
+            row.get(0)
+        })
         .optional()
         .map_err(plain)?;
     match known {
@@ -165,7 +188,9 @@ fn apply_one(db: &mut Connection, migration: &Migration, now_ms: i64) -> Result<
         None => {}
     }
     for piece in split_migration(migration.sql).map_err(|error| migration.failed(0, error))? {
-        transaction.execute_batch(piece.text).map_err(|error| migration.failed(piece.line, error))?;
+        transaction
+            .execute_batch(piece.text)
+            .map_err(|error| migration.failed(piece.line, error))?;
     }
     transaction
         .execute(
@@ -178,7 +203,7 @@ fn apply_one(db: &mut Connection, migration: &Migration, now_ms: i64) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use super::{MIGRATIONS, Migration, MigrationError, apply, check};
+    use super::{MIGRATIONS, Migration, MigrationError, apply_migrations, check_order};
     use rusqlite::Connection;
 
     fn step(file: &'static str, sql: &'static str) -> Migration {
@@ -199,7 +224,7 @@ mod tests {
             .collect();
         files.sort();
         assert_eq!(files, MIGRATIONS.iter().map(|migration| migration.file).collect::<Vec<_>>());
-        check(MIGRATIONS).unwrap();
+        check_order(MIGRATIONS).unwrap();
     }
 
     #[test]
@@ -212,7 +237,7 @@ mod tests {
             (&[step("001.sql", "")], "001.sql"),
         ];
         for (list, file) in cases {
-            let error = check(list).unwrap_err();
+            let error = check_order(list).unwrap_err();
             assert!(error.to_string().contains(file), "{error}");
         }
     }
@@ -220,12 +245,13 @@ mod tests {
     #[test]
     fn steps_run_once_and_a_failed_step_leaves_nothing() {
         let mut db = Connection::open_in_memory().unwrap();
-        let good = step("001_a.sql", "BEGIN; CREATE TABLE a(x); INSERT INTO a VALUES (';'); COMMIT;");
-        apply(&mut db, &[good], 1).unwrap();
-        apply(&mut db, &[good], 2).unwrap();
+        let good =
+            step("001_a.sql", "BEGIN; CREATE TABLE a(x); INSERT INTO a VALUES (';'); COMMIT;");
+        apply_migrations(&mut db, &[good], 1).unwrap();
+        apply_migrations(&mut db, &[good], 2).unwrap();
         assert_eq!(count(&db), 1);
         let bad = step("002_b.sql", "CREATE TABLE b(x);\n\nINSERT INTO nowhere VALUES (1);");
-        let error = apply(&mut db, &[good, bad], 3).unwrap_err();
+        let error = apply_migrations(&mut db, &[good, bad], 3).unwrap_err();
         assert!(error.to_string().contains("002_b.sql, line 3"), "{error}");
         assert!(db.prepare("SELECT * FROM b").is_err(), "the failed step left its table");
         assert_eq!(count(&db), 1);
@@ -234,10 +260,23 @@ mod tests {
     #[test]
     fn a_changed_step_and_a_newer_database_are_refused() {
         let mut db = Connection::open_in_memory().unwrap();
-        apply(&mut db, &[step("001_a.sql", "SELECT 1"), step("002_b.sql", "SELECT 2")], 1).unwrap();
-        let error = apply(&mut db, &[step("001_a.sql", "SELECT 1"), step("002_b.sql", "SELECT 3")], 1).unwrap_err();
-        assert!(matches!(&error, MigrationError::Changed { file } if file == "002_b.sql"), "{error}");
-        let error = apply(&mut db, &[step("001_a.sql", "SELECT 1")], 1).unwrap_err();
+        apply_migrations(
+            &mut db,
+            &[step("001_a.sql", "SELECT 1"), step("002_b.sql", "SELECT 2")],
+            1,
+        )
+        .unwrap();
+        let error = apply_migrations(
+            &mut db,
+            &[step("001_a.sql", "SELECT 1"), step("002_b.sql", "SELECT 3")],
+            1,
+        )
+        .unwrap_err();
+        assert!(
+            matches!(&error, MigrationError::Changed { file } if file == "002_b.sql"),
+            "{error}"
+        );
+        let error = apply_migrations(&mut db, &[step("001_a.sql", "SELECT 1")], 1).unwrap_err();
         assert!(matches!(&error, MigrationError::Newer { version: 2, .. }), "{error}");
     }
 
@@ -252,7 +291,7 @@ mod tests {
                     let mut db = Connection::open(&path).unwrap();
                     db.busy_timeout(std::time::Duration::from_secs(20)).unwrap();
                     barrier.wait();
-                    apply(&mut db, MIGRATIONS, 1).unwrap();
+                    apply_migrations(&mut db, MIGRATIONS, 1).unwrap();
                 });
             }
         });

@@ -1,7 +1,8 @@
-//! The corpora of the rewriter's own tests, through the whole engine: as a user's statements, one after another.
+//! The corpora of the rewriter's own tests, through the whole engine: as a user's statements, one
+//! after another.
 
 use debros_engine::conformance::{database, namespace, options};
-use debros_engine::embedded::{Embedded, EmbeddedConfig};
+use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine};
 use debros_engine::{CallOptions, Engine};
 use debros_proto::rpc::{Statement, value::Kind};
 use debros_proto::{Code, Error};
@@ -24,7 +25,7 @@ fn corpus(folder: &str) -> PathBuf {
 }
 
 fn open(folder: &Path) -> Arc<dyn Engine> {
-    Arc::new(Embedded::open(EmbeddedConfig::new(folder)).unwrap())
+    Arc::new(EmbeddedEngine::open(EmbeddedConfig::new(folder)).unwrap())
 }
 
 /// Runs a text as SQLite does.
@@ -36,7 +37,9 @@ fn plain(db: &Connection, sql: &str) -> Outcome {
         let mut rows = statement.raw_query();
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
-            found.push((0..width).map(|index| row.get(index)).collect::<rusqlite::Result<Vec<Value>>>()?);
+            found.push(
+                (0..width).map(|index| row.get(index)).collect::<rusqlite::Result<Vec<Value>>>()?,
+            );
         }
         Ok(Outcome { columns, rows: found, error: None })
     };
@@ -59,7 +62,12 @@ async fn through(engine: &Arc<dyn Engine>, name: &str, sql: &str) -> Result<Outc
         Some(Kind::Text(text)) => Value::Text(text),
         Some(Kind::Blob(blob)) => Value::Blob(blob.to_vec()),
     };
-    let rows = written.value.rows.into_iter().map(|row| row.values.into_iter().map(value).collect()).collect();
+    let rows = written
+        .value
+        .rows
+        .into_iter()
+        .map(|row| row.values.into_iter().map(value).collect())
+        .collect();
     Ok(Outcome { columns: written.value.columns, rows, error: None })
 }
 
@@ -71,11 +79,13 @@ fn without_place(message: &str) -> String {
     }
 }
 
-/// Runs a file of statements on an SQLite of its own and through the engine, where a neighbour has the same tables with
-/// other rows. Each statement runs twice in the engine when it reads: the second time out of all memories.
+/// Runs a file of statements on an SQLite of its own and through the engine, where a neighbour has
+/// the same tables with other rows. Each statement runs twice in the engine when it reads: the
+/// second time out of all memories.
 async fn differences(path: &Path) -> (usize, String) {
     let script = std::fs::read_to_string(path).unwrap();
-    let statements = debros_proto::sql::split(&script).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let statements = debros_proto::sql::split(&script)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let folder = tempfile::tempdir().unwrap();
     let engine = open(folder.path());
     let db = Connection::open_in_memory().unwrap();
@@ -91,7 +101,11 @@ async fn differences(path: &Path) -> (usize, String) {
         let told = through(&engine, "acme", sql).await;
         let mut differs = |expected: &str| {
             let file = path.file_name().unwrap().display();
-            let _ = writeln!(report, "{file}:{}: {sql}\n  plain  {expected}\n  engine {told:?}", statement.line);
+            let _ = writeln!(
+                report,
+                "{file}:{}: {sql}\n  plain  {expected}\n  engine {told:?}",
+                statement.line
+            );
         };
         if before.ends_with("/*refused*/") {
             if told.as_ref().err().is_none_or(|error| error.code != Code::StatementNotAllowed) {
@@ -102,24 +116,33 @@ async fn differences(path: &Path) -> (usize, String) {
         let expected = plain(&db, sql);
         // Both tell it, in words of their own: too few arguments, and text that is not UTF-8.
         let own_words = told.as_ref().is_err_and(|error| {
-            error.message.starts_with("the statement takes") || error.message.contains("is not UTF-8")
+            error.message.starts_with("the statement takes")
+                || error.message.contains("is not UTF-8")
         });
         if own_words {
             continue;
         }
         // SQLite names columns of a change of the schema after its own inner statement.
         let nameless = sql.to_ascii_uppercase().starts_with("ALTER");
-        let expected = Outcome { columns: if nameless { Vec::new() } else { expected.columns }, ..expected };
+        let expected =
+            Outcome { columns: if nameless { Vec::new() } else { expected.columns }, ..expected };
         let found = match &told {
-            Ok(outcome) => Outcome { columns: outcome.columns.clone(), rows: outcome.rows.clone(), error: None },
-            Err(error) => Outcome { error: Some(without_place(&error.message)), ..Outcome::default() },
+            Ok(outcome) => Outcome {
+                columns: outcome.columns.clone(),
+                rows: outcome.rows.clone(),
+                error: None,
+            },
+            Err(error) => {
+                Outcome { error: Some(without_place(&error.message)), ..Outcome::default() }
+            }
         };
         if !before.ends_with("/*differs*/") {
             if found != expected {
                 differs(&format!("{expected:?}"));
             }
             let read_only = CallOptions { read_only: true, ..options() };
-            let reads = engine.query(&database("acme"), Statement::from(sql), read_only).await.is_ok();
+            let reads =
+                engine.query(&database("acme"), Statement::from(sql), read_only).await.is_ok();
             if reads && through(&engine, "acme", sql).await.ok().as_ref() != Some(&expected) {
                 differs("the same again");
             }
@@ -134,13 +157,14 @@ async fn differences(path: &Path) -> (usize, String) {
     // What is kept of the schema makes the same schema again.
     let engine = open(folder.path());
     // SQLite's own table stays when the last table that needs it is gone; it is not kept.
-    let schema =
-        "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name <> 'sqlite_sequence' ORDER BY type, name";
-    // The quotes around a shadow table's name are those of the CREATE, which is not always the first one.
+    let schema = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name <> 'sqlite_sequence' ORDER BY type, name";
+    // The quotes around a shadow table's name are those of the CREATE, which is not always the
+    // first one.
     let schema = &schema.replace(", sql ", r#", replace(sql, '"', '''') "#);
     let (expected, told) = (plain(&db, schema), through(&engine, "acme", schema).await.unwrap());
     if told != expected {
-        let _ = writeln!(report, "the schema after a start\n  plain  {expected:?}\n  engine {told:?}");
+        let _ =
+            writeln!(report, "the schema after a start\n  plain  {expected:?}\n  engine {told:?}");
     }
     engine.close().await;
     if !report.is_empty() {
@@ -166,7 +190,9 @@ async fn compare_export(engine: &Arc<dyn Engine>, db: &Connection, report: &mut 
     let mut compare = |sql: &str| {
         let (expected, found) = (plain(db, sql), plain(&exported, sql));
         if expected != found {
-            for (one, other) in expected.rows.iter().zip(&found.rows).filter(|(one, other)| one != other).take(3) {
+            for (one, other) in
+                expected.rows.iter().zip(&found.rows).filter(|(one, other)| one != other).take(3)
+            {
                 let _ = writeln!(report, "  {one:?}\n  {other:?}");
             }
             let _ = writeln!(report, "{sql}\n  plain    {expected:?}\n  exported {found:?}");
@@ -179,9 +205,15 @@ async fn compare_export(engine: &Arc<dyn Engine>, db: &Connection, report: &mut 
          ORDER BY type, name",
     );
     // Where nothing needs it, it was empty.
-    if !plain(&exported, "SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence'").rows.is_empty() {
+    if !plain(&exported, "SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence'")
+        .rows
+        .is_empty()
+    {
         compare("SELECT * FROM sqlite_sequence");
-    } else if !plain(db, "SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence'").rows.is_empty() {
+    } else if !plain(db, "SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence'")
+        .rows
+        .is_empty()
+    {
         let rows = plain(db, "SELECT * FROM sqlite_sequence").rows;
         assert!(rows.is_empty(), "the export has lost where the row numbers are: {rows:?}");
     }
@@ -197,7 +229,8 @@ async fn compare_export(engine: &Arc<dyn Engine>, db: &Connection, report: &mut 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_statement_of_the_corpus_does_the_same_as_in_an_sqlite_of_its_own() {
-    let mut files: Vec<_> = std::fs::read_dir(corpus("corpus")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        std::fs::read_dir(corpus("corpus")).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     let only = std::env::var("CORPUS").unwrap_or_default();
     let (mut statements, mut report) = (0, String::new());
@@ -236,7 +269,10 @@ fn attacks() -> Vec<String> {
     let read = |name: &str| std::fs::read_to_string(corpus("hostile").join(name)).unwrap();
     let (places, single) = (read("places.sql"), read("single.sql"));
     let lines = |text: &str| -> Vec<String> {
-        text.lines().filter(|line| !line.is_empty() && !line.starts_with("--")).map(str::to_owned).collect()
+        text.lines()
+            .filter(|line| !line.is_empty() && !line.starts_with("--"))
+            .map(str::to_owned)
+            .collect()
     };
     let names = [
         "\"ns::victim::secrets\"",
@@ -247,8 +283,10 @@ fn attacks() -> Vec<String> {
         "_debros_idempotency",
         "_debros_moment",
     ];
-    let mut attacks: Vec<String> =
-        lines(&places).iter().flat_map(|line| names.iter().map(move |name| line.replace("{X}", name))).collect();
+    let mut attacks: Vec<String> = lines(&places)
+        .iter()
+        .flat_map(|line| names.iter().map(move |name| line.replace("{X}", name)))
+        .collect();
     attacks.extend(lines(&single));
     for attack in &mut attacks {
         for (mark, name) in [
@@ -318,7 +356,8 @@ async fn lesson_01_no_attack_reaches_another_namespace_or_the_system() {
         }
     }
     for (sql, count) in [("secrets", 2), ("users", 1), ("auto", 1), ("docs", 1)] {
-        let kept = through(&engine, "victim", &format!("SELECT count(*) FROM {sql}")).await.unwrap();
+        let kept =
+            through(&engine, "victim", &format!("SELECT count(*) FROM {sql}")).await.unwrap();
         assert_eq!(kept.rows, [[Value::Integer(count)]], "{sql}");
     }
     assert!(escapes.is_empty(), "{}", escapes.join("\n"));
@@ -327,7 +366,10 @@ async fn lesson_01_no_attack_reaches_another_namespace_or_the_system() {
     // The attackers' own files hold what the engine keeps, and nothing under another name.
     for entry in std::fs::read_dir(folder.path().join("ns")).unwrap() {
         let path = entry.unwrap().path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".db")) else { continue };
+        let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".db"))
+        else {
+            continue;
+        };
         let db = Connection::open(&path).unwrap();
         let foreign = format!(
             "SELECT group_concat(name) FROM sqlite_schema WHERE replace(name, 'sqlite_autoindex_', '') NOT LIKE 'ns::{name}::%'

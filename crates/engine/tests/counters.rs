@@ -3,8 +3,8 @@
 //! opened.
 
 use debros_engine::conformance::options;
-use debros_engine::embedded::{Embedded, EmbeddedConfig};
-use debros_engine::{Database, Engine};
+use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine};
+use debros_engine::{Engine, TargetDatabase};
 use debros_proto::rpc::{Row, Statement, value::Kind};
 use debros_proto::{Namespace, Result};
 use rusqlite::types::Value;
@@ -30,7 +30,11 @@ const SCHEMA: &[&str] = &[
 const CALLS: &[&[&str]] = &[
     &["INSERT INTO t VALUES (20, 'b') RETURNING last_insert_rowid(), changes()"],
     &["SELECT last_insert_rowid(), changes()"],
-    &["INSERT INTO t(v) VALUES ('c'), ('d'), ('e')", "SELECT last_insert_rowid(), changes()", "SELECT * FROM counted"],
+    &[
+        "INSERT INTO t(v) VALUES ('c'), ('d'), ('e')",
+        "SELECT last_insert_rowid(), changes()",
+        "SELECT * FROM counted",
+    ],
     &["INSERT INTO t(v) SELECT last_insert_rowid() FROM t ORDER BY id RETURNING v"],
     &[
         "INSERT INTO t VALUES (42, 'x'), (43, 'y')",
@@ -45,7 +49,11 @@ const CALLS: &[&[&str]] = &[
         "UPDATE t SET v = 2 WHERE 0",
         "SELECT changes(), last_insert_rowid()",
     ],
-    &["INSERT INTO t VALUES (100, 1), (101, 1)", "UPDATE fired SET v = 3", "SELECT changes(), last_insert_rowid()"],
+    &[
+        "INSERT INTO t VALUES (100, 1), (101, 1)",
+        "UPDATE fired SET v = 3",
+        "SELECT changes(), last_insert_rowid()",
+    ],
     &["UPDATE fired SET v = 4"],
     &[
         "INSERT INTO docs VALUES ('one'), ('two')",
@@ -81,15 +89,19 @@ const CALLS: &[&[&str]] = &[
     ],
     &["CREATE INDEX t_v ON t(v)", "ANALYZE t", "SELECT changes(), last_insert_rowid()"],
     &["ALTER TABLE t ADD COLUMN z DEFAULT 5", "SELECT changes(), last_insert_rowid()"],
-    &["CREATE TABLE copied AS SELECT * FROM t", "SELECT changes(), last_insert_rowid()", "DROP TABLE copied"],
+    &[
+        "CREATE TABLE copied AS SELECT * FROM t",
+        "SELECT changes(), last_insert_rowid()",
+        "DROP TABLE copied",
+    ],
     &["SELECT count(*) FROM t WHERE id = last_insert_rowid() OR v = changes()"],
     &["SELECT * FROM seen ORDER BY rowid"],
     &["SELECT * FROM t ORDER BY id"],
     &["SELECT * FROM w"],
 ];
 
-fn open(folder: &Path) -> Embedded {
-    Embedded::open(EmbeddedConfig::new(folder)).unwrap_or_else(|error| panic!("{error}"))
+fn open(folder: &Path) -> EmbeddedEngine {
+    EmbeddedEngine::open(EmbeddedConfig::new(folder)).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn plain(row: Row) -> Vec<Value> {
@@ -103,12 +115,21 @@ fn plain(row: Row) -> Vec<Value> {
     row.values.into_iter().map(|value| plain(value.kind)).collect()
 }
 
-async fn call(engine: &Embedded, namespace: &str, statements: &[&str]) -> Result<Vec<Vec<Vec<Value>>>> {
-    let database = Database::Namespace(Namespace::new(namespace).unwrap());
+async fn call(
+    engine: &EmbeddedEngine,
+    namespace: &str,
+    statements: &[&str],
+) -> Result<Vec<Vec<Vec<Value>>>> {
+    let database = TargetDatabase::Namespace(Namespace::new(namespace).unwrap());
     let statement = |sql: &&str| Statement { sql: (*sql).to_owned(), ..Statement::default() };
     let results = match statements {
         [one] => vec![engine.query(&database, statement(one), options()).await?.value],
-        several => engine.transaction(&database, several.iter().map(statement).collect(), options()).await?.value,
+        several => {
+            engine
+                .transaction(&database, several.iter().map(statement).collect(), options())
+                .await?
+                .value
+        }
     };
     Ok(results.into_iter().map(|result| result.rows.into_iter().map(plain).collect()).collect())
 }
@@ -139,9 +160,19 @@ async fn each_call_counts_as_a_connection_of_its_own() {
     }
     for statements in CALLS {
         // The connection has just done other things.
-        call(&engine, "app", &["CREATE TABLE IF NOT EXISTS others_rows(id)", "DELETE FROM others_rows"]).await.unwrap();
-        call(&engine, "app", &["INSERT INTO others_rows VALUES (1), (2), (3), (4), (5)"]).await.unwrap();
-        let found = call(&engine, "app", statements).await.unwrap_or_else(|error| panic!("{statements:?}: {error}"));
+        call(
+            &engine,
+            "app",
+            &["CREATE TABLE IF NOT EXISTS others_rows(id)", "DELETE FROM others_rows"],
+        )
+        .await
+        .unwrap();
+        call(&engine, "app", &["INSERT INTO others_rows VALUES (1), (2), (3), (4), (5)"])
+            .await
+            .unwrap();
+        let found = call(&engine, "app", statements)
+            .await
+            .unwrap_or_else(|error| panic!("{statements:?}: {error}"));
         assert_eq!(found, beside(&path, statements), "{statements:?}");
     }
 }

@@ -1,8 +1,9 @@
-//! Damage that comes to a file while it is open. A program of its own, because it reads the log of all threads.
+//! Damage that comes to a file while it is open. A program of its own, because it reads the log of
+//! all threads.
 
 use debros_engine::Engine;
-use debros_engine::conformance::{always, database, key, must, namespace, options};
-use debros_engine::embedded::{Embedded, EmbeddedConfig};
+use debros_engine::conformance::{database, key, namespace, no_condition, options, query_ok};
+use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine};
 use debros_proto::rpc::Statement;
 use debros_proto::{Code, Error};
 use std::io::{self, Write};
@@ -30,8 +31,8 @@ impl Log {
     }
 }
 
-/// Overwrites all pages but the first, which stays in every connection's memory. The file keeps its length: parts of it
-/// are mapped.
+/// Overwrites all pages but the first, which stays in every connection's memory. The file keeps its
+/// length: parts of it are mapped.
 fn damage(path: &Path) {
     let pages = std::fs::metadata(path).unwrap().len() / 4096;
     assert!(pages > 10, "{} is too small to damage", path.display());
@@ -45,10 +46,12 @@ async fn the_log_names_the_file_and_the_caller_learns_no_path() {
     let sink = log.clone();
     tracing_subscriber::fmt().with_writer(move || sink.clone()).with_ansi(false).init();
     let folder = tempfile::tempdir().unwrap();
-    let open = || -> Arc<dyn Engine> { Arc::new(Embedded::open(EmbeddedConfig::new(folder.path())).unwrap()) };
+    let open = || -> Arc<dyn Engine> {
+        Arc::new(EmbeddedEngine::open(EmbeddedConfig::new(folder.path())).unwrap())
+    };
     let engine = open();
-    must(&engine, "CREATE TABLE t(id INTEGER PRIMARY KEY, a)").await;
-    must(
+    query_ok(&engine, "CREATE TABLE t(id INTEGER PRIMARY KEY, a)").await;
+    query_ok(
         &engine,
         "INSERT INTO t(a) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)
          SELECT zeroblob(1000) FROM n",
@@ -56,12 +59,15 @@ async fn the_log_names_the_file_and_the_caller_learns_no_path() {
     .await;
     for index in 0..100 {
         let (name, key) = (namespace("app"), key(&format!("k{index}")));
-        engine.kv_put(&name, &key, vec![7; 1000].into(), always(), None, options()).await.unwrap();
+        engine
+            .kv_put(&name, &key, vec![7; 1000].into(), no_condition(), None, options())
+            .await
+            .unwrap();
     }
     engine.close().await;
     let engine = open();
     // Opens it.
-    must(&engine, "SELECT 1").await;
+    query_ok(&engine, "SELECT 1").await;
     let (app, system) = (folder.path().join("ns/app.db"), folder.path().join("system.db"));
     damage(&app);
     damage(&system);
@@ -74,7 +80,9 @@ async fn the_log_names_the_file_and_the_caller_learns_no_path() {
         assert!(logged.contains("the database is damaged"), "{what}: {logged}");
         assert!(logged.contains(path.to_str().unwrap()), "{what}: {logged}");
     };
-    let sql = async |text: &str| engine.query(&database("app"), Statement::from(text), options()).await.unwrap_err();
+    let sql = async |text: &str| {
+        engine.query(&database("app"), Statement::from(text), options()).await.unwrap_err()
+    };
     check("a statement that writes", &app, sql("INSERT INTO t(a) VALUES (1)").await);
     check("a query", &app, sql("SELECT count(a) FROM t").await);
     // Known by now: it is refused before it comes to the file.
@@ -82,7 +90,12 @@ async fn the_log_names_the_file_and_the_caller_learns_no_path() {
     assert!(known.code == Code::Corrupt && log.take().is_empty(), "{known}");
     check("an export", &app, engine.export(&namespace("app")).await.unwrap_err());
     let (name, key) = (namespace("app"), key("k50"));
-    let put = async || engine.kv_put(&name, &key, vec![8].into(), always(), None, options()).await.unwrap_err();
+    let put = async || {
+        engine
+            .kv_put(&name, &key, vec![8].into(), no_condition(), None, options())
+            .await
+            .unwrap_err()
+    };
     check("a put", &system, put().await);
     check("a get", &system, engine.kv_get(&name, &key, options()).await.unwrap_err());
     let known = put().await;

@@ -1,9 +1,10 @@
-//! File descriptors of the process, in a program of its own because they are counted and taken away here.
+//! File descriptors of the process, in a program of its own because they are counted and taken away
+//! here.
 #![cfg(target_os = "linux")]
 
 use debros_engine::Engine;
 use debros_engine::conformance::{database, options};
-use debros_engine::embedded::{Embedded, EmbeddedConfig};
+use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine};
 use debros_proto::Code;
 use debros_proto::rpc::Statement;
 use std::fs::File;
@@ -17,7 +18,10 @@ fn open_files() -> usize {
 
 async fn busy(engine: &Arc<dyn Engine>, name: &str) {
     let place = database(name);
-    engine.query(&place, Statement::from("CREATE TABLE IF NOT EXISTS t (a)"), options()).await.unwrap();
+    engine
+        .query(&place, Statement::from("CREATE TABLE IF NOT EXISTS t (a)"), options())
+        .await
+        .unwrap();
     let tasks: Vec<_> = (0..64)
         .map(|number| {
             let (engine, place) = (Arc::clone(engine), place.clone());
@@ -35,7 +39,8 @@ async fn busy(engine: &Arc<dyn Engine>, name: &str) {
     }
 }
 
-/// Asks until it is answered, as one does who is told to come back: whoever had the database before may still be leaving.
+/// Asks until it is answered, as one does who is told to come back: whoever had the database before
+/// may still be leaving.
 async fn served(engine: &Arc<dyn Engine>, name: &str, sql: &str) {
     let give_up = Instant::now() + Duration::from_secs(60);
     while Instant::now() < give_up {
@@ -52,27 +57,36 @@ async fn served(engine: &Arc<dyn Engine>, name: &str, sql: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn databases_take_as_many_descriptors_as_is_said_and_their_want_is_told_and_passes() {
     let folder = tempfile::tempdir().unwrap();
-    let config = EmbeddedConfig { statement_time: Duration::from_secs(5), ..EmbeddedConfig::new(folder.path()) };
+    let config = EmbeddedConfig {
+        statement_time: Duration::from_secs(5),
+        ..EmbeddedConfig::new(folder.path())
+    };
     let each = config.descriptors_per_database() as usize;
-    let engine: Arc<dyn Engine> = Arc::new(Embedded::open(config).unwrap());
+    let engine: Arc<dyn Engine> = Arc::new(EmbeddedEngine::open(config).unwrap());
     let before = open_files();
     for name in ["one", "two"] {
         busy(&engine, name).await;
     }
     let taken = open_files() - before;
-    assert!(taken <= 2 * each, "2 databases took {taken} descriptors, {each} each are reckoned with");
+    assert!(
+        taken <= 2 * each,
+        "2 databases took {taken} descriptors, {each} each are reckoned with"
+    );
 
-    // All that is left is taken. Databases that nobody uses give theirs back for one that is wanted.
+    // All that is left is taken. Databases that nobody uses give theirs back for one that is
+    // wanted.
     let (soft, hard) = rlimit::Resource::NOFILE.get().unwrap();
     rlimit::Resource::NOFILE.set((open_files() + 4 * each) as u64, hard).unwrap();
     let mut held = Vec::new();
-    let take_all = |held: &mut Vec<File>| held.extend(std::iter::from_fn(|| File::open("/dev/null").ok()));
+    let take_all =
+        |held: &mut Vec<File>| held.extend(std::iter::from_fn(|| File::open("/dev/null").ok()));
     let create = || Statement::from("CREATE TABLE new (a)");
     take_all(&mut held);
     served(&engine, "new", "CREATE TABLE new (a)").await;
 
-    // Where none can give any, it is told as what it is, and when to come back. All that are open are in use for so long:
-    // those that had to leave are there again before the descriptors are taken, and nobody is still leaving.
+    // Where none can give any, it is told as what it is, and when to come back. All that are open
+    // are in use for so long: those that had to leave are there again before the descriptors are
+    // taken, and nobody is still leaving.
     let mut open = vec!["one", "two", "new"];
     let error = loop {
         held.truncate(held.len().saturating_sub(open.len() * each));
@@ -99,7 +113,8 @@ async fn databases_take_as_many_descriptors_as_is_said_and_their_want_is_told_an
         let place = database(wanted);
         tokio::select! {
             biased;
-            // On a slow machine the one that is wanted may come to a database that is free again: it is one more then.
+            // On a slow machine the one that is wanted may come to a database that is free again:
+            // it is one more then.
             error = first_end => assert_eq!(error.code, Code::StatementTimeout, "{error}"),
             refused = engine.query(&place, create(), options()) => break refused.unwrap_err(),
         }

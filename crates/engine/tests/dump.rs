@@ -2,8 +2,10 @@
 //! when it has read the dump.
 
 use debros_engine::Engine;
-use debros_engine::conformance::{assert_code, database, integer, must, namespace, options, refused, transaction};
-use debros_engine::embedded::{Embedded, EmbeddedConfig};
+use debros_engine::conformance::{
+    assert_code, database, namespace, options, query_integer, query_ok, query_refused, transaction,
+};
+use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine};
 use debros_proto::Code;
 use debros_proto::rpc::{Statement, StatementResult, value::Kind};
 use rusqlite::Connection;
@@ -16,7 +18,7 @@ const PRESENT_SHELL: &str = include_str!("dumps/present_shell.sql");
 const CONTENTLESS: &str = include_str!("dumps/contentless.sql");
 
 fn open(folder: &Path) -> Arc<dyn Engine> {
-    Arc::new(Embedded::open(EmbeddedConfig::new(folder)).unwrap())
+    Arc::new(EmbeddedEngine::open(EmbeddedConfig::new(folder)).unwrap())
 }
 
 /// The statements of a dump, without its BEGIN and COMMIT.
@@ -44,19 +46,24 @@ fn rows_of(result: StatementResult) -> Vec<Vec<Value>> {
         Some(Kind::Text(text)) => Value::Text(text),
         Some(Kind::Blob(blob)) => Value::Blob(blob.to_vec()),
     };
-    result.rows.into_iter().map(|row| row.values.into_iter().map(|value| plain(value.kind)).collect()).collect()
+    result
+        .rows
+        .into_iter()
+        .map(|row| row.values.into_iter().map(|value| plain(value.kind)).collect())
+        .collect()
 }
 
 fn ask(db: &Connection, sql: &str) -> Vec<Vec<Value>> {
     let mut statement = db.prepare(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
     let width = statement.column_count();
-    let rows = statement.query_map([], |row| (0..width).map(|index| row.get(index)).collect()).unwrap();
+    let rows =
+        statement.query_map([], |row| (0..width).map(|index| row.get(index)).collect()).unwrap();
     rows.map(Result::unwrap).collect()
 }
 
 async fn same(engine: &Arc<dyn Engine>, plain: &Connection, questions: &[&str]) {
     for sql in questions {
-        let found = rows_of(must(engine, sql).await);
+        let found = rows_of(query_ok(engine, sql).await);
         assert_eq!(found, ask(plain, sql), "{sql}");
         assert!(!found.is_empty(), "{sql} gives nothing to compare");
     }
@@ -66,7 +73,9 @@ async fn same(engine: &Arc<dyn Engine>, plain: &Connection, questions: &[&str]) 
 async fn a_dump_with_full_text_rtrees_and_statistics_keeps_its_meaning() {
     let folder = tempfile::tempdir().unwrap();
     let engine = open(&folder.path().join("data"));
-    transaction(&engine, &statements(FULL_TEXT_AND_RTREE)).await.unwrap_or_else(|error| panic!("{error:?}"));
+    transaction(&engine, &statements(FULL_TEXT_AND_RTREE))
+        .await
+        .unwrap_or_else(|error| panic!("{error:?}"));
     let plain = plain(folder.path(), FULL_TEXT_AND_RTREE);
     let questions = [
         "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat4' ORDER BY type, name",
@@ -95,21 +104,29 @@ async fn a_dump_with_full_text_rtrees_and_statistics_keeps_its_meaning() {
     // What was exported is a database of its own, which every sqlite3 reads.
     let export = engine.export(&namespace("app")).await.unwrap();
     let alone = Connection::open(&export.path).unwrap();
-    assert_eq!(ask(&alone, "SELECT rowid FROM docs('dog')"), ask(&plain, "SELECT rowid FROM docs('dog')"));
+    assert_eq!(
+        ask(&alone, "SELECT rowid FROM docs('dog')"),
+        ask(&plain, "SELECT rowid FROM docs('dog')")
+    );
     assert_eq!(ask(&alone, "PRAGMA integrity_check"), [[Value::Text("ok".to_owned())]]);
     // And it goes on living: numbers go on, triggers index.
-    for sql in ["INSERT INTO notes(body) VALUES ('later zebra') RETURNING id", "SELECT rowid FROM notes_fts('zebra')"] {
-        assert_eq!(rows_of(must(&engine, sql).await), ask(&plain, sql), "{sql}");
+    for sql in [
+        "INSERT INTO notes(body) VALUES ('later zebra') RETURNING id",
+        "SELECT rowid FROM notes_fts('zebra')",
+    ] {
+        assert_eq!(rows_of(query_ok(&engine, sql).await), ask(&plain, sql), "{sql}");
     }
-    must(&engine, "INSERT INTO docs(docs) VALUES ('integrity-check')").await;
-    must(&engine, "INSERT INTO notes_fts(notes_fts, rank) VALUES ('integrity-check', 1)").await;
+    query_ok(&engine, "INSERT INTO docs(docs) VALUES ('integrity-check')").await;
+    query_ok(&engine, "INSERT INTO notes_fts(notes_fts, rank) VALUES ('integrity-check', 1)").await;
 }
 
 #[tokio::test]
 async fn a_dump_of_a_present_shell_is_loaded() {
     let folder = tempfile::tempdir().unwrap();
     let engine = open(&folder.path().join("data"));
-    transaction(&engine, &statements(PRESENT_SHELL)).await.unwrap_or_else(|error| panic!("{error:?}"));
+    transaction(&engine, &statements(PRESENT_SHELL))
+        .await
+        .unwrap_or_else(|error| panic!("{error:?}"));
     let plain = plain(folder.path(), PRESENT_SHELL);
     let questions = [
         "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name",
@@ -127,8 +144,10 @@ async fn a_dump_of_a_present_shell_is_loaded() {
     engine.transaction(&database, texts, options()).await.unwrap();
     let look = Statement::from("SELECT name, sql FROM sqlite_schema");
     let found = engine.query(&database, look, options()).await.unwrap().value;
-    let expected =
-        [[Value::Text("sqlite_sequence".to_owned()), Value::Text("CREATE TABLE sqlite_sequence(name,seq)".to_owned())]];
+    let expected = [[
+        Value::Text("sqlite_sequence".to_owned()),
+        Value::Text("CREATE TABLE sqlite_sequence(name,seq)".to_owned()),
+    ]];
     assert_eq!(rows_of(found), expected);
 }
 
@@ -139,10 +158,12 @@ async fn an_index_without_texts_is_refused_and_nothing_of_its_dump_is_there() {
     let error = transaction(&engine, &statements(CONTENTLESS)).await.unwrap_err();
     assert_code(&error, Code::StatementNotAllowed, CONTENTLESS);
     assert!(
-        error.message.contains("less") && error.message.contains("content=''") && error.statement.is_some(),
+        error.message.contains("less")
+            && error.message.contains("content=''")
+            && error.statement.is_some(),
         "{error:?}"
     );
-    assert_eq!(integer(&engine, "SELECT count(*) FROM sqlite_schema").await, 0);
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM sqlite_schema").await, 0);
 }
 
 /// What a dump may say, it may say in these forms alone, and only of what it has made itself.
@@ -150,15 +171,21 @@ async fn an_index_without_texts_is_refused_and_nothing_of_its_dump_is_there() {
 async fn a_dump_opens_no_other_way_into_the_schema_or_an_index() {
     let folder = tempfile::tempdir().unwrap();
     let engine = open(folder.path());
-    for sql in ["CREATE TABLE t(a)", "CREATE VIRTUAL TABLE mine USING fts5(a)", "INSERT INTO mine VALUES ('word')"] {
-        must(&engine, sql).await;
+    for sql in [
+        "CREATE TABLE t(a)",
+        "CREATE VIRTUAL TABLE mine USING fts5(a)",
+        "INSERT INTO mine VALUES ('word')",
+    ] {
+        query_ok(&engine, sql).await;
     }
     let make = "INSERT INTO sqlite_schema(type,name,tbl_name,rootpage,sql)VALUES('table','d','d',0,'CREATE VIRTUAL TABLE d USING fts5(a)')";
     let attacks: &[&[&str]] = &[
         &["UPDATE sqlite_schema SET sql = 'CREATE TABLE t(b)' WHERE name = 't'"],
         &["DELETE FROM sqlite_schema"],
         &["INSERT INTO sqlite_schema SELECT * FROM sqlite_schema"],
-        &["INSERT INTO sqlite_schema VALUES('table','d','d',0,'CREATE VIRTUAL TABLE d USING fts5(a)')"],
+        &[
+            "INSERT INTO sqlite_schema VALUES('table','d','d',0,'CREATE VIRTUAL TABLE d USING fts5(a)')",
+        ],
         &[
             "INSERT INTO sqlite_schema(type,name,tbl_name,rootpage,sql)VALUES('table','d','d',2,'CREATE VIRTUAL TABLE d USING fts5(a)')",
         ],
@@ -171,7 +198,9 @@ async fn a_dump_opens_no_other_way_into_the_schema_or_an_index() {
         &[
             "INSERT INTO sqlite_schema(type,name,tbl_name,rootpage,sql)VALUES('view','d','d',0,'CREATE VIRTUAL TABLE d USING fts5(a)')",
         ],
-        &["INSERT INTO sqlite_schema(type,name,tbl_name,rootpage,sql)VALUES('table','d','d',0,'CREATE TABLE d(a)')"],
+        &[
+            "INSERT INTO sqlite_schema(type,name,tbl_name,rootpage,sql)VALUES('table','d','d',0,'CREATE TABLE d(a)')",
+        ],
         &[
             "INSERT INTO sqlite_schema(type,name,tbl_name,rootpage,sql)VALUES('view','d','d',0,'CREATE VIEW d AS SELECT 1')",
         ],
@@ -217,27 +246,40 @@ async fn a_dump_opens_no_other_way_into_the_schema_or_an_index() {
         &["PRAGMA journal_mode=OFF"],
     ];
     let seen = "SELECT group_concat(type || name || coalesce(sql, ''), char(10)) || (SELECT group_concat(a) FROM mine('word')) FROM sqlite_schema";
-    let before = rows_of(must(&engine, seen).await);
+    let before = rows_of(query_ok(&engine, seen).await);
     for attack in attacks {
-        let texts: Vec<&str> = ["PRAGMA writable_schema=ON"].iter().chain(attack.iter()).copied().collect();
+        let texts: Vec<&str> =
+            ["PRAGMA writable_schema=ON"].iter().chain(attack.iter()).copied().collect();
         let error = transaction(&engine, &texts).await.expect_err(attack[attack.len() - 1]);
-        assert!(matches!(error.code, Code::StatementNotAllowed | Code::Sql), "{attack:?}: {error:?}");
+        assert!(
+            matches!(error.code, Code::StatementNotAllowed | Code::Sql),
+            "{attack:?}: {error:?}"
+        );
         let told = error.message.to_lowercase();
-        assert!(!told.contains("_debros_") || attack.iter().any(|sql| sql.contains("_debros_")), "{error:?}");
-        assert_eq!(rows_of(must(&engine, seen).await), before, "{attack:?}");
+        assert!(
+            !told.contains("_debros_") || attack.iter().any(|sql| sql.contains("_debros_")),
+            "{error:?}"
+        );
+        assert_eq!(rows_of(query_ok(&engine, seen).await), before, "{attack:?}");
     }
     // Without its beginning nothing of it is a dump's.
-    for attack in
-        [make, "CREATE TABLE IF NOT EXISTS sqlite_sequence(name,seq)", "INSERT INTO sqlite_stat1 VALUES('t',NULL,'1')"]
-    {
+    for attack in [
+        make,
+        "CREATE TABLE IF NOT EXISTS sqlite_sequence(name,seq)",
+        "INSERT INTO sqlite_stat1 VALUES('t',NULL,'1')",
+    ] {
         transaction(&engine, &["SELECT 1", attack]).await.expect_err(attack);
-        refused(&engine, attack).await;
+        query_refused(&engine, attack).await;
     }
-    assert_code(&refused(&engine, "PRAGMA writable_schema=ON").await, Code::StatementNotAllowed, "alone");
+    assert_code(
+        &query_refused(&engine, "PRAGMA writable_schema=ON").await,
+        Code::StatementNotAllowed,
+        "alone",
+    );
     transaction(&engine, &["PRAGMA writable_schema=ON", "PRAGMA writable_schema=OFF", make])
         .await
         .expect_err("after its end");
-    assert_eq!(rows_of(must(&engine, seen).await), before);
+    assert_eq!(rows_of(query_ok(&engine, seen).await), before);
 }
 
 /// An R-Tree's rows that do not fit together are no rows.
@@ -249,8 +291,14 @@ async fn a_broken_rtree_is_refused() {
     for rows in [
         &["INSERT INTO r_rowid VALUES(1,1)"][..],
         &["INSERT INTO r_rowid VALUES(1,1)", "INSERT INTO r_node VALUES(1,X'')"],
-        &["INSERT INTO r_rowid VALUES(1,1)", "INSERT INTO r_node VALUES(1,X'0000FFFF0000000000000001')"],
-        &["INSERT INTO r_rowid VALUES(1,1)", "INSERT INTO r_node VALUES(1,X'000000010000000000000002')"],
+        &[
+            "INSERT INTO r_rowid VALUES(1,1)",
+            "INSERT INTO r_node VALUES(1,X'0000FFFF0000000000000001')",
+        ],
+        &[
+            "INSERT INTO r_rowid VALUES(1,1)",
+            "INSERT INTO r_node VALUES(1,X'000000010000000000000002')",
+        ],
         &[
             "INSERT INTO r_rowid VALUES(1,1)",
             "INSERT INTO r_node VALUES(1,X'0000000100000000000000027FC000007FC00000')",
@@ -262,9 +310,14 @@ async fn a_broken_rtree_is_refused() {
             "INSERT INTO r_node VALUES(1,X'0000000100000000000000013f8000003f800000')",
         ],
     ] {
-        let texts: Vec<&str> = ["PRAGMA writable_schema=ON", make].iter().chain(rows).copied().collect();
+        let texts: Vec<&str> =
+            ["PRAGMA writable_schema=ON", make].iter().chain(rows).copied().collect();
         transaction(&engine, &texts).await.expect_err(rows[rows.len() - 1]);
-        assert_eq!(integer(&engine, "SELECT count(*) FROM sqlite_schema").await, 0, "{rows:?}");
+        assert_eq!(
+            query_integer(&engine, "SELECT count(*) FROM sqlite_schema").await,
+            0,
+            "{rows:?}"
+        );
     }
     let good = [
         "PRAGMA writable_schema=ON",
@@ -273,19 +326,26 @@ async fn a_broken_rtree_is_refused() {
         "INSERT INTO r_node VALUES(1,X'0000000100000000000000013f80000040000000')",
     ];
     transaction(&engine, &good).await.unwrap();
-    assert_eq!(integer(&engine, "SELECT CAST(a + 10 * b AS INTEGER) FROM r WHERE id = 1").await, 21);
+    assert_eq!(
+        query_integer(&engine, "SELECT CAST(a + 10 * b AS INTEGER) FROM r WHERE id = 1").await,
+        21
+    );
 }
 
 #[tokio::test]
 async fn user_version_and_application_id_are_the_namespaces_own() {
     let folder = tempfile::tempdir().unwrap();
     let engine = open(folder.path());
-    assert_eq!(integer(&engine, "PRAGMA user_version").await, 0);
-    must(&engine, "PRAGMA user_version = 7").await;
-    must(&engine, "PRAGMA main.application_id(0x10)").await;
-    assert_eq!(integer(&engine, "PRAGMA user_version").await, 7);
+    assert_eq!(query_integer(&engine, "PRAGMA user_version").await, 0);
+    query_ok(&engine, "PRAGMA user_version = 7").await;
+    query_ok(&engine, "PRAGMA main.application_id(0x10)").await;
+    assert_eq!(query_integer(&engine, "PRAGMA user_version").await, 7);
     assert_eq!(
-        integer(&engine, "SELECT application_id + user_version FROM pragma_application_id, pragma_user_version").await,
+        query_integer(
+            &engine,
+            "SELECT application_id + user_version FROM pragma_application_id, pragma_user_version"
+        )
+        .await,
         23
     );
     let steps = [
@@ -298,23 +358,37 @@ async fn user_version_and_application_id_are_the_namespaces_own() {
     let results = transaction(&engine, &steps).await.unwrap();
     assert_eq!(rows_of(results[2].clone()), [[Value::Integer(8)]]);
     assert_eq!(rows_of(results[4].clone()), [[Value::Integer(-9)]]);
-    transaction(&engine, &["PRAGMA user_version = 100", "SELECT * FROM nothing"]).await.unwrap_err();
-    assert_eq!(integer(&engine, "PRAGMA user_version").await, -9, "taken back with the transaction");
-    assert!(must(&engine, "PRAGMA user_version = 3").await.columns.is_empty());
+    transaction(&engine, &["PRAGMA user_version = 100", "SELECT * FROM nothing"])
+        .await
+        .unwrap_err();
+    assert_eq!(
+        query_integer(&engine, "PRAGMA user_version").await,
+        -9,
+        "taken back with the transaction"
+    );
+    assert!(query_ok(&engine, "PRAGMA user_version = 3").await.columns.is_empty());
     let mut reading = options();
     reading.read_only = true;
-    let refused =
-        engine.query(&database("app"), Statement::from("PRAGMA user_version = 4"), reading).await.unwrap_err();
+    let refused = engine
+        .query(&database("app"), Statement::from("PRAGMA user_version = 4"), reading)
+        .await
+        .unwrap_err();
     assert_eq!(refused.code, Code::Forbidden);
     // Nobody else's, kept when the program ends, and in an export.
-    let other = engine.query(&database("other"), Statement::from("PRAGMA user_version"), options()).await.unwrap();
+    let other = engine
+        .query(&database("other"), Statement::from("PRAGMA user_version"), options())
+        .await
+        .unwrap();
     assert_eq!(rows_of(other.value), [[Value::Integer(0)]]);
     engine.close().await;
     drop(engine);
     let engine = open(folder.path());
     assert_eq!(
-        integer(&engine, "SELECT user_version * 100 + application_id FROM pragma_application_id, pragma_user_version")
-            .await,
+        query_integer(
+            &engine,
+            "SELECT user_version * 100 + application_id FROM pragma_application_id, pragma_user_version"
+        )
+        .await,
         316
     );
     let export = engine.export(&namespace("app")).await.unwrap();

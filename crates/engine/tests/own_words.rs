@@ -2,8 +2,8 @@
 //! nothing of the engine's own tables and names.
 
 use debros_engine::Engine;
-use debros_engine::conformance::{must, namespace, options, query, transaction};
-use debros_engine::embedded::{Embedded, EmbeddedConfig};
+use debros_engine::conformance::{namespace, options, query, query_ok, transaction};
+use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine};
 use debros_proto::rpc::{StatementResult, value::Kind};
 use rusqlite::Connection;
 use std::path::Path;
@@ -85,7 +85,7 @@ const ASKED: &[&str] = &[
 ];
 
 fn open(folder: &Path) -> Arc<dyn Engine> {
-    Arc::new(Embedded::open(EmbeddedConfig::new(folder)).unwrap())
+    Arc::new(EmbeddedEngine::open(EmbeddedConfig::new(folder)).unwrap())
 }
 
 fn details(result: &StatementResult) -> Vec<String> {
@@ -101,7 +101,10 @@ fn unnumbered(detail: &str) -> String {
     let mut line = detail.to_owned();
     for word in ["SUBQUERY ", "(subquery-"] {
         if let Some((before, after)) = line.split_once(word) {
-            line = format!("{before}{word}{}", after.trim_start_matches(|sign: char| sign.is_ascii_digit()));
+            line = format!(
+                "{before}{word}{}",
+                after.trim_start_matches(|sign: char| sign.is_ascii_digit())
+            );
         }
     }
     line
@@ -118,16 +121,18 @@ async fn a_plan_is_that_of_sqlite() {
     let engine = open(folder.path());
     let plain = Connection::open_in_memory().unwrap();
     for sql in SCHEMA {
-        must(&engine, sql).await;
+        query_ok(&engine, sql).await;
         plain.execute_batch(sql).unwrap();
     }
     for sql in PLANNED {
         let sql = format!("EXPLAIN QUERY PLAN {sql}");
         let mut statement = plain.prepare(&sql).unwrap();
-        let expected: Vec<String> = statement.query_map([], |row| row.get(3)).unwrap().map(Result::unwrap).collect();
-        let found = must(&engine, &sql).await;
-        let without_numbers =
-            |details: Vec<String>| details.iter().map(|detail| unnumbered(detail)).collect::<Vec<_>>();
+        let expected: Vec<String> =
+            statement.query_map([], |row| row.get(3)).unwrap().map(Result::unwrap).collect();
+        let found = query_ok(&engine, &sql).await;
+        let without_numbers = |details: Vec<String>| {
+            details.iter().map(|detail| unnumbered(detail)).collect::<Vec<_>>()
+        };
         assert_eq!(without_numbers(details(&found)), without_numbers(expected), "{sql}");
         assert_eq!(found.columns, ["id", "parent", "notused", "detail"]);
     }
@@ -138,15 +143,22 @@ async fn nothing_that_comes_out_names_the_engines_own() {
     let folder = tempfile::tempdir().unwrap();
     let engine = open(folder.path());
     for sql in SCHEMA {
-        must(&engine, sql).await;
+        query_ok(&engine, sql).await;
     }
     let mut shown = Vec::new();
     for sql in ASKED {
         let alone = format!("{:?}", query(&engine, sql, &[]).await);
         let together = format!("{:?}", transaction(&engine, &["SELECT 1", sql]).await);
         // What the user wrote may be told.
-        let is_told = |text: &String| own(&if own(sql) { text.replace("_debros_moment", "") } else { text.clone() });
-        shown.extend([alone, together].iter().filter(|text| is_told(text)).map(|text| format!("{sql}: {text}")));
+        let is_told = |text: &String| {
+            own(&if own(sql) { text.replace("_debros_moment", "") } else { text.clone() })
+        };
+        shown.extend(
+            [alone, together]
+                .iter()
+                .filter(|text| is_told(text))
+                .map(|text| format!("{sql}: {text}")),
+        );
     }
     assert!(shown.is_empty(), "{}", shown.join("\n"));
     let tables = engine.schema(&namespace("app"), options()).await.unwrap();
@@ -154,7 +166,11 @@ async fn nothing_that_comes_out_names_the_engines_own() {
     // What changes nothing of the user's counts nothing.
     let results = transaction(
         &engine,
-        &["INSERT INTO t(v) VALUES (70), (71)", "DELETE FROM t WHERE v = 70", "UPDATE log SET at = 1 WHERE 0"],
+        &[
+            "INSERT INTO t(v) VALUES (70), (71)",
+            "DELETE FROM t WHERE v = 70",
+            "UPDATE log SET at = 1 WHERE 0",
+        ],
     )
     .await
     .unwrap();

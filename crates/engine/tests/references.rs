@@ -1,9 +1,11 @@
-//! Transactions that turn foreign keys off or defer them: how migrations make a table anew that others refer to.
+//! Transactions that turn foreign keys off or defer them: how migrations make a table anew that
+//! others refer to.
 
 use debros_engine::conformance::{
-    assert_code, database, guarded, integer, must, options, query, refused, single, transaction,
+    assert_code, database, keyed_options, options, query, query_integer, query_ok, query_refused,
+    single_value, transaction,
 };
-use debros_engine::embedded::{Embedded, EmbeddedConfig, Limits};
+use debros_engine::embedded::{CallLimits, EmbeddedConfig, EmbeddedEngine};
 use debros_engine::{CallOptions, Engine};
 use debros_proto::Code;
 use debros_proto::rpc::{Statement, Value};
@@ -12,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 fn open(folder: &Path) -> Arc<dyn Engine> {
-    Arc::new(Embedded::open(EmbeddedConfig::new(folder)).unwrap())
+    Arc::new(EmbeddedEngine::open(EmbeddedConfig::new(folder)).unwrap())
 }
 
 /// Users, whom posts refer to, and whom comments do.
@@ -26,7 +28,7 @@ async fn blog(folder: &Path) -> Arc<dyn Engine> {
         "INSERT INTO posts VALUES (10, 1), (11, 2)",
         "INSERT INTO comments VALUES (100, 10, 2), (101, 11, NULL)",
     ] {
-        must(&engine, sql).await;
+        query_ok(&engine, sql).await;
     }
     engine
 }
@@ -44,9 +46,15 @@ const REMAKE: [&str; 8] = [
 ];
 
 async fn check_enforced(engine: &Arc<dyn Engine>) {
-    assert_code(&refused(engine, "INSERT INTO posts VALUES (99, 77)").await, Code::Constraint, "enforced");
-    let late =
-        transaction(engine, &["INSERT INTO posts VALUES (99, 77)", "INSERT INTO users(id, name) VALUES (77, 'x')"]);
+    assert_code(
+        &query_refused(engine, "INSERT INTO posts VALUES (99, 77)").await,
+        Code::Constraint,
+        "enforced",
+    );
+    let late = transaction(
+        engine,
+        &["INSERT INTO posts VALUES (99, 77)", "INSERT INTO users(id, name) VALUES (77, 'x')"],
+    );
     let error = late.await.unwrap_err();
     assert_eq!((error.code, error.statement), (Code::Constraint, Some(0)), "not deferred: {error}");
 }
@@ -57,15 +65,21 @@ async fn a_table_that_others_refer_to_is_made_anew_with_nothing_lost() {
     let engine = blog(folder.path()).await;
     for round in 0..2 {
         transaction(&engine, &REMAKE).await.unwrap_or_else(|error| panic!("{round}: {error:?}"));
-        assert_eq!(integer(&engine, "SELECT count(*) FROM posts").await, 2);
-        assert_eq!(integer(&engine, "SELECT count(by) FROM comments").await, 1);
-        assert_eq!(integer(&engine, "SELECT sum(age) FROM users").await, 14);
+        assert_eq!(query_integer(&engine, "SELECT count(*) FROM posts").await, 2);
+        assert_eq!(query_integer(&engine, "SELECT count(by) FROM comments").await, 1);
+        assert_eq!(query_integer(&engine, "SELECT sum(age) FROM users").await, 14);
         check_enforced(&engine).await;
     }
-    let parent = single(&must(&engine, "SELECT \"table\" FROM pragma_foreign_key_list('posts')").await);
+    let parent = single_value(
+        &query_ok(&engine, "SELECT \"table\" FROM pragma_foreign_key_list('posts')").await,
+    );
     assert_eq!(parent, Value::from("users"));
-    must(&engine, "DELETE FROM users WHERE id = 2").await;
-    assert_eq!(integer(&engine, "SELECT count(*) FROM posts").await, 1, "the cascade goes to the new table");
+    query_ok(&engine, "DELETE FROM users WHERE id = 2").await;
+    assert_eq!(
+        query_integer(&engine, "SELECT count(*) FROM posts").await,
+        1,
+        "the cascade goes to the new table"
+    );
     engine.close().await;
     let engine = open(folder.path());
     check_enforced(&engine).await;
@@ -76,17 +90,24 @@ async fn a_table_that_others_refer_to_is_made_anew_with_nothing_lost() {
 async fn what_refers_to_nothing_at_the_end_refuses_the_whole_transaction_and_nobody_elses() {
     let folder = tempfile::tempdir().unwrap();
     let engine = blog(folder.path()).await;
-    must(&engine, "CREATE TABLE others(a)").await;
+    query_ok(&engine, "CREATE TABLE others(a)").await;
     let calls: Vec<_> = (0..60)
         .map(|index| {
             let engine = Arc::clone(&engine);
             tokio::spawn(async move {
                 match index % 3 {
                     0 => {
-                        transaction(&engine, &["PRAGMA foreign_keys = OFF", "INSERT INTO posts VALUES (50, 77)"]).await
+                        transaction(
+                            &engine,
+                            &["PRAGMA foreign_keys = OFF", "INSERT INTO posts VALUES (50, 77)"],
+                        )
+                        .await
                     }
-                    // Without the transaction above, which turned references off, nothing lets this pass.
-                    1 => query(&engine, "INSERT INTO posts VALUES (51, 78)", &[]).await.map(|result| vec![result]),
+                    // Without the transaction above, which turned references off, nothing lets this
+                    // pass.
+                    1 => query(&engine, "INSERT INTO posts VALUES (51, 78)", &[])
+                        .await
+                        .map(|result| vec![result]),
                     _ => transaction(&engine, &["INSERT INTO others VALUES (1)"]).await,
                 }
             })
@@ -105,8 +126,8 @@ async fn what_refers_to_nothing_at_the_end_refuses_the_whole_transaction_and_nob
             (_, outcome) => panic!("{index}: {outcome:?}"),
         }
     }
-    assert_eq!(integer(&engine, "SELECT count(*) FROM others").await, 20);
-    assert_eq!(integer(&engine, "SELECT count(*) FROM posts").await, 2);
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM others").await, 20);
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM posts").await, 2);
     check_enforced(&engine).await;
     engine.close().await;
 }
@@ -120,10 +141,18 @@ async fn a_transaction_that_fails_leaves_references_enforced() {
         "INSERT INTO users VALUES (1, 'again')",
         "INSERT OR ROLLBACK INTO users VALUES (1, 'again')",
     ] {
-        let statements =
-            ["PRAGMA defer_foreign_keys = 1", "PRAGMA foreign_keys = 0", "DELETE FROM users WHERE id = 2", last];
-        assert_eq!(transaction(&engine, &statements).await.unwrap_err().statement, Some(3), "{last}");
-        assert_eq!(integer(&engine, "SELECT count(*) FROM users").await, 2);
+        let statements = [
+            "PRAGMA defer_foreign_keys = 1",
+            "PRAGMA foreign_keys = 0",
+            "DELETE FROM users WHERE id = 2",
+            last,
+        ];
+        assert_eq!(
+            transaction(&engine, &statements).await.unwrap_err().statement,
+            Some(3),
+            "{last}"
+        );
+        assert_eq!(query_integer(&engine, "SELECT count(*) FROM users").await, 2);
         check_enforced(&engine).await;
     }
     engine.close().await;
@@ -134,11 +163,11 @@ async fn a_transaction_that_fails_leaves_references_enforced() {
 async fn what_one_call_defers_is_deferred_for_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let engine = blog(folder.path()).await;
-    must(&engine, "CREATE TABLE others(a)").await;
+    query_ok(&engine, "CREATE TABLE others(a)").await;
     let holding = {
         let engine = Arc::clone(&engine);
         let long = "INSERT INTO others WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) SELECT i FROM n";
-        tokio::spawn(async move { must(&engine, long).await })
+        tokio::spawn(async move { query_ok(&engine, long).await })
     };
     let calls: Vec<_> = (0..60)
         .map(|index| {
@@ -147,7 +176,8 @@ async fn what_one_call_defers_is_deferred_for_no_other() {
                 let child = format!("INSERT INTO posts VALUES ({0}, {0})", 100 + index);
                 let parent = format!("INSERT INTO users VALUES ({}, 'x')", 100 + index);
                 let deferring = ["PRAGMA defer_foreign_keys = ON", &child, &parent];
-                transaction(&engine, if index % 2 == 0 { &deferring } else { &deferring[1..] }).await
+                transaction(&engine, if index % 2 == 0 { &deferring } else { &deferring[1..] })
+                    .await
             })
         })
         .collect();
@@ -156,7 +186,7 @@ async fn what_one_call_defers_is_deferred_for_no_other() {
         let outcome = call.await.unwrap();
         assert_eq!(outcome.is_ok(), index % 2 == 0, "{index}: {outcome:?}");
     }
-    assert_eq!(integer(&engine, "SELECT count(*) FROM posts").await, 32);
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM posts").await, 32);
     engine.close().await;
 }
 
@@ -166,9 +196,11 @@ async fn the_limits_are_the_callers_statements_own() {
     let folder = tempfile::tempdir().unwrap();
     blog(folder.path()).await.close().await;
     let config = EmbeddedConfig::new(folder.path());
-    let limits = Limits { rows: 2, ..config.limits };
-    let engine: Arc<dyn Engine> = Arc::new(Embedded::open(EmbeddedConfig { limits, ..config }).unwrap());
-    let statements = ["PRAGMA foreign_keys = OFF", "SELECT id FROM users", "INSERT INTO posts VALUES (50, 77)"];
+    let limits = CallLimits { rows: 2, ..config.limits };
+    let engine: Arc<dyn Engine> =
+        Arc::new(EmbeddedEngine::open(EmbeddedConfig { limits, ..config }).unwrap());
+    let statements =
+        ["PRAGMA foreign_keys = OFF", "SELECT id FROM users", "INSERT INTO posts VALUES (50, 77)"];
     assert_eq!(transaction(&engine, &statements).await.unwrap_err().code, Code::Constraint);
     transaction(&engine, &statements[..2]).await.unwrap();
     engine.close().await;
@@ -182,10 +214,15 @@ async fn a_transaction_that_is_ended_from_within_leaves_references_enforced() {
     engine.close().await;
     // Longer than a busy machine holds up the statements that end by themselves.
     let statement_time = Duration::from_secs(2);
-    let config = EmbeddedConfig { statement_time, max_size: 2 << 20, ..EmbeddedConfig::new(folder.path()) };
-    let engine: Arc<dyn Engine> = Arc::new(Embedded::open(config).unwrap());
-    must(&engine, "CREATE TABLE big(b)").await;
-    must(&engine, "CREATE TRIGGER no BEFORE UPDATE ON users BEGIN SELECT RAISE(ROLLBACK, 'never'); END").await;
+    let config =
+        EmbeddedConfig { statement_time, max_size: 2 << 20, ..EmbeddedConfig::new(folder.path()) };
+    let engine: Arc<dyn Engine> = Arc::new(EmbeddedEngine::open(config).unwrap());
+    query_ok(&engine, "CREATE TABLE big(b)").await;
+    query_ok(
+        &engine,
+        "CREATE TRIGGER no BEFORE UPDATE ON users BEGIN SELECT RAISE(ROLLBACK, 'never'); END",
+    )
+    .await;
     for (last, code) in [
         ("UPDATE users SET name = 'x'", Code::Constraint),
         ("INSERT INTO big VALUES (zeroblob(5000000))", Code::DatabaseFull),
@@ -197,7 +234,7 @@ async fn a_transaction_that_is_ended_from_within_leaves_references_enforced() {
         let statements = ["PRAGMA foreign_keys = OFF", "DELETE FROM users WHERE id = 2", last];
         let error = transaction(&engine, &statements).await.unwrap_err();
         assert_eq!((error.code, error.statement), (code, Some(2)), "{error}");
-        assert_eq!(integer(&engine, "SELECT count(*) FROM users").await, 2);
+        assert_eq!(query_integer(&engine, "SELECT count(*) FROM users").await, 2);
         check_enforced(&engine).await;
     }
     engine.close().await;
@@ -211,11 +248,13 @@ async fn a_transaction_that_turned_them_off_is_done_once_by_its_key() {
         let add = "INSERT INTO posts VALUES (20, 1)";
         ["PRAGMA foreign_keys = OFF", add, "PRAGMA foreign_keys"].map(Statement::from).to_vec()
     };
-    let first = engine.transaction(&database("app"), statements(), guarded("once", 1)).await.unwrap();
-    let again = engine.transaction(&database("app"), statements(), guarded("once", 1)).await.unwrap();
+    let first =
+        engine.transaction(&database("app"), statements(), keyed_options("once", 1)).await.unwrap();
+    let again =
+        engine.transaction(&database("app"), statements(), keyed_options("once", 1)).await.unwrap();
     assert_eq!(first.value, again.value);
-    assert_eq!(single(&again.value[2]), Value::from(0));
-    assert_eq!(integer(&engine, "SELECT count(*) FROM posts").await, 3);
+    assert_eq!(single_value(&again.value[2]), Value::from(0));
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM posts").await, 3);
     check_enforced(&engine).await;
     engine.close().await;
 }
@@ -239,17 +278,32 @@ async fn each_part_of_a_transaction_is_held_to_what_it_said() {
     )
     .await
     .unwrap();
-    let told: Vec<_> = [0, 2, 7].map(|index: usize| single(&results[index])).into();
-    assert_eq!(told, [Value::from(1), Value::from(0), Value::from(1)], "on again, the cascade runs");
-    let statements = ["PRAGMA foreign_keys = OFF", "PRAGMA foreign_keys = ON", "INSERT INTO posts VALUES (60, 88)"];
+    let told: Vec<_> = [0, 2, 7].map(|index: usize| single_value(&results[index])).into();
+    assert_eq!(
+        told,
+        [Value::from(1), Value::from(0), Value::from(1)],
+        "on again, the cascade runs"
+    );
+    let statements = [
+        "PRAGMA foreign_keys = OFF",
+        "PRAGMA foreign_keys = ON",
+        "INSERT INTO posts VALUES (60, 88)",
+    ];
     assert_eq!(transaction(&engine, &statements).await.unwrap_err().statement, Some(2));
     // Deferred: in any order, as long as the end is right.
-    let order =
-        ["PRAGMA defer_foreign_keys = ON", "INSERT INTO posts VALUES (60, 88)", "INSERT INTO users VALUES (88, 'x')"];
+    let order = [
+        "PRAGMA defer_foreign_keys = ON",
+        "INSERT INTO posts VALUES (60, 88)",
+        "INSERT INTO users VALUES (88, 'x')",
+    ];
     transaction(&engine, &order).await.unwrap();
     let error = transaction(&engine, &order[..2]).await.unwrap_err();
     assert_eq!(error.code, Code::Constraint);
-    let error = transaction(&engine, &["PRAGMA defer_foreign_keys = ON", "INSERT INTO posts VALUES (61, 89)"]).await;
+    let error = transaction(
+        &engine,
+        &["PRAGMA defer_foreign_keys = ON", "INSERT INTO posts VALUES (61, 89)"],
+    )
+    .await;
     assert_eq!(error.unwrap_err().code, Code::Constraint);
     check_enforced(&engine).await;
     engine.close().await;
@@ -259,14 +313,18 @@ async fn each_part_of_a_transaction_is_held_to_what_it_said() {
 async fn a_reference_that_can_not_be_looked_at_is_told_and_can_be_mended() {
     let folder = tempfile::tempdir().unwrap();
     let engine = blog(folder.path()).await;
-    must(&engine, "CREATE TABLE loose(code TEXT)").await;
-    must(&engine, "CREATE TABLE bound(code REFERENCES loose(code))").await;
+    query_ok(&engine, "CREATE TABLE loose(code TEXT)").await;
+    query_ok(&engine, "CREATE TABLE bound(code REFERENCES loose(code))").await;
     let error = transaction(&engine, &REMAKE).await.unwrap_err();
     assert_eq!(error.code, Code::Sql);
-    for words in ["foreign key mismatch - \"bound\" referencing \"loose\"", "foreign_keys was OFF", "UNIQUE index"] {
+    for words in [
+        "foreign key mismatch - \"bound\" referencing \"loose\"",
+        "foreign_keys was OFF",
+        "UNIQUE index",
+    ] {
         assert!(error.message.contains(words), "{error}");
     }
-    assert_eq!(integer(&engine, "SELECT count(*) FROM pragma_table_info('users')").await, 2);
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM pragma_table_info('users')").await, 2);
     check_enforced(&engine).await;
     let mended = [&REMAKE[..], &["CREATE UNIQUE INDEX loose_code ON loose(code)"]].concat();
     transaction(&engine, &mended).await.unwrap();
@@ -289,7 +347,7 @@ async fn while_they_are_off_parents_may_be_missing() {
         "INSERT INTO twice VALUES (1), (1)",
         "CREATE TABLE of_twice(x REFERENCES twice(x))",
     ] {
-        must(&engine, sql).await;
+        query_ok(&engine, sql).await;
     }
     let statements = [
         "PRAGMA foreign_keys=OFF",
@@ -317,20 +375,20 @@ async fn while_they_are_off_parents_may_be_missing() {
         "CREATE UNIQUE INDEX one ON twice(x)",
     ];
     transaction(&engine, &statements).await.unwrap_or_else(|error| panic!("{error:?}"));
-    assert_eq!(integer(&engine, "SELECT sum(id) FROM c").await, 2);
+    assert_eq!(query_integer(&engine, "SELECT sum(id) FROM c").await, 2);
     // The same texts, where they are on again.
     for (sql, words) in [
         ("INSERT INTO posts VALUES (2, 9)", "FOREIGN KEY constraint failed"),
         ("DELETE FROM p", "FOREIGN KEY constraint failed"),
     ] {
-        assert_eq!(refused(&engine, sql).await.message, words);
+        assert_eq!(query_refused(&engine, sql).await.message, words);
     }
-    must(&engine, "DROP INDEX pe").await;
-    let error = refused(&engine, "UPDATE c SET id = 2, e = 'x'").await;
+    query_ok(&engine, "DROP INDEX pe").await;
+    let error = query_refused(&engine, "UPDATE c SET id = 2, e = 'x'").await;
     assert_eq!(error.message, "foreign key mismatch - \"c\" referencing \"p\"");
     engine.close().await;
     let engine = open(folder.path());
-    assert_eq!(integer(&engine, "SELECT boss FROM users").await, 1);
+    assert_eq!(query_integer(&engine, "SELECT boss FROM users").await, 1);
     engine.close().await;
 }
 
@@ -339,17 +397,18 @@ async fn outside_a_transaction_nothing_turns_them_off() {
     let folder = tempfile::tempdir().unwrap();
     let engine = blog(folder.path()).await;
     for sql in ["PRAGMA foreign_keys = OFF", "PRAGMA defer_foreign_keys = ON"] {
-        let error = refused(&engine, sql).await;
+        let error = query_refused(&engine, sql).await;
         assert_eq!(error.code, Code::StatementNotAllowed, "{error}");
         assert!(error.message.contains("one transaction call"), "{error}");
-        let once = engine.query(&database("app"), Statement::from(sql), guarded(sql, 1)).await;
+        let once =
+            engine.query(&database("app"), Statement::from(sql), keyed_options(sql, 1)).await;
         assert_eq!(once.unwrap_err().code, Code::StatementNotAllowed);
         check_enforced(&engine).await;
     }
     for sql in ["PRAGMA foreign_keys = ON", "PRAGMA defer_foreign_keys = OFF"] {
-        assert!(must(&engine, sql).await.rows.is_empty(), "{sql}");
+        assert!(query_ok(&engine, sql).await.rows.is_empty(), "{sql}");
     }
-    assert_code(&refused(&engine, "PRAGMA foreign_keys = 5").await, Code::Sql, "neither");
+    assert_code(&query_refused(&engine, "PRAGMA foreign_keys = 5").await, Code::Sql, "neither");
     let given = query(&engine, "PRAGMA foreign_keys", &[Value::from(1)]).await.unwrap_err();
     assert_code(&given, Code::Sql, "an argument");
     engine.close().await;
@@ -360,10 +419,14 @@ async fn who_may_only_read_turns_nothing_off() {
     let folder = tempfile::tempdir().unwrap();
     let engine = blog(folder.path()).await;
     let reading = || CallOptions { read_only: true, ..options() };
-    let ask = |sql: &'static str| vec![Statement::from(sql), Statement::from("SELECT count(*) FROM posts")];
-    let refused = engine.transaction(&database("app"), ask("PRAGMA foreign_keys = OFF"), reading()).await;
+    let ask = |sql: &'static str| {
+        vec![Statement::from(sql), Statement::from("SELECT count(*) FROM posts")]
+    };
+    let refused =
+        engine.transaction(&database("app"), ask("PRAGMA foreign_keys = OFF"), reading()).await;
     assert_eq!(refused.unwrap_err().code, Code::Forbidden);
-    let told = engine.transaction(&database("app"), ask("PRAGMA foreign_keys"), reading()).await.unwrap();
-    assert_eq!(single(&told.value[0]), Value::from(1));
+    let told =
+        engine.transaction(&database("app"), ask("PRAGMA foreign_keys"), reading()).await.unwrap();
+    assert_eq!(single_value(&told.value[0]), Value::from(1));
     engine.close().await;
 }

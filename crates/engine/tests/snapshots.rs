@@ -1,19 +1,23 @@
-//! Readers that keep the moment they read: nobody misses what was written before, and the log does not grow for them.
+//! Readers that keep the moment they read: nobody misses what was written before, and the log does
+//! not grow for them.
 
-use debros_engine::conformance::{always, key, namespace, options};
-use debros_engine::embedded::{Embedded, EmbeddedConfig};
-use debros_engine::{Database, Engine};
+use debros_engine::conformance::{key, namespace, no_condition, options};
+use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine};
+use debros_engine::{Engine, TargetDatabase};
 use debros_proto::rpc::Statement;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 fn open(path: &Path) -> Arc<dyn Engine> {
-    Arc::new(Embedded::open(EmbeddedConfig::new(path)).unwrap())
+    Arc::new(EmbeddedEngine::open(EmbeddedConfig::new(path)).unwrap())
 }
 
 async fn put(engine: &Arc<dyn Engine>, name: &str, value: Vec<u8>) {
-    engine.kv_put(&namespace("app"), &key(name), value.into(), always(), None, options()).await.unwrap();
+    engine
+        .kv_put(&namespace("app"), &key(name), value.into(), no_condition(), None, options())
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -24,12 +28,17 @@ async fn a_read_sees_every_write_that_was_acknowledged_before_it_began() {
     let (acknowledged, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let readers: Vec<_> = (0..4)
         .map(|_| {
-            let (engine, acknowledged, done) = (Arc::clone(&engine), Arc::clone(&acknowledged), Arc::clone(&done));
+            let (engine, acknowledged, done) =
+                (Arc::clone(&engine), Arc::clone(&acknowledged), Arc::clone(&done));
             tokio::spawn(async move {
                 let mut reads = 0_u64;
                 while !done.load(SeqCst) {
                     let before = acknowledged.load(SeqCst);
-                    let entry = engine.kv_get(&namespace("app"), &key("counter"), options()).await.unwrap().unwrap();
+                    let entry = engine
+                        .kv_get(&namespace("app"), &key("counter"), options())
+                        .await
+                        .unwrap()
+                        .unwrap();
                     let read = u64::from_be_bytes(entry.value.as_ref().try_into().unwrap());
                     assert!(read >= before, "read {read} after {before} was acknowledged");
                     reads += 1;
@@ -82,12 +91,15 @@ async fn the_log_is_written_back_under_readers_that_never_stop() {
 async fn a_quick_query_sees_a_new_table_and_its_rows() {
     let folder = tempfile::tempdir().unwrap();
     let engine = open(folder.path());
-    let database = Database::Namespace(namespace("app"));
-    let query = async |sql: &str| engine.query(&database, Statement::from(sql), options()).await.unwrap().value;
+    let database = TargetDatabase::Namespace(namespace("app"));
+    let query = async |sql: &str| {
+        engine.query(&database, Statement::from(sql), options()).await.unwrap().value
+    };
     query("CREATE TABLE t (x INTEGER)").await;
     for expected in 1..=20_i64 {
         query("INSERT INTO t (x) VALUES (1)").await;
-        // From the third time on it runs where it was asked, on a connection that may keep a moment.
+        // From the third time on it runs where it was asked, on a connection that may keep a
+        // moment.
         let counted = query("SELECT count(*) FROM t").await;
         assert_eq!(counted.rows[0].values[0].as_integer(), Some(expected));
         if expected == 10 {

@@ -1,11 +1,13 @@
-//! Namespaces of the embedded engine: their files, of this and of earlier versions, their limits, and their end.
+//! Namespaces of the embedded engine: their files, of this and of earlier versions, their limits,
+//! and their end.
 
 use bytes::Bytes;
 use debros_engine::conformance::{
-    always, database, guarded, integer, key, must, namespace, options, query, refused, single, transaction,
+    database, key, keyed_options, namespace, no_condition, options, query, query_integer, query_ok,
+    query_refused, single_value, transaction,
 };
-use debros_engine::embedded::{Embedded, EmbeddedConfig};
-use debros_engine::{Database, Engine, NamespaceFilter};
+use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine};
+use debros_engine::{Engine, NamespaceFilter, TargetDatabase};
 use debros_proto::rpc::{Statement, TransactionRequest, Value};
 use debros_proto::{Code, Error};
 use prost::Message as _;
@@ -19,7 +21,7 @@ fn open(path: &Path) -> Arc<dyn Engine> {
 }
 
 fn open_with(config: EmbeddedConfig) -> Arc<dyn Engine> {
-    Arc::new(Embedded::open(config).unwrap_or_else(|error| panic!("{error}")))
+    Arc::new(EmbeddedEngine::open(config).unwrap_or_else(|error| panic!("{error}")))
 }
 
 /// What an earlier version left: the user's own names, and the table of kept answers.
@@ -73,19 +75,29 @@ async fn check_converted(engine: &Arc<dyn Engine>) {
         ("SELECT id || '' FROM places WHERE x1 > 1", "1"),
         ("SELECT group_concat(what, '') FROM log", "annbobcyd"),
     ] {
-        assert_eq!(single(&must(engine, sql).await), Value::from(expected), "{sql}");
+        assert_eq!(single_value(&query_ok(engine, sql).await), Value::from(expected), "{sql}");
     }
-    assert_eq!(must(engine, "INSERT INTO users(name) VALUES ('dan')").await.last_insert_id, Some(4));
-    assert_eq!(integer(engine, "SELECT count(*) FROM log").await, 4);
-    assert_eq!(refused(engine, "INSERT INTO users(name) VALUES ('ann')").await.code, Code::Constraint);
-    must(engine, "DELETE FROM users WHERE id = 1").await;
-    assert_eq!(integer(engine, "SELECT count(*) FROM orders").await, 1, "foreign keys");
+    assert_eq!(
+        query_ok(engine, "INSERT INTO users(name) VALUES ('dan')").await.last_insert_id,
+        Some(4)
+    );
+    assert_eq!(query_integer(engine, "SELECT count(*) FROM log").await, 4);
+    assert_eq!(
+        query_refused(engine, "INSERT INTO users(name) VALUES ('ann')").await.code,
+        Code::Constraint
+    );
+    query_ok(engine, "DELETE FROM users WHERE id = 1").await;
+    assert_eq!(query_integer(engine, "SELECT count(*) FROM orders").await, 1, "foreign keys");
     let tables = engine.schema(&namespace("app"), options()).await.unwrap();
     let users = tables.iter().find(|table| table.name == "users").unwrap();
-    assert!(users.sql.starts_with("CREATE TABLE users(id INTEGER PRIMARY KEY AUTOINCREMENT"), "{}", users.sql);
+    assert!(
+        users.sql.starts_with("CREATE TABLE users(id INTEGER PRIMARY KEY AUTOINCREMENT"),
+        "{}",
+        users.sql
+    );
     assert_eq!(tables.len(), 10);
-    must(engine, "ALTER TABLE orders ADD COLUMN later").await;
-    must(engine, "DROP TABLE found").await;
+    query_ok(engine, "ALTER TABLE orders ADD COLUMN later").await;
+    query_ok(engine, "DROP TABLE found").await;
 }
 
 #[tokio::test]
@@ -97,20 +109,27 @@ async fn a_file_of_an_earlier_version_is_brought_up_to_date_with_all_it_holds() 
     let engine = open(folder.path());
     check_converted(&engine).await;
     // What was answered is still known.
-    let other_request = engine.query(&database("app"), Statement::from("DELETE FROM kv"), guarded("kept", 2)).await;
+    let other_request = engine
+        .query(&database("app"), Statement::from("DELETE FROM kv"), keyed_options("kept", 2))
+        .await;
     assert_eq!(other_request.unwrap_err().code, Code::IdempotencyMismatch);
     engine.close().await;
     let engine = open(folder.path());
-    assert_eq!(integer(&engine, "SELECT count(*) FROM users").await, 2);
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM users").await, 2);
     engine.close().await;
     let db = Connection::open(&path).unwrap();
     let plain: i64 = db
-        .query_row("SELECT count(*) FROM sqlite_schema WHERE name IN ('users', 'docs', 'docs_data')", [], |row| {
-            row.get(0)
-        })
+        .query_row(
+            "SELECT count(*) FROM sqlite_schema WHERE name IN ('users', 'docs', 'docs_data')",
+            [],
+            |row| row.get(0),
+        )
         .unwrap();
     assert_eq!(plain, 0);
-    assert!(fs::read_dir(folder.path().join("tmp")).unwrap().next().is_none(), "a copy was left behind");
+    assert!(
+        fs::read_dir(folder.path().join("tmp")).unwrap().next().is_none(),
+        "a copy was left behind"
+    );
 }
 
 /// What SQLite accepted once, and what it would not accept in another order or a second time.
@@ -133,25 +152,26 @@ async fn every_schema_is_there_after_a_restart() {
         "CREATE TABLE numbered(id INTEGER PRIMARY KEY AUTOINCREMENT)",
         "DROP TABLE numbered",
     ] {
-        must(&engine, sql).await;
+        query_ok(&engine, sql).await;
     }
     let schema = "SELECT rowid, type, name, tbl_name, sql FROM sqlite_schema";
-    let before = must(&engine, schema).await.rows;
+    let before = query_ok(&engine, schema).await.rows;
     engine.close().await;
     let engine = open(folder.path());
-    assert_eq!(must(&engine, schema).await.rows, before);
-    must(&engine, "INSERT INTO r_data VALUES (1)").await;
-    must(&engine, "INSERT INTO r_config VALUES (1)").await;
-    must(&engine, "INSERT INTO r VALUES (1, 2, 3)").await;
-    must(&engine, "EXPLAIN QUERY PLAN SELECT a FROM over_view").await;
-    assert_eq!(refused(&engine, "SELECT * FROM over_gone").await.code, Code::Sql);
-    must(&engine, "CREATE TABLE t(a)").await;
-    must(&engine, "DROP TABLE over_gone").await;
-    must(&engine, "DROP TABLE r_data").await;
+    assert_eq!(query_ok(&engine, schema).await.rows, before);
+    query_ok(&engine, "INSERT INTO r_data VALUES (1)").await;
+    query_ok(&engine, "INSERT INTO r_config VALUES (1)").await;
+    query_ok(&engine, "INSERT INTO r VALUES (1, 2, 3)").await;
+    query_ok(&engine, "EXPLAIN QUERY PLAN SELECT a FROM over_view").await;
+    assert_eq!(query_refused(&engine, "SELECT * FROM over_gone").await.code, Code::Sql);
+    query_ok(&engine, "CREATE TABLE t(a)").await;
+    query_ok(&engine, "DROP TABLE over_gone").await;
+    query_ok(&engine, "DROP TABLE r_data").await;
     engine.close().await;
 }
 
-/// A view that reads no table does not look whether the schema is still the one it was compiled for.
+/// A view that reads no table does not look whether the schema is still the one it was compiled
+/// for.
 #[tokio::test]
 async fn a_view_of_numbers_is_the_newest_on_every_connection() {
     let folder = tempfile::tempdir().unwrap();
@@ -161,19 +181,24 @@ async fn a_view_of_numbers_is_the_newest_on_every_connection() {
         let upto = format!(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {round}) SELECT i FROM n"
         );
-        must(&engine, &view(&upto)).await;
+        query_ok(&engine, &view(&upto)).await;
         for _ in 0..4 {
-            // Those that are known to be quick are read by other connections than those that are new.
-            assert_eq!(must(&engine, "SELECT * FROM n").await.rows.len(), round);
-            assert_eq!(integer(&engine, &format!("SELECT count(*) FROM n /* {round} */")).await, round as i64);
+            // Those that are known to be quick are read by other connections than those that are
+            // new.
+            assert_eq!(query_ok(&engine, "SELECT * FROM n").await.rows.len(), round);
+            assert_eq!(
+                query_integer(&engine, &format!("SELECT count(*) FROM n /* {round} */")).await,
+                round as i64
+            );
         }
-        must(&engine, "DROP VIEW n").await;
-        must(&engine, &view("SELECT column1 AS a, column2 AS b FROM (VALUES (1, 2)) AS x")).await;
-        assert_eq!(must(&engine, "SELECT * FROM n").await.columns, ["a", "b"]);
-        must(&engine, "DROP VIEW n").await;
-        must(&engine, "CREATE TABLE n(c)").await;
-        assert!(must(&engine, "SELECT * FROM n").await.rows.is_empty());
-        must(&engine, "DROP TABLE n").await;
+        query_ok(&engine, "DROP VIEW n").await;
+        query_ok(&engine, &view("SELECT column1 AS a, column2 AS b FROM (VALUES (1, 2)) AS x"))
+            .await;
+        assert_eq!(query_ok(&engine, "SELECT * FROM n").await.columns, ["a", "b"]);
+        query_ok(&engine, "DROP VIEW n").await;
+        query_ok(&engine, "CREATE TABLE n(c)").await;
+        assert!(query_ok(&engine, "SELECT * FROM n").await.rows.is_empty());
+        query_ok(&engine, "DROP TABLE n").await;
     }
     engine.close().await;
 }
@@ -194,21 +219,24 @@ async fn the_last_inserted_row_is_the_statements_own() {
         "CREATE VIRTUAL TABLE words USING fts4(body)",
         "INSERT INTO child VALUES (77, 1)",
     ] {
-        must(&engine, sql).await;
+        query_ok(&engine, sql).await;
     }
     for (sql, row) in [
         ("INSERT INTO parent(n) VALUES ('first')", 1),
         ("INSERT INTO parent(n) VALUES ('second'), ('third')", 3),
         ("INSERT OR REPLACE INTO parent VALUES (3, 'third')", 3),
         ("INSERT INTO parent(n) VALUES ('fourth') RETURNING id", 4),
-        ("INSERT INTO parent VALUES (1000, 'x'), (1, 'y') ON CONFLICT (id) DO UPDATE SET n = excluded.n", 1000),
+        (
+            "INSERT INTO parent VALUES (1000, 'x'), (1, 'y') ON CONFLICT (id) DO UPDATE SET n = excluded.n",
+            1000,
+        ),
         ("INSERT INTO box VALUES (77, 1, 2)", 77),
         ("INSERT INTO words(docid, body) VALUES (9, 'a')", 9),
         ("INSERT INTO parent(n) VALUES ('y') ON CONFLICT (n) DO NOTHING", 0),
         ("UPDATE parent SET n = 'z' WHERE id = 1000", 0),
         ("DELETE FROM parent WHERE id = 2", 0),
     ] {
-        assert_eq!(must(&engine, sql).await.last_insert_id, Some(row), "{sql}");
+        assert_eq!(query_ok(&engine, sql).await.last_insert_id, Some(row), "{sql}");
     }
     transaction(
         &engine,
@@ -220,7 +248,10 @@ async fn the_last_inserted_row_is_the_statements_own() {
     )
     .await
     .unwrap();
-    assert_eq!(integer(&engine, "SELECT parent_id FROM child ORDER BY id DESC LIMIT 1").await, 2);
+    assert_eq!(
+        query_integer(&engine, "SELECT parent_id FROM child ORDER BY id DESC LIMIT 1").await,
+        2
+    );
     engine.close().await;
 }
 
@@ -229,7 +260,7 @@ async fn the_last_inserted_row_is_the_statements_own() {
 async fn a_table_made_from_a_view_has_the_time_of_the_call() {
     let folder = tempfile::tempdir().unwrap();
     let engine = open(folder.path());
-    must(&engine, "CREATE VIEW clock AS SELECT julianday('now') AS at").await;
+    query_ok(&engine, "CREATE VIEW clock AS SELECT julianday('now') AS at").await;
     let mut texts = vec!["CREATE TABLE first AS SELECT at FROM clock"];
     // Something that takes longer than the clock's step.
     texts.push(
@@ -239,7 +270,11 @@ async fn a_table_made_from_a_view_has_the_time_of_the_call() {
     texts.push("INSERT INTO second SELECT at FROM clock");
     transaction(&engine, &texts).await.unwrap();
     assert_eq!(
-        integer(&engine, "SELECT count(DISTINCT at) FROM (SELECT * FROM first UNION SELECT * FROM second)").await,
+        query_integer(
+            &engine,
+            "SELECT count(DISTINCT at) FROM (SELECT * FROM first UNION SELECT * FROM second)"
+        )
+        .await,
         1
     );
     engine.close().await;
@@ -250,28 +285,45 @@ async fn a_table_made_from_a_view_has_the_time_of_the_call() {
 async fn many_changes_of_the_schema_in_one_call_are_all_there_or_none() {
     let folder = tempfile::tempdir().unwrap();
     let engine = open(folder.path());
-    must(&engine, "CREATE TABLE first(x)").await;
+    query_ok(&engine, "CREATE TABLE first(x)").await;
     for last in ["CREATE TABLE a(x)", "INSERT INTO a VALUES (1), (1)", "CREATE TABLE first(x)"] {
-        let texts =
-            ["CREATE TABLE a(x UNIQUE)", "CREATE TABLE IF NOT EXISTS a(x)", "ALTER TABLE first RENAME TO b", last];
-        assert_eq!(transaction(&engine, &texts).await.is_ok(), last == "CREATE TABLE first(x)", "{last}");
-        let names = must(&engine, "SELECT group_concat(name, ' ') FROM sqlite_schema WHERE sql IS NOT NULL").await;
+        let texts = [
+            "CREATE TABLE a(x UNIQUE)",
+            "CREATE TABLE IF NOT EXISTS a(x)",
+            "ALTER TABLE first RENAME TO b",
+            last,
+        ];
+        assert_eq!(
+            transaction(&engine, &texts).await.is_ok(),
+            last == "CREATE TABLE first(x)",
+            "{last}"
+        );
+        let names = query_ok(
+            &engine,
+            "SELECT group_concat(name, ' ') FROM sqlite_schema WHERE sql IS NOT NULL",
+        )
+        .await;
         let expected = if last == "CREATE TABLE first(x)" { "b a first" } else { "first" };
-        assert_eq!(single(&names), Value::from(expected), "{last}");
+        assert_eq!(single_value(&names), Value::from(expected), "{last}");
     }
     transaction(
         &engine,
-        &["CREATE INDEX i ON a(x)", "INSERT INTO a VALUES (1)", "DROP TABLE first", "CREATE TABLE first(y)"],
+        &[
+            "CREATE INDEX i ON a(x)",
+            "INSERT INTO a VALUES (1)",
+            "DROP TABLE first",
+            "CREATE TABLE first(y)",
+        ],
     )
     .await
     .unwrap();
-    assert_eq!(refused(&engine, "SELECT x FROM first").await.code, Code::Sql);
+    assert_eq!(query_refused(&engine, "SELECT x FROM first").await.code, Code::Sql);
     let schema = "SELECT rowid, type, name, tbl_name, sql FROM sqlite_schema";
-    let before = must(&engine, schema).await.rows;
+    let before = query_ok(&engine, schema).await.rows;
     engine.close().await;
     let engine = open(folder.path());
-    assert_eq!(must(&engine, schema).await.rows, before);
-    assert_eq!(must(&engine, "SELECT y FROM first").await.rows.len(), 0);
+    assert_eq!(query_ok(&engine, schema).await.rows, before);
+    assert_eq!(query_ok(&engine, "SELECT y FROM first").await.rows.len(), 0);
     engine.close().await;
 }
 
@@ -283,7 +335,7 @@ async fn a_file_with_the_first_list_of_its_schema_is_brought_up_to_date() {
     let path = folder.path().join("ns/app.db");
     earlier(&path, EARLIER);
     let engine = open(folder.path());
-    assert_eq!(integer(&engine, "SELECT count(*) FROM users").await, 2);
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM users").await, 2);
     engine.close().await;
     let db = Connection::open(&path).unwrap();
     db.execute_batch(
@@ -305,13 +357,14 @@ async fn a_file_with_the_first_list_of_its_schema_is_brought_up_to_date() {
     check_converted(&engine).await;
     engine.close().await;
     let db = Connection::open(&path).unwrap();
-    let format: i64 =
-        db.query_row("SELECT value FROM _debros_about WHERE name = 'format'", [], |row| row.get(0)).unwrap();
+    let format: i64 = db
+        .query_row("SELECT value FROM _debros_about WHERE name = 'format'", [], |row| row.get(0))
+        .unwrap();
     assert_eq!(format, 2);
     db.execute_batch("UPDATE _debros_about SET value = 3 WHERE name = 'format'").unwrap();
     drop(db);
     let engine = open(folder.path());
-    let error = refused(&engine, "SELECT * FROM users").await;
+    let error = query_refused(&engine, "SELECT * FROM users").await;
     assert!(error.message.contains("newer version"), "{error:?}");
     engine.close().await;
 }
@@ -320,7 +373,7 @@ async fn a_file_with_the_first_list_of_its_schema_is_brought_up_to_date() {
 async fn a_backup_of_an_earlier_version_is_brought_up_to_date_when_it_is_put_back() {
     let folder = tempfile::tempdir().unwrap();
     let engine = open(folder.path());
-    must(&engine, "CREATE TABLE newer(a)").await;
+    query_ok(&engine, "CREATE TABLE newer(a)").await;
     let made = engine.backup(Box::new(|_, _| {})).await.unwrap();
     // The backup, as the earlier version would have made it.
     let place = folder.path().join("backups").join(&made.name);
@@ -341,7 +394,7 @@ async fn a_backup_of_an_earlier_version_is_brought_up_to_date_when_it_is_put_bac
     }
     fs::write(place.join("manifest.json"), manifest.to_string()).unwrap();
     engine.restore(&made.name, Box::new(|_, _| {})).await.unwrap();
-    assert_eq!(refused(&engine, "SELECT * FROM newer").await.code, Code::Sql);
+    assert_eq!(query_refused(&engine, "SELECT * FROM newer").await.code, Code::Sql);
     check_converted(&engine).await;
     assert_eq!(fs::read(&old).unwrap(), bytes, "the backup itself was changed");
     engine.close().await;
@@ -352,11 +405,20 @@ async fn a_file_that_can_not_be_brought_up_to_date_says_why_and_stays_as_it_was(
     let folder = tempfile::tempdir().unwrap();
     let engine = open(folder.path());
     let path = folder.path().join("ns/app.db");
-    earlier(&path, "CREATE TABLE t(a); INSERT INTO t VALUES (1); CREATE VIEW odd AS SELECT load_extension(a) FROM t;");
+    earlier(
+        &path,
+        "CREATE TABLE t(a); INSERT INTO t VALUES (1); CREATE VIEW odd AS SELECT load_extension(a) FROM t;",
+    );
     let before = fs::read(&path).unwrap();
-    let error = refused(&engine, "SELECT * FROM t").await;
-    assert!(error.message.contains("earlier version") && error.message.contains("the view odd"), "{error}");
-    engine.query(&database("other"), Statement::from("CREATE TABLE o(a)"), options()).await.unwrap();
+    let error = query_refused(&engine, "SELECT * FROM t").await;
+    assert!(
+        error.message.contains("earlier version") && error.message.contains("the view odd"),
+        "{error}"
+    );
+    engine
+        .query(&database("other"), Statement::from("CREATE TABLE o(a)"), options())
+        .await
+        .unwrap();
     engine.close().await;
     let db = Connection::open(&path).unwrap();
     assert_eq!(db.query_row("SELECT a FROM t", [], |row| row.get::<_, i64>(0)).unwrap(), 1);
@@ -367,9 +429,12 @@ async fn a_file_that_can_not_be_brought_up_to_date_says_why_and_stays_as_it_was(
 #[tokio::test]
 async fn a_namespace_over_its_quota_is_told_so_and_hurts_nobody() {
     let folder = tempfile::tempdir().unwrap();
-    let config = EmbeddedConfig { max_namespace_size: Some(512 << 10), ..EmbeddedConfig::new(folder.path()) };
+    let config = EmbeddedConfig {
+        max_namespace_size: Some(512 << 10),
+        ..EmbeddedConfig::new(folder.path())
+    };
     let engine = open_with(config.clone());
-    must(&engine, "CREATE TABLE t(id INTEGER PRIMARY KEY, a)").await;
+    query_ok(&engine, "CREATE TABLE t(id INTEGER PRIMARY KEY, a)").await;
     let mut stored = 0;
     let error: Error = loop {
         match query(&engine, "INSERT INTO t(a) VALUES (zeroblob(50000))", &[]).await {
@@ -378,9 +443,14 @@ async fn a_namespace_over_its_quota_is_told_so_and_hurts_nobody() {
         }
     };
     assert!(stored > 5 && error.code == Code::QuotaExceeded, "{stored}: {error}");
-    assert!(error.message.contains("database.max_namespace_size") && error.message.contains("524288"), "{error}");
+    assert!(
+        error.message.contains("database.max_namespace_size") && error.message.contains("524288"),
+        "{error}"
+    );
     assert_eq!(
-        refused(&engine, "CREATE TABLE big AS SELECT zeroblob(300000) AS a FROM t").await.code,
+        query_refused(&engine, "CREATE TABLE big AS SELECT zeroblob(300000) AS a FROM t")
+            .await
+            .code,
         Code::QuotaExceeded
     );
     assert_eq!(engine.schema(&namespace("app"), options()).await.unwrap().len(), 1);
@@ -390,14 +460,24 @@ async fn a_namespace_over_its_quota_is_told_so_and_hurts_nobody() {
     engine.query(&other, Statement::from("CREATE TABLE t(a)"), options()).await.unwrap();
     let big = Statement::from("INSERT INTO t VALUES (zeroblob(300000))");
     engine.query(&other, big, options()).await.unwrap();
-    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, stored);
-    engine.query(&database("app"), Statement::from("DELETE FROM t WHERE id <= 3"), guarded("room", 1)).await.unwrap();
-    must(&engine, "INSERT INTO t(a) VALUES (zeroblob(50000))").await;
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM t").await, stored);
+    engine
+        .query(
+            &database("app"),
+            Statement::from("DELETE FROM t WHERE id <= 3"),
+            keyed_options("room", 1),
+        )
+        .await
+        .unwrap();
+    query_ok(&engine, "INSERT INTO t(a) VALUES (zeroblob(50000))").await;
     engine.close().await;
     // A quota that is lower than what is there keeps it, and takes nothing more.
     let engine = open_with(EmbeddedConfig { max_namespace_size: Some(64 << 10), ..config });
-    assert_eq!(refused(&engine, "INSERT INTO t(a) VALUES (zeroblob(500000))").await.code, Code::QuotaExceeded);
-    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, stored - 2);
+    assert_eq!(
+        query_refused(&engine, "INSERT INTO t(a) VALUES (zeroblob(500000))").await.code,
+        Code::QuotaExceeded
+    );
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM t").await, stored - 2);
     engine.close().await;
 }
 
@@ -405,15 +485,27 @@ async fn a_namespace_over_its_quota_is_told_so_and_hurts_nobody() {
 #[tokio::test]
 async fn an_interrupted_deletion_is_finished_at_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
-    let note = Statement::from("INSERT OR IGNORE INTO namespaces (name, created_at) VALUES ('the-note', 1)");
+    let note = Statement::from(
+        "INSERT OR IGNORE INTO namespaces (name, created_at) VALUES ('the-note', 1)",
+    );
     let noted = TransactionRequest { statements: vec![note] }.encode_to_vec();
     for with_file in [true, false] {
         let engine = open(folder.path());
-        must(&engine, "CREATE TABLE t(a)").await;
-        engine.query(&database("other"), Statement::from("CREATE TABLE IF NOT EXISTS o(a)"), options()).await.unwrap();
+        query_ok(&engine, "CREATE TABLE t(a)").await;
+        engine
+            .query(
+                &database("other"),
+                Statement::from("CREATE TABLE IF NOT EXISTS o(a)"),
+                options(),
+            )
+            .await
+            .unwrap();
         for index in 0..1500 {
             let name = key(&format!("k{index}"));
-            engine.kv_put(&namespace("app"), &name, Bytes::new(), always(), None, options()).await.unwrap();
+            engine
+                .kv_put(&namespace("app"), &name, Bytes::new(), no_condition(), None, options())
+                .await
+                .unwrap();
         }
         engine.close().await;
         fs::write(folder.path().join("ns/app.delete"), &noted).unwrap();
@@ -421,7 +513,10 @@ async fn an_interrupted_deletion_is_finished_at_the_next_start() {
             fs::remove_file(folder.path().join("ns/app.db")).unwrap();
         }
         let engine = open(folder.path());
-        assert!(!folder.path().join("ns/app.delete").exists() && !folder.path().join("ns/app.db").exists());
+        assert!(
+            !folder.path().join("ns/app.delete").exists()
+                && !folder.path().join("ns/app.db").exists()
+        );
         let all = NamespaceFilter { prefix: String::new(), after: None, limit: 10 };
         let names = engine.namespaces(all, options()).await.unwrap();
         assert_eq!(names, [namespace("other"), namespace("the-note")]);
@@ -431,15 +526,22 @@ async fn an_interrupted_deletion_is_finished_at_the_next_start() {
     }
 }
 
-/// Its statements say that it may not be: then nothing goes, at once or at the next start after a crash.
+/// Its statements say that it may not be: then nothing goes, at once or at the next start after a
+/// crash.
 #[tokio::test]
 async fn a_deletion_that_its_statements_refuse_deletes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let refuse = || Statement::from("INSERT INTO namespaces (name, created_at) VALUES (NULL, 0)");
     let engine = open(folder.path());
-    must(&engine, "CREATE TABLE t(a)").await;
-    engine.kv_put(&namespace("app"), &key("k"), Bytes::new(), always(), None, options()).await.unwrap();
-    let refused = engine.delete_namespace(&namespace("app"), vec![refuse()], options().deadline).await.unwrap_err();
+    query_ok(&engine, "CREATE TABLE t(a)").await;
+    engine
+        .kv_put(&namespace("app"), &key("k"), Bytes::new(), no_condition(), None, options())
+        .await
+        .unwrap();
+    let refused = engine
+        .delete_namespace(&namespace("app"), vec![refuse()], options().deadline)
+        .await
+        .unwrap_err();
     assert_eq!(refused.code, Code::Constraint);
     assert!(!folder.path().join("ns/app.delete").exists());
     engine.close().await;
@@ -447,7 +549,7 @@ async fn a_deletion_that_its_statements_refuse_deletes_nothing() {
     fs::write(folder.path().join("ns/app.delete"), &noted).unwrap();
     let engine = open(folder.path());
     assert!(!folder.path().join("ns/app.delete").exists());
-    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 0);
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM t").await, 0);
     assert!(engine.kv_exists(&namespace("app"), &key("k"), options()).await.unwrap());
     engine.close().await;
 }
@@ -456,7 +558,7 @@ async fn a_deletion_that_its_statements_refuse_deletes_nothing() {
 async fn a_deletion_is_refused_while_a_backup_runs() {
     let folder = tempfile::tempdir().unwrap();
     let engine = open(folder.path());
-    must(&engine, "CREATE TABLE t(a)").await;
+    query_ok(&engine, "CREATE TABLE t(a)").await;
     let (running, is_running) = std::sync::mpsc::channel();
     let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
     let may_go_on = std::sync::Mutex::new(may_go_on);
@@ -470,16 +572,20 @@ async fn a_deletion_is_refused_while_a_backup_runs() {
         tokio::spawn(async move { engine.backup(progress).await })
     };
     tokio::task::spawn_blocking(move || is_running.recv().unwrap()).await.unwrap();
-    let refused = engine.delete_namespace(&namespace("app"), Vec::new(), options().deadline).await.unwrap_err();
+    let refused = engine
+        .delete_namespace(&namespace("app"), Vec::new(), options().deadline)
+        .await
+        .unwrap_err();
     assert_eq!((refused.code, refused.retry_after.is_some()), (Code::Conflict, true));
-    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 0);
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM t").await, 0);
     drop(go_on);
     backup.await.unwrap().unwrap();
     engine.delete_namespace(&namespace("app"), Vec::new(), options().deadline).await.unwrap();
     engine.close().await;
 }
 
-/// What a schema was is in the file: a store that was closed for another one's sake comes back with it.
+/// What a schema was is in the file: a store that was closed for another one's sake comes back with
+/// it.
 #[tokio::test]
 async fn a_schema_comes_back_with_its_file() {
     let folder = tempfile::tempdir().unwrap();
@@ -488,20 +594,21 @@ async fn a_schema_comes_back_with_its_file() {
     for round in 0..3 {
         for name in ["app", "other"] {
             let place = database(name);
-            let run =
-                async |sql: String| engine.query(&place, Statement::from(sql.as_str()), options()).await.unwrap().value;
+            let run = async |sql: String| {
+                engine.query(&place, Statement::from(sql.as_str()), options()).await.unwrap().value
+            };
             run(format!("CREATE TABLE t{round}(a DEFAULT CURRENT_TIMESTAMP)")).await;
             run(format!("CREATE INDEX i{round} ON t{round}(a)")).await;
             run(format!("CREATE TABLE x{round}(a)")).await;
             run(format!("ALTER TABLE x{round} RENAME TO y{round}")).await;
             run(format!("INSERT INTO t{round} DEFAULT VALUES")).await;
             let kept = run("SELECT count(*) FROM sqlite_master".to_owned()).await;
-            assert_eq!(single(&kept), Value::from(3 * (round + 1)), "{name}");
+            assert_eq!(single_value(&kept), Value::from(3 * (round + 1)), "{name}");
         }
     }
     let system = Statement::from("SELECT count(*) FROM sqlite_schema WHERE name LIKE 'ns::%'");
-    let system = engine.query(&Database::System, system, options()).await.unwrap();
-    assert_eq!(single(&system.value), Value::from(0));
+    let system = engine.query(&TargetDatabase::System, system, options()).await.unwrap();
+    assert_eq!(single_value(&system.value), Value::from(0));
     engine.close().await;
 }
 
@@ -509,9 +616,9 @@ async fn a_schema_comes_back_with_its_file() {
 async fn a_statement_that_took_its_transaction_down_leaves_nothing_of_its_rights_behind() {
     let folder = tempfile::tempdir().unwrap();
     let engine = open(folder.path());
-    must(&engine, "CREATE TABLE t(a UNIQUE)").await;
-    must(&engine, "INSERT INTO t VALUES (1)").await;
-    let error = refused(&engine, "INSERT OR ROLLBACK INTO t VALUES (1)").await;
+    query_ok(&engine, "CREATE TABLE t(a UNIQUE)").await;
+    query_ok(&engine, "INSERT INTO t VALUES (1)").await;
+    let error = query_refused(&engine, "INSERT OR ROLLBACK INTO t VALUES (1)").await;
     assert_eq!(error.code, Code::Constraint, "{error}");
     engine.close().await;
     let unchecked = fs::read_to_string(folder.path().join("CLEAN")).unwrap();
@@ -523,7 +630,7 @@ async fn a_statement_that_took_its_transaction_down_leaves_nothing_of_its_rights
 async fn a_namespace_whose_deletion_failed_stays_shut_until_it_is_finished() {
     let folder = tempfile::tempdir().unwrap();
     let engine = open(folder.path());
-    must(&engine, "CREATE TABLE t(a)").await;
+    query_ok(&engine, "CREATE TABLE t(a)").await;
     let backup = engine.backup(Box::new(|_, _| {})).await.unwrap();
     engine.close().await;
     let engine = open(folder.path());
@@ -531,15 +638,20 @@ async fn a_namespace_whose_deletion_failed_stays_shut_until_it_is_finished() {
     let log = folder.path().join("ns/app.db-wal");
     fs::create_dir(&log).unwrap();
     let put = async || {
-        let put = engine.kv_put(&namespace("app"), &key("k"), Bytes::new(), always(), None, options()).await;
+        let put = engine
+            .kv_put(&namespace("app"), &key("k"), Bytes::new(), no_condition(), None, options())
+            .await;
         put.map(|_| ()).map_err(|error| error.code)
     };
     for _ in 0..2 {
-        let failed = engine.delete_namespace(&namespace("app"), Vec::new(), options().deadline).await.unwrap_err();
+        let failed = engine
+            .delete_namespace(&namespace("app"), Vec::new(), options().deadline)
+            .await
+            .unwrap_err();
         assert_eq!(failed.code, Code::Internal);
         assert!(folder.path().join("ns/app.delete").exists());
         assert_eq!(put().await, Err(Code::Unavailable));
-        assert_eq!(refused(&engine, "SELECT * FROM t").await.code, Code::Unavailable);
+        assert_eq!(query_refused(&engine, "SELECT * FROM t").await.code, Code::Unavailable);
     }
     // The next start would delete what is put back now.
     let restored = engine.restore(&backup.name, Box::new(|_, _| {})).await.unwrap_err();
@@ -549,7 +661,7 @@ async fn a_namespace_whose_deletion_failed_stays_shut_until_it_is_finished() {
     assert!(!folder.path().join("ns/app.delete").exists());
     put().await.unwrap();
     engine.restore(&backup.name, Box::new(|_, _| {})).await.unwrap();
-    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 0);
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM t").await, 0);
     engine.close().await;
 }
 
@@ -558,20 +670,26 @@ async fn a_namespace_whose_deletion_failed_stays_shut_until_it_is_finished() {
 async fn a_deletion_that_can_not_be_noted_deletes_nothing_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let engine = open(folder.path());
-    must(&engine, "CREATE TABLE t(a)").await;
-    let (marker, partial) = (folder.path().join("ns/app.delete"), folder.path().join("ns/app.delete.partial"));
+    query_ok(&engine, "CREATE TABLE t(a)").await;
+    let (marker, partial) =
+        (folder.path().join("ns/app.delete"), folder.path().join("ns/app.delete.partial"));
     std::os::unix::fs::symlink("/dev/full", &partial).unwrap();
     // With nothing to note nothing is written.
     let note = || vec![Statement::from("DELETE FROM grants")];
-    let full = engine.delete_namespace(&namespace("app"), note(), options().deadline).await.unwrap_err();
+    let full =
+        engine.delete_namespace(&namespace("app"), note(), options().deadline).await.unwrap_err();
     assert_eq!(full.code, Code::DiskFull);
     assert!(full.message.contains("nothing was deleted"), "{}", full.message);
     assert!(!marker.exists() && partial.symlink_metadata().is_err(), "something was left");
-    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 0);
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM t").await, 0);
     fs::create_dir(&partial).unwrap();
-    let broken = engine.delete_namespace(&namespace("app"), note(), options().deadline).await.unwrap_err();
-    assert!(broken.code == Code::Internal && broken.message.contains("nothing was deleted"), "{broken}");
-    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 0);
+    let broken =
+        engine.delete_namespace(&namespace("app"), note(), options().deadline).await.unwrap_err();
+    assert!(
+        broken.code == Code::Internal && broken.message.contains("nothing was deleted"),
+        "{broken}"
+    );
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM t").await, 0);
     fs::remove_dir(&partial).unwrap();
     engine.close().await;
 }
@@ -580,7 +698,8 @@ async fn a_deletion_that_can_not_be_noted_deletes_nothing_and_says_so() {
 async fn files_that_were_not_written_to_their_end_are_removed_at_start() {
     let folder = tempfile::tempdir().unwrap();
     open(folder.path()).close().await;
-    let left = ["ns/app.db.partial", "ns/app.delete.partial", "CLEAN.partial"].map(|name| folder.path().join(name));
+    let left = ["ns/app.db.partial", "ns/app.delete.partial", "CLEAN.partial"]
+        .map(|name| folder.path().join(name));
     left.iter().for_each(|path| fs::write(path, "half").unwrap());
     let engine = open(folder.path());
     assert!(left.iter().all(|path| !path.exists()));

@@ -1,6 +1,8 @@
-//! The JSON of answers, for programs beside the gateway that write the same: `network-cli --format json`.
+//! The JSON of answers, for programs beside the gateway that write the same: `network-cli --format
+//! json`.
 //!
-//! Each is made from the node's message, so that what a field means, how a time reads and what is null is said once.
+//! Each is made from the node's message, so that what a field means, how a time reads and what is
+//! null is said once.
 
 pub use crate::auth::keys::{CreateKeyAnswer, KeysAnswer};
 pub use crate::auth::who_am_i::WhoAmIAnswer;

@@ -1,7 +1,7 @@
 //! `/v1/apps`: applications registered in the caller's namespace.
 
-use crate::call::Call;
-use crate::error::{Answer, ApiError, ErrorBody};
+use crate::api_call::ApiCall;
+use crate::error::{ApiError, ErrorBody, HandlerResult};
 use crate::health::timestamp;
 use crate::respond::{Done, done, json};
 use axum::extract::Path;
@@ -45,15 +45,16 @@ pub(crate) struct UpdateAppBody {
     public_key: Option<String>,
 }
 
-type AppId = Result<Path<String>, PathRejection>;
+type AppIdParam = Result<Path<String>, PathRejection>;
 
 /// Lists the applications of the namespace.
 #[utoipa::path(
     get, path = "/v1/apps", tag = "apps", operation_id = "apps_list", responses((status = 200, body = AppsAnswer)),
 )]
-pub(crate) async fn list(mut call: Call) -> Answer {
-    let [] = call.query.only([])?;
-    let items: Vec<AppAnswer> = call.client.apps().list().await?.into_iter().map(AppAnswer::from).collect();
+pub(crate) async fn list(mut call: ApiCall) -> HandlerResult {
+    let [] = call.query.take_only([])?;
+    let items: Vec<AppAnswer> =
+        call.client.apps().list().await?.into_iter().map(AppAnswer::from).collect();
     json(StatusCode::OK, &AppsAnswer { count: items.len(), items })
 }
 
@@ -62,9 +63,9 @@ pub(crate) async fn list(mut call: Call) -> Answer {
     post, path = "/v1/apps", tag = "apps", operation_id = "apps_create", request_body = CreateAppBody,
     responses((status = 201, body = AppAnswer)),
 )]
-pub(crate) async fn create(mut call: Call) -> Answer {
-    let [] = call.query.only([])?;
-    let CreateAppBody { name, public_key } = call.json().await?;
+pub(crate) async fn create(mut call: ApiCall) -> HandlerResult {
+    let [] = call.query.take_only([])?;
+    let CreateAppBody { name, public_key } = call.read_json().await?;
     let app = call.client.apps().create(name, public_key).await?;
     json(StatusCode::CREATED, &AppAnswer::from(app))
 }
@@ -75,9 +76,9 @@ pub(crate) async fn create(mut call: Call) -> Answer {
     params(("app_id" = String, Path, description = "`app_<random>`")),
     responses((status = 200, body = AppAnswer), (status = 404, body = ErrorBody)),
 )]
-pub(crate) async fn get(id: AppId, mut call: Call) -> Answer {
-    let [] = call.query.only([])?;
-    let app = call.client.apps().get(read(id)?).await?;
+pub(crate) async fn get(id: AppIdParam, mut call: ApiCall) -> HandlerResult {
+    let [] = call.query.take_only([])?;
+    let app = call.client.apps().get(read_app_id(id)?).await?;
     json(StatusCode::OK, &AppAnswer::from(app))
 }
 
@@ -87,12 +88,14 @@ pub(crate) async fn get(id: AppId, mut call: Call) -> Answer {
     params(("app_id" = String, Path, description = "`app_<random>`")),
     responses((status = 200, body = Done), (status = 404, body = ErrorBody)),
 )]
-pub(crate) async fn update(id: AppId, mut call: Call) -> Answer {
-    let [] = call.query.only([])?;
-    let id = read(id)?;
-    let UpdateAppBody { name, public_key } = call.json().await?;
+pub(crate) async fn update(id: AppIdParam, mut call: ApiCall) -> HandlerResult {
+    let [] = call.query.take_only([])?;
+    let id = read_app_id(id)?;
+    let UpdateAppBody { name, public_key } = call.read_json().await?;
     if name.is_none() && public_key.is_none() {
-        return Err(ApiError::invalid("there is nothing to change: give name, public_key, or both"));
+        return Err(ApiError::invalid(
+            "there is nothing to change: give name, public_key, or both",
+        ));
     }
     call.client.apps().update(id, name, public_key).await?;
     done(StatusCode::OK)
@@ -104,14 +107,15 @@ pub(crate) async fn update(id: AppId, mut call: Call) -> Answer {
     params(("app_id" = String, Path, description = "`app_<random>`")),
     responses((status = 200, body = Done), (status = 404, body = ErrorBody)),
 )]
-pub(crate) async fn delete(id: AppId, mut call: Call) -> Answer {
-    let [] = call.query.only([])?;
-    call.client.apps().delete(read(id)?).await?;
+pub(crate) async fn delete(id: AppIdParam, mut call: ApiCall) -> HandlerResult {
+    let [] = call.query.take_only([])?;
+    call.client.apps().delete(read_app_id(id)?).await?;
     done(StatusCode::OK)
 }
 
-fn read(id: AppId) -> Result<String, ApiError> {
-    id.map(|Path(id)| id).map_err(|_| ApiError::invalid("the application's id in the path is not UTF-8"))
+fn read_app_id(id: AppIdParam) -> Result<String, ApiError> {
+    id.map(|Path(id)| id)
+        .map_err(|_| ApiError::invalid("the application's id in the path is not UTF-8"))
 }
 
 impl From<App> for AppAnswer {

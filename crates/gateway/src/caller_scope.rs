@@ -1,22 +1,22 @@
 //! What is told to the node about a caller, and what a lent credential is not good for.
 
-use crate::credential::Caller;
+use crate::credential_resolver::CallerCredential;
 use crate::error::ApiError;
+use crate::gateway_state::GatewayState;
 use crate::request_id::RequestId;
-use crate::shared::Shared;
 use debros_client::Scope;
 use debros_proto::ids::excerpt;
 use debros_proto::{Code, Error};
 use std::sync::Arc;
 
 /// What is told to the node about a caller.
-pub(crate) fn scope(
-    shared: &Shared,
-    caller: &Caller,
+pub(crate) fn caller_scope(
+    shared: &GatewayState,
+    caller: &CallerCredential,
     namespace: Option<String>,
     request_id: Option<&RequestId>,
 ) -> Result<Scope, ApiError> {
-    let namespace = match (&caller.granted, namespace) {
+    let namespace = match (&caller.lent_access, namespace) {
         (None, namespace) => namespace.unwrap_or_default(),
         (Some(grant), None) => grant.namespace.as_str().to_owned(),
         (Some(grant), Some(named)) if named == grant.namespace.as_str() => named,
@@ -35,13 +35,14 @@ pub(crate) fn scope(
         timeout: shared.limits.request_timeout,
         request_id: request_id.map(|id| id.as_str().to_owned()).unwrap_or_default(),
         // The node itself keeps such a caller to what a writer may.
-        lent: caller.granted.is_some(),
+        lent: caller.lent_access.is_some(),
         ..Scope::default()
     })
 }
 
-/// The gateway's own credential is lent for data alone: keys, members and sessions are their owner's.
-pub(crate) fn lent() -> ApiError {
+/// The gateway's own credential is lent for data alone: keys, members and sessions are their
+/// owner's.
+pub(crate) fn gateway_credential_forbidden() -> ApiError {
     Error::new(
         Code::Forbidden,
         "the gateway's own keys act as writers: sign in with a wallet, or show an API key of the namespace, to manage \

@@ -11,43 +11,48 @@ const NO_VERSION: u64 = i64::MAX as u64;
 /// The tag of a version: `"<version>"`.
 pub(crate) fn etag(version: u64) -> HeaderValue {
     // Digits in quotes are a header value.
-    HeaderValue::from_str(&format!("\"{version}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
+    HeaderValue::from_str(&format!("\"{version}\""))
+        .unwrap_or_else(|_| HeaderValue::from_static("\"\""))
 }
 
 /// What a put or delete depends on.
 ///
-/// A header may hold several tags, but a put can only depend on one version: a list of several of ours is refused.
-pub(crate) fn condition(headers: &HeaderMap) -> Result<Condition, ApiError> {
+/// A header may hold several tags, but a put can only depend on one version: a list of several of
+/// ours is refused.
+pub(crate) fn write_condition(headers: &HeaderMap) -> Result<Condition, ApiError> {
     let mut condition = Condition::default();
-    match tags(headers, IF_MATCH)? {
+    match parse_tags(headers, IF_MATCH)? {
         None => {}
-        Some(Tags::Any) => condition.if_exists = Some(true),
-        Some(Tags::Listed(tags)) => {
+        Some(EntityTags::Any) => condition.if_exists = Some(true),
+        Some(EntityTags::Listed(tags)) => {
             // If-Match compares strongly: a weak tag matches nothing.
-            let strong: Vec<u64> = tags.into_iter().filter(|tag| !tag.weak).map(|tag| tag.version).collect();
-            condition.if_version = Some(single(&strong, IF_MATCH)?.unwrap_or(NO_VERSION));
+            let strong: Vec<u64> =
+                tags.into_iter().filter(|tag| !tag.weak).map(|tag| tag.version).collect();
+            condition.if_version = Some(single_version(&strong, IF_MATCH)?.unwrap_or(NO_VERSION));
         }
     }
-    match tags(headers, IF_NONE_MATCH)? {
+    match parse_tags(headers, IF_NONE_MATCH)? {
         None => {}
-        Some(Tags::Any) if condition.if_exists == Some(true) => {
+        Some(EntityTags::Any) if condition.if_exists == Some(true) => {
             return Err(ApiError::invalid("If-Match and If-None-Match contradict each other"));
         }
-        Some(Tags::Any) => condition.if_exists = Some(false),
-        Some(Tags::Listed(tags)) => {
+        Some(EntityTags::Any) => condition.if_exists = Some(false),
+        Some(EntityTags::Listed(tags)) => {
             let versions: Vec<u64> = tags.into_iter().map(|tag| tag.version).collect();
-            condition.if_not_version = single(&versions, IF_NONE_MATCH)?;
+            condition.if_not_version = single_version(&versions, IF_NONE_MATCH)?;
         }
     }
     Ok(condition)
 }
 
 /// The one version of ours among the tags.
-fn single(versions: &[u64], header: HeaderName) -> Result<Option<u64>, ApiError> {
+fn single_version(versions: &[u64], header: HeaderName) -> Result<Option<u64>, ApiError> {
     let mut ours = versions.iter().copied().filter(|version| *version != NO_VERSION);
     let first = ours.next();
     if ours.any(|other| Some(other) != first) {
-        return Err(ApiError::invalid(format!("{header} names several versions: a write can depend on one only")));
+        return Err(ApiError::invalid(format!(
+            "{header} names several versions: a write can depend on one only"
+        )));
     }
     Ok(first)
 }
@@ -62,44 +67,46 @@ pub(crate) enum ReadOutcome {
 
 /// Applies a read's conditions to the version that was found.
 pub(crate) fn read_outcome(headers: &HeaderMap, version: u64) -> Result<ReadOutcome, ApiError> {
-    if let Some(Tags::Listed(tags)) = tags(headers, IF_MATCH)?
+    if let Some(EntityTags::Listed(tags)) = parse_tags(headers, IF_MATCH)?
         && !tags.iter().any(|tag| !tag.weak && tag.version == version)
     {
         return Ok(ReadOutcome::Failed);
     }
-    Ok(match tags(headers, IF_NONE_MATCH)? {
-        Some(Tags::Any) => ReadOutcome::NotModified,
-        Some(Tags::Listed(tags)) if tags.iter().any(|tag| tag.version == version) => ReadOutcome::NotModified,
+    Ok(match parse_tags(headers, IF_NONE_MATCH)? {
+        Some(EntityTags::Any) => ReadOutcome::NotModified,
+        Some(EntityTags::Listed(tags)) if tags.iter().any(|tag| tag.version == version) => {
+            ReadOutcome::NotModified
+        }
         _ => ReadOutcome::Send,
     })
 }
 
-enum Tags {
+enum EntityTags {
     Any,
-    Listed(Vec<Tag>),
+    Listed(Vec<EntityTag>),
 }
 
-struct Tag {
+struct EntityTag {
     weak: bool,
     version: u64,
 }
 
 /// Reads a header of tags; `None` when it is not there.
-fn tags(headers: &HeaderMap, name: HeaderName) -> Result<Option<Tags>, ApiError> {
+fn parse_tags(headers: &HeaderMap, name: HeaderName) -> Result<Option<EntityTags>, ApiError> {
     if !headers.contains_key(&name) {
         return Ok(None);
     }
     let mut listed = Vec::new();
     let mut any = false;
     for value in headers.get_all(&name) {
-        let text = value.to_str().map_err(|_| bad(&name))?;
+        let text = value.to_str().map_err(|_| invalid_tags(&name))?;
         let mut rest = text.trim();
         while !rest.is_empty() {
             if let Some(after) = rest.strip_prefix('*') {
                 any = true;
                 rest = after;
             } else {
-                let (tag, after) = tag(rest).ok_or_else(|| bad(&name))?;
+                let (tag, after) = parse_tag(rest).ok_or_else(|| invalid_tags(&name))?;
                 listed.push(tag);
                 rest = after;
             }
@@ -107,49 +114,54 @@ fn tags(headers: &HeaderMap, name: HeaderName) -> Result<Option<Tags>, ApiError>
             match rest.strip_prefix(',') {
                 Some(after) => rest = after.trim_start(),
                 None if rest.is_empty() => {}
-                None => return Err(bad(&name)),
+                None => return Err(invalid_tags(&name)),
             }
         }
     }
     match (any, listed.is_empty()) {
-        (true, true) => Ok(Some(Tags::Any)),
-        (false, false) => Ok(Some(Tags::Listed(listed))),
-        _ => Err(bad(&name)),
+        (true, true) => Ok(Some(EntityTags::Any)),
+        (false, false) => Ok(Some(EntityTags::Listed(listed))),
+        _ => Err(invalid_tags(&name)),
     }
 }
 
 /// One tag off the front of a text.
-fn tag(text: &str) -> Option<(Tag, &str)> {
+fn parse_tag(text: &str) -> Option<(EntityTag, &str)> {
     let (weak, text) = match text.strip_prefix("W/") {
         Some(rest) => (true, rest),
         None => (false, text),
     };
     let (tag, rest) = text.strip_prefix('"')?.split_once('"')?;
     // Only the form that `etag` writes is ours.
-    let ours = tag.bytes().all(|byte| byte.is_ascii_digit()) && !(tag.len() > 1 && tag.starts_with('0'));
+    let ours =
+        tag.bytes().all(|byte| byte.is_ascii_digit()) && !(tag.len() > 1 && tag.starts_with('0'));
     let version = tag.parse().ok().filter(|_| ours).unwrap_or(NO_VERSION);
-    Some((Tag { weak, version }, rest))
+    Some((EntityTag { weak, version }, rest))
 }
 
-fn bad(name: &HeaderName) -> ApiError {
-    ApiError::invalid(format!("the {name} header is neither * nor a list of entity tags such as \"5\""))
+fn invalid_tags(name: &HeaderName) -> ApiError {
+    ApiError::invalid(format!(
+        "the {name} header is neither * nor a list of entity tags such as \"5\""
+    ))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{NO_VERSION, ReadOutcome, condition, etag, read_outcome};
+    use super::{NO_VERSION, ReadOutcome, etag, read_outcome, write_condition};
     use debros_client::rpc::Condition;
     use http::{HeaderMap, HeaderName, HeaderValue};
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         pairs
             .iter()
-            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
+            .map(|(name, value)| {
+                (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+            })
             .collect()
     }
 
     fn of(pairs: &[(&'static str, &str)]) -> Condition {
-        condition(&headers(pairs)).unwrap()
+        write_condition(&headers(pairs)).unwrap()
     }
 
     #[test]
@@ -174,10 +186,12 @@ mod tests {
 
     #[test]
     fn what_can_not_be_done_or_read_is_refused() {
-        for bad in ["", "5", "\"5", "\"5\" \"6\"", "\"5\",\"6\"", "*, \"5\"", "w/\"5\"", "W/", "\"5\"x"] {
-            assert!(condition(&headers(&[("if-match", bad)])).is_err(), "{bad}");
+        for bad in
+            ["", "5", "\"5", "\"5\" \"6\"", "\"5\",\"6\"", "*, \"5\"", "w/\"5\"", "W/", "\"5\"x"]
+        {
+            assert!(write_condition(&headers(&[("if-match", bad)])).is_err(), "{bad}");
         }
-        assert!(condition(&headers(&[("if-match", "*"), ("if-none-match", "*")])).is_err());
+        assert!(write_condition(&headers(&[("if-match", "*"), ("if-none-match", "*")])).is_err());
     }
 
     #[test]

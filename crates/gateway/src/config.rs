@@ -12,34 +12,37 @@ use std::time::Duration;
 /// Set-up of a [`Gateway`](crate::Gateway).
 #[derive(Clone)]
 pub struct GatewayConfig {
-    /// Where to listen: `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`, or `:8080` for all addresses of the machine
-    /// (for the loopback address only, when `require_auth` is off and `insecure_public` too). Port 0 takes a free one.
+    /// Where to listen: `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`, or `:8080` for all
+    /// addresses of the machine (for the loopback address only, when `require_auth` is off and
+    /// `insecure_public` too). Port 0 takes a free one.
     pub listen: String,
     /// Whether callers must present a credential.
     pub require_auth: bool,
-    /// The namespace in which callers without a credential act, when they need none, and the one that a sign-in is for
-    /// when it names none.
+    /// The namespace in which callers without a credential act, when they need none, and the one
+    /// that a sign-in is for when it names none.
     pub namespace: Namespace,
     /// Keys that this gateway itself knows, each with the namespace it acts in.
     pub static_keys: Vec<(String, Namespace)>,
-    /// What the gateway shows to nodes for callers with a static key and for those that need no credential.
+    /// What the gateway shows to nodes for callers with a static key and for those that need no
+    /// credential.
     pub operator_credential: Option<String>,
     /// Origins whose pages may call, such as `https://app.example`. Empty: any.
     pub cors_origins: Vec<String>,
-    /// The address under which browsers reach the gateway, such as `https://gw.example`, or with a path behind which it
-    /// stands. Wallets show it to those who sign in. None: sign-in works under loopback names and the address listened on.
+    /// The address under which browsers reach the gateway, such as `https://gw.example`, or with a
+    /// path behind which it stands. Wallets show it to those who sign in. None: sign-in works under
+    /// loopback names and the address listened on.
     pub public_url: Option<String>,
-    /// Proxies in front of the gateway. `X-Forwarded-For` and `Forwarded` are believed when they come from one of them,
-    /// and from nobody else.
+    /// Proxies in front of the gateway. `X-Forwarded-For` and `Forwarded` are believed when they
+    /// come from one of them, and from nobody else.
     pub trusted_proxies: Vec<IpNet>,
     /// Serve HTTPS with these files.
     pub tls: Option<TlsFiles>,
     /// Allows a gateway that asks for no credentials to be reached from other machines.
     pub insecure_public: bool,
     /// Sizes, times and counts.
-    pub limits: Limits,
+    pub limits: GatewayLimits,
     /// What `/v1/version` tells.
-    pub build: BuildInfo,
+    pub build: GatewayBuildInfo,
 }
 
 impl GatewayConfig {
@@ -56,12 +59,13 @@ impl GatewayConfig {
             trusted_proxies: Vec::new(),
             tls: None,
             insecure_public: false,
-            limits: Limits::default(),
-            build: BuildInfo::default(),
+            limits: GatewayLimits::default(),
+            build: GatewayBuildInfo::default(),
         }
     }
 
-    /// Reads `key1:namespace1,key2:namespace2`. A key may hold colons itself: the last one is what separates.
+    /// Reads `key1:namespace1,key2:namespace2`. A key may hold colons itself: the last one is what
+    /// separates.
     ///
     /// # Errors
     /// `invalid_argument` with the entry's number, never with the key.
@@ -74,14 +78,17 @@ impl GatewayConfig {
             }
             let number = index + 1;
             let (key, namespace) = entry.rsplit_once(':').ok_or_else(|| {
-                Error::invalid(format!("static key {number} names no namespace: write key:namespace"))
+                Error::invalid(format!(
+                    "static key {number} names no namespace: write key:namespace"
+                ))
             })?;
             if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
                 return Err(Error::invalid(format!(
                     "static key {number} is empty or holds a character that can not stand in an HTTP header"
                 )));
             }
-            // Namespace::new would show the text, which is a part of the secret when the entry has the wrong form.
+            // Namespace::new would show the text, which is a part of the secret when the entry has
+            // the wrong form.
             let namespace = Namespace::new(namespace).map_err(|_| {
                 Error::invalid(format!(
                     "static key {number}: what stands after the last colon is not a namespace (1 to 63 of a-z, 0-9, _ \
@@ -89,7 +96,9 @@ impl GatewayConfig {
                 ))
             })?;
             if keys.iter().any(|(other, _)| other == key) {
-                return Err(Error::invalid(format!("static key {number} stands in the list twice")));
+                return Err(Error::invalid(format!(
+                    "static key {number} stands in the list twice"
+                )));
             }
             keys.push((key.to_owned(), namespace));
         }
@@ -128,36 +137,41 @@ pub struct TlsFiles {
 
 /// What a gateway accepts before it says no.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct GatewayLimits {
     /// Bytes of a raw value. Default 4 MiB.
     pub max_value: usize,
     /// Bytes of a JSON body. Default 16 MiB.
     pub max_json: usize,
-    /// How long a request's head may take to arrive, and how long a connection may stay idle. Default 30 s.
+    /// How long a request's head may take to arrive, and how long a connection may stay idle.
+    /// Default 30 s.
     pub header_timeout: Duration,
-    /// How long a request's body may pause. After so long it has to have come at 4 KiB/s or faster, and may take as long as it
-    /// goes on so. Default 60 s.
+    /// How long a request's body may pause. After so long it has to have come at 4 KiB/s or faster,
+    /// and may take as long as it goes on so. Default 60 s.
     pub body_timeout: Duration,
-    /// How long a caller may take nothing of what waits for it, before its connection ends. Default 30 s.
+    /// How long a caller may take nothing of what waits for it, before its connection ends. Default
+    /// 30 s.
     pub write_timeout: Duration,
     /// How long the network may take for one call. Default 30 s.
     pub request_timeout: Duration,
-    /// How long an HTTP/2 peer may stay silent before it is asked, and then may take to answer. Default 30 s.
+    /// How long an HTTP/2 peer may stay silent before it is asked, and then may take to answer.
+    /// Default 30 s.
     pub idle_timeout: Duration,
-    /// Bytes in memory that all callers hold together: requests that arrive, requests under way, answers that are not read
-    /// yet. One address or credential holds at most half, and never more than is left for the others. Default 192 MiB.
+    /// Bytes in memory that all callers hold together: requests that arrive, requests under way,
+    /// answers that are not read yet. One address or credential holds at most half, and never more
+    /// than is left for the others. Default 192 MiB.
     pub max_held_bytes: usize,
-    /// Connections at a time, WebSockets among them. One address has at most half, and never more than is left for the
-    /// others; idle connections make room for new ones. Default 10,000.
+    /// Connections at a time, WebSockets among them. One address has at most half, and never more
+    /// than is left for the others; idle connections make room for new ones. Default 10,000.
     pub max_connections: usize,
-    /// WebSockets at a time; over it, new ones are refused. One address or credential has at most half, and never more
-    /// than is left for the others. Default 10,000.
+    /// WebSockets at a time; over it, new ones are refused. One address or credential has at most
+    /// half, and never more than is left for the others. Default 10,000.
     pub max_websockets: usize,
     /// How often a WebSocket is pinged. Default 30 s.
     pub ping_interval: Duration,
     /// How long a WebSocket may stay without a sign of life. Default 60 s.
     pub pong_timeout: Duration,
-    /// Requests in a row that one address (of IPv6: a /64 network) may send to the sign-in routes. Default 30.
+    /// Requests in a row that one address (of IPv6: a /64 network) may send to the sign-in routes.
+    /// Default 30.
     pub sign_in_burst: NonZeroU32,
     /// After that, an address may send one in each of these periods. Default 1 s.
     pub sign_in_period: Duration,
@@ -167,7 +181,7 @@ pub struct Limits {
     pub wallet_period: Duration,
 }
 
-impl Default for Limits {
+impl Default for GatewayLimits {
     fn default() -> Self {
         Self {
             max_value: MAX_VALUE_BYTES,
@@ -192,7 +206,7 @@ impl Default for Limits {
 
 /// Which build of the program this is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BuildInfo {
+pub struct GatewayBuildInfo {
     /// Such as `0.1.0`.
     pub version: String,
     /// The commit it was built from.
@@ -204,9 +218,11 @@ pub struct BuildInfo {
 /// Why a gateway does not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum StartError {
+pub enum GatewayStartError {
     /// The listen address can not be read or resolved.
-    #[error("gateway listen address \"{listen}\": {reason}; write host:port, such as 127.0.0.1:8080, or :8080")]
+    #[error(
+        "gateway listen address \"{listen}\": {reason}; write host:port, such as 127.0.0.1:8080, or :8080"
+    )]
     Address {
         /// What was configured.
         listen: String,
@@ -280,7 +296,9 @@ fn bind_hint(error: &std::io::Error) -> &'static str {
         std::io::ErrorKind::AddrInUse => {
             "; another program listens there: stop it, or choose another address (gateway.listen_addr, GATEWAY_ADDR, --addr)"
         }
-        std::io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege: choose a higher one",
+        std::io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need a privilege: choose a higher one"
+        }
         std::io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
         _ => "",
     }
@@ -293,16 +311,21 @@ mod tests {
     #[test]
     fn static_keys_are_split_at_the_last_colon() {
         let keys = GatewayConfig::parse_static_keys("k1:one, ak_x:two:three ,").unwrap();
-        let read: Vec<(&str, &str)> = keys.iter().map(|(key, ns)| (key.as_str(), ns.as_str())).collect();
+        let read: Vec<(&str, &str)> =
+            keys.iter().map(|(key, ns)| (key.as_str(), ns.as_str())).collect();
         assert_eq!(read, [("k1", "one"), ("ak_x:two", "three")]);
         assert!(GatewayConfig::parse_static_keys("").unwrap().is_empty());
     }
 
     #[test]
     fn an_error_in_static_keys_tells_the_entry_and_never_the_key() {
-        for bad in
-            ["good:a,topsecret", "good:a,topsecret:", "good:a,:ns", "good:a,TopSecret:TOPSECRET", "good:a,good:b"]
-        {
+        for bad in [
+            "good:a,topsecret",
+            "good:a,topsecret:",
+            "good:a,:ns",
+            "good:a,TopSecret:TOPSECRET",
+            "good:a,good:b",
+        ] {
             let error = GatewayConfig::parse_static_keys(bad).unwrap_err();
             assert!(error.message.contains('2'), "{error}");
             assert!(!error.message.to_lowercase().contains("topsecret"), "{error}");

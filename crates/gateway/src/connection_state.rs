@@ -1,7 +1,9 @@
-//! What is known of one open connection: whether it is idle, what it holds, and whether it makes progress.
+//! What is known of one open connection: whether it is idle, what it holds, and whether it makes
+//! progress.
 //!
-//! Everything is a number that changes without a lock. Nothing here has a timer of its own: time is counted in ticks, of
-//! which the gateway's upkeep makes four in every write time-out, and it looks at all connections at each.
+//! Everything is a number that changes without a lock. Nothing here has a timer of its own: time is
+//! counted in ticks, of which the gateway's upkeep makes four in every write time-out, and it looks
+//! at all connections at each.
 
 use crate::fair_budget::{BudgetExceeded, CallerBuckets, FairBudget};
 use crate::http2_frames::FramesRead;
@@ -15,28 +17,29 @@ use tokio::sync::Notify;
 /// Ticks in a write time-out.
 pub(crate) const TICKS: u32 = 4;
 /// Ages of answers, in ticks, that are told apart.
-const AGES: u32 = 8;
+const TRACKED_TICKS: u32 = 8;
 /// A message over a WebSocket has this many write time-outs to become whole.
-const MESSAGE_TIMES: u32 = 2;
+const MESSAGE_TIMEOUTS: u32 = 2;
 /// Unread bytes of a connection that are not counted: an ordinary request has fewer.
-const FREE: usize = 4 << 10;
+const UNCOUNTED_BYTES: usize = 4 << 10;
 /// Unread bytes are counted in steps, so that most reads change no shared number.
-const STEP: usize = 8 << 10;
+const CHARGE_STEP: usize = 8 << 10;
 
 /// What a connection is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum CloseRequest {
     /// It is idle, and another needs its place.
-    MakeRoom = 1,
+    Evict = 1,
     /// It makes no progress.
-    End = 2,
+    Terminate = 2,
 }
 
 /// One open connection.
 pub(crate) struct ConnectionState {
     pub(crate) id: u64,
-    /// The address, or of IPv6 the network, that it came from; `None` when that is a trusted proxy, which speaks for many.
+    /// The address, or of IPv6 the network, that it came from; `None` when that is a trusted proxy,
+    /// which speaks for many.
     pub(crate) network: Option<IpAddr>,
     /// The place is one of the reserve: its first request has to succeed with a credential.
     pub(crate) on_trial: bool,
@@ -46,22 +49,22 @@ pub(crate) struct ConnectionState {
     /// A node has accepted a credential that came over it.
     proven: AtomicBool,
     /// Requests and answers under way; an open WebSocket counts as one.
-    under_way: AtomicUsize,
+    active_count: AtomicUsize,
     /// Used since it was last looked at for making room.
     used: AtomicBool,
     /// Another has its place.
-    made_room: AtomicBool,
-    told: AtomicU8,
-    telling: Notify,
-    /// Bytes read from the socket that nobody has taken yet; at most so, because frames and heads count too.
-    /// HTTP/2 has its own count.
+    evicted: AtomicBool,
+    requested_close: AtomicU8,
+    close_notify: Notify,
+    /// Bytes read from the socket that nobody has taken yet; at most so, because frames and heads
+    /// count too. HTTP/2 has its own count.
     unread: AtomicUsize,
     /// More than this the protocol's reader never keeps.
-    most_unread: AtomicUsize,
+    max_unread: AtomicUsize,
     last_read: AtomicUsize,
     http2_unread: Http2Unread,
     /// Bytes that a WebSocket's last messages have left in memory.
-    kept: AtomicUsize,
+    retained: AtomicUsize,
     /// The part of all these that the budget knows of.
     charged: AtomicUsize,
     /// The tick at which `unread` became worth counting; only asked of WebSockets.
@@ -71,9 +74,9 @@ pub(crate) struct ConnectionState {
     /// One more than the tick since which the socket takes no bytes; 0 when it does.
     blocked_since: AtomicU32,
     /// Answers of HTTP/2 by the tick at which a part of them was last taken.
-    answers: [AtomicU32; AGES as usize],
+    unread_responses: [AtomicU32; TRACKED_TICKS as usize],
     /// Bytes of the last answer if there was no room for it; 0 if there was.
-    unfit_answer: AtomicUsize,
+    rejected_response: AtomicUsize,
 }
 
 impl ConnectionState {
@@ -94,28 +97,28 @@ impl ConnectionState {
             memory,
             ticks,
             proven: AtomicBool::new(false),
-            under_way: AtomicUsize::new(0),
+            active_count: AtomicUsize::new(0),
             used: AtomicBool::new(true),
-            made_room: AtomicBool::new(false),
-            told: AtomicU8::new(0),
-            telling: Notify::new(),
+            evicted: AtomicBool::new(false),
+            requested_close: AtomicU8::new(0),
+            close_notify: Notify::new(),
             unread: AtomicUsize::new(0),
-            most_unread: AtomicUsize::new(most_unread),
+            max_unread: AtomicUsize::new(most_unread),
             last_read: AtomicUsize::new(0),
             http2_unread: Http2Unread::default(),
-            kept: AtomicUsize::new(0),
+            retained: AtomicUsize::new(0),
             charged: AtomicUsize::new(0),
             unread_since: AtomicU32::new(0),
             is_websocket: AtomicBool::new(false),
             is_http2: AtomicBool::new(false),
             blocked_since: AtomicU32::new(0),
-            answers: Default::default(),
-            unfit_answer: AtomicUsize::new(0),
+            unread_responses: Default::default(),
+            rejected_response: AtomicUsize::new(0),
         }
     }
 
     /// Who is at the other end, by address alone.
-    pub(crate) fn holder(&self) -> CallerBuckets {
+    pub(crate) fn address_buckets(&self) -> CallerBuckets {
         self.holder
     }
 
@@ -128,49 +131,49 @@ impl ConnectionState {
     }
 
     /// Whether another has its place.
-    pub(crate) fn has_made_room(&self) -> bool {
-        self.made_room.load(Relaxed)
+    pub(crate) fn is_evicted(&self) -> bool {
+        self.evicted.load(Relaxed)
     }
 
-    pub(crate) fn mark_made_room(&self) {
-        self.made_room.store(true, Relaxed);
+    pub(crate) fn mark_evicted(&self) {
+        self.evicted.store(true, Relaxed);
     }
 
-    /// How soon an idle connection makes room, the lowest first; `None` when something is under way, or it has. Being asked counts:
-    /// one that was used since comes after one that was not.
+    /// How soon an idle connection makes room, the lowest first; `None` when something is under
+    /// way, or it has. Being asked counts: one that was used since comes after one that was not.
     pub(crate) fn eviction_rank(&self) -> Option<(bool, bool)> {
-        (!self.has_made_room() && self.under_way.load(Relaxed) == 0)
+        (!self.is_evicted() && self.active_count.load(Relaxed) == 0)
             .then(|| (self.is_proven(), self.used.swap(false, Relaxed)))
     }
 
     pub(crate) fn request_close(&self, what: CloseRequest) {
-        self.told.fetch_max(what as u8, Relaxed);
-        self.telling.notify_one();
+        self.requested_close.fetch_max(what as u8, Relaxed);
+        self.close_notify.notify_one();
     }
 
     /// Waits until the connection is told to go, for this reason or a more urgent one.
-    pub(crate) async fn close_requested(&self, at_least: CloseRequest) {
-        while self.told.load(Relaxed) < at_least as u8 {
-            self.telling.notified().await;
+    pub(crate) async fn wait_close_request(&self, at_least: CloseRequest) {
+        while self.requested_close.load(Relaxed) < at_least as u8 {
+            self.close_notify.notified().await;
         }
     }
 
     /// Bytes of the last answer over the connection, if there was no room for it; else 0.
-    pub(crate) fn unfit_answer(&self) -> usize {
-        self.unfit_answer.load(Relaxed)
+    pub(crate) fn rejected_response_size(&self) -> usize {
+        self.rejected_response.load(Relaxed)
     }
 
     /// Notes whether there was room for an answer of so many bytes.
-    pub(crate) fn note_answer(&self, bytes: usize, fits: bool) {
+    pub(crate) fn record_response(&self, bytes: usize, fits: bool) {
         let unfit = if fits { 0 } else { bytes };
-        if self.unfit_answer() != unfit {
-            self.unfit_answer.store(unfit, Relaxed);
+        if self.rejected_response_size() != unfit {
+            self.rejected_response.store(unfit, Relaxed);
         }
     }
 
     /// A request begins, or a WebSocket.
     pub(crate) fn begin_activity(self: &Arc<Self>) -> ActivityGuard {
-        self.under_way.fetch_add(1, Relaxed);
+        self.active_count.fetch_add(1, Relaxed);
         ActivityGuard(Arc::clone(self))
     }
 
@@ -178,8 +181,8 @@ impl ConnectionState {
     pub(crate) fn count_read(&self, bytes: usize) -> Result<(), BudgetExceeded> {
         let before = self.unread.fetch_add(bytes, Relaxed);
         self.last_read.store(bytes, Relaxed);
-        if before <= FREE && before + bytes > FREE {
-            self.unread_since.store(self.tick(), Relaxed);
+        if before <= UNCOUNTED_BYTES && before + bytes > UNCOUNTED_BYTES {
+            self.unread_since.store(self.current_tick(), Relaxed);
         }
         self.settle_charge()
     }
@@ -208,7 +211,9 @@ impl ConnectionState {
             self.http2_unread.take_data(bytes);
         } else {
             // The closure always gives a value.
-            let _ = self.unread.fetch_update(Relaxed, Relaxed, |unread| Some(unread.saturating_sub(bytes)));
+            let _ = self
+                .unread
+                .fetch_update(Relaxed, Relaxed, |unread| Some(unread.saturating_sub(bytes)));
         }
         let _ = self.settle_charge();
     }
@@ -222,7 +227,7 @@ impl ConnectionState {
     }
 
     /// Nothing is half read, but for what came last.
-    fn forget_all_but_last(&self) {
+    fn keep_last_read_only(&self) {
         self.unread.fetch_min(self.last_read.load(Relaxed), Relaxed);
         if self.is_http2() {
             self.http2_unread.forget_all_but_last();
@@ -233,7 +238,7 @@ impl ConnectionState {
     /// What was read from a WebSocket was taken, but for so much of its next message.
     pub(crate) fn set_unread(&self, bytes: usize) {
         self.unread.store(bytes, Relaxed);
-        self.unread_since.store(self.tick(), Relaxed);
+        self.unread_since.store(self.current_tick(), Relaxed);
         let _ = self.settle_charge();
     }
 
@@ -252,20 +257,21 @@ impl ConnectionState {
         self.set_unread(0);
     }
 
-    /// A WebSocket has so much in memory for messages that were taken; 0 when it has given its buffers back. Until then a
-    /// smaller message takes nothing off: the buffer is as large as the largest.
-    pub(crate) fn count_kept(&self, bytes: usize) -> Result<(), BudgetExceeded> {
+    /// A WebSocket has so much in memory for messages that were taken; 0 when it has given its
+    /// buffers back. Until then a smaller message takes nothing off: the buffer is as large as the
+    /// largest.
+    pub(crate) fn count_retained(&self, bytes: usize) -> Result<(), BudgetExceeded> {
         if bytes == 0 {
-            self.kept.store(0, Relaxed);
+            self.retained.store(0, Relaxed);
         } else {
-            self.kept.fetch_max(bytes, Relaxed);
+            self.retained.fetch_max(bytes, Relaxed);
         }
         self.settle_charge()
     }
 
     /// From now on it is a WebSocket, whose reader keeps at most so much.
-    pub(crate) fn becomes_websocket(&self, most_unread: usize) {
-        self.most_unread.store(most_unread, Relaxed);
+    pub(crate) fn mark_websocket(&self, most_unread: usize) {
+        self.max_unread.store(most_unread, Relaxed);
         self.is_websocket.store(true, Relaxed);
         self.set_unread(0);
     }
@@ -273,9 +279,10 @@ impl ConnectionState {
     fn settle_charge(&self) -> Result<(), BudgetExceeded> {
         loop {
             let before = self.charged.load(Relaxed);
-            let unread = self.unread.load(Relaxed).min(self.most_unread.load(Relaxed));
-            let bytes = unread + self.kept.load(Relaxed) + self.http2_unread.held();
-            let charge = if bytes <= FREE { 0 } else { bytes.next_multiple_of(STEP) };
+            let unread = self.unread.load(Relaxed).min(self.max_unread.load(Relaxed));
+            let bytes = unread + self.retained.load(Relaxed) + self.http2_unread.held();
+            let charge =
+                if bytes <= UNCOUNTED_BYTES { 0 } else { bytes.next_multiple_of(CHARGE_STEP) };
             if charge == before {
                 return Ok(());
             }
@@ -284,13 +291,13 @@ impl ConnectionState {
             let taken = match more {
                 0 => Ok(()),
                 // Also when it does not fit: the bytes are here. The connection ends then.
-                _ => self.memory.charge_anyway(self.holder.with_proven(self.is_proven()), more),
+                _ => self.memory.charge_unchecked(self.holder.with_proven(self.is_proven()), more),
             };
             if self.charged.compare_exchange(before, charge, Relaxed, Relaxed).is_ok() {
-                self.memory.give_back(self.holder, before.saturating_sub(charge));
+                self.memory.release(self.holder, before.saturating_sub(charge));
                 return taken;
             }
-            self.memory.give_back(self.holder, more);
+            self.memory.release(self.holder, more);
         }
     }
 
@@ -298,42 +305,44 @@ impl ConnectionState {
     pub(crate) fn record_write(&self, is_blocked: bool) {
         let since = self.blocked_since.load(Relaxed);
         if is_blocked && since == 0 {
-            self.blocked_since.store(self.tick() + 1, Relaxed);
+            self.blocked_since.store(self.current_tick() + 1, Relaxed);
         } else if !is_blocked && since != 0 {
             self.blocked_since.store(0, Relaxed);
         }
     }
 
     /// Whether it holds something and has not moved for the write time-out.
-    pub(crate) fn is_stuck(&self) -> bool {
-        let now = self.tick();
+    pub(crate) fn is_stalled(&self) -> bool {
+        let now = self.current_tick();
         let age = |tick: u32| now.wrapping_sub(tick);
         // One tick more, because the first one was not whole.
         let blocked = self.blocked_since.load(Relaxed);
         if blocked != 0 && age(blocked - 1) > TICKS {
             return true;
         }
-        if (TICKS + 1..AGES).any(|age| self.answers[slot(now.wrapping_sub(age))].load(Relaxed) > 0) {
+        if (TICKS + 1..TRACKED_TICKS)
+            .any(|age| self.unread_responses[tick_slot(now.wrapping_sub(age))].load(Relaxed) > 0)
+        {
             return true;
         }
         self.is_websocket.load(Relaxed)
-            && self.unread.load(Relaxed) > FREE
-            && age(self.unread_since.load(Relaxed)) > TICKS * MESSAGE_TIMES
+            && self.unread.load(Relaxed) > UNCOUNTED_BYTES
+            && age(self.unread_since.load(Relaxed)) > TICKS * MESSAGE_TIMEOUTS
     }
 
-    fn tick(&self) -> u32 {
+    fn current_tick(&self) -> u32 {
         self.ticks.load(Relaxed)
     }
 }
 
 impl Drop for ConnectionState {
     fn drop(&mut self) {
-        self.memory.give_back(self.holder, *self.charged.get_mut());
+        self.memory.release(self.holder, *self.charged.get_mut());
     }
 }
 
-fn slot(tick: u32) -> usize {
-    (tick % AGES) as usize
+fn tick_slot(tick: u32) -> usize {
+    (tick % TRACKED_TICKS) as usize
 }
 
 /// A request, an answer or a WebSocket under way: the connection is not idle.
@@ -348,38 +357,38 @@ impl ActivityGuard {
 impl Drop for ActivityGuard {
     fn drop(&mut self) {
         self.0.used.store(true, Relaxed);
-        if self.0.under_way.fetch_sub(1, Relaxed) == 1 {
-            self.0.forget_all_but_last();
+        if self.0.active_count.fetch_sub(1, Relaxed) == 1 {
+            self.0.keep_last_read_only();
         }
     }
 }
 
 /// An answer of HTTP/2 that still has to be taken.
-pub(crate) struct UnreadAnswer {
+pub(crate) struct UnreadResponse {
     state: Arc<ConnectionState>,
     tick: AtomicU32,
 }
 
-impl UnreadAnswer {
+impl UnreadResponse {
     pub(crate) fn new(state: Arc<ConnectionState>) -> Self {
-        let tick = state.tick();
-        state.answers[slot(tick)].fetch_add(1, Relaxed);
+        let tick = state.current_tick();
+        state.unread_responses[tick_slot(tick)].fetch_add(1, Relaxed);
         Self { state, tick: AtomicU32::new(tick) }
     }
 
     /// A part of it was taken.
     pub(crate) fn record_progress(&self) {
-        let now = self.state.tick();
+        let now = self.state.current_tick();
         let before = self.tick.swap(now, Relaxed);
         if before != now {
-            self.state.answers[slot(now)].fetch_add(1, Relaxed);
-            self.state.answers[slot(before)].fetch_sub(1, Relaxed);
+            self.state.unread_responses[tick_slot(now)].fetch_add(1, Relaxed);
+            self.state.unread_responses[tick_slot(before)].fetch_sub(1, Relaxed);
         }
     }
 }
 
-impl Drop for UnreadAnswer {
+impl Drop for UnreadResponse {
     fn drop(&mut self) {
-        self.state.answers[slot(*self.tick.get_mut())].fetch_sub(1, Relaxed);
+        self.state.unread_responses[tick_slot(*self.tick.get_mut())].fetch_sub(1, Relaxed);
     }
 }

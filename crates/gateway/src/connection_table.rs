@@ -1,18 +1,20 @@
 //! The connections that may be open at a time, and who gets a place when they are scarce.
 //!
-//! 1. An address has no more places than are left free for the others (as everything in `fair_budget.rs`). Over that, its own
-//!    oldest idle connection makes room for its next one.
-//! 2. When all places are taken, the oldest idle connection makes room: first one that no credential was accepted on.
-//! 3. When none is idle, a part of the places is left, the reserve. Who comes in there has to succeed with a credential
-//!    in the first request, or is gone. So operators and members get in when strangers hold everything.
+//! 1. An address has no more places than are left free for the others (as everything in
+//!    `fair_budget.rs`). Over that, its own oldest idle connection makes room for its next one.
+//! 2. When all places are taken, the oldest idle connection makes room: first one that no
+//!    credential was accepted on.
+//! 3. When none is idle, a part of the places is left, the reserve. Who comes in there has to
+//!    succeed with a credential in the first request, or is gone. So operators and members get in
+//!    when strangers hold everything.
 //!
-//! Who makes room has a second to say good-bye, and is looked at like all others until it is gone. So many at a time, that
-//! is: the others are closed without a word.
+//! Who makes room has a second to say good-bye, and is looked at like all others until it is gone.
+//! So many at a time, that is: the others are closed without a word.
 //!
 //! A trusted proxy speaks for many: its connections are not counted by address.
 
 use crate::connection_state::{CloseRequest, ConnectionState};
-use crate::fair_budget::{CallerBuckets, CallerHasher, FairBudget, LEAST_SHARE};
+use crate::fair_budget::{CallerBuckets, CallerHasher, FairBudget, MIN_SHARE};
 use debros_proto::network::caller_network;
 use metrics::{Counter, counter, describe_counter};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,12 +23,12 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The reserve is this part of all places.
-const RESERVE: usize = 16;
+const RESERVE_DIVISOR: usize = 16;
 /// Of all places, this part may be saying good-bye beside those that are taken.
-const LEAVING: usize = 16;
-/// So many connections are looked at to find an idle one: the work for a newcomer is bounded, and the next newcomer looks
-/// at the next ones.
-const LOOK: usize = 64;
+const EVICTED_DIVISOR: usize = 16;
+/// So many connections are looked at to find an idle one: the work for a newcomer is bounded, and
+/// the next newcomer looks at the next ones.
+const MAX_EXAMINED: usize = 64;
 
 /// The connections that may be open at a time.
 pub(crate) struct ConnectionTable {
@@ -34,45 +36,51 @@ pub(crate) struct ConnectionTable {
     ordinary: usize,
     reserve: usize,
     /// Connections that may be saying good-bye at a time.
-    most_leaving: usize,
-    most_unread: usize,
+    max_evicted: usize,
+    max_unread: usize,
     memory: Arc<FairBudget>,
     ticks: Arc<AtomicU32>,
-    open: Mutex<Open>,
+    open: Mutex<OpenConnections>,
     refused: Counter,
     made_room: Counter,
 }
 
 #[derive(Default)]
-struct Open {
+struct OpenConnections {
     connections: BTreeMap<u64, Arc<ConnectionState>>,
-    networks: HashMap<IpAddr, Network>,
+    networks: HashMap<IpAddr, NetworkConnections>,
     next_id: u64,
     /// Where the next look for an idle one begins.
-    hand: u64,
+    eviction_cursor: u64,
     on_trial: usize,
     /// Those that have made room, and are not gone yet: in `connections`, and nowhere else.
-    leaving: usize,
+    evicted: usize,
 }
 
 /// The connections of one address.
 #[derive(Default)]
-struct Network {
+struct NetworkConnections {
     ids: BTreeSet<u64>,
-    hand: u64,
+    eviction_cursor: u64,
     on_trial: usize,
 }
 
 impl ConnectionTable {
     pub(crate) fn new(limit: usize, most_unread: usize, memory: Arc<FairBudget>) -> Arc<Self> {
-        describe_counter!("debros_gateway_connections_refused_total", "Connections closed because there was no place");
-        describe_counter!("debros_gateway_connections_made_room_total", "Idle connections closed to make room");
-        let reserve = limit / RESERVE;
+        describe_counter!(
+            "debros_gateway_connections_refused_total",
+            "Connections closed because there was no place"
+        );
+        describe_counter!(
+            "debros_gateway_connections_made_room_total",
+            "Idle connections closed to make room"
+        );
+        let reserve = limit / RESERVE_DIVISOR;
         Arc::new(Self {
             ordinary: limit - reserve,
             reserve,
-            most_leaving: (limit / LEAVING).max(1),
-            most_unread,
+            max_evicted: (limit / EVICTED_DIVISOR).max(1),
+            max_unread: most_unread,
             memory,
             ticks: Arc::default(),
             open: Mutex::default(),
@@ -90,7 +98,7 @@ impl ConnectionTable {
     ) -> Option<ConnectionPermit> {
         let network = (!is_proxy).then(|| caller_network(peer));
         let holder = if is_proxy { CallerBuckets::default() } else { callers.for_address(peer) };
-        let mut open = self.open();
+        let mut open = self.lock_open();
         let on_trial = match (self.make_room(&mut open, network, false), self.reserve) {
             (true, _) => false,
             (false, 1..) if self.make_room(&mut open, network, true) => true,
@@ -108,53 +116,71 @@ impl ConnectionTable {
             holder,
             Arc::clone(&self.memory),
             Arc::clone(&self.ticks),
-            self.most_unread,
+            self.max_unread,
         );
         let state = Arc::new(state);
         open.insert(&state);
         drop(open);
-        Some(ConnectionPermit { state, places: Arc::clone(self) })
+        Some(ConnectionPermit { state, table: Arc::clone(self) })
     }
 
     /// Whether there is a free place, or one can be made.
-    fn make_room(&self, open: &mut Open, network: Option<IpAddr>, on_trial: bool) -> bool {
+    fn make_room(
+        &self,
+        open: &mut OpenConnections,
+        network: Option<IpAddr>,
+        on_trial: bool,
+    ) -> bool {
         let (limit, taken) = if on_trial {
             (self.reserve, open.on_trial)
         } else {
-            (self.ordinary, open.connections.len() - open.leaving - open.on_trial)
+            (self.ordinary, open.connections.len() - open.evicted - open.on_trial)
         };
-        let own = network
-            .and_then(|network| open.networks.get(&network))
-            .map_or(0, |network| if on_trial { network.on_trial } else { network.ids.len() - network.on_trial });
+        let own = network.and_then(|network| open.networks.get(&network)).map_or(0, |network| {
+            if on_trial { network.on_trial } else { network.ids.len() - network.on_trial }
+        });
         let free = limit.saturating_sub(taken);
-        let is_over_share = network.is_some() && own + 1 > free.saturating_sub(1).max(LEAST_SHARE);
+        let is_over_share = network.is_some() && own + 1 > free.saturating_sub(1).max(MIN_SHARE);
         if free > 0 && !is_over_share {
             return true;
         }
-        let Some(idle) = open.find_idle(network.filter(|_| is_over_share), on_trial) else { return false };
-        let says_goodbye = open.leaving < self.most_leaving;
-        open.give_up_place(&idle);
-        idle.request_close(if says_goodbye { CloseRequest::MakeRoom } else { CloseRequest::End });
+        let Some(idle) = open.find_idle(network.filter(|_| is_over_share), on_trial) else {
+            return false;
+        };
+        let says_goodbye = open.evicted < self.max_evicted;
+        open.evict(&idle);
+        idle.request_close(if says_goodbye {
+            CloseRequest::Evict
+        } else {
+            CloseRequest::Terminate
+        });
         self.made_room.increment(1);
         true
     }
 
-    /// Time goes on: ends connections that are stuck. To be called four times in every write time-out.
-    pub(crate) fn end_stuck(&self) {
+    /// Time goes on: ends connections that are stuck. To be called four times in every write
+    /// time-out.
+    pub(crate) fn close_stalled(&self) {
         self.ticks.fetch_add(1, Relaxed);
-        let stuck: Vec<_> = self.open().connections.values().filter(|state| state.is_stuck()).cloned().collect();
+        let stuck: Vec<_> = self
+            .lock_open()
+            .connections
+            .values()
+            .filter(|state| state.is_stalled())
+            .cloned()
+            .collect();
         for state in stuck {
             tracing::debug!(network = ?state.network, "a connection ends: the other side takes nothing");
-            state.request_close(CloseRequest::End);
+            state.request_close(CloseRequest::Terminate);
         }
     }
 
-    fn open(&self) -> MutexGuard<'_, Open> {
+    fn lock_open(&self) -> MutexGuard<'_, OpenConnections> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Open {
+impl OpenConnections {
     fn insert(&mut self, state: &Arc<ConnectionState>) {
         self.connections.insert(state.id, Arc::clone(state));
         self.on_trial += usize::from(state.on_trial);
@@ -169,21 +195,21 @@ impl Open {
         if self.connections.remove(&state.id).is_none() {
             return;
         }
-        if state.has_made_room() {
-            self.leaving -= 1;
+        if state.is_evicted() {
+            self.evicted -= 1;
         } else {
-            self.free_place(state);
+            self.release_place(state);
         }
     }
 
     /// Its place is another's from now on. It stays known until it is gone.
-    fn give_up_place(&mut self, state: &ConnectionState) {
-        state.mark_made_room();
-        self.leaving += 1;
-        self.free_place(state);
+    fn evict(&mut self, state: &ConnectionState) {
+        state.mark_evicted();
+        self.evicted += 1;
+        self.release_place(state);
     }
 
-    fn free_place(&mut self, state: &ConnectionState) {
+    fn release_place(&mut self, state: &ConnectionState) {
         self.on_trial -= usize::from(state.on_trial);
         let Some(address) = state.network else { return };
         if let Some(network) = self.networks.get_mut(&address) {
@@ -195,8 +221,8 @@ impl Open {
         }
     }
 
-    /// An idle connection, of one address or of all, on trial or not: unproven before proven, unused before used, old
-    /// before new. Looks at a few, beginning where the last look ended.
+    /// An idle connection, of one address or of all, on trial or not: unproven before proven,
+    /// unused before used, old before new. Looks at a few, beginning where the last look ended.
     fn find_idle(&mut self, of: Option<IpAddr>, on_trial: bool) -> Option<Arc<ConnectionState>> {
         let mut last = None;
         let mut best: Option<((bool, bool), &Arc<ConnectionState>)> = None;
@@ -207,14 +233,20 @@ impl Open {
         match of {
             Some(address) => {
                 let network = self.networks.get(&address)?;
-                let ids = network.ids.range(network.hand..).chain(network.ids.range(..network.hand));
-                for state in ids.take(LOOK).filter_map(|id| self.connections.get(id)) {
+                let ids = network
+                    .ids
+                    .range(network.eviction_cursor..)
+                    .chain(network.ids.range(..network.eviction_cursor));
+                for state in ids.take(MAX_EXAMINED).filter_map(|id| self.connections.get(id)) {
                     keep_best(&mut best, look(state), state);
                 }
             }
             None => {
-                let connections = self.connections.range(self.hand..).chain(self.connections.range(..self.hand));
-                for (_, state) in connections.take(LOOK) {
+                let connections = self
+                    .connections
+                    .range(self.eviction_cursor..)
+                    .chain(self.connections.range(..self.eviction_cursor));
+                for (_, state) in connections.take(MAX_EXAMINED) {
                     keep_best(&mut best, look(state), state);
                 }
             }
@@ -222,8 +254,8 @@ impl Open {
         let found = best.map(|(_, state)| Arc::clone(state));
         let hand = last.map_or(0, |id| id + 1);
         match of {
-            Some(address) => self.networks.entry(address).or_default().hand = hand,
-            None => self.hand = hand,
+            Some(address) => self.networks.entry(address).or_default().eviction_cursor = hand,
+            None => self.eviction_cursor = hand,
         }
         found
     }
@@ -241,11 +273,11 @@ fn keep_best<'a>(
     }
 }
 
-/// The place of a connection among those that may be open; free when it is dropped. It comes with a request that asks for
-/// another protocol, because the socket outlives the HTTP connection then.
+/// The place of a connection among those that may be open; free when it is dropped. It comes with a
+/// request that asks for another protocol, because the socket outlives the HTTP connection then.
 pub(crate) struct ConnectionPermit {
     state: Arc<ConnectionState>,
-    places: Arc<ConnectionTable>,
+    table: Arc<ConnectionTable>,
 }
 
 impl ConnectionPermit {
@@ -256,13 +288,13 @@ impl ConnectionPermit {
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.places.open().remove(&self.state);
+        self.table.lock_open().remove(&self.state);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{ConnectionTable, LEAVING, RESERVE};
+    use super::{ConnectionTable, EVICTED_DIVISOR, RESERVE_DIVISOR};
     use crate::connection_state::CloseRequest;
     use crate::fair_budget::{CallerHasher, FairBudget};
     use futures::FutureExt as _;
@@ -276,14 +308,22 @@ mod tests {
             let peer = format!("10.0.{host}.1").parse().unwrap();
             table.acquire(peer, false, &callers).expect("all are idle")
         };
-        let ordinary = limit - limit / RESERVE;
+        let ordinary = limit - limit / RESERVE_DIVISOR;
         let all: Vec<_> = (0..ordinary + 10).map(acquire).collect();
-        let told = |what| all.iter().filter(|it| it.state().close_requested(what).now_or_never().is_some()).count();
-        assert_eq!(told(CloseRequest::MakeRoom), 10, "each newcomer has a place");
-        assert_eq!(told(CloseRequest::End), 10 - limit / LEAVING, "the others do not say good-bye");
-        assert_eq!(table.open().connections.len(), ordinary + 10, "all are still looked at");
+        let told = |what| {
+            all.iter()
+                .filter(|it| it.state().wait_close_request(what).now_or_never().is_some())
+                .count()
+        };
+        assert_eq!(told(CloseRequest::Evict), 10, "each newcomer has a place");
+        assert_eq!(
+            told(CloseRequest::Terminate),
+            10 - limit / EVICTED_DIVISOR,
+            "the others do not say good-bye"
+        );
+        assert_eq!(table.lock_open().connections.len(), ordinary + 10, "all are still looked at");
         drop(all);
-        let open = table.open();
-        assert!(open.connections.is_empty() && open.networks.is_empty() && open.leaving == 0);
+        let open = table.lock_open();
+        assert!(open.connections.is_empty() && open.networks.is_empty() && open.evicted == 0);
     }
 }

@@ -4,7 +4,7 @@
 use crate::connection_state::ConnectionState;
 use crate::http_settings::CONNECTION_WINDOW;
 use crate::http2_frames::{RequestFrames, WindowUpdates};
-use crate::watched_stream::no_room;
+use crate::watched_stream::memory_exceeded;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -58,7 +58,9 @@ impl<S> CountedStream<S> {
         let Protocol::Http2(http2) = &mut self.protocol else { return Ok(()) };
         let requests = &mut http2.requests;
         let read = requests.pass(bytes);
-        self.state.count_frames(read, requests.unfinished(), requests.is_block_open()).map_err(no_room)
+        self.state
+            .count_frames(read, requests.unfinished(), requests.is_block_open())
+            .map_err(memory_exceeded)
     }
 
     /// Looks at what was sent: what the slices begin with.
@@ -74,13 +76,19 @@ impl<S> CountedStream<S> {
             }
         }
         if is_window_larger {
-            self.state.limit_unread(http2.updates.most_held(http2.requests.received(), CONNECTION_WINDOW));
+            self.state.limit_unread(
+                http2.updates.most_held(http2.requests.received(), CONNECTION_WINDOW),
+            );
         }
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for CountedStream<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         Poll::Ready(self.count_read(&buffer.filled()[before..]))
@@ -88,7 +96,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for CountedStream<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for CountedStream<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
         self.follow_written(written, std::iter::once(bytes));
         Poll::Ready(Ok(written))

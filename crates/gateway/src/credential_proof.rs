@@ -8,12 +8,17 @@ use http::{Request, StatusCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// Whether a handler acted for a caller whose credential, or whose connection, is not known to be good yet.
+/// Whether a handler acted for a caller whose credential, or whose connection, is not known to be
+/// good yet.
 #[derive(Clone)]
-pub(crate) struct CredentialProof(Arc<AtomicBool>);
+pub(crate) struct CredentialUse(Arc<AtomicBool>);
 
-impl CredentialProof {
-    pub(crate) fn watch(state: &ConnectionState, holder: CallerBuckets, request: &mut Request<Body>) -> Option<Self> {
+impl CredentialUse {
+    pub(crate) fn attach(
+        state: &ConnectionState,
+        holder: CallerBuckets,
+        request: &mut Request<Body>,
+    ) -> Option<Self> {
         if state.is_proven() && (holder.is_proven() || !holder.shows_credential()) {
             return None;
         }
@@ -27,10 +32,11 @@ impl CredentialProof {
         self.0.store(true, Relaxed);
     }
 
-    pub(crate) fn is_given(&self, response: &Response) -> bool {
+    pub(crate) fn was_accepted(&self, response: &Response) -> bool {
         let status = response.status();
-        let good =
-            status.is_success() || status == StatusCode::NOT_MODIFIED || status == StatusCode::SWITCHING_PROTOCOLS;
+        let good = status.is_success()
+            || status == StatusCode::NOT_MODIFIED
+            || status == StatusCode::SWITCHING_PROTOCOLS;
         good && self.0.load(Relaxed)
     }
 }

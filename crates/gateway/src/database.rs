@@ -1,9 +1,9 @@
 //! `/v1/db`: SQL.
 
-use crate::call::Call;
-use crate::error::{Answer, ApiError, ErrorBody};
-use crate::json_body::OFF_THE_LOOP;
-use crate::respond::{Done, OK, done, json, json_bytes, to_bytes};
+use crate::api_call::ApiCall;
+use crate::error::{ApiError, ErrorBody, HandlerResult};
+use crate::json_body::BLOCKING_JSON_BYTES;
+use crate::respond::{Done, OK, done, json, json_response, to_json_bytes};
 use debros_client::rpc::{Consistency, Statement, StatementResult, Table, Value};
 use debros_proto::json::from_json;
 use debros_proto::limits::{MAX_SQL_ARGS, MAX_TRANSACTION_STATEMENTS};
@@ -26,13 +26,14 @@ pub(crate) struct QueryBody {
     sql: String,
     #[serde(default)]
     #[schema(value_type = Option<Vec<SqlValue>>)]
-    args: Args,
+    args: SqlArgs,
     /// How fresh a read must be.
     #[serde(default)]
     consistency: Freshness,
 }
 
-/// How fresh a read must be: `none` (local replica, may lag), `weak` (the leader's data), `linearizable`, `strong`.
+/// How fresh a read must be: `none` (local replica, may lag), `weak` (the leader's data),
+/// `linearizable`, `strong`.
 #[derive(Clone, Copy, Default, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Freshness {
@@ -49,7 +50,7 @@ pub(crate) enum Freshness {
 pub(crate) struct TransactionBody {
     /// Each a SQL text, or an object of text and arguments. Up to 1,000.
     #[schema(value_type = Vec<TransactionStatement>)]
-    statements: Statements,
+    statements: StatementList,
 }
 
 /// A script of CREATE statements.
@@ -75,10 +76,13 @@ impl utoipa::ToSchema for SqlValue {}
 
 impl PartialSchema for SqlValue {
     fn schema() -> RefOr<Schema> {
-        let integer =
-            ObjectBuilder::new().schema_type(Type::Integer).format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)));
+        let integer = ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)));
         let of = |kind| ObjectBuilder::new().schema_type(kind);
-        let blob = of(Type::Object).property("$blob", of(Type::String).content_encoding("base64")).required("$blob");
+        let blob = of(Type::Object)
+            .property("$blob", of(Type::String).content_encoding("base64"))
+            .required("$blob");
         let any = OneOfBuilder::new()
             .description(Some(
                 "A value: null, an integer of up to 64 bits (larger ones go as text), a number, a text, or a BLOB. \
@@ -106,7 +110,10 @@ pub(crate) enum TransactionStatement {
 
 /// What a statement returned.
 #[derive(utoipa::ToSchema)]
-#[allow(dead_code, reason = "a shape for the document; `StatementResult` is written by debros_proto")]
+#[allow(
+    dead_code,
+    reason = "a shape for the document; `StatementResult` is written by debros_proto"
+)]
 pub(crate) struct QueryAnswer {
     columns: Vec<String>,
     /// Rows of values, in the order of the columns.
@@ -138,7 +145,7 @@ pub struct SchemaAnswer {
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct TableAnswer {
     name: String,
-    /// `table`, `view` or `virtual`.
+    /// `table_answer`, `view` or `virtual`.
     kind: String,
     /// The CREATE text.
     sql: String,
@@ -174,23 +181,24 @@ pub(crate) struct IndexAnswer {
     post, path = "/v1/db/query", tag = "database", operation_id = "db_query", request_body = QueryBody,
     responses((status = 200, body = QueryAnswer), (status = 409, description = "A constraint refused it.", body = ErrorBody)),
 )]
-pub(crate) async fn query(mut call: Call) -> Answer {
-    let [] = call.query.only([])?;
-    let QueryBody { sql, args, consistency } = call.json().await?;
+pub(crate) async fn query(mut call: ApiCall) -> HandlerResult {
+    let [] = call.query.take_only([])?;
+    let QueryBody { sql, args, consistency } = call.read_json().await?;
     if let Some(refused) = args.refused {
         return Err(ApiError::invalid(refused));
     }
-    let statement = Statement { sql, args: args.read };
+    let statement = Statement { sql, args: args.values };
     let result = call.client.database().query_at(statement, consistency.into()).await?;
-    let size = size_of(std::slice::from_ref(&result));
-    write(size, result).await
+    let size = estimate_json_size(std::slice::from_ref(&result));
+    write_json(size, result).await
 }
 
 /// Runs statements in order, all or none.
 ///
-/// `PRAGMA foreign_keys = OFF` holds until it is turned on again or the transaction ends, so that a migration can make a
-/// table anew that others refer to. Before it commits every reference is looked at, and one that leads nowhere refuses the
-/// whole. `PRAGMA defer_foreign_keys = ON` holds until the end of the transaction.
+/// `PRAGMA foreign_keys = OFF` holds until it is turned on again or the transaction ends, so that a
+/// migration can make a table anew that others refer to. Before it commits every reference is
+/// looked at, and one that leads nowhere refuses the whole. `PRAGMA defer_foreign_keys = ON` holds
+/// until the end of the transaction.
 #[utoipa::path(
     post, path = "/v1/db/transaction", tag = "database", operation_id = "db_transaction", request_body = TransactionBody,
     responses(
@@ -198,15 +206,15 @@ pub(crate) async fn query(mut call: Call) -> Answer {
         (status = 409, description = "A constraint refused it: nothing was applied.", body = ErrorBody),
     ),
 )]
-pub(crate) async fn transaction(mut call: Call) -> Answer {
-    let [] = call.query.only([])?;
-    let TransactionBody { statements } = call.json().await?;
+pub(crate) async fn transaction(mut call: ApiCall) -> HandlerResult {
+    let [] = call.query.take_only([])?;
+    let TransactionBody { statements } = call.read_json().await?;
     if let Some(refusal) = statements.refused {
         return Err(refusal.into());
     }
-    let results = call.client.database().transaction(statements.read).await?;
-    let size = size_of(&results);
-    write(size, TransactionAnswer { status: OK, results }).await
+    let results = call.client.database().transaction(statements.statements).await?;
+    let size = estimate_json_size(&results);
+    write_json(size, TransactionAnswer { status: OK, results }).await
 }
 
 /// Runs one CREATE TABLE statement.
@@ -214,9 +222,9 @@ pub(crate) async fn transaction(mut call: Call) -> Answer {
     post, path = "/v1/db/create-table", tag = "database", operation_id = "db_create_table", request_body = CreateBody,
     responses((status = 201, body = Done)),
 )]
-pub(crate) async fn create_table(mut call: Call) -> Answer {
-    let [] = call.query.only([])?;
-    let CreateBody { schema } = call.json().await?;
+pub(crate) async fn create_table(mut call: ApiCall) -> HandlerResult {
+    let [] = call.query.take_only([])?;
+    let CreateBody { schema } = call.read_json().await?;
     call.client.database().create_table(schema).await?;
     done(StatusCode::CREATED)
 }
@@ -226,9 +234,9 @@ pub(crate) async fn create_table(mut call: Call) -> Answer {
     post, path = "/v1/db/drop-table", tag = "database", operation_id = "db_drop_table", request_body = DropBody,
     responses((status = 200, body = Done), (status = 404, body = ErrorBody)),
 )]
-pub(crate) async fn drop_table(mut call: Call) -> Answer {
-    let [] = call.query.only([])?;
-    let DropBody { table } = call.json().await?;
+pub(crate) async fn drop_table(mut call: ApiCall) -> HandlerResult {
+    let [] = call.query.take_only([])?;
+    let DropBody { table } = call.read_json().await?;
     call.client.database().drop_table(table).await?;
     done(StatusCode::OK)
 }
@@ -238,18 +246,18 @@ pub(crate) async fn drop_table(mut call: Call) -> Answer {
     get, path = "/v1/db/schema", tag = "database", operation_id = "db_schema",
     responses((status = 200, body = SchemaAnswer)),
 )]
-pub(crate) async fn schema(mut call: Call) -> Answer {
-    let [] = call.query.only([])?;
+pub(crate) async fn schema(mut call: ApiCall) -> HandlerResult {
+    let [] = call.query.take_only([])?;
     json(StatusCode::OK, &SchemaAnswer::from(call.client.database().schema().await?))
 }
 
 impl From<Vec<Table>> for SchemaAnswer {
     fn from(tables: Vec<Table>) -> Self {
-        Self { tables: tables.into_iter().map(table).collect() }
+        Self { tables: tables.into_iter().map(table_answer).collect() }
     }
 }
 
-fn table(table: Table) -> TableAnswer {
+fn table_answer(table: Table) -> TableAnswer {
     let columns = table.columns.into_iter().map(|column| ColumnAnswer {
         name: column.name,
         r#type: column.r#type,
@@ -284,47 +292,50 @@ impl From<Freshness> for Consistency {
 }
 
 /// Roughly how many bytes of JSON the results make.
-fn size_of(results: &[StatementResult]) -> usize {
+fn estimate_json_size(results: &[StatementResult]) -> usize {
     let values = results.iter().flat_map(|result| &result.rows).flat_map(|row| &row.values);
     values.map(|value| value.size() + 4).sum()
 }
 
-async fn write(size: usize, answer: impl Serialize + Send + 'static) -> Answer {
-    if size <= OFF_THE_LOOP {
+async fn write_json(size: usize, answer: impl Serialize + Send + 'static) -> HandlerResult {
+    if size <= BLOCKING_JSON_BYTES {
         return json(StatusCode::OK, &answer);
     }
-    let written = tokio::task::spawn_blocking(move || to_bytes(&answer)).await;
-    let body = written.unwrap_or_else(|_| Err(Error::internal("writing the answer failed").into()))?;
-    Ok(json_bytes(StatusCode::OK, body))
+    let written = tokio::task::spawn_blocking(move || to_json_bytes(&answer)).await;
+    let body =
+        written.unwrap_or_else(|_| Err(Error::internal("writing the answer failed").into()))?;
+    Ok(json_response(StatusCode::OK, body))
 }
 
-/// Arguments; null reads as none. No more are read than a statement may have, and one over, for the engine to refuse.
+/// Arguments; null reads as none. No more are read than a statement may have, and one over, for the
+/// engine to refuse.
 #[derive(Default)]
-struct Args {
-    read: Vec<Value>,
+struct SqlArgs {
+    values: Vec<Value>,
     /// The first one that is no value, and why.
     refused: Option<String>,
 }
 
-impl<'de> Deserialize<'de> for Args {
+impl<'de> Deserialize<'de> for SqlArgs {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Args;
+        struct SqlArgsVisitor;
+        impl<'de> Visitor<'de> for SqlArgsVisitor {
+            type Value = SqlArgs;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an array of arguments")
             }
-            fn visit_unit<E: de::Error>(self) -> Result<Args, E> {
-                Ok(Args::default())
+            fn visit_unit<E: de::Error>(self) -> Result<SqlArgs, E> {
+                Ok(SqlArgs::default())
             }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Args, A::Error> {
-                let mut args = Args::default();
-                while args.read.len() <= MAX_SQL_ARGS {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<SqlArgs, A::Error> {
+                let mut args = SqlArgs::default();
+                while args.values.len() <= MAX_SQL_ARGS {
                     let Some(json) = items.next_element::<&RawValue>()? else { return Ok(args) };
                     match from_json(json) {
-                        Ok(value) => args.read.push(value),
+                        Ok(value) => args.values.push(value),
                         Err(error) => {
-                            args.refused = Some(format!("args[{}]: {}", args.read.len(), error.message));
+                            args.refused =
+                                Some(format!("args[{}]: {}", args.values.len(), error.message));
                             break;
                         }
                     }
@@ -333,28 +344,28 @@ impl<'de> Deserialize<'de> for Args {
                 Ok(args)
             }
         }
-        deserializer.deserialize_any(Reader)
+        deserializer.deserialize_any(SqlArgsVisitor)
     }
 }
 
 /// The statements of a transaction. When there are too many, the rest is not kept.
-struct Statements {
-    read: Vec<Statement>,
+struct StatementList {
+    statements: Vec<Statement>,
     refused: Option<Error>,
 }
 
-impl<'de> Deserialize<'de> for Statements {
+impl<'de> Deserialize<'de> for StatementList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Statements;
+        struct StatementListVisitor;
+        impl<'de> Visitor<'de> for StatementListVisitor {
+            type Value = StatementList;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an array of statements")
             }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Statements, A::Error> {
-                let mut statements = Statements { read: Vec::new(), refused: None };
-                while let Some(OneStatement { sql, args }) = items.next_element()? {
-                    let index = statements.read.len();
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<StatementList, A::Error> {
+                let mut statements = StatementList { statements: Vec::new(), refused: None };
+                while let Some(StatementInput { sql, args }) = items.next_element()? {
+                    let index = statements.statements.len();
                     if let Some(refused) = args.refused {
                         while items.next_element::<de::IgnoredAny>()?.is_some() {}
                         let refusal = Error::invalid(format!("statements[{index}].{refused}"));
@@ -369,48 +380,48 @@ impl<'de> Deserialize<'de> for Statements {
                         statements.refused = Some(Error::new(Code::TooManyStatements, message));
                         return Ok(statements);
                     }
-                    statements.read.push(Statement { sql, args: args.read });
+                    statements.statements.push(Statement { sql, args: args.values });
                 }
                 Ok(statements)
             }
         }
-        deserializer.deserialize_seq(Reader)
+        deserializer.deserialize_seq(StatementListVisitor)
     }
 }
 
 /// `"<sql>"` or `{"sql":"<sql>","args":[…]}`.
-struct OneStatement {
+struct StatementInput {
     sql: String,
-    args: Args,
+    args: SqlArgs,
 }
 
-impl<'de> Deserialize<'de> for OneStatement {
+impl<'de> Deserialize<'de> for StatementInput {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
-        struct WithArguments {
+        struct StatementFields {
             sql: String,
             #[serde(default)]
-            args: Args,
+            args: SqlArgs,
         }
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = OneStatement;
+        struct StatementVisitor;
+        impl<'de> Visitor<'de> for StatementVisitor {
+            type Value = StatementInput;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a SQL text or an object {sql, args}")
             }
-            fn visit_str<E: de::Error>(self, sql: &str) -> Result<OneStatement, E> {
+            fn visit_str<E: de::Error>(self, sql: &str) -> Result<StatementInput, E> {
                 self.visit_string(sql.to_owned())
             }
-            fn visit_string<E: de::Error>(self, sql: String) -> Result<OneStatement, E> {
-                Ok(OneStatement { sql, args: Args::default() })
+            fn visit_string<E: de::Error>(self, sql: String) -> Result<StatementInput, E> {
+                Ok(StatementInput { sql, args: SqlArgs::default() })
             }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<OneStatement, A::Error> {
-                let WithArguments { sql, args } =
-                    WithArguments::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                Ok(OneStatement { sql, args })
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<StatementInput, A::Error> {
+                let StatementFields { sql, args } =
+                    StatementFields::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                Ok(StatementInput { sql, args })
             }
         }
-        deserializer.deserialize_any(Reader)
+        deserializer.deserialize_any(StatementVisitor)
     }
 }

@@ -1,7 +1,7 @@
 //! `/docs`: a page to read and try the interface. Everything on it comes from the program itself.
 
-use crate::error::{Answer, ApiError};
-use crate::respond::{JSON, with_type};
+use crate::error::{ApiError, HandlerResult};
+use crate::respond::{JSON, response_with_type};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Redirect};
@@ -15,8 +15,9 @@ use utoipa_swagger_ui::Config;
 /// The document as the test keeps it: nothing is put together at run time.
 const DOCUMENT: &str = include_str!("../openapi.json");
 
-/// The page's own scripts only, and calls only to this gateway. Its stylesheet sets styles on elements.
-const POLICY: HeaderValue = HeaderValue::from_static(
+/// The page's own scripts only, and calls only to this gateway. Its stylesheet sets styles on
+/// elements.
+const DOCS_CONTENT_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
@@ -27,17 +28,17 @@ static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
 });
 
 /// `GET /v1/openapi.json`.
-pub(crate) async fn document() -> Answer {
-    Ok(with_type(StatusCode::OK, JSON, Body::from(DOCUMENT)))
+pub(crate) async fn document() -> HandlerResult {
+    Ok(response_with_type(StatusCode::OK, JSON, Body::from(DOCUMENT)))
 }
 
 /// `GET /docs`.
-pub(crate) async fn redirect() -> Answer {
+pub(crate) async fn redirect() -> HandlerResult {
     Ok(Redirect::permanent("/docs/").into_response())
 }
 
 /// `GET /docs/…`.
-pub(crate) async fn file(request: Request) -> Answer {
+pub(crate) async fn file(request: Request) -> HandlerResult {
     let path = request.uri().path().strip_prefix("/docs/").unwrap_or_default();
     let found = utoipa_swagger_ui::serve(path, Arc::clone(&CONFIG)).map_err(|error| {
         tracing::error!(%error, "a file of the documentation can not be made");
@@ -50,11 +51,11 @@ pub(crate) async fn file(request: Request) -> Answer {
         Cow::Borrowed(bytes) => Body::from(bytes),
         Cow::Owned(bytes) => Body::from(bytes),
     };
-    let mut response = with_type(StatusCode::OK, content_type, body);
+    let mut response = response_with_type(StatusCode::OK, content_type, body);
     let headers = response.headers_mut();
     if file.gzpipped {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
-    headers.insert(CONTENT_SECURITY_POLICY, POLICY);
+    headers.insert(CONTENT_SECURITY_POLICY, DOCS_CONTENT_POLICY);
     Ok(response)
 }

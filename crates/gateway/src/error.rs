@@ -1,14 +1,15 @@
 //! The one place where an error becomes an HTTP answer.
 //!
-//! Handlers return [`ApiError`]. Its response carries the error itself as an extension; [`finish`] writes the body when
-//! the request's id is at hand.
+//! Handlers return [`ApiError`]. Its response carries the error itself as an extension;
+//! [`write_error_body`] writes the body when the request's id is at hand.
 
 use crate::request_id::RequestId;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use debros_proto::{Code, Error, LogThrottle};
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
+    WWW_AUTHENTICATE,
 };
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
@@ -16,7 +17,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 /// What a handler answers.
-pub(crate) type Answer = std::result::Result<Response, ApiError>;
+pub(crate) type HandlerResult = std::result::Result<Response, ApiError>;
 
 /// An error with the HTTP status that it is told with.
 #[derive(Clone, Debug)]
@@ -24,7 +25,7 @@ pub(crate) struct ApiError {
     status: StatusCode,
     error: Error,
     /// The rest of the request was not read: the connection can not be used again.
-    closes: bool,
+    closes_connection: bool,
 }
 
 impl ApiError {
@@ -38,25 +39,28 @@ impl ApiError {
 
     /// The caller was too slow with its request: its mistake, so no 5xx.
     pub(crate) fn slow_body() -> Self {
-        let error = Error::new(Code::DeadlineExceeded, "the request's body did not arrive in time; nothing was done");
-        Self { status: StatusCode::REQUEST_TIMEOUT, error, closes: true }
+        let error = Error::new(
+            Code::DeadlineExceeded,
+            "the request's body did not arrive in time; nothing was done",
+        );
+        Self { status: StatusCode::REQUEST_TIMEOUT, error, closes_connection: true }
     }
 
     /// The caller expects of the gateway what it does not know.
     pub(crate) fn expectation_failed() -> Self {
         let error = Error::invalid("of the Expect header only 100-continue is understood here");
-        Self { status: StatusCode::EXPECTATION_FAILED, error, closes: true }
+        Self { status: StatusCode::EXPECTATION_FAILED, error, closes_connection: true }
     }
 
     /// The caller speaks another version of the WebSocket protocol; the answer names ours.
     pub(crate) fn other_websocket_version() -> Self {
         let error = Error::invalid("not a WebSocket handshake: Sec-WebSocket-Version must be 13");
-        Self { status: StatusCode::UPGRADE_REQUIRED, error, closes: false }
+        Self { status: StatusCode::UPGRADE_REQUIRED, error, closes_connection: false }
     }
 
     /// The same error; the connection ends after it.
-    pub(crate) fn closing(mut self) -> Self {
-        self.closes = true;
+    pub(crate) fn with_close(mut self) -> Self {
+        self.closes_connection = true;
         self
     }
 
@@ -73,7 +77,7 @@ impl ApiError {
 
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
-        Self { status: status_of(error.code), error, closes: false }
+        Self { status: status_of(error.code), error, closes_connection: false }
     }
 }
 
@@ -97,7 +101,9 @@ pub(crate) fn status_of(code: Code) -> StatusCode {
         | Code::TooManyStatements
         | Code::ResultTooLarge
         | Code::StatementTimeout => StatusCode::BAD_REQUEST,
-        Code::Unauthenticated | Code::CredentialExpired | Code::CredentialRevoked => StatusCode::UNAUTHORIZED,
+        Code::Unauthenticated | Code::CredentialExpired | Code::CredentialRevoked => {
+            StatusCode::UNAUTHORIZED
+        }
         Code::Forbidden | Code::NamespaceMismatch => StatusCode::FORBIDDEN,
         Code::NotFound => StatusCode::NOT_FOUND,
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -108,9 +114,13 @@ pub(crate) fn status_of(code: Code) -> StatusCode {
         Code::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
         Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
-        Code::Unavailable | Code::Overloaded | Code::ReadOnly | Code::Cancelled => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Unavailable | Code::Overloaded | Code::ReadOnly | Code::Cancelled => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         Code::DeadlineExceeded | Code::UnknownOutcome => StatusCode::GATEWAY_TIMEOUT,
-        Code::DatabaseFull | Code::QuotaExceeded | Code::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
+        Code::DatabaseFull | Code::QuotaExceeded | Code::DiskFull => {
+            StatusCode::INSUFFICIENT_STORAGE
+        }
         // Internal, Corrupt, and codes of a newer catalogue.
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
@@ -132,12 +142,14 @@ pub(crate) struct ErrorBody<'a> {
 }
 
 /// Writes the body and headers of an error, if the response is one.
-pub(crate) fn finish(response: &mut Response, request_id: &RequestId, head: bool) {
-    let Some(ApiError { status, error, closes }) = response.extensions_mut().remove::<ApiError>() else {
+pub(crate) fn write_error_body(response: &mut Response, request_id: &RequestId, head: bool) {
+    let Some(ApiError { status, error, closes_connection: closes }) =
+        response.extensions_mut().remove::<ApiError>()
+    else {
         return;
     };
     if status.is_server_error() {
-        log(&error, request_id);
+        log_error(&error, request_id);
     }
     let body = ErrorBody {
         error: &error.message,
@@ -170,20 +182,23 @@ pub(crate) fn finish(response: &mut Response, request_id: &RequestId, head: bool
     *response.body_mut() = if head { Body::empty() } else { Body::from(body) };
 }
 
-/// One for each code: a node that is away, or a caller that asks for the impossible, makes as many errors as there are
-/// requests. Each is counted by the metrics of its route.
+/// One for each code: a node that is away, or a caller that asks for the impossible, makes as many
+/// errors as there are requests. Each is counted by the metrics of its route.
 static LOGGED: LazyLock<Vec<LogThrottle>> =
     LazyLock::new(|| Code::ALL.iter().map(|_| LogThrottle::default()).collect());
 
-fn log(error: &Error, request_id: &RequestId) {
+fn log_error(error: &Error, request_id: &RequestId) {
     let (code, request_id) = (error.code.name(), request_id.as_str());
-    let throttle = Code::ALL.iter().position(|code| *code == error.code).map(|place| &LOGGED[place]);
+    let throttle =
+        Code::ALL.iter().position(|code| *code == error.code).map(|place| &LOGGED[place]);
     let Some(times) = throttle.and_then(LogThrottle::admit) else {
         tracing::debug!(code, %error, request_id, "a request was not served");
         return;
     };
     match error.code {
-        Code::Internal | Code::Corrupt => tracing::error!(code, %error, request_id, times, "a request failed"),
+        Code::Internal | Code::Corrupt => {
+            tracing::error!(code, %error, request_id, times, "a request failed")
+        }
         _ => tracing::warn!(code, %error, request_id, times, "a request was not served"),
     }
 }

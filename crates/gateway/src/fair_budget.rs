@@ -1,14 +1,15 @@
 //! What callers may hold of this process at a time: bytes in memory, or WebSockets.
 //!
-//! Nobody holds more than is left free for the others: no address (of IPv6: no /64 network) and no credential. So one of
-//! them alone gets half, two get a third each, and whoever comes next finds as much free as the greediest holds. No share
-//! has to be configured, and there is no last place that one could take.
+//! Nobody holds more than is left free for the others: no address (of IPv6: no /64 network) and no
+//! credential. So one of them alone gets half, two get a third each, and whoever comes next finds
+//! as much free as the greediest holds. No share has to be configured, and there is no last place
+//! that one could take.
 //!
-//! A part may be kept for callers whose credential a node has accepted before: the shares of many strangers together come
-//! close to the whole.
+//! A part may be kept for callers whose credential a node has accepted before: the shares of many
+//! strangers together come close to the whole.
 //!
-//! Callers are counted in a fixed number of buckets, chosen by a secret hash. That takes no lock and no memory for each
-//! caller; two that meet in one bucket count as one.
+//! Callers are counted in a fixed number of buckets, chosen by a secret hash. That takes no lock
+//! and no memory for each caller; two that meet in one bucket count as one.
 
 use crate::error::ApiError;
 use debros_proto::Code;
@@ -21,10 +22,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// Buckets for addresses, and as many for credentials.
 const BUCKETS: u16 = 8192;
-/// What one caller may hold of a small budget, whatever is left: else a limit of 1 would let nobody in.
-pub(crate) const LEAST_SHARE: usize = 4;
+/// What one caller may hold of a small budget, whatever is left: else a limit of 1 would let nobody
+/// in.
+pub(crate) const MIN_SHARE: usize = 4;
 
-/// Who holds something: the buckets of the caller's address and credential, as far as they are known.
+/// Who holds something: the buckets of the caller's address and credential, as far as they are
+/// known.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct CallerBuckets {
     address: Option<u16>,
@@ -51,7 +54,8 @@ impl CallerBuckets {
     }
 
     fn buckets(self) -> impl Iterator<Item = usize> {
-        let credential = self.credential.map(|hash| usize::from(bucket_of(hash)) + usize::from(BUCKETS));
+        let credential =
+            self.credential.map(|hash| usize::from(bucket_index(hash)) + usize::from(BUCKETS));
         self.address.map(usize::from).into_iter().chain(credential)
     }
 }
@@ -73,30 +77,35 @@ impl Default for CallerHasher {
 impl CallerHasher {
     /// Whoever calls from an address.
     pub(crate) fn for_address(&self, address: IpAddr) -> CallerBuckets {
-        let address = Some(bucket_of(self.hasher.hash_one(caller_network(address))));
+        let address = Some(bucket_index(self.hasher.hash_one(caller_network(address))));
         CallerBuckets { address, ..CallerBuckets::default() }
     }
 
     /// The same caller, with the credential that it shows.
-    pub(crate) fn with_credential(&self, holder: CallerBuckets, credential: Option<&str>) -> CallerBuckets {
+    pub(crate) fn with_credential(
+        &self,
+        holder: CallerBuckets,
+        credential: Option<&str>,
+    ) -> CallerBuckets {
         let credential = credential.map(|credential| self.hasher.hash_one(credential));
-        let is_proven = credential.is_some_and(|hash| self.proven_at(hash).load(Relaxed) == hash);
+        let is_proven = credential.is_some_and(|hash| self.proven_slot(hash).load(Relaxed) == hash);
         CallerBuckets { credential, is_proven, ..holder }
     }
 
-    /// A node has accepted the caller's credential. Who is known keeps a part of memory, and nothing else follows from it.
+    /// A node has accepted the caller's credential. Who is known keeps a part of memory, and
+    /// nothing else follows from it.
     pub(crate) fn mark_proven(&self, holder: CallerBuckets) {
         if let Some(hash) = holder.credential {
-            self.proven_at(hash).store(hash, Relaxed);
+            self.proven_slot(hash).store(hash, Relaxed);
         }
     }
 
-    fn proven_at(&self, hash: u64) -> &AtomicU64 {
-        &self.proven[usize::from(bucket_of(hash))]
+    fn proven_slot(&self, hash: u64) -> &AtomicU64 {
+        &self.proven[usize::from(bucket_index(hash))]
     }
 }
 
-fn bucket_of(hash: u64) -> u16 {
+fn bucket_index(hash: u64) -> u16 {
     // The remainder is less than BUCKETS.
     (hash % u64::from(BUCKETS)) as u16
 }
@@ -155,7 +164,7 @@ impl FairBudget {
         amount: usize,
     ) -> Result<ChargeGuard, BudgetExceeded> {
         let mut charge = self.empty_charge(holder);
-        charge.set(amount)?;
+        charge.resize(amount)?;
         Ok(charge)
     }
 
@@ -164,12 +173,16 @@ impl FairBudget {
         ChargeGuard { budget: Arc::clone(self), holder, amount: 0 }
     }
 
-    /// Takes an amount whether it fits or not, and says whether it does: for what is in memory already. The taker lets go
-    /// of it soon when it does not fit.
-    pub(crate) fn charge_anyway(&self, holder: CallerBuckets, amount: usize) -> Result<(), BudgetExceeded> {
+    /// Takes an amount whether it fits or not, and says whether it does: for what is in memory
+    /// already. The taker lets go of it soon when it does not fit.
+    pub(crate) fn charge_unchecked(
+        &self,
+        holder: CallerBuckets,
+        amount: usize,
+    ) -> Result<(), BudgetExceeded> {
         let held = self.held.fetch_add(amount, Relaxed) + amount;
         let limit = if holder.is_proven() { self.limit } else { self.limit - self.reserve };
-        let share = limit.saturating_sub(held).max(LEAST_SHARE);
+        let share = limit.saturating_sub(held).max(MIN_SHARE);
         let mut fits = true;
         for bucket in holder.buckets() {
             fits &= self.buckets[bucket].fetch_add(amount, Relaxed) + amount <= share;
@@ -187,7 +200,7 @@ impl FairBudget {
     }
 
     /// Gives back what was taken.
-    pub(crate) fn give_back(&self, holder: CallerBuckets, amount: usize) {
+    pub(crate) fn release(&self, holder: CallerBuckets, amount: usize) {
         self.held.fetch_sub(amount, Relaxed);
         for bucket in holder.buckets() {
             self.buckets[bucket].fetch_sub(amount, Relaxed);
@@ -203,17 +216,19 @@ pub(crate) struct ChargeGuard {
 }
 
 impl ChargeGuard {
-    /// Holds another amount from now on, or what it held when that does not fit. Two callers that ask at the same time may
-    /// both be refused at the edge.
-    pub(crate) fn set(&mut self, amount: usize) -> Result<(), BudgetExceeded> {
+    /// Holds another amount from now on, or what it held when that does not fit. Two callers that
+    /// ask at the same time may both be refused at the edge.
+    pub(crate) fn resize(&mut self, amount: usize) -> Result<(), BudgetExceeded> {
         if amount == self.amount {
             return Ok(());
         }
         if amount < self.amount {
-            self.budget.give_back(self.holder, self.amount - amount);
+            self.budget.release(self.holder, self.amount - amount);
         } else {
             let more = amount - self.amount;
-            self.budget.charge_anyway(self.holder, more).inspect_err(|_| self.budget.give_back(self.holder, more))?;
+            self.budget
+                .charge_unchecked(self.holder, more)
+                .inspect_err(|_| self.budget.release(self.holder, more))?;
         }
         self.amount = amount;
         Ok(())
@@ -223,7 +238,7 @@ impl ChargeGuard {
 impl Drop for ChargeGuard {
     fn drop(&mut self) {
         if self.amount > 0 {
-            self.budget.give_back(self.holder, self.amount);
+            self.budget.release(self.holder, self.amount);
         }
     }
 }
@@ -237,16 +252,17 @@ impl From<BudgetExceeded> for ApiError {
                 "this address or credential has too much under way here (requests that arrive, answers that are not read \
                  yet): read the answers and send fewer requests at a time",
             ),
-            BudgetExceeded::All => {
-                Self::new(Code::Overloaded, "the gateway has too many requests under way: try again in a moment")
-            }
+            BudgetExceeded::All => Self::new(
+                Code::Overloaded,
+                "the gateway has too many requests under way: try again in a moment",
+            ),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{BudgetExceeded, CallerBuckets, CallerHasher, ChargeGuard, FairBudget, LEAST_SHARE};
+    use super::{BudgetExceeded, CallerBuckets, CallerHasher, ChargeGuard, FairBudget, MIN_SHARE};
     use std::sync::Arc;
 
     fn holder(callers: &CallerHasher, address: &str, credential: Option<&str>) -> CallerBuckets {
@@ -280,7 +296,8 @@ mod tests {
         assert!(budget.charge(holder(&callers, "192.0.2.6", Some("another")), 100).is_ok());
         drop(held);
         let in_network = |host: u32| holder(&callers, &format!("2001:db8::{host}"), None);
-        let _held: Vec<_> = (1..=5).map(|host| budget.charge(in_network(host), 100).unwrap()).collect();
+        let _held: Vec<_> =
+            (1..=5).map(|host| budget.charge(in_network(host), 100).unwrap()).collect();
         assert_eq!(budget.charge(in_network(6), 100).err(), Some(BudgetExceeded::Caller));
         assert!(budget.charge(holder(&callers, "2001:db8:0:1::1", None), 100).is_ok());
     }
@@ -290,13 +307,17 @@ mod tests {
         let (callers, budget) = (CallerHasher::default(), FairBudget::new("test", 10_000));
         let mut held = Vec::new();
         for host in 0..500_u32 {
-            held.extend(greedy(&budget, holder(&callers, &format!("10.0.{}.{}", host / 250, host % 250), None), 7));
+            held.extend(greedy(
+                &budget,
+                holder(&callers, &format!("10.0.{}.{}", host / 250, host % 250), None),
+                7,
+            ));
         }
         assert!(budget.held() <= 10_000);
         let before = budget.held();
         assert!(budget.charge(holder(&callers, "10.0.0.1", None), 10_001).is_err());
         let mut growing = budget.charge(holder(&callers, "10.9.9.9", None), 1).unwrap();
-        assert!(growing.set(10_000).is_err() && growing.amount == 1);
+        assert!(growing.resize(10_000).is_err() && growing.amount == 1);
         drop(growing);
         assert_eq!(budget.held(), before);
     }
@@ -304,7 +325,8 @@ mod tests {
     /// 22 addresses with made-up keys held so much that the operator's requests did not fit.
     #[test]
     fn strangers_leave_a_part_to_whom_is_known() {
-        let (callers, budget) = (CallerHasher::default(), FairBudget::with_reserve("test", 1000, 125));
+        let (callers, budget) =
+            (CallerHasher::default(), FairBudget::with_reserve("test", 1000, 125));
         let key = |host: &str| holder(&callers, host, Some("key"));
         assert!(!key("192.0.2.1").is_proven());
         callers.mark_proven(key("192.0.2.1"));
@@ -317,7 +339,10 @@ mod tests {
             ));
         }
         assert_eq!(budget.held(), 875);
-        assert_eq!(budget.charge(holder(&callers, "192.0.2.1", None), 1).err(), Some(BudgetExceeded::All));
+        assert_eq!(
+            budget.charge(holder(&callers, "192.0.2.1", None), 1).err(),
+            Some(BudgetExceeded::All)
+        );
         assert!(budget.charge(key("192.0.2.2"), 60).is_ok());
         // What is given back is what was taken, whatever was learnt meanwhile.
         let late = holder(&callers, "192.0.2.3", Some("late"));
@@ -335,6 +360,6 @@ mod tests {
         let one = budget.charge(only, 1).unwrap();
         assert_eq!(budget.charge(only, 1).err(), Some(BudgetExceeded::All));
         drop(one);
-        assert_eq!(greedy(&FairBudget::new("test", LEAST_SHARE), only, 1).len(), LEAST_SHARE);
+        assert_eq!(greedy(&FairBudget::new("test", MIN_SHARE), only, 1).len(), MIN_SHARE);
     }
 }

@@ -1,9 +1,9 @@
 //! What anyone may ask: is the gateway alive, can it serve, which build is it, and its metrics.
 
-use crate::call::Call;
-use crate::error::{Answer, ApiError, ErrorBody};
-use crate::respond::{json, with_type};
-use crate::shared::Shared;
+use crate::api_call::ApiCall;
+use crate::error::{ApiError, ErrorBody, HandlerResult};
+use crate::gateway_state::GatewayState;
+use crate::respond::{json, response_with_type};
 use axum::body::Body;
 use axum::extract::State;
 use debros_client::rpc::HealthCheck;
@@ -121,23 +121,23 @@ pub(crate) struct VersionAnswer<'a> {
     get, path = "/v1/health", tag = "operation", operation_id = "health", security(()),
     responses((status = 200, body = HealthAnswer)),
 )]
-pub(crate) async fn health(State(shared): State<Arc<Shared>>) -> Answer {
+pub(crate) async fn health(State(shared): State<Arc<GatewayState>>) -> HandlerResult {
     let asked = shared.health.health(&shared.client).await;
     let draining = shared.is_draining();
     let (client_status, error, checks, updated) = match &asked.answer {
         Ok(health) => {
             let checks = health.checks.iter().map(CheckAnswer::from);
-            let status = if asked.is_ok() { "ok" } else { "degraded" };
+            let status = if asked.all_checks_pass() { "ok" } else { "degraded" };
             (status, None, checks.collect(), health.checked_at)
         }
         Err(error) => ("unreachable", Some(error.message.clone()), Vec::new(), asked.at_ms),
     };
     let answer = HealthAnswer {
-        status: if asked.is_ok() && !draining { "ok" } else { "degraded" },
+        status: if asked.all_checks_pass() && !draining { "ok" } else { "degraded" },
         server: ServerHealth {
             status: if draining { "stopping" } else { "ok" },
             started_at: timestamp(shared.started.at_ms),
-            uptime: shared.started.uptime(),
+            uptime: shared.started.uptime_seconds(),
         },
         client: ClientHealth {
             status: client_status,
@@ -155,7 +155,7 @@ pub(crate) async fn health(State(shared): State<Arc<Shared>>) -> Answer {
     get, path = "/ready", tag = "operation", operation_id = "ready", security(()),
     responses((status = 200, body = ReadyAnswer), (status = 503, body = ErrorBody)),
 )]
-pub(crate) async fn ready(State(shared): State<Arc<Shared>>) -> Answer {
+pub(crate) async fn ready(State(shared): State<Arc<GatewayState>>) -> HandlerResult {
     let not_ready = |why: String| Err(ApiError::new(Code::Unavailable, why));
     if shared.is_draining() {
         return not_ready("the gateway is stopping".to_owned());
@@ -164,10 +164,15 @@ pub(crate) async fn ready(State(shared): State<Arc<Shared>>) -> Answer {
     match &asked.answer {
         Err(error) => not_ready(error.message.clone()),
         // That single namespaces' databases were lost is no reason to send the others away.
-        Ok(health) => match health.checks.iter().find(|check| !check.ok && check.name != NAMESPACES_CHECK) {
-            Some(check) => not_ready(format!("the node's probe \"{}\" failed: {}", check.name, check.error)),
-            None => json(StatusCode::OK, &ReadyAnswer { status: "ready" }),
-        },
+        Ok(health) => {
+            match health.checks.iter().find(|check| !check.ok && check.name != NAMESPACES_CHECK) {
+                Some(check) => not_ready(format!(
+                    "the node's probe \"{}\" failed: {}",
+                    check.name, check.error
+                )),
+                None => json(StatusCode::OK, &ReadyAnswer { status: "ready" }),
+            }
+        }
     }
 }
 
@@ -176,10 +181,13 @@ pub(crate) async fn ready(State(shared): State<Arc<Shared>>) -> Answer {
     get, path = "/v1/status", tag = "operation", operation_id = "status", security(()),
     responses((status = 200, body = StatusAnswer)),
 )]
-pub(crate) async fn status(State(shared): State<Arc<Shared>>) -> Answer {
+pub(crate) async fn status(State(shared): State<Arc<GatewayState>>) -> HandlerResult {
     let node = shared.health.status(&shared.client).await.ok();
     let answer = StatusAnswer {
-        server: ServerStatus { started_at: timestamp(shared.started.at_ms), uptime: shared.started.uptime() },
+        server: ServerStatus {
+            started_at: timestamp(shared.started.at_ms),
+            uptime: shared.started.uptime_seconds(),
+        },
         network: NetworkStatus {
             connected: node.is_some(),
             peer_count: node.as_ref().map_or(0, |node| node.peer_count),
@@ -196,21 +204,21 @@ pub(crate) async fn status(State(shared): State<Arc<Shared>>) -> Answer {
     get, path = "/v1/version", tag = "operation", operation_id = "version", security(()),
     responses((status = 200, body = VersionAnswer)),
 )]
-pub(crate) async fn version(State(shared): State<Arc<Shared>>) -> Answer {
+pub(crate) async fn version(State(shared): State<Arc<GatewayState>>) -> HandlerResult {
     let answer = VersionAnswer {
         version: &shared.build.version,
         commit: &shared.build.commit,
         build_time: &shared.build.build_time,
         started_at: timestamp(shared.started.at_ms),
-        uptime: shared.started.uptime(),
+        uptime: shared.started.uptime_seconds(),
     };
     json(StatusCode::OK, &answer)
 }
 
 /// Gives metrics in Prometheus's format, to operators.
 ///
-/// They tell of all callers, and with sign-in open to every wallet anybody is one. Where no credential is asked for, they
-/// are for everybody.
+/// They tell of all callers, and with sign-in open to every wallet anybody is one. Where no
+/// credential is asked for, they are for everybody.
 #[utoipa::path(
     get, path = "/metrics", tag = "operation", operation_id = "metrics",
     responses(
@@ -219,11 +227,14 @@ pub(crate) async fn version(State(shared): State<Arc<Shared>>) -> Answer {
         (status = 501, description = "This program keeps no metrics.", body = ErrorBody),
     ),
 )]
-pub(crate) async fn metrics(State(shared): State<Arc<Shared>>, mut call: Call) -> Answer {
-    call.check_operator().await?;
+pub(crate) async fn metrics(
+    State(shared): State<Arc<GatewayState>>,
+    mut call: ApiCall,
+) -> HandlerResult {
+    call.verify_operator().await?;
     let Some(handle) = &shared.prometheus else {
         return Err(ApiError::new(Code::Unimplemented, "this program keeps no metrics"));
     };
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    Ok(with_type(StatusCode::OK, text, Body::from(handle.render())))
+    Ok(response_with_type(StatusCode::OK, text, Body::from(handle.render())))
 }

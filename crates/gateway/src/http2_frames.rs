@@ -1,5 +1,6 @@
-//! The frames of an HTTP/2 connection (RFC 9113 §4), as far as memory is concerned. The library does not
-//! report what it keeps of them. Nothing here judges a frame: the library refuses what is wrong.
+//! The frames of an HTTP/2 connection (RFC 9113 §4), as far as memory is concerned. The library
+//! does not report what it keeps of them. Nothing here judges a frame: the library refuses what is
+//! wrong.
 
 /// Length, type, flags, stream.
 const HEAD_BYTES: usize = 9;
@@ -131,7 +132,9 @@ impl RequestFrames {
             return 0;
         }
         // A longer one ends the connection.
-        usize::try_from(self.frame.length - self.parser.payload).unwrap_or(usize::MAX).min(MAX_PAYLOAD)
+        usize::try_from(self.frame.length - self.parser.payload)
+            .unwrap_or(usize::MAX)
+            .min(MAX_PAYLOAD)
     }
 
     pub(crate) fn pass(&mut self, mut bytes: &[u8]) -> FramesRead {
@@ -139,7 +142,9 @@ impl RequestFrames {
         while let Some(part) = self.parser.next_part(&mut bytes) {
             match part {
                 FramePart::Head(head) => self.begin_frame(head, &mut read),
-                FramePart::Payload(payload) if self.frame.kind == DATA => self.pass_data(payload, &mut read),
+                FramePart::Payload(payload) if self.frame.kind == DATA => {
+                    self.pass_data(payload, &mut read)
+                }
                 FramePart::Payload(_) => {}
             }
             if self.parser.is_at_end() && matches!(self.frame.kind, HEADERS | CONTINUATION) {
@@ -209,8 +214,12 @@ impl WindowUpdates {
         while let Some(part) = self.parser.next_part(&mut bytes) {
             match part {
                 FramePart::Head(head) => (self.frame, self.increment) = (head, 0),
-                FramePart::Payload(payload) if self.frame.kind == WINDOW_UPDATE && self.frame.stream == 0 => {
-                    self.increment = payload.iter().fold(self.increment, |sum, byte| sum << 8 | u32::from(*byte));
+                FramePart::Payload(payload)
+                    if self.frame.kind == WINDOW_UPDATE && self.frame.stream == 0 =>
+                {
+                    self.increment = payload
+                        .iter()
+                        .fold(self.increment, |sum, byte| sum << 8 | u32::from(*byte));
                     if self.parser.is_at_end() {
                         self.granted += u64::from(self.increment & 0x7fff_ffff);
                     }
@@ -221,8 +230,8 @@ impl WindowUpdates {
         self.granted != before
     }
 
-    /// Of so many bytes `received`, the library still has at most so many: it gives new room for what was
-    /// taken or dropped, so that the room and what it has are one `window`.
+    /// Of so many bytes `received`, the library still has at most so many: it gives new room for
+    /// what was taken or dropped, so that the room and what it has are one `window`.
     pub(crate) fn most_held(&self, received: u64, window: u32) -> usize {
         let held = (received + u64::from(window)).saturating_sub(FIRST_WINDOW + self.granted);
         usize::try_from(held).unwrap_or(usize::MAX)
@@ -233,7 +242,8 @@ impl WindowUpdates {
 mod tests {
     use super::{CONTINUATION, WINDOW_UPDATE};
     use super::{
-        DATA, END_HEADERS, END_STREAM, FramesRead, HEADERS, MAX_PAYLOAD, PADDED, RequestFrames, WindowUpdates,
+        DATA, END_HEADERS, END_STREAM, FramesRead, HEADERS, MAX_PAYLOAD, PADDED, RequestFrames,
+        WindowUpdates,
     };
     use proptest::prelude::*;
 

@@ -1,13 +1,14 @@
-//! What an HTTP/2 connection holds of requests that nobody has taken yet: numbers that change without a
-//! lock.
+//! What an HTTP/2 connection holds of requests that nobody has taken yet: numbers that change
+//! without a lock.
 //!
-//! The library cuts payloads out of what it reads at a time. So a payload keeps the bytes beside it in
-//! memory, whatever they are. Without a payload they are gone as soon as the frame is understood.
+//! The library cuts payloads out of what it reads at a time. So a payload keeps the bytes beside it
+//! in memory, whatever they are. Without a payload they are gone as soon as the frame is
+//! understood.
 //!
-//! What a body's reader takes is subtracted when it is taken. What the library drops by itself (of a
-//! stream that was reset, or answered before its body came) shows in the room that the library gives
-//! anew, at the latest when that is a third of the window; and all is known to be gone when no request
-//! is under way.
+//! What a body's reader takes is subtracted when it is taken. What the library drops by itself (of
+//! a stream that was reset, or answered before its body came) shows in the room that the library
+//! gives anew, at the latest when that is a third of the window; and all is known to be gone when
+//! no request is under way.
 
 use crate::http2_frames::{FramesRead, MAX_PAYLOAD};
 use std::sync::atomic::AtomicUsize;
@@ -17,8 +18,8 @@ use std::sync::atomic::Ordering::Relaxed;
 const FRAME: usize = 256;
 /// What it reads into; each waiting frame keeps one of these at most.
 const READ_BUFFER: usize = MAX_PAYLOAD + 9;
-/// A block of fields in memory: on the wire it may be a hundredth of that. The library keeps as many
-/// fields as have 64 KiB with 32 bytes each beside name and value, and takes four times that.
+/// A block of fields in memory: on the wire it may be a hundredth of that. The library keeps as
+/// many fields as have 64 KiB with 32 bytes each beside name and value, and takes four times that.
 const FIELDS: usize = 256 << 10;
 
 /// What an HTTP/2 connection holds of requests that nobody has taken yet.
@@ -49,7 +50,8 @@ impl Http2Unread {
 
     /// Only the connection's own task calls it.
     pub(crate) fn add(&self, read: FramesRead, unfinished: usize, is_block_open: bool) {
-        let others = if self.data_frames.load(Relaxed) == 0 { 0 } else { self.beside.load(Relaxed) };
+        let others =
+            if self.data_frames.load(Relaxed) == 0 { 0 } else { self.beside.load(Relaxed) };
         self.beside.store(others + read.beside, Relaxed);
         self.unfinished.store(if is_block_open { FIELDS } else { unfinished }, Relaxed);
         self.last_data.store(read.data, Relaxed);

@@ -1,26 +1,28 @@
 //! How the HTTP library is set up: what one connection may send before it is read, and hold.
 
-use crate::config::Limits;
+use crate::config::GatewayLimits;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 
 /// Bytes of a request's head, and of what is read from a socket at a time.
 const MAX_HEAD: usize = 64 << 10;
 const MAX_HEADERS: usize = 100;
-/// Requests at a time on one HTTP/2 connection, and what the other side may send before it is read, on one and on all.
+/// Requests at a time on one HTTP/2 connection, and what the other side may send before it is read,
+/// on one and on all.
 const MAX_STREAMS: u32 = 100;
 pub(crate) const STREAM_WINDOW: u32 = 256 << 10;
 pub(crate) const CONNECTION_WINDOW: u32 = 512 << 10;
 /// What waits to be sent in one HTTP/2 stream.
 const MAX_STREAM_SENDING: usize = 64 << 10;
-/// Streams that were broken off by either side and are still remembered; with more the connection ends.
+/// Streams that were broken off by either side and are still remembered; with more the connection
+/// ends.
 const MAX_RESET_STREAMS: usize = 64;
-/// Bytes that HTTP/1.1 keeps of one connection before a request takes them: a head, what is read at a
-/// time, and a piece of a body. HTTP/2 counts by its frames.
-pub(crate) const MOST_UNREAD: usize = 3 * MAX_HEAD;
+/// Bytes that HTTP/1.1 keeps of one connection before a request takes them: a head, what is read at
+/// a time, and a piece of a body. HTTP/2 counts by its frames.
+pub(crate) const MAX_UNREAD_BYTES: usize = 3 * MAX_HEAD;
 
 /// The library's server, for connections of both versions.
-pub(crate) fn http(limits: &Limits) -> Builder<TokioExecutor> {
+pub(crate) fn http_builder(limits: &GatewayLimits) -> Builder<TokioExecutor> {
     let mut http = Builder::new(TokioExecutor::new());
     http.http1()
         .timer(TokioTimer::new())

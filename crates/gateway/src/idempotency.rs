@@ -1,4 +1,5 @@
-//! The caller's key that makes a write happen once, and saying when an answer is the first call's answer again.
+//! The caller's key that makes a write happen once, and saying when an answer is the first call's
+//! answer again.
 
 use crate::error::ApiError;
 use debros_client::Scope;
@@ -10,14 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// Whether the answer to a request was given before. The client that acts for the caller learns it from the node; the
-/// answer's headers are written when the handler is done.
+/// Whether the answer to a request was given before. The client that acts for the caller learns it
+/// from the node; the answer's headers are written when the handler is done.
 #[derive(Clone)]
-pub(crate) struct Replayed(Arc<AtomicBool>);
+pub(crate) struct ReplayedFlag(Arc<AtomicBool>);
 
-impl Replayed {
+impl ReplayedFlag {
     /// Watches a request that has a key.
-    pub(crate) fn watch<B>(request: &mut Request<B>) -> Option<Self> {
+    pub(crate) fn attach<B>(request: &mut Request<B>) -> Option<Self> {
         if !request.headers().contains_key(IDEMPOTENCY_KEY) {
             return None;
         }
@@ -26,8 +27,8 @@ impl Replayed {
         Some(replayed)
     }
 
-    /// Marks the answer with `Idempotent-Replayed: true` if it was given before.
-    pub(crate) fn mark(&self, headers: &mut HeaderMap) {
+    /// Marks the answer with `Idempotent-ReplayedFlag: true` if it was given before.
+    pub(crate) fn set_header(&self, headers: &mut HeaderMap) {
         if self.0.load(Relaxed) {
             headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
         }
@@ -35,15 +36,19 @@ impl Replayed {
 }
 
 /// Passes the key on. A read has no use for one.
-pub(crate) fn pass_on(request: &http::request::Parts, scope: &mut Scope) -> Result<(), ApiError> {
+pub(crate) fn forward_key(
+    request: &http::request::Parts,
+    scope: &mut Scope,
+) -> Result<(), ApiError> {
     if request.method != Method::GET && request.method != Method::HEAD {
-        scope.idempotency_key = key(&request.headers)?;
-        scope.replayed = request.extensions.get::<Replayed>().map(|replayed| Arc::clone(&replayed.0));
+        scope.idempotency_key = parse_key(&request.headers)?;
+        scope.replayed =
+            request.extensions.get::<ReplayedFlag>().map(|replayed| Arc::clone(&replayed.0));
     }
     Ok(())
 }
 
-fn key(headers: &HeaderMap) -> Result<String, ApiError> {
+fn parse_key(headers: &HeaderMap) -> Result<String, ApiError> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else {
         return Ok(String::new());

@@ -10,12 +10,14 @@ use serde::de::DeserializeOwned;
 /// Bytes of a body on the sign-in routes. The longest thing in one is an access token.
 pub(crate) const MAX_BODY: usize = 64 << 10;
 
-/// Reading or writing this much JSON takes milliseconds, for which other requests on the thread would wait.
-pub(crate) const OFF_THE_LOOP: usize = 1 << 20;
+/// Reading or writing this much JSON takes milliseconds, for which other requests on the thread
+/// would wait.
+pub(crate) const BLOCKING_JSON_BYTES: usize = 1 << 20;
 
 /// A body is kept as it comes, and goes out again without a word of how it was packed.
 pub(crate) fn check_content_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
-    let is_plain = |encoding: &HeaderValue| encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    let is_plain =
+        |encoding: &HeaderValue| encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
     if headers.get_all(CONTENT_ENCODING).iter().all(is_plain) {
         return Ok(());
     }
@@ -31,7 +33,14 @@ pub(crate) fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return Ok(());
     };
-    let media_type = value.to_str().unwrap_or("?").split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let media_type = value
+        .to_str()
+        .unwrap_or("?")
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     if media_type.is_empty()
         || media_type == "application/json"
         || (media_type.starts_with("application/") && media_type.ends_with("+json"))
@@ -42,8 +51,8 @@ pub(crate) fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 /// Reads a JSON object; what does not fit is told with its place.
-pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    let parsed = serde_json::from_slice(bytes).map_err(|error| does_not_fit(&error))?;
+pub(crate) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    let parsed = serde_json::from_slice(bytes).map_err(|error| json_error(&error))?;
     // The library reads an array for an object, its fields in the order of the program's text.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(ApiError::invalid("the JSON body does not fit: it must be an object"));
@@ -51,8 +60,9 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     Ok(parsed)
 }
 
-fn does_not_fit(error: &serde_json::Error) -> ApiError {
-    // The parser's sentence ends with line and column, and may repeat a part of the body of any length.
+fn json_error(error: &serde_json::Error) -> ApiError {
+    // The parser's sentence ends with line and column, and may repeat a part of the body of any
+    // length.
     let text = error.to_string();
     let sentence = text.rsplit_once(" at line ").map_or(text.as_str(), |(sentence, _)| sentence);
     let printable = |sign: char| if sign.is_control() { char::REPLACEMENT_CHARACTER } else { sign };

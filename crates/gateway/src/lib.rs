@@ -1,9 +1,10 @@
 //! The HTTP and WebSocket front to DeBros Network.
 //!
-//! A gateway is a client of the network like any other: it holds a [`debros_client::Client`], passes on what its callers
-//! ask for together with their credentials, and lets the node decide. It runs as a program of its own, far from the
-//! nodes, or inside a node, where the same client calls the node's handler directly. `DESIGN.md` beside this crate says
-//! which files a request passes and why they are cut this way.
+//! A gateway is a client of the network like any other: it holds a [`debros_client::Client`],
+//! passes on what its callers ask for together with their credentials, and lets the node decide. It
+//! runs as a program of its own, far from the nodes, or inside a node, where the same client calls
+//! the node's handler directly. `DESIGN.md` beside this crate says which files a request passes and
+//! why they are cut this way.
 //!
 //! ```no_run
 //! use debros_client::{Client, Config};
@@ -20,36 +21,37 @@
 //! # }
 //! ```
 
-mod access;
-mod answer_body;
+mod access_log;
 pub mod answers;
+mod api_call;
 mod apps;
 mod auth;
-mod body;
-mod call;
+mod body_reader;
 mod caller_scope;
 mod conditional;
 mod config;
-mod connection;
+mod connection_info;
+mod connection_server;
 mod connection_state;
 mod connection_table;
 mod cors;
 mod counted_stream;
-mod credential;
 mod credential_proof;
+mod credential_resolver;
 mod database;
 mod docs;
 mod error;
 mod fair_budget;
-mod frame_border;
-mod front;
+mod frame_tracker;
+mod gateway;
+mod gateway_state;
 mod health;
 mod http2_frames;
 mod http2_unread;
+mod http_conformance;
 mod http_settings;
 mod idempotency;
 mod json_body;
-mod kept;
 mod listen;
 mod members;
 mod metrics;
@@ -57,27 +59,26 @@ mod namespaces;
 mod network;
 mod node_health;
 mod openapi;
-mod protocol;
 mod public_call;
+mod public_origin;
 mod pubsub;
-mod query;
-mod rate;
+mod query_params;
 mod request_body;
 mod request_cost;
 mod request_id;
+mod request_pipeline;
 mod respond;
+mod response_body;
 mod router;
-mod serve;
-mod server;
-mod session;
-mod shared;
 mod shared_websocket;
-mod site;
+mod sign_in_limits;
 mod storage;
 mod tls;
+mod ttl_cache;
 mod watched_stream;
 mod websocket;
+mod websocket_session;
 
-pub use config::{BuildInfo, GatewayConfig, Limits, StartError, TlsFiles};
+pub use config::{GatewayBuildInfo, GatewayConfig, GatewayLimits, GatewayStartError, TlsFiles};
+pub use gateway::Gateway;
 pub use openapi::document as openapi_document;
-pub use server::Gateway;

@@ -1,6 +1,6 @@
 //! From the configured address to a listening socket.
 
-use crate::config::{GatewayConfig, StartError};
+use crate::config::{GatewayConfig, GatewayStartError};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::net::{TcpListener, TcpSocket, lookup_host};
@@ -9,29 +9,34 @@ use tokio::net::{TcpListener, TcpSocket, lookup_host};
 const BACKLOG: u32 = 1024;
 
 /// Binds the configured address.
-pub(crate) async fn listen(config: &GatewayConfig) -> Result<TcpListener, StartError> {
+pub(crate) async fn bind_configured(
+    config: &GatewayConfig,
+) -> Result<TcpListener, GatewayStartError> {
     let open = !config.require_auth && !config.insecure_public;
-    let addresses = resolve(&config.listen, open).await?;
+    let addresses = resolve_addresses(&config.listen, open).await?;
     if open && let Some(public) = addresses.iter().find(|address| !address.ip().is_loopback()) {
-        return Err(StartError::Public { address: *public });
+        return Err(GatewayStartError::Public { address: *public });
     }
     let mut failure = None;
     for address in addresses {
-        match bind(address) {
+        match bind_socket(address) {
             Ok(listener) => return Ok(listener),
-            Err(source) => failure = failure.or(Some(StartError::Bind { address, source })),
+            Err(source) => failure = failure.or(Some(GatewayStartError::Bind { address, source })),
         }
     }
-    Err(failure.unwrap_or_else(|| wrong(&config.listen, "the name has no address")))
+    Err(failure.unwrap_or_else(|| address_error(&config.listen, "the name has no address")))
 }
 
 /// The addresses to try, in order.
-async fn resolve(listen: &str, open: bool) -> Result<Vec<SocketAddr>, StartError> {
-    let (host, port) = listen.rsplit_once(':').ok_or_else(|| wrong(listen, "it names no port"))?;
-    let port: u16 = port.parse().map_err(|_| wrong(listen, "the port is not a number from 0 to 65535"))?;
+async fn resolve_addresses(listen: &str, open: bool) -> Result<Vec<SocketAddr>, GatewayStartError> {
+    let (host, port) =
+        listen.rsplit_once(':').ok_or_else(|| address_error(listen, "it names no port"))?;
+    let port: u16 = port
+        .parse()
+        .map_err(|_| address_error(listen, "the port is not a number from 0 to 65535"))?;
     if host.is_empty() {
-        // No host named: all addresses, or the loopback address where no other may be used. A machine without IPv6
-        // gets the IPv4 form.
+        // No host named: all addresses, or the loopback address where no other may be used. A
+        // machine without IPv6 gets the IPv4 form.
         let hosts: &[IpAddr] = if open {
             &[IpAddr::V4(Ipv4Addr::LOCALHOST)]
         } else {
@@ -43,15 +48,15 @@ async fn resolve(listen: &str, open: bool) -> Result<Vec<SocketAddr>, StartError
         return Ok(vec![address]);
     }
     if host.contains(':') {
-        return Err(wrong(listen, "an IPv6 address stands in brackets"));
+        return Err(address_error(listen, "an IPv6 address stands in brackets"));
     }
     let found = lookup_host((host, port))
         .await
-        .map_err(|error| wrong(listen, &format!("the name has no address ({error})")))?;
+        .map_err(|error| address_error(listen, &format!("the name has no address ({error})")))?;
     Ok(found.collect())
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind_socket(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // Lets a gateway start again while connections of the last one are still being forgotten.
     socket.set_reuseaddr(true)?;
@@ -59,6 +64,6 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-fn wrong(listen: &str, reason: &str) -> StartError {
-    StartError::Address { listen: listen.to_owned(), reason: reason.to_owned() }
+fn address_error(listen: &str, reason: &str) -> GatewayStartError {
+    GatewayStartError::Address { listen: listen.to_owned(), reason: reason.to_owned() }
 }

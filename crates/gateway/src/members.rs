@@ -1,7 +1,7 @@
 //! `/v1/namespaces/{namespace}/members`: who may act in a namespace.
 
-use crate::call::Call;
-use crate::error::{Answer, ApiError, ErrorBody};
+use crate::api_call::ApiCall;
+use crate::error::{ApiError, ErrorBody, HandlerResult};
 use crate::health::timestamp;
 use crate::respond::{OK, json};
 use axum::extract::Path;
@@ -56,7 +56,7 @@ pub(crate) struct RemoveMemberAnswer {
     removed: bool,
 }
 
-type InPath<T> = Result<Path<T>, PathRejection>;
+type PathParam<T> = Result<Path<T>, PathRejection>;
 
 /// Lists who has which role in the namespace. For owner and admins.
 #[utoipa::path(
@@ -64,9 +64,9 @@ type InPath<T> = Result<Path<T>, PathRejection>;
     params(("namespace" = String, Path, description = "The credential's own; operators name any.")),
     responses((status = 200, body = MembersAnswer), (status = 403, body = ErrorBody)),
 )]
-pub(crate) async fn list(namespace: InPath<String>, mut call: Call) -> Answer {
-    let [] = call.query.only([])?;
-    let members = call.own_in(&read(namespace)?)?.members().list().await?;
+pub(crate) async fn list(namespace: PathParam<String>, mut call: ApiCall) -> HandlerResult {
+    let [] = call.query.take_only([])?;
+    let members = call.own_client_in(&read_path(namespace)?)?.members().list().await?;
     json(StatusCode::OK, &MembersAnswer::from(members))
 }
 
@@ -79,10 +79,10 @@ pub(crate) async fn list(namespace: InPath<String>, mut call: Call) -> Answer {
     params(("namespace" = String, Path, description = "The credential's own; operators name any.")),
     responses((status = 200, body = SetMemberAnswer), (status = 403, body = ErrorBody)),
 )]
-pub(crate) async fn set(namespace: InPath<String>, mut call: Call) -> Answer {
-    let [] = call.query.only([])?;
-    let client = call.own_in(&read(namespace)?)?;
-    let MemberBody { wallet, role } = call.small_json().await?;
+pub(crate) async fn set(namespace: PathParam<String>, mut call: ApiCall) -> HandlerResult {
+    let [] = call.query.take_only([])?;
+    let client = call.own_client_in(&read_path(namespace)?)?;
+    let MemberBody { wallet, role } = call.read_small_json().await?;
     json(StatusCode::OK, &SetMemberAnswer::from(client.members().set(wallet, role).await?))
 }
 
@@ -95,14 +95,14 @@ pub(crate) async fn set(namespace: InPath<String>, mut call: Call) -> Answer {
     ),
     responses((status = 200, body = RemoveMemberAnswer), (status = 403, body = ErrorBody)),
 )]
-pub(crate) async fn remove(path: InPath<(String, String)>, mut call: Call) -> Answer {
-    let [] = call.query.only([])?;
-    let (namespace, wallet) = read(path)?;
-    let removed = call.own_in(&namespace)?.members().remove(wallet).await?;
+pub(crate) async fn remove(path: PathParam<(String, String)>, mut call: ApiCall) -> HandlerResult {
+    let [] = call.query.take_only([])?;
+    let (namespace, wallet) = read_path(path)?;
+    let removed = call.own_client_in(&namespace)?.members().remove(wallet).await?;
     json(StatusCode::OK, &RemoveMemberAnswer { status: OK, removed })
 }
 
-fn read<T>(path: InPath<T>) -> Result<T, ApiError> {
+fn read_path<T>(path: PathParam<T>) -> Result<T, ApiError> {
     path.map(|Path(value)| value).map_err(|_| ApiError::invalid("the path is not UTF-8"))
 }
 

@@ -1,8 +1,10 @@
-//! What the gateway counts. Every handle is looked up once and kept: a request only adds to numbers.
+//! What the gateway counts. Every handle is looked up once and kept: a request only adds to
+//! numbers.
 
 use http::{Method, StatusCode};
 use metrics::{
-    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
 };
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -14,7 +16,7 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 const UNMATCHED: &str = "unmatched";
 
 /// The gateway's metrics.
-pub(crate) struct Metrics {
+pub(crate) struct GatewayMetrics {
     routes: HashMap<&'static str, RouteMetrics>,
     unmatched: RouteMetrics,
     pub(crate) in_flight: Gauge,
@@ -35,7 +37,7 @@ pub(crate) struct RouteMetrics {
     latency: [OnceLock<Histogram>; METHODS.len()],
 }
 
-impl Metrics {
+impl GatewayMetrics {
     /// `patterns` are the routes as the router knows them.
     pub(crate) fn new(patterns: &[&'static str]) -> Self {
         describe_counter!("debros_gateway_requests_total", "HTTP requests answered");
@@ -51,16 +53,29 @@ impl Metrics {
             metrics::Unit::Bytes,
             "Announced bytes of request bodies"
         );
-        describe_counter!("debros_gateway_response_bytes_total", metrics::Unit::Bytes, "Bytes of answers' bodies");
+        describe_counter!(
+            "debros_gateway_response_bytes_total",
+            metrics::Unit::Bytes,
+            "Bytes of answers' bodies"
+        );
         describe_gauge!(
             "debros_gateway_held_bytes",
             metrics::Unit::Bytes,
             "Memory that callers hold: requests that arrive, requests and answers under way"
         );
         describe_gauge!("debros_gateway_websockets", "Open WebSockets");
-        describe_counter!("debros_gateway_websocket_messages_received_total", "Messages published through WebSockets");
-        describe_counter!("debros_gateway_websocket_messages_sent_total", "Messages delivered through WebSockets");
-        describe_counter!("debros_gateway_websocket_messages_missed_total", "Messages that slow WebSockets missed");
+        describe_counter!(
+            "debros_gateway_websocket_messages_received_total",
+            "Messages published through WebSockets"
+        );
+        describe_counter!(
+            "debros_gateway_websocket_messages_sent_total",
+            "Messages delivered through WebSockets"
+        );
+        describe_counter!(
+            "debros_gateway_websocket_messages_missed_total",
+            "Messages that slow WebSockets missed"
+        );
         Self {
             routes: patterns.iter().map(|pattern| (*pattern, RouteMetrics::new(pattern))).collect(),
             unmatched: RouteMetrics::new(UNMATCHED),
@@ -77,24 +92,28 @@ impl Metrics {
     }
 
     /// The metrics of the route that a path belongs to.
-    pub(crate) fn route(&self, path: &str) -> &RouteMetrics {
+    pub(crate) fn route_for_path(&self, path: &str) -> &RouteMetrics {
         if let Some(route) = self.routes.get(path) {
             return route;
         }
-        self.routes.get(pattern(path)).unwrap_or(&self.unmatched)
+        self.routes.get(route_pattern(path)).unwrap_or(&self.unmatched)
     }
 }
 
 /// The pattern of a path that is no route by itself.
-fn pattern(path: &str) -> &'static str {
+fn route_pattern(path: &str) -> &'static str {
     let segments: Vec<&str> = path.split('/').skip(1).take(7).collect();
     match segments[..] {
         ["v1", "apps", id] if !id.is_empty() => "/v1/apps/{app_id}",
         ["v1", "auth", "api-keys", id] if !id.is_empty() => "/v1/auth/api-keys/{id}",
         ["v1", "auth", "login", file] if !file.is_empty() => "/v1/auth/login/{file}",
         ["v1", "namespaces", namespace] if !namespace.is_empty() => "/v1/namespaces/{namespace}",
-        ["v1", "namespaces", namespace, "members"] if !namespace.is_empty() => "/v1/namespaces/{namespace}/members",
-        ["v1", "namespaces", namespace, "members", wallet] if !namespace.is_empty() && !wallet.is_empty() => {
+        ["v1", "namespaces", namespace, "members"] if !namespace.is_empty() => {
+            "/v1/namespaces/{namespace}/members"
+        }
+        ["v1", "namespaces", namespace, "members", wallet]
+            if !namespace.is_empty() && !wallet.is_empty() =>
+        {
             "/v1/namespaces/{namespace}/members/{wallet}"
         }
         ["docs", ..] => "/docs/{*file}",
@@ -113,8 +132,9 @@ impl RouteMetrics {
     }
 
     /// Counts an answered request.
-    pub(crate) fn answered(&self, method: &Method, status: StatusCode, took: Duration) {
-        let method = METHODS.iter().position(|name| *name == method.as_str()).unwrap_or(METHODS.len() - 1);
+    pub(crate) fn record_response(&self, method: &Method, status: StatusCode, took: Duration) {
+        let method =
+            METHODS.iter().position(|name| *name == method.as_str()).unwrap_or(METHODS.len() - 1);
         let class = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1;
         self.requests[method][class]
             .get_or_init(|| {
@@ -135,16 +155,16 @@ impl RouteMetrics {
 }
 
 /// Adds one to a gauge for as long as it lives.
-pub(crate) struct Held(Gauge);
+pub(crate) struct GaugeGuard(Gauge);
 
-impl Held {
+impl GaugeGuard {
     pub(crate) fn new(gauge: &Gauge) -> Self {
         gauge.increment(1.0);
         Self(gauge.clone())
     }
 }
 
-impl Drop for Held {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.decrement(1.0);
     }

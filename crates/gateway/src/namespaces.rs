@@ -1,7 +1,7 @@
 //! `/v1/namespaces`: which there are for the caller, what they hold, and the end of one.
 
-use crate::call::Call;
-use crate::error::{Answer, ApiError, ErrorBody};
+use crate::api_call::ApiCall;
+use crate::error::{ApiError, ErrorBody, HandlerResult};
 use crate::health::timestamp;
 use crate::respond::{OK, json};
 use axum::extract::Path;
@@ -18,13 +18,15 @@ pub struct NamespaceAnswer {
     /// What the caller may do there: `reader`, `writer`, `admin`, `owner` or `operator`.
     #[schema(example = "owner")]
     role: String,
-    /// A wallet, in lower case with 0x; `operator` where the node's operator owns the namespace; null: nobody.
+    /// A wallet, in lower case with 0x; `operator` where the node's operator owns the namespace;
+    /// null: nobody.
     owner: Option<String>,
     /// Null: not known.
     created_at: Option<String>,
     /// Bytes that its SQL database takes.
     size: u64,
-    /// Those of `size` in which nothing is kept any more; what is written later goes there first. A file does not shrink.
+    /// Those of `size` in which nothing is kept any more; what is written later goes there first. A
+    /// file does not shrink.
     free: u64,
     /// Tables, virtual ones too.
     tables: u64,
@@ -36,13 +38,16 @@ pub struct NamespaceAnswer {
     keys: u64,
     /// Bytes of their keys and values.
     key_bytes: u64,
-    /// False: a node of an earlier version had no time to count all pairs, there are at least so many with so many bytes.
+    /// False: a node of an earlier version had no time to count all pairs, there are at least so
+    /// many with so many bytes.
     keys_are_exact: bool,
-    /// Bytes that count against `quota`: the SQL database, the pairs and the idempotency records, with what stands around them.
+    /// Bytes that count against `quota`: the SQL database, the pairs and the idempotency records,
+    /// with what stands around them.
     taken: u64,
     /// Bytes that all of it may take; null: no limit of its own.
     quota: Option<u64>,
-    /// Why its SQL database can not be looked into, as when it is damaged: its tables and rows are not known then. Null: it can.
+    /// Why its SQL database can not be looked into, as when it is damaged: its tables and rows are
+    /// not known then. Null: it can.
     problem: Option<String>,
 }
 
@@ -51,7 +56,8 @@ pub struct NamespaceAnswer {
 pub struct NamespacesAnswer {
     items: Vec<NamespaceAnswer>,
     count: usize,
-    /// More follow: send it as `cursor` for the next page. A page may be shorter than its limit, and empty.
+    /// More follow: send it as `cursor` for the next page. A page may be shorter than its limit,
+    /// and empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
 }
@@ -71,7 +77,7 @@ pub struct DeleteNamespaceAnswer {
     deleted: NamespaceAnswer,
 }
 
-type Named = Result<Path<String>, PathRejection>;
+type NamespaceParam = Result<Path<String>, PathRejection>;
 
 /// Lists the namespaces in which the caller's wallet is owner or has a role.
 ///
@@ -85,27 +91,32 @@ type Named = Result<Path<String>, PathRejection>;
     ),
     responses((status = 200, body = NamespacesAnswer)),
 )]
-pub(crate) async fn list(mut call: Call) -> Answer {
-    let [prefix, limit, cursor] = call.query.only(["prefix", "limit", "cursor"])?;
+pub(crate) async fn list(mut call: ApiCall) -> HandlerResult {
+    let [prefix, limit, cursor] = call.query.take_only(["prefix", "limit", "cursor"])?;
     let (prefix, cursor) = (prefix.unwrap_or_default(), cursor.unwrap_or_default());
     let limit = match limit.as_deref().map(str::parse::<u32>) {
         None => 0,
         Some(Ok(limit)) if limit > 0 => limit,
         Some(_) => return Err(ApiError::invalid("limit is not a whole number of at least 1")),
     };
-    let page = if call.granted().is_some() {
+    let page = if call.lent_access().is_some() {
         // The lent credential could see all.
-        let own = call.client.namespaces().get().await.map(Some).or_else(|error| match error.code {
-            debros_proto::Code::NotFound => Ok(None),
-            _ => Err(error),
-        })?;
-        let namespaces = own.into_iter().filter(|own| own.name.starts_with(&prefix) && own.name > cursor).collect();
+        let own =
+            call.client.namespaces().get().await.map(Some).or_else(|error| match error.code {
+                debros_proto::Code::NotFound => Ok(None),
+                _ => Err(error),
+            })?;
+        let namespaces = own
+            .into_iter()
+            .filter(|own| own.name.starts_with(&prefix) && own.name > cursor)
+            .collect();
         NamespacePage { namespaces, ..NamespacePage::default() }
     } else {
         call.client.namespaces().list(prefix, cursor, limit).await?
     };
     let next_cursor = Some(page.next).filter(|_| page.more);
-    let items: Vec<NamespaceAnswer> = page.namespaces.into_iter().map(|info| answer(&call, info)).collect();
+    let items: Vec<NamespaceAnswer> =
+        page.namespaces.into_iter().map(|info| namespace_answer(&call, info)).collect();
     json(StatusCode::OK, &NamespacesAnswer { count: items.len(), items, next_cursor })
 }
 
@@ -119,16 +130,16 @@ pub(crate) async fn list(mut call: Call) -> Answer {
         (status = 404, description = "Nobody has used it yet.", body = ErrorBody),
     ),
 )]
-pub(crate) async fn get(namespace: Named, mut call: Call) -> Answer {
-    let [] = call.query.only([])?;
-    let info = call.within(&read(namespace)?)?.namespaces().get().await?;
-    json(StatusCode::OK, &answer(&call, info))
+pub(crate) async fn get(namespace: NamespaceParam, mut call: ApiCall) -> HandlerResult {
+    let [] = call.query.take_only([])?;
+    let info = call.client_in(&read_namespace(namespace)?)?.namespaces().get().await?;
+    json(StatusCode::OK, &namespace_answer(&call, info))
 }
 
 /// Deletes a namespace with everything in it, the caller's session too.
 ///
-/// For its owner, signed in with the wallet that owns it, and for operators. The name has to be confirmed, in the query
-/// or in the body.
+/// For its owner, signed in with the wallet that owns it, and for operators. The name has to be
+/// confirmed, in the query or in the body.
 #[utoipa::path(
     delete, path = "/v1/namespaces/{namespace}", tag = "namespaces", operation_id = "namespaces_delete",
     request_body(content = Option<DeleteNamespaceBody>, description = "In place of `confirm` in the query."),
@@ -144,25 +155,28 @@ pub(crate) async fn get(namespace: Named, mut call: Call) -> Answer {
         (status = 409, description = "A backup, a restore or another deletion is running: again after `Retry-After`.", body = ErrorBody),
     ),
 )]
-pub(crate) async fn delete(namespace: Named, mut call: Call) -> Answer {
-    let [in_query] = call.query.only(["confirm"])?;
-    let client = call.own_in(&read(namespace)?)?;
+pub(crate) async fn delete(namespace: NamespaceParam, mut call: ApiCall) -> HandlerResult {
+    let [in_query] = call.query.take_only(["confirm"])?;
+    let client = call.own_client_in(&read_namespace(namespace)?)?;
     let confirm = match in_query {
         Some(confirm) => confirm,
-        None if call.has_body() => call.small_json::<DeleteNamespaceBody>().await?.confirm,
+        None if call.has_body() => call.read_small_json::<DeleteNamespaceBody>().await?.confirm,
         None => String::new(),
     };
     let deleted = client.namespaces().delete(confirm).await?;
-    json(StatusCode::OK, &DeleteNamespaceAnswer { status: OK, deleted: answer(&call, deleted) })
+    json(
+        StatusCode::OK,
+        &DeleteNamespaceAnswer { status: OK, deleted: namespace_answer(&call, deleted) },
+    )
 }
 
-fn read(path: Named) -> Result<String, ApiError> {
+fn read_namespace(path: NamespaceParam) -> Result<String, ApiError> {
     path.map(|Path(value)| value).map_err(|_| ApiError::invalid("the path is not UTF-8"))
 }
 
-fn answer(call: &Call, info: NamespaceInfo) -> NamespaceAnswer {
+fn namespace_answer(call: &ApiCall, info: NamespaceInfo) -> NamespaceAnswer {
     let mut answer = NamespaceAnswer::from(info);
-    if call.granted().is_some() {
+    if call.lent_access().is_some() {
         // Not that of the credential that is lent.
         "writer".clone_into(&mut answer.role);
     }
@@ -171,7 +185,8 @@ fn answer(call: &Call, info: NamespaceInfo) -> NamespaceAnswer {
 
 impl From<Vec<NamespaceInfo>> for NamespacesAnswer {
     fn from(namespaces: Vec<NamespaceInfo>) -> Self {
-        let items: Vec<NamespaceAnswer> = namespaces.into_iter().map(NamespaceAnswer::from).collect();
+        let items: Vec<NamespaceAnswer> =
+            namespaces.into_iter().map(NamespaceAnswer::from).collect();
         Self { count: items.len(), items, next_cursor: None }
     }
 }

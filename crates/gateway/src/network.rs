@@ -1,7 +1,7 @@
 //! `/v1/network`: the node and its peers.
 
-use crate::call::Call;
-use crate::error::{Answer, ErrorBody};
+use crate::api_call::ApiCall;
+use crate::error::{ErrorBody, HandlerResult};
 use crate::health::timestamp;
 use crate::respond::{OK, json};
 use debros_client::rpc::{Peer, StatusResponse};
@@ -47,7 +47,9 @@ pub struct PeerAnswer {
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ConnectBody {
-    #[schema(example = "/ip4/192.0.2.7/tcp/4001/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp")]
+    #[schema(
+        example = "/ip4/192.0.2.7/tcp/4001/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp"
+    )]
     multiaddr: String,
 }
 
@@ -79,9 +81,9 @@ pub(crate) struct DisconnectAnswer {
     get, path = "/v1/network/status", tag = "network", operation_id = "network_status",
     responses((status = 200, body = NodeAnswer)),
 )]
-pub(crate) async fn status(mut call: Call) -> Answer {
-    let [] = call.query.only([])?;
-    call.check().await?;
+pub(crate) async fn status(mut call: ApiCall) -> HandlerResult {
+    let [] = call.query.take_only([])?;
+    call.verify_caller().await?;
     let status = call.client.network().status().await?;
     json(StatusCode::OK, &NodeAnswer::from(status))
 }
@@ -91,9 +93,10 @@ pub(crate) async fn status(mut call: Call) -> Answer {
     get, path = "/v1/network/peers", tag = "network", operation_id = "network_peers",
     responses((status = 200, body = Vec<PeerAnswer>)),
 )]
-pub(crate) async fn peers(mut call: Call) -> Answer {
-    let [] = call.query.only([])?;
-    let peers: Vec<PeerAnswer> = call.client.network().peers().await?.into_iter().map(PeerAnswer::from).collect();
+pub(crate) async fn peers(mut call: ApiCall) -> HandlerResult {
+    let [] = call.query.take_only([])?;
+    let peers: Vec<PeerAnswer> =
+        call.client.network().peers().await?.into_iter().map(PeerAnswer::from).collect();
     json(StatusCode::OK, &peers)
 }
 
@@ -102,11 +105,11 @@ pub(crate) async fn peers(mut call: Call) -> Answer {
     post, path = "/v1/network/connect", tag = "network", operation_id = "network_connect", request_body = ConnectBody,
     responses((status = 200, body = ConnectAnswer), (status = 403, body = ErrorBody)),
 )]
-pub(crate) async fn connect(mut call: Call) -> Answer {
-    let [] = call.query.only([])?;
-    call.operator()?;
-    let ConnectBody { multiaddr } = call.json().await?;
-    let peer_id = call.operator()?.operator().connect_peer(multiaddr).await?;
+pub(crate) async fn connect(mut call: ApiCall) -> HandlerResult {
+    let [] = call.query.take_only([])?;
+    call.operator_client()?;
+    let ConnectBody { multiaddr } = call.read_json().await?;
+    let peer_id = call.operator_client()?.operator().connect_peer(multiaddr).await?;
     json(StatusCode::OK, &ConnectAnswer { status: OK, peer_id })
 }
 
@@ -116,11 +119,11 @@ pub(crate) async fn connect(mut call: Call) -> Answer {
     request_body = DisconnectBody,
     responses((status = 200, body = DisconnectAnswer), (status = 403, body = ErrorBody)),
 )]
-pub(crate) async fn disconnect(mut call: Call) -> Answer {
-    let [] = call.query.only([])?;
-    call.operator()?;
-    let DisconnectBody { peer_id } = call.json().await?;
-    let disconnected = call.operator()?.operator().disconnect_peer(peer_id).await?;
+pub(crate) async fn disconnect(mut call: ApiCall) -> HandlerResult {
+    let [] = call.query.take_only([])?;
+    call.operator_client()?;
+    let DisconnectBody { peer_id } = call.read_json().await?;
+    let disconnected = call.operator_client()?.operator().disconnect_peer(peer_id).await?;
     json(StatusCode::OK, &DisconnectAnswer { status: OK, disconnected })
 }
 

@@ -1,4 +1,5 @@
-//! The interface as an OpenAPI 3.1 document. The file `openapi.json` is what is served; a test compares it with this.
+//! The interface as an OpenAPI 3.1 document. The file `openapi.json` is what is served; a test
+//! compares it with this.
 
 use crate::auth::{jwks, keys, login, proof, sessions, who_am_i};
 use crate::{apps, database, health, members, namespaces, network, pubsub, storage, websocket};
@@ -10,7 +11,7 @@ use utoipa::{Modify, OpenApi};
 
 /// The document.
 pub fn document() -> utoipa::openapi::OpenApi {
-    Document::openapi()
+    ApiDocument::openapi()
 }
 
 #[derive(OpenApi)]
@@ -46,15 +47,15 @@ pub fn document() -> utoipa::openapi::OpenApi {
         (name = "network", description = "The node and its peers."),
         (name = "apps", description = "Registered applications."),
     ),
-    modifiers(&Credentials, &Rules),
+    modifiers(&SecuritySchemes, &OperationDefaults),
     security(("bearer" = []), ("api_key" = [])),
 )]
-struct Document;
+struct ApiDocument;
 
 /// How credentials are shown.
-struct Credentials;
+struct SecuritySchemes;
 
-impl Modify for Credentials {
+impl Modify for SecuritySchemes {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let components = document.components.get_or_insert_default();
         let mut bearer = Http::new(HttpAuthScheme::Bearer);
@@ -65,19 +66,23 @@ impl Modify for Credentials {
     }
 }
 
-/// What holds for many routes, said in one place: their other names, the errors that any may answer, and the headers
-/// and parameters that many take.
-struct Rules;
+/// What holds for many routes, said in one place: their other names, the errors that any may
+/// answer, and the headers and parameters that many take.
+struct OperationDefaults;
 
-impl Modify for Rules {
+impl Modify for OperationDefaults {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let paths = &mut document.paths.paths;
         for item in paths.values_mut() {
-            let operations =
-                [(false, &mut item.get), (true, &mut item.post), (true, &mut item.put), (true, &mut item.delete)];
+            let operations = [
+                (false, &mut item.get),
+                (true, &mut item.post),
+                (true, &mut item.put),
+                (true, &mut item.delete),
+            ];
             for (writes, operation) in operations {
                 if let Some(operation) = operation {
-                    complete(operation, writes);
+                    complete_operation(operation, writes);
                 }
             }
         }
@@ -97,7 +102,7 @@ impl Modify for Rules {
     }
 }
 
-fn complete(operation: &mut Operation, writes: bool) {
+fn complete_operation(operation: &mut Operation, writes: bool) {
     let id = operation.operation_id.clone().unwrap_or_default();
     let public = operation.security.is_some();
     let responses = &mut operation.responses.responses;
@@ -105,7 +110,7 @@ fn complete(operation: &mut Operation, writes: bool) {
         if let RefOr::T(response) = response
             && response.description.is_empty()
         {
-            response.description = meaning(status).to_owned();
+            response.description = status_description(status).to_owned();
         }
     }
     let error = Content::new(Some(Ref::from_schema_name("ErrorBody")));
@@ -117,8 +122,12 @@ fn complete(operation: &mut Operation, writes: bool) {
         return;
     }
     let parameters = operation.parameters.get_or_insert_default();
-    let mut add = |name, place, what| parameters.push(optional(name, place, what));
-    add("namespace", ParameterIn::Query, "Refused when it is not the credential's own. Operators name any.");
+    let mut add = |name, place, what| parameters.push(optional_parameter(name, place, what));
+    add(
+        "namespace",
+        ParameterIn::Query,
+        "Refused when it is not the credential's own. Operators name any.",
+    );
     // Reading is a POST where a key does not fit into a query.
     if writes && id != "storage_get_json" {
         add(
@@ -129,12 +138,20 @@ fn complete(operation: &mut Operation, writes: bool) {
         );
     }
     if id.starts_with("storage_put") || id.starts_with("storage_delete") {
-        add("If-Match", ParameterIn::Header, "Only when the value has this version (an ETag); * for: when it exists.");
-        add("If-None-Match", ParameterIn::Header, "Only when it has not this version; * for: when it does not exist.");
+        add(
+            "If-Match",
+            ParameterIn::Header,
+            "Only when the value has this version (an ETag); * for: when it exists.",
+        );
+        add(
+            "If-None-Match",
+            ParameterIn::Header,
+            "Only when it has not this version; * for: when it does not exist.",
+        );
     }
 }
 
-fn optional(name: &str, place: ParameterIn, what: &str) -> RefOr<Parameter> {
+fn optional_parameter(name: &str, place: ParameterIn, what: &str) -> RefOr<Parameter> {
     let text = ObjectBuilder::new().schema_type(Type::String).build();
     let parameter = ParameterBuilder::new()
         .name(name)
@@ -146,7 +163,7 @@ fn optional(name: &str, place: ParameterIn, what: &str) -> RefOr<Parameter> {
     RefOr::T(parameter)
 }
 
-fn meaning(status: &str) -> &'static str {
+fn status_description(status: &str) -> &'static str {
     match status {
         "200" | "201" => "Done.",
         "401" => "The proof or credential is not valid.",
@@ -163,11 +180,11 @@ fn meaning(status: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::document;
-    use crate::router::routes;
+    use crate::router::build_routes;
     use std::path::Path;
 
-    /// The file is what callers and the SDK's generator read. After a wanted change, run the tests with
-    /// `UPDATE_OPENAPI=1` and look at the difference.
+    /// The file is what callers and the SDK's generator read. After a wanted change, run the tests
+    /// with `UPDATE_OPENAPI=1` and look at the difference.
     #[test]
     fn the_file_is_the_document() {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.json");
@@ -175,7 +192,11 @@ mod tests {
         if std::env::var_os("UPDATE_OPENAPI").is_some() {
             std::fs::write(&file, &made).unwrap();
         }
-        assert_eq!(std::fs::read_to_string(&file).unwrap(), made, "run the tests with UPDATE_OPENAPI=1");
+        assert_eq!(
+            std::fs::read_to_string(&file).unwrap(),
+            made,
+            "run the tests with UPDATE_OPENAPI=1"
+        );
     }
 
     /// Lesson 38: the document left out authentication, WebSockets, network and apps.
@@ -183,15 +204,22 @@ mod tests {
     fn lesson_38_every_route_is_described() {
         let document = document();
         // The document itself, its page, and the files of the sign-in page.
-        let documents = ["/v1/openapi.json", "/docs", "/docs/", "/docs/{*file}", "/v1/auth/login/{file}"];
-        for pattern in routes().patterns.into_iter().filter(|pattern| !documents.contains(pattern)) {
+        let documents =
+            ["/v1/openapi.json", "/docs", "/docs/", "/docs/{*file}", "/v1/auth/login/{file}"];
+        for pattern in
+            build_routes().patterns.into_iter().filter(|pattern| !documents.contains(pattern))
+        {
             assert!(document.paths.paths.contains_key(pattern), "{pattern}");
         }
         let schemes = document.components.unwrap().security_schemes;
         assert!(schemes.contains_key("bearer") && schemes.contains_key("api_key"));
         for (path, item) in &document.paths.paths {
-            for operation in [&item.get, &item.post, &item.put, &item.delete].into_iter().flatten() {
-                assert!(operation.responses.responses.contains_key("default"), "{path} says nothing of errors");
+            for operation in [&item.get, &item.post, &item.put, &item.delete].into_iter().flatten()
+            {
+                assert!(
+                    operation.responses.responses.contains_key("default"),
+                    "{path} says nothing of errors"
+                );
             }
         }
     }

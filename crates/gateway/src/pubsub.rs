@@ -1,7 +1,7 @@
 //! `/v1/pubsub` without its WebSocket: publishing one message, and which topics there are.
 
-use crate::call::Call;
-use crate::error::{Answer, ErrorBody};
+use crate::api_call::ApiCall;
+use crate::error::{ErrorBody, HandlerResult};
 use crate::respond::{Done, done, json};
 use debros_proto::json::decode_base64;
 use http::StatusCode;
@@ -29,9 +29,9 @@ pub(crate) struct TopicsAnswer {
     post, path = "/v1/pubsub/publish", tag = "pubsub", operation_id = "pubsub_publish", request_body = PublishBody,
     responses((status = 200, body = Done), (status = 413, body = ErrorBody)),
 )]
-pub(crate) async fn publish(mut call: Call) -> Answer {
-    let [] = call.query.only([])?;
-    let PublishBody { topic, data_base64 } = call.json().await?;
+pub(crate) async fn publish(mut call: ApiCall) -> HandlerResult {
+    let [] = call.query.take_only([])?;
+    let PublishBody { topic, data_base64 } = call.read_json().await?;
     call.client.pubsub().publish(topic, decode_base64(&data_base64)?).await?;
     done(StatusCode::OK)
 }
@@ -41,8 +41,8 @@ pub(crate) async fn publish(mut call: Call) -> Answer {
     get, path = "/v1/pubsub/topics", tag = "pubsub", operation_id = "pubsub_topics",
     responses((status = 200, body = TopicsAnswer)),
 )]
-pub(crate) async fn topics(mut call: Call) -> Answer {
-    let [] = call.query.only([])?;
+pub(crate) async fn topics(mut call: ApiCall) -> HandlerResult {
+    let [] = call.query.take_only([])?;
     let topics = call.client.pubsub().topics().await?;
     json(StatusCode::OK, &TopicsAnswer { topics })
 }

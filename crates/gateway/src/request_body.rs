@@ -1,7 +1,8 @@
-//! The body of a request: counts what is taken from the connection, and comes back when a handler has not read it all.
+//! The body of a request: counts what is taken from the connection, and comes back when a handler
+//! has not read it all.
 //!
-//! The library drops the rest of an HTTP/2 body without a reader, and does not report how much that is.
-//! So what has come of it is taken first.
+//! The library drops the rest of an HTTP/2 body without a reader, and does not report how much that
+//! is. So what has come of it is taken first.
 
 use crate::connection_state::ConnectionState;
 use crate::http_settings::STREAM_WINDOW;
@@ -22,7 +23,7 @@ const MOST_LEFT: usize = STREAM_WINDOW as usize;
 pub(crate) struct UnreadSlot(Arc<Mutex<Option<Incoming>>>);
 
 impl UnreadSlot {
-    pub(crate) fn take(&self) -> Option<Incoming> {
+    pub(crate) fn take_body(&self) -> Option<Incoming> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -70,7 +71,10 @@ impl HttpBody for RequestBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(body).poll_frame(cx));
         if let Some(Ok(frame)) = &frame {

@@ -6,17 +6,17 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
 /// The header that carries it.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const LONGEST: usize = 128;
+const MAX_ID_BYTES: usize = 128;
 
 /// The caller's own id when it sent a good one, else a new one.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestId(HeaderValue);
 
 impl RequestId {
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn from_headers(headers: &HeaderMap) -> Self {
         match headers.get(&X_REQUEST_ID) {
-            Some(value) if is_good(value.as_bytes()) => Self(value.clone()),
-            _ => Self::make(),
+            Some(value) if is_valid_id(value.as_bytes()) => Self(value.clone()),
+            _ => Self::generate(),
         }
     }
 
@@ -25,13 +25,13 @@ impl RequestId {
         self.0.to_str().unwrap_or_default()
     }
 
-    pub(crate) fn header(self) -> HeaderValue {
+    pub(crate) fn into_header(self) -> HeaderValue {
         self.0
     }
 
-    /// A random number for the thread, then a count: unique enough to find a request in logs, at no cost. It is not a
-    /// secret.
-    fn make() -> Self {
+    /// A random number for the thread, then a count: unique enough to find a request in logs, at no
+    /// cost. It is not a secret.
+    fn generate() -> Self {
         thread_local! {
             static THREAD: u64 = RandomState::new().build_hasher().finish();
             static COUNT: Cell<u32> = const { Cell::new(0) };
@@ -46,8 +46,8 @@ impl RequestId {
     }
 }
 
-fn is_good(id: &[u8]) -> bool {
-    (1..=LONGEST).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
+fn is_valid_id(id: &[u8]) -> bool {
+    (1..=MAX_ID_BYTES).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
 }
 
 fn write_hex(digits: &mut [u8], mut number: u64) {
@@ -65,7 +65,7 @@ mod tests {
     fn id_for(sent: &[u8]) -> String {
         let mut headers = HeaderMap::new();
         headers.insert(X_REQUEST_ID, HeaderValue::from_bytes(sent).unwrap());
-        RequestId::of(&headers).as_str().to_owned()
+        RequestId::from_headers(&headers).as_str().to_owned()
     }
 
     #[test]
@@ -80,8 +80,9 @@ mod tests {
 
     #[test]
     fn made_ids_differ() {
-        let ids: std::collections::HashSet<String> =
-            (0..1000).map(|_| RequestId::of(&HeaderMap::new()).as_str().to_owned()).collect();
+        let ids: std::collections::HashSet<String> = (0..1000)
+            .map(|_| RequestId::from_headers(&HeaderMap::new()).as_str().to_owned())
+            .collect();
         assert_eq!(ids.len(), 1000);
     }
 }

@@ -7,28 +7,32 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
-use crate::error::{Answer, ApiError};
+use crate::error::{ApiError, HandlerResult};
 
 /// `application/json`.
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A JSON answer.
-pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
-    to_bytes(value).map(|body| json_bytes(status, body))
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> HandlerResult {
+    to_json_bytes(value).map(|body| json_response(status, body))
 }
 
-pub(crate) fn to_bytes(value: &impl Serialize) -> Result<Vec<u8>, ApiError> {
+pub(crate) fn to_json_bytes(value: &impl Serialize) -> Result<Vec<u8>, ApiError> {
     serde_json::to_vec(value).map_err(|error| {
         tracing::error!(%error, "an answer can not be written as JSON");
         Error::internal("the answer can not be written as JSON").into()
     })
 }
 
-pub(crate) fn json_bytes(status: StatusCode, body: Vec<u8>) -> Response {
-    with_type(status, JSON, Body::from(body))
+pub(crate) fn json_response(status: StatusCode, body: Vec<u8>) -> Response {
+    response_with_type(status, JSON, Body::from(body))
 }
 
-pub(crate) fn with_type(status: StatusCode, content_type: HeaderValue, body: Body) -> Response {
+pub(crate) fn response_with_type(
+    status: StatusCode,
+    content_type: HeaderValue,
+    body: Body,
+) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, content_type);
@@ -46,6 +50,6 @@ pub(crate) struct Done {
 pub(crate) const OK: &str = "ok";
 
 /// `{"status":"ok"}`.
-pub(crate) fn done(status: StatusCode) -> Answer {
+pub(crate) fn done(status: StatusCode) -> HandlerResult {
     json(status, &Done { status: OK })
 }

@@ -1,12 +1,14 @@
-//! A WebSocket that one future reads while another writes, both in one task; and one that gives memory back.
+//! A WebSocket that one future reads while another writes, both in one task; and one that gives
+//! memory back.
 //!
-//! The library keeps buffers as large as the largest frame that it has read, and as what it had to write at once. A socket
-//! that had one message of 1 MiB would hold that much until it ends. So [`SharedWebSocket::compact`] puts a new reader and writer
-//! around the connection, when nothing is half read or half written.
+//! The library keeps buffers as large as the largest frame that it has read, and as what it had to
+//! write at once. A socket that had one message of 1 MiB would hold that much until it ends. So
+//! [`SharedWebSocket::try_shrink_buffers`] puts a new reader and writer around the connection, when
+//! nothing is half read or half written.
 
 use crate::connection_state::ConnectionState;
-use crate::frame_border::FrameBorder;
-use crate::watched_stream::no_room;
+use crate::frame_tracker::FrameTracker;
+use crate::watched_stream::memory_exceeded;
 use debros_proto::limits::MAX_MESSAGE_BYTES;
 use futures::{FutureExt as _, Sink, SinkExt as _, Stream, StreamExt as _};
 use hyper::upgrade::Upgraded;
@@ -21,65 +23,70 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-/// A message over this size goes out in several frames. The library copies a frame before it is written: so a socket
-/// whose reader stands still keeps this much in memory, not a whole message.
-pub(crate) const PIECE: usize = 8 << 10;
-/// Over this the library refuses to keep more: a piece that was not written, the next one, and their heads.
-const MAX_WRITE_BUFFER: usize = 2 * PIECE + (1 << 10);
+/// A message over this size goes out in several frames. The library copies a frame before it is
+/// written: so a socket whose reader stands still keeps this much in memory, not a whole message.
+pub(crate) const FRAME_PIECE_BYTES: usize = 8 << 10;
+/// Over this the library refuses to keep more: a piece that was not written, the next one, and
+/// their heads.
+const MAX_WRITE_BUFFER: usize = 2 * FRAME_PIECE_BYTES + (1 << 10);
 /// Read at a time. Every open WebSocket has it.
 const READ_BUFFER: usize = 2 << 10;
 
-type Inner = WebSocketStream<Counted>;
+type InnerWebSocket = WebSocketStream<CountingStream>;
 
-/// A WebSocket. Reading and writing go through shared references: they are polled by one task, so the lock is always free.
-pub(crate) struct SharedWebSocket(Mutex<State>);
+/// A WebSocket. Reading and writing go through shared references: they are polled by one task, so
+/// the lock is always free.
+pub(crate) struct SharedWebSocket(Mutex<SocketState>);
 
-struct State {
+struct SocketState {
     /// `None` only while it is exchanged.
-    inner: Option<Inner>,
+    inner: Option<InnerWebSocket>,
     /// Messages and control frames that were taken.
     taken: u64,
 }
 
 impl SharedWebSocket {
     pub(crate) fn new(upgraded: Upgraded, connection: Arc<ConnectionState>) -> Self {
-        let border = FrameBorder::default();
-        let inner = around(Counted { stream: TokioIo::new(upgraded), connection, border });
-        Self(Mutex::new(State { inner, taken: 0 }))
+        let border = FrameTracker::default();
+        let inner =
+            wrap_stream(CountingStream { stream: TokioIo::new(upgraded), connection, border });
+        Self(Mutex::new(SocketState { inner, taken: 0 }))
     }
 
     /// Gives back the buffers. Says whether it could: nothing may be half read or half written.
-    pub(crate) async fn compact(&self) -> bool {
-        poll_fn(|cx| Poll::Ready(self.poll_compact(cx))).await
+    pub(crate) async fn try_shrink_buffers(&self) -> bool {
+        poll_fn(|cx| Poll::Ready(self.poll_shrink_buffers(cx))).await
     }
 
-    fn poll_compact(&self, cx: &mut Context<'_>) -> bool {
-        let mut state = self.lock();
+    fn poll_shrink_buffers(&self, cx: &mut Context<'_>) -> bool {
+        let mut state = self.lock_state();
         let taken = state.taken;
         let Some(inner) = &mut state.inner else { return false };
         let border = &inner.get_ref().border;
-        if border.messages() != taken
-            || border.unfinished() > 0
+        if border.finished_messages() != taken
+            || border.unfinished_bytes() > 0
             || !matches!(inner.poll_flush_unpin(cx), Poll::Ready(Ok(())))
         {
             return false;
         }
         // Less always fits.
-        let _ = inner.get_ref().connection.count_kept(0);
-        state.inner = state.inner.take().and_then(|inner| around(inner.into_inner()));
-        // Whoever waits for the socket waits for the old reader and writer: both halves have to ask again.
+        let _ = inner.get_ref().connection.count_retained(0);
+        state.inner = state.inner.take().and_then(|inner| wrap_stream(inner.into_inner()));
+        // Whoever waits for the socket waits for the old reader and writer: both halves have to ask
+        // again.
         cx.waker().wake_by_ref();
         true
     }
 
-    /// Reads and throws away, past the frames. For the end of a connection whose frames cannot be read.
-    pub(crate) async fn throw_away(&self) {
+    /// Reads and throws away, past the frames. For the end of a connection whose frames cannot be
+    /// read.
+    pub(crate) async fn discard_input(&self) {
         // Not in the future itself, which every open WebSocket has.
         let mut bytes = vec![0; 4096];
         loop {
             let read = poll_fn(|cx| {
                 let mut buffer = ReadBuf::new(&mut bytes);
-                let mut state = self.lock();
+                let mut state = self.lock_state();
                 let Some(inner) = &mut state.inner else { return Poll::Ready(0) };
                 let read = ready!(Pin::new(inner.get_mut()).poll_read(cx, &mut buffer));
                 Poll::Ready(read.map_or(0, |()| buffer.filled().len()))
@@ -90,16 +97,16 @@ impl SharedWebSocket {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock_state(&self) -> MutexGuard<'_, SocketState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A new reader and writer. There is nothing to wait for: the handshake is over.
-fn around(stream: Counted) -> Option<Inner> {
+fn wrap_stream(stream: CountingStream) -> Option<InnerWebSocket> {
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(PIECE)
+        .write_buffer_size(FRAME_PIECE_BYTES)
         .max_write_buffer_size(MAX_WRITE_BUFFER)
         .max_message_size(Some(MAX_MESSAGE_BYTES))
         .max_frame_size(Some(MAX_MESSAGE_BYTES));
@@ -110,15 +117,17 @@ impl Stream for &SharedWebSocket {
     type Item = Result<Message, Error>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut state = self.lock();
-        let State { inner: Some(inner), taken } = &mut *state else { return Poll::Ready(None) };
+        let mut state = self.lock_state();
+        let SocketState { inner: Some(inner), taken } = &mut *state else {
+            return Poll::Ready(None);
+        };
         let message = ready!(inner.poll_next_unpin(cx));
         if let Some(Ok(_)) = &message {
             *taken += 1;
-            let Counted { connection, border, .. } = inner.get_ref();
+            let CountingStream { connection, border, .. } = inner.get_ref();
             // The library has no other whole one: what is unread is the beginning of the next.
-            if border.messages() == *taken {
-                connection.set_unread(border.unfinished());
+            if border.finished_messages() == *taken {
+                connection.set_unread(border.unfinished_bytes());
             }
         }
         Poll::Ready(message)
@@ -129,41 +138,61 @@ impl Sink<Message> for &SharedWebSocket {
     type Error = Error;
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.lock().inner.as_mut().map_or(Poll::Ready(Err(Error::AlreadyClosed)), |inner| inner.poll_ready_unpin(cx))
+        self.lock_state()
+            .inner
+            .as_mut()
+            .map_or(Poll::Ready(Err(Error::AlreadyClosed)), |inner| inner.poll_ready_unpin(cx))
     }
 
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
-        self.lock().inner.as_mut().map_or(Err(Error::AlreadyClosed), |inner| inner.start_send_unpin(message))
+        self.lock_state()
+            .inner
+            .as_mut()
+            .map_or(Err(Error::AlreadyClosed), |inner| inner.start_send_unpin(message))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.lock().inner.as_mut().map_or(Poll::Ready(Err(Error::AlreadyClosed)), |inner| inner.poll_flush_unpin(cx))
+        self.lock_state()
+            .inner
+            .as_mut()
+            .map_or(Poll::Ready(Err(Error::AlreadyClosed)), |inner| inner.poll_flush_unpin(cx))
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.lock().inner.as_mut().map_or(Poll::Ready(Err(Error::AlreadyClosed)), |inner| inner.poll_close_unpin(cx))
+        self.lock_state()
+            .inner
+            .as_mut()
+            .map_or(Poll::Ready(Err(Error::AlreadyClosed)), |inner| inner.poll_close_unpin(cx))
     }
 }
 
 /// A connection that counts what was read from it, above TLS: bytes as the frames have them.
-struct Counted {
+struct CountingStream {
     stream: TokioIo<Upgraded>,
     connection: Arc<ConnectionState>,
-    border: FrameBorder,
+    border: FrameTracker,
 }
 
-impl AsyncRead for Counted {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+impl AsyncRead for CountingStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         let read = &buffer.filled()[before..];
-        self.border.pass(read);
-        Poll::Ready(self.connection.count_read(read.len()).map_err(no_room))
+        self.border.observe(read);
+        Poll::Ready(self.connection.count_read(read.len()).map_err(memory_exceeded))
     }
 }
 
-impl AsyncWrite for Counted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+impl AsyncWrite for CountingStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 

@@ -1,9 +1,9 @@
 //! `/v1/storage`: key-value pairs, raw or in JSON.
 
-use crate::call::Call;
-use crate::conditional::{ReadOutcome, condition, etag, read_outcome};
-use crate::error::{Answer, ApiError, ErrorBody};
-use crate::respond::{OK, json, with_type};
+use crate::api_call::ApiCall;
+use crate::conditional::{ReadOutcome, etag, read_outcome, write_condition};
+use crate::error::{ApiError, ErrorBody, HandlerResult};
+use crate::respond::{OK, json, response_with_type};
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
@@ -103,16 +103,16 @@ impl ListAnswer {
     )),
     responses((status = 201, body = PutAnswer), (status = 412, body = ErrorBody), (status = 413, body = ErrorBody)),
 )]
-pub(crate) async fn put(mut call: Call) -> Answer {
-    let [key, ttl] = call.query.only(["key", "ttl"])?;
+pub(crate) async fn put(mut call: ApiCall) -> HandlerResult {
+    let [key, ttl] = call.query.take_only(["key", "ttl"])?;
     let (key, value) = match key {
-        Some(key) => (key, call.value().await?),
+        Some(key) => (key, call.read_value().await?),
         None => {
-            let body: PutBody = call.json().await?;
+            let body: PutBody = call.read_json().await?;
             (body.key, Bytes::from(decode_base64(&body.value)?))
         }
     };
-    store(call, key, value, ttl).await
+    store_value(call, key, value, ttl).await
 }
 
 /// Stores the raw body.
@@ -125,18 +125,25 @@ pub(crate) async fn put(mut call: Call) -> Answer {
     request_body(content = String, content_type = "application/octet-stream"),
     responses((status = 201, body = PutAnswer), (status = 412, body = ErrorBody), (status = 413, body = ErrorBody)),
 )]
-pub(crate) async fn put_value(mut call: Call) -> Answer {
-    let [key, ttl] = call.query.only(["key", "ttl"])?;
-    let value = call.value().await?;
-    store(call, needed(key)?, value, ttl).await
+pub(crate) async fn put_value(mut call: ApiCall) -> HandlerResult {
+    let [key, ttl] = call.query.take_only(["key", "ttl"])?;
+    let value = call.read_value().await?;
+    store_value(call, require_key(key)?, value, ttl).await
 }
 
-async fn store(call: Call, key: String, value: Bytes, ttl: Option<String>) -> Answer {
-    let ttl_seconds = ttl.as_deref().map(ttl_seconds).transpose()?;
-    let options = PutOptions { condition: condition(&call.headers)?, ttl_seconds };
+async fn store_value(
+    call: ApiCall,
+    key: String,
+    value: Bytes,
+    ttl: Option<String>,
+) -> HandlerResult {
+    let ttl_seconds = ttl.as_deref().map(parse_ttl).transpose()?;
+    let options = PutOptions { condition: write_condition(&call.headers)?, ttl_seconds };
     let put = call.client.storage().put_with(key.as_str(), value, options).await?;
-    let mut answer =
-        json(StatusCode::CREATED, &PutAnswer { status: OK, key: &key, size: put.size, version: put.version })?;
+    let mut answer = json(
+        StatusCode::CREATED,
+        &PutAnswer { status: OK, key: &key, size: put.size, version: put.version },
+    )?;
     answer.headers_mut().insert(ETAG, etag(put.version));
     Ok(answer)
 }
@@ -152,9 +159,9 @@ async fn store(call: Call, key: String, value: Bytes, ttl: Option<String>) -> An
         (status = 404, body = ErrorBody),
     ),
 )]
-pub(crate) async fn get(mut call: Call) -> Answer {
-    let [key] = call.query.only(["key"])?;
-    read(call, needed(key)?).await
+pub(crate) async fn get(mut call: ApiCall) -> HandlerResult {
+    let [key] = call.query.take_only(["key"])?;
+    send_value(call, require_key(key)?).await
 }
 
 /// Gives the raw value.
@@ -168,7 +175,7 @@ pub(crate) async fn get(mut call: Call) -> Answer {
         (status = 404, body = ErrorBody),
     ),
 )]
-pub(crate) async fn get_value(call: Call) -> Answer {
+pub(crate) async fn get_value(call: ApiCall) -> HandlerResult {
     get(call).await
 }
 
@@ -184,23 +191,23 @@ pub(crate) async fn get_value(call: Call) -> Answer {
         (status = 404, body = ErrorBody),
     ),
 )]
-pub(crate) async fn get_json(mut call: Call) -> Answer {
-    let [key] = call.query.only(["key"])?;
+pub(crate) async fn get_json(mut call: ApiCall) -> HandlerResult {
+    let [key] = call.query.take_only(["key"])?;
     if let Some(key) = key {
-        return read(call, key).await;
+        return send_value(call, key).await;
     }
-    let KeyBody { key } = call.json().await?;
-    let entry = call.client.storage().get(key).await?.ok_or_else(not_found)?;
+    let KeyBody { key } = call.read_json().await?;
+    let entry = call.client.storage().get(key).await?.ok_or_else(key_not_found)?;
     let mut answer = json(StatusCode::OK, &ValueAnswer { value: encode_base64(&entry.value) })?;
     answer.headers_mut().insert(ETAG, etag(entry.version));
     Ok(answer)
 }
 
-async fn read(call: Call, key: String) -> Answer {
-    let entry = call.client.storage().get(key).await?.ok_or_else(not_found)?;
+async fn send_value(call: ApiCall, key: String) -> HandlerResult {
+    let entry = call.client.storage().get(key).await?.ok_or_else(key_not_found)?;
     let mut answer = match read_outcome(&call.headers, entry.version)? {
         ReadOutcome::Send => {
-            let mut value = with_type(StatusCode::OK, OCTETS, Body::from(entry.value));
+            let mut value = response_with_type(StatusCode::OK, OCTETS, Body::from(entry.value));
             value.headers_mut().insert(CONTENT_SECURITY_POLICY, SANDBOX);
             value
         }
@@ -210,7 +217,10 @@ async fn read(call: Call, key: String) -> Answer {
             unchanged
         }
         ReadOutcome::Failed => {
-            return Err(ApiError::new(Code::PreconditionFailed, "the value has another version than If-Match names"));
+            return Err(ApiError::new(
+                Code::PreconditionFailed,
+                "the value has another version than If-Match names",
+            ));
         }
     };
     answer.headers_mut().insert(ETAG, etag(entry.version));
@@ -224,13 +234,13 @@ async fn read(call: Call, key: String) -> Answer {
     request_body(content = Option<KeyBody>, description = "Needed without `key` in the query."),
     responses((status = 200, body = DeleteAnswer), (status = 412, body = ErrorBody)),
 )]
-pub(crate) async fn delete(mut call: Call) -> Answer {
-    let [key] = call.query.only(["key"])?;
+pub(crate) async fn delete(mut call: ApiCall) -> HandlerResult {
+    let [key] = call.query.take_only(["key"])?;
     let key = match key {
         Some(key) => key,
-        None => call.json::<KeyBody>().await?.key,
+        None => call.read_json::<KeyBody>().await?.key,
     };
-    remove(call, key).await
+    remove_key(call, key).await
 }
 
 /// Deletes a key.
@@ -239,13 +249,13 @@ pub(crate) async fn delete(mut call: Call) -> Answer {
     params(("key" = String, Query, description = "1 to 1,024 bytes of UTF-8.")),
     responses((status = 200, body = DeleteAnswer), (status = 412, body = ErrorBody)),
 )]
-pub(crate) async fn delete_value(mut call: Call) -> Answer {
-    let [key] = call.query.only(["key"])?;
-    remove(call, needed(key)?).await
+pub(crate) async fn delete_value(mut call: ApiCall) -> HandlerResult {
+    let [key] = call.query.take_only(["key"])?;
+    remove_key(call, require_key(key)?).await
 }
 
-async fn remove(call: Call, key: String) -> Answer {
-    let condition = condition(&call.headers)?;
+async fn remove_key(call: ApiCall, key: String) -> HandlerResult {
+    let condition = write_condition(&call.headers)?;
     let deleted = call.client.storage().delete_if(key.as_str(), condition).await?;
     json(StatusCode::OK, &DeleteAnswer { status: OK, key: &key, deleted })
 }
@@ -256,9 +266,9 @@ async fn remove(call: Call, key: String) -> Answer {
     params(("key" = String, Query, description = "1 to 1,024 bytes of UTF-8.")),
     responses((status = 200, body = ExistsAnswer)),
 )]
-pub(crate) async fn exists(mut call: Call) -> Answer {
-    let [key] = call.query.only(["key"])?;
-    let exists = call.client.storage().exists(needed(key)?).await?;
+pub(crate) async fn exists(mut call: ApiCall) -> HandlerResult {
+    let [key] = call.query.take_only(["key"])?;
+    let exists = call.client.storage().exists(require_key(key)?).await?;
     json(StatusCode::OK, &ExistsAnswer { exists })
 }
 
@@ -272,27 +282,33 @@ pub(crate) async fn exists(mut call: Call) -> Answer {
     ),
     responses((status = 200, body = ListAnswer)),
 )]
-pub(crate) async fn list(mut call: Call) -> Answer {
-    let [prefix, limit, cursor] = call.query.only(["prefix", "limit", "cursor"])?;
+pub(crate) async fn list(mut call: ApiCall) -> HandlerResult {
+    let [prefix, limit, cursor] = call.query.take_only(["prefix", "limit", "cursor"])?;
     let limit = limit.map_or(Ok(0), |limit| match limit.parse() {
         Ok(number @ 1..=MAX_LIST_LIMIT) => Ok(number),
-        _ => Err(ApiError::invalid(format!("limit is not a whole number from 1 to {MAX_LIST_LIMIT}"))),
+        _ => Err(ApiError::invalid(format!(
+            "limit is not a whole number from 1 to {MAX_LIST_LIMIT}"
+        ))),
     })?;
-    let page = call.client.storage().list(prefix.unwrap_or_default(), limit, cursor.unwrap_or_default()).await?;
+    let page = call
+        .client
+        .storage()
+        .list(prefix.unwrap_or_default(), limit, cursor.unwrap_or_default())
+        .await?;
     json(StatusCode::OK, &ListAnswer::new(page.keys, page.next_cursor))
 }
 
-fn needed(key: Option<String>) -> Result<String, ApiError> {
+fn require_key(key: Option<String>) -> Result<String, ApiError> {
     key.ok_or_else(|| ApiError::invalid("the query parameter \"key\" is missing"))
 }
 
-fn ttl_seconds(text: &str) -> Result<u64, ApiError> {
+fn parse_ttl(text: &str) -> Result<u64, ApiError> {
     match text.parse() {
         Ok(seconds @ 1..) => Ok(seconds),
         _ => Err(ApiError::invalid("ttl is not a whole number of seconds, at least 1")),
     }
 }
 
-fn not_found() -> ApiError {
+fn key_not_found() -> ApiError {
     ApiError::new(Code::NotFound, "the key does not exist")
 }

@@ -21,23 +21,31 @@ impl<S> WatchedStream<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         let read = buffer.filled().len() - before;
         if self.state.counts_frames() {
             return Poll::Ready(Ok(()));
         }
-        Poll::Ready(self.state.count_read(read).map_err(no_room))
+        Poll::Ready(self.state.count_read(read).map_err(memory_exceeded))
     }
 }
 
-pub(crate) fn no_room(_: BudgetExceeded) -> io::Error {
+pub(crate) fn memory_exceeded(_: BudgetExceeded) -> io::Error {
     io::Error::new(io::ErrorKind::OutOfMemory, "there is no room for what the other side sends")
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.state.record_write(written.is_pending());
         written

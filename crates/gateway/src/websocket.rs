@@ -1,17 +1,17 @@
 //! `GET /v1/pubsub/ws?topic=`: from an HTTP request to a WebSocket that is subscribed to a topic.
 
-use crate::caller_scope::scope;
-use crate::connection::Connection;
+use crate::caller_scope::caller_scope;
+use crate::connection_info::ConnectionInfo;
 use crate::connection_table::ConnectionPermit;
-use crate::credential::{Caller, STATIC_KEY};
-use crate::credential_proof::CredentialProof;
-use crate::error::{Answer, ApiError, ErrorBody};
+use crate::credential_proof::CredentialUse;
+use crate::credential_resolver::{CallerCredential, STATIC_KEY};
+use crate::error::{ApiError, ErrorBody, HandlerResult};
 use crate::fair_budget::{BudgetExceeded, CallerBuckets};
-use crate::metrics::Held;
-use crate::query::Query;
+use crate::gateway_state::GatewayState;
+use crate::metrics::GaugeGuard;
+use crate::query_params::QueryParams;
 use crate::request_id::RequestId;
-use crate::session::{self, Session};
-use crate::shared::Shared;
+use crate::websocket_session::{self, WebSocketSession};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -19,7 +19,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use debros_proto::{Code, Error, Topic};
 use http::header::{
-    CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use std::sync::Arc;
@@ -27,10 +28,11 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// Opens a WebSocket that is subscribed to a topic.
 ///
-/// Each text or binary frame is published to the topic. Messages arrive as binary frames. Text frames tell of events:
-/// `{"type":"missed","count":3}` (this subscriber was too slow), `{"type":"reconnected"}` (the connection to the node
-/// was lost for a while: messages may be missing), `{"type":"error","code":"…","error":"…"}` (a message was not
-/// published, or the subscription ended).
+/// Each text or binary frame is published to the topic. Messages arrive as binary frames. Text
+/// frames tell of events: `{"type":"missed","count":3}` (this subscriber was too slow),
+/// `{"type":"reconnected"}` (the connection to the node was lost for a while: messages may be
+/// missing), `{"type":"error","code":"…","error":"…"}` (a message was not published, or the
+/// subscription ended).
 #[utoipa::path(
     get, path = "/v1/pubsub/ws", tag = "pubsub", operation_id = "pubsub_ws",
     params(
@@ -45,78 +47,98 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
         (status = 503, description = "Too many WebSockets are open.", body = ErrorBody),
     ),
 )]
-pub(crate) async fn open(State(shared): State<Arc<Shared>>, mut request: Request) -> Answer {
+pub(crate) async fn open(
+    State(shared): State<Arc<GatewayState>>,
+    mut request: Request,
+) -> HandlerResult {
     // The query may hold the credential, so it is read before the caller is known.
-    let mut query = Query::parse(request.uri().query())?;
+    let mut query = QueryParams::parse(request.uri().query())?;
     let token = query.take("token");
     let headers = request.headers();
-    let (caller, protocol) = shared.credentials.of_websocket(headers, token.as_deref(), &shared.cors)?;
+    let (caller, protocol) =
+        shared.credentials.resolve_websocket(headers, token.as_deref(), &shared.cors)?;
     let request_id = request.extensions().get::<RequestId>();
-    let scope = scope(&shared, &caller, query.take("namespace"), request_id)?;
-    let [topic] = query.only(["topic"])?;
-    let topic = topic.ok_or_else(|| ApiError::invalid("the query parameter \"topic\" is missing"))?;
+    let scope = caller_scope(&shared, &caller, query.take("namespace"), request_id)?;
+    let [topic] = query.take_only(["topic"])?;
+    let topic =
+        topic.ok_or_else(|| ApiError::invalid("the query parameter \"topic\" is missing"))?;
     let topic = Topic::new(&topic)?;
     check_origin(&shared, headers)?;
     let accept = check_handshake(&request)?;
 
-    let charge = shared.websockets.charge(holder(&shared, &request, &caller), 1).map_err(too_many)?;
+    let charge = shared
+        .websockets
+        .charge(websocket_buckets(&shared, &request, &caller), 1)
+        .map_err(too_many_websockets)?;
     if shared.is_draining() {
         return Err(ApiError::new(Code::Unavailable, "the gateway is stopping"));
     }
     let client = shared.client.scoped(scope);
     let subscription = client.pubsub().subscribe(topic.as_str()).await?;
 
-    if let Some(proof) = request.extensions().get::<CredentialProof>() {
+    if let Some(proof) = request.extensions().get::<CredentialUse>() {
         proof.mark_used();
     }
-    let place = request.extensions_mut().remove::<Arc<ConnectionPermit>>();
-    let place = place.ok_or_else(|| Error::internal("a WebSocket came over no connection"))?;
+    let permit = request.extensions_mut().remove::<Arc<ConnectionPermit>>();
+    let permit = permit.ok_or_else(|| Error::internal("a WebSocket came over no connection"))?;
     let upgrade = hyper::upgrade::on(&mut request);
-    let session = Session {
+    let session = WebSocketSession {
         client,
         topic,
-        events: session::events(subscription),
-        held: Held::new(&shared.metrics.websockets),
+        events: websocket_session::subscription_events(subscription),
+        open_gauge: GaugeGuard::new(&shared.metrics.websockets),
         charge,
-        place,
+        permit,
         shared: Arc::clone(&shared),
     };
     let tasks = shared.tasks.clone();
     shared.tasks.spawn(async move {
-        // The connection may break before the answer is written: then everything of the session ends here.
+        // The connection may break before the answer is written: then everything of the session
+        // ends here.
         if let Ok(upgraded) = upgrade.await {
             // A task of its own, which is no larger than an open WebSocket needs.
-            tasks.spawn(session::run(upgraded, session));
+            tasks.spawn(websocket_session::run_session(upgraded, session));
         }
     });
-    Ok(switching(accept, protocol))
+    Ok(switching_protocols(accept, protocol))
 }
 
 /// Who opens it: the credential may stand where only a WebSocket can have it.
-fn holder(shared: &Shared, request: &Request, caller: &Caller) -> CallerBuckets {
-    let at = request.extensions().get::<Connection>().map(|connection| connection.holder).unwrap_or_default();
-    match &caller.granted {
+fn websocket_buckets(
+    shared: &GatewayState,
+    request: &Request,
+    caller: &CallerCredential,
+) -> CallerBuckets {
+    let at = request
+        .extensions()
+        .get::<ConnectionInfo>()
+        .map(|connection| connection.holder)
+        .unwrap_or_default();
+    match &caller.lent_access {
         None => shared.callers.with_credential(at, Some(&caller.credential)),
         // Whoever shows a static key, which may stand in its protocol, counts with its namespace.
-        Some(grant) if grant.method == STATIC_KEY => shared.callers.with_credential(at, Some(grant.namespace.as_str())),
+        Some(grant) if grant.method == STATIC_KEY => {
+            shared.callers.with_credential(at, Some(grant.namespace.as_str()))
+        }
         Some(_) => at,
     }
 }
 
-fn too_many(refused: BudgetExceeded) -> ApiError {
+fn too_many_websockets(refused: BudgetExceeded) -> ApiError {
     match refused {
         BudgetExceeded::Caller => ApiError::new(
             Code::RateLimited,
             "this address or credential has as many WebSockets open as are left for all others: close some, or subscribe to \
              fewer topics",
         ),
-        BudgetExceeded::All => {
-            ApiError::new(Code::Overloaded, "too many WebSockets are open on this gateway: try again later")
-        }
+        BudgetExceeded::All => ApiError::new(
+            Code::Overloaded,
+            "too many WebSockets are open on this gateway: try again later",
+        ),
     }
 }
 
-fn switching(accept: HeaderValue, protocol: Option<HeaderValue>) -> Response {
+fn switching_protocols(accept: HeaderValue, protocol: Option<HeaderValue>) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -130,7 +152,7 @@ fn switching(accept: HeaderValue, protocol: Option<HeaderValue>) -> Response {
 }
 
 /// Browsers do not apply CORS to WebSockets: the server has to.
-fn check_origin(shared: &Shared, headers: &HeaderMap) -> Result<(), ApiError> {
+fn check_origin(shared: &GatewayState, headers: &HeaderMap) -> Result<(), ApiError> {
     match headers.get(ORIGIN) {
         Some(origin) if !shared.cors.allows(origin) => {
             Err(ApiError::new(Code::Forbidden, "pages of this origin may not open WebSockets here"))
@@ -146,8 +168,12 @@ fn check_handshake(request: &Request) -> Result<HeaderValue, ApiError> {
     if request.method() != Method::GET || request.version() != Version::HTTP_11 {
         return Err(bad("it must be a GET request over HTTP/1.1"));
     }
-    if !holds_token(headers, &UPGRADE, "websocket") || !holds_token(headers, &CONNECTION, "upgrade") {
-        return Err(bad("the headers \"Upgrade: websocket\" and \"Connection: Upgrade\" are needed"));
+    if !header_has_token(headers, &UPGRADE, "websocket")
+        || !header_has_token(headers, &CONNECTION, "upgrade")
+    {
+        return Err(bad(
+            "the headers \"Upgrade: websocket\" and \"Connection: Upgrade\" are needed",
+        ));
     }
     if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version.as_bytes() != b"13") {
         return Err(ApiError::other_websocket_version());
@@ -156,10 +182,11 @@ fn check_handshake(request: &Request) -> Result<HeaderValue, ApiError> {
         .get(SEC_WEBSOCKET_KEY)
         .filter(|key| STANDARD.decode(key.as_bytes()).is_ok_and(|bytes| bytes.len() == 16))
         .ok_or_else(|| bad("Sec-WebSocket-Key must be 16 bytes in base64"))?;
-    HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(|_| bad("Sec-WebSocket-Key can not be used"))
+    HeaderValue::from_str(&derive_accept_key(key.as_bytes()))
+        .map_err(|_| bad("Sec-WebSocket-Key can not be used"))
 }
 
-fn holds_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+fn header_has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     headers
         .get_all(name)
         .iter()

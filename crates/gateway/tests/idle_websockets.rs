@@ -1,4 +1,5 @@
-//! What an open WebSocket costs that does nothing. A program of its own, because it measures the whole process.
+//! What an open WebSocket costs that does nothing. A program of its own, because it measures the
+//! whole process.
 
 use debros_gateway::Gateway;
 use debros_testkit::TestNode;
@@ -79,6 +80,7 @@ async fn an_idle_websocket_costs_little() {
         resident().saturating_sub(before) / SOCKETS
     });
     let each = used.await.unwrap();
-    // A buffer that is kept has the whole message. The allocator keeps some megabytes for all of them, by chance.
+    // A buffer that is kept has the whole message. The allocator keeps some megabytes for all of
+    // them, by chance.
     assert!(each <= MESSAGE / 2, "{each} bytes are left of each message");
 }

@@ -1,5 +1,5 @@
-//! Who calls, and what that allows. A [`Caller`] exists only after its credential was verified, and every service takes
-//! one: a service that forgets the check does not compile.
+//! Who calls, and what that allows. A [`Caller`] exists only after its credential was verified, and
+//! every service takes one: a service that forgets the check does not compile.
 
 use debros_auth::role;
 pub use debros_auth::{Permission, Role, Scopes, Wallet};
@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 /// A verified credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct VerifiedIdentity {
     /// A session's wallet, the API key's id, or "operator".
     pub subject: String,
     /// What was shown, or what the token shown stands for.
-    pub source: Source,
-    /// Where the credential is valid; `None` for the operator, who names a namespace with each call.
+    pub source: CredentialSource,
+    /// Where the credential is valid; `None` for the operator, who names a namespace with each
+    /// call.
     pub namespace: Option<Namespace>,
     /// What it may do there.
     pub role: Role,
@@ -33,7 +34,7 @@ pub struct Identity {
 
 /// What ends a credential when it is revoked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum CredentialSource {
     /// The node's own file.
     Operator,
     /// A wallet's session.
@@ -50,25 +51,32 @@ pub enum Source {
     Lent,
 }
 
-impl Identity {
-    /// The same for somebody to whom the credential is lent: at most a writer, who makes no keys and runs no node.
+impl VerifiedIdentity {
+    /// The same for somebody to whom the credential is lent: at most a writer, who makes no keys
+    /// and runs no node.
     #[must_use]
-    pub(crate) fn lent(&self) -> Self {
-        Self { source: Source::Lent, role: self.role.min(Role::Writer), runs_node: false, ..self.clone() }
+    pub(crate) fn as_lent(&self) -> Self {
+        Self {
+            source: CredentialSource::Lent,
+            role: self.role.min(Role::Writer),
+            runs_node: false,
+            ..self.clone()
+        }
     }
 
-    /// Whether the wallet itself acts, in a session of its own: not one of its keys, which are given to programs.
+    /// Whether the wallet itself acts, in a session of its own: not one of its keys, which are
+    /// given to programs.
     pub(crate) fn is_session_of(&self, wallet: Wallet) -> bool {
-        self.wallet == Some(wallet) && matches!(self.source, Source::Session { .. })
+        self.wallet == Some(wallet) && matches!(self.source, CredentialSource::Session { .. })
     }
 
     /// How the caller showed who it is: "operator", "jwt" or "api_key".
-    pub fn method(&self) -> &'static str {
+    pub fn auth_method(&self) -> &'static str {
         match self.source {
-            Source::Operator => "operator",
-            Source::Lent => "lent",
-            Source::Key { .. } if self.expires_at == 0 => "api_key",
-            Source::Key { .. } | Source::Session { .. } => "jwt",
+            CredentialSource::Operator => "operator",
+            CredentialSource::Lent => "lent",
+            CredentialSource::Key { .. } if self.expires_at == 0 => "api_key",
+            CredentialSource::Key { .. } | CredentialSource::Session { .. } => "jwt",
         }
     }
 }
@@ -76,7 +84,7 @@ impl Identity {
 /// A verified credential in a namespace.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    identity: Arc<Identity>,
+    identity: Arc<VerifiedIdentity>,
     namespace: Option<Namespace>,
 }
 
@@ -84,8 +92,9 @@ impl Caller {
     /// Puts a verified credential into the namespace that the request names, if it may be there.
     ///
     /// # Errors
-    /// `namespace_mismatch` when the credential belongs elsewhere, `invalid_argument` for a name that is none.
-    pub(crate) fn new(identity: Arc<Identity>, named: &str) -> Result<Self> {
+    /// `namespace_mismatch` when the credential belongs elsewhere, `invalid_argument` for a name
+    /// that is none.
+    pub(crate) fn new(identity: Arc<VerifiedIdentity>, named: &str) -> Result<Self> {
         let namespace = match &identity.namespace {
             Some(own) if named.is_empty() || named == own.as_str() => Some(own.clone()),
             Some(_) => {
@@ -101,7 +110,7 @@ impl Caller {
     }
 
     /// The credential behind the call.
-    pub fn identity(&self) -> &Identity {
+    pub fn identity(&self) -> &VerifiedIdentity {
         &self.identity
     }
 
@@ -110,15 +119,17 @@ impl Caller {
     /// # Errors
     /// `invalid_argument` when an operator named none.
     pub fn namespace(&self) -> Result<&Namespace> {
-        self.namespace
-            .as_ref()
-            .ok_or_else(|| Error::invalid("the operator credential belongs to no namespace: name one with the request"))
+        self.namespace.as_ref().ok_or_else(|| {
+            Error::invalid(
+                "the operator credential belongs to no namespace: name one with the request",
+            )
+        })
     }
 
     /// Whether the caller may do this.
     pub fn may(&self, permission: Permission) -> bool {
         (permission == Permission::Operate && self.identity.runs_node)
-            || role::may(self.identity.role, self.identity.scopes, permission)
+            || role::is_permitted(self.identity.role, self.identity.scopes, permission)
     }
 
     /// Passes when the caller may do this.
@@ -129,20 +140,24 @@ impl Caller {
         if self.may(permission) {
             return Ok(());
         }
-        role::require(self.identity.role, self.identity.scopes, permission)
+        role::require_permission(self.identity.role, self.identity.scopes, permission)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Caller, Identity, Role, Scopes, Source};
+    use super::{Caller, CredentialSource, Role, Scopes, VerifiedIdentity};
     use debros_proto::{Code, Namespace};
     use std::sync::Arc;
 
-    fn identity(role: Role, scopes: &[&str]) -> Arc<Identity> {
-        Arc::new(Identity {
+    fn identity(role: Role, scopes: &[&str]) -> Arc<VerifiedIdentity> {
+        Arc::new(VerifiedIdentity {
             subject: "key".into(),
-            source: if role == Role::Operator { Source::Operator } else { Source::Key { id: "key".into() } },
+            source: if role == Role::Operator {
+                CredentialSource::Operator
+            } else {
+                CredentialSource::Key { id: "key".into() }
+            },
             namespace: (role != Role::Operator).then(|| Namespace::new("a").unwrap()),
             role,
             scopes: Scopes::parse(scopes.iter().copied()).unwrap(),
@@ -158,14 +173,26 @@ mod tests {
     fn a_caller_is_in_its_own_namespace_only() {
         let writer = identity(Role::Writer, &[]);
         for own in ["", "a"] {
-            assert_eq!(Caller::new(Arc::clone(&writer), own).unwrap().namespace().unwrap().as_str(), "a");
+            assert_eq!(
+                Caller::new(Arc::clone(&writer), own).unwrap().namespace().unwrap().as_str(),
+                "a"
+            );
         }
         for other in ["b", "A", "a ", "ns::a::", "_system"] {
-            assert_eq!(Caller::new(Arc::clone(&writer), other).unwrap_err().code, Code::NamespaceMismatch);
+            assert_eq!(
+                Caller::new(Arc::clone(&writer), other).unwrap_err().code,
+                Code::NamespaceMismatch
+            );
         }
         let operator = identity(Role::Operator, &[]);
-        assert_eq!(Caller::new(Arc::clone(&operator), "b").unwrap().namespace().unwrap().as_str(), "b");
-        assert_eq!(Caller::new(Arc::clone(&operator), "_system").unwrap_err().code, Code::InvalidArgument);
+        assert_eq!(
+            Caller::new(Arc::clone(&operator), "b").unwrap().namespace().unwrap().as_str(),
+            "b"
+        );
+        assert_eq!(
+            Caller::new(Arc::clone(&operator), "_system").unwrap_err().code,
+            Code::InvalidArgument
+        );
         assert!(Caller::new(operator, "").unwrap().namespace().is_err());
     }
 }

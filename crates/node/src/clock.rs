@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 /// What tells the time. The default is the system's clock.
 ///
-/// A clock made by [`Clock::movable`] or [`Clock::stopped`] can be put ahead, so that an expiry is tested without waiting for
-/// it; its clones go with it. It never goes back.
+/// A clock made by [`Clock::movable`] or [`Clock::stopped`] can be put ahead, so that an expiry is
+/// tested without waiting for it; its clones go with it. It never goes back.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     /// Milliseconds ahead of the system, or of where it was stopped.
@@ -23,8 +23,8 @@ impl Clock {
         Self { ahead: Some(Arc::default()), stopped_at: None }
     }
 
-    /// A clock that stands still until it is put ahead: what is counted by the second is counted exactly, however long a busy
-    /// machine takes.
+    /// A clock that stands still until it is put ahead: what is counted by the second is counted
+    /// exactly, however long a busy machine takes.
     pub fn stopped() -> Self {
         Self { ahead: Some(Arc::default()), stopped_at: Some((now_ms(), Instant::now())) }
     }

@@ -18,7 +18,8 @@ pub struct NodeConfig {
     pub listen_addresses: Vec<Multiaddr>,
     /// Everything the node keeps: identity, operator key, peer.info.
     pub data_dir: PathBuf,
-    /// P2P connections; over it, newcomers displace idle strangers or those of the address that has most, or are refused.
+    /// P2P connections; over it, newcomers displace idle strangers or those of the address that has
+    /// most, or are refused.
     pub max_connections: u32,
     /// The database.
     pub database: DatabaseConfig,
@@ -30,13 +31,13 @@ pub struct NodeConfig {
     pub open_namespaces: Vec<Namespace>,
     /// Wallets whose sessions may run the node as well. They stay in their own namespaces.
     pub admin_wallets: Vec<Wallet>,
-    /// Sites at which one signs in: `host` or `host:port`, as browsers show them. From other peers only these, sites of
-    /// the loopback address and sign-in without a site are accepted.
+    /// Sites at which one signs in: `host` or `host:port`, as browsers show them. From other peers
+    /// only these, sites of the loopback address and sign-in without a site are accepted.
     pub sign_in_domains: Vec<String>,
     /// What sign-in goes by. Tests put it ahead.
     pub clock: Clock,
     /// What the status tells about this program.
-    pub build: BuildInfo,
+    pub build: NodeBuildInfo,
 }
 
 /// Role in the network.
@@ -55,15 +56,18 @@ pub struct DatabaseConfig {
     pub data_dir: PathBuf,
     /// Bytes that all databases together may take; writes past it fail.
     pub max_size: u64,
-    /// Bytes that one namespace may take: its SQL database, key-value pairs and idempotency records; `None`: as much as there is.
+    /// Bytes that one namespace may take: its SQL database, key-value pairs and idempotency
+    /// records; `None`: as much as there is.
     pub max_namespace_size: Option<u64>,
-    /// Bytes that all namespaces which one wallet owns may take together; `None`: as much as there is.
+    /// Bytes that all namespaces which one wallet owns may take together; `None`: as much as there
+    /// is.
     pub max_owner_size: Option<u64>,
     /// Bytes of memory that the databases may take; a statement that needs more is refused.
     pub max_memory: u64,
     /// Bytes of temporary files of all running statements; those who write past it are interrupted.
     pub max_temp_size: u64,
-    /// Databases of namespaces that are kept open at a time, also when nobody uses them. Each takes file descriptors.
+    /// Databases of namespaces that are kept open at a time, also when nobody uses them. Each takes
+    /// file descriptors.
     pub open_databases: usize,
     /// How often a backup is made; `None`: never.
     pub backup_interval: Option<Duration>,
@@ -71,7 +75,7 @@ pub struct DatabaseConfig {
 
 /// What a program says of itself.
 #[derive(Clone, Debug, Default)]
-pub struct BuildInfo {
+pub struct NodeBuildInfo {
     /// `MAJOR.MINOR.PATCH`.
     pub version: String,
     /// The commit it was built from, or "unknown".
@@ -105,7 +109,7 @@ impl NodeConfig {
             admin_wallets: Vec::new(),
             sign_in_domains: Vec::new(),
             clock: Clock::default(),
-            build: BuildInfo::default(),
+            build: NodeBuildInfo::default(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Honest health: a real write, a real read and a real publish, never a constant.
 
-use crate::pubsub::Hub;
+use crate::pubsub::TopicHub;
 use debros_engine::{CallOptions, CallerKey, Engine};
 use debros_proto::limits::NAMESPACES_CHECK;
 use debros_proto::rpc::{Condition, Consistency, HealthCheck, HealthResponse, event};
@@ -11,34 +11,34 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 /// A report is given again for this long: asking for health is public, and a probe writes.
-const FRESH: Duration = Duration::from_secs(2);
+const REPORT_TTL: Duration = Duration::from_secs(2);
 /// A probe that takes longer has failed.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Probes the node and remembers what came of it.
 #[derive(Default)]
-pub(crate) struct Health {
+pub(crate) struct HealthProbe {
     /// Locked while probing, so that many askers cause one probe.
     last: Mutex<Option<(Instant, HealthResponse)>>,
 }
 
-impl Health {
-    pub(crate) async fn report(&self, engine: &dyn Engine, hub: &Arc<Hub>) -> HealthResponse {
+impl HealthProbe {
+    pub(crate) async fn report(&self, engine: &dyn Engine, hub: &Arc<TopicHub>) -> HealthResponse {
         let mut last = self.last.lock().await;
         if let Some((at, report)) = &*last
-            && at.elapsed() < FRESH
+            && at.elapsed() < REPORT_TTL
         {
             return report.clone();
         }
         let token = now_ms().to_string();
         let mut checks = vec![
-            check("database_write", write(engine, &token)).await,
-            check("database_read", read(engine)).await,
-            check("pubsub", publish(hub, &token)).await,
+            run_check("database_write", probe_write(engine, &token)).await,
+            run_check("database_read", probe_read(engine)).await,
+            run_check("pubsub", probe_publish(hub, &token)).await,
         ];
-        checks.extend(lost(engine));
+        checks.extend(lost_namespaces_check(engine));
         let before = last.as_ref().map_or(&[][..], |(_, report)| &report.checks);
-        for check in changed(before, &checks) {
+        for check in changed_checks(before, &checks) {
             if check.ok {
                 tracing::info!(check = check.name, "the health check succeeds again");
             } else {
@@ -51,14 +51,18 @@ impl Health {
     }
 }
 
-/// The checks that came out otherwise than the last time. Whoever watches the node asks every few seconds, and the log
-/// is to say once what an outage is, and when it is over.
-fn changed<'now>(before: &[HealthCheck], now: &'now [HealthCheck]) -> impl Iterator<Item = &'now HealthCheck> {
-    let was_ok = |name: &str| before.iter().find(|check| check.name == name).is_none_or(|check| check.ok);
+/// The checks that came out otherwise than the last time. Whoever watches the node asks every few
+/// seconds, and the log is to say once what an outage is, and when it is over.
+fn changed_checks<'now>(
+    before: &[HealthCheck],
+    now: &'now [HealthCheck],
+) -> impl Iterator<Item = &'now HealthCheck> {
+    let was_ok =
+        |name: &str| before.iter().find(|check| check.name == name).is_none_or(|check| check.ok);
     now.iter().filter(move |check| check.ok != was_ok(&check.name))
 }
 
-async fn check(name: &str, probe: impl Future<Output = Result<()>>) -> HealthCheck {
+async fn run_check(name: &str, probe: impl Future<Output = Result<()>>) -> HealthCheck {
     let began = Instant::now();
     let outcome = match tokio::time::timeout(PROBE_TIMEOUT, probe).await {
         Ok(outcome) => outcome.map_err(|error| error.message),
@@ -72,8 +76,9 @@ async fn check(name: &str, probe: impl Future<Output = Result<()>>) -> HealthChe
     }
 }
 
-/// What says that namespaces' databases were lost. Their names are in the log: anybody may ask for health.
-fn lost(engine: &dyn Engine) -> Option<HealthCheck> {
+/// What says that namespaces' databases were lost. Their names are in the log: anybody may ask for
+/// health.
+fn lost_namespaces_check(engine: &dyn Engine) -> Option<HealthCheck> {
     let count = engine.lost_namespaces().len();
     let what = if count == 1 {
         "the database of 1 namespace is".to_owned()
@@ -88,17 +93,28 @@ fn lost(engine: &dyn Engine) -> Option<HealthCheck> {
     })
 }
 
-async fn write(engine: &dyn Engine, token: &str) -> Result<()> {
+async fn probe_write(engine: &dyn Engine, token: &str) -> Result<()> {
     let value = token.as_bytes().to_vec().into();
-    engine.kv_put(&Namespace::internal(), &key()?, value, Condition::default(), None, options()).await.map(|_| ())
+    engine
+        .kv_put(
+            &Namespace::internal(),
+            &probe_key()?,
+            value,
+            Condition::default(),
+            None,
+            probe_options(),
+        )
+        .await
+        .map(|_| ())
 }
 
-/// A node that can not write still has to say truly whether it can read: any outcome but an error is fine.
-async fn read(engine: &dyn Engine) -> Result<()> {
-    engine.kv_get(&Namespace::internal(), &key()?, options()).await.map(|_| ())
+/// A node that can not write still has to say truly whether it can read: any outcome but an error
+/// is fine.
+async fn probe_read(engine: &dyn Engine) -> Result<()> {
+    engine.kv_get(&Namespace::internal(), &probe_key()?, probe_options()).await.map(|_| ())
 }
 
-async fn publish(hub: &Arc<Hub>, token: &str) -> Result<()> {
+async fn probe_publish(hub: &Arc<TopicHub>, token: &str) -> Result<()> {
     let topic = Topic::new("health")?;
     let mut subscription = hub.subscribe(Namespace::internal(), topic.clone())?;
     hub.publish(&Namespace::internal(), &topic, token.as_bytes().to_vec().into()).await;
@@ -112,16 +128,16 @@ async fn publish(hub: &Arc<Hub>, token: &str) -> Result<()> {
     }
 }
 
-fn key() -> Result<Key> {
+fn probe_key() -> Result<Key> {
     Key::new("health")
 }
 
-fn options() -> CallOptions {
+fn probe_options() -> CallOptions {
     let deadline = Instant::now() + PROBE_TIMEOUT;
     CallOptions {
         consistency: Consistency::Weak,
         deadline,
-        guard: None,
+        idempotency_key: None,
         caller: CallerKey::default(),
         read_only: false,
     }
@@ -129,15 +145,19 @@ fn options() -> CallOptions {
 
 #[cfg(test)]
 mod tests {
-    use super::{HealthCheck, changed};
+    use super::{HealthCheck, changed_checks};
 
     fn checks(outcomes: [bool; 2]) -> Vec<HealthCheck> {
-        let of = |(name, ok): (&str, bool)| HealthCheck { name: name.to_owned(), ok, ..HealthCheck::default() };
+        let of = |(name, ok): (&str, bool)| HealthCheck {
+            name: name.to_owned(),
+            ok,
+            ..HealthCheck::default()
+        };
         ["write", "read"].into_iter().zip(outcomes).map(of).collect()
     }
 
     fn told(before: &[HealthCheck], now: &[HealthCheck]) -> Vec<(String, bool)> {
-        changed(before, now).map(|check| (check.name.clone(), check.ok)).collect()
+        changed_checks(before, now).map(|check| (check.name.clone(), check.ok)).collect()
     }
 
     #[test]

@@ -1,8 +1,10 @@
-//! A full node of DeBros Network, as a library: the programs and the tests start it alike and stop it alike.
+//! A full node of DeBros Network, as a library: the programs and the tests start it alike and stop
+//! it alike.
 //!
-//! A node owns an identity, a P2P host, a database engine and the services on them. Every call, from a peer or from the
-//! gateway in the same process, passes one door (`dispatch`), where its credential is verified and its rights are
-//! checked, and then one service. See `DESIGN.md` beside this crate.
+//! A node owns an identity, a P2P host, a database engine and the services on them. Every call,
+//! from a peer or from the gateway in the same process, passes one door (`dispatcher`), where its
+//! credential is verified and its rights are checked, and then one service. See `DESIGN.md` beside
+//! this crate.
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), debros_node::StartError> {
@@ -14,48 +16,49 @@
 //! ```
 
 mod auth;
+mod background_tasks;
+mod call_kinds;
 pub mod caller;
-mod calls;
 mod clock;
 mod config;
-mod dispatch;
+mod dispatcher;
 mod health;
 pub mod operator_key;
 mod pubsub;
 mod secret_file;
 mod services;
 mod start;
-mod workers;
 
 pub use auth::{SigningError, TokenKeyError};
-pub use calls::catalogue;
+pub use call_kinds::call_catalogue;
 pub use clock::Clock;
-pub use config::{BuildInfo, DatabaseConfig, NodeConfig, NodeKind};
+pub use config::{DatabaseConfig, NodeBuildInfo, NodeConfig, NodeKind};
 pub use debros_auth::Wallet;
 pub use debros_p2p::{Handler, Multiaddr, PeerId};
 pub use debros_proto::Namespace;
-pub use start::StartError;
+pub use start::NodeStartError;
 
+use background_tasks::BackgroundTasks;
 use debros_engine::Engine;
 use debros_p2p::Host;
 use debros_proto::hex;
-use dispatch::{Dispatcher, Door};
+use dispatcher::{CallDispatcher, RpcHandler};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use workers::Workers;
 
-/// Kept of the time to stop, for what comes after the last statement: the disk, and the end of the process.
-const AFTERWARDS: Duration = Duration::from_millis(500);
+/// Kept of the time to stop, for what comes after the last statement: the disk, and the end of the
+/// process.
+const EXIT_MARGIN: Duration = Duration::from_millis(500);
 
 /// A running node.
 pub struct Node {
     host: Host,
-    dispatcher: Arc<Dispatcher>,
+    dispatcher: Arc<CallDispatcher>,
     engine: Arc<dyn Engine>,
     /// The engine goes with the node.
     owns_engine: bool,
-    workers: Workers,
+    workers: BackgroundTasks,
     operator_credential: String,
     peer_info: PathBuf,
 }
@@ -64,24 +67,27 @@ impl Node {
     /// Starts a node. When this returns, it listens, serves, and its `peer.info` is written.
     ///
     /// # Errors
-    /// When anything that it needs is not there: nothing is left half-started. The message says what, where, and what
-    /// to do.
-    pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
+    /// When anything that it needs is not there: nothing is left half-started. The message says
+    /// what, where, and what to do.
+    pub async fn start(config: NodeConfig) -> Result<Self, NodeStartError> {
         start::start(config, None).await
     }
 
-    /// Starts a node on an engine that is open already and is not closed with the node: several nodes of one process can
-    /// share it. `config.database` sets nothing up then but the backups.
+    /// Starts a node on an engine that is open already and is not closed with the node: several
+    /// nodes of one process can share it. `config.database` sets nothing up then but the backups.
     ///
     /// # Errors
     /// As [`start`](Node::start).
-    pub async fn start_on(config: NodeConfig, engine: Arc<dyn Engine>) -> Result<Self, StartError> {
+    pub async fn start_on(
+        config: NodeConfig,
+        engine: Arc<dyn Engine>,
+    ) -> Result<Self, NodeStartError> {
         start::start(config, Some(engine)).await
     }
 
     /// What answers calls, for a client in the same process.
     pub fn handler(&self) -> Arc<dyn Handler> {
-        Arc::new(Door(Arc::clone(&self.dispatcher)))
+        Arc::new(RpcHandler(Arc::clone(&self.dispatcher)))
     }
 
     /// The node's identity.
@@ -99,8 +105,8 @@ impl Node {
         &self.operator_credential
     }
 
-    /// Deletes what has expired and writes down what was counted, as the node does every minute by itself. Returns how many
-    /// rows went.
+    /// Deletes what has expired and writes down what was counted, as the node does every minute by
+    /// itself. Returns how many rows went.
     ///
     /// # Errors
     /// As a write to the database.
@@ -108,22 +114,25 @@ impl Node {
         self.dispatcher.sweep().await
     }
 
-    /// Takes a new key for access tokens if the node's own is 30 days old, as the node does every day by itself.
+    /// Takes a new key for access tokens if the node's own is 30 days old, as the node does every
+    /// day by itself.
     ///
     /// # Errors
     /// When the key can not be made, kept or made known. The old one stays in use.
     pub async fn renew_token_key(&self) -> Result<(), SigningError> {
-        self.dispatcher.auth.rotate_key_when_old().await
+        self.dispatcher.auth.rotate_signing_key_if_old().await
     }
 
     /// Stops in order, finishing what was accepted, at the latest at `deadline`.
     ///
     /// 1. `peer.info` goes, so that no program on this machine finds a node that is leaving.
     /// 2. Background work ends: nothing new starts by itself.
-    /// 3. Subscriptions end after their queues; they would otherwise hold their streams open for ever.
+    /// 3. Subscriptions end after their queues; they would otherwise hold their streams open for
+    ///    ever.
     /// 4. The host takes no more calls, lets the running ones answer, and closes its connections.
     /// 5. Callers in this process are refused; by now their gateway has finished.
-    /// 6. The database finishes its queue and closes: last, because everything above may still write.
+    /// 6. The database finishes its queue and closes: last, because everything above may still
+    ///    write.
     pub async fn shutdown(self, deadline: Instant) {
         if let Err(error) = std::fs::remove_file(&self.peer_info)
             && error.kind() != std::io::ErrorKind::NotFound
@@ -131,17 +140,20 @@ impl Node {
             tracing::warn!(%error, path = %self.peer_info.display(), "peer.info can not be removed");
         }
         self.workers.stop().await;
-        self.dispatcher.services.hub.close();
+        self.dispatcher.services.hub.close_all();
         // A part of the time is kept for the database.
-        let margin = deadline.saturating_duration_since(Instant::now()).mul_f64(0.3).min(Duration::from_secs(3));
+        let margin = deadline
+            .saturating_duration_since(Instant::now())
+            .mul_f64(0.3)
+            .min(Duration::from_secs(3));
         self.host.shutdown(deadline - margin).await;
-        self.dispatcher.stop();
-        if let Err(error) = self.dispatcher.auth.flush().await {
+        self.dispatcher.refuse_calls();
+        if let Err(error) = self.dispatcher.auth.flush_counts().await {
             tracing::warn!(%error, "when credentials were used last could not be written down");
         }
         if self.owns_engine {
             // What follows takes a moment too.
-            self.engine.close_by(deadline.checked_sub(AFTERWARDS).unwrap_or(deadline)).await;
+            self.engine.close_by(deadline.checked_sub(EXIT_MARGIN).unwrap_or(deadline)).await;
         }
         tracing::info!("the node has stopped");
     }

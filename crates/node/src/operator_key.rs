@@ -23,7 +23,9 @@ pub enum OperatorKeyError {
         source: std::io::Error,
     },
     /// Others may read the file.
-    #[error("the operator key {path} may be read by other users (mode {mode:o}): run chmod 600 {path}")]
+    #[error(
+        "the operator key {path} may be read by other users (mode {mode:o}): run chmod 600 {path}"
+    )]
     Exposed {
         /// Which file.
         path: PathBuf,
@@ -43,12 +45,16 @@ pub enum OperatorKeyError {
 /// Reads the operator's credential, or makes one at first start.
 ///
 /// # Errors
-/// When the file can not be read or made, may be read by others, or holds something else: a damaged file is never
-/// replaced silently.
+/// When the file can not be read or made, may be read by others, or holds something else: a damaged
+/// file is never replaced silently.
 pub fn load_or_create(data_dir: &Path) -> Result<String, OperatorKeyError> {
     let path = data_dir.join(FILE_NAME);
     match load(&path) {
-        Err(OperatorKeyError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => create(&path),
+        Err(OperatorKeyError::Io { source, .. })
+            if source.kind() == std::io::ErrorKind::NotFound =>
+        {
+            create(&path)
+        }
         loaded => loaded,
     }
 }
@@ -59,14 +65,14 @@ pub fn load_or_create(data_dir: &Path) -> Result<String, OperatorKeyError> {
 /// When the file can not be read, may be read by others, or holds something else.
 pub fn load(path: &Path) -> Result<String, OperatorKeyError> {
     let io = |source| OperatorKeyError::Io { path: path.to_owned(), action: "read", source };
-    if let Some(mode) = secret_file::exposed(path).map_err(io)? {
+    if let Some(mode) = secret_file::exposed_mode(path).map_err(io)? {
         return Err(OperatorKeyError::Exposed { path: path.to_owned(), mode });
     }
     let text = debros_proto::regular_file::read_to_string(path).map_err(io)?;
     let credential = text.trim();
-    let fits = credential
-        .strip_prefix(PREFIX)
-        .is_some_and(|secret| secret.len() == SECRET_CHARS && secret.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let fits = credential.strip_prefix(PREFIX).is_some_and(|secret| {
+        secret.len() == SECRET_CHARS && secret.bytes().all(|byte| byte.is_ascii_hexdigit())
+    });
     if !fits {
         return Err(OperatorKeyError::Damaged { path: path.to_owned() });
     }
@@ -78,7 +84,7 @@ fn create(path: &Path) -> Result<String, OperatorKeyError> {
     let mut secret = [0_u8; SECRET_CHARS / 2];
     getrandom::fill(&mut secret).map_err(|error| io(std::io::Error::other(error.to_string())))?;
     let credential = format!("{PREFIX}{}", crate::hex::encode(&secret));
-    secret_file::write(path, &credential).map_err(io)?;
+    secret_file::write_private(path, &credential).map_err(io)?;
     Ok(credential)
 }
 

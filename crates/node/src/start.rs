@@ -1,17 +1,17 @@
 //! Starting a node, step by step.
 
 use crate::Node;
-use crate::auth::{Auth, SigningError, Store};
+use crate::auth::{AuthDb, AuthService, SigningError};
+use crate::background_tasks::BackgroundTasks;
 use crate::config::NodeConfig;
-use crate::dispatch::{Dispatcher, Door};
-use crate::health::Health;
+use crate::dispatcher::{CallDispatcher, RpcHandler};
+use crate::health::HealthProbe;
 use crate::operator_key::{self, OperatorKeyError};
-use crate::pubsub::Hub;
-use crate::services::{NodeFacts, Services};
-use crate::workers::Workers;
+use crate::pubsub::TopicHub;
+use crate::services::{NodeFacts, NodeServices};
 use debros_engine::Engine;
-use debros_engine::embedded::{Embedded, EmbeddedConfig};
-use debros_p2p::{Host, HostConfig, Keypair, Limits, identity, peer_info};
+use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine};
+use debros_p2p::{Host, HostConfig, Keypair, PeerLimits, identity, peer_info};
 use debros_proto::now_ms;
 use std::fs::Permissions;
 use std::io::ErrorKind;
@@ -28,7 +28,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum StartError {
+pub enum NodeStartError {
     /// The data folder can not be made or written.
     #[error(
         "the data folder {path} can not be used: {source}. Choose another with --data-dir, or let this user write there"
@@ -60,13 +60,13 @@ pub enum StartError {
     OperatorKey(#[from] OperatorKeyError),
     /// The database does not open.
     #[error(transparent)]
-    Database(#[from] debros_engine::embedded::OpenError),
+    Database(#[from] debros_engine::embedded::EngineOpenError),
     /// Access tokens can not be signed, or sign-in has no secret.
     #[error(transparent)]
     Signing(#[from] SigningError),
     /// The P2P host does not start.
     #[error(transparent)]
-    Host(#[from] debros_p2p::StartError),
+    Host(#[from] debros_p2p::HostStartError),
     /// The node listens, but can not say where.
     #[error("the file {path} can not be written: {source}")]
     PeerInfo {
@@ -78,7 +78,10 @@ pub enum StartError {
 }
 
 /// Starts a node, on an engine of its own unless there is one.
-pub(crate) async fn start(config: NodeConfig, shared: Option<Arc<dyn Engine>>) -> Result<Node, StartError> {
+pub(crate) async fn start(
+    config: NodeConfig,
+    shared: Option<Arc<dyn Engine>>,
+) -> Result<Node, NodeStartError> {
     make_folder(&config.data_dir)?;
     let keypair = identity::load_or_create(&config.data_dir.join("identity.key"))?;
     let operator_credential = operator_key::load_or_create(&config.data_dir)?;
@@ -87,7 +90,8 @@ pub(crate) async fn start(config: NodeConfig, shared: Option<Arc<dyn Engine>>) -
         Some(engine) => engine,
         None => Arc::new(open_database(&config).await?),
     };
-    let started = start_with(config, keypair, operator_credential, Arc::clone(&engine), owns_engine).await;
+    let started =
+        start_with(config, keypair, operator_credential, Arc::clone(&engine), owns_engine).await;
     if started.is_err() && owns_engine {
         engine.close().await;
     }
@@ -100,21 +104,28 @@ async fn start_with(
     operator_credential: String,
     engine: Arc<dyn Engine>,
     owns_engine: bool,
-) -> Result<Node, StartError> {
+) -> Result<Node, NodeStartError> {
     let peer_id = keypair.public().to_peer_id();
-    let node_id = if config.node_id.is_empty() { peer_id.to_string() } else { config.node_id.clone() };
-    let store = Store::new(
+    let node_id =
+        if config.node_id.is_empty() { peer_id.to_string() } else { config.node_id.clone() };
+    let store = AuthDb::new(
         Arc::clone(&engine),
         config.clock.clone(),
         config.open_namespaces.iter().cloned(),
         config.admin_wallets.iter().copied(),
     );
-    let auth =
-        Auth::start(store, node_id.clone(), &config.data_dir, &operator_credential, &config.sign_in_domains).await?;
-    let services = Services {
+    let auth = AuthService::start(
+        store,
+        node_id.clone(),
+        &config.data_dir,
+        &operator_credential,
+        &config.sign_in_domains,
+    )
+    .await?;
+    let services = NodeServices {
         engine: Arc::clone(&engine),
-        hub: Arc::new(Hub::default()),
-        health: Health::default(),
+        hub: Arc::new(TopicHub::default()),
+        health: HealthProbe::default(),
         facts: NodeFacts {
             node_id,
             build: config.build.clone(),
@@ -124,7 +135,7 @@ async fn start_with(
         },
         host: OnceLock::new(),
     };
-    let dispatcher = Arc::new(Dispatcher::new(auth, services));
+    let dispatcher = Arc::new(CallDispatcher::new(auth, services));
 
     let host_config = HostConfig {
         keypair,
@@ -132,48 +143,56 @@ async fn start_with(
         max_connections: config.max_connections,
         agent: format!("debros/{}", config.build.version),
         idle_timeout: IDLE_TIMEOUT,
-        limits: Limits::default(),
+        limits: PeerLimits::default(),
     };
-    let host = Host::start(host_config, Some(Arc::new(Door(Arc::clone(&dispatcher))))).await?;
+    let host =
+        Host::start(host_config, Some(Arc::new(RpcHandler(Arc::clone(&dispatcher))))).await?;
     // Set once: this is the only place.
     let _ = dispatcher.services.host.set(host.clone());
 
     let path = config.data_dir.join("peer.info");
     let addresses = host.listen_addresses();
-    let written = peer_info::pick(&addresses).map_or(Ok(()), |address| peer_info::write(&path, address));
+    let written = peer_info::best_local_address(&addresses)
+        .map_or(Ok(()), |address| peer_info::write(&path, address));
     match written {
-        // On a full disk reading and deleting is what is needed. An address in an old file is asked before it is believed.
+        // On a full disk reading and deleting is what is needed. An address in an old file is asked
+        // before it is believed.
         Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
             tracing::warn!(path = %path.display(), %error, "programs on this machine may not find the node");
         }
         Err(source) => {
             host.shutdown(Instant::now() + Duration::from_secs(1)).await;
-            return Err(StartError::PeerInfo { path, source });
+            return Err(NodeStartError::PeerInfo { path, source });
         }
         Ok(()) => {}
     }
-    let workers = Workers::start(&config, &dispatcher, &host);
-    Ok(Node { host, dispatcher, engine, owns_engine, workers, operator_credential, peer_info: path })
+    let workers = BackgroundTasks::start(&config, &dispatcher, &host);
+    Ok(Node {
+        host,
+        dispatcher,
+        engine,
+        owns_engine,
+        workers,
+        operator_credential,
+        peer_info: path,
+    })
 }
 
-/// The folder holds secrets: only its owner may look inside. One that is there and open to others is closed to them, which
-/// the system lets its owner do.
-fn make_folder(path: &Path) -> Result<(), StartError> {
-    let unusable = |source| StartError::DataDir { path: path.to_owned(), source };
+/// The folder holds secrets: only its owner may look inside. One that is there and open to others
+/// is closed to them, which the system lets its owner do.
+fn make_folder(path: &Path) -> Result<(), NodeStartError> {
+    let unusable = |source| NodeStartError::DataDir { path: path.to_owned(), source };
     std::fs::DirBuilder::new().recursive(true).mode(PRIVATE).create(path).map_err(unusable)?;
     let mode = std::fs::metadata(path).map_err(unusable)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
-        std::fs::set_permissions(path, Permissions::from_mode(PRIVATE)).map_err(|source| StartError::Exposed {
-            path: path.to_owned(),
-            mode,
-            source,
-        })?;
+        std::fs::set_permissions(path, Permissions::from_mode(PRIVATE))
+            .map_err(|source| NodeStartError::Exposed { path: path.to_owned(), mode, source })?;
         tracing::warn!(folder = %path.display(), mode = format!("{mode:03o}"), "the data folder was open to other users, and is closed to them now");
     }
     Ok(())
 }
 
-async fn open_database(config: &NodeConfig) -> Result<Embedded, StartError> {
+async fn open_database(config: &NodeConfig) -> Result<EmbeddedEngine, NodeStartError> {
     let mut engine = EmbeddedConfig::new(config.database.data_dir.clone());
     engine.max_size = config.database.max_size;
     engine.max_namespace_size = config.database.max_namespace_size;
@@ -184,8 +203,9 @@ async fn open_database(config: &NodeConfig) -> Result<Embedded, StartError> {
     engine.backup_dir = config.data_dir.join("backups");
     // Not among the databases: it is there when their disk is not.
     engine.file_record = config.data_dir.join("database.files");
-    // Opening may check a whole database after a crash: not a thing for a thread that serves others.
-    let opened = tokio::task::spawn_blocking(move || Embedded::open(engine)).await;
+    // Opening may check a whole database after a crash: not a thing for a thread that serves
+    // others.
+    let opened = tokio::task::spawn_blocking(move || EmbeddedEngine::open(engine)).await;
     match opened {
         Ok(opened) => Ok(opened?),
         Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),

@@ -1,4 +1,5 @@
-//! Who may do what, at the node itself: every call over P2P, without any gateway that could check first.
+//! Who may do what, at the node itself: every call over P2P, without any gateway that could check
+//! first.
 
 use debros_client::rpc::request::Call;
 use debros_client::rpc::{self, Request};
@@ -9,7 +10,8 @@ use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// One call of each kind that needs a credential, well-formed, so that only the credential can be what is wrong.
+/// One call of each kind that needs a credential, well-formed, so that only the credential can be
+/// what is wrong.
 fn calls() -> Vec<Call> {
     let statement = || Some(rpc::Statement::from("CREATE TABLE leak (a)"));
     vec![
@@ -30,7 +32,9 @@ fn calls() -> Vec<Call> {
         Call::UpdateApp(rpc::UpdateAppRequest { app_id: "x".into(), ..Default::default() }),
         Call::DeleteApp(rpc::DeleteAppRequest { app_id: "x".into() }),
         Call::Query(rpc::QueryRequest { statement: statement(), consistency: 0 }),
-        Call::Transaction(rpc::TransactionRequest { statements: statement().into_iter().collect() }),
+        Call::Transaction(rpc::TransactionRequest {
+            statements: statement().into_iter().collect(),
+        }),
         Call::CreateTable(rpc::CreateTableRequest { schema: "CREATE TABLE leak (a)".into() }),
         Call::DropTable(rpc::DropTableRequest { table: "t".into() }),
         Call::Schema(rpc::SchemaRequest {}),
@@ -77,12 +81,15 @@ fn name_of(call: &Call) -> String {
 #[test]
 fn every_call_that_needs_a_credential_is_tested_without_one() {
     let mut tested: Vec<String> = calls().iter().map(name_of).collect();
-    let mut known: Vec<String> =
-        debros_node::catalogue().filter(|(_, needs)| *needs).map(|(name, _)| name.to_owned()).collect();
+    let mut known: Vec<String> = debros_node::call_catalogue()
+        .filter(|(_, needs)| *needs)
+        .map(|(name, _)| name.to_owned())
+        .collect();
     tested.sort();
     known.sort();
     assert_eq!(tested, known);
-    let public: Vec<&str> = debros_node::catalogue().filter(|(_, needs)| !needs).map(|(name, _)| name).collect();
+    let public: Vec<&str> =
+        debros_node::call_catalogue().filter(|(_, needs)| !needs).map(|(name, _)| name).collect();
     assert_eq!(
         public,
         [
@@ -105,10 +112,11 @@ async fn session(node: &TestNode, namespace: &str) -> String {
 }
 
 async fn session_of(node: &TestNode, number: u8, namespace: &str) -> String {
-    let client = node.stranger().await;
+    let client = node.client_without_credential().await;
     let key = debros_auth::PrivateKey::from_bytes(&[number; 32]).unwrap();
     let wallet = key.wallet().to_string();
-    let request = rpc::ChallengeRequest { wallet, namespace: namespace.into(), ..Default::default() };
+    let request =
+        rpc::ChallengeRequest { wallet, namespace: namespace.into(), ..Default::default() };
     let asked = client.auth().challenge(request).await.unwrap();
     let proof = rpc::Proof {
         signature: key.sign_personal(&asked.message),
@@ -121,18 +129,33 @@ async fn session_of(node: &TestNode, number: u8, namespace: &str) -> String {
 }
 
 async fn channel(node: &TestNode) -> (Host, Channel) {
-    let host = Host::start(HostConfig::client(debros_p2p::Keypair::generate_ed25519(), "test"), None).await.unwrap();
+    let host =
+        Host::start(HostConfig::client(debros_p2p::Keypair::generate_ed25519(), "test"), None)
+            .await
+            .unwrap();
     let peer = host.connect(node.address().parse().unwrap(), TIMEOUT).await.unwrap();
     let channel = host.open(peer).await.unwrap();
     (host, channel)
 }
 
-async fn code_of(channel: &Channel, credential: &str, namespace: &str, call: Call) -> Result<(), Code> {
+async fn code_of(
+    channel: &Channel,
+    credential: &str,
+    namespace: &str,
+    call: Call,
+) -> Result<(), Code> {
     code_with(channel, credential, namespace, call, false).await
 }
 
-async fn code_with(channel: &Channel, credential: &str, namespace: &str, call: Call, lent: bool) -> Result<(), Code> {
-    let stream = matches!(call, Call::Subscribe(_) | Call::Backup(_) | Call::Restore(_) | Call::Export(_));
+async fn code_with(
+    channel: &Channel,
+    credential: &str,
+    namespace: &str,
+    call: Call,
+    lent: bool,
+) -> Result<(), Code> {
+    let stream =
+        matches!(call, Call::Subscribe(_) | Call::Backup(_) | Call::Restore(_) | Call::Export(_));
     let (credential, namespace) = (credential.into(), namespace.into());
     let request = Request { credential, namespace, lent, call: Some(call), ..Default::default() };
     let outcome = if stream {
@@ -143,14 +166,16 @@ async fn code_with(channel: &Channel, credential: &str, namespace: &str, call: C
     outcome.map_err(|error| error.code)
 }
 
-/// Lessons 6 and 7: any peer could read and write any namespace, because only the client library checked.
+/// Lessons 6 and 7: any peer could read and write any namespace, because only the client library
+/// checked.
 #[tokio::test]
 async fn lesson_06_a_peer_without_a_valid_credential_is_refused_every_call() {
     let node = TestNode::start().await;
     let key = node.api_key("a").await;
     let (_host, channel) = channel(&node).await;
     let mistyped = format!("{key}x");
-    for credential in ["", "x", "op_", "ak_:a", "ak_0000:a", mistyped.as_str(), &"x".repeat(10_000)] {
+    for credential in ["", "x", "op_", "ak_:a", "ak_0000:a", mistyped.as_str(), &"x".repeat(10_000)]
+    {
         for call in calls() {
             let name = format!("{call:?}");
             let refused = code_of(&channel, credential, "a", call).await;
@@ -192,18 +217,24 @@ async fn fill(client: &Client, word: &str) {
     client.database().query("INSERT INTO t VALUES (?)", [word.into()]).await.unwrap();
     client.database().create_table(format!("CREATE TABLE {word} (a)")).await.unwrap();
     client.apps().create(word, word).await.unwrap();
-    client.auth().create_key(debros_client::NewKey { name: word.into(), ..Default::default() }).await.unwrap();
+    client
+        .auth()
+        .create_key(debros_client::NewKey { name: word.into(), ..Default::default() })
+        .await
+        .unwrap();
 }
 
-/// Every call there is, by the owner of one namespace on a node that serves another one with tables, keys, topics and
-/// applications of the same names.
+/// Every call there is, by the owner of one namespace on a node that serves another one with
+/// tables, keys, topics and applications of the same names.
 #[tokio::test]
 async fn no_call_tells_the_owner_of_one_namespace_that_another_exists() {
     let node = TestNode::start().await;
     let alice = node.client_with("alphaspace", &session(&node, "alphaspace").await).await;
     fill(&alice, "word_of_alice").await;
-    let _listening =
-        [alice.pubsub().subscribe("t").await.unwrap(), alice.pubsub().subscribe("word_of_alice").await.unwrap()];
+    let _listening = [
+        alice.pubsub().subscribe("t").await.unwrap(),
+        alice.pubsub().subscribe("word_of_alice").await.unwrap(),
+    ];
     let token = session_of(&node, 2, "betaspace").await;
     let bob = node.client_with("betaspace", &token).await;
     fill(&bob, "word_of_bob").await;
@@ -212,24 +243,27 @@ async fn no_call_tells_the_owner_of_one_namespace_that_another_exists() {
     let mut told = String::new();
     for call in calls() {
         let name = format!("{call:?}");
-        let request = Request { credential: token.clone(), call: Some(call.clone()), ..Default::default() };
-        let said = if let Call::Subscribe(_) | Call::Backup(_) | Call::Restore(_) | Call::Export(_) = call {
-            match channel.open(request, TIMEOUT).await {
-                // An export's first pieces hold the schema and small tables.
-                Ok((response, mut events)) if matches!(call, Call::Export(_)) => {
-                    let mut said = format!("{response:?}");
-                    while let Some(Ok(event)) = futures::StreamExt::next(&mut events).await {
-                        if let Some(rpc::event::Kind::Chunk(chunk)) = event.kind {
-                            said += &String::from_utf8_lossy(&chunk).replace("ns::", "");
+        let request =
+            Request { credential: token.clone(), call: Some(call.clone()), ..Default::default() };
+        let said =
+            if let Call::Subscribe(_) | Call::Backup(_) | Call::Restore(_) | Call::Export(_) = call
+            {
+                match channel.open(request, TIMEOUT).await {
+                    // An export's first pieces hold the schema and small tables.
+                    Ok((response, mut events)) if matches!(call, Call::Export(_)) => {
+                        let mut said = format!("{response:?}");
+                        while let Some(Ok(event)) = futures::StreamExt::next(&mut events).await {
+                            if let Some(rpc::event::Kind::Chunk(chunk)) = event.kind {
+                                said += &String::from_utf8_lossy(&chunk).replace("ns::", "");
+                            }
                         }
+                        said
                     }
-                    said
+                    outcome => format!("{:?}", outcome.map(|(response, _)| response)),
                 }
-                outcome => format!("{:?}", outcome.map(|(response, _)| response)),
-            }
-        } else {
-            format!("{:?}", channel.call(request, TIMEOUT).await)
-        };
+            } else {
+                format!("{:?}", channel.call(request, TIMEOUT).await)
+            };
         for mark in ["alice", "alphaspace", "ns::", &alice_wallet] {
             assert!(!said.contains(mark), "{name} tells of {mark}: {said}");
         }
@@ -282,7 +316,11 @@ async fn a_reader_reads_and_a_writer_writes() {
         reader.storage().put("k", "changed").await.err(),
         reader.storage().delete("k").await.err(),
         reader.database().query("INSERT INTO t VALUES (1)", []).await.err(),
-        reader.database().query("WITH x AS (SELECT 1) INSERT INTO t SELECT * FROM x", []).await.err(),
+        reader
+            .database()
+            .query("WITH x AS (SELECT 1) INSERT INTO t SELECT * FROM x", [])
+            .await
+            .err(),
         reader.database().query("DELETE FROM t RETURNING a", []).await.err(),
         reader.database().transaction(["INSERT INTO t VALUES (1)"]).await.err(),
         reader.database().create_table("CREATE TABLE u (a)").await.err(),
@@ -302,14 +340,20 @@ async fn a_reader_reads_and_a_writer_writes() {
 #[tokio::test]
 async fn scopes_restrict_a_key() {
     let node = TestNode::start().await;
-    let client =
-        node.client_with("a", &node.api_key_with("a", "writer", &["storage:read", "pubsub:publish"]).await).await;
+    let client = node
+        .client_with(
+            "a",
+            &node.api_key_with("a", "writer", &["storage:read", "pubsub:publish"]).await,
+        )
+        .await;
     assert!(client.storage().get("k").await.unwrap().is_none());
     client.pubsub().publish("t", "x").await.unwrap();
     assert_eq!(client.storage().put("k", "v").await.unwrap_err().code, Code::Forbidden);
     assert_eq!(client.database().query("SELECT 1", []).await.unwrap_err().code, Code::Forbidden);
     assert_eq!(client.pubsub().topics().await.unwrap_err().code, Code::Forbidden);
-    let stores = node.client_with("a", &node.api_key_with("a", "writer", &["storage:write", "apps:write"]).await).await;
+    let stores = node
+        .client_with("a", &node.api_key_with("a", "writer", &["storage:write", "apps:write"]).await)
+        .await;
     stores.storage().put("k", "v").await.unwrap();
     stores.apps().create("n", "k").await.unwrap();
     assert!(stores.storage().delete("k").await.unwrap());
@@ -372,7 +416,11 @@ async fn lesson_11_the_data_folder_holds_no_api_key() {
                 folders.push(path);
             } else {
                 let bytes = std::fs::read(&path).unwrap();
-                assert!(!bytes.windows(secret.len()).any(|window| window == secret), "{}", path.display());
+                assert!(
+                    !bytes.windows(secret.len()).any(|window| window == secret),
+                    "{}",
+                    path.display()
+                );
             }
         }
     }
@@ -405,12 +453,12 @@ async fn lesson_33_health_and_status_are_measured_and_public() {
     let status = anyone.network().status().await.unwrap();
     assert_eq!(status.peer_id, node.node().peer_id().to_string());
     assert!(status.peer_count >= 1 && status.database_size > 0, "{status:?}");
-    let peers = node.operator("a").network().peers().await.unwrap();
+    let peers = node.operator_client("a").network().peers().await.unwrap();
     assert!(peers.iter().any(|peer| peer.connected));
 }
 
-/// Who else uses the node, from where and when, is not a tenant's business.
-/// A gateway's static keys saw what the operator sees, because the credential behind them is the operator's.
+/// Who else uses the node, from where and when, is not a tenant's business. A gateway's static keys
+/// saw what the operator sees, because the credential behind them is the operator's.
 #[tokio::test]
 async fn a_credential_that_is_lent_is_a_writers_whoever_it_belongs_to() {
     let node = TestNode::start().await;
@@ -426,14 +474,25 @@ async fn a_credential_that_is_lent_is_a_writers_whoever_it_belongs_to() {
             continue;
         }
         let own = code_of(&channel, &writer, "a", call).await;
-        assert_eq!(lent == Err(Code::Forbidden), own == Err(Code::Forbidden), "{name}: {lent:?}, a writer {own:?}");
+        assert_eq!(
+            lent == Err(Code::Forbidden),
+            own == Err(Code::Forbidden),
+            "{name}: {lent:?}, a writer {own:?}"
+        );
     }
-    let scope = debros_client::Scope { lent: true, ..node.operator("a").scope().clone() };
-    let lent = node.operator("a").scoped(scope);
+    let scope = debros_client::Scope { lent: true, ..node.operator_client("a").scope().clone() };
+    let lent = node.operator_client("a").scoped(scope);
     let who = lent.network().who_am_i().await.unwrap();
     assert_eq!((who.role.as_str(), who.operator), ("writer", false));
-    assert_eq!(node.operator("a").network().peers().await.unwrap().len(), 1, "the channel above");
-    assert!(lent.network().peers().await.unwrap().is_empty(), "clients and gateways are nobody's business");
+    assert_eq!(
+        node.operator_client("a").network().peers().await.unwrap().len(),
+        1,
+        "the channel above"
+    );
+    assert!(
+        lent.network().peers().await.unwrap().is_empty(),
+        "clients and gateways are nobody's business"
+    );
 }
 
 #[tokio::test]
@@ -441,8 +500,10 @@ async fn a_tenant_sees_full_nodes_and_an_operator_all_peers() {
     let node = TestNode::start().await;
     let other = TestNode::start().await;
     let (tenant, neighbour) = (node.client("a").await, node.client("b").await);
-    node.operator("a").operator().connect_peer(other.address()).await.unwrap();
-    let ids = |peers: Vec<debros_client::rpc::Peer>| peers.into_iter().map(|peer| peer.id).collect::<Vec<_>>();
+    node.operator_client("a").operator().connect_peer(other.address()).await.unwrap();
+    let ids = |peers: Vec<debros_client::rpc::Peer>| {
+        peers.into_iter().map(|peer| peer.id).collect::<Vec<_>>()
+    };
     let full_node = other.node().peer_id().to_string();
     // The other node tells what it is in a moment.
     let told = std::time::Instant::now();
@@ -454,8 +515,10 @@ async fn a_tenant_sees_full_nodes_and_an_operator_all_peers() {
         tokio::task::yield_now().await;
     };
     assert_eq!(seen, std::slice::from_ref(&full_node));
-    let all = ids(node.operator("a").network().peers().await.unwrap());
-    for peer in [full_node, tenant.peer_id().unwrap().to_string(), neighbour.peer_id().unwrap().to_string()] {
+    let all = ids(node.operator_client("a").network().peers().await.unwrap());
+    for peer in
+        [full_node, tenant.peer_id().unwrap().to_string(), neighbour.peer_id().unwrap().to_string()]
+    {
         assert!(all.contains(&peer), "{peer} in {all:?}");
     }
 }
@@ -466,8 +529,10 @@ async fn a_stopped_node_finishes_and_leaves_no_peer_info() {
     let client = node.client("a").await;
     client.storage().put("k", "v").await.unwrap();
     let peer_info = node.folder().join("node/peer.info");
-    assert!(std::fs::read_to_string(&peer_info).unwrap().contains(&node.node().peer_id().to_string()));
-    let local = node.operator("a");
+    assert!(
+        std::fs::read_to_string(&peer_info).unwrap().contains(&node.node().peer_id().to_string())
+    );
+    let local = node.operator_client("a");
     let mut subscription = local.pubsub().subscribe("t").await.unwrap();
     let stopping = tokio::spawn(node.shutdown());
     assert!(subscription.next().await.is_none(), "a subscription ends in order");

@@ -1,5 +1,5 @@
-//! What is secret stands nowhere: not in logs, not in errors, not in the data folder. A program of its own, because it
-//! listens to everything that the process logs.
+//! What is secret stands nowhere: not in logs, not in errors, not in the data folder. A program of
+//! its own, because it listens to everything that the process logs.
 
 use debros_auth::PrivateKey;
 use debros_client::rpc::{ChallengeRequest, Proof};
@@ -56,7 +56,8 @@ fn find_in_files(folder: &Path, needle: &[u8], found: &mut Vec<String>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             find_in_files(&path, needle, found);
-        } else if std::fs::read(&path).unwrap().windows(needle.len()).any(|window| window == needle) {
+        } else if std::fs::read(&path).unwrap().windows(needle.len()).any(|window| window == needle)
+        {
             found.push(path.display().to_string());
         }
     }
@@ -74,7 +75,7 @@ async fn lesson_11_no_secret_is_logged_kept_or_told_in_an_error() {
     tracing::subscriber::set_global_default(subscriber).unwrap();
 
     let node = TestNode::start().await;
-    let client = node.stranger().await;
+    let client = node.client_without_credential().await;
     let key = PrivateKey::from_bytes(&[5; 32]).unwrap();
     let used = proof(&client, &key, "a").await;
     let opened = client.auth().sign_in(used.clone()).await.unwrap();
@@ -84,8 +85,11 @@ async fn lesson_11_no_secret_is_logged_kept_or_told_in_an_error() {
     let by_key = client.with_credential(made.api_key.clone());
     let token = by_key.auth().token().await.unwrap();
     by_key.storage().put("k", "v").await.unwrap();
-    let listed =
-        format!("{:?} {:?}", owner.auth().list_keys().await.unwrap(), by_key.network().who_am_i().await.unwrap());
+    let listed = format!(
+        "{:?} {:?}",
+        owner.auth().list_keys().await.unwrap(),
+        by_key.network().who_am_i().await.unwrap()
+    );
 
     // Everything that can be refused, with a secret in it.
     let mistyped = format!("{}0", made.api_key);
@@ -101,7 +105,10 @@ async fn lesson_11_no_secret_is_logged_kept_or_told_in_an_error() {
         by_key.members().set("x", "reader").await.unwrap_err(),
         by_key.auth().create_key(NewKey::default()).await.unwrap_err(),
     ];
-    let clients = format!("{owner:?} {by_key:?} {:?}", debros_client::Config::new("a").credential(&made.api_key));
+    let clients = format!(
+        "{owner:?} {by_key:?} {:?}",
+        debros_client::Config::new("a").credential(&made.api_key)
+    );
     node.node().sweep().await.unwrap();
     let operator = node.node().operator_credential().to_owned();
     let folder = node.folder().to_owned();
@@ -135,7 +142,15 @@ async fn lesson_11_no_secret_is_logged_kept_or_told_in_an_error() {
     }
     // No inner error comes out, nor a statement of the node's own.
     for error in &errors {
-        for inner in ["SQLITE", "INSERT", "SELECT", "constraint", "used_nonces", "refresh_tokens", "panicked"] {
+        for inner in [
+            "SQLITE",
+            "INSERT",
+            "SELECT",
+            "constraint",
+            "used_nonces",
+            "refresh_tokens",
+            "panicked",
+        ] {
             assert!(!error.message.contains(inner), "{error}");
         }
     }

@@ -28,7 +28,11 @@ async fn lesson_16_17_18_what_is_put_is_there_byte_by_byte() {
     let node = node.restart().await;
     let client = node.client("a").await;
     for (index, value) in values.iter().enumerate() {
-        assert_eq!(client.storage().get(format!("k{index}")).await.unwrap().unwrap().value, value, "k{index}");
+        assert_eq!(
+            client.storage().get(format!("k{index}")).await.unwrap().unwrap().value,
+            value,
+            "k{index}"
+        );
     }
     let over = client.storage().put("big", vec![0; (4 << 20) + 1]).await.unwrap_err();
     assert_eq!(over.code, Code::TooLarge);
@@ -56,7 +60,10 @@ async fn lesson_19_a_prefix_is_bytes_and_pages_follow_each_other() {
     }
     assert_eq!(seen, ["A_1", "a%", "a_", "a_1", "a_é", "ab", "b"]);
     assert_eq!(client.storage().list("", 1001, "").await.unwrap_err().code, Code::InvalidArgument);
-    assert_eq!(client.storage().list("", 1, "not a cursor").await.unwrap_err().code, Code::InvalidArgument);
+    assert_eq!(
+        client.storage().list("", 1, "not a cursor").await.unwrap_err().code,
+        Code::InvalidArgument
+    );
 }
 
 #[tokio::test]
@@ -70,10 +77,16 @@ async fn a_put_or_delete_happens_only_under_its_condition() {
     let at = |version| Condition { if_version: Some(version), ..Default::default() };
     let second = client.storage().put_with("k", "2", options(at(first))).await.unwrap().version;
     assert_ne!(first, second);
-    assert_eq!(client.storage().delete_if("k", at(first)).await.unwrap_err().code, Code::PreconditionFailed);
+    assert_eq!(
+        client.storage().delete_if("k", at(first)).await.unwrap_err().code,
+        Code::PreconditionFailed
+    );
     assert!(client.storage().delete_if("k", at(second)).await.unwrap());
     assert!(!client.storage().delete("k").await.unwrap());
-    assert!(client.storage().put("k", "3").await.unwrap().version > second, "no version comes twice");
+    assert!(
+        client.storage().put("k", "3").await.unwrap().version > second,
+        "no version comes twice"
+    );
 }
 
 /// Lesson 1: any key could read every tenant's tables, and the system's.
@@ -99,7 +112,10 @@ async fn lesson_01_sql_reaches_the_callers_own_namespace_and_nothing_else() {
         "VACUUM INTO 'copy.db'",
     ] {
         let error = b.database().query(hostile, []).await.expect_err(hostile);
-        assert!(matches!(error.code, Code::Sql | Code::StatementNotAllowed), "{hostile}: {error:?}");
+        assert!(
+            matches!(error.code, Code::Sql | Code::StatementNotAllowed),
+            "{hostile}: {error:?}"
+        );
     }
     let names = b.database().query("SELECT name FROM sqlite_master", []).await.unwrap().rows;
     assert_eq!(names.len(), 1);
@@ -109,8 +125,19 @@ async fn lesson_01_sql_reaches_the_callers_own_namespace_and_nothing_else() {
 #[tokio::test]
 async fn lesson_15_a_tables_name_is_a_name_and_nothing_else() {
     let (_node, client) = node_and_client().await;
-    client.database().create_table("CREATE TABLE t (a); CREATE TABLE \"odd \"\" name\" (a)").await.unwrap();
-    for hostile in ["t; DROP TABLE t", "t\" --", "x\"; DROP TABLE t; --", "main.t", "api_keys", "sqlite_master"] {
+    client
+        .database()
+        .create_table("CREATE TABLE t (a); CREATE TABLE \"odd \"\" name\" (a)")
+        .await
+        .unwrap();
+    for hostile in [
+        "t; DROP TABLE t",
+        "t\" --",
+        "x\"; DROP TABLE t; --",
+        "main.t",
+        "api_keys",
+        "sqlite_master",
+    ] {
         let error = client.database().drop_table(hostile).await.expect_err(hostile);
         assert!(error.code != Code::Internal, "{hostile}: {error:?}");
     }
@@ -126,7 +153,11 @@ async fn lesson_20_a_transaction_happens_as_a_whole_or_not_at_all() {
     client.database().create_table("CREATE TABLE t (a UNIQUE)").await.unwrap();
     let error = client
         .database()
-        .transaction(["INSERT INTO t VALUES (1)", "INSERT INTO t VALUES (2)", "INSERT INTO nowhere VALUES (1)"])
+        .transaction([
+            "INSERT INTO t VALUES (1)",
+            "INSERT INTO t VALUES (2)",
+            "INSERT INTO nowhere VALUES (1)",
+        ])
         .await
         .unwrap_err();
     assert_eq!((error.code, error.statement), (Code::Sql, Some(2)));
@@ -152,7 +183,11 @@ async fn lesson_21_sqlite_tells_what_writes_and_values_come_back_exact() {
         "/* ; */ REPLACE INTO t VALUES (3)",
         "INSERT INTO t VALUES (4) RETURNING a",
     ] {
-        assert_eq!(client.database().query(write, []).await.unwrap().rows_affected, Some(1), "{write}");
+        assert_eq!(
+            client.database().query(write, []).await.unwrap().rows_affected,
+            Some(1),
+            "{write}"
+        );
     }
     let values: Vec<Value> = vec![
         9_007_199_254_740_993_i64.into(),
@@ -181,7 +216,12 @@ async fn a_write_with_an_idempotency_key_happens_once() {
     let first = client.once("one").database().transaction([insert()]).await.unwrap();
     let again = client.once("one").database().transaction([insert()]).await.unwrap();
     assert_eq!(first, again);
-    let other = client.once("one").database().transaction([Statement::from("DELETE FROM t")]).await.unwrap_err();
+    let other = client
+        .once("one")
+        .database()
+        .transaction([Statement::from("DELETE FROM t")])
+        .await
+        .unwrap_err();
     assert_eq!(other.code, Code::IdempotencyMismatch);
     let count = client.database().query("SELECT count(*) FROM t", []).await.unwrap();
     assert_eq!(count.rows[0].values[0].as_integer(), Some(1));
@@ -224,7 +264,10 @@ async fn lesson_04_pubsub_and_apps_stay_in_their_namespace() {
     assert!(app.app_id.starts_with("app_") && app.namespace == "a");
     assert!(b.apps().list().await.unwrap().is_empty());
     assert_eq!(b.apps().get(&app.app_id).await.unwrap_err().code, Code::NotFound);
-    assert_eq!(b.apps().update(&app.app_id, Some("x".into()), None).await.unwrap_err().code, Code::NotFound);
+    assert_eq!(
+        b.apps().update(&app.app_id, Some("x".into()), None).await.unwrap_err().code,
+        Code::NotFound
+    );
     assert_eq!(b.apps().delete(&app.app_id).await.unwrap_err().code, Code::NotFound);
     let updated = a.apps().update(&app.app_id, Some("new".into()), None).await.unwrap();
     assert_eq!((updated.name.as_str(), updated.public_key.as_str()), ("new", "key"));
@@ -259,7 +302,10 @@ async fn lesson_27_two_clients_of_a_node_exchange_messages() {
         one.pubsub().publish("t", format!("{number}")).await.unwrap();
     }
     for number in 0..100 {
-        assert_eq!(subscription.next().await.unwrap().unwrap(), PubsubEvent::Message(format!("{number}").into()));
+        assert_eq!(
+            subscription.next().await.unwrap().unwrap(),
+            PubsubEvent::Message(format!("{number}").into())
+        );
     }
 }
 
@@ -269,7 +315,7 @@ async fn a_backup_is_made_verified_listed_and_restored() {
     let client = node.client("a").await;
     client.storage().put("k", "old").await.unwrap();
     client.database().create_table("CREATE TABLE t (a)").await.unwrap();
-    let operator = node.operator("a");
+    let operator = node.operator_client("a");
     let made = finish(operator.operator().backup().await.unwrap()).await.backup.unwrap();
     assert_eq!(operator.operator().backups().await.unwrap()[0].name, made.name);
     client.storage().put("k", "new").await.unwrap();

@@ -7,7 +7,9 @@
 //! ```
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
-use debros_p2p::{CallContext, Channel, Handler, Host, HostConfig, Keypair, Limits, Multiaddr, Reply};
+use debros_p2p::{
+    CallContext, Channel, Handler, Host, HostConfig, Keypair, Multiaddr, PeerLimits, Reply,
+};
 use debros_proto::rpc::{self, request::Call, response::Result as Answer};
 use debros_proto::{Code, Error};
 use futures::future::BoxFuture;
@@ -20,13 +22,20 @@ const SECONDS: u64 = 10;
 struct Echo;
 
 impl Handler for Echo {
-    fn call(&self, _: CallContext, request: rpc::Request) -> BoxFuture<'static, Result<Reply, Error>> {
+    fn call(
+        &self,
+        _: CallContext,
+        request: rpc::Request,
+    ) -> BoxFuture<'static, Result<Reply, Error>> {
         Box::pin(async move {
             let Some(Call::Put(put)) = request.call else {
                 return Err(Error::new(Code::Unimplemented, "only puts"));
             };
             let answer = rpc::PutResponse { version: 1, size: put.value.len() as u64 };
-            Ok(Reply::Response(rpc::Response { replayed: false, result: Some(Answer::Put(answer)) }))
+            Ok(Reply::Response(rpc::Response {
+                replayed: false,
+                result: Some(Answer::Put(answer)),
+            }))
         })
     }
 }
@@ -39,7 +48,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             let listen = listen.first().copied().unwrap_or("/ip4/127.0.0.1/tcp/0").parse()?;
             let config = HostConfig {
                 listen: vec![listen],
-                limits: Limits::default(),
+                limits: PeerLimits::default(),
                 ..HostConfig::client(Keypair::generate_ed25519(), "calls_per_second")
             };
             let host = Host::start(config, Some(Arc::new(Echo))).await?;
@@ -48,7 +57,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         ["call", address, callers] => {
             let address: Multiaddr = address.parse()?;
-            let host = Host::start(HostConfig::client(Keypair::generate_ed25519(), "calls_per_second"), None).await?;
+            let host = Host::start(
+                HostConfig::client(Keypair::generate_ed25519(), "calls_per_second"),
+                None,
+            )
+            .await?;
             let peer = host.connect(address, Duration::from_secs(5)).await?;
             measure(host.open(peer).await?, callers.parse()?).await;
         }

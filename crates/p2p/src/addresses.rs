@@ -3,7 +3,8 @@
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
-/// Whether an address is a host, TCP or QUIC on it, and perhaps a peer id; or a name that stands for such addresses.
+/// Whether an address is a host, TCP or QUIC on it, and perhaps a peer id; or a name that stands
+/// for such addresses.
 pub(crate) fn can_be_dialled(address: &Multiaddr) -> bool {
     let parts: Vec<Protocol<'_>> = address.iter().collect();
     let plain = match parts.split_last() {
@@ -14,11 +15,19 @@ pub(crate) fn can_be_dialled(address: &Multiaddr) -> bool {
         plain,
         [Protocol::Dnsaddr(_)]
             | [
-                Protocol::Ip4(_) | Protocol::Ip6(_) | Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_),
+                Protocol::Ip4(_)
+                    | Protocol::Ip6(_)
+                    | Protocol::Dns(_)
+                    | Protocol::Dns4(_)
+                    | Protocol::Dns6(_),
                 Protocol::Tcp(1..)
             ]
             | [
-                Protocol::Ip4(_) | Protocol::Ip6(_) | Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_),
+                Protocol::Ip4(_)
+                    | Protocol::Ip6(_)
+                    | Protocol::Dns(_)
+                    | Protocol::Dns4(_)
+                    | Protocol::Dns6(_),
                 Protocol::Udp(1..),
                 Protocol::QuicV1
             ]
@@ -33,9 +42,12 @@ mod tests {
     #[test]
     fn hosts_and_names_with_tcp_or_quic_can_be_dialled() {
         let peer = PeerId::random();
-        for good in
-            ["/ip4/192.0.2.1/tcp/4001", "/ip6/::1/udp/4001/quic-v1", "/dns4/example.org/tcp/1", "/dnsaddr/example.org"]
-        {
+        for good in [
+            "/ip4/192.0.2.1/tcp/4001",
+            "/ip6/::1/udp/4001/quic-v1",
+            "/dns4/example.org/tcp/1",
+            "/dnsaddr/example.org",
+        ] {
             for address in [good.to_owned(), format!("{good}/p2p/{peer}")] {
                 assert!(can_be_dialled(&address.parse::<Multiaddr>().unwrap()), "{address}");
             }

@@ -1,20 +1,23 @@
-//! Which connections are let in: so many in all, so many per peer, so many that have not finished their handshake. When
-//! all places are taken, `places.rs` says who has to make room for a newcomer.
+//! Which connections are let in: so many in all, so many per peer, so many that have not finished
+//! their handshake. When all places are taken, `eviction.rs` says who has to make room for a
+//! newcomer.
 //!
-//! libp2p-connection-limits does the same but keeps an entry for every peer that was ever connected, which a stranger
-//! with ever new identities can grow without end.
+//! libp2p-connection-limits does the same but keeps an entry for every peer that was ever
+//! connected, which a stranger with ever new identities can grow without end.
 
-use crate::limits::Limits;
-use crate::places::{Place, choose_victim};
-use crate::trust::Trusts;
+use crate::eviction::{ConnectionSlot, choose_victim};
+use crate::limits::PeerLimits;
+use crate::peer_trust::PeerTrustTable;
 use debros_proto::network::caller_network;
 use libp2p::core::transport::PortUse;
 use libp2p::core::{ConnectedPoint, Endpoint};
 use libp2p::multiaddr::Protocol;
-use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished, DialFailure, ListenFailure};
+use libp2p::swarm::behaviour::{
+    ConnectionClosed, ConnectionEstablished, DialFailure, ListenFailure,
+};
 use libp2p::swarm::{
-    CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
-    THandlerOutEvent, ToSwarm, dummy,
+    CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler,
+    THandlerInEvent, THandlerOutEvent, ToSwarm, dummy,
 };
 use libp2p::{Multiaddr, PeerId};
 use metrics::Counter;
@@ -27,8 +30,10 @@ use std::time::Instant;
 
 /// Why a connection was refused.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-pub(crate) enum Refused {
-    #[error("all {0} connections are in use: raise node.max_connections, or connect to another node")]
+pub(crate) enum ConnectionRefused {
+    #[error(
+        "all {0} connections are in use: raise node.max_connections, or connect to another node"
+    )]
     All(u32),
     #[error("the peer has {0} connections already")]
     OfPeer(u32),
@@ -43,7 +48,7 @@ pub(crate) enum Refused {
 /// One IP address may have this part of the connections that are in their handshake.
 const PENDING_SHARE: u32 = 4;
 
-pub(crate) struct Admission {
+pub(crate) struct AdmissionBehaviour {
     max: u32,
     max_per_peer: u32,
     max_pending: u32,
@@ -51,57 +56,69 @@ pub(crate) struct Admission {
     /// Incoming connections in their handshake, with where they come from.
     pending: HashMap<ConnectionId, Option<IpAddr>>,
     /// Established connections that have a place.
-    places: HashMap<ConnectionId, (PeerId, Place)>,
+    slots: HashMap<ConnectionId, (PeerId, ConnectionSlot)>,
     /// Established connections that made room for others and are closing.
     displaced: HashMap<ConnectionId, PeerId>,
     to_close: VecDeque<(PeerId, ConnectionId)>,
     per_peer: HashMap<PeerId, u32>,
-    trusts: Arc<Trusts>,
+    trust_table: Arc<PeerTrustTable>,
     displacements: Counter,
 }
 
-impl Admission {
-    pub(crate) fn new(max: u32, limits: &Limits, trusts: Arc<Trusts>, displacements: Counter) -> Self {
+impl AdmissionBehaviour {
+    pub(crate) fn new(
+        max: u32,
+        limits: &PeerLimits,
+        trusts: Arc<PeerTrustTable>,
+        displacements: Counter,
+    ) -> Self {
         Self {
             max,
             max_per_peer: limits.connections_per_peer,
             max_pending: limits.pending_connections,
             stopping: false,
             pending: HashMap::new(),
-            places: HashMap::new(),
+            slots: HashMap::new(),
             displaced: HashMap::new(),
             to_close: VecDeque::new(),
             per_peer: HashMap::new(),
-            trusts,
+            trust_table: trusts,
             displacements,
         }
     }
 
     fn is_full(&self) -> bool {
-        self.places.len() >= self.max as usize
+        self.slots.len() >= self.max as usize
     }
 
     /// Who would make room for somebody from a network.
-    fn victim(&self, newcomer: Option<IpAddr>) -> Option<ConnectionId> {
+    fn find_victim(&self, newcomer: Option<IpAddr>) -> Option<ConnectionId> {
         // Those who leave take a moment: there are never more of them than places.
         if self.displaced.len() >= self.max as usize {
             return None;
         }
-        let places = self.places.iter().map(|(id, (_, place))| (*id, place));
+        let places = self.slots.iter().map(|(id, (_, place))| (*id, place));
         choose_victim(places, self.max, newcomer, Instant::now())
     }
 
-    fn admit(&mut self, connection: ConnectionId, peer: PeerId, address: &Multiaddr) -> Result<(), ConnectionDenied> {
+    fn admit(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
         self.pending.remove(&connection);
         if self.stopping {
-            return Err(ConnectionDenied::new(Refused::Stopping));
+            return Err(ConnectionDenied::new(ConnectionRefused::Stopping));
         }
         if self.per_peer.get(&peer).is_some_and(|count| *count >= self.max_per_peer) {
-            return Err(ConnectionDenied::new(Refused::OfPeer(self.max_per_peer)));
+            return Err(ConnectionDenied::new(ConnectionRefused::OfPeer(self.max_per_peer)));
         }
         if self.is_full() {
-            let victim = self.victim(network(address)).ok_or_else(|| ConnectionDenied::new(Refused::All(self.max)))?;
-            if let Some((peer, _)) = self.places.remove(&victim) {
+            let victim = self
+                .find_victim(network_of(address))
+                .ok_or_else(|| ConnectionDenied::new(ConnectionRefused::All(self.max)))?;
+            if let Some((peer, _)) = self.slots.remove(&victim) {
                 self.displaced.insert(victim, peer);
                 self.to_close.push_back((peer, victim));
                 self.displacements.increment(1);
@@ -110,32 +127,37 @@ impl Admission {
         Ok(())
     }
 
-    fn established(&mut self, connection: ConnectionId, peer: PeerId, endpoint: &ConnectedPoint) {
+    fn note_established(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        endpoint: &ConnectedPoint,
+    ) {
         let address = endpoint.get_remote_address();
-        let place = Place {
-            network: network(address),
-            is_own: endpoint.is_dialer(),
+        let place = ConnectionSlot {
+            network: network_of(address),
+            is_outbound: endpoint.is_dialer(),
             since: Instant::now(),
-            trust: self.trusts.enter(peer, ip(address)),
+            trust: self.trust_table.get_or_insert(peer, ip_of(address)),
         };
-        self.places.insert(connection, (peer, place));
+        self.slots.insert(connection, (peer, place));
         *self.per_peer.entry(peer).or_default() += 1;
     }
 
-    fn closed(&mut self, connection: ConnectionId, peer: &PeerId) {
-        self.places.remove(&connection);
+    fn note_closed(&mut self, connection: ConnectionId, peer: &PeerId) {
+        self.slots.remove(&connection);
         self.displaced.remove(&connection);
         if let Some(count) = self.per_peer.get_mut(peer) {
             *count -= 1;
             if *count == 0 {
                 self.per_peer.remove(peer);
-                self.trusts.forget(peer);
+                self.trust_table.remove_peer(peer);
             }
         }
     }
 }
 
-impl NetworkBehaviour for Admission {
+impl NetworkBehaviour for AdmissionBehaviour {
     type ConnectionHandler = dummy::ConnectionHandler;
     type ToSwarm = Infallible;
 
@@ -146,20 +168,21 @@ impl NetworkBehaviour for Admission {
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
         if self.stopping {
-            return Err(ConnectionDenied::new(Refused::Stopping));
+            return Err(ConnectionDenied::new(ConnectionRefused::Stopping));
         }
         // Refused before the handshake: cheap for us, and the peer learns it at once.
-        let from = network(remote);
-        if self.is_full() && self.victim(from).is_none() {
-            return Err(ConnectionDenied::new(Refused::All(self.max)));
+        let from = network_of(remote);
+        if self.is_full() && self.find_victim(from).is_none() {
+            return Err(ConnectionDenied::new(ConnectionRefused::All(self.max)));
         }
         if self.pending.len() >= self.max_pending as usize {
-            return Err(ConnectionDenied::new(Refused::Pending(self.max_pending)));
+            return Err(ConnectionDenied::new(ConnectionRefused::Pending(self.max_pending)));
         }
-        // Connections that never finish their handshake cost their sender nothing: one machine must not fill the room.
+        // Connections that never finish their handshake cost their sender nothing: one machine must
+        // not fill the room.
         let max_per_ip = (self.max_pending / PENDING_SHARE).max(1);
         if self.pending.values().filter(|other| **other == from).count() >= max_per_ip as usize {
-            return Err(ConnectionDenied::new(Refused::PendingOfAddress(max_per_ip)));
+            return Err(ConnectionDenied::new(ConnectionRefused::PendingOfAddress(max_per_ip)));
         }
         self.pending.insert(connection, from);
         Ok(())
@@ -188,11 +211,16 @@ impl NetworkBehaviour for Admission {
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
         match event {
-            FromSwarm::ConnectionEstablished(ConnectionEstablished { peer_id, connection_id, endpoint, .. }) => {
-                self.established(connection_id, peer_id, endpoint);
+            FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                ..
+            }) => {
+                self.note_established(connection_id, peer_id, endpoint);
             }
             FromSwarm::ConnectionClosed(ConnectionClosed { peer_id, connection_id, .. }) => {
-                self.closed(connection_id, &peer_id);
+                self.note_closed(connection_id, &peer_id);
             }
             FromSwarm::DialFailure(DialFailure { connection_id, .. })
             | FromSwarm::ListenFailure(ListenFailure { connection_id, .. }) => {
@@ -202,24 +230,32 @@ impl NetworkBehaviour for Admission {
         }
     }
 
-    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
+    fn on_connection_handler_event(
+        &mut self,
+        _: PeerId,
+        _: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
         match event {}
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         // Filled while the swarm is polled, which asks here again before it rests.
         self.to_close.pop_front().map_or(Poll::Pending, |(peer_id, connection)| {
-            Poll::Ready(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::One(connection) })
+            Poll::Ready(ToSwarm::CloseConnection {
+                peer_id,
+                connection: CloseConnection::One(connection),
+            })
         })
     }
 }
 
 /// The network that an address belongs to, which counts as one caller.
-fn network(address: &Multiaddr) -> Option<IpAddr> {
-    ip(address).map(caller_network)
+fn network_of(address: &Multiaddr) -> Option<IpAddr> {
+    ip_of(address).map(caller_network)
 }
 
-pub(crate) fn ip(address: &Multiaddr) -> Option<IpAddr> {
+pub(crate) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
     match address.iter().next() {
         Some(Protocol::Ip4(ip)) => Some(ip.into()),
         Some(Protocol::Ip6(ip)) => Some(ip.into()),

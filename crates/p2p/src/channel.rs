@@ -1,9 +1,9 @@
 //! The one way to call a node, near or far.
 
-use crate::events::Events;
+use crate::event_stream::EventStream;
 use crate::handler::Handler;
 use crate::local;
-use crate::remote::Remote;
+use crate::rpc_client_stream::RpcClientStream;
 use debros_proto::{Error, rpc};
 use libp2p::PeerId;
 use std::fmt;
@@ -12,72 +12,84 @@ use std::time::Duration;
 
 /// A way to call one node. Cheap to clone; calls of all clones run at the same time.
 ///
-/// Local or remote is decided here and nowhere else: the caller sees the same calls, errors and streams.
+/// Local or remote is decided here and nowhere else: the caller sees the same calls, errors and
+/// streams.
 #[derive(Clone)]
-pub struct Channel(Way);
+pub struct Channel(ChannelTransport);
 
 #[derive(Clone)]
-enum Way {
+enum ChannelTransport {
     Local(Arc<dyn Handler>),
-    Remote(Arc<Remote>),
+    Remote(Arc<RpcClientStream>),
 }
 
 impl Channel {
     /// A channel to a handler in this process: nothing is encoded, queued or spawned.
     pub fn local(handler: Arc<dyn Handler>) -> Channel {
-        Channel(Way::Local(handler))
+        Channel(ChannelTransport::Local(handler))
     }
 
-    pub(crate) fn remote(remote: Arc<Remote>) -> Channel {
-        Channel(Way::Remote(remote))
+    pub(crate) fn remote(remote: Arc<RpcClientStream>) -> Channel {
+        Channel(ChannelTransport::Remote(remote))
     }
 
-    /// Makes a call and waits for its answer, at most `timeout`. `timeout_ms` and `credit` of the request are set
-    /// here. Dropping the future cancels the call at the node.
+    /// Makes a call and waits for its answer, at most `timeout`. `timeout_ms` and `credit` of the
+    /// request are set here. Dropping the future cancels the call at the node.
     ///
     /// # Errors
-    /// The node's own error; or `unavailable` when the request surely did nothing (never sent, or it only reads and
-    /// the connection broke), `deadline_exceeded` when a read got no answer in time, `unknown_outcome` when a write
-    /// was handed over and then got no answer, `too_large` when the request is over the frame limit.
-    pub async fn call(&self, request: rpc::Request, timeout: Duration) -> Result<rpc::Response, Error> {
+    /// The node's own error; or `unavailable` when the request surely did nothing (never sent, or
+    /// it only reads and the connection broke), `deadline_exceeded` when a read got no answer in
+    /// time, `unknown_outcome` when a write was handed over and then got no answer, `too_large`
+    /// when the request is over the frame limit.
+    pub async fn call(
+        &self,
+        request: rpc::Request,
+        timeout: Duration,
+    ) -> Result<rpc::Response, Error> {
         match &self.0 {
-            Way::Local(handler) => local::call(handler, request, timeout).await,
-            Way::Remote(remote) => remote.call(request, timeout).await,
+            ChannelTransport::Local(handler) => local::call(handler, request, timeout).await,
+            ChannelTransport::Remote(remote) => remote.call(request, timeout).await,
         }
     }
 
     /// Opens a stream: its first answer, then its events. `timeout` is for the first answer alone.
     ///
     /// # Errors
-    /// As [`Channel::call`]. The stream itself ends with an error item when the node or the connection fails.
-    pub async fn open(&self, request: rpc::Request, timeout: Duration) -> Result<(rpc::Response, Events), Error> {
+    /// As [`Channel::call`]. The stream itself ends with an error item when the node or the
+    /// connection fails.
+    pub async fn open(
+        &self,
+        request: rpc::Request,
+        timeout: Duration,
+    ) -> Result<(rpc::Response, EventStream), Error> {
         match &self.0 {
-            Way::Local(handler) => local::open(handler, request, timeout).await,
-            Way::Remote(remote) => remote.open(request, timeout).await,
+            ChannelTransport::Local(handler) => local::open(handler, request, timeout).await,
+            ChannelTransport::Remote(remote) => remote.open(request, timeout).await,
         }
     }
 
-    /// Whether the way is gone for good: every further call fails with `unavailable`. Never for a local channel.
+    /// Whether the way is gone for good: every further call fails with `unavailable`. Never for a
+    /// local channel.
     pub fn is_closed(&self) -> bool {
         match &self.0 {
-            Way::Local(_) => false,
-            Way::Remote(remote) => remote.is_closed(),
+            ChannelTransport::Local(_) => false,
+            ChannelTransport::Remote(remote) => remote.is_closed(),
         }
     }
 
     /// Waits until the way is gone for good. Forever for a local channel.
     pub async fn closed(&self) {
         match &self.0 {
-            Way::Local(_) => std::future::pending().await,
-            Way::Remote(remote) => remote.closed().await,
+            ChannelTransport::Local(_) => std::future::pending().await,
+            ChannelTransport::Remote(remote) => remote.closed().await,
         }
     }
 
     /// The node at the other end; `None` when it is this process.
     pub fn peer(&self) -> Option<PeerId> {
         match &self.0 {
-            Way::Local(_) => None,
-            Way::Remote(remote) => Some(remote.peer()),
+            ChannelTransport::Local(_) => None,
+            ChannelTransport::Remote(remote) => Some(remote.peer()),
         }
     }
 }
@@ -85,8 +97,8 @@ impl Channel {
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Way::Local(_) => f.write_str("Channel(local)"),
-            Way::Remote(remote) => write!(f, "Channel({})", remote.peer()),
+            ChannelTransport::Local(_) => f.write_str("Channel(local)"),
+            ChannelTransport::Remote(remote) => write!(f, "Channel({})", remote.peer()),
         }
     }
 }

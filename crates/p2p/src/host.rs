@@ -1,18 +1,19 @@
-//! The handle to the network. One task owns the swarm (`swarm.rs`); a host sends it commands and awaits the answers.
+//! The handle to the network. One task owns the swarm (`swarm_task.rs`); a host sends it commands
+//! and awaits the answers.
 
 use crate::addresses::can_be_dialled;
 use crate::channel::Channel;
 use crate::handler::Handler;
 use crate::host_config::HostConfig;
-use crate::limits::Limits;
+use crate::host_start_error::HostStartError;
+use crate::limits::PeerLimits;
 use crate::listen;
-use crate::metrics::Metrics;
-use crate::peers::{PeerInfo, Peers};
-use crate::remote::Remote;
-use crate::server::Server;
-use crate::start_error::StartError;
-use crate::streams::OpenError;
-use crate::swarm::{self, Command, Shared};
+use crate::metrics::P2pMetrics;
+use crate::peer_table::{PeerInfo, PeerTable};
+use crate::rpc_behaviour::StreamOpenError;
+use crate::rpc_client_stream::RpcClientStream;
+use crate::rpc_server::RpcServer;
+use crate::swarm_task::{self, SharedHostState, SwarmCommand};
 use debros_proto::words::span;
 use debros_proto::{Code, Error};
 use libp2p::multiaddr::Protocol;
@@ -24,41 +25,46 @@ use tokio::sync::{mpsc, oneshot};
 /// Commands that may wait for the swarm's task.
 const COMMANDS: usize = 64;
 
-/// The network, as the rest of the process holds it. Cheap to clone. When the last clone is dropped, all connections
-/// break off; [`Host::shutdown`] is the polite way.
+/// The network, as the rest of the process holds it. Cheap to clone. When the last clone is
+/// dropped, all connections break off; [`Host::shutdown`] is the polite way.
 #[derive(Clone)]
 pub struct Host {
-    inner: Arc<Inner>,
+    inner: Arc<HostInner>,
 }
 
-struct Inner {
+struct HostInner {
     peer_id: PeerId,
-    shared: Arc<Shared>,
-    commands: mpsc::Sender<Command>,
-    server: Option<Arc<Server>>,
-    limits: Limits,
-    metrics: Arc<Metrics>,
+    shared: Arc<SharedHostState>,
+    commands: mpsc::Sender<SwarmCommand>,
+    server: Option<Arc<RpcServer>>,
+    limits: PeerLimits,
+    metrics: Arc<P2pMetrics>,
 }
 
 impl Host {
-    /// Starts the host. Returns when every address is bound. Without a handler the host serves nothing: a client.
+    /// Starts the host. Returns when every address is bound. Without a handler the host serves
+    /// nothing: a client.
     ///
     /// # Errors
     /// When an address can not be listened on; then none is.
-    pub async fn start(config: HostConfig, handler: Option<Arc<dyn Handler>>) -> Result<Host, StartError> {
-        let metrics = Arc::new(Metrics::register());
+    pub async fn start(
+        config: HostConfig,
+        handler: Option<Arc<dyn Handler>>,
+    ) -> Result<Host, HostStartError> {
+        let metrics = Arc::new(P2pMetrics::register());
         let (stalled, stalled_peers) = mpsc::channel(COMMANDS);
-        let server =
-            handler.map(|handler| Arc::new(Server::new(handler, config.limits.clone(), metrics.clone(), stalled)));
-        let mut swarm = swarm::build(&config, server.clone(), &metrics)?;
+        let server = handler.map(|handler| {
+            Arc::new(RpcServer::new(handler, config.limits.clone(), metrics.clone(), stalled))
+        });
+        let mut swarm = swarm_task::build(&config, server.clone(), &metrics)?;
         let peer_id = *swarm.local_peer_id();
         let bound = listen::bind(&mut swarm, &config.listen).await?;
-        let shared = Arc::new(Shared {
-            listen: Mutex::new(bound.addresses),
-            peers: Mutex::new(Peers::new(config.limits.remembered_peers)),
+        let shared = Arc::new(SharedHostState {
+            listen_addresses: Mutex::new(bound.addresses),
+            peers: Mutex::new(PeerTable::new(config.limits.remembered_peers)),
         });
         let (commands, receiver) = mpsc::channel(COMMANDS);
-        let run = swarm::run(
+        let run = swarm_task::run(
             swarm,
             bound.listeners,
             receiver,
@@ -68,7 +74,16 @@ impl Host {
             config.limits.failed_pings,
         );
         tokio::spawn(run);
-        Ok(Host { inner: Arc::new(Inner { peer_id, shared, commands, server, limits: config.limits, metrics }) })
+        Ok(Host {
+            inner: Arc::new(HostInner {
+                peer_id,
+                shared,
+                commands,
+                server,
+                limits: config.limits,
+                metrics,
+            }),
+        })
     }
 
     /// This host's id.
@@ -78,26 +93,31 @@ impl Host {
 
     /// The addresses that are bound now, with `/p2p/<peer id>`.
     pub fn listen_addresses(&self) -> Vec<Multiaddr> {
-        let addresses = self.inner.shared.listen();
-        addresses.iter().map(|address| address.clone().with(Protocol::P2p(self.inner.peer_id))).collect()
+        let addresses = self.inner.shared.lock_listen_addresses();
+        addresses
+            .iter()
+            .map(|address| address.clone().with(Protocol::P2p(self.inner.peer_id)))
+            .collect()
     }
 
-    /// Connected peers, then those last seen, at most [`Limits::remembered_peers`] of the latter.
+    /// Connected peers, then those last seen, at most [`PeerLimits::remembered_peers`] of the
+    /// latter.
     pub fn peers(&self) -> Vec<PeerInfo> {
-        self.inner.shared.peers().list()
+        self.inner.shared.lock_peers().list()
     }
 
     /// How many peers are connected.
     pub fn connected_peers(&self) -> usize {
-        self.inner.shared.peers().count_connected()
+        self.inner.shared.lock_peers().count_connected()
     }
 
-    /// Connects to the peer at an address, with or without `/p2p/<peer id>` at its end. A peer that is connected
-    /// already is not dialled again.
+    /// Connects to the peer at an address, with or without `/p2p/<peer id>` at its end. A peer that
+    /// is connected already is not dialled again.
     ///
     /// # Errors
-    /// `invalid_argument` when the address can not be dialled, is this host's own, or another peer answers there;
-    /// `unavailable` when nobody answers; `overloaded` when this host has all its connections in use.
+    /// `invalid_argument` when the address can not be dialled, is this host's own, or another peer
+    /// answers there; `unavailable` when nobody answers; `overloaded` when this host has all its
+    /// connections in use.
     pub async fn connect(&self, address: Multiaddr, timeout: Duration) -> Result<PeerId, Error> {
         let peer = match address.iter().last() {
             Some(Protocol::P2p(peer)) => Some(peer),
@@ -112,68 +132,79 @@ impl Host {
             return Err(Error::invalid(format!("{address} is this host itself")));
         }
         if let Some(peer) = peer
-            && self.inner.shared.peers().is_connected(&peer)
+            && self.inner.shared.lock_peers().is_connected(&peer)
         {
             return Ok(peer);
         }
         let shown = address.clone();
-        let dial = self.command(|reply| Command::Dial { address, peer, reply });
+        let dial = self.run_command(|reply| SwarmCommand::Dial { address, peer, reply });
         match tokio::time::timeout(timeout, dial).await {
             Ok(connected) => connected?,
-            Err(_) => Err(Error::new(Code::Unavailable, format!("no answer from {shown} within {}", span(timeout)))),
+            Err(_) => Err(Error::new(
+                Code::Unavailable,
+                format!("no answer from {shown} within {}", span(timeout)),
+            )),
         }
     }
 
     /// Closes all connections to a peer; says whether there were any.
     pub async fn disconnect(&self, peer: PeerId) -> bool {
-        self.command(|reply| Command::Disconnect { peer, reply }).await.unwrap_or(false)
+        self.run_command(|reply| SwarmCommand::Disconnect { peer, reply }).await.unwrap_or(false)
     }
 
-    /// Opens a channel on an existing connection: one RPC stream, which stays until the last clone of the channel is
-    /// dropped or the connection breaks.
+    /// Opens a channel on an existing connection: one RPC stream, which stays until the last clone
+    /// of the channel is dropped or the connection breaks.
     ///
     /// # Errors
-    /// `unavailable` when the peer is not connected or does not answer, `unimplemented` when it is no node.
+    /// `unavailable` when the peer is not connected or does not answer, `unimplemented` when it is
+    /// no node.
     pub async fn open(&self, peer: PeerId) -> Result<Channel, Error> {
-        let not_connected = || Error::new(Code::Unavailable, format!("the peer {peer} is not connected"));
+        let not_connected =
+            || Error::new(Code::Unavailable, format!("the peer {peer} is not connected"));
         let (reply, opened) = oneshot::channel();
-        self.send(Command::Open { peer, reply }).await?;
+        self.send_command(SwarmCommand::Open { peer, reply }).await?;
         let stream = opened.await.map_err(|_| not_connected())?.map_err(|error| match error {
-            OpenError::Unsupported => {
-                Error::new(Code::Unimplemented, format!("the peer {peer} is no node: it serves no calls"))
-            }
-            OpenError::Broken => not_connected(),
-            OpenError::TooMany => {
-                Error::new(Code::Overloaded, format!("too many channels to {peer} are being opened at a time"))
-            }
+            StreamOpenError::Unsupported => Error::new(
+                Code::Unimplemented,
+                format!("the peer {peer} is no node: it serves no calls"),
+            ),
+            StreamOpenError::Broken => not_connected(),
+            StreamOpenError::TooMany => Error::new(
+                Code::Overloaded,
+                format!("too many channels to {peer} are being opened at a time"),
+            ),
         })?;
-        let Inner { limits, metrics, .. } = &*self.inner;
-        Ok(Channel::remote(Remote::start(peer, stream, limits, metrics.clone())))
+        let HostInner { limits, metrics, .. } = &*self.inner;
+        Ok(Channel::remote(RpcClientStream::start(peer, stream, limits, metrics.clone())))
     }
 
-    /// Stops, in this order: no new connections; no new streams and calls, the running ones end and their answers are
-    /// written; connections close; the swarm's task ends. What is not done at the deadline is broken off.
+    /// Stops, in this order: no new connections; no new streams and calls, the running ones end and
+    /// their answers are written; connections close; the swarm's task ends. What is not done at the
+    /// deadline is broken off.
     pub async fn shutdown(&self, deadline: Instant) {
         // Errors mean that the swarm's task has ended already.
-        let _ = self.command(|reply| Command::StopListening { reply }).await;
+        let _ = self.run_command(|reply| SwarmCommand::StopListening { reply }).await;
         if let Some(server) = &self.inner.server {
             server.stop(deadline).await;
         }
-        let _ = self.command(|reply| Command::Close { deadline, reply }).await;
+        let _ = self.run_command(|reply| SwarmCommand::Close { deadline, reply }).await;
     }
 
-    async fn command<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Error> {
+    async fn run_command<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> SwarmCommand,
+    ) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
-        self.send(command(reply)).await?;
-        answer.await.map_err(|_| stopped())
+        self.send_command(command(reply)).await?;
+        answer.await.map_err(|_| host_stopped_error())
     }
 
-    async fn send(&self, command: Command) -> Result<(), Error> {
-        self.inner.commands.send(command).await.map_err(|_| stopped())
+    async fn send_command(&self, command: SwarmCommand) -> Result<(), Error> {
+        self.inner.commands.send(command).await.map_err(|_| host_stopped_error())
     }
 }
 
-fn stopped() -> Error {
+fn host_stopped_error() -> Error {
     Error::new(Code::Unavailable, "the network of this process has stopped")
 }
 

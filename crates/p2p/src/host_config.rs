@@ -1,6 +1,6 @@
 //! What a host is started with.
 
-use crate::limits::Limits;
+use crate::limits::PeerLimits;
 use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
 use std::time::Duration;
@@ -12,20 +12,20 @@ pub struct HostConfig {
     pub keypair: Keypair,
     /// Where to listen. Clients listen nowhere.
     pub listen: Vec<Multiaddr>,
-    /// Connections in all, in and out; over it, newcomers displace idle strangers or those of the address that has most, or
-    /// are refused.
+    /// Connections in all, in and out; over it, newcomers displace idle strangers or those of the
+    /// address that has most, or are refused.
     pub max_connections: u32,
     /// What this host tells others it is, e.g. `debros/0.1.0`.
     pub agent: String,
     /// How long a connection without open streams stays.
     pub idle_timeout: Duration,
     /// What one peer may ask for.
-    pub limits: Limits,
+    pub limits: PeerLimits,
 }
 
 impl HostConfig {
-    /// A client: listens nowhere, has the standard limits, and looks more often whether its node is still there: calls wait
-    /// for a node that went without a word.
+    /// A client: listens nowhere, has the standard limits, and looks more often whether its node is
+    /// still there: calls wait for a node that went without a word.
     pub fn client(keypair: Keypair, agent: impl Into<String>) -> Self {
         Self {
             keypair,
@@ -33,11 +33,11 @@ impl HostConfig {
             max_connections: 64,
             agent: agent.into(),
             idle_timeout: Duration::from_secs(60),
-            limits: Limits {
+            limits: PeerLimits {
                 ping_interval: Duration::from_secs(5),
                 ping_timeout: Duration::from_secs(5),
                 failed_pings: 1,
-                ..Limits::default()
+                ..PeerLimits::default()
             },
         }
     }

@@ -1,8 +1,8 @@
 //! The key that makes this peer known to others, kept in one file.
 //!
-//! The file holds the libp2p protobuf encoding of a private key, as go-libp2p marshals it, so a key can move between
-//! the two. A file that can not be used is an error: a new key would be a new peer id, and everyone who knows the old
-//! one would lose this node.
+//! The file holds the libp2p protobuf encoding of a private key, as go-libp2p marshals it, so a key
+//! can move between the two. A file that can not be used is an error: a new key would be a new peer
+//! id, and everyone who knows the old one would lose this node.
 
 use libp2p::identity::{KeyType, Keypair};
 use std::fs::{self, File, OpenOptions};
@@ -63,10 +63,12 @@ pub enum IdentityError {
     },
 }
 
-/// Reads the key, or makes one when there is no file: Ed25519, mode 0600, whole on the disk before this returns.
+/// Reads the key, or makes one when there is no file: Ed25519, mode 0600, whole on the disk before
+/// this returns.
 ///
 /// # Errors
-/// When the file is there and can not be used as it is, or can not be written. It is never replaced.
+/// When the file is there and can not be used as it is, or can not be written. It is never
+/// replaced.
 pub fn load_or_create(path: &Path) -> Result<Keypair, IdentityError> {
     match debros_proto::regular_file::open(path) {
         Ok(file) => load(path, &file),
@@ -80,7 +82,8 @@ fn load(path: &Path, file: &File) -> Result<Keypair, IdentityError> {
     check_mode(path, &file.metadata().map_err(failed)?)?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-    let damaged = |reason: &str| IdentityError::Damaged { path: path.into(), reason: reason.into() };
+    let damaged =
+        |reason: &str| IdentityError::Damaged { path: path.into(), reason: reason.into() };
     if bytes.is_empty() {
         return Err(damaged("it is empty"));
     }
@@ -90,8 +93,9 @@ fn load(path: &Path, file: &File) -> Result<Keypair, IdentityError> {
     if let Some(found) = other_type(&bytes) {
         return Err(IdentityError::OtherType { path: path.into(), found: found.into() });
     }
-    let key = Keypair::from_protobuf_encoding(&bytes)
-        .map_err(|_| damaged(&format!("its {} bytes are not an encoded private key", bytes.len())))?;
+    let key = Keypair::from_protobuf_encoding(&bytes).map_err(|_| {
+        damaged(&format!("its {} bytes are not an encoded private key", bytes.len()))
+    })?;
     match key.key_type() {
         KeyType::Ed25519 => Ok(key),
         other => Err(IdentityError::OtherType { path: path.into(), found: format!("{other:?}") }),
@@ -112,7 +116,11 @@ fn other_type(bytes: &[u8]) -> Option<&'static str> {
 fn check_mode(path: &Path, metadata: &fs::Metadata) -> Result<(), IdentityError> {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = metadata.permissions().mode() & 0o7777;
-    if mode & 0o077 == 0 { Ok(()) } else { Err(IdentityError::Readable { path: path.into(), mode }) }
+    if mode & 0o077 == 0 {
+        Ok(())
+    } else {
+        Err(IdentityError::Readable { path: path.into(), mode })
+    }
 }
 
 #[cfg(not(unix))]
@@ -136,7 +144,8 @@ fn create(path: &Path) -> Result<Keypair, IdentityError> {
     }
 }
 
-/// Writes a new file in one step: never half there, never over a file that is there, gone after no crash.
+/// Writes a new file in one step: never half there, never over a file that is there, gone after no
+/// crash.
 fn publish(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = crate::files::folder_of(path);
     let temporary = crate::files::temporary_beside(path);
@@ -172,14 +181,18 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::path::{Path, PathBuf};
 
-    /// What go-libp2p's `crypto.MarshalPrivateKey` gives for the Ed25519 key of RFC 8032, section 7.1, test 1: field 1,
-    /// the key's type (1 = Ed25519), field 2, the 32 bytes of the seed and the 32 bytes of the public key.
+    /// What go-libp2p's `crypto.MarshalPrivateKey` gives for the Ed25519 key of RFC 8032, section
+    /// 7.1, test 1: field 1, the key's type (1 = Ed25519), field 2, the 32 bytes of the seed and
+    /// the 32 bytes of the public key.
     const GO_FILE: &str = "08011240\
         9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60\
         d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
 
     fn bytes(hex: &str) -> Vec<u8> {
-        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+        (0..hex.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+            .collect()
     }
 
     fn file(folder: &Path, content: &[u8], mode: u32) -> PathBuf {
@@ -197,7 +210,10 @@ mod tests {
         assert_eq!(key.to_protobuf_encoding().unwrap(), bytes(GO_FILE));
         let public = key.public().try_into_ed25519().unwrap().to_bytes();
         assert_eq!(public[..], bytes(GO_FILE)[36..]);
-        assert_eq!(key.public().to_peer_id().to_string(), "12D3KooWQK1wnefoLrcVHbbnf5tLzbopUd3K3bFAoJpA7YJgL5pV");
+        assert_eq!(
+            key.public().to_peer_id().to_string(),
+            "12D3KooWQK1wnefoLrcVHbbnf5tLzbopUd3K3bFAoJpA7YJgL5pV"
+        );
     }
 
     #[test]
@@ -226,14 +242,22 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left over");
     }
 
-    /// Lesson 34: a damaged key file was replaced by a new key, and the node was a stranger to all who knew it.
+    /// Lesson 34: a damaged key file was replaced by a new key, and the node was a stranger to all
+    /// who knew it.
     #[test]
     fn lesson_34_a_damaged_file_is_an_error_and_stays_as_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let good = bytes(GO_FILE);
         let mut flipped = good.clone();
         flipped[40] ^= 1;
-        for bad in [&[][..], &good[..67], &good[..10], b"-----BEGIN PRIVATE KEY-----", &flipped, &[7; 5000]] {
+        for bad in [
+            &[][..],
+            &good[..67],
+            &good[..10],
+            b"-----BEGIN PRIVATE KEY-----",
+            &flipped,
+            &[7; 5000],
+        ] {
             let path = file(folder.path(), bad, 0o600);
             let error = load_or_create(&path).unwrap_err();
             assert!(matches!(error, IdentityError::Damaged { .. }), "{error:?}");
@@ -263,7 +287,10 @@ mod tests {
         for mode in [0o640, 0o604, 0o660, 0o777] {
             let path = file(folder.path(), &bytes(GO_FILE), mode);
             let error = load_or_create(&path).unwrap_err().to_string();
-            assert!(error.contains("chmod 600") && error.contains(&format!("{mode:04o}")), "{error}");
+            assert!(
+                error.contains("chmod 600") && error.contains(&format!("{mode:04o}")),
+                "{error}"
+            );
         }
     }
 

@@ -2,55 +2,56 @@
 //!
 //! - [`Host`]: listens, connects, knows its peers, and opens [`Channel`]s to nodes.
 //! - [`Handler`]: what a node gives to a host; it answers the calls of peers.
-//! - [`Channel`]: the one way to call a node. [`Channel::local`] calls a handler in this process directly, so that a
-//!   gateway beside its node takes the same way as one far away.
+//! - [`Channel`]: the one way to call a node. [`Channel::local`] calls a handler in this process
+//!   directly, so that a gateway beside its node takes the same way as one far away.
 //! - [`identity`] and [`peer_info`]: the two files that a node keeps for the network.
-//! - [`Limits`]: what one peer may ask for.
-//! - [`PeerTrust`]: what a peer has proven; who serves its calls says so, and it decides who keeps a place.
+//! - [`PeerLimits`]: what one peer may ask for.
+//! - [`PeerTrust`]: what a peer has proven; who serves its calls says so, and it decides who keeps
+//!   a place.
 //!
 //! `DESIGN.md` beside this crate tells the life of a call and the order of a shutdown.
 
 mod addresses;
 mod admission;
-mod call;
-mod calls;
+mod call_semantics;
 mod channel;
-mod events;
+mod event_stream;
+mod eviction;
 mod files;
+mod framed_stream;
 mod handler;
 mod host;
 mod host_config;
+mod host_start_error;
 pub mod identity;
 mod limits;
 mod listen;
 mod local;
 mod metrics;
 mod opened_stream;
-mod outbox;
 pub mod peer_info;
-mod peers;
-mod places;
-mod quota;
-mod remote;
+mod peer_quota;
+mod peer_table;
+mod peer_trust;
 mod remote_events;
-mod server;
-mod serving;
-mod session;
-mod start_error;
-mod streams;
-mod swarm;
-mod trust;
-mod wire;
+mod rpc_behaviour;
+mod rpc_client_stream;
+mod rpc_server;
+mod send_queue;
+mod served_stream;
+mod serving_context;
+mod stream_server;
+mod swarm_task;
 
-pub use calls::{opens_stream, writes};
+pub use call_semantics::{is_write, opens_stream};
 pub use channel::Channel;
-pub use events::Events;
+pub use event_stream::EventStream;
 pub use handler::{CallContext, EventSource, Handler, Reply};
 pub use host::Host;
 pub use host_config::HostConfig;
+pub use host_start_error::HostStartError;
 pub use libp2p::identity::Keypair;
 pub use libp2p::{Multiaddr, PeerId};
-pub use limits::Limits;
-pub use peers::PeerInfo;
-pub use start_error::StartError;
-pub use trust::{PeerTrust, TrustLevel};
+pub use limits::PeerLimits;
+pub use peer_table::PeerInfo;
+pub use peer_trust::{PeerTrust, TrustLevel};

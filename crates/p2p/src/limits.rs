@@ -3,13 +3,14 @@
 use debros_proto::limits::{MAX_REQUEST_FRAME_BYTES, MAX_RESPONSE_FRAME_BYTES};
 use std::time::Duration;
 
-/// The numbers that keep one peer from being felt by the others. The defaults are meant for production; tests use
-/// smaller ones.
+/// The numbers that keep one peer from being felt by the others. The defaults are meant for
+/// production; tests use smaller ones.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct PeerLimits {
     /// Connections of one peer, in and out.
     pub connections_per_peer: u32,
-    /// Incoming connections that have not finished their handshake, in all; one IPv4 address or IPv6 /64 may have a quarter.
+    /// Incoming connections that have not finished their handshake, in all; one IPv4 address or
+    /// IPv6 /64 may have a quarter.
     pub pending_connections: u32,
     /// RPC streams that one peer may have open; more are reset at once.
     pub streams_per_peer: usize,
@@ -17,8 +18,8 @@ pub struct Limits {
     pub calls_per_stream: usize,
     /// Running calls of one peer, open event streams not counted; more are answered `overloaded`.
     pub calls_per_peer: usize,
-    /// Open event streams of one peer; more are answered `overloaded`. A separate gateway carries the subscriptions of
-    /// all its users over one peer.
+    /// Open event streams of one peer; more are answered `overloaded`. A separate gateway carries
+    /// the subscriptions of all its users over one peer.
     pub event_streams_per_peer: usize,
     /// Bytes of one peer's requests in memory: those running, and those that are still arriving.
     pub request_bytes_per_peer: usize,
@@ -44,13 +45,14 @@ pub struct Limits {
     pub ping_interval: Duration,
     /// How long a ping may take. One that fails alone is nothing.
     pub ping_timeout: Duration,
-    /// Further pings in a row that may fail after the first one; with the last the connection is closed.
+    /// Further pings in a row that may fail after the first one; with the last the connection is
+    /// closed.
     pub failed_pings: u32,
     /// Peers no longer connected that are remembered.
     pub remembered_peers: usize,
 }
 
-impl Default for Limits {
+impl Default for PeerLimits {
     fn default() -> Self {
         Self {
             connections_per_peer: 8,

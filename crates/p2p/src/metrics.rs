@@ -3,7 +3,7 @@
 use metrics::{Counter, Gauge, counter, gauge};
 
 /// Handles, registered when a host starts: install the recorder before.
-pub(crate) struct Metrics {
+pub(crate) struct P2pMetrics {
     pub(crate) connections: Gauge,
     pub(crate) refused_connections: Counter,
     pub(crate) displaced_connections: Counter,
@@ -18,7 +18,7 @@ pub(crate) struct Metrics {
     pub(crate) sent_bytes: Counter,
 }
 
-impl Metrics {
+impl P2pMetrics {
     pub(crate) fn register() -> Self {
         Self {
             connections: gauge!("debros_p2p_connections"),
@@ -37,12 +37,12 @@ impl Metrics {
     }
 
     /// The gauge of running calls, or of open event streams.
-    pub(crate) fn serving(&self, streams: bool) -> &Gauge {
+    pub(crate) fn serving_gauge(&self, streams: bool) -> &Gauge {
         if streams { &self.event_streams } else { &self.serving_calls }
     }
 
     /// Counts a stream that was reset. Rare: the handle is looked up each time.
-    pub(crate) fn reset(&self, reason: &'static str) {
+    pub(crate) fn count_stream_error(&self, reason: &'static str) {
         counter!("debros_p2p_stream_resets_total", "reason" => reason).increment(1);
     }
 }

@@ -1,4 +1,5 @@
-//! The file `peer.info`: one address, with the peer id, at which a client on this machine can dial the node.
+//! The file `peer.info`: one address, with the peer id, at which a client on this machine can dial
+//! the node.
 
 use crate::files::{folder_of, sync_folder, temporary_beside};
 use libp2p::Multiaddr;
@@ -8,14 +9,16 @@ use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-/// Writes the address, with "any interface" replaced by loopback, in one step: a reader sees the old file or the new.
+/// Writes the address, with "any interface" replaced by loopback, in one step: a reader sees the
+/// old file or the new.
 ///
-/// Nothing is written when it says that already, as after a restart on the same port: a full disk takes nothing.
+/// Nothing is written when it says that already, as after a restart on the same port: a full disk
+/// takes nothing.
 ///
 /// # Errors
 /// When the file can not be written.
 pub fn write(path: &Path, address: &Multiaddr) -> io::Result<()> {
-    let address = reachable_here(address);
+    let address = with_loopback(address);
     if read(path).is_ok_and(|known| known == address) {
         return Ok(());
     }
@@ -40,7 +43,9 @@ pub fn write(path: &Path, address: &Multiaddr) -> io::Result<()> {
 /// When the file is not there, or does not hold one address with a peer id.
 pub fn read(path: &Path) -> io::Result<Multiaddr> {
     let text = debros_proto::regular_file::read_to_string(path)?;
-    let bad = |reason: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {reason}", path.display()));
+    let bad = |reason: &str| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("{}: {reason}", path.display()))
+    };
     let address: Multiaddr = text.trim().parse().map_err(|_| bad("this is not a multiaddr"))?;
     match address.iter().last() {
         Some(Protocol::P2p(_)) => Ok(address),
@@ -48,9 +53,9 @@ pub fn read(path: &Path) -> io::Result<Multiaddr> {
     }
 }
 
-/// The one of a host's addresses that is best to dial from this machine: loopback or any interface before others, TCP
-/// before QUIC.
-pub fn pick(addresses: &[Multiaddr]) -> Option<&Multiaddr> {
+/// The one of a host's addresses that is best to dial from this machine: loopback or any interface
+/// before others, TCP before QUIC.
+pub fn best_local_address(addresses: &[Multiaddr]) -> Option<&Multiaddr> {
     addresses.iter().min_by_key(|address| {
         let is_tcp = address.iter().any(|part| matches!(part, Protocol::Tcp(_)));
         (!is_tcp, !is_local(address))
@@ -65,7 +70,7 @@ fn is_local(address: &Multiaddr) -> bool {
     }
 }
 
-fn reachable_here(address: &Multiaddr) -> Multiaddr {
+fn with_loopback(address: &Multiaddr) -> Multiaddr {
     address
         .iter()
         .map(|part| match part {
@@ -78,7 +83,7 @@ fn reachable_here(address: &Multiaddr) -> Multiaddr {
 
 #[cfg(test)]
 mod tests {
-    use super::{pick, read, write};
+    use super::{best_local_address, read, write};
     use libp2p::{Multiaddr, PeerId};
 
     #[test]
@@ -105,7 +110,10 @@ mod tests {
             std::fs::write(&path, bad).unwrap();
             assert!(read(&path).unwrap_err().to_string().contains("peer.info"), "{bad}");
         }
-        assert_eq!(read(&folder.path().join("none")).unwrap_err().kind(), std::io::ErrorKind::NotFound);
+        assert_eq!(
+            read(&folder.path().join("none")).unwrap_err().kind(),
+            std::io::ErrorKind::NotFound
+        );
     }
 
     #[test]
@@ -114,9 +122,12 @@ mod tests {
         let quic = parse("/ip4/127.0.0.1/udp/1/quic-v1");
         let lan = parse("/ip4/192.0.2.7/tcp/1");
         let loopback = parse("/ip4/127.0.0.1/tcp/1");
-        assert_eq!(pick(&[quic.clone(), lan.clone(), loopback.clone()]), Some(&loopback));
-        assert_eq!(pick(&[quic.clone(), lan.clone()]), Some(&lan));
-        assert_eq!(pick(std::slice::from_ref(&quic)), Some(&quic));
-        assert_eq!(pick(&[]), None);
+        assert_eq!(
+            best_local_address(&[quic.clone(), lan.clone(), loopback.clone()]),
+            Some(&loopback)
+        );
+        assert_eq!(best_local_address(&[quic.clone(), lan.clone()]), Some(&lan));
+        assert_eq!(best_local_address(std::slice::from_ref(&quic)), Some(&quic));
+        assert_eq!(best_local_address(&[]), None);
     }
 }

@@ -1,6 +1,7 @@
-//! The events of a stream on their way from the stream's task to their reader, with the credit that bounds them.
+//! The events of a stream on their way from the stream's task to their reader, with the credit that
+//! bounds them.
 
-use crate::wire::Reset;
+use crate::framed_stream::StreamError;
 use debros_proto::rpc::{self, Frame, frame::Body};
 use debros_proto::{Error, rpc::event::Kind};
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use tokio::sync::mpsc;
 const FIRST_CREDIT: u64 = 16;
 /// Events of a stream that may be on their way or unread, however small they are.
 const MAX_WINDOW: u64 = 256;
-/// However large the events are, this many may be on their way, so that reading and sending overlap.
+/// However large the events are, this many may be on their way, so that reading and sending
+/// overlap.
 const MIN_WINDOW: u64 = 4;
 /// Bytes of a stream's events that are meant to be on their way or unread.
 const WINDOW_BYTES: u64 = 2 << 20;
@@ -20,10 +22,10 @@ const WINDOW_BYTES: u64 = 2 << 20;
 /// What the events of a stream ask of it.
 pub(crate) trait EventControl: Send + Sync {
     /// Sends a frame that can not wait.
-    fn urgent(&self, frame: Frame);
+    fn send_control(&self, frame: Frame);
 
     /// Nobody waits for this id any more: tells the node, if it knows the id.
-    fn cancel(&self, id: u64);
+    fn cancel_call(&self, id: u64);
 }
 
 /// Where the stream's task puts events. Dropping it ends the events.
@@ -34,19 +36,19 @@ pub(crate) struct EventSink {
 }
 
 impl EventSink {
-    /// Hands an event to the reader. The channel is unbounded, what is in it is not: a node that sends more than it
-    /// has credit for breaks the protocol.
-    pub(crate) fn send(&mut self, event: rpc::Event) -> Result<(), Reset> {
+    /// Hands an event to the reader. The channel is unbounded, what is in it is not: a node that
+    /// sends more than it has credit for breaks the protocol.
+    pub(crate) fn push_event(&mut self, event: rpc::Event) -> Result<(), StreamError> {
         self.received += 1;
         if self.received > self.granted.load(Ordering::Acquire) {
-            return Err(Reset::Violation);
+            return Err(StreamError::Violation);
         }
         // An error means that the reader just left; it cancels the stream.
         let _ = self.sender.send(Ok(event));
         Ok(())
     }
 
-    pub(crate) fn fail(self, error: Error) {
+    pub(crate) fn end_with_error(self, error: Error) {
         let _ = self.sender.send(Err(error));
     }
 }
@@ -66,11 +68,11 @@ pub(crate) fn event_pipe() -> (EventSink, EventPipe) {
 
 impl EventPipe {
     /// What the request that opens the stream grants.
-    pub(crate) fn credit(&self) -> u32 {
+    pub(crate) fn initial_credit(&self) -> u32 {
         FIRST_CREDIT as u32
     }
 
-    pub(crate) fn attach(self, remote: Arc<dyn EventControl>, id: u64) -> RemoteEvents {
+    pub(crate) fn into_events(self, remote: Arc<dyn EventControl>, id: u64) -> RemoteEvents {
         RemoteEvents { pipe: self, remote, id, consumed: 0, average_size: 0, ended: false }
     }
 }
@@ -87,23 +89,27 @@ pub(crate) struct RemoteEvents {
 }
 
 impl RemoteEvents {
-    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<rpc::Event, Error>>> {
+    pub(crate) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<rpc::Event, Error>>> {
         if self.ended {
             return Poll::Ready(None);
         }
         let item = std::task::ready!(self.pipe.receiver.poll_recv(cx));
         match &item {
-            Some(Ok(event)) => self.consume(event),
+            Some(Ok(event)) => self.replenish_credit(event),
             Some(Err(_)) | None => self.ended = true,
         }
         Poll::Ready(item)
     }
 
     /// An event was read: grants more when half of the window is used up.
-    fn consume(&mut self, event: &rpc::Event) {
+    fn replenish_credit(&mut self, event: &rpc::Event) {
         self.consumed += 1;
-        let size = size_of(event);
-        self.average_size = if self.consumed == 1 { size } else { (self.average_size * 7 + size) / 8 };
+        let size = event_size(event);
+        self.average_size =
+            if self.consumed == 1 { size } else { (self.average_size * 7 + size) / 8 };
         let window = (WINDOW_BYTES / self.average_size.max(1)).clamp(MIN_WINDOW, MAX_WINDOW);
         let granted = self.pipe.granted.load(Ordering::Relaxed);
         let outstanding = granted.saturating_sub(self.consumed);
@@ -112,7 +118,7 @@ impl RemoteEvents {
             // Before the node can know of it, so that its events are never too many.
             self.pipe.granted.store(granted + more, Ordering::Release);
             let credit = rpc::Credit { events: more as u32 };
-            self.remote.urgent(Frame { id: self.id, body: Some(Body::Credit(credit)) });
+            self.remote.send_control(Frame { id: self.id, body: Some(Body::Credit(credit)) });
         }
     }
 }
@@ -120,13 +126,13 @@ impl RemoteEvents {
 impl Drop for RemoteEvents {
     fn drop(&mut self) {
         if !self.ended {
-            self.remote.cancel(self.id);
+            self.remote.cancel_call(self.id);
         }
     }
 }
 
 /// About how many bytes an event holds.
-fn size_of(event: &rpc::Event) -> u64 {
+fn event_size(event: &rpc::Event) -> u64 {
     const REST: u64 = 64;
     match &event.kind {
         Some(Kind::Message(message)) => REST + message.data.len() as u64,

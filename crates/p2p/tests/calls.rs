@@ -8,8 +8,8 @@ use futures::future::join_all;
 use std::sync::Arc;
 use std::time::Duration;
 use support::{
-    LONG, QUIC, Shared, TestNode, channel, client, connect, get, node, node_with, put, start_with_key, subscribe,
-    value_of,
+    LONG, QUIC, Shared, TestNode, channel, client, connect, get, node, node_with, put,
+    start_with_key, subscribe, value_of,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,11 +40,16 @@ async fn a_thousand_calls_in_flight_get_each_its_own_answer() {
 async fn the_handler_learns_who_calls_and_how_long_it_may_take() {
     let (node, _) = node().await;
     let (client, channel) = connect(&node).await;
-    assert_eq!(value_of(channel.call(get("peer"), LONG).await.unwrap()), client.peer_id().to_string());
+    assert_eq!(
+        value_of(channel.call(get("peer"), LONG).await.unwrap()),
+        client.peer_id().to_string()
+    );
     assert_eq!(channel.peer(), Some(node.peer_id()));
-    let left: u64 = text(&value_of(channel.call(get("deadline"), Duration::from_secs(20)).await.unwrap()));
+    let left: u64 =
+        text(&value_of(channel.call(get("deadline"), Duration::from_secs(20)).await.unwrap()));
     assert!(left <= 19_900, "a little less than the caller waits, not {left}");
-    let capped: u64 = text(&value_of(channel.call(get("deadline"), Duration::from_secs(3600)).await.unwrap()));
+    let capped: u64 =
+        text(&value_of(channel.call(get("deadline"), Duration::from_secs(3600)).await.unwrap()));
     assert!(capped <= 60_000, "at most the node's own maximum, not {capped}");
 }
 
@@ -60,7 +65,11 @@ async fn errors_of_the_handler_reach_the_caller() {
     assert_eq!((error.code, error.message.as_str()), (Code::NotFound, "no such key"));
     let error = channel.call(get("panic"), LONG).await.unwrap_err();
     assert_eq!(error.code, Code::Internal);
-    assert_eq!(value_of(channel.call(get("after"), LONG).await.unwrap()), "after", "a panic ends one call");
+    assert_eq!(
+        value_of(channel.call(get("after"), LONG).await.unwrap()),
+        "after",
+        "a panic ends one call"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,7 +94,11 @@ async fn a_caller_that_leaves_takes_its_calls_along() {
     test.until_waiting(1).await;
     assert!(client.disconnect(node.peer_id()).await);
     test.dropped.reaches(1).await;
-    assert_eq!(call.await.unwrap().unwrap_err().code, Code::Unavailable, "a read surely did nothing");
+    assert_eq!(
+        call.await.unwrap().unwrap_err().code,
+        Code::Unavailable,
+        "a read surely did nothing"
+    );
     assert!(!client.disconnect(node.peer_id()).await);
 }
 
@@ -103,7 +116,8 @@ async fn a_late_read_says_so_and_a_late_write_says_that_it_does_not_know() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_ignores_the_deadline_is_dropped_at_the_node() {
-    let (node, test) = node_with(|config| config.limits.max_call_timeout = Duration::from_millis(20)).await;
+    let (node, test) =
+        node_with(|config| config.limits.max_call_timeout = Duration::from_millis(20)).await;
     let (_client, channel) = connect(&node).await;
     // The caller would wait for a minute; the node does not.
     assert_eq!(channel.call(get("never"), LONG).await.unwrap_err().code, Code::DeadlineExceeded);
@@ -168,7 +182,10 @@ async fn callers_share_a_small_write_queue_without_getting_stuck() {
         let channel = channel.clone();
         async move {
             let size = number * 500;
-            assert_eq!(value_of(channel.call(get(format!("size {size}")), LONG).await.unwrap()).len(), size);
+            assert_eq!(
+                value_of(channel.call(get(format!("size {size}")), LONG).await.unwrap()).len(),
+                size
+            );
         }
     });
     join_all(calls).await;
@@ -201,7 +218,9 @@ async fn calls_over_the_peers_limit_are_refused_on_every_stream() {
     let second = channel(&client, &node).await;
     let running = tokio::spawn({
         let (first, second) = (first.clone(), second.clone());
-        async move { join_all([&first, &second, &first].map(|channel| channel.call(get("wait"), LONG))).await }
+        async move {
+            join_all([&first, &second, &first].map(|channel| channel.call(get("wait"), LONG))).await
+        }
     });
     test.until_waiting(3).await;
     assert_eq!(first.call(get("x"), LONG).await.unwrap_err().code, Code::Overloaded);
@@ -220,7 +239,10 @@ async fn requests_that_hold_too_much_memory_are_refused() {
         async move { join_all((0..2).map(|_| channel.call(put("wait", vec![0; 140_000]), LONG))).await }
     });
     test.until_waiting(2).await;
-    assert_eq!(channel.call(put("k", vec![0; 50_000]), LONG).await.unwrap_err().code, Code::Overloaded);
+    assert_eq!(
+        channel.call(put("k", vec![0; 50_000]), LONG).await.unwrap_err().code,
+        Code::Overloaded
+    );
     test.release.cancel();
     assert!(running.await.unwrap().iter().all(Result::is_ok));
     channel.call(put("k", vec![0; 140_000]), LONG).await.unwrap();
@@ -287,7 +309,11 @@ async fn a_local_channel_calls_the_handler_itself() {
     let channel = debros_p2p::Channel::local(handler);
     assert_eq!(channel.peer(), None);
     assert!(!channel.is_closed());
-    assert_eq!(value_of(channel.call(get("peer"), LONG).await.unwrap()), "", "no peer: this process");
+    assert_eq!(
+        value_of(channel.call(get("peer"), LONG).await.unwrap()),
+        "",
+        "no peer: this process"
+    );
     assert_eq!(channel.call(get("missing"), LONG).await.unwrap_err().code, Code::NotFound);
     let short = Duration::from_millis(200);
     assert_eq!(channel.call(get("never"), short).await.unwrap_err().code, Code::DeadlineExceeded);

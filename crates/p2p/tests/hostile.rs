@@ -9,7 +9,9 @@ use debros_proto::{Code, Error};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use support::raw::{RawNode, RawPeer, RawStream, encoded};
-use support::{LONG, assert_serves, client, connect, get, missed, node, node_with, put, subscribe, value_of};
+use support::{
+    LONG, assert_serves, client, connect, get, missed, node, node_with, put, subscribe, value_of,
+};
 
 /// A node, a well-behaved neighbour, and a peer that will not behave.
 async fn scene(host: &Host) -> (Channel, Host, RawPeer) {
@@ -36,7 +38,8 @@ async fn bytes_that_are_no_frame_end_the_stream() {
     let (host, _) = node().await;
     let (channel, _client, mut bad) = scene(&host).await;
     for garbage in [
-        &b"GET / HTTP/1.1\r\nHost: somewhere.example\r\nUser-Agent: a browser of some kind\r\n\r\n"[..],
+        &b"GET / HTTP/1.1\r\nHost: somewhere.example\r\nUser-Agent: a browser of some kind\r\n\r\n"
+            [..],
         &[0xff; 64],
         &[2, 0x12, 5],
         &[4, 0x0a, 2, b'a', b'b'],
@@ -48,18 +51,25 @@ async fn bytes_that_are_no_frame_end_the_stream() {
     neighbour_is_fine(&channel, &host).await;
     let mut stream = bad.open().await;
     stream.request(1, get("me too")).await;
-    assert_eq!(value_of(answer_of(&mut stream).await.1.unwrap()), "me too", "the connection itself goes on");
+    assert_eq!(
+        value_of(answer_of(&mut stream).await.1.unwrap()),
+        "me too",
+        "the connection itself goes on"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_bytes_never_hurt() {
-    let (host, _) = node_with(|config| config.limits.partial_frame_timeout = Duration::from_millis(500)).await;
+    let (host, _) =
+        node_with(|config| config.limits.partial_frame_timeout = Duration::from_millis(500)).await;
     let (channel, _client, mut bad) = scene(&host).await;
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     for _ in 0..100 {
         let bytes: Vec<u8> = (0..200)
             .map(|_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
                 (state >> 56) as u8
             })
             .collect();
@@ -87,7 +97,8 @@ async fn lesson_07_a_frame_over_the_limit_ends_the_stream_before_it_has_arrived(
 #[tokio::test(flavor = "multi_thread")]
 async fn half_a_frame_is_waited_for_only_so_long() {
     // The frames of who behaves arrive in far less, on a busy machine too.
-    let (host, _) = node_with(|config| config.limits.partial_frame_timeout = Duration::from_millis(300)).await;
+    let (host, _) =
+        node_with(|config| config.limits.partial_frame_timeout = Duration::from_millis(300)).await;
     let (channel, _client, mut bad) = scene(&host).await;
     let whole = encoded(1, Body::Request(put("k", vec![0; 1000])));
     for cut in [1, 2, 500, whole.len() - 1] {
@@ -197,7 +208,8 @@ async fn endless_credit_does_not_make_the_node_send_without_end() {
     assert_eq!(answer_of(&mut stream).await.0, 1);
     assert!(stream.receive().await.is_some());
     neighbour_is_fine(&channel, &host).await;
-    // Nobody reads: what was taken out of the source is bounded by the queue and the stream's window.
+    // Nobody reads: what was taken out of the source is bounded by the queue and the stream's
+    // window.
     let produced = node.produced.load(Ordering::SeqCst);
     assert!(produced < 70_000, "{produced} events");
 }
@@ -240,7 +252,8 @@ async fn a_flood_of_calls_without_reading_ends_the_stream() {
     }
     node.until_waiting(10).await;
     let many: Vec<u8> = (10..1010).flat_map(|id| encoded(id, Body::Request(get("x")))).collect();
-    // Every call is refused, and nobody reads the refusals: once too many wait, the stream is reset.
+    // Every call is refused, and nobody reads the refusals: once too many wait, the stream is
+    // reset.
     while stream.try_send(&many).await.is_ok() {}
     node.dropped.reaches(10).await;
     neighbour_is_fine(&channel, &host).await;
@@ -248,7 +261,8 @@ async fn a_flood_of_calls_without_reading_ends_the_stream() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_does_not_read_is_disconnected() {
-    let (host, node) = node_with(|config| config.limits.write_stall_timeout = Duration::from_millis(500)).await;
+    let (host, node) =
+        node_with(|config| config.limits.write_stall_timeout = Duration::from_millis(500)).await;
     let (channel, _client, mut bad) = scene(&host).await;
     let mut stream = bad.open().await;
     stream.request(1, get("never")).await;
@@ -269,7 +283,8 @@ async fn answers_that_nobody_reads_are_dropped_past_a_limit() {
     .await;
     let (channel, _client, mut bad) = scene(&host).await;
     let mut stream = bad.open().await;
-    // More than the window, the queue and the waiting room hold together. Nothing is read until all were asked.
+    // More than the window, the queue and the waiting room hold together. Nothing is read until all
+    // were asked.
     for id in 1..=10 {
         stream.request(id, get("size 1000000")).await;
     }
@@ -287,7 +302,8 @@ async fn bad_node() -> (RawNode, RawStream, Host, Channel) {
     let mut node = RawNode::start().await;
     let client = client().await;
     let peer = client.connect(node.address.clone(), LONG).await.unwrap();
-    let (channel, mut stream) = futures::join!(async { client.open(peer).await.unwrap() }, node.accept());
+    let (channel, mut stream) =
+        futures::join!(async { client.open(peer).await.unwrap() }, node.accept());
     // The first call shows the node the stream.
     let call = tokio::spawn({
         let channel = channel.clone();
@@ -301,7 +317,11 @@ async fn bad_node() -> (RawNode, RawStream, Host, Channel) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_calls_its_client_or_sends_what_was_not_asked_loses_the_channel() {
-    for body in [Body::Request(get("k")), Body::Credit(rpc::Credit { events: 1 }), Body::Cancel(rpc::Cancel {})] {
+    for body in [
+        Body::Request(get("k")),
+        Body::Credit(rpc::Credit { events: 1 }),
+        Body::Cancel(rpc::Cancel {}),
+    ] {
         let (_node, mut stream, _client, channel) = bad_node().await;
         stream.send(1, body).await;
         channel.closed().await;
@@ -356,7 +376,8 @@ async fn half_an_answer_is_waited_for_only_so_long() {
     let client = Host::start(config, None).await.unwrap();
     let mut node = RawNode::start().await;
     let peer = client.connect(node.address.clone(), LONG).await.unwrap();
-    let (channel, mut stream) = futures::join!(async { client.open(peer).await.unwrap() }, node.accept());
+    let (channel, mut stream) =
+        futures::join!(async { client.open(peer).await.unwrap() }, node.accept());
     let call = tokio::spawn(async move { channel.call(put("k", "v"), LONG).await });
     let request = stream.receive().await.unwrap();
     let answer = encoded(request.id, Body::Response(rpc::Response::default()));

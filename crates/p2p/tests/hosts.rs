@@ -2,7 +2,7 @@
 
 mod support;
 
-use debros_p2p::{Host, Keypair, Multiaddr, PeerId, StartError};
+use debros_p2p::{Host, HostStartError, Keypair, Multiaddr, PeerId};
 use debros_proto::Code;
 use futures::StreamExt as _;
 use futures::future::join_all;
@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::raw::{RawPeer, Security};
 use support::{
-    LONG, QUIC, Shared, TCP, TestNode, address, assert_serves, client, config, connect, get, node, node_with, put,
-    subscribe, until, value_of,
+    LONG, QUIC, Shared, TCP, TestNode, address, assert_serves, client, config, connect, get, node,
+    node_with, put, subscribe, until, value_of,
 };
 
 fn soon() -> Instant {
@@ -26,9 +26,14 @@ async fn listen_addresses_are_the_bound_ones_with_the_peer_id() {
     assert_eq!(addresses.len(), 2, "{addresses:?}");
     for address in &addresses {
         let text = address.to_string();
-        assert!(text.ends_with(&format!("/p2p/{}", host.peer_id())) && !text.contains("/0/"), "{text}");
+        assert!(
+            text.ends_with(&format!("/p2p/{}", host.peer_id())) && !text.contains("/0/"),
+            "{text}"
+        );
         // With and without the peer id.
-        for address in [address.clone(), address.iter().take_while(|part| part.tag() != "p2p").collect()] {
+        for address in
+            [address.clone(), address.iter().take_while(|part| part.tag() != "p2p").collect()]
+        {
             let client = client().await;
             assert_eq!(client.connect(address, LONG).await.unwrap(), host.peer_id());
         }
@@ -37,8 +42,10 @@ async fn listen_addresses_are_the_bound_ones_with_the_peer_id() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_interface_is_bound_as_the_interfaces_there_are() {
-    let (host, _) = node_with(|config| config.listen = vec!["/ip4/0.0.0.0/tcp/0".parse().unwrap()]).await;
-    let picked = debros_p2p::peer_info::pick(&host.listen_addresses()).cloned().unwrap();
+    let (host, _) =
+        node_with(|config| config.listen = vec!["/ip4/0.0.0.0/tcp/0".parse().unwrap()]).await;
+    let picked =
+        debros_p2p::peer_info::best_local_address(&host.listen_addresses()).cloned().unwrap();
     assert!(picked.to_string().starts_with("/ip4/127.0.0.1/tcp/"), "{picked}");
     client().await.connect(picked, LONG).await.unwrap();
 }
@@ -47,7 +54,8 @@ async fn any_interface_is_bound_as_the_interfaces_there_are() {
 async fn peers_that_offer_only_noise_or_only_tls_can_connect() {
     let (host, _) = node().await;
     for security in [Security::Noise, Security::Tls] {
-        let mut peer = RawPeer::connect_as(&host, &Keypair::generate_ed25519(), security).await.unwrap();
+        let mut peer =
+            RawPeer::connect_as(&host, &Keypair::generate_ed25519(), security).await.unwrap();
         let mut stream = peer.open().await;
         stream.request(5, get("k")).await;
         assert_eq!(stream.receive().await.unwrap().id, 5);
@@ -96,7 +104,8 @@ async fn a_wrong_peer_id_is_a_clear_error() {
     let error = client().await.connect(wrong, LONG).await.unwrap_err();
     assert_eq!(error.code, Code::InvalidArgument);
     assert!(
-        error.message.contains(&other.to_string()) && error.message.contains(&host.peer_id().to_string()),
+        error.message.contains(&other.to_string())
+            && error.message.contains(&host.peer_id().to_string()),
         "{error}"
     );
 }
@@ -115,13 +124,28 @@ async fn addresses_that_can_not_be_dialled_are_clear_errors() {
     for (host, address, code, says) in [
         (&client, format!("/ip4/127.0.0.1/tcp/{refused}"), Code::Unavailable, "connection refused"),
         (&client, format!("/ip4/127.0.0.1/tcp/{silent_port}"), Code::Unavailable, "within"),
-        (&client, "/ip4/127.0.0.1/udp/1".into(), Code::InvalidArgument, "no address that can be dialled"),
+        (
+            &client,
+            "/ip4/127.0.0.1/udp/1".into(),
+            Code::InvalidArgument,
+            "no address that can be dialled",
+        ),
         (&client, "/ip4/127.0.0.1".into(), Code::InvalidArgument, "no address that can be dialled"),
-        (&client, "/ip4/127.0.0.1/tcp/1/ws".into(), Code::InvalidArgument, "no address that can be dialled"),
+        (
+            &client,
+            "/ip4/127.0.0.1/tcp/1/ws".into(),
+            Code::InvalidArgument,
+            "no address that can be dialled",
+        ),
         (&client, "/memory/1".into(), Code::InvalidArgument, "no address that can be dialled"),
         (&client, String::new(), Code::InvalidArgument, "no address that can be dialled"),
         (&host, own.to_string(), Code::InvalidArgument, "this host itself"),
-        (&host, own.iter().take(2).collect::<Multiaddr>().to_string(), Code::InvalidArgument, "this host itself"),
+        (
+            &host,
+            own.iter().take(2).collect::<Multiaddr>().to_string(),
+            Code::InvalidArgument,
+            "this host itself",
+        ),
     ] {
         let parsed: Multiaddr = address.parse().unwrap();
         let error = host.connect(parsed, Duration::from_millis(1500)).await.unwrap_err();
@@ -142,13 +166,19 @@ async fn lesson_31_a_port_in_use_is_an_error_that_names_it() {
         .iter()
         .map(|address| address.iter().take_while(|part| part.tag() != "p2p").collect())
         .collect();
-    taken.push(format!("/ip4/127.0.0.1/tcp/{}", plain.local_addr().unwrap().port()).parse().unwrap());
-    taken.push(format!("/ip4/127.0.0.1/udp/{}/quic-v1", datagrams.local_addr().unwrap().port()).parse().unwrap());
+    taken.push(
+        format!("/ip4/127.0.0.1/tcp/{}", plain.local_addr().unwrap().port()).parse().unwrap(),
+    );
+    taken.push(
+        format!("/ip4/127.0.0.1/udp/{}/quic-v1", datagrams.local_addr().unwrap().port())
+            .parse()
+            .unwrap(),
+    );
     for address in taken {
         let mut second = config(&[TCP]);
         second.listen.push(address.clone());
         match Host::start(second, Some(Arc::new(Shared(Arc::default())))).await {
-            Err(error @ StartError::InUse { .. }) => {
+            Err(error @ HostStartError::InUse { .. }) => {
                 assert!(error.to_string().contains(&address.to_string()), "{error}")
             }
             other => panic!("{address}: {other:?}"),
@@ -158,7 +188,9 @@ async fn lesson_31_a_port_in_use_is_an_error_that_names_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn addresses_that_can_not_be_listened_on_are_errors_that_name_them() {
-    for address in ["/dns4/example.org/tcp/1", "/ip4/127.0.0.1/udp/1", "/memory/1", "/ip4/192.0.2.1/tcp/0"] {
+    for address in
+        ["/dns4/example.org/tcp/1", "/ip4/127.0.0.1/udp/1", "/memory/1", "/ip4/192.0.2.1/tcp/0"]
+    {
         let error = Host::start(config(&[address]), None).await.unwrap_err();
         assert!(error.to_string().contains(address), "{error}");
     }
@@ -170,7 +202,10 @@ async fn connections_over_the_limit_are_refused_and_room_comes_back() {
     let (first, first_channel) = connect(&host).await;
     let (_second, second_channel) = connect(&host).await;
     for _ in 0..20 {
-        RawPeer::connect_as(&host, &Keypair::generate_ed25519(), Security::Noise).await.err().expect("refused");
+        RawPeer::connect_as(&host, &Keypair::generate_ed25519(), Security::Noise)
+            .await
+            .err()
+            .expect("refused");
     }
     assert_eq!(host.connected_peers(), 2);
     for channel in [&first_channel, &second_channel] {
@@ -185,7 +220,8 @@ async fn connections_over_the_limit_are_refused_and_room_comes_back() {
 async fn one_peer_gets_only_so_many_connections() {
     let (host, _) = node_with(|config| config.limits.connections_per_peer = 3).await;
     let key = Keypair::generate_ed25519();
-    let connections = join_all((0..10).map(|_| RawPeer::connect_as(&host, &key, Security::Noise))).await;
+    let connections =
+        join_all((0..10).map(|_| RawPeer::connect_as(&host, &key, Security::Noise))).await;
     assert_eq!(connections.iter().filter(|connection| connection.is_ok()).count(), 3);
     assert_serves(&host).await;
     assert!(connections.into_iter().flatten().all(|connection| !connection.gone.is_cancelled()));
@@ -230,7 +266,9 @@ async fn shutdown_lets_running_calls_end_and_refuses_new_ones() {
     assert_eq!(events.next().await.unwrap().unwrap_err().code, Code::Unavailable);
     let error = channel.call(put("late", "x"), LONG).await.unwrap_err();
     assert_eq!(error.code, Code::Unavailable, "{error}");
-    assert!(client.open(host.peer_id()).await.is_err() || channel.call(get("x"), LONG).await.is_err());
+    assert!(
+        client.open(host.peer_id()).await.is_err() || channel.call(get("x"), LONG).await.is_err()
+    );
     assert!(!stopping.is_finished());
 
     node.release.cancel();
@@ -239,7 +277,10 @@ async fn shutdown_lets_running_calls_end_and_refuses_new_ones() {
     }
     stopping.await.unwrap();
     channel.closed().await;
-    assert_eq!(client.connect(address_without_listen(&host, &client), LONG).await.unwrap_err().code, Code::Unavailable);
+    assert_eq!(
+        client.connect(address_without_listen(&host, &client), LONG).await.unwrap_err().code,
+        Code::Unavailable
+    );
     assert!(host.listen_addresses().is_empty());
     assert_eq!(
         host.connect(support::address(&support::node().await.0), LONG).await.unwrap_err().code,

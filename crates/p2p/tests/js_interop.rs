@@ -1,7 +1,7 @@
 //! A plain js-libp2p host connects to a node, pings it, reads its identify record and makes a call.
 //!
-//! Needs Node.js 20 or later with npm. The packages are pinned in `tests/js/package-lock.json` and installed under the
-//! target folder; the first run downloads them.
+//! Needs Node.js 20 or later with npm. The packages are pinned in `tests/js/package-lock.json` and
+//! installed under the target folder; the first run downloads them.
 
 mod support;
 
@@ -16,7 +16,11 @@ const INSTALL: &str = "install Node.js 20 or later with npm: this test runs js-l
 async fn a_plain_js_libp2p_host_connects_pings_identifies_and_calls() {
     let folder = installed().await;
     let (host, _) = node().await;
-    let script = Command::new("node").arg("interop.mjs").arg(address(&host).to_string()).current_dir(&folder).output();
+    let script = Command::new("node")
+        .arg("interop.mjs")
+        .arg(address(&host).to_string())
+        .current_dir(&folder)
+        .output();
     let output = script.await.expect(INSTALL);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
@@ -29,16 +33,22 @@ async fn a_plain_js_libp2p_host_connects_pings_identifies_and_calls() {
     assert_eq!(seen["agent"], "debros/test");
     assert_eq!(seen["protocolVersion"], "debros/1.0.0");
     for protocol in ["/debros/rpc/1.0.0", "/ipfs/id/1.0.0", "/ipfs/ping/1.0.0"] {
-        assert!(seen["protocols"].as_array().unwrap().iter().any(|known| known == protocol), "{seen}");
+        assert!(
+            seen["protocols"].as_array().unwrap().iter().any(|known| known == protocol),
+            "{seen}"
+        );
     }
     let listens = seen["listens"].as_array().unwrap();
     let expected: debros_p2p::Multiaddr = address(&host).iter().take(2).collect();
-    assert!(listens.iter().any(|listen| listen.as_str().unwrap().starts_with(&expected.to_string())), "{seen}");
+    assert!(
+        listens.iter().any(|listen| listen.as_str().unwrap().starts_with(&expected.to_string())),
+        "{seen}"
+    );
     assert_eq!(seen["answer"], serde_json::json!(ANSWER), "{seen}");
 }
 
-/// The length, the id 1, then response (field 3), get (65), entry (1), and in it the value, which the node of these
-/// tests takes from the key.
+/// The length, the id 1, then response (field 3), get (65), entry (1), and in it the value, which
+/// the node of these tests takes from the key.
 const ANSWER: [u8; 14] = [13, 0x08, 1, 0x1a, 9, 0x8a, 0x04, 6, 0x0a, 4, 0x0a, 2, b'j', b's'];
 
 /// The folder with the script and its packages. Installed again when the pinned versions change.

@@ -13,8 +13,10 @@ use support::{LONG, connect, get, node_with, subscribe};
 
 fn value(handle: &PrometheusHandle, name: &str) -> f64 {
     let page = handle.render();
-    let line = page.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
-    line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("no {name} in\n{page}"))
+    let line =
+        page.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
+    line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
+        .unwrap_or_else(|| panic!("no {name} in\n{page}"))
 }
 
 async fn becomes(handle: &PrometheusHandle, name: &str, expected: f64) {

@@ -1,4 +1,5 @@
-//! Who keeps a connection when all places are taken. Addresses beside 127.0.0.1 are this machine's on Linux alone.
+//! Who keeps a connection when all places are taken. Addresses beside 127.0.0.1 are this machine's
+//! on Linux alone.
 #![cfg(target_os = "linux")]
 
 mod support;

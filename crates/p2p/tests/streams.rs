@@ -2,16 +2,19 @@
 
 mod support;
 
-use debros_p2p::{Channel, Events, Handler};
+use debros_p2p::{Channel, EventStream, Handler};
 use debros_proto::Code;
 use debros_proto::rpc::event::Kind;
 use futures::StreamExt as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use support::{LONG, QUIC, Shared, TestNode, client, connect, get, missed, node, node_with, subscribe, value_of};
+use support::{
+    LONG, QUIC, Shared, TestNode, client, connect, get, missed, node, node_with, subscribe,
+    value_of,
+};
 
-async fn open(channel: &Channel, topic: &str) -> Events {
+async fn open(channel: &Channel, topic: &str) -> EventStream {
     let (response, events) = channel.open(subscribe(topic), LONG).await.unwrap();
     assert!(response.result.is_some());
     events
@@ -60,7 +63,11 @@ async fn a_local_channel_passes_the_handlers_own_stream() {
     for _ in 0..10 {
         events.next().await.unwrap().unwrap();
     }
-    assert_eq!(node.produced.load(Ordering::SeqCst), produced + 10, "nothing is taken ahead of the reader");
+    assert_eq!(
+        node.produced.load(Ordering::SeqCst),
+        produced + 10,
+        "nothing is taken ahead of the reader"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,7 +87,10 @@ async fn a_producer_faster_than_its_reader_is_asked_only_for_what_the_credit_all
     let mut events = open(&channel, "endless 10").await;
     // Other calls and streams go on while this reader does nothing.
     for round in 0..100 {
-        assert_eq!(value_of(channel.call(get(format!("{round}")), LONG).await.unwrap()), format!("{round}"));
+        assert_eq!(
+            value_of(channel.call(get(format!("{round}")), LONG).await.unwrap()),
+            format!("{round}")
+        );
     }
     let mut other = open(&channel, "count 1000").await;
     let mut count = 0;
@@ -130,8 +140,11 @@ async fn subscriptions_over_the_limit_are_refused_and_room_comes_back() {
     let (host, node) = node_with(|config| config.limits.event_streams_per_peer = 3).await;
     let (client, channel) = connect(&host).await;
     let second = support::channel(&client, &host).await;
-    let mut streams =
-        vec![open(&channel, "silent").await, open(&second, "silent").await, open(&channel, "silent").await];
+    let mut streams = vec![
+        open(&channel, "silent").await,
+        open(&second, "silent").await,
+        open(&channel, "silent").await,
+    ];
     let error = second.open(subscribe("silent"), LONG).await.unwrap_err();
     assert_eq!(error.code, Code::Overloaded);
     support::assert_serves(&host).await;
@@ -167,7 +180,9 @@ async fn a_stream_keeps_its_connection_when_the_channel_is_dropped() {
         let peer = client.connect(support::address(&host), LONG).await.unwrap();
         match client.open(peer).await {
             Ok(channel) => break channel,
-            Err(error) => assert!(error.code == Code::Unavailable && Instant::now() < give_up, "{error}"),
+            Err(error) => {
+                assert!(error.code == Code::Unavailable && Instant::now() < give_up, "{error}")
+            }
         }
     };
     let mut events = open(&channel, "endless").await;

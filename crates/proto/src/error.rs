@@ -1,7 +1,7 @@
 //! The one error of a call, and the catalogue of its codes.
 //!
-//! A code is a promise: its number goes over the wire, its name stands in HTTP answers and CLI output, and neither is
-//! ever given another meaning. The message is for people and may change.
+//! A code is a promise: its number goes over the wire, its name stands in HTTP answers and CLI
+//! output, and neither is ever given another meaning. The message is for people and may change.
 
 use crate::rpc;
 use std::fmt;
@@ -30,7 +30,8 @@ macro_rules! codes {
                 }
             }
 
-            /// The code with this number on the wire. A number from a newer version reads as [`Code::Internal`].
+            /// The code with this number on the wire. A number from a newer version reads as
+            /// [`Code::Internal`].
             pub const fn from_number(number: u32) -> Code {
                 match number {
                     $($number => Code::$variant,)+
@@ -77,7 +78,8 @@ codes! {
     /// The API key was revoked, or the session of the token was ended: sign in again.
     CredentialRevoked = 17, "credential_revoked";
 
-    /// SQLite refused the statement: syntax, an unknown table or column, a wrong number of arguments.
+    /// SQLite refused the statement: syntax, an unknown table or column, a wrong number of
+    /// arguments.
     Sql = 32, "sql_error";
     /// The statement is not allowed here (ATTACH, transaction control, most PRAGMAs, …).
     StatementNotAllowed = 33, "statement_not_allowed";
@@ -93,8 +95,8 @@ codes! {
     StatementTimeout = 38, "statement_timeout";
     /// All databases together reached `max_database_size`. Reads and deletes go on.
     DatabaseFull = 39, "database_full";
-    /// The namespace reached `max_namespace_size`, or all of its owner's together `max_owner_size`. Reads and deletes go on
-    /// there, and so do the namespaces of others.
+    /// The namespace reached `max_namespace_size`, or all of its owner's together `max_owner_size`.
+    /// Reads and deletes go on there, and so do the namespaces of others.
     QuotaExceeded = 40, "quota_exceeded";
 
     /// Nobody can answer now; nothing was done. Try again.
@@ -103,12 +105,13 @@ codes! {
     Overloaded = 65, "overloaded";
     /// No answer in time. Nothing was done.
     DeadlineExceeded = 66, "deadline_exceeded";
-    /// No answer in time or the connection broke, after the write was handed over: it may have happened or not.
+    /// No answer in time or the connection broke, after the write was handed over: it may have
+    /// happened or not.
     UnknownOutcome = 67, "unknown_outcome";
     /// The caller cancelled.
     Cancelled = 68, "cancelled";
-    /// The machine's disk has no room for the write, or for the temporary files of the statement. Nothing was done; deletes go
-    /// on.
+    /// The machine's disk has no room for the write, or for the temporary files of the statement.
+    /// Nothing was done; deletes go on.
     DiskFull = 69, "disk_full";
     /// The database can not be written (read-only file system, I/O error). Nothing was done.
     ReadOnly = 70, "read_only";
@@ -124,7 +127,8 @@ impl Code {
         self as u32
     }
 
-    /// Whether the caller did not show who it is: no credential, or one that is not valid, expired or revoked.
+    /// Whether the caller did not show who it is: no credential, or one that is not valid, expired
+    /// or revoked.
     pub const fn is_unauthenticated(self) -> bool {
         matches!(self, Code::Unauthenticated | Code::CredentialExpired | Code::CredentialRevoked)
     }
@@ -147,14 +151,16 @@ impl fmt::Display for Code {
 pub struct Error {
     /// What went wrong, as a program sees it.
     pub code: Code,
-    /// What went wrong, where, and what to do, as a person reads it. Never a secret, never an inner error's debris.
+    /// What went wrong, where, and what to do, as a person reads it. Never a secret, never an inner
+    /// error's debris.
     pub message: String,
     /// When trying again makes sense.
     pub retry_after: Option<Duration>,
     /// Index of the statement that failed, in a transaction.
     pub statement: Option<usize>,
-    /// What only the person who set this program up may see: addresses, peer ids, the system's own reasons. It stays in
-    /// this process: no frame carries it and a gateway shows it to no caller. Logs and command lines show it.
+    /// What only the person who set this program up may see: addresses, peer ids, the system's own
+    /// reasons. It stays in this process: no frame carries it and a gateway shows it to no caller.
+    /// Logs and command lines show it.
     pub detail: Option<Box<str>>,
 }
 
@@ -201,7 +207,9 @@ impl From<Error> for rpc::Error {
         Self {
             code: error.code.number(),
             message: error.message,
-            retry_after_ms: error.retry_after.map(|after| u32::try_from(after.as_millis()).unwrap_or(u32::MAX)),
+            retry_after_ms: error
+                .retry_after
+                .map(|after| u32::try_from(after.as_millis()).unwrap_or(u32::MAX)),
             statement: error.statement.and_then(|index| u32::try_from(index).ok()),
         }
     }
@@ -228,7 +236,8 @@ mod tests {
     /// The catalogue as other languages know it: a changed line here breaks them.
     #[test]
     fn codes_keep_their_numbers_and_names() {
-        let listed: Vec<String> = Code::ALL.iter().map(|code| format!("{} {}", code.number(), code.name())).collect();
+        let listed: Vec<String> =
+            Code::ALL.iter().map(|code| format!("{} {}", code.number(), code.name())).collect();
         let expected = "1 invalid_argument|2 malformed|3 unauthenticated|4 forbidden|5 namespace_mismatch|6 not_found|\
             7 method_not_allowed|8 conflict|9 constraint|10 precondition_failed|11 too_large|12 unsupported_media_type|\
             13 idempotency_mismatch|14 rate_limited|15 unimplemented|\
@@ -249,8 +258,8 @@ mod tests {
 
     #[test]
     fn a_detail_is_shown_here_and_stays_here() {
-        let error =
-            Error::new(Code::Unavailable, "no node can be reached").with_detail("/ip4/10.0.0.7/tcp/4001: refused");
+        let error = Error::new(Code::Unavailable, "no node can be reached")
+            .with_detail("/ip4/10.0.0.7/tcp/4001: refused");
         assert_eq!(error.to_string(), "no node can be reached: /ip4/10.0.0.7/tcp/4001: refused");
         let sent = rpc::Error::from(error);
         assert_eq!(sent.message, "no node can be reached");

@@ -1,6 +1,8 @@
-//! How messages stand on a stream: an unsigned varint length, then that many bytes of one [`Frame`].
+//! How messages stand on a stream: an unsigned varint length, then that many bytes of one
+//! [`Frame`].
 //!
-//! The decoder never reserves memory for a length that it was merely told: a buffer grows with the bytes that arrive.
+//! The decoder never reserves memory for a length that it was merely told: a buffer grows with the
+//! bytes that arrive.
 
 use crate::error::{Code, Error, Result};
 use crate::rpc::Frame;
@@ -17,7 +19,10 @@ const MAX_LENGTH_BYTES: usize = 5;
 pub fn encode(frame: &Frame, limit: usize, buffer: &mut BytesMut) -> Result<()> {
     let length = frame.encoded_len();
     if length > limit {
-        return Err(Error::new(Code::TooLarge, format!("the message has {length} bytes: at most {limit} are allowed")));
+        return Err(Error::new(
+            Code::TooLarge,
+            format!("the message has {length} bytes: at most {limit} are allowed"),
+        ));
     }
     buffer.reserve(length + MAX_LENGTH_BYTES);
     prost::encoding::encode_varint(length as u64, buffer);
@@ -28,14 +33,17 @@ pub fn encode(frame: &Frame, limit: usize, buffer: &mut BytesMut) -> Result<()> 
 /// Takes one whole frame off the front of a buffer; `None` when it is not all there yet.
 ///
 /// # Errors
-/// `too_large` when the announced length is over `limit`, `malformed` when the bytes are no frame. The stream can not
-/// be read on after either.
+/// `too_large` when the announced length is over `limit`, `malformed` when the bytes are no frame.
+/// The stream can not be read on after either.
 pub fn decode(buffer: &mut BytesMut, limit: usize) -> Result<Option<Frame>> {
     let Some((length, header)) = peek_length(buffer)? else {
         return Ok(None);
     };
     if length > limit as u64 {
-        return Err(Error::new(Code::TooLarge, format!("a frame of {length} bytes: at most {limit} are allowed")));
+        return Err(Error::new(
+            Code::TooLarge,
+            format!("a frame of {length} bytes: at most {limit} are allowed"),
+        ));
     }
     // `length` is at most `limit`, a usize.
     let length = length as usize;
@@ -44,10 +52,13 @@ pub fn decode(buffer: &mut BytesMut, limit: usize) -> Result<Option<Frame>> {
     }
     buffer.advance(header);
     let message: Bytes = buffer.split_to(length).freeze();
-    Frame::decode(message).map(Some).map_err(|error| Error::new(Code::Malformed, format!("not a frame: {error}")))
+    Frame::decode(message)
+        .map(Some)
+        .map_err(|error| Error::new(Code::Malformed, format!("not a frame: {error}")))
 }
 
-/// The length at the front of a buffer and how many bytes it takes; `None` when more bytes are needed to know.
+/// The length at the front of a buffer and how many bytes it takes; `None` when more bytes are
+/// needed to know.
 fn peek_length(buffer: &[u8]) -> Result<Option<(u64, usize)>> {
     let mut length = 0_u64;
     for (index, byte) in buffer.iter().take(MAX_LENGTH_BYTES).enumerate() {
@@ -73,7 +84,11 @@ mod tests {
     const LIMIT: usize = 1 << 20;
 
     fn put_frame() -> Frame {
-        let put = rpc::PutRequest { key: "k".into(), value: Bytes::from_static(b"\x00\xff"), ..Default::default() };
+        let put = rpc::PutRequest {
+            key: "k".into(),
+            value: Bytes::from_static(b"\x00\xff"),
+            ..Default::default()
+        };
         let request = rpc::Request {
             credential: "ak_x:a".into(),
             timeout_ms: 5000,
@@ -103,9 +118,13 @@ mod tests {
         ];
         assert_eq!(&bytes_of(&put_frame())[..], expected);
 
-        let error = rpc::Error { code: 6, message: "no".into(), retry_after_ms: None, statement: Some(0) };
+        let error =
+            rpc::Error { code: 6, message: "no".into(), retry_after_ms: None, statement: Some(0) };
         let frame = Frame { id: 1, body: Some(Body::Error(error)) };
-        assert_eq!(&bytes_of(&frame)[..], [12, 0x08, 1, 0x22, 8, 0x08, 6, 0x12, 2, b'n', b'o', 0x20, 0]);
+        assert_eq!(
+            &bytes_of(&frame)[..],
+            [12, 0x08, 1, 0x22, 8, 0x08, 6, 0x12, 2, b'n', b'o', 0x20, 0]
+        );
 
         let frame = Frame { id: 2, body: Some(Body::Cancel(rpc::Cancel {})) };
         assert_eq!(&bytes_of(&frame)[..], [4, 0x08, 2, 0x42, 0]);
@@ -146,7 +165,11 @@ mod tests {
     #[test]
     fn bytes_that_are_no_frame_are_refused() {
         for bad in [&[2, 0x12, 5][..], &[1, 0xff], &[3, 0x12, 1, 0xff], &[4, 0x0a, 2, b'a', b'b']] {
-            assert_eq!(decode(&mut BytesMut::from(bad), LIMIT).unwrap_err().code, Code::Malformed, "{bad:?}");
+            assert_eq!(
+                decode(&mut BytesMut::from(bad), LIMIT).unwrap_err().code,
+                Code::Malformed,
+                "{bad:?}"
+            );
         }
     }
 

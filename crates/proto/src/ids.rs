@@ -40,8 +40,8 @@ macro_rules! name_type {
 }
 
 name_type! {
-    /// An application's namespace: `[a-z0-9][a-z0-9_-]{0,62}`. The colon is not in it, so that `ns::<namespace>::`
-    /// can not be read in two ways.
+    /// An application's namespace: `[a-z0-9][a-z0-9_-]{0,62}`. The colon is not in it, so that
+    /// `ns::<namespace>::` can not be read in two ways.
     Namespace
 }
 
@@ -52,9 +52,11 @@ impl Namespace {
     /// `invalid_argument` when the text is not of the form above.
     pub fn new(text: &str) -> Result<Self> {
         let mut bytes = text.bytes();
-        let first_fits = bytes.next().is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-        let rest_fits =
-            bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-');
+        let first_fits =
+            bytes.next().is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        let rest_fits = bytes.all(|byte| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-'
+        });
         if first_fits && rest_fits && text.len() <= 63 {
             Ok(Self(text.into()))
         } else {
@@ -65,7 +67,8 @@ impl Namespace {
         }
     }
 
-    /// The namespace of the system's own keys and topics. Its name is not of the form above, so no caller is ever in it.
+    /// The namespace of the system's own keys and topics. Its name is not of the form above, so no
+    /// caller is ever in it.
     pub fn internal() -> Self {
         Self("_system".into())
     }
@@ -108,16 +111,22 @@ impl Topic {
     }
 }
 
-/// NUL is refused because SQLite's text functions stop at it: `prefix` and `length` would disagree with the bytes.
+/// NUL is refused because SQLite's text functions stop at it: `prefix` and `length` would disagree
+/// with the bytes.
 fn check_text(what: &str, text: &str, max: usize) -> Result<()> {
     if text.is_empty() {
         return Err(Error::invalid(format!("the {what} is empty: it takes 1 to {max} bytes")));
     }
     if text.len() > max {
-        return Err(Error::invalid(format!("the {what} has {} bytes: at most {max} are allowed", text.len())));
+        return Err(Error::invalid(format!(
+            "the {what} has {} bytes: at most {max} are allowed",
+            text.len()
+        )));
     }
     if text.contains('\0') {
-        return Err(Error::invalid(format!("the {what} holds a NUL character, which is not allowed")));
+        return Err(Error::invalid(format!(
+            "the {what} holds a NUL character, which is not allowed"
+        )));
     }
     Ok(())
 }
@@ -141,15 +150,22 @@ mod tests {
         for good in ["default", "a", "0", "my-app_2", &"a".repeat(63)] {
             assert_eq!(Namespace::new(good).unwrap().as_str(), good);
         }
-        for bad in ["", "-a", "_a", "A", "a.b", "a:b", "a::b", "ä", "a b", "a\0", "a\n", &"a".repeat(64)] {
+        for bad in
+            ["", "-a", "_a", "A", "a.b", "a:b", "a::b", "ä", "a b", "a\0", "a\n", &"a".repeat(64)]
+        {
             assert_eq!(Namespace::new(bad).unwrap_err().code, Code::InvalidArgument, "{bad:?}");
         }
     }
 
-    /// Lesson 5: ("a", "b.c") and ("a.b", "c") met in one topic, because the separator could stand in a name.
+    /// Lesson 5: ("a", "b.c") and ("a.b", "c") met in one topic, because the separator could stand
+    /// in a name.
     #[test]
     fn lesson_05_no_two_namespaces_share_a_prefix() {
-        assert!(Namespace::new("a::b").is_err() && Namespace::new("a:").is_err() && Namespace::new("a.b").is_err());
+        assert!(
+            Namespace::new("a::b").is_err()
+                && Namespace::new("a:").is_err()
+                && Namespace::new("a.b").is_err()
+        );
         let (one, two) = (Namespace::new("a").unwrap(), Namespace::new("a-b").unwrap());
         assert!(!two.prefix().starts_with(&one.prefix()));
     }
@@ -157,7 +173,11 @@ mod tests {
     #[test]
     fn keys_and_topics_have_lengths_in_bytes() {
         assert!(Key::new(&"k".repeat(1024)).is_ok() && Key::new("ключ 🔑 / ? # %").is_ok());
-        assert!(Key::new("").is_err() && Key::new(&"k".repeat(1025)).is_err() && Key::new(&"é".repeat(513)).is_err());
+        assert!(
+            Key::new("").is_err()
+                && Key::new(&"k".repeat(1025)).is_err()
+                && Key::new(&"é".repeat(513)).is_err()
+        );
         assert!(Topic::new(&"t".repeat(256)).is_ok() && Topic::new(&"t".repeat(257)).is_err());
         assert!(Key::new("a\0b").is_err() && Topic::new("\0").is_err());
     }
@@ -165,6 +185,10 @@ mod tests {
     #[test]
     fn an_error_does_not_repeat_a_huge_or_unprintable_name() {
         let error = Namespace::new(&"\u{1b}[31m".repeat(10_000)).unwrap_err();
-        assert!(error.message.len() < 600 && !error.message.contains('\u{1b}'), "{}", error.message);
+        assert!(
+            error.message.len() < 600 && !error.message.contains('\u{1b}'),
+            "{}",
+            error.message
+        );
     }
 }

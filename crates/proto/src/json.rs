@@ -1,8 +1,10 @@
-//! How SQL values read in JSON: integers and floats as numbers, text as strings, NULL as null, a BLOB as
-//! `{"$blob":"<base64>"}`; booleans in arguments become 0 and 1. 64-bit integers survive unchanged.
+//! How SQL values read in JSON: integers and floats as numbers, text as strings, NULL as null, a
+//! BLOB as `{"$parse_blob":"<base64>"}`; booleans in arguments become 0 and 1. 64-bit integers
+//! survive unchanged.
 //!
-//! JSON has no infinities: an infinite REAL is written as the number `9e999` or `-9e999`, which every parser that
-//! follows IEEE 754 reads as infinity, and which SQLite's own JSON functions write too.
+//! JSON has no infinities: an infinite REAL is written as the number `9e999` or `-9e999`, which
+//! every parser that follows IEEE 754 reads as infinity, and which SQLite's own JSON functions
+//! write too.
 
 use crate::error::{Error, Result};
 use crate::rpc::{Row, StatementResult, Value, value::Kind};
@@ -17,7 +19,9 @@ impl Serialize for Value {
         match &self.kind {
             None => serializer.serialize_unit(),
             Some(Kind::Integer(integer)) => serializer.serialize_i64(*integer),
-            Some(Kind::Real(real)) if real.is_infinite() => infinity(*real).serialize(serializer),
+            Some(Kind::Real(real)) if real.is_infinite() => {
+                infinity_json(*real).serialize(serializer)
+            }
             Some(Kind::Real(real)) => serializer.serialize_f64(*real),
             Some(Kind::Text(text)) => serializer.serialize_str(text),
             Some(Kind::Blob(blob)) => {
@@ -29,7 +33,7 @@ impl Serialize for Value {
     }
 }
 
-fn infinity(real: f64) -> Box<RawValue> {
+fn infinity_json(real: f64) -> Box<RawValue> {
     let text = if real > 0.0 { "9e999" } else { "-9e999" };
     RawValue::from_string(text.to_owned()).unwrap_or_else(|_| unreachable!("a JSON number"))
 }
@@ -62,8 +66,8 @@ impl Serialize for StatementResult {
     }
 }
 
-/// An argument: any JSON value but an array, and no object but `{"$blob":"…"}`. Read from JSON text only: how a number is
-/// written says what it is.
+/// An argument: any JSON value but an array, and no object but `{"$parse_blob":"…"}`. Read from
+/// JSON text only: how a number is written says what it is.
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         from_json(<&RawValue>::deserialize(deserializer)?).map_err(serde::de::Error::custom)
@@ -72,37 +76,39 @@ impl<'de> Deserialize<'de> for Value {
 
 /// Reads one argument.
 ///
-/// A number without fraction and exponent is an integer, `-0` too, and any other a REAL. What was written out can be read
-/// again: an exponent of 999 or more stands for infinity. No number becomes another one in silence.
+/// A number without fraction and exponent is an integer, `-0` too, and any other a REAL. What was
+/// written out can be read again: an exponent of 999 or more stands for infinity. No number becomes
+/// another one in silence.
 ///
 /// # Errors
-/// `invalid_argument` for an array, an object other than a BLOB, bad base64, or a number that neither a 64-bit integer
-/// nor a double holds.
+/// `invalid_argument` for an array, an object other than a BLOB, bad base64, or a number that
+/// neither a 64-bit integer nor a double holds.
 pub fn from_json(json: &RawValue) -> Result<Value> {
     let text = json.get();
     match text.as_bytes().first() {
         Some(b'n') => Ok(Value::NULL),
         Some(b't') => Ok(true.into()),
         Some(b'f') => Ok(false.into()),
-        Some(b'"') => string(text).map(Value::from),
-        Some(b'{') => blob(text),
-        Some(b'[') => {
-            Err(Error::invalid("an argument is an array: pass each value as an argument of its own, or as JSON text"))
-        }
-        _ => number(text),
+        Some(b'"') => parse_string(text).map(Value::from),
+        Some(b'{') => parse_blob(text),
+        Some(b'[') => Err(Error::invalid(
+            "an argument is an array: pass each value as an argument of its own, or as JSON text",
+        )),
+        _ => parse_number(text),
     }
 }
 
-fn string(text: &str) -> Result<String> {
+fn parse_string(text: &str) -> Result<String> {
     if let Some(plain) = text.get(1..text.len() - 1)
         && !plain.contains('\\')
     {
         return Ok(plain.to_owned());
     }
-    serde_json::from_str(text).map_err(|_| Error::invalid("a text holds an escape sequence that is no character"))
+    serde_json::from_str(text)
+        .map_err(|_| Error::invalid("a text holds an escape sequence that is no character"))
 }
 
-fn blob(text: &str) -> Result<Value> {
+fn parse_blob(text: &str) -> Result<Value> {
     match serde_json::from_str(text) {
         Ok(serde_json::Value::Object(map)) if map.len() == 1 => match map.get("$blob") {
             Some(serde_json::Value::String(text)) => Some(decode_base64(text).map(Value::from)),
@@ -110,12 +116,16 @@ fn blob(text: &str) -> Result<Value> {
         },
         _ => None,
     }
-    .unwrap_or_else(|| Err(Error::invalid("an argument is an object: only {\"$blob\":\"<base64>\"} is one")))
+    .unwrap_or_else(|| {
+        Err(Error::invalid("an argument is an object: only {\"$blob\":\"<base64>\"} is one"))
+    })
 }
 
-fn number(text: &str) -> Result<Value> {
-    let Some(exponent) =
-        text.split_once(['e', 'E']).map(|(_, exponent)| exponent).or(text.contains('.').then_some("0"))
+fn parse_number(text: &str) -> Result<Value> {
+    let Some(exponent) = text
+        .split_once(['e', 'E'])
+        .map(|(_, exponent)| exponent)
+        .or(text.contains('.').then_some("0"))
     else {
         return text.parse::<i64>().map(Value::from).map_err(|_| {
             Error::invalid(format!(
@@ -126,7 +136,8 @@ fn number(text: &str) -> Result<Value> {
     };
     let real = text.parse::<f64>().map_err(|_| Error::invalid("a number is not one"))?;
     // An exponent that no i64 holds is far over 999, or far below.
-    let is_infinity = exponent.parse::<i64>().map_or(!exponent.starts_with('-'), |exponent| exponent >= 999);
+    let is_infinity =
+        exponent.parse::<i64>().map_or(!exponent.starts_with('-'), |exponent| exponent >= 999);
     if real.is_infinite() && !is_infinity {
         return Err(Error::invalid(format!(
             "the number {} is larger than a double holds: send it as a string, or 9e999 for infinity",
@@ -162,7 +173,9 @@ mod tests {
         prop_oneof![
             Just(Value::NULL),
             any::<i64>().prop_map(Value::from),
-            any::<f64>().prop_filter("SQLite has no NaN", |real| !real.is_nan()).prop_map(Value::from),
+            any::<f64>()
+                .prop_filter("SQLite has no NaN", |real| !real.is_nan())
+                .prop_map(Value::from),
             prop_oneof![Just(f64::INFINITY), Just(f64::NEG_INFINITY)].prop_map(Value::from),
             any::<String>().prop_map(Value::from),
             any::<Vec<u8>>().prop_map(Value::from),
@@ -192,8 +205,12 @@ mod tests {
             assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), Value::from(integer));
         }
         // Nor is a number that does not fit rounded in silence, such as an amount in wei.
-        for over in ["9223372036854775808", "-9223372036854775809", "1000000000000000000000000", "18446744073709551616"]
-        {
+        for over in [
+            "9223372036854775808",
+            "-9223372036854775809",
+            "1000000000000000000000000",
+            "18446744073709551616",
+        ] {
             let error = serde_json::from_str::<Value>(over).unwrap_err().to_string();
             assert!(error.contains(over) && error.contains("send it as a string"), "{error}");
         }
@@ -201,7 +218,8 @@ mod tests {
 
     #[test]
     fn how_a_number_is_written_says_what_it_is() {
-        let read = |text: &str| serde_json::from_str::<Value>(text).map(|value| value.kind).ok().flatten();
+        let read =
+            |text: &str| serde_json::from_str::<Value>(text).map(|value| value.kind).ok().flatten();
         for (text, integer) in [("0", 0), ("-0", 0), ("-1", -1), (" 7 ", 7)] {
             assert_eq!(read(text), Some(Kind::Integer(integer)), "{text}");
         }
@@ -221,8 +239,21 @@ mod tests {
             assert_eq!(read(text), Some(Kind::Real(real)), "{text}");
         }
         let negative_zero = read("-0.0");
-        assert!(matches!(negative_zero, Some(Kind::Real(real)) if real == 0.0 && real.is_sign_negative()));
-        for bad in ["1e400", "-1e309", "179769313486231570000e300", "+1", "01", "1.", ".5", "1e", "NaN", "Infinity"] {
+        assert!(
+            matches!(negative_zero, Some(Kind::Real(real)) if real == 0.0 && real.is_sign_negative())
+        );
+        for bad in [
+            "1e400",
+            "-1e309",
+            "179769313486231570000e300",
+            "+1",
+            "01",
+            "1.",
+            ".5",
+            "1e",
+            "NaN",
+            "Infinity",
+        ] {
             assert_eq!(read(bad), None, "{bad}");
         }
     }
@@ -248,13 +279,23 @@ mod tests {
     fn lesson_18_a_blob_is_marked_as_one() {
         let text = serde_json::to_string(&Value::from(vec![0_u8, 255])).unwrap();
         assert_eq!(text, r#"{"$blob":"AP8="}"#);
-        assert_eq!(serde_json::from_str::<Value>(r#"{"$blob":"AP8"}"#).unwrap(), Value::from(vec![0_u8, 255]));
+        assert_eq!(
+            serde_json::from_str::<Value>(r#"{"$blob":"AP8"}"#).unwrap(),
+            Value::from(vec![0_u8, 255])
+        );
         assert_eq!(serde_json::from_str::<Value>("true").unwrap(), Value::from(1));
     }
 
     #[test]
     fn arguments_that_are_no_value_are_refused() {
-        for bad in ["[1]", "{}", r#"{"$blob":1}"#, r#"{"$blob":"!"}"#, r#"{"$blob":"AP8=","x":1}"#, r#"{"a":"b"}"#] {
+        for bad in [
+            "[1]",
+            "{}",
+            r#"{"$blob":1}"#,
+            r#"{"$blob":"!"}"#,
+            r#"{"$blob":"AP8=","x":1}"#,
+            r#"{"a":"b"}"#,
+        ] {
             assert!(serde_json::from_str::<Value>(bad).is_err(), "{bad}");
         }
     }
@@ -266,7 +307,10 @@ mod tests {
             rows: vec![Row { values: vec![1.into()] }],
             ..Default::default()
         };
-        assert_eq!(serde_json::to_string(&result).unwrap(), r#"{"columns":["a"],"rows":[[1]],"count":1}"#);
+        assert_eq!(
+            serde_json::to_string(&result).unwrap(),
+            r#"{"columns":["a"],"rows":[[1]],"count":1}"#
+        );
         result.rows_affected = Some(1);
         result.last_insert_id = Some(7);
         let text = serde_json::to_string(&result).unwrap();

@@ -1,6 +1,8 @@
-//! The language that every part of DeBros Network shares: names, values, messages, errors and limits.
+//! The language that every part of DeBros Network shares: names, values, messages, errors and
+//! limits.
 //!
-//! - [`rpc`]: the messages of `/debros/rpc/1.0.0`, generated from the commented files under `proto/`.
+//! - [`rpc`]: the messages of `/debros/rpc/1.0.0`, generated from the commented files under
+//!   `proto/`.
 //! - [`frame`]: how messages stand on a stream, with size limits.
 //! - [`ids`]: namespaces, keys, topics and other names, checked when they are made.
 //! - [`error`]: the one error type of a call, with its catalogue of stable codes.
@@ -12,8 +14,8 @@
 //! - [`regular_file`]: opening what a configured path names.
 //! - [`time`], [`words`] and [`hex`]: how times, counts and digests are written.
 //!
-//! This crate knows no async runtime, no network, no web framework and no database driver, so that a light client
-//! which needs only the words compiles nothing else.
+//! This crate knows no async runtime, no network, no web framework and no database driver, so that
+//! a light client which needs only the words compiles nothing else.
 
 pub mod error;
 pub mod frame;
@@ -23,8 +25,8 @@ pub mod json;
 pub mod limits;
 mod log_throttle;
 pub mod network;
+mod redacted_debug;
 pub mod regular_file;
-mod shown;
 pub mod sql;
 pub mod time;
 pub mod value;

@@ -1,4 +1,5 @@
-//! Sizes and counts that the system accepts, unless an operator sets others. Sources: SPEC sections 4 to 8.
+//! Sizes and counts that the system accepts, unless an operator sets others. Sources: SPEC sections
+//! 4 to 8.
 
 /// Bytes in a key-value key, at least 1.
 pub const MAX_KEY_BYTES: usize = 1024;
@@ -30,12 +31,14 @@ pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 /// How long an idempotency record is kept, in milliseconds.
 pub const IDEMPOTENCY_WINDOW_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// Bytes in a frame that a caller sends: a transaction of many large statements is the largest thing there is.
+/// Bytes in a frame that a caller sends: a transaction of many large statements is the largest
+/// thing there is.
 pub const MAX_REQUEST_FRAME_BYTES: usize = 16 << 20;
 /// Bytes in a frame that a node sends: a full result, each value with its tag and length around it.
 pub const MAX_RESPONSE_FRAME_BYTES: usize = 48 << 20;
 /// Bytes in a credential (the longest is a JSON Web Token).
 pub const MAX_CREDENTIAL_BYTES: usize = 4096;
 
-/// The check of a node's health that fails when databases of single namespaces were lost. The others are served all the same.
+/// The check of a node's health that fails when databases of single namespaces were lost. The
+/// others are served all the same.
 pub const NAMESPACES_CHECK: &str = "namespaces";

@@ -1,7 +1,8 @@
 //! How often a line of the log is written that a stranger can cause.
 //!
-//! A line above debug that anybody can cause at will fills a disk and hides the lines that matter. Whoever writes such a
-//! line asks a [`LogThrottle`] first and says in the line how many times it stands for; a metric counts each.
+//! A line above debug that anybody can cause at will fills a disk and hides the lines that matter.
+//! Whoever writes such a line asks a [`LogThrottle`] first and says in the line how many times it
+//! stands for; a metric counts each.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -25,8 +26,8 @@ impl Default for LogThrottle {
 }
 
 impl LogThrottle {
-    /// Counts one occurrence. `Some(times)` when a line is due now: it stands for so many occurrences, this one among
-    /// them, since the line before.
+    /// Counts one occurrence. `Some(times)` when a line is due now: it stands for so many
+    /// occurrences, this one among them, since the line before.
     pub fn admit(&self) -> Option<u64> {
         self.admit_at(self.started.elapsed())
     }

@@ -2,16 +2,19 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Bits of an IPv6 address that name one caller: a household or a rented machine has all of the rest.
+/// Bits of an IPv6 address that name one caller: a household or a rented machine has all of the
+/// rest.
 const IPV6_PREFIX: u32 = 64;
 
-/// The network that counts as one caller: an IPv4 address, or the /64 of an IPv6 address. An IPv4 address that is mapped
-/// into IPv6 is that IPv4 address, and a loopback address stays one.
+/// The network that counts as one caller: an IPv4 address, or the /64 of an IPv6 address. An IPv4
+/// address that is mapped into IPv6 is that IPv4 address, and a loopback address stays one.
 pub fn caller_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         // Its /64 is nobody's.
         loopback if loopback.is_loopback() => loopback,
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> IPV6_PREFIX << IPV6_PREFIX)),
+        IpAddr::V6(v6) => {
+            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> IPV6_PREFIX << IPV6_PREFIX))
+        }
         v4 => v4,
     }
 }
@@ -26,6 +29,9 @@ mod tests {
         assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
         assert_eq!(network("::ffff:192.0.2.1"), "192.0.2.1");
         assert_eq!(network("192.0.2.1"), "192.0.2.1");
-        assert_eq!((network("::1"), network("::ffff:127.0.0.1")), ("::1".to_owned(), "127.0.0.1".to_owned()));
+        assert_eq!(
+            (network("::1"), network("::ffff:127.0.0.1")),
+            ("::1".to_owned(), "127.0.0.1".to_owned())
+        );
     }
 }

@@ -1,6 +1,6 @@
-//! Files that are opened by a path which somebody configured: only regular ones. A pipe would keep the program waiting for
-//! a writer who never comes, a device for whatever it does. What a shell hands over is opened by
-//! [`open_or_handed_over`], where a person names it.
+//! Files that are opened by a path which somebody configured: only regular ones. A pipe would keep
+//! the program waiting for a writer who never comes, a device for whatever it does. What a shell
+//! hands over is opened by [`open_or_handed_over`], where a person names it.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
@@ -19,7 +19,8 @@ pub fn metadata(path: &Path) -> io::Result<Metadata> {
         return Ok(metadata);
     }
     let kind = kind_of(&metadata);
-    let kind_of_error = if metadata.is_dir() { io::ErrorKind::IsADirectory } else { io::ErrorKind::InvalidInput };
+    let kind_of_error =
+        if metadata.is_dir() { io::ErrorKind::IsADirectory } else { io::ErrorKind::InvalidInput };
     Err(io::Error::new(kind_of_error, format!("it is {kind}, and a regular file is needed")))
 }
 
@@ -32,26 +33,28 @@ pub fn open(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-/// As [`open`], or what was opened for this program already: its standard input, and what a shell puts in the place of
-/// `<(command)`.
+/// As [`open`], or what was opened for this program already: its standard input, and what a shell
+/// puts in the place of `<(command)`.
 ///
 /// # Errors
 /// As [`metadata`].
 pub fn open_or_handed_over(path: &Path) -> io::Result<File> {
-    let is_handed_over = path == Path::new("/dev/stdin") || HANDED_OVER.iter().any(|folder| path.starts_with(folder));
+    let is_handed_over = path == Path::new("/dev/stdin")
+        || HANDED_OVER.iter().any(|folder| path.starts_with(folder));
     if is_handed_over { File::open(path) } else { open(path) }
 }
 
-/// Opens a regular file, or a device as /dev/null is, to write at its end; makes the file when it is not there. What the
-/// program has open already, as /dev/stdout, may be anything.
+/// Opens a regular file, or a device as /dev/null is, to write at its end; makes the file when it
+/// is not there. What the program has open already, as /dev/stdout, may be anything.
 ///
 /// # Errors
-/// What the system says; `InvalidInput`, with what it is, when it is something else. A pipe would keep the program waiting for
-/// a reader.
+/// What the system says; `InvalidInput`, with what it is, when it is something else. A pipe would
+/// keep the program waiting for a reader.
 pub fn open_to_append(path: &Path) -> io::Result<File> {
     let is_open_already = ["/dev/stdout", "/dev/stderr"].iter().any(|open| path == Path::new(open))
         || HANDED_OVER.iter().any(|folder| path.starts_with(folder));
-    if !is_open_already && !fs::metadata(path).is_ok_and(|metadata| is_character_device(&metadata)) {
+    if !is_open_already && !fs::metadata(path).is_ok_and(|metadata| is_character_device(&metadata))
+    {
         match metadata(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -118,13 +121,16 @@ mod tests {
     #[test]
     fn what_is_appended_to_is_a_file_or_a_device() {
         use std::io::Write as _;
-        let socket = std::env::temp_dir().join(format!("debros-regular-file-{}.sock", std::process::id()));
+        let socket =
+            std::env::temp_dir().join(format!("debros-regular-file-{}.sock", std::process::id()));
         let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         let refused = super::open_to_append(&socket).unwrap_err();
         assert!(refused.to_string().contains("a socket"), "{refused}");
         drop(listener);
         std::fs::remove_file(&socket).unwrap();
-        assert!(super::open_to_append(Path::new("/")).unwrap_err().to_string().contains("a folder"));
+        assert!(
+            super::open_to_append(Path::new("/")).unwrap_err().to_string().contains("a folder")
+        );
         super::open_to_append(Path::new("/dev/null")).unwrap().write_all(b"x").unwrap();
         super::open_to_append(&socket).unwrap().write_all(b"x").unwrap();
         super::open_to_append(&socket).unwrap().write_all(b"y").unwrap();

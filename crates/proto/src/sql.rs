@@ -1,11 +1,11 @@
-//! Splitting a script into statements, as SQLite itself would: strings, quoted names, comments and trigger bodies
-//! (`BEGIN … END;`) may hold semicolons.
+//! Splitting a script into statements, as SQLite itself would: strings, quoted names, comments and
+//! trigger bodies (`BEGIN … END;`) may hold semicolons.
 
 use crate::error::{Error, Result};
 
 /// One statement of a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Piece<'a> {
+pub struct ScriptStatement<'a> {
     /// The statement's text, without its last semicolon and the blanks around it.
     pub text: &'a str,
     /// The line of the script that it starts on, from 1.
@@ -20,55 +20,57 @@ pub struct Piece<'a> {
 ///
 /// # Errors
 /// `invalid_argument` with the line when a string, quoted name or trigger body does not end.
-pub fn split(script: &str) -> Result<Vec<Piece<'_>>> {
-    let mut pieces: Vec<Piece<'_>> = Vec::new();
-    let mut tokens = Tokens { text: script, at: 0 };
+pub fn split(script: &str) -> Result<Vec<ScriptStatement<'_>>> {
+    let mut pieces: Vec<ScriptStatement<'_>> = Vec::new();
+    let mut tokens = SqlTokenizer { text: script, at: 0 };
     let mut start = None;
-    let mut shape = Shape::Start;
+    let mut shape = TriggerState::Start;
     let mut end = 0;
-    while let Some(token) = tokens.next().map_err(|at| unterminated(script, at))? {
-        if token.kind == Kind::Semicolon && shape.ends_here() {
+    while let Some(token) = tokens.next_token().map_err(|at| unterminated_error(script, at))? {
+        if token.kind == TokenKind::Semicolon && shape.is_statement_end() {
             if let Some(start) = start.take() {
-                let next = piece(script, pieces.last(), start, end);
+                let next = make_piece(script, pieces.last(), start, end);
                 pieces.push(next);
             }
-            shape = Shape::Start;
+            shape = TriggerState::Start;
             continue;
         }
         start.get_or_insert(token.start);
         end = token.end;
-        shape = shape.after(&token, script);
+        shape = shape.next_state(&token, script);
     }
     if let Some(start) = start {
-        if matches!(shape, Shape::TriggerBody | Shape::TriggerSemicolon) {
+        if matches!(shape, TriggerState::TriggerBody | TriggerState::TriggerSemicolon) {
             let line = line_of(script, start);
-            return Err(Error::invalid(format!("line {line}: the trigger's body does not end: it needs END;")));
+            return Err(Error::invalid(format!(
+                "line {line}: the trigger's body does not end: it needs END;"
+            )));
         }
-        let next = piece(script, pieces.last(), start, end);
+        let next = make_piece(script, pieces.last(), start, end);
         pieces.push(next);
     }
     Ok(pieces)
 }
 
-/// Splits a migration file: as [`split`], without the file's own `BEGIN;` and `COMMIT;`, because every migration runs in
-/// a transaction anyway.
+/// Splits a migration file: as [`split`], without the file's own `BEGIN;` and `COMMIT;`, because
+/// every migration runs in a transaction anyway.
 ///
 /// # Errors
 /// As [`split`].
-pub fn split_migration(script: &str) -> Result<Vec<Piece<'_>>> {
+pub fn split_migration(script: &str) -> Result<Vec<ScriptStatement<'_>>> {
     let mut pieces = split(script)?;
     pieces.retain(|piece| !is_transaction_frame(piece.text));
     Ok(pieces)
 }
 
-/// The statement's words in order, upper case, without blanks and comments; quoted names and other signs are left out.
-/// At most `count` of them.
+/// The statement's words in order, upper case, without blanks and comments; quoted names and other
+/// signs are left out. At most `count` of them.
 pub fn leading_words(statement: &str, count: usize) -> Vec<String> {
-    let mut tokens = Tokens { text: statement, at: 0 };
+    let mut tokens = SqlTokenizer { text: statement, at: 0 };
     let mut words = Vec::new();
     while words.len() < count {
-        match tokens.next() {
-            Ok(Some(token)) if token.kind == Kind::Word => {
+        match tokens.next_token() {
+            Ok(Some(token)) if token.kind == TokenKind::Word => {
                 words.push(statement[token.start..token.end].to_ascii_uppercase());
             }
             _ => break,
@@ -77,20 +79,22 @@ pub fn leading_words(statement: &str, count: usize) -> Vec<String> {
     words
 }
 
-/// SQLite's tokens as they are written: words, numbers, whole strings and quoted names, and other signs one by one. Blanks
-/// and comments are left out; what does not close ends them.
+/// SQLite's tokens as they are written: words, numbers, whole strings and quoted names, and other
+/// signs one by one. Blanks and comments are left out; what does not close ends them.
 pub fn tokens(sql: &str) -> impl Iterator<Item = &str> {
-    let mut tokens = Tokens { text: sql, at: 0 };
-    std::iter::from_fn(move || tokens.next().ok().flatten().map(|token| &sql[token.start..token.end]))
+    let mut tokens = SqlTokenizer { text: sql, at: 0 };
+    std::iter::from_fn(move || {
+        tokens.next_token().ok().flatten().map(|token| &sql[token.start..token.end])
+    })
 }
 
 fn is_transaction_frame(statement: &str) -> bool {
     let words = leading_words(statement, 4);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let whole = {
-        let mut tokens = Tokens { text: statement, at: 0 };
+        let mut tokens = SqlTokenizer { text: statement, at: 0 };
         let mut count = 0;
-        while let Ok(Some(_)) = tokens.next() {
+        while let Ok(Some(_)) = tokens.next_token() {
             count += 1;
         }
         count == words.len()
@@ -106,26 +110,36 @@ fn is_transaction_frame(statement: &str) -> bool {
 }
 
 /// Lines are counted from the piece before, so that a long script is gone through once.
-fn piece<'a>(script: &'a str, before: Option<&Piece<'_>>, start: usize, end: usize) -> Piece<'a> {
+fn make_piece<'a>(
+    script: &'a str,
+    before: Option<&ScriptStatement<'_>>,
+    start: usize,
+    end: usize,
+) -> ScriptStatement<'a> {
     let line_start = script[..start].rfind('\n').map_or(0, |end| end + 1);
     let column = script[line_start..start].chars().count() + 1;
     let (line, from) = before.map_or((1, 0), |before| (before.line, before.start));
-    Piece { text: &script[start..end], line: line + line_of(&script[from..], start - from) - 1, column, start }
+    ScriptStatement {
+        text: &script[start..end],
+        line: line + line_of(&script[from..], start - from) - 1,
+        column,
+        start,
+    }
 }
 
 fn line_of(script: &str, at: usize) -> usize {
     script[..at].bytes().filter(|byte| *byte == b'\n').count() + 1
 }
 
-fn unterminated(script: &str, at: usize) -> Error {
+fn unterminated_error(script: &str, at: usize) -> Error {
     let quote = script[at..].chars().next().unwrap_or('"');
     Error::invalid(format!("line {}: what opens with {quote} does not close", line_of(script, at)))
 }
 
-/// How far a statement has come on its way to be a CREATE TRIGGER, and through its body. The body ends with a
-/// semicolon, END and a semicolon, which no CASE … END can look like.
+/// How far a statement has come on its way to be a CREATE TRIGGER, and through its body. The body
+/// ends with a semicolon, END and a semicolon, which no CASE … END can look like.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Shape {
+enum TriggerState {
     Start,
     Explain,
     Create,
@@ -135,52 +149,62 @@ enum Shape {
     TriggerEnd,
 }
 
-impl Shape {
-    fn ends_here(self) -> bool {
-        !matches!(self, Shape::TriggerBody | Shape::TriggerSemicolon)
+impl TriggerState {
+    fn is_statement_end(self) -> bool {
+        !matches!(self, TriggerState::TriggerBody | TriggerState::TriggerSemicolon)
     }
 
-    fn after(self, token: &Token, script: &str) -> Shape {
+    fn next_state(self, token: &SqlToken, script: &str) -> TriggerState {
         let word = &script[token.start..token.end];
-        let is = |other: &str| token.kind == Kind::Word && word.eq_ignore_ascii_case(other);
+        let is = |other: &str| token.kind == TokenKind::Word && word.eq_ignore_ascii_case(other);
         match self {
-            Shape::Start if is("EXPLAIN") => Shape::Explain,
-            Shape::Start | Shape::Explain if is("CREATE") => Shape::Create,
-            Shape::Explain if is("QUERY") || is("PLAN") => Shape::Explain,
-            Shape::Create if is("TEMP") || is("TEMPORARY") => Shape::Create,
-            Shape::Create if is("TRIGGER") => Shape::TriggerBody,
-            Shape::Start | Shape::Explain | Shape::Create | Shape::Plain => Shape::Plain,
-            Shape::TriggerBody | Shape::TriggerSemicolon | Shape::TriggerEnd if token.kind == Kind::Semicolon => {
-                Shape::TriggerSemicolon
+            TriggerState::Start if is("EXPLAIN") => TriggerState::Explain,
+            TriggerState::Start | TriggerState::Explain if is("CREATE") => TriggerState::Create,
+            TriggerState::Explain if is("QUERY") || is("PLAN") => TriggerState::Explain,
+            TriggerState::Create if is("TEMP") || is("TEMPORARY") => TriggerState::Create,
+            TriggerState::Create if is("TRIGGER") => TriggerState::TriggerBody,
+            TriggerState::Start
+            | TriggerState::Explain
+            | TriggerState::Create
+            | TriggerState::Plain => TriggerState::Plain,
+            TriggerState::TriggerBody
+            | TriggerState::TriggerSemicolon
+            | TriggerState::TriggerEnd
+                if token.kind == TokenKind::Semicolon =>
+            {
+                TriggerState::TriggerSemicolon
             }
-            Shape::TriggerSemicolon if is("END") => Shape::TriggerEnd,
-            Shape::TriggerBody | Shape::TriggerSemicolon | Shape::TriggerEnd => Shape::TriggerBody,
+            TriggerState::TriggerSemicolon if is("END") => TriggerState::TriggerEnd,
+            TriggerState::TriggerBody
+            | TriggerState::TriggerSemicolon
+            | TriggerState::TriggerEnd => TriggerState::TriggerBody,
         }
     }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum TokenKind {
     Word,
     Semicolon,
     Other,
 }
 
-struct Token {
-    kind: Kind,
+struct SqlToken {
+    kind: TokenKind,
     start: usize,
     end: usize,
 }
 
-/// SQLite's tokens, as far as finding the ends of statements needs them. Blanks and comments are skipped.
-struct Tokens<'a> {
+/// SQLite's tokens, as far as finding the ends of statements needs them. Blanks and comments are
+/// skipped.
+struct SqlTokenizer<'a> {
     text: &'a str,
     at: usize,
 }
 
-impl Tokens<'_> {
+impl SqlTokenizer<'_> {
     /// The next token; `Err` with the offset of a quote that does not close.
-    fn next(&mut self) -> std::result::Result<Option<Token>, usize> {
+    fn next_token(&mut self) -> std::result::Result<Option<SqlToken>, usize> {
         let bytes = self.text.as_bytes();
         loop {
             let start = self.at;
@@ -191,20 +215,27 @@ impl Tokens<'_> {
             if byte.is_ascii_whitespace() || byte == 0x0b {
                 self.at += 1;
             } else if rest.starts_with(b"--") {
-                self.at = find(bytes, start + 2, b"\n").map_or(bytes.len(), |end| end + 1);
+                self.at = find_bytes(bytes, start + 2, b"\n").map_or(bytes.len(), |end| end + 1);
             } else if rest.starts_with(b"/*") {
                 // SQLite lets a comment run to the end of the text.
-                self.at = find(bytes, start + 2, b"*/").map_or(bytes.len(), |end| end + 2);
+                self.at = find_bytes(bytes, start + 2, b"*/").map_or(bytes.len(), |end| end + 2);
             } else {
                 let (kind, end) = match byte {
-                    b';' => (Kind::Semicolon, start + 1),
-                    b'\'' | b'"' | b'`' => (Kind::Other, closing_quote(bytes, start, byte).ok_or(start)?),
-                    b'[' => (Kind::Other, find(bytes, start + 1, b"]").ok_or(start)? + 1),
-                    _ if is_word(byte) => (Kind::Word, start + rest.iter().take_while(|byte| is_word(**byte)).count()),
-                    _ => (Kind::Other, start + 1),
+                    b';' => (TokenKind::Semicolon, start + 1),
+                    b'\'' | b'"' | b'`' => {
+                        (TokenKind::Other, closing_quote(bytes, start, byte).ok_or(start)?)
+                    }
+                    b'[' => {
+                        (TokenKind::Other, find_bytes(bytes, start + 1, b"]").ok_or(start)? + 1)
+                    }
+                    _ if is_word(byte) => (
+                        TokenKind::Word,
+                        start + rest.iter().take_while(|byte| is_word(**byte)).count(),
+                    ),
+                    _ => (TokenKind::Other, start + 1),
                 };
                 self.at = end;
-                return Ok(Some(Token { kind, start, end }));
+                return Ok(Some(SqlToken { kind, start, end }));
             }
         }
     }
@@ -214,15 +245,19 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
 }
 
-fn find(bytes: &[u8], from: usize, needle: &[u8]) -> Option<usize> {
-    bytes.get(from..)?.windows(needle.len()).position(|window| window == needle).map(|offset| from + offset)
+fn find_bytes(bytes: &[u8], from: usize, needle: &[u8]) -> Option<usize> {
+    bytes
+        .get(from..)?
+        .windows(needle.len())
+        .position(|window| window == needle)
+        .map(|offset| from + offset)
 }
 
 /// Where the quoted text ends; a doubled quote stands for itself.
 fn closing_quote(bytes: &[u8], start: usize, quote: u8) -> Option<usize> {
     let mut at = start + 1;
     loop {
-        at = find(bytes, at, &[quote])? + 1;
+        at = find_bytes(bytes, at, &[quote])? + 1;
         if bytes.get(at) != Some(&quote) {
             return Some(at);
         }
@@ -255,7 +290,10 @@ mod tests {
         let script = "CREATE TRIGGER \"end\" AFTER INSERT ON t BEGIN SELECT 1; SELECT \"END\"; END; SELECT 1;";
         assert_eq!(texts(script).len(), 2);
         assert_eq!(texts("CREATE TABLE trigger_log(a); SELECT 1").len(), 2);
-        assert_eq!(texts("EXPLAIN CREATE TRIGGER x AFTER INSERT ON t BEGIN SELECT 1; END; SELECT 1").len(), 2);
+        assert_eq!(
+            texts("EXPLAIN CREATE TRIGGER x AFTER INSERT ON t BEGIN SELECT 1; END; SELECT 1").len(),
+            2
+        );
     }
 
     #[test]
@@ -280,7 +318,10 @@ mod tests {
     fn a_migrations_own_transaction_is_ignored() {
         let script = "BEGIN; CREATE TABLE a(x); COMMIT TRANSACTION; begin immediate transaction; SELECT 1; END;";
         let pieces = split_migration(script).unwrap();
-        assert_eq!(pieces.iter().map(|piece| piece.text).collect::<Vec<_>>(), ["CREATE TABLE a(x)", "SELECT 1"]);
+        assert_eq!(
+            pieces.iter().map(|piece| piece.text).collect::<Vec<_>>(),
+            ["CREATE TABLE a(x)", "SELECT 1"]
+        );
     }
 
     #[test]
@@ -291,9 +332,12 @@ mod tests {
 
     #[test]
     fn tokens_are_given_as_they_are_written() {
-        let found: Vec<&str> = tokens("INSERT /* x */ INTO \"a b\" VALUES(-1.5,X'0A','it''s') -- end").collect();
-        let wanted =
-            ["INSERT", "INTO", "\"a b\"", "VALUES", "(", "-", "1", ".", "5", ",", "X", "'0A'", ",", "'it''s'", ")"];
+        let found: Vec<&str> =
+            tokens("INSERT /* x */ INTO \"a b\" VALUES(-1.5,X'0A','it''s') -- end").collect();
+        let wanted = [
+            "INSERT", "INTO", "\"a b\"", "VALUES", "(", "-", "1", ".", "5", ",", "X", "'0A'", ",",
+            "'it''s'", ")",
+        ];
         assert_eq!(found, wanted);
     }
 

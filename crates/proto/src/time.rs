@@ -1,5 +1,7 @@
-//! Times: milliseconds since the Unix epoch on the wire and in databases, RFC 3339 in UTC where people read them.
-// The command line's build script includes this file too: it needs nothing but the standard library.
+//! Times: milliseconds since the Unix epoch on the wire and in databases, RFC 3339 in UTC where
+//! people read them.
+// The command line's build script includes this file too: it needs nothing but the standard
+// library.
 
 /// Milliseconds since the Unix epoch: how every time on the wire and in the database is written.
 pub fn now_ms() -> i64 {
@@ -31,7 +33,7 @@ impl Utc {
     /// The moment that is so many milliseconds after the Unix epoch.
     pub fn from_ms(ms: i64) -> Self {
         let (days, within) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000));
-        let (year, month, day) = date(days);
+        let (year, month, day) = civil_date(days);
         Self {
             year,
             month,
@@ -44,14 +46,15 @@ impl Utc {
     }
 }
 
-/// Year, month and day of a number of days since 1970-01-01. Years are counted from 1 March of the year 0, so that the
-/// leap day is the last of its year and of its era of 400 years.
-fn date(days: i64) -> (i64, i64, i64) {
+/// Year, month and day of a number of days since 1970-01-01. Years are counted from 1 March of the
+/// year 0, so that the leap day is the last of its year and of its era of 400 years.
+fn civil_date(days: i64) -> (i64, i64, i64) {
     const DAYS_IN_ERA: i64 = 146_097;
     // Days from 0000-03-01 to 1970-01-01.
     let days = days + 719_468;
     let (era, day_of_era) = (days.div_euclid(DAYS_IN_ERA), days.rem_euclid(DAYS_IN_ERA));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
@@ -101,9 +104,10 @@ mod tests {
         let (mut year, mut month, mut day) = (1600, 1, 1);
         let first = -135_140;
         for days in first..first + 2 * 146_097 {
-            assert_eq!(super::date(days), (year, month, day), "day {days}");
+            assert_eq!(super::civil_date(days), (year, month, day), "day {days}");
             let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-            let length = [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31][month as usize - 1];
+            let length = [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
+                [month as usize - 1];
             day += 1;
             if day > length {
                 (month, day) = (month + 1, 1);

@@ -1,9 +1,9 @@
-//! What rewriting costs: `cargo run --release -p debros-sql --example cost`.
+//! What rewriting costs: `cargo run --release -p debros-fill_sql --example cost`.
 #![allow(clippy::print_stdout, reason = "a program for the terminal")]
 
 use debros_proto::Namespace;
-use debros_sql::catalogue::Entry;
-use debros_sql::{Catalogue, Moment, Rewriter, rewrite};
+use debros_sql::catalogue::CatalogueEntry;
+use debros_sql::{Catalogue, ExecutionContext, RewriteCache, rewrite};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -44,28 +44,40 @@ fn main() {
     ];
     println!("{:32} {:>8} {:>10} {:>10}", "", "bytes", "miss, µs", "hit, µs");
     for (name, sql) in &statements {
-        let rewriter = Rewriter::new(1 << 20);
+        let rewriter = RewriteCache::new(1 << 20);
         let miss = measure(|| drop(black_box(rewrite(sql, &catalogue).expect("it is rewritten"))));
         rewriter.rewrite(sql, &catalogue).expect("it is rewritten");
-        let hit = measure(|| drop(black_box(rewriter.rewrite(sql, &catalogue).expect("it is rewritten"))));
+        let hit = measure(|| {
+            drop(black_box(rewriter.rewrite(sql, &catalogue).expect("it is rewritten")))
+        });
         println!("{name:32} {:>8} {:>10.2} {:>10.3}", sql.len(), micros(miss), micros(hit));
     }
-    let rewritten = rewrite("INSERT INTO users(name) VALUES (?1)", &catalogue).expect("it is rewritten");
+    let rewritten =
+        rewrite("INSERT INTO users(name) VALUES (?1)", &catalogue).expect("it is rewritten");
     let mut random = |bytes: &mut [u8]| bytes.fill(1);
-    let mut moment = Moment { now_ms: 0, random: &mut random };
-    let fill = measure(|| drop(black_box(rewritten.sql(&mut moment))));
+    let mut moment = ExecutionContext { now_ms: 0, random: &mut random };
+    let fill = measure(|| drop(black_box(rewritten.fill_sql(&mut moment))));
     println!("{:32} {:>8} {:>10} {:>10.3}", "filling one slot", "", "", micros(fill));
-    let entries: Vec<Entry> = catalogue.entries().expect("entries");
+    let entries: Vec<CatalogueEntry> = catalogue.entries().expect("entries");
     println!(
         "{:32} {:>19.2}",
         "catalogue loaded, 5 objects, µs",
         micros(measure(|| drop(black_box(Catalogue::load(&namespace, &entries, |_, _| {})))))
     );
-    println!("{:32} {:>19.2}", "catalogue forked, µs", micros(measure(|| drop(black_box(catalogue.fork())))));
+    println!(
+        "{:32} {:>19.2}",
+        "catalogue forked, µs",
+        micros(measure(|| drop(black_box(catalogue.fork()))))
+    );
     let before = resident();
-    let many: Vec<Catalogue> =
-        (0..500).map(|_| Catalogue::load(&namespace, &entries, |_, _| {}).expect("a catalogue")).collect();
-    println!("{:32} {:>19}", "memory of one catalogue, KiB", (resident().saturating_sub(before)) / many.len() as u64);
+    let many: Vec<Catalogue> = (0..500)
+        .map(|_| Catalogue::load(&namespace, &entries, |_, _| {}).expect("a catalogue"))
+        .collect();
+    println!(
+        "{:32} {:>19}",
+        "memory of one catalogue, KiB",
+        (resident().saturating_sub(before)) / many.len() as u64
+    );
 }
 
 fn micros(time: Duration) -> f64 {
@@ -92,5 +104,7 @@ fn measure(mut call: impl FnMut()) -> Duration {
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmRSS"));
-    line.and_then(|line| line.split_whitespace().nth(1)).and_then(|text| text.parse().ok()).unwrap_or(0)
+    line.and_then(|line| line.split_whitespace().nth(1))
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0)
 }

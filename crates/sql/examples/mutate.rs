@@ -1,8 +1,9 @@
-//! Mutation fuzzing without a special compiler: `cargo run --release -p debros-sql --example mutate -- MINUTES [SEED]`.
+//! Mutation fuzzing without a special compiler: `cargo run --release -p debros-fill_sql --example
+//! mutate -- MINUTES [SEED]`.
 //!
-//! Statements of the corpora are cut up and mixed. What the rewriter accepts is compiled in a database that a neighbour
-//! shares, under an authorizer that only watches, and is run beside the same text on a plain SQLite: no escape, no panic,
-//! the same result.
+//! Statements of the corpora are cut up and mixed. What the rewriter accepts is compiled in a
+//! database that a neighbour shares, under an authorizer that only watches, and is run beside the
+//! same text on a plain SQLite: no escape, no panic, the same result.
 #![allow(clippy::print_stdout, reason = "a program for the terminal")]
 
 #[path = "../tests/common/mod.rs"]
@@ -10,7 +11,10 @@ mod common;
 
 use common::mutate::{Numbers, corpus, is_of_more_than_the_data, mutate};
 use common::{Allowed, Tenant, bound, open, run, without_place};
-use debros_sql::{Catalogue, Class, MOMENT_DDL, MOMENT_SET, Moment, Place, Policy, rewrite};
+use debros_sql::{
+    Catalogue, ExecutionContext, ExecutionTarget, MOMENT_DDL, MOMENT_SET, Policy, StatementClass,
+    rewrite,
+};
 use rusqlite::Connection;
 use rusqlite::hooks::{AuthContext, Authorization};
 use std::collections::BTreeMap;
@@ -48,8 +52,10 @@ struct Watched {
 fn main() {
     let mut args = std::env::args().skip(1);
     let minutes: f64 = args.next().and_then(|text| text.parse().ok()).unwrap_or(1.0);
-    let seed: u64 =
-        args.next().and_then(|text| text.parse().ok()).unwrap_or_else(|| debros_proto::now_ms().unsigned_abs());
+    let seed: u64 = args
+        .next()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_else(|| debros_proto::now_ms().unsigned_abs());
     let until = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
     println!("seed {seed}, until {minutes} minutes are over");
     let corpus = corpus();
@@ -114,11 +120,12 @@ impl Scene {
             .authorizer(Some(move |context: AuthContext<'_>| {
                 let mut seen = seen.lock().unwrap();
                 if seen.on {
-                    let escape = common::watch::escape(&context, seen.ddl, seen.sequence, seen.statistics);
+                    let escape =
+                        common::watch::escape(&context, seen.ddl, seen.sequence, seen.statistics);
                     seen.escapes.extend(escape);
                 }
                 // And what the policy refuses of it is refused by mistake: the results will differ.
-                match seen.policy.as_mut().and_then(|policy| policy.refuse(&context)) {
+                match seen.policy.as_mut().and_then(|policy| policy.refuse_in_context(&context)) {
                     Some(_) => Authorization::Deny,
                     None => Authorization::Allow,
                 }
@@ -134,27 +141,33 @@ impl Scene {
         let rewritten = match rewrite(sql, &self.catalogue) {
             Ok(rewritten) => rewritten,
             Err(error) => {
-                if error.code == debros_proto::Code::Internal || error.message.contains("could not be moved") {
+                if error.code == debros_proto::Code::Internal
+                    || error.message.contains("could not be moved")
+                {
                     return Err(format!("{error:?}"));
                 }
                 return Ok("refused");
             }
         };
-        match rewritten.place {
-            Place::Data => (),
-            Place::Catalogue => return Ok("catalogue"),
-            Place::Transaction(_) => return Ok("transaction"),
-            Place::Header(_) => return Ok("header"),
+        match rewritten.target {
+            ExecutionTarget::Data => (),
+            ExecutionTarget::Catalogue => return Ok("catalogue"),
+            ExecutionTarget::Transaction(_) => return Ok("transaction"),
+            ExecutionTarget::Header(_) => return Ok("header"),
         }
         if rewritten.changes_schema {
             let applied = self.catalogue.fork().and_then(|mut fork| fork.apply(sql));
             if let Err(error) = applied {
-                return if error.code == debros_proto::Code::Internal { Err(error.message) } else { Ok("refused") };
+                return if error.code == debros_proto::Code::Internal {
+                    Err(error.message)
+                } else {
+                    Ok("refused")
+                };
             }
         }
         let mut random = |bytes: &mut [u8]| bytes.fill(7);
-        let mut moment = Moment { now_ms: 1_767_225_600_123, random: &mut random };
-        let text = rewritten.sql(&mut moment).into_owned();
+        let mut moment = ExecutionContext { now_ms: 1_767_225_600_123, random: &mut random };
+        let text = rewritten.fill_sql(&mut moment).into_owned();
         self.shared.execute_batch("SAVEPOINT fuzz").unwrap();
         if rewritten.needs_moment {
             self.shared.execute(MOMENT_SET, [moment.timestamp()]).unwrap();
@@ -163,7 +176,7 @@ impl Scene {
             let mut watched = self.watched.lock().unwrap();
             watched.on = true;
             watched.policy = Some(rewritten.policy(self.catalogue.namespace()));
-            watched.ddl = rewritten.class == Class::Ddl;
+            watched.ddl = rewritten.class == StatementClass::Ddl;
             watched.sequence = rewritten.grants.sequence;
             watched.statistics = rewritten.grants.statistics;
         }
@@ -181,7 +194,7 @@ impl Scene {
             return Err(format!("{text}\n  {escapes:?}"));
         }
         if let Some(message) = &mut outcome.error {
-            *message = self.demangler.text(message).into_owned();
+            *message = self.demangler.demangle_text(message).into_owned();
         }
         self.compare(sql, &text, &rewritten, outcome)
     }
@@ -190,7 +203,7 @@ impl Scene {
         &self,
         sql: &str,
         text: &str,
-        rewritten: &debros_sql::Rewritten,
+        rewritten: &debros_sql::RewrittenStatement,
         outcome: common::Outcome,
     ) -> Result<&'static str, String> {
         self.plain.execute_batch("SAVEPOINT fuzz").unwrap();
@@ -198,8 +211,10 @@ impl Scene {
         if !self.plain.is_autocommit() {
             self.plain.execute_batch("ROLLBACK TO fuzz; RELEASE fuzz").unwrap();
         }
-        let of_the_moment =
-            rewritten.is_of_the_moment() || rewritten.needs_moment || rewritten.random_rows || rewritten.reads_counters;
+        let of_the_moment = rewritten.is_nondeterministic()
+            || rewritten.needs_moment
+            || rewritten.random_rows
+            || rewritten.reads_counters;
         let incomparable = of_the_moment || is_of_more_than_the_data(sql);
         if incomparable || outcome == expected {
             return Ok(if expected.error.is_some() {
@@ -212,10 +227,14 @@ impl Scene {
         }
         // The rewritten text may take a step more.
         let errors = [&outcome.error, &expected.error];
-        if errors.iter().any(|error| error.as_deref().is_some_and(|error| error.contains("interrupted"))) {
+        if errors
+            .iter()
+            .any(|error| error.as_deref().is_some_and(|error| error.contains("interrupted")))
+        {
             return Ok("interrupted");
         }
-        if outcome.error.as_deref().map(without_place) == expected.error.as_deref().map(without_place)
+        if outcome.error.as_deref().map(without_place)
+            == expected.error.as_deref().map(without_place)
             && outcome.error.is_some()
         {
             return Ok("same error");

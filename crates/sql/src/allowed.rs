@@ -1,10 +1,10 @@
-//! What a user's statement may name that is not the user's own. A name that is in none of these lists is refused, or
-//! does not exist.
+//! What a user's statement may name that is not the user's own. A name that is in none of these
+//! lists is refused, or does not exist.
 
-use crate::names::{is_one_of, same, starts_with};
+use crate::names::{is_one_of, is_same_name, starts_with_ignore_case};
 
-/// Functions whose result depends on their arguments alone, or whose dependence on time, randomness or the connection is
-/// dealt with where they are called (`walk::time`).
+/// Functions whose result depends on their arguments alone, or whose dependence on time, randomness
+/// or the connection is dealt with where they are called (`walk::time`).
 pub(crate) const FUNCTIONS: &[&str] = &[
     // Core.
     "abs",
@@ -179,8 +179,8 @@ pub(crate) const TABLE_FUNCTIONS: &[&str] = &["json_each", "json_tree", "jsonb_e
 /// Virtual-table modules that reach nothing but their own tables and those that their options name.
 pub(crate) const MODULES: &[&str] = &["fts3", "fts4", "fts5", "fts5vocab", "rtree", "rtree_i32"];
 
-/// What the tables that a virtual table of a module keeps its content in end with, after its own name: what SQLite itself
-/// takes for such a table.
+/// What the tables that a virtual table of a module keeps its content in end with, after its own
+/// name: what SQLite itself takes for such a table.
 pub(crate) fn shadow_endings(module: &str) -> &'static [&'static str] {
     match module.to_ascii_lowercase().as_str() {
         "fts5" => &["_data", "_idx", "_content", "_docsize", "_config"],
@@ -196,7 +196,7 @@ pub(crate) fn all_shadow_endings() -> impl Iterator<Item = &'static str> {
 }
 
 /// Whether a table may be one that a virtual table keeps its content in, by its name.
-pub(crate) fn may_be_shadow(table: &str) -> bool {
+pub(crate) fn may_be_shadow_table(table: &str) -> bool {
     all_shadow_endings().any(|ending| table.ends_with(ending))
 }
 
@@ -226,7 +226,7 @@ pub(crate) const SCHEMA_TABLES: &[&str] =
 
 /// Whether a table is one of those that ANALYZE writes.
 pub(crate) fn is_statistics(table: &str) -> bool {
-    starts_with(table, "sqlite_stat")
+    starts_with_ignore_case(table, "sqlite_stat")
 }
 
 /// Functions that ALTER TABLE runs on the schema's texts.
@@ -262,15 +262,16 @@ pub(crate) fn is_counter(function: &str) -> bool {
     is_one_of(&["last_insert_rowid", "changes"], function)
 }
 
-/// Functions whose value is of the moment: a view or trigger that calls one needs [`MOMENT_SET`](crate::MOMENT_SET).
-pub(crate) fn is_of_the_moment(function: &str) -> bool {
+/// Functions whose value is of the moment: a view or trigger that calls one needs
+/// [`MOMENT_SET`](crate::MOMENT_SET).
+pub(crate) fn is_nondeterministic(function: &str) -> bool {
     const MORE: &[&str] = &["current_date", "current_time", "current_timestamp"];
     time_arguments(function).is_some() || is_one_of(MORE, function)
 }
 
 /// Why a PRAGMA is not allowed.
 pub(crate) fn refused_pragma(name: &str) -> String {
-    if same(name, "legacy_alter_table") {
+    if is_same_name(name, "legacy_alter_table") {
         return "PRAGMA legacy_alter_table is not allowed: renaming a table looks at everything that names it. To make a table \
                 anew, keep its references from being looked at with PRAGMA foreign_keys = OFF in the same transaction, and drop \
                 the views and triggers that name it first"

@@ -14,7 +14,8 @@ const TABLE: &str = "CREATE TEMP TABLE IF NOT EXISTS _debros_counters (id INTEGE
 
 /// The last inserted row is `?1`, and `?2` rows were changed, at least one: each replaces the one
 /// before.
-const INSERT: &str = "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < ?2)
+const INSERT: &str =
+    "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < ?2)
     INSERT OR REPLACE INTO temp._debros_counters (id) SELECT ?1 FROM n";
 
 /// No row was changed; the last inserted one stays.
@@ -22,14 +23,14 @@ const NO_CHANGES: &str = "DELETE FROM temp._debros_counters WHERE 0";
 
 /// What `last_insert_rowid()` and `changes()` give.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
+pub struct ConnectionCounters {
     /// The rowid of the last row that a statement inserted, 0 when none did.
     pub last_insert_rowid: i64,
     /// How many rows the last INSERT, UPDATE or DELETE changed, 0 when there was none.
     pub changes: u64,
 }
 
-impl Counters {
+impl ConnectionCounters {
     /// Where a connection stands.
     pub fn of(db: &Connection) -> Self {
         Self { last_insert_rowid: db.last_insert_rowid(), changes: db.changes() }
@@ -42,8 +43,8 @@ impl Counters {
 ///
 /// # Errors
 /// What SQLite says.
-pub fn restore_counters(db: &Connection, counters: Counters) -> rusqlite::Result<()> {
-    if Counters::of(db) == counters {
+pub fn restore_counters(db: &Connection, counters: ConnectionCounters) -> rusqlite::Result<()> {
+    if ConnectionCounters::of(db) == counters {
         return Ok(());
     }
     db.execute_batch(TABLE)?;
@@ -57,18 +58,22 @@ pub fn restore_counters(db: &Connection, counters: Counters) -> rusqlite::Result
 
 #[cfg(test)]
 mod tests {
-    use super::{Counters, restore_counters};
+    use super::{ConnectionCounters, restore_counters};
 
     #[test]
     fn a_connection_is_brought_to_any_counters() {
         let db = rusqlite::Connection::open_in_memory().unwrap();
         db.execute_batch("CREATE TABLE t(a); INSERT INTO t VALUES (1), (2), (3)").unwrap();
-        for (last_insert_rowid, changes) in [(0, 0), (7, 1), (7, 0), (-5, 3), (i64::MAX, 1000), (i64::MIN, 0), (0, 2)] {
-            let counters = Counters { last_insert_rowid, changes };
+        for (last_insert_rowid, changes) in
+            [(0, 0), (7, 1), (7, 0), (-5, 3), (i64::MAX, 1000), (i64::MIN, 0), (0, 2)]
+        {
+            let counters = ConnectionCounters { last_insert_rowid, changes };
             restore_counters(&db, counters).unwrap();
-            assert_eq!(Counters::of(&db), counters);
+            assert_eq!(ConnectionCounters::of(&db), counters);
             let asked: (i64, i64) = db
-                .query_row("SELECT last_insert_rowid(), changes()", [], |row| Ok((row.get(0)?, row.get(1)?)))
+                .query_row("SELECT last_insert_rowid(), changes()", [], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })
                 .unwrap();
             assert_eq!(asked, (last_insert_rowid, i64::try_from(changes).unwrap()));
         }

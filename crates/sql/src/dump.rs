@@ -22,12 +22,12 @@ mod rtree;
 
 use crate::allowed::{SCHEMA_TABLES, is_statistics, shadow_endings};
 use crate::catalogue::Catalogue;
-use crate::catalogue::schema::Kind;
-use crate::names::{is_one_of, quote, same, starts_with};
-use crate::source::{Source, with_statement};
+use crate::catalogue::schema_cache::ObjectKind;
+use crate::names::{is_one_of, is_same_name, quote, starts_with_ignore_case};
+use crate::parsed_source::{ParsedSource, with_statement};
 use debros_proto::{Code, Error, Result};
-use form::{PlainInsert, VirtualTable, string};
-use rtree::Boxes;
+use form::{PlainInsert, VirtualTableInsert, string_literal};
+use rtree::RTreeRows;
 use syntaqlite_syntax::nodes::{CreateTableStmt, Expr, InsertStmt, Stmt};
 
 /// As a dump makes it, in words without the blanks between.
@@ -41,33 +41,33 @@ const MAKE_SEQUENCE: [&str; 2] = [
 
 /// A dump under way, in one transaction call.
 #[derive(Debug, Default)]
-pub struct Dump {
-    tables: Vec<Table>,
+pub struct DumpTranslator {
+    tables: Vec<DumpedTable>,
     /// Tables whose statistics it has.
     analyzed: Vec<String>,
 }
 
 /// A virtual table that the dump has made.
 #[derive(Debug)]
-struct Table {
+struct DumpedTable {
     name: String,
     module: String,
     /// The option `content`: what the index is about; empty: it keeps no text.
     content: Option<String>,
     /// Its index had rows, which are to be made again from its content.
     indexed: bool,
-    boxes: Boxes,
+    rtree_rows: RTreeRows,
 }
 
 /// Whether a statement begins a dump by itself, without `PRAGMA writable_schema` before it. Looks
 /// at the first words only.
-pub fn begins(sql: &str) -> bool {
+pub fn begins_dump(sql: &str) -> bool {
     let mut words = sql.split_ascii_whitespace();
-    words.next().is_some_and(|word| same(word, "ANALYZE"))
+    words.next().is_some_and(|word| is_same_name(word, "ANALYZE"))
         && words.next().is_some_and(|word| is_schema_table(word.trim_end_matches(';')))
 }
 
-impl Dump {
+impl DumpTranslator {
     /// The statements that one of a dump stands for, in order; `None`: it stands for itself.
     ///
     /// # Errors
@@ -77,9 +77,11 @@ impl Dump {
         let mut refused = None;
         let translated = with_statement(sql, |source, root| {
             let translated = match root {
-                Stmt::CreateTableStmt(create) => self.table(source, create, catalogue),
-                Stmt::InsertStmt(insert) => self.insert(source, insert, catalogue),
-                Stmt::AnalyzeOrReindexStmt(_) if begins(source.text) => Ok(Some(Vec::new())),
+                Stmt::CreateTableStmt(create) => {
+                    self.translate_create_table(source, create, catalogue)
+                }
+                Stmt::InsertStmt(insert) => self.translate_insert(source, insert, catalogue),
+                Stmt::AnalyzeOrReindexStmt(_) if begins_dump(source.text) => Ok(Some(Vec::new())),
                 _ => Ok(None),
             };
             Ok(translated.unwrap_or_else(|error| {
@@ -106,111 +108,141 @@ impl Dump {
                 statements.push(format!("INSERT INTO {quoted}({quoted}) VALUES ('rebuild')"));
             }
             let columns = shown_columns(catalogue, &table.name).len();
-            statements.extend(table.boxes.rows(&table.name, columns, same(&table.module, "rtree_i32"))?);
+            statements.extend(table.rtree_rows.into_inserts(
+                &table.name,
+                columns,
+                is_same_name(&table.module, "rtree_i32"),
+            )?);
         }
-        let is_own = |name: &String| matches!(kind(catalogue, name), Some(Kind::Table));
+        let is_own =
+            |name: &String| matches!(object_kind(catalogue, name), Some(ObjectKind::Table));
         statements.extend(
-            self.analyzed.iter().filter(|name| is_own(name)).map(|name| format!("ANALYZE main.{}", quote('"', name))),
+            self.analyzed
+                .iter()
+                .filter(|name| is_own(name))
+                .map(|name| format!("ANALYZE main.{}", quote('"', name))),
         );
         Ok(statements)
     }
 
-    fn table(
+    fn translate_create_table(
         &mut self,
-        source: &Source<'_>,
+        source: &ParsedSource<'_>,
         create: CreateTableStmt<'_>,
         catalogue: &Catalogue,
     ) -> Result<Option<Vec<String>>> {
-        let name = source.name(create.table_name())?;
-        if same(&name, "sqlite_sequence") {
-            if !source.is_worded(SEQUENCE) {
-                return Err(refused("sqlite_sequence is made as CREATE TABLE IF NOT EXISTS sqlite_sequence(name,seq)"));
+        let name = source.name_of(create.table_name())?;
+        if is_same_name(&name, "sqlite_sequence") {
+            if !source.has_exact_words(SEQUENCE) {
+                return Err(refused_error(
+                    "sqlite_sequence is made as CREATE TABLE IF NOT EXISTS sqlite_sequence(name,seq)",
+                ));
             }
             let is_there = catalogue.lock().has_sequence();
-            return Ok(Some(if is_there { Vec::new() } else { MAKE_SEQUENCE.map(str::to_owned).to_vec() }));
+            return Ok(Some(if is_there {
+                Vec::new()
+            } else {
+                MAKE_SEQUENCE.map(str::to_owned).to_vec()
+            }));
         }
         // Made along with the virtual table.
-        Ok(self.behind(&name).map(|_| Vec::new()))
+        Ok(self.find_shadow_owner(&name).map(|_| Vec::new()))
     }
 
-    fn insert(
+    fn translate_insert(
         &mut self,
-        source: &Source<'_>,
+        source: &ParsedSource<'_>,
         insert: InsertStmt<'_>,
         catalogue: &Catalogue,
     ) -> Result<Option<Vec<String>>> {
         let Some(target) = insert.table() else { return Ok(None) };
-        let name = source.name(target.table_name())?;
+        let name = source.name_of(target.table_name())?;
         if is_schema_table(&name) {
-            let Some(made) = VirtualTable::of(source, insert)? else {
-                return Err(refused(
+            let Some(made) = VirtualTableInsert::of(source, insert)? else {
+                return Err(refused_error(
                     "a row of sqlite_schema is taken for a virtual table alone, as sqlite3's .dump writes it: ('table', name, \
                      name, 0, 'CREATE VIRTUAL TABLE …')",
                 ));
             };
-            let VirtualTable { name, module, content, sql } = made;
-            self.tables.push(Table { name, module, content, indexed: false, boxes: Boxes::default() });
+            let VirtualTableInsert { name, module, content, sql } = made;
+            self.tables.push(DumpedTable {
+                name,
+                module,
+                content,
+                indexed: false,
+                rtree_rows: RTreeRows::default(),
+            });
             return Ok(Some(vec![sql]));
         }
         let is_statistics = is_statistics(&name);
-        let Some((index, ending)) = self.behind(&name) else {
+        let Some((index, ending)) = self.find_shadow_owner(&name) else {
             if !is_statistics {
                 return Ok(None);
             }
             // `.dump --preserve-rowids` gives the rows' places.
             let has_place = match insert.columns().and_then(|columns| columns.get(0)) {
-                Some(Expr::ColumnRef(first)) => same(&source.name(first.column())?, "rowid"),
+                Some(Expr::ColumnRef(first)) => {
+                    is_same_name(&source.name_of(first.column())?, "rowid")
+                }
                 _ => false,
             };
-            let row =
-                if has_place { PlainInsert::with_columns(source, insert) } else { PlainInsert::of(source, insert) };
-            let row = row.ok_or_else(|| refused("rows of statistics are written out"))?;
-            if let Some(table) = row.value(usize::from(has_place)).and_then(string)
-                && !self.analyzed.iter().any(|known| same(known, &table))
+            let row = if has_place {
+                PlainInsert::with_columns(source, insert)
+            } else {
+                PlainInsert::of(source, insert)
+            };
+            let row = row.ok_or_else(|| refused_error("rows of statistics are written out"))?;
+            if let Some(table) = row.value_at(usize::from(has_place)).and_then(string_literal)
+                && !self.analyzed.iter().any(|known| is_same_name(known, &table))
             {
                 self.analyzed.push(table);
             }
             return Ok(Some(Vec::new()));
         };
         let row = PlainInsert::of(source, insert).ok_or_else(|| {
-            refused(&format!(
+            refused_error(&format!(
                 "{name} is behind the virtual table {}: only rows that are written out are taken",
                 self.tables[index].name
             ))
         })?;
-        self.tables[index].row(&row, ending, catalogue)
+        self.tables[index].translate_row(&row, ending, catalogue)
     }
 
     /// The virtual table that a table of this name is behind, and what the name ends with.
-    fn behind(&self, name: &str) -> Option<(usize, &'static str)> {
+    fn find_shadow_owner(&self, name: &str) -> Option<(usize, &'static str)> {
         self.tables.iter().enumerate().find_map(|(index, table)| {
             let ending = shadow_endings(&table.module).iter().find(|ending| {
                 name.len() == table.name.len() + ending.len()
-                    && starts_with(name, &table.name)
-                    && name.get(table.name.len()..).is_some_and(|end| same(end, ending))
+                    && starts_with_ignore_case(name, &table.name)
+                    && name.get(table.name.len()..).is_some_and(|end| is_same_name(end, ending))
             });
             ending.map(|ending| (index, *ending))
         })
     }
 }
 
-impl Table {
+impl DumpedTable {
     /// A row of one of the tables behind it.
-    fn row(&mut self, row: &PlainInsert<'_>, ending: &str, catalogue: &Catalogue) -> Result<Option<Vec<String>>> {
-        if starts_with(&self.module, "rtree") {
-            self.boxes
-                .take(row, ending)
-                .ok_or_else(|| refused(&format!("a row of {}{ending} is not that of an R-Tree", self.name)))?;
+    fn translate_row(
+        &mut self,
+        row: &PlainInsert<'_>,
+        ending: &str,
+        catalogue: &Catalogue,
+    ) -> Result<Option<Vec<String>>> {
+        if starts_with_ignore_case(&self.module, "rtree") {
+            self.rtree_rows.add_row(row, ending).ok_or_else(|| {
+                refused_error(&format!("a row of {}{ending} is not that of an R-Tree", self.name))
+            })?;
             return Ok(Some(Vec::new()));
         }
         let keeps_text = self.content.is_none();
         match ending {
-            "_content" if keeps_text => self.content_row(row, catalogue).map(Some),
-            "_config" => Ok(Some(self.config_row(row).into_iter().collect())),
+            "_content" if keeps_text => self.translate_content_row(row, catalogue).map(Some),
+            "_config" => Ok(Some(self.translate_config_row(row).into_iter().collect())),
             // Records of the index that are there without any row as well.
             "_data" | "_stat" => Ok(Some(Vec::new())),
             _ if keeps_text => Ok(Some(Vec::new())),
-            _ if self.content.as_deref() == Some("") => Err(refused(&format!(
+            _ if self.content.as_deref() == Some("") => Err(refused_error(&format!(
                 "the full-text table {} keeps no text (content=''), so its index can not be made again from a dump: leave its rows \
                  out of the dump, and insert its texts anew",
                 self.name
@@ -223,10 +255,14 @@ impl Table {
     }
 
     /// What was indexed is inserted again.
-    fn content_row(&self, row: &PlainInsert<'_>, catalogue: &Catalogue) -> Result<Vec<String>> {
+    fn translate_content_row(
+        &self,
+        row: &PlainInsert<'_>,
+        catalogue: &Catalogue,
+    ) -> Result<Vec<String>> {
         let columns = shown_columns(catalogue, &self.name);
         if row.len() != columns.len() + 1 {
-            return Err(refused(&format!(
+            return Err(refused_error(&format!(
                 "a row of {}_content has {} values beside its key, and {} has {} columns: languages and locales of single rows can \
                  not be taken from a dump",
                 self.name,
@@ -235,14 +271,18 @@ impl Table {
                 columns.len()
             )));
         }
-        let list: String = columns.iter().map(|column| format!(", {}", quote('"', column))).collect();
+        let list: String =
+            columns.iter().map(|column| format!(", {}", quote('"', column))).collect();
         Ok(vec![row.for_table(&format!("{}(rowid{list})", quote('"', &self.name)))])
     }
 
     /// A setting of the index: its version is SQLite's own.
-    fn config_row(&self, row: &PlainInsert<'_>) -> Option<String> {
+    fn translate_config_row(&self, row: &PlainInsert<'_>) -> Option<String> {
         let quoted = quote('"', &self.name);
-        let is_version = row.value(0).and_then(string).is_some_and(|key| same(&key, "version"));
+        let is_version = row
+            .value_at(0)
+            .and_then(string_literal)
+            .is_some_and(|key| is_same_name(&key, "version"));
         (!is_version).then(|| row.for_table(&format!("{quoted}({quoted}, rank)")))
     }
 }
@@ -251,9 +291,9 @@ fn is_schema_table(name: &str) -> bool {
     is_one_of(&SCHEMA_TABLES[..2], name)
 }
 
-fn kind(catalogue: &Catalogue, name: &str) -> Option<Kind> {
+fn object_kind(catalogue: &Catalogue, name: &str) -> Option<ObjectKind> {
     let inner = catalogue.lock();
-    inner.schema.find(&inner.db, name).map(|(kind, _)| kind)
+    inner.schema.find_object(&inner.db, name).map(|(kind, _)| kind)
 }
 
 /// The columns of a table that `SELECT *` shows.
@@ -263,11 +303,11 @@ fn shown_columns(catalogue: &Catalogue, table: &str) -> Vec<String> {
     columns.iter().filter(|column| !column.hidden).map(|column| column.name.clone()).collect()
 }
 
-fn refused(why: &str) -> Error {
+fn refused_error(why: &str) -> Error {
     Error::new(Code::StatementNotAllowed, why)
 }
 
 /// The text of an expression that is a number, with its sign.
-fn number(source: &Source<'_>, expression: Expr<'_>) -> Option<i64> {
-    form::text(source, expression)?.parse().ok()
+fn number_text(source: &ParsedSource<'_>, expression: Expr<'_>) -> Option<i64> {
+    form::expression_text(source, expression)?.parse().ok()
 }

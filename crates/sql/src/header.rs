@@ -6,7 +6,7 @@
 //! the data database, which namespaces may share.
 
 use crate::catalogue::Catalogue;
-use crate::names::same;
+use crate::names::is_same_name;
 use debros_proto::{Error, Result};
 use std::sync::PoisonError;
 
@@ -33,7 +33,7 @@ impl HeaderField {
 
     /// The field of that name.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|field| same(field.name(), name))
+        Self::ALL.into_iter().find(|field| is_same_name(field.name(), name))
     }
 }
 
@@ -43,7 +43,10 @@ impl Catalogue {
     /// # Errors
     /// `internal` when the catalogue can not be read.
     pub fn header(&self, field: HeaderField) -> Result<i32> {
-        self.lock().db.pragma_query_value(None, field.name(), |row| row.get(0)).map_err(|_| failed())
+        self.lock()
+            .db
+            .pragma_query_value(None, field.name(), |row| row.get(0))
+            .map_err(|_| header_error())
     }
 
     /// Sets a field of the namespace's header, as it is kept with the data.
@@ -52,10 +55,10 @@ impl Catalogue {
     /// `internal` when the catalogue can not be written.
     pub fn set_header(&mut self, field: HeaderField, value: i32) -> Result<()> {
         let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
-        inner.db.pragma_update(None, field.name(), value).map_err(|_| failed())
+        inner.db.pragma_update(None, field.name(), value).map_err(|_| header_error())
     }
 }
 
-fn failed() -> Error {
+fn header_error() -> Error {
     Error::internal("the namespace's catalogue failed")
 }

@@ -1,49 +1,51 @@
-//! SQL of a namespace's own: any SQLite statement that a namespace's user sends becomes a statement on that namespace's
-//! objects, or is refused.
+//! SQL of a namespace's own: any SQLite statement that a namespace's user sends becomes a statement
+//! on that namespace's objects, or is refused.
 //!
-//! - [`rewrite()`]: one statement, for one state of a schema; [`Rewriter`] remembers.
+//! - [`rewrite()`]: one statement, for one state of a schema; [`RewriteCache`] remembers.
 //! - [`Catalogue`]: a namespace's schema in the user's own names.
-//! - [`Policy`]: the second line, SQLite's authorizer on the data database. It knows nothing of the rewriter.
+//! - [`Policy`]: the second line, SQLite's authorizer on the data database. It knows nothing of the
+//!   rewriter.
 //! - [`Demangler`]: errors and query plans in the user's names.
-//! - [`setting`]: what a transaction's PRAGMAs want, for the engine to obey.
+//! - [`transaction_pragma`]: what a transaction's PRAGMAs want, for the engine to obey.
 //! - [`HeaderField`]: `PRAGMA user_version` and `application_id`, values of the namespace.
-//! - [`Moment`]: time and randomness, given one value for each statement.
-//! - [`counters`]: `last_insert_rowid()` and `changes()`, as the caller's own statements leave them.
+//! - [`ExecutionContext`]: time and randomness, given one value for each statement.
+//! - [`counters`]: `last_insert_rowid()` and `changes()`, as the caller's own statements leave
+//!   them.
 //! - [`dump`]: what sqlite3 shells write, as statements that a namespace may run.
 //!
-//! The crate knows no engine, no thread and no clock: the engine calls it, and says what time it is. How the parts fit is
-//! in `DESIGN.md`.
+//! The crate knows no engine, no thread and no clock: the engine calls it, and says what time it
+//! is. How the parts fit is in `DESIGN.md`.
 
 mod allowed;
-mod cache;
 pub mod catalogue;
-mod class;
 pub mod counters;
-mod demangle;
+mod demangler;
 pub mod dump;
-mod edit;
-mod failure;
-mod gate;
+mod error_mapping;
+mod execution_context;
 mod header;
-mod moment;
 mod names;
-mod place;
-mod plan;
+mod parsed_source;
 pub mod policy;
+mod position;
+mod precheck;
+mod query_plan;
 mod reserved_names;
 pub mod rewrite;
-pub mod setting;
-mod source;
+mod rewrite_cache;
+mod rewriter;
+mod splice;
+mod statement_class;
+pub mod transaction_pragma;
 mod verify;
-mod walk;
 
-pub use cache::Rewriter;
 pub use catalogue::Catalogue;
-pub use class::{Class, Grants, Place};
-pub use demangle::Demangler;
+pub use demangler::Demangler;
+pub use execution_context::{ExecutionContext, MOMENT_CLEAR, MOMENT_DDL, MOMENT_SET, MOMENT_TABLE};
 pub use header::HeaderField;
-pub use moment::{MOMENT_CLEAR, MOMENT_DDL, MOMENT_SET, MOMENT_TABLE, Moment};
 pub use names::INTERNAL_PREFIX;
-pub use plan::without_moment;
 pub use policy::Policy;
-pub use rewrite::{Rewritten, rewrite, rewrite_under};
+pub use query_plan::remove_time_reads;
+pub use rewrite::{RewrittenStatement, rewrite, rewrite_with_foreign_keys};
+pub use rewrite_cache::RewriteCache;
+pub use statement_class::{ExecutionTarget, StatementClass, SystemTableGrants};

@@ -6,11 +6,12 @@ use std::borrow::Cow;
 /// Tables of the engine's own start with this, in every database.
 pub const INTERNAL_PREFIX: &str = "_debros_";
 
-/// What a namespace's objects are called in the database: `ns::<namespace>::` before the user's name.
+/// What a namespace's objects are called in the database: `ns::<namespace>::` before the user's
+/// name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Prefix(String);
+pub(crate) struct NamespacePrefix(String);
 
-impl Prefix {
+impl NamespacePrefix {
     pub(crate) fn new(namespace: &Namespace) -> Self {
         Self(namespace.prefix())
     }
@@ -20,28 +21,30 @@ impl Prefix {
     }
 
     /// The name as the database holds it.
-    pub(crate) fn full(&self, name: &str) -> String {
+    pub(crate) fn qualify(&self, name: &str) -> String {
         format!("{}{name}", self.0)
     }
 
     /// The full name where SQL wants a table, index, view or trigger.
-    pub(crate) fn quoted(&self, name: &str) -> String {
-        quote('"', &self.full(name))
+    pub(crate) fn qualify_quoted(&self, name: &str) -> String {
+        quote('"', &self.qualify(name))
     }
 
-    /// The full name inside an expression. Backticks, because SQLite reads an unknown name in double quotes as a string.
-    pub(crate) fn ticked(&self, name: &str) -> String {
-        quote('`', &self.full(name))
+    /// The full name inside an expression. Backticks, because SQLite reads an unknown name in
+    /// double quotes as a string.
+    pub(crate) fn qualify_backticked(&self, name: &str) -> String {
+        quote('`', &self.qualify(name))
     }
 
     /// The full name as a string literal.
-    pub(crate) fn literal(&self, name: &str) -> String {
-        quote('\'', &self.full(name))
+    pub(crate) fn qualify_literal(&self, name: &str) -> String {
+        quote('\'', &self.qualify(name))
     }
 
-    /// Whether a name of the database is one of this namespace. SQLite compares names without regard to ASCII case.
+    /// Whether a name of the database is one of this namespace. SQLite compares names without
+    /// regard to ASCII case.
     pub(crate) fn owns(&self, name: &str) -> bool {
-        starts_with(name, &self.0)
+        starts_with_ignore_case(name, &self.0)
     }
 }
 
@@ -81,23 +84,25 @@ pub(crate) fn dequote(token: &str) -> Cow<'_, str> {
 }
 
 /// Whether two names are the same to SQLite.
-pub(crate) fn same(one: &str, other: &str) -> bool {
+pub(crate) fn is_same_name(one: &str, other: &str) -> bool {
     one.eq_ignore_ascii_case(other)
 }
 
 /// Whether the list holds the name.
 pub(crate) fn is_one_of(list: &[&str], name: &str) -> bool {
-    list.iter().any(|other| same(other, name))
+    list.iter().any(|other| is_same_name(other, name))
 }
 
-/// [`str::starts_with`] without regard to ASCII case.
-pub(crate) fn starts_with(name: &str, start: &str) -> bool {
-    name.as_bytes().get(..start.len()).is_some_and(|bytes| bytes.eq_ignore_ascii_case(start.as_bytes()))
+/// [`str::starts_with_ignore_case`] without regard to ASCII case.
+pub(crate) fn starts_with_ignore_case(name: &str, start: &str) -> bool {
+    name.as_bytes()
+        .get(..start.len())
+        .is_some_and(|bytes| bytes.eq_ignore_ascii_case(start.as_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Prefix, dequote, quote, same, starts_with};
+    use super::{NamespacePrefix, dequote, is_same_name, quote, starts_with_ignore_case};
     use debros_proto::Namespace;
 
     #[test]
@@ -119,8 +124,16 @@ mod tests {
 
     #[test]
     fn a_prefix_is_compared_as_sqlite_compares() {
-        let prefix = Prefix::new(&Namespace::new("acme").unwrap());
-        assert!(prefix.owns("NS::Acme::users") && !prefix.owns("ns::acmee::users") && !prefix.owns("ns::acme"));
-        assert!(same("Users", "uSERS") && !same("é", "É") && starts_with("_DEBROS_x", "_debros_"));
+        let prefix = NamespacePrefix::new(&Namespace::new("acme").unwrap());
+        assert!(
+            prefix.owns("NS::Acme::users")
+                && !prefix.owns("ns::acmee::users")
+                && !prefix.owns("ns::acme")
+        );
+        assert!(
+            is_same_name("Users", "uSERS")
+                && !is_same_name("é", "É")
+                && starts_with_ignore_case("_DEBROS_x", "_debros_")
+        );
     }
 }

@@ -1,42 +1,47 @@
-//! The second line: what a namespace's statement may touch in the database, decided by SQLite's authorizer while it
-//! compiles the statement. It knows the real names and nothing of the rewriter. What is not known is refused.
+//! The second line: what a namespace's statement may touch in the database, decided by SQLite's
+//! authorizer while it compiles the statement. It knows the real names and nothing of the rewriter.
+//! What is not known is refused.
 //!
-//! The authorizer is not told the new name of ALTER TABLE … RENAME: see [`Foreign`].
+//! The authorizer is not told the new name of ALTER TABLE … RENAME: see [`ForeignObjects`].
 
 use crate::allowed::{
-    ALTER_FUNCTIONS, FUNCTIONS, MODULE_PRAGMAS, MODULES, NO_ATTACH, NO_TEMPORARY, NO_TRANSACTIONS, TABLE_FUNCTIONS,
-    is_statistics, may_be_shadow, refused_pragma,
+    ALTER_FUNCTIONS, FUNCTIONS, MODULE_PRAGMAS, MODULES, NO_ATTACH, NO_TEMPORARY, NO_TRANSACTIONS,
+    TABLE_FUNCTIONS, is_statistics, may_be_shadow_table, refused_pragma,
 };
-use crate::class::{Class, Grants};
-use crate::moment::MOMENT_TABLE;
-use crate::names::{INTERNAL_PREFIX, Prefix, is_one_of, same, starts_with};
+use crate::execution_context::MOMENT_TABLE;
+use crate::names::{
+    INTERNAL_PREFIX, NamespacePrefix, is_one_of, is_same_name, starts_with_ignore_case,
+};
+use crate::statement_class::{StatementClass, SystemTableGrants};
 use debros_proto::Namespace;
 use rusqlite::Connection;
 use rusqlite::hooks::{AuthAction, AuthContext};
 
-/// What one statement of a namespace may do. Made for each statement, and asked at each of SQLite's questions about it,
-/// while it is compiled and while it runs: full-text tables ask while they run.
+/// What one statement of a namespace may do. Made for each statement, and asked at each of SQLite's
+/// questions about it, while it is compiled and while it runs: full-text tables ask while they run.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    prefix: Prefix,
-    class: Class,
-    grants: Grants,
+    prefix: NamespacePrefix,
+    class: StatementClass,
+    grants: SystemTableGrants,
     /// Names of the statement's own subqueries and CTEs.
     results: Vec<String>,
-    /// The statement removes or alters something: only then SQLite itself looks through the schema's rows.
+    /// The statement removes or alters something: only then SQLite itself looks through the
+    /// schema's rows.
     drops: bool,
     alters: bool,
     /// It is ANALYZE, which reads what it wrote.
     analyzes: bool,
-    /// The last question was whether a row of the schema may be written: then SQLite looks that row up by its number.
+    /// The last question was whether a row of the schema may be written: then SQLite looks that row
+    /// up by its number.
     wrote_schema: bool,
 }
 
 impl Policy {
     /// A policy for one statement.
-    pub fn new(namespace: &Namespace, class: Class, grants: Grants) -> Self {
+    pub fn new(namespace: &Namespace, class: StatementClass, grants: SystemTableGrants) -> Self {
         Self {
-            prefix: Prefix::new(namespace),
+            prefix: NamespacePrefix::new(namespace),
             class,
             grants,
             results: Vec::new(),
@@ -47,8 +52,9 @@ impl Policy {
         }
     }
 
-    /// Lets it read the columns of its own subqueries and CTEs by their names. Mostly SQLite does not ask about these, but
-    /// for the shared columns of RIGHT and FULL JOIN it does, in the same words as for a table.
+    /// Lets it read the columns of its own subqueries and CTEs by their names. Mostly SQLite does
+    /// not ask about these, but for the shared columns of RIGHT and FULL JOIN it does, in the same
+    /// words as for a table.
     #[must_use]
     pub fn with_results(mut self, names: &[String]) -> Self {
         self.results = names.iter().filter(|name| !self.is_reserved(name)).cloned().collect();
@@ -58,93 +64,107 @@ impl Policy {
     /// Whether a name can be that of a table which is not the namespace's.
     fn is_reserved(&self, name: &str) -> bool {
         name.contains("::")
-            || starts_with(name, "sqlite_")
-            || starts_with(name, INTERNAL_PREFIX)
-            || starts_with(name, "pragma_")
-            || is_one_of(PROVIDED, name)
+            || starts_with_ignore_case(name, "sqlite_")
+            || starts_with_ignore_case(name, INTERNAL_PREFIX)
+            || starts_with_ignore_case(name, "pragma_")
+            || is_one_of(SQLITE_TABLES, name)
     }
 
-    /// Why the statement may not do this, or `None` when it may. The reason is for the log and for the namespace's user:
-    /// it names nothing that the user did not name.
-    pub fn refuse(&mut self, context: &AuthContext<'_>) -> Option<String> {
+    /// Why the statement may not do this, or `None` when it may. The reason is for the log and for
+    /// the namespace's user: it names nothing that the user did not name.
+    pub fn refuse_in_context(&mut self, context: &AuthContext<'_>) -> Option<String> {
         let wrote_schema = matches!(
             context.action,
             AuthAction::Update { table_name, .. } if is_schema_table(table_name)
         );
-        let refusal = self.of_database(context);
+        let refusal = self.refuse_in_database(context);
         self.wrote_schema = wrote_schema;
         refusal
     }
 
-    fn of_database(&mut self, context: &AuthContext<'_>) -> Option<String> {
-        // There the database's name stands elsewhere; a table of another database is none of this namespace's.
+    fn refuse_in_database(&mut self, context: &AuthContext<'_>) -> Option<String> {
+        // There the database's name stands elsewhere; a table of another database is none of this
+        // namespace's.
         if matches!(context.action, AuthAction::AlterTable { .. }) {
-            return self.judge(&context.action);
+            return self.refuse_action(&context.action);
         }
-        if context.database_name.is_some_and(|name| same(name, "temp")) {
+        if context.database_name.is_some_and(|name| is_same_name(name, "temp")) {
             return self.refuse_temporary(&context.action);
         }
-        if context.database_name.is_some_and(|name| !same(name, "main")) {
+        if context.database_name.is_some_and(|name| !is_same_name(name, "main")) {
             return Some(NO_ATTACH.to_owned());
         }
-        self.judge(&context.action)
+        self.refuse_action(&context.action)
     }
 
-    fn judge(&mut self, action: &AuthAction<'_>) -> Option<String> {
+    fn refuse_action(&mut self, action: &AuthAction<'_>) -> Option<String> {
         match *action {
             AuthAction::Select | AuthAction::Recursive => None,
-            AuthAction::Read { table_name, column_name } => self.refuse_read(table_name, column_name),
+            AuthAction::Read { table_name, column_name } => {
+                self.refuse_read(table_name, column_name)
+            }
             AuthAction::Insert { table_name }
             | AuthAction::Delete { table_name }
             | AuthAction::Update { table_name, .. } => self.refuse_write(table_name),
             AuthAction::Function { function_name } => {
-                let known =
-                    is_one_of(FUNCTIONS, function_name) || (self.alters && is_one_of(ALTER_FUNCTIONS, function_name));
+                let known = is_one_of(FUNCTIONS, function_name)
+                    || (self.alters && is_one_of(ALTER_FUNCTIONS, function_name));
                 (!known).then(|| format!("the function {function_name} is not allowed"))
             }
-            AuthAction::Pragma { pragma_name, pragma_value } => self.refuse_pragma(pragma_name, pragma_value),
-            // Made along with the first AUTOINCREMENT and the first ANALYZE; nobody can make them by name.
-            AuthAction::CreateTable { table_name }
-                if same(table_name, "sqlite_sequence") || is_statistics(table_name) =>
-            {
-                self.define(&[])
+            AuthAction::Pragma { pragma_name, pragma_value } => {
+                self.refuse_pragma(pragma_name, pragma_value)
             }
-            AuthAction::CreateTable { table_name } => self.define(&[table_name]),
+            // Made along with the first AUTOINCREMENT and the first ANALYZE; nobody can make them
+            // by name.
+            AuthAction::CreateTable { table_name }
+                if is_same_name(table_name, "sqlite_sequence") || is_statistics(table_name) =>
+            {
+                self.refuse_definition(&[])
+            }
+            AuthAction::CreateTable { table_name } => self.refuse_definition(&[table_name]),
             AuthAction::CreateVtable { table_name, module_name } => {
                 if !is_one_of(MODULES, module_name) {
                     return Some(format!("the virtual-table module {module_name} is not allowed"));
                 }
-                self.define(&[table_name])
+                self.refuse_definition(&[table_name])
             }
-            AuthAction::CreateIndex { index_name, table_name } => self.define(&[automatic(index_name), table_name]),
-            AuthAction::CreateTrigger { trigger_name, table_name } => self.define(&[trigger_name, table_name]),
-            AuthAction::CreateView { view_name } => self.define(&[view_name]),
+            AuthAction::CreateIndex { index_name, table_name } => {
+                self.refuse_definition(&[autoindex_table(index_name), table_name])
+            }
+            AuthAction::CreateTrigger { trigger_name, table_name } => {
+                self.refuse_definition(&[trigger_name, table_name])
+            }
+            AuthAction::CreateView { view_name } => self.refuse_definition(&[view_name]),
             AuthAction::DropTable { table_name } | AuthAction::DropVtable { table_name, .. } => {
                 self.drops = true;
-                self.define(&[table_name])
+                self.refuse_definition(&[table_name])
             }
             AuthAction::DropView { view_name } => {
                 self.drops = true;
-                self.define(&[view_name])
+                self.refuse_definition(&[view_name])
             }
             AuthAction::DropIndex { index_name, table_name } => {
                 self.drops = true;
-                self.define(&[index_name, table_name])
+                self.refuse_definition(&[index_name, table_name])
             }
             AuthAction::DropTrigger { trigger_name, table_name } => {
                 self.drops = true;
-                self.define(&[trigger_name, table_name])
+                self.refuse_definition(&[trigger_name, table_name])
             }
             AuthAction::AlterTable { table_name, .. } => {
                 self.alters = true;
-                self.define(&[table_name])
+                self.refuse_definition(&[table_name])
             }
-            AuthAction::Reindex { index_name } => self.define(&[automatic(index_name)]),
+            AuthAction::Reindex { index_name } => {
+                self.refuse_definition(&[autoindex_table(index_name)])
+            }
             AuthAction::Analyze { table_name } => {
                 self.analyzes = true;
-                self.define(&[table_name])
+                self.refuse_definition(&[table_name])
             }
-            AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => Some(NO_TRANSACTIONS.to_owned()),
+            AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => {
+                Some(NO_TRANSACTIONS.to_owned())
+            }
             AuthAction::Attach { .. } | AuthAction::Detach { .. } => Some(NO_ATTACH.to_owned()),
             AuthAction::CreateTempIndex { .. }
             | AuthAction::CreateTempTable { .. }
@@ -161,107 +181,127 @@ impl Policy {
     /// SQLite looks at the temporary schema, which is empty, when it alters or removes something.
     fn refuse_temporary(&mut self, action: &AuthAction<'_>) -> Option<String> {
         match *action {
-            AuthAction::Select | AuthAction::Recursive | AuthAction::Function { .. } => self.judge(action),
+            AuthAction::Select | AuthAction::Recursive | AuthAction::Function { .. } => {
+                self.refuse_action(action)
+            }
             AuthAction::Read { table_name, .. } | AuthAction::Update { table_name, .. }
                 if (self.alters || self.drops) && is_schema_table(table_name) =>
             {
                 None
             }
-            AuthAction::Pragma { .. } if self.alters => self.judge(action),
+            AuthAction::Pragma { .. } if self.alters => self.refuse_action(action),
             _ => Some(NO_TEMPORARY.to_owned()),
         }
     }
 
     /// Something that is made or removed: all of its names are the namespace's.
-    fn define(&mut self, names: &[&str]) -> Option<String> {
-        if self.class != Class::Ddl {
+    fn refuse_definition(&mut self, names: &[&str]) -> Option<String> {
+        if self.class != StatementClass::Ddl {
             return Some("this statement may not change the schema".to_owned());
         }
-        names.iter().find(|name| !self.prefix.owns(name)).map(|name| no_such(name))
+        names.iter().find(|name| !self.prefix.owns(name)).map(|name| no_such_table_message(name))
     }
 
     fn refuse_read(&self, table: &str, column: &str) -> Option<String> {
-        if self.prefix.owns(table) || is_one_of(TABLE_FUNCTIONS, table) || same(table, MOMENT_TABLE) {
+        if self.prefix.owns(table)
+            || is_one_of(TABLE_FUNCTIONS, table)
+            || is_same_name(table, MOMENT_TABLE)
+        {
             return None;
         }
         if is_schema_table(table) {
-            // CREATE looks up the row that it wrote. DROP and ALTER look through all rows, and have no SELECT of the
-            // user's in them.
-            let own = self.drops || self.alters || (self.wrote_schema && same(column, "ROWID"));
-            return (self.class != Class::Ddl || !own).then(|| no_such(table));
+            // CREATE looks up the row that it wrote. DROP and ALTER look through all rows, and have
+            // no SELECT of the user's in them.
+            let own =
+                self.drops || self.alters || (self.wrote_schema && is_same_name(column, "ROWID"));
+            return (self.class != StatementClass::Ddl || !own)
+                .then(|| no_such_table_message(table));
         }
         let allowed = match table {
-            name if same(name, "sqlite_sequence") => self.grants.sequence || self.drops || self.alters,
+            name if is_same_name(name, "sqlite_sequence") => {
+                self.grants.sequence || self.drops || self.alters
+            }
             name if is_statistics(name) => {
-                (self.grants.statistics && same(name, "sqlite_stat1"))
+                (self.grants.statistics && is_same_name(name, "sqlite_stat1"))
                     || self.drops
                     || self.alters
                     || self.analyzes
                     || self.replaces_statistics()
             }
-            name if same(name, "pragma_foreign_key_check") => true,
-            name if same(name, "pragma_quick_check") => self.alters,
+            name if is_same_name(name, "pragma_foreign_key_check") => true,
+            name if is_same_name(name, "pragma_quick_check") => self.alters,
             // What ALTER TABLE ADD calls the table while it reads the new column.
-            name if starts_with(name, ALTERED) => self.prefix.owns(&name[ALTERED.len()..]),
+            name if starts_with_ignore_case(name, ALTERED) => {
+                self.prefix.owns(&name[ALTERED.len()..])
+            }
             // A subquery without an alias. No table has such a name.
-            name if starts_with(name, "(subquery-") => true,
+            name if starts_with_ignore_case(name, "(subquery-") => true,
             // A CTE of which no column is used tells its own name, without saying that it is one.
             name => {
-                (column.is_empty() && !self.is_reserved(name)) || self.results.iter().any(|result| same(result, name))
+                (column.is_empty() && !self.is_reserved(name))
+                    || self.results.iter().any(|result| is_same_name(result, name))
             }
         };
-        (!allowed).then(|| no_such(table))
+        (!allowed).then(|| no_such_table_message(table))
     }
 
     /// ANALYZE removes what an earlier one wrote before it says what it is.
     fn replaces_statistics(&self) -> bool {
-        self.class == Class::Ddl && self.grants.statistics
+        self.class == StatementClass::Ddl && self.grants.statistics
     }
 
     fn refuse_write(&self, table: &str) -> Option<String> {
         // Virtual tables make ready to write their shadows as soon as they are looked at.
-        let shadow = self.prefix.owns(table) && may_be_shadow(table);
-        if self.class == Class::Read && !shadow {
+        let shadow = self.prefix.owns(table) && may_be_shadow_table(table);
+        if self.class == StatementClass::Read && !shadow {
             return Some("this statement may not change anything".to_owned());
         }
         let allowed = self.prefix.owns(table)
-            || (is_schema_table(table) && self.class == Class::Ddl)
-            || (same(table, "sqlite_sequence") && (self.grants.sequence || self.drops || self.alters))
-            || (is_statistics(table) && (self.analyzes || self.drops || self.alters || self.replaces_statistics()));
-        (!allowed).then(|| no_such(table))
+            || (is_schema_table(table) && self.class == StatementClass::Ddl)
+            || (is_same_name(table, "sqlite_sequence")
+                && (self.grants.sequence || self.drops || self.alters))
+            || (is_statistics(table)
+                && (self.analyzes || self.drops || self.alters || self.replaces_statistics()));
+        (!allowed).then(|| no_such_table_message(table))
     }
 
-    /// Everything that PRAGMAs tell is the catalogue's to answer, but for the one that looks at the data.
+    /// Everything that PRAGMAs tell is the catalogue's to answer, but for the one that looks at the
+    /// data.
     fn refuse_pragma(&self, name: &str, value: Option<&str>) -> Option<String> {
         let allowed = match value {
             None => is_one_of(MODULE_PRAGMAS, name),
-            Some(table) if same(name, "foreign_key_check") => self.prefix.owns(table),
-            Some(table) if same(name, "quick_check") => self.alters && self.prefix.owns(table),
+            Some(table) if is_same_name(name, "foreign_key_check") => self.prefix.owns(table),
+            Some(table) if is_same_name(name, "quick_check") => {
+                self.alters && self.prefix.owns(table)
+            }
             Some(_) => false,
         };
         (!allowed).then(|| refused_pragma(name))
     }
 }
 
-/// Whether what a policy refuses can be hidden, by [`Authorization::Ignore`](rusqlite::hooks::Authorization::Ignore): a column
-/// of the statistics, which is null then. An R-Tree looks for its own when a connection first meets it, which is while any
-/// statement on it is compiled. Refused, it would be there with half of its parts, and give wrong results until the
-/// connection forgets it. Whether it was the R-Tree or the statement is seen when the statement is compiled once more, with
-/// nothing hidden: that has to be done, and what that gives may be run. (SQLite itself compiles it again, with parts hidden, when
-/// the schema changes before it runs.)
+/// Whether what a policy refuses can be hidden, by
+/// [`Authorization::Ignore`](rusqlite::hooks::Authorization::Ignore): a column of the statistics,
+/// which is null then. An R-Tree looks for its own when a connection first meets it, which is while
+/// any statement on it is compiled. Refused, it would be there with half of its parts, and give
+/// wrong results until the connection forgets it. Whether it was the R-Tree or the statement is
+/// seen when the statement is compiled once more, with nothing hidden: that has to be done, and
+/// what that gives may be run. (SQLite itself compiles it again, with parts hidden, when the schema
+/// changes before it runs.)
 pub fn may_be_hidden(action: &AuthAction<'_>) -> bool {
     matches!(action, AuthAction::Read { table_name, column_name }
-        if same(table_name, "sqlite_stat1") && !column_name.is_empty())
+        if is_same_name(table_name, "sqlite_stat1") && !column_name.is_empty())
 }
 
-/// Tables that SQLite provides without anybody making them, and that tell of the whole database or connection.
-const PROVIDED: &[&str] = &["dbstat", "bytecode", "tables_used", "completion", "fts3tokenize"];
+/// Tables that SQLite provides without anybody making them, and that tell of the whole database or
+/// connection.
+const SQLITE_TABLES: &[&str] = &["dbstat", "bytecode", "tables_used", "completion", "fts3tokenize"];
 
 /// No table has a name that begins so.
 const ALTERED: &str = "sqlite_altertab_";
 
 /// SQLite's words, whether there is such a table or not.
-fn no_such(name: &str) -> String {
+fn no_such_table_message(name: &str) -> String {
     format!("no such table: {name}")
 }
 
@@ -270,18 +310,19 @@ fn is_schema_table(name: &str) -> bool {
 }
 
 /// The indexes of constraints are named after their table.
-fn automatic(index: &str) -> &str {
+fn autoindex_table(index: &str) -> &str {
     const AUTOMATIC: &str = "sqlite_autoindex_";
-    if starts_with(index, AUTOMATIC) { &index[AUTOMATIC.len()..] } else { index }
+    if starts_with_ignore_case(index, AUTOMATIC) { &index[AUTOMATIC.len()..] } else { index }
 }
 
-/// Counts what a change of the schema may not change and the authorizer does not hear of: the objects of a database that
-/// are not a namespace's, because it is not told to what name a table is renamed, and the tables outside that are parents
-/// of the namespace's by a foreign key, because it is not told of parents at all. Such a child would be asked whenever
-/// the parent's owner deletes a row, and not be allowed to answer. Counted before and after, and compared. The count costs a
+/// Counts what a change of the schema may not change and the authorizer does not hear of: the
+/// objects of a database that are not a namespace's, because it is not told to what name a table is
+/// renamed, and the tables outside that are parents of the namespace's by a foreign key, because it
+/// is not told of parents at all. Such a child would be asked whenever the parent's owner deletes a
+/// row, and not be allowed to answer. Counted before and after, and compared. The count costs a
 /// look at every row of the schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Foreign {
+pub struct ForeignObjects {
     objects: i64,
     parents: i64,
 }
@@ -293,7 +334,7 @@ const PARENTS: &str = "SELECT count(*) FROM sqlite_schema AS child, pragma_forei
     WHERE child.type = 'table' AND instr(lower(child.sql), 'references') > 0
         AND lower(substr(child.name, 1, length(?1))) = ?1 AND lower(substr(key.\"table\", 1, length(?1))) <> ?1";
 
-impl Foreign {
+impl ForeignObjects {
     /// The count now. To be run with the authorizer off.
     ///
     /// # Errors
@@ -307,7 +348,7 @@ impl Foreign {
 
 #[cfg(test)]
 mod tests {
-    use super::PROVIDED;
+    use super::SQLITE_TABLES;
     use crate::allowed::{MODULES, TABLE_FUNCTIONS};
     use crate::names::is_one_of;
 
@@ -316,9 +357,10 @@ mod tests {
     fn every_module_of_this_sqlite_is_known() {
         let db = rusqlite::Connection::open_in_memory().unwrap();
         let mut statement = db.prepare("SELECT name FROM pragma_module_list").unwrap();
-        let modules: Vec<String> = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        let modules: Vec<String> =
+            statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
         let known = |name: &str| {
-            is_one_of(PROVIDED, name)
+            is_one_of(SQLITE_TABLES, name)
                 || is_one_of(MODULES, name)
                 || is_one_of(TABLE_FUNCTIONS, name)
                 || name.starts_with("pragma_")

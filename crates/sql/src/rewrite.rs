@@ -1,28 +1,28 @@
 //! From a user's statement to one on the namespace's own objects.
 
 use crate::catalogue::Catalogue;
-use crate::class::{Class, Grants, Place};
-use crate::edit::Template;
-use crate::moment::Moment;
+use crate::execution_context::ExecutionContext;
 use crate::policy::Policy;
-use crate::setting::{self, Setting};
-use crate::walk::statement::walk_statement;
-use crate::{gate, verify};
+use crate::rewriter::statement::rewrite_statement;
+use crate::splice::SqlTemplate;
+use crate::statement_class::{ExecutionTarget, StatementClass, SystemTableGrants};
+use crate::transaction_pragma::{self, TransactionPragma};
+use crate::{precheck, verify};
 use debros_proto::{Namespace, Result};
 use std::borrow::Cow;
 
 /// A statement that was rewritten. It holds for one state of the schema: [`Catalogue::generation`].
 #[derive(Debug)]
-pub struct Rewritten {
-    pub(crate) template: Template,
+pub struct RewrittenStatement {
+    pub(crate) template: SqlTemplate,
     /// What kind of statement it is.
-    pub class: Class,
+    pub class: StatementClass,
     /// Where it is run.
-    pub place: Place,
+    pub target: ExecutionTarget,
     /// The tables and views that the text itself names, as the user wrote them, each once.
     pub objects: Vec<String>,
-    /// The names of the result's columns, as SQLite gives them for the user's own text; none when it returns no rows.
-    /// They stand for those that the rewritten statement gives.
+    /// The names of the result's columns, as SQLite gives them for the user's own text; none when
+    /// it returns no rows. They stand for those that the rewritten statement gives.
     pub columns: Vec<String>,
     /// How many arguments it takes.
     pub parameters: usize,
@@ -36,25 +36,31 @@ pub struct Rewritten {
     /// It, or what it reaches, asks for `last_insert_rowid()` or `changes()`: run
     /// [`restore_counters`](crate::counters::restore_counters) right before it.
     pub reads_counters: bool,
-    /// It writes random values that the database makes, row by row: run again it writes others. An engine that sends
-    /// statements to several databases must not send it as it is.
+    /// It writes random values that the database makes, row by row: run again it writes others. An
+    /// engine that sends statements to several databases must not send it as it is.
     pub random_rows: bool,
-    /// Text values of its rows may tell names of the database: [`Demangler::text`](crate::Demangler::text) them.
+    /// Text values of its rows may tell names of the database:
+    /// [`Demangler::demangle_text`](crate::Demangler::demangle_text) them.
     pub tells_names: bool,
     /// What the policy must allow beside the namespace's own objects.
-    pub grants: Grants,
+    pub grants: SystemTableGrants,
     /// What SQLite asked about when it compiled the user's text, for the policy.
-    pub(crate) results: Vec<String>,
+    pub(crate) result_names: Vec<String>,
 }
 
-impl Rewritten {
-    fn setting(setting: Setting) -> Self {
+impl RewrittenStatement {
+    fn for_pragma(pragma: TransactionPragma) -> Self {
         Self {
-            template: Template::default(),
-            class: if setting.is_usual() { Class::Read } else { Class::Write },
-            place: Place::Transaction(setting),
+            template: SqlTemplate::default(),
+            class: if pragma.is_default() { StatementClass::Read } else { StatementClass::Write },
+            target: ExecutionTarget::Transaction(pragma),
             objects: Vec::new(),
-            columns: setting.on.is_none().then(|| setting.what.name().to_owned()).into_iter().collect(),
+            columns: pragma
+                .on
+                .is_none()
+                .then(|| pragma.name.name().to_owned())
+                .into_iter()
+                .collect(),
             parameters: 0,
             returning: false,
             changes_schema: false,
@@ -62,63 +68,75 @@ impl Rewritten {
             reads_counters: false,
             random_rows: false,
             tells_names: false,
-            grants: Grants::default(),
-            results: Vec::new(),
+            grants: SystemTableGrants::default(),
+            result_names: Vec::new(),
         }
     }
 
-    /// The text to run. The same each time unless [`is_of_the_moment`](Rewritten::is_of_the_moment).
-    pub fn sql(&self, moment: &mut Moment<'_>) -> Cow<'_, str> {
+    /// The text to run. The same each time unless
+    /// [`is_nondeterministic`](RewrittenStatement::is_nondeterministic).
+    pub fn fill_sql(&self, moment: &mut ExecutionContext<'_>) -> Cow<'_, str> {
         self.template.fill(moment)
     }
 
     /// Whether the text holds values of the moment at which it is run.
-    pub fn is_of_the_moment(&self) -> bool {
-        self.template.has_slots()
+    pub fn is_nondeterministic(&self) -> bool {
+        self.template.has_placeholders()
     }
 
     /// What the database may be asked by this statement.
     pub fn policy(&self, namespace: &Namespace) -> Policy {
-        Policy::new(namespace, self.class, self.grants).with_results(&self.results)
+        Policy::new(namespace, self.class, self.grants).with_results(&self.result_names)
     }
 
     /// Bytes that it takes, roughly: what the cache counts.
-    pub(crate) fn size(&self) -> usize {
-        let names: usize =
-            self.objects.iter().chain(&self.columns).chain(&self.results).map(|name| name.len() + 24).sum();
-        size_of::<Self>() + self.template.size() + names
+    pub(crate) fn memory_size(&self) -> usize {
+        let names: usize = self
+            .objects
+            .iter()
+            .chain(&self.columns)
+            .chain(&self.result_names)
+            .map(|name| name.len() + 24)
+            .sum();
+        size_of::<Self>() + self.template.memory_size() + names
     }
 }
 
 /// Rewrites a statement for a namespace, or refuses it.
 ///
 /// # Errors
-/// `sql_error` when SQLite does not accept it, in the user's words and with the place in the user's text;
-/// `statement_not_allowed` when it is not among what is understood and allowed; `sql_too_long`; `statement_timeout` when
-/// it takes too long to compile.
-pub fn rewrite(sql: &str, catalogue: &Catalogue) -> Result<Rewritten> {
-    rewrite_under(sql, catalogue, true)
+/// `sql_error` when SQLite does not accept it, in the user's words and with the place in the user's
+/// text; `statement_not_allowed` when it is not among what is understood and allowed;
+/// `sql_too_long`; `statement_timeout` when it takes too long to compile.
+pub fn rewrite(sql: &str, catalogue: &Catalogue) -> Result<RewrittenStatement> {
+    rewrite_with_foreign_keys(sql, catalogue, true)
 }
 
-/// As [`rewrite`], for a transaction that may have turned foreign keys off: then SQLite looks neither for parents nor for
-/// their indexes, and what is done to parents does nothing to their children.
+/// As [`rewrite`], for a transaction that may have turned foreign keys off: then SQLite looks
+/// neither for parents nor for their indexes, and what is done to parents does nothing to their
+/// children.
 ///
 /// # Errors
 /// As [`rewrite`].
-pub fn rewrite_under(sql: &str, catalogue: &Catalogue, enforced: bool) -> Result<Rewritten> {
-    gate::check(sql)?;
-    if let Some(setting) = setting::of(sql)? {
-        return Ok(Rewritten::setting(setting));
+pub fn rewrite_with_foreign_keys(
+    sql: &str,
+    catalogue: &Catalogue,
+    enforced: bool,
+) -> Result<RewrittenStatement> {
+    precheck::check_text(sql)?;
+    if let Some(pragma) = transaction_pragma::parse_pragma(sql)? {
+        return Ok(RewrittenStatement::for_pragma(pragma));
     }
     let inner = catalogue.lock();
-    let _loose = if enforced { None } else { Some(inner.unenforced()?) };
+    let _loose = if enforced { None } else { Some(inner.disable_foreign_keys()?) };
     let compiled = inner.compile(sql)?;
-    let outcome = walk_statement(sql, &catalogue.prefix, &inner, &compiled)?;
-    if outcome.place == Place::Data && !outcome.verified {
-        // A virtual table reads what it is made from when a connection meets it: seen as if the statement did.
-        verify::record(&compiled, &outcome, &inner)
-            .or_else(|_| verify::record(&inner.compile(sql)?, &outcome, &inner))?;
-        verify::text(&outcome.template.form(), &catalogue.prefix, outcome.grants)?;
+    let outcome = rewrite_statement(sql, &catalogue.prefix, &inner, &compiled)?;
+    if outcome.target == ExecutionTarget::Data && !outcome.verified {
+        // A virtual table reads what it is made from when a connection meets it: seen as if the
+        // statement did.
+        verify::check_record(&compiled, &outcome, &inner)
+            .or_else(|_| verify::check_record(&inner.compile(sql)?, &outcome, &inner))?;
+        verify::check_text(&outcome.template.with_stand_ins(), &catalogue.prefix, outcome.grants)?;
     }
     let mut objects: Vec<String> = Vec::new();
     for object in outcome.objects {
@@ -126,25 +144,27 @@ pub fn rewrite_under(sql: &str, catalogue: &Catalogue, enforced: bool) -> Result
             objects.push(object);
         }
     }
-    // Subqueries and CTEs among them, those inside views and triggers too; tables have other names in the database.
+    // Subqueries and CTEs among them, those inside views and triggers too; tables have other names
+    // in the database.
     let read = compiled.record.accesses.iter().filter(|access| !access.writes && !access.unused);
     let mut results: Vec<String> = read.map(|access| access.table.clone()).collect();
     results.dedup();
-    Ok(Rewritten {
+    Ok(RewrittenStatement {
         template: outcome.template,
         class: outcome.class,
-        place: outcome.place,
+        target: outcome.target,
         objects,
-        // What SQLite checks inside some forms of ALTER TABLE shows as a column, which no row ever has.
-        columns: if outcome.class == Class::Ddl { Vec::new() } else { compiled.columns },
+        // What SQLite checks inside some forms of ALTER TABLE shows as a column, which no row ever
+        // has.
+        columns: if outcome.class == StatementClass::Ddl { Vec::new() } else { compiled.columns },
         parameters: compiled.parameters,
         returning: outcome.returning,
         changes_schema: outcome.changes_schema,
-        needs_moment: outcome.class != Class::Read && compiled.record.moment_inside,
+        needs_moment: outcome.class != StatementClass::Read && compiled.record.reads_time_inside,
         reads_counters: compiled.record.reads_counters,
         random_rows: outcome.random_rows,
         tells_names: outcome.tells_names,
         grants: outcome.grants,
-        results,
+        result_names: results,
     })
 }

@@ -1,4 +1,5 @@
-//! Input that no good program sends: a clear error with its place in the user's own text, nothing changed, no panic.
+//! Input that no good program sends: a clear error with its place in the user's own text, nothing
+//! changed, no panic.
 
 mod common;
 
@@ -29,10 +30,22 @@ fn errors_tell_the_place_in_the_users_own_text() {
         ("SELECT 1; SELECT 2", Code::StatementNotAllowed, "more than one statement"),
         ("SELECT 1;\0", Code::Sql, "NUL character (line 1, column 10)"),
         ("-- nothing", Code::InvalidArgument, "no statement"),
-        ("CREATE TABLE \"ns::acme::x\"(a)", Code::StatementNotAllowed, "names that start with ns:: are reserved"),
-        ("CREATE TABLE _debros_x(a)", Code::StatementNotAllowed, "names that start with _debros_ are reserved"),
+        (
+            "CREATE TABLE \"ns::acme::x\"(a)",
+            Code::StatementNotAllowed,
+            "names that start with ns:: are reserved",
+        ),
+        (
+            "CREATE TABLE _debros_x(a)",
+            Code::StatementNotAllowed,
+            "names that start with _debros_ are reserved",
+        ),
         ("SELECT nope(1)", Code::Sql, "no such function: nope"),
-        ("SELECT load_extension('x')", Code::StatementNotAllowed, "the function load_extension is not allowed"),
+        (
+            "SELECT load_extension('x')",
+            Code::StatementNotAllowed,
+            "the function load_extension is not allowed",
+        ),
         (
             "PRAGMA journal_mode = OFF",
             Code::StatementNotAllowed,
@@ -40,12 +53,20 @@ fn errors_tell_the_place_in_the_users_own_text() {
         ),
         ("BEGIN", Code::StatementNotAllowed, "transaction call"),
         ("ATTACH 'x' AS y", Code::StatementNotAllowed, "ATTACH, DETACH and VACUUM"),
-        ("VACUUM", Code::StatementNotAllowed, "ATTACH, DETACH and VACUUM are not allowed (line 1, column 1)"),
+        (
+            "VACUUM",
+            Code::StatementNotAllowed,
+            "ATTACH, DETACH and VACUUM are not allowed (line 1, column 1)",
+        ),
         ("CREATE TEMP TABLE x(a)", Code::StatementNotAllowed, "temporary tables"),
         ("SELECT * FROM temp.t", Code::Sql, "no such table: temp.t"),
         ("SELECT * FROM x.t", Code::Sql, "no such table: x.t"),
         ("CREATE VIEW x AS SELECT random()", Code::StatementNotAllowed, "not allowed in a view"),
-        ("CREATE TABLE x(a CHECK (a < date('now')))", Code::StatementNotAllowed, "a CHECK constraint"),
+        (
+            "CREATE TABLE x(a CHECK (a < date('now')))",
+            Code::StatementNotAllowed,
+            "a CHECK constraint",
+        ),
         (
             "CREATE VIRTUAL TABLE x USING csv(a)",
             Code::StatementNotAllowed,
@@ -84,7 +105,10 @@ fn what_is_too_large_or_too_deep_is_refused_in_bounded_time() {
         format!("SELECT {}", many("1, ", 40_000) + "1"),
         format!("SELECT {}", (1..=32_767).map(|n| format!("?{n}")).collect::<Vec<_>>().join(",")),
         format!("SELECT abs({}1{})", many("abs(", 10_000), many(")", 10_000)),
-        format!("WITH {} SELECT 1", (0..5_000).map(|n| format!("c{n} AS (SELECT 1)")).collect::<Vec<_>>().join(", ")),
+        format!(
+            "WITH {} SELECT 1",
+            (0..5_000).map(|n| format!("c{n} AS (SELECT 1)")).collect::<Vec<_>>().join(", ")
+        ),
         format!("SELECT {}", many("a.", 10_000) + "b"),
         format!("SELECT '{}", many("x", 1 << 20)),
         format!("SELECT {}", many(" ", (1 << 20) - 7)),
@@ -92,7 +116,10 @@ fn what_is_too_large_or_too_deep_is_refused_in_bounded_time() {
         format!("SELECT {}", many("'a' || ", 20_000) + "'b'"),
         format!("SELECT {}", many("\"", 99_999)),
         format!("INSERT INTO t VALUES {}", many("(", 200_000)),
-        format!("CREATE TABLE big({})", (0..5_000).map(|n| format!("c{n}")).collect::<Vec<_>>().join(", ")),
+        format!(
+            "CREATE TABLE big({})",
+            (0..5_000).map(|n| format!("c{n}")).collect::<Vec<_>>().join(", ")
+        ),
         format!("CREATE VIRTUAL TABLE x USING fts5({})", many("(", 10_000)),
         format!("CREATE TRIGGER x AFTER INSERT ON t BEGIN {} END", many("SELECT 1; ", 5_000)),
     ] {
@@ -118,7 +145,8 @@ fn a_statement_of_a_mebibyte_is_rewritten_and_one_byte_more_is_refused() {
     assert_eq!(tenant.run(&shared, &format!("INSERT INTO t VALUES {rows}")).changes, 20_000);
 }
 
-/// A short text that asks for the whole schema at each mention of it, or for a long default in each row.
+/// A short text that asks for the whole schema at each mention of it, or for a long default in each
+/// row.
 #[test]
 fn what_a_statement_becomes_is_bounded_too() {
     let (shared, mut tenant) = tenant();
@@ -135,10 +163,17 @@ fn what_a_statement_becomes_is_bounded_too() {
         format!("INSERT INTO long(a) VALUES {}(1)", "(1), ".repeat(200_000)),
         format!("REPLACE INTO long(a) VALUES {}(1)", "(1), ".repeat(2000)),
         format!("SELECT 1 FROM t WHERE 1 IN ({mentions}1)"),
-        format!("SELECT 1 FROM t WHERE 1 IN ({}1)", mentions.replace("sqlite_schema", "pragma_table_xinfo('long')")),
+        format!(
+            "SELECT 1 FROM t WHERE 1 IN ({}1)",
+            mentions.replace("sqlite_schema", "pragma_table_xinfo('long')")
+        ),
     ] {
         let error = rewrite(&sql, &tenant.catalogue).unwrap_err();
-        assert!(error.code == Code::SqlTooLong && error.message.contains("split it"), "{}: {error:?}", &sql[..60]);
+        assert!(
+            error.code == Code::SqlTooLong && error.message.contains("split it"),
+            "{}: {error:?}",
+            &sql[..60]
+        );
     }
 }
 
@@ -206,26 +241,36 @@ fn views_upon_views_do_not_hold_up_the_catalogue() {
     let (shared, mut tenant) = tenant();
     tenant.run(&shared, "CREATE VIEW v0 AS SELECT * FROM t");
     for n in 1..18 {
-        tenant.run(&shared, &format!("CREATE VIEW v{n} AS SELECT a.id, a.a FROM v{0} a JOIN v{0} b", n - 1));
+        tenant.run(
+            &shared,
+            &format!("CREATE VIEW v{n} AS SELECT a.id, a.a FROM v{0} a JOIN v{0} b", n - 1),
+        );
     }
     let error = rewrite("SELECT * FROM v17", &tenant.catalogue).unwrap_err();
     assert!(matches!(error.code, Code::StatementTimeout | Code::Sql), "{error:?}");
 }
 
-/// A short text may mention something large many times: the rewritten text has a bound, and is refused before it is made.
+/// A short text may mention something large many times: the rewritten text has a bound, and is
+/// refused before it is made.
 #[test]
 fn what_is_put_into_a_statement_is_bounded() {
     let (shared, mut tenant) = tenant();
     let wide = format!("CREATE TABLE wide(a DEFAULT '{}')", "x".repeat(400_000));
     assert_eq!(tenant.run(&shared, &wide).error, None);
-    let live = format!("CREATE TABLE live(a, b DEFAULT (current_timestamp || '{}'))", "x".repeat(200_000));
+    let live =
+        format!("CREATE TABLE live(a, b DEFAULT (current_timestamp || '{}'))", "x".repeat(200_000));
     assert_eq!(tenant.run(&shared, &live).error, None);
     let many = |part: &str, count: usize| vec![part; count].join(", ");
-    let omits =
-        format!("CREATE TRIGGER z AFTER INSERT ON t BEGIN {} END", "INSERT INTO live(a) VALUES (1); ".repeat(2_000));
+    let omits = format!(
+        "CREATE TRIGGER z AFTER INSERT ON t BEGIN {} END",
+        "INSERT INTO live(a) VALUES (1); ".repeat(2_000)
+    );
     for sql in [
         format!("SELECT 1 FROM t WHERE 1 IN ({})", many("(SELECT 1 FROM sqlite_schema)", 1_000)),
-        format!("SELECT 1 FROM t WHERE 1 IN ({})", many("(SELECT 1 FROM pragma_table_info('wide'))", 1_000)),
+        format!(
+            "SELECT 1 FROM t WHERE 1 IN ({})",
+            many("(SELECT 1 FROM pragma_table_info('wide'))", 1_000)
+        ),
         format!("INSERT INTO live(a) VALUES {}", many("(1)", 2_000)),
         format!("INSERT OR REPLACE INTO live(a) VALUES {}", many("(1)", 2_000)),
         format!("INSERT INTO live(a) {}", vec!["SELECT 1"; 400].join(" UNION ALL ")),

@@ -1,5 +1,5 @@
-//! The same statements, plain on an SQLite of their own, and rewritten in a database whose neighbour has tables of the
-//! same names: nothing may differ.
+//! The same statements, plain on an SQLite of their own, and rewritten in a database whose
+//! neighbour has tables of the same names: nothing may differ.
 
 mod common;
 
@@ -7,11 +7,12 @@ use common::{Outcome, Shared, Tenant, compare_states, mark, open, run, state};
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// Runs one file of the corpus. A statement after `/*refused*/` must be refused and is not run plain; one after
-/// `/*differs*/` is run on both sides without comparing what comes out.
+/// Runs one file of the corpus. A statement after `/*refused*/` must be refused and is not run
+/// plain; one after `/*differs*/` is run on both sides without comparing what comes out.
 fn differences(path: &Path) -> (usize, String) {
     let script = std::fs::read_to_string(path).unwrap();
-    let statements = debros_proto::sql::split(&script).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let statements = debros_proto::sql::split(&script)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let plain = open();
     let shared = Shared::new(true);
     let (mut tenant, mut neighbour) = (Tenant::new("acme"), Tenant::new("acme2"));
@@ -43,11 +44,16 @@ fn differences(path: &Path) -> (usize, String) {
             continue;
         }
         let expected = run(&plain, sql);
-        if !before.ends_with("/*differs*/") && (Outcome { refused: false, ..rewritten.clone() }) != expected {
+        if !before.ends_with("/*differs*/")
+            && (Outcome { refused: false, ..rewritten.clone() }) != expected
+        {
             differs(&expected);
         }
         let text = rewritten.text();
-        if text.contains("MARK ") || text.contains("987654") || (text.contains("ns::") && !sql.contains("ns::")) {
+        if text.contains("MARK ")
+            || text.contains("987654")
+            || (text.contains("ns::") && !sql.contains("ns::"))
+        {
             differs(&expected);
         }
     }
@@ -61,7 +67,8 @@ fn differences(path: &Path) -> (usize, String) {
 #[test]
 fn every_statement_of_the_corpus_does_the_same_as_in_an_sqlite_of_its_own() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     let only = std::env::var("CORPUS").unwrap_or_default();
     let (mut statements, mut report) = (0, String::new());

@@ -1,13 +1,14 @@
-//! Statements that try to read, change, lock, count, name or infer something of another namespace or of the system. Each
-//! line of defence stands alone here: the rewriter without the authorizer, the authorizer without the rewriter.
+//! Statements that try to read, change, lock, count, name or infer something of another namespace
+//! or of the system. Each line of defence stands alone here: the rewriter without the authorizer,
+//! the authorizer without the rewriter.
 
 mod common;
 
 use common::{Outcome, Shared, Tenant, run, state};
 use debros_proto::Namespace;
-use debros_sql::counters::{Counters, restore_counters};
-use debros_sql::policy::Foreign;
-use debros_sql::{Class, Grants, Policy};
+use debros_sql::counters::{ConnectionCounters, restore_counters};
+use debros_sql::policy::ForeignObjects;
+use debros_sql::{Policy, StatementClass, SystemTableGrants};
 
 /// What the attacker has. `{p}` is its prefix.
 const OWN: &[&str] = &[
@@ -57,20 +58,31 @@ fn scene() -> Scene {
         assert_eq!(outcome.error, None, "{sql}");
     }
     // As where others have asked for their counters before.
-    restore_counters(&shared.db, Counters { last_insert_rowid: 987_654, changes: 2 }).unwrap();
+    restore_counters(&shared.db, ConnectionCounters { last_insert_rowid: 987_654, changes: 2 })
+        .unwrap();
     Scene { shared, attacker }
 }
 
 /// Names of what is not the attacker's, as they may be written.
 fn foreign_names() -> Vec<String> {
-    let mut names: Vec<String> =
-        ["\"ns::victim::{}\"", "[ns::victim::{}]", "`ns::victim::{}`", "'ns::victim::{}'", "\"NS::Victim::{}\""]
-            .iter()
-            .map(|form| form.replace("{}", "secrets"))
-            .collect();
+    let mut names: Vec<String> = [
+        "\"ns::victim::{}\"",
+        "[ns::victim::{}]",
+        "`ns::victim::{}`",
+        "'ns::victim::{}'",
+        "\"NS::Victim::{}\"",
+    ]
+    .iter()
+    .map(|form| form.replace("{}", "secrets"))
+    .collect();
     names.extend(
-        ["\"ns::victim::shown\"", "\"ns::victim::docs\"", "_debros_keys", "\"ns::victim::docs_content\""]
-            .map(str::to_owned),
+        [
+            "\"ns::victim::shown\"",
+            "\"ns::victim::docs\"",
+            "_debros_keys",
+            "\"ns::victim::docs_content\"",
+        ]
+        .map(str::to_owned),
     );
     names
 }
@@ -92,7 +104,8 @@ fn attacks() -> Vec<String> {
     attacks
 }
 
-/// The attack with the attacker's own names filled in, as statements. A text that can not be split is one statement.
+/// The attack with the attacker's own names filled in, as statements. A text that can not be split
+/// is one statement.
 fn statements(attack: &str, name: impl Fn(&str) -> String) -> Vec<String> {
     let filled = attack
         .replace("{own}", &name("users"))
@@ -108,7 +121,10 @@ fn statements(attack: &str, name: impl Fn(&str) -> String) -> Vec<String> {
 
 /// Everything that is not the attacker's.
 fn others(shared: &Shared) -> Vec<(String, Outcome)> {
-    ["ns::victim::", "_debros_", "sqlite_"].iter().flat_map(|prefix| state(&shared.db, prefix)).collect()
+    ["ns::victim::", "_debros_", "sqlite_"]
+        .iter()
+        .flat_map(|prefix| state(&shared.db, prefix))
+        .collect()
 }
 
 /// `sqlite_sequence` and `sqlite_stat1` without the attacker's rows.
@@ -130,19 +146,25 @@ fn untouched(shared: &Shared) -> (Vec<(String, Outcome)>, Vec<Outcome>) {
 }
 
 /// What the victim does with its own, whatever the attacker did before: everything must go well.
-const WORK: &[(Class, &str)] = &[
-    (Class::Write, "INSERT INTO \"ns::victim::secrets\"(v) VALUES ('more')"),
-    (Class::Write, "UPDATE \"ns::victim::secrets\" SET id = 100, v = 'other' WHERE id = 1"),
-    (Class::Write, "DELETE FROM \"ns::victim::secrets\" WHERE id = 2"),
-    (Class::Write, "INSERT OR REPLACE INTO \"ns::victim::users\" VALUES (1, 'other')"),
-    (Class::Write, "INSERT INTO \"ns::victim::docs\" VALUES ('more words')"),
-    (Class::Write, "DELETE FROM \"ns::victim::auto\""),
-    (Class::Read, "SELECT count(*) FROM \"ns::victim::shown\""),
-    (Class::Ddl, "CREATE TABLE \"ns::victim::fresh\"(a REFERENCES \"ns::victim::users\"(id))"),
-    (Class::Ddl, "CREATE INDEX \"ns::victim::users_v\" ON \"ns::victim::users\"(v)"),
-    (Class::Ddl, "DROP TABLE \"ns::victim::fresh\""),
-    (Class::Ddl, "DROP VIEW \"ns::victim::shown\""),
-    (Class::Ddl, "DROP TABLE \"ns::victim::secrets\""),
+const WORK: &[(StatementClass, &str)] = &[
+    (StatementClass::Write, "INSERT INTO \"ns::victim::secrets\"(v) VALUES ('more')"),
+    (
+        StatementClass::Write,
+        "UPDATE \"ns::victim::secrets\" SET id = 100, v = 'other' WHERE id = 1",
+    ),
+    (StatementClass::Write, "DELETE FROM \"ns::victim::secrets\" WHERE id = 2"),
+    (StatementClass::Write, "INSERT OR REPLACE INTO \"ns::victim::users\" VALUES (1, 'other')"),
+    (StatementClass::Write, "INSERT INTO \"ns::victim::docs\" VALUES ('more words')"),
+    (StatementClass::Write, "DELETE FROM \"ns::victim::auto\""),
+    (StatementClass::Read, "SELECT count(*) FROM \"ns::victim::shown\""),
+    (
+        StatementClass::Ddl,
+        "CREATE TABLE \"ns::victim::fresh\"(a REFERENCES \"ns::victim::users\"(id))",
+    ),
+    (StatementClass::Ddl, "CREATE INDEX \"ns::victim::users_v\" ON \"ns::victim::users\"(v)"),
+    (StatementClass::Ddl, "DROP TABLE \"ns::victim::fresh\""),
+    (StatementClass::Ddl, "DROP VIEW \"ns::victim::shown\""),
+    (StatementClass::Ddl, "DROP TABLE \"ns::victim::secrets\""),
 ];
 
 /// What of the victim's work does not go well now. Nothing of it stays.
@@ -151,7 +173,8 @@ fn locked(shared: &Shared) -> Option<String> {
     // An attack may have ended the transaction; then nothing of it is left.
     shared.db.execute_batch("SAVEPOINT work").unwrap();
     let failed = WORK.iter().find_map(|(class, sql)| {
-        let outcome = shared.run_under(Some(Policy::new(&victim, *class, Grants::default())), sql);
+        let outcome =
+            shared.run_under(Some(Policy::new(&victim, *class, SystemTableGrants::default())), sql);
         outcome.error.map(|error| format!("{sql}: {error}"))
     });
     shared.db.execute_batch("ROLLBACK TO work; RELEASE work").unwrap();
@@ -231,16 +254,17 @@ fn lesson_01_the_policy_alone_lets_nothing_out_and_nothing_in() {
     let namespace = Namespace::new("acme").unwrap();
     let before = untouched(&scene.shared);
     let mut escapes = Vec::new();
-    // The attacker writes real names, of its own objects too, and says of each statement what class it likes.
+    // The attacker writes real names, of its own objects too, and says of each statement what class
+    // it likes.
     for attack in attacks() {
-        for class in [Class::Read, Class::Write, Class::Ddl] {
+        for class in [StatementClass::Read, StatementClass::Write, StatementClass::Ddl] {
             scene.shared.db.execute_batch("SAVEPOINT attack").unwrap();
             for sql in statements(&attack, |name| format!("\"ns::acme::{name}\"")) {
-                let foreign = Foreign::count(&scene.shared.db, &namespace).unwrap();
+                let foreign = ForeignObjects::count(&scene.shared.db, &namespace).unwrap();
                 scene.shared.db.execute_batch("SAVEPOINT statement").unwrap();
-                let policy = Policy::new(&namespace, class, Grants::default());
+                let policy = Policy::new(&namespace, class, SystemTableGrants::default());
                 let outcome = scene.shared.run_under(Some(policy), &sql);
-                if Foreign::count(&scene.shared.db, &namespace).unwrap() != foreign {
+                if ForeignObjects::count(&scene.shared.db, &namespace).unwrap() != foreign {
                     back(&scene.shared, "ROLLBACK TO statement");
                 }
                 back(&scene.shared, "RELEASE statement");
@@ -298,15 +322,18 @@ fn without_a_defence_the_same_attacks_escape() {
     assert!(escapes > 300, "only {escapes} attacks do anything");
 }
 
-/// ALTER TABLE looks through the whole database's views, and stops at a broken one. In a file of its own a namespace
-/// meets only its own; in a shared one it is at least not told whose it is.
+/// ALTER TABLE looks through the whole database's views, and stops at a broken one. In a file of
+/// its own a namespace meets only its own; in a shared one it is at least not told whose it is.
 #[test]
 fn a_neighbours_broken_view_is_not_named() {
     let mut scene = scene();
     let mut victim = Tenant::new("victim");
     victim.run(&scene.shared, "CREATE VIEW broken AS SELECT nope FROM secrets, nothing");
     let outcome = scene.attacker.run(&scene.shared, "ALTER TABLE users RENAME COLUMN v TO w");
-    assert!(!outcome.text().contains("victim") && !outcome.text().contains("broken"), "{outcome:?}");
+    assert!(
+        !outcome.text().contains("victim") && !outcome.text().contains("broken"),
+        "{outcome:?}"
+    );
 }
 
 /// What a connection counts is of the caller's own statements, though connections are shared.
@@ -330,9 +357,15 @@ fn the_counters_of_others_are_not_told() {
         "SELECT * FROM seen",
     ] {
         victim.run(&scene.shared, "DELETE FROM t");
-        victim.run(&scene.shared, "INSERT INTO t VALUES (987650), (987651), (987652), (987653), (987654)");
+        victim.run(
+            &scene.shared,
+            "INSERT INTO t VALUES (987650), (987651), (987652), (987653), (987654)",
+        );
         let outcome = scene.attacker.run(&scene.shared, attack);
-        assert!(outcome.error.is_none() && !outcome.text().contains("98765"), "{attack}: {outcome:?}");
+        assert!(
+            outcome.error.is_none() && !outcome.text().contains("98765"),
+            "{attack}: {outcome:?}"
+        );
     }
     let seen = scene.attacker.run(&scene.shared, "SELECT max(a), max(b) FROM seen");
     for value in &seen.rows[0] {

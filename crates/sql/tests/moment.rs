@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Outcome, Shared, Tenant, open_shared_pair, run};
-use debros_sql::{MOMENT_CLEAR, MOMENT_SET, Moment, rewrite};
+use debros_sql::{ExecutionContext, MOMENT_CLEAR, MOMENT_SET, rewrite};
 use proptest::prelude::{prop, prop_oneof, proptest};
 use proptest::strategy::{Just, Strategy};
 use rusqlite::types::Value;
@@ -46,17 +46,21 @@ fn replay(shared: &Shared, tenant: &mut Tenant, now_ms: i64) -> Vec<Outcome> {
         assert_eq!(tenant.run(shared, sql).error, None, "{sql}");
     }
     for (index, sql) in WRITES.iter().enumerate() {
-        let rewritten = rewrite(sql, &tenant.catalogue).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let rewritten =
+            rewrite(sql, &tenant.catalogue).unwrap_or_else(|error| panic!("{sql}: {error}"));
         let now_ms = now_ms + 1000 * i64::try_from(index).unwrap();
-        let mut moment = Moment { now_ms, random: &mut random };
+        let mut moment = ExecutionContext { now_ms, random: &mut random };
         if rewritten.needs_moment {
             shared.db.execute(MOMENT_SET, [moment.timestamp()]).unwrap();
         }
-        let outcome = run(&shared.db, &rewritten.sql(&mut moment));
+        let outcome = run(&shared.db, &rewritten.fill_sql(&mut moment));
         assert_eq!(outcome.error, None, "{sql}");
         shared.db.execute_batch(MOMENT_CLEAR).unwrap();
     }
-    ["t", "log"].iter().map(|table| run(&shared.db, &format!("SELECT * FROM \"ns::acme::{table}\""))).collect()
+    ["t", "log"]
+        .iter()
+        .map(|table| run(&shared.db, &format!("SELECT * FROM \"ns::acme::{table}\"")))
+        .collect()
 }
 
 #[test]
@@ -64,9 +68,15 @@ fn the_same_moment_makes_the_same_bytes_at_another_time() {
     let moment = 1_767_225_600_123;
     let ((one, mut first), (other, mut second)) = open_shared_pair();
     let stored = replay(&one, &mut first, moment);
-    // The clock of the second goes another second, at least, and its connection has done other things before.
+    // The clock of the second goes another second, at least, and its connection has done other
+    // things before.
     let start = debros_proto::now_ms();
-    other.db.execute_batch("CREATE TABLE _debros_before(a); INSERT INTO _debros_before VALUES (1), (2), (3)").unwrap();
+    other
+        .db
+        .execute_batch(
+            "CREATE TABLE _debros_before(a); INSERT INTO _debros_before VALUES (1), (2), (3)",
+        )
+        .unwrap();
     while debros_proto::now_ms() / 1000 == start / 1000 {
         std::thread::yield_now();
     }
@@ -87,10 +97,17 @@ fn a_view_tells_readers_the_present_and_writers_the_moment() {
         tenant.run(&shared, sql);
     }
     tenant.run(&shared, "INSERT INTO t(v) VALUES (1)");
-    let read = tenant.run(&shared, "SELECT at = CURRENT_TIMESTAMP OR at >= datetime('now', '-2 seconds') FROM present");
+    let read = tenant.run(
+        &shared,
+        "SELECT at = CURRENT_TIMESTAMP OR at >= datetime('now', '-2 seconds') FROM present",
+    );
     assert_eq!(read.rows, [[Value::Integer(1)]]);
     assert!(!rewrite("SELECT * FROM present", &tenant.catalogue).unwrap().needs_moment);
-    assert!(rewrite("INSERT INTO log(what) SELECT at FROM present", &tenant.catalogue).unwrap().needs_moment);
+    assert!(
+        rewrite("INSERT INTO log(what) SELECT at FROM present", &tenant.catalogue)
+            .unwrap()
+            .needs_moment
+    );
     assert!(rewrite("UPDATE t SET v = 2", &tenant.catalogue).unwrap().needs_moment);
     assert!(!rewrite("UPDATE t SET upd = 2", &tenant.catalogue).unwrap().needs_moment);
 }
@@ -99,24 +116,45 @@ fn a_view_tells_readers_the_present_and_writers_the_moment() {
 fn a_trigger_from_before_the_table_can_not_miss_the_moment() {
     let shared = Shared::new(true);
     let mut tenant = Tenant::new("acme");
-    for sql in
-        ["CREATE TABLE a(x)", "CREATE TRIGGER early AFTER INSERT ON a BEGIN INSERT INTO later(x) VALUES (new.x); END"]
-    {
+    for sql in [
+        "CREATE TABLE a(x)",
+        "CREATE TRIGGER early AFTER INSERT ON a BEGIN INSERT INTO later(x) VALUES (new.x); END",
+    ] {
         assert_eq!(tenant.run(&shared, sql).error, None);
     }
     let refused = tenant.run(&shared, "CREATE TABLE later(x, at DEFAULT CURRENT_TIMESTAMP)");
     assert!(refused.refused && refused.error.unwrap().contains("early"));
-    assert_eq!(tenant.run(&shared, "CREATE TABLE other(x, at DEFAULT CURRENT_TIMESTAMP)").error, None);
+    assert_eq!(
+        tenant.run(&shared, "CREATE TABLE other(x, at DEFAULT CURRENT_TIMESTAMP)").error,
+        None
+    );
     assert!(tenant.run(&shared, "ALTER TABLE other RENAME TO later").refused);
-    assert!(tenant.run(&shared, "ALTER TABLE other ADD COLUMN b DEFAULT (date('now'))").error.is_none());
+    assert!(
+        tenant.run(&shared, "ALTER TABLE other ADD COLUMN b DEFAULT (date('now'))").error.is_none()
+    );
     assert_eq!(tenant.run(&shared, "CREATE TABLE later(x, at DEFAULT 'never')").error, None);
     assert_eq!(tenant.run(&shared, "INSERT INTO a VALUES (1)").error, None);
 }
 
 /// A value as SQL: texts around 'now', and what else is a time or is none.
 fn time_value() -> impl Strategy<Value = String> {
-    let pieces =
-        ["now", "NOW", "nOw", " ", "\t", "\n", "n", "w", "''", "2024-01-02", " 12:00", "+01:00", "Z", "subsec", "."];
+    let pieces = [
+        "now",
+        "NOW",
+        "nOw",
+        " ",
+        "\t",
+        "\n",
+        "n",
+        "w",
+        "''",
+        "2024-01-02",
+        " 12:00",
+        "+01:00",
+        "Z",
+        "subsec",
+        ".",
+    ];
     let text = prop::collection::vec(prop::sample::select(pieces.to_vec()), 0..4)
         .prop_map(|pieces| format!("'{}'", pieces.concat()));
     let others = [
@@ -130,14 +168,18 @@ fn time_value() -> impl Strategy<Value = String> {
         "'now' || char(0) || 'x'",
         "char(0) || 'now'",
     ];
-    prop_oneof![text, Just("'now'".to_owned()), prop::sample::select(others.to_vec()).prop_map(str::to_owned)]
+    prop_oneof![
+        text,
+        Just("'now'".to_owned()),
+        prop::sample::select(others.to_vec()).prop_map(str::to_owned)
+    ]
 }
 
 proptest! {
     #![proptest_config(proptest::test_runner::Config::with_cases(96))]
 
-    /// What a time is, and whether it is the present, is in a write what it is in SQLite. Without 'localtime', which makes
-    /// the first of 2000 of what is no date.
+    /// What a time is, and whether it is the present, is in a write what it is in SQLite. Without
+    /// 'localtime', which makes the first of 2000 of what is no date.
     #[test]
     fn a_time_value_means_in_a_write_what_it_means_to_sqlite(
         value in time_value(),

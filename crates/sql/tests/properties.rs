@@ -2,16 +2,19 @@
 
 mod common;
 
-use common::mutate::{Numbers, corpus, is_of_more_than_the_data, is_of_use, mutate, scripts, words};
+use common::mutate::{
+    Numbers, corpus, is_of_more_than_the_data, is_of_use, mutate, scripts, words,
+};
 use common::{Allowed, Outcome, Shared, Tenant, bound, open, run, without_place};
 use debros_proto::{Code, Namespace};
-use debros_sql::dump::Dump;
-use debros_sql::{Catalogue, Place, Rewriter, rewrite, rewrite_under};
+use debros_sql::dump::DumpTranslator;
+use debros_sql::{Catalogue, ExecutionTarget, RewriteCache, rewrite, rewrite_with_foreign_keys};
 use proptest::prelude::{any, prop, proptest};
 use proptest::test_runner::Config;
 use rusqlite::Connection;
 
-/// A namespace that has its database for itself, and a plain SQLite, that are given the same statements.
+/// A namespace that has its database for itself, and a plain SQLite, that are given the same
+/// statements.
 struct Pair {
     shared: Shared,
     tenant: Tenant,
@@ -33,7 +36,8 @@ impl Pair {
     }
 
     fn tables(&self) -> Vec<String> {
-        let names = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
+        let names =
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
         let mut statement = self.plain.prepare(names).unwrap();
         let names = statement.query_map([], |row| row.get(0)).unwrap();
         names.map(Result::unwrap).collect()
@@ -45,32 +49,38 @@ impl Pair {
         if is_of_more_than_the_data(sql) {
             return;
         }
-        let rewritten = match rewrite_under(sql, &self.tenant.catalogue, self.tenant.enforced) {
-            Ok(rewritten) => rewritten,
-            // What SQLite does not accept is refused in its name; what is not allowed may well be good SQL.
-            Err(error) => {
-                // SQLite does not look into a WITH that nothing uses.
-                if error.code == Code::Sql && !error.message.starts_with("unknown database") {
-                    self.plain.execute_batch("SAVEPOINT one").unwrap();
-                    let expected = run(&self.plain, sql);
-                    self.plain.execute_batch("ROLLBACK TO one; RELEASE one").unwrap();
-                    assert!(expected.error.is_some(), "{sql}\n  rewritten {error}");
+        let rewritten =
+            match rewrite_with_foreign_keys(sql, &self.tenant.catalogue, self.tenant.enforced) {
+                Ok(rewritten) => rewritten,
+                // What SQLite does not accept is refused in its name; what is not allowed may well be
+                // good SQL.
+                Err(error) => {
+                    // SQLite does not look into a WITH that nothing uses.
+                    if error.code == Code::Sql && !error.message.starts_with("unknown database") {
+                        self.plain.execute_batch("SAVEPOINT one").unwrap();
+                        let expected = run(&self.plain, sql);
+                        self.plain.execute_batch("ROLLBACK TO one; RELEASE one").unwrap();
+                        assert!(expected.error.is_some(), "{sql}\n  rewritten {error}");
+                    }
+                    return;
                 }
-                return;
-            }
-        };
-        let is_of_now = rewritten.is_of_the_moment() || rewritten.needs_moment || rewritten.random_rows;
-        if rewritten.place != Place::Data || is_of_now || rewritten.reads_counters {
+            };
+        let is_of_now =
+            rewritten.is_nondeterministic() || rewritten.needs_moment || rewritten.random_rows;
+        if rewritten.target != ExecutionTarget::Data || is_of_now || rewritten.reads_counters {
             return;
         }
         let kept = rewritten.changes_schema.then(|| self.tenant.catalogue.fork().unwrap());
         self.allowed.iter().for_each(Allowed::allow);
         self.both("SAVEPOINT one");
         let (found, expected) = (self.tenant.run(&self.shared, sql), run(&self.plain, sql));
-        let was_interrupted = [&found, &expected]
-            .iter()
-            .any(|outcome| outcome.error.as_deref().is_some_and(|error| error.contains("interrupted")));
-        let tidy = |outcome: Outcome| Outcome { error: outcome.error.as_deref().map(without_place), ..outcome };
+        let was_interrupted = [&found, &expected].iter().any(|outcome| {
+            outcome.error.as_deref().is_some_and(|error| error.contains("interrupted"))
+        });
+        let tidy = |outcome: Outcome| Outcome {
+            error: outcome.error.as_deref().map(without_place),
+            ..outcome
+        };
         let (found, expected) = (tidy(found), tidy(expected));
         self.allowed.iter().for_each(Allowed::allow);
         let keeps = !was_interrupted && found.error.is_none() && self.both("RELEASE one");
@@ -80,7 +90,10 @@ impl Pair {
                 self.tenant.catalogue = kept;
             }
         }
-        assert!(was_interrupted || found == expected, "{sql}\n  plain     {expected:?}\n  rewritten {found:?}");
+        assert!(
+            was_interrupted || found == expected,
+            "{sql}\n  plain     {expected:?}\n  rewritten {found:?}"
+        );
     }
 
     /// Runs what is no tenant's on both. Says whether both did it; they must agree.
@@ -135,8 +148,8 @@ proptest! {
         let _ = rewrite(&words.join(" "), &catalogue());
     }
 
-    /// Rows of tables behind virtual ones, of any form: answered, and what they become goes through the rewriter as
-    /// any statement does.
+    /// Rows of tables behind virtual ones, of any form: answered, and what they become goes through
+    /// the rewriter as any statement does.
     #[test]
     fn any_rows_of_a_dump_are_answered(rows in prop::collection::vec(prop::collection::vec(prop::sample::select(vec![
         "INSERT INTO", "docs_content", "docs_config", "docs_data", "docs_idx", "boxes_node", "boxes_rowid", "boxes_parent", "VALUES", "(",
@@ -146,7 +159,7 @@ proptest! {
     ]), 0..12), 0..6)) {
         let mut catalogue = catalogue();
         catalogue.apply("CREATE VIRTUAL TABLE boxes USING rtree(id, a, b)").unwrap();
-        let mut dump = Dump::default();
+        let mut dump = DumpTranslator::default();
         for (name, module) in [("docs", "fts5(title, body)"), ("boxes", "rtree(id, a, b)")] {
             let made = format!(
                 "INSERT INTO sqlite_schema(type,name,tbl_name,rootpage,sql)VALUES('table','{name}','{name}',0,'CREATE VIRTUAL TABLE \
@@ -164,14 +177,15 @@ proptest! {
         for sql in texts {
             if let Ok(rewritten) = rewrite(&sql, &catalogue) {
                 let mut random = |bytes: &mut [u8]| bytes.fill(1);
-                let mut moment = debros_sql::Moment { now_ms: 0, random: &mut random };
-                let text = rewritten.sql(&mut moment).into_owned();
+                let mut moment = debros_sql::ExecutionContext { now_ms: 0, random: &mut random };
+                let text = rewritten.fill_sql(&mut moment).into_owned();
                 assert!(!text.contains("sqlite_schema") && !text.contains("_content\""), "{sql}\n{text}");
             }
         }
     }
 
-    /// A database that holds one namespace alone does the same with the rewritten statement as with the user's.
+    /// A database that holds one namespace alone does the same with the rewritten statement as with
+    /// the user's.
     #[test]
     fn rewriting_never_changes_the_result(seed in any::<u64>()) {
         let scripts = scripts();
@@ -202,14 +216,14 @@ proptest! {
         let corpus = corpus();
         let mut numbers = Numbers::new(seed);
         let catalogue = catalogue();
-        let rewriter = Rewriter::new(8 << 10);
+        let rewriter = RewriteCache::new(8 << 10);
         for _ in 0..20 {
             let sql = mutate(&corpus, &mut numbers);
             let texts: Vec<Option<String>> = (0..3)
                 .map(|_| {
                     let mut random = |bytes: &mut [u8]| bytes.fill(1);
-                    let mut moment = debros_sql::Moment { now_ms: 0, random: &mut random };
-                    rewriter.rewrite(&sql, &catalogue).ok().map(|rewritten| rewritten.sql(&mut moment).into_owned())
+                    let mut moment = debros_sql::ExecutionContext { now_ms: 0, random: &mut random };
+                    rewriter.rewrite(&sql, &catalogue).ok().map(|rewritten| rewritten.fill_sql(&mut moment).into_owned())
                 })
                 .collect();
             assert!(texts[0] == texts[1] && texts[1] == texts[2], "{sql}");
@@ -220,7 +234,7 @@ proptest! {
 /// What was remembered for one state of a schema, or for one namespace, is not given for another.
 #[test]
 fn the_cache_knows_states_and_namespaces_apart() {
-    let rewriter = Rewriter::new(1 << 20);
+    let rewriter = RewriteCache::new(1 << 20);
     let (one, other) = (Namespace::new("one").unwrap(), Namespace::new("other").unwrap());
     let mut first = Catalogue::new(&one).unwrap();
     let sql = "SELECT * FROM t";

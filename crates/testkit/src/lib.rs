@@ -8,12 +8,12 @@
 //! # }
 //! ```
 //!
-//! Everything runs on free ports of the loopback address, in a folder that goes away with the node. A failure to start
-//! panics: in a test that is the message one wants.
+//! Everything runs on free ports of the loopback address, in a folder that goes away with the node.
+//! A failure to start panics: in a test that is the message one wants.
 
 use debros_client::{Client, Config};
 use debros_engine::Engine;
-use debros_engine::embedded::{Embedded, EmbeddedConfig};
+use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine};
 use debros_gateway::{Gateway, GatewayConfig};
 use debros_node::{Node, NodeConfig};
 use std::path::Path;
@@ -41,14 +41,18 @@ impl TestNode {
         Self::start_in(folder, None, change).await
     }
 
-    /// A node on an engine that others use as well, as the nodes of a network share one database. It has a folder of its
-    /// own for everything else.
+    /// A node on an engine that others use as well, as the nodes of a network share one database.
+    /// It has a folder of its own for everything else.
     pub async fn start_on(engine: Arc<dyn Engine>, change: impl FnOnce(&mut NodeConfig)) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         Self::start_in(folder, Some(engine), change).await
     }
 
-    async fn start_in(folder: TempDir, shared: Option<Arc<dyn Engine>>, change: impl FnOnce(&mut NodeConfig)) -> Self {
+    async fn start_in(
+        folder: TempDir,
+        shared: Option<Arc<dyn Engine>>,
+        change: impl FnOnce(&mut NodeConfig),
+    ) -> Self {
         let mut config = NodeConfig::new(folder.path().join("node"));
         config.listen_addresses = vec!["/ip4/127.0.0.1/tcp/0".parse().expect("a multiaddr")];
         config.max_connections = 1000;
@@ -67,7 +71,8 @@ impl TestNode {
         self.restart_with(|_| {}).await
     }
 
-    /// As [`restart`](TestNode::restart), with settings of the test's own: those of the first start are not kept.
+    /// As [`restart`](TestNode::restart), with settings of the test's own: those of the first start
+    /// are not kept.
     pub async fn restart_with(self, change: impl FnOnce(&mut NodeConfig)) -> Self {
         self.restart_between(|| {}, change).await
     }
@@ -77,7 +82,11 @@ impl TestNode {
         self.restart_between(act, |_| {}).await
     }
 
-    async fn restart_between(self, act: impl FnOnce(), change: impl FnOnce(&mut NodeConfig)) -> Self {
+    async fn restart_between(
+        self,
+        act: impl FnOnce(),
+        change: impl FnOnce(&mut NodeConfig),
+    ) -> Self {
         let Self { node, folder, shared } = self;
         let mut addresses = node.listen_addresses();
         for address in &mut addresses {
@@ -116,7 +125,11 @@ impl TestNode {
     /// A new API key with a role and scopes.
     pub async fn api_key_with(&self, namespace: &str, role: &str, scopes: &[&str]) -> String {
         let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
-        let made = self.operator("").operator().create_api_key(namespace, "test", role, scopes).await;
+        let made = self
+            .operator_client("")
+            .operator()
+            .create_api_key(namespace, "test", role, scopes)
+            .await;
         made.expect("an API key").api_key
     }
 
@@ -133,13 +146,16 @@ impl TestNode {
     }
 
     /// A client over P2P without a credential.
-    pub async fn stranger(&self) -> Client {
+    pub async fn client_without_credential(&self) -> Client {
         self.client_with("", "").await
     }
 
     /// A client in this process with the operator's credential.
-    pub fn operator(&self, namespace: &str) -> Client {
-        Client::local(self.node.handler(), &Config::new(namespace).credential(self.node.operator_credential()))
+    pub fn operator_client(&self, namespace: &str) -> Client {
+        Client::local(
+            self.node.handler(),
+            &Config::new(namespace).credential(self.node.operator_credential()),
+        )
     }
 
     /// A gateway inside the node, on a free port.
@@ -153,7 +169,9 @@ impl TestNode {
         config.operator_credential = Some(self.node.operator_credential().to_owned());
         change(&mut config);
         let client = Client::local(self.node.handler(), &Config::new(""));
-        Gateway::start(config, client, None).await.unwrap_or_else(|error| panic!("the gateway does not start: {error}"))
+        Gateway::start(config, client, None)
+            .await
+            .unwrap_or_else(|error| panic!("the gateway does not start: {error}"))
     }
 
     /// Stops the node in order.
@@ -168,7 +186,8 @@ impl TestNode {
 /// When it does not open.
 pub async fn engine(folder: &Path) -> Arc<dyn Engine> {
     let config = EmbeddedConfig::new(folder.join("db"));
-    let opened = tokio::task::spawn_blocking(move || Embedded::open(config)).await.expect("a thread");
+    let opened =
+        tokio::task::spawn_blocking(move || EmbeddedEngine::open(config)).await.expect("a thread");
     Arc::new(opened.unwrap_or_else(|error| panic!("the engine does not open: {error}")))
 }
 

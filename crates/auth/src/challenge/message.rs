@@ -1,13 +1,19 @@
 //! The text of a challenge (EIP-4361, "Sign-In with Ethereum").
 
-use super::Terms;
+use super::SignInTerms;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// The text to sign. Times in milliseconds; `None` when they are outside of the years 0 to 9999.
 ///
-/// Nothing in it can hold a line break or be mistaken for another line: [`Terms`] checks its parts, the rest is made here.
-pub(super) fn text(terms: &Terms, nonce: &str, issued_at: i64, expires_at: i64) -> Option<String> {
+/// Nothing in it can hold a line break or be mistaken for another line: [`SignInTerms`] checks its
+/// parts, the rest is made here.
+pub(super) fn sign_in_text(
+    terms: &SignInTerms,
+    nonce: &str,
+    issued_at: i64,
+    expires_at: i64,
+) -> Option<String> {
     Some(format!(
         "{domain} wants you to sign in with your Ethereum account:\n\
          {address}\n\

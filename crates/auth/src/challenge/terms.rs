@@ -17,7 +17,7 @@ const MAX_URI_BYTES: usize = 1024;
 
 /// Who signs in, where to, and on whose site. All of it is in the text that the wallet signs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub struct SignInTerms {
     wallet: Wallet,
     namespace: Namespace,
     domain: String,
@@ -25,23 +25,34 @@ pub struct Terms {
     chain_id: u64,
 }
 
-impl Terms {
-    /// Terms of a site: its `domain` as a browser shows it (`host` or `host:port`) and the `uri` that the sign-in is for.
-    /// Both empty: [`P2P_DOMAIN`] and [`P2P_URI`]. `chain_id` 0: [`DEFAULT_CHAIN_ID`].
+impl SignInTerms {
+    /// Terms of a site: its `domain` as a browser shows it (`host` or `host:port`) and the `uri`
+    /// that the sign-in is for. Both empty: [`P2P_DOMAIN`] and [`P2P_URI`]. `chain_id` 0:
+    /// [`DEFAULT_CHAIN_ID`].
     ///
     /// # Errors
-    /// `invalid_argument` when only one of domain and URI is there, or one has another form: nothing but what belongs
-    /// into a domain or URI comes into the signed text.
-    pub fn new(wallet: Wallet, namespace: Namespace, domain: &str, uri: &str, chain_id: u64) -> Result<Self> {
+    /// `invalid_argument` when only one of domain and URI is there, or one has another form:
+    /// nothing but what belongs into a domain or URI comes into the signed text.
+    pub fn new(
+        wallet: Wallet,
+        namespace: Namespace,
+        domain: &str,
+        uri: &str,
+        chain_id: u64,
+    ) -> Result<Self> {
         let chain_id = if chain_id == 0 { DEFAULT_CHAIN_ID } else { chain_id };
         let (domain, uri) = match (domain.is_empty(), uri.is_empty()) {
             (true, true) => (P2P_DOMAIN, P2P_URI),
             (false, false) => (domain, uri),
             (true, false) => {
-                return Err(Error::invalid("the sign-in names a URI without a domain: name both, or none"));
+                return Err(Error::invalid(
+                    "the sign-in names a URI without a domain: name both, or none",
+                ));
             }
             (false, true) => {
-                return Err(Error::invalid("the sign-in names a domain without a URI: name both, or none"));
+                return Err(Error::invalid(
+                    "the sign-in names a domain without a URI: name both, or none",
+                ));
             }
         };
         if !is_authority(domain) {
@@ -95,7 +106,8 @@ impl Terms {
     }
 }
 
-/// `host`, `host:port`, `[v6]` or `[v6]:port` (RFC 3986 without user information, and without percent-encoding).
+/// `host`, `host:port`, `[v6]` or `[v6]:port` (RFC 3986 without user information, and without
+/// percent-encoding).
 fn is_authority(text: &str) -> bool {
     let (host_fits, port) = if let Some(rest) = text.strip_prefix('[') {
         let Some((address, port)) = rest.split_once(']') else { return false };
@@ -109,7 +121,8 @@ fn is_authority(text: &str) -> bool {
     let digits = port.strip_prefix(':');
     let port_fits = port.is_empty()
         || digits.is_some_and(|digits| {
-            digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok_and(|port| port > 0)
+            digits.bytes().all(|byte| byte.is_ascii_digit())
+                && digits.parse::<u16>().is_ok_and(|port| port > 0)
         });
     text.len() <= MAX_DOMAIN_BYTES && host_fits && port_fits
 }
@@ -118,11 +131,17 @@ fn is_authority(text: &str) -> bool {
 fn is_uri(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once(':') else { return false };
     let scheme_fits = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&byte);
-    let escapes_fit = rest
-        .split('%')
-        .skip(1)
-        .all(|escape| escape.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)));
-    text.len() <= MAX_URI_BYTES && scheme_fits && !rest.is_empty() && rest.bytes().all(allowed) && escapes_fit
+        && scheme
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
+    let allowed =
+        |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&byte);
+    let escapes_fit = rest.split('%').skip(1).all(|escape| {
+        escape.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    });
+    text.len() <= MAX_URI_BYTES
+        && scheme_fits
+        && !rest.is_empty()
+        && rest.bytes().all(allowed)
+        && escapes_fit
 }

@@ -1,7 +1,7 @@
 //! From the password to the key that encrypts, with limits on what a file may ask for.
 
-use super::Strength;
-use super::format::damaged;
+use super::KdfStrength;
+use super::format::damaged_file_error;
 use alloy_primitives::hex;
 use debros_proto::ids::excerpt;
 use debros_proto::{Error, Result};
@@ -45,34 +45,36 @@ struct Pbkdf2Params {
 }
 
 impl Kdf {
-    pub(super) fn scrypt(strength: Strength, salt: &[u8]) -> Self {
+    pub(super) fn scrypt(strength: KdfStrength, salt: &[u8]) -> Self {
         let (log_n, r, p) = match strength {
-            Strength::Standard => (17, 8, 1),
-            Strength::Light => (12, 8, 6),
+            KdfStrength::Standard => (17, 8, 1),
+            KdfStrength::Light => (12, 8, 6),
         };
         Self::Scrypt { log_n, r, p, bytes: 32, salt: salt.to_vec() }
     }
 
-    pub(super) fn read(name: &str, params: &Value) -> Result<Self> {
+    pub(super) fn from_json(name: &str, params: &Value) -> Result<Self> {
         match name {
-            "scrypt" => Self::read_scrypt(parse(params)?),
-            "pbkdf2" => Self::read_pbkdf2(parse(params)?),
-            other => Err(damaged(format!(
+            "scrypt" => Self::from_scrypt_params(parse_params(params)?),
+            "pbkdf2" => Self::from_pbkdf2_params(parse_params(params)?),
+            other => Err(damaged_file_error(format!(
                 "its key derivation function is \"{}\", and only scrypt and pbkdf2 are read",
                 excerpt(other)
             ))),
         }
     }
 
-    fn read_scrypt(params: ScryptParams) -> Result<Self> {
+    fn from_scrypt_params(params: ScryptParams) -> Result<Self> {
         let ScryptParams { n, r, p, dklen, salt } = params;
         if n < 2 || !n.is_power_of_two() || r == 0 || p == 0 {
-            return Err(damaged(format!("its scrypt parameters n={n} r={r} p={p} are not valid")));
+            return Err(damaged_file_error(format!(
+                "its scrypt parameters n={n} r={r} p={p} are not valid"
+            )));
         }
         let block = n.saturating_mul(r.into());
         let memory = block.saturating_mul(128);
         if memory > MAX_SCRYPT_MEMORY_BYTES || block.saturating_mul(p.into()) > MAX_SCRYPT_WORK {
-            return Err(damaged(format!(
+            return Err(damaged_file_error(format!(
                 "its scrypt parameters n={n} r={r} p={p} ask for {} MiB of memory and {} times the usual work; at most \
                  {} MiB and 8 times are spent",
                 memory >> 20,
@@ -85,18 +87,23 @@ impl Kdf {
         Ok(Self::Scrypt { log_n, r, p, bytes: derived_bytes(dklen)?, salt: read_salt(&salt)? })
     }
 
-    fn read_pbkdf2(params: Pbkdf2Params) -> Result<Self> {
+    fn from_pbkdf2_params(params: Pbkdf2Params) -> Result<Self> {
         let Pbkdf2Params { c: rounds, prf, dklen, salt } = params;
         if prf != "hmac-sha256" {
-            return Err(damaged(format!("its pbkdf2 uses \"{}\", and only hmac-sha256 is read", excerpt(&prf))));
+            return Err(damaged_file_error(format!(
+                "its pbkdf2 uses \"{}\", and only hmac-sha256 is read",
+                excerpt(&prf)
+            )));
         }
         if rounds == 0 || rounds > MAX_PBKDF2_ROUNDS {
-            return Err(damaged(format!("its pbkdf2 asks for {rounds} rounds; 1 to {MAX_PBKDF2_ROUNDS} are computed")));
+            return Err(damaged_file_error(format!(
+                "its pbkdf2 asks for {rounds} rounds; 1 to {MAX_PBKDF2_ROUNDS} are computed"
+            )));
         }
         Ok(Self::Pbkdf2 { rounds, bytes: derived_bytes(dklen)?, salt: read_salt(&salt)? })
     }
 
-    pub(super) fn derive(&self, password: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+    pub(super) fn derive_key(&self, password: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
         match self {
             Self::Scrypt { log_n, r, p, bytes, salt } => {
                 let refused = || Error::internal("scrypt refuses its parameters");
@@ -132,18 +139,21 @@ impl Kdf {
     }
 }
 
-fn parse<T: DeserializeOwned>(params: &Value) -> Result<T> {
-    T::deserialize(params).map_err(|error| damaged(format!("its \"kdfparams\" can not be read: {error}")))
+fn parse_params<T: DeserializeOwned>(params: &Value) -> Result<T> {
+    T::deserialize(params)
+        .map_err(|error| damaged_file_error(format!("its \"kdfparams\" can not be read: {error}")))
 }
 
 fn derived_bytes(dklen: u64) -> Result<usize> {
     let fits = DERIVED_BYTES.contains(&dklen).then(|| usize::try_from(dklen).ok()).flatten();
-    fits.ok_or_else(|| damaged(format!("its \"dklen\" is {dklen}: it has to be 32 to 128")))
+    fits.ok_or_else(|| {
+        damaged_file_error(format!("its \"dklen\" is {dklen}: it has to be 32 to 128"))
+    })
 }
 
 fn read_salt(text: &str) -> Result<Vec<u8>> {
     if text.len() > 2 * MAX_SALT_BYTES {
-        return Err(damaged(format!("its salt has more than {MAX_SALT_BYTES} bytes")));
+        return Err(damaged_file_error(format!("its salt has more than {MAX_SALT_BYTES} bytes")));
     }
-    hex::decode(text).map_err(|_| damaged("its salt is not hexadecimal"))
+    hex::decode(text).map_err(|_| damaged_file_error("its salt is not hexadecimal"))
 }

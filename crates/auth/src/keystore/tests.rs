@@ -1,4 +1,4 @@
-use super::{RANDOM_BYTES, Strength, decrypt, encrypt, wallet};
+use super::{KdfStrength, RANDOM_BYTES, claimed_wallet, decrypt, encrypt};
 use crate::PrivateKey;
 use debros_proto::Code;
 use proptest::prelude::{any, proptest};
@@ -27,14 +27,15 @@ fn changed(change: impl FnOnce(&mut Value)) -> String {
 }
 
 fn light() -> String {
-    encrypt(&PrivateKey::from_hex(SECRET).unwrap(), PASSWORD, Strength::Light, [5; RANDOM_BYTES]).unwrap()
+    encrypt(&PrivateKey::from_hex(SECRET).unwrap(), PASSWORD, KdfStrength::Light, [5; RANDOM_BYTES])
+        .unwrap()
 }
 
 #[test]
 fn the_examples_of_the_definition_are_read() {
     for file in [PBKDF2, SCRYPT] {
         assert_eq!(*decrypt(file, PASSWORD).unwrap().to_hex(), SECRET);
-        assert_eq!(wallet(file).unwrap(), None);
+        assert_eq!(claimed_wallet(file).unwrap(), None);
     }
     let early = SCRYPT.replace("\"crypto\"", "\"Crypto\"");
     assert_eq!(*decrypt(&early, PASSWORD).unwrap().to_hex(), SECRET);
@@ -45,7 +46,7 @@ fn what_is_written_is_read_back_with_the_password_alone() {
     let file = light();
     let key = decrypt(&file, PASSWORD).unwrap();
     assert_eq!(*key.to_hex(), SECRET);
-    assert_eq!(wallet(&file).unwrap(), Some(key.wallet()));
+    assert_eq!(claimed_wallet(&file).unwrap(), Some(key.wallet()));
     assert!(!file.contains(SECRET));
     let parsed: Value = serde_json::from_str(&file).unwrap();
     let id = parsed["id"].as_str().unwrap();
@@ -68,7 +69,10 @@ fn a_wrong_password_is_told_from_a_damaged_file() {
         (changed(|file| file["crypto"]["mac"] = json!("zz")), "hexadecimal"),
         (changed(|file| file["crypto"]["ciphertext"] = json!("0011")), "ciphertext"),
         (changed(|file| file["crypto"]["kdf"] = json!("argon2")), "argon2"),
-        (changed(|file| file["address"] = json!("0x00000000000000000000000000000000000000aa")), "address"),
+        (
+            changed(|file| file["address"] = json!("0x00000000000000000000000000000000000000aa")),
+            "address",
+        ),
     ];
     for (file, named) in damaged {
         let error = decrypt(&file, PASSWORD).unwrap_err();
@@ -80,13 +84,18 @@ fn a_wrong_password_is_told_from_a_damaged_file() {
 /// Somebody who names another file by mistake does not find its secrets in a log.
 #[test]
 fn an_error_repeats_nothing_of_the_file() {
-    for file in [r#"{"crypto":"s3cret"}"#, r#""s3cret""#, r#"{"crypto":{"cipherparams":{"iv":["s3cret"]}}}"#] {
+    for file in [
+        r#"{"crypto":"s3cret"}"#,
+        r#""s3cret""#,
+        r#"{"crypto":{"cipherparams":{"iv":["s3cret"]}}}"#,
+    ] {
         let error = decrypt(file, PASSWORD).unwrap_err();
         assert!(error.message.contains("line 1") && !error.message.contains("s3cret"), "{error}");
     }
 }
 
-/// Each of these would take more memory or time than the machine has, or trip the libraries; refusing is immediate.
+/// Each of these would take more memory or time than the machine has, or trip the libraries;
+/// refusing is immediate.
 #[test]
 fn hostile_parameters_are_refused_before_anything_is_computed() {
     let with = |params: Value| changed(|file| file["crypto"]["kdfparams"] = params);
@@ -117,10 +126,13 @@ fn hostile_parameters_are_refused_before_anything_is_computed() {
     let pbkdf2 = |rounds: u64, prf: &str| {
         changed(|file| {
             file["crypto"]["kdf"] = json!("pbkdf2");
-            file["crypto"]["kdfparams"] = json!({ "c": rounds, "prf": prf, "dklen": 32, "salt": salt });
+            file["crypto"]["kdfparams"] =
+                json!({ "c": rounds, "prf": prf, "dklen": 32, "salt": salt });
         })
     };
-    for file in [pbkdf2(0, "hmac-sha256"), pbkdf2(4_000_000_000, "hmac-sha256"), pbkdf2(1, "hmac-md5")] {
+    for file in
+        [pbkdf2(0, "hmac-sha256"), pbkdf2(4_000_000_000, "hmac-sha256"), pbkdf2(1, "hmac-md5")]
+    {
         assert_eq!(decrypt(&file, PASSWORD).unwrap_err().code, Code::InvalidArgument);
     }
     let huge = format!("{{\"pad\":\"{}\"}}", " ".repeat(super::MAX_FILE_BYTES));
@@ -130,13 +142,13 @@ fn hostile_parameters_are_refused_before_anything_is_computed() {
 proptest! {
     #[test]
     fn any_text_is_an_error_and_never_a_panic(text in any::<String>()) {
-        assert!(wallet(&text).is_err());
+        assert!(claimed_wallet(&text).is_err());
     }
 
     #[test]
     fn a_file_with_any_character_replaced_does_not_panic(at in 0_usize..500, by in any::<char>()) {
         let file: String = light_once().chars().enumerate().map(|(index, old)| if index == at { by } else { old }).collect();
-        let _ = wallet(&file);
+        let _ = claimed_wallet(&file);
     }
 }
 

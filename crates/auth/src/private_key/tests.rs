@@ -27,9 +27,16 @@ fn a_key_is_read_as_it_is_written() {
 fn what_is_no_key_is_refused_without_repeating_it() {
     let order = "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141";
     let zero = "0".repeat(64);
-    for text in
-        ["", "0x", &KEY[1..], &format!("{KEY}0"), &format!("0x0x{}", &KEY[2..]), order, &zero, &KEY.replace('4', "g")]
-    {
+    for text in [
+        "",
+        "0x",
+        &KEY[1..],
+        &format!("{KEY}0"),
+        &format!("0x0x{}", &KEY[2..]),
+        order,
+        &zero,
+        &KEY.replace('4', "g"),
+    ] {
         let error = PrivateKey::from_hex(text).unwrap_err();
         assert_eq!(error.code, Code::InvalidArgument, "{text}");
         assert!(text.len() < 8 || !error.message.contains(text), "{error}");

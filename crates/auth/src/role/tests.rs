@@ -1,4 +1,4 @@
-use super::{Permission, Role, Scopes, may, require};
+use super::{Permission, Role, Scopes, is_permitted, require_permission};
 use debros_proto::Code;
 use proptest::prelude::{any, proptest};
 
@@ -10,36 +10,54 @@ fn scopes(names: &[&str]) -> Scopes {
 
 #[test]
 fn roles_include_the_lesser_ones_and_scopes_restrict_them() {
-    let may = |role, names: &[&str], permission| may(role, scopes(names), permission);
-    assert!(may(Role::Reader, &[], Permission::DbRead) && !may(Role::Reader, &[], Permission::DbWrite));
-    assert!(may(Role::Writer, &[], Permission::StorageWrite) && !may(Role::Writer, &[], Permission::Keys));
+    let may = |role, names: &[&str], permission| is_permitted(role, scopes(names), permission);
+    assert!(
+        may(Role::Reader, &[], Permission::DbRead) && !may(Role::Reader, &[], Permission::DbWrite)
+    );
+    assert!(
+        may(Role::Writer, &[], Permission::StorageWrite)
+            && !may(Role::Writer, &[], Permission::Keys)
+    );
     assert!(may(Role::Admin, &[], Permission::Keys) && may(Role::Admin, &[], Permission::Members));
-    assert!(!may(Role::Admin, &[], Permission::Operate) && !may(Role::Owner, &[], Permission::Operate));
-    assert!(may(Role::Owner, &[], Permission::Members) && !may(Role::Writer, &[], Permission::Members));
+    assert!(
+        !may(Role::Admin, &[], Permission::Operate) && !may(Role::Owner, &[], Permission::Operate)
+    );
+    assert!(
+        may(Role::Owner, &[], Permission::Members) && !may(Role::Writer, &[], Permission::Members)
+    );
     assert!(may(Role::Operator, &[], Permission::Operate));
     assert!(may(Role::Writer, &["storage:read"], Permission::StorageRead));
     assert!(!may(Role::Writer, &["storage:read"], Permission::StorageWrite));
-    assert!(!may(Role::Admin, &["storage:read"], Permission::Keys), "a restricted key does not manage keys");
+    assert!(
+        !may(Role::Admin, &["storage:read"], Permission::Keys),
+        "a restricted key does not manage keys"
+    );
     assert!(!may(Role::Owner, &["storage:read"], Permission::Members), "nor members");
     assert!(!may(Role::Operator, &["storage:read"], Permission::Operate), "nor the node");
     assert!(may(Role::Writer, &["db:write"], Permission::DbRead));
-    assert!(!may(Role::Reader, &["db:write"], Permission::DbWrite), "a scope never widens the role");
+    assert!(
+        !may(Role::Reader, &["db:write"], Permission::DbWrite),
+        "a scope never widens the role"
+    );
 }
 
 #[test]
 fn what_is_missing_is_said() {
-    let error = require(Role::Reader, scopes(&[]), Permission::StorageWrite).unwrap_err();
+    let error =
+        require_permission(Role::Reader, scopes(&[]), Permission::StorageWrite).unwrap_err();
     assert_eq!(error.code, Code::Forbidden);
     assert_eq!(error.message, "the credential's role is reader, and storage:write needs writer");
-    let error = require(Role::Writer, scopes(&["db:read"]), Permission::StorageWrite).unwrap_err();
+    let error = require_permission(Role::Writer, scopes(&["db:read"]), Permission::StorageWrite)
+        .unwrap_err();
     assert_eq!(error.message, "the credential's scopes do not include storage:write");
-    let error = require(Role::Writer, scopes(&[]), Permission::Members).unwrap_err();
+    let error = require_permission(Role::Writer, scopes(&[]), Permission::Members).unwrap_err();
     assert_eq!(error.message, "the credential's role is writer, and managing members needs admin");
 }
 
 #[test]
 fn nobody_gives_ownership_and_the_owner_alone_gives_admin() {
-    let granters = |role| ROLES.into_iter().filter(|granter| granter.may_grant(role)).collect::<Vec<_>>();
+    let granters =
+        |role| ROLES.into_iter().filter(|granter| granter.may_grant(role)).collect::<Vec<_>>();
     assert_eq!(granters(Role::Reader), [Role::Admin, Role::Owner, Role::Operator]);
     assert_eq!(granters(Role::Writer), [Role::Admin, Role::Owner, Role::Operator]);
     assert_eq!(granters(Role::Admin), [Role::Owner, Role::Operator]);

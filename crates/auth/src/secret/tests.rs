@@ -1,4 +1,6 @@
-use super::{api_key, api_key_namespace, equal, id, is_refresh_token, refresh_token, sha256};
+use super::{
+    api_key, api_key_namespace, constant_time_eq, is_refresh_token, new_id, refresh_token, sha256,
+};
 use debros_proto::Namespace;
 use proptest::prelude::{any, proptest};
 
@@ -50,17 +52,24 @@ fn lesson_05_the_form_of_a_key_names_one_namespace() {
 fn a_refresh_token_has_one_form() {
     let digits = "cd".repeat(32);
     assert!(is_refresh_token(&format!("rt_{digits}")));
-    for wrong in
-        [String::new(), "rt_".into(), digits.clone(), format!("rt_{digits}0"), format!("rt_{}", digits.to_uppercase())]
-    {
+    for wrong in [
+        String::new(),
+        "rt_".into(),
+        digits.clone(),
+        format!("rt_{digits}0"),
+        format!("rt_{}", digits.to_uppercase()),
+    ] {
         assert!(!is_refresh_token(&wrong), "{wrong}");
     }
 }
 
 #[test]
 fn ids_and_hashes() {
-    assert_eq!(id("key", [1; 8]), "key_0101010101010101");
-    assert!(equal(&sha256("a"), &sha256("a")) && !equal(&sha256("a"), &sha256("b")));
+    assert_eq!(new_id("key", [1; 8]), "key_0101010101010101");
+    assert!(
+        constant_time_eq(&sha256("a"), &sha256("a"))
+            && !constant_time_eq(&sha256("a"), &sha256("b"))
+    );
 }
 
 proptest! {

@@ -30,9 +30,14 @@ fn the_signer_is_recovered_in_every_allowed_spelling() {
     let signature = key().sign_personal(TEXT);
     let digits = signature.strip_prefix("0x").unwrap().to_owned();
     let v = signed()[64];
-    for spelling in
-        [signature.clone(), digits.clone(), digits.to_uppercase(), format!("0X{digits}"), with_v(v), with_v(v - 27)]
-    {
+    for spelling in [
+        signature.clone(),
+        digits.clone(),
+        digits.to_uppercase(),
+        format!("0X{digits}"),
+        with_v(v),
+        with_v(v - 27),
+    ] {
         let signer = recover(TEXT, &spelling).unwrap();
         assert_eq!(signer.wallet, key().wallet());
         assert_eq!(verify(key().wallet(), TEXT, &spelling).unwrap(), signer);
@@ -89,12 +94,21 @@ fn v_is_one_of_four() {
 #[test]
 fn r_and_s_are_in_their_range() {
     let one = U256::from(1);
-    for (r, s) in [(U256::ZERO, one), (one, U256::ZERO), (ORDER, one), (one, ORDER), (U256::MAX, one), (one, U256::MAX)]
-    {
+    for (r, s) in [
+        (U256::ZERO, one),
+        (one, U256::ZERO),
+        (ORDER, one),
+        (one, ORDER),
+        (U256::MAX, one),
+        (one, U256::MAX),
+    ] {
         assert_eq!(recover(TEXT, &with_scalars(r, s, 27)).unwrap_err().code, Code::InvalidArgument);
     }
     // 5 is the x of no point of the curve: well-formed, and of nobody.
-    assert_eq!(recover(TEXT, &with_scalars(U256::from(5), one, 27)).unwrap_err().code, Code::Unauthenticated);
+    assert_eq!(
+        recover(TEXT, &with_scalars(U256::from(5), one, 27)).unwrap_err().code,
+        Code::Unauthenticated
+    );
 }
 
 #[test]

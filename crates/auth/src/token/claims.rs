@@ -12,18 +12,20 @@ pub struct Claims {
     /// Where the token is valid.
     pub namespace: Namespace,
     /// What the token stands for, and ends with.
-    pub credential: Credential,
+    pub credential: TokenCredential,
     /// The token's own id.
     pub id: String,
     /// Milliseconds since the Unix epoch, at a whole second.
     pub issued_at: i64,
-    /// Milliseconds since the Unix epoch, at a whole second. At this moment the token is no longer good.
+    /// Milliseconds since the Unix epoch, at a whole second. At this moment the token is no longer
+    /// good.
     pub expires_at: i64,
 }
 
-/// What a token stands for. When it is revoked, the token ends as well: the role is looked up, not written in the token.
+/// What a token stands for. When it is revoked, the token ends as well: the role is looked up, not
+/// written in the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Credential {
+pub enum TokenCredential {
     /// A session of a wallet: the id of its family of refresh tokens.
     Session(String),
     /// An API key: its id.
@@ -31,9 +33,15 @@ pub enum Credential {
 }
 
 impl Claims {
-    /// Claims of a token issued at `now` (milliseconds since the Unix epoch), good for [`LIFETIME_MS`] less what `now` is
-    /// past its whole second.
-    pub fn new(subject: String, namespace: Namespace, credential: Credential, id: String, now: i64) -> Self {
+    /// Claims of a token issued at `now` (milliseconds since the Unix epoch), good for
+    /// [`LIFETIME_MS`] less what `now` is past its whole second.
+    pub fn new(
+        subject: String,
+        namespace: Namespace,
+        credential: TokenCredential,
+        id: String,
+        now: i64,
+    ) -> Self {
         let issued_at = now.div_euclid(1000) * 1000;
         Self { subject, namespace, credential, id, issued_at, expires_at: issued_at + LIFETIME_MS }
     }
@@ -41,7 +49,7 @@ impl Claims {
 
 /// The claims as they stand in the token. Times in seconds, as RFC 7519 has them.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Wire {
+pub(super) struct JwtClaims {
     iss: String,
     aud: String,
     sub: String,
@@ -56,11 +64,11 @@ pub(super) struct Wire {
     key: Option<String>,
 }
 
-impl From<&Claims> for Wire {
+impl From<&Claims> for JwtClaims {
     fn from(claims: &Claims) -> Self {
         let (sid, key) = match &claims.credential {
-            Credential::Session(id) => (Some(id.clone()), None),
-            Credential::Key(id) => (None, Some(id.clone())),
+            TokenCredential::Session(id) => (Some(id.clone()), None),
+            TokenCredential::Key(id) => (None, Some(id.clone())),
         };
         let iat = claims.issued_at.div_euclid(1000);
         Self {
@@ -78,16 +86,21 @@ impl From<&Claims> for Wire {
     }
 }
 
-impl Wire {
-    /// The claims, when they are complete and not from the future at `now` (milliseconds). They may have expired.
-    pub(super) fn checked(self, now: i64) -> Option<Claims> {
-        let [issued_at, not_before, expires_at] = [self.iat, self.nbf, self.exp].map(|time| time.saturating_mul(1000));
+impl JwtClaims {
+    /// The claims, when they are complete and not from the future at `now` (milliseconds). They may
+    /// have expired.
+    pub(super) fn into_claims(self, now: i64) -> Option<Claims> {
+        let [issued_at, not_before, expires_at] =
+            [self.iat, self.nbf, self.exp].map(|time| time.saturating_mul(1000));
         let latest = now.saturating_add(MAX_AHEAD_MS);
         let has_begun = issued_at <= latest && not_before <= latest;
-        let ours = self.iss == ISSUER && self.aud == ISSUER && !self.sub.is_empty() && !self.jti.is_empty();
+        let ours = self.iss == ISSUER
+            && self.aud == ISSUER
+            && !self.sub.is_empty()
+            && !self.jti.is_empty();
         let credential = match (self.sid, self.key) {
-            (Some(sid), None) => Credential::Session(sid),
-            (None, Some(key)) => Credential::Key(key),
+            (Some(sid), None) => TokenCredential::Session(sid),
+            (None, Some(key)) => TokenCredential::Key(key),
             _ => return None,
         };
         let namespace = Namespace::new(&self.namespace).ok()?;

@@ -32,7 +32,8 @@ impl SigningKey {
     /// `internal` when the cryptographic library refuses the key; it takes every seed.
     pub fn from_seed(seed: [u8; KEY_BYTES]) -> Result<Self> {
         let seed = Zeroizing::new(seed);
-        let refused = || Error::internal("the token key can not be used by the cryptographic library");
+        let refused =
+            || Error::internal("the token key can not be used by the cryptographic library");
         let pair = Ed25519KeyPair::from_seed_unchecked(seed.as_slice()).map_err(|_| refused())?;
         let encoding = EncodingKey::from_ed_der(pair.to_pkcs8().map_err(|_| refused())?.as_ref());
         let public = PublicKey::from_slice(pair.public_key().as_ref()).map_err(|_| refused())?;
@@ -53,7 +54,8 @@ impl SigningKey {
     /// `invalid_argument` for another form. The message does not repeat the text.
     pub fn from_hex(text: &str) -> Result<Self> {
         let mut seed = Zeroizing::new([0_u8; KEY_BYTES]);
-        let all_hex = text.len() == 2 * KEY_BYTES && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let all_hex =
+            text.len() == 2 * KEY_BYTES && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         if !all_hex || hex::decode_to_slice(text, seed.as_mut_slice()).is_err() {
             return Err(Error::invalid("the token key is not one: it takes 64 hex digits"));
         }
@@ -66,11 +68,11 @@ impl SigningKey {
     }
 
     /// The public half.
-    pub fn public(&self) -> &PublicKey {
+    pub fn public_key(&self) -> &PublicKey {
         &self.public
     }
 
-    pub(super) fn encoding(&self) -> &EncodingKey {
+    pub(super) fn encoding_key(&self) -> &EncodingKey {
         &self.encoding
     }
 }
@@ -81,7 +83,8 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// The public half of a signing key. Its id comes from its bytes, so that no key can take another's id.
+/// The public half of a signing key. Its id comes from its bytes, so that no key can take another's
+/// id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicKey {
     kid: String,
@@ -102,7 +105,10 @@ impl PublicKey {
     /// `invalid_argument` when they are not 32.
     pub fn from_slice(bytes: &[u8]) -> Result<Self> {
         bytes.try_into().map(Self::from_bytes).map_err(|_| {
-            Error::invalid(format!("a public key of access tokens has {KEY_BYTES} bytes, this one has {}", bytes.len()))
+            Error::invalid(format!(
+                "a public key of access tokens has {KEY_BYTES} bytes, this one has {}",
+                bytes.len()
+            ))
         })
     }
 
@@ -119,9 +125,9 @@ impl PublicKey {
 
 /// The public keys that tokens are verified with.
 #[derive(Clone, Default)]
-pub struct PublicKeys(BTreeMap<String, (PublicKey, DecodingKey)>);
+pub struct PublicKeySet(BTreeMap<String, (PublicKey, DecodingKey)>);
 
-impl PublicKeys {
+impl PublicKeySet {
     /// Adds a key.
     pub fn insert(&mut self, key: PublicKey) {
         let decoding = DecodingKey::from_ed_der(&key.bytes);
@@ -154,16 +160,16 @@ impl PublicKeys {
     }
 
     /// The keys as a JSON Web Key Set (RFC 7517, RFC 8037).
-    pub fn jwks(&self) -> Jwks {
-        Jwks { keys: self.iter().map(Jwk::from).collect() }
+    pub fn to_jwks(&self) -> JsonWebKeySet {
+        JsonWebKeySet { keys: self.iter().map(JsonWebKey::from).collect() }
     }
 
-    pub(super) fn decoding(&self, kid: &str) -> Option<&DecodingKey> {
+    pub(super) fn decoding_key(&self, kid: &str) -> Option<&DecodingKey> {
         self.0.get(kid).map(|(_, decoding)| decoding)
     }
 }
 
-impl FromIterator<PublicKey> for PublicKeys {
+impl FromIterator<PublicKey> for PublicKeySet {
     fn from_iter<T: IntoIterator<Item = PublicKey>>(keys: T) -> Self {
         let mut set = Self::default();
         keys.into_iter().for_each(|key| set.insert(key));
@@ -171,7 +177,7 @@ impl FromIterator<PublicKey> for PublicKeys {
     }
 }
 
-impl fmt::Debug for PublicKeys {
+impl fmt::Debug for PublicKeySet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
@@ -179,14 +185,14 @@ impl fmt::Debug for PublicKeys {
 
 /// A set of public keys as other programs read it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Jwks {
+pub struct JsonWebKeySet {
     /// The keys, by id.
-    pub keys: Vec<Jwk>,
+    pub keys: Vec<JsonWebKey>,
 }
 
 /// A public key as other programs read it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Jwk {
+pub struct JsonWebKey {
     /// Always "OKP".
     pub kty: &'static str,
     /// Always "Ed25519".
@@ -202,7 +208,7 @@ pub struct Jwk {
     pub x: String,
 }
 
-impl From<&PublicKey> for Jwk {
+impl From<&PublicKey> for JsonWebKey {
     fn from(key: &PublicKey) -> Self {
         Self {
             kty: "OKP",

@@ -1,5 +1,6 @@
 use super::{
-    Claims, Credential, LIFETIME_MS, MAX_AHEAD_MS, PublicKey, PublicKeys, SigningKey, is_token, issue, verify,
+    Claims, LIFETIME_MS, MAX_AHEAD_MS, PublicKey, PublicKeySet, SigningKey, TokenCredential,
+    is_token, issue, verify,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,13 +16,19 @@ fn key() -> SigningKey {
     SigningKey::from_seed([7; 32]).unwrap()
 }
 
-fn keys() -> PublicKeys {
-    [key().public().clone()].into_iter().collect()
+fn keys() -> PublicKeySet {
+    [key().public_key().clone()].into_iter().collect()
 }
 
 fn claims() -> Claims {
     let namespace = Namespace::new("shop").unwrap();
-    Claims::new(WALLET.into(), namespace, Credential::Session("ses_1".into()), "jti_1".into(), NOW)
+    Claims::new(
+        WALLET.into(),
+        namespace,
+        TokenCredential::Session("ses_1".into()),
+        "jti_1".into(),
+        NOW,
+    )
 }
 
 fn refused(token: &str) -> bool {
@@ -36,7 +43,10 @@ fn refused_at(token: &str, now: i64) -> bool {
                 Code::CredentialExpired => "the access token has expired",
                 _ => "the access token is not valid",
             };
-            assert!(error.code.is_unauthenticated() && error.message.starts_with(expected), "{error}");
+            assert!(
+                error.code.is_unauthenticated() && error.message.starts_with(expected),
+                "{error}"
+            );
             true
         }
     }
@@ -55,12 +65,14 @@ fn payload() -> Value {
 /// A token with this header and payload, rightly signed by our key whatever they say.
 fn signed(header: &str, payload: &str) -> String {
     let message = format!("{}.{}", base64(header), base64(payload));
-    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), key().encoding(), Algorithm::EdDSA).unwrap();
+    let signature =
+        jsonwebtoken::crypto::sign(message.as_bytes(), key().encoding_key(), Algorithm::EdDSA)
+            .unwrap();
     format!("{message}.{signature}")
 }
 
 fn good_header() -> String {
-    json!({ "typ": "JWT", "alg": "EdDSA", "kid": key().public().kid() }).to_string()
+    json!({ "typ": "JWT", "alg": "EdDSA", "kid": key().public_key().kid() }).to_string()
 }
 
 fn with_payload(change: impl FnOnce(&mut Value)) -> String {
@@ -74,7 +86,7 @@ fn a_token_is_read_as_it_was_issued() {
     let token = issue(&key(), &claims()).unwrap();
     assert_eq!(verify(&token, &keys(), NOW).unwrap(), claims());
     assert!(is_token(&token));
-    let of_a_key = Claims { credential: Credential::Key("key_1".into()), ..claims() };
+    let of_a_key = Claims { credential: TokenCredential::Key("key_1".into()), ..claims() };
     assert_eq!(verify(&issue(&key(), &of_a_key).unwrap(), &keys(), NOW).unwrap(), of_a_key);
 }
 
@@ -87,7 +99,7 @@ fn a_token_stands_as_documented() {
         .take(2)
         .map(|part| serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap())
         .collect();
-    assert_eq!(parts[0], json!({ "typ": "JWT", "alg": "EdDSA", "kid": key().public().kid() }));
+    assert_eq!(parts[0], json!({ "typ": "JWT", "alg": "EdDSA", "kid": key().public_key().kid() }));
     assert_eq!(parts[1], payload());
     // The forged ones below differ from a good one in what they say they do, and in nothing else.
     assert!(!refused(&signed(&good_header(), &payload().to_string())));
@@ -124,33 +136,46 @@ fn a_token_with_any_character_changed_is_refused() {
 fn a_payload_under_the_signature_of_another_is_refused() {
     let token = issue(&key(), &claims()).unwrap();
     let parts: Vec<&str> = token.split('.').collect();
-    for (field, value) in [("namespace", json!("other")), ("sub", json!("0x00")), ("exp", json!(9_999_999_999_i64))] {
+    for (field, value) in
+        [("namespace", json!("other")), ("sub", json!("0x00")), ("exp", json!(9_999_999_999_i64))]
+    {
         let mut changed = payload();
         changed[field] = value;
-        assert!(refused(&format!("{}.{}.{}", parts[0], base64(changed.to_string()), parts[2])), "{field}");
+        assert!(
+            refused(&format!("{}.{}.{}", parts[0], base64(changed.to_string()), parts[2])),
+            "{field}"
+        );
     }
 }
 
 #[test]
 fn no_algorithm_but_ours_is_accepted() {
     let payload = payload().to_string();
-    let kid = key().public().kid().to_owned();
-    for alg in ["none", "None", "NONE", "", "eddsa", "EDDSA", "Ed25519", "ES256", "RS256", "PS256", "HS256", "HS512"] {
+    let kid = key().public_key().kid().to_owned();
+    for alg in [
+        "none", "None", "NONE", "", "eddsa", "EDDSA", "Ed25519", "ES256", "RS256", "PS256",
+        "HS256", "HS512",
+    ] {
         let header = json!({ "typ": "JWT", "alg": alg, "kid": kid }).to_string();
         let unsigned = format!("{}.{}.", base64(&header), base64(&payload));
         assert!(refused(&unsigned), "{alg} without a signature");
         assert!(refused(&signed(&header, &payload)), "{alg} under a good signature");
     }
-    // What a verifier falls for that takes the key's type from the header: everybody knows the public key.
-    let public = key().public().clone();
-    let secrets =
-        [public.as_bytes().to_vec(), base64(public.as_bytes()).into_bytes(), public.kid().as_bytes().to_vec()];
+    // What a verifier falls for that takes the key's type from the header: everybody knows the
+    // public key.
+    let public = key().public_key().clone();
+    let secrets = [
+        public.as_bytes().to_vec(),
+        base64(public.as_bytes()).into_bytes(),
+        public.kid().as_bytes().to_vec(),
+    ];
     for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
         for secret in &secrets {
             let mut header = Header::new(algorithm);
             header.kid = Some(kid.clone());
             let value: Value = serde_json::from_str(&payload).unwrap();
-            let forged = jsonwebtoken::encode(&header, &value, &EncodingKey::from_secret(secret)).unwrap();
+            let forged =
+                jsonwebtoken::encode(&header, &value, &EncodingKey::from_secret(secret)).unwrap();
             assert!(refused(&forged));
         }
     }
@@ -158,8 +183,8 @@ fn no_algorithm_but_ours_is_accepted() {
 
 #[test]
 fn a_header_says_what_ours_says_and_nothing_else() {
-    let kid = key().public().kid().to_owned();
-    let jwk = json!({ "kty": "OKP", "crv": "Ed25519", "x": base64(key().public().as_bytes()) });
+    let kid = key().public_key().kid().to_owned();
+    let jwk = json!({ "kty": "OKP", "crv": "Ed25519", "x": base64(key().public_key().as_bytes()) });
     let accepted = [good_header(), json!({ "alg": "EdDSA", "kid": kid }).to_string()];
     for header in accepted {
         assert!(!refused(&signed(&header, &payload().to_string())), "{header}");
@@ -191,7 +216,9 @@ fn a_header_says_what_ours_says_and_nothing_else() {
     }
     let twice = format!("{{\"alg\":\"EdDSA\",\"alg\":\"none\",\"kid\":\"{kid}\"}}");
     let deep = format!("{{\"alg\":\"EdDSA\",\"kid\":\"{kid}\",\"x\":{}}}", "[".repeat(500));
-    for header in [twice.as_str(), deep.as_str(), "{}", "[]", "null", "", "\u{0}", "{\"alg\":\"EdDSA\"}"] {
+    for header in
+        [twice.as_str(), deep.as_str(), "{}", "[]", "null", "", "\u{0}", "{\"alg\":\"EdDSA\"}"]
+    {
         assert!(refused(&signed(header, &payload().to_string())), "{header}");
     }
 }
@@ -199,7 +226,8 @@ fn a_header_says_what_ours_says_and_nothing_else() {
 #[test]
 fn lesson_12_every_node_verifies_every_nodes_tokens_and_none_of_a_removed_key() {
     let (one, other) = (key(), SigningKey::from_seed([8; 32]).unwrap());
-    let mut both: PublicKeys = [one.public().clone(), other.public().clone()].into_iter().collect();
+    let mut both: PublicKeySet =
+        [one.public_key().clone(), other.public_key().clone()].into_iter().collect();
     let tokens = [&one, &other].map(|key| issue(key, &claims()).unwrap());
     for token in &tokens {
         assert_eq!(verify(token, &both, NOW).unwrap(), claims());
@@ -207,15 +235,15 @@ fn lesson_12_every_node_verifies_every_nodes_tokens_and_none_of_a_removed_key() 
     // A restarted node reads its seed back and goes on with the same key.
     let restarted = SigningKey::from_hex(&one.to_hex()).unwrap();
     assert_eq!(issue(&restarted, &claims()).unwrap(), tokens[0]);
-    assert!(both.remove(other.public().kid()) && !both.remove(other.public().kid()));
+    assert!(both.remove(other.public_key().kid()) && !both.remove(other.public_key().kid()));
     assert!(verify(&tokens[0], &both, NOW).is_ok());
     assert_eq!(verify(&tokens[1], &both, NOW).unwrap_err().code, Code::Unauthenticated);
     // Our kid over another's signature.
     let mut header = Header::new(Algorithm::EdDSA);
-    header.kid = Some(one.public().kid().to_owned());
-    let forged = jsonwebtoken::encode(&header, &payload(), other.encoding()).unwrap();
+    header.kid = Some(one.public_key().kid().to_owned());
+    let forged = jsonwebtoken::encode(&header, &payload(), other.encoding_key()).unwrap();
     assert!(refused(&forged));
-    assert!(verify(&tokens[0], &PublicKeys::default(), NOW).is_err());
+    assert!(verify(&tokens[0], &PublicKeySet::default(), NOW).is_err());
 }
 
 #[test]
@@ -230,9 +258,15 @@ fn a_token_of_another_issuer_or_audience_is_refused() {
             json!(["debros", "other"]),
             json!(1),
         ] {
-            assert!(refused(&with_payload(|payload| payload[field] = value.clone())), "{field} {value}");
+            assert!(
+                refused(&with_payload(|payload| payload[field] = value.clone())),
+                "{field} {value}"
+            );
         }
-        assert!(refused(&with_payload(|payload| _ = payload.as_object_mut().unwrap().remove(field))), "no {field}");
+        assert!(
+            refused(&with_payload(|payload| _ = payload.as_object_mut().unwrap().remove(field))),
+            "no {field}"
+        );
     }
 }
 
@@ -276,15 +310,29 @@ fn each_time_in_a_token_counts() {
     ] {
         assert!(refused(&with_payload(|payload| payload[field] = json!(value))), "{field} {value}");
     }
-    for (field, value) in
-        [("exp", now + 1), ("exp", i64::MAX), ("nbf", now + 30), ("nbf", 0), ("iat", now + 30), ("iat", 0)]
-    {
-        assert!(!refused(&with_payload(|payload| payload[field] = json!(value))), "{field} {value}");
+    for (field, value) in [
+        ("exp", now + 1),
+        ("exp", i64::MAX),
+        ("nbf", now + 30),
+        ("nbf", 0),
+        ("iat", now + 30),
+        ("iat", 0),
+    ] {
+        assert!(
+            !refused(&with_payload(|payload| payload[field] = json!(value))),
+            "{field} {value}"
+        );
     }
     for field in ["exp", "nbf", "iat"] {
-        assert!(refused(&with_payload(|payload| _ = payload.as_object_mut().unwrap().remove(field))), "no {field}");
+        assert!(
+            refused(&with_payload(|payload| _ = payload.as_object_mut().unwrap().remove(field))),
+            "no {field}"
+        );
         for value in [json!("1700000100"), json!(null), json!(1.7e9), json!(true), json!(1e300)] {
-            assert!(refused(&with_payload(|payload| payload[field] = value.clone())), "{field} {value}");
+            assert!(
+                refused(&with_payload(|payload| payload[field] = value.clone())),
+                "{field} {value}"
+            );
         }
     }
 }
@@ -304,7 +352,10 @@ fn a_token_names_somebody_somewhere_and_one_credential() {
         ("sid", json!(1)),
     ];
     for (field, value) in changes {
-        assert!(refused(&with_payload(|payload| payload[field] = value.clone())), "{field} {value}");
+        assert!(
+            refused(&with_payload(|payload| payload[field] = value.clone())),
+            "{field} {value}"
+        );
     }
 }
 
@@ -326,23 +377,32 @@ fn credentials_of_other_kinds_do_not_look_like_tokens() {
 /// RFC 8037, appendix A: the key of Ed25519's first test.
 #[test]
 fn public_keys_stand_as_rfc_8037_has_them() {
-    let key = SigningKey::from_hex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60").unwrap();
-    let keys: PublicKeys = [key.public().clone()].into_iter().collect();
+    let key =
+        SigningKey::from_hex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
+            .unwrap();
+    let keys: PublicKeySet = [key.public_key().clone()].into_iter().collect();
     let expected = json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig",
-        "kid": key.public().kid(), "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" }] });
-    assert_eq!(serde_json::to_value(keys.jwks()).unwrap(), expected);
-    let thumb = crate::secret::sha256(key.public().as_bytes());
-    assert_eq!(key.public().kid(), &alloy_primitives::hex::encode(thumb)[..16]);
+        "kid": key.public_key().kid(), "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" }] });
+    assert_eq!(serde_json::to_value(keys.to_jwks()).unwrap(), expected);
+    let thumb = crate::secret::sha256(key.public_key().as_bytes());
+    assert_eq!(key.public_key().kid(), &alloy_primitives::hex::encode(thumb)[..16]);
 }
 
 #[test]
 fn keys_are_read_as_they_are_written_and_never_shown() {
     let key = key();
     assert_eq!(*key.to_hex(), "07".repeat(32));
-    assert_eq!(SigningKey::from_hex(&key.to_hex()).unwrap().public(), key.public());
-    assert_eq!(PublicKey::from_slice(key.public().as_bytes()).unwrap(), *key.public());
+    assert_eq!(SigningKey::from_hex(&key.to_hex()).unwrap().public_key(), key.public_key());
+    assert_eq!(PublicKey::from_slice(key.public_key().as_bytes()).unwrap(), *key.public_key());
     assert!(!format!("{key:?}").contains("0707"));
-    for wrong in ["", "07", &"0".repeat(63), &"0".repeat(65), &"g".repeat(64), &format!("0x{}", "0".repeat(62))] {
+    for wrong in [
+        "",
+        "07",
+        &"0".repeat(63),
+        &"0".repeat(65),
+        &"g".repeat(64),
+        &format!("0x{}", "0".repeat(62)),
+    ] {
         assert_eq!(SigningKey::from_hex(wrong).unwrap_err().code, Code::InvalidArgument);
     }
     assert_eq!(PublicKey::from_slice(&[0; 31]).unwrap_err().code, Code::InvalidArgument);

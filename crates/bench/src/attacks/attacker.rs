@@ -1,6 +1,7 @@
-//! What an attacker has: a source address and an ordinary API key of its own, sockets, and a count of what it met.
+//! What an attacker has: a source address and an ordinary API key of its own, sockets, and a count
+//! of what it met.
 
-use crate::load::answer_on;
+use crate::load::read_answer;
 use anyhow::{Context as _, Result, ensure};
 use debros_p2p::Multiaddr;
 use futures::{StreamExt as _, stream};
@@ -16,7 +17,8 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error as SocketError, http::Request};
 
-/// How long an attacker waits for an answer or for room in a socket before it takes that for a refusal.
+/// How long an attacker waits for an answer or for room in a socket before it takes that for a
+/// refusal.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// Sockets that are opened at a time.
 const LANES: usize = 64;
@@ -25,9 +27,9 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// Events by name.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tally(Arc<Mutex<BTreeMap<String, u64>>>);
+pub(crate) struct EventTally(Arc<Mutex<BTreeMap<String, u64>>>);
 
-impl Tally {
+impl EventTally {
     /// Counts an event.
     pub(crate) fn count(&self, event: impl Into<String>) {
         self.add(event, 1);
@@ -35,7 +37,8 @@ impl Tally {
 
     /// Adds to the number of an event.
     pub(crate) fn add(&self, event: impl Into<String>, number: u64) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(event.into()).or_default() += number;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(event.into()).or_default() +=
+            number;
     }
 
     /// What was counted so far.
@@ -44,7 +47,8 @@ impl Tally {
     }
 }
 
-/// One attacker. Its source address is bound before each connect, so that shares per address are its own.
+/// One attacker. Its source address is bound before each connect, so that shares per address are
+/// its own.
 #[derive(Clone, Debug)]
 pub(crate) struct Attacker {
     pub(crate) gateway: SocketAddr,
@@ -52,9 +56,10 @@ pub(crate) struct Attacker {
     pub(crate) source: Ipv4Addr,
     /// An API key with the role of a writer.
     pub(crate) key: String,
-    /// The part of the sockets of an attack on places that this process may open: 1 unless files are too few.
+    /// The part of the sockets of an attack on places that this process may open: 1 unless files
+    /// are too few.
     pub(crate) scale: f64,
-    pub(crate) tally: Tally,
+    pub(crate) tally: EventTally,
     /// Sockets that are held and requests that are repeated.
     pub(crate) tasks: Arc<Mutex<JoinSet<()>>>,
 }
@@ -66,13 +71,14 @@ impl Attacker {
     }
 
     /// Ends everything that goes on; its sockets are closed.
-    pub(crate) async fn end(&self) {
-        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+    pub(crate) async fn stop_tasks(&self) {
+        let mut tasks =
+            std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.shutdown().await;
     }
 
     /// So many, or fewer when this process may open too few files.
-    pub(crate) fn scaled(&self, number: usize) -> usize {
+    pub(crate) fn scale_count(&self, number: usize) -> usize {
         (number as f64 * self.scale) as usize
     }
 
@@ -80,19 +86,29 @@ impl Attacker {
         connect_from(self.source, self.gateway).await
     }
 
-    /// The start of a request: its first line and the headers that every one needs. The head is not ended.
-    pub(crate) fn head(&self, method: &str, target: &str) -> String {
-        format!("{method} {target} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\n", self.key)
+    /// The start of a request: its first line and the headers that every one needs. The head is not
+    /// ended.
+    pub(crate) fn request_head(&self, method: &str, target: &str) -> String {
+        format!(
+            "{method} {target} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\n",
+            self.key
+        )
     }
 
     /// Sends a request on a connection of its own. Returns the status and the body of the answer.
-    pub(crate) async fn ask(&self, method: &str, target: &str, headers: &str, body: &[u8]) -> Result<(u16, String)> {
+    pub(crate) async fn send_request(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &str,
+        body: &[u8],
+    ) -> Result<(u16, String)> {
         let mut stream = self.connect().await?;
-        self.ask_on(&mut stream, method, target, headers, body).await
+        self.send_request_on(&mut stream, method, target, headers, body).await
     }
 
     /// Sends a request on a connection that is kept.
-    pub(crate) async fn ask_on(
+    pub(crate) async fn send_request_on(
         &self,
         stream: &mut TcpStream,
         method: &str,
@@ -100,11 +116,15 @@ impl Attacker {
         headers: &str,
         body: &[u8],
     ) -> Result<(u16, String)> {
-        let head = format!("{}{headers}Content-Length: {}\r\n\r\n", self.head(method, target), body.len());
+        let head = format!(
+            "{}{headers}Content-Length: {}\r\n\r\n",
+            self.request_head(method, target),
+            body.len()
+        );
         let exchange = async {
             stream.write_all(head.as_bytes()).await?;
             stream.write_all(body).await?;
-            answer_on(stream).await
+            read_answer(stream).await
         };
         // A statement may take as long as the node allows.
         timeout(PATIENCE * 4, exchange).await.context("no answer")?
@@ -113,12 +133,19 @@ impl Attacker {
     /// Runs one SQL statement on a connection of its own.
     pub(crate) async fn query(&self, sql: &str) -> Result<(u16, String)> {
         let body = serde_json::json!({ "sql": sql }).to_string();
-        self.ask("POST", "/v1/db/query", "Content-Type: application/json\r\n", body.as_bytes()).await
+        self.send_request(
+            "POST",
+            "/v1/db/query",
+            "Content-Type: application/json\r\n",
+            body.as_bytes(),
+        )
+        .await
     }
 
     /// Stores a value which attacks read.
     pub(crate) async fn put(&self, key: &str, value: &[u8]) -> Result<()> {
-        let (status, body) = self.ask("PUT", &format!("/v1/storage?key={key}"), "", value).await?;
+        let (status, body) =
+            self.send_request("PUT", &format!("/v1/storage?key={key}"), "", value).await?;
         ensure!((200..300).contains(&status), "a put of {} bytes: {status} {body}", value.len());
         Ok(())
     }
@@ -135,7 +162,7 @@ impl Attacker {
                 Some(socket)
             }
             Ok(Err(error)) => {
-                self.tally.count(format!("WebSockets refused: {}", refusal(&error)));
+                self.tally.count(format!("WebSockets refused: {}", refusal_name(&error)));
                 None
             }
             Err(_) => {
@@ -146,24 +173,27 @@ impl Attacker {
     }
 
     /// Holds a socket without reading from it until the node ends it.
-    pub(crate) async fn hold(&self, stream: &TcpStream) {
+    pub(crate) async fn hold_socket(&self, stream: &TcpStream) {
         loop {
             match stream.ready(Interest::READABLE | Interest::WRITABLE).await {
-                Ok(ready) if !ready.is_read_closed() && !ready.is_write_closed() => tokio::time::sleep(LOOK).await,
+                Ok(ready) if !ready.is_read_closed() && !ready.is_write_closed() => {
+                    tokio::time::sleep(LOOK).await
+                }
                 _ => break,
             }
         }
         self.tally.count("ended by the node");
     }
 
-    /// Writes, and says whether all went out. A socket that takes nothing for a while is held until the node ends it.
+    /// Writes, and says whether all went out. A socket that takes nothing for a while is held until
+    /// the node ends it.
     pub(crate) async fn write_or_hold(&self, stream: &mut TcpStream, bytes: &[u8]) -> bool {
         match timeout(PATIENCE, stream.write_all(bytes)).await {
             Ok(Ok(())) => return true,
             Ok(Err(_)) => self.tally.count("ended by the node"),
             Err(_) => {
                 self.tally.count("takes no more");
-                self.hold(stream).await;
+                self.hold_socket(stream).await;
             }
         }
         false
@@ -179,7 +209,8 @@ pub(crate) async fn open_many(number: usize, open: impl AsyncFn()) {
 pub(crate) async fn connect_from(source: Ipv4Addr, to: SocketAddr) -> Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.bind((source, 0).into())?;
-    let stream = timeout(PATIENCE, socket.connect(to)).await.context("connecting takes too long")??;
+    let stream =
+        timeout(PATIENCE, socket.connect(to)).await.context("connecting takes too long")??;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
@@ -191,14 +222,15 @@ pub(crate) async fn open_websocket(
     key: &str,
     topic: &str,
 ) -> Result<WebSocketStream<TcpStream>> {
-    let mut request: Request<()> = format!("ws://{gateway}/v1/pubsub/ws?topic={topic}").into_client_request()?;
+    let mut request: Request<()> =
+        format!("ws://{gateway}/v1/pubsub/ws?topic={topic}").into_client_request()?;
     request.headers_mut().insert("authorization", format!("Bearer {key}").parse()?);
     let (socket, _) = tokio_tungstenite::client_async(request, stream).await?;
     Ok(socket)
 }
 
 /// A refusal in one word: the status, or what became of the connection.
-pub(crate) fn refusal(error: &anyhow::Error) -> String {
+pub(crate) fn refusal_name(error: &anyhow::Error) -> String {
     match error.downcast_ref::<SocketError>() {
         Some(SocketError::Http(answer)) => answer.status().as_u16().to_string(),
         _ => match error.root_cause().downcast_ref::<std::io::Error>() {

@@ -19,16 +19,16 @@ pub(crate) const HEADS: usize = 4000;
 
 /// One WebSocket sends pings as fast as it can, and reads none of the pongs.
 pub(crate) async fn ping_on_one_socket(attacker: Attacker) -> Result<()> {
-    ping_on(attacker, 1).await
+    send_pings(attacker, 1).await
 }
 
 /// Fifty of them.
 pub(crate) async fn ping_on_fifty_sockets(attacker: Attacker) -> Result<()> {
-    ping_on(attacker, 50).await
+    send_pings(attacker, 50).await
 }
 
-async fn ping_on(attacker: Attacker, sockets: usize) -> Result<()> {
-    let pings = frame(0x9, PING, PING).repeat(512);
+async fn send_pings(attacker: Attacker, sockets: usize) -> Result<()> {
+    let pings = client_frame(0x9, PING, PING).repeat(512);
     for _ in 0..sockets {
         let Some(socket) = attacker.websocket().await else { continue };
         let (one, pings) = (attacker.clone(), pings.clone());
@@ -44,7 +44,7 @@ async fn ping_on(attacker: Attacker, sockets: usize) -> Result<()> {
 
 /// Messages of 1 MiB that lack their last byte.
 pub(crate) async fn leave_messages_unfinished(attacker: Attacker) -> Result<()> {
-    let unfinished = frame(0x2, MESSAGE, MESSAGE - 1);
+    let unfinished = client_frame(0x2, MESSAGE, MESSAGE - 1);
     open_many(500, async || {
         let Some(socket) = attacker.websocket().await else { return };
         let (one, unfinished) = (attacker.clone(), unfinished.clone());
@@ -52,7 +52,7 @@ pub(crate) async fn leave_messages_unfinished(attacker: Attacker) -> Result<()> 
             let mut stream = socket.into_inner();
             if one.write_or_hold(&mut stream, &unfinished).await {
                 one.tally.count("messages half-sent");
-                one.hold(&stream).await;
+                one.hold_socket(&stream).await;
             }
         });
     })
@@ -61,7 +61,7 @@ pub(crate) async fn leave_messages_unfinished(attacker: Attacker) -> Result<()> 
 }
 
 /// A client's frame: `declared` bytes are promised and `sent` of them follow. The mask is 0.
-fn frame(opcode: u8, declared: usize, sent: usize) -> Vec<u8> {
+fn client_frame(opcode: u8, declared: usize, sent: usize) -> Vec<u8> {
     let mut frame = vec![0x80 | opcode];
     match u8::try_from(declared) {
         Ok(short) if short < 126 => frame.push(0x80 | short),
@@ -120,7 +120,8 @@ pub(crate) async fn read_nothing_over_http2(attacker: Attacker) -> Result<()> {
 /// HTTP/1.1 connections with many GETs of a large value in one go, of which no answer is read.
 pub(crate) async fn read_nothing_over_http1(attacker: Attacker) -> Result<()> {
     attacker.put("large", &vec![b'x'; VALUE]).await?;
-    let requests = format!("{}\r\n", attacker.head("GET", "/v1/storage?key=large")).repeat(64);
+    let requests =
+        format!("{}\r\n", attacker.request_head("GET", "/v1/storage?key=large")).repeat(64);
     open_many(250, async || {
         let Ok(mut stream) = attacker.connect().await else {
             attacker.tally.count("connections refused");
@@ -130,7 +131,7 @@ pub(crate) async fn read_nothing_over_http1(attacker: Attacker) -> Result<()> {
         attacker.spawn(async move {
             if one.write_or_hold(&mut stream, requests.as_bytes()).await {
                 one.tally.add("requests sent", 64);
-                one.hold(&stream).await;
+                one.hold_socket(&stream).await;
             }
         });
     })
@@ -138,7 +139,8 @@ pub(crate) async fn read_nothing_over_http1(attacker: Attacker) -> Result<()> {
     Ok(())
 }
 
-/// Bodies of 4 MiB that lack their last byte: half of them with a key that is good, half with one that nobody made.
+/// Bodies of 4 MiB that lack their last byte: half of them with a key that is good, half with one
+/// that nobody made.
 pub(crate) async fn stall_bodies(attacker: Attacker) -> Result<()> {
     let unknown = Attacker { key: unknown_key(&attacker.key), ..attacker.clone() };
     for number in 0..200 {
@@ -148,13 +150,13 @@ pub(crate) async fn stall_bodies(attacker: Attacker) -> Result<()> {
             continue;
         };
         attacker.spawn(async move {
-            let head = caller.head("PUT", &format!("/v1/storage?key=stalled-{number}"));
+            let head = caller.request_head("PUT", &format!("/v1/storage?key=stalled-{number}"));
             let mut bytes = format!("{head}Content-Length: {VALUE}\r\n\r\n").into_bytes();
             bytes.resize(bytes.len() + VALUE - 1, b'x');
             if caller.write_or_hold(&mut stream, &bytes).await {
                 drop(bytes);
                 caller.tally.count("bodies half-sent");
-                caller.hold(&stream).await;
+                caller.hold_socket(&stream).await;
             }
         });
     }
@@ -167,10 +169,14 @@ fn unknown_key(key: &str) -> String {
     format!("{rest}{}", if last == "A" { "B" } else { "A" })
 }
 
-/// Heads of nearly the 64 KiB that a gateway reads, without their end, of callers that have not said who they are.
+/// Heads of nearly the 64 KiB that a gateway reads, without their end, of callers that have not
+/// said who they are.
 pub(crate) async fn leave_heads_unfinished(attacker: Attacker) -> Result<()> {
-    let head = format!("GET /v1/storage?key=k HTTP/1.1\r\nHost: bench\r\nX-Filler: {}", "x".repeat(60 << 10));
-    open_many(attacker.scaled(HEADS), async || {
+    let head = format!(
+        "GET /v1/storage?key=k HTTP/1.1\r\nHost: bench\r\nX-Filler: {}",
+        "x".repeat(60 << 10)
+    );
+    open_many(attacker.scale_count(HEADS), async || {
         let Ok(mut stream) = attacker.connect().await else {
             attacker.tally.count("connections refused");
             return;
@@ -181,7 +187,7 @@ pub(crate) async fn leave_heads_unfinished(attacker: Attacker) -> Result<()> {
                 Ok(()) => one.tally.count("heads half-sent"),
                 Err(_) => one.tally.count("heads refused"),
             }
-            one.hold(&stream).await;
+            one.hold_socket(&stream).await;
         });
     })
     .await;
@@ -190,12 +196,12 @@ pub(crate) async fn leave_heads_unfinished(attacker: Attacker) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{frame, unknown_key};
+    use super::{client_frame, unknown_key};
 
     #[test]
     fn frames_are_those_of_a_client() {
-        assert_eq!(frame(0x9, 2, 2), [0x89, 0x82, 0, 0, 0, 0, b'x', b'x']);
-        let unfinished = frame(0x2, 1 << 20, (1 << 20) - 1);
+        assert_eq!(client_frame(0x9, 2, 2), [0x89, 0x82, 0, 0, 0, 0, b'x', b'x']);
+        let unfinished = client_frame(0x2, 1 << 20, (1 << 20) - 1);
         assert_eq!(unfinished[..10], [0x82, 0xff, 0, 0, 0, 0, 0, 0x10, 0, 0]);
         assert_eq!(unfinished.len(), 14 + (1 << 20) - 1);
     }

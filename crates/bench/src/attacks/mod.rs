@@ -1,25 +1,27 @@
-//! `debros-bench attacks`: what a neighbour feels, and what memory the node takes, while others try to take everything.
+//! `debros-bench attacks`: what a neighbour feels, and what memory the node takes, while others try
+//! to take everything.
 //!
-//! Every attack has a node of its own, and at the end all of them together have one. An attack comes to its full strength,
-//! stays there for a few seconds, and ends. Attackers use one thread of this process, the neighbour another.
+//! Every attack has a node of its own, and at the end all of them together have one. An attack
+//! comes to its full strength, stays there for a few seconds, and ends. Attackers use one thread of
+//! this process, the neighbour another.
 
+mod attack_list;
 mod attacker;
-mod list;
+mod connections;
+mod cpu;
+mod disk;
 mod memory;
 mod neighbour;
-mod places;
 mod report;
-mod space;
-mod time;
 
+use crate::print_progress;
 use crate::proc_stat::{peak_resident_bytes, resident_bytes};
-use crate::say;
-use crate::servers::node::{Node, Programs, Settings};
+use crate::servers::node::{NodeOverrides, NodeProcess, ProgramPaths};
 use anyhow::{Context as _, Result, ensure};
-use attacker::{Attacker, Tally};
-use list::{ATTACKS, Attack};
-use neighbour::{Home, Neighbour};
-use report::{AttackerSeen, Outcome, Report};
+use attack_list::{ATTACKS, Attack};
+use attacker::{Attacker, EventTally};
+use neighbour::{Neighbour, NeighbourTarget};
+use report::{AttackOutcome, AttackReport, AttackerFigures};
 use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -32,7 +34,8 @@ use tokio::time::{sleep, timeout};
 const SETTING_UP: Duration = Duration::from_secs(40);
 /// How long after an attack the memory is looked at again.
 const CALM: Duration = Duration::from_secs(5);
-/// An attack ends early when the node takes more than that, so that the machine of whoever measures lives on.
+/// An attack ends early when the node takes more than that, so that the machine of whoever measures
+/// lives on.
 const MOST_RESIDENT: u64 = 4 << 30;
 const MEMORY_LOOK: Duration = Duration::from_millis(20);
 /// Sockets of this process for anything else than attacks on places.
@@ -49,7 +52,7 @@ const NONE: &str = "none";
 
 /// Attacks a node, and measures what a neighbour feels.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Options {
+pub(crate) struct AttackOptions {
     /// The network-node program; without it, one is built with the release profile.
     #[arg(long, value_name = "FILE")]
     node: Option<PathBuf>,
@@ -67,33 +70,50 @@ pub(crate) struct Options {
 /// Measures as the options say.
 ///
 /// # Errors
-/// An attack that nobody knows, a node that does not start, and what a neighbour at peace is refused.
-pub(crate) fn run(options: &Options) -> Result<()> {
-    let names: Vec<&str> = [NONE].into_iter().chain(ATTACKS.iter().map(|attack| attack.name)).chain([ALL]).collect();
+/// An attack that nobody knows, a node that does not start, and what a neighbour at peace is
+/// refused.
+pub(crate) fn run(options: &AttackOptions) -> Result<()> {
+    let names: Vec<&str> =
+        [NONE].into_iter().chain(ATTACKS.iter().map(|attack| attack.name)).chain([ALL]).collect();
     for name in &options.only {
-        ensure!(names.contains(&name.as_str()), "there is no attack \"{name}\"; there are {}", names.join(", "));
+        ensure!(
+            names.contains(&name.as_str()),
+            "there is no attack \"{name}\"; there are {}",
+            names.join(", ")
+        );
     }
-    ensure!(options.seconds > 0.0 && options.seconds <= 600.0, "--seconds takes more than 0 and 600 at most");
+    ensure!(
+        options.seconds > 0.0 && options.seconds <= 600.0,
+        "--seconds takes more than 0 and 600 at most"
+    );
     let programs = match &options.node {
-        Some(node) => Programs::with_node(node.clone()),
-        None => Programs::build()?,
+        Some(node) => ProgramPaths::with_node(node.clone()),
+        None => ProgramPaths::build()?,
     };
     let files = rlimit::increase_nofile_limit(u64::MAX).context("raise the limit on open files")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut outcomes = Vec::new();
-    for name in names.iter().filter(|name| options.only.is_empty() || options.only.iter().any(|only| only == **name)) {
-        let attacks: Vec<&Attack> = ATTACKS.iter().filter(|attack| *name == ALL || attack.name == *name).collect();
-        let scale = scale(&attacks, files);
+    for name in names
+        .iter()
+        .filter(|name| options.only.is_empty() || options.only.iter().any(|only| only == **name))
+    {
+        let attacks: Vec<&Attack> =
+            ATTACKS.iter().filter(|attack| *name == ALL || attack.name == *name).collect();
+        let scale = socket_scale(&attacks, files);
         if scale < 1.0 {
-            say(&format!("{name}: only {files} files may be open, so {:.0} % of the sockets are", scale * 100.0));
+            print_progress(&format!(
+                "{name}: only {files} files may be open, so {:.0} % of the sockets are",
+                scale * 100.0
+            ));
         } else {
-            say(name);
+            print_progress(name);
         }
-        let outcome = Scene::set_up(&programs, &attacks, scale)
+        let outcome = AttackSetup::start(&programs, &attacks, scale)
             .and_then(|scene| runtime.block_on(measure(scene, name, &attacks, options.seconds)));
         outcomes.push(outcome.with_context(|| format!("attack {name}"))?);
     }
-    let report = Report { machine: crate::machine(), seconds: options.seconds, outcomes };
+    let report =
+        AttackReport { machine: crate::machine_description(), seconds: options.seconds, outcomes };
     if let Some(path) = &options.json {
         let json = serde_json::to_vec_pretty(&report)?;
         if path.as_os_str() == "-" {
@@ -107,41 +127,47 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// The part of the many sockets that this process may have.
-fn scale(attacks: &[&Attack], files: u64) -> f64 {
+fn socket_scale(attacks: &[&Attack], files: u64) -> f64 {
     let wanted: usize = attacks.iter().map(|attack| attack.sockets).sum();
     ((files as f64 - OTHER_SOCKETS) / wanted.max(1) as f64).clamp(0.0, 1.0)
 }
 
 /// A node with what its neighbour reads, and the attackers with a key each.
-struct Scene {
-    node: Node,
-    home: Home,
+struct AttackSetup {
+    node: NodeProcess,
+    home: NeighbourTarget,
     attackers: Vec<Attacker>,
     _folder: TempDir,
 }
 
-impl Scene {
-    fn set_up(programs: &Programs, attacks: &[&Attack], scale: f64) -> Result<Self> {
+impl AttackSetup {
+    fn start(programs: &ProgramPaths, attacks: &[&Attack], scale: f64) -> Result<Self> {
         // Beside the program, where the disk is.
         let program = std::env::current_exe()?;
         let beside = program.parent().context("the program has no folder")?;
         let folder = tempfile::Builder::new().prefix("attack-").tempdir_in(beside)?;
-        let settings = Settings { max_database_size: Some(DATABASE_SIZE), max_connections: Some(PEERS) };
+        let settings =
+            NodeOverrides { max_database_size: Some(DATABASE_SIZE), max_connections: Some(PEERS) };
         let node = programs.start_node(folder.path(), &settings)?;
-        let home =
-            Home { gateway: node.gateway, peer: node.peer()?, key: programs.make_key(&node, NEIGHBOURS_NAMESPACE)? };
+        let home = NeighbourTarget {
+            gateway: node.gateway,
+            peer: node.peer_address()?,
+            key: programs.make_key(&node, NEIGHBOURS_NAMESPACE)?,
+        };
         Neighbour::prepare(&home)?;
         let mut attackers = Vec::new();
         for (index, attack) in attacks.iter().enumerate() {
-            let namespace = if attack.in_neighbours_namespace { NEIGHBOURS_NAMESPACE } else { attack.name };
+            let namespace =
+                if attack.in_neighbours_namespace { NEIGHBOURS_NAMESPACE } else { attack.name };
             attackers.push(Attacker {
                 gateway: node.gateway,
                 peer: home.peer.clone(),
-                // Everybody has another address than the neighbour, and another than the other attackers.
+                // Everybody has another address than the neighbour, and another than the other
+                // attackers.
                 source: Ipv4Addr::new(127, 0, 1, u8::try_from(index + 1)?),
                 key: programs.make_key(&node, namespace)?,
                 scale,
-                tally: Tally::default(),
+                tally: EventTally::default(),
                 tasks: Arc::default(),
             });
         }
@@ -150,11 +176,16 @@ impl Scene {
 }
 
 /// The neighbour and these attacks at the same time.
-async fn measure(scene: Scene, name: &str, attacks: &[&Attack], seconds: f64) -> Result<Outcome> {
-    let Scene { mut node, home, attackers, _folder } = scene;
+async fn measure(
+    scene: AttackSetup,
+    name: &str,
+    attacks: &[&Attack],
+    seconds: f64,
+) -> Result<AttackOutcome> {
+    let AttackSetup { mut node, home, attackers, _folder } = scene;
     let before = resident_bytes(node.process.pid())?;
     let neighbour = Neighbour::start(home.clone())?;
-    let ended_early = attack(&attackers, attacks, &node, seconds).await;
+    let ended_early = hold_attacks(&attackers, attacks, &node, seconds).await;
 
     let seen = tokio::task::spawn_blocking(|| neighbour.stop()).await??;
     let put_afterwards = tokio::task::spawn_blocking(move || Neighbour::put_once(&home)).await?;
@@ -165,11 +196,11 @@ async fn measure(scene: Scene, name: &str, attacks: &[&Attack], seconds: f64) ->
     }
     let peak = peak_resident_bytes(node.process.pid());
     for attacker in &attackers {
-        attacker.end().await;
+        attacker.stop_tasks().await;
     }
     sleep(CALM).await;
-    let died = node.process.ended();
-    Ok(Outcome {
+    let died = node.process.exit_message();
+    Ok(AttackOutcome {
         attack: name.to_owned(),
         neighbour: seen,
         resident_before: before,
@@ -180,20 +211,31 @@ async fn measure(scene: Scene, name: &str, attacks: &[&Attack], seconds: f64) ->
         attackers: attackers
             .iter()
             .zip(attacks)
-            .map(|(attacker, attack)| AttackerSeen { attack: attack.name, met: attacker.tally.counts() })
+            .map(|(attacker, attack)| AttackerFigures {
+                attack: attack.name,
+                met: attacker.tally.counts(),
+            })
             .collect(),
     })
 }
 
-/// Brings all attacks to their full strength at the same time, and leaves them there for a while. Why that ended early.
-async fn attack(attackers: &[Attacker], attacks: &[&Attack], node: &Node, seconds: f64) -> Option<String> {
+/// Brings all attacks to their full strength at the same time, and leaves them there for a while.
+/// Why that ended early.
+async fn hold_attacks(
+    attackers: &[Attacker],
+    attacks: &[&Attack],
+    node: &NodeProcess,
+    seconds: f64,
+) -> Option<String> {
     let pid = node.process.pid();
     let strike = async {
         let all = attackers.iter().zip(attacks).map(|(attacker, attack)| async move {
             match timeout(SETTING_UP, (attack.run)(attacker.clone())).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => attacker.tally.count(format!("it failed: {error:#}")),
-                Err(_) => attacker.tally.count(format!("not at full strength after {} s", SETTING_UP.as_secs())),
+                Err(_) => attacker
+                    .tally
+                    .count(format!("not at full strength after {} s", SETTING_UP.as_secs())),
             }
         });
         futures::future::join_all(all).await;
@@ -213,7 +255,7 @@ async fn attack(attackers: &[Attacker], attacks: &[&Attack], node: &Node, second
         () = strike => None,
         why = grow => {
             for attacker in attackers {
-                attacker.end().await;
+                attacker.stop_tasks().await;
             }
             Some(why)
         }
@@ -222,16 +264,16 @@ async fn attack(attackers: &[Attacker], attacks: &[&Attack], node: &Node, second
 
 #[cfg(test)]
 mod tests {
-    use super::{ATTACKS, Attack, scale};
+    use super::{ATTACKS, Attack, socket_scale};
     use std::collections::BTreeSet;
 
     #[test]
     fn sockets_are_as_many_as_files_allow() {
         let all: Vec<&Attack> = ATTACKS.iter().collect();
-        assert_eq!(scale(&all, 1_000_000), 1.0);
-        assert_eq!(scale(&[], 4000), 1.0);
-        assert!((0.1..0.9).contains(&scale(&all, 20_000)));
-        assert_eq!(scale(&all, 1000), 0.0);
+        assert_eq!(socket_scale(&all, 1_000_000), 1.0);
+        assert_eq!(socket_scale(&[], 4000), 1.0);
+        assert!((0.1..0.9).contains(&socket_scale(&all, 20_000)));
+        assert_eq!(socket_scale(&all, 1000), 0.0);
     }
 
     #[test]

@@ -1,50 +1,55 @@
 //! What was found, as a table for people and as JSON.
 
-use super::neighbour::{Newcomers, Seen};
+use super::neighbour::{NeighbourFigures, NewcomerFigures};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
 
 /// Everything that was found.
 #[derive(Debug, Serialize)]
-pub(crate) struct Report {
+pub(crate) struct AttackReport {
     /// What the machine is.
     pub(crate) machine: String,
     pub(crate) seconds: f64,
-    pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) outcomes: Vec<AttackOutcome>,
 }
 
 /// One node under one attack, or under all.
 #[derive(Debug, Serialize)]
-pub(crate) struct Outcome {
+pub(crate) struct AttackOutcome {
     pub(crate) attack: String,
-    pub(crate) neighbour: Seen,
+    pub(crate) neighbour: NeighbourFigures,
     /// Bytes of the node's process.
     pub(crate) resident_before: u64,
     /// The most that it had until the attack ended.
     pub(crate) resident_peak: u64,
     /// 5 s after the end of the attack.
     pub(crate) resident_after: u64,
-    /// Whether the neighbour can store a value on a fresh connection, while the attackers still hold what they have.
+    /// Whether the neighbour can store a value on a fresh connection, while the attackers still
+    /// hold what they have.
     pub(crate) put_afterwards: String,
     /// Why the attack did not last as long as it should.
     pub(crate) ended_early: Option<String>,
-    pub(crate) attackers: Vec<AttackerSeen>,
+    pub(crate) attackers: Vec<AttackerFigures>,
 }
 
 /// What an attacker met.
 #[derive(Debug, Serialize)]
-pub(crate) struct AttackerSeen {
+pub(crate) struct AttackerFigures {
     pub(crate) attack: &'static str,
     /// Events and how often they came.
     pub(crate) met: BTreeMap<String, u64>,
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for AttackReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.machine)?;
         writeln!(f, "Each attack stays {} s at its full strength.", self.seconds)?;
-        writeln!(f, "\n{:<18}{:^27}{:^14}{:^32}{:^25}", "", "neighbour, ms", "", "newcomers refused", "node, MiB")?;
+        writeln!(
+            f,
+            "\n{:<18}{:^27}{:^14}{:^32}{:^25}",
+            "", "neighbour, ms", "", "newcomers refused", "node, MiB"
+        )?;
         writeln!(
             f,
             "{:<18}{:>9}{:>9}{:>9}{:>14}{:>12}{:>11}{:>9}{:>8}{:>8}{:>9}",
@@ -61,7 +66,7 @@ impl fmt::Display for Report {
             "5 s later"
         )?;
         for outcome in &self.outcomes {
-            let Outcome { attack, neighbour, .. } = outcome;
+            let AttackOutcome { attack, neighbour, .. } = outcome;
             writeln!(
                 f,
                 "{attack:<18}{:>9.2}{:>9.2}{:>9.1}{:>14}{:>12}{:>11}{:>9}{:>8}{:>8}{:>9}",
@@ -69,29 +74,29 @@ impl fmt::Display for Report {
                 neighbour.p99,
                 neighbour.max,
                 format!("{}/{}", neighbour.failed, neighbour.asked),
-                refused(&neighbour.connections),
-                refused(&neighbour.websockets),
-                refused(&neighbour.peers),
+                refusal_text(&neighbour.connections),
+                refusal_text(&neighbour.websockets),
+                refusal_text(&neighbour.peers),
                 outcome.resident_before >> 20,
                 outcome.resident_peak >> 20,
                 outcome.resident_after >> 20,
             )?;
         }
         for outcome in &self.outcomes {
-            outcome.tell(f)?;
+            outcome.write_details(f)?;
         }
         Ok(())
     }
 }
 
-fn refused(newcomers: &Newcomers) -> String {
+fn refusal_text(newcomers: &NewcomerFigures) -> String {
     format!("{}/{}", newcomers.refused, newcomers.tried)
 }
 
-impl Outcome {
+impl AttackOutcome {
     /// What does not fit into a row.
-    fn tell(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Seen { failure, connections, websockets, peers, .. } = &self.neighbour;
+    fn write_details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let NeighbourFigures { failure, connections, websockets, peers, .. } = &self.neighbour;
         writeln!(f, "\n{}", self.attack)?;
         if let Some(why) = &self.ended_early {
             writeln!(f, "  {why}")?;
@@ -106,7 +111,8 @@ impl Outcome {
                 writeln!(f, "  neighbour's {what}: {found}")?;
             }
         }
-        let kinds = self.neighbour.kinds.iter().map(|kind| format!("{} {:.2}", kind.name, kind.p99));
+        let kinds =
+            self.neighbour.kinds.iter().map(|kind| format!("{} {:.2}", kind.name, kind.p99));
         writeln!(f, "  neighbour's p99 by kind, ms: {}", kinds.collect::<Vec<_>>().join(", "))?;
         writeln!(f, "  neighbour's put at the end: {}", self.put_afterwards)?;
         for attacker in &self.attackers {

@@ -10,18 +10,18 @@ pub(super) fn rows(statement: &mut Statement<'_>, args: Vec<Value>) -> rusqlite:
     out.extend_from_slice(b"{\"columns\":[");
     let width = statement.column_count();
     for (index, name) in statement.column_names().enumerate() {
-        separate(&mut out, index);
-        string(&mut out, name);
+        write_separator(&mut out, index);
+        write_string(&mut out, name);
     }
     out.extend_from_slice(b"],\"rows\":[");
     let mut count = 0;
     let mut rows = statement.query(rusqlite::params_from_iter(args))?;
     while let Some(row) = rows.next()? {
-        separate(&mut out, count);
+        write_separator(&mut out, count);
         out.push(b'[');
         for index in 0..width {
-            separate(&mut out, index);
-            value(&mut out, row.get_ref(index)?);
+            write_separator(&mut out, index);
+            write_value(&mut out, row.get_ref(index)?);
         }
         out.push(b']');
         count += 1;
@@ -45,22 +45,24 @@ pub(super) fn argument(json: serde_json::Value) -> Option<Value> {
     })
 }
 
-fn separate(out: &mut Vec<u8>, index: usize) {
+fn write_separator(out: &mut Vec<u8>, index: usize) {
     if index > 0 {
         out.push(b',');
     }
 }
 
-fn string(out: &mut Vec<u8>, text: &str) {
+fn write_string(out: &mut Vec<u8>, text: &str) {
     let _ = serde_json::to_writer(out, text);
 }
 
-fn value(out: &mut Vec<u8>, value: ValueRef<'_>) {
+fn write_value(out: &mut Vec<u8>, value: ValueRef<'_>) {
     let _ = match value {
         ValueRef::Null => out.write_all(b"null"),
         ValueRef::Integer(integer) => write!(out, "{integer}"),
         ValueRef::Real(real) => serde_json::to_writer(out, &real).map_err(Into::into),
-        ValueRef::Text(text) => serde_json::to_writer(out, &String::from_utf8_lossy(text)).map_err(Into::into),
+        ValueRef::Text(text) => {
+            serde_json::to_writer(out, &String::from_utf8_lossy(text)).map_err(Into::into)
+        }
         // The bench stores no BLOB in its tables; hexadecimal says what is there.
         ValueRef::Blob(blob) => {
             write!(out, "\"{}\"", blob.iter().map(|byte| format!("{byte:02x}")).collect::<String>())

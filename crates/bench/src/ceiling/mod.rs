@@ -1,6 +1,7 @@
-//! The ceiling: what a good engineer would write who needs no namespaces, no credentials and no network of peers. A bare
-//! axum handler on SQLite, one writer thread with group commit, one read connection for each worker thread. Writes are as
-//! durable as the node's: WAL with `synchronous=FULL`, acknowledged after the commit.
+//! The ceiling: what a good engineer would write who needs no namespaces, no credentials and no
+//! network of peers. A bare axum handler on SQLite, one writer thread with group commit, one read
+//! connection for each worker thread. Writes are as durable as the node's: WAL with
+//! `synchronous=FULL`, acknowledged after the commit.
 
 mod http;
 mod json;
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 /// How the ceiling is started.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Options {
+pub(crate) struct CeilingOptions {
     /// Address to listen on.
     #[arg(long)]
     addr: SocketAddr,
@@ -24,7 +25,7 @@ pub(crate) struct Options {
 }
 
 /// Serves until the process is killed.
-pub(crate) fn serve(options: &Options) -> Result<()> {
+pub(crate) fn serve(options: &CeilingOptions) -> Result<()> {
     let path = options.data_dir.join("ceiling.db");
     let writer = writer::start(&path)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -32,7 +33,7 @@ pub(crate) fn serve(options: &Options) -> Result<()> {
 }
 
 /// Opens the database with the settings that both kinds of connections share.
-fn open(path: &Path) -> Result<Connection> {
+fn open_database(path: &Path) -> Result<Connection> {
     let connection = Connection::open(path).with_context(|| format!("open {}", path.display()))?;
     connection.execute_batch(
         "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-32768; PRAGMA mmap_size=268435456;

@@ -11,18 +11,21 @@ thread_local! {
 }
 
 /// What came of a statement that was tried as a read.
-pub(super) enum Tried {
+pub(super) enum QueryAttempt {
     /// The result as JSON.
     Rows(Vec<u8>),
     /// It writes; here are the arguments back.
     Writes(Vec<Value>),
 }
 
-fn with_connection<T>(path: &Path, run: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, String> {
+fn with_connection<T>(
+    path: &Path,
+    run: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> Result<T, String> {
     CONNECTION.with_borrow_mut(|slot| {
         let connection = match slot {
             Some(connection) => connection,
-            None => slot.insert(super::open(path).map_err(|error| format!("{error:#}"))?),
+            None => slot.insert(super::open_database(path).map_err(|error| format!("{error:#}"))?),
         };
         run(connection).map_err(|error| error.to_string())
     })
@@ -31,17 +34,20 @@ fn with_connection<T>(path: &Path, run: impl FnOnce(&Connection) -> rusqlite::Re
 /// The value of a key.
 pub(super) fn get(path: &Path, key: &str) -> Result<Option<Vec<u8>>, String> {
     with_connection(path, |connection| {
-        connection.prepare_cached("SELECT value FROM kv WHERE key = ?")?.query_row([key], |row| row.get(0)).optional()
+        connection
+            .prepare_cached("SELECT value FROM kv WHERE key = ?")?
+            .query_row([key], |row| row.get(0))
+            .optional()
     })
 }
 
 /// Runs a statement if it only reads.
-pub(super) fn query(path: &Path, sql: &str, args: Vec<Value>) -> Result<Tried, String> {
+pub(super) fn query(path: &Path, sql: &str, args: Vec<Value>) -> Result<QueryAttempt, String> {
     with_connection(path, |connection| {
         let mut statement = connection.prepare_cached(sql)?;
         if !statement.readonly() {
-            return Ok(Tried::Writes(args));
+            return Ok(QueryAttempt::Writes(args));
         }
-        json::rows(&mut statement, args).map(Tried::Rows)
+        json::rows(&mut statement, args).map(QueryAttempt::Rows)
     })
 }

@@ -1,4 +1,5 @@
-//! The one writer: takes what waits in the queue into one transaction, commits, and then acknowledges all of it.
+//! The one writer: takes what waits in the queue into one transaction, commits, and then
+//! acknowledges all of it.
 
 use anyhow::Result;
 use axum::body::Bytes;
@@ -11,48 +12,50 @@ use tokio::sync::oneshot;
 const BATCH: usize = 1024;
 
 /// A write and who waits for it.
-pub(super) enum Write {
+pub(super) enum QueuedWrite {
     Put { key: String, value: Bytes, done: oneshot::Sender<Result<(), String>> },
-    Sql { sql: String, args: Vec<Value>, done: oneshot::Sender<Result<Changed, String>> },
+    Sql { sql: String, args: Vec<Value>, done: oneshot::Sender<Result<ChangeCounts, String>> },
 }
 
 /// What a statement changed.
 #[derive(Debug)]
-pub(super) struct Changed {
+pub(super) struct ChangeCounts {
     pub(super) rows_affected: usize,
     pub(super) last_insert_id: i64,
 }
 
 /// An acknowledgement that is kept back until the commit.
-enum Acknowledgement {
+enum PendingAck {
     Put(oneshot::Sender<Result<(), String>>, Result<(), String>),
-    Sql(oneshot::Sender<Result<Changed, String>>, Result<Changed, String>),
+    Sql(oneshot::Sender<Result<ChangeCounts, String>>, Result<ChangeCounts, String>),
 }
 
-impl Acknowledgement {
+impl PendingAck {
     fn send(self, commit: Result<(), String>) {
         // Nobody listens any more when the caller hung up: fine.
         match self {
-            Acknowledgement::Put(done, result) => drop(done.send(commit.and(result))),
-            Acknowledgement::Sql(done, result) => drop(done.send(commit.and(result))),
+            PendingAck::Put(done, result) => drop(done.send(commit.and(result))),
+            PendingAck::Sql(done, result) => drop(done.send(commit.and(result))),
         }
     }
 }
 
 /// Makes the table and starts the thread.
-pub(super) fn start(path: &Path) -> Result<mpsc::Sender<Write>> {
-    let connection = super::open(path)?;
-    connection
-        .execute_batch("CREATE TABLE IF NOT EXISTS kv (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")?;
+pub(super) fn start(path: &Path) -> Result<mpsc::Sender<QueuedWrite>> {
+    let connection = super::open_database(path)?;
+    connection.execute_batch(
+        "CREATE TABLE IF NOT EXISTS kv (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+    )?;
     let (sender, receiver) = mpsc::channel();
     std::thread::Builder::new().name("writer".into()).spawn(move || run(&connection, &receiver))?;
     Ok(sender)
 }
 
-fn run(connection: &Connection, queue: &mpsc::Receiver<Write>) {
+fn run(connection: &Connection, queue: &mpsc::Receiver<QueuedWrite>) {
     let mut acknowledgements = Vec::with_capacity(BATCH);
     while let Ok(first) = queue.recv() {
-        let commit = batch(connection, first, queue, &mut acknowledgements).map_err(|error| error.to_string());
+        let commit = run_batch(connection, first, queue, &mut acknowledgements)
+            .map_err(|error| error.to_string());
         for acknowledgement in acknowledgements.drain(..) {
             acknowledgement.send(commit.clone());
         }
@@ -62,40 +65,42 @@ fn run(connection: &Connection, queue: &mpsc::Receiver<Write>) {
     }
 }
 
-fn batch(
+fn run_batch(
     connection: &Connection,
-    first: Write,
-    queue: &mpsc::Receiver<Write>,
-    acknowledgements: &mut Vec<Acknowledgement>,
+    first: QueuedWrite,
+    queue: &mpsc::Receiver<QueuedWrite>,
+    acknowledgements: &mut Vec<PendingAck>,
 ) -> rusqlite::Result<()> {
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-    acknowledgements.push(apply(connection, first));
+    acknowledgements.push(apply_write(connection, first));
     while acknowledgements.len() < BATCH
         && let Ok(write) = queue.try_recv()
     {
-        acknowledgements.push(apply(connection, write));
+        acknowledgements.push(apply_write(connection, write));
     }
     connection.prepare_cached("COMMIT")?.execute([])?;
     Ok(())
 }
 
-/// Applies one write. One that fails leaves the others of its batch alone: SQLite undoes the single statement.
-fn apply(connection: &Connection, write: Write) -> Acknowledgement {
+/// Applies one write. One that fails leaves the others of its batch alone: SQLite undoes the single
+/// statement.
+fn apply_write(connection: &Connection, write: QueuedWrite) -> PendingAck {
     match write {
-        Write::Put { key, value, done } => {
+        QueuedWrite::Put { key, value, done } => {
             let put = || -> rusqlite::Result<()> {
                 let sql = "INSERT INTO kv (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value";
                 connection.prepare_cached(sql)?.execute((&key, value.as_ref()))?;
                 Ok(())
             };
-            Acknowledgement::Put(done, put().map_err(|error| error.to_string()))
+            PendingAck::Put(done, put().map_err(|error| error.to_string()))
         }
-        Write::Sql { sql, args, done } => {
-            let execute = || -> rusqlite::Result<Changed> {
-                let rows_affected = connection.prepare_cached(&sql)?.execute(rusqlite::params_from_iter(args))?;
-                Ok(Changed { rows_affected, last_insert_id: connection.last_insert_rowid() })
+        QueuedWrite::Sql { sql, args, done } => {
+            let execute = || -> rusqlite::Result<ChangeCounts> {
+                let rows_affected =
+                    connection.prepare_cached(&sql)?.execute(rusqlite::params_from_iter(args))?;
+                Ok(ChangeCounts { rows_affected, last_insert_id: connection.last_insert_rowid() })
             };
-            Acknowledgement::Sql(done, execute().map_err(|error| error.to_string()))
+            PendingAck::Sql(done, execute().map_err(|error| error.to_string()))
         }
     }
 }

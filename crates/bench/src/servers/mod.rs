@@ -4,9 +4,11 @@ pub(crate) mod node;
 pub(crate) mod process;
 pub(crate) mod rqlite;
 
-use crate::template::{Check, FIRST, FRESH, KEY, Template, value};
+use crate::request_template::{
+    AnswerCheck, FIRST, FRESH, KEY, RequestTemplate, value_starting_with,
+};
 use anyhow::{Context as _, Result, ensure};
-use process::Process;
+use process::ServerProcess;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
@@ -27,7 +29,8 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    pub(crate) const ALL: [Operation; 4] = [Operation::Put, Operation::Get, Operation::Insert, Operation::Read];
+    pub(crate) const ALL: [Operation; 4] =
+        [Operation::Put, Operation::Get, Operation::Insert, Operation::Read];
 
     pub(crate) fn title(self) -> &'static str {
         match self {
@@ -42,7 +45,7 @@ impl Operation {
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Kind {
+pub(crate) enum ServerKind {
     /// The bare handler on SQLite.
     Ceiling,
     /// The node with its gateway inside.
@@ -53,32 +56,33 @@ pub(crate) enum Kind {
     Rqlite,
 }
 
-impl Kind {
-    pub(crate) const ALL: [Kind; 4] = [Kind::Ceiling, Kind::Inside, Kind::Separate, Kind::Rqlite];
+impl ServerKind {
+    pub(crate) const ALL: [ServerKind; 4] =
+        [ServerKind::Ceiling, ServerKind::Inside, ServerKind::Separate, ServerKind::Rqlite];
 
     pub(crate) fn title(self) -> &'static str {
         match self {
-            Kind::Ceiling => "ceiling",
-            Kind::Inside => "gateway inside",
-            Kind::Separate => "separate gateway",
-            Kind::Rqlite => "rqlite",
+            ServerKind::Ceiling => "ceiling",
+            ServerKind::Inside => "gateway inside",
+            ServerKind::Separate => "separate gateway",
+            ServerKind::Rqlite => "rqlite",
         }
     }
 }
 
 /// A server that is ready to be measured.
 #[derive(Debug)]
-pub(crate) struct Server {
-    pub(crate) kind: Kind,
+pub(crate) struct BenchServer {
+    pub(crate) kind: ServerKind,
     pub(crate) address: SocketAddr,
     /// The `Authorization` line, where one is needed.
     authorization: String,
     /// The processes that do the work: a separate gateway has its node beside it.
     pids: Vec<u32>,
-    _process: Option<Process>,
+    _process: Option<ServerProcess>,
 }
 
-impl Server {
+impl BenchServer {
     /// Starts the ceiling.
     pub(crate) fn ceiling(folder: &Path) -> Result<Self> {
         let address = process::free_address()?;
@@ -86,106 +90,175 @@ impl Server {
         std::fs::create_dir_all(&data)?;
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["ceiling", "--addr", &address.to_string(), "--data-dir"]).arg(&data);
-        let mut process = Process::start(&mut command, folder, "ceiling")?;
+        let mut process = ServerProcess::start(&mut command, folder, "ceiling")?;
         process.wait_ready(address, "/ready")?;
-        Ok(Self::of(Kind::Ceiling, address, "", vec![process.pid()], Some(process)))
+        Ok(Self::new(ServerKind::Ceiling, address, "", vec![process.pid()], Some(process)))
     }
 
     /// The gateway inside a node.
-    pub(crate) fn inside(node: &node::Node, key: &str) -> Self {
-        Self::of(Kind::Inside, node.gateway, key, vec![node.process.pid()], None)
+    pub(crate) fn inside(node: &node::NodeProcess, key: &str) -> Self {
+        Self::new(ServerKind::Inside, node.gateway, key, vec![node.process.pid()], None)
     }
 
     /// Starts a separate gateway in front of a node.
-    pub(crate) fn separate(programs: &node::Programs, node: &node::Node, key: &str, folder: &Path) -> Result<Self> {
+    pub(crate) fn separate(
+        programs: &node::ProgramPaths,
+        node: &node::NodeProcess,
+        key: &str,
+        folder: &Path,
+    ) -> Result<Self> {
         let (process, address) = programs.start_gateway(node, folder)?;
-        Ok(Self::of(Kind::Separate, address, key, vec![process.pid(), node.process.pid()], Some(process)))
+        Ok(Self::new(
+            ServerKind::Separate,
+            address,
+            key,
+            vec![process.pid(), node.process.pid()],
+            Some(process),
+        ))
     }
 
     /// Starts rqlite.
     pub(crate) fn rqlite(rqlited: &Path, folder: &Path) -> Result<Self> {
         let (process, address) = rqlite::start(rqlited, folder)?;
-        Ok(Self::of(Kind::Rqlite, address, "", vec![process.pid()], Some(process)))
+        Ok(Self::new(ServerKind::Rqlite, address, "", vec![process.pid()], Some(process)))
     }
 
-    fn of(kind: Kind, address: SocketAddr, key: &str, pids: Vec<u32>, process: Option<Process>) -> Self {
-        let authorization = if key.is_empty() { String::new() } else { format!("Authorization: Bearer {key}\r\n") };
+    fn new(
+        kind: ServerKind,
+        address: SocketAddr,
+        key: &str,
+        pids: Vec<u32>,
+        process: Option<ServerProcess>,
+    ) -> Self {
+        let authorization =
+            if key.is_empty() { String::new() } else { format!("Authorization: Bearer {key}\r\n") };
         Self { kind, address, authorization, pids, _process: process }
     }
 
     /// Processor time used so far by all processes that serve the requests.
-    pub(crate) fn cpu(&self) -> Result<Duration> {
+    pub(crate) fn cpu_time(&self) -> Result<Duration> {
         self.pids.iter().map(|&pid| crate::proc_stat::process_cpu(pid)).sum()
     }
 
     /// The request of an operation.
-    pub(crate) fn template(&self, operation: Operation) -> Template {
+    pub(crate) fn template(&self, operation: Operation) -> RequestTemplate {
         match operation {
-            Operation::Put => self.put(&format!("put-{KEY}"), &value(FRESH)),
-            Operation::Get => self.get(&format!("get-{KEY}"), Check::ValueOfKey),
-            Operation::Insert => {
-                self.sql("INSERT INTO items (name, value) VALUES (?, ?)", &[FRESH, &value(FRESH)], true, Check::NoError)
-            }
+            Operation::Put => self.put_request(&format!("put-{KEY}"), &value_starting_with(FRESH)),
+            Operation::Get => self.get_request(&format!("get-{KEY}"), AnswerCheck::ValueOfKey),
+            Operation::Insert => self.sql_request(
+                "INSERT INTO items (name, value) VALUES (?, ?)",
+                &[FRESH, &value_starting_with(FRESH)],
+                true,
+                AnswerCheck::NoError,
+            ),
             Operation::Read => {
                 let sql = "SELECT id, name, value FROM points WHERE id = ?";
-                self.sql_with(sql, &format!("[{KEY}]"), KEY, false, Check::ContainsKey)
+                self.sql_request_with(
+                    sql,
+                    &format!("[{KEY}]"),
+                    KEY,
+                    false,
+                    AnswerCheck::ContainsKey,
+                )
             }
         }
     }
 
     /// Stores a value under a key.
-    fn put(&self, key: &str, value: &str) -> Template {
+    fn put_request(&self, key: &str, value: &str) -> RequestTemplate {
         match self.kind {
-            Kind::Ceiling => self.raw("PUT", &format!("/kv?key={key}"), value, Check::Status),
-            Kind::Inside | Kind::Separate => self.raw("PUT", &format!("/v1/storage?key={key}"), value, Check::Status),
-            Kind::Rqlite => {
+            ServerKind::Ceiling => {
+                self.http_request("PUT", &format!("/kv?key={key}"), value, AnswerCheck::Status)
+            }
+            ServerKind::Inside | ServerKind::Separate => self.http_request(
+                "PUT",
+                &format!("/v1/storage?key={key}"),
+                value,
+                AnswerCheck::Status,
+            ),
+            ServerKind::Rqlite => {
                 let sql = "INSERT INTO kv (k, v) VALUES (?, ?) ON CONFLICT(k) DO UPDATE SET v = excluded.v";
-                self.sql(sql, &[key, value], true, Check::NoError)
+                self.sql_request(sql, &[key, value], true, AnswerCheck::NoError)
             }
         }
     }
 
-    /// Reads the value of a key. `check` is about the value's bytes; rqlite's answer is JSON around them.
-    fn get(&self, key: &str, check: Check) -> Template {
+    /// Reads the value of a key. `check` is about the value's bytes; rqlite's answer is JSON around
+    /// them.
+    fn get_request(&self, key: &str, check: AnswerCheck) -> RequestTemplate {
         match self.kind {
-            Kind::Ceiling => self.raw("GET", &format!("/kv?key={key}"), "", check),
-            Kind::Inside | Kind::Separate => self.raw("GET", &format!("/v1/storage?key={key}"), "", check),
-            Kind::Rqlite => {
-                let check = if check == Check::ValueOfKey { Check::ContainsKey } else { Check::NoError };
-                self.sql("SELECT v FROM kv WHERE k = ?", &[key], false, check)
+            ServerKind::Ceiling => self.http_request("GET", &format!("/kv?key={key}"), "", check),
+            ServerKind::Inside | ServerKind::Separate => {
+                self.http_request("GET", &format!("/v1/storage?key={key}"), "", check)
+            }
+            ServerKind::Rqlite => {
+                let check = if check == AnswerCheck::ValueOfKey {
+                    AnswerCheck::ContainsKey
+                } else {
+                    AnswerCheck::NoError
+                };
+                self.sql_request("SELECT v FROM kv WHERE k = ?", &[key], false, check)
             }
         }
     }
 
     /// A statement with text arguments.
-    fn sql(&self, sql: &str, args: &[&str], write: bool, check: Check) -> Template {
+    fn sql_request(
+        &self,
+        sql: &str,
+        args: &[&str],
+        write: bool,
+        check: AnswerCheck,
+    ) -> RequestTemplate {
         let args: Vec<String> = args.iter().map(|arg| format!("\"{arg}\"")).collect();
         let args = args.join(",");
-        self.sql_with(sql, &format!("[{args}]"), &args, write, check)
+        self.sql_request_with(sql, &format!("[{args}]"), &args, write, check)
     }
 
-    /// A statement with arguments as each side's JSON: an array for us, what follows the SQL for rqlite.
-    fn sql_with(&self, sql: &str, array: &str, listed: &str, write: bool, check: Check) -> Template {
+    /// A statement with arguments as each side's JSON: an array for us, what follows the SQL for
+    /// rqlite.
+    fn sql_request_with(
+        &self,
+        sql: &str,
+        array: &str,
+        listed: &str,
+        write: bool,
+        check: AnswerCheck,
+    ) -> RequestTemplate {
         let body = format!(r#"{{"sql":"{sql}","args":{array}}}"#);
         match self.kind {
-            Kind::Ceiling => self.json("/sql", &body, check),
-            Kind::Inside | Kind::Separate => self.json("/v1/db/query", &body, check),
-            Kind::Rqlite => {
+            ServerKind::Ceiling => self.json_request("/sql", &body, check),
+            ServerKind::Inside | ServerKind::Separate => {
+                self.json_request("/v1/db/query", &body, check)
+            }
+            ServerKind::Rqlite => {
                 let path = if write { "/db/execute" } else { "/db/query?level=weak" };
                 let separator = if listed.is_empty() { "" } else { "," };
-                self.json(path, &format!(r#"[["{sql}"{separator}{listed}]]"#), check)
+                self.json_request(path, &format!(r#"[["{sql}"{separator}{listed}]]"#), check)
             }
         }
     }
 
-    fn raw(&self, method: &str, target: &str, body: &str, check: Check) -> Template {
+    fn http_request(
+        &self,
+        method: &str,
+        target: &str,
+        body: &str,
+        check: AnswerCheck,
+    ) -> RequestTemplate {
         let headers = format!("{}Content-Type: application/octet-stream\r\n", self.authorization);
-        Template::http(method, target, if body.is_empty() { &self.authorization } else { &headers }, body, check)
+        RequestTemplate::http(
+            method,
+            target,
+            if body.is_empty() { &self.authorization } else { &headers },
+            body,
+            check,
+        )
     }
 
-    fn json(&self, target: &str, body: &str, check: Check) -> Template {
+    fn json_request(&self, target: &str, body: &str, check: AnswerCheck) -> RequestTemplate {
         let headers = format!("{}Content-Type: application/json\r\n", self.authorization);
-        Template::http("POST", target, &headers, body, check)
+        RequestTemplate::http("POST", target, &headers, body, check)
     }
 
     /// Makes the tables and what the reads read: `keys` keys and as many rows.
@@ -194,43 +267,59 @@ impl Server {
             "CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT NOT NULL, value TEXT NOT NULL)",
             "CREATE TABLE points (id INTEGER PRIMARY KEY, name TEXT NOT NULL, value TEXT NOT NULL)",
         ] {
-            self.ask(&self.sql(table, &[], true, Check::NoError))?;
+            self.send_once(&self.sql_request(table, &[], true, AnswerCheck::NoError))?;
         }
-        if self.kind == Kind::Rqlite {
-            self.ask(&self.sql("CREATE TABLE kv (k TEXT PRIMARY KEY, v TEXT NOT NULL)", &[], true, Check::NoError))?;
+        if self.kind == ServerKind::Rqlite {
+            self.send_once(&self.sql_request(
+                "CREATE TABLE kv (k TEXT PRIMARY KEY, v TEXT NOT NULL)",
+                &[],
+                true,
+                AnswerCheck::NoError,
+            ))?;
         }
-        let filler = value("");
+        let filler = value_starting_with("");
         let last = FIRST + keys - 1;
-        let numbers = format!("WITH RECURSIVE n(i) AS (SELECT {FIRST} UNION ALL SELECT i + 1 FROM n WHERE i < {last})");
-        let rows = format!("{numbers} INSERT INTO points SELECT i, 'name ' || i, '{filler}' FROM n");
-        self.ask(&self.sql(&rows, &[], true, Check::NoError))?;
-        let values = format!("i || substr('{}', 11)", value("##########"));
+        let numbers = format!(
+            "WITH RECURSIVE n(i) AS (SELECT {FIRST} UNION ALL SELECT i + 1 FROM n WHERE i < {last})"
+        );
+        let rows =
+            format!("{numbers} INSERT INTO points SELECT i, 'name ' || i, '{filler}' FROM n");
+        self.send_once(&self.sql_request(&rows, &[], true, AnswerCheck::NoError))?;
+        let values = format!("i || substr('{}', 11)", value_starting_with("##########"));
         match self.kind {
-            Kind::Rqlite => {
+            ServerKind::Rqlite => {
                 let pairs = format!("{numbers} INSERT INTO kv SELECT 'get-' || i, {values} FROM n");
-                self.ask(&self.sql(&pairs, &[], true, Check::NoError))
+                self.send_once(&self.sql_request(&pairs, &[], true, AnswerCheck::NoError))
             }
-            Kind::Ceiling => {
-                let pairs = format!("{numbers} INSERT INTO kv SELECT 'get-' || i, CAST({values} AS BLOB) FROM n");
-                self.ask(&self.sql(&pairs, &[], true, Check::NoError))
+            ServerKind::Ceiling => {
+                let pairs = format!(
+                    "{numbers} INSERT INTO kv SELECT 'get-' || i, CAST({values} AS BLOB) FROM n"
+                );
+                self.send_once(&self.sql_request(&pairs, &[], true, AnswerCheck::NoError))
             }
             // Namespaces keep key-value pairs out of reach of SQL: they are put one by one.
-            Kind::Inside | Kind::Separate => {
-                crate::load::put_all(self.address, &self.put(&format!("get-{KEY}"), &value(KEY)), keys)
-            }
+            ServerKind::Inside | ServerKind::Separate => crate::load::put_all(
+                self.address,
+                &self.put_request(&format!("get-{KEY}"), &value_starting_with(KEY)),
+                keys,
+            ),
         }
     }
 
     /// Sends a request once.
-    fn ask(&self, template: &Template) -> Result<()> {
-        crate::load::once(self.address, template, FIRST).map(drop).with_context(|| self.kind.title())
+    fn send_once(&self, template: &RequestTemplate) -> Result<()> {
+        crate::load::request_once(self.address, template, FIRST)
+            .map(drop)
+            .with_context(|| self.kind.title())
     }
 
     /// Rows in the table of the inserts.
     pub(crate) fn count_items(&self) -> Result<u64> {
-        let template = self.sql("SELECT count(*) FROM items", &[], false, Check::NoError);
-        let answer = crate::load::once(self.address, &template, FIRST)?;
-        // {"columns":["count(*)"],"rows":[[7]],…} or {"results":[{"columns":["count(*)"],…,"values":[[7]]}]}
+        let template =
+            self.sql_request("SELECT count(*) FROM items", &[], false, AnswerCheck::NoError);
+        let answer = crate::load::request_once(self.address, &template, FIRST)?;
+        // {"columns":["count(*)"],"rows":[[7]],…} or
+        // {"results":[{"columns":["count(*)"],…,"values":[[7]]}]}
         let number: String = answer
             .rsplit_once("[[")
             .map(|(_, rest)| rest.chars().take_while(char::is_ascii_digit).collect())
@@ -240,8 +329,15 @@ impl Server {
 
     /// Verifies that a key of the puts holds the value with this fresh number.
     pub(crate) fn verify_put(&self, key: u64, fresh: u64) -> Result<()> {
-        let answer = crate::load::once(self.address, &self.get(&format!("put-{KEY}"), Check::Status), key)?;
-        ensure!(answer.contains(&fresh.to_string()), "key {key} was put with {fresh}, and holds {answer}");
+        let answer = crate::load::request_once(
+            self.address,
+            &self.get_request(&format!("put-{KEY}"), AnswerCheck::Status),
+            key,
+        )?;
+        ensure!(
+            answer.contains(&fresh.to_string()),
+            "key {key} was put with {fresh}, and holds {answer}"
+        );
         Ok(())
     }
 }

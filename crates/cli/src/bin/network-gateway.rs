@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-/// Every call allocates a dozen small things on one thread and frees some on another: what this allocator is made for.
+/// Every call allocates a dozen small things on one thread and frees some on another: what this
+/// allocator is made for.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

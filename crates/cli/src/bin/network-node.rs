@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-/// Every call allocates a dozen small things on one thread and frees some on another: what this allocator is made for.
-/// On Linux it serves SQLite as well (Cargo.toml).
+/// Every call allocates a dozen small things on one thread and frees some on another: what this
+/// allocator is made for. On Linux it serves SQLite as well (Cargo.toml).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

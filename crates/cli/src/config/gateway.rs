@@ -1,16 +1,17 @@
-//! The configuration of `network-gateway`, and the part of it that holds for the gateway inside a node.
+//! The configuration of `network-gateway`, and the part of it that holds for the gateway inside a
+//! node.
 
 use super::gateway_keys::{GATEWAY, INSIDE};
-use super::merge::{Settings, Sources};
-use super::value::{is_placeholder, networks};
-use super::{LogSettings, Problem, Problems};
+use super::merge::{ConfigSources, MergedConfig};
+use super::setting_value::{is_placeholder, parse_networks};
+use super::{ConfigError, ConfigErrors, LogSettings};
 use ipnet::IpNet;
 use std::path::PathBuf;
 
 /// The configuration of a gateway, checked.
 #[derive(Clone, Debug)]
 pub struct GatewaySettings {
-    settings: Settings,
+    settings: MergedConfig,
 }
 
 impl GatewaySettings {
@@ -18,11 +19,11 @@ impl GatewaySettings {
     ///
     /// # Errors
     /// Everything that is wrong.
-    pub fn load(sources: &Sources) -> Result<Self, Problems> {
-        let settings = Settings::merge(&GATEWAY, sources)?;
+    pub fn load(sources: &ConfigSources) -> Result<Self, ConfigErrors> {
+        let settings = MergedConfig::merge(&GATEWAY, sources)?;
         let mut problems = Vec::new();
         let mut wrong = |path: &str, message: String| {
-            problems.push(Problem { place: settings.get(path).origin.to_string(), message });
+            problems.push(ConfigError { place: settings.get(path).origin.to_string(), message });
         };
         let certificate = settings.text("tls_certificate_file");
         let key = settings.text("tls_private_key_file");
@@ -40,16 +41,16 @@ impl GatewaySettings {
                 "bootstrap_peers still holds a placeholder; write the peer id of a node in its place".into(),
             );
         }
-        if problems.is_empty() { Ok(Self { settings }) } else { Err(Problems(problems)) }
+        if problems.is_empty() { Ok(Self { settings }) } else { Err(ConfigErrors(problems)) }
     }
 
     /// The configuration as YAML with origins.
-    pub fn print(&self) -> String {
-        self.settings.print()
+    pub fn to_annotated_yaml(&self) -> String {
+        self.settings.to_annotated_yaml()
     }
 
     /// Where to listen.
-    pub fn addr(&self) -> &str {
+    pub fn listen_address(&self) -> &str {
         self.settings.text("addr")
     }
 
@@ -75,16 +76,16 @@ impl GatewaySettings {
 
     /// Networks of the proxies in front.
     pub fn trusted_proxies(&self) -> Vec<IpNet> {
-        networks(self.settings.list("trusted_proxies"))
+        parse_networks(self.settings.list("trusted_proxies"))
     }
 
     /// What holds for a gateway inside a node too.
-    pub fn access(&self) -> Access<'_> {
-        Access { settings: &self.settings }
+    pub fn access_settings(&self) -> AccessSettings<'_> {
+        AccessSettings { settings: &self.settings }
     }
 
     /// Set-up of the log.
-    pub fn log(&self) -> LogSettings {
+    pub fn log_settings(&self) -> LogSettings {
         LogSettings {
             level: self.settings.text("log_level").to_owned(),
             json: self.settings.text("log_format") == "json",
@@ -95,32 +96,37 @@ impl GatewaySettings {
 
 /// What environment variables say about the gateway inside a node.
 #[derive(Clone, Debug)]
-pub struct InsideGateway {
-    settings: Settings,
+pub struct EmbeddedGatewaySettings {
+    settings: MergedConfig,
 }
 
-impl InsideGateway {
-    /// Reads the variables that hold for the gateway inside a node; the others are those of a separate gateway.
+impl EmbeddedGatewaySettings {
+    /// Reads the variables that hold for the gateway inside a node; the others are those of a
+    /// separate gateway.
     ///
     /// # Errors
     /// Everything that is wrong.
-    pub fn load(env: &[(String, String)]) -> Result<Self, Problems> {
-        let names: Vec<String> =
-            INSIDE.iter().filter_map(|name| GATEWAY.find("", name)).map(|key| GATEWAY.env_name(key)).collect();
+    pub fn load(env: &[(String, String)]) -> Result<Self, ConfigErrors> {
+        let names: Vec<String> = INSIDE
+            .iter()
+            .filter_map(|name| GATEWAY.find("", name))
+            .map(|key| GATEWAY.env_name(key))
+            .collect();
         let env = env.iter().filter(|(name, _)| names.contains(name)).cloned().collect();
-        let settings = Settings::merge(&GATEWAY, &Sources { env, ..Sources::default() })?;
+        let settings =
+            MergedConfig::merge(&GATEWAY, &ConfigSources { env, ..ConfigSources::default() })?;
         Ok(Self { settings })
     }
 
     /// What it says.
-    pub fn access(&self) -> Access<'_> {
-        Access { settings: &self.settings }
+    pub fn access_settings(&self) -> AccessSettings<'_> {
+        AccessSettings { settings: &self.settings }
     }
 
     /// The variables with their origins, as comments of a YAML file.
-    pub(super) fn print(&self) -> String {
+    pub(super) fn to_annotated_yaml(&self) -> String {
         let mut text = String::from("# The gateway inside, from its environment variables:\n");
-        for line in self.settings.print().lines() {
+        for line in self.settings.to_annotated_yaml().lines() {
             let name = line.split(':').next().unwrap_or_default();
             if INSIDE.contains(&name) {
                 text.push_str("#   ");
@@ -134,18 +140,18 @@ impl InsideGateway {
 
 /// Who may call a gateway.
 #[derive(Clone, Copy, Debug)]
-pub struct Access<'a> {
-    settings: &'a Settings,
+pub struct AccessSettings<'a> {
+    settings: &'a MergedConfig,
 }
 
-impl<'a> Access<'a> {
+impl<'a> AccessSettings<'a> {
     /// The namespace of callers without a credential, when authentication is off.
     pub fn namespace(&self) -> &'a str {
         self.settings.text("namespace")
     }
 
     /// Whether callers need a credential.
-    pub fn require_auth(&self) -> bool {
+    pub fn is_auth_required(&self) -> bool {
         self.settings.bool("require_auth")
     }
 
@@ -155,7 +161,7 @@ impl<'a> Access<'a> {
     }
 
     /// Whether authentication may be off on a public address.
-    pub fn insecure_public(&self) -> bool {
+    pub fn allows_insecure_public(&self) -> bool {
         self.settings.bool("insecure_public")
     }
 
@@ -166,6 +172,6 @@ impl<'a> Access<'a> {
 
     /// Whether the gateway acts with the operator credential of a node.
     pub fn needs_operator(&self) -> bool {
-        !self.require_auth() || !self.api_keys().is_empty()
+        !self.is_auth_required() || !self.api_keys().is_empty()
     }
 }

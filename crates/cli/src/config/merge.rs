@@ -1,17 +1,19 @@
 //! Merging the sources of a configuration.
 
-use super::key::{Default, Key, Status, Table, distance};
+use super::setting_spec::{
+    SettingDefault, SettingSpec, SettingStatus, SettingTable, edit_distance,
+};
+use super::setting_value::{RawSetting, SettingKind, SettingValue};
 use super::units::parse_size;
-use super::value::{Kind, Raw, Value};
-use super::yaml::File;
-use super::{Problem, Problems};
+use super::yaml::ConfigFile;
+use super::{ConfigError, ConfigErrors};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum SettingOrigin {
     /// The table of settings.
     Default,
     /// `--dev`.
@@ -24,34 +26,38 @@ pub enum Origin {
     Flag(&'static str),
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for SettingOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Origin::Default => f.write_str("default"),
-            Origin::Dev => f.write_str("default of --dev"),
-            Origin::File(path, line) => write!(f, "{}:{line}", path.display()),
-            Origin::Env(name) => write!(f, "env {name}"),
-            Origin::Flag(flag) => write!(f, "flag {flag}"),
+            SettingOrigin::Default => f.write_str("default"),
+            SettingOrigin::Dev => f.write_str("default of --dev"),
+            SettingOrigin::File(path, line) => write!(f, "{}:{line}", path.display()),
+            SettingOrigin::Env(name) => write!(f, "env {name}"),
+            SettingOrigin::Flag(flag) => write!(f, "flag {flag}"),
         }
     }
 }
 
 /// A setting's value.
 #[derive(Clone, Debug)]
-pub struct Setting {
+pub struct MergedSetting {
     /// The setting.
-    pub key: &'static Key,
+    pub key: &'static SettingSpec,
     /// Its value.
-    pub value: Value,
+    pub value: SettingValue,
     /// Where it comes from.
-    pub origin: Origin,
+    pub origin: SettingOrigin,
 }
 
-impl Setting {
+impl MergedSetting {
     /// What is in effect instead of the value, where that does not act yet.
-    fn in_effect(&self) -> Option<&'static str> {
+    fn overriding_notice(&self) -> Option<&'static str> {
         match self.key.status {
-            Status::Noted { quiet, notice } if !quiet.contains(&self.value.to_plain().as_str()) => Some(notice),
+            SettingStatus::Noted { quiet, notice }
+                if !quiet.contains(&self.value.to_plain().as_str()) =>
+            {
+                Some(notice)
+            }
             _ => None,
         }
     }
@@ -59,9 +65,9 @@ impl Setting {
 
 /// What a configuration is made of.
 #[derive(Clone, Debug, std::default::Default)]
-pub struct Sources {
+pub struct ConfigSources {
     /// The YAML file.
-    pub file: Option<File>,
+    pub file: Option<ConfigFile>,
     /// Environment variables. An empty one counts as not set.
     pub env: Vec<(String, String)>,
     /// Flags: the setting's section and name, the flag, its text.
@@ -70,10 +76,10 @@ pub struct Sources {
     pub dev: bool,
 }
 
-impl Sources {
+impl ConfigSources {
     /// Adds a flag that was given. The table says which setting it sets.
-    pub fn flag(&mut self, table: &Table, flag: &'static str, text: Option<String>) {
-        if let (Some(key), Some(text)) = (table.by_flag(flag), text) {
+    pub fn add_flag(&mut self, table: &SettingTable, flag: &'static str, text: Option<String>) {
+        if let (Some(key), Some(text)) = (table.find_by_flag(flag), text) {
             self.flags.push((key.section, key.name, flag, text));
         }
     }
@@ -81,54 +87,58 @@ impl Sources {
 
 /// A merged configuration: a value for every setting.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    table: &'static Table,
-    all: Vec<Setting>,
+pub struct MergedConfig {
+    table: &'static SettingTable,
+    all: Vec<MergedSetting>,
 }
 
-impl Settings {
+impl MergedConfig {
     /// Merges the sources and checks every value.
     ///
     /// # Errors
     /// Everything that is wrong.
-    pub fn merge(table: &'static Table, sources: &Sources) -> Result<Self, Problems> {
+    pub fn merge(
+        table: &'static SettingTable,
+        sources: &ConfigSources,
+    ) -> Result<Self, ConfigErrors> {
         let mut problems = unknown_keys(table, sources.file.as_ref());
         problems.extend(unknown_variables(table, &sources.env));
-        let mut all: Vec<Setting> = Vec::with_capacity(table.keys.len());
+        let mut all: Vec<MergedSetting> = Vec::with_capacity(table.keys.len());
         for key in table.keys {
-            match given(table, key, sources) {
-                Ok(Some((value, origin))) => all.push(Setting { key, value, origin }),
+            match explicit_value(table, key, sources) {
+                Ok(Some((value, origin))) => all.push(MergedSetting { key, value, origin }),
                 Ok(None) => {
-                    let (value, origin) = default(key, &all, sources.dev);
-                    all.push(Setting { key, value, origin });
+                    let (value, origin) = default_value(key, &all, sources.dev);
+                    all.push(MergedSetting { key, value, origin });
                 }
                 Err(problem) => {
                     problems.push(problem);
                     // So that the settings after it are checked too; nothing of this is used.
-                    let (value, origin) = default(key, &all, sources.dev);
-                    all.push(Setting { key, value, origin });
+                    let (value, origin) = default_value(key, &all, sources.dev);
+                    all.push(MergedSetting { key, value, origin });
                 }
             }
         }
-        problems.extend(all.iter().filter_map(refused));
-        if problems.is_empty() { Ok(Self { table, all }) } else { Err(Problems(problems)) }
+        problems.extend(all.iter().filter_map(unavailable_error));
+        if problems.is_empty() { Ok(Self { table, all }) } else { Err(ConfigErrors(problems)) }
     }
 
     /// All settings in the order of the table.
-    pub fn all(&self) -> &[Setting] {
+    pub fn all(&self) -> &[MergedSetting] {
         &self.all
     }
 
     /// The table that these are settings of.
-    pub fn table(&self) -> &'static Table {
+    pub fn table(&self) -> &'static SettingTable {
         self.table
     }
 
     /// A setting by `section.name`.
     ///
     /// # Panics
-    /// When the table has no such setting: the names stand in this crate only, and its tests read each.
-    pub fn get(&self, path: &str) -> &Setting {
+    /// When the table has no such setting: the names stand in this crate only, and its tests read
+    /// each.
+    pub fn get(&self, path: &str) -> &MergedSetting {
         self.all
             .iter()
             .find(|setting| setting.key.path() == path)
@@ -136,7 +146,7 @@ impl Settings {
     }
 
     /// Changes a value after the merge.
-    pub(super) fn set(&mut self, path: &str, value: Value, origin: Origin) {
+    pub(super) fn set(&mut self, path: &str, value: SettingValue, origin: SettingOrigin) {
         if let Some(setting) = self.all.iter_mut().find(|setting| setting.key.path() == path) {
             setting.value = value;
             setting.origin = origin;
@@ -146,7 +156,7 @@ impl Settings {
     /// A text, path or address.
     pub fn text(&self, path: &str) -> &str {
         match &self.get(path).value {
-            Value::Text(text) => text,
+            SettingValue::Text(text) => text,
             _ => unreachable!("{path} is not a text"),
         }
     }
@@ -158,13 +168,13 @@ impl Settings {
 
     /// A flag.
     pub fn bool(&self, path: &str) -> bool {
-        matches!(self.get(path).value, Value::Bool(true))
+        matches!(self.get(path).value, SettingValue::Bool(true))
     }
 
     /// A number, or a number of bytes.
     pub fn number(&self, path: &str) -> u64 {
         match self.get(path).value {
-            Value::Integer(number) | Value::Size(number) => number,
+            SettingValue::Integer(number) | SettingValue::Size(number) => number,
             _ => unreachable!("{path} is not a number"),
         }
     }
@@ -172,7 +182,7 @@ impl Settings {
     /// A time span.
     pub fn duration(&self, path: &str) -> Duration {
         match self.get(path).value {
-            Value::Duration(span) => span,
+            SettingValue::Duration(span) => span,
             _ => unreachable!("{path} is not a time span"),
         }
     }
@@ -180,26 +190,28 @@ impl Settings {
     /// A list.
     pub fn list(&self, path: &str) -> &[String] {
         match &self.get(path).value {
-            Value::List(items) => items,
+            SettingValue::List(items) => items,
             _ => unreachable!("{path} is not a list"),
         }
     }
 
-    /// One line for each value that is accepted and does not act yet: what is in effect instead, and why.
+    /// One line for each value that is accepted and does not act yet: what is in effect instead,
+    /// and why.
     pub fn notices(&self) -> Vec<String> {
         self.all
             .iter()
-            .filter(|setting| setting.origin != Origin::Default)
+            .filter(|setting| setting.origin != SettingOrigin::Default)
             .filter_map(|setting| {
-                let in_effect = setting.in_effect()?;
+                let in_effect = setting.overriding_notice()?;
                 let (path, value) = (setting.key.path(), setting.value.to_plain());
                 Some(format!("{path} is {value} ({}), accepted; {in_effect}", setting.origin))
             })
             .collect()
     }
 
-    /// The configuration as YAML, each value with its origin, and with what is in effect instead where it does not act yet.
-    pub fn print(&self) -> String {
+    /// The configuration as YAML, each value with its origin, and with what is in effect instead
+    /// where it does not act yet.
+    pub fn to_annotated_yaml(&self) -> String {
         let mut text = String::new();
         for section in self.table.sections() {
             if !section.is_empty() {
@@ -209,13 +221,16 @@ impl Settings {
             for setting in self.all.iter().filter(|setting| setting.key.section == section) {
                 let indent = if section.is_empty() { "" } else { "  " };
                 let value = match &setting.value {
-                    Value::List(items) if setting.key.kind.is_secret() && !items.is_empty() => {
+                    SettingValue::List(items)
+                        if setting.key.kind.is_secret() && !items.is_empty() =>
+                    {
                         format!("<{} not shown>", items.len())
                     }
                     value => value.to_yaml(),
                 };
                 let line = format!("{indent}{}: {value}", setting.key.name);
-                let in_effect = setting.in_effect().map(|what| format!("; {what}")).unwrap_or_default();
+                let in_effect =
+                    setting.overriding_notice().map(|what| format!("; {what}")).unwrap_or_default();
                 text.push_str(&format!("{line:<52} # {}{in_effect}\n", setting.origin));
             }
         }
@@ -224,110 +239,145 @@ impl Settings {
 }
 
 /// The value that some source gives, the highest source first.
-fn given(table: &Table, key: &'static Key, sources: &Sources) -> Result<Option<(Value, Origin)>, Problem> {
+fn explicit_value(
+    table: &SettingTable,
+    key: &'static SettingSpec,
+    sources: &ConfigSources,
+) -> Result<Option<(SettingValue, SettingOrigin)>, ConfigError> {
     let flags = sources.flags.iter().rev();
     if let Some((.., flag, text)) =
         flags.into_iter().find(|(section, name, ..)| *section == key.section && *name == key.name)
     {
-        let value = parse(key, &Raw::One(text.clone()), flag)?;
-        return Ok(Some((value, Origin::Flag(flag))));
+        let value = parse_value(key, &RawSetting::One(text.clone()), flag)?;
+        return Ok(Some((value, SettingOrigin::Flag(flag))));
     }
     let own = table.env_name(key);
     for name in std::iter::once(own.as_str()).chain(key.more_env.iter().copied()) {
         let set = sources.env.iter().find(|(known, value)| known == name && !value.is_empty());
         if let Some((_, text)) = set {
-            let value = parse(key, &Raw::One(text.clone()), &format!("environment variable {name}"))?;
-            return Ok(Some((value, Origin::Env(name.to_owned()))));
+            let value = parse_value(
+                key,
+                &RawSetting::One(text.clone()),
+                &format!("environment variable {name}"),
+            )?;
+            return Ok(Some((value, SettingOrigin::Env(name.to_owned()))));
         }
     }
     let Some(file) = &sources.file else {
         return Ok(None);
     };
     let mut entries = file.entries.iter().filter(|entry| {
-        entry.section == key.section && (entry.name == key.name || key.aliases.contains(&entry.name.as_str()))
+        entry.section == key.section
+            && (entry.name == key.name || key.aliases.contains(&entry.name.as_str()))
     });
     let Some(entry) = entries.next() else {
         return Ok(None);
     };
-    let place = place(&file.path, entry.line);
+    let place = line_location(&file.path, entry.line);
     if let Some(again) = entries.next() {
-        let message = format!("{} and {} are names of one setting; keep one", entry.name, again.name);
-        return Err(Problem { place: self::place(&file.path, again.line), message });
+        let message =
+            format!("{} and {} are names of one setting; keep one", entry.name, again.name);
+        return Err(ConfigError { place: self::line_location(&file.path, again.line), message });
     }
     let Some(raw) = &entry.value else {
-        let message = format!("{} has no value; write {}, or leave the line out", key.path(), key.kind.allowed());
-        return Err(Problem { place, message });
+        let message = format!(
+            "{} has no value; write {}, or leave the line out",
+            key.path(),
+            key.kind.describe_allowed()
+        );
+        return Err(ConfigError { place, message });
     };
-    let value = parse(key, raw, &place)?;
-    Ok(Some((value, Origin::File(file.path.clone(), entry.line))))
+    let value = parse_value(key, raw, &place)?;
+    Ok(Some((value, SettingOrigin::File(file.path.clone(), entry.line))))
 }
 
-fn place(path: &Path, line: usize) -> String {
+fn line_location(path: &Path, line: usize) -> String {
     format!("{}:{line}", path.display())
 }
 
-fn parse(key: &Key, raw: &Raw, place: &str) -> Result<Value, Problem> {
-    key.kind.parse(raw).map_err(|what| Problem {
+fn parse_value(
+    key: &SettingSpec,
+    raw: &RawSetting,
+    place: &str,
+) -> Result<SettingValue, ConfigError> {
+    key.kind.parse(raw).map_err(|what| ConfigError {
         place: place.to_owned(),
-        message: format!("{}: {what}; write {}", key.path(), key.kind.allowed()),
+        message: format!("{}: {what}; write {}", key.path(), key.kind.describe_allowed()),
     })
 }
 
-/// What holds when no source says anything. Settings that a default looks at stand before it in the table.
-fn default(key: &'static Key, before: &[Setting], dev: bool) -> (Value, Origin) {
-    let earlier =
-        |path: &str| before.iter().find(|setting| setting.key.path() == path).map(|setting| setting.value.to_plain());
+/// What holds when no source says anything. Settings that a default looks at stand before it in the
+/// table.
+fn default_value(
+    key: &'static SettingSpec,
+    before: &[MergedSetting],
+    dev: bool,
+) -> (SettingValue, SettingOrigin) {
+    let earlier = |path: &str| {
+        before
+            .iter()
+            .find(|setting| setting.key.path() == path)
+            .map(|setting| setting.value.to_plain())
+    };
     let (text, origin) = match (dev, key.dev, key.default) {
-        (true, Some(text), _) => (text.to_owned(), Origin::Dev),
-        (_, _, Default::Is(text)) => (text.to_owned(), Origin::Default),
-        (_, _, Default::ByType { node, bootstrap }) => {
+        (true, Some(text), _) => (text.to_owned(), SettingOrigin::Dev),
+        (_, _, SettingDefault::Is(text)) => (text.to_owned(), SettingOrigin::Default),
+        (_, _, SettingDefault::ByType { node, bootstrap }) => {
             let is_bootstrap = earlier("node.type").as_deref() == Some("bootstrap");
-            (if is_bootstrap { bootstrap } else { node }.to_owned(), Origin::Default)
+            (if is_bootstrap { bootstrap } else { node }.to_owned(), SettingOrigin::Default)
         }
-        (_, _, Default::InDataDir(name)) => {
+        (_, _, SettingDefault::InDataDir(name)) => {
             let folder = earlier("node.data_dir").unwrap_or_default();
-            (Path::new(&folder).join(name).to_string_lossy().into_owned(), Origin::Default)
+            (Path::new(&folder).join(name).to_string_lossy().into_owned(), SettingOrigin::Default)
         }
-        (_, _, Default::QuarterOf(path)) => {
+        (_, _, SettingDefault::QuarterOf(path)) => {
             let whole = earlier(path).and_then(|text| parse_size(&text)).unwrap_or_default();
-            let least = if let Kind::Size { min, .. } = key.kind { min } else { 0 };
-            ((whole / 4).max(least).to_string(), Origin::Default)
+            let least = if let SettingKind::Size { min, .. } = key.kind { min } else { 0 };
+            ((whole / 4).max(least).to_string(), SettingOrigin::Default)
         }
-        (_, _, Default::HalfOrWhole { half, whole }) => {
+        (_, _, SettingDefault::HalfOrWhole { half, whole }) => {
             let size = |path| earlier(path).and_then(|text| parse_size(&text)).unwrap_or_default();
             let (half, whole) = (size(half) / 2, size(whole));
-            (if whole == 0 { 0 } else { half.max(whole) }.to_string(), Origin::Default)
+            (if whole == 0 { 0 } else { half.max(whole) }.to_string(), SettingOrigin::Default)
         }
     };
-    let value = key.kind.parse(&Raw::One(text));
+    let value = key.kind.parse(&RawSetting::One(text));
     (value.unwrap_or_else(|what| unreachable!("the default of {}: {what}", key.path())), origin)
 }
 
-fn refused(setting: &Setting) -> Option<Problem> {
-    let Status::Later { off, reason } = setting.key.status else {
+fn unavailable_error(setting: &MergedSetting) -> Option<ConfigError> {
+    let SettingStatus::Later { off, reason } = setting.key.status else {
         return None;
     };
     let value = setting.value.to_plain();
-    (!off.contains(&value.as_str())).then(|| Problem {
+    (!off.contains(&value.as_str())).then(|| ConfigError {
         place: setting.origin.to_string(),
         message: format!("{}: {value} can not be used yet: {reason}", setting.key.path()),
     })
 }
 
-fn unknown_keys(table: &Table, file: Option<&File>) -> Vec<Problem> {
+fn unknown_keys(table: &SettingTable, file: Option<&ConfigFile>) -> Vec<ConfigError> {
     let Some(file) = file else {
         return Vec::new();
     };
-    let unknown = file.entries.iter().filter(|entry| table.find(&entry.section, &entry.name).is_none());
+    let unknown =
+        file.entries.iter().filter(|entry| table.find(&entry.section, &entry.name).is_none());
     unknown
         .map(|entry| {
-            let path =
-                if entry.section.is_empty() { entry.name.clone() } else { format!("{}.{}", entry.section, entry.name) };
-            let hint = match table.nearest(&entry.section, &entry.name) {
+            let path = if entry.section.is_empty() {
+                entry.name.clone()
+            } else {
+                format!("{}.{}", entry.section, entry.name)
+            };
+            let hint = match table.suggest_similar(&entry.section, &entry.name) {
                 Some(key) => format!("did you mean {}?", key.path()),
                 None => {
-                    let names: Vec<&str> =
-                        table.keys.iter().filter(|key| key.section == entry.section).map(|key| key.name).collect();
+                    let names: Vec<&str> = table
+                        .keys
+                        .iter()
+                        .filter(|key| key.section == entry.section)
+                        .map(|key| key.name)
+                        .collect();
                     if names.is_empty() {
                         format!("the sections are {}", table.sections().join(", "))
                     } else {
@@ -336,14 +386,15 @@ fn unknown_keys(table: &Table, file: Option<&File>) -> Vec<Problem> {
                 }
             };
             let message = format!("{} is not a setting; {hint}", debros_proto::ids::excerpt(&path));
-            Problem { place: place(&file.path, entry.line), message }
+            ConfigError { place: line_location(&file.path, entry.line), message }
         })
         .collect()
 }
 
-/// Variables that look like settings and are none. Where the table has no sections, other programs' variables have the
-/// same start, so that only those which miss a name by a letter or two are mistakes.
-fn unknown_variables(table: &Table, env: &[(String, String)]) -> Vec<Problem> {
+/// Variables that look like settings and are none. Where the table has no sections, other programs'
+/// variables have the same start, so that only those which miss a name by a letter or two are
+/// mistakes.
+fn unknown_variables(table: &SettingTable, env: &[(String, String)]) -> Vec<ConfigError> {
     /// Documented variables of the command line and of the SDK's examples.
     const OTHERS: [&str; 6] = [
         "DEBROS_API_KEY",
@@ -359,13 +410,15 @@ fn unknown_variables(table: &Table, env: &[(String, String)]) -> Vec<Problem> {
         if value.is_empty() || known.contains(name) || OTHERS.contains(&name.as_str()) {
             continue;
         }
-        let nearest = known.iter().map(|known| (distance(name, known), known)).min();
+        let nearest = known.iter().map(|known| (edit_distance(name, known), known)).min();
         let is_near = nearest.as_ref().is_some_and(|(distance, _)| *distance <= 2);
-        let in_section = table.sections().iter().filter(|section| !section.is_empty()).any(|section| {
-            let prefix = format!("{}_{}_", table.env_prefix, section.to_ascii_uppercase());
-            // Kubernetes sets such variables for a service called debros-node.
-            name.strip_prefix(&prefix).is_some_and(|rest| !rest.starts_with("SERVICE_") && !rest.starts_with("PORT"))
-        });
+        let in_section =
+            table.sections().iter().filter(|section| !section.is_empty()).any(|section| {
+                let prefix = format!("{}_{}_", table.env_prefix, section.to_ascii_uppercase());
+                // Kubernetes sets such variables for a service called debros-node.
+                name.strip_prefix(&prefix)
+                    .is_some_and(|rest| !rest.starts_with("SERVICE_") && !rest.starts_with("PORT"))
+            });
         let is_typo = is_near && name.starts_with(table.env_prefix);
         if !in_section && !is_typo {
             continue;
@@ -374,7 +427,7 @@ fn unknown_variables(table: &Table, env: &[(String, String)]) -> Vec<Problem> {
             Some((_, known)) if is_near => format!("did you mean {known}?"),
             _ => "see --print-config for the settings".to_owned(),
         };
-        problems.push(Problem {
+        problems.push(ConfigError {
             place: format!("environment variable {name}"),
             message: format!("is not a setting; {hint}"),
         });

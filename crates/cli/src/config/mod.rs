@@ -1,45 +1,46 @@
 //! Configuration of the programs: flag before environment variable before YAML file before default.
 //!
-//! One table per program ([`NODE`], [`GATEWAY`]) describes every setting once; reading, errors, variables, `--print-config` and
-//! the reference in `configs/README.md` derive from it. Whatever is wrong is told with its place and with what is
-//! allowed, all of it at once, and nothing starts half-configured.
+//! One table per program ([`NODE`], [`GATEWAY`]) describes every setting once; reading, errors,
+//! variables, `--print-config` and the reference in `configs/README.md` derive from it. Whatever is
+//! wrong is told with its place and with what is allowed, all of it at once, and nothing starts
+//! half-configured.
 
 mod gateway;
 mod gateway_keys;
-mod key;
 mod merge;
 mod node;
 mod node_keys;
 mod reference;
+mod setting_spec;
+mod setting_value;
 mod units;
-mod value;
 mod yaml;
 
-pub use gateway::{Access, GatewaySettings, InsideGateway};
+pub use gateway::{AccessSettings, EmbeddedGatewaySettings, GatewaySettings};
 pub use gateway_keys::GATEWAY;
-pub use key::{Default, Key, Status, Table};
-pub use merge::{Origin, Setting, Settings, Sources};
+pub use merge::{ConfigSources, MergedConfig, MergedSetting, SettingOrigin};
 pub use node::NodeSettings;
 pub use node_keys::NODE;
-pub use reference::reference;
+pub use reference::render_reference;
+pub use setting_spec::{SettingDefault, SettingSpec, SettingStatus, SettingTable};
+pub use setting_value::{ListItemKind, RawSetting, SettingKind, SettingValue};
+pub(crate) use setting_value::{is_web_address, peer_id_of};
 pub use units::{duration_text, parse_duration};
-pub use value::{Item, Kind, Raw, Value};
-pub(crate) use value::{is_web_address, peer_id_of};
-pub use yaml::{Entry, File};
+pub use yaml::{ConfigEntry, ConfigFile};
 
 use std::fmt;
 use std::path::PathBuf;
 
 /// Something wrong in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct ConfigError {
     /// Where: `file:line`, a variable, or a flag.
     pub place: String,
     /// What is wrong, and what is allowed.
     pub message: String,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.place, self.message)
     }
@@ -47,9 +48,9 @@ impl fmt::Display for Problem {
 
 /// Everything wrong in the configuration, in order of the sources.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problems(pub Vec<Problem>);
+pub struct ConfigErrors(pub Vec<ConfigError>);
 
-impl fmt::Display for Problems {
+impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.0.iter().enumerate() {
             let separator = if index == 0 { "" } else { "\n" };
@@ -59,11 +60,11 @@ impl fmt::Display for Problems {
     }
 }
 
-impl std::error::Error for Problems {}
+impl std::error::Error for ConfigErrors {}
 
-impl From<Problem> for Problems {
-    fn from(problem: Problem) -> Self {
-        Problems(vec![problem])
+impl From<ConfigError> for ConfigErrors {
+    fn from(problem: ConfigError) -> Self {
+        ConfigErrors(vec![problem])
     }
 }
 
@@ -79,7 +80,7 @@ pub struct LogSettings {
 }
 
 /// The process's environment variables that are text.
-pub fn environment() -> Vec<(String, String)> {
+pub fn environment_variables() -> Vec<(String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()

@@ -1,19 +1,20 @@
-//! The configuration of `network-node`: the table's settings, and what only holds for several of them together.
+//! The configuration of `network-node`: the table's settings, and what only holds for several of
+//! them together.
 
-use super::gateway::InsideGateway;
-use super::merge::{Origin, Settings, Sources};
+use super::gateway::EmbeddedGatewaySettings;
+use super::merge::{ConfigSources, MergedConfig, SettingOrigin};
 use super::node_keys::NODE;
-use super::value::{Kind, Raw, Value, is_placeholder, networks};
-use super::{LogSettings, Problem, Problems};
-use debros_node::{BuildInfo, Clock, DatabaseConfig, NodeConfig, NodeKind};
+use super::setting_value::{RawSetting, SettingKind, SettingValue, is_placeholder, parse_networks};
+use super::{ConfigError, ConfigErrors, LogSettings};
+use debros_node::{Clock, DatabaseConfig, NodeBuildInfo, NodeConfig, NodeKind};
 use ipnet::IpNet;
 use std::path::PathBuf;
 
 /// The configuration of a node, checked.
 #[derive(Clone, Debug)]
 pub struct NodeSettings {
-    settings: Settings,
-    inside: InsideGateway,
+    settings: MergedConfig,
+    embedded_gateway: EmbeddedGatewaySettings,
     notices: Vec<String>,
 }
 
@@ -22,18 +23,18 @@ impl NodeSettings {
     ///
     /// # Errors
     /// Everything that is wrong.
-    pub fn load(sources: &Sources, p2p_port: Option<&str>) -> Result<Self, Problems> {
-        let mut settings = Settings::merge(&NODE, sources)?;
+    pub fn load(sources: &ConfigSources, p2p_port: Option<&str>) -> Result<Self, ConfigErrors> {
+        let mut settings = MergedConfig::merge(&NODE, sources)?;
         if let Some(port) = p2p_port {
-            set_port(&mut settings, port)?;
+            set_listen_port(&mut settings, port)?;
         }
-        let inside = InsideGateway::load(&sources.env)?;
+        let inside = EmbeddedGatewaySettings::load(&sources.env)?;
         let mut notices = settings.notices();
         let peers = bootstrap_peers(&settings, &mut notices);
         let origin = settings.get("discovery.bootstrap_peers").origin.clone();
-        settings.set("discovery.bootstrap_peers", Value::List(peers), origin);
+        settings.set("discovery.bootstrap_peers", SettingValue::List(peers), origin);
         check_together(&settings, &mut notices)?;
-        Ok(Self { settings, inside, notices })
+        Ok(Self { settings, embedded_gateway: inside, notices })
     }
 
     /// One line for each value that is accepted and does not act as written.
@@ -42,8 +43,12 @@ impl NodeSettings {
     }
 
     /// The configuration as YAML with origins, then what holds for the gateway inside.
-    pub fn print(&self) -> String {
-        format!("{}{}", self.settings.print(), self.inside.print())
+    pub fn to_annotated_yaml(&self) -> String {
+        format!(
+            "{}{}",
+            self.settings.to_annotated_yaml(),
+            self.embedded_gateway.to_annotated_yaml()
+        )
     }
 
     /// The folder of everything the node keeps.
@@ -52,7 +57,7 @@ impl NodeSettings {
     }
 
     /// Set-up of the log.
-    pub fn log(&self) -> LogSettings {
+    pub fn log_settings(&self) -> LogSettings {
         LogSettings {
             level: self.settings.text("logging.level").to_owned(),
             json: self.settings.text("logging.format") == "json",
@@ -61,33 +66,36 @@ impl NodeSettings {
     }
 
     /// Set-up of the node.
-    pub fn node_config(&self, build: BuildInfo) -> NodeConfig {
+    pub fn node_config(&self, build: NodeBuildInfo) -> NodeConfig {
         let settings = &self.settings;
         let is_bootstrap = settings.text("node.type") == "bootstrap";
         let backup_interval = settings.duration("database.backup_interval");
         NodeConfig {
             node_id: settings.text("node.id").to_owned(),
             kind: if is_bootstrap { NodeKind::Bootstrap } else { NodeKind::Node },
-            listen_addresses: parsed(settings.list("node.listen_addresses")),
+            listen_addresses: parse_all(settings.list("node.listen_addresses")),
             data_dir: self.data_dir(),
             // At most 100,000 by the table.
-            max_connections: u32::try_from(settings.number("node.max_connections")).unwrap_or(u32::MAX),
+            max_connections: u32::try_from(settings.number("node.max_connections"))
+                .unwrap_or(u32::MAX),
             database: DatabaseConfig {
                 data_dir: settings.text("database.data_dir").into(),
                 max_size: settings.number("database.max_database_size"),
-                max_namespace_size: Some(settings.number("database.max_namespace_size")).filter(|bytes| *bytes > 0),
-                max_owner_size: Some(settings.number("database.max_owner_size")).filter(|bytes| *bytes > 0),
+                max_namespace_size: Some(settings.number("database.max_namespace_size"))
+                    .filter(|bytes| *bytes > 0),
+                max_owner_size: Some(settings.number("database.max_owner_size"))
+                    .filter(|bytes| *bytes > 0),
                 max_memory: settings.number("database.max_memory"),
                 max_temp_size: settings.number("database.max_temp_size"),
                 // As many as there are file descriptors for: the program says it.
                 open_databases: NodeConfig::new("").database.open_databases,
                 backup_interval: Some(backup_interval).filter(|interval| !interval.is_zero()),
             },
-            bootstrap_peers: parsed(settings.list("discovery.bootstrap_peers")),
+            bootstrap_peers: parse_all(settings.list("discovery.bootstrap_peers")),
             discovery_interval: settings.duration("discovery.discovery_interval"),
             // The table checked the forms of both.
-            open_namespaces: parsed(settings.list("security.open_namespaces")),
-            admin_wallets: parsed(settings.list("security.admin_wallets")),
+            open_namespaces: parse_all(settings.list("security.open_namespaces")),
+            admin_wallets: parse_all(settings.list("security.admin_wallets")),
             sign_in_domains: self.sign_in_domains(),
             clock: Clock::default(),
             build,
@@ -95,8 +103,10 @@ impl NodeSettings {
     }
 
     /// Where the gateway inside listens, if there is one, with what else is set for it.
-    pub fn gateway(&self) -> Option<(&str, &InsideGateway)> {
-        self.settings.bool("gateway.enabled").then(|| (self.settings.text("gateway.listen_addr"), &self.inside))
+    pub fn embedded_gateway(&self) -> Option<(&str, &EmbeddedGatewaySettings)> {
+        self.settings
+            .bool("gateway.enabled")
+            .then(|| (self.settings.text("gateway.listen_addr"), &self.embedded_gateway))
     }
 
     /// Under which address browsers reach the gateway inside, when that is set.
@@ -115,7 +125,7 @@ impl NodeSettings {
 
     /// Networks of the proxies in front of the gateway inside.
     pub fn trusted_proxies(&self) -> Vec<IpNet> {
-        networks(self.settings.list("gateway.trusted_proxies"))
+        parse_networks(self.settings.list("gateway.trusted_proxies"))
     }
 
     /// Certificate and private key of the gateway's listener, when TLS is on.
@@ -123,30 +133,40 @@ impl NodeSettings {
         if !self.settings.bool("security.enable_tls") {
             return None;
         }
-        self.settings.path("security.certificate_file").zip(self.settings.path("security.private_key_file"))
+        self.settings
+            .path("security.certificate_file")
+            .zip(self.settings.path("security.private_key_file"))
     }
 
     /// A setting's value as plain text and where it comes from, for messages.
-    pub fn shown(&self, path: &str) -> (String, String) {
+    pub fn value_and_origin(&self, path: &str) -> (String, String) {
         let setting = self.settings.get(path);
         (setting.value.to_plain(), setting.origin.to_string())
     }
 }
 
 /// The table checked that each has the form.
-fn parsed<T: std::str::FromStr>(texts: &[String]) -> Vec<T> {
+fn parse_all<T: std::str::FromStr>(texts: &[String]) -> Vec<T> {
     texts.iter().filter_map(|text| text.parse().ok()).collect()
 }
 
 /// Puts the port of `--p2p-port` into every address to listen on.
-fn set_port(settings: &mut Settings, port: &str) -> Result<(), Problem> {
-    let kind = Kind::Integer { min: 0, max: 65535 };
-    kind.parse(&Raw::One(port.to_owned())).map_err(|what| Problem {
+fn set_listen_port(settings: &mut MergedConfig, port: &str) -> Result<(), ConfigError> {
+    let kind = SettingKind::Integer { min: 0, max: 65535 };
+    kind.parse(&RawSetting::One(port.to_owned())).map_err(|what| ConfigError {
         place: "--p2p-port".into(),
-        message: format!("{what}; write {} (0 takes a free port)", kind.allowed()),
+        message: format!("{what}; write {} (0 takes a free port)", kind.describe_allowed()),
     })?;
-    let addresses = settings.list("node.listen_addresses").iter().map(|address| with_port(address, port)).collect();
-    settings.set("node.listen_addresses", Value::List(addresses), Origin::Flag("--p2p-port"));
+    let addresses = settings
+        .list("node.listen_addresses")
+        .iter()
+        .map(|address| with_port(address, port))
+        .collect();
+    settings.set(
+        "node.listen_addresses",
+        SettingValue::List(addresses),
+        SettingOrigin::Flag("--p2p-port"),
+    );
     Ok(())
 }
 
@@ -160,8 +180,9 @@ fn with_port(address: &str, port: &str) -> String {
     parts.join("/")
 }
 
-/// The peers that can be dialled: with a port each, and without those whose id is not filled in yet.
-fn bootstrap_peers(settings: &Settings, notices: &mut Vec<String>) -> Vec<String> {
+/// The peers that can be dialled: with a port each, and without those whose id is not filled in
+/// yet.
+fn bootstrap_peers(settings: &MergedConfig, notices: &mut Vec<String>) -> Vec<String> {
     let port = settings.number("discovery.bootstrap_port");
     let setting = settings.get("discovery.bootstrap_peers");
     let mut peers = Vec::new();
@@ -181,10 +202,10 @@ fn bootstrap_peers(settings: &Settings, notices: &mut Vec<String>) -> Vec<String
     peers
 }
 
-fn check_together(settings: &Settings, notices: &mut Vec<String>) -> Result<(), Problems> {
+fn check_together(settings: &MergedConfig, notices: &mut Vec<String>) -> Result<(), ConfigErrors> {
     let mut problems = Vec::new();
     let mut wrong = |path: &str, message: String| {
-        problems.push(Problem { place: settings.get(path).origin.to_string(), message });
+        problems.push(ConfigError { place: settings.get(path).origin.to_string(), message });
     };
     if settings.list("node.listen_addresses").is_empty() {
         wrong(
@@ -193,17 +214,25 @@ fn check_together(settings: &Settings, notices: &mut Vec<String>) -> Result<(), 
         );
     }
     if settings.text("node.data_dir").is_empty() {
-        wrong("node.data_dir", "node.data_dir is empty; write the folder in which the node keeps everything".into());
+        wrong(
+            "node.data_dir",
+            "node.data_dir is empty; write the folder in which the node keeps everything".into(),
+        );
     }
     if settings.text("database.data_dir").is_empty() {
-        wrong("database.data_dir", "database.data_dir is empty; write a folder, or leave the line out".into());
+        wrong(
+            "database.data_dir",
+            "database.data_dir is empty; write a folder, or leave the line out".into(),
+        );
     }
     if settings.bool("security.enable_tls") {
         for path in ["security.certificate_file", "security.private_key_file"] {
             if settings.text(path).is_empty() {
                 wrong(
                     "security.enable_tls",
-                    format!("security.enable_tls is true, but {path} is empty; write the path of the PEM file"),
+                    format!(
+                        "security.enable_tls is true, but {path} is empty; write the path of the PEM file"
+                    ),
                 );
             }
         }
@@ -215,5 +244,5 @@ fn check_together(settings: &Settings, notices: &mut Vec<String>) -> Result<(), 
             ));
         }
     }
-    if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
+    if problems.is_empty() { Ok(()) } else { Err(ConfigErrors(problems)) }
 }

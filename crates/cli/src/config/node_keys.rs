@@ -1,374 +1,385 @@
 //! The settings of `network-node`.
 
-use super::key::{Default, Key, Status, Table};
-use super::value::{Item, Kind};
+use super::setting_spec::{SettingDefault, SettingSpec, SettingStatus, SettingTable};
+use super::setting_value::{ListItemKind, SettingKind};
 use std::time::Duration;
 
-const PORT: Kind = Kind::Integer { min: 1, max: 65535 };
+const PORT: SettingKind = SettingKind::Integer { min: 1, max: 65535 };
 
 /// Why what belongs to a cluster does not act yet.
 const EMBEDDED: &str = "the embedded engine is in effect, which keeps the database on this node alone; rqlite clusters are \
     not in this version";
 
-const NOT_ADVERTISED: Status = Status::Noted {
+const NOT_ADVERTISED: SettingStatus = SettingStatus::Noted {
     quiet: &[""],
     notice: "nothing is advertised: the embedded engine is in effect, which no other node dials",
 };
 
 /// The settings of `network-node`.
-pub static NODE: Table = Table {
+pub static NODE: SettingTable = SettingTable {
     env_prefix: "DEBROS",
     keys: &[
-        Key {
+        SettingSpec {
             section: "node",
             name: "id",
             flag: Some("--node-id"),
             dev: Some("dev"),
             doc: "Name in logs and in the database cluster; empty: the peer id.",
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "node",
             name: "type",
-            kind: Kind::Choice(&["bootstrap", "node"]),
-            default: Default::Is("node"),
+            kind: SettingKind::Choice(&["bootstrap", "node"]),
+            default: SettingDefault::Is("node"),
             dev: Some("bootstrap"),
             doc: "What the node is to others: one that they dial first, or one of many.",
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "node",
             name: "listen_addresses",
-            kind: Kind::List(Item::Multiaddr),
-            default: Default::Is("/ip4/0.0.0.0/tcp/4001,/ip4/0.0.0.0/udp/4001/quic-v1"),
+            kind: SettingKind::List(ListItemKind::Multiaddr),
+            default: SettingDefault::Is("/ip4/0.0.0.0/tcp/4001,/ip4/0.0.0.0/udp/4001/quic-v1"),
             dev: Some("/ip4/127.0.0.1/tcp/4001,/ip4/127.0.0.1/udp/4001/quic-v1"),
             doc: "Multiaddrs to listen on for peers and clients; --p2p-port changes their port.",
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "node",
             name: "data_dir",
-            kind: Kind::Path,
-            default: Default::Is("./data/node"),
+            kind: SettingKind::Path,
+            default: SettingDefault::Is("./data/node"),
             dev: Some("./data/dev"),
             flag: Some("--data-dir"),
             doc: "Folder of everything the node keeps; one node at a time uses it.",
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "node",
             name: "max_connections",
-            kind: Kind::Integer { min: 1, max: 100_000 },
-            default: Default::ByType { node: "50", bootstrap: "100" },
+            kind: SettingKind::Integer { min: 1, max: 100_000 },
+            default: SettingDefault::ByType { node: "50", bootstrap: "100" },
             doc: "P2P connections; over it, a newcomer displaces an idle one or one of the greediest address, or is refused.",
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "node",
             name: "disable_anonrc",
             aliases: &["disable_anon_rc"],
-            kind: Kind::Bool,
-            default: Default::Is("true"),
+            kind: SettingKind::Bool,
+            default: SettingDefault::Is("true"),
             flag: Some("--disable-anonrc"),
             doc: "No routing of outgoing connections through Anyone (SOCKS5).",
-            status: Status::Later {
+            status: SettingStatus::Later {
                 off: &["true"],
                 reason: "routing through Anyone is not in this version, and the node will not dial directly what was meant to be \
                     hidden; leave it true",
             },
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "database",
             name: "engine",
-            kind: Kind::Choice(&["auto", "embedded", "rqlite"]),
-            default: Default::Is("auto"),
+            kind: SettingKind::Choice(&["auto", "embedded", "rqlite"]),
+            default: SettingDefault::Is("auto"),
             doc: "The database engine.",
-            status: Status::Later {
+            status: SettingStatus::Later {
                 off: &["auto", "embedded"],
                 reason: "the rqlite engine is not in this version; write embedded, or auto, which means embedded now",
             },
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "database",
             name: "data_dir",
-            kind: Kind::Path,
-            default: Default::InDataDir("db"),
+            kind: SettingKind::Path,
+            default: SettingDefault::InDataDir("db"),
             doc: "Folder of the database; two nodes never share one.",
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "database",
             name: "replication_factor",
-            kind: Kind::Integer { min: 1, max: 99 },
-            default: Default::Is("3"),
+            kind: SettingKind::Integer { min: 1, max: 99 },
+            default: SettingDefault::Is("3"),
             doc: "Voting replicas of the database; nodes beyond it join as read replicas.",
-            status: Status::Noted {
+            status: SettingStatus::Noted {
                 quiet: &["1"],
                 notice: "1 copy is kept: the embedded engine is in effect, which keeps the \
                 database on this node alone; copies on other nodes come with rqlite clusters",
             },
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "database",
             name: "shard_count",
-            kind: Kind::Integer { min: 1, max: 1024 },
-            default: Default::Is("1"),
+            kind: SettingKind::Integer { min: 1, max: 1024 },
+            default: SettingDefault::Is("1"),
             doc: "Database shards over which namespaces are spread.",
-            status: Status::Noted {
+            status: SettingStatus::Noted {
                 quiet: &["1"],
                 notice: "1 shard is in effect: the embedded engine keeps everything on this \
                 node, where there is nothing to spread over",
             },
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "database",
             name: "max_database_size",
-            kind: Kind::Size { min: 1 << 20, off: false },
-            default: Default::Is("1GiB"),
+            kind: SettingKind::Size { min: 1 << 20, off: false },
+            default: SettingDefault::Is("1GiB"),
             doc: "Bytes of all databases together; writes past it fail with a clear error, reads go on.",
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "database",
             name: "max_namespace_size",
-            kind: Kind::Size { min: 1 << 20, off: true },
-            default: Default::QuarterOf("database.max_database_size"),
+            kind: SettingKind::Size { min: 1 << 20, off: true },
+            default: SettingDefault::QuarterOf("database.max_database_size"),
             doc: "Bytes that one namespace may take: SQL, key-value pairs and idempotency records; 0: as much as there is room.",
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "database",
             name: "max_owner_size",
-            kind: Kind::Size { min: 1 << 20, off: true },
-            default: Default::HalfOrWhole { half: "database.max_database_size", whole: "database.max_namespace_size" },
+            kind: SettingKind::Size { min: 1 << 20, off: true },
+            default: SettingDefault::HalfOrWhole {
+                half: "database.max_database_size",
+                whole: "database.max_namespace_size",
+            },
             doc: "Bytes that all namespaces of one wallet may take together; the smaller of both limits acts; 0: as much as there is room.",
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "database",
             name: "max_memory",
-            kind: Kind::Size { min: 64 << 20, off: false },
-            default: Default::Is("512MiB"),
+            kind: SettingKind::Size { min: 64 << 20, off: false },
+            default: SettingDefault::Is("512MiB"),
             doc: "Bytes of memory that the databases may take; a statement that needs more is refused as overloaded.",
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "database",
             name: "max_temp_size",
-            kind: Kind::Size { min: 1 << 20, off: false },
-            default: Default::Is("1GiB"),
+            kind: SettingKind::Size { min: 1 << 20, off: false },
+            default: SettingDefault::Is("1GiB"),
             doc: "Bytes of temporary files of all running statements (in database.data_dir, on Linux); those who write past it are interrupted.",
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "database",
             name: "backup_interval",
-            kind: Kind::Duration { min: Duration::from_secs(60), max: Duration::from_secs(366 * 86_400), off: true },
-            default: Default::Is("24h"),
+            kind: SettingKind::Duration {
+                min: Duration::from_secs(60),
+                max: Duration::from_secs(366 * 86_400),
+                off: true,
+            },
+            default: SettingDefault::Is("24h"),
             doc: "How often a verified backup is made; 0 turns it off; the newest 7 are kept.",
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "database",
             name: "rqlite_port",
             kind: PORT,
-            default: Default::Is("5001"),
+            default: SettingDefault::Is("5001"),
             flag: Some("--rqlite-http-port"),
             doc: "Port of rqlite's HTTP API.",
-            status: Status::Noted { quiet: &["5001"], notice: EMBEDDED },
-            ..Key::BASE
+            status: SettingStatus::Noted { quiet: &["5001"], notice: EMBEDDED },
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "database",
             name: "rqlite_raft_port",
             kind: PORT,
-            default: Default::Is("7001"),
+            default: SettingDefault::Is("7001"),
             flag: Some("--rqlite-raft-port"),
             doc: "Port of rqlite's Raft protocol.",
-            status: Status::Noted { quiet: &["7001"], notice: EMBEDDED },
-            ..Key::BASE
+            status: SettingStatus::Noted { quiet: &["7001"], notice: EMBEDDED },
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "database",
             name: "rqlite_join_address",
-            kind: Kind::JoinAddress,
+            kind: SettingKind::JoinAddress,
             flag: Some("--rqlite-join-address"),
             doc: "The cluster to join: host:raft_port, http://host:http_port, or a node's multiaddr.",
-            status: Status::Noted {
+            status: SettingStatus::Noted {
                 quiet: &[""],
                 notice: "no cluster is joined: the embedded engine is in effect, with a database \
                 of this node's own; rqlite clusters are not in this version",
             },
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "database",
             name: "rqlited_path",
-            kind: Kind::Path,
+            kind: SettingKind::Path,
             doc: "The rqlited program; empty: the one on PATH, then .tools/.",
-            status: Status::Later {
+            status: SettingStatus::Later {
                 off: &[""],
                 reason: "no rqlited is run, because the rqlite engine is not in this version; leave it empty",
             },
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "discovery",
             name: "bootstrap_peers",
-            kind: Kind::List(Item::Peer),
+            kind: SettingKind::List(ListItemKind::Peer),
             doc: "Nodes to dial at start and to keep connected: multiaddrs with peer ids.",
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "discovery",
             name: "discovery_interval",
-            kind: Kind::Duration { min: Duration::from_secs(1), max: Duration::from_secs(3600), off: false },
-            default: Default::Is("15s"),
+            kind: SettingKind::Duration {
+                min: Duration::from_secs(1),
+                max: Duration::from_secs(3600),
+                off: false,
+            },
+            default: SettingDefault::Is("15s"),
             doc: "How often bootstrap peers that were lost are dialled again.",
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "discovery",
             name: "bootstrap_port",
             kind: PORT,
-            default: Default::Is("4001"),
+            default: SettingDefault::Is("4001"),
             doc: "TCP port of a bootstrap peer whose multiaddr names none, such as /ip4/192.0.2.1/p2p/<peer id>.",
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "discovery",
             name: "http_adv_address",
-            kind: Kind::Host,
+            kind: SettingKind::Host,
             doc: "Where other nodes of the cluster reach this node's database over HTTP; --adv-addr sets both.",
             status: NOT_ADVERTISED,
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "discovery",
             name: "raft_adv_address",
-            kind: Kind::Host,
+            kind: SettingKind::Host,
             doc: "Where other nodes of the cluster reach this node's Raft; --adv-addr sets both.",
             status: NOT_ADVERTISED,
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "security",
             name: "enable_tls",
-            kind: Kind::Bool,
-            default: Default::Is("false"),
+            kind: SettingKind::Bool,
+            default: SettingDefault::Is("false"),
             doc: "TLS on the gateway's listener (P2P connections are always encrypted).",
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "security",
             name: "private_key_file",
-            kind: Kind::Path,
+            kind: SettingKind::Path,
             doc: "PEM file with the TLS private key.",
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "security",
             name: "certificate_file",
-            kind: Kind::Path,
+            kind: SettingKind::Path,
             doc: "PEM file with the TLS certificate and its chain.",
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "security",
             name: "cluster_key_file",
-            kind: Kind::Path,
+            kind: SettingKind::Path,
             doc: "The cluster's shared secret; empty: cluster.key in node.data_dir.",
-            status: Status::Later {
+            status: SettingStatus::Later {
                 off: &[""],
                 reason: "nodes do not form clusters in this version, so that no key is used; leave it empty",
             },
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "security",
             name: "open_namespaces",
-            kind: Kind::List(Item::Namespace),
-            default: Default::Is("default"),
+            kind: SettingKind::List(ListItemKind::Namespace),
+            default: SettingDefault::Is("default"),
             doc: "Namespaces in which any verified wallet may read and write; nobody owns them.",
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "security",
             name: "admin_wallets",
-            kind: Kind::List(Item::Wallet),
+            kind: SettingKind::List(ListItemKind::Wallet),
             doc: "Wallets that may call operator endpoints once they have signed in.",
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "security",
             name: "sign_in_domains",
-            kind: Kind::List(Item::Authority),
+            kind: SettingKind::List(ListItemKind::Authority),
             doc: "Gateways on other machines at which wallets may sign in, as browsers show them; those inside need no entry.",
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "gateway",
             name: "enabled",
-            kind: Kind::Bool,
-            default: Default::Is("false"),
+            kind: SettingKind::Bool,
+            default: SettingDefault::Is("false"),
             dev: Some("true"),
             doc: "Runs the HTTP gateway inside the node.",
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "gateway",
             name: "listen_addr",
-            kind: Kind::ListenAddress,
-            default: Default::Is(":8080"),
+            kind: SettingKind::ListenAddress,
+            default: SettingDefault::Is(":8080"),
             dev: Some("127.0.0.1:8080"),
             more_env: &["GATEWAY_ADDR"],
             flag: Some("--gateway-addr"),
             doc: "Where the gateway inside the node listens; the flag turns the gateway on too.",
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "gateway",
             name: "public_url",
-            kind: Kind::WebAddress,
+            kind: SettingKind::WebAddress,
             more_env: &["GATEWAY_PUBLIC_URL"],
             doc: "Under which address browsers reach the gateway inside; wallets sign it. Empty: the one that it listens on.",
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "gateway",
             name: "trusted_proxies",
-            kind: Kind::List(Item::Network),
+            kind: SettingKind::List(ListItemKind::Network),
             more_env: &["GATEWAY_TRUSTED_PROXIES"],
             doc: "Networks of the proxies in front of it, whose X-Forwarded-For is believed; empty: nobody's.",
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "logging",
             name: "level",
-            kind: Kind::Choice(&["debug", "info", "warn", "error"]),
-            default: Default::Is("info"),
+            kind: SettingKind::Choice(&["debug", "info", "warn", "error"]),
+            default: SettingDefault::Is("info"),
             more_env: &["LOG_LEVEL"],
             doc: "The least important message that is logged.",
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "logging",
             name: "format",
-            kind: Kind::Choice(&["console", "json"]),
-            default: Default::Is("console"),
+            kind: SettingKind::Choice(&["console", "json"]),
+            default: SettingDefault::Is("console"),
             doc: "Lines for people, or one JSON object each.",
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
-        Key {
+        SettingSpec {
             section: "logging",
             name: "output_file",
-            kind: Kind::Path,
+            kind: SettingKind::Path,
             doc: "A file that gets every log line too; empty: none.",
-            ..Key::BASE
+            ..SettingSpec::BASE
         },
     ],
 };

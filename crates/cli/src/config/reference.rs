@@ -1,8 +1,8 @@
 //! The reference of all settings, as it stands in `configs/README.md`.
 
-use super::key::{Default, Key, Status, Table};
-use super::value::Value;
-use super::{GATEWAY, NODE, Raw};
+use super::setting_spec::{SettingDefault, SettingSpec, SettingStatus, SettingTable};
+use super::setting_value::SettingValue;
+use super::{GATEWAY, NODE, RawSetting};
 use std::fmt::Write as _;
 
 const HEAD: &str = "# Configuration
@@ -22,21 +22,21 @@ The YAML file of `--config` holds these names at the top, without sections. `GAT
 ";
 
 /// The reference as Markdown.
-pub fn reference() -> String {
+pub fn render_reference() -> String {
     let mut page = HEAD.to_owned();
     page.push_str("\n## network-node\n");
-    table(&mut page, &NODE);
+    write_setting_table(&mut page, &NODE);
     page.push_str(
         "\n`--p2p-port PORT` puts the port into every address of node.listen_addresses; `--adv-addr HOST` sets both\n\
         advertised addresses; `--dev` changes the defaults to those of `make dev`.\n",
     );
     page.push_str("\n## network-gateway\n");
     page.push_str(GATEWAY_HEAD);
-    table(&mut page, &GATEWAY);
+    write_setting_table(&mut page, &GATEWAY);
     page
 }
 
-fn table(page: &mut String, table: &Table) {
+fn write_setting_table(page: &mut String, table: &SettingTable) {
     page.push_str("\n| setting | default | values | variable, flag | meaning |\n| --- | --- | --- | --- | --- |\n");
     for key in table.keys {
         let mut names = format!("`{}`", table.env_name(key));
@@ -44,34 +44,37 @@ fn table(page: &mut String, table: &Table) {
             // Writing to a String can not fail.
             let _ = write!(names, ", `{more}`");
         }
-        let aliases: String = key.aliases.iter().map(|alias| format!(" (also `{alias}`)")).collect();
+        let aliases: String =
+            key.aliases.iter().map(|alias| format!(" (also `{alias}`)")).collect();
         let later = match key.status {
-            Status::InEffect => String::new(),
-            Status::Noted { notice, .. } => format!(" Now: {notice}."),
-            Status::Later { reason, .. } => format!(" Now: {reason}."),
+            SettingStatus::InEffect => String::new(),
+            SettingStatus::Noted { notice, .. } => format!(" Now: {notice}."),
+            SettingStatus::Later { reason, .. } => format!(" Now: {reason}."),
         };
-        let allowed = key.kind.allowed().replace('<', "&lt;");
+        let allowed = key.kind.describe_allowed().replace('<', "&lt;");
         let _ = writeln!(
             page,
             "| {}{aliases} | {} | {allowed} | {names} | {}{later} |",
             key.path(),
-            shown_default(key),
+            default_text(key),
             key.doc
         );
     }
 }
 
-fn shown_default(key: &Key) -> String {
+fn default_text(key: &SettingSpec) -> String {
     let yaml = |text: &str| {
-        let value = key.kind.parse(&Raw::One(text.to_owned()));
-        value.as_ref().map(Value::to_yaml).unwrap_or_default()
+        let value = key.kind.parse(&RawSetting::One(text.to_owned()));
+        value.as_ref().map(SettingValue::to_yaml).unwrap_or_default()
     };
     match key.default {
-        Default::Is(text) => format!("`{}`", yaml(text)),
-        Default::ByType { node, bootstrap } => format!("`{}`, bootstrap `{}`", yaml(node), yaml(bootstrap)),
-        Default::InDataDir(name) => format!("`{name}` in node.data_dir"),
-        Default::QuarterOf(path) => format!("a quarter of {path}"),
-        Default::HalfOrWhole { half, whole } => {
+        SettingDefault::Is(text) => format!("`{}`", yaml(text)),
+        SettingDefault::ByType { node, bootstrap } => {
+            format!("`{}`, bootstrap `{}`", yaml(node), yaml(bootstrap))
+        }
+        SettingDefault::InDataDir(name) => format!("`{name}` in node.data_dir"),
+        SettingDefault::QuarterOf(path) => format!("a quarter of {path}"),
+        SettingDefault::HalfOrWhole { half, whole } => {
             format!("half of {half}, or {whole} where that is more; off where that is off")
         }
     }

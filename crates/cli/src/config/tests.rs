@@ -1,89 +1,107 @@
-//! Tests of the configuration as a whole: every setting from every source, and everything that is refused.
+//! Tests of the configuration as a whole: every setting from every source, and everything that is
+//! refused.
 
 use super::{
-    Default, File, GATEWAY, GatewaySettings, Item, Kind, NODE, NodeSettings, Settings, Sources, Status, Table,
+    ConfigFile, ConfigSources, GATEWAY, GatewaySettings, ListItemKind, MergedConfig, NODE,
+    NodeSettings, SettingDefault, SettingKind, SettingStatus, SettingTable,
 };
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const PEER: &str = "/ip4/192.0.2.1/tcp/4001/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+const PEER: &str =
+    "/ip4/192.0.2.1/tcp/4001/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
 const WALLET: &str = "0x70997970c51812dc3a010c7d01b50e0d17dc79c8";
 
-fn file(text: &str) -> Sources {
-    Sources { file: Some(File::parse(Path::new("node.yaml"), text, true).unwrap()), ..Sources::default() }
+fn file(text: &str) -> ConfigSources {
+    ConfigSources {
+        file: Some(ConfigFile::parse(Path::new("node.yaml"), text, true).unwrap()),
+        ..ConfigSources::default()
+    }
 }
 
 fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-fn load(sources: &Sources) -> Result<NodeSettings, String> {
+fn load(sources: &ConfigSources) -> Result<NodeSettings, String> {
     NodeSettings::load(sources, None).map_err(|problems| problems.to_string())
 }
 
-fn printed(name: &str) -> Sources {
+fn printed(name: &str) -> ConfigSources {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/printed").join(name);
-    Sources { file: Some(File::read(&path, true).unwrap()), ..Sources::default() }
+    ConfigSources { file: Some(ConfigFile::read(&path, true).unwrap()), ..ConfigSources::default() }
 }
 
 /// A value that every kind takes and that differs from every default, and one that it refuses.
-fn samples(kind: Kind) -> (String, Option<&'static str>) {
+fn samples(kind: SettingKind) -> (String, Option<&'static str>) {
     let (good, bad) = match kind {
-        Kind::Bool => ("true", Some("yes")),
-        Kind::Text => ("some text", Some("a\u{7}b")),
-        Kind::Namespace => ("other-app", Some("Not A Namespace")),
-        Kind::Path => ("/srv/x", Some("a\u{0}b")),
-        Kind::Choice(words) => return (words[words.len() - 1].to_owned(), Some("neither")),
-        Kind::Integer { max, .. } => return (max.to_string(), Some("100001")),
-        Kind::Duration { .. } => ("1m30s", Some("90")),
-        Kind::Size { .. } => ("2GiB", Some("2 giga")),
-        Kind::ListenAddress => ("127.0.0.1:9999", Some("9999")),
-        Kind::Host => ("db.example.org:9", Some("a b")),
-        Kind::JoinAddress => ("http://10.0.0.1:5001", Some("10.0.0.1")),
-        Kind::WebAddress => ("https://api.example.org", Some("api.example.org")),
-        Kind::List(Item::Text) => ("https://a.example", None),
-        Kind::List(Item::Multiaddr) => ("/ip4/127.0.0.1/tcp/9", Some("127.0.0.1:9")),
-        Kind::List(Item::Peer) => (PEER, Some("/ip4/127.0.0.1/tcp/9")),
-        Kind::List(Item::Namespace) => ("other", Some("BAD")),
-        Kind::List(Item::ApiKey) => ("ak_x:other", Some("no-namespace")),
-        Kind::List(Item::Wallet) => (WALLET, Some("0x70997970c51812dc3a010c7d01b50e0d17dc79")),
-        Kind::List(Item::Authority) => ("gw.example:8443", Some("https://gw.example")),
-        Kind::List(Item::Network) => ("10.0.0.0/8", Some("10.0.0.0/33")),
+        SettingKind::Bool => ("true", Some("yes")),
+        SettingKind::Text => ("some text", Some("a\u{7}b")),
+        SettingKind::Namespace => ("other-app", Some("Not A Namespace")),
+        SettingKind::Path => ("/srv/x", Some("a\u{0}b")),
+        SettingKind::Choice(words) => return (words[words.len() - 1].to_owned(), Some("neither")),
+        SettingKind::Integer { max, .. } => return (max.to_string(), Some("100001")),
+        SettingKind::Duration { .. } => ("1m30s", Some("90")),
+        SettingKind::Size { .. } => ("2GiB", Some("2 giga")),
+        SettingKind::ListenAddress => ("127.0.0.1:9999", Some("9999")),
+        SettingKind::Host => ("db.example.org:9", Some("a b")),
+        SettingKind::JoinAddress => ("http://10.0.0.1:5001", Some("10.0.0.1")),
+        SettingKind::WebAddress => ("https://api.example.org", Some("api.example.org")),
+        SettingKind::List(ListItemKind::Text) => ("https://a.example", None),
+        SettingKind::List(ListItemKind::Multiaddr) => ("/ip4/127.0.0.1/tcp/9", Some("127.0.0.1:9")),
+        SettingKind::List(ListItemKind::Peer) => (PEER, Some("/ip4/127.0.0.1/tcp/9")),
+        SettingKind::List(ListItemKind::Namespace) => ("other", Some("BAD")),
+        SettingKind::List(ListItemKind::ApiKey) => ("ak_x:other", Some("no-namespace")),
+        SettingKind::List(ListItemKind::Wallet) => {
+            (WALLET, Some("0x70997970c51812dc3a010c7d01b50e0d17dc79"))
+        }
+        SettingKind::List(ListItemKind::Authority) => {
+            ("gw.example:8443", Some("https://gw.example"))
+        }
+        SettingKind::List(ListItemKind::Network) => ("10.0.0.0/8", Some("10.0.0.0/33")),
     };
     (good.to_owned(), bad)
 }
 
-fn yaml(table: &Table, section: &str, name: &str, value: &str) -> Sources {
-    let is_list = table.find(section, name).is_some_and(|key| matches!(key.kind, Kind::List(_)));
+fn yaml(table: &SettingTable, section: &str, name: &str, value: &str) -> ConfigSources {
+    let is_list =
+        table.find(section, name).is_some_and(|key| matches!(key.kind, SettingKind::List(_)));
     let value = serde_json::Value::from(value).to_string();
     let value = if is_list { format!("[{value}]") } else { value };
-    let text =
-        if section.is_empty() { format!("{name}: {value}\n") } else { format!("{section}:\n  {name}: {value}\n") };
-    let file = File::parse(Path::new("x.yaml"), &text, !section.is_empty()).unwrap();
-    Sources { file: Some(file), ..Sources::default() }
+    let text = if section.is_empty() {
+        format!("{name}: {value}\n")
+    } else {
+        format!("{section}:\n  {name}: {value}\n")
+    };
+    let file = ConfigFile::parse(Path::new("x.yaml"), &text, !section.is_empty()).unwrap();
+    ConfigSources { file: Some(file), ..ConfigSources::default() }
 }
 
-/// Lesson 30: the file was parsed and thrown away, and keys that nobody read were accepted. Every setting is read from
-/// the file, from its variable and from its flag, in this order of rank; or it is refused with the reason.
+/// Lesson 30: the file was parsed and thrown away, and keys that nobody read were accepted. Every
+/// setting is read from the file, from its variable and from its flag, in this order of rank; or it
+/// is refused with the reason.
 #[test]
 fn lesson_30_every_setting_is_read_from_every_source_or_refused() {
     for table in [&NODE, &GATEWAY] {
         for key in table.keys {
             let (good, bad) = samples(key.kind);
             let mut sources = yaml(table, key.section, key.name, &good);
-            let merged = Settings::merge(table, &sources);
-            if let Status::Later { off, reason } = key.status {
+            let merged = MergedConfig::merge(table, &sources);
+            if let SettingStatus::Later { off, reason } = key.status {
                 if !off.contains(&good.as_str()) {
                     let error = merged.unwrap_err().to_string();
                     assert!(
-                        error.contains(&key.path()) && error.contains(reason) && error.contains("x.yaml:2"),
+                        error.contains(&key.path())
+                            && error.contains(reason)
+                            && error.contains("x.yaml:2"),
                         "{error}"
                     );
                 }
                 continue;
             }
-            let read = |sources: &Sources| {
-                let settings = Settings::merge(table, sources).unwrap_or_else(|problems| panic!("{problems}"));
+            let read = |sources: &ConfigSources| {
+                let settings = MergedConfig::merge(table, sources)
+                    .unwrap_or_else(|problems| panic!("{problems}"));
                 let setting = settings.get(&key.path()).clone();
                 (setting.value.to_plain(), setting.origin.to_string())
             };
@@ -92,19 +110,31 @@ fn lesson_30_every_setting_is_read_from_every_source_or_refused() {
             for alias in key.aliases {
                 assert_eq!(read(&yaml(table, key.section, alias, &good)).0, good);
             }
-            for name in key.more_env.iter().rev().map(|name| (*name).to_owned()).chain([table.env_name(key)]) {
+            for name in key
+                .more_env
+                .iter()
+                .rev()
+                .map(|name| (*name).to_owned())
+                .chain([table.env_name(key)])
+            {
                 sources.env.insert(0, (name.clone(), good.clone()));
                 assert_eq!(read(&sources), (good.clone(), format!("env {name}")));
             }
             if let Some(flag) = key.flag {
-                sources.flag(table, flag, Some(good.clone()));
+                sources.add_flag(table, flag, Some(good.clone()));
                 assert_eq!(read(&sources), (good.clone(), format!("flag {flag}")));
             }
             let Some(bad) = bad else { continue };
-            let from_env = Sources { env: vec![(table.env_name(key), bad.to_owned())], ..Sources::default() };
+            let from_env = ConfigSources {
+                env: vec![(table.env_name(key), bad.to_owned())],
+                ..ConfigSources::default()
+            };
             for sources in [yaml(table, key.section, key.name, bad), from_env] {
-                let error = Settings::merge(table, &sources).unwrap_err().to_string();
-                assert!(error.contains(&key.path()) && error.contains(&key.kind.allowed()), "{error}");
+                let error = MergedConfig::merge(table, &sources).unwrap_err().to_string();
+                assert!(
+                    error.contains(&key.path()) && error.contains(&key.kind.describe_allowed()),
+                    "{error}"
+                );
             }
         }
     }
@@ -112,7 +142,7 @@ fn lesson_30_every_setting_is_read_from_every_source_or_refused() {
 
 #[test]
 fn defaults_are_those_of_the_specification() {
-    let settings = Settings::merge(&NODE, &Sources::default()).unwrap();
+    let settings = MergedConfig::merge(&NODE, &ConfigSources::default()).unwrap();
     for (path, expected) in [
         ("node.id", ""),
         ("node.type", "node"),
@@ -142,12 +172,14 @@ fn defaults_are_those_of_the_specification() {
     ] {
         assert_eq!(settings.get(path).value.to_plain(), expected, "{path}");
     }
-    let bootstrap = Settings::merge(&NODE, &file("node:\n  type: bootstrap\n  data_dir: /d\n")).unwrap();
+    let bootstrap =
+        MergedConfig::merge(&NODE, &file("node:\n  type: bootstrap\n  data_dir: /d\n")).unwrap();
     assert_eq!(bootstrap.number("node.max_connections"), 100);
     assert_eq!(bootstrap.text("database.data_dir"), "/d/db");
 }
 
-/// What one owner may take leaves room for others, and takes nothing from a namespace that was given more.
+/// What one owner may take leaves room for others, and takes nothing from a namespace that was
+/// given more.
 #[test]
 fn an_owner_has_half_of_the_database_or_what_a_namespace_has() {
     for (given, expected) in [
@@ -157,13 +189,14 @@ fn an_owner_has_half_of_the_database_or_what_a_namespace_has() {
         ("max_namespace_size: 0\n  max_owner_size: 1GiB", "1GiB"),
         ("max_owner_size: 0", "0"),
     ] {
-        let settings = Settings::merge(&NODE, &file(&format!("database:\n  {given}\n"))).unwrap();
+        let settings =
+            MergedConfig::merge(&NODE, &file(&format!("database:\n  {given}\n"))).unwrap();
         assert_eq!(settings.get("database.max_owner_size").value.to_plain(), expected, "{given}");
     }
 }
 
-/// Lesson 32: settings that no code used. The two files of the source document start a node unchanged, and each value
-/// that does not act is told in one line.
+/// Lesson 32: settings that no code used. The two files of the source document start a node
+/// unchanged, and each value that does not act is told in one line.
 #[test]
 fn lesson_32_the_printed_files_are_accepted_and_say_what_is_in_effect() {
     let bootstrap = load(&printed("bootstrap.yaml")).unwrap();
@@ -182,16 +215,17 @@ fn lesson_32_the_printed_files_are_accepted_and_say_what_is_in_effect() {
     let node = load(&printed("node.yaml")).unwrap();
     let notices = node.notices().join("\n");
     assert_eq!(node.notices().len(), 7, "{notices}");
-    for part in ["no cluster is joined", "<YOUR_BOOTSTRAP_PEER_ID>", "database.rqlite_port is 5002"] {
+    for part in ["no cluster is joined", "<YOUR_BOOTSTRAP_PEER_ID>", "database.rqlite_port is 5002"]
+    {
         assert!(notices.contains(part), "{part} in\n{notices}");
     }
-    let config = node.node_config(debros_node::BuildInfo::default());
+    let config = node.node_config(debros_node::NodeBuildInfo::default());
     assert!(config.bootstrap_peers.is_empty());
     assert_eq!(config.database.data_dir, PathBuf::from("./data/db"));
     assert_eq!(config.database.max_size, 1 << 30);
     assert_eq!(config.database.backup_interval, Some(Duration::from_secs(86_400)));
     assert_eq!(config.listen_addresses[0].to_string(), "/ip4/0.0.0.0/tcp/4002");
-    assert!(load(&Sources::default()).unwrap().notices().is_empty());
+    assert!(load(&ConfigSources::default()).unwrap().notices().is_empty());
 }
 
 #[test]
@@ -205,9 +239,18 @@ fn unknown_keys_are_told_with_their_line_and_a_guess() {
             "database:\n  max_connections: 5\n",
             "node.yaml:2: database.max_connections is not a setting; did you mean node.max_connections?",
         ),
-        ("security:\n  key_file: x\n", "node.yaml:2: security.key_file is not a setting; allowed here: enable_tls, "),
-        ("node:\n  solana_wallet: x\n", "node.yaml:2: node.solana_wallet is not a setting; allowed here: id, type, "),
-        ("wallets:\n  x: y\n", "node.yaml:2: wallets.x is not a setting; the sections are node, database, "),
+        (
+            "security:\n  key_file: x\n",
+            "node.yaml:2: security.key_file is not a setting; allowed here: enable_tls, ",
+        ),
+        (
+            "node:\n  solana_wallet: x\n",
+            "node.yaml:2: node.solana_wallet is not a setting; allowed here: id, type, ",
+        ),
+        (
+            "wallets:\n  x: y\n",
+            "node.yaml:2: wallets.x is not a setting; the sections are node, database, ",
+        ),
         ("data_dir: x\n", "node.yaml:1: data_dir is not a setting; did you mean node.data_dir?"),
     ] {
         let error = load(&file(text)).unwrap_err();
@@ -217,9 +260,13 @@ fn unknown_keys_are_told_with_their_line_and_a_guess() {
 
 #[test]
 fn all_mistakes_are_told_at_once_and_name_key_file_line_and_what_is_allowed() {
-    let mut sources = file("node:\n  type: boss\n  max_connections: 0\nlogging:\n  level: loud\n  format:\n");
-    sources.env =
-        env(&[("DEBROS_DATABASE_BACKUP_INTERVAL", "1 day"), ("DEBROS_DATABSE_ENGINE", "x"), ("DEBROS_NODE_IDD", "x")]);
+    let mut sources =
+        file("node:\n  type: boss\n  max_connections: 0\nlogging:\n  level: loud\n  format:\n");
+    sources.env = env(&[
+        ("DEBROS_DATABASE_BACKUP_INTERVAL", "1 day"),
+        ("DEBROS_DATABSE_ENGINE", "x"),
+        ("DEBROS_NODE_IDD", "x"),
+    ]);
     let error = load(&sources).unwrap_err();
     let expected = "\
 environment variable DEBROS_DATABSE_ENGINE: is not a setting; did you mean DEBROS_DATABASE_ENGINE?
@@ -250,49 +297,66 @@ fn values_of_later_features_are_refused_unless_they_mean_off() {
 
 #[test]
 fn open_namespaces_and_admin_wallets_reach_the_node() {
-    let config = |sources: &Sources| load(sources).unwrap().node_config(debros_node::BuildInfo::default());
-    let names = |sources: &Sources| -> Vec<String> {
+    let config = |sources: &ConfigSources| {
+        load(sources).unwrap().node_config(debros_node::NodeBuildInfo::default())
+    };
+    let names = |sources: &ConfigSources| -> Vec<String> {
         config(sources).open_namespaces.iter().map(ToString::to_string).collect()
     };
-    assert_eq!(names(&Sources::default()), ["default"]);
-    assert!(config(&Sources::default()).admin_wallets.is_empty());
-    let text = format!("security:\n  open_namespaces: [play, default]\n  admin_wallets: ['{WALLET}']\n");
+    assert_eq!(names(&ConfigSources::default()), ["default"]);
+    assert!(config(&ConfigSources::default()).admin_wallets.is_empty());
+    let text =
+        format!("security:\n  open_namespaces: [play, default]\n  admin_wallets: ['{WALLET}']\n");
     assert_eq!(names(&file(&text)), ["play", "default"]);
     assert_eq!(config(&file(&text)).admin_wallets, [WALLET.parse().unwrap()]);
     assert!(names(&file("security:\n  open_namespaces: []\n")).is_empty());
     let error = load(&file("security:\n  admin_wallets: [owner]\n")).unwrap_err();
-    assert!(error.starts_with("node.yaml:2: security.admin_wallets: \"owner\" is not a wallet"), "{error}");
+    assert!(
+        error.starts_with("node.yaml:2: security.admin_wallets: \"owner\" is not a wallet"),
+        "{error}"
+    );
 }
 
 #[test]
 fn what_browsers_and_proxies_need_reaches_both_kinds_of_gateway() {
-    let sources = Sources {
+    let sources = ConfigSources {
         env: env(&[
             ("GATEWAY_PUBLIC_URL", "https://api.example.org"),
             ("GATEWAY_TRUSTED_PROXIES", "10.0.0.0/8,192.0.2.1"),
         ]),
         dev: true,
-        ..Sources::default()
+        ..ConfigSources::default()
     };
     let node = load(&sources).unwrap();
-    let separate = GatewaySettings::load(&Sources { dev: false, ..sources }).unwrap();
-    let texts = |networks: Vec<ipnet::IpNet>| networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-    for (url, networks) in
-        [(node.public_url(), node.trusted_proxies()), (separate.public_url(), separate.trusted_proxies())]
-    {
+    let separate = GatewaySettings::load(&ConfigSources { dev: false, ..sources }).unwrap();
+    let texts = |networks: Vec<ipnet::IpNet>| {
+        networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    for (url, networks) in [
+        (node.public_url(), node.trusted_proxies()),
+        (separate.public_url(), separate.trusted_proxies()),
+    ] {
         assert_eq!(url, Some("https://api.example.org"));
         assert_eq!(texts(networks), "10.0.0.0/8 192.0.2.1/32");
     }
-    let nothing = GatewaySettings::load(&Sources::default()).unwrap();
+    let nothing = GatewaySettings::load(&ConfigSources::default()).unwrap();
     assert!(nothing.public_url().is_none() && nothing.trusted_proxies().is_empty());
-    let node = load(&file("gateway:\n  public_url: https://gw.example/db\n  trusted_proxies: ['::1']\n")).unwrap();
-    assert_eq!((node.public_url(), texts(node.trusted_proxies())), (Some("https://gw.example/db"), "::1/128".into()));
+    let node =
+        load(&file("gateway:\n  public_url: https://gw.example/db\n  trusted_proxies: ['::1']\n"))
+            .unwrap();
+    assert_eq!(
+        (node.public_url(), texts(node.trusted_proxies())),
+        (Some("https://gw.example/db"), "::1/128".into())
+    );
 }
 
 #[test]
 fn settings_that_need_each_other_are_checked_together() {
     for (text, expected) in [
-        ("security:\n  enable_tls: true\n  certificate_file: /c\n", "security.private_key_file is empty"),
+        (
+            "security:\n  enable_tls: true\n  certificate_file: /c\n",
+            "security.private_key_file is empty",
+        ),
         ("node:\n  listen_addresses: []\n", "at least one multiaddr"),
         ("node:\n  data_dir: ''\n", "node.data_dir is empty"),
         ("node:\n  disable_anonrc: true\n  disable_anon_rc: true\n", "names of one setting"),
@@ -300,7 +364,10 @@ fn settings_that_need_each_other_are_checked_together() {
         let error = load(&file(text)).unwrap_err();
         assert!(error.starts_with("node.yaml:") && error.contains(expected), "{error}");
     }
-    let tls = load(&file("security:\n  enable_tls: true\n  certificate_file: /c\n  private_key_file: /k\n")).unwrap();
+    let tls = load(&file(
+        "security:\n  enable_tls: true\n  certificate_file: /c\n  private_key_file: /k\n",
+    ))
+    .unwrap();
     assert!(tls.notices()[0].contains("gateway.enabled is false"));
     assert_eq!(tls.tls_files(), Some(("/c".into(), "/k".into())));
 }
@@ -308,27 +375,31 @@ fn settings_that_need_each_other_are_checked_together() {
 #[test]
 fn the_log_level_variable_stands_between_file_and_own_variable() {
     let mut sources = file("logging:\n  level: error\n");
-    assert_eq!(load(&sources).unwrap().log().level, "error");
+    assert_eq!(load(&sources).unwrap().log_settings().level, "error");
     sources.env = env(&[("LOG_LEVEL", "debug")]);
-    assert_eq!(load(&sources).unwrap().log().level, "debug");
+    assert_eq!(load(&sources).unwrap().log_settings().level, "debug");
     sources.env.extend(env(&[("DEBROS_LOGGING_LEVEL", "warn")]));
-    assert_eq!(load(&sources).unwrap().log().level, "warn");
+    assert_eq!(load(&sources).unwrap().log_settings().level, "warn");
     sources.env = env(&[("LOG_LEVEL", "")]);
-    assert_eq!(load(&sources).unwrap().log().level, "error");
+    assert_eq!(load(&sources).unwrap().log_settings().level, "error");
 }
 
 #[test]
 fn ports_and_peers_are_completed() {
-    let settings = NodeSettings::load(&Sources::default(), Some("0")).unwrap();
-    let config = settings.node_config(debros_node::BuildInfo::default());
+    let settings = NodeSettings::load(&ConfigSources::default(), Some("0")).unwrap();
+    let config = settings.node_config(debros_node::NodeBuildInfo::default());
     let addresses: Vec<String> = config.listen_addresses.iter().map(ToString::to_string).collect();
     assert_eq!(addresses, ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1"]);
     for bad in ["65536", "-1", "x", ""] {
-        let error = NodeSettings::load(&Sources::default(), Some(bad)).unwrap_err().to_string();
+        let error =
+            NodeSettings::load(&ConfigSources::default(), Some(bad)).unwrap_err().to_string();
         assert!(error.starts_with("--p2p-port: ") && error.contains("from 0 to 65535"), "{error}");
     }
-    let text = format!("discovery:\n  bootstrap_port: 4444\n  bootstrap_peers: [{}]\n", PEER.replace("/tcp/4001", ""));
-    let config = load(&file(&text)).unwrap().node_config(debros_node::BuildInfo::default());
+    let text = format!(
+        "discovery:\n  bootstrap_port: 4444\n  bootstrap_peers: [{}]\n",
+        PEER.replace("/tcp/4001", "")
+    );
+    let config = load(&file(&text)).unwrap().node_config(debros_node::NodeBuildInfo::default());
     assert_eq!(config.bootstrap_peers[0].to_string(), PEER.replace("4001", "4444"));
 }
 
@@ -340,16 +411,25 @@ fn variables_of_others_are_left_alone() {
         ("DEBROS_NODE_PORT_4001_TCP", "x"),
         ("NODE_ID", "x"),
     ];
-    load(&Sources { env: env(&others), ..Sources::default() }).unwrap();
-    let others =
-        [("GATEWAY_BASE_URL", "x"), ("GATEWAY_API_KEY", "x"), ("GATEWAY_PORT", "9"), ("GATEWAY_SERVICE_HOST", "x")];
-    GatewaySettings::load(&Sources { env: env(&others), ..Sources::default() }).unwrap();
-    let error =
-        GatewaySettings::load(&Sources { env: env(&[("GATEWAY_ADRR", "x")]), ..Sources::default() }).unwrap_err();
+    load(&ConfigSources { env: env(&others), ..ConfigSources::default() }).unwrap();
+    let others = [
+        ("GATEWAY_BASE_URL", "x"),
+        ("GATEWAY_API_KEY", "x"),
+        ("GATEWAY_PORT", "9"),
+        ("GATEWAY_SERVICE_HOST", "x"),
+    ];
+    GatewaySettings::load(&ConfigSources { env: env(&others), ..ConfigSources::default() })
+        .unwrap();
+    let error = GatewaySettings::load(&ConfigSources {
+        env: env(&[("GATEWAY_ADRR", "x")]),
+        ..ConfigSources::default()
+    })
+    .unwrap_err();
     assert!(error.to_string().contains("GATEWAY_ADDR"), "{error}");
 }
 
-/// What one program documents, another must not refuse: they are set in one shell, or in one file for all containers.
+/// What one program documents, another must not refuse: they are set in one shell, or in one file
+/// for all containers.
 #[test]
 fn no_documented_variable_of_one_program_stops_another() {
     let pages = [
@@ -357,17 +437,22 @@ fn no_documented_variable_of_one_program_stops_another() {
         include_str!("../../../../configs/README.md"),
         include_str!("../network_cli/args.rs"),
         include_str!("../network_cli/auth_args.rs"),
-        include_str!("../network_cli/gateway.rs"),
+        include_str!("../network_cli/gateway_lookup.rs"),
     ];
-    let is_part = |letter: char| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_';
+    let is_part =
+        |letter: char| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_';
     let words = pages.iter().flat_map(|page| page.split(|letter: char| !is_part(letter)));
     let names: std::collections::BTreeSet<&str> = words
         .filter(|word| word.starts_with("DEBROS_") || word.starts_with("GATEWAY_"))
         .filter(|word| !word.ends_with('_'))
         .collect();
-    assert!(names.contains("DEBROS_GATEWAY_URL") && names.contains("GATEWAY_CORS_ORIGINS"), "{names:?}");
+    assert!(
+        names.contains("DEBROS_GATEWAY_URL") && names.contains("GATEWAY_CORS_ORIGINS"),
+        "{names:?}"
+    );
     for name in names {
-        let sources = Sources { env: env(&[(name, "http://127.0.0.1:1")]), ..Sources::default() };
+        let sources =
+            ConfigSources { env: env(&[(name, "http://127.0.0.1:1")]), ..ConfigSources::default() };
         let node = NodeSettings::load(&sources, None).err().map(|problems| problems.to_string());
         let gateway = GatewaySettings::load(&sources).err().map(|problems| problems.to_string());
         for problem in node.iter().chain(&gateway) {
@@ -378,27 +463,35 @@ fn no_documented_variable_of_one_program_stops_another() {
 
 #[test]
 fn the_gateway_reads_its_own_names_and_hides_its_keys() {
-    let sources = Sources {
+    let sources = ConfigSources {
         env: env(&[("GATEWAY_API_KEYS", "ak_s3cret:a"), ("GATEWAY_REQUIRE_AUTH", "false")]),
-        ..Sources::default()
+        ..ConfigSources::default()
     };
     let gateway = GatewaySettings::load(&sources).unwrap();
-    assert!(!gateway.access().require_auth() && gateway.access().needs_operator());
-    assert_eq!(gateway.access().api_keys(), ["ak_s3cret:a"]);
-    assert!(!gateway.print().contains("s3cret"), "{}", gateway.print());
-    // The same variables hold inside a node; the address of a separate gateway does not make it two.
-    let node = load(&Sources {
+    assert!(
+        !gateway.access_settings().is_auth_required() && gateway.access_settings().needs_operator()
+    );
+    assert_eq!(gateway.access_settings().api_keys(), ["ak_s3cret:a"]);
+    assert!(!gateway.to_annotated_yaml().contains("s3cret"), "{}", gateway.to_annotated_yaml());
+    // The same variables hold inside a node; the address of a separate gateway does not make it
+    // two.
+    let node = load(&ConfigSources {
         env: env(&[("GATEWAY_API_KEYS", "ak_s3cret:a"), ("GATEWAY_BOOTSTRAP_PEERS", PEER)]),
         dev: true,
-        ..Sources::default()
+        ..ConfigSources::default()
     });
     let node = node.unwrap();
-    assert!(!node.print().contains("s3cret"));
-    assert_eq!(node.gateway().unwrap().1.access().api_keys(), ["ak_s3cret:a"]);
-    for (name, value) in
-        [("GATEWAY_TLS_CERTIFICATE_FILE", "/c"), ("GATEWAY_BOOTSTRAP_PEERS", "/ip4/1.2.3.4/tcp/1/p2p/<ID>")]
-    {
-        GatewaySettings::load(&Sources { env: env(&[(name, value)]), ..Sources::default() }).unwrap_err();
+    assert!(!node.to_annotated_yaml().contains("s3cret"));
+    assert_eq!(node.embedded_gateway().unwrap().1.access_settings().api_keys(), ["ak_s3cret:a"]);
+    for (name, value) in [
+        ("GATEWAY_TLS_CERTIFICATE_FILE", "/c"),
+        ("GATEWAY_BOOTSTRAP_PEERS", "/ip4/1.2.3.4/tcp/1/p2p/<ID>"),
+    ] {
+        GatewaySettings::load(&ConfigSources {
+            env: env(&[(name, value)]),
+            ..ConfigSources::default()
+        })
+        .unwrap_err();
     }
 }
 
@@ -407,12 +500,14 @@ fn every_default_can_be_read_and_every_setting_has_a_meaning() {
     for table in [&NODE, &GATEWAY] {
         for key in table.keys {
             assert!(key.doc.ends_with('.') && key.doc.len() < 130, "{}", key.path());
-            if let Default::InDataDir(name) = key.default {
+            if let SettingDefault::InDataDir(name) = key.default {
                 assert!(!name.is_empty());
             }
         }
         for dev in [false, true] {
-            let settings = Settings::merge(table, &Sources { dev, ..Sources::default() }).unwrap();
+            let settings =
+                MergedConfig::merge(table, &ConfigSources { dev, ..ConfigSources::default() })
+                    .unwrap();
             assert_eq!(settings.all().len(), table.keys.len());
         }
     }
@@ -422,13 +517,15 @@ fn every_default_can_be_read_and_every_setting_has_a_meaning() {
 fn print_config_is_yaml_that_reads_back_and_names_every_origin() {
     let mut sources = file("node:\n  id: a\ndatabase:\n  shard_count: 16\n");
     sources.env = env(&[("DEBROS_GATEWAY_ENABLED", "true"), ("LOG_LEVEL", "warn")]);
-    sources.flag(&NODE, "--data-dir", Some("/srv/debros".into()));
+    sources.add_flag(&NODE, "--data-dir", Some("/srv/debros".into()));
     let settings = NodeSettings::load(&sources, Some("4009")).unwrap();
-    let text = settings.print();
+    let text = settings.to_annotated_yaml();
     insta::assert_snapshot!(text);
     let back = load(&file(&text)).unwrap();
     let values = |text: &str| -> Vec<String> {
-        text.lines().map(|line| line.split(" # ").next().unwrap_or_default().trim_end().to_owned()).collect()
+        text.lines()
+            .map(|line| line.split(" # ").next().unwrap_or_default().trim_end().to_owned())
+            .collect()
     };
-    assert_eq!(values(&back.print())[..42], values(&text)[..42]);
+    assert_eq!(values(&back.to_annotated_yaml())[..42], values(&text)[..42]);
 }

@@ -63,7 +63,8 @@ pub(super) fn parse_size(text: &str) -> Option<u64> {
 
 /// Writes what [`parse_size`] reads, in the largest binary unit that divides it.
 pub(super) fn size_text(size: u64) -> String {
-    let unit = SIZES[..4].iter().rev().find(|(_, factor)| size >= *factor && size.is_multiple_of(*factor));
+    let unit =
+        SIZES[..4].iter().rev().find(|(_, factor)| size >= *factor && size.is_multiple_of(*factor));
     unit.map_or_else(|| size.to_string(), |(name, factor)| format!("{}{name}", size / factor))
 }
 
@@ -73,18 +74,33 @@ mod tests {
 
     #[test]
     fn durations_and_sizes_read_as_documented_and_are_written_back() {
-        for (text, millis) in [("15s", 15_000), ("24h", 86_400_000), ("500ms", 500), ("0", 0), ("1h30m", 5_400_000)] {
+        for (text, millis) in
+            [("15s", 15_000), ("24h", 86_400_000), ("500ms", 500), ("0", 0), ("1h30m", 5_400_000)]
+        {
             assert_eq!(parse_duration(text), Some(Duration::from_millis(millis)), "{text}");
             assert_eq!(duration_text(Duration::from_millis(millis)), text);
         }
-        for bad in ["", "15", "s", "15 s", "-1s", "1.5s", "1d", "99999999999999999999h", "18446744073709551615h", "1s1"]
-        {
+        for bad in [
+            "",
+            "15",
+            "s",
+            "15 s",
+            "-1s",
+            "1.5s",
+            "1d",
+            "99999999999999999999h",
+            "18446744073709551615h",
+            "1s1",
+        ] {
             assert_eq!(parse_duration(bad), None, "{bad}");
         }
-        for (text, bytes) in [("1073741824", 1 << 30), ("1GiB", 1 << 30), ("512MB", 512_000_000), ("4 KiB", 4096)] {
+        for (text, bytes) in
+            [("1073741824", 1 << 30), ("1GiB", 1 << 30), ("512MB", 512_000_000), ("4 KiB", 4096)]
+        {
             assert_eq!(parse_size(text), Some(bytes), "{text}");
         }
-        for bad in ["", "GiB", "1gib", "1.5GiB", "-1", "1 G", "99999999TiB", "18446744073709551615"] {
+        for bad in ["", "GiB", "1gib", "1.5GiB", "-1", "1 G", "99999999TiB", "18446744073709551615"]
+        {
             assert_eq!(parse_size(bad), None, "{bad}");
         }
         assert_eq!([size_text(1 << 30), size_text(1500), size_text(0)], ["1GiB", "1500", "0"]);

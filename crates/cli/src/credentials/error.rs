@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 /// Why the stored credentials can not be used.
 #[derive(Debug, thiserror::Error)]
-pub enum StoreError {
+pub enum CredentialFileError {
     /// Nobody's home.
-    #[error("there is no home folder to keep credentials in: set HOME, or set DEBROS_API_KEY instead")]
+    #[error(
+        "there is no home folder to keep credentials in: set HOME, or set DEBROS_API_KEY instead"
+    )]
     NoHome,
     /// The file system says no.
     #[error("{path} can not be {action}: {source}")]
@@ -30,7 +32,9 @@ pub enum StoreError {
         wanted: u32,
     },
     /// Another format.
-    #[error("{path} is not a credentials file of this version ({reason}): move it away to start a new one")]
+    #[error(
+        "{path} is not a credentials file of this version ({reason}): move it away to start a new one"
+    )]
     Format {
         /// Which file.
         path: PathBuf,
@@ -45,6 +49,10 @@ pub enum StoreError {
     },
 }
 
-pub(super) fn io_error(path: &Path, action: &'static str, source: io::Error) -> StoreError {
-    StoreError::Io { path: path.to_owned(), action, source }
+pub(super) fn io_error(
+    path: &Path,
+    action: &'static str,
+    source: io::Error,
+) -> CredentialFileError {
+    CredentialFileError::Io { path: path.to_owned(), action, source }
 }

@@ -1,14 +1,16 @@
-//! The credentials that the CLI keeps: `~/.debros/credentials.json`, mode 0600 in a folder of mode 0700.
+//! The credentials that the CLI keeps: `~/.debros/credentials.json`, mode 0600 in a folder of mode
+//! 0700.
 //!
-//! One file, one format, one entry for each wallet in each namespace of each node; one entry of a node is the current one. A
-//! file that can not be read as such is an error and is never written over. Files of version 1, which knew API keys
-//! alone, are read, and written anew as version 2 at the next change.
+//! One file, one format, one entry for each wallet in each namespace of each node; one entry of a
+//! node is the current one. A file that can not be read as such is an error and is never written
+//! over. Files of version 1, which knew API keys alone, are read, and written anew as version 2 at
+//! the next change.
 
-mod entry;
 mod error;
+mod stored_credential;
 
-pub use entry::Entry;
-pub use error::StoreError;
+pub use error::CredentialFileError;
+pub use stored_credential::StoredCredential;
 
 use error::io_error;
 use serde::{Deserialize, Serialize};
@@ -25,37 +27,39 @@ const READ: std::ops::RangeInclusive<u32> = 1..=VERSION;
 const TRY_AGAIN: Duration = Duration::from_millis(10);
 
 #[derive(Deserialize)]
-struct Content {
+struct CredentialDocument {
     version: u32,
-    credentials: Vec<Entry>,
+    credentials: Vec<StoredCredential>,
 }
 
 #[derive(Serialize)]
-struct Written<'a> {
+struct CredentialDocumentRef<'a> {
     version: u32,
-    credentials: &'a [Entry],
+    credentials: &'a [StoredCredential],
 }
 
 /// The stored credentials.
 #[derive(Clone, Debug)]
-pub struct Store {
+pub struct CredentialFile {
     folder: PathBuf,
 }
 
 /// The stored credentials while no other program changes them.
 #[derive(Debug)]
-pub struct Locked<'a> {
-    store: &'a Store,
+pub struct LockedCredentialFile<'a> {
+    store: &'a CredentialFile,
     _held: fs::File,
 }
 
-impl Store {
+impl CredentialFile {
     /// The store in the user's home folder.
     ///
     /// # Errors
     /// When there is no home folder.
-    pub fn in_home() -> Result<Self, StoreError> {
-        let home = std::env::var_os("HOME").filter(|home| !home.is_empty()).ok_or(StoreError::NoHome)?;
+    pub fn in_home() -> Result<Self, CredentialFileError> {
+        let home = std::env::var_os("HOME")
+            .filter(|home| !home.is_empty())
+            .ok_or(CredentialFileError::NoHome)?;
         Ok(Self { folder: Path::new(&home).join(".debros") })
     }
 
@@ -78,13 +82,14 @@ impl Store {
     ///
     /// # Errors
     /// When the file is there and can not be used.
-    pub fn entries(&self) -> Result<Vec<Entry>, StoreError> {
+    pub fn entries(&self) -> Result<Vec<StoredCredential>, CredentialFileError> {
         self.read()
     }
 
-    /// The entry that commands for a node use, in a namespace and of a wallet where they are named. Without a wallet's name:
-    /// the current one; in another namespace one of the current wallet, else the only one there; none on a node where the
-    /// current one was signed out. With one: the current one, else the newest.
+    /// The entry that commands for a node use, in a namespace and of a wallet where they are named.
+    /// Without a wallet's name: the current one; in another namespace one of the current wallet,
+    /// else the only one there; none on a node where the current one was signed out. With one: the
+    /// current one, else the newest.
     ///
     /// # Errors
     /// When the file is there and can not be used.
@@ -93,34 +98,44 @@ impl Store {
         peer_id: &str,
         namespace: Option<&str>,
         wallet: Option<&str>,
-    ) -> Result<Option<Entry>, StoreError> {
-        Ok(entry::choose(&self.read()?, peer_id, namespace, wallet).cloned())
+    ) -> Result<Option<StoredCredential>, CredentialFileError> {
+        Ok(stored_credential::choose_credential(&self.read()?, peer_id, namespace, wallet).cloned())
     }
 
-    /// Waits until no other program changes the credentials, and keeps it that way until the result is dropped.
+    /// Waits until no other program changes the credentials, and keeps it that way until the result
+    /// is dropped.
     ///
     /// # Errors
     /// When another program still holds them at the end of the time, or the folder can not be used.
-    pub async fn lock(&self, at_most: Duration) -> Result<Locked<'_>, StoreError> {
+    pub async fn lock(
+        &self,
+        at_most: Duration,
+    ) -> Result<LockedCredentialFile<'_>, CredentialFileError> {
         let path = self.folder.join("credentials.lock");
         let file = self.open_lock(&path)?;
         let until = Instant::now() + at_most;
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Locked { store: self, _held: file }),
-                Err(fs::TryLockError::WouldBlock) if Instant::now() < until => tokio::time::sleep(TRY_AGAIN).await,
-                Err(fs::TryLockError::WouldBlock) => return Err(StoreError::Busy { path }),
-                Err(fs::TryLockError::Error(source)) => return Err(io_error(&path, "locked", source)),
+                Ok(()) => return Ok(LockedCredentialFile { store: self, _held: file }),
+                Err(fs::TryLockError::WouldBlock) if Instant::now() < until => {
+                    tokio::time::sleep(TRY_AGAIN).await
+                }
+                Err(fs::TryLockError::WouldBlock) => {
+                    return Err(CredentialFileError::Busy { path });
+                }
+                Err(fs::TryLockError::Error(source)) => {
+                    return Err(io_error(&path, "locked", source));
+                }
             }
         }
     }
 
-    fn open_lock(&self, path: &Path) -> Result<fs::File, StoreError> {
+    fn open_lock(&self, path: &Path) -> Result<fs::File, CredentialFileError> {
         self.make_folder()?;
-        private_file(path).map_err(|source| io_error(path, "written", source))
+        open_private_file(path).map_err(|source| io_error(path, "written", source))
     }
 
-    fn read(&self) -> Result<Vec<Entry>, StoreError> {
+    fn read(&self) -> Result<Vec<StoredCredential>, CredentialFileError> {
         let path = self.path();
         let text = match debros_proto::regular_file::read_to_string(&path) {
             Ok(text) => text,
@@ -129,20 +144,23 @@ impl Store {
         };
         check_mode(&self.folder, 0o700)?;
         check_mode(&path, 0o600)?;
-        let format = |reason: String| StoreError::Format { path: path.clone(), reason };
+        let format = |reason: String| CredentialFileError::Format { path: path.clone(), reason };
         // serde's own message could repeat a piece of the file.
-        let mut content: Content = serde_json::from_str(&text)
+        let mut content: CredentialDocument = serde_json::from_str(&text)
             .map_err(|error| format(format!("line {}, column {}", error.line(), error.column())))?;
         if !READ.contains(&content.version) {
-            return Err(format(format!("it has version {}, this program reads up to {VERSION}", content.version)));
+            return Err(format(format!(
+                "it has version {}, this program reads up to {VERSION}",
+                content.version
+            )));
         }
         if content.version == 1 {
-            entry::choose_newest(&mut content.credentials);
+            stored_credential::mark_newest_current(&mut content.credentials);
         }
         Ok(content.credentials)
     }
 
-    fn make_folder(&self) -> Result<(), StoreError> {
+    fn make_folder(&self) -> Result<(), CredentialFileError> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -152,12 +170,15 @@ impl Store {
     }
 
     /// Writes beside and renames: a crash leaves the old file or the new one.
-    fn write(&self, credentials: &[Entry]) -> Result<(), StoreError> {
+    fn write(&self, credentials: &[StoredCredential]) -> Result<(), CredentialFileError> {
         let path = self.path();
         let beside = self.folder.join("credentials.json.new");
         let write = || -> io::Result<()> {
-            let text = serde_json::to_string_pretty(&Written { version: VERSION, credentials })?;
-            let mut file = private_file(&beside)?;
+            let text = serde_json::to_string_pretty(&CredentialDocumentRef {
+                version: VERSION,
+                credentials,
+            })?;
+            let mut file = open_private_file(&beside)?;
             file.set_len(0)?;
             file.write_all(text.as_bytes())?;
             file.write_all(b"\n")?;
@@ -168,8 +189,8 @@ impl Store {
     }
 }
 
-impl Locked<'_> {
-    /// As [`Store::find`].
+impl LockedCredentialFile<'_> {
+    /// As [`CredentialFile::find`].
     ///
     /// # Errors
     /// When the file is there and can not be used.
@@ -178,21 +199,22 @@ impl Locked<'_> {
         peer_id: &str,
         namespace: Option<&str>,
         wallet: Option<&str>,
-    ) -> Result<Option<Entry>, StoreError> {
+    ) -> Result<Option<StoredCredential>, CredentialFileError> {
         self.store.find(peer_id, namespace, wallet)
     }
 
-    /// Stores what a sign-in got, in place of the entry of the same wallet, namespace and node. It is the current one when
-    /// its predecessor was, or the node had none.
+    /// Stores what a sign-in got, in place of the entry of the same wallet, namespace and node. It
+    /// is the current one when its predecessor was, or the node had none.
     ///
     /// # Errors
     /// When the file is there and can not be used, or can not be written.
-    pub fn put(&self, mut entry: Entry) -> Result<(), StoreError> {
+    pub fn put(&self, mut entry: StoredCredential) -> Result<(), CredentialFileError> {
         let mut entries = self.store.read()?;
-        let has_current =
-            entries.iter().any(|known| known.peer_id == entry.peer_id && known.current && !known.is_for(&entry));
+        let has_current = entries.iter().any(|known| {
+            known.peer_id == entry.peer_id && known.current && !known.has_same_identity(&entry)
+        });
         entry.current = !has_current;
-        entries.retain(|known| !known.is_for(&entry) && !is_replaced(known, &entry));
+        entries.retain(|known| !known.has_same_identity(&entry) && !is_superseded(known, &entry));
         entries.push(entry);
         self.store.write(&entries)
     }
@@ -201,25 +223,26 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// When the file is there and can not be used, or can not be written.
-    pub fn update(&self, entry: Entry) -> Result<(), StoreError> {
+    pub fn update(&self, entry: StoredCredential) -> Result<(), CredentialFileError> {
         let mut entries = self.store.read()?;
-        if let Some(known) = entries.iter_mut().find(|known| known.is_for(&entry)) {
-            *known = Entry { current: known.current, ..entry };
+        if let Some(known) = entries.iter_mut().find(|known| known.has_same_identity(&entry)) {
+            *known = StoredCredential { current: known.current, ..entry };
         }
         self.store.write(&entries)
     }
 
-    /// Stores an entry as [`put`](Locked::put) does, and makes it the node's current one.
+    /// Stores an entry as [`put`](LockedCredentialFile::put) does, and makes it the node's current
+    /// one.
     ///
     /// # Errors
     /// When the file is there and can not be used, or can not be written.
-    pub fn put_current(&self, entry: Entry) -> Result<(), StoreError> {
+    pub fn put_current(&self, entry: StoredCredential) -> Result<(), CredentialFileError> {
         let mut entries = self.store.read()?;
-        entries.retain(|known| !known.is_for(&entry) && !is_replaced(known, &entry));
+        entries.retain(|known| !known.has_same_identity(&entry) && !is_superseded(known, &entry));
         for known in entries.iter_mut().filter(|known| known.peer_id == entry.peer_id) {
             known.current = false;
         }
-        entries.push(Entry { current: true, ..entry });
+        entries.push(StoredCredential { current: true, ..entry });
         self.store.write(&entries)
     }
 
@@ -227,22 +250,22 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// When the file is there and can not be used, or can not be written.
-    pub fn remove(&self, entry: &Entry) -> Result<(), StoreError> {
+    pub fn remove(&self, entry: &StoredCredential) -> Result<(), CredentialFileError> {
         let mut entries = self.store.read()?;
-        entries.retain(|known| !known.is_for(entry));
+        entries.retain(|known| !known.has_same_identity(entry));
         self.store.write(&entries)
     }
 }
 
-/// Whether another node listens on this machine at the URL of an entry now: then the entry is of no use any more. A gateway
-/// elsewhere may stand in front of several nodes.
-fn is_replaced(known: &Entry, by: &Entry) -> bool {
+/// Whether another node listens on this machine at the URL of an entry now: then the entry is of no
+/// use any more. A gateway elsewhere may stand in front of several nodes.
+fn is_superseded(known: &StoredCredential, by: &StoredCredential) -> bool {
     known.peer_id != by.peer_id
         && known.gateway_url == by.gateway_url
         && crate::gateway_url::is_loopback(&by.gateway_url)
 }
 
-fn private_file(path: &Path) -> io::Result<fs::File> {
+fn open_private_file(path: &Path) -> io::Result<fs::File> {
     // A pipe would keep us waiting.
     match debros_proto::regular_file::metadata(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -251,9 +274,15 @@ fn private_file(path: &Path) -> io::Result<fs::File> {
     fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
-fn check_mode(path: &Path, wanted: u32) -> Result<(), StoreError> {
-    let mode = fs::metadata(path).map_err(|source| io_error(path, "read", source))?.permissions().mode() & 0o777;
-    if mode & 0o077 == 0 { Ok(()) } else { Err(StoreError::Exposed { path: path.to_owned(), mode, wanted }) }
+fn check_mode(path: &Path, wanted: u32) -> Result<(), CredentialFileError> {
+    let mode =
+        fs::metadata(path).map_err(|source| io_error(path, "read", source))?.permissions().mode()
+            & 0o777;
+    if mode & 0o077 == 0 {
+        Ok(())
+    } else {
+        Err(CredentialFileError::Exposed { path: path.to_owned(), mode, wanted })
+    }
 }
 
 #[cfg(test)]

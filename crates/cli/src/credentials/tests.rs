@@ -1,48 +1,58 @@
 //! Tests of the store.
 
-use super::{Entry, Store, StoreError, fs};
+use super::{CredentialFile, CredentialFileError, StoredCredential, fs};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 const NOW: Duration = Duration::from_secs(10);
 
-fn entry(peer_id: &str, namespace: &str, wallet: &str) -> Entry {
-    Entry {
+fn entry(peer_id: &str, namespace: &str, wallet: &str) -> StoredCredential {
+    StoredCredential {
         peer_id: peer_id.into(),
         namespace: namespace.into(),
         wallet: wallet.into(),
         api_key: format!("ak_{peer_id}{wallet}:{namespace}"),
         stored_at: 1,
-        ..Entry::default()
+        ..StoredCredential::default()
     }
 }
 
-fn in_folder(home: &Path) -> Store {
-    Store::in_folder(home.join(".debros"))
+fn in_folder(home: &Path) -> CredentialFile {
+    CredentialFile::in_folder(home.join(".debros"))
 }
 
-async fn put(store: &Store, entry: Entry) {
+async fn put(store: &CredentialFile, entry: StoredCredential) {
     store.lock(NOW).await.unwrap().put(entry).unwrap();
 }
 
-async fn put_current(store: &Store, entry: Entry) {
+async fn put_current(store: &CredentialFile, entry: StoredCredential) {
     store.lock(NOW).await.unwrap().put_current(entry).unwrap();
 }
 
-fn key(store: &Store, peer: &str, namespace: Option<&str>, wallet: Option<&str>) -> Option<String> {
+fn key(
+    store: &CredentialFile,
+    peer: &str,
+    namespace: Option<&str>,
+    wallet: Option<&str>,
+) -> Option<String> {
     store.find(peer, namespace, wallet).unwrap().map(|entry| entry.api_key)
 }
 
-/// Lesson 37: two formats overwrote one file. Entries of several nodes, namespaces and wallets live beside each other.
+/// Lesson 37: two formats overwrote one file. Entries of several nodes, namespaces and wallets live
+/// beside each other.
 #[tokio::test]
 async fn lesson_37_credentials_of_several_nodes_namespaces_and_wallets_are_kept_together() {
     let home = tempfile::tempdir().unwrap();
     let store = in_folder(home.path());
     assert_eq!(key(&store, "a", None, None), None);
-    for (peer, namespace, wallet) in
-        [("a", "one", "0x1"), ("a", "one", "0x2"), ("a", "two", ""), ("b", "one", "0x1"), ("a", "one", "0x1")]
-    {
+    for (peer, namespace, wallet) in [
+        ("a", "one", "0x1"),
+        ("a", "one", "0x2"),
+        ("a", "two", ""),
+        ("b", "one", "0x1"),
+        ("a", "one", "0x1"),
+    ] {
         put(&store, entry(peer, namespace, wallet)).await;
     }
     assert_eq!(store.entries().unwrap().len(), 4);
@@ -58,19 +68,23 @@ async fn the_current_entry_is_used_until_another_is_made_current() {
     let home = tempfile::tempdir().unwrap();
     let store = in_folder(home.path());
     put(&store, entry("a", "one", "0x1")).await;
-    put(&store, Entry { stored_at: 2, ..entry("a", "one", "0x2") }).await;
-    put(&store, Entry { stored_at: 3, ..entry("a", "two", "0x2") }).await;
-    put(&store, Entry { stored_at: 4, ..entry("b", "two", "0x2") }).await;
+    put(&store, StoredCredential { stored_at: 2, ..entry("a", "one", "0x2") }).await;
+    put(&store, StoredCredential { stored_at: 3, ..entry("a", "two", "0x2") }).await;
+    put(&store, StoredCredential { stored_at: 4, ..entry("b", "two", "0x2") }).await;
     assert_eq!(key(&store, "a", None, None).unwrap(), "ak_a0x1:one");
     // A silent refresh of another entry does not change what commands use.
-    put(&store, Entry { stored_at: 9, ..entry("a", "one", "0x2") }).await;
+    put(&store, StoredCredential { stored_at: 9, ..entry("a", "one", "0x2") }).await;
     assert_eq!(key(&store, "a", None, None).unwrap(), "ak_a0x1:one");
     put_current(&store, entry("a", "one", "0x2")).await;
     assert_eq!(key(&store, "a", None, None).unwrap(), "ak_a0x2:one");
     // In another namespace: the same wallet, before one that is newer.
-    put(&store, Entry { stored_at: 99, ..entry("a", "two", "0x1") }).await;
+    put(&store, StoredCredential { stored_at: 99, ..entry("a", "two", "0x1") }).await;
     assert_eq!(key(&store, "a", Some("two"), None).unwrap(), "ak_a0x2:two");
-    assert_eq!(store.entries().unwrap().iter().filter(|entry| entry.current).count(), 2, "one of each node");
+    assert_eq!(
+        store.entries().unwrap().iter().filter(|entry| entry.current).count(),
+        2,
+        "one of each node"
+    );
 }
 
 #[tokio::test]
@@ -81,7 +95,8 @@ async fn when_the_current_entry_is_signed_out_no_other_one_takes_its_place() {
         put(&store, entry("a", namespace, wallet)).await;
     }
     put(&store, entry("b", "one", "0x2")).await;
-    // Beside a current one, another namespace's only wallet is meant when that namespace is named; of several, none.
+    // Beside a current one, another namespace's only wallet is meant when that namespace is named;
+    // of several, none.
     assert_eq!(key(&store, "a", Some("three"), None).unwrap(), "ak_a0x2:three");
     assert_eq!(key(&store, "a", Some("two"), None), None);
     let current = store.find("a", None, None).unwrap().unwrap();
@@ -89,9 +104,18 @@ async fn when_the_current_entry_is_signed_out_no_other_one_takes_its_place() {
     for namespace in [None, Some("one"), Some("two"), Some("three")] {
         assert_eq!(key(&store, "a", namespace, None), None, "{namespace:?}");
     }
-    assert_eq!(key(&store, "b", None, None).unwrap(), "ak_b0x2:one", "another node's is not touched");
+    assert_eq!(
+        key(&store, "b", None, None).unwrap(),
+        "ak_b0x2:one",
+        "another node's is not touched"
+    );
     // New tokens for one of them choose none; whoever names a wallet does.
-    store.lock(NOW).await.unwrap().update(Entry { stored_at: 9, ..entry("a", "two", "0x2") }).unwrap();
+    store
+        .lock(NOW)
+        .await
+        .unwrap()
+        .update(StoredCredential { stored_at: 9, ..entry("a", "two", "0x2") })
+        .unwrap();
     assert_eq!(key(&store, "a", None, None), None);
     assert_eq!(key(&store, "a", None, Some("0x2")).unwrap(), "ak_a0x2:two", "the newest");
     put_current(&store, entry("a", "two", "0x2")).await;
@@ -102,11 +126,18 @@ async fn when_the_current_entry_is_signed_out_no_other_one_takes_its_place() {
 async fn an_entry_goes_when_another_node_listens_at_its_address_on_this_machine() {
     let home = tempfile::tempdir().unwrap();
     let store = in_folder(home.path());
-    let at = |peer: &str, url: &str| Entry { gateway_url: url.into(), ..entry(peer, "one", "") };
+    let at = |peer: &str, url: &str| StoredCredential {
+        gateway_url: url.into(),
+        ..entry(peer, "one", "")
+    };
     for url in ["http://127.0.0.1:8080", "https://api.example.org"] {
         put(&store, at("a", url)).await;
         put(&store, at("b", url)).await;
-        assert_eq!(store.find("a", None, None).unwrap().is_some(), url.contains("example"), "{url}");
+        assert_eq!(
+            store.find("a", None, None).unwrap().is_some(),
+            url.contains("example"),
+            "{url}"
+        );
     }
 }
 
@@ -132,7 +163,11 @@ async fn a_file_of_another_format_is_an_error_and_stays_as_it_is() {
     for bad in ["", "{", r#"{"gateways":{"x":"ak_secret"}}"#, r#"{"version":3,"credentials":[]}"#] {
         fs::write(store.path(), bad).unwrap();
         let error = store.lock(NOW).await.unwrap().put(entry("b", "one", "")).unwrap_err();
-        assert!(matches!(error, StoreError::Format { .. }) && !error.to_string().contains("secret"), "{error}");
+        assert!(
+            matches!(error, CredentialFileError::Format { .. })
+                && !error.to_string().contains("secret"),
+            "{error}"
+        );
         assert_eq!(fs::read_to_string(store.path()).unwrap(), bad);
     }
 }
@@ -161,23 +196,36 @@ async fn one_program_at_a_time_changes_the_file() {
     let store = in_folder(home.path());
     let held = store.lock(NOW).await.unwrap();
     let error = store.lock(Duration::ZERO).await.unwrap_err();
-    assert!(matches!(error, StoreError::Busy { .. }), "{error}");
+    assert!(matches!(error, CredentialFileError::Busy { .. }), "{error}");
     drop(held);
     store.lock(Duration::ZERO).await.unwrap();
 }
 
 #[test]
 fn no_secret_is_shown() {
-    let entry =
-        Entry { refresh_token: "rt_secret".into(), access_token: "ey_secret".into(), ..entry("a", "one", "0x1") };
+    let entry = StoredCredential {
+        refresh_token: "rt_secret".into(),
+        access_token: "ey_secret".into(),
+        ..entry("a", "one", "0x1")
+    };
     let shown = format!("{entry:?}");
-    assert!(shown.contains("0x1") && !shown.contains("secret") && !shown.contains("ak_"), "{shown}");
+    assert!(
+        shown.contains("0x1") && !shown.contains("secret") && !shown.contains("ak_"),
+        "{shown}"
+    );
 }
 
 #[test]
 fn an_access_token_that_is_about_to_end_is_not_started_with() {
-    let entry = Entry { access_token: "t".into(), access_expires_at: 100_000, ..Entry::default() };
-    assert_eq!(entry.live_access_token(60_000), Some("t"));
-    assert_eq!(entry.live_access_token(80_000), None);
-    assert_eq!(Entry { access_token: String::new(), ..entry }.live_access_token(0), None);
+    let entry = StoredCredential {
+        access_token: "t".into(),
+        access_expires_at: 100_000,
+        ..StoredCredential::default()
+    };
+    assert_eq!(entry.usable_access_token(60_000), Some("t"));
+    assert_eq!(entry.usable_access_token(80_000), None);
+    assert_eq!(
+        StoredCredential { access_token: String::new(), ..entry }.usable_access_token(0),
+        None
+    );
 }

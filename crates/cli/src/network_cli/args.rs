@@ -1,6 +1,6 @@
 //! The command line of `network-cli`.
 
-use super::auth_args::{AuthCommand, Right};
+use super::auth_args::{AuthCommand, OperatorArgs};
 use super::completion_values;
 use crate::config::parse_duration;
 use crate::version;
@@ -18,24 +18,24 @@ Which credential: DEBROS_API_KEY, else the one stored for the node in ~/.debros/
 Exit codes: 0 done, 1 failed, 2 usage, 3 not authenticated, 4 not found, 5 unreachable or timed out.")]
 pub(crate) struct Cli {
     #[command(flatten)]
-    pub(crate) global: Global,
+    pub(crate) global: GlobalOptions,
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: CliCommand,
 }
 
 /// Options of every command; they may stand anywhere on the command line.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
-pub(crate) struct Global {
+pub(crate) struct GlobalOptions {
     /// Node to reach: a multiaddr with /p2p/<peer id>; several with commas or by repeating
     #[arg(short, long, value_name = "ADDR", global = true, value_delimiter = ',',
         add = ArgValueCandidates::new(completion_values::nodes))]
     pub(crate) bootstrap: Vec<String>,
     /// How results are written
     #[arg(short, long, value_name = "FORMAT", global = true, default_value = "table")]
-    pub(crate) format: Format,
+    pub(crate) format: OutputFormat,
     /// How long a call may take
-    #[arg(short, long, value_name = "TIME", global = true, default_value = "30s", value_parser = timeout)]
+    #[arg(short, long, value_name = "TIME", global = true, default_value = "30s", value_parser = parse_timeout)]
     pub(crate) timeout: Duration,
     /// Namespace to act in, where the credential allows several
     #[arg(short, long, value_name = "NAME", global = true,
@@ -51,26 +51,29 @@ pub(crate) struct Global {
 
 /// How results are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
+pub(crate) enum OutputFormat {
     // No help of their own: it would spread every option of every command over three lines.
     Table,
     Json,
 }
 
-fn timeout(text: &str) -> Result<Duration, String> {
+fn parse_timeout(text: &str) -> Result<Duration, String> {
     parse_duration(text)
         .filter(|span| !span.is_zero())
         .ok_or_else(|| "write a time span such as 30s, 500ms or 2m".to_owned())
 }
 
 /// One of a list of scopes; a blank after the comma is no part of it.
-pub(crate) fn scope(text: &str) -> Result<String, String> {
+pub(crate) fn parse_scope(text: &str) -> Result<String, String> {
     let scope = text.trim();
     if scope.is_empty() { Err("a scope is empty".to_owned()) } else { Ok(scope.to_owned()) }
 }
 
-fn at_least_one(text: &str) -> Result<u64, String> {
-    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "it is not a whole number of at least 1".to_owned())
+fn parse_at_least_one(text: &str) -> Result<u64, String> {
+    text.parse()
+        .ok()
+        .filter(|number| *number > 0)
+        .ok_or_else(|| "it is not a whole number of at least 1".to_owned())
 }
 
 /// Which steps of a folder another tool has applied.
@@ -82,7 +85,7 @@ pub(crate) enum Baseline {
     Version(i64),
 }
 
-fn baseline(text: &str) -> Result<Baseline, String> {
+fn parse_baseline(text: &str) -> Result<Baseline, String> {
     match text.parse() {
         Ok(version @ 0..) => Ok(Baseline::Version(version)),
         _ if text == "none" => Ok(Baseline::Empty),
@@ -91,7 +94,7 @@ fn baseline(text: &str) -> Result<Baseline, String> {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum CliCommand {
     /// Shows the version of this program
     Version,
     /// Asks the node for its health: a real write, read and publish
@@ -139,8 +142,9 @@ passes all as text.")]
     Db(DbCommand),
     /// Writes a completion script for a shell
     ///
-    /// It is loaded at the shell's start, so that it is always the program's own: `source <(network-cli completions
-    /// bash)` in ~/.bashrc, the same with zsh in ~/.zshrc, `network-cli completions fish | source` in config.fish.
+    /// It is loaded at the shell's start, so that it is always the program's own: `source
+    /// <(network-cli completions bash)` in ~/.bashrc, the same with zsh in ~/.zshrc, `network-cli
+    /// completions fish | source` in config.fish.
     Completions {
         /// Which shell
         shell: Shell,
@@ -160,7 +164,7 @@ pub(crate) enum StorageCommand {
         #[arg(long)]
         text: bool,
         /// The value expires after this time
-        #[arg(long, value_name = "TIME", value_parser = timeout)]
+        #[arg(long, value_name = "TIME", value_parser = parse_timeout)]
         ttl: Option<Duration>,
     },
     /// Writes a value's exact bytes to stdout
@@ -174,7 +178,7 @@ pub(crate) enum StorageCommand {
         #[arg(default_value = "")]
         prefix: String,
         /// At most so many; all when left out
-        #[arg(value_parser = at_least_one)]
+        #[arg(value_parser = parse_at_least_one)]
         limit: Option<u64>,
         /// Goes on where a list ended: the next_cursor that it has in JSON
         #[arg(long, value_name = "CURSOR", default_value = "", hide_default_value = true)]
@@ -210,7 +214,7 @@ pub(crate) enum PubsubCommand {
         /// The topic
         topic: String,
         /// Ends after this time, such as 10s; else at Ctrl-C
-        #[arg(value_parser = timeout)]
+        #[arg(value_parser = parse_timeout)]
         duration: Option<Duration>,
     },
     /// Lists the topics that have subscribers
@@ -225,7 +229,7 @@ pub(crate) enum NamespaceCommand {
         #[arg(default_value = "")]
         prefix: String,
         #[command(flatten)]
-        right: Right,
+        right: OperatorArgs,
     },
     /// Shows what a namespace holds
     Info {
@@ -233,7 +237,7 @@ pub(crate) enum NamespaceCommand {
         #[arg(add = ArgValueCandidates::new(completion_values::namespaces))]
         name: Option<String>,
         #[command(flatten)]
-        right: Right,
+        right: OperatorArgs,
     },
     /// Deletes a namespace with everything in it; for its owner
     Delete {
@@ -244,7 +248,7 @@ pub(crate) enum NamespaceCommand {
         #[arg(long, value_name = "NAME")]
         confirm: Option<String>,
         #[command(flatten)]
-        right: Right,
+        right: OperatorArgs,
     },
 }
 
@@ -275,22 +279,25 @@ pub(crate) enum DbCommand {
     },
     /// Applies the numbered migrations of a folder that were not applied yet
     ///
-    /// They are NUMBER_name.sql files, or folders NUMBER_name with a migration.sql or up.sql, as goose, dbmate,
-    /// golang-migrate, sqlx, Flyway, Diesel, drizzle-kit, Prisma and others write them. Numbers run from 0 or 1
-    /// without a gap, or are moments like 20261124193000. Each is applied in a transaction of its own. What takes
-    /// a change back (down, undo) is never run; a file that seems to hold it unmarked is refused, as are migrations
-    /// that are not written in SQL.
+    /// They are NUMBER_name.sql files, or folders NUMBER_name with a migration.sql or up.sql, as
+    /// goose, dbmate, golang-migrate, sqlx, Flyway, Diesel, drizzle-kit, Prisma and others write
+    /// them. Numbers run from 0 or 1 without a gap, or are moments like 20261124193000. Each is
+    /// applied in a transaction of its own. What takes a change back (down, undo) is never run; a
+    /// file that seems to hold it unmarked is refused, as are migrations that are not written in
+    /// SQL.
     ///
-    /// A step has at most 999 statements of 1 MiB each, and 15 MiB in all. What `sqlite3 FILE .dump` or `.schema`
-    /// writes can be a step: of more rows than that, those that are written out are put together.
+    /// A step has at most 999 statements of 1 MiB each, and 15 MiB in all. What `sqlite3 FILE
+    /// .dump` or `.schema` writes can be a step: of more rows than that, those that are written out
+    /// are put together.
     Migrate {
         /// The folder
         dir: PathBuf,
         /// Only shows what would be applied
         #[arg(long)]
         dry_run: bool,
-        /// Records the steps up to this number as applied, without running them; none: records that nothing is
-        #[arg(long, value_name = "NUMBER", value_parser = baseline, conflicts_with = "dry_run")]
+        /// Records the steps up to this number as applied, without running them; none: records that
+        /// nothing is
+        #[arg(long, value_name = "NUMBER", value_parser = parse_baseline, conflicts_with = "dry_run")]
         baseline: Option<Baseline>,
     },
     /// Shows the tables with their columns and indexes

@@ -1,6 +1,6 @@
 //! The command line of `network-cli auth`.
 
-use crate::network_cli::args::scope;
+use crate::network_cli::args::parse_scope;
 use crate::network_cli::completion_values;
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCandidates;
@@ -52,7 +52,8 @@ pub(crate) struct LoginArgs {
     /// The gateway whose page is opened; else DEBROS_GATEWAY_URL, else that of the node
     #[arg(long, value_name = "URL", conflicts_with = "keystore")]
     pub(crate) gateway: Option<String>,
-    /// Only prints the address of the page, for a browser that is opened by hand, and waits; works without a terminal
+    /// Only prints the address of the page, for a browser that is opened by hand, and waits; works
+    /// without a terminal
     #[arg(long, conflicts_with = "keystore")]
     pub(crate) no_browser: bool,
     /// Signs with this keystore file, without a browser and a gateway
@@ -80,7 +81,8 @@ pub(crate) enum WalletCommand {
         /// The file to make; else one in ~/.debros/keystores
         #[arg(long, value_name = "FILE")]
         keystore: Option<PathBuf>,
-        /// File with the password to protect it; else DEBROS_KEYSTORE_PASSWORD, else it is asked for
+        /// File with the password to protect it; else DEBROS_KEYSTORE_PASSWORD, else it is asked
+        /// for
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
     },
@@ -91,7 +93,7 @@ pub(crate) enum KeysCommand {
     /// Lists the keys, revoked ones too: all for an admin, else the wallet's own
     List {
         #[command(flatten)]
-        right: Right,
+        right: OperatorArgs,
     },
     /// Makes a key; it is shown this once
     Create {
@@ -102,21 +104,21 @@ pub(crate) enum KeysCommand {
         #[arg(long, value_parser = ["reader", "writer", "admin"])]
         role: Option<String>,
         /// Narrows the role to these, such as db:read,storage:read
-        #[arg(long, value_delimiter = ',', value_name = "SCOPE,…", value_parser = scope,
+        #[arg(long, value_delimiter = ',', value_name = "SCOPE,…", value_parser = parse_scope,
             add = ArgValueCandidates::new(completion_values::scopes))]
         scopes: Vec<String>,
         /// Also stores it for later commands
         #[arg(long)]
         save: bool,
         #[command(flatten)]
-        right: Right,
+        right: OperatorArgs,
     },
     /// Revokes a key by its id
     Revoke {
         /// The id, as the list shows it
         id: String,
         #[command(flatten)]
-        right: Right,
+        right: OperatorArgs,
     },
 }
 
@@ -125,7 +127,7 @@ pub(crate) enum MembersCommand {
     /// Lists the wallets that may act in the namespace
     List {
         #[command(flatten)]
-        right: Right,
+        right: OperatorArgs,
     },
     /// Gives a wallet a role in place of the one that it had
     Set {
@@ -135,7 +137,7 @@ pub(crate) enum MembersCommand {
         #[arg(value_parser = ["reader", "writer", "admin"])]
         role: String,
         #[command(flatten)]
-        right: Right,
+        right: OperatorArgs,
     },
     /// Takes a wallet's role away
     ///
@@ -145,15 +147,15 @@ pub(crate) enum MembersCommand {
         #[arg(add = ArgValueCandidates::new(completion_values::wallets))]
         wallet: String,
         #[command(flatten)]
-        right: Right,
+        right: OperatorArgs,
     },
 }
 
 /// With whose right a command manages a namespace.
 #[derive(Clone, Copy, Debug, Args)]
-pub(crate) struct Right {
-    /// Acts as the node's operator, on the node's machine, in the --namespace that is named; without it only what reads does,
-    /// where no credential is stored
+pub(crate) struct OperatorArgs {
+    /// Acts as the node's operator, on the node's machine, in the --namespace that is named;
+    /// without it only what reads does, where no credential is stored
     #[arg(long)]
     pub(crate) operator: bool,
 }

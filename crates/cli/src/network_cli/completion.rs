@@ -1,8 +1,9 @@
-//! Completion of command lines: at every Tab the shell asks this program, which knows its own commands, options and values.
+//! Completion of command lines: at every Tab the shell asks this program, which knows its own
+//! commands, options and values.
 
 use super::args::Cli;
 use super::output::Output;
-use crate::fail::{FAILED, Failure};
+use crate::cli_error::{CliError, FAILED};
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 use clap_complete::engine::complete;
@@ -15,10 +16,10 @@ use std::process::ExitCode;
 const PROGRAM: &str = "network-cli";
 /// With this variable a shell asks, in place of running a command; its value is the shell's name.
 const ASKED_BY: &str = "DEBROS_COMPLETE";
-const SHELLS: Shells<'static> = Shells(&[&Bash, &Elvish, &Fish, &Powershell, &Zsh]);
+const SHELLS: Shells<'static> = Shells(&[&BashCompleter, &Elvish, &Fish, &Powershell, &Zsh]);
 
 /// Answers a shell that asks for completions. `None`: none does.
-pub(super) fn answer() -> Option<ExitCode> {
+pub(super) fn complete_from_env() -> Option<ExitCode> {
     let asked = CompleteEnv::with_factory(Cli::command).var(ASKED_BY).bin(PROGRAM).shells(SHELLS);
     match asked.try_complete(std::env::args_os(), std::env::current_dir().ok().as_deref()) {
         Ok(false) => None,
@@ -29,15 +30,18 @@ pub(super) fn answer() -> Option<ExitCode> {
 }
 
 /// Writes what makes a shell ask.
-pub(super) fn write_script(out: Output, shell: Shell) -> Result<(), Failure> {
+pub(super) fn write_script(out: Output, shell: Shell) -> Result<(), CliError> {
     let name = shell.to_string();
-    let shell = SHELLS.completer(&name).ok_or_else(|| Failure::usage(format!("there is no completion for {name}")))?;
+    let shell = SHELLS
+        .completer(&name)
+        .ok_or_else(|| CliError::usage(format!("there is no completion for {name}")))?;
     let mut script = Vec::new();
     shell.write_registration(ASKED_BY, PROGRAM, PROGRAM, &this_program(), &mut script)?;
-    out.bytes(&script)
+    out.write_bytes(&script)
 }
 
-/// How the shell calls this program again: by its name where it was found by that, else by its whole path.
+/// How the shell calls this program again: by its name where it was found by that, else by its
+/// whole path.
 fn this_program() -> String {
     let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_else(|| PROGRAM.into());
     let is_path = called.parent().is_some_and(|folder| folder != Path::new(""));
@@ -45,10 +49,11 @@ fn this_program() -> String {
     called.to_string_lossy().into_owned()
 }
 
-/// Bash, which takes `--format=json` and `db:read` for three words and wants the last of them alone.
-struct Bash;
+/// Bash, which takes `--format=json` and `db:read` for three words and wants the last of them
+/// alone.
+struct BashCompleter;
 
-impl EnvCompleter for Bash {
+impl EnvCompleter for BashCompleter {
     fn name(&self) -> &'static str {
         clap_complete::env::Bash.name()
     }
@@ -75,9 +80,12 @@ impl EnvCompleter for Bash {
         current_dir: Option<&Path>,
         buf: &mut dyn Write,
     ) -> Result<(), io::Error> {
-        // What the script of `write_registration` says: where the cursor is, and what parts the answers.
+        // What the script of `write_registration` says: where the cursor is, and what parts the
+        // answers.
         let variable = |name: &str| std::env::var(name).ok();
-        let index = variable("_CLAP_COMPLETE_INDEX").and_then(|index| index.parse().ok()).unwrap_or_default();
+        let index = variable("_CLAP_COMPLETE_INDEX")
+            .and_then(|index| index.parse().ok())
+            .unwrap_or_default();
         let separator = variable("_CLAP_IFS").unwrap_or_else(|| "\n".to_owned());
         let (args, index, before) = join_words(args, index);
         let completions = complete(cmd, args, index, current_dir)?;
@@ -88,8 +96,8 @@ impl EnvCompleter for Bash {
     }
 }
 
-/// The words as they were typed: bash parts them at `=` and `:`. Besides them the index of the word at the cursor, and what of
-/// that word stands before the part at the cursor.
+/// The words as they were typed: bash parts them at `=` and `:`. Besides them the index of the word
+/// at the cursor, and what of that word stands before the part at the cursor.
 fn join_words(words: Vec<OsString>, index: usize) -> (Vec<OsString>, usize, String) {
     let mut joined: Vec<OsString> = Vec::new();
     let (mut at, mut before) = (index, String::new());
@@ -114,7 +122,8 @@ fn join_words(words: Vec<OsString>, index: usize) -> (Vec<OsString>, usize, Stri
     (joined, at, before)
 }
 
-/// Whether a word is what bash has parted the one before from its rest with: the `=` of an option, or colons.
+/// Whether a word is what bash has parted the one before from its rest with: the `=` of an option,
+/// or colons.
 fn parts_words(last: &OsStr, word: &OsStr) -> bool {
     if word == "=" {
         return last.to_string_lossy().starts_with("--");
@@ -131,13 +140,23 @@ mod tests {
     #[test]
     fn an_option_and_its_value_are_one_word() {
         let joined = |words: &[&str], index: usize| {
-            let (words, index, before) = join_words(words.iter().map(OsString::from).collect(), index);
+            let (words, index, before) =
+                join_words(words.iter().map(OsString::from).collect(), index);
             (words.join(std::ffi::OsStr::new(" ")).into_string().unwrap(), index, before)
         };
         assert_eq!(joined(&["x", "a", "b"], 2), ("x a b".to_owned(), 2, String::new()));
-        assert_eq!(joined(&["x", "--format", "=", "js"], 3), ("x --format=js".to_owned(), 1, "--format=".to_owned()));
-        assert_eq!(joined(&["x", "--format", "="], 2), ("x --format=".to_owned(), 1, "--format=".to_owned()));
-        assert_eq!(joined(&["x", "--format", "=", "json", "a"], 4), ("x --format=json a".to_owned(), 2, String::new()));
+        assert_eq!(
+            joined(&["x", "--format", "=", "js"], 3),
+            ("x --format=js".to_owned(), 1, "--format=".to_owned())
+        );
+        assert_eq!(
+            joined(&["x", "--format", "="], 2),
+            ("x --format=".to_owned(), 1, "--format=".to_owned())
+        );
+        assert_eq!(
+            joined(&["x", "--format", "=", "json", "a"], 4),
+            ("x --format=json a".to_owned(), 2, String::new())
+        );
         assert_eq!(joined(&["x", "a", "=", "b"], 3), ("x a = b".to_owned(), 3, String::new()));
         assert_eq!(joined(&["x", "db", ":", "re"], 3), ("x db:re".to_owned(), 1, "db:".to_owned()));
         assert_eq!(joined(&["x", "db", ":"], 2), ("x db:".to_owned(), 1, "db:".to_owned()));

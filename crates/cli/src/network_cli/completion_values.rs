@@ -1,9 +1,10 @@
-//! What the shell is offered for values: of lists that the program has, and of what lies on this machine. No node is asked,
-//! for a shell waits for the answer at every Tab; what can not be read offers nothing.
+//! What the shell is offered for values: of lists that the program has, and of what lies on this
+//! machine. No node is asked, for a shell waits for the answer at every Tab; what can not be read
+//! offers nothing.
 
 use super::auth::OPERATOR;
-use super::session::{DATA_DIR, variable};
-use crate::credentials::{Entry, Store};
+use super::node_connection::{DATA_DIR, env_variable};
+use crate::credentials::{CredentialFile, StoredCredential};
 use crate::local_node;
 use clap_complete::CompletionCandidate;
 use debros_auth::Scopes;
@@ -29,27 +30,32 @@ pub(super) fn namespaces() -> Vec<CompletionCandidate> {
     stored(|entry| Some(entry.namespace))
 }
 
-/// Backups of the nodes of this machine, the newest first, where the user may look into their folders.
+/// Backups of the nodes of this machine, the newest first, where the user may look into their
+/// folders.
 pub(super) fn backups() -> Vec<CompletionCandidate> {
-    let folders = local_node::data_dirs(variable(DATA_DIR).as_deref())
+    let folders = local_node::data_dirs(env_variable(DATA_DIR).as_deref())
         .into_iter()
         .filter_map(|dir| std::fs::read_dir(dir.join("backups")).ok());
-    let names = folders.flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let names: BTreeSet<String> = names.filter(|name| debros_engine::embedded::is_backup_name(name)).collect();
+    let names =
+        folders.flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let names: BTreeSet<String> =
+        names.filter(|name| debros_engine::embedded::is_backup_name(name)).collect();
     let newest_first = names.into_iter().rev().enumerate();
-    newest_first.map(|(order, name)| CompletionCandidate::new(name).display_order(Some(order))).collect()
+    newest_first
+        .map(|(order, name)| CompletionCandidate::new(name).display_order(Some(order)))
+        .collect()
 }
 
 /// Addresses of the nodes of this machine.
 pub(super) fn nodes() -> Vec<CompletionCandidate> {
-    local_node::nodes(variable(DATA_DIR).as_deref())
+    local_node::local_nodes(env_variable(DATA_DIR).as_deref())
         .into_iter()
         .map(|node| CompletionCandidate::new(node.address))
         .collect()
 }
 
-fn stored(value: impl Fn(Entry) -> Option<String>) -> Vec<CompletionCandidate> {
-    let entries = Store::in_home().and_then(|store| store.entries()).unwrap_or_default();
+fn stored(value: impl Fn(StoredCredential) -> Option<String>) -> Vec<CompletionCandidate> {
+    let entries = CredentialFile::in_home().and_then(|store| store.entries()).unwrap_or_default();
     let values: BTreeSet<String> = entries.into_iter().filter_map(value).collect();
     values.into_iter().map(CompletionCandidate::new).collect()
 }

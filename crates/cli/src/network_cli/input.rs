@@ -1,13 +1,13 @@
 //! Values that stand on the command line, in a file, or come from stdin.
 
-use crate::fail::Failure;
+use crate::cli_error::CliError;
 use debros_proto::regular_file;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// The bytes that a VALUE means: `-` is stdin, `@FILE` a file, anything else (and everything with `text`) itself. More
-/// than `max` bytes are not read.
-pub(super) fn read(value: String, text: bool, max: usize) -> Result<Vec<u8>, Failure> {
+/// The bytes that a VALUE means: `-` is stdin, `@FILE` a file, anything else (and everything with
+/// `text`) itself. More than `max` bytes are not read.
+pub(super) fn read(value: String, text: bool, max: usize) -> Result<Vec<u8>, CliError> {
     if text {
         return Ok(value.into_bytes());
     }
@@ -17,7 +17,8 @@ pub(super) fn read(value: String, text: bool, max: usize) -> Result<Vec<u8>, Fai
     match value.strip_prefix('@') {
         Some(path) => {
             let file = regular_file::open_or_handed_over(Path::new(path)).map_err(|error| {
-                Failure::usage(format!("{path} can not be read: {error}")).hint("--text takes the value as it stands")
+                CliError::usage(format!("{path} can not be read: {error}"))
+                    .with_hint("--text takes the value as it stands")
             })?;
             read_all(file, path, max)
         }
@@ -25,13 +26,15 @@ pub(super) fn read(value: String, text: bool, max: usize) -> Result<Vec<u8>, Fai
     }
 }
 
-fn read_all(source: impl Read, name: &str, max: usize) -> Result<Vec<u8>, Failure> {
+fn read_all(source: impl Read, name: &str, max: usize) -> Result<Vec<u8>, CliError> {
     let mut bytes = Vec::new();
     // One more than allowed, to tell "just fits" from "too long" without reading an endless source.
     let read = source.take(max as u64 + 1).read_to_end(&mut bytes);
-    read.map_err(|error| Failure::new(format!("{name} can not be read: {error}")))?;
+    read.map_err(|error| CliError::new(format!("{name} can not be read: {error}")))?;
     if bytes.len() > max {
-        return Err(Failure::usage(format!("{name} holds more than the {max} bytes that are allowed")));
+        return Err(CliError::usage(format!(
+            "{name} holds more than the {max} bytes that are allowed"
+        )));
     }
     Ok(bytes)
 }
@@ -54,7 +57,13 @@ mod tests {
         assert_eq!(read("@/dev/zero".into(), false, 3).unwrap_err().exit, 2);
         use std::os::fd::AsRawFd as _;
         let open = std::fs::File::open(&path).unwrap();
-        assert_eq!(read(format!("@/dev/fd/{}", open.as_raw_fd()), false, 3).unwrap(), [0, 255, b'\n']);
-        assert_eq!(read(format!("@{}", dir.path().join("missing").display()), false, 3).unwrap_err().exit, 2);
+        assert_eq!(
+            read(format!("@/dev/fd/{}", open.as_raw_fd()), false, 3).unwrap(),
+            [0, 255, b'\n']
+        );
+        assert_eq!(
+            read(format!("@{}", dir.path().join("missing").display()), false, 3).unwrap_err().exit,
+            2
+        );
     }
 }

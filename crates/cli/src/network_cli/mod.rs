@@ -7,42 +7,42 @@ mod backup;
 mod browser;
 mod completion;
 mod completion_values;
-mod credential;
+mod credential_lookup;
 mod export;
-mod gateway;
+mod gateway_lookup;
 mod input;
 mod keystore;
 mod migrate;
 mod namespace;
 mod network;
+mod node_connection;
 mod output;
-mod partial;
+mod partial_file;
 mod pubsub;
 mod query;
 mod schema;
-mod session;
 mod storage;
 mod terminal;
 
-use crate::fail::Failure;
+use crate::cli_error::CliError;
 use crate::runtime;
-pub(crate) use args::scope;
-use args::{Cli, Command, DbCommand, Format};
+pub(crate) use args::parse_scope;
+use args::{Cli, CliCommand, DbCommand, OutputFormat};
 use clap::Parser as _;
+use node_connection::NodeConnection;
 use output::Output;
-use session::Session;
 use std::process::ExitCode;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    if let Some(code) = completion::answer() {
+    if let Some(code) = completion::complete_from_env() {
         return code;
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return report_usage_error(&error),
     };
-    let json = cli.global.format == Format::Json;
+    let json = cli.global.format == OutputFormat::Json;
     match run(cli) {
         Ok(code) => code,
         Err(failure) => failure.report(json),
@@ -50,86 +50,100 @@ pub fn main() -> ExitCode {
 }
 
 /// A command line that can not be read; `--help` and `--version` come this way too.
-fn usage(error: &clap::Error) -> ExitCode {
+fn report_usage_error(error: &clap::Error) -> ExitCode {
     let asked: Vec<String> = std::env::args().collect();
-    let json = asked.windows(2).any(|pair| matches!(pair[0].as_str(), "-f" | "--format") && pair[1] == "json")
+    let json = asked
+        .windows(2)
+        .any(|pair| matches!(pair[0].as_str(), "-f" | "--format") && pair[1] == "json")
         || asked.iter().any(|argument| matches!(argument.as_str(), "--format=json" | "-fjson"));
     if error.use_stderr() && json {
-        return Failure::usage(usage_message(error)).report(true);
+        return CliError::usage(usage_message(error)).report(true);
     }
     // A closed stdout or stderr is no reason for another error.
     let _ = error.print();
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(crate::fail::USAGE))
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(crate::cli_error::USAGE))
 }
 
 /// What is wrong, in one line: what clap says before its tips and the usage.
 fn usage_message(error: &clap::Error) -> String {
     let text = error.to_string();
-    let lines: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let lines: Vec<&str> =
+        text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
     let joined = lines.join(" ");
     joined.strip_prefix("error: ").unwrap_or(&joined).to_owned()
 }
 
-fn run(mut cli: Cli) -> Result<ExitCode, Failure> {
+fn run(mut cli: Cli) -> Result<ExitCode, CliError> {
     let out = Output::new(cli.global.format);
-    if let Command::Namespace(wanted) = &cli.command {
-        namespace::check(&mut cli.global, wanted)?;
+    if let CliCommand::Namespace(wanted) = &cli.command {
+        namespace::check_arguments(&mut cli.global, wanted)?;
     }
-    let Some(wanted) = offline(cli.command, out)? else {
+    let Some(wanted) = run_offline(cli.command, out)? else {
         return Ok(ExitCode::SUCCESS);
     };
-    runtime::command()?.block_on(async {
-        let session = Session::open(&cli.global).await?;
-        let result = command(wanted, &session, out).await;
+    runtime::command_runtime()?.block_on(async {
+        let session = NodeConnection::open(&cli.global).await?;
+        let result = run_command(wanted, &session, out).await;
         session.close().await;
         result
     })
 }
 
 /// Does what needs no node; gives every other command back.
-fn offline(command: Command, out: Output) -> Result<Option<Command>, Failure> {
+fn run_offline(command: CliCommand, out: Output) -> Result<Option<CliCommand>, CliError> {
     match command {
-        Command::Version => network::version(out)?,
-        Command::Completions { shell } => completion::write_script(out, shell)?,
-        Command::Auth(wanted) => {
-            let left = runtime::command()?.block_on(async { auth::offline(out, wanted) });
-            return Ok(left?.map(Command::Auth));
+        CliCommand::Version => network::version(out)?,
+        CliCommand::Completions { shell } => completion::write_script(out, shell)?,
+        CliCommand::Auth(wanted) => {
+            let left =
+                runtime::command_runtime()?.block_on(async { auth::run_offline(out, wanted) });
+            return Ok(left?.map(CliCommand::Auth));
         }
         other => return Ok(Some(other)),
     }
     Ok(None)
 }
 
-async fn command(command: Command, session: &Session, out: Output) -> Result<ExitCode, Failure> {
+async fn run_command(
+    command: CliCommand,
+    session: &NodeConnection,
+    out: Output,
+) -> Result<ExitCode, CliError> {
     match command {
         // Answered before a node was looked for.
-        Command::Version | Command::Completions { .. } => {}
-        Command::Health => return network::health(session, out).await,
-        Command::Peers => network::peers(session, out).await?,
-        Command::Status => network::status(session, out).await?,
-        Command::PeerId => network::peer_id(session, out)?,
-        Command::Connect { address } => network::connect(session, out, address).await?,
-        Command::Query { sql, args, text } => query::run(session, out, sql, &args, text).await?,
-        Command::Storage(storage) => return storage::run(session, out, storage).await,
-        Command::Pubsub(pubsub) => pubsub::run(session, out, pubsub).await?,
-        Command::Auth(auth) => auth::run(session, out, auth).await?,
-        Command::Namespace(wanted) => namespace::run(session, out, wanted).await?,
-        Command::Db(DbCommand::Backup { list: true }) => backup::list(session, out).await?,
-        Command::Db(DbCommand::Backup { list: false }) => backup::make(session, out).await?,
-        Command::Db(DbCommand::Restore { name, yes }) => backup::restore(session, out, &name, yes).await?,
-        Command::Db(DbCommand::Export { file, force }) => export::run(session, out, &file, force).await?,
-        Command::Db(DbCommand::Migrate { dir, baseline: Some(baseline), .. }) => {
-            migrate::record(session, out, &dir, baseline).await?;
+        CliCommand::Version | CliCommand::Completions { .. } => {}
+        CliCommand::Health => return network::health(session, out).await,
+        CliCommand::Peers => network::peers(session, out).await?,
+        CliCommand::Status => network::status(session, out).await?,
+        CliCommand::PeerId => network::peer_id(session, out)?,
+        CliCommand::Connect { address } => network::connect(session, out, address).await?,
+        CliCommand::Query { sql, args, text } => query::run(session, out, sql, &args, text).await?,
+        CliCommand::Storage(storage) => return storage::run(session, out, storage).await,
+        CliCommand::Pubsub(pubsub) => pubsub::run(session, out, pubsub).await?,
+        CliCommand::Auth(auth) => auth::run(session, out, auth).await?,
+        CliCommand::Namespace(wanted) => namespace::run(session, out, wanted).await?,
+        CliCommand::Db(DbCommand::Backup { list: true }) => backup::list(session, out).await?,
+        CliCommand::Db(DbCommand::Backup { list: false }) => backup::create(session, out).await?,
+        CliCommand::Db(DbCommand::Restore { name, yes }) => {
+            backup::restore(session, out, &name, yes).await?
         }
-        Command::Db(DbCommand::Migrate { dir, dry_run, .. }) => migrate::run(session, out, &dir, dry_run).await?,
-        Command::Db(DbCommand::Schema) => schema::run(session, out).await?,
+        CliCommand::Db(DbCommand::Export { file, force }) => {
+            export::run(session, out, &file, force).await?
+        }
+        CliCommand::Db(DbCommand::Migrate { dir, baseline: Some(baseline), .. }) => {
+            migrate::record_baseline(session, out, &dir, baseline).await?;
+        }
+        CliCommand::Db(DbCommand::Migrate { dir, dry_run, .. }) => {
+            migrate::run(session, out, &dir, dry_run).await?
+        }
+        CliCommand::Db(DbCommand::Schema) => schema::run(session, out).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Cli, Command, args::StorageCommand};
+    use super::{Cli, CliCommand, args::StorageCommand};
     use clap::{CommandFactory as _, Parser as _};
 
     #[test]
@@ -147,13 +161,16 @@ mod tests {
             let message = super::usage_message(&Cli::try_parse_from(line.split(' ')).unwrap_err());
             assert!(words.iter().all(|word| message.contains(word)), "{message}");
             assert!(
-                !message.contains('\n') && !message.contains("Usage") && !message.starts_with("error"),
+                !message.contains('\n')
+                    && !message.contains("Usage")
+                    && !message.starts_with("error"),
                 "{message}"
             );
         }
     }
 
-    /// Lesson 37: `storage list --format json` took "--format" as the prefix, and `--bootstrap` was ignored.
+    /// Lesson 37: `storage list --format json` took "--format" as the prefix, and `--bootstrap` was
+    /// ignored.
     #[test]
     fn lesson_37_global_options_stand_anywhere_and_are_never_taken_as_values() {
         for line in [
@@ -163,21 +180,35 @@ mod tests {
             "network-cli -f json -t 5s storage list",
         ] {
             let cli = Cli::try_parse_from(line.split(' ')).unwrap();
-            assert_eq!(cli.global.format, super::Format::Json, "{line}");
+            assert_eq!(cli.global.format, super::OutputFormat::Json, "{line}");
             assert_eq!(cli.global.timeout.as_secs(), 5, "{line}");
             match cli.command {
-                Command::Storage(StorageCommand::List { prefix, limit, cursor }) => {
+                CliCommand::Storage(StorageCommand::List { prefix, limit, cursor }) => {
                     assert_eq!((prefix.as_str(), limit, cursor.as_str()), ("", None, ""))
                 }
                 other => panic!("{other:?}"),
             }
         }
-        let cli = Cli::try_parse_from(["network-cli", "peers", "-b", "/ip4/1.2.3.4/tcp/1,/ip4/5.6.7.8/tcp/2"]).unwrap();
+        let cli = Cli::try_parse_from([
+            "network-cli",
+            "peers",
+            "-b",
+            "/ip4/1.2.3.4/tcp/1,/ip4/5.6.7.8/tcp/2",
+        ])
+        .unwrap();
         assert_eq!(cli.global.bootstrap.len(), 2);
-        let cli =
-            Cli::try_parse_from(["network-cli", "query", "SELECT ?, ?", "-5", "-1.5e3", "--timeout", "1s"]).unwrap();
+        let cli = Cli::try_parse_from([
+            "network-cli",
+            "query",
+            "SELECT ?, ?",
+            "-5",
+            "-1.5e3",
+            "--timeout",
+            "1s",
+        ])
+        .unwrap();
         match cli.command {
-            Command::Query { args, .. } => assert_eq!(args, ["-5", "-1.5e3"]),
+            CliCommand::Query { args, .. } => assert_eq!(args, ["-5", "-1.5e3"]),
             other => panic!("{other:?}"),
         }
         for bad in [

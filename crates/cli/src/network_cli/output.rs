@@ -1,73 +1,79 @@
 //! Writing results: on stdout, for people or for programs. Everything else goes to stderr.
 
-use super::args::Format;
-use crate::fail::Failure;
+use super::args::OutputFormat;
+use crate::cli_error::CliError;
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, presets};
 use std::io::{self, IsTerminal as _, Write as _};
 
 /// Where results go, and how they are written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Output {
-    format: Format,
-    terminal: bool,
+    format: OutputFormat,
+    is_terminal: bool,
     bold: bool,
 }
 
 impl Output {
-    pub(super) fn new(format: Format) -> Self {
+    pub(super) fn new(format: OutputFormat) -> Self {
         let terminal = io::stdout().is_terminal();
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Self { format, terminal, bold: terminal && !plain }
+        Self { format, is_terminal: terminal, bold: terminal && !plain }
     }
 
     /// Whether results are JSON.
     pub(super) fn is_json(self) -> bool {
-        self.format == Format::Json
+        self.format == OutputFormat::Json
     }
 
     /// Whether a person looks at stdout directly.
     pub(super) fn is_terminal(self) -> bool {
-        self.terminal
+        self.is_terminal
     }
 
-    /// A result: `json` for programs, `text` for people.
-    pub(super) fn result<Json: serde::Serialize>(
+    /// A result: `write_json` for programs, `text` for people.
+    pub(super) fn write_result<Json: serde::Serialize>(
         self,
         json: impl FnOnce() -> Json,
         text: impl FnOnce() -> String,
-    ) -> Result<(), Failure> {
-        if self.is_json() { self.json(&json()) } else { self.line(&text()) }
+    ) -> Result<(), CliError> {
+        if self.is_json() { self.write_json(&json()) } else { self.write_line(&text()) }
     }
 
     /// A JSON result on a line of its own.
-    pub(super) fn json(self, value: &impl serde::Serialize) -> Result<(), Failure> {
-        let mut text = serde_json::to_vec(value).map_err(|error| Failure::new(error.to_string()))?;
+    pub(super) fn write_json(self, value: &impl serde::Serialize) -> Result<(), CliError> {
+        let mut text =
+            serde_json::to_vec(value).map_err(|error| CliError::new(error.to_string()))?;
         text.push(b'\n');
-        self.bytes(&text)
+        self.write_bytes(&text)
     }
 
     /// A line for people.
-    pub(super) fn line(self, text: &str) -> Result<(), Failure> {
-        self.bytes(format!("{text}\n").as_bytes())
+    pub(super) fn write_line(self, text: &str) -> Result<(), CliError> {
+        self.write_bytes(format!("{text}\n").as_bytes())
     }
 
     /// Exact bytes.
-    pub(super) fn bytes(self, bytes: &[u8]) -> Result<(), Failure> {
+    pub(super) fn write_bytes(self, bytes: &[u8]) -> Result<(), CliError> {
         let mut stdout = io::stdout().lock();
         let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
         match written {
-            // Whoever reads has enough, as `head` does: nothing is left to do, and nothing went wrong.
+            // Whoever reads has enough, as `head` does: nothing is left to do, and nothing went
+            // wrong.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-            written => {
-                written.map_err(|error| Failure::new(format!("the result can not be written to stdout: {error}")))
-            }
+            written => written.map_err(|error| {
+                CliError::new(format!("the result can not be written to stdout: {error}"))
+            }),
         }
     }
 
-    /// A table, as wide as its content: on a narrow terminal the lines go on below, so that a peer id or a checksum is
-    /// never cut into pieces that can not be copied.
-    pub(super) fn table(self, header: &[&str], rows: impl IntoIterator<Item = Vec<Shown>>) -> Result<(), Failure> {
+    /// A table, as wide as its content: on a narrow terminal the lines go on below, so that a peer
+    /// id or a checksum is never cut into pieces that can not be copied.
+    pub(super) fn write_table(
+        self,
+        header: &[&str],
+        rows: impl IntoIterator<Item = Vec<TableCell>>,
+    ) -> Result<(), CliError> {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
         table.set_content_arrangement(ContentArrangement::Disabled);
@@ -77,40 +83,41 @@ impl Output {
         }));
         for row in rows {
             table.add_row(row.into_iter().map(|shown| match shown {
-                Shown::Text(text) => Cell::new(printable(&text)),
-                Shown::Number(text) => Cell::new(text).set_alignment(CellAlignment::Right),
+                TableCell::Text(text) => Cell::new(printable(&text)),
+                TableCell::Number(text) => Cell::new(text).set_alignment(CellAlignment::Right),
             }));
         }
         for column in table.column_iter_mut() {
             column.set_padding((0, 2));
         }
         let text: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
-        self.line(&text.join("\n"))
+        self.write_line(&text.join("\n"))
     }
 }
 
 /// A cell of a table.
 #[derive(Clone, Debug)]
-pub(super) enum Shown {
+pub(super) enum TableCell {
     /// Text from anywhere; control characters are written as escapes.
     Text(String),
     /// A number, which stands right.
     Number(String),
 }
 
-impl From<&str> for Shown {
+impl From<&str> for TableCell {
     fn from(text: &str) -> Self {
-        Shown::Text(text.to_owned())
+        TableCell::Text(text.to_owned())
     }
 }
 
-impl From<String> for Shown {
+impl From<String> for TableCell {
     fn from(text: String) -> Self {
-        Shown::Text(text)
+        TableCell::Text(text)
     }
 }
 
-/// Text without control characters: what comes from the network must not steer the terminal or break the lines.
+/// Text without control characters: what comes from the network must not steer the terminal or
+/// break the lines.
 pub(super) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -129,13 +136,13 @@ fn is_direction_mark(character: char) -> bool {
 }
 
 /// Says something to the person, beside the results.
-pub(super) fn note(text: &str) {
+pub(super) fn print_note(text: &str) {
     // When stderr is gone nobody listens.
     let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// A time as milliseconds since the Unix epoch; 0 is never.
-pub(super) fn time(milliseconds: i64) -> String {
+pub(super) fn format_time(milliseconds: i64) -> String {
     if milliseconds == 0 { "never".to_owned() } else { debros_proto::time::rfc3339(milliseconds) }
 }
 
@@ -156,7 +163,7 @@ pub(super) fn json_list(items: impl IntoIterator<Item = serde_json::Value>) -> s
 }
 
 /// Bytes for people.
-pub(super) fn size(bytes: u64) -> String {
+pub(super) fn format_size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut unit = 0;
     let mut left = bytes;
@@ -169,7 +176,7 @@ pub(super) fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{printable, size};
+    use super::{format_size, printable};
 
     #[test]
     fn text_from_the_network_does_not_steer_the_terminal() {
@@ -178,6 +185,9 @@ mod tests {
 
     #[test]
     fn sizes_are_short() {
-        assert_eq!([size(0), size(9999), size(10_240), size(5 << 30)], ["0 B", "9999 B", "10 KiB", "5120 MiB"]);
+        assert_eq!(
+            [format_size(0), format_size(9999), format_size(10_240), format_size(5 << 30)],
+            ["0 B", "9999 B", "10 KiB", "5120 MiB"]
+        );
     }
 }

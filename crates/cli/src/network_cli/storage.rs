@@ -2,9 +2,9 @@
 
 use super::args::StorageCommand;
 use super::input;
-use super::output::{Output, json_time, note, printable, size};
-use super::session::Session;
-use crate::fail::{Failure, NOT_FOUND};
+use super::node_connection::NodeConnection;
+use super::output::{Output, format_size, json_time, print_note, printable};
+use crate::cli_error::{CliError, NOT_FOUND};
 use debros_client::rpc::Entry;
 use debros_client::{Client, PutOptions};
 use debros_gateway::answers::ListAnswer;
@@ -15,50 +15,74 @@ use serde_json::json;
 use std::process::ExitCode;
 use std::time::Duration;
 
-pub(super) async fn run(session: &Session, out: Output, command: StorageCommand) -> Result<ExitCode, Failure> {
-    let client = session.user().await?;
+pub(super) async fn run(
+    session: &NodeConnection,
+    out: Output,
+    command: StorageCommand,
+) -> Result<ExitCode, CliError> {
+    let client = session.user_client().await?;
     match command {
         StorageCommand::Put { key, value, text, ttl } => {
             let value = input::read(value, text, MAX_VALUE_BYTES)?;
             put(&client, out, key, value, ttl).await?;
         }
         StorageCommand::Get { key } => get(&client, out, key).await?,
-        StorageCommand::List { prefix, limit, cursor } => list(&client, out, &prefix, limit, cursor).await?,
+        StorageCommand::List { prefix, limit, cursor } => {
+            list(&client, out, &prefix, limit, cursor).await?
+        }
         StorageCommand::Delete { key } => delete(&client, out, key).await?,
         StorageCommand::Exists { key } => return exists(&client, out, key).await,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn put(client: &Client, out: Output, key: String, value: Vec<u8>, ttl: Option<Duration>) -> Result<(), Failure> {
+async fn put(
+    client: &Client,
+    out: Output,
+    key: String,
+    value: Vec<u8>,
+    ttl: Option<Duration>,
+) -> Result<(), CliError> {
     // Whole seconds, and never less than was asked for.
     let ttl_seconds = ttl.map(|span| span.as_secs() + u64::from(span.subsec_nanos() > 0));
     let options = PutOptions { ttl_seconds, ..PutOptions::default() };
     let stored = client.storage().put_with(key.clone(), value, options).await?;
-    out.result(
+    out.write_result(
         || json!({ "status": "ok", "key": key, "size": stored.size, "version": stored.version }),
-        || format!("stored {} ({}, version {})", printable(&key), counted(stored.size, "byte"), stored.version),
+        || {
+            format!(
+                "stored {} ({}, version {})",
+                printable(&key),
+                counted(stored.size, "byte"),
+                stored.version
+            )
+        },
     )
 }
 
-async fn get(client: &Client, out: Output, key: String) -> Result<(), Failure> {
+async fn get(client: &Client, out: Output, key: String) -> Result<(), CliError> {
     let found = client.storage().get(key.clone()).await?;
-    let entry = found.ok_or_else(|| Failure::not_found(format!("there is no key {}", printable(&key))))?;
+    let entry =
+        found.ok_or_else(|| CliError::not_found(format!("there is no key {}", printable(&key))))?;
     if out.is_json() {
-        return out.json(&entry_json(&key, &entry));
+        return out.write_json(&entry_json(&key, &entry));
     }
     if !out.is_terminal() {
-        return out.bytes(&entry.value);
+        return out.write_bytes(&entry.value);
     }
     match std::str::from_utf8(&entry.value) {
-        // On a terminal nothing but text is written, and the next prompt starts on a line of its own.
+        // On a terminal nothing but text is written, and the next prompt starts on a line of its
+        // own.
         Ok(text) if text.split(['\n', '\t']).all(|part| printable(part) == part) => {
-            out.bytes(&entry.value)?;
-            if text.ends_with('\n') || text.is_empty() { Ok(()) } else { out.line("") }
+            out.write_bytes(&entry.value)?;
+            if text.ends_with('\n') || text.is_empty() { Ok(()) } else { out.write_line("") }
         }
         _ => {
-            note(&format!("{} of binary data, not shown on a terminal", size(entry.value.len() as u64)));
-            note("hint: write it to a file with `> FILE`, or use --format json for base64");
+            print_note(&format!(
+                "{} of binary data, not shown on a terminal",
+                format_size(entry.value.len() as u64)
+            ));
+            print_note("hint: write it to a file with `> FILE`, or use --format json for base64");
             Ok(())
         }
     }
@@ -81,7 +105,7 @@ async fn list(
     prefix: &str,
     limit: Option<u64>,
     mut cursor: String,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let mut left = limit.unwrap_or(u64::MAX);
     let mut all = Vec::new();
     while left > 0 {
@@ -92,8 +116,9 @@ async fn list(
         if out.is_json() {
             all.extend(page.keys);
         } else {
-            let lines: String = page.keys.iter().map(|key| format!("{}\n", printable(key))).collect();
-            out.bytes(lines.as_bytes())?;
+            let lines: String =
+                page.keys.iter().map(|key| format!("{}\n", printable(key))).collect();
+            out.write_bytes(lines.as_bytes())?;
         }
         cursor = page.next_cursor;
         if cursor.is_empty() {
@@ -101,17 +126,17 @@ async fn list(
         }
     }
     if out.is_json() {
-        return out.json(&ListAnswer::new(all, cursor));
+        return out.write_json(&ListAnswer::new(all, cursor));
     }
     if !cursor.is_empty() {
-        note("more keys follow; a larger LIMIT shows them");
+        print_note("more keys follow; a larger LIMIT shows them");
     }
     Ok(())
 }
 
-async fn delete(client: &Client, out: Output, key: String) -> Result<(), Failure> {
+async fn delete(client: &Client, out: Output, key: String) -> Result<(), CliError> {
     let deleted = client.storage().delete(key.clone()).await?;
-    out.result(
+    out.write_result(
         || json!({ "status": "ok", "key": key, "deleted": deleted }),
         || {
             let key = printable(&key);
@@ -120,8 +145,8 @@ async fn delete(client: &Client, out: Output, key: String) -> Result<(), Failure
     )
 }
 
-async fn exists(client: &Client, out: Output, key: String) -> Result<ExitCode, Failure> {
+async fn exists(client: &Client, out: Output, key: String) -> Result<ExitCode, CliError> {
     let exists = client.storage().exists(key).await?;
-    out.result(|| json!({ "exists": exists }), || exists.to_string())?;
+    out.write_result(|| json!({ "exists": exists }), || exists.to_string())?;
     Ok(if exists { ExitCode::SUCCESS } else { ExitCode::from(NOT_FOUND) })
 }

@@ -1,14 +1,17 @@
 //! The terminal while a secret is typed.
 
-use nix::sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr};
+use nix::sys::termios::{
+    LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr,
+};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use zeroize::Zeroizing;
 
 /// A terminal that shows nothing of what is typed, until this is dropped.
 ///
-/// It falls silent before the question is written: who answers at once is not shown, and neither is who types the second
-/// answer before the second question. What was typed before is thrown away, because it was shown.
+/// It falls silent before the question is written: who answers at once is not shown, and neither is
+/// who types the second answer before the second question. What was typed before is thrown away,
+/// because it was shown.
 pub(super) struct SilentTerminal {
     terminal: File,
     before: Termios,
@@ -20,7 +23,8 @@ impl SilentTerminal {
         let before = tcgetattr(&terminal)?;
         // As rpassword reads: key by key, Ctrl-C among them.
         let mut silent = before.clone();
-        silent.local_flags &= !(LocalFlags::ECHO | LocalFlags::ECHONL | LocalFlags::ICANON | LocalFlags::ISIG);
+        silent.local_flags &=
+            !(LocalFlags::ECHO | LocalFlags::ECHONL | LocalFlags::ICANON | LocalFlags::ISIG);
         silent.control_chars[SpecialCharacterIndices::VMIN as usize] = 1;
         silent.control_chars[SpecialCharacterIndices::VTIME as usize] = 0;
         tcsetattr(&terminal, SetArg::TCSAFLUSH, &silent)?;
@@ -36,7 +40,8 @@ impl SilentTerminal {
 
 impl Drop for SilentTerminal {
     fn drop(&mut self) {
-        // What is left over may be a secret too: the shell would show it. A terminal that is gone needs nothing.
+        // What is left over may be a secret too: the shell would show it. A terminal that is gone
+        // needs nothing.
         let _ = tcsetattr(&self.terminal, SetArg::TCSAFLUSH, &self.before);
     }
 }

@@ -1,17 +1,20 @@
 //! The command line of `network-gateway`.
 
-use crate::config::{File, GATEWAY, Problems, Sources, environment};
+use crate::config::{ConfigErrors, ConfigFile, ConfigSources, GATEWAY, environment_variables};
 use crate::version;
 use clap::Parser;
 use std::path::PathBuf;
 
-/// The HTTP and WebSocket front to DeBros Network, as a program of its own that reaches nodes over P2P.
+/// The HTTP and WebSocket front to DeBros Network, as a program of its own that reaches nodes over
+/// P2P.
 #[derive(Debug, Parser)]
 #[command(name = "network-gateway", version = version::LONG)]
-#[command(after_help = "Settings: flag, then environment variable (GATEWAY_<NAME>), then YAML file, then default. \
+#[command(
+    after_help = "Settings: flag, then environment variable (GATEWAY_<NAME>), then YAML file, then default. \
     Static keys stand in GATEWAY_API_KEYS or in the file, never on the command line, which other users can see. \
-    --print-config shows the result; configs/README.md lists all.")]
-pub(crate) struct Args {
+    --print-config shows the result; configs/README.md lists all."
+)]
+pub(crate) struct GatewayArgs {
     /// YAML file with the settings
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -62,14 +65,15 @@ pub(crate) struct Args {
     pub(crate) print_config: bool,
 }
 
-impl Args {
+impl GatewayArgs {
     /// The sources of the configuration, in terms of its table.
     ///
     /// # Errors
     /// When the file can not be read.
-    pub(crate) fn sources(&self) -> Result<Sources, Problems> {
-        let file = self.config.as_deref().map(|path| File::read(path, false)).transpose()?;
-        let mut sources = Sources { file, env: environment(), flags: Vec::new(), dev: false };
+    pub(crate) fn config_sources(&self) -> Result<ConfigSources, ConfigErrors> {
+        let file = self.config.as_deref().map(|path| ConfigFile::read(path, false)).transpose()?;
+        let mut sources =
+            ConfigSources { file, env: environment_variables(), flags: Vec::new(), dev: false };
         let given = [
             ("--addr", &self.addr),
             ("--namespace", &self.namespace),
@@ -87,7 +91,7 @@ impl Args {
             ("--log-output-file", &self.log_output_file),
         ];
         for (flag, text) in given {
-            sources.flag(&GATEWAY, flag, text.clone());
+            sources.add_flag(&GATEWAY, flag, text.clone());
         }
         Ok(sources)
     }

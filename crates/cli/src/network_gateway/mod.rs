@@ -1,51 +1,56 @@
 //! The program `network-gateway`: reaches nodes over P2P, serves HTTP, keeps nothing.
 
 mod args;
-mod nodes;
+mod reached_nodes;
 
-use crate::config::{Access, GatewaySettings};
-use crate::descriptors::Descriptors;
-use crate::fail::Failure;
-use crate::logging::Log;
+use crate::cli_error::CliError;
+use crate::config::{AccessSettings, GatewaySettings};
+use crate::file_descriptors::FileDescriptorLimit;
+use crate::logging::LogHandle;
 use crate::signals::{STOP_WITHIN, StopSignals};
 use crate::{metrics, runtime, version};
-use args::Args;
+use args::GatewayArgs;
 use clap::Parser as _;
 use debros_client::Namespace;
-use debros_gateway::{BuildInfo, Gateway, GatewayConfig, TlsFiles};
+use debros_gateway::{Gateway, GatewayBuildInfo, GatewayConfig, TlsFiles};
 use std::process::ExitCode;
 use std::time::Instant;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    runtime::exit_code(run(&Args::parse()))
+    runtime::exit_code(run(&GatewayArgs::parse()))
 }
 
-fn run(args: &Args) -> Result<(), Failure> {
-    let settings = GatewaySettings::load(&args.sources()?)?;
-    runtime::service(args.print_config.then(|| settings.print()), &settings.log(), async |log| {
-        serve(&settings, log).await
-    })
+fn run(args: &GatewayArgs) -> Result<(), CliError> {
+    let settings = GatewaySettings::load(&args.config_sources()?)?;
+    runtime::run_service(
+        args.print_config.then(|| settings.to_annotated_yaml()),
+        &settings.log_settings(),
+        async |log| serve(&settings, log).await,
+    )
 }
 
-async fn serve(settings: &GatewaySettings, log: &Log) -> Result<(), Failure> {
+async fn serve(settings: &GatewaySettings, log: &LogHandle) -> Result<(), CliError> {
     let mut signals = StopSignals::of_service()?;
-    let recorder = metrics::install().map_err(|error| Failure::new(format!("the metrics do not start: {error}")))?;
-    let mut config = GatewayConfig::new(settings.addr());
-    apply(&mut config, settings.access());
-    let descriptors = Descriptors::raise();
-    descriptors.of_gateway().apply(&mut config.limits);
+    let recorder = metrics::install()
+        .map_err(|error| CliError::new(format!("the metrics do not start: {error}")))?;
+    let mut config = GatewayConfig::new(settings.listen_address());
+    apply_access(&mut config, settings.access_settings());
+    let descriptors = FileDescriptorLimit::raise_limit();
+    descriptors.connections_of_gateway().apply_to(&mut config.limits);
     config.public_url = settings.public_url().map(str::to_owned);
     config.trusted_proxies = settings.trusted_proxies();
-    config.tls = settings.tls_files().map(|(certificate, private_key)| TlsFiles { certificate, private_key });
-    let reached = signals.during_start(nodes::reach(settings)).await?;
-    config.operator_credential = nodes::operator_credential(settings, &reached)?;
+    config.tls = settings
+        .tls_files()
+        .map(|(certificate, private_key)| TlsFiles { certificate, private_key });
+    let reached = signals.during_start(reached_nodes::reach_nodes(settings)).await?;
+    config.operator_credential = reached_nodes::operator_credential(settings, &reached)?;
     let client = reached.client;
     let gateway = Gateway::start(config, client.clone(), Some(recorder))
         .await
-        .map_err(|error| Failure::new(error.to_string()))?;
+        .map_err(|error| CliError::new(error.to_string()))?;
     tracing::info!(address = %gateway.address(), open_files = descriptors.limit, "ready");
-    let (signal, _) = signals.next(|| reload(Some(&gateway), log)).await;
+    let (signal, _) = signals.next_stop(|| reload_files(Some(&gateway), log)).await;
     tracing::info!(signal, "stopping; a second signal ends the process at once");
     signals.exit_at_next();
     // HTTP first: what it accepted still needs the node.
@@ -54,20 +59,25 @@ async fn serve(settings: &GatewaySettings, log: &Log) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reads the certificates again and opens the log file again. What can not be read is said, and what was in use stays.
-pub(crate) fn reload(gateway: Option<&Gateway>, log: &Log) {
+/// Reads the certificates again and opens the log file again. What can not be read is said, and
+/// what was in use stays.
+pub(crate) fn reload_files(gateway: Option<&Gateway>, log: &LogHandle) {
     log.reopen();
     match gateway.map(Gateway::reload_certificate) {
-        Some(Ok(true)) => tracing::info!("the TLS certificate was read again; new connections get it"),
+        Some(Ok(true)) => {
+            tracing::info!("the TLS certificate was read again; new connections get it")
+        }
         Some(Err(error)) => tracing::error!("{error}; the certificate that was in use stays"),
         Some(Ok(false)) | None => {}
     }
 }
 
 /// Applies what holds for a separate gateway and for one inside a node alike.
-pub(crate) fn apply(config: &mut GatewayConfig, access: Access<'_>) {
-    let namespace = |text: &str| Namespace::new(text).unwrap_or_else(|_| unreachable!("the table checks namespaces"));
-    config.require_auth = access.require_auth();
+pub(crate) fn apply_access(config: &mut GatewayConfig, access: AccessSettings<'_>) {
+    let namespace = |text: &str| {
+        Namespace::new(text).unwrap_or_else(|_| unreachable!("the table checks namespaces"))
+    };
+    config.require_auth = access.is_auth_required();
     config.namespace = namespace(access.namespace());
     config.static_keys = access
         .api_keys()
@@ -76,8 +86,8 @@ pub(crate) fn apply(config: &mut GatewayConfig, access: Access<'_>) {
         .map(|(key, name)| (key.to_owned(), namespace(name)))
         .collect();
     config.cors_origins = access.cors_origins().to_vec();
-    config.insecure_public = access.insecure_public();
-    config.build = BuildInfo {
+    config.insecure_public = access.allows_insecure_public();
+    config.build = GatewayBuildInfo {
         version: version::VERSION.into(),
         commit: version::COMMIT.into(),
         build_time: version::BUILD_TIME.into(),

@@ -1,7 +1,7 @@
 //! The command line of `network-node`.
 
-use crate::config::{File, NODE, Problems, Sources, environment};
-use crate::network_cli::scope;
+use crate::config::{ConfigErrors, ConfigFile, ConfigSources, NODE, environment_variables};
+use crate::network_cli::parse_scope;
 use crate::version;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use std::path::PathBuf;
     after_help = "Settings: flag, then environment variable (DEBROS_<SECTION>_<KEY>), then YAML file, then default. \
     --print-config shows the result; configs/README.md lists all."
 )]
-pub(crate) struct Args {
+pub(crate) struct NodeArgs {
     /// YAML file with the settings
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) config: Option<PathBuf>,
@@ -44,7 +44,8 @@ pub(crate) struct Args {
     /// Runs the HTTP gateway inside the node, on this address
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) gateway_addr: Option<String>,
-    /// Development: a bootstrap node with its gateway on a loopback address, data in ./data/dev, an API key on the screen
+    /// Development: a bootstrap node with its gateway on a loopback address, data in ./data/dev, an
+    /// API key on the screen
     #[arg(long, global = true)]
     pub(crate) dev: bool,
     /// With --dev: lets the gateway listen beyond this machine
@@ -54,12 +55,12 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) print_config: bool,
     #[command(subcommand)]
-    pub(crate) command: Option<Command>,
+    pub(crate) command: Option<NodeCommand>,
 }
 
 #[derive(Debug, Subcommand)]
 #[allow(clippy::enum_variant_names, reason = "named as the commands are")]
-pub(crate) enum Command {
+pub(crate) enum NodeCommand {
     /// Makes an API key at the running node and prints it
     ApiKey(ApiKeyArgs),
     /// Lets the running node sign access tokens with a new key; what the old one signed stays valid
@@ -83,21 +84,22 @@ pub(crate) struct ApiKeyArgs {
     #[arg(long, default_value = "writer", value_parser = ["reader", "writer", "admin"])]
     pub(crate) role: String,
     /// Narrows the role to these, such as db:read,storage:read
-    #[arg(long, value_delimiter = ',', value_name = "SCOPE,…", value_parser = scope)]
+    #[arg(long, value_delimiter = ',', value_name = "SCOPE,…", value_parser = parse_scope)]
     pub(crate) scopes: Vec<String>,
     /// Also stores the key where network-cli finds it
     #[arg(long)]
     pub(crate) save: bool,
 }
 
-impl Args {
+impl NodeArgs {
     /// The sources of the configuration, in terms of its table.
     ///
     /// # Errors
     /// When the file can not be read.
-    pub(crate) fn sources(&self) -> Result<Sources, Problems> {
-        let file = self.config.as_deref().map(|path| File::read(path, true)).transpose()?;
-        let mut sources = Sources { file, env: environment(), flags: Vec::new(), dev: self.dev };
+    pub(crate) fn config_sources(&self) -> Result<ConfigSources, ConfigErrors> {
+        let file = self.config.as_deref().map(|path| ConfigFile::read(path, true)).transpose()?;
+        let mut sources =
+            ConfigSources { file, env: environment_variables(), flags: Vec::new(), dev: self.dev };
         let given = [
             ("--data-dir", &self.data_dir),
             ("--node-id", &self.node_id),
@@ -108,7 +110,7 @@ impl Args {
             ("--gateway-addr", &self.gateway_addr),
         ];
         for (flag, text) in given {
-            sources.flag(&NODE, flag, text.clone());
+            sources.add_flag(&NODE, flag, text.clone());
         }
         if let Some(host) = &self.adv_addr {
             sources.flags.push(("discovery", "http_adv_address", "--adv-addr", host.clone()));

@@ -1,8 +1,8 @@
-//! What `--dev` adds to a node: a wallet that is signed in, an API key that is made once and kept, and a welcome that shows
-//! how to use them.
+//! What `--dev` adds to a node: a wallet that is signed in, an API key that is made once and kept,
+//! and a welcome that shows how to use them.
 
 use super::dev_wallet;
-use crate::credentials::{Entry, Store, StoreError};
+use crate::credentials::{CredentialFile, CredentialFileError, StoredCredential};
 use crate::sign_in;
 use debros_auth::{PrivateKey, Wallet};
 use debros_client::{Client, Config, Namespace, NewKey, Result};
@@ -15,58 +15,77 @@ use std::time::Duration;
 const NAMESPACE: &str = "default";
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Prints where the gateway is, the wallet, the key, and three commands that work when pasted. What can not be made or
-/// stored is told and does not end the node.
-pub(super) async fn welcome(node: &Node, url: &str, data_dir: &Path) {
+/// Prints where the gateway is, the wallet, the key, and three commands that work when pasted. What
+/// can not be made or stored is told and does not end the node.
+pub(super) async fn print_welcome(node: &Node, url: &str, data_dir: &Path) {
     let wallet = match dev_wallet::load_or_create(data_dir) {
         Ok(wallet) => wallet,
         Err(error) => return tracing::error!("{error}"),
     };
     let client = Client::local(node.handler(), &Config::new("").call_timeout(TIMEOUT));
-    let text = match signed_in(&client, &wallet, &node.peer_id().to_string(), url).await {
-        Ok(key) => text(url, &wallet.wallet(), &key, data_dir),
+    let text = match sign_in_dev_wallet(&client, &wallet, &node.peer_id().to_string(), url).await {
+        Ok(key) => welcome_text(url, &wallet.wallet(), &key, data_dir),
         Err(error) => return tracing::error!("the development wallet can not sign in: {error}"),
     };
     // When nobody reads the screen there is nobody to welcome.
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-/// Signs the wallet in, and returns its API key: that of the last start, if the node still takes it, else a new one. Both
-/// are stored for the command line and for the next start.
-async fn signed_in(client: &Client, wallet: &PrivateKey, peer_id: &str, url: &str) -> Result<String> {
+/// Signs the wallet in, and returns its API key: that of the last start, if the node still takes
+/// it, else a new one. Both are stored for the command line and for the next start.
+async fn sign_in_dev_wallet(
+    client: &Client,
+    wallet: &PrivateKey,
+    peer_id: &str,
+    url: &str,
+) -> Result<String> {
     let namespace = Namespace::new(NAMESPACE)?;
-    let known = known(peer_id, &wallet.wallet()).unwrap_or_else(|error| {
+    let known = stored_entry(peer_id, &wallet.wallet()).unwrap_or_else(|error| {
         tracing::warn!("{error}");
         None
     });
     let mut entry = known.unwrap_or_default();
     if !entry.refresh_token.is_empty() {
-        // The session of the last start would live on unused for a month. That it can not be ended harms nobody.
+        // The session of the last start would live on unused for a month. That it can not be ended
+        // harms nobody.
         let _ = client.auth().logout(entry.refresh_token.as_str(), "").await;
     }
-    let session = sign_in::with_key(client, wallet, &namespace).await?;
+    let session = sign_in::sign_in_with_key(client, wallet, &namespace).await?;
     entry.set_session(&session);
     if entry.api_key.is_empty() || !is_valid(client, &entry.api_key).await? {
         let wanted = NewKey { name: "make dev".to_owned(), ..NewKey::default() };
-        entry.api_key = client.with_credential(session.access_token).auth().create_key(wanted).await?.api_key;
+        entry.api_key =
+            client.with_credential(session.access_token).auth().create_key(wanted).await?.api_key;
     }
     let key = entry.api_key.clone();
     let (peer_id, gateway_url) = (peer_id.to_owned(), url.to_owned());
     let (namespace, wallet) = (NAMESPACE.to_owned(), wallet.wallet().to_string());
     let stored_at = debros_proto::now_ms();
-    if let Err(error) = put(Entry { peer_id, gateway_url, namespace, wallet, stored_at, ..entry }).await {
+    if let Err(error) = store_entry(StoredCredential {
+        peer_id,
+        gateway_url,
+        namespace,
+        wallet,
+        stored_at,
+        ..entry
+    })
+    .await
+    {
         tracing::warn!("the sign-in can not be kept for network-cli and the next start: {error}");
     }
     Ok(key)
 }
 
-fn known(peer_id: &str, wallet: &Wallet) -> std::result::Result<Option<Entry>, StoreError> {
-    Store::in_home()?.find(peer_id, Some(NAMESPACE), Some(&wallet.to_string()))
+fn stored_entry(
+    peer_id: &str,
+    wallet: &Wallet,
+) -> std::result::Result<Option<StoredCredential>, CredentialFileError> {
+    CredentialFile::in_home()?.find(peer_id, Some(NAMESPACE), Some(&wallet.to_string()))
 }
 
 /// Another wallet that was chosen with `auth use` stays chosen.
-async fn put(entry: Entry) -> std::result::Result<(), StoreError> {
-    Store::in_home()?.lock(TIMEOUT).await?.put(entry)
+async fn store_entry(entry: StoredCredential) -> std::result::Result<(), CredentialFileError> {
+    CredentialFile::in_home()?.lock(TIMEOUT).await?.put(entry)
 }
 
 async fn is_valid(client: &Client, key: &str) -> Result<bool> {
@@ -77,7 +96,7 @@ async fn is_valid(client: &Client, key: &str) -> Result<bool> {
     }
 }
 
-fn text(url: &str, wallet: &Wallet, key: &str, data_dir: &Path) -> String {
+fn welcome_text(url: &str, wallet: &Wallet, key: &str, data_dir: &Path) -> String {
     // In plain lines without decoration: each command can be copied as it stands.
     format!(
         "
@@ -110,7 +129,9 @@ fn network_cli() -> String {
     if in_bin.exists() {
         return "./bin/network-cli".to_owned();
     }
-    let beside =
-        std::env::current_exe().ok().map(|path| path.with_file_name("network-cli")).filter(|path| path.exists());
+    let beside = std::env::current_exe()
+        .ok()
+        .map(|path| path.with_file_name("network-cli"))
+        .filter(|path| path.exists());
     beside.map_or_else(|| "network-cli".to_owned(), |path| path.display().to_string())
 }

@@ -1,5 +1,5 @@
-//! The wallet of a development node: a private key in the data folder, made at the first start and kept. Only `--dev` makes
-//! one; it is worth as much as what stands on the node.
+//! The wallet of a development node: a private key in the data folder, made at the first start and
+//! kept. Only `--dev` makes one; it is worth as much as what stands on the node.
 
 use debros_auth::PrivateKey;
 use std::fs;
@@ -15,9 +15,13 @@ const FILE: &str = "dev-wallet.key";
 pub(super) enum DevWalletError {
     #[error("the development wallet {path} can not be {action}: {source}")]
     Io { path: PathBuf, action: &'static str, source: io::Error },
-    #[error("the development wallet {path} may be read by other users (mode {mode:03o}): run chmod 600 {path}")]
+    #[error(
+        "the development wallet {path} may be read by other users (mode {mode:03o}): run chmod 600 {path}"
+    )]
     Exposed { path: PathBuf, mode: u32 },
-    #[error("the development wallet {path} is damaged: it has to hold 64 hex digits. Move it away to get a new one")]
+    #[error(
+        "the development wallet {path} is damaged: it has to hold 64 hex digits. Move it away to get a new one"
+    )]
     Damaged { path: PathBuf },
 }
 
@@ -30,13 +34,16 @@ pub(super) fn load_or_create(data_dir: &Path) -> Result<PrivateKey, DevWalletErr
     };
     let mode = match fs::metadata(&path) {
         Ok(metadata) => metadata.permissions().mode() & 0o777,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return create(&path).map_err(io("made")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return create(&path).map_err(io("made"));
+        }
         Err(error) => return Err(io("read")(error)),
     };
     if mode & 0o077 != 0 {
         return Err(DevWalletError::Exposed { path, mode });
     }
-    let text = Zeroizing::new(debros_proto::regular_file::read_to_string(&path).map_err(io("read"))?);
+    let text =
+        Zeroizing::new(debros_proto::regular_file::read_to_string(&path).map_err(io("read"))?);
     PrivateKey::from_hex(text.trim()).map_err(|_| DevWalletError::Damaged { path: path.clone() })
 }
 
@@ -44,7 +51,8 @@ fn create(path: &Path) -> io::Result<PrivateKey> {
     let key = PrivateKey::generate().map_err(|error| io::Error::other(error.to_string()))?;
     // Written beside and renamed: a crash leaves no half of a key.
     let beside = path.with_extension("key.new");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     file.write_all(key.to_hex().as_bytes())?;
     file.write_all(b"\n")?;
     file.sync_all()?;
@@ -67,11 +75,19 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         set_mode(0o640);
         let error = load_or_create(dir.path()).unwrap_err();
-        assert!(matches!(error, DevWalletError::Exposed { .. }) && error.to_string().contains("chmod 600"), "{error}");
+        assert!(
+            matches!(error, DevWalletError::Exposed { .. })
+                && error.to_string().contains("chmod 600"),
+            "{error}"
+        );
         set_mode(0o600);
         fs::write(&path, "secret").unwrap();
         let error = load_or_create(dir.path()).unwrap_err();
-        assert!(matches!(error, DevWalletError::Damaged { .. }) && !error.to_string().contains("secret"), "{error}");
+        assert!(
+            matches!(error, DevWalletError::Damaged { .. })
+                && !error.to_string().contains("secret"),
+            "{error}"
+        );
         assert_eq!(fs::read_to_string(&path).unwrap(), "secret");
     }
 }

@@ -1,19 +1,20 @@
-//! The program `network-node`: configuration, log, node, gateway inside; then waiting for the signal to stop.
+//! The program `network-node`: configuration, log, node, gateway inside; then waiting for
+//! the signal to stop.
 
 mod args;
 mod dev;
 mod dev_wallet;
-mod explain;
-mod operator;
+mod operator_commands;
+mod start_error;
 
+use crate::cli_error::CliError;
 use crate::config::NodeSettings;
-use crate::descriptors::{Connections, Descriptors};
-use crate::fail::Failure;
-use crate::logging::Log;
-use crate::network_gateway::reload;
+use crate::file_descriptors::{ConnectionLimit, FileDescriptorLimit};
+use crate::logging::LogHandle;
+use crate::network_gateway::reload_files;
 use crate::signals::{STOP_WITHIN, StopSignals};
 use crate::{gateway_url, metrics, runtime, version};
-use args::{Args, Command};
+use args::{NodeArgs, NodeCommand};
 use clap::Parser as _;
 use debros_client::{Client, Config};
 use debros_gateway::{Gateway, GatewayConfig, TlsFiles};
@@ -25,58 +26,70 @@ use std::time::Instant;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    runtime::exit_code(run(&Args::parse()))
+    runtime::exit_code(run(&NodeArgs::parse()))
 }
 
-fn run(args: &Args) -> Result<(), Failure> {
-    let settings = NodeSettings::load(&args.sources()?, args.p2p_port.as_deref())?;
+fn run(args: &NodeArgs) -> Result<(), CliError> {
+    let settings = NodeSettings::load(&args.config_sources()?, args.p2p_port.as_deref())?;
     if let Some(command) = &args.command {
-        return runtime::command()?.block_on(ask(command, &settings.data_dir()));
+        return runtime::command_runtime()?
+            .block_on(run_node_command(command, &settings.data_dir()));
     }
-    runtime::service(args.print_config.then(|| settings.print()), &settings.log(), async |log| {
-        serve(args, &settings, log).await
-    })
+    runtime::run_service(
+        args.print_config.then(|| settings.to_annotated_yaml()),
+        &settings.log_settings(),
+        async |log| serve(args, &settings, log).await,
+    )
 }
 
 /// A command for the node that runs.
-async fn ask(command: &Command, data_dir: &Path) -> Result<(), Failure> {
+async fn run_node_command(command: &NodeCommand, data_dir: &Path) -> Result<(), CliError> {
     match command {
-        Command::ApiKey(wanted) => operator::api_key(wanted, data_dir).await,
-        Command::RotateKey => operator::rotate_key(data_dir).await,
-        Command::RemoveSigningKey { kid } => operator::remove_signing_key(kid, data_dir).await,
+        NodeCommand::ApiKey(wanted) => operator_commands::create_api_key(wanted, data_dir).await,
+        NodeCommand::RotateKey => operator_commands::rotate_key(data_dir).await,
+        NodeCommand::RemoveSigningKey { kid } => {
+            operator_commands::remove_signing_key(kid, data_dir).await
+        }
     }
 }
 
-async fn serve(args: &Args, settings: &NodeSettings, log: &Log) -> Result<(), Failure> {
+async fn serve(args: &NodeArgs, settings: &NodeSettings, log: &LogHandle) -> Result<(), CliError> {
     let began = Instant::now();
     for notice in settings.notices() {
         tracing::warn!("{notice}");
     }
     if args.dev {
-        stays_here(args, settings)?;
+        require_loopback(args, settings)?;
     }
     let mut signals = StopSignals::of_service()?;
     let recorder = settings
-        .gateway()
+        .embedded_gateway()
         .map(|_| metrics::install())
         .transpose()
-        .map_err(|error| Failure::new(format!("the metrics do not start: {error}")))?;
-    let build = debros_node::BuildInfo { version: version::VERSION.into(), commit: version::COMMIT.into() };
+        .map_err(|error| CliError::new(format!("the metrics do not start: {error}")))?;
+    let build = debros_node::NodeBuildInfo {
+        version: version::VERSION.into(),
+        commit: version::COMMIT.into(),
+    };
     let mut config = settings.node_config(build);
-    let descriptors = Descriptors::raise();
-    let shares = descriptors.of_node(config.max_connections, settings.gateway().is_some());
+    let descriptors = FileDescriptorLimit::raise_limit();
+    let shares =
+        descriptors.shares_of_node(config.max_connections, settings.embedded_gateway().is_some());
     config.database.open_databases = shares.databases;
     let starting = Node::start(config);
-    let node = signals.during_start(starting).await.map_err(|error| explain::node(&error, args, settings))?;
+    let node = signals
+        .during_start(starting)
+        .await
+        .map_err(|error| start_error::explain_node(&error, args, settings))?;
     let gateway = match start_gateway(settings, &node, shares.connections, recorder).await {
         Ok(gateway) => gateway,
         Err(error) => {
             node.shutdown(Instant::now() + STOP_WITHIN).await;
-            return Err(explain::gateway(&error, args));
+            return Err(start_error::explain_gateway(&error, args));
         }
     };
-    let url = gateway.as_ref().map(|gateway| url(gateway, settings));
-    let told = gateway.as_ref().and_then(|_| tell_gateway(settings, url.as_deref()));
+    let url = gateway.as_ref().map(|gateway| gateway_url_of(gateway, settings));
+    let told = gateway.as_ref().and_then(|_| write_gateway_url(settings, url.as_deref()));
     let addresses: Vec<String> = node.listen_addresses().iter().map(ToString::to_string).collect();
     tracing::info!(
         peer_id = %node.peer_id(),
@@ -90,9 +103,9 @@ async fn serve(args: &Args, settings: &NodeSettings, log: &Log) -> Result<(), Fa
     if args.dev
         && let Some(url) = &url
     {
-        dev::welcome(&node, url, &settings.data_dir()).await;
+        dev::print_welcome(&node, url, &settings.data_dir()).await;
     }
-    let (signal, _) = signals.next(|| reload(gateway.as_ref(), log)).await;
+    let (signal, _) = signals.next_stop(|| reload_files(gateway.as_ref(), log)).await;
     tracing::info!(signal, "stopping; a second signal ends the process at once");
     signals.exit_at_next();
     drop(told);
@@ -100,30 +113,39 @@ async fn serve(args: &Args, settings: &NodeSettings, log: &Log) -> Result<(), Fa
     Ok(())
 }
 
-/// What is for development writes its key to the screen and is not watched over: it is for this machine, unless somebody
-/// says otherwise.
-fn stays_here(args: &Args, settings: &NodeSettings) -> Result<(), Failure> {
-    let Some((listen, inside)) = settings.gateway() else { return Ok(()) };
-    let is_wanted = args.insecure_public || inside.access().insecure_public();
+/// What is for development writes its key to the screen and is not watched over: it is for this
+/// machine, unless somebody says otherwise.
+fn require_loopback(args: &NodeArgs, settings: &NodeSettings) -> Result<(), CliError> {
+    let Some((listen, inside)) = settings.embedded_gateway() else { return Ok(()) };
+    let is_wanted = args.insecure_public || inside.access_settings().allows_insecure_public();
     if is_wanted || gateway_url::is_loopback(&format!("http://{listen}")) {
         return Ok(());
     }
-    let (_, origin) = settings.shown("gateway.listen_addr");
-    let message = format!("--dev is for this machine alone, and its gateway would listen on {listen} ({origin})");
-    Err(Failure::usage(message).hint(
+    let (_, origin) = settings.value_and_origin("gateway.listen_addr");
+    let message = format!(
+        "--dev is for this machine alone, and its gateway would listen on {listen} ({origin})"
+    );
+    Err(CliError::usage(message).with_hint(
         "name a loopback address such as 127.0.0.1:8080; or give --insecure-public; or start a node without --dev",
     ))
 }
 
 /// Lets programs on this machine find the gateway, by the name that browsers know it under.
-fn tell_gateway(settings: &NodeSettings, url: Option<&str>) -> Option<gateway_url::Written> {
+fn write_gateway_url(
+    settings: &NodeSettings,
+    url: Option<&str>,
+) -> Option<gateway_url::GatewayUrlFile> {
     let url = settings.public_url().or(url)?;
     let written = gateway_url::write(&settings.data_dir(), url);
-    written.inspect_err(|error| tracing::warn!("programs on this machine will not find the gateway: {error}")).ok()
+    written
+        .inspect_err(|error| {
+            tracing::warn!("programs on this machine will not find the gateway: {error}")
+        })
+        .ok()
 }
 
-/// The gateway first: it finishes what it accepted while the node still answers. Then the node, in what is left of the
-/// time.
+/// The gateway first: it finishes what it accepted while the node still answers. Then the node, in
+/// what is left of the time.
 async fn stop(node: Node, gateway: Option<Gateway>) {
     let deadline = Instant::now() + STOP_WITHIN;
     if let Some(gateway) = gateway {
@@ -136,25 +158,27 @@ async fn stop(node: Node, gateway: Option<Gateway>) {
 async fn start_gateway(
     settings: &NodeSettings,
     node: &Node,
-    connections: Connections,
+    connections: ConnectionLimit,
     recorder: Option<PrometheusHandle>,
-) -> Result<Option<Gateway>, debros_gateway::StartError> {
-    let Some((listen, inside)) = settings.gateway() else {
+) -> Result<Option<Gateway>, debros_gateway::GatewayStartError> {
+    let Some((listen, inside)) = settings.embedded_gateway() else {
         return Ok(None);
     };
     let mut config = GatewayConfig::new(listen);
-    crate::network_gateway::apply(&mut config, inside.access());
-    connections.apply(&mut config.limits);
+    crate::network_gateway::apply_access(&mut config, inside.access_settings());
+    connections.apply_to(&mut config.limits);
     config.public_url = settings.public_url().map(str::to_owned);
     config.trusted_proxies = settings.trusted_proxies();
     config.operator_credential = Some(node.operator_credential().to_owned());
-    config.tls = settings.tls_files().map(|(certificate, private_key)| TlsFiles { certificate, private_key });
+    config.tls = settings
+        .tls_files()
+        .map(|(certificate, private_key)| TlsFiles { certificate, private_key });
     let client = Client::local(node.handler(), &Config::new(""));
     Gateway::start(config, client, recorder).await.map(Some)
 }
 
 /// How a browser on this machine reaches the gateway.
-fn url(gateway: &Gateway, settings: &NodeSettings) -> String {
+fn gateway_url_of(gateway: &Gateway, settings: &NodeSettings) -> String {
     let scheme = if settings.tls_files().is_some() { "https" } else { "http" };
     let mut address = gateway.address();
     if address.ip().is_unspecified() {

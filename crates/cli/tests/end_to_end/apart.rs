@@ -1,5 +1,6 @@
-//! The owners of two namespaces can not see that the other exists: through every route of the gateway, the command line,
-//! and the client library. (Every call of the P2P protocol itself: `node/tests/access.rs`.)
+//! The owners of two namespaces can not see that the other exists: through every route of the
+//! gateway, the command line, and the client library. (Every call of the P2P protocol itself:
+//! `node/tests/access.rs`.)
 
 use crate::network::Network;
 use crate::support::http::{Answer, Http};
@@ -34,14 +35,21 @@ struct Alice {
 /// Things of the same names in both namespaces, and some of the owner's own.
 async fn fill(http: &Http, owner: &str) -> (String, String) {
     let word = format!("word_of_{owner}");
-    http.create("CREATE TABLE t (a TEXT UNIQUE); CREATE INDEX i ON t (a); CREATE VIEW v AS SELECT a FROM t").await;
+    http.create(
+        "CREATE TABLE t (a TEXT UNIQUE); CREATE INDEX i ON t (a); CREATE VIEW v AS SELECT a FROM t",
+    )
+    .await;
     http.query("INSERT INTO t VALUES (?)", json!([word])).await.ok();
     http.create(&format!("CREATE TABLE table_of_{owner} (column_of_{owner} TEXT)")).await;
     http.put_value("k", word.clone()).await.ok();
     http.put_value(&format!("key-of-{owner}"), word.clone()).await.ok();
     let app = json!({ "name": format!("app-of-{owner}"), "public_key": word });
     let app = http.post("/v1/apps", &app).await.ok().json();
-    let key = http.post("/v1/auth/api-key", &json!({ "name": format!("key-of-{owner}") })).await.ok().json();
+    let key = http
+        .post("/v1/auth/api-key", &json!({ "name": format!("key-of-{owner}") }))
+        .await
+        .ok()
+        .json();
     (app["app_id"].as_str().unwrap().to_owned(), key["id"].as_str().unwrap().to_owned())
 }
 
@@ -53,7 +61,12 @@ impl Alice {
         let own = http.with_key(token);
         let (app_id, key_id) = fill(&own, "alice").await;
         let member = Wallet::numbered(3).address;
-        own.post("/v1/namespaces/alphaspace/members", &json!({ "wallet": member, "role": "reader" })).await.ok();
+        own.post(
+            "/v1/namespaces/alphaspace/members",
+            &json!({ "wallet": member, "role": "reader" }),
+        )
+        .await
+        .ok();
         let listening = [
             Socket::open(network.node.address, token, "chat").await,
             Socket::open(network.node.address, token, "topic-of-alice").await,
@@ -63,9 +76,14 @@ impl Alice {
 
     /// Whether a text tells something of alice that whoever asked did not say.
     fn is_told(&self, said: &str, asked: &str) -> Option<String> {
-        let own = [&self.wallet.address, &self.app_id, &self.key_id, &self.member].map(String::as_str);
+        let own =
+            [&self.wallet.address, &self.app_id, &self.key_id, &self.member].map(String::as_str);
         let (said, asked) = (said.to_lowercase(), asked.to_lowercase());
-        MARKS.into_iter().chain(own).find(|mark| said.contains(mark) && !asked.contains(mark)).map(str::to_owned)
+        MARKS
+            .into_iter()
+            .chain(own)
+            .find(|mark| said.contains(mark) && !asked.contains(mark))
+            .map(str::to_owned)
     }
 
     #[track_caller]
@@ -77,7 +95,8 @@ impl Alice {
     }
 }
 
-/// Bodies for a route that takes one: as an application would send them, and asking for what alice has.
+/// Bodies for a route that takes one: as an application would send them, and asking for what alice
+/// has.
 fn bodies(operation: &str, proof: &Value) -> Vec<Value> {
     let sql = |sql: &str| json!({ "sql": sql });
     match operation {
@@ -112,18 +131,26 @@ fn bodies(operation: &str, proof: &Value) -> Vec<Value> {
             json!({ "statements": ["SELECT * FROM table_of_alice"] }),
         ],
         "db_create_table" => {
-            vec![json!({ "schema": "CREATE TABLE t (a)" }), json!({ "schema": "CREATE TABLE made (a)" })]
+            vec![
+                json!({ "schema": "CREATE TABLE t (a)" }),
+                json!({ "schema": "CREATE TABLE made (a)" }),
+            ]
         }
         "db_drop_table" => vec![json!({ "table": "table_of_alice" }), json!({ "table": "made" })],
         "pubsub_publish" => vec![json!({ "topic": "chat", "data_base64": "eA==" })],
         "network_connect" => vec![json!({ "multiaddr": "/ip4/127.0.0.1/tcp/1" })],
-        "network_disconnect" => vec![json!({ "peer_id": "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp" })],
+        "network_disconnect" => {
+            vec![json!({ "peer_id": "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp" })]
+        }
         "apps_create" | "apps_update" => vec![json!({ "name": "n", "public_key": "p" })],
-        other => panic!("the route {other} takes a body: add one here, so that this test asks it too"),
+        other => {
+            panic!("the route {other} takes a body: add one here, so that this test asks it too")
+        }
     }
 }
 
-/// A path with bob's own names in it, and with alice's. The second holds whether such a thing is alice's.
+/// A path with bob's own names in it, and with alice's. The second holds whether such a thing is
+/// alice's.
 fn paths(pattern: &str, alice: &Alice, bob: &str) -> Vec<(String, bool)> {
     if !pattern.contains('{') {
         return vec![(pattern.to_owned(), false)];
@@ -151,12 +178,18 @@ async fn send(http: &Http, method: &str, path: &str, body: Option<&Value>) -> An
 /// What a GET or DELETE needs in its query.
 fn query(operation: &str) -> Vec<&'static str> {
     match operation {
-        "storage_get" | "storage_get_value" | "storage_exists" | "storage_delete_value" | "storage_put_value" => {
+        "storage_get"
+        | "storage_get_value"
+        | "storage_exists"
+        | "storage_delete_value"
+        | "storage_put_value" => {
             vec!["?key=k2", "?key=key-of-alice", "?key=k2&namespace=alphaspace"]
         }
         "storage_list" => vec!["", "?prefix=key-of-", "?namespace=alphaspace"],
         "auth_login" => vec!["?callback=http://127.0.0.1:1/cb&state=s&namespace=betaspace"],
-        "namespaces_list" => vec!["", "?prefix=alpha", "?limit=1", "?cursor=alpha", "?namespace=alphaspace"],
+        "namespaces_list" => {
+            vec!["", "?prefix=alpha", "?limit=1", "?cursor=alpha", "?namespace=alphaspace"]
+        }
         "namespaces_delete" => vec!["?confirm=alphaspace"],
         _ => vec!["", "?namespace=alphaspace"],
     }
@@ -191,15 +224,19 @@ async fn the_owners_of_two_namespaces_can_not_see_that_the_other_exists() {
                     for query in query(id) {
                         for body in &bodies {
                             let path = format!("{path}{query}");
-                            let answer = send(&http, &method.to_uppercase(), &path, body.as_ref()).await;
-                            let request =
-                                format!("{method} {path} {}", body.as_ref().map(Value::to_string).unwrap_or_default());
+                            let answer =
+                                send(&http, &method.to_uppercase(), &path, body.as_ref()).await;
+                            let request = format!(
+                                "{method} {path} {}",
+                                body.as_ref().map(Value::to_string).unwrap_or_default()
+                            );
                             let said = String::from_utf8_lossy(&answer.body).into_owned();
                             alice.check(&said, &request);
                             let elsewhere = hers || query.contains("namespace=alphaspace");
                             let needs_credential = operation.get("security").is_none();
                             assert!(
-                                !(elsewhere && needs_credential) || (400..500).contains(&answer.status),
+                                !(elsewhere && needs_credential)
+                                    || (400..500).contains(&answer.status),
                                 "{request}: {} {said}",
                                 answer.status
                             );
@@ -210,7 +247,11 @@ async fn the_owners_of_two_namespaces_can_not_see_that_the_other_exists() {
             }
         }
         // What is hers is answered as what is nobody's.
-        for path in ["/v1/namespaces/NAME", "/v1/namespaces/NAME/members", "/v1/storage?key=k&namespace=NAME"] {
+        for path in [
+            "/v1/namespaces/NAME",
+            "/v1/namespaces/NAME/members",
+            "/v1/storage?key=k&namespace=NAME",
+        ] {
             let mut answers = Vec::new();
             for name in ["alphaspace", "nospace-at"] {
                 let answer = http.get(&path.replace("NAME", name)).await;
@@ -249,7 +290,12 @@ async fn by_library(network: &Network, alice: &Alice, token: &str) {
     note(&client.storage().get("k").await);
     note(&client.pubsub().topics().await);
     note(&client.database().schema().await);
-    for sql in ["SELECT * FROM t", "SELECT * FROM sqlite_master", "SELECT * FROM sqlite_sequence", "SELECT * FROM x"] {
+    for sql in [
+        "SELECT * FROM t",
+        "SELECT * FROM sqlite_master",
+        "SELECT * FROM sqlite_sequence",
+        "SELECT * FROM x",
+    ] {
         note(&client.database().query(sql, []).await);
     }
     note(&client.operator().backups().await);
@@ -307,9 +353,12 @@ async fn by_command_line(network: &Network, alice: &Alice, bob: &Wallet) {
     let exported = std::fs::read(person.home.join("out.db")).unwrap();
     alice.check(&String::from_utf8_lossy(&exported).replace("ns::", ""), "db export");
     // Hers and nobody's are the same.
-    for command in [&["namespace", "info", "NAME"][..], &["namespace", "delete", "NAME", "--confirm", "NAME"]] {
+    for command in
+        [&["namespace", "info", "NAME"][..], &["namespace", "delete", "NAME", "--confirm", "NAME"]]
+    {
         let said = ["alphaspace", "nospace-at"].map(|name| {
-            let args: Vec<&str> = command.iter().map(|word| if *word == "NAME" { name } else { word }).collect();
+            let args: Vec<&str> =
+                command.iter().map(|word| if *word == "NAME" { name } else { word }).collect();
             person.fails(&args, 3).replace(name, "NAME")
         });
         assert_eq!(said[0], said[1], "{command:?}");

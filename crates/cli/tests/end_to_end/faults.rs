@@ -1,4 +1,5 @@
-//! What can be wrong with the surroundings of a node: it does not start, and says what, where, and what to do.
+//! What can be wrong with the surroundings of a node: it does not start, and says what, where, and
+//! what to do.
 
 use crate::support::{Node, PATIENCE, Program, text_of};
 use serde_json::json;
@@ -11,7 +12,8 @@ use std::process::Command;
 #[track_caller]
 fn refusal(command: &mut Command) -> String {
     let mut program = Program::start(command);
-    let status = program.wait(PATIENCE).unwrap_or_else(|| panic!("it started:\n{}", program.output()));
+    let status =
+        program.wait(PATIENCE).unwrap_or_else(|| panic!("it started:\n{}", program.output()));
     // The threads that read its output end a moment after it.
     let mut said = program.output();
     while said.is_empty() {
@@ -78,8 +80,9 @@ fn a_data_folder_that_can_not_be_written_is_named() {
     }
 }
 
-/// The command that starts a node on a folder made read-only. The superuser may write everywhere, so for it the folder
-/// is mounted read-only, where the system allows that; `None` where it does not.
+/// The command that starts a node on a folder made read-only. The superuser may write everywhere,
+/// so for it the folder is mounted read-only, where the system allows that; `None` where it does
+/// not.
 fn read_only(folder: &Path) -> Option<Command> {
     for entry in std::iter::once(folder.to_owned()).chain(entries(folder)) {
         let mode = if entry.is_dir() { 0o500 } else { 0o400 };
@@ -97,7 +100,10 @@ fn read_only(folder: &Path) -> Option<Command> {
         command
     };
     if !unshare(mount).output().is_ok_and(|output| output.status.success()) {
-        #[allow(clippy::print_stderr, reason = "whoever runs the tests has to know what was not tested")]
+        #[allow(
+            clippy::print_stderr,
+            reason = "whoever runs the tests has to know what was not tested"
+        )]
         {
             eprintln!("no read-only folder can be made here: that part is left out");
         }
@@ -128,7 +134,9 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 /// The node's database files.
 fn databases(data_dir: &Path) -> Vec<PathBuf> {
     let mut files = entries(&data_dir.join("db"));
-    files.retain(|path| path.is_file() && std::fs::read(path).unwrap().starts_with(b"SQLite format 3\0"));
+    files.retain(|path| {
+        path.is_file() && std::fs::read(path).unwrap().starts_with(b"SQLite format 3\0")
+    });
     assert!(!files.is_empty());
     files
 }
@@ -159,7 +167,8 @@ async fn a_corrupted_database_file_is_named_and_left_alone() {
             assert_names(&said, &[path.file_name().unwrap().to_str().unwrap(), "damaged"]);
             refused += 1;
         } else {
-            // A namespace's own file hurts that namespace only, and is named where the operator looks.
+            // A namespace's own file hurts that namespace only, and is named where the operator
+            // looks.
             drop(program);
             let node = Node::start(&data_dir);
             let http = crate::support::http::Http::new(node.address, &key);
@@ -174,10 +183,14 @@ async fn a_corrupted_database_file_is_named_and_left_alone() {
     }
     assert!(refused > 0, "a node without its own database started");
     let node = Node::start(&data_dir);
-    assert_eq!(crate::support::http::Http::new(node.address, &key).get_value("k").await.ok().body, b"v");
+    assert_eq!(
+        crate::support::http::Http::new(node.address, &key).get_value("k").await.ok().body,
+        b"v"
+    );
 }
 
-/// Lesson 34: a damaged identity was replaced by a new one without a word, and the node was lost to everybody who knew it.
+/// Lesson 34: a damaged identity was replaced by a new one without a word, and the node was lost to
+/// everybody who knew it.
 #[test]
 fn lesson_34_a_corrupt_identity_is_an_error() {
     let folder = tempfile::tempdir().unwrap();

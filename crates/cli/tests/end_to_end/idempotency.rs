@@ -1,4 +1,5 @@
-//! A write with an `Idempotency-Key` happens once, whichever gateway it comes through and whatever happens in between.
+//! A write with an `Idempotency-Key` happens once, whichever gateway it comes through and whatever
+//! happens in between.
 
 use crate::network::Network;
 use crate::support::Node;
@@ -13,7 +14,15 @@ async fn post(http: &Http, path: &str, key: &str, body: &Value) -> Answer {
 
 async fn put(http: &Http, key: &str, name: &str, value: &str) -> Answer {
     let request = http.request(Method::PUT, "/v1/storage").query(&[("key", name)]);
-    Answer::of(request.header("Idempotency-Key", key).body(value.to_owned()).send().await.expect("an answer")).await
+    Answer::of(
+        request
+            .header("Idempotency-Key", key)
+            .body(value.to_owned())
+            .send()
+            .await
+            .expect("an answer"),
+    )
+    .await
 }
 
 #[tokio::test]
@@ -27,15 +36,23 @@ async fn a_write_is_repeated_as_an_answer_only() {
     let first = post(inside, "/v1/db/query", "k1", &insert).await.ok();
     for http in [separate, inside, separate] {
         let again = post(http, "/v1/db/query", "k1", &insert).await.ok();
-        assert_eq!((again.status, again.json()), (first.status, first.json()), "the first answer again");
+        assert_eq!(
+            (again.status, again.json()),
+            (first.status, first.json()),
+            "the first answer again"
+        );
     }
     assert_eq!(inside.integer("SELECT count(*) FROM t").await, 1);
 
-    let statements = json!({ "statements": ["INSERT INTO t (n) VALUES (2)", "UPDATE t SET n = n + 10"] });
+    let statements =
+        json!({ "statements": ["INSERT INTO t (n) VALUES (2)", "UPDATE t SET n = n + 10"] });
     for http in [separate, inside, separate] {
         post(http, "/v1/db/transaction", "k2", &statements).await.ok();
     }
-    assert_eq!(inside.rows("SELECT n FROM t ORDER BY id", json!([])).await, [json!([11]), json!([12])]);
+    assert_eq!(
+        inside.rows("SELECT n FROM t ORDER BY id", json!([])).await,
+        [json!([11]), json!([12])]
+    );
 
     let version = put(separate, "k3", "a", "1").await.ok().json()["version"].clone();
     inside.put_value("a", "2").await.ok();

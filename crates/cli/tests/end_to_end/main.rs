@@ -1,6 +1,10 @@
 //! The whole system from outside: real processes, and the same thing through every way in.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test tells what it draws and finds")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test tells what it draws and finds"
+)]
 
 #[allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 #[path = "../support/mod.rs"]

@@ -30,7 +30,10 @@ async fn lesson_01_no_namespace_reaches_another_or_the_system() {
         assert_eq!(listed, [json!(["secrets", "CREATE TABLE secrets (v TEXT)"])]);
     }
     // The other's application is not there, even for one who knows its id.
-    let of_b = b.inside.get("/v1/apps").await.ok().json()["items"][0]["app_id"].as_str().unwrap().to_owned();
+    let of_b = b.inside.get("/v1/apps").await.ok().json()["items"][0]["app_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     a.inside.get(&format!("/v1/apps/{of_b}")).await.fails(404, "not_found");
 
     for sql in [
@@ -52,9 +55,18 @@ async fn lesson_01_no_namespace_reaches_another_or_the_system() {
     ] {
         for http in [&a.inside, &a.separate] {
             let answer = http.query(sql, json!([])).await;
-            assert!((400..500).contains(&answer.status), "{sql}: {} {}", answer.status, answer.text());
+            assert!(
+                (400..500).contains(&answer.status),
+                "{sql}: {} {}",
+                answer.status,
+                answer.text()
+            );
             // The statement itself may be repeated to its author; where files lie may not.
-            assert!(!answer.text().contains(network.folder.path().to_str().unwrap()), "{}", answer.text());
+            assert!(
+                !answer.text().contains(network.folder.path().to_str().unwrap()),
+                "{}",
+                answer.text()
+            );
         }
         assert!(a.library.database().query(sql, []).await.is_err(), "{sql}");
     }
@@ -91,8 +103,7 @@ async fn lesson_04_topics_belong_to_their_namespace() {
     let mut on_a = Socket::open(network.node.address, &key_a, "chat").await;
     let mut on_b = Socket::open(network.gateway.address, &b.key, "chat").await;
     let mut library_b = b.library.pubsub().subscribe("chat").await.unwrap();
-    let publish =
-        |data: &str| json!({ "topic": "chat", "data_base64": debros_proto::json::encode_base64(data.as_bytes()) });
+    let publish = |data: &str| json!({ "topic": "chat", "data_base64": debros_proto::json::encode_base64(data.as_bytes()) });
     inside.post("/v1/pubsub/publish", &publish("for a")).await.ok();
     library.pubsub().publish("chat", "for a too").await.unwrap();
     b.separate.post("/v1/pubsub/publish", &publish("for b")).await.ok();

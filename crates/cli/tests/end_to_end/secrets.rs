@@ -7,7 +7,8 @@ use crate::support::{Gateway, Node, without_surroundings};
 use serde_json::json;
 use std::process::Command;
 
-/// Everything that may be in a log goes through both gateways and the command line while all of them log all they can.
+/// Everything that may be in a log goes through both gateways and the command line while all of
+/// them log all they can.
 #[tokio::test]
 async fn no_log_and_no_error_holds_a_secret() {
     let folder = tempfile::tempdir().unwrap();
@@ -15,7 +16,9 @@ async fn no_log_and_no_error_holds_a_secret() {
     let node = Node::start_by(Node::command(&data_dir).env("LOG_LEVEL", "debug"), &data_dir);
     let mut command = Command::new(env!("CARGO_BIN_EXE_network-gateway"));
     without_surroundings(&mut command);
-    command.args(["--addr", "127.0.0.1:0", "--bootstrap-peers", &node.peer()]).env("LOG_LEVEL", "debug");
+    command
+        .args(["--addr", "127.0.0.1:0", "--bootstrap-peers", &node.peer()])
+        .env("LOG_LEVEL", "debug");
     let gateway = Gateway::start_by(&mut command);
     let wallet = Wallet::numbered(1);
     let mut secrets = vec![PASSWORD.to_owned(), wallet.key.to_hex().to_string()];
@@ -27,9 +30,14 @@ async fn no_log_and_no_error_holds_a_secret() {
         let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
         let token = text(&session["access_token"]);
         let signed_in = http.with_key(&token);
-        let key = text(&signed_in.post("/v1/auth/api-key", &json!({})).await.ok().json()["api_key"]);
+        let key =
+            text(&signed_in.post("/v1/auth/api-key", &json!({})).await.ok().json()["api_key"]);
         let refresh_token = text(&session["refresh_token"]);
-        let refreshed = http.public("/v1/auth/refresh", &json!({ "refresh_token": refresh_token })).await.ok().json();
+        let refreshed = http
+            .public("/v1/auth/refresh", &json!({ "refresh_token": refresh_token }))
+            .await
+            .ok()
+            .json();
         secrets.extend([
             token.clone(),
             key.clone(),
@@ -47,7 +55,11 @@ async fn no_log_and_no_error_holds_a_secret() {
         http.with_key(&format!("{key}-x")).get_value("k").await.fails(401, "unauthenticated");
         let answers = [
             http.public("/v1/auth/verify", &proof).await,
-            http.public("/v1/auth/refresh", &json!({ "refresh_token": refresh_token, "namespace": "other" })).await,
+            http.public(
+                "/v1/auth/refresh",
+                &json!({ "refresh_token": refresh_token, "namespace": "other" }),
+            )
+            .await,
             http.public("/v1/auth/refresh", &json!({ "refresh_token": refresh_token })).await,
             http.get(&format!("/v1/storage/list?token={token}")).await,
             http.get(&format!("/v1/auth/login?api_key={key}")).await,
@@ -61,20 +73,41 @@ async fn no_log_and_no_error_holds_a_secret() {
     let person = Person::new(&folder.path().join("home"), &node.peer());
     let keystore = wallet.keystore(&person.home);
     let login = [&["auth", "login", "-n", "shop"][..], &keystore.options()].concat();
-    let runs = [&login[..], &["auth", "whoami"], &["auth", "wallets"], &["auth", "keys", "list"], &["auth", "logout"]];
+    let runs = [
+        &login[..],
+        &["auth", "whoami"],
+        &["auth", "wallets"],
+        &["auth", "keys", "list"],
+        &["auth", "logout"],
+    ];
     for args in runs {
-        let output = person.command(args).env("LOG_LEVEL", "debug").env("RUST_LOG", "debug").output().unwrap();
+        let output = person
+            .command(args)
+            .env("LOG_LEVEL", "debug")
+            .env("RUST_LOG", "debug")
+            .output()
+            .unwrap();
         if let Some(entry) = person.stored()["credentials"].get(0) {
-            secrets.extend(["access_token", "refresh_token"].map(|name| entry[name].as_str().unwrap().to_owned()));
+            secrets.extend(
+                ["access_token", "refresh_token"]
+                    .map(|name| entry[name].as_str().unwrap().to_owned()),
+            );
         }
         assert!(output.status.success(), "{args:?}");
         assert!(!holds_any(&crate::support::text_of(&output), &secrets), "{args:?}");
     }
-    // The mistakes that bring secrets into messages: as a key that is wrong, as a bootstrap address, as a wallet.
+    // The mistakes that bring secrets into messages: as a key that is wrong, as a bootstrap
+    // address, as a wallet.
     let secret = &secrets[0];
-    for args in [&["auth", "sign", "--keystore", "missing", secret.as_str()][..], &["auth", "keys", "revoke", "x"]] {
+    for args in [
+        &["auth", "sign", "--keystore", "missing", secret.as_str()][..],
+        &["auth", "keys", "revoke", "x"],
+    ] {
         let output = person.command(args).env("DEBROS_API_KEY", &secrets[2]).output().unwrap();
-        assert!(!output.status.success() && !holds_any(&crate::support::text_of(&output), &secrets), "{args:?}");
+        assert!(
+            !output.status.success() && !holds_any(&crate::support::text_of(&output), &secrets),
+            "{args:?}"
+        );
     }
 
     assert!(node.program.output().contains("DEBUG"), "the node logs what it refuses");

@@ -26,7 +26,10 @@ fn sql_values() -> Vec<(Value, &'static str)> {
         (Value::NULL, "null"),
         (Value::from(""), r#""""#),
         (Value::from("Grüße, 世界 🦀 \u{10ffff}"), "\"Grüße, 世界 🦀 \u{10ffff}\""),
-        (Value::from("quote \" backslash \\ tab \t line\n"), r#""quote \" backslash \\ tab \t line\n""#),
+        (
+            Value::from("quote \" backslash \\ tab \t line\n"),
+            r#""quote \" backslash \\ tab \t line\n""#,
+        ),
         (Value::from("nul \0 inside"), "\"nul \\u0000 inside\""),
         (Value::from(Vec::<u8>::new()), r#"{"$blob":""}"#),
         (Value::from(vec![0_u8, 255, 0, 10]), r#"{"$blob":"AP8ACg=="}"#),
@@ -42,11 +45,19 @@ async fn sql_values_are_exact_through_every_way() {
     let values = sql_values();
     for (id, (value, json)) in values.iter().enumerate() {
         let id = i64::try_from(id).unwrap();
-        library.database().query("INSERT INTO v VALUES (?, ?)", [id.into(), value.clone()]).await.unwrap();
+        library
+            .database()
+            .query("INSERT INTO v VALUES (?, ?)", [id.into(), value.clone()])
+            .await
+            .unwrap();
         for (offset, http) in [(1000, inside), (2000, separate)] {
-            let body = format!(r#"{{"sql":"INSERT INTO v VALUES (?, ?)","args":[{},{json}]}}"#, offset + id);
-            let request =
-                http.request(reqwest::Method::POST, "/v1/db/query").header("Content-Type", "application/json");
+            let body = format!(
+                r#"{{"sql":"INSERT INTO v VALUES (?, ?)","args":[{},{json}]}}"#,
+                offset + id
+            );
+            let request = http
+                .request(reqwest::Method::POST, "/v1/db/query")
+                .header("Content-Type", "application/json");
             let status = request.body(body).send().await.unwrap().status().as_u16();
             assert_eq!(status, 200, "what comes out can be sent in: {json}");
         }
@@ -73,7 +84,8 @@ async fn sql_values_are_exact_through_every_way() {
 async fn nan_becomes_null() {
     let network = Network::start();
     let ways = network.ways("values").await;
-    let stored = ways.library.database().query("SELECT ?, typeof(?1)", [f64::NAN.into()]).await.unwrap();
+    let stored =
+        ways.library.database().query("SELECT ?, typeof(?1)", [f64::NAN.into()]).await.unwrap();
     assert_eq!(stored.rows[0].values, [Value::NULL, "null".into()]);
     let computed = ways.inside.rows("SELECT 9e999 - 9e999", json!([])).await;
     assert_eq!(computed, [json!([null])]);
@@ -83,7 +95,8 @@ async fn nan_becomes_null() {
 
 /// Keys and values of the key-value storage.
 fn pairs() -> Vec<(&'static str, Vec<u8>)> {
-    let any_bytes = (0..MAX_VALUE).map(|index| (index ^ (index >> 8) ^ (index >> 16)) as u8).collect();
+    let any_bytes =
+        (0..MAX_VALUE).map(|index| (index ^ (index >> 8) ^ (index >> 16)) as u8).collect();
     vec![
         ("empty", Vec::new()),
         ("nul", b"\0".to_vec()),
@@ -106,11 +119,20 @@ async fn stored_values_are_exact_through_every_way() {
         for by in ["inside", "separate", "library", "cli"] {
             let name = format!("{by} {key}");
             // Not by assert_eq: 4 MiB are no message.
-            assert!(inside.get_value(&name).await.ok().body == value, "{name} through the gateway inside");
-            assert!(separate.get_value(&name).await.ok().body == value, "{name} through a separate gateway");
+            assert!(
+                inside.get_value(&name).await.ok().body == value,
+                "{name} through the gateway inside"
+            );
+            assert!(
+                separate.get_value(&name).await.ok().body == value,
+                "{name} through a separate gateway"
+            );
             let entry = library.storage().get(name.as_str()).await.unwrap().expect("it is there");
             assert!(entry.value == value, "{name} through the library");
-            assert!(cli.bytes(&["storage", "get", &name], b"") == value, "{name} through the command line");
+            assert!(
+                cli.bytes(&["storage", "get", &name], b"") == value,
+                "{name} through the command line"
+            );
         }
     }
 }
@@ -126,7 +148,11 @@ async fn a_value_of_more_than_4_mib_is_refused_by_every_way() {
     let error = library.storage().put("big", value.clone()).await.unwrap_err();
     assert_eq!(error.code, Code::TooLarge);
     let output = cli.run(&["storage", "put", "big", "-"], &value);
-    assert!(!output.status.success() && text_of(&output).contains("4194304"), "{}", text_of(&output));
+    assert!(
+        !output.status.success() && text_of(&output).contains("4194304"),
+        "{}",
+        text_of(&output)
+    );
     // Nothing changed, and the node goes on.
     inside.get_value("big").await.fails(404, "not_found");
     for http in [&inside, &separate] {
@@ -139,31 +165,46 @@ async fn a_transaction_has_up_to_1000_statements() {
     let network = Network::start();
     let Ways { inside, separate, library, .. } = network.ways("values").await;
     inside.create("CREATE TABLE t (id INTEGER PRIMARY KEY, way TEXT)").await;
-    let insert =
-        |id: i64, way: &str| Statement::new("INSERT INTO t VALUES (?, ?)", [Value::from(id), Value::from(way)]);
+    let insert = |id: i64, way: &str| {
+        Statement::new("INSERT INTO t VALUES (?, ?)", [Value::from(id), Value::from(way)])
+    };
     let as_json = |statements: &[Statement]| -> serde_json::Value {
         statements.iter().map(|s| json!({ "sql": s.sql, "args": s.args })).collect()
     };
     for (index, http) in [&inside, &separate].into_iter().enumerate() {
         let first = i64::try_from(index).unwrap() * 10_000;
-        let mut statements: Vec<Statement> = (first..first + 1000).map(|id| insert(id, "http")).collect();
+        let mut statements: Vec<Statement> =
+            (first..first + 1000).map(|id| insert(id, "http")).collect();
         let results = http.transaction(&as_json(&statements)).await.ok().json();
         let results = results["results"].as_array().unwrap();
         assert_eq!(results.len(), 1000);
         assert!(results.iter().zip(first..).all(|(result, id)| result["last_insert_id"] == id));
-        statements.iter_mut().zip(first + 5000..).for_each(|(statement, id)| statement.args[0] = id.into());
+        statements
+            .iter_mut()
+            .zip(first + 5000..)
+            .for_each(|(statement, id)| statement.args[0] = id.into());
         statements.push(insert(first + 9999, "one too many"));
         http.transaction(&as_json(&statements)).await.fails(400, "too_many_statements");
     }
-    let results = library.database().transaction((20_000..21_000).map(|id| insert(id, "p2p"))).await.unwrap();
+    let results =
+        library.database().transaction((20_000..21_000).map(|id| insert(id, "p2p"))).await.unwrap();
     assert_eq!((results.len(), results[999].last_insert_id), (1000, Some(20_999)));
-    let refused = library.database().transaction((25_000..26_001).map(|id| insert(id, "p2p"))).await.unwrap_err();
+    let refused = library
+        .database()
+        .transaction((25_000..26_001).map(|id| insert(id, "p2p")))
+        .await
+        .unwrap_err();
     assert_eq!(refused.code, Code::TooManyStatements);
-    assert_eq!(inside.integer("SELECT count(*) FROM t").await, 3000, "what was refused changed nothing");
+    assert_eq!(
+        inside.integer("SELECT count(*) FROM t").await,
+        3000,
+        "what was refused changed nothing"
+    );
     // One bad statement in the midst: its index, and nothing of the others.
     let mut statements: Vec<Statement> = (30_000..30_100).map(|id| insert(id, "p2p")).collect();
     statements[57] = insert(0, "there already");
-    let Error { code, statement, .. } = library.database().transaction(statements.clone()).await.unwrap_err();
+    let Error { code, statement, .. } =
+        library.database().transaction(statements.clone()).await.unwrap_err();
     assert_eq!((code, statement), (Code::Constraint, Some(57)));
     for http in [&inside, &separate] {
         let answer = http.transaction(&as_json(&statements)).await.fails(409, "constraint");
@@ -179,7 +220,11 @@ async fn ten_thousand_rows_come_back_in_full() {
     let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
                SELECT 9007199254740992 + i, 'row ' || i, CAST('b' || i AS BLOB) FROM n";
     let row = |i: i64| -> [Value; 3] {
-        [(9_007_199_254_740_992 + i).into(), format!("row {i}").into(), format!("b{i}").into_bytes().into()]
+        [
+            (9_007_199_254_740_992 + i).into(),
+            format!("row {i}").into(),
+            format!("b{i}").into_bytes().into(),
+        ]
     };
     let result = library.database().query(sql, []).await.unwrap();
     assert_eq!(result.rows.len(), 10_000);

@@ -1,5 +1,5 @@
-//! Wallets and namespaces through every way in: what belongs to one is nobody else's until it is granted, and again when
-//! the grant is taken back.
+//! Wallets and namespaces through every way in: what belongs to one is nobody else's until it is
+//! granted, and again when the grant is taken back.
 
 use crate::network::Network;
 use crate::support::http::Http;
@@ -50,7 +50,8 @@ impl Signed {
 /// Whether a WebSocket on a topic is let in.
 async fn subscribes(address: std::net::SocketAddr, token: &str, topic: &str) -> bool {
     use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-    let mut request = format!("ws://{address}/v1/pubsub/ws?topic={topic}").into_client_request().unwrap();
+    let mut request =
+        format!("ws://{address}/v1/pubsub/ws?topic={topic}").into_client_request().unwrap();
     request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     tokio_tungstenite::client_async(request, stream).await.is_ok()
@@ -70,7 +71,8 @@ async fn lesson_02_two_wallets_see_nothing_of_each_other_until_a_role_is_granted
     a.inside.put_value("k", "of alice").await.ok();
     a.inside.create("CREATE TABLE t (v TEXT)").await;
     a.separate.post("/v1/apps", &json!({ "name": "app of alice", "public_key": "p" })).await.ok();
-    let key = a.inside.post("/v1/auth/api-key", &json!({ "name": "key of alice" })).await.ok().json();
+    let key =
+        a.inside.post("/v1/auth/api-key", &json!({ "name": "key of alice" })).await.ok().json();
 
     // Nothing of it is there for the other, on any way.
     for http in b.http() {
@@ -115,7 +117,9 @@ async fn lesson_02_two_wallets_see_nothing_of_each_other_until_a_role_is_granted
         http.put_value("k", "of bob").await.fails(403, "forbidden");
         http.query("INSERT INTO t VALUES ('b')", json!([])).await.fails(403, "forbidden");
         http.post("/v1/pubsub/publish", &message("from bob")).await.fails(403, "forbidden");
-        http.post("/v1/apps", &json!({ "name": "b", "public_key": "p" })).await.fails(403, "forbidden");
+        http.post("/v1/apps", &json!({ "name": "b", "public_key": "p" }))
+            .await
+            .fails(403, "forbidden");
         assert_eq!(http.post("/v1/namespaces/alpha/members", &granted).await.status, 403);
     }
     assert_eq!(reader.library.storage().get("k").await.unwrap().unwrap().value, "of alice");
@@ -165,7 +169,8 @@ async fn refused_within<F: Future<Output = u16>>(since: Instant, ask: impl Fn() 
     }
 }
 
-/// Lesson 12: keys of a process's own logged everybody out at a restart, and gateways refused each other's tokens.
+/// Lesson 12: keys of a process's own logged everybody out at a restart, and gateways refused each
+/// other's tokens.
 #[tokio::test]
 async fn lesson_12_tokens_and_keys_hold_on_both_gateways_and_after_restarts() {
     let mut network = Network::start();
@@ -174,7 +179,10 @@ async fn lesson_12_tokens_and_keys_hold_on_both_gateways_and_after_restarts() {
     let token = session["access_token"].as_str().unwrap().to_owned();
     let mut refresh_token = session["refresh_token"].as_str().unwrap().to_owned();
     let inside = Http::new(network.node.address, &token);
-    let key = inside.post("/v1/auth/api-key", &json!({})).await.ok().json()["api_key"].as_str().unwrap().to_owned();
+    let key = inside.post("/v1/auth/api-key", &json!({})).await.ok().json()["api_key"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     inside.put_value("k", "v").await.ok();
     for round in 0..3 {
         if round > 0 {
@@ -191,8 +199,11 @@ async fn lesson_12_tokens_and_keys_hold_on_both_gateways_and_after_restarts() {
             // Its own public keys tell every gateway the same.
             let keys = http.get("/v1/auth/jwks").await.ok().json();
             assert_eq!(keys["keys"].as_array().unwrap().len(), 1, "{keys}");
-            let refreshed =
-                http.public("/v1/auth/refresh", &json!({ "refresh_token": refresh_token })).await.ok().json();
+            let refreshed = http
+                .public("/v1/auth/refresh", &json!({ "refresh_token": refresh_token }))
+                .await
+                .ok()
+                .json();
             refresh_token = refreshed["refresh_token"].as_str().unwrap().to_owned();
         }
     }

@@ -28,10 +28,15 @@ async fn a_value_put_through_one_way_is_read_through_all() {
     for http in [&inside, &separate] {
         assert_eq!(http.get_value("cli").await.headers["etag"], tag.as_str());
     }
-    let conditional =
-        inside.request(reqwest::Method::PUT, "/v1/storage?key=cli").header("If-Match", &tag).body("newer");
+    let conditional = inside
+        .request(reqwest::Method::PUT, "/v1/storage?key=cli")
+        .header("If-Match", &tag)
+        .body("newer");
     Answer::of(conditional.send().await.unwrap()).await.ok();
-    let stale = separate.request(reqwest::Method::PUT, "/v1/storage?key=cli").header("If-Match", &tag).body("stale");
+    let stale = separate
+        .request(reqwest::Method::PUT, "/v1/storage?key=cli")
+        .header("If-Match", &tag)
+        .body("stale");
     Answer::of(stale.send().await.unwrap()).await.fails(412, "precondition_failed");
     assert_eq!(cli.bytes(&["storage", "get", "cli"], b""), b"newer");
 
@@ -82,7 +87,8 @@ async fn a_message_published_through_one_way_arrives_through_all() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 
-    let publish = |data: &str| json!({ "topic": "news", "data_base64": encode_base64(data.as_bytes()) });
+    let publish =
+        |data: &str| json!({ "topic": "news", "data_base64": encode_base64(data.as_bytes()) });
     inside.post("/v1/pubsub/publish", &publish("by inside")).await.ok();
     separate.post("/v1/pubsub/publish", &publish("by separate")).await.ok();
     on_inside.send(b"by a socket inside").await;
@@ -94,9 +100,19 @@ async fn a_message_published_through_one_way_arrives_through_all() {
 
     assert_eq!(next(&mut on_inside, 3).await, ["by a socket elsewhere", "by library", "by cli"]);
     assert_eq!(next(&mut on_separate, 2).await, ["by library", "by cli"]);
-    let all = ["by inside", "by separate", "by a socket inside", "by a socket elsewhere", "by library", "by cli"];
+    let all = [
+        "by inside",
+        "by separate",
+        "by a socket inside",
+        "by a socket elsewhere",
+        "by library",
+        "by cli",
+    ];
     for expected in all {
-        assert_eq!(on_library.next().await.unwrap().unwrap(), PubsubEvent::Message(expected.into()));
+        assert_eq!(
+            on_library.next().await.unwrap().unwrap(),
+            PubsubEvent::Message(expected.into())
+        );
     }
     while !on_cli.output().contains("by cli") {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -134,11 +150,14 @@ async fn the_network_looks_the_same_through_all_ways() {
         assert_eq!(http.get("/health").await.ok().json()["status"], "ok");
         let peers = http.get("/v1/network/peers").await.ok().json();
         assert!(peers.is_array(), "{peers}");
-        http.post("/v1/network/connect", &json!({ "multiaddr": network.node.peer() })).await.fails(403, "forbidden");
+        http.post("/v1/network/connect", &json!({ "multiaddr": network.node.peer() }))
+            .await
+            .fails(403, "forbidden");
     }
     assert!(cli.text(&["status"]).contains(&id));
     assert!(cli.text(&["health"]).contains("ok"));
-    // The gateway and the library are connected to the node, and it says so to its operator and to nobody else.
+    // The gateway and the library are connected to the node, and it says so to its operator and to
+    // nobody else.
     assert_eq!(library.network().peers().await.unwrap(), []);
     let operator = std::fs::read_to_string(network.node.data_dir.join("operator.key")).unwrap();
     let peers = network.library("ways", operator.trim()).await.network().peers().await.unwrap();

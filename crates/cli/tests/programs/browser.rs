@@ -1,5 +1,5 @@
-//! `auth login` in the browser. The test does what the page and the wallet in it do; the page itself is tested with the
-//! gateway.
+//! `auth login` in the browser. The test does what the page and the wallet in it do; the page
+//! itself is tested with the gateway.
 
 use crate::support::http::Http;
 use crate::support::person::Person;
@@ -39,7 +39,8 @@ impl Scene {
         let session = self.wallet.verify(&self.http, namespace).await.ok().json();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let with_token = self.http.with_key(&text(&session["access_token"]));
-        let key = with_token.post("/v1/auth/api-key", &json!({ "name": "login" })).await.ok().json();
+        let key =
+            with_token.post("/v1/auth/api-key", &json!({ "name": "login" })).await.ok().json();
         [text(&key["api_key"]), text(&session["refresh_token"])]
     }
 }
@@ -65,7 +66,15 @@ fn browser() -> reqwest::Client {
 async fn the_command_goes_on_when_the_page_comes_back_with_its_state() {
     let scene = Scene::start();
     let person = &scene.person;
-    let mut login = person.start(&["auth", "login", "--no-browser", "-n", "shop", "--gateway", &scene.gateway()]);
+    let mut login = person.start(&[
+        "auth",
+        "login",
+        "--no-browser",
+        "-n",
+        "shop",
+        "--gateway",
+        &scene.gateway(),
+    ]);
     let (url, query) = page(&mut login);
     assert!(url.starts_with(&scene.gateway()) && query["namespace"] == "shop", "{url}");
     let shown = browser().get(&url).send().await.unwrap();
@@ -73,8 +82,12 @@ async fn the_command_goes_on_when_the_page_comes_back_with_its_state() {
 
     let [key, refresh_token] = scene.signs("shop").await;
     let back = |state: &str| {
-        let answer =
-            [("api_key", key.as_str()), ("refresh_token", &refresh_token), ("state", state), ("namespace", "shop")];
+        let answer = [
+            ("api_key", key.as_str()),
+            ("refresh_token", &refresh_token),
+            ("state", state),
+            ("namespace", "shop"),
+        ];
         browser().get(&query["callback"]).query(&answer).send()
     };
     assert_eq!(back("another").await.unwrap().status(), 400);
@@ -85,7 +98,9 @@ async fn the_command_goes_on_when_the_page_comes_back_with_its_state() {
     assert!(login.wait(PATIENCE).unwrap().success(), "{}", login.output());
     let output = login.output();
     assert!(
-        output.contains(&scene.wallet.address) && !output.contains(&key) && !output.contains(&refresh_token),
+        output.contains(&scene.wallet.address)
+            && !output.contains(&key)
+            && !output.contains(&refresh_token),
         "{output}"
     );
 
@@ -105,9 +120,11 @@ async fn the_command_goes_on_when_the_page_comes_back_with_its_state() {
 #[tokio::test]
 async fn a_key_that_the_node_does_not_know_is_not_stored() {
     let scene = Scene::start();
-    let mut login = scene.person.start(&["auth", "login", "--no-browser", "--gateway", &scene.gateway()]);
+    let mut login =
+        scene.person.start(&["auth", "login", "--no-browser", "--gateway", &scene.gateway()]);
     let (_, query) = page(&mut login);
-    let answer = [("api_key", format!("ak_{}:default", "0".repeat(48))), ("state", query["state"].clone())];
+    let answer =
+        [("api_key", format!("ak_{}:default", "0".repeat(48))), ("state", query["state"].clone())];
     browser().get(&query["callback"]).query(&answer).send().await.unwrap();
     assert_eq!(login.wait(PATIENCE).unwrap().code(), Some(1));
     let output = login.output();
@@ -120,8 +137,11 @@ async fn the_browser_of_the_user_is_opened_with_the_page() {
     let scene = Scene::start();
     let opened = scene.folder.path().join("opened");
     let program = scene.folder.path().join("browser");
-    std::fs::write(&program, format!("#!/bin/sh\necho \"$*\" > '{}.new'\nmv '{0}.new' '{0}'\n", opened.display()))
-        .unwrap();
+    std::fs::write(
+        &program,
+        format!("#!/bin/sh\necho \"$*\" > '{}.new'\nmv '{0}.new' '{0}'\n", opened.display()),
+    )
+    .unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     // Nobody names the gateway: the node on this machine tells it.
     let mut command = scene.person.command(&["auth", "login"]);
@@ -133,8 +153,8 @@ async fn the_browser_of_the_user_is_opened_with_the_page() {
         assert!(started.elapsed() < PATIENCE, "{}", login.screen());
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    // What the browser is started with can be seen by all users of the machine: it holds no state, and leads to the page
-    // once.
+    // What the browser is started with can be seen by all users of the machine: it holds no state,
+    // and leads to the page once.
     let start = std::fs::read_to_string(&opened).unwrap();
     assert!(start.trim().ends_with("/start") && !start.contains("state"), "{start}");
     let client = reqwest::Client::builder().no_proxy().redirect(Policy::none()).build().unwrap();
@@ -164,10 +184,22 @@ async fn a_second_sign_in_in_the_browser_keeps_the_stored_key_and_revokes_the_ne
     let person = &scene.person;
     let mut keys = Vec::new();
     for _ in 0..2 {
-        let mut login = person.start(&["auth", "login", "--no-browser", "-n", "shop", "--gateway", &scene.gateway()]);
+        let mut login = person.start(&[
+            "auth",
+            "login",
+            "--no-browser",
+            "-n",
+            "shop",
+            "--gateway",
+            &scene.gateway(),
+        ]);
         let (_, query) = page(&mut login);
         let [key, refresh_token] = scene.signs("shop").await;
-        let answer = [("api_key", key.as_str()), ("refresh_token", &refresh_token), ("state", &query["state"])];
+        let answer = [
+            ("api_key", key.as_str()),
+            ("refresh_token", &refresh_token),
+            ("state", &query["state"]),
+        ];
         browser().get(&query["callback"]).query(&answer).send().await.unwrap();
         assert!(login.wait(PATIENCE).unwrap().success(), "{}", login.output());
         keys.push(key);
@@ -175,21 +207,42 @@ async fn a_second_sign_in_in_the_browser_keeps_the_stored_key_and_revokes_the_ne
     assert_eq!(person.text(&["auth", "token"]), keys[0]);
     crate::sign_in::until_refused(person, &keys[1]);
     let listed = person.json(&["auth", "keys", "list"]);
-    let live = listed["items"].as_array().unwrap().iter().filter(|key| key["revoked_at"].is_null()).count();
+    let live = listed["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|key| key["revoked_at"].is_null())
+        .count();
     assert_eq!((listed["items"].as_array().unwrap().len(), live), (2, 1), "{listed}");
-    assert_eq!(person.json(&["auth", "logout", "--all"])["revoked"], json!(1), "the first session had ended");
+    assert_eq!(
+        person.json(&["auth", "logout", "--all"])["revoked"],
+        json!(1),
+        "the first session had ended"
+    );
 }
 
 #[test]
 fn a_gateway_that_is_not_known_or_not_one_is_told() {
     let scene = Scene::start();
-    let said = scene.person.fails(&["auth", "login", "--no-browser", "--gateway", "javascript:alert(1)"], 2);
+    let said = scene
+        .person
+        .fails(&["auth", "login", "--no-browser", "--gateway", "javascript:alert(1)"], 2);
     assert!(said.contains("--gateway") && said.contains("is not the URL"), "{said}");
     let mut command = scene.person.command(&["auth", "login", "--no-browser"]);
     let output = command.env("DEBROS_GATEWAY_URL", "nonsense").output().unwrap();
-    assert!(output.status.code() == Some(2) && text_of(&output).contains("DEBROS_GATEWAY_URL"), "{}", text_of(&output));
+    assert!(
+        output.status.code() == Some(2) && text_of(&output).contains("DEBROS_GATEWAY_URL"),
+        "{}",
+        text_of(&output)
+    );
     // A gateway that is not encrypted and not on this machine works, with a warning.
-    let login = scene.person.start(&["auth", "login", "--no-browser", "--gateway", "http://192.0.2.1:8080"]);
+    let login = scene.person.start(&[
+        "auth",
+        "login",
+        "--no-browser",
+        "--gateway",
+        "http://192.0.2.1:8080",
+    ]);
     let started = std::time::Instant::now();
     while !login.output().contains("is not encrypted") {
         assert!(started.elapsed() < PATIENCE, "{}", login.output());

@@ -1,7 +1,9 @@
-//! The whole sign-in with a real browser: `network-cli auth login` opens it, the wallet in it signs, the command goes on.
+//! The whole sign-in with a real browser: `network-cli auth login` opens it, the wallet in it
+//! signs, the command goes on.
 //!
-//! The browser is Chromium: `chromium` on the PATH, or the program that the variable `CHROMIUM` names; it is driven by
-//! playwright-core with the wallet of the gateway's own tests. Without one the test says that it was skipped.
+//! The browser is Chromium: `chromium` on the PATH, or the program that the variable `CHROMIUM`
+//! names; it is driven by playwright-core with the wallet of the gateway's own tests. Without one
+//! the test says that it was skipped.
 
 use crate::support::person::Person;
 use crate::support::terminal::OnTerminal;
@@ -43,7 +45,11 @@ fn the_command_line_signs_in_with_a_wallet_in_chromium() {
     let ended = login.code();
     assert_eq!(ended, Some(0), "{}\n{}", login.screen(), said());
     let who = person.json(&["auth", "whoami"]);
-    assert_eq!((&who["wallet"], &who["namespace"]), (&wallet.address.as_str().into(), &"my-app".into()), "{who}");
+    assert_eq!(
+        (&who["wallet"], &who["namespace"]),
+        (&wallet.address.as_str().into(), &"my-app".into()),
+        "{who}"
+    );
     person.text(&["storage", "put", "k", "v"]);
     assert_eq!(person.text(&["auth", "members", "list", "-f", "json"]).matches("owner").count(), 1);
     // The browser shows the last page and goes after the command.
@@ -63,7 +69,9 @@ fn chromium() -> Option<PathBuf> {
     }
     let path = std::env::var_os("PATH")?;
     let names = ["chromium", "chromium-browser", "google-chrome"];
-    std::env::split_paths(&path).flat_map(|folder| names.map(|name| folder.join(name))).find(|file| file.is_file())
+    std::env::split_paths(&path)
+        .flat_map(|folder| names.map(|name| folder.join(name)))
+        .find(|file| file.is_file())
 }
 
 /// The folder with the scripts and their packages. Installed again when the pinned versions change.
@@ -83,7 +91,11 @@ fn installed() -> PathBuf {
         return folder;
     }
     std::fs::write(folder.join("package-lock.json"), &lock).unwrap();
-    let output = Command::new("npm").arg("ci").current_dir(&folder).output().expect("npm, which this test needs");
+    let output = Command::new("npm")
+        .arg("ci")
+        .current_dir(&folder)
+        .output()
+        .expect("npm, which this test needs");
     assert!(output.status.success(), "npm ci failed:\n{}", text_of(&output));
     std::fs::write(stamp, lock).unwrap();
     folder

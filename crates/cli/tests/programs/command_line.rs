@@ -37,9 +37,11 @@ fn help_reads_well() {
 
 #[test]
 fn versions_and_completions_need_no_node() {
-    for path in
-        [env!("CARGO_BIN_EXE_network-cli"), env!("CARGO_BIN_EXE_network-node"), env!("CARGO_BIN_EXE_network-gateway")]
-    {
+    for path in [
+        env!("CARGO_BIN_EXE_network-cli"),
+        env!("CARGO_BIN_EXE_network-node"),
+        env!("CARGO_BIN_EXE_network-gateway"),
+    ] {
         let (code, text) = program(path, &["--version"]);
         assert_eq!(code, Some(0));
         assert!(text.contains(env!("CARGO_PKG_VERSION")) && text.contains("(commit "), "{text}");
@@ -59,7 +61,8 @@ fn versions_and_completions_need_no_node() {
 #[test]
 fn a_list_of_no_keys_is_refused_before_a_node_is_looked_for() {
     for bad in ["0", "-1", "x"] {
-        let (code, text) = program(env!("CARGO_BIN_EXE_network-cli"), &["storage", "list", "--", "", bad]);
+        let (code, text) =
+            program(env!("CARGO_BIN_EXE_network-cli"), &["storage", "list", "--", "", bad]);
         assert_eq!(code, Some(2), "{text}");
         assert!(text.contains("not a whole number of at least 1"), "{text}");
     }
@@ -68,9 +71,13 @@ fn a_list_of_no_keys_is_refused_before_a_node_is_looked_for() {
 #[test]
 fn usage_errors_end_with_2_and_are_json_when_asked() {
     let cli = env!("CARGO_BIN_EXE_network-cli");
-    for arguments in
-        [&["frobnicate"][..], &[], &["storage", "put", "k"], &["status", "-b", "nonsense"], &["peers", "--production"]]
-    {
+    for arguments in [
+        &["frobnicate"][..],
+        &[],
+        &["storage", "put", "k"],
+        &["status", "-b", "nonsense"],
+        &["peers", "--production"],
+    ] {
         let (code, text) = program(cli, arguments);
         assert_eq!(code, Some(2), "{arguments:?}: {text}");
     }
@@ -81,7 +88,8 @@ fn usage_errors_end_with_2_and_are_json_when_asked() {
     ] {
         let (code, text) = program(cli, arguments);
         assert_eq!(code, Some(2), "{text}");
-        let error: serde_json::Value = serde_json::from_str(text.trim()).unwrap_or_else(|_| panic!("{text}"));
+        let error: serde_json::Value =
+            serde_json::from_str(text.trim()).unwrap_or_else(|_| panic!("{text}"));
         assert_eq!(error["code"], "usage", "{text}");
     }
 }
@@ -93,7 +101,10 @@ fn results_stand_on_stdout_in_a_form_that_stays() {
     let cli = Cli::new(&node, &node.api_key("shop"), folder.path());
     let mut seen = String::new();
     let lines: [&[&str]; 16] = [
-        &["query", "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT NOT NULL DEFAULT 'x', data BLOB, weight REAL)"],
+        &[
+            "query",
+            "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT NOT NULL DEFAULT 'x', data BLOB, weight REAL)",
+        ],
         &["query", "CREATE UNIQUE INDEX by_name ON t (name, lower(name))"],
         &[
             "query",
@@ -119,7 +130,8 @@ fn results_stand_on_stdout_in_a_form_that_stays() {
     for arguments in lines {
         let output = cli.run(arguments, b"");
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", text_of(&output));
-        let (out, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        let (out, said) =
+            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
         seen.push_str(&format!("$ {arguments:?}\n{out}"));
         if !said.is_empty() {
             seen.push_str(&format!("[stderr] {said}"));
@@ -199,7 +211,10 @@ fn exit_codes_tell_what_happened() {
     assert_eq!((error["code"].as_str(), output.status.code()), (Some("sql_error"), Some(1)));
     assert!(output.stdout.is_empty());
     let missing = cli.run(&["storage", "exists", "missing", "-f", "json"], b"");
-    assert_eq!((missing.stdout.as_slice(), missing.stderr.as_slice()), (&b"{\"exists\":false}\n"[..], &b""[..]));
+    assert_eq!(
+        (missing.stdout.as_slice(), missing.stderr.as_slice()),
+        (&b"{\"exists\":false}\n"[..], &b""[..])
+    );
 }
 
 #[test]
@@ -220,11 +235,19 @@ fn a_subscriber_prints_each_message_and_ends_at_its_time() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     subscriber.signal("INT");
-    assert!(subscriber.wait(crate::support::PATIENCE).unwrap().success(), "{}", subscriber.output());
+    assert!(
+        subscriber.wait(crate::support::PATIENCE).unwrap().success(),
+        "{}",
+        subscriber.output()
+    );
     let output = subscriber.output();
-    let messages: Vec<serde_json::Value> = output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let messages: Vec<serde_json::Value> =
+        output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let texts: Vec<&serde_json::Value> = messages.iter().map(|message| &message["text"]).collect();
-    assert_eq!(texts, [&serde_json::json!("same"), &serde_json::json!("same"), &serde_json::Value::Null]);
+    assert_eq!(
+        texts,
+        [&serde_json::json!("same"), &serde_json::json!("same"), &serde_json::Value::Null]
+    );
     assert_eq!(messages[2]["data_base64"], "AP8=");
     let timed = cli.run(&["pubsub", "subscribe", "news", "100ms"], b"");
     assert_eq!(timed.status.code(), Some(0), "{}", text_of(&timed));

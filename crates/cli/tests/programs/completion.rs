@@ -1,4 +1,5 @@
-//! Completion, as the shells themselves ask for it. Bash is everywhere; the others are asked where they are installed.
+//! Completion, as the shells themselves ask for it. Bash is everywhere; the others are asked where
+//! they are installed.
 
 use crate::support::wallet::write_private;
 use crate::support::without_surroundings;
@@ -17,18 +18,31 @@ const LINES: [(&str, &[&str], &[&str]); 16] = [
     ("network-cli -f ", &["table", "json"], &["storage"]),
     ("network-cli storage list --format ", &["table", "json"], &["list"]),
     ("network-cli db migrate fol", &["folder"], &["file"]),
-    ("network-cli auth keys create --scopes ", &["db:read", "db:write", "apps:write"], &["--scopes"]),
-    ("network-cli auth keys create --scopes db:read,stor", &["db:read,storage:read", "db:read,storage:write"], &[]),
+    (
+        "network-cli auth keys create --scopes ",
+        &["db:read", "db:write", "apps:write"],
+        &["--scopes"],
+    ),
+    (
+        "network-cli auth keys create --scopes db:read,stor",
+        &["db:read,storage:read", "db:read,storage:write"],
+        &[],
+    ),
     ("network-cli auth use ", &[WALLET, "operator"], &[]),
     ("network-cli auth members remove ", &[WALLET], &["operator"]),
     ("network-cli storage list -n ", &["club", "shop"], &[]),
     ("network-cli namespace info sh", &["shop"], &["club"]),
-    ("network-cli db restore ", &["20261124T101112131Z", "20261125T101112131Z"], &["20261126T101112131Z.partial"]),
+    (
+        "network-cli db restore ",
+        &["20261124T101112131Z", "20261125T101112131Z"],
+        &["20261126T101112131Z.partial"],
+    ),
     ("network-cli status -b ", &[NODE], &[]),
 ];
 
 const WALLET: &str = "0x00000000000000000000000000000000000000aa";
-const NODE: &str = "/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+const NODE: &str =
+    "/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
 
 fn has(program: &str) -> bool {
     Command::new(program).arg("-c").arg(":").output().is_ok_and(|output| output.status.success())
@@ -40,12 +54,14 @@ fn run(shell: &mut Command, dir: &Path) -> String {
     let bin = Path::new(env!("CARGO_BIN_EXE_network-cli")).parent().unwrap();
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
     let output = shell.env("PATH", path).env("HOME", dir).current_dir(dir).output().unwrap();
-    let (out, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, said) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && said.is_empty(), "{out}{said}");
     out.into_owned()
 }
 
-/// Holds `folder/` and `file`, two stored credentials, and what a node has left behind: no node runs.
+/// Holds `folder/` and `file`, two stored credentials, and what a node has left behind: no node
+/// runs.
 fn folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let node = dir.path().join("data/node1");
@@ -65,7 +81,10 @@ fn folder() -> tempfile::TempDir {
 fn check(shell: &str, line: &str, offered: &str, wanted: &[&str], unwanted: &[&str]) {
     let offered: Vec<&str> = offered.lines().filter_map(|line| line.split('\t').next()).collect();
     let offers = |word: &&str| offered.iter().any(|offer| offer.trim_end_matches('/') == *word);
-    assert!(wanted.iter().all(offers) && !unwanted.iter().any(offers), "{shell}: {line:?} offers {offered:?}");
+    assert!(
+        wanted.iter().all(offers) && !unwanted.iter().any(offers),
+        "{shell}: {line:?} offers {offered:?}"
+    );
 }
 
 /// The function that the script binds, called with what readline hands over.
@@ -83,17 +102,39 @@ fn bash_completes_below_the_first_word() {
         run(Command::new("bash").args(["--norc", "--noprofile", "-c", &script]), dir.path())
     };
     for (line, wanted, unwanted) in LINES {
-        let words = if line.ends_with(' ') { format!("{line}''") } else { line.replace(':', " : ") };
+        let words =
+            if line.ends_with(' ') { format!("{line}''") } else { line.replace(':', " : ") };
         // What is offered stands for the part after the last colon.
-        let begun =
-            line.rsplit(' ').next().and_then(|word| word.rsplit_once(':')).map_or(0, |(begun, _)| begun.len() + 1);
+        let begun = line
+            .rsplit(' ')
+            .next()
+            .and_then(|word| word.rsplit_once(':'))
+            .map_or(0, |(begun, _)| begun.len() + 1);
         let wanted: Vec<&str> = wanted.iter().map(|word| &word[begun..]).collect();
         check("bash", line, &complete(&words), &wanted, unwanted);
     }
-    check("bash", "db:", &complete("network-cli auth keys create --scopes db :"), &["read", "write"], &["db:read"]);
-    check("bash", "=db:r", &complete("network-cli auth keys create --scopes = db : r"), &["read"], &["write"]);
+    check(
+        "bash",
+        "db:",
+        &complete("network-cli auth keys create --scopes db :"),
+        &["read", "write"],
+        &["db:read"],
+    );
+    check(
+        "bash",
+        "=db:r",
+        &complete("network-cli auth keys create --scopes = db : r"),
+        &["read"],
+        &["write"],
+    );
     // Bash parts words at an equals sign, and replaces the last part alone.
-    check("bash", "--format=", &complete("network-cli storage --format = ''"), &["table", "json"], &["list"]);
+    check(
+        "bash",
+        "--format=",
+        &complete("network-cli storage --format = ''"),
+        &["table", "json"],
+        &["list"],
+    );
     check(
         "bash",
         "--format=js",
@@ -112,7 +153,8 @@ fn fish_completes_values_of_options() {
     for (line, wanted, unwanted) in
         LINES.into_iter().chain([("network-cli --format=js", &["--format=json"][..], &[][..])])
     {
-        let script = format!("network-cli completions fish | source; complete --do-complete '{line}'");
+        let script =
+            format!("network-cli completions fish | source; complete --do-complete '{line}'");
         check(
             "fish",
             line,
@@ -123,8 +165,8 @@ fn fish_completes_values_of_options() {
     }
 }
 
-/// The function that the script binds, with zsh's own way of showing put in its place: what stands before the first colon
-/// without a backslash.
+/// The function that the script binds, with zsh's own way of showing put in its place: what stands
+/// before the first colon without a backslash.
 #[test]
 fn zsh_completes_below_the_first_word() {
     if !has("zsh") {

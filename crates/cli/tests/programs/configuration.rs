@@ -37,10 +37,12 @@ fn wait_ready(program: &mut Program) -> String {
     }
 }
 
-/// Where tests listen, so that they run beside each other and beside a node of the person who runs them.
+/// Where tests listen, so that they run beside each other and beside a node of the person who runs
+/// them.
 const LISTEN: (&str, &str) = ("DEBROS_NODE_LISTEN_ADDRESSES", "/ip4/127.0.0.1/tcp/0");
 
-/// The source document's files start a node as they stand. Only where it listens is set from outside.
+/// The source document's files start a node as they stand. Only where it listens is set from
+/// outside.
 #[test]
 fn the_printed_files_start_a_node_and_say_what_is_in_effect() {
     for (name, lines) in [("bootstrap.yaml", 3), ("node.yaml", 7)] {
@@ -57,7 +59,8 @@ fn the_printed_files_start_a_node_and_say_what_is_in_effect() {
     }
 }
 
-/// Two nodes from the printed files share `./data/db`, as the files say: the second one says what to change.
+/// Two nodes from the printed files share `./data/db`, as the files say: the second one says what
+/// to change.
 #[test]
 fn a_second_node_from_the_printed_files_is_told_which_setting_to_change() {
     let folder = tempfile::tempdir().unwrap();
@@ -70,7 +73,9 @@ fn a_second_node_from_the_printed_files_is_told_which_setting_to_change() {
     let output = second.output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", text_of(&output));
     let text = text_of(&output);
-    for part in ["in use", "database.data_dir is ./data/db", "node.yaml:9", "DEBROS_DATABASE_DATA_DIR"] {
+    for part in
+        ["in use", "database.data_dir is ./data/db", "node.yaml:9", "DEBROS_DATABASE_DATA_DIR"]
+    {
         assert!(text.contains(part), "{part} in\n{text}");
     }
 }
@@ -79,10 +84,15 @@ fn a_second_node_from_the_printed_files_is_told_which_setting_to_change() {
 fn our_own_files_are_accepted_without_a_notice() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["bootstrap.yaml", "node.yaml", "node2.yaml", "node3.yaml"] {
-        let output = node(folder.path()).arg("--config").arg(configs(name)).arg("--print-config").output().unwrap();
+        let output = node(folder.path())
+            .arg("--config")
+            .arg(configs(name))
+            .arg("--print-config")
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{}", text_of(&output));
-        let sources = debros_cli::config::Sources {
-            file: Some(debros_cli::config::File::read(&configs(name), true).unwrap()),
+        let sources = debros_cli::config::ConfigSources {
+            file: Some(debros_cli::config::ConfigFile::read(&configs(name), true).unwrap()),
             ..Default::default()
         };
         let settings = debros_cli::config::NodeSettings::load(&sources, None).unwrap();
@@ -90,31 +100,55 @@ fn our_own_files_are_accepted_without_a_notice() {
     }
     let mut gateway = Command::new(env!("CARGO_BIN_EXE_network-gateway"));
     without_surroundings(&mut gateway);
-    let output = gateway.arg("--config").arg(configs("gateway.yaml")).arg("--print-config").output().unwrap();
+    let output = gateway
+        .arg("--config")
+        .arg(configs("gateway.yaml"))
+        .arg("--print-config")
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", text_of(&output));
 }
 
-/// The reference is written from the table: `UPDATE_REFERENCE=1 cargo test -p debros-cli` writes it again.
+/// The reference is written from the table: `UPDATE_REFERENCE=1 cargo test -p debros-cli` writes it
+/// again.
 #[test]
 fn the_reference_in_configs_is_that_of_the_programs() {
     let path = configs("README.md");
-    let expected = debros_cli::config::reference();
+    let expected = debros_cli::config::render_reference();
     if std::env::var_os("UPDATE_REFERENCE").is_some() {
         std::fs::write(&path, &expected).unwrap();
     }
     let found = std::fs::read_to_string(&path).unwrap();
-    assert_eq!(found, expected, "configs/README.md is not that of the program: run this with UPDATE_REFERENCE=1");
+    assert_eq!(
+        found, expected,
+        "configs/README.md is not that of the program: run this with UPDATE_REFERENCE=1"
+    );
 }
 
-/// Lesson 30: flags and files that did nothing. What a process really uses comes from flag, variable, file, default.
+/// Lesson 30: flags and files that did nothing. What a process really uses comes from flag,
+/// variable, file, default.
 #[test]
 fn lesson_30_print_config_shows_the_values_and_where_each_comes_from() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("n.yaml"), "node:\n  id: from-file\n  data_dir: ./file\n  max_connections: 7\n")
-        .unwrap();
+    std::fs::write(
+        folder.path().join("n.yaml"),
+        "node:\n  id: from-file\n  data_dir: ./file\n  max_connections: 7\n",
+    )
+    .unwrap();
     let mut command = node(folder.path());
-    command.args(["--config", "n.yaml", "--data-dir", "./flag", "--adv-addr", "10.0.0.1", "--print-config"]);
-    command.env("DEBROS_NODE_DATA_DIR", "./env").env("DEBROS_NODE_MAX_CONNECTIONS", "9").env("LOG_LEVEL", "debug");
+    command.args([
+        "--config",
+        "n.yaml",
+        "--data-dir",
+        "./flag",
+        "--adv-addr",
+        "10.0.0.1",
+        "--print-config",
+    ]);
+    command
+        .env("DEBROS_NODE_DATA_DIR", "./env")
+        .env("DEBROS_NODE_MAX_CONNECTIONS", "9")
+        .env("LOG_LEVEL", "debug");
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", text_of(&output));
     insta::assert_snapshot!(String::from_utf8(output.stdout).unwrap());
@@ -130,7 +164,10 @@ fn what_is_wrong_is_told_with_its_place_and_nothing_starts() {
         command.args(["--config", "n.yaml"]);
         refused(command)
     };
-    assert!(with("node:\n  idd: x\n").contains("n.yaml:2: node.idd is not a setting; did you mean node.id?"));
+    assert!(
+        with("node:\n  idd: x\n")
+            .contains("n.yaml:2: node.idd is not a setting; did you mean node.id?")
+    );
     assert!(with("database:\n  engine: rqlite\n").contains("rqlite engine is not in this version"));
     assert!(with("node: [").contains("n.yaml:1: is not YAML"));
     assert!(with("\u{0}\u{1}\u{2}").contains("n.yaml:1"));
@@ -144,9 +181,15 @@ fn what_is_wrong_is_told_with_its_place_and_nothing_starts() {
     assert!(refused(command).contains("at most"));
     for (arguments, expected) in [
         (&["--config", "missing.yaml"][..], "missing.yaml: can not be read"),
-        (&["--disable-anonrc=false"], "flag --disable-anonrc: node.disable_anonrc: false can not be used yet"),
+        (
+            &["--disable-anonrc=false"],
+            "flag --disable-anonrc: node.disable_anonrc: false can not be used yet",
+        ),
         (&["--p2p-port", "99999"], "--p2p-port: \"99999\" is out of range"),
-        (&["--gateway-addr", "8080"], "gateway.listen_addr: \"8080\" is not an address to listen on"),
+        (
+            &["--gateway-addr", "8080"],
+            "gateway.listen_addr: \"8080\" is not an address to listen on",
+        ),
         (&["--frobnicate"], "--frobnicate"),
     ] {
         let mut command = node(folder.path());
@@ -157,14 +200,16 @@ fn what_is_wrong_is_told_with_its_place_and_nothing_starts() {
     assert!(!folder.path().join("data").exists());
 }
 
-/// Lesson 31: a node that could not start said that it had, and went on. It ends with exit code 1 and says what to do.
+/// Lesson 31: a node that could not start said that it had, and went on. It ends with exit code 1
+/// and says what to do.
 #[test]
 fn lesson_31_a_node_that_can_not_start_ends_with_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let in_use = |arguments: &[&str]| {
-        let output = node(folder.path()).env("HOME", folder.path()).args(arguments).output().unwrap();
+        let output =
+            node(folder.path()).env("HOME", folder.path()).args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{}", text_of(&output));
         assert!(!text_of(&output).contains(" ready "), "{}", text_of(&output));
         text_of(&output)
@@ -193,12 +238,17 @@ fn the_log_goes_to_its_file_too_as_json_when_asked() {
     program.signal("INT");
     assert!(program.wait(PATIENCE).unwrap().success());
     let log = std::fs::read_to_string(folder.path().join("node.log")).unwrap();
-    let messages: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(messages.iter().any(|line| line["message"] == "ready" && line["peer_id"].is_string()), "{log}");
+    let messages: Vec<serde_json::Value> =
+        log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(
+        messages.iter().any(|line| line["message"] == "ready" && line["peer_id"].is_string()),
+        "{log}"
+    );
     assert!(messages.iter().any(|line| line["message"] == "the node has stopped"), "{log}");
 }
 
-/// A data folder that somebody made with the usual mode left the databases readable by everybody on the machine.
+/// A data folder that somebody made with the usual mode left the databases readable by everybody on
+/// the machine.
 #[test]
 fn folders_with_data_are_closed_to_other_users_also_when_they_were_open() {
     use std::os::unix::fs::PermissionsExt as _;
@@ -215,7 +265,11 @@ fn folders_with_data_are_closed_to_other_users_also_when_they_were_open() {
         assert_eq!(mode, 0o700, "{}", path.display());
     }
     let said = node.program.output();
-    assert_eq!(said.matches("closed to them now").count(), folders.len(), "one line for each: {said}");
+    assert_eq!(
+        said.matches("closed to them now").count(),
+        folders.len(),
+        "one line for each: {said}"
+    );
     node.stop();
     let again = Node::start(&data);
     assert!(!again.program.output().contains("closed to them"), "{}", again.program.output());

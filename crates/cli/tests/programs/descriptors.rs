@@ -11,7 +11,10 @@ use std::process::Command;
 fn limited(command: &Command, limits: &str) -> Command {
     let mut shell = Command::new("sh");
     without_surroundings(&mut shell);
-    shell.args(["-c", &format!("{limits} && exec \"$0\" \"$@\"")]).arg(command.get_program()).args(command.get_args());
+    shell
+        .args(["-c", &format!("{limits} && exec \"$0\" \"$@\"")])
+        .arg(command.get_program())
+        .args(command.get_args());
     shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     shell
 }
@@ -37,7 +40,11 @@ fn the_limit_on_open_files_is_raised_as_far_as_it_may_be_and_told() {
     for program in [&node.program, &gateway.program] {
         let limits = std::fs::read_to_string(format!("/proc/{}/limits", program.pid())).unwrap();
         let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
-        let (soft, most) = line.trim_start_matches("Max open files").trim().split_once(char::is_whitespace).unwrap();
+        let (soft, most) = line
+            .trim_start_matches("Max open files")
+            .trim()
+            .split_once(char::is_whitespace)
+            .unwrap();
         assert!(most.trim().starts_with(soft) && (soft == hard || hard == "unlimited"), "{line}");
         assert!(program.output().contains(&format!("open_files={soft}")), "{}", program.output());
     }
@@ -51,8 +58,10 @@ fn with_few_descriptors_every_namespace_is_served_and_the_operator_is_told() {
     let said = node.program.output();
     assert!(said.contains("open_files=256") && said.contains("LimitNOFILE="), "{said}");
     let one = node.http("n0");
-    let callers: Vec<Http> = (0..48).map(|number| one.with_key(&node.api_key(&format!("n{number}")))).collect();
-    let _idle: Vec<TcpStream> = (0..32).map(|_| TcpStream::connect(node.address).unwrap()).collect();
+    let callers: Vec<Http> =
+        (0..48).map(|number| one.with_key(&node.api_key(&format!("n{number}")))).collect();
+    let _idle: Vec<TcpStream> =
+        (0..32).map(|_| TcpStream::connect(node.address).unwrap()).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         for caller in &callers {
@@ -61,7 +70,10 @@ fn with_few_descriptors_every_namespace_is_served_and_the_operator_is_told() {
         for round in 1..=2 {
             for caller in &callers {
                 caller.query("INSERT INTO t VALUES (?)", json!([round])).await.ok();
-                assert_eq!(caller.rows("SELECT count(*) FROM t", json!([])).await, [json!([round])]);
+                assert_eq!(
+                    caller.rows("SELECT count(*) FROM t", json!([])).await,
+                    [json!([round])]
+                );
             }
         }
     });

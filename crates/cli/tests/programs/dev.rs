@@ -26,10 +26,12 @@ impl Dev {
         }
         let word_after = |label: &str| {
             let text = program.output();
-            let line = text.lines().find(|line| line.trim_start().starts_with(label)).unwrap().to_owned();
+            let line =
+                text.lines().find(|line| line.trim_start().starts_with(label)).unwrap().to_owned();
             line.trim_start()[label.len()..].split_whitespace().next().unwrap().to_owned()
         };
-        let (url, wallet, key) = (word_after("gateway "), word_after("wallet "), word_after("API key "));
+        let (url, wallet, key) =
+            (word_after("gateway "), word_after("wallet "), word_after("API key "));
         Self { program, url, wallet, key }
     }
 
@@ -49,7 +51,12 @@ impl Dev {
 fn shell(folder: &Path, line: &str) -> Output {
     let mut command = Command::new("sh");
     without_surroundings(&mut command);
-    command.args(["-c", line]).current_dir(folder).env("HOME", folder.join("home")).output().unwrap()
+    command
+        .args(["-c", line])
+        .current_dir(folder)
+        .env("HOME", folder.join("home"))
+        .output()
+        .unwrap()
 }
 
 #[test]
@@ -82,17 +89,29 @@ fn a_development_wallet_is_made_signed_in_and_kept() {
     let cli = env!("CARGO_BIN_EXE_network-cli");
     let json = |line: &str| -> serde_json::Value {
         let output = shell(folder.path(), &format!("{cli} -f json {line}"));
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{line}: {}", text_of(&output)))
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("{line}: {}", text_of(&output)))
     };
     let who = json("auth whoami");
-    assert_eq!((&who["wallet"], &who["namespace"]), (&wallet.as_str().into(), &"default".into()), "{who}");
+    assert_eq!(
+        (&who["wallet"], &who["namespace"]),
+        (&wallet.as_str().into(), &"default".into()),
+        "{who}"
+    );
     let stored = json("auth wallets")["items"].take();
-    assert_eq!((stored.as_array().unwrap().len(), &stored[0]["has_session"]), (1, &true.into()), "{stored}");
+    assert_eq!(
+        (stored.as_array().unwrap().len(), &stored[0]["has_session"]),
+        (1, &true.into()),
+        "{stored}"
+    );
     assert_eq!(stored[0]["gateway_url"], first.url.as_str());
     let told = std::fs::read_to_string(folder.path().join("data/dev/gateway.url")).unwrap();
     assert_eq!(told.trim(), first.url);
     let output = first.program.output();
-    assert!(!output.contains(secret.trim()) && !output.contains("rt_") && !output.contains("eyJ"), "{output}");
+    assert!(
+        !output.contains(secret.trim()) && !output.contains("rt_") && !output.contains("eyJ"),
+        "{output}"
+    );
     first.stop();
     assert!(!folder.path().join("data/dev/gateway.url").exists());
     let second = Dev::start(folder.path());
@@ -105,7 +124,10 @@ fn a_development_wallet_is_made_signed_in_and_kept() {
 fn only_development_makes_a_wallet() {
     let folder = tempfile::tempdir().unwrap();
     let node = Node::start(&folder.path().join("node"));
-    assert!(node.data_dir.join("operator.key").exists() && !node.data_dir.join("dev-wallet.key").exists());
+    assert!(
+        node.data_dir.join("operator.key").exists()
+            && !node.data_dir.join("dev-wallet.key").exists()
+    );
     let output = node.program.output();
     assert!(!output.contains("wallet"), "{output}");
 }
@@ -124,7 +146,10 @@ fn the_key_is_kept_and_replaced_only_when_it_is_not_valid_any_more() {
     let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
     let keys = &listed["items"];
     assert_eq!(keys.as_array().unwrap().len(), 1, "{keys}");
-    let revoked = shell(folder.path(), &format!("{cli} auth keys revoke {}", keys[0]["id"].as_str().unwrap()));
+    let revoked = shell(
+        folder.path(),
+        &format!("{cli} auth keys revoke {}", keys[0]["id"].as_str().unwrap()),
+    );
     assert!(revoked.status.success(), "{}", text_of(&revoked));
     let refused = shell(folder.path(), &format!("{cli} storage list"));
     assert_eq!(refused.status.code(), Some(3), "{}", text_of(&refused));
@@ -153,6 +178,7 @@ fn what_is_for_development_stays_on_this_machine_unless_somebody_says_otherwise(
         assert!(said.contains("--insecure-public") && said.contains("--gateway-addr"), "{said}");
     }
     // The flag is known. A server that others reach is not started in a test.
-    let output = command("0.0.0.0:0").args(["--insecure-public", "--print-config"]).output().unwrap();
+    let output =
+        command("0.0.0.0:0").args(["--insecure-public", "--print-config"]).output().unwrap();
     assert!(output.status.success(), "{}", text_of(&output));
 }

@@ -1,4 +1,5 @@
-//! `--format json` writes what HTTP answers for the same thing: the same fields, the same times, the same nulls.
+//! `--format json` writes what HTTP answers for the same thing: the same fields, the same times,
+//! the same nulls.
 
 use crate::support::Node;
 use crate::support::http::Http;
@@ -30,11 +31,15 @@ fn differences(http: &Value, cli: &Value, more: &[&str], place: &str, found: &mu
             for (name, value) in http {
                 match cli.get(name) {
                     Some(_) if MOVING.contains(&name.as_str()) && is_alike(value, &cli[name]) => {}
-                    Some(other) => differences(value, other, &[], &format!("{place}.{name}"), found),
+                    Some(other) => {
+                        differences(value, other, &[], &format!("{place}.{name}"), found)
+                    }
                     None => found.push(format!("{place}.{name} is missing")),
                 }
             }
-            let unknown = cli.keys().filter(|name| !http.contains_key(*name) && !more.contains(&name.as_str()));
+            let unknown = cli
+                .keys()
+                .filter(|name| !http.contains_key(*name) && !more.contains(&name.as_str()));
             found.extend(unknown.map(|name| format!("{place}.{name} is HTTP's not")));
         }
         (Value::Array(http), Value::Array(cli)) if http.len() == cli.len() => {
@@ -104,9 +109,10 @@ fn json_is_that_of_http_for_the_same_thing() {
 
     scene.compare(&["auth", "whoami"], "/v1/auth/whoami", None, &[]);
     let sql = |sql: &str| Some(json!({ "sql": sql }));
-    scene
-        .person
-        .text(&["query", "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT DEFAULT 'x', data BLOB, weight REAL)"]);
+    scene.person.text(&[
+        "query",
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT DEFAULT 'x', data BLOB, weight REAL)",
+    ]);
     scene.person.text(&["query", "CREATE UNIQUE INDEX by_name ON t (name, lower(name))"]);
     let update = "UPDATE t SET name = 'y' WHERE id = 7 RETURNING id";
     scene.compare(&["query", update], "/v1/db/query", sql(update), &[]);
@@ -119,10 +125,20 @@ fn json_is_that_of_http_for_the_same_thing() {
         scene.compare(&["storage", "put", key, "v1"], "/v1/storage/put", Some(body), &[]);
     }
     let key = || Some(json!({ "key": "a/1" }));
-    scene.compare(&["storage", "get", "a/1"], "/v1/storage/get", key(), &["key", "size", "version", "expires_at"]);
+    scene.compare(
+        &["storage", "get", "a/1"],
+        "/v1/storage/get",
+        key(),
+        &["key", "size", "version", "expires_at"],
+    );
     assert_eq!(scene.person.json(&["storage", "get", "a/1"])["expires_at"], Value::Null);
     scene.person.text(&["storage", "put", "short", "v", "--ttl", "1h"]);
-    assert!(scene.person.json(&["storage", "get", "short"])["expires_at"].as_str().unwrap().ends_with('Z'));
+    assert!(
+        scene.person.json(&["storage", "get", "short"])["expires_at"]
+            .as_str()
+            .unwrap()
+            .ends_with('Z')
+    );
     scene.compare(&["storage", "list", "a/", "2"], "/v1/storage/list?prefix=a/&limit=2", None, &[]);
     scene.compare(&["storage", "list", "a/"], "/v1/storage/list?prefix=a/", None, &[]);
     scene.compare(&["storage", "exists", "a/1"], "/v1/storage/exists?key=a/1", None, &[]);
@@ -130,7 +146,12 @@ fn json_is_that_of_http_for_the_same_thing() {
     scene.compare(&["storage", "delete", "a/1"], "/v1/storage/delete", key(), &[]);
 
     let message = json!({ "topic": "news", "data_base64": "djE=" });
-    scene.compare(&["pubsub", "publish", "news", "v1"], "/v1/pubsub/publish", Some(message), &["topic", "size"]);
+    scene.compare(
+        &["pubsub", "publish", "news", "v1"],
+        "/v1/pubsub/publish",
+        Some(message),
+        &["topic", "size"],
+    );
     scene.compare(&["pubsub", "topics"], "/v1/pubsub/topics", None, &[]);
 
     let key = || Some(json!({ "name": "ci", "scopes": ["db:read"] }));
@@ -141,7 +162,12 @@ fn json_is_that_of_http_for_the_same_thing() {
     scene.compare(&["auth", "keys", "list"], "/v1/auth/api-keys", None, &[]);
     let wallet = Wallet::numbered(2).address;
     let member = Some(json!({ "wallet": wallet, "role": "reader" }));
-    scene.compare(&["auth", "members", "set", &wallet, "reader"], "/v1/namespaces/shop/members", member, &[]);
+    scene.compare(
+        &["auth", "members", "set", &wallet, "reader"],
+        "/v1/namespaces/shop/members",
+        member,
+        &[],
+    );
     scene.compare(&["auth", "members", "list"], "/v1/namespaces/shop/members", None, &[]);
     scene.compare(&["namespace", "info"], "/v1/namespaces/shop", None, &[]);
     scene.compare(&["namespace", "list"], "/v1/namespaces", None, &[]);

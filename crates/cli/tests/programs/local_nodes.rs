@@ -28,7 +28,8 @@ fn the_file_of_a_dead_node_is_passed_over() {
     let said = exits(&run(folder.path(), &["status"]), 5);
     assert!(said.contains("no node on this machine") && said.contains("--bootstrap"), "{said}");
 
-    // Killed, a node leaves its file behind; where it listened, nobody or another node may listen now.
+    // Killed, a node leaves its file behind; where it listened, nobody or another node may listen
+    // now.
     let mut dead = Node::start(&data.join("dev"));
     dead.program.kill();
     let said = exits(&run(folder.path(), &["status"]), 5);
@@ -63,7 +64,8 @@ fn without_a_credential_it_says_which_variable_to_set_and_never_asks() {
     exits(&run(folder.path(), &["peers"]), 0);
     let said = exits(&run(folder.path(), &["connect", "nonsense"]), 2);
     assert!(said.contains("nonsense"), "{said}");
-    let made = run(folder.path(), &["auth", "keys", "create", "-n", "shop", "--save", "--operator"]);
+    let made =
+        run(folder.path(), &["auth", "keys", "create", "-n", "shop", "--save", "--operator"]);
     exits(&made, 0);
     exits(&run(folder.path(), &["storage", "put", "k", "v"]), 0);
     let who = run(folder.path(), &["auth", "whoami", "-f", "json"]);
@@ -72,8 +74,11 @@ fn without_a_credential_it_says_which_variable_to_set_and_never_asks() {
     let token = run(folder.path(), &["auth", "token"]);
     assert_eq!(token.stdout, made.stdout);
     // A variable goes before what is stored, also when it is wrong.
-    let wrong =
-        cli(folder.path()).env("DEBROS_API_KEY", "ak_wrong:shop").args(["storage", "get", "k"]).output().unwrap();
+    let wrong = cli(folder.path())
+        .env("DEBROS_API_KEY", "ak_wrong:shop")
+        .args(["storage", "get", "k"])
+        .output()
+        .unwrap();
     exits(&wrong, 3);
     // A key of one namespace does not act in another.
     exits(&run(folder.path(), &["storage", "list", "-n", "other"]), 3);
@@ -87,20 +92,29 @@ fn operator_commands_need_the_operator() {
     let key = node.api_key("default");
     let peer = node.peer();
     let as_user = |arguments: &[&str]| {
-        cli(folder.path()).env("DEBROS_API_KEY", &key).args(["-b", &peer]).args(arguments).output().unwrap()
+        cli(folder.path())
+            .env("DEBROS_API_KEY", &key)
+            .args(["-b", &peer])
+            .args(arguments)
+            .output()
+            .unwrap()
     };
     let said = exits(&as_user(&["db", "backup"]), 1);
     assert!(said.contains("error: "), "{said}");
     exits(&as_user(&["connect", &peer]), 1);
     // With the node's folder named, the operator's key is found beside its peer.info.
     let mut operator = cli(folder.path());
-    operator.env("DEBROS_NODE_DATA_DIR", folder.path().join("elsewhere")).args(["db", "backup", "-f", "json"]);
+    operator
+        .env("DEBROS_NODE_DATA_DIR", folder.path().join("elsewhere"))
+        .args(["db", "backup", "-f", "json"]);
     let output = operator.output().unwrap();
     exits(&output, 0);
     let made: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let name = made["name"].as_str().unwrap();
     let mut restore = cli(folder.path());
-    restore.env("DEBROS_NODE_DATA_DIR", folder.path().join("elsewhere")).args(["db", "restore", name]);
+    restore
+        .env("DEBROS_NODE_DATA_DIR", folder.path().join("elsewhere"))
+        .args(["db", "restore", name]);
     let said = exits(&restore.output().unwrap(), 2);
     assert!(said.contains("--yes"), "{said}");
     exits(&restore.arg("--yes").output().unwrap(), 0);

@@ -1,4 +1,5 @@
-//! The programs from outside: their configuration, how they start and refuse to, what they print and how they end.
+//! The programs from outside: their configuration, how they start and refuse to, what they print
+//! and how they end.
 
 #[allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 #[path = "../support/mod.rs"]

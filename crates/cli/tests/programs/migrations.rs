@@ -10,7 +10,8 @@ fn write(folder: &Path, name: &str, text: &str) {
     std::fs::write(file, text).unwrap();
 }
 
-/// A node, the command line with a key for its namespace `shop`, and an empty folder for migrations.
+/// A node, the command line with a key for its namespace `shop`, and an empty folder for
+/// migrations.
 fn shop(folder: &Path) -> (Node, Cli, PathBuf) {
     let node = Node::start(&folder.join("node"));
     let cli = Cli::new(&node, &node.api_key("shop"), folder);
@@ -34,12 +35,28 @@ fn an_application_migrates_its_namespace_step_by_step() {
         "CREATE TRIGGER kept AFTER INSERT ON item BEGIN INSERT INTO log VALUES ('added; ' || new.name); END;\nINSERT INTO item (name) VALUES ('one');",
     );
     let dir = steps.to_str().unwrap();
-    assert_eq!(cli.json(&["db", "migrate", dir, "--dry-run"])["pending"].as_array().unwrap().len(), 2);
-    assert_eq!(cli.json(&["db", "schema"])["tables"].as_array().unwrap().len(), 0, "a dry run changes nothing");
-    assert_eq!(cli.json(&["db", "migrate", dir])["applied"], serde_json::json!(["001_tables.sql", "002_trigger.sql"]));
+    assert_eq!(
+        cli.json(&["db", "migrate", dir, "--dry-run"])["pending"].as_array().unwrap().len(),
+        2
+    );
+    assert_eq!(
+        cli.json(&["db", "schema"])["tables"].as_array().unwrap().len(),
+        0,
+        "a dry run changes nothing"
+    );
+    assert_eq!(
+        cli.json(&["db", "migrate", dir])["applied"],
+        serde_json::json!(["001_tables.sql", "002_trigger.sql"])
+    );
     assert_eq!(cli.json(&["db", "migrate", dir])["applied"], serde_json::json!([]));
-    assert_eq!(cli.json(&["query", "SELECT what FROM log"])["rows"], serde_json::json!([["added; one"]]));
-    let kept = cli.json(&["query", "SELECT version, name, length(checksum), applied_at > 0 FROM schema_migrations"]);
+    assert_eq!(
+        cli.json(&["query", "SELECT what FROM log"])["rows"],
+        serde_json::json!([["added; one"]])
+    );
+    let kept = cli.json(&[
+        "query",
+        "SELECT version, name, length(checksum), applied_at > 0 FROM schema_migrations",
+    ]);
     assert_eq!(kept["rows"], serde_json::json!([[1, "tables", 64, 1], [2, "trigger", 64, 1]]));
 
     // A step that fails in its middle leaves nothing, and is told with file and line.
@@ -53,7 +70,10 @@ fn an_application_migrates_its_namespace_step_by_step() {
     // One place, in the lines of the file, which begins as editors on Windows begin it.
     write(&steps, "003_half.sql", "\u{feff}CREATE TABLE half (a);\n  SELEC 1;\n");
     let failed = text_of(&cli.run(&["db", "migrate", dir], b""));
-    assert!(failed.contains("003_half.sql, line 2, column 3: ") && !failed.contains("(line"), "{failed}");
+    assert!(
+        failed.contains("003_half.sql, line 2, column 3: ") && !failed.contains("(line"),
+        "{failed}"
+    );
     write(&steps, "003_half.sql", "\u{feff}CREATE TABLE half (a);");
     assert_eq!(cli.json(&["db", "migrate", dir])["applied"], serde_json::json!(["003_half.sql"]));
     std::fs::remove_file(steps.join("003_half.sql")).unwrap();
@@ -62,14 +82,19 @@ fn an_application_migrates_its_namespace_step_by_step() {
     // What was applied may not change, and no number may be missing.
     write(&steps, "001_tables.sql", "CREATE TABLE other (a);");
     let changed = cli.run(&["db", "migrate", dir], b"");
-    assert!(text_of(&changed).contains("001_tables.sql was changed after it was applied"), "{}", text_of(&changed));
+    assert!(
+        text_of(&changed).contains("001_tables.sql was changed after it was applied"),
+        "{}",
+        text_of(&changed)
+    );
     write(&steps, "005_gap.sql", "SELECT 1;");
     let gap = cli.run(&["db", "migrate", dir], b"");
     assert_eq!(gap.status.code(), Some(2), "{}", text_of(&gap));
     assert!(text_of(&gap).contains("005_gap.sql"), "{}", text_of(&gap));
 }
 
-/// The tables of an ORM, one of which is made anew although others refer to it, in the folders and the words of Prisma.
+/// The tables of an ORM, one of which is made anew although others refer to it, in the folders and
+/// the words of Prisma.
 #[test]
 fn a_table_that_others_refer_to_is_made_anew() {
     let folder = tempfile::tempdir().unwrap();
@@ -98,14 +123,20 @@ fn a_table_that_others_refer_to_is_made_anew() {
     let failed = cli.run(&["db", "migrate", dir], b"");
     let text = text_of(&failed);
     assert_eq!(failed.status.code(), Some(1), "{text}");
-    for words in ["20260102120000_name/migration.sql", "the row with rowid 2 of Post refers to no row of User"] {
+    for words in [
+        "20260102120000_name/migration.sql",
+        "the row with rowid 2 of Post refers to no row of User",
+    ] {
         assert!(text.contains(words), "{text}");
     }
     write(&steps, "migration_lock.toml", "provider = \"sqlite\"\n");
     let columns = "SELECT count(*) FROM pragma_table_info('User')";
     assert_eq!(cli.json(&["query", columns])["rows"], serde_json::json!([[2]]));
     write(&steps, "20260102120000_name/migration.sql", &redefine("\"User\""));
-    assert_eq!(cli.json(&["db", "migrate", dir])["applied"], serde_json::json!(["20260102120000_name/migration.sql"]));
+    assert_eq!(
+        cli.json(&["db", "migrate", dir])["applied"],
+        serde_json::json!(["20260102120000_name/migration.sql"])
+    );
     let posts = "SELECT count(*), sum(name IS NULL) FROM \"Post\" JOIN \"User\" ON \"User\".id = \"authorId\"";
     assert_eq!(cli.json(&["query", posts])["rows"], serde_json::json!([[2, 2]]));
     cli.json(&["query", "DELETE FROM \"User\" WHERE id = 2"]);
@@ -136,7 +167,10 @@ fn the_half_of_a_file_that_takes_back_is_never_run() {
         (
             "golang_migrate",
             &[
-                ("000001_a.up.sql", "CREATE TABLE golang_migrate (x); INSERT INTO golang_migrate VALUES (1);"),
+                (
+                    "000001_a.up.sql",
+                    "CREATE TABLE golang_migrate (x); INSERT INTO golang_migrate VALUES (1);",
+                ),
                 ("000001_a.down.sql", "DROP TABLE golang_migrate;"),
             ],
         ),
@@ -151,7 +185,10 @@ fn the_half_of_a_file_that_takes_back_is_never_run() {
         (
             "diesel",
             &[
-                ("2024-01-01-120000_a/up.sql", "CREATE TABLE diesel (x); INSERT INTO diesel VALUES (1);"),
+                (
+                    "2024-01-01-120000_a/up.sql",
+                    "CREATE TABLE diesel (x); INSERT INTO diesel VALUES (1);",
+                ),
                 ("2024-01-01-120000_a/down.sql", "DROP TABLE diesel;"),
             ],
         ),
@@ -169,16 +206,25 @@ fn the_half_of_a_file_that_takes_back_is_never_run() {
             write(&dir, name, text);
         }
         let dir = dir.to_str().unwrap();
-        assert!(!cli.json(&["db", "migrate", dir])["applied"].as_array().unwrap().is_empty(), "{tool}");
+        assert!(
+            !cli.json(&["db", "migrate", dir])["applied"].as_array().unwrap().is_empty(),
+            "{tool}"
+        );
         let rows = cli.json(&["query", &format!("SELECT count(*) FROM {tool}")]);
         assert_eq!(rows["rows"], serde_json::json!([[1]]), "{tool}");
         assert_eq!(cli.json(&["db", "migrate", dir])["applied"], serde_json::json!([]), "{tool}");
         cli.json(&["query", "DROP TABLE schema_migrations"]);
     }
     // Marks that no list holds.
-    for (number, down) in ["-- Down (drop)", "-- To undo:", "-- backward", "/* Down */"].into_iter().enumerate() {
+    for (number, down) in
+        ["-- Down (drop)", "-- To undo:", "-- backward", "/* Down */"].into_iter().enumerate()
+    {
         let dir = folder.path().join(format!("unknown{number}"));
-        write(&dir, "001_a.sql", &format!("CREATE TABLE unknown (x);\n{down}\nDROP TABLE unknown;\n"));
+        write(
+            &dir,
+            "001_a.sql",
+            &format!("CREATE TABLE unknown (x);\n{down}\nDROP TABLE unknown;\n"),
+        );
         let refused = cli.run(&["db", "migrate", dir.to_str().unwrap()], b"");
         assert_eq!(refused.status.code(), Some(2), "{down}: {}", text_of(&refused));
         assert!(text_of(&refused).contains("001_a.sql, line "), "{down}: {}", text_of(&refused));
@@ -190,8 +236,10 @@ fn the_half_of_a_file_that_takes_back_is_never_run() {
     let refused = cli.run(&["db", "migrate", dir.to_str().unwrap()], b"");
     assert_eq!(refused.status.code(), Some(2), "{}", text_of(&refused));
     assert!(text_of(&refused).contains("002_b.sql, line 2: "), "{}", text_of(&refused));
-    let made = cli
-        .json(&["query", "SELECT count(*) FROM sqlite_master WHERE name IN ('mixed', 'other', 'schema_migrations')"]);
+    let made = cli.json(&[
+        "query",
+        "SELECT count(*) FROM sqlite_master WHERE name IN ('mixed', 'other', 'schema_migrations')",
+    ]);
     assert_eq!(made["rows"], serde_json::json!([[0]]));
 }
 
@@ -212,7 +260,10 @@ fn the_record_of_another_tool_is_named_and_can_be_taken_over() {
         for word in words {
             assert!(text.contains(word), "{word}: {text}");
         }
-        assert_eq!(cli.json(&["query", "SELECT count(*) FROM ran"])["rows"], serde_json::json!([[0]]));
+        assert_eq!(
+            cli.json(&["query", "SELECT count(*) FROM ran"])["rows"],
+            serde_json::json!([[0]])
+        );
     };
     // Its own name, in the shape of other tools.
     for (columns, row, words) in [
@@ -237,11 +288,31 @@ fn the_record_of_another_tool_is_named_and_can_be_taken_over() {
     for (table, columns, row, words) in [
         ("rails_schema_migrations", "version", "('2')", ["by Rails", "--baseline 2"]),
         ("dbmate_schema_migrations", "version", "('2')", ["dbmate", "--baseline 2"]),
-        ("golang_migrate_schema_migrations", "version, dirty", "(2, 0)", ["golang-migrate", "--baseline 2"]),
-        ("golang_migrate_schema_migrations", "version, dirty", "(2, 1)", ["(dirty)", "--baseline VERSION"]),
+        (
+            "golang_migrate_schema_migrations",
+            "version, dirty",
+            "(2, 0)",
+            ["golang-migrate", "--baseline 2"],
+        ),
+        (
+            "golang_migrate_schema_migrations",
+            "version, dirty",
+            "(2, 1)",
+            ["(dirty)", "--baseline VERSION"],
+        ),
         ("ecto_schema_migrations", "version, inserted_at", "(2, 'x')", ["Ecto", "--baseline 2"]),
-        ("sequel_schema_migrations", "filename", "('002_b.rb')", ["002_b.rb", "--baseline VERSION"]),
-        ("other_schema_migrations", "a, b, c", "(1, 2, 3)", ["is 1 migration;", "--baseline VERSION"]),
+        (
+            "sequel_schema_migrations",
+            "filename",
+            "('002_b.rb')",
+            ["002_b.rb", "--baseline VERSION"],
+        ),
+        (
+            "other_schema_migrations",
+            "a, b, c",
+            "(1, 2, 3)",
+            ["is 1 migration;", "--baseline VERSION"],
+        ),
         ("django_migrations", "id", "(1), (2)", ["is 2 migrations;", "--baseline VERSION"]),
         ("migrations", "id, migration, batch", "(1, '2024_a', 1)", ["Laravel", "2024_a"]),
         ("migrations", "id, timestamp, name", "(1, 2, 'A2')", ["TypeORM", "--baseline 2"]),
@@ -271,9 +342,15 @@ fn the_record_of_another_tool_is_named_and_can_be_taken_over() {
     // Somebody's own table of such a name.
     cli.json(&["query", "CREATE TABLE migrations (id, species, season)"]);
     cli.json(&["query", "INSERT INTO migrations VALUES (1, 'crane', 'autumn')"]);
-    assert_eq!(cli.json(&["db", "migrate", dir, "--dry-run"])["pending"].as_array().unwrap().len(), 3);
+    assert_eq!(
+        cli.json(&["db", "migrate", dir, "--dry-run"])["pending"].as_array().unwrap().len(),
+        3
+    );
 
-    cli.json(&["query", "CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY, success BOOLEAN)"]);
+    cli.json(&[
+        "query",
+        "CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY, success BOOLEAN)",
+    ]);
     cli.json(&["query", "INSERT INTO _sqlx_migrations VALUES (1, 1), (2, 0)"]);
     refused(&["sqlx", "newest applied is 1", "--baseline 1"]);
     cli.json(&["query", "DROP TABLE _sqlx_migrations"]);
@@ -320,7 +397,10 @@ fn what_a_shell_writes_of_a_database_is_a_step() {
     );
     assert_eq!(cli.json(&["db", "migrate", schema.to_str().unwrap()])["version"], 1);
     cli.json(&["query", "INSERT INTO ft VALUES ('a word')"]);
-    assert_eq!(cli.json(&["query", "SELECT count(*) FROM ft('word')"])["rows"], serde_json::json!([[1]]));
+    assert_eq!(
+        cli.json(&["query", "SELECT count(*) FROM ft('word')"])["rows"],
+        serde_json::json!([[1]])
+    );
 
     // Rows with their rowids, and more of them than a transaction has statements.
     let mut dump = "PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;\nCREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, v UNIQUE);\n"
@@ -337,8 +417,10 @@ fn what_a_shell_writes_of_a_database_is_a_step() {
     assert!(text_of(&refused).contains("002_dump.sql, line 2504: "), "{}", text_of(&refused));
     write(&dir, "002_dump.sql", &format!("{dump}{end}"));
     assert_eq!(cli.json(&["db", "migrate", dir.to_str().unwrap()])["version"], 2);
-    let rows =
-        cli.json(&["query", "SELECT count(*), max(id), (SELECT seq FROM sqlite_sequence WHERE name = 't') FROM t"]);
+    let rows = cli.json(&[
+        "query",
+        "SELECT count(*), max(id), (SELECT seq FROM sqlite_sequence WHERE name = 't') FROM t",
+    ]);
     assert_eq!(rows["rows"], serde_json::json!([[2500, 2500, 2500]]));
 }
 
@@ -360,7 +442,10 @@ fn two_programs_apply_each_step_once() {
             });
         }
     });
-    assert_eq!(cli.json(&["query", "SELECT count(*) FROM count"])["rows"], serde_json::json!([[8]]));
+    assert_eq!(
+        cli.json(&["query", "SELECT count(*) FROM count"])["rows"],
+        serde_json::json!([[8]])
+    );
 }
 
 #[test]
@@ -376,8 +461,9 @@ fn an_export_is_a_database_that_sqlite_opens() {
     let made = cli.json(&["db", "export", path]);
     assert_eq!(made["size"].as_u64(), Some(std::fs::metadata(&file).unwrap().len()));
     let db = rusqlite::Connection::open(&file).unwrap();
-    let sums: (i64, i64) =
-        db.query_row("SELECT sum(a), sum(length(b)) FROM t", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let sums: (i64, i64) = db
+        .query_row("SELECT sum(a), sum(length(b)) FROM t", [], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap();
     assert_eq!(sums, (80_200, 1_600_000));
     let again = cli.run(&["db", "export", path], b"");
     assert_eq!(again.status.code(), Some(2), "{}", text_of(&again));

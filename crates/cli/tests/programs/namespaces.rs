@@ -28,13 +28,20 @@ fn fill(person: &Person) {
 fn a_namespace_is_listed_described_and_deleted_by_its_owner() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Node::command(&folder.path().join("node"));
-    let node = Node::start_by(command.env("DEBROS_DATABASE_MAX_NAMESPACE_SIZE", "1MiB"), &folder.path().join("node"));
+    let node = Node::start_by(
+        command.env("DEBROS_DATABASE_MAX_NAMESPACE_SIZE", "1MiB"),
+        &folder.path().join("node"),
+    );
     let person = signed_in(folder.path(), &node, 1, "shop");
     let stranger = signed_in(folder.path(), &node, 2, "other");
     fill(&person);
 
     let listed = person.json(&["namespace", "list"]);
-    assert_eq!((&listed["count"], listed["items"].as_array().unwrap().len()), (&json!(1), 1), "{listed}");
+    assert_eq!(
+        (&listed["count"], listed["items"].as_array().unwrap().len()),
+        (&json!(1), 1),
+        "{listed}"
+    );
     let info = person.json(&["namespace", "info"]);
     assert_eq!(info, listed["items"][0]);
     assert_eq!(info, person.json(&["namespace", "info", "shop"]));
@@ -52,7 +59,10 @@ fn a_namespace_is_listed_described_and_deleted_by_its_owner() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     assert_eq!(runtime.block_on(http.get("/v1/namespaces/shop")).ok().json(), info);
     let table = person.text(&["namespace", "list"]);
-    assert!(table.starts_with("NAME") && table.contains("shop") && table.contains(&wallet), "{table}");
+    assert!(
+        table.starts_with("NAME") && table.contains("shop") && table.contains(&wallet),
+        "{table}"
+    );
     let text = person.text(&["namespace", "info"]);
     assert!(text.contains("rows     3") && text.contains("quota    1024 KiB"), "{text}");
     assert!(person.text(&["namespace", "list", "sh"]).contains("shop"));
@@ -66,9 +76,15 @@ fn a_namespace_is_listed_described_and_deleted_by_its_owner() {
     person.fails(&["namespace", "delete", "No Name", "--confirm", "No Name"], 2);
     person.fails(&["namespace", "delete"], 2);
     stranger.fails(&["namespace", "delete", "shop", "--confirm", "shop"], 3);
-    let key = person.json(&["auth", "keys", "create", "--role", "admin"])["api_key"].as_str().unwrap().to_owned();
+    let key = person.json(&["auth", "keys", "create", "--role", "admin"])["api_key"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let by_key = Cli::new(&node, &key, folder.path());
-    assert_eq!(by_key.run(&["namespace", "delete", "shop", "--confirm", "shop"], b"").status.code(), Some(1));
+    assert_eq!(
+        by_key.run(&["namespace", "delete", "shop", "--confirm", "shop"], b"").status.code(),
+        Some(1)
+    );
     assert_eq!(person.text(&["storage", "get", "k"]), "12345");
 
     let output = person.run(&["namespace", "delete", "shop", "--confirm", "shop", "-f", "json"]);
@@ -116,7 +132,12 @@ fn the_operator_sees_and_deletes_all() {
     node.api_key("made");
     let operator = Person::new(folder.path(), &node.peer());
     let names = |listed: serde_json::Value| -> Vec<String> {
-        listed["items"].as_array().unwrap().iter().map(|info| info["name"].as_str().unwrap().to_owned()).collect()
+        listed["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|info| info["name"].as_str().unwrap().to_owned())
+            .collect()
     };
     assert_eq!(names(operator.json(&["namespace", "list"])), ["made", "shop"]);
     assert_eq!(operator.json(&["namespace", "info", "shop"])["rows"], 3);
@@ -126,18 +147,28 @@ fn the_operator_sees_and_deletes_all() {
     assert_eq!(names(operator.json(&["namespace", "list"])), ["made"]);
 }
 
-/// Whoever may read the node's data folder is its operator, but writes as one only when that is asked for.
+/// Whoever may read the node's data folder is its operator, but writes as one only when that is
+/// asked for.
 #[test]
 fn nothing_changes_a_namespace_with_the_operators_right_unless_it_is_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let node = Node::start(&folder.path().join("data/node1"));
     fill(&signed_in(folder.path(), &node, 1, "victim"));
-    // Here the operator's key can be read: by somebody without a credential, and by one who is signed in elsewhere.
+    // Here the operator's key can be read: by somebody without a credential, and by one who is
+    // signed in elsewhere.
     let nobody = Person::new(folder.path(), &node.peer());
     let changes: [&[&str]; 4] = [
         &["namespace", "delete", "victim", "--confirm", "victim"],
         &["auth", "keys", "create", "-n", "victim"],
-        &["auth", "members", "set", "0x0000000000000000000000000000000000000001", "admin", "-n", "victim"],
+        &[
+            "auth",
+            "members",
+            "set",
+            "0x0000000000000000000000000000000000000001",
+            "admin",
+            "-n",
+            "victim",
+        ],
         &["auth", "keys", "revoke", "none", "-n", "victim"],
     ];
     let all_refused = || {
@@ -148,18 +179,31 @@ fn nothing_changes_a_namespace_with_the_operators_right_unless_it_is_asked_for()
     };
     all_refused();
     // Reading is told.
-    for read in
-        [&["namespace", "info", "victim"][..], &["namespace", "list"], &["auth", "keys", "list", "-n", "victim"]]
-    {
+    for read in [
+        &["namespace", "info", "victim"][..],
+        &["namespace", "list"],
+        &["auth", "keys", "list", "-n", "victim"],
+    ] {
         let output = nobody.run(read);
         let said = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.success() && said.contains("acting as the node's operator"), "{read:?}: {said}");
+        assert!(
+            output.status.success() && said.contains("acting as the node's operator"),
+            "{read:?}: {said}"
+        );
     }
-    // The operator has no namespace of its own: which it means, it has to say, and nothing falls into "default".
+    // The operator has no namespace of its own: which it means, it has to say, and nothing falls
+    // into "default".
     for unnamed in [
         &["auth", "keys", "create", "--operator"][..],
         &["auth", "keys", "list", "--operator"],
-        &["auth", "members", "set", "0x0000000000000000000000000000000000000001", "admin", "--operator"],
+        &[
+            "auth",
+            "members",
+            "set",
+            "0x0000000000000000000000000000000000000001",
+            "admin",
+            "--operator",
+        ],
         &["namespace", "info", "--operator"],
     ] {
         let said = nobody.fails(unnamed, 2);
@@ -171,13 +215,17 @@ fn nothing_changes_a_namespace_with_the_operators_right_unless_it_is_asked_for()
     let keystore = Wallet::numbered(2).keystore(&nobody.home);
     nobody.text(&[&["auth", "login", "-n", "mine"][..], &keystore.options()].concat());
     all_refused();
-    for read in [&["namespace", "info", "victim"][..], &["auth", "members", "list", "-n", "victim"]] {
+    for read in [&["namespace", "info", "victim"][..], &["auth", "members", "list", "-n", "victim"]]
+    {
         assert!(nobody.fails(read, 3).contains("--operator"), "{read:?}");
     }
     assert_eq!(nobody.json(&["namespace", "list"])["items"].as_array().unwrap().len(), 1);
     assert_eq!(nobody.json(&["namespace", "info", "victim", "--operator"])["rows"], 3);
     assert_eq!(
-        nobody.json(&["auth", "members", "list", "-n", "victim", "--operator"])["items"].as_array().unwrap().len(),
+        nobody.json(&["auth", "members", "list", "-n", "victim", "--operator"])["items"]
+            .as_array()
+            .unwrap()
+            .len(),
         1
     );
 }

@@ -56,7 +56,8 @@ fn it_finds_the_node_of_this_machine_and_lends_the_operators_right_to_static_key
     program.signal("TERM");
     assert!(program.wait(PATIENCE).unwrap().success());
     // It keeps nothing: the folder holds what the node made.
-    let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let names: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["data"]);
 }
 
@@ -65,11 +66,22 @@ fn static_keys_without_an_operator_credential_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let node = Node::start(&folder.path().join("elsewhere"));
     let peer = node.peer();
-    for (name, value) in [("GATEWAY_API_KEYS", "static-key:shop"), ("GATEWAY_REQUIRE_AUTH", "false")] {
-        let output = gateway(folder.path()).args(["--bootstrap-peers", &peer]).env(name, value).output().unwrap();
+    for (name, value) in
+        [("GATEWAY_API_KEYS", "static-key:shop"), ("GATEWAY_REQUIRE_AUTH", "false")]
+    {
+        let output = gateway(folder.path())
+            .args(["--bootstrap-peers", &peer])
+            .env(name, value)
+            .output()
+            .unwrap();
         assert_eq!(output.status.code(), Some(2), "{}", text_of(&output));
         let said = text_of(&output);
-        assert!(said.contains("--operator-key-file") && said.contains(name) && !said.contains("static-key"), "{said}");
+        assert!(
+            said.contains("--operator-key-file")
+                && said.contains(name)
+                && !said.contains("static-key"),
+            "{said}"
+        );
     }
     // Named, or found in the folder of the node that is reached.
     for by_flag in [true, false] {

@@ -1,4 +1,5 @@
-//! `auth login` with a keystore, over P2P alone, and what follows from it: several wallets, silent refresh, the end.
+//! `auth login` with a keystore, over P2P alone, and what follows from it: several wallets, silent
+//! refresh, the end.
 
 use crate::support::person::Person;
 use crate::support::wallet::{Keystore, Wallet};
@@ -54,7 +55,10 @@ fn a_keystore_signs_in_over_p2p_and_commands_use_the_session() {
     assert_eq!((&who["method"], &who["subject"]), (&json!("jwt"), &json!(address)), "{who}");
     assert_eq!((&who["namespace"], &who["role"]), (&json!("shop"), &json!("owner")), "{who}");
     // RFC 3339 in UTC is in order of time.
-    assert!(who["expires_at"].as_str().unwrap() > debros_proto::time::rfc3339_millis(debros_proto::now_ms()).as_str());
+    assert!(
+        who["expires_at"].as_str().unwrap()
+            > debros_proto::time::rfc3339_millis(debros_proto::now_ms()).as_str()
+    );
     person.text(&["storage", "put", "k", "v"]);
     assert_eq!(person.text(&["storage", "get", "k"]), "v");
     assert_eq!(person.text(&["auth", "token"]).split('.').count(), 3, "a JWT");
@@ -77,18 +81,27 @@ fn several_wallets_are_kept_and_use_chooses_among_them() {
     let person = &scene.person;
     scene.sign_in(0, "shop");
     scene.sign_in(1, "club");
-    let subject = |args: &[&str]| person.json(&[&["auth", "whoami"], args].concat())["subject"].clone();
+    let subject =
+        |args: &[&str]| person.json(&[&["auth", "whoami"], args].concat())["subject"].clone();
     let [first, second] = [&scene.wallets[0].address, &scene.wallets[1].address];
     assert_eq!(subject(&[]), second.as_str(), "the last one");
     assert_eq!(subject(&["-n", "shop"]), first.as_str(), "the only one of that namespace");
     person.text(&["auth", "use", first]);
     assert_eq!(subject(&[]), first.as_str());
     let stored = person.json(&["auth", "wallets"]);
-    let current: Vec<_> = stored["items"].as_array().unwrap().iter().filter(|entry| entry["current"] == true).collect();
+    let current: Vec<_> = stored["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|entry| entry["current"] == true)
+        .collect();
     assert_eq!((&stored["count"], current.len()), (&json!(2), 1), "{stored}");
     assert_eq!(current[0]["wallet"], first.as_str());
     let table = person.text(&["auth", "wallets"]);
-    assert!(table.contains(first.as_str()) && table.contains(second.as_str()) && !table.contains("rt_"), "{table}");
+    assert!(
+        table.contains(first.as_str()) && table.contains(second.as_str()) && !table.contains("rt_"),
+        "{table}"
+    );
     // Mixed case with its checksum names the same wallet; another wallet is not there.
     person.text(&["auth", "use", &scene.wallets[1].key.wallet().checksummed()]);
     assert_eq!(subject(&[]), second.as_str());
@@ -120,7 +133,11 @@ fn a_member_gives_up_its_own_role_and_an_owner_stays() {
         scene.sign_in(1, "shop");
         let said = person.fails(&["auth", "members", "remove", owner], 1);
         assert!(said.contains("error: "), "{role}: {said}");
-        assert_eq!(person.json(&["auth", "members", "remove", member])["removed"], json!(true), "{role}");
+        assert_eq!(
+            person.json(&["auth", "members", "remove", member])["removed"],
+            json!(true),
+            "{role}"
+        );
         let said = person.fails(&["storage", "list"], 1);
         assert!(said.contains("belongs to somebody else"), "{role}: {said}");
     }
@@ -150,8 +167,8 @@ fn an_access_token_that_ended_is_refreshed_silently() {
     assert_ne!(session_of(person), after);
 }
 
-/// A refresh token that is used twice ends the session. Commands that find an expired token at the same moment must not do
-/// that to each other.
+/// A refresh token that is used twice ends the session. Commands that find an expired token at the
+/// same moment must not do that to each other.
 #[test]
 fn commands_at_once_do_not_end_the_session_for_each_other() {
     let scene = Scene::start();
@@ -163,7 +180,11 @@ fn commands_at_once_do_not_end_the_session_for_each_other() {
         let mut running: Vec<_> = (0..4)
             .map(|_| {
                 let mut command = person.command(&["storage", "get", "k"]);
-                command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap()
+                command
+                    .stdout(std::process::Stdio::piped())
+                    .stderr(std::process::Stdio::piped())
+                    .spawn()
+                    .unwrap()
             })
             .collect();
         for child in running.drain(..) {
@@ -183,7 +204,11 @@ fn a_session_that_was_ended_elsewhere_is_told_with_what_to_do() {
     // Somebody has a copy of the refresh token, and uses it first.
     let elsewhere = Person::new(&scene.person.home.join("elsewhere"), &scene.node.peer());
     std::fs::create_dir(elsewhere.home.join(".debros")).unwrap();
-    std::fs::set_permissions(elsewhere.home.join(".debros"), std::fs::Permissions::from_mode(0o700)).unwrap();
+    std::fs::set_permissions(
+        elsewhere.home.join(".debros"),
+        std::fs::Permissions::from_mode(0o700),
+    )
+    .unwrap();
     std::fs::copy(person.credentials_file(), elsewhere.credentials_file()).unwrap();
     elsewhere.change("access_expires_at", &json!(1));
     assert_eq!(elsewhere.text(&["storage", "list"]), "");
@@ -192,7 +217,12 @@ fn a_session_that_was_ended_elsewhere_is_told_with_what_to_do() {
     assert_eq!(elsewhere.text(&["storage", "list"]), "");
     scene.expire();
     let said = person.fails(&["storage", "list"], 3);
-    assert!(said.contains("has ended") && said.contains("auth login") && said.contains("DEBROS_API_KEY"), "{said}");
+    assert!(
+        said.contains("has ended")
+            && said.contains("auth login")
+            && said.contains("DEBROS_API_KEY"),
+        "{said}"
+    );
     // The reuse ended the session of both.
     elsewhere.change("access_expires_at", &json!(1));
     elsewhere.fails(&["storage", "list"], 3);
@@ -235,7 +265,14 @@ fn a_second_sign_in_keeps_the_stored_key_and_ends_the_session_before() {
     let person = &scene.person;
     scene.sign_in(0, "shop");
     let old = person.text(&["auth", "token"]);
-    let made = person.json(&["auth", "keys", "create", "--save", "--scopes", "storage:read, storage:write"]);
+    let made = person.json(&[
+        "auth",
+        "keys",
+        "create",
+        "--save",
+        "--scopes",
+        "storage:read, storage:write",
+    ]);
     assert_eq!(made["scopes"], json!(["storage:read", "storage:write"]));
     let key = made["api_key"].as_str().unwrap();
     scene.sign_in(0, "shop");
@@ -243,8 +280,16 @@ fn a_second_sign_in_keeps_the_stored_key_and_ends_the_session_before() {
     until_refused(person, &old);
     person.text(&["auth", "keys", "revoke", made["id"].as_str().unwrap()]);
     scene.sign_in(0, "shop");
-    assert_eq!(person.json(&["auth", "whoami"])["method"], "jwt", "a key that is not valid any more goes");
-    assert_eq!(person.json(&["auth", "logout", "--all"])["revoked"], json!(1), "the sessions before have ended");
+    assert_eq!(
+        person.json(&["auth", "whoami"])["method"],
+        "jwt",
+        "a key that is not valid any more goes"
+    );
+    assert_eq!(
+        person.json(&["auth", "logout", "--all"])["revoked"],
+        json!(1),
+        "the sessions before have ended"
+    );
 }
 
 /// Signing out says what it did: a key that stays valid is named, and stays stored.
@@ -262,7 +307,12 @@ fn logout_after_the_session_ended_revokes_the_key_or_says_that_it_lives() {
     end_session();
     for _ in 0..2 {
         let said = person.fails(&["auth", "logout"], 1);
-        assert!(said.contains(id) && said.contains("stays valid") && said.contains("auth login -n shop"), "{said}");
+        assert!(
+            said.contains(id)
+                && said.contains("stays valid")
+                && said.contains("auth login -n shop"),
+            "{said}"
+        );
         assert!(!said.contains(key) && said.contains(&format!("auth keys revoke {id}")), "{said}");
         assert_eq!(person.text(&["auth", "token"]), key, "nothing is forgotten");
     }
@@ -300,7 +350,10 @@ fn after_logout_no_other_stored_wallet_acts() {
         &["storage", "list", "-n", "shop"],
     ] {
         let said = person.fails(args, 3);
-        assert!(said.contains("auth wallets") && said.contains("auth use WALLET"), "{args:?}: {said}");
+        assert!(
+            said.contains("auth wallets") && said.contains("auth use WALLET"),
+            "{args:?}: {said}"
+        );
         assert!(!said.contains(first.as_str()), "{said}");
     }
     let said = person.fails(&["storage", "list", "-n", "club"], 3);
@@ -309,12 +362,17 @@ fn after_logout_no_other_stored_wallet_acts() {
     assert_eq!(person.json(&["auth", "whoami"])["subject"], first.as_str());
 }
 
-/// A credential that was revoked is refused within 5 seconds: a command that starts later is not served.
+/// A credential that was revoked is refused within 5 seconds: a command that starts later is not
+/// served.
 pub(crate) fn until_refused(person: &Person, credential: &str) {
     let revoked = std::time::Instant::now();
     loop {
         let late = revoked.elapsed() > std::time::Duration::from_secs(5);
-        let output = person.command(&["storage", "list"]).env("DEBROS_API_KEY", credential).output().unwrap();
+        let output = person
+            .command(&["storage", "list"])
+            .env("DEBROS_API_KEY", credential)
+            .output()
+            .unwrap();
         match output.status.code() {
             Some(3) => return,
             Some(0) => assert!(!late, "still served after 5 seconds"),
@@ -328,9 +386,15 @@ pub(crate) fn until_refused(person: &Person, credential: &str) {
 #[test]
 fn lesson_37_without_a_terminal_nothing_is_asked_and_the_way_out_is_named() {
     let scene = Scene::start();
-    for args in [&["storage", "list"][..], &["auth", "whoami"], &["auth", "token"], &["query", "SELECT 1"]] {
+    for args in
+        [&["storage", "list"][..], &["auth", "whoami"], &["auth", "token"], &["query", "SELECT 1"]]
+    {
         let said = scene.person.fails(args, 3);
-        assert!(said.contains("DEBROS_API_KEY") && said.contains("--keystore FILE --password-file FILE"), "{said}");
+        assert!(
+            said.contains("DEBROS_API_KEY")
+                && said.contains("--keystore FILE --password-file FILE"),
+            "{said}"
+        );
         assert!(!said.contains("[Y/n]"), "{said}");
         let said = scene.person.fails(&[args, &["--format", "json"]].concat(), 3);
         let error: serde_json::Value = serde_json::from_str(said.trim()).unwrap();
@@ -343,7 +407,9 @@ fn credentials_that_others_may_read_are_refused_with_how_to_mend_it() {
     let scene = Scene::start();
     let person = &scene.person;
     scene.sign_in(0, "shop");
-    let set_mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    let set_mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap()
+    };
     set_mode(&person.credentials_file(), 0o644);
     let said = person.fails(&["storage", "list"], 3);
     assert!(said.contains("chmod 600 ") && said.contains("credentials.json"), "{said}");
@@ -377,7 +443,8 @@ fn rotation_logs_nobody_out_and_a_removed_key_ends_its_tokens() {
 
     let removed = operate(&["remove-signing-key", &kid]);
     assert!(
-        removed.status.success() && text_of(&removed).contains(&format!("removed the signing key {kid}")),
+        removed.status.success()
+            && text_of(&removed).contains(&format!("removed the signing key {kid}")),
         "{}",
         text_of(&removed)
     );

@@ -30,14 +30,18 @@ async fn a_hang_up_opens_the_log_file_again_and_ends_nothing() {
     let mut node = Node::start_by(command.env("DEBROS_LOGGING_OUTPUT_FILE", &log), &data_dir);
     std::fs::rename(&log, &moved).unwrap();
     node.program.signal("HUP");
-    until(&mut node.program, "the log file is there again", |_| text_of(&log).contains("the log file is open again"));
+    until(&mut node.program, "the log file is there again", |_| {
+        text_of(&log).contains("the log file is open again")
+    });
     assert!(text_of(&moved).contains("ready") && !text_of(&moved).contains("open again"));
 
     // What can not be opened is told, and what was open goes on.
     std::fs::remove_file(&log).unwrap();
     std::fs::create_dir(&log).unwrap();
     node.program.signal("HUP");
-    until(&mut node.program, "it is told", |output| output.contains("goes on in the file that was open"));
+    until(&mut node.program, "it is told", |output| {
+        output.contains("goes on in the file that was open")
+    });
     // Nobody is waited for who reads from a pipe.
     std::fs::remove_dir(&log).unwrap();
     assert!(Command::new("mkfifo").arg(&log).status().unwrap().success());
@@ -64,7 +68,9 @@ fn a_separate_gateway_is_not_ended_by_a_hang_up_either() {
     let node = Node::start(&folder.path().join("node"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_network-gateway"));
     without_surroundings(&mut command);
-    command.args(["--addr", "127.0.0.1:0", "--bootstrap-peers", &node.peer()]).env("GATEWAY_LOG_OUTPUT_FILE", &log);
+    command
+        .args(["--addr", "127.0.0.1:0", "--bootstrap-peers", &node.peer()])
+        .env("GATEWAY_LOG_OUTPUT_FILE", &log);
     let mut gateway = Gateway::start_by(&mut command);
     std::fs::remove_file(&log).unwrap();
     for signal in ["USR1", "USR2", "HUP"] {
@@ -87,11 +93,17 @@ fn terminal() -> (nix::pty::PtyMaster, std::fs::File) {
     nix::pty::grantpt(&master).unwrap();
     nix::pty::unlockpt(&master).unwrap();
     let name = nix::pty::ptsname_r(&master).unwrap();
-    let slave = std::fs::File::options().read(true).write(true).custom_flags(flags.bits()).open(name).unwrap();
+    let slave = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(flags.bits())
+        .open(name)
+        .unwrap();
     (master, slave)
 }
 
-/// Somebody closes the window in which a node runs: nothing is lost, and no line for the terminal that is gone is in the way.
+/// Somebody closes the window in which a node runs: nothing is lost, and no line for the terminal
+/// that is gone is in the way.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_terminal_that_is_gone_is_an_orderly_stop() {
@@ -122,7 +134,10 @@ fn a_terminal_that_is_gone_is_an_orderly_stop() {
     let status = child.wait().unwrap();
     let told = text_of(&log);
     assert!(status.success(), "{status}: {told}");
-    assert!(told.contains("the terminal is gone") && told.contains("the node has stopped"), "{told}");
+    assert!(
+        told.contains("the terminal is gone") && told.contains("the node has stopped"),
+        "{told}"
+    );
 }
 
 #[tokio::test]
@@ -140,15 +155,36 @@ async fn the_log_tells_of_changes_and_at_debug_of_each_served_call() {
     cli.bytes(&["auth", "keys", "revoke", made["id"].as_str().unwrap()], b"");
     let mut backup = Command::new(env!("CARGO_BIN_EXE_network-cli"));
     without_surroundings(&mut backup);
-    let backup = backup.args(["db", "backup"]).env("HOME", folder.path()).env("DEBROS_NODE_DATA_DIR", &data_dir);
+    let backup = backup
+        .args(["db", "backup"])
+        .env("HOME", folder.path())
+        .env("DEBROS_NODE_DATA_DIR", &data_dir);
     assert!(backup.output().unwrap().status.success());
 
-    let is_told =
-        |output: &str, parts: &[&str]| output.lines().any(|line| parts.iter().all(|part| line.contains(part)));
+    let is_told = |output: &str, parts: &[&str]| {
+        output.lines().any(|line| parts.iter().all(|part| line.contains(part)))
+    };
     for parts in [
-        &["DEBUG", "answered", "method=PUT", "route=\"/v1/storage\"", "status=201", "ms=", "request_id=", "shop"][..],
+        &[
+            "DEBUG",
+            "answered",
+            "method=PUT",
+            "route=\"/v1/storage\"",
+            "status=201",
+            "ms=",
+            "request_id=",
+            "shop",
+        ][..],
         &["DEBUG", "answered", "method=GET", "route=\"/v1/storage\"", "status=404", "shop"],
-        &["DEBUG", "answered", "call=\"exists\"", "status=\"ok\"", "ms=", "namespace=\"shop\"", "peer="],
+        &[
+            "DEBUG",
+            "answered",
+            "call=\"exists\"",
+            "status=\"ok\"",
+            "ms=",
+            "namespace=\"shop\"",
+            "peer=",
+        ],
         &["INFO", "an API key was made", "namespace=\"shop\"", "role=\"admin\""],
         &["INFO", "an API key was revoked", made["id"].as_str().unwrap()],
         &["INFO", "a backup was made and verified", "by=\"operator\""],

@@ -32,8 +32,9 @@ fn a_command_that_needs_a_credential_offers_the_sign_in_in_the_browser() {
     }
 }
 
-/// Who answers at once is not shown either: the terminal is silent before the question stands there, and between the two
-/// questions. It takes nothing more when the program starts, so that the question waits for the end of the silence's test.
+/// Who answers at once is not shown either: the terminal is silent before the question stands
+/// there, and between the two questions. It takes nothing more when the program starts, so that the
+/// question waits for the end of the silence's test.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_terminal_is_silent_before_it_asks_for_a_password() {
@@ -41,17 +42,29 @@ fn a_terminal_is_silent_before_it_asks_for_a_password() {
     let folder = tempfile::tempdir().unwrap();
     let pty = openpty(None, None).unwrap();
     let side = format!("/proc/self/fd/{}", pty.slave.as_raw_fd());
-    let mut filler = OpenOptions::new().write(true).custom_flags(NONBLOCK_AND_NOCTTY).open(side).unwrap();
+    let mut filler =
+        OpenOptions::new().write(true).custom_flags(NONBLOCK_AND_NOCTTY).open(side).unwrap();
     while filler.write(&[b'.'; 256]).is_ok() {}
     // The keys of a terminal reach the program that it controls.
     let mut command = Command::new("setsid");
     without_surroundings(&mut command);
-    command.args(["--ctty", env!("CARGO_BIN_EXE_network-cli"), "auth", "wallet", "new", "--keystore", "wallet.json"]);
+    command.args([
+        "--ctty",
+        env!("CARGO_BIN_EXE_network-cli"),
+        "auth",
+        "wallet",
+        "new",
+        "--keystore",
+        "wallet.json",
+    ]);
     command.env("HOME", folder.path()).current_dir(folder.path());
     let mut terminal = OnTerminal::spawn_unread(command, pty);
     let started = Instant::now();
     while terminal.echoes() {
-        assert!(started.elapsed() < PATIENCE, "the question is written while the terminal shows what is typed");
+        assert!(
+            started.elapsed() < PATIENCE,
+            "the question is written while the terminal shows what is typed"
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
     terminal.read();

@@ -38,8 +38,8 @@ impl Cli {
         let mut child = command.spawn().expect("run network-cli");
         let mut pipe = child.stdin.take().expect("a pipe");
         let input = input.to_vec();
-        // Beside the reading: neither pipe may fill up while the other is waited for. One that the program does not
-        // read breaks.
+        // Beside the reading: neither pipe may fill up while the other is waited for. One that the
+        // program does not read breaks.
         let writing = std::thread::spawn(move || drop(pipe.write_all(&input)));
         let output = child.wait_with_output().expect("network-cli ends");
         writing.join().expect("no panic");

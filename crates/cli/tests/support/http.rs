@@ -26,8 +26,12 @@ pub struct Http {
 
 impl Http {
     pub fn new(address: SocketAddr, key: &str) -> Self {
-        let client =
-            reqwest::Client::builder().no_proxy().timeout(super::PATIENCE).tcp_nodelay(true).build().expect("a client");
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(super::PATIENCE)
+            .tcp_nodelay(true)
+            .build()
+            .expect("a client");
         Self { client, base: format!("http://{address}"), key: key.to_owned() }
     }
 
@@ -46,7 +50,8 @@ impl Http {
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
-        Answer::of(self.request(Method::POST, path).json(body).send().await.expect("an answer")).await
+        Answer::of(self.request(Method::POST, path).json(body).send().await.expect("an answer"))
+            .await
     }
 
     /// A POST without a credential.
@@ -118,7 +123,12 @@ impl Answer {
     /// Asserts a failure with this status and code.
     #[track_caller]
     pub fn fails(self, status: u16, code: &str) -> Self {
-        assert_eq!((self.status, self.json()["code"].as_str()), (status, Some(code)), "{}", self.text());
+        assert_eq!(
+            (self.status, self.json()["code"].as_str()),
+            (status, Some(code)),
+            "{}",
+            self.text()
+        );
         self
     }
 
@@ -128,6 +138,7 @@ impl Answer {
 
     #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 }

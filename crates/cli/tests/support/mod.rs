@@ -1,4 +1,5 @@
-//! Real processes for the end-to-end tests: started on free ports of the loopback address, each in a folder of its own.
+//! Real processes for the end-to-end tests: started on free ports of the loopback address, each in
+//! a folder of its own.
 
 pub mod cli;
 pub mod http;
@@ -15,7 +16,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long anything may take before a test says that it hangs. Nothing waits for it when all is well.
+/// How long anything may take before a test says that it hangs. Nothing waits for it when all is
+/// well.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running program. It is killed when dropped.
@@ -60,7 +62,8 @@ impl Program {
 
     /// Sends a signal such as `TERM`.
     pub fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").arg(format!("-{signal}")).arg(self.pid().to_string()).status();
+        let sent =
+            Command::new("kill").arg(format!("-{signal}")).arg(self.pid().to_string()).status();
         assert!(sent.expect("run kill").success(), "kill -{signal}");
     }
 
@@ -105,7 +108,8 @@ impl Program {
 
     /// Resident memory in bytes, as Linux tells it.
     pub fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the process runs");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))
+            .expect("the process runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
         line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") * 1024
     }
@@ -115,7 +119,9 @@ impl Program {
         let started = Instant::now();
         loop {
             let address = listening(&self.output());
-            if let Some(address) = address.filter(|address| http::status_of(*address, "/ready") == Some(200)) {
+            if let Some(address) =
+                address.filter(|address| http::status_of(*address, "/ready") == Some(200))
+            {
                 return address;
             }
             if !self.is_running() {
@@ -141,7 +147,10 @@ impl Drop for Program {
         if std::thread::panicking() {
             let output = self.output();
             let lines: Vec<&str> = output.lines().collect();
-            eprintln!("--- what the program wrote last ---\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+            eprintln!(
+                "--- what the program wrote last ---\n{}",
+                lines[lines.len().saturating_sub(40)..].join("\n")
+            );
         }
     }
 }
@@ -203,7 +212,9 @@ impl Node {
     pub fn api_key(&self, namespace: &str) -> String {
         let mut command = Command::new(env!("CARGO_BIN_EXE_network-node"));
         without_surroundings(&mut command);
-        command.args(["api-key", "--role", "admin", "--namespace", namespace, "--data-dir"]).arg(&self.data_dir);
+        command
+            .args(["api-key", "--role", "admin", "--namespace", namespace, "--data-dir"])
+            .arg(&self.data_dir);
         let output = command.output().expect("run network-node");
         assert!(output.status.success(), "{}", text_of(&output));
         String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
@@ -252,14 +263,20 @@ impl Gateway {
 
 /// Everything that a command wrote.
 pub fn text_of(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 /// What the person who runs the tests has set must not reach the programs.
 pub fn without_surroundings(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let name_text = name.to_string_lossy();
-        if ["DEBROS_", "GATEWAY_", "LOG_LEVEL", "RUST_LOG", "BROWSER"].iter().any(|start| name_text.starts_with(start))
+        if ["DEBROS_", "GATEWAY_", "LOG_LEVEL", "RUST_LOG", "BROWSER"]
+            .iter()
+            .any(|start| name_text.starts_with(start))
         {
             command.env_remove(&name);
         }

@@ -20,7 +20,11 @@ impl Person {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_network-cli"));
         without_surroundings(&mut command);
-        command.args(args).args(["--bootstrap", &self.node]).env("HOME", &self.home).current_dir(&self.home);
+        command
+            .args(args)
+            .args(["--bootstrap", &self.node])
+            .env("HOME", &self.home)
+            .current_dir(&self.home);
         command.stdin(Stdio::null());
         command
     }

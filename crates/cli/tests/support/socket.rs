@@ -1,5 +1,5 @@
-//! WebSockets to the gateway, as light as a test with a thousand of them needs: the handshake by tungstenite, the frames
-//! read by hand into one buffer.
+//! WebSockets to the gateway, as light as a test with a thousand of them needs: the handshake by
+//! tungstenite, the frames read by hand into one buffer.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -34,7 +34,12 @@ impl Socket {
     }
 
     /// The same with a small buffer in the kernel, so that one who does not read is felt soon.
-    pub async fn open_with(address: SocketAddr, key: &str, topic: &str, receive_buffer: Option<u32>) -> Self {
+    pub async fn open_with(
+        address: SocketAddr,
+        key: &str,
+        topic: &str,
+        receive_buffer: Option<u32>,
+    ) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         if let Some(size) = receive_buffer {
             socket.set_recv_buffer_size(size).expect("a buffer size");
@@ -43,9 +48,13 @@ impl Socket {
         stream.set_nodelay(true).expect("a TCP option");
         let uri = format!("ws://{address}/v1/pubsub/ws?topic={topic}");
         let mut request = uri.into_client_request().expect("a request");
-        request.headers_mut().insert("authorization", format!("Bearer {key}").parse().expect("a header"));
-        let (socket, _) = tokio_tungstenite::client_async(request, stream).await.expect("a WebSocket");
-        // Nothing is published yet when the handshake ends, so nothing is lost with tungstenite's own buffer.
+        request
+            .headers_mut()
+            .insert("authorization", format!("Bearer {key}").parse().expect("a header"));
+        let (socket, _) =
+            tokio_tungstenite::client_async(request, stream).await.expect("a WebSocket");
+        // Nothing is published yet when the handshake ends, so nothing is lost with tungstenite's
+        // own buffer.
         Self { stream: socket.into_inner(), buffer: vec![0; 64 * 1024], start: 0, end: 0 }
     }
 
@@ -78,13 +87,17 @@ impl Socket {
         self.stream.write_all(&frame).await.expect("the gateway reads");
     }
 
-    /// The next message, or what the gateway itself has to say; not what only keeps the connection alive.
+    /// The next message, or what the gateway itself has to say; not what only keeps the connection
+    /// alive.
     pub async fn next(&mut self) -> Frame {
         let mut whole = Vec::new();
-        self.next_piecewise(|piece| whole.extend_from_slice(piece)).await.unwrap_or(Frame::Binary(whole))
+        self.next_piecewise(|piece| whole.extend_from_slice(piece))
+            .await
+            .unwrap_or(Frame::Binary(whole))
     }
 
-    /// The first eight bytes of the next message and its length, without keeping the rest; or what else came.
+    /// The first eight bytes of the next message and its length, without keeping the rest; or what
+    /// else came.
     pub async fn next_start(&mut self) -> Result<([u8; 8], usize), Frame> {
         let (mut start, mut length) = ([0; 8], 0);
         let other = self.next_piecewise(|piece| {
@@ -100,24 +113,36 @@ impl Socket {
         }
     }
 
-    /// Hands the next message to `take`, piece by piece: long ones come in several frames. What is not a message is
-    /// returned.
+    /// Hands the next message to `take`, piece by piece: long ones come in several frames. What is
+    /// not a message is returned.
     async fn next_piecewise(&mut self, mut take: impl FnMut(&[u8])) -> Option<Frame> {
         let mut within = false;
         loop {
-            let Some((last, opcode, place)) = self.frame().await else { return Some(Frame::Close(None)) };
+            let Some((last, opcode, place)) = self.frame().await else {
+                return Some(Frame::Close(None));
+            };
             let payload = &self.buffer[place];
             match opcode {
                 0x0 | 0x2 => {
-                    assert_eq!(opcode == 0x0, within, "a continuation follows a piece, and nothing else does");
+                    assert_eq!(
+                        opcode == 0x0,
+                        within,
+                        "a continuation follows a piece, and nothing else does"
+                    );
                     take(payload);
                     within = !last;
                     if last {
                         return None;
                     }
                 }
-                0x1 => return Some(Frame::Text(String::from_utf8(payload.to_vec()).expect("UTF-8"))),
-                0x8 => return Some(Frame::Close(payload.get(..2).map(|code| u16::from_be_bytes([code[0], code[1]])))),
+                0x1 => {
+                    return Some(Frame::Text(String::from_utf8(payload.to_vec()).expect("UTF-8")));
+                }
+                0x8 => {
+                    return Some(Frame::Close(
+                        payload.get(..2).map(|code| u16::from_be_bytes([code[0], code[1]])),
+                    ));
+                }
                 0x9 => {
                     let payload = payload.to_vec();
                     self.send_frame(0xA, &payload).await;
@@ -128,8 +153,8 @@ impl Socket {
         }
     }
 
-    /// One frame: whether it is the last of its message, its opcode, and where its payload stands in the buffer; `None`
-    /// at the end of the connection.
+    /// One frame: whether it is the last of its message, its opcode, and where its payload stands
+    /// in the buffer; `None` at the end of the connection.
     async fn frame(&mut self) -> Option<(bool, u8, Range<usize>)> {
         self.fill(2).await?;
         let head = &self.buffer[self.start..];

@@ -38,7 +38,11 @@ impl OnTerminal {
         command.stdin(Stdio::from(pty.slave)).stdout(Stdio::piped()).stderr(Stdio::from(stderr));
         let child = command.spawn().expect("run network-cli");
         drop(command);
-        Self { child, keyboard: File::from(pty.master), screen: Arc::new(Mutex::new(String::new())) }
+        Self {
+            child,
+            keyboard: File::from(pty.master),
+            screen: Arc::new(Mutex::new(String::new())),
+        }
     }
 
     /// Begins to read what the terminal shows.
@@ -59,7 +63,8 @@ impl OnTerminal {
         tcgetattr(&self.keyboard).expect("a terminal").local_flags.contains(LocalFlags::ECHO)
     }
 
-    /// What Ctrl-C sends. The command has no controlling terminal, so the key itself would reach nobody.
+    /// What Ctrl-C sends. The command has no controlling terminal, so the key itself would reach
+    /// nobody.
     pub fn interrupt(&self) {
         let sent = Command::new("kill").arg("-INT").arg(self.child.id().to_string()).status();
         assert!(sent.expect("run kill").success());
@@ -73,7 +78,11 @@ impl OnTerminal {
     pub fn shows(&self, text: &str) {
         let started = Instant::now();
         while !self.screen.lock().unwrap().contains(text) {
-            assert!(started.elapsed() < PATIENCE, "{text} is not in {:?}", self.screen.lock().unwrap());
+            assert!(
+                started.elapsed() < PATIENCE,
+                "{text} is not in {:?}",
+                self.screen.lock().unwrap()
+            );
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
     }

@@ -2,7 +2,7 @@
 
 use super::http::{Answer, Http};
 use debros_auth::PrivateKey;
-use debros_auth::keystore::{self, RANDOM_BYTES, Strength};
+use debros_auth::keystore::{self, KdfStrength, RANDOM_BYTES};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -26,9 +26,12 @@ impl Wallet {
 
     /// Writes a keystore file and one with its password, which cost little to open.
     pub fn keystore(&self, folder: &Path) -> Keystore {
-        let text = keystore::encrypt(&self.key, PASSWORD, Strength::Light, [7; RANDOM_BYTES]).expect("a keystore");
-        let keystore =
-            Keystore { file: folder.join(format!("{}.json", self.address)), password_file: folder.join("password") };
+        let text = keystore::encrypt(&self.key, PASSWORD, KdfStrength::Light, [7; RANDOM_BYTES])
+            .expect("a keystore");
+        let keystore = Keystore {
+            file: folder.join(format!("{}.json", self.address)),
+            password_file: folder.join("password"),
+        };
         write_private(&keystore.file, &text);
         write_private(&keystore.password_file, &format!("{PASSWORD}\n"));
         keystore
@@ -36,8 +39,12 @@ impl Wallet {
 
     /// The body of a request that carries the wallet's proof.
     pub async fn proof(&self, http: &Http, namespace: &str) -> Value {
-        let challenge =
-            http.public("/v1/auth/challenge", &json!({ "wallet": self.address, "namespace": namespace })).await;
+        let challenge = http
+            .public(
+                "/v1/auth/challenge",
+                &json!({ "wallet": self.address, "namespace": namespace }),
+            )
+            .await;
         let challenge = challenge.ok().json();
         let signature = self.key.sign_personal(challenge["message"].as_str().expect("a message"));
         json!({ "wallet": self.address, "nonce": challenge["nonce"], "signature": signature, "namespace": namespace })

@@ -1,16 +1,31 @@
 //! Namespaces reach nothing but their own, and no caller harms another.
 
-use super::{assert_code, database, integer, must, options, query, refused, single, transaction};
-use crate::{Database, Engine};
+use super::{
+    assert_code, database, options, query, query_integer, query_ok, query_refused, single_value,
+    transaction,
+};
+use crate::{Engine, TargetDatabase};
 use debros_proto::Code;
 use debros_proto::rpc::{Statement, Value};
 use std::sync::Arc;
 
 /// The system's tables and another namespace's are not there, by any name.
 pub async fn lesson_01_namespaces_reach_nothing_else(engine: Arc<dyn Engine>) {
-    engine.query(&database("other"), Statement::from("CREATE TABLE secret(a)"), options()).await.unwrap();
-    engine.query(&database("other"), Statement::from("INSERT INTO secret VALUES ('marked')"), options()).await.unwrap();
-    for table in ["api_keys", "kv", "namespaces", "apps", "audit_events", "schema_migrations", "secret"] {
+    engine
+        .query(&database("other"), Statement::from("CREATE TABLE secret(a)"), options())
+        .await
+        .unwrap();
+    engine
+        .query(
+            &database("other"),
+            Statement::from("INSERT INTO secret VALUES ('marked')"),
+            options(),
+        )
+        .await
+        .unwrap();
+    for table in
+        ["api_keys", "kv", "namespaces", "apps", "audit_events", "schema_migrations", "secret"]
+    {
         for name in [
             table.to_owned(),
             format!("main.{table}"),
@@ -28,24 +43,30 @@ pub async fn lesson_01_namespaces_reach_nothing_else(engine: Arc<dyn Engine>) {
                 format!("SELECT (SELECT count(*) FROM {name})"),
                 format!("/* x */ INSERT INTO {name} DEFAULT VALUES"),
             ] {
-                let error = refused(&engine, &sql).await;
-                assert!(matches!(error.code, Code::Sql | Code::StatementNotAllowed), "{sql}: {error}");
+                let error = query_refused(&engine, &sql).await;
+                assert!(
+                    matches!(error.code, Code::Sql | Code::StatementNotAllowed),
+                    "{sql}: {error}"
+                );
                 assert!(!error.message.contains("marked"), "{sql}: {error}");
             }
         }
     }
-    let listed = must(&engine, "SELECT count(*) FROM sqlite_master").await;
-    assert_eq!(single(&listed), Value::from(0));
-    let kept = engine.query(&database("other"), Statement::from("SELECT a FROM secret"), options()).await.unwrap();
-    assert_eq!(single(&kept.value), Value::from("marked"));
+    let listed = query_ok(&engine, "SELECT count(*) FROM sqlite_master").await;
+    assert_eq!(single_value(&listed), Value::from(0));
+    let kept = engine
+        .query(&database("other"), Statement::from("SELECT a FROM secret"), options())
+        .await
+        .unwrap();
+    assert_eq!(single_value(&kept.value), Value::from("marked"));
 }
 
 /// What reaches out of the database, changes how it works, or breaks a transaction open.
 pub async fn hostile_statements_are_refused(engine: Arc<dyn Engine>) {
-    must(&engine, "CREATE TABLE t(a)").await;
+    query_ok(&engine, "CREATE TABLE t(a)").await;
     // Makes the table of kept answers, if the back end keeps it here.
     let insert = Statement::from("INSERT INTO t VALUES (1)");
-    engine.query(&database("app"), insert, super::guarded("k", 1)).await.unwrap();
+    engine.query(&database("app"), insert, super::keyed_options("k", 1)).await.unwrap();
     for sql in [
         "ATTACH 'x.db' AS x",
         "ATTACH DATABASE ':memory:' AS x",
@@ -112,12 +133,16 @@ pub async fn hostile_statements_are_refused(engine: Arc<dyn Engine>) {
         "INSERT INTO sqlite_master VALUES ('table', 'x', 'x', 0, '')",
         "CREATE TABLE sqlite_x(a)",
     ] {
-        let error = refused(&engine, sql).await;
-        assert!(matches!(error.code, Code::StatementNotAllowed | Code::Sql), "{sql}: {:?} {error}", error.code);
+        let error = query_refused(&engine, sql).await;
+        assert!(
+            matches!(error.code, Code::StatementNotAllowed | Code::Sql),
+            "{sql}: {:?} {error}",
+            error.code
+        );
         assert!(!error.message.contains("not authorized"), "{sql}: {error}");
         let inside = transaction(&engine, &["INSERT INTO t VALUES (2)", sql]).await.unwrap_err();
         assert_eq!(inside.statement, Some(1), "{sql}: {inside}");
-        assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 1, "{sql}");
+        assert_eq!(query_integer(&engine, "SELECT count(*) FROM t").await, 1, "{sql}");
     }
     for sql in [
         "ATTACH 'x' AS x",
@@ -128,27 +153,37 @@ pub async fn hostile_statements_are_refused(engine: Arc<dyn Engine>) {
         "PRAGMA foreign_keys = OFF",
         "SELECT load_extension('x')",
     ] {
-        assert_code(&refused(&engine, sql).await, Code::StatementNotAllowed, sql);
+        assert_code(&query_refused(&engine, sql).await, Code::StatementNotAllowed, sql);
     }
     // What is not the namespace's is not there.
-    for sql in ["PRAGMA table_info(_debros_idempotency)", "SELECT * FROM pragma_table_info('_debros_idempotency')"] {
-        assert!(must(&engine, sql).await.rows.is_empty(), "{sql}");
+    for sql in [
+        "PRAGMA table_info(_debros_idempotency)",
+        "SELECT * FROM pragma_table_info('_debros_idempotency')",
+    ] {
+        assert!(query_ok(&engine, sql).await.rows.is_empty(), "{sql}");
     }
     // What a module reads for itself goes through the same gate.
-    let _ =
-        query(&engine, "CREATE VIRTUAL TABLE spy USING fts5(key, answer, content='_debros_idempotency')", &[]).await;
+    let _ = query(
+        &engine,
+        "CREATE VIRTUAL TABLE spy USING fts5(key, answer, content='_debros_idempotency')",
+        &[],
+    )
+    .await;
     assert!(
         query(&engine, "SELECT * FROM spy", &[]).await.is_err(),
         "the kept answers are read through a full-text table"
     );
     let _ = query(&engine, "CREATE VIEW w AS SELECT * FROM _debros_idempotency", &[]).await;
-    assert!(query(&engine, "SELECT * FROM w", &[]).await.is_err(), "the kept answers are read through a view");
+    assert!(
+        query(&engine, "SELECT * FROM w", &[]).await.is_err(),
+        "the kept answers are read through a view"
+    );
 }
 
 /// Those that only describe.
 pub async fn schema_pragmas_work(engine: Arc<dyn Engine>) {
-    must(&engine, "CREATE TABLE t(id INTEGER PRIMARY KEY, a REFERENCES t(id))").await;
-    must(&engine, "CREATE INDEX i ON t(a)").await;
+    query_ok(&engine, "CREATE TABLE t(id INTEGER PRIMARY KEY, a REFERENCES t(id))").await;
+    query_ok(&engine, "CREATE INDEX i ON t(a)").await;
     for (sql, rows) in [
         ("PRAGMA table_info(t)", 2),
         ("PRAGMA table_xinfo('t')", 2),
@@ -160,62 +195,93 @@ pub async fn schema_pragmas_work(engine: Arc<dyn Engine>) {
         ("PRAGMA user_version", 1),
         ("PRAGMA application_id", 1),
         ("SELECT name FROM pragma_table_info('t')", 2),
-        ("SELECT m.name, c.name FROM sqlite_master AS m, pragma_table_info(m.name) AS c WHERE m.type = 'table'", 2),
+        (
+            "SELECT m.name, c.name FROM sqlite_master AS m, pragma_table_info(m.name) AS c WHERE m.type = 'table'",
+            2,
+        ),
     ] {
-        assert_eq!(must(&engine, sql).await.rows.len(), rows, "{sql}");
+        assert_eq!(query_ok(&engine, sql).await.rows.len(), rows, "{sql}");
     }
-    for sql in ["PRAGMA table_list", "PRAGMA function_list", "PRAGMA collation_list", "PRAGMA compile_options"] {
-        assert!(!must(&engine, sql).await.rows.is_empty(), "{sql}");
+    for sql in [
+        "PRAGMA table_list",
+        "PRAGMA function_list",
+        "PRAGMA collation_list",
+        "PRAGMA compile_options",
+    ] {
+        assert!(!query_ok(&engine, sql).await.rows.is_empty(), "{sql}");
     }
 }
 
 /// Dots, quotes, blanks and keywords in names.
 pub async fn names_with_any_signs_work(engine: Arc<dyn Engine>) {
-    for name in
-        ["a.b", "main.t", "it's", "two \"\"quotes\"\"", "select", "ключ 🔑", "a;b", "--", "a ns::other::t", "%_"]
-    {
-        must(&engine, &format!("CREATE TABLE \"{name}\"(\"{name}\")")).await;
-        must(&engine, &format!("INSERT INTO \"{name}\" VALUES (1)")).await;
-        assert_eq!(integer(&engine, &format!("SELECT \"{name}\" FROM \"{name}\"")).await, 1, "{name}");
-        must(&engine, &format!("DROP TABLE \"{name}\"")).await;
+    for name in [
+        "a.b",
+        "main.t",
+        "it's",
+        "two \"\"quotes\"\"",
+        "select",
+        "ключ 🔑",
+        "a;b",
+        "--",
+        "a ns::other::t",
+        "%_",
+    ] {
+        query_ok(&engine, &format!("CREATE TABLE \"{name}\"(\"{name}\")")).await;
+        query_ok(&engine, &format!("INSERT INTO \"{name}\" VALUES (1)")).await;
+        assert_eq!(
+            query_integer(&engine, &format!("SELECT \"{name}\" FROM \"{name}\"")).await,
+            1,
+            "{name}"
+        );
+        query_ok(&engine, &format!("DROP TABLE \"{name}\"")).await;
     }
-    assert_eq!(integer(&engine, "SELECT count(*) FROM sqlite_master").await, 0);
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM sqlite_master").await, 0);
 }
 
 /// A name in an argument is data, whatever it looks like.
 pub async fn lesson_15_hostile_names_are_only_names(engine: Arc<dyn Engine>) {
-    must(&engine, "CREATE TABLE t(a)").await;
+    query_ok(&engine, "CREATE TABLE t(a)").await;
     let hostile = "'); DROP TABLE t; --";
     query(&engine, "INSERT INTO t VALUES (?1)", &[Value::from(hostile)]).await.unwrap();
-    assert_eq!(single(&must(&engine, "SELECT a FROM t").await), Value::from(hostile));
+    assert_eq!(single_value(&query_ok(&engine, "SELECT a FROM t").await), Value::from(hostile));
 }
 
-/// `OR ROLLBACK` and `RAISE(ROLLBACK)` undo the caller's own statement and nothing of anyone else's.
+/// `OR ROLLBACK` and `RAISE(ROLLBACK)` undo the caller's own statement and nothing of anyone
+/// else's.
 pub async fn rollback_clauses_hurt_nobody_else(engine: Arc<dyn Engine>) {
-    must(&engine, "CREATE TABLE t(a UNIQUE)").await;
-    must(&engine, "CREATE TABLE trap(a)").await;
-    must(&engine, "CREATE TRIGGER r BEFORE INSERT ON trap BEGIN SELECT RAISE(ROLLBACK, 'the trap sprung'); END").await;
-    must(&engine, "INSERT INTO t VALUES (-1)").await;
+    query_ok(&engine, "CREATE TABLE t(a UNIQUE)").await;
+    query_ok(&engine, "CREATE TABLE trap(a)").await;
+    query_ok(&engine, "CREATE TRIGGER r BEFORE INSERT ON trap BEGIN SELECT RAISE(ROLLBACK, 'the trap sprung'); END")
+        .await;
+    query_ok(&engine, "INSERT INTO t VALUES (-1)").await;
     let tasks: Vec<_> = (0..120i64)
         .map(|index| {
             let engine = Arc::clone(&engine);
             tokio::spawn(async move {
                 match index % 6 {
                     0 => {
-                        let error = refused(&engine, "INSERT OR ROLLBACK INTO t VALUES (-1)").await;
+                        let error =
+                            query_refused(&engine, "INSERT OR ROLLBACK INTO t VALUES (-1)").await;
                         assert_code(&error, Code::Constraint, "or rollback");
                     }
                     1 => {
-                        let error = refused(&engine, "INSERT INTO trap VALUES (1)").await;
+                        let error = query_refused(&engine, "INSERT INTO trap VALUES (1)").await;
                         assert_code(&error, Code::Constraint, "raise");
                         assert!(error.message.contains("sprung"), "{error}");
                     }
                     2 => {
-                        let inserts = ["INSERT INTO t VALUES (-2)", "INSERT OR ROLLBACK INTO t VALUES (-1)"];
-                        assert_eq!(transaction(&engine, &inserts).await.unwrap_err().statement, Some(1));
+                        let inserts =
+                            ["INSERT INTO t VALUES (-2)", "INSERT OR ROLLBACK INTO t VALUES (-1)"];
+                        assert_eq!(
+                            transaction(&engine, &inserts).await.unwrap_err().statement,
+                            Some(1)
+                        );
                     }
                     _ => {
-                        let done = query(&engine, "INSERT INTO t VALUES (?1)", &[Value::from(index)]).await.unwrap();
+                        let done =
+                            query(&engine, "INSERT INTO t VALUES (?1)", &[Value::from(index)])
+                                .await
+                                .unwrap();
                         assert_eq!(done.rows_affected, Some(1));
                     }
                 }
@@ -225,32 +291,34 @@ pub async fn rollback_clauses_hurt_nobody_else(engine: Arc<dyn Engine>) {
     for task in tasks {
         task.await.unwrap();
     }
-    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 61);
-    assert_eq!(integer(&engine, "SELECT count(*) FROM t WHERE a >= 0").await, 60);
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM t").await, 61);
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM t WHERE a >= 0").await, 60);
 }
 
 /// A write that is interrupted takes nobody with it; a slow namespace does not stop another.
 pub async fn a_slow_statement_hurts_nobody_else(engine: Arc<dyn Engine>) {
-    must(&engine, "CREATE TABLE t(a)").await;
+    query_ok(&engine, "CREATE TABLE t(a)").await;
     let slow = "INSERT INTO t WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n";
     let soon = std::time::Instant::now() + std::time::Duration::from_millis(150);
     let bad = {
         let engine = Arc::clone(&engine);
         let options = crate::CallOptions { deadline: soon, ..options() };
-        tokio::spawn(async move { engine.query(&database("app"), Statement::from(slow), options).await })
+        tokio::spawn(
+            async move { engine.query(&database("app"), Statement::from(slow), options).await },
+        )
     };
     let good: Vec<_> = (0..20)
         .map(|_| {
             let engine = Arc::clone(&engine);
-            tokio::spawn(async move { must(&engine, "INSERT INTO t VALUES (1)").await })
+            tokio::spawn(async move { query_ok(&engine, "INSERT INTO t VALUES (1)").await })
         })
         .collect();
-    let other = Database::Namespace(super::namespace("other"));
+    let other = TargetDatabase::Namespace(super::namespace("other"));
     engine.query(&other, Statement::from("CREATE TABLE o(a)"), options()).await.unwrap();
     let error = bad.await.unwrap().unwrap_err();
     assert!(matches!(error.code, Code::StatementTimeout | Code::DeadlineExceeded), "{error}");
     for task in good {
         assert_eq!(task.await.unwrap().rows_affected, Some(1));
     }
-    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 20);
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM t").await, 20);
 }

@@ -1,6 +1,6 @@
 //! Key-value pairs.
 
-use super::{always, assert_code, fresh, key, namespace, options};
+use super::{assert_code, expect_new_write, key, namespace, no_condition, options};
 use crate::Engine;
 use bytes::Bytes;
 use debros_proto::limits::MAX_VALUE_BYTES;
@@ -10,15 +10,25 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 async fn put(engine: &Arc<dyn Engine>, name: &str, value: impl Into<Bytes>) -> u64 {
-    put_if(engine, name, value, always()).await.unwrap()
+    put_if(engine, name, value, no_condition()).await.unwrap()
 }
 
-async fn put_if(engine: &Arc<dyn Engine>, name: &str, value: impl Into<Bytes>, condition: Condition) -> Result<u64> {
-    engine.kv_put(&namespace("app"), &key(name), value.into(), condition, None, options()).await.map(fresh)
+async fn put_if(
+    engine: &Arc<dyn Engine>,
+    name: &str,
+    value: impl Into<Bytes>,
+    condition: Condition,
+) -> Result<u64> {
+    engine
+        .kv_put(&namespace("app"), &key(name), value.into(), condition, None, options())
+        .await
+        .map(expect_new_write)
 }
 
 async fn delete(engine: &Arc<dyn Engine>, name: &str) -> bool {
-    fresh(engine.kv_delete(&namespace("app"), &key(name), always(), options()).await.unwrap())
+    expect_new_write(
+        engine.kv_delete(&namespace("app"), &key(name), no_condition(), options()).await.unwrap(),
+    )
 }
 
 async fn get(engine: &Arc<dyn Engine>, name: &str) -> Option<(Bytes, u64)> {
@@ -45,7 +55,9 @@ pub async fn lesson_17_put_get_delete(engine: Arc<dyn Engine>) {
     let second = put(&engine, "a", "two").await;
     assert!(second > first && exists(&engine, "a").await);
     assert_eq!(get(&engine, "a").await, Some((Bytes::from("two"), second)));
-    assert!(delete(&engine, "a").await && !exists(&engine, "a").await && !delete(&engine, "a").await);
+    assert!(
+        delete(&engine, "a").await && !exists(&engine, "a").await && !delete(&engine, "a").await
+    );
 }
 
 /// Bytes are bytes.
@@ -58,10 +70,12 @@ pub async fn lesson_18_values_are_exact(engine: Arc<dyn Engine>) {
 
 /// The largest value, and one byte more.
 pub async fn large_values(engine: Arc<dyn Engine>) {
-    let value: Bytes = (0..MAX_VALUE_BYTES).map(|index| (index % 251) as u8).collect::<Vec<u8>>().into();
+    let value: Bytes =
+        (0..MAX_VALUE_BYTES).map(|index| (index % 251) as u8).collect::<Vec<u8>>().into();
     put(&engine, "large", value.clone()).await;
     assert_eq!(get(&engine, "large").await.map(|(bytes, _)| bytes), Some(value));
-    let error = put_if(&engine, "large", vec![0; MAX_VALUE_BYTES + 1], always()).await.unwrap_err();
+    let error =
+        put_if(&engine, "large", vec![0; MAX_VALUE_BYTES + 1], no_condition()).await.unwrap_err();
     assert_code(&error, Code::TooLarge, "value");
     put(&engine, &"k".repeat(1024), "x").await;
 }
@@ -70,26 +84,33 @@ pub async fn large_values(engine: Arc<dyn Engine>) {
 pub async fn conditions_hold(engine: Arc<dyn Engine>) {
     let version = put(&engine, "there", "x").await;
     let holds = [
-        ("there", Condition { if_version: Some(version), ..always() }),
-        ("there", Condition { if_exists: Some(true), ..always() }),
-        ("there", Condition { if_not_version: Some(version + 1), ..always() }),
-        ("missing", Condition { if_exists: Some(false), ..always() }),
-        ("missing", Condition { if_not_version: Some(version), ..always() }),
+        ("there", Condition { if_version: Some(version), ..no_condition() }),
+        ("there", Condition { if_exists: Some(true), ..no_condition() }),
+        ("there", Condition { if_not_version: Some(version + 1), ..no_condition() }),
+        ("missing", Condition { if_exists: Some(false), ..no_condition() }),
+        ("missing", Condition { if_not_version: Some(version), ..no_condition() }),
     ];
     let fails = [
-        ("there", Condition { if_version: Some(version + 1), ..always() }),
-        ("there", Condition { if_exists: Some(false), ..always() }),
-        ("there", Condition { if_not_version: Some(version), ..always() }),
-        ("missing", Condition { if_version: Some(version), ..always() }),
-        ("missing", Condition { if_exists: Some(true), ..always() }),
+        ("there", Condition { if_version: Some(version + 1), ..no_condition() }),
+        ("there", Condition { if_exists: Some(false), ..no_condition() }),
+        ("there", Condition { if_not_version: Some(version), ..no_condition() }),
+        ("missing", Condition { if_version: Some(version), ..no_condition() }),
+        ("missing", Condition { if_exists: Some(true), ..no_condition() }),
     ];
     for (name, condition) in fails {
         let error = put_if(&engine, name, "y", condition).await.unwrap_err();
         assert_code(&error, Code::PreconditionFailed, &format!("{name} {condition:?}"));
-        let error = engine.kv_delete(&namespace("app"), &key(name), condition, options()).await.unwrap_err();
+        let error = engine
+            .kv_delete(&namespace("app"), &key(name), condition, options())
+            .await
+            .unwrap_err();
         assert_code(&error, Code::PreconditionFailed, &format!("{name} {condition:?}"));
     }
-    assert_eq!(get(&engine, "there").await, Some((Bytes::from("x"), version)), "a refused put changed something");
+    assert_eq!(
+        get(&engine, "there").await,
+        Some((Bytes::from("x"), version)),
+        "a refused put changed something"
+    );
     for (name, condition) in holds {
         let trial = format!("{name} {condition:?}");
         let condition = match name {
@@ -98,14 +119,16 @@ pub async fn conditions_hold(engine: Arc<dyn Engine>) {
             }
             _ => condition,
         };
-        put_if(&engine, name, "z", condition).await.unwrap_or_else(|error| panic!("{trial}: {error}"));
+        put_if(&engine, name, "z", condition)
+            .await
+            .unwrap_or_else(|error| panic!("{trial}: {error}"));
         delete(&engine, "missing").await;
     }
     // Of many who want to make the same key, one does.
     let tasks: Vec<_> = (0..20)
         .map(|_| {
             let engine = Arc::clone(&engine);
-            let first = Condition { if_exists: Some(false), ..always() };
+            let first = Condition { if_exists: Some(false), ..no_condition() };
             tokio::spawn(async move { put_if(&engine, "race", "x", first).await.is_ok() })
         })
         .collect();
@@ -130,32 +153,68 @@ pub async fn versions_never_come_again(engine: Arc<dyn Engine>) {
 /// Expired is missing: for gets, lists and conditions.
 pub async fn values_expire(engine: Arc<dyn Engine>) {
     let app = namespace("app");
-    let keep = engine.kv_put(&app, &key("k/keep"), Bytes::from("x"), always(), Some(3600), options()).await;
-    let kept = fresh(keep.unwrap());
+    let keep = engine
+        .kv_put(&app, &key("k/keep"), Bytes::from("x"), no_condition(), Some(3600), options())
+        .await;
+    let kept = expect_new_write(keep.unwrap());
     let entry = engine.kv_get(&app, &key("k/keep"), options()).await.unwrap().unwrap();
     let left = entry.expires_at.unwrap() - debros_proto::now_ms();
     assert!(left > 3_500_000 && left <= 3_600_000 && entry.version == kept, "{left}");
     // An hour of life is not forever: a second put without it lives on.
     put(&engine, "k/forever", "x").await;
-    engine.kv_put(&app, &key("k/soon"), Bytes::from("x"), always(), Some(1), options()).await.map(fresh).unwrap();
-    let until = engine.kv_get(&app, &key("k/soon"), options()).await.unwrap().and_then(|entry| entry.expires_at);
+    engine
+        .kv_put(&app, &key("k/soon"), Bytes::from("x"), no_condition(), Some(1), options())
+        .await
+        .map(expect_new_write)
+        .unwrap();
+    let until = engine
+        .kv_get(&app, &key("k/soon"), options())
+        .await
+        .unwrap()
+        .and_then(|entry| entry.expires_at);
     while until.is_some_and(|until| debros_proto::now_ms() <= until) {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     assert!(!exists(&engine, "k/soon").await && get(&engine, "k/soon").await.is_none());
     assert_eq!(list(&engine, "k/").await, ["k/forever", "k/keep"]);
-    let missing = Condition { if_exists: Some(true), ..always() };
-    assert_code(&put_if(&engine, "k/soon", "y", missing).await.unwrap_err(), Code::PreconditionFailed, "expired");
+    let missing = Condition { if_exists: Some(true), ..no_condition() };
+    assert_code(
+        &put_if(&engine, "k/soon", "y", missing).await.unwrap_err(),
+        Code::PreconditionFailed,
+        "expired",
+    );
     assert!(!delete(&engine, "k/soon").await, "an expired key was deleted as if it was there");
-    let zero = engine.kv_put(&app, &key("a"), Bytes::new(), always(), Some(0), options()).await.unwrap_err();
+    let zero = engine
+        .kv_put(&app, &key("a"), Bytes::new(), no_condition(), Some(0), options())
+        .await
+        .unwrap_err();
     assert_code(&zero, Code::InvalidArgument, "ttl 0");
-    engine.kv_put(&app, &key("a"), Bytes::new(), always(), Some(u64::MAX), options()).await.map(fresh).unwrap();
+    engine
+        .kv_put(&app, &key("a"), Bytes::new(), no_condition(), Some(u64::MAX), options())
+        .await
+        .map(expect_new_write)
+        .unwrap();
     assert!(exists(&engine, "a").await);
 }
 
 /// `_` and `%` are characters, case counts, and the order is that of bytes.
 pub async fn lesson_19_lists_match_bytes(engine: Arc<dyn Engine>) {
-    let keys = ["a", "a%", "a_", "a_b", "ab", "abc", "A_", "b", "é", "éa", "\u{10ffff}", "\u{10ffff}x", "ключ", "~"];
+    let keys = [
+        "a",
+        "a%",
+        "a_",
+        "a_b",
+        "ab",
+        "abc",
+        "A_",
+        "b",
+        "é",
+        "éa",
+        "\u{10ffff}",
+        "\u{10ffff}x",
+        "ключ",
+        "~",
+    ];
     for name in keys {
         put(&engine, name, "x").await;
     }
@@ -163,7 +222,8 @@ pub async fn lesson_19_lists_match_bytes(engine: Arc<dyn Engine>) {
     sorted.sort_unstable_by_key(|name| name.as_bytes());
     assert_eq!(list(&engine, "").await, sorted);
     for prefix in ["a", "a_", "a%", "A", "é", "\u{10ffff}", "к", "zz", "a_bc"] {
-        let expected: Vec<&str> = sorted.iter().copied().filter(|name| name.starts_with(prefix)).collect();
+        let expected: Vec<&str> =
+            sorted.iter().copied().filter(|name| name.starts_with(prefix)).collect();
         assert_eq!(list(&engine, prefix).await, expected, "{prefix:?}");
     }
 }
@@ -176,7 +236,8 @@ pub async fn lists_page(engine: Arc<dyn Engine>) {
     put(&engine, "q", "x").await;
     let (mut seen, mut after): (Vec<String>, Option<String>) = (Vec::new(), None);
     loop {
-        let page = engine.kv_list(&namespace("app"), "p/", after.as_deref(), 10, options()).await.unwrap();
+        let page =
+            engine.kv_list(&namespace("app"), "p/", after.as_deref(), 10, options()).await.unwrap();
         seen.extend(page.keys.iter().cloned());
         after = page.keys.last().cloned();
         if !page.more {
@@ -194,7 +255,10 @@ pub async fn lists_page(engine: Arc<dyn Engine>) {
 /// The same key in two namespaces is two keys.
 pub async fn namespaces_do_not_share_keys(engine: Arc<dyn Engine>) {
     for name in ["app", "app2", "app-x"] {
-        engine.kv_put(&namespace(name), &key("k"), Bytes::from(name), always(), None, options()).await.unwrap();
+        engine
+            .kv_put(&namespace(name), &key("k"), Bytes::from(name), no_condition(), None, options())
+            .await
+            .unwrap();
     }
     for name in ["app", "app2", "app-x"] {
         let entry = engine.kv_get(&namespace(name), &key("k"), options()).await.unwrap().unwrap();

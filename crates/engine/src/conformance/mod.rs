@@ -16,16 +16,18 @@ pub mod sql;
 pub mod tenancy;
 pub mod values;
 
-use crate::{CallOptions, Database, Engine, Guard, Written};
+use crate::{CallOptions, Engine, IdempotencyKey, TargetDatabase, WriteOutcome};
 use debros_proto::rpc::{Condition, Consistency, Row, Statement, StatementResult, Value};
 use debros_proto::{Code, Error, Key, Namespace, Result};
 use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// An engine for one case, and what must live as long as it does (a temporary folder, a child process).
+/// An engine for one case, and what must live as long as it does (a temporary folder, a child
+/// process).
 pub struct Fixture {
-    /// The engine. A quota for each namespace (`NamespaceInfo::max_bytes`) is at most some tens of MiB: a case fills it.
+    /// The engine. A quota for each namespace (`NamespaceInfo::max_bytes`) is at most some tens of
+    /// MiB: a case fills it.
     pub engine: Arc<dyn Engine>,
     /// Dropped after the case.
     pub keep: Box<dyn Any + Send>,
@@ -91,11 +93,15 @@ macro_rules! conformance {
 }
 
 /// The future of a case.
-pub type Case = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+pub type CaseFuture = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Runs one case on a new engine, in a runtime of its own.
-pub fn run<F: Future<Output = Fixture>>(make: impl FnOnce() -> F, case: impl FnOnce(Arc<dyn Engine>) -> Case) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+pub fn run<F: Future<Output = Fixture>>(
+    make: impl FnOnce() -> F,
+    case: impl FnOnce(Arc<dyn Engine>) -> CaseFuture,
+) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.expect("a runtime for a test").block_on(async {
         let fixture = make().await;
         // A task of its own, so that a case may spawn more and runs as a caller does.
@@ -109,8 +115,8 @@ pub fn run<F: Future<Output = Fixture>>(make: impl FnOnce() -> F, case: impl FnO
 }
 
 /// The database of a namespace.
-pub fn database(namespace: &str) -> Database {
-    Database::Namespace(Namespace::new(namespace).expect("a namespace"))
+pub fn database(namespace: &str) -> TargetDatabase {
+    TargetDatabase::Namespace(Namespace::new(namespace).expect("a namespace"))
 }
 
 /// Options with a minute's time.
@@ -118,21 +124,25 @@ pub fn options() -> CallOptions {
     CallOptions {
         consistency: Consistency::Weak,
         deadline: Instant::now() + Duration::from_secs(60),
-        guard: None,
+        idempotency_key: None,
         caller: Default::default(),
         read_only: false,
     }
 }
 
 /// Options with a guard of the namespace `app`.
-pub fn guarded(key: &str, hash: u8) -> CallOptions {
-    guarded_in("app", key, hash)
+pub fn keyed_options(key: &str, hash: u8) -> CallOptions {
+    keyed_options_in("app", key, hash)
 }
 
 /// Options with a guard.
-pub fn guarded_in(owner: &str, key: &str, hash: u8) -> CallOptions {
-    let guard = Guard { namespace: namespace(owner), key: key.to_owned(), request_hash: [hash; 32] };
-    CallOptions { guard: Some(guard), ..options() }
+pub fn keyed_options_in(owner: &str, key: &str, hash: u8) -> CallOptions {
+    let guard = IdempotencyKey {
+        namespace: namespace(owner),
+        key: key.to_owned(),
+        request_hash: [hash; 32],
+    };
+    CallOptions { idempotency_key: Some(guard), ..options() }
 }
 
 /// A statement with arguments.
@@ -151,22 +161,25 @@ pub fn namespace(text: &str) -> Namespace {
 }
 
 /// No condition.
-pub fn always() -> Condition {
+pub fn no_condition() -> Condition {
     Condition::default()
 }
 
 /// Runs one statement in the namespace `app`.
 pub async fn query(engine: &Arc<dyn Engine>, sql: &str, args: &[Value]) -> Result<StatementResult> {
-    engine.query(&database("app"), statement(sql, args), options()).await.map(|written| written.value)
+    engine
+        .query(&database("app"), statement(sql, args), options())
+        .await
+        .map(|written| written.value)
 }
 
 /// As [`query`], for what must work.
-pub async fn must(engine: &Arc<dyn Engine>, sql: &str) -> StatementResult {
+pub async fn query_ok(engine: &Arc<dyn Engine>, sql: &str) -> StatementResult {
     query(engine, sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {:?}: {error}", error.code))
 }
 
 /// As [`query`], for what must be refused.
-pub async fn refused(engine: &Arc<dyn Engine>, sql: &str) -> Error {
+pub async fn query_refused(engine: &Arc<dyn Engine>, sql: &str) -> Error {
     match query(engine, sql, &[]).await {
         Ok(result) => panic!("{sql}: gave {result:?}"),
         Err(error) => error,
@@ -174,13 +187,16 @@ pub async fn refused(engine: &Arc<dyn Engine>, sql: &str) -> Error {
 }
 
 /// Runs statements without arguments as one transaction in the namespace `app`.
-pub async fn transaction(engine: &Arc<dyn Engine>, statements: &[&str]) -> Result<Vec<StatementResult>> {
+pub async fn transaction(
+    engine: &Arc<dyn Engine>,
+    statements: &[&str],
+) -> Result<Vec<StatementResult>> {
     let statements = statements.iter().map(|sql| Statement::from(*sql)).collect();
     engine.transaction(&database("app"), statements, options()).await.map(|written| written.value)
 }
 
 /// The only value of a result.
-pub fn single(result: &StatementResult) -> Value {
+pub fn single_value(result: &StatementResult) -> Value {
     match result.rows.as_slice() {
         [Row { values }] if values.len() == 1 => values[0].clone(),
         rows => panic!("one value was expected, there is {rows:?}"),
@@ -188,8 +204,10 @@ pub fn single(result: &StatementResult) -> Value {
 }
 
 /// The integer that a query in the namespace `app` gives.
-pub async fn integer(engine: &Arc<dyn Engine>, sql: &str) -> i64 {
-    single(&must(engine, sql).await).as_integer().unwrap_or_else(|| panic!("{sql}: no integer"))
+pub async fn query_integer(engine: &Arc<dyn Engine>, sql: &str) -> i64 {
+    single_value(&query_ok(engine, sql).await)
+        .as_integer()
+        .unwrap_or_else(|| panic!("{sql}: no integer"))
 }
 
 /// Checks a code, and that the message is one for people.
@@ -199,7 +217,7 @@ pub fn assert_code(error: &Error, code: Code, what: &str) {
 }
 
 /// The value, which must be one that was written now.
-pub fn fresh<T>(written: Written<T>) -> T {
+pub fn expect_new_write<T>(written: WriteOutcome<T>) -> T {
     assert!(!written.replayed, "an old answer was given");
     written.value
 }

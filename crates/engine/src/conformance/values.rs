@@ -1,6 +1,6 @@
 //! Values come back as they went in.
 
-use super::{assert_code, query, refused, single};
+use super::{assert_code, query, query_refused, single_value};
 use crate::Engine;
 use bytes::Bytes;
 use debros_proto::Code;
@@ -11,7 +11,7 @@ async fn echo(engine: &Arc<dyn Engine>, value: Value) -> Value {
     query(engine, "CREATE TABLE IF NOT EXISTS v(x)", &[]).await.unwrap();
     query(engine, "DELETE FROM v", &[]).await.unwrap();
     query(engine, "INSERT INTO v VALUES (?1)", &[value]).await.unwrap();
-    single(&query(engine, "SELECT x FROM v", &[]).await.unwrap())
+    single_value(&query(engine, "SELECT x FROM v", &[]).await.unwrap())
 }
 
 /// 64 bits, whether stored or in the text.
@@ -20,7 +20,7 @@ pub async fn integers_are_exact(engine: Arc<dyn Engine>) {
         assert_eq!(echo(&engine, Value::from(integer)).await, Value::from(integer));
     }
     let literal = query(&engine, "SELECT 9007199254740993", &[]).await.unwrap();
-    assert_eq!(single(&literal), Value::from(9_007_199_254_740_993i64));
+    assert_eq!(single_value(&literal), Value::from(9_007_199_254_740_993i64));
 }
 
 /// Doubles bit by bit; SQLite has no NaN and stores NULL.
@@ -49,9 +49,9 @@ pub async fn texts_and_blobs_are_exact(engine: Arc<dyn Engine>) {
 
 /// `CAST(x'ff' AS TEXT)` is no text: it is refused, not mended.
 pub async fn text_that_is_not_utf8_is_refused(engine: Arc<dyn Engine>) {
-    let error = refused(&engine, "SELECT CAST(x'ff' AS TEXT) AS odd").await;
+    let error = query_refused(&engine, "SELECT CAST(x'ff' AS TEXT) AS odd").await;
     assert_code(&error, Code::Sql, "not UTF-8");
     assert!(error.message.contains("odd"), "{error}");
     let bytes = query(&engine, "SELECT CAST(CAST(x'ff' AS TEXT) AS BLOB)", &[]).await.unwrap();
-    assert_eq!(single(&bytes), Value::from(vec![0xffu8]));
+    assert_eq!(single_value(&bytes), Value::from(vec![0xffu8]));
 }

@@ -1,7 +1,7 @@
 //! What an embedded engine is opened with, and why opening it can fail.
 
 use super::disk_fault;
-use super::queue::Share;
+use super::fair_queue::ThreadShare;
 use crate::migrations::MigrationError;
 use debros_proto::limits;
 use std::path::PathBuf;
@@ -14,39 +14,47 @@ pub struct EmbeddedConfig {
     pub data_dir: PathBuf,
     /// The folder that holds the backups; made when the first one is taken.
     pub backup_dir: PathBuf,
-    /// The record of the database files that were made. Where one of them is missing, nothing is put in its place. It may
-    /// lie outside of `data_dir`, so that it is there when that is not, as a disk that is not mounted; its folder must exist.
+    /// The record of the database files that were made. Where one of them is missing, nothing is
+    /// put in its place. It may lie outside of `data_dir`, so that it is there when that is not, as
+    /// a disk that is not mounted; its folder must exist.
     pub file_record: PathBuf,
     /// Backups kept; older ones are removed after a new one is verified. At least 1.
     pub backups_kept: usize,
     /// Bytes that all databases together may take. Writes past it fail, reads and deletes go on.
     pub max_size: u64,
-    /// Bytes that one namespace may take: its SQL database, key-value pairs and idempotency records; `None`: as much as there
-    /// is.
+    /// Bytes that one namespace may take: its SQL database, key-value pairs and idempotency
+    /// records; `None`: as much as there is.
     pub max_namespace_size: Option<u64>,
-    /// Bytes that all namespaces which one wallet owns may take together; `None`: as much as there is.
+    /// Bytes that all namespaces which one wallet owns may take together; `None`: as much as there
+    /// is.
     pub max_owner_size: Option<u64>,
     /// How long one statement may run.
     pub statement_time: Duration,
-    /// Threads per database that run queries. At least 1. Where they are all busy there are nearly as many again, at least
-    /// one, each for a caller who has nothing running there, and one for what is quick.
+    /// Threads per database that run queries. At least 1. Where they are all busy there are nearly
+    /// as many again, at least one, each for a caller who has nothing running there, and one for
+    /// what is quick.
     pub readers: usize,
-    /// Namespace databases kept open; idle ones over this number are closed, the longest unused first.
+    /// Namespace databases kept open; idle ones over this number are closed, the longest unused
+    /// first.
     pub open_databases: usize,
-    /// Writes, and separately queries, that may wait in one database; more are refused as `overloaded`.
+    /// Writes, and separately queries, that may wait in one database; more are refused as
+    /// `overloaded`.
     pub queue_count: usize,
-    /// Bytes of writes, and separately of queries with their arguments, that may wait in one database.
+    /// Bytes of writes, and separately of queries with their arguments, that may wait in one
+    /// database.
     pub queue_bytes: usize,
-    /// Bytes that may wait in all databases together; past it each database has its share of 1 MiB, for either kind.
+    /// Bytes that may wait in all databases together; past it each database has its share of 1 MiB,
+    /// for either kind.
     pub waiting_bytes: usize,
-    /// Bytes of memory that SQLite may take in this process, for pages, statements and what these work on. A statement that
-    /// needs more fails as `overloaded`. Of several engines in a process the smallest number holds.
+    /// Bytes of memory that SQLite may take in this process, for pages, statements and what these
+    /// work on. A statement that needs more fails as `overloaded`. Of several engines in a process
+    /// the smallest number holds.
     pub max_memory: u64,
-    /// Bytes of SQLite's temporary files (large sorts, groups and joins) in this process, together. Of several engines in a
-    /// process the newest one's number holds.
+    /// Bytes of SQLite's temporary files (large sorts, groups and joins) in this process, together.
+    /// Of several engines in a process the newest one's number holds.
     pub max_temp_size: u64,
     /// Sizes and counts of statements and results.
-    pub limits: Limits,
+    pub limits: CallLimits,
 }
 
 impl EmbeddedConfig {
@@ -69,7 +77,7 @@ impl EmbeddedConfig {
             waiting_bytes: 256 << 20,
             max_memory: 512 << 20,
             max_temp_size: 1 << 30,
-            limits: Limits::default(),
+            limits: CallLimits::default(),
         }
     }
 }
@@ -80,15 +88,17 @@ const LOG_BYTES: u64 = 64 << 20;
 const MOST_LOG_BYTES: u64 = 1 << 30;
 
 impl EmbeddedConfig {
-    /// File descriptors that an open database of a namespace may take: the file and its log for each connection, of which
-    /// there is one that writes and a few that read, and the index of the log, which they share.
+    /// File descriptors that an open database of a namespace may take: the file and its log for
+    /// each connection, of which there is one that writes and a few that read, and the index of the
+    /// log, which they share.
     pub fn descriptors_per_database(&self) -> u32 {
-        let reading = u32::try_from(self.kept_readers()).unwrap_or(u32::MAX);
+        let reading = u32::try_from(self.idle_readers()).unwrap_or(u32::MAX);
         3_u32.saturating_add(reading.saturating_mul(2))
     }
 
-    /// Reading connections that a database keeps: one for each thread that queries, and for what is quick.
-    pub(super) fn kept_readers(&self) -> usize {
+    /// Reading connections that a database keeps: one for each thread that queries, and for what is
+    /// quick.
+    pub(super) fn idle_readers(&self) -> usize {
         self.max_readers() + 1
     }
 
@@ -99,9 +109,9 @@ impl EmbeddedConfig {
     }
 
     /// What one caller has of these threads.
-    pub(super) fn share(&self) -> Share {
+    pub(super) fn thread_share(&self) -> ThreadShare {
         let shared = self.readers.max(1);
-        Share { most: (shared - 1).max(1), shared }
+        ThreadShare { max_running: (shared - 1).max(1), shared_threads: shared }
     }
 
     /// Bytes that the log of a file with this quota may have before writes are refused for it.
@@ -113,7 +123,7 @@ impl EmbeddedConfig {
 
 /// Sizes and counts of one call. The defaults are those of [`debros_proto::limits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct CallLimits {
     /// Bytes in one SQL text.
     pub sql_bytes: usize,
     /// Arguments of one statement, at most 32,766.
@@ -128,7 +138,7 @@ pub struct Limits {
     pub value_bytes: usize,
 }
 
-impl Default for Limits {
+impl Default for CallLimits {
     fn default() -> Self {
         Self {
             sql_bytes: limits::MAX_SQL_BYTES,
@@ -143,7 +153,7 @@ impl Default for Limits {
 
 /// Why an engine can not be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum EngineOpenError {
     /// Another process has the folder open.
     #[error("{path} is in use by {holder}: stop it, or give this node another data_dir")]
     Locked {
@@ -231,16 +241,22 @@ pub enum OpenError {
     },
 }
 
-impl OpenError {
+impl EngineOpenError {
     pub(super) fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
         let advice = match source.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => "free some disk space",
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                "free some disk space"
+            }
             std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
                 "the node's user must be allowed to write there"
             }
-            std::io::ErrorKind::NotADirectory | std::io::ErrorKind::AlreadyExists => "data_dir must be a folder",
-            std::io::ErrorKind::InvalidInput | std::io::ErrorKind::IsADirectory => "move what is there away",
-            _ if disk_fault::is(&source) => disk_fault::ADVICE,
+            std::io::ErrorKind::NotADirectory | std::io::ErrorKind::AlreadyExists => {
+                "data_dir must be a folder"
+            }
+            std::io::ErrorKind::InvalidInput | std::io::ErrorKind::IsADirectory => {
+                "move what is there away"
+            }
+            _ if disk_fault::is_disk_fault(&source) => disk_fault::ADVICE,
             _ => "check data_dir and the disk",
         };
         Self::Io { path: path.into(), advice, source }
@@ -256,18 +272,26 @@ impl OpenError {
         Self::Io { path: path.to_owned(), advice, source }
     }
 
-    /// The system's database is damaged, as SQLite says: unless it is the disk that can not be read, which SQLite calls so
-    /// too.
-    pub(super) fn corrupt(path: impl Into<PathBuf>, findings: String, backup_dir: &std::path::Path) -> Self {
+    /// The system's database is damaged, as SQLite says: unless it is the disk that can not be
+    /// read, which SQLite calls so too.
+    pub(super) fn corrupt(
+        path: impl Into<PathBuf>,
+        findings: String,
+        backup_dir: &std::path::Path,
+    ) -> Self {
         let path = path.into();
-        if let Some(fault) = disk_fault::of_file(&path) {
+        if let Some(fault) = disk_fault::find_read_fault(&path) {
             return Self::io(path, fault);
         }
-        let restore = path.with_file_name(super::folder::RESTORE);
+        let restore = path.with_file_name(super::data_folder::RESTORE);
         Self::Corrupt { path, findings, backup_dir: backup_dir.to_owned(), restore }
     }
 
-    pub(super) fn database(path: impl Into<PathBuf>, error: &rusqlite::Error, backup_dir: &std::path::Path) -> Self {
+    pub(super) fn database(
+        path: impl Into<PathBuf>,
+        error: &rusqlite::Error,
+        backup_dir: &std::path::Path,
+    ) -> Self {
         use rusqlite::ErrorCode;
         let path = path.into();
         let advice = match error.sqlite_error_code() {

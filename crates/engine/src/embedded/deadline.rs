@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Looks at the clock, some ten microseconds apart most often, that a [`brief`](Deadline::brief) statement may live to see.
-const BRIEF_LOOKS: u32 = 10;
+/// Looks at the clock, some ten microseconds apart most often, that a
+/// [`limit_polls`](StatementDeadline::limit_polls) statement may live to see.
+const BRIEF_POLLS: u32 = 10;
 /// How long the processor may have worked for a brief statement at a look.
 const BRIEF_TIME: Duration = Duration::from_millis(2);
-/// The same by the clock, which goes on while the thread waits: for the disk, or for a processor of a busy machine.
+/// The same by the clock, which goes on while the thread waits: for the disk, or for a processor of
+/// a busy machine.
 const BRIEF_WAIT: Duration = Duration::from_millis(50);
 
 /// How old a look at a thread's processor time may be, where it stands for one of now.
@@ -17,34 +19,34 @@ const RECENT: Duration = Duration::from_micros(200);
 
 /// Shared between a connection, its progress handler and its authorizer.
 #[derive(Debug)]
-pub(super) struct Deadline {
+pub(super) struct StatementDeadline {
     base: Instant,
     /// Nanoseconds after `base`; `u64::MAX`: never.
     at: AtomicU64,
     /// Nanoseconds of the thread's processor time; `u64::MAX`: as many as it likes.
-    processor_at: AtomicU64,
+    cpu_time_at: AtomicU64,
     /// Nanoseconds after `base` before which these can not be used up.
-    processor_look: AtomicU64,
+    next_cpu_time_poll: AtomicU64,
     /// Looks that a brief statement has left; 0: the statement is not brief.
-    looks: AtomicU32,
+    polls_left: AtomicU32,
     /// Whoever asked has gone away.
     abandoned: AtomicBool,
 }
 
-impl Default for Deadline {
+impl Default for StatementDeadline {
     fn default() -> Self {
         Self {
             base: Instant::now(),
             at: AtomicU64::new(u64::MAX),
-            processor_at: AtomicU64::new(u64::MAX),
-            processor_look: AtomicU64::new(0),
-            looks: AtomicU32::new(0),
+            cpu_time_at: AtomicU64::new(u64::MAX),
+            next_cpu_time_poll: AtomicU64::new(0),
+            polls_left: AtomicU32::new(0),
             abandoned: AtomicBool::new(false),
         }
     }
 }
 
-impl Deadline {
+impl StatementDeadline {
     pub(super) fn set(&self, deadline: Instant) {
         let nanos = deadline.saturating_duration_since(self.base).as_nanos();
         self.at.store(u64::try_from(nanos).unwrap_or(u64::MAX), Relaxed);
@@ -52,58 +54,59 @@ impl Deadline {
 
     pub(super) fn clear(&self) {
         self.at.store(u64::MAX, Relaxed);
-        self.processor_at.store(u64::MAX, Relaxed);
-        self.looks.store(0, Relaxed);
+        self.cpu_time_at.store(u64::MAX, Relaxed);
+        self.polls_left.store(0, Relaxed);
     }
 
-    /// What runs on this thread until [`clear`](Deadline::clear) is over when the thread has run for so long.
-    pub(super) fn set_processor(&self, time: Duration) {
-        self.set_processor_from(processor_time(), time);
+    /// What runs on this thread until [`clear`](StatementDeadline::clear) is over when the thread
+    /// has run for so long.
+    pub(super) fn set_cpu_time(&self, time: Duration) {
+        self.set_processor_from(thread_cpu_time(), time);
     }
 
     fn set_processor_from(&self, began: Duration, time: Duration) {
-        self.processor_at.store(nanos(began + time), Relaxed);
-        self.processor_look.store(nanos(self.base.elapsed() + time), Relaxed);
+        self.cpu_time_at.store(nanos(began + time), Relaxed);
+        self.next_cpu_time_poll.store(nanos(self.base.elapsed() + time), Relaxed);
     }
 
-    fn is_over_by_processor(&self) -> bool {
-        let at = self.processor_at.load(Relaxed);
+    fn has_used_cpu_time(&self) -> bool {
+        let at = self.cpu_time_at.load(Relaxed);
         if at == u64::MAX {
             return false;
         }
         let now = nanos(self.base.elapsed());
-        if now < self.processor_look.load(Relaxed) {
+        if now < self.next_cpu_time_poll.load(Relaxed) {
             return false;
         }
         // A thread runs no faster than the clock, so it need not ask the system again before that.
-        let left = at.saturating_sub(nanos(processor_time()));
-        self.processor_look.store(now.saturating_add(left), Relaxed);
+        let left = at.saturating_sub(nanos(thread_cpu_time()));
+        self.next_cpu_time_poll.store(now.saturating_add(left), Relaxed);
         left == 0
     }
 
-    /// What runs until [`clear`](Deadline::clear) is over after a few looks, or when the thread that began with `watch` has
-    /// run for some milliseconds, compiling included.
-    pub(super) fn brief(&self, watch: &Stopwatch) {
+    /// What runs until [`clear`](StatementDeadline::clear) is over after a few looks, or when the
+    /// thread that began with `watch` has run for some milliseconds, compiling included.
+    pub(super) fn limit_polls(&self, watch: &Stopwatch) {
         self.set(watch.clock + BRIEF_WAIT);
         self.set_processor_from(watch.processor, BRIEF_TIME);
-        self.looks.store(BRIEF_LOOKS, Relaxed);
+        self.polls_left.store(BRIEF_POLLS, Relaxed);
     }
 
     /// Whether what runs is over, asked at each look. Only one thread asks.
-    pub(super) fn is_over_at_look(&self) -> bool {
-        match self.looks.load(Relaxed) {
+    pub(super) fn has_expired_at_poll(&self) -> bool {
+        match self.polls_left.load(Relaxed) {
             0 => {}
             1 => return true,
-            looks => self.looks.store(looks - 1, Relaxed),
+            looks => self.polls_left.store(looks - 1, Relaxed),
         }
-        self.is_over()
+        self.has_expired()
     }
 
-    pub(super) fn is_over(&self) -> bool {
+    pub(super) fn has_expired(&self) -> bool {
         let at = self.at.load(Relaxed);
         self.abandoned.load(Relaxed)
             || (at != u64::MAX && self.base.elapsed().as_nanos() >= u128::from(at))
-            || self.is_over_by_processor()
+            || self.has_used_cpu_time()
     }
 }
 
@@ -113,7 +116,7 @@ fn nanos(time: Duration) -> u64 {
 
 /// For how long this thread has run on a processor.
 #[cfg(unix)]
-fn processor_time() -> Duration {
+fn thread_cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
@@ -125,8 +128,8 @@ fn processor_time() -> Duration {
     BASE.get_or_init(Instant::now).elapsed()
 }
 
-/// What something takes, by the clock and of this thread's processor. A thread of a busy machine waits for a processor, and
-/// what it does is not slow for that.
+/// What something takes, by the clock and of this thread's processor. A thread of a busy machine
+/// waits for a processor, and what it does is not slow for that.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stopwatch {
     clock: Instant,
@@ -135,7 +138,7 @@ pub(super) struct Stopwatch {
 
 /// What something took.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Took {
+pub(super) struct ElapsedTime {
     pub(super) by_clock: Duration,
     pub(super) by_processor: Duration,
 }
@@ -143,11 +146,12 @@ pub(super) struct Took {
 impl Stopwatch {
     /// Begins now, on this thread.
     pub(super) fn start() -> Self {
-        Self { clock: Instant::now(), processor: processor_time() }
+        Self { clock: Instant::now(), processor: thread_cpu_time() }
     }
 
-    /// Begins now, on this thread, for what most often takes microseconds: it may have begun up to [`RECENT`] before, by the
-    /// processor. That saves most reads a call of the system, which is a tenth of what a quick one takes.
+    /// Begins now, on this thread, for what most often takes microseconds: it may have begun up to
+    /// [`RECENT`] before, by the processor. That saves most reads a call of the system, which is a
+    /// tenth of what a quick one takes.
     pub(super) fn start_roughly() -> Self {
         thread_local! {
             static LAST: Cell<Option<Stopwatch>> = const { Cell::new(None) };
@@ -156,7 +160,7 @@ impl Stopwatch {
         LAST.with(|last| match last.get() {
             Some(recent) if clock.duration_since(recent.clock) < RECENT => Self { clock, ..recent },
             _ => {
-                let now = Self { clock, processor: processor_time() };
+                let now = Self { clock, processor: thread_cpu_time() };
                 last.set(Some(now));
                 now
             }
@@ -164,8 +168,11 @@ impl Stopwatch {
     }
 
     /// What it took until now. Asked on the thread that began.
-    pub(super) fn took(&self) -> Took {
-        Took { by_clock: self.clock.elapsed(), by_processor: processor_time().saturating_sub(self.processor) }
+    pub(super) fn elapsed(&self) -> ElapsedTime {
+        ElapsedTime {
+            by_clock: self.clock.elapsed(),
+            by_processor: thread_cpu_time().saturating_sub(self.processor),
+        }
     }
 
     /// What it took until now, by the clock.
@@ -176,30 +183,33 @@ impl Stopwatch {
 
 /// What runs for a caller, so that it is interrupted when the caller goes away.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Running(Arc<Mutex<Option<Arc<Deadline>>>>);
+pub(super) struct RunningStatement(Arc<Mutex<Option<Arc<StatementDeadline>>>>);
 
-impl Running {
+impl RunningStatement {
     /// Until what is returned is dropped, what runs under this deadline runs for the caller.
-    pub(super) fn enter(&self, deadline: &Arc<Deadline>) -> Entered<'_> {
+    pub(super) fn attach_deadline(
+        &self,
+        deadline: &Arc<StatementDeadline>,
+    ) -> RunningStatementGuard<'_> {
         *self.lock() = Some(Arc::clone(deadline));
-        Entered(self)
+        RunningStatementGuard(self)
     }
 
     /// What is returned stands for the caller: when it is dropped, what runs is interrupted.
-    pub(super) fn caller(&self) -> Caller {
-        Caller(self.clone())
+    pub(super) fn caller_guard(&self) -> CallerGuard {
+        CallerGuard(self.clone())
     }
 
     /// Nothing that panics runs while it is held.
-    fn lock(&self) -> MutexGuard<'_, Option<Arc<Deadline>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<StatementDeadline>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// See [`Running::enter`].
-pub(super) struct Entered<'r>(&'r Running);
+/// See [`RunningStatement::attach_deadline`].
+pub(super) struct RunningStatementGuard<'r>(&'r RunningStatement);
 
-impl Drop for Entered<'_> {
+impl Drop for RunningStatementGuard<'_> {
     fn drop(&mut self) {
         // Under the lock: the connection is another caller's next.
         let mut running = self.0.lock();
@@ -209,10 +219,10 @@ impl Drop for Entered<'_> {
     }
 }
 
-/// See [`Running::caller`].
-pub(super) struct Caller(Running);
+/// See [`RunningStatement::caller_guard`].
+pub(super) struct CallerGuard(RunningStatement);
 
-impl Drop for Caller {
+impl Drop for CallerGuard {
     fn drop(&mut self) {
         if let Some(deadline) = &*self.0.lock() {
             deadline.abandoned.store(true, Relaxed);
@@ -222,17 +232,17 @@ impl Drop for Caller {
 
 #[cfg(all(test, unix))]
 mod tests {
-    use super::Deadline;
+    use super::StatementDeadline;
     use std::time::Duration;
 
     #[test]
     fn a_slice_of_the_processor_ends_when_the_thread_has_run_and_not_while_it_waits() {
-        let (deadline, slice) = (Deadline::default(), Duration::from_secs(1));
-        deadline.set_processor(slice);
+        let (deadline, slice) = (StatementDeadline::default(), Duration::from_secs(1));
+        deadline.set_cpu_time(slice);
         std::thread::sleep(slice * 2);
-        assert!(!deadline.is_over());
-        while !deadline.is_over() {}
+        assert!(!deadline.has_expired());
+        while !deadline.has_expired() {}
         deadline.clear();
-        assert!(!deadline.is_over());
+        assert!(!deadline.has_expired());
     }
 }

@@ -1,8 +1,8 @@
 //! Whether the files that a database writes are still the ones under their names.
 //!
-//! A file that was removed or replaced takes what is written until it is closed, and then it is gone with all of it. So
-//! the writer looks before each group, and again between its COMMIT and the answers. SQLite has the files open, so that the
-//! system gives their numbers to no other.
+//! A file that was removed or replaced takes what is written until it is closed, and then it is
+//! gone with all of it. So the writer looks before each group, and again between its COMMIT and the
+//! answers. SQLite has the files open, so that the system gives their numbers to no other.
 
 use debros_proto::{Code, Error};
 use std::io;
@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A file's device and number there.
-type Identity = (u64, u64);
+type InodeId = (u64, u64);
 
 /// A database's file and its log, as they were when they were opened.
 #[derive(Debug)]
 pub(super) struct FileIdentity {
-    files: [(PathBuf, Identity); 2],
+    files: [(PathBuf, InodeId); 2],
 }
 
 impl FileIdentity {
@@ -23,10 +23,10 @@ impl FileIdentity {
     ///
     /// # Errors
     /// When one of the files is not there.
-    pub(super) fn of(database: &Path) -> io::Result<Self> {
+    pub(super) fn read(database: &Path) -> io::Result<Self> {
         let mut log = database.as_os_str().to_owned();
         log.push("-wal");
-        let with_identity = |path: PathBuf| identity(&path).map(|identity| (path, identity));
+        let with_identity = |path: PathBuf| inode_id(&path).map(|identity| (path, identity));
         Ok(Self { files: [with_identity(database.to_owned())?, with_identity(log.into())?] })
     }
 
@@ -34,9 +34,9 @@ impl FileIdentity {
     ///
     /// # Errors
     /// What is wrong, for the log.
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(super) fn check_in_place(&self) -> Result<(), String> {
         for (path, opened) in &self.files {
-            match identity(path) {
+            match inode_id(path) {
                 Ok(now) if now == *opened => {}
                 Ok(_) => return Err(format!("{} was replaced", path.display())),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -49,30 +49,32 @@ impl FileIdentity {
     }
 }
 
-/// Asks for the number alone: a file whose times somebody has asked for gets new ones with the next write, which the next
-/// fdatasync writes too.
+/// Asks for the number alone: a file whose times somebody has asked for gets new ones with the next
+/// write, which the next fdatasync writes too.
 #[cfg(target_os = "linux")]
-fn identity(path: &Path) -> io::Result<Identity> {
+fn inode_id(path: &Path) -> io::Result<InodeId> {
     use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
     match statx(CWD, path, AtFlags::empty(), StatxFlags::INO) {
-        Ok(file) => Ok((u64::from(file.stx_dev_major) << 32 | u64::from(file.stx_dev_minor), file.stx_ino)),
-        Err(rustix::io::Errno::NOSYS) => identity_of_metadata(path),
+        Ok(file) => {
+            Ok((u64::from(file.stx_dev_major) << 32 | u64::from(file.stx_dev_minor), file.stx_ino))
+        }
+        Err(rustix::io::Errno::NOSYS) => inode_id_of_metadata(path),
         Err(error) => Err(error.into()),
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn identity(path: &Path) -> io::Result<Identity> {
-    identity_of_metadata(path)
+fn identity(path: &Path) -> io::Result<InodeId> {
+    inode_id_of_metadata(path)
 }
 
-fn identity_of_metadata(path: &Path) -> io::Result<Identity> {
+fn inode_id_of_metadata(path: &Path) -> io::Result<InodeId> {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
 /// What those are told who would write to a file that is gone.
-pub(super) fn displaced() -> Error {
+pub(super) fn displaced_error() -> Error {
     Error::new(
         Code::Unavailable,
         "the database's file was removed or replaced while the node runs: nothing is written until its operator has put the \
@@ -81,8 +83,8 @@ pub(super) fn displaced() -> Error {
     .retry_after(Duration::from_secs(10))
 }
 
-/// As [`displaced`], when the write had been made already.
-pub(super) fn displaced_meanwhile() -> Error {
+/// As [`displaced_error`], when the write had been made already.
+pub(super) fn displaced_meanwhile_error() -> Error {
     Error::new(
         Code::UnknownOutcome,
         "the database's file was removed or replaced while the write was made: the write may be there or not",

@@ -1,19 +1,20 @@
-//! The record of the database files that this engine has made: what it knew must be there when it starts again, or opens a
-//! namespace. Without it a file that was lost would be replaced by an empty one in silence.
+//! The record of the database files that this engine has made: what it knew must be there when it
+//! starts again, or opens a namespace. Without it a file that was lost would be replaced by an
+//! empty one in silence.
 //!
-//! A text file. Its first line names the folder; it is there when `system.db` was made. Then `+name` for each file of a
-//! namespace that was made and `-name` for each that was taken away on purpose, in order. A line without an end is what a crash
-//! left of one, and counts as not written:
+//! A text file. Its first line names the folder; it is there when `system.db` was made. Then
+//! `+name` for each file of a namespace that was made and `-name` for each that was taken away on
+//! purpose, in order. A line without an end is what a crash left of one, and counts as not written:
 //!
-//! - A file is made first and recorded then, before anybody is answered. One without a line was not used yet, and is entered
-//!   by the next start.
-//! - A file is taken away first and struck out then. Between the two the marker of the deletion or the restore is there,
-//!   and the next start goes on with it.
+//! - A file is made first and recorded then, before anybody is answered. One without a line was not
+//!   used yet, and is entered by the next start.
+//! - A file is taken away first and struck out then. Between the two the marker of the deletion or
+//!   the restore is there, and the next start goes on with it.
 //!
-//! Who removes the record says that what is there now is all there is. One that names another folder still counts: the folder was
-//! moved, or another lies in its place.
+//! Who removes the record says that what is there now is all there is. One that names another
+//! folder still counts: the folder was moved, or another lies in its place.
 
-use super::folder::write_synced;
+use super::data_folder::write_synced;
 use debros_proto::{Code, Error, Namespace};
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -29,23 +30,24 @@ const HEAD: &str = "databases in ";
 pub(super) struct FileRecord {
     path: PathBuf,
     head: String,
-    state: Mutex<State>,
+    state: Mutex<RecordState>,
 }
 
 /// What a record says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Recorded {
+pub(super) struct RecordedFiles {
     /// The namespaces whose files were made.
     pub(super) names: BTreeSet<Namespace>,
-    /// The folder that it names, when that is not the one that is asked for: one of the two was moved, or something else lies
-    /// in the folder's place now.
+    /// The folder that it names, when that is not the one that is asked for: one of the two was
+    /// moved, or something else lies in the folder's place now.
     pub(super) elsewhere: Option<PathBuf>,
 }
 
 #[derive(Debug)]
-struct State {
+struct RecordState {
     names: BTreeSet<Namespace>,
-    /// Where the next line goes; `None` after one that may not be whole, so that all is written anew.
+    /// Where the next line goes; `None` after one that may not be whole, so that all is written
+    /// anew.
     end: Option<File>,
 }
 
@@ -54,7 +56,7 @@ impl FileRecord {
     ///
     /// # Errors
     /// When the record can not be read.
-    pub(super) fn read(path: &Path, folder: &Path) -> io::Result<Option<Recorded>> {
+    pub(super) fn read(path: &Path, folder: &Path) -> io::Result<Option<RecordedFiles>> {
         let text = match debros_proto::regular_file::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -62,7 +64,7 @@ impl FileRecord {
         };
         let mut lines = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
         let Some(first) = lines.next() else { return Ok(None) };
-        let elsewhere = (first != head(path, folder)).then(|| {
+        let elsewhere = (first != header_line(path, folder)).then(|| {
             let named = first.strip_prefix(HEAD).unwrap_or(first).trim_matches('"');
             path.parent().map_or_else(|| named.into(), |beside| beside.join(named))
         });
@@ -74,19 +76,31 @@ impl FileRecord {
                 names.remove(&name);
             }
         }
-        Ok(Some(Recorded { names, elsewhere }))
+        Ok(Some(RecordedFiles { names, elsewhere }))
     }
 
-    /// Records that the folder has its `system.db`, and these namespaces' files. On a full disk what was recorded stays: the
-    /// node has to start, so that something can be deleted.
+    /// Records that the folder has its `system.db`, and these namespaces' files. On a full disk
+    /// what was recorded stays: the node has to start, so that something can be deleted.
     ///
     /// # Errors
     /// When that can not be written for other reasons.
-    pub(super) fn begin(path: &Path, folder: &Path, names: BTreeSet<Namespace>) -> io::Result<Self> {
-        let record =
-            Self { path: path.to_owned(), head: head(path, folder), state: Mutex::new(State { names, end: None }) };
-        match record.write_anew(&mut record.lock()) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+    pub(super) fn create(
+        path: &Path,
+        folder: &Path,
+        names: BTreeSet<Namespace>,
+    ) -> io::Result<Self> {
+        let record = Self {
+            path: path.to_owned(),
+            head: header_line(path, folder),
+            state: Mutex::new(RecordState { names, end: None }),
+        };
+        match record.rewrite_all(&mut record.lock()) {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+                ) =>
+            {
                 tracing::warn!(path = %path.display(), %error, "which databases there are can not be recorded");
             }
             written => written?,
@@ -95,7 +109,7 @@ impl FileRecord {
     }
 
     /// Whether a namespace's file must be there.
-    pub(super) fn has(&self, namespace: &Namespace) -> bool {
+    pub(super) fn contains(&self, namespace: &Namespace) -> bool {
         self.lock().names.contains(namespace)
     }
 
@@ -108,12 +122,12 @@ impl FileRecord {
     ///
     /// # Errors
     /// When that can not be written; then it is not recorded.
-    pub(super) fn add(&self, namespace: &Namespace) -> io::Result<()> {
+    pub(super) fn add_namespace(&self, namespace: &Namespace) -> io::Result<()> {
         let mut state = self.lock();
         if !state.names.insert(namespace.clone()) {
             return Ok(());
         }
-        self.write(&mut state, '+', namespace).inspect_err(|_| {
+        self.append_line(&mut state, '+', namespace).inspect_err(|_| {
             state.names.remove(namespace);
         })
     }
@@ -122,24 +136,29 @@ impl FileRecord {
     ///
     /// # Errors
     /// When that can not be written; then the file still counts as one that must be there.
-    pub(super) fn strike_out(&self, namespace: &Namespace) -> io::Result<()> {
+    pub(super) fn remove_namespace(&self, namespace: &Namespace) -> io::Result<()> {
         let mut state = self.lock();
         if !state.names.remove(namespace) {
             return Ok(());
         }
-        self.write(&mut state, '-', namespace).inspect_err(|_| {
+        self.append_line(&mut state, '-', namespace).inspect_err(|_| {
             state.names.insert(namespace.clone());
         })
     }
 
-    fn write(&self, state: &mut State, sign: char, namespace: &Namespace) -> io::Result<()> {
-        let Some(mut end) = state.end.take() else { return self.write_anew(state) };
+    fn append_line(
+        &self,
+        state: &mut RecordState,
+        sign: char,
+        namespace: &Namespace,
+    ) -> io::Result<()> {
+        let Some(mut end) = state.end.take() else { return self.rewrite_all(state) };
         end.write_all(format!("{sign}{namespace}\n").as_bytes()).and_then(|()| end.sync_data())?;
         state.end = Some(end);
         Ok(())
     }
 
-    fn write_anew(&self, state: &mut State) -> io::Result<()> {
+    fn rewrite_all(&self, state: &mut RecordState) -> io::Result<()> {
         let mut text = format!("{}\n", self.head);
         state.names.iter().for_each(|name| text.extend(["+", name.as_str(), "\n"]));
         write_synced(&self.path, text.as_bytes())?;
@@ -148,16 +167,18 @@ impl FileRecord {
     }
 
     /// Nothing that panics runs while it is held.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, RecordState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The record's first line. A folder beside the record is named from there, so that both can be moved together.
-fn head(path: &Path, folder: &Path) -> String {
+/// The record's first line. A folder beside the record is named from there, so that both can be
+/// moved together.
+fn header_line(path: &Path, folder: &Path) -> String {
     let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
     let beside = path.parent().and_then(|parent| fs::canonicalize(parent).ok());
-    let named = beside.as_deref().and_then(|parent| folder.strip_prefix(parent).ok()).unwrap_or(&folder);
+    let named =
+        beside.as_deref().and_then(|parent| folder.strip_prefix(parent).ok()).unwrap_or(&folder);
     let named = if named.as_os_str().is_empty() { Path::new(".") } else { named };
     format!("{HEAD}{:?}", named.as_os_str())
 }
@@ -166,7 +187,7 @@ fn head(path: &Path, folder: &Path) -> String {
 ///
 /// # Errors
 /// What the system says, and what is no regular file: SQLite would wait on a pipe for ever.
-pub(super) fn holds_anything(path: &Path) -> io::Result<bool> {
+pub(super) fn is_nonempty_file(path: &Path) -> io::Result<bool> {
     match debros_proto::regular_file::metadata(path) {
         Ok(file) => Ok(file.len() > 0),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -175,7 +196,7 @@ pub(super) fn holds_anything(path: &Path) -> io::Result<bool> {
 }
 
 /// The file of a namespace is not there, and was.
-pub(super) fn lost() -> Error {
+pub(super) fn namespace_lost_error() -> Error {
     Error::new(
         Code::Corrupt,
         "the namespace's database file is missing or empty: an operator must put the file back, or restore a backup, or \
@@ -185,7 +206,7 @@ pub(super) fn lost() -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::{FileRecord, Recorded};
+    use super::{FileRecord, RecordedFiles};
     use debros_proto::Namespace;
     use std::collections::BTreeSet;
     use std::fs;
@@ -194,8 +215,8 @@ mod tests {
         names.into_iter().map(|name| Namespace::new(name).unwrap()).collect()
     }
 
-    fn here<const N: usize>(of: [&str; N]) -> Option<Recorded> {
-        Some(Recorded { names: names(of), elsewhere: None })
+    fn here<const N: usize>(of: [&str; N]) -> Option<RecordedFiles> {
+        Some(RecordedFiles { names: names(of), elsewhere: None })
     }
 
     #[test]
@@ -204,9 +225,9 @@ mod tests {
         let (path, db) = (folder.path().join("database.files"), folder.path().join("db"));
         fs::create_dir(&db).unwrap();
         assert_eq!(FileRecord::read(&path, &db).unwrap(), None);
-        let record = FileRecord::begin(&path, &db, names(["a", "b"])).unwrap();
-        record.add(&Namespace::new("c").unwrap()).unwrap();
-        record.strike_out(&Namespace::new("a").unwrap()).unwrap();
+        let record = FileRecord::create(&path, &db, names(["a", "b"])).unwrap();
+        record.add_namespace(&Namespace::new("c").unwrap()).unwrap();
+        record.remove_namespace(&Namespace::new("a").unwrap()).unwrap();
         assert_eq!(FileRecord::read(&path, &db).unwrap(), here(["b", "c"]));
         let whole = fs::read_to_string(&path).unwrap();
         fs::write(&path, format!("{whole}-b")).unwrap();
@@ -221,7 +242,13 @@ mod tests {
         let path = moved.path().join("database.files");
         assert_eq!(FileRecord::read(&path, &moved.path().join("db")).unwrap(), here(["b", "c"]));
         let other = FileRecord::read(&path, &moved.path().join("other")).unwrap();
-        assert_eq!(other, Some(Recorded { names: names(["b", "c"]), elsewhere: Some(moved.path().join("db")) }));
+        assert_eq!(
+            other,
+            Some(RecordedFiles {
+                names: names(["b", "c"]),
+                elsewhere: Some(moved.path().join("db"))
+            })
+        );
         // One of which not even the first line was written says nothing.
         fs::write(&path, "databases in").unwrap();
         assert_eq!(FileRecord::read(&path, &moved.path().join("db")).unwrap(), None);

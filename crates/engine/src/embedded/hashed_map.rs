@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// A map whose keys are hashes under a secret of the process, as [`CallerKey`](crate::CallerKey) is: hashing them again would
-/// cost as much as the look into the map.
+/// A map whose keys are hashes under a secret of the process, as [`CallerKey`](crate::CallerKey)
+/// is: hashing them again would cost as much as the look into the map.
 pub(super) type HashedMap<K, V> = HashMap<K, V, BuildHasherDefault<KeyHasher>>;
 
 /// Takes a key as it is.

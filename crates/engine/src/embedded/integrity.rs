@@ -4,22 +4,23 @@ use rusqlite::Connection;
 
 /// How closely to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Depth {
+pub(super) enum CheckDepth {
     /// All pages and rows.
     Quick,
     /// The indexes' agreement with the tables as well.
     Full,
 }
 
-/// The most findings that SQLite is asked for: those about content may be many, and hide what comes after them.
-const MOST: u32 = 100_000;
+/// The most findings that SQLite is asked for: those about content may be many, and hide what comes
+/// after them.
+const MAX_FINDINGS: u32 = 100_000;
 /// Lines that are told.
-const TOLD: usize = 10;
+const REPORTED_LINES: usize = 10;
 
-/// How findings begin that are about what was written and not about the file. Ordinary statements bring them about: an
-/// index for full-text search that is kept beside its table by hand. CHECKs, to which ALTER TABLE may give another meaning, are
-/// not looked at.
-const OF_CONTENT: [&str; 6] = [
+/// How findings begin that are about what was written and not about the file. Ordinary statements
+/// bring them about: an index for full-text search that is kept beside its table by hand. CHECKs,
+/// to which ALTER TABLE may give another meaning, are not looked at.
+const CONTENT_FINDINGS: [&str; 6] = [
     "NULL value in ",
     "NUMERIC value in ",
     "TEXT value in ",
@@ -29,19 +30,22 @@ const OF_CONTENT: [&str; 6] = [
 ];
 
 /// What is wrong with the file, in SQLite's words, at most ten lines; `None` when nothing is.
-pub(super) fn findings(db: &Connection, depth: Depth) -> rusqlite::Result<Option<String>> {
+pub(super) fn check_integrity(
+    db: &Connection,
+    depth: CheckDepth,
+) -> rusqlite::Result<Option<String>> {
     let pragma = match depth {
-        Depth::Quick => "PRAGMA quick_check",
-        Depth::Full => "PRAGMA integrity_check",
+        CheckDepth::Quick => "PRAGMA quick_check",
+        CheckDepth::Full => "PRAGMA integrity_check",
     };
     db.pragma_update(None, "ignore_check_constraints", true)?;
-    let found = of_the_file(db, &format!("{pragma}({MOST})"));
+    let found = file_findings(db, &format!("{pragma}({MAX_FINDINGS})"));
     db.pragma_update(None, "ignore_check_constraints", false)?;
     let lines = found?;
     Ok((!lines.is_empty()).then(|| lines.join("; ")))
 }
 
-fn of_the_file(db: &Connection, pragma: &str) -> rusqlite::Result<Vec<String>> {
+fn file_findings(db: &Connection, pragma: &str) -> rusqlite::Result<Vec<String>> {
     let mut statement = db.prepare(pragma)?;
     let mut rows = statement.query([])?;
     let mut lines = Vec::new();
@@ -53,12 +57,14 @@ fn of_the_file(db: &Connection, pragma: &str) -> rusqlite::Result<Vec<String>> {
             Err(_) if !lines.is_empty() => break,
             Err(error) => return Err(error),
         };
-        let is_of_content = line == "ok" || OF_CONTENT.iter().any(|start| line.starts_with(start)) || is_of_type(&line);
+        let is_of_content = line == "ok"
+            || CONTENT_FINDINGS.iter().any(|start| line.starts_with(start))
+            || is_type_finding(&line);
         if !is_of_content {
             // What is wrong with the pages is one row.
-            lines.extend(line.lines().take(TOLD - lines.len()).map(str::to_owned));
+            lines.extend(line.lines().take(REPORTED_LINES - lines.len()).map(str::to_owned));
         }
-        if lines.len() == TOLD {
+        if lines.len() == REPORTED_LINES {
             break;
         }
     }
@@ -66,7 +72,7 @@ fn of_the_file(db: &Connection, pragma: &str) -> rusqlite::Result<Vec<String>> {
 }
 
 /// `non-INT value in t.a`: of a column of a STRICT table.
-fn is_of_type(line: &str) -> bool {
+fn is_type_finding(line: &str) -> bool {
     line.strip_prefix("non-")
         .and_then(|rest| rest.split_once(' '))
         .is_some_and(|(_, rest)| rest.starts_with("value in "))

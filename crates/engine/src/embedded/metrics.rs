@@ -1,11 +1,13 @@
-//! The engine's figures. Handles are taken once, so the program installs its recorder before it opens the engine.
+//! The engine's figures. Handles are taken once, so the program installs its recorder before it
+//! opens the engine.
 
 use metrics::{
-    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
 };
 
 /// Handles of the engine's figures.
-pub(super) struct Metrics {
+pub(super) struct EngineMetrics {
     /// Jobs committed.
     pub(super) writes: Counter,
     /// Jobs that failed, for whatever reason.
@@ -24,7 +26,7 @@ pub(super) struct Metrics {
     pub(super) size: Gauge,
 }
 
-impl Metrics {
+impl EngineMetrics {
     pub(super) fn new() -> Self {
         describe_counter!("debros_engine_writes_total", "Writes committed");
         describe_counter!("debros_engine_write_failures_total", "Writes that failed");

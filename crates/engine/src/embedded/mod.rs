@@ -1,128 +1,158 @@
 //! The embedded engine: SQLite files in this process, one writer thread and a few readers for each.
 
+mod authorizer;
+mod backup;
+mod closing_set;
 mod config;
 mod conn;
-mod copies;
+mod data_folder;
+mod database_handle;
+mod database_manager;
 mod deadline;
 mod disk_fault;
-mod doors;
-mod failure;
+mod disk_reserve;
+mod error_mapping;
+mod execution;
+mod fair_queue;
 mod file_identity;
 mod file_record;
-mod folder;
 mod functions;
-mod gate;
-mod guard;
 mod hashed_map;
+mod idempotency;
 mod integrity;
 mod job;
-mod keys;
+mod key_locks;
 mod kv;
-mod leaving;
-mod ledger;
 mod metrics;
+mod namespace_locks;
 mod owners;
-mod process;
-mod queue;
-mod reserve;
-mod size;
-mod snapshots;
-mod spill;
-mod sql;
-mod store;
-mod stores;
+mod process_limits;
+mod read_snapshots;
+mod size_accounting;
 mod system;
+mod temp_file_watch;
 mod tenant;
-mod threads;
+mod thread_count;
+mod usage_ledger;
 mod verdict_cache;
 mod writer;
 
-pub use config::{EmbeddedConfig, Limits, OpenError};
-pub use copies::is_backup_name;
+pub use backup::is_backup_name;
+pub use config::{CallLimits, EmbeddedConfig, EngineOpenError};
 
 use crate::{
-    BackupInfo, CallOptions, Database, Engine, ExportFile, Guard, KeyPage, NamespaceFilter, NamespaceInfo, ProgressFn,
-    Written,
+    BackupInfo, CallOptions, Engine, ExportFile, IdempotencyKey, KeyPage, NamespaceFilter,
+    NamespaceInfo, ProgressFn, TargetDatabase, WriteOutcome,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
-use debros_proto::rpc::{Condition, DeleteResponse, Entry, PutResponse, Statement, StatementResult, Table};
+use database_handle::WriteOptions;
+use database_manager::DatabaseManager;
+use debros_proto::rpc::{
+    Condition, DeleteResponse, Entry, PutResponse, Statement, StatementResult, Table,
+};
 use debros_proto::{Code, Error, Key, Namespace, Result};
-use doors::Admission;
-use guard::Target;
-use job::Undo;
-use keys::{KeyGuard, Keys};
-use queue::Flow;
-use sql::Time;
+use execution::TimeLimit;
+use fair_queue::FlowId;
+use idempotency::RecordFile;
+use job::JobIsolation;
+use key_locks::{KeyGuard, KeyLocks};
+use namespace_locks::AdmissionTicket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use store::Write;
-use stores::Stores;
 
 /// What closing may take for the disk after its deadline.
-const DISK_TIME: Duration = Duration::from_millis(300);
+const CLOSE_DISK_TIME: Duration = Duration::from_millis(300);
 /// Bytes that a waiting job takes besides its statements and values.
 const JOB_BYTES: usize = 256;
 
 /// SQLite files in this process. See the crate's `DESIGN.md`.
-pub struct Embedded {
-    stores: Arc<Stores>,
-    keys: Arc<Keys>,
+pub struct EmbeddedEngine {
+    databases: Arc<DatabaseManager>,
+    key_locks: Arc<KeyLocks>,
 }
 
-impl Embedded {
-    /// Opens the folder, makes what is missing, brings the system's tables up to date, and checks the databases if the
-    /// program did not stop in order before. Blocks until that is done.
+impl EmbeddedEngine {
+    /// Opens the folder, makes what is missing, brings the system's tables up to date, and checks
+    /// the databases if the program did not stop in order before. Blocks until that is done.
     ///
     /// # Errors
-    /// [`OpenError`]: what is wrong, with which file, and what to do.
-    pub fn open(config: EmbeddedConfig) -> Result<Embedded, OpenError> {
+    /// [`EngineOpenError`]: what is wrong, with which file, and what to do.
+    pub fn open(config: EmbeddedConfig) -> Result<EmbeddedEngine, EngineOpenError> {
         // A catalogue runs users' questions too.
         debros_sql::catalogue::on_open(|db| {
-            functions::install(db)?;
+            functions::register_linear_functions(db)?;
             // It has no watch over temporary files, and needs none for what a schema holds.
             db.pragma_update(None, "temp_store", "MEMORY")
         });
-        let stores = Arc::new(Stores::open(config)?);
-        tenant::finish_interrupted(&stores)?;
-        copies::finish_interrupted(&stores)?;
-        Ok(Embedded { stores, keys: Arc::default() })
+        let stores = Arc::new(DatabaseManager::open(config)?);
+        tenant::finish_interrupted_deletions(&stores)?;
+        backup::finish_interrupted_restore(&stores)?;
+        Ok(EmbeddedEngine { databases: stores, key_locks: Arc::default() })
     }
 
-    fn limits(&self) -> Limits {
-        self.stores.shared.config.limits
+    fn call_limits(&self) -> CallLimits {
+        self.databases.shared.config.limits
     }
 
-    fn time(&self, options: &CallOptions) -> Time {
-        Time { statement: self.stores.shared.config.statement_time, by_processor: false, deadline: options.deadline }
+    fn time_limit(&self, options: &CallOptions) -> TimeLimit {
+        TimeLimit {
+            statement: self.databases.shared.config.statement_time,
+            by_processor: false,
+            deadline: options.deadline,
+        }
     }
 
     fn check_statement(&self, statement: &Statement) -> Result<()> {
-        let limits = self.limits();
+        let limits = self.call_limits();
         if statement.sql.len() > limits.sql_bytes {
             return Err(Error::new(
                 Code::SqlTooLong,
-                format!("the SQL text has {} bytes: at most {} are allowed", statement.sql.len(), limits.sql_bytes),
+                format!(
+                    "the SQL text has {} bytes: at most {} are allowed",
+                    statement.sql.len(),
+                    limits.sql_bytes
+                ),
             ));
         }
         if statement.args.len() > limits.args {
             return Err(Error::new(
                 Code::TooManyArguments,
-                format!("the statement has {} arguments: at most {} are allowed", statement.args.len(), limits.args),
+                format!(
+                    "the statement has {} arguments: at most {} are allowed",
+                    statement.args.len(),
+                    limits.args
+                ),
             ));
         }
         Ok(())
     }
 
-    /// The write of a key-value call: a single statement, and a savepoint only where a guard's record comes with it.
-    fn kv_write(namespace: &Namespace, value_bytes: usize, removes: bool, options: &CallOptions) -> Result<Write> {
+    /// The write of a key-value call: a single statement, and a savepoint only where a guard's
+    /// record comes with it.
+    fn kv_write_options(
+        namespace: &Namespace,
+        value_bytes: usize,
+        removes: bool,
+        options: &CallOptions,
+    ) -> Result<WriteOptions> {
         if options.read_only {
-            return Err(sql::forbidden());
+            return Err(execution::read_only_error());
         }
-        let undo = if options.guard.is_some() { Undo::Savepoint } else { Undo::Statement };
-        let flow = Flow::of(namespace, options.caller);
-        Ok(Write { undo, removes, bytes: JOB_BYTES + value_bytes, deadline: options.deadline, flow })
+        let undo = if options.idempotency_key.is_some() {
+            JobIsolation::Savepoint
+        } else {
+            JobIsolation::StatementAtomic
+        };
+        let flow = FlowId::of(namespace, options.caller);
+        Ok(WriteOptions {
+            isolation: undo,
+            removes,
+            bytes: JOB_BYTES + value_bytes,
+            deadline: options.deadline,
+            flow,
+        })
     }
 }
 
@@ -140,26 +170,32 @@ fn statement_bytes(statement: &Statement) -> usize {
     JOB_BYTES + statement.sql.len() + args
 }
 
-fn sql_write(facts_only_remove: bool, bytes: usize, options: &CallOptions) -> Write {
-    let flow = Flow::of_caller(options.caller);
-    Write { undo: Undo::Savepoint, removes: facts_only_remove, bytes, deadline: options.deadline, flow }
+fn sql_write_options(facts_only_remove: bool, bytes: usize, options: &CallOptions) -> WriteOptions {
+    let flow = FlowId::of_caller(options.caller);
+    WriteOptions {
+        isolation: JobIsolation::Savepoint,
+        removes: facts_only_remove,
+        bytes,
+        deadline: options.deadline,
+        flow,
+    }
 }
 
 #[async_trait]
-impl Engine for Embedded {
+impl Engine for EmbeddedEngine {
     async fn query(
         &self,
-        database: &Database,
+        database: &TargetDatabase,
         statement: Statement,
         options: CallOptions,
-    ) -> Result<Written<StatementResult>> {
-        self.stores.check_open()?;
+    ) -> Result<WriteOutcome<StatementResult>> {
+        self.databases.check_open()?;
         self.check_statement(&statement)?;
         match database {
-            Database::System => self.system_query(statement, options).await,
-            Database::Namespace(namespace) => {
+            TargetDatabase::System => self.system_query(statement, options).await,
+            TargetDatabase::Namespace(namespace) => {
                 let outcome = self.tenant_query(namespace, statement, options).await;
-                self.stores.note_damage(namespace, &outcome);
+                self.databases.note_damage(namespace, &outcome);
                 outcome
             }
         }
@@ -167,13 +203,13 @@ impl Engine for Embedded {
 
     async fn transaction(
         &self,
-        database: &Database,
+        database: &TargetDatabase,
         statements: Vec<Statement>,
         options: CallOptions,
-    ) -> Result<Written<Vec<StatementResult>>> {
-        self.stores.check_open()?;
-        let limits = self.limits();
-        if statements.is_empty() && options.guard.is_none() {
+    ) -> Result<WriteOutcome<Vec<StatementResult>>> {
+        self.databases.check_open()?;
+        let limits = self.call_limits();
+        if statements.is_empty() && options.idempotency_key.is_none() {
             return Err(Error::invalid("the transaction holds no statement"));
         }
         if statements.len() > limits.statements {
@@ -190,17 +226,17 @@ impl Engine for Embedded {
             self.check_statement(statement).map_err(|error| error.at_statement(index))?;
         }
         match database {
-            Database::System => self.system_transaction(statements, options).await,
-            Database::Namespace(namespace) => {
+            TargetDatabase::System => self.system_transaction(statements, options).await,
+            TargetDatabase::Namespace(namespace) => {
                 let outcome = self.tenant_transaction(namespace, statements, options).await;
-                self.stores.note_damage(namespace, &outcome);
+                self.databases.note_damage(namespace, &outcome);
                 outcome
             }
         }
     }
 
     async fn schema(&self, namespace: &Namespace, options: CallOptions) -> Result<Vec<Table>> {
-        self.stores.check_open()?;
+        self.databases.check_open()?;
         self.tenant_schema(namespace, &options).await
     }
 
@@ -212,27 +248,42 @@ impl Engine for Embedded {
         condition: Condition,
         ttl_seconds: Option<u64>,
         options: CallOptions,
-    ) -> Result<Written<u64>> {
-        let admission = self.stores.admit(namespace)?;
-        let (size, max) = (value.len(), self.limits().value_bytes);
+    ) -> Result<WriteOutcome<u64>> {
+        let admission = self.databases.admit_write(namespace)?;
+        let (size, max) = (value.len(), self.call_limits().value_bytes);
         if size > max {
-            return Err(Error::new(Code::TooLarge, format!("the value has {size} bytes: at most {max} are allowed")));
+            return Err(Error::new(
+                Code::TooLarge,
+                format!("the value has {size} bytes: at most {max} are allowed"),
+            ));
         }
         if ttl_seconds == Some(0) {
             return Err(Error::invalid("the time to live is 0 s: it must be at least 1"));
         }
-        let write = Self::kv_write(namespace, size, false, &options)?;
-        let held = self.hold_key(options.guard.as_ref(), Target::System, options.deadline).await?;
-        let put = kv::Put { namespace: namespace.clone(), key: key.clone(), value, condition, ttl_seconds };
-        let act = kv_once(
-            options.guard.zip(held),
+        let write = Self::kv_write_options(namespace, size, false, &options)?;
+        let held = self
+            .lock_idempotency_key(
+                options.idempotency_key.as_ref(),
+                RecordFile::System,
+                options.deadline,
+            )
+            .await?;
+        let put = kv::PairWrite {
+            namespace: namespace.clone(),
+            key: key.clone(),
+            value,
+            condition,
+            ttl_seconds,
+        };
+        let act = kv_run_once(
+            options.idempotency_key.zip(held),
             put,
-            self.entry(|put: &kv::Put| &put.namespace, admission),
+            self.admission_check(|put: &kv::PairWrite| &put.namespace, admission),
             kv::put,
             move |version| PutResponse { version: *version, size: size as u64 },
             |response| response.version,
         );
-        self.write_pair(write, act).await
+        self.write_kv(write, act).await
     }
 
     async fn kv_delete(
@@ -241,26 +292,45 @@ impl Engine for Embedded {
         key: &Key,
         condition: Condition,
         options: CallOptions,
-    ) -> Result<Written<bool>> {
-        let admission = self.stores.admit(namespace)?;
-        let write = Self::kv_write(namespace, 0, true, &options)?;
-        let held = self.hold_key(options.guard.as_ref(), Target::System, options.deadline).await?;
-        let act = kv_once(
-            options.guard.zip(held),
+    ) -> Result<WriteOutcome<bool>> {
+        let admission = self.databases.admit_write(namespace)?;
+        let write = Self::kv_write_options(namespace, 0, true, &options)?;
+        let held = self
+            .lock_idempotency_key(
+                options.idempotency_key.as_ref(),
+                RecordFile::System,
+                options.deadline,
+            )
+            .await?;
+        let act = kv_run_once(
+            options.idempotency_key.zip(held),
             (namespace.clone(), key.clone(), condition),
-            self.entry(|(namespace, ..): &(Namespace, Key, Condition)| namespace, admission),
+            self.admission_check(
+                |(namespace, ..): &(Namespace, Key, Condition)| namespace,
+                admission,
+            ),
             |conn, (namespace, key, condition)| kv::delete(conn, namespace, key, condition),
             |deleted| DeleteResponse { deleted: *deleted },
             |response| response.deleted,
         );
-        self.write_pair(write, act).await
+        self.write_kv(write, act).await
     }
 
-    async fn kv_get(&self, namespace: &Namespace, key: &Key, _options: CallOptions) -> Result<Option<Entry>> {
+    async fn kv_get(
+        &self,
+        namespace: &Namespace,
+        key: &Key,
+        _options: CallOptions,
+    ) -> Result<Option<Entry>> {
         self.kv_read(namespace, |conn| kv::get(conn, namespace, key))
     }
 
-    async fn kv_exists(&self, namespace: &Namespace, key: &Key, _options: CallOptions) -> Result<bool> {
+    async fn kv_exists(
+        &self,
+        namespace: &Namespace,
+        key: &Key,
+        _options: CallOptions,
+    ) -> Result<bool> {
         self.kv_read(namespace, |conn| kv::exists(conn, namespace, key))
     }
 
@@ -276,42 +346,58 @@ impl Engine for Embedded {
     }
 
     async fn sweep(&self, now_ms: i64) -> Result<u64> {
-        self.stores.check_open()?;
-        self.stores.sweep(now_ms).await
+        self.databases.check_open()?;
+        self.databases.sweep_expired(now_ms).await
     }
 
-    async fn namespaces(&self, filter: NamespaceFilter, options: CallOptions) -> Result<Vec<Namespace>> {
+    async fn namespaces(
+        &self,
+        filter: NamespaceFilter,
+        options: CallOptions,
+    ) -> Result<Vec<Namespace>> {
         self.list_namespaces(filter, options).await
     }
 
-    async fn namespace_info(&self, namespace: &Namespace, options: CallOptions) -> Result<NamespaceInfo> {
+    async fn namespace_info(
+        &self,
+        namespace: &Namespace,
+        options: CallOptions,
+    ) -> Result<NamespaceInfo> {
         self.describe_namespace(namespace, options).await
     }
 
-    async fn delete_namespace(&self, namespace: &Namespace, also: Vec<Statement>, deadline: Instant) -> Result<()> {
+    async fn delete_namespace(
+        &self,
+        namespace: &Namespace,
+        also: Vec<Statement>,
+        deadline: Instant,
+    ) -> Result<()> {
         let namespace = namespace.clone();
-        self.copying(move |stores| tenant::delete(stores, &namespace, also, deadline)).await
+        self.run_maintenance(move |stores| {
+            tenant::delete_namespace(stores, &namespace, also, deadline)
+        })
+        .await
     }
 
     fn lost_namespaces(&self) -> Vec<Namespace> {
-        self.stores.lost().into_iter().collect()
+        self.databases.lost_namespaces().into_iter().collect()
     }
 
     fn size(&self) -> u64 {
-        self.stores.shared.sizes.total()
+        self.databases.shared.sizes.total()
     }
 
     async fn backup(&self, progress: ProgressFn) -> Result<BackupInfo> {
-        self.copying(move |stores| copies::take(stores, &progress)).await
+        self.run_maintenance(move |stores| backup::create_backup(stores, &progress)).await
     }
 
     async fn backups(&self) -> Result<Vec<BackupInfo>> {
-        self.copying(|stores| copies::list(&stores.shared.config.backup_dir)).await
+        self.run_maintenance(|stores| backup::list_backups(&stores.shared.config.backup_dir)).await
     }
 
     async fn restore(&self, name: &str, progress: ProgressFn) -> Result<()> {
         let name = name.to_owned();
-        self.copying(move |stores| copies::restore(stores, &name, &progress)).await
+        self.run_maintenance(move |stores| backup::restore_backup(stores, &name, &progress)).await
     }
 
     async fn export(&self, namespace: &Namespace) -> Result<ExportFile> {
@@ -319,109 +405,146 @@ impl Engine for Embedded {
         let has_left = Arc::<AtomicBool>::default();
         // Half a file serves nobody.
         let _caller = SetOnDrop(Arc::clone(&has_left));
-        self.copying(move |stores| copies::export(stores, &namespace, &has_left)).await
+        self.run_maintenance(move |stores| backup::export_namespace(stores, &namespace, &has_left))
+            .await
     }
 
     async fn close_by(&self, deadline: Instant) {
-        let stores = Arc::clone(&self.stores);
-        let closing = tokio::task::spawn_blocking(move || stores.close(deadline));
+        let stores = Arc::clone(&self.databases);
+        let closing = tokio::task::spawn_blocking(move || stores.close_all(deadline));
         // A little longer, for the disk.
-        match tokio::time::timeout_at((deadline + DISK_TIME).into(), closing).await {
+        match tokio::time::timeout_at((deadline + CLOSE_DISK_TIME).into(), closing).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) => tracing::error!("closing the databases broke off; the next start checks them"),
-            Err(_) => tracing::error!("the databases could not be closed in time; the next start checks them"),
+            Ok(Err(_)) => {
+                tracing::error!("closing the databases broke off; the next start checks them")
+            }
+            Err(_) => tracing::error!(
+                "the databases could not be closed in time; the next start checks them"
+            ),
         }
     }
 }
 
-impl Embedded {
-    /// Does something long on a thread of its own, which goes on when the caller does not wait for it.
-    async fn copying<T: Send + 'static>(&self, act: impl FnOnce(&Stores) -> Result<T> + Send + 'static) -> Result<T> {
-        self.stores.check_open()?;
+impl EmbeddedEngine {
+    /// Does something long on a thread of its own, which goes on when the caller does not wait for
+    /// it.
+    async fn run_maintenance<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&DatabaseManager) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.databases.check_open()?;
         let (reply, outcome) = tokio::sync::oneshot::channel();
-        let stores = Arc::clone(&self.stores);
+        let stores = Arc::clone(&self.databases);
         let thread = std::thread::Builder::new().name("db-copy".to_owned()).spawn(move || {
             // The caller may have gone away; then nobody wants to know.
             let _ = reply.send(act(&stores));
         });
         if let Err(error) = thread {
             tracing::error!(%error, "no thread for a copy can be started");
-            return Err(Error::new(Code::Overloaded, "the node can not start another thread; try again"));
+            return Err(Error::new(
+                Code::Overloaded,
+                "the node can not start another thread; try again",
+            ));
         }
-        outcome.await.unwrap_or_else(|_| Err(Error::internal("the copy broke off; the node's log has more")))
+        outcome
+            .await
+            .unwrap_or_else(|_| Err(Error::internal("the copy broke off; the node's log has more")))
     }
 
-    /// Refuses a write into the namespace that `owner` tells, when that was shut since the caller was let in.
-    fn entry<W>(&self, owner: fn(&W) -> &Namespace, admission: Admission) -> impl Fn(&W) -> Result<()> + Send + use<W> {
-        let doors = Arc::clone(&self.stores.doors);
-        move |write| doors.check_still(owner(write), admission)
+    /// Refuses a write into the namespace that `owner` tells, when that was shut since the caller
+    /// was let in.
+    fn admission_check<W>(
+        &self,
+        owner: fn(&W) -> &Namespace,
+        admission: AdmissionTicket,
+    ) -> impl Fn(&W) -> Result<()> + Send + use<W> {
+        let doors = Arc::clone(&self.databases.namespace_locks);
+        move |write| doors.check_still_admitted(owner(write), admission)
     }
 
-    /// Gives this call the guard's key, unless it came with a write of the other file before. What is returned goes with the
-    /// write.
-    async fn hold_key(&self, guard: Option<&Guard>, target: Target, deadline: Instant) -> Result<Option<KeyGuard>> {
+    /// Gives this call the guard's key, unless it came with a write of the other file before. What
+    /// is returned goes with the write.
+    async fn lock_idempotency_key(
+        &self,
+        guard: Option<&IdempotencyKey>,
+        target: RecordFile,
+        deadline: Instant,
+    ) -> Result<Option<KeyGuard>> {
         let Some(guard) = guard else { return Ok(None) };
-        let held = self.keys.hold(guard, deadline).await?;
-        let (namespace, stores) = (&guard.namespace, &self.stores);
+        let held = self.key_locks.lock_key(guard, deadline).await?;
+        let (namespace, stores) = (&guard.namespace, &self.databases);
         match target {
-            Target::Namespace => {
-                stores.system.read_here(|conn| guard::check_unused(conn, Target::System, guard))??;
+            RecordFile::Namespace => {
+                stores.system.read_on_this_thread(|conn| {
+                    idempotency::check_key_unused(conn, RecordFile::System, guard)
+                })??;
             }
-            // A file that is not there yet is made by nobody with this key while it is held here. One that is lost has the
-            // records of who knows what, so nothing is done with a key.
-            Target::System if stores.has_database(namespace) => {
-                let store = stores.namespace(namespace).await?;
-                store.read_here(|conn| guard::check_unused(conn, Target::Namespace, guard))??;
+            // A file that is not there yet is made by nobody with this key while it is held here.
+            // One that is lost has the records of who knows what, so nothing is done with a key.
+            RecordFile::System if stores.has_database(namespace) => {
+                let store = stores.open_or_create(namespace).await?;
+                store.read_on_this_thread(|conn| {
+                    idempotency::check_key_unused(conn, RecordFile::Namespace, guard)
+                })??;
             }
-            Target::System => {}
+            RecordFile::System => {}
         }
         // It may have waited for long.
-        stores.check_there(namespace)?;
+        stores.check_not_deleting(namespace)?;
         Ok(Some(held))
     }
 
-    /// A key-value write. A system's database that is found damaged takes none; what the node itself writes goes on, or nobody
-    /// could sign in to restore it.
-    async fn write_pair<T: Send + 'static>(
+    /// A key-value write. A system's database that is found damaged takes none; what the node
+    /// itself writes goes on, or nobody could sign in to restore it.
+    async fn write_kv<T: Send + 'static>(
         &self,
-        write: Write,
-        act: impl FnMut(&mut conn::Conn) -> Result<T> + Send + 'static,
+        write: WriteOptions,
+        act: impl FnMut(&mut conn::SqliteConnection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let system = &self.stores.system;
-        system.check_sound()?;
+        let system = &self.databases.system;
+        system.check_undamaged()?;
         let outcome = system.write(write, act).await;
         self.note_damage_of_system(&outcome);
         outcome
     }
 
     fn note_damage_of_system<T>(&self, outcome: &Result<T>) {
-        if outcome.as_ref().is_err_and(|error| error.code == Code::Corrupt) && self.stores.system.mark_damaged(true) {
-            tracing::error!("the system's database is damaged: it takes no key-value pairs until it is restored");
+        if outcome.as_ref().is_err_and(|error| error.code == Code::Corrupt)
+            && self.databases.system.set_damaged(true)
+        {
+            tracing::error!(
+                "the system's database is damaged: it takes no key-value pairs until it is restored"
+            );
         }
     }
 
-    fn kv_read<T>(&self, namespace: &Namespace, act: impl FnOnce(&conn::Conn) -> rusqlite::Result<T>) -> Result<T> {
-        self.stores.check_there(namespace)?;
+    fn kv_read<T>(
+        &self,
+        namespace: &Namespace,
+        act: impl FnOnce(&conn::SqliteConnection) -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        self.databases.check_not_deleting(namespace)?;
         let started = Instant::now();
-        let system = &self.stores.system;
-        let outcome = system
-            .read_here(act)
-            .and_then(|outcome| outcome.map_err(|error| system.span().in_scope(|| failure::of(error))));
-        self.stores.shared.metrics.kv_read.record(started.elapsed().as_secs_f64());
+        let system = &self.databases.system;
+        let outcome = system.read_on_this_thread(act).and_then(|outcome| {
+            outcome
+                .map_err(|error| system.span().in_scope(|| error_mapping::map_sqlite_error(error)))
+        });
+        self.databases.shared.metrics.kv_read.record(started.elapsed().as_secs_f64());
         self.note_damage_of_system(&outcome);
         outcome
     }
 }
 
 /// A key-value write of who is still let in, made to happen once when there is a guard.
-fn kv_once<W, M, T>(
-    guard: Option<(Guard, KeyGuard)>,
+fn kv_run_once<W, M, T>(
+    guard: Option<(IdempotencyKey, KeyGuard)>,
     what: W,
     check_still: impl Fn(&W) -> Result<()> + Send + 'static,
-    act: fn(&conn::Conn, &W) -> Result<T>,
+    act: fn(&conn::SqliteConnection, &W) -> Result<T>,
     to_message: impl Fn(&T) -> M + Send + 'static,
     from_message: fn(M) -> T,
-) -> impl FnMut(&mut conn::Conn) -> Result<Written<T>> + Send + 'static
+) -> impl FnMut(&mut conn::SqliteConnection) -> Result<WriteOutcome<T>> + Send + 'static
 where
     W: Send + 'static,
     M: prost::Message + Default + 'static,
@@ -431,14 +554,21 @@ where
         // Before any answer that is kept: it may be another owner's by now.
         check_still(&what)?;
         let guard = guard.as_ref().map(|(guard, _)| guard);
-        guard::once(conn, Target::System, guard, |conn| act(conn, &what), &to_message, from_message)
+        idempotency::run_once(
+            conn,
+            RecordFile::System,
+            guard,
+            |conn| act(conn, &what),
+            &to_message,
+            from_message,
+        )
     }
 }
 
-impl Drop for Embedded {
+impl Drop for EmbeddedEngine {
     /// Closes what [`close`](Engine::close) did not. Blocks.
     fn drop(&mut self) {
-        self.stores.close(Instant::now() + crate::CLOSE_TIME);
+        self.databases.close_all(Instant::now() + crate::CLOSE_TIME);
     }
 }
 

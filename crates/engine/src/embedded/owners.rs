@@ -1,8 +1,9 @@
-//! Which wallet owns each namespace, read from the system's table for the sizes: all namespaces of one owner have a limit
-//! together. The operator's have none, and a namespace that is being deleted has no owner.
+//! Which wallet owns each namespace, read from the system's table for the sizes: all namespaces of
+//! one owner have a limit together. The operator's have none, and a namespace that is being deleted
+//! has no owner.
 
-use super::conn::Conn;
-use super::size::Sizes;
+use super::conn::SqliteConnection;
+use super::size_accounting::SizeAccounting;
 use debros_proto::Namespace;
 use rusqlite::OptionalExtension as _;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -15,7 +16,8 @@ const OWNER: &str = "/*debros*/ SELECT name, owner FROM namespaces WHERE rowid =
 /// Rows of the table that the open transaction has changed. The update hook reports them.
 #[derive(Debug, Default)]
 pub(super) struct ChangedOwners {
-    /// Only the connection that writes the system's file looks: in any other file the table is a user's.
+    /// Only the connection that writes the system's file looks: in any other file the table is a
+    /// user's.
     is_watched: AtomicBool,
     rowids: Mutex<Vec<i64>>,
 }
@@ -44,11 +46,11 @@ impl ChangedOwners {
 }
 
 /// Reads the owners of all namespaces, and looks for changes from now on.
-pub(super) fn load(conn: &Conn, sizes: &Sizes) -> rusqlite::Result<()> {
+pub(super) fn load(conn: &SqliteConnection, sizes: &SizeAccounting) -> rusqlite::Result<()> {
     conn.changed_owners.is_watched.store(true, Relaxed);
     conn.changed_owners.clear();
     let mut owners = Vec::new();
-    let mut listed = conn.own(OWNERS)?;
+    let mut listed = conn.prepare_internal(OWNERS)?;
     let mut rows = listed.query([])?;
     while let Some(row) = rows.next()? {
         owners.extend(read(row)?);
@@ -57,10 +59,11 @@ pub(super) fn load(conn: &Conn, sizes: &Sizes) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Reads the owners again that the committed transaction has changed. A deleted row had no owner before.
-pub(super) fn follow(conn: &Conn, sizes: &Sizes) -> rusqlite::Result<()> {
+/// Reads the owners again that the committed transaction has changed. A deleted row had no owner
+/// before.
+pub(super) fn follow(conn: &SqliteConnection, sizes: &SizeAccounting) -> rusqlite::Result<()> {
     for rowid in conn.changed_owners.take() {
-        let found = conn.own(OWNER)?.query_row([rowid], read).optional()?;
+        let found = conn.prepare_internal(OWNER)?.query_row([rowid], read).optional()?;
         if let Some((namespace, owner)) = found.flatten() {
             sizes.set_owner(namespace, owner);
         }

@@ -1,9 +1,9 @@
 //! Calls that wait while something happens to their namespace.
 
-use super::Embedded;
+use super::EmbeddedEngine;
 use super::config::EmbeddedConfig;
-use crate::conformance::{always, guarded, key, namespace, options};
-use crate::{Database, Engine};
+use crate::conformance::{key, keyed_options, namespace, no_condition, options};
+use crate::{Engine, TargetDatabase};
 use debros_proto::{Code, Result};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -17,15 +17,24 @@ async fn is_pending<T>(call: &mut Pin<Box<dyn Future<Output = Result<T>> + Send 
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_that_wait_for_a_key_are_refused_when_their_namespace_was_deleted_meanwhile() {
     let folder = tempfile::tempdir().unwrap();
-    let engine = Embedded::open(EmbeddedConfig::new(folder.path())).unwrap_or_else(|error| panic!("{error}"));
+    let engine = EmbeddedEngine::open(EmbeddedConfig::new(folder.path()))
+        .unwrap_or_else(|error| panic!("{error}"));
     let app = namespace("app");
     let pair = key("k");
-    let write = || guarded("one", 1);
-    let held = engine.keys.hold(&write().guard.unwrap(), write().deadline).await.unwrap();
-    let mut put = engine.kv_put(&app, &pair, "x".into(), always(), None, write());
-    let mut delete = engine.kv_delete(&app, &pair, always(), write());
-    let mut record = engine.transaction(&Database::System, Vec::new(), write());
-    assert!(is_pending(&mut put).await && is_pending(&mut delete).await && is_pending(&mut record).await);
+    let write = || keyed_options("one", 1);
+    let held = engine
+        .key_locks
+        .lock_key(&write().idempotency_key.unwrap(), write().deadline)
+        .await
+        .unwrap();
+    let mut put = engine.kv_put(&app, &pair, "x".into(), no_condition(), None, write());
+    let mut delete = engine.kv_delete(&app, &pair, no_condition(), write());
+    let mut record = engine.transaction(&TargetDatabase::System, Vec::new(), write());
+    assert!(
+        is_pending(&mut put).await
+            && is_pending(&mut delete).await
+            && is_pending(&mut record).await
+    );
     engine.delete_namespace(&app, Vec::new(), options().deadline).await.unwrap();
     drop(held);
     let refused = [
@@ -34,10 +43,10 @@ async fn writes_that_wait_for_a_key_are_refused_when_their_namespace_was_deleted
         record.await.err().map(|error| error.code),
     ];
     assert_eq!(refused, [Some(Code::Unavailable); 3]);
-    let left = engine.stores.shared.sizes.of(&app);
+    let left = engine.databases.shared.sizes.namespace_usage(&app);
     assert_eq!(left.total(), 0, "{left:?}");
     // The next owner's.
-    engine.kv_put(&app, &pair, "y".into(), always(), None, write()).await.unwrap();
+    engine.kv_put(&app, &pair, "y".into(), no_condition(), None, write()).await.unwrap();
     engine.close().await;
 }
 
@@ -45,19 +54,23 @@ async fn writes_that_wait_for_a_key_are_refused_when_their_namespace_was_deleted
 #[tokio::test]
 async fn a_key_does_nothing_while_the_namespaces_file_is_lost() {
     let folder = tempfile::tempdir().unwrap();
-    let open = || Embedded::open(EmbeddedConfig::new(folder.path())).unwrap_or_else(|error| panic!("{error}"));
+    let open = || {
+        EmbeddedEngine::open(EmbeddedConfig::new(folder.path()))
+            .unwrap_or_else(|error| panic!("{error}"))
+    };
     let engine = open();
-    let (app, place) = (namespace("app"), Database::Namespace(namespace("app")));
-    engine.query(&place, "CREATE TABLE t(a)".into(), guarded("one", 1)).await.unwrap();
+    let (app, place) = (namespace("app"), TargetDatabase::Namespace(namespace("app")));
+    engine.query(&place, "CREATE TABLE t(a)".into(), keyed_options("one", 1)).await.unwrap();
     engine.close().await;
     std::fs::remove_file(folder.path().join("ns/app.db")).unwrap();
     let engine = open();
     let pair = key("k");
-    let put = engine.kv_put(&app, &pair, "x".into(), always(), None, guarded("one", 2)).await;
+    let put =
+        engine.kv_put(&app, &pair, "x".into(), no_condition(), None, keyed_options("one", 2)).await;
     assert_eq!(put.unwrap_err().code, Code::Corrupt);
-    let delete = engine.kv_delete(&app, &pair, always(), guarded("one", 2)).await;
+    let delete = engine.kv_delete(&app, &pair, no_condition(), keyed_options("one", 2)).await;
     assert_eq!(delete.unwrap_err().code, Code::Corrupt);
     // Without a key nothing is asked.
-    engine.kv_put(&app, &pair, "x".into(), always(), None, options()).await.unwrap();
+    engine.kv_put(&app, &pair, "x".into(), no_condition(), None, options()).await.unwrap();
     engine.close().await;
 }

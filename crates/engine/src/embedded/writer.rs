@@ -1,88 +1,91 @@
-//! The thread that writes one file: what waits is run in one transaction, and everyone is answered after its COMMIT.
+//! The thread that writes one file: what waits is run in one transaction, and everyone is answered
+//! after its COMMIT.
 //!
-//! One caller's failure is his alone. SQLite undoes a failing statement, and a savepoint undoes a failing job. But some
-//! failures take the whole transaction down (`ON CONFLICT ROLLBACK`, an interrupted write, a full disk): then the others
-//! of the group run again without the one who did it, and are committed before the rest goes on.
+//! One caller's failure is his alone. SQLite undoes a failing statement, and a savepoint undoes a
+//! failing job. But some failures take the whole transaction down (`ON CONFLICT ROLLBACK`, an
+//! interrupted write, a full disk): then the others of the group run again without the one who did
+//! it, and are committed before the rest goes on.
 
-mod log;
+mod write_ahead_log;
 
-pub(super) use log::empty as empty_log;
+pub(super) use write_ahead_log::checkpoint_truncate as empty_log;
 
-use super::conn::Conn;
-use super::failure;
+use super::conn::SqliteConnection;
+use super::database_handle::ReaderPool;
+use super::disk_reserve::{DiskReserve, disk_full_error};
+use super::error_mapping;
+use super::fair_queue::{FairQueue, FlowId};
 use super::file_identity;
-use super::job::{Job, Ran, Undo};
-use super::ledger::Ledger;
-use super::metrics::Metrics;
-use super::queue::{Flow, Queue};
-use super::reserve::{Reserve, disk_full};
-use super::size::Sizes;
-use super::store::Pool;
-use super::tenant::Seat;
+use super::job::{JobIsolation, JobOutcome, WriteJob};
+use super::metrics::EngineMetrics;
+use super::size_accounting::SizeAccounting;
+use super::tenant::WriterSchema;
+use super::usage_ledger::UsageLedger;
 use debros_proto::{Code, Error, Namespace};
-use log::Log;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
+use write_ahead_log::WriteAheadLog;
 
 /// Jobs in one group.
 const GROUP_COUNT: usize = 1000;
-/// Bytes in one group, as the queue counts them: about those of the largest value, so that who comes meanwhile waits for no
-/// more than that.
+/// Bytes in one group, as the queue counts them: about those of the largest value, so that who
+/// comes meanwhile waits for no more than that.
 const GROUP_BYTES: usize = 4 << 20;
-/// How long a group runs before it is committed for others: those in it who wait for their answers, and those who came
-/// meanwhile.
+/// How long a group runs before it is committed for others: those in it who wait for their answers,
+/// and those who came meanwhile.
 const GROUP_TIME: Duration = Duration::from_millis(20);
-/// A group runs so many times longer than a commit takes, so that a slow disk commits no more often than it can.
+/// A group runs so many times longer than a commit takes, so that a slow disk commits no more often
+/// than it can.
 const TIMES_THE_COMMIT: u32 = 8;
 /// The longest that a slow commit makes of it.
 const MOST_GROUP_TIME: Duration = Duration::from_millis(200);
 
 /// What the writer thread works with.
-pub(super) struct Writer {
-    conn: Conn,
-    queue: Arc<Queue<Job>>,
-    sizes: Arc<Sizes>,
-    metrics: Arc<Metrics>,
-    readers: Arc<Pool>,
+pub(super) struct WriterThread {
+    conn: SqliteConnection,
+    queue: Arc<FairQueue<WriteJob>>,
+    sizes: Arc<SizeAccounting>,
+    metrics: Arc<EngineMetrics>,
+    readers: Arc<ReaderPool>,
     path: PathBuf,
-    log: Log,
+    log: WriteAheadLog,
     page_size: u64,
     /// Bytes of the file as of the last commit.
     size: u64,
     /// How long a group runs when others wait.
     group_time: Duration,
     /// Whose job ran last.
-    ran: Flow,
+    last_flow: FlowId,
     /// What `PRAGMA max_page_count` was set to; `None`: nothing that is known.
     max_pages: Option<u64>,
     /// The namespace whose file it is; `None`: the system's.
     owner: Option<Namespace>,
-    reserve: Arc<Reserve>,
+    reserve: Arc<DiskReserve>,
 }
 
 /// What the files of all databases may take.
 #[derive(Clone, Debug)]
-pub(super) struct Room {
-    pub(super) sizes: Arc<Sizes>,
+pub(super) struct FileLimits {
+    pub(super) sizes: Arc<SizeAccounting>,
     /// Disk space for deletes.
-    pub(super) reserve: Arc<Reserve>,
+    pub(super) reserve: Arc<DiskReserve>,
     /// Bytes of this file's log.
     pub(super) max_log: u64,
 }
 
 /// Why a group is not in the file.
-enum Uncommitted {
+enum CommitFailure {
     /// Its COMMIT was not reached.
-    Before(rusqlite::Error),
+    BeforeCommit(rusqlite::Error),
     /// Its COMMIT failed.
-    Tried(rusqlite::Error),
+    DuringCommit(rusqlite::Error),
 }
 
 /// Nobody waits for a thread that is gone.
-struct AbandonOnExit(Arc<Queue<Job>>);
+struct AbandonOnExit(Arc<FairQueue<WriteJob>>);
 
 impl Drop for AbandonOnExit {
     fn drop(&mut self) {
@@ -90,17 +93,17 @@ impl Drop for AbandonOnExit {
     }
 }
 
-impl Writer {
+impl WriterThread {
     pub(super) fn new(
-        conn: Conn,
-        queue: Arc<Queue<Job>>,
-        metrics: Arc<Metrics>,
-        readers: Arc<Pool>,
+        conn: SqliteConnection,
+        queue: Arc<FairQueue<WriteJob>>,
+        metrics: Arc<EngineMetrics>,
+        readers: Arc<ReaderPool>,
         path: &Path,
-        room: Room,
+        room: FileLimits,
     ) -> rusqlite::Result<Self> {
         let page_size: u32 = conn.db.query_row("PRAGMA page_size", [], |row| row.get(0))?;
-        let owner = conn.seat.as_ref().map(|seat| seat.tenant().namespace.clone());
+        let owner = conn.writer_schema.as_ref().map(|seat| seat.tenant().namespace.clone());
         let mut writer = Self {
             conn,
             queue,
@@ -108,11 +111,11 @@ impl Writer {
             metrics,
             readers,
             path: path.to_owned(),
-            log: Log::new(path, room.max_log),
+            log: WriteAheadLog::new(path, room.max_log),
             page_size: page_size.into(),
             size: 0,
             group_time: GROUP_TIME,
-            ran: Flow::default(),
+            last_flow: FlowId::default(),
             max_pages: None,
             owner,
             reserve: room.reserve,
@@ -122,18 +125,19 @@ impl Writer {
     }
 
     /// Works until the queue is closed and empty, and gives the connection back.
-    pub(super) fn run(mut self) -> Conn {
+    pub(super) fn run(mut self) -> SqliteConnection {
         let _abandon = AbandonOnExit(Arc::clone(&self.queue));
         let mut jobs = VecDeque::new();
-        while self.queue.take(&mut jobs, GROUP_COUNT, GROUP_BYTES) {
+        while self.queue.take_batch(&mut jobs, GROUP_COUNT, GROUP_BYTES) {
             self.metrics.queue.set(self.queue.len() as f64);
             self.run_all(std::mem::take(&mut jobs));
         }
         self.conn
     }
 
-    /// Runs jobs in as few groups as can be, in order. What is not begun when their time is over goes back, if others came.
-    fn run_all(&mut self, jobs: VecDeque<Job>) {
+    /// Runs jobs in as few groups as can be, in order. What is not begun when their time is over
+    /// goes back, if others came.
+    fn run_all(&mut self, jobs: VecDeque<WriteJob>) {
         let began = Instant::now();
         // What runs again is committed before the rest goes on.
         let (mut again, mut rest) = (VecDeque::new(), jobs);
@@ -147,9 +151,12 @@ impl Writer {
                 break;
             }
             // Before each group: there may be as many as jobs.
-            if !is_held && !self.log_is_small() {
+            if !is_held && !self.is_log_within_limit() {
                 is_held = true;
-                [&mut jobs, &mut rest].into_iter().chain(&mut again).for_each(|group| self.refuse_growth(group));
+                [&mut jobs, &mut rest]
+                    .into_iter()
+                    .chain(&mut again)
+                    .for_each(|group| self.refuse_growth(group));
                 again.retain(|group| !group.is_empty());
             }
             if self.reserve.is_given_up() {
@@ -165,61 +172,68 @@ impl Writer {
             } else if !jobs.is_empty() {
                 again.push_front(jobs);
             }
-            more.into_iter().rev().filter(|group| !group.is_empty()).for_each(|group| again.push_front(group));
-            if !rest.is_empty() && began.elapsed() >= self.group_time && self.queue.has_others(self.ran) {
-                self.put_back(std::mem::take(&mut rest));
+            more.into_iter()
+                .rev()
+                .filter(|group| !group.is_empty())
+                .for_each(|group| again.push_front(group));
+            if !rest.is_empty()
+                && began.elapsed() >= self.group_time
+                && self.queue.has_others(self.last_flow)
+            {
+                self.requeue(std::mem::take(&mut rest));
             }
         }
     }
 
     /// Puts jobs back that were not begun, so that those who came meanwhile have their turn.
-    fn put_back(&self, jobs: VecDeque<Job>) {
-        let waits_on = |mut job: Job| {
+    fn requeue(&self, jobs: VecDeque<WriteJob>) {
+        let waits_on = |mut job: WriteJob| {
             // Who only adds has it only as long as it is given up.
             job.has_reserve &= job.removes;
             let (flow, bytes) = (job.flow, job.bytes);
             (flow, job, bytes)
         };
-        self.queue.put_back(jobs.into_iter().map(waits_on), self.ran);
+        self.queue.requeue(jobs.into_iter().map(waits_on), self.last_flow);
     }
 
-    /// Refuses jobs that make the log longer. What removes makes room and ends with what there is to remove; what runs alone
-    /// replaces the whole.
-    fn refuse_growth(&self, group: &mut VecDeque<Job>) {
-        let goes_on = |job: &Job| job.removes || job.undo == Undo::Alone;
-        let (on, refused): (VecDeque<_>, VecDeque<_>) = std::mem::take(group).into_iter().partition(goes_on);
-        self.refuse_all(refused.into_iter(), &log::is_held());
+    /// Refuses jobs that make the log longer. What removes makes room and ends with what there is
+    /// to remove; what runs alone replaces the whole.
+    fn refuse_growth(&self, group: &mut VecDeque<WriteJob>) {
+        let goes_on = |job: &WriteJob| job.removes || job.isolation == JobIsolation::Exclusive;
+        let (on, refused): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(group).into_iter().partition(goes_on);
+        self.refuse_all(refused.into_iter(), &write_ahead_log::log_held_error());
         *group = on;
     }
 
-    fn log_is_small(&mut self) -> bool {
+    fn is_log_within_limit(&mut self) -> bool {
         // A ROLLBACK that failed may still be due.
         self.roll_back();
-        self.log.is_small(&self.conn, &self.readers)
+        self.log.is_within_limit(&self.conn, &self.readers)
     }
 
-    /// Runs and commits jobs from the front, until they are done or one of them took the transaction down. Returns the
-    /// groups that have to run again, before what is left.
-    fn run_group(&mut self, jobs: &mut VecDeque<Job>) -> Vec<VecDeque<Job>> {
+    /// Runs and commits jobs from the front, until they are done or one of them took the
+    /// transaction down. Returns the groups that have to run again, before what is left.
+    fn run_group(&mut self, jobs: &mut VecDeque<WriteJob>) -> Vec<VecDeque<WriteJob>> {
         if let Err(error) = self.readers.check_in_place() {
             self.refuse_all(jobs.drain(..), &error);
             return Vec::new();
         }
-        if let Some(job) = jobs.pop_front_if(|job| job.undo == Undo::Alone) {
-            self.run_alone(job);
+        if let Some(job) = jobs.pop_front_if(|job| job.isolation == JobIsolation::Exclusive) {
+            self.run_exclusive(job);
             return Vec::new();
         }
         let with_reserve = jobs.front().is_some_and(|job| job.has_reserve);
-        if let Err(error) = self.begin(with_reserve) {
-            self.refuse_all(jobs.drain(..), &self.of_own(error));
+        if let Err(error) = self.begin_transaction(with_reserve) {
+            self.refuse_all(jobs.drain(..), &self.map_internal_error(error));
             return Vec::new();
         }
         let mut done = VecDeque::new();
         let mut ends = Instant::now() + self.group_time;
-        let joins = |job: &Job, is_first: bool| match job.undo {
-            Undo::Statement | Undo::Savepoint => true,
-            Undo::OwnGroup => is_first,
-            Undo::Alone => false,
+        let joins = |job: &WriteJob, is_first: bool| match job.isolation {
+            JobIsolation::StatementAtomic | JobIsolation::Savepoint => true,
+            JobIsolation::OwnTransaction => is_first,
+            JobIsolation::Exclusive => false,
         };
         while let Some(mut job) = jobs.pop_front_if(|job| joins(job, done.is_empty())) {
             if job.is_abandoned() {
@@ -227,73 +241,89 @@ impl Writer {
             }
             let now = Instant::now();
             if now >= ends {
-                if !done.is_empty() && self.keeps_waiting(done.iter().chain(jobs.iter()).chain([&job])) {
+                if !done.is_empty()
+                    && self.is_delaying_others(done.iter().chain(jobs.iter()).chain([&job]))
+                {
                     jobs.push_front(job);
                     break;
                 }
                 ends = now + self.group_time;
             }
             if now >= job.deadline {
-                let error =
-                    Error::new(Code::DeadlineExceeded, "the write waited past its deadline; nothing was changed");
-                job.refuse(error);
+                let error = Error::new(
+                    Code::DeadlineExceeded,
+                    "the write waited past its deadline; nothing was changed",
+                );
+                job.send_error(error);
                 continue;
             }
             let ran = self.run_one(&mut job);
-            if ran == Ran::Panicked || self.conn.db.is_autocommit() {
+            if ran == JobOutcome::Panicked || self.conn.db.is_autocommit() {
                 self.roll_back();
-                return self.without(job, &ran, done);
+                return self.regroup_without(job, &ran, done);
             }
-            if let Ran::Failed(error) = ran
-                && is_full(&error)
+            if let JobOutcome::Failed(error) = ran
+                && is_space_exhausted(&error)
             {
-                let error = self.of_full(error);
-                if self.gets_reserve(&mut job, &error) {
+                let error = self.map_full_error(error);
+                if self.may_use_reserve(&mut job, &error) {
                     jobs.push_front(job);
                     break;
                 }
-                job.amend(error);
+                job.replace_error(error);
             }
-            let is_whole = with_reserve || job.undo == Undo::OwnGroup;
+            let is_whole = with_reserve || job.isolation == JobIsolation::OwnTransaction;
             done.push_back(job);
             if is_whole {
                 break;
             }
         }
-        self.commit(done)
+        self.commit_group(done)
     }
 
     /// Whether a group of these jobs keeps somebody else waiting than him whose job ran last.
-    fn keeps_waiting<'j>(&self, mut jobs: impl Iterator<Item = &'j Job>) -> bool {
-        jobs.any(|job| job.flow != self.ran) || self.queue.has_others(self.ran)
+    fn is_delaying_others<'j>(&self, mut jobs: impl Iterator<Item = &'j WriteJob>) -> bool {
+        jobs.any(|job| job.flow != self.last_flow) || self.queue.has_others(self.last_flow)
     }
 
-    /// Whether a job that failed for want of room is to run again with what is kept for deletes, because it only removes.
-    fn gets_reserve(&self, job: &mut Job, error: &Error) -> bool {
-        if job.has_reserve || !job.removes || (error.code == Code::DiskFull && !self.reserve.release()) {
+    /// Whether a job that failed for want of room is to run again with what is kept for deletes,
+    /// because it only removes.
+    fn may_use_reserve(&self, job: &mut WriteJob, error: &Error) -> bool {
+        if job.has_reserve
+            || !job.removes
+            || (error.code == Code::DiskFull && !self.reserve.release())
+        {
             return false;
         }
         job.has_reserve = true;
         true
     }
 
-    /// The groups that run again after a job took the transaction down: the others, and the job itself if it was refused
-    /// for want of room that it may have.
-    fn without(&self, mut job: Job, ran: &Ran, others: VecDeque<Job>) -> Vec<VecDeque<Job>> {
+    /// The groups that run again after a job took the transaction down: the others, and the job
+    /// itself if it was refused for want of room that it may have.
+    fn regroup_without(
+        &self,
+        mut job: WriteJob,
+        ran: &JobOutcome,
+        others: VecDeque<WriteJob>,
+    ) -> Vec<VecDeque<WriteJob>> {
         let ran = match ran {
-            Ran::Failed(error) if is_full(error) => Ran::Failed(self.of_full(error.clone())),
+            JobOutcome::Failed(error) if is_space_exhausted(error) => {
+                JobOutcome::Failed(self.map_full_error(error.clone()))
+            }
             ran => ran.clone(),
         };
-        if matches!(&ran, Ran::Failed(error) if is_full(error) && self.gets_reserve(&mut job, error)) {
+        if matches!(&ran, JobOutcome::Failed(error) if is_space_exhausted(error) && self.may_use_reserve(&mut job, error))
+        {
             return vec![others, VecDeque::from([job])];
         }
         self.metrics.write_failures.increment(1);
         match ran {
-            Ran::Failed(error) => job.refuse(error),
+            JobOutcome::Failed(error) => job.send_error(error),
             // Run well, and yet the transaction is gone: nothing in the engine does that.
-            Ran::Well | Ran::Panicked => {
+            JobOutcome::Succeeded | JobOutcome::Panicked => {
                 tracing::error!(path = %self.path.display(), ?ran, "a write broke off");
-                job.refuse(Error::internal(
+                job.send_error(Error::internal(
                     "the write failed in the node; nothing was changed, the node's log has more",
                 ));
             }
@@ -301,59 +331,63 @@ impl Writer {
         vec![others]
     }
 
-    /// Runs a job. What it changed of the schema and the counts before it failed is forgotten with what it did.
-    fn run_one(&mut self, job: &mut Job) -> Ran {
-        self.ran = job.flow;
-        let schema = self.conn.seat.as_ref().and_then(Seat::pending);
-        let mark = self.conn.ledger.as_ref().map_or(0, Ledger::mark);
-        self.conn.growth.begin(job.has_reserve, job.removes);
-        let ran = self.run_kept_apart(job);
+    /// Runs a job. What it changed of the schema and the counts before it failed is forgotten with
+    /// what it did.
+    fn run_one(&mut self, job: &mut WriteJob) -> JobOutcome {
+        self.last_flow = job.flow;
+        let schema = self.conn.writer_schema.as_ref().and_then(WriterSchema::staged_catalogue);
+        let mark = self.conn.ledger.as_ref().map_or(0, UsageLedger::savepoint);
+        self.conn.reserve_use.begin_job(job.has_reserve, job.removes);
+        let ran = self.run_isolated(job);
         // Where it is not known before, it is now.
-        job.removes |= self.conn.growth.only_removes();
-        if ran != Ran::Well {
-            if let Some(seat) = &self.conn.seat {
-                seat.go_back(schema);
+        job.removes |= self.conn.reserve_use.only_removes();
+        if ran != JobOutcome::Succeeded {
+            if let Some(seat) = &self.conn.writer_schema {
+                seat.rollback_to(schema);
             }
             if let Some(ledger) = &self.conn.ledger {
-                ledger.go_back(mark);
+                ledger.rollback_to(mark);
             }
         }
         ran
     }
 
-    fn run_kept_apart(&mut self, job: &mut Job) -> Ran {
-        if job.undo == Undo::Statement {
+    fn run_isolated(&mut self, job: &mut WriteJob) -> JobOutcome {
+        if job.isolation == JobIsolation::StatementAtomic {
             let before = self.conn.db.total_changes();
             let ran = job.run(&mut self.conn);
-            if matches!(ran, Ran::Failed(_)) && self.conn.db.total_changes() != before {
-                // ON CONFLICT FAIL keeps the rows before the one that failed. A failed write changes nothing: the whole
-                // transaction goes, and the others run again.
+            if matches!(ran, JobOutcome::Failed(_)) && self.conn.db.total_changes() != before {
+                // ON CONFLICT FAIL keeps the rows before the one that failed. A failed write
+                // changes nothing: the whole transaction goes, and the others run again.
                 self.roll_back();
             }
             return ran;
         }
-        if let Err(error) = self.own("/*debros*/ SAVEPOINT job") {
-            return Ran::Failed(failure::of(error));
+        if let Err(error) = self.run_internal("/*debros*/ SAVEPOINT job") {
+            return JobOutcome::Failed(error_mapping::map_sqlite_error(error));
         }
         let changes = self.schema_changes();
         let ran = job.run(&mut self.conn);
-        if ran == Ran::Panicked || self.conn.db.is_autocommit() {
+        if ran == JobOutcome::Panicked || self.conn.db.is_autocommit() {
             return ran;
         }
         let ended = match ran {
-            Ran::Well => self.own("/*debros*/ RELEASE job"),
-            // SQLite goes on to sync a full-text table that a savepoint has taken back, and COMMIT fails for it.
+            JobOutcome::Succeeded => self.run_internal("/*debros*/ RELEASE job"),
+            // SQLite goes on to sync a full-text table that a savepoint has taken back, and COMMIT
+            // fails for it.
             _ if self.schema_changes() != changes => {
                 self.roll_back();
                 return ran;
             }
-            _ => self.own("/*debros*/ ROLLBACK TO job").and_then(|()| self.own("/*debros*/ RELEASE job")),
+            _ => self
+                .run_internal("/*debros*/ ROLLBACK TO job")
+                .and_then(|()| self.run_internal("/*debros*/ RELEASE job")),
         };
         let Err(error) = ended else { return ran };
         // Neither kept nor undone: only giving up the transaction is safe.
         self.roll_back();
         match ran {
-            Ran::Well => Ran::Failed(failure::of(error)),
+            JobOutcome::Succeeded => JobOutcome::Failed(error_mapping::map_sqlite_error(error)),
             failed => failed,
         }
     }
@@ -363,22 +397,26 @@ impl Writer {
         self.conn.schema_changes().load(Relaxed)
     }
 
-    fn run_alone(&mut self, mut job: Job) {
+    fn run_exclusive(&mut self, mut job: WriteJob) {
         if job.is_abandoned() {
             return;
         }
-        self.ran = job.flow;
+        self.last_flow = job.flow;
         // What runs alone may change everything about the file, its size limit too.
         self.max_pages = None;
-        self.readers.suspend();
+        self.readers.suspend_snapshots();
         let ran = job.run(&mut self.conn);
         self.readers.snapshots.resume();
         match ran {
-            Ran::Panicked => job.refuse(Error::internal("the operation failed in the node; the node's log has more")),
-            Ran::Well | Ran::Failed(_) if self.readers.check_in_place().is_err() => {
-                job.refuse(file_identity::displaced_meanwhile());
+            JobOutcome::Panicked => job.send_error(Error::internal(
+                "the operation failed in the node; the node's log has more",
+            )),
+            JobOutcome::Succeeded | JobOutcome::Failed(_)
+                if self.readers.check_in_place().is_err() =>
+            {
+                job.send_error(file_identity::displaced_meanwhile_error());
             }
-            Ran::Well | Ran::Failed(_) => job.answer(),
+            JobOutcome::Succeeded | JobOutcome::Failed(_) => job.send_outcome(),
         }
         self.roll_back();
         if let Err(error) = self.note_size() {
@@ -386,47 +424,58 @@ impl Writer {
         }
     }
 
-    fn begin(&mut self, with_reserve: bool) -> rusqlite::Result<()> {
+    fn begin_transaction(&mut self, with_reserve: bool) -> rusqlite::Result<()> {
         self.forget_changes();
         // A failed COMMIT or ROLLBACK must not leave the next group inside the old transaction.
         if !self.conn.db.is_autocommit() {
-            self.own("/*debros*/ ROLLBACK")?;
+            self.run_internal("/*debros*/ ROLLBACK")?;
         }
         // SQLite takes 0 for a question, and what is below the file's size for that size.
-        let max_pages = (self.sizes.allowed(self.owner.as_ref(), self.size, with_reserve) / self.page_size).max(1);
+        let max_pages = (self.sizes.allowed_size(self.owner.as_ref(), self.size, with_reserve)
+            / self.page_size)
+            .max(1);
         if self.max_pages != Some(max_pages) {
-            self.conn.gate.enter(super::gate::Rights::Own);
-            self.conn.db.query_row(&format!("PRAGMA max_page_count = {max_pages}"), [], |_| Ok(()))?;
+            self.conn.authorizer.set_rights(super::authorizer::StatementRights::Internal);
+            self.conn
+                .db
+                .query_row(&format!("PRAGMA max_page_count = {max_pages}"), [], |_| Ok(()))?;
             self.max_pages = Some(max_pages);
         }
-        self.own("/*debros*/ BEGIN IMMEDIATE")
+        self.run_internal("/*debros*/ BEGIN IMMEDIATE")
     }
 
     /// Commits, and only then answers. A COMMIT that fails undid everything, so everyone is told.
-    fn commit(&mut self, done: VecDeque<Job>) -> Vec<VecDeque<Job>> {
+    fn commit_group(&mut self, done: VecDeque<WriteJob>) -> Vec<VecDeque<WriteJob>> {
         if done.is_empty() {
             self.roll_back();
             return Vec::new();
         }
         let started = Instant::now();
-        let change = self.conn.seat.as_ref().and_then(|seat| seat.pending().map(|schema| (seat.publication(), schema)));
+        let change = self
+            .conn
+            .writer_schema
+            .as_ref()
+            .and_then(|seat| seat.staged_catalogue().map(|schema| (seat.begin_swap(), schema)));
         // Asked for inside the transaction, where it needs no lock of its own.
-        self.readers.suspend();
-        let committed = match self.own_size() {
-            Ok(size) => self.own("/*debros*/ COMMIT").map(|()| size).map_err(Uncommitted::Tried),
-            Err(error) => Err(Uncommitted::Before(error)),
+        self.readers.suspend_snapshots();
+        let committed = match self.read_file_size() {
+            Ok(size) => self
+                .run_internal("/*debros*/ COMMIT")
+                .map(|()| size)
+                .map_err(CommitFailure::DuringCommit),
+            Err(error) => Err(CommitFailure::BeforeCommit(error)),
         };
         self.readers.snapshots.resume();
         if let (Some((publication, schema)), Ok(_)) = (change, &committed) {
-            publication.publish(schema);
+            publication.publish_catalogue(schema);
         }
         if let (Some(ledger), Ok(_)) = (&self.conn.ledger, &committed) {
-            ledger.settle(&self.conn);
+            ledger.commit_changes(&self.conn);
         }
         self.forget_changes();
         let size = match committed {
             Ok(size) => size,
-            Err(error) => return self.not_committed(done, error),
+            Err(error) => return self.handle_commit_failure(done, error),
         };
         let took = started.elapsed();
         self.group_time = (took * TIMES_THE_COMMIT).clamp(GROUP_TIME, MOST_GROUP_TIME);
@@ -435,36 +484,41 @@ impl Writer {
         self.metrics.writes.increment(done.len() as u64);
         self.set_size(size);
         if self.readers.check_in_place().is_err() {
-            self.refuse_all(done.into_iter(), &file_identity::displaced_meanwhile());
+            self.refuse_all(done.into_iter(), &file_identity::displaced_meanwhile_error());
             return Vec::new();
         }
-        done.into_iter().for_each(Job::answer);
+        done.into_iter().for_each(WriteJob::send_outcome);
         if self.reserve.is_given_up() && self.log.fits_into_file(size) {
             // What the log takes is for the next who removes.
-            self.log.cut(&self.conn, &self.readers);
+            self.log.truncate(&self.conn, &self.readers);
         }
         Vec::new()
     }
 
-    fn not_committed(&mut self, done: VecDeque<Job>, why: Uncommitted) -> Vec<VecDeque<Job>> {
+    fn handle_commit_failure(
+        &mut self,
+        done: VecDeque<WriteJob>,
+        why: CommitFailure,
+    ) -> Vec<VecDeque<WriteJob>> {
         self.roll_back();
         let error = match why {
-            Uncommitted::Tried(error) => error,
-            Uncommitted::Before(error) => {
-                self.refuse_all(done.into_iter(), &self.of_own(error));
+            CommitFailure::DuringCommit(error) => error,
+            CommitFailure::BeforeCommit(error) => {
+                self.refuse_all(done.into_iter(), &self.map_internal_error(error));
                 return Vec::new();
             }
         };
-        let is_constraint = error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation);
+        let is_constraint =
+            error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation);
         if is_constraint && done.len() > 1 {
             // A deferred foreign key of one of them: each by itself shows whose.
             return done.into_iter().map(|job| VecDeque::from([job])).collect();
         }
-        let error = self.of_commit(error);
+        let error = self.map_commit_error(error);
         let mut again = Vec::new();
         let mut refused = VecDeque::new();
         for mut job in done {
-            if error.code == Code::DiskFull && self.gets_reserve(&mut job, &error) {
+            if error.code == Code::DiskFull && self.may_use_reserve(&mut job, &error) {
                 again.push(VecDeque::from([job]));
             } else {
                 refused.push_back(job);
@@ -476,60 +530,62 @@ impl Writer {
 
     /// What the transaction made of the schema, and of what namespaces have, goes with it.
     fn forget_changes(&self) {
-        if let Some(seat) = &self.conn.seat {
-            seat.go_back(None);
+        if let Some(seat) = &self.conn.writer_schema {
+            seat.rollback_to(None);
         }
         if let Some(ledger) = &self.conn.ledger {
-            ledger.go_back(0);
+            ledger.rollback_to(0);
             self.conn.changed_owners.clear();
         }
     }
 
     fn roll_back(&mut self) {
         self.forget_changes();
-        // The transaction may be gone, and with it the statement that would have taken the rights of the last job away.
-        self.conn.gate.enter(super::gate::Rights::Own);
+        // The transaction may be gone, and with it the statement that would have taken the rights
+        // of the last job away.
+        self.conn.authorizer.set_rights(super::authorizer::StatementRights::Internal);
         if self.conn.db.is_autocommit() {
             return;
         }
-        if let Err(error) = self.own("/*debros*/ ROLLBACK") {
+        if let Err(error) = self.run_internal("/*debros*/ ROLLBACK") {
             tracing::error!(path = %self.path.display(), %error, "a transaction could not be rolled back");
         }
     }
 
-    fn refuse_all(&self, jobs: impl Iterator<Item = Job>, error: &Error) {
+    fn refuse_all(&self, jobs: impl Iterator<Item = WriteJob>, error: &Error) {
         for job in jobs {
             self.metrics.write_failures.increment(1);
-            job.refuse(error.clone());
+            job.send_error(error.clone());
         }
     }
 
     /// BEGIN and COMMIT never meet the size limit: what is full then is the disk.
-    fn of_commit(&self, error: rusqlite::Error) -> Error {
+    fn map_commit_error(&self, error: rusqlite::Error) -> Error {
         if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) {
-            return failure::of(error);
+            return error_mapping::map_sqlite_error(error);
         }
-        if failure::is_unconfirmed(&error) {
+        if error_mapping::is_unconfirmed_commit(&error) {
             tracing::error!(path = %self.path.display(), %error, "a group of writes was not confirmed");
             return Error::new(
                 Code::UnknownOutcome,
                 "the write was not confirmed: it may be there after a restart, or not",
             );
         }
-        self.of_own(error)
+        self.map_internal_error(error)
     }
 
     /// What the engine's own statements meet besides, before anything can be in the file.
-    fn of_own(&self, error: rusqlite::Error) -> Error {
+    fn map_internal_error(&self, error: rusqlite::Error) -> Error {
         tracing::error!(path = %self.path.display(), %error, "a group of writes could not be committed");
-        match failure::of(error) {
-            error if is_full(&error) => disk_full(),
+        match error_mapping::map_sqlite_error(error) {
+            error if is_space_exhausted(&error) => disk_full_error(),
             error => error,
         }
     }
 
-    /// SQLite says "full" for its own limit and for the disk alike: it was the one that leaves less room.
-    fn of_full(&self, error: Error) -> Error {
+    /// SQLite says "full" for its own limit and for the disk alike: it was the one that leaves less
+    /// room.
+    fn map_full_error(&self, error: Error) -> Error {
         // The engine's own count says exactly what is full.
         if error.code != Code::DatabaseFull {
             return error;
@@ -539,28 +595,35 @@ impl Writer {
         let quota = quotas.into_iter().flatten().min_by_key(|quota| quota.left());
         let left_of_quota = quota.map_or(u64::MAX, |quota| quota.left());
         let folder = self.path.parent().unwrap_or(&self.path);
-        let full = match super::folder::available_space(folder) {
-            _ if self.reserve.is_given_up() => disk_full(),
-            Ok(available) if available < left.min(left_of_quota) => disk_full(),
+        let full = match super::data_folder::available_space(folder) {
+            _ if self.reserve.is_given_up() => disk_full_error(),
+            Ok(available) if available < left.min(left_of_quota) => disk_full_error(),
             _ => match quota {
-                Some(quota) if left_of_quota < left => failure::quota_exceeded(quota),
-                _ => failure::node_full("the write", self.sizes.total(), self.sizes.max()),
+                Some(quota) if left_of_quota < left => error_mapping::quota_exceeded_error(quota),
+                _ => error_mapping::node_full_error(
+                    "the write",
+                    self.sizes.total(),
+                    self.sizes.max(),
+                ),
             },
         };
         Error { statement: error.statement, ..full }
     }
 
-    fn own(&self, sql: &'static str) -> rusqlite::Result<()> {
-        self.conn.own(sql)?.raw_execute().map(|_| ())
+    fn run_internal(&self, sql: &'static str) -> rusqlite::Result<()> {
+        self.conn.prepare_internal(sql)?.raw_execute().map(|_| ())
     }
 
-    fn own_size(&self) -> rusqlite::Result<u64> {
-        let pages: u32 = self.conn.own("/*debros*/ PRAGMA page_count")?.query_row([], |row| row.get(0))?;
+    fn read_file_size(&self) -> rusqlite::Result<u64> {
+        let pages: u32 = self
+            .conn
+            .prepare_internal("/*debros*/ PRAGMA page_count")?
+            .query_row([], |row| row.get(0))?;
         Ok(u64::from(pages) * self.page_size)
     }
 
     fn note_size(&mut self) -> rusqlite::Result<()> {
-        let size = self.own_size()?;
+        let size = self.read_file_size()?;
         self.set_size(size);
         Ok(())
     }
@@ -568,14 +631,14 @@ impl Writer {
     fn set_size(&mut self, size: u64) {
         if size != self.size {
             self.size = size;
-            self.sizes.set(self.owner.as_ref(), size);
+            self.sizes.set_file_size(self.owner.as_ref(), size);
         }
         self.metrics.size.set(self.sizes.total() as f64);
     }
 }
 
 /// Whether something is full: the disk, all databases, the namespace.
-fn is_full(error: &Error) -> bool {
+fn is_space_exhausted(error: &Error) -> bool {
     matches!(error.code, Code::DatabaseFull | Code::QuotaExceeded | Code::DiskFull)
 }
 

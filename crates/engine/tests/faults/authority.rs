@@ -2,7 +2,9 @@
 
 use super::{backup, copy_tree, damage, folder, get, open, put, restore};
 use bytes::Bytes;
-use debros_engine::conformance::{always, database, guarded_in, key, namespace, options};
+use debros_engine::conformance::{
+    database, key, keyed_options_in, namespace, no_condition, options,
+};
 use debros_engine::{BackupInfo, Engine};
 use debros_proto::Code;
 use debros_proto::rpc::Statement;
@@ -11,12 +13,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 pub(super) async fn system(engine: &Arc<dyn Engine>, sql: &str) -> Vec<String> {
-    let place = debros_engine::Database::System;
+    let place = debros_engine::TargetDatabase::System;
     let rows = engine.query(&place, Statement::from(sql), options()).await.unwrap().value.rows;
     rows.iter().filter_map(|row| row.values.first()?.as_text().map(str::to_owned)).collect()
 }
 
-/// A network's secret, one row of each table that says who may act, and namespaces with data of every kind.
+/// A network's secret, one row of each table that says who may act, and namespaces with data of
+/// every kind.
 async fn inhabit(engine: &Arc<dyn Engine>, secret: &str) {
     for sql in [
         &format!("INSERT INTO secrets VALUES ('challenge', CAST('{secret}' AS BLOB), 1)"),
@@ -32,9 +35,15 @@ async fn inhabit(engine: &Arc<dyn Engine>, secret: &str) {
     ] {
         system(engine, sql).await;
     }
-    engine.query(&database("gone-sql"), Statement::from("CREATE TABLE t(a)"), options()).await.unwrap();
+    engine
+        .query(&database("gone-sql"), Statement::from("CREATE TABLE t(a)"), options())
+        .await
+        .unwrap();
     let other = namespace("gone-kv");
-    engine.kv_put(&other, &key("k"), Bytes::from("x"), always(), None, options()).await.unwrap();
+    engine
+        .kv_put(&other, &key("k"), Bytes::from("x"), no_condition(), None, options())
+        .await
+        .unwrap();
     put(engine, "k", "old").await.unwrap();
 }
 
@@ -96,7 +105,8 @@ async fn a_restore_brings_data_back_and_leaves_who_may_act_as_it_is() {
     restore(&engine, &made.name).await.unwrap();
     assert_eq!(get(&engine, "k").await, Some(Bytes::from("old")));
     assert_eq!(who_may_act(&engine).await, KEPT);
-    // Interrupted before anything was replaced, and after everything was: both times the next start finishes it.
+    // Interrupted before anything was replaced, and after everything was: both times the next start
+    // finishes it.
     let mut engine = engine;
     for value in ["new", "old"] {
         put(&engine, "k", value).await.unwrap();
@@ -125,7 +135,16 @@ async fn a_backup_of_another_network_brings_who_may_act_and_its_sessions_have_en
     restore(&engine, &made.name).await.unwrap();
     assert_eq!(
         who_may_act(&engine).await,
-        ["k", "0x02", "app 0x01", "gone-apps 0x01", "gone-kv 0x01", "gone-sql 0x01", "unused", "before"],
+        [
+            "k",
+            "0x02",
+            "app 0x01",
+            "gone-apps 0x01",
+            "gone-kv 0x01",
+            "gone-sql 0x01",
+            "unused",
+            "before"
+        ],
         "the key that is known to be removed stays so"
     );
     assert_eq!(get(&engine, "k").await, Some(Bytes::from("old")));
@@ -149,7 +168,8 @@ async fn backup_without(folder: &Path, damaged: &str) -> (Arc<dyn Engine>, Backu
     (engine, made)
 }
 
-/// What is missing in a backup stays as it is, but where it is somebody else's by now, or always was.
+/// What is missing in a backup stays as it is, but where it is somebody else's by now, or always
+/// was.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restore_leaves_what_the_backup_is_missing_to_its_owner_alone() {
     let (first, second) = (folder(), folder());
@@ -163,17 +183,28 @@ async fn a_restore_leaves_what_the_backup_is_missing_to_its_owner_alone() {
     restore(&elsewhere, &made.name).await.unwrap();
     let lost = "SELECT a FROM t";
     for round in 0..2 {
-        let error = elsewhere.query(&database("lost"), Statement::from(lost), options()).await.unwrap_err();
-        assert_eq!((error.code, error.message.as_str()), (Code::Sql, "no such table: t"), "round {round}");
-        let pair = elsewhere.kv_get(&namespace("lost"), &key("k"), options()).await.unwrap().unwrap();
+        let error =
+            elsewhere.query(&database("lost"), Statement::from(lost), options()).await.unwrap_err();
+        assert_eq!(
+            (error.code, error.message.as_str()),
+            (Code::Sql, "no such table: t"),
+            "round {round}"
+        );
+        let pair =
+            elsewhere.kv_get(&namespace("lost"), &key("k"), options()).await.unwrap().unwrap();
         assert_eq!(pair.value, "0x01", "round {round}");
-        assert_eq!(furnished_by(&elsewhere, "whole").await.as_deref(), Some("0x01"), "round {round}");
+        assert_eq!(
+            furnished_by(&elsewhere, "whole").await.as_deref(),
+            Some("0x01"),
+            "round {round}"
+        );
         restore(&elsewhere, &made.name).await.unwrap();
     }
     elsewhere.close().await;
     assert_eq!(set_aside(second.path()), ["lost.db", "system.db"]);
 
-    // Here, where another wallet has made the name again: it gets nothing of what was, and loses what is since.
+    // Here, where another wallet has made the name again: it gets nothing of what was, and loses
+    // what is since.
     delete(&engine, "lost").await;
     furnish(&engine, "lost", "0x02", 2).await;
     restore(&engine, &made.name).await.unwrap();
@@ -192,8 +223,8 @@ fn set_aside(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Its owner's way back from a damaged `system.db` is a restore on what looks like a new node. What the backup is missing lies
-/// there alone.
+/// Its owner's way back from a damaged `system.db` is a restore on what looks like a new node. What
+/// the backup is missing lies there alone.
 #[tokio::test]
 async fn a_restore_after_the_loss_of_system_db_deletes_no_only_copy() {
     let folder = folder();
@@ -211,11 +242,13 @@ async fn a_restore_after_the_loss_of_system_db_deletes_no_only_copy() {
     }
     engine.close().await;
     assert_eq!(set_aside(folder.path()), ["only.db", "system.db", "whole.db"]);
-    let aside = fs::read_dir(folder.path().join("set-aside")).unwrap().next().unwrap().unwrap().path();
+    let aside =
+        fs::read_dir(folder.path().join("set-aside")).unwrap().next().unwrap().unwrap().path();
     assert!(fs::read(aside.join("only.db")).unwrap() == damaged);
 }
 
-/// Between one network's owners and the other's nobody is served: names that both have are of different people.
+/// Between one network's owners and the other's nobody is served: names that both have are of
+/// different people.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn while_a_node_changes_hands_nobody_reads_what_was_anothers() {
     let (first, second) = (folder(), folder());
@@ -230,7 +263,10 @@ async fn while_a_node_changes_hands_nobody_reads_what_was_anothers() {
     let kept = first.path().join("backups").join(&made.name);
     let manifest = fs::read_to_string(kept.join("manifest.json")).unwrap();
     let mut manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
-    manifest["files"].as_array_mut().unwrap().retain(|file| !file["path"].as_str().unwrap().contains("no-sql"));
+    manifest["files"]
+        .as_array_mut()
+        .unwrap()
+        .retain(|file| !file["path"].as_str().unwrap().contains("no-sql"));
     fs::write(kept.join("manifest.json"), manifest.to_string()).unwrap();
 
     let elsewhere = open(second.path());
@@ -243,10 +279,17 @@ async fn while_a_node_changes_hands_nobody_reads_what_was_anothers() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let told = Arc::clone(&seen);
     let progress = Box::new(move |_: u64, _: u64| {
-        let owner = runtime.block_on(system(&asked, "SELECT owner FROM namespaces WHERE name = 'a'")).remove(0);
+        let owner = runtime
+            .block_on(system(&asked, "SELECT owner FROM namespaces WHERE name = 'a'"))
+            .remove(0);
         for name in ["a", "b", "no-sql"] {
-            let rows = runtime.block_on(asked.query(&database(name), Statement::from("SELECT a FROM t"), options()));
-            let rows = rows.map(|found| found.value.rows[0].values[0].as_text().unwrap().to_owned());
+            let rows = runtime.block_on(asked.query(
+                &database(name),
+                Statement::from("SELECT a FROM t"),
+                options(),
+            ));
+            let rows =
+                rows.map(|found| found.value.rows[0].values[0].as_text().unwrap().to_owned());
             let pair = runtime.block_on(asked.kv_get(&namespace(name), &key("k"), options()));
             let pair = pair.map(|pair| String::from_utf8(pair.unwrap().value.to_vec()).unwrap());
             told.lock().unwrap().extend([(owner.clone(), rows), (owner.clone(), pair)]);
@@ -254,7 +297,10 @@ async fn while_a_node_changes_hands_nobody_reads_what_was_anothers() {
     });
     elsewhere.restore(&made.name, progress).await.unwrap();
     let seen = std::mem::take(&mut *seen.lock().unwrap());
-    assert!(seen.iter().any(|(owner, _)| owner == "0x01") && seen.iter().any(|(owner, _)| owner == "0x02"));
+    assert!(
+        seen.iter().any(|(owner, _)| owner == "0x01")
+            && seen.iter().any(|(owner, _)| owner == "0x02")
+    );
     for (owner, found) in &seen {
         match found {
             Ok(found) => assert_eq!(found, owner),
@@ -262,42 +308,77 @@ async fn while_a_node_changes_hands_nobody_reads_what_was_anothers() {
             Err(error) => assert!(matches!(error.code, Code::Unavailable | Code::Sql), "{error}"),
         }
     }
-    assert!(seen.iter().any(|(_, found)| found.as_ref().is_err_and(|error| error.code == Code::Unavailable)));
+    assert!(
+        seen.iter()
+            .any(|(_, found)| found.as_ref().is_err_and(|error| error.code == Code::Unavailable))
+    );
     for name in ["a", "b"] {
         assert_eq!(furnished_by(&elsewhere, name).await.as_deref(), Some("0x01"));
     }
-    let error = elsewhere.query(&database("no-sql"), Statement::from("SELECT a FROM t"), options()).await.unwrap_err();
+    let error = elsewhere
+        .query(&database("no-sql"), Statement::from("SELECT a FROM t"), options())
+        .await
+        .unwrap_err();
     assert_eq!(error.message, "no such table: t");
     elsewhere.close().await;
     assert_eq!(set_aside(second.path()), ["a.db", "b.db", "no-sql.db", "system.db"]);
 }
 
-/// Everything of a namespace that a restore could bring back: rows, a pair, an application, kept answers.
+/// Everything of a namespace that a restore could bring back: rows, a pair, an application, kept
+/// answers.
 async fn furnish(engine: &Arc<dyn Engine>, name: &str, owner: &str, created_at: i64) {
     for sql in [
         format!("INSERT INTO namespaces VALUES ('{name}', {created_at}, '{owner}')"),
         format!(
             "INSERT INTO apps (app_id, namespace, name, created_at, updated_at) VALUES ('{name}-{owner}', '{name}', 'a', 1, 1)"
         ),
-        format!("INSERT INTO _debros_idempotency VALUES ('{name}', 'of {owner}', x'', x'', 9999999999999)"),
+        format!(
+            "INSERT INTO _debros_idempotency VALUES ('{name}', 'of {owner}', x'', x'', 9999999999999)"
+        ),
     ] {
         system(engine, &sql).await;
     }
     let rows = format!("CREATE TABLE t AS SELECT '{owner}' AS a");
-    engine.query(&database(name), Statement::from(rows.as_str()), guarded_in(name, "sql", 1)).await.unwrap();
+    engine
+        .query(&database(name), Statement::from(rows.as_str()), keyed_options_in(name, "sql", 1))
+        .await
+        .unwrap();
     let value = Bytes::from(owner.to_owned());
-    engine.kv_put(&namespace(name), &key("k"), value, always(), None, guarded_in(name, "kv", 1)).await.unwrap();
+    engine
+        .kv_put(
+            &namespace(name),
+            &key("k"),
+            value,
+            no_condition(),
+            None,
+            keyed_options_in(name, "kv", 1),
+        )
+        .await
+        .unwrap();
 }
 
 /// Whose data a namespace has, by every way to it; `None` when it has none at all.
 async fn furnished_by(engine: &Arc<dyn Engine>, name: &str) -> Option<String> {
-    let apps = format!("SELECT substr(app_id, {}) FROM apps WHERE namespace = '{name}'", name.len() + 2);
-    let answers = format!("SELECT substr(key, 4) FROM _debros_idempotency WHERE ns = '{name}' AND key LIKE 'of %'");
+    let apps =
+        format!("SELECT substr(app_id, {}) FROM apps WHERE namespace = '{name}'", name.len() + 2);
+    let answers = format!(
+        "SELECT substr(key, 4) FROM _debros_idempotency WHERE ns = '{name}' AND key LIKE 'of %'"
+    );
     let kept = format!("SELECT key FROM _debros_idempotency WHERE ns = '{name}' AND key = 'kv'");
-    let pair = engine.kv_get(&namespace(name), &key("k"), options()).await.unwrap().map(|entry| entry.value);
-    let pair: Vec<String> = pair.iter().map(|value| String::from_utf8(value.to_vec()).unwrap()).collect();
-    let rows = match engine.query(&database(name), Statement::from("SELECT a FROM t"), options()).await {
-        Ok(found) => found.value.rows.iter().map(|row| row.values[0].as_text().unwrap().to_owned()).collect(),
+    let pair = engine
+        .kv_get(&namespace(name), &key("k"), options())
+        .await
+        .unwrap()
+        .map(|entry| entry.value);
+    let pair: Vec<String> =
+        pair.iter().map(|value| String::from_utf8(value.to_vec()).unwrap()).collect();
+    let rows = match engine
+        .query(&database(name), Statement::from("SELECT a FROM t"), options())
+        .await
+    {
+        Ok(found) => {
+            found.value.rows.iter().map(|row| row.values[0].as_text().unwrap().to_owned()).collect()
+        }
         Err(error) => {
             assert_eq!(error.code, Code::Sql, "{error}");
             Vec::new()
@@ -350,11 +431,26 @@ async fn a_restore_gives_a_deleted_namespaces_data_to_nobody_who_made_the_name_a
             ("taken", None),
             ("unlisted", None),
         ] {
-            assert_eq!(furnished_by(&engine, name).await.as_deref(), whose, "{name}, round {round}");
+            assert_eq!(
+                furnished_by(&engine, name).await.as_deref(),
+                whose,
+                "{name}, round {round}"
+            );
         }
         assert_eq!(
-            system(&engine, "SELECT name || ' ' || owner || ' ' || created_at FROM namespaces ORDER BY name").await,
-            ["again 0x01 2", "given 0x02 1", "gone operator 1", "since 0x02 2", "taken 0x02 2", "unlisted 0x02 2"],
+            system(
+                &engine,
+                "SELECT name || ' ' || owner || ' ' || created_at FROM namespaces ORDER BY name"
+            )
+            .await,
+            [
+                "again 0x01 2",
+                "given 0x02 1",
+                "gone operator 1",
+                "since 0x02 2",
+                "taken 0x02 2",
+                "unlisted 0x02 2"
+            ],
             "round {round}"
         );
         // Interrupted when nothing but the marker was there, or after everything.

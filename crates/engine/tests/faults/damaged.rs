@@ -2,7 +2,9 @@
 
 use super::authority::system;
 use super::{backup, damage, folder, get, open, open_error, open_with, put, restore};
-use debros_engine::conformance::{database, integer, must, namespace, options, refused};
+use debros_engine::conformance::{
+    database, namespace, options, query_integer, query_ok, query_refused,
+};
 use debros_engine::embedded::EmbeddedConfig;
 use debros_proto::Code;
 use debros_proto::rpc::Statement;
@@ -20,9 +22,15 @@ async fn a_damaged_system_database_stops_the_start_and_says_what_to_do() {
     damage(&folder.path().join("system.db"));
     fs::remove_file(folder.path().join("CLEAN")).unwrap();
     let text = open_error(folder.path()).to_string();
-    assert!(text.contains("system.db") && text.contains("damaged") && text.contains("restore"), "{text}");
-    fs::write(folder.path().join("system.db"), "this is no database, and long enough to be looked at".repeat(100))
-        .unwrap();
+    assert!(
+        text.contains("system.db") && text.contains("damaged") && text.contains("restore"),
+        "{text}"
+    );
+    fs::write(
+        folder.path().join("system.db"),
+        "this is no database, and long enough to be looked at".repeat(100),
+    )
+    .unwrap();
     let text = open_error(folder.path()).to_string();
     assert!(text.contains("system.db") && text.contains("damaged"), "{text}");
 }
@@ -33,10 +41,13 @@ async fn a_damaged_namespace_fails_alone_until_it_is_restored() {
     let folder = folder();
     let engine = open(folder.path());
     system(&engine, "INSERT INTO secrets VALUES ('challenge', x'01', 1)").await;
-    must(&engine, "CREATE TABLE t(a)").await;
-    must(&engine, "INSERT INTO t SELECT zeroblob(1000) FROM json_each('[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]')")
+    query_ok(&engine, "CREATE TABLE t(a)").await;
+    query_ok(&engine, "INSERT INTO t SELECT zeroblob(1000) FROM json_each('[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]')")
         .await;
-    engine.query(&database("other"), Statement::from("CREATE TABLE o(a)"), options()).await.unwrap();
+    engine
+        .query(&database("other"), Statement::from("CREATE TABLE o(a)"), options())
+        .await
+        .unwrap();
     let made = backup(&engine).await;
     engine.close().await;
     damage(&folder.path().join("ns/app.db"));
@@ -44,9 +55,12 @@ async fn a_damaged_namespace_fails_alone_until_it_is_restored() {
 
     let engine = open(folder.path());
     for _ in 0..2 {
-        assert_eq!(refused(&engine, "SELECT 1").await.code, Code::Corrupt);
+        assert_eq!(query_refused(&engine, "SELECT 1").await.code, Code::Corrupt);
     }
-    engine.query(&database("other"), Statement::from("INSERT INTO o VALUES (1)"), options()).await.unwrap();
+    engine
+        .query(&database("other"), Statement::from("INSERT INTO o VALUES (1)"), options())
+        .await
+        .unwrap();
     put(&engine, "k", "x").await.unwrap();
     let partly = backup(&engine).await;
     assert_eq!((&partly.missing, made.missing.len()), (&vec![namespace("app")], 0));
@@ -54,17 +68,20 @@ async fn a_damaged_namespace_fails_alone_until_it_is_restored() {
     // A clean stop does not make the file a good one: it is still to be checked.
     engine.close().await;
     let engine = open(folder.path());
-    assert_eq!(refused(&engine, "SELECT 1").await.code, Code::Corrupt);
+    assert_eq!(query_refused(&engine, "SELECT 1").await.code, Code::Corrupt);
 
     // What is missing in a backup stays as it is, and the others come back.
     put(&engine, "k", "y").await.unwrap();
     let before = fs::read(folder.path().join("ns/app.db")).unwrap();
     restore(&engine, &partly.name).await.unwrap();
-    assert!(get(&engine, "k").await.unwrap() == "x" && fs::read(folder.path().join("ns/app.db")).unwrap() == before);
-    assert_eq!(refused(&engine, "SELECT 1").await.code, Code::Corrupt);
+    assert!(
+        get(&engine, "k").await.unwrap() == "x"
+            && fs::read(folder.path().join("ns/app.db")).unwrap() == before
+    );
+    assert_eq!(query_refused(&engine, "SELECT 1").await.code, Code::Corrupt);
 
     restore(&engine, &made.name).await.unwrap();
-    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 16);
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM t").await, 16);
     assert_eq!(get(&engine, "k").await, None);
     engine.close().await;
 }
@@ -74,7 +91,7 @@ async fn a_damaged_namespace_fails_alone_until_it_is_restored() {
 async fn a_damaged_namespace_is_described_with_what_is_wrong_and_deleted() {
     let folder = folder();
     let engine = open(folder.path());
-    must(&engine, "CREATE TABLE t(a)").await;
+    query_ok(&engine, "CREATE TABLE t(a)").await;
     put(&engine, "k", "x").await.unwrap();
     engine.close().await;
     damage(&folder.path().join("ns/app.db"));
@@ -87,7 +104,7 @@ async fn a_damaged_namespace_is_described_with_what_is_wrong_and_deleted() {
     engine.delete_namespace(&app, Vec::new(), options().deadline).await.unwrap();
     let info = engine.namespace_info(&app, options()).await.unwrap();
     assert_eq!((info.problem, info.kv_keys, info.sql_bytes), (None, 0, 0));
-    must(&engine, "CREATE TABLE t(a)").await;
+    query_ok(&engine, "CREATE TABLE t(a)").await;
     engine.close().await;
 }
 
@@ -97,7 +114,7 @@ async fn a_backup_that_is_not_whole_removes_none_that_is() {
     let folder = folder();
     let config = || EmbeddedConfig { backups_kept: 1, ..EmbeddedConfig::new(folder.path()) };
     let engine = open_with(config());
-    must(&engine, "CREATE TABLE t(a)").await;
+    query_ok(&engine, "CREATE TABLE t(a)").await;
     let whole = backup(&engine).await;
     engine.close().await;
     damage(&folder.path().join("ns/app.db"));
@@ -115,42 +132,52 @@ async fn a_backup_that_is_not_whole_removes_none_that_is() {
 /// As a newer version of the node leaves it: whole, and not to be used.
 fn make_newer(path: &Path) {
     let db = rusqlite::Connection::open(path).unwrap();
-    assert_eq!(db.execute("UPDATE _debros_about SET value = 99 WHERE name = 'format'", []).unwrap(), 1);
+    assert_eq!(
+        db.execute("UPDATE _debros_about SET value = 99 WHERE name = 'format'", []).unwrap(),
+        1
+    );
 }
 
 #[tokio::test]
 async fn a_namespace_that_can_not_be_used_is_backed_up_and_comes_back_alone_as_that() {
     let folder = folder();
     let engine = open(folder.path());
-    must(&engine, "CREATE TABLE t(a)").await;
+    query_ok(&engine, "CREATE TABLE t(a)").await;
     let good = backup(&engine).await;
     engine.close().await;
     make_newer(&folder.path().join("ns/app.db"));
     let engine = open(folder.path());
-    assert!(refused(&engine, "SELECT * FROM t").await.message.contains("newer version"));
-    engine.query(&database("other"), Statement::from("CREATE TABLE o(a)"), options()).await.unwrap();
+    assert!(query_refused(&engine, "SELECT * FROM t").await.message.contains("newer version"));
+    engine
+        .query(&database("other"), Statement::from("CREATE TABLE o(a)"), options())
+        .await
+        .unwrap();
     let made = backup(&engine).await;
     assert_eq!(made.missing, []);
 
     // A file that does not open for another reason than damage is replaced as well.
     restore(&engine, &good.name).await.unwrap();
-    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 0);
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM t").await, 0);
 
     for _ in 0..2 {
         restore(&engine, &made.name).await.unwrap();
         assert!(!folder.path().join("RESTORE").exists());
-        assert!(refused(&engine, "SELECT * FROM t").await.message.contains("newer version"));
-        engine.query(&database("other"), Statement::from("SELECT * FROM o"), options()).await.unwrap();
+        assert!(query_refused(&engine, "SELECT * FROM t").await.message.contains("newer version"));
+        engine
+            .query(&database("other"), Statement::from("SELECT * FROM o"), options())
+            .await
+            .unwrap();
     }
     engine.close().await;
     let engine = open(folder.path());
     restore(&engine, &good.name).await.unwrap();
-    must(&engine, "INSERT INTO t VALUES (1)").await;
+    query_ok(&engine, "INSERT INTO t VALUES (1)").await;
     engine.close().await;
 }
 
-/// SQLite's check lists more than damage: what a user's own statements have brought out of step. That is no reason to keep him
-/// from his database after an unclean stop, nor to leave it out of a backup.
+/// SQLite's check lists more than damage: what a user's own statements have brought out of step.
+/// That is no reason to keep him from his database after an unclean stop, nor to leave it out of a
+/// backup.
 #[tokio::test]
 async fn what_is_only_out_of_step_is_no_damage() {
     let folder = folder();
@@ -164,35 +191,37 @@ async fn what_is_only_out_of_step_is_no_damage() {
         "CREATE VIRTUAL TABLE f USING fts5(b, content = 'texts', content_rowid = 'id')",
         "INSERT INTO texts VALUES (1, 'one'), (2, 'two')",
     ] {
-        must(&engine, sql).await;
+        query_ok(&engine, sql).await;
     }
     for index in 0..200 {
-        must(&engine, &format!("INSERT INTO texts(b) VALUES ('{index}')")).await;
+        query_ok(&engine, &format!("INSERT INTO texts(b) VALUES ('{index}')")).await;
     }
     // The index is told to forget what it never knew.
-    let error = refused(&engine, "INSERT INTO f(f, rowid, b) VALUES ('delete', 2, 'two')").await;
+    let error =
+        query_refused(&engine, "INSERT INTO f(f, rowid, b) VALUES ('delete', 2, 'two')").await;
     assert!(error.code == Code::Sql && error.message.contains("'rebuild'"), "{error}");
-    must(&engine, "INSERT INTO f(rowid, b) VALUES (1, 'other words')").await;
+    query_ok(&engine, "INSERT INTO f(rowid, b) VALUES (1, 'other words')").await;
     let made = backup(&engine).await;
     assert_eq!(made.missing, []);
     engine.close().await;
     fs::remove_file(folder.path().join("CLEAN")).unwrap();
     let engine = open(folder.path());
-    assert_eq!(integer(&engine, "SELECT count(*) FROM texts").await, 202);
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM texts").await, 202);
     restore(&engine, &made.name).await.unwrap();
-    must(&engine, "INSERT INTO f(f) VALUES ('rebuild')").await;
-    assert_eq!(integer(&engine, "SELECT count(*) FROM f WHERE f MATCH 'two'").await, 1);
-    must(&engine, "DROP TABLE f4").await;
+    query_ok(&engine, "INSERT INTO f(f) VALUES ('rebuild')").await;
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM f WHERE f MATCH 'two'").await, 1);
+    query_ok(&engine, "DROP TABLE f4").await;
     engine.close().await;
 }
 
-/// Where a database's file is gone and its log is not, as after a crash between the two, the next of the name begins empty.
+/// Where a database's file is gone and its log is not, as after a crash between the two, the next
+/// of the name begins empty.
 #[tokio::test]
 async fn a_log_without_its_file_is_not_the_next_ones() {
     let folder = folder();
     let engine = open(folder.path());
-    must(&engine, "CREATE TABLE secrets(a)").await;
-    must(&engine, "INSERT INTO secrets VALUES ('of another')").await;
+    query_ok(&engine, "CREATE TABLE secrets(a)").await;
+    query_ok(&engine, "INSERT INTO secrets VALUES ('of another')").await;
     let (file, log) = (folder.path().join("ns/app.db"), folder.path().join("ns/app.db-wal"));
     let kept = fs::read(&log).unwrap();
     assert!(kept.len() > 4096);
@@ -204,11 +233,13 @@ async fn a_log_without_its_file_is_not_the_next_ones() {
     fs::write(&record, fs::read_to_string(&record).unwrap() + "-app\n").unwrap();
     fs::remove_file(folder.path().join("CLEAN")).unwrap();
     let engine = open(folder.path());
-    assert!(refused(&engine, "SELECT * FROM secrets").await.message.starts_with("no such table"));
-    must(&engine, "CREATE TABLE own(a)").await;
+    assert!(
+        query_refused(&engine, "SELECT * FROM secrets").await.message.starts_with("no such table")
+    );
+    query_ok(&engine, "CREATE TABLE own(a)").await;
     engine.close().await;
     let engine = open(folder.path());
-    assert_eq!(integer(&engine, "SELECT count(*) FROM own").await, 0);
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM own").await, 0);
     engine.close().await;
 }
 
@@ -216,8 +247,9 @@ async fn a_log_without_its_file_is_not_the_next_ones() {
 #[tokio::test]
 async fn no_backup_is_made_of_what_a_restore_has_not_finished() {
     let folder = folder();
-    let engine = open_with(EmbeddedConfig { backups_kept: 1, ..EmbeddedConfig::new(folder.path()) });
-    must(&engine, "CREATE TABLE t(a)").await;
+    let engine =
+        open_with(EmbeddedConfig { backups_kept: 1, ..EmbeddedConfig::new(folder.path()) });
+    query_ok(&engine, "CREATE TABLE t(a)").await;
     let made = backup(&engine).await;
     fs::write(folder.path().join("RESTORE"), &made.name).unwrap();
     let error = engine.backup(Box::new(|_, _| {})).await.unwrap_err();

@@ -1,7 +1,10 @@
 //! No room: for data, for databases, for what waits.
 
 use super::{backup, folder, get, open_with, put, restore};
-use debros_engine::conformance::{always, database, guarded, integer, key, must, namespace, options, query, refused};
+use debros_engine::conformance::{
+    database, key, keyed_options, namespace, no_condition, options, query, query_integer, query_ok,
+    query_refused,
+};
 use debros_engine::embedded::EmbeddedConfig;
 use debros_proto::Code;
 use debros_proto::rpc::{Statement, Value};
@@ -12,7 +15,7 @@ async fn a_new_namespace_is_refused_where_the_databases_are_full() {
     let folder = folder();
     let config = |max_size| EmbeddedConfig { max_size, ..EmbeddedConfig::new(folder.path()) };
     let engine = open_with(config(1 << 30));
-    must(&engine, "CREATE TABLE t(a)").await;
+    query_ok(&engine, "CREATE TABLE t(a)").await;
     engine.query(&database("gone"), Statement::from("CREATE TABLE o(a)"), options()).await.unwrap();
     let made = backup(&engine).await;
     engine.delete_namespace(&namespace("gone"), Vec::new(), options().deadline).await.unwrap();
@@ -22,12 +25,13 @@ async fn a_new_namespace_is_refused_where_the_databases_are_full() {
     let engine = open_with(config(size + 4096));
     for index in 0..20 {
         let new = database(&format!("new{index}"));
-        let error = engine.query(&new, Statement::from("CREATE TABLE n(a)"), options()).await.unwrap_err();
+        let error =
+            engine.query(&new, Statement::from("CREATE TABLE n(a)"), options()).await.unwrap_err();
         assert_eq!(error.code, Code::DatabaseFull, "{error}");
         assert!(error.message.contains("max_database_size"), "{error}");
     }
     assert!(engine.size() <= size + 4096, "{} after {size}", engine.size());
-    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 0);
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM t").await, 0);
     // A backup goes in however full the node is.
     restore(&engine, &made.name).await.unwrap();
     engine.query(&database("gone"), Statement::from("SELECT * FROM o"), options()).await.unwrap();
@@ -37,9 +41,10 @@ async fn a_new_namespace_is_refused_where_the_databases_are_full() {
 #[tokio::test]
 async fn a_full_database_reads_deletes_and_takes_again() {
     let folder = folder();
-    let engine = open_with(EmbeddedConfig { max_size: 2 << 20, ..EmbeddedConfig::new(folder.path()) });
-    must(&engine, "CREATE TABLE t(a)").await;
-    must(&engine, "INSERT INTO t VALUES ('here')").await;
+    let engine =
+        open_with(EmbeddedConfig { max_size: 2 << 20, ..EmbeddedConfig::new(folder.path()) });
+    query_ok(&engine, "CREATE TABLE t(a)").await;
+    query_ok(&engine, "INSERT INTO t VALUES ('here')").await;
     let mut stored = 0;
     let error = loop {
         match put(&engine, &format!("k{stored}"), vec![7; 50_000]).await {
@@ -55,21 +60,35 @@ async fn a_full_database_reads_deletes_and_takes_again() {
         Code::DatabaseFull
     );
     assert_eq!(get(&engine, "k0").await.map(|value| value.len()), Some(50_000));
-    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 1);
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM t").await, 1);
     for index in 0..10 {
         let name = key(&format!("k{index}"));
-        let deleted = engine.kv_delete(&namespace("app"), &name, always(), guarded(&format!("d{index}"), 1)).await;
+        let deleted = engine
+            .kv_delete(
+                &namespace("app"),
+                &name,
+                no_condition(),
+                keyed_options(&format!("d{index}"), 1),
+            )
+            .await;
         assert!(deleted.unwrap().value);
     }
-    engine.query(&database("app"), Statement::from("DELETE FROM t"), guarded("sql", 1)).await.unwrap();
+    engine
+        .query(&database("app"), Statement::from("DELETE FROM t"), keyed_options("sql", 1))
+        .await
+        .unwrap();
     for index in 0..8 {
         put(&engine, &format!("k{index}"), vec![7; 50_000]).await.unwrap();
     }
     engine.close().await;
     // The limit is the sum of what is there at the next start too.
-    let engine = open_with(EmbeddedConfig { max_size: 1 << 20, ..EmbeddedConfig::new(folder.path()) });
+    let engine =
+        open_with(EmbeddedConfig { max_size: 1 << 20, ..EmbeddedConfig::new(folder.path()) });
     assert!(engine.size() > 1 << 20);
-    assert_eq!(put(&engine, "more", vec![7; 1_000_000]).await.unwrap_err().code, Code::DatabaseFull);
+    assert_eq!(
+        put(&engine, "more", vec![7; 1_000_000]).await.unwrap_err().code,
+        Code::DatabaseFull
+    );
     assert_eq!(get(&engine, "k11").await.map(|value| value.len()), Some(50_000));
     engine.close().await;
 }
@@ -82,14 +101,14 @@ async fn a_full_queue_refuses_at_once_and_says_when_to_come_back() {
         statement_time: std::time::Duration::from_secs(2),
         ..EmbeddedConfig::new(folder.path())
     });
-    must(&engine, "CREATE TABLE t(a)").await;
-    must(&engine, "INSERT INTO t VALUES (0)").await;
+    query_ok(&engine, "CREATE TABLE t(a)").await;
+    query_ok(&engine, "INSERT INTO t VALUES (0)").await;
     let slow = {
         let engine = Arc::clone(&engine);
         let endless = "INSERT INTO t WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n";
         tokio::spawn(async move {
             loop {
-                let error = refused(&engine, endless).await;
+                let error = query_refused(&engine, endless).await;
                 // The others may fill the queue before it.
                 if error.code != Code::Overloaded {
                     return error;
@@ -97,13 +116,16 @@ async fn a_full_queue_refuses_at_once_and_says_when_to_come_back() {
             }
         })
     };
-    // Thirty callers and a queue of four: while the slow statement runs, or in between, some find it full.
+    // Thirty callers and a queue of four: while the slow statement runs, or in between, some find
+    // it full.
     let mut refusals = Vec::new();
     while refusals.is_empty() && !slow.is_finished() {
         let tasks: Vec<_> = (0..30)
             .map(|_| {
                 let engine = Arc::clone(&engine);
-                tokio::spawn(async move { query(&engine, "INSERT INTO t VALUES (0)", &[]).await.err() })
+                tokio::spawn(
+                    async move { query(&engine, "INSERT INTO t VALUES (0)", &[]).await.err() },
+                )
             })
             .collect();
         for task in tasks {
@@ -116,7 +138,7 @@ async fn a_full_queue_refuses_at_once_and_says_when_to_come_back() {
         assert!(error.retry_after.is_some(), "{error}");
     }
     assert_eq!(slow.await.unwrap().code, Code::StatementTimeout);
-    must(&engine, "INSERT INTO t VALUES (0)").await;
+    query_ok(&engine, "INSERT INTO t VALUES (0)").await;
     engine.close().await;
 }
 
@@ -129,10 +151,11 @@ async fn what_queries_carry_counts_while_they_wait() {
         statement_time: std::time::Duration::from_millis(500),
         ..EmbeddedConfig::new(folder.path())
     });
-    must(&engine, "CREATE TABLE t(a)").await;
+    query_ok(&engine, "CREATE TABLE t(a)").await;
     let argument = Value::from("x".repeat(600_000));
     let mut refusals = Vec::new();
-    // The first takes the only thread; most often it is the endless one, and of the others only one may wait.
+    // The first takes the only thread; most often it is the endless one, and of the others only one
+    // may wait.
     for _ in 0..10 {
         let mut tasks = Vec::new();
         for index in 0..20 {
@@ -146,7 +169,8 @@ async fn what_queries_carry_counts_while_they_wait() {
             }));
         }
         for task in tasks {
-            refusals.extend(task.await.unwrap().filter(|error| error.code != Code::StatementTimeout));
+            refusals
+                .extend(task.await.unwrap().filter(|error| error.code != Code::StatementTimeout));
         }
         if !refusals.is_empty() {
             break;
@@ -157,6 +181,6 @@ async fn what_queries_carry_counts_while_they_wait() {
         assert_eq!(error.code, Code::Overloaded, "{error}");
         assert!(error.message.contains("queries") && error.retry_after.is_some(), "{error}");
     }
-    assert_eq!(integer(&engine, "SELECT 7").await, 7);
+    assert_eq!(query_integer(&engine, "SELECT 7").await, 7);
     engine.close().await;
 }

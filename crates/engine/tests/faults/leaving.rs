@@ -2,26 +2,32 @@
 
 use super::{folder, open_with};
 use debros_engine::CallOptions;
-use debros_engine::conformance::{database, must, namespace, options};
+use debros_engine::conformance::{database, namespace, options, query_ok};
 use debros_engine::embedded::EmbeddedConfig;
 use debros_proto::Code;
 use debros_proto::rpc::Statement;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const ENDLESS: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n";
+const ENDLESS: &str =
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n";
 
 /// It held its thread, and the namespace, for as long as a statement may run.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_ends_when_its_caller_leaves() {
     let folder = folder();
-    let config = EmbeddedConfig { statement_time: super::FAR, ..EmbeddedConfig::new(folder.path()) };
+    let config =
+        EmbeddedConfig { statement_time: super::FAR, ..EmbeddedConfig::new(folder.path()) };
     let engine = open_with(config);
-    must(&engine, "CREATE TABLE t(a)").await;
+    query_ok(&engine, "CREATE TABLE t(a)").await;
     let reading = {
-        let (engine, options) =
-            (Arc::clone(&engine), CallOptions { deadline: Instant::now() + super::FAR, ..options() });
-        tokio::spawn(async move { engine.query(&database("app"), Statement::from(ENDLESS), options).await })
+        let (engine, options) = (
+            Arc::clone(&engine),
+            CallOptions { deadline: Instant::now() + super::FAR, ..options() },
+        );
+        tokio::spawn(async move {
+            engine.query(&database("app"), Statement::from(ENDLESS), options).await
+        })
     };
     let app = namespace("app");
     let delete = |deadline| engine.delete_namespace(&app, Vec::new(), deadline);
@@ -31,7 +37,7 @@ async fn a_read_ends_when_its_caller_leaves() {
             Err(error) if error.code == Code::DeadlineExceeded => break,
             outcome => outcome.unwrap(),
         }
-        must(&engine, "CREATE TABLE t(a)").await;
+        query_ok(&engine, "CREATE TABLE t(a)").await;
     }
     reading.abort();
     assert!(reading.await.unwrap_err().is_cancelled());
@@ -44,8 +50,8 @@ async fn a_read_ends_when_its_caller_leaves() {
 async fn an_export_ends_when_its_caller_leaves() {
     let folder = folder();
     let engine = open_with(EmbeddedConfig::new(folder.path()));
-    must(&engine, "CREATE TABLE t(a)").await;
-    must(&engine, "INSERT INTO t VALUES (zeroblob(8000000))").await;
+    query_ok(&engine, "CREATE TABLE t(a)").await;
+    query_ok(&engine, "INSERT INTO t VALUES (zeroblob(8000000))").await;
     let app = namespace("app");
     tokio::select! {
         biased;

@@ -1,9 +1,10 @@
-//! Database files that are not there any more, are empty, are no files, or are taken away while they are used.
+//! Database files that are not there any more, are empty, are no files, or are taken away while
+//! they are used.
 
 use super::authority::system;
 use super::{backup, folder, get, open, open_error, open_with, put, restore};
-use debros_engine::conformance::{database, must, namespace, options, refused};
-use debros_engine::embedded::{Embedded, EmbeddedConfig, OpenError};
+use debros_engine::conformance::{database, namespace, options, query_ok, query_refused};
+use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine, EngineOpenError};
 use debros_engine::{Engine, NamespaceFilter};
 use debros_proto::Code;
 use debros_proto::rpc::Statement;
@@ -17,7 +18,7 @@ async fn furnished(path: &Path) -> Arc<dyn Engine> {
     let engine = open(path);
     system(&engine, "INSERT INTO secrets VALUES ('challenge', x'01', 1)").await;
     put(&engine, "k", "kept").await.unwrap();
-    must(&engine, "CREATE TABLE t(a)").await;
+    query_ok(&engine, "CREATE TABLE t(a)").await;
     other(&engine, "CREATE TABLE o(a)").await;
     engine
 }
@@ -44,9 +45,12 @@ async fn a_lost_system_database_stops_the_start_and_nothing_is_put_in_its_place(
         }
         for _ in 0..2 {
             let error = open_error(folder.path());
-            assert!(matches!(error, OpenError::Lost { .. }), "{error}");
+            assert!(matches!(error, EngineOpenError::Lost { .. }), "{error}");
             let text = error.to_string();
-            assert!(text.contains("system.db") && text.contains("RESTORE") && text.contains("FILES"), "{text}");
+            assert!(
+                text.contains("system.db") && text.contains("RESTORE") && text.contains("FILES"),
+                "{text}"
+            );
         }
     }
     assert_eq!(fs::metadata(&file).unwrap().len(), 0);
@@ -61,7 +65,7 @@ async fn a_lost_system_database_stops_the_start_and_nothing_is_put_in_its_place(
     fs::write(folder.path().join("RESTORE"), &made.name).unwrap();
     let engine = open(folder.path());
     assert_eq!(get(&engine, "k").await.unwrap(), "kept");
-    must(&engine, "INSERT INTO t VALUES (1)").await;
+    query_ok(&engine, "INSERT INTO t VALUES (1)").await;
     engine.close().await;
     // And that all is gone.
     fs::remove_file(&file).unwrap();
@@ -82,8 +86,8 @@ async fn a_folder_of_databases_that_is_not_there_is_missed() {
     put(&engine, "k", "kept").await.unwrap();
     engine.close().await;
     fs::rename(folder.path().join("db"), folder.path().join("unmounted")).unwrap();
-    let error = Embedded::open(config()).map(|_| ()).unwrap_err();
-    assert!(matches!(error, OpenError::Lost { .. }), "{error}");
+    let error = EmbeddedEngine::open(config()).map(|_| ()).unwrap_err();
+    assert!(matches!(error, EngineOpenError::Lost { .. }), "{error}");
     fs::remove_dir_all(folder.path().join("db")).unwrap();
     fs::rename(folder.path().join("unmounted"), folder.path().join("db")).unwrap();
     assert_eq!(get(&open_with(config()), "k").await.unwrap(), "kept");
@@ -93,23 +97,30 @@ async fn a_folder_of_databases_that_is_not_there_is_missed() {
 #[tokio::test]
 async fn a_folder_in_the_place_of_another_is_not_filled_and_a_moved_one_goes_on() {
     let folder = folder();
-    let (db, moved, empty) = (folder.path().join("db"), folder.path().join("moved"), folder.path().join("empty"));
-    let config =
-        || EmbeddedConfig { file_record: folder.path().join("database.files"), ..EmbeddedConfig::new(db.clone()) };
+    let (db, moved, empty) =
+        (folder.path().join("db"), folder.path().join("moved"), folder.path().join("empty"));
+    let config = || EmbeddedConfig {
+        file_record: folder.path().join("database.files"),
+        ..EmbeddedConfig::new(db.clone())
+    };
     let engine = open_with(config());
     put(&engine, "k", "kept").await.unwrap();
-    must(&engine, "CREATE TABLE t(a)").await;
+    query_ok(&engine, "CREATE TABLE t(a)").await;
     other(&engine, "CREATE TABLE o(a)").await;
     engine.close().await;
     fs::rename(&db, &moved).unwrap();
     fs::create_dir(&empty).unwrap();
     std::os::unix::fs::symlink(&empty, &db).unwrap();
     for _ in 0..2 {
-        let error = Embedded::open(config()).map(|_| ()).unwrap_err();
-        assert!(matches!(error, OpenError::Lost { .. }), "{error}");
+        let error = EmbeddedEngine::open(config()).map(|_| ()).unwrap_err();
+        assert!(matches!(error, EngineOpenError::Lost { .. }), "{error}");
         let text = error.to_string();
         let real = fs::canonicalize(&empty).unwrap();
-        assert!(text.contains(&format!("{}", db.display())) && text.contains(&format!("{}", real.display())), "{text}");
+        assert!(
+            text.contains(&format!("{}", db.display()))
+                && text.contains(&format!("{}", real.display())),
+            "{text}"
+        );
     }
     assert!(!empty.join("system.db").exists());
     // Moved and linked it goes on, and what was lost on the way is missed.
@@ -119,7 +130,7 @@ async fn a_folder_in_the_place_of_another_is_not_filled_and_a_moved_one_goes_on(
     for _ in 0..2 {
         let engine = open_with(config());
         assert_eq!(get(&engine, "k").await.unwrap(), "kept");
-        must(&engine, "INSERT INTO t VALUES (1)").await;
+        query_ok(&engine, "INSERT INTO t VALUES (1)").await;
         assert_eq!(engine.lost_namespaces(), [namespace("other")]);
         engine.close().await;
     }
@@ -132,7 +143,10 @@ async fn a_record_that_is_no_text_stops_the_start_with_what_to_do() {
     engine.close().await;
     fs::write(folder.path().join("FILES"), [0xff, b'\n']).unwrap();
     let text = open_error(folder.path()).to_string();
-    assert!(text.contains("FILES") && text.contains("remove it") && text.contains("all there are"), "{text}");
+    assert!(
+        text.contains("FILES") && text.contains("remove it") && text.contains("all there are"),
+        "{text}"
+    );
     fs::remove_file(folder.path().join("FILES")).unwrap();
     assert_eq!(get(&open(folder.path()), "k").await.unwrap(), "kept");
 }
@@ -154,13 +168,18 @@ async fn a_lost_namespace_is_refused_alone_until_it_is_restored_or_deleted() {
             let engine = open(folder.path());
             assert_eq!(engine.lost_namespaces(), [namespace("app")]);
             for sql in ["SELECT 1", "CREATE TABLE t(a)", "INSERT INTO t VALUES (1)"] {
-                let error = refused(&engine, sql).await;
-                assert!(error.code == Code::Corrupt && error.message.contains("missing"), "{error}");
+                let error = query_refused(&engine, sql).await;
+                assert!(
+                    error.code == Code::Corrupt && error.message.contains("missing"),
+                    "{error}"
+                );
             }
             other(&engine, "INSERT INTO o VALUES (1)").await;
             assert_eq!(get(&engine, "k").await.unwrap(), "kept");
             let filter = NamespaceFilter { prefix: String::new(), after: None, limit: 10 };
-            assert!(engine.namespaces(filter, options()).await.unwrap().contains(&namespace("app")));
+            assert!(
+                engine.namespaces(filter, options()).await.unwrap().contains(&namespace("app"))
+            );
             let info = engine.namespace_info(&namespace("app"), options()).await.unwrap();
             assert!(info.problem.is_some_and(|problem| problem.contains("missing")));
             let partly = backup(&engine).await;
@@ -169,19 +188,22 @@ async fn a_lost_namespace_is_refused_alone_until_it_is_restored_or_deleted() {
         }
         let engine = open(folder.path());
         restore(&engine, &made.name).await.unwrap();
-        must(&engine, "INSERT INTO t VALUES (1)").await;
+        query_ok(&engine, "INSERT INTO t VALUES (1)").await;
         assert_eq!(engine.lost_namespaces(), []);
         engine.close().await;
 
         fs::remove_file(&file).unwrap();
         let engine = open(folder.path());
-        refused(&engine, "SELECT 1").await;
-        engine.delete_namespace(&namespace("app"), Vec::new(), Instant::now() + super::FAR).await.unwrap();
-        must(&engine, "CREATE TABLE t(a)").await;
+        query_refused(&engine, "SELECT 1").await;
+        engine
+            .delete_namespace(&namespace("app"), Vec::new(), Instant::now() + super::FAR)
+            .await
+            .unwrap();
+        query_ok(&engine, "CREATE TABLE t(a)").await;
         assert_eq!(engine.lost_namespaces(), []);
         engine.close().await;
         let engine = open(folder.path());
-        must(&engine, "INSERT INTO t VALUES (1)").await;
+        query_ok(&engine, "INSERT INTO t VALUES (1)").await;
         engine.close().await;
     }
 }
@@ -197,7 +219,7 @@ async fn a_database_without_its_line_in_the_record_is_entered() {
     fs::write(&record, text.replace("+app\n", "") + "+gon").unwrap();
     let engine = open(folder.path());
     assert_eq!(engine.lost_namespaces(), []);
-    must(&engine, "INSERT INTO t VALUES (1)").await;
+    query_ok(&engine, "INSERT INTO t VALUES (1)").await;
     engine.close().await;
     fs::remove_file(folder.path().join("ns/app.db")).unwrap();
     assert_eq!(open(folder.path()).lost_namespaces(), [namespace("app")]);
@@ -207,7 +229,7 @@ async fn a_database_without_its_line_in_the_record_is_entered() {
 async fn nothing_is_acknowledged_that_goes_into_a_file_without_a_name() {
     let folder = folder();
     let engine = furnished(folder.path()).await;
-    must(&engine, "INSERT INTO t VALUES (1)").await;
+    query_ok(&engine, "INSERT INTO t VALUES (1)").await;
     for name in ["ns/app.db", "ns/app.db-wal"] {
         let (file, away) = (folder.path().join(name), folder.path().join("away"));
         fs::rename(&file, &away).unwrap();
@@ -215,28 +237,28 @@ async fn nothing_is_acknowledged_that_goes_into_a_file_without_a_name() {
             if is_replaced {
                 fs::copy(&away, &file).unwrap();
             }
-            let error = refused(&engine, "INSERT INTO t VALUES (2)").await;
+            let error = query_refused(&engine, "INSERT INTO t VALUES (2)").await;
             assert_eq!(error.code, Code::Unavailable, "{name}: {error}");
             assert_eq!(engine.lost_namespaces(), [namespace("app")]);
             other(&engine, "INSERT INTO o VALUES (1)").await;
         }
         // Its operator puts it back.
         fs::rename(&away, &file).unwrap();
-        must(&engine, "INSERT INTO t VALUES (3)").await;
+        query_ok(&engine, "INSERT INTO t VALUES (3)").await;
         assert_eq!(engine.lost_namespaces(), []);
     }
     // A restore makes it anew.
     let made = backup(&engine).await;
     fs::remove_file(folder.path().join("ns/app.db")).unwrap();
-    refused(&engine, "INSERT INTO t VALUES (4)").await;
+    query_refused(&engine, "INSERT INTO t VALUES (4)").await;
     assert_eq!(backup(&engine).await.missing, [namespace("app")]);
     restore(&engine, &made.name).await.unwrap();
-    must(&engine, "INSERT INTO t VALUES (5)").await;
+    query_ok(&engine, "INSERT INTO t VALUES (5)").await;
     // The same of the pairs.
     fs::remove_file(folder.path().join("system.db")).unwrap();
     assert_eq!(put(&engine, "k", "lost").await.unwrap_err().code, Code::Unavailable);
     engine.close().await;
-    assert!(matches!(open_error(folder.path()), OpenError::Lost { .. }));
+    assert!(matches!(open_error(folder.path()), EngineOpenError::Lost { .. }));
 }
 
 #[tokio::test]
@@ -248,7 +270,7 @@ async fn what_is_no_file_is_refused_and_not_waited_for() {
     fs::remove_file(&file).unwrap();
     pipe(&file);
     let engine = open(folder.path());
-    refused(&engine, "SELECT 1").await;
+    query_refused(&engine, "SELECT 1").await;
     other(&engine, "INSERT INTO o VALUES (1)").await;
     engine.close().await;
     for name in ["system.db", "CLEAN", "FILES", "LOCK"] {

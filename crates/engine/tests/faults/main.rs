@@ -10,8 +10,10 @@ mod space;
 mod turns;
 
 use bytes::Bytes;
-use debros_engine::conformance::{always, database, guarded, integer, key, must, namespace, options, query};
-use debros_engine::embedded::{Embedded, EmbeddedConfig, OpenError};
+use debros_engine::conformance::{
+    database, key, keyed_options, namespace, no_condition, options, query, query_integer, query_ok,
+};
+use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine, EngineOpenError};
 use debros_engine::{BackupInfo, Engine};
 use debros_proto::rpc::{Condition, Statement, Value};
 use debros_proto::{Code, Error};
@@ -32,11 +34,11 @@ fn open(path: &Path) -> Arc<dyn Engine> {
 }
 
 fn open_with(config: EmbeddedConfig) -> Arc<dyn Engine> {
-    Arc::new(Embedded::open(config).unwrap_or_else(|error| panic!("{error}")))
+    Arc::new(EmbeddedEngine::open(config).unwrap_or_else(|error| panic!("{error}")))
 }
 
-fn open_error(path: &Path) -> OpenError {
-    match Embedded::open(EmbeddedConfig::new(path)) {
+fn open_error(path: &Path) -> EngineOpenError {
+    match EmbeddedEngine::open(EmbeddedConfig::new(path)) {
         Ok(_) => panic!("{} was opened", path.display()),
         Err(error) => error,
     }
@@ -44,7 +46,7 @@ fn open_error(path: &Path) -> OpenError {
 
 async fn put(engine: &Arc<dyn Engine>, name: &str, value: impl Into<Bytes>) -> Result<u64, Error> {
     engine
-        .kv_put(&namespace("app"), &key(name), value.into(), always(), None, options())
+        .kv_put(&namespace("app"), &key(name), value.into(), no_condition(), None, options())
         .await
         .map(|written| written.value)
 }
@@ -86,7 +88,7 @@ async fn a_second_engine_on_the_folder_is_refused_and_names_the_first() {
     let folder = folder();
     let engine = open(folder.path());
     let error = open_error(folder.path());
-    assert!(matches!(error, OpenError::Locked { .. }), "{error}");
+    assert!(matches!(error, EngineOpenError::Locked { .. }), "{error}");
     let text = error.to_string();
     assert!(text.contains(&std::process::id().to_string()) && text.contains("LOCK"), "{text}");
     engine.close().await;
@@ -119,7 +121,7 @@ async fn a_folder_that_can_not_be_written_is_named() {
 async fn what_was_acknowledged_is_there_after_an_unclean_stop() {
     let (folder, copy) = (folder(), folder());
     let engine = open(folder.path());
-    must(&engine, "CREATE TABLE t(a)").await;
+    query_ok(&engine, "CREATE TABLE t(a)").await;
     for index in 0..50 {
         put(&engine, &format!("k{index}"), vec![1; 1000]).await.unwrap();
         query(&engine, "INSERT INTO t VALUES (?1)", &[Value::from(index)]).await.unwrap();
@@ -129,7 +131,7 @@ async fn what_was_acknowledged_is_there_after_an_unclean_stop() {
     engine.close().await;
     assert!(folder.path().join("CLEAN").exists());
     let engine = open(copy.path());
-    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 50);
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM t").await, 50);
     for index in 0..50 {
         assert_eq!(get(&engine, &format!("k{index}")).await.map(|value| value.len()), Some(1000));
     }
@@ -141,14 +143,14 @@ async fn an_export_has_no_byte_of_the_names_inside_and_no_samples_of_keys() {
     let folder = folder();
     let engine = open(folder.path());
     for index in 0..60 {
-        must(&engine, &format!("CREATE TABLE t{index}(a, b)")).await;
+        query_ok(&engine, &format!("CREATE TABLE t{index}(a, b)")).await;
     }
-    must(&engine, "CREATE INDEX i ON t0(a)").await;
-    must(&engine, "INSERT INTO t0(rowid, a) VALUES (7, 'x'), (9, 'y')").await;
-    must(&engine, "INSERT INTO t1(rowid, a) VALUES (5, 'x')").await;
-    must(&engine, "ANALYZE t0").await;
+    query_ok(&engine, "CREATE INDEX i ON t0(a)").await;
+    query_ok(&engine, "INSERT INTO t0(rowid, a) VALUES (7, 'x'), (9, 'y')").await;
+    query_ok(&engine, "INSERT INTO t1(rowid, a) VALUES (5, 'x')").await;
+    query_ok(&engine, "ANALYZE t0").await;
     for index in 20..60 {
-        must(&engine, &format!("DROP TABLE t{index}")).await;
+        query_ok(&engine, &format!("DROP TABLE t{index}")).await;
     }
     let export = engine.export(&namespace("app")).await.unwrap();
     let bytes = fs::read(&export.path).unwrap();
@@ -163,24 +165,27 @@ async fn an_export_has_no_byte_of_the_names_inside_and_no_samples_of_keys() {
     engine.close().await;
 }
 
-/// What it keeps its content in has names as the engine's tables have. No new one can have that name.
+/// What it keeps its content in has names as the engine's tables have. No new one can have that
+/// name.
 #[tokio::test]
 async fn an_export_is_whole_where_a_full_text_table_has_the_name_before_the_engines() {
     let folder = folder();
     let engine = open(folder.path());
-    must(&engine, "CREATE VIRTUAL TABLE zdebros USING fts5(a)").await;
-    must(&engine, "INSERT INTO zdebros VALUES ('some word')").await;
+    query_ok(&engine, "CREATE VIRTUAL TABLE zdebros USING fts5(a)").await;
+    query_ok(&engine, "INSERT INTO zdebros VALUES ('some word')").await;
     engine.close().await;
     let path = folder.path().join("ns/app.db");
     let mut bytes = fs::read(&path).unwrap();
-    let places: Vec<usize> = (0..bytes.len() - 7).filter(|at| bytes[*at..].starts_with(b"zdebros")).collect();
+    let places: Vec<usize> =
+        (0..bytes.len() - 7).filter(|at| bytes[*at..].starts_with(b"zdebros")).collect();
     places.iter().for_each(|at| bytes[*at] = b'_');
     fs::write(&path, bytes).unwrap();
     let engine = open(folder.path());
     let export = engine.export(&namespace("app")).await.unwrap();
     let db = rusqlite::Connection::open(&export.path).unwrap();
-    let found: i64 =
-        db.query_row("SELECT count(*) FROM _debros WHERE _debros MATCH 'word'", [], |row| row.get(0)).unwrap();
+    let found: i64 = db
+        .query_row("SELECT count(*) FROM _debros WHERE _debros MATCH 'word'", [], |row| row.get(0))
+        .unwrap();
     assert_eq!(found, 1);
     let own = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '~_debros%' ESCAPE '~'
         OR name = '_debros_idempotency'";
@@ -205,8 +210,14 @@ async fn a_copy_that_is_refused_is_told_what_runs() {
     };
     let backup = tokio::spawn(async move { running.backup(Box::new(progress)).await });
     begun.await.unwrap();
-    let error = engine.delete_namespace(&namespace("app"), Vec::new(), options().deadline).await.unwrap_err();
-    assert!(error.code == Code::Conflict && error.message.starts_with("a backup is running"), "{error}");
+    let error = engine
+        .delete_namespace(&namespace("app"), Vec::new(), options().deadline)
+        .await
+        .unwrap_err();
+    assert!(
+        error.code == Code::Conflict && error.message.starts_with("a backup is running"),
+        "{error}"
+    );
     assert!(error.retry_after.is_some());
     drop(release);
     backup.await.unwrap().unwrap();
@@ -216,7 +227,8 @@ async fn a_copy_that_is_refused_is_told_what_runs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_namespaces_than_may_be_open_work_at_once() {
     let folder = folder();
-    let engine = open_with(EmbeddedConfig { open_databases: 3, ..EmbeddedConfig::new(folder.path()) });
+    let engine =
+        open_with(EmbeddedConfig { open_databases: 3, ..EmbeddedConfig::new(folder.path()) });
     let tasks: Vec<_> = (0..12)
         .map(|index| {
             let engine = Arc::clone(&engine);
@@ -227,8 +239,10 @@ async fn more_namespaces_than_may_be_open_work_at_once() {
                 for value in 0..10i64 {
                     let insert = Statement::new("INSERT INTO t VALUES (?1)", [Value::from(value)]);
                     engine.query(&place, insert, options()).await.unwrap();
-                    let count =
-                        engine.query(&place, Statement::from("SELECT count(*) FROM t"), options()).await.unwrap();
+                    let count = engine
+                        .query(&place, Statement::from("SELECT count(*) FROM t"), options())
+                        .await
+                        .unwrap();
                     assert_eq!(count.value.rows[0].values, [Value::from(value + 1)]);
                     tokio::task::yield_now().await;
                 }
@@ -250,7 +264,7 @@ async fn more_namespaces_than_may_be_open_work_at_once() {
 async fn a_backup_with_a_wrong_checksum_is_refused_and_changes_nothing() {
     let folder = folder();
     let engine = open(folder.path());
-    must(&engine, "CREATE TABLE t(a)").await;
+    query_ok(&engine, "CREATE TABLE t(a)").await;
     put(&engine, "k", "old").await.unwrap();
     let made = backup(&engine).await;
     put(&engine, "k", "new").await.unwrap();
@@ -281,7 +295,10 @@ async fn a_backup_with_a_wrong_checksum_is_refused_and_changes_nothing() {
         }
         let error = restore(&engine, &made.name).await.unwrap_err();
         assert_eq!(error.code, Code::Corrupt, "{file} {change:?}: {error}");
-        assert!(error.message.contains(file) && error.message.contains("nothing was changed"), "{file}: {error}");
+        assert!(
+            error.message.contains(file) && error.message.contains("nothing was changed"),
+            "{file}: {error}"
+        );
         assert_eq!(get(&engine, "k").await, Some(Bytes::from("new")), "{file} {change:?}");
         fs::write(&path, before).unwrap();
     }
@@ -302,13 +319,17 @@ enum Change {
 async fn backups_are_of_one_moment_while_writes_go_on() {
     let folder = folder();
     let engine = open(folder.path());
-    must(&engine, "CREATE TABLE t(a)").await;
+    query_ok(&engine, "CREATE TABLE t(a)").await;
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let writer = {
         let (engine, stop) = (Arc::clone(&engine), Arc::clone(&stop));
         tokio::spawn(async move {
-            let pair =
-                || vec![Statement::from("INSERT INTO t VALUES (1)"), Statement::from("INSERT INTO t VALUES (2)")];
+            let pair = || {
+                vec![
+                    Statement::from("INSERT INTO t VALUES (1)"),
+                    Statement::from("INSERT INTO t VALUES (2)"),
+                ]
+            };
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                 engine.transaction(&database("app"), pair(), options()).await.unwrap();
             }
@@ -323,7 +344,7 @@ async fn backups_are_of_one_moment_while_writes_go_on() {
     let mut before = -1;
     for name in names {
         restore(&engine, &name).await.unwrap();
-        let count = integer(&engine, "SELECT count(*) FROM t").await;
+        let count = query_integer(&engine, "SELECT count(*) FROM t").await;
         assert!(count % 2 == 0 && count >= before, "{count} after {before}");
         before = count;
     }
@@ -333,7 +354,8 @@ async fn backups_are_of_one_moment_while_writes_go_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_one_backup_runs_and_only_the_newest_are_kept() {
     let folder = folder();
-    let engine = open_with(EmbeddedConfig { backups_kept: 2, ..EmbeddedConfig::new(folder.path()) });
+    let engine =
+        open_with(EmbeddedConfig { backups_kept: 2, ..EmbeddedConfig::new(folder.path()) });
     put(&engine, "k", "x").await.unwrap();
     let backups = folder.path().join("backups");
     // A backup that stops at its first progress until it may go on.
@@ -371,18 +393,18 @@ async fn only_one_backup_runs_and_only_the_newest_are_kept() {
 async fn an_interrupted_restore_is_finished_at_the_next_start() {
     let folder = folder();
     let engine = open(folder.path());
-    must(&engine, "CREATE TABLE t(a)").await;
+    query_ok(&engine, "CREATE TABLE t(a)").await;
     put(&engine, "k", "old").await.unwrap();
     let made = backup(&engine).await;
     put(&engine, "k", "new").await.unwrap();
-    must(&engine, "DROP TABLE t").await;
+    query_ok(&engine, "DROP TABLE t").await;
     engine.close().await;
     let marker = folder.path().join("RESTORE");
     fs::write(&marker, &made.name).unwrap();
     let engine = open(folder.path());
     assert!(!marker.exists());
     assert_eq!(get(&engine, "k").await, Some(Bytes::from("old")));
-    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 0);
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM t").await, 0);
     engine.close().await;
     fs::write(&marker, "20200101T000000000Z").unwrap();
     let text = open_error(folder.path()).to_string();
@@ -395,7 +417,9 @@ async fn a_restore_deletes_the_namespaces_that_the_backup_does_not_have() {
     let folder = folder();
     let create = |engine: &Arc<dyn Engine>, name: &str| {
         let (engine, place) = (Arc::clone(engine), database(name));
-        async move { engine.query(&place, Statement::from("CREATE TABLE t(a)"), options()).await.map(|_| ()) }
+        async move {
+            engine.query(&place, Statement::from("CREATE TABLE t(a)"), options()).await.map(|_| ())
+        }
     };
     let engine = open(folder.path());
     create(&engine, "app").await.unwrap();
@@ -432,7 +456,8 @@ async fn a_restore_deletes_the_namespaces_that_the_backup_does_not_have() {
     engine.close().await;
 }
 
-/// A write that was acknowledged by a database which is then deleted goes with it; one that comes after is in the new one.
+/// A write that was acknowledged by a database which is then deleted goes with it; one that comes
+/// after is in the new one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_during_a_restore_are_refused_or_kept() {
     let folder = folder();
@@ -471,8 +496,8 @@ async fn writes_during_a_restore_are_refused_or_kept() {
     engine.transaction(&database("app"), both, options()).await.unwrap();
     engine.close().await;
     let engine = open(folder.path());
-    let gaps = integer(&engine, "SELECT max(a) - min(a) + 1 - count(*) FROM t").await;
-    assert_eq!((gaps, integer(&engine, "SELECT max(a) FROM t").await), (0, last + 1));
+    let gaps = query_integer(&engine, "SELECT max(a) - min(a) + 1 - count(*) FROM t").await;
+    assert_eq!((gaps, query_integer(&engine, "SELECT max(a) FROM t").await), (0, last + 1));
     engine.close().await;
 }
 
@@ -481,8 +506,9 @@ async fn a_changed_or_newer_schema_stops_the_start_and_names_it() {
     let folder = folder();
     open(folder.path()).close().await;
     let db = rusqlite::Connection::open(folder.path().join("system.db")).unwrap();
-    let checksum: String =
-        db.query_row("SELECT checksum FROM schema_migrations WHERE version = 1", [], |row| row.get(0)).unwrap();
+    let checksum: String = db
+        .query_row("SELECT checksum FROM schema_migrations WHERE version = 1", [], |row| row.get(0))
+        .unwrap();
     db.execute("UPDATE schema_migrations SET checksum = 'x' WHERE version = 1", []).unwrap();
     assert!(open_error(folder.path()).to_string().contains("001_init.sql"));
     db.execute("UPDATE schema_migrations SET checksum = ?1 WHERE version = 1", [checksum]).unwrap();
@@ -495,7 +521,7 @@ async fn a_changed_or_newer_schema_stops_the_start_and_names_it() {
 async fn left_over_exports_are_removed_at_start() {
     let folder = folder();
     let engine = open(folder.path());
-    must(&engine, "CREATE TABLE t(a)").await;
+    query_ok(&engine, "CREATE TABLE t(a)").await;
     let export = engine.export(&namespace("app")).await.unwrap();
     let left = folder.path().join("tmp/left.db");
     fs::copy(&export.path, &left).unwrap();
@@ -510,9 +536,10 @@ async fn left_over_exports_are_removed_at_start() {
 async fn an_expired_answer_is_not_given_again() {
     let folder = folder();
     let engine = open(folder.path());
-    must(&engine, "CREATE TABLE t(a)").await;
+    query_ok(&engine, "CREATE TABLE t(a)").await;
     let app = database("app");
-    let insert = || engine.query(&app, Statement::from("INSERT INTO t VALUES (1)"), guarded("k", 1));
+    let insert =
+        || engine.query(&app, Statement::from("INSERT INTO t VALUES (1)"), keyed_options("k", 1));
     insert().await.unwrap();
     assert!(insert().await.unwrap().replayed);
     let db = rusqlite::Connection::open(folder.path().join("ns/app.db")).unwrap();
@@ -520,7 +547,7 @@ async fn an_expired_answer_is_not_given_again() {
     drop(db);
     assert!(!insert().await.unwrap().replayed);
     assert!(insert().await.unwrap().replayed);
-    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 2);
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM t").await, 2);
     engine.close().await;
 }
 
@@ -533,8 +560,9 @@ async fn a_dropped_engine_keeps_what_it_said() {
     drop(engine);
     let engine = open(folder.path());
     assert_eq!(get(&engine, "k").await, Some(Bytes::from("x")));
-    let there = Condition { if_exists: Some(false), ..always() };
-    let again = engine.kv_put(&namespace("app"), &key("k"), Bytes::new(), there, None, options()).await;
+    let there = Condition { if_exists: Some(false), ..no_condition() };
+    let again =
+        engine.kv_put(&namespace("app"), &key("k"), Bytes::new(), there, None, options()).await;
     assert_eq!(again.unwrap_err().code, Code::PreconditionFailed);
     engine.close().await;
 }

@@ -2,10 +2,11 @@
 
 use super::{copy_tree, folder, open, open_with, put};
 use debros_engine::conformance::{
-    always, database, guarded, guarded_in, integer, key, must, namespace, options, query, refused, transaction,
+    database, key, keyed_options, keyed_options_in, namespace, no_condition, options, query,
+    query_integer, query_ok, query_refused, transaction,
 };
 use debros_engine::embedded::EmbeddedConfig;
-use debros_engine::{Database, Engine, NamespaceInfo, migrations};
+use debros_engine::{Engine, NamespaceInfo, TargetDatabase, migrations};
 use debros_proto::rpc::{Statement, Value};
 use debros_proto::{Code, Error};
 use std::fs;
@@ -23,7 +24,8 @@ async fn info(engine: &Arc<dyn Engine>, name: &str) -> NamespaceInfo {
 async fn a_quota_counts_pairs_records_and_rows_together() {
     const QUOTA: u64 = 2 << 20;
     let folder = folder();
-    let config = || EmbeddedConfig { max_namespace_size: Some(QUOTA), ..EmbeddedConfig::new(folder.path()) };
+    let config =
+        || EmbeddedConfig { max_namespace_size: Some(QUOTA), ..EmbeddedConfig::new(folder.path()) };
     let engine = open_with(config());
     let mut stored = 0;
     let error = loop {
@@ -33,18 +35,22 @@ async fn a_quota_counts_pairs_records_and_rows_together() {
         }
     };
     assert_eq!(error.code, Code::QuotaExceeded, "{error}");
-    assert!(error.message.contains("max_namespace_size") && error.message.contains("2097152"), "{error}");
+    assert!(
+        error.message.contains("max_namespace_size") && error.message.contains("2097152"),
+        "{error}"
+    );
     assert!((15..21).contains(&stored), "{stored}");
     let full = info(&engine, "app").await;
     assert_eq!((full.kv_keys, full.kv_bytes / 100_000), (stored, stored));
     assert!(full.taken_bytes <= QUOTA && full.max_bytes == Some(QUOTA), "{full:?}");
-    // Rows of the same namespace find no room, nor do records of what leaves nothing else; the neighbour's do.
+    // Rows of the same namespace find no room, nor do records of what leaves nothing else; the
+    // neighbour's do.
     let rows = "CREATE TABLE t AS SELECT zeroblob(200000) AS a";
-    assert_eq!(refused(&engine, rows).await.code, Code::QuotaExceeded);
+    assert_eq!(query_refused(&engine, rows).await.code, Code::QuotaExceeded);
     let mut records = 0;
     let error = loop {
-        let record = guarded(&format!("{:0>200}", records), 1);
-        match engine.transaction(&Database::System, Vec::new(), record).await {
+        let record = keyed_options(&format!("{:0>200}", records), 1);
+        match engine.transaction(&TargetDatabase::System, Vec::new(), record).await {
             Ok(_) => records += 1,
             Err(error) => break error,
         }
@@ -52,18 +58,28 @@ async fn a_quota_counts_pairs_records_and_rows_together() {
     assert_eq!(error.code, Code::QuotaExceeded, "{error}");
     for index in 0..3 {
         let (other, name) = (namespace("other"), key(&format!("k{index}")));
-        engine.kv_put(&other, &name, vec![1; 100_000].into(), always(), None, options()).await.unwrap();
+        engine
+            .kv_put(&other, &name, vec![1; 100_000].into(), no_condition(), None, options())
+            .await
+            .unwrap();
     }
     engine.query(&database("other"), Statement::from(rows), options()).await.unwrap();
     // Smaller values and deletes go on, with a record too, and make room.
     put(&engine, "k0", "x").await.unwrap();
     for index in 0..5 {
         let name = key(&format!("k{index}"));
-        let gone =
-            engine.kv_delete(&namespace("app"), &name, always(), guarded(&format!("d{index}"), 1)).await.unwrap();
+        let gone = engine
+            .kv_delete(
+                &namespace("app"),
+                &name,
+                no_condition(),
+                keyed_options(&format!("d{index}"), 1),
+            )
+            .await
+            .unwrap();
         assert!(gone.value);
     }
-    must(&engine, rows).await;
+    query_ok(&engine, rows).await;
     engine.close().await;
     let engine = open_with(config());
     let error = put(&engine, "more", vec![7; 1 << 20]).await.unwrap_err();
@@ -81,7 +97,9 @@ async fn fill(engine: &Arc<dyn Engine>, name: &str) {
     for bytes in [100_000, 10_000, 500, 1] {
         for index in 0.. {
             let (name, value) = (key(&format!("{bytes}-{index}")), vec![7; bytes].into());
-            if let Err(error) = engine.kv_put(&owner, &name, value, always(), None, options()).await {
+            if let Err(error) =
+                engine.kv_put(&owner, &name, value, no_condition(), None, options()).await
+            {
                 assert_eq!(error.code, Code::QuotaExceeded, "{error}");
                 break;
             }
@@ -101,8 +119,8 @@ async fn a_namespace_whose_pairs_fill_its_quota_takes_no_rows() {
         ..EmbeddedConfig::new(folder.path())
     };
     let engine = open_with(config(QUOTA));
-    must(&engine, "CREATE TABLE t(id INTEGER PRIMARY KEY, a)").await;
-    must(&engine, "INSERT INTO t(a) VALUES (1), (2), (3)").await;
+    query_ok(&engine, "CREATE TABLE t(id INTEGER PRIMARY KEY, a)").await;
+    query_ok(&engine, "INSERT INTO t(a) VALUES (1), (2), (3)").await;
     let made = super::backup(&engine).await;
     // A restore writes without a limit; the next write must have one again.
     super::restore(&engine, &made.name).await.unwrap();
@@ -114,22 +132,26 @@ async fn a_namespace_whose_pairs_fill_its_quota_takes_no_rows() {
     fill(&engine, "new").await;
     for name in ["app", "new"] {
         for _ in 0..3 {
-            let error = engine.query(&database(name), Statement::from(LARGE), options()).await.unwrap_err();
+            let error =
+                engine.query(&database(name), Statement::from(LARGE), options()).await.unwrap_err();
             assert_eq!(error.code, Code::QuotaExceeded, "{name}: {error}");
         }
     }
-    assert_eq!((info(&engine, "app").await.sql_bytes, info(&engine, "new").await.sql_bytes), (file, 0));
+    assert_eq!(
+        (info(&engine, "app").await.sql_bytes, info(&engine, "new").await.sql_bytes),
+        (file, 0)
+    );
     // What removes goes on, and the neighbour has room.
-    must(&engine, "DELETE FROM t WHERE id = 1").await;
+    query_ok(&engine, "DELETE FROM t WHERE id = 1").await;
     engine.query(&database("other"), Statement::from(LARGE), options()).await.unwrap();
     engine.close().await;
     // Pairs take more than the quota from the start, as those of an earlier version may.
     let engine = open_with(config(QUOTA / 2));
     for _ in 0..3 {
-        assert_eq!(refused(&engine, LARGE).await.code, Code::QuotaExceeded);
+        assert_eq!(query_refused(&engine, LARGE).await.code, Code::QuotaExceeded);
     }
     assert_eq!(info(&engine, "app").await.sql_bytes, file);
-    must(&engine, "DELETE FROM t WHERE id = 2").await;
+    query_ok(&engine, "DELETE FROM t WHERE id = 2").await;
     engine.close().await;
 }
 
@@ -147,12 +169,18 @@ async fn all_namespaces_of_one_owner_have_a_quota_together() {
     let engine = open_with(config());
     let system = |sql: String| {
         let engine = Arc::clone(&engine);
-        async move { engine.query(&Database::System, Statement::from(sql), options()).await.unwrap() }
+        async move {
+            engine.query(&TargetDatabase::System, Statement::from(sql), options()).await.unwrap()
+        }
     };
     let own = |name: &str, owner: &str| {
-        system(format!("INSERT INTO namespaces (name, created_at, owner) VALUES ('{name}', 0, '{owner}')"))
+        system(format!(
+            "INSERT INTO namespaces (name, created_at, owner) VALUES ('{name}', 0, '{owner}')"
+        ))
     };
-    for (name, owner) in [("a1", "0xa"), ("a2", "0xa"), ("a3", "0xa"), ("b1", "0xb"), ("run", "operator")] {
+    for (name, owner) in
+        [("a1", "0xa"), ("a2", "0xa"), ("a3", "0xa"), ("b1", "0xb"), ("run", "operator")]
+    {
         own(name, owner).await;
     }
     let made = super::backup(&engine).await;
@@ -162,16 +190,22 @@ async fn all_namespaces_of_one_owner_have_a_quota_together() {
     };
     large(&engine, "a1").await.unwrap();
     fill(&engine, "a2").await;
-    let all = || async { info(&engine, "a1").await.taken_bytes + info(&engine, "a2").await.taken_bytes };
+    let all =
+        || async { info(&engine, "a1").await.taken_bytes + info(&engine, "a2").await.taken_bytes };
     assert!(all().await <= 2 * EACH);
     let is_refused = |error: Error, what: &str| {
         assert_eq!(error.code, Code::QuotaExceeded, "{what}: {error}");
-        assert!(error.message.contains("max_owner_size") && error.message.contains("4194304"), "{what}: {error}");
+        assert!(
+            error.message.contains("max_owner_size") && error.message.contains("4194304"),
+            "{what}: {error}"
+        );
     };
-    // Rows and pairs of a namespace that has nothing yet; and what the others have goes on being read and deleted.
+    // Rows and pairs of a namespace that has nothing yet; and what the others have goes on being
+    // read and deleted.
     is_refused(large(&engine, "a3").await.unwrap_err(), "rows");
     let value = vec![7; 1_000_000].into();
-    let pair = engine.kv_put(&namespace("a3"), &key("k"), value, always(), None, options()).await;
+    let pair =
+        engine.kv_put(&namespace("a3"), &key("k"), value, no_condition(), None, options()).await;
     is_refused(pair.map(|_| ()).unwrap_err(), "pairs");
     for name in ["b1", "run"] {
         large(&engine, name).await.unwrap();
@@ -185,9 +219,9 @@ async fn all_namespaces_of_one_owner_have_a_quota_together() {
     large(&engine, "a3").await.unwrap();
     // Another's now: it counts for that one, and for the first no longer.
     let given = "UPDATE namespaces SET owner = '0xb' WHERE name = 'a1'";
-    engine.query(&Database::System, Statement::from(given), options()).await.unwrap();
+    engine.query(&TargetDatabase::System, Statement::from(given), options()).await.unwrap();
     let new = "INSERT INTO namespaces (name, created_at, owner) VALUES ('a4', 0, '0xa'), ('b2', 0, '0xb')";
-    engine.query(&Database::System, Statement::from(new), options()).await.unwrap();
+    engine.query(&TargetDatabase::System, Statement::from(new), options()).await.unwrap();
     large(&engine, "a4").await.unwrap();
     is_refused(large(&engine, "b2").await.unwrap_err(), "of the new owner");
     // A restore brings other owners, as a copy of another network has them; all is counted anew.
@@ -203,12 +237,15 @@ async fn all_namespaces_of_one_owner_have_a_quota_together() {
 #[tokio::test]
 async fn what_is_kept_for_deletes_is_not_for_records_of_nothing() {
     let folder = folder();
-    let engine = open_with(EmbeddedConfig { max_namespace_size: Some(1 << 20), ..EmbeddedConfig::new(folder.path()) });
+    let engine = open_with(EmbeddedConfig {
+        max_namespace_size: Some(1 << 20),
+        ..EmbeddedConfig::new(folder.path())
+    });
     let app = namespace("app");
     let mut index = 0;
     let error = loop {
-        let record = guarded(&format!("{index:0>250}"), 1);
-        match engine.kv_delete(&app, &key("nothing"), always(), record).await {
+        let record = keyed_options(&format!("{index:0>250}"), 1);
+        match engine.kv_delete(&app, &key("nothing"), no_condition(), record).await {
             Ok(_) => index += 1,
             Err(error) => break error,
         }
@@ -218,11 +255,15 @@ async fn what_is_kept_for_deletes_is_not_for_records_of_nothing() {
     engine.close().await;
 }
 
-/// Whatever fails or expires, and however jobs share a transaction: the counts are those of the rows.
+/// Whatever fails or expires, and however jobs share a transaction: the counts are those of the
+/// rows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_namespaces_have_is_counted_exactly() {
     let (folder, copy) = (folder(), folder());
-    let config = |path: &Path| EmbeddedConfig { max_namespace_size: Some(4 << 20), ..EmbeddedConfig::new(path) };
+    let config = |path: &Path| EmbeddedConfig {
+        max_namespace_size: Some(4 << 20),
+        ..EmbeddedConfig::new(path)
+    };
     let engine = open_with(config(folder.path()));
     let names = ["one", "two", "three"];
     for round in 0..6_usize {
@@ -231,25 +272,58 @@ async fn what_namespaces_have_is_counted_exactly() {
                 let engine = Arc::clone(&engine);
                 tokio::spawn(async move {
                     let number = (round * 150 + index).wrapping_mul(2_654_435_761) >> 3;
-                    let (owner, name) = (namespace(names[number % 3]), key(&format!("k{}", number / 3 % 40)));
-                    let record = || guarded_in(names[number % 3], &format!("r{}", number % 60), (number % 4) as u8);
+                    let (owner, name) =
+                        (namespace(names[number % 3]), key(&format!("k{}", number / 3 % 40)));
+                    let record = || {
+                        keyed_options_in(
+                            names[number % 3],
+                            &format!("r{}", number % 60),
+                            (number % 4) as u8,
+                        )
+                    };
                     // Some are refused: by a condition, the quota, another request under the key.
                     let _ = match number / 7 % 6 {
-                        0 => engine.kv_delete(&owner, &name, always(), options()).await.map(|_| ()),
-                        1 => engine.kv_delete(&owner, &name, always(), record()).await.map(|_| ()),
+                        0 => engine
+                            .kv_delete(&owner, &name, no_condition(), options())
+                            .await
+                            .map(|_| ()),
+                        1 => engine
+                            .kv_delete(&owner, &name, no_condition(), record())
+                            .await
+                            .map(|_| ()),
                         2 => engine
-                            .kv_put(&owner, &name, vec![1; 5000].into(), always(), Some(1), options())
+                            .kv_put(
+                                &owner,
+                                &name,
+                                vec![1; 5000].into(),
+                                no_condition(),
+                                Some(1),
+                                options(),
+                            )
                             .await
                             .map(|_| ()),
                         3 => {
                             let value = vec![2; number % 9000].into();
-                            engine.kv_put(&owner, &name, value, always(), None, record()).await.map(|_| ())
+                            engine
+                                .kv_put(&owner, &name, value, no_condition(), None, record())
+                                .await
+                                .map(|_| ())
                         }
                         4 => engine
-                            .kv_put(&owner, &name, vec![3; 200_000].into(), always(), None, options())
+                            .kv_put(
+                                &owner,
+                                &name,
+                                vec![3; 200_000].into(),
+                                no_condition(),
+                                None,
+                                options(),
+                            )
                             .await
                             .map(|_| ()),
-                        _ => engine.transaction(&Database::System, Vec::new(), record()).await.map(|_| ()),
+                        _ => engine
+                            .transaction(&TargetDatabase::System, Vec::new(), record())
+                            .await
+                            .map(|_| ()),
                     };
                 })
             })
@@ -266,7 +340,8 @@ async fn what_namespaces_have_is_counted_exactly() {
     let made = super::backup(&engine).await;
     put(&engine, "k", vec![1; 3000]).await.unwrap();
     super::restore(&engine, &made.name).await.unwrap();
-    let counted = [info(&engine, "one").await, info(&engine, "two").await, info(&engine, "app").await];
+    let counted =
+        [info(&engine, "one").await, info(&engine, "two").await, info(&engine, "app").await];
     assert!(counted[0].kv_keys > 5 && counted[0].taken_bytes > counted[0].kv_bytes, "{counted:?}");
     assert_eq!((counted[2].kv_keys, counted[2].taken_bytes), (0, 0), "what came after the backup");
     // A copy of the running engine's files is what a crash leaves: everything is counted anew.
@@ -283,7 +358,8 @@ async fn what_namespaces_have_is_counted_exactly() {
                 (before.kv_keys, before.kv_bytes, before.taken_bytes),
                 "{name}, {how}"
             );
-            let found: (i64, i64) = db.query_row(rows, [name], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+            let found: (i64, i64) =
+                db.query_row(rows, [name], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
             assert_eq!((found.0 as u64, found.1 as u64), (now.kv_keys, now.kv_bytes), "{name}");
         }
         engine.close().await;
@@ -317,36 +393,54 @@ async fn a_backup_put_in_place_by_hand_is_counted_anew() {
 #[tokio::test]
 async fn a_full_database_takes_every_kind_of_delete() {
     let folder = folder();
-    let engine = open_with(EmbeddedConfig { max_size: 2 << 20, ..EmbeddedConfig::new(folder.path()) });
-    must(&engine, "CREATE TABLE t(id INTEGER PRIMARY KEY, a)").await;
-    must(&engine, "CREATE TABLE u AS SELECT 1 AS a").await;
-    must(&engine, "CREATE VIRTUAL TABLE f USING fts5(a)").await;
+    let engine =
+        open_with(EmbeddedConfig { max_size: 2 << 20, ..EmbeddedConfig::new(folder.path()) });
+    query_ok(&engine, "CREATE TABLE t(id INTEGER PRIMARY KEY, a)").await;
+    query_ok(&engine, "CREATE TABLE u AS SELECT 1 AS a").await;
+    query_ok(&engine, "CREATE VIRTUAL TABLE f USING fts5(a)").await;
     for index in 0..40 {
-        query(&engine, "INSERT INTO f VALUES (?1)", &[Value::from(format!("word{index} again"))]).await.unwrap();
+        query(&engine, "INSERT INTO f VALUES (?1)", &[Value::from(format!("word{index} again"))])
+            .await
+            .unwrap();
     }
     put(&engine, "k", "x").await.unwrap();
     let mut rows = 0;
     for bytes in [50_000, 500] {
-        while query(&engine, "INSERT INTO t(a) VALUES (zeroblob(?1))", &[Value::from(bytes)]).await.is_ok() {
+        while query(&engine, "INSERT INTO t(a) VALUES (zeroblob(?1))", &[Value::from(bytes)])
+            .await
+            .is_ok()
+        {
             rows += 1;
         }
     }
-    assert_eq!(refused(&engine, "INSERT INTO t(a) VALUES (zeroblob(9000))").await.code, Code::DatabaseFull);
-    let gone = engine.kv_delete(&namespace("app"), &key("k"), always(), guarded("d", 1)).await.unwrap();
-    assert!(gone.value);
-    transaction(&engine, &["DELETE FROM t WHERE id = 1", "DELETE FROM f WHERE rowid = 3"]).await.unwrap();
-    engine
-        .transaction(&database("app"), vec![Statement::from("DELETE FROM t WHERE id = 2")], guarded("tx", 1))
+    assert_eq!(
+        query_refused(&engine, "INSERT INTO t(a) VALUES (zeroblob(9000))").await.code,
+        Code::DatabaseFull
+    );
+    let gone = engine
+        .kv_delete(&namespace("app"), &key("k"), no_condition(), keyed_options("d", 1))
         .await
         .unwrap();
-    must(&engine, "DELETE FROM t WHERE id = 3").await;
-    must(&engine, "DROP TABLE u").await;
-    must(&engine, "DROP TABLE f").await;
-    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, rows - 3);
+    assert!(gone.value);
+    transaction(&engine, &["DELETE FROM t WHERE id = 1", "DELETE FROM f WHERE rowid = 3"])
+        .await
+        .unwrap();
+    engine
+        .transaction(
+            &database("app"),
+            vec![Statement::from("DELETE FROM t WHERE id = 2")],
+            keyed_options("tx", 1),
+        )
+        .await
+        .unwrap();
+    query_ok(&engine, "DELETE FROM t WHERE id = 3").await;
+    query_ok(&engine, "DROP TABLE u").await;
+    query_ok(&engine, "DROP TABLE f").await;
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM t").await, rows - 3);
     // What adds uses nothing of what is kept for deletes, also not behind one.
     let mixed = ["DELETE FROM t WHERE id = 4", "INSERT INTO t(a) VALUES (zeroblob(900000))"];
     assert_eq!(transaction(&engine, &mixed).await.unwrap_err().code, Code::DatabaseFull);
-    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, rows - 3);
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM t").await, rows - 3);
     engine.close().await;
 }
 
@@ -357,7 +451,10 @@ impl Mount {
     fn new(size: &str) -> Option<Mount> {
         let folder = folder();
         let options = format!("size={size}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(folder.path()).output();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(folder.path())
+            .output();
         mounted.is_ok_and(|output| output.status.success()).then_some(Mount(folder))
     }
 
@@ -388,14 +485,20 @@ async fn a_full_disk_takes_deletes_and_nothing_else_until_there_is_room() {
     let path = mount.0.path().join("db");
     let config = || EmbeddedConfig { open_databases: 1, ..EmbeddedConfig::new(&path) };
     let engine = open_with(config());
-    must(&engine, "CREATE TABLE t(a)").await;
-    must(&engine, "INSERT INTO t SELECT value FROM json_each('[1,2,3,4,5,6,7,8,9]')").await;
+    query_ok(&engine, "CREATE TABLE t(a)").await;
+    query_ok(&engine, "INSERT INTO t SELECT value FROM json_each('[1,2,3,4,5,6,7,8,9]')").await;
     for index in 0..20 {
         put(&engine, &format!("k{index}"), vec![1; 100_000]).await.unwrap();
     }
     for name in ["other", "third"] {
-        engine.query(&database(name), Statement::from("CREATE TABLE o(a)"), options()).await.unwrap();
-        engine.query(&database(name), Statement::from("INSERT INTO o VALUES (1)"), options()).await.unwrap();
+        engine
+            .query(&database(name), Statement::from("CREATE TABLE o(a)"), options())
+            .await
+            .unwrap();
+        engine
+            .query(&database(name), Statement::from("INSERT INTO o VALUES (1)"), options())
+            .await
+            .unwrap();
     }
     mount.fill();
     // What the logs have already holds some more.
@@ -407,17 +510,29 @@ async fn a_full_disk_takes_deletes_and_nothing_else_until_there_is_room() {
     assert_eq!(error.code, Code::DiskFull, "{error}");
     for index in 0..10 {
         let name = key(&format!("k{index}"));
-        let gone = engine.kv_delete(&namespace("app"), &name, always(), guarded(&format!("d{index}"), 1)).await;
+        let gone = engine
+            .kv_delete(
+                &namespace("app"),
+                &name,
+                no_condition(),
+                keyed_options(&format!("d{index}"), 1),
+            )
+            .await;
         assert!(gone.unwrap().value, "{index}");
     }
     // Its database is not open: that takes room as well.
-    engine.query(&database("other"), Statement::from("DELETE FROM o WHERE a = 1"), options()).await.unwrap();
-    must(&engine, "DELETE FROM t WHERE a < 5").await;
-    transaction(&engine, &["DELETE FROM t WHERE a = 5", "DELETE FROM t WHERE a = 6"]).await.unwrap();
+    engine
+        .query(&database("other"), Statement::from("DELETE FROM o WHERE a = 1"), options())
+        .await
+        .unwrap();
+    query_ok(&engine, "DELETE FROM t WHERE a < 5").await;
+    transaction(&engine, &["DELETE FROM t WHERE a = 5", "DELETE FROM t WHERE a = 6"])
+        .await
+        .unwrap();
     assert_eq!(put(&engine, "small", "x").await.unwrap_err().code, Code::DiskFull);
-    assert_eq!(refused(&engine, "INSERT INTO t VALUES (1)").await.code, Code::DiskFull);
-    assert_eq!(integer(&engine, "SELECT count(*) FROM t").await, 3);
-    must(&engine, "DROP TABLE t").await;
+    assert_eq!(query_refused(&engine, "INSERT INTO t VALUES (1)").await.code, Code::DiskFull);
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM t").await, 3);
+    query_ok(&engine, "DROP TABLE t").await;
     engine.delete_namespace(&namespace("third"), Vec::new(), options().deadline).await.unwrap();
     engine.close().await;
     // It starts on a full disk, too, with what was kept before.
@@ -425,7 +540,9 @@ async fn a_full_disk_takes_deletes_and_nothing_else_until_there_is_room() {
     mount.fill();
     let engine = open_with(config());
     let name = key("k15");
-    assert!(engine.kv_delete(&namespace("app"), &name, always(), options()).await.unwrap().value);
+    assert!(
+        engine.kv_delete(&namespace("app"), &name, no_condition(), options()).await.unwrap().value
+    );
     assert_eq!(put(&engine, "small", "x").await.unwrap_err().code, Code::DiskFull);
     fs::remove_file(mount.0.path().join("filler")).unwrap();
     let again = async {
@@ -433,8 +550,10 @@ async fn a_full_disk_takes_deletes_and_nothing_else_until_there_is_room() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), again).await.expect("writes go on when there is room");
-    must(&engine, "CREATE TABLE t(a)").await;
+    tokio::time::timeout(Duration::from_secs(60), again)
+        .await
+        .expect("writes go on when there is room");
+    query_ok(&engine, "CREATE TABLE t(a)").await;
     assert!(path.join("RESERVE").exists());
     engine.close().await;
 }
@@ -460,16 +579,19 @@ async fn nothing_of_a_deleted_namespace_stays_in_the_files() {
     for index in 0..600_usize {
         let text = format!("{SECRET}{index}");
         let value = text.repeat(1 + index % 7 * 60);
-        let record = guarded(&format!("{SECRET}{index}"), 1);
-        engine.kv_put(&app, &key(&text), value.into(), always(), None, record).await.unwrap();
+        let record = keyed_options(&format!("{SECRET}{index}"), 1);
+        engine.kv_put(&app, &key(&text), value.into(), no_condition(), None, record).await.unwrap();
         let (other, name) = (namespace("other"), key(&format!("{index}")));
-        engine.kv_put(&other, &name, vec![1; index % 3000].into(), always(), None, options()).await.unwrap();
+        engine
+            .kv_put(&other, &name, vec![1; index % 3000].into(), no_condition(), None, options())
+            .await
+            .unwrap();
     }
-    must(&engine, &format!("CREATE TABLE t AS SELECT '{SECRET}' AS a")).await;
+    query_ok(&engine, &format!("CREATE TABLE t AS SELECT '{SECRET}' AS a")).await;
     // Some were deleted one by one before.
     for index in (0..300).step_by(2) {
         let name = key(&format!("{SECRET}{index}"));
-        engine.kv_delete(&app, &name, always(), options()).await.unwrap();
+        engine.kv_delete(&app, &name, no_condition(), options()).await.unwrap();
     }
     assert!(!holds(folder.path(), SECRET.as_bytes()).is_empty());
     engine.delete_namespace(&app, Vec::new(), options().deadline).await.unwrap();
@@ -484,18 +606,24 @@ async fn what_a_restore_or_an_update_deletes_stays_in_no_free_page() {
     const SECRET: &str = "the-sign-of-what-was-deleted";
     let system = |engine: &Arc<dyn Engine>, sql: &str| {
         let (engine, sql) = (Arc::clone(engine), Statement::from(sql));
-        async move { engine.query(&Database::System, sql, options()).await.unwrap() }
+        async move { engine.query(&TargetDatabase::System, sql, options()).await.unwrap() }
     };
     let (data, backups) = (folder(), folder());
     let path = data.path();
-    let config = || EmbeddedConfig { backup_dir: backups.path().join("backups"), ..EmbeddedConfig::new(path) };
+    let config = || EmbeddedConfig {
+        backup_dir: backups.path().join("backups"),
+        ..EmbeddedConfig::new(path)
+    };
     let engine = open_with(config());
     system(&engine, "INSERT INTO secrets VALUES ('challenge', x'01', 1)").await;
     system(&engine, "INSERT INTO namespaces VALUES ('app', 1, '0x01')").await;
     for index in 0..100 {
-        let record = guarded(&format!("{SECRET}{index}"), 1);
+        let record = keyed_options(&format!("{SECRET}{index}"), 1);
         let (app, name) = (namespace("app"), key(&format!("{SECRET}{index}")));
-        engine.kv_put(&app, &name, SECRET.repeat(100).into(), always(), None, record).await.unwrap();
+        engine
+            .kv_put(&app, &name, SECRET.repeat(100).into(), no_condition(), None, record)
+            .await
+            .unwrap();
     }
     let made = super::backup(&engine).await;
     let forget = vec![Statement::from("DELETE FROM namespaces WHERE name = 'app'")];
@@ -504,31 +632,47 @@ async fn what_a_restore_or_an_update_deletes_stays_in_no_free_page() {
     system(&engine, "INSERT INTO namespaces VALUES ('app', 2, '0x02')").await;
     super::restore(&engine, &made.name).await.unwrap();
     engine.close().await;
-    assert_eq!(holds(path, SECRET.as_bytes()), Vec::<String>::new(), "of another owner's namespace");
+    assert_eq!(
+        holds(path, SECRET.as_bytes()),
+        Vec::<String>::new(),
+        "of another owner's namespace"
+    );
 
     // Records of the form that the fourth step deletes.
     let data = folder();
     let mut db = rusqlite::Connection::open(data.path().join("system.db")).unwrap();
-    migrations::apply(&mut db, &migrations::MIGRATIONS[..3], 1).unwrap();
+    migrations::apply_migrations(&mut db, &migrations::MIGRATIONS[..3], 1).unwrap();
     for index in 0..100 {
         let name = format!("{SECRET}{index}");
-        db.execute("INSERT INTO _debros_idempotency VALUES ('', ?1, x'', ?2, 1)", (name, SECRET.repeat(100))).unwrap();
+        db.execute(
+            "INSERT INTO _debros_idempotency VALUES ('', ?1, x'', ?2, 1)",
+            (name, SECRET.repeat(100)),
+        )
+        .unwrap();
     }
     drop(db);
     open(data.path()).close().await;
-    assert_eq!(holds(data.path(), SECRET.as_bytes()), Vec::<String>::new(), "of the records of earlier versions");
+    assert_eq!(
+        holds(data.path(), SECRET.as_bytes()),
+        Vec::<String>::new(),
+        "of the records of earlier versions"
+    );
 }
 
-/// What is found while it runs: what can be read is read, and nothing is written until it is restored.
+/// What is found while it runs: what can be read is read, and nothing is written until it is
+/// restored.
 #[tokio::test]
 async fn a_namespace_that_is_found_damaged_takes_no_writes_until_it_is_restored() {
     let folder = folder();
     let engine = open(folder.path());
-    must(&engine, "CREATE TABLE good(a)").await;
-    must(&engine, "INSERT INTO good VALUES (1)").await;
-    must(&engine, "CREATE TABLE bad(a)").await;
-    must(&engine, "INSERT INTO bad SELECT zeroblob(900) FROM json_each('[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]')")
-        .await;
+    query_ok(&engine, "CREATE TABLE good(a)").await;
+    query_ok(&engine, "INSERT INTO good VALUES (1)").await;
+    query_ok(&engine, "CREATE TABLE bad(a)").await;
+    query_ok(
+        &engine,
+        "INSERT INTO bad SELECT zeroblob(900) FROM json_each('[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]')",
+    )
+    .await;
     let made = super::backup(&engine).await;
     engine.close().await;
     let path = folder.path().join("ns/app.db");
@@ -539,17 +683,20 @@ async fn a_namespace_that_is_found_damaged_takes_no_writes_until_it_is_restored(
     fs::write(&path, bytes).unwrap();
 
     let engine = open(folder.path());
-    must(&engine, "INSERT INTO good VALUES (2)").await;
-    assert_eq!(refused(&engine, "SELECT count(a) FROM bad").await.code, Code::Corrupt);
-    let error = refused(&engine, "INSERT INTO good VALUES (3)").await;
+    query_ok(&engine, "INSERT INTO good VALUES (2)").await;
+    assert_eq!(query_refused(&engine, "SELECT count(a) FROM bad").await.code, Code::Corrupt);
+    let error = query_refused(&engine, "INSERT INTO good VALUES (3)").await;
     assert!(error.code == Code::Corrupt && error.message.contains("no writes"), "{error}");
     assert_eq!(transaction(&engine, &["DELETE FROM good"]).await.unwrap_err().code, Code::Corrupt);
-    assert_eq!(integer(&engine, "SELECT count(*) FROM good").await, 2);
+    assert_eq!(query_integer(&engine, "SELECT count(*) FROM good").await, 2);
     put(&engine, "k", "x").await.unwrap();
-    engine.query(&database("other"), Statement::from("CREATE TABLE o(a)"), options()).await.unwrap();
+    engine
+        .query(&database("other"), Statement::from("CREATE TABLE o(a)"), options())
+        .await
+        .unwrap();
     super::restore(&engine, &made.name).await.unwrap();
-    must(&engine, "INSERT INTO good VALUES (3)").await;
-    assert_eq!(integer(&engine, "SELECT count(a) FROM bad").await, 16);
+    query_ok(&engine, "INSERT INTO good VALUES (3)").await;
+    assert_eq!(query_integer(&engine, "SELECT count(a) FROM bad").await, 16);
     engine.close().await;
 }
 
@@ -558,44 +705,64 @@ async fn a_namespace_that_is_found_damaged_takes_no_writes_until_it_is_restored(
 async fn autoincrement_at_its_end_is_the_callers_conflict() {
     let folder = folder();
     let engine = open(folder.path());
-    must(&engine, "CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, a)").await;
-    must(&engine, "CREATE TABLE log(a)").await;
-    must(&engine, "CREATE TRIGGER r AFTER INSERT ON log BEGIN INSERT INTO t(a) VALUES (new.a); END").await;
-    let both = refused(&engine, "INSERT INTO t VALUES (9223372036854775807, 1), (NULL, 2)").await;
-    must(&engine, "INSERT INTO t VALUES (9223372036854775807, 1)").await;
-    let alone = refused(&engine, "INSERT INTO t(a) VALUES (2)").await;
-    let again = query(&engine, "INSERT INTO t(a) VALUES (?1)", &[Value::from(2)]).await.unwrap_err();
-    let trigger = refused(&engine, "INSERT INTO log VALUES (3)").await;
-    let within = transaction(&engine, &["SELECT 1", "INSERT INTO t(a) VALUES (2)"]).await.unwrap_err();
+    query_ok(&engine, "CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, a)").await;
+    query_ok(&engine, "CREATE TABLE log(a)").await;
+    query_ok(
+        &engine,
+        "CREATE TRIGGER r AFTER INSERT ON log BEGIN INSERT INTO t(a) VALUES (new.a); END",
+    )
+    .await;
+    let both =
+        query_refused(&engine, "INSERT INTO t VALUES (9223372036854775807, 1), (NULL, 2)").await;
+    query_ok(&engine, "INSERT INTO t VALUES (9223372036854775807, 1)").await;
+    let alone = query_refused(&engine, "INSERT INTO t(a) VALUES (2)").await;
+    let again =
+        query(&engine, "INSERT INTO t(a) VALUES (?1)", &[Value::from(2)]).await.unwrap_err();
+    let trigger = query_refused(&engine, "INSERT INTO log VALUES (3)").await;
+    let within =
+        transaction(&engine, &["SELECT 1", "INSERT INTO t(a) VALUES (2)"]).await.unwrap_err();
     assert_eq!(within.statement, Some(1));
-    for (error, what) in [(both, "both"), (alone, "alone"), (again, "again"), (trigger, "trigger"), (within, "within")]
-    {
+    for (error, what) in [
+        (both, "both"),
+        (alone, "alone"),
+        (again, "again"),
+        (trigger, "trigger"),
+        (within, "within"),
+    ] {
         assert_eq!(error.code, Code::Constraint, "{what}: {error}");
-        assert!(error.message.contains("AUTOINCREMENT") && error.message.contains("row of t:"), "{error}");
+        assert!(
+            error.message.contains("AUTOINCREMENT") && error.message.contains("row of t:"),
+            "{error}"
+        );
     }
-    must(&engine, "INSERT INTO t VALUES (5, 1)").await;
-    must(&engine, "CREATE TABLE plain(id INTEGER PRIMARY KEY, a)").await;
-    must(&engine, "INSERT INTO plain VALUES (9223372036854775807, 1)").await;
-    must(&engine, "INSERT INTO plain(a) VALUES (2)").await;
+    query_ok(&engine, "INSERT INTO t VALUES (5, 1)").await;
+    query_ok(&engine, "CREATE TABLE plain(id INTEGER PRIMARY KEY, a)").await;
+    query_ok(&engine, "INSERT INTO plain VALUES (9223372036854775807, 1)").await;
+    query_ok(&engine, "INSERT INTO plain(a) VALUES (2)").await;
     engine.close().await;
 }
 
-/// The largest number there is may be any value, and a table at its end beside the one that is full.
+/// The largest number there is may be any value, and a table at its end beside the one that is
+/// full.
 #[tokio::test]
 async fn no_room_is_not_taken_for_the_end_of_autoincrement() {
     let folder = folder();
-    let engine = open_with(EmbeddedConfig { max_namespace_size: Some(1 << 20), ..EmbeddedConfig::new(folder.path()) });
-    must(&engine, "CREATE TABLE s(id INTEGER PRIMARY KEY AUTOINCREMENT, expires INTEGER, b)").await;
-    must(&engine, "CREATE TABLE other(id INTEGER PRIMARY KEY AUTOINCREMENT, a)").await;
-    must(&engine, "INSERT INTO s(expires) VALUES (9223372036854775807)").await;
-    must(&engine, "INSERT INTO other VALUES (9223372036854775807, 1)").await;
+    let engine = open_with(EmbeddedConfig {
+        max_namespace_size: Some(1 << 20),
+        ..EmbeddedConfig::new(folder.path())
+    });
+    query_ok(&engine, "CREATE TABLE s(id INTEGER PRIMARY KEY AUTOINCREMENT, expires INTEGER, b)")
+        .await;
+    query_ok(&engine, "CREATE TABLE other(id INTEGER PRIMARY KEY AUTOINCREMENT, a)").await;
+    query_ok(&engine, "INSERT INTO s(expires) VALUES (9223372036854775807)").await;
+    query_ok(&engine, "INSERT INTO other VALUES (9223372036854775807, 1)").await;
     let large = "INSERT INTO s(expires, b) VALUES (?1, randomblob(2000000))";
     for number in [5, i64::MAX] {
         let error = query(&engine, large, &[Value::from(number)]).await.unwrap_err();
         assert_eq!(error.code, Code::QuotaExceeded, "{number}: {error}");
     }
     let literal = "INSERT INTO s(expires, b) VALUES (9223372036854775807, randomblob(2000000))";
-    assert_eq!(refused(&engine, literal).await.code, Code::QuotaExceeded);
+    assert_eq!(query_refused(&engine, literal).await.code, Code::QuotaExceeded);
     // The same numbers where there is room: the row's own is the last one, and the next has none.
     let both = "INSERT INTO s(id, expires) VALUES (?1, 1), (NULL, 2)";
     let error = query(&engine, both, &[Value::from(i64::MAX)]).await.unwrap_err();

@@ -1,7 +1,7 @@
 //! Callers who keep the threads of a namespace busy, and the others.
 
 use super::{folder, open_with};
-use debros_engine::conformance::{database, must, namespace, options};
+use debros_engine::conformance::{database, namespace, options, query_ok};
 use debros_engine::embedded::EmbeddedConfig;
 use debros_engine::{CallOptions, CallerKey};
 use debros_proto::rpc::Statement;
@@ -11,16 +11,21 @@ use std::time::Instant;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn endless_reads_leave_room_for_others() {
     let folder = folder();
-    let config = EmbeddedConfig { statement_time: super::FAR, ..EmbeddedConfig::new(folder.path()) };
+    let config =
+        EmbeddedConfig { statement_time: super::FAR, ..EmbeddedConfig::new(folder.path()) };
     let engine = open_with(config);
-    must(&engine, "CREATE TABLE t(a)").await;
-    must(&engine, "INSERT INTO t VALUES (1)").await;
+    query_ok(&engine, "CREATE TABLE t(a)").await;
+    query_ok(&engine, "INSERT INTO t VALUES (1)").await;
     let database = database("app");
-    let by =
-        |caller: u64| CallOptions { caller: CallerKey(caller), deadline: Instant::now() + super::FAR, ..options() };
+    let by = |caller: u64| CallOptions {
+        caller: CallerKey(caller),
+        deadline: Instant::now() + super::FAR,
+        ..options()
+    };
     let endless = |number: u64, caller: u64| {
-        let sql =
-            format!("WITH RECURSIVE n(i) AS (SELECT {number} UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n");
+        let sql = format!(
+            "WITH RECURSIVE n(i) AS (SELECT {number} UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+        );
         engine.query(&database, Statement::from(sql.as_str()), by(caller))
     };
     let mut running: Vec<_> = (0..8).map(|number| endless(number, 1)).collect();
@@ -28,8 +33,7 @@ async fn endless_reads_leave_room_for_others() {
         assert!(is_pending(read).await);
     }
     // Some that take longer than what is quick, and some of the greedy caller itself.
-    let long =
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000) SELECT count(*) FROM n";
+    let long = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000) SELECT count(*) FROM n";
     for (caller, sql) in [(2, "SELECT a FROM t"), (2, long), (1, "SELECT a + 1 FROM t")] {
         engine.query(&database, Statement::from(sql), by(caller)).await.unwrap();
     }

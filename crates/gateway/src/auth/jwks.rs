@@ -1,9 +1,9 @@
 //! The public keys that access tokens are signed with, for programs that verify tokens themselves.
 
-use crate::error::{Answer, ErrorBody};
-use crate::node_health::connected;
+use crate::error::{ErrorBody, HandlerResult};
+use crate::gateway_state::GatewayState;
+use crate::node_health::connected_client;
 use crate::respond::json;
-use crate::shared::Shared;
 use axum::extract::State;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -41,10 +41,11 @@ pub(crate) struct Jwk {
     get, path = "/v1/auth/jwks", tag = "auth", operation_id = "auth_jwks", security(()),
     responses((status = 200, body = Jwks), (status = 503, body = ErrorBody)),
 )]
-pub(crate) async fn jwks(State(shared): State<Arc<Shared>>) -> Answer {
-    let ask = async { connected(&shared.client)?.auth().signing_keys().await };
-    let keys = shared.signing_keys.get(ask).await?;
-    let mut answer = json(StatusCode::OK, &Jwks { keys: keys.into_iter().map(Jwk::from).collect() })?;
+pub(crate) async fn jwks(State(shared): State<Arc<GatewayState>>) -> HandlerResult {
+    let ask = async { connected_client(&shared.client)?.auth().signing_keys().await };
+    let keys = shared.signing_keys.get_or_fetch(ask).await?;
+    let mut answer =
+        json(StatusCode::OK, &Jwks { keys: keys.into_iter().map(Jwk::from).collect() })?;
     // A removed key is to be forgotten within seconds.
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3"));
     Ok(answer)

@@ -1,9 +1,9 @@
 //! API keys: made with a wallet's proof or a credential, listed, revoked.
 
-use super::proof::{ProofBody, proof};
-use super::{some, unkept};
-use crate::call::Call;
-use crate::error::{Answer, ApiError, ErrorBody};
+use super::proof::{ProofBody, build_proof};
+use super::{no_store, non_empty};
+use crate::api_call::ApiCall;
+use crate::error::{ApiError, ErrorBody, HandlerResult};
 use crate::health::timestamp;
 use crate::public_call::PublicCall;
 use crate::respond::{OK, json};
@@ -16,7 +16,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 /// What `plan` is when the caller names none.
-const FREE: &str = "free";
+const DEFAULT_PLAN: &str = "free";
 const MAX_PLAN_BYTES: usize = 64;
 
 /// What the key is for; and the proof, when no credential goes with the request.
@@ -27,7 +27,8 @@ pub(crate) struct CreateKeyBody {
     wallet: Option<String>,
     nonce: Option<String>,
     signature: Option<String>,
-    /// As in the challenge; with a credential its own. Missing: the gateway's own, or the credential's.
+    /// As in the challenge; with a credential its own. Missing: the gateway's own, or the
+    /// credential's.
     namespace: Option<String>,
     /// As in the challenge. Missing: 1.
     chain_id: Option<u64>,
@@ -35,7 +36,8 @@ pub(crate) struct CreateKeyBody {
     plan: Option<String>,
     /// What the key is for, in your words.
     name: Option<String>,
-    /// `reader`, `writer` or `admin`; at most your own. Missing: `writer`, or less where you may less.
+    /// `reader`, `writer` or `admin`; at most your own. Missing: `writer`, or less where you may
+    /// less.
     role: Option<String>,
     /// Such as `db:read`, at least one. Missing: everything the role allows.
     scopes: Option<Vec<String>>,
@@ -103,9 +105,10 @@ pub(crate) struct RevokeAnswer {
         (status = 429, body = ErrorBody),
     ),
 )]
-pub(crate) async fn create(mut call: PublicCall) -> Answer {
-    let CreateKeyBody { wallet, nonce, signature, namespace, chain_id, plan, name, role, scopes } = call.json().await?;
-    let plan = plan.unwrap_or_else(|| FREE.to_owned());
+pub(crate) async fn create(mut call: PublicCall) -> HandlerResult {
+    let CreateKeyBody { wallet, nonce, signature, namespace, chain_id, plan, name, role, scopes } =
+        call.read_json().await?;
+    let plan = plan.unwrap_or_else(|| DEFAULT_PLAN.to_owned());
     if plan.is_empty() || plan.len() > MAX_PLAN_BYTES || plan.contains(char::is_control) {
         return Err(ApiError::invalid(format!(
             "plan is a label of 1 to {MAX_PLAN_BYTES} bytes without control characters"
@@ -116,14 +119,19 @@ pub(crate) async fn create(mut call: PublicCall) -> Answer {
             "scopes is an empty list: name at least one scope, or leave it out for everything that the role allows",
         ));
     }
-    let key =
-        NewKey { name: name.unwrap_or_default(), role: role.unwrap_or_default(), scopes: scopes.unwrap_or_default() };
-    let made = match (some(wallet), some(nonce), some(signature)) {
+    let key = NewKey {
+        name: name.unwrap_or_default(),
+        role: role.unwrap_or_default(),
+        scopes: scopes.unwrap_or_default(),
+    };
+    let made = match (non_empty(wallet), non_empty(nonce), non_empty(signature)) {
         (None, None, None) => {
             if chain_id.is_some() {
-                return Err(ApiError::invalid("chain_id goes with a proof: wallet, nonce and signature"));
+                return Err(ApiError::invalid(
+                    "chain_id goes with a proof: wallet, nonce and signature",
+                ));
             }
-            let caller = call.known(some(namespace))?.ok_or_else(|| {
+            let caller = call.authenticated_client(non_empty(namespace))?.ok_or_else(|| {
                 ApiError::new(
                     Code::Unauthenticated,
                     "an API key takes a wallet's proof (wallet, nonce and signature in the body) or a credential \
@@ -133,18 +141,18 @@ pub(crate) async fn create(mut call: PublicCall) -> Answer {
             caller.auth().create_key(key).await?
         }
         (Some(wallet), Some(nonce), Some(signature)) => {
-            if call.known(None)?.is_some() {
+            if call.authenticated_client(None)?.is_some() {
                 return Err(ApiError::invalid(
                     "the request holds a wallet's proof and a credential: send one of them, so that it is clear whose key \
                      this is",
                 ));
             }
             let body = ProofBody::new(wallet, nonce, signature, namespace, chain_id);
-            call.client.auth().create_key_by_proof(proof(&call, body)?, key).await?
+            call.client.auth().create_key_by_proof(build_proof(&call, body)?, key).await?
         }
         _ => return Err(ApiError::invalid("a proof is wallet, nonce and signature, all three")),
     };
-    unkept(json(StatusCode::OK, &created(made, plan)?))
+    no_store(json(StatusCode::OK, &create_key_answer(made, plan)?))
 }
 
 /// Lists the keys of the namespace for its admins, else those of the caller's own wallet.
@@ -152,9 +160,9 @@ pub(crate) async fn create(mut call: PublicCall) -> Answer {
     get, path = "/v1/auth/api-keys", tag = "auth", operation_id = "auth_list_keys",
     responses((status = 200, body = KeysAnswer), (status = 403, body = ErrorBody)),
 )]
-pub(crate) async fn list(mut call: Call) -> Answer {
-    let [] = call.query.only([])?;
-    json(StatusCode::OK, &KeysAnswer::from(call.own()?.auth().list_keys().await?))
+pub(crate) async fn list(mut call: ApiCall) -> HandlerResult {
+    let [] = call.query.take_only([])?;
+    json(StatusCode::OK, &KeysAnswer::from(call.own_client()?.auth().list_keys().await?))
 }
 
 /// Revokes an API key: it stops working everywhere within 5 seconds.
@@ -163,15 +171,23 @@ pub(crate) async fn list(mut call: Call) -> Answer {
     params(("id" = String, Path, description = "The key's id, as the list shows it.")),
     responses((status = 200, body = RevokeAnswer), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)),
 )]
-pub(crate) async fn revoke(id: Result<Path<String>, PathRejection>, mut call: Call) -> Answer {
-    let [] = call.query.only([])?;
+pub(crate) async fn revoke(
+    id: Result<Path<String>, PathRejection>,
+    mut call: ApiCall,
+) -> HandlerResult {
+    let [] = call.query.take_only([])?;
     let Path(id) = id.map_err(|_| ApiError::invalid("the key's id in the path is not UTF-8"))?;
-    let revoked = call.own()?.auth().revoke_key(id.as_str()).await?;
+    let revoked = call.own_client()?.auth().revoke_key(id.as_str()).await?;
     json(StatusCode::OK, &RevokeAnswer { status: OK, id, revoked })
 }
 
-fn created(made: CreateApiKeyResponse, plan: String) -> Result<CreateKeyAnswer, ApiError> {
-    let info = made.info.ok_or_else(|| Error::internal("the node answered without the key's description"))?;
+fn create_key_answer(
+    made: CreateApiKeyResponse,
+    plan: String,
+) -> Result<CreateKeyAnswer, ApiError> {
+    let info = made
+        .info
+        .ok_or_else(|| Error::internal("the node answered without the key's description"))?;
     Ok(CreateKeyAnswer { plan, ..CreateKeyAnswer::new(made.api_key, info) })
 }
 
@@ -182,8 +198,8 @@ impl CreateKeyAnswer {
             api_key,
             id: info.id,
             namespace: info.namespace,
-            plan: FREE.to_owned(),
-            wallet: some(Some(info.wallet)),
+            plan: DEFAULT_PLAN.to_owned(),
+            wallet: non_empty(Some(info.wallet)),
             name: info.name,
             role: info.role,
             scopes: info.scopes,
@@ -211,7 +227,7 @@ impl From<ApiKey> for KeyAnswer {
             created_at: timestamp(key.created_at),
             last_used: at(key.last_used),
             revoked_at: at(key.revoked_at),
-            wallet: some(Some(key.wallet)),
+            wallet: non_empty(Some(key.wallet)),
         }
     }
 }

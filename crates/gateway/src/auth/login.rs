@@ -1,29 +1,34 @@
 //! `/v1/auth/login`: the page on which a browser's wallet signs in, and the files it is made of.
 //!
-//! Nothing that a caller sends comes into the page: it is the same bytes for everyone, and its script reads the address
-//! itself. What must not be asked for is refused here, before there is a page.
+//! Nothing that a caller sends comes into the page: it is the same bytes for everyone, and its
+//! script reads the address itself. What must not be asked for is refused here, before there is a
+//! page.
 
-use crate::error::{Answer, ApiError};
+use crate::error::{ApiError, HandlerResult};
+use crate::gateway_state::GatewayState;
 use crate::public_call;
-use crate::query::Query;
-use crate::respond::with_type;
-use crate::shared::Shared;
+use crate::query_params::QueryParams;
+use crate::respond::response_with_type;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use debros_proto::{Code, Namespace};
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
+};
 use http::{HeaderValue, StatusCode};
 use std::sync::Arc;
 
-const PAGE: &str = include_str!("login/page.html");
-const REFUSED: &str = include_str!("login/refused.html");
+const LOGIN_PAGE: &str = include_str!("login/page.html");
+const REFUSED_PAGE: &str = include_str!("login/refused.html");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const SCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; charset=utf-8");
 const STYLE: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8");
 
-/// The page's own files, and calls to this gateway. Wallets bring their icons as `data:` images (EIP-6963).
-const POLICY: HeaderValue = HeaderValue::from_static(
+/// The page's own files, and calls to this gateway. Wallets bring their icons as `data:` images
+/// (EIP-6963).
+const CONTENT_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; \
      frame-ancestors 'none'; form-action 'none'",
 );
@@ -34,15 +39,15 @@ const MAX_CALLBACK: usize = 2000;
 
 /// What a link to the page may not ask for, as the person who followed it reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
+enum LinkRefusal {
     Query,
     Callback,
     State,
     Namespace,
-    Place,
+    UnknownAddress,
 }
 
-impl Refusal {
+impl LinkRefusal {
     const fn reason(self) -> &'static str {
         match self {
             Self::Query => {
@@ -59,7 +64,7 @@ impl Refusal {
             Self::Namespace => {
                 "It names something that is not a namespace: 1 to 63 of a–z, 0–9, _ and -, starting with a letter or digit."
             }
-            Self::Place => {
+            Self::UnknownAddress => {
                 "The gateway does not know this address to be its own, so nobody can sign in here. Its operator has to set \
                  gateway.public_url (GATEWAY_PUBLIC_URL)."
             }
@@ -69,8 +74,8 @@ impl Refusal {
 
 /// Opens the page that signs in with the browser's wallet.
 ///
-/// It returns to `callback` with `api_key`, `refresh_token`, `namespace`, `wallet`, `plan`, `expires_at` (of the access
-/// token) and `state`. Without a callback it shows the API key.
+/// It returns to `callback` with `api_key`, `refresh_token`, `namespace`, `wallet`, `plan`,
+/// `expires_at` (of the access token) and `state`. Without a callback it shows the API key.
 #[utoipa::path(
     get, path = "/v1/auth/login", tag = "auth", operation_id = "auth_login", security(()),
     params(
@@ -83,22 +88,27 @@ impl Refusal {
         (status = 400, description = "The link asks for something that is not allowed.", body = String, content_type = "text/html"),
     ),
 )]
-pub(crate) async fn page(State(shared): State<Arc<Shared>>, request: Request) -> Answer {
+pub(crate) async fn page(
+    State(shared): State<Arc<GatewayState>>,
+    request: Request,
+) -> HandlerResult {
     let (parts, _) = request.into_parts();
-    let refusal = check(parts.uri.query()).err();
-    let refusal = refusal.or_else(|| public_call::place(&shared, &parts).err().map(|_| Refusal::Place));
+    let refusal = check_link(parts.uri.query()).err();
+    let refusal = refusal.or_else(|| {
+        public_call::sign_in_origin(&shared, &parts).err().map(|_| LinkRefusal::UnknownAddress)
+    });
     Ok(match refusal {
-        None => served(StatusCode::OK, HTML, Body::from(PAGE)),
+        None => page_response(StatusCode::OK, HTML, Body::from(LOGIN_PAGE)),
         Some(refusal) => {
             // A text of this program's own, never the caller's.
-            let page = REFUSED.replace("{reason}", refusal.reason());
-            served(StatusCode::BAD_REQUEST, HTML, Body::from(page))
+            let page = REFUSED_PAGE.replace("{reason}", refusal.reason());
+            page_response(StatusCode::BAD_REQUEST, HTML, Body::from(page))
         }
     })
 }
 
 /// `GET /v1/auth/login/{file}`.
-pub(crate) async fn file(Path(name): Path<String>) -> Answer {
+pub(crate) async fn file(Path(name): Path<String>) -> HandlerResult {
     let (content_type, text) = match name.as_str() {
         "page.css" => (STYLE, include_str!("login/page.css")),
         "page.js" => (SCRIPT, include_str!("login/page.js")),
@@ -107,13 +117,13 @@ pub(crate) async fn file(Path(name): Path<String>) -> Answer {
         "failure.js" => (SCRIPT, include_str!("login/failure.js")),
         _ => return Err(ApiError::new(Code::NotFound, "the sign-in page has no such file")),
     };
-    Ok(served(StatusCode::OK, content_type, Body::from(text)))
+    Ok(page_response(StatusCode::OK, content_type, Body::from(text)))
 }
 
-fn served(status: StatusCode, content_type: HeaderValue, body: Body) -> Response {
-    let mut response = with_type(status, content_type, body);
+fn page_response(status: StatusCode, content_type: HeaderValue, body: Body) -> Response {
+    let mut response = response_with_type(status, content_type, body);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_SECURITY_POLICY, POLICY);
+    headers.insert(CONTENT_SECURITY_POLICY, CONTENT_POLICY);
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
@@ -122,31 +132,34 @@ fn served(status: StatusCode, content_type: HeaderValue, body: Body) -> Response
 }
 
 /// Whether a link may ask for this.
-fn check(query: Option<&str>) -> Result<(), Refusal> {
-    let mut query = Query::parse(query).map_err(|_| Refusal::Query)?;
-    let [callback, state, namespace] = query.only(["callback", "state", "namespace"]).map_err(|_| Refusal::Query)?;
+fn check_link(query: Option<&str>) -> Result<(), LinkRefusal> {
+    let mut query = QueryParams::parse(query).map_err(|_| LinkRefusal::Query)?;
+    let [callback, state, namespace] =
+        query.take_only(["callback", "state", "namespace"]).map_err(|_| LinkRefusal::Query)?;
     if callback.as_deref().is_some_and(|callback| !is_loopback_callback(callback)) {
-        return Err(Refusal::Callback);
+        return Err(LinkRefusal::Callback);
     }
     match (&callback, &state) {
         (None, None) => {}
-        (Some(_), Some(state)) if is_state(state) => {}
-        _ => return Err(Refusal::State),
+        (Some(_), Some(state)) if is_valid_state(state) => {}
+        _ => return Err(LinkRefusal::State),
     }
     // Empty means the same as missing: that is how forms write it.
-    if namespace.is_some_and(|namespace| !namespace.is_empty() && Namespace::new(&namespace).is_err()) {
-        return Err(Refusal::Namespace);
+    if namespace
+        .is_some_and(|namespace| !namespace.is_empty() && Namespace::new(&namespace).is_err())
+    {
+        return Err(LinkRefusal::Namespace);
     }
     Ok(())
 }
 
-fn is_state(state: &str) -> bool {
+fn is_valid_state(state: &str) -> bool {
     (1..=MAX_STATE).contains(&state.len())
         && state.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
-/// Whether a callback leads to a program on the browser's own machine. Written out rather than parsed: what two parsers
-/// read differently is not let in at all.
+/// Whether a callback leads to a program on the browser's own machine. Written out rather than
+/// parsed: what two parsers read differently is not let in at all.
 fn is_loopback_callback(callback: &str) -> bool {
     let Some(rest) = callback.strip_prefix("http://") else { return false };
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -155,7 +168,8 @@ fn is_loopback_callback(callback: &str) -> bool {
     let port_fits = (1..=5).contains(&port.len())
         && port.bytes().all(|byte| byte.is_ascii_digit())
         && port.parse::<u16>().is_ok_and(|port| port > 0);
-    // RFC 3986, without the quotes, brackets and backslashes that it leaves out, and without a fragment.
+    // RFC 3986, without the quotes, brackets and backslashes that it leaves out, and without a
+    // fragment.
     let in_path = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&()*+,;=:@/?%".contains(&byte);
     callback.len() <= MAX_CALLBACK
         && matches!(host, "127.0.0.1" | "localhost" | "[::1]")
@@ -165,7 +179,7 @@ fn is_loopback_callback(callback: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Refusal, check, is_loopback_callback};
+    use super::{LinkRefusal, check_link, is_loopback_callback};
 
     /// Lesson 8: `callback` could be any address, and got the API key.
     #[test]
@@ -226,25 +240,41 @@ mod tests {
     #[test]
     fn lesson_08_a_callback_needs_a_state() {
         let callback = "callback=http%3A%2F%2F127.0.0.1%3A80%2F";
-        assert_eq!(check(Some(&format!("{callback}&state=aB9_-"))), Ok(()));
+        assert_eq!(check_link(Some(&format!("{callback}&state=aB9_-"))), Ok(()));
         let long = "a".repeat(201);
-        for bad in ["", "&state=", "&state=a%20b", "&state=%3Cscript%3E", "&state=a%22", &format!("&state={long}")] {
-            assert_eq!(check(Some(&format!("{callback}{bad}"))), Err(Refusal::State), "{bad}");
+        for bad in [
+            "",
+            "&state=",
+            "&state=a%20b",
+            "&state=%3Cscript%3E",
+            "&state=a%22",
+            &format!("&state={long}"),
+        ] {
+            assert_eq!(
+                check_link(Some(&format!("{callback}{bad}"))),
+                Err(LinkRefusal::State),
+                "{bad}"
+            );
         }
-        assert_eq!(check(Some("state=abc")), Err(Refusal::State));
-        assert_eq!(check(Some(&format!("{callback}&state=a&state=b"))), Err(Refusal::Query));
+        assert_eq!(check_link(Some("state=abc")), Err(LinkRefusal::State));
+        assert_eq!(
+            check_link(Some(&format!("{callback}&state=a&state=b"))),
+            Err(LinkRefusal::Query)
+        );
     }
 
     #[test]
     fn lesson_08_namespaces_and_other_parameters_are_checked() {
-        assert_eq!(check(None), Ok(()));
-        assert_eq!(check(Some("namespace=my-app")), Ok(()));
-        assert_eq!(check(Some("namespace=")), Ok(()));
-        for bad in ["namespace=A", "namespace=%3Cimg%20src%3Dx%3E", "namespace=a%3Ab", "namespace=..%2F"] {
-            assert_eq!(check(Some(bad)), Err(Refusal::Namespace), "{bad}");
+        assert_eq!(check_link(None), Ok(()));
+        assert_eq!(check_link(Some("namespace=my-app")), Ok(()));
+        assert_eq!(check_link(Some("namespace=")), Ok(()));
+        for bad in
+            ["namespace=A", "namespace=%3Cimg%20src%3Dx%3E", "namespace=a%3Ab", "namespace=..%2F"]
+        {
+            assert_eq!(check_link(Some(bad)), Err(LinkRefusal::Namespace), "{bad}");
         }
         for bad in ["key=a", "x=1", "callback=%ff", "token=abc"] {
-            assert_eq!(check(Some(bad)), Err(Refusal::Query), "{bad}");
+            assert_eq!(check_link(Some(bad)), Err(LinkRefusal::Query), "{bad}");
         }
     }
 }

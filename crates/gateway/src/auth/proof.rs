@@ -1,8 +1,9 @@
-//! What a wallet's signature is good for: a challenge to sign, then a session or an application's registration.
+//! What a wallet's signature is good for: a challenge to sign, then a session or an application's
+//! registration.
 
+use super::no_store;
 use super::sessions::SessionAnswer;
-use super::unkept;
-use crate::error::{Answer, ApiError, ErrorBody};
+use crate::error::{ApiError, ErrorBody, HandlerResult};
 use crate::health::timestamp;
 use crate::public_call::PublicCall;
 use crate::respond::json;
@@ -94,13 +95,13 @@ pub(crate) struct RegisteredApp {
     request_body = ChallengeBody,
     responses((status = 200, body = ChallengeAnswer), (status = 429, body = ErrorBody)),
 )]
-pub(crate) async fn challenge(mut call: PublicCall) -> Answer {
-    let ChallengeBody { wallet, purpose, namespace, chain_id } = call.json().await?;
-    let place = call.place()?;
+pub(crate) async fn challenge(mut call: PublicCall) -> HandlerResult {
+    let ChallengeBody { wallet, purpose, namespace, chain_id } = call.read_json().await?;
+    let place = call.sign_in_origin()?;
     call.count_wallet(&wallet)?;
     let request = ChallengeRequest {
         wallet,
-        namespace: call.namespace(namespace),
+        namespace: call.namespace_or_default(namespace),
         purpose: purpose.unwrap_or_default(),
         domain: place.domain,
         uri: place.uri,
@@ -115,7 +116,7 @@ pub(crate) async fn challenge(mut call: PublicCall) -> Answer {
         message: challenge.message,
         expires_at: timestamp(challenge.expires_at),
     };
-    unkept(json(StatusCode::OK, &answer))
+    no_store(json(StatusCode::OK, &answer))
 }
 
 /// Opens a session. The first wallet that signs in to a namespace owns it.
@@ -128,12 +129,12 @@ pub(crate) async fn challenge(mut call: PublicCall) -> Answer {
         (status = 429, body = ErrorBody),
     ),
 )]
-pub(crate) async fn verify(mut call: PublicCall) -> Answer {
-    let body: ProofBody = call.json().await?;
+pub(crate) async fn verify(mut call: PublicCall) -> HandlerResult {
+    let body: ProofBody = call.read_json().await?;
     let nonce = body.nonce.clone();
-    let proof = proof(&call, body)?;
+    let proof = build_proof(&call, body)?;
     let session = call.client.auth().sign_in(proof).await?;
-    unkept(json(StatusCode::OK, &SessionAnswer::of(session).proven_by(nonce)))
+    no_store(json(StatusCode::OK, &SessionAnswer::from_session(session).with_proof(nonce)))
 }
 
 /// Registers an application in the name of a wallet.
@@ -146,21 +147,22 @@ pub(crate) async fn verify(mut call: PublicCall) -> Answer {
         (status = 429, body = ErrorBody),
     ),
 )]
-pub(crate) async fn register(mut call: PublicCall) -> Answer {
-    let RegisterBody { wallet, nonce, signature, namespace, chain_id, name } = call.json().await?;
-    let proof = proof(&call, ProofBody { wallet, nonce, signature, namespace, chain_id })?;
+pub(crate) async fn register(mut call: PublicCall) -> HandlerResult {
+    let RegisterBody { wallet, nonce, signature, namespace, chain_id, name } =
+        call.read_json().await?;
+    let proof = build_proof(&call, ProofBody { wallet, nonce, signature, namespace, chain_id })?;
     let app = call.client.auth().register_app(proof, name.unwrap_or_default()).await?;
     json(StatusCode::CREATED, &RegisterAnswer::from(app))
 }
 
-/// What the node is told: the caller's fields, and the place that this gateway knows to be its own. Counts against the
-/// wallet.
-pub(super) fn proof(call: &PublicCall, body: ProofBody) -> Result<Proof, ApiError> {
-    let place = call.place()?;
+/// What the node is told: the caller's fields, and the place that this gateway knows to be its own.
+/// Counts against the wallet.
+pub(super) fn build_proof(call: &PublicCall, body: ProofBody) -> Result<Proof, ApiError> {
+    let place = call.sign_in_origin()?;
     call.count_wallet(&body.wallet)?;
     Ok(Proof {
         wallet: body.wallet,
-        namespace: call.namespace(body.namespace),
+        namespace: call.namespace_or_default(body.namespace),
         nonce: body.nonce,
         signature: body.signature,
         domain: place.domain,

@@ -1,8 +1,8 @@
 //! Sessions: refreshed, ended; and access tokens for those who hold an API key.
 
-use super::{some, unkept};
-use crate::call::Call;
-use crate::error::{Answer, ApiError, ErrorBody};
+use super::{no_store, non_empty};
+use crate::api_call::ApiCall;
+use crate::error::{ApiError, ErrorBody, HandlerResult};
 use crate::health::timestamp;
 use crate::public_call::PublicCall;
 use crate::respond::{OK, json};
@@ -24,8 +24,8 @@ pub(crate) struct SessionAnswer {
     expires_in: i64,
     /// When the access token expires.
     expires_at: String,
-    /// Good once, for 30 days. Sent again within 30 seconds, it gets the same answer; later, or when its successor was used, it
-    /// ends the session.
+    /// Good once, for 30 days. Sent again within 30 seconds, it gets the same answer; later, or
+    /// when its successor was used, it ends the session.
     refresh_token: String,
     /// The wallet.
     subject: String,
@@ -55,7 +55,8 @@ pub(crate) struct RefreshBody {
 pub(crate) struct LogoutBody {
     /// Ends this token's session. Needs no other credential.
     refresh_token: Option<String>,
-    /// Ends all sessions of the caller's wallet in its namespace. Needs an access token of one of them as credential.
+    /// Ends all sessions of the caller's wallet in its namespace. Needs an access token of one of
+    /// them as credential.
     all: Option<bool>,
     /// Missing, or that of the token or credential.
     namespace: Option<String>,
@@ -95,10 +96,10 @@ const BEARER: &str = "Bearer";
         (status = 429, body = ErrorBody),
     ),
 )]
-pub(crate) async fn refresh(mut call: PublicCall) -> Answer {
-    let RefreshBody { refresh_token, namespace } = call.json().await?;
+pub(crate) async fn refresh(mut call: PublicCall) -> HandlerResult {
+    let RefreshBody { refresh_token, namespace } = call.read_json().await?;
     let session = call.client.auth().refresh(refresh_token, namespace.unwrap_or_default()).await?;
-    unkept(json(StatusCode::OK, &SessionAnswer::of(session)))
+    no_store(json(StatusCode::OK, &SessionAnswer::from_session(session)))
 }
 
 /// Ends one session, or all of the caller's wallet.
@@ -107,13 +108,15 @@ pub(crate) async fn refresh(mut call: PublicCall) -> Answer {
     security((), ("bearer" = [])), request_body = LogoutBody,
     responses((status = 200, body = LogoutAnswer), (status = 401, body = ErrorBody), (status = 429, body = ErrorBody)),
 )]
-pub(crate) async fn logout(mut call: PublicCall) -> Answer {
-    let body: LogoutBody = call.json().await?;
-    let (token, namespace) = (some(body.refresh_token), some(body.namespace));
+pub(crate) async fn logout(mut call: PublicCall) -> HandlerResult {
+    let body: LogoutBody = call.read_json().await?;
+    let (token, namespace) = (non_empty(body.refresh_token), non_empty(body.namespace));
     let revoked = match (token, body.all.unwrap_or(false)) {
-        (Some(token), false) => call.client.auth().logout(token, namespace.unwrap_or_default()).await?,
+        (Some(token), false) => {
+            call.client.auth().logout(token, namespace.unwrap_or_default()).await?
+        }
         (None, true) => {
-            let caller = call.known(namespace)?.ok_or_else(|| {
+            let caller = call.authenticated_client(namespace)?.ok_or_else(|| {
                 ApiError::new(
                     Code::Unauthenticated,
                     "ending all sessions needs an access token of one of them: send Authorization: Bearer <access token>",
@@ -121,7 +124,11 @@ pub(crate) async fn logout(mut call: PublicCall) -> Answer {
             })?;
             caller.auth().logout_all().await?
         }
-        _ => return Err(ApiError::invalid("the body takes either refresh_token, or all with the value true")),
+        _ => {
+            return Err(ApiError::invalid(
+                "the body takes either refresh_token, or all with the value true",
+            ));
+        }
     };
     json(StatusCode::OK, &LogoutAnswer { status: OK, revoked })
 }
@@ -133,9 +140,9 @@ pub(crate) async fn logout(mut call: PublicCall) -> Answer {
     post, path = "/v1/auth/token", tag = "auth", operation_id = "auth_token",
     responses((status = 200, body = TokenAnswer), (status = 403, body = ErrorBody)),
 )]
-pub(crate) async fn token(mut call: Call) -> Answer {
-    let [] = call.query.only([])?;
-    let session = call.own()?.auth().token().await?;
+pub(crate) async fn token(mut call: ApiCall) -> HandlerResult {
+    let [] = call.query.take_only([])?;
+    let session = call.own_client()?.auth().token().await?;
     let answer = TokenAnswer {
         access_token: session.access_token,
         token_type: BEARER,
@@ -143,7 +150,7 @@ pub(crate) async fn token(mut call: Call) -> Answer {
         expires_at: timestamp(session.access_expires_at),
         namespace: session.namespace,
     };
-    unkept(json(StatusCode::OK, &answer))
+    no_store(json(StatusCode::OK, &answer))
 }
 
 fn seconds_until(at_ms: i64) -> i64 {
@@ -152,7 +159,7 @@ fn seconds_until(at_ms: i64) -> i64 {
 }
 
 impl SessionAnswer {
-    pub(super) fn of(session: SessionResponse) -> Self {
+    pub(super) fn from_session(session: SessionResponse) -> Self {
         Self {
             token: session.access_token.clone(),
             access_token: session.access_token,
@@ -168,7 +175,7 @@ impl SessionAnswer {
         }
     }
 
-    pub(super) fn proven_by(mut self, nonce: String) -> Self {
+    pub(super) fn with_proof(mut self, nonce: String) -> Self {
         self.nonce = Some(nonce);
         self.signature_verified = Some(true);
         self

@@ -1,7 +1,7 @@
 //! `GET /v1/auth/whoami`: the caller itself.
 
-use crate::call::Call;
-use crate::error::Answer;
+use crate::api_call::ApiCall;
+use crate::error::HandlerResult;
 use crate::health::timestamp;
 use crate::respond::json;
 use debros_client::rpc::WhoAmIResponse;
@@ -12,7 +12,8 @@ use serde::Serialize;
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct WhoAmIAnswer {
     authenticated: bool,
-    /// `jwt`, `api_key`, `operator`, `static_key`, or `none` when this gateway asks for no credential.
+    /// `jwt`, `api_key`, `operator`, `static_key`, or `none` when this gateway asks for no
+    /// credential.
     method: String,
     /// The wallet, or the key's id, never the key.
     subject: String,
@@ -38,9 +39,9 @@ pub struct WhoAmIAnswer {
     get, path = "/v1/auth/whoami", tag = "auth", operation_id = "auth_whoami",
     responses((status = 200, body = WhoAmIAnswer)),
 )]
-pub(crate) async fn who_am_i(mut call: Call) -> Answer {
-    let [] = call.query.only([])?;
-    let answer = match call.granted() {
+pub(crate) async fn who_am_i(mut call: ApiCall) -> HandlerResult {
+    let [] = call.query.take_only([])?;
+    let answer = match call.lent_access() {
         Some(grant) => WhoAmIAnswer {
             authenticated: grant.method != "none",
             method: grant.method.to_owned(),

@@ -15,11 +15,14 @@ async fn lesson_21_values_are_exact_both_ways() {
     let back = sent.replace("true", "1");
     assert_eq!(
         body,
-        format!(r#"{{"columns":["c0","c1","c2","c3","c4","c5","c6","c7","c8"],"rows":[{back}],"count":1}}"#)
+        format!(
+            r#"{{"columns":["c0","c1","c2","c3","c4","c5","c6","c7","c8"],"rows":[{back}],"count":1}}"#
+        )
     );
 }
 
-/// Amounts in wei and other numbers beyond 64 bits became REAL, and lost their last digits, without a word.
+/// Amounts in wei and other numbers beyond 64 bits became REAL, and lost their last digits, without
+/// a word.
 #[tokio::test]
 async fn a_number_that_does_not_fit_is_refused_with_its_place() {
     let gateway = start().await;
@@ -33,16 +36,21 @@ async fn a_number_that_does_not_fit_is_refused_with_its_place() {
         (r#"[{"$blob":"!"}]"#, "args[0]: not base64"),
         (r#"["\ud800"]"#, "args[0]: a text"),
     ] {
-        let message = gateway.post("/v1/db/query", args(sent)).await.assert_error(400, "invalid_argument");
+        let message =
+            gateway.post("/v1/db/query", args(sent)).await.assert_error(400, "invalid_argument");
         assert!(message.starts_with(place), "{sent}: {message}");
     }
     let nested = r#"{"statements":["WRITE",{"sql":"ARGS","args":[1,18446744073709551616]}]}"#;
     let answer = gateway.post("/v1/db/transaction", nested).await;
     let message = answer.assert_error(400, "invalid_argument");
-    assert!(message.starts_with("statements[1].args[1]: ") && message.contains("send it as a string"), "{message}");
+    assert!(
+        message.starts_with("statements[1].args[1]: ") && message.contains("send it as a string"),
+        "{message}"
+    );
     assert_eq!(answer.json()["statement"], 1);
     assert!(gateway.node.seen.lock().unwrap().is_empty(), "nothing was sent to the node");
-    let fits = gateway.post("/v1/db/query", args(r#"[-0,9e999,-9e999,"-9223372036854775809"]"#)).await;
+    let fits =
+        gateway.post("/v1/db/query", args(r#"[-0,9e999,-9e999,"-9223372036854775809"]"#)).await;
     let body = String::from_utf8(fits.body).unwrap();
     assert!(body.contains(r#""rows":[[0,9e999,-9e999,"-9223372036854775809"]]"#), "{body}");
 }
@@ -51,7 +59,8 @@ async fn a_number_that_does_not_fit_is_refused_with_its_place() {
 async fn a_write_says_what_it_did() {
     let gateway = start().await;
     let answer = gateway.post("/v1/db/query", r#"{"sql":"WRITE"}"#).await;
-    let expected = r#"{"columns":[],"rows":[],"count":0,"rows_affected":2,"last_insert_id":9007199254740993}"#;
+    let expected =
+        r#"{"columns":[],"rows":[],"count":0,"rows_affected":2,"last_insert_id":9007199254740993}"#;
     assert_eq!(String::from_utf8(answer.body).unwrap(), expected);
 }
 
@@ -68,7 +77,9 @@ async fn a_large_result_is_whole() {
 #[tokio::test]
 async fn lesson_20_a_failed_transaction_names_the_statement_and_is_sent_once() {
     let gateway = start().await;
-    let answer = gateway.post("/v1/db/transaction", r#"{"statements":["WRITE",{"sql":"WRITE"},"BAD"]}"#).await;
+    let answer = gateway
+        .post("/v1/db/transaction", r#"{"statements":["WRITE",{"sql":"WRITE"},"BAD"]}"#)
+        .await;
     answer.assert_error(400, "sql_error");
     assert_eq!(answer.json()["statement"], 2);
     assert_eq!(gateway.node.seen.lock().unwrap().len(), 1);
@@ -77,18 +88,24 @@ async fn lesson_20_a_failed_transaction_names_the_statement_and_is_sent_once() {
 #[tokio::test]
 async fn a_transaction_takes_texts_and_objects() {
     let gateway = start().await;
-    let body = r#"{"statements":["WRITE",{"sql":"ARGS","args":[1,"x"]},{"args":null,"sql":"WRITE"}]}"#;
+    let body =
+        r#"{"statements":["WRITE",{"sql":"ARGS","args":[1,"x"]},{"args":null,"sql":"WRITE"}]}"#;
     let answer = gateway.post("/v1/db/transaction", body).await.json();
     assert_eq!(answer["status"], "ok");
     assert_eq!(answer["results"].as_array().unwrap().len(), 3);
     assert_eq!(answer["results"][1]["rows"], json!([[1, "x"]]));
-    assert_eq!(gateway.post("/v1/db/transaction", r#"{"statements":[]}"#).await.json()["results"], json!([]));
+    assert_eq!(
+        gateway.post("/v1/db/transaction", r#"{"statements":[]}"#).await.json()["results"],
+        json!([])
+    );
 }
 
 #[tokio::test]
 async fn tables_are_made_dropped_and_described() {
     let gateway = start().await;
-    let created = gateway.post("/v1/db/create-table", r#"{"schema":"CREATE TABLE t (id INTEGER PRIMARY KEY)"}"#).await;
+    let created = gateway
+        .post("/v1/db/create-table", r#"{"schema":"CREATE TABLE t (id INTEGER PRIMARY KEY)"}"#)
+        .await;
     assert_eq!((created.status, created.json()), (201, json!({"status": "ok"})));
     let dropped = gateway.post("/v1/db/drop-table", r#"{"table":"t"}"#).await;
     assert_eq!((dropped.status, dropped.json()), (200, json!({"status": "ok"})));
@@ -104,13 +121,19 @@ async fn tables_are_made_dropped_and_described() {
 #[tokio::test]
 async fn lesson_15_drop_table_passes_the_name_and_the_credential_on() {
     let gateway = start().await;
-    gateway.request("POST", "/v1/db/drop-table", &[], r#"{"table":"t"}"#).await.assert_error(401, "unauthenticated");
+    gateway
+        .request("POST", "/v1/db/drop-table", &[], r#"{"table":"t"}"#)
+        .await
+        .assert_error(401, "unauthenticated");
     gateway.post("/v1/db/drop-table", r#"{"table":"x; DROP TABLE y"}"#).await;
     let request = gateway.node.last_request();
     assert_eq!(request.credential, "ak_good:one");
     let Some(Call::DropTable(drop)) = request.call else { panic!("a drop") };
     assert_eq!(drop.table, "x; DROP TABLE y", "as one name, for the node to refuse");
-    gateway.post("/v1/db/drop-table", r#"{"table":"missing"}"#).await.assert_error(404, "not_found");
+    gateway
+        .post("/v1/db/drop-table", r#"{"table":"missing"}"#)
+        .await
+        .assert_error(404, "not_found");
 }
 
 #[tokio::test]
@@ -127,7 +150,10 @@ async fn consistency_is_passed_on() {
         assert_eq!(query.consistency(), level);
     }
     let bad = gateway.post("/v1/db/query", r#"{"sql":"ARGS","consistency":"eventual"}"#).await;
-    assert!(bad.assert_error(400, "invalid_argument").contains("linearizable"), "it says what is allowed");
+    assert!(
+        bad.assert_error(400, "invalid_argument").contains("linearizable"),
+        "it says what is allowed"
+    );
 }
 
 #[tokio::test]
@@ -191,8 +217,13 @@ async fn hostile_json_is_refused_and_costs_little() {
     let Some(Call::Query(query)) = gateway.node.last_request().call else { panic!("a query") };
     assert_eq!(query.statement.unwrap().args.len(), 32_767, "one too many, for the node to refuse");
     let name = "n".repeat(200_000);
-    gateway.post("/v1/db/query", format!(r#"{{"{name}":1}}"#)).await.assert_error(400, "invalid_argument");
-    for bad in [r#"{"statements":"x"}"#, r#"{"statements":[5]}"#, r#"{"statements":[{"sql":"x","y":1}]}"#] {
+    gateway
+        .post("/v1/db/query", format!(r#"{{"{name}":1}}"#))
+        .await
+        .assert_error(400, "invalid_argument");
+    for bad in
+        [r#"{"statements":"x"}"#, r#"{"statements":[5]}"#, r#"{"statements":[{"sql":"x","y":1}]}"#]
+    {
         gateway.post("/v1/db/transaction", bad).await.assert_error(400, "invalid_argument");
     }
 }

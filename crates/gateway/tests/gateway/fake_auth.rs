@@ -1,5 +1,5 @@
-//! What the node in memory answers about sign-in: fixed secrets, and what it was told. Whether a proof holds is the
-//! business of the real node, before which `full_node.rs` stands.
+//! What the node in memory answers about sign-in: fixed secrets, and what it was told. Whether a
+//! proof holds is the business of the real node, before which `full_node.rs` stands.
 
 use debros_proto::rpc::{self, request::Call, response::Result as Answer};
 use debros_proto::{Code, Error};
@@ -30,7 +30,9 @@ pub(crate) fn public(call: &Call) -> Option<Result<Answer, Error>> {
             issued_at: 1000,
             expires_at: 301_000,
         })),
-        Call::SignIn(sign_in) => checked(sign_in.proof).map(|proof| Answer::Session(session(&proof.namespace))),
+        Call::SignIn(sign_in) => {
+            checked(sign_in.proof).map(|proof| Answer::Session(session(&proof.namespace)))
+        }
         Call::RegisterApp(register) => checked(register.proof).map(|proof| {
             let app = rpc::App {
                 app_id: "app_1".into(),
@@ -41,22 +43,33 @@ pub(crate) fn public(call: &Call) -> Option<Result<Answer, Error>> {
             };
             Answer::App(rpc::AppResponse { app: Some(app) })
         }),
-        Call::CreateApiKeyByProof(create) => {
-            checked(create.proof).map(|proof| made(proof.namespace, create.name, create.role, create.scopes))
-        }
+        Call::CreateApiKeyByProof(create) => checked(create.proof)
+            .map(|proof| made(proof.namespace, create.name, create.role, create.scopes)),
         Call::Refresh(refresh) if refresh.refresh_token != REFRESH_TOKEN => {
             Err(refused("the refresh token is not valid"))
         }
         Call::Refresh(refresh) if !matches!(refresh.namespace.as_str(), "" | "one") => {
-            Err(Error::new(Code::NamespaceMismatch, "namespace mismatch: the token is of another namespace"))
+            Err(Error::new(
+                Code::NamespaceMismatch,
+                "namespace mismatch: the token is of another namespace",
+            ))
         }
         Call::Refresh(_) => Ok(Answer::Session(session("one"))),
         Call::Logout(logout) if !logout.all && !matches!(logout.namespace.as_str(), "" | "one") => {
-            Err(Error::new(Code::NamespaceMismatch, "namespace mismatch: the token is of another namespace"))
+            Err(Error::new(
+                Code::NamespaceMismatch,
+                "namespace mismatch: the token is of another namespace",
+            ))
         }
-        Call::Logout(logout) if !logout.all => Ok(Answer::Logout(rpc::LogoutResponse { revoked: 1 })),
+        Call::Logout(logout) if !logout.all => {
+            Ok(Answer::Logout(rpc::LogoutResponse { revoked: 1 }))
+        }
         Call::Jwks(_) => {
-            let key = rpc::SigningKey { kid: "k1".into(), public_key: vec![7; 32].into(), ..Default::default() };
+            let key = rpc::SigningKey {
+                kid: "k1".into(),
+                public_key: vec![7; 32].into(),
+                ..Default::default()
+            };
             Ok(Answer::Jwks(rpc::JwksResponse { keys: vec![key] }))
         }
         _ => return None,
@@ -67,11 +80,16 @@ pub(crate) fn public(call: &Call) -> Option<Result<Answer, Error>> {
 pub(crate) fn known(call: &Call, namespace: &str) -> Option<Result<Answer, Error>> {
     Some(match call.clone() {
         Call::Logout(_) => Ok(Answer::Logout(rpc::LogoutResponse { revoked: 3 })),
-        Call::Token(_) => {
-            Ok(Answer::Session(rpc::SessionResponse { refresh_token: String::new(), ..session(namespace) }))
+        Call::Token(_) => Ok(Answer::Session(rpc::SessionResponse {
+            refresh_token: String::new(),
+            ..session(namespace)
+        })),
+        Call::CreateApiKey(create) => {
+            Ok(made(namespace.to_owned(), create.name, create.role, create.scopes))
         }
-        Call::CreateApiKey(create) => Ok(made(namespace.to_owned(), create.name, create.role, create.scopes)),
-        Call::ListApiKeys(_) => Ok(Answer::ListApiKeys(rpc::ListApiKeysResponse { keys: vec![key(namespace)] })),
+        Call::ListApiKeys(_) => {
+            Ok(Answer::ListApiKeys(rpc::ListApiKeysResponse { keys: vec![key(namespace)] }))
+        }
         Call::RevokeApiKey(revoke) if revoke.id == "key_1" => {
             Ok(Answer::RevokeApiKey(rpc::RevokeApiKeyResponse { revoked: true }))
         }
@@ -79,9 +97,9 @@ pub(crate) fn known(call: &Call, namespace: &str) -> Option<Result<Answer, Error
         Call::ListMembers(_) => Ok(Answer::ListMembers(rpc::ListMembersResponse {
             members: vec![rpc::Member { granted_by: String::new(), ..member(WALLET, "owner") }],
         })),
-        Call::SetMember(set) => {
-            Ok(Answer::Member(rpc::MemberResponse { member: Some(member(&set.wallet.to_lowercase(), &set.role)) }))
-        }
+        Call::SetMember(set) => Ok(Answer::Member(rpc::MemberResponse {
+            member: Some(member(&set.wallet.to_lowercase(), &set.role)),
+        })),
         Call::ListNamespaces(_) => Ok(Answer::ListNamespaces(rpc::ListNamespacesResponse {
             namespaces: vec![described(namespace), described("two")],
             more: true,
@@ -92,13 +110,18 @@ pub(crate) fn known(call: &Call, namespace: &str) -> Option<Result<Answer, Error
             Ok(Answer::Namespace(rpc::NamespaceResponse { namespace: Some(described(namespace)) }))
         }
         Call::DeleteNamespace(delete) if delete.confirm == "busy" => {
-            Err(Error::new(Code::Conflict, "a backup is running").retry_after(Duration::from_millis(1500)))
+            Err(Error::new(Code::Conflict, "a backup is running")
+                .retry_after(Duration::from_millis(1500)))
         }
-        Call::DeleteNamespace(delete) if delete.confirm != namespace => Err(Error::invalid("confirm it with its name")),
-        Call::DeleteNamespace(_) => {
-            Ok(Answer::DeleteNamespace(rpc::DeleteNamespaceResponse { deleted: Some(described(namespace)) }))
+        Call::DeleteNamespace(delete) if delete.confirm != namespace => {
+            Err(Error::invalid("confirm it with its name"))
         }
-        Call::RemoveMember(_) => Ok(Answer::RemoveMember(rpc::RemoveMemberResponse { removed: true })),
+        Call::DeleteNamespace(_) => Ok(Answer::DeleteNamespace(rpc::DeleteNamespaceResponse {
+            deleted: Some(described(namespace)),
+        })),
+        Call::RemoveMember(_) => {
+            Ok(Answer::RemoveMember(rpc::RemoveMemberResponse { removed: true }))
+        }
         _ => return None,
     })
 }
@@ -124,7 +147,9 @@ fn described(namespace: &str) -> rpc::NamespaceInfo {
 }
 
 fn checked(proof: Option<rpc::Proof>) -> Result<rpc::Proof, Error> {
-    proof.filter(|proof| proof.signature != BAD_SIGNATURE).ok_or_else(|| refused("the signature is another wallet's"))
+    proof
+        .filter(|proof| proof.signature != BAD_SIGNATURE)
+        .ok_or_else(|| refused("the signature is another wallet's"))
 }
 
 fn refused(why: &str) -> Error {
@@ -162,5 +187,10 @@ fn made(namespace: String, name: String, role: String, scopes: Vec<String>) -> A
 }
 
 fn member(wallet: &str, role: &str) -> rpc::Member {
-    rpc::Member { wallet: wallet.to_owned(), role: role.to_owned(), granted_by: WALLET.into(), created_at: 1000 }
+    rpc::Member {
+        wallet: wallet.to_owned(),
+        role: role.to_owned(),
+        granted_by: WALLET.into(),
+        created_at: 1000,
+    }
 }

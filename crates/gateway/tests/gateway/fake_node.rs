@@ -74,7 +74,8 @@ impl FakeNode {
     /// Ends every subscription of a topic with an error.
     pub(crate) fn revoke_subscriptions(&self) {
         for queue in self.topics.lock().unwrap().values().flatten().filter_map(Weak::upgrade) {
-            queue.state.lock().unwrap().ended = Some(Error::new(Code::Unauthenticated, "the key was revoked"));
+            queue.state.lock().unwrap().ended =
+                Some(Error::new(Code::Unauthenticated, "the key was revoked"));
             queue.changed.notify_one();
         }
     }
@@ -113,19 +114,25 @@ impl FakeNode {
             return answer.map(plain);
         }
         let operators_only = || {
-            if caller.operator { Ok(()) } else { Err(Error::new(Code::Forbidden, "only operators may do this")) }
+            if caller.operator {
+                Ok(())
+            } else {
+                Err(Error::new(Code::Forbidden, "only operators may do this"))
+            }
         };
         let answer = match call {
-            Call::WhoAmI(_) if request.credential.starts_with("ey.") => Answer::WhoAmI(rpc::WhoAmIResponse {
-                method: "jwt".into(),
-                subject: fake_auth::WALLET.into(),
-                wallet: fake_auth::WALLET.into(),
-                namespace,
-                role: "owner".into(),
-                created_at: 1000,
-                expires_at: 901_000,
-                ..Default::default()
-            }),
+            Call::WhoAmI(_) if request.credential.starts_with("ey.") => {
+                Answer::WhoAmI(rpc::WhoAmIResponse {
+                    method: "jwt".into(),
+                    subject: fake_auth::WALLET.into(),
+                    wallet: fake_auth::WALLET.into(),
+                    namespace,
+                    role: "owner".into(),
+                    created_at: 1000,
+                    expires_at: 901_000,
+                    ..Default::default()
+                })
+            }
             Call::WhoAmI(_) => Answer::WhoAmI(rpc::WhoAmIResponse {
                 method: if caller.operator { "operator" } else { "api_key" }.into(),
                 subject: "key_1".into(),
@@ -137,7 +144,12 @@ impl FakeNode {
                 ..Default::default()
             }),
             Call::Peers(_) => Answer::Peers(rpc::PeersResponse {
-                peers: vec![rpc::Peer { id: "12D3".into(), connected: true, last_seen: 1000, ..Default::default() }],
+                peers: vec![rpc::Peer {
+                    id: "12D3".into(),
+                    connected: true,
+                    last_seen: 1000,
+                    ..Default::default()
+                }],
             }),
             Call::ConnectPeer(connect) => {
                 operators_only()?;
@@ -154,9 +166,9 @@ impl FakeNode {
                 }
                 Answer::Get(rpc::GetResponse { entry: self.entry(namespace, &get.key)? })
             }
-            Call::Exists(exists) => {
-                Answer::Exists(rpc::ExistsResponse { exists: self.entry(namespace, &exists.key)?.is_some() })
-            }
+            Call::Exists(exists) => Answer::Exists(rpc::ExistsResponse {
+                exists: self.entry(namespace, &exists.key)?.is_some(),
+            }),
             Call::Delete(delete) => Answer::Delete(self.delete(namespace, delete)?),
             Call::List(list) => Answer::List(self.list(&namespace, list)?),
             Call::Query(query) => {
@@ -166,7 +178,9 @@ impl FakeNode {
             Call::Transaction(transaction) => {
                 let mut results = Vec::new();
                 for (index, statement) in transaction.statements.into_iter().enumerate() {
-                    results.push(self.run(statement).await.map_err(|error| error.at_statement(index))?);
+                    results.push(
+                        self.run(statement).await.map_err(|error| error.at_statement(index))?,
+                    );
                 }
                 Answer::Transaction(rpc::TransactionResponse { results })
             }
@@ -178,7 +192,11 @@ impl FakeNode {
             Call::Schema(_) => Answer::Schema(schema()),
             Call::ListApps(_) => {
                 let apps = self.apps.lock().unwrap();
-                let items = apps.iter().filter(|((ns, _), _)| *ns == namespace).map(|(_, app)| app.clone()).collect();
+                let items = apps
+                    .iter()
+                    .filter(|((ns, _), _)| *ns == namespace)
+                    .map(|(_, app)| app.clone())
+                    .collect();
                 Answer::ListApps(rpc::ListAppsResponse { items })
             }
             Call::CreateApp(create) => {
@@ -220,7 +238,9 @@ impl FakeNode {
                 let topics = self.topics.lock().unwrap();
                 let mut names: Vec<String> = topics
                     .iter()
-                    .filter(|((ns, _), queues)| *ns == namespace && queues.iter().any(|queue| queue.strong_count() > 0))
+                    .filter(|((ns, _), queues)| {
+                        *ns == namespace && queues.iter().any(|queue| queue.strong_count() > 0)
+                    })
                     .map(|((_, topic), _)| topic.clone())
                     .collect();
                 names.sort();
@@ -228,8 +248,10 @@ impl FakeNode {
             }
             Call::Subscribe(subscribe) => {
                 let events = self.subscribe(namespace, subscribe.topic);
-                let opened =
-                    rpc::Response { result: Some(Answer::Subscribe(rpc::SubscribeResponse {})), ..Default::default() };
+                let opened = rpc::Response {
+                    result: Some(Answer::Subscribe(rpc::SubscribeResponse {})),
+                    ..Default::default()
+                };
                 return Ok(Reply::Stream(opened, events));
             }
             other => return Err(Error::new(Code::Unimplemented, format!("{other:?}"))),
@@ -271,7 +293,11 @@ impl FakeNode {
         Ok(rpc::PutResponse { version, size })
     }
 
-    fn delete(&self, namespace: String, delete: rpc::DeleteRequest) -> Result<rpc::DeleteResponse, Error> {
+    fn delete(
+        &self,
+        namespace: String,
+        delete: rpc::DeleteRequest,
+    ) -> Result<rpc::DeleteResponse, Error> {
         let mut store = self.store.lock().unwrap();
         let key = (namespace, delete.key);
         check(delete.condition, store.get(&key).map(|(_, version)| *version))?;
@@ -287,13 +313,16 @@ impl FakeNode {
         let store = self.store.lock().unwrap();
         let mut keys: Vec<String> = store
             .keys()
-            .filter(|(ns, key)| ns == namespace && key.starts_with(&list.prefix) && *key > list.cursor)
+            .filter(|(ns, key)| {
+                ns == namespace && key.starts_with(&list.prefix) && *key > list.cursor
+            })
             .map(|(_, key)| key.clone())
             .take(limit + 1)
             .collect();
         let more = keys.len() > limit;
         keys.truncate(limit);
-        let next_cursor = if more { keys.last().cloned().unwrap_or_default() } else { String::new() };
+        let next_cursor =
+            if more { keys.last().cloned().unwrap_or_default() } else { String::new() };
         Ok(rpc::ListResponse { keys, next_cursor })
     }
 
@@ -323,12 +352,13 @@ impl FakeNode {
             }
             "PANIC" => panic!("a defect"),
             "CONSTRAINT" => Err(Error::new(Code::Constraint, "UNIQUE constraint failed: t.a")),
-            "BUSY" => {
-                Err(Error::new(Code::Overloaded, "too much waits").retry_after(std::time::Duration::from_millis(1500)))
-            }
+            "BUSY" => Err(Error::new(Code::Overloaded, "too much waits")
+                .retry_after(std::time::Duration::from_millis(1500))),
             "LATE" => Err(Error::new(Code::UnknownOutcome, "it may have happened or not")),
             "FULL" => Err(Error::new(Code::DatabaseFull, "the database is full")),
-            "MISMATCH" => Err(Error::new(Code::IdempotencyMismatch, "the key was used with another request")),
+            "MISMATCH" => {
+                Err(Error::new(Code::IdempotencyMismatch, "the key was used with another request"))
+            }
             _ => Err(Error::new(Code::Sql, "near \"BAD\": syntax error")),
         }
     }
@@ -346,7 +376,12 @@ impl FakeNode {
 
     fn subscribe(&self, namespace: String, topic: String) -> EventSource {
         let queue = Arc::new(Queue::default());
-        self.topics.lock().unwrap().entry((namespace, topic)).or_default().push(Arc::downgrade(&queue));
+        self.topics
+            .lock()
+            .unwrap()
+            .entry((namespace, topic))
+            .or_default()
+            .push(Arc::downgrade(&queue));
         let leaving = Leaving(Arc::clone(&self.left));
         futures::stream::unfold((queue, leaving), |(queue, leaving)| async move {
             let event = queue.next().await;
@@ -368,7 +403,11 @@ impl Default for Gate {
 struct Handle(Arc<FakeNode>);
 
 impl Handler for Handle {
-    fn call(&self, _: CallContext, request: rpc::Request) -> BoxFuture<'static, Result<Reply, Error>> {
+    fn call(
+        &self,
+        _: CallContext,
+        request: rpc::Request,
+    ) -> BoxFuture<'static, Result<Reply, Error>> {
         let node = Arc::clone(&self.0);
         async move {
             node.seen.lock().unwrap().push(request.clone());
@@ -451,7 +490,11 @@ fn check(condition: Option<rpc::Condition>, version: Option<u64>) -> Result<(), 
     let holds = condition.if_version.is_none_or(|wanted| version == Some(wanted))
         && condition.if_exists.is_none_or(|wanted| version.is_some() == wanted)
         && condition.if_not_version.is_none_or(|unwanted| version != Some(unwanted));
-    if holds { Ok(()) } else { Err(Error::new(Code::PreconditionFailed, "the condition does not hold")) }
+    if holds {
+        Ok(())
+    } else {
+        Err(Error::new(Code::PreconditionFailed, "the condition does not hold"))
+    }
 }
 
 fn no_app() -> Error {
@@ -473,9 +516,15 @@ fn status() -> rpc::StatusResponse {
 }
 
 fn schema() -> rpc::SchemaResponse {
-    let column =
-        rpc::Column { name: "id".into(), r#type: "INTEGER".into(), nullable: false, default: None, primary_key: true };
-    let index = rpc::Index { name: "i".into(), unique: true, columns: vec!["id".into()], sql: None };
+    let column = rpc::Column {
+        name: "id".into(),
+        r#type: "INTEGER".into(),
+        nullable: false,
+        default: None,
+        primary_key: true,
+    };
+    let index =
+        rpc::Index { name: "i".into(), unique: true, columns: vec!["id".into()], sql: None };
     let table = rpc::Table {
         name: "t".into(),
         sql: "CREATE TABLE t (id INTEGER PRIMARY KEY)".into(),

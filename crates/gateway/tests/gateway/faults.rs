@@ -1,4 +1,5 @@
-//! Broken, oversized, slow and hostile requests: a clear answer, nothing changed, and the next caller is served.
+//! Broken, oversized, slow and hostile requests: a clear answer, nothing changed, and the next
+//! caller is served.
 
 use crate::http_client::Http;
 use crate::setup::{KEY, Running, start, start_with};
@@ -11,7 +12,9 @@ async fn still_serves(gateway: &Running) {
 }
 
 fn head(method: &str, path: &str, more: &str) -> String {
-    format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ak_good:one\r\n{more}\r\n")
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ak_good:one\r\n{more}\r\n"
+    )
 }
 
 #[tokio::test]
@@ -52,7 +55,9 @@ async fn heads_have_limits() {
         }
     }
     let mut connection = gateway.connect().await;
-    connection.try_send(head("GET", &format!("/v1/storage/get?key={}", "k".repeat(70_000)), "")).await;
+    connection
+        .try_send(head("GET", &format!("/v1/storage/get?key={}", "k".repeat(70_000)), ""))
+        .await;
     if let Some(answer) = connection.answer(false).await {
         assert!(matches!(answer.status, 414 | 431), "{}", answer.status);
     }
@@ -102,7 +107,11 @@ async fn a_body_over_its_limit_is_413_in_every_form() {
 async fn a_body_over_its_limit_is_not_asked_for() {
     let gateway = start().await;
     let ask = |length: usize| {
-        head("PUT", "/v1/storage?key=k", &format!("Content-Length: {length}\r\nExpect: 100-continue\r\n"))
+        head(
+            "PUT",
+            "/v1/storage?key=k",
+            &format!("Content-Length: {length}\r\nExpect: 100-continue\r\n"),
+        )
     };
     let mut connection = gateway.connect().await;
     connection.send(ask(5 << 20)).await;
@@ -116,7 +125,8 @@ async fn a_body_over_its_limit_is_not_asked_for() {
     assert_eq!(connection.answer(false).await.unwrap().status, 201);
 }
 
-/// Whoever listens while it sends learns of the refusal long before the end; whoever does not still finds the answer.
+/// Whoever listens while it sends learns of the refusal long before the end; whoever does not still
+/// finds the answer.
 #[tokio::test]
 async fn a_body_over_its_limit_is_refused_while_it_is_sent() {
     const MIB: usize = 1 << 20;
@@ -145,7 +155,9 @@ async fn a_body_over_its_limit_is_refused_while_it_is_sent() {
     assert!(sent < 16 * MIB, "{sent} bytes were sent before the answer");
 
     let mut connection = gateway.connect().await;
-    connection.send(head("PUT", "/v1/storage?key=k", &format!("Content-Length: {}\r\n", 12 * MIB))).await;
+    connection
+        .send(head("PUT", "/v1/storage?key=k", &format!("Content-Length: {}\r\n", 12 * MIB)))
+        .await;
     connection.send(vec![0; 12 * MIB]).await;
     connection.answer(false).await.unwrap().assert_error(413, "too_large");
     still_serves(&gateway).await;
@@ -164,13 +176,19 @@ async fn the_largest_value_fits() {
 #[tokio::test]
 async fn chunked_bodies_are_read_and_broken_ones_refused() {
     let gateway = start().await;
-    let chunked =
-        |key: &str, body: &str| head("PUT", &format!("/v1/storage?key={key}"), "Transfer-Encoding: chunked\r\n") + body;
+    let chunked = |key: &str, body: &str| {
+        head("PUT", &format!("/v1/storage?key={key}"), "Transfer-Encoding: chunked\r\n") + body
+    };
     let mut connection = gateway.connect().await;
     connection.send(chunked("good", "3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nTrailer: t\r\n\r\n")).await;
     assert_eq!(connection.answer(false).await.unwrap().status, 201);
     assert_eq!(gateway.node.value("one", "good").unwrap(), "abcde");
-    for bad in ["zz\r\nabc\r\n0\r\n\r\n", "3\r\nabcd\r\n0\r\n\r\n", "ffffffffffffffffff\r\na", "-1\r\n\r\n"] {
+    for bad in [
+        "zz\r\nabc\r\n0\r\n\r\n",
+        "3\r\nabcd\r\n0\r\n\r\n",
+        "ffffffffffffffffff\r\na",
+        "-1\r\n\r\n",
+    ] {
         let mut connection = gateway.connect().await;
         connection.try_send(chunked("bad", bad)).await;
         connection.answer(false).await.unwrap().assert_error(400, "malformed");
@@ -203,7 +221,8 @@ async fn what_follows_a_body_is_the_next_request() {
 /// Lesson 10: a server without timeouts could be held by callers that send a byte at a time.
 #[tokio::test]
 async fn lesson_10_a_head_that_does_not_come_ends_the_connection() {
-    // Longer than a busy machine takes this test's thread away: who sends a whole head does so in time.
+    // Longer than a busy machine takes this test's thread away: who sends a whole head does so in
+    // time.
     let gateway = start_with(|config| config.limits.header_timeout = Duration::from_secs(1)).await;
     let mut silent = gateway.connect().await;
     let mut half = gateway.connect().await;
@@ -216,7 +235,8 @@ async fn lesson_10_a_head_that_does_not_come_ends_the_connection() {
 /// Lesson 10: the same with a body.
 #[tokio::test]
 async fn lesson_10_a_body_that_does_not_come_is_408() {
-    let gateway = start_with(|config| config.limits.body_timeout = Duration::from_millis(100)).await;
+    let gateway =
+        start_with(|config| config.limits.body_timeout = Duration::from_millis(100)).await;
     let mut connection = gateway.connect().await;
     connection.send(head("PUT", "/v1/storage?key=k", "Content-Length: 10\r\n") + "a").await;
     let answer = connection.answer(false).await.unwrap();
@@ -230,7 +250,9 @@ async fn strangers_can_not_make_the_gateway_read_much() {
     let gateway = start().await;
     for framing in ["Content-Length: 4000000\r\n", "Transfer-Encoding: chunked\r\n"] {
         let mut connection = gateway.connect().await;
-        let stranger = format!("PUT /v1/storage?key=k HTTP/1.1\r\nHost: x\r\nX-API-Key: guess\r\n{framing}\r\n");
+        let stranger = format!(
+            "PUT /v1/storage?key=k HTTP/1.1\r\nHost: x\r\nX-API-Key: guess\r\n{framing}\r\n"
+        );
         connection.send(stranger).await;
         connection.answer(false).await.unwrap().assert_error(401, "unauthenticated");
     }
@@ -243,15 +265,23 @@ async fn a_panic_is_one_failed_request() {
     let answer = connection.request("POST", "/v1/db/query", &[KEY], br#"{"sql":"PANIC"}"#).await;
     let message = answer.assert_error(500, "internal");
     assert!(!message.contains("a defect\""), "{message}");
-    assert_eq!(connection.request("GET", "/health", &[], b"").await.status, 200, "the connection goes on");
+    assert_eq!(
+        connection.request("GET", "/health", &[], b"").await.status,
+        200,
+        "the connection goes on"
+    );
 }
 
 #[tokio::test]
 async fn a_call_that_takes_too_long_ends() {
-    let gateway = start_with(|config| config.limits.request_timeout = Duration::from_millis(100)).await;
+    let gateway =
+        start_with(|config| config.limits.request_timeout = Duration::from_millis(100)).await;
     let answer = gateway.post("/v1/db/query", r#"{"sql":"SLEEP"}"#).await;
     assert_eq!(answer.status, 504);
-    crate::setup::until("the call is cancelled", || gateway.node.asleep.load(Ordering::SeqCst) == 0).await;
+    crate::setup::until("the call is cancelled", || {
+        gateway.node.asleep.load(Ordering::SeqCst) == 0
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -259,10 +289,16 @@ async fn a_caller_that_leaves_ends_its_call() {
     let gateway = start().await;
     let mut connection = gateway.connect().await;
     let body = r#"{"sql":"SLEEP"}"#;
-    connection.send(head("POST", "/v1/db/query", &format!("Content-Length: {}\r\n", body.len())) + body).await;
-    crate::setup::until("the call is there", || gateway.node.asleep.load(Ordering::SeqCst) == 1).await;
+    connection
+        .send(head("POST", "/v1/db/query", &format!("Content-Length: {}\r\n", body.len())) + body)
+        .await;
+    crate::setup::until("the call is there", || gateway.node.asleep.load(Ordering::SeqCst) == 1)
+        .await;
     drop(connection);
-    crate::setup::until("the call is cancelled", || gateway.node.asleep.load(Ordering::SeqCst) == 0).await;
+    crate::setup::until("the call is cancelled", || {
+        gateway.node.asleep.load(Ordering::SeqCst) == 0
+    })
+    .await;
 }
 
 #[tokio::test]

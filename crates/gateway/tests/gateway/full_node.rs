@@ -15,9 +15,18 @@ struct Door {
 }
 
 impl Door {
-    async fn call_with(&self, method: &str, path: &str, more: &[(&str, &str)], body: impl AsRef<[u8]>) -> Answer {
+    async fn call_with(
+        &self,
+        method: &str,
+        path: &str,
+        more: &[(&str, &str)],
+        body: impl AsRef<[u8]>,
+    ) -> Answer {
         let headers = [&[("X-API-Key", self.key.as_str())], more].concat();
-        Http::connect(self.gateway.address()).await.request(method, path, &headers, body.as_ref()).await
+        Http::connect(self.gateway.address())
+            .await
+            .request(method, path, &headers, body.as_ref())
+            .await
     }
 
     async fn call(&self, method: &str, path: &str, body: impl AsRef<[u8]>) -> Answer {
@@ -36,7 +45,9 @@ impl Door {
 
 async fn separate_gateway(node: &TestNode) -> Gateway {
     let client = Client::connect(Config::new("").bootstrap_peer(node.address())).await.unwrap();
-    let config = config(|config| config.operator_credential = Some(node.node().operator_credential().to_owned()));
+    let config = config(|config| {
+        config.operator_credential = Some(node.node().operator_credential().to_owned())
+    });
     Gateway::start(config, client, None).await.unwrap()
 }
 
@@ -58,9 +69,14 @@ async fn every_way_in_leads_to_the_same_data() {
     let client = node.client_with("app", &inside.key).await;
     assert_eq!(&client.storage().get("k").await.unwrap().unwrap().value[..], b"\x00\xff");
 
-    let created = separate.call("POST", "/v1/db/create-table", r#"{"schema":"CREATE TABLE t (a UNIQUE)"}"#).await;
+    let created = separate
+        .call("POST", "/v1/db/create-table", r#"{"schema":"CREATE TABLE t (a UNIQUE)"}"#)
+        .await;
     assert_eq!(created.status, 201);
-    assert_eq!(inside.query("INSERT INTO t VALUES (?)", json!([1])).await.json()["rows_affected"], 1);
+    assert_eq!(
+        inside.query("INSERT INTO t VALUES (?)", json!([1])).await.json()["rows_affected"],
+        1
+    );
     assert_eq!(separate.query("SELECT a FROM t", json!([])).await.json()["rows"], json!([[1]]));
     separate.query("INSERT INTO t VALUES (1)", json!([])).await.assert_error(409, "constraint");
     let tables = inside.call("GET", "/v1/db/schema", "").await.json();
@@ -70,8 +86,14 @@ async fn every_way_in_leads_to_the_same_data() {
 
     let (mut here, mut there) = (inside.subscribe("news").await, separate.subscribe("news").await);
     client.pubsub().publish("news", "x").await.unwrap();
-    assert_eq!((message(&mut here).await, message(&mut there).await), (b"x".to_vec(), b"x".to_vec()));
-    assert_eq!(separate.call("GET", "/v1/pubsub/topics", "").await.json(), json!({"topics": ["news"]}));
+    assert_eq!(
+        (message(&mut here).await, message(&mut there).await),
+        (b"x".to_vec(), b"x".to_vec())
+    );
+    assert_eq!(
+        separate.call("GET", "/v1/pubsub/topics", "").await.json(),
+        json!({"topics": ["news"]})
+    );
 
     for door in [&inside, &separate] {
         let status = door.call("GET", "/v1/network/status", "").await.json();
@@ -92,13 +114,17 @@ async fn lesson_18_21_values_come_back_exact() {
     let (_node, doors) = node_and_doors().await;
     for door in &doors {
         let exact = door
-            .query("SELECT 9007199254740993, ?, '', ?, 9e999 - 9e999, 9e999", json!([i64::MIN, {"$blob": "AP8="}]))
+            .query(
+                "SELECT 9007199254740993, ?, '', ?, 9e999 - 9e999, 9e999",
+                json!([i64::MIN, {"$blob": "AP8="}]),
+            )
             .await;
         let back = r#"{"sql":"SELECT ? = 9e999, ? = -9e999, typeof(?)","args":[9e999,-9e999,-0]}"#;
         let back = door.call("POST", "/v1/db/query", back).await.json();
         assert_eq!(back["rows"], json!([[1, 1, "integer"]]), "what came out can be sent in");
         let body = String::from_utf8(exact.body).unwrap();
-        let rows = r#""rows":[[9007199254740993,-9223372036854775808,"",{"$blob":"AP8="},null,9e999]]"#;
+        let rows =
+            r#""rows":[[9007199254740993,-9223372036854775808,"",{"$blob":"AP8="},null,9e999]]"#;
         assert!(body.contains(rows), "{body}");
 
         let value: Vec<u8> = (0..=255).cycle().take(4 << 20).collect();
@@ -107,12 +133,15 @@ async fn lesson_18_21_values_come_back_exact() {
 
         door.query("CREATE TABLE IF NOT EXISTS numbers (n INTEGER)", json!([])).await;
         door.query("DELETE FROM numbers", json!([])).await;
-        let statements: Vec<_> =
-            (0..1000).map(|n| json!({"sql": "INSERT INTO numbers VALUES (?)", "args": [n]})).collect();
+        let statements: Vec<_> = (0..1000)
+            .map(|n| json!({"sql": "INSERT INTO numbers VALUES (?)", "args": [n]}))
+            .collect();
         let transaction = json!({"statements": statements}).to_string();
         let done = door.call("POST", "/v1/db/transaction", transaction).await;
         assert_eq!((done.status, done.json()["results"].as_array().unwrap().len()), (200, 1000));
-        let failed = json!({"statements": ["DELETE FROM numbers", "INSERT INTO nowhere VALUES (1)"]}).to_string();
+        let failed =
+            json!({"statements": ["DELETE FROM numbers", "INSERT INTO nowhere VALUES (1)"]})
+                .to_string();
         let failed = door.call("POST", "/v1/db/transaction", failed).await;
         failed.assert_error(400, "sql_error");
         assert_eq!(failed.json()["statement"], 1);
@@ -130,7 +159,8 @@ async fn versions_and_expiry_hold_at_the_engine() {
     let (_node, doors) = node_and_doors().await;
     for (number, door) in doors.iter().enumerate() {
         let path = format!("/v1/storage?key=v{number}");
-        let with = async |name: &str, tag: &str| door.call_with("PUT", &path, &[(name, tag)], "v").await;
+        let with =
+            async |name: &str, tag: &str| door.call_with("PUT", &path, &[(name, tag)], "v").await;
         with("If-Match", "*").await.assert_error(412, "precondition_failed");
         with("If-Match", "\"1\"").await.assert_error(412, "precondition_failed");
         let first = with("If-None-Match", "*").await;
@@ -141,9 +171,13 @@ async fn versions_and_expiry_hold_at_the_engine() {
         let second = with("If-Match", &tag).await;
         assert_eq!(second.status, 201);
         assert_ne!(second.header("etag"), Some(tag.as_str()));
-        let unchanged = door.call_with("GET", &path, &[("If-None-Match", second.header("etag").unwrap())], "").await;
+        let unchanged = door
+            .call_with("GET", &path, &[("If-None-Match", second.header("etag").unwrap())], "")
+            .await;
         assert_eq!(unchanged.status, 304);
-        door.call_with("DELETE", &path, &[("If-Match", &tag)], "").await.assert_error(412, "precondition_failed");
+        door.call_with("DELETE", &path, &[("If-Match", &tag)], "")
+            .await
+            .assert_error(412, "precondition_failed");
         assert_eq!(door.call("DELETE", &path, "").await.json()["deleted"], true);
         assert_eq!(door.call("PUT", &format!("{path}&ttl=3600"), "v").await.status, 201);
     }
@@ -159,8 +193,14 @@ async fn an_idempotency_key_makes_a_write_happen_once_through_any_gateway() {
     let again = separate.call_with("POST", "/v1/db/query", &once, &insert).await;
     assert_eq!((first.status, again.status), (200, 200));
     assert_eq!(first.json(), again.json());
-    assert_eq!((first.header("idempotent-replayed"), again.header("idempotent-replayed")), (None, Some("true")));
-    assert_eq!(inside.query("SELECT count(*) FROM t", json!([])).await.json()["rows"], json!([[1]]));
+    assert_eq!(
+        (first.header("idempotent-replayed"), again.header("idempotent-replayed")),
+        (None, Some("true"))
+    );
+    assert_eq!(
+        inside.query("SELECT count(*) FROM t", json!([])).await.json()["rows"],
+        json!([[1]])
+    );
     let other = json!({"sql": "INSERT INTO t VALUES (2)"}).to_string();
     let other = separate.call_with("POST", "/v1/db/query", &once, other).await;
     other.assert_error(422, "idempotency_mismatch");
@@ -171,8 +211,12 @@ async fn an_idempotency_key_makes_a_write_happen_once_through_any_gateway() {
         ("POST", "/v1/db/create-table", r#"{"schema":"CREATE TABLE u (a)"}"#),
         ("POST", "/v1/pubsub/publish", r#"{"topic":"t","data_base64":""}"#),
     ] {
-        for (door, replayed) in [(&inside, None), (&separate, Some("true")), (&inside, Some("true"))] {
-            let answer = door.call_with(method, path, &[("Idempotency-Key", &format!("{method} {path}"))], body).await;
+        for (door, replayed) in
+            [(&inside, None), (&separate, Some("true")), (&inside, Some("true"))]
+        {
+            let answer = door
+                .call_with(method, path, &[("Idempotency-Key", &format!("{method} {path}"))], body)
+                .await;
             assert!(answer.status < 300, "{path}: {}", answer.status);
             assert_eq!(answer.header("idempotent-replayed"), replayed, "{method} {path}");
         }
@@ -182,11 +226,14 @@ async fn an_idempotency_key_makes_a_write_happen_once_through_any_gateway() {
 #[tokio::test]
 async fn the_node_decides_what_a_key_allows() {
     let node = TestNode::start().await;
-    let reader = Door { gateway: node.gateway().await, key: node.api_key_with("app", "reader", &[]).await };
+    let reader =
+        Door { gateway: node.gateway().await, key: node.api_key_with("app", "reader", &[]).await };
     reader.call("PUT", "/v1/storage?key=k", "v").await.assert_error(403, "forbidden");
     reader.call("GET", "/v1/storage?key=k", "").await.assert_error(404, "not_found");
-    let message =
-        reader.call("GET", "/v1/storage?key=k&namespace=other", "").await.assert_error(403, "namespace_mismatch");
+    let message = reader
+        .call("GET", "/v1/storage?key=k&namespace=other", "")
+        .await
+        .assert_error(403, "namespace_mismatch");
     assert!(message.starts_with("namespace mismatch"), "{message}");
     reader
         .call("POST", "/v1/network/connect", r#"{"multiaddr":"/ip4/127.0.0.1/tcp/1"}"#)
@@ -220,18 +267,25 @@ async fn gateway_and_node_stop_in_order() {
     for door in [&inside, &separate] {
         let mut connection = Http::connect(door.gateway.address()).await;
         let headers = [("X-API-Key", door.key.as_str())];
-        connection.send(crate::http_client::request("PUT", "/v1/storage?key=k", &headers, b"v")).await;
+        connection
+            .send(crate::http_client::request("PUT", "/v1/storage?key=k", &headers, b"v"))
+            .await;
         connections.push(connection);
     }
-    tokio::join!(inside.gateway.shutdown(patience()), separate.gateway.shutdown(patience()), async {
-        for socket in &mut sockets {
-            assert_eq!(close_code(socket).await, 1001);
+    tokio::join!(
+        inside.gateway.shutdown(patience()),
+        separate.gateway.shutdown(patience()),
+        async {
+            for socket in &mut sockets {
+                assert_eq!(close_code(socket).await, 1001);
+            }
         }
-    });
+    );
     for mut connection in connections {
         assert_eq!(connection.answer(false).await.unwrap().status, 201);
     }
-    until("nothing listens", || std::net::TcpStream::connect(inside.gateway.address()).is_err()).await;
+    until("nothing listens", || std::net::TcpStream::connect(inside.gateway.address()).is_err())
+        .await;
     node.shutdown().await;
 }
 
@@ -249,10 +303,18 @@ async fn a_lost_database_is_told_and_takes_nobody_else_along() {
     assert_eq!(door.call("GET", "/ready", "").await.status, 200);
     let health = door.call("GET", "/health", "").await.json();
     assert_eq!(health["status"], "degraded");
-    let failed: Vec<_> =
-        health["client"]["checks"].as_array().unwrap().iter().filter(|check| check["ok"] == false).collect();
+    let failed: Vec<_> = health["client"]["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|check| check["ok"] == false)
+        .collect();
     assert!(failed.len() == 1 && failed[0]["name"] == "namespaces", "{health}");
     assert_eq!(door.query("INSERT INTO t VALUES (1)", json!([])).await.status, 200);
-    let error = node.client("lost").await.database().query("CREATE TABLE t (a)", []).await.unwrap_err();
-    assert!(error.code == debros_proto::Code::Corrupt && error.message.contains("missing"), "{error}");
+    let error =
+        node.client("lost").await.database().query("CREATE TABLE t (a)", []).await.unwrap_err();
+    assert!(
+        error.code == debros_proto::Code::Corrupt && error.message.contains("missing"),
+        "{error}"
+    );
 }

@@ -11,9 +11,15 @@ use std::sync::atomic::Ordering;
 async fn lesson_33_health_is_the_nodes_own() {
     let gateway = start().await;
     let health = gateway.request("GET", "/health", &[], "").await.json();
-    assert_eq!((health["status"].as_str(), health["server"]["status"].as_str()), (Some("ok"), Some("ok")));
+    assert_eq!(
+        (health["status"].as_str(), health["server"]["status"].as_str()),
+        (Some("ok"), Some("ok"))
+    );
     let expected = json!([{"name": "database_write", "ok": true, "took_us": 5}]);
-    assert_eq!((&health["client"]["status"], &health["client"]["checks"]), (&json!("ok"), &expected));
+    assert_eq!(
+        (&health["client"]["status"], &health["client"]["checks"]),
+        (&json!("ok"), &expected)
+    );
     assert_eq!(health["client"]["last_updated"], "1970-01-01T00:00:01.000Z");
     assert!(health["client"]["response_time"].is_f64() && health["server"]["uptime"].is_u64());
     assert_eq!(gateway.request("GET", "/ready", &[], "").await.json(), json!({"status": "ready"}));
@@ -54,7 +60,10 @@ async fn callers_of_a_gateway_without_a_node_learn_nothing_of_where_it_looks() {
     let gateway = Gateway::start(config(|_| {}), client.clone(), None).await.unwrap();
     // Whoever set the client up sees the address: it is the setting that may be wrong.
     let error = client.network().status().await.unwrap_err();
-    assert!(error.to_string().contains(nowhere) && !error.message.contains("127.0.0.1"), "{error:?}");
+    assert!(
+        error.to_string().contains(nowhere) && !error.message.contains("127.0.0.1"),
+        "{error:?}"
+    );
     for (method, path, body) in [
         ("GET", "/health", ""),
         ("GET", "/ready", ""),
@@ -81,7 +90,9 @@ async fn callers_of_a_gateway_without_a_node_learn_nothing_of_where_it_looks() {
 #[tokio::test]
 async fn many_who_ask_for_health_cost_the_node_one_question() {
     let gateway = start().await;
-    let asked = futures::future::join_all((0..50).map(|_| gateway.request("GET", "/health", &[], ""))).await;
+    let asked =
+        futures::future::join_all((0..50).map(|_| gateway.request("GET", "/health", &[], "")))
+            .await;
     assert!(asked.iter().all(|answer| answer.status == 200));
     // The answer is kept for a second; a slow machine may take longer than that for fifty requests.
     assert!(gateway.node.health_calls.load(Ordering::Relaxed) < 50);
@@ -112,9 +123,15 @@ async fn metrics_are_for_operators() {
     let mut connection = crate::http_client::Http::connect(gateway.address()).await;
     connection.request("PUT", "/v1/storage?key=k", &[KEY], b"12345").await;
     connection.request("GET", "/no/such/path", &[], b"").await;
-    connection.request("GET", "/metrics", &[("X-API-Key", "wrong")], b"").await.assert_error(401, "unauthenticated");
+    connection
+        .request("GET", "/metrics", &[("X-API-Key", "wrong")], b"")
+        .await
+        .assert_error(401, "unauthenticated");
     for somebody in [KEY, ("Authorization", "Bearer ey.good.one")] {
-        connection.request("GET", "/metrics", &[somebody], b"").await.assert_error(403, "forbidden");
+        connection
+            .request("GET", "/metrics", &[somebody], b"")
+            .await
+            .assert_error(403, "forbidden");
     }
     let metrics = connection.request("GET", "/metrics", &[OPERATOR], b"").await;
     assert_eq!(metrics.status, 200);
@@ -124,7 +141,8 @@ async fn metrics_are_for_operators() {
     assert!(!text.contains("such"), "{text}");
     let without = start().await.request("GET", "/metrics", &[OPERATOR], "").await;
     without.assert_error(501, "unimplemented");
-    // Where nobody needs a credential, nobody needs one for this. A key of the gateway's own is no operator's.
+    // Where nobody needs a credential, nobody needs one for this. A key of the gateway's own is no
+    // operator's.
     let open = start_with(|config| {
         config.require_auth = false;
         config.operator_credential = Some("op_good".into());
@@ -138,7 +156,10 @@ async fn metrics_are_for_operators() {
         config.operator_credential = Some("op_good".into());
         config.static_keys = GatewayConfig::parse_static_keys("key-1:one").unwrap();
     });
-    lent.await.request("GET", "/metrics", &[("X-API-Key", "key-1")], "").await.assert_error(403, "forbidden");
+    lent.await
+        .request("GET", "/metrics", &[("X-API-Key", "key-1")], "")
+        .await
+        .assert_error(403, "forbidden");
 }
 
 /// Lesson 38: the document left out most of the interface.
@@ -147,7 +168,9 @@ async fn lesson_38_the_document_and_its_page_are_served_from_the_program() {
     let gateway = start().await;
     let document = gateway.request("GET", "/v1/openapi.json", &[], "").await.json();
     assert_eq!(document["openapi"], "3.1.0");
-    assert!(document["paths"]["/v1/pubsub/ws"].is_object() && document["paths"]["/v1/apps"].is_object());
+    assert!(
+        document["paths"]["/v1/pubsub/ws"].is_object() && document["paths"]["/v1/apps"].is_object()
+    );
     let redirect = gateway.request("GET", "/docs", &[], "").await;
     assert_eq!((redirect.status, redirect.header("location")), (308, Some("/docs/")));
     let page = gateway.request("GET", "/docs/", &[], "").await;

@@ -1,4 +1,5 @@
-//! What callers can make the gateway hold in memory: bounded for each and for all, given back, and ended when nothing moves.
+//! What callers can make the gateway hold in memory: bounded for each and for all, given back, and
+//! ended when nothing moves.
 
 use crate::http_client::{Http, request};
 use crate::pubsub::handshake;
@@ -37,7 +38,10 @@ async fn narrow(gateway: &Running) -> TcpStream {
 async fn pings_without_reading_are_not_read_for_ever() {
     let gateway = small(192 * MIB).await;
     let mut connection = Http::over(narrow(&gateway).await);
-    assert_eq!(connection.request("GET", "/v1/pubsub/ws?topic=t", &handshake(), b"").await.status, 101);
+    assert_eq!(
+        connection.request("GET", "/v1/pubsub/ws?topic=t", &handshake(), b"").await.status,
+        101
+    );
     let mut stream = connection.into_stream();
     let mut ping = vec![0x89, 0x80 | 125, 0, 0, 0, 0];
     ping.extend([7; 125]);
@@ -56,7 +60,10 @@ async fn pings_without_reading_are_not_read_for_ever() {
 async fn pings_that_are_read_are_answered_however_many() {
     let gateway = small(192 * MIB).await;
     let mut connection = gateway.connect().await;
-    assert_eq!(connection.request("GET", "/v1/pubsub/ws?topic=t", &handshake(), b"").await.status, 101);
+    assert_eq!(
+        connection.request("GET", "/v1/pubsub/ws?topic=t", &handshake(), b"").await.status,
+        101
+    );
     let (mut receive, mut send) = connection.into_stream().into_split();
     let sending = tokio::spawn(async move {
         for _ in 0..20_000 {
@@ -68,7 +75,8 @@ async fn pings_that_are_read_are_answered_however_many() {
     let mut pong = [0; 3];
     receive.read_exact(&mut pong).await.unwrap();
     assert_eq!(pong, [0x8a, 1, b'p']);
-    let drained = tokio::spawn(async move { while matches!(receive.read(&mut [0; 4096]).await, Ok(1..)) {} });
+    let drained =
+        tokio::spawn(async move { while matches!(receive.read(&mut [0; 4096]).await, Ok(1..)) {} });
     let send = sending.await.unwrap();
     let mut other = subscribe(gateway.address(), "t").await;
     crate::websocket_client::send(&mut other, "x").await;
@@ -90,7 +98,10 @@ async fn answers_of_http_2_that_nobody_takes_are_bounded_and_end() {
     let mut send = send.ready().await.unwrap();
     let mut answers = Vec::new();
     for _ in 0..50 {
-        let request = http::Request::get("http://localhost/v1/storage?key=k").header(KEY.0, KEY.1).body(()).unwrap();
+        let request = http::Request::get("http://localhost/v1/storage?key=k")
+            .header(KEY.0, KEY.1)
+            .body(())
+            .unwrap();
         poll_fn(|cx| send.poll_ready(cx)).await.unwrap();
         answers.push(send.send_request(request, true).unwrap().0);
     }
@@ -101,7 +112,10 @@ async fn answers_of_http_2_that_nobody_takes_are_bounded_and_end() {
     }
     let served = bodies.iter().filter(|(status, _)| *status == 200).count();
     assert!((1..=5).contains(&served), "half of the budget at most: {served} answers");
-    assert!(bodies.iter().all(|(status, _)| matches!(status, 200 | 429 | 503)), "the others are told why");
+    assert!(
+        bodies.iter().all(|(status, _)| matches!(status, 200 | 429 | 503)),
+        "the others are told why"
+    );
     assert!(gateway.held_bytes() <= 21 * MIB, "{}", gateway.held_bytes());
     // Others are served meanwhile.
     let mut elsewhere = Http::over({
@@ -110,8 +124,14 @@ async fn answers_of_http_2_that_nobody_takes_are_bounded_and_end() {
         socket.connect(gateway.address()).await.unwrap()
     });
     let other = ("Authorization", "Bearer ak_good:two");
-    assert_eq!(elsewhere.request("PUT", "/v1/storage?key=k", &[other], &vec![7; 4 * MIB]).await.status, 201);
-    assert_eq!(elsewhere.request("GET", "/v1/storage?key=k", &[other], b"").await.body.len(), 4 * MIB);
+    assert_eq!(
+        elsewhere.request("PUT", "/v1/storage?key=k", &[other], &vec![7; 4 * MIB]).await.status,
+        201
+    );
+    assert_eq!(
+        elsewhere.request("GET", "/v1/storage?key=k", &[other], b"").await.body.len(),
+        4 * MIB
+    );
     // Nothing is taken, so the connection ends although its owner still keeps it open.
     assert!(tokio::time::timeout_at(patience().into(), connection).await.is_ok());
     drop(bodies);
@@ -126,7 +146,10 @@ async fn a_slow_reader_of_http_2_gets_its_whole_answer() {
     let socket = TcpStream::connect(gateway.address()).await.unwrap();
     let (mut send, connection) = h2::client::handshake(socket).await.unwrap();
     tokio::spawn(connection);
-    let request = http::Request::get("http://localhost/v1/storage?key=k").header(KEY.0, KEY.1).body(()).unwrap();
+    let request = http::Request::get("http://localhost/v1/storage?key=k")
+        .header(KEY.0, KEY.1)
+        .body(())
+        .unwrap();
     let mut body = send.send_request(request, true).unwrap().0.await.unwrap().into_body();
     let mut read = 0;
     while let Some(piece) = body.data().await {
@@ -147,13 +170,17 @@ async fn an_answer_of_http_1_that_nobody_reads_ends() {
     let mut stalled = Vec::new();
     for _ in 0..3 {
         let mut stream = narrow(&gateway).await;
-        stream.write_all(&request("GET", "/v1/storage?key=k", &[KEY], b"").repeat(20)).await.unwrap();
+        stream
+            .write_all(&request("GET", "/v1/storage?key=k", &[KEY], b"").repeat(20))
+            .await
+            .unwrap();
         stalled.push(stream);
     }
     until("the answers wait", || gateway.held_bytes() > 8 * MIB).await;
     assert!(gateway.held_bytes() <= 21 * MIB, "{}", gateway.held_bytes());
     all_is_given_back(&gateway).await;
-    // The sockets are still open on this side; what the system holds can be read, and then they end.
+    // The sockets are still open on this side; what the system holds can be read, and then they
+    // end.
     for mut stream in stalled {
         let mut rest = vec![0; 64 << 10];
         while matches!(stream.read(&mut rest).await, Ok(1..)) {}
@@ -174,7 +201,8 @@ async fn requests_in_a_row_whose_answers_nobody_reads_are_not_read_forever() {
     all_is_given_back(&gateway).await;
 }
 
-/// Answers that found no room were made again for each request in a row, which took the processor from everybody.
+/// Answers that found no room were made again for each request in a row, which took the processor
+/// from everybody.
 #[tokio::test]
 async fn an_answer_that_found_no_room_is_not_made_again_before_there_is_some() {
     let gateway = start_with(|config| config.limits.max_held_bytes = 12 * MIB).await;
@@ -195,7 +223,8 @@ async fn an_answer_that_found_no_room_is_not_made_again_before_there_is_some() {
     assert_eq!((third.status, third.body.len()), (200, 4 * MIB));
 }
 
-/// Bodies are charged as they come: what does not fit is refused, told so, and the caller can go on.
+/// Bodies are charged as they come: what does not fit is refused, told so, and the caller can go
+/// on.
 #[tokio::test]
 async fn bodies_that_stall_take_their_callers_share_and_no_more() {
     let gateway = small(40 * MIB).await;
@@ -204,7 +233,8 @@ async fn bodies_that_stall_take_their_callers_share_and_no_more() {
         assert!(stalled.len() < 10, "each of them holds 4 MiB");
         let before = gateway.held_bytes();
         let mut connection = gateway.connect().await;
-        let announced = format!("Host: x\r\nAuthorization: {}\r\nContent-Length: {}\r\n\r\n", KEY.1, 4 * MIB);
+        let announced =
+            format!("Host: x\r\nAuthorization: {}\r\nContent-Length: {}\r\n\r\n", KEY.1, 4 * MIB);
         connection.send(format!("PUT /v1/storage?key=k HTTP/1.1\r\n{announced}")).await;
         connection.try_send(vec![7; 3 * MIB]).await;
         tokio::select! {
@@ -220,14 +250,18 @@ async fn bodies_that_stall_take_their_callers_share_and_no_more() {
     assert_eq!(gateway.call("PUT", "/v1/storage?key=k", vec![7; 4 * MIB]).await.status, 201);
 }
 
-/// Bodies that were announced, and of which nothing came, shut out everybody for as long as their sockets were open.
+/// Bodies that were announced, and of which nothing came, shut out everybody for as long as their
+/// sockets were open.
 #[tokio::test]
 async fn bodies_that_are_only_announced_hold_little() {
     let gateway = small(4 * MIB).await;
     let mut stalled = Vec::new();
     for number in 0..30 {
         let mut connection = gateway.connect().await;
-        let head = format!("Host: x\r\nAuthorization: Bearer ak_good:n{number}\r\nContent-Length: {}\r\n\r\n", MIB / 4);
+        let head = format!(
+            "Host: x\r\nAuthorization: Bearer ak_good:n{number}\r\nContent-Length: {}\r\n\r\n",
+            MIB / 4
+        );
         connection.send(format!("PUT /v1/storage?key=k HTTP/1.1\r\n{head}")).await;
         stalled.push(connection);
     }
@@ -284,7 +318,10 @@ async fn unfinished_messages_are_counted_and_end() {
     let mut sockets = Vec::new();
     for _ in 0..5 {
         let mut connection = gateway.connect().await;
-        assert_eq!(connection.request("GET", "/v1/pubsub/ws?topic=t", &handshake(), b"").await.status, 101);
+        assert_eq!(
+            connection.request("GET", "/v1/pubsub/ws?topic=t", &handshake(), b"").await.status,
+            101
+        );
         let mut stream = connection.into_stream();
         // The first piece of a message in pieces, announced with 800 KiB, of which 700 KiB come.
         let mut piece = vec![0x02, 0x80 | 127];
@@ -306,7 +343,8 @@ async fn unfinished_messages_are_counted_and_end() {
 #[tokio::test]
 async fn what_is_no_http_is_told_that_the_connection_ends() {
     let gateway = small(40 * MIB).await;
-    let huge = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(1000)).replace("X: ", &"X: y\r\n".repeat(200));
+    let huge = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(1000))
+        .replace("X: ", &"X: y\r\n".repeat(200));
     for (bytes, status) in [("GET\r\n\r\n", 400), (&*huge, 431)] {
         let mut connection = gateway.connect().await;
         connection.try_send(bytes).await;
@@ -332,27 +370,44 @@ async fn an_answer_before_the_body_was_read_says_that_the_connection_ends() {
     for (method, path, header, status) in unread {
         // Small and there: it is read, and the connection goes on.
         let mut connection = gateway.connect().await;
-        connection.send(format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{header}Content-Length: 4\r\n\r\nbody")).await;
+        connection
+            .send(format!(
+                "{method} {path} HTTP/1.1\r\nHost: x\r\n{header}Content-Length: 4\r\n\r\nbody"
+            ))
+            .await;
         let answer = connection.bodiless_answer(status == 204).await;
         assert_eq!((answer.status, answer.header("connection")), (status, None), "{method} {path}");
         assert_eq!(connection.request("GET", "/health", &[], b"").await.status, 200);
         // Large, or asked for first: the answer says that it is the last.
-        for announced in ["Content-Length: 9999999\r\n\r\nbody", "Content-Length: 4\r\nExpect: 100-continue\r\n\r\n"] {
+        for announced in [
+            "Content-Length: 9999999\r\n\r\nbody",
+            "Content-Length: 4\r\nExpect: 100-continue\r\n\r\n",
+        ] {
             let mut connection = gateway.connect().await;
-            connection.send(format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{header}{announced}")).await;
+            connection
+                .send(format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{header}{announced}"))
+                .await;
             let answer = connection.bodiless_answer(status == 204).await;
-            assert_eq!((answer.status, answer.header("connection")), (status, Some("close")), "{method} {path}");
+            assert_eq!(
+                (answer.status, answer.header("connection")),
+                (status, Some("close")),
+                "{method} {path}"
+            );
             assert!(connection.is_closed().await);
         }
     }
 }
 
-/// A message in two frames left its buffer behind for ever, and a smaller one after it took the charge away.
+/// A message in two frames left its buffer behind for ever, and a smaller one after it took the
+/// charge away.
 #[tokio::test]
 async fn a_message_in_pieces_is_given_back_too() {
     let gateway = small(64 * MIB).await;
     let mut connection = gateway.connect().await;
-    assert_eq!(connection.request("GET", "/v1/pubsub/ws?topic=t", &handshake(), b"").await.status, 101);
+    assert_eq!(
+        connection.request("GET", "/v1/pubsub/ws?topic=t", &handshake(), b"").await.status,
+        101
+    );
     let mut stream = connection.into_stream();
     for first in [0x02, 0x80] {
         let mut piece = vec![first, 0x80 | 127];

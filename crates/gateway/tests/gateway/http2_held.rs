@@ -118,7 +118,10 @@ async fn connections_that_are_always_busy_are_kept_however_many_requests_they_ma
             tokio::spawn(async move {
                 for number in 0..9 {
                     let path = format!("/v1/storage?key=k{number}");
-                    assert!(matches!(client.request("PUT", &path, &long_field(), vec![7; 300]).await, 200 | 201));
+                    assert!(matches!(
+                        client.request("PUT", &path, &long_field(), vec![7; 300]).await,
+                        200 | 201
+                    ));
                 }
             })
         })
@@ -146,12 +149,16 @@ async fn over_tls_it_is_the_same() {
     .await;
     let socket = TcpStream::connect(gateway.address()).await.unwrap();
     let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
-    let stream = connector(certificate, &[&rustls::version::TLS13]).connect(name, socket).await.unwrap();
+    let stream =
+        connector(certificate, &[&rustls::version::TLS13]).connect(name, socket).await.unwrap();
     let client = Client::over(stream).await;
     let sleeping = client.sleep(&gateway).await;
     let before = gateway.held_bytes();
     for _ in 0..30 {
-        assert!(matches!(client.request("PUT", "/v1/storage?key=k", &long_field(), vec![7; 300]).await, 200 | 201));
+        assert!(matches!(
+            client.request("PUT", "/v1/storage?key=k", &long_field(), vec![7; 300]).await,
+            200 | 201
+        ));
     }
     until("only what is under way is held", || gateway.held_bytes() <= before).await;
     gateway.node.wake.0.add_permits(1);
@@ -181,14 +188,18 @@ async fn bodies_that_nobody_wants_do_not_count_once_they_are_dropped() {
     // What is not known yet of the last ones is less than half of a window.
     until("little is held", || gateway.held_bytes() <= before + 200 * KIB).await;
     // Whoever reads a body knows what was taken.
-    assert!(matches!(client.request("PUT", "/v1/storage?key=k", &field, vec![7; MIB]).await, 200 | 201));
+    assert!(matches!(
+        client.request("PUT", "/v1/storage?key=k", &field, vec![7; MIB]).await,
+        200 | 201
+    ));
     until("little is held", || gateway.held_bytes() <= before + 200 * KIB).await;
     gateway.node.wake.0.add_permits(1);
     assert_eq!(sleeping.await.unwrap(), 200);
     until("all is given back", || gateway.held_bytes() == 0).await;
 }
 
-/// A body that waits for its handler counts until its request ends, though the connection stays busy.
+/// A body that waits for its handler counts until its request ends, though the connection stays
+/// busy.
 #[tokio::test]
 async fn a_body_that_waits_counts_until_its_request_is_called_off() {
     let gateway = start(24 * MIB).await;
@@ -211,7 +222,10 @@ async fn a_body_that_waits_counts_until_its_request_is_called_off() {
 async fn headers_count_with_what_they_take_beside_their_bytes() {
     let gateway = start(24 * MIB).await;
     let client = Client::connect(&gateway).await;
-    let mut request = Request::get("http://localhost/v1/storage?key=SLEEP").header(KEY.0, KEY.1).body(()).unwrap();
+    let mut request = Request::get("http://localhost/v1/storage?key=SLEEP")
+        .header(KEY.0, KEY.1)
+        .body(())
+        .unwrap();
     for _ in 0..1000 {
         request.headers_mut().append("x-e", HeaderValue::from_static(""));
     }
@@ -232,7 +246,8 @@ async fn trailers_that_wait_count_until_their_request_is_answered() {
     let asleep = Arc::clone(&gateway.node.asleep);
     until("it is under way", move || asleep.load(SeqCst) == 1).await;
     stream.send_data(vec![7; 20 * KIB].into(), false).unwrap();
-    let trailers = http::HeaderMap::from_iter([(http::header::ETAG, HeaderValue::from_static("x"))]);
+    let trailers =
+        http::HeaderMap::from_iter([(http::header::ETAG, HeaderValue::from_static("x"))]);
     stream.send_trailers(trailers).unwrap();
     until("they count", || gateway.held_bytes() >= 270 * KIB).await;
     let sleeping = client.sleep(&gateway).await;
@@ -271,7 +286,13 @@ impl RawClient {
         client
     }
 
-    async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> std::io::Result<()> {
+    async fn send(
+        &mut self,
+        kind: u8,
+        flags: u8,
+        stream: u32,
+        payload: &[u8],
+    ) -> std::io::Result<()> {
         let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
         frame.extend([kind, flags]);
         frame.extend(stream.to_be_bytes());
@@ -294,8 +315,11 @@ async fn bytes_that_a_body_keeps_beside_it_count() {
     }
     until("all of it counts", || gateway.held_bytes() >= 199 * FRAME).await;
     // It goes on until it is over its share, and is ended.
-    let sent =
-        async { while client.send(99, 0, 0, &[0; FRAME]).await.is_ok() && client.send(0, 0, 1, b"x").await.is_ok() {} };
+    let sent = async {
+        while client.send(99, 0, 0, &[0; FRAME]).await.is_ok()
+            && client.send(0, 0, 1, b"x").await.is_ok()
+        {}
+    };
     assert!(tokio::time::timeout_at(patience().into(), sent).await.is_ok());
     until("all is given back", || gateway.held_bytes() == 0).await;
 }
@@ -315,7 +339,10 @@ async fn padding_does_not_count() {
     until("padding does not count", || gateway.held_bytes() <= 90_000).await;
     // The end, with nothing but padding.
     client.send(0, 0x9, 1, &[9, 0, 0, 0, 0, 0, 0, 0, 0, 0]).await.unwrap();
-    until("it is stored", || gateway.node.value("one", "padded").is_some_and(|value| value.len() == 50_000)).await;
+    until("it is stored", || {
+        gateway.node.value("one", "padded").is_some_and(|value| value.len() == 50_000)
+    })
+    .await;
     until("all is given back", || gateway.held_bytes() == 0).await;
 }
 

@@ -39,7 +39,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http<S> {
         let _ = self.stream.write_all(bytes.as_ref()).await;
     }
 
-    pub(crate) async fn request(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub(crate) async fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
         self.send(request(method, path, headers, body)).await;
         self.answer(method == "HEAD").await.expect("an answer")
     }
@@ -61,7 +67,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http<S> {
                 break end;
             }
             if !self.fill().await {
-                assert!(self.buffer.is_empty(), "half an answer: {:?}", String::from_utf8_lossy(&self.buffer));
+                assert!(
+                    self.buffer.is_empty(),
+                    "half an answer: {:?}",
+                    String::from_utf8_lossy(&self.buffer)
+                );
                 return None;
             }
         };
@@ -95,7 +105,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http<S> {
 
     /// Whether the other side closes. When it need not, it is only looked whether it has.
     pub(crate) async fn is_closed_soon(&mut self, expected: bool) -> bool {
-        if expected { self.is_closed().await } else { self.is_closed().now_or_never().unwrap_or(false) }
+        if expected {
+            self.is_closed().await
+        } else {
+            self.is_closed().now_or_never().unwrap_or(false)
+        }
     }
 
     /// The next answer, which may be one without a body and its length.
@@ -144,10 +158,19 @@ impl Answer {
     /// Checks status and code, and the form that every error has.
     #[track_caller]
     pub(crate) fn assert_error(&self, status: u16, code: &str) -> String {
-        assert_eq!((self.status, self.json()["code"].as_str()), (status, Some(code)), "{:?}", self.json());
+        assert_eq!(
+            (self.status, self.json()["code"].as_str()),
+            (status, Some(code)),
+            "{:?}",
+            self.json()
+        );
         let json = self.json();
         let object = json.as_object().unwrap();
-        assert!(object.keys().all(|key| matches!(key.as_str(), "error" | "code" | "request_id" | "statement")));
+        assert!(
+            object
+                .keys()
+                .all(|key| matches!(key.as_str(), "error" | "code" | "request_id" | "statement"))
+        );
         let message = json["error"].as_str().unwrap();
         assert!(!message.is_empty() && message.len() < 1000);
         assert_eq!(json["request_id"].as_str(), self.header("x-request-id"));

@@ -1,9 +1,10 @@
 //! The sign-in page: what is served, to whom it is refused, and how it works in a real browser.
 //!
-//! The browser is Chromium: `chromium` on the PATH, or the program that the variable `CHROMIUM` names. It is driven by
-//! playwright-core with Node.js 20 or later; the packages are pinned in `tests/browser/package-lock.json` and installed
-//! under the target folder. Without Chromium that part is skipped, and says so. `LOGIN_SCREENSHOTS=<folder>` keeps
-//! pictures of every state of the page.
+//! The browser is Chromium: `chromium` on the PATH, or the program that the variable `CHROMIUM`
+//! names. It is driven by playwright-core with Node.js 20 or later; the packages are pinned in
+//! `tests/browser/package-lock.json` and installed under the target folder. Without Chromium that
+//! part is skipped, and says so. `LOGIN_SCREENSHOTS=<folder>` keeps pictures of every state of the
+//! page.
 
 use crate::http_client::Answer;
 use crate::setup::{Running, start};
@@ -24,9 +25,13 @@ async fn login(gateway: &Running, query: &str) -> Answer {
 #[track_caller]
 fn assert_guarded(answer: &Answer) {
     let policy = answer.header("content-security-policy").unwrap();
-    for rule in
-        ["default-src 'none'", "script-src 'self'", "connect-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"]
-    {
+    for rule in [
+        "default-src 'none'",
+        "script-src 'self'",
+        "connect-src 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+    ] {
         assert!(policy.contains(rule), "{policy}");
     }
     assert!(!policy.contains("unsafe"), "{policy}");
@@ -38,12 +43,17 @@ fn assert_guarded(answer: &Answer) {
 #[tokio::test]
 async fn the_page_and_its_files_come_from_the_program_alone() {
     let gateway = start().await;
-    let page = login(&gateway, "?callback=http%3A%2F%2F127.0.0.1%3A8765%2Fcb&state=abc&namespace=my-app").await;
+    let page =
+        login(&gateway, "?callback=http%3A%2F%2F127.0.0.1%3A8765%2Fcb&state=abc&namespace=my-app")
+            .await;
     assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
     assert_guarded(&page);
     let text = String::from_utf8(page.body).unwrap();
     assert!(!text.contains("8765") && !text.contains("my-app"), "the same bytes for everyone");
-    assert!(!text.contains("http://") && !text.contains("https://") && !text.contains("<script>"), "{text}");
+    assert!(
+        !text.contains("http://") && !text.contains("https://") && !text.contains("<script>"),
+        "{text}"
+    );
     assert!(!text.contains("style=") && !text.contains("onclick"), "{text}");
     for (file, content_type) in [
         ("page.css", "text/css; charset=utf-8"),
@@ -53,16 +63,24 @@ async fn the_page_and_its_files_come_from_the_program_alone() {
         ("failure.js", "text/javascript; charset=utf-8"),
     ] {
         let answer = login(&gateway, &format!("/{file}")).await;
-        assert_eq!((answer.status, answer.header("content-type")), (200, Some(content_type)), "{file}");
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (200, Some(content_type)),
+            "{file}"
+        );
         assert_guarded(&answer);
         let text = String::from_utf8(answer.body).unwrap();
-        assert!(!text.contains("innerHTML") && !text.contains("eval(") && !text.contains("https://"), "{file}");
+        assert!(
+            !text.contains("innerHTML") && !text.contains("eval(") && !text.contains("https://"),
+            "{file}"
+        );
     }
     login(&gateway, "/other.js").await.assert_error(404, "not_found");
     login(&gateway, "/..%2fpage.html").await.assert_error(404, "not_found");
 }
 
-/// Lesson 8: what a link held was printed into the page's script, and the key went wherever the link said.
+/// Lesson 8: what a link held was printed into the page's script, and the key went wherever the
+/// link said.
 #[tokio::test]
 async fn lesson_08_hostile_links_get_an_error_page_that_repeats_nothing() {
     let gateway = start().await;
@@ -89,7 +107,10 @@ async fn lesson_08_hostile_links_get_an_error_page_that_repeats_nothing() {
         assert_guarded(&answer);
         assert!(answer.header("location").is_none() && answer.header("set-cookie").is_none());
         let text = String::from_utf8(answer.body).unwrap();
-        assert!(!text.contains("evil") && !text.contains("alert(1)") && !text.contains("<script"), "{text}");
+        assert!(
+            !text.contains("evil") && !text.contains("alert(1)") && !text.contains("<script"),
+            "{text}"
+        );
         assert!(text.contains("role=\"alert\"") && !text.contains("{reason}"), "{text}");
     }
 }
@@ -106,7 +127,8 @@ async fn lesson_09_the_page_is_not_served_under_a_foreign_name() {
     assert!(text.contains("GATEWAY_PUBLIC_URL") && !text.contains("evil"), "{text}");
 }
 
-/// Acceptance, and lesson 8: sign-in, refusals, changes, and hostile links, wallets and namespaces in a real browser.
+/// Acceptance, and lesson 8: sign-in, refusals, changes, and hostile links, wallets and namespaces
+/// in a real browser.
 #[tokio::test(flavor = "multi_thread")]
 async fn lesson_08_the_page_signs_in_and_withstands_attacks_in_chromium() {
     let Some(chromium) = chromium() else {
@@ -128,7 +150,8 @@ async fn lesson_08_the_page_signs_in_and_withstands_attacks_in_chromium() {
             config.limits.sign_in_period = Duration::from_secs(600);
         })
         .await;
-    let keys = [1_u8, 2].map(|number| PrivateKey::from_bytes(&[number; 32]).unwrap().to_hex().to_string());
+    let keys =
+        [1_u8, 2].map(|number| PrivateKey::from_bytes(&[number; 32]).unwrap().to_hex().to_string());
     let argument = json!({
         "chromium": chromium,
         "gateway": format!("http://{}", gateway.address()),
@@ -139,7 +162,8 @@ async fn lesson_08_the_page_signs_in_and_withstands_attacks_in_chromium() {
     let mut script = Command::new("node");
     script.arg("login.mjs").arg(argument.to_string()).current_dir(&folder).kill_on_drop(true);
     let output = script.output().await.expect(INSTALL);
-    let (told, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (told, errors) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{told}\n{errors}");
     assert!(told.lines().count() >= 18, "{told}");
 }
@@ -156,7 +180,9 @@ fn chromium() -> Option<PathBuf> {
     }
     let path = std::env::var_os("PATH")?;
     let names = ["chromium", "chromium-browser", "google-chrome"];
-    std::env::split_paths(&path).flat_map(|folder| names.map(|name| folder.join(name))).find(|file| file.is_file())
+    std::env::split_paths(&path)
+        .flat_map(|folder| names.map(|name| folder.join(name)))
+        .find(|file| file.is_file())
 }
 
 /// The folder with the script and its packages. Installed again when the pinned versions change.

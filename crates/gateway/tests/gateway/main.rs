@@ -1,4 +1,5 @@
-//! The gateway over real sockets, with a node in memory behind it. One program, because each costs a link.
+//! The gateway over real sockets, with a node in memory behind it. One program, because each costs
+//! a link.
 
 mod callers;
 mod database;

@@ -21,9 +21,9 @@ fn described(name: &str) -> serde_json::Value {
 #[tokio::test]
 async fn namespaces_are_listed_page_by_page() {
     let gateway = start().await;
-    let page = gateway.request("GET", "/v1/namespaces?prefix=o&limit=7&cursor=n", &[SESSION], "").await;
-    let expected =
-        json!({ "items": [described("one"), described("two")], "count": 2, "next_cursor": "two-and-a-half" });
+    let page =
+        gateway.request("GET", "/v1/namespaces?prefix=o&limit=7&cursor=n", &[SESSION], "").await;
+    let expected = json!({ "items": [described("one"), described("two")], "count": 2, "next_cursor": "two-and-a-half" });
     assert_eq!(page.json(), expected);
     let Some(Call::ListNamespaces(asked)) = gateway.node.last_request().call else { panic!() };
     assert_eq!((asked.prefix.as_str(), asked.limit, asked.after.as_str()), ("o", 7, "n"));
@@ -41,7 +41,10 @@ async fn a_namespace_is_described_to_those_in_it() {
     for other in ["/v1/namespaces/two", "/v1/namespaces/one?namespace=two"] {
         gateway.request("GET", other, &[SESSION], "").await.assert_error(403, "namespace_mismatch");
     }
-    gateway.request("GET", "/v1/namespaces/No", &[SESSION], "").await.assert_error(400, "invalid_argument");
+    gateway
+        .request("GET", "/v1/namespaces/No", &[SESSION], "")
+        .await
+        .assert_error(400, "invalid_argument");
     let post = gateway.request("POST", "/v1/namespaces/one", &[SESSION], "").await;
     post.assert_error(405, "method_not_allowed");
 }
@@ -84,11 +87,22 @@ async fn a_lent_credential_sees_its_own_namespace_and_deletes_none() {
     assert_eq!((&listed["items"][0]["role"], listed.get("next_cursor")), (&json!("writer"), None));
     let own = gateway.request("GET", "/v1/namespaces/one", &[STATIC], "").await.json();
     assert_eq!((&own["name"], &own["role"]), (&json!("one"), &json!("writer")));
-    assert!(gateway.node.seen.lock().unwrap().iter().all(|seen| matches!(seen.call, Some(Call::GetNamespace(_)))));
+    assert!(
+        gateway
+            .node
+            .seen
+            .lock()
+            .unwrap()
+            .iter()
+            .all(|seen| matches!(seen.call, Some(Call::GetNamespace(_))))
+    );
     let asked = gateway.node.seen.lock().unwrap().len();
     for other in ["/v1/namespaces/two", "/v1/namespaces?namespace=two"] {
         gateway.request("GET", other, &[STATIC], "").await.assert_error(403, "namespace_mismatch");
     }
-    gateway.request("DELETE", "/v1/namespaces/one?confirm=one", &[STATIC], "").await.assert_error(403, "forbidden");
+    gateway
+        .request("DELETE", "/v1/namespaces/one?confirm=one", &[STATIC], "")
+        .await
+        .assert_error(403, "forbidden");
     assert_eq!(gateway.node.seen.lock().unwrap().len(), asked, "the node was not asked");
 }

@@ -1,4 +1,5 @@
-//! Who gets a place when connections or WebSockets are scarce: neither one address nor one key takes the last one.
+//! Who gets a place when connections or WebSockets are scarce: neither one address nor one key
+//! takes the last one.
 
 use crate::http_client::{Http, request};
 use crate::pubsub::handshake;
@@ -28,7 +29,10 @@ async fn busy(gateway: &Running, count: usize) -> Vec<Http> {
         connections.push(connection);
     }
     let asleep = std::sync::Arc::clone(&gateway.node.asleep);
-    until("they are under way", move || asleep.load(std::sync::atomic::Ordering::SeqCst) == before + count).await;
+    until("they are under way", move || {
+        asleep.load(std::sync::atomic::Ordering::SeqCst) == before + count
+    })
+    .await;
     connections
 }
 
@@ -69,7 +73,11 @@ async fn one_address_leaves_places_for_others() {
     let mut other = connect_from("127.0.0.2", gateway.address()).await;
     assert_eq!(other.request("GET", "/health", &[], b"").await.status, 200);
     let mut same = gateway.connect().await;
-    assert_eq!(same.request("GET", "/health", &[], b"").await.status, 200, "its own idle ones make room");
+    assert_eq!(
+        same.request("GET", "/health", &[], b"").await.status,
+        200,
+        "its own idle ones make room"
+    );
     assert_eq!(other.request("GET", "/health", &[], b"").await.status, 200, "nobody else's do");
     let mut open = 0;
     for connection in &mut idle {
@@ -105,21 +113,32 @@ async fn who_makes_room_goes_although_it_begins_something() {
 #[tokio::test]
 async fn operators_and_members_get_in_when_every_place_is_busy() {
     let gateway = start_with(|config| config.limits.max_connections = 32).await;
-    // 30 ordinary places: half of them for this address, and those that are left in the reserve of two.
+    // 30 ordinary places: half of them for this address, and those that are left in the reserve of
+    // two.
     let _busy = busy(&gateway, 15).await;
     let list = "/v1/storage/list";
-    for (credential, status) in [(None, 503), (Some(("X-API-Key", "ak_bad")), 401), (Some(KEY), 200)] {
+    for (credential, status) in
+        [(None, 503), (Some(("X-API-Key", "ak_bad")), 401), (Some(KEY), 200)]
+    {
         let mut connection = gateway.connect().await;
         let headers: Vec<_> = credential.into_iter().collect();
         let answer = connection.request("GET", list, &headers, b"").await;
-        assert_eq!((answer.status, answer.header("connection").is_some()), (status, status != 200), "{credential:?}");
+        assert_eq!(
+            (answer.status, answer.header("connection").is_some()),
+            (status, status != 200),
+            "{credential:?}"
+        );
         assert_eq!(connection.is_closed_soon(status != 200).await, status != 200);
     }
     let mut operator = gateway.connect().await;
     assert_eq!(operator.request("GET", list, &[OPERATOR], b"").await.status, 200);
     assert_eq!(operator.request("GET", "/health", &[], b"").await.status, 200, "it stays");
     let mut other = connect_from("127.0.0.2", gateway.address()).await;
-    assert_eq!(other.request("GET", "/health", &[], b"").await.status, 200, "another address has ordinary places");
+    assert_eq!(
+        other.request("GET", "/health", &[], b"").await.status,
+        200,
+        "another address has ordinary places"
+    );
 }
 
 /// 9,999 WebSockets of one key took all places.
@@ -156,16 +175,22 @@ async fn one_address_leaves_websockets_for_others() {
     for number in 0..8 {
         let key = format!("Bearer ak_good:n{number}");
         let path = "/v1/pubsub/ws?topic=t";
-        sockets.push(open(gateway.address(), path, &[("Authorization", key.as_str())]).await.unwrap().0);
+        sockets.push(
+            open(gateway.address(), path, &[("Authorization", key.as_str())]).await.unwrap().0,
+        );
     }
     let mut connection = gateway.connect().await;
     let answer = connection.request("GET", "/v1/pubsub/ws?topic=t", &handshake(), b"").await;
     answer.assert_error(429, "rate_limited");
     let mut elsewhere = connect_from("127.0.0.2", gateway.address()).await;
-    assert_eq!(elsewhere.request("GET", "/v1/pubsub/ws?topic=t", &handshake(), b"").await.status, 101);
+    assert_eq!(
+        elsewhere.request("GET", "/v1/pubsub/ws?topic=t", &handshake(), b"").await.status,
+        101
+    );
 }
 
-/// Behind a trusted proxy the address is the one that it names, and the proxy's connections are nobody's share.
+/// Behind a trusted proxy the address is the one that it names, and the proxy's connections are
+/// nobody's share.
 #[tokio::test]
 async fn a_trusted_proxy_speaks_for_many() {
     let gateway = start_with(|config| {

@@ -30,14 +30,23 @@ async fn a_request_names_one_host() {
         assert_eq!(answer.header("connection"), Some("close"), "{bad:?}");
     }
     for good in ["Host: a\r\n", "Host: [::1]:8080\r\n", "Host:\r\n", "host: a.example:80\r\n"] {
-        assert_eq!(raw(&gateway, &format!("GET /health HTTP/1.1\r\n{good}\r\n")).await.status, 200, "{good:?}");
+        assert_eq!(
+            raw(&gateway, &format!("GET /health HTTP/1.1\r\n{good}\r\n")).await.status,
+            200,
+            "{good:?}"
+        );
     }
-    assert_eq!(raw(&gateway, "GET /health HTTP/1.0\r\n\r\n").await.status, 200, "HTTP/1.0 has no such header");
+    assert_eq!(
+        raw(&gateway, "GET /health HTTP/1.0\r\n\r\n").await.status,
+        200,
+        "HTTP/1.0 has no such header"
+    );
     let absolute = "GET http://localhost/health HTTP/1.1\r\nHost: localhost\r\n\r\n";
     assert_eq!(raw(&gateway, absolute).await.status, 200);
 }
 
-/// The name of the machine is no protection when the request can name two: the one in the target counts.
+/// The name of the machine is no protection when the request can name two: the one in the target
+/// counts.
 #[tokio::test]
 async fn an_open_gateway_looks_at_the_host_of_the_target() {
     let gateway = crate::setup::start_with(|config| {
@@ -55,7 +64,10 @@ async fn an_open_gateway_looks_at_the_host_of_the_target() {
 async fn a_body_has_one_length_and_one_coding() {
     let gateway = start().await;
     let put = |more: &str, body: &str| {
-        format!("PUT /v1/storage?key=k HTTP/1.1\r\nHost: a\r\n{}: {}\r\n{more}\r\n{body}", KEY.0, KEY.1)
+        format!(
+            "PUT /v1/storage?key=k HTTP/1.1\r\nHost: a\r\n{}: {}\r\n{more}\r\n{body}",
+            KEY.0, KEY.1
+        )
     };
     let chunks = "2\r\nab\r\n0\r\n\r\n";
     for (more, status, code) in [
@@ -75,12 +87,16 @@ async fn a_body_has_one_length_and_one_coding() {
         }
     }
     let json = [KEY, ("Content-Encoding", "gzip")];
-    gateway.request("POST", "/v1/pubsub/publish", &json, "{}").await.assert_error(415, "unsupported_media_type");
+    gateway
+        .request("POST", "/v1/pubsub/publish", &json, "{}")
+        .await
+        .assert_error(415, "unsupported_media_type");
     assert!(gateway.node.value("one", "k").is_none(), "nothing was kept");
     // Which of two lengths holds, a program in front may see otherwise.
-    for both in
-        ["Transfer-Encoding: chunked\r\nContent-Length: 2\r\n", "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n"]
-    {
+    for both in [
+        "Transfer-Encoding: chunked\r\nContent-Length: 2\r\n",
+        "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n",
+    ] {
         let answer = raw(&gateway, &put(both, chunks)).await;
         let is_last = answer.header("connection") == Some("close");
         assert!(is_last && matches!(answer.status, 201 | 400), "{both:?} {answer:?}");
@@ -94,7 +110,10 @@ async fn answers_without_a_body_have_no_length() {
     let gateway = start().await;
     assert_eq!(gateway.call("PUT", "/v1/storage?key=k", "value").await.status, 201);
     let with = |line: &str, more: &str| {
-        format!("{line} HTTP/1.1\r\nHost: a\r\n{}: {}\r\n{more}Connection: close\r\n\r\n", KEY.0, KEY.1)
+        format!(
+            "{line} HTTP/1.1\r\nHost: a\r\n{}: {}\r\n{more}Connection: close\r\n\r\n",
+            KEY.0, KEY.1
+        )
     };
     for (line, more, status) in [
         ("GET /v1/storage?key=k", "If-None-Match: *\r\n", "304"),
@@ -104,7 +123,10 @@ async fn answers_without_a_body_have_no_length() {
     ] {
         let answer = bytes(&gateway, &with(line, more)).await;
         assert!(answer.starts_with(&format!("http/1.1 {status}")), "{line}: {answer}");
-        assert!(!answer.contains("content-length") && !answer.contains("transfer-encoding"), "{line}: {answer}");
+        assert!(
+            !answer.contains("content-length") && !answer.contains("transfer-encoding"),
+            "{line}: {answer}"
+        );
         assert!(answer.ends_with("\r\n\r\n"), "{line}: {answer}");
     }
     let head = bytes(&gateway, &with("HEAD /v1/storage?key=k", "")).await;
@@ -125,7 +147,10 @@ async fn another_version_of_websocket_is_told_ours() {
         )
         .await;
         answer.assert_error(426, "invalid_argument");
-        assert_eq!((answer.header("sec-websocket-version"), answer.header("upgrade")), (Some("13"), Some("websocket")));
+        assert_eq!(
+            (answer.header("sec-websocket-version"), answer.header("upgrade")),
+            (Some("13"), Some("websocket"))
+        );
     }
 }
 
@@ -135,15 +160,28 @@ async fn no_answer_is_guessed_to_be_a_page() {
     let gateway = start().await;
     let page = "<html><script>alert(1)</script>";
     assert_eq!(gateway.call("PUT", "/v1/storage?key=k", page).await.status, 201);
-    for path in ["/v1/storage?key=k", "/v1/storage/get?key=k", "/v1/storage/list", "/no/such", "/docs/", "/health"] {
+    for path in [
+        "/v1/storage?key=k",
+        "/v1/storage/get?key=k",
+        "/v1/storage/list",
+        "/no/such",
+        "/docs/",
+        "/health",
+    ] {
         let answer = gateway.get(path).await;
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
     }
-    for (method, path) in
-        [("GET", "/v1/storage?key=k"), ("GET", "/v1/storage/get?key=k"), ("POST", "/v1/storage/get?key=k")]
-    {
+    for (method, path) in [
+        ("GET", "/v1/storage?key=k"),
+        ("GET", "/v1/storage/get?key=k"),
+        ("POST", "/v1/storage/get?key=k"),
+    ] {
         let value = gateway.call(method, path, "").await;
         assert_eq!(value.header("content-type"), Some("application/octet-stream"), "{path}");
-        assert_eq!(value.header("content-security-policy"), Some("default-src 'none'; sandbox"), "{path}");
+        assert_eq!(
+            value.header("content-security-policy"),
+            Some("default-src 'none'; sandbox"),
+            "{path}"
+        );
     }
 }

@@ -15,7 +15,8 @@ const WS: &str = "/v1/pubsub/ws?topic=t";
 async fn a_published_message_arrives_as_a_binary_frame() {
     let gateway = start().await;
     let mut socket = subscribe(gateway.address(), "t").await;
-    let published = gateway.post("/v1/pubsub/publish", r#"{"topic":"t","data_base64":"AP8="}"#).await;
+    let published =
+        gateway.post("/v1/pubsub/publish", r#"{"topic":"t","data_base64":"AP8="}"#).await;
     assert_eq!((published.status, published.json()), (200, json!({"status": "ok"})));
     assert_eq!(message(&mut socket).await, [0, 255]);
     send(&mut socket, "text").await;
@@ -33,7 +34,9 @@ async fn lesson_04_namespaces_do_not_hear_each_other() {
     let (mut two, _) = open(gateway.address(), WS, &[("X-API-Key", "ak_good:two")]).await.unwrap();
     gateway.post("/v1/pubsub/publish", r#"{"topic":"t","data_base64":"b25l"}"#).await;
     let for_two = [("X-API-Key", "ak_good:two")];
-    gateway.request("POST", "/v1/pubsub/publish", &for_two, r#"{"topic":"t","data_base64":"dHdv"}"#).await;
+    gateway
+        .request("POST", "/v1/pubsub/publish", &for_two, r#"{"topic":"t","data_base64":"dHdv"}"#)
+        .await;
     assert_eq!(message(&mut one).await, b"one");
     assert_eq!(message(&mut two).await, b"two");
 }
@@ -45,14 +48,18 @@ async fn lesson_23_subscribers_are_independent() {
     let mut first = subscribe(gateway.address(), "t").await;
     let mut second = subscribe(gateway.address(), "t").await;
     send(&mut first, "a").await;
-    assert_eq!((message(&mut first).await, message(&mut second).await), (b"a".to_vec(), b"a".to_vec()));
+    assert_eq!(
+        (message(&mut first).await, message(&mut second).await),
+        (b"a".to_vec(), b"a".to_vec())
+    );
     first.close(None).await.unwrap();
     until("the first has left", || gateway.node.subscribers("one", "t") == 1).await;
     send(&mut second, "b").await;
     assert_eq!(message(&mut second).await, b"b");
 }
 
-/// Lesson 24: each closed idle WebSocket leaked a task, a socket and a subscription until the next message.
+/// Lesson 24: each closed idle WebSocket leaked a task, a socket and a subscription until the next
+/// message.
 #[tokio::test]
 async fn lesson_24_an_idle_websocket_that_closes_frees_everything_at_once() {
     let gateway = start_with(|config| config.limits.max_websockets = 4).await;
@@ -88,7 +95,8 @@ async fn lesson_24_an_idle_websocket_that_closes_frees_everything_at_once() {
 async fn lesson_24_a_websocket_without_pongs_is_closed() {
     let gateway = start_with(|config| {
         config.limits.ping_interval = Duration::from_millis(50);
-        // Longer than a busy machine takes this test's thread away: the one that answers does so in time.
+        // Longer than a busy machine takes this test's thread away: the one that answers does so in
+        // time.
         config.limits.pong_timeout = Duration::from_secs(2);
     })
     .await;
@@ -227,7 +235,10 @@ async fn lesson_38_browsers_present_their_credential_in_the_subprotocol_or_the_q
     assert!(open(address, WS, &[("Sec-WebSocket-Protocol", "bearer.wrong")]).await.is_err());
     assert!(open(address, &format!("{WS}&token="), &[]).await.is_err());
     open(address, WS, &[protocol, KEY]).await.expect("the same credential twice is one");
-    for two in [("Authorization", "Bearer ak_good:two"), ("Sec-WebSocket-Protocol", "bearer.ak_good%3Atwo")] {
+    for two in [
+        ("Authorization", "Bearer ak_good:two"),
+        ("Sec-WebSocket-Protocol", "bearer.ak_good%3Atwo"),
+    ] {
         assert!(open(address, WS, &[protocol, two]).await.is_err(), "{two:?}");
     }
     assert!(open(address, &format!("{WS}&token=ey.good.one"), &[KEY]).await.is_err());
@@ -240,7 +251,8 @@ async fn lesson_38_browsers_present_their_credential_in_the_subprotocol_or_the_q
 /// Lesson 14: any page could open a WebSocket.
 #[tokio::test]
 async fn lesson_14_origins_are_checked_for_websockets() {
-    let gateway = start_with(|config| config.cors_origins = vec!["https://app.example".into()]).await;
+    let gateway =
+        start_with(|config| config.cors_origins = vec!["https://app.example".into()]).await;
     let from = |origin| [KEY, ("Origin", origin)];
     assert!(open(gateway.address(), WS, &from("https://evil.example")).await.is_err());
     assert!(open(gateway.address(), WS, &from("https://app.example")).await.is_ok());
@@ -266,12 +278,20 @@ async fn what_is_no_handshake_is_refused() {
         ("Sec-WebSocket-Version", "8"),
         ("Sec-WebSocket-Key", "short"),
     ] {
-        let bad: Vec<_> = good.iter().map(|header| if header.0 == name { (name, value) } else { *header }).collect();
+        let bad: Vec<_> = good
+            .iter()
+            .map(|header| if header.0 == name { (name, value) } else { *header })
+            .collect();
         let status = if name == "Sec-WebSocket-Version" { 426 } else { 400 };
         gateway.request("GET", WS, &bad, "").await.assert_error(status, "invalid_argument");
     }
     gateway.request("GET", WS, &[KEY], "").await.assert_error(400, "invalid_argument");
-    for path in ["/v1/pubsub/ws", "/v1/pubsub/ws?topic=", "/v1/pubsub/ws?topic=%00", "/v1/pubsub/ws?topic=t&key=x"] {
+    for path in [
+        "/v1/pubsub/ws",
+        "/v1/pubsub/ws?topic=",
+        "/v1/pubsub/ws?topic=%00",
+        "/v1/pubsub/ws?topic=t&key=x",
+    ] {
         gateway.request("GET", path, &good, "").await.assert_error(400, "invalid_argument");
     }
     let topic = "t".repeat(257);
@@ -283,7 +303,9 @@ async fn what_is_no_handshake_is_refused() {
 #[tokio::test]
 async fn bad_messages_by_request_are_refused() {
     let gateway = start().await;
-    for bad in [r#"{"topic":"t","data_base64":"?"}"#, r#"{"topic":"t"}"#, r#"{"topic":"t","data":"eA=="}"#] {
+    for bad in
+        [r#"{"topic":"t","data_base64":"?"}"#, r#"{"topic":"t"}"#, r#"{"topic":"t","data":"eA=="}"#]
+    {
         gateway.post("/v1/pubsub/publish", bad).await.assert_error(400, "invalid_argument");
     }
 }

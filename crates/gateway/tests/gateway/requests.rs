@@ -27,8 +27,16 @@ async fn every_answer_has_a_request_id() {
 #[tokio::test]
 async fn unknown_paths_and_methods_are_told_in_json() {
     let gateway = start().await;
-    for path in ["/", "/v1", "/v1/storage/", "/v1/Storage", "//v1/storage", "/v1/storage%2Fget", "/v2/health", "/docsx"]
-    {
+    for path in [
+        "/",
+        "/v1",
+        "/v1/storage/",
+        "/v1/Storage",
+        "//v1/storage",
+        "/v1/storage%2Fget",
+        "/v2/health",
+        "/docsx",
+    ] {
         gateway.get(path).await.assert_error(404, "not_found");
     }
     for (method, path, allow) in [
@@ -40,7 +48,8 @@ async fn unknown_paths_and_methods_are_told_in_json() {
         ("HEAD", "/v1/db/query", "POST"),
     ] {
         let answer = gateway.call(method, path, "").await;
-        let mut allowed: Vec<&str> = answer.header("allow").unwrap().split(',').map(str::trim).collect();
+        let mut allowed: Vec<&str> =
+            answer.header("allow").unwrap().split(',').map(str::trim).collect();
         let mut expected: Vec<&str> = allow.split(',').collect();
         allowed.sort_unstable();
         expected.sort_unstable();
@@ -58,25 +67,36 @@ async fn content_types() {
         gateway.request("POST", "/v1/db/query", headers, r#"{"sql":"ARGS"}"#)
     };
     assert_eq!(query(&[KEY]).await.status, 200, "a missing one is taken for JSON");
-    assert_eq!(query(&[KEY, ("Content-Type", "application/json; charset=utf-8")]).await.status, 200);
+    assert_eq!(
+        query(&[KEY, ("Content-Type", "application/json; charset=utf-8")]).await.status,
+        200
+    );
     assert_eq!(query(&[KEY, ("Content-Type", "Application/JSON")]).await.status, 200);
     assert_eq!(query(&[KEY, ("Content-Type", "application/problem+json")]).await.status, 200);
-    for bad in
-        ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", "multipart/form-data; boundary=x"]
-    {
+    for bad in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/jsonx",
+        "multipart/form-data; boundary=x",
+    ] {
         let headers = [KEY, ("Content-Type", bad)];
         let answer = gateway.request("POST", "/v1/db/query", &headers, r#"{"sql":"ARGS"}"#).await;
         answer.assert_error(415, "unsupported_media_type");
     }
     query(&[KEY, ("Content-Encoding", "gzip")]).await.assert_error(415, "unsupported_media_type");
     let raw = [KEY, ("Content-Type", "text/plain")];
-    assert_eq!(gateway.request("POST", "/v1/storage/put?key=k", &raw, "v").await.status, 201, "raw takes any");
+    assert_eq!(
+        gateway.request("POST", "/v1/storage/put?key=k", &raw, "v").await.status,
+        201,
+        "raw takes any"
+    );
 }
 
 /// Lesson 14: CORS was open with no way to close it.
 #[tokio::test]
 async fn lesson_14_cors_is_configurable() {
-    let listed = start_with(|config| config.cors_origins = vec!["https://app.example".into()]).await;
+    let listed =
+        start_with(|config| config.cors_origins = vec!["https://app.example".into()]).await;
     let good = listed.request("GET", "/health", &[("Origin", "https://app.example")], "").await;
     assert_eq!(good.header("access-control-allow-origin"), Some("https://app.example"));
     assert_eq!(good.header("vary"), Some("Origin"));
@@ -94,7 +114,9 @@ async fn lesson_14_cors_is_configurable() {
     assert_eq!(answer.header("access-control-allow-credentials"), None);
     let exposed = answer.header("access-control-expose-headers").unwrap();
     assert!(
-        ["ETag", "X-Request-Id", "Retry-After", "Idempotent-Replayed"].iter().all(|name| exposed.contains(name)),
+        ["ETag", "X-Request-Id", "Retry-After", "Idempotent-Replayed"]
+            .iter()
+            .all(|name| exposed.contains(name)),
         "{exposed}"
     );
 }

@@ -86,7 +86,10 @@ pub(crate) fn patience() -> Instant {
 
 /// Waits until something holds.
 #[track_caller]
-pub(crate) fn until(what: &'static str, mut holds: impl FnMut() -> bool) -> impl Future<Output = ()> {
+pub(crate) fn until(
+    what: &'static str,
+    mut holds: impl FnMut() -> bool,
+) -> impl Future<Output = ()> {
     let deadline = patience();
     async move {
         while !holds() {

@@ -35,7 +35,8 @@ async fn a_request_whose_body_is_still_arriving_is_answered() {
     let whole = request("PUT", "/v1/storage?key=k", &[KEY], &[b'x'; 1000]);
     let (first, rest) = whole.split_at(whole.len() - 10);
     connection.send(first).await;
-    // The node hears nothing of a body that is not whole; a second request tells that the first bytes were read.
+    // The node hears nothing of a body that is not whole; a second request tells that the first
+    // bytes were read.
     gateway.get("/v1/storage/list").await;
     let sending = async {
         tokio::time::sleep(Duration::from_millis(400)).await;
@@ -60,7 +61,8 @@ async fn a_stop_under_load_answers_every_accepted_request() {
             let mut connection = Http::connect(address).await;
             loop {
                 connection.send(request("PUT", "/v1/storage?key=k", &[KEY], b"value")).await;
-                let answer = connection.answer(false).await.expect("an accepted request is answered");
+                let answer =
+                    connection.answer(false).await.expect("an accepted request is answered");
                 assert_eq!(answer.status, 201);
                 answered.fetch_add(1, Ordering::Relaxed);
                 if answer.header("connection") == Some("close") {

@@ -34,7 +34,9 @@ fn last_call(gateway: &Running) -> (rpc::Request, Call) {
 #[tokio::test]
 async fn a_challenge_is_for_the_gateways_own_name_and_namespace() {
     let gateway = start_with(|config| config.namespace = Namespace::new("home").unwrap()).await;
-    let answer = public(&gateway, "/v1/auth/challenge", &json!({"wallet": WALLET, "purpose": "tests"})).await;
+    let answer =
+        public(&gateway, "/v1/auth/challenge", &json!({"wallet": WALLET, "purpose": "tests"}))
+            .await;
     assert_eq!((answer.status, answer.header("cache-control")), (200, Some("no-store")));
     let expected = json!({
         "wallet": WALLET, "namespace": "home", "nonce": NONCE, "purpose": "tests",
@@ -60,8 +62,9 @@ async fn lesson_09_under_a_name_that_is_not_its_own_the_gateway_gives_no_challen
     let body = json!({"wallet": WALLET}).to_string();
     let ask = async |host: &str| {
         let length = body.len();
-        let request =
-            format!("POST /v1/auth/challenge HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n{body}");
+        let request = format!(
+            "POST /v1/auth/challenge HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
         let mut connection = gateway.connect().await;
         connection.send(request).await;
         connection.answer(false).await.unwrap()
@@ -87,7 +90,10 @@ async fn a_proof_opens_a_session() {
     assert_eq!((&session["access_token"], &session["token"]), (&json!(token), &json!(token)));
     assert_eq!((&session["token_type"], &session["expires_in"]), (&json!("Bearer"), &json!(900)));
     assert!(session["expires_at"].as_str().unwrap().ends_with('Z'));
-    assert_eq!((&session["refresh_token"], &session["subject"]), (&json!(REFRESH_TOKEN), &json!(WALLET)));
+    assert_eq!(
+        (&session["refresh_token"], &session["subject"]),
+        (&json!(REFRESH_TOKEN), &json!(WALLET))
+    );
     assert_eq!((&session["namespace"], &session["nonce"]), (&json!("one"), &json!(NONCE)));
     assert_eq!((&session["signature_verified"], &session["role"]), (&json!(true), &json!("owner")));
     let (request, Call::SignIn(sign_in)) = last_call(&gateway) else { panic!("a sign-in") };
@@ -102,7 +108,8 @@ async fn a_proof_opens_a_session() {
         chain_id: 5,
     };
     assert_eq!(sign_in.proof, Some(expected));
-    let bad = public(&gateway, "/v1/auth/verify", &proof_and(json!({"signature": BAD_SIGNATURE}))).await;
+    let bad =
+        public(&gateway, "/v1/auth/verify", &proof_and(json!({"signature": BAD_SIGNATURE}))).await;
     bad.assert_error(401, "unauthenticated");
 }
 
@@ -112,7 +119,10 @@ async fn a_proof_registers_an_application() {
     let answer = public(&gateway, "/v1/auth/register", &proof_and(json!({"name": "shop"}))).await;
     assert_eq!(answer.status, 201);
     let app = json!({"app_id": "app_1", "name": "shop", "public_key": "", "namespace": "one", "wallet": WALLET});
-    assert_eq!(answer.json(), json!({"client_id": "app_1", "app": app, "signature_verified": true}));
+    assert_eq!(
+        answer.json(),
+        json!({"client_id": "app_1", "app": app, "signature_verified": true})
+    );
 }
 
 #[tokio::test]
@@ -120,15 +130,25 @@ async fn a_session_is_refreshed_and_ended() {
     let gateway = start().await;
     let refresh = json!({"refresh_token": REFRESH_TOKEN, "namespace": "one"});
     let session = public(&gateway, "/v1/auth/refresh", &refresh).await.json();
-    assert_eq!((&session["access_token"], &session["refresh_token"]), (&json!("ey.good.one"), &json!(REFRESH_TOKEN)));
-    assert!(session.get("nonce").is_none() && session.get("signature_verified").is_none(), "nothing was signed");
+    assert_eq!(
+        (&session["access_token"], &session["refresh_token"]),
+        (&json!("ey.good.one"), &json!(REFRESH_TOKEN))
+    );
+    assert!(
+        session.get("nonce").is_none() && session.get("signature_verified").is_none(),
+        "nothing was signed"
+    );
     let other = json!({"refresh_token": REFRESH_TOKEN, "namespace": "two"});
     public(&gateway, "/v1/auth/refresh", &other).await.assert_error(403, "namespace_mismatch");
-    let used = public(&gateway, "/v1/auth/refresh", &json!({"refresh_token": "rt_used_secret"})).await;
+    let used =
+        public(&gateway, "/v1/auth/refresh", &json!({"refresh_token": "rt_used_secret"})).await;
     assert!(!used.assert_error(401, "unauthenticated").contains("rt_used"));
     // An access token that has expired must not stand in the way of its renewal.
     let expired = [("Authorization", "Bearer expired"), ("X-API-Key", "another")];
-    assert_eq!(gateway.request("POST", "/v1/auth/refresh", &expired, refresh.to_string()).await.status, 200);
+    assert_eq!(
+        gateway.request("POST", "/v1/auth/refresh", &expired, refresh.to_string()).await.status,
+        200
+    );
     let ended = public(&gateway, "/v1/auth/logout", &json!({"refresh_token": REFRESH_TOKEN})).await;
     assert_eq!(ended.json(), json!({"status": "ok", "revoked": 1}));
     // The original's clients name the namespace, and send fields that are empty.
@@ -139,7 +159,10 @@ async fn a_session_is_refreshed_and_ended() {
     let all = json!({"refresh_token": "", "namespace": "one", "all": true}).to_string();
     assert_eq!(gateway.request("POST", "/v1/auth/logout", &[SESSION], &all).await.status, 200);
     let all = json!({"all": true, "namespace": "two"}).to_string();
-    gateway.request("POST", "/v1/auth/logout", &[SESSION], &all).await.assert_error(403, "namespace_mismatch");
+    gateway
+        .request("POST", "/v1/auth/logout", &[SESSION], &all)
+        .await
+        .assert_error(403, "namespace_mismatch");
 }
 
 /// Lesson 13: the route was public, so the token was never read, and nobody could end all sessions.
@@ -150,10 +173,15 @@ async fn lesson_13_all_sessions_are_ended_with_an_access_token() {
     let ended = gateway.request("POST", "/v1/auth/logout", &[SESSION], &all).await;
     assert_eq!(ended.json(), json!({"status": "ok", "revoked": 3}));
     assert_eq!(gateway.node.last_request().credential, "ey.good.one");
-    gateway.request("POST", "/v1/auth/logout", &[], &all).await.assert_error(401, "unauthenticated");
+    gateway
+        .request("POST", "/v1/auth/logout", &[], &all)
+        .await
+        .assert_error(401, "unauthenticated");
     let bad = gateway.request("POST", "/v1/auth/logout", &[("X-API-Key", "wrong")], &all).await;
     bad.assert_error(401, "unauthenticated");
-    for bad in [json!({}), json!({"all": false}), json!({"all": true, "refresh_token": REFRESH_TOKEN})] {
+    for bad in
+        [json!({}), json!({"all": false}), json!({"all": true, "refresh_token": REFRESH_TOKEN})]
+    {
         let answer = gateway.request("POST", "/v1/auth/logout", &[SESSION], bad.to_string()).await;
         answer.assert_error(400, "invalid_argument");
     }
@@ -174,7 +202,10 @@ async fn an_api_key_is_made_by_proof_or_by_credential() {
         gateway.request("POST", "/v1/auth/api-key", headers, body.to_string()).await
     };
     let made = make(&[SESSION], &json!({"name": "mine", "role": "reader"})).await.json();
-    assert_eq!((&made["plan"], &made["role"], &made["api_key"]), (&json!("free"), &json!("reader"), &json!(API_KEY)));
+    assert_eq!(
+        (&made["plan"], &made["role"], &made["api_key"]),
+        (&json!("free"), &json!("reader"), &json!(API_KEY))
+    );
     assert_eq!(gateway.node.last_request().credential, "ey.good.one");
     make(&[SESSION], &json!({"namespace": "two"})).await.assert_error(403, "namespace_mismatch");
     let message = make(&[], &json!({"name": "x"})).await.assert_error(401, "unauthenticated");
@@ -204,9 +235,18 @@ async fn api_keys_are_listed_and_revoked() {
     assert_eq!(list, json!({"items": [expected], "count": 1}));
     let revoked = gateway.request("DELETE", "/v1/auth/api-keys/key_1", &[SESSION], "").await;
     assert_eq!(revoked.json(), json!({"status": "ok", "id": "key_1", "revoked": true}));
-    gateway.request("DELETE", "/v1/auth/api-keys/key_2", &[SESSION], "").await.assert_error(404, "not_found");
-    gateway.request("DELETE", "/v1/auth/api-keys/%ff", &[SESSION], "").await.assert_error(400, "invalid_argument");
-    gateway.request("GET", "/v1/auth/api-keys/key_1", &[SESSION], "").await.assert_error(405, "method_not_allowed");
+    gateway
+        .request("DELETE", "/v1/auth/api-keys/key_2", &[SESSION], "")
+        .await
+        .assert_error(404, "not_found");
+    gateway
+        .request("DELETE", "/v1/auth/api-keys/%ff", &[SESSION], "")
+        .await
+        .assert_error(400, "invalid_argument");
+    gateway
+        .request("GET", "/v1/auth/api-keys/key_1", &[SESSION], "")
+        .await
+        .assert_error(405, "method_not_allowed");
 }
 
 #[tokio::test]
@@ -214,7 +254,10 @@ async fn an_api_key_is_exchanged_for_a_token() {
     let gateway = start().await;
     let answer = gateway.request("POST", "/v1/auth/token", &[KEY], "").await;
     let token = answer.json();
-    assert_eq!((&token["access_token"], &token["token_type"]), (&json!("ey.good.one"), &json!("Bearer")));
+    assert_eq!(
+        (&token["access_token"], &token["token_type"]),
+        (&json!("ey.good.one"), &json!("Bearer"))
+    );
     assert_eq!((&token["expires_in"], &token["namespace"]), (&json!(900), &json!("one")));
     assert!(token.get("refresh_token").is_none());
     assert_eq!(answer.header("cache-control"), Some("no-store"));
@@ -235,13 +278,15 @@ async fn the_signing_keys_are_a_key_set() {
 #[tokio::test]
 async fn members_are_those_of_the_namespace_in_the_path() {
     let gateway = start().await;
-    let call = async |method: &str, path: &str, body: &str| gateway.request(method, path, &[SESSION], body).await;
-    let owner =
-        json!({"wallet": WALLET, "role": "owner", "granted_by": null, "created_at": "1970-01-01T00:00:01.000Z"});
+    let call = async |method: &str, path: &str, body: &str| {
+        gateway.request(method, path, &[SESSION], body).await
+    };
+    let owner = json!({"wallet": WALLET, "role": "owner", "granted_by": null, "created_at": "1970-01-01T00:00:01.000Z"});
     let list = call("GET", "/v1/namespaces/one/members", "").await.json();
     assert_eq!(list, json!({"items": [owner], "count": 1}));
     assert_eq!(gateway.node.last_request().namespace, "one");
-    let set = call("POST", "/v1/namespaces/one/members", r#"{"wallet":"0xAA","role":"reader"}"#).await;
+    let set =
+        call("POST", "/v1/namespaces/one/members", r#"{"wallet":"0xAA","role":"reader"}"#).await;
     let expected = json!({
         "status": "ok", "wallet": "0xaa", "role": "reader", "granted_by": WALLET, "created_at": "1970-01-01T00:00:01.000Z",
     });
@@ -258,12 +303,15 @@ async fn members_are_those_of_the_namespace_in_the_path() {
         call(method, path, body).await.assert_error(403, "namespace_mismatch");
     }
     call("GET", "/v1/namespaces/No%20Such/members", "").await.assert_error(400, "invalid_argument");
-    call("POST", "/v1/namespaces/one/members", r#"{"wallet":"0xAA"}"#).await.assert_error(400, "invalid_argument");
+    call("POST", "/v1/namespaces/one/members", r#"{"wallet":"0xAA"}"#)
+        .await
+        .assert_error(400, "invalid_argument");
     let unknown = r#"{"wallet":"0xAA","role":"reader","note":"x"}"#;
     call("POST", "/v1/namespaces/one/members", unknown).await.assert_error(400, "invalid_argument");
 }
 
-/// Lesson 14, and the same strictness as everywhere: what is not understood is refused, and nothing secret is repeated.
+/// Lesson 14, and the same strictness as everywhere: what is not understood is refused, and nothing
+/// secret is repeated.
 #[tokio::test]
 async fn lesson_14_bad_bodies_are_the_callers_mistake() {
     let gateway = start_with(|config| config.limits.sign_in_burst = 1000.try_into().unwrap()).await;
@@ -281,8 +329,14 @@ async fn lesson_14_bad_bodies_are_the_callers_mistake() {
             assert!(!message.contains("s3cret"), "{message}");
         }
         let form = [("Content-Type", "application/x-www-form-urlencoded")];
-        gateway.request("POST", &path, &form, "a=b").await.assert_error(415, "unsupported_media_type");
-        gateway.request("POST", &format!("{path}?key=a"), &[], "{}").await.assert_error(400, "invalid_argument");
+        gateway
+            .request("POST", &path, &form, "a=b")
+            .await
+            .assert_error(415, "unsupported_media_type");
+        gateway
+            .request("POST", &format!("{path}?key=a"), &[], "{}")
+            .await
+            .assert_error(400, "invalid_argument");
         gateway.request("GET", &path, &[], "").await.assert_error(405, "method_not_allowed");
     }
     assert!(gateway.node.seen.lock().unwrap().is_empty());
@@ -291,10 +345,12 @@ async fn lesson_14_bad_bodies_are_the_callers_mistake() {
 /// Pages of any origin may sign in, where the gateway's CORS setting lets them.
 #[tokio::test]
 async fn lesson_14_the_auth_routes_follow_the_cors_setting() {
-    let gateway = start_with(|config| config.cors_origins = vec!["https://app.example".into()]).await;
+    let gateway =
+        start_with(|config| config.cors_origins = vec!["https://app.example".into()]).await;
     let body = json!({"wallet": WALLET}).to_string();
     let from = async |origin: &str| {
-        let answer = gateway.request("POST", "/v1/auth/challenge", &[("Origin", origin)], &body).await;
+        let answer =
+            gateway.request("POST", "/v1/auth/challenge", &[("Origin", origin)], &body).await;
         answer.header("access-control-allow-origin").map(str::to_owned)
     };
     assert_eq!(from("https://app.example").await.as_deref(), Some("https://app.example"));
@@ -308,7 +364,8 @@ async fn secrets_are_in_no_error_metric_or_address() {
     // The runtime of this test has one thread: what the gateway counts is recorded here.
     let _guard = metrics::set_default_local_recorder(&recorder);
     let node = crate::fake_node::FakeNode::new();
-    let gateway = Gateway::start(config(|_| {}), node.client(), Some(recorder.handle())).await.unwrap();
+    let gateway =
+        Gateway::start(config(|_| {}), node.client(), Some(recorder.handle())).await.unwrap();
     let running = Running { gateway, node };
     let (nonce, token) = ("c0ffee".repeat(10), "rt_5ecret");
     let mut told = Vec::new();
@@ -350,7 +407,10 @@ async fn secrets_are_in_no_error_metric_or_address() {
     );
     told.push(metrics);
     for text in told {
-        assert!(!text.contains("5ecret") && !text.contains("c0ffee") && !text.contains("0xbad"), "{text}");
+        assert!(
+            !text.contains("5ecret") && !text.contains("c0ffee") && !text.contains("0xbad"),
+            "{text}"
+        );
         assert!(!text.contains("ey.good"), "{text}");
     }
 }

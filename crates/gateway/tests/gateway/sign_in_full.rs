@@ -30,7 +30,10 @@ impl<'a> Person<'a> {
         let headers = [("Authorization", credential.as_str())];
         let headers = if token.is_empty() { &[][..] } else { &headers[..] };
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        Http::connect(self.gateway.address()).await.request(method, path, headers, body.as_bytes()).await
+        Http::connect(self.gateway.address())
+            .await
+            .request(method, path, headers, body.as_bytes())
+            .await
     }
 
     async fn post(&self, path: &str, body: &Value) -> Answer {
@@ -77,11 +80,16 @@ async fn from_a_wallet_to_data_and_out_again() {
     let token = session["access_token"].as_str().unwrap();
     assert_eq!(ada.call("PUT", "/v1/storage?key=k", token, &json!("v")).await.status, 201);
     let me = ada.call("GET", "/v1/auth/whoami", token, &Value::Null).await.json();
-    assert_eq!((&me["method"], &me["wallet"], &me["namespace"]), (&json!("jwt"), &json!(ada.wallet()), &json!("shop")));
+    assert_eq!(
+        (&me["method"], &me["wallet"], &me["namespace"]),
+        (&json!("jwt"), &json!(ada.wallet()), &json!("shop"))
+    );
     assert!(me["expires_at"].is_string() && me["operator"] == false);
 
-    let made =
-        ada.call("POST", "/v1/auth/api-key", token, &json!({"name": "ci", "scopes": ["storage:read"]})).await.json();
+    let made = ada
+        .call("POST", "/v1/auth/api-key", token, &json!({"name": "ci", "scopes": ["storage:read"]}))
+        .await
+        .json();
     let key = made["api_key"].as_str().unwrap();
     assert_eq!((&made["wallet"], &made["plan"]), (&json!(ada.wallet()), &json!("free")));
     assert_eq!(ada.call("GET", "/v1/storage?key=k", key, &Value::Null).await.body, b"\"v\"");
@@ -102,17 +110,34 @@ async fn from_a_wallet_to_data_and_out_again() {
     let apps = ada.call("GET", "/v1/apps", token, &Value::Null).await.json();
     assert_eq!(apps["items"][0]["app_id"], app.json()["client_id"]);
 
-    let refreshed = ada.post("/v1/auth/refresh", &json!({"refresh_token": session["refresh_token"]})).await.json();
+    let refreshed = ada
+        .post("/v1/auth/refresh", &json!({"refresh_token": session["refresh_token"]}))
+        .await
+        .json();
     assert_eq!(
-        ada.call("GET", "/v1/storage?key=k", refreshed["access_token"].as_str().unwrap(), &Value::Null).await.status,
+        ada.call(
+            "GET",
+            "/v1/storage?key=k",
+            refreshed["access_token"].as_str().unwrap(),
+            &Value::Null
+        )
+        .await
+        .status,
         200
     );
-    let ended = ada.post("/v1/auth/logout", &json!({"refresh_token": refreshed["refresh_token"]})).await.json();
+    let ended = ada
+        .post("/v1/auth/logout", &json!({"refresh_token": refreshed["refresh_token"]}))
+        .await
+        .json();
     assert_eq!(ended, json!({"status": "ok", "revoked": 1}));
-    let again = ada.post("/v1/auth/refresh", &json!({"refresh_token": refreshed["refresh_token"]})).await;
+    let again =
+        ada.post("/v1/auth/refresh", &json!({"refresh_token": refreshed["refresh_token"]})).await;
     again.assert_error(401, "credential_revoked");
     let keys = ada.call("GET", "/.well-known/jwks.json", "", &Value::Null).await.json();
-    assert_eq!((&keys["keys"][0]["kty"], &keys["keys"][0]["alg"]), (&json!("OKP"), &json!("EdDSA")));
+    assert_eq!(
+        (&keys["keys"][0]["kty"], &keys["keys"][0]["alg"]),
+        (&json!("OKP"), &json!("EdDSA"))
+    );
     let header = token.split('.').next().unwrap();
     use base64::Engine as _;
     let header = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(header).unwrap();
@@ -163,14 +188,23 @@ async fn a_member_gives_up_its_own_role_and_an_owner_stays() {
         let member = bob.token("shop").await;
         let others = format!("{members}/{}", ada.wallet());
         bob.call("DELETE", &others, &member, &Value::Null).await.assert_error(403, "forbidden");
-        assert_eq!(bob.call("DELETE", &own, &member, &Value::Null).await.json()["removed"], true, "{role}");
-        bob.call("GET", "/v1/storage/list", &member, &Value::Null).await.assert_error(401, "unauthenticated");
+        assert_eq!(
+            bob.call("DELETE", &own, &member, &Value::Null).await.json()["removed"],
+            true,
+            "{role}"
+        );
+        bob.call("GET", "/v1/storage/list", &member, &Value::Null)
+            .await
+            .assert_error(401, "unauthenticated");
         bob.post("/v1/auth/verify", &bob.proof("shop").await).await.assert_error(403, "forbidden");
     }
     let own = format!("{members}/{}", ada.wallet());
     let said = ada.call("DELETE", &own, &owner, &Value::Null).await.assert_error(403, "forbidden");
     assert!(said.contains("owns the namespace"), "{said}");
-    assert_eq!(ada.call("GET", members, &owner, &Value::Null).await.json()["items"][0]["role"], "owner");
+    assert_eq!(
+        ada.call("GET", members, &owner, &Value::Null).await.json()["items"][0]["role"],
+        "owner"
+    );
 }
 
 /// Lesson 9: two verifications at once with one nonce both passed.
@@ -179,7 +213,8 @@ async fn lesson_09_of_a_hundred_uses_of_one_nonce_at_once_one_wins() {
     let (_node, gateway) = node_and_gateway().await;
     let ada = Person::new(1, &gateway);
     let proof = ada.proof("shop").await;
-    let answers = futures::future::join_all((0..100).map(|_| ada.post("/v1/auth/verify", &proof))).await;
+    let answers =
+        futures::future::join_all((0..100).map(|_| ada.post("/v1/auth/verify", &proof))).await;
     let won = answers.iter().filter(|answer| answer.status == 200).count();
     assert_eq!(won, 1);
     // The node lets one wallet try so many times in a row.
@@ -190,7 +225,8 @@ async fn lesson_09_of_a_hundred_uses_of_one_nonce_at_once_one_wins() {
 #[tokio::test(flavor = "multi_thread")]
 async fn lesson_09_a_proof_is_good_where_it_was_asked_for() {
     let (node, gateway) = node_and_gateway().await;
-    let elsewhere = node.gateway_with(|config| config.public_url = Some("https://gw.example".into())).await;
+    let elsewhere =
+        node.gateway_with(|config| config.public_url = Some("https://gw.example".into())).await;
     let proof = Person::new(1, &gateway).proof("shop").await;
     let there = Person::new(1, &elsewhere);
     there.post("/v1/auth/verify", &proof).await.assert_error(401, "unauthenticated");
@@ -208,7 +244,8 @@ async fn lesson_13_all_sessions_of_a_wallet_end() {
     let ended = ada.call("POST", "/v1/auth/logout", token, &json!({"all": true})).await.json();
     assert_eq!(ended, json!({"status": "ok", "revoked": 2}));
     for session in &sessions {
-        let again = ada.post("/v1/auth/refresh", &json!({"refresh_token": session["refresh_token"]})).await;
+        let again =
+            ada.post("/v1/auth/refresh", &json!({"refresh_token": session["refresh_token"]})).await;
         again.assert_error(401, "credential_revoked");
     }
 }
@@ -232,7 +269,10 @@ async fn two_wallets_see_nothing_of_each_other() {
         let body = json!({"topic": "news", "data_base64": data});
         assert_eq!(person.call("POST", "/v1/pubsub/publish", token, &body).await.status, 200);
     }
-    assert_eq!((message(&mut to_ada).await, message(&mut to_bob).await), (b"ada".to_vec(), b"bob".to_vec()));
+    assert_eq!(
+        (message(&mut to_ada).await, message(&mut to_bob).await),
+        (b"ada".to_vec(), b"bob".to_vec())
+    );
 
     bob.call("GET", "/v1/storage?key=k", &bobs, &Value::Null).await.assert_error(404, "not_found");
     let seen = async |path: &str| bob.call("GET", path, &bobs, &Value::Null).await.json();
@@ -240,14 +280,19 @@ async fn two_wallets_see_nothing_of_each_other() {
     assert_eq!(seen("/v1/db/schema").await["tables"], json!([]));
     assert_eq!(seen("/v1/apps").await["count"], 0);
     assert_eq!(seen("/v1/auth/api-keys").await["count"], 0);
-    for path in ["/v1/storage?key=k&namespace=adas", "/v1/apps?namespace=adas", "/v1/namespaces/adas/members"] {
+    for path in [
+        "/v1/storage?key=k&namespace=adas",
+        "/v1/apps?namespace=adas",
+        "/v1/namespaces/adas/members",
+    ] {
         bob.call("GET", path, &bobs, &Value::Null).await.assert_error(403, "namespace_mismatch");
     }
     let other = format!("/v1/pubsub/ws?topic=news&namespace=adas&token={bobs}");
     assert!(open(gateway.address(), &other, &[]).await.is_err());
 }
 
-/// Acceptance, and lesson 12: a restart logged everyone out, and two gateways refused each other's tokens.
+/// Acceptance, and lesson 12: a restart logged everyone out, and two gateways refused each other's
+/// tokens.
 #[tokio::test(flavor = "multi_thread")]
 async fn lesson_12_tokens_and_keys_hold_through_every_gateway_and_after_restarts() {
     let (node, inside) = node_and_gateway().await;
@@ -273,7 +318,8 @@ async fn lesson_12_tokens_and_keys_hold_through_every_gateway_and_after_restarts
     assert_eq!(owner.call("DELETE", &path, token, &Value::Null).await.json()["revoked"], true);
     let revoked = Instant::now();
     loop {
-        // What is sent later than that must be refused; when its answer comes is the machine's affair.
+        // What is sent later than that must be refused; when its answer comes is the machine's
+        // affair.
         let is_late = revoked.elapsed() > Duration::from_secs(5);
         if there.call("GET", "/v1/auth/whoami", key, &Value::Null).await.status == 401 {
             break;

@@ -58,7 +58,8 @@ async fn lesson_10_ten_thousand_challenges_of_one_address_are_limited_and_others
     assert_eq!(gateway.node.seen.lock().unwrap().len(), 30, "the node hears nothing of the others");
     if cfg!(target_os = "linux") {
         let mut other = from([127, 0, 0, 9], &gateway).await;
-        let answer = other.request("POST", "/v1/auth/challenge", &[], challenge(1).as_bytes()).await;
+        let answer =
+            other.request("POST", "/v1/auth/challenge", &[], challenge(1).as_bytes()).await;
         assert_eq!(answer.status, 200);
     }
     // What needs a credential is not limited by this.
@@ -91,12 +92,15 @@ async fn lesson_10_one_wallet_is_limited_for_each_address_and_its_owner_is_not_l
     })
     .await;
     let checksummed = "0x52908400098527886E0F7030069857D2E4169EE7";
-    for (round, form) in [WALLET, checksummed, &WALLET[2..]].into_iter().cycle().take(10).enumerate() {
+    for (round, form) in
+        [WALLET, checksummed, &WALLET[2..]].into_iter().cycle().take(10).enumerate()
+    {
         let (path, body) = match round % 2 {
             0 => ("challenge", json!({"wallet": form})),
             _ => ("verify", json!({"wallet": form, "nonce": NONCE, "signature": "0x11"})),
         };
-        let answer = gateway.request("POST", &format!("/v1/auth/{path}"), &[], body.to_string()).await;
+        let answer =
+            gateway.request("POST", &format!("/v1/auth/{path}"), &[], body.to_string()).await;
         assert_eq!(answer.status, 200);
     }
     let body = json!({"wallet": WALLET, "nonce": NONCE, "signature": "0x11"}).to_string();
@@ -108,7 +112,10 @@ async fn lesson_10_one_wallet_is_limited_for_each_address_and_its_owner_is_not_l
     if cfg!(target_os = "linux") {
         let mut owner = from([127, 0, 0, 9], &gateway).await;
         let answer = owner.request("POST", "/v1/auth/verify", &[], body.as_bytes()).await;
-        assert_eq!(answer.status, 200, "whoever knows a wallet's address must not keep its owner out");
+        assert_eq!(
+            answer.status, 200,
+            "whoever knows a wallet's address must not keep its owner out"
+        );
     }
 }
 
@@ -150,7 +157,9 @@ async fn bodies_of_the_auth_routes_are_small() {
     // Announced and never sent, in chunks without an end, and with heads of every size.
     let head = "POST /v1/auth/challenge HTTP/1.1\r\nHost: localhost\r\n";
     let mut announced = gateway.connect().await;
-    announced.send(format!("{head}Content-Length: 999999999\r\nExpect: 100-continue\r\n\r\n")).await;
+    announced
+        .send(format!("{head}Content-Length: 999999999\r\nExpect: 100-continue\r\n\r\n"))
+        .await;
     announced.answer(false).await.unwrap().assert_error(413, "too_large");
     let mut chunked = gateway.connect().await;
     chunked.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n")).await;
@@ -179,7 +188,9 @@ async fn a_refused_request_leaves_the_connection_usable() {
     .await;
     let mut connection = gateway.connect().await;
     for number in 0..20 {
-        connection.send(request("POST", "/v1/auth/challenge", &[], challenge(number).as_bytes())).await;
+        connection
+            .send(request("POST", "/v1/auth/challenge", &[], challenge(number).as_bytes()))
+            .await;
     }
     let mut statuses = Vec::new();
     for _ in 0..20 {
@@ -188,7 +199,8 @@ async fn a_refused_request_leaves_the_connection_usable() {
     assert_eq!((statuses[0], &statuses[1..]), (200, &[429; 19][..]));
 }
 
-/// A connection whose request's body is still to come can not go on; it must not end without a word.
+/// A connection whose request's body is still to come can not go on; it must not end without a
+/// word.
 #[tokio::test]
 async fn a_refusal_before_the_body_has_come_says_that_the_connection_ends() {
     let gateway = start_with(|config| {
@@ -199,7 +211,9 @@ async fn a_refusal_before_the_body_has_come_says_that_the_connection_ends() {
     assert_eq!(ask(&gateway, &[], 1).await.status, 200);
     for head in ["Content-Length: 20", "Content-Length: 999999999", "Transfer-Encoding: chunked"] {
         let mut connection = gateway.connect().await;
-        connection.send(format!("POST /v1/auth/challenge HTTP/1.1\r\nHost: localhost\r\n{head}\r\n\r\n")).await;
+        connection
+            .send(format!("POST /v1/auth/challenge HTTP/1.1\r\nHost: localhost\r\n{head}\r\n\r\n"))
+            .await;
         let answer = connection.answer(false).await.unwrap();
         answer.assert_error(429, "rate_limited");
         assert_eq!(answer.header("connection"), Some("close"), "{head}");

@@ -23,7 +23,10 @@ async fn lesson_18_bytes_that_are_no_text_survive_both_forms() {
     let put = gateway.post("/v1/storage/put", r#"{"key":"k","value":"AP8="}"#).await;
     assert_eq!((put.status, put.json()["size"].as_u64()), (201, Some(2)));
     assert_eq!(gateway.get("/v1/storage/get?key=k").await.body, [0, 255]);
-    assert_eq!(gateway.post("/v1/storage/get", r#"{"key":"k"}"#).await.json(), json!({"value": "AP8="}));
+    assert_eq!(
+        gateway.post("/v1/storage/get", r#"{"key":"k"}"#).await.json(),
+        json!({"value": "AP8="})
+    );
     assert_eq!(gateway.post("/v1/storage/get?key=k", "").await.body, [0, 255]);
 }
 
@@ -58,10 +61,14 @@ async fn lists_have_pages() {
     let page = gateway.get("/v1/storage/list?prefix=a_&limit=2").await.json();
     assert_eq!(page["keys"], json!(["a_1", "a_2"]));
     let cursor = page["next_cursor"].as_str().unwrap();
-    let rest = gateway.get(&format!("/v1/storage/list?prefix=a_&limit=2&cursor={cursor}")).await.json();
+    let rest =
+        gateway.get(&format!("/v1/storage/list?prefix=a_&limit=2&cursor={cursor}")).await.json();
     assert_eq!(rest, json!({"keys": ["a_3"]}));
     for bad in ["0", "-1", "x", "", "1e3", "99999999999", "1001"] {
-        let message = gateway.get(&format!("/v1/storage/list?limit={bad}")).await.assert_error(400, "invalid_argument");
+        let message = gateway
+            .get(&format!("/v1/storage/list?limit={bad}"))
+            .await
+            .assert_error(400, "invalid_argument");
         assert_eq!(message, "limit is not a whole number from 1 to 1000", "{bad}");
     }
 }
@@ -91,11 +98,16 @@ async fn versions_make_puts_and_deletes_conditional() {
 async fn reads_can_be_conditional() {
     let gateway = start().await;
     gateway.call("PUT", "/v1/storage?key=k", "v").await;
-    let fresh = gateway.request("GET", "/v1/storage/get?key=k", &[KEY, ("If-None-Match", "W/\"1\"")], "").await;
+    let fresh = gateway
+        .request("GET", "/v1/storage/get?key=k", &[KEY, ("If-None-Match", "W/\"1\"")], "")
+        .await;
     assert_eq!((fresh.status, fresh.header("etag"), fresh.body.len()), (304, Some("\"1\""), 0));
-    let stale = gateway.request("GET", "/v1/storage/get?key=k", &[KEY, ("If-None-Match", "\"7\"")], "").await;
+    let stale = gateway
+        .request("GET", "/v1/storage/get?key=k", &[KEY, ("If-None-Match", "\"7\"")], "")
+        .await;
     assert_eq!(stale.body, b"v");
-    let other = gateway.request("GET", "/v1/storage/get?key=k", &[KEY, ("If-Match", "\"7\"")], "").await;
+    let other =
+        gateway.request("GET", "/v1/storage/get?key=k", &[KEY, ("If-Match", "\"7\"")], "").await;
     other.assert_error(412, "precondition_failed");
 }
 
@@ -103,7 +115,9 @@ async fn reads_can_be_conditional() {
 async fn a_value_can_expire() {
     let gateway = start().await;
     assert_eq!(gateway.call("PUT", "/v1/storage?key=k&ttl=60", "v").await.status, 201);
-    let Some(debros_proto::rpc::request::Call::Put(put)) = gateway.node.last_request().call else { panic!("a put") };
+    let Some(debros_proto::rpc::request::Call::Put(put)) = gateway.node.last_request().call else {
+        panic!("a put")
+    };
     assert_eq!(put.ttl_seconds, Some(60));
     for bad in ["0", "-5", "1.5", "soon", ""] {
         let answer = gateway.call("PUT", &format!("/v1/storage?key=k&ttl={bad}"), "v").await;
@@ -116,7 +130,10 @@ async fn head_tells_what_get_would() {
     let gateway = start().await;
     gateway.call("PUT", "/v1/storage?key=k", "value").await;
     let head = gateway.call("HEAD", "/v1/storage/get?key=k", "").await;
-    assert_eq!((head.status, head.header("content-length"), head.header("etag")), (200, Some("5"), Some("\"1\"")));
+    assert_eq!(
+        (head.status, head.header("content-length"), head.header("etag")),
+        (200, Some("5"), Some("\"1\""))
+    );
     let missing = gateway.call("HEAD", "/v1/storage/get?key=none", "").await;
     assert_eq!(missing.status, 404);
     let length: usize = missing.header("content-length").unwrap().parse().unwrap();
@@ -128,13 +145,19 @@ async fn bad_keys_and_bodies_are_the_callers_mistake() {
     let gateway = start().await;
     gateway.get("/v1/storage/get").await.assert_error(400, "invalid_argument");
     gateway.get("/v1/storage/get?key=").await.assert_error(400, "invalid_argument");
-    gateway.get(&format!("/v1/storage/get?key={}", "k".repeat(1025))).await.assert_error(400, "invalid_argument");
+    gateway
+        .get(&format!("/v1/storage/get?key={}", "k".repeat(1025)))
+        .await
+        .assert_error(400, "invalid_argument");
     gateway.get("/v1/storage/get?key=%00").await.assert_error(400, "invalid_argument");
     gateway.get("/v1/storage/get?key=%ff").await.assert_error(400, "invalid_argument");
     gateway.get("/v1/storage/get?key=a&key=b").await.assert_error(400, "invalid_argument");
     gateway.get("/v1/storage/get?key=a&ttl=5").await.assert_error(400, "invalid_argument");
     gateway.get("/v1/storage/get?key=a&kex=5").await.assert_error(400, "invalid_argument");
-    gateway.post("/v1/storage/put", r#"{"key":"k","value":"not base64!"}"#).await.assert_error(400, "invalid_argument");
+    gateway
+        .post("/v1/storage/put", r#"{"key":"k","value":"not base64!"}"#)
+        .await
+        .assert_error(400, "invalid_argument");
     gateway.post("/v1/storage/put", r#"{"key":"k"}"#).await.assert_error(400, "invalid_argument");
     gateway.post("/v1/storage/get", "").await.assert_error(400, "malformed");
     assert!(gateway.node.value("one", "k").is_none(), "nothing changed");

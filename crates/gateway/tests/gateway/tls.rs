@@ -14,7 +14,8 @@ use tokio_rustls::TlsConnector;
 
 pub(crate) fn make_files(folder: &Path) -> (TlsFiles, CertificateDer<'static>) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let files = TlsFiles { certificate: folder.join("cert.pem"), private_key: folder.join("key.pem") };
+    let files =
+        TlsFiles { certificate: folder.join("cert.pem"), private_key: folder.join("key.pem") };
     std::fs::write(&files.certificate, made.cert.pem()).unwrap();
     std::fs::write(&files.private_key, made.key_pair.serialize_pem()).unwrap();
     (files, made.cert.der().clone())
@@ -47,7 +48,8 @@ async fn https_is_served_and_plain_http_is_not() {
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let socket = TcpStream::connect(gateway.address()).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
-        let stream = connector(certificate.clone(), &[version]).connect(name, socket).await.unwrap();
+        let stream =
+            connector(certificate.clone(), &[version]).connect(name, socket).await.unwrap();
         let mut connection = Http::over(stream);
         assert_eq!(connection.request("GET", "/health", &[], b"").await.status, 200);
     }
@@ -70,9 +72,13 @@ async fn a_websocket_over_tls_that_only_pings_stays_open() {
     let gateway = Gateway::start(config, FakeNode::new().client(), None).await.unwrap();
     let socket = TcpStream::connect(gateway.address()).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
-    let stream = connector(certificate, &[&rustls::version::TLS13]).connect(name, socket).await.unwrap();
+    let stream =
+        connector(certificate, &[&rustls::version::TLS13]).connect(name, socket).await.unwrap();
     let mut connection = Http::over(stream);
-    assert_eq!(connection.request("GET", "/v1/pubsub/ws?topic=t", &handshake(), b"").await.status, 101);
+    assert_eq!(
+        connection.request("GET", "/v1/pubsub/ws?topic=t", &handshake(), b"").await.status,
+        101
+    );
     let mut stream = connection.into_stream();
     let mut pong = [0; 3];
     for _ in 0..400 {
@@ -92,7 +98,8 @@ async fn a_websocket_over_tls_that_only_pings_stays_open() {
 async fn a_renewed_certificate_is_served_without_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let (files, first) = make_files(folder.path());
-    let gateway = Gateway::start(with_files(files.clone()), FakeNode::new().client(), None).await.unwrap();
+    let gateway =
+        Gateway::start(with_files(files.clone()), FakeNode::new().client(), None).await.unwrap();
     let connect = async |trusted: &CertificateDer<'static>| {
         let socket = TcpStream::connect(gateway.address()).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
@@ -136,7 +143,10 @@ async fn files_that_can_not_be_used_are_named() {
         (TlsFiles { private_key: other.private_key, ..files.clone() }, "cert.pem"),
     ];
     for (files, named) in cases {
-        let refusal = Gateway::start(with_files(files), FakeNode::new().client(), None).await.unwrap_err().to_string();
+        let refusal = Gateway::start(with_files(files), FakeNode::new().client(), None)
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(refusal.contains(named), "{refusal}");
         assert!(!refusal.contains("PRIVATE KEY"), "{refusal}");
     }

@@ -1,12 +1,12 @@
 //! API keys, and the access tokens that stand for them.
 
-use super::credentials::invalid_credential;
-use super::standing::{OPERATOR, claim_for, not_yours};
-use super::store::{Columns as _, Condition, changed, only_if};
-use super::{Auth, Knock, audit};
-use crate::caller::{Identity, Source};
+use super::auth_db::{RowColumns as _, SqlCondition, has_changed_row, statement_if};
+use super::credential_verifier::invalid_credential;
+use super::membership::{OPERATOR, claim_statements_for, namespace_forbidden};
+use super::{AuthService, PublicRequest, audit};
+use crate::caller::{CredentialSource, VerifiedIdentity};
 use debros_auth::secret::{self, Secret};
-use debros_auth::token::{Claims, Credential};
+use debros_auth::token::{Claims, TokenCredential};
 use debros_auth::{Role, Scopes, Wallet, random};
 use debros_proto::rpc::{self, ApiKey, CreateApiKeyResponse, Row, SessionResponse, Statement};
 use debros_proto::{Code, Error, Namespace, Result};
@@ -14,39 +14,47 @@ use debros_proto::{Code, Error, Namespace, Result};
 /// Characters in the name of a key.
 const MAX_NAME_CHARS: usize = 100;
 
-/// Keys of one namespace that are not revoked; of one wallet in an open namespace, so that nobody there uses it up for all.
+/// Keys of one namespace that are not revoked; of one wallet in an open namespace, so that nobody
+/// there uses it up for all.
 const MAX_LIVE_KEYS: i64 = 1000;
 /// Keys that a list tells: the live ones, then those revoked last.
 const MAX_LISTED: i64 = 2 * MAX_LIVE_KEYS;
 
 /// A key to be made.
-pub(crate) struct KeyWish {
+pub(crate) struct NewKeySpec {
     name: String,
     role: Option<Role>,
     scopes: Scopes,
 }
 
-impl KeyWish {
+impl NewKeySpec {
     /// Reads what was asked for.
     pub(crate) fn parse(name: String, role: &str, scopes: &[String]) -> Result<Self> {
         if name.chars().count() > MAX_NAME_CHARS {
-            return Err(Error::invalid(format!("the key's name is longer than {MAX_NAME_CHARS} characters")));
+            return Err(Error::invalid(format!(
+                "the key's name is longer than {MAX_NAME_CHARS} characters"
+            )));
         }
         if name.chars().any(char::is_control) {
-            return Err(Error::invalid("the key's name holds control characters: use one line of plain text"));
+            return Err(Error::invalid(
+                "the key's name holds control characters: use one line of plain text",
+            ));
         }
         let role = if role.is_empty() { None } else { Some(Role::parse(role)?) };
         Ok(Self { name, role, scopes: Scopes::parse(scopes.iter().map(String::as_str))? })
     }
 
-    /// The key's role, when its maker has `own`: no more than its scopes name, so that what is told of the key is so.
+    /// The key's role, when its maker has `own`: no more than its scopes name, so that what is told
+    /// of the key is so.
     fn role_under(&self, own: Role) -> Result<Role> {
         match self.role {
             None => Ok(self.scopes.role_within(Role::Writer.min(own))),
             Some(role) if role <= own => Ok(self.scopes.role_within(role)),
             Some(role) => Err(Error::new(
                 Code::Forbidden,
-                format!("a key with the role {role} may do more than its maker, who is {own}: ask for {own} or less"),
+                format!(
+                    "a key with the role {role} may do more than its maker, who is {own}: ask for {own} or less"
+                ),
             )),
         }
     }
@@ -54,50 +62,57 @@ impl KeyWish {
 
 /// Which keys of a namespace a call is about.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Whose {
+pub(crate) enum KeyFilter {
     /// All of them.
-    Everybodys,
+    All,
     /// Those that the wallet made.
-    Wallets(Wallet),
+    CreatedBy(Wallet),
 }
 
-impl Whose {
-    fn condition(self) -> Condition {
+impl KeyFilter {
+    fn sql_condition(self) -> SqlCondition {
         match self {
-            Whose::Everybodys => Condition::always(),
-            Whose::Wallets(wallet) => Condition::new("wallet = ?", [wallet.to_string().into()]),
+            KeyFilter::All => SqlCondition::always(),
+            KeyFilter::CreatedBy(wallet) => {
+                SqlCondition::new("wallet = ?", [wallet.to_string().into()])
+            }
         }
     }
 }
 
-impl Auth {
+impl AuthService {
     /// Makes a key for a wallet that proves itself, without a session.
     pub(super) async fn create_key_by_proof(
         &self,
         request: rpc::CreateApiKeyByProofRequest,
-        knock: &Knock<'_>,
+        knock: &PublicRequest<'_>,
     ) -> Result<CreateApiKeyResponse> {
-        let wish = KeyWish::parse(request.name, &request.role, &request.scopes)?;
-        let proven = self.prove(request.proof, knock).await?;
+        let wish = NewKeySpec::parse(request.name, &request.role, &request.scopes)?;
+        let proven = self.verify_proof(request.proof, knock).await?;
         let (wallet, namespace) = (proven.wallet(), proven.namespace());
         let made = async {
-            let role = wish.role_under(self.entering(&proven).await?)?;
+            let role = wish.role_under(self.role_on_entry(&proven).await?)?;
             let now = self.store.clock.now_ms();
-            let key = NewKey::new(&wish, namespace, role, Some(wallet), now)?;
-            let has_room = self.room_for_key(namespace, Some(wallet));
-            self.check_room(namespace, &has_room).await?;
-            let mut statements = vec![proven.use_nonce()];
-            statements.extend(self.store.claim(wallet, namespace, now));
+            let key = GeneratedKey::new(&wish, namespace, role, Some(wallet), now)?;
+            let has_room = self.key_quota_condition(namespace, Some(wallet));
+            self.check_key_quota(namespace, &has_room).await?;
+            let mut statements = vec![proven.insert_nonce_statement()];
+            statements.extend(self.store.claim_statements(wallet, namespace, now));
             let place = statements.len();
-            statements.extend(
-                key.statements(&wallet.to_string(), self.store.has_role(wallet, namespace, role).and(has_room)),
-            );
-            let results = self.open(statements).await?;
-            if changed(&results, place) { Ok(key.made(&wallet.to_string())) } else { Err(not_yours(namespace)) }
+            statements.extend(key.insert_statements(
+                &wallet.to_string(),
+                self.store.has_role_condition(wallet, namespace, role).and(has_room),
+            ));
+            let results = self.run_proof_transaction(statements).await?;
+            if has_changed_row(&results, place) {
+                Ok(key.into_response(&wallet.to_string()))
+            } else {
+                Err(namespace_forbidden(namespace))
+            }
         }
         .await;
         if let Err(error) = &made {
-            self.note_refusal(namespace, error);
+            self.count_refusal(namespace, error);
         }
         made
     }
@@ -105,45 +120,53 @@ impl Auth {
     /// Makes a key for a verified caller, who may do in the namespace what `own` says.
     pub(crate) async fn create_key(
         &self,
-        by: &Identity,
+        by: &VerifiedIdentity,
         namespace: &Namespace,
         own: Role,
-        wish: &KeyWish,
+        wish: &NewKeySpec,
     ) -> Result<CreateApiKeyResponse> {
         self.count_change(by)?;
         // The operator names a namespace in the message.
-        self.check_there(namespace)?;
+        self.check_not_deleting(namespace)?;
         let role = wish.role_under(own.min(Role::Admin))?;
         let now = self.store.clock.now_ms();
-        let key = NewKey::new(wish, namespace, role, by.wallet, now)?;
-        let has_room = self.room_for_key(namespace, by.wallet);
-        self.check_room(namespace, &has_room).await?;
+        let key = GeneratedKey::new(wish, namespace, role, by.wallet, now)?;
+        let has_room = self.key_quota_condition(namespace, by.wallet);
+        self.check_key_quota(namespace, &has_room).await?;
         let mut statements = Vec::new();
-        if by.source == Source::Operator {
-            statements.extend(claim_for(OPERATOR, namespace, now));
+        if by.source == CredentialSource::Operator {
+            statements.extend(claim_statements_for(OPERATOR, namespace, now));
         }
         let place = statements.len();
-        statements.extend(key.statements(&by.subject, self.authority(by, namespace, role).and(has_room)));
-        let results = self.store.write(statements).await?;
-        if changed(&results, place) { Ok(key.made(&by.subject)) } else { Err(invalid_credential()) }
+        statements.extend(key.insert_statements(
+            &by.subject,
+            self.authority_condition(by, namespace, role).and(has_room),
+        ));
+        let results = self.store.run_transaction(statements).await?;
+        if has_changed_row(&results, place) {
+            Ok(key.into_response(&by.subject))
+        } else {
+            Err(invalid_credential())
+        }
     }
 
     /// Whether one more key may be made, as a condition inside a transaction.
-    fn room_for_key(&self, namespace: &Namespace, wallet: Option<Wallet>) -> Condition {
-        let mut sql = "(SELECT count(*) FROM api_keys WHERE namespace = ? AND revoked_at IS NULL".to_owned();
+    fn key_quota_condition(&self, namespace: &Namespace, wallet: Option<Wallet>) -> SqlCondition {
+        let mut sql =
+            "(SELECT count(*) FROM api_keys WHERE namespace = ? AND revoked_at IS NULL".to_owned();
         let mut args = vec![namespace.as_str().into()];
         if let Some(wallet) = wallet.filter(|_| self.store.is_open(namespace)) {
             sql.push_str(" AND wallet = ?");
             args.push(wallet.to_string().into());
         }
         args.push(MAX_LIVE_KEYS.into());
-        Condition::new(sql + ") < ?", args)
+        SqlCondition::new(sql + ") < ?", args)
     }
 
     /// Says that there are too many keys, in words.
-    async fn check_room(&self, namespace: &Namespace, has_room: &Condition) -> Result<()> {
-        let look = only_if("SELECT 1 WHERE", [], has_room.clone());
-        if !self.store.rows(look).await?.is_empty() {
+    async fn check_key_quota(&self, namespace: &Namespace, has_room: &SqlCondition) -> Result<()> {
+        let look = statement_if("SELECT 1 WHERE", [], has_room.clone());
+        if !self.store.query_rows(look).await?.is_empty() {
             return Ok(());
         }
         Err(Error::new(
@@ -154,34 +177,43 @@ impl Auth {
         ))
     }
 
-    /// Whether a verified caller still has at least this role, as a condition inside a transaction. What a caller opens
-    /// for others outlives the few seconds for which its own check is believed.
-    pub(super) fn authority(&self, by: &Identity, namespace: &Namespace, least: Role) -> Condition {
+    /// Whether a verified caller still has at least this role, as a condition inside a transaction.
+    /// What a caller opens for others outlives the few seconds for which its own check is believed.
+    pub(super) fn authority_condition(
+        &self,
+        by: &VerifiedIdentity,
+        namespace: &Namespace,
+        least: Role,
+    ) -> SqlCondition {
         let credential = match &by.source {
-            Source::Operator => return Condition::always(),
-            Source::Lent => return Condition::never(),
-            Source::Session { id } => Condition::new(
+            CredentialSource::Operator => return SqlCondition::always(),
+            CredentialSource::Lent => return SqlCondition::never(),
+            CredentialSource::Session { id } => SqlCondition::new(
                 "EXISTS (SELECT 1 FROM sessions WHERE id = ? AND revoked_at IS NULL)",
                 [id.as_str().into()],
             ),
-            Source::Key { id } => Condition::new(
+            CredentialSource::Key { id } => SqlCondition::new(
                 "EXISTS (SELECT 1 FROM api_keys WHERE id = ? AND revoked_at IS NULL)",
                 [id.as_str().into()],
             ),
         };
         match by.wallet {
-            Some(wallet) => credential.and(self.store.has_role(wallet, namespace, least)),
+            Some(wallet) => credential.and(self.store.has_role_condition(wallet, namespace, least)),
             None => credential,
         }
     }
 
     /// Keys of a namespace, oldest first, without the keys themselves.
-    pub(crate) async fn list_keys(&self, namespace: &Namespace, whose: Whose) -> Result<Vec<ApiKey>> {
-        let statement = only_if(
+    pub(crate) async fn list_keys(
+        &self,
+        namespace: &Namespace,
+        whose: KeyFilter,
+    ) -> Result<Vec<ApiKey>> {
+        let statement = statement_if(
             "SELECT id, prefix, namespace, name, role, scopes, created_at, last_used, revoked_at, wallet FROM api_keys \
              WHERE namespace = ? AND",
             [namespace.as_str().into()],
-            whose.condition(),
+            whose.sql_condition(),
         );
         let sql = format!(
             "SELECT * FROM ({} ORDER BY revoked_at IS NOT NULL, revoked_at DESC, created_at DESC LIMIT {MAX_LISTED}) \
@@ -189,47 +221,70 @@ impl Auth {
             statement.sql
         );
         let ordered = Statement::new(sql, statement.args);
-        Ok(self.store.rows(ordered).await?.iter().map(api_key_of).collect())
+        Ok(self.store.query_rows(ordered).await?.iter().map(api_key_from_row).collect())
     }
 
     /// Revokes a key; false when it was revoked before.
-    pub(crate) async fn revoke_key(&self, namespace: &Namespace, id: &str, whose: Whose, by: &str) -> Result<bool> {
-        let key = Condition::new("id = ? AND namespace = ?", [id.into(), namespace.as_str().into()]);
-        let key = key.and(whose.condition());
-        let live = key.clone().and(Condition::new("revoked_at IS NULL", []));
-        let exists = Condition::new(format!("EXISTS (SELECT 1 FROM api_keys WHERE {})", live.sql), live.args.clone());
+    pub(crate) async fn revoke_key(
+        &self,
+        namespace: &Namespace,
+        id: &str,
+        whose: KeyFilter,
+        by: &str,
+    ) -> Result<bool> {
+        let key =
+            SqlCondition::new("id = ? AND namespace = ?", [id.into(), namespace.as_str().into()]);
+        let key = key.and(whose.sql_condition());
+        let live = key.clone().and(SqlCondition::new("revoked_at IS NULL", []));
+        let exists = SqlCondition::new(
+            format!("EXISTS (SELECT 1 FROM api_keys WHERE {})", live.sql),
+            live.args.clone(),
+        );
         let now = self.store.clock.now_ms();
         let statements = vec![
-            only_if("SELECT 1 FROM api_keys WHERE", [], key),
-            audit::event_if("key_revoked", namespace, by, id, now, exists),
-            only_if("UPDATE api_keys SET revoked_at = ? WHERE", [now.into()], live),
+            statement_if("SELECT 1 FROM api_keys WHERE", [], key),
+            audit::insert_event_if("key_revoked", namespace, by, id, now, exists),
+            statement_if("UPDATE api_keys SET revoked_at = ? WHERE", [now.into()], live),
         ];
-        let results = self.store.write(statements).await?;
+        let results = self.store.run_transaction(statements).await?;
         if results.first().is_none_or(|found| found.rows.is_empty()) {
             let shown = debros_proto::ids::excerpt(id);
-            return Err(Error::new(Code::NotFound, format!("the namespace has no API key with the id \"{shown}\"")));
+            return Err(Error::new(
+                Code::NotFound,
+                format!("the namespace has no API key with the id \"{shown}\""),
+            ));
         }
-        let revoked = changed(&results, 2);
+        let revoked = has_changed_row(&results, 2);
         if revoked {
-            self.credentials.forget_in(namespace);
+            self.credentials.invalidate_namespace(namespace);
             tracing::info!(id, %namespace, by, "an API key was revoked");
         }
         Ok(revoked)
     }
 
     /// An access token in place of an API key. It ends with the key.
-    pub(crate) async fn token_for_key(&self, by: &Identity, namespace: &Namespace) -> Result<SessionResponse> {
-        let (Source::Key { id }, 0) = (&by.source, by.expires_at) else {
+    pub(crate) async fn token_for_key(
+        &self,
+        by: &VerifiedIdentity,
+        namespace: &Namespace,
+    ) -> Result<SessionResponse> {
+        let (CredentialSource::Key { id }, 0) = (&by.source, by.expires_at) else {
             return Err(Error::new(
                 Code::Forbidden,
                 "only an API key is exchanged for an access token: a session's token is renewed with its refresh token",
             ));
         };
-        let token = secret::id("tok", random::bytes()?);
+        let token = secret::new_id("tok", random::bytes()?);
         let now = self.store.clock.now_ms();
-        let claims = Claims::new(id.clone(), namespace.clone(), Credential::Key(id.clone()), token, now);
+        let claims = Claims::new(
+            id.clone(),
+            namespace.clone(),
+            TokenCredential::Key(id.clone()),
+            token,
+            now,
+        );
         Ok(SessionResponse {
-            access_token: self.signing.issue(&claims).await?,
+            access_token: self.signing.sign_token(&claims).await?,
             access_expires_at: claims.expires_at,
             refresh_token: String::new(),
             refresh_expires_at: 0,
@@ -241,17 +296,23 @@ impl Auth {
 }
 
 /// A key that is made but not kept yet.
-struct NewKey {
+struct GeneratedKey {
     secret: Secret,
     info: ApiKey,
     wallet: Option<Wallet>,
 }
 
-impl NewKey {
-    fn new(wish: &KeyWish, namespace: &Namespace, role: Role, wallet: Option<Wallet>, now: i64) -> Result<Self> {
+impl GeneratedKey {
+    fn new(
+        wish: &NewKeySpec,
+        namespace: &Namespace,
+        role: Role,
+        wallet: Option<Wallet>,
+        now: i64,
+    ) -> Result<Self> {
         let secret = secret::api_key(random::bytes()?, namespace);
         let info = ApiKey {
-            id: secret::id("key", random::bytes()?),
+            id: secret::new_id("key", random::bytes()?),
             prefix: secret.prefix().to_owned(),
             namespace: namespace.to_string(),
             name: wish.name.clone(),
@@ -266,12 +327,15 @@ impl NewKey {
     }
 
     /// Keeps the key's hash, if the condition holds. The first statement changes a row when it did.
-    fn statements(&self, by: &str, condition: Condition) -> [Statement; 2] {
+    fn insert_statements(&self, by: &str, condition: SqlCondition) -> [Statement; 2] {
         let info = &self.info;
-        let kept = Condition::new("EXISTS (SELECT 1 FROM api_keys WHERE id = ?)", [info.id.as_str().into()]);
+        let kept = SqlCondition::new(
+            "EXISTS (SELECT 1 FROM api_keys WHERE id = ?)",
+            [info.id.as_str().into()],
+        );
         let namespace_column = info.namespace.as_str();
         [
-            only_if(
+            statement_if(
                 "INSERT INTO api_keys (id, hash, prefix, namespace, name, role, scopes, created_at, wallet) \
                  SELECT ?, ?, ?, ?, ?, ?, ?, ?, ? WHERE",
                 [
@@ -287,16 +351,21 @@ impl NewKey {
                 ],
                 condition,
             ),
-            only_if(
+            statement_if(
                 "INSERT INTO audit_events (at, kind, namespace, subject, detail) SELECT ?, 'key_created', ?, ?, ? WHERE",
-                [info.created_at.into(), namespace_column.into(), by.into(), info.id.as_str().into()],
+                [
+                    info.created_at.into(),
+                    namespace_column.into(),
+                    by.into(),
+                    info.id.as_str().into(),
+                ],
                 kept,
             ),
         ]
     }
 
     /// The only time that the key is told.
-    fn made(self, by: &str) -> CreateApiKeyResponse {
+    fn into_response(self, by: &str) -> CreateApiKeyResponse {
         let ApiKey { id, namespace, role, .. } = &self.info;
         tracing::info!(id, namespace, role, by, "an API key was made");
         CreateApiKeyResponse { api_key: self.secret.expose().to_owned(), info: Some(self.info) }
@@ -311,7 +380,7 @@ fn effective_role(role: &str, scopes: &str) -> String {
     }
 }
 
-fn api_key_of(row: &Row) -> ApiKey {
+fn api_key_from_row(row: &Row) -> ApiKey {
     ApiKey {
         id: row.text(0).to_owned(),
         prefix: row.text(1).to_owned(),

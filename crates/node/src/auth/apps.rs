@@ -1,8 +1,8 @@
 //! Registering an application in the name of a wallet.
 
-use super::standing::not_yours;
-use super::store::{Condition, changed, only_if};
-use super::{Auth, Knock, audit};
+use super::auth_db::{SqlCondition, has_changed_row, statement_if};
+use super::membership::namespace_forbidden;
+use super::{AuthService, PublicRequest, audit};
 use debros_auth::role::{self, Permission};
 use debros_auth::{Role, Scopes, random, secret};
 use debros_proto::rpc::{self, App};
@@ -11,19 +11,25 @@ use debros_proto::{Error, Result};
 /// Bytes in an application's name.
 const MAX_NAME_BYTES: usize = 256;
 
-impl Auth {
+impl AuthService {
     /// Registers an application with the public key of the wallet that proves itself.
-    pub(super) async fn register(&self, request: rpc::RegisterAppRequest, knock: &Knock<'_>) -> Result<App> {
+    pub(super) async fn register_app(
+        &self,
+        request: rpc::RegisterAppRequest,
+        knock: &PublicRequest<'_>,
+    ) -> Result<App> {
         if request.name.len() > MAX_NAME_BYTES || request.name.contains('\0') {
-            return Err(Error::invalid(format!("the name takes at most {MAX_NAME_BYTES} bytes of text without NUL")));
+            return Err(Error::invalid(format!(
+                "the name takes at most {MAX_NAME_BYTES} bytes of text without NUL"
+            )));
         }
-        let proven = self.prove(request.proof, knock).await?;
+        let proven = self.verify_proof(request.proof, knock).await?;
         let (wallet, namespace) = (proven.wallet(), proven.namespace());
         let registered = async {
-            let role = self.entering(&proven).await?;
-            role::require(role, Scopes::default(), Permission::AppsWrite)?;
+            let role = self.role_on_entry(&proven).await?;
+            role::require_permission(role, Scopes::default(), Permission::AppsWrite)?;
             let now = self.store.clock.now_ms();
-            let app_id = secret::id("app", random::bytes()?);
+            let app_id = secret::new_id("app", random::bytes()?);
             let name = if request.name.is_empty() { app_id.clone() } else { request.name };
             let app = App {
                 app_id,
@@ -34,10 +40,10 @@ impl Auth {
                 updated_at: now,
                 wallet: wallet.to_string(),
             };
-            let mut statements = vec![proven.use_nonce()];
-            statements.extend(self.store.claim(wallet, namespace, now));
+            let mut statements = vec![proven.insert_nonce_statement()];
+            statements.extend(self.store.claim_statements(wallet, namespace, now));
             let place = statements.len();
-            statements.push(only_if(
+            statements.push(statement_if(
                 "INSERT INTO apps (app_id, namespace, name, public_key, created_at, updated_at, wallet) \
                  SELECT ?, ?, ?, ?, ?, ?, ? WHERE",
                 [
@@ -49,16 +55,16 @@ impl Auth {
                     now.into(),
                     app.wallet.as_str().into(),
                 ],
-                self.store.has_role(wallet, namespace, Role::Writer),
+                self.store.has_role_condition(wallet, namespace, Role::Writer),
             ));
-            let kept = Condition::new("EXISTS (SELECT 1 FROM apps WHERE app_id = ?)", [app.app_id.as_str().into()]);
-            statements.push(audit::event_if("app_registered", namespace, &app.wallet, &app.app_id, now, kept));
-            let results = self.open(statements).await?;
-            if changed(&results, place) { Ok(app) } else { Err(not_yours(namespace)) }
+            let kept = SqlCondition::new("EXISTS (SELECT 1 FROM apps WHERE app_id = ?)", [app.app_id.as_str().into()]);
+            statements.push(audit::insert_event_if("app_registered", namespace, &app.wallet, &app.app_id, now, kept));
+            let results = self.run_proof_transaction(statements).await?;
+            if has_changed_row(&results, place) { Ok(app) } else { Err(namespace_forbidden(namespace)) }
         }
         .await;
         if let Err(error) = &registered {
-            self.note_refusal(namespace, error);
+            self.count_refusal(namespace, error);
         }
         registered
     }

@@ -1,10 +1,10 @@
 //! Who may act in a namespace: its owner, and wallets with a granted role.
 
-use super::credentials::invalid_credential;
-use super::standing::OPERATOR;
-use super::store::{Columns as _, Condition, changed, only_if};
-use super::{Auth, audit};
-use crate::caller::Identity;
+use super::auth_db::{RowColumns as _, SqlCondition, has_changed_row, statement_if};
+use super::credential_verifier::invalid_credential;
+use super::membership::OPERATOR;
+use super::{AuthService, audit};
+use crate::caller::VerifiedIdentity;
 use debros_auth::{Role, Wallet};
 use debros_proto::rpc::{Member, Statement, Value};
 use debros_proto::{Code, Error, Namespace, Result};
@@ -13,7 +13,7 @@ use debros_proto::{Code, Error, Namespace, Result};
 const MAX_MEMBERS: i64 = 1000;
 
 /// What a wallet is in a namespace before something changes.
-struct Present {
+struct MembershipRecord {
     /// The wallet owns it.
     owns: bool,
     granted: Option<Role>,
@@ -23,11 +23,12 @@ struct Present {
     members: i64,
 }
 
-impl Auth {
+impl AuthService {
     /// The owner, then the others in order of their wallets.
     ///
-    /// An open namespace has one line for everybody: nobody owns it, and roles from before it was opened do not count.
-    pub(crate) async fn members(&self, namespace: &Namespace) -> Result<Vec<Member>> {
+    /// An open namespace has one line for everybody: nobody owns it, and roles from before it was
+    /// opened do not count.
+    pub(crate) async fn list_members(&self, namespace: &Namespace) -> Result<Vec<Member>> {
         if self.store.is_open(namespace) {
             let (wallet, role) = ("*".to_owned(), Role::Writer.name().to_owned());
             return Ok(vec![Member { wallet, role, granted_by: "open".to_owned(), created_at: 0 }]);
@@ -37,7 +38,7 @@ impl Auth {
              UNION ALL SELECT wallet, role, granted_by, created_at, 1 FROM grants WHERE namespace = ?1 ORDER BY 5, 1",
             [namespace.as_str().into()],
         );
-        let rows = self.store.rows(statement).await?;
+        let rows = self.store.query_rows(statement).await?;
         let member = |row: &debros_proto::rpc::Row| Member {
             wallet: row.text(0).to_owned(),
             role: row.text(1).to_owned(),
@@ -48,9 +49,9 @@ impl Auth {
     }
 
     /// Gives a wallet a role in place of the one that it had.
-    pub(crate) async fn grant(
+    pub(crate) async fn grant_role(
         &self,
-        by: &Identity,
+        by: &VerifiedIdentity,
         namespace: &Namespace,
         wallet: Wallet,
         role: Role,
@@ -64,31 +65,36 @@ impl Auth {
             ));
         }
         self.count_change(by)?;
-        let present = self.present(namespace, wallet).await?;
-        check_owner(&present, namespace, wallet)?;
-        check_roles(by, [present.granted, Some(role)])?;
+        let present = self.membership_record(namespace, wallet).await?;
+        check_not_owner(&present, namespace, wallet)?;
+        check_may_grant(by, [present.granted, Some(role)])?;
         if present.granted == Some(role) {
             let (granted_by, created_at) = present.grant;
-            return Ok(Member { wallet: wallet.to_string(), role: role.name().to_owned(), granted_by, created_at });
+            return Ok(Member {
+                wallet: wallet.to_string(),
+                role: role.name().to_owned(),
+                granted_by,
+                created_at,
+            });
         }
         if present.granted.is_none() && present.members >= MAX_MEMBERS {
-            return Err(full(namespace));
+            return Err(too_many_members(namespace));
         }
         let now = self.store.clock.now_ms();
-        let (whom, who) = (wallet.to_string(), by_whom(by));
+        let (whom, who) = (wallet.to_string(), grantor_name(by));
         let key = || -> [Value; 2] { [namespace.as_str().into(), whom.as_str().into()] };
-        let has_room = Condition::new(
+        let has_room = SqlCondition::new(
             "EXISTS (SELECT 1 FROM grants WHERE namespace = ? AND wallet = ?) \
              OR (SELECT count(*) FROM grants WHERE namespace = ?) < ?",
             key().into_iter().chain([namespace.as_str().into(), MAX_MEMBERS.into()]),
         );
-        let allowed = self.may_change(by, namespace, wallet, Some(role)).and(has_room);
-        let granted = Condition::new(
+        let allowed = self.change_condition(by, namespace, wallet, Some(role)).and(has_room);
+        let granted = SqlCondition::new(
             "EXISTS (SELECT 1 FROM grants WHERE namespace = ? AND wallet = ? AND role = ? AND granted_by = ? \
              AND created_at = ?)",
             key().into_iter().chain([role.name().into(), who.as_str().into(), now.into()]),
         );
-        let mut insert = only_if(
+        let mut insert = statement_if(
             "INSERT INTO grants (namespace, wallet, role, granted_by, created_at) SELECT ?, ?, ?, ?, ? WHERE",
             key().into_iter().chain([role.name().into(), who.as_str().into(), now.into()]),
             allowed,
@@ -98,59 +104,84 @@ impl Auth {
              created_at = excluded.created_at",
         );
         let detail = format!("{whom} {role}");
-        let statements = vec![insert, audit::event_if("grant", namespace, &by.subject, &detail, now, granted)];
-        let results = self.store.write(statements).await?;
-        if !changed(&results, 0) {
-            let members = self.present(namespace, wallet).await?.members;
-            return Err(if members >= MAX_MEMBERS { full(namespace) } else { invalid_credential() });
+        let statements = vec![
+            insert,
+            audit::insert_event_if("grant", namespace, &by.subject, &detail, now, granted),
+        ];
+        let results = self.store.run_transaction(statements).await?;
+        if !has_changed_row(&results, 0) {
+            let members = self.membership_record(namespace, wallet).await?.members;
+            return Err(if members >= MAX_MEMBERS {
+                too_many_members(namespace)
+            } else {
+                invalid_credential()
+            });
         }
-        self.credentials.forget_in(namespace);
+        self.credentials.invalidate_namespace(namespace);
         tracing::info!(%namespace, %wallet, %role, by = by.subject, "a member has a role");
         Ok(Member { wallet: whom, role: role.name().to_owned(), granted_by: who, created_at: now })
     }
 
-    /// Takes a wallet's role away; false when it had none. In its session a wallet may give up its own, whatever it is.
-    pub(crate) async fn take_role(&self, by: &Identity, namespace: &Namespace, wallet: Wallet) -> Result<bool> {
+    /// Takes a wallet's role away; false when it had none. In its session a wallet may give up its
+    /// own, whatever it is.
+    pub(crate) async fn revoke_role(
+        &self,
+        by: &VerifiedIdentity,
+        namespace: &Namespace,
+        wallet: Wallet,
+    ) -> Result<bool> {
         self.count_change(by)?;
         let leaves = by.is_session_of(wallet);
-        let present = self.present(namespace, wallet).await?;
-        check_owner(&present, namespace, wallet)?;
+        let present = self.membership_record(namespace, wallet).await?;
+        check_not_owner(&present, namespace, wallet)?;
         if !leaves {
-            check_roles(by, [present.granted])?;
+            check_may_grant(by, [present.granted])?;
         }
         let now = self.store.clock.now_ms();
         let whom = wallet.to_string();
-        let there = Condition::new("namespace = ? AND wallet = ?", [namespace.as_str().into(), whom.as_str().into()]);
+        let there = SqlCondition::new(
+            "namespace = ? AND wallet = ?",
+            [namespace.as_str().into(), whom.as_str().into()],
+        );
         let may = if leaves {
-            self.authority(by, namespace, Role::Reader).and(is_no_owner(namespace, wallet))
+            self.authority_condition(by, namespace, Role::Reader)
+                .and(not_owner_condition(namespace, wallet))
         } else {
-            self.may_change(by, namespace, wallet, None)
+            self.change_condition(by, namespace, wallet, None)
         };
         let going = there.and(may);
-        let exists = Condition::new(format!("EXISTS (SELECT 1 FROM grants WHERE {})", going.sql), going.args.clone());
+        let exists = SqlCondition::new(
+            format!("EXISTS (SELECT 1 FROM grants WHERE {})", going.sql),
+            going.args.clone(),
+        );
         let statements = vec![
-            audit::event_if("grant_revoked", namespace, &by.subject, &whom, now, exists),
-            only_if("DELETE FROM grants WHERE", [], going),
+            audit::insert_event_if("grant_revoked", namespace, &by.subject, &whom, now, exists),
+            statement_if("DELETE FROM grants WHERE", [], going),
         ];
-        let results = self.store.write(statements).await?;
-        let removed = changed(&results, 1);
+        let results = self.store.run_transaction(statements).await?;
+        let removed = has_changed_row(&results, 1);
         if removed {
-            self.credentials.forget_in(namespace);
+            self.credentials.invalidate_namespace(namespace);
             tracing::info!(%namespace, %wallet, by = by.subject, "a member has no role any more");
         }
         Ok(removed)
     }
 
-    async fn present(&self, namespace: &Namespace, wallet: Wallet) -> Result<Present> {
+    async fn membership_record(
+        &self,
+        namespace: &Namespace,
+        wallet: Wallet,
+    ) -> Result<MembershipRecord> {
         let statement = Statement::new(
             "SELECT coalesce((SELECT owner FROM namespaces WHERE name = ?1), ?3) = ?2, g.role, g.granted_by, g.created_at, \
              (SELECT count(*) FROM grants WHERE namespace = ?1) \
              FROM (SELECT 1) LEFT JOIN grants g ON g.namespace = ?1 AND g.wallet = ?2",
             [namespace.as_str().into(), wallet.to_string().into(), OPERATOR.into()],
         );
-        let rows = self.store.rows(statement).await?;
-        let row = rows.first().ok_or_else(|| Error::internal("the members can not be looked up"))?;
-        Ok(Present {
+        let rows = self.store.query_rows(statement).await?;
+        let row =
+            rows.first().ok_or_else(|| Error::internal("the members can not be looked up"))?;
+        Ok(MembershipRecord {
             owns: row.integer(0) == 1,
             granted: Role::parse(row.text(1)).ok(),
             grant: (row.text(2).to_owned(), row.integer(3)),
@@ -158,28 +189,40 @@ impl Auth {
         })
     }
 
-    /// Makes what [`check_owner`] and [`check_roles`] say so at the moment of the change.
-    fn may_change(&self, by: &Identity, namespace: &Namespace, wallet: Wallet, to: Option<Role>) -> Condition {
+    /// Makes what [`check_not_owner`] and [`check_may_grant`] say so at the moment of the change.
+    fn change_condition(
+        &self,
+        by: &VerifiedIdentity,
+        namespace: &Namespace,
+        wallet: Wallet,
+        to: Option<Role>,
+    ) -> SqlCondition {
         let key = || -> [Value; 2] { [namespace.as_str().into(), wallet.to_string().into()] };
         let least = if to == Some(Role::Admin) { Role::Owner } else { Role::Admin };
-        let allowed = self.authority(by, namespace, least).and(is_no_owner(namespace, wallet));
+        let allowed = self
+            .authority_condition(by, namespace, least)
+            .and(not_owner_condition(namespace, wallet));
         if by.role >= Role::Owner {
             return allowed;
         }
         let no_admin = "NOT EXISTS (SELECT 1 FROM grants WHERE namespace = ? AND wallet = ? AND role = 'admin')";
-        allowed.and(Condition::new(no_admin, key()))
+        allowed.and(SqlCondition::new(no_admin, key()))
     }
 }
 
-fn is_no_owner(namespace: &Namespace, wallet: Wallet) -> Condition {
-    Condition::new(
+fn not_owner_condition(namespace: &Namespace, wallet: Wallet) -> SqlCondition {
+    SqlCondition::new(
         "NOT EXISTS (SELECT 1 FROM namespaces WHERE name = ? AND owner = ?)",
         [namespace.as_str().into(), wallet.to_string().into()],
     )
 }
 
 /// Says that an owner stays one, in words.
-fn check_owner(present: &Present, namespace: &Namespace, wallet: Wallet) -> Result<()> {
+fn check_not_owner(
+    present: &MembershipRecord,
+    namespace: &Namespace,
+    wallet: Wallet,
+) -> Result<()> {
     if !present.owns {
         return Ok(());
     }
@@ -193,7 +236,7 @@ fn check_owner(present: &Present, namespace: &Namespace, wallet: Wallet) -> Resu
 }
 
 /// Says which of the roles the caller may not give or take, in words.
-fn check_roles<const N: usize>(by: &Identity, roles: [Option<Role>; N]) -> Result<()> {
+fn check_may_grant<const N: usize>(by: &VerifiedIdentity, roles: [Option<Role>; N]) -> Result<()> {
     match roles.into_iter().flatten().find(|role| !by.role.may_grant(*role)) {
         None => Ok(()),
         Some(role) => Err(Error::new(
@@ -206,7 +249,7 @@ fn check_roles<const N: usize>(by: &Identity, roles: [Option<Role>; N]) -> Resul
     }
 }
 
-fn full(namespace: &Namespace) -> Error {
+fn too_many_members(namespace: &Namespace) -> Error {
     Error::new(
         Code::Conflict,
         format!(
@@ -216,6 +259,6 @@ fn full(namespace: &Namespace) -> Error {
 }
 
 /// Who gave a role, as the list of members tells it.
-fn by_whom(by: &Identity) -> String {
+fn grantor_name(by: &VerifiedIdentity) -> String {
     by.wallet.map_or_else(|| by.subject.clone(), |wallet| wallet.to_string())
 }

@@ -1,26 +1,27 @@
 //! Namespaces as things: in which a wallet is somebody, and deleting one.
 //!
-//! A deletion takes the rows of the system's tables first, in one transaction, and leaves the namespace's own row behind
-//! as a tombstone, without an owner: as long as data is there, nobody else becomes its owner. The row goes last. A node
-//! that stops in between finishes the data when its engine opens, and the row when this service starts. A tombstone that has
-//! data then becomes the operator's.
+//! A deletion takes the rows of the system's tables first, in one transaction, and leaves the
+//! namespace's own row behind as a tombstone, without an owner: as long as data is there, nobody
+//! else becomes its owner. The row goes last. A node that stops in between finishes the data when
+//! its engine opens, and the row when this service starts. A tombstone that has data then becomes
+//! the operator's.
 
-use super::credentials::invalid_credential;
-use super::standing::OPERATOR;
-use super::store::{Columns as _, Condition, only_if};
-use super::{Auth, audit};
-use crate::caller::Identity;
+use super::auth_db::{RowColumns as _, SqlCondition, statement_if};
+use super::credential_verifier::invalid_credential;
+use super::membership::OPERATOR;
+use super::{AuthService, audit};
+use crate::caller::VerifiedIdentity;
 use debros_auth::{Role, Wallet};
 use debros_proto::rpc::{Row, Statement};
 use debros_proto::{Code, Error, Namespace, Result};
 use std::time::Instant;
 
 /// The owner of a namespace whose data is being deleted.
-pub(super) const NOBODY: &str = "";
+pub(super) const DELETED_OWNER: &str = "";
 
 /// What is written down of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Known {
+pub(crate) struct NamespaceRecord {
     pub(crate) namespace: Namespace,
     /// A wallet, or "operator".
     pub(crate) owner: String,
@@ -32,7 +33,7 @@ pub(crate) struct Known {
 
 /// A part of a list in order of name.
 #[derive(Clone, Debug)]
-pub(crate) struct Page {
+pub(crate) struct PageRequest {
     /// Only names that start with this.
     pub(crate) prefix: String,
     /// Only names after this one.
@@ -41,57 +42,79 @@ pub(crate) struct Page {
     pub(crate) limit: usize,
 }
 
-impl Auth {
+impl AuthService {
     /// The namespaces that a wallet owns or has a role in, and `own`.
-    pub(crate) async fn namespaces_of(
+    pub(crate) async fn list_namespaces(
         &self,
         wallet: Option<Wallet>,
         own: &Namespace,
-        page: &Page,
-    ) -> Result<Vec<Known>> {
+        page: &PageRequest,
+    ) -> Result<Vec<NamespaceRecord>> {
         let wallet = wallet.map(|wallet| wallet.to_string());
         let sql = format!(
             "SELECT n.name, n.owner, n.created_at, {} FROM namespaces n WHERE n.name IN (SELECT name FROM namespaces \
              WHERE owner = ?1 UNION SELECT namespace FROM grants WHERE wallet = ?1 UNION SELECT ?2) AND n.name > ?3 \
-             AND substr(n.name, 1, length(?4)) = ?4 AND n.owner <> '{NOBODY}' ORDER BY n.name LIMIT ?5",
+             AND substr(n.name, 1, length(?4)) = ?4 AND n.owner <> '{DELETED_OWNER}' ORDER BY n.name LIMIT ?5",
             super::role_column("n.name", "?1")
         );
         let limit = i64::try_from(page.limit).unwrap_or(i64::MAX);
-        let args =
-            [wallet.into(), own.as_str().into(), page.after.as_str().into(), page.prefix.as_str().into(), limit.into()];
-        let rows = self.store.rows(Statement::new(sql, args)).await?;
-        rows.iter().map(|row| self.known(row)).collect()
+        let args = [
+            wallet.into(),
+            own.as_str().into(),
+            page.after.as_str().into(),
+            page.prefix.as_str().into(),
+            limit.into(),
+        ];
+        let rows = self.store.query_rows(Statement::new(sql, args)).await?;
+        rows.iter().map(|row| self.record_from_row(row)).collect()
     }
 
     /// What is written down of a namespace; `None` when nobody owns it.
-    pub(crate) async fn namespace(&self, namespace: &Namespace) -> Result<Option<Known>> {
-        let sql = format!("SELECT name, owner, created_at, '' FROM namespaces WHERE name = ? AND owner <> '{NOBODY}'");
-        let rows = self.store.rows(Statement::new(sql, [namespace.as_str().into()])).await?;
-        rows.first().map(|row| self.known(row)).transpose()
+    pub(crate) async fn namespace_record(
+        &self,
+        namespace: &Namespace,
+    ) -> Result<Option<NamespaceRecord>> {
+        let sql = format!(
+            "SELECT name, owner, created_at, '' FROM namespaces WHERE name = ? AND owner <> '{DELETED_OWNER}'"
+        );
+        let rows = self.store.query_rows(Statement::new(sql, [namespace.as_str().into()])).await?;
+        rows.first().map(|row| self.record_from_row(row)).transpose()
     }
 
-    fn known(&self, row: &Row) -> Result<Known> {
+    fn record_from_row(&self, row: &Row) -> Result<NamespaceRecord> {
         let namespace = Namespace::new(row.text(0))?;
-        let role = self.store.role_in(&namespace, row.text(3));
-        Ok(Known { namespace, owner: row.text(1).to_owned(), created_at: row.integer(2), role })
+        let role = self.store.role_from_column(&namespace, row.text(3));
+        Ok(NamespaceRecord {
+            namespace,
+            owner: row.text(1).to_owned(),
+            created_at: row.integer(2),
+            role,
+        })
     }
 
     /// Passes when the namespace is there for callers: it is not being deleted.
-    pub(crate) fn check_there(&self, namespace: &Namespace) -> Result<()> {
-        self.store.leaving.check(namespace)
+    pub(crate) fn check_not_deleting(&self, namespace: &Namespace) -> Result<()> {
+        self.store.deleting.check_not_deleting(namespace)
     }
 
     /// Passes when the caller may delete the namespace that it is in.
     ///
     /// # Errors
     /// `forbidden`.
-    pub(crate) async fn may_delete(&self, by: &Identity, namespace: &Namespace) -> Result<()> {
+    pub(crate) async fn check_may_delete(
+        &self,
+        by: &VerifiedIdentity,
+        namespace: &Namespace,
+    ) -> Result<()> {
         if by.role >= Role::Owner {
             return Ok(());
         }
-        let operators = self.namespace(namespace).await?.is_none_or(|known| known.owner == OPERATOR);
+        let operators =
+            self.namespace_record(namespace).await?.is_none_or(|known| known.owner == OPERATOR);
         let message = if operators {
-            format!("the namespace \"{namespace}\" belongs to the node's operator: only the operator deletes it")
+            format!(
+                "the namespace \"{namespace}\" belongs to the node's operator: only the operator deletes it"
+            )
         } else {
             format!(
                 "the namespace \"{namespace}\" is deleted by its owner alone, signed in with the wallet that owns it; this \
@@ -102,15 +125,16 @@ impl Auth {
         Err(Error::new(Code::Forbidden, message))
     }
 
-    /// Deletes a namespace with everything in it. `end` ends what is open in it; it is called when no credential of the
-    /// namespace is good any more, and before anybody new can enter. A deletion that has not begun by `deadline`, when its
-    /// caller was told that it did not happen in time, is not begun.
+    /// Deletes a namespace with everything in it. `end` ends what is open in it; it is called when
+    /// no credential of the namespace is good any more, and before anybody new can enter. A
+    /// deletion that has not begun by `deadline`, when its caller was told that it did not happen
+    /// in time, is not begun.
     ///
     /// # Errors
     /// `deadline_exceeded`: nothing was deleted; and what the engine says.
     pub(crate) async fn delete_namespace(
         &self,
-        by: &Identity,
+        by: &VerifiedIdentity,
         namespace: &Namespace,
         deadline: Instant,
         end: impl FnOnce() + Send,
@@ -122,10 +146,14 @@ impl Auth {
             );
             Error::new(Code::DeadlineExceeded, message)
         })?;
-        let _left = self.store.leaving.enter(namespace);
-        let deleted = self.store.engine.delete_namespace(namespace, self.going(by, namespace), deadline).await;
+        let _left = self.store.deleting.begin_deletion(namespace);
+        let deleted = self
+            .store
+            .engine
+            .delete_namespace(namespace, self.deletion_statements(by, namespace), deadline)
+            .await;
         // Also when it failed: it may have failed late.
-        self.credentials.forget_in(namespace);
+        self.credentials.invalidate_namespace(namespace);
         self.owned.remove(namespace);
         match deleted {
             Err(error) if error.code == Code::Constraint => return Err(invalid_credential()),
@@ -135,23 +163,23 @@ impl Auth {
         }
         end();
         // With what was under way when the namespace was shut, and came after its rows went.
-        let mut last = rows_of(namespace);
+        let mut last = delete_row_statements(namespace);
         last.push(Statement::new(
-            format!("DELETE FROM namespaces WHERE name = ? AND owner = '{NOBODY}'"),
+            format!("DELETE FROM namespaces WHERE name = ? AND owner = '{DELETED_OWNER}'"),
             [namespace.as_str().into()],
         ));
-        self.store.write(last).await?;
+        self.store.run_transaction(last).await?;
         tracing::info!(%namespace, by = by.subject, "a namespace was deleted");
         Ok(())
     }
 
-    /// Frees the names of namespaces whose deletion was interrupted: their data went when the engine opened. A name that has
-    /// data all the same becomes the operator's, and not the first wallet's that signs in; one that can not be looked into
-    /// stays taken.
-    pub(super) async fn free_deleted(&self) -> Result<()> {
+    /// Frees the names of namespaces whose deletion was interrupted: their data went when the
+    /// engine opened. A name that has data all the same becomes the operator's, and not the first
+    /// wallet's that signs in; one that can not be looked into stays taken.
+    pub(super) async fn free_deleted_names(&self) -> Result<()> {
         let _none_now = self.deletions.lock().await;
-        let names = format!("SELECT name FROM namespaces WHERE owner = '{NOBODY}'");
-        for row in self.store.rows(names.as_str().into()).await? {
+        let names = format!("SELECT name FROM namespaces WHERE owner = '{DELETED_OWNER}'");
+        for row in self.store.query_rows(names.as_str().into()).await? {
             let name = row.text(0);
             let holds = match self.holds_data(&Namespace::new(name)?).await {
                 Ok(holds) => holds,
@@ -169,12 +197,17 @@ impl Auth {
                     namespace = name,
                     "a namespace that was being deleted holds data; it is the operator's now"
                 );
-                let sql = format!("UPDATE namespaces SET owner = ? WHERE name = ? AND owner = '{NOBODY}'");
+                let sql = format!(
+                    "UPDATE namespaces SET owner = ? WHERE name = ? AND owner = '{DELETED_OWNER}'"
+                );
                 Statement::new(sql, [OPERATOR.into(), name.into()])
             } else {
-                Statement::new(format!("DELETE FROM namespaces WHERE name = ? AND owner = '{NOBODY}'"), [name.into()])
+                Statement::new(
+                    format!("DELETE FROM namespaces WHERE name = ? AND owner = '{DELETED_OWNER}'"),
+                    [name.into()],
+                )
             };
-            self.store.write(vec![statement]).await?;
+            self.store.run_transaction(vec![statement]).await?;
         }
         Ok(())
     }
@@ -182,45 +215,65 @@ impl Auth {
     /// Whether a namespace has a database or key-value pairs.
     async fn holds_data(&self, namespace: &Namespace) -> Result<bool> {
         let engine = &self.store.engine;
-        let pairs = engine.kv_list(namespace, "", None, 1, super::store::options()).await?;
-        Ok(!pairs.keys.is_empty() || engine.namespace_info(namespace, super::store::options()).await?.sql_bytes > 0)
+        let pairs = engine.kv_list(namespace, "", None, 1, super::auth_db::call_options()).await?;
+        Ok(!pairs.keys.is_empty()
+            || engine.namespace_info(namespace, super::auth_db::call_options()).await?.sql_bytes
+                > 0)
     }
 
-    /// What happens to the system's tables in the deletion's first transaction. It does no harm when it runs again: the
-    /// tombstone is there then.
-    fn going(&self, by: &Identity, namespace: &Namespace) -> Vec<Statement> {
+    /// What happens to the system's tables in the deletion's first transaction. It does no harm
+    /// when it runs again: the tombstone is there then.
+    fn deletion_statements(&self, by: &VerifiedIdentity, namespace: &Namespace) -> Vec<Statement> {
         let now = self.store.clock.now_ms();
         let first_time = || {
-            Condition::new(
-                format!("NOT EXISTS (SELECT 1 FROM namespaces WHERE name = ? AND owner = '{NOBODY}')"),
+            SqlCondition::new(
+                format!(
+                    "NOT EXISTS (SELECT 1 FROM namespaces WHERE name = ? AND owner = '{DELETED_OWNER}')"
+                ),
                 [namespace.as_str().into()],
             )
         };
-        let allowed = self.authority(by, namespace, Role::Owner);
-        let refused = first_time().and(Condition::new(format!("NOT ({})", allowed.sql), allowed.args));
+        let allowed = self.authority_condition(by, namespace, Role::Owner);
+        let refused =
+            first_time().and(SqlCondition::new(format!("NOT ({})", allowed.sql), allowed.args));
         let mut statements = vec![
-            // A list can not branch. A row that no table takes fails it as a whole, when the caller may not do this now:
-            // it lost the namespace in the moment before, to a deletion and whoever came next.
-            only_if("INSERT INTO namespaces (name, created_at) SELECT NULL, 0 WHERE", [], refused),
-            audit::event_if("namespace_deleted", namespace, &by.subject, "", now, first_time()),
+            // A list can not branch. A row that no table takes fails it as a whole, when the caller
+            // may not do this now: it lost the namespace in the moment before, to a deletion and
+            // whoever came next.
+            statement_if(
+                "INSERT INTO namespaces (name, created_at) SELECT NULL, 0 WHERE",
+                [],
+                refused,
+            ),
+            audit::insert_event_if(
+                "namespace_deleted",
+                namespace,
+                &by.subject,
+                "",
+                now,
+                first_time(),
+            ),
             Statement::new(
                 format!(
-                    "INSERT INTO namespaces (name, created_at, owner) VALUES (?, ?, '{NOBODY}') \
-                     ON CONFLICT (name) DO UPDATE SET owner = '{NOBODY}'"
+                    "INSERT INTO namespaces (name, created_at, owner) VALUES (?, ?, '{DELETED_OWNER}') \
+                     ON CONFLICT (name) DO UPDATE SET owner = '{DELETED_OWNER}'"
                 ),
                 [namespace.as_str().into(), now.into()],
             ),
         ];
-        statements.extend(rows_of(namespace));
+        statements.extend(delete_row_statements(namespace));
         statements
     }
 }
 
-/// Deletes everything that the system's tables hold for a namespace, except for its own row and the audit's.
-fn rows_of(namespace: &Namespace) -> Vec<Statement> {
+/// Deletes everything that the system's tables hold for a namespace, except for its own row and the
+/// audit's.
+fn delete_row_statements(namespace: &Namespace) -> Vec<Statement> {
     let of_namespace = |sql: &str| Statement::new(sql, [namespace.as_str().into()]);
     vec![
-        of_namespace("DELETE FROM refresh_tokens WHERE session IN (SELECT id FROM sessions WHERE namespace = ?)"),
+        of_namespace(
+            "DELETE FROM refresh_tokens WHERE session IN (SELECT id FROM sessions WHERE namespace = ?)",
+        ),
         of_namespace("DELETE FROM sessions WHERE namespace = ?"),
         of_namespace("DELETE FROM api_keys WHERE namespace = ?"),
         of_namespace("DELETE FROM grants WHERE namespace = ?"),

@@ -1,17 +1,19 @@
 //! Deleting what has expired, and writing down what was counted.
 
-use super::Auth;
-use super::store::Columns as _;
+use super::AuthService;
+use super::auth_db::RowColumns as _;
 use debros_proto::Result;
 use debros_proto::rpc::Statement;
 
 /// Rows that one statement deletes at most, so that other writes come between.
-const STEP: u64 = 1000;
+const MAX_ROWS_PER_DELETE: u64 = 1000;
 /// Namespaces over their share that one round looks after.
 const MAX_CROWDED: usize = 100;
-/// Another node's clock may be behind: a used nonce stays known for so long after it has expired here.
+/// Another node's clock may be behind: a used nonce stays known for so long after it has expired
+/// here.
 const NONCE_MARGIN_MS: i64 = 60 * 60 * 1000;
-/// A session that was ended or has expired is forgotten then, with its refresh tokens: until then its owner is told which.
+/// A session that was ended or has expired is forgotten then, with its refresh tokens: until then
+/// its owner is told which.
 const ENDED_SESSION_MS: i64 = 24 * 60 * 60 * 1000;
 /// Audit events are kept for so long,
 const AUDIT_MS: i64 = 90 * 24 * 60 * 60 * 1000;
@@ -24,38 +26,41 @@ const REVOKED_KEY_MS: i64 = 90 * 24 * 60 * 60 * 1000;
 /// and the newest so many of a namespace.
 const REVOKED_KEYS_EACH: i64 = 1000;
 
-impl Auth {
+impl AuthService {
     /// Deletes what has expired. Returns how many rows went.
     pub(crate) async fn sweep(&self) -> Result<u64> {
-        self.limits.tidy();
+        self.limits.prune();
         let mut swept = 0;
         loop {
-            let mut statements = self.crowded().await?;
-            statements.extend(self.expired());
-            statements.push(self.signing.sweep(self.store.clock.now_ms()));
-            let results = self.store.write(statements).await?;
+            let mut statements = self.over_share_statements().await?;
+            statements.extend(self.expired_statements());
+            statements.push(self.signing.sweep_statement(self.store.clock.now_ms()));
+            let results = self.store.run_transaction(statements).await?;
             let rows = results.iter().filter_map(|result| result.rows_affected);
             swept += rows.clone().sum::<u64>();
-            if rows.max().unwrap_or(0) < STEP {
+            if rows.max().unwrap_or(0) < MAX_ROWS_PER_DELETE {
                 return Ok(swept);
             }
         }
     }
 
-    /// What namespaces hold over their share. They are looked for where nobody waits for the writer.
-    async fn crowded(&self) -> Result<Vec<Statement>> {
+    /// What namespaces hold over their share. They are looked for where nobody waits for the
+    /// writer.
+    async fn over_share_statements(&self) -> Result<Vec<Statement>> {
         let shares = [
             ("audit_events", "1", "at DESC, id DESC", AUDIT_ROWS_EACH),
             ("api_keys", "revoked_at IS NOT NULL", "revoked_at DESC, id DESC", REVOKED_KEYS_EACH),
         ];
         let mut statements = Vec::new();
         for (table, which, newest_first, share) in shares {
-            let find = format!("SELECT namespace FROM {table} WHERE {which} GROUP BY namespace HAVING count(*) > ?");
+            let find = format!(
+                "SELECT namespace FROM {table} WHERE {which} GROUP BY namespace HAVING count(*) > ?"
+            );
             let over = format!(
                 "DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE namespace = ? AND {which} \
-                 ORDER BY {newest_first} LIMIT {STEP} OFFSET ?)"
+                 ORDER BY {newest_first} LIMIT {MAX_ROWS_PER_DELETE} OFFSET ?)"
             );
-            for row in self.store.rows(Statement::new(find, [share.into()])).await? {
+            for row in self.store.query_rows(Statement::new(find, [share.into()])).await? {
                 statements.push(Statement::new(over.clone(), [row.text(0).into(), share.into()]));
                 if statements.len() == MAX_CROWDED {
                     return Ok(statements);
@@ -65,11 +70,12 @@ impl Auth {
         Ok(statements)
     }
 
-    fn expired(&self) -> Vec<Statement> {
+    fn expired_statements(&self) -> Vec<Statement> {
         let now = self.store.clock.now_ms();
         let delete = |table: &str, id: &str, which: &str, arg: i64| {
-            let sql =
-                format!("DELETE FROM {table} WHERE {id} IN (SELECT {id} FROM {table} WHERE {which} LIMIT {STEP})");
+            let sql = format!(
+                "DELETE FROM {table} WHERE {id} IN (SELECT {id} FROM {table} WHERE {which} LIMIT {MAX_ROWS_PER_DELETE})"
+            );
             Statement::new(sql, [arg.into()])
         };
         vec![
@@ -94,11 +100,11 @@ impl Auth {
     }
 
     /// Writes down when keys and sessions were used last, and what was refused.
-    pub(crate) async fn flush(&self) -> Result<()> {
-        self.credentials.flush().await?;
-        let refused = self.refusals.take(self.store.clock.now_ms());
+    pub(crate) async fn flush_counts(&self) -> Result<()> {
+        self.credentials.flush_last_used().await?;
+        let refused = self.refusals.drain_statements(self.store.clock.now_ms());
         if !refused.is_empty() {
-            self.store.write(refused).await?;
+            self.store.run_transaction(refused).await?;
         }
         Ok(())
     }

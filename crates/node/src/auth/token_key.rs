@@ -44,14 +44,14 @@ pub enum TokenKeyError {
 }
 
 /// Where the key is.
-pub(super) fn path(data_dir: &Path) -> PathBuf {
+pub(super) fn key_path(data_dir: &Path) -> PathBuf {
     data_dir.join(FILE_NAME)
 }
 
 /// Reads the key; `None` when there is no file. A damaged file is never replaced silently.
-pub(super) fn load(path: &Path) -> Result<Option<SigningKey>, TokenKeyError> {
+pub(super) fn load_key(path: &Path) -> Result<Option<SigningKey>, TokenKeyError> {
     let failed = |source| TokenKeyError::Io { path: path.to_owned(), action: "read", source };
-    let exposed = match secret_file::exposed(path) {
+    let exposed = match secret_file::exposed_mode(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         exposed => exposed.map_err(failed)?,
     };
@@ -67,8 +67,8 @@ pub(super) fn load(path: &Path) -> Result<Option<SigningKey>, TokenKeyError> {
 }
 
 /// Puts a key into the file.
-pub(super) fn store(path: &Path, key: &SigningKey) -> Result<(), TokenKeyError> {
-    secret_file::write(path, &key.to_hex()).map_err(|source| TokenKeyError::Io {
+pub(super) fn store_key(path: &Path, key: &SigningKey) -> Result<(), TokenKeyError> {
+    secret_file::write_private(path, &key.to_hex()).map_err(|source| TokenKeyError::Io {
         path: path.to_owned(),
         action: "written",
         source,
@@ -77,34 +77,34 @@ pub(super) fn store(path: &Path, key: &SigningKey) -> Result<(), TokenKeyError> 
 
 #[cfg(test)]
 mod tests {
-    use super::{TokenKeyError, load, path, store};
+    use super::{TokenKeyError, key_path, load_key, store_key};
     use debros_auth::token::SigningKey;
     use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn the_key_is_kept_for_its_owner_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let file = path(dir.path());
-        assert!(load(&file).unwrap().is_none());
+        let file = key_path(dir.path());
+        assert!(load_key(&file).unwrap().is_none());
         let key = SigningKey::from_seed([7; 32]).unwrap();
-        store(&file, &key).unwrap();
-        assert_eq!(load(&file).unwrap().unwrap().public(), key.public());
+        store_key(&file, &key).unwrap();
+        assert_eq!(load_key(&file).unwrap().unwrap().public_key(), key.public_key());
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]
     fn a_damaged_or_exposed_key_is_an_error_that_says_what_to_do_and_tells_no_secret() {
         let dir = tempfile::tempdir().unwrap();
-        let file = path(dir.path());
-        store(&file, &SigningKey::from_seed([7; 32]).unwrap()).unwrap();
+        let file = key_path(dir.path());
+        store_key(&file, &SigningKey::from_seed([7; 32]).unwrap()).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
-        let exposed = load(&file).unwrap_err();
+        let exposed = load_key(&file).unwrap_err();
         assert!(matches!(exposed, TokenKeyError::Exposed { mode: 0o640, .. }));
         assert!(exposed.to_string().contains("chmod 600"));
         for content in ["", "0707", &"g".repeat(64)] {
             std::fs::write(&file, content).unwrap();
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
-            let damaged = load(&file).unwrap_err();
+            let damaged = load_key(&file).unwrap_err();
             assert!(matches!(damaged, TokenKeyError::Damaged { .. }));
             assert!(content.is_empty() || !damaged.to_string().contains(content));
             assert_eq!(std::fs::read_to_string(&file).unwrap(), content);

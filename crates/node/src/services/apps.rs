@@ -1,9 +1,9 @@
 //! Applications registered in a namespace.
 
-use super::Answer;
-use crate::caller::{Caller, Source};
+use super::ServiceReply;
+use crate::caller::{Caller, CredentialSource};
 use crate::hex;
-use debros_engine::{CallOptions, Database, Engine};
+use debros_engine::{CallOptions, Engine, TargetDatabase};
 use debros_proto::rpc::{self, App, Row, Statement, response};
 use debros_proto::{Code, Error, Result, now_ms};
 
@@ -13,11 +13,18 @@ const MAX_NAME_BYTES: usize = 256;
 const MAX_PUBLIC_KEY_BYTES: usize = 8192;
 const COLUMNS: &str = "app_id, name, public_key, namespace, created_at, updated_at, wallet";
 
-pub(super) async fn list(engine: &dyn Engine, caller: &Caller, options: CallOptions) -> Result<response::Result> {
-    let sql = format!("SELECT {COLUMNS} FROM apps WHERE namespace = ?1 ORDER BY created_at, app_id");
+pub(super) async fn list(
+    engine: &dyn Engine,
+    caller: &Caller,
+    options: CallOptions,
+) -> Result<response::Result> {
+    let sql =
+        format!("SELECT {COLUMNS} FROM apps WHERE namespace = ?1 ORDER BY created_at, app_id");
     let statement = Statement::new(sql, [caller.namespace()?.as_str().into()]);
-    let result = engine.query(&Database::System, statement, options).await?.value;
-    Ok(response::Result::ListApps(rpc::ListAppsResponse { items: result.rows.iter().map(app_of).collect() }))
+    let result = engine.query(&TargetDatabase::System, statement, options).await?.value;
+    Ok(response::Result::ListApps(rpc::ListAppsResponse {
+        items: result.rows.iter().map(app_from_row).collect(),
+    }))
 }
 
 pub(super) async fn get(
@@ -28,9 +35,9 @@ pub(super) async fn get(
 ) -> Result<response::Result> {
     let sql = format!("SELECT {COLUMNS} FROM apps WHERE app_id = ?1 AND namespace = ?2");
     let statement = Statement::new(sql, [app_id.into(), caller.namespace()?.as_str().into()]);
-    let result = engine.query(&Database::System, statement, options).await?.value;
+    let result = engine.query(&TargetDatabase::System, statement, options).await?.value;
     Ok(response::Result::App(rpc::AppResponse {
-        app: Some(app_of(result.rows.first().ok_or_else(|| missing(app_id))?)),
+        app: Some(app_from_row(result.rows.first().ok_or_else(|| app_not_found(app_id))?)),
     }))
 }
 
@@ -39,9 +46,9 @@ pub(super) async fn create(
     caller: &Caller,
     request: rpc::CreateAppRequest,
     options: CallOptions,
-) -> Result<Answer> {
-    check("name", &request.name, MAX_NAME_BYTES)?;
-    check("public_key", &request.public_key, MAX_PUBLIC_KEY_BYTES)?;
+) -> Result<ServiceReply> {
+    check_text("name", &request.name, MAX_NAME_BYTES)?;
+    check_text("public_key", &request.public_key, MAX_PUBLIC_KEY_BYTES)?;
     let namespace = caller.namespace()?;
     let mut random = [0_u8; 12];
     getrandom::fill(&mut random).map_err(|_| Error::internal("the system gives no randomness"))?;
@@ -59,7 +66,7 @@ pub(super) async fn create(
         now_ms().into(),
         registered_by(caller).into(),
     ];
-    one_row(engine, Statement::new(sql, args), options, too_many).await
+    run_returning_app(engine, Statement::new(sql, args), options, too_many_apps).await
 }
 
 pub(super) async fn update(
@@ -67,12 +74,12 @@ pub(super) async fn update(
     caller: &Caller,
     request: rpc::UpdateAppRequest,
     options: CallOptions,
-) -> Result<Answer> {
+) -> Result<ServiceReply> {
     if let Some(name) = &request.name {
-        check("name", name, MAX_NAME_BYTES)?;
+        check_text("name", name, MAX_NAME_BYTES)?;
     }
     if let Some(public_key) = &request.public_key {
-        check("public_key", public_key, MAX_PUBLIC_KEY_BYTES)?;
+        check_text("public_key", public_key, MAX_PUBLIC_KEY_BYTES)?;
     }
     let namespace = caller.namespace()?;
     let sql = format!(
@@ -86,7 +93,8 @@ pub(super) async fn update(
         request.public_key.into(),
         now_ms().into(),
     ];
-    one_row(engine, Statement::new(sql, args), options, || missing(&request.app_id)).await
+    run_returning_app(engine, Statement::new(sql, args), options, || app_not_found(&request.app_id))
+        .await
 }
 
 pub(super) async fn delete(
@@ -94,61 +102,72 @@ pub(super) async fn delete(
     caller: &Caller,
     request: rpc::DeleteAppRequest,
     options: CallOptions,
-) -> Result<Answer> {
+) -> Result<ServiceReply> {
     let namespace = caller.namespace()?;
     let statement = Statement::new(
         "DELETE FROM apps WHERE app_id = ?1 AND namespace = ?2",
         [request.app_id.as_str().into(), namespace.as_str().into()],
     );
-    let written = engine.query(&Database::System, statement, options).await?;
+    let written = engine.query(&TargetDatabase::System, statement, options).await?;
     if written.value.rows_affected == Some(0) {
-        return Err(missing(&request.app_id));
+        return Err(app_not_found(&request.app_id));
     }
-    Ok(Answer::written(written, |_| response::Result::DeleteApp(rpc::DeleteAppResponse {})))
+    Ok(ServiceReply::from_write(written, |_| {
+        response::Result::DeleteApp(rpc::DeleteAppResponse {})
+    }))
 }
 
-async fn one_row(
+async fn run_returning_app(
     engine: &dyn Engine,
     statement: Statement,
     options: CallOptions,
     none: impl FnOnce() -> Error,
-) -> Result<Answer> {
-    let written = engine.query(&Database::System, statement, options).await?;
-    let app = app_of(written.value.rows.first().ok_or_else(none)?);
-    Ok(Answer::written(written, |_| response::Result::App(rpc::AppResponse { app: Some(app) })))
+) -> Result<ServiceReply> {
+    let written = engine.query(&TargetDatabase::System, statement, options).await?;
+    let app = app_from_row(written.value.rows.first().ok_or_else(none)?);
+    Ok(ServiceReply::from_write(written, |_| {
+        response::Result::App(rpc::AppResponse { app: Some(app) })
+    }))
 }
 
-/// The wallet in whose name an application is registered: that of a session. A key is not the wallet itself.
+/// The wallet in whose name an application is registered: that of a session. A key is not the
+/// wallet itself.
 fn registered_by(caller: &Caller) -> Option<String> {
     let identity = caller.identity();
     match identity.source {
-        Source::Session { .. } => identity.wallet.map(|wallet| wallet.to_string()),
-        Source::Operator | Source::Key { .. } | Source::Lent => None,
+        CredentialSource::Session { .. } => identity.wallet.map(|wallet| wallet.to_string()),
+        CredentialSource::Operator | CredentialSource::Key { .. } | CredentialSource::Lent => None,
     }
 }
 
-fn missing(app_id: &str) -> Error {
+fn app_not_found(app_id: &str) -> Error {
     let shown = debros_proto::ids::excerpt(app_id);
     Error::new(Code::NotFound, format!("the namespace has no application \"{shown}\""))
 }
 
-fn too_many() -> Error {
+fn too_many_apps() -> Error {
     Error::new(
         Code::QuotaExceeded,
-        format!("the namespace has {MAX_APPS} applications, which is as many as it may have: delete one"),
+        format!(
+            "the namespace has {MAX_APPS} applications, which is as many as it may have: delete one"
+        ),
     )
 }
 
-fn check(what: &str, text: &str, max: usize) -> Result<()> {
+fn check_text(what: &str, text: &str, max: usize) -> Result<()> {
     if text.is_empty() || text.len() > max || text.contains('\0') {
         return Err(Error::invalid(format!("{what} takes 1 to {max} bytes of text without NUL")));
     }
     Ok(())
 }
 
-fn app_of(row: &Row) -> App {
-    let text = |index: usize| row.values.get(index).and_then(|value| value.as_text()).unwrap_or_default().to_owned();
-    let integer = |index: usize| row.values.get(index).and_then(|value| value.as_integer()).unwrap_or_default();
+fn app_from_row(row: &Row) -> App {
+    let text = |index: usize| {
+        row.values.get(index).and_then(|value| value.as_text()).unwrap_or_default().to_owned()
+    };
+    let integer = |index: usize| {
+        row.values.get(index).and_then(|value| value.as_integer()).unwrap_or_default()
+    };
     App {
         app_id: text(0),
         name: text(1),

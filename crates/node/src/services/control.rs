@@ -1,8 +1,8 @@
 //! The node and its peers.
 
-use super::Services;
+use super::NodeServices;
 use crate::caller::{Caller, Permission};
-use crate::config::BuildInfo;
+use crate::config::NodeBuildInfo;
 use debros_engine::CallOptions;
 use debros_p2p::{Host, Multiaddr, PeerId};
 use debros_proto::rpc::{self, response};
@@ -16,14 +16,14 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Clone, Debug)]
 pub(crate) struct NodeFacts {
     pub(crate) node_id: String,
-    pub(crate) build: BuildInfo,
+    pub(crate) build: NodeBuildInfo,
     pub(crate) engine: &'static str,
     pub(crate) started: Instant,
     /// Milliseconds since the Unix epoch.
     pub(crate) started_at: i64,
 }
 
-impl Services {
+impl NodeServices {
     pub(super) fn status(&self) -> rpc::StatusResponse {
         let host = self.host.get();
         let addresses = host.map(Host::listen_addresses).unwrap_or_default();
@@ -34,15 +34,17 @@ impl Services {
             commit: self.facts.build.commit.clone(),
             started_at: self.facts.started_at,
             uptime_ms: u64::try_from(self.facts.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            peer_count: host.map_or(0, |host| u32::try_from(host.connected_peers()).unwrap_or(u32::MAX)),
+            peer_count: host
+                .map_or(0, |host| u32::try_from(host.connected_peers()).unwrap_or(u32::MAX)),
             database_size: self.engine.size(),
             engine: self.facts.engine.to_owned(),
             addresses: addresses.iter().map(ToString::to_string).collect(),
         }
     }
 
-    /// The full nodes that this one knows, and to operators all peers: clients and gateways are other tenants' own, and
-    /// when they come and go and how far away they are is nobody else's business.
+    /// The full nodes that this one knows, and to operators all peers: clients and gateways are
+    /// other tenants' own, and when they come and go and how far away they are is nobody else's
+    /// business.
     pub(super) fn peers(&self, caller: &Caller) -> Result<response::Result> {
         let sees_all = caller.may(Permission::Operate);
         let peers = self.running_host()?.peers().into_iter().filter(|peer| sees_all || peer.serves);
@@ -73,7 +75,10 @@ impl Services {
         Ok(response::Result::ConnectPeer(rpc::ConnectPeerResponse { peer_id: peer.to_string() }))
     }
 
-    pub(super) async fn disconnect_peer(&self, request: rpc::DisconnectPeerRequest) -> Result<response::Result> {
+    pub(super) async fn disconnect_peer(
+        &self,
+        request: rpc::DisconnectPeerRequest,
+    ) -> Result<response::Result> {
         let peer: PeerId = request.peer_id.parse().map_err(|error| {
             let shown = debros_proto::ids::excerpt(&request.peer_id);
             Error::invalid(format!("\"{shown}\" is not a peer id ({error})"))
@@ -90,7 +95,7 @@ impl Services {
 pub(super) fn who_am_i(caller: &Caller) -> response::Result {
     let identity = caller.identity();
     response::Result::WhoAmI(rpc::WhoAmIResponse {
-        method: identity.method().to_owned(),
+        method: identity.auth_method().to_owned(),
         subject: identity.subject.clone(),
         namespace: caller.namespace().map(ToString::to_string).unwrap_or_default(),
         role: identity.scopes.role_within(identity.role).name().to_owned(),

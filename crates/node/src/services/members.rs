@@ -1,23 +1,27 @@
 //! Members of a namespace, and the keys that access tokens are signed with.
 
-use crate::auth::Auth;
+use crate::auth::AuthService;
 use crate::caller::{Caller, Permission, Role, Wallet};
 use debros_proto::Result;
 use debros_proto::rpc::{self, response};
 
-pub(super) async fn list(auth: &Auth, caller: &Caller) -> Result<response::Result> {
-    let members = auth.members(caller.namespace()?).await?;
+pub(super) async fn list(auth: &AuthService, caller: &Caller) -> Result<response::Result> {
+    let members = auth.list_members(caller.namespace()?).await?;
     Ok(response::Result::ListMembers(rpc::ListMembersResponse { members }))
 }
 
-pub(super) async fn set(auth: &Auth, caller: &Caller, request: rpc::SetMemberRequest) -> Result<response::Result> {
+pub(super) async fn set(
+    auth: &AuthService,
+    caller: &Caller,
+    request: rpc::SetMemberRequest,
+) -> Result<response::Result> {
     let (wallet, role) = (Wallet::parse(&request.wallet)?, Role::parse(&request.role)?);
-    let member = auth.grant(caller.identity(), caller.namespace()?, wallet, role).await?;
+    let member = auth.grant_role(caller.identity(), caller.namespace()?, wallet, role).await?;
     Ok(response::Result::Member(rpc::MemberResponse { member: Some(member) }))
 }
 
 pub(super) async fn remove(
-    auth: &Auth,
+    auth: &AuthService,
     caller: &Caller,
     request: rpc::RemoveMemberRequest,
 ) -> Result<response::Result> {
@@ -26,20 +30,23 @@ pub(super) async fn remove(
     if !caller.identity().is_session_of(wallet) {
         caller.require(Permission::Members)?;
     }
-    let removed = auth.take_role(caller.identity(), caller.namespace()?, wallet).await?;
+    let removed = auth.revoke_role(caller.identity(), caller.namespace()?, wallet).await?;
     Ok(response::Result::RemoveMember(rpc::RemoveMemberResponse { removed }))
 }
 
-pub(super) async fn rotate_signing_key(auth: &Auth, caller: &Caller) -> Result<response::Result> {
-    let key = auth.rotate_key(&caller.identity().subject).await?;
+pub(super) async fn rotate_signing_key(
+    auth: &AuthService,
+    caller: &Caller,
+) -> Result<response::Result> {
+    let key = auth.rotate_signing_key(&caller.identity().subject).await?;
     Ok(response::Result::RotateSigningKey(rpc::RotateSigningKeyResponse { key: Some(key) }))
 }
 
 pub(super) async fn remove_signing_key(
-    auth: &Auth,
+    auth: &AuthService,
     caller: &Caller,
     request: rpc::RemoveSigningKeyRequest,
 ) -> Result<response::Result> {
-    let removed = auth.remove_key(&request.kid, &caller.identity().subject).await?;
+    let removed = auth.remove_signing_key(&request.kid, &caller.identity().subject).await?;
     Ok(response::Result::RemoveSigningKey(rpc::RemoveSigningKeyResponse { removed }))
 }

@@ -1,6 +1,8 @@
 //! What one wallet, or somebody who knows one, can do to others and to the node's tables.
 
-use crate::support::{address, code, one_node, one_node_at_one_moment, proof, session, try_sign_in, wallet};
+use crate::support::{
+    address, code, one_node, one_node_at_one_moment, proof, session, try_sign_in, wallet,
+};
 use debros_client::{Client, Code, Config, NewKey, Scope};
 use std::net::IpAddr;
 
@@ -20,8 +22,11 @@ async fn lesson_10_keys_and_members_of_a_namespace_are_bounded() {
     let full = owner.auth().create_key(NewKey::default()).await.unwrap_err();
     assert_eq!(full.code, Code::Conflict);
     assert!(full.message.contains("revoke one first"), "{full}");
-    let by_proof = proof(&node.stranger().await, &wallet(1), "a").await;
-    assert_eq!(code(owner.auth().create_key_by_proof(by_proof, NewKey::default()).await), Some(Code::Conflict));
+    let by_proof = proof(&node.client_without_credential().await, &wallet(1), "a").await;
+    assert_eq!(
+        code(owner.auth().create_key_by_proof(by_proof, NewKey::default()).await),
+        Some(Code::Conflict)
+    );
     assert!(owner.auth().revoke_key("k7").await.unwrap());
     owner.auth().create_key(NewKey::default()).await.unwrap();
     session(&node, 2, "b").await.auth().create_key(NewKey::default()).await.unwrap();
@@ -53,7 +58,9 @@ async fn revoked_keys_are_forgotten_in_the_end() {
     node.node().sweep().await.unwrap();
     assert_eq!(network.count("api_keys").await, 1000);
     assert_eq!(network.count("api_keys WHERE id = 'k1'").await, 1, "the newest are kept");
-    network.rows(&format!("UPDATE api_keys SET revoked_at = {now} - 91 * 86400000 WHERE id = 'k1'")).await;
+    network
+        .rows(&format!("UPDATE api_keys SET revoked_at = {now} - 91 * 86400000 WHERE id = 'k1'"))
+        .await;
     node.node().sweep().await.unwrap();
     assert_eq!(network.count("api_keys WHERE id = 'k1'").await, 0);
 }
@@ -88,7 +95,7 @@ async fn one_namespace_pushes_nothing_out_of_the_audit_of_others() {
 #[tokio::test]
 async fn a_used_proof_that_comes_again_does_not_count_against_its_owner() {
     let (_network, node) = one_node().await;
-    let client = node.stranger().await;
+    let client = node.client_without_credential().await;
     let seen = proof(&client, &wallet(1), "a").await;
     client.auth().sign_in(seen.clone()).await.unwrap();
     for _ in 0..30 {
@@ -100,7 +107,7 @@ async fn a_used_proof_that_comes_again_does_not_count_against_its_owner() {
 #[tokio::test]
 async fn one_peer_claims_a_few_namespaces_at_a_time() {
     let (network, node) = one_node_at_one_moment().await;
-    let client = node.stranger().await;
+    let client = node.client_without_credential().await;
     let mut claimed = 0;
     for number in 1..=30_u8 {
         match try_sign_in(&client, &wallet(number), &format!("n{number}")).await {
@@ -110,14 +117,15 @@ async fn one_peer_claims_a_few_namespaces_at_a_time() {
     }
     assert_eq!((claimed, network.count("namespaces").await), (20, 20));
     try_sign_in(&client, &wallet(1), "n1").await.unwrap();
-    try_sign_in(&node.stranger().await, &wallet(31), "n31").await.unwrap();
+    try_sign_in(&node.client_without_credential().await, &wallet(31), "n31").await.unwrap();
 }
 
 /// Signs 30 wallets in for namespaces of their own; how many became owners.
 async fn claim_thirty(client: &Client, from: u8, named: impl Fn(u8) -> Option<IpAddr>) -> usize {
     let mut claimed = 0;
     for number in from..from + 30 {
-        let client = client.scoped(Scope { caller_address: named(number), ..client.scope().clone() });
+        let client =
+            client.scoped(Scope { caller_address: named(number), ..client.scope().clone() });
         match try_sign_in(&client, &wallet(number), &format!("n{number}")).await {
             Ok(_) => claimed += 1,
             Err(error) => assert_eq!(error.code, Code::RateLimited, "{error}"),
@@ -142,12 +150,13 @@ async fn new_namespaces_count_for_the_user_behind_a_gateway_of_the_operator() {
     let one_user = claim_thirty(&gateway, 31, |_| user(200)).await;
     assert!((20..30).contains(&one_user), "{one_user}: as one peer");
     // The user is the same through another door.
-    let inside = node.operator("").with_credential("");
+    let inside = node.operator_client("").with_credential("");
     let same_user = claim_thirty(&inside, 61, |_| user(200)).await;
     assert!(same_user < 10, "{same_user}");
     let other_user = claim_thirty(&inside, 91, |_| user(201)).await;
     assert!((20..30).contains(&other_user), "{other_user}");
-    // A proxy on this machine that the gateway does not know as one: all its users are one, and not without a limit.
+    // A proxy on this machine that the gateway does not know as one: all its users are one, and not
+    // without a limit.
     let proxy = claim_thirty(&inside, 121, |_| Some(IpAddr::from([127, 0, 0, 1]))).await;
     assert!((20..30).contains(&proxy), "{proxy}");
     assert_eq!(claim_thirty(&inside, 151, |_| None).await, 30, "a program in the process itself");
@@ -156,13 +165,13 @@ async fn new_namespaces_count_for_the_user_behind_a_gateway_of_the_operator() {
 #[tokio::test]
 async fn a_peer_that_names_many_users_gains_little() {
     let (_network, node) = one_node().await;
-    let liar = node.stranger().await;
+    let liar = node.client_without_credential().await;
     let mut claimed = 0;
     for from in [1, 31, 61, 91, 121] {
         claimed += claim_thirty(&liar, from, user).await;
     }
     assert!((100..150).contains(&claimed), "{claimed}");
-    let liar = node.stranger().await;
+    let liar = node.client_without_credential().await;
     let one_user = claim_thirty(&liar, 151, |_| user(1)).await;
     assert!((20..30).contains(&one_user), "{one_user}: one address is one user with it as well");
 }
@@ -173,8 +182,11 @@ async fn an_open_namespace_is_everybodys_and_answers_are_each_ones_own() {
     let (one, two) = (session(&node, 1, "default").await, session(&node, 2, "default").await);
     let listed = one.members().list().await.err().map(|error| error.code);
     assert!(matches!(listed, None | Some(Code::Forbidden)));
-    let members = node.operator("default").members().list().await.unwrap();
-    assert_eq!((members.len(), members[0].wallet.as_str(), members[0].role.as_str()), (1, "*", "writer"));
+    let members = node.operator_client("default").members().list().await.unwrap();
+    assert_eq!(
+        (members.len(), members[0].wallet.as_str(), members[0].role.as_str()),
+        (1, "*", "writer")
+    );
     let keyed = |client: &debros_client::Client| client.once("same");
     let first = keyed(&one).apps().create("shop", "key").await.unwrap();
     let second = keyed(&two).apps().create("shop", "key").await.unwrap();
@@ -185,8 +197,9 @@ async fn an_open_namespace_is_everybodys_and_answers_are_each_ones_own() {
 #[tokio::test]
 async fn refusals_and_names_say_what_is_wrong() {
     let (_network, node) = one_node().await;
-    node.operator("mine").storage().put("k", "v").await.unwrap();
-    let refused = try_sign_in(&node.stranger().await, &wallet(1), "mine").await.unwrap_err();
+    node.operator_client("mine").storage().put("k", "v").await.unwrap();
+    let refused =
+        try_sign_in(&node.client_without_credential().await, &wallet(1), "mine").await.unwrap_err();
     assert_eq!(refused.code, Code::Forbidden);
     assert!(refused.message.contains("somebody else"), "{refused}");
     let owner = session(&node, 1, "a").await;

@@ -1,11 +1,17 @@
 //! API keys of wallets.
 
-use crate::support::{FIVE_SECONDS, TIMEOUT, address, code, one_node, proof, session, sign_in, wallet};
+use crate::support::{
+    FIVE_SECONDS, TIMEOUT, address, code, one_node, proof, session, sign_in, wallet,
+};
 use debros_client::{Code, NewKey};
 use debros_testkit::TestNode;
 
 fn key(role: &str, scopes: &[&str]) -> NewKey {
-    NewKey { name: "k".into(), role: role.into(), scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect() }
+    NewKey {
+        name: "k".into(),
+        role: role.into(),
+        scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+    }
 }
 
 /// Lesson 11: keys had no scopes. Every call that a key's scopes do not name is refused.
@@ -13,7 +19,8 @@ fn key(role: &str, scopes: &[&str]) -> NewKey {
 async fn lesson_11_a_key_without_the_scope_is_refused() {
     let (_network, node) = one_node().await;
     let owner = session(&node, 1, "a").await;
-    let made = owner.auth().create_key(key("writer", &["storage:read", "pubsub:publish"])).await.unwrap();
+    let made =
+        owner.auth().create_key(key("writer", &["storage:read", "pubsub:publish"])).await.unwrap();
     let client = node.client_with("a", &made.api_key).await;
     client.storage().list("", 0, "").await.unwrap();
     client.pubsub().publish("t", "x").await.unwrap();
@@ -43,7 +50,11 @@ async fn lesson_11_a_key_without_the_scope_is_refused() {
     let token = client.auth().token().await.unwrap().access_token;
     let by_token = client.with_credential(token);
     assert_eq!(code(by_token.storage().put("k", "v").await), Some(Code::Forbidden));
-    assert_eq!(code(by_token.auth().token().await), Some(Code::Forbidden), "a token is not exchanged for another");
+    assert_eq!(
+        code(by_token.auth().token().await),
+        Some(Code::Forbidden),
+        "a token is not exchanged for another"
+    );
 }
 
 #[tokio::test]
@@ -53,9 +64,16 @@ async fn a_key_never_begets_a_wider_one() {
     let connect = async |api_key: &str| node.client_with("a", api_key).await;
     let admin = connect(&owner.auth().create_key(key("admin", &[])).await.unwrap().api_key).await;
     let child = admin.auth().create_key(key("admin", &[])).await.unwrap();
-    assert_eq!(child.info.unwrap().wallet, address(1).to_string(), "a key of a wallet's key is the wallet's");
+    assert_eq!(
+        child.info.unwrap().wallet,
+        address(1).to_string(),
+        "a key of a wallet's key is the wallet's"
+    );
     assert_eq!(code(owner.auth().create_key(key("owner", &[])).await), Some(Code::InvalidArgument));
-    assert_eq!(code(owner.auth().create_key(key("operator", &[])).await), Some(Code::InvalidArgument));
+    assert_eq!(
+        code(owner.auth().create_key(key("operator", &[])).await),
+        Some(Code::InvalidArgument)
+    );
     for parent in [key("writer", &[]), key("reader", &[]), key("admin", &["storage:read"])] {
         let parent = connect(&owner.auth().create_key(parent).await.unwrap().api_key).await;
         assert_eq!(code(parent.auth().create_key(key("reader", &[])).await), Some(Code::Forbidden));
@@ -64,9 +82,10 @@ async fn a_key_never_begets_a_wider_one() {
     assert_eq!(code(elsewhere), Some(Code::NamespaceMismatch));
     let elsewhere = owner.operator().create_api_key("b", "x", "reader", vec![]).await;
     assert_eq!(code(elsewhere), Some(Code::NamespaceMismatch));
-    for (name, bad) in
-        [("scope", key("", &["storage:delete"])), ("name", NewKey { name: "x".repeat(101), ..Default::default() })]
-    {
+    for (name, bad) in [
+        ("scope", key("", &["storage:delete"])),
+        ("name", NewKey { name: "x".repeat(101), ..Default::default() }),
+    ] {
         assert_eq!(code(owner.auth().create_key(bad).await), Some(Code::InvalidArgument), "{name}");
     }
 }
@@ -98,7 +117,11 @@ async fn a_key_can_do_no_more_than_its_wallet_can_do_now() {
         assert_eq!(code(client.storage().get("k").await), Some(Code::Unauthenticated));
     }
     owner.members().set(&member, "admin").await.unwrap();
-    assert_eq!(client.network().who_am_i().await.unwrap().role, "writer", "the key's own role stays");
+    assert_eq!(
+        client.network().who_am_i().await.unwrap().role,
+        "writer",
+        "the key's own role stays"
+    );
 }
 
 #[tokio::test]
@@ -156,13 +179,18 @@ async fn a_key_tells_the_role_that_its_scopes_leave_it() {
         let made = owner.auth().create_key(key(role, scopes)).await.unwrap();
         let info = made.info.unwrap();
         let me = node.client_with("a", &made.api_key).await.network().who_am_i().await.unwrap();
-        assert_eq!((info.role.as_str(), me.role.as_str()), (expected, expected), "{role} {scopes:?}");
+        assert_eq!(
+            (info.role.as_str(), me.role.as_str()),
+            (expected, expected),
+            "{role} {scopes:?}"
+        );
         let listed = owner.auth().list_keys().await.unwrap();
         assert_eq!(listed.iter().find(|key| key.id == info.id).unwrap().role, expected);
     }
 }
 
-/// A revocation on another node is not seen for a few seconds; what would outlive them is refused at once.
+/// A revocation on another node is not seen for a few seconds; what would outlive them is refused
+/// at once.
 #[tokio::test]
 async fn a_revoked_key_makes_no_other_on_any_node() {
     let (network, node) = one_node().await;
@@ -174,7 +202,10 @@ async fn a_revoked_key_makes_no_other_on_any_node() {
     owner.auth().revoke_key(made.info.unwrap().id).await.unwrap();
     there.members().list().await.expect("the other node believes its last check");
     assert_eq!(code(there.auth().create_key(key("admin", &[])).await), Some(Code::Unauthenticated));
-    assert_eq!(code(there.members().set(address(5).to_string(), "writer").await), Some(Code::Unauthenticated));
+    assert_eq!(
+        code(there.members().set(address(5).to_string(), "writer").await),
+        Some(Code::Unauthenticated)
+    );
     assert_eq!(network.count("api_keys").await, 1);
     assert_eq!(network.count("grants").await, 0);
 }
@@ -184,17 +215,31 @@ async fn a_key_by_proof_is_capped_by_the_wallets_role() {
     let (_network, node) = one_node().await;
     let owner = session(&node, 1, "a").await;
     owner.members().set(address(2).to_string(), "reader").await.unwrap();
-    let client = node.stranger().await;
-    let wide = client.auth().create_key_by_proof(proof(&client, &wallet(2), "a").await, key("writer", &[])).await;
+    let client = node.client_without_credential().await;
+    let wide = client
+        .auth()
+        .create_key_by_proof(proof(&client, &wallet(2), "a").await, key("writer", &[]))
+        .await;
     assert_eq!(code(wide), Some(Code::Forbidden));
-    let made = client.auth().create_key_by_proof(proof(&client, &wallet(2), "a").await, key("", &[])).await.unwrap();
+    let made = client
+        .auth()
+        .create_key_by_proof(proof(&client, &wallet(2), "a").await, key("", &[]))
+        .await
+        .unwrap();
     assert_eq!(made.info.unwrap().role, "reader");
     let app = client.auth().register_app(proof(&client, &wallet(2), "a").await, "x").await;
     assert_eq!(code(app), Some(Code::Forbidden), "a reader registers nothing");
-    let made = client.auth().create_key_by_proof(proof(&client, &wallet(1), "a").await, key("admin", &[])).await;
+    let made = client
+        .auth()
+        .create_key_by_proof(proof(&client, &wallet(1), "a").await, key("admin", &[]))
+        .await;
     assert_eq!(made.unwrap().info.unwrap().role, "admin");
     // And a first wallet owns what it makes a key for.
-    let made = client.auth().create_key_by_proof(proof(&client, &wallet(3), "new").await, key("", &[])).await.unwrap();
+    let made = client
+        .auth()
+        .create_key_by_proof(proof(&client, &wallet(3), "new").await, key("", &[]))
+        .await
+        .unwrap();
     client.with_credential(made.api_key).storage().put("k", "v").await.unwrap();
     assert_eq!(sign_in(&node, 3, "new").await.role, "owner");
 }

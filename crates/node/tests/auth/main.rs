@@ -1,5 +1,5 @@
-//! Sign-in by wallet, sessions, keys and members, at the node itself: every call over P2P, without any gateway that could
-//! check first. Time passes by a clock that the tests put ahead.
+//! Sign-in by wallet, sessions, keys and members, at the node itself: every call over P2P, without
+//! any gateway that could check first. Time passes by a clock that the tests put ahead.
 
 mod bounds;
 mod keys;

@@ -1,6 +1,8 @@
 //! Members of a namespace, and what two namespaces know of each other.
 
-use crate::support::{FIVE_SECONDS, TIMEOUT, address, code, one_node, session, sign_in, try_sign_in, wallet};
+use crate::support::{
+    FIVE_SECONDS, TIMEOUT, address, code, one_node, session, sign_in, try_sign_in, wallet,
+};
 use debros_client::rpc::Value;
 use debros_client::{Client, Code, NewKey, PubsubEvent};
 
@@ -25,18 +27,35 @@ async fn the_owner_gives_roles_and_admins_give_lesser_ones() {
         assert_eq!(code, Some(Code::Forbidden), "{name}");
     }
     for bad in ["owner", "operator", "", "Reader"] {
-        assert_eq!(code(owner.members().set(address(3).to_string(), bad).await), Some(Code::InvalidArgument), "{bad}");
+        assert_eq!(
+            code(owner.members().set(address(3).to_string(), bad).await),
+            Some(Code::InvalidArgument),
+            "{bad}"
+        );
     }
     assert_eq!(code(owner.members().set("0x12", "reader").await), Some(Code::InvalidArgument));
-    let listed: Vec<(String, String)> =
-        owner.members().list().await.unwrap().into_iter().map(|member| (member.wallet, member.role)).collect();
-    let mut expected =
-        vec![(address(2).to_string(), "admin"), (address(3).to_string(), "writer"), (address(4).to_string(), "admin")];
+    let listed: Vec<(String, String)> = owner
+        .members()
+        .list()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|member| (member.wallet, member.role))
+        .collect();
+    let mut expected = vec![
+        (address(2).to_string(), "admin"),
+        (address(3).to_string(), "writer"),
+        (address(4).to_string(), "admin"),
+    ];
     expected.sort();
     expected.insert(0, (address(1).to_string(), "owner"));
-    assert_eq!(listed, expected.into_iter().map(|(wallet, role)| (wallet, role.to_owned())).collect::<Vec<_>>());
+    assert_eq!(
+        listed,
+        expected.into_iter().map(|(wallet, role)| (wallet, role.to_owned())).collect::<Vec<_>>()
+    );
     for number in [3, 5] {
-        let other = if number == 3 { session(&node, 3, "a").await } else { session(&node, 5, "b").await };
+        let other =
+            if number == 3 { session(&node, 3, "a").await } else { session(&node, 5, "b").await };
         let set = other.members().set(address(6).to_string(), "reader").await;
         assert_eq!(code(set), if number == 3 { Some(Code::Forbidden) } else { None });
     }
@@ -55,15 +74,26 @@ async fn a_member_leaves_by_itself() {
         let key = member.auth().create_key(NewKey::default()).await.unwrap().api_key;
         let by_key = node.client_with("a", &key).await;
         // A key is for a program: it gives up nothing of its wallet's.
-        assert_eq!(code(by_key.members().remove(address(number).to_string()).await), Some(Code::Forbidden), "{role}");
+        assert_eq!(
+            code(by_key.members().remove(address(number).to_string()).await),
+            Some(Code::Forbidden),
+            "{role}"
+        );
         assert!(member.members().remove(address(number).to_string()).await.unwrap(), "{role}");
         for client in [&member, &by_key] {
-            assert_eq!(code(client.storage().get("k").await), Some(Code::Unauthenticated), "{role}");
+            assert_eq!(
+                code(client.storage().get("k").await),
+                Some(Code::Unauthenticated),
+                "{role}"
+            );
         }
-        let again = try_sign_in(&node.stranger().await, &wallet(number), "a").await;
+        let again =
+            try_sign_in(&node.client_without_credential().await, &wallet(number), "a").await;
         assert_eq!(code(again), Some(Code::Forbidden), "{role}");
     }
-    let rows = network.rows("SELECT subject, detail FROM audit_events WHERE kind = 'grant_revoked' ORDER BY id").await;
+    let rows = network
+        .rows("SELECT subject, detail FROM audit_events WHERE kind = 'grant_revoked' ORDER BY id")
+        .await;
     assert_eq!(rows.len(), 2);
     assert_eq!(rows[0].values[0], rows[0].values[1], "by itself");
     // A member goes for itself alone, and an owner stays.
@@ -97,7 +127,11 @@ async fn two_wallets_in_two_namespaces_see_nothing_of_each_other() {
     assert!(b.database().schema().await.unwrap().is_empty());
     assert_eq!(code(b.database().query("SELECT * FROM t", []).await), Some(Code::Sql));
     for hidden in ["api_keys", "sessions", "namespaces", "secrets", "grants", "used_nonces"] {
-        assert_eq!(code(b.database().query(format!("SELECT * FROM {hidden}"), []).await), Some(Code::Sql), "{hidden}");
+        assert_eq!(
+            code(b.database().query(format!("SELECT * FROM {hidden}"), []).await),
+            Some(Code::Sql),
+            "{hidden}"
+        );
     }
     assert!(b.apps().list().await.unwrap().is_empty());
     assert!(b.auth().list_keys().await.unwrap().is_empty());
@@ -115,20 +149,21 @@ async fn two_wallets_in_two_namespaces_see_nothing_of_each_other() {
     a.pubsub().publish("news", "from a").await.unwrap();
     b.pubsub().publish("news", "from b").await.unwrap();
     for (subscription, text) in [(&mut heard, "from b"), (&mut own, "from a")] {
-        let event = tokio::time::timeout(TIMEOUT, subscription.next()).await.unwrap().unwrap().unwrap();
+        let event =
+            tokio::time::timeout(TIMEOUT, subscription.next()).await.unwrap().unwrap().unwrap();
         assert!(matches!(&event, PubsubEvent::Message(data) if data == text), "{event:?}");
     }
 }
 
-/// A reader reads everything and writes nothing, in SQL, storage, pub/sub and apps; losing the role takes it back, from what
-/// is open too.
+/// A reader reads everything and writes nothing, in SQL, storage, pub/sub and apps; losing the role
+/// takes it back, from what is open too.
 #[tokio::test]
 async fn a_reader_reads_and_does_not_write_until_the_role_is_taken() {
     let (network, node) = one_node().await;
     let other = network.node().await;
     let owner = session(&node, 1, "a").await;
     fill(&owner, "of a").await;
-    let stranger = node.stranger().await;
+    let stranger = node.client_without_credential().await;
     assert_eq!(code(try_sign_in(&stranger, &wallet(2), "a").await), Some(Code::Forbidden));
     owner.members().set(address(2).to_string(), "reader").await.unwrap();
     let opened = sign_in(&node, 2, "a").await;
@@ -146,7 +181,9 @@ async fn a_reader_reads_and_does_not_write_until_the_role_is_taken() {
         code(reader.storage().put("k", "changed").await),
         code(reader.storage().delete("k").await),
         code(reader.database().query("INSERT INTO t VALUES (2)", []).await),
-        code(reader.database().query("WITH x AS (SELECT 1) INSERT INTO t SELECT * FROM x", []).await),
+        code(
+            reader.database().query("WITH x AS (SELECT 1) INSERT INTO t SELECT * FROM x", []).await,
+        ),
         code(reader.database().query("UPDATE t SET a = 2 RETURNING a", []).await),
         code(reader.database().query("DROP TABLE t", []).await),
         code(reader.database().transaction(["DELETE FROM t"]).await),
@@ -189,7 +226,10 @@ async fn an_admin_who_was_removed_grants_nothing_more_on_any_node() {
     admin.members().list().await.unwrap();
     owner.members().remove(address(2).to_string()).await.unwrap();
     admin.members().list().await.expect("the other node believes its last check");
-    assert_eq!(code(admin.members().set(address(3).to_string(), "writer").await), Some(Code::Unauthenticated));
+    assert_eq!(
+        code(admin.members().set(address(3).to_string(), "writer").await),
+        Some(Code::Unauthenticated)
+    );
     assert_eq!(code(admin.auth().create_key(NewKey::default()).await), Some(Code::Unauthenticated));
     assert_eq!(network.count("grants").await + network.count("api_keys").await, 0);
 }

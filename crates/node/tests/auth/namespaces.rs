@@ -1,10 +1,12 @@
 //! Namespaces as things: listed, described, deleted, and what the next owner of a name finds.
 
-use crate::support::{TIMEOUT, address, code, one_node, proof, session, sign_in, try_sign_in, wallet};
+use crate::support::{
+    TIMEOUT, address, code, one_node, proof, session, sign_in, try_sign_in, wallet,
+};
 use debros_client::rpc::{NamespaceInfo, Statement, Value};
 use debros_client::{Client, Code, NewKey, Scope};
-use debros_engine::embedded::{Embedded, EmbeddedConfig};
-use debros_engine::{CallOptions, Database};
+use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine};
+use debros_engine::{CallOptions, TargetDatabase};
 use debros_proto::Namespace;
 use debros_testkit::TestNode;
 use std::path::Path;
@@ -30,7 +32,15 @@ async fn once(client: &Client, mark: &str) -> (String, Option<i64>) {
 }
 
 async fn names(client: &Client) -> Vec<String> {
-    client.namespaces().list("", "", 0).await.unwrap().namespaces.into_iter().map(|info| info.name).collect()
+    client
+        .namespaces()
+        .list("", "", 0)
+        .await
+        .unwrap()
+        .namespaces
+        .into_iter()
+        .map(|info| info.name)
+        .collect()
 }
 
 #[tokio::test]
@@ -55,12 +65,19 @@ async fn the_next_owner_of_a_deleted_namespace_finds_nothing_of_it() {
     // No credential of it is good any more, and what was open ends.
     for client in [&owner, &member, &by_key] {
         // The sessions were ended; of the key nothing is left that could say so.
-        let expected = if std::ptr::eq(client, &by_key) { Code::Unauthenticated } else { Code::CredentialRevoked };
+        let expected = if std::ptr::eq(client, &by_key) {
+            Code::Unauthenticated
+        } else {
+            Code::CredentialRevoked
+        };
         assert_eq!(code(client.storage().get("k").await), Some(expected));
         assert_eq!(code(client.namespaces().get().await), Some(expected));
     }
-    let stranger = node.stranger().await;
-    assert_eq!(code(stranger.auth().refresh(opened.refresh_token.as_str(), "a").await), Some(Code::Unauthenticated));
+    let stranger = node.client_without_credential().await;
+    assert_eq!(
+        code(stranger.auth().refresh(opened.refresh_token.as_str(), "a").await),
+        Some(Code::Unauthenticated)
+    );
     loop {
         match tokio::time::timeout(TIMEOUT, heard.next()).await.expect("an end") {
             Some(Ok(_)) => {}
@@ -74,11 +91,17 @@ async fn the_next_owner_of_a_deleted_namespace_finds_nothing_of_it() {
     for table in ["sessions", "api_keys", "grants", "apps"] {
         assert_eq!(network.count(&format!("{table} WHERE namespace = 'a'")).await, 0, "{table}");
     }
-    assert_eq!(network.count("refresh_tokens WHERE session NOT IN (SELECT id FROM sessions)").await, 0);
+    assert_eq!(
+        network.count("refresh_tokens WHERE session NOT IN (SELECT id FROM sessions)").await,
+        0
+    );
     assert_eq!(network.count("_debros_idempotency WHERE ns = 'a'").await, 0);
     assert_eq!(network.count("_debros_idempotency WHERE ns = 'b'").await, 3, "the neighbour's");
     assert_eq!(network.count("namespaces WHERE name = 'a'").await, 0);
-    assert_eq!(network.count("audit_events WHERE kind = 'namespace_deleted' AND namespace = 'a'").await, 1);
+    assert_eq!(
+        network.count("audit_events WHERE kind = 'namespace_deleted' AND namespace = 'a'").await,
+        1
+    );
 
     // The name is free, and what comes next is new.
     let next = session(&node, 3, "a").await;
@@ -129,9 +152,16 @@ async fn only_its_owner_and_the_operator_delete_a_namespace_and_only_when_they_n
     let liar = node.client_with("a", &opened.access_token).await;
     assert_eq!(code(liar.namespaces().delete("a").await), Some(Code::NamespaceMismatch));
     assert_eq!(code(liar.namespaces().get().await), Some(Code::NamespaceMismatch));
-    assert_eq!(code(node.stranger().await.namespaces().delete("a").await), Some(Code::Unauthenticated));
+    assert_eq!(
+        code(node.client_without_credential().await.namespaces().delete("a").await),
+        Some(Code::Unauthenticated)
+    );
     for unconfirmed in ["", "A", "b", "a ", "ns::a::"] {
-        assert_eq!(code(owner.namespaces().delete(unconfirmed).await), Some(Code::InvalidArgument), "{unconfirmed:?}");
+        assert_eq!(
+            code(owner.namespaces().delete(unconfirmed).await),
+            Some(Code::InvalidArgument),
+            "{unconfirmed:?}"
+        );
     }
     assert_eq!(owner.storage().get("k").await.unwrap().unwrap().value, "kept");
 
@@ -142,25 +172,35 @@ async fn only_its_owner_and_the_operator_delete_a_namespace_and_only_when_they_n
     assert_eq!(error.code, Code::Forbidden);
     assert!(error.message.contains("operator"), "{}", error.message);
     for namespace in ["default", "ops", "a"] {
-        node.operator(namespace).namespaces().delete(namespace).await.unwrap();
+        node.operator_client(namespace).namespaces().delete(namespace).await.unwrap();
     }
-    assert_eq!(code(node.operator("a").namespaces().delete("a").await), Some(Code::NotFound));
-    assert_eq!(code(node.operator("never").namespaces().get().await), Some(Code::NotFound));
-    assert_eq!(code(node.operator("").namespaces().delete("").await), Some(Code::InvalidArgument));
+    assert_eq!(
+        code(node.operator_client("a").namespaces().delete("a").await),
+        Some(Code::NotFound)
+    );
+    assert_eq!(code(node.operator_client("never").namespaces().get().await), Some(Code::NotFound));
+    assert_eq!(
+        code(node.operator_client("").namespaces().delete("").await),
+        Some(Code::InvalidArgument)
+    );
     assert_eq!(code(owner.storage().get("k").await), Some(Code::CredentialRevoked));
 }
 
-/// What the operator uses again after a deletion is the operator's again, not that of the first wallet that comes.
+/// What the operator uses again after a deletion is the operator's again, not that of the first
+/// wallet that comes.
 #[tokio::test]
 async fn a_deleted_namespace_that_the_operator_uses_again_is_claimed_again() {
     let (network, node) = one_node().await;
-    let operator = node.operator("ops");
+    let operator = node.operator_client("ops");
     operator.storage().put("k", "v").await.unwrap();
     operator.namespaces().delete("ops").await.unwrap();
     assert_eq!(network.owner("ops").await, None);
     operator.storage().put("k", "secret").await.unwrap();
     assert_eq!(network.owner("ops").await.as_deref(), Some("operator"));
-    assert_eq!(code(try_sign_in(&node.stranger().await, &wallet(1), "ops").await), Some(Code::Forbidden));
+    assert_eq!(
+        code(try_sign_in(&node.client_without_credential().await, &wallet(1), "ops").await),
+        Some(Code::Forbidden)
+    );
 }
 
 #[tokio::test]
@@ -188,10 +228,13 @@ async fn everybody_lists_what_is_theirs() {
     assert_eq!(names(&manager).await, ["alpha", "beta", "gamma"]);
     assert_eq!(manager.namespaces().list("", "", 0).await.unwrap().namespaces[0].role, "admin");
     assert_eq!(names(&node.client("of-operator").await).await, ["of-operator"]);
-    assert_eq!(code(node.stranger().await.namespaces().list("", "", 0).await), Some(Code::Unauthenticated));
+    assert_eq!(
+        code(node.client_without_credential().await.namespaces().list("", "", 0).await),
+        Some(Code::Unauthenticated)
+    );
 
     // The operator sees all, page by page.
-    let operator = node.operator("");
+    let operator = node.operator_client("");
     let (mut all, mut after) = (Vec::<NamespaceInfo>::new(), String::new());
     loop {
         let page = operator.namespaces().list("", after, 2).await.unwrap();
@@ -205,34 +248,47 @@ async fn everybody_lists_what_is_theirs() {
     let all: Vec<&str> = all.iter().map(|info| info.name.as_str()).collect();
     assert_eq!(all, ["alpha", "beta", "gamma", "of-operator"]);
     let some = operator.namespaces().list("be", "", 0).await.unwrap();
-    assert_eq!((some.namespaces.len(), some.namespaces[0].role.as_str(), some.more), (1, "operator", false));
+    assert_eq!(
+        (some.namespaces.len(), some.namespaces[0].role.as_str(), some.more),
+        (1, "operator", false)
+    );
     assert_eq!(owner.namespaces().list("", "alpha", 1).await.unwrap().namespaces[0].name, "beta");
     assert_eq!(code(owner.namespaces().list("", "", 1001).await), Some(Code::InvalidArgument));
     // A prefix is text, not a pattern.
     for pattern in ["%", "_lpha", "a*", "'"] {
-        assert!(owner.namespaces().list(pattern, "", 0).await.unwrap().namespaces.is_empty(), "{pattern}");
+        assert!(
+            owner.namespaces().list(pattern, "", 0).await.unwrap().namespaces.is_empty(),
+            "{pattern}"
+        );
     }
 }
 
-/// A damaged database is its owner's trouble: the operator sees the others, what is wrong with this one, and can delete it.
+/// A damaged database is its owner's trouble: the operator sees the others, what is wrong with this
+/// one, and can delete it.
 #[tokio::test]
 async fn a_damaged_namespace_is_listed_with_its_problem_and_can_be_deleted() {
     let node = TestNode::start().await;
     for name in ["dam", "well"] {
-        node.operator(name).database().create_table("CREATE TABLE t (a)").await.unwrap();
+        node.operator_client(name).database().create_table("CREATE TABLE t (a)").await.unwrap();
     }
     let data = node.folder().join("node/db");
     let node = node.restart_after(|| damage(&data)).await;
-    assert_eq!(code(node.operator("dam").database().query("SELECT 1", []).await), Some(Code::Corrupt));
-    let listed = node.operator("").namespaces().list("", "", 0).await.unwrap().namespaces;
-    let listed: Vec<_> = listed.iter().map(|info| (info.name.as_str(), info.problem.is_empty(), info.tables)).collect();
+    assert_eq!(
+        code(node.operator_client("dam").database().query("SELECT 1", []).await),
+        Some(Code::Corrupt)
+    );
+    let listed = node.operator_client("").namespaces().list("", "", 0).await.unwrap().namespaces;
+    let listed: Vec<_> = listed
+        .iter()
+        .map(|info| (info.name.as_str(), info.problem.is_empty(), info.tables))
+        .collect();
     assert_eq!(listed, [("dam", false, 0), ("well", true, 1)]);
-    let info = node.operator("dam").namespaces().get().await.unwrap();
+    let info = node.operator_client("dam").namespaces().get().await.unwrap();
     assert!(info.problem.contains("damaged") && info.sql_bytes > 0, "{info:?}");
-    let deleted = node.operator("dam").namespaces().delete("dam").await.unwrap();
+    let deleted = node.operator_client("dam").namespaces().delete("dam").await.unwrap();
     assert!(deleted.problem.contains("damaged"), "{deleted:?}");
-    assert_eq!(code(node.operator("dam").namespaces().get().await), Some(Code::NotFound));
-    node.operator("dam").database().create_table("CREATE TABLE t (a)").await.unwrap();
+    assert_eq!(code(node.operator_client("dam").namespaces().get().await), Some(Code::NotFound));
+    node.operator_client("dam").database().create_table("CREATE TABLE t (a)").await.unwrap();
 }
 
 fn damage(data: &Path) {
@@ -246,14 +302,19 @@ fn damage(data: &Path) {
 /// Whoever lists page by page does not lose what comes after a namespace that is being deleted.
 #[tokio::test]
 async fn a_page_whose_namespaces_are_all_being_deleted_says_where_to_go_on() {
-    const SLOW: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+    const SLOW: &str =
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
     let folder = tempfile::tempdir().unwrap();
-    let config = EmbeddedConfig { statement_time: Duration::from_secs(3), ..EmbeddedConfig::new(folder.path()) };
-    let node = TestNode::start_on(Arc::new(Embedded::open(config).unwrap()), |_| {}).await;
+    let config = EmbeddedConfig {
+        statement_time: Duration::from_secs(3),
+        ..EmbeddedConfig::new(folder.path())
+    };
+    let node = TestNode::start_on(Arc::new(EmbeddedEngine::open(config).unwrap()), |_| {}).await;
     for name in ["a", "b"] {
-        node.operator(name).database().create_table("CREATE TABLE t (a)").await.unwrap();
+        node.operator_client(name).database().create_table("CREATE TABLE t (a)").await.unwrap();
     }
-    let (slow, leaving, operator) = (node.operator("a"), node.operator("a"), node.operator(""));
+    let (slow, leaving, operator) =
+        (node.operator_client("a"), node.operator_client("a"), node.operator_client(""));
     // The deletion waits for the statement.
     let slow = tokio::spawn(async move { slow.database().query(SLOW, []).await });
     let leaving = tokio::spawn(async move { leaving.namespaces().delete("a").await });
@@ -275,8 +336,8 @@ async fn a_page_whose_namespaces_are_all_being_deleted_says_where_to_go_on() {
 async fn a_stranger_is_not_told_whether_a_name_is_a_wallets_or_the_operators() {
     let (_network, node) = one_node().await;
     session(&node, 1, "taken").await;
-    node.operator("other").storage().put("k", "v").await.unwrap();
-    let stranger = node.stranger().await;
+    node.operator_client("other").storage().put("k", "v").await.unwrap();
+    let stranger = node.client_without_credential().await;
     let mut texts = Vec::new();
     for name in ["taken", "other"] {
         let error = try_sign_in(&stranger, &wallet(2), name).await.unwrap_err();
@@ -292,8 +353,10 @@ async fn a_deletion_that_comes_late_does_not_hit_the_next_owner() {
     let (network, node) = one_node().await;
     let other = network.node().await;
     let opened = sign_in(&node, 1, "a").await;
-    let (here, there) =
-        (node.client_with("a", &opened.access_token).await, other.client_with("a", &opened.access_token).await);
+    let (here, there) = (
+        node.client_with("a", &opened.access_token).await,
+        other.client_with("a", &opened.access_token).await,
+    );
     there.storage().list("", 0, "").await.unwrap();
     here.namespaces().delete("a").await.unwrap();
     let next = session(&node, 2, "a").await;
@@ -308,10 +371,12 @@ async fn of_many_deletions_at_once_each_says_the_truth() {
     let (_network, node) = one_node().await;
     let owner = session(&node, 1, "a").await;
     fill(&owner, "x").await;
-    let others = [("even", session(&node, 2, "even").await), ("odd", session(&node, 3, "odd").await)];
+    let others =
+        [("even", session(&node, 2, "even").await), ("odd", session(&node, 3, "odd").await)];
     let deletions = (0..10).map(|_| async { owner.namespaces().delete("a").await });
     let writes = (0..10).map(|_| async { owner.storage().put("late", "v").await });
-    let elsewhere = others.iter().map(|(name, client)| async move { client.namespaces().delete(*name).await });
+    let elsewhere =
+        others.iter().map(|(name, client)| async move { client.namespaces().delete(*name).await });
     let (deleted, written, elsewhere) = futures::future::join3(
         futures::future::join_all(deletions),
         futures::future::join_all(writes),
@@ -320,11 +385,21 @@ async fn of_many_deletions_at_once_each_says_the_truth() {
     .await;
     assert!(elsewhere.iter().all(Result::is_ok), "{elsewhere:?}");
     assert_eq!(deleted.iter().filter(|result| result.is_ok()).count(), 1, "{deleted:?}");
-    for error in deleted.into_iter().filter_map(Result::err).chain(written.into_iter().filter_map(Result::err)) {
-        assert!(matches!(error.code, Code::Unauthenticated | Code::Unavailable | Code::NotFound), "{error:?}");
+    for error in deleted
+        .into_iter()
+        .filter_map(Result::err)
+        .chain(written.into_iter().filter_map(Result::err))
+    {
+        assert!(
+            matches!(error.code, Code::Unauthenticated | Code::Unavailable | Code::NotFound),
+            "{error:?}"
+        );
     }
     let next = session(&node, 9, "a").await;
-    assert!(next.storage().list("", 0, "").await.unwrap().keys.is_empty(), "no late write is there");
+    assert!(
+        next.storage().list("", 0, "").await.unwrap().keys.is_empty(),
+        "no late write is there"
+    );
 }
 
 /// As a crash between the data's end and the name's leaves it.
@@ -335,13 +410,13 @@ async fn the_name_of_an_interrupted_deletion_is_taken_until_the_next_start_frees
     let options = CallOptions {
         consistency: Default::default(),
         deadline: Instant::now() + TIMEOUT,
-        guard: None,
+        idempotency_key: None,
         caller: Default::default(),
         read_only: false,
     };
     let tombstone = "UPDATE namespaces SET owner = '' WHERE name = 'a'".into();
-    network.engine.query(&Database::System, tombstone, options).await.unwrap();
-    let stranger = node.stranger().await;
+    network.engine.query(&TargetDatabase::System, tombstone, options).await.unwrap();
+    let stranger = node.client_without_credential().await;
     for number in [1, 2] {
         let entered = try_sign_in(&stranger, &wallet(number), "a").await;
         assert_eq!(code(entered), Some(Code::Forbidden), "{number}");
@@ -353,13 +428,16 @@ async fn the_name_of_an_interrupted_deletion_is_taken_until_the_next_start_frees
 #[tokio::test]
 async fn a_quota_is_told_and_a_write_over_it_names_it() {
     const QUOTA: u64 = 256 << 10;
-    let node = TestNode::start_with(|config| config.database.max_namespace_size = Some(QUOTA)).await;
+    let node =
+        TestNode::start_with(|config| config.database.max_namespace_size = Some(QUOTA)).await;
     let client = session(&node, 1, "a").await;
     client.database().create_table("CREATE TABLE t (a)").await.unwrap();
     assert_eq!(client.namespaces().get().await.unwrap().max_bytes, Some(QUOTA));
     let error = loop {
         match client.database().query("INSERT INTO t VALUES (zeroblob(20000))", []).await {
-            Ok(_) => assert!(client.namespaces().get().await.unwrap().rows < 100, "no limit is kept"),
+            Ok(_) => {
+                assert!(client.namespaces().get().await.unwrap().rows < 100, "no limit is kept")
+            }
             Err(error) => break error,
         }
     };
@@ -394,7 +472,8 @@ async fn the_namespaces_of_one_wallet_have_a_quota_together() {
     let error = third.database().query(ROW, []).await.unwrap_err();
     assert_eq!(error.code, Code::QuotaExceeded);
     assert!(error.message.contains("max_owner_size"), "{}", error.message);
-    // Whose the namespace is counts, not who writes: a neighbour in its own, a guest in the owner's.
+    // Whose the namespace is counts, not who writes: a neighbour in its own, a guest in the
+    // owner's.
     session(&node, 2, "other").await.database().query(ROW, []).await.unwrap();
     third.members().set(address(2).to_string(), "writer").await.unwrap();
     let guest = session(&node, 2, "third").await;
@@ -403,18 +482,22 @@ async fn the_namespaces_of_one_wallet_have_a_quota_together() {
     third.database().query(ROW, []).await.unwrap();
 }
 
-/// A sign-in claims a namespace and the first statement makes its database. Tells besides how long both take:
-/// `cargo test -p debros-node --test auth first_use -- --nocapture`.
+/// A sign-in claims a namespace and the first statement makes its database. Tells besides how long
+/// both take: `cargo test -p debros-node --test auth first_use -- --nocapture`.
 #[tokio::test]
 #[allow(clippy::print_stdout, reason = "a measurement")]
 async fn the_first_use_of_a_namespace_makes_it() {
     let (_network, node) = one_node().await;
-    let stranger = node.stranger().await;
+    let stranger = node.client_without_credential().await;
     let (mut claims, mut creations) = (Vec::new(), Vec::new());
     for number in 1..=20 {
         let namespace = Namespace::new(&format!("n{number}")).unwrap();
-        let looks = node.operator(namespace.as_str());
-        assert_eq!(code(looks.namespaces().get().await), Some(Code::NotFound), "{namespace} is there before its use");
+        let looks = node.operator_client(namespace.as_str());
+        assert_eq!(
+            code(looks.namespaces().get().await),
+            Some(Code::NotFound),
+            "{namespace} is there before its use"
+        );
         let proof = proof(&stranger, &wallet(number), namespace.as_str()).await;
         let began = Instant::now();
         let opened = stranger.auth().sign_in(proof).await.unwrap();
@@ -434,10 +517,17 @@ async fn the_first_use_of_a_namespace_makes_it() {
 }
 
 fn by(deadline: Instant) -> CallOptions {
-    CallOptions { consistency: Default::default(), deadline, guard: None, caller: Default::default(), read_only: false }
+    CallOptions {
+        consistency: Default::default(),
+        deadline,
+        idempotency_key: None,
+        caller: Default::default(),
+        read_only: false,
+    }
 }
 
-/// Its caller was told that there was no time, and the namespace went later, with what was written in between.
+/// Its caller was told that there was no time, and the namespace went later, with what was written
+/// in between.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_that_waits_past_its_deadline_deletes_nothing() {
     let (network, node) = one_node().await;
@@ -447,9 +537,10 @@ async fn a_deletion_that_waits_past_its_deadline_deletes_nothing() {
     slow.database().create_table("CREATE TABLE t (a)").await.unwrap();
     queued.storage().put("k", "kept").await.unwrap();
     last.storage().put("k", "x").await.unwrap();
-    let place = Database::Namespace(Namespace::new("slow").unwrap());
+    let place = TargetDatabase::Namespace(Namespace::new("slow").unwrap());
     let run = |sql: &str, time: Duration| {
-        let (engine, place, statement) = (network.engine.clone(), place.clone(), Statement::from(sql));
+        let (engine, place, statement) =
+            (network.engine.clone(), place.clone(), Statement::from(sql));
         async move { engine.query(&place, statement, by(Instant::now() + time)).await.map(|_| ()) }
     };
     let endless = "INSERT INTO t WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n";
@@ -460,7 +551,7 @@ async fn a_deletion_that_waits_past_its_deadline_deletes_nothing() {
     while tokio::time::timeout(half, run("INSERT INTO t VALUES (1)", half)).await.is_ok() {}
     assert!(!running.is_finished(), "{:?}", running.await);
     let deletion = tokio::spawn(async move { slow.namespaces().delete("slow").await });
-    let operator = node.operator("slow");
+    let operator = node.operator_client("slow");
     while code(operator.storage().get("k").await) != Some(Code::Unavailable) {}
 
     let hasty = queued.scoped(Scope { timeout: half, ..queued.scope().clone() });
@@ -474,23 +565,28 @@ async fn a_deletion_that_waits_past_its_deadline_deletes_nothing() {
     assert_eq!(network.owner("slow").await, None);
 }
 
-/// A start that knew of a deletion only its tombstone gave the data to the first wallet that signed in.
+/// A start that knew of a deletion only its tombstone gave the data to the first wallet that signed
+/// in.
 #[tokio::test]
 async fn a_deleted_name_that_has_data_is_the_operators_and_not_the_next_wallets() {
     let (network, node) = one_node().await;
-    node.operator("pairs").storage().put("k", "v").await.unwrap();
-    node.operator("rows").database().create_table("CREATE TABLE t (a)").await.unwrap();
+    node.operator_client("pairs").storage().put("k", "v").await.unwrap();
+    node.operator_client("rows").database().create_table("CREATE TABLE t (a)").await.unwrap();
     for name in ["pairs", "rows", "empty"] {
-        let sql =
-            "INSERT INTO namespaces (name, created_at, owner) VALUES (?, 1, '') ON CONFLICT DO UPDATE SET owner = ''";
+        let sql = "INSERT INTO namespaces (name, created_at, owner) VALUES (?, 1, '') ON CONFLICT DO UPDATE SET owner = ''";
         let statement = Statement::new(sql, [name.into()]);
-        network.engine.query(&Database::System, statement, by(Instant::now() + TIMEOUT)).await.unwrap();
+        network
+            .engine
+            .query(&TargetDatabase::System, statement, by(Instant::now() + TIMEOUT))
+            .await
+            .unwrap();
     }
     let node = network.restart(node).await;
-    for (name, owner) in [("pairs", Some("operator")), ("rows", Some("operator")), ("empty", None)] {
+    for (name, owner) in [("pairs", Some("operator")), ("rows", Some("operator")), ("empty", None)]
+    {
         assert_eq!(network.owner(name).await.as_deref(), owner, "{name}");
     }
-    let stranger = node.stranger().await;
+    let stranger = node.client_without_credential().await;
     assert_eq!(code(try_sign_in(&stranger, &wallet(1), "pairs").await), Some(Code::Forbidden));
     assert_eq!(code(try_sign_in(&stranger, &wallet(1), "rows").await), Some(Code::Forbidden));
     session(&node, 1, "empty").await;

@@ -6,8 +6,8 @@ use debros_client::{Code, NewKey};
 
 /// Order of secp256k1.
 const ORDER: [u8; 32] = [
-    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe, 0xba, 0xae, 0xdc,
-    0xe6, 0xaf, 0x48, 0xa0, 0x3b, 0xbf, 0xd2, 0x5e, 0x8c, 0xd0, 0x36, 0x41, 0x41,
+    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe,
+    0xba, 0xae, 0xdc, 0xe6, 0xaf, 0x48, 0xa0, 0x3b, 0xbf, 0xd2, 0x5e, 0x8c, 0xd0, 0x36, 0x41, 0x41,
 ];
 
 fn bytes(hex: &str) -> Vec<u8> {
@@ -35,7 +35,7 @@ fn with_high_s(signature: &str) -> String {
 #[tokio::test]
 async fn signatures_of_another_form_are_refused_and_the_right_one_still_works() {
     let (network, node) = one_node().await;
-    let client = node.stranger().await;
+    let client = node.client_without_credential().await;
     let asked = challenge(&client, address(1), "a").await;
     let good = signed(&asked, &wallet(1), &asked.message);
     let all = bytes(&good.signature);
@@ -70,7 +70,7 @@ async fn signatures_of_another_form_are_refused_and_the_right_one_still_works() 
 #[tokio::test]
 async fn a_signature_by_another_key_or_over_another_text_is_refused() {
     let (network, node) = one_node().await;
-    let client = node.stranger().await;
+    let client = node.client_without_credential().await;
     let asked = challenge(&client, address(1), "a").await;
     let other = challenge(&client, address(1), "a").await;
     let changed = |from: &str, to: &str| {
@@ -92,7 +92,8 @@ async fn a_signature_by_another_key_or_over_another_text_is_refused() {
         ("an address in lower case", changed(&address(1).checksummed(), &address(1).to_string())),
         ("a line more", format!("{}\n", asked.message)),
     ];
-    // Each its own challenge's worth of attempts is not needed: the tenth is still answered for itself.
+    // Each its own challenge's worth of attempts is not needed: the tenth is still answered for
+    // itself.
     for (index, (name, text)) in texts.iter().enumerate() {
         network.clock.advance(std::time::Duration::from_secs(6));
         let error = client.auth().sign_in(signed(&asked, &wallet(1), text)).await.unwrap_err();
@@ -105,12 +106,14 @@ async fn a_signature_by_another_key_or_over_another_text_is_refused() {
     client.auth().sign_in(signed(&asked, &wallet(1), &asked.message)).await.unwrap();
 }
 
-/// Lesson 9: the signed text said nothing of where and for how long, so that a site could pass it on.
+/// Lesson 9: the signed text said nothing of where and for how long, so that a site could pass it
+/// on.
 #[tokio::test]
 async fn lesson_09_a_challenge_of_one_site_does_not_work_for_another() {
     let network = Network::new().await;
-    let node = network.node_with(|config| config.sign_in_domains = vec!["gateway.example".into()]).await;
-    let client = node.stranger().await;
+    let node =
+        network.node_with(|config| config.sign_in_domains = vec!["gateway.example".into()]).await;
+    let client = node.client_without_credential().await;
     let site = |domain: &str, uri: &str, chain_id| ChallengeRequest {
         wallet: address(1).to_string(),
         namespace: "a".into(),
@@ -119,7 +122,11 @@ async fn lesson_09_a_challenge_of_one_site_does_not_work_for_another() {
         chain_id,
         ..Default::default()
     };
-    let asked = client.auth().challenge(site("gateway.example", "https://gateway.example/", 10)).await.unwrap();
+    let asked = client
+        .auth()
+        .challenge(site("gateway.example", "https://gateway.example/", 10))
+        .await
+        .unwrap();
     assert!(asked.message.starts_with("gateway.example wants"), "{}", asked.message);
     let good = Proof {
         domain: "gateway.example".into(),
@@ -131,15 +138,22 @@ async fn lesson_09_a_challenge_of_one_site_does_not_work_for_another() {
         ("domain", Proof { domain: "localhost".into(), ..good.clone() }),
         ("URI", Proof { uri: "https://gateway.example/other".into(), ..good.clone() }),
         ("chain", Proof { chain_id: 1, ..good.clone() }),
-        ("no site", Proof { domain: String::new(), uri: String::new(), chain_id: 0, ..good.clone() }),
+        (
+            "no site",
+            Proof { domain: String::new(), uri: String::new(), chain_id: 0, ..good.clone() },
+        ),
     ];
     for (name, proof) in cases {
         assert_eq!(code(client.auth().sign_in(proof).await), Some(Code::Unauthenticated), "{name}");
     }
     client.auth().sign_in(good).await.unwrap();
-    for (domain, uri) in
-        [("a\nb", "https://a"), ("a b", "https://a"), ("a", ""), ("", "https://a"), ("a", "https://a\nNonce: x")]
-    {
+    for (domain, uri) in [
+        ("a\nb", "https://a"),
+        ("a b", "https://a"),
+        ("a", ""),
+        ("", "https://a"),
+        ("a", "https://a\nNonce: x"),
+    ] {
         assert_eq!(
             code(client.auth().challenge(site(domain, uri, 0)).await),
             Some(Code::InvalidArgument),
@@ -148,11 +162,12 @@ async fn lesson_09_a_challenge_of_one_site_does_not_work_for_another() {
     }
 }
 
-/// Lesson 9: a site that is none of the network's had its visitors sign under its own name, and any peer could use it.
+/// Lesson 9: a site that is none of the network's had its visitors sign under its own name, and any
+/// peer could use it.
 #[tokio::test]
 async fn lesson_09_a_foreign_site_signs_nobody_in() {
     let (network, node) = one_node().await;
-    let client = node.stranger().await;
+    let client = node.client_without_credential().await;
     let foreign = ChallengeRequest {
         wallet: address(1).to_string(),
         namespace: "a".into(),
@@ -164,7 +179,7 @@ async fn lesson_09_a_foreign_site_signs_nobody_in() {
     assert_eq!(refused.code, Code::Forbidden);
     assert!(refused.message.contains("security.sign_in_domains"), "{refused}");
     // Whoever got the challenge, the proof is refused from a peer, whatever it would open.
-    let inside = node.operator("");
+    let inside = node.operator_client("");
     let asked = inside.auth().challenge(foreign).await.unwrap();
     let proof = Proof {
         domain: "evil.example".into(),
@@ -173,7 +188,10 @@ async fn lesson_09_a_foreign_site_signs_nobody_in() {
     };
     assert_eq!(code(client.auth().sign_in(proof.clone()).await), Some(Code::Forbidden));
     assert_eq!(code(client.auth().register_app(proof.clone(), "x").await), Some(Code::Forbidden));
-    assert_eq!(code(client.auth().create_key_by_proof(proof.clone(), NewKey::default()).await), Some(Code::Forbidden));
+    assert_eq!(
+        code(client.auth().create_key_by_proof(proof.clone(), NewKey::default()).await),
+        Some(Code::Forbidden)
+    );
     assert_eq!(network.count("namespaces").await + network.count("used_nonces").await, 0);
     // A gateway in the process names itself.
     inside.auth().sign_in(proof).await.unwrap();
@@ -183,7 +201,7 @@ async fn lesson_09_a_foreign_site_signs_nobody_in() {
 #[tokio::test]
 async fn lesson_09_a_wallet_is_the_same_in_every_form() {
     let (network, node) = one_node().await;
-    let client = node.stranger().await;
+    let client = node.client_without_credential().await;
     let key = wallet(1);
     let lower = key.wallet().to_string();
     let bare = lower[2..].to_owned();
@@ -191,7 +209,8 @@ async fn lesson_09_a_wallet_is_the_same_in_every_form() {
     let upper = format!("0x{}", bare.to_uppercase());
     let bare_checksummed = checksummed[2..].to_owned();
     for form in [&lower, &bare, &checksummed, &upper, &bare_checksummed] {
-        let request = ChallengeRequest { wallet: form.clone(), namespace: "a".into(), ..Default::default() };
+        let request =
+            ChallengeRequest { wallet: form.clone(), namespace: "a".into(), ..Default::default() };
         let asked = client.auth().challenge(request).await.unwrap();
         assert_eq!(asked.wallet, lower);
         // The proof may write it in yet another form.
@@ -206,12 +225,25 @@ async fn lesson_09_a_wallet_is_the_same_in_every_form() {
     let mut mistyped = checksummed.clone().into_bytes();
     mistyped[at] ^= 0x20;
     let mistyped = String::from_utf8(mistyped).unwrap();
-    for bad in
-        [mistyped.as_str(), "", "0x", "0x12", &format!("{lower}0"), &"g".repeat(40), "vitalik.eth", &"é".repeat(20)]
-    {
-        let request = ChallengeRequest { wallet: bad.into(), namespace: "a".into(), ..Default::default() };
-        assert_eq!(code(client.auth().challenge(request).await), Some(Code::InvalidArgument), "{bad}");
+    for bad in [
+        mistyped.as_str(),
+        "",
+        "0x",
+        "0x12",
+        &format!("{lower}0"),
+        &"g".repeat(40),
+        "vitalik.eth",
+        &"é".repeat(20),
+    ] {
+        let request =
+            ChallengeRequest { wallet: bad.into(), namespace: "a".into(), ..Default::default() };
+        assert_eq!(
+            code(client.auth().challenge(request).await),
+            Some(Code::InvalidArgument),
+            "{bad}"
+        );
     }
-    let request = ChallengeRequest { wallet: mistyped, namespace: "a".into(), ..Default::default() };
+    let request =
+        ChallengeRequest { wallet: mistyped, namespace: "a".into(), ..Default::default() };
     assert!(client.auth().challenge(request).await.unwrap_err().message.contains("mistyped"));
 }

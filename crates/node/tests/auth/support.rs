@@ -1,9 +1,11 @@
 //! Nodes that share a database and a clock, and wallets that sign.
 
 use debros_auth::{PrivateKey, Wallet};
-use debros_client::rpc::{ChallengeRequest, ChallengeResponse, Proof, Row, SessionResponse, Statement};
+use debros_client::rpc::{
+    ChallengeRequest, ChallengeResponse, Proof, Row, SessionResponse, Statement,
+};
 use debros_client::{Client, Code, Result};
-use debros_engine::{CallOptions, Database, Engine};
+use debros_engine::{CallOptions, Engine, TargetDatabase};
 use debros_node::{Clock, NodeConfig};
 use debros_testkit::TestNode;
 use std::sync::Arc;
@@ -54,11 +56,16 @@ impl Network {
         let options = CallOptions {
             consistency: Default::default(),
             deadline: Instant::now() + TIMEOUT,
-            guard: None,
+            idempotency_key: None,
             caller: Default::default(),
             read_only: false,
         };
-        self.engine.query(&Database::System, Statement::from(sql), options).await.unwrap().value.rows
+        self.engine
+            .query(&TargetDatabase::System, Statement::from(sql), options)
+            .await
+            .unwrap()
+            .value
+            .rows
     }
 
     pub(crate) async fn count(&self, table: &str) -> i64 {
@@ -67,7 +74,8 @@ impl Network {
 
     /// The owner of a namespace.
     pub(crate) async fn owner(&self, namespace: &str) -> Option<String> {
-        let rows = self.rows(&format!("SELECT owner FROM namespaces WHERE name = '{namespace}'")).await;
+        let rows =
+            self.rows(&format!("SELECT owner FROM namespaces WHERE name = '{namespace}'")).await;
         rows.first().and_then(|row| row.values[0].as_text().map(str::to_owned))
     }
 }
@@ -79,7 +87,8 @@ pub(crate) async fn one_node() -> (Network, TestNode) {
     (network, node)
 }
 
-/// As [`one_node`], with a clock that stands still: for limits by the second. Nothing that waits for the clock comes.
+/// As [`one_node`], with a clock that stands still: for limits by the second. Nothing that waits
+/// for the clock comes.
 pub(crate) async fn one_node_at_one_moment() -> (Network, TestNode) {
     let network = Network::with(Clock::stopped()).await;
     let node = network.node().await;
@@ -95,8 +104,16 @@ pub(crate) fn address(number: u8) -> Wallet {
     wallet(number).wallet()
 }
 
-pub(crate) async fn challenge(client: &Client, wallet: Wallet, namespace: &str) -> ChallengeResponse {
-    let request = ChallengeRequest { wallet: wallet.to_string(), namespace: namespace.into(), ..Default::default() };
+pub(crate) async fn challenge(
+    client: &Client,
+    wallet: Wallet,
+    namespace: &str,
+) -> ChallengeResponse {
+    let request = ChallengeRequest {
+        wallet: wallet.to_string(),
+        namespace: namespace.into(),
+        ..Default::default()
+    };
     client.auth().challenge(request).await.unwrap()
 }
 
@@ -117,13 +134,17 @@ pub(crate) fn signed(challenge: &ChallengeResponse, key: &PrivateKey, text: &str
     }
 }
 
-pub(crate) async fn try_sign_in(client: &Client, key: &PrivateKey, namespace: &str) -> Result<SessionResponse> {
+pub(crate) async fn try_sign_in(
+    client: &Client,
+    key: &PrivateKey,
+    namespace: &str,
+) -> Result<SessionResponse> {
     client.auth().sign_in(proof(client, key, namespace).await).await
 }
 
 /// Signs the wallet with this number in.
 pub(crate) async fn sign_in(node: &TestNode, number: u8, namespace: &str) -> SessionResponse {
-    try_sign_in(&node.stranger().await, &wallet(number), namespace).await.unwrap()
+    try_sign_in(&node.client_without_credential().await, &wallet(number), namespace).await.unwrap()
 }
 
 /// A client with a new session.

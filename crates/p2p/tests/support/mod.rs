@@ -2,7 +2,10 @@
 #![allow(dead_code, unreachable_pub, reason = "every test binary uses another part")]
 
 use bytes::Bytes;
-use debros_p2p::{CallContext, Channel, EventSource, Handler, Host, HostConfig, Keypair, Limits, Multiaddr, Reply};
+use debros_p2p::{
+    CallContext, Channel, EventSource, Handler, Host, HostConfig, Keypair, Multiaddr, PeerLimits,
+    Reply,
+};
 use debros_proto::rpc::{self, event::Kind, request::Call, response::Result as Answer};
 use debros_proto::{Code, Error};
 use futures::future::BoxFuture;
@@ -84,7 +87,11 @@ impl TestNode {
 pub struct Shared(pub Arc<TestNode>);
 
 impl Handler for Shared {
-    fn call(&self, context: CallContext, request: rpc::Request) -> BoxFuture<'static, Result<Reply, Error>> {
+    fn call(
+        &self,
+        context: CallContext,
+        request: rpc::Request,
+    ) -> BoxFuture<'static, Result<Reply, Error>> {
         let node = self.0.clone();
         Box::pin(async move {
             match request.call {
@@ -114,14 +121,16 @@ impl TestNode {
             }
             // As a node does that has seen a valid credential.
             ("prove", _) => {
-                context.trust.unwrap().raise(debros_p2p::TrustLevel::Member);
+                context.trust.unwrap().raise_level(debros_p2p::TrustLevel::Member);
                 Ok(value("proven".into()))
             }
             ("deadline", _) => {
                 let left = context.deadline.saturating_duration_since(Instant::now());
                 Ok(value(left.as_millis().to_string().into()))
             }
-            ("peer", _) => Ok(value(context.peer.map(|peer| peer.to_string()).unwrap_or_default().into())),
+            ("peer", _) => {
+                Ok(value(context.peer.map(|peer| peer.to_string()).unwrap_or_default().into()))
+            }
             ("late", millis) => {
                 tokio::time::sleep(Duration::from_millis(millis.parse().unwrap())).await;
                 Ok(value(Bytes::from(key.to_owned())))
@@ -145,8 +154,12 @@ impl TestNode {
     fn subscribe(&self, topic: &str) -> Reply {
         let opened = response(Answer::Subscribe(rpc::SubscribeResponse {}));
         let source: EventSource = match topic.split_once(' ').unwrap_or((topic, "")) {
-            ("count", to) => Box::pin(stream::iter((0..to.parse().unwrap()).map(|number: u64| Ok(missed(number))))),
-            ("fail", _) => Box::pin(stream::iter([Ok(missed(0)), Err(Error::new(Code::Conflict, "gone"))])),
+            ("count", to) => Box::pin(stream::iter(
+                (0..to.parse().unwrap()).map(|number: u64| Ok(missed(number))),
+            )),
+            ("fail", _) => {
+                Box::pin(stream::iter([Ok(missed(0)), Err(Error::new(Code::Conflict, "gone"))]))
+            }
             ("silent", _) => {
                 let guard = Guard(Some(self.dropped.clone()));
                 Box::pin(stream::poll_fn(move |_| {
@@ -162,7 +175,9 @@ impl TestNode {
                     let _ = &guard;
                     produced.fetch_add(1, Ordering::SeqCst);
                     let message = rpc::Message { topic: String::new(), data: vec![1; size].into() };
-                    std::task::Poll::Ready(Some(Ok(rpc::Event { kind: Some(Kind::Message(message)) })))
+                    std::task::Poll::Ready(Some(Ok(rpc::Event {
+                        kind: Some(Kind::Message(message)),
+                    })))
                 }))
             }
         };
@@ -213,7 +228,7 @@ pub fn config(listen: &[&str]) -> HostConfig {
         max_connections: 50,
         agent: "debros/test".into(),
         idle_timeout: LONG,
-        limits: Limits::default(),
+        limits: PeerLimits::default(),
     }
 }
 
@@ -275,8 +290,9 @@ pub async fn assert_serves(node: &Host) {
     assert_eq!(value_of(channel.call(get("still here"), LONG).await.unwrap()), "still here");
 }
 
-/// Passes the bytes of one connection on to a node, which sees them come from another address of this machine; until it is
-/// cut: from then on both sides hear nothing, and no end. Returns where to dial the node.
+/// Passes the bytes of one connection on to a node, which sees them come from another address of
+/// this machine; until it is cut: from then on both sides hear nothing, and no end. Returns where
+/// to dial the node.
 pub async fn proxy(node: &Host, from: &str) -> (Multiaddr, tokio_util::sync::CancellationToken) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let near = listener.local_addr().unwrap().port();

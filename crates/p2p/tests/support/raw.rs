@@ -34,7 +34,9 @@ fn swarm(key: &Keypair, security: Security) -> Swarm<Behaviour> {
         identify: identify::Behaviour::new(identify::Config::new("raw/1".into(), key.public())),
         ping: ping::Behaviour::default(),
     };
-    let keep = |config: libp2p::swarm::Config| config.with_idle_connection_timeout(Duration::from_secs(60));
+    let keep = |config: libp2p::swarm::Config| {
+        config.with_idle_connection_timeout(Duration::from_secs(60))
+    };
     let builder = || SwarmBuilder::with_existing_identity(key.clone()).with_tokio();
     let (tcp, yamux) = (tcp::Config::default, yamux::Config::default);
     match security {
@@ -70,7 +72,11 @@ impl RawPeer {
     }
 
     /// Connects, and waits until the node has shown that it let the connection in.
-    pub async fn connect_as(node: &Host, key: &Keypair, security: Security) -> Result<RawPeer, String> {
+    pub async fn connect_as(
+        node: &Host,
+        key: &Keypair,
+        security: Security,
+    ) -> Result<RawPeer, String> {
         Self::dial(node, super::address(node), swarm(key, security)).await
     }
 
@@ -80,14 +86,22 @@ impl RawPeer {
         Self::dial(node, through, swarm(&Keypair::generate_ed25519(), Security::Noise)).await
     }
 
-    async fn dial(node: &Host, address: Multiaddr, mut swarm: Swarm<Behaviour>) -> Result<RawPeer, String> {
-        let options = DialOpts::peer_id(node.peer_id()).condition(PeerCondition::Always).addresses(vec![address]);
+    async fn dial(
+        node: &Host,
+        address: Multiaddr,
+        mut swarm: Swarm<Behaviour>,
+    ) -> Result<RawPeer, String> {
+        let options = DialOpts::peer_id(node.peer_id())
+            .condition(PeerCondition::Always)
+            .addresses(vec![address]);
         swarm.dial(options.build()).map_err(|error| error.to_string())?;
         loop {
             match swarm.select_next_some().await {
                 SwarmEvent::OutgoingConnectionError { error, .. } => return Err(error.to_string()),
                 SwarmEvent::ConnectionClosed { .. } => return Err("closed".into()),
-                SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { .. })) => break,
+                SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received {
+                    ..
+                })) => break,
                 _ => {}
             }
         }

@@ -1,7 +1,7 @@
-//! The `schema` call: a namespace's tables, for people and tools.
+//! The `schema_cache` call: a namespace's tables, for people and tools.
 
-use super::schema::Kind;
-use super::{Catalogue, Inner, broken};
+use super::schema_cache::ObjectKind;
+use super::{Catalogue, CatalogueDb, broken_catalogue_error};
 use debros_proto::rpc::{Column, Index, Table};
 
 const TABLES: &str = "SELECT l.name, l.type, coalesce(s.sql, '') FROM pragma_table_list AS l
@@ -16,32 +16,36 @@ const KEY_INDEX: &str = "SELECT 1 FROM pragma_index_list(?1) WHERE origin = 'pk'
 const INDEX_COLUMNS: &str = "SELECT coalesce(name, '') FROM pragma_index_info(?1) ORDER BY seqno";
 
 impl Catalogue {
-    /// All tables, views and virtual tables, in order of name, in the user's names. The tables behind full-text and
-    /// R-tree tables are left out, as are SQLite's own.
+    /// All tables, views and virtual tables, in order of name, in the user's names. The tables
+    /// behind full-text and R-tree tables are left out, as are SQLite's own.
     ///
     /// # Errors
     /// `internal` when the catalogue can not be read.
     pub fn tables(&self) -> debros_proto::Result<Vec<Table>> {
-        read(&self.lock()).map_err(|_| broken())
+        read_tables(&self.lock()).map_err(|_| broken_catalogue_error())
     }
 }
 
-fn read(inner: &Inner) -> rusqlite::Result<Vec<Table>> {
+fn read_tables(inner: &CatalogueDb) -> rusqlite::Result<Vec<Table>> {
     let mut tables = inner
         .db
         .prepare_cached(TABLES)?
-        .query_map([], |row| Ok(Table { name: row.get(0)?, kind: row.get(1)?, sql: row.get(2)?, ..Table::default() }))?
+        .query_map([], |row| {
+            Ok(Table { name: row.get(0)?, kind: row.get(1)?, sql: row.get(2)?, ..Table::default() })
+        })?
         .collect::<rusqlite::Result<Vec<_>>>()?;
-    tables.retain(|table| !matches!(inner.schema.find(&inner.db, &table.name), Some((Kind::Shadow, _))));
+    tables.retain(|table| {
+        !matches!(inner.schema.find_object(&inner.db, &table.name), Some((ObjectKind::Shadow, _)))
+    });
     for table in &mut tables {
         // A view over something that is gone has no columns to tell.
-        table.columns = columns(inner, &table.name).unwrap_or_default();
-        table.indexes = indexes(inner, &table.name)?;
+        table.columns = read_columns(inner, &table.name).unwrap_or_default();
+        table.indexes = read_indexes(inner, &table.name)?;
     }
     Ok(tables)
 }
 
-fn columns(inner: &Inner, table: &str) -> rusqlite::Result<Vec<Column>> {
+fn read_columns(inner: &CatalogueDb, table: &str) -> rusqlite::Result<Vec<Column>> {
     let mut columns = inner
         .db
         .prepare_cached(COLUMNS)?
@@ -55,7 +59,8 @@ fn columns(inner: &Inner, table: &str) -> rusqlite::Result<Vec<Column>> {
             })
         })?
         .collect::<rusqlite::Result<Vec<_>>>()?;
-    // An INTEGER PRIMARY KEY that is the rowid is never NULL though nobody declared it so. Any other key has an index.
+    // An INTEGER PRIMARY KEY that is the rowid is never NULL though nobody declared it so. Any
+    // other key has an index.
     let mut keys = columns.iter_mut().filter(|column| column.primary_key);
     if let (Some(key), None) = (keys.next(), keys.next())
         && !inner.db.prepare_cached(KEY_INDEX)?.exists([table])?
@@ -65,12 +70,17 @@ fn columns(inner: &Inner, table: &str) -> rusqlite::Result<Vec<Column>> {
     Ok(columns)
 }
 
-fn indexes(inner: &Inner, table: &str) -> rusqlite::Result<Vec<Index>> {
+fn read_indexes(inner: &CatalogueDb, table: &str) -> rusqlite::Result<Vec<Index>> {
     let mut indexes = inner
         .db
         .prepare_cached(INDEXES)?
         .query_map([table], |row| {
-            Ok(Index { name: row.get(0)?, unique: row.get(1)?, sql: row.get(2)?, columns: Vec::new() })
+            Ok(Index {
+                name: row.get(0)?,
+                unique: row.get(1)?,
+                sql: row.get(2)?,
+                columns: Vec::new(),
+            })
         })?
         .collect::<rusqlite::Result<Vec<_>>>()?;
     for index in &mut indexes {

@@ -1,12 +1,13 @@
 //! A schema as a list of rows: how the engine keeps it, and how a catalogue is made from it again.
 //!
-//! The list is `sqlite_schema` whole, in the order in which its objects were made: what a virtual table reads was there
-//! before it. So the texts are run again in that order. One that SQLite accepted may all the same not be accepted a second
-//! time (a full-text table whose content table was dropped since): then its row is put back as it was, and the object is
-//! as broken as it was before, for whoever uses it, and for nobody else.
+//! The list is `sqlite_schema` whole, in the order in which its objects were made: what a virtual
+//! table reads was there before it. So the texts are run again in that order. One that SQLite
+//! accepted may all the same not be accepted a second time (a full-text table whose content table
+//! was dropped since): then its row is put back as it was, and the object is as broken as it was
+//! before, for whoever uses it, and for nobody else.
 
-use super::{Catalogue, Inner, broken};
-use crate::names::{same, starts_with};
+use super::{Catalogue, CatalogueDb, broken_catalogue_error};
+use crate::names::{is_same_name, starts_with_ignore_case};
 use debros_proto::{Namespace, Result};
 use rusqlite::config::DbConfig;
 use std::collections::HashMap;
@@ -43,9 +44,10 @@ impl EntryKind {
     }
 }
 
-/// One row of a schema: an object of the user's, or one that SQLite or a virtual table made along with it.
+/// One row of a schema: an object of the user's, or one that SQLite or a virtual table made along
+/// with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct CatalogueEntry {
     /// Its place: unique, and greater than that of everything made before it.
     pub position: i64,
     /// What it makes.
@@ -60,18 +62,23 @@ pub struct Entry {
 
 /// What turned one list of entries into another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Changes {
+pub struct CatalogueChanges {
     /// Entries that are new or another: to be put at their positions, in place of what was there.
-    pub put: Vec<Entry>,
+    pub put: Vec<CatalogueEntry>,
     /// Positions of which nothing is left.
     pub removed: Vec<i64>,
 }
 
-impl Changes {
+impl CatalogueChanges {
     /// What makes one list into another: what the engine writes beside a change of the schema.
-    pub fn between(old: &[Entry], new: &[Entry]) -> Self {
-        let mut known: HashMap<i64, &Entry> = old.iter().map(|entry| (entry.position, entry)).collect();
-        let put = new.iter().filter(|entry| known.remove(&entry.position) != Some(entry)).cloned().collect();
+    pub fn between(old: &[CatalogueEntry], new: &[CatalogueEntry]) -> Self {
+        let mut known: HashMap<i64, &CatalogueEntry> =
+            old.iter().map(|entry| (entry.position, entry)).collect();
+        let put = new
+            .iter()
+            .filter(|entry| known.remove(&entry.position) != Some(entry))
+            .cloned()
+            .collect();
         let mut removed: Vec<i64> = known.into_keys().collect();
         removed.sort_unstable();
         Self { put, removed }
@@ -84,98 +91,122 @@ impl Changes {
 }
 
 impl Catalogue {
-    /// Makes a catalogue from what [`entries`](Catalogue::entries) gave. `broken` is told each entry that can not be made
-    /// again, and why; all others are there.
+    /// Makes a catalogue from what [`entries`](Catalogue::entries) gave.
+    /// `broken` is told each entry that can not be made again, and why; all others
+    /// are there.
     ///
     /// # Errors
     /// `internal` when SQLite can not make a database in memory.
-    pub fn load(namespace: &Namespace, entries: &[Entry], broken: impl FnMut(&Entry, &str)) -> Result<Self> {
-        let mut inner = Inner::open()?;
-        let mut ordered: Vec<&Entry> = entries.iter().collect();
+    pub fn load(
+        namespace: &Namespace,
+        entries: &[CatalogueEntry],
+        broken: impl FnMut(&CatalogueEntry, &str),
+    ) -> Result<Self> {
+        let mut inner = CatalogueDb::open()?;
+        let mut ordered: Vec<&CatalogueEntry> = entries.iter().collect();
         ordered.sort_by_key(|entry| entry.position);
-        inner.make_again(&ordered, broken).map_err(|_| super::broken())?;
-        Self::over(namespace, inner)
+        inner.recreate_objects(&ordered, broken).map_err(|_| super::broken_catalogue_error())?;
+        Self::from_db(namespace, inner)
     }
 
     /// The schema as a list, in order of position.
     ///
     /// # Errors
     /// `internal` when the catalogue can not be read.
-    pub fn entries(&self) -> Result<Vec<Entry>> {
-        self.lock().entries().map_err(|_| broken())
+    pub fn entries(&self) -> Result<Vec<CatalogueEntry>> {
+        self.lock().read_entries().map_err(|_| broken_catalogue_error())
     }
 }
 
-impl Inner {
-    fn entries(&self) -> rusqlite::Result<Vec<Entry>> {
-        let mut statement =
-            self.db.prepare_cached("SELECT rowid, type, name, tbl_name, sql FROM sqlite_schema ORDER BY rowid")?;
+impl CatalogueDb {
+    fn read_entries(&self) -> rusqlite::Result<Vec<CatalogueEntry>> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT rowid, type, name, tbl_name, sql FROM sqlite_schema ORDER BY rowid",
+        )?;
         let mut rows = statement.query([])?;
         let mut entries = Vec::new();
         while let Some(row) = rows.next()? {
             let kind: String = row.get(1)?;
             if let Some(kind) = EntryKind::from_name(&kind) {
                 let (name, table) = (row.get(2)?, row.get(3)?);
-                entries.push(Entry { position: row.get(0)?, kind, name, table, sql: row.get(4)? });
+                entries.push(CatalogueEntry {
+                    position: row.get(0)?,
+                    kind,
+                    name,
+                    table,
+                    sql: row.get(4)?,
+                });
             }
         }
         Ok(entries)
     }
 
-    fn make_again(&mut self, ordered: &[&Entry], mut tell: impl FnMut(&Entry, &str)) -> rusqlite::Result<()> {
+    fn recreate_objects(
+        &mut self,
+        ordered: &[&CatalogueEntry],
+        mut tell: impl FnMut(&CatalogueEntry, &str),
+    ) -> rusqlite::Result<()> {
         // The tables behind a full-text table that does not come again are made by their names.
         self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false)?;
         self.db.execute_batch("BEGIN")?;
         let mut broken = Vec::new();
         for entry in ordered {
             let Some(sql) = &entry.sql else { continue };
-            let made = if starts_with(&entry.name, "sqlite_stat") {
+            let made = if starts_with_ignore_case(&entry.name, "sqlite_stat") {
                 self.db.execute_batch("ANALYZE")
-            } else if same(&entry.name, "sqlite_sequence") {
-                self.make_sequence()
+            } else if is_same_name(&entry.name, "sqlite_sequence") {
+                self.create_sequence_table()
             } else {
                 self.db.execute_batch(sql)
             };
             // What virtual tables make comes again with them.
             if let Err(error) = made
-                && !self.has(entry)?
+                && !self.has_entry(entry)?
             {
                 tell(entry, &error.to_string());
                 broken.push(*entry);
             }
         }
-        self.put_in_place(ordered, &broken)?;
+        self.restore_rows(ordered, &broken)?;
         self.db.execute_batch("COMMIT")?;
         self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
         Ok(())
     }
 
     /// It is there from the first AUTOINCREMENT on, and stays when that goes.
-    fn make_sequence(&self) -> rusqlite::Result<()> {
+    fn create_sequence_table(&self) -> rusqlite::Result<()> {
         self.db
             .execute_batch("CREATE TABLE _debros_first(id INTEGER PRIMARY KEY AUTOINCREMENT); DROP TABLE _debros_first")
     }
 
-    fn has(&self, entry: &Entry) -> rusqlite::Result<bool> {
+    fn has_entry(&self, entry: &CatalogueEntry) -> rusqlite::Result<bool> {
         self.db
             .prepare_cached("SELECT 1 FROM sqlite_schema WHERE type = ?1 AND name = ?2")?
             .exists((entry.kind.as_str(), &entry.name))
     }
 
     /// Gives every row its position, and puts back the rows of what could not be made.
-    fn put_in_place(&mut self, ordered: &[&Entry], broken: &[&Entry]) -> rusqlite::Result<()> {
-        let made = self.entries()?;
+    fn restore_rows(
+        &mut self,
+        ordered: &[&CatalogueEntry],
+        broken: &[&CatalogueEntry],
+    ) -> rusqlite::Result<()> {
+        let made = self.read_entries()?;
         if broken.is_empty() && made.iter().eq(ordered.iter().copied()) {
             return Ok(());
         }
-        let mut wanted: HashMap<(EntryKind, &str), &Entry> =
+        let mut wanted: HashMap<(EntryKind, &str), &CatalogueEntry> =
             ordered.iter().map(|entry| ((entry.kind, entry.name.as_str()), *entry)).collect();
         let mut behind = ordered.last().map_or(0, |entry| entry.position);
         // Nobody else may write here.
-        self.db.authorizer(None::<fn(rusqlite::hooks::AuthContext<'_>) -> rusqlite::hooks::Authorization>)?;
+        self.db.authorizer(
+            None::<fn(rusqlite::hooks::AuthContext<'_>) -> rusqlite::hooks::Authorization>,
+        )?;
         self.db.execute_batch("PRAGMA writable_schema = ON")?;
-        // By way of numbers that nobody has. A virtual table that was renamed writes its tables' texts in another way.
-        let mut place = self.db.prepare("UPDATE sqlite_schema SET rowid = ?2, sql = ?3 WHERE rowid = ?1")?;
+        // By way of numbers that nobody has. A virtual table that was renamed writes its tables'
+        // texts in another way.
+        let mut place =
+            self.db.prepare("UPDATE sqlite_schema SET rowid = ?2, sql = ?3 WHERE rowid = ?1")?;
         for entry in &made {
             let known = wanted.remove(&(entry.kind, entry.name.as_str()));
             let position = match known {
@@ -185,7 +216,9 @@ impl Inner {
                     behind
                 }
             };
-            let sql = known.filter(|known| !starts_with(&known.name, "sqlite_")).map_or(&entry.sql, |known| &known.sql);
+            let sql = known
+                .filter(|known| !starts_with_ignore_case(&known.name, "sqlite_"))
+                .map_or(&entry.sql, |known| &known.sql);
             place.execute((entry.position, -position, sql))?;
         }
         drop(place);
@@ -193,7 +226,10 @@ impl Inner {
         for entry in broken {
             // A table that is no virtual one, and an index, have pages, which can not be made up.
             let is_text = matches!(entry.kind, EntryKind::View | EntryKind::Trigger)
-                || entry.sql.as_deref().is_some_and(|sql| starts_with(sql, "CREATE VIRTUAL"));
+                || entry
+                    .sql
+                    .as_deref()
+                    .is_some_and(|sql| starts_with_ignore_case(sql, "CREATE VIRTUAL"));
             if is_text {
                 self.db.execute(
                     "INSERT INTO sqlite_schema (rowid, type, name, tbl_name, rootpage, sql) VALUES (?1, ?2, ?3, ?4, 0, ?5)",
@@ -203,6 +239,6 @@ impl Inner {
         }
         // The schema is read again.
         self.db.execute_batch("PRAGMA writable_schema = RESET")?;
-        self.guard()
+        self.install_authorizer()
     }
 }

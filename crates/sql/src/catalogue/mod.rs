@@ -1,29 +1,31 @@
-//! The catalogue: a namespace's schema in an SQLite of its own, in memory, in the user's own names and words.
+//! The catalogue: a namespace's schema in an SQLite of its own, in memory, in the user's own names
+//! and words.
 //!
-//! It answers what can be answered from the schema alone (`sqlite_schema`, the schema PRAGMAs, EXPLAIN), exactly as
-//! SQLite would and with nothing to take out of names. Every new statement is compiled here first: errors come in the
-//! user's words, and SQLite itself says what the statement touches.
+//! It answers what can be answered from the schema alone (`sqlite_schema`, the schema PRAGMAs,
+//! EXPLAIN), exactly as SQLite would and with nothing to take out of names. Every new statement is
+//! compiled here first: errors come in the user's words, and SQLite itself says what the statement
+//! touches.
 
-pub(crate) mod default;
 mod describe;
 mod entries;
 mod query;
 pub(crate) mod recorder;
-pub(crate) mod schema;
+pub(crate) mod schema_cache;
 pub(crate) mod triggers;
+pub(crate) mod volatile_default;
 
-pub use entries::{Changes, Entry, EntryKind};
-pub use query::Rows;
+pub use entries::{CatalogueChanges, CatalogueEntry, EntryKind};
+pub use query::CatalogueRows;
 
-use crate::failure;
-use crate::names::{Prefix, quote};
-use crate::source::with_statement;
+use crate::error_mapping;
+use crate::names::{NamespacePrefix, quote};
+use crate::parsed_source::with_statement;
 use debros_proto::{Error, Namespace, Result};
-use recorder::{Record, Recorder};
+use recorder::{AccessRecord, AccessRecorder};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
-use schema::{Kind, Schema};
+use schema_cache::{ObjectKind, SchemaCache};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -44,38 +46,39 @@ const MAX_PATTERN: i32 = 1000;
 /// What [`on_open`] was given.
 static ON_OPEN: OnceLock<fn(&Connection) -> rusqlite::Result<()>> = OnceLock::new();
 
-/// Has something done to every catalogue's connection when it is made: the engine replaces functions there that take
-/// long on hostile arguments, as it does on its own connections. To be called once, before the first catalogue is made;
-/// later calls do nothing.
+/// Has something done to every catalogue's connection when it is made: the engine replaces
+/// functions there that take long on hostile arguments, as it does on its own connections. To be
+/// called once, before the first catalogue is made; later calls do nothing.
 pub fn on_open(work: fn(&Connection) -> rusqlite::Result<()>) {
     let _ = ON_OPEN.set(work);
 }
 
-/// Never the same number twice in a process, so that what was remembered of one state of a schema is never taken for
-/// another's.
+/// Never the same number twice in a process, so that what was remembered of one state of a schema
+/// is never taken for another's.
 static GENERATIONS: AtomicU64 = AtomicU64::new(1);
 
-/// One namespace's schema. Many threads may share it; a change is made on a [`fork`](Catalogue::fork).
+/// One namespace's schema. Many threads may share it; a change is made on a
+/// [`fork`](Catalogue::fork).
 #[derive(Debug)]
 pub struct Catalogue {
     namespace: Namespace,
-    pub(crate) prefix: Prefix,
+    pub(crate) prefix: NamespacePrefix,
     generation: u64,
-    pub(crate) inner: Mutex<Inner>,
+    pub(crate) inner: Mutex<CatalogueDb>,
 }
 
 /// The connection and what is known of it.
 #[derive(Debug)]
-pub(crate) struct Inner {
+pub(crate) struct CatalogueDb {
     pub(crate) db: Connection,
-    recorder: Arc<Recorder>,
-    pub(crate) schema: Schema,
+    recorder: Arc<AccessRecorder>,
+    pub(crate) schema: SchemaCache,
 }
 
 /// What SQLite says of a statement that it has compiled.
 #[derive(Debug)]
-pub(crate) struct Compiled {
-    pub(crate) record: Record,
+pub(crate) struct CompiledStatement {
+    pub(crate) record: AccessRecord,
     pub(crate) columns: Vec<String>,
     pub(crate) parameters: usize,
     pub(crate) reads_only: bool,
@@ -87,13 +90,13 @@ impl Catalogue {
     /// # Errors
     /// `internal` when SQLite can not make a database in memory.
     pub fn new(namespace: &Namespace) -> Result<Self> {
-        Self::over(namespace, Inner::open()?)
+        Self::from_db(namespace, CatalogueDb::open()?)
     }
 
-    fn over(namespace: &Namespace, inner: Inner) -> Result<Self> {
+    fn from_db(namespace: &Namespace, inner: CatalogueDb) -> Result<Self> {
         Ok(Self {
             namespace: namespace.clone(),
-            prefix: Prefix::new(namespace),
+            prefix: NamespacePrefix::new(namespace),
             generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
             inner: Mutex::new(inner),
         })
@@ -109,18 +112,19 @@ impl Catalogue {
         self.generation
     }
 
-    /// A copy, to try a change on. Publish it in place of this one when the change is committed; drop it otherwise.
+    /// A copy, to try a change on. Publish it in place of this one when the change is committed;
+    /// drop it otherwise.
     ///
     /// # Errors
     /// `internal` when SQLite can not copy.
     pub fn fork(&self) -> Result<Catalogue> {
-        let mut copy = Inner::open()?;
+        let mut copy = CatalogueDb::open()?;
         let inner = self.lock();
         rusqlite::backup::Backup::new(&inner.db, &mut copy.db)
             .and_then(|backup| backup.step(-1))
-            .map_err(|_| broken())?;
+            .map_err(|_| broken_catalogue_error())?;
         drop(inner);
-        Self::over(&self.namespace, copy)
+        Self::from_db(&self.namespace, copy)
     }
 
     /// Makes a change of the schema, in the user's own text. It must have been through
@@ -131,34 +135,35 @@ impl Catalogue {
     pub fn apply(&mut self, ddl: &str) -> Result<()> {
         self.generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
         let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
-        inner.schema = Schema::default();
+        inner.schema = SchemaCache::default();
         let deadline = Instant::now() + COMPILE_TIME;
-        inner.recorder.begin(deadline);
+        inner.recorder.begin_recording(deadline);
         let armed = inner.db.progress_handler(1000, Some(move || Instant::now() > deadline));
         // There are no rows here that could break a reference: that is seen where the rows are.
-        let loose = inner.unenforced()?;
+        let loose = inner.disable_foreign_keys()?;
         let result = armed.and_then(|()| inner.db.prepare(ddl)).and_then(|mut statement| {
             let mut rows = statement.raw_query();
             while rows.next()?.is_some() {}
             Ok(())
         });
-        let record = inner.recorder.end();
-        let applied =
-            result.map_err(|error| failure::of_compiling(error, record, ddl)).and_then(|()| inner.forget_rows(ddl));
+        let record = inner.recorder.end_recording();
+        let applied = result
+            .map_err(|error| error_mapping::map_compile_error(error, record, ddl))
+            .and_then(|()| inner.delete_rows(ddl));
         drop(loose);
         // Taking a handler off can not fail where putting it on did not.
         let _ = inner.db.progress_handler(0, None::<fn() -> bool>);
         applied
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, CatalogueDb> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Inner {
+impl CatalogueDb {
     pub(crate) fn open() -> Result<Self> {
-        Self::try_open().map_err(|_| broken())
+        Self::try_open().map_err(|_| broken_catalogue_error())
     }
 
     fn try_open() -> rusqlite::Result<Self> {
@@ -176,72 +181,84 @@ impl Inner {
         if let Some(work) = ON_OPEN.get() {
             work(&db)?;
         }
-        let mut inner = Self { db, recorder: Arc::default(), schema: Schema::default() };
-        inner.guard()?;
+        let mut inner = Self { db, recorder: Arc::default(), schema: SchemaCache::default() };
+        inner.install_authorizer()?;
         Ok(inner)
     }
 
-    /// Until what is returned is dropped, statements are compiled and run as where foreign keys are off.
-    pub(crate) fn unenforced(&self) -> Result<Unenforced<'_>> {
-        self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false).map_err(|_| broken())?;
-        Ok(Unenforced(self))
+    /// Until what is returned is dropped, statements are compiled and run as where foreign keys are
+    /// off.
+    pub(crate) fn disable_foreign_keys(&self) -> Result<ForeignKeysOffGuard<'_>> {
+        self.db
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false)
+            .map_err(|_| broken_catalogue_error())?;
+        Ok(ForeignKeysOffGuard(self))
     }
 
     /// Has every statement from now on judged and recorded.
-    fn guard(&mut self) -> rusqlite::Result<()> {
+    fn install_authorizer(&mut self) -> rusqlite::Result<()> {
         let recorder = Arc::clone(&self.recorder);
-        self.db.authorizer(Some(move |context: rusqlite::hooks::AuthContext<'_>| recorder.judge(&context)))
+        self.db.authorizer(Some(move |context: rusqlite::hooks::AuthContext<'_>| {
+            recorder.authorize(&context)
+        }))
     }
 
     /// `CREATE TABLE … AS SELECT` may make rows out of nothing. The catalogue keeps none.
-    fn forget_rows(&self, ddl: &str) -> Result<()> {
+    fn delete_rows(&self, ddl: &str) -> Result<()> {
         let made = with_statement(ddl, |source, statement| match statement {
-            Stmt::CreateTableStmt(create) if create.as_select().is_some() => source.name(create.table_name()).map(Some),
+            Stmt::CreateTableStmt(create) if create.as_select().is_some() => {
+                source.name_of(create.table_name()).map(Some)
+            }
             _ => Ok(None),
         });
-        // What the parser does not know is no CREATE TABLE. With IF NOT EXISTS the name may be a view's.
+        // What the parser does not know is no CREATE TABLE. With IF NOT EXISTS the name may be a
+        // view's.
         let Some(table) = made.unwrap_or_default() else {
             return Ok(());
         };
-        match self.schema.find(&self.db, &table) {
-            Some((Kind::Table, _)) => {
-                self.db.execute_batch(&format!("DELETE FROM {}", quote('"', &table))).map_err(|_| broken())
-            }
+        match self.schema.find_object(&self.db, &table) {
+            Some((ObjectKind::Table, _)) => self
+                .db
+                .execute_batch(&format!("DELETE FROM {}", quote('"', &table)))
+                .map_err(|_| broken_catalogue_error()),
             _ => Ok(()),
         }
     }
 
     /// Whether SQLite has made its table of AUTOINCREMENT's numbers.
     pub(crate) fn has_sequence(&self) -> bool {
-        let look = self.db.prepare_cached("SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence'");
+        let look =
+            self.db.prepare_cached("SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence'");
         look.and_then(|mut look| look.exists([])).unwrap_or(false)
     }
 
     /// Compiles a user's statement, and says what SQLite thinks of it.
-    pub(crate) fn compile(&self, sql: &str) -> Result<Compiled> {
-        self.recorder.begin(Instant::now() + COMPILE_TIME);
+    pub(crate) fn compile(&self, sql: &str) -> Result<CompiledStatement> {
+        self.recorder.begin_recording(Instant::now() + COMPILE_TIME);
         let result = self.db.prepare(sql).map(|statement| {
             let columns = statement.column_names().map(str::to_owned).collect();
             (columns, statement.parameter_count(), statement.readonly())
         });
-        let record = self.recorder.end();
+        let record = self.recorder.end_recording();
         match result {
-            Ok((columns, parameters, reads_only)) => Ok(Compiled { record, columns, parameters, reads_only }),
-            Err(error) => Err(failure::of_compiling(error, record, sql)),
+            Ok((columns, parameters, reads_only)) => {
+                Ok(CompiledStatement { record, columns, parameters, reads_only })
+            }
+            Err(error) => Err(error_mapping::map_compile_error(error, record, sql)),
         }
     }
 }
 
-/// See [`Inner::unenforced`].
-pub(crate) struct Unenforced<'a>(&'a Inner);
+/// See [`CatalogueDb::disable_foreign_keys`].
+pub(crate) struct ForeignKeysOffGuard<'a>(&'a CatalogueDb);
 
-impl Drop for Unenforced<'_> {
+impl Drop for ForeignKeysOffGuard<'_> {
     fn drop(&mut self) {
         // Fails for an option that SQLite does not know, which is not this one.
         let _ = self.0.db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true);
     }
 }
 
-fn broken() -> Error {
+fn broken_catalogue_error() -> Error {
     Error::internal("the namespace's catalogue could not be made")
 }

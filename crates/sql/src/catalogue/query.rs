@@ -1,21 +1,21 @@
 //! Answering from the catalogue itself.
 
-use super::{Catalogue, Inner};
-use crate::failure;
+use super::{Catalogue, CatalogueDb};
+use crate::error_mapping;
 use debros_proto::rpc::{Value, value::Kind};
 use debros_proto::{Code, Error, Result};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use std::time::{Duration, Instant};
 
-/// How long a question is asked of the catalogue itself, which nobody else can use meanwhile. Copying it takes a tenth of a
-/// millisecond or two, which most questions are not worth.
+/// How long a question is asked of the catalogue itself, which nobody else can use meanwhile.
+/// Copying it takes a tenth of a millisecond or two, which most questions are not worth.
 const SHARED_TIME: Duration = Duration::from_millis(5);
 /// SQLite's instructions between two looks at the clock.
 const STEPS_PER_LOOK: i32 = 200;
 
 /// The answer to a question about the schema.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Rows {
+pub struct CatalogueRows {
     /// The columns' names.
     pub columns: Vec<String>,
     /// The rows.
@@ -23,11 +23,13 @@ pub struct Rows {
 }
 
 impl Catalogue {
-    /// Runs a statement whose [`place`](crate::rewrite::Place) is the catalogue, in the user's own text.
+    /// Runs a statement whose [`target`](crate::ExecutionTarget) is the catalogue, in the user's own
+    /// text.
     ///
     /// # Errors
-    /// What SQLite says, in the user's words; `statement_timeout` after `deadline`; `result_too_large` above `max_rows` or
-    /// `max_bytes`; `internal` for a statement that would change the catalogue.
+    /// What SQLite says, in the user's words; `statement_timeout` after `deadline`;
+    /// `result_too_large` above `max_rows` or `max_bytes`; `internal` for a statement that would
+    /// change the catalogue.
     pub fn query(
         &self,
         sql: &str,
@@ -35,7 +37,7 @@ impl Catalogue {
         deadline: Instant,
         max_rows: usize,
         max_bytes: usize,
-    ) -> Result<Rows> {
+    ) -> Result<CatalogueRows> {
         let soon = deadline.min(Instant::now() + SHARED_TIME);
         let limits = (max_rows, max_bytes);
         let answered = self.lock().query(sql, args, soon, limits);
@@ -51,12 +53,19 @@ impl Catalogue {
     }
 }
 
-impl Inner {
-    fn query(&mut self, sql: &str, args: &[Value], deadline: Instant, limits: (usize, usize)) -> Result<Rows> {
-        let armed = self.db.progress_handler(STEPS_PER_LOOK, Some(move || Instant::now() > deadline));
+impl CatalogueDb {
+    fn query(
+        &mut self,
+        sql: &str,
+        args: &[Value],
+        deadline: Instant,
+        limits: (usize, usize),
+    ) -> Result<CatalogueRows> {
+        let armed =
+            self.db.progress_handler(STEPS_PER_LOOK, Some(move || Instant::now() > deadline));
         let result = match armed {
-            Ok(()) => run(self, sql, args, deadline, limits),
-            Err(_) => Err(super::broken()),
+            Ok(()) => run_query(self, sql, args, deadline, limits),
+            Err(_) => Err(super::broken_catalogue_error()),
         };
         // Taking a handler off can not fail where putting it on did not.
         let _ = self.db.progress_handler(0, None::<fn() -> bool>);
@@ -64,22 +73,36 @@ impl Inner {
     }
 }
 
-fn run(inner: &Inner, sql: &str, args: &[Value], deadline: Instant, limits: (usize, usize)) -> Result<Rows> {
-    inner.recorder.begin(deadline);
-    let result = collect(inner, sql, args, limits);
-    let record = inner.recorder.end();
+fn run_query(
+    inner: &CatalogueDb,
+    sql: &str,
+    args: &[Value],
+    deadline: Instant,
+    limits: (usize, usize),
+) -> Result<CatalogueRows> {
+    inner.recorder.begin_recording(deadline);
+    let result = collect_rows(inner, sql, args, limits);
+    let record = inner.recorder.end_recording();
     match result {
         Ok(Some(rows)) => Ok(rows),
         Ok(None) => Err(Error::new(
             Code::ResultTooLarge,
-            format!("the result has more than {} rows or {} bytes: ask for fewer", limits.0, limits.1),
+            format!(
+                "the result has more than {} rows or {} bytes: ask for fewer",
+                limits.0, limits.1
+            ),
         )),
-        Err(error) => Err(failure::of_compiling(error, record, sql)),
+        Err(error) => Err(error_mapping::map_compile_error(error, record, sql)),
     }
 }
 
 /// `None` when there is more than allowed: rows, bytes.
-fn collect(inner: &Inner, sql: &str, args: &[Value], limits: (usize, usize)) -> rusqlite::Result<Option<Rows>> {
+fn collect_rows(
+    inner: &CatalogueDb,
+    sql: &str,
+    args: &[Value],
+    limits: (usize, usize),
+) -> rusqlite::Result<Option<CatalogueRows>> {
     let mut statement = inner.db.prepare(sql)?;
     if !statement.readonly() && statement.is_explain() == 0 {
         return Err(rusqlite::Error::InvalidQuery);
@@ -88,13 +111,14 @@ fn collect(inner: &Inner, sql: &str, args: &[Value], limits: (usize, usize)) -> 
     let width = columns.len();
     let explains = statement.is_explain() == 1;
     let mut bytes = 0;
-    let mut found = Rows { columns, rows: Vec::new() };
-    let mut rows = statement.query(rusqlite::params_from_iter(args.iter().map(Argument)))?;
+    let mut found = CatalogueRows { columns, rows: Vec::new() };
+    let mut rows = statement.query(rusqlite::params_from_iter(args.iter().map(QueryArgument)))?;
     while let Some(row) = rows.next()? {
-        let mut values: Vec<Value> =
-            (0..width).map(|index| row.get_ref(index).map(value)).collect::<rusqlite::Result<_>>()?;
+        let mut values: Vec<Value> = (0..width)
+            .map(|index| row.get_ref(index).map(to_proto_value))
+            .collect::<rusqlite::Result<_>>()?;
         if explains {
-            values.iter_mut().for_each(without_address);
+            values.iter_mut().for_each(strip_address);
         }
         bytes += values.iter().map(Value::size).sum::<usize>();
         if found.rows.len() == limits.0 || bytes > limits.1 {
@@ -105,18 +129,21 @@ fn collect(inner: &Inner, sql: &str, args: &[Value], limits: (usize, usize)) -> 
     Ok(Some(found))
 }
 
-/// EXPLAIN names virtual tables by where they lie in the process's memory, which is nobody's business.
-fn without_address(value: &mut Value) {
+/// EXPLAIN names virtual tables by where they lie in the process's memory, which is nobody's
+/// business.
+fn strip_address(value: &mut Value) {
     if let Some(Kind::Text(text)) = &mut value.kind
-        && text.strip_prefix("vtab:").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        && text
+            .strip_prefix("vtab:")
+            .is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
     {
         text.truncate("vtab".len());
     }
 }
 
-struct Argument<'a>(&'a Value);
+struct QueryArgument<'a>(&'a Value);
 
-impl rusqlite::ToSql for Argument<'_> {
+impl rusqlite::ToSql for QueryArgument<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(ToSqlOutput::Borrowed(match &self.0.kind {
             None => ValueRef::Null,
@@ -129,7 +156,7 @@ impl rusqlite::ToSql for Argument<'_> {
 }
 
 /// A value as the protocol has it. Text that is not UTF-8 becomes a BLOB, so that no byte is lost.
-pub(crate) fn value(value: ValueRef<'_>) -> Value {
+pub(crate) fn to_proto_value(value: ValueRef<'_>) -> Value {
     let kind = match value {
         ValueRef::Null => return Value::NULL,
         ValueRef::Integer(integer) => Kind::Integer(integer),

@@ -1,18 +1,18 @@
-//! What SQLite says about a user's statement while it compiles it on the catalogue: what it touches, and whether that is
-//! allowed at all. What is not known is refused.
+//! What SQLite says about a user's statement while it compiles it on the catalogue: what it
+//! touches, and whether that is allowed at all. What is not known is refused.
 
 use crate::allowed::{
-    ALTER_FUNCTIONS, FUNCTIONS, MODULE_PRAGMAS, MODULES, NO_ATTACH, NO_TEMPORARY, NO_TRANSACTIONS, PRAGMAS,
-    SCHEMA_TABLES, TABLE_FUNCTIONS, is_counter, is_of_the_moment, refused_pragma,
+    ALTER_FUNCTIONS, FUNCTIONS, MODULE_PRAGMAS, MODULES, NO_ATTACH, NO_TEMPORARY, NO_TRANSACTIONS,
+    PRAGMAS, SCHEMA_TABLES, TABLE_FUNCTIONS, is_counter, is_nondeterministic, refused_pragma,
 };
-use crate::names::{is_one_of, same, starts_with};
+use crate::names::{is_one_of, is_same_name, starts_with_ignore_case};
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// A table, view or table function that a statement touches.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Access {
+pub(crate) struct TableAccess {
     pub(crate) table: String,
     /// The innermost view, trigger or CTE through which it is touched.
     pub(crate) through: Option<String>,
@@ -23,10 +23,10 @@ pub(crate) struct Access {
 
 /// What was seen of one statement.
 #[derive(Debug, Default)]
-pub(crate) struct Record {
-    pub(crate) accesses: Vec<Access>,
+pub(crate) struct AccessRecord {
+    pub(crate) accesses: Vec<TableAccess>,
     /// A view or trigger asks for the time.
-    pub(crate) moment_inside: bool,
+    pub(crate) reads_time_inside: bool,
     /// Something asks what the connection counts.
     pub(crate) reads_counters: bool,
     /// PRAGMAs were asked, by themselves or as tables.
@@ -35,32 +35,34 @@ pub(crate) struct Record {
     alters: bool,
     refusal: Option<String>,
     deadline: Option<Instant>,
-    late: bool,
+    timed_out: bool,
 }
 
-impl Record {
+impl AccessRecord {
     /// Why something was refused.
-    pub(crate) fn refusal(&mut self) -> Option<String> {
+    pub(crate) fn take_refusal(&mut self) -> Option<String> {
         self.refusal.take()
     }
 
     /// Whether compiling took too long.
-    pub(crate) fn is_late(&self) -> bool {
-        self.late
+    pub(crate) fn has_timed_out(&self) -> bool {
+        self.timed_out
     }
 
     /// Whether it is an ALTER TABLE.
-    pub(crate) fn alters(&self) -> bool {
+    pub(crate) fn alters_table(&self) -> bool {
         self.alters
     }
 
-    fn access(&mut self, table: &str, through: Option<&str>, writes: bool, unused: bool) {
+    fn note_access(&mut self, table: &str, through: Option<&str>, writes: bool, unused: bool) {
         let known = self.accesses.iter_mut().find(|access| {
-            access.writes == writes && same(&access.table, table) && access.through.as_deref() == through
+            access.writes == writes
+                && is_same_name(&access.table, table)
+                && access.through.as_deref() == through
         });
         match known {
             Some(access) => access.unused &= unused,
-            None => self.accesses.push(Access {
+            None => self.accesses.push(TableAccess {
                 table: table.to_owned(),
                 through: through.map(str::to_owned),
                 writes,
@@ -69,12 +71,12 @@ impl Record {
         }
     }
 
-    fn judge(&mut self, context: &AuthContext<'_>) -> Authorization {
+    fn authorize(&mut self, context: &AuthContext<'_>) -> Authorization {
         if self.deadline.is_some_and(|deadline| Instant::now() > deadline) {
-            self.late = true;
+            self.timed_out = true;
             return Authorization::Deny;
         }
-        match self.refuse(context) {
+        match self.refuse_action(context) {
             None => Authorization::Allow,
             Some(reason) => {
                 self.refusal.get_or_insert(reason);
@@ -83,40 +85,44 @@ impl Record {
         }
     }
 
-    fn refuse(&mut self, context: &AuthContext<'_>) -> Option<String> {
+    fn refuse_action(&mut self, context: &AuthContext<'_>) -> Option<String> {
         let through = context.accessor;
-        let temporary = context.database_name.is_some_and(|name| same(name, "temp"));
+        let temporary = context.database_name.is_some_and(|name| is_same_name(name, "temp"));
         match context.action {
             AuthAction::Select | AuthAction::Recursive => None,
             AuthAction::Read { table_name, column_name } => {
                 // What ALTER TABLE ADD calls the table while it reads the new column; no
                 // table has such a name.
-                if starts_with(table_name, "sqlite_altertab_") {
+                if starts_with_ignore_case(table_name, "sqlite_altertab_") {
                     return None;
                 }
-                self.access(table_name, through, false, column_name.is_empty());
+                self.note_access(table_name, through, false, column_name.is_empty());
                 refuse_table(table_name)
             }
             AuthAction::Insert { table_name }
             | AuthAction::Delete { table_name }
             | AuthAction::Update { table_name, .. } => {
-                self.access(table_name, through, true, false);
+                self.note_access(table_name, through, true, false);
                 refuse_table(table_name)
             }
             AuthAction::Function { function_name } => {
-                self.moment_inside |= through.is_some() && is_of_the_moment(function_name);
+                self.reads_time_inside |= through.is_some() && is_nondeterministic(function_name);
                 self.reads_counters |= is_counter(function_name);
-                let known =
-                    is_one_of(FUNCTIONS, function_name) || (self.alters && is_one_of(ALTER_FUNCTIONS, function_name));
+                let known = is_one_of(FUNCTIONS, function_name)
+                    || (self.alters && is_one_of(ALTER_FUNCTIONS, function_name));
                 (!known).then(|| format!("the function {function_name} is not allowed"))
             }
             AuthAction::Pragma { pragma_name, pragma_value } => {
                 self.pragmas = true;
                 self.refuse_pragma(pragma_name, pragma_value)
             }
-            AuthAction::CreateVtable { module_name, .. } => (!is_one_of(MODULES, module_name)).then(|| {
-                format!("the virtual-table module {module_name} is not allowed; these are: {}", MODULES.join(", "))
-            }),
+            AuthAction::CreateVtable { module_name, .. } => (!is_one_of(MODULES, module_name))
+                .then(|| {
+                    format!(
+                        "the virtual-table module {module_name} is not allowed; these are: {}",
+                        MODULES.join(", ")
+                    )
+                }),
             AuthAction::AlterTable { .. } => {
                 self.alters = true;
                 None
@@ -132,7 +138,9 @@ impl Record {
             | AuthAction::CreateView { .. }
             | AuthAction::DropView { .. }
             | AuthAction::Reindex { .. } => temporary.then(|| NO_TEMPORARY.to_owned()),
-            AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => Some(NO_TRANSACTIONS.to_owned()),
+            AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => {
+                Some(NO_TRANSACTIONS.to_owned())
+            }
             AuthAction::Attach { .. } | AuthAction::Detach { .. } => Some(NO_ATTACH.to_owned()),
             AuthAction::CreateTempIndex { .. }
             | AuthAction::CreateTempTable { .. }
@@ -147,7 +155,9 @@ impl Record {
     }
 
     fn refuse_pragma(&self, name: &str, value: Option<&str>) -> Option<String> {
-        if (value.is_none() && is_one_of(MODULE_PRAGMAS, name)) || (self.alters && same(name, "quick_check")) {
+        if (value.is_none() && is_one_of(MODULE_PRAGMAS, name))
+            || (self.alters && is_same_name(name, "quick_check"))
+        {
             return None;
         }
         (!is_one_of(PRAGMAS, name)).then(|| refused_pragma(name))
@@ -156,7 +166,8 @@ impl Record {
 
 /// Tables that SQLite itself provides, except those that may be read.
 fn refuse_table(table: &str) -> Option<String> {
-    const RAW: &[&str] = &["dbstat", "bytecode", "tables_used", "completion", "fsdir", "csv", "fts3tokenize"];
+    const RAW: &[&str] =
+        &["dbstat", "bytecode", "tables_used", "completion", "fsdir", "csv", "fts3tokenize"];
     let may_be_read = is_one_of(SCHEMA_TABLES, table)
         || is_one_of(TABLE_FUNCTIONS, table)
         || is_one_of(&["sqlite_sequence", "sqlite_stat1", "sqlite_stat4"], table);
@@ -164,36 +175,38 @@ fn refuse_table(table: &str) -> Option<String> {
         return None;
     }
     if let Some(start) = table.get(..7)
-        && same(start, "pragma_")
+        && is_same_name(start, "pragma_")
     {
-        let known = is_one_of(PRAGMAS, &table[7..]) || same(table, "pragma_quick_check");
+        let known = is_one_of(PRAGMAS, &table[7..]) || is_same_name(table, "pragma_quick_check");
         return (!known).then(|| refused_pragma(&table[7..]));
     }
-    (starts_with(table, "sqlite_") || is_one_of(RAW, table)).then(|| format!("the table {table} is not allowed"))
+    (starts_with_ignore_case(table, "sqlite_") || is_one_of(RAW, table))
+        .then(|| format!("the table {table} is not allowed"))
 }
 
 /// Shared between the catalogue's connection and its authorizer.
 #[derive(Debug, Default)]
-pub(crate) struct Recorder(Mutex<Option<Record>>);
+pub(crate) struct AccessRecorder(Mutex<Option<AccessRecord>>);
 
-impl Recorder {
-    fn lock(&self) -> MutexGuard<'_, Option<Record>> {
+impl AccessRecorder {
+    fn lock(&self) -> MutexGuard<'_, Option<AccessRecord>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins to record and to refuse.
-    pub(crate) fn begin(&self, deadline: Instant) {
-        *self.lock() = Some(Record { deadline: Some(deadline), ..Record::default() });
+    pub(crate) fn begin_recording(&self, deadline: Instant) {
+        *self.lock() = Some(AccessRecord { deadline: Some(deadline), ..AccessRecord::default() });
     }
 
-    /// Ends it. Until the next [`begin`](Recorder::begin) everything is allowed: the catalogue's own statements.
-    pub(crate) fn end(&self) -> Record {
+    /// Ends it. Until the next [`begin_recording`](AccessRecorder::begin_recording) everything is
+    /// allowed: the catalogue's own statements.
+    pub(crate) fn end_recording(&self) -> AccessRecord {
         self.lock().take().unwrap_or_default()
     }
 
-    pub(crate) fn judge(&self, context: &AuthContext<'_>) -> Authorization {
+    pub(crate) fn authorize(&self, context: &AuthContext<'_>) -> Authorization {
         match self.lock().as_mut() {
-            Some(record) => record.judge(context),
+            Some(record) => record.authorize(context),
             None => Authorization::Allow,
         }
     }

@@ -1,31 +1,34 @@
 //! The forms of INSERT that a dump has.
 
-use super::refused;
-use crate::names::{dequote, same};
-use crate::source::{Source, with_statement};
+use super::refused_error;
+use crate::names::{dequote, is_same_name};
+use crate::parsed_source::{ParsedSource, with_statement};
 use debros_proto::Result;
 use std::ops::Range;
 use syntaqlite_syntax::any::AnyNodeId;
 use syntaqlite_syntax::nodes::{
-    ConflictAction, CreateVirtualTableStmt, Expr, ExprList, InsertKeyword, InsertStmt, LiteralType, Select, Stmt,
-    ValuesRowList,
+    ConflictAction, CreateVirtualTableStmt, Expr, ExprList, InsertKeyword, InsertStmt, LiteralType,
+    Select, Stmt, ValuesRowList,
 };
 
 /// `INSERT INTO t VALUES(…)` of one row, and nothing else.
 pub(super) struct PlainInsert<'s> {
-    source: &'s Source<'s>,
+    source: &'s ParsedSource<'s>,
     target: Range<usize>,
     row: ExprList<'s>,
 }
 
 impl<'s> PlainInsert<'s> {
     /// `None` for any other form.
-    pub(super) fn of(source: &'s Source<'s>, insert: InsertStmt<'s>) -> Option<Self> {
+    pub(super) fn of(source: &'s ParsedSource<'s>, insert: InsertStmt<'s>) -> Option<Self> {
         if insert.columns().is_some() { None } else { Self::with_columns(source, insert) }
     }
 
     /// The same with columns named.
-    pub(super) fn with_columns(source: &'s Source<'s>, insert: InsertStmt<'s>) -> Option<Self> {
+    pub(super) fn with_columns(
+        source: &'s ParsedSource<'s>,
+        insert: InsertStmt<'s>,
+    ) -> Option<Self> {
         let target = insert.table()?;
         let is_plain = insert.with_ctes().is_none()
             && insert.upsert().is_none()
@@ -35,61 +38,71 @@ impl<'s> PlainInsert<'s> {
             && target.alias().is_none()
             && target.schema().is_empty()
             && !target.has_parens();
-        let Some(Select::ValuesClause(values)) = insert.source().filter(|_| is_plain) else { return None };
+        let Some(Select::ValuesClause(values)) = insert.source().filter(|_| is_plain) else {
+            return None;
+        };
         let rows: Vec<ExprList<'s>> = values.rows().iter().flat_map(ValuesRowList::iter).collect();
         let [row] = rows.as_slice() else { return None };
-        Some(Self { source, target: source.token(target.table_name()).ok()?, row: *row })
+        Some(Self { source, target: source.token_range(target.table_name()).ok()?, row: *row })
     }
 
     pub(super) fn len(&self) -> usize {
         self.row.len()
     }
 
-    pub(super) fn value(&self, index: usize) -> Option<Expr<'s>> {
+    pub(super) fn value_at(&self, index: usize) -> Option<Expr<'s>> {
         self.row.get(index)
     }
 
-    pub(super) fn number(&self, index: usize) -> Option<i64> {
-        super::number(self.source, self.value(index)?)
+    pub(super) fn number_at(&self, index: usize) -> Option<i64> {
+        super::number_text(self.source, self.value_at(index)?)
     }
 
     /// The text of the values from one on, with commas before.
-    pub(super) fn rest(&self, from: usize) -> Option<String> {
+    pub(super) fn values_text(&self, from: usize) -> Option<String> {
         let mut rest = String::new();
         for index in from..self.len() {
             rest.push_str(", ");
-            rest.push_str(text(self.source, self.value(index)?)?);
+            rest.push_str(expression_text(self.source, self.value_at(index)?)?);
         }
         Some(rest)
     }
 
     /// The same row for another table, or for some of its columns.
     pub(super) fn for_table(&self, target: &str) -> String {
-        format!("{}{target}{}", &self.source.text[..self.target.start], &self.source.text[self.target.end..])
+        format!(
+            "{}{target}{}",
+            &self.source.text[..self.target.start],
+            &self.source.text[self.target.end..]
+        )
     }
 }
 
 /// `INSERT INTO sqlite_schema(type,name,tbl_name,rootpage,sql) VALUES('table', name, name, 0,
 /// 'CREATE VIRTUAL TABLE …')`.
-pub(super) struct VirtualTable {
+pub(super) struct VirtualTableInsert {
     pub(super) name: String,
     pub(super) module: String,
     pub(super) content: Option<String>,
     pub(super) sql: String,
 }
 
-impl VirtualTable {
+impl VirtualTableInsert {
     /// `None` for any other form.
-    pub(super) fn of(source: &Source<'_>, insert: InsertStmt<'_>) -> Result<Option<Self>> {
+    pub(super) fn of(source: &ParsedSource<'_>, insert: InsertStmt<'_>) -> Result<Option<Self>> {
         let Some(row) = PlainInsert::with_columns(source, insert) else { return Ok(None) };
         let mut columns = Vec::new();
         for column in insert.columns().iter().flat_map(ExprList::iter) {
             let Expr::ColumnRef(column) = column else { return Ok(None) };
-            columns.push(source.name(column.column())?.to_ascii_lowercase());
+            columns.push(source.name_of(column.column())?.to_ascii_lowercase());
         }
-        let values: Vec<Option<String>> = (0..row.len()).map(|index| row.value(index).and_then(string)).collect();
-        let is_row = columns == ["type", "name", "tbl_name", "rootpage", "sql"] && row.number(3) == Some(0);
-        let [Some(kind), Some(name), Some(table), None, Some(sql)] = values.as_slice() else { return Ok(None) };
+        let values: Vec<Option<String>> =
+            (0..row.len()).map(|index| row.value_at(index).and_then(string_literal)).collect();
+        let is_row = columns == ["type", "name", "tbl_name", "rootpage", "sql"]
+            && row.number_at(3) == Some(0);
+        let [Some(kind), Some(name), Some(table), None, Some(sql)] = values.as_slice() else {
+            return Ok(None);
+        };
         if !is_row || kind != "table" || name != table {
             return Ok(None);
         }
@@ -100,16 +113,19 @@ impl VirtualTable {
                 return Ok(None);
             }
             let module = dequote(create.module_name()).into_owned();
-            let content = content(source, create);
+            let content = content_option(source, create);
             Ok(Some(Self { name: name.clone(), module, content, sql: sql.clone() }))
         })
-        .map_err(|error| refused(&format!("the virtual table {name} of the dump: {}", error.message)))
+        .map_err(|error| {
+            refused_error(&format!("the virtual table {name} of the dump: {}", error.message))
+        })
     }
 }
 
-/// The table of the option `content`, which every module with it writes `content=…`.
-fn content(source: &Source<'_>, create: CreateVirtualTableStmt<'_>) -> Option<String> {
-    let arguments = source.range(create.module_args()).ok().filter(|arguments| !arguments.is_empty())?;
+/// The table of the option `content_option`, which every module with it writes `content_option=…`.
+fn content_option(source: &ParsedSource<'_>, create: CreateVirtualTableStmt<'_>) -> Option<String> {
+    let arguments =
+        source.range_of(create.module_args()).ok().filter(|arguments| !arguments.is_empty())?;
     let words: Vec<&str> = source
         .tokens_after(arguments.start)
         .iter()
@@ -118,20 +134,28 @@ fn content(source: &Source<'_>, create: CreateVirtualTableStmt<'_>) -> Option<St
         .collect();
     let at = (0..words.len()).find(|at| {
         let begins = *at == 0 || words[at - 1] == ",";
-        begins && same(words[*at], "content") && words.get(at + 1) == Some(&"=")
+        begins && is_same_name(words[*at], "content") && words.get(at + 1) == Some(&"=")
     })?;
-    // `content=` with nothing behind it is no content too.
-    Some(words.get(at + 2).filter(|word| **word != ",").map_or_else(String::new, |word| dequote(word).into_owned()))
+    // `content_option=` with nothing behind it is no content too.
+    Some(
+        words
+            .get(at + 2)
+            .filter(|word| **word != ",")
+            .map_or_else(String::new, |word| dequote(word).into_owned()),
+    )
 }
 
 /// The text of an expression.
-pub(super) fn text<'s>(source: &Source<'s>, expression: Expr<'_>) -> Option<&'s str> {
+pub(super) fn expression_text<'s>(
+    source: &ParsedSource<'s>,
+    expression: Expr<'_>,
+) -> Option<&'s str> {
     let extent = source.extent(AnyNodeId::from(expression.node_id())).ok()?;
     Some(&source.text[extent])
 }
 
 /// A string that is written out.
-pub(super) fn string(expression: Expr<'_>) -> Option<String> {
+pub(super) fn string_literal(expression: Expr<'_>) -> Option<String> {
     match expression {
         Expr::Literal(literal) if literal.literal_type() == LiteralType::String => {
             Some(dequote(literal.source()).into_owned())
@@ -141,7 +165,7 @@ pub(super) fn string(expression: Expr<'_>) -> Option<String> {
 }
 
 /// A BLOB that is written out, `X'…'`.
-pub(super) fn blob(expression: Expr<'_>) -> Option<Vec<u8>> {
+pub(super) fn blob_literal(expression: Expr<'_>) -> Option<Vec<u8>> {
     match expression {
         Expr::Literal(literal) if literal.literal_type() == LiteralType::Blob => {
             let source = literal.source();

@@ -4,21 +4,21 @@
 //! each, and the cells, each a rowid of eight bytes and coordinates of four, all with the highest
 //! byte first.
 
-use super::form::{PlainInsert, blob};
-use super::refused;
+use super::form::{PlainInsert, blob_literal};
+use super::refused_error;
 use crate::names::quote;
 use debros_proto::Result;
 use std::collections::HashMap;
 
 /// What a dump has told of an R-Tree.
 #[derive(Debug, Default)]
-pub(super) struct Boxes {
+pub(super) struct RTreeRows {
     nodes: HashMap<i64, Vec<u8>>,
-    rows: Vec<Row>,
+    rows: Vec<RTreeRow>,
 }
 
 #[derive(Debug)]
-struct Row {
+struct RTreeRow {
     id: i64,
     node: i64,
     /// The text of its other values, with commas before, and how many they are.
@@ -26,16 +26,17 @@ struct Row {
     count: usize,
 }
 
-impl Boxes {
+impl RTreeRows {
     /// Takes a row of one of the tables; `None` when it is none of such a table.
-    pub(super) fn take(&mut self, row: &PlainInsert<'_>, ending: &str) -> Option<()> {
+    pub(super) fn add_row(&mut self, row: &PlainInsert<'_>, ending: &str) -> Option<()> {
         match ending {
             "_node" => {
-                self.nodes.insert(row.number(0)?, blob(row.value(1)?)?);
+                self.nodes.insert(row.number_at(0)?, blob_literal(row.value_at(1)?)?);
             }
             "_rowid" => {
-                let (id, node, others) = (row.number(0)?, row.number(1)?, row.rest(2)?);
-                self.rows.push(Row { id, node, others, count: row.len() - 2 });
+                let (id, node, others) =
+                    (row.number_at(0)?, row.number_at(1)?, row.values_text(2)?);
+                self.rows.push(RTreeRow { id, node, others, count: row.len() - 2 });
             }
             // Where the nodes hang in the old tree.
             _ => (),
@@ -44,27 +45,45 @@ impl Boxes {
     }
 
     /// The rows as INSERTs into the table, which has so many columns.
-    pub(super) fn rows(self, table: &str, columns: usize, whole_numbers: bool) -> Result<Vec<String>> {
+    pub(super) fn into_inserts(
+        self,
+        table: &str,
+        columns: usize,
+        whole_numbers: bool,
+    ) -> Result<Vec<String>> {
         let mut statements = Vec::with_capacity(self.rows.len());
         for row in &self.rows {
             let coordinates = columns.saturating_sub(row.count + 1);
-            let found = self.nodes.get(&row.node).and_then(|node| cell(node, row.id, coordinates));
-            let values =
-                found.and_then(|cell| cell.map(|value| written(value, whole_numbers)).collect::<Option<String>>());
+            let found = self
+                .nodes
+                .get(&row.node)
+                .and_then(|node| cell_coordinates(node, row.id, coordinates));
+            let values = found.and_then(|cell| {
+                cell.map(|value| coordinate_sql(value, whole_numbers)).collect::<Option<String>>()
+            });
             let Some(values) = values else {
-                return Err(refused(&format!(
+                return Err(refused_error(&format!(
                     "the dump of the R-Tree {table} is not whole: its node {} has no row {}",
                     row.node, row.id
                 )));
             };
-            statements.push(format!("INSERT INTO {} VALUES ({}{values}{})", quote('"', table), row.id, row.others));
+            statements.push(format!(
+                "INSERT INTO {} VALUES ({}{values}{})",
+                quote('"', table),
+                row.id,
+                row.others
+            ));
         }
         Ok(statements)
     }
 }
 
 /// The coordinates of a row in a node.
-fn cell(node: &[u8], id: i64, coordinates: usize) -> Option<impl Iterator<Item = [u8; 4]>> {
+fn cell_coordinates(
+    node: &[u8],
+    id: i64,
+    coordinates: usize,
+) -> Option<impl Iterator<Item = [u8; 4]>> {
     const HEAD: usize = 4;
     let size = 8 + 4 * coordinates;
     let count = usize::from(u16::from_be_bytes([*node.get(2)?, *node.get(3)?]));
@@ -74,13 +93,15 @@ fn cell(node: &[u8], id: i64, coordinates: usize) -> Option<impl Iterator<Item =
 }
 
 /// A coordinate as SQL, with a comma before.
-fn written(bytes: [u8; 4], whole_number: bool) -> Option<String> {
+fn coordinate_sql(bytes: [u8; 4], whole_number: bool) -> Option<String> {
     if whole_number {
         return Some(format!(", {}", i32::from_be_bytes(bytes)));
     }
     match f64::from(f32::from_be_bytes(bytes)) {
         value if value.is_nan() => None,
-        value if value.is_infinite() => Some(format!(", {}9e999", if value < 0.0 { "-" } else { "" })),
+        value if value.is_infinite() => {
+            Some(format!(", {}9e999", if value < 0.0 { "-" } else { "" }))
+        }
         value => Some(format!(", {value:?}")),
     }
 }

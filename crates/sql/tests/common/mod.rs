@@ -1,13 +1,17 @@
-//! A database that several namespaces share, and one namespace's door to it: what the engine will do, in small.
+//! A database that several namespaces share, and one namespace's door to it: what the engine will
+//! do, in small.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 pub mod mutate;
 pub mod watch;
 
 use debros_proto::{Code, Error, Namespace};
-use debros_sql::counters::{Counters, restore_counters};
+use debros_sql::counters::{ConnectionCounters, restore_counters};
 use debros_sql::policy::may_be_hidden;
-use debros_sql::{Catalogue, Demangler, MOMENT_CLEAR, MOMENT_DDL, MOMENT_SET, Moment, Place, Policy, rewrite_under};
+use debros_sql::{
+    Catalogue, Demangler, ExecutionContext, ExecutionTarget, MOMENT_CLEAR, MOMENT_DDL, MOMENT_SET,
+    Policy, rewrite_with_foreign_keys,
+};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::{AuthContext, Authorization};
@@ -65,7 +69,12 @@ impl Shared {
         let strict = Arc::new(AtomicBool::new(true));
         let (shared, is_strict) = (Arc::clone(&policy), Arc::clone(&strict));
         db.authorizer(Some(move |context: AuthContext<'_>| {
-            match shared.lock().unwrap().as_mut().and_then(|policy| policy.refuse(&context)) {
+            match shared
+                .lock()
+                .unwrap()
+                .as_mut()
+                .and_then(|policy| policy.refuse_in_context(&context))
+            {
                 Some(_) if !is_strict.load(Ordering::Relaxed) && may_be_hidden(&context.action) => {
                     Authorization::Ignore
                 }
@@ -79,7 +88,8 @@ impl Shared {
 
     /// Runs a text under a policy, or under none.
     pub fn run_under(&self, policy: Option<Policy>, sql: &str) -> Outcome {
-        // As in the engine: an R-Tree that the connection has not met yet must not be met with anything refused.
+        // As in the engine: an R-Tree that the connection has not met yet must not be met with
+        // anything refused.
         *self.policy.lock().unwrap() = policy.clone();
         self.strict.store(false, Ordering::Relaxed);
         let _ = self.db.prepare(sql);
@@ -91,8 +101,9 @@ impl Shared {
     }
 }
 
-/// No statement runs on without an end from here on: a recursion without one is easily made by mixing words, and would take
-/// all memory. One that takes more steps than is allowed fails with "interrupted"; `Allowed::allow` allows as many anew.
+/// No statement runs on without an end from here on: a recursion without one is easily made by
+/// mixing words, and would take all memory. One that takes more steps than is allowed fails with
+/// "interrupted"; `Allowed::allow` allows as many anew.
 pub fn bound(db: &mut Connection) -> Allowed {
     let left = Allowed::default();
     left.allow();
@@ -122,17 +133,27 @@ pub fn run(db: &Connection, sql: &str) -> Outcome {
         let mut statement = db.prepare(sql)?;
         let mut columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
         let width = columns.len();
-        // What SQLite looks at inside some forms of ALTER TABLE shows as a column, of which no row comes.
+        // What SQLite looks at inside some forms of ALTER TABLE shows as a column, of which no row
+        // comes.
         if sql.trim_start().get(..5).is_some_and(|word| word.eq_ignore_ascii_case("ALTER")) {
             columns.clear();
         }
         let mut rows = statement.raw_query();
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
-            found.push((0..width).map(|index| row.get_ref(index).map(owned)).collect::<rusqlite::Result<Vec<_>>>()?);
+            found.push(
+                (0..width)
+                    .map(|index| row.get_ref(index).map(owned))
+                    .collect::<rusqlite::Result<Vec<_>>>()?,
+            );
         }
         drop(rows);
-        Ok(Outcome { columns, rows: found, changes: db.total_changes() - before, ..Outcome::default() })
+        Ok(Outcome {
+            columns,
+            rows: found,
+            changes: db.total_changes() - before,
+            ..Outcome::default()
+        })
     };
     match run() {
         Ok(outcome) => outcome,
@@ -157,7 +178,11 @@ pub struct Tenant {
 impl Tenant {
     pub fn new(name: &str) -> Self {
         let namespace = Namespace::new(name).unwrap();
-        Self { enforced: true, catalogue: Catalogue::new(&namespace).unwrap(), demangler: Demangler::new(&namespace) }
+        Self {
+            enforced: true,
+            catalogue: Catalogue::new(&namespace).unwrap(),
+            demangler: Demangler::new(&namespace),
+        }
     }
 
     pub fn prefix(&self) -> String {
@@ -176,24 +201,34 @@ impl Tenant {
     }
 
     fn try_run(&mut self, shared: &Shared, sql: &str) -> Result<Outcome, Error> {
-        let rewritten = rewrite_under(sql, &self.catalogue, self.enforced)?;
-        if rewritten.place == Place::Catalogue {
-            let found = self.catalogue.query(sql, &[], Instant::now() + Duration::from_secs(60), 100_000, 32 << 20)?;
-            let rows = found.rows.into_iter().map(|row| row.into_iter().map(plain_value).collect()).collect();
+        let rewritten = rewrite_with_foreign_keys(sql, &self.catalogue, self.enforced)?;
+        if rewritten.target == ExecutionTarget::Catalogue {
+            let found = self.catalogue.query(
+                sql,
+                &[],
+                Instant::now() + Duration::from_secs(60),
+                100_000,
+                32 << 20,
+            )?;
+            let rows = found
+                .rows
+                .into_iter()
+                .map(|row| row.into_iter().map(plain_value).collect())
+                .collect();
             return Ok(Outcome { columns: found.columns, rows, ..Outcome::default() });
         }
-        if let Place::Transaction(setting) = rewritten.place {
+        if let ExecutionTarget::Transaction(setting) = rewritten.target {
             return match setting.on {
                 None => Ok(Outcome {
                     columns: rewritten.columns.clone(),
-                    rows: vec![vec![Value::Integer(setting.what.usual().into())]],
+                    rows: vec![vec![Value::Integer(setting.name.default_value().into())]],
                     ..Outcome::default()
                 }),
-                Some(_) if setting.is_usual() => Ok(Outcome::default()),
+                Some(_) if setting.is_default() => Ok(Outcome::default()),
                 Some(_) => Err(Error::new(Code::StatementNotAllowed, "only in a transaction call")),
             };
         }
-        if let Place::Header(_) = rewritten.place {
+        if let ExecutionTarget::Header(_) = rewritten.target {
             let mut fork = self.catalogue.fork()?;
             fork.apply(sql)?;
             self.catalogue = fork;
@@ -210,21 +245,21 @@ impl Tenant {
             static NEXT: AtomicU8 = AtomicU8::new(0);
             bytes.fill(NEXT.fetch_add(1, Ordering::Relaxed));
         };
-        let mut moment = Moment { now_ms: debros_proto::now_ms(), random: &mut random };
+        let mut moment = ExecutionContext { now_ms: debros_proto::now_ms(), random: &mut random };
         if rewritten.needs_moment {
             shared.db.execute(MOMENT_SET, [moment.timestamp()]).unwrap();
         }
         if rewritten.reads_counters {
-            restore_counters(&shared.db, Counters::default()).unwrap();
+            restore_counters(&shared.db, ConnectionCounters::default()).unwrap();
         }
-        let text = rewritten.sql(&mut moment).into_owned();
+        let text = rewritten.fill_sql(&mut moment).into_owned();
         let policy = rewritten.policy(self.catalogue.namespace());
         let mut outcome = shared.run_under(shared.guarded.then_some(policy), &text);
         if rewritten.needs_moment {
             shared.db.execute_batch(MOMENT_CLEAR).unwrap();
         }
         if let Some(message) = &mut outcome.error {
-            *message = self.demangler.message(message);
+            *message = self.demangler.demangle_message(message);
         } else if let Some(fork) = fork {
             self.catalogue = fork;
         }
@@ -236,7 +271,7 @@ impl Tenant {
         if rewritten.tells_names {
             for value in outcome.rows.iter_mut().flatten() {
                 if let Value::Text(text) = value {
-                    *text = self.demangler.text(text).into_owned();
+                    *text = self.demangler.demangle_text(text).into_owned();
                 }
             }
         }
@@ -270,8 +305,10 @@ pub fn open_shared_pair() -> ((Shared, Tenant), (Shared, Tenant)) {
 
 /// All rows of all tables whose name begins with a prefix, and their definitions.
 pub fn state(db: &Connection, prefix: &str) -> Vec<(String, Outcome)> {
-    let names =
-        run(db, "SELECT type || ' ' || name || ' ' || coalesce(sql, ''), name FROM sqlite_schema ORDER BY type, name");
+    let names = run(
+        db,
+        "SELECT type || ' ' || name || ' ' || coalesce(sql, ''), name FROM sqlite_schema ORDER BY type, name",
+    );
     names
         .rows
         .into_iter()
@@ -292,11 +329,20 @@ pub fn state(db: &Connection, prefix: &str) -> Vec<(String, Outcome)> {
 }
 
 /// Every table has the same rows, and the catalogue tells of the same schema.
-pub fn compare_states(plain: &rusqlite::Connection, shared: &Shared, tenant: &mut Tenant, report: &mut String) {
+pub fn compare_states(
+    plain: &rusqlite::Connection,
+    shared: &Shared,
+    tenant: &mut Tenant,
+    report: &mut String,
+) {
     let schema = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name";
     let (expected, told) = (run(plain, schema), tenant.run(shared, schema));
     if expected.rows != told.rows {
-        let _ = writeln!(report, "schema\n  plain     {:?}\n  rewritten {:?}", expected.rows, told.rows);
+        let _ = writeln!(
+            report,
+            "schema\n  plain     {:?}\n  rewritten {:?}",
+            expected.rows, told.rows
+        );
     }
     for row in expected.rows {
         let (Value::Text(kind), Value::Text(name)) = (&row[0], &row[1]) else { continue };
@@ -304,21 +350,27 @@ pub fn compare_states(plain: &rusqlite::Connection, shared: &Shared, tenant: &mu
             continue;
         }
         let quoted = name.replace('"', "\"\"");
-        // Record 10 of an FTS5 index begins with a count of the settings that the connection has seen, those of statements
-        // that came to nothing too.
+        // Record 10 of an FTS5 index begins with a count of the settings that the connection has
+        // seen, those of statements that came to nothing too.
         let rows = if name.ends_with("_data") { "WHERE id <> 10" } else { "" };
         let (expected, found) = (
             run(plain, &format!("SELECT * FROM \"{quoted}\" {rows}")),
             run(&shared.db, &format!("SELECT * FROM \"{}{quoted}\" {rows}", tenant.prefix())),
         );
         if expected.rows != found.rows {
-            let _ = writeln!(report, "table {name}\n  plain     {:?}\n  rewritten {:?}", expected.rows, found.rows);
+            let _ = writeln!(
+                report,
+                "table {name}\n  plain     {:?}\n  rewritten {:?}",
+                expected.rows, found.rows
+            );
         }
     }
     // What is kept of the schema makes the same schema again.
     let entries = tenant.catalogue.entries().unwrap();
     let loaded = Catalogue::load(tenant.catalogue.namespace(), &entries, |_, _| {}).unwrap();
-    if loaded.entries().unwrap() != entries || loaded.tables().unwrap() != tenant.catalogue.tables().unwrap() {
+    if loaded.entries().unwrap() != entries
+        || loaded.tables().unwrap() != tenant.catalogue.tables().unwrap()
+    {
         let _ = writeln!(report, "the catalogue is not what was kept of it: {entries:?}");
     }
 }
@@ -336,7 +388,10 @@ pub fn mark(db: &Connection, prefix: &str) {
     for row in tables.rows {
         let Value::Text(table) = &row[0] else { continue };
         let table = table.replace('"', "\"\"");
-        let columns = run(db, &format!("SELECT name FROM pragma_table_info('{}')", table.replace('\'', "''")));
+        let columns = run(
+            db,
+            &format!("SELECT name FROM pragma_table_info('{}')", table.replace('\'', "''")),
+        );
         for column in columns.rows {
             let Value::Text(column) = &column[0] else { continue };
             // Keys, checks and virtual tables may refuse it: then that column stays.

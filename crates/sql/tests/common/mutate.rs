@@ -108,7 +108,11 @@ pub fn corpus() -> Vec<Vec<String>> {
 pub fn scripts() -> Vec<(String, Vec<String>)> {
     let statements = |file: &Path| {
         let text = std::fs::read_to_string(file).unwrap();
-        debros_proto::sql::split(&text).unwrap().iter().map(|statement| statement.text.to_owned()).collect()
+        debros_proto::sql::split(&text)
+            .unwrap()
+            .iter()
+            .map(|statement| statement.text.to_owned())
+            .collect()
     };
     let name = |file: &Path| file.file_stem().unwrap().to_string_lossy().into_owned();
     files("corpus").iter().map(|file| (name(file), statements(file))).collect()
@@ -116,7 +120,8 @@ pub fn scripts() -> Vec<(String, Vec<String>)> {
 
 fn files(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder);
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files
 }
@@ -126,7 +131,8 @@ pub fn is_of_use(words: &[String]) -> bool {
     (1..120).contains(&words.len())
 }
 
-/// Whether what a statement gives depends on more than the data: then two databases may well differ.
+/// Whether what a statement gives depends on more than the data: then two databases may well
+/// differ.
 pub fn is_of_more_than_the_data(sql: &str) -> bool {
     const WORDS: &[&str] = &[
         "now",
@@ -148,7 +154,7 @@ pub fn is_of_more_than_the_data(sql: &str) -> bool {
         "pragma",
         "localtime",
     ];
-    sql.to_ascii_lowercase()
-        .split(|c: char| !(c.is_alphanumeric() || c == '_'))
-        .any(|word| WORDS.contains(&word) || word.starts_with("sqlite_") || word.starts_with("pragma_"))
+    sql.to_ascii_lowercase().split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|word| {
+        WORDS.contains(&word) || word.starts_with("sqlite_") || word.starts_with("pragma_")
+    })
 }

@@ -1,36 +1,44 @@
 //! `auth login`: a wallet signs in, and what it gets is stored.
 
-use crate::credentials::{Entry, Store};
-use crate::fail::Failure;
+use crate::cli_error::CliError;
+use crate::credentials::{CredentialFile, StoredCredential};
 use crate::network_cli::auth_args::LoginArgs;
-use crate::network_cli::credential::{API_KEY, is_interactive, store, unusable};
-use crate::network_cli::output::{Output, json_text, json_time, note, printable, time};
-use crate::network_cli::session::{Session, variable};
-use crate::network_cli::{browser, gateway, keystore};
+use crate::network_cli::credential_lookup::{
+    API_KEY, credential_file_failure, is_interactive, open_credential_file,
+};
+use crate::network_cli::node_connection::{NodeConnection, env_variable};
+use crate::network_cli::output::{
+    Output, format_time, json_text, json_time, print_note, printable,
+};
+use crate::network_cli::{browser, gateway_lookup, keystore};
 use crate::sign_in;
 use serde_json::json;
 use std::path::Path;
 
 /// Refuses what would wait for a browser that nobody sits before.
-pub(super) fn check(how: &LoginArgs) -> Result<(), Failure> {
+pub(super) fn check_interactive(how: &LoginArgs) -> Result<(), CliError> {
     if how.keystore.is_some() || how.no_browser || is_interactive() {
         return Ok(());
     }
-    Err(Failure::no_credential("a sign-in in the browser needs somebody at a terminal, and there is none").hint(
+    Err(CliError::no_credential("a sign-in in the browser needs somebody at a terminal, and there is none").with_hint(
         "sign in with `network-cli auth login --keystore FILE --password-file FILE` (or DEBROS_KEYSTORE_PASSWORD in place of \
          the file), or set DEBROS_API_KEY; --no-browser prints the page's address and waits for a browser elsewhere",
     ))
 }
 
-pub(super) async fn run(session: &Session, out: Output, how: &LoginArgs) -> Result<(), Failure> {
+pub(super) async fn run(
+    session: &NodeConnection,
+    out: Output,
+    how: &LoginArgs,
+) -> Result<(), CliError> {
     let entry = match &how.keystore {
         Some(path) => with_keystore(session, path, how.password_file.as_deref()).await?,
         None => in_browser(session, how.gateway.as_deref(), !how.no_browser).await?,
     };
-    if variable(API_KEY).is_some() {
-        note("DEBROS_API_KEY is set, and goes before what was stored now");
+    if env_variable(API_KEY).is_some() {
+        print_note("DEBROS_API_KEY is set, and goes before what was stored now");
     }
-    out.result(
+    out.write_result(
         || {
             json!({
                 "status": "ok",
@@ -44,7 +52,7 @@ pub(super) async fn run(session: &Session, out: Output, how: &LoginArgs) -> Resu
         || {
             let until = match entry.refresh_expires_at {
                 0 => String::new(),
-                end => format!(", until {} without use", time(end)),
+                end => format!(", until {} without use", format_time(end)),
             };
             let (wallet, namespace) = (printable(&entry.wallet), printable(&entry.namespace));
             format!("signed in as {wallet} in namespace {namespace}{until}")
@@ -53,72 +61,90 @@ pub(super) async fn run(session: &Session, out: Output, how: &LoginArgs) -> Resu
 }
 
 /// Over P2P alone.
-async fn with_keystore(session: &Session, path: &Path, password_file: Option<&Path>) -> Result<Entry, Failure> {
+async fn with_keystore(
+    session: &NodeConnection,
+    path: &Path,
+    password_file: Option<&Path>,
+) -> Result<StoredCredential, CliError> {
     let namespace = session.namespace_or_default()?;
     // Asking and opening take their time; the connection to the node stays alive meanwhile.
     let (path, password_file) = (path.to_owned(), password_file.map(Path::to_owned));
-    let opening = tokio::task::spawn_blocking(move || keystore::open(&path, password_file.as_deref()));
-    let key = opening.await.map_err(|error| Failure::new(error.to_string()))??;
-    let opened = sign_in::with_key(session.public(), &key, &namespace).await?;
-    let mut entry = fresh(session, opened.namespace.clone(), opened.subject.clone());
-    entry.gateway_url = gateway::of_local_node(session).unwrap_or_default();
+    let opening =
+        tokio::task::spawn_blocking(move || keystore::open(&path, password_file.as_deref()));
+    let key = opening.await.map_err(|error| CliError::new(error.to_string()))??;
+    let opened = sign_in::sign_in_with_key(session.public_client(), &key, &namespace).await?;
+    let mut entry = new_entry(session, opened.namespace.clone(), opened.subject.clone());
+    entry.gateway_url = gateway_lookup::local_gateway_url(session).unwrap_or_default();
     entry.set_session(&opened);
-    keep(session, entry).await
+    store_entry(session, entry).await
 }
 
 /// Through the page of a gateway, and back to a callback on this machine.
 pub(in crate::network_cli) async fn in_browser(
-    session: &Session,
+    session: &NodeConnection,
     gateway: Option<&str>,
     open: bool,
-) -> Result<Entry, Failure> {
+) -> Result<StoredCredential, CliError> {
     let namespace = session.namespace_or_default()?;
-    let url = gateway::find(session, gateway).await?;
+    let url = gateway_lookup::find(session, gateway).await?;
     let given = browser::sign_in(&url, &namespace, open).await?;
     // Only the state proves where it comes from; the node says what it is worth.
-    let who = match session.with(&given.api_key).network().who_am_i().await {
+    let who = match session.client_with(&given.api_key).network().who_am_i().await {
         Ok(who) => who,
         Err(error) if error.code.is_unauthenticated() => {
-            return Err(Failure::new(format!("the node {} does not know the key that {url} made", session.peer_id))
-                .hint("the gateway belongs to another node: name the right one with --gateway or DEBROS_GATEWAY_URL"));
+            return Err(CliError::new(format!("the node {} does not know the key that {url} made", session.peer_id))
+                .with_hint(
+                    "the gateway belongs to another node: name the right one with --gateway or DEBROS_GATEWAY_URL",
+                ));
         }
         Err(error) => return Err(error.into()),
     };
-    let mut entry = fresh(session, who.namespace, who.wallet);
+    let mut entry = new_entry(session, who.namespace, who.wallet);
     entry.gateway_url = url;
     entry.api_key = given.api_key;
     entry.refresh_token = given.refresh_token;
-    keep(session, entry).await
+    store_entry(session, entry).await
 }
 
-fn fresh(session: &Session, namespace: String, wallet: String) -> Entry {
+fn new_entry(session: &NodeConnection, namespace: String, wallet: String) -> StoredCredential {
     let (peer_id, stored_at) = (session.peer_id.clone(), debros_proto::now_ms());
-    Entry { peer_id, namespace, wallet, stored_at, ..Entry::default() }
+    StoredCredential { peer_id, namespace, wallet, stored_at, ..StoredCredential::default() }
 }
 
-/// What was signed in last is what commands use. An API key that is stored already stays as long as it is valid; the
-/// session before ends.
-async fn keep(session: &Session, mut entry: Entry) -> Result<Entry, Failure> {
-    let store = store()?;
-    let locked = store.lock(session.timeout).await.map_err(unusable)?;
-    let before = locked.find(&entry.peer_id, Some(&entry.namespace), Some(&entry.wallet)).map_err(unusable)?;
+/// What was signed in last is what commands use. An API key that is stored already stays as long as
+/// it is valid; the session before ends.
+async fn store_entry(
+    session: &NodeConnection,
+    mut entry: StoredCredential,
+) -> Result<StoredCredential, CliError> {
+    let store = open_credential_file()?;
+    let locked = store.lock(session.timeout).await.map_err(credential_file_failure)?;
+    let before = locked
+        .find(&entry.peer_id, Some(&entry.namespace), Some(&entry.wallet))
+        .map_err(credential_file_failure)?;
     let before = before.unwrap_or_default();
     let mut superfluous = String::new();
-    if !before.api_key.is_empty() && before.api_key != entry.api_key && !is_dead(session, &before.api_key).await {
+    if !before.api_key.is_empty()
+        && before.api_key != entry.api_key
+        && !is_key_revoked(session, &before.api_key).await
+    {
         superfluous = std::mem::replace(&mut entry.api_key, before.api_key);
     }
-    locked.put_current(entry.clone()).map_err(unusable)?;
+    locked.put_current(entry.clone()).map_err(credential_file_failure)?;
     drop(locked);
-    note(&format!("stored in {}", store.path().display()));
+    print_note(&format!("stored in {}", store.path().display()));
     if !superfluous.is_empty()
-        && let Err(failure) = revoke(session, &store, &entry, superfluous).await
+        && let Err(failure) = revoke_superfluous_key(session, &store, &entry, superfluous).await
     {
-        note(&format!("the stored API key stays in use; the new one can not be revoked: {}", failure.message));
+        print_note(&format!(
+            "the stored API key stays in use; the new one can not be revoked: {}",
+            failure.message
+        ));
     }
     if !before.refresh_token.is_empty() && before.refresh_token != entry.refresh_token {
         // Nobody would use it any more, and it would live on for weeks.
-        match session.public().auth().logout(before.refresh_token, "").await {
-            Err(error) if !error.code.is_unauthenticated() => note(&format!(
+        match session.public_client().auth().logout(before.refresh_token, "").await {
+            Err(error) if !error.code.is_unauthenticated() => print_note(&format!(
                 "the session before can not be ended: {}; `network-cli auth logout --all` ends all",
                 error.message
             )),
@@ -129,16 +155,24 @@ async fn keep(session: &Session, mut entry: Entry) -> Result<Entry, Failure> {
 }
 
 /// Whether the node says that a key is not valid. When it can not be asked, the key is kept.
-async fn is_dead(session: &Session, key: &str) -> bool {
-    let asked = session.public().with_credential(key).network().who_am_i().await;
+async fn is_key_revoked(session: &NodeConnection, key: &str) -> bool {
+    let asked = session.public_client().with_credential(key).network().who_am_i().await;
     asked.is_err_and(|error| error.code.is_unauthenticated())
 }
 
-/// Revokes a key that the sign-in made, where a stored one stays in use: forgotten, it would stay valid.
-async fn revoke(session: &Session, store: &Store, entry: &Entry, key: String) -> Result<(), Failure> {
-    let id = session.public().with_credential(key).network().who_am_i().await?.subject;
-    let named = |why: &str| Failure::new(format!("{id}: {why}"));
-    let token = session.session_token(store, entry).await?.ok_or_else(|| named("there is no session"))?;
-    let revoked = session.public().with_credential(token).auth().revoke_key(id.clone()).await;
+/// Revokes a key that the sign-in made, where a stored one stays in use: forgotten, it would stay
+/// valid.
+async fn revoke_superfluous_key(
+    session: &NodeConnection,
+    store: &CredentialFile,
+    entry: &StoredCredential,
+    key: String,
+) -> Result<(), CliError> {
+    let id = session.public_client().with_credential(key).network().who_am_i().await?.subject;
+    let named = |why: &str| CliError::new(format!("{id}: {why}"));
+    let token =
+        session.session_token(store, entry).await?.ok_or_else(|| named("there is no session"))?;
+    let revoked =
+        session.public_client().with_credential(token).auth().revoke_key(id.clone()).await;
     revoked.map(drop).map_err(|error| named(&error.message))
 }

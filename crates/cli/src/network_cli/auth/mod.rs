@@ -9,22 +9,25 @@ mod wallets;
 pub(super) use wallets::OPERATOR;
 
 use super::auth_args::{AuthCommand, WalletCommand};
-use super::output::{Output, printable, time};
-use super::session::Session;
-use crate::fail::Failure;
+use super::node_connection::NodeConnection;
+use super::output::{Output, format_time, printable};
+use crate::cli_error::CliError;
 use debros_gateway::answers::WhoAmIAnswer;
 use serde_json::json;
 
 /// Does what needs no node; gives every other command back.
-pub(super) fn offline(out: Output, command: AuthCommand) -> Result<Option<AuthCommand>, Failure> {
+pub(super) fn run_offline(
+    out: Output,
+    command: AuthCommand,
+) -> Result<Option<AuthCommand>, CliError> {
     match command {
         AuthCommand::Wallets => wallets::list(out)?,
         AuthCommand::Wallet(WalletCommand::New { keystore, password_file }) => {
-            wallets::make(out, keystore, password_file.as_deref())?;
+            wallets::create_wallet(out, keystore, password_file.as_deref())?;
         }
-        AuthCommand::Sign { wallet, message } => wallets::sign(out, &wallet, message)?,
+        AuthCommand::Sign { wallet, message } => wallets::sign_message(out, &wallet, message)?,
         AuthCommand::Login(how) => {
-            login::check(&how)?;
+            login::check_interactive(&how)?;
             return Ok(Some(AuthCommand::Login(how)));
         }
         other => return Ok(Some(other)),
@@ -32,16 +35,20 @@ pub(super) fn offline(out: Output, command: AuthCommand) -> Result<Option<AuthCo
     Ok(None)
 }
 
-pub(super) async fn run(session: &Session, out: Output, command: AuthCommand) -> Result<(), Failure> {
+pub(super) async fn run(
+    session: &NodeConnection,
+    out: Output,
+    command: AuthCommand,
+) -> Result<(), CliError> {
     match command {
         AuthCommand::Login(how) => login::run(session, out, &how).await,
         AuthCommand::Logout { all } => logout::run(session, out, all).await,
-        AuthCommand::Whoami => whoami(session, out).await,
+        AuthCommand::Whoami => show_identity(session, out).await,
         AuthCommand::Token => {
             let credential = session.credential().await?;
-            out.result(|| json!({ "token": credential }), || credential.to_owned())
+            out.write_result(|| json!({ "token": credential }), || credential.to_owned())
         }
-        AuthCommand::Use { wallet } => wallets::choose(session, out, &wallet).await,
+        AuthCommand::Use { wallet } => wallets::use_wallet(session, out, &wallet).await,
         AuthCommand::Keys(keys) => keys::run(session, out, keys).await,
         AuthCommand::Members(members) => members::run(session, out, members).await,
         // Done before a node was looked for.
@@ -49,12 +56,13 @@ pub(super) async fn run(session: &Session, out: Output, command: AuthCommand) ->
     }
 }
 
-async fn whoami(session: &Session, out: Output) -> Result<(), Failure> {
-    let who = session.user().await?.network().who_am_i().await?;
+async fn show_identity(session: &NodeConnection, out: Output) -> Result<(), CliError> {
+    let who = session.user_client().await?.network().who_am_i().await?;
     if out.is_json() {
-        return out.json(&WhoAmIAnswer::from(who));
+        return out.write_json(&WhoAmIAnswer::from(who));
     }
-    let scopes = if who.scopes.is_empty() { "all of the role".to_owned() } else { who.scopes.join(" ") };
+    let scopes =
+        if who.scopes.is_empty() { "all of the role".to_owned() } else { who.scopes.join(" ") };
     let mut lines = vec![("method", who.method), ("subject", who.subject)];
     if !who.wallet.is_empty() {
         lines.push(("wallet", who.wallet));
@@ -66,8 +74,9 @@ async fn whoami(session: &Session, out: Output) -> Result<(), Failure> {
     if who.operator {
         lines.push(("operator", "yes: it may call what operators may".to_owned()));
     }
-    lines.push(("created", time(who.created_at)));
-    lines.push(("expires", time(who.expires_at)));
-    let text: Vec<String> = lines.iter().map(|(name, value)| format!("{name:<11}{}", printable(value))).collect();
-    out.line(&text.join("\n"))
+    lines.push(("created", format_time(who.created_at)));
+    lines.push(("expires", format_time(who.expires_at)));
+    let text: Vec<String> =
+        lines.iter().map(|(name, value)| format!("{name:<11}{}", printable(value))).collect();
+    out.write_line(&text.join("\n"))
 }

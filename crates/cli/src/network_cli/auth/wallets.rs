@@ -1,11 +1,13 @@
 //! `auth wallets`, `auth use`, `auth wallet new`, `auth sign`.
 
-use crate::credentials::Entry;
-use crate::fail::Failure;
+use crate::cli_error::CliError;
+use crate::credentials::StoredCredential;
 use crate::network_cli::auth_args::KeystoreArgs;
-use crate::network_cli::credential::{store, unusable};
-use crate::network_cli::output::{Output, Shown, json_list, json_text, json_time, note, printable, time};
-use crate::network_cli::session::Session;
+use crate::network_cli::credential_lookup::{credential_file_failure, open_credential_file};
+use crate::network_cli::node_connection::NodeConnection;
+use crate::network_cli::output::{
+    Output, TableCell, format_time, json_list, json_text, json_time, print_note, printable,
+};
 use crate::network_cli::{input, keystore};
 use debros_auth::{PrivateKey, Wallet};
 use serde_json::json;
@@ -19,32 +21,46 @@ const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 const PREFIX_CHARS: usize = 11;
 
 /// What is stored, of all nodes.
-pub(super) fn list(out: Output) -> Result<(), Failure> {
-    let mut entries = store()?.entries().map_err(unusable)?;
-    entries.sort_by(|a, b| (&a.peer_id, &a.namespace, &a.wallet).cmp(&(&b.peer_id, &b.namespace, &b.wallet)));
+pub(super) fn list(out: Output) -> Result<(), CliError> {
+    let mut entries = open_credential_file()?.entries().map_err(credential_file_failure)?;
+    entries.sort_by(|a, b| {
+        (&a.peer_id, &a.namespace, &a.wallet).cmp(&(&b.peer_id, &b.namespace, &b.wallet))
+    });
     if out.is_json() {
-        return out.json(&json_list(entries.iter().map(entry_json)));
+        return out.write_json(&json_list(entries.iter().map(entry_json)));
     }
     if entries.is_empty() {
-        note("nothing is stored; `network-cli auth login` signs a wallet in");
+        print_note("nothing is stored; `network-cli auth login` signs a wallet in");
         return Ok(());
     }
     let rows = entries.iter().map(|entry| {
-        let key = if entry.api_key.is_empty() { "-".to_owned() } else { format!("{}…", key_prefix(entry)) };
+        let key = if entry.api_key.is_empty() {
+            "-".to_owned()
+        } else {
+            format!("{}…", key_prefix(entry))
+        };
         let session = match (entry.has_session(), entry.refresh_expires_at) {
             (false, _) => "-".to_owned(),
             (true, 0) => "yes".to_owned(),
-            (true, end) => format!("until {}", time(end)),
+            (true, end) => format!("until {}", format_time(end)),
         };
         let gateway = if entry.gateway_url.is_empty() { "-" } else { &entry.gateway_url };
-        [if entry.current { "*" } else { "" }, name(entry), &entry.namespace, &key, &session, &entry.peer_id, gateway]
-            .map(Shown::from)
-            .into()
+        [
+            if entry.current { "*" } else { "" },
+            display_name(entry),
+            &entry.namespace,
+            &key,
+            &session,
+            &entry.peer_id,
+            gateway,
+        ]
+        .map(TableCell::from)
+        .into()
     });
-    out.table(&["", "WALLET", "NAMESPACE", "KEY", "SESSION", "NODE", "GATEWAY"], rows)
+    out.write_table(&["", "WALLET", "NAMESPACE", "KEY", "SESSION", "NODE", "GATEWAY"], rows)
 }
 
-fn entry_json(entry: &Entry) -> serde_json::Value {
+fn entry_json(entry: &StoredCredential) -> serde_json::Value {
     json!({
         "wallet": json_text(&entry.wallet),
         "namespace": entry.namespace,
@@ -58,56 +74,86 @@ fn entry_json(entry: &Entry) -> serde_json::Value {
     })
 }
 
-fn name(entry: &Entry) -> &str {
+fn display_name(entry: &StoredCredential) -> &str {
     if entry.wallet.is_empty() { OPERATOR } else { &entry.wallet }
 }
 
-fn key_prefix(entry: &Entry) -> &str {
+fn key_prefix(entry: &StoredCredential) -> &str {
     entry.api_key.get(..PREFIX_CHARS).unwrap_or_default()
 }
 
 /// Makes a stored wallet the one that commands for the node use.
-pub(super) async fn choose(session: &Session, out: Output, wanted: &str) -> Result<(), Failure> {
-    let wallet = if wanted == OPERATOR { String::new() } else { Wallet::parse(wanted)?.to_string() };
-    let store = store()?;
-    let locked = store.lock(session.timeout).await.map_err(unusable)?;
+pub(super) async fn use_wallet(
+    session: &NodeConnection,
+    out: Output,
+    wanted: &str,
+) -> Result<(), CliError> {
+    let wallet =
+        if wanted == OPERATOR { String::new() } else { Wallet::parse(wanted)?.to_string() };
+    let store = open_credential_file()?;
+    let locked = store.lock(session.timeout).await.map_err(credential_file_failure)?;
     let namespace = session.namespace.as_deref();
-    let found = locked.find(&session.peer_id, namespace, Some(&wallet)).map_err(unusable)?;
+    let found =
+        locked.find(&session.peer_id, namespace, Some(&wallet)).map_err(credential_file_failure)?;
     let entry = found.ok_or_else(|| {
-        let in_namespace = namespace.map(|name| format!(" in namespace {name}")).unwrap_or_default();
-        Failure::not_found(format!("{wanted} is not stored for the node {}{in_namespace}", session.peer_id))
-            .hint("`network-cli auth wallets` lists what is; `network-cli auth login` signs a wallet in")
+        let in_namespace =
+            namespace.map(|name| format!(" in namespace {name}")).unwrap_or_default();
+        CliError::not_found(format!(
+            "{wanted} is not stored for the node {}{in_namespace}",
+            session.peer_id
+        ))
+        .with_hint(
+            "`network-cli auth wallets` lists what is; `network-cli auth login` signs a wallet in",
+        )
     })?;
-    locked.put_current(entry.clone()).map_err(unusable)?;
-    out.result(
+    locked.put_current(entry.clone()).map_err(credential_file_failure)?;
+    out.write_result(
         || json!({ "status": "ok", "wallet": json_text(&entry.wallet), "namespace": entry.namespace }),
-        || format!("commands use {} in namespace {} now", name(&entry), entry.namespace),
+        || format!("commands use {} in namespace {} now", display_name(&entry), entry.namespace),
     )
 }
 
 /// Makes a wallet in a keystore file.
-pub(super) fn make(out: Output, file: Option<PathBuf>, password_file: Option<&Path>) -> Result<(), Failure> {
+pub(super) fn create_wallet(
+    out: Output,
+    file: Option<PathBuf>,
+    password_file: Option<&Path>,
+) -> Result<(), CliError> {
     let key = PrivateKey::generate()?;
     let wallet = key.wallet();
     let file = match file {
         Some(file) => file,
-        None => store()?.folder().join("keystores").join(format!("{wallet}.json")),
+        None => open_credential_file()?.folder().join("keystores").join(format!("{wallet}.json")),
     };
-    keystore::make(&file, &key, password_file)?;
-    note(&format!("kept in {}; whoever has the file and the password has the wallet: keep a copy", file.display()));
-    out.result(|| json!({ "wallet": wallet.to_string(), "keystore": file }), || wallet.to_string())
+    keystore::create(&file, &key, password_file)?;
+    print_note(&format!(
+        "kept in {}; whoever has the file and the password has the wallet: keep a copy",
+        file.display()
+    ));
+    out.write_result(
+        || json!({ "wallet": wallet.to_string(), "keystore": file }),
+        || wallet.to_string(),
+    )
 }
 
 /// Signs a text as wallets do (`personal_sign`).
-pub(super) fn sign(out: Output, wallet: &KeystoreArgs, message: String) -> Result<(), Failure> {
+pub(super) fn sign_message(
+    out: Output,
+    wallet: &KeystoreArgs,
+    message: String,
+) -> Result<(), CliError> {
     let is_literal = message != "-";
     let bytes = input::read(message, is_literal, MAX_MESSAGE_BYTES)?;
-    let mut text = String::from_utf8(bytes).map_err(|_| Failure::usage("the text to sign is not UTF-8"))?;
+    let mut text =
+        String::from_utf8(bytes).map_err(|_| CliError::usage("the text to sign is not UTF-8"))?;
     if !is_literal && text.ends_with('\n') {
         // The line end that `echo` and editors add.
         text.pop();
     }
     let key = keystore::open(&wallet.keystore, wallet.password_file.as_deref())?;
     let signature = key.sign_personal(&text);
-    out.result(|| json!({ "wallet": key.wallet().to_string(), "signature": signature }), || printable(&signature))
+    out.write_result(
+        || json!({ "wallet": key.wallet().to_string(), "signature": signature }),
+        || printable(&signature),
+    )
 }

@@ -1,7 +1,8 @@
-//! The server that the browser comes back to: on the loopback address, for one answer, proven by a random state.
+//! The server that the browser comes back to: on the loopback address, for one answer, proven by a
+//! random state.
 
 use super::page;
-use crate::fail::Failure;
+use crate::cli_error::CliError;
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -28,7 +29,7 @@ const MAX_SECRET_BYTES: usize = 512;
 
 /// What the page sends back. The node says what it is worth.
 #[derive(Deserialize)]
-pub(in crate::network_cli) struct Given {
+pub(in crate::network_cli) struct CallbackParams {
     /// A secret.
     pub(in crate::network_cli) api_key: String,
     /// A secret; empty when there is no session.
@@ -39,56 +40,65 @@ pub(in crate::network_cli) struct Given {
 }
 
 /// The secrets are left out.
-impl fmt::Debug for Given {
+impl fmt::Debug for CallbackParams {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Given").finish_non_exhaustive()
     }
 }
 
-impl Given {
+impl CallbackParams {
     /// Whether the values have the form of what they are called.
     fn is_well_formed(&self) -> bool {
-        let is_secret = |text: &str| text.len() <= MAX_SECRET_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let is_secret = |text: &str| {
+            text.len() <= MAX_SECRET_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic())
+        };
         !self.api_key.is_empty() && is_secret(&self.api_key) && is_secret(&self.refresh_token)
     }
 }
 
 /// A running server.
-pub(super) struct Callback {
+pub(super) struct CallbackServer {
     address: SocketAddr,
     state: String,
-    given: mpsc::Receiver<Given>,
+    given: mpsc::Receiver<CallbackParams>,
     done: watch::Receiver<bool>,
     start: Arc<Mutex<Option<String>>>,
     stop: oneshot::Sender<()>,
     server: JoinHandle<()>,
 }
 
-struct Shared {
+struct CallbackContext {
     state: String,
-    given: mpsc::Sender<Given>,
+    given: mpsc::Sender<CallbackParams>,
     done: watch::Sender<bool>,
     /// The page's address, until somebody was sent there.
     start: Arc<Mutex<Option<String>>>,
 }
 
-impl Callback {
+impl CallbackServer {
     /// Listens on a free port of the loopback address.
-    pub(super) async fn listen() -> Result<Self, Failure> {
+    pub(super) async fn listen() -> Result<Self, CliError> {
         let mut random = [0_u8; 32];
-        getrandom::fill(&mut random).map_err(|error| Failure::new(format!("no randomness: {error}")))?;
+        getrandom::fill(&mut random)
+            .map_err(|error| CliError::new(format!("no randomness: {error}")))?;
         let state: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let failed =
-            |error: std::io::Error| Failure::new(format!("the callback of the sign-in can not listen: {error}"));
+        let failed = |error: std::io::Error| {
+            CliError::new(format!("the callback of the sign-in can not listen: {error}"))
+        };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         // One answer is enough: a second one finds the place taken.
         let (give, given) = mpsc::channel(1);
         let (finish, done) = watch::channel(false);
         let start = Arc::new(Mutex::new(None));
-        let shared = Arc::new(Shared { state: state.clone(), given: give, done: finish, start: Arc::clone(&start) });
+        let shared = Arc::new(CallbackContext {
+            state: state.clone(),
+            given: give,
+            done: finish,
+            start: Arc::clone(&start),
+        });
         let router = Router::new()
-            .route(PATH, get(callback))
+            .route(PATH, get(receive_callback))
             .route(DONE, get(last_page))
             .route(START, get(first_page))
             .fallback(async || page::not_found())
@@ -96,7 +106,8 @@ impl Callback {
             .with_state(shared);
         let (stop, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(async move {
-            let serving = axum::serve(listener, router).with_graceful_shutdown(async move { drop(stopped.await) });
+            let serving = axum::serve(listener, router)
+                .with_graceful_shutdown(async move { drop(stopped.await) });
             // Nobody could be told: the command waits for an answer, and says when none came.
             let _ = serving.await;
         });
@@ -113,15 +124,16 @@ impl Callback {
         &self.state
     }
 
-    /// An address that sends whoever comes first on to the page, and nobody else. The page's own address holds the state,
-    /// and what a browser is started with can be read by every user of the machine.
-    pub(super) fn start_at(&self, page: &str) -> String {
+    /// An address that sends whoever comes first on to the page, and nobody else. The page's own
+    /// address holds the state, and what a browser is started with can be read by every user of the
+    /// machine.
+    pub(super) fn set_start_page(&self, page: &str) -> String {
         *self.start.lock().unwrap_or_else(PoisonError::into_inner) = Some(page.to_owned());
         format!("http://{}{START}", self.address)
     }
 
     /// What the page sent; requests without the right state are no answer.
-    pub(super) async fn received(&mut self) -> Option<Given> {
+    pub(super) async fn wait_for_params(&mut self) -> Option<CallbackParams> {
         self.given.recv().await
     }
 
@@ -137,25 +149,30 @@ impl Callback {
     }
 }
 
-async fn first_page(State(shared): State<Arc<Shared>>) -> Response {
+async fn first_page(State(shared): State<Arc<CallbackContext>>) -> Response {
     let page = shared.start.lock().unwrap_or_else(PoisonError::into_inner).take();
     match page {
-        Some(page) => page::guarded((StatusCode::SEE_OTHER, [("location", page)]).into_response()),
+        Some(page) => page::with_security_headers(
+            (StatusCode::SEE_OTHER, [("location", page)]).into_response(),
+        ),
         None => page::not_ours(),
     }
 }
 
-async fn callback(State(shared): State<Arc<Shared>>, query: Result<Query<Given>, QueryRejection>) -> Response {
+async fn receive_callback(
+    State(shared): State<Arc<CallbackContext>>,
+    query: Result<Query<CallbackParams>, QueryRejection>,
+) -> Response {
     let Ok(Query(given)) = query else { return page::not_ours() };
     let is_ours: bool = given.state.as_bytes().ct_eq(shared.state.as_bytes()).into();
     if !is_ours || !given.is_well_formed() || shared.given.try_send(given).is_err() {
         return page::not_ours();
     }
     // On to an address without secrets, so that neither the window nor the history keeps them.
-    page::guarded((StatusCode::SEE_OTHER, [("location", DONE)]).into_response())
+    page::with_security_headers((StatusCode::SEE_OTHER, [("location", DONE)]).into_response())
 }
 
-async fn last_page(State(shared): State<Arc<Shared>>) -> Response {
+async fn last_page(State(shared): State<Arc<CallbackContext>>) -> Response {
     shared.done.send_replace(true);
     page::signed_in()
 }

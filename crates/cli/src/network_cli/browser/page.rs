@@ -17,12 +17,12 @@ const HEADERS: [(HeaderName, &str); 5] = [
 
 /// The end of a sign-in that went well.
 pub(super) fn signed_in() -> Response {
-    page(StatusCode::OK, "Signed in", "The command line goes on. You can close this window.")
+    render_page(StatusCode::OK, "Signed in", "The command line goes on. You can close this window.")
 }
 
 /// The answer to what this sign-in did not ask for.
 pub(super) fn not_ours() -> Response {
-    page(
+    render_page(
         StatusCode::BAD_REQUEST,
         "This is not the sign-in that was asked for",
         "Nothing was taken over. Go back to the terminal and open the page whose address stands there.",
@@ -31,18 +31,18 @@ pub(super) fn not_ours() -> Response {
 
 /// There is nothing else here.
 pub(super) fn not_found() -> Response {
-    page(StatusCode::NOT_FOUND, "There is nothing here", "You can close this window.")
+    render_page(StatusCode::NOT_FOUND, "There is nothing here", "You can close this window.")
 }
 
 /// Adds what every answer carries.
-pub(super) fn guarded(mut response: Response) -> Response {
+pub(super) fn with_security_headers(mut response: Response) -> Response {
     for (name, value) in HEADERS {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
 }
 
-fn page(status: StatusCode, title: &str, text: &str) -> Response {
+fn render_page(status: StatusCode, title: &str, text: &str) -> Response {
     let html = format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
@@ -51,5 +51,5 @@ fn page(status: StatusCode, title: &str, text: &str) -> Response {
          padding:0 1.5rem}}</style>\n\
          <main>\n<h1>{title}</h1>\n<p role=\"status\">{text}</p>\n</main>\n</html>\n"
     );
-    guarded((status, Html(html)).into_response())
+    with_security_headers((status, Html(html)).into_response())
 }

@@ -1,12 +1,13 @@
 //! The steps of a folder: what `db migrate` applies, in which order.
 //!
-//! A step is a file, or a file in a folder of its own, so that the folders of the usual tools can be applied as they are:
-//! [`super::names`] says how they are named. A number of up to seven digits counts; a longer one is a moment.
+//! A step is a file, or a file in a folder of its own, so that the folders of the usual tools can
+//! be applied as they are: [`super::step_names`] says how they are named. A number of up to seven
+//! digits counts; a longer one is a moment.
 
-use super::names::{FileKind, Title, file_kind, numbered};
-use super::programs::refuse_program;
-use super::steps::{Step, read_step};
-use crate::fail::Failure;
+use super::code_migrations::refuse_code_migration;
+use super::step_names::{FileKind, StepTitle, file_kind, parse_numbered};
+use super::steps::{MigrationStep, read_step};
+use crate::cli_error::CliError;
 use crate::network_cli::output::printable;
 use std::path::{Path, PathBuf};
 
@@ -15,11 +16,11 @@ const FIRST_MOMENT: i64 = 10_000_000;
 
 /// What was found in a folder before anything is read.
 #[derive(Default)]
-struct Found {
-    steps: Vec<(PathBuf, String, Title)>,
+struct FolderScan {
+    steps: Vec<(PathBuf, String, StepTitle)>,
     /// Files that take back what a step does: never run.
-    downs: Vec<(String, Title)>,
-    undos: Vec<(String, Title)>,
+    downs: Vec<(String, StepTitle)>,
+    undos: Vec<(String, StepTitle)>,
     /// A file with `.up`, and one without a half.
     up: Option<String>,
     whole: Option<String>,
@@ -29,15 +30,17 @@ struct Found {
 ///
 /// # Errors
 /// A file that is somebody's migration and can not be applied, or not safely.
-pub(super) fn read_folder(dir: &Path) -> Result<Vec<Step>, Failure> {
-    let unreadable = |error: std::io::Error| Failure::usage(format!("{} can not be read: {error}", dir.display()));
+pub(super) fn read_folder(dir: &Path) -> Result<Vec<MigrationStep>, CliError> {
+    let unreadable = |error: std::io::Error| {
+        CliError::usage(format!("{} can not be read: {error}", dir.display()))
+    };
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(unreadable)? {
         paths.push(entry.map_err(unreadable)?.path());
     }
     // The same refusal at every run.
     paths.sort();
-    let mut found = Found::default();
+    let mut found = FolderScan::default();
     for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         // What editors and file systems leave behind: `._001_a.sql`, `.001_a.sql.swp`.
@@ -49,24 +52,24 @@ pub(super) fn read_folder(dir: &Path) -> Result<Vec<Step>, Failure> {
         } else if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("sql")) {
             found.add_file(path, name)?;
         } else {
-            refuse_program(&path, &name)?;
+            refuse_code_migration(&path, &name)?;
         }
     }
-    found.check()?;
+    found.check_halves()?;
     let mut steps = Vec::new();
     for (path, file, title) in found.steps {
         steps.push(read_step(&path, file, title)?);
     }
     if steps.is_empty() {
-        return Err(empty(dir));
+        return Err(no_steps_error(dir));
     }
     steps.sort_by(|one, other| (one.version, &one.file).cmp(&(other.version, &other.file)));
     check_order(&steps)?;
     Ok(steps)
 }
 
-impl Found {
-    fn add_file(&mut self, path: PathBuf, file: String) -> Result<(), Failure> {
+impl FolderScan {
+    fn add_file(&mut self, path: PathBuf, file: String) -> Result<(), CliError> {
         match file_kind(&file)? {
             FileKind::Whole(title) => {
                 self.whole.get_or_insert_with(|| file.clone());
@@ -82,45 +85,60 @@ impl Found {
         Ok(())
     }
 
-    /// `NUMBER_name` with `migration.sql` (Prisma, drizzle-kit) or `up.sql` (Diesel, Hasura, rusqlite_migration).
-    fn add_folder(&mut self, path: &Path, name: &str) -> Result<(), Failure> {
-        let there: Vec<&str> =
-            ["migration.sql", "up.sql"].into_iter().filter(|file| path.join(file).exists()).collect();
+    /// `NUMBER_name` with `migration.sql` (Prisma, drizzle-kit) or `up.sql` (Diesel, Hasura,
+    /// rusqlite_migration).
+    fn add_folder(&mut self, path: &Path, name: &str) -> Result<(), CliError> {
+        let there: Vec<&str> = ["migration.sql", "up.sql"]
+            .into_iter()
+            .filter(|file| path.join(file).exists())
+            .collect();
         let file = match there.as_slice() {
             [file] => *file,
-            [] if path.join("down.sql").exists() && numbered(name).is_some() => {
-                return Err(Failure::usage(format!("{}/ has a down.sql, but no up.sql to apply", printable(name))));
+            [] if path.join("down.sql").exists() && parse_numbered(name).is_some() => {
+                return Err(CliError::usage(format!(
+                    "{}/ has a down.sql, but no up.sql to apply",
+                    printable(name)
+                )));
             }
             [] => return Ok(()),
             _ => {
-                return Err(Failure::usage(format!("{}/ has a migration.sql and an up.sql", printable(name)))
-                    .hint("leave the one that is to be applied"));
+                return Err(CliError::usage(format!(
+                    "{}/ has a migration.sql and an up.sql",
+                    printable(name)
+                ))
+                .with_hint("leave the one that is to be applied"));
             }
         };
-        let title = numbered(name).ok_or_else(|| {
+        let title = parse_numbered(name).ok_or_else(|| {
             let shown = printable(name);
-            Failure::usage(format!("{shown}/{file}: the folder is not named NUMBER_name, as 20261124193000_users is"))
+            CliError::usage(format!(
+                "{shown}/{file}: the folder is not named NUMBER_name, as 20261124193000_users is"
+            ))
         })?;
         self.steps.push((path.join(file), format!("{name}/{file}"), title));
         Ok(())
     }
 
     /// Whether the files say together what is to be applied.
-    fn check(&self) -> Result<(), Failure> {
+    fn check_halves(&self) -> Result<(), CliError> {
         if let (Some(up), Some(whole)) = (&self.up, &self.whole) {
-            return Err(Failure::usage(format!(
+            return Err(CliError::usage(format!(
                 "{} has a half to apply, and {} has none",
                 printable(up),
                 printable(whole)
             ))
-            .hint("name all of them NUMBER_name.sql, or all NUMBER_name.up.sql"));
+            .with_hint("name all of them NUMBER_name.sql, or all NUMBER_name.up.sql"));
         }
-        let has = |title: &Title| self.steps.iter().any(|(_, _, step)| step.version == title.version);
+        let has =
+            |title: &StepTitle| self.steps.iter().any(|(_, _, step)| step.version == title.version);
         if let Some((file, _)) = self.downs.iter().find(|(_, title)| !has(title)) {
-            return Err(Failure::usage(format!("{} has no .up.sql file that it takes back", printable(file))));
+            return Err(CliError::usage(format!(
+                "{} has no .up.sql file that it takes back",
+                printable(file)
+            )));
         }
         if let Some((file, _)) = self.undos.iter().find(|(_, title)| !has(title)) {
-            return Err(Failure::usage(format!("{} has no V file with its number", printable(file))).hint(
+            return Err(CliError::usage(format!("{} has no V file with its number", printable(file))).with_hint(
                 "in Flyway a U file takes back what its V file does, and is not applied; in refinery it is applied: name it V                  if it is to be",
             ));
         }
@@ -128,25 +146,25 @@ impl Found {
     }
 }
 
-fn empty(dir: &Path) -> Failure {
-    let failure = Failure::usage(format!(
+fn no_steps_error(dir: &Path) -> CliError {
+    let failure = CliError::usage(format!(
         "{} holds no NUMBER_name.sql files, and no NUMBER_name folders with a migration.sql or up.sql",
         dir.display()
     ));
     let below = ["migrations", "db/migrations", "db/migrate", "migrate", "drizzle", "versions"];
     match below.iter().map(|name| dir.join(name)).find(|below| below.is_dir()) {
-        Some(below) => failure.hint(format!("they may stand in {}", below.display())),
+        Some(below) => failure.with_hint(format!("they may stand in {}", below.display())),
         None => failure,
     }
 }
 
-/// No number twice; and numbers that count leave none out, so that a file which is missing is seen. Who counts begins at 0
-/// or 1.
-fn check_order(steps: &[Step]) -> Result<(), Failure> {
-    let mut before: Option<&Step> = None;
+/// No number twice; and numbers that count leave none out, so that a file which is missing is seen.
+/// Who counts begins at 0 or 1.
+fn check_order(steps: &[MigrationStep]) -> Result<(), CliError> {
+    let mut before: Option<&MigrationStep> = None;
     for step in steps {
         if let Some(same) = before.filter(|before| before.version == step.version) {
-            return Err(Failure::usage(format!(
+            return Err(CliError::usage(format!(
                 "{} has the same number as {}",
                 printable(&step.file),
                 printable(&same.file)
@@ -155,7 +173,7 @@ fn check_order(steps: &[Step]) -> Result<(), Failure> {
         let expected = before.map_or(step.version.min(1), |before| before.version + 1);
         if step.version < FIRST_MOMENT && step.version != expected && !step.may_skip {
             let width = step.number.len();
-            return Err(Failure::usage(format!(
+            return Err(CliError::usage(format!(
                 "{} comes where {expected:0width$} is missing: numbers run from 0 or 1 without a gap, or are moments like \
                  20261124193000",
                 printable(&step.file)
@@ -169,8 +187,8 @@ fn check_order(steps: &[Step]) -> Result<(), Failure> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::read_folder;
-    use crate::network_cli::migrate::parts::parts;
-    use crate::network_cli::migrate::steps::Step;
+    use crate::network_cli::migrate::step_statements::step_statements;
+    use crate::network_cli::migrate::steps::MigrationStep;
     use std::path::Path;
 
     pub(in crate::network_cli::migrate) fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -203,7 +221,8 @@ pub(super) mod tests {
         read_folder(Path::new("/nonexistent-folder")).unwrap_err();
     }
 
-    /// drizzle-kit counts from 0 in files or names folders by the moment, as Prisma does; beside them is what is no step.
+    /// drizzle-kit counts from 0 in files or names folders by the moment, as Prisma does; beside
+    /// them is what is no step.
     #[test]
     fn the_folders_of_tools_are_read_as_they_are() {
         let files = |names: &[&str]| -> Vec<(i64, String)> {
@@ -216,7 +235,11 @@ pub(super) mod tests {
             [(0, "0000_a.sql".to_owned()), (1, "0001_b.sql".to_owned())]
         );
         assert_eq!(
-            files(&["migration_lock.toml", "20260201120000_b/migration.sql", "20260101120000_a/migration.sql"]),
+            files(&[
+                "migration_lock.toml",
+                "20260201120000_b/migration.sql",
+                "20260101120000_a/migration.sql"
+            ]),
             [
                 (20_260_101_120_000, "20260101120000_a/migration.sql".to_owned()),
                 (20_260_201_120_000, "20260201120000_b/migration.sql".to_owned())
@@ -240,25 +263,45 @@ pub(super) mod tests {
             .0,
             10
         );
-        assert_eq!(files(&["001_a.sql", "2024_archive/000_old.sql"]), [(1, "001_a.sql".to_owned())]);
+        assert_eq!(
+            files(&["001_a.sql", "2024_archive/000_old.sql"]),
+            [(1, "001_a.sql".to_owned())]
+        );
     }
 
     #[test]
     fn gaps_duplicates_and_wrong_names_are_told_with_the_file() {
         let a = ("001_a.sql", "SELECT 1");
-        assert!(refused(&[a, ("003_c.sql", "")]).starts_with("003_c.sql comes where 002 is missing"));
-        assert!(refused(&[a, ("001_b.sql", "")]).starts_with("001_b.sql has the same number as 001_a.sql"));
+        assert!(
+            refused(&[a, ("003_c.sql", "")]).starts_with("003_c.sql comes where 002 is missing")
+        );
+        assert!(
+            refused(&[a, ("001_b.sql", "")])
+                .starts_with("001_b.sql has the same number as 001_a.sql")
+        );
         assert!(refused(&[("002_b.sql", "")]).starts_with("002_b.sql comes where 001 is missing"));
         assert!(
-            refused(&[("0000_z.sql", ""), ("0002_b.sql", "")]).starts_with("0002_b.sql comes where 0001 is missing")
+            refused(&[("0000_z.sql", ""), ("0002_b.sql", "")])
+                .starts_with("0002_b.sql comes where 0001 is missing")
         );
-        assert!(refused(&[a, ("20260101_x.sql", ""), ("20260101_y/migration.sql", "")]).contains("same number"));
-        for bad in
-            ["1234567890123456789_a.sql", "-1_a.sql", "abc_a.sql", "001a.sql", "001_.sql", "001_a.SQL", "2024-1_a.sql"]
-        {
+        assert!(
+            refused(&[a, ("20260101_x.sql", ""), ("20260101_y/migration.sql", "")])
+                .contains("same number")
+        );
+        for bad in [
+            "1234567890123456789_a.sql",
+            "-1_a.sql",
+            "abc_a.sql",
+            "001a.sql",
+            "001_.sql",
+            "001_a.SQL",
+            "2024-1_a.sql",
+        ] {
             assert!(refused(&[(bad, "")]).contains(bad), "{bad}");
         }
-        assert!(refused(&[("001_a.sql", "SELECT 1;\nSELECT 'open")]).starts_with("001_a.sql, line 2"));
+        assert!(
+            refused(&[("001_a.sql", "SELECT 1;\nSELECT 'open")]).starts_with("001_a.sql, line 2")
+        );
         assert!(refused(&[("001_a.sql", &"SELECT 1;".repeat(1000))]).contains("1000 statements"));
         assert!(refused(&[]).contains("no NUMBER_name.sql"));
     }
@@ -268,18 +311,29 @@ pub(super) mod tests {
     fn halves_that_take_back_are_left_alone() {
         let applied = |files: &[(&str, &str)]| -> Vec<(i64, String)> {
             let steps = read_folder(folder(files).path()).unwrap();
-            let texts = |step: &Step| {
-                let texts: Vec<String> = parts(step).unwrap().into_iter().map(|part| part.text.into_owned()).collect();
+            let texts = |step: &MigrationStep| {
+                let texts: Vec<String> = step_statements(step)
+                    .unwrap()
+                    .into_iter()
+                    .map(|part| part.text.into_owned())
+                    .collect();
                 texts.join("; ")
             };
             steps.iter().map(|step| (step.version, texts(step))).collect()
         };
         let (up, down) = ("CREATE TABLE a (x);", "DROP TABLE a;");
         let create = "CREATE TABLE a (x)".to_owned();
-        let golang = [("000001_a.up.sql", up), ("000001_a.down.sql", down), ("000002_b.up.sql", "SELECT 2")];
+        let golang =
+            [("000001_a.up.sql", up), ("000001_a.down.sql", down), ("000002_b.up.sql", "SELECT 2")];
         assert_eq!(applied(&golang), [(1, create.clone()), (2, "SELECT 2".to_owned())]);
-        let flyway = [("V2__b.sql", "SELECT 2"), ("V10__c.sql", "SELECT 10"), ("V1__a.sql", up), ("U1__a.sql", down)];
-        let expected = [(1, create.clone()), (2, "SELECT 2".to_owned()), (10, "SELECT 10".to_owned())];
+        let flyway = [
+            ("V2__b.sql", "SELECT 2"),
+            ("V10__c.sql", "SELECT 10"),
+            ("V1__a.sql", up),
+            ("U1__a.sql", down),
+        ];
+        let expected =
+            [(1, create.clone()), (2, "SELECT 2".to_owned()), (10, "SELECT 10".to_owned())];
         assert_eq!(applied(&flyway), expected);
         let diesel = [
             ("00000000000000_diesel_initial_setup/up.sql", ""),
@@ -288,7 +342,8 @@ pub(super) mod tests {
             ("2024-01-01-120000_a/down.sql", down),
         ];
         assert_eq!(applied(&diesel), [(0, String::new()), (20_240_101_120_000, create.clone())]);
-        let rusqlite = [("01-a_b/up.sql", up), ("01-a_b/down.sql", down), ("02-c/up.sql", "SELECT 2")];
+        let rusqlite =
+            [("01-a_b/up.sql", up), ("01-a_b/down.sql", down), ("02-c/up.sql", "SELECT 2")];
         assert_eq!(applied(&rusqlite)[0], (1, create.clone()));
         let node = [("001-initial.sql", "-- Up\nCREATE TABLE a (x);\n-- Down\nDROP TABLE a;\n")];
         assert_eq!(applied(&node), [(1, create.clone())]);
@@ -304,7 +359,7 @@ pub(super) mod tests {
         assert_eq!(applied(&goose), [(1, create), (2, trigger)]);
         // Lines are those of the file; the checksum is that of what is applied.
         let steps = read_folder(folder(&goose).path()).unwrap();
-        assert_eq!(parts(&steps[1]).unwrap()[0].line, 3);
+        assert_eq!(step_statements(&steps[1]).unwrap()[0].line, 3);
         let other = [goose[0], ("00002_b.sql", &goose[1].1.replace("DROP TRIGGER t", "SELECT 1"))];
         assert_eq!(read_folder(folder(&other).path()).unwrap()[1].checksum, steps[1].checksum);
         let other = [goose[0], ("00002_b.sql", &goose[1].1.replace("SELECT 2", "SELECT 3"))];
@@ -319,14 +374,29 @@ pub(super) mod tests {
             (&[("001_a.up.sql", up), ("002_b.down.sql", down)], "002_b.down.sql has no .up.sql"),
             (&[("001_a.down.sql", down)], "001_a.down.sql has no .up.sql"),
             (&[("V1__a.sql", up), ("U2__b.sql", up)], "U2__b.sql has no V file"),
-            (&[("V1__a.sql", "-- x\nINSERT INTO a VALUES ('${env}');")], "V1__a.sql, line 2: Flyway puts a value"),
+            (
+                &[("V1__a.sql", "-- x\nINSERT INTO a VALUES ('${env}');")],
+                "V1__a.sql, line 2: Flyway puts a value",
+            ),
             (&[("V1__a.sql", up), ("R__views.sql", up)], "repeatable migration of Flyway"),
             (&[("2024-01-01-120000_a/down.sql", down)], "no up.sql"),
-            (&[("001_a/up.sql", up), ("001_a/migration.sql", up)], "001_a/ has a migration.sql and an up.sql"),
+            (
+                &[("001_a/up.sql", up), ("001_a/migration.sql", up)],
+                "001_a/ has a migration.sql and an up.sql",
+            ),
             (&[("init/migration.sql", up)], "init/migration.sql: the folder is not named"),
-            (&[("001_a.sql", "-- +goose Up\nSELECT 1;"), ("00002_b.go", "goose.AddMigration()")], "migration of goose"),
-            (&[("20240101120000_a.rb", "class A < ActiveRecord::Migration[7.1]")], "migration of Rails"),
-            (&[("001_a.sql", "SELECT 1;\n-- migrate:down\nDROP TABLE a;")], "001_a.sql, line 2: \"-- migrate:down\""),
+            (
+                &[("001_a.sql", "-- +goose Up\nSELECT 1;"), ("00002_b.go", "goose.AddMigration()")],
+                "migration of goose",
+            ),
+            (
+                &[("20240101120000_a.rb", "class A < ActiveRecord::Migration[7.1]")],
+                "migration of Rails",
+            ),
+            (
+                &[("001_a.sql", "SELECT 1;\n-- migrate:down\nDROP TABLE a;")],
+                "001_a.sql, line 2: \"-- migrate:down\"",
+            ),
             (
                 &[(
                     "001_a.sql",
@@ -334,9 +404,18 @@ pub(super) mod tests {
                 )],
                 "001_a.sql, line 2: the statement makes or changes the table schema_migrations",
             ),
-            (&[("001_a.sql", "INSERT INTO [schema_migrations] (version) VALUES ('1');")], "changes the table"),
-            (&[("001_a.sql", "create unique index `u` on `schema_migrations` (version);")], "changes the table"),
-            (&[("001_a.sql", "INSERT OR IGNORE INTO Schema_Migrations VALUES (1);")], "changes the table"),
+            (
+                &[("001_a.sql", "INSERT INTO [schema_migrations] (version) VALUES ('1');")],
+                "changes the table",
+            ),
+            (
+                &[("001_a.sql", "create unique index `u` on `schema_migrations` (version);")],
+                "changes the table",
+            ),
+            (
+                &[("001_a.sql", "INSERT OR IGNORE INTO Schema_Migrations VALUES (1);")],
+                "changes the table",
+            ),
         ] {
             let message = refused(files);
             assert!(message.contains(words), "{files:?}: {message}");

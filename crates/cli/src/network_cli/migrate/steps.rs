@@ -1,19 +1,19 @@
 //! A step: what of its file is applied.
 //!
-//! Of a file with two halves only the one that applies is read, see [`super::halves`].
+//! Of a file with two halves only the one that applies is read, see [`super::markers`].
 
-use super::halves::applied_part;
-use super::names::Title;
-use super::parts::parts;
-use super::records::TABLE;
-use crate::fail::Failure;
+use super::history_tables::TABLE;
+use super::markers::applied_section;
+use super::step_names::StepTitle;
+use super::step_statements::step_statements;
+use crate::cli_error::CliError;
 use crate::network_cli::output::printable;
 use sha2::{Digest as _, Sha256};
 use std::path::Path;
 
 /// A step, read from its file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Step {
+pub(super) struct MigrationStep {
     pub(super) version: i64,
     /// The version as the file's name has it.
     pub(super) number: String,
@@ -31,35 +31,39 @@ pub(super) struct Step {
 ///
 /// # Errors
 /// The file, and the line in it of what can not be applied.
-pub(super) fn read_step(path: &Path, file: String, title: Title) -> Result<Step, Failure> {
+pub(super) fn read_step(
+    path: &Path,
+    file: String,
+    title: StepTitle,
+) -> Result<MigrationStep, CliError> {
     let shown = printable(&file);
     let read = debros_proto::regular_file::read_to_string(path)
-        .map_err(|error| Failure::usage(format!("{shown} can not be read: {error}")))?;
+        .map_err(|error| CliError::usage(format!("{shown} can not be read: {error}")))?;
     // Editors on Windows put it there; it is no part of the text.
     let text = read.strip_prefix('\u{feff}').unwrap_or(&read);
-    let part = applied_part(text).map_err(|mut failure| {
+    let part = applied_section(text).map_err(|mut failure| {
         failure.message = format!("{shown}, {}", failure.message);
         failure
     })?;
-    let Title { version, number, name, may_skip } = title;
+    let StepTitle { version, number, name, may_skip } = title;
     if may_skip && let Some(start) = text[part.clone()].find("${") {
         let line = text[..part.start + start].matches('\n').count() + 1;
-        return Err(Failure::usage(format!(
+        return Err(CliError::usage(format!(
             "{shown}, line {line}: Flyway puts a value into the place of ${{…}} there"
         ))
-        .hint("write the value itself"));
+        .with_hint("write the value itself"));
     }
     let checksum = debros_proto::hex::encode(&Sha256::digest(&text.as_bytes()[part.clone()]));
     // Its lines keep their numbers.
     let before: String = text[..part.start].chars().filter(|sign| *sign == '\n').collect();
     let sql = before + &text[part];
-    let step = Step { version, number, name, file, sql, checksum, may_skip };
-    if let Some(part) = parts(&step)?.iter().find(|part| changes_record(&part.text)) {
-        return Err(Failure::usage(format!(
+    let step = MigrationStep { version, number, name, file, sql, checksum, may_skip };
+    if let Some(part) = step_statements(&step)?.iter().find(|part| changes_record(&part.text)) {
+        return Err(CliError::usage(format!(
             "{shown}, line {}: the statement makes or changes the table {TABLE}, in which db migrate keeps its own record",
             part.line
         ))
-        .hint("Rails, Ecto and dbmate write such statements into a schema that they dump: take them out"));
+        .with_hint("Rails, Ecto and dbmate write such statements into a schema that they dump: take them out"));
     }
     Ok(step)
 }
@@ -102,5 +106,7 @@ fn changes_record(statement: &str) -> bool {
     let mut names = words.iter().skip_while(|word| BEFORE.contains(&word.as_str()));
     let (name, next, table) = (names.next(), names.next(), names.next());
     let is_on = next.is_some_and(|next| next == "on") && words.iter().any(|word| word == "index");
-    is_change && (name.is_some_and(|name| name == TABLE) || is_on && table.is_some_and(|table| table == TABLE))
+    is_change
+        && (name.is_some_and(|name| name == TABLE)
+            || is_on && table.is_some_and(|table| table == TABLE))
 }

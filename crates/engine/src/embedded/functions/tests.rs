@@ -1,6 +1,6 @@
 //! The functions against SQLite's own.
 
-use super::install;
+use super::register_linear_functions;
 use proptest::prelude::*;
 use rusqlite::Connection;
 use rusqlite::types::{Value, ValueRef};
@@ -25,7 +25,8 @@ fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![Just("null".to_owned()), Just("1".to_owned()), Just("\"a\"".to_owned())];
     let tree = leaf.prop_recursive(3, 12, 4, |inner| {
         proptest::collection::vec(("[ab]{1,2}", inner), 0..4).prop_map(|members| {
-            let members: Vec<String> = members.into_iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
+            let members: Vec<String> =
+                members.into_iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
             format!("{{{}}}", members.join(","))
         })
     });
@@ -33,7 +34,11 @@ fn any_json() -> impl Strategy<Value = Value> {
 }
 
 /// The value with its type and bytes; `None` for an error.
-fn ask(db: &Connection, sql: &str, args: (&Value, &Value, &Value)) -> Option<(rusqlite::types::Type, Vec<u8>)> {
+fn ask(
+    db: &Connection,
+    sql: &str,
+    args: (&Value, &Value, &Value),
+) -> Option<(rusqlite::types::Type, Vec<u8>)> {
     db.query_row(sql, args, |row| {
         let value = row.get_ref(0)?;
         let bytes = match value {
@@ -46,8 +51,9 @@ fn ask(db: &Connection, sql: &str, args: (&Value, &Value, &Value)) -> Option<(ru
 }
 
 fn both() -> (Connection, Connection) {
-    let (plain, ours) = (Connection::open_in_memory().unwrap(), Connection::open_in_memory().unwrap());
-    install(&ours).unwrap();
+    let (plain, ours) =
+        (Connection::open_in_memory().unwrap(), Connection::open_in_memory().unwrap());
+    register_linear_functions(&ours).unwrap();
     (plain, ours)
 }
 
@@ -93,8 +99,17 @@ fn hostile_arguments_take_linear_time() {
     let many = "WITH RECURSIVE c(n) AS (SELECT 256 UNION ALL SELECT n + 1 FROM c WHERE n < 40000) \
         SELECT group_concat(char(n), '') FROM c";
     for (sql, length) in [
-        ("length(trim(printf('%.*c', 3000000, 'a'), printf('%.*c', 2000000, 'b') || 'a'))".to_owned(), 0),
-        (format!("length(trim(replace(printf('%.*c', 500000, 'a'), 'a', 'é'), ({many}) || 'é'))"), 0),
+        (
+            "length(trim(printf('%.*c', 3000000, 'a'), printf('%.*c', 2000000, 'b') || 'a'))"
+                .to_owned(),
+            0,
+        ),
+        (
+            format!(
+                "length(trim(replace(printf('%.*c', 500000, 'a'), 'a', 'é'), ({many}) || 'é'))"
+            ),
+            0,
+        ),
         // Runs of bytes that are no characters, and a set of such runs.
         (
             "length(CAST(trim(CAST(unhex(printf('%.*c', 1000000, '8')) AS TEXT),
@@ -102,7 +117,11 @@ fn hostile_arguments_take_linear_time() {
                 .to_owned(),
             0,
         ),
-        ("length(unhex(printf('%.*c', 3000000, '-'), printf('%.*c', 3000000, 'b') || '-'))".to_owned(), 0),
+        (
+            "length(unhex(printf('%.*c', 3000000, '-'), printf('%.*c', 3000000, 'b') || '-'))"
+                .to_owned(),
+            0,
+        ),
     ] {
         let found: i64 = db.query_row(&format!("SELECT {sql}"), [], |row| row.get(0)).unwrap();
         assert_eq!(found, length, "{sql}");

@@ -1,121 +1,144 @@
 //! The calls of the engine that run a namespace's statements.
 
-use super::read::{Answer, Call};
-use super::write::Work;
-use super::{Plan, Tenant};
-use crate::embedded::conn::Conn;
-use crate::embedded::deadline::{Stopwatch, Took};
-use crate::embedded::guard::{self, Target};
-use crate::embedded::job::Undo;
-use crate::embedded::sql::{self, Time};
-use crate::embedded::store::Store;
-use crate::embedded::verdict_cache::{BRIEF_TIME, Known};
-use crate::embedded::{Embedded, JOB_BYTES, sql_write, statement_bytes};
-use crate::{CallOptions, Written};
+use super::read::{TenantCall, TenantRead};
+use super::write::TenantWrite;
+use super::{StatementPlan, Tenant};
+use crate::embedded::conn::SqliteConnection;
+use crate::embedded::database_handle::DatabaseHandle;
+use crate::embedded::deadline::{ElapsedTime, Stopwatch};
+use crate::embedded::execution::{self, TimeLimit};
+use crate::embedded::idempotency::{self, RecordFile};
+use crate::embedded::job::JobIsolation;
+use crate::embedded::verdict_cache::{BRIEF_TIME, CachedVerdict};
+use crate::embedded::{EmbeddedEngine, JOB_BYTES, sql_write_options, statement_bytes};
+use crate::{CallOptions, WriteOutcome};
 use debros_proto::rpc::{Statement, StatementResult, Table};
 use debros_proto::{Code, Error, Namespace, Result, now_ms};
-use debros_sql::setting::may_set;
-use debros_sql::{Class, Place};
+use debros_sql::transaction_pragma::may_hold_pragma;
+use debros_sql::{ExecutionTarget, StatementClass};
 use std::sync::Arc;
 use std::time::Instant;
 
-impl Embedded {
+impl EmbeddedEngine {
     /// One statement of a namespace.
     pub(in crate::embedded) async fn tenant_query(
         &self,
         namespace: &Namespace,
         mut statement: Statement,
         options: CallOptions,
-    ) -> Result<Written<StatementResult>> {
-        let (store, tenant) = self.tenant(namespace).await?;
-        without_empty(&mut statement);
-        let call = self.call(&options);
-        let known = store.verdicts().known(&statement.sql);
+    ) -> Result<WriteOutcome<StatementResult>> {
+        let (store, tenant) = self.open_tenant(namespace).await?;
+        strip_empty_statements(&mut statement);
+        let call = self.new_call(&options);
+        let known = store.verdicts().cached_verdict(&statement.sql);
         let (mut plan, mut may_learn) = (None, true);
         if let Some(known) = known {
             let catalogue = tenant.catalogue();
-            if let Some(rewritten) = tenant.rewriter.recall(&statement.sql, &catalogue) {
+            if let Some(rewritten) = tenant.rewriter.find_cached(&statement.sql, &catalogue) {
                 match known {
-                    Known::Writes(facts) if rewritten.class != Class::Read => {
-                        plan = Some(Plan { rewritten, generation: catalogue.generation(), facts });
+                    CachedVerdict::Writes(facts) if rewritten.class != StatementClass::Read => {
+                        plan = Some(StatementPlan {
+                            rewritten,
+                            generation: catalogue.generation(),
+                            facts,
+                        });
                     }
-                    Known::Quick if rewritten.place == Place::Data && Instant::now() < options.deadline => {
+                    CachedVerdict::Quick
+                        if rewritten.target == ExecutionTarget::Data
+                            && Instant::now() < options.deadline =>
+                    {
                         let watch = Stopwatch::start_roughly();
-                        let read =
-                            |conn: &_| tenant.read_quickly(conn, &statement, &rewritten, &catalogue, &call, &watch);
-                        let outcome = store.read_here(|conn| store.span().in_scope(|| read(conn)))?;
+                        let read = |conn: &_| {
+                            tenant.read_quickly(
+                                conn, &statement, &rewritten, &catalogue, &call, &watch,
+                            )
+                        };
+                        let outcome = store
+                            .read_on_this_thread(|conn| store.span().in_scope(|| read(conn)))?;
                         let by_clock = watch.by_clock();
-                        store.verdicts().took_here(&statement.sql, by_clock, || watch.took());
+                        store
+                            .verdicts()
+                            .note_inline_time(&statement.sql, by_clock, || watch.elapsed());
                         if let Some(outcome) = outcome {
                             let result = outcome?;
-                            self.stores.shared.metrics.sql_read.record(by_clock.as_secs_f64());
-                            return Ok(Written { value: result, replayed: false });
+                            self.databases.shared.metrics.sql_read.record(by_clock.as_secs_f64());
+                            return Ok(WriteOutcome { value: result, replayed: false });
                         }
-                        // Compiling it may take longer than running it does. It is tried again, but not each time.
-                        store.verdicts().note(&statement.sql, None);
+                        // Compiling it may take longer than running it does. It is tried again, but
+                        // not each time.
+                        store.verdicts().remember_verdict(&statement.sql, None);
                         may_learn = false;
                     }
-                    Known::Writes(_) | Known::Quick | Known::Slow => {}
+                    CachedVerdict::Writes(_) | CachedVerdict::Quick | CachedVerdict::Slow => {}
                 }
             }
         }
         if plan.is_none() {
-            let (tried, outcome, took) = self.read_in_turn(&store, &tenant, statement, call, &options).await?;
+            let (tried, outcome, took) =
+                self.read_on_query_thread(&store, &tenant, statement, call, &options).await?;
             statement = tried;
             plan = match outcome {
-                Ok(Answer::Read(result, facts)) => {
+                Ok(TenantRead::Done(result, facts)) => {
                     if may_learn {
-                        store.verdicts().note_read(&statement.sql, known, facts, took);
+                        store.verdicts().remember_read_time(&statement.sql, known, facts, took);
                     }
-                    return Ok(Written { value: result, replayed: false });
+                    return Ok(WriteOutcome { value: result, replayed: false });
                 }
-                Ok(Answer::Writes(plan)) => {
-                    store.verdicts().note(&statement.sql, Some(Known::Writes(plan.facts)));
+                Ok(TenantRead::NeedsWriter(plan)) => {
+                    store
+                        .verdicts()
+                        .remember_verdict(&statement.sql, Some(CachedVerdict::Writes(plan.facts)));
                     Some(plan)
                 }
-                // A guarded CREATE or DROP that was done before no longer compiles: the writer knows its answer.
-                Err(error) if error.code == Code::Sql && options.guard.is_some() => None,
+                // A guarded CREATE or DROP that was done before no longer compiles: the writer
+                // knows its answer.
+                Err(error) if error.code == Code::Sql && options.idempotency_key.is_some() => None,
                 Err(error) => return Err(error),
             };
         }
         if options.read_only {
-            return Err(sql::forbidden());
+            return Err(execution::read_only_error());
         }
         self.tenant_write(&store, statement, plan, call, options).await
     }
 
-    /// Runs a statement that may read on a query thread. When it would wait for others, it is tried for a moment on the thread
-    /// that is kept for what is quick, unless it is known not to be; what is not done then waits for its turn.
-    async fn read_in_turn(
+    /// Runs a statement that may read on a query thread. When it would wait for others, it is tried
+    /// for a moment on the thread that is kept for what is quick, unless it is known not to be;
+    /// what is not done then waits for its turn.
+    async fn read_on_query_thread(
         &self,
-        store: &Store,
+        store: &DatabaseHandle,
         tenant: &Arc<Tenant>,
         mut statement: Statement,
-        call: Call,
+        call: TenantCall,
         options: &CallOptions,
-    ) -> Result<(Statement, Result<Answer>, Took)> {
+    ) -> Result<(Statement, Result<TenantRead>, ElapsedTime)> {
         let bytes = statement_bytes(&statement);
-        let (metrics, tenant) = (Arc::clone(&self.stores.shared.metrics), Arc::clone(tenant));
-        let read = move |conn: &Conn, statement: &Statement, time: Time| {
+        let (metrics, tenant) = (Arc::clone(&self.databases.shared.metrics), Arc::clone(tenant));
+        let read = move |conn: &SqliteConnection, statement: &Statement, time: TimeLimit| {
             let watch = Stopwatch::start();
-            let outcome = tenant.read(conn, statement, &Call { time, ..call });
-            let took = watch.took();
+            let outcome = tenant.read(conn, statement, &TenantCall { time, ..call });
+            let took = watch.elapsed();
             metrics.sql_read.record(took.by_clock.as_secs_f64());
             (outcome, took)
         };
         let verdicts = store.verdicts();
-        if call.time.statement > BRIEF_TIME && !verdicts.is_slow(&statement.sql) && store.would_wait(options.caller) {
+        if call.time.statement > BRIEF_TIME
+            && !verdicts.is_slow(&statement.sql)
+            && store.would_wait(options.caller)
+        {
             let (known, read) = (Arc::clone(verdicts), read.clone());
             let act = move |conn: &_, time| {
                 // Another of the same text was tried while this waited.
                 if known.is_slow(&statement.sql) {
                     return Ok((statement, None));
                 }
-                let time = Time { statement: time, by_processor: true, ..call.time };
+                let time = TimeLimit { statement: time, by_processor: true, ..call.time };
                 let tried = read(conn, &statement, time);
                 Ok((statement, Some(tried)))
             };
-            let (tried, outcome) = store.read_briefly(options.caller, bytes, options.deadline, act).await?;
+            let (tried, outcome) =
+                store.read_briefly(options.caller, bytes, options.deadline, act).await?;
             match outcome {
                 None => {}
                 Some((Err(error), took)) if error.code == Code::StatementTimeout => {
@@ -134,27 +157,38 @@ impl Embedded {
 
     async fn tenant_write(
         &self,
-        store: &Store,
+        store: &DatabaseHandle,
         statement: Statement,
-        plan: Option<Plan>,
-        call: Call,
+        plan: Option<StatementPlan>,
+        call: TenantCall,
         options: CallOptions,
-    ) -> Result<Written<StatementResult>> {
-        store.check_sound()?;
+    ) -> Result<WriteOutcome<StatementResult>> {
+        store.check_undamaged()?;
         let removes = plan.as_ref().is_some_and(|plan| plan.facts.only_removes());
-        let mut write = sql_write(removes, statement_bytes(&statement), &options);
-        let simple = plan.as_ref().is_some_and(|plan| plan.facts.undoes_itself() && !plan.rewritten.needs_moment);
-        if simple && options.guard.is_none() {
-            write.undo = Undo::Statement;
+        let mut write = sql_write_options(removes, statement_bytes(&statement), &options);
+        let simple = plan
+            .as_ref()
+            .is_some_and(|plan| plan.facts.is_self_atomic() && !plan.rewritten.needs_moment);
+        if simple && options.idempotency_key.is_none() {
+            write.isolation = JobIsolation::StatementAtomic;
         }
-        let held = self.hold_key(options.guard.as_ref(), Target::Namespace, options.deadline).await?;
-        let guard = options.guard;
+        let held = self
+            .lock_idempotency_key(
+                options.idempotency_key.as_ref(),
+                RecordFile::Namespace,
+                options.deadline,
+            )
+            .await?;
+        let guard = options.idempotency_key;
         store
             .write(write, move |conn| {
                 let _held = &held;
-                guard::statement_once(conn, Target::Namespace, guard.as_ref(), |conn| {
-                    Work::of_statement(conn, call)?.run(&statement, plan.as_ref())
-                })
+                idempotency::run_statement_once(
+                    conn,
+                    RecordFile::Namespace,
+                    guard.as_ref(),
+                    |conn| TenantWrite::of_statement(conn, call)?.run(&statement, plan.as_ref()),
+                )
             })
             .await
     }
@@ -165,29 +199,45 @@ impl Embedded {
         namespace: &Namespace,
         mut statements: Vec<Statement>,
         options: CallOptions,
-    ) -> Result<Written<Vec<StatementResult>>> {
-        statements.iter_mut().for_each(without_empty);
-        let (store, _) = self.tenant(namespace).await?;
-        store.check_sound()?;
-        let call = self.call(&options);
-        let removes = !statements.is_empty() && statements.iter().all(|one| store.verdicts().only_removes(&one.sql));
-        let mut write = sql_write(removes, statements.iter().map(statement_bytes).sum(), &options);
-        if statements.iter().any(|statement| may_set(&statement.sql)) {
-            write.undo = Undo::OwnGroup;
+    ) -> Result<WriteOutcome<Vec<StatementResult>>> {
+        statements.iter_mut().for_each(strip_empty_statements);
+        let (store, _) = self.open_tenant(namespace).await?;
+        store.check_undamaged()?;
+        let call = self.new_call(&options);
+        let removes = !statements.is_empty()
+            && statements.iter().all(|one| store.verdicts().only_removes(&one.sql));
+        let mut write =
+            sql_write_options(removes, statements.iter().map(statement_bytes).sum(), &options);
+        if statements.iter().any(|statement| may_hold_pragma(&statement.sql)) {
+            write.isolation = JobIsolation::OwnTransaction;
         }
-        let held = self.hold_key(options.guard.as_ref(), Target::Namespace, options.deadline).await?;
-        let guard = options.guard;
+        let held = self
+            .lock_idempotency_key(
+                options.idempotency_key.as_ref(),
+                RecordFile::Namespace,
+                options.deadline,
+            )
+            .await?;
+        let guard = options.idempotency_key;
         store
             .write(write, move |conn| {
                 let _held = &held;
-                guard::statements_once(conn, Target::Namespace, guard.as_ref(), |conn| {
-                    let mut work = Work::of_transaction(conn, call)?;
-                    let run =
-                        |(index, statement)| work.run_next(statement).map_err(|error: Error| error.at_statement(index));
-                    let results = statements.iter().enumerate().map(run).collect::<Result<_>>()?;
-                    work.finish()?;
-                    Ok(results)
-                })
+                idempotency::run_statements_once(
+                    conn,
+                    RecordFile::Namespace,
+                    guard.as_ref(),
+                    |conn| {
+                        let mut work = TenantWrite::of_transaction(conn, call)?;
+                        let run = |(index, statement)| {
+                            work.run_next(statement)
+                                .map_err(|error: Error| error.at_statement(index))
+                        };
+                        let results =
+                            statements.iter().enumerate().map(run).collect::<Result<_>>()?;
+                        work.finish_transaction()?;
+                        Ok(results)
+                    },
+                )
             })
             .await
     }
@@ -198,25 +248,38 @@ impl Embedded {
         namespace: &Namespace,
         options: &CallOptions,
     ) -> Result<Vec<Table>> {
-        let (store, tenant) = self.tenant(namespace).await?;
+        let (store, tenant) = self.open_tenant(namespace).await?;
         // Not here: whoever compiles something that takes long holds the catalogue meanwhile.
-        store.read_soon(options.caller, JOB_BYTES, options.deadline, move |_, _| tenant.catalogue().tables()).await
+        store
+            .read_or_try_briefly(options.caller, JOB_BYTES, options.deadline, move |_, _| {
+                tenant.catalogue().tables()
+            })
+            .await
     }
 
-    pub(in crate::embedded) async fn tenant(&self, namespace: &Namespace) -> Result<(Arc<Store>, Arc<Tenant>)> {
-        let store = self.stores.namespace(namespace).await?;
-        let tenant = store.tenant().cloned().ok_or_else(super::read::no_seat)?;
+    pub(in crate::embedded) async fn open_tenant(
+        &self,
+        namespace: &Namespace,
+    ) -> Result<(Arc<DatabaseHandle>, Arc<Tenant>)> {
+        let store = self.databases.open_or_create(namespace).await?;
+        let tenant = store.tenant().cloned().ok_or_else(super::read::not_a_namespace_error)?;
         Ok((store, tenant))
     }
 
-    fn call(&self, options: &CallOptions) -> Call {
-        Call { now_ms: now_ms(), time: self.time(options), limits: self.limits(), read_only: options.read_only }
+    fn new_call(&self, options: &CallOptions) -> TenantCall {
+        TenantCall {
+            now_ms: now_ms(),
+            time: self.time_limit(options),
+            limits: self.call_limits(),
+            read_only: options.read_only,
+        }
     }
 }
 
-/// Takes away the semicolons before and behind a statement, each of which ends a statement without words. Those before it
-/// become blanks, so that an error tells its place in the text that was sent.
-fn without_empty(statement: &mut Statement) {
+/// Takes away the semicolons before and behind a statement, each of which ends a statement without
+/// words. Those before it become blanks, so that an error tells its place in the text that was
+/// sent.
+fn strip_empty_statements(statement: &mut Statement) {
     let is_empty = |sign: char| sign == ';' || sign.is_ascii_whitespace();
     let sql = &statement.sql;
     let start = sql.len() - sql.trim_start_matches(is_empty).len();
@@ -236,7 +299,7 @@ fn without_empty(statement: &mut Statement) {
 
 #[cfg(test)]
 mod tests {
-    use super::without_empty;
+    use super::strip_empty_statements;
     use debros_proto::rpc::Statement;
 
     #[test]
@@ -248,7 +311,7 @@ mod tests {
             (";;", ";;"),
         ] {
             let mut statement = Statement { sql: sent.to_owned(), ..Statement::default() };
-            without_empty(&mut statement);
+            strip_empty_statements(&mut statement);
             assert_eq!(statement.sql, left);
         }
     }

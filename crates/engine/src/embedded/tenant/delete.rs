@@ -1,18 +1,18 @@
 //! Deleting a namespace with everything it has here.
 //!
-//! A marker is written first, with the statements on the system's tables that belong to it; the next start finishes what
-//! a crash left. Every step can be done twice.
+//! A marker is written first, with the statements on the system's tables that belong to it; the
+//! next start finishes what a crash left. Every step can be done twice.
 
-use crate::embedded::config::OpenError;
-use crate::embedded::conn::Conn;
-use crate::embedded::copies::alone;
-use crate::embedded::failure;
-use crate::embedded::guard;
-use crate::embedded::job::Undo;
+use crate::embedded::backup::exclusive_maintenance;
+use crate::embedded::config::EngineOpenError;
+use crate::embedded::conn::SqliteConnection;
+use crate::embedded::database_handle::WriteOptions;
+use crate::embedded::database_manager::{DatabaseManager, NO_DEADLINE};
+use crate::embedded::error_mapping;
+use crate::embedded::execution::{self, ResultBudget, StatementRun, TimeLimit};
+use crate::embedded::idempotency;
+use crate::embedded::job::JobIsolation;
 use crate::embedded::kv;
-use crate::embedded::sql::{self, Allowance, Run, Time};
-use crate::embedded::store::Write;
-use crate::embedded::stores::{FAR, Stores};
 use crate::embedded::writer::empty_log;
 use debros_proto::rpc::{Statement, TransactionRequest};
 use debros_proto::{Code, Error, Namespace, Result};
@@ -20,85 +20,94 @@ use prost::Message as _;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// The time between two tries to cut the log, for others' writes: ten times as long as a try keeps the writer.
+/// The time between two tries to cut the log, for others' writes: ten times as long as a try keeps
+/// the writer.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What others are told that runs.
 const DELETION: &str = "the deletion of a namespace";
 
-/// Deletes a namespace. `also` runs on the system's tables, first. What has not begun by `deadline` is not begun. Blocks.
+/// Deletes a namespace. `also` runs on the system's tables, first. What has not begun by `deadline`
+/// is not begun. Blocks.
 ///
-/// As long as the marker is there callers are refused: what they wrote would go with the rest, at the latest when the next
-/// start finishes the deletion.
-pub(in crate::embedded) fn delete(
-    stores: &Stores,
+/// As long as the marker is there callers are refused: what they wrote would go with the rest, at
+/// the latest when the next start finishes the deletion.
+pub(in crate::embedded) fn delete_namespace(
+    stores: &DatabaseManager,
     namespace: &Namespace,
     also: Vec<Statement>,
     deadline: Instant,
 ) -> Result<()> {
-    delete_by(stores, namespace, also, deadline, run_also)
+    delete_by(stores, namespace, also, deadline, run_system_statements)
 }
 
 fn delete_by(
-    stores: &Stores,
+    stores: &DatabaseManager,
     namespace: &Namespace,
     also: Vec<Statement>,
     deadline: Instant,
-    run: impl FnOnce(&Stores, &[Statement]) -> Result<()>,
+    run: impl FnOnce(&DatabaseManager, &[Statement]) -> Result<()>,
 ) -> Result<()> {
     stores.check_open()?;
     let mut shut = {
         // Nothing is shut that a restore is about to fill.
-        let _alone = alone(stores, DELETION)?;
-        stores.doors.shut(namespace)?
+        let _alone = exclusive_maintenance(stores, DELETION)?;
+        stores.namespace_locks.lock_namespace(namespace)?
     };
     // Before others are kept from copying: what runs in it may take its time.
-    if !stores.is_quiet_by(namespace, deadline) {
+    if !stores.wait_until_idle(namespace, deadline) {
         stores.check_open()?;
-        return Err(too_late());
+        return Err(deadline_error());
     }
     // A backup would make the file again that goes here.
-    let _alone = alone(stores, DELETION)?;
+    let _alone = exclusive_maintenance(stores, DELETION)?;
     stores.check_open()?;
     if Instant::now() >= deadline {
-        return Err(too_late());
+        return Err(deadline_error());
     }
     // One that failed before left it.
-    let again = stores.folder.is_deleting(namespace).map_err(|error| not_begun(namespace, &error))?;
+    let again =
+        stores.folder.is_deleting(namespace).map_err(|error| not_begun_error(namespace, &error))?;
     let noted = TransactionRequest { statements: also };
     let begin = || stores.folder.begin_deletion(namespace, &noted.encode_to_vec());
     // On a full disk it is what makes the most room.
-    let begun = begin().or_else(|error| if stores.shared.reserve.release_if_full() { begin() } else { Err(error) });
-    shut.stays(true);
+    let begun =
+        begin().or_else(
+            |error| if stores.shared.reserve.release_if_full() { begin() } else { Err(error) },
+        );
+    shut.set_stays_locked(true);
     if let Err(error) = begun {
         // It may be there all the same, when the disk failed late.
-        if again || !takes_back(stores, namespace) {
-            return Err(of_io(namespace, &error));
+        if again || !remove_marker(stores, namespace) {
+            return Err(map_io_error(namespace, &error));
         }
-        shut.stays(false);
-        return Err(not_begun(namespace, &error));
+        shut.set_stays_locked(false);
+        return Err(not_begun_error(namespace, &error));
     }
     if let Err(error) = run(stores, &noted.statements) {
-        // They are the first step: when they failed nothing is gone, and nothing is to be finished. Unless they ran in a
-        // deletion before; but those would not be refused now. When it is not known whether they ran, the rest has to go too,
-        // or it would be left to the name's next owner.
+        // They are the first step: when they failed nothing is gone, and nothing is to be finished.
+        // Unless they ran in a deletion before; but those would not be refused now. When it is not
+        // known whether they ran, the rest has to go too, or it would be left to the name's next
+        // owner.
         if error.code != Code::UnknownOutcome && (!again || error.code == Code::Constraint) {
-            stores.folder.end_deletion(namespace).map_err(|error| of_io(namespace, &error))?;
-            shut.stays(false);
+            stores
+                .folder
+                .end_deletion(namespace)
+                .map_err(|error| map_io_error(namespace, &error))?;
+            shut.set_stays_locked(false);
             return Err(error);
         }
         tracing::error!(%namespace, %error, "a deletion is left in the middle; the next start of the node goes on with it");
-        let shut =
-            "the namespace is shut until it is deleted again, or until the next start of the node has deleted it";
+        let shut = "the namespace is shut until it is deleted again, or until the next start of the node has deleted it";
         return Err(Error { message: format!("{}; {shut}", error.message), ..error });
     }
-    finish(stores, namespace)?;
-    shut.stays(false);
+    finish_deletion(stores, namespace)?;
+    shut.set_stays_locked(false);
     Ok(())
 }
 
 /// Takes the marker away again. Whether none is there.
-fn takes_back(stores: &Stores, namespace: &Namespace) -> bool {
+fn remove_marker(stores: &DatabaseManager, namespace: &Namespace) -> bool {
     match stores.folder.end_deletion(namespace) {
         Err(error) => error.kind() == io::ErrorKind::NotFound,
         Ok(()) => true,
@@ -106,21 +115,30 @@ fn takes_back(stores: &Stores, namespace: &Namespace) -> bool {
 }
 
 /// Finishes the deletions that a crash or a stop interrupted.
-pub(in crate::embedded) fn finish_interrupted(stores: &Stores) -> Result<(), OpenError> {
+pub(in crate::embedded) fn finish_interrupted_deletions(
+    stores: &DatabaseManager,
+) -> Result<(), EngineOpenError> {
     let folder = &stores.folder;
-    for namespace in folder.deleting().map_err(|error| OpenError::io(folder.path(), error))? {
+    for namespace in
+        folder.interrupted_deletions().map_err(|error| EngineOpenError::io(folder.path(), error))?
+    {
         tracing::warn!(%namespace, "the deletion of a namespace was interrupted; it is finished now");
-        let failed = |message: String| OpenError::Deletion { namespace: namespace.to_string(), message };
-        let noted = folder.deletion(&namespace).map_err(|error| failed(error.to_string()))?;
+        let failed = |message: String| EngineOpenError::Deletion {
+            namespace: namespace.to_string(),
+            message,
+        };
+        let noted = folder.read_deletion(&namespace).map_err(|error| failed(error.to_string()))?;
         // The marker is whole or not there.
-        let noted = TransactionRequest::decode(noted.as_slice()).map_err(|error| failed(error.to_string()))?;
-        let act = || match run_also(stores, &noted.statements) {
-            // They refused the deletion, and would have when it began. Had they run before, they would run again.
+        let noted = TransactionRequest::decode(noted.as_slice())
+            .map_err(|error| failed(error.to_string()))?;
+        let act = || match run_system_statements(stores, &noted.statements) {
+            // They refused the deletion, and would have when it began. Had they run before, they
+            // would run again.
             Err(error) if error.code == Code::Constraint => {
-                folder.end_deletion(&namespace).map_err(|error| of_io(&namespace, &error))
+                folder.end_deletion(&namespace).map_err(|error| map_io_error(&namespace, &error))
             }
             Err(error) => Err(error),
-            Ok(()) => finish(stores, &namespace),
+            Ok(()) => finish_deletion(stores, &namespace),
         };
         // A thread of its own: the caller's may belong to a runtime, which must not be blocked.
         std::thread::scope(|scope| scope.spawn(act).join())
@@ -130,46 +148,59 @@ pub(in crate::embedded) fn finish_interrupted(stores: &Stores) -> Result<(), Ope
     Ok(())
 }
 
-fn finish(stores: &Stores, namespace: &Namespace) -> Result<()> {
-    finish_by(stores, namespace, |conn| empty_log(conn).map_err(failure::of))
+fn finish_deletion(stores: &DatabaseManager, namespace: &Namespace) -> Result<()> {
+    finish_by(stores, namespace, |conn| empty_log(conn).map_err(error_mapping::map_sqlite_error))
 }
 
 fn finish_by(
-    stores: &Stores,
+    stores: &DatabaseManager,
     namespace: &Namespace,
-    empty: impl Fn(&Conn) -> Result<bool> + Clone + Send + 'static,
+    empty: impl Fn(&SqliteConnection) -> Result<bool> + Clone + Send + 'static,
 ) -> Result<()> {
-    stores.remove(namespace)?;
-    stores.folder.sync_namespaces().map_err(|error| of_io(namespace, &error))?;
-    wipe(stores, namespace, kv::wipe)?;
-    wipe(stores, namespace, guard::wipe)?;
+    stores.remove_database(namespace)?;
+    stores.folder.sync_namespaces().map_err(|error| map_io_error(namespace, &error))?;
+    delete_in_chunks(stores, namespace, kv::delete_chunk)?;
+    delete_in_chunks(stores, namespace, idempotency::delete_chunk)?;
     overwrite_log(stores, namespace, empty);
-    stores.folder.end_deletion(namespace).map_err(|error| of_io(namespace, &error))
+    stores.folder.end_deletion(namespace).map_err(|error| map_io_error(namespace, &error))
 }
 
-fn run_also(stores: &Stores, statements: &[Statement]) -> Result<()> {
+fn run_system_statements(stores: &DatabaseManager, statements: &[Statement]) -> Result<()> {
     if statements.is_empty() {
         return Ok(());
     }
     let (statements, limits) = (statements.to_vec(), stores.shared.config.limits);
-    let time =
-        Time { statement: stores.shared.config.statement_time, by_processor: false, deadline: Instant::now() + FAR };
-    let write = Write::clearing(Undo::Savepoint);
+    let time = TimeLimit {
+        statement: stores.shared.config.statement_time,
+        by_processor: false,
+        deadline: Instant::now() + NO_DEADLINE,
+    };
+    let write = WriteOptions::for_removal(JobIsolation::Savepoint);
     stores.system.write_blocking(write, move |conn| {
-        let mut allowance = Allowance::new(&limits);
+        let mut allowance = ResultBudget::new(&limits);
         for (index, statement) in statements.iter().enumerate() {
-            sql::write(conn, Run::own(statement), time, false, &mut allowance)
-                .map_err(|error| error.at_statement(index))?;
+            execution::run_in_transaction(
+                conn,
+                StatementRun::for_node(statement),
+                time,
+                false,
+                &mut allowance,
+            )
+            .map_err(|error| error.at_statement(index))?;
         }
         Ok(())
     })
 }
 
 /// A thousand rows at a time, so that other writes come between.
-fn wipe(stores: &Stores, namespace: &Namespace, some: fn(&Conn, &Namespace) -> Result<usize>) -> Result<()> {
+fn delete_in_chunks(
+    stores: &DatabaseManager,
+    namespace: &Namespace,
+    some: fn(&SqliteConnection, &Namespace) -> Result<usize>,
+) -> Result<()> {
     loop {
         let owner = namespace.clone();
-        let write = Write::clearing(Undo::Savepoint);
+        let write = WriteOptions::for_removal(JobIsolation::Savepoint);
         let gone = stores.system.write_blocking(write, move |conn| some(conn, &owner))?;
         if gone == 0 {
             return Ok(());
@@ -177,16 +208,17 @@ fn wipe(stores: &Stores, namespace: &Namespace, some: fn(&Conn, &Namespace) -> R
     }
 }
 
-/// What was deleted is still in the log, which is cut with `empty`. Whoever reads from it is done within the time of a statement; a
-/// backup does not run beside this. All is deleted by now, so no failure of this is one of the deletion.
+/// What was deleted is still in the log, which is cut with `empty`. Whoever reads from it is done
+/// within the time of a statement; a backup does not run beside this. All is deleted by now, so no
+/// failure of this is one of the deletion.
 fn overwrite_log(
-    stores: &Stores,
+    stores: &DatabaseManager,
     namespace: &Namespace,
-    empty: impl Fn(&Conn) -> Result<bool> + Clone + Send + 'static,
+    empty: impl Fn(&SqliteConnection) -> Result<bool> + Clone + Send + 'static,
 ) {
     let give_up = Instant::now() + stores.shared.config.statement_time;
     loop {
-        let write = Write::clearing(Undo::Alone);
+        let write = WriteOptions::for_removal(JobIsolation::Exclusive);
         let empty = empty.clone();
         match stores.system.write_blocking(write, move |conn| empty(conn)) {
             Ok(true) => return,
@@ -203,12 +235,14 @@ fn overwrite_log(
     }
 }
 
-fn of_io(namespace: &Namespace, error: &io::Error) -> Error {
+fn map_io_error(namespace: &Namespace, error: &io::Error) -> Error {
     tracing::error!(%namespace, %error, "a namespace can not be deleted");
-    Error::internal("the namespace could not be deleted wholly; the next start of the node goes on with it")
+    Error::internal(
+        "the namespace could not be deleted wholly; the next start of the node goes on with it",
+    )
 }
 
-fn not_begun(namespace: &Namespace, error: &io::Error) -> Error {
+fn not_begun_error(namespace: &Namespace, error: &io::Error) -> Error {
     tracing::error!(%namespace, %error, "the deletion of a namespace can not be noted");
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::new(
@@ -219,11 +253,13 @@ fn not_begun(namespace: &Namespace, error: &io::Error) -> Error {
             Code::ReadOnly,
             "the node can not write into its folder: nothing was deleted; the node's log has more",
         ),
-        _ => Error::internal("the deletion could not begin: nothing was deleted; the node's log has more"),
+        _ => Error::internal(
+            "the deletion could not begin: nothing was deleted; the node's log has more",
+        ),
     }
 }
 
-fn too_late() -> Error {
+fn deadline_error() -> Error {
     Error::new(
         Code::DeadlineExceeded,
         "statements still run in the namespace at the deletion's deadline: nothing was deleted; try again when they are done",
@@ -232,9 +268,9 @@ fn too_late() -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::{PAUSE, delete, delete_by, finish_by, run_also};
+    use super::{PAUSE, delete_by, delete_namespace, finish_by, run_system_statements};
     use crate::embedded::config::EmbeddedConfig;
-    use crate::embedded::stores::{FAR, Stores};
+    use crate::embedded::database_manager::{DatabaseManager, NO_DEADLINE};
     use debros_proto::rpc::Statement;
     use debros_proto::{Code, Error, Namespace};
     use std::sync::{Arc, Mutex};
@@ -243,8 +279,9 @@ mod tests {
     #[test]
     fn a_log_that_can_not_be_cut_fails_no_deletion_and_others_write_between_two_tries() {
         let folder = tempfile::tempdir().unwrap();
-        let config = EmbeddedConfig { statement_time: FAR, ..EmbeddedConfig::new(folder.path()) };
-        let stores = Stores::open(config).unwrap();
+        let config =
+            EmbeddedConfig { statement_time: NO_DEADLINE, ..EmbeddedConfig::new(folder.path()) };
+        let stores = DatabaseManager::open(config).unwrap();
         let app = Namespace::new("app").unwrap();
         let tries = Arc::<Mutex<Vec<Instant>>>::default();
         let tried = Arc::clone(&tries);
@@ -252,44 +289,64 @@ mod tests {
         let empty = move |_: &_| {
             let mut tries = tried.lock().unwrap();
             tries.push(Instant::now());
-            if tries.len() == 1 { Ok(false) } else { Err(Error::internal("the disk can not be read")) }
+            if tries.len() == 1 {
+                Ok(false)
+            } else {
+                Err(Error::internal("the disk can not be read"))
+            }
         };
         drop(stores.open_for_caller(&app).unwrap());
         stores.folder.begin_deletion(&app, &[]).unwrap();
         finish_by(&stores, &app, empty).unwrap();
-        assert!(!folder.path().join("ns/app.delete").exists() && !folder.path().join("ns/app.db").exists());
+        assert!(
+            !folder.path().join("ns/app.delete").exists()
+                && !folder.path().join("ns/app.db").exists()
+        );
         let tries = tries.lock().unwrap();
         assert!(tries.len() == 2 && tries[1] - tries[0] >= PAUSE, "{tries:?}");
-        stores.close(Instant::now() + FAR);
+        stores.close_all(Instant::now() + NO_DEADLINE);
     }
 
-    /// Its tombstone may be committed and nothing of its data gone: a start that knows nothing of it would free the name.
+    /// Its tombstone may be committed and nothing of its data gone: a start that knows nothing of
+    /// it would free the name.
     #[test]
     fn a_deletion_of_unknown_outcome_is_finished_by_the_next_one() {
         let folder = tempfile::tempdir().unwrap();
-        let stores = Stores::open(EmbeddedConfig::new(folder.path())).unwrap();
+        let stores = DatabaseManager::open(EmbeddedConfig::new(folder.path())).unwrap();
         let app = Namespace::new("app").unwrap();
         drop(stores.open_for_caller(&app).unwrap());
         let file = folder.path().join("ns/app.db");
         let marker = folder.path().join("ns/app.delete");
-        let note = || vec![Statement::from("INSERT OR IGNORE INTO namespaces (name, created_at) VALUES ('note', 1)")];
-        let far = Instant::now() + FAR;
+        let note = || {
+            vec![Statement::from(
+                "INSERT OR IGNORE INTO namespaces (name, created_at) VALUES ('note', 1)",
+            )]
+        };
+        let far = Instant::now() + NO_DEADLINE;
         let unknown = delete_by(&stores, &app, note(), far, |stores, statements| {
-            run_also(stores, statements)?;
+            run_system_statements(stores, statements)?;
             Err(Error::new(Code::UnknownOutcome, "the write was not confirmed"))
         });
         assert_eq!(unknown.unwrap_err().code, Code::UnknownOutcome);
         assert!(marker.exists() && file.exists());
         // What is written now would be deleted at the next start.
-        assert_eq!(stores.open_for_caller(&app).err().map(|error| error.code), Some(Code::Unavailable));
+        assert_eq!(
+            stores.open_for_caller(&app).err().map(|error| error.code),
+            Some(Code::Unavailable)
+        );
         // As long as the statements fail for reasons of the moment it stays begun.
-        let busy = delete_by(&stores, &app, note(), far, |_, _| Err(Error::new(Code::Overloaded, "the queue is full")));
+        let busy = delete_by(&stores, &app, note(), far, |_, _| {
+            Err(Error::new(Code::Overloaded, "the queue is full"))
+        });
         assert_eq!(busy.unwrap_err().code, Code::Overloaded);
         assert!(marker.exists());
-        assert_eq!(stores.open_for_caller(&app).err().map(|error| error.code), Some(Code::Unavailable));
-        delete(&stores, &app, note(), far).unwrap();
+        assert_eq!(
+            stores.open_for_caller(&app).err().map(|error| error.code),
+            Some(Code::Unavailable)
+        );
+        delete_namespace(&stores, &app, note(), far).unwrap();
         assert!(!marker.exists() && !file.exists());
         stores.open_for_caller(&app).unwrap();
-        stores.close(far);
+        stores.close_all(far);
     }
 }

@@ -1,11 +1,11 @@
 //! Which namespaces there are, and what they hold.
 
 use super::format;
-use crate::embedded::conn::Conn;
-use crate::embedded::failure;
-use crate::embedded::gate::Rights;
+use crate::embedded::authorizer::StatementRights;
+use crate::embedded::conn::SqliteConnection;
+use crate::embedded::error_mapping;
 use crate::embedded::kv;
-use crate::embedded::{Embedded, JOB_BYTES};
+use crate::embedded::{EmbeddedEngine, JOB_BYTES};
 use crate::{CallOptions, NamespaceFilter, NamespaceInfo};
 use debros_proto::{Code, Error, Namespace, Result};
 use rusqlite::OptionalExtension as _;
@@ -21,7 +21,7 @@ const CREATED_AT: &str = "/*debros*/ SELECT created_at FROM namespaces WHERE nam
 
 /// What is asked of a namespace's own file.
 #[derive(Debug, Default)]
-struct InFile {
+struct FileDetails {
     created_at: Option<i64>,
     free_bytes: u64,
     tables: u64,
@@ -29,27 +29,32 @@ struct InFile {
     broken_off: bool,
 }
 
-impl Embedded {
+impl EmbeddedEngine {
     /// The namespaces there are, in order of name.
     pub(in crate::embedded) async fn list_namespaces(
         &self,
         filter: NamespaceFilter,
         options: CallOptions,
     ) -> Result<Vec<Namespace>> {
-        self.stores.check_open()?;
-        let stores = std::sync::Arc::clone(&self.stores);
-        self.stores
+        self.databases.check_open()?;
+        let stores = std::sync::Arc::clone(&self.databases);
+        self.databases
             .system
             .read(options.caller, JOB_BYTES, options.deadline, move |conn| {
-                let mut names = stores.namespaces().map_err(|error| {
+                let mut names = stores.list_namespaces().map_err(|error| {
                     tracing::error!(%error, "the folder of the namespaces can not be read");
                     Error::internal("the namespaces can not be listed; the node's log has more")
                 })?;
-                // In order, the names that begin with a prefix come one after another, from the prefix itself on.
+                // In order, the names that begin with a prefix come one after another, from the
+                // prefix itself on.
                 let after = filter.after.as_ref().map_or("", Namespace::as_str);
-                names.retain(|name| name.as_str() > after && name.as_str().starts_with(&filter.prefix));
-                add_written_down(conn, &filter, after, &mut names).map_err(failure::of)?;
-                add_with_values(conn, &filter, after, &mut names).map_err(failure::of)?;
+                names.retain(|name| {
+                    name.as_str() > after && name.as_str().starts_with(&filter.prefix)
+                });
+                add_registered(conn, &filter, after, &mut names)
+                    .map_err(error_mapping::map_sqlite_error)?;
+                add_with_values(conn, &filter, after, &mut names)
+                    .map_err(error_mapping::map_sqlite_error)?;
                 Ok(names.into_iter().take(filter.limit).collect())
             })
             .await
@@ -61,32 +66,34 @@ impl Embedded {
         namespace: &Namespace,
         options: CallOptions,
     ) -> Result<NamespaceInfo> {
-        self.stores.check_there(namespace)?;
+        self.databases.check_not_deleting(namespace)?;
         let owner = namespace.clone();
         let written_down = self
-            .stores
+            .databases
             .system
-            .read_soon(options.caller, JOB_BYTES, options.deadline, move |conn, _| {
-                conn.own(CREATED_AT)
-                    .and_then(|mut find| find.query_row([owner.as_str()], |row| row.get(0)).optional())
-                    .map_err(failure::of)
+            .read_or_try_briefly(options.caller, JOB_BYTES, options.deadline, move |conn, _| {
+                conn.prepare_internal(CREATED_AT)
+                    .and_then(|mut find| {
+                        find.query_row([owner.as_str()], |row| row.get(0)).optional()
+                    })
+                    .map_err(error_mapping::map_sqlite_error)
             })
             .await?;
-        let looked = if self.stores.has_database(namespace) {
-            self.look_into(namespace, &options).await
+        let looked = if self.databases.has_database(namespace) {
+            self.read_file_details(namespace, &options).await
         } else {
-            Ok(InFile::default())
+            Ok(FileDetails::default())
         };
         // Who lists all namespaces, or deletes this one, is not to be stopped by its file.
         let (in_file, problem) = match looked {
             Ok(in_file) => (in_file, None),
             Err(error) => {
-                self.stores.check_there(namespace)?;
-                (InFile { broken_off: true, ..InFile::default() }, Some(error.message))
+                self.databases.check_not_deleting(namespace)?;
+                (FileDetails { broken_off: true, ..FileDetails::default() }, Some(error.message))
             }
         };
         let created_at: [Option<i64>; 2] = [written_down, in_file.created_at];
-        let usage = self.stores.shared.sizes.of(namespace);
+        let usage = self.databases.shared.sizes.namespace_usage(namespace);
         let count = |number: i64| u64::try_from(number).unwrap_or(0);
         Ok(NamespaceInfo {
             namespace: namespace.clone(),
@@ -96,33 +103,38 @@ impl Embedded {
             tables: in_file.tables,
             rows: in_file.rows,
             rows_are_exact: !in_file.broken_off,
-            kv_keys: count(usage.held.pairs),
-            kv_bytes: count(usage.held.pair_bytes),
+            kv_keys: count(usage.system.pairs),
+            kv_bytes: count(usage.system.pair_bytes),
             taken_bytes: usage.total(),
-            max_bytes: self.stores.shared.config.max_namespace_size,
+            max_bytes: self.databases.shared.config.max_namespace_size,
             problem,
         })
     }
 
-    async fn look_into(&self, namespace: &Namespace, options: &CallOptions) -> Result<InFile> {
-        let (store, tenant) = self.tenant(namespace).await?;
+    async fn read_file_details(
+        &self,
+        namespace: &Namespace,
+        options: &CallOptions,
+    ) -> Result<FileDetails> {
+        let (store, tenant) = self.open_tenant(namespace).await?;
         let deadline = options.deadline;
         store
-            .read_soon(options.caller, JOB_BYTES, deadline, move |conn, brief_time| {
+            .read_or_try_briefly(options.caller, JOB_BYTES, deadline, move |conn, brief_time| {
                 let count_time = brief_time.unwrap_or(COUNT_TIME);
-                let tables = tenant.settled_catalogue().tables()?;
+                let tables = tenant.committed_catalogue().tables()?;
                 let prefix = tenant.namespace.prefix();
-                conn.gate.enter(Rights::Own);
-                conn.gate.reset();
-                let mut found = InFile {
-                    created_at: format::created_at(&conn.db).map_err(failure::of)?,
-                    free_bytes: free_bytes(conn).map_err(failure::of)?,
+                conn.authorizer.set_rights(StatementRights::Internal);
+                conn.authorizer.reset();
+                let mut found = FileDetails {
+                    created_at: format::created_at(&conn.db)
+                        .map_err(error_mapping::map_sqlite_error)?,
+                    free_bytes: free_bytes(conn).map_err(error_mapping::map_sqlite_error)?,
                     tables: tables.iter().filter(|table| table.kind != "view").count() as u64,
-                    ..InFile::default()
+                    ..FileDetails::default()
                 };
-                conn.limit(deadline.min(Instant::now() + count_time));
+                conn.set_deadline(deadline.min(Instant::now() + count_time));
                 for table in tables.iter().filter(|table| table.kind == "table") {
-                    match count(conn, &format!("{prefix}{}", table.name)) {
+                    match count_rows(conn, &format!("{prefix}{}", table.name)) {
                         Ok(rows) => found.rows += rows,
                         Err(error) if error.code == Code::StatementTimeout => {
                             found.broken_off = true;
@@ -131,12 +143,12 @@ impl Embedded {
                         // It was dropped meanwhile.
                         Err(error) if error.code == Code::Sql => {}
                         Err(error) => {
-                            conn.unlimited();
+                            conn.clear_limits();
                             return Err(error);
                         }
                     }
                 }
-                conn.unlimited();
+                conn.clear_limits();
                 Ok(found)
             })
             .await
@@ -144,42 +156,45 @@ impl Embedded {
 }
 
 /// Bytes of the pages that deleted rows and dropped tables left.
-fn free_bytes(conn: &Conn) -> rusqlite::Result<u64> {
-    let pages: u32 = conn.own("/*debros*/ PRAGMA freelist_count")?.query_row([], |row| row.get(0))?;
-    let each: u32 = conn.own("/*debros*/ PRAGMA page_size")?.query_row([], |row| row.get(0))?;
+fn free_bytes(conn: &SqliteConnection) -> rusqlite::Result<u64> {
+    let pages: u32 = conn
+        .prepare_internal("/*debros*/ PRAGMA freelist_count")?
+        .query_row([], |row| row.get(0))?;
+    let each: u32 =
+        conn.prepare_internal("/*debros*/ PRAGMA page_size")?.query_row([], |row| row.get(0))?;
     Ok(u64::from(pages) * u64::from(each))
 }
 
-fn count(conn: &Conn, table: &str) -> Result<u64> {
+fn count_rows(conn: &SqliteConnection, table: &str) -> Result<u64> {
     let sql = format!("SELECT count(*) FROM \"{}\"", table.replace('"', "\"\""));
     let rows: i64 = conn.db.query_row(&sql, [], |row| row.get(0)).map_err(|error| {
         // Compiling is broken off by the authorizer, which says nothing of the time.
-        if conn.gate.is_late() {
+        if conn.authorizer.has_timed_out() {
             return Error::new(Code::StatementTimeout, "the rows could not be counted in time");
         }
-        failure::of(error)
+        error_mapping::map_sqlite_error(error)
     })?;
     Ok(u64::try_from(rows).unwrap_or(0))
 }
 
-fn add_written_down(
-    conn: &Conn,
+fn add_registered(
+    conn: &SqliteConnection,
     filter: &NamespaceFilter,
     after: &str,
     names: &mut BTreeSet<Namespace>,
 ) -> rusqlite::Result<()> {
-    let mut find = conn.own(WRITTEN_DOWN)?;
+    let mut find = conn.prepare_internal(WRITTEN_DOWN)?;
     let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
     let mut rows = find.query((after, &filter.prefix, limit))?;
     while let Some(row) = rows.next()? {
-        add(&row.get::<_, String>(0)?, filter, names);
+        add_matching(&row.get::<_, String>(0)?, filter, names);
     }
     Ok(())
 }
 
 /// One look into the index for each namespace, however many values it has.
 fn add_with_values(
-    conn: &Conn,
+    conn: &SqliteConnection,
     filter: &NamespaceFilter,
     after: &str,
     names: &mut BTreeSet<Namespace>,
@@ -190,13 +205,13 @@ fn add_with_values(
         if !name.starts_with(&filter.prefix) {
             break;
         }
-        add(&name, filter, names);
+        add_matching(&name, filter, names);
         after = name;
     }
     Ok(())
 }
 
-fn add(name: &str, filter: &NamespaceFilter, names: &mut BTreeSet<Namespace>) {
+fn add_matching(name: &str, filter: &NamespaceFilter, names: &mut BTreeSet<Namespace>) {
     if name.starts_with(&filter.prefix)
         && let Ok(namespace) = Namespace::new(name)
     {

@@ -1,37 +1,39 @@
-//! A namespace's statements: rewritten to its own objects, run under its policy, and answered in its own names.
+//! A namespace's statements: rewritten to its own objects, run under its policy, and answered in
+//! its own names.
 //!
-//! The schema that a text was rewritten for (the *catalogue*) and the schema that the rewritten text meets in the file
-//! are two things, and move at two moments. What keeps them together:
+//! The schema that a text was rewritten for (the *catalogue*) and the schema that the rewritten
+//! text meets in the file are two things, and move at two moments. What keeps them together:
 //!
 //! - A write is rewritten by the writer, for the catalogue that holds inside the open transaction.
-//! - A change of the schema is made on a copy of the catalogue, which is published after the COMMIT and before anybody is
-//!   answered.
-//! - A read looks, when it is done, whether the catalogue it was rewritten for still holds, and is repeated otherwise.
+//! - A change of the schema is made on a copy of the catalogue, which is published after the COMMIT
+//!   and before anybody is answered.
+//! - A read looks, when it is done, whether the catalogue it was rewritten for still holds, and is
+//!   repeated otherwise.
 
 mod calls;
 mod delete;
 mod dump;
+mod foreign_keys;
 mod format;
 mod info;
 mod legacy;
-mod names;
+mod object_renaming;
 mod read;
-mod references;
-mod seat;
 mod write;
+mod writer_schema;
 
-pub(super) use delete::{delete, finish_interrupted};
-pub(super) use legacy::{convert, current_copy};
-pub(super) use names::to_users_names;
-pub(super) use seat::Seat;
+pub(super) use delete::{delete_namespace, finish_interrupted_deletions};
+pub(super) use legacy::{convert_file, current_copy};
+pub(super) use object_renaming::restore_user_names;
+pub(super) use writer_schema::WriterSchema;
 
-use super::conn::Conn;
-use super::failure;
-use super::gate::{Facts, Rights, Tenancy};
-use super::store::Failure;
+use super::authorizer::{StatementRights, StatementTraits, TenantRights};
+use super::conn::SqliteConnection;
+use super::database_handle::OpenFailure;
+use super::error_mapping;
 use debros_proto::{Error, Namespace, Result};
-use debros_sql::counters::Counters;
-use debros_sql::{Catalogue, Demangler, Moment, Rewriter, Rewritten};
+use debros_sql::counters::ConnectionCounters;
+use debros_sql::{Catalogue, Demangler, ExecutionContext, RewriteCache, RewrittenStatement};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -41,33 +43,34 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 pub(super) struct Tenant {
     pub(super) namespace: Namespace,
     demangler: Demangler,
-    rewriter: Arc<Rewriter>,
+    rewriter: Arc<RewriteCache>,
     catalogue: RwLock<Arc<Catalogue>>,
-    /// Held by the writer from before a commit that changes the schema until the new catalogue is in its place.
-    publishing: Mutex<()>,
-    moving: AtomicBool,
+    /// Held by the writer from before a commit that changes the schema until the new catalogue is
+    /// in its place.
+    swap_lock: Mutex<()>,
+    is_swapping: AtomicBool,
 }
 
 /// A rewritten statement, and what it was rewritten for.
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
-    pub(super) rewritten: Arc<Rewritten>,
+pub(super) struct StatementPlan {
+    pub(super) rewritten: Arc<RewrittenStatement>,
     /// Of the catalogue.
     pub(super) generation: u64,
     /// What SQLite's authorizer saw of it on a reading connection.
-    pub(super) facts: Facts,
+    pub(super) facts: StatementTraits,
 }
 
 impl Tenant {
     /// A namespace with its schema as the file has it.
-    pub(super) fn new(catalogue: Catalogue, rewriter: Arc<Rewriter>) -> Self {
+    pub(super) fn new(catalogue: Catalogue, rewriter: Arc<RewriteCache>) -> Self {
         Self {
             namespace: catalogue.namespace().clone(),
             demangler: Demangler::new(catalogue.namespace()),
             rewriter,
             catalogue: RwLock::new(Arc::new(catalogue)),
-            publishing: Mutex::default(),
-            moving: AtomicBool::new(false),
+            swap_lock: Mutex::default(),
+            is_swapping: AtomicBool::new(false),
         }
     }
 
@@ -76,77 +79,91 @@ impl Tenant {
         Arc::clone(&self.catalogue.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The schema as of the last commit, after a commit that changes it. Blocks for the length of that.
-    fn settled_catalogue(&self) -> Arc<Catalogue> {
-        drop(self.publishing());
+    /// The schema as of the last commit, after a commit that changes it. Blocks for the length of
+    /// that.
+    fn committed_catalogue(&self) -> Arc<Catalogue> {
+        drop(self.lock_swap());
         self.catalogue()
     }
 
-    fn publishing(&self) -> MutexGuard<'_, ()> {
-        self.publishing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_swap(&self) -> MutexGuard<'_, ()> {
+        self.swap_lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a catalogue still holds, and did while everything ran that was done before.
-    fn still_holds(&self, catalogue: &Catalogue) -> bool {
-        !self.moving.load(SeqCst)
-            && self.catalogue.read().unwrap_or_else(PoisonError::into_inner).generation() == catalogue.generation()
+    fn is_current(&self, catalogue: &Catalogue) -> bool {
+        !self.is_swapping.load(SeqCst)
+            && self.catalogue.read().unwrap_or_else(PoisonError::into_inner).generation()
+                == catalogue.generation()
     }
 
     /// Rewrites, or remembers. May take long: not on a thread that serves others.
-    fn rewrite(&self, sql: &str, catalogue: &Catalogue) -> Result<Arc<Rewritten>> {
+    fn rewrite_cached(&self, sql: &str, catalogue: &Catalogue) -> Result<Arc<RewrittenStatement>> {
         self.rewriter.rewrite(sql, catalogue)
     }
 
     /// What a rewritten statement may do.
-    fn tenancy(&self, rewritten: &Rewritten) -> Tenancy {
+    fn rights_for(&self, rewritten: &RewrittenStatement) -> TenantRights {
         let (class, grants) = (rewritten.class, rewritten.grants);
-        Tenancy { policy: rewritten.policy(&self.namespace), class, grants }
+        TenantRights { policy: rewritten.policy(&self.namespace), class, grants }
     }
 
     /// Takes the prefix out of what the database says.
-    fn explain(&self, error: Error) -> Error {
-        self.demangler.error(error)
+    fn demangle_error(&self, error: Error) -> Error {
+        self.demangler.demangle_error(error)
     }
 }
 
-/// Makes an empty file that of a namespace, and puts the namespace on the connection that writes it.
-pub(super) fn settle(conn: &mut Conn, namespace: &Namespace, rewriter: &Arc<Rewriter>) -> Result<(), Failure> {
-    conn.gate.enter(Rights::Own);
+/// Makes an empty file that of a namespace, and puts the namespace on the connection that writes
+/// it.
+pub(super) fn init_namespace(
+    conn: &mut SqliteConnection,
+    namespace: &Namespace,
+    rewriter: &Arc<RewriteCache>,
+) -> Result<(), OpenFailure> {
+    conn.authorizer.set_rights(StatementRights::Internal);
     if !format::is_current(&conn.db)? {
         if legacy::has_objects(&conn.db)? {
-            return Err(Failure::Old);
+            return Err(OpenFailure::OldFormat);
         }
-        let transaction = conn.db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        format::make(&transaction)?;
+        let transaction =
+            conn.db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        format::create_tables(&transaction)?;
         transaction.commit()?;
     }
-    format::date(&conn.db, debros_proto::now_ms())?;
-    let catalogue = format::load(&mut conn.db, namespace).map_err(Failure::Told)?;
-    conn.seat = Some(Seat::new(Arc::new(Tenant::new(catalogue, Arc::clone(rewriter)))));
+    format::record_created_at(&conn.db, debros_proto::now_ms())?;
+    let catalogue =
+        format::load_catalogue(&mut conn.db, namespace).map_err(OpenFailure::Reported)?;
+    conn.writer_schema =
+        Some(WriterSchema::new(Arc::new(Tenant::new(catalogue, Arc::clone(rewriter)))));
     Ok(())
 }
 
 /// What a new file of a namespace holds: the engine's own tables. `tmp` is a folder to make it in.
-pub(super) fn new_file(tmp: &Path) -> Result<Vec<u8>, Failure> {
+pub(super) fn new_file_content(tmp: &Path) -> Result<Vec<u8>, OpenFailure> {
     static MADE: AtomicU64 = AtomicU64::new(0);
     let path = tmp.join(format!("new-{}.db", MADE.fetch_add(1, SeqCst)));
     let db = rusqlite::Connection::open(&path)?;
     db.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF")?;
-    format::make(&db)?;
+    format::create_tables(&db)?;
     db.close().map_err(|(_, error)| error)?;
     let bytes = std::fs::read(&path)?;
     std::fs::remove_file(&path)?;
     Ok(bytes)
 }
 
-/// Has everything in the file replaced by `replace`, and takes the schema from what is there then. False: it was replaced, and
-/// nobody can use what is there now, which is logged. The store is to be closed then: whoever opens it again is told why.
-pub(super) fn replaced(conn: &mut Conn, replace: impl FnOnce(&mut Conn) -> Result<()>) -> Result<bool> {
+/// Has everything in the file replaced by `replace`, and takes the schema from what is there then.
+/// False: it was replaced, and nobody can use what is there now, which is logged. The store is to
+/// be closed then: whoever opens it again is told why.
+pub(super) fn replace_content(
+    conn: &mut SqliteConnection,
+    replace: impl FnOnce(&mut SqliteConnection) -> Result<()>,
+) -> Result<bool> {
     // Taken off, because it is borrowed while the connection changes.
-    let Some(seat) = conn.seat.take() else { return replace(conn).map(|()| true) };
-    let publication = seat.publication();
+    let Some(seat) = conn.writer_schema.take() else { return replace(conn).map(|()| true) };
+    let publication = seat.begin_swap();
     let namespace = &seat.tenant().namespace;
-    let (catalogue, is_usable) = match replace(conn).map(|()| reloaded(conn, namespace)) {
+    let (catalogue, is_usable) = match replace(conn).map(|()| reload_catalogue(conn, namespace)) {
         Ok(Ok(catalogue)) => (Ok(catalogue), true),
         Ok(Err(error)) => {
             tracing::error!(%namespace, error = %error.message, "the database was replaced by one that can not be used");
@@ -155,44 +172,47 @@ pub(super) fn replaced(conn: &mut Conn, replace: impl FnOnce(&mut Conn) -> Resul
         }
         Err(error) => (Err(error), true),
     };
-    let outcome = catalogue.map(|catalogue| publication.publish(Arc::new(catalogue)));
+    let outcome = catalogue.map(|catalogue| publication.publish_catalogue(Arc::new(catalogue)));
     // A connection without a seat takes no statements.
     if is_usable {
-        conn.seat = Some(seat);
+        conn.writer_schema = Some(seat);
     }
     outcome.map(|()| is_usable)
 }
 
 /// The schema of a file that was replaced.
-fn reloaded(conn: &mut Conn, namespace: &Namespace) -> Result<Catalogue> {
-    conn.gate.enter(Rights::Own);
-    if !format::is_current(&conn.db).map_err(failure::of)? {
-        if legacy::has_objects(&conn.db).map_err(failure::of)? {
+fn reload_catalogue(conn: &mut SqliteConnection, namespace: &Namespace) -> Result<Catalogue> {
+    conn.authorizer.set_rights(StatementRights::Internal);
+    if !format::is_current(&conn.db).map_err(error_mapping::map_sqlite_error)? {
+        if legacy::has_objects(&conn.db).map_err(error_mapping::map_sqlite_error)? {
             return Err(Error::internal("the database has the form of an earlier version"));
         }
-        format::make(&conn.db).map_err(failure::of)?;
+        format::create_tables(&conn.db).map_err(error_mapping::map_sqlite_error)?;
     }
-    format::load(&mut conn.db, namespace)
+    format::load_catalogue(&mut conn.db, namespace)
 }
 
 /// What one call's statements see of the world: the time at which it came, and its own counters.
 #[derive(Debug)]
-struct Present {
+struct CallState {
     now_ms: i64,
-    counters: Counters,
+    counters: ConnectionCounters,
 }
 
-impl Present {
+impl CallState {
     fn new(now_ms: i64) -> Self {
-        Self { now_ms, counters: Counters::default() }
+        Self { now_ms, counters: ConnectionCounters::default() }
     }
 
     /// The text to run.
-    fn fill<'r>(&self, rewritten: &'r Rewritten) -> Result<std::borrow::Cow<'r, str>> {
+    fn fill_placeholders<'r>(
+        &self,
+        rewritten: &'r RewrittenStatement,
+    ) -> Result<std::borrow::Cow<'r, str>> {
         let mut failed = false;
         let mut random = |bytes: &mut [u8]| failed |= getrandom::fill(bytes).is_err();
-        let mut moment = Moment { now_ms: self.now_ms, random: &mut random };
-        let text = rewritten.sql(&mut moment);
+        let mut moment = ExecutionContext { now_ms: self.now_ms, random: &mut random };
+        let text = rewritten.fill_sql(&mut moment);
         if failed {
             return Err(Error::internal("the system gives no random numbers"));
         }
@@ -202,6 +222,6 @@ impl Present {
     /// The time, as the views and triggers of a write read it.
     fn timestamp(&self) -> String {
         let mut nothing = |_: &mut [u8]| {};
-        Moment { now_ms: self.now_ms, random: &mut nothing }.timestamp()
+        ExecutionContext { now_ms: self.now_ms, random: &mut nothing }.timestamp()
     }
 }

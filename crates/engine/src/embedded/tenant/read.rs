@@ -1,14 +1,14 @@
 //! Reading: on a connection that can not write.
 
-use super::{Plan, Present, Tenant, references};
-use crate::embedded::config::Limits;
-use crate::embedded::conn::Conn;
+use super::{CallState, StatementPlan, Tenant, foreign_keys};
+use crate::embedded::authorizer::{StatementRights, StatementTraits};
+use crate::embedded::config::CallLimits;
+use crate::embedded::conn::SqliteConnection;
 use crate::embedded::deadline::Stopwatch;
-use crate::embedded::gate::{Facts, Rights};
-use crate::embedded::sql::{self, Allowance, Outcome, Run, Time};
+use crate::embedded::execution::{self, ReadAttempt, ResultBudget, StatementRun, TimeLimit};
 use debros_proto::rpc::{Row, Statement, StatementResult, value::Kind};
 use debros_proto::{Code, Error, Result};
-use debros_sql::{Catalogue, Class, Place, Rewritten};
+use debros_sql::{Catalogue, ExecutionTarget, RewrittenStatement, StatementClass};
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
@@ -17,109 +17,141 @@ const REPEATS: usize = 3;
 
 /// What became of a statement on the reading side.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum TenantRead {
     /// It reads, and this is what it read.
-    Read(StatementResult, Facts),
+    Done(StatementResult, StatementTraits),
     /// It writes; nothing was run.
-    Writes(Plan),
+    NeedsWriter(StatementPlan),
 }
 
 /// The call that a statement belongs to.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Call {
+pub(super) struct TenantCall {
     /// When it came, in milliseconds since the Unix epoch: the time of all of its statements.
     pub(super) now_ms: i64,
-    pub(super) time: Time,
-    pub(super) limits: Limits,
+    pub(super) time: TimeLimit,
+    pub(super) limits: CallLimits,
     pub(super) read_only: bool,
 }
 
 impl Tenant {
     /// Rewrites a statement and runs it if it only reads. Takes as long as it may take.
-    pub(super) fn read(&self, conn: &Conn, statement: &Statement, call: &Call) -> Result<Answer> {
+    pub(super) fn read(
+        &self,
+        conn: &SqliteConnection,
+        statement: &Statement,
+        call: &TenantCall,
+    ) -> Result<TenantRead> {
         for _ in 0..=REPEATS {
-            let catalogue = self.settled_catalogue();
+            let catalogue = self.committed_catalogue();
             let outcome = self.try_read(conn, statement, &catalogue, call);
             // The writer looks by itself for which schema a statement was rewritten.
-            if self.still_holds(&catalogue) || matches!(outcome, Ok(Answer::Writes(_))) {
+            if self.is_current(&catalogue) || matches!(outcome, Ok(TenantRead::NeedsWriter(_))) {
                 return outcome;
             }
         }
-        Err(Error::new(Code::Unavailable, "the schema changed each time while the statement ran; try again")
-            .retry_after(Duration::from_secs(1)))
+        Err(Error::new(
+            Code::Unavailable,
+            "the schema changed each time while the statement ran; try again",
+        )
+        .retry_after(Duration::from_secs(1)))
     }
 
-    fn try_read(&self, conn: &Conn, statement: &Statement, catalogue: &Catalogue, call: &Call) -> Result<Answer> {
-        let rewritten = self.rewrite(&statement.sql, catalogue)?;
-        let answered = match rewritten.place {
+    fn try_read(
+        &self,
+        conn: &SqliteConnection,
+        statement: &Statement,
+        catalogue: &Catalogue,
+        call: &TenantCall,
+    ) -> Result<TenantRead> {
+        let rewritten = self.rewrite_cached(&statement.sql, catalogue)?;
+        let answered = match rewritten.target {
             // What sets a value of the namespace's writes.
-            Place::Data | Place::Header(_) => None,
-            Place::Catalogue => {
-                let mut allowance = Allowance::new(&call.limits);
+            ExecutionTarget::Data | ExecutionTarget::Header(_) => None,
+            ExecutionTarget::Catalogue => {
+                let mut allowance = ResultBudget::new(&call.limits);
                 Some(self.ask_catalogue(statement, catalogue, &rewritten, call, &mut allowance)?)
             }
-            Place::Transaction(setting) => {
-                sql::check_count(rewritten.parameters, statement.args.len())?;
-                Some(references::outside(setting)?)
+            ExecutionTarget::Transaction(setting) => {
+                execution::check_argument_count(rewritten.parameters, statement.args.len())?;
+                Some(foreign_keys::answer_outside_transaction(setting)?)
             }
         };
         if let Some(result) = answered {
-            return Ok(Answer::Read(result, Facts::default().calling()));
+            return Ok(TenantRead::Done(result, StatementTraits::default().with_slow_step()));
         }
-        let present = Present::new(call.now_ms);
+        let present = CallState::new(call.now_ms);
         let text = match rewritten.class {
-            Class::Read | Class::Write => present.fill(&rewritten)?,
-            // Nothing is learnt of it here that its class does not tell.
-            Class::Ddl => return Ok(Answer::Writes(self.plan(rewritten, catalogue, Facts::defining()))),
-        };
-        let tenancy = self.tenancy(&rewritten);
-        let run = run(statement, &rewritten, &text, Rights::Tenant(&tenancy));
-        sql::see(conn, catalogue.generation())?;
-        match sql::read(conn, run, call.time, &call.limits).map_err(|error| self.explain(error))? {
-            Outcome::Read(mut result, facts) => {
-                self.demangle(&rewritten, &mut result);
-                Ok(Answer::Read(result, facts))
+            StatementClass::Read | StatementClass::Write => {
+                present.fill_placeholders(&rewritten)?
             }
-            Outcome::Writes(facts) => Ok(Answer::Writes(self.plan(rewritten, catalogue, facts))),
+            // Nothing is learnt of it here that its class does not tell.
+            StatementClass::Ddl => {
+                return Ok(TenantRead::NeedsWriter(self.new_plan(
+                    rewritten,
+                    catalogue,
+                    StatementTraits::for_schema_change(),
+                )));
+            }
+        };
+        let tenancy = self.rights_for(&rewritten);
+        let run = statement_run(statement, &rewritten, &text, StatementRights::Tenant(&tenancy));
+        execution::refresh_schema_for(conn, catalogue.generation())?;
+        match execution::run_if_read_only(conn, run, call.time, &call.limits)
+            .map_err(|error| self.demangle_error(error))?
+        {
+            ReadAttempt::Done(mut result, facts) => {
+                self.demangle_result(&rewritten, &mut result);
+                Ok(TenantRead::Done(result, facts))
+            }
+            ReadAttempt::NeedsWriter(facts) => {
+                Ok(TenantRead::NeedsWriter(self.new_plan(rewritten, catalogue, facts)))
+            }
         }
     }
 
-    /// Runs a statement that is known to read, if it is done within some 2,000 steps of SQLite's machine and some milliseconds
-    /// since `watch` began. `None`: it was not, or the schema changed meanwhile.
+    /// Runs a statement that is known to read, if it is done within some 2,000 steps of SQLite's
+    /// machine and some milliseconds since `watch` began. `None`: it was not, or the schema changed
+    /// meanwhile.
     pub(super) fn read_quickly(
         &self,
-        conn: &Conn,
+        conn: &SqliteConnection,
         statement: &Statement,
-        rewritten: &Rewritten,
+        rewritten: &RewrittenStatement,
         catalogue: &Catalogue,
-        call: &Call,
+        call: &TenantCall,
         watch: &Stopwatch,
     ) -> Option<Result<StatementResult>> {
-        let text = match Present::new(call.now_ms).fill(rewritten) {
+        let text = match CallState::new(call.now_ms).fill_placeholders(rewritten) {
             Ok(text) => text,
             Err(error) => return Some(Err(error)),
         };
-        let tenancy = self.tenancy(rewritten);
-        let run = run(statement, rewritten, &text, Rights::Tenant(&tenancy));
-        if let Err(error) = sql::see(conn, catalogue.generation()) {
+        let tenancy = self.rights_for(rewritten);
+        let run = statement_run(statement, rewritten, &text, StatementRights::Tenant(&tenancy));
+        if let Err(error) = execution::refresh_schema_for(conn, catalogue.generation()) {
             return Some(Err(error));
         }
-        let outcome = sql::read_quickly(conn, run, &call.limits, watch)?;
-        if !self.still_holds(catalogue) {
+        let outcome = execution::read_quickly(conn, run, &call.limits, watch)?;
+        if !self.is_current(catalogue) {
             return None;
         }
         match outcome {
-            Ok(Outcome::Read(mut result, _)) => {
-                self.demangle(rewritten, &mut result);
+            Ok(ReadAttempt::Done(mut result, _)) => {
+                self.demangle_result(rewritten, &mut result);
                 Some(Ok(result))
             }
-            Ok(Outcome::Writes(_)) => None,
-            Err(error) => Some(Err(self.explain(error))),
+            Ok(ReadAttempt::NeedsWriter(_)) => None,
+            Err(error) => Some(Err(self.demangle_error(error))),
         }
     }
 
-    fn plan(&self, rewritten: std::sync::Arc<Rewritten>, catalogue: &Catalogue, facts: Facts) -> Plan {
-        Plan { rewritten, generation: catalogue.generation(), facts }
+    fn new_plan(
+        &self,
+        rewritten: std::sync::Arc<RewrittenStatement>,
+        catalogue: &Catalogue,
+        facts: StatementTraits,
+    ) -> StatementPlan {
+        StatementPlan { rewritten, generation: catalogue.generation(), facts }
     }
 
     /// Answers what is asked about the schema alone.
@@ -127,32 +159,36 @@ impl Tenant {
         &self,
         statement: &Statement,
         catalogue: &Catalogue,
-        rewritten: &Rewritten,
-        call: &Call,
-        allowance: &mut Allowance,
+        rewritten: &RewrittenStatement,
+        call: &TenantCall,
+        allowance: &mut ResultBudget,
     ) -> Result<StatementResult> {
-        sql::check_count(rewritten.parameters, statement.args.len())?;
+        execution::check_argument_count(rewritten.parameters, statement.args.len())?;
         let deadline = call.time.deadline.min(Instant::now() + call.time.statement);
-        let (rows, bytes) = allowance.left();
+        let (rows, bytes) = allowance.remaining();
         let found = catalogue.query(&statement.sql, &statement.args, deadline, rows, bytes)?;
         let mut result = StatementResult { columns: found.columns, ..StatementResult::default() };
         for values in found.rows {
             let row = Row { values };
-            allowance.spend(&row)?;
+            allowance.spend_row(&row)?;
             result.rows.push(row);
         }
         Ok(result)
     }
 
     /// Takes the prefix out of running text.
-    pub(super) fn demangle(&self, rewritten: &Rewritten, result: &mut StatementResult) {
+    pub(super) fn demangle_result(
+        &self,
+        rewritten: &RewrittenStatement,
+        result: &mut StatementResult,
+    ) {
         if !rewritten.tells_names {
             return;
         }
-        debros_sql::without_moment(&mut result.rows);
+        debros_sql::remove_time_reads(&mut result.rows);
         for value in result.rows.iter_mut().flat_map(|row| &mut row.values) {
             if let Some(Kind::Text(text)) = &mut value.kind
-                && let Cow::Owned(told) = self.demangler.text(text)
+                && let Cow::Owned(told) = self.demangler.demangle_text(text)
             {
                 *text = told;
             }
@@ -161,24 +197,24 @@ impl Tenant {
 }
 
 /// How a connection is to run a rewritten statement.
-pub(super) fn run<'a>(
+pub(super) fn statement_run<'a>(
     statement: &'a Statement,
-    rewritten: &'a Rewritten,
+    rewritten: &'a RewrittenStatement,
     text: &'a str,
-    rights: Rights<'a>,
-) -> Run<'a> {
-    Run {
+    rights: StatementRights<'a>,
+) -> StatementRun<'a> {
+    StatementRun {
         sql: text,
         args: &statement.args,
         rights,
-        recurs: !rewritten.is_of_the_moment() && !rewritten.tells_names,
-        writes: Some(rewritten.class != Class::Read),
+        recurs: !rewritten.is_nondeterministic() && !rewritten.tells_names,
+        writes: Some(rewritten.class != StatementClass::Read),
         explains: rewritten.tells_names,
         columns: Some(&rewritten.columns),
     }
 }
 
 /// Only a mistake in the engine brings a namespace's statement to another file.
-pub(super) fn no_seat() -> Error {
+pub(super) fn not_a_namespace_error() -> Error {
     Error::new(Code::Internal, "the statement came to a database that is no namespace's")
 }

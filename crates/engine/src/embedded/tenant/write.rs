@@ -1,132 +1,158 @@
 //! Writing: in the transaction of the writer's thread, for the schema that holds there.
 
-use super::read::{Call, no_seat, run};
-use super::references::{self, References};
-use super::{Plan, Present, Seat, format};
-use crate::embedded::conn::Conn;
-use crate::embedded::failure;
-use crate::embedded::gate::Rights;
-use crate::embedded::sql::{self, Allowance};
+use super::foreign_keys::{self, ForeignKeyMode};
+use super::read::{TenantCall, not_a_namespace_error, statement_run};
+use super::{CallState, StatementPlan, WriterSchema, format};
+use crate::embedded::authorizer::StatementRights;
+use crate::embedded::conn::SqliteConnection;
+use crate::embedded::error_mapping;
+use crate::embedded::execution::{self, ResultBudget};
 use debros_proto::rpc::{Statement, StatementResult};
 use debros_proto::{Code, Error, Result};
-use debros_sql::catalogue::{Changes, Entry};
-use debros_sql::counters::{Counters, restore_counters};
-use debros_sql::dump::Dump;
-use debros_sql::policy::Foreign;
-use debros_sql::setting::Which;
-use debros_sql::{Catalogue, Class, HeaderField, MOMENT_CLEAR, MOMENT_SET, Place, Rewritten, rewrite_under};
+use debros_sql::catalogue::{CatalogueChanges, CatalogueEntry};
+use debros_sql::counters::{ConnectionCounters, restore_counters};
+use debros_sql::dump::DumpTranslator;
+use debros_sql::policy::ForeignObjects;
+use debros_sql::transaction_pragma::PragmaName;
+use debros_sql::{
+    Catalogue, ExecutionTarget, HeaderField, MOMENT_CLEAR, MOMENT_SET, RewrittenStatement,
+    StatementClass, rewrite_with_foreign_keys,
+};
 use std::sync::Arc;
 
 /// One call's statements on the writer's connection, in order.
-pub(super) struct Work<'c> {
-    conn: &'c Conn,
-    pub(super) seat: &'c Seat,
-    call: Call,
-    present: Present,
-    allowance: Allowance,
-    /// How references are looked at; `None` in the call of a single statement, which can not change it.
-    references: Option<References<'c>>,
+pub(super) struct TenantWrite<'c> {
+    conn: &'c SqliteConnection,
+    pub(super) writer_schema: &'c WriterSchema,
+    call: TenantCall,
+    state: CallState,
+    budget: ResultBudget,
+    /// How references are looked at; `None` in the call of a single statement, which can not change
+    /// it.
+    foreign_keys: Option<ForeignKeyMode<'c>>,
     /// The schema as this call has changed it; none before it does.
-    entries: Option<Vec<Entry>>,
+    entries: Option<Vec<CatalogueEntry>>,
     /// A dump of a sqlite3 shell that the call's statements are, from where it is seen.
-    pub(super) dump: Option<Dump>,
+    pub(super) dump: Option<DumpTranslator>,
 }
 
 /// What a statement on the schema changes.
-enum Change {
+enum SchemaChange {
     /// The data's alone, as ANALYZE and REINDEX do.
-    Elsewhere,
+    DataOnly,
     /// The schema, which is this one then.
-    Made { after: Box<Catalogue>, entries: Vec<Entry>, changes: Changes },
+    NewSchema { after: Box<Catalogue>, entries: Vec<CatalogueEntry>, changes: CatalogueChanges },
 }
 
-impl<'c> Work<'c> {
+impl<'c> TenantWrite<'c> {
     /// The work of a transaction call.
     ///
     /// # Errors
     /// `internal` when the connection is not that of a namespace.
-    pub(super) fn of_transaction(conn: &'c Conn, call: Call) -> Result<Self> {
-        Ok(Self { references: Some(References::new(conn)), ..Self::of_statement(conn, call)? })
+    pub(super) fn of_transaction(conn: &'c SqliteConnection, call: TenantCall) -> Result<Self> {
+        Ok(Self {
+            foreign_keys: Some(ForeignKeyMode::new(conn)),
+            ..Self::of_statement(conn, call)?
+        })
     }
 
     /// The work of a call of a single statement.
     ///
     /// # Errors
     /// `internal` when the connection is not that of a namespace.
-    pub(super) fn of_statement(conn: &'c Conn, call: Call) -> Result<Self> {
-        let seat = conn.seat.as_ref().ok_or_else(no_seat)?;
+    pub(super) fn of_statement(conn: &'c SqliteConnection, call: TenantCall) -> Result<Self> {
+        let seat = conn.writer_schema.as_ref().ok_or_else(not_a_namespace_error)?;
         Ok(Self {
             conn,
-            seat,
+            writer_schema: seat,
             call,
-            present: Present::new(call.now_ms),
-            allowance: Allowance::new(&call.limits),
-            references: None,
+            state: CallState::new(call.now_ms),
+            budget: ResultBudget::new(&call.limits),
+            foreign_keys: None,
             entries: None,
             dump: None,
         })
     }
 
     /// Runs the next statement. `plan` is used if it is of the schema that holds now.
-    pub(super) fn run(&mut self, statement: &Statement, plan: Option<&Plan>) -> Result<StatementResult> {
-        let catalogue = self.seat.catalogue();
-        let tenant = self.seat.tenant();
+    pub(super) fn run(
+        &mut self,
+        statement: &Statement,
+        plan: Option<&StatementPlan>,
+    ) -> Result<StatementResult> {
+        let catalogue = self.writer_schema.catalogue();
+        let tenant = self.writer_schema.tenant();
         let rewritten = match plan {
             Some(plan) if plan.generation == catalogue.generation() => Arc::clone(&plan.rewritten),
             // Not remembered: the same text means something else where foreign keys are on.
-            _ if self.references.as_ref().is_some_and(|references| !references.enforced()) => {
-                Arc::new(rewrite_under(&statement.sql, &catalogue, false)?)
+            _ if self.foreign_keys.as_ref().is_some_and(|references| !references.is_enforced()) => {
+                Arc::new(rewrite_with_foreign_keys(&statement.sql, &catalogue, false)?)
             }
-            _ => tenant.rewrite(&statement.sql, &catalogue)?,
+            _ => tenant.rewrite_cached(&statement.sql, &catalogue)?,
         };
-        if self.call.read_only && rewritten.class != Class::Read {
-            return Err(sql::forbidden());
+        if self.call.read_only && rewritten.class != StatementClass::Read {
+            return Err(execution::read_only_error());
         }
-        match rewritten.place {
-            Place::Data => (),
-            Place::Catalogue => {
-                return tenant.ask_catalogue(statement, &catalogue, &rewritten, &self.call, &mut self.allowance);
+        match rewritten.target {
+            ExecutionTarget::Data => (),
+            ExecutionTarget::Catalogue => {
+                return tenant.ask_catalogue(
+                    statement,
+                    &catalogue,
+                    &rewritten,
+                    &self.call,
+                    &mut self.budget,
+                );
             }
-            Place::Transaction(setting) => {
-                sql::check_count(rewritten.parameters, statement.args.len())?;
-                return match &mut self.references {
-                    Some(_) if setting.what == Which::WritableSchema => self.set_dump(setting),
-                    Some(references) => references.set(setting),
-                    None => references::outside(setting),
+            ExecutionTarget::Transaction(setting) => {
+                execution::check_argument_count(rewritten.parameters, statement.args.len())?;
+                return match &mut self.foreign_keys {
+                    Some(_) if setting.name == PragmaName::WritableSchema => self.set_dump(setting),
+                    Some(references) => references.apply_pragma(setting),
+                    None => foreign_keys::answer_outside_transaction(setting),
                 };
             }
-            Place::Header(field) => return self.set_header(statement, &rewritten, field, catalogue),
+            ExecutionTarget::Header(field) => {
+                return self.set_header(statement, &rewritten, field, catalogue);
+            }
         }
-        let result = if rewritten.class == Class::Ddl {
-            self.define(statement, &rewritten, catalogue)
+        let result = if rewritten.class == StatementClass::Ddl {
+            self.run_ddl(statement, &rewritten, catalogue)
         } else {
-            self.execute(statement, &rewritten)
+            self.run_on_file(statement, &rewritten)
         };
-        result.map_err(|error| tenant.explain(error))
+        result.map_err(|error| tenant.demangle_error(error))
     }
 
     /// To be called after the last statement of a transaction.
-    pub(super) fn finish(mut self) -> Result<()> {
+    pub(super) fn finish_transaction(mut self) -> Result<()> {
         self.finish_dump()?;
-        let lapsed = self.references.as_mut().map_or(Ok(false), References::restore)?;
+        let lapsed =
+            self.foreign_keys.as_mut().map_or(Ok(false), ForeignKeyMode::restore_default)?;
         if !lapsed {
             return Ok(());
         }
         // What the statements have read is not this one's fault.
-        self.allowance = Allowance::new(&self.call.limits);
-        references::judge(&self.run(&references::question(), None).map_err(references::not_judged)?)
+        self.budget = ResultBudget::new(&self.call.limits);
+        foreign_keys::check_no_violation(
+            &self
+                .run(&foreign_keys::violation_query(), None)
+                .map_err(foreign_keys::check_failed_error)?,
+        )
     }
 
-    /// A statement on the schema: made on a copy of the catalogue first, which tells mistakes in the user's words.
-    fn define(
+    /// A statement on the schema: made on a copy of the catalogue first, which tells mistakes in
+    /// the user's words.
+    fn run_ddl(
         &mut self,
         statement: &Statement,
-        rewritten: &Rewritten,
+        rewritten: &RewrittenStatement,
         catalogue: Arc<Catalogue>,
     ) -> Result<StatementResult> {
-        let Some(change) = self.change_of_schema(statement, rewritten, catalogue)? else {
-            // CREATE … IF NOT EXISTS of what is there, an ALTER that gives a column its own name: nothing is to be done.
-            sql::check_count(rewritten.parameters, statement.args.len())?;
+        let Some(change) = self.plan_schema_change(statement, rewritten, catalogue)? else {
+            // CREATE … IF NOT EXISTS of what is there, an ALTER that gives a column its own name:
+            // nothing is to be done.
+            execution::check_argument_count(rewritten.parameters, statement.args.len())?;
             return Ok(StatementResult {
                 rows_affected: Some(0),
                 last_insert_id: Some(0),
@@ -134,72 +160,86 @@ impl<'c> Work<'c> {
             });
         };
         // The authorizer is not told the new name of a renamed table, nor the parents of a child.
-        let foreign = self.foreign()?;
-        let result = self.execute(statement, rewritten)?;
-        if self.foreign()? != foreign {
-            tracing::error!("a statement made, removed or bound an object outside of its namespace");
-            return Err(Error::new(Code::StatementNotAllowed, "a name in the statement is not allowed"));
+        let foreign = self.count_foreign_objects()?;
+        let result = self.run_on_file(statement, rewritten)?;
+        if self.count_foreign_objects()? != foreign {
+            tracing::error!(
+                "a statement made, removed or bound an object outside of its namespace"
+            );
+            return Err(Error::new(
+                Code::StatementNotAllowed,
+                "a name in the statement is not allowed",
+            ));
         }
-        if let Change::Made { after, entries, changes } = change {
-            self.conn.gate.enter(Rights::Own);
-            format::keep(&self.conn.db, &changes).map_err(failure::of)?;
-            self.seat.change(*after);
+        if let SchemaChange::NewSchema { after, entries, changes } = change {
+            self.conn.authorizer.set_rights(StatementRights::Internal);
+            format::save_changes(&self.conn.db, &changes)
+                .map_err(error_mapping::map_sqlite_error)?;
+            self.writer_schema.stage(*after);
             self.entries = Some(entries);
         }
         Ok(result)
     }
 
-    /// Sets a value of the namespace's: in the catalogue, which tells it, and in the file, which keeps it.
+    /// Sets a value of the namespace's: in the catalogue, which tells it, and in the file, which
+    /// keeps it.
     fn set_header(
         &mut self,
         statement: &Statement,
-        rewritten: &Rewritten,
+        rewritten: &RewrittenStatement,
         field: HeaderField,
         catalogue: Arc<Catalogue>,
     ) -> Result<StatementResult> {
-        sql::check_count(rewritten.parameters, statement.args.len())?;
+        execution::check_argument_count(rewritten.parameters, statement.args.len())?;
         let (entries, after) = self.changed_catalogue(&statement.sql, catalogue)?;
-        self.conn.gate.enter(Rights::Own);
-        self.conn.db.pragma_update(None, field.name(), after.header(field)?).map_err(failure::of)?;
-        self.seat.change(after);
+        self.conn.authorizer.set_rights(StatementRights::Internal);
+        self.conn
+            .db
+            .pragma_update(None, field.name(), after.header(field)?)
+            .map_err(error_mapping::map_sqlite_error)?;
+        self.writer_schema.stage(after);
         self.entries = Some(entries);
         Ok(StatementResult::default())
     }
 
     /// What a statement makes of the schema; `None`: the schema is as it was.
-    fn change_of_schema(
+    fn plan_schema_change(
         &mut self,
         statement: &Statement,
-        rewritten: &Rewritten,
+        rewritten: &RewrittenStatement,
         catalogue: Arc<Catalogue>,
-    ) -> Result<Option<Change>> {
+    ) -> Result<Option<SchemaChange>> {
         if !rewritten.changes_schema {
-            return Ok(Some(Change::Elsewhere));
+            return Ok(Some(SchemaChange::DataOnly));
         }
         let (before, after) = self.changed_catalogue(&statement.sql, catalogue)?;
         let entries = after.entries()?;
-        let changes = Changes::between(&before, &entries);
+        let changes = CatalogueChanges::between(&before, &entries);
         if !changes.is_empty() {
-            return Ok(Some(Change::Made { after: Box::new(after), entries, changes }));
+            return Ok(Some(SchemaChange::NewSchema { after: Box::new(after), entries, changes }));
         }
         // It may have been taken from there, to be changed in place.
         if self.entries.is_some() {
-            self.seat.change(after);
+            self.writer_schema.stage(after);
         }
         // ANALYZE makes its table the first time, and fills it each time.
-        Ok(rewritten.grants.statistics.then_some(Change::Elsewhere))
+        Ok(rewritten.grants.statistics.then_some(SchemaChange::DataOnly))
     }
 
-    /// The list before a change, and the catalogue after it. What this call made already is changed in place, because a
-    /// copy costs as much as the whole schema. When anything fails afterwards the call fails, and the writer goes back to what
-    /// was before it.
-    fn changed_catalogue(&self, sql: &str, catalogue: Arc<Catalogue>) -> Result<(Vec<Entry>, Catalogue)> {
+    /// The list before a change, and the catalogue after it. What this call made already is changed
+    /// in place, because a copy costs as much as the whole schema. When anything fails afterwards
+    /// the call fails, and the writer goes back to what was before it.
+    fn changed_catalogue(
+        &self,
+        sql: &str,
+        catalogue: Arc<Catalogue>,
+    ) -> Result<(Vec<CatalogueEntry>, Catalogue)> {
         let before = match &self.entries {
             Some(entries) => entries.clone(),
             None => catalogue.entries()?,
         };
         if self.entries.is_some() {
-            self.seat.go_back(None);
+            self.writer_schema.rollback_to(None);
         }
         let mut copy = match Arc::try_unwrap(catalogue) {
             Ok(own) => own,
@@ -209,61 +249,74 @@ impl<'c> Work<'c> {
         Ok((before, copy))
     }
 
-    fn execute(&mut self, statement: &Statement, rewritten: &Rewritten) -> Result<StatementResult> {
-        let tenant = self.seat.tenant();
+    fn run_on_file(
+        &mut self,
+        statement: &Statement,
+        rewritten: &RewrittenStatement,
+    ) -> Result<StatementResult> {
+        let tenant = self.writer_schema.tenant();
         if rewritten.needs_moment {
-            let now = self.present.timestamp();
-            self.own(MOMENT_SET, |set| set.execute([now]))?;
+            let now = self.state.timestamp();
+            self.run_internal(MOMENT_SET, |set| set.execute([now]))?;
         }
         // A CREATE VIRTUAL TABLE may change them, and a later statement of the call asks.
-        let defines = rewritten.class == Class::Ddl && self.references.is_some();
+        let defines = rewritten.class == StatementClass::Ddl && self.foreign_keys.is_some();
         if rewritten.reads_counters || defines {
             self.restore_counters()?;
         }
-        let are_own = Counters::of(&self.conn.db) == self.present.counters;
-        let text = self.present.fill(rewritten)?;
-        let tenancy = tenant.tenancy(rewritten);
-        let run = run(statement, rewritten, &text, Rights::Tenant(&tenancy));
-        let wrote = sql::write(self.conn, run, self.call.time, false, &mut self.allowance)?;
+        let are_own = ConnectionCounters::of(&self.conn.db) == self.state.counters;
+        let text = self.state.fill_placeholders(rewritten)?;
+        let tenancy = tenant.rights_for(rewritten);
+        let run = statement_run(statement, rewritten, &text, StatementRights::Tenant(&tenancy));
+        let wrote =
+            execution::run_in_transaction(self.conn, run, self.call.time, false, &mut self.budget)?;
         let mut result = wrote.result;
-        let now = Counters::of(&self.conn.db);
+        let now = ConnectionCounters::of(&self.conn.db);
         if are_own {
-            self.present.counters = now;
-        } else if rewritten.class == Class::Write {
-            self.present.counters.changes = now.changes;
+            self.state.counters = now;
+        } else if rewritten.class == StatementClass::Write {
+            self.state.counters.changes = now.changes;
             // SQLite keeps the number where nothing was inserted.
-            if wrote.facts.inserts()
-                && let Some(rowid) = self.conn.inserted()
+            if wrote.facts.inserts_rows()
+                && let Some(rowid) = self.conn.last_inserted_rowid()
             {
-                self.present.counters.last_insert_rowid = rowid;
+                self.state.counters.last_insert_rowid = rowid;
             }
         }
         if rewritten.needs_moment {
-            self.own(MOMENT_CLEAR, |clear| clear.execute([]))?;
+            self.run_internal(MOMENT_CLEAR, |clear| clear.execute([]))?;
         }
-        tenant.demangle(rewritten, &mut result);
+        tenant.demangle_result(rewritten, &mut result);
         Ok(result)
     }
 
-    /// Brings the connection, which others use too, to what this call's own statements have made of its counters.
+    /// Brings the connection, which others use too, to what this call's own statements have made of
+    /// its counters.
     fn restore_counters(&self) -> Result<()> {
-        self.conn.gate.enter(Rights::Own);
-        sql::with_time(self.conn, self.call.time, || {
-            restore_counters(&self.conn.db, self.present.counters).map_err(failure::of)
+        self.conn.authorizer.set_rights(StatementRights::Internal);
+        execution::with_time_limit(self.conn, self.call.time, || {
+            restore_counters(&self.conn.db, self.state.counters)
+                .map_err(error_mapping::map_sqlite_error)
         })
     }
 
-    fn foreign(&self) -> Result<Foreign> {
-        self.conn.gate.enter(Rights::Own);
-        Foreign::count(&self.conn.db, &self.seat.tenant().namespace).map_err(failure::of)
+    fn count_foreign_objects(&self) -> Result<ForeignObjects> {
+        self.conn.authorizer.set_rights(StatementRights::Internal);
+        ForeignObjects::count(&self.conn.db, &self.writer_schema.tenant().namespace)
+            .map_err(error_mapping::map_sqlite_error)
     }
 
-    fn own(
+    fn run_internal(
         &self,
         sql: &str,
         act: impl FnOnce(&mut rusqlite::CachedStatement<'_>) -> rusqlite::Result<usize>,
     ) -> Result<()> {
-        self.conn.gate.enter(Rights::Own);
-        self.conn.db.prepare_cached(sql).and_then(|mut statement| act(&mut statement)).map_err(failure::of).map(|_| ())
+        self.conn.authorizer.set_rights(StatementRights::Internal);
+        self.conn
+            .db
+            .prepare_cached(sql)
+            .and_then(|mut statement| act(&mut statement))
+            .map_err(error_mapping::map_sqlite_error)
+            .map(|_| ())
     }
 }

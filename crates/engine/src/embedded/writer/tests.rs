@@ -1,15 +1,15 @@
 //! The writer, with groups made by hand: the queue is filled before the writer runs.
 
-use super::{Room, Writer};
+use super::{FileLimits, WriterThread};
 use crate::CallerKey;
-use crate::embedded::config::Limits;
-use crate::embedded::conn::Conn;
-use crate::embedded::job::{Job, Undo};
-use crate::embedded::metrics::Metrics;
-use crate::embedded::queue::{Budget, Flow, Queue};
-use crate::embedded::reserve::Reserve;
-use crate::embedded::size::Sizes;
-use crate::embedded::sql::{self, Allowance, Run, Time};
+use crate::embedded::config::CallLimits;
+use crate::embedded::conn::SqliteConnection;
+use crate::embedded::disk_reserve::DiskReserve;
+use crate::embedded::execution::{self, ResultBudget, StatementRun, TimeLimit};
+use crate::embedded::fair_queue::{FairQueue, FlowId, QueueBudget};
+use crate::embedded::job::{JobIsolation, WriteJob};
+use crate::embedded::metrics::EngineMetrics;
+use crate::embedded::size_accounting::SizeAccounting;
 use debros_proto::rpc::{Statement, StatementResult};
 use debros_proto::{Code, Error, Result};
 use std::cell::RefCell;
@@ -25,62 +25,89 @@ type Outcome = Receiver<Result<StatementResult>>;
 struct Bench {
     _folder: tempfile::TempDir,
     path: PathBuf,
-    sizes: Arc<Sizes>,
+    sizes: Arc<SizeAccounting>,
     max_log: u64,
-    conn: RefCell<Option<Conn>>,
+    conn: RefCell<Option<SqliteConnection>>,
 }
 
 impl Bench {
     fn new(max_size: u64) -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
-        let conn = Conn::writer(&path, 1024).unwrap();
-        conn.db.execute_batch("CREATE TABLE t(a UNIQUE); CREATE TABLE big(b); INSERT INTO t VALUES (-1)").unwrap();
-        let sizes = Arc::new(Sizes::new(max_size, None, None));
+        let conn = SqliteConnection::writer(&path, 1024).unwrap();
+        conn.db
+            .execute_batch(
+                "CREATE TABLE t(a UNIQUE); CREATE TABLE big(b); INSERT INTO t VALUES (-1)",
+            )
+            .unwrap();
+        let sizes = Arc::new(SizeAccounting::new(max_size, None, None));
         Bench { _folder: folder, path, sizes, max_log: u64::MAX, conn: RefCell::new(Some(conn)) }
     }
 
     /// Runs the jobs as one group, as far as they let it be one.
-    fn run(&self, jobs: Vec<Job>) {
+    fn run(&self, jobs: Vec<WriteJob>) {
         let queue = waiting(jobs);
         queue.close();
         self.run_queue(queue);
     }
 
     /// Runs what waits, until somebody closes the queue.
-    fn run_queue(&self, queue: Arc<Queue<Job>>) {
+    fn run_queue(&self, queue: Arc<FairQueue<WriteJob>>) {
         let conn = self.conn.borrow_mut().take().unwrap();
-        let readers = Arc::new(super::Pool::new(&self.path, tracing::Span::none(), 1).unwrap());
-        let room = Room {
+        let readers =
+            Arc::new(super::ReaderPool::new(&self.path, tracing::Span::none(), 1).unwrap());
+        let room = FileLimits {
             sizes: Arc::clone(&self.sizes),
-            reserve: Arc::new(Reserve::open(self._folder.path())),
+            reserve: Arc::new(DiskReserve::open(self._folder.path())),
             max_log: self.max_log,
         };
-        let writer = Writer::new(conn, queue, Arc::new(Metrics::new()), readers, &self.path, room).unwrap();
+        let writer = WriterThread::new(
+            conn,
+            queue,
+            Arc::new(EngineMetrics::new()),
+            readers,
+            &self.path,
+            room,
+        )
+        .unwrap();
         *self.conn.borrow_mut() = Some(writer.run());
     }
 
     fn count(&self, sql: &str) -> i64 {
-        rusqlite::Connection::open(&self.path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+        rusqlite::Connection::open(&self.path)
+            .unwrap()
+            .query_row(sql, [], |row| row.get(0))
+            .unwrap()
     }
 }
 
 /// A queue in which jobs wait.
-fn waiting(jobs: Vec<Job>) -> Arc<Queue<Job>> {
-    let queue = Arc::new(Queue::new("writes", usize::MAX, usize::MAX, Arc::new(Budget::new(usize::MAX))));
+fn waiting(jobs: Vec<WriteJob>) -> Arc<FairQueue<WriteJob>> {
+    let queue = Arc::new(FairQueue::new(
+        "writes",
+        usize::MAX,
+        usize::MAX,
+        Arc::new(QueueBudget::new(usize::MAX)),
+    ));
     for job in jobs {
         queue.push(job.flow, job, 1).unwrap();
     }
     queue
 }
 
-fn write(sql: &str, statement_time: Duration) -> (Job, Outcome) {
+fn write(sql: &str, statement_time: Duration) -> (WriteJob, Outcome) {
     let statement = Statement::from(sql);
     let deadline = Instant::now() + Duration::from_secs(60);
-    Job::new(Undo::Savepoint, deadline, move |conn| {
-        let time = Time { statement: statement_time, by_processor: false, deadline };
-        sql::write(conn, Run::own(&statement), time, false, &mut Allowance::new(&Limits::default()))
-            .map(|wrote| wrote.result)
+    WriteJob::new(JobIsolation::Savepoint, deadline, move |conn| {
+        let time = TimeLimit { statement: statement_time, by_processor: false, deadline };
+        execution::run_in_transaction(
+            conn,
+            StatementRun::for_node(&statement),
+            time,
+            false,
+            &mut ResultBudget::new(&CallLimits::default()),
+        )
+        .map(|wrote| wrote.result)
     })
 }
 
@@ -89,15 +116,17 @@ fn group(bench: &Bench, statements: &[&str]) -> Vec<Result<StatementResult>> {
     let (jobs, outcomes): (Vec<_>, Vec<_>) =
         statements.iter().map(|sql| write(sql, Duration::from_millis(200))).unzip();
     bench.run(jobs);
-    outcomes.into_iter().map(|mut outcome| outcome.try_recv().expect("everyone is answered")).collect()
+    outcomes
+        .into_iter()
+        .map(|mut outcome| outcome.try_recv().expect("everyone is answered"))
+        .collect()
 }
 
 fn codes(outcomes: &[Result<StatementResult>]) -> Vec<Option<Code>> {
     outcomes.iter().map(|outcome| outcome.as_ref().err().map(|error| error.code)).collect()
 }
 
-const ENDLESS: &str =
-    "INSERT INTO t WITH RECURSIVE n(i) AS (SELECT 1000 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n";
+const ENDLESS: &str = "INSERT INTO t WITH RECURSIVE n(i) AS (SELECT 1000 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n";
 
 #[test]
 fn who_takes_the_transaction_down_takes_nobody_along() {
@@ -116,7 +145,16 @@ fn who_takes_the_transaction_down_takes_nobody_along() {
         ],
     );
     let (well, constraint) = (None, Some(Code::Constraint));
-    let expected = [well, constraint, well, constraint, Some(Code::StatementTimeout), constraint, well, constraint];
+    let expected = [
+        well,
+        constraint,
+        well,
+        constraint,
+        Some(Code::StatementTimeout),
+        constraint,
+        well,
+        constraint,
+    ];
     assert_eq!(codes(&outcomes), expected);
     assert_eq!(bench.count("SELECT group_concat(a, ',') = '-1,1,2,3' FROM t"), 1);
 }
@@ -126,10 +164,14 @@ fn a_panic_fails_its_own_job() {
     let bench = Bench::new(1 << 30);
     let (first, mut first_outcome) = write("INSERT INTO t VALUES (1)", Duration::from_secs(10));
     let deadline = Instant::now() + Duration::from_secs(60);
-    let (bad, mut bad_outcome) = Job::new(Undo::Savepoint, deadline, |conn: &mut Conn| -> Result<()> {
-        conn.db.execute_batch("INSERT INTO t VALUES (99)").unwrap();
-        panic!("made to panic");
-    });
+    let (bad, mut bad_outcome) = WriteJob::new(
+        JobIsolation::Savepoint,
+        deadline,
+        |conn: &mut SqliteConnection| -> Result<()> {
+            conn.db.execute_batch("INSERT INTO t VALUES (99)").unwrap();
+            panic!("made to panic");
+        },
+    );
     let (last, mut last_outcome) = write("INSERT INTO t VALUES (2)", Duration::from_secs(10));
     bench.run(vec![first, bad, last]);
     assert!(first_outcome.try_recv().unwrap().is_ok() && last_outcome.try_recv().unwrap().is_ok());
@@ -145,25 +187,29 @@ fn a_job_with_a_group_of_its_own_shares_its_transaction_with_nobody() {
     let deadline = Instant::now() + Duration::from_secs(60);
     let seen = |undo, a: i64| {
         let path = bench.path.clone();
-        Job::new(undo, deadline, move |conn: &mut Conn| {
+        WriteJob::new(undo, deadline, move |conn: &mut SqliteConnection| {
             conn.db.execute("INSERT INTO t VALUES (?1)", [a]).unwrap();
             let other = rusqlite::Connection::open(&path).unwrap();
-            let seen = other.query_row("SELECT group_concat(a, ',') FROM t WHERE a > 0", [], |row| row.get(0));
+            let seen =
+                other.query_row("SELECT group_concat(a, ',') FROM t WHERE a > 0", [], |row| {
+                    row.get(0)
+                });
             Ok(seen.unwrap())
         })
     };
     let (jobs, outcomes): (Vec<_>, Vec<Receiver<Result<Option<String>>>>) = [
-        seen(Undo::Savepoint, 1),
-        seen(Undo::Savepoint, 2),
-        seen(Undo::OwnGroup, 3),
-        seen(Undo::OwnGroup, 4),
-        seen(Undo::Savepoint, 5),
-        seen(Undo::Savepoint, 6),
+        seen(JobIsolation::Savepoint, 1),
+        seen(JobIsolation::Savepoint, 2),
+        seen(JobIsolation::OwnTransaction, 3),
+        seen(JobIsolation::OwnTransaction, 4),
+        seen(JobIsolation::Savepoint, 5),
+        seen(JobIsolation::Savepoint, 6),
     ]
     .into_iter()
     .unzip();
     bench.run(jobs);
-    let seen: Vec<_> = outcomes.into_iter().map(|mut outcome| outcome.try_recv().unwrap().unwrap()).collect();
+    let seen: Vec<_> =
+        outcomes.into_iter().map(|mut outcome| outcome.try_recv().unwrap().unwrap()).collect();
     let seen: Vec<_> = seen.iter().map(Option::as_deref).collect();
     let all = Some("1,2,3,4");
     assert_eq!(seen, [None, None, Some("1,2"), Some("1,2,3"), all, all]);
@@ -176,7 +222,7 @@ fn too_late_and_abandoned_jobs_are_not_run() {
     let ran = Arc::new(AtomicUsize::new(0));
     let job = |deadline| {
         let ran = Arc::clone(&ran);
-        Job::new(Undo::Statement, deadline, move |_: &mut Conn| {
+        WriteJob::new(JobIsolation::StatementAtomic, deadline, move |_: &mut SqliteConnection| {
             ran.fetch_add(1, Relaxed);
             Ok(())
         })
@@ -219,11 +265,18 @@ fn a_full_database_refuses_growth_and_nothing_else() {
 #[test]
 fn what_removes_may_use_the_reserve() {
     let bench = Bench::new(100 << 10);
-    // Stands for a delete whose idempotency record needs a page that the database does not have any more.
+    // Stands for a delete whose idempotency record needs a page that the database does not have any
+    // more.
     let needs_room = || {
-        Job::new(Undo::Savepoint, Instant::now() + Duration::from_secs(60), |conn: &mut Conn| {
-            conn.db.execute_batch("INSERT INTO big VALUES (zeroblob(150000))").map_err(crate::embedded::failure::of)
-        })
+        WriteJob::new(
+            JobIsolation::Savepoint,
+            Instant::now() + Duration::from_secs(60),
+            |conn: &mut SqliteConnection| {
+                conn.db
+                    .execute_batch("INSERT INTO big VALUES (zeroblob(150000))")
+                    .map_err(crate::embedded::error_mapping::map_sqlite_error)
+            },
+        )
     };
     let (plain, mut plain_outcome) = needs_room();
     let (mut removing, mut removing_outcome) = needs_room();
@@ -247,14 +300,21 @@ fn a_deferred_key_fails_the_job_that_broke_it() {
     let bench = Bench::new(1 << 30);
     group(
         &bench,
-        &["CREATE TABLE p(id INTEGER PRIMARY KEY)", "CREATE TABLE c(p REFERENCES p(id) DEFERRABLE INITIALLY DEFERRED)"],
+        &[
+            "CREATE TABLE p(id INTEGER PRIMARY KEY)",
+            "CREATE TABLE c(p REFERENCES p(id) DEFERRABLE INITIALLY DEFERRED)",
+        ],
     );
-    let outcomes = group(&bench, &["INSERT INTO t VALUES (1)", "INSERT INTO c VALUES (9)", "INSERT INTO t VALUES (2)"]);
+    let outcomes = group(
+        &bench,
+        &["INSERT INTO t VALUES (1)", "INSERT INTO c VALUES (9)", "INSERT INTO t VALUES (2)"],
+    );
     assert_eq!(codes(&outcomes), [None, Some(Code::Constraint), None]);
     assert_eq!(bench.count("SELECT count(*) FROM t"), 3);
 }
 
-/// Nobody is told that a write is there which is not, and the writer goes on when the cause is gone.
+/// Nobody is told that a write is there which is not, and the writer goes on when the cause is
+/// gone.
 #[test]
 fn when_nothing_can_be_written_everyone_is_told_and_the_writer_lives() {
     let bench = Bench::new(1 << 30);
@@ -289,7 +349,8 @@ impl Bench {
     /// Writes 200 KB again and again, until that is refused.
     fn fill_log(&self) -> Error {
         for _ in 0..100 {
-            if let Some(Err(error)) = group(self, &["UPDATE big SET b = randomblob(200000)"]).pop() {
+            if let Some(Err(error)) = group(self, &["UPDATE big SET b = randomblob(200000)"]).pop()
+            {
                 return error;
             }
         }
@@ -337,7 +398,8 @@ fn readers_who_overlap_without_end_do_not_hold_the_log_without_end() {
     drop(third);
 }
 
-/// However many transactions one take of the queue is, its last one does not find a log of all of them.
+/// However many transactions one take of the queue is, its last one does not find a log of all of
+/// them.
 #[test]
 fn transactions_of_their_own_do_not_outrun_the_bound_of_the_log() {
     let bench = Bench { max_log: 1 << 20, ..Bench::new(1 << 30) };
@@ -345,7 +407,7 @@ fn transactions_of_their_own_do_not_outrun_the_bound_of_the_log() {
     let deadline = Instant::now() + Duration::from_secs(60);
     let (jobs, outcomes): (Vec<_>, Vec<Receiver<Result<()>>>) = (0..200)
         .map(|_| {
-            Job::new(Undo::OwnGroup, deadline, |conn: &mut Conn| {
+            WriteJob::new(JobIsolation::OwnTransaction, deadline, |conn: &mut SqliteConnection| {
                 conn.db.execute("INSERT INTO big VALUES (zeroblob(300000))", []).unwrap();
                 // Longer than the time between two looks at the log.
                 std::thread::sleep(Duration::from_millis(11));
@@ -354,10 +416,15 @@ fn transactions_of_their_own_do_not_outrun_the_bound_of_the_log() {
         })
         .unzip();
     bench.run(jobs);
-    let outcomes: Vec<_> = outcomes.into_iter().map(|mut outcome| outcome.try_recv().unwrap()).collect();
+    let outcomes: Vec<_> =
+        outcomes.into_iter().map(|mut outcome| outcome.try_recv().unwrap()).collect();
     let done = outcomes.iter().take_while(|outcome| outcome.is_ok()).count();
     assert!((3..6).contains(&done), "{done}");
-    assert!(outcomes[done..].iter().all(|outcome| outcome.as_ref().is_err_and(|error| error.code == Code::Overloaded)));
+    assert!(
+        outcomes[done..]
+            .iter()
+            .all(|outcome| outcome.as_ref().is_err_and(|error| error.code == Code::Overloaded))
+    );
     drop(reads);
     assert_eq!(codes(&group(&bench, &["INSERT INTO t VALUES (2)"])), [None]);
 }
@@ -365,30 +432,45 @@ fn transactions_of_their_own_do_not_outrun_the_bound_of_the_log() {
 #[test]
 fn a_long_group_is_answered_in_order_and_once() {
     let bench = Bench::new(1 << 30);
-    let statements: Vec<String> = (0..2500).map(|index| format!("INSERT INTO t VALUES ({})", index % 2400)).collect();
+    let statements: Vec<String> =
+        (0..2500).map(|index| format!("INSERT INTO t VALUES ({})", index % 2400)).collect();
     let outcomes = group(&bench, &statements.iter().map(String::as_str).collect::<Vec<_>>());
-    assert!(outcomes[..2400].iter().all(Result::is_ok) && outcomes[2400..].iter().all(Result::is_err));
+    assert!(
+        outcomes[..2400].iter().all(Result::is_ok) && outcomes[2400..].iter().all(Result::is_err)
+    );
     assert_eq!(bench.count("SELECT count(*) FROM t"), 2401);
 }
 
-/// A caller's insert that takes longer than a group and tells what others see when it runs; `also` is done then.
-fn slow(bench: &Bench, caller: u64, a: i64, also: impl FnMut() + Send + 'static) -> (Job, Receiver<Result<String>>) {
+/// A caller's insert that takes longer than a group and tells what others see when it runs; `also`
+/// is done then.
+fn slow(
+    bench: &Bench,
+    caller: u64,
+    a: i64,
+    also: impl FnMut() + Send + 'static,
+) -> (WriteJob, Receiver<Result<String>>) {
     let (path, mut also) = (bench.path.clone(), also);
-    let (mut job, outcome) =
-        Job::new(Undo::Savepoint, Instant::now() + Duration::from_secs(60), move |conn: &mut Conn| {
+    let (mut job, outcome) = WriteJob::new(
+        JobIsolation::Savepoint,
+        Instant::now() + Duration::from_secs(60),
+        move |conn: &mut SqliteConnection| {
             conn.db.execute("INSERT INTO t VALUES (?1)", [a]).unwrap();
             also();
             std::thread::sleep(super::MOST_GROUP_TIME);
             let other = rusqlite::Connection::open(&path).unwrap();
             let sql = "SELECT ifnull(group_concat(a, ','), '') FROM t WHERE a > 0";
             Ok(other.query_row(sql, [], |row| row.get(0)).unwrap())
-        });
-    job.flow = Flow::of_caller(CallerKey(caller));
+        },
+    );
+    job.flow = FlowId::of_caller(CallerKey(caller));
     (job, outcome)
 }
 
 fn seen(outcomes: Vec<Receiver<Result<String>>>) -> Vec<String> {
-    outcomes.into_iter().map(|mut outcome| outcome.try_recv().expect("everyone is answered").unwrap()).collect()
+    outcomes
+        .into_iter()
+        .map(|mut outcome| outcome.try_recv().expect("everyone is answered").unwrap())
+        .collect()
 }
 
 #[test]
@@ -411,14 +493,19 @@ fn who_comes_while_a_long_group_runs_waits_for_one_job_of_it() {
     }
     bench.run_queue(queue);
     // It ran second, when the first was committed; who waits alone has one group.
-    assert_eq!(seen(vec![first_outcome, others, second_outcome, third_outcome]), ["", "1", "1,9", "1,9"]);
+    assert_eq!(
+        seen(vec![first_outcome, others, second_outcome, third_outcome]),
+        ["", "1", "1,9", "1,9"]
+    );
 }
 
 #[test]
 fn nobody_waits_for_the_long_jobs_behind_his_own() {
     let bench = Bench::new(1 << 30);
-    let (jobs, outcomes): (Vec<_>, Vec<_>) =
-        [(1, 1), (2, 2), (3, 3)].map(|(caller, a)| slow(&bench, caller, a, || ())).into_iter().unzip();
+    let (jobs, outcomes): (Vec<_>, Vec<_>) = [(1, 1), (2, 2), (3, 3)]
+        .map(|(caller, a)| slow(&bench, caller, a, || ()))
+        .into_iter()
+        .unzip();
     bench.run(jobs);
     assert_eq!(seen(outcomes), ["", "1", "1,2"]);
 }
@@ -432,15 +519,24 @@ fn after_a_job_that_does_not_end_who_came_meanwhile_is_the_next() {
     let (second, second_outcome) = slow(&bench, 1, 2, || ());
     let (to, mut other) = (Arc::clone(&queue), Some(other));
     let deadline = Instant::now() + Duration::from_secs(60);
-    let (mut endless, mut ended) = Job::new(Undo::Savepoint, deadline, move |conn: &mut Conn| {
-        if let Some(other) = other.take() {
-            to.push(other.flow, other, 1).unwrap();
-            to.close();
-        }
-        let time = Time { statement: super::MOST_GROUP_TIME, by_processor: false, deadline };
-        let statement = Statement::from(ENDLESS);
-        sql::write(conn, Run::own(&statement), time, false, &mut Allowance::new(&Limits::default())).map(|_| ())
-    });
+    let (mut endless, mut ended) =
+        WriteJob::new(JobIsolation::Savepoint, deadline, move |conn: &mut SqliteConnection| {
+            if let Some(other) = other.take() {
+                to.push(other.flow, other, 1).unwrap();
+                to.close();
+            }
+            let time =
+                TimeLimit { statement: super::MOST_GROUP_TIME, by_processor: false, deadline };
+            let statement = Statement::from(ENDLESS);
+            execution::run_in_transaction(
+                conn,
+                StatementRun::for_node(&statement),
+                time,
+                false,
+                &mut ResultBudget::new(&CallLimits::default()),
+            )
+            .map(|_| ())
+        });
     endless.flow = second.flow;
     for job in [endless, second] {
         queue.push(job.flow, job, 1).unwrap();

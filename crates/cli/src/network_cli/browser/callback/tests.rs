@@ -1,7 +1,7 @@
 //! Tests of the callback, as a browser and as others on the machine reach it.
 
 use super::super::page_url;
-use super::Callback;
+use super::CallbackServer;
 use debros_client::Namespace;
 use reqwest::{Client, Method, Response, redirect};
 
@@ -11,7 +11,7 @@ fn browser() -> Client {
     Client::builder().no_proxy().redirect(redirect::Policy::none()).build().unwrap()
 }
 
-async fn get(callback: &Callback, query: &str) -> Response {
+async fn get(callback: &CallbackServer, query: &str) -> Response {
     browser().get(format!("{}?{query}", callback.url())).send().await.unwrap()
 }
 
@@ -29,7 +29,7 @@ fn is_guarded(answer: &Response) {
 /// Lesson 8: the callback had no state, and wrote what it was sent into its page.
 #[tokio::test]
 async fn lesson_08_only_the_state_of_this_sign_in_is_an_answer_and_nothing_is_reflected() {
-    let mut callback = Callback::listen().await.unwrap();
+    let mut callback = CallbackServer::listen().await.unwrap();
     let state = callback.state().to_owned();
     assert_eq!(state.len(), 64);
     let wrong = "0".repeat(64);
@@ -51,33 +51,41 @@ async fn lesson_08_only_the_state_of_this_sign_in_is_an_answer_and_nothing_is_re
         assert_eq!(answer.status(), 400, "{query}");
         is_guarded(&answer);
         let page = answer.text().await.unwrap();
-        assert!(!page.contains("alert(1)") && !page.contains("ak_x") && !page.contains(&wrong), "{page}");
+        assert!(
+            !page.contains("alert(1)") && !page.contains("ak_x") && !page.contains(&wrong),
+            "{page}"
+        );
     }
     assert!(callback.given.try_recv().is_err(), "none of them was an answer");
 
-    let right = format!("api_key=ak_x%3Adefault&refresh_token=rt_y&namespace={HOSTILE}&wallet={HOSTILE}&state={state}");
+    let right = format!(
+        "api_key=ak_x%3Adefault&refresh_token=rt_y&namespace={HOSTILE}&wallet={HOSTILE}&state={state}"
+    );
     let answer = get(&callback, &right).await;
     assert_eq!(answer.status(), 303);
     is_guarded(&answer);
     assert_eq!(answer.headers()["location"], "/done", "the address without secrets");
     assert!(answer.text().await.unwrap().is_empty());
-    let given = callback.received().await.unwrap();
+    let given = callback.wait_for_params().await.unwrap();
     assert_eq!((given.api_key.as_str(), given.refresh_token.as_str()), ("ak_x:default", "rt_y"));
     assert!(!format!("{given:?}").contains("ak_x"));
 }
 
 #[tokio::test]
 async fn the_last_page_is_shown_before_the_server_ends() {
-    let mut callback = Callback::listen().await.unwrap();
+    let mut callback = CallbackServer::listen().await.unwrap();
     let url = callback.url();
     let right = format!("{url}?api_key=ak_x%3Adefault&state={}", callback.state());
     let browser = Client::builder().no_proxy().build().unwrap();
-    let shown = tokio::spawn(async move { browser.get(right).send().await.unwrap().text().await.unwrap() });
-    callback.received().await.unwrap();
+    let shown =
+        tokio::spawn(async move { browser.get(right).send().await.unwrap().text().await.unwrap() });
+    callback.wait_for_params().await.unwrap();
     callback.close().await;
     let page = shown.await.unwrap();
     assert!(
-        page.contains("You can close this window") && page.contains("lang=\"en\"") && !page.contains("ak_x"),
+        page.contains("You can close this window")
+            && page.contains("lang=\"en\"")
+            && !page.contains("ak_x"),
         "{page}"
     );
     assert!(self::browser().get(url).send().await.is_err(), "nobody listens any more");
@@ -86,12 +94,15 @@ async fn the_last_page_is_shown_before_the_server_ends() {
 /// The page's address holds the state, and a process's arguments are no secret.
 #[tokio::test]
 async fn a_browser_is_started_with_an_address_without_secrets_that_works_once() {
-    let callback = Callback::listen().await.unwrap();
+    let callback = CallbackServer::listen().await.unwrap();
     let page = format!("http://127.0.0.1:1/v1/auth/login?state={}", callback.state());
-    let start = callback.start_at(&page);
+    let start = callback.set_start_page(&page);
     assert!(!start.contains(callback.state()), "{start}");
     let first = browser().get(&start).send().await.unwrap();
-    assert_eq!((first.status().as_u16(), first.headers()["location"].to_str().unwrap()), (303, page.as_str()));
+    assert_eq!(
+        (first.status().as_u16(), first.headers()["location"].to_str().unwrap()),
+        (303, page.as_str())
+    );
     is_guarded(&first);
     let second = browser().get(&start).send().await.unwrap();
     assert_eq!(second.status(), 400);
@@ -100,7 +111,7 @@ async fn a_browser_is_started_with_an_address_without_secrets_that_works_once() 
 
 #[tokio::test]
 async fn other_paths_and_methods_are_no_answer() {
-    let mut callback = Callback::listen().await.unwrap();
+    let mut callback = CallbackServer::listen().await.unwrap();
     let query = format!("api_key=ak_x%3Adefault&state={}", callback.state());
     for path in ["/", "/callback/", "/other", "/callback%2F.."] {
         let url = format!("http://{}{path}?{query}", callback.address);
@@ -109,7 +120,8 @@ async fn other_paths_and_methods_are_no_answer() {
         is_guarded(&answer);
     }
     for method in [Method::POST, Method::PUT, Method::OPTIONS] {
-        let answer = browser().request(method, format!("{}?{query}", callback.url())).send().await.unwrap();
+        let answer =
+            browser().request(method, format!("{}?{query}", callback.url())).send().await.unwrap();
         assert_eq!(answer.status(), 404);
         is_guarded(&answer);
     }
@@ -119,7 +131,7 @@ async fn other_paths_and_methods_are_no_answer() {
 
 #[tokio::test]
 async fn the_address_of_the_page_carries_callback_state_and_namespace() {
-    let callback = Callback::listen().await.unwrap();
+    let callback = CallbackServer::listen().await.unwrap();
     let url = page_url("https://api.example.org", &Namespace::new("shop").unwrap(), &callback);
     let port = callback.address.port();
     let state = callback.state();

@@ -1,0 +1,75 @@
+//! Attacks on the node's time: whoever keeps threads and the writer busy.
+
+use super::attacker::Attacker;
+use anyhow::Result;
+use std::time::Duration;
+
+/// A statement that ends only when the node ends it.
+const ENDLESS: &str =
+    "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c) SELECT count(*) FROM c";
+const VALUE: usize = 4 << 20;
+/// Keys that large values are put under: they replace each other, so that space is not what runs
+/// out.
+const KEYS: usize = 4;
+
+/// Four callers with endless reads.
+pub(crate) async fn read_endlessly_by_four(attacker: Attacker) -> Result<()> {
+    read_endlessly(&attacker, 4);
+    Ok(())
+}
+
+/// Sixty-four of them.
+pub(crate) async fn read_endlessly_by_many(attacker: Attacker) -> Result<()> {
+    read_endlessly(&attacker, 64);
+    Ok(())
+}
+
+fn read_endlessly(attacker: &Attacker, callers: usize) {
+    for _ in 0..callers {
+        let one = attacker.clone();
+        attacker.spawn(async move {
+            loop {
+                match one.query(ENDLESS).await {
+                    Ok((status, _)) => one.tally.count(format!("endless reads ended: {status}")),
+                    Err(_) => one.tally.count("connections broken"),
+                }
+                // One that is refused at once must not become an attack on the attacker's own
+                // processor.
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+    }
+}
+
+/// A stream of values of 4 MiB.
+pub(crate) async fn put_large_values(attacker: Attacker) -> Result<()> {
+    for number in 0..KEYS {
+        let one = attacker.clone();
+        attacker.spawn(async move {
+            let (target, body) = (format!("/v1/storage?key=stream-{number}"), vec![b'x'; VALUE]);
+            loop {
+                let Ok(mut stream) = one.connect().await else {
+                    one.tally.count("connections refused");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                };
+                loop {
+                    match one.send_request_on(&mut stream, "PUT", &target, "", &body).await {
+                        Ok((200..=299, _)) => one.tally.add("MiB put", (VALUE >> 20) as u64),
+                        Ok((status, _)) => {
+                            one.tally.count(format!("puts refused: {status}"));
+                            tokio::time::sleep(Duration::from_millis(10)).await;
+                            break;
+                        }
+                        Err(_) => {
+                            one.tally.count("connections broken");
+                            tokio::time::sleep(Duration::from_millis(10)).await;
+                            break;
+                        }
+                    }
+                }
+            }
+        });
+    }
+    Ok(())
+}

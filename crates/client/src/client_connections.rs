@@ -1,0 +1,297 @@
+//! Which node a call goes to, and whether it is sent again.
+
+use crate::Config;
+use crate::connection_keeper::{ConnectionKeeper, NodeChannels};
+use debros_p2p::{Channel, EventStream, Host, HostConfig, Keypair, Multiaddr, PeerId};
+use debros_proto::rpc::{Request, Response};
+use debros_proto::{Code, Error, Result};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// What this client tells nodes it is.
+const AGENT: &str = concat!("debros-client/", env!("CARGO_PKG_VERSION"));
+/// How long a call waits for a node while there is none: time for one that restarts, and short
+/// enough that whoever waits for the call learns of an outage.
+const WAIT_FOR_NODE: Duration = Duration::from_millis(2500);
+/// How long calls that are under way may take to finish when the client closes.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The connections of a client, shared by its clones.
+pub(crate) enum ClientConnections {
+    Local(Channel),
+    Remote(RemoteNodes),
+}
+
+pub(crate) struct RemoteNodes {
+    host: Host,
+    nodes: Arc<NodeChannels>,
+    channels: watch::Receiver<Vec<Option<Channel>>>,
+    closed: watch::Sender<bool>,
+    keepers: Mutex<JoinSet<()>>,
+    retry_attempts: u32,
+    retry_delay: Duration,
+}
+
+impl fmt::Debug for ClientConnections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClientConnections::Local(_) => f.write_str("Local"),
+            ClientConnections::Remote(remote) => write!(f, "Remote({})", remote.host.peer_id()),
+        }
+    }
+}
+
+impl ClientConnections {
+    pub(crate) fn local(channel: Channel) -> Self {
+        ClientConnections::Local(channel)
+    }
+
+    /// Starts dialling; nothing is connected yet when this returns.
+    pub(crate) async fn start(config: &Config) -> Result<Self> {
+        config.validate()?;
+        let addresses = config
+            .bootstrap_peers
+            .iter()
+            .map(|text| {
+                text.parse::<Multiaddr>().map_err(|error| {
+                    let shown = debros_proto::ids::excerpt(text);
+                    Error::invalid(format!(
+                        "\"{shown}\" is not a multiaddr ({error}): write /ip4/<address>/tcp/4001/p2p/<peer id>"
+                    ))
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        // A client has no standing in the network that an identity would have to be kept for.
+        let host_config = HostConfig::client(Keypair::generate_ed25519(), AGENT);
+        let host = Host::start(host_config, None).await.map_err(|error| {
+            Error::new(Code::Unavailable, format!("the P2P host does not start: {error}"))
+        })?;
+        let nodes = Arc::new(NodeChannels::new(addresses.len()));
+        let open = nodes.channels.subscribe();
+        let mut keepers = JoinSet::new();
+        for (slot, address) in addresses.into_iter().enumerate() {
+            let keeper = ConnectionKeeper::new(
+                host.clone(),
+                Arc::clone(&nodes),
+                slot,
+                address,
+                &config.introductions,
+            );
+            keepers.spawn(keeper.run());
+        }
+        Ok(ClientConnections::Remote(RemoteNodes {
+            host,
+            nodes,
+            channels: open,
+            closed: watch::Sender::new(false),
+            keepers: Mutex::new(keepers),
+            retry_attempts: config.retry_attempts,
+            retry_delay: config.retry_delay,
+        }))
+    }
+
+    /// Starts dialling and waits for the first connection.
+    pub(crate) async fn dial(config: &Config) -> Result<Self> {
+        let connections = Self::start(config).await?;
+        if let ClientConnections::Remote(remote) = &connections
+            && let Err(error) = remote.wait_for_first_channel(config.connect_timeout).await
+        {
+            connections.close().await;
+            return Err(error);
+        }
+        Ok(connections)
+    }
+
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self, ClientConnections::Local(_))
+    }
+
+    pub(crate) fn peer_id(&self) -> Option<PeerId> {
+        match self {
+            ClientConnections::Local(_) => None,
+            ClientConnections::Remote(remote) => Some(remote.host.peer_id()),
+        }
+    }
+
+    pub(crate) fn node(&self) -> Option<PeerId> {
+        match self {
+            ClientConnections::Local(_) => None,
+            ClientConnections::Remote(remote) => {
+                remote.current_channel().and_then(|channel| channel.peer())
+            }
+        }
+    }
+
+    /// Whether the client was closed by its owner.
+    pub(crate) fn is_closed(&self) -> bool {
+        match self {
+            ClientConnections::Local(_) => false,
+            ClientConnections::Remote(remote) => *remote.closed.borrow(),
+        }
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        match self {
+            ClientConnections::Local(channel) => !channel.is_closed(),
+            ClientConnections::Remote(remote) => remote.current_channel().is_some(),
+        }
+    }
+
+    pub(crate) fn dial_lost_nodes(&self) {
+        if let ClientConnections::Remote(remote) = self
+            && remote.current_channel().is_none()
+        {
+            remote.nodes.request_dial_until(Instant::now() + WAIT_FOR_NODE);
+        }
+    }
+
+    pub(crate) async fn call(&self, request: Request, deadline: Instant) -> Result<Response> {
+        match self {
+            ClientConnections::Local(channel) => channel.call(request, time_left(deadline)?).await,
+            ClientConnections::Remote(remote) => remote.call(request, deadline).await,
+        }
+    }
+
+    /// Opens a stream. What a stream does is not repeated here: its owner knows whether that makes
+    /// sense.
+    pub(crate) async fn open(
+        &self,
+        request: Request,
+        deadline: Instant,
+    ) -> Result<(Response, EventStream)> {
+        match self {
+            ClientConnections::Local(channel) => channel.open(request, time_left(deadline)?).await,
+            ClientConnections::Remote(remote) => {
+                remote.wait_for_channel(deadline).await?.open(request, time_left(deadline)?).await
+            }
+        }
+    }
+
+    pub(crate) async fn close(&self) {
+        if let ClientConnections::Remote(remote) = self {
+            remote.closed.send_replace(true);
+            remote.keepers.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+            remote.host.shutdown(Instant::now() + CLOSE_TIMEOUT).await;
+        }
+    }
+}
+
+impl RemoteNodes {
+    /// Another open channel than the one to `failed`, if there is one; else that one.
+    fn other_channel(&self, failed: Option<PeerId>) -> Option<Channel> {
+        let open = self.channels.borrow();
+        let mut open = open.iter().flatten().filter(|channel| !channel.is_closed());
+        open.find(|channel| channel.peer() != failed).cloned()
+    }
+
+    fn current_channel(&self) -> Option<Channel> {
+        if *self.closed.borrow() {
+            return None;
+        }
+        self.channels.borrow().iter().flatten().find(|channel| !channel.is_closed()).cloned()
+    }
+
+    /// A channel to a node, as soon as there is one. Whoever waits here has lost nodes dialled at
+    /// once.
+    async fn wait_for_channel(&self, deadline: Instant) -> Result<Channel> {
+        if let Some(channel) = self.current_channel() {
+            return Ok(channel);
+        }
+        let deadline = deadline.min(Instant::now() + WAIT_FOR_NODE);
+        self.nodes.request_dial_until(deadline);
+        let (mut open, mut closed) = (self.channels.clone(), self.closed.subscribe());
+        let waited = tokio::time::timeout_at(deadline.into(), async {
+            tokio::select! {
+                found = open.wait_for(|channels| channels.iter().flatten().any(|channel| !channel.is_closed())) => found.is_ok(),
+                _ = closed.wait_for(|closed| *closed) => false,
+            }
+        });
+        let found = waited.await.unwrap_or(false);
+        if *self.closed.borrow() {
+            return Err(Error::new(Code::Unavailable, "the client was closed"));
+        }
+        self.current_channel().filter(|_| found).ok_or_else(|| self.unreachable_error())
+    }
+
+    async fn wait_for_first_channel(&self, timeout: Duration) -> Result<()> {
+        let mut open = self.channels.clone();
+        let mut failures = self.nodes.failures.subscribe();
+        let attempts = self.retry_attempts;
+        let result = tokio::time::timeout(timeout, async {
+            tokio::select! {
+                found = open.wait_for(|channels| channels.iter().any(Option::is_some)) => found.is_ok(),
+                _ = failures.wait_for(|failures| failures.iter().all(|(count, _)| *count >= attempts)) => false,
+            }
+        })
+        .await;
+        if result == Ok(true) { Ok(()) } else { Err(self.unreachable_error()) }
+    }
+
+    fn unreachable_error(&self) -> Error {
+        let reasons: Vec<String> = self
+            .nodes
+            .failures
+            .borrow()
+            .iter()
+            .filter(|(_, reason)| !reason.is_empty())
+            .map(|(_, reason)| reason.clone())
+            .collect();
+        let reasons =
+            if reasons.is_empty() { "no answer yet".to_owned() } else { reasons.join("; ") };
+        Error::new(Code::Unavailable, "no node can be reached")
+            .with_detail(reasons)
+            .retry_after(Duration::from_secs(1))
+    }
+
+    async fn call(&self, request: Request, deadline: Instant) -> Result<Response> {
+        let mut pause = self.retry_delay;
+        let mut channel = self.wait_for_channel(deadline).await?;
+        for _ in 1..self.retry_attempts {
+            let error = match channel.call(request.clone(), time_left(deadline)?).await {
+                Err(error) if may_repeat(&error, &request) => error,
+                answer => return answer,
+            };
+            // A node that can not answer now: another one may, at once.
+            if error.code == Code::Unavailable
+                && let Some(other) = self.other_channel(channel.peer())
+            {
+                channel = other;
+                continue;
+            }
+            let wait = error.retry_after.unwrap_or(pause);
+            if Instant::now() + wait >= deadline || *self.closed.borrow() {
+                return Err(error);
+            }
+            tracing::debug!(code = %error.code, ?wait, "a call is sent again");
+            tokio::time::sleep(wait).await;
+            pause *= 2;
+            channel = self.wait_for_channel(deadline).await?;
+        }
+        channel.call(request, time_left(deadline)?).await
+    }
+}
+
+/// Whether sending the call again can do no harm. A lost read comes back as `unavailable`; a write
+/// whose fate is not known is only repeated when the node will recognise it.
+fn may_repeat(error: &Error, request: &Request) -> bool {
+    match error.code {
+        Code::UnknownOutcome => !request.idempotency_key.is_empty(),
+        // The caller asked too much: its own pace has to change.
+        Code::RateLimited => false,
+        code => code.is_safe_to_retry(),
+    }
+}
+
+fn time_left(deadline: Instant) -> Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(Error::new(
+            Code::DeadlineExceeded,
+            "no answer within the time the caller allowed",
+        ));
+    }
+    Ok(left)
+}

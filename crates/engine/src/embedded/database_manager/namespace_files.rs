@@ -1,0 +1,169 @@
+//! The files of namespaces' databases: opened, made, taken away.
+
+use super::{DatabaseManager, check_after_unclean_stop, lock};
+use crate::embedded::data_folder::{self, ignore_missing, write_synced};
+use crate::embedded::database_handle::{DatabaseHandle, OpenFailure};
+use crate::embedded::error_mapping;
+use crate::embedded::idempotency;
+use crate::embedded::size_accounting::SpaceExhausted;
+use crate::embedded::tenant;
+use debros_proto::{Error, Namespace, Result, now_ms};
+use std::path::Path;
+
+/// KiB of a namespace's database in the writer's memory: many are open.
+const NAMESPACE_CACHE: u32 = 2048;
+
+impl DatabaseManager {
+    pub(super) fn open_file(
+        &self,
+        namespace: &Namespace,
+        is_limited: bool,
+    ) -> Result<DatabaseHandle> {
+        let path = self.folder.namespace_path(namespace);
+        self.closing.wait_until_closed(namespace);
+        self.check_not_lost(namespace)?;
+        let is_new = !path.exists();
+        self.make_file(namespace, &path, is_limited)?;
+        let must_check = lock(&self.closing.unchecked).contains(namespace);
+        let open = || {
+            DatabaseHandle::open(&path, NAMESPACE_CACHE, &self.shared, |conn| {
+                if must_check {
+                    check_after_unclean_stop(conn)?;
+                }
+                tenant::init_namespace(conn, namespace, &self.shared.rewriter)?;
+                // Nobody looks after a closed database, so what expired meanwhile goes now.
+                idempotency::sweep_expired(conn, now_ms())
+                    .map(|_| ())
+                    .map_err(OpenFailure::Reported)
+            })
+        };
+        let store = match open() {
+            Err(OpenFailure::OldFormat) => {
+                tenant::convert_file(&path, namespace, &self.folder.temp_path())
+                    .and_then(|()| open().map_err(|failure| failure.into_caller_error(&path)))?
+            }
+            opened => opened.map_err(|failure| failure.into_caller_error(&path))?,
+        };
+        match self.file_record.add_namespace(namespace) {
+            // It was there and not recorded: it can be read, and what is in it be deleted, on a
+            // full disk too.
+            Err(error) if !is_new => {
+                tracing::warn!(%namespace, %error, "that the database is there can not be recorded");
+            }
+            recorded => {
+                recorded.map_err(|error| OpenFailure::Io(error).into_caller_error(&path))?
+            }
+        }
+        lock(&self.closing.unchecked).remove(namespace);
+        Ok(store)
+    }
+
+    /// Makes a namespace's file when there is none. It is written whole, which takes two waits for
+    /// the disk; SQLite would take many more. Where it `is_limited`, it has to fit beside the
+    /// others.
+    fn make_file(&self, namespace: &Namespace, path: &Path, is_limited: bool) -> Result<()> {
+        if path.exists() {
+            return Ok(());
+        }
+        let bytes = match self.new_file.get() {
+            Some(bytes) => bytes,
+            None => {
+                let made = tenant::new_file_content(&self.folder.temp_path())
+                    .map_err(|failure| failure.into_caller_error(path))?;
+                self.new_file.get_or_init(|| made)
+            }
+        };
+        // The file that is put there is not empty, so SQLite would take the log of one that was
+        // there before for its own.
+        for ending in ["db-wal", "db-shm"] {
+            ignore_missing(std::fs::remove_file(path.with_extension(ending)))
+                .map_err(|error| OpenFailure::Io(error).into_caller_error(path))?;
+        }
+        let (sizes, size) = (&self.shared.sizes, bytes.len() as u64);
+        if is_limited {
+            sizes.add_file(namespace, size).map_err(|full| match full {
+                SpaceExhausted::Node { total, max } => {
+                    error_mapping::node_full_error("a new namespace's database", total, max)
+                }
+                SpaceExhausted::Quota(quota) => error_mapping::quota_exceeded_error(quota),
+            })?;
+        } else {
+            sizes.set_file_size(Some(namespace), size);
+        }
+        write_synced(path, bytes).map_err(|error| {
+            sizes.set_file_size(Some(namespace), 0);
+            OpenFailure::Io(error).into_caller_error(path)
+        })
+    }
+
+    /// Deletes a namespace's database, open or damaged as it may be, so that the namespace has
+    /// none. What it had accepted is finished first. Whoever comes meanwhile waits, or is told to
+    /// try again, and then makes a new one. Blocks.
+    pub(in crate::embedded) fn remove_database(&self, namespace: &Namespace) -> Result<()> {
+        self.close_and_remove(namespace, |path| std::fs::remove_file(path))
+    }
+
+    /// As [`remove`](DatabaseManager::remove), but for the operator the files stay, in `folder`,
+    /// which is there.
+    pub(in crate::embedded) fn quarantine(
+        &self,
+        namespace: &Namespace,
+        folder: &Path,
+    ) -> Result<()> {
+        self.close_and_remove(namespace, |path| {
+            std::fs::rename(path, folder.join(path.file_name().unwrap_or_default()))
+        })
+    }
+
+    fn close_and_remove(
+        &self,
+        namespace: &Namespace,
+        take: impl Fn(&Path) -> std::io::Result<()>,
+    ) -> Result<()> {
+        let slot = self.acquire_slot(namespace)?;
+        // Nobody opens the file while it goes: a write to a file without a name would be
+        // acknowledged and lost.
+        let _opening = lock(&slot.opening);
+        self.closing.wait_until_closed(namespace);
+        if let Some(store) = slot.store.get() {
+            store.close();
+        }
+        let path = self.folder.namespace_path(namespace);
+        // What a restore put aside goes too.
+        for ending in data_folder::ENDINGS {
+            ignore_missing(take(&path.with_extension(ending))).map_err(|error| {
+                tracing::error!(path = %path.display(), %error, "the namespace's database can not be removed");
+                Error::internal("the database can not be removed; the node's log has more")
+            })?;
+        }
+        self.file_record.remove_namespace(namespace).map_err(|error| {
+            tracing::error!(path = %path.display(), %error, "that the database was removed can not be recorded");
+            Error::internal("the removal of the database can not be recorded; the node's log has more")
+        })?;
+        lock(&self.lost).remove(namespace);
+        lock(&self.closing.unchecked).remove(namespace);
+        self.shared.sizes.set_file_size(Some(namespace), 0);
+        self.evict_slot(namespace, &slot);
+        Ok(())
+    }
+
+    /// Forgets that a namespace's database is to be checked, and puts its damaged file aside.
+    pub(in crate::embedded) fn put_damaged_aside(
+        &self,
+        namespace: &Namespace,
+    ) -> std::io::Result<()> {
+        let path = self.folder.namespace_path(namespace);
+        for suffix in ["", "-wal", "-shm"] {
+            let file = path.with_extension(format!("db{suffix}"));
+            ignore_missing(std::fs::rename(
+                &file,
+                path.with_extension(format!("damaged{suffix}")),
+            ))?;
+        }
+        self.file_record.remove_namespace(namespace)?;
+        lock(&self.lost).remove(namespace);
+        lock(&self.closing.unchecked).remove(namespace);
+        self.shared.sizes.set_file_size(Some(namespace), 0);
+        Ok(())
+    }
+}

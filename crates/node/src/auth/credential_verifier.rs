@@ -1,0 +1,537 @@
+//! Verifying credentials: the operator's, API keys, and access tokens.
+//!
+//! A verified credential is remembered for [`VERDICT_TTL`], so that a warm check costs a hash and a
+//! look into memory. What changes on this node makes it forget at once; what changes on another is
+//! seen when the memory runs out, which is why that has to be shorter than the 5 seconds for which
+//! a revoked credential may go on to work. Nothing is believed for longer from the moment that the
+//! database was asked, neither the list of signing keys nor a wallet's role.
+
+use super::auth_db::{AuthDb, RowColumns as _};
+use super::membership::role_column;
+use super::token_signer::TokenSigner;
+use crate::caller::{CredentialSource, Role, Scopes, VerifiedIdentity, Wallet};
+use debros_auth::token::Claims;
+use debros_auth::{secret, token};
+use debros_proto::limits::{MAX_CREDENTIAL_BYTES, MAX_TRANSACTION_STATEMENTS};
+use debros_proto::rpc::{Row, Statement};
+use debros_proto::{Code, Error, Namespace, Result};
+use quick_cache::sync::Cache;
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a check's outcome is believed.
+const VERDICT_TTL: Duration = Duration::from_secs(4);
+/// Counters of changes.
+const NAMESPACE_COUNTERS: usize = 256;
+/// Outcomes remembered; the least used go first.
+const CACHE_CAPACITY: usize = 10_000;
+
+/// Verifies credentials.
+pub(crate) struct CredentialVerifier {
+    store: Arc<AuthDb>,
+    signing: Arc<TokenSigner>,
+    operator: Arc<VerifiedIdentity>,
+    /// The operator's credential as gateways lend it.
+    lent_operator: Arc<VerifiedIdentity>,
+    operator_hash: [u8; 32],
+    checked: Cache<[u8; 32], CachedVerification>,
+    invalidations: InvalidationCounters,
+    /// When each key and session was used last, until the next
+    /// [`flush_last_used`](CredentialVerifier::flush_last_used): writing it with every request
+    /// would turn every read into a write.
+    used: Mutex<HashMap<UsedCredential, i64>>,
+}
+
+#[derive(Clone)]
+struct CachedVerification {
+    identity: CredentialVerdict<Arc<VerifiedIdentity>>,
+    until: Instant,
+    as_of: InvalidationStamp,
+}
+
+/// What became of a check: somebody, or why not.
+type CredentialVerdict<T> = std::result::Result<T, CredentialRefusal>;
+
+/// Why a credential is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CredentialRefusal {
+    /// It stands for nothing that is there now.
+    NotValid,
+    /// An access token that was good.
+    Expired,
+    /// A key that was revoked, or a token of a session that was ended or of such a key.
+    Revoked,
+}
+
+impl CredentialRefusal {
+    fn to_error(self) -> Error {
+        match self {
+            Self::NotValid => invalid_credential(),
+            Self::Expired => debros_auth::token::expired_error(),
+            Self::Revoked => Error::new(
+                Code::CredentialRevoked,
+                "the credential is not valid any more: the API key was revoked, or the session was ended; sign in again",
+            ),
+        }
+    }
+}
+
+/// Counts what made outcomes worthless: one of an older number is not believed. A look that was
+/// under way during the change carries the older number too.
+///
+/// Namespaces share a fixed number of counters, by a secret hash: one who changes roles all day
+/// makes few others look into the database again, and can not choose whom.
+struct InvalidationCounters {
+    everywhere: AtomicU64,
+    counters: Vec<AtomicU64>,
+    hasher: RandomState,
+}
+
+#[derive(Clone, Copy)]
+struct InvalidationStamp {
+    everywhere: u64,
+    index: usize,
+    in_namespace: u64,
+}
+
+impl InvalidationCounters {
+    fn new() -> Self {
+        Self {
+            everywhere: AtomicU64::new(0),
+            counters: (0..NAMESPACE_COUNTERS).map(|_| AtomicU64::new(0)).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// The numbers now, for an outcome in a namespace; without one, for what is valid nowhere.
+    fn current_stamp(&self, namespace: Option<&Namespace>) -> InvalidationStamp {
+        let place = namespace.map_or(0, |namespace| self.counter_index(namespace));
+        InvalidationStamp {
+            everywhere: self.everywhere.load(Ordering::Acquire),
+            index: place,
+            in_namespace: self.counters[place].load(Ordering::Acquire),
+        }
+    }
+
+    fn is_current(&self, as_of: InvalidationStamp) -> bool {
+        self.everywhere.load(Ordering::Acquire) == as_of.everywhere
+            && self.counters[as_of.index].load(Ordering::Acquire) == as_of.in_namespace
+    }
+
+    fn counter_index(&self, namespace: &Namespace) -> usize {
+        // At most 255.
+        self.hasher.hash_one(namespace) as usize % NAMESPACE_COUNTERS
+    }
+}
+
+#[derive(PartialEq, Eq, Hash)]
+enum UsedCredential {
+    Key(String),
+    Session(String),
+}
+
+impl CredentialVerifier {
+    pub(crate) fn new(
+        store: Arc<AuthDb>,
+        signing: Arc<TokenSigner>,
+        operator_credential: &str,
+    ) -> Self {
+        let operator = VerifiedIdentity {
+            subject: "operator".into(),
+            source: CredentialSource::Operator,
+            namespace: None,
+            role: Role::Operator,
+            scopes: Scopes::default(),
+            wallet: None,
+            runs_node: true,
+            prefix: "op_".into(),
+            created_at: 0,
+            expires_at: 0,
+        };
+        Self {
+            store,
+            signing,
+            lent_operator: Arc::new(operator.as_lent()),
+            operator: Arc::new(operator),
+            operator_hash: secret::sha256(operator_credential),
+            checked: Cache::new(CACHE_CAPACITY),
+            invalidations: InvalidationCounters::new(),
+            used: Mutex::default(),
+        }
+    }
+
+    /// Whose credential this is.
+    pub(crate) async fn verify(&self, credential: &str) -> Result<Arc<VerifiedIdentity>> {
+        self.verify_until(credential).await.map(|(identity, _)| identity)
+    }
+
+    /// Whose credential this is, and how long that may be believed without asking again.
+    pub(crate) async fn verify_until(
+        &self,
+        credential: &str,
+    ) -> Result<(Arc<VerifiedIdentity>, Instant)> {
+        if credential.is_empty() {
+            return Err(Error::new(
+                Code::Unauthenticated,
+                "no credential: this call needs an API key or an access token",
+            ));
+        }
+        if credential.len() > MAX_CREDENTIAL_BYTES {
+            return Err(invalid_credential());
+        }
+        let hash = secret::sha256(credential);
+        let now = self.store.clock.instant();
+        if secret::constant_time_eq(&hash, &self.operator_hash) {
+            return Ok((Arc::clone(&self.operator), now + VERDICT_TTL));
+        }
+        let known = match self.checked.get(&hash) {
+            Some(checked)
+                if now < checked.until && self.invalidations.is_current(checked.as_of) =>
+            {
+                checked
+            }
+            // Boxed: it is rare, and would make the future of every call larger.
+            _ => Box::pin(self.look_up(hash, credential, now)).await?,
+        };
+        known.identity.map(|identity| (identity, known.until)).map_err(CredentialRefusal::to_error)
+    }
+
+    /// What a verified credential is good for when it is lent.
+    pub(crate) fn lent_identity(&self, identity: &Arc<VerifiedIdentity>) -> Arc<VerifiedIdentity> {
+        // The usual case: each call of a static key comes here.
+        if Arc::ptr_eq(identity, &self.operator) {
+            return Arc::clone(&self.lent_operator);
+        }
+        Arc::new(identity.as_lent())
+    }
+
+    /// How long it is until a moment that [`verify_until`](CredentialVerifier::verify_until) told.
+    pub(crate) fn time_left(&self, until: Instant) -> Duration {
+        until.saturating_duration_since(self.store.clock.instant())
+    }
+
+    async fn look_up(
+        &self,
+        hash: [u8; 32],
+        credential: &str,
+        now: Instant,
+    ) -> Result<CachedVerification> {
+        let checked = if token::is_token(credential) {
+            self.verify_token(credential, now).await?
+        } else {
+            self.verify_key(hash, credential, now).await?
+        };
+        if let Ok(identity) = &checked.identity {
+            self.record_use(identity);
+        }
+        self.checked.insert(hash, checked.clone());
+        Ok(checked)
+    }
+
+    async fn verify_key(
+        &self,
+        hash: [u8; 32],
+        credential: &str,
+        now: Instant,
+    ) -> Result<CachedVerification> {
+        // The text names the namespace; when it lies, its hash belongs to no key.
+        let as_of =
+            self.invalidations.current_stamp(secret::api_key_namespace(credential).as_ref());
+        let statement = Statement::new(select_key_sql("k.hash = ?"), [hash.as_slice().into()]);
+        let rows = self.store.query_rows(statement).await?;
+        let identity = rows
+            .first()
+            .map_or(Ok(Err(CredentialRefusal::NotValid)), |row| self.identity_from_row(row))?;
+        Ok(CachedVerification { identity: identity.map(Arc::new), until: now + VERDICT_TTL, as_of })
+    }
+
+    async fn verify_token(&self, credential: &str, now: Instant) -> Result<CachedVerification> {
+        let everywhere = self.invalidations.current_stamp(None);
+        let (claims, read_at) = match self.signing.verify_token(credential).await {
+            Ok(verified) => verified,
+            Err(error) if error.code.is_unauthenticated() => {
+                let refusal = match error.code {
+                    Code::CredentialExpired => CredentialRefusal::Expired,
+                    _ => CredentialRefusal::NotValid,
+                };
+                return Ok(CachedVerification {
+                    identity: Err(refusal),
+                    until: now + VERDICT_TTL,
+                    as_of: everywhere,
+                });
+            }
+            Err(error) => return Err(error),
+        };
+        // The list of keys was read under the first number, the session will be under the second.
+        let as_of = InvalidationStamp {
+            everywhere: everywhere.everywhere,
+            ..self.invalidations.current_stamp(Some(&claims.namespace))
+        };
+        let left = Duration::from_millis(
+            u64::try_from(claims.expires_at - self.store.clock.now_ms()).unwrap_or(0),
+        );
+        // The list may have been read before `current_stamp`, and is as old as what it says.
+        let until = (read_at.min(now) + VERDICT_TTL).min(now + left);
+        let identity = match &claims.credential {
+            token::TokenCredential::Session(session) => {
+                self.session_identity(session, &claims).await?
+            }
+            token::TokenCredential::Key(key) => self.key_token_identity(key, &claims).await?,
+        };
+        Ok(CachedVerification { identity: identity.map(Arc::new), until, as_of })
+    }
+
+    async fn session_identity(
+        &self,
+        session: &str,
+        claims: &Claims,
+    ) -> Result<CredentialVerdict<VerifiedIdentity>> {
+        let sql = format!(
+            "SELECT {}, s.revoked_at IS NULL AND s.expires_at > ? FROM sessions s \
+             WHERE s.id = ? AND s.wallet = ? AND s.namespace = ?",
+            role_column("s.namespace", "s.wallet")
+        );
+        let args = [
+            self.store.clock.now_ms().into(),
+            session.into(),
+            claims.subject.as_str().into(),
+            claims.namespace.as_str().into(),
+        ];
+        let rows = self.store.query_rows(Statement::new(sql, args)).await?;
+        // We signed the token, so there was a session: one that is gone was ended with all that
+        // belonged to it.
+        let Some(row) = rows.first().filter(|row| row.integer(1) == 1) else {
+            return Ok(Err(CredentialRefusal::Revoked));
+        };
+        let Some(role) = self.store.role_from_column(&claims.namespace, row.text(0)) else {
+            return Ok(Err(CredentialRefusal::NotValid));
+        };
+        let wallet = Wallet::parse(&claims.subject)?;
+        Ok(Ok(VerifiedIdentity {
+            subject: claims.subject.clone(),
+            source: CredentialSource::Session { id: session.to_owned() },
+            namespace: Some(claims.namespace.clone()),
+            role,
+            scopes: Scopes::default(),
+            wallet: Some(wallet),
+            runs_node: self.store.is_admin(wallet),
+            prefix: String::new(),
+            created_at: claims.issued_at,
+            expires_at: claims.expires_at,
+        }))
+    }
+
+    async fn key_token_identity(
+        &self,
+        key: &str,
+        claims: &Claims,
+    ) -> Result<CredentialVerdict<VerifiedIdentity>> {
+        let statement = Statement::new(select_key_sql("k.id = ?"), [key.into()]);
+        let rows = self.store.query_rows(statement).await?;
+        let identity = match rows
+            .first()
+            .map_or(Ok(Err(CredentialRefusal::Revoked)), |row| self.identity_from_row(row))?
+        {
+            Ok(identity) => identity,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let belongs =
+            claims.subject == key && identity.namespace.as_ref() == Some(&claims.namespace);
+        let identity = VerifiedIdentity {
+            created_at: claims.issued_at,
+            expires_at: claims.expires_at,
+            ..identity
+        };
+        Ok(if belongs { Ok(identity) } else { Err(CredentialRefusal::NotValid) })
+    }
+
+    /// What a row of [`select_key_sql`] stands for. A key can never do more than the wallet that
+    /// made it can do now, and one whose wallet can do nothing is not valid.
+    fn identity_from_row(&self, row: &Row) -> Result<CredentialVerdict<VerifiedIdentity>> {
+        if row.integer(8) == 1 {
+            return Ok(Err(CredentialRefusal::Revoked));
+        }
+        let namespace = Namespace::new(row.text(1))?;
+        let mut role = Role::parse(row.text(2))?;
+        let wallet = match row.text(6) {
+            "" => None,
+            text => {
+                let Some(now) = self.store.role_from_column(&namespace, row.text(7)) else {
+                    return Ok(Err(CredentialRefusal::NotValid));
+                };
+                role = role.min(now);
+                Some(Wallet::parse(text)?)
+            }
+        };
+        Ok(Ok(VerifiedIdentity {
+            subject: row.text(0).to_owned(),
+            source: CredentialSource::Key { id: row.text(0).to_owned() },
+            namespace: Some(namespace),
+            role,
+            scopes: Scopes::parse(row.text(3).split_ascii_whitespace())?,
+            wallet,
+            runs_node: false,
+            prefix: row.text(4).to_owned(),
+            created_at: row.integer(5),
+            expires_at: 0,
+        }))
+    }
+
+    fn record_use(&self, identity: &VerifiedIdentity) {
+        let used = match &identity.source {
+            CredentialSource::Operator | CredentialSource::Lent => return,
+            CredentialSource::Session { id } => UsedCredential::Session(id.clone()),
+            CredentialSource::Key { id } => UsedCredential::Key(id.clone()),
+        };
+        let now = self.store.clock.now_ms();
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(used, now);
+    }
+
+    /// Writes down when keys and sessions were used last.
+    pub(crate) async fn flush_last_used(&self) -> Result<()> {
+        let used = std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner));
+        let statements: Vec<Statement> = used
+            .into_iter()
+            .map(|(used, at)| {
+                let (table, id) = match used {
+                    UsedCredential::Key(id) => ("api_keys", id),
+                    UsedCredential::Session(id) => ("sessions", id),
+                };
+                Statement::new(
+                    format!("UPDATE {table} SET last_used = ? WHERE id = ?"),
+                    [at.into(), id.into()],
+                )
+            })
+            .collect();
+        for some in statements.chunks(MAX_TRANSACTION_STATEMENTS) {
+            self.store.run_transaction(some.to_vec()).await?;
+        }
+        Ok(())
+    }
+
+    /// From now on nothing is believed that was checked before in this namespace: a credential was
+    /// revoked, or a role changed. Coarse, and can not miss one; it costs one look into the
+    /// database for each credential in use there.
+    pub(crate) fn invalidate_namespace(&self, namespace: &Namespace) {
+        self.invalidations.counters[self.invalidations.counter_index(namespace)]
+            .fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// As [`invalidate_namespace`](CredentialVerifier::invalidate_namespace) for all namespaces:
+    /// the tables were replaced, or a signing key was removed.
+    pub(crate) fn invalidate_all(&self) {
+        self.invalidations.everywhere.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+fn select_key_sql(which: &str) -> String {
+    format!(
+        "SELECT k.id, k.namespace, k.role, k.scopes, k.prefix, k.created_at, k.wallet, {}, \
+         k.revoked_at IS NOT NULL FROM api_keys k WHERE {which}",
+        role_column("k.namespace", "k.wallet")
+    )
+}
+
+/// One sentence for all that stands for nothing. Who holds a key that was revoked is told more:
+/// nobody can guess one.
+pub(crate) fn invalid_credential() -> Error {
+    Error::new(
+        Code::Unauthenticated,
+        "the credential is not valid: it is unknown or mistyped, or its wallet has no role here",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AuthDb, CredentialVerifier};
+    use crate::auth::AuthService;
+    use crate::clock::Clock;
+    use debros_auth::{PrivateKey, Wallet};
+    use debros_engine::Engine;
+    use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine};
+    use debros_proto::rpc::request::Call;
+    use debros_proto::rpc::{self, response};
+    use std::hint::black_box;
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    async fn auth(folder: &std::path::Path) -> AuthService {
+        let engine: Arc<dyn Engine> =
+            Arc::new(EmbeddedEngine::open(EmbeddedConfig::new(folder.join("db"))).unwrap());
+        let store = AuthDb::new(engine, Clock::default(), [], Vec::<Wallet>::new());
+        AuthService::start(store, "node".into(), folder, "op_x", &[]).await.unwrap()
+    }
+
+    async fn knock(auth: &AuthService, call: Call) -> response::Result {
+        auth.handle_public(
+            crate::auth::PublicRequest {
+                peer: None,
+                origin: crate::auth::CallOrigin::User(None),
+                credential: "",
+                namespace: "a",
+            },
+            call,
+        )
+        .await
+        .unwrap()
+    }
+
+    async fn proof(auth: &AuthService, key: &PrivateKey) -> Option<rpc::Proof> {
+        let wallet = key.wallet().to_string();
+        let request = rpc::ChallengeRequest { wallet: wallet.clone(), ..Default::default() };
+        let response::Result::Challenge(asked) = knock(auth, Call::Challenge(request)).await else {
+            panic!()
+        };
+        Some(rpc::Proof {
+            signature: key.sign_personal(&asked.message),
+            wallet,
+            nonce: asked.nonce,
+            ..Default::default()
+        })
+    }
+
+    /// Nanoseconds of one check that finds its credential remembered; the best of many rounds,
+    /// because a busy machine only makes it slower.
+    async fn warm(credentials: &CredentialVerifier, credential: &str) -> u128 {
+        credentials.verify(credential).await.unwrap();
+        let mut best = u128::MAX;
+        for _ in 0..50 {
+            let began = Instant::now();
+            for _ in 0..1000 {
+                black_box(credentials.verify(black_box(credential)).await.unwrap());
+            }
+            best = best.min(began.elapsed().as_nanos() / 1000);
+        }
+        best
+    }
+
+    /// A measurement: `cargo test --release -p debros-node --lib warm -- --ignored --nocapture`.
+    #[tokio::test]
+    #[ignore = "measures, and only a release build is worth it"]
+    #[allow(clippy::print_stdout)]
+    async fn warm_check_costs() {
+        let folder = tempfile::tempdir().unwrap();
+        let auth = auth(folder.path()).await;
+        let wallet = PrivateKey::from_bytes(&[1; 32]).unwrap();
+        let sign_in = Call::SignIn(rpc::SignInRequest { proof: proof(&auth, &wallet).await });
+        let response::Result::Session(session) = knock(&auth, sign_in).await else { panic!() };
+        let create = rpc::CreateApiKeyByProofRequest {
+            proof: proof(&auth, &wallet).await,
+            ..Default::default()
+        };
+        let response::Result::CreateApiKey(key) =
+            knock(&auth, Call::CreateApiKeyByProof(create)).await
+        else {
+            panic!()
+        };
+        for (name, credential) in
+            [("access token", &session.access_token), ("API key", &key.api_key)]
+        {
+            let nanoseconds = warm(&auth.credentials, credential).await;
+            println!("warm check of an {name} ({} bytes): {nanoseconds} ns", credential.len());
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! The one door: every call, from a peer or from this process, is authenticated, authorised and
+//! handed to its service here.
+
+use crate::auth::{AuthService, CallOrigin, PublicRequest};
+use crate::call_kinds::{self, CallRequirement, KINDS};
+use crate::caller::{Caller, CredentialSource, Permission, VerifiedIdentity};
+use crate::services::{NodeServices, ServiceReply};
+use debros_engine::{CallOptions, CallerKey, IdempotencyKey};
+use debros_p2p::{CallContext, EventSource, Handler, Reply, TrustLevel};
+use debros_proto::limits::MAX_IDEMPOTENCY_KEY_BYTES;
+use debros_proto::rpc::request::Call;
+use debros_proto::rpc::{Consistency, Request, Response};
+use debros_proto::{Code, Error, Namespace, Result, now_ms};
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use metrics::{Counter, Histogram};
+use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// The least pause before the credential of an open stream is checked again, while the database can
+/// not be asked.
+const CHECK_PAUSE: Duration = Duration::from_millis(500);
+
+/// Answers calls.
+pub(crate) struct CallDispatcher {
+    pub(crate) auth: Arc<AuthService>,
+    pub(crate) services: NodeServices,
+    metrics: Vec<CallMetrics>,
+    stopping: AtomicBool,
+}
+
+/// What is counted of one kind of call. Registered once: looking a metric up by its labels costs
+/// more than many calls.
+struct CallMetrics {
+    answered: Counter,
+    refused: Counter,
+    failed: Counter,
+    took: Histogram,
+}
+
+impl CallDispatcher {
+    pub(crate) fn new(auth: AuthService, services: NodeServices) -> Self {
+        let measures = KINDS.iter().map(|kind| CallMetrics::new(kind.name)).collect();
+        Self { auth: Arc::new(auth), services, metrics: measures, stopping: AtomicBool::new(false) }
+    }
+
+    /// A stream that ends when its credential does, or no longer allows it: it may be open for
+    /// days, and the check at its beginning says nothing about tomorrow. It is checked again at the
+    /// moment until which the last check is believed, so that a revocation is seen within 5
+    /// seconds, wherever it was made.
+    fn revalidating_stream(
+        &self,
+        events: EventSource,
+        credential: String,
+        namespace: String,
+        needs: CallRequirement,
+    ) -> EventSource {
+        let watch =
+            StreamAuthorization { auth: Arc::clone(&self.auth), credential, namespace, needs };
+        let state = Some((events, watch, Box::pin(tokio::time::sleep(Duration::ZERO))));
+        Box::pin(futures::stream::unfold(state, |state| async move {
+            let (mut events, watch, mut next) = state?;
+            loop {
+                tokio::select! {
+                    event = events.next() => return Some((event?, Some((events, watch, next)))),
+                    () = &mut next => match watch.revalidate().await {
+                        Ok(pause) => next.as_mut().reset(tokio::time::Instant::now() + pause),
+                        Err(error) => return Some((Err(error), None)),
+                    },
+                }
+            }
+        }))
+    }
+
+    /// Calls that need no credential.
+    async fn handle_public(
+        &self,
+        context: &CallContext,
+        proof: RequestCredentials<'_>,
+        call: Call,
+    ) -> Result<debros_proto::rpc::response::Result> {
+        match call {
+            Call::Health(_) | Call::Status(_) => self.services.call_public(call).await,
+            call => {
+                let origin = CallOrigin::from_call(context, proof.caller_address)?;
+                let RequestCredentials { credential, namespace, .. } = proof;
+                self.auth
+                    .handle_public(
+                        PublicRequest { peer: context.peer, origin, credential, namespace },
+                        call,
+                    )
+                    .await
+            }
+        }
+    }
+
+    /// Deletes what has expired, and writes down when credentials were used last and what was
+    /// refused.
+    pub(crate) async fn sweep(&self) -> Result<u64> {
+        let expired = self.services.engine.sweep(now_ms()).await;
+        let signed_in = self.auth.sweep().await;
+        let flushed = self.auth.flush_counts().await;
+        // Each does its part, whether the others could or not.
+        flushed.and(Ok(expired? + signed_in?))
+    }
+
+    /// From now on calls are answered with `unavailable`.
+    pub(crate) fn refuse_calls(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    async fn handle(&self, context: CallContext, request: Request) -> Result<Reply> {
+        let Request {
+            credential,
+            namespace,
+            idempotency_key,
+            request_id,
+            lent,
+            caller_address,
+            call,
+            ..
+        } = request;
+        let Some(call) = call else {
+            return Err(Error::new(
+                Code::Unimplemented,
+                "this node does not know the call: is it of an older version?",
+            ));
+        };
+        let kind = call_kinds::kind_of(&call);
+        let began = Instant::now();
+        let proof = RequestCredentials {
+            credential: &credential,
+            namespace: &namespace,
+            lent,
+            caller_address: &caller_address,
+        };
+        let answer = self.authorize_and_run(&context, proof, &idempotency_key, call, kind).await;
+        let measure = &self.metrics[kind.index];
+        let took = began.elapsed();
+        measure.took.record(took);
+        if context.peer.is_some() && tracing::enabled!(tracing::Level::DEBUG) {
+            let status = answer.as_ref().err().map_or("ok", |error| error.code.name());
+            Box::pin(self.log_served(
+                &context,
+                kind.name,
+                status,
+                took,
+                &request_id,
+                &credential,
+                &namespace,
+            ))
+            .await;
+        }
+        match &answer {
+            Ok(_) => measure.answered.increment(1),
+            Err(error)
+                if error.code.is_unauthenticated()
+                    || matches!(error.code, Code::Forbidden | Code::NamespaceMismatch) =>
+            {
+                measure.refused.increment(1);
+                tracing::debug!(call = kind.name, request_id, code = %error.code, "refused");
+            }
+            Err(error) => {
+                measure.failed.increment(1);
+                tracing::debug!(call = kind.name, request_id, code = %error.code, error = %error.message, "failed");
+            }
+        }
+        answer
+    }
+
+    /// The line of a call from elsewhere, at level debug. What a gateway in this process passes on
+    /// has a line there.
+    #[allow(clippy::too_many_arguments, reason = "each is one field of the line")]
+    async fn log_served(
+        &self,
+        context: &CallContext,
+        call: &str,
+        status: &str,
+        took: Duration,
+        request_id: &str,
+        credential: &str,
+        named: &str,
+    ) {
+        // It was looked up a moment ago, and is remembered.
+        let own = self
+            .auth
+            .credentials
+            .verify(credential)
+            .await
+            .ok()
+            .and_then(|identity| identity.namespace.clone());
+        let own = own.or_else(|| Namespace::new(named).ok());
+        let namespace = own.as_ref().map(Namespace::as_str).unwrap_or_default();
+        let peer = context.peer.map(|peer| peer.to_string()).unwrap_or_default();
+        let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        tracing::debug!(call, status, ms, request_id, namespace, peer, "answered");
+    }
+
+    async fn authorize_and_run(
+        &self,
+        context: &CallContext,
+        proof: RequestCredentials<'_>,
+        idempotency_key: &str,
+        call: Call,
+        kind: &call_kinds::CallKind,
+    ) -> Result<Reply> {
+        if self.stopping.load(Ordering::Acquire) {
+            return Err(Error::new(Code::Unavailable, "the node is stopping"));
+        }
+        if kind.needs == CallRequirement::Nothing {
+            return Box::pin(self.handle_public(context, proof, call)).await.map(plain_reply);
+        }
+        let RequestCredentials { credential, namespace, lent, .. } = proof;
+        let mut identity = self.auth.credentials.verify(credential).await?;
+        raise_trust(context, &identity);
+        if lent {
+            identity = self.auth.credentials.lent_identity(&identity);
+        }
+        let caller = Caller::new(identity, namespace)?;
+        if let Ok(namespace) = caller.namespace() {
+            self.auth.check_not_deleting(namespace)?;
+        }
+        if let CallRequirement::Permission(permission) = kind.needs {
+            caller.require(permission)?;
+            if caller.identity().namespace.is_none()
+                && permission != Permission::Operate
+                && let Ok(namespace) = caller.namespace()
+            {
+                self.auth.claim_for_operator(namespace).await?;
+            }
+        }
+        let mut guard = make_idempotency_key(idempotency_key, &caller, &call, kind)?;
+        let identity = caller.identity();
+        if let Some(guard) = &mut guard
+            && caller.namespace().is_ok_and(|namespace| self.auth.is_open(namespace))
+        {
+            // Those who meet in an open namespace do not know of each other: one's key must not be
+            // answered with what another did. No subject holds a colon.
+            let who = identity
+                .wallet
+                .map_or_else(|| identity.subject.clone(), |wallet| wallet.to_string());
+            guard.key = format!("{who}:{}", guard.key);
+        }
+        // All of a wallet's sessions and keys are one caller: it can have as many as it likes.
+        let caller_key =
+            identity.wallet.map_or_else(|| CallerKey::of(&identity.subject), CallerKey::of);
+        let options = CallOptions {
+            consistency: Consistency::Weak,
+            deadline: context.deadline,
+            idempotency_key: guard,
+            caller: caller_key,
+            read_only: false,
+        };
+        match self.services.call(&self.auth, &caller, call, options).await? {
+            ServiceReply::Plain { result, replayed } => Ok(reply_with(result, replayed)),
+            ServiceReply::Stream { result, events } => {
+                let events = self.revalidating_stream(
+                    events,
+                    credential.to_owned(),
+                    namespace.to_owned(),
+                    kind.needs,
+                );
+                Ok(Reply::Stream(Response { replayed: false, result: Some(result) }, events))
+            }
+        }
+    }
+}
+
+/// What a request says of who sends it.
+#[derive(Clone, Copy)]
+struct RequestCredentials<'a> {
+    credential: &'a str,
+    namespace: &'a str,
+    lent: bool,
+    caller_address: &'a str,
+}
+
+/// Whoever shows a valid credential keeps its place among the connections; the operator's makes a
+/// gateway one that is believed about its users. A session of an admin does not: it passes through
+/// gateways of others.
+fn raise_trust(context: &CallContext, identity: &VerifiedIdentity) {
+    if let Some(trust) = &context.trust {
+        let is_operator = identity.source == CredentialSource::Operator;
+        trust.raise_level(if is_operator { TrustLevel::Operator } else { TrustLevel::Member });
+    }
+}
+
+/// What has to hold for a stream to stay open.
+struct StreamAuthorization {
+    auth: Arc<AuthService>,
+    credential: String,
+    namespace: String,
+    needs: CallRequirement,
+}
+
+impl StreamAuthorization {
+    /// How long what holds now may be believed; an error when it does not hold.
+    async fn revalidate(&self) -> Result<Duration> {
+        let (identity, until) = match self.auth.credentials.verify_until(&self.credential).await {
+            Ok(verified) => verified,
+            Err(error) if error.code.is_unauthenticated() => return Err(error),
+            // A database that can not be asked now says nothing against the credential.
+            Err(_) => return Ok(CHECK_PAUSE),
+        };
+        if let CallRequirement::Permission(permission) = self.needs {
+            Caller::new(identity, &self.namespace)?.require(permission)?;
+        }
+        Ok(self.auth.credentials.time_left(until).max(CHECK_PAUSE))
+    }
+}
+
+/// The handler that the P2P host and the client inside the node call.
+pub(crate) struct RpcHandler(pub(crate) Arc<CallDispatcher>);
+
+impl Handler for RpcHandler {
+    fn call(&self, context: CallContext, request: Request) -> BoxFuture<'static, Result<Reply>> {
+        let dispatcher = Arc::clone(&self.0);
+        Box::pin(async move { dispatcher.handle(context, request).await })
+    }
+}
+
+fn plain_reply(result: debros_proto::rpc::response::Result) -> Reply {
+    reply_with(result, false)
+}
+
+fn reply_with(result: debros_proto::rpc::response::Result, replayed: bool) -> Reply {
+    Reply::Response(Response { replayed, result: Some(result) })
+}
+
+/// What makes the write happen once, if the caller asked for that.
+fn make_idempotency_key(
+    key: &str,
+    caller: &Caller,
+    call: &Call,
+    kind: &call_kinds::CallKind,
+) -> Result<Option<IdempotencyKey>> {
+    if key.is_empty() {
+        return Ok(None);
+    }
+    if key.len() > MAX_IDEMPOTENCY_KEY_BYTES {
+        return Err(Error::invalid(format!(
+            "the idempotency key has more than {MAX_IDEMPOTENCY_KEY_BYTES} bytes"
+        )));
+    }
+    if !kind.takes_idempotency_key {
+        return Ok(None);
+    }
+    // The encoding of a message is the same each time within one version, and a changed encoding in
+    // another version only turns a replay across an upgrade into a refusal.
+    let mut bytes = bytes::BytesMut::new();
+    call.encode(&mut bytes);
+    let namespace = caller.namespace()?.clone();
+    Ok(Some(IdempotencyKey {
+        namespace,
+        key: key.to_owned(),
+        request_hash: Sha256::digest(&bytes).into(),
+    }))
+}
+
+impl CallMetrics {
+    fn new(call: &'static str) -> Self {
+        let counter = |outcome: &'static str| metrics::counter!("debros_node_calls_total", "call" => call, "outcome" => outcome);
+        Self {
+            answered: counter("ok"),
+            refused: counter("refused"),
+            failed: counter("error"),
+            took: metrics::histogram!("debros_node_call_seconds", "call" => call),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Reading a column's default: whether it is of the moment, and the expression that gives its
+//! value.
+
+use super::StatementRewriter;
+use super::evaluation::Evaluation;
+use crate::catalogue::CatalogueDb;
+use crate::catalogue::schema_cache::TableColumn;
+use crate::catalogue::volatile_default::VolatileDefault;
+use crate::execution_context::Placeholder;
+use crate::names::NamespacePrefix;
+use crate::parsed_source::{not_understood_error, with_statement};
+use crate::splice::{SqlTemplate, TextPiece};
+use debros_proto::{Namespace, Result};
+use std::sync::{LazyLock, Mutex, PoisonError};
+use syntaqlite_syntax::nodes::Stmt;
+
+impl TableColumn {
+    /// Its default, where that is of the moment at which a row is inserted.
+    pub(super) fn volatile_default(&self) -> Option<&VolatileDefault> {
+        self.volatile_default
+            .get_or_init(|| parse_volatile_default(self.default.as_deref()?))
+            .as_ref()
+    }
+}
+
+/// Reads a default as the schema tells it; `None` when it is the same at every moment.
+pub(crate) fn parse_volatile_default(text: &str) -> Option<VolatileDefault> {
+    // Most defaults are literals, which need no parser.
+    let literal = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.' || byte == b'-')
+        || (text.len() > 1
+            && text.starts_with('\'')
+            && text.ends_with('\'')
+            && !text[1..text.len() - 1].contains('\''));
+    if literal {
+        return None;
+    }
+    // What does not parse was refused when the table was made.
+    let (expression, random) = rewrite_default(text).ok()?;
+    expression.has_placeholders().then_some(VolatileDefault { expression, random })
+}
+
+/// Rewrites a column's default for the rows that omit the column; says too whether it is random.
+fn rewrite_default(text: &str) -> Result<(SqlTemplate, bool)> {
+    // The prefix and the catalogue are of no importance: a default names no table.
+    let sql = format!("SELECT {text}");
+    static EMPTY: LazyLock<Option<Mutex<CatalogueDb>>> =
+        LazyLock::new(|| CatalogueDb::open().ok().map(Mutex::new));
+    let prefix = NamespacePrefix::new(&Namespace::internal());
+    let inner = EMPTY
+        .as_ref()
+        .ok_or_else(not_understood_error)?
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    with_statement(&sql, |source, root| {
+        let Stmt::SelectStmt(select) = root else {
+            return Err(not_understood_error());
+        };
+        let mut walk = StatementRewriter::new(source, &prefix, &inner);
+        walk.evaluation = Evaluation::Literal;
+        walk.visit_bare_expressions(select)?;
+        walk.check_all_visited(source.tree().root_id())?;
+        let random = walk.splices.contains_piece(|piece| {
+            matches!(
+                piece,
+                TextPiece::Placeholder(Placeholder::Random | Placeholder::RandomBlob(_))
+            )
+        });
+        // The word SELECT goes again.
+        walk.splices.replace(0.."SELECT ".len(), "");
+        Ok((walk.splices.apply(source.text)?, random))
+    })
+}

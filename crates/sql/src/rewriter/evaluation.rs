@@ -1,0 +1,18 @@
+//! Where an expression is evaluated, and so what time it sees.
+
+/// Where an expression is evaluated, and so what time it sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Evaluation {
+    /// In a read: the present.
+    Runtime,
+    /// In a write: a value that is put into its text.
+    Literal,
+    /// In a view's body: that of the write that reads it, else the present.
+    View,
+    /// In a trigger's body: that of the write that fires it.
+    Trigger,
+    /// In a column's default: left as it is, because INSERTs that omit the column give it a value.
+    Default,
+    /// Nowhere in particular: it must be the same at every time. What it stands in is named.
+    Forbidden(&'static str),
+}

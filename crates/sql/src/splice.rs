@@ -1,0 +1,272 @@
+//! Splicing: the output is the user's text with a few ranges replaced.
+
+use crate::execution_context::{ExecutionContext, Placeholder};
+use debros_proto::limits::MAX_SQL_BYTES;
+use debros_proto::{Code, Error, Result};
+use std::borrow::Cow;
+use std::ops::Range;
+use std::rc::Rc;
+
+/// Bytes of a rewritten text. What is put in may be as large as the schema, once for each few bytes
+/// of the user's text.
+pub(crate) const MAX_REWRITTEN: usize = 4 * MAX_SQL_BYTES;
+
+/// The rewritten text would be above [`MAX_REWRITTEN`].
+pub(crate) fn too_long_error() -> Error {
+    Error::new(
+        Code::SqlTooLong,
+        format!(
+            "with what has to be put into it (full names, defaults of the moment, rows of sqlite_schema) the statement \
+             has more than {MAX_REWRITTEN} bytes: split it"
+        ),
+    )
+}
+
+/// A part of a text: fixed, or filled when the statement is run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TextPiece {
+    Text(String),
+    Placeholder(Placeholder),
+}
+
+impl From<String> for TextPiece {
+    fn from(text: String) -> Self {
+        TextPiece::Text(text)
+    }
+}
+
+impl From<&str> for TextPiece {
+    fn from(text: &str) -> Self {
+        TextPiece::Text(text.to_owned())
+    }
+}
+
+impl From<Placeholder> for TextPiece {
+    fn from(slot: Placeholder) -> Self {
+        TextPiece::Placeholder(slot)
+    }
+}
+
+impl TextPiece {
+    /// Bytes of it in the text, at most.
+    fn max_size(&self) -> usize {
+        match self {
+            TextPiece::Text(text) => text.len(),
+            TextPiece::Placeholder(slot) => slot.max_size(),
+        }
+    }
+}
+
+/// Replacements in a text, in any order. Their bytes are counted as they come, and above
+/// [`MAX_REWRITTEN`] none is kept any more.
+#[derive(Debug, Default)]
+pub(crate) struct SpliceList {
+    list: Vec<(Range<usize>, Rc<[TextPiece]>)>,
+    bytes: usize,
+}
+
+impl SpliceList {
+    /// Puts `with` in place of the range.
+    pub(crate) fn replace(&mut self, range: Range<usize>, with: impl Into<TextPiece>) {
+        self.add_splice(range, Rc::new([with.into()]));
+    }
+
+    /// Puts text in at an offset. Of several at one offset, the first that was asked for comes
+    /// first.
+    pub(crate) fn insert(&mut self, at: usize, with: impl Into<TextPiece>) {
+        self.add_splice(at..at, Rc::new([with.into()]));
+    }
+
+    /// As [`insert`](SpliceList::insert), of several pieces, which many places may share.
+    pub(crate) fn insert_all(&mut self, at: usize, with: impl Into<Rc<[TextPiece]>>) {
+        self.add_splice(at..at, with.into());
+    }
+
+    fn add_splice(&mut self, range: Range<usize>, pieces: Rc<[TextPiece]>) {
+        self.bytes =
+            pieces.iter().fold(self.bytes, |bytes, piece| bytes.saturating_add(piece.max_size()));
+        if self.bytes <= MAX_REWRITTEN {
+            self.list.push((range, pieces));
+        }
+    }
+
+    /// To be asked before something large is made to be put in.
+    ///
+    /// # Errors
+    /// `sql_too_long` when too much was put in already.
+    pub(crate) fn check_size(&self) -> Result<()> {
+        if self.bytes > MAX_REWRITTEN { Err(too_long_error()) } else { Ok(()) }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub(crate) fn contains_piece(&self, mut test: impl FnMut(&TextPiece) -> bool) -> bool {
+        self.list.iter().any(|(_, pieces)| pieces.iter().any(&mut test))
+    }
+
+    /// The text with all replacements made.
+    ///
+    /// # Errors
+    /// `internal` when two of them touch the same bytes: then nothing is known about the result;
+    /// `sql_too_long` when the text and they are above [`MAX_REWRITTEN`].
+    pub(crate) fn apply(mut self, text: &str) -> Result<SqlTemplate> {
+        if self.bytes.saturating_add(text.len()) > MAX_REWRITTEN {
+            return Err(too_long_error());
+        }
+        // Stable, so that insertions at one offset keep their order.
+        self.list.sort_by_key(|(range, _)| range.start);
+        let mut template = SqlTemplate::default();
+        let mut done = 0;
+        for (range, pieces) in self.list {
+            let (Some(kept), true) =
+                (text.get(done..range.start), text.is_char_boundary(range.end))
+            else {
+                return Err(Error::internal("the statement could not be rewritten"));
+            };
+            template.push_text(kept);
+            for piece in pieces.iter() {
+                match piece {
+                    TextPiece::Text(text) => template.push_text(text),
+                    TextPiece::Placeholder(slot) => template.push_placeholder(*slot),
+                }
+            }
+            done = range.end;
+        }
+        template.push_text(&text[done..]);
+        Ok(template)
+    }
+}
+
+/// A text with places that are filled when the statement is run: text and slots in turn, beginning
+/// and ending with text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SqlTemplate {
+    texts: Vec<String>,
+    placeholders: Vec<Placeholder>,
+}
+
+impl Default for SqlTemplate {
+    fn default() -> Self {
+        Self { texts: vec![String::new()], placeholders: Vec::new() }
+    }
+}
+
+impl SqlTemplate {
+    pub(crate) fn from_text(text: String) -> Self {
+        Self { texts: vec![text], placeholders: Vec::new() }
+    }
+
+    fn push_text(&mut self, text: &str) {
+        if let Some(last) = self.texts.last_mut() {
+            last.push_str(text);
+        }
+    }
+
+    fn push_placeholder(&mut self, slot: Placeholder) {
+        self.placeholders.push(slot);
+        self.texts.push(String::new());
+    }
+
+    pub(crate) fn has_placeholders(&self) -> bool {
+        !self.placeholders.is_empty()
+    }
+
+    /// As pieces, to be put into another text.
+    pub(crate) fn into_pieces(self) -> Vec<TextPiece> {
+        let mut slots = self.placeholders.into_iter();
+        let mut pieces = Vec::new();
+        for text in self.texts {
+            pieces.push(TextPiece::Text(text));
+            pieces.extend(slots.next().map(TextPiece::Placeholder));
+        }
+        pieces
+    }
+
+    /// The text, with its slots filled.
+    pub(crate) fn fill(&self, moment: &mut ExecutionContext<'_>) -> Cow<'_, str> {
+        self.render(|slot, text| slot.fill(moment, text))
+    }
+
+    /// The text with stand-ins for its slots.
+    pub(crate) fn with_stand_ins(&self) -> Cow<'_, str> {
+        self.render(|slot, text| text.push_str(slot.stand_in()))
+    }
+
+    fn render(&self, mut fill: impl FnMut(Placeholder, &mut String)) -> Cow<'_, str> {
+        if self.placeholders.is_empty() {
+            return Cow::Borrowed(&self.texts[0]);
+        }
+        let fixed: usize = self.texts.iter().map(String::len).sum();
+        let mut text = String::with_capacity(fixed + 32 * self.placeholders.len());
+        for (index, part) in self.texts.iter().enumerate() {
+            text.push_str(part);
+            if let Some(slot) = self.placeholders.get(index) {
+                fill(*slot, &mut text);
+            }
+        }
+        Cow::Owned(text)
+    }
+
+    /// Bytes of memory that it takes: its texts, their own overhead and that of what allocated
+    /// them, and its slots.
+    pub(crate) fn memory_size(&self) -> usize {
+        let texts: usize =
+            self.texts.iter().map(|text| text.capacity() + size_of::<String>() + 16).sum();
+        texts + self.placeholders.len() * size_of::<Placeholder>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SpliceList;
+    use crate::execution_context::Placeholder;
+    use debros_proto::Code;
+
+    #[test]
+    fn edits_are_made_in_order_of_place_and_of_asking() {
+        let mut edits = SpliceList::default();
+        edits.insert(7, "!");
+        edits.replace(0..3, "X");
+        edits.insert(7, "?");
+        edits.replace(4..7, Placeholder::Random);
+        assert_eq!(edits.apply("abc def ghi").unwrap().with_stand_ins(), "X 0!? ghi");
+    }
+
+    #[test]
+    fn what_is_put_in_is_bounded_and_no_more_is_kept() {
+        let mut edits = SpliceList::default();
+        let large = "x".repeat(1 << 20);
+        for _ in 0..4 {
+            edits.check_size().unwrap();
+            edits.insert(0, large.as_str());
+        }
+        edits.check_size().unwrap();
+        edits.insert(0, Placeholder::RandomBlob(8));
+        edits.insert(0, large.as_str());
+        assert_eq!((edits.check_size().unwrap_err().code, edits.len()), (Code::SqlTooLong, 4));
+        assert_eq!(edits.apply("").unwrap_err().code, Code::SqlTooLong);
+    }
+
+    #[test]
+    fn the_size_of_a_text_with_many_slots_is_that_of_its_slots_too() {
+        let mut edits = SpliceList::default();
+        (0..1000).for_each(|_| edits.insert(0, Placeholder::Now));
+        assert!(
+            edits.apply("").unwrap().memory_size()
+                > 1000 * (size_of::<String>() + size_of::<Placeholder>())
+        );
+    }
+
+    #[test]
+    fn edits_that_touch_are_an_error() {
+        let mut edits = SpliceList::default();
+        edits.replace(0..3, "X");
+        edits.replace(2..5, "Y");
+        assert!(edits.apply("abcdef").is_err());
+        let mut edits = SpliceList::default();
+        edits.replace(1..2, "inside a character");
+        assert!(edits.apply("é").is_err());
+    }
+}
