@@ -18,6 +18,8 @@ pub(crate) struct Attack {
     pub(crate) in_neighbours_namespace: bool,
     /// Sockets that it opens, where they are many.
     pub(crate) sockets: usize,
+    /// API keys that it has: callers that the node tells apart.
+    pub(crate) keys: usize,
 }
 
 const BASE: Attack = Attack {
@@ -26,6 +28,7 @@ const BASE: Attack = Attack {
     after: None,
     in_neighbours_namespace: false,
     sockets: 0,
+    keys: 1,
 };
 
 /// All attacks: on memory, on places, on space, on time.
@@ -91,14 +94,16 @@ pub(crate) const ATTACKS: [Attack; 16] = [
     },
     Attack {
         name: "endless-reads-4",
-        run: |one| Box::pin(cpu::read_endlessly_by_four(one)),
+        run: |one| Box::pin(cpu::read_endlessly(one)),
         in_neighbours_namespace: true,
+        keys: 4,
         ..BASE
     },
     Attack {
         name: "endless-reads-64",
-        run: |one| Box::pin(cpu::read_endlessly_by_many(one)),
+        run: |one| Box::pin(cpu::read_endlessly(one)),
         in_neighbours_namespace: true,
+        keys: 64,
         ..BASE
     },
     Attack { name: "large-puts", run: |one| Box::pin(cpu::put_large_values(one)), ..BASE },

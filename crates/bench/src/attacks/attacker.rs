@@ -56,6 +56,8 @@ pub(crate) struct Attacker {
     pub(crate) source: Ipv4Addr,
     /// An API key with the role of a writer.
     pub(crate) key: String,
+    /// Further ones, of an attack by several callers.
+    pub(crate) more_keys: Arc<[String]>,
     /// The part of the sockets of an attack on places that this process may open: 1 unless files
     /// are too few.
     pub(crate) scale: f64,
@@ -65,6 +67,12 @@ pub(crate) struct Attacker {
 }
 
 impl Attacker {
+    /// The same address with each of its keys.
+    pub(crate) fn callers(&self) -> impl Iterator<Item = Self> {
+        let others = self.more_keys.iter().map(|key| Self { key: key.clone(), ..self.clone() });
+        std::iter::once(self.clone()).chain(others)
+    }
+
     /// Goes on with something until the attack ends.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(task);

@@ -12,21 +12,9 @@ const VALUE: usize = 4 << 20;
 /// out.
 const KEYS: usize = 4;
 
-/// Four callers with endless reads.
-pub(crate) async fn read_endlessly_by_four(attacker: Attacker) -> Result<()> {
-    read_endlessly(&attacker, 4);
-    Ok(())
-}
-
-/// Sixty-four of them.
-pub(crate) async fn read_endlessly_by_many(attacker: Attacker) -> Result<()> {
-    read_endlessly(&attacker, 64);
-    Ok(())
-}
-
-fn read_endlessly(attacker: &Attacker, callers: usize) {
-    for _ in 0..callers {
-        let one = attacker.clone();
+/// Endless reads, one at a time of each caller.
+pub(crate) async fn read_endlessly(attacker: Attacker) -> Result<()> {
+    for one in attacker.callers() {
         attacker.spawn(async move {
             loop {
                 match one.query(ENDLESS).await {
@@ -39,6 +27,7 @@ fn read_endlessly(attacker: &Attacker, callers: usize) {
             }
         });
     }
+    Ok(())
 }
 
 /// A stream of values of 4 MiB.

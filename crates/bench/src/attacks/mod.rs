@@ -166,6 +166,9 @@ impl AttackSetup {
                 // attackers.
                 source: Ipv4Addr::new(127, 0, 1, u8::try_from(index + 1)?),
                 key: programs.make_key(&node, namespace)?,
+                more_keys: (1..attack.keys)
+                    .map(|_| programs.make_key(&node, namespace))
+                    .collect::<Result<_>>()?,
                 scale,
                 tally: EventTally::default(),
                 tasks: Arc::default(),
