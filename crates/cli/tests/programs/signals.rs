@@ -111,9 +111,11 @@ fn a_terminal_that_is_gone_is_an_orderly_stop() {
     let log = folder.path().join("node.log");
     let node = Node::command(&folder.path().join("node"));
     let (master, slave) = terminal();
-    // As a shell's window does it: a session with the terminal as its own.
-    let mut command = Command::new("setsid");
-    command.arg("--ctty").arg(node.get_program()).args(node.get_args());
+    // As a shell's window does it: a session with the terminal as its own. Under nohup the tests
+    // ignore the signal, and would pass that on.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP", "setsid", "--ctty"]);
+    command.arg(node.get_program()).args(node.get_args());
     for (name, value) in node.get_envs() {
         match value {
             Some(value) => command.env(name, value),
@@ -123,7 +125,7 @@ fn a_terminal_that_is_gone_is_an_orderly_stop() {
     command.env("DEBROS_LOGGING_OUTPUT_FILE", &log);
     let end = || Stdio::from(slave.try_clone().unwrap());
     command.stdin(end()).stdout(end()).stderr(end());
-    let mut child = command.spawn().expect("setsid of util-linux");
+    let mut child = command.spawn().expect("env of coreutils, setsid of util-linux");
     drop((command, slave));
     let started = Instant::now();
     while !text_of(&log).contains(" ready ") {
