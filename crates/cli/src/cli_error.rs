@@ -2,6 +2,7 @@
 //! code.
 
 use crate::config::ConfigErrors;
+use crate::credentials::CredentialFileError;
 use debros_client::{Code, Error};
 use std::fmt;
 use std::io::{self, Write as _};
@@ -29,42 +30,39 @@ pub struct CliError {
     pub code: &'static str,
     /// The process's exit code.
     pub exit: u8,
+    /// Set when no credential was found: what to ask somebody at a terminal before a sign-in, after
+    /// which the command can run again.
+    pub sign_in_question: Option<String>,
 }
 
 impl CliError {
+    fn with_code(message: impl Into<String>, code: &'static str, exit: u8) -> Self {
+        Self { message: message.into(), hint: None, code, exit, sign_in_question: None }
+    }
+
     /// Something failed on this side.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, code: "failed", exit: FAILED }
+        Self::with_code(message, "failed", FAILED)
     }
 
     /// The command line asks for what can not be done.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, code: "usage", exit: USAGE }
+        Self::with_code(message, "usage", USAGE)
     }
 
     /// There is no credential.
     pub fn no_credential(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            hint: None,
-            code: Code::Unauthenticated.name(),
-            exit: NOT_AUTHENTICATED,
-        }
+        Self::with_code(message, Code::Unauthenticated.name(), NOT_AUTHENTICATED)
     }
 
     /// The thing asked for does not exist.
     pub fn not_found(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, code: Code::NotFound.name(), exit: NOT_FOUND }
+        Self::with_code(message, Code::NotFound.name(), NOT_FOUND)
     }
 
     /// No node can be reached.
     pub fn unreachable(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            hint: None,
-            code: Code::Unavailable.name(),
-            exit: UNREACHABLE,
-        }
+        Self::with_code(message, Code::Unavailable.name(), UNREACHABLE)
     }
 
     /// Adds what to do about it.
@@ -74,7 +72,14 @@ impl CliError {
         self
     }
 
-    /// Tells it on stderr: `error: …` and `with_hint: …`, or one JSON object.
+    /// Adds what to ask somebody at a terminal before a sign-in.
+    #[must_use]
+    pub fn with_sign_in_question(mut self, question: String) -> Self {
+        self.sign_in_question = Some(question);
+        self
+    }
+
+    /// Writes it to stderr: `error: …` and `hint: …`, or one JSON object.
     pub fn report(&self, json: bool) -> ExitCode {
         // When stderr is gone there is nobody left to tell.
         let _ = if json {
@@ -129,7 +134,7 @@ impl From<Error> for CliError {
             Some(index) => format!("statement {}: {error}", index + 1),
             None => error.to_string(),
         };
-        Self { message, hint, code: error.code.name(), exit }
+        Self { hint, ..Self::with_code(message, error.code.name(), exit) }
     }
 }
 
@@ -174,6 +179,13 @@ pub(crate) fn without_os_error_number(message: &str) -> String {
 impl From<ConfigErrors> for CliError {
     fn from(problems: ConfigErrors) -> Self {
         Self::usage(problems.to_string())
+    }
+}
+
+/// The stored credentials cannot be used, which leaves the user without one.
+impl From<CredentialFileError> for CliError {
+    fn from(error: CredentialFileError) -> Self {
+        Self::no_credential(error.to_string())
     }
 }
 

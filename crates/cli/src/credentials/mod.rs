@@ -10,7 +10,7 @@ mod error;
 mod stored_credential;
 
 pub use error::CredentialFileError;
-pub use stored_credential::StoredCredential;
+pub use stored_credential::{OPERATOR, StoredCredential};
 
 use error::io_error;
 use serde::{Deserialize, Serialize};

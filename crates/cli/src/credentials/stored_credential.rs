@@ -7,6 +7,9 @@ use std::fmt;
 /// An access token that ends this soon, in milliseconds, is not started with any more.
 const SOON_MS: i64 = 30_000;
 
+/// The name of a key that an operator made, in place of a wallet.
+pub const OPERATOR: &str = "operator";
+
 /// What is stored for one wallet in one namespace of one node: an API key, a session, or both.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredCredential {
@@ -51,7 +54,7 @@ fn is_zero(number: &i64) -> bool {
 /// The secrets are left out.
 impl fmt::Debug for StoredCredential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Entry")
+        f.debug_struct("StoredCredential")
             .field("peer_id", &self.peer_id)
             .field("gateway_url", &self.gateway_url)
             .field("namespace", &self.namespace)
@@ -68,6 +71,11 @@ impl StoredCredential {
         self.access_expires_at = session.access_expires_at;
         self.refresh_token.clone_from(&session.refresh_token);
         self.refresh_expires_at = session.refresh_expires_at;
+    }
+
+    /// The wallet, or [`OPERATOR`] for a key that an operator made.
+    pub fn display_name(&self) -> &str {
+        if self.wallet.is_empty() { OPERATOR } else { &self.wallet }
     }
 
     /// Whether there is a session that can be used or refreshed.

@@ -2,9 +2,10 @@
 
 use super::auth_args::{AuthCommand, OperatorArgs};
 use super::completion_values;
-use crate::config::parse_duration;
+use super::output::OutputFormat;
+use crate::arg_parsers::parse_timeout;
 use crate::version;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use clap_complete::{ArgValueCandidates, Shell};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -49,26 +50,6 @@ pub(crate) struct GlobalOptions {
     pub(crate) disable_anonrc: bool,
 }
 
-/// How results are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum OutputFormat {
-    // No help of their own: it would spread every option of every command over three lines.
-    Table,
-    Json,
-}
-
-fn parse_timeout(text: &str) -> Result<Duration, String> {
-    parse_duration(text)
-        .filter(|span| !span.is_zero())
-        .ok_or_else(|| "write a time span such as 30s, 500ms or 2m".to_owned())
-}
-
-/// One of a list of scopes; a blank after the comma is no part of it.
-pub(crate) fn parse_scope(text: &str) -> Result<String, String> {
-    let scope = text.trim();
-    if scope.is_empty() { Err("a scope is empty".to_owned()) } else { Ok(scope.to_owned()) }
-}
-
 fn parse_at_least_one(text: &str) -> Result<u64, String> {
     text.parse()
         .ok()
@@ -93,7 +74,7 @@ fn parse_baseline(text: &str) -> Result<Baseline, String> {
     }
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum CliCommand {
     /// Shows the version of this program
     Version,
@@ -151,7 +132,7 @@ passes all as text.")]
     },
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum StorageCommand {
     /// Stores a value
     Put {
@@ -196,7 +177,7 @@ pub(crate) enum StorageCommand {
     },
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum PubsubCommand {
     /// Sends a message to a topic
     Publish {
@@ -221,7 +202,7 @@ pub(crate) enum PubsubCommand {
     Topics,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum NamespaceCommand {
     /// Lists those that the wallet owns or has a role in; for a key its own; for operators all
     List {
@@ -252,7 +233,7 @@ pub(crate) enum NamespaceCommand {
     },
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum DbCommand {
     /// Makes a verified copy of everything the node keeps (operators only)
     Backup {

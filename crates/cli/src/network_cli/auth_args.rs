@@ -1,12 +1,12 @@
 //! The command line of `network-cli auth`.
 
-use crate::network_cli::args::parse_scope;
-use crate::network_cli::completion_values;
+use super::completion_values;
+use crate::arg_parsers::parse_scope;
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCandidates;
 use std::path::PathBuf;
 
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum AuthCommand {
     /// Signs a wallet in: in the browser, or with a keystore file
     Login(LoginArgs),
@@ -47,7 +47,7 @@ pub(crate) enum AuthCommand {
     Members(MembersCommand),
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct LoginArgs {
     /// The gateway whose page is opened; else DEBROS_GATEWAY_URL, else that of the node
     #[arg(long, value_name = "URL", conflicts_with = "keystore")]
@@ -64,7 +64,7 @@ pub(crate) struct LoginArgs {
     pub(crate) password_file: Option<PathBuf>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct KeystoreArgs {
     /// The keystore file
     #[arg(long, value_name = "FILE")]
@@ -74,7 +74,7 @@ pub(crate) struct KeystoreArgs {
     pub(crate) password_file: Option<PathBuf>,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum WalletCommand {
     /// Makes a wallet, and prints its address
     New {
@@ -88,7 +88,7 @@ pub(crate) enum WalletCommand {
     },
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum KeysCommand {
     /// Lists the keys, revoked ones too: all for an admin, else the wallet's own
     List {
@@ -122,7 +122,7 @@ pub(crate) enum KeysCommand {
     },
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum MembersCommand {
     /// Lists the wallets that may act in the namespace
     List {

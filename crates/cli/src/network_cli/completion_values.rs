@@ -2,8 +2,7 @@
 //! machine. No node is asked, for a shell waits for the answer at every Tab; what can not be read
 //! offers nothing.
 
-use super::auth::OPERATOR;
-use super::node_connection::{DATA_DIR, env_variable};
+use super::environment::{DATA_DIR, env_variable};
 use crate::credentials::{CredentialFile, StoredCredential};
 use crate::local_node;
 use clap_complete::CompletionCandidate;
@@ -22,7 +21,7 @@ pub(super) fn wallets() -> Vec<CompletionCandidate> {
 
 /// The same, and the operator where a key of its is stored.
 pub(super) fn wallets_and_operator() -> Vec<CompletionCandidate> {
-    stored(|entry| Some(if entry.wallet.is_empty() { OPERATOR.to_owned() } else { entry.wallet }))
+    stored(|entry| Some(entry.display_name().to_owned()))
 }
 
 /// Namespaces for which something is stored, of all nodes.

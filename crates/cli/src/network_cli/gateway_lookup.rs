@@ -1,9 +1,10 @@
 //! Which gateway's page a sign-in in the browser uses.
 
-use super::credential_lookup::open_credential_file;
-use super::node_connection::{NodeConnection, env_variable};
+use super::environment::env_variable;
+use super::node_connection::NodeConnection;
 use super::output::print_note;
 use crate::cli_error::CliError;
+use crate::credentials::CredentialFile;
 use crate::gateway_url;
 use std::time::Duration;
 
@@ -18,14 +19,14 @@ const MAX_STATUS_BYTES: u64 = 64 * 1024;
 /// The gateway that is named, else that of the node on this machine, else the one that the last
 /// sign-in used, else one at the usual address, if it is the node's.
 pub(super) async fn find(
-    session: &NodeConnection,
+    connection: &NodeConnection,
     named: Option<&str>,
 ) -> Result<String, CliError> {
-    let url = match configured_gateway(session, named)? {
+    let url = match configured_gateway(connection, named)? {
         Some(url) => url,
-        None if is_gateway_of_node(session).await => USUAL.to_owned(),
+        None if is_gateway_of_node(connection).await => USUAL.to_owned(),
         None => {
-            return Err(CliError::usage(format!("no gateway of the node {} is known", session.peer_id)).with_hint(
+            return Err(CliError::usage(format!("no gateway of the node {} is known", connection.peer_id)).with_hint(
                 "name its URL with --gateway or DEBROS_GATEWAY_URL; without a gateway, `network-cli auth login --keystore FILE` \
                  signs in",
             ));
@@ -40,12 +41,12 @@ pub(super) async fn find(
 }
 
 /// The gateway of the node on this machine, while it runs.
-pub(super) fn local_gateway_url(session: &NodeConnection) -> Option<String> {
-    gateway_url::read(&session.local_node.as_ref()?.data_dir)
+pub(super) fn local_gateway_url(connection: &NodeConnection) -> Option<String> {
+    gateway_url::read(&connection.local_node.as_ref()?.data_dir)
 }
 
 fn configured_gateway(
-    session: &NodeConnection,
+    connection: &NodeConnection,
     named: Option<&str>,
 ) -> Result<Option<String>, CliError> {
     let by_name = named.map(|url| (url.to_owned(), "--gateway"));
@@ -55,17 +56,18 @@ fn configured_gateway(
             .map_err(|what| CliError::usage(format!("{place}: {what}")))?;
         return Ok(Some(url));
     }
-    if let Some(url) = local_gateway_url(session) {
+    if let Some(url) = local_gateway_url(connection) {
         return Ok(Some(url));
     }
-    let stored = session.stored_entry(&open_credential_file()?)?.map(|entry| entry.gateway_url);
+    let stored =
+        connection.stored_entry(&CredentialFile::in_home()?)?.map(|entry| entry.gateway_url);
     Ok(stored.and_then(|url| gateway_url::parse(&url).ok()))
 }
 
 /// Whether the gateway at the usual address of this machine speaks for the node. Another program
 /// may listen there.
-async fn is_gateway_of_node(session: &NodeConnection) -> bool {
-    let Ok(node) = session.public_client().network().status().await else { return false };
+async fn is_gateway_of_node(connection: &NodeConnection) -> bool {
+    let Ok(node) = connection.public_client().network().status().await else { return false };
     let Some(told) = fetch_gateway_node_id().await else { return false };
     told == node.peer_id || told == node.node_id
 }

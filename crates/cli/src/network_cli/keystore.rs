@@ -1,8 +1,7 @@
 //! Keystore files (Ethereum keystore V3) and their passwords.
 
-use super::credential_lookup::is_interactive;
-use super::node_connection::env_variable;
-use super::terminal::SilentTerminal;
+use super::environment::env_variable;
+use super::terminal::{SilentTerminal, is_interactive};
 use crate::cli_error::CliError;
 use debros_auth::PrivateKey;
 use debros_auth::keystore::{self, KdfStrength, MAX_FILE_BYTES};

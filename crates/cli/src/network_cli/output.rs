@@ -1,9 +1,17 @@
 //! Writing results: on stdout, for people or for programs. Everything else goes to stderr.
 
-use super::args::OutputFormat;
 use crate::cli_error::CliError;
+use clap::ValueEnum;
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, presets};
 use std::io::{self, IsTerminal as _, Write as _};
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    // No help of their own: it would spread every option of every command over three lines.
+    Table,
+    Json,
+}
 
 /// Where results go, and how they are written.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,7 @@
 //! The command line of `network-node`.
 
+use crate::arg_parsers::parse_scope;
 use crate::config::{ConfigErrors, ConfigFile, ConfigSources, NODE, environment_variables};
-use crate::network_cli::parse_scope;
 use crate::version;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;

@@ -6,8 +6,6 @@ mod logout;
 mod members;
 mod wallets;
 
-pub(super) use wallets::OPERATOR;
-
 use super::auth_args::{AuthCommand, WalletCommand};
 use super::node_connection::NodeConnection;
 use super::output::{Output, format_time, printable};
@@ -36,28 +34,28 @@ pub(super) fn run_offline(
 }
 
 pub(super) async fn run(
-    session: &NodeConnection,
+    connection: &NodeConnection,
     out: Output,
     command: AuthCommand,
 ) -> Result<(), CliError> {
     match command {
-        AuthCommand::Login(how) => login::run(session, out, &how).await,
-        AuthCommand::Logout { all } => logout::run(session, out, all).await,
-        AuthCommand::Whoami => show_identity(session, out).await,
+        AuthCommand::Login(how) => login::run(connection, out, &how).await,
+        AuthCommand::Logout { all } => logout::run(connection, out, all).await,
+        AuthCommand::Whoami => show_identity(connection, out).await,
         AuthCommand::Token => {
-            let credential = session.credential().await?;
+            let credential = connection.credential().await?;
             out.write_result(|| json!({ "token": credential }), || credential.to_owned())
         }
-        AuthCommand::Use { wallet } => wallets::use_wallet(session, out, &wallet).await,
-        AuthCommand::Keys(keys) => keys::run(session, out, keys).await,
-        AuthCommand::Members(members) => members::run(session, out, members).await,
+        AuthCommand::Use { wallet } => wallets::use_wallet(connection, out, &wallet).await,
+        AuthCommand::Keys(keys) => keys::run(connection, out, keys).await,
+        AuthCommand::Members(members) => members::run(connection, out, members).await,
         // Done before a node was looked for.
         AuthCommand::Wallets | AuthCommand::Wallet(_) | AuthCommand::Sign { .. } => Ok(()),
     }
 }
 
-async fn show_identity(session: &NodeConnection, out: Output) -> Result<(), CliError> {
-    let who = session.user_client().await?.network().who_am_i().await?;
+async fn show_identity(connection: &NodeConnection, out: Output) -> Result<(), CliError> {
+    let who = connection.user_client().await?.network().who_am_i().await?;
     if out.is_json() {
         return out.write_json(&WhoAmIAnswer::from(who));
     }

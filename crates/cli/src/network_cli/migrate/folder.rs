@@ -5,8 +5,9 @@
 //! digits counts; a longer one is a moment.
 
 use super::code_migrations::refuse_code_migration;
+use super::migration_step::MigrationStep;
 use super::step_names::{FileKind, StepTitle, file_kind, parse_numbered};
-use super::steps::{MigrationStep, read_step};
+use super::step_reader::read_step;
 use crate::cli_error::CliError;
 use crate::network_cli::output::printable;
 use std::path::{Path, PathBuf};
@@ -185,21 +186,12 @@ fn check_order(steps: &[MigrationStep]) -> Result<(), CliError> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::read_folder;
+    use crate::network_cli::migrate::migration_step::MigrationStep;
     use crate::network_cli::migrate::step_statements::step_statements;
-    use crate::network_cli::migrate::steps::MigrationStep;
+    use crate::network_cli::migrate::test_folder::folder;
     use std::path::Path;
-
-    pub(in crate::network_cli::migrate) fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            let path = dir.path().join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-        dir
-    }
 
     fn refused(files: &[(&str, &str)]) -> String {
         read_folder(folder(files).path()).unwrap_err().message

@@ -1,6 +1,5 @@
 //! What the namespace knows of migrations: the record of `db migrate`, or that of another tool.
 
-use super::AppliedStep;
 use crate::cli_error::CliError;
 use crate::network_cli::output::printable;
 use debros_client::rpc::Row;
@@ -216,6 +215,14 @@ const HISTORY_TABLES: &[HistoryTable] = &[
         "SELECT count(*) || iif(count(*) = 1, ' migration', ' migrations') FROM other_schema_migrations HAVING count(*) > 0",
     ),
 ];
+
+/// A step as the database knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct AppliedStep {
+    pub(super) version: i64,
+    pub(super) name: String,
+    pub(super) checksum: String,
+}
 
 /// What stands in the namespace.
 pub(super) enum MigrationHistory {

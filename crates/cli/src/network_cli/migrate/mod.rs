@@ -8,15 +8,18 @@ mod code_migrations;
 mod folder;
 mod history_tables;
 mod markers;
+mod migration_step;
 mod revert_check;
 mod step_names;
+mod step_reader;
 mod step_statements;
-mod steps;
+#[cfg(test)]
+mod test_folder;
 
 use self::folder::read_folder;
-use self::history_tables::MigrationHistory;
+use self::history_tables::{AppliedStep, MigrationHistory};
+use self::migration_step::MigrationStep;
 use self::step_statements::{StepStatement, step_statements};
-use self::steps::MigrationStep;
 use super::args::Baseline;
 use super::node_connection::NodeConnection;
 use super::output::{Output, TableCell, print_note, printable};
@@ -31,22 +34,14 @@ const CREATE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (version INTE
 const RECORD: &str =
     "INSERT INTO schema_migrations (version, name, checksum, applied_at) VALUES (?1, ?2, ?3, ?4)";
 
-/// A step as the database knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct AppliedStep {
-    version: i64,
-    name: String,
-    checksum: String,
-}
-
 pub(super) async fn run(
-    session: &NodeConnection,
+    connection: &NodeConnection,
     out: Output,
     dir: &Path,
     dry_run: bool,
 ) -> Result<(), CliError> {
     let steps = read_folder(dir)?;
-    let client = session.user_client().await?;
+    let client = connection.user_client().await?;
     let applied = match history_tables::read_history(&client, dir).await? {
         MigrationHistory::Nothing => Vec::new(),
         MigrationHistory::Own(applied) => applied,
@@ -82,7 +77,7 @@ pub(super) async fn run(
 
 /// Records steps that another tool has applied, without running them.
 pub(super) async fn record_baseline(
-    session: &NodeConnection,
+    connection: &NodeConnection,
     out: Output,
     dir: &Path,
     baseline: Baseline,
@@ -100,7 +95,7 @@ pub(super) async fn record_baseline(
         }
     };
     let recorded = &steps[..recorded];
-    let client = session.user_client().await?;
+    let client = connection.user_client().await?;
     if let MigrationHistory::Own(applied) = history_tables::read_history(&client, dir).await?
         && let Some(newest) = applied.last()
     {
@@ -253,7 +248,7 @@ fn split_off_position(message: &str) -> Option<(String, (usize, usize))> {
 
 #[cfg(test)]
 mod tests {
-    use super::folder::tests::folder;
+    use super::test_folder::folder;
     use super::{
         AppliedStep, MigrationStep, locate_error, pending_steps, read_folder, step_statements,
     };

@@ -4,8 +4,8 @@
 //! SQLite's own tables is left out: they are made along with what they belong to. And the rows of a
 //! `.dump`, one statement each, are put together where they are more than a transaction takes.
 
+use super::migration_step::MigrationStep;
 use super::revert_check::unquote_name;
-use super::steps::MigrationStep;
 use crate::cli_error::CliError;
 use crate::network_cli::output::printable;
 use debros_proto::limits::{MAX_REQUEST_FRAME_BYTES, MAX_SQL_BYTES, MAX_TRANSACTION_STATEMENTS};
@@ -290,8 +290,8 @@ fn is_number(token: &str) -> bool {
 mod tests {
     use super::{MAX_TOGETHER_BYTES, MAX_TOGETHER_ROWS, parse_plain_row, step_statements};
     use crate::network_cli::migrate::folder::read_folder;
-    use crate::network_cli::migrate::folder::tests::folder;
-    use crate::network_cli::migrate::steps::MigrationStep;
+    use crate::network_cli::migrate::migration_step::MigrationStep;
+    use crate::network_cli::migrate::test_folder::folder;
 
     fn step(text: &str) -> MigrationStep {
         read_folder(folder(&[("001_a.sql", text)]).path())

@@ -1,31 +1,16 @@
-//! A step: what of its file is applied.
+//! Reading a step: what of its file is applied.
 //!
 //! Of a file with two halves only the one that applies is read, see [`super::markers`].
 
 use super::history_tables::TABLE;
 use super::markers::applied_section;
+use super::migration_step::MigrationStep;
 use super::step_names::StepTitle;
 use super::step_statements::step_statements;
 use crate::cli_error::CliError;
 use crate::network_cli::output::printable;
 use sha2::{Digest as _, Sha256};
 use std::path::Path;
-
-/// A step, read from its file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct MigrationStep {
-    pub(super) version: i64,
-    /// The version as the file's name has it.
-    pub(super) number: String,
-    pub(super) name: String,
-    /// The file's place in the folder.
-    pub(super) file: String,
-    /// What is applied, in the lines of the file.
-    pub(super) sql: String,
-    pub(super) checksum: String,
-    /// Numbers before it may be left out.
-    pub(super) may_skip: bool,
-}
 
 /// Reads a step.
 ///
