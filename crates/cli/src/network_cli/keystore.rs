@@ -5,9 +5,10 @@ use super::terminal::{SilentTerminal, is_interactive};
 use crate::cli_error::CliError;
 use debros_auth::PrivateKey;
 use debros_auth::keystore::{self, KdfStrength, MAX_FILE_BYTES};
+use debros_proto::durable_file;
 use std::fs;
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::io::{self, Read as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
@@ -77,10 +78,7 @@ fn write_new(path: &Path, text: &str) -> io::Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.write_all(b"\n")?;
-    file.sync_all()
+    durable_file::create_private(path, format!("{text}\n").as_bytes())
 }
 
 fn empty_password_error() -> CliError {
@@ -179,9 +177,10 @@ fn exposed_file_error(what: &str, path: &Path, mode: u32) -> CliError {
 fn read_secret_file(path: &Path, max: usize) -> Result<Zeroizing<String>, SecretFileError> {
     let file = debros_proto::regular_file::open_or_handed_over(path)?;
     let metadata = file.metadata()?;
-    let mode = metadata.permissions().mode() & 0o777;
     // A pipe that a shell makes has no mode to look after.
-    if metadata.is_file() && mode & 0o077 != 0 {
+    if metadata.is_file()
+        && let Some(mode) = durable_file::exposed_mode(&metadata)
+    {
         return Err(SecretFileError::Exposed(mode));
     }
     let mut text = Zeroizing::new(String::new());
