@@ -3,10 +3,11 @@
 
 use crate::cli_error::without_os_error_number;
 use crate::config::LogSettings;
+use debros_proto::lock;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 use tracing_subscriber::filter::Targets;
@@ -37,7 +38,7 @@ impl LogHandle {
         let Some(LogFile { path, next, .. }) = &self.file else { return };
         match open_log_file(path) {
             Ok(file) => {
-                *next.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
+                *lock(&next) = Some(file);
                 // Its line moves the writer on to the new file, whatever is logged next.
                 tracing::info!(path = %path.display(), "the log file is open again");
             }
@@ -54,7 +55,7 @@ struct ReopenableWriter {
 
 impl Write for ReopenableWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(next) = self.next.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(next) = lock(&self.next).take() {
             self.file = next;
         }
         self.file.write(bytes)

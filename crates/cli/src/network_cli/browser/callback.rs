@@ -9,10 +9,11 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use debros_proto::lock;
 use serde::Deserialize;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use subtle::ConstantTimeEq as _;
 use tokio::net::TcpListener;
@@ -128,7 +129,7 @@ impl CallbackServer {
     /// address holds the state, and what a browser is started with can be read by every user of the
     /// machine.
     pub(super) fn set_start_page(&self, page: &str) -> String {
-        *self.start.lock().unwrap_or_else(PoisonError::into_inner) = Some(page.to_owned());
+        *lock(&self.start) = Some(page.to_owned());
         format!("http://{}{START}", self.address)
     }
 
@@ -150,7 +151,7 @@ impl CallbackServer {
 }
 
 async fn first_page(State(shared): State<Arc<CallbackContext>>) -> Response {
-    let page = shared.start.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let page = lock(&shared.start).take();
     match page {
         Some(page) => page::with_security_headers(
             (StatusCode::SEE_OTHER, [("location", page)]).into_response(),
