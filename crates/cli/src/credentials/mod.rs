@@ -2,9 +2,8 @@
 //! 0700.
 //!
 //! One file, one format, one entry for each wallet in each namespace of each node; one entry of a
-//! node is the current one. A file that can not be read as such is an error and is never written
-//! over. Files of version 1, which knew API keys alone, are read, and written anew as version 2 at
-//! the next change.
+//! node is the current one. A file that cannot be read as such is an error and is never written
+//! over.
 
 mod error;
 mod stored_credential;
@@ -12,17 +11,17 @@ mod stored_credential;
 pub use error::CredentialFileError;
 pub use stored_credential::{OPERATOR, StoredCredential};
 
+use debros_proto::durable_file::{self, FileReaders};
 use error::io_error;
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The format's version, and those that are read.
+/// The format's version.
 const VERSION: u32 = 2;
-const READ: std::ops::RangeInclusive<u32> = 1..=VERSION;
 /// How often a lock that another program holds is tried again.
 const TRY_AGAIN: Duration = Duration::from_millis(10);
 
@@ -132,7 +131,7 @@ impl CredentialFile {
 
     fn open_lock(&self, path: &Path) -> Result<fs::File, CredentialFileError> {
         self.make_folder()?;
-        open_private_file(path).map_err(|source| io_error(path, "written", source))
+        open_lock_file(path).map_err(|source| io_error(path, "written", source))
     }
 
     fn read(&self) -> Result<Vec<StoredCredential>, CredentialFileError> {
@@ -146,16 +145,13 @@ impl CredentialFile {
         check_mode(&path, 0o600)?;
         let format = |reason: String| CredentialFileError::Format { path: path.clone(), reason };
         // serde's own message could repeat a piece of the file.
-        let mut content: CredentialDocument = serde_json::from_str(&text)
+        let content: CredentialDocument = serde_json::from_str(&text)
             .map_err(|error| format(format!("line {}, column {}", error.line(), error.column())))?;
-        if !READ.contains(&content.version) {
+        if content.version != VERSION {
             return Err(format(format!(
-                "it has version {}, this program reads up to {VERSION}",
+                "it has version {}, this program reads version {VERSION}",
                 content.version
             )));
-        }
-        if content.version == 1 {
-            stored_credential::mark_newest_current(&mut content.credentials);
         }
         Ok(content.credentials)
     }
@@ -169,21 +165,12 @@ impl CredentialFile {
         check_mode(&self.folder, 0o700)
     }
 
-    /// Writes beside and renames: a crash leaves the old file or the new one.
     fn write(&self, credentials: &[StoredCredential]) -> Result<(), CredentialFileError> {
         let path = self.path();
-        let beside = self.folder.join("credentials.json.new");
+        let document = CredentialDocumentRef { version: VERSION, credentials };
         let write = || -> io::Result<()> {
-            let text = serde_json::to_string_pretty(&CredentialDocumentRef {
-                version: VERSION,
-                credentials,
-            })?;
-            let mut file = open_private_file(&beside)?;
-            file.set_len(0)?;
-            file.write_all(text.as_bytes())?;
-            file.write_all(b"\n")?;
-            file.sync_all()?;
-            fs::rename(&beside, &path)
+            let text = serde_json::to_string_pretty(&document)? + "\n";
+            durable_file::replace(&path, text.as_bytes(), FileReaders::Owner)
         };
         write().map_err(|source| io_error(&path, "written", source))
     }
@@ -265,7 +252,7 @@ fn is_superseded(known: &StoredCredential, by: &StoredCredential) -> bool {
         && crate::gateway_url::is_loopback(&by.gateway_url)
 }
 
-fn open_private_file(path: &Path) -> io::Result<fs::File> {
+fn open_lock_file(path: &Path) -> io::Result<fs::File> {
     // A pipe would keep us waiting.
     match debros_proto::regular_file::metadata(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -275,13 +262,10 @@ fn open_private_file(path: &Path) -> io::Result<fs::File> {
 }
 
 fn check_mode(path: &Path, wanted: u32) -> Result<(), CredentialFileError> {
-    let mode =
-        fs::metadata(path).map_err(|source| io_error(path, "read", source))?.permissions().mode()
-            & 0o777;
-    if mode & 0o077 == 0 {
-        Ok(())
-    } else {
-        Err(CredentialFileError::Exposed { path: path.to_owned(), mode, wanted })
+    let metadata = fs::metadata(path).map_err(|source| io_error(path, "read", source))?;
+    match durable_file::exposed_mode(&metadata) {
+        None => Ok(()),
+        Some(mode) => Err(CredentialFileError::Exposed { path: path.to_owned(), mode, wanted }),
     }
 }
 

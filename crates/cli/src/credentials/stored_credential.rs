@@ -138,14 +138,3 @@ pub(super) fn choose_credential<'a>(
     let only = fitting.next().filter(|_| namespace.is_some());
     only.filter(|_| fitting.next().is_none())
 }
-
-/// Makes the newest entry of each node current, as the version did that knew no current ones.
-pub(super) fn mark_newest_current(entries: &mut [StoredCredential]) {
-    for index in 0..entries.len() {
-        let StoredCredential { peer_id, stored_at, .. } = &entries[index];
-        let newer = |(other, entry): (usize, &StoredCredential)| {
-            entry.peer_id == *peer_id && (entry.stored_at, other) > (*stored_at, index)
-        };
-        entries[index].current = !entries.iter().enumerate().any(newer);
-    }
-}
