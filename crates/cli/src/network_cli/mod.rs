@@ -32,7 +32,7 @@ use crate::runtime;
 use args::{Cli, CliCommand, DbCommand};
 use clap::Parser as _;
 use node_connection::NodeConnection;
-use output::{Output, OutputFormat};
+use output::{Output, OutputFormat, print_note};
 use std::process::ExitCode;
 
 /// Runs the program.
@@ -77,6 +77,11 @@ fn usage_message(error: &clap::Error) -> String {
 
 fn run(mut cli: Cli) -> Result<ExitCode, CliError> {
     let out = Output::new(cli.global.format);
+    if cli.global.disable_anonrc {
+        print_note(
+            "note: --disable-anonrc has no effect yet: nothing is routed through Anyone in this version",
+        );
+    }
     if let CliCommand::Namespace(wanted) = &cli.command {
         namespace::check_arguments(&mut cli.global, wanted)?;
     }
