@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 /// Something failed.
 pub const FAILED: u8 = 1;
-/// The command line or the configuration can not be used.
+/// The command line or the configuration cannot be used.
 pub const USAGE: u8 = 2;
 /// There is no valid credential.
 pub const NOT_AUTHENTICATED: u8 = 3;
@@ -45,7 +45,7 @@ impl CliError {
         Self::with_code(message, "failed", FAILED)
     }
 
-    /// The command line asks for what can not be done.
+    /// The command line asks for what cannot be done.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::with_code(message, "usage", USAGE)
     }
@@ -81,7 +81,7 @@ impl CliError {
 
     /// Writes it to stderr: `error: …` and `hint: …`, or one JSON object.
     pub fn report(&self, json: bool) -> ExitCode {
-        // When stderr is gone there is nobody left to tell.
+        // When stderr is gone nobody reads the error.
         let _ = if json {
             writeln!(io::stderr(), "{}", self.to_json())
         } else {
@@ -175,7 +175,7 @@ pub(crate) fn without_os_error_number(message: &str) -> String {
     words
 }
 
-/// A configuration that can not be used.
+/// A configuration that cannot be used.
 impl From<ConfigErrors> for CliError {
     fn from(problems: ConfigErrors) -> Self {
         Self::usage(problems.to_string())
@@ -222,10 +222,10 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_the_system_are_told_in_words() {
+    fn errors_of_the_system_are_written_in_words() {
         let missing = std::io::Error::from_raw_os_error(2);
-        let failure = CliError::usage(format!("x can not be read: {missing}")).to_string();
-        assert_eq!(failure, "error: x can not be read: no such file or directory");
+        let cli_error = CliError::usage(format!("x cannot be read: {missing}")).to_string();
+        assert_eq!(cli_error, "error: x cannot be read: no such file or directory");
         let twice =
             CliError::new(format!("a: {missing}; b ({missing})")).to_json()["error"].to_string();
         assert_eq!(twice, "\"a: no such file or directory; b (no such file or directory)\"");
@@ -236,9 +236,9 @@ mod tests {
 
     #[test]
     fn a_failure_reads_the_same_for_people_and_programs() {
-        let failure = CliError::no_credential("no credential").with_hint("set DEBROS_API_KEY");
-        assert_eq!(failure.to_string(), "error: no credential\nhint: set DEBROS_API_KEY");
-        let json = failure.to_json().to_string();
+        let cli_error = CliError::no_credential("no credential").with_hint("set DEBROS_API_KEY");
+        assert_eq!(cli_error.to_string(), "error: no credential\nhint: set DEBROS_API_KEY");
+        let json = cli_error.to_json().to_string();
         assert_eq!(
             json,
             r#"{"code":"unauthenticated","error":"no credential","hint":"set DEBROS_API_KEY"}"#

@@ -15,7 +15,7 @@ pub(crate) struct GatewayUrlFile(PathBuf);
 /// Writes the URL, in one step: a reader sees the old file or the new one.
 ///
 /// # Errors
-/// When the file can not be written.
+/// When the file cannot be written.
 pub(crate) fn write(data_dir: &Path, url: &str) -> io::Result<GatewayUrlFile> {
     let path = data_dir.join(FILE);
     durable_file::replace(&path, format!("{url}\n").as_bytes(), FileReaders::Umask)?;
@@ -24,7 +24,7 @@ pub(crate) fn write(data_dir: &Path, url: &str) -> io::Result<GatewayUrlFile> {
 
 impl Drop for GatewayUrlFile {
     fn drop(&mut self) {
-        // Left behind, it names a gateway that does not answer: whoever reads it finds that out.
+        // Left behind, it names a gateway that does not answer, which a reader finds out.
         let _ = std::fs::remove_file(&self.0);
     }
 }

@@ -33,7 +33,7 @@ struct LogFile {
 
 impl LogHandle {
     /// Opens the log file by its name again, and goes on there: the one before may have been moved
-    /// away. Without a log file nothing happens; when it can not be opened, the one before stays.
+    /// away. Without a log file nothing happens; when it cannot be opened, the one before stays.
     pub(crate) fn reopen(&self) {
         let Some(LogFile { path, next, .. }) = &self.file else { return };
         match open_log_file(path) {
@@ -69,7 +69,7 @@ impl Write for ReopenableWriter {
 /// Starts the log.
 ///
 /// # Errors
-/// When the file can not be opened, or a log was started before.
+/// When the file cannot be opened, or a log was started before.
 pub fn start(settings: &LogSettings) -> anyhow::Result<LogHandle> {
     let (writer, file) = match &settings.output_file {
         Some(path) => {
@@ -92,9 +92,9 @@ pub fn start(settings: &LogSettings) -> anyhow::Result<LogHandle> {
 
 fn open_log_file(path: &Path) -> anyhow::Result<File> {
     debros_proto::regular_file::open_to_append(path).map_err(|error| {
-        // The log tells it as well, beside the one who starts the program.
+        // The log reports it as well, not only the program's error.
         anyhow::anyhow!(without_os_error_number(&format!(
-            "the log file {} can not be opened: {error}; choose another with logging.output_file",
+            "the log file {} cannot be opened: {error}; choose another with logging.output_file",
             path.display()
         )))
     })
@@ -105,8 +105,8 @@ where
     S: tracing::Subscriber + for<'span> LookupSpan<'span>,
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
-    // An error of the writer would be told on stderr, which panics when that is a terminal that is
-    // gone.
+    // An error of the writer would be written to stderr, which panics when that is a terminal that
+    // is gone.
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(writer)
         .with_ansi(colours)
@@ -114,8 +114,8 @@ where
     if json { layer.json().flatten_event(true).boxed() } else { layer.boxed() }
 }
 
-/// Our own components at the level that was asked for. The libraries below them are one level
-/// quieter, because what they call information is detail to an operator.
+/// This project's components at the level that was asked for. The libraries below them are one
+/// level quieter, because what they call information is detail to an operator.
 fn level_filter(level: &str) -> Targets {
     let (own, libraries) = match level {
         "debug" => (LevelFilter::DEBUG, LevelFilter::INFO),

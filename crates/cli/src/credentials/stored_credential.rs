@@ -4,7 +4,7 @@ use debros_client::rpc::SessionResponse;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// An access token that ends this soon, in milliseconds, is not started with any more.
+/// An access token that ends this soon, in milliseconds, is not used for a new command.
 const SOON_MS: i64 = 30_000;
 
 /// The name of a key that an operator made, in place of a wallet.
@@ -103,9 +103,9 @@ impl StoredCredential {
 /// when one is named.
 ///
 /// Where no wallet is named, the current entry; in another namespace one of the current wallet,
-/// else the only one there. A node without a current entry is one where somebody signed out: nobody
-/// acts there until a wallet is named, for whoever acts should know as whom. Of a wallet that is
-/// named, the current entry, else the newest.
+/// else the only one there. A node without a current entry is one where the user signed out: no
+/// command acts there until a wallet is named, so that no other wallet acts unnoticed. Of a wallet
+/// that is named, the current entry, else the newest.
 pub(super) fn choose_credential<'a>(
     entries: &'a [StoredCredential],
     peer_id: &str,

@@ -1,4 +1,4 @@
-//! Tests of the store.
+//! Tests of the credential file.
 
 use super::{CredentialFile, CredentialFileError, StoredCredential, fs};
 use std::os::unix::fs::PermissionsExt as _;
@@ -109,7 +109,7 @@ async fn when_the_current_entry_is_signed_out_no_other_one_takes_its_place() {
         "ak_b0x2:one",
         "another node's is not touched"
     );
-    // New tokens for one of them choose none; whoever names a wallet does.
+    // New tokens for one of them choose none; naming a wallet does.
     store
         .lock(NOW)
         .await

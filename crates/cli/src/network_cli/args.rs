@@ -45,7 +45,7 @@ pub(crate) struct GlobalOptions {
     /// Reach the production network instead of a node on this machine
     #[arg(long, global = true)]
     pub(crate) production: bool,
-    /// No routing through Anyone (SOCKS5); nothing is routed through it in this version
+    /// No routing through Anyone (SOCKS5); no effect yet: this version routes nothing through it
     #[arg(long, global = true)]
     pub(crate) disable_anonrc: bool,
 }
@@ -86,7 +86,7 @@ pub(crate) enum CliCommand {
     Status,
     /// Shows the node's peer id
     PeerId,
-    /// Lets the node dial a peer (operators only)
+    /// Makes the node dial a peer (operators only)
     Connect {
         /// Multiaddr of the peer, with /p2p/<peer id>
         #[arg(value_name = "ADDR")]
@@ -112,10 +112,10 @@ passes all as text.")]
     /// Messages by topic
     #[command(subcommand)]
     Pubsub(PubsubCommand),
-    /// Signing in, wallets, API keys, and who may act in a namespace
+    /// Sign-in, wallets, API keys, and members of a namespace
     #[command(subcommand)]
     Auth(AuthCommand),
-    /// Namespaces: which there are, what they hold, and the end of one
+    /// Namespaces: lists, shows and deletes them
     #[command(subcommand)]
     Namespace(NamespaceCommand),
     /// The database: backups, export, migrations, schema
@@ -158,7 +158,7 @@ pub(crate) enum StorageCommand {
         /// Only keys that start with this
         #[arg(default_value = "")]
         prefix: String,
-        /// At most so many; all when left out
+        /// At most this many; all when left out
         #[arg(value_parser = parse_at_least_one)]
         limit: Option<u64>,
         /// Goes on where a list ended: the next_cursor that it has in JSON
@@ -170,7 +170,7 @@ pub(crate) enum StorageCommand {
         /// The key
         key: String,
     },
-    /// Tells whether a key exists; exit code 4 when it does not
+    /// Prints whether a key exists; exit code 4 when it does not
     Exists {
         /// The key
         key: String,
@@ -210,7 +210,7 @@ pub(crate) enum NamespaceCommand {
         #[arg(default_value = "")]
         prefix: String,
         #[command(flatten)]
-        right: OperatorArgs,
+        operator_args: OperatorArgs,
     },
     /// Shows what a namespace holds
     Info {
@@ -218,7 +218,7 @@ pub(crate) enum NamespaceCommand {
         #[arg(add = ArgValueCandidates::new(completion_values::namespaces))]
         name: Option<String>,
         #[command(flatten)]
-        right: OperatorArgs,
+        operator_args: OperatorArgs,
     },
     /// Deletes a namespace with everything in it; for its owner
     Delete {
@@ -229,7 +229,7 @@ pub(crate) enum NamespaceCommand {
         #[arg(long, value_name = "NAME")]
         confirm: Option<String>,
         #[command(flatten)]
-        right: OperatorArgs,
+        operator_args: OperatorArgs,
     },
 }
 
@@ -262,14 +262,14 @@ pub(crate) enum DbCommand {
     ///
     /// They are NUMBER_name.sql files, or folders NUMBER_name with a migration.sql or up.sql, as
     /// goose, dbmate, golang-migrate, sqlx, Flyway, Diesel, drizzle-kit, Prisma and others write
-    /// them. Numbers run from 0 or 1 without a gap, or are moments like 20261124193000. Each is
-    /// applied in a transaction of its own. What takes a change back (down, undo) is never run; a
-    /// file that seems to hold it unmarked is refused, as are migrations that are not written in
+    /// them. Numbers run from 0 or 1 without a gap, or are timestamps like 20261124193000. Each is
+    /// applied in a transaction of its own. What takes a change back (down, undo) never runs; a
+    /// file that seems to hold it unmarked is refused, as are migrations in other languages than
     /// SQL.
     ///
     /// A step has at most 999 statements of 1 MiB each, and 15 MiB in all. What `sqlite3 FILE
-    /// .dump` or `.schema` writes can be a step: of more rows than that, those that are written out
-    /// are put together.
+    /// .dump` or `.schema` writes can be a step: more rows than that are merged where they
+    /// are written out.
     Migrate {
         /// The folder
         dir: PathBuf,

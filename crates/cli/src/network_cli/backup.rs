@@ -55,7 +55,7 @@ pub(super) async fn create(connection: &NodeConnection, out: Output) -> Result<(
     // The command fails, so that a script which makes backups every night does not go on in
     // silence.
     Err(CliError::new(format!(
-        "backup {} is not whole: these namespaces could not be copied, because their databases are damaged or can not be read \
+        "backup {} is not whole: these namespaces could not be copied, because their databases are damaged or cannot be read \
          (the node's log has more): {}",
         printable(&backup.name),
         missing_namespaces(&backup)

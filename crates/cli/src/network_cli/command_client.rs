@@ -28,8 +28,8 @@ impl NodeConnection {
 
     /// To change what a namespace's admins may change, and the operator in their place: with the
     /// operator's credential when that is asked for, else with the user's own and no other, so that
-    /// nobody writes with the operator's right by accident. The operator has no namespace of its
-    /// own, so it has to name one.
+    /// no command writes as the operator by accident. The operator has no namespace of its own, so
+    /// one has to be named.
     pub(super) async fn manager_client(&self, as_operator: bool) -> Result<Client, CliError> {
         if as_operator {
             let namespace = self.namespace.clone().ok_or_else(|| {
@@ -42,7 +42,9 @@ impl NodeConnection {
         }
         match self.broadest_credential().await? {
             Some(credential) => Ok(self.client_with(&credential)),
-            None => self.user_client().await.map_err(|failure| self.with_operator_hint(failure)),
+            None => {
+                self.user_client().await.map_err(|cli_error| self.with_operator_hint(cli_error))
+            }
         }
     }
 
@@ -86,7 +88,7 @@ impl NodeConnection {
 
     fn strict_operator_client(&self, namespace: String) -> Result<Client, CliError> {
         let Some(credential) = self.operator_credential()? else {
-            return Err(CliError::no_credential("this node's operator.key can not be read here").with_hint(
+            return Err(CliError::no_credential("this node's operator.key cannot be read here").with_hint(
                 "run this on the node's machine, as the user that the node runs as, with DEBROS_NODE_DATA_DIR set to its \
                  data folder",
             ));

@@ -31,10 +31,10 @@ impl NodeConnection {
         if let Some(key) = env_variable(API_KEY) {
             return Ok(Some(key));
         }
-        let store = CredentialFile::in_home()?;
-        let Some(entry) = self.require_chosen_entry(&store)? else { return Ok(None) };
+        let credential_file = CredentialFile::in_home()?;
+        let Some(entry) = self.require_chosen_entry(&credential_file)? else { return Ok(None) };
         if entry.has_session()
-            && let Some(token) = self.session_token(&store, &entry).await?
+            && let Some(token) = self.session_token(&credential_file, &entry).await?
         {
             return Ok(Some(token));
         }
@@ -48,25 +48,25 @@ impl NodeConnection {
     /// The entry that commands for this node and namespace use.
     pub(super) fn stored_entry(
         &self,
-        store: &CredentialFile,
+        credential_file: &CredentialFile,
     ) -> Result<Option<StoredCredential>, CliError> {
-        Ok(store.find(&self.peer_id, self.namespace.as_deref(), None)?)
+        Ok(credential_file.find(&self.peer_id, self.namespace.as_deref(), None)?)
     }
 
     /// The same for a command that acts with it. Stored wallets of which none is chosen are an
     /// error, so that none acts in the place of one that was signed out.
     pub(super) fn require_chosen_entry(
         &self,
-        store: &CredentialFile,
+        credential_file: &CredentialFile,
     ) -> Result<Option<StoredCredential>, CliError> {
-        if let Some(entry) = self.stored_entry(store)? {
+        if let Some(entry) = self.stored_entry(credential_file)? {
             return Ok(Some(entry));
         }
         let is_there = |entry: &StoredCredential| {
             entry.peer_id == self.peer_id
                 && self.namespace.as_ref().is_none_or(|name| entry.namespace == *name)
         };
-        if store.entries()?.iter().any(is_there) {
+        if credential_file.entries()?.iter().any(is_there) {
             let message = format!(
                 "no wallet is chosen for the node {}{}, though some are stored",
                 self.peer_id,
@@ -86,9 +86,9 @@ impl NodeConnection {
         if !self.resolved.get().is_some_and(|found| found.is_session) {
             return Ok(None);
         }
-        let store = CredentialFile::in_home()?;
-        match self.stored_entry(&store)? {
-            Some(entry) => self.session_token(&store, &entry).await,
+        let credential_file = CredentialFile::in_home()?;
+        match self.stored_entry(&credential_file)? {
+            Some(entry) => self.session_token(&credential_file, &entry).await,
             None => Ok(None),
         }
     }
@@ -97,7 +97,7 @@ impl NodeConnection {
         if let Some(key) = env_variable(API_KEY) {
             return Ok(ResolvedCredential::from_key(key));
         }
-        let store = CredentialFile::in_home()?;
+        let credential_file = CredentialFile::in_home()?;
         let missing = || {
             let place = self.namespace_text();
             CliError::no_credential(printable(&format!(
@@ -106,7 +106,7 @@ impl NodeConnection {
             )))
             .with_hint(HOW_TO_SIGN_IN)
         };
-        let Some(entry) = self.require_chosen_entry(&store)? else {
+        let Some(entry) = self.require_chosen_entry(&credential_file)? else {
             let missing = missing();
             let question = sign_in_question(&missing);
             return Err(missing.with_sign_in_question(question));
@@ -115,11 +115,11 @@ impl NodeConnection {
             return Ok(ResolvedCredential::from_key(entry.api_key));
         }
         if entry.has_session()
-            && let Some(token) = self.session_token(&store, &entry).await?
+            && let Some(token) = self.session_token(&credential_file, &entry).await?
         {
             return Ok(ResolvedCredential::from_token(token));
         }
-        // Another stored wallet is not taken in its place: whoever acts should know as whom.
+        // Another stored wallet is not taken in its place, so that none acts unnoticed.
         let ended = session_ended_error(&entry);
         let question = format!("{}\n{}", printable(&ended.message), sign_in_question(&missing()));
         Err(ended.with_sign_in_question(question))
@@ -134,7 +134,7 @@ impl NodeConnection {
     /// entry stays as it was otherwise.
     pub(super) async fn session_token(
         &self,
-        store: &CredentialFile,
+        credential_file: &CredentialFile,
         entry: &StoredCredential,
     ) -> Result<Option<String>, CliError> {
         if let Some(token) = entry.usable_access_token(debros_proto::now_ms())
@@ -144,7 +144,7 @@ impl NodeConnection {
         }
         // One program at a time: a refresh token that comes a second time, and late, ends the
         // session for all.
-        let locked = store.lock(self.timeout).await?;
+        let locked = credential_file.lock(self.timeout).await?;
         let known = locked.find(&entry.peer_id, Some(&entry.namespace), Some(&entry.wallet))?;
         // Signed out meanwhile.
         let Some(known) = known else { return Ok(None) };
@@ -196,9 +196,9 @@ impl NodeConnection {
 }
 
 fn session_ended_error(entry: &StoredCredential) -> CliError {
-    let who = if entry.wallet.is_empty() { "the key" } else { &entry.wallet };
+    let owner = if entry.wallet.is_empty() { "the key" } else { &entry.wallet };
     CliError::no_credential(format!(
-        "the session of {who} in namespace {} has ended",
+        "the session of {owner} in namespace {} has ended",
         entry.namespace
     ))
     .with_hint(HOW_TO_SIGN_IN)

@@ -9,22 +9,22 @@ use crate::gateway_url;
 use std::time::Duration;
 
 const GATEWAY_URL: &str = "DEBROS_GATEWAY_URL";
-/// Where a gateway listens when nothing else is said.
-const USUAL: &str = "http://127.0.0.1:8080";
-/// How long the one on this machine may take to say whose it is.
+/// Where a gateway listens by default.
+const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+/// How long the one on this machine may take to report its node.
 const PROBE: Duration = Duration::from_secs(2);
 /// Its status is a few hundred bytes.
 const MAX_STATUS_BYTES: u64 = 64 * 1024;
 
 /// The gateway that is named, else that of the node on this machine, else the one that the last
-/// sign-in used, else one at the usual address, if it is the node's.
+/// sign-in used, else one at the default address, if it is the node's.
 pub(super) async fn find(
     connection: &NodeConnection,
     named: Option<&str>,
 ) -> Result<String, CliError> {
     let url = match configured_gateway(connection, named)? {
         Some(url) => url,
-        None if is_gateway_of_node(connection).await => USUAL.to_owned(),
+        None if is_gateway_of_node(connection).await => DEFAULT_URL.to_owned(),
         None => {
             return Err(CliError::usage(format!("no gateway of the node {} is known", connection.peer_id)).with_hint(
                 "name its URL with --gateway or DEBROS_GATEWAY_URL; without a gateway, `network-cli auth login --keystore FILE` \
@@ -64,12 +64,12 @@ fn configured_gateway(
     Ok(stored.and_then(|url| gateway_url::parse(&url).ok()))
 }
 
-/// Whether the gateway at the usual address of this machine speaks for the node. Another program
+/// Whether the gateway at the default address of this machine belongs to the node. Another program
 /// may listen there.
 async fn is_gateway_of_node(connection: &NodeConnection) -> bool {
     let Ok(node) = connection.public_client().network().status().await else { return false };
-    let Some(told) = fetch_gateway_node_id().await else { return false };
-    told == node.peer_id || told == node.node_id
+    let Some(reported) = fetch_gateway_node_id().await else { return false };
+    reported == node.peer_id || reported == node.node_id
 }
 
 async fn fetch_gateway_node_id() -> Option<String> {
@@ -79,7 +79,7 @@ async fn fetch_gateway_node_id() -> Option<String> {
         .timeout(PROBE)
         .build()
         .ok()?;
-    let answer = client.get(format!("{USUAL}/v1/status")).send().await.ok()?;
+    let answer = client.get(format!("{DEFAULT_URL}/v1/status")).send().await.ok()?;
     if !answer.status().is_success()
         || answer.content_length().is_none_or(|length| length > MAX_STATUS_BYTES)
     {

@@ -28,16 +28,16 @@ pub(super) fn open(path: &Path, password_file: Option<&Path>) -> Result<PrivateK
                 .with_hint("`network-cli auth wallet new --keystore FILE` makes one")
         }
         SecretFileError::Io(error) => {
-            CliError::new(format!("the keystore file {shown} can not be read: {error}"))
+            CliError::new(format!("the keystore file {shown} cannot be read: {error}"))
         }
     })?;
     let named = |error: debros_client::Error| {
-        let mut failure = CliError::from(error);
-        failure.message = format!("{shown}: {}", failure.message);
-        failure.hint = None;
-        failure
+        let mut cli_error = CliError::from(error);
+        cli_error.message = format!("{shown}: {}", cli_error.message);
+        cli_error.hint = None;
+        cli_error
     };
-    // A file that can not be opened by any password is told before one is asked for.
+    // A file that no password opens is refused before one is asked for.
     keystore::claimed_wallet(&text).map_err(named)?;
     let password = match password_from_file_or_env(password_file)? {
         Some(password) => password,
@@ -71,7 +71,7 @@ pub(super) fn create(
         .map_err(|error| CliError::new(format!("no randomness: {error}")))?;
     let text = keystore::encrypt(key, password.as_bytes(), KdfStrength::Standard, *random)?;
     write_new(path, &text)
-        .map_err(|error| CliError::new(format!("{shown} can not be made: {error}")))
+        .map_err(|error| CliError::new(format!("{shown} cannot be made: {error}")))
 }
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
@@ -91,7 +91,7 @@ fn password_from_file_or_env(file: Option<&Path>) -> Result<Option<Zeroizing<Str
         let text = read_secret_file(path, MAX_PASSWORD_BYTES).map_err(|error| match error {
             SecretFileError::Exposed(mode) => exposed_file_error("the password file", path, mode),
             SecretFileError::Io(error) => CliError::usage(format!(
-                "the password file {} can not be read: {error}",
+                "the password file {} cannot be read: {error}",
                 path.display()
             )),
         })?;
@@ -124,7 +124,7 @@ impl PasswordPrompt {
         let interrupts = signal(SignalKind::interrupt())?;
         let terminal = SilentTerminal::enter().map_err(|error| {
             CliError::no_credential(format!(
-                "the terminal can not be used to ask for a password: {error}"
+                "the terminal cannot be used to ask for a password: {error}"
             ))
             .with_hint(format!("name a file with --password-file, or set {PASSWORD}"))
         })?;

@@ -47,11 +47,11 @@ pub fn main() -> ExitCode {
     let json = cli.global.format == OutputFormat::Json;
     match run(cli) {
         Ok(code) => code,
-        Err(failure) => failure.report(json),
+        Err(cli_error) => cli_error.report(json),
     }
 }
 
-/// A command line that can not be read; `--help` and `--version` come this way too.
+/// A command line that cannot be read; `--help` and `--version` come this way too.
 fn report_usage_error(error: &clap::Error) -> ExitCode {
     let asked: Vec<String> = std::env::args().collect();
     let json = asked
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_usage_error_is_told_whole_in_one_line() {
+    fn a_usage_error_is_reported_whole_in_one_line() {
         for (line, words) in [
             ("network-cli storage put", &["<KEY>"][..]),
             ("network-cli storage get", &["required arguments were not provided", "<KEY>"]),

@@ -1,4 +1,4 @@
-//! `namespace …`: which namespaces there are, what they hold, and the end of one.
+//! `namespace …`: lists, describes and deletes namespaces.
 
 use super::args::{GlobalOptions, NamespaceCommand};
 use super::auth_args::OperatorArgs;
@@ -18,9 +18,8 @@ const WAIT_AT_MOST: Duration = Duration::from_secs(60);
 /// How often it says so.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
-/// Puts the name after the command into the place of `--namespace`, and refuses before anything is
-/// asked of a node what can not be done: a deletion that nobody confirmed and nobody can be asked
-/// about.
+/// Puts the name after the command into the place of `--namespace`, and refuses, before any call, a
+/// deletion that is not confirmed and cannot be confirmed on a terminal.
 pub(super) fn check_arguments(
     global: &mut GlobalOptions,
     command: &NamespaceCommand,
@@ -60,9 +59,11 @@ pub(super) async fn run(
     command: NamespaceCommand,
 ) -> Result<(), CliError> {
     match command {
-        NamespaceCommand::List { prefix, right } => list(connection, out, &prefix, right).await,
-        NamespaceCommand::Info { right, .. } => {
-            let client = connection.reader_client(right.operator).await?;
+        NamespaceCommand::List { prefix, operator_args } => {
+            list(connection, out, &prefix, operator_args).await
+        }
+        NamespaceCommand::Info { operator_args, .. } => {
+            let client = connection.reader_client(operator_args.operator).await?;
             let info = client
                 .namespaces()
                 .get()
@@ -70,8 +71,8 @@ pub(super) async fn run(
                 .map_err(|error| connection.permission_error(error))?;
             show_namespace(out, info)
         }
-        NamespaceCommand::Delete { name, confirm, right } => {
-            delete(connection, out, name, confirm, right).await
+        NamespaceCommand::Delete { name, confirm, operator_args } => {
+            delete(connection, out, name, confirm, operator_args).await
         }
     }
 }
@@ -80,9 +81,9 @@ async fn list(
     connection: &NodeConnection,
     out: Output,
     prefix: &str,
-    right: OperatorArgs,
+    operator_args: OperatorArgs,
 ) -> Result<(), CliError> {
-    let client = connection.namespace_list_client(right.operator).await?;
+    let client = connection.namespace_list_client(operator_args.operator).await?;
     let mut all: Vec<NamespaceInfo> = Vec::new();
     let mut after = String::new();
     loop {
@@ -92,7 +93,7 @@ async fn list(
             .await
             .map_err(|error| connection.permission_error(error))?;
         all.extend(page.namespaces);
-        // A node that does not go on is not asked for ever.
+        // A node whose list does not go on is not asked forever.
         if !page.more || page.next <= after {
             break;
         }
@@ -129,9 +130,9 @@ async fn delete(
     out: Output,
     name: String,
     confirm: Option<String>,
-    right: OperatorArgs,
+    operator_args: OperatorArgs,
 ) -> Result<(), CliError> {
-    let client = connection.manager_client(right.operator).await?;
+    let client = connection.manager_client(operator_args.operator).await?;
     let info =
         client.namespaces().get().await.map_err(|error| connection.permission_error(error))?;
     print_note(&format!(
@@ -188,13 +189,13 @@ async fn ask_for_name(name: &str) -> Result<String, CliError> {
         .ok_or_else(|| CliError::new("the answer is not the namespace's name: nothing was deleted"))
 }
 
-/// Forgets what is stored for a namespace that is no more.
+/// Removes the credentials that are stored for a deleted namespace.
 async fn remove_stored_credentials(
     connection: &NodeConnection,
     name: &str,
 ) -> Result<(), CliError> {
-    let store = CredentialFile::in_home()?;
-    let entries = store.entries()?;
+    let credential_file = CredentialFile::in_home()?;
+    let entries = credential_file.entries()?;
     let gone: Vec<_> = entries
         .iter()
         .filter(|entry| entry.peer_id == connection.peer_id && entry.namespace == name)
@@ -202,7 +203,7 @@ async fn remove_stored_credentials(
     if gone.is_empty() {
         return Ok(());
     }
-    let locked = store.lock(connection.timeout).await?;
+    let locked = credential_file.lock(connection.timeout).await?;
     Ok(gone.into_iter().try_for_each(|entry| locked.remove(entry))?)
 }
 
@@ -235,7 +236,7 @@ fn show_namespace(out: Output, info: NamespaceInfo) -> Result<(), CliError> {
 fn contents_text(info: &NamespaceInfo) -> String {
     if let Some(problem) = problem(info) {
         return format!(
-            "tables that can not be looked into ({}; {}), {} ({})",
+            "tables that cannot be looked into ({}; {}), {} ({})",
             printable(problem),
             format_size(info.sql_bytes),
             at_least_counted(info.keys, info.keys_are_exact, "key"),
@@ -283,7 +284,7 @@ fn exact_or_at_least(number: u64, is_exact: bool) -> String {
     if is_exact { number.to_string() } else { format!("at least {number}") }
 }
 
-/// Why its SQL database can not be looked into, if it can not.
+/// Why its SQL database cannot be looked into, if it cannot.
 fn problem(info: &NamespaceInfo) -> Option<&str> {
     Some(info.problem.as_str()).filter(|problem| !problem.is_empty())
 }

@@ -43,7 +43,7 @@ pub(super) async fn run(
     }
 }
 
-/// Ends well after the duration or at Ctrl-C, which is how one ends it.
+/// Ends without an error after the duration or at Ctrl-C.
 async fn subscribe(
     connection: &NodeConnection,
     client: Client,
@@ -85,7 +85,7 @@ async fn subscribe(
     }
 }
 
-/// One line for each message. Text as it is, when nobody's terminal can be steered by it.
+/// One line for each message. Text as it is, when it goes to no terminal, which it could steer.
 fn write_message(out: Output, topic: &str, data: &[u8]) -> Result<(), CliError> {
     if out.is_json() {
         let mut object = json!({ "topic": topic, "data_base64": encode_base64(data), "received_at": json_time(debros_proto::now_ms()) });

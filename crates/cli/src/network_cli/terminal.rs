@@ -9,7 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write as _};
 use zeroize::Zeroizing;
 
-/// Whether somebody sits there who can be asked, and sees the question.
+/// Whether a user at a terminal sees a question and can answer it.
 pub(super) fn is_interactive() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
@@ -37,8 +37,8 @@ pub(super) async fn ask_line(question: String) -> Result<Option<String>, CliErro
 
 /// A terminal that shows nothing of what is typed, until this is dropped.
 ///
-/// It falls silent before the question is written: who answers at once is not shown, and neither is
-/// who types the second answer before the second question. What was typed before is thrown away,
+/// It falls silent before the question is written, so that an immediate answer is not shown, and
+/// neither is a second answer that is typed before its question. Input from before is discarded,
 /// because it was shown.
 pub(super) struct SilentTerminal {
     terminal: File,

@@ -13,7 +13,7 @@ const FILE: &str = "dev-wallet.key";
 /// Why there is no development wallet.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DevWalletError {
-    #[error("the development wallet {path} can not be {action}: {source}")]
+    #[error("the development wallet {path} cannot be {action}: {source}")]
     Io { path: PathBuf, action: &'static str, source: io::Error },
     #[error(
         "the development wallet {path} may be read by other users (mode {mode:03o}): run chmod 600 {path}"

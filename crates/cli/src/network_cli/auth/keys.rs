@@ -17,12 +17,12 @@ pub(super) async fn run(
 ) -> Result<(), CliError> {
     let explain = |error: Error| connection.permission_error(error);
     match command {
-        KeysCommand::List { right } => {
-            let client = connection.reader_client(right.operator).await?;
+        KeysCommand::List { operator_args } => {
+            let client = connection.reader_client(operator_args.operator).await?;
             list(out, client.auth().list_keys().await.map_err(explain)?)
         }
-        KeysCommand::Create { name, role, scopes, save, right } => {
-            let client = connection.manager_client(right.operator).await?;
+        KeysCommand::Create { name, role, scopes, save, operator_args } => {
+            let client = connection.manager_client(operator_args.operator).await?;
             let wanted = NewKey { name, role: role.unwrap_or_default(), scopes };
             let made = client.auth().create_key(wanted).await.map_err(explain)?;
             let info = made.info.unwrap_or_default();
@@ -35,8 +35,8 @@ pub(super) async fn run(
             }
             Ok(())
         }
-        KeysCommand::Revoke { id, right } => {
-            let client = connection.manager_client(right.operator).await?;
+        KeysCommand::Revoke { id, operator_args } => {
+            let client = connection.manager_client(operator_args.operator).await?;
             let revoked = client.auth().revoke_key(id.clone()).await.map_err(explain)?;
             out.write_result(
                 || json!({ "status": "ok", "id": id, "revoked": revoked }),
@@ -92,8 +92,8 @@ async fn store_key(
     info: &ApiKey,
     key: String,
 ) -> Result<(), CliError> {
-    let store = CredentialFile::in_home()?;
-    let locked = store.lock(connection.timeout).await?;
+    let credential_file = CredentialFile::in_home()?;
+    let locked = credential_file.lock(connection.timeout).await?;
     let known = locked.find(&connection.peer_id, Some(&info.namespace), Some(&info.wallet))?;
     let entry = StoredCredential {
         peer_id: connection.peer_id.clone(),
@@ -104,6 +104,6 @@ async fn store_key(
         ..known.unwrap_or_default()
     };
     locked.put_current(entry)?;
-    print_note(&format!("stored in {}", store.path().display()));
+    print_note(&format!("stored in {}", credential_file.path().display()));
     Ok(())
 }

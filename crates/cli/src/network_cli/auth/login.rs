@@ -15,7 +15,7 @@ use crate::sign_in;
 use serde_json::json;
 use std::path::Path;
 
-/// Refuses what would wait for a browser that nobody sits before.
+/// Refuses to wait for a browser where nobody sits at a terminal.
 pub(super) fn check_interactive(how: &LoginArgs) -> Result<(), CliError> {
     if how.keystore.is_some() || how.no_browser || is_interactive() {
         return Ok(());
@@ -105,9 +105,9 @@ async fn in_browser(
     let namespace = connection.namespace_or_default()?;
     let url = gateway_lookup::find(connection, gateway).await?;
     let given = browser::sign_in(&url, &namespace, open).await?;
-    // Only the state proves where it comes from; the node says what it is worth.
-    let who = match connection.client_with(&given.api_key).network().who_am_i().await {
-        Ok(who) => who,
+    // Only the state proves where it comes from; the node says whether it is valid.
+    let identity = match connection.client_with(&given.api_key).network().who_am_i().await {
+        Ok(identity) => identity,
         Err(error) if error.code.is_unauthenticated() => {
             return Err(CliError::new(format!("the node {} does not know the key that {url} made", connection.peer_id))
                 .with_hint(
@@ -116,7 +116,7 @@ async fn in_browser(
         }
         Err(error) => return Err(error.into()),
     };
-    let mut entry = new_entry(connection, who.namespace, who.wallet);
+    let mut entry = new_entry(connection, identity.namespace, identity.wallet);
     entry.gateway_url = url;
     entry.api_key = given.api_key;
     entry.refresh_token = given.refresh_token;
@@ -134,8 +134,8 @@ async fn store_entry(
     connection: &NodeConnection,
     mut entry: StoredCredential,
 ) -> Result<StoredCredential, CliError> {
-    let store = CredentialFile::in_home()?;
-    let locked = store.lock(connection.timeout).await?;
+    let credential_file = CredentialFile::in_home()?;
+    let locked = credential_file.lock(connection.timeout).await?;
     let before = locked.find(&entry.peer_id, Some(&entry.namespace), Some(&entry.wallet))?;
     let before = before.unwrap_or_default();
     let mut superfluous = String::new();
@@ -147,20 +147,21 @@ async fn store_entry(
     }
     locked.put_current(entry.clone())?;
     drop(locked);
-    print_note(&format!("stored in {}", store.path().display()));
+    print_note(&format!("stored in {}", credential_file.path().display()));
     if !superfluous.is_empty()
-        && let Err(failure) = revoke_superfluous_key(connection, &store, &entry, superfluous).await
+        && let Err(cli_error) =
+            revoke_superfluous_key(connection, &credential_file, &entry, superfluous).await
     {
         print_note(&format!(
-            "the stored API key stays in use; the new one can not be revoked: {}",
-            failure.message
+            "the stored API key stays in use; the new one cannot be revoked: {}",
+            cli_error.message
         ));
     }
     if !before.refresh_token.is_empty() && before.refresh_token != entry.refresh_token {
-        // Nobody would use it any more, and it would live on for weeks.
+        // Unused, it would live on for weeks.
         match connection.public_client().auth().logout(before.refresh_token, "").await {
             Err(error) if !error.code.is_unauthenticated() => print_note(&format!(
-                "the session before can not be ended: {}; `network-cli auth logout --all` ends all",
+                "the session before cannot be ended: {}; `network-cli auth logout --all` ends all",
                 error.message
             )),
             _ => {}
@@ -169,7 +170,7 @@ async fn store_entry(
     Ok(entry)
 }
 
-/// Whether the node says that a key is not valid. When it can not be asked, the key is kept.
+/// Whether the node says that a key is not valid. When it cannot be asked, the key is kept.
 async fn is_key_revoked(connection: &NodeConnection, key: &str) -> bool {
     let asked = connection.public_client().with_credential(key).network().who_am_i().await;
     asked.is_err_and(|error| error.code.is_unauthenticated())
@@ -179,14 +180,14 @@ async fn is_key_revoked(connection: &NodeConnection, key: &str) -> bool {
 /// valid.
 async fn revoke_superfluous_key(
     connection: &NodeConnection,
-    store: &CredentialFile,
+    credential_file: &CredentialFile,
     entry: &StoredCredential,
     key: String,
 ) -> Result<(), CliError> {
     let id = connection.public_client().with_credential(key).network().who_am_i().await?.subject;
     let named = |why: &str| CliError::new(format!("{id}: {why}"));
     let token = connection
-        .session_token(store, entry)
+        .session_token(credential_file, entry)
         .await?
         .ok_or_else(|| named("there is no session"))?;
     let revoked =

@@ -14,7 +14,7 @@ use serde_json::json;
 enum ApiKeyOutcome {
     /// None was stored.
     None,
-    /// The node takes it no more.
+    /// The node does not accept it any more.
     Revoked,
     /// An operator made it, with this id; it came with no sign-in, and stays valid.
     Forgotten(String),
@@ -28,15 +28,18 @@ pub(super) async fn run(
     if env_variable(API_KEY).is_some() {
         print_note("DEBROS_API_KEY is set, and stays in use");
     }
-    let store = CredentialFile::in_home()?;
-    let Some(entry) = connection.require_chosen_entry(&store)? else {
+    let credential_file = CredentialFile::in_home()?;
+    let Some(entry) = connection.require_chosen_entry(&credential_file)? else {
         return Err(CliError::no_credential(format!(
             "nothing is stored for the node {}",
             connection.peer_id
         )));
     };
-    let token =
-        if entry.has_session() { connection.session_token(&store, &entry).await? } else { None };
+    let token = if entry.has_session() {
+        connection.session_token(&credential_file, &entry).await?
+    } else {
+        None
+    };
     if all && token.is_none() {
         return Err(CliError::no_credential(
             "all sessions can be ended by a session alone, and none that lives is stored",
@@ -49,7 +52,7 @@ pub(super) async fn run(
         Some(token) => end_sessions(connection, &entry, &token, all).await?,
         None => 0,
     };
-    let locked = store.lock(connection.timeout).await?;
+    let locked = credential_file.lock(connection.timeout).await?;
     locked.remove(&entry)?;
     let became = match &key {
         ApiKeyOutcome::None => "none",
@@ -74,7 +77,7 @@ pub(super) async fn run(
 }
 
 /// With the session; when that has ended, with the key itself, which an admin's key may. A key that
-/// can not be revoked stays stored: forgotten, it would live on where nobody knows of it.
+/// cannot be revoked stays stored: forgotten, it would stay valid unnoticed.
 async fn revoke_key(
     connection: &NodeConnection,
     entry: &StoredCredential,
@@ -85,7 +88,7 @@ async fn revoke_key(
     }
     let by_itself = connection.public_client().with_credential(entry.api_key.as_str());
     let id = match by_itself.network().who_am_i().await {
-        Ok(who) => who.subject,
+        Ok(identity) => identity.subject,
         // It is revoked already.
         Err(error) if error.code.is_unauthenticated() => return Ok(ApiKeyOutcome::Revoked),
         Err(error) => return Err(error.into()),

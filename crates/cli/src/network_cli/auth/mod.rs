@@ -1,4 +1,4 @@
-//! `auth …`: signing in and out, what the credential stands for, wallets, API keys, members.
+//! `auth …`: signing in and out, the credential's identity, wallets, API keys, members.
 
 mod keys;
 pub(super) mod login;
@@ -55,25 +55,28 @@ pub(super) async fn run(
 }
 
 async fn show_identity(connection: &NodeConnection, out: Output) -> Result<(), CliError> {
-    let who = connection.user_client().await?.network().who_am_i().await?;
+    let identity = connection.user_client().await?.network().who_am_i().await?;
     if out.is_json() {
-        return out.write_json(&WhoAmIAnswer::from(who));
+        return out.write_json(&WhoAmIAnswer::from(identity));
     }
-    let scopes =
-        if who.scopes.is_empty() { "all of the role".to_owned() } else { who.scopes.join(" ") };
-    let mut lines = vec![("method", who.method), ("subject", who.subject)];
-    if !who.wallet.is_empty() {
-        lines.push(("wallet", who.wallet));
+    let scopes = if identity.scopes.is_empty() {
+        "all of the role".to_owned()
+    } else {
+        identity.scopes.join(" ")
+    };
+    let mut lines = vec![("method", identity.method), ("subject", identity.subject)];
+    if !identity.wallet.is_empty() {
+        lines.push(("wallet", identity.wallet));
     }
-    lines.extend([("namespace", who.namespace), ("role", who.role), ("scopes", scopes)]);
-    if !who.key_prefix.is_empty() {
-        lines.push(("key", format!("{}…", who.key_prefix)));
+    lines.extend([("namespace", identity.namespace), ("role", identity.role), ("scopes", scopes)]);
+    if !identity.key_prefix.is_empty() {
+        lines.push(("key", format!("{}…", identity.key_prefix)));
     }
-    if who.operator {
+    if identity.operator {
         lines.push(("operator", "yes: it may call what operators may".to_owned()));
     }
-    lines.push(("created", format_time(who.created_at)));
-    lines.push(("expires", format_time(who.expires_at)));
+    lines.push(("created", format_time(identity.created_at)));
+    lines.push(("expires", format_time(identity.expires_at)));
     let text: Vec<String> =
         lines.iter().map(|(name, value)| format!("{name:<11}{}", printable(value))).collect();
     out.write_line(&text.join("\n"))

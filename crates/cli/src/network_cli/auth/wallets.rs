@@ -12,7 +12,7 @@ use debros_auth::{PrivateKey, Wallet};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
-/// A text to sign is for people to read.
+/// A text to sign is short enough to read.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// Characters of a key that are shown to recognise it.
 const PREFIX_CHARS: usize = 11;
@@ -83,8 +83,8 @@ pub(super) async fn use_wallet(
 ) -> Result<(), CliError> {
     let wallet =
         if wanted == OPERATOR { String::new() } else { Wallet::parse(wanted)?.to_string() };
-    let store = CredentialFile::in_home()?;
-    let locked = store.lock(connection.timeout).await?;
+    let credential_file = CredentialFile::in_home()?;
+    let locked = credential_file.lock(connection.timeout).await?;
     let namespace = connection.namespace.as_deref();
     let found = locked.find(&connection.peer_id, namespace, Some(&wallet))?;
     let entry = found.ok_or_else(|| {
@@ -121,7 +121,7 @@ pub(super) fn create_wallet(
     };
     keystore::create(&file, &key, password_file)?;
     print_note(&format!(
-        "kept in {}; whoever has the file and the password has the wallet: keep a copy",
+        "kept in {}; the file and its password are the wallet: keep a copy of both",
         file.display()
     ));
     out.write_result(

@@ -72,7 +72,7 @@ struct CallbackContext {
     state: String,
     given: mpsc::Sender<CallbackParams>,
     done: watch::Sender<bool>,
-    /// The page's address, until somebody was sent there.
+    /// The page's address, until a request was redirected there.
     start: Arc<Mutex<Option<String>>>,
 }
 
@@ -84,7 +84,7 @@ impl CallbackServer {
             .map_err(|error| CliError::new(format!("no randomness: {error}")))?;
         let state: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         let failed = |error: std::io::Error| {
-            CliError::new(format!("the callback of the sign-in can not listen: {error}"))
+            CliError::new(format!("the callback of the sign-in cannot listen: {error}"))
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
@@ -109,7 +109,7 @@ impl CallbackServer {
         let server = tokio::spawn(async move {
             let serving = axum::serve(listener, router)
                 .with_graceful_shutdown(async move { drop(stopped.await) });
-            // Nobody could be told: the command waits for an answer, and says when none came.
+            // The command waits for an answer, and reports when none came.
             let _ = serving.await;
         });
         Ok(Self { address, state, given, done, start, stop, server })
@@ -120,12 +120,12 @@ impl CallbackServer {
         format!("http://{}{PATH}", self.address)
     }
 
-    /// What the browser has to bring along.
+    /// The state that the browser has to send.
     pub(super) fn state(&self) -> &str {
         &self.state
     }
 
-    /// An address that sends whoever comes first on to the page, and nobody else. The page's own
+    /// An address that redirects the first request to the page, and no other. The page's own
     /// address holds the state, and what a browser is started with can be read by every user of the
     /// machine.
     pub(super) fn set_start_page(&self, page: &str) -> String {
@@ -133,7 +133,7 @@ impl CallbackServer {
         format!("http://{}{START}", self.address)
     }
 
-    /// What the page sent; requests without the right state are no answer.
+    /// What the page sent; requests without the state are no answer.
     pub(super) async fn wait_for_params(&mut self) -> Option<CallbackParams> {
         self.given.recv().await
     }

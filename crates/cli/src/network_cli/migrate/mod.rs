@@ -190,7 +190,7 @@ async fn apply_step(client: &Client, step: &MigrationStep, dir: &Path) -> Result
     }
 }
 
-/// The number was taken meanwhile: well, when by the same text.
+/// The number was taken meanwhile, which is right when it was by the same text.
 async fn check_applied_by_other(
     client: &Client,
     step: &MigrationStep,
@@ -234,8 +234,8 @@ fn locate_error(step: &MigrationStep, parts: &[StepStatement<'_>], mut error: Er
     }
     error.message = format!("{}{place}: {}", printable(&step.file), error.message);
     let unknown = error.code == Code::UnknownOutcome;
-    let failure = CliError::from(error);
-    if unknown { failure } else { failure.with_hint("nothing of this file was applied") }
+    let cli_error = CliError::from(error);
+    if unknown { cli_error } else { cli_error.with_hint("nothing of this file was applied") }
 }
 
 /// Takes the place that a node's message names, `(line L, column C)`, out of it.
@@ -278,19 +278,19 @@ mod tests {
     }
 
     #[test]
-    fn one_place_is_told_and_in_the_files_own_lines() {
+    fn one_place_is_reported_and_in_the_files_own_lines() {
         let dir = folder(&[("001_a.sql", "SELECT 1;\n  SELECT 2; ATTACH\n  'x' AS y;\n")]);
         let step = read_folder(dir.path()).unwrap().remove(0);
         let parts = step_statements(&step).unwrap();
-        let told = |index: usize, message: &str| {
+        let message_of = |index: usize, message: &str| {
             locate_error(&step, &parts, Error::new(Code::Sql, message).at_statement(index)).message
         };
         assert_eq!(
-            told(3, "not allowed (line 1, column 1)"),
+            message_of(3, "not allowed (line 1, column 1)"),
             "001_a.sql, line 2, column 13: not allowed"
         );
-        assert_eq!(told(3, "no (line 2, column 3)"), "001_a.sql, line 3, column 3: no");
-        assert_eq!(told(2, "no such table: t"), "001_a.sql, line 2: no such table: t");
-        assert_eq!(told(1, "near \"(line 1\": x"), "001_a.sql, line 1: near \"(line 1\": x");
+        assert_eq!(message_of(3, "no (line 2, column 3)"), "001_a.sql, line 3, column 3: no");
+        assert_eq!(message_of(2, "no such table: t"), "001_a.sql, line 2: no such table: t");
+        assert_eq!(message_of(1, "near \"(line 1\": x"), "001_a.sql, line 1: near \"(line 1\": x");
     }
 }

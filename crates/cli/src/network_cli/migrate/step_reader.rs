@@ -15,7 +15,7 @@ use std::path::Path;
 /// Reads a step.
 ///
 /// # Errors
-/// The file, and the line in it of what can not be applied.
+/// The file, and the line in it of what cannot be applied.
 pub(super) fn read_step(
     path: &Path,
     file: String,
@@ -23,12 +23,12 @@ pub(super) fn read_step(
 ) -> Result<MigrationStep, CliError> {
     let shown = printable(&file);
     let read = debros_proto::regular_file::read_to_string(path)
-        .map_err(|error| CliError::usage(format!("{shown} can not be read: {error}")))?;
+        .map_err(|error| CliError::usage(format!("{shown} cannot be read: {error}")))?;
     // Editors on Windows put it there; it is no part of the text.
     let text = read.strip_prefix('\u{feff}').unwrap_or(&read);
-    let part = applied_section(text).map_err(|mut failure| {
-        failure.message = format!("{shown}, {}", failure.message);
-        failure
+    let part = applied_section(text).map_err(|mut cli_error| {
+        cli_error.message = format!("{shown}, {}", cli_error.message);
+        cli_error
     })?;
     let StepTitle { version, number, name, may_skip } = title;
     if may_skip && let Some(start) = text[part.clone()].find("${") {
