@@ -38,7 +38,7 @@ impl LogHandle {
         let Some(LogFile { path, next, .. }) = &self.file else { return };
         match open_log_file(path) {
             Ok(file) => {
-                *lock(&next) = Some(file);
+                *lock(next) = Some(file);
                 // Its line moves the writer on to the new file, whatever is logged next.
                 tracing::info!(path = %path.display(), "the log file is open again");
             }
