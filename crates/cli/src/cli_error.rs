@@ -2,6 +2,7 @@
 //! code.
 
 use crate::config::ConfigErrors;
+use crate::credentials::CredentialFileError;
 use debros_client::{Code, Error};
 use std::fmt;
 use std::io::{self, Write as _};
@@ -9,7 +10,7 @@ use std::process::ExitCode;
 
 /// Something failed.
 pub const FAILED: u8 = 1;
-/// The command line or the configuration can not be used.
+/// The command line or the configuration cannot be used.
 pub const USAGE: u8 = 2;
 /// There is no valid credential.
 pub const NOT_AUTHENTICATED: u8 = 3;
@@ -29,42 +30,39 @@ pub struct CliError {
     pub code: &'static str,
     /// The process's exit code.
     pub exit: u8,
+    /// Set when no credential was found: what to ask somebody at a terminal before a sign-in, after
+    /// which the command can run again.
+    pub sign_in_question: Option<String>,
 }
 
 impl CliError {
-    /// Something failed on this side.
-    pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, code: "failed", exit: FAILED }
+    fn with_code(message: impl Into<String>, code: &'static str, exit: u8) -> Self {
+        Self { message: message.into(), hint: None, code, exit, sign_in_question: None }
     }
 
-    /// The command line asks for what can not be done.
+    /// Something failed on this side.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self::with_code(message, "failed", FAILED)
+    }
+
+    /// The command line asks for what cannot be done.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, code: "usage", exit: USAGE }
+        Self::with_code(message, "usage", USAGE)
     }
 
     /// There is no credential.
     pub fn no_credential(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            hint: None,
-            code: Code::Unauthenticated.name(),
-            exit: NOT_AUTHENTICATED,
-        }
+        Self::with_code(message, Code::Unauthenticated.name(), NOT_AUTHENTICATED)
     }
 
     /// The thing asked for does not exist.
     pub fn not_found(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, code: Code::NotFound.name(), exit: NOT_FOUND }
+        Self::with_code(message, Code::NotFound.name(), NOT_FOUND)
     }
 
     /// No node can be reached.
     pub fn unreachable(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            hint: None,
-            code: Code::Unavailable.name(),
-            exit: UNREACHABLE,
-        }
+        Self::with_code(message, Code::Unavailable.name(), UNREACHABLE)
     }
 
     /// Adds what to do about it.
@@ -74,9 +72,16 @@ impl CliError {
         self
     }
 
-    /// Tells it on stderr: `error: …` and `with_hint: …`, or one JSON object.
+    /// Adds what to ask somebody at a terminal before a sign-in.
+    #[must_use]
+    pub fn with_sign_in_question(mut self, question: String) -> Self {
+        self.sign_in_question = Some(question);
+        self
+    }
+
+    /// Writes it to stderr: `error: …` and `hint: …`, or one JSON object.
     pub fn report(&self, json: bool) -> ExitCode {
-        // When stderr is gone there is nobody left to tell.
+        // When stderr is gone nobody reads the error.
         let _ = if json {
             writeln!(io::stderr(), "{}", self.to_json())
         } else {
@@ -129,7 +134,7 @@ impl From<Error> for CliError {
             Some(index) => format!("statement {}: {error}", index + 1),
             None => error.to_string(),
         };
-        Self { message, hint, code: error.code.name(), exit }
+        Self { hint, ..Self::with_code(message, error.code.name(), exit) }
     }
 }
 
@@ -170,10 +175,17 @@ pub(crate) fn without_os_error_number(message: &str) -> String {
     words
 }
 
-/// A configuration that can not be used.
+/// A configuration that cannot be used.
 impl From<ConfigErrors> for CliError {
     fn from(problems: ConfigErrors) -> Self {
         Self::usage(problems.to_string())
+    }
+}
+
+/// The stored credentials cannot be used, which leaves the user without one.
+impl From<CredentialFileError> for CliError {
+    fn from(error: CredentialFileError) -> Self {
+        Self::no_credential(error.to_string())
     }
 }
 
@@ -210,10 +222,10 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_the_system_are_told_in_words() {
+    fn errors_of_the_system_are_written_in_words() {
         let missing = std::io::Error::from_raw_os_error(2);
-        let failure = CliError::usage(format!("x can not be read: {missing}")).to_string();
-        assert_eq!(failure, "error: x can not be read: no such file or directory");
+        let cli_error = CliError::usage(format!("x cannot be read: {missing}")).to_string();
+        assert_eq!(cli_error, "error: x cannot be read: no such file or directory");
         let twice =
             CliError::new(format!("a: {missing}; b ({missing})")).to_json()["error"].to_string();
         assert_eq!(twice, "\"a: no such file or directory; b (no such file or directory)\"");
@@ -224,9 +236,9 @@ mod tests {
 
     #[test]
     fn a_failure_reads_the_same_for_people_and_programs() {
-        let failure = CliError::no_credential("no credential").with_hint("set DEBROS_API_KEY");
-        assert_eq!(failure.to_string(), "error: no credential\nhint: set DEBROS_API_KEY");
-        let json = failure.to_json().to_string();
+        let cli_error = CliError::no_credential("no credential").with_hint("set DEBROS_API_KEY");
+        assert_eq!(cli_error.to_string(), "error: no credential\nhint: set DEBROS_API_KEY");
+        let json = cli_error.to_json().to_string();
         assert_eq!(
             json,
             r#"{"code":"unauthenticated","error":"no credential","hint":"set DEBROS_API_KEY"}"#

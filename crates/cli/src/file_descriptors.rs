@@ -1,4 +1,4 @@
-//! File descriptors: as many as the system lets this process have, and what is made of them. Every
+//! File descriptors: as many as the system lets this process have, and how they are divided. Every
 //! connection takes one and every open database several, so a small limit has to be divided before
 //! it is met in the middle of a call.
 
@@ -54,10 +54,10 @@ impl FileDescriptorLimit {
     /// Raises the limit as far as this process may.
     pub(crate) fn raise_limit() -> Self {
         let raised = rlimit::increase_nofile_limit(rlimit::INFINITY).or_else(|error| {
-            tracing::warn!(%error, "the limit on open files can not be raised");
+            tracing::warn!(%error, "the limit on open files cannot be raised");
             Ok::<_, io::Error>(rlimit::Resource::NOFILE.get()?.0)
         });
-        // Where the system does not even tell it, nothing is known to be scarce.
+        // Where the system does not report it, nothing is known to be scarce.
         Self { limit: raised.unwrap_or(u64::MAX) }
     }
 

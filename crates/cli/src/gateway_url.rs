@@ -1,7 +1,8 @@
 //! Where the gateway of a node on this machine is: the file `gateway.url` beside the node's
 //! `peer.info`, written while the gateway runs.
 
-use std::io::{self, Write as _};
+use debros_proto::durable_file::{self, FileReaders};
+use std::io;
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "gateway.url";
@@ -14,19 +15,16 @@ pub(crate) struct GatewayUrlFile(PathBuf);
 /// Writes the URL, in one step: a reader sees the old file or the new one.
 ///
 /// # Errors
-/// When the file can not be written.
+/// When the file cannot be written.
 pub(crate) fn write(data_dir: &Path, url: &str) -> io::Result<GatewayUrlFile> {
     let path = data_dir.join(FILE);
-    let beside = data_dir.join("gateway.url.new");
-    let mut file = std::fs::File::create(&beside)?;
-    writeln!(file, "{url}")?;
-    std::fs::rename(&beside, &path)?;
+    durable_file::replace(&path, format!("{url}\n").as_bytes(), FileReaders::Umask)?;
     Ok(GatewayUrlFile(path))
 }
 
 impl Drop for GatewayUrlFile {
     fn drop(&mut self) {
-        // Left behind, it names a gateway that does not answer: whoever reads it finds that out.
+        // Left behind, it names a gateway that does not answer, which a reader finds out.
         let _ = std::fs::remove_file(&self.0);
     }
 }

@@ -3,6 +3,7 @@
 //! This crate is the only place that reads the environment, configuration files and flags; it turns
 //! them into the set-up of the other crates' parts, starts those, and stops them at a signal.
 
+mod arg_parsers;
 pub mod cli_error;
 pub mod config;
 pub mod credentials;

@@ -5,7 +5,7 @@ use debros_client::PeerId;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// The file in a node's data folder that tells how to reach it.
+/// The file in a node's data folder that says how to reach it.
 const PEER_INFO: &str = "peer.info";
 /// The file in a node's data folder with the operator's credential.
 const OPERATOR_KEY: &str = "operator.key";
@@ -33,7 +33,7 @@ impl LocalNode {
     /// The operator's credential, if this user may read it.
     ///
     /// # Errors
-    /// When the file is there and can not be used: readable by others, or damaged.
+    /// When the file is there and cannot be used: readable by others, or damaged.
     pub fn operator_credential(
         &self,
     ) -> Result<Option<String>, debros_node::operator_key::OperatorKeyError> {
@@ -48,7 +48,7 @@ fn read_operator_key(
 ) -> Result<Option<String>, debros_node::operator_key::OperatorKeyError> {
     match debros_proto::regular_file::open(path) {
         Ok(_) => debros_node::operator_key::load(path).map(Some),
-        // What is no file says so.
+        // The error says what stands there in place of a file.
         Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::IsADirectory) => {
             debros_node::operator_key::load(path).map(Some)
         }

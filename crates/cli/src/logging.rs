@@ -3,10 +3,11 @@
 
 use crate::cli_error::without_os_error_number;
 use crate::config::LogSettings;
+use debros_proto::lock;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 use tracing_subscriber::filter::Targets;
@@ -32,12 +33,12 @@ struct LogFile {
 
 impl LogHandle {
     /// Opens the log file by its name again, and goes on there: the one before may have been moved
-    /// away. Without a log file nothing happens; when it can not be opened, the one before stays.
+    /// away. Without a log file nothing happens; when it cannot be opened, the one before stays.
     pub(crate) fn reopen(&self) {
         let Some(LogFile { path, next, .. }) = &self.file else { return };
         match open_log_file(path) {
             Ok(file) => {
-                *next.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
+                *lock(next) = Some(file);
                 // Its line moves the writer on to the new file, whatever is logged next.
                 tracing::info!(path = %path.display(), "the log file is open again");
             }
@@ -54,7 +55,7 @@ struct ReopenableWriter {
 
 impl Write for ReopenableWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(next) = self.next.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(next) = lock(&self.next).take() {
             self.file = next;
         }
         self.file.write(bytes)
@@ -68,7 +69,7 @@ impl Write for ReopenableWriter {
 /// Starts the log.
 ///
 /// # Errors
-/// When the file can not be opened, or a log was started before.
+/// When the file cannot be opened, or a log was started before.
 pub fn start(settings: &LogSettings) -> anyhow::Result<LogHandle> {
     let (writer, file) = match &settings.output_file {
         Some(path) => {
@@ -91,9 +92,9 @@ pub fn start(settings: &LogSettings) -> anyhow::Result<LogHandle> {
 
 fn open_log_file(path: &Path) -> anyhow::Result<File> {
     debros_proto::regular_file::open_to_append(path).map_err(|error| {
-        // The log tells it as well, beside the one who starts the program.
+        // The log reports it as well, not only the program's error.
         anyhow::anyhow!(without_os_error_number(&format!(
-            "the log file {} can not be opened: {error}; choose another with logging.output_file",
+            "the log file {} cannot be opened: {error}; choose another with logging.output_file",
             path.display()
         )))
     })
@@ -104,8 +105,8 @@ where
     S: tracing::Subscriber + for<'span> LookupSpan<'span>,
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
-    // An error of the writer would be told on stderr, which panics when that is a terminal that is
-    // gone.
+    // An error of the writer would be written to stderr, which panics when that is a terminal that
+    // is gone.
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(writer)
         .with_ansi(colours)
@@ -113,8 +114,8 @@ where
     if json { layer.json().flatten_event(true).boxed() } else { layer.boxed() }
 }
 
-/// Our own components at the level that was asked for. The libraries below them are one level
-/// quieter, because what they call information is detail to an operator.
+/// This project's components at the level that was asked for. The libraries below them are one
+/// level quieter, because what they call information is detail to an operator.
 fn level_filter(level: &str) -> Targets {
     let (own, libraries) = match level {
         "debug" => (LevelFilter::DEBUG, LevelFilter::INFO),

@@ -14,7 +14,7 @@ const BLOCKING_THREADS: usize = 16;
 
 /// How a service's process ends.
 pub(crate) fn exit_code(ended: Result<(), CliError>) -> ExitCode {
-    ended.map_or_else(|failure| failure.report(false), |()| ExitCode::SUCCESS)
+    ended.map_or_else(|cli_error| cli_error.report(false), |()| ExitCode::SUCCESS)
 }
 
 /// Runs a service to its end: a worker per core, and its log until all of it is written. With

@@ -107,7 +107,7 @@ fn has_terminal() -> bool {
     File::open("/dev/tty").is_ok()
 }
 
-/// Whether the process was started with SIGHUP ignored, where the system tells it (Linux).
+/// Whether the process was started with SIGHUP ignored, where the system reports it (Linux).
 fn ignores_hang_up() -> bool {
     std::fs::read_to_string("/proc/self/status").is_ok_and(|status| is_hang_up_ignored(&status))
 }

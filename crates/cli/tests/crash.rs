@@ -7,7 +7,7 @@
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a test tells what it draws and finds"
+    reason = "a test prints what it draws and finds"
 )]
 
 #[allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]

@@ -4,7 +4,7 @@
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a test tells what it draws and finds"
+    reason = "a test prints what it draws and finds"
 )]
 
 #[allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
@@ -95,7 +95,7 @@ async fn stop_under_load(mut node: Node, mut gateway: Option<Gateway>, key: Stri
         Some(gateway) => gateway.program.wait(STOP),
         None => node.program.wait(STOP),
     };
-    assert!(stopped.expect("gone in time").success(), "the exit status tells of an ordered stop");
+    assert!(stopped.expect("gone in time").success(), "the exit status shows an ordered stop");
     let lost: Vec<_> =
         fates.iter().filter_map(|fate| fate.lost_before_the_signal.as_ref()).collect();
     assert!(
@@ -105,7 +105,7 @@ async fn stop_under_load(mut node: Node, mut gateway: Option<Gateway>, key: Stri
     );
     assert!(
         matches!(listener.next().await, Frame::Close(Some(1001 | 1012))),
-        "a WebSocket is told that it is over"
+        "a WebSocket gets a close frame"
     );
 
     // What was acknowledged is there when the node is back.
@@ -222,7 +222,7 @@ async fn a_second_signal_ends_the_process_at_once() {
     node.program.signal("TERM");
     let status = node.program.wait(PATIENCE).expect("it ends");
     // It did not wait for the ordered stop, which ends otherwise.
-    assert_eq!(status.code(), Some(143), "the exit status tells that something was cut off");
+    assert_eq!(status.code(), Some(143), "the exit status shows that something was cut off");
     let output = node.program.output();
     assert!(output.contains("a second signal: ending at once"), "{output}");
     // Nothing of that does harm.

@@ -25,7 +25,6 @@ mod dispatcher;
 mod health;
 pub mod operator_key;
 mod pubsub;
-mod secret_file;
 mod services;
 mod start;
 

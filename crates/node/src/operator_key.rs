@@ -1,6 +1,6 @@
 //! The operator's credential: a file in the data folder. Whoever may read it runs the node.
 
-use crate::secret_file;
+use debros_proto::durable_file;
 use std::path::{Path, PathBuf};
 
 /// The file's name in the data folder.
@@ -65,7 +65,8 @@ pub fn load_or_create(data_dir: &Path) -> Result<String, OperatorKeyError> {
 /// When the file can not be read, may be read by others, or holds something else.
 pub fn load(path: &Path) -> Result<String, OperatorKeyError> {
     let io = |source| OperatorKeyError::Io { path: path.to_owned(), action: "read", source };
-    if let Some(mode) = secret_file::exposed_mode(path).map_err(io)? {
+    let metadata = std::fs::metadata(path).map_err(io)?;
+    if let Some(mode) = durable_file::exposed_mode(&metadata) {
         return Err(OperatorKeyError::Exposed { path: path.to_owned(), mode });
     }
     let text = debros_proto::regular_file::read_to_string(path).map_err(io)?;
@@ -84,7 +85,7 @@ fn create(path: &Path) -> Result<String, OperatorKeyError> {
     let mut secret = [0_u8; SECRET_CHARS / 2];
     getrandom::fill(&mut secret).map_err(|error| io(std::io::Error::other(error.to_string())))?;
     let credential = format!("{PREFIX}{}", crate::hex::encode(&secret));
-    secret_file::write_private(path, &credential).map_err(io)?;
+    durable_file::create_private(path, credential.as_bytes()).map_err(io)?;
     Ok(credential)
 }
 

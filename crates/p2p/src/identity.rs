@@ -4,9 +4,10 @@
 //! can move between the two. A file that can not be used is an error: a new key would be a new peer
 //! id, and everyone who knows the old one would lose this node.
 
+use debros_proto::durable_file;
 use libp2p::identity::{KeyType, Keypair};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 /// The longest key file that is read: an Ed25519 key takes 68 bytes.
@@ -112,20 +113,11 @@ fn other_type(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-#[cfg(unix)]
 fn check_mode(path: &Path, metadata: &fs::Metadata) -> Result<(), IdentityError> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let mode = metadata.permissions().mode() & 0o7777;
-    if mode & 0o077 == 0 {
-        Ok(())
-    } else {
-        Err(IdentityError::Readable { path: path.into(), mode })
+    match durable_file::exposed_mode(metadata) {
+        None => Ok(()),
+        Some(mode) => Err(IdentityError::Readable { path: path.into(), mode }),
     }
-}
-
-#[cfg(not(unix))]
-fn check_mode(_: &Path, _: &fs::Metadata) -> Result<(), IdentityError> {
-    Ok(())
 }
 
 fn create(path: &Path) -> Result<Keypair, IdentityError> {
@@ -136,41 +128,12 @@ fn create(path: &Path) -> Result<Keypair, IdentityError> {
         path: path.into(),
         error: io::Error::other(error),
     })?;
-    match publish(path, &bytes) {
+    match durable_file::create_private(path, &bytes) {
         Ok(()) => Ok(key),
         // Somebody else was faster: theirs is the identity.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => load_or_create(path),
         Err(error) => Err(IdentityError::Io { action: "write", path: path.into(), error }),
     }
-}
-
-/// Writes a new file in one step: never half there, never over a file that is there, gone after no
-/// crash.
-fn publish(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = crate::files::folder_of(path);
-    let temporary = crate::files::temporary_beside(path);
-    let result = (|| {
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        // A link, unlike a rename, fails when the file is there.
-        match fs::hard_link(&temporary, path) {
-            Ok(()) => fs::remove_file(&temporary),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
-            // A file system without links. The folder's lock keeps other nodes away.
-            Err(_) => fs::rename(&temporary, path),
-        }
-    })();
-    if result.is_err() {
-        // A key that nobody uses must not lie around; the error that matters is the first one.
-        let _ = fs::remove_file(&temporary);
-    }
-    result?;
-    crate::files::sync_folder(folder)
 }
 
 #[cfg(test)]

@@ -17,7 +17,6 @@ mod call_semantics;
 mod channel;
 mod event_stream;
 mod eviction;
-mod files;
 mod framed_stream;
 mod handler;
 mod host;

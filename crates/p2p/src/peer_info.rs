@@ -1,11 +1,10 @@
 //! The file `peer.info`: one address, with the peer id, at which a client on this machine can dial
 //! the node.
 
-use crate::files::{folder_of, sync_folder, temporary_beside};
+use debros_proto::durable_file::{self, FileReaders};
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
@@ -22,19 +21,7 @@ pub fn write(path: &Path, address: &Multiaddr) -> io::Result<()> {
     if read(path).is_ok_and(|known| known == address) {
         return Ok(());
     }
-    let temporary = temporary_beside(path);
-    let result = (|| {
-        let mut file = File::create_new(&temporary)?;
-        writeln!(file, "{address}")?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    })();
-    if result.is_err() {
-        // What is left over must not pile up; the error that matters is the first one.
-        let _ = fs::remove_file(&temporary);
-    }
-    result?;
-    sync_folder(folder_of(path))
+    durable_file::replace(path, format!("{address}\n").as_bytes(), FileReaders::Umask)
 }
 
 /// Reads the address.

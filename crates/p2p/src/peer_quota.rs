@@ -2,10 +2,11 @@
 //! limits.
 
 use crate::limits::PeerLimits;
+use debros_proto::lock;
 use libp2p::PeerId;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// A count with an upper bound.
 pub(crate) struct BoundedCounter {
@@ -109,7 +110,7 @@ impl PeerQuotaTable {
         peer: PeerId,
         limits: &PeerLimits,
     ) -> PeerQuotaGuard {
-        let mut by_peer = self.by_peer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_peer = lock(&self.by_peer);
         let (quota, entries) = by_peer.entry(peer).or_insert_with(|| {
             let quota = PeerQuota {
                 streams: Arc::new(BoundedCounter::new(limits.streams_per_peer)),
@@ -136,7 +137,7 @@ pub(crate) struct PeerQuotaGuard {
 
 impl Drop for PeerQuotaGuard {
     fn drop(&mut self) {
-        let mut by_peer = self.quotas.by_peer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_peer = lock(&self.quotas.by_peer);
         if let Some((_, entries)) = by_peer.get_mut(&self.peer) {
             *entries -= 1;
             if *entries == 0 {

@@ -1,12 +1,13 @@
 //! What a connected peer has proven, and when it was last of use: what decides who keeps a place
 //! when all are taken.
 
+use debros_proto::lock;
 use debros_proto::network::caller_network;
 use libp2p::PeerId;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// A peer without a running call that made none for this long is idle.
@@ -108,13 +109,13 @@ pub(crate) struct PeerTrustTable(Mutex<HashMap<PeerId, Arc<PeerTrust>>>);
 impl PeerTrustTable {
     /// The peer's entry, made by its first connection.
     pub(crate) fn get_or_insert(&self, peer: PeerId, address: Option<IpAddr>) -> Arc<PeerTrust> {
-        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = lock(&self.0);
         Arc::clone(peers.entry(peer).or_insert_with(|| Arc::new(PeerTrust::stranger(address))))
     }
 
     /// The peer's last connection is gone.
     pub(crate) fn remove_peer(&self, peer: &PeerId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(peer);
+        lock(&self.0).remove(peer);
     }
 }
 

@@ -3,12 +3,13 @@
 //! encryption and one system call.
 
 use bytes::{Bytes, BytesMut};
+use debros_proto::lock;
 use debros_proto::rpc::Frame;
 use debros_proto::{Error, frame};
 use futures::task::AtomicWaker;
 use prost::Message as _;
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::task::Waker;
 use tokio::sync::{Semaphore, TryAcquireError};
 
@@ -72,7 +73,7 @@ impl SendQueue {
 
     fn lock_state(&self) -> MutexGuard<'_, SendQueueState> {
         // Nothing in here can panic half-way through a change.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queue)
     }
 
     /// Queues a frame, waiting for room first.

@@ -8,6 +8,7 @@ use crate::peer_table::PeerTable;
 use crate::peer_trust::PeerTrustTable;
 use crate::rpc_behaviour::{OpenReply, RpcBehaviour};
 use crate::rpc_server::RpcServer;
+use debros_proto::lock;
 use debros_proto::{Code, Error, LogThrottle, RPC_PROTOCOL};
 use futures::StreamExt as _;
 use libp2p::core::ConnectedPoint;
@@ -19,7 +20,7 @@ use libp2p::{
 };
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
@@ -38,11 +39,11 @@ pub(crate) struct SharedHostState {
 
 impl SharedHostState {
     pub(crate) fn lock_listen_addresses(&self) -> MutexGuard<'_, Vec<Multiaddr>> {
-        self.listen_addresses.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.listen_addresses)
     }
 
     pub(crate) fn lock_peers(&self) -> MutexGuard<'_, PeerTable> {
-        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.peers)
     }
 }
 

@@ -11,12 +11,15 @@
 //! - [`limits`]: the sizes and counts that the system accepts.
 //! - [`LogThrottle`]: how often a line of the log is written that strangers can cause.
 //! - [`network`]: which addresses are one caller.
-//! - [`regular_file`]: opening what a configured path names.
+//! - [`regular_file`]: opening what a configured path names; [`durable_file`]: writing small files
+//!   that survive a crash, and secrets.
+//! - [`lock`]: locking a mutex that a panic may have poisoned.
 //! - [`time`], [`words`] and [`hex`]: how times, counts and digests are written.
 //!
 //! This crate knows no async runtime, no network, no web framework and no database driver, so that
 //! a light client which needs only the words compiles nothing else.
 
+pub mod durable_file;
 pub mod error;
 pub mod frame;
 pub mod hex;
@@ -24,6 +27,7 @@ pub mod ids;
 pub mod json;
 pub mod limits;
 mod log_throttle;
+mod mutex;
 pub mod network;
 mod redacted_debug;
 pub mod regular_file;
@@ -42,6 +46,7 @@ pub mod rpc {
 pub use error::{Code, Error, Result};
 pub use ids::{Key, Namespace, Topic};
 pub use log_throttle::{LOG_INTERVAL, LogThrottle};
+pub use mutex::lock;
 pub use time::now_ms;
 
 /// The RPC protocol's name on a libp2p connection.

@@ -138,7 +138,7 @@ impl EmbeddedGatewaySettings {
     }
 }
 
-/// Who may call a gateway.
+/// Which callers a gateway serves.
 #[derive(Clone, Copy, Debug)]
 pub struct AccessSettings<'a> {
     settings: &'a MergedConfig,

@@ -352,7 +352,7 @@ fn unavailable_error(setting: &MergedSetting) -> Option<ConfigError> {
     let value = setting.value.to_plain();
     (!off.contains(&value.as_str())).then(|| ConfigError {
         place: setting.origin.to_string(),
-        message: format!("{}: {value} can not be used yet: {reason}", setting.key.path()),
+        message: format!("{}: {value} cannot be used yet: {reason}", setting.key.path()),
     })
 }
 

@@ -1,9 +1,9 @@
 //! Configuration of the programs: flag before environment variable before YAML file before default.
 //!
 //! One table per program ([`NODE`], [`GATEWAY`]) describes every setting once; reading, errors,
-//! variables, `--print-config` and the reference in `configs/README.md` derive from it. Whatever is
-//! wrong is told with its place and with what is allowed, all of it at once, and nothing starts
-//! half-configured.
+//! variables, `--print-config` and the reference in `configs/README.md` derive from it. Every
+//! mistake is reported with its place and with what is allowed, all of them at once, and nothing
+//! starts half-configured.
 
 mod gateway;
 mod gateway_keys;

@@ -190,7 +190,7 @@ fn bootstrap_peers(settings: &MergedConfig, notices: &mut Vec<String>) -> Vec<St
         if is_placeholder(peer) {
             notices.push(format!(
                 "discovery.bootstrap_peers holds {peer} ({}), ignored until the peer id of a node stands in place of the <…>; \
-                 `network-cli peer-id` on that node's machine tells it",
+                 `network-cli peer-id` on that node's machine prints it",
                 setting.origin
             ));
         } else if peer.contains("/tcp/") || peer.contains("/udp/") {

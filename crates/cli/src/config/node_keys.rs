@@ -164,7 +164,7 @@ pub static NODE: SettingTable = SettingTable {
             name: "max_temp_size",
             kind: SettingKind::Size { min: 1 << 20, off: false },
             default: SettingDefault::Is("1GiB"),
-            doc: "Bytes of temporary files of all running statements (in database.data_dir, on Linux); those who write past it are interrupted.",
+            doc: "Bytes of temporary files of all running statements (in database.data_dir, on Linux); one that goes over is interrupted.",
             ..SettingSpec::BASE
         },
         SettingSpec {

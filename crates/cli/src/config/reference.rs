@@ -41,7 +41,7 @@ fn write_setting_table(page: &mut String, table: &SettingTable) {
     for key in table.keys {
         let mut names = format!("`{}`", table.env_name(key));
         for more in key.more_env.iter().chain(&key.flag) {
-            // Writing to a String can not fail.
+            // Writing to a String cannot fail.
             let _ = write!(names, ", `{more}`");
         }
         let aliases: String =

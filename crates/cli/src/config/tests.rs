@@ -196,7 +196,7 @@ fn an_owner_has_half_of_the_database_or_what_a_namespace_has() {
 }
 
 /// Lesson 32: settings that no code used. The two files of the source document start a node
-/// unchanged, and each value that does not act is told in one line.
+/// unchanged, and each value that does not act is reported in one line.
 #[test]
 fn lesson_32_the_printed_files_are_accepted_and_say_what_is_in_effect() {
     let bootstrap = load(&printed("bootstrap.yaml")).unwrap();

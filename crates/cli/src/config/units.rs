@@ -1,4 +1,4 @@
-//! Time spans and sizes, as people write them.
+//! Time spans and sizes, as users write them.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub fn duration_text(span: Duration) -> String {
     let mut text = String::new();
     for (unit, factor) in UNITS {
         if left >= factor {
-            // Writing to a String can not fail.
+            // Writing to a String cannot fail.
             let _ = write!(text, "{}{unit}", left / factor);
             left %= factor;
         }

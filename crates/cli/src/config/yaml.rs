@@ -1,8 +1,8 @@
 //! Reading a configuration file: sections, keys and values, each with its line.
 //!
 //! A setting is text or a list of texts, so the file is read as events rather than into types: what
-//! stands in the file is what is checked, `007` does not become 7, and every mistake is told with
-//! its line. What a configuration does not need is refused: anchors, tags, several documents,
+//! stands in the file is what is checked, `007` does not become 7, and every mistake is reported
+//! with its line. What a configuration does not need is refused: anchors, tags, several documents,
 //! anything nested deeper.
 
 use super::ConfigError;
@@ -41,13 +41,13 @@ impl ConfigFile {
     /// Reads a file with sections (`sectioned`) or without.
     ///
     /// # Errors
-    /// When it can not be read or is not such a file.
+    /// When it cannot be read or is not such a file.
     pub fn read(path: &Path, sectioned: bool) -> Result<Self, ConfigError> {
         let fail = |message: String| ConfigError { place: path.display().to_string(), message };
         let mut text = String::new();
         regular_file::open_or_handed_over(path)
             .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text))
-            .map_err(|error| fail(format!("can not be read: {error}")))?;
+            .map_err(|error| fail(format!("cannot be read: {error}")))?;
         if text.len() as u64 > MAX_FILE_BYTES {
             return Err(fail(format!(
                 "is too large: a configuration file has at most {MAX_FILE_BYTES} bytes"

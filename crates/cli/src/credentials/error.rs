@@ -1,18 +1,18 @@
-//! Why the stored credentials can not be used.
+//! Why the stored credentials cannot be used.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why the stored credentials can not be used.
+/// Why the stored credentials cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialFileError {
-    /// Nobody's home.
+    /// There is no home folder.
     #[error(
         "there is no home folder to keep credentials in: set HOME, or set DEBROS_API_KEY instead"
     )]
     NoHome,
-    /// The file system says no.
-    #[error("{path} can not be {action}: {source}")]
+    /// The file system refuses.
+    #[error("{path} cannot be {action}: {source}")]
     Io {
         /// Which file.
         path: PathBuf,

@@ -2,27 +2,26 @@
 //! 0700.
 //!
 //! One file, one format, one entry for each wallet in each namespace of each node; one entry of a
-//! node is the current one. A file that can not be read as such is an error and is never written
-//! over. Files of version 1, which knew API keys alone, are read, and written anew as version 2 at
-//! the next change.
+//! node is the current one. A file that cannot be read as such is an error and is never written
+//! over.
 
 mod error;
 mod stored_credential;
 
 pub use error::CredentialFileError;
-pub use stored_credential::StoredCredential;
+pub use stored_credential::{OPERATOR, StoredCredential};
 
+use debros_proto::durable_file::{self, FileReaders};
 use error::io_error;
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The format's version, and those that are read.
+/// The format's version.
 const VERSION: u32 = 2;
-const READ: std::ops::RangeInclusive<u32> = 1..=VERSION;
 /// How often a lock that another program holds is tried again.
 const TRY_AGAIN: Duration = Duration::from_millis(10);
 
@@ -38,7 +37,7 @@ struct CredentialDocumentRef<'a> {
     credentials: &'a [StoredCredential],
 }
 
-/// The stored credentials.
+/// The file of the stored credentials.
 #[derive(Clone, Debug)]
 pub struct CredentialFile {
     folder: PathBuf,
@@ -47,12 +46,12 @@ pub struct CredentialFile {
 /// The stored credentials while no other program changes them.
 #[derive(Debug)]
 pub struct LockedCredentialFile<'a> {
-    store: &'a CredentialFile,
-    _held: fs::File,
+    file: &'a CredentialFile,
+    _lock: fs::File,
 }
 
 impl CredentialFile {
-    /// The store in the user's home folder.
+    /// The file in the user's home folder.
     ///
     /// # Errors
     /// When there is no home folder.
@@ -63,12 +62,12 @@ impl CredentialFile {
         Ok(Self { folder: Path::new(&home).join(".debros") })
     }
 
-    /// The store in a folder.
+    /// The file in a folder.
     pub fn in_folder(folder: impl Into<PathBuf>) -> Self {
         Self { folder: folder.into() }
     }
 
-    /// The file.
+    /// Where the file is.
     pub fn path(&self) -> PathBuf {
         self.folder.join("credentials.json")
     }
@@ -81,7 +80,7 @@ impl CredentialFile {
     /// All entries.
     ///
     /// # Errors
-    /// When the file is there and can not be used.
+    /// When the file is there and cannot be used.
     pub fn entries(&self) -> Result<Vec<StoredCredential>, CredentialFileError> {
         self.read()
     }
@@ -92,7 +91,7 @@ impl CredentialFile {
     /// current one, else the newest.
     ///
     /// # Errors
-    /// When the file is there and can not be used.
+    /// When the file is there and cannot be used.
     pub fn find(
         &self,
         peer_id: &str,
@@ -102,21 +101,21 @@ impl CredentialFile {
         Ok(stored_credential::choose_credential(&self.read()?, peer_id, namespace, wallet).cloned())
     }
 
-    /// Waits until no other program changes the credentials, and keeps it that way until the result
+    /// Waits until no other program changes the credentials, and keeps others out until the result
     /// is dropped.
     ///
     /// # Errors
-    /// When another program still holds them at the end of the time, or the folder can not be used.
+    /// When another program still holds them at the end of the time, or the folder cannot be used.
     pub async fn lock(
         &self,
         at_most: Duration,
     ) -> Result<LockedCredentialFile<'_>, CredentialFileError> {
         let path = self.folder.join("credentials.lock");
-        let file = self.open_lock(&path)?;
+        let lock = self.open_lock(&path)?;
         let until = Instant::now() + at_most;
         loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(LockedCredentialFile { store: self, _held: file }),
+            match lock.try_lock() {
+                Ok(()) => return Ok(LockedCredentialFile { file: self, _lock: lock }),
                 Err(fs::TryLockError::WouldBlock) if Instant::now() < until => {
                     tokio::time::sleep(TRY_AGAIN).await
                 }
@@ -132,7 +131,7 @@ impl CredentialFile {
 
     fn open_lock(&self, path: &Path) -> Result<fs::File, CredentialFileError> {
         self.make_folder()?;
-        open_private_file(path).map_err(|source| io_error(path, "written", source))
+        open_lock_file(path).map_err(|source| io_error(path, "written", source))
     }
 
     fn read(&self) -> Result<Vec<StoredCredential>, CredentialFileError> {
@@ -146,16 +145,13 @@ impl CredentialFile {
         check_mode(&path, 0o600)?;
         let format = |reason: String| CredentialFileError::Format { path: path.clone(), reason };
         // serde's own message could repeat a piece of the file.
-        let mut content: CredentialDocument = serde_json::from_str(&text)
+        let content: CredentialDocument = serde_json::from_str(&text)
             .map_err(|error| format(format!("line {}, column {}", error.line(), error.column())))?;
-        if !READ.contains(&content.version) {
+        if content.version != VERSION {
             return Err(format(format!(
-                "it has version {}, this program reads up to {VERSION}",
+                "it has version {}, this program reads version {VERSION}",
                 content.version
             )));
-        }
-        if content.version == 1 {
-            stored_credential::mark_newest_current(&mut content.credentials);
         }
         Ok(content.credentials)
     }
@@ -169,21 +165,12 @@ impl CredentialFile {
         check_mode(&self.folder, 0o700)
     }
 
-    /// Writes beside and renames: a crash leaves the old file or the new one.
     fn write(&self, credentials: &[StoredCredential]) -> Result<(), CredentialFileError> {
         let path = self.path();
-        let beside = self.folder.join("credentials.json.new");
+        let document = CredentialDocumentRef { version: VERSION, credentials };
         let write = || -> io::Result<()> {
-            let text = serde_json::to_string_pretty(&CredentialDocumentRef {
-                version: VERSION,
-                credentials,
-            })?;
-            let mut file = open_private_file(&beside)?;
-            file.set_len(0)?;
-            file.write_all(text.as_bytes())?;
-            file.write_all(b"\n")?;
-            file.sync_all()?;
-            fs::rename(&beside, &path)
+            let text = serde_json::to_string_pretty(&document)? + "\n";
+            durable_file::replace(&path, text.as_bytes(), FileReaders::Owner)
         };
         write().map_err(|source| io_error(&path, "written", source))
     }
@@ -193,80 +180,80 @@ impl LockedCredentialFile<'_> {
     /// As [`CredentialFile::find`].
     ///
     /// # Errors
-    /// When the file is there and can not be used.
+    /// When the file is there and cannot be used.
     pub fn find(
         &self,
         peer_id: &str,
         namespace: Option<&str>,
         wallet: Option<&str>,
     ) -> Result<Option<StoredCredential>, CredentialFileError> {
-        self.store.find(peer_id, namespace, wallet)
+        self.file.find(peer_id, namespace, wallet)
     }
 
     /// Stores what a sign-in got, in place of the entry of the same wallet, namespace and node. It
     /// is the current one when its predecessor was, or the node had none.
     ///
     /// # Errors
-    /// When the file is there and can not be used, or can not be written.
+    /// When the file is there and cannot be used, or cannot be written.
     pub fn put(&self, mut entry: StoredCredential) -> Result<(), CredentialFileError> {
-        let mut entries = self.store.read()?;
+        let mut entries = self.file.read()?;
         let has_current = entries.iter().any(|known| {
             known.peer_id == entry.peer_id && known.current && !known.has_same_identity(&entry)
         });
         entry.current = !has_current;
         entries.retain(|known| !known.has_same_identity(&entry) && !is_superseded(known, &entry));
         entries.push(entry);
-        self.store.write(&entries)
+        self.file.write(&entries)
     }
 
     /// Stores new tokens of an entry that is there. Whether it is current stays as it was.
     ///
     /// # Errors
-    /// When the file is there and can not be used, or can not be written.
+    /// When the file is there and cannot be used, or cannot be written.
     pub fn update(&self, entry: StoredCredential) -> Result<(), CredentialFileError> {
-        let mut entries = self.store.read()?;
+        let mut entries = self.file.read()?;
         if let Some(known) = entries.iter_mut().find(|known| known.has_same_identity(&entry)) {
             *known = StoredCredential { current: known.current, ..entry };
         }
-        self.store.write(&entries)
+        self.file.write(&entries)
     }
 
     /// Stores an entry as [`put`](LockedCredentialFile::put) does, and makes it the node's current
     /// one.
     ///
     /// # Errors
-    /// When the file is there and can not be used, or can not be written.
+    /// When the file is there and cannot be used, or cannot be written.
     pub fn put_current(&self, entry: StoredCredential) -> Result<(), CredentialFileError> {
-        let mut entries = self.store.read()?;
+        let mut entries = self.file.read()?;
         entries.retain(|known| !known.has_same_identity(&entry) && !is_superseded(known, &entry));
         for known in entries.iter_mut().filter(|known| known.peer_id == entry.peer_id) {
             known.current = false;
         }
         entries.push(StoredCredential { current: true, ..entry });
-        self.store.write(&entries)
+        self.file.write(&entries)
     }
 
     /// Removes the entry of the same wallet, namespace and node.
     ///
     /// # Errors
-    /// When the file is there and can not be used, or can not be written.
+    /// When the file is there and cannot be used, or cannot be written.
     pub fn remove(&self, entry: &StoredCredential) -> Result<(), CredentialFileError> {
-        let mut entries = self.store.read()?;
+        let mut entries = self.file.read()?;
         entries.retain(|known| !known.has_same_identity(entry));
-        self.store.write(&entries)
+        self.file.write(&entries)
     }
 }
 
-/// Whether another node listens on this machine at the URL of an entry now: then the entry is of no
-/// use any more. A gateway elsewhere may stand in front of several nodes.
+/// Whether another node listens on this machine at the URL of an entry now: then the entry is
+/// useless. A gateway elsewhere may stand in front of several nodes.
 fn is_superseded(known: &StoredCredential, by: &StoredCredential) -> bool {
     known.peer_id != by.peer_id
         && known.gateway_url == by.gateway_url
         && crate::gateway_url::is_loopback(&by.gateway_url)
 }
 
-fn open_private_file(path: &Path) -> io::Result<fs::File> {
-    // A pipe would keep us waiting.
+fn open_lock_file(path: &Path) -> io::Result<fs::File> {
+    // A pipe would block the open.
     match debros_proto::regular_file::metadata(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -275,13 +262,10 @@ fn open_private_file(path: &Path) -> io::Result<fs::File> {
 }
 
 fn check_mode(path: &Path, wanted: u32) -> Result<(), CredentialFileError> {
-    let mode =
-        fs::metadata(path).map_err(|source| io_error(path, "read", source))?.permissions().mode()
-            & 0o777;
-    if mode & 0o077 == 0 {
-        Ok(())
-    } else {
-        Err(CredentialFileError::Exposed { path: path.to_owned(), mode, wanted })
+    let metadata = fs::metadata(path).map_err(|source| io_error(path, "read", source))?;
+    match durable_file::exposed_mode(&metadata) {
+        None => Ok(()),
+        Some(mode) => Err(CredentialFileError::Exposed { path: path.to_owned(), mode, wanted }),
     }
 }
 

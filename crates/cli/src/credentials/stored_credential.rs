@@ -4,8 +4,11 @@ use debros_client::rpc::SessionResponse;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// An access token that ends this soon, in milliseconds, is not started with any more.
+/// An access token that ends this soon, in milliseconds, is not used for a new command.
 const SOON_MS: i64 = 30_000;
+
+/// The name of a key that an operator made, in place of a wallet.
+pub const OPERATOR: &str = "operator";
 
 /// What is stored for one wallet in one namespace of one node: an API key, a session, or both.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +54,7 @@ fn is_zero(number: &i64) -> bool {
 /// The secrets are left out.
 impl fmt::Debug for StoredCredential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Entry")
+        f.debug_struct("StoredCredential")
             .field("peer_id", &self.peer_id)
             .field("gateway_url", &self.gateway_url)
             .field("namespace", &self.namespace)
@@ -68,6 +71,11 @@ impl StoredCredential {
         self.access_expires_at = session.access_expires_at;
         self.refresh_token.clone_from(&session.refresh_token);
         self.refresh_expires_at = session.refresh_expires_at;
+    }
+
+    /// The wallet, or [`OPERATOR`] for a key that an operator made.
+    pub fn display_name(&self) -> &str {
+        if self.wallet.is_empty() { OPERATOR } else { &self.wallet }
     }
 
     /// Whether there is a session that can be used or refreshed.
@@ -95,9 +103,9 @@ impl StoredCredential {
 /// when one is named.
 ///
 /// Where no wallet is named, the current entry; in another namespace one of the current wallet,
-/// else the only one there. A node without a current entry is one where somebody signed out: nobody
-/// acts there until a wallet is named, for whoever acts should know as whom. Of a wallet that is
-/// named, the current entry, else the newest.
+/// else the only one there. A node without a current entry is one where the user signed out: no
+/// command acts there until a wallet is named, so that no other wallet acts unnoticed. Of a wallet
+/// that is named, the current entry, else the newest.
 pub(super) fn choose_credential<'a>(
     entries: &'a [StoredCredential],
     peer_id: &str,
@@ -129,15 +137,4 @@ pub(super) fn choose_credential<'a>(
     // The only one, when the namespace is named.
     let only = fitting.next().filter(|_| namespace.is_some());
     only.filter(|_| fitting.next().is_none())
-}
-
-/// Makes the newest entry of each node current, as the version did that knew no current ones.
-pub(super) fn mark_newest_current(entries: &mut [StoredCredential]) {
-    for index in 0..entries.len() {
-        let StoredCredential { peer_id, stored_at, .. } = &entries[index];
-        let newer = |(other, entry): (usize, &StoredCredential)| {
-            entry.peer_id == *peer_id && (entry.stored_at, other) > (*stored_at, index)
-        };
-        entries[index].current = !entries.iter().enumerate().any(newer);
-    }
 }

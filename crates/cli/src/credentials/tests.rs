@@ -1,4 +1,4 @@
-//! Tests of the store.
+//! Tests of the credential file.
 
 use super::{CredentialFile, CredentialFileError, StoredCredential, fs};
 use std::os::unix::fs::PermissionsExt as _;
@@ -109,7 +109,7 @@ async fn when_the_current_entry_is_signed_out_no_other_one_takes_its_place() {
         "ak_b0x2:one",
         "another node's is not touched"
     );
-    // New tokens for one of them choose none; whoever names a wallet does.
+    // New tokens for one of them choose none; naming a wallet does.
     store
         .lock(NOW)
         .await
@@ -160,7 +160,13 @@ async fn a_file_of_another_format_is_an_error_and_stays_as_it_is() {
     let home = tempfile::tempdir().unwrap();
     let store = in_folder(home.path());
     put(&store, entry("a", "one", "")).await;
-    for bad in ["", "{", r#"{"gateways":{"x":"ak_secret"}}"#, r#"{"version":3,"credentials":[]}"#] {
+    for bad in [
+        "",
+        "{",
+        r#"{"gateways":{"x":"ak_secret"}}"#,
+        r#"{"version":1,"credentials":[]}"#,
+        r#"{"version":3,"credentials":[]}"#,
+    ] {
         fs::write(store.path(), bad).unwrap();
         let error = store.lock(NOW).await.unwrap().put(entry("b", "one", "")).unwrap_err();
         assert!(
@@ -170,24 +176,6 @@ async fn a_file_of_another_format_is_an_error_and_stays_as_it_is() {
         );
         assert_eq!(fs::read_to_string(store.path()).unwrap(), bad);
     }
-}
-
-#[tokio::test]
-async fn a_file_of_version_1_is_read_and_becomes_version_2_at_the_next_change() {
-    let home = tempfile::tempdir().unwrap();
-    let store = in_folder(home.path());
-    put(&store, entry("x", "y", "")).await;
-    let old = r#"{"version":1,"credentials":[
-        {"peer_id":"a","gateway_url":"http://127.0.0.1:8080","namespace":"one","api_key":"ak_1:one","stored_at":5},
-        {"peer_id":"a","gateway_url":"","namespace":"two","api_key":"ak_2:two","stored_at":7}]}"#;
-    fs::write(store.path(), old).unwrap();
-    assert_eq!(key(&store, "a", None, None).unwrap(), "ak_2:two", "the newest, as before");
-    assert_eq!(fs::read_to_string(store.path()).unwrap(), old);
-    put(&store, entry("a", "one", "0x1")).await;
-    let text = fs::read_to_string(store.path()).unwrap();
-    assert!(text.contains("\"version\": 2"), "{text}");
-    assert_eq!(key(&store, "a", Some("one"), Some("")).unwrap(), "ak_1:one");
-    assert_eq!(store.entries().unwrap().len(), 3);
 }
 
 #[tokio::test]

@@ -2,9 +2,10 @@
 
 use super::auth_args::{AuthCommand, OperatorArgs};
 use super::completion_values;
-use crate::config::parse_duration;
+use super::output::OutputFormat;
+use crate::arg_parsers::parse_timeout;
 use crate::version;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use clap_complete::{ArgValueCandidates, Shell};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -44,29 +45,9 @@ pub(crate) struct GlobalOptions {
     /// Reach the production network instead of a node on this machine
     #[arg(long, global = true)]
     pub(crate) production: bool,
-    /// No routing through Anyone (SOCKS5); nothing is routed through it in this version
+    /// No routing through Anyone (SOCKS5); no effect yet: this version routes nothing through it
     #[arg(long, global = true)]
     pub(crate) disable_anonrc: bool,
-}
-
-/// How results are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum OutputFormat {
-    // No help of their own: it would spread every option of every command over three lines.
-    Table,
-    Json,
-}
-
-fn parse_timeout(text: &str) -> Result<Duration, String> {
-    parse_duration(text)
-        .filter(|span| !span.is_zero())
-        .ok_or_else(|| "write a time span such as 30s, 500ms or 2m".to_owned())
-}
-
-/// One of a list of scopes; a blank after the comma is no part of it.
-pub(crate) fn parse_scope(text: &str) -> Result<String, String> {
-    let scope = text.trim();
-    if scope.is_empty() { Err("a scope is empty".to_owned()) } else { Ok(scope.to_owned()) }
 }
 
 fn parse_at_least_one(text: &str) -> Result<u64, String> {
@@ -93,7 +74,7 @@ fn parse_baseline(text: &str) -> Result<Baseline, String> {
     }
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum CliCommand {
     /// Shows the version of this program
     Version,
@@ -105,7 +86,7 @@ pub(crate) enum CliCommand {
     Status,
     /// Shows the node's peer id
     PeerId,
-    /// Lets the node dial a peer (operators only)
+    /// Makes the node dial a peer (operators only)
     Connect {
         /// Multiaddr of the peer, with /p2p/<peer id>
         #[arg(value_name = "ADDR")]
@@ -131,10 +112,10 @@ passes all as text.")]
     /// Messages by topic
     #[command(subcommand)]
     Pubsub(PubsubCommand),
-    /// Signing in, wallets, API keys, and who may act in a namespace
+    /// Sign-in, wallets, API keys, and members of a namespace
     #[command(subcommand)]
     Auth(AuthCommand),
-    /// Namespaces: which there are, what they hold, and the end of one
+    /// Namespaces: lists, shows and deletes them
     #[command(subcommand)]
     Namespace(NamespaceCommand),
     /// The database: backups, export, migrations, schema
@@ -151,7 +132,7 @@ passes all as text.")]
     },
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum StorageCommand {
     /// Stores a value
     Put {
@@ -177,7 +158,7 @@ pub(crate) enum StorageCommand {
         /// Only keys that start with this
         #[arg(default_value = "")]
         prefix: String,
-        /// At most so many; all when left out
+        /// At most this many; all when left out
         #[arg(value_parser = parse_at_least_one)]
         limit: Option<u64>,
         /// Goes on where a list ended: the next_cursor that it has in JSON
@@ -189,14 +170,14 @@ pub(crate) enum StorageCommand {
         /// The key
         key: String,
     },
-    /// Tells whether a key exists; exit code 4 when it does not
+    /// Prints whether a key exists; exit code 4 when it does not
     Exists {
         /// The key
         key: String,
     },
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum PubsubCommand {
     /// Sends a message to a topic
     Publish {
@@ -221,7 +202,7 @@ pub(crate) enum PubsubCommand {
     Topics,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum NamespaceCommand {
     /// Lists those that the wallet owns or has a role in; for a key its own; for operators all
     List {
@@ -229,7 +210,7 @@ pub(crate) enum NamespaceCommand {
         #[arg(default_value = "")]
         prefix: String,
         #[command(flatten)]
-        right: OperatorArgs,
+        operator_args: OperatorArgs,
     },
     /// Shows what a namespace holds
     Info {
@@ -237,7 +218,7 @@ pub(crate) enum NamespaceCommand {
         #[arg(add = ArgValueCandidates::new(completion_values::namespaces))]
         name: Option<String>,
         #[command(flatten)]
-        right: OperatorArgs,
+        operator_args: OperatorArgs,
     },
     /// Deletes a namespace with everything in it; for its owner
     Delete {
@@ -248,11 +229,11 @@ pub(crate) enum NamespaceCommand {
         #[arg(long, value_name = "NAME")]
         confirm: Option<String>,
         #[command(flatten)]
-        right: OperatorArgs,
+        operator_args: OperatorArgs,
     },
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum DbCommand {
     /// Makes a verified copy of everything the node keeps (operators only)
     Backup {
@@ -281,14 +262,14 @@ pub(crate) enum DbCommand {
     ///
     /// They are NUMBER_name.sql files, or folders NUMBER_name with a migration.sql or up.sql, as
     /// goose, dbmate, golang-migrate, sqlx, Flyway, Diesel, drizzle-kit, Prisma and others write
-    /// them. Numbers run from 0 or 1 without a gap, or are moments like 20261124193000. Each is
-    /// applied in a transaction of its own. What takes a change back (down, undo) is never run; a
-    /// file that seems to hold it unmarked is refused, as are migrations that are not written in
+    /// them. Numbers run from 0 or 1 without a gap, or are timestamps like 20261124193000. Each is
+    /// applied in a transaction of its own. What takes a change back (down, undo) never runs; a
+    /// file that seems to hold it unmarked is refused, as are migrations in other languages than
     /// SQL.
     ///
     /// A step has at most 999 statements of 1 MiB each, and 15 MiB in all. What `sqlite3 FILE
-    /// .dump` or `.schema` writes can be a step: of more rows than that, those that are written out
-    /// are put together.
+    /// .dump` or `.schema` writes can be a step: more rows than that are merged where they
+    /// are written out.
     Migrate {
         /// The folder
         dir: PathBuf,

@@ -1,12 +1,12 @@
 //! The command line of `network-cli auth`.
 
-use crate::network_cli::args::parse_scope;
-use crate::network_cli::completion_values;
+use super::completion_values;
+use crate::arg_parsers::parse_scope;
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCandidates;
 use std::path::PathBuf;
 
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum AuthCommand {
     /// Signs a wallet in: in the browser, or with a keystore file
     Login(LoginArgs),
@@ -16,13 +16,13 @@ pub(crate) enum AuthCommand {
         #[arg(long)]
         all: bool,
     },
-    /// Shows what the credential stands for
+    /// Shows whose the credential is and what it allows
     Whoami,
     /// Writes the credential that commands use to stdout
     Token,
     /// Lists the stored wallets and keys; those that commands use are marked
     Wallets,
-    /// Lets commands for the node use another stored wallet
+    /// Makes commands for the node use another stored wallet
     Use {
         /// The wallet, as `auth wallets` shows it; operator: a key that an operator made
         #[arg(add = ArgValueCandidates::new(completion_values::wallets_and_operator))]
@@ -42,12 +42,12 @@ pub(crate) enum AuthCommand {
     /// API keys of a namespace
     #[command(subcommand)]
     Keys(KeysCommand),
-    /// Who may act in a namespace
+    /// Members: the wallets that may act in a namespace
     #[command(subcommand)]
     Members(MembersCommand),
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct LoginArgs {
     /// The gateway whose page is opened; else DEBROS_GATEWAY_URL, else that of the node
     #[arg(long, value_name = "URL", conflicts_with = "keystore")]
@@ -64,7 +64,7 @@ pub(crate) struct LoginArgs {
     pub(crate) password_file: Option<PathBuf>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct KeystoreArgs {
     /// The keystore file
     #[arg(long, value_name = "FILE")]
@@ -74,7 +74,7 @@ pub(crate) struct KeystoreArgs {
     pub(crate) password_file: Option<PathBuf>,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum WalletCommand {
     /// Makes a wallet, and prints its address
     New {
@@ -88,19 +88,19 @@ pub(crate) enum WalletCommand {
     },
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum KeysCommand {
     /// Lists the keys, revoked ones too: all for an admin, else the wallet's own
     List {
         #[command(flatten)]
-        right: OperatorArgs,
+        operator_args: OperatorArgs,
     },
     /// Makes a key; it is shown this once
     Create {
         /// What the key is for
         #[arg(long, default_value = "")]
         name: String,
-        /// What it may do at most; else writer, or less where the maker may less
+        /// The highest role that it acts with; else writer, or less where the maker has less
         #[arg(long, value_parser = ["reader", "writer", "admin"])]
         role: Option<String>,
         /// Narrows the role to these, such as db:read,storage:read
@@ -111,23 +111,23 @@ pub(crate) enum KeysCommand {
         #[arg(long)]
         save: bool,
         #[command(flatten)]
-        right: OperatorArgs,
+        operator_args: OperatorArgs,
     },
     /// Revokes a key by its id
     Revoke {
         /// The id, as the list shows it
         id: String,
         #[command(flatten)]
-        right: OperatorArgs,
+        operator_args: OperatorArgs,
     },
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum MembersCommand {
     /// Lists the wallets that may act in the namespace
     List {
         #[command(flatten)]
-        right: OperatorArgs,
+        operator_args: OperatorArgs,
     },
     /// Gives a wallet a role in place of the one that it had
     Set {
@@ -137,25 +137,25 @@ pub(crate) enum MembersCommand {
         #[arg(value_parser = ["reader", "writer", "admin"])]
         role: String,
         #[command(flatten)]
-        right: OperatorArgs,
+        operator_args: OperatorArgs,
     },
     /// Takes a wallet's role away
     ///
-    /// Who is signed in as that wallet leaves the namespace so, whatever role it was given.
+    /// A wallet may remove itself, and so leave the namespace, whatever its role.
     Remove {
         /// The wallet
         #[arg(add = ArgValueCandidates::new(completion_values::wallets))]
         wallet: String,
         #[command(flatten)]
-        right: OperatorArgs,
+        operator_args: OperatorArgs,
     },
 }
 
-/// With whose right a command manages a namespace.
+/// Whether a command manages a namespace as the node's operator.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct OperatorArgs {
     /// Acts as the node's operator, on the node's machine, in the --namespace that is named;
-    /// without it only what reads does, where no credential is stored
+    /// without it only reading commands do, where no credential is stored
     #[arg(long)]
     pub(crate) operator: bool,
 }

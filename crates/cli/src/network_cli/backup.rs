@@ -4,16 +4,16 @@ use super::node_connection::NodeConnection;
 use super::output::{
     Output, TableCell, format_size, format_time, json_list, json_time, print_note, printable,
 };
+use super::terminal::{ask_line, is_interactive};
 use crate::cli_error::CliError;
 use debros_client::Transfer;
 use debros_client::rpc::event::Kind;
 use debros_client::rpc::{Backup, Done};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use std::io::{self, IsTerminal as _, Write as _};
 
-pub(super) async fn list(session: &NodeConnection, out: Output) -> Result<(), CliError> {
-    let backups = session.operator_client().await?.operator().backups().await?;
+pub(super) async fn list(connection: &NodeConnection, out: Output) -> Result<(), CliError> {
+    let backups = connection.operator_client().await?.operator().backups().await?;
     if out.is_json() {
         return out.write_json(&json_list(backups.iter().map(backup_json)));
     }
@@ -33,8 +33,8 @@ pub(super) async fn list(session: &NodeConnection, out: Output) -> Result<(), Cl
     out.write_table(&["NAME", "CREATED", "SIZE", "SHA-256", "MISSING"], rows)
 }
 
-pub(super) async fn create(session: &NodeConnection, out: Output) -> Result<(), CliError> {
-    let transfer = session.operator_client().await?.operator().backup().await?;
+pub(super) async fn create(connection: &NodeConnection, out: Output) -> Result<(), CliError> {
+    let transfer = connection.operator_client().await?.operator().backup().await?;
     let done = follow_transfer(transfer, "backing up").await?;
     let backup = done.backup.ok_or_else(|| {
         CliError::new("the node ended the backup without saying which copy it made")
@@ -55,7 +55,7 @@ pub(super) async fn create(session: &NodeConnection, out: Output) -> Result<(), 
     // The command fails, so that a script which makes backups every night does not go on in
     // silence.
     Err(CliError::new(format!(
-        "backup {} is not whole: these namespaces could not be copied, because their databases are damaged or can not be read \
+        "backup {} is not whole: these namespaces could not be copied, because their databases are damaged or cannot be read \
          (the node's log has more): {}",
         printable(&backup.name),
         missing_namespaces(&backup)
@@ -69,15 +69,21 @@ fn missing_namespaces(backup: &Backup) -> String {
 }
 
 pub(super) async fn restore(
-    session: &NodeConnection,
+    connection: &NodeConnection,
     out: Output,
     name: &str,
     yes: bool,
 ) -> Result<(), CliError> {
-    if !yes {
-        confirm_restore(name)?;
+    if !yes && !is_interactive() {
+        return Err(CliError::usage(
+            "restoring replaces the data of all namespaces with the copy's: give --yes to go on without being asked",
+        ));
     }
-    let transfer = session.operator_client().await?.operator().restore(name).await?;
+    let client = connection.operator_client().await?;
+    if !yes {
+        confirm_restore(name).await?;
+    }
+    let transfer = client.operator().restore(name).await?;
     follow_transfer(transfer, "restoring").await?;
     out.write_result(
         || json!({ "status": "ok", "restored": name }),
@@ -85,26 +91,15 @@ pub(super) async fn restore(
     )
 }
 
-/// Asks on a terminal, and only there: a script has to say --yes.
-fn confirm_restore(name: &str) -> Result<(), CliError> {
-    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        return Err(CliError::usage(
-            "restoring replaces the data of all namespaces with the copy's: give --yes to go on without being asked",
-        ));
-    }
+/// Asks on a terminal; a script has to say --yes.
+async fn confirm_restore(name: &str) -> Result<(), CliError> {
     print_note(
         "Restoring puts the data of all namespaces back to what it was when the copy was made; what was written since is gone.\n\
          Who may act stays as it is now on the same network: API keys, members, sessions, removed signing keys. On a fresh\n\
          machine it becomes what it was in the copy.",
     );
-    // When stderr is gone the answer will not fit either.
-    let _ = write!(io::stderr(), "Type the copy's name to go on: ");
-    let mut answer = String::new();
-    let read = io::stdin().read_line(&mut answer);
-    read.map_err(|error| {
-        CliError::new(format!("the answer can not be read from the terminal: {error}"))
-    })?;
-    if answer.trim() == name {
+    let answer = ask_line("Type the copy's name to go on: ".to_owned()).await?;
+    if answer.is_some_and(|answer| answer == name) {
         Ok(())
     } else {
         Err(CliError::new("the answer is not the copy's name: nothing was restored"))

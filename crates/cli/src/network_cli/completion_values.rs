@@ -1,9 +1,8 @@
-//! What the shell is offered for values: of lists that the program has, and of what lies on this
-//! machine. No node is asked, for a shell waits for the answer at every Tab; what can not be read
-//! offers nothing.
+//! Values that completion offers to the shell: from lists in the program, and from files on this
+//! machine. No node is asked, since the shell waits for the answer at every Tab; a file that cannot
+//! be read offers nothing.
 
-use super::auth::OPERATOR;
-use super::node_connection::{DATA_DIR, env_variable};
+use super::environment::{DATA_DIR, env_variable};
 use crate::credentials::{CredentialFile, StoredCredential};
 use crate::local_node;
 use clap_complete::CompletionCandidate;
@@ -20,9 +19,9 @@ pub(super) fn wallets() -> Vec<CompletionCandidate> {
     stored(|entry| Some(entry.wallet).filter(|wallet| !wallet.is_empty()))
 }
 
-/// The same, and the operator where a key of its is stored.
+/// The same, and the operator where one of its keys is stored.
 pub(super) fn wallets_and_operator() -> Vec<CompletionCandidate> {
-    stored(|entry| Some(if entry.wallet.is_empty() { OPERATOR.to_owned() } else { entry.wallet }))
+    stored(|entry| Some(entry.display_name().to_owned()))
 }
 
 /// Namespaces for which something is stored, of all nodes.
@@ -55,7 +54,9 @@ pub(super) fn nodes() -> Vec<CompletionCandidate> {
 }
 
 fn stored(value: impl Fn(StoredCredential) -> Option<String>) -> Vec<CompletionCandidate> {
-    let entries = CredentialFile::in_home().and_then(|store| store.entries()).unwrap_or_default();
+    let entries = CredentialFile::in_home()
+        .and_then(|credential_file| credential_file.entries())
+        .unwrap_or_default();
     let values: BTreeSet<String> = entries.into_iter().filter_map(value).collect();
     values.into_iter().map(CompletionCandidate::new).collect()
 }

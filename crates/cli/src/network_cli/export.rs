@@ -12,7 +12,7 @@ use serde_json::json;
 use std::path::Path;
 
 pub(super) async fn run(
-    session: &NodeConnection,
+    connection: &NodeConnection,
     out: Output,
     path: &Path,
     force: bool,
@@ -23,7 +23,7 @@ pub(super) async fn run(
             path.display()
         )));
     }
-    let transfer = session.user_client().await?.operator().export().await?;
+    let transfer = connection.user_client().await?.operator().export().await?;
     // From here on something lies on the disk that an interruption has to take away.
     let mut signals = StopSignals::of_command()?;
     // Only a complete file that was verified gets the name that was asked for.

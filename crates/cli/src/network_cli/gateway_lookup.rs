@@ -1,31 +1,32 @@
 //! Which gateway's page a sign-in in the browser uses.
 
-use super::credential_lookup::open_credential_file;
-use super::node_connection::{NodeConnection, env_variable};
+use super::environment::env_variable;
+use super::node_connection::NodeConnection;
 use super::output::print_note;
 use crate::cli_error::CliError;
+use crate::credentials::CredentialFile;
 use crate::gateway_url;
 use std::time::Duration;
 
 const GATEWAY_URL: &str = "DEBROS_GATEWAY_URL";
-/// Where a gateway listens when nothing else is said.
-const USUAL: &str = "http://127.0.0.1:8080";
-/// How long the one on this machine may take to say whose it is.
+/// Where a gateway listens by default.
+const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+/// How long the one on this machine may take to report its node.
 const PROBE: Duration = Duration::from_secs(2);
 /// Its status is a few hundred bytes.
 const MAX_STATUS_BYTES: u64 = 64 * 1024;
 
 /// The gateway that is named, else that of the node on this machine, else the one that the last
-/// sign-in used, else one at the usual address, if it is the node's.
+/// sign-in used, else one at the default address, if it is the node's.
 pub(super) async fn find(
-    session: &NodeConnection,
+    connection: &NodeConnection,
     named: Option<&str>,
 ) -> Result<String, CliError> {
-    let url = match configured_gateway(session, named)? {
+    let url = match configured_gateway(connection, named)? {
         Some(url) => url,
-        None if is_gateway_of_node(session).await => USUAL.to_owned(),
+        None if is_gateway_of_node(connection).await => DEFAULT_URL.to_owned(),
         None => {
-            return Err(CliError::usage(format!("no gateway of the node {} is known", session.peer_id)).with_hint(
+            return Err(CliError::usage(format!("no gateway of the node {} is known", connection.peer_id)).with_hint(
                 "name its URL with --gateway or DEBROS_GATEWAY_URL; without a gateway, `network-cli auth login --keystore FILE` \
                  signs in",
             ));
@@ -40,12 +41,12 @@ pub(super) async fn find(
 }
 
 /// The gateway of the node on this machine, while it runs.
-pub(super) fn local_gateway_url(session: &NodeConnection) -> Option<String> {
-    gateway_url::read(&session.local_node.as_ref()?.data_dir)
+pub(super) fn local_gateway_url(connection: &NodeConnection) -> Option<String> {
+    gateway_url::read(&connection.local_node.as_ref()?.data_dir)
 }
 
 fn configured_gateway(
-    session: &NodeConnection,
+    connection: &NodeConnection,
     named: Option<&str>,
 ) -> Result<Option<String>, CliError> {
     let by_name = named.map(|url| (url.to_owned(), "--gateway"));
@@ -55,19 +56,20 @@ fn configured_gateway(
             .map_err(|what| CliError::usage(format!("{place}: {what}")))?;
         return Ok(Some(url));
     }
-    if let Some(url) = local_gateway_url(session) {
+    if let Some(url) = local_gateway_url(connection) {
         return Ok(Some(url));
     }
-    let stored = session.stored_entry(&open_credential_file()?)?.map(|entry| entry.gateway_url);
+    let stored =
+        connection.stored_entry(&CredentialFile::in_home()?)?.map(|entry| entry.gateway_url);
     Ok(stored.and_then(|url| gateway_url::parse(&url).ok()))
 }
 
-/// Whether the gateway at the usual address of this machine speaks for the node. Another program
+/// Whether the gateway at the default address of this machine belongs to the node. Another program
 /// may listen there.
-async fn is_gateway_of_node(session: &NodeConnection) -> bool {
-    let Ok(node) = session.public_client().network().status().await else { return false };
-    let Some(told) = fetch_gateway_node_id().await else { return false };
-    told == node.peer_id || told == node.node_id
+async fn is_gateway_of_node(connection: &NodeConnection) -> bool {
+    let Ok(node) = connection.public_client().network().status().await else { return false };
+    let Some(reported) = fetch_gateway_node_id().await else { return false };
+    reported == node.peer_id || reported == node.node_id
 }
 
 async fn fetch_gateway_node_id() -> Option<String> {
@@ -77,7 +79,7 @@ async fn fetch_gateway_node_id() -> Option<String> {
         .timeout(PROBE)
         .build()
         .ok()?;
-    let answer = client.get(format!("{USUAL}/v1/status")).send().await.ok()?;
+    let answer = client.get(format!("{DEFAULT_URL}/v1/status")).send().await.ok()?;
     if !answer.status().is_success()
         || answer.content_length().is_none_or(|length| length > MAX_STATUS_BYTES)
     {

@@ -17,7 +17,7 @@ pub(super) fn read(value: String, text: bool, max: usize) -> Result<Vec<u8>, Cli
     match value.strip_prefix('@') {
         Some(path) => {
             let file = regular_file::open_or_handed_over(Path::new(path)).map_err(|error| {
-                CliError::usage(format!("{path} can not be read: {error}"))
+                CliError::usage(format!("{path} cannot be read: {error}"))
                     .with_hint("--text takes the value as it stands")
             })?;
             read_all(file, path, max)
@@ -30,7 +30,7 @@ fn read_all(source: impl Read, name: &str, max: usize) -> Result<Vec<u8>, CliErr
     let mut bytes = Vec::new();
     // One more than allowed, to tell "just fits" from "too long" without reading an endless source.
     let read = source.take(max as u64 + 1).read_to_end(&mut bytes);
-    read.map_err(|error| CliError::new(format!("{name} can not be read: {error}")))?;
+    read.map_err(|error| CliError::new(format!("{name} cannot be read: {error}")))?;
     if bytes.len() > max {
         return Err(CliError::usage(format!(
             "{name} holds more than the {max} bytes that are allowed"

@@ -1,14 +1,14 @@
 //! Keystore files (Ethereum keystore V3) and their passwords.
 
-use super::credential_lookup::is_interactive;
-use super::node_connection::env_variable;
-use super::terminal::SilentTerminal;
+use super::environment::env_variable;
+use super::terminal::{SilentTerminal, is_interactive};
 use crate::cli_error::CliError;
 use debros_auth::PrivateKey;
 use debros_auth::keystore::{self, KdfStrength, MAX_FILE_BYTES};
+use debros_proto::durable_file;
 use std::fs;
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::io::{self, Read as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
@@ -28,16 +28,16 @@ pub(super) fn open(path: &Path, password_file: Option<&Path>) -> Result<PrivateK
                 .with_hint("`network-cli auth wallet new --keystore FILE` makes one")
         }
         SecretFileError::Io(error) => {
-            CliError::new(format!("the keystore file {shown} can not be read: {error}"))
+            CliError::new(format!("the keystore file {shown} cannot be read: {error}"))
         }
     })?;
     let named = |error: debros_client::Error| {
-        let mut failure = CliError::from(error);
-        failure.message = format!("{shown}: {}", failure.message);
-        failure.hint = None;
-        failure
+        let mut cli_error = CliError::from(error);
+        cli_error.message = format!("{shown}: {}", cli_error.message);
+        cli_error.hint = None;
+        cli_error
     };
-    // A file that can not be opened by any password is told before one is asked for.
+    // A file that no password opens is refused before one is asked for.
     keystore::claimed_wallet(&text).map_err(named)?;
     let password = match password_from_file_or_env(password_file)? {
         Some(password) => password,
@@ -71,17 +71,14 @@ pub(super) fn create(
         .map_err(|error| CliError::new(format!("no randomness: {error}")))?;
     let text = keystore::encrypt(key, password.as_bytes(), KdfStrength::Standard, *random)?;
     write_new(path, &text)
-        .map_err(|error| CliError::new(format!("{shown} can not be made: {error}")))
+        .map_err(|error| CliError::new(format!("{shown} cannot be made: {error}")))
 }
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.write_all(b"\n")?;
-    file.sync_all()
+    durable_file::create_private(path, format!("{text}\n").as_bytes())
 }
 
 fn empty_password_error() -> CliError {
@@ -94,7 +91,7 @@ fn password_from_file_or_env(file: Option<&Path>) -> Result<Option<Zeroizing<Str
         let text = read_secret_file(path, MAX_PASSWORD_BYTES).map_err(|error| match error {
             SecretFileError::Exposed(mode) => exposed_file_error("the password file", path, mode),
             SecretFileError::Io(error) => CliError::usage(format!(
-                "the password file {} can not be read: {error}",
+                "the password file {} cannot be read: {error}",
                 path.display()
             )),
         })?;
@@ -127,7 +124,7 @@ impl PasswordPrompt {
         let interrupts = signal(SignalKind::interrupt())?;
         let terminal = SilentTerminal::enter().map_err(|error| {
             CliError::no_credential(format!(
-                "the terminal can not be used to ask for a password: {error}"
+                "the terminal cannot be used to ask for a password: {error}"
             ))
             .with_hint(format!("name a file with --password-file, or set {PASSWORD}"))
         })?;
@@ -180,9 +177,10 @@ fn exposed_file_error(what: &str, path: &Path, mode: u32) -> CliError {
 fn read_secret_file(path: &Path, max: usize) -> Result<Zeroizing<String>, SecretFileError> {
     let file = debros_proto::regular_file::open_or_handed_over(path)?;
     let metadata = file.metadata()?;
-    let mode = metadata.permissions().mode() & 0o777;
     // A pipe that a shell makes has no mode to look after.
-    if metadata.is_file() && mode & 0o077 != 0 {
+    if metadata.is_file()
+        && let Some(mode) = durable_file::exposed_mode(&metadata)
+    {
         return Err(SecretFileError::Exposed(mode));
     }
     let mut text = Zeroizing::new(String::new());

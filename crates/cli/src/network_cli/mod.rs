@@ -5,9 +5,11 @@ mod auth;
 mod auth_args;
 mod backup;
 mod browser;
+mod command_client;
 mod completion;
 mod completion_values;
 mod credential_lookup;
+mod environment;
 mod export;
 mod gateway_lookup;
 mod input;
@@ -20,17 +22,17 @@ mod output;
 mod partial_file;
 mod pubsub;
 mod query;
+mod resolved_credential;
 mod schema;
 mod storage;
 mod terminal;
 
 use crate::cli_error::CliError;
 use crate::runtime;
-pub(crate) use args::parse_scope;
-use args::{Cli, CliCommand, DbCommand, OutputFormat};
+use args::{Cli, CliCommand, DbCommand};
 use clap::Parser as _;
 use node_connection::NodeConnection;
-use output::Output;
+use output::{Output, OutputFormat, print_note};
 use std::process::ExitCode;
 
 /// Runs the program.
@@ -45,11 +47,11 @@ pub fn main() -> ExitCode {
     let json = cli.global.format == OutputFormat::Json;
     match run(cli) {
         Ok(code) => code,
-        Err(failure) => failure.report(json),
+        Err(cli_error) => cli_error.report(json),
     }
 }
 
-/// A command line that can not be read; `--help` and `--version` come this way too.
+/// A command line that cannot be read; `--help` and `--version` come this way too.
 fn report_usage_error(error: &clap::Error) -> ExitCode {
     let asked: Vec<String> = std::env::args().collect();
     let json = asked
@@ -75,6 +77,11 @@ fn usage_message(error: &clap::Error) -> String {
 
 fn run(mut cli: Cli) -> Result<ExitCode, CliError> {
     let out = Output::new(cli.global.format);
+    if cli.global.disable_anonrc {
+        print_note(
+            "note: --disable-anonrc has no effect yet: nothing is routed through Anyone in this version",
+        );
+    }
     if let CliCommand::Namespace(wanted) = &cli.command {
         namespace::check_arguments(&mut cli.global, wanted)?;
     }
@@ -82,9 +89,9 @@ fn run(mut cli: Cli) -> Result<ExitCode, CliError> {
         return Ok(ExitCode::SUCCESS);
     };
     runtime::command_runtime()?.block_on(async {
-        let session = NodeConnection::open(&cli.global).await?;
-        let result = run_command(wanted, &session, out).await;
-        session.close().await;
+        let connection = NodeConnection::open(&cli.global).await?;
+        let result = run_with_sign_in(wanted, &connection, out).await;
+        connection.close().await;
         result
     })
 }
@@ -104,39 +111,58 @@ fn run_offline(command: CliCommand, out: Output) -> Result<Option<CliCommand>, C
     Ok(None)
 }
 
+/// Runs a command. One that finds no credential runs once more where somebody at a terminal signs
+/// in: until it has its credential a command has read no input and changed nothing.
+async fn run_with_sign_in(
+    command: CliCommand,
+    connection: &NodeConnection,
+    out: Output,
+) -> Result<ExitCode, CliError> {
+    match run_command(command.clone(), connection, out).await {
+        Err(missing) if auth::login::offer(connection, &missing).await? => {
+            run_command(command, connection, out).await
+        }
+        result => result,
+    }
+}
+
 async fn run_command(
     command: CliCommand,
-    session: &NodeConnection,
+    connection: &NodeConnection,
     out: Output,
 ) -> Result<ExitCode, CliError> {
     match command {
         // Answered before a node was looked for.
         CliCommand::Version | CliCommand::Completions { .. } => {}
-        CliCommand::Health => return network::health(session, out).await,
-        CliCommand::Peers => network::peers(session, out).await?,
-        CliCommand::Status => network::status(session, out).await?,
-        CliCommand::PeerId => network::peer_id(session, out)?,
-        CliCommand::Connect { address } => network::connect(session, out, address).await?,
-        CliCommand::Query { sql, args, text } => query::run(session, out, sql, &args, text).await?,
-        CliCommand::Storage(storage) => return storage::run(session, out, storage).await,
-        CliCommand::Pubsub(pubsub) => pubsub::run(session, out, pubsub).await?,
-        CliCommand::Auth(auth) => auth::run(session, out, auth).await?,
-        CliCommand::Namespace(wanted) => namespace::run(session, out, wanted).await?,
-        CliCommand::Db(DbCommand::Backup { list: true }) => backup::list(session, out).await?,
-        CliCommand::Db(DbCommand::Backup { list: false }) => backup::create(session, out).await?,
+        CliCommand::Health => return network::health(connection, out).await,
+        CliCommand::Peers => network::peers(connection, out).await?,
+        CliCommand::Status => network::status(connection, out).await?,
+        CliCommand::PeerId => network::peer_id(connection, out)?,
+        CliCommand::Connect { address } => network::connect(connection, out, address).await?,
+        CliCommand::Query { sql, args, text } => {
+            query::run(connection, out, sql, &args, text).await?
+        }
+        CliCommand::Storage(storage) => return storage::run(connection, out, storage).await,
+        CliCommand::Pubsub(pubsub) => pubsub::run(connection, out, pubsub).await?,
+        CliCommand::Auth(auth) => auth::run(connection, out, auth).await?,
+        CliCommand::Namespace(wanted) => namespace::run(connection, out, wanted).await?,
+        CliCommand::Db(DbCommand::Backup { list: true }) => backup::list(connection, out).await?,
+        CliCommand::Db(DbCommand::Backup { list: false }) => {
+            backup::create(connection, out).await?
+        }
         CliCommand::Db(DbCommand::Restore { name, yes }) => {
-            backup::restore(session, out, &name, yes).await?
+            backup::restore(connection, out, &name, yes).await?
         }
         CliCommand::Db(DbCommand::Export { file, force }) => {
-            export::run(session, out, &file, force).await?
+            export::run(connection, out, &file, force).await?
         }
         CliCommand::Db(DbCommand::Migrate { dir, baseline: Some(baseline), .. }) => {
-            migrate::record_baseline(session, out, &dir, baseline).await?;
+            migrate::record_baseline(connection, out, &dir, baseline).await?;
         }
         CliCommand::Db(DbCommand::Migrate { dir, dry_run, .. }) => {
-            migrate::run(session, out, &dir, dry_run).await?
+            migrate::run(connection, out, &dir, dry_run).await?
         }
-        CliCommand::Db(DbCommand::Schema) => schema::run(session, out).await?,
+        CliCommand::Db(DbCommand::Schema) => schema::run(connection, out).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -152,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_usage_error_is_told_whole_in_one_line() {
+    fn a_usage_error_is_reported_whole_in_one_line() {
         for (line, words) in [
             ("network-cli storage put", &["<KEY>"][..]),
             ("network-cli storage get", &["required arguments were not provided", "<KEY>"]),

@@ -1,16 +1,16 @@
-//! `namespace …`: which namespaces there are, what they hold, and the end of one.
+//! `namespace …`: lists, describes and deletes namespaces.
 
 use super::args::{GlobalOptions, NamespaceCommand};
 use super::auth_args::OperatorArgs;
-use super::credential_lookup::{credential_file_failure, is_interactive, open_credential_file};
 use super::node_connection::NodeConnection;
 use super::output::{Output, TableCell, format_size, format_time, print_note, printable};
+use super::terminal::{ask_line, is_interactive};
 use crate::cli_error::CliError;
+use crate::credentials::CredentialFile;
 use debros_client::rpc::NamespaceInfo;
 use debros_client::{Code, Error, Namespace};
 use debros_gateway::answers::{DeleteNamespaceAnswer, NamespaceAnswer, NamespacesAnswer};
 use debros_proto::words::counted;
-use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
 /// How long a deletion waits for a backup or a restore to end.
@@ -18,9 +18,8 @@ const WAIT_AT_MOST: Duration = Duration::from_secs(60);
 /// How often it says so.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
-/// Puts the name after the command into the place of `--namespace`, and refuses before anything is
-/// asked of a node what can not be done: a deletion that nobody confirmed and nobody can be asked
-/// about.
+/// Puts the name after the command into the place of `--namespace`, and refuses, before any call, a
+/// deletion that is not confirmed and cannot be confirmed on a terminal.
 pub(super) fn check_arguments(
     global: &mut GlobalOptions,
     command: &NamespaceCommand,
@@ -55,34 +54,36 @@ pub(super) fn check_arguments(
 }
 
 pub(super) async fn run(
-    session: &NodeConnection,
+    connection: &NodeConnection,
     out: Output,
     command: NamespaceCommand,
 ) -> Result<(), CliError> {
     match command {
-        NamespaceCommand::List { prefix, right } => list(session, out, &prefix, right).await,
-        NamespaceCommand::Info { right, .. } => {
-            let client = session.reader_client(right.operator).await?;
+        NamespaceCommand::List { prefix, operator_args } => {
+            list(connection, out, &prefix, operator_args).await
+        }
+        NamespaceCommand::Info { operator_args, .. } => {
+            let client = connection.reader_client(operator_args.operator).await?;
             let info = client
                 .namespaces()
                 .get()
                 .await
-                .map_err(|error| with_operator_hint(session, error))?;
+                .map_err(|error| connection.permission_error(error))?;
             show_namespace(out, info)
         }
-        NamespaceCommand::Delete { name, confirm, right } => {
-            delete(session, out, name, confirm, right).await
+        NamespaceCommand::Delete { name, confirm, operator_args } => {
+            delete(connection, out, name, confirm, operator_args).await
         }
     }
 }
 
 async fn list(
-    session: &NodeConnection,
+    connection: &NodeConnection,
     out: Output,
     prefix: &str,
-    right: OperatorArgs,
+    operator_args: OperatorArgs,
 ) -> Result<(), CliError> {
-    let client = session.lister(right.operator).await?;
+    let client = connection.namespace_list_client(operator_args.operator).await?;
     let mut all: Vec<NamespaceInfo> = Vec::new();
     let mut after = String::new();
     loop {
@@ -90,9 +91,9 @@ async fn list(
             .namespaces()
             .list(prefix, &after, 0)
             .await
-            .map_err(|error| with_operator_hint(session, error))?;
+            .map_err(|error| connection.permission_error(error))?;
         all.extend(page.namespaces);
-        // A node that does not go on is not asked for ever.
+        // A node whose list does not go on is not asked forever.
         if !page.more || page.next <= after {
             break;
         }
@@ -125,15 +126,15 @@ async fn list(
 }
 
 async fn delete(
-    session: &NodeConnection,
+    connection: &NodeConnection,
     out: Output,
     name: String,
     confirm: Option<String>,
-    right: OperatorArgs,
+    operator_args: OperatorArgs,
 ) -> Result<(), CliError> {
-    let client = session.manager_client(right.operator).await?;
+    let client = connection.manager_client(operator_args.operator).await?;
     let info =
-        client.namespaces().get().await.map_err(|error| with_operator_hint(session, error))?;
+        client.namespaces().get().await.map_err(|error| connection.permission_error(error))?;
     print_note(&format!(
         "The namespace {} and everything in it will be deleted: {}; its topics, applications, API keys, members and sessions.",
         printable(&name),
@@ -146,8 +147,8 @@ async fn delete(
     let deleted =
         retry_while_busy(WAIT_AT_MOST, async || client.namespaces().delete(confirm.clone()).await)
             .await;
-    let deleted = deleted.map_err(|error| with_operator_hint(session, error))?;
-    remove_stored_credentials(session, &name).await?;
+    let deleted = deleted.map_err(|error| connection.permission_error(error))?;
+    remove_stored_credentials(connection, &name).await?;
     let text = format!("deleted {}: {}", printable(&name), contents_text(&deleted));
     out.write_result(|| DeleteNamespaceAnswer::from(deleted), || text)
 }
@@ -180,50 +181,30 @@ async fn retry_while_busy<T>(
     }
 }
 
-/// Asks for the name, on a thread of its own: the connection to the node stays alive meanwhile.
+/// Asks for the name, and refuses another answer.
 async fn ask_for_name(name: &str) -> Result<String, CliError> {
-    let asked = tokio::task::spawn_blocking(|| -> io::Result<String> {
-        let mut stderr = io::stderr();
-        stderr.write_all(b"Type the namespace's name to go on: ")?;
-        stderr.flush()?;
-        let mut answer = String::new();
-        io::stdin().read_line(&mut answer)?;
-        Ok(answer)
-    });
-    let read = asked.await.map_err(|error| CliError::new(error.to_string()))?;
-    let answer = read.map_err(|error| {
-        CliError::new(format!("the answer can not be read from the terminal: {error}"))
-    })?;
-    if answer.trim() == name {
-        Ok(name.to_owned())
-    } else {
-        Err(CliError::new("the answer is not the namespace's name: nothing was deleted"))
-    }
+    let answer = ask_line("Type the namespace's name to go on: ".to_owned()).await?;
+    answer
+        .filter(|answer| answer == name)
+        .ok_or_else(|| CliError::new("the answer is not the namespace's name: nothing was deleted"))
 }
 
-/// Forgets what is stored for a namespace that is no more.
-async fn remove_stored_credentials(session: &NodeConnection, name: &str) -> Result<(), CliError> {
-    let store = open_credential_file()?;
-    let entries = store.entries().map_err(credential_file_failure)?;
+/// Removes the credentials that are stored for a deleted namespace.
+async fn remove_stored_credentials(
+    connection: &NodeConnection,
+    name: &str,
+) -> Result<(), CliError> {
+    let credential_file = CredentialFile::in_home()?;
+    let entries = credential_file.entries()?;
     let gone: Vec<_> = entries
         .iter()
-        .filter(|entry| entry.peer_id == session.peer_id && entry.namespace == name)
+        .filter(|entry| entry.peer_id == connection.peer_id && entry.namespace == name)
         .collect();
     if gone.is_empty() {
         return Ok(());
     }
-    let locked = store.lock(session.timeout).await.map_err(credential_file_failure)?;
-    gone.into_iter().try_for_each(|entry| locked.remove(entry)).map_err(credential_file_failure)
-}
-
-/// On the node's machine there is another way.
-fn with_operator_hint(session: &NodeConnection, error: Error) -> CliError {
-    let forbidden = error.code == Code::Forbidden;
-    let failure = CliError::from(error);
-    if forbidden && session.may_operate() {
-        return failure.with_hint("with --operator the command acts as the node's operator");
-    }
-    failure
+    let locked = credential_file.lock(connection.timeout).await?;
+    Ok(gone.into_iter().try_for_each(|entry| locked.remove(entry))?)
 }
 
 fn show_namespace(out: Output, info: NamespaceInfo) -> Result<(), CliError> {
@@ -255,7 +236,7 @@ fn show_namespace(out: Output, info: NamespaceInfo) -> Result<(), CliError> {
 fn contents_text(info: &NamespaceInfo) -> String {
     if let Some(problem) = problem(info) {
         return format!(
-            "tables that can not be looked into ({}; {}), {} ({})",
+            "tables that cannot be looked into ({}; {}), {} ({})",
             printable(problem),
             format_size(info.sql_bytes),
             at_least_counted(info.keys, info.keys_are_exact, "key"),
@@ -303,7 +284,7 @@ fn exact_or_at_least(number: u64, is_exact: bool) -> String {
     if is_exact { number.to_string() } else { format!("at least {number}") }
 }
 
-/// Why its SQL database can not be looked into, if it can not.
+/// Why its SQL database cannot be looked into, if it cannot.
 fn problem(info: &NamespaceInfo) -> Option<&str> {
     Some(info.problem.as_str()).filter(|problem| !problem.is_empty())
 }

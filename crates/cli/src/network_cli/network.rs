@@ -19,9 +19,9 @@ pub(super) fn version(out: Output) -> Result<(), CliError> {
 }
 
 /// Exit code 1 when a probe failed: the answer itself is a success, the node's health is not.
-pub(super) async fn health(session: &NodeConnection, out: Output) -> Result<ExitCode, CliError> {
+pub(super) async fn health(connection: &NodeConnection, out: Output) -> Result<ExitCode, CliError> {
     let asked = Instant::now();
-    let health = session.public_client().health().await?;
+    let health = connection.public_client().health().await?;
     let response_time = asked.elapsed();
     let healthy = !health.checks.is_empty() && health.checks.iter().all(|check| check.ok);
     let status = if healthy { "ok" } else { "degraded" };
@@ -56,8 +56,8 @@ fn latency_text(microseconds: u64) -> String {
     }
 }
 
-pub(super) async fn peers(session: &NodeConnection, out: Output) -> Result<(), CliError> {
-    let peers = session.operator_client().await?.network().peers().await?;
+pub(super) async fn peers(connection: &NodeConnection, out: Output) -> Result<(), CliError> {
+    let peers = connection.operator_client().await?.network().peers().await?;
     if out.is_json() {
         return out.write_json(&peers.into_iter().map(PeerAnswer::from).collect::<Vec<_>>());
     }
@@ -79,8 +79,8 @@ pub(super) async fn peers(session: &NodeConnection, out: Output) -> Result<(), C
     out.write_table(&["PEER", "CONNECTED", "RTT", "AGENT", "LAST SEEN", "ADDRESSES"], rows)
 }
 
-pub(super) async fn status(session: &NodeConnection, out: Output) -> Result<(), CliError> {
-    let status = session.public_client().network().status().await?;
+pub(super) async fn status(connection: &NodeConnection, out: Output) -> Result<(), CliError> {
+    let status = connection.public_client().network().status().await?;
     if out.is_json() {
         return out.write_json(&NodeAnswer::from(status));
     }
@@ -117,16 +117,16 @@ fn uptime_text(milliseconds: u64) -> String {
     }
 }
 
-pub(super) fn peer_id(session: &NodeConnection, out: Output) -> Result<(), CliError> {
-    out.write_result(|| json!({ "peer_id": session.peer_id }), || session.peer_id.clone())
+pub(super) fn peer_id(connection: &NodeConnection, out: Output) -> Result<(), CliError> {
+    out.write_result(|| json!({ "peer_id": connection.peer_id }), || connection.peer_id.clone())
 }
 
 pub(super) async fn connect(
-    session: &NodeConnection,
+    connection: &NodeConnection,
     out: Output,
     address: String,
 ) -> Result<(), CliError> {
-    let peer = session.operator_client().await?.operator().connect_peer(address).await?;
+    let peer = connection.operator_client().await?.operator().connect_peer(address).await?;
     out.write_result(
         || json!({ "status": "ok", "peer_id": peer }),
         || format!("connected to {}", printable(&peer)),

@@ -1,8 +1,8 @@
-//! Which node a command talks to, and with whose right.
+//! The connection of a command to a node: which node, and calls under a credential.
 
 use super::args::GlobalOptions;
-use super::credential_lookup::{ResolvedCredential, credential_file_failure, open_credential_file};
-use super::output::{print_note, printable};
+use super::environment::{DATA_DIR, env_variable};
+use super::resolved_credential::ResolvedCredential;
 use crate::cli_error::CliError;
 use crate::config::peer_id_of;
 use crate::local_node::{self, LocalNode};
@@ -12,9 +12,7 @@ use tokio::sync::OnceCell;
 
 /// Bootstrap peers of the production network. None are published yet.
 const PRODUCTION_PEERS: &[&str] = &[];
-/// The variable with the data folder of a node of this machine.
-pub(super) const DATA_DIR: &str = "DEBROS_NODE_DATA_DIR";
-/// The namespace of who names none.
+/// The namespace of a command that names none.
 pub(super) const DEFAULT_NAMESPACE: &str = "default";
 /// How long a node of this machine may take to answer, before the next one is tried.
 const LOCAL_CONNECT: Duration = Duration::from_secs(5);
@@ -63,116 +61,18 @@ impl NodeConnection {
         &self.client
     }
 
-    /// With the user's credential.
-    pub(super) async fn user_client(&self) -> Result<Client, CliError> {
-        Ok(self.client_with(self.credential().await?))
-    }
-
-    /// With the operator's credential, when this user may read it on this machine; else with the
-    /// user's own.
-    pub(super) async fn operator_client(&self) -> Result<Client, CliError> {
-        match self.operator_credential()? {
-            Some(credential) => Ok(self.client_with(&credential)),
-            None => self.user_client().await,
-        }
-    }
-
-    /// To change what a namespace's admins may change, and the operator in their place: with the
-    /// operator's credential when that is asked for, else with the user's own and no other, so that
-    /// nobody writes with the operator's right by accident. The operator has no namespace of its
-    /// own, so it has to name one.
-    pub(super) async fn manager_client(&self, as_operator: bool) -> Result<Client, CliError> {
-        if as_operator {
-            let namespace = self.namespace.clone().ok_or_else(|| {
-                CliError::usage(
-                    "--operator: the namespace to act in has to be named, for the operator has none of its own",
-                )
-                .with_hint("add --namespace NAME; `network-cli namespace list --operator` lists them")
-            })?;
-            return self.strict_operator_client(namespace);
-        }
-        match self.broadest_credential().await? {
-            Some(credential) => Ok(self.client_with(&credential)),
-            None => self.user_client().await.map_err(|failure| self.with_operator_hint(failure)),
-        }
-    }
-
-    /// To read the same. Where nothing at all is stored for the node, the operator's credential
-    /// serves as well, and that is said; who is signed in anywhere on the node reads as that wallet
-    /// or not at all.
-    pub(super) async fn reader_client(&self, as_operator: bool) -> Result<Client, CliError> {
-        if !as_operator && self.falls_over().await? {
-            let namespace = self.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
-            print_note(&printable(&format!(
-                "acting as the node's operator in the namespace {namespace}"
-            )));
-            return self.strict_operator_client(namespace.to_owned());
-        }
-        self.manager_client(as_operator).await
-    }
-
-    /// To list namespaces: as [`reader_client`](NodeConnection::reader_client), but the operator
-    /// names none, for it sees all.
-    pub(super) async fn lister(&self, as_operator: bool) -> Result<Client, CliError> {
-        if !as_operator {
-            if !self.falls_over().await? {
-                return self.manager_client(false).await;
-            }
-            print_note("acting as the node's operator");
-        }
-        self.strict_operator_client(
-            self.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
-        )
-    }
-
-    /// Whether the operator's credential serves who has none at all.
-    async fn falls_over(&self) -> Result<bool, CliError> {
-        Ok(self.may_operate()
-            && self.broadest_credential().await?.is_none()
-            && !self.has_stored_entry()?)
-    }
-
-    fn strict_operator_client(&self, namespace: String) -> Result<Client, CliError> {
-        let Some(credential) = self.operator_credential()? else {
-            return Err(CliError::no_credential("this node's operator.key can not be read here").with_hint(
-                "run this on the node's machine, as the user that the node runs as, with DEBROS_NODE_DATA_DIR set to its \
-                 data folder",
-            ));
-        };
-        Ok(self.scoped_client(&credential, namespace))
-    }
-
-    /// Whether any credential is stored for the node, in whichever namespace.
-    fn has_stored_entry(&self) -> Result<bool, CliError> {
-        Ok(open_credential_file()?
-            .entries()
-            .map_err(credential_file_failure)?
-            .iter()
-            .any(|entry| entry.peer_id == self.peer_id))
-    }
-
-    /// The other way there is on the node's machine.
-    fn with_operator_hint(&self, failure: CliError) -> CliError {
-        if !self.may_operate() {
-            return failure;
-        }
-        let way = "with --operator the command acts as the node's operator";
-        let hint =
-            failure.hint.as_ref().map_or_else(|| way.to_owned(), |hint| format!("{hint}; {way}"));
-        failure.with_hint(hint)
-    }
-
     /// Whether this user may act as the node's operator.
     pub(super) fn may_operate(&self) -> bool {
         self.operator_credential().is_ok_and(|credential| credential.is_some())
     }
 
-    /// The namespace that is named, else the one of a newcomer.
+    /// The namespace that is named, else the default one.
     pub(super) fn namespace_or_default(&self) -> Result<Namespace, CliError> {
         Ok(Namespace::new(self.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE))?)
     }
 
-    fn operator_credential(&self) -> Result<Option<String>, CliError> {
+    /// The operator's credential, when this user may read it on this machine.
+    pub(super) fn operator_credential(&self) -> Result<Option<String>, CliError> {
         let Some(node) = &self.local_node else {
             return Ok(None);
         };
@@ -184,7 +84,8 @@ impl NodeConnection {
         self.scoped_client(credential, self.namespace.clone().unwrap_or_default())
     }
 
-    fn scoped_client(&self, credential: &str, namespace: String) -> Client {
+    /// With a credential, in a namespace.
+    pub(super) fn scoped_client(&self, credential: &str, namespace: String) -> Client {
         self.client.scoped(Scope {
             credential: credential.into(),
             namespace,
@@ -253,8 +154,4 @@ async fn connect_local(global: &GlobalOptions) -> Result<(Client, Option<LocalNo
 
 fn local_nodes() -> Vec<LocalNode> {
     local_node::local_nodes(env_variable(DATA_DIR).as_deref())
-}
-
-pub(super) fn env_variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
 }

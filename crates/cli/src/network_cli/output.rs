@@ -1,9 +1,17 @@
 //! Writing results: on stdout, for people or for programs. Everything else goes to stderr.
 
-use super::args::OutputFormat;
 use crate::cli_error::CliError;
+use clap::ValueEnum;
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, presets};
 use std::io::{self, IsTerminal as _, Write as _};
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    // No help of their own: it would spread every option of every command over three lines.
+    Table,
+    Json,
+}
 
 /// Where results go, and how they are written.
 #[derive(Clone, Copy, Debug)]
@@ -58,17 +66,17 @@ impl Output {
         let mut stdout = io::stdout().lock();
         let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
         match written {
-            // Whoever reads has enough, as `head` does: nothing is left to do, and nothing went
+            // The reader has enough, as `head` does: nothing is left to do, and nothing went
             // wrong.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
             written => written.map_err(|error| {
-                CliError::new(format!("the result can not be written to stdout: {error}"))
+                CliError::new(format!("the result cannot be written to stdout: {error}"))
             }),
         }
     }
 
     /// A table, as wide as its content: on a narrow terminal the lines go on below, so that a peer
-    /// id or a checksum is never cut into pieces that can not be copied.
+    /// id or a checksum is never cut into pieces that cannot be copied.
     pub(super) fn write_table(
         self,
         header: &[&str],
@@ -100,7 +108,7 @@ impl Output {
 pub(super) enum TableCell {
     /// Text from anywhere; control characters are written as escapes.
     Text(String),
-    /// A number, which stands right.
+    /// A number, aligned to the right.
     Number(String),
 }
 
@@ -135,9 +143,9 @@ fn is_direction_mark(character: char) -> bool {
     matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Says something to the person, beside the results.
+/// Writes a note to stderr, beside the results.
 pub(super) fn print_note(text: &str) {
-    // When stderr is gone nobody listens.
+    // When stderr is gone nobody reads it.
     let _ = writeln!(io::stderr(), "{text}");
 }
 

@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// A file that is being received, `<target>.part`. It goes away unless it is finished. Its lock
-/// tells a file that another export is writing from one that a killed export left behind.
+/// distinguishes a file that another export is writing from one that a killed export left behind.
 pub(super) struct PartialFile {
     path: PathBuf,
     file: File,
@@ -26,7 +26,7 @@ impl PartialFile {
         name.push(".part");
         let path = target.with_file_name(name);
         let unusable =
-            |error| CliError::usage(format!("{} can not be written: {error}", path.display()));
+            |error| CliError::usage(format!("{} cannot be written: {error}", path.display()));
         loop {
             match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
                 Ok(file) if try_lock_named_file(&file, &path).map_err(unusable)? => {
@@ -66,15 +66,15 @@ impl PartialFile {
         debros_proto::hex::encode(&self.hash.clone().finalize())
     }
 
-    /// Why it can not be written.
+    /// Why it cannot be written.
     pub(super) fn write_error(&self, error: &io::Error) -> CliError {
-        CliError::new(format!("{} can not be written: {error}", self.path.display()))
+        CliError::new(format!("{} cannot be written: {error}", self.path.display()))
     }
 
     pub(super) fn commit_to(mut self, target: &Path, replace: bool) -> Result<(), CliError> {
         self.file.sync_all().map_err(|error| self.write_error(&error))?;
         let unnamed = |error: io::Error| {
-            CliError::new(format!("{} can not be made: {error}", target.display()))
+            CliError::new(format!("{} cannot be made: {error}", target.display()))
         };
         if replace {
             fs::rename(&self.path, target).map_err(unnamed)?;

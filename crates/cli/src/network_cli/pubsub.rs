@@ -13,11 +13,11 @@ use serde_json::json;
 use std::time::Duration;
 
 pub(super) async fn run(
-    session: &NodeConnection,
+    connection: &NodeConnection,
     out: Output,
     command: PubsubCommand,
 ) -> Result<(), CliError> {
-    let client = session.user_client().await?;
+    let client = connection.user_client().await?;
     match command {
         PubsubCommand::Publish { topic, message, text } => {
             let data = input::read(message, text, MAX_MESSAGE_BYTES)?;
@@ -29,7 +29,7 @@ pub(super) async fn run(
             )
         }
         PubsubCommand::Subscribe { topic, duration } => {
-            subscribe(session, client, out, &topic, duration).await
+            subscribe(connection, client, out, &topic, duration).await
         }
         PubsubCommand::Topics => {
             let topics = client.pubsub().topics().await?;
@@ -43,9 +43,9 @@ pub(super) async fn run(
     }
 }
 
-/// Ends well after the duration or at Ctrl-C, which is how one ends it.
+/// Ends without an error after the duration or at Ctrl-C.
 async fn subscribe(
-    session: &NodeConnection,
+    connection: &NodeConnection,
     client: Client,
     out: Output,
     topic: &str,
@@ -71,9 +71,9 @@ async fn subscribe(
                 Some(Ok(PubsubEvent::Reconnected)) => print_note("the connection was lost and is there again; messages in between were not seen"),
                 // A subscription lives no longer than the token that it was made with; the session
                 // lives on.
-                Some(Err(error)) if error.code.is_unauthenticated() => match session.renew_credential().await? {
+                Some(Err(error)) if error.code.is_unauthenticated() => match connection.renew_credential().await? {
                     Some(token) => {
-                        subscription = session.client_with(&token).pubsub().subscribe(topic).await?;
+                        subscription = connection.client_with(&token).pubsub().subscribe(topic).await?;
                         print_note("the session was renewed; messages in between were not seen");
                     }
                     None => return Err(error.into()),
@@ -85,7 +85,7 @@ async fn subscribe(
     }
 }
 
-/// One line for each message. Text as it is, when nobody's terminal can be steered by it.
+/// One line for each message. Text as it is, when it goes to no terminal, which it could steer.
 fn write_message(out: Output, topic: &str, data: &[u8]) -> Result<(), CliError> {
     if out.is_json() {
         let mut object = json!({ "topic": topic, "data_base64": encode_base64(data), "received_at": json_time(debros_proto::now_ms()) });

@@ -9,7 +9,7 @@ use debros_proto::words::counted;
 use serde_json::value::RawValue;
 
 pub(super) async fn run(
-    session: &NodeConnection,
+    connection: &NodeConnection,
     out: Output,
     sql: String,
     args: &[String],
@@ -19,7 +19,7 @@ pub(super) async fn run(
         .iter()
         .map(|arg| if text { Ok(Value::from(arg.as_str())) } else { parse_argument(arg) });
     let args = args.collect::<Result<Vec<_>, _>>()?;
-    let result = session.user_client().await?.database().query(sql, args).await?;
+    let result = connection.user_client().await?.database().query(sql, args).await?;
     if out.is_json() { out.write_json(&result) } else { show_result(out, &result) }
 }
 

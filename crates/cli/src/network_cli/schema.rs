@@ -6,8 +6,8 @@ use crate::cli_error::CliError;
 use debros_client::rpc::Table;
 use debros_gateway::answers::SchemaAnswer;
 
-pub(super) async fn run(session: &NodeConnection, out: Output) -> Result<(), CliError> {
-    let tables = session.user_client().await?.database().schema().await?;
+pub(super) async fn run(connection: &NodeConnection, out: Output) -> Result<(), CliError> {
+    let tables = connection.user_client().await?.database().schema().await?;
     if out.is_json() {
         return out.write_json(&SchemaAnswer::from(tables));
     }

@@ -16,11 +16,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 pub(super) async fn run(
-    session: &NodeConnection,
+    connection: &NodeConnection,
     out: Output,
     command: StorageCommand,
 ) -> Result<ExitCode, CliError> {
-    let client = session.user_client().await?;
+    let client = connection.user_client().await?;
     match command {
         StorageCommand::Put { key, value, text, ttl } => {
             let value = input::read(value, text, MAX_VALUE_BYTES)?;

@@ -1,16 +1,44 @@
-//! The terminal while a secret is typed.
+//! The terminal: whether somebody sits there, questions, and silence while a secret is typed.
 
+use super::output::print_note;
+use crate::cli_error::CliError;
 use nix::sys::termios::{
     LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr,
 };
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use zeroize::Zeroizing;
+
+/// Whether a user at a terminal sees a question and can answer it.
+pub(super) fn is_interactive() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Asks a question and returns the line that answers it, without the blanks around it; `None` at
+/// the end of the input. The question is asked on a thread of its own, so that the connection to
+/// the node stays alive meanwhile.
+pub(super) async fn ask_line(question: String) -> Result<Option<String>, CliError> {
+    let asked = tokio::task::spawn_blocking(move || -> io::Result<Option<String>> {
+        let mut stderr = io::stderr();
+        stderr.write_all(question.as_bytes())?;
+        stderr.flush()?;
+        let mut answer = String::new();
+        if io::stdin().read_line(&mut answer)? == 0 {
+            print_note("");
+            return Ok(None);
+        }
+        Ok(Some(answer.trim().to_owned()))
+    });
+    let answer = asked.await.map_err(|error| CliError::new(error.to_string()))?;
+    answer.map_err(|error| {
+        CliError::new(format!("the answer cannot be read from the terminal: {error}"))
+    })
+}
 
 /// A terminal that shows nothing of what is typed, until this is dropped.
 ///
-/// It falls silent before the question is written: who answers at once is not shown, and neither is
-/// who types the second answer before the second question. What was typed before is thrown away,
+/// It falls silent before the question is written, so that an immediate answer is not shown, and
+/// neither is a second answer that is typed before its question. Input from before is discarded,
 /// because it was shown.
 pub(super) struct SilentTerminal {
     terminal: File,

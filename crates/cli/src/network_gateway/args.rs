@@ -69,7 +69,7 @@ impl GatewayArgs {
     /// The sources of the configuration, in terms of its table.
     ///
     /// # Errors
-    /// When the file can not be read.
+    /// When the file cannot be read.
     pub(crate) fn config_sources(&self) -> Result<ConfigSources, ConfigErrors> {
         let file = self.config.as_deref().map(|path| ConfigFile::read(path, false)).transpose()?;
         let mut sources =

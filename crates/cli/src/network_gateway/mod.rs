@@ -59,7 +59,7 @@ async fn serve(settings: &GatewaySettings, log: &LogHandle) -> Result<(), CliErr
     Ok(())
 }
 
-/// Reads the certificates again and opens the log file again. What can not be read is said, and
+/// Reads the certificates again and opens the log file again. What cannot be read is logged, and
 /// what was in use stays.
 pub(crate) fn reload_files(gateway: Option<&Gateway>, log: &LogHandle) {
     log.reopen();

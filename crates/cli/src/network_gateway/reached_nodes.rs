@@ -1,4 +1,4 @@
-//! Which nodes a separate gateway reaches, and with whose right it acts for callers that have none
+//! Which nodes a separate gateway reaches, and whose credential it uses for callers that have none
 //! of their own.
 
 use crate::cli_error::CliError;
@@ -100,7 +100,7 @@ async fn choose_local_node(mut nodes: Vec<LocalNode>) -> Result<LocalNode, CliEr
 }
 
 /// The operator credential that static keys and callers without a credential act through; `None`
-/// when nobody needs it.
+/// when it is not needed.
 pub(super) fn operator_credential(
     settings: &GatewaySettings,
     reached: &ReachedNodes,

@@ -1,7 +1,7 @@
 //! The command line of `network-node`.
 
+use crate::arg_parsers::parse_scope;
 use crate::config::{ConfigErrors, ConfigFile, ConfigSources, NODE, environment_variables};
-use crate::network_cli::parse_scope;
 use crate::version;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -63,9 +63,9 @@ pub(crate) struct NodeArgs {
 pub(crate) enum NodeCommand {
     /// Makes an API key at the running node and prints it
     ApiKey(ApiKeyArgs),
-    /// Lets the running node sign access tokens with a new key; what the old one signed stays valid
+    /// Makes the running node sign access tokens with a new key; those of the old one stay valid
     RotateKey,
-    /// Ends the belief in access tokens of a key, on all nodes, as when a node's disk was stolen
+    /// Makes all nodes refuse the access tokens of a key, as when a node's disk was stolen
     RemoveSigningKey {
         /// The key's id (`kid`), as /v1/auth/jwks lists it
         kid: String,
@@ -80,7 +80,7 @@ pub(crate) struct ApiKeyArgs {
     /// What the key is for, shown in lists
     #[arg(long, default_value = "")]
     pub(crate) name: String,
-    /// What the key may do at most
+    /// The highest role that the key acts with
     #[arg(long, default_value = "writer", value_parser = ["reader", "writer", "admin"])]
     pub(crate) role: String,
     /// Narrows the role to these, such as db:read,storage:read
@@ -95,7 +95,7 @@ impl NodeArgs {
     /// The sources of the configuration, in terms of its table.
     ///
     /// # Errors
-    /// When the file can not be read.
+    /// When the file cannot be read.
     pub(crate) fn config_sources(&self) -> Result<ConfigSources, ConfigErrors> {
         let file = self.config.as_deref().map(|path| ConfigFile::read(path, true)).transpose()?;
         let mut sources =

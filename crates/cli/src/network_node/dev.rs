@@ -11,12 +11,12 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-/// The namespace that a newcomer works in.
+/// The namespace that a new user works in.
 const NAMESPACE: &str = "default";
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Prints where the gateway is, the wallet, the key, and three commands that work when pasted. What
-/// can not be made or stored is told and does not end the node.
+/// cannot be made or stored is logged and does not end the node.
 pub(super) async fn print_welcome(node: &Node, url: &str, data_dir: &Path) {
     let wallet = match dev_wallet::load_or_create(data_dir) {
         Ok(wallet) => wallet,
@@ -25,9 +25,9 @@ pub(super) async fn print_welcome(node: &Node, url: &str, data_dir: &Path) {
     let client = Client::local(node.handler(), &Config::new("").call_timeout(TIMEOUT));
     let text = match sign_in_dev_wallet(&client, &wallet, &node.peer_id().to_string(), url).await {
         Ok(key) => welcome_text(url, &wallet.wallet(), &key, data_dir),
-        Err(error) => return tracing::error!("the development wallet can not sign in: {error}"),
+        Err(error) => return tracing::error!("the development wallet cannot sign in: {error}"),
     };
-    // When nobody reads the screen there is nobody to welcome.
+    // When the screen is gone there is nobody to welcome.
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
@@ -46,7 +46,7 @@ async fn sign_in_dev_wallet(
     });
     let mut entry = known.unwrap_or_default();
     if !entry.refresh_token.is_empty() {
-        // The session of the last start would live on unused for a month. That it can not be ended
+        // The session of the last start would live on unused for a month. That it cannot be ended
         // harms nobody.
         let _ = client.auth().logout(entry.refresh_token.as_str(), "").await;
     }
@@ -71,7 +71,7 @@ async fn sign_in_dev_wallet(
     })
     .await
     {
-        tracing::warn!("the sign-in can not be kept for network-cli and the next start: {error}");
+        tracing::warn!("the sign-in cannot be kept for network-cli and the next start: {error}");
     }
     Ok(key)
 }

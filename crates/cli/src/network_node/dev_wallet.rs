@@ -2,9 +2,9 @@
 //! kept. Only `--dev` makes one; it is worth as much as what stands on the node.
 
 use debros_auth::PrivateKey;
+use debros_proto::durable_file;
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -13,7 +13,7 @@ const FILE: &str = "dev-wallet.key";
 /// Why there is no development wallet.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DevWalletError {
-    #[error("the development wallet {path} can not be {action}: {source}")]
+    #[error("the development wallet {path} cannot be {action}: {source}")]
     Io { path: PathBuf, action: &'static str, source: io::Error },
     #[error(
         "the development wallet {path} may be read by other users (mode {mode:03o}): run chmod 600 {path}"
@@ -32,14 +32,14 @@ pub(super) fn load_or_create(data_dir: &Path) -> Result<PrivateKey, DevWalletErr
         let path = path.clone();
         move |source| DevWalletError::Io { path, action, source }
     };
-    let mode = match fs::metadata(&path) {
-        Ok(metadata) => metadata.permissions().mode() & 0o777,
+    let metadata = match fs::metadata(&path) {
+        Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return create(&path).map_err(io("made"));
         }
         Err(error) => return Err(io("read")(error)),
     };
-    if mode & 0o077 != 0 {
+    if let Some(mode) = durable_file::exposed_mode(&metadata) {
         return Err(DevWalletError::Exposed { path, mode });
     }
     let text =
@@ -49,14 +49,8 @@ pub(super) fn load_or_create(data_dir: &Path) -> Result<PrivateKey, DevWalletErr
 
 fn create(path: &Path) -> io::Result<PrivateKey> {
     let key = PrivateKey::generate().map_err(|error| io::Error::other(error.to_string()))?;
-    // Written beside and renamed: a crash leaves no half of a key.
-    let beside = path.with_extension("key.new");
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(key.to_hex().as_bytes())?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
+    let text = Zeroizing::new(format!("{}\n", key.to_hex().as_str()));
+    durable_file::create_private(path, text.as_bytes())?;
     Ok(key)
 }
 

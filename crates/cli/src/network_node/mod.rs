@@ -89,7 +89,7 @@ async fn serve(args: &NodeArgs, settings: &NodeSettings, log: &LogHandle) -> Res
         }
     };
     let url = gateway.as_ref().map(|gateway| gateway_url_of(gateway, settings));
-    let told = gateway.as_ref().and_then(|_| write_gateway_url(settings, url.as_deref()));
+    let url_file = gateway.as_ref().and_then(|_| write_gateway_url(settings, url.as_deref()));
     let addresses: Vec<String> = node.listen_addresses().iter().map(ToString::to_string).collect();
     tracing::info!(
         peer_id = %node.peer_id(),
@@ -108,13 +108,13 @@ async fn serve(args: &NodeArgs, settings: &NodeSettings, log: &LogHandle) -> Res
     let (signal, _) = signals.next_stop(|| reload_files(gateway.as_ref(), log)).await;
     tracing::info!(signal, "stopping; a second signal ends the process at once");
     signals.exit_at_next();
-    drop(told);
+    drop(url_file);
     stop(node, gateway).await;
     Ok(())
 }
 
-/// What is for development writes its key to the screen and is not watched over: it is for this
-/// machine, unless somebody says otherwise.
+/// A development node writes its key to the screen and nobody watches over it: it is for this
+/// machine, unless an option says otherwise.
 fn require_loopback(args: &NodeArgs, settings: &NodeSettings) -> Result<(), CliError> {
     let Some((listen, inside)) = settings.embedded_gateway() else { return Ok(()) };
     let is_wanted = args.insecure_public || inside.access_settings().allows_insecure_public();
@@ -130,7 +130,7 @@ fn require_loopback(args: &NodeArgs, settings: &NodeSettings) -> Result<(), CliE
     ))
 }
 
-/// Lets programs on this machine find the gateway, by the name that browsers know it under.
+/// Writes where programs on this machine find the gateway, by the name that browsers know it under.
 fn write_gateway_url(
     settings: &NodeSettings,
     url: Option<&str>,

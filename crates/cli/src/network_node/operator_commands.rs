@@ -1,4 +1,4 @@
-//! What the operator asks the running node for, on the node's machine: API keys, and the keys that
+//! The operator's commands for the running node, on the node's machine: API keys, and the keys that
 //! sign access tokens.
 
 use super::args::ApiKeyArgs;
@@ -29,7 +29,7 @@ impl OperatorConnection {
         let credential =
             node.operator_credential().map_err(|error| CliError::new(error.to_string()))?;
         let credential = credential.ok_or_else(|| {
-            CliError::no_credential(format!("{shown}/operator.key can not be read"))
+            CliError::no_credential(format!("{shown}/operator.key cannot be read"))
                 .with_hint("run this as the user that the node runs as, or with sudo")
         })?;
         let config = Config::new("")

@@ -13,25 +13,25 @@ pub(super) fn explain_node(
     args: &NodeArgs,
     settings: &NodeSettings,
 ) -> CliError {
-    let failure = CliError::new(error.to_string());
+    let cli_error = CliError::new(error.to_string());
     match error {
         NodeStartError::Database(EngineOpenError::Locked { .. }) => {
             let (folder, origin) = settings.value_and_origin("database.data_dir");
-            failure.with_hint(format!(
+            cli_error.with_hint(format!(
                 "database.data_dir is {folder} ({origin}); each node needs its own: change it there, set \
                  DEBROS_DATABASE_DATA_DIR, or leave the key out, which puts the database into node.data_dir"
             ))
         }
-        NodeStartError::Host(_) if args.dev => failure.with_hint(
+        NodeStartError::Host(_) if args.dev => cli_error.with_hint(
             "choose another port: make dev P2P_PORT=4011 (or network-node --dev --p2p-port 4011)",
         ),
         NodeStartError::Host(_) => {
             let (addresses, origin) = settings.value_and_origin("node.listen_addresses");
-            failure.with_hint(format!(
+            cli_error.with_hint(format!(
                 "node.listen_addresses is {addresses} ({origin}); --p2p-port changes the port"
             ))
         }
-        _ => failure,
+        _ => cli_error,
     }
 }
 
@@ -40,13 +40,13 @@ pub(super) fn explain_gateway(
     error: &debros_gateway::GatewayStartError,
     args: &NodeArgs,
 ) -> CliError {
-    let failure = CliError::new(error.to_string());
+    let cli_error = CliError::new(error.to_string());
     match error {
-        debros_gateway::GatewayStartError::Bind { .. } if args.dev => failure.with_hint(
+        debros_gateway::GatewayStartError::Bind { .. } if args.dev => cli_error.with_hint(
             "choose another port: make dev GATEWAY_PORT=8081 (or network-node --dev --gateway-addr 127.0.0.1:8081)",
         ),
-        debros_gateway::GatewayStartError::Bind { .. } => failure
+        debros_gateway::GatewayStartError::Bind { .. } => cli_error
             .with_hint("gateway.listen_addr or --gateway-addr chooses the address of the gateway inside the node"),
-        _ => failure,
+        _ => cli_error,
     }
 }

@@ -1,4 +1,4 @@
-//! The owners of two namespaces can not see that the other exists: through every route of the
+//! The owners of two namespaces cannot see that the other exists: through every route of the
 //! gateway, the command line, and the client library. (Every call of the P2P protocol itself:
 //! `node/tests/access.rs`.)
 
@@ -74,7 +74,7 @@ impl Alice {
         Self { wallet, app_id, key_id, member, _listening: listening }
     }
 
-    /// Whether a text tells something of alice that whoever asked did not say.
+    /// Whether a text reveals something of alice that was not in the request.
     fn is_told(&self, said: &str, asked: &str) -> Option<String> {
         let own =
             [&self.wallet.address, &self.app_id, &self.key_id, &self.member].map(String::as_str);
@@ -89,7 +89,7 @@ impl Alice {
     #[track_caller]
     fn check(&self, said: &str, asked: &str) {
         if let Some(mark) = self.is_told(said, asked) {
-            panic!("{asked} tells of {mark}: {said}");
+            panic!("{asked} reveals {mark}: {said}");
         }
         assert!(!said.contains("ns::") || asked.contains("ns::"), "{asked}: {said}");
     }

@@ -196,7 +196,7 @@ async fn lesson_12_tokens_and_keys_hold_on_both_gateways_and_after_restarts() {
             let http = Http::new(address, &token);
             assert_eq!(http.get_value("k").await.ok().body, b"v", "round {round}");
             assert_eq!(http.with_key(&key).get_value("k").await.ok().body, b"v", "round {round}");
-            // Its own public keys tell every gateway the same.
+            // Its own public keys are the same at every gateway.
             let keys = http.get("/v1/auth/jwks").await.ok().json();
             assert_eq!(keys["keys"].as_array().unwrap().len(), 1, "{keys}");
             let refreshed = http

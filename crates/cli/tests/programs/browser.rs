@@ -49,13 +49,19 @@ impl Scene {
 fn page(login: &mut Program) -> (String, HashMap<String, String>) {
     loop {
         let output = login.output();
-        if let Some(line) = output.lines().find(|line| line.contains("/v1/auth/login?")) {
-            let url = reqwest::Url::parse(line.trim()).unwrap();
-            return (url.to_string(), url.query_pairs().into_owned().collect());
+        if let Some(page) = page_in(&output) {
+            return page;
         }
         assert!(login.is_running(), "{output}");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
+}
+
+/// The page whose address stands in a text.
+fn page_in(text: &str) -> Option<(String, HashMap<String, String>)> {
+    let line = text.lines().find(|line| line.contains("/v1/auth/login?"))?;
+    let url = reqwest::Url::parse(line.trim()).unwrap();
+    Some((url.to_string(), url.query_pairs().into_owned().collect()))
 }
 
 fn browser() -> reqwest::Client {
@@ -143,7 +149,7 @@ async fn the_browser_of_the_user_is_opened_with_the_page() {
     )
     .unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-    // Nobody names the gateway: the node on this machine tells it.
+    // No option names the gateway: the node on this machine does.
     let mut command = scene.person.command(&["auth", "login"]);
     command.env("BROWSER", &program).env("DEBROS_NODE_DATA_DIR", &scene.node.data_dir);
     let mut login = OnTerminal::spawn(command);
@@ -248,4 +254,32 @@ fn a_gateway_that_is_not_known_or_not_one_is_told() {
         assert!(started.elapsed() < PATIENCE, "{}", login.output());
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
+}
+
+/// The value is typed after the sign-in: until the command has its credential it reads no input.
+#[tokio::test]
+async fn a_command_without_a_credential_runs_after_the_sign_in_that_it_offers() {
+    let scene = Scene::start();
+    let mut command = scene.person.command(&["storage", "put", "greeting", "-", "-n", "shop"]);
+    command.env("BROWSER", "true").env("DEBROS_GATEWAY_URL", scene.gateway());
+    let mut terminal = OnTerminal::spawn(command);
+    terminal.shows("Sign in with a wallet in the browser now? [Y/n]");
+    terminal.types("y\n");
+    terminal.shows("&namespace=shop\r\n");
+    let (_, query) = page_in(&terminal.screen()).unwrap();
+    let [key, refresh_token] = scene.signs("shop").await;
+    let answer = [
+        ("api_key", key.as_str()),
+        ("refresh_token", &refresh_token),
+        ("state", &query["state"]),
+        ("namespace", "shop"),
+    ];
+    let last = browser().get(&query["callback"]).query(&answer).send().await.unwrap();
+    assert_eq!(last.status(), 200);
+    terminal.shows("stored in");
+    terminal.types("hello\n\u{4}");
+    assert_eq!(terminal.code(), Some(0), "{}", terminal.screen());
+    assert_eq!(terminal.screen().matches("[Y/n]").count(), 1, "it is asked once");
+    let read = scene.person.text(&["storage", "get", "greeting", "-n", "shop"]);
+    assert_eq!(read, "hello");
 }

@@ -57,6 +57,17 @@ fn versions_and_completions_need_no_node() {
     }
 }
 
+#[test]
+fn an_option_without_effect_says_so_beside_the_result() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_network-cli"));
+    without_surroundings(&mut command);
+    let output = command.args(["--disable-anonrc", "version"]).output().unwrap();
+    let (stdout, stderr) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success() && stdout.starts_with("network-cli "), "{stdout}");
+    assert!(stderr.contains("--disable-anonrc has no effect yet"), "{stderr}");
+}
+
 /// As the gateway does with `limit=0`.
 #[test]
 fn a_list_of_no_keys_is_refused_before_a_node_is_looked_for() {

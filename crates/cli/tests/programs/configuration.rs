@@ -174,16 +174,16 @@ fn what_is_wrong_is_told_with_its_place_and_nothing_starts() {
     std::fs::write(folder.path().join("n.yaml"), [0xff, 0xfe, b'a']).unwrap();
     let mut command = node(folder.path());
     command.args(["--config", "n.yaml"]);
-    assert!(refused(command).contains("n.yaml: can not be read"));
+    assert!(refused(command).contains("n.yaml: cannot be read"));
     std::fs::write(folder.path().join("n.yaml"), vec![b'#'; 2 << 20]).unwrap();
     let mut command = node(folder.path());
     command.args(["--config", "n.yaml"]);
     assert!(refused(command).contains("at most"));
     for (arguments, expected) in [
-        (&["--config", "missing.yaml"][..], "missing.yaml: can not be read"),
+        (&["--config", "missing.yaml"][..], "missing.yaml: cannot be read"),
         (
             &["--disable-anonrc=false"],
-            "flag --disable-anonrc: node.disable_anonrc: false can not be used yet",
+            "flag --disable-anonrc: node.disable_anonrc: false cannot be used yet",
         ),
         (&["--p2p-port", "99999"], "--p2p-port: \"99999\" is out of range"),
         (

@@ -59,7 +59,7 @@ fn an_application_migrates_its_namespace_step_by_step() {
     ]);
     assert_eq!(kept["rows"], serde_json::json!([[1, "tables", 64, 1], [2, "trigger", 64, 1]]));
 
-    // A step that fails in its middle leaves nothing, and is told with file and line.
+    // A step that fails in its middle leaves nothing, and is reported with file and line.
     write(&steps, "003_broken.sql", "CREATE TABLE half (a);\n\nINSERT INTO nowhere VALUES (1);\n");
     let failed = cli.run(&["db", "migrate", dir], b"");
     assert_eq!(failed.status.code(), Some(1), "{}", text_of(&failed));
@@ -93,10 +93,10 @@ fn an_application_migrates_its_namespace_step_by_step() {
     assert!(text_of(&gap).contains("005_gap.sql"), "{}", text_of(&gap));
 }
 
-/// The tables of an ORM, one of which is made anew although others refer to it, in the folders and
+/// The tables of an ORM, one of which is recreated although others refer to it, in the folders and
 /// the words of Prisma.
 #[test]
-fn a_table_that_others_refer_to_is_made_anew() {
+fn a_table_that_others_refer_to_is_recreated() {
     let folder = tempfile::tempdir().unwrap();
     let (_node, cli, steps) = shop(folder.path());
     write(

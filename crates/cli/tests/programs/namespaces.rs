@@ -54,7 +54,7 @@ fn a_namespace_is_listed_described_and_deleted_by_its_owner() {
         assert_eq!(&info[field], value, "{field}: {info}");
     }
     assert!(info["size"].as_u64().unwrap() > 0, "{info}");
-    // Word for word what HTTP tells.
+    // Word for word what HTTP answers.
     let http = Http::new(node.address, &person.text(&["auth", "token"]));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     assert_eq!(runtime.block_on(http.get("/v1/namespaces/shop")).ok().json(), info);
@@ -178,7 +178,7 @@ fn nothing_changes_a_namespace_with_the_operators_right_unless_it_is_asked_for()
         }
     };
     all_refused();
-    // Reading is told.
+    // Reading says so.
     for read in [
         &["namespace", "info", "victim"][..],
         &["namespace", "list"],

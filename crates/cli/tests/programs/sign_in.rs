@@ -317,7 +317,7 @@ fn logout_after_the_session_ended_revokes_the_key_or_says_that_it_lives() {
         assert_eq!(person.text(&["auth", "token"]), key, "nothing is forgotten");
     }
     person.fails(&["auth", "logout", "--all"], 3);
-    // As it is told.
+    // As the hint says it.
     scene.sign_in(0, "shop");
     assert_eq!(person.json(&["auth", "logout"])["api_key"], "revoked");
     until_refused(person, key);

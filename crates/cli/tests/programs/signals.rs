@@ -1,4 +1,4 @@
-//! What SIGHUP, SIGUSR1 and SIGUSR2 do to the services, and what their logs tell.
+//! What SIGHUP, SIGUSR1 and SIGUSR2 do to the services, and what their logs report.
 
 use crate::support::cli::Cli;
 use crate::support::http::Http;
@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-/// Waits until something holds; the program's output is told when it does not.
+/// Waits until something holds; the failure shows the program's output.
 fn until(program: &mut Program, what: &str, holds: impl Fn(&str) -> bool) {
     let started = Instant::now();
     while !holds(&program.output()) {
@@ -35,18 +35,18 @@ async fn a_hang_up_opens_the_log_file_again_and_ends_nothing() {
     });
     assert!(text_of(&moved).contains("ready") && !text_of(&moved).contains("open again"));
 
-    // What can not be opened is told, and what was open goes on.
+    // What cannot be opened is logged, and what was open goes on.
     std::fs::remove_file(&log).unwrap();
     std::fs::create_dir(&log).unwrap();
     node.program.signal("HUP");
-    until(&mut node.program, "it is told", |output| {
+    until(&mut node.program, "it is logged", |output| {
         output.contains("goes on in the file that was open")
     });
-    // Nobody is waited for who reads from a pipe.
+    // No reader of a pipe is waited for.
     std::fs::remove_dir(&log).unwrap();
     assert!(Command::new("mkfifo").arg(&log).status().unwrap().success());
     node.program.signal("HUP");
-    until(&mut node.program, "the pipe is told", |output| output.contains("it is a named pipe"));
+    until(&mut node.program, "the pipe is logged", |output| output.contains("it is a named pipe"));
     assert!(!node.program.output().contains("os error"), "{}", node.program.output());
     for signal in ["USR1", "USR2", "USR1"] {
         node.program.signal(signal);

@@ -54,7 +54,7 @@ impl Program {
         self.output.lock().expect("no panic holds it").clone()
     }
 
-    /// Kills the process as a power cut would, as far as a process can tell.
+    /// Kills the process as a power cut would, as far as a process can see.
     pub fn kill(&mut self) {
         self.child.kill().expect("the process is ours");
         self.child.wait().expect("the process is ours");
@@ -106,7 +106,7 @@ impl Program {
         false
     }
 
-    /// Resident memory in bytes, as Linux tells it.
+    /// Resident memory in bytes, as Linux reports it.
     pub fn resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))
             .expect("the process runs");
@@ -133,14 +133,14 @@ impl Program {
     }
 }
 
-/// The address in the line by which a gateway tells that it listens.
+/// The address in the line by which a gateway says that it listens.
 fn listening(output: &str) -> Option<SocketAddr> {
     let (_, rest) = output.split_once("the gateway listens address=")?;
     rest.split_whitespace().next()?.parse().ok()
 }
 
 impl Drop for Program {
-    #[allow(clippy::print_stderr, reason = "a failed test tells what its program wrote")]
+    #[allow(clippy::print_stderr, reason = "a failed test prints what its program wrote")]
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -372,21 +372,13 @@ impl GeneratedKey {
     }
 }
 
-/// Keys of earlier versions stand there with a role that their scopes do not reach.
-fn effective_role(role: &str, scopes: &str) -> String {
-    match (Role::parse(role), Scopes::parse(scopes.split_ascii_whitespace())) {
-        (Ok(role), Ok(scopes)) => scopes.role_within(role).name().to_owned(),
-        _ => role.to_owned(),
-    }
-}
-
 fn api_key_from_row(row: &Row) -> ApiKey {
     ApiKey {
         id: row.text(0).to_owned(),
         prefix: row.text(1).to_owned(),
         namespace: row.text(2).to_owned(),
         name: row.text(3).to_owned(),
-        role: effective_role(row.text(4), row.text(5)),
+        role: row.text(4).to_owned(),
         scopes: row.text(5).split_ascii_whitespace().map(str::to_owned).collect(),
         created_at: row.integer(6),
         last_used: row.integer(7),

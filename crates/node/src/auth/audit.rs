@@ -5,10 +5,11 @@
 
 use super::auth_db::{SqlCondition, statement_if};
 use debros_proto::Namespace;
+use debros_proto::lock;
 use debros_proto::rpc::Statement;
 use debros_proto::words::counted;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 /// Rows of refusals that one minute may write; what is over is counted together, in no namespace.
 const MAX_ROWS: usize = 100;
@@ -64,7 +65,7 @@ impl RefusalCounts {
     /// Counts one.
     pub(super) fn count_refusal(&self, kind: &'static str, namespace: &Namespace) {
         metrics::counter!("debros_node_auth_refusals_total", "kind" => kind).increment(1);
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = lock(&self.counts);
         let key = (kind, namespace.to_string());
         let key = if counts.len() < MAX_ROWS - 1 || counts.contains_key(&key) {
             key
@@ -76,8 +77,7 @@ impl RefusalCounts {
 
     /// Takes what was counted, as rows to write.
     pub(super) fn drain_statements(&self, at: i64) -> Vec<Statement> {
-        let counts =
-            std::mem::take(&mut *self.counts.lock().unwrap_or_else(PoisonError::into_inner));
+        let counts = std::mem::take(&mut *lock(&self.counts));
         counts
             .into_iter()
             .map(|((kind, namespace), count)| {

@@ -13,13 +13,14 @@ use crate::caller::{CredentialSource, Role, Scopes, VerifiedIdentity, Wallet};
 use debros_auth::token::Claims;
 use debros_auth::{secret, token};
 use debros_proto::limits::{MAX_CREDENTIAL_BYTES, MAX_TRANSACTION_STATEMENTS};
+use debros_proto::lock;
 use debros_proto::rpc::{Row, Statement};
 use debros_proto::{Code, Error, Namespace, Result};
 use quick_cache::sync::Cache;
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long a check's outcome is believed.
@@ -387,12 +388,12 @@ impl CredentialVerifier {
             CredentialSource::Key { id } => UsedCredential::Key(id.clone()),
         };
         let now = self.store.clock.now_ms();
-        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(used, now);
+        lock(&self.used).insert(used, now);
     }
 
     /// Writes down when keys and sessions were used last.
     pub(crate) async fn flush_last_used(&self) -> Result<()> {
-        let used = std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner));
+        let used = std::mem::take(&mut *lock(&self.used));
         let statements: Vec<Statement> = used
             .into_iter()
             .map(|(used, at)| {

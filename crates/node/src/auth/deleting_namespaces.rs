@@ -1,9 +1,10 @@
 //! Namespaces that are being deleted: nobody is let in meanwhile, by whatever it shows.
 
+use debros_proto::lock;
 use debros_proto::{Code, Error, Namespace, Result};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 /// The namespaces that are being deleted by this process.
@@ -45,7 +46,7 @@ impl DeletingNamespaces {
     }
 
     fn lock_names(&self) -> MutexGuard<'_, BTreeSet<Namespace>> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.names)
     }
 }
 

@@ -3,6 +3,7 @@
 use super::call_origin::{CallOrigin, CountedPeer};
 use crate::clock::Clock;
 use debros_auth::Wallet;
+use debros_proto::lock;
 use debros_proto::{Code, Error, Result};
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
@@ -12,7 +13,6 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 /// Keys that one limit remembers. One that has not asked for the time its burst takes to fill again
@@ -174,7 +174,7 @@ impl<K: Hash + Eq + Clone> KeyedLimit<K> {
 
     fn prune_if_due(&self) {
         let now = self.clock.clock.instant();
-        let mut tidied = self.tidied.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tidied = lock(&self.tidied);
         if now.saturating_duration_since(*tidied) >= TIDY_INTERVAL {
             *tidied = now;
             self.buckets.retain_recent();

@@ -1,7 +1,7 @@
 //! The file with the key that this node signs access tokens with.
 
-use crate::secret_file;
 use debros_auth::token::SigningKey;
+use debros_proto::durable_file::{self, FileReaders};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -51,11 +51,11 @@ pub(super) fn key_path(data_dir: &Path) -> PathBuf {
 /// Reads the key; `None` when there is no file. A damaged file is never replaced silently.
 pub(super) fn load_key(path: &Path) -> Result<Option<SigningKey>, TokenKeyError> {
     let failed = |source| TokenKeyError::Io { path: path.to_owned(), action: "read", source };
-    let exposed = match secret_file::exposed_mode(path) {
+    let metadata = match std::fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        exposed => exposed.map_err(failed)?,
+        metadata => metadata.map_err(failed)?,
     };
-    if let Some(mode) = exposed {
+    if let Some(mode) = durable_file::exposed_mode(&metadata) {
         return Err(TokenKeyError::Exposed { path: path.to_owned(), mode });
     }
     let damaged = || TokenKeyError::Damaged { path: path.to_owned() };
@@ -68,11 +68,8 @@ pub(super) fn load_key(path: &Path) -> Result<Option<SigningKey>, TokenKeyError>
 
 /// Puts a key into the file.
 pub(super) fn store_key(path: &Path, key: &SigningKey) -> Result<(), TokenKeyError> {
-    secret_file::write_private(path, &key.to_hex()).map_err(|source| TokenKeyError::Io {
-        path: path.to_owned(),
-        action: "written",
-        source,
-    })
+    durable_file::replace(path, key.to_hex().as_bytes(), FileReaders::Owner)
+        .map_err(|source| TokenKeyError::Io { path: path.to_owned(), action: "written", source })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod topic_ring;
 
+use debros_proto::lock;
 use debros_proto::rpc::{Event, Message, event};
 use debros_proto::{Code, Error, Namespace, Result, Topic};
 use futures::Stream;
@@ -91,7 +92,7 @@ impl TopicHub {
     }
 
     fn namespace_budget(&self, namespace: &Namespace) -> PubsubBudget {
-        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut budgets = lock(&self.budgets);
         budgets.retain(|other, budget| other == namespace || !budget.is_unused());
         budgets
             .entry(namespace.clone())

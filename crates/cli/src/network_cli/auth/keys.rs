@@ -1,44 +1,43 @@
 //! `auth keys …`: API keys of a namespace.
 
 use crate::cli_error::CliError;
-use crate::credentials::StoredCredential;
+use crate::credentials::{CredentialFile, StoredCredential};
 use crate::network_cli::auth_args::KeysCommand;
-use crate::network_cli::credential_lookup::{credential_file_failure, open_credential_file};
 use crate::network_cli::node_connection::NodeConnection;
 use crate::network_cli::output::{Output, TableCell, format_time, print_note, printable};
 use debros_client::rpc::ApiKey;
-use debros_client::{Code, Error, NewKey};
+use debros_client::{Error, NewKey};
 use debros_gateway::answers::{CreateKeyAnswer, KeysAnswer};
 use serde_json::json;
 
 pub(super) async fn run(
-    session: &NodeConnection,
+    connection: &NodeConnection,
     out: Output,
     command: KeysCommand,
 ) -> Result<(), CliError> {
-    let told = |error: Error| hint_operator_option(session, error);
+    let explain = |error: Error| connection.permission_error(error);
     match command {
-        KeysCommand::List { right } => {
-            let client = session.reader_client(right.operator).await?;
-            list(out, client.auth().list_keys().await.map_err(told)?)
+        KeysCommand::List { operator_args } => {
+            let client = connection.reader_client(operator_args.operator).await?;
+            list(out, client.auth().list_keys().await.map_err(explain)?)
         }
-        KeysCommand::Create { name, role, scopes, save, right } => {
-            let client = session.manager_client(right.operator).await?;
+        KeysCommand::Create { name, role, scopes, save, operator_args } => {
+            let client = connection.manager_client(operator_args.operator).await?;
             let wanted = NewKey { name, role: role.unwrap_or_default(), scopes };
-            let made = client.auth().create_key(wanted).await.map_err(told)?;
+            let made = client.auth().create_key(wanted).await.map_err(explain)?;
             let info = made.info.unwrap_or_default();
             out.write_result(
                 || CreateKeyAnswer::new(made.api_key.clone(), info.clone()),
                 || made.api_key.clone(),
             )?;
             if save {
-                store_key(session, &info, made.api_key).await?;
+                store_key(connection, &info, made.api_key).await?;
             }
             Ok(())
         }
-        KeysCommand::Revoke { id, right } => {
-            let client = session.manager_client(right.operator).await?;
-            let revoked = client.auth().revoke_key(id.clone()).await.map_err(told)?;
+        KeysCommand::Revoke { id, operator_args } => {
+            let client = connection.manager_client(operator_args.operator).await?;
+            let revoked = client.auth().revoke_key(id.clone()).await.map_err(explain)?;
             out.write_result(
                 || json!({ "status": "ok", "id": id, "revoked": revoked }),
                 || {
@@ -52,16 +51,6 @@ pub(super) async fn run(
             )
         }
     }
-}
-
-/// On the node's machine there is another way.
-pub(super) fn hint_operator_option(session: &NodeConnection, error: Error) -> CliError {
-    let forbidden = error.code == Code::Forbidden;
-    let failure = CliError::from(error);
-    if forbidden && session.may_operate() {
-        return failure.with_hint("with --operator the command acts as the node's operator");
-    }
-    failure
 }
 
 fn list(out: Output, keys: Vec<ApiKey>) -> Result<(), CliError> {
@@ -98,21 +87,23 @@ fn list(out: Output, keys: Vec<ApiKey>) -> Result<(), CliError> {
 }
 
 /// Beside the session of the wallet that made it, if there is one.
-async fn store_key(session: &NodeConnection, info: &ApiKey, key: String) -> Result<(), CliError> {
-    let store = open_credential_file()?;
-    let locked = store.lock(session.timeout).await.map_err(credential_file_failure)?;
-    let known = locked
-        .find(&session.peer_id, Some(&info.namespace), Some(&info.wallet))
-        .map_err(credential_file_failure)?;
+async fn store_key(
+    connection: &NodeConnection,
+    info: &ApiKey,
+    key: String,
+) -> Result<(), CliError> {
+    let credential_file = CredentialFile::in_home()?;
+    let locked = credential_file.lock(connection.timeout).await?;
+    let known = locked.find(&connection.peer_id, Some(&info.namespace), Some(&info.wallet))?;
     let entry = StoredCredential {
-        peer_id: session.peer_id.clone(),
+        peer_id: connection.peer_id.clone(),
         namespace: info.namespace.clone(),
         wallet: info.wallet.clone(),
         api_key: key,
         stored_at: debros_proto::now_ms(),
         ..known.unwrap_or_default()
     };
-    locked.put_current(entry).map_err(credential_file_failure)?;
-    print_note(&format!("stored in {}", store.path().display()));
+    locked.put_current(entry)?;
+    print_note(&format!("stored in {}", credential_file.path().display()));
     Ok(())
 }

@@ -3,19 +3,19 @@
 use crate::cli_error::CliError;
 use crate::credentials::{CredentialFile, StoredCredential};
 use crate::network_cli::auth_args::LoginArgs;
-use crate::network_cli::credential_lookup::{
-    API_KEY, credential_file_failure, is_interactive, open_credential_file,
-};
-use crate::network_cli::node_connection::{NodeConnection, env_variable};
+use crate::network_cli::credential_lookup::API_KEY;
+use crate::network_cli::environment::env_variable;
+use crate::network_cli::node_connection::NodeConnection;
 use crate::network_cli::output::{
     Output, format_time, json_text, json_time, print_note, printable,
 };
+use crate::network_cli::terminal::{ask_line, is_interactive};
 use crate::network_cli::{browser, gateway_lookup, keystore};
 use crate::sign_in;
 use serde_json::json;
 use std::path::Path;
 
-/// Refuses what would wait for a browser that nobody sits before.
+/// Refuses to wait for a browser where nobody sits at a terminal.
 pub(super) fn check_interactive(how: &LoginArgs) -> Result<(), CliError> {
     if how.keystore.is_some() || how.no_browser || is_interactive() {
         return Ok(());
@@ -27,13 +27,13 @@ pub(super) fn check_interactive(how: &LoginArgs) -> Result<(), CliError> {
 }
 
 pub(super) async fn run(
-    session: &NodeConnection,
+    connection: &NodeConnection,
     out: Output,
     how: &LoginArgs,
 ) -> Result<(), CliError> {
     let entry = match &how.keystore {
-        Some(path) => with_keystore(session, path, how.password_file.as_deref()).await?,
-        None => in_browser(session, how.gateway.as_deref(), !how.no_browser).await?,
+        Some(path) => with_keystore(connection, path, how.password_file.as_deref()).await?,
+        None => in_browser(connection, how.gateway.as_deref(), !how.no_browser).await?,
     };
     if env_variable(API_KEY).is_some() {
         print_note("DEBROS_API_KEY is set, and goes before what was stored now");
@@ -60,92 +60,108 @@ pub(super) async fn run(
     )
 }
 
+/// Asks whether to sign in, where a command found no credential and somebody sits at a terminal.
+/// Returns whether a credential is stored now, so that the command can run again.
+pub(in crate::network_cli) async fn offer(
+    connection: &NodeConnection,
+    missing: &CliError,
+) -> Result<bool, CliError> {
+    let Some(question) = missing.sign_in_question.clone().filter(|_| is_interactive()) else {
+        return Ok(false);
+    };
+    let answer = ask_line(question).await?.map(|answer| answer.to_ascii_lowercase());
+    if !matches!(answer.as_deref(), Some("" | "y" | "yes")) {
+        return Ok(false);
+    }
+    in_browser(connection, None, true).await?;
+    Ok(true)
+}
+
 /// Over P2P alone.
 async fn with_keystore(
-    session: &NodeConnection,
+    connection: &NodeConnection,
     path: &Path,
     password_file: Option<&Path>,
 ) -> Result<StoredCredential, CliError> {
-    let namespace = session.namespace_or_default()?;
+    let namespace = connection.namespace_or_default()?;
     // Asking and opening take their time; the connection to the node stays alive meanwhile.
     let (path, password_file) = (path.to_owned(), password_file.map(Path::to_owned));
     let opening =
         tokio::task::spawn_blocking(move || keystore::open(&path, password_file.as_deref()));
     let key = opening.await.map_err(|error| CliError::new(error.to_string()))??;
-    let opened = sign_in::sign_in_with_key(session.public_client(), &key, &namespace).await?;
-    let mut entry = new_entry(session, opened.namespace.clone(), opened.subject.clone());
-    entry.gateway_url = gateway_lookup::local_gateway_url(session).unwrap_or_default();
+    let opened = sign_in::sign_in_with_key(connection.public_client(), &key, &namespace).await?;
+    let mut entry = new_entry(connection, opened.namespace.clone(), opened.subject.clone());
+    entry.gateway_url = gateway_lookup::local_gateway_url(connection).unwrap_or_default();
     entry.set_session(&opened);
-    store_entry(session, entry).await
+    store_entry(connection, entry).await
 }
 
 /// Through the page of a gateway, and back to a callback on this machine.
-pub(in crate::network_cli) async fn in_browser(
-    session: &NodeConnection,
+async fn in_browser(
+    connection: &NodeConnection,
     gateway: Option<&str>,
     open: bool,
 ) -> Result<StoredCredential, CliError> {
-    let namespace = session.namespace_or_default()?;
-    let url = gateway_lookup::find(session, gateway).await?;
+    let namespace = connection.namespace_or_default()?;
+    let url = gateway_lookup::find(connection, gateway).await?;
     let given = browser::sign_in(&url, &namespace, open).await?;
-    // Only the state proves where it comes from; the node says what it is worth.
-    let who = match session.client_with(&given.api_key).network().who_am_i().await {
-        Ok(who) => who,
+    // Only the state proves where it comes from; the node says whether it is valid.
+    let identity = match connection.client_with(&given.api_key).network().who_am_i().await {
+        Ok(identity) => identity,
         Err(error) if error.code.is_unauthenticated() => {
-            return Err(CliError::new(format!("the node {} does not know the key that {url} made", session.peer_id))
+            return Err(CliError::new(format!("the node {} does not know the key that {url} made", connection.peer_id))
                 .with_hint(
                     "the gateway belongs to another node: name the right one with --gateway or DEBROS_GATEWAY_URL",
                 ));
         }
         Err(error) => return Err(error.into()),
     };
-    let mut entry = new_entry(session, who.namespace, who.wallet);
+    let mut entry = new_entry(connection, identity.namespace, identity.wallet);
     entry.gateway_url = url;
     entry.api_key = given.api_key;
     entry.refresh_token = given.refresh_token;
-    store_entry(session, entry).await
+    store_entry(connection, entry).await
 }
 
-fn new_entry(session: &NodeConnection, namespace: String, wallet: String) -> StoredCredential {
-    let (peer_id, stored_at) = (session.peer_id.clone(), debros_proto::now_ms());
+fn new_entry(connection: &NodeConnection, namespace: String, wallet: String) -> StoredCredential {
+    let (peer_id, stored_at) = (connection.peer_id.clone(), debros_proto::now_ms());
     StoredCredential { peer_id, namespace, wallet, stored_at, ..StoredCredential::default() }
 }
 
 /// What was signed in last is what commands use. An API key that is stored already stays as long as
 /// it is valid; the session before ends.
 async fn store_entry(
-    session: &NodeConnection,
+    connection: &NodeConnection,
     mut entry: StoredCredential,
 ) -> Result<StoredCredential, CliError> {
-    let store = open_credential_file()?;
-    let locked = store.lock(session.timeout).await.map_err(credential_file_failure)?;
-    let before = locked
-        .find(&entry.peer_id, Some(&entry.namespace), Some(&entry.wallet))
-        .map_err(credential_file_failure)?;
+    let credential_file = CredentialFile::in_home()?;
+    let locked = credential_file.lock(connection.timeout).await?;
+    let before = locked.find(&entry.peer_id, Some(&entry.namespace), Some(&entry.wallet))?;
     let before = before.unwrap_or_default();
     let mut superfluous = String::new();
     if !before.api_key.is_empty()
         && before.api_key != entry.api_key
-        && !is_key_revoked(session, &before.api_key).await
+        && !is_key_revoked(connection, &before.api_key).await
     {
         superfluous = std::mem::replace(&mut entry.api_key, before.api_key);
     }
-    locked.put_current(entry.clone()).map_err(credential_file_failure)?;
+    locked.put_current(entry.clone())?;
     drop(locked);
-    print_note(&format!("stored in {}", store.path().display()));
+    print_note(&format!("stored in {}", credential_file.path().display()));
     if !superfluous.is_empty()
-        && let Err(failure) = revoke_superfluous_key(session, &store, &entry, superfluous).await
+        && let Err(cli_error) =
+            revoke_superfluous_key(connection, &credential_file, &entry, superfluous).await
     {
         print_note(&format!(
-            "the stored API key stays in use; the new one can not be revoked: {}",
-            failure.message
+            "the stored API key stays in use; the new one cannot be revoked: {}",
+            cli_error.message
         ));
     }
     if !before.refresh_token.is_empty() && before.refresh_token != entry.refresh_token {
-        // Nobody would use it any more, and it would live on for weeks.
-        match session.public_client().auth().logout(before.refresh_token, "").await {
+        // Unused, it would live on for weeks.
+        match connection.public_client().auth().logout(before.refresh_token, "").await {
             Err(error) if !error.code.is_unauthenticated() => print_note(&format!(
-                "the session before can not be ended: {}; `network-cli auth logout --all` ends all",
+                "the session before cannot be ended: {}; `network-cli auth logout --all` ends all",
                 error.message
             )),
             _ => {}
@@ -154,25 +170,27 @@ async fn store_entry(
     Ok(entry)
 }
 
-/// Whether the node says that a key is not valid. When it can not be asked, the key is kept.
-async fn is_key_revoked(session: &NodeConnection, key: &str) -> bool {
-    let asked = session.public_client().with_credential(key).network().who_am_i().await;
+/// Whether the node says that a key is not valid. When it cannot be asked, the key is kept.
+async fn is_key_revoked(connection: &NodeConnection, key: &str) -> bool {
+    let asked = connection.public_client().with_credential(key).network().who_am_i().await;
     asked.is_err_and(|error| error.code.is_unauthenticated())
 }
 
 /// Revokes a key that the sign-in made, where a stored one stays in use: forgotten, it would stay
 /// valid.
 async fn revoke_superfluous_key(
-    session: &NodeConnection,
-    store: &CredentialFile,
+    connection: &NodeConnection,
+    credential_file: &CredentialFile,
     entry: &StoredCredential,
     key: String,
 ) -> Result<(), CliError> {
-    let id = session.public_client().with_credential(key).network().who_am_i().await?.subject;
+    let id = connection.public_client().with_credential(key).network().who_am_i().await?.subject;
     let named = |why: &str| CliError::new(format!("{id}: {why}"));
-    let token =
-        session.session_token(store, entry).await?.ok_or_else(|| named("there is no session"))?;
+    let token = connection
+        .session_token(credential_file, entry)
+        .await?
+        .ok_or_else(|| named("there is no session"))?;
     let revoked =
-        session.public_client().with_credential(token).auth().revoke_key(id.clone()).await;
+        connection.public_client().with_credential(token).auth().revoke_key(id.clone()).await;
     revoked.map(drop).map_err(|error| named(&error.message))
 }

@@ -1,11 +1,10 @@
 //! `auth logout`: ends what a sign-in began.
 
 use crate::cli_error::CliError;
-use crate::credentials::StoredCredential;
-use crate::network_cli::credential_lookup::{
-    API_KEY, credential_file_failure, open_credential_file,
-};
-use crate::network_cli::node_connection::{NodeConnection, env_variable};
+use crate::credentials::{CredentialFile, StoredCredential};
+use crate::network_cli::credential_lookup::API_KEY;
+use crate::network_cli::environment::env_variable;
+use crate::network_cli::node_connection::NodeConnection;
 use crate::network_cli::output::{Output, print_note, printable};
 use debros_client::Code;
 use debros_proto::words::counted;
@@ -15,25 +14,32 @@ use serde_json::json;
 enum ApiKeyOutcome {
     /// None was stored.
     None,
-    /// The node takes it no more.
+    /// The node does not accept it any more.
     Revoked,
     /// An operator made it, with this id; it came with no sign-in, and stays valid.
     Forgotten(String),
 }
 
-pub(super) async fn run(session: &NodeConnection, out: Output, all: bool) -> Result<(), CliError> {
+pub(super) async fn run(
+    connection: &NodeConnection,
+    out: Output,
+    all: bool,
+) -> Result<(), CliError> {
     if env_variable(API_KEY).is_some() {
         print_note("DEBROS_API_KEY is set, and stays in use");
     }
-    let store = open_credential_file()?;
-    let Some(entry) = session.require_chosen_entry(&store)? else {
+    let credential_file = CredentialFile::in_home()?;
+    let Some(entry) = connection.require_chosen_entry(&credential_file)? else {
         return Err(CliError::no_credential(format!(
             "nothing is stored for the node {}",
-            session.peer_id
+            connection.peer_id
         )));
     };
-    let token =
-        if entry.has_session() { session.session_token(&store, &entry).await? } else { None };
+    let token = if entry.has_session() {
+        connection.session_token(&credential_file, &entry).await?
+    } else {
+        None
+    };
     if all && token.is_none() {
         return Err(CliError::no_credential(
             "all sessions can be ended by a session alone, and none that lives is stored",
@@ -41,13 +47,13 @@ pub(super) async fn run(session: &NodeConnection, out: Output, all: bool) -> Res
         .with_hint("sign in with `network-cli auth login` first"));
     }
     // The key first: its owner's session is what revokes it.
-    let key = revoke_key(session, &entry, token.as_deref()).await?;
+    let key = revoke_key(connection, &entry, token.as_deref()).await?;
     let revoked = match token {
-        Some(token) => end_sessions(session, &entry, &token, all).await?,
+        Some(token) => end_sessions(connection, &entry, &token, all).await?,
         None => 0,
     };
-    let locked = store.lock(session.timeout).await.map_err(credential_file_failure)?;
-    locked.remove(&entry).map_err(credential_file_failure)?;
+    let locked = credential_file.lock(connection.timeout).await?;
+    locked.remove(&entry)?;
     let became = match &key {
         ApiKeyOutcome::None => "none",
         ApiKeyOutcome::Revoked => "revoked",
@@ -71,18 +77,18 @@ pub(super) async fn run(session: &NodeConnection, out: Output, all: bool) -> Res
 }
 
 /// With the session; when that has ended, with the key itself, which an admin's key may. A key that
-/// can not be revoked stays stored: forgotten, it would live on where nobody knows of it.
+/// cannot be revoked stays stored: forgotten, it would stay valid unnoticed.
 async fn revoke_key(
-    session: &NodeConnection,
+    connection: &NodeConnection,
     entry: &StoredCredential,
     token: Option<&str>,
 ) -> Result<ApiKeyOutcome, CliError> {
     if entry.api_key.is_empty() {
         return Ok(ApiKeyOutcome::None);
     }
-    let by_itself = session.public_client().with_credential(entry.api_key.as_str());
+    let by_itself = connection.public_client().with_credential(entry.api_key.as_str());
     let id = match by_itself.network().who_am_i().await {
-        Ok(who) => who.subject,
+        Ok(identity) => identity.subject,
         // It is revoked already.
         Err(error) if error.code.is_unauthenticated() => return Ok(ApiKeyOutcome::Revoked),
         Err(error) => return Err(error.into()),
@@ -90,7 +96,7 @@ async fn revoke_key(
     if entry.wallet.is_empty() {
         return Ok(ApiKeyOutcome::Forgotten(id));
     }
-    let client = token.map_or(by_itself, |token| session.public_client().with_credential(token));
+    let client = token.map_or(by_itself, |token| connection.public_client().with_credential(token));
     match client.auth().revoke_key(id.clone()).await {
         Ok(_) => Ok(ApiKeyOutcome::Revoked),
         Err(error) if error.code == Code::Forbidden => Err(key_stays_valid_error(entry, &id)),
@@ -112,18 +118,20 @@ fn key_stays_valid_error(entry: &StoredCredential, id: &str) -> CliError {
 }
 
 async fn end_sessions(
-    session: &NodeConnection,
+    connection: &NodeConnection,
     entry: &StoredCredential,
     token: &str,
     all: bool,
 ) -> Result<u64, CliError> {
     if all {
-        return Ok(session.public_client().with_credential(token).auth().logout_all().await?);
+        return Ok(connection.public_client().with_credential(token).auth().logout_all().await?);
     }
     // The token may have been renewed a moment ago.
-    let known = open_credential_file()?
-        .find(&entry.peer_id, Some(&entry.namespace), Some(&entry.wallet))
-        .map_err(credential_file_failure)?;
+    let known = CredentialFile::in_home()?.find(
+        &entry.peer_id,
+        Some(&entry.namespace),
+        Some(&entry.wallet),
+    )?;
     let refresh_token = known.unwrap_or_else(|| entry.clone()).refresh_token;
-    Ok(session.public_client().auth().logout(refresh_token, "").await?)
+    Ok(connection.public_client().auth().logout(refresh_token, "").await?)
 }

@@ -1,6 +1,5 @@
-//! `auth members …`: who may act in a namespace.
+//! `auth members …`: the wallets that may act in a namespace.
 
-use super::keys::hint_operator_option;
 use crate::cli_error::CliError;
 use crate::network_cli::auth_args::MembersCommand;
 use crate::network_cli::node_connection::NodeConnection;
@@ -12,27 +11,27 @@ use debros_gateway::answers::{MembersAnswer, SetMemberAnswer};
 use serde_json::json;
 
 pub(super) async fn run(
-    session: &NodeConnection,
+    connection: &NodeConnection,
     out: Output,
     command: MembersCommand,
 ) -> Result<(), CliError> {
-    let told = |error: Error| hint_operator_option(session, error);
+    let explain = |error: Error| connection.permission_error(error);
     match command {
-        MembersCommand::List { right } => {
-            let client = session.reader_client(right.operator).await?;
-            list(out, client.members().list().await.map_err(told)?)
+        MembersCommand::List { operator_args } => {
+            let client = connection.reader_client(operator_args.operator).await?;
+            list(out, client.members().list().await.map_err(explain)?)
         }
-        MembersCommand::Set { wallet, role, right } => {
+        MembersCommand::Set { wallet, role, operator_args } => {
             let wallet = Wallet::parse(&wallet)?;
-            let client = session.manager_client(right.operator).await?;
-            let member = client.members().set(wallet.to_string(), role).await.map_err(told)?;
+            let client = connection.manager_client(operator_args.operator).await?;
+            let member = client.members().set(wallet.to_string(), role).await.map_err(explain)?;
             let text = format!("{} is {} now", printable(&member.wallet), printable(&member.role));
             out.write_result(|| SetMemberAnswer::from(member), || text)
         }
-        MembersCommand::Remove { wallet, right } => {
+        MembersCommand::Remove { wallet, operator_args } => {
             let wallet = Wallet::parse(&wallet)?;
-            let client = session.manager_client(right.operator).await?;
-            let removed = client.members().remove(wallet.to_string()).await.map_err(told)?;
+            let client = connection.manager_client(operator_args.operator).await?;
+            let removed = client.members().remove(wallet.to_string()).await.map_err(explain)?;
             out.write_result(
                 || json!({ "status": "ok", "wallet": wallet.to_string(), "removed": removed }),
                 || {

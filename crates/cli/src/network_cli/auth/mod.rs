@@ -1,12 +1,10 @@
-//! `auth …`: signing in and out, what the credential stands for, wallets, API keys, members.
+//! `auth …`: signing in and out, the credential's identity, wallets, API keys, members.
 
 mod keys;
 pub(super) mod login;
 mod logout;
 mod members;
 mod wallets;
-
-pub(super) use wallets::OPERATOR;
 
 use super::auth_args::{AuthCommand, WalletCommand};
 use super::node_connection::NodeConnection;
@@ -36,46 +34,49 @@ pub(super) fn run_offline(
 }
 
 pub(super) async fn run(
-    session: &NodeConnection,
+    connection: &NodeConnection,
     out: Output,
     command: AuthCommand,
 ) -> Result<(), CliError> {
     match command {
-        AuthCommand::Login(how) => login::run(session, out, &how).await,
-        AuthCommand::Logout { all } => logout::run(session, out, all).await,
-        AuthCommand::Whoami => show_identity(session, out).await,
+        AuthCommand::Login(how) => login::run(connection, out, &how).await,
+        AuthCommand::Logout { all } => logout::run(connection, out, all).await,
+        AuthCommand::Whoami => show_identity(connection, out).await,
         AuthCommand::Token => {
-            let credential = session.credential().await?;
+            let credential = connection.credential().await?;
             out.write_result(|| json!({ "token": credential }), || credential.to_owned())
         }
-        AuthCommand::Use { wallet } => wallets::use_wallet(session, out, &wallet).await,
-        AuthCommand::Keys(keys) => keys::run(session, out, keys).await,
-        AuthCommand::Members(members) => members::run(session, out, members).await,
+        AuthCommand::Use { wallet } => wallets::use_wallet(connection, out, &wallet).await,
+        AuthCommand::Keys(keys) => keys::run(connection, out, keys).await,
+        AuthCommand::Members(members) => members::run(connection, out, members).await,
         // Done before a node was looked for.
         AuthCommand::Wallets | AuthCommand::Wallet(_) | AuthCommand::Sign { .. } => Ok(()),
     }
 }
 
-async fn show_identity(session: &NodeConnection, out: Output) -> Result<(), CliError> {
-    let who = session.user_client().await?.network().who_am_i().await?;
+async fn show_identity(connection: &NodeConnection, out: Output) -> Result<(), CliError> {
+    let identity = connection.user_client().await?.network().who_am_i().await?;
     if out.is_json() {
-        return out.write_json(&WhoAmIAnswer::from(who));
+        return out.write_json(&WhoAmIAnswer::from(identity));
     }
-    let scopes =
-        if who.scopes.is_empty() { "all of the role".to_owned() } else { who.scopes.join(" ") };
-    let mut lines = vec![("method", who.method), ("subject", who.subject)];
-    if !who.wallet.is_empty() {
-        lines.push(("wallet", who.wallet));
+    let scopes = if identity.scopes.is_empty() {
+        "all of the role".to_owned()
+    } else {
+        identity.scopes.join(" ")
+    };
+    let mut lines = vec![("method", identity.method), ("subject", identity.subject)];
+    if !identity.wallet.is_empty() {
+        lines.push(("wallet", identity.wallet));
     }
-    lines.extend([("namespace", who.namespace), ("role", who.role), ("scopes", scopes)]);
-    if !who.key_prefix.is_empty() {
-        lines.push(("key", format!("{}…", who.key_prefix)));
+    lines.extend([("namespace", identity.namespace), ("role", identity.role), ("scopes", scopes)]);
+    if !identity.key_prefix.is_empty() {
+        lines.push(("key", format!("{}…", identity.key_prefix)));
     }
-    if who.operator {
+    if identity.operator {
         lines.push(("operator", "yes: it may call what operators may".to_owned()));
     }
-    lines.push(("created", format_time(who.created_at)));
-    lines.push(("expires", format_time(who.expires_at)));
+    lines.push(("created", format_time(identity.created_at)));
+    lines.push(("expires", format_time(identity.expires_at)));
     let text: Vec<String> =
         lines.iter().map(|(name, value)| format!("{name:<11}{}", printable(value))).collect();
     out.write_line(&text.join("\n"))

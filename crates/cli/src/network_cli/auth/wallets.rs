@@ -1,9 +1,8 @@
 //! `auth wallets`, `auth use`, `auth wallet new`, `auth sign`.
 
 use crate::cli_error::CliError;
-use crate::credentials::StoredCredential;
+use crate::credentials::{CredentialFile, OPERATOR, StoredCredential};
 use crate::network_cli::auth_args::KeystoreArgs;
-use crate::network_cli::credential_lookup::{credential_file_failure, open_credential_file};
 use crate::network_cli::node_connection::NodeConnection;
 use crate::network_cli::output::{
     Output, TableCell, format_time, json_list, json_text, json_time, print_note, printable,
@@ -13,16 +12,14 @@ use debros_auth::{PrivateKey, Wallet};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
-/// How a key that an operator made is called in place of a wallet.
-pub(in crate::network_cli) const OPERATOR: &str = "operator";
-/// A text to sign is for people to read.
+/// A text to sign is short enough to read.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// Characters of a key that are shown to recognise it.
 const PREFIX_CHARS: usize = 11;
 
 /// What is stored, of all nodes.
 pub(super) fn list(out: Output) -> Result<(), CliError> {
-    let mut entries = open_credential_file()?.entries().map_err(credential_file_failure)?;
+    let mut entries = CredentialFile::in_home()?.entries()?;
     entries.sort_by(|a, b| {
         (&a.peer_id, &a.namespace, &a.wallet).cmp(&(&b.peer_id, &b.namespace, &b.wallet))
     });
@@ -47,7 +44,7 @@ pub(super) fn list(out: Output) -> Result<(), CliError> {
         let gateway = if entry.gateway_url.is_empty() { "-" } else { &entry.gateway_url };
         [
             if entry.current { "*" } else { "" },
-            display_name(entry),
+            entry.display_name(),
             &entry.namespace,
             &key,
             &session,
@@ -74,42 +71,37 @@ fn entry_json(entry: &StoredCredential) -> serde_json::Value {
     })
 }
 
-fn display_name(entry: &StoredCredential) -> &str {
-    if entry.wallet.is_empty() { OPERATOR } else { &entry.wallet }
-}
-
 fn key_prefix(entry: &StoredCredential) -> &str {
     entry.api_key.get(..PREFIX_CHARS).unwrap_or_default()
 }
 
 /// Makes a stored wallet the one that commands for the node use.
 pub(super) async fn use_wallet(
-    session: &NodeConnection,
+    connection: &NodeConnection,
     out: Output,
     wanted: &str,
 ) -> Result<(), CliError> {
     let wallet =
         if wanted == OPERATOR { String::new() } else { Wallet::parse(wanted)?.to_string() };
-    let store = open_credential_file()?;
-    let locked = store.lock(session.timeout).await.map_err(credential_file_failure)?;
-    let namespace = session.namespace.as_deref();
-    let found =
-        locked.find(&session.peer_id, namespace, Some(&wallet)).map_err(credential_file_failure)?;
+    let credential_file = CredentialFile::in_home()?;
+    let locked = credential_file.lock(connection.timeout).await?;
+    let namespace = connection.namespace.as_deref();
+    let found = locked.find(&connection.peer_id, namespace, Some(&wallet))?;
     let entry = found.ok_or_else(|| {
         let in_namespace =
             namespace.map(|name| format!(" in namespace {name}")).unwrap_or_default();
         CliError::not_found(format!(
             "{wanted} is not stored for the node {}{in_namespace}",
-            session.peer_id
+            connection.peer_id
         ))
         .with_hint(
             "`network-cli auth wallets` lists what is; `network-cli auth login` signs a wallet in",
         )
     })?;
-    locked.put_current(entry.clone()).map_err(credential_file_failure)?;
+    locked.put_current(entry.clone())?;
     out.write_result(
         || json!({ "status": "ok", "wallet": json_text(&entry.wallet), "namespace": entry.namespace }),
-        || format!("commands use {} in namespace {} now", display_name(&entry), entry.namespace),
+        || format!("commands use {} in namespace {} now", entry.display_name(), entry.namespace),
     )
 }
 
@@ -123,11 +115,13 @@ pub(super) fn create_wallet(
     let wallet = key.wallet();
     let file = match file {
         Some(file) => file,
-        None => open_credential_file()?.folder().join("keystores").join(format!("{wallet}.json")),
+        None => {
+            CredentialFile::in_home()?.folder().join("keystores").join(format!("{wallet}.json"))
+        }
     };
     keystore::create(&file, &key, password_file)?;
     print_note(&format!(
-        "kept in {}; whoever has the file and the password has the wallet: keep a copy",
+        "kept in {}; the file and its password are the wallet: keep a copy of both",
         file.display()
     ));
     out.write_result(

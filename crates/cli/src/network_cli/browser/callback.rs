@@ -9,10 +9,11 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use debros_proto::lock;
 use serde::Deserialize;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use subtle::ConstantTimeEq as _;
 use tokio::net::TcpListener;
@@ -71,7 +72,7 @@ struct CallbackContext {
     state: String,
     given: mpsc::Sender<CallbackParams>,
     done: watch::Sender<bool>,
-    /// The page's address, until somebody was sent there.
+    /// The page's address, until a request was redirected there.
     start: Arc<Mutex<Option<String>>>,
 }
 
@@ -83,7 +84,7 @@ impl CallbackServer {
             .map_err(|error| CliError::new(format!("no randomness: {error}")))?;
         let state: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         let failed = |error: std::io::Error| {
-            CliError::new(format!("the callback of the sign-in can not listen: {error}"))
+            CliError::new(format!("the callback of the sign-in cannot listen: {error}"))
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
@@ -108,7 +109,7 @@ impl CallbackServer {
         let server = tokio::spawn(async move {
             let serving = axum::serve(listener, router)
                 .with_graceful_shutdown(async move { drop(stopped.await) });
-            // Nobody could be told: the command waits for an answer, and says when none came.
+            // The command waits for an answer, and reports when none came.
             let _ = serving.await;
         });
         Ok(Self { address, state, given, done, start, stop, server })
@@ -119,20 +120,20 @@ impl CallbackServer {
         format!("http://{}{PATH}", self.address)
     }
 
-    /// What the browser has to bring along.
+    /// The state that the browser has to send.
     pub(super) fn state(&self) -> &str {
         &self.state
     }
 
-    /// An address that sends whoever comes first on to the page, and nobody else. The page's own
+    /// An address that redirects the first request to the page, and no other. The page's own
     /// address holds the state, and what a browser is started with can be read by every user of the
     /// machine.
     pub(super) fn set_start_page(&self, page: &str) -> String {
-        *self.start.lock().unwrap_or_else(PoisonError::into_inner) = Some(page.to_owned());
+        *lock(&self.start) = Some(page.to_owned());
         format!("http://{}{START}", self.address)
     }
 
-    /// What the page sent; requests without the right state are no answer.
+    /// What the page sent; requests without the state are no answer.
     pub(super) async fn wait_for_params(&mut self) -> Option<CallbackParams> {
         self.given.recv().await
     }
@@ -150,7 +151,7 @@ impl CallbackServer {
 }
 
 async fn first_page(State(shared): State<Arc<CallbackContext>>) -> Response {
-    let page = shared.start.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let page = lock(&shared.start).take();
     match page {
         Some(page) => page::with_security_headers(
             (StatusCode::SEE_OTHER, [("location", page)]).into_response(),

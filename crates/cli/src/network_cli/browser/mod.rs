@@ -20,7 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// Opens the gateway's page and waits for what it sends back.
 ///
 /// # Errors
-/// When nothing came in time, or the callback can not be served.
+/// When nothing came in time, or the callback cannot be served.
 pub(super) async fn sign_in(
     gateway: &str,
     namespace: &Namespace,
@@ -56,7 +56,7 @@ fn page_url(gateway: &str, namespace: &Namespace, callback: &CallbackServer) -> 
             }
             _ => write!(url, "%{byte:02X}"),
         };
-        // Writing to a String can not fail.
+        // Writing to a String cannot fail.
         let _ = written;
     }
     format!("{url}&state={}&namespace={namespace}", callback.state())

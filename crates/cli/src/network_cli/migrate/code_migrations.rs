@@ -97,7 +97,7 @@ const TOOL_SIGNATURES: &[ToolSignature] = &[
     ),
 ];
 
-/// Refuses a file that is a migration in another language than SQL. Other files are nobody's steps.
+/// Refuses a file that is a migration in another language than SQL. Other files are no steps.
 pub(super) fn refuse_code_migration(path: &Path, file: &str) -> Result<(), CliError> {
     // A pipe or a device of that name is not waited for.
     let Some(ending) =
@@ -113,7 +113,7 @@ pub(super) fn refuse_code_migration(path: &Path, file: &str) -> Result<(), CliEr
     let mut head = Vec::new();
     let read =
         std::fs::File::open(path).and_then(|opened| opened.take(MAX_BYTES).read_to_end(&mut head));
-    read.map_err(|error| CliError::usage(format!("{} can not be read: {error}", printable(file))))?;
+    read.map_err(|error| CliError::usage(format!("{} cannot be read: {error}", printable(file))))?;
     let text = String::from_utf8_lossy(&head);
     let is_named_so = is_named_as_migration(file);
     let found = known.find(|program| {
@@ -161,7 +161,7 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             refuse_code_migration(&path, file)
                 .err()
-                .map(|failure| (failure.message, failure.hint.unwrap_or_default()))
+                .map(|cli_error| (cli_error.message, cli_error.hint.unwrap_or_default()))
         };
         for (file, text, tool, advice) in [
             (

@@ -2,17 +2,18 @@
 //!
 //! A step is a file, or a file in a folder of its own, so that the folders of the usual tools can
 //! be applied as they are: [`super::step_names`] says how they are named. A number of up to seven
-//! digits counts; a longer one is a moment.
+//! digits counts; a longer one is a timestamp.
 
 use super::code_migrations::refuse_code_migration;
+use super::migration_step::MigrationStep;
 use super::step_names::{FileKind, StepTitle, file_kind, parse_numbered};
-use super::steps::{MigrationStep, read_step};
+use super::step_reader::read_step;
 use crate::cli_error::CliError;
 use crate::network_cli::output::printable;
 use std::path::{Path, PathBuf};
 
-/// The first number that is a moment, as 20261124 or 20261124193000.
-const FIRST_MOMENT: i64 = 10_000_000;
+/// The first number that is a timestamp, as 20261124 or 20261124193000.
+const FIRST_TIMESTAMP: i64 = 10_000_000;
 
 /// What was found in a folder before anything is read.
 #[derive(Default)]
@@ -29,10 +30,10 @@ struct FolderScan {
 /// The steps of a folder in order. What is none of them is left alone.
 ///
 /// # Errors
-/// A file that is somebody's migration and can not be applied, or not safely.
+/// A file that is a migration and cannot be applied, or not safely.
 pub(super) fn read_folder(dir: &Path) -> Result<Vec<MigrationStep>, CliError> {
     let unreadable = |error: std::io::Error| {
-        CliError::usage(format!("{} can not be read: {error}", dir.display()))
+        CliError::usage(format!("{} cannot be read: {error}", dir.display()))
     };
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(unreadable)? {
@@ -139,7 +140,7 @@ impl FolderScan {
         }
         if let Some((file, _)) = self.undos.iter().find(|(_, title)| !has(title)) {
             return Err(CliError::usage(format!("{} has no V file with its number", printable(file))).with_hint(
-                "in Flyway a U file takes back what its V file does, and is not applied; in refinery it is applied: name it V                  if it is to be",
+                "in Flyway a U file takes back what its V file does, and is not applied; in refinery it is applied: name it V if it is to be",
             ));
         }
         Ok(())
@@ -147,19 +148,19 @@ impl FolderScan {
 }
 
 fn no_steps_error(dir: &Path) -> CliError {
-    let failure = CliError::usage(format!(
+    let cli_error = CliError::usage(format!(
         "{} holds no NUMBER_name.sql files, and no NUMBER_name folders with a migration.sql or up.sql",
         dir.display()
     ));
     let below = ["migrations", "db/migrations", "db/migrate", "migrate", "drizzle", "versions"];
     match below.iter().map(|name| dir.join(name)).find(|below| below.is_dir()) {
-        Some(below) => failure.with_hint(format!("they may stand in {}", below.display())),
-        None => failure,
+        Some(below) => cli_error.with_hint(format!("they may stand in {}", below.display())),
+        None => cli_error,
     }
 }
 
 /// No number twice; and numbers that count leave none out, so that a file which is missing is seen.
-/// Who counts begins at 0 or 1.
+/// Counting begins at 0 or 1.
 fn check_order(steps: &[MigrationStep]) -> Result<(), CliError> {
     let mut before: Option<&MigrationStep> = None;
     for step in steps {
@@ -171,10 +172,10 @@ fn check_order(steps: &[MigrationStep]) -> Result<(), CliError> {
             )));
         }
         let expected = before.map_or(step.version.min(1), |before| before.version + 1);
-        if step.version < FIRST_MOMENT && step.version != expected && !step.may_skip {
+        if step.version < FIRST_TIMESTAMP && step.version != expected && !step.may_skip {
             let width = step.number.len();
             return Err(CliError::usage(format!(
-                "{} comes where {expected:0width$} is missing: numbers run from 0 or 1 without a gap, or are moments like \
+                "{} comes where {expected:0width$} is missing: numbers run from 0 or 1 without a gap, or are timestamps like \
                  20261124193000",
                 printable(&step.file)
             )));
@@ -185,21 +186,12 @@ fn check_order(steps: &[MigrationStep]) -> Result<(), CliError> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::read_folder;
+    use crate::network_cli::migrate::migration_step::MigrationStep;
     use crate::network_cli::migrate::step_statements::step_statements;
-    use crate::network_cli::migrate::steps::MigrationStep;
+    use crate::network_cli::migrate::test_folder::folder;
     use std::path::Path;
-
-    pub(in crate::network_cli::migrate) fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            let path = dir.path().join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-        dir
-    }
 
     fn refused(files: &[(&str, &str)]) -> String {
         read_folder(folder(files).path()).unwrap_err().message
@@ -423,8 +415,8 @@ pub(super) mod tests {
         let harmless = "CREATE TABLE log (schema_migrations TEXT); INSERT INTO log SELECT name FROM schema_migrations;";
         read_folder(folder(&[("001_a.sql", harmless)]).path()).unwrap();
         let dir = folder(&[("db/migrations/001_a.sql", up), ("README.md", "x")]);
-        let failure = read_folder(dir.path()).unwrap_err();
-        assert!(failure.hint.unwrap().contains("db/migrations"));
+        let cli_error = read_folder(dir.path()).unwrap_err();
+        assert!(cli_error.hint.unwrap().contains("db/migrations"));
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! What the namespace knows of migrations: the record of `db migrate`, or that of another tool.
 
-use super::AppliedStep;
 use crate::cli_error::CliError;
 use crate::network_cli::output::printable;
 use debros_client::rpc::Row;
@@ -183,7 +182,7 @@ const HISTORY_TABLES: &[HistoryTable] = &[
         "MyBatis Migrations",
         "SELECT max(CAST(ID AS INTEGER)) FROM CHANGELOG",
     ),
-    // The names that we say to give such a table when its own is in our way.
+    // The names that the hint gives to such a table, where its own name is taken.
     history_table(
         "rails_schema_migrations",
         "Rails",
@@ -216,6 +215,14 @@ const HISTORY_TABLES: &[HistoryTable] = &[
         "SELECT count(*) || iif(count(*) = 1, ' migration', ' migrations') FROM other_schema_migrations HAVING count(*) > 0",
     ),
 ];
+
+/// A step as the database knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct AppliedStep {
+    pub(super) version: i64,
+    pub(super) name: String,
+    pub(super) checksum: String,
+}
 
 /// What stands in the namespace.
 pub(super) enum MigrationHistory {
@@ -263,7 +270,7 @@ pub(super) async fn read_history(
         }
         let newest = match query_texts(client, newest).await {
             Ok(newest) => newest.into_iter().next(),
-            // A table of that name in another shape: somebody's own.
+            // A table of that name in another shape: the application's own.
             Err(error) if error.code == debros_client::Code::Sql => None,
             Err(error) => return Err(error.into()),
         };
@@ -341,14 +348,14 @@ async fn foreign_table_error(
             format!(", which says that {newest} is the newest applied")
         }
     });
-    let failure = CliError::new(format!(
+    let cli_error = CliError::new(format!(
         "the namespace's table schema_migrations is that {tool} (its columns: {}){says}; db migrate keeps its own record in a \
          table of that name",
         printable(&columns.join(", "))
     ));
     // Whether the last was applied is not known.
     let version = newest.filter(|_| !is_dirty).unwrap_or_else(|| "VERSION".to_owned());
-    Ok(failure.with_hint(format!(
+    Ok(cli_error.with_hint(format!(
         "go on with that tool; or rename its table, `network-cli query \"ALTER TABLE schema_migrations RENAME TO {kept_as}\"`, \
          and record what it has applied, `network-cli db migrate {} --baseline {version}`",
         dir.display()

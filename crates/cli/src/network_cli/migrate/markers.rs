@@ -3,7 +3,7 @@
 //! Many tools write a change and what takes it back into one file, and part them with comments: `--
 //! +goose Down`, `-- migrate:down`. To SQL they are comments, so a file that is run as it is takes
 //! back what it has done, with the data. Markers that are known are obeyed; a file whose markers
-//! are not is refused. Below them is a net for the marks that nobody has heard of, see
+//! are not is refused. Below them is a net for unknown marks, see
 //! [`super::revert_check`].
 
 use super::revert_check::refuse_reverting_statements;
@@ -24,7 +24,7 @@ enum MarkerKind {
     Note(&'static str),
     /// Reads like the beginning of what takes the change back, in no tool's words.
     Unclear,
-    /// What the tool would do can not be done here.
+    /// The tool would do what db migrate does not.
     Refused(&'static str),
 }
 
@@ -115,12 +115,12 @@ pub(super) fn applied_section(text: &str) -> Result<Range<usize>, CliError> {
     Ok(part)
 }
 
-/// `-- Up` alone, which people write without meaning a half.
+/// `-- Up` alone, which authors write without meaning a half.
 fn is_heading(marker: &MarkerLine<'_>) -> bool {
     matches!(marker.kind, MarkerKind::Up(BARE))
 }
 
-/// What can not be split into statements is more than comments.
+/// What cannot be split into statements is more than comments.
 fn has_statements(text: &str) -> bool {
     split(text).map_or(true, |pieces| !pieces.is_empty())
 }
@@ -151,14 +151,14 @@ const NODE_PG: &str = "node-pg-migrate";
 
 fn classify_line(line: &str) -> Option<MarkerKind> {
     let trimmed = line.trim_start();
-    // Blanks that only look like one stand where people pasted.
+    // Blanks that only look like one stand where text was pasted.
     let folded: String =
         trimmed.chars().map(|sign| if sign.is_whitespace() { ' ' } else { sign }).collect();
     let lower = folded.to_ascii_lowercase();
     let Some(comment) = lower.strip_prefix("--") else { return misplaced_marker(&lower) };
     let body = comment.trim_start_matches(['-', ' ', '\t']);
     let body = body.trim_end_matches(['-', ' ', '\t']);
-    // `+ goose Down`, which goose does not take for a marker and people do.
+    // `+ goose Down`, which goose does not take for a marker, but authors do.
     let joined = body.strip_prefix('+').map(|rest| format!("+{}", rest.trim_start()));
     let body = joined.as_deref().unwrap_or(body);
     if let Some(mark) = tool_marker(body) {
@@ -294,7 +294,7 @@ mod tests {
     use super::applied_section;
 
     fn part(text: &str) -> &str {
-        &text[applied_section(text).unwrap_or_else(|failure| panic!("{text}: {failure}"))]
+        &text[applied_section(text).unwrap_or_else(|cli_error| panic!("{text}: {cli_error}"))]
     }
 
     /// Every tool's file with `CREATE TABLE a (x);` as the half that is applied.
@@ -392,9 +392,12 @@ mod tests {
             ),
             ("-- atlas:checkpoint\nCREATE TABLE a (x);\n", 1, "Atlas"),
         ] {
-            let failure = applied_section(text).expect_err(text);
-            assert!(failure.message.starts_with(&format!("line {line}: ")), "{text:?}: {failure}");
-            assert!(failure.message.contains(words), "{text:?}: {failure}");
+            let cli_error = applied_section(text).expect_err(text);
+            assert!(
+                cli_error.message.starts_with(&format!("line {line}: ")),
+                "{text:?}: {cli_error}"
+            );
+            assert!(cli_error.message.contains(words), "{text:?}: {cli_error}");
         }
     }
 }

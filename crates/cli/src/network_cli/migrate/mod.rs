@@ -8,15 +8,18 @@ mod code_migrations;
 mod folder;
 mod history_tables;
 mod markers;
+mod migration_step;
 mod revert_check;
 mod step_names;
+mod step_reader;
 mod step_statements;
-mod steps;
+#[cfg(test)]
+mod test_folder;
 
 use self::folder::read_folder;
-use self::history_tables::MigrationHistory;
+use self::history_tables::{AppliedStep, MigrationHistory};
+use self::migration_step::MigrationStep;
 use self::step_statements::{StepStatement, step_statements};
-use self::steps::MigrationStep;
 use super::args::Baseline;
 use super::node_connection::NodeConnection;
 use super::output::{Output, TableCell, print_note, printable};
@@ -31,22 +34,14 @@ const CREATE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (version INTE
 const RECORD: &str =
     "INSERT INTO schema_migrations (version, name, checksum, applied_at) VALUES (?1, ?2, ?3, ?4)";
 
-/// A step as the database knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct AppliedStep {
-    version: i64,
-    name: String,
-    checksum: String,
-}
-
 pub(super) async fn run(
-    session: &NodeConnection,
+    connection: &NodeConnection,
     out: Output,
     dir: &Path,
     dry_run: bool,
 ) -> Result<(), CliError> {
     let steps = read_folder(dir)?;
-    let client = session.user_client().await?;
+    let client = connection.user_client().await?;
     let applied = match history_tables::read_history(&client, dir).await? {
         MigrationHistory::Nothing => Vec::new(),
         MigrationHistory::Own(applied) => applied,
@@ -82,7 +77,7 @@ pub(super) async fn run(
 
 /// Records steps that another tool has applied, without running them.
 pub(super) async fn record_baseline(
-    session: &NodeConnection,
+    connection: &NodeConnection,
     out: Output,
     dir: &Path,
     baseline: Baseline,
@@ -100,7 +95,7 @@ pub(super) async fn record_baseline(
         }
     };
     let recorded = &steps[..recorded];
-    let client = session.user_client().await?;
+    let client = connection.user_client().await?;
     if let MigrationHistory::Own(applied) = history_tables::read_history(&client, dir).await?
         && let Some(newest) = applied.last()
     {
@@ -195,7 +190,7 @@ async fn apply_step(client: &Client, step: &MigrationStep, dir: &Path) -> Result
     }
 }
 
-/// The number was taken meanwhile: well, when by the same text.
+/// The number was taken meanwhile, which is right when it was by the same text.
 async fn check_applied_by_other(
     client: &Client,
     step: &MigrationStep,
@@ -239,8 +234,8 @@ fn locate_error(step: &MigrationStep, parts: &[StepStatement<'_>], mut error: Er
     }
     error.message = format!("{}{place}: {}", printable(&step.file), error.message);
     let unknown = error.code == Code::UnknownOutcome;
-    let failure = CliError::from(error);
-    if unknown { failure } else { failure.with_hint("nothing of this file was applied") }
+    let cli_error = CliError::from(error);
+    if unknown { cli_error } else { cli_error.with_hint("nothing of this file was applied") }
 }
 
 /// Takes the place that a node's message names, `(line L, column C)`, out of it.
@@ -253,7 +248,7 @@ fn split_off_position(message: &str) -> Option<(String, (usize, usize))> {
 
 #[cfg(test)]
 mod tests {
-    use super::folder::tests::folder;
+    use super::test_folder::folder;
     use super::{
         AppliedStep, MigrationStep, locate_error, pending_steps, read_folder, step_statements,
     };
@@ -283,19 +278,19 @@ mod tests {
     }
 
     #[test]
-    fn one_place_is_told_and_in_the_files_own_lines() {
+    fn one_place_is_reported_and_in_the_files_own_lines() {
         let dir = folder(&[("001_a.sql", "SELECT 1;\n  SELECT 2; ATTACH\n  'x' AS y;\n")]);
         let step = read_folder(dir.path()).unwrap().remove(0);
         let parts = step_statements(&step).unwrap();
-        let told = |index: usize, message: &str| {
+        let message_of = |index: usize, message: &str| {
             locate_error(&step, &parts, Error::new(Code::Sql, message).at_statement(index)).message
         };
         assert_eq!(
-            told(3, "not allowed (line 1, column 1)"),
+            message_of(3, "not allowed (line 1, column 1)"),
             "001_a.sql, line 2, column 13: not allowed"
         );
-        assert_eq!(told(3, "no (line 2, column 3)"), "001_a.sql, line 3, column 3: no");
-        assert_eq!(told(2, "no such table: t"), "001_a.sql, line 2: no such table: t");
-        assert_eq!(told(1, "near \"(line 1\": x"), "001_a.sql, line 1: near \"(line 1\": x");
+        assert_eq!(message_of(3, "no (line 2, column 3)"), "001_a.sql, line 3, column 3: no");
+        assert_eq!(message_of(2, "no such table: t"), "001_a.sql, line 2: no such table: t");
+        assert_eq!(message_of(1, "near \"(line 1\": x"), "001_a.sql, line 1: near \"(line 1\": x");
     }
 }

@@ -1,8 +1,8 @@
 //! The net below the markers: what a file makes and takes back itself.
 //!
-//! Nobody knows every mark that people and tools part the halves of a file with. Where one was not
-//! understood, the file makes something and takes the same away again, and a comment between the
-//! two says why. Such a file is refused.
+//! No list knows every mark that authors and tools part the halves of a file with. Where one was
+//! not understood, the file makes something and takes the same away again, and a comment between
+//! the two says why. Such a file is refused.
 
 use crate::cli_error::CliError;
 use debros_proto::sql::{ScriptStatement, split, tokens};
@@ -21,7 +21,7 @@ const TAKES_BACK: [&str; 9] = [
     "unappl",
     "uninstall",
 ];
-/// Whole words that say so of an object, and that people write of single rows as well.
+/// Whole words that say so of an object, and that authors write of single rows as well.
 const TAKES_AWAY: [&str; 9] =
     ["drop", "drops", "dropping", "remove", "removes", "delete", "deletes", "destroy", "cleanup"];
 
@@ -51,7 +51,7 @@ enum CommentHint {
 /// two speaks of taking back.
 pub(super) fn refuse_reverting_statements(text: &str, part: Range<usize>) -> Result<(), CliError> {
     let part_text = &text[part.clone()];
-    // What can not be split is told by those who run it.
+    // What cannot be split is reported where it is run.
     let Ok(pieces) = split(part_text) else { return Ok(()) };
     let lines_before = text[..part.start].matches('\n').count();
     // What the file has made, and the strongest comment since then with its line.
@@ -252,8 +252,8 @@ mod tests {
                 ("CREATE TABLE b (x);\nALTER TABLE b RENAME TO a;", "DROP TABLE a;"),
             ] {
                 let text = format!("{up}\n{make}\n\n{down}\n{take}\n");
-                let failure = applied_section(&text).err().unwrap_or_else(|| panic!("{text}"));
-                assert!(failure.message.starts_with("line "), "{text}: {failure}");
+                let cli_error = applied_section(&text).err().unwrap_or_else(|| panic!("{text}"));
+                assert!(cli_error.message.starts_with("line "), "{text}: {cli_error}");
             }
         }
         for (make, take) in [
@@ -265,17 +265,17 @@ mod tests {
             applied_section(&text).expect_err(&text);
         }
         let text = "-- first\nCREATE TABLE a (x);\n\n-- Down (drop)\n-- now\nDROP TABLE a;\n";
-        let failure = applied_section(text).unwrap_err();
-        assert!(failure.message.starts_with("line 6: "), "{failure}");
+        let cli_error = applied_section(text).unwrap_err();
+        assert!(cli_error.message.starts_with("line 6: "), "{cli_error}");
         assert!(
-            failure.message.contains("(a)")
-                && failure.message.contains("\"-- Down (drop)\" in line 4"),
-            "{failure}"
+            cli_error.message.contains("(a)")
+                && cli_error.message.contains("\"-- Down (drop)\" in line 4"),
+            "{cli_error}"
         );
     }
 
     #[test]
-    fn what_is_made_anew_or_taken_away_otherwise_is_applied() {
+    fn what_is_recreated_or_removed_otherwise_is_applied() {
         for text in [
             // Prisma, drizzle-kit.
             "/*\n  Warnings:\n  - You are about to drop the column `b`.\n*/\n-- RedefineTables\nPRAGMA foreign_keys=OFF;\nCREATE \
@@ -293,7 +293,7 @@ mod tests {
             "CREATE TABLE a (x);\nINSERT INTO a VALUES ('-- down');\nDROP TABLE a;\n",
         ] {
             assert_eq!(
-                applied_section(text).unwrap_or_else(|failure| panic!("{text}: {failure}")),
+                applied_section(text).unwrap_or_else(|cli_error| panic!("{text}: {cli_error}")),
                 0..text.len()
             );
         }

@@ -171,16 +171,16 @@ fn tool_of_dotted_half(stem: &str) -> Option<&'static str> {
 }
 
 fn not_numbered_error(file: &str) -> CliError {
-    let failure = CliError::usage(format!(
+    let cli_error = CliError::usage(format!(
         "{} is not named NUMBER_name.sql, as 001_users.sql is",
         printable(file)
     ));
     match file {
-        "structure.sql" | "schema.sql" => failure.with_hint(
+        "structure.sql" | "schema.sql" => cli_error.with_hint(
             "it may be the whole schema that Rails, Ecto or dbmate writes: name the folder of the migrations, or copy it to \
              001_schema.sql in a folder of its own, without what it says of schema_migrations",
         ),
-        _ => failure,
+        _ => cli_error,
     }
 }
 
@@ -262,8 +262,11 @@ mod tests {
             ("structure.sql", "not named NUMBER_name.sql"),
             ("users.sql", "not named NUMBER_name.sql"),
         ] {
-            let failure = file_kind(file).unwrap_err();
-            assert!(failure.message.contains(words) && failure.message.contains(file), "{failure}");
+            let cli_error = file_kind(file).unwrap_err();
+            assert!(
+                cli_error.message.contains(words) && cli_error.message.contains(file),
+                "{cli_error}"
+            );
         }
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! A step may be what a sqlite3 shell has written of a whole database. What `.schema` says of
 //! SQLite's own tables is left out: they are made along with what they belong to. And the rows of a
-//! `.dump`, one statement each, are put together where they are more than a transaction takes.
+//! `.dump`, one statement each, are merged where they are more than a transaction takes.
 
+use super::migration_step::MigrationStep;
 use super::revert_check::unquote_name;
-use super::steps::MigrationStep;
 use crate::cli_error::CliError;
 use crate::network_cli::output::printable;
 use debros_proto::limits::{MAX_REQUEST_FRAME_BYTES, MAX_SQL_BYTES, MAX_TRANSACTION_STATEMENTS};
@@ -14,10 +14,10 @@ use std::borrow::Cow;
 
 /// Bytes of a step: what is around its statements has to fit into the request too.
 const MAX_STEP_BYTES: usize = MAX_REQUEST_FRAME_BYTES - (256 << 10);
-/// Bytes of the statements that are put together.
-const MAX_TOGETHER_BYTES: usize = MAX_SQL_BYTES / 2;
-/// Rows in one of them.
-const MAX_TOGETHER_ROWS: usize = 500;
+/// Bytes of a merged statement.
+const MAX_MERGED_BYTES: usize = MAX_SQL_BYTES / 2;
+/// Rows of a merged statement.
+const MAX_MERGED_ROWS: usize = 500;
 
 /// A statement of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(super) struct StepStatement<'a> {
     pub(super) line: usize,
     /// The column of that line, from 1, in characters.
     pub(super) column: usize,
-    /// Where the last of the statements that it was put together from starts; else as `line`.
+    /// Where the last of the statements that were merged into it starts; else as `line`.
     pub(super) last_line: usize,
 }
 
@@ -50,7 +50,7 @@ pub(super) fn step_statements(step: &MigrationStep) -> Result<Vec<StepStatement<
     };
     if parts.len() > most {
         return Err(CliError::usage(format!("{shown} has {count} statements, at most {most} fit into one step")).with_hint(
-            "part it into several files; of a dump, only rows that are written out, INSERT INTO t VALUES(…), are put together",
+            "part it into several files; of a dump, only rows that are written out, INSERT INTO t VALUES(…), are merged",
         ));
     }
     if let Some(part) = parts.iter().find(|part| part.text.len() > MAX_SQL_BYTES) {
@@ -115,8 +115,8 @@ fn omit_internal_tables(pieces: &mut Vec<ScriptStatement<'_>>) {
             }
             ["CREATE", "TABLE", "IF", "NOT", "EXISTS", rest @ ..]
             | ["CREATE", "TABLE", rest @ ..] => {
-                let told: String = rest.iter().map(|token| unquote_name(token)).collect();
-                !OWN.contains(&told.as_str())
+                let definition: String = rest.iter().map(|token| unquote_name(token)).collect();
+                !OWN.contains(&definition.as_str())
             }
             _ => true,
         }
@@ -167,7 +167,7 @@ fn merge_inserts<'a>(script: &str, pieces: &[ScriptStatement<'a>]) -> Vec<StepSt
             let lines = script[*before..piece.start].matches('\n').count()
                 + piece.text[..row.start].matches('\n').count();
             let added = 1 + lines + piece.text.len() - row.start;
-            let fits = *rows < MAX_TOGETHER_ROWS && last.text.len() + added <= MAX_TOGETHER_BYTES;
+            let fits = *rows < MAX_MERGED_ROWS && last.text.len() + added <= MAX_MERGED_BYTES;
             if *table == row.table && *values == row.values && fits {
                 let text = last.text.to_mut();
                 text.push(',');
@@ -288,14 +288,14 @@ fn is_number(token: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_TOGETHER_BYTES, MAX_TOGETHER_ROWS, parse_plain_row, step_statements};
+    use super::{MAX_MERGED_BYTES, MAX_MERGED_ROWS, parse_plain_row, step_statements};
     use crate::network_cli::migrate::folder::read_folder;
-    use crate::network_cli::migrate::folder::tests::folder;
-    use crate::network_cli::migrate::steps::MigrationStep;
+    use crate::network_cli::migrate::migration_step::MigrationStep;
+    use crate::network_cli::migrate::test_folder::folder;
 
     fn step(text: &str) -> MigrationStep {
         read_folder(folder(&[("001_a.sql", text)]).path())
-            .unwrap_or_else(|failure| panic!("{failure}"))
+            .unwrap_or_else(|cli_error| panic!("{cli_error}"))
             .remove(0)
     }
 
@@ -342,7 +342,7 @@ mod tests {
         let step = step(&dump);
         let parts = step_statements(&step).unwrap();
         let rows: Vec<usize> = parts.iter().map(|part| part.text.matches("(").count()).collect();
-        assert_eq!(rows, [1, MAX_TOGETHER_ROWS, MAX_TOGETHER_ROWS, 200, 1, 2]);
+        assert_eq!(rows, [1, MAX_MERGED_ROWS, MAX_MERGED_ROWS, 200, 1, 2]);
         assert_eq!((parts[2].line, parts[2].last_line), (503, 1002));
         // The row stays on its line.
         assert!(
@@ -360,7 +360,7 @@ mod tests {
     fn only_plain_rows_are_put_together_and_not_beyond_a_size() {
         let virtual_tables = "CREATE VIRTUAL TABLE f USING fts5(a);\nINSERT INTO sqlite_schema(type,name,tbl_name,rootpage,sql)\
                               VALUES('table','g','g',0,'CREATE VIRTUAL TABLE g USING fts5(a)');\n";
-        let large = format!("INSERT INTO t VALUES('{}');\n", "x".repeat(MAX_TOGETHER_BYTES / 2));
+        let large = format!("INSERT INTO t VALUES('{}');\n", "x".repeat(MAX_MERGED_BYTES / 2));
         let small = "INSERT INTO t VALUES(1);\n".repeat(1000);
         for (alone, count) in [
             ("INSERT INTO f_content VALUES(1,'a');\n".repeat(4), 4),

@@ -1,9 +1,10 @@
-//! A step: what of its file is applied.
+//! Reading a step: what of its file is applied.
 //!
 //! Of a file with two halves only the one that applies is read, see [`super::markers`].
 
 use super::history_tables::TABLE;
 use super::markers::applied_section;
+use super::migration_step::MigrationStep;
 use super::step_names::StepTitle;
 use super::step_statements::step_statements;
 use crate::cli_error::CliError;
@@ -11,26 +12,10 @@ use crate::network_cli::output::printable;
 use sha2::{Digest as _, Sha256};
 use std::path::Path;
 
-/// A step, read from its file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct MigrationStep {
-    pub(super) version: i64,
-    /// The version as the file's name has it.
-    pub(super) number: String,
-    pub(super) name: String,
-    /// The file's place in the folder.
-    pub(super) file: String,
-    /// What is applied, in the lines of the file.
-    pub(super) sql: String,
-    pub(super) checksum: String,
-    /// Numbers before it may be left out.
-    pub(super) may_skip: bool,
-}
-
 /// Reads a step.
 ///
 /// # Errors
-/// The file, and the line in it of what can not be applied.
+/// The file, and the line in it of what cannot be applied.
 pub(super) fn read_step(
     path: &Path,
     file: String,
@@ -38,12 +23,12 @@ pub(super) fn read_step(
 ) -> Result<MigrationStep, CliError> {
     let shown = printable(&file);
     let read = debros_proto::regular_file::read_to_string(path)
-        .map_err(|error| CliError::usage(format!("{shown} can not be read: {error}")))?;
+        .map_err(|error| CliError::usage(format!("{shown} cannot be read: {error}")))?;
     // Editors on Windows put it there; it is no part of the text.
     let text = read.strip_prefix('\u{feff}').unwrap_or(&read);
-    let part = applied_section(text).map_err(|mut failure| {
-        failure.message = format!("{shown}, {}", failure.message);
-        failure
+    let part = applied_section(text).map_err(|mut cli_error| {
+        cli_error.message = format!("{shown}, {}", cli_error.message);
+        cli_error
     })?;
     let StepTitle { version, number, name, may_skip } = title;
     if may_skip && let Some(start) = text[part.clone()].find("${") {
