@@ -5,26 +5,26 @@
 
 mod closing;
 mod query_threads;
-mod reader_pool;
 
 #[cfg(test)]
 pub(super) use query_threads::LEAST_BRIEF_TIME;
-pub(super) use reader_pool::ReaderPool;
 
 use super::config::EmbeddedConfig;
 use super::conn::SqliteConnection;
-use super::database_manager::NO_DEADLINE;
+use super::deadline::NO_DEADLINE;
 use super::disk_reserve::DiskReserve;
 use super::error_mapping;
 use super::fair_queue::{FairQueue, FlowId, QueueBudget, ThreadShare};
 use super::job::{JobIsolation, WriteJob};
 use super::metrics::EngineMetrics;
+use super::open_failure::OpenFailure;
+use super::reader_pool::ReaderPool;
 use super::size_accounting::SizeAccounting;
-use super::tenant::Tenant;
+use super::tenant_schema::Tenant;
 use super::thread_count::ThreadCount;
 use super::verdict_cache::VerdictCache;
 use super::writer::{FileLimits, WriterThread};
-use crate::migrations::MigrationError;
+use super::writer_conn::WriterConnection;
 use debros_proto::{Code, Error, Result};
 use debros_sql::RewriteCache;
 use std::path::{Path, PathBuf};
@@ -60,7 +60,7 @@ pub(super) struct DatabaseHandle {
     share: ThreadShare,
     /// Query threads that there are at most.
     max_threads: usize,
-    writer: Mutex<Option<JoinHandle<SqliteConnection>>>,
+    writer: Mutex<Option<JoinHandle<WriterConnection>>>,
     readers: Mutex<Vec<JoinHandle<()>>>,
     brief_reader: Mutex<Option<JoinHandle<()>>>,
     threads: Arc<ThreadCount>,
@@ -69,32 +69,6 @@ pub(super) struct DatabaseHandle {
     reserve: Arc<DiskReserve>,
     /// Damage was found in it: it can be read as far as it goes, and takes no writes.
     damaged: AtomicBool,
-}
-
-/// Why a file can not be used.
-#[derive(Debug)]
-pub(super) enum OpenFailure {
-    Sqlite(rusqlite::Error),
-    Io(std::io::Error),
-    /// What the integrity check found.
-    Corrupt(String),
-    Migration(MigrationError),
-    /// What the file holds is not what it should be; told and logged already.
-    Reported(Error),
-    /// It has the form of an earlier version.
-    OldFormat,
-}
-
-impl From<rusqlite::Error> for OpenFailure {
-    fn from(error: rusqlite::Error) -> Self {
-        OpenFailure::Sqlite(error)
-    }
-}
-
-impl From<std::io::Error> for OpenFailure {
-    fn from(error: std::io::Error) -> Self {
-        OpenFailure::Io(error)
-    }
 }
 
 type ReadJob = Box<dyn FnOnce(Result<&SqliteConnection>) + Send>;
@@ -130,9 +104,9 @@ impl DatabaseHandle {
         path: &Path,
         cache: u32,
         shared: &SharedResources,
-        prepare: impl FnOnce(&mut SqliteConnection) -> Result<(), OpenFailure>,
+        prepare: impl FnOnce(&mut WriterConnection) -> Result<(), OpenFailure>,
     ) -> Result<DatabaseHandle, OpenFailure> {
-        let mut conn = SqliteConnection::writer(path, cache)?;
+        let mut conn = WriterConnection::open(path, cache)?;
         prepare(&mut conn)?;
         let config = &shared.config;
         let writes = Arc::new(new_queue(shared, "writes"));
@@ -216,7 +190,7 @@ impl DatabaseHandle {
     pub(super) async fn write<T, F>(&self, write: WriteOptions, act: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnMut(&mut SqliteConnection) -> Result<T> + Send + 'static,
+        F: FnMut(&mut WriterConnection) -> Result<T> + Send + 'static,
     {
         self.push(write, act)?.await.unwrap_or_else(|_| Err(thread_lost_error()))
     }
@@ -225,7 +199,7 @@ impl DatabaseHandle {
     pub(super) fn write_blocking<T, F>(&self, write: WriteOptions, act: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnMut(&mut SqliteConnection) -> Result<T> + Send + 'static,
+        F: FnMut(&mut WriterConnection) -> Result<T> + Send + 'static,
     {
         self.push(write, act)?.blocking_recv().unwrap_or_else(|_| Err(thread_lost_error()))
     }
@@ -233,7 +207,7 @@ impl DatabaseHandle {
     fn push<T, F>(&self, write: WriteOptions, act: F) -> Result<oneshot::Receiver<Result<T>>>
     where
         T: Send + 'static,
-        F: FnMut(&mut SqliteConnection) -> Result<T> + Send + 'static,
+        F: FnMut(&mut WriterConnection) -> Result<T> + Send + 'static,
     {
         let (mut job, outcome) = WriteJob::new(write.isolation, write.deadline, act);
         (job.removes, job.flow, job.bytes) = (write.removes, write.flow, write.bytes);

@@ -4,26 +4,23 @@
 mod closing;
 mod expiry_sweep;
 mod namespace_files;
-mod open_failure;
 mod startup;
 
-use super::backup::ExportLimiter;
 use super::closing_set::ClosingSet;
 use super::conn::SqliteConnection;
 use super::data_folder::DataFolder;
-use super::database_handle::{DatabaseHandle, OpenFailure, SharedResources};
+use super::database_handle::{DatabaseHandle, SharedResources};
+use super::export_limiter::ExportLimiter;
 use super::fair_queue::closed_error;
 use super::file_record::{self, FileRecord, is_nonempty_file};
 use super::integrity;
 use super::namespace_locks::{AdmissionTicket, NamespaceLocks};
+use super::open_failure::OpenFailure;
 use debros_proto::{Code, Error, Namespace, Result};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
-
-/// The engine's own work has no caller who waits.
-pub(super) const NO_DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How often it is looked whether a database is quiet.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);

@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// The engine's own work has no caller who waits.
+pub(super) const NO_DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Looks at the clock, some ten microseconds apart most often, that a
 /// [`limit_polls`](StatementDeadline::limit_polls) statement may live to see.
 const BRIEF_POLLS: u32 = 10;

@@ -49,7 +49,7 @@ pub(super) fn disk_fault_error() -> Error {
 
 #[cfg(test)]
 mod tests {
-    use crate::embedded::config::EngineOpenError;
+    use crate::embedded::engine_open_error::EngineOpenError;
     use std::path::Path;
 
     /// The whole way: SQLite asks for a page, and gets what a lost disk gives.

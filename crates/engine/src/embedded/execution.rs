@@ -2,9 +2,11 @@
 
 use super::authorizer::{StatementRights, StatementTraits};
 use super::config::CallLimits;
-use super::conn::{BRIEF_LENGTH, INTERNAL_SQL_MARK, SqliteConnection};
+use super::conn::{INTERNAL_SQL_MARK, SqliteConnection};
+use super::connection_limits::BRIEF_LENGTH;
 use super::deadline::Stopwatch;
 use super::error_mapping;
+use super::writer_conn::WriterConnection;
 use debros_proto::rpc::{Row, Statement, StatementResult, Value, value::Kind};
 use debros_proto::words::counted;
 use debros_proto::{Code, Error, Result};
@@ -226,7 +228,7 @@ pub(super) struct StatementOutcome {
 /// Runs the statement inside the transaction that is open. With `read_only`, one that would write
 /// is refused.
 pub(super) fn run_in_transaction(
-    conn: &SqliteConnection,
+    conn: &WriterConnection,
     run: StatementRun<'_>,
     time: TimeLimit,
     read_only: bool,
@@ -282,7 +284,7 @@ fn temp_space_error() -> Error {
 /// SQLite says "full" as well where AUTOINCREMENT has no number left, which no room helps. That is
 /// so when the statement has a number made for a table whose last number was given, before or by
 /// the statement itself.
-fn autoincrement_error(conn: &SqliteConnection, run: StatementRun<'_>) -> Option<Error> {
+fn autoincrement_error(conn: &WriterConnection, run: StatementRun<'_>) -> Option<Error> {
     conn.authorizer.set_rights(StatementRights::Internal);
     // What the failed statement gave is not in sqlite_sequence.
     let tables = "SELECT s.rootpage, s.name, coalesce(q.seq = 9223372036854775807, 0)

@@ -9,7 +9,7 @@ mod patch;
 mod trim;
 mod unhex;
 
-use super::conn::MAX_LENGTH;
+use super::connection_limits::MAX_LENGTH;
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::limits::Limit;
 use rusqlite::types::{ToSqlOutput, ValueRef};

@@ -6,7 +6,9 @@
 //! write begins.
 
 use super::conn::SqliteConnection;
+use super::counted_rows::delete_counted_rows;
 use super::size_accounting::SystemUsage;
+use super::writer_conn::WriterConnection;
 use super::{error_mapping, usage_ledger};
 use crate::{IdempotencyKey, WriteOutcome};
 use debros_proto::limits::IDEMPOTENCY_WINDOW_MS;
@@ -57,10 +59,10 @@ impl RecordFile {
 /// Runs `act` unless the guard's key is known, and keeps its answer. Inside a transaction, and a
 /// savepoint: what `act` did must be undone when keeping the answer fails.
 pub(super) fn run_once<M, T>(
-    conn: &mut SqliteConnection,
+    conn: &mut WriterConnection,
     target: RecordFile,
     guard: Option<&IdempotencyKey>,
-    act: impl FnOnce(&mut SqliteConnection) -> Result<T>,
+    act: impl FnOnce(&mut WriterConnection) -> Result<T>,
     to_message: impl FnOnce(&T) -> M,
     from_message: impl FnOnce(M) -> T,
 ) -> Result<WriteOutcome<T>>
@@ -114,20 +116,20 @@ where
 
 /// One statement, once.
 pub(super) fn run_statement_once(
-    conn: &mut SqliteConnection,
+    conn: &mut WriterConnection,
     target: RecordFile,
     guard: Option<&IdempotencyKey>,
-    act: impl FnOnce(&mut SqliteConnection) -> Result<StatementResult>,
+    act: impl FnOnce(&mut WriterConnection) -> Result<StatementResult>,
 ) -> Result<WriteOutcome<StatementResult>> {
     run_once(conn, target, guard, act, StatementResult::clone, |result| result)
 }
 
 /// Several statements, once.
 pub(super) fn run_statements_once(
-    conn: &mut SqliteConnection,
+    conn: &mut WriterConnection,
     target: RecordFile,
     guard: Option<&IdempotencyKey>,
-    act: impl FnOnce(&mut SqliteConnection) -> Result<Vec<StatementResult>>,
+    act: impl FnOnce(&mut WriterConnection) -> Result<Vec<StatementResult>>,
 ) -> Result<WriteOutcome<Vec<StatementResult>>> {
     let to_message =
         |results: &Vec<StatementResult>| TransactionResponse { results: results.clone() };
@@ -188,11 +190,11 @@ fn mismatch_error() -> Error {
 }
 
 /// Deletes up to 1,000 of a namespace's records in the system's file. Returns how many.
-pub(super) fn delete_chunk(conn: &SqliteConnection, namespace: &Namespace) -> Result<usize> {
-    usage_ledger::delete_rows(conn, ALL, [namespace.as_str()], DELETE, usage_ledger::record_usage)
+pub(super) fn delete_chunk(conn: &WriterConnection, namespace: &Namespace) -> Result<usize> {
+    delete_counted_rows(conn, ALL, [namespace.as_str()], DELETE, usage_ledger::record_usage)
 }
 
 /// Deletes up to 1,000 records that have expired. Returns how many.
-pub(super) fn sweep_expired(conn: &SqliteConnection, now_ms: i64) -> Result<usize> {
-    usage_ledger::delete_rows(conn, EXPIRED, [now_ms], DELETE, usage_ledger::record_usage)
+pub(super) fn sweep_expired(conn: &WriterConnection, now_ms: i64) -> Result<usize> {
+    delete_counted_rows(conn, EXPIRED, [now_ms], DELETE, usage_ledger::record_usage)
 }

@@ -1,8 +1,8 @@
 //! Work for the writer thread: something to do in a transaction, and someone who waits for the
 //! outcome.
 
-use super::conn::SqliteConnection;
 use super::fair_queue::{FlowId, closed_error};
+use super::writer_conn::WriterConnection;
 use debros_proto::{Error, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -47,7 +47,7 @@ pub(super) enum JobOutcome {
 }
 
 trait ErasedJob: Send {
-    fn run(&mut self, conn: &mut SqliteConnection) -> JobOutcome;
+    fn run(&mut self, conn: &mut WriterConnection) -> JobOutcome;
     fn is_abandoned(&self) -> bool;
     fn replace_error(&mut self, error: Error);
     fn send_outcome(self: Box<Self>, instead: Option<Error>);
@@ -62,9 +62,9 @@ struct TypedJob<T, F> {
 impl<T, F> ErasedJob for TypedJob<T, F>
 where
     T: Send,
-    F: FnMut(&mut SqliteConnection) -> Result<T> + Send,
+    F: FnMut(&mut WriterConnection) -> Result<T> + Send,
 {
-    fn run(&mut self, conn: &mut SqliteConnection) -> JobOutcome {
+    fn run(&mut self, conn: &mut WriterConnection) -> JobOutcome {
         let outcome = catch_unwind(AssertUnwindSafe(|| (self.act)(conn)));
         let ran = match &outcome {
             Ok(Ok(_)) => JobOutcome::Succeeded,
@@ -104,7 +104,7 @@ impl WriteJob {
     ) -> (WriteJob, oneshot::Receiver<Result<T>>)
     where
         T: Send + 'static,
-        F: FnMut(&mut SqliteConnection) -> Result<T> + Send + 'static,
+        F: FnMut(&mut WriterConnection) -> Result<T> + Send + 'static,
     {
         let (reply, outcome) = oneshot::channel();
         let work = Box::new(TypedJob { act, outcome: None, reply });
@@ -123,7 +123,7 @@ impl WriteJob {
         )
     }
 
-    pub(super) fn run(&mut self, conn: &mut SqliteConnection) -> JobOutcome {
+    pub(super) fn run(&mut self, conn: &mut WriterConnection) -> JobOutcome {
         self.work.run(conn)
     }
 

@@ -2,19 +2,26 @@
 
 mod authorizer;
 mod backup;
+mod changed_owners;
 mod closing_set;
 mod config;
 mod conn;
+mod connection_limits;
+mod copy_error;
+mod counted_rows;
 mod data_folder;
 mod database_handle;
 mod database_manager;
 mod deadline;
 mod disk_fault;
 mod disk_reserve;
+mod engine_open_error;
 mod error_mapping;
 mod execution;
+mod export_limiter;
 mod fair_queue;
 mod file_identity;
+mod file_names;
 mod file_record;
 mod functions;
 mod hashed_map;
@@ -23,22 +30,29 @@ mod integrity;
 mod job;
 mod key_locks;
 mod kv;
+mod last_insert;
 mod metrics;
 mod namespace_locks;
+mod open_failure;
 mod owners;
 mod process_limits;
 mod read_snapshots;
+mod reader_pool;
+mod reserve_use;
 mod size_accounting;
 mod system;
 mod temp_file_watch;
 mod tenant;
+mod tenant_schema;
 mod thread_count;
 mod usage_ledger;
 mod verdict_cache;
 mod writer;
+mod writer_conn;
 
 pub use backup::is_backup_name;
-pub use config::{CallLimits, EmbeddedConfig, EngineOpenError};
+pub use config::{CallLimits, EmbeddedConfig};
+pub use engine_open_error::EngineOpenError;
 
 use crate::{
     BackupInfo, CallOptions, Engine, ExportFile, IdempotencyKey, KeyPage, NamespaceFilter,
@@ -61,6 +75,7 @@ use namespace_locks::AdmissionTicket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+use writer_conn::WriterConnection;
 
 /// What closing may take for the disk after its deadline.
 const CLOSE_DISK_TIME: Duration = Duration::from_millis(300);
@@ -499,7 +514,7 @@ impl EmbeddedEngine {
     async fn write_kv<T: Send + 'static>(
         &self,
         write: WriteOptions,
-        act: impl FnMut(&mut conn::SqliteConnection) -> Result<T> + Send + 'static,
+        act: impl FnMut(&mut WriterConnection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let system = &self.databases.system;
         system.check_undamaged()?;
@@ -541,10 +556,10 @@ fn kv_run_once<W, M, T>(
     guard: Option<(IdempotencyKey, KeyGuard)>,
     what: W,
     check_still: impl Fn(&W) -> Result<()> + Send + 'static,
-    act: fn(&conn::SqliteConnection, &W) -> Result<T>,
+    act: fn(&WriterConnection, &W) -> Result<T>,
     to_message: impl Fn(&T) -> M + Send + 'static,
     from_message: fn(M) -> T,
-) -> impl FnMut(&mut conn::SqliteConnection) -> Result<WriteOutcome<T>> + Send + 'static
+) -> impl FnMut(&mut WriterConnection) -> Result<WriteOutcome<T>> + Send + 'static
 where
     W: Send + 'static,
     M: prost::Message + Default + 'static,

@@ -10,17 +10,15 @@ mod write_ahead_log;
 
 pub(super) use write_ahead_log::checkpoint_truncate as empty_log;
 
-use super::conn::SqliteConnection;
-use super::database_handle::ReaderPool;
 use super::disk_reserve::{DiskReserve, disk_full_error};
 use super::error_mapping;
 use super::fair_queue::{FairQueue, FlowId};
 use super::file_identity;
 use super::job::{JobIsolation, JobOutcome, WriteJob};
 use super::metrics::EngineMetrics;
+use super::reader_pool::ReaderPool;
 use super::size_accounting::SizeAccounting;
-use super::tenant::WriterSchema;
-use super::usage_ledger::UsageLedger;
+use super::writer_conn::WriterConnection;
 use debros_proto::{Code, Error, Namespace};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -45,7 +43,7 @@ const MOST_GROUP_TIME: Duration = Duration::from_millis(200);
 
 /// What the writer thread works with.
 pub(super) struct WriterThread {
-    conn: SqliteConnection,
+    conn: WriterConnection,
     queue: Arc<FairQueue<WriteJob>>,
     sizes: Arc<SizeAccounting>,
     metrics: Arc<EngineMetrics>,
@@ -95,7 +93,7 @@ impl Drop for AbandonOnExit {
 
 impl WriterThread {
     pub(super) fn new(
-        conn: SqliteConnection,
+        conn: WriterConnection,
         queue: Arc<FairQueue<WriteJob>>,
         metrics: Arc<EngineMetrics>,
         readers: Arc<ReaderPool>,
@@ -125,7 +123,7 @@ impl WriterThread {
     }
 
     /// Works until the queue is closed and empty, and gives the connection back.
-    pub(super) fn run(mut self) -> SqliteConnection {
+    pub(super) fn run(mut self) -> WriterConnection {
         let _abandon = AbandonOnExit(Arc::clone(&self.queue));
         let mut jobs = VecDeque::new();
         while self.queue.take_batch(&mut jobs, GROUP_COUNT, GROUP_BYTES) {
@@ -335,19 +333,13 @@ impl WriterThread {
     /// what it did.
     fn run_one(&mut self, job: &mut WriteJob) -> JobOutcome {
         self.last_flow = job.flow;
-        let schema = self.conn.writer_schema.as_ref().and_then(WriterSchema::staged_catalogue);
-        let mark = self.conn.ledger.as_ref().map_or(0, UsageLedger::savepoint);
+        let mark = self.conn.pending_mark();
         self.conn.reserve_use.begin_job(job.has_reserve, job.removes);
         let ran = self.run_isolated(job);
         // Where it is not known before, it is now.
         job.removes |= self.conn.reserve_use.only_removes();
         if ran != JobOutcome::Succeeded {
-            if let Some(seat) = &self.conn.writer_schema {
-                seat.rollback_to(schema);
-            }
-            if let Some(ledger) = &self.conn.ledger {
-                ledger.rollback_to(mark);
-            }
+            self.conn.rollback_pending(mark);
         }
         ran
     }
@@ -425,7 +417,7 @@ impl WriterThread {
     }
 
     fn begin_transaction(&mut self, with_reserve: bool) -> rusqlite::Result<()> {
-        self.forget_changes();
+        self.conn.discard_pending();
         // A failed COMMIT or ROLLBACK must not leave the next group inside the old transaction.
         if !self.conn.db.is_autocommit() {
             self.run_internal("/*debros*/ ROLLBACK")?;
@@ -451,11 +443,7 @@ impl WriterThread {
             return Vec::new();
         }
         let started = Instant::now();
-        let change = self
-            .conn
-            .writer_schema
-            .as_ref()
-            .and_then(|seat| seat.staged_catalogue().map(|schema| (seat.begin_swap(), schema)));
+        let change = self.conn.begin_schema_swap();
         // Asked for inside the transaction, where it needs no lock of its own.
         self.readers.suspend_snapshots();
         let committed = match self.read_file_size() {
@@ -466,13 +454,13 @@ impl WriterThread {
             Err(error) => Err(CommitFailure::BeforeCommit(error)),
         };
         self.readers.snapshots.resume();
-        if let (Some((publication, schema)), Ok(_)) = (change, &committed) {
-            publication.publish_catalogue(schema);
+        if let (Some((swap, catalogue)), Ok(_)) = (change, &committed) {
+            swap.publish_catalogue(catalogue);
         }
-        if let (Some(ledger), Ok(_)) = (&self.conn.ledger, &committed) {
-            ledger.commit_changes(&self.conn);
+        if committed.is_ok() {
+            self.conn.commit_usage();
         }
-        self.forget_changes();
+        self.conn.discard_pending();
         let size = match committed {
             Ok(size) => size,
             Err(error) => return self.handle_commit_failure(done, error),
@@ -528,19 +516,8 @@ impl WriterThread {
         again
     }
 
-    /// What the transaction made of the schema, and of what namespaces have, goes with it.
-    fn forget_changes(&self) {
-        if let Some(seat) = &self.conn.writer_schema {
-            seat.rollback_to(None);
-        }
-        if let Some(ledger) = &self.conn.ledger {
-            ledger.rollback_to(0);
-            self.conn.changed_owners.clear();
-        }
-    }
-
     fn roll_back(&mut self) {
-        self.forget_changes();
+        self.conn.discard_pending();
         // The transaction may be gone, and with it the statement that would have taken the rights
         // of the last job away.
         self.conn.authorizer.set_rights(super::authorizer::StatementRights::Internal);

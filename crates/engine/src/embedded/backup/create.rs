@@ -1,11 +1,12 @@
 //! Taking a backup.
 
-use super::export_limiter::check_disk_space;
 use super::manifest::{Manifest, ManifestEntry, SYSTEM_FILE};
-use super::{checksum_file, copy_pages, exclusive_maintenance, map_copy_error, map_io_error};
+use super::{checksum_file, copy_pages, exclusive_maintenance};
 use crate::embedded::conn::SqliteConnection;
+use crate::embedded::copy_error::{map_copy_error, map_io_error};
 use crate::embedded::data_folder::{create_private_folder, sync_folder};
 use crate::embedded::database_manager::DatabaseManager;
+use crate::embedded::export_limiter::check_disk_space;
 use crate::embedded::integrity::{self, CheckDepth};
 use crate::{BackupInfo, ProgressFn};
 use debros_proto::time::Utc;

@@ -1,8 +1,9 @@
 //! A namespace's database as one file.
 
-use super::{checksum_file, copy_pages, map_copy_error, map_io_error};
+use super::{checksum_file, copy_pages};
 use crate::ExportFile;
 use crate::embedded::conn::SqliteConnection;
+use crate::embedded::copy_error::{map_copy_error, map_io_error};
 use crate::embedded::database_handle::DatabaseHandle;
 use crate::embedded::database_manager::DatabaseManager;
 use crate::embedded::error_mapping;

@@ -1,7 +1,8 @@
 //! The list of a backup's files with their checksums, `manifest.json`.
 
-use super::{checksum_file, map_io_error};
+use super::checksum_file;
 use crate::BackupInfo;
+use crate::embedded::copy_error::map_io_error;
 use debros_proto::{Code, Error, Namespace, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};

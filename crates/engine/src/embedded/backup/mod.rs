@@ -7,7 +7,6 @@
 
 mod create;
 mod export;
-mod export_limiter;
 mod manifest;
 mod restore;
 mod system_copy;
@@ -15,13 +14,12 @@ mod system_copy;
 pub use create::is_backup_name;
 pub(super) use create::{create_backup, list_backups};
 pub(super) use export::export_namespace;
-pub(super) use export_limiter::ExportLimiter;
 pub(super) use restore::{finish_interrupted_restore, restore_backup};
 
 use super::authorizer::StatementRights;
 use super::conn::SqliteConnection;
+use super::copy_error::map_copy_error;
 use super::database_manager::DatabaseManager;
-use super::error_mapping;
 use debros_proto::{Code, Error, Result};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
@@ -114,28 +112,4 @@ fn checksum_file(path: &Path, mut on_bytes: impl FnMut(u64)) -> io::Result<(Stri
         size += count as u64;
         on_bytes(count as u64);
     }
-}
-
-/// A full disk is the likeliest thing to go wrong with a copy, and no database is full then.
-fn map_copy_error(error: rusqlite::Error) -> Error {
-    match error_mapping::map_sqlite_error(error) {
-        error if error.code == Code::DatabaseFull => disk_full_error(),
-        error => error,
-    }
-}
-
-fn map_io_error(what: &Path, error: &io::Error) -> Error {
-    tracing::error!(path = %what.display(), %error, "a copy of the databases can not be read or written");
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => disk_full_error(),
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Error::new(
-            Code::ReadOnly,
-            "the folder of the copy can not be written; the node's log has more",
-        ),
-        _ => Error::internal("the copy can not be read or written; the node's log has more"),
-    }
-}
-
-fn disk_full_error() -> Error {
-    Error::new(Code::DiskFull, "the disk has no room for the copy; nothing was changed")
 }

@@ -16,7 +16,7 @@
 //! brings its tables, and its sessions have ended: who held their tokens when the copy was made is
 //! not known.
 
-use super::map_copy_error;
+use crate::embedded::copy_error::{map_copy_error, map_io_error};
 use crate::embedded::data_folder::DataFolder;
 use crate::migrations::{self, KEPT_BY_RESTORE, MIGRATIONS};
 use debros_proto::{Error, Namespace, Result, now_ms};
@@ -61,7 +61,7 @@ impl SystemCopy {
     pub(super) fn create(backup: &Path, folder: &DataFolder) -> Result<Self> {
         let path = folder.temp_path().join("restored-system.db");
         let mut copy = Self { path, namespaces: Vec::new(), left_out: BTreeSet::new() };
-        fs::copy(backup, copy.path()).map_err(|error| super::map_io_error(copy.path(), &error))?;
+        fs::copy(backup, copy.path()).map_err(|error| map_io_error(copy.path(), &error))?;
         let mut db = Connection::open(copy.path()).map_err(map_copy_error)?;
         db.execute_batch(PREPARE).map_err(map_copy_error)?;
         migrations::apply_migrations(&mut db, MIGRATIONS, now_ms()).map_err(|error| {

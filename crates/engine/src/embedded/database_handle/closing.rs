@@ -2,8 +2,8 @@
 
 use super::{DatabaseHandle, lock};
 use crate::embedded::authorizer::StatementRights;
-use crate::embedded::conn::SqliteConnection;
 use crate::embedded::disk_reserve::DiskReserve;
+use crate::embedded::writer_conn::WriterConnection;
 use rusqlite::config::DbConfig;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
@@ -73,7 +73,7 @@ impl Drop for DatabaseHandle {
 }
 
 fn close_connection(
-    conn: SqliteConnection,
+    conn: WriterConnection,
     path: &Path,
     is_in_place: bool,
     reserve: &DiskReserve,
@@ -91,7 +91,7 @@ fn close_connection(
     }
     let checkpoint: rusqlite::Result<i64> =
         conn.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
-    let closed = conn.db.close().map_err(|(_, error)| error);
+    let closed = conn.close();
     match checkpoint.and_then(|busy| closed.map(|()| busy)) {
         Ok(_) => true,
         Err(error) => {
@@ -103,7 +103,7 @@ fn close_connection(
 }
 
 /// Writes down what namespaces have. False: the next start has to count.
-fn save_usage(conn: &SqliteConnection, reserve: &DiskReserve) -> bool {
+fn save_usage(conn: &WriterConnection, reserve: &DiskReserve) -> bool {
     let Some(ledger) = &conn.ledger else { return true };
     // The limit is for what others write.
     let save = || {

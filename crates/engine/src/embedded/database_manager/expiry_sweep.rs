@@ -1,9 +1,9 @@
 //! Deleting what has expired.
 
 use super::DatabaseManager;
-use crate::embedded::conn::SqliteConnection;
 use crate::embedded::database_handle::{DatabaseHandle, WriteOptions};
 use crate::embedded::job::JobIsolation;
+use crate::embedded::writer_conn::WriterConnection;
 use crate::embedded::{idempotency, kv};
 use debros_proto::Result;
 
@@ -33,7 +33,7 @@ impl DatabaseManager {
 async fn sweep(
     store: &DatabaseHandle,
     now_ms: i64,
-    some: fn(&SqliteConnection, i64) -> Result<usize>,
+    some: fn(&WriterConnection, i64) -> Result<usize>,
 ) -> Result<u64> {
     let mut swept = 0;
     loop {

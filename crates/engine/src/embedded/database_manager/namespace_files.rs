@@ -1,10 +1,12 @@
 //! The files of namespaces' databases: opened, made, taken away.
 
 use super::{DatabaseManager, check_after_unclean_stop, lock};
-use crate::embedded::data_folder::{self, ignore_missing, write_synced};
-use crate::embedded::database_handle::{DatabaseHandle, OpenFailure};
+use crate::embedded::data_folder::{ignore_missing, write_synced};
+use crate::embedded::database_handle::DatabaseHandle;
 use crate::embedded::error_mapping;
+use crate::embedded::file_names;
 use crate::embedded::idempotency;
+use crate::embedded::open_failure::OpenFailure;
 use crate::embedded::size_accounting::SpaceExhausted;
 use crate::embedded::tenant;
 use debros_proto::{Error, Namespace, Result, now_ms};
@@ -130,7 +132,7 @@ impl DatabaseManager {
         }
         let path = self.folder.namespace_path(namespace);
         // What a restore put aside goes too.
-        for ending in data_folder::ENDINGS {
+        for ending in file_names::ENDINGS {
             ignore_missing(take(&path.with_extension(ending))).map_err(|error| {
                 tracing::error!(path = %path.display(), %error, "the namespace's database can not be removed");
                 Error::internal("the database can not be removed; the node's log has more")

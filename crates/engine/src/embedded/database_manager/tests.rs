@@ -1,15 +1,17 @@
 //! Databases with a statement that does not end: the others, and the end of the program, do not
 //! wait for it.
 
-use super::{DatabaseManager, NO_DEADLINE};
+use super::DatabaseManager;
 use crate::CallerKey;
 use crate::embedded::authorizer::StatementRights;
 use crate::embedded::config::EmbeddedConfig;
 use crate::embedded::conn::SqliteConnection;
 use crate::embedded::database_handle::{DatabaseHandle, LEAST_BRIEF_TIME, WriteOptions};
+use crate::embedded::deadline::NO_DEADLINE;
 use crate::embedded::fair_queue::FlowId;
 use crate::embedded::job::JobIsolation;
 use crate::embedded::verdict_cache::BRIEF_TIME;
+use crate::embedded::writer_conn::WriterConnection;
 use crate::embedded::{backup, error_mapping, tenant};
 use debros_proto::{Code, Namespace, Result};
 use std::path::Path;
@@ -296,7 +298,7 @@ async fn a_sweep_goes_past_databases_that_are_closed() {
             deadline: Instant::now() + NO_DEADLINE,
             flow: FlowId::default(),
         };
-        let expired = |conn: &mut SqliteConnection| {
+        let expired = |conn: &mut WriterConnection| {
             let sql = "/*debros*/ INSERT INTO _debros_idempotency VALUES ('', 'k', x'', x'', 1)";
             conn.authorizer.set_rights(StatementRights::Internal);
             conn.prepare_internal(sql)

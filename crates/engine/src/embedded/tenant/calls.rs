@@ -1,14 +1,15 @@
 //! The calls of the engine that run a namespace's statements.
 
+use super::StatementPlan;
 use super::read::{TenantCall, TenantRead};
 use super::write::TenantWrite;
-use super::{StatementPlan, Tenant};
 use crate::embedded::conn::SqliteConnection;
 use crate::embedded::database_handle::DatabaseHandle;
 use crate::embedded::deadline::{ElapsedTime, Stopwatch};
 use crate::embedded::execution::{self, TimeLimit};
 use crate::embedded::idempotency::{self, RecordFile};
 use crate::embedded::job::JobIsolation;
+use crate::embedded::tenant_schema::Tenant;
 use crate::embedded::verdict_cache::{BRIEF_TIME, CachedVerdict};
 use crate::embedded::{EmbeddedEngine, JOB_BYTES, sql_write_options, statement_bytes};
 use crate::{CallOptions, WriteOutcome};

@@ -4,16 +4,18 @@
 //! next start finishes what a crash left. Every step can be done twice.
 
 use crate::embedded::backup::exclusive_maintenance;
-use crate::embedded::config::EngineOpenError;
 use crate::embedded::conn::SqliteConnection;
 use crate::embedded::database_handle::WriteOptions;
-use crate::embedded::database_manager::{DatabaseManager, NO_DEADLINE};
+use crate::embedded::database_manager::DatabaseManager;
+use crate::embedded::deadline::NO_DEADLINE;
+use crate::embedded::engine_open_error::EngineOpenError;
 use crate::embedded::error_mapping;
 use crate::embedded::execution::{self, ResultBudget, StatementRun, TimeLimit};
 use crate::embedded::idempotency;
 use crate::embedded::job::JobIsolation;
 use crate::embedded::kv;
 use crate::embedded::writer::empty_log;
+use crate::embedded::writer_conn::WriterConnection;
 use debros_proto::rpc::{Statement, TransactionRequest};
 use debros_proto::{Code, Error, Namespace, Result};
 use prost::Message as _;
@@ -196,7 +198,7 @@ fn run_system_statements(stores: &DatabaseManager, statements: &[Statement]) -> 
 fn delete_in_chunks(
     stores: &DatabaseManager,
     namespace: &Namespace,
-    some: fn(&SqliteConnection, &Namespace) -> Result<usize>,
+    some: fn(&WriterConnection, &Namespace) -> Result<usize>,
 ) -> Result<()> {
     loop {
         let owner = namespace.clone();
@@ -270,7 +272,8 @@ fn deadline_error() -> Error {
 mod tests {
     use super::{PAUSE, delete_by, delete_namespace, finish_by, run_system_statements};
     use crate::embedded::config::EmbeddedConfig;
-    use crate::embedded::database_manager::{DatabaseManager, NO_DEADLINE};
+    use crate::embedded::database_manager::DatabaseManager;
+    use crate::embedded::deadline::NO_DEADLINE;
     use debros_proto::rpc::Statement;
     use debros_proto::{Code, Error, Namespace};
     use std::sync::{Arc, Mutex};

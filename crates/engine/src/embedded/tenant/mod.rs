@@ -20,36 +20,22 @@ mod legacy;
 mod object_renaming;
 mod read;
 mod write;
-mod writer_schema;
 
 pub(super) use delete::{delete_namespace, finish_interrupted_deletions};
 pub(super) use legacy::{convert_file, current_copy};
 pub(super) use object_renaming::restore_user_names;
-pub(super) use writer_schema::WriterSchema;
 
 use super::authorizer::{StatementRights, StatementTraits, TenantRights};
-use super::conn::SqliteConnection;
-use super::database_handle::OpenFailure;
 use super::error_mapping;
+use super::open_failure::OpenFailure;
+use super::tenant_schema::{Tenant, WriterSchema};
+use super::writer_conn::WriterConnection;
 use debros_proto::{Error, Namespace, Result};
 use debros_sql::counters::ConnectionCounters;
-use debros_sql::{Catalogue, Demangler, ExecutionContext, RewriteCache, RewrittenStatement};
+use debros_sql::{Catalogue, ExecutionContext, RewriteCache, RewrittenStatement};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-
-/// What an open namespace is, beside its file.
-#[derive(Debug)]
-pub(super) struct Tenant {
-    pub(super) namespace: Namespace,
-    demangler: Demangler,
-    rewriter: Arc<RewriteCache>,
-    catalogue: RwLock<Arc<Catalogue>>,
-    /// Held by the writer from before a commit that changes the schema until the new catalogue is
-    /// in its place.
-    swap_lock: Mutex<()>,
-    is_swapping: AtomicBool,
-}
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// A rewritten statement, and what it was rewritten for.
 #[derive(Clone, Debug)]
@@ -62,41 +48,6 @@ pub(super) struct StatementPlan {
 }
 
 impl Tenant {
-    /// A namespace with its schema as the file has it.
-    pub(super) fn new(catalogue: Catalogue, rewriter: Arc<RewriteCache>) -> Self {
-        Self {
-            namespace: catalogue.namespace().clone(),
-            demangler: Demangler::new(catalogue.namespace()),
-            rewriter,
-            catalogue: RwLock::new(Arc::new(catalogue)),
-            swap_lock: Mutex::default(),
-            is_swapping: AtomicBool::new(false),
-        }
-    }
-
-    /// The schema as of the last commit.
-    pub(super) fn catalogue(&self) -> Arc<Catalogue> {
-        Arc::clone(&self.catalogue.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The schema as of the last commit, after a commit that changes it. Blocks for the length of
-    /// that.
-    fn committed_catalogue(&self) -> Arc<Catalogue> {
-        drop(self.lock_swap());
-        self.catalogue()
-    }
-
-    fn lock_swap(&self) -> MutexGuard<'_, ()> {
-        self.swap_lock.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether a catalogue still holds, and did while everything ran that was done before.
-    fn is_current(&self, catalogue: &Catalogue) -> bool {
-        !self.is_swapping.load(SeqCst)
-            && self.catalogue.read().unwrap_or_else(PoisonError::into_inner).generation()
-                == catalogue.generation()
-    }
-
     /// Rewrites, or remembers. May take long: not on a thread that serves others.
     fn rewrite_cached(&self, sql: &str, catalogue: &Catalogue) -> Result<Arc<RewrittenStatement>> {
         self.rewriter.rewrite(sql, catalogue)
@@ -117,7 +68,7 @@ impl Tenant {
 /// Makes an empty file that of a namespace, and puts the namespace on the connection that writes
 /// it.
 pub(super) fn init_namespace(
-    conn: &mut SqliteConnection,
+    conn: &mut WriterConnection,
     namespace: &Namespace,
     rewriter: &Arc<RewriteCache>,
 ) -> Result<(), OpenFailure> {
@@ -156,8 +107,8 @@ pub(super) fn new_file_content(tmp: &Path) -> Result<Vec<u8>, OpenFailure> {
 /// False: it was replaced, and nobody can use what is there now, which is logged. The store is to
 /// be closed then: whoever opens it again is told why.
 pub(super) fn replace_content(
-    conn: &mut SqliteConnection,
-    replace: impl FnOnce(&mut SqliteConnection) -> Result<()>,
+    conn: &mut WriterConnection,
+    replace: impl FnOnce(&mut WriterConnection) -> Result<()>,
 ) -> Result<bool> {
     // Taken off, because it is borrowed while the connection changes.
     let Some(seat) = conn.writer_schema.take() else { return replace(conn).map(|()| true) };
@@ -181,7 +132,7 @@ pub(super) fn replace_content(
 }
 
 /// The schema of a file that was replaced.
-fn reload_catalogue(conn: &mut SqliteConnection, namespace: &Namespace) -> Result<Catalogue> {
+fn reload_catalogue(conn: &mut WriterConnection, namespace: &Namespace) -> Result<Catalogue> {
     conn.authorizer.set_rights(StatementRights::Internal);
     if !format::is_current(&conn.db).map_err(error_mapping::map_sqlite_error)? {
         if legacy::has_objects(&conn.db).map_err(error_mapping::map_sqlite_error)? {

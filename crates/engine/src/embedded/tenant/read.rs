@@ -1,11 +1,12 @@
 //! Reading: on a connection that can not write.
 
-use super::{CallState, StatementPlan, Tenant, foreign_keys};
+use super::{CallState, StatementPlan, foreign_keys};
 use crate::embedded::authorizer::{StatementRights, StatementTraits};
 use crate::embedded::config::CallLimits;
 use crate::embedded::conn::SqliteConnection;
 use crate::embedded::deadline::Stopwatch;
 use crate::embedded::execution::{self, ReadAttempt, ResultBudget, StatementRun, TimeLimit};
+use crate::embedded::tenant_schema::Tenant;
 use debros_proto::rpc::{Row, Statement, StatementResult, value::Kind};
 use debros_proto::{Code, Error, Result};
 use debros_sql::{Catalogue, ExecutionTarget, RewrittenStatement, StatementClass};

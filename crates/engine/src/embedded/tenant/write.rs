@@ -2,11 +2,12 @@
 
 use super::foreign_keys::{self, ForeignKeyMode};
 use super::read::{TenantCall, not_a_namespace_error, statement_run};
-use super::{CallState, StatementPlan, WriterSchema, format};
+use super::{CallState, StatementPlan, format};
 use crate::embedded::authorizer::StatementRights;
-use crate::embedded::conn::SqliteConnection;
 use crate::embedded::error_mapping;
 use crate::embedded::execution::{self, ResultBudget};
+use crate::embedded::tenant_schema::WriterSchema;
+use crate::embedded::writer_conn::WriterConnection;
 use debros_proto::rpc::{Statement, StatementResult};
 use debros_proto::{Code, Error, Result};
 use debros_sql::catalogue::{CatalogueChanges, CatalogueEntry};
@@ -22,7 +23,7 @@ use std::sync::Arc;
 
 /// One call's statements on the writer's connection, in order.
 pub(super) struct TenantWrite<'c> {
-    conn: &'c SqliteConnection,
+    conn: &'c WriterConnection,
     pub(super) writer_schema: &'c WriterSchema,
     call: TenantCall,
     state: CallState,
@@ -49,7 +50,7 @@ impl<'c> TenantWrite<'c> {
     ///
     /// # Errors
     /// `internal` when the connection is not that of a namespace.
-    pub(super) fn of_transaction(conn: &'c SqliteConnection, call: TenantCall) -> Result<Self> {
+    pub(super) fn of_transaction(conn: &'c WriterConnection, call: TenantCall) -> Result<Self> {
         Ok(Self {
             foreign_keys: Some(ForeignKeyMode::new(conn)),
             ..Self::of_statement(conn, call)?
@@ -60,7 +61,7 @@ impl<'c> TenantWrite<'c> {
     ///
     /// # Errors
     /// `internal` when the connection is not that of a namespace.
-    pub(super) fn of_statement(conn: &'c SqliteConnection, call: TenantCall) -> Result<Self> {
+    pub(super) fn of_statement(conn: &'c WriterConnection, call: TenantCall) -> Result<Self> {
         let seat = conn.writer_schema.as_ref().ok_or_else(not_a_namespace_error)?;
         Ok(Self {
             conn,

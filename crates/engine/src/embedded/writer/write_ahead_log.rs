@@ -9,8 +9,9 @@
 //! reads the file alone and holds nothing.
 
 use crate::embedded::authorizer::StatementRights;
-use crate::embedded::conn::{BUSY_TIME, SqliteConnection};
-use crate::embedded::database_handle::ReaderPool;
+use crate::embedded::conn::SqliteConnection;
+use crate::embedded::connection_limits::BUSY_TIME;
+use crate::embedded::reader_pool::ReaderPool;
 use debros_proto::{Code, Error};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

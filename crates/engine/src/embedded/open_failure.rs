@@ -1,13 +1,37 @@
 //! Why a database does not open, as it is told: the system's to whoever starts the node, a
 //! namespace's to its caller, with the rest in the log.
 
-use crate::embedded::config::EngineOpenError;
-use crate::embedded::database_handle::OpenFailure;
-use crate::embedded::disk_fault;
-use crate::embedded::error_mapping;
+use super::engine_open_error::EngineOpenError;
+use super::{disk_fault, error_mapping};
 use crate::migrations::MigrationError;
 use debros_proto::{Code, Error};
 use std::path::Path;
+
+/// Why a file can not be used.
+#[derive(Debug)]
+pub(super) enum OpenFailure {
+    Sqlite(rusqlite::Error),
+    Io(std::io::Error),
+    /// What the integrity check found.
+    Corrupt(String),
+    Migration(MigrationError),
+    /// What the file holds is not what it should be; told and logged already.
+    Reported(Error),
+    /// It has the form of an earlier version.
+    OldFormat,
+}
+
+impl From<rusqlite::Error> for OpenFailure {
+    fn from(error: rusqlite::Error) -> Self {
+        OpenFailure::Sqlite(error)
+    }
+}
+
+impl From<std::io::Error> for OpenFailure {
+    fn from(error: std::io::Error) -> Self {
+        OpenFailure::Io(error)
+    }
+}
 
 impl OpenFailure {
     pub(super) fn into_engine_error(self, path: &Path, backup_dir: &Path) -> EngineOpenError {

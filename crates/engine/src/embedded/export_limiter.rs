@@ -1,6 +1,7 @@
 //! How many exports there are at a time, and what their files take. Each writes the database twice,
 //! and whoever may read may ask for one.
 
+use super::{copy_error, data_folder};
 use debros_proto::{Code, Error, Namespace, Result};
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,7 +17,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// The exports of which there is a file, or is going to be.
 #[derive(Debug, Default)]
-pub(in crate::embedded) struct ExportLimiter(Mutex<HashMap<Namespace, ExportSlot>>);
+pub(super) struct ExportLimiter(Mutex<HashMap<Namespace, ExportSlot>>);
 
 /// What one export takes.
 #[derive(Clone, Copy, Debug)]
@@ -96,8 +97,8 @@ impl Drop for ExportPermit {
 /// # Errors
 /// `disk_full`.
 pub(super) fn check_disk_space(folder: &Path, bytes: u64, what: &str) -> Result<()> {
-    let left = super::super::data_folder::available_space(folder)
-        .map_err(|error| super::map_io_error(folder, &error))?;
+    let left = data_folder::available_space(folder)
+        .map_err(|error| copy_error::map_io_error(folder, &error))?;
     if left >= bytes.saturating_add(RESERVE) {
         return Ok(());
     }
