@@ -233,6 +233,12 @@ impl DatabaseHandle {
         &self.verdicts
     }
 
+    /// How many threads the database has.
+    #[cfg(test)]
+    pub(super) fn thread_count(&self) -> usize {
+        self.threads.running()
+    }
+
     /// Whether nothing runs and nothing waits. A caller may be gone whose statement still runs.
     pub(super) fn is_idle(&self) -> bool {
         self.writes.is_idle(1)

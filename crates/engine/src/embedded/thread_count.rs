@@ -21,6 +21,12 @@ impl ThreadCount {
         ThreadGuard(Arc::clone(self))
     }
 
+    /// How many run.
+    #[cfg(test)]
+    pub(super) fn running(&self) -> usize {
+        *lock(&self.running)
+    }
+
     /// Waits until all have ended, at the latest until `deadline`. Whether they have.
     pub(super) fn wait_until_ended(&self, deadline: Instant) -> bool {
         let left = deadline.saturating_duration_since(Instant::now());

@@ -20,6 +20,9 @@ use debros_sql::{ExecutionTarget, StatementClass};
 use std::sync::Arc;
 use std::time::Instant;
 
+/// Bytes of the longest text that goes to the writer before it is rewritten.
+const MAX_DIRECT_WRITE: usize = 16 << 10;
+
 impl EmbeddedEngine {
     /// One statement of a namespace.
     pub(in crate::embedded) async fn tenant_query(
@@ -74,7 +77,8 @@ impl EmbeddedEngine {
                 }
             }
         }
-        if plan.is_none() {
+        // What is known of a text holds for one schema; what always writes is written here.
+        if plan.is_none() && !always_writes(&statement.sql) {
             let (tried, outcome, took) =
                 self.read_on_query_thread(&store, &tenant, statement, call, &options).await?;
             statement = tried;
@@ -181,17 +185,29 @@ impl EmbeddedEngine {
             )
             .await?;
         let guard = options.idempotency_key;
-        store
+        let (sql, is_new) = (statement.sql.clone(), plan.is_none());
+        let (outcome, traits) = store
             .write(write, move |conn| {
                 let _held = &held;
-                idempotency::run_statement_once(
+                let mut traits = None;
+                let outcome = idempotency::run_statement_once(
                     conn,
                     RecordFile::Namespace,
                     guard.as_ref(),
-                    |conn| TenantWrite::of_statement(conn, call)?.run(&statement, plan.as_ref()),
-                )
+                    |conn| {
+                        let mut work = TenantWrite::of_statement(conn, call)?;
+                        let result = work.run(&statement, plan.as_ref())?;
+                        traits = work.traits();
+                        Ok(result)
+                    },
+                )?;
+                Ok((outcome, traits))
             })
-            .await
+            .await?;
+        if let Some(traits) = traits.filter(|_| is_new) {
+            store.verdicts().remember_verdict(&sql, Some(CachedVerdict::Writes(traits)));
+        }
+        Ok(outcome)
     }
 
     /// Several statements of a namespace, all or none.
@@ -275,6 +291,17 @@ impl EmbeddedEngine {
             read_only: options.read_only,
         }
     }
+}
+
+/// Whether a text can only write, whatever the schema is. It goes to the writer at once, which
+/// rewrites it anyway for the schema that it meets. Nothing that the reading side finds out is
+/// missing then: such a statement never only removes, so it has no claim to the reserve, and a
+/// savepoint stands for what is not known of its triggers. DELETE does have that claim, and a WITH
+/// may read. A long text is a bulk load, whose rewriting would keep the writer from others.
+fn always_writes(sql: &str) -> bool {
+    const WRITING: [&str; 3] = ["INSERT", "REPLACE", "UPDATE"];
+    let is_writing = |word: &str| WRITING.iter().any(|other| word.eq_ignore_ascii_case(other));
+    sql.len() <= MAX_DIRECT_WRITE && debros_proto::sql::tokens(sql).next().is_some_and(is_writing)
 }
 
 /// Takes away the semicolons before and behind a statement, each of which ends a statement without

@@ -3,7 +3,7 @@
 use super::foreign_keys::{self, ForeignKeyMode};
 use super::read::{TenantCall, not_a_namespace_error, statement_run};
 use super::{CallState, StatementPlan, format};
-use crate::embedded::authorizer::StatementRights;
+use crate::embedded::authorizer::{StatementRights, StatementTraits};
 use crate::embedded::error_mapping;
 use crate::embedded::execution::{self, ResultBudget};
 use crate::embedded::tenant_schema::WriterSchema;
@@ -28,6 +28,8 @@ pub(super) struct TenantWrite<'c> {
     call: TenantCall,
     state: CallState,
     budget: ResultBudget,
+    /// What the authorizer saw of the last statement, if that was one that writes rows.
+    traits: Option<StatementTraits>,
     /// How references are looked at; `None` in the call of a single statement, which can not change
     /// it.
     foreign_keys: Option<ForeignKeyMode<'c>>,
@@ -69,6 +71,7 @@ impl<'c> TenantWrite<'c> {
             call,
             state: CallState::new(call.now_ms),
             budget: ResultBudget::new(&call.limits),
+            traits: None,
             foreign_keys: None,
             entries: None,
             dump: None,
@@ -123,6 +126,11 @@ impl<'c> TenantWrite<'c> {
             self.run_on_file(statement, &rewritten)
         };
         result.map_err(|error| tenant.demangle_error(error))
+    }
+
+    /// What the authorizer saw of the last statement, if that was one that writes rows.
+    pub(super) fn traits(&self) -> Option<StatementTraits> {
+        self.traits
     }
 
     /// To be called after the last statement of a transaction.
@@ -272,6 +280,9 @@ impl<'c> TenantWrite<'c> {
         let wrote =
             execution::run_in_transaction(self.conn, run, self.call.time, false, &mut self.budget)?;
         let mut result = wrote.result;
+        self.traits = (rewritten.class == StatementClass::Write).then(|| {
+            if rewritten.returning { wrote.facts.with_returned_rows() } else { wrote.facts }
+        });
         let now = ConnectionCounters::of(&self.conn.db);
         if are_own {
             self.state.counters = now;
