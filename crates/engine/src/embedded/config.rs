@@ -29,7 +29,7 @@ pub struct EmbeddedConfig {
     /// How long one statement may run.
     pub statement_time: Duration,
     /// Threads per database that run queries. At least 1. Where they are all busy there are nearly
-    /// as many again, at least one, each for a caller who has nothing running there, and one for
+    /// as many again, at least one, each for a caller that has nothing running there, and one for
     /// what is quick.
     pub readers: usize,
     /// Namespace databases kept open; idle ones over this number are closed, the longest unused

@@ -35,7 +35,7 @@ pub(super) struct SqliteConnection {
     temp_file_watch: Arc<TempFileWatch>,
     /// Of the catalogue whose schema this reading connection compiles for; 0: none yet.
     generation: Cell<u64>,
-    /// The commit whose moment this reading connection keeps; `None`: every statement reads the
+    /// The commit whose snapshot this reading connection keeps; `None`: every statement reads the
     /// newest.
     snapshot_commit: Cell<Option<u64>>,
 }
@@ -92,8 +92,8 @@ impl SqliteConnection {
         self.db.prepare_cached(sql)
     }
 
-    /// Reads from now on what the newest commit left, and keeps that moment when `newest` names the
-    /// commit.
+    /// Reads from now on what the newest commit left, and keeps that snapshot when `newest` names
+    /// the commit.
     pub(super) fn refresh_snapshot(&self, newest: Option<u64>) -> rusqlite::Result<()> {
         // An error of the file's takes the transaction away.
         let kept = self.snapshot_commit.get().filter(|_| !self.db.is_autocommit());
@@ -108,12 +108,12 @@ impl SqliteConnection {
         Ok(())
     }
 
-    /// The commit whose moment this connection keeps.
+    /// The commit whose snapshot this connection keeps.
     pub(super) fn snapshot_commit(&self) -> Option<u64> {
         self.snapshot_commit.get()
     }
 
-    /// Keeps no moment any more.
+    /// Ends the kept snapshot.
     pub(super) fn end_snapshot(&self) -> rusqlite::Result<()> {
         if self.snapshot_commit.take().is_some() && !self.db.is_autocommit() {
             self.prepare_internal("/*debros*/ COMMIT")?.raw_execute()?;
@@ -153,8 +153,7 @@ impl SqliteConnection {
         self.deadline.set_cpu_time(time);
     }
 
-    /// Until what is returned is dropped, statements are interrupted when the caller goes away for
-    /// whom they run.
+    /// Until what is returned is dropped, statements are interrupted when their caller goes away.
     pub(super) fn interrupt_with_caller<'r>(
         &self,
         running: &'r RunningStatement,
@@ -190,30 +189,30 @@ impl SqliteConnection {
     }
 
     /// Whether this connection has compiled for another schema than that of this catalogue. From
-    /// now on it has not: the caller has it look, as `sql::see` does.
+    /// now on it has not: the caller has it look, as `execution::refresh_schema_for` does.
     pub(super) fn replace_generation(&self, generation: u64) -> bool {
         self.generation.replace(generation) != generation
     }
 
     /// Remembers what the authorizer saw of a statement that was compiled with these rights.
-    pub(super) fn remember_traits(&self, sql: &str, facts: StatementTraits, kind: RightsKind) {
+    pub(super) fn remember_traits(&self, sql: &str, traits: StatementTraits, kind: RightsKind) {
         let mut known = self.traits.borrow_mut();
         if known.len() >= CACHED_TRAITS || self.traits_bytes.get() + sql.len() > CACHED_TRAITS_BYTES
         {
             known.clear();
             self.traits_bytes.set(0);
-            // The cache must not answer with a statement whose facts are gone.
+            // The cache must not answer with a statement whose traits are gone.
             self.db.flush_prepared_statement_cache();
         }
-        if known.insert(sql.into(), (facts, kind)).is_none() {
+        if known.insert(sql.into(), (traits, kind)).is_none() {
             self.traits_bytes.set(self.traits_bytes.get() + sql.len());
         }
     }
 
     /// What the authorizer saw of a statement that came out of the cache; `None` when it was
-    /// compiled with other rights than these, or by somebody of whom nothing is known.
+    /// compiled with other rights than these, or by something of which nothing is known.
     pub(super) fn recall_traits(&self, sql: &str, kind: RightsKind) -> Option<StatementTraits> {
-        self.traits.borrow().get(sql).filter(|(_, of)| *of == kind).map(|(facts, _)| *facts)
+        self.traits.borrow().get(sql).filter(|(_, of)| *of == kind).map(|(traits, _)| *traits)
     }
 }
 

@@ -11,7 +11,7 @@ pub(super) const BRIEF_LENGTH: usize = 64 << 10;
 pub(super) const STEPS_PER_POLL: i32 = 200;
 /// Compiled statements kept per connection.
 pub(super) const CACHED_STATEMENTS: usize = 128;
-/// Remembered facts about statements, per connection.
+/// Remembered traits of statements, per connection.
 pub(super) const CACHED_TRAITS: usize = 1024;
 /// Bytes of the texts of these statements, per connection.
 pub(super) const CACHED_TRAITS_BYTES: usize = 512 << 10;

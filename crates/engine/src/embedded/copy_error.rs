@@ -15,14 +15,14 @@ pub(super) fn map_copy_error(error: rusqlite::Error) -> Error {
 
 /// Why a file of a copy cannot be read or written, for the caller; the log has the rest.
 pub(super) fn map_io_error(what: &Path, error: &io::Error) -> Error {
-    tracing::error!(path = %what.display(), %error, "a copy of the databases can not be read or written");
+    tracing::error!(path = %what.display(), %error, "a copy of the databases cannot be read or written");
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => disk_full_error(),
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Error::new(
             Code::ReadOnly,
-            "the folder of the copy can not be written; the node's log has more",
+            "the folder of the copy cannot be written; the node's log has more",
         ),
-        _ => Error::internal("the copy can not be read or written; the node's log has more"),
+        _ => Error::internal("the copy cannot be read or written; the node's log has more"),
     }
 }
 

@@ -35,14 +35,14 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use tracing::Span;
 
-/// What all stores share.
+/// What all databases share.
 pub(super) struct SharedResources {
     pub(super) config: EmbeddedConfig,
     pub(super) sizes: Arc<SizeAccounting>,
     /// Disk space for deletes.
     pub(super) reserve: Arc<DiskReserve>,
     pub(super) metrics: Arc<EngineMetrics>,
-    /// Bytes that wait in the queues of all stores.
+    /// Bytes that wait in the queues of all databases.
     pub(super) waiting: Arc<QueueBudget>,
     /// Remembers the rewritten statements of all namespaces.
     pub(super) rewriter: Arc<RewriteCache>,
@@ -86,9 +86,9 @@ pub(super) struct WriteOptions {
 
 impl WriteOptions {
     /// The engine's own removals, for which no caller waits.
-    pub(super) fn for_removal(undo: JobIsolation) -> Self {
+    pub(super) fn for_removal(isolation: JobIsolation) -> Self {
         Self {
-            isolation: undo,
+            isolation,
             removes: true,
             bytes: 0,
             deadline: Instant::now() + NO_DEADLINE,
@@ -113,17 +113,23 @@ impl DatabaseHandle {
         let metrics = Arc::clone(&shared.metrics);
         let verdicts = Arc::new(VerdictCache::new(path, Arc::clone(conn.schema_changes())));
         let quota = conn.writer_schema.as_ref().and(config.max_namespace_size);
-        let room = FileLimits {
+        let file_limits = FileLimits {
             sizes: Arc::clone(&shared.sizes),
             reserve: Arc::clone(&shared.reserve),
             max_log: config.max_log(quota),
         };
-        let tenant = conn.writer_schema.as_ref().map(|seat| Arc::clone(seat.tenant()));
+        let tenant = conn.writer_schema.as_ref().map(|schema| Arc::clone(schema.tenant()));
         // Made once, because making one for each statement would cost more than many a read.
         let span = tracing::error_span!("database", file = %path.display());
         let pool = Arc::new(ReaderPool::new(path, span.clone(), config.idle_readers())?);
-        let writer =
-            WriterThread::new(conn, Arc::clone(&writes), metrics, Arc::clone(&pool), path, room)?;
+        let writer = WriterThread::new(
+            conn,
+            Arc::clone(&writes),
+            metrics,
+            Arc::clone(&pool),
+            path,
+            file_limits,
+        )?;
         let writing = span.clone();
         let threads = Arc::<ThreadCount>::default();
         let running = threads.add_thread();
@@ -179,8 +185,8 @@ impl DatabaseHandle {
         &self.path
     }
 
-    /// Where what is logged names the file. The store's own threads are in it; who reads on a
-    /// thread of his own enters it where something may fail.
+    /// Where what is logged names the file. The database's own threads are in it; a read on a
+    /// calling thread enters it where something may fail.
     pub(super) fn span(&self) -> &Span {
         &self.span
     }

@@ -4,7 +4,7 @@ use super::{disk_fault, file_names};
 use crate::migrations::MigrationError;
 use std::path::PathBuf;
 
-/// Why an engine can not be opened.
+/// Why an engine cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineOpenError {
     /// Another process has the folder open.
@@ -15,7 +15,7 @@ pub enum EngineOpenError {
         /// "process 123", or "another process" when it is not known.
         holder: String,
     },
-    /// The folder or a file in it can not be made, read or written.
+    /// The folder or a file in it cannot be made, read or written.
     #[error("{path}: {source}; {advice}")]
     Io {
         /// What was touched.
@@ -25,7 +25,7 @@ pub enum EngineOpenError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// SQLite can not open or set up the database.
+    /// SQLite cannot open or set up the database.
     #[error("{path}: {message}; {advice}")]
     Database {
         /// The database file.
@@ -68,7 +68,7 @@ pub enum EngineOpenError {
         /// Where it was, and what is there now, when that is another folder; else empty.
         elsewhere: String,
     },
-    /// The system's tables can not be brought up to date.
+    /// The system's tables cannot be brought up to date.
     #[error("{path}: {source}")]
     Migration {
         /// The database file.
@@ -76,16 +76,16 @@ pub enum EngineOpenError {
         /// Which migration, and why.
         source: MigrationError,
     },
-    /// The deletion of a namespace was interrupted and can not be finished.
-    #[error("the interrupted deletion of the namespace {namespace} can not be finished: {message}")]
+    /// The deletion of a namespace was interrupted and cannot be finished.
+    #[error("the interrupted deletion of the namespace {namespace} cannot be finished: {message}")]
     Deletion {
         /// The namespace.
         namespace: String,
         /// Why, and what to do.
         message: String,
     },
-    /// A restore was interrupted and can not be finished.
-    #[error("the interrupted restore of {backup} can not be finished: {message}")]
+    /// A restore was interrupted and cannot be finished.
+    #[error("the interrupted restore of {backup} cannot be finished: {message}")]
     Restore {
         /// The backup's name.
         backup: String,
@@ -115,7 +115,7 @@ impl EngineOpenError {
         Self::Io { path: path.into(), advice, source }
     }
 
-    /// The record of the database files can not be read.
+    /// The record of the database files cannot be read.
     pub(super) fn file_record(path: &std::path::Path, source: std::io::Error) -> Self {
         if source.kind() != std::io::ErrorKind::InvalidData {
             return Self::io(path, source);
@@ -125,8 +125,8 @@ impl EngineOpenError {
         Self::Io { path: path.to_owned(), advice, source }
     }
 
-    /// The system's database is damaged, as SQLite says: unless it is the disk that can not be
-    /// read, which SQLite calls so too.
+    /// The system's database is damaged, as SQLite says: unless it is the disk that cannot be read,
+    /// which SQLite calls so too.
     pub(super) fn corrupt(
         path: impl Into<PathBuf>,
         findings: String,

@@ -1,5 +1,5 @@
 //! How many exports there are at a time, and what their files take. Each writes the database twice,
-//! and whoever may read may ask for one.
+//! and every caller that may read may ask for one.
 
 use super::{copy_error, data_folder};
 use debros_proto::{Code, Error, Namespace, Result};
@@ -56,11 +56,11 @@ impl ExportLimiter {
             return busy("an export of the namespace is being made or sent");
         }
         let making: Vec<u64> =
-            exports.values().filter(|room| !room.is_made).map(|room| room.bytes).collect();
+            exports.values().filter(|slot| !slot.is_made).map(|slot| slot.bytes).collect();
         if making.len() >= MAX_EXPORTS {
             return busy("the node makes as many exports as it may");
         }
-        let others: u64 = exports.values().map(|room| room.bytes).sum();
+        let others: u64 = exports.values().map(|slot| slot.bytes).sum();
         if others > 0 && others.saturating_add(bytes) > max_bytes {
             return busy(
                 "other exports take the room that there is for temporary files (database.max_temp_size)",
@@ -91,7 +91,7 @@ impl Drop for ExportPermit {
     }
 }
 
-/// Passes when the disk of a folder has so many bytes left, and a reserve for those who write
+/// Passes when the disk of a folder has so many bytes left, and a reserve for what is written
 /// meanwhile.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 //! `replace`, `trim` and its kin, and `unhex` in linear time, `json_patch` with a
 //! limit.
 //!
-//! A single call can not be interrupted: one statement of a hostile user would keep a thread busy
+//! A single call cannot be interrupted: one statement of a hostile user would keep a thread busy
 //! for hours. These give the same results.
 
 mod patch;

@@ -1,4 +1,4 @@
-//! Work for the writer thread: something to do in a transaction, and someone who waits for the
+//! Work for the writer thread: something to do in a transaction, and a caller that waits for the
 //! outcome.
 
 use super::fair_queue::{FlowId, closed_error};
@@ -15,7 +15,7 @@ pub(super) enum JobIsolation {
     StatementAtomic,
     /// It needs a savepoint.
     Savepoint,
-    /// It needs a savepoint, and a transaction that it shares with nobody.
+    /// It needs a savepoint, and a transaction that it shares with no other.
     OwnTransaction,
     /// It runs outside of a transaction, alone, and cares for itself.
     Exclusive,
@@ -89,7 +89,7 @@ where
             (None, Some(outcome)) => outcome,
             (None, None) => Err(closed_error()),
         };
-        // The caller may have gone away; then nobody wants to know.
+        // The caller may have gone away; then the outcome is dropped.
         let _ = self.reply.send(outcome);
     }
 }
@@ -98,7 +98,7 @@ impl WriteJob {
     /// `act` may run more than once: when another job of its group took the whole transaction down,
     /// the group is run again without that one.
     pub(super) fn new<T, F>(
-        undo: JobIsolation,
+        isolation: JobIsolation,
         deadline: Instant,
         act: F,
     ) -> (WriteJob, oneshot::Receiver<Result<T>>)
@@ -110,15 +110,7 @@ impl WriteJob {
         let work = Box::new(TypedJob { act, outcome: None, reply });
         let (flow, bytes) = (FlowId::default(), 0);
         (
-            WriteJob {
-                work,
-                isolation: undo,
-                deadline,
-                removes: false,
-                has_reserve: false,
-                flow,
-                bytes,
-            },
+            WriteJob { work, isolation, deadline, removes: false, has_reserve: false, flow, bytes },
             outcome,
         )
     }

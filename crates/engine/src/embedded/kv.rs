@@ -75,7 +75,7 @@ pub(super) fn put(conn: &WriterConnection, put: &PairWrite) -> Result<u64> {
     Ok(version)
 }
 
-/// Counts a change of what the namespace has. Where nobody counts, on a file that is not the
+/// Counts a change of what the namespace has. Where nothing counts, on a file that is not the
 /// system's, there is no quota.
 fn note_usage(conn: &WriterConnection, namespace: &Namespace, change: SystemUsage) -> Result<()> {
     conn.ledger.as_ref().map_or(Ok(()), |ledger| {
@@ -146,7 +146,7 @@ pub(super) fn list(
     // The first text after `after` is `after` with a NUL, which no key holds.
     let after = after.map(|after| format!("{after}\0"));
     let from = after.as_deref().map_or(prefix, |after| after.max(prefix));
-    // One more than asked for tells whether more follow.
+    // One more than asked for shows whether more follow.
     let count = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
     let (ns, now) = (namespace.as_str(), now_ms());
     let read = |row: &rusqlite::Row<'_>| row.get(0);

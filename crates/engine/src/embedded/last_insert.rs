@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Whether the last inserted row is one of the statement that runs. SQLite tells the row alone, and
-/// keeps it where nothing was inserted: it is new when it is another than before, or when the same
-/// rowid was inserted again.
+/// Whether the last inserted row is one of the statement that runs. SQLite reports the row alone,
+/// and keeps it where nothing was inserted: it is new when it is another than before, or when the
+/// same rowid was inserted again.
 #[derive(Debug, Default)]
 pub(super) struct LastInsertTracker {
     /// The last inserted row before the statement.

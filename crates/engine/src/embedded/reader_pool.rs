@@ -1,4 +1,4 @@
-//! The connections that read one file, kept for the next who reads.
+//! The connections that read one file, kept for the next read.
 
 use super::conn::SqliteConnection;
 use super::error_mapping;
@@ -26,7 +26,7 @@ pub(super) struct ReaderPool {
 }
 
 impl ReaderPool {
-    /// Connections to a file, of which so many are kept when nobody uses them.
+    /// Connections to a file, of which so many are kept when they are idle.
     pub(super) fn new(path: &Path, span: Span, keep: usize) -> std::io::Result<Self> {
         Ok(Self {
             path: path.to_owned(),
@@ -59,7 +59,7 @@ impl ReaderPool {
         }
     }
 
-    /// Whether the file was not in its place when somebody looked last.
+    /// Whether the file was not in its place at the last look.
     pub(super) fn is_displaced(&self) -> bool {
         self.is_displaced.load(Relaxed)
     }
@@ -80,7 +80,7 @@ impl ReaderPool {
 
     pub(super) fn release(&self, conn: SqliteConnection) {
         if conn.snapshot_commit().is_none() && !conn.db.is_autocommit() {
-            // Whoever gets it would read what was there when that transaction began.
+            // The next read on it would see what was there when that transaction began.
             tracing::error!(path = %self.path.display(), "a reader left a transaction open");
             return;
         }
@@ -98,7 +98,7 @@ impl ReaderPool {
         }
     }
 
-    /// Takes kept moments away and lets none be kept until [`ReadSnapshots::resume`].
+    /// Ends kept snapshots and lets none be kept until [`ReadSnapshots::resume`].
     pub(super) fn suspend_snapshots(&self) {
         self.snapshots.suspend();
         lock(&self.idle).retain(|conn| conn.end_snapshot().is_ok());

@@ -95,8 +95,8 @@ impl WriterSchema {
         *self.staged.borrow_mut() = pending;
     }
 
-    /// To be held while what others read changes: whoever meets it half done waits here, and looks
-    /// again.
+    /// To be held while what others read changes: a reader that meets it half done waits here, and
+    /// looks again.
     pub(super) fn begin_swap(&self) -> SchemaSwapGuard<'_> {
         let alone = self.tenant.lock_swap();
         self.tenant.is_swapping.store(true, SeqCst);

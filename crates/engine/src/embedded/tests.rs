@@ -51,7 +51,7 @@ async fn writes_that_wait_for_a_key_are_refused_when_their_namespace_was_deleted
     engine.close().await;
 }
 
-/// Its records are in the lost file, so nobody knows what a key came with.
+/// Its records are in the lost file, so it is not known what a key came with.
 #[tokio::test]
 async fn a_key_does_nothing_while_the_namespaces_file_is_lost() {
     let folder = tempfile::tempdir().unwrap();
@@ -106,9 +106,9 @@ async fn a_new_text_that_always_writes_goes_to_the_writer_at_once() {
     ] {
         for _ in 0..2 {
             engine.query(&place, sql.into(), options()).await.unwrap();
-            let store = engine.databases.open_for_caller(&app).unwrap();
-            assert_eq!(store.thread_count(), threads, "{sql}");
-            let known = store.verdicts().cached_verdict(sql);
+            let database = engine.databases.open_for_caller(&app).unwrap();
+            assert_eq!(database.thread_count(), threads, "{sql}");
+            let known = database.verdicts().cached_verdict(sql);
             assert!(
                 matches!(known, Some(CachedVerdict::Writes(traits)) if traits.is_self_atomic() == is_self_atomic),
                 "{sql}: {known:?}"

@@ -2,7 +2,7 @@
 //!
 //! A change is noted when its statement is done, goes back with the savepoint or the transaction
 //! that it was made in, and counts for others when it is committed. A stop in order writes the
-//! counts down; after any other they are counted anew, when the whole file is read anyway to be
+//! counts down; after any other they are counted again, when the whole file is read anyway to be
 //! checked.
 
 use super::changed_owners::ChangedOwners;
@@ -33,7 +33,7 @@ const ENTRY: usize = 16;
 const HASH: usize = 32;
 
 /// Bytes that a row takes which an index names by namespace and key. A page of the index is two
-/// thirds full when keys come in no order. A large row has pages that it shares with nobody.
+/// thirds full when keys come in no order. A large row has pages that it shares with no other.
 fn row_space(namespace: usize, key: usize, content: usize) -> i64 {
     let row = namespace + key + content + ROW;
     let row = if row > PAGE / 2 { row.next_multiple_of(PAGE) } else { row };
@@ -138,7 +138,7 @@ impl UsageLedger {
             self.sizes.add_system_usage(pending.sums.drain());
         }
         if let Err(error) = owners::follow(conn, &self.changed_owners, &self.sizes) {
-            tracing::warn!(%error, "who owns a namespace could not be read; the next start reads it");
+            tracing::warn!(%error, "the owner of a namespace could not be read; the next start reads it");
         }
     }
 
@@ -215,7 +215,7 @@ fn read_saved_counts(
     Ok(is_saved.then_some(all))
 }
 
-/// The bytes that a column tells.
+/// The bytes that a column counts.
 pub(super) fn column_length(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<usize> {
     row.get::<_, u32>(column).map(|bytes| bytes as usize)
 }

@@ -1,9 +1,9 @@
-//! The thread that writes one file: what waits is run in one transaction, and everyone is answered
+//! The thread that writes one file: what waits is run in one transaction, and all are answered
 //! after its COMMIT.
 //!
-//! One caller's failure is his alone. SQLite undoes a failing statement, and a savepoint undoes a
+//! A failure is its caller's alone. SQLite undoes a failing statement, and a savepoint undoes a
 //! failing job. But some failures take the whole transaction down (`ON CONFLICT ROLLBACK`, an
-//! interrupted write, a full disk): then the others of the group run again without the one who did
+//! interrupted write, a full disk): then the others of the group run again without the one that did
 //! it, and are committed before the rest goes on.
 
 mod write_ahead_log;
@@ -29,11 +29,11 @@ use write_ahead_log::WriteAheadLog;
 
 /// Jobs in one group.
 const GROUP_COUNT: usize = 1000;
-/// Bytes in one group, as the queue counts them: about those of the largest value, so that who
-/// comes meanwhile waits for no more than that.
+/// Bytes in one group, as the queue counts them: about those of the largest value, so that a caller
+/// that comes meanwhile waits for no more than that.
 const GROUP_BYTES: usize = 4 << 20;
-/// How long a group runs before it is committed for others: those in it who wait for their answers,
-/// and those who came meanwhile.
+/// How long a group runs before it is committed for others: those in it that wait for their
+/// answers, and those that came meanwhile.
 const GROUP_TIME: Duration = Duration::from_millis(20);
 /// A group runs so many times longer than a commit takes, so that a slow disk commits no more often
 /// than it can.
@@ -82,7 +82,7 @@ enum CommitFailure {
     DuringCommit(rusqlite::Error),
 }
 
-/// Nobody waits for a thread that is gone.
+/// No caller waits for a thread that is gone.
 struct AbandonOnExit(Arc<FairQueue<WriteJob>>);
 
 impl Drop for AbandonOnExit {
@@ -101,7 +101,7 @@ impl WriterThread {
         room: FileLimits,
     ) -> rusqlite::Result<Self> {
         let page_size: u32 = conn.db.query_row("PRAGMA page_size", [], |row| row.get(0))?;
-        let owner = conn.writer_schema.as_ref().map(|seat| seat.tenant().namespace.clone());
+        let owner = conn.writer_schema.as_ref().map(|schema| schema.tenant().namespace.clone());
         let mut writer = Self {
             conn,
             queue,
@@ -183,10 +183,10 @@ impl WriterThread {
         }
     }
 
-    /// Puts jobs back that were not begun, so that those who came meanwhile have their turn.
+    /// Puts jobs back that were not begun, so that those that came meanwhile have their turn.
     fn requeue(&self, jobs: VecDeque<WriteJob>) {
         let waits_on = |mut job: WriteJob| {
-            // Who only adds has it only as long as it is given up.
+            // A job that only adds has it only as long as it is given up.
             job.has_reserve &= job.removes;
             let (flow, bytes) = (job.flow, job.bytes);
             (flow, job, bytes)
@@ -279,7 +279,7 @@ impl WriterThread {
         self.commit_group(done)
     }
 
-    /// Whether a group of these jobs keeps somebody else waiting than him whose job ran last.
+    /// Whether a group of these jobs keeps another caller waiting than the one whose job ran last.
     fn is_delaying_others<'j>(&self, mut jobs: impl Iterator<Item = &'j WriteJob>) -> bool {
         jobs.any(|job| job.flow != self.last_flow) || self.queue.has_others(self.last_flow)
     }
@@ -436,7 +436,8 @@ impl WriterThread {
         self.run_internal("/*debros*/ BEGIN IMMEDIATE")
     }
 
-    /// Commits, and only then answers. A COMMIT that fails undid everything, so everyone is told.
+    /// Commits, and only then answers. A COMMIT that fails undid everything, so every job of the
+    /// group fails.
     fn commit_group(&mut self, done: VecDeque<WriteJob>) -> Vec<VecDeque<WriteJob>> {
         if done.is_empty() {
             self.roll_back();
@@ -477,7 +478,7 @@ impl WriterThread {
         }
         done.into_iter().for_each(WriteJob::send_outcome);
         if self.reserve.is_given_up() && self.log.fits_into_file(size) {
-            // What the log takes is for the next who removes.
+            // What the log takes is for the next removal.
             self.log.truncate(&self.conn, &self.readers);
         }
         Vec::new()

@@ -48,9 +48,9 @@ impl WriterConnection {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags(path, flags)?;
         db.busy_timeout(BUSY_TIME)?;
-        // FULL: a commit is on the disk before anybody is told of it. The log is written back every
-        // 16 MiB, because each write-back costs two more waits for the disk. One that became longer
-        // is cut when it begins anew.
+        // FULL: a commit is on the disk before it is answered. The log is written back every 16
+        // MiB, because each write-back costs two more waits for the disk. One that became longer is
+        // cut when it restarts.
         db.execute_batch(&format!(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
              PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 33554432;

@@ -22,9 +22,9 @@ impl DatabaseHandle {
         self.brief_reads.close();
     }
 
-    /// After [`refuse`](DatabaseHandle::refuse), waits until everything is finished, at the latest
-    /// until `deadline`. Whether it is, so that [`close`](DatabaseHandle::close) takes no longer
-    /// than the disk.
+    /// After [`refuse_new_work`](DatabaseHandle::refuse_new_work), waits until everything is
+    /// finished, at the latest until `deadline`. Whether it is, so that
+    /// [`close`](DatabaseHandle::close) takes no longer than the disk.
     pub(in crate::embedded) fn wait_until_finished(&self, deadline: Instant) -> bool {
         self.threads.wait_until_ended(deadline)
     }
@@ -79,7 +79,7 @@ fn close_connection(
     reserve: &DiskReserve,
 ) -> bool {
     if !is_in_place {
-        // What lies under the name now may be somebody's database with its log, which SQLite would
+        // What lies under the name now may be another database with its log, which SQLite would
         // delete by its name.
         let kept = conn.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
         tracing::error!(path = %path.display(), ?kept, "the database's file was removed or replaced: what was written to it since is in no file with a name");
@@ -113,7 +113,7 @@ fn save_usage(conn: &WriterConnection, reserve: &DiskReserve) -> bool {
     };
     let saved = save().or_else(|error| if reserve.release_if_full() { save() } else { Err(error) });
     if let Err(error) = &saved {
-        tracing::warn!(%error, "what namespaces have can not be written down; the next start counts it");
+        tracing::warn!(%error, "what namespaces have cannot be written down; the next start counts it");
     }
     saved.is_ok()
 }

@@ -115,7 +115,7 @@ impl DatabaseManager {
             waiting,
             rewriter,
         };
-        // Those whose deletion was interrupted are nobody's: they go in a moment.
+        // Those whose deletion was interrupted have no owner: they are removed below.
         let going = folder
             .interrupted_deletions()
             .map_err(|error| EngineOpenError::io(folder.path(), error))?;
@@ -139,14 +139,14 @@ impl DatabaseManager {
         let record = &shared.config.file_record;
         let record = FileRecord::create(record, folder.path(), recorded)
             .map_err(|error| EngineOpenError::io(record, error))?;
-        let leaving = Arc::<ClosingSet>::default();
-        *lock(&leaving.unchecked) = unchecked;
+        let closing = Arc::<ClosingSet>::default();
+        *lock(&closing.unchecked) = unchecked;
         Ok(DatabaseManager {
             shared,
             system,
             open_databases: Mutex::default(),
             uses: AtomicU64::new(0),
-            closing: leaving,
+            closing,
             new_file: OnceLock::new(),
             closed: AtomicBool::new(false),
             namespace_locks: Arc::default(),
@@ -161,7 +161,7 @@ impl DatabaseManager {
 }
 
 /// Enters the namespaces that have a database and no row: what is there already belongs to the
-/// operator, and must not become a stranger's who signs in for it first.
+/// operator, and must not become that of a stranger that signs in for it first.
 fn register_unowned_files(conn: &SqliteConnection, files: &BTreeSet<Namespace>) {
     let entered = conn.db.unchecked_transaction().and_then(|transaction| {
         let mut own = conn.prepare_internal(

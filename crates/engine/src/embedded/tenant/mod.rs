@@ -44,7 +44,7 @@ pub(super) struct StatementPlan {
     /// Of the catalogue.
     pub(super) generation: u64,
     /// What SQLite's authorizer saw of it on a reading connection.
-    pub(super) facts: StatementTraits,
+    pub(super) traits: StatementTraits,
 }
 
 impl Tenant {
@@ -104,29 +104,29 @@ pub(super) fn new_file_content(tmp: &Path) -> Result<Vec<u8>, OpenFailure> {
 }
 
 /// Has everything in the file replaced by `replace`, and takes the schema from what is there then.
-/// False: it was replaced, and nobody can use what is there now, which is logged. The store is to
-/// be closed then: whoever opens it again is told why.
+/// False: it was replaced, and what is there now is unusable, which is logged. The database is to
+/// be closed then: the next caller that opens it gets the reason.
 pub(super) fn replace_content(
     conn: &mut WriterConnection,
     replace: impl FnOnce(&mut WriterConnection) -> Result<()>,
 ) -> Result<bool> {
     // Taken off, because it is borrowed while the connection changes.
-    let Some(seat) = conn.writer_schema.take() else { return replace(conn).map(|()| true) };
-    let publication = seat.begin_swap();
-    let namespace = &seat.tenant().namespace;
+    let Some(schema) = conn.writer_schema.take() else { return replace(conn).map(|()| true) };
+    let swap = schema.begin_swap();
+    let namespace = &schema.tenant().namespace;
     let (catalogue, is_usable) = match replace(conn).map(|()| reload_catalogue(conn, namespace)) {
         Ok(Ok(catalogue)) => (Ok(catalogue), true),
         Ok(Err(error)) => {
-            tracing::error!(%namespace, error = %error.message, "the database was replaced by one that can not be used");
-            // Nobody reads the new rows by the old schema until the store is closed.
+            tracing::error!(%namespace, error = %error.message, "the database was replaced by one that cannot be used");
+            // No call reads the new rows by the old schema until the database is closed.
             (Catalogue::new(namespace), false)
         }
         Err(error) => (Err(error), true),
     };
-    let outcome = catalogue.map(|catalogue| publication.publish_catalogue(Arc::new(catalogue)));
-    // A connection without a seat takes no statements.
+    let outcome = catalogue.map(|catalogue| swap.publish_catalogue(Arc::new(catalogue)));
+    // A connection without a schema takes no statements.
     if is_usable {
-        conn.writer_schema = Some(seat);
+        conn.writer_schema = Some(schema);
     }
     outcome.map(|()| is_usable)
 }
@@ -162,8 +162,8 @@ impl CallState {
     ) -> Result<std::borrow::Cow<'r, str>> {
         let mut failed = false;
         let mut random = |bytes: &mut [u8]| failed |= getrandom::fill(bytes).is_err();
-        let mut moment = ExecutionContext { now_ms: self.now_ms, random: &mut random };
-        let text = rewritten.fill_sql(&mut moment);
+        let mut context = ExecutionContext { now_ms: self.now_ms, random: &mut random };
+        let text = rewritten.fill_sql(&mut context);
         if failed {
             return Err(Error::internal("the system gives no random numbers"));
         }

@@ -30,7 +30,7 @@ pub(super) struct TenantWrite<'c> {
     budget: ResultBudget,
     /// What the authorizer saw of the last statement, if that was one that writes rows.
     traits: Option<StatementTraits>,
-    /// How references are looked at; `None` in the call of a single statement, which can not change
+    /// How references are looked at; `None` in the call of a single statement, which cannot change
     /// it.
     foreign_keys: Option<ForeignKeyMode<'c>>,
     /// The schema as this call has changed it; none before it does.
@@ -64,10 +64,10 @@ impl<'c> TenantWrite<'c> {
     /// # Errors
     /// `internal` when the connection is not that of a namespace.
     pub(super) fn of_statement(conn: &'c WriterConnection, call: TenantCall) -> Result<Self> {
-        let seat = conn.writer_schema.as_ref().ok_or_else(not_a_namespace_error)?;
+        let schema = conn.writer_schema.as_ref().ok_or_else(not_a_namespace_error)?;
         Ok(Self {
             conn,
-            writer_schema: seat,
+            writer_schema: schema,
             call,
             state: CallState::new(call.now_ms),
             budget: ResultBudget::new(&call.limits),
@@ -150,7 +150,7 @@ impl<'c> TenantWrite<'c> {
         )
     }
 
-    /// A statement on the schema: made on a copy of the catalogue first, which tells mistakes in
+    /// A statement on the schema: made on a copy of the catalogue first, which reports mistakes in
     /// the user's words.
     fn run_ddl(
         &mut self,
@@ -168,7 +168,7 @@ impl<'c> TenantWrite<'c> {
                 ..StatementResult::default()
             });
         };
-        // The authorizer is not told the new name of a renamed table, nor the parents of a child.
+        // The authorizer does not see the new name of a renamed table, nor the parents of a child.
         let foreign = self.count_foreign_objects()?;
         let result = self.run_on_file(statement, rewritten)?;
         if self.count_foreign_objects()? != foreign {
@@ -190,8 +190,8 @@ impl<'c> TenantWrite<'c> {
         Ok(result)
     }
 
-    /// Sets a value of the namespace's: in the catalogue, which tells it, and in the file, which
-    /// keeps it.
+    /// Sets a value of the namespace's: in the catalogue, which answers with it, and in the file,
+    /// which keeps it.
     fn set_header(
         &mut self,
         statement: &Statement,
@@ -281,7 +281,7 @@ impl<'c> TenantWrite<'c> {
             execution::run_in_transaction(self.conn, run, self.call.time, false, &mut self.budget)?;
         let mut result = wrote.result;
         self.traits = (rewritten.class == StatementClass::Write).then(|| {
-            if rewritten.returning { wrote.facts.with_returned_rows() } else { wrote.facts }
+            if rewritten.returning { wrote.traits.with_returned_rows() } else { wrote.traits }
         });
         let now = ConnectionCounters::of(&self.conn.db);
         if are_own {
@@ -289,7 +289,7 @@ impl<'c> TenantWrite<'c> {
         } else if rewritten.class == StatementClass::Write {
             self.state.counters.changes = now.changes;
             // SQLite keeps the number where nothing was inserted.
-            if wrote.facts.inserts_rows()
+            if wrote.traits.inserts_rows()
                 && let Some(rowid) = self.conn.last_inserted_rowid()
             {
                 self.state.counters.last_insert_rowid = rowid;

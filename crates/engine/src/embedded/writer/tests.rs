@@ -51,7 +51,7 @@ impl Bench {
         self.run_queue(queue);
     }
 
-    /// Runs what waits, until somebody closes the queue.
+    /// Runs what waits, until the queue is closed.
     fn run_queue(&self, queue: Arc<FairQueue<WriteJob>>) {
         let conn = self.conn.borrow_mut().take().unwrap();
         let readers =
@@ -185,9 +185,9 @@ fn a_panic_fails_its_own_job() {
 fn a_job_with_a_group_of_its_own_shares_its_transaction_with_nobody() {
     let bench = Bench::new(1 << 30);
     let deadline = Instant::now() + Duration::from_secs(60);
-    let seen = |undo, a: i64| {
+    let seen = |isolation, a: i64| {
         let path = bench.path.clone();
-        WriteJob::new(undo, deadline, move |conn: &mut WriterConnection| {
+        WriteJob::new(isolation, deadline, move |conn: &mut WriterConnection| {
             conn.db.execute("INSERT INTO t VALUES (?1)", [a]).unwrap();
             let other = rusqlite::Connection::open(&path).unwrap();
             let seen =
@@ -313,7 +313,7 @@ fn a_deferred_key_fails_the_job_that_broke_it() {
     assert_eq!(bench.count("SELECT count(*) FROM t"), 3);
 }
 
-/// Nobody is told that a write is there which is not, and the writer goes on when the cause is
+/// No answer says that a write is there which is not, and the writer goes on when the cause is
 /// gone.
 #[test]
 fn when_nothing_can_be_written_everyone_is_told_and_the_writer_lives() {
@@ -441,8 +441,8 @@ fn a_long_group_is_answered_in_order_and_once() {
     assert_eq!(bench.count("SELECT count(*) FROM t"), 2401);
 }
 
-/// A caller's insert that takes longer than a group and tells what others see when it runs; `also`
-/// is done then.
+/// A caller's insert that takes longer than a group and reports what others see when it runs;
+/// `also` is done then.
 fn slow(
     bench: &Bench,
     caller: u64,
@@ -492,7 +492,7 @@ fn who_comes_while_a_long_group_runs_waits_for_one_job_of_it() {
         queue.push(job.flow, job, 1).unwrap();
     }
     bench.run_queue(queue);
-    // It ran second, when the first was committed; who waits alone has one group.
+    // It ran second, when the first was committed; one that waits alone has one group.
     assert_eq!(
         seen(vec![first_outcome, others, second_outcome, third_outcome]),
         ["", "1", "1,9", "1,9"]
