@@ -153,9 +153,7 @@ impl WriterConnection {
             ledger.commit_changes(self);
         }
     }
-}
 
-impl WriterConnection {
     /// Closes the file, so that what SQLite reports of it is known.
     ///
     /// # Errors

@@ -77,7 +77,7 @@ impl EmbeddedEngine {
                 }
             }
         }
-        // What is known of a text holds for one schema; what always writes is written here.
+        // One decision: what always writes needs no query thread to find that out.
         if plan.is_none() && !always_writes(&statement.sql) {
             let (tried, outcome, took) =
                 self.read_on_query_thread(&database, &tenant, statement, call, &options).await?;
@@ -185,7 +185,7 @@ impl EmbeddedEngine {
             )
             .await?;
         let idempotency_key = options.idempotency_key;
-        let (sql, is_new) = (statement.sql.clone(), plan.is_none());
+        let new_text = plan.is_none().then(|| statement.sql.clone());
         let (outcome, traits) = database
             .write(write, move |conn| {
                 let _key_guard = &key_guard;
@@ -204,7 +204,7 @@ impl EmbeddedEngine {
                 Ok((outcome, traits))
             })
             .await?;
-        if let Some(traits) = traits.filter(|_| is_new) {
+        if let (Some(sql), Some(traits)) = (new_text, traits) {
             database.verdicts().remember_verdict(&sql, Some(CachedVerdict::Writes(traits)));
         }
         Ok(outcome)

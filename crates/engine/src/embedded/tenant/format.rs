@@ -173,7 +173,7 @@ pub(in crate::embedded) fn load_catalogue(
     let mut catalogue = Catalogue::load(namespace, &entries, |entry, why| {
         tracing::warn!(
             %namespace, kind = entry.kind.as_str(), name = entry.name, why,
-            "an object of the schema cannot be recreated: a statement that uses it fails with this error"
+            "an object of the schema cannot be recreated: statements that use it fail with this error"
         );
     })?;
     for field in HeaderField::ALL {
