@@ -103,7 +103,7 @@ async fn report(engine: &EmbeddedEngine, count: usize) -> Result<(), debros_prot
     Ok(())
 }
 
-/// Bytes of memory that the process holds; 0 where the system does not tell.
+/// Bytes of memory that the process holds; 0 where the system does not report it.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();

@@ -54,7 +54,7 @@ pub struct CallOptions {
     pub read_only: bool,
 }
 
-/// Tells callers apart, so that nobody waits for all the calls of another. It says nothing else of
+/// Distinguishes callers, so that none waits for all the calls of another. It says nothing else of
 /// who calls; the default is the node itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct CallerKey(pub u64);
@@ -62,7 +62,7 @@ pub struct CallerKey(pub u64);
 impl CallerKey {
     /// The key of a caller by what only it has, such as its name. In another process it is another.
     pub fn of(name: impl Hash) -> Self {
-        // A secret of the process, so that nobody finds a name whose key is another's.
+        // A secret of the process, so that no name can be found whose key is another's.
         static KEYS: OnceLock<RandomState> = OnceLock::new();
         Self(KEYS.get_or_init(RandomState::new).hash_one(name))
     }
@@ -140,7 +140,7 @@ pub struct NamespaceInfo {
     pub taken_bytes: u64,
     /// Bytes that all of it may take; `None`: no limit of its own.
     pub max_bytes: Option<u64>,
-    /// Why its SQL database can not be looked into, as when it is damaged: its tables and rows are
+    /// Why its SQL database cannot be looked into, as when it is damaged: its tables and rows are
     /// not known then.
     pub problem: Option<String>,
 }
@@ -190,7 +190,7 @@ impl Drop for ExportFile {
 /// SQL and key-value storage. All methods may be called from many tasks at once.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
-    /// Runs one statement, reading or writing. SQLite itself tells which it is, never the text's
+    /// Runs one statement, reading or writing. SQLite itself decides which it is, never the text's
     /// first word.
     ///
     /// # Errors
@@ -305,7 +305,7 @@ pub trait Engine: Send + Sync + 'static {
     ) -> Result<Vec<Namespace>>;
 
     /// What a namespace holds; of one that was never used nothing at all. Makes nothing. A database
-    /// that can not be looked into is told in `problem`.
+    /// that cannot be read is described in `problem`.
     ///
     /// # Errors
     /// As a read by [`query`](Engine::query).
@@ -318,16 +318,16 @@ pub trait Engine: Send + Sync + 'static {
     /// Deletes everything that a namespace has here: its SQL database, its key-value pairs, the
     /// kept answers of its writes. `also` are statements on the system's tables that belong to it
     /// (keys, grants): they run first, together, and must do no harm when they run again. One that
-    /// breaks a constraint refuses the deletion. What was begun is finished by the next start.
-    /// Whoever calls for the namespace meanwhile is `unavailable`; afterwards the namespace is as
-    /// one that was never used.
+    /// breaks a constraint refuses the deletion. What was begun is finished by the next start. A
+    /// call for the namespace meanwhile is `unavailable`; afterwards the namespace is as one that
+    /// was never used.
     ///
     /// It first waits until nothing runs in the namespace; when that is not so by `deadline` it
     /// does not begin.
     ///
     /// # Errors
     /// `conflict` when a backup, restore or other deletion is running, `deadline_exceeded`,
-    /// `disk_full` and `read_only` when it can not even be noted, and what `also` meets: then
+    /// `disk_full` and `read_only` when it cannot even be noted, and what `also` meets: then
     /// nothing was deleted. After `unknown_outcome`, and `internal` with that message, it is in the
     /// middle: the namespace stays `unavailable` until it is deleted again or the next start has
     /// finished it.
@@ -348,7 +348,7 @@ pub trait Engine: Send + Sync + 'static {
     fn size(&self) -> u64;
 
     /// Makes a consistent copy, verifies it, and removes the oldest copies over the number kept. A
-    /// namespace whose SQL database can not be copied does not keep the others from it: the outcome
+    /// namespace whose SQL database cannot be copied does not keep the others from it: the outcome
     /// names it, and no copy that is whole is removed for one that is not.
     ///
     /// # Errors
@@ -359,7 +359,7 @@ pub trait Engine: Send + Sync + 'static {
     /// The copies that exist, newest first.
     ///
     /// # Errors
-    /// `internal` when the folder can not be read.
+    /// `internal` when the folder cannot be read.
     async fn backups(&self) -> Result<Vec<BackupInfo>>;
 
     /// Verifies a copy and puts it in place of what is there. Reads see the old data or the new,
@@ -372,7 +372,7 @@ pub trait Engine: Send + Sync + 'static {
     /// `disk_full`.
     async fn restore(&self, name: &str, progress: ProgressFn) -> Result<()>;
 
-    /// Makes a file with a namespace's SQL database. It ends when nobody waits for it any more.
+    /// Makes a file with a namespace's SQL database. It ends when its caller has gone.
     ///
     /// # Errors
     /// `overloaded` when there is an export of the namespace, or are as many of others as may be;

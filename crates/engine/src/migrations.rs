@@ -40,7 +40,7 @@ pub(crate) const KEPT_BY_RESTORE: &[&str] = &[
     "audit_events",
 ];
 
-/// Why the schema can not be brought up to date.
+/// Why the schema cannot be brought up to date.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrationError {
     /// The file's name is not `NNN_name.sql`.

@@ -71,7 +71,7 @@ async fn through(engine: &Arc<dyn Engine>, name: &str, sql: &str) -> Result<Outc
     Ok(Outcome { columns: written.value.columns, rows, error: None })
 }
 
-/// A message without its place, which SQLite itself does not tell.
+/// A message without its place, which SQLite itself does not give.
 fn without_place(message: &str) -> String {
     match message.rfind(" (line ") {
         Some(start) if message.ends_with(')') => message[..start].to_owned(),
@@ -98,24 +98,24 @@ async fn differences(path: &Path) -> (usize, String) {
             let marked = sql.replace("VALUES ('", "VALUES ('MARK ");
             let _ = through(&engine, "acme2", &marked).await;
         }
-        let told = through(&engine, "acme", sql).await;
+        let reported = through(&engine, "acme", sql).await;
         let mut differs = |expected: &str| {
             let file = path.file_name().unwrap().display();
             let _ = writeln!(
                 report,
-                "{file}:{}: {sql}\n  plain  {expected}\n  engine {told:?}",
+                "{file}:{}: {sql}\n  plain  {expected}\n  engine {reported:?}",
                 statement.line
             );
         };
         if before.ends_with("/*refused*/") {
-            if told.as_ref().err().is_none_or(|error| error.code != Code::StatementNotAllowed) {
+            if reported.as_ref().err().is_none_or(|error| error.code != Code::StatementNotAllowed) {
                 differs("refused");
             }
             continue;
         }
         let expected = plain(&db, sql);
-        // Both tell it, in words of their own: too few arguments, and text that is not UTF-8.
-        let own_words = told.as_ref().is_err_and(|error| {
+        // Both report it, in words of their own: too few arguments, and text that is not UTF-8.
+        let own_words = reported.as_ref().is_err_and(|error| {
             error.message.starts_with("the statement takes")
                 || error.message.contains("is not UTF-8")
         });
@@ -126,7 +126,7 @@ async fn differences(path: &Path) -> (usize, String) {
         let nameless = sql.to_ascii_uppercase().starts_with("ALTER");
         let expected =
             Outcome { columns: if nameless { Vec::new() } else { expected.columns }, ..expected };
-        let found = match &told {
+        let found = match &reported {
             Ok(outcome) => Outcome {
                 columns: outcome.columns.clone(),
                 rows: outcome.rows.clone(),
@@ -147,7 +147,7 @@ async fn differences(path: &Path) -> (usize, String) {
                 differs("the same again");
             }
         }
-        let text = format!("{told:?}");
+        let text = format!("{reported:?}");
         if text.contains("MARK ") || (text.contains("ns::") && !sql.contains("ns::")) {
             differs("nothing of the neighbour or the prefix");
         }
@@ -161,10 +161,13 @@ async fn differences(path: &Path) -> (usize, String) {
     // The quotes around a shadow table's name are those of the CREATE, which is not always the
     // first one.
     let schema = &schema.replace(", sql ", r#", replace(sql, '"', '''') "#);
-    let (expected, told) = (plain(&db, schema), through(&engine, "acme", schema).await.unwrap());
-    if told != expected {
-        let _ =
-            writeln!(report, "the schema after a start\n  plain  {expected:?}\n  engine {told:?}");
+    let (expected, reported) =
+        (plain(&db, schema), through(&engine, "acme", schema).await.unwrap());
+    if reported != expected {
+        let _ = writeln!(
+            report,
+            "the schema after a start\n  plain  {expected:?}\n  engine {reported:?}"
+        );
     }
     engine.close().await;
     if !report.is_empty() {
@@ -324,30 +327,30 @@ async fn lesson_01_no_attack_reaches_another_namespace_or_the_system() {
             Err(_) => vec![attack.clone()],
         };
         for sql in &statements {
-            // Names that the attacker himself wrote into a view or trigger come back to him.
-            let mut told = format!("{:?}", through(&engine, &name, sql).await);
-            // So does what is reserved, to whoever uses one of the reserved names.
-            told = told.replace("start with ns:: or _debros_ are reserved", "");
+            // Names that the attacker wrote into a view or trigger come back to the attacker.
+            let mut reported = format!("{:?}", through(&engine, &name, sql).await);
+            // So does what is reserved, to a user of one of the reserved names.
+            reported = reported.replace("start with ns:: or _debros_ are reserved", "");
             for own_words in ["secrets", "docs", "shown"] {
-                told = told.replace(&format!("ns::victim::{own_words}"), "");
+                reported = reported.replace(&format!("ns::victim::{own_words}"), "");
             }
-            if (told.contains("MARK") && !attack.contains("MARK"))
-                || (told.contains("victim") && !attack.contains("ictim"))
-                || (told.contains("ns::") && !attack.to_lowercase().contains("ns::"))
+            if (reported.contains("MARK") && !attack.contains("MARK"))
+                || (reported.contains("victim") && !attack.contains("ictim"))
+                || (reported.contains("ns::") && !attack.to_lowercase().contains("ns::"))
             {
-                escapes.push(format!("{sql}\n  {told}"));
+                escapes.push(format!("{sql}\n  {reported}"));
             }
         }
-        // What is left behind tells the names that this attack was sent with.
+        // What is left behind shows the names that this attack was sent with.
         for what in ["VIEW", "TRIGGER", "INDEX", "TABLE"] {
             for left in ["evil", "evil2"] {
                 let _ = through(&engine, &name, &format!("DROP {what} IF EXISTS {left}")).await;
             }
         }
         let all = statements.iter().map(|sql| Statement::from(sql.as_str())).collect();
-        let told = format!("{:?}", engine.transaction(&database(&name), all, options()).await);
-        if told.contains("MARK") && !attack.contains("MARK") {
-            escapes.push(format!("as a transaction: {attack}\n  {told}"));
+        let reported = format!("{:?}", engine.transaction(&database(&name), all, options()).await);
+        if reported.contains("MARK") && !attack.contains("MARK") {
+            escapes.push(format!("as a transaction: {attack}\n  {reported}"));
         }
         for what in ["VIEW", "TRIGGER", "INDEX", "TABLE"] {
             for left in ["evil", "evil2"] {

@@ -39,8 +39,8 @@ async fn busy(engine: &Arc<dyn Engine>, name: &str) {
     }
 }
 
-/// Asks until it is answered, as one does who is told to come back: whoever had the database before
-/// may still be leaving.
+/// Asks until it is answered, as a caller does that is to try again: the one that had the database
+/// before may still be leaving.
 async fn served(engine: &Arc<dyn Engine>, name: &str, sql: &str) {
     let give_up = Instant::now() + Duration::from_secs(60);
     while Instant::now() < give_up {
@@ -84,9 +84,9 @@ async fn databases_take_as_many_descriptors_as_is_said_and_their_want_is_told_an
     take_all(&mut held);
     served(&engine, "new", "CREATE TABLE new (a)").await;
 
-    // Where none can give any, it is told as what it is, and when to come back. All that are open
-    // are in use for so long: those that had to leave are there again before the descriptors are
-    // taken, and nobody is still leaving.
+    // Where none can give any, the error says so, and when to try again. All that are open are in
+    // use for so long: those that had to leave are there again before the descriptors are taken,
+    // and nobody is still leaving.
     let mut open = vec!["one", "two", "new"];
     let error = loop {
         held.truncate(held.len().saturating_sub(open.len() * each));

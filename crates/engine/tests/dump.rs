@@ -31,7 +31,7 @@ fn statements(dump: &str) -> Vec<&str> {
         .collect()
 }
 
-/// What SQLite has when it has read a dump and looks at it anew.
+/// What SQLite has when it has read a dump and looks at it again.
 fn plain(folder: &Path, dump: &str) -> Connection {
     let path = folder.join("plain.db");
     Connection::open(&path).unwrap().execute_batch(dump).unwrap();
@@ -255,9 +255,9 @@ async fn a_dump_opens_no_other_way_into_the_schema_or_an_index() {
             matches!(error.code, Code::StatementNotAllowed | Code::Sql),
             "{attack:?}: {error:?}"
         );
-        let told = error.message.to_lowercase();
+        let reported = error.message.to_lowercase();
         assert!(
-            !told.contains("_debros_") || attack.iter().any(|sql| sql.contains("_debros_")),
+            !reported.contains("_debros_") || attack.iter().any(|sql| sql.contains("_debros_")),
             "{error:?}"
         );
         assert_eq!(rows_of(query_ok(&engine, seen).await), before, "{attack:?}");

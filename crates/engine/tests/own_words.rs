@@ -96,7 +96,7 @@ fn details(result: &StatementResult) -> Vec<String> {
     result.rows.iter().map(|row| detail(&row.values)).collect()
 }
 
-/// A line of a plan without the numbers that tell subqueries apart.
+/// A line of a plan without the numbers that distinguish subqueries.
 fn unnumbered(detail: &str) -> String {
     let mut line = detail.to_owned();
     for word in ["SUBQUERY ", "(subquery-"] {
@@ -149,7 +149,7 @@ async fn nothing_that_comes_out_names_the_engines_own() {
     for sql in ASKED {
         let alone = format!("{:?}", query(&engine, sql, &[]).await);
         let together = format!("{:?}", transaction(&engine, &["SELECT 1", sql]).await);
-        // What the user wrote may be told.
+        // What the user wrote may be shown.
         let is_told = |text: &String| {
             own(&if own(sql) { text.replace("_debros_moment", "") } else { text.clone() })
         };

@@ -1,4 +1,4 @@
-//! Transactions that turn foreign keys off or defer them: how migrations make a table anew that
+//! Transactions that turn foreign keys off or defer them: how migrations recreate a table that
 //! others refer to.
 
 use debros_engine::conformance::{
@@ -17,7 +17,7 @@ fn open(folder: &Path) -> Arc<dyn Engine> {
     Arc::new(EmbeddedEngine::open(EmbeddedConfig::new(folder)).unwrap())
 }
 
-/// Users, whom posts refer to, and whom comments do.
+/// Users, to which posts and comments refer.
 async fn blog(folder: &Path) -> Arc<dyn Engine> {
     let engine = open(folder);
     for sql in [
@@ -278,9 +278,9 @@ async fn each_part_of_a_transaction_is_held_to_what_it_said() {
     )
     .await
     .unwrap();
-    let told: Vec<_> = [0, 2, 7].map(|index: usize| single_value(&results[index])).into();
+    let reported: Vec<_> = [0, 2, 7].map(|index: usize| single_value(&results[index])).into();
     assert_eq!(
-        told,
+        reported,
         [Value::from(1), Value::from(0), Value::from(1)],
         "on again, the cascade runs"
     );
@@ -425,8 +425,8 @@ async fn who_may_only_read_turns_nothing_off() {
     let refused =
         engine.transaction(&database("app"), ask("PRAGMA foreign_keys = OFF"), reading()).await;
     assert_eq!(refused.unwrap_err().code, Code::Forbidden);
-    let told =
+    let reported =
         engine.transaction(&database("app"), ask("PRAGMA foreign_keys"), reading()).await.unwrap();
-    assert_eq!(single_value(&told.value[0]), Value::from(1));
+    assert_eq!(single_value(&reported.value[0]), Value::from(1));
     engine.close().await;
 }

@@ -87,7 +87,7 @@ async fn a_write_that_wants_all_memory_takes_no_other_along() {
             }
         }
     }
-    // Beside the greedy one others may be told to come again, which surely were not done.
+    // Beside the greedy one others may have to try again, which surely were not done.
     assert!(greedy.len() >= 3, "{greedy:?}");
     assert!(greedy.iter().all(|error| error.code == Code::Overloaded), "{greedy:?}");
     assert_eq!(query_integer(engine, "SELECT count(*) FROM found").await, acknowledged);

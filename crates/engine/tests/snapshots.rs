@@ -1,4 +1,4 @@
-//! Readers that keep the moment they read: nobody misses what was written before, and the log does
+//! Readers that keep the snapshot they read: none misses what was written before, and the log does
 //! not grow for them.
 
 use debros_engine::conformance::{key, namespace, no_condition, options};

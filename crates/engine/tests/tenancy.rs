@@ -584,8 +584,8 @@ async fn a_deletion_is_refused_while_a_backup_runs() {
     engine.close().await;
 }
 
-/// What a schema was is in the file: a store that was closed for another one's sake comes back with
-/// it.
+/// What a schema was is in the file: a database that was closed for another one's sake comes back
+/// with it.
 #[tokio::test]
 async fn a_schema_comes_back_with_its_file() {
     let folder = tempfile::tempdir().unwrap();
@@ -634,7 +634,7 @@ async fn a_namespace_whose_deletion_failed_stays_shut_until_it_is_finished() {
     let backup = engine.backup(Box::new(|_, _| {})).await.unwrap();
     engine.close().await;
     let engine = open(folder.path());
-    // A log that can not be removed.
+    // A log that cannot be removed.
     let log = folder.path().join("ns/app.db-wal");
     fs::create_dir(&log).unwrap();
     let put = async || {
@@ -665,7 +665,7 @@ async fn a_namespace_whose_deletion_failed_stays_shut_until_it_is_finished() {
     engine.close().await;
 }
 
-/// It was told that the next start would go on with it.
+/// Its answer was that the next start would go on with it.
 #[tokio::test]
 async fn a_deletion_that_can_not_be_noted_deletes_nothing_and_says_so() {
     let folder = tempfile::tempdir().unwrap();

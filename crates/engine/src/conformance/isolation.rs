@@ -295,7 +295,7 @@ pub async fn rollback_clauses_hurt_nobody_else(engine: Arc<dyn Engine>) {
     assert_eq!(query_integer(&engine, "SELECT count(*) FROM t WHERE a >= 0").await, 60);
 }
 
-/// A write that is interrupted takes nobody with it; a slow namespace does not stop another.
+/// A write that is interrupted takes no other with it; a slow namespace does not stop another.
 pub async fn a_slow_statement_hurts_nobody_else(engine: Arc<dyn Engine>) {
     query_ok(&engine, "CREATE TABLE t(a)").await;
     let slow = "INSERT INTO t WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n";

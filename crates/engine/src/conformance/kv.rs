@@ -124,7 +124,7 @@ pub async fn conditions_hold(engine: Arc<dyn Engine>) {
             .unwrap_or_else(|error| panic!("{trial}: {error}"));
         delete(&engine, "missing").await;
     }
-    // Of many who want to make the same key, one does.
+    // Of many calls that make the same key, one does.
     let tasks: Vec<_> = (0..20)
         .map(|_| {
             let engine = Arc::clone(&engine);

@@ -95,8 +95,8 @@ fn short_deadline_options() -> CallOptions {
     CallOptions { deadline: Instant::now() + Duration::from_millis(100), ..options() }
 }
 
-/// Pairs and rows count together; whoever has all he may have reads, deletes, and takes nobody
-/// else's room.
+/// Pairs and rows count together; an owner who has all that is allowed reads, deletes, and takes
+/// nobody else's room.
 pub async fn a_namespace_at_its_quota_hurts_nobody_else(engine: Arc<dyn Engine>) {
     let app = namespace("app");
     let quota = engine.namespace_info(&app, options()).await.expect("a look").max_bytes;
@@ -159,7 +159,7 @@ pub async fn a_namespace_at_its_quota_hurts_nobody_else(engine: Arc<dyn Engine>)
     query_ok(&engine, "DROP TABLE t").await;
 }
 
-/// A statement that would run for ever ends, whether it reads, writes or is compiled, and leaves
+/// A statement that would run forever ends, whether it reads, writes or is compiled, and leaves
 /// nothing.
 pub async fn a_statement_is_interrupted(engine: Arc<dyn Engine>) {
     query_ok(&engine, "CREATE TABLE t(a)").await;
@@ -194,7 +194,7 @@ pub async fn a_statement_is_interrupted(engine: Arc<dyn Engine>) {
         "{error}"
     );
     query_ok(&engine, "CREATE TABLE fresh(a)").await;
-    // Nor does anything else that looks at all views take for ever.
+    // Nor does anything else that looks at all views take forever.
     let _ = engine.schema(&namespace("app"), short_deadline_options()).await;
     for sql in ["PRAGMA table_list", "ALTER TABLE t RENAME TO u"] {
         let _ =
@@ -224,7 +224,7 @@ pub async fn a_passed_deadline_does_nothing(engine: Arc<dyn Engine>) {
     assert_eq!(query_integer(&engine, "SELECT count(*) FROM t").await, 1);
 }
 
-/// Who may only read is refused before anything is written, whatever the text looks like.
+/// A caller that may only read is refused before anything is written, whatever the text looks like.
 pub async fn a_reader_can_not_write(engine: Arc<dyn Engine>) {
     query_ok(&engine, "CREATE TABLE t(a)").await;
     query_ok(&engine, "INSERT INTO t VALUES (1)").await;

@@ -78,14 +78,17 @@ pub async fn sweep_removes_what_expired(engine: Arc<dyn Engine>) {
 
 async fn backup(engine: &Arc<dyn Engine>) -> BackupInfo {
     let progress: Arc<Mutex<Vec<(u64, u64)>>> = Arc::default();
-    let told = Arc::clone(&progress);
+    let reported = Arc::clone(&progress);
     let made = engine
-        .backup(Box::new(move |done, all| told.lock().unwrap().push((done, all))))
+        .backup(Box::new(move |done, all| reported.lock().unwrap().push((done, all))))
         .await
         .unwrap();
-    let told = progress.lock().unwrap();
-    assert!(told.windows(2).all(|pair| pair[0].0 <= pair[1].0), "progress went back: {told:?}");
-    assert!(told.last().is_some_and(|(done, all)| done == all), "{told:?}");
+    let reported = progress.lock().unwrap();
+    assert!(
+        reported.windows(2).all(|pair| pair[0].0 <= pair[1].0),
+        "progress went back: {reported:?}"
+    );
+    assert!(reported.last().is_some_and(|(done, all)| done == all), "{reported:?}");
     made
 }
 

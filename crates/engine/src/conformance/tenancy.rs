@@ -175,8 +175,11 @@ pub async fn the_schema_is_in_the_users_words(engine: Arc<dyn Engine>) {
     let parent = query_ok(&engine, "SELECT \"table\" FROM pragma_foreign_key_list('orders')").await;
     assert_eq!(text_values(&parent), ["Users"]);
     let plan = query_ok(&engine, "EXPLAIN QUERY PLAN SELECT * FROM Users WHERE name = 'x'").await;
-    let told = format!("{plan:?}");
-    assert!(told.contains("sqlite_autoindex_Users_1") && !told.contains("ns::"), "{told}");
+    let reported = format!("{plan:?}");
+    assert!(
+        reported.contains("sqlite_autoindex_Users_1") && !reported.contains("ns::"),
+        "{reported}"
+    );
     let columns =
         query_ok(&engine, "SELECT Users.name, count( * ), Users.id+1 FROM Users").await.columns;
     assert_eq!(columns, ["name", "count( * )", "Users.id+1"]);
@@ -270,7 +273,7 @@ pub async fn values_of_the_moment_are_given_once(engine: Arc<dyn Engine>) {
     );
 }
 
-/// `last_insert_rowid()`, `changes()` and `total_changes()` tell of the own transaction and of
+/// `last_insert_rowid()`, `changes()` and `total_changes()` report on the own transaction and of
 /// nobody else.
 pub async fn counters_tell_nothing_of_others(engine: Arc<dyn Engine>) {
     query_ok(&engine, "CREATE TABLE t(a)").await;
@@ -356,7 +359,7 @@ pub async fn definitions_belong_to_their_transaction(engine: Arc<dyn Engine>) {
     assert_eq!(query_ok(&engine, "SELECT * FROM u").await.columns, ["a", "c"]);
 }
 
-/// Many at once, of which a part fails: each one's schema is there exactly when it was told so.
+/// Many at once, of which a part fails: each one's schema is there exactly when its answer says so.
 pub async fn definitions_of_many_callers_do_not_mix(engine: Arc<dyn Engine>) {
     query_ok(&engine, "CREATE TABLE p(id INTEGER PRIMARY KEY)").await;
     query_ok(&engine, "CREATE TABLE c(p REFERENCES p(id) DEFERRABLE INITIALLY DEFERRED)").await;
@@ -388,8 +391,8 @@ pub async fn definitions_of_many_callers_do_not_mix(engine: Arc<dyn Engine>) {
     assert_eq!(engine.schema(&namespace("app"), options()).await.unwrap().len(), 17);
 }
 
-/// Whoever reads while the schema changes sees the one or the other, never the names of one over
-/// the rows of the other.
+/// A read while the schema changes sees the one or the other, never the names of one over the rows
+/// of the other.
 pub async fn readers_see_one_schema_or_the_other(engine: Arc<dyn Engine>) {
     query_ok(&engine, "CREATE TABLE t(a, b)").await;
     query_ok(&engine, "INSERT INTO t VALUES ('a', 'b')").await;
@@ -429,7 +432,7 @@ async fn list_names(engine: &Arc<dyn Engine>, filter: NamespaceFilter) -> Vec<St
     found.iter().map(ToString::to_string).collect()
 }
 
-/// Made by the first use, listed in order, told with what they hold; a look makes nothing.
+/// Made by the first use, listed in order, shown with what they hold; a look makes nothing.
 pub async fn namespaces_are_listed_and_described(engine: Arc<dyn Engine>) {
     assert_eq!(list_names(&engine, no_filter()).await, [""; 0]);
     let nothing = engine.namespace_info(&namespace("app"), options()).await.unwrap();
@@ -473,7 +476,7 @@ pub async fn namespaces_are_listed_and_described(engine: Arc<dyn Engine>) {
     assert_eq!(written.created_at, Some(77));
 }
 
-/// Everything goes, the neighbour's stays, and what comes after begins anew.
+/// Everything goes, the neighbour's stays, and what comes after begins empty.
 pub async fn a_deleted_namespace_is_as_one_never_used(engine: Arc<dyn Engine>) {
     for name in ["app", "app2"] {
         let create = Statement::from("CREATE TABLE t(a)");

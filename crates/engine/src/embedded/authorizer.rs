@@ -1,5 +1,5 @@
-//! What SQLite's authorizer sees of a statement while it compiles it: facts for the engine, and for
-//! a namespace's policy whether it may.
+//! What SQLite's authorizer sees of a statement while it compiles it: its traits for the engine,
+//! and for a namespace's policy whether it may.
 
 use super::deadline::StatementDeadline;
 use debros_sql::policy::may_be_hidden;
@@ -62,7 +62,7 @@ impl StatementTraits {
         self.0 & Self::CHANGES_SCHEMA != 0
     }
 
-    /// It is an ALTER TABLE, of whose new name the authorizer is not told.
+    /// It is an ALTER TABLE, whose new name the authorizer does not see.
     pub(super) fn alters_table(self) -> bool {
         self.0 & Self::ALTERS != 0
     }
@@ -105,8 +105,8 @@ impl StatementTraits {
     /// in the place of it.
     pub(super) fn quadratic_function(self) -> Option<(&'static str, usize)> {
         match self.0 {
-            facts if facts & Self::SNIPPETS != 0 => Some(("snippet", SNIPPET_LENGTH)),
-            facts if facts & Self::HIGHLIGHTS != 0 => Some(("highlight", HIGHLIGHT_LENGTH)),
+            traits if traits & Self::SNIPPETS != 0 => Some(("snippet", SNIPPET_LENGTH)),
+            traits if traits & Self::HIGHLIGHTS != 0 => Some(("highlight", HIGHLIGHT_LENGTH)),
             _ => None,
         }
     }
@@ -222,10 +222,11 @@ impl StatementAuthorizer {
         db: &mut rusqlite::Connection,
         deadline: Arc<StatementDeadline>,
     ) -> rusqlite::Result<Arc<StatementAuthorizer>> {
-        let gate = Arc::new(StatementAuthorizer { deadline, ..StatementAuthorizer::default() });
-        let shared = Arc::clone(&gate);
+        let authorizer =
+            Arc::new(StatementAuthorizer { deadline, ..StatementAuthorizer::default() });
+        let shared = Arc::clone(&authorizer);
         db.authorizer(Some(move |context: AuthContext<'_>| shared.authorize(&context)))?;
-        Ok(gate)
+        Ok(authorizer)
     }
 
     /// Says whose statement comes now, until the next call.
@@ -292,7 +293,7 @@ impl StatementAuthorizer {
         if !self.has_policy.load(Relaxed) {
             return Authorization::Allow;
         }
-        // Guarded without a policy can not be; it would allow nothing.
+        // A namespace's statement always has a policy; without one nothing is allowed.
         let refusal = match lock(&self.policy).as_mut() {
             Some(policy) => policy.refuse_in_context(context),
             None => Some("the statement is not allowed".to_owned()),

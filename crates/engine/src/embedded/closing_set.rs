@@ -1,4 +1,4 @@
-//! Closing databases that nobody uses, beside those who open others: closing waits for the disk.
+//! Closing idle databases, beside the callers that open others: closing waits for the disk.
 
 use super::database_handle::DatabaseHandle;
 use debros_proto::Namespace;
@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Databases that may be under way; whoever adds one more waits until there are fewer.
+/// Databases that may be under way; adding one more waits until there are fewer.
 const MAX_PENDING: usize = 8;
-/// How long he waits for it at most.
+/// How long it waits for that at most.
 const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// The databases that are being closed.
@@ -24,7 +24,7 @@ pub(super) struct ClosingSet {
 pub(super) struct PendingClose {
     closing: Arc<ClosingSet>,
     namespace: Namespace,
-    store: Option<Arc<DatabaseHandle>>,
+    database: Option<Arc<DatabaseHandle>>,
 }
 
 impl ClosingSet {
@@ -32,21 +32,21 @@ impl ClosingSet {
     pub(super) fn begin_close(
         self: &Arc<Self>,
         namespace: Namespace,
-        store: Option<Arc<DatabaseHandle>>,
+        database: Option<Arc<DatabaseHandle>>,
     ) -> PendingClose {
         lock(&self.names).insert(namespace.clone());
-        PendingClose { closing: Arc::clone(self), namespace, store }
+        PendingClose { closing: Arc::clone(self), namespace, database }
     }
 
     /// Closes databases, on a thread of its own. When many are under way this waits a moment, so
     /// that they do not become more and more.
-    pub(super) fn close_all(&self, leavers: Vec<PendingClose>) {
-        if leavers.is_empty() {
+    pub(super) fn close_all(&self, pending: Vec<PendingClose>) {
+        if pending.is_empty() {
             return;
         }
         // Without a thread they are closed here, as what is not run is dropped.
         let _ =
-            std::thread::Builder::new().name("db-closer".to_owned()).spawn(move || drop(leavers));
+            std::thread::Builder::new().name("db-closer".to_owned()).spawn(move || drop(pending));
         drop(self.wait_while(Instant::now() + MAX_WAIT, |names| names.len() > MAX_PENDING));
     }
 
@@ -61,8 +61,8 @@ impl ClosingSet {
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Waits until a database is closed. One that is closed removes its log by name: nobody may
-    /// have made a new file of that name before.
+    /// Waits until a database is closed. One that is closed removes its log by name: no new file
+    /// may have been made of that name before.
     pub(super) fn wait_until_closed(&self, namespace: &Namespace) {
         let mut names = lock(&self.names);
         while names.contains(namespace) {
@@ -78,7 +78,7 @@ impl ClosingSet {
 
 impl Drop for PendingClose {
     fn drop(&mut self) {
-        if self.store.take().is_some_and(|store| !store.close()) {
+        if self.database.take().is_some_and(|database| !database.close()) {
             lock(&self.closing.unchecked).insert(self.namespace.clone());
         }
         lock(&self.closing.names).remove(&self.namespace);

@@ -1,8 +1,6 @@
-//! What an embedded engine is opened with, and why opening it can fail.
+//! What an embedded engine is opened with.
 
-use super::disk_fault;
 use super::fair_queue::ThreadShare;
-use crate::migrations::MigrationError;
 use debros_proto::limits;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,7 +29,7 @@ pub struct EmbeddedConfig {
     /// How long one statement may run.
     pub statement_time: Duration,
     /// Threads per database that run queries. At least 1. Where they are all busy there are nearly
-    /// as many again, at least one, each for a caller who has nothing running there, and one for
+    /// as many again, at least one, each for a caller that has nothing running there, and one for
     /// what is quick.
     pub readers: usize,
     /// Namespace databases kept open; idle ones over this number are closed, the longest unused
@@ -148,166 +146,5 @@ impl Default for CallLimits {
             result_bytes: limits::MAX_RESULT_BYTES,
             value_bytes: limits::MAX_VALUE_BYTES,
         }
-    }
-}
-
-/// Why an engine can not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineOpenError {
-    /// Another process has the folder open.
-    #[error("{path} is in use by {holder}: stop it, or give this node another data_dir")]
-    Locked {
-        /// The lock file.
-        path: PathBuf,
-        /// "process 123", or "another process" when it is not known.
-        holder: String,
-    },
-    /// The folder or a file in it can not be made, read or written.
-    #[error("{path}: {source}; {advice}")]
-    Io {
-        /// What was touched.
-        path: PathBuf,
-        /// What to do.
-        advice: &'static str,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// SQLite can not open or set up the database.
-    #[error("{path}: {message}; {advice}")]
-    Database {
-        /// The database file.
-        path: PathBuf,
-        /// What SQLite said.
-        message: String,
-        /// What to do.
-        advice: &'static str,
-    },
-    /// The database is damaged.
-    #[error(
-        "{path} is damaged: {findings}; restore a backup: move {path} away, write the backup's name, which is that \
-         of a folder in {backup_dir}, into a file {restore}, and start the node again"
-    )]
-    Corrupt {
-        /// The database file.
-        path: PathBuf,
-        /// The first lines of the integrity check.
-        findings: String,
-        /// Where the backups are.
-        backup_dir: PathBuf,
-        /// What names the backup that the start is to restore.
-        restore: PathBuf,
-    },
-    /// The system's database was there, and is not any more.
-    #[error(
-        "{path} is missing or empty, and was there before{elsewhere}: put the file back (is its disk mounted?). To restore a backup, write \
-         its name, which is that of a folder in {backup_dir}, into a file {restore}, and start the node again. If all data is \
-         gone for good, remove {record}: the node starts with an empty database then"
-    )]
-    Lost {
-        /// The database file.
-        path: PathBuf,
-        /// Where the backups are.
-        backup_dir: PathBuf,
-        /// What names the backup that the start is to restore.
-        restore: PathBuf,
-        /// What says that the file was there.
-        record: PathBuf,
-        /// Where it was, and what is there now, when that is another folder; else empty.
-        elsewhere: String,
-    },
-    /// The system's tables can not be brought up to date.
-    #[error("{path}: {source}")]
-    Migration {
-        /// The database file.
-        path: PathBuf,
-        /// Which migration, and why.
-        source: MigrationError,
-    },
-    /// The deletion of a namespace was interrupted and can not be finished.
-    #[error("the interrupted deletion of the namespace {namespace} can not be finished: {message}")]
-    Deletion {
-        /// The namespace.
-        namespace: String,
-        /// Why, and what to do.
-        message: String,
-    },
-    /// A restore was interrupted and can not be finished.
-    #[error("the interrupted restore of {backup} can not be finished: {message}")]
-    Restore {
-        /// The backup's name.
-        backup: String,
-        /// Why, and what to do.
-        message: String,
-    },
-}
-
-impl EngineOpenError {
-    pub(super) fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
-        let advice = match source.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                "free some disk space"
-            }
-            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
-                "the node's user must be allowed to write there"
-            }
-            std::io::ErrorKind::NotADirectory | std::io::ErrorKind::AlreadyExists => {
-                "data_dir must be a folder"
-            }
-            std::io::ErrorKind::InvalidInput | std::io::ErrorKind::IsADirectory => {
-                "move what is there away"
-            }
-            _ if disk_fault::is_disk_fault(&source) => disk_fault::ADVICE,
-            _ => "check data_dir and the disk",
-        };
-        Self::Io { path: path.into(), advice, source }
-    }
-
-    /// The record of the database files can not be read.
-    pub(super) fn file_record(path: &std::path::Path, source: std::io::Error) -> Self {
-        if source.kind() != std::io::ErrorKind::InvalidData {
-            return Self::io(path, source);
-        }
-        let advice = "the node did not write this: put back what was there; or, if the databases that are there now are all \
-                      there are, remove it, and the node starts with these";
-        Self::Io { path: path.to_owned(), advice, source }
-    }
-
-    /// The system's database is damaged, as SQLite says: unless it is the disk that can not be
-    /// read, which SQLite calls so too.
-    pub(super) fn corrupt(
-        path: impl Into<PathBuf>,
-        findings: String,
-        backup_dir: &std::path::Path,
-    ) -> Self {
-        let path = path.into();
-        if let Some(fault) = disk_fault::find_read_fault(&path) {
-            return Self::io(path, fault);
-        }
-        let restore = path.with_file_name(super::data_folder::RESTORE);
-        Self::Corrupt { path, findings, backup_dir: backup_dir.to_owned(), restore }
-    }
-
-    pub(super) fn database(
-        path: impl Into<PathBuf>,
-        error: &rusqlite::Error,
-        backup_dir: &std::path::Path,
-    ) -> Self {
-        use rusqlite::ErrorCode;
-        let path = path.into();
-        let advice = match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                return Self::corrupt(path, error.to_string(), backup_dir);
-            }
-            Some(ErrorCode::SystemIoFailure) => disk_fault::ADVICE,
-            Some(ErrorCode::DiskFull) => "free some disk space",
-            Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
-                "the node's user must be allowed to write the file and its folder"
-            }
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-                "another program has the file open; stop that program"
-            }
-            _ => "check the disk and the system log",
-        };
-        Self::Database { path, message: error.to_string(), advice }
     }
 }

@@ -5,26 +5,26 @@
 
 mod closing;
 mod query_threads;
-mod reader_pool;
 
 #[cfg(test)]
 pub(super) use query_threads::LEAST_BRIEF_TIME;
-pub(super) use reader_pool::ReaderPool;
 
 use super::config::EmbeddedConfig;
 use super::conn::SqliteConnection;
-use super::database_manager::NO_DEADLINE;
+use super::deadline::NO_DEADLINE;
 use super::disk_reserve::DiskReserve;
 use super::error_mapping;
 use super::fair_queue::{FairQueue, FlowId, QueueBudget, ThreadShare};
 use super::job::{JobIsolation, WriteJob};
 use super::metrics::EngineMetrics;
+use super::open_failure::OpenFailure;
+use super::reader_pool::ReaderPool;
 use super::size_accounting::SizeAccounting;
-use super::tenant::Tenant;
+use super::tenant_schema::Tenant;
 use super::thread_count::ThreadCount;
 use super::verdict_cache::VerdictCache;
 use super::writer::{FileLimits, WriterThread};
-use crate::migrations::MigrationError;
+use super::writer_conn::WriterConnection;
 use debros_proto::{Code, Error, Result};
 use debros_sql::RewriteCache;
 use std::path::{Path, PathBuf};
@@ -35,14 +35,14 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use tracing::Span;
 
-/// What all stores share.
+/// What all databases share.
 pub(super) struct SharedResources {
     pub(super) config: EmbeddedConfig,
     pub(super) sizes: Arc<SizeAccounting>,
     /// Disk space for deletes.
     pub(super) reserve: Arc<DiskReserve>,
     pub(super) metrics: Arc<EngineMetrics>,
-    /// Bytes that wait in the queues of all stores.
+    /// Bytes that wait in the queues of all databases.
     pub(super) waiting: Arc<QueueBudget>,
     /// Remembers the rewritten statements of all namespaces.
     pub(super) rewriter: Arc<RewriteCache>,
@@ -60,7 +60,7 @@ pub(super) struct DatabaseHandle {
     share: ThreadShare,
     /// Query threads that there are at most.
     max_threads: usize,
-    writer: Mutex<Option<JoinHandle<SqliteConnection>>>,
+    writer: Mutex<Option<JoinHandle<WriterConnection>>>,
     readers: Mutex<Vec<JoinHandle<()>>>,
     brief_reader: Mutex<Option<JoinHandle<()>>>,
     threads: Arc<ThreadCount>,
@@ -69,32 +69,6 @@ pub(super) struct DatabaseHandle {
     reserve: Arc<DiskReserve>,
     /// Damage was found in it: it can be read as far as it goes, and takes no writes.
     damaged: AtomicBool,
-}
-
-/// Why a file can not be used.
-#[derive(Debug)]
-pub(super) enum OpenFailure {
-    Sqlite(rusqlite::Error),
-    Io(std::io::Error),
-    /// What the integrity check found.
-    Corrupt(String),
-    Migration(MigrationError),
-    /// What the file holds is not what it should be; told and logged already.
-    Reported(Error),
-    /// It has the form of an earlier version.
-    OldFormat,
-}
-
-impl From<rusqlite::Error> for OpenFailure {
-    fn from(error: rusqlite::Error) -> Self {
-        OpenFailure::Sqlite(error)
-    }
-}
-
-impl From<std::io::Error> for OpenFailure {
-    fn from(error: std::io::Error) -> Self {
-        OpenFailure::Io(error)
-    }
 }
 
 type ReadJob = Box<dyn FnOnce(Result<&SqliteConnection>) + Send>;
@@ -112,9 +86,9 @@ pub(super) struct WriteOptions {
 
 impl WriteOptions {
     /// The engine's own removals, for which no caller waits.
-    pub(super) fn for_removal(undo: JobIsolation) -> Self {
+    pub(super) fn for_removal(isolation: JobIsolation) -> Self {
         Self {
-            isolation: undo,
+            isolation,
             removes: true,
             bytes: 0,
             deadline: Instant::now() + NO_DEADLINE,
@@ -130,26 +104,32 @@ impl DatabaseHandle {
         path: &Path,
         cache: u32,
         shared: &SharedResources,
-        prepare: impl FnOnce(&mut SqliteConnection) -> Result<(), OpenFailure>,
+        prepare: impl FnOnce(&mut WriterConnection) -> Result<(), OpenFailure>,
     ) -> Result<DatabaseHandle, OpenFailure> {
-        let mut conn = SqliteConnection::writer(path, cache)?;
+        let mut conn = WriterConnection::open(path, cache)?;
         prepare(&mut conn)?;
         let config = &shared.config;
         let writes = Arc::new(new_queue(shared, "writes"));
         let metrics = Arc::clone(&shared.metrics);
         let verdicts = Arc::new(VerdictCache::new(path, Arc::clone(conn.schema_changes())));
         let quota = conn.writer_schema.as_ref().and(config.max_namespace_size);
-        let room = FileLimits {
+        let file_limits = FileLimits {
             sizes: Arc::clone(&shared.sizes),
             reserve: Arc::clone(&shared.reserve),
             max_log: config.max_log(quota),
         };
-        let tenant = conn.writer_schema.as_ref().map(|seat| Arc::clone(seat.tenant()));
+        let tenant = conn.writer_schema.as_ref().map(|schema| Arc::clone(schema.tenant()));
         // Made once, because making one for each statement would cost more than many a read.
         let span = tracing::error_span!("database", file = %path.display());
         let pool = Arc::new(ReaderPool::new(path, span.clone(), config.idle_readers())?);
-        let writer =
-            WriterThread::new(conn, Arc::clone(&writes), metrics, Arc::clone(&pool), path, room)?;
+        let writer = WriterThread::new(
+            conn,
+            Arc::clone(&writes),
+            metrics,
+            Arc::clone(&pool),
+            path,
+            file_limits,
+        )?;
         let writing = span.clone();
         let threads = Arc::<ThreadCount>::default();
         let running = threads.add_thread();
@@ -205,8 +185,8 @@ impl DatabaseHandle {
         &self.path
     }
 
-    /// Where what is logged names the file. The store's own threads are in it; who reads on a
-    /// thread of his own enters it where something may fail.
+    /// Where what is logged names the file. The database's own threads are in it; a read on a
+    /// calling thread enters it where something may fail.
     pub(super) fn span(&self) -> &Span {
         &self.span
     }
@@ -216,7 +196,7 @@ impl DatabaseHandle {
     pub(super) async fn write<T, F>(&self, write: WriteOptions, act: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnMut(&mut SqliteConnection) -> Result<T> + Send + 'static,
+        F: FnMut(&mut WriterConnection) -> Result<T> + Send + 'static,
     {
         self.push(write, act)?.await.unwrap_or_else(|_| Err(thread_lost_error()))
     }
@@ -225,7 +205,7 @@ impl DatabaseHandle {
     pub(super) fn write_blocking<T, F>(&self, write: WriteOptions, act: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnMut(&mut SqliteConnection) -> Result<T> + Send + 'static,
+        F: FnMut(&mut WriterConnection) -> Result<T> + Send + 'static,
     {
         self.push(write, act)?.blocking_recv().unwrap_or_else(|_| Err(thread_lost_error()))
     }
@@ -233,7 +213,7 @@ impl DatabaseHandle {
     fn push<T, F>(&self, write: WriteOptions, act: F) -> Result<oneshot::Receiver<Result<T>>>
     where
         T: Send + 'static,
-        F: FnMut(&mut SqliteConnection) -> Result<T> + Send + 'static,
+        F: FnMut(&mut WriterConnection) -> Result<T> + Send + 'static,
     {
         let (mut job, outcome) = WriteJob::new(write.isolation, write.deadline, act);
         (job.removes, job.flow, job.bytes) = (write.removes, write.flow, write.bytes);
@@ -257,6 +237,12 @@ impl DatabaseHandle {
     /// What is known of the texts that ran here.
     pub(super) fn verdicts(&self) -> &Arc<VerdictCache> {
         &self.verdicts
+    }
+
+    /// How many threads the database has.
+    #[cfg(test)]
+    pub(super) fn thread_count(&self) -> usize {
+        self.threads.running()
     }
 
     /// Whether nothing runs and nothing waits. A caller may be gone whose statement still runs.

@@ -4,26 +4,23 @@
 mod closing;
 mod expiry_sweep;
 mod namespace_files;
-mod open_failure;
 mod startup;
 
-use super::backup::ExportLimiter;
 use super::closing_set::ClosingSet;
 use super::conn::SqliteConnection;
 use super::data_folder::DataFolder;
-use super::database_handle::{DatabaseHandle, OpenFailure, SharedResources};
+use super::database_handle::{DatabaseHandle, SharedResources};
+use super::export_limiter::ExportLimiter;
 use super::fair_queue::closed_error;
 use super::file_record::{self, FileRecord, is_nonempty_file};
 use super::integrity;
 use super::namespace_locks::{AdmissionTicket, NamespaceLocks};
+use super::open_failure::OpenFailure;
 use debros_proto::{Code, Error, Namespace, Result};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
-
-/// The engine's own work has no caller who waits.
-pub(super) const NO_DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How often it is looked whether a database is quiet.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -33,7 +30,7 @@ pub(super) struct DatabaseManager {
     pub(super) shared: SharedResources,
     pub(super) system: DatabaseHandle,
     open_databases: Mutex<HashMap<Namespace, OpenDatabase>>,
-    /// Counts uses, to tell which database was used longest ago.
+    /// Counts uses, to find the database that was used longest ago.
     uses: AtomicU64,
     closing: Arc<ClosingSet>,
     /// What a new file of a namespace holds; made with the first.
@@ -58,12 +55,12 @@ struct OpenDatabase {
     last_use: u64,
 }
 
-/// A namespace's store, once it is open. Opening the same one twice at a time is prevented by the
-/// lock.
+/// A namespace's database, once it is open. Opening the same one twice at a time is prevented by
+/// the lock.
 #[derive(Default)]
 struct DatabaseSlot {
     opening: Mutex<()>,
-    store: OnceLock<Arc<DatabaseHandle>>,
+    database: OnceLock<Arc<DatabaseHandle>>,
 }
 
 impl DatabaseManager {
@@ -111,7 +108,7 @@ impl DatabaseManager {
         let mut lost = lock(&self.lost).clone();
         let opened = self.all_open().into_iter();
         lost.extend(
-            opened.filter(|(_, store)| store.is_displaced()).map(|(namespace, _)| namespace),
+            opened.filter(|(_, database)| database.is_displaced()).map(|(namespace, _)| namespace),
         );
         lost
     }
@@ -138,10 +135,10 @@ impl DatabaseManager {
     /// Whether that is so. Blocks.
     pub(super) fn wait_until_idle(&self, namespace: &Namespace, deadline: Instant) -> bool {
         let is_quiet = || {
-            let store = lock(&self.open_databases)
+            let database = lock(&self.open_databases)
                 .get(namespace)
-                .and_then(|entry| entry.slot.store.get().cloned());
-            store.is_none_or(|store| store.is_idle())
+                .and_then(|entry| entry.slot.database.get().cloned());
+            database.is_none_or(|database| database.is_idle())
         };
         loop {
             if is_quiet() {
@@ -155,25 +152,25 @@ impl DatabaseManager {
         }
     }
 
-    /// The store of a namespace, if it is open.
+    /// The database of a namespace, if it is open.
     fn find_open(&self, namespace: &Namespace) -> Option<Arc<DatabaseHandle>> {
         let mut open = lock(&self.open_databases);
         let entry = open.get_mut(namespace)?;
         entry.last_use = self.uses.fetch_add(1, Relaxed);
-        entry.slot.store.get().cloned()
+        entry.slot.database.get().cloned()
     }
 
-    /// The store of a namespace, opened or made when it is not there.
+    /// The database of a namespace, opened or made when it is not there.
     pub(super) async fn open_or_create(
         self: &Arc<Self>,
         namespace: &Namespace,
     ) -> Result<Arc<DatabaseHandle>> {
         self.check_not_deleting(namespace)?;
-        if let Some(store) = self.find_open(namespace) {
-            return Ok(store);
+        if let Some(database) = self.find_open(namespace) {
+            return Ok(database);
         }
-        let (stores, namespace) = (Arc::clone(self), namespace.clone());
-        tokio::task::spawn_blocking(move || stores.open_for_caller(&namespace))
+        let (databases, namespace) = (Arc::clone(self), namespace.clone());
+        tokio::task::spawn_blocking(move || databases.open_for_caller(&namespace))
             .await
             .unwrap_or_else(|error| {
                 tracing::error!(%error, "opening a database broke off");
@@ -195,12 +192,12 @@ impl DatabaseManager {
 
     /// As [`open_or_create`](DatabaseManager::open_or_create), on this thread.
     pub(super) fn open_for_caller(&self, namespace: &Namespace) -> Result<Arc<DatabaseHandle>> {
-        self.open_checked(namespace, true, |stores| stores.check_not_deleting(namespace))
+        self.open_checked(namespace, true, |databases| databases.check_not_deleting(namespace))
     }
 
-    /// As [`open_for_caller`](DatabaseManager::open_for_caller), for who holds `maintenance_lock`:
-    /// nothing is deleted meanwhile, and a namespace whose deletion waits for that, or failed in
-    /// the middle, is opened too.
+    /// As [`open_for_caller`](DatabaseManager::open_for_caller), for a holder of
+    /// `maintenance_lock`: nothing is deleted meanwhile, and a namespace whose deletion waits for
+    /// that, or failed in the middle, is opened too.
     pub(super) fn open_namespace(&self, namespace: &Namespace) -> Result<Arc<DatabaseHandle>> {
         self.open_checked(namespace, true, DatabaseManager::check_open)
     }
@@ -214,11 +211,11 @@ impl DatabaseManager {
     /// As [`open_for_restore`](DatabaseManager::open_for_restore); a database whose file was
     /// removed or replaced is closed before.
     pub(super) fn open_in_place(&self, namespace: &Namespace) -> Result<Arc<DatabaseHandle>> {
-        let store = self.open_for_restore(namespace)?;
-        if store.check_in_place().is_ok() {
-            return Ok(store);
+        let database = self.open_for_restore(namespace)?;
+        if database.check_in_place().is_ok() {
+            return Ok(database);
         }
-        drop(store);
+        drop(database);
         self.close_namespace(namespace)?;
         self.open_for_restore(namespace)
     }
@@ -233,67 +230,66 @@ impl DatabaseManager {
         let opening = lock(&slot.opening);
         // Under the lock that a deletion takes, so that nothing is made after it.
         check(self)?;
-        if let Some(store) = slot.store.get() {
-            return Ok(Arc::clone(store));
+        if let Some(database) = slot.database.get() {
+            return Ok(Arc::clone(database));
         }
         let opened = match self.open_file(namespace, is_limited) {
-            // The node is short of descriptors or memory: a database that nobody uses gives some
-            // back.
+            // The node is short of descriptors or memory: an idle database gives some back.
             Err(error) if error.code == Code::Overloaded && self.close_some_idle() => {
                 self.open_file(namespace, is_limited)
             }
-            // SQLite makes files of its own beside one that it opens, and whoever comes may want to
+            // SQLite makes files of its own beside one that it opens, and the caller may want to
             // delete.
             Err(_) if self.shared.reserve.release_if_full() => {
                 self.open_file(namespace, is_limited)
             }
             opened => opened,
         };
-        let store = Arc::new(opened?);
-        // Nobody else sets it: the lock is held.
-        let store = Arc::clone(slot.store.get_or_init(|| store));
+        let database = Arc::new(opened?);
+        // Nothing else sets it: the lock is held.
+        let database = Arc::clone(slot.database.get_or_init(|| database));
         drop(opening);
         drop(slot);
         self.close_idle();
-        Ok(store)
+        Ok(database)
     }
 
-    /// Whether a store is still the one of the namespace: the namespace was not deleted since, and
-    /// made again.
-    pub(super) fn is_current(&self, namespace: &Namespace, store: &Arc<DatabaseHandle>) -> bool {
+    /// Whether a database is still the one of the namespace: the namespace was not deleted since,
+    /// and made again.
+    pub(super) fn is_current(&self, namespace: &Namespace, database: &Arc<DatabaseHandle>) -> bool {
         self.check_not_deleting(namespace).is_ok()
-            && self.find_open(namespace).is_some_and(|opened| Arc::ptr_eq(&opened, store))
+            && self.find_open(namespace).is_some_and(|opened| Arc::ptr_eq(&opened, database))
     }
 
-    /// Whether the outcome of a namespace's call tells that its database is damaged. Then it takes
-    /// no writes until it is restored, and is checked when it is opened again.
+    /// Notes when the outcome of a namespace's call shows that its database is damaged. Then it
+    /// takes no writes until it is restored, and is checked when it is opened again.
     pub(super) fn note_damage<T>(&self, namespace: &Namespace, outcome: &Result<T>) {
         if !outcome.as_ref().is_err_and(|error| error.code == Code::Corrupt) {
             return;
         }
-        if let Some(store) = self.find_open(namespace)
-            && store.set_damaged(true)
+        if let Some(database) = self.find_open(namespace)
+            && database.set_damaged(true)
         {
             tracing::error!(%namespace, "the namespace's database is damaged: it takes no writes until it is restored");
             lock(&self.closing.unchecked).insert(namespace.clone());
         }
     }
 
-    /// A closed store is of no use any more. One that was not open is opened here by those who
+    /// A closed database is of no use any more. One that was not open is opened here by those that
     /// wait; the table and the caller are two.
     fn evict_slot(&self, namespace: &Namespace, slot: &Arc<DatabaseSlot>) {
         let mut open = lock(&self.open_databases);
-        if slot.store.get().is_some() || Arc::strong_count(slot) == 2 {
+        if slot.database.get().is_some() || Arc::strong_count(slot) == 2 {
             open.remove(namespace);
         }
     }
 
-    /// The open stores of namespaces.
+    /// The open databases of namespaces.
     fn all_open(&self) -> Vec<(Namespace, Arc<DatabaseHandle>)> {
         let open = lock(&self.open_databases);
         open.iter()
             .filter_map(|(namespace, entry)| {
-                Some((namespace.clone(), Arc::clone(entry.slot.store.get()?)))
+                Some((namespace.clone(), Arc::clone(entry.slot.database.get()?)))
             })
             .collect()
     }

@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// The engine's own work has no caller that waits.
+pub(super) const NO_DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Looks at the clock, some ten microseconds apart most often, that a
 /// [`limit_polls`](StatementDeadline::limit_polls) statement may live to see.
 const BRIEF_POLLS: u32 = 10;
@@ -25,11 +28,11 @@ pub(super) struct StatementDeadline {
     at: AtomicU64,
     /// Nanoseconds of the thread's processor time; `u64::MAX`: as many as it likes.
     cpu_time_at: AtomicU64,
-    /// Nanoseconds after `base` before which these can not be used up.
+    /// Nanoseconds after `base` before which these cannot be used up.
     next_cpu_time_poll: AtomicU64,
     /// Looks that a brief statement has left; 0: the statement is not brief.
     polls_left: AtomicU32,
-    /// Whoever asked has gone away.
+    /// The caller has gone away.
     abandoned: AtomicBool,
 }
 
@@ -121,7 +124,7 @@ fn thread_cpu_time() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Where the system does not tell, the clock stands for it.
+/// Where the system does not report it, the clock stands for it.
 #[cfg(not(unix))]
 fn processor_time() -> Duration {
     static BASE: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();

@@ -6,7 +6,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 /// What to do about it.
-pub(super) const ADVICE: &str = "the disk can not be read or written, which says nothing against the data on it: check that it \
+pub(super) const ADVICE: &str = "the disk cannot be read or written, which says nothing against the data on it: check that it \
                                  is connected and mounted, and the system's log";
 
 /// Linux's numbers, most of which every Unix has, for an input or output error, a device that is
@@ -26,8 +26,8 @@ pub(super) fn is_read_fault(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| FAULTS[..2].contains(&code))
 }
 
-/// Why a file can not be read to its end, if that is a fault of the disk's. SQLite says of some
-/// such faults that the database is damaged. Takes as long as reading it.
+/// Why a file cannot be read to its end, if that is a fault of the disk's. SQLite says of some such
+/// faults that the database is damaged. Takes as long as reading it.
 pub(super) fn find_read_fault(path: &Path) -> Option<io::Error> {
     let read = || {
         let mut file = debros_proto::regular_file::open(path)?;
@@ -38,18 +38,18 @@ pub(super) fn find_read_fault(path: &Path) -> Option<io::Error> {
     read().err().filter(is_disk_fault)
 }
 
-/// What a caller is told of it.
+/// The caller's error for it.
 pub(super) fn disk_fault_error() -> Error {
     Error::new(
         Code::Unavailable,
-        "the disk of the database can not be read or written; the node's log has more: its operator must look after the disk",
+        "the disk of the database cannot be read or written; the node's log has more: its operator must look after the disk",
     )
     .retry_after(std::time::Duration::from_secs(10))
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::embedded::config::EngineOpenError;
+    use crate::embedded::engine_open_error::EngineOpenError;
     use std::path::Path;
 
     /// The whole way: SQLite asks for a page, and gets what a lost disk gives.
@@ -61,10 +61,10 @@ mod tests {
                 db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
             })
             .unwrap_err();
-        let told = crate::embedded::error_mapping::map_sqlite_error(error);
+        let reported = crate::embedded::error_mapping::map_sqlite_error(error);
         assert!(
-            told.code != debros_proto::Code::Corrupt && told.message.contains("disk"),
-            "{told}"
+            reported.code != debros_proto::Code::Corrupt && reported.message.contains("disk"),
+            "{reported}"
         );
     }
 
@@ -79,15 +79,21 @@ mod tests {
             rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
             None,
         );
-        let told = EngineOpenError::database(lost, &error, Path::new("/backups")).to_string();
-        assert!(told.contains("check that it is connected") && !told.contains("restore"), "{told}");
+        let reported = EngineOpenError::database(lost, &error, Path::new("/backups")).to_string();
+        assert!(
+            reported.contains("check that it is connected") && !reported.contains("restore"),
+            "{reported}"
+        );
         let error = rusqlite::Error::SqliteFailure(
             rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_READ),
             None,
         );
-        let told =
+        let reported =
             EngineOpenError::database("/x/system.db", &error, Path::new("/backups")).to_string();
-        assert!(told.contains("check that it is connected") && !told.contains("restore"), "{told}");
+        assert!(
+            reported.contains("check that it is connected") && !reported.contains("restore"),
+            "{reported}"
+        );
         // And what can be read is damaged, if SQLite says so.
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("system.db");

@@ -2,8 +2,8 @@
 //! again when it is not.
 //!
 //! Without it a full disk would take no delete either, because what a delete changes goes through
-//! the log first. While it is given up only what removes is written, so that nobody else takes what
-//! it left, and logs are cut after each such write.
+//! the log first. While it is given up only what removes is written, so that no other write takes
+//! what it left, and logs are cut after each such write.
 
 use debros_proto::{Code, Error};
 use std::fs::{self, File, OpenOptions};
@@ -68,7 +68,7 @@ impl DiskReserve {
     }
 
     /// Whether only what removes may be written. If so, and the disk has room again, the file is
-    /// made anew first.
+    /// recreated first.
     pub(super) fn is_given_up(&self) -> bool {
         let mut state = self.state();
         let ReserveState::GivenUp { next_try } = *state else { return false };
@@ -94,7 +94,7 @@ impl DiskReserve {
             ReserveState::Missing => false,
             ReserveState::Kept => {
                 if let Err(error) = fs::remove_file(&self.path) {
-                    tracing::error!(path = %self.path.display(), %error, "the disk space for deletes can not be given up");
+                    tracing::error!(path = %self.path.display(), %error, "the disk space for deletes cannot be given up");
                     return false;
                 }
                 tracing::error!(
@@ -140,7 +140,7 @@ fn allocate(file: &mut File, bytes: u64) -> io::Result<()> {
     }
 }
 
-/// What those are told who write when the disk is full.
+/// The error of a write when the disk is full.
 pub(super) fn disk_full_error() -> Error {
     Error::new(
         Code::DiskFull,

@@ -22,9 +22,9 @@ const IOERR_FSYNC: i32 = rusqlite::ffi::SQLITE_IOERR_FSYNC;
 const IOERR_DIR_FSYNC: i32 = rusqlite::ffi::SQLITE_IOERR_DIR_FSYNC;
 
 /// What went wrong in a statement. A full database and an interruption get their exact meaning from
-/// the one who knows the limits: they come out of here as `database_full` and `statement_timeout`.
-/// Whether the caller made it or the node decides between the codes that HTTP tells as 4xx and as
-/// 5xx.
+/// the writer, which knows the limits: they come out of here as `database_full` and
+/// `statement_timeout`. Whether the caller made it or the node decides between the codes that HTTP
+/// shows as 4xx and as 5xx.
 pub(super) fn map_sqlite_error(error: rusqlite::Error) -> Error {
     match error {
         rusqlite::Error::SqliteFailure(inner, message) => {
@@ -134,10 +134,10 @@ fn map_error_code(code: ErrorCode, extended: i32, message: String) -> Error {
         | ErrorCode::CannotOpen
         | ErrorCode::SystemIoFailure
         | ErrorCode::PermissionDenied => {
-            tracing::error!(extended, message, "the database can not be read or written");
+            tracing::error!(extended, message, "the database cannot be read or written");
             Error::new(
                 Code::ReadOnly,
-                "the database can not be written or read (a read-only file system or a disk error); the node's log has \
+                "the database cannot be written or read (a read-only file system or a disk error); the node's log has \
                  more",
             )
         }
@@ -152,7 +152,7 @@ fn map_error_code(code: ErrorCode, extended: i32, message: String) -> Error {
         ),
         // SQLite says so too of what the disk does not give.
         ErrorCode::DatabaseCorrupt if disk_fault::is_read_fault(&io::Error::last_os_error()) => {
-            tracing::error!(extended, message, "the database's disk can not be read");
+            tracing::error!(extended, message, "the database's disk cannot be read");
             disk_fault::disk_fault_error()
         }
         ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {

@@ -2,9 +2,11 @@
 
 use super::authorizer::{StatementRights, StatementTraits};
 use super::config::CallLimits;
-use super::conn::{BRIEF_LENGTH, INTERNAL_SQL_MARK, SqliteConnection};
+use super::conn::{INTERNAL_SQL_MARK, SqliteConnection};
+use super::connection_limits::BRIEF_LENGTH;
 use super::deadline::Stopwatch;
 use super::error_mapping;
+use super::writer_conn::WriterConnection;
 use debros_proto::rpc::{Row, Statement, StatementResult, Value, value::Kind};
 use debros_proto::words::counted;
 use debros_proto::{Code, Error, Result};
@@ -46,10 +48,10 @@ pub(super) struct StatementRun<'a> {
     pub(super) rights: StatementRights<'a>,
     /// The same text comes again, so that it is worth keeping compiled.
     pub(super) recurs: bool,
-    /// Whether it writes; `None`: SQLite tells.
+    /// Whether it writes; `None`: SQLite decides.
     pub(super) writes: Option<bool>,
-    /// It tells of the schema without running: SQLite does not look by itself whether the schema is
-    /// still the newest.
+    /// It reports on the schema without running: SQLite does not look by itself whether the schema
+    /// is still the newest.
     pub(super) explains: bool,
     /// The names of the result's columns, where they are not those of the text.
     pub(super) columns: Option<&'a [String]>,
@@ -195,7 +197,7 @@ fn run_read(
     }
     conn.authorizer.set_rights(run.rights);
     conn.authorizer.reset();
-    let (mut prepared, facts) = match prepare_statement(conn, run) {
+    let (mut prepared, traits) = match prepare_statement(conn, run) {
         Ok(prepared) => prepared,
         Err(error) if error.code == Code::Sql && !conn.authorizer.has_timed_out() => {
             prepare_again(conn, run)?
@@ -204,54 +206,54 @@ fn run_read(
     };
     if is_write(&prepared, run) {
         return Ok(ReadAttempt::NeedsWriter(if prepared.column_count() > 0 {
-            facts.with_returned_rows()
+            traits.with_returned_rows()
         } else {
-            facts
+            traits
         }));
     }
     let mut result = StatementResult::default();
-    with_length_limit(conn, facts, || {
+    with_length_limit(conn, traits, || {
         bind_arguments(&mut prepared, run.args)?;
         collect_rows(&mut prepared, run.columns, &mut result, &mut ResultBudget::new(limits))
     })?;
-    Ok(ReadAttempt::Done(result, facts))
+    Ok(ReadAttempt::Done(result, traits))
 }
 
 /// What a statement did inside the transaction that is open.
 pub(super) struct StatementOutcome {
     pub(super) result: StatementResult,
-    pub(super) facts: StatementTraits,
+    pub(super) traits: StatementTraits,
 }
 
 /// Runs the statement inside the transaction that is open. With `read_only`, one that would write
 /// is refused.
 pub(super) fn run_in_transaction(
-    conn: &SqliteConnection,
+    conn: &WriterConnection,
     run: StatementRun<'_>,
     time: TimeLimit,
     read_only: bool,
-    allowance: &mut ResultBudget,
+    budget: &mut ResultBudget,
 ) -> Result<StatementOutcome> {
     let act = || {
         conn.authorizer.set_rights(run.rights);
         conn.authorizer.reset();
-        let (mut prepared, facts) = prepare_statement(conn, run)?;
+        let (mut prepared, traits) = prepare_statement(conn, run)?;
         let writes = is_write(&prepared, run);
         if writes && read_only {
             return Err(read_only_error());
         }
         if writes {
-            conn.reserve_use.check_write(facts.only_removes())?;
+            conn.reserve_use.check_write(traits.only_removes())?;
         }
-        if facts.changes_schema() || facts.alters_table() {
+        if traits.changes_schema() || traits.alters_table() {
             conn.note_schema_change();
         }
         conn.reset_last_insert();
         let changes_before = conn.db.total_changes();
         let mut result = StatementResult::default();
-        with_length_limit(conn, facts, || {
+        with_length_limit(conn, traits, || {
             bind_arguments(&mut prepared, run.args)?;
-            collect_rows(&mut prepared, run.columns, &mut result, allowance)
+            collect_rows(&mut prepared, run.columns, &mut result, budget)
         })
         .map_err(|error| match error.code {
             Code::DatabaseFull => autoincrement_error(conn, run).unwrap_or(error),
@@ -260,13 +262,13 @@ pub(super) fn run_in_transaction(
         if writes {
             // SQLite keeps both numbers from the statement before when this one changed nothing,
             // and a CREATE VIRTUAL TABLE counts what its module writes for itself.
-            let counts = !facts.changes_schema() && conn.db.total_changes() != changes_before;
+            let counts = !traits.changes_schema() && conn.db.total_changes() != changes_before;
             result.rows_affected = Some(if counts { conn.db.changes() } else { 0 });
             let inserted =
-                if counts && facts.inserts_rows() { conn.last_inserted_rowid() } else { None };
+                if counts && traits.inserts_rows() { conn.last_inserted_rowid() } else { None };
             result.last_insert_id = Some(inserted.unwrap_or(0));
         }
-        Ok(StatementOutcome { result, facts })
+        Ok(StatementOutcome { result, traits })
     };
     with_time_limit(conn, time, act).map_err(|error| with_refusal(conn, error))
 }
@@ -282,7 +284,7 @@ fn temp_space_error() -> Error {
 /// SQLite says "full" as well where AUTOINCREMENT has no number left, which no room helps. That is
 /// so when the statement has a number made for a table whose last number was given, before or by
 /// the statement itself.
-fn autoincrement_error(conn: &SqliteConnection, run: StatementRun<'_>) -> Option<Error> {
+fn autoincrement_error(conn: &WriterConnection, run: StatementRun<'_>) -> Option<Error> {
     conn.authorizer.set_rights(StatementRights::Internal);
     // What the failed statement gave is not in sqlite_sequence.
     let tables = "SELECT s.rootpage, s.name, coalesce(q.seq = 9223372036854775807, 0)
@@ -331,10 +333,10 @@ fn autoincrement_error(conn: &SqliteConnection, run: StatementRun<'_>) -> Option
 /// Runs a statement that may call a function which is for short texts only.
 fn with_length_limit(
     conn: &SqliteConnection,
-    facts: StatementTraits,
+    traits: StatementTraits,
     run: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
-    let Some((function, bytes)) = facts.quadratic_function() else { return run() };
+    let Some((function, bytes)) = traits.quadratic_function() else { return run() };
     let _short = conn.limit_lengths(bytes).map_err(error_mapping::map_sqlite_error)?;
     run().map_err(|error| match error.code {
         Code::TooLarge => Error::new(
@@ -443,41 +445,41 @@ fn compile_statement<'conn>(
         && text.bytes().filter(|byte| *byte == b';').count() <= CACHED_SEMICOLONS;
     if keep {
         let mut statement = conn.db.prepare_cached(text)?;
-        let facts = match conn.authorizer.statement_traits() {
-            Some(facts) => {
-                conn.remember_traits(text, facts, kind);
-                facts
+        let traits = match conn.authorizer.statement_traits() {
+            Some(traits) => {
+                conn.remember_traits(text, traits, kind);
+                traits
             }
             None => match conn.recall_traits(text, kind) {
-                Some(facts) => facts,
+                Some(traits) => traits,
                 // Compiled with other rights: it is compiled again, with these.
                 None => {
                     statement.discard();
                     conn.db.flush_prepared_statement_cache();
                     statement = conn.db.prepare_cached(text)?;
-                    let facts = conn.authorizer.statement_traits().unwrap_or_default();
-                    conn.remember_traits(text, facts, kind);
-                    facts
+                    let traits = conn.authorizer.statement_traits().unwrap_or_default();
+                    conn.remember_traits(text, traits, kind);
+                    traits
                 }
             },
         };
-        // Blanks and comments alone compile to nothing, which is not cached and can not be run.
+        // Blanks and comments alone compile to nothing, which is not cached and cannot be run.
         if statement.readonly()
             && statement.column_count() == 0
             && statement.expanded_sql().is_none()
         {
             return Err(rusqlite::Error::InvalidQuery);
         }
-        return Ok((PreparedStatement::Cached(statement), facts));
+        return Ok((PreparedStatement::Cached(statement), traits));
     }
     use rusqlite::fallible_iterator::FallibleIterator;
     let mut batch = Batch::new(&conn.db, text);
     let statement = batch.next()?.ok_or(rusqlite::Error::InvalidQuery)?;
-    let facts = conn.authorizer.statement_traits().unwrap_or_default();
+    let traits = conn.authorizer.statement_traits().unwrap_or_default();
     if batch.next()?.is_some() {
         return Err(rusqlite::Error::MultipleStatement);
     }
-    Ok((PreparedStatement::Uncached(statement), facts))
+    Ok((PreparedStatement::Uncached(statement), traits))
 }
 
 /// SQLite says of EXPLAIN what it would say of the statement explained.
@@ -559,7 +561,7 @@ fn collect_rows(
     prepared: &mut PreparedStatement<'_>,
     names: Option<&[String]>,
     result: &mut StatementResult,
-    allowance: &mut ResultBudget,
+    budget: &mut ResultBudget,
 ) -> Result<()> {
     let mut rows = prepared.raw_query();
     while let Some(row) = rows.next().map_err(error_mapping::map_sqlite_error)? {
@@ -574,7 +576,7 @@ fn collect_rows(
             );
         }
         let row = Row { values };
-        allowance.spend_row(&row)?;
+        budget.spend_row(&row)?;
         result.rows.push(row);
     }
     drop(rows);
@@ -585,7 +587,8 @@ fn collect_rows(
         // What SQLite looks at inside some forms of ALTER TABLE shows as a column.
         Some([]) => Vec::new(),
         Some(names) if names.len() == prepared.column_count() => names.to_vec(),
-        // Only when the schema moved between: whoever sees it looks, and runs the statement again.
+        // Only when the schema moved between: the caller of this looks, and runs the statement
+        // again.
         Some(_) => {
             return Err(Error::new(
                 Code::Unavailable,

@@ -2,8 +2,8 @@
 //!
 //! Fair queueing: what waits is kept by *flow*, which is a namespace and a caller in it, and is
 //! given out one of each namespace after the other, and in a namespace one of each caller. Within a
-//! flow it is in order. So whoever has a thousand waiting delays the others by what runs now and
-//! one of his own.
+//! flow it is in order. So a caller with a thousand waiting delays the others by what runs now and
+//! one of its own.
 
 use super::hashed_map::HashedMap;
 use crate::CallerKey;
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Bytes that may wait in a queue whatever waits in the others: nobody is kept out by his
+/// Bytes that may wait in a queue whatever waits in the others: no queue is kept out by its
 /// neighbours.
 const OWN_SHARE: usize = 1 << 20;
 
@@ -46,7 +46,7 @@ impl FlowId {
 pub(super) struct ThreadShare {
     /// Pieces of work of one caller that run at a time.
     pub(super) max_running: usize,
-    /// Where so many run, only who has nothing running gets another thread.
+    /// Where so many run, only a caller with nothing running gets another thread.
     pub(super) shared_threads: usize,
 }
 
@@ -101,7 +101,7 @@ struct QueueState<T> {
     order: VecDeque<u64>,
     count: usize,
     bytes: usize,
-    /// Threads that wait for work. Nobody is woken when it is 0: who is busy looks again by itself.
+    /// Threads that wait for work. None is woken when it is 0: a busy thread looks again by itself.
     idle: usize,
     /// What was taken by [`FairQueue::take_one`] and is not done, of each caller.
     running: HashedMap<CallerKey, usize>,
@@ -277,7 +277,7 @@ impl<T> QueueState<T> {
         None
     }
 
-    /// Those who were passed over are the first the next time.
+    /// Those that were passed over are the first the next time.
     fn restore_order(&mut self, mut passed: VecDeque<u64>) {
         passed.append(&mut self.order);
         self.order = passed;
@@ -311,7 +311,7 @@ fn move_to_back<K: PartialEq>(order: &mut VecDeque<K>, key: K) {
 }
 
 impl<T> FairQueue<T> {
-    /// `what` names the queue in the error of a caller who is refused; `budget` is that of all
+    /// `what` names the queue in the error of a caller that is refused; `budget` is that of all
     /// queues.
     pub(super) fn new(
         what: &'static str,
@@ -410,9 +410,9 @@ impl<T> FairQueue<T> {
         !self.lock().is_only_of(flow)
     }
 
-    /// Waits for one piece of work of a caller who has his `share` of the threads not yet. It runs
-    /// until [`finish_one`](FairQueue::finish_one) is called. `None`: the queue is closed and
-    /// empty.
+    /// Waits for one piece of work of a caller that does not have its `share` of the threads yet.
+    /// It runs until [`finish_one`](FairQueue::finish_one) is called. `None`: the queue is closed
+    /// and empty.
     pub(super) fn take_one(&self, share: ThreadShare) -> Option<(CallerKey, T)> {
         let mut state = self.lock();
         loop {

@@ -49,8 +49,8 @@ impl FileIdentity {
     }
 }
 
-/// Asks for the number alone: a file whose times somebody has asked for gets new ones with the next
-/// write, which the next fdatasync writes too.
+/// Asks for the number alone: a file whose times were asked for gets new ones with the next write,
+/// which the next fdatasync writes too.
 #[cfg(target_os = "linux")]
 fn inode_id(path: &Path) -> io::Result<InodeId> {
     use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
@@ -73,7 +73,7 @@ fn inode_id_of_metadata(path: &Path) -> io::Result<InodeId> {
     std::fs::metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
-/// What those are told who would write to a file that is gone.
+/// The error of a write to a file that is gone.
 pub(super) fn displaced_error() -> Error {
     Error::new(
         Code::Unavailable,

@@ -11,8 +11,8 @@
 //! - A file is taken away first and struck out then. Between the two the marker of the deletion or
 //!   the restore is there, and the next start goes on with it.
 //!
-//! Who removes the record says that what is there now is all there is. One that names another
-//! folder still counts: the folder was moved, or another lies in its place.
+//! Removing the record says that what is there now is all there is. One that names another folder
+//! still counts: the folder was moved, or another lies in its place.
 
 use super::data_folder::write_synced;
 use debros_proto::{Code, Error, Namespace};
@@ -55,7 +55,7 @@ impl FileRecord {
     /// What is recorded of the databases in a folder; `None`: nothing was ever.
     ///
     /// # Errors
-    /// When the record can not be read.
+    /// When the record cannot be read.
     pub(super) fn read(path: &Path, folder: &Path) -> io::Result<Option<RecordedFiles>> {
         let text = match debros_proto::regular_file::read_to_string(path) {
             Ok(text) => text,
@@ -83,7 +83,7 @@ impl FileRecord {
     /// what was recorded stays: the node has to start, so that something can be deleted.
     ///
     /// # Errors
-    /// When that can not be written for other reasons.
+    /// When that cannot be written for other reasons.
     pub(super) fn create(
         path: &Path,
         folder: &Path,
@@ -101,7 +101,7 @@ impl FileRecord {
                     io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
                 ) =>
             {
-                tracing::warn!(path = %path.display(), %error, "which databases there are can not be recorded");
+                tracing::warn!(path = %path.display(), %error, "which databases there are cannot be recorded");
             }
             written => written?,
         }
@@ -121,7 +121,7 @@ impl FileRecord {
     /// Records a file that was made.
     ///
     /// # Errors
-    /// When that can not be written; then it is not recorded.
+    /// When that cannot be written; then it is not recorded.
     pub(super) fn add_namespace(&self, namespace: &Namespace) -> io::Result<()> {
         let mut state = self.lock();
         if !state.names.insert(namespace.clone()) {
@@ -135,7 +135,7 @@ impl FileRecord {
     /// Strikes out a file that was taken away.
     ///
     /// # Errors
-    /// When that can not be written; then the file still counts as one that must be there.
+    /// When that cannot be written; then the file still counts as one that must be there.
     pub(super) fn remove_namespace(&self, namespace: &Namespace) -> io::Result<()> {
         let mut state = self.lock();
         if !state.names.remove(namespace) {
@@ -186,7 +186,7 @@ fn header_line(path: &Path, folder: &Path) -> String {
 /// Whether a database is there, as a file that holds anything.
 ///
 /// # Errors
-/// What the system says, and what is no regular file: SQLite would wait on a pipe for ever.
+/// What the system says, and what is no regular file: SQLite would wait on a pipe forever.
 pub(super) fn is_nonempty_file(path: &Path) -> io::Result<bool> {
     match debros_proto::regular_file::metadata(path) {
         Ok(file) => Ok(file.len() > 0),

@@ -2,14 +2,14 @@
 //! `replace`, `trim` and its kin, and `unhex` in linear time, `json_patch` with a
 //! limit.
 //!
-//! A single call can not be interrupted: one statement of a hostile user would keep a thread busy
+//! A single call cannot be interrupted: one statement of a hostile user would keep a thread busy
 //! for hours. These give the same results.
 
 mod patch;
 mod trim;
 mod unhex;
 
-use super::conn::MAX_LENGTH;
+use super::connection_limits::MAX_LENGTH;
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::limits::Limit;
 use rusqlite::types::{ToSqlOutput, ValueRef};

@@ -2,11 +2,13 @@
 //! idempotency key.
 //!
 //! A key is one in its namespace, whatever it comes with, but its record has to be in the file of
-//! its write. So whoever has a key holds it (`keys.rs`) and looks into the other file before the
-//! write begins.
+//! its write. So a call with a key holds it (`key_locks.rs`) and looks into the other file before
+//! the write begins.
 
 use super::conn::SqliteConnection;
+use super::counted_rows::delete_counted_rows;
 use super::size_accounting::SystemUsage;
+use super::writer_conn::WriterConnection;
 use super::{error_mapping, usage_ledger};
 use crate::{IdempotencyKey, WriteOutcome};
 use debros_proto::limits::IDEMPOTENCY_WINDOW_MS;
@@ -46,35 +48,35 @@ pub(super) enum RecordFile {
 
 impl RecordFile {
     /// Whose record it is in that file.
-    fn record_namespace(self, guard: &IdempotencyKey) -> &str {
+    fn record_namespace(self, idempotency_key: &IdempotencyKey) -> &str {
         match self {
-            RecordFile::System => guard.namespace.as_str(),
+            RecordFile::System => idempotency_key.namespace.as_str(),
             RecordFile::Namespace => "",
         }
     }
 }
 
-/// Runs `act` unless the guard's key is known, and keeps its answer. Inside a transaction, and a
-/// savepoint: what `act` did must be undone when keeping the answer fails.
+/// Runs `act` unless the key is known, and keeps its answer. Inside a transaction, and a savepoint:
+/// what `act` did must be undone when keeping the answer fails.
 pub(super) fn run_once<M, T>(
-    conn: &mut SqliteConnection,
+    conn: &mut WriterConnection,
     target: RecordFile,
-    guard: Option<&IdempotencyKey>,
-    act: impl FnOnce(&mut SqliteConnection) -> Result<T>,
+    idempotency_key: Option<&IdempotencyKey>,
+    act: impl FnOnce(&mut WriterConnection) -> Result<T>,
     to_message: impl FnOnce(&T) -> M,
     from_message: impl FnOnce(M) -> T,
 ) -> Result<WriteOutcome<T>>
 where
     M: Message + Default,
 {
-    let Some(guard) = guard else {
+    let Some(idempotency_key) = idempotency_key else {
         return act(conn).map(|value| WriteOutcome { value, replayed: false });
     };
-    let (answer, expired) = find_record(conn, target, guard)?;
+    let (answer, expired) = find_record(conn, target, idempotency_key)?;
     if let Some(answer) = answer {
         let message = M::decode(answer.as_slice()).map_err(|error| {
-            tracing::error!(%error, "a kept answer can not be read");
-            Error::internal("the answer kept for this idempotency key can not be read")
+            tracing::error!(%error, "a kept answer cannot be read");
+            Error::internal("the answer kept for this idempotency key cannot be read")
         })?;
         return Ok(WriteOutcome { value: from_message(message), replayed: true });
     }
@@ -88,22 +90,22 @@ where
     let answer = to_message(&value).encode_to_vec();
     if let Some(ledger) = &conn.ledger {
         let mut change = usage_ledger::record_usage(
-            target.record_namespace(guard),
-            guard.key.len(),
+            target.record_namespace(idempotency_key),
+            idempotency_key.key.len(),
             answer.len(),
         );
         if let Some(expired) = expired {
             change += -expired;
         }
-        ledger.record_change(&guard.namespace, change, conn.reserve_use.has_reserve())?;
+        ledger.record_change(&idempotency_key.namespace, change, conn.reserve_use.has_reserve())?;
     }
     let expires_at = now_ms().saturating_add(IDEMPOTENCY_WINDOW_MS);
     conn.prepare_internal(KEEP)
         .and_then(|mut keep| {
             keep.execute((
-                target.record_namespace(guard),
-                &guard.key,
-                &guard.request_hash[..],
+                target.record_namespace(idempotency_key),
+                &idempotency_key.key,
+                &idempotency_key.request_hash[..],
                 answer,
                 expires_at,
             ))
@@ -114,38 +116,39 @@ where
 
 /// One statement, once.
 pub(super) fn run_statement_once(
-    conn: &mut SqliteConnection,
+    conn: &mut WriterConnection,
     target: RecordFile,
-    guard: Option<&IdempotencyKey>,
-    act: impl FnOnce(&mut SqliteConnection) -> Result<StatementResult>,
+    idempotency_key: Option<&IdempotencyKey>,
+    act: impl FnOnce(&mut WriterConnection) -> Result<StatementResult>,
 ) -> Result<WriteOutcome<StatementResult>> {
-    run_once(conn, target, guard, act, StatementResult::clone, |result| result)
+    run_once(conn, target, idempotency_key, act, StatementResult::clone, |result| result)
 }
 
 /// Several statements, once.
 pub(super) fn run_statements_once(
-    conn: &mut SqliteConnection,
+    conn: &mut WriterConnection,
     target: RecordFile,
-    guard: Option<&IdempotencyKey>,
-    act: impl FnOnce(&mut SqliteConnection) -> Result<Vec<StatementResult>>,
+    idempotency_key: Option<&IdempotencyKey>,
+    act: impl FnOnce(&mut WriterConnection) -> Result<Vec<StatementResult>>,
 ) -> Result<WriteOutcome<Vec<StatementResult>>> {
     let to_message =
         |results: &Vec<StatementResult>| TransactionResponse { results: results.clone() };
-    run_once(conn, target, guard, act, to_message, |response| response.results)
+    run_once(conn, target, idempotency_key, act, to_message, |response| response.results)
 }
 
 /// The answer that is kept, or what the record of one that has expired counts for.
 fn find_record(
     conn: &SqliteConnection,
     target: RecordFile,
-    guard: &IdempotencyKey,
+    idempotency_key: &IdempotencyKey,
 ) -> Result<(Option<Vec<u8>>, Option<SystemUsage>)> {
     let known: Option<(Vec<u8>, Vec<u8>, i64)> = conn
         .prepare_internal(FIND)
         .and_then(|mut find| {
-            find.query_row((target.record_namespace(guard), &guard.key), |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-            })
+            find.query_row(
+                (target.record_namespace(idempotency_key), &idempotency_key.key),
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+            )
             .optional()
         })
         .map_err(error_mapping::map_sqlite_error)?;
@@ -154,12 +157,12 @@ fn find_record(
         Some((_, answer, expires_at)) if expires_at <= now_ms() => Ok((
             None,
             Some(usage_ledger::record_usage(
-                target.record_namespace(guard),
-                guard.key.len(),
+                target.record_namespace(idempotency_key),
+                idempotency_key.key.len(),
                 answer.len(),
             )),
         )),
-        Some((hash, _, _)) if hash != guard.request_hash => Err(mismatch_error()),
+        Some((hash, _, _)) if hash != idempotency_key.request_hash => Err(mismatch_error()),
         Some((_, answer, _)) => Ok((Some(answer), None)),
     }
 }
@@ -169,12 +172,15 @@ fn find_record(
 pub(super) fn check_key_unused(
     conn: &SqliteConnection,
     target: RecordFile,
-    guard: &IdempotencyKey,
+    idempotency_key: &IdempotencyKey,
 ) -> Result<()> {
     let is_kept: bool = conn
         .prepare_internal(IS_KEPT)
         .and_then(|mut find| {
-            find.query_row((target.record_namespace(guard), &guard.key, now_ms()), |row| row.get(0))
+            find.query_row(
+                (target.record_namespace(idempotency_key), &idempotency_key.key, now_ms()),
+                |row| row.get(0),
+            )
         })
         .map_err(error_mapping::map_sqlite_error)?;
     if is_kept { Err(mismatch_error()) } else { Ok(()) }
@@ -188,11 +194,11 @@ fn mismatch_error() -> Error {
 }
 
 /// Deletes up to 1,000 of a namespace's records in the system's file. Returns how many.
-pub(super) fn delete_chunk(conn: &SqliteConnection, namespace: &Namespace) -> Result<usize> {
-    usage_ledger::delete_rows(conn, ALL, [namespace.as_str()], DELETE, usage_ledger::record_usage)
+pub(super) fn delete_chunk(conn: &WriterConnection, namespace: &Namespace) -> Result<usize> {
+    delete_counted_rows(conn, ALL, [namespace.as_str()], DELETE, usage_ledger::record_usage)
 }
 
 /// Deletes up to 1,000 records that have expired. Returns how many.
-pub(super) fn sweep_expired(conn: &SqliteConnection, now_ms: i64) -> Result<usize> {
-    usage_ledger::delete_rows(conn, EXPIRED, [now_ms], DELETE, usage_ledger::record_usage)
+pub(super) fn sweep_expired(conn: &WriterConnection, now_ms: i64) -> Result<usize> {
+    delete_counted_rows(conn, EXPIRED, [now_ms], DELETE, usage_ledger::record_usage)
 }

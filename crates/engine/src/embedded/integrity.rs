@@ -14,7 +14,7 @@ pub(super) enum CheckDepth {
 /// The most findings that SQLite is asked for: those about content may be many, and hide what comes
 /// after them.
 const MAX_FINDINGS: u32 = 100_000;
-/// Lines that are told.
+/// Lines of findings that are reported.
 const REPORTED_LINES: usize = 10;
 
 /// How findings begin that are about what was written and not about the file. Ordinary statements

@@ -1,8 +1,8 @@
-//! Work for the writer thread: something to do in a transaction, and someone who waits for the
+//! Work for the writer thread: something to do in a transaction, and a caller that waits for the
 //! outcome.
 
-use super::conn::SqliteConnection;
 use super::fair_queue::{FlowId, closed_error};
+use super::writer_conn::WriterConnection;
 use debros_proto::{Error, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -15,7 +15,7 @@ pub(super) enum JobIsolation {
     StatementAtomic,
     /// It needs a savepoint.
     Savepoint,
-    /// It needs a savepoint, and a transaction that it shares with nobody.
+    /// It needs a savepoint, and a transaction that it shares with no other.
     OwnTransaction,
     /// It runs outside of a transaction, alone, and cares for itself.
     Exclusive,
@@ -47,7 +47,7 @@ pub(super) enum JobOutcome {
 }
 
 trait ErasedJob: Send {
-    fn run(&mut self, conn: &mut SqliteConnection) -> JobOutcome;
+    fn run(&mut self, conn: &mut WriterConnection) -> JobOutcome;
     fn is_abandoned(&self) -> bool;
     fn replace_error(&mut self, error: Error);
     fn send_outcome(self: Box<Self>, instead: Option<Error>);
@@ -62,9 +62,9 @@ struct TypedJob<T, F> {
 impl<T, F> ErasedJob for TypedJob<T, F>
 where
     T: Send,
-    F: FnMut(&mut SqliteConnection) -> Result<T> + Send,
+    F: FnMut(&mut WriterConnection) -> Result<T> + Send,
 {
-    fn run(&mut self, conn: &mut SqliteConnection) -> JobOutcome {
+    fn run(&mut self, conn: &mut WriterConnection) -> JobOutcome {
         let outcome = catch_unwind(AssertUnwindSafe(|| (self.act)(conn)));
         let ran = match &outcome {
             Ok(Ok(_)) => JobOutcome::Succeeded,
@@ -89,7 +89,7 @@ where
             (None, Some(outcome)) => outcome,
             (None, None) => Err(closed_error()),
         };
-        // The caller may have gone away; then nobody wants to know.
+        // The caller may have gone away; then the outcome is dropped.
         let _ = self.reply.send(outcome);
     }
 }
@@ -98,32 +98,24 @@ impl WriteJob {
     /// `act` may run more than once: when another job of its group took the whole transaction down,
     /// the group is run again without that one.
     pub(super) fn new<T, F>(
-        undo: JobIsolation,
+        isolation: JobIsolation,
         deadline: Instant,
         act: F,
     ) -> (WriteJob, oneshot::Receiver<Result<T>>)
     where
         T: Send + 'static,
-        F: FnMut(&mut SqliteConnection) -> Result<T> + Send + 'static,
+        F: FnMut(&mut WriterConnection) -> Result<T> + Send + 'static,
     {
         let (reply, outcome) = oneshot::channel();
         let work = Box::new(TypedJob { act, outcome: None, reply });
         let (flow, bytes) = (FlowId::default(), 0);
         (
-            WriteJob {
-                work,
-                isolation: undo,
-                deadline,
-                removes: false,
-                has_reserve: false,
-                flow,
-                bytes,
-            },
+            WriteJob { work, isolation, deadline, removes: false, has_reserve: false, flow, bytes },
             outcome,
         )
     }
 
-    pub(super) fn run(&mut self, conn: &mut SqliteConnection) -> JobOutcome {
+    pub(super) fn run(&mut self, conn: &mut WriterConnection) -> JobOutcome {
         self.work.run(conn)
     }
 

@@ -18,8 +18,8 @@ type ScopedKey = (Namespace, String);
 #[derive(Debug, Default)]
 pub(super) struct KeyLocks(Mutex<HashMap<ScopedKey, Arc<Turn<()>>>>);
 
-/// A key that nobody else has until this is dropped. It goes with the job of the write, so that a
-/// caller who leaves does not give it up before the write is committed.
+/// A key that no other call has until this is dropped. It goes with the job of the write, so that a
+/// caller that leaves does not give it up before the write is committed.
 #[derive(Debug)]
 pub(super) struct KeyGuard {
     _turn: OwnedMutexGuard<()>,
@@ -45,16 +45,16 @@ impl Drop for KeyWaiter {
 }
 
 impl KeyLocks {
-    /// Waits until nobody has the key.
+    /// Waits until the key is free.
     ///
     /// # Errors
     /// `deadline_exceeded`.
     pub(super) async fn lock_key(
         self: &Arc<Self>,
-        guard: &IdempotencyKey,
+        idempotency_key: &IdempotencyKey,
         deadline: Instant,
     ) -> Result<KeyGuard> {
-        let name = (guard.namespace.clone(), guard.key.clone());
+        let name = (idempotency_key.namespace.clone(), idempotency_key.key.clone());
         let turn = Arc::clone(self.lock().entry(name.clone()).or_default());
         let waiting = KeyWaiter { keys: Arc::clone(self), name, turn: Some(Arc::clone(&turn)) };
         match tokio::time::timeout_at(deadline.into(), turn.lock_owned()).await {
@@ -83,20 +83,20 @@ mod tests {
     #[tokio::test]
     async fn a_key_is_one_callers_and_is_forgotten_after_the_last() {
         let keys = Arc::<KeyLocks>::default();
-        let guard = |namespace| IdempotencyKey {
+        let idempotency_key = |namespace| IdempotencyKey {
             namespace: Namespace::new(namespace).unwrap(),
             key: "k".to_owned(),
             request_hash: [0; 32],
         };
         let far = Instant::now() + Duration::from_secs(60);
-        let first = keys.lock_key(&guard("a"), far).await.unwrap();
+        let first = keys.lock_key(&idempotency_key("a"), far).await.unwrap();
         // Another namespace's key of that name is another.
-        drop(keys.lock_key(&guard("b"), far).await.unwrap());
+        drop(keys.lock_key(&idempotency_key("b"), far).await.unwrap());
         assert_eq!(
-            keys.lock_key(&guard("a"), Instant::now()).await.unwrap_err().code,
+            keys.lock_key(&idempotency_key("a"), Instant::now()).await.unwrap_err().code,
             Code::DeadlineExceeded
         );
-        let (waits, key) = (Arc::clone(&keys), guard("a"));
+        let (waits, key) = (Arc::clone(&keys), idempotency_key("a"));
         let second = tokio::spawn(async move { waits.lock_key(&key, far).await });
         tokio::task::yield_now().await;
         assert!(!second.is_finished());

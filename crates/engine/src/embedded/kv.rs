@@ -1,7 +1,9 @@
 //! Key-value pairs, in the system's database.
 
 use super::conn::SqliteConnection;
+use super::counted_rows::delete_counted_rows;
 use super::size_accounting::SystemUsage;
+use super::writer_conn::WriterConnection;
 use super::{error_mapping, usage_ledger};
 use crate::KeyPage;
 use bytes::Bytes;
@@ -40,7 +42,7 @@ pub(super) struct PairWrite {
 }
 
 /// Stores a value and returns its version.
-pub(super) fn put(conn: &SqliteConnection, put: &PairWrite) -> Result<u64> {
+pub(super) fn put(conn: &WriterConnection, put: &PairWrite) -> Result<u64> {
     let now = now_ms();
     conn.reserve_use.check_write(false)?;
     let (ns, key) = (put.namespace.as_str(), put.key.as_str());
@@ -73,9 +75,9 @@ pub(super) fn put(conn: &SqliteConnection, put: &PairWrite) -> Result<u64> {
     Ok(version)
 }
 
-/// Counts a change of what the namespace has. Where nobody counts, on a file that is not the
+/// Counts a change of what the namespace has. Where nothing counts, on a file that is not the
 /// system's, there is no quota.
-fn note_usage(conn: &SqliteConnection, namespace: &Namespace, change: SystemUsage) -> Result<()> {
+fn note_usage(conn: &WriterConnection, namespace: &Namespace, change: SystemUsage) -> Result<()> {
     conn.ledger.as_ref().map_or(Ok(()), |ledger| {
         ledger.record_change(namespace, change, conn.reserve_use.has_reserve())
     })
@@ -83,7 +85,7 @@ fn note_usage(conn: &SqliteConnection, namespace: &Namespace, change: SystemUsag
 
 /// Deletes a key; false when there was none.
 pub(super) fn delete(
-    conn: &SqliteConnection,
+    conn: &WriterConnection,
     namespace: &Namespace,
     key: &Key,
     condition: &Condition,
@@ -144,7 +146,7 @@ pub(super) fn list(
     // The first text after `after` is `after` with a NUL, which no key holds.
     let after = after.map(|after| format!("{after}\0"));
     let from = after.as_deref().map_or(prefix, |after| after.max(prefix));
-    // One more than asked for tells whether more follow.
+    // One more than asked for shows whether more follow.
     let count = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
     let (ns, now) = (namespace.as_str(), now_ms());
     let read = |row: &rusqlite::Row<'_>| row.get(0);
@@ -164,7 +166,7 @@ pub(super) fn list(
 }
 
 /// Deletes up to 1,000 of a namespace's values. Returns how many.
-pub(super) fn delete_chunk(conn: &SqliteConnection, namespace: &Namespace) -> Result<usize> {
+pub(super) fn delete_chunk(conn: &WriterConnection, namespace: &Namespace) -> Result<usize> {
     // The rows are the only record of their versions, and later ones must differ.
     let newest = conn
         .prepare_internal(NEWEST)
@@ -176,11 +178,11 @@ pub(super) fn delete_chunk(conn: &SqliteConnection, namespace: &Namespace) -> Re
 
 /// Deletes the pairs that a statement lists. Returns how many.
 fn delete_listed(
-    conn: &SqliteConnection,
+    conn: &WriterConnection,
     list: &'static str,
     of: impl rusqlite::Params,
 ) -> Result<usize> {
-    usage_ledger::delete_rows(conn, list, of, DELETE, usage_ledger::pair_usage)
+    delete_counted_rows(conn, list, of, DELETE, usage_ledger::pair_usage)
 }
 
 /// The first namespace after one name, and not before another, that has values.
@@ -193,7 +195,7 @@ pub(super) fn next_namespace(
 }
 
 /// Deletes up to 1,000 values that have expired. Returns how many.
-pub(super) fn sweep_expired(conn: &SqliteConnection, now_ms: i64) -> Result<usize> {
+pub(super) fn sweep_expired(conn: &WriterConnection, now_ms: i64) -> Result<usize> {
     delete_listed(conn, EXPIRED, [now_ms])
 }
 
@@ -271,7 +273,7 @@ fn check_condition(condition: &Condition, current: Option<u64>) -> Result<()> {
 
 /// Microseconds since the epoch, and more than any version given before: of this key, and of every
 /// key while the program runs, so that a key which is deleted and put again gets a new one.
-fn next_version(conn: &SqliteConnection, now_ms: i64, before: u64) -> u64 {
+fn next_version(conn: &WriterConnection, now_ms: i64, before: u64) -> u64 {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .ok()

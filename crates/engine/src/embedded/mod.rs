@@ -2,19 +2,26 @@
 
 mod authorizer;
 mod backup;
+mod changed_owners;
 mod closing_set;
 mod config;
 mod conn;
+mod connection_limits;
+mod copy_error;
+mod counted_rows;
 mod data_folder;
 mod database_handle;
 mod database_manager;
 mod deadline;
 mod disk_fault;
 mod disk_reserve;
+mod engine_open_error;
 mod error_mapping;
 mod execution;
+mod export_limiter;
 mod fair_queue;
 mod file_identity;
+mod file_names;
 mod file_record;
 mod functions;
 mod hashed_map;
@@ -23,22 +30,29 @@ mod integrity;
 mod job;
 mod key_locks;
 mod kv;
+mod last_insert;
 mod metrics;
 mod namespace_locks;
+mod open_failure;
 mod owners;
 mod process_limits;
 mod read_snapshots;
+mod reader_pool;
+mod reserve_use;
 mod size_accounting;
 mod system;
 mod temp_file_watch;
 mod tenant;
+mod tenant_schema;
 mod thread_count;
 mod usage_ledger;
 mod verdict_cache;
 mod writer;
+mod writer_conn;
 
 pub use backup::is_backup_name;
-pub use config::{CallLimits, EmbeddedConfig, EngineOpenError};
+pub use config::{CallLimits, EmbeddedConfig};
+pub use engine_open_error::EngineOpenError;
 
 use crate::{
     BackupInfo, CallOptions, Engine, ExportFile, IdempotencyKey, KeyPage, NamespaceFilter,
@@ -61,6 +75,7 @@ use namespace_locks::AdmissionTicket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+use writer_conn::WriterConnection;
 
 /// What closing may take for the disk after its deadline.
 const CLOSE_DISK_TIME: Duration = Duration::from_millis(300);
@@ -86,10 +101,10 @@ impl EmbeddedEngine {
             // It has no watch over temporary files, and needs none for what a schema holds.
             db.pragma_update(None, "temp_store", "MEMORY")
         });
-        let stores = Arc::new(DatabaseManager::open(config)?);
-        tenant::finish_interrupted_deletions(&stores)?;
-        backup::finish_interrupted_restore(&stores)?;
-        Ok(EmbeddedEngine { databases: stores, key_locks: Arc::default() })
+        let databases = Arc::new(DatabaseManager::open(config)?);
+        tenant::finish_interrupted_deletions(&databases)?;
+        backup::finish_interrupted_restore(&databases)?;
+        Ok(EmbeddedEngine { databases, key_locks: Arc::default() })
     }
 
     fn call_limits(&self) -> CallLimits {
@@ -129,7 +144,7 @@ impl EmbeddedEngine {
         Ok(())
     }
 
-    /// The write of a key-value call: a single statement, and a savepoint only where a guard's
+    /// The write of a key-value call: a single statement, and a savepoint only where an idempotency
     /// record comes with it.
     fn kv_write_options(
         namespace: &Namespace,
@@ -140,14 +155,14 @@ impl EmbeddedEngine {
         if options.read_only {
             return Err(execution::read_only_error());
         }
-        let undo = if options.idempotency_key.is_some() {
+        let isolation = if options.idempotency_key.is_some() {
             JobIsolation::Savepoint
         } else {
             JobIsolation::StatementAtomic
         };
         let flow = FlowId::of(namespace, options.caller);
         Ok(WriteOptions {
-            isolation: undo,
+            isolation,
             removes,
             bytes: JOB_BYTES + value_bytes,
             deadline: options.deadline,
@@ -156,7 +171,7 @@ impl EmbeddedEngine {
     }
 }
 
-/// Sets what it holds when it is dropped: whoever waited has gone.
+/// Sets what it holds when it is dropped: the caller that waited has gone.
 struct SetOnDrop(Arc<AtomicBool>);
 
 impl Drop for SetOnDrop {
@@ -170,11 +185,11 @@ fn statement_bytes(statement: &Statement) -> usize {
     JOB_BYTES + statement.sql.len() + args
 }
 
-fn sql_write_options(facts_only_remove: bool, bytes: usize, options: &CallOptions) -> WriteOptions {
+fn sql_write_options(only_removes: bool, bytes: usize, options: &CallOptions) -> WriteOptions {
     let flow = FlowId::of_caller(options.caller);
     WriteOptions {
         isolation: JobIsolation::Savepoint,
-        removes: facts_only_remove,
+        removes: only_removes,
         bytes,
         deadline: options.deadline,
         flow,
@@ -261,7 +276,7 @@ impl Engine for EmbeddedEngine {
             return Err(Error::invalid("the time to live is 0 s: it must be at least 1"));
         }
         let write = Self::kv_write_options(namespace, size, false, &options)?;
-        let held = self
+        let key_guard = self
             .lock_idempotency_key(
                 options.idempotency_key.as_ref(),
                 RecordFile::System,
@@ -276,7 +291,7 @@ impl Engine for EmbeddedEngine {
             ttl_seconds,
         };
         let act = kv_run_once(
-            options.idempotency_key.zip(held),
+            options.idempotency_key.zip(key_guard),
             put,
             self.admission_check(|put: &kv::PairWrite| &put.namespace, admission),
             kv::put,
@@ -295,7 +310,7 @@ impl Engine for EmbeddedEngine {
     ) -> Result<WriteOutcome<bool>> {
         let admission = self.databases.admit_write(namespace)?;
         let write = Self::kv_write_options(namespace, 0, true, &options)?;
-        let held = self
+        let key_guard = self
             .lock_idempotency_key(
                 options.idempotency_key.as_ref(),
                 RecordFile::System,
@@ -303,7 +318,7 @@ impl Engine for EmbeddedEngine {
             )
             .await?;
         let act = kv_run_once(
-            options.idempotency_key.zip(held),
+            options.idempotency_key.zip(key_guard),
             (namespace.clone(), key.clone(), condition),
             self.admission_check(
                 |(namespace, ..): &(Namespace, Key, Condition)| namespace,
@@ -373,8 +388,8 @@ impl Engine for EmbeddedEngine {
         deadline: Instant,
     ) -> Result<()> {
         let namespace = namespace.clone();
-        self.run_maintenance(move |stores| {
-            tenant::delete_namespace(stores, &namespace, also, deadline)
+        self.run_maintenance(move |databases| {
+            tenant::delete_namespace(databases, &namespace, also, deadline)
         })
         .await
     }
@@ -388,30 +403,34 @@ impl Engine for EmbeddedEngine {
     }
 
     async fn backup(&self, progress: ProgressFn) -> Result<BackupInfo> {
-        self.run_maintenance(move |stores| backup::create_backup(stores, &progress)).await
+        self.run_maintenance(move |databases| backup::create_backup(databases, &progress)).await
     }
 
     async fn backups(&self) -> Result<Vec<BackupInfo>> {
-        self.run_maintenance(|stores| backup::list_backups(&stores.shared.config.backup_dir)).await
+        self.run_maintenance(|databases| backup::list_backups(&databases.shared.config.backup_dir))
+            .await
     }
 
     async fn restore(&self, name: &str, progress: ProgressFn) -> Result<()> {
         let name = name.to_owned();
-        self.run_maintenance(move |stores| backup::restore_backup(stores, &name, &progress)).await
+        self.run_maintenance(move |databases| backup::restore_backup(databases, &name, &progress))
+            .await
     }
 
     async fn export(&self, namespace: &Namespace) -> Result<ExportFile> {
         let namespace = namespace.clone();
         let has_left = Arc::<AtomicBool>::default();
-        // Half a file serves nobody.
+        // Half a file is of no use.
         let _caller = SetOnDrop(Arc::clone(&has_left));
-        self.run_maintenance(move |stores| backup::export_namespace(stores, &namespace, &has_left))
-            .await
+        self.run_maintenance(move |databases| {
+            backup::export_namespace(databases, &namespace, &has_left)
+        })
+        .await
     }
 
     async fn close_by(&self, deadline: Instant) {
-        let stores = Arc::clone(&self.databases);
-        let closing = tokio::task::spawn_blocking(move || stores.close_all(deadline));
+        let databases = Arc::clone(&self.databases);
+        let closing = tokio::task::spawn_blocking(move || databases.close_all(deadline));
         // A little longer, for the disk.
         match tokio::time::timeout_at((deadline + CLOSE_DISK_TIME).into(), closing).await {
             Ok(Ok(())) => {}
@@ -434,16 +453,16 @@ impl EmbeddedEngine {
     ) -> Result<T> {
         self.databases.check_open()?;
         let (reply, outcome) = tokio::sync::oneshot::channel();
-        let stores = Arc::clone(&self.databases);
+        let databases = Arc::clone(&self.databases);
         let thread = std::thread::Builder::new().name("db-copy".to_owned()).spawn(move || {
-            // The caller may have gone away; then nobody wants to know.
-            let _ = reply.send(act(&stores));
+            // The caller may have gone away; then the outcome is dropped.
+            let _ = reply.send(act(&databases));
         });
         if let Err(error) = thread {
             tracing::error!(%error, "no thread for a copy can be started");
             return Err(Error::new(
                 Code::Overloaded,
-                "the node can not start another thread; try again",
+                "the node cannot start another thread; try again",
             ));
         }
         outcome
@@ -451,55 +470,55 @@ impl EmbeddedEngine {
             .unwrap_or_else(|_| Err(Error::internal("the copy broke off; the node's log has more")))
     }
 
-    /// Refuses a write into the namespace that `owner` tells, when that was shut since the caller
-    /// was let in.
+    /// Refuses a write into the namespace that `owner` returns, when that was shut since the caller
+    /// was admitted.
     fn admission_check<W>(
         &self,
         owner: fn(&W) -> &Namespace,
         admission: AdmissionTicket,
     ) -> impl Fn(&W) -> Result<()> + Send + use<W> {
-        let doors = Arc::clone(&self.databases.namespace_locks);
-        move |write| doors.check_still_admitted(owner(write), admission)
+        let locks = Arc::clone(&self.databases.namespace_locks);
+        move |write| locks.check_still_admitted(owner(write), admission)
     }
 
-    /// Gives this call the guard's key, unless it came with a write of the other file before. What
-    /// is returned goes with the write.
+    /// Locks the idempotency key for this call, unless a write of the other file came with it
+    /// before. What is returned goes with the write.
     async fn lock_idempotency_key(
         &self,
-        guard: Option<&IdempotencyKey>,
+        idempotency_key: Option<&IdempotencyKey>,
         target: RecordFile,
         deadline: Instant,
     ) -> Result<Option<KeyGuard>> {
-        let Some(guard) = guard else { return Ok(None) };
-        let held = self.key_locks.lock_key(guard, deadline).await?;
-        let (namespace, stores) = (&guard.namespace, &self.databases);
+        let Some(idempotency_key) = idempotency_key else { return Ok(None) };
+        let key_guard = self.key_locks.lock_key(idempotency_key, deadline).await?;
+        let (namespace, databases) = (&idempotency_key.namespace, &self.databases);
         match target {
             RecordFile::Namespace => {
-                stores.system.read_on_this_thread(|conn| {
-                    idempotency::check_key_unused(conn, RecordFile::System, guard)
+                databases.system.read_on_this_thread(|conn| {
+                    idempotency::check_key_unused(conn, RecordFile::System, idempotency_key)
                 })??;
             }
-            // A file that is not there yet is made by nobody with this key while it is held here.
-            // One that is lost has the records of who knows what, so nothing is done with a key.
-            RecordFile::System if stores.has_database(namespace) => {
-                let store = stores.open_or_create(namespace).await?;
-                store.read_on_this_thread(|conn| {
-                    idempotency::check_key_unused(conn, RecordFile::Namespace, guard)
+            // No call with this key makes a missing file while the key is held here. One that is
+            // lost has unknown records, so nothing is done with a key.
+            RecordFile::System if databases.has_database(namespace) => {
+                let database = databases.open_or_create(namespace).await?;
+                database.read_on_this_thread(|conn| {
+                    idempotency::check_key_unused(conn, RecordFile::Namespace, idempotency_key)
                 })??;
             }
             RecordFile::System => {}
         }
         // It may have waited for long.
-        stores.check_not_deleting(namespace)?;
-        Ok(Some(held))
+        databases.check_not_deleting(namespace)?;
+        Ok(Some(key_guard))
     }
 
     /// A key-value write. A system's database that is found damaged takes none; what the node
-    /// itself writes goes on, or nobody could sign in to restore it.
+    /// itself writes goes on, or no operator could sign in to restore it.
     async fn write_kv<T: Send + 'static>(
         &self,
         write: WriteOptions,
-        act: impl FnMut(&mut conn::SqliteConnection) -> Result<T> + Send + 'static,
+        act: impl FnMut(&mut WriterConnection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let system = &self.databases.system;
         system.check_undamaged()?;
@@ -536,15 +555,16 @@ impl EmbeddedEngine {
     }
 }
 
-/// A key-value write of who is still let in, made to happen once when there is a guard.
+/// A key-value write of a caller that is still admitted; it happens once when it has an idempotency
+/// key.
 fn kv_run_once<W, M, T>(
-    guard: Option<(IdempotencyKey, KeyGuard)>,
+    idempotency_key: Option<(IdempotencyKey, KeyGuard)>,
     what: W,
     check_still: impl Fn(&W) -> Result<()> + Send + 'static,
-    act: fn(&conn::SqliteConnection, &W) -> Result<T>,
+    act: fn(&WriterConnection, &W) -> Result<T>,
     to_message: impl Fn(&T) -> M + Send + 'static,
     from_message: fn(M) -> T,
-) -> impl FnMut(&mut conn::SqliteConnection) -> Result<WriteOutcome<T>> + Send + 'static
+) -> impl FnMut(&mut WriterConnection) -> Result<WriteOutcome<T>> + Send + 'static
 where
     W: Send + 'static,
     M: prost::Message + Default + 'static,
@@ -553,11 +573,11 @@ where
     move |conn| {
         // Before any answer that is kept: it may be another owner's by now.
         check_still(&what)?;
-        let guard = guard.as_ref().map(|(guard, _)| guard);
+        let idempotency_key = idempotency_key.as_ref().map(|(idempotency_key, _)| idempotency_key);
         idempotency::run_once(
             conn,
             RecordFile::System,
-            guard,
+            idempotency_key,
             |conn| act(conn, &what),
             &to_message,
             from_message,

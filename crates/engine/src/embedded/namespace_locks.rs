@@ -1,4 +1,5 @@
-//! Who is let in: nobody whose namespace is being deleted, and nobody while the node changes hands.
+//! Which callers are admitted: none of a namespace that is being deleted, and none while the node
+//! changes hands.
 //!
 //! A write can wait for long after its caller was let in. What it then does must not go to the next
 //! owner of the namespace's name, so its job asks again, on the writer's thread: the deletion wipes
@@ -32,7 +33,7 @@ pub(super) struct NamespaceLocks {
 
 #[derive(Debug, Default)]
 struct LockState {
-    /// Namespaces that are being deleted, and whether somebody is at it: a deletion that failed is
+    /// Namespaces that are being deleted, and whether it is under way: a deletion that failed is
     /// still to be finished.
     deleting: BTreeMap<Namespace, bool>,
     /// At which of the times namespaces were shut last.
@@ -91,7 +92,7 @@ impl NamespaceLocks {
     /// # Errors
     /// `unavailable`: it is being deleted, or the node changes hands.
     pub(super) fn admit_caller(&self, namespace: &Namespace) -> Result<AdmissionTicket> {
-        // First: whoever is shut after this is refused by the number.
+        // First: what is shut after this is refused by the number.
         let admission = AdmissionTicket(self.lock_count.load(SeqCst));
         if self.ownership_changes.load(SeqCst) {
             return Err(ownership_change_error());
@@ -102,7 +103,7 @@ impl NamespaceLocks {
         Ok(admission)
     }
 
-    /// Refuses whoever was let in before the namespace was shut.
+    /// Refuses a call that was admitted before the namespace was shut.
     ///
     /// # Errors
     /// `unavailable`.
@@ -148,8 +149,8 @@ impl NamespaceLocks {
         self.state().deleting.keys().next().cloned()
     }
 
-    /// Says whether callers of all namespaces are refused: who was let in by the owners of before
-    /// must not come to the data of those who follow, nor the other way round.
+    /// Says whether callers of all namespaces are refused: what the owners of before admitted must
+    /// not reach the data of those that follow, nor the other way round.
     pub(super) fn set_ownership_change(&self, under_way: bool) {
         let mut state = self.state();
         self.ownership_changes.store(under_way, SeqCst);
@@ -194,35 +195,35 @@ mod tests {
 
     #[test]
     fn who_was_let_in_before_the_namespace_was_shut_is_refused_after_it() {
-        let doors = Arc::<NamespaceLocks>::default();
+        let locks = Arc::<NamespaceLocks>::default();
         let (a, b) = (Namespace::new("a").unwrap(), Namespace::new("b").unwrap());
-        let early = doors.admit_caller(&a).unwrap();
-        let shut = doors.lock_namespace(&a).unwrap();
-        assert!(doors.admit_caller(&a).is_err() && doors.check_still_admitted(&a, early).is_err());
-        let beside = doors.admit_caller(&b).unwrap();
+        let early = locks.admit_caller(&a).unwrap();
+        let shut = locks.lock_namespace(&a).unwrap();
+        assert!(locks.admit_caller(&a).is_err() && locks.check_still_admitted(&a, early).is_err());
+        let beside = locks.admit_caller(&b).unwrap();
         drop(shut);
-        let late = doors.admit_caller(&a).unwrap();
-        assert!(doors.check_still_admitted(&a, early).is_err());
-        assert!(doors.check_still_admitted(&a, late).is_ok());
+        let late = locks.admit_caller(&a).unwrap();
+        assert!(locks.check_still_admitted(&a, early).is_err());
+        assert!(locks.check_still_admitted(&a, late).is_ok());
         assert!(
-            doors.check_still_admitted(&b, early).is_ok()
-                && doors.check_still_admitted(&b, beside).is_ok()
+            locks.check_still_admitted(&b, early).is_ok()
+                && locks.check_still_admitted(&b, beside).is_ok()
         );
-        // What is forgotten lets nobody in, and keeps nobody out who came after it.
+        // What is forgotten admits no call, and refuses none that came after it.
         for index in 0..MAX_REMEMBERED {
-            drop(doors.lock_namespace(&Namespace::new(&format!("n{index}")).unwrap()).unwrap());
+            drop(locks.lock_namespace(&Namespace::new(&format!("n{index}")).unwrap()).unwrap());
         }
         assert!(
-            doors.check_still_admitted(&a, early).is_err()
-                && doors.check_still_admitted(&b, early).is_err()
+            locks.check_still_admitted(&a, early).is_err()
+                && locks.check_still_admitted(&b, early).is_err()
         );
         assert!(
-            doors.check_still_admitted(&a, late).is_ok()
-                && doors.check_still_admitted(&b, beside).is_ok()
+            locks.check_still_admitted(&a, late).is_ok()
+                && locks.check_still_admitted(&b, beside).is_ok()
         );
-        doors.set_ownership_change(true);
-        doors.set_ownership_change(false);
-        assert!(doors.check_still_admitted(&b, beside).is_err());
-        assert!(doors.check_still_admitted(&b, doors.admit_caller(&b).unwrap()).is_ok());
+        locks.set_ownership_change(true);
+        locks.set_ownership_change(false);
+        assert!(locks.check_still_admitted(&b, beside).is_err());
+        assert!(locks.check_still_admitted(&b, locks.admit_caller(&b).unwrap()).is_ok());
     }
 }

@@ -18,7 +18,7 @@ const NAMES: [&str; 2] = ["#", "etilqs_"];
 
 static TEMPORARY: Mutex<Option<TempSpaceUsage>> = Mutex::new(None);
 
-/// What temporary files may take, and what they took when somebody looked last.
+/// What temporary files may take, and what they took at the last look.
 struct TempSpaceUsage {
     folder: PathBuf,
     max: u64,
@@ -80,7 +80,7 @@ pub(super) fn temp_space_exceeded() -> Option<TempSpaceExceeded> {
 }
 
 /// Bytes that this thread has written since it began, to whatever file; `None` where the system
-/// does not tell.
+/// does not report it.
 pub(super) fn thread_written_bytes() -> Option<u64> {
     let text = fs::read_to_string("/proc/thread-self/io").ok()?;
     text.lines().find_map(|line| line.strip_prefix("wchar: "))?.parse().ok()
@@ -97,8 +97,8 @@ impl TempSpaceUsage {
     }
 }
 
-/// Bytes of this process's temporary files in a folder. As they have no names, only Linux tells;
-/// elsewhere it is 0, and the disk's room is all there is to look at.
+/// Bytes of this process's temporary files in a folder. As they have no names, only Linux reports
+/// them; elsewhere it is 0, and the disk's room is all there is to look at.
 fn temp_file_bytes(folder: &Path) -> u64 {
     let Ok(open) = fs::read_dir("/proc/self/fd") else { return 0 };
     let is_temporary = |file: &PathBuf| {

@@ -113,7 +113,7 @@ pub(super) struct SizeAccounting {
 struct SizeTotals {
     system: u64,
     namespaces: HashMap<Namespace, NamespaceUsage>,
-    /// Who owns a namespace, where it is a wallet.
+    /// The owner of a namespace, where it is a wallet.
     owners: HashMap<Namespace, Arc<str>>,
     /// Bytes that all namespaces of an owner take, and how many they are.
     owned: HashMap<Arc<str>, (u64, usize)>,
@@ -247,7 +247,7 @@ impl SizeAccounting {
                 taken.change_usage(namespace, |usage| std::mem::replace(&mut usage.file, bytes))
             }
         };
-        // Changed under the lock only, so the sum can not be missed.
+        // Changed under the lock only, so the sum cannot be missed.
         self.total.store(self.total() + bytes - before, Relaxed);
     }
 

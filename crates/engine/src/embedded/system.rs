@@ -22,9 +22,9 @@ impl EmbeddedEngine {
         options: CallOptions,
     ) -> Result<WriteOutcome<StatementResult>> {
         let admission = self.admit_keyed_write(options.idempotency_key.as_ref())?;
-        let (store, time, limits) =
+        let (database, time, limits) =
             (&self.databases.system, self.time_limit(&options), self.call_limits());
-        let known = store.verdicts().cached_verdict(&statement.sql);
+        let known = database.verdicts().cached_verdict(&statement.sql);
         if let Some(CachedVerdict::Quick) = known
             && Instant::now() < options.deadline
         {
@@ -32,17 +32,18 @@ impl EmbeddedEngine {
             let read = |conn: &_| {
                 execution::read_quickly(conn, StatementRun::for_node(&statement), &limits, &watch)
             };
-            let outcome = store.read_on_this_thread(|conn| store.span().in_scope(|| read(conn)))?;
+            let outcome =
+                database.read_on_this_thread(|conn| database.span().in_scope(|| read(conn)))?;
             if let Some(ReadAttempt::Done(result, _)) = outcome.transpose()? {
                 self.databases.shared.metrics.sql_read.record(watch.by_clock().as_secs_f64());
                 return Ok(WriteOutcome { value: result, replayed: false });
             }
         }
-        let facts = match known {
-            Some(CachedVerdict::Writes(facts)) => facts,
+        let traits = match known {
+            Some(CachedVerdict::Writes(traits)) => traits,
             _ => {
                 let metrics = Arc::clone(&self.databases.shared.metrics);
-                let (tried, outcome, took) = store
+                let (tried, outcome, took) = database
                     .read(
                         options.caller,
                         statement_bytes(&statement),
@@ -63,17 +64,17 @@ impl EmbeddedEngine {
                     .await?;
                 statement = tried;
                 match outcome {
-                    Ok(ReadAttempt::Done(result, facts)) => {
-                        store.verdicts().remember_read_time(&statement.sql, known, facts, took);
+                    Ok(ReadAttempt::Done(result, traits)) => {
+                        database.verdicts().remember_read_time(&statement.sql, known, traits, took);
                         return Ok(WriteOutcome { value: result, replayed: false });
                     }
-                    Ok(ReadAttempt::NeedsWriter(facts)) => {
-                        store
+                    Ok(ReadAttempt::NeedsWriter(traits)) => {
+                        database
                             .verdicts()
-                            .remember_verdict(&statement.sql, Some(CachedVerdict::Writes(facts)));
-                        facts
+                            .remember_verdict(&statement.sql, Some(CachedVerdict::Writes(traits)));
+                        traits
                     }
-                    // A guarded CREATE or DROP that was done before no longer compiles: the writer
+                    // A keyed CREATE or DROP that was done before no longer compiles: the writer
                     // knows its answer.
                     Err(error) if error.code == Code::Sql && options.idempotency_key.is_some() => {
                         StatementTraits::default()
@@ -86,32 +87,38 @@ impl EmbeddedEngine {
             return Err(execution::read_only_error());
         }
         let mut write =
-            sql_write_options(facts.only_removes(), statement_bytes(&statement), &options);
-        if facts.is_self_atomic() && options.idempotency_key.is_none() {
+            sql_write_options(traits.only_removes(), statement_bytes(&statement), &options);
+        if traits.is_self_atomic() && options.idempotency_key.is_none() {
             write.isolation = JobIsolation::StatementAtomic;
         }
-        let held = self
+        let key_guard = self
             .lock_idempotency_key(
                 options.idempotency_key.as_ref(),
                 RecordFile::System,
                 options.deadline,
             )
             .await?;
-        let (guard, doors) = (options.idempotency_key, Arc::clone(&self.databases.namespace_locks));
-        store
+        let (idempotency_key, locks) =
+            (options.idempotency_key, Arc::clone(&self.databases.namespace_locks));
+        database
             .write(write, move |conn| {
-                let _held = &held;
-                check_still_admitted(&doors, guard.as_ref(), admission)?;
-                idempotency::run_statement_once(conn, RecordFile::System, guard.as_ref(), |conn| {
-                    execution::run_in_transaction(
-                        conn,
-                        StatementRun::for_node(&statement),
-                        time,
-                        false,
-                        &mut ResultBudget::new(&limits),
-                    )
-                    .map(|wrote| wrote.result)
-                })
+                let _key_guard = &key_guard;
+                check_still_admitted(&locks, idempotency_key.as_ref(), admission)?;
+                idempotency::run_statement_once(
+                    conn,
+                    RecordFile::System,
+                    idempotency_key.as_ref(),
+                    |conn| {
+                        execution::run_in_transaction(
+                            conn,
+                            StatementRun::for_node(&statement),
+                            time,
+                            false,
+                            &mut ResultBudget::new(&limits),
+                        )
+                        .map(|wrote| wrote.result)
+                    },
+                )
             })
             .await
     }
@@ -123,61 +130,74 @@ impl EmbeddedEngine {
         options: CallOptions,
     ) -> Result<WriteOutcome<Vec<StatementResult>>> {
         let admission = self.admit_keyed_write(options.idempotency_key.as_ref())?;
-        let (store, time, limits, read_only) = (
+        let (database, time, limits, read_only) = (
             &self.databases.system,
             self.time_limit(&options),
             self.call_limits(),
             options.read_only,
         );
         let removes = !statements.is_empty()
-            && statements.iter().all(|one| store.verdicts().only_removes(&one.sql));
+            && statements.iter().all(|one| database.verdicts().only_removes(&one.sql));
         let write =
             sql_write_options(removes, statements.iter().map(statement_bytes).sum(), &options);
-        let held = self
+        let key_guard = self
             .lock_idempotency_key(
                 options.idempotency_key.as_ref(),
                 RecordFile::System,
                 options.deadline,
             )
             .await?;
-        let (guard, doors) = (options.idempotency_key, Arc::clone(&self.databases.namespace_locks));
-        store
+        let (idempotency_key, locks) =
+            (options.idempotency_key, Arc::clone(&self.databases.namespace_locks));
+        database
             .write(write, move |conn| {
-                let _held = &held;
-                check_still_admitted(&doors, guard.as_ref(), admission)?;
-                idempotency::run_statements_once(conn, RecordFile::System, guard.as_ref(), |conn| {
-                    let mut allowance = ResultBudget::new(&limits);
-                    let run = |(index, statement)| {
-                        execution::run_in_transaction(
-                            conn,
-                            StatementRun::for_node(statement),
-                            time,
-                            read_only,
-                            &mut allowance,
-                        )
-                        .map(|wrote| wrote.result)
-                        .map_err(|error| error.at_statement(index))
-                    };
-                    statements.iter().enumerate().map(run).collect()
-                })
+                let _key_guard = &key_guard;
+                check_still_admitted(&locks, idempotency_key.as_ref(), admission)?;
+                idempotency::run_statements_once(
+                    conn,
+                    RecordFile::System,
+                    idempotency_key.as_ref(),
+                    |conn| {
+                        let mut budget = ResultBudget::new(&limits);
+                        let run = |(index, statement)| {
+                            execution::run_in_transaction(
+                                conn,
+                                StatementRun::for_node(statement),
+                                time,
+                                read_only,
+                                &mut budget,
+                            )
+                            .map(|wrote| wrote.result)
+                            .map_err(|error| error.at_statement(index))
+                        };
+                        statements.iter().enumerate().map(run).collect()
+                    },
+                )
             })
             .await
     }
 
     /// Lets a write of the node's own in whose record is to be a namespace's.
-    fn admit_keyed_write(&self, guard: Option<&IdempotencyKey>) -> Result<Option<AdmissionTicket>> {
-        guard.map(|guard| self.databases.admit_write(&guard.namespace)).transpose()
+    fn admit_keyed_write(
+        &self,
+        idempotency_key: Option<&IdempotencyKey>,
+    ) -> Result<Option<AdmissionTicket>> {
+        idempotency_key
+            .map(|idempotency_key| self.databases.admit_write(&idempotency_key.namespace))
+            .transpose()
     }
 }
 
 /// Refuses a write whose record would go to the next owner of the namespace's name.
 fn check_still_admitted(
-    doors: &NamespaceLocks,
-    guard: Option<&IdempotencyKey>,
+    locks: &NamespaceLocks,
+    idempotency_key: Option<&IdempotencyKey>,
     admission: Option<AdmissionTicket>,
 ) -> Result<()> {
-    match guard.zip(admission) {
-        Some((guard, admission)) => doors.check_still_admitted(&guard.namespace, admission),
+    match idempotency_key.zip(admission) {
+        Some((idempotency_key, admission)) => {
+            locks.check_still_admitted(&idempotency_key.namespace, admission)
+        }
         None => Ok(()),
     }
 }

@@ -1,9 +1,9 @@
 //! Whether the running statement wrote temporary files when these take too much.
 //!
 //! SQLite puts what does not fit into a connection's cache into temporary files: sorts, groups,
-//! joins without an index, materialized views. It does not limit them. So whoever runs for a while
-//! looks at what all of them take, and who wrote some of it is interrupted when that is too much.
-//! Who did not write goes on.
+//! joins without an index, materialized views. It does not limit them. So a statement that runs for
+//! a while looks at what all of them take, and one that wrote some of it is interrupted when that
+//! is too much. One that did not write goes on.
 
 use super::deadline::Stopwatch;
 use super::process_limits::{self, TempSpaceExceeded};
@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 /// How long a statement runs before it looks at the files the first time, and then between two
 /// looks.
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
-/// Who takes so much of the processor before the first look works on something large in each step.
+/// A statement that takes so much of the processor before the first look works on something large
+/// in each step.
 const LATE_POLL: Duration = Duration::from_millis(250);
 /// Bytes that a statement may write whatever others do.
 const ALLOWED_BYTES: u64 = 1 << 20;
@@ -67,7 +68,7 @@ impl TempFileWatch {
         self.schedule_poll();
         let mut seen = self.lock_state();
         let written = process_limits::thread_written_bytes();
-        // By the processor: on a busy machine the first look of who does little comes late.
+        // By the processor: on a busy machine the first look of a small statement comes late.
         let is_late = |began: &Stopwatch| began.elapsed().by_processor >= LATE_POLL;
         if !std::mem::replace(&mut seen.has_looked, true)
             && !seen.began.as_ref().is_some_and(is_late)
@@ -78,7 +79,7 @@ impl TempFileWatch {
         seen.excess =
             process_limits::temp_space_exceeded().filter(|_| match (seen.written, written) {
                 (Some(before), Some(now)) => now.saturating_sub(before) > ALLOWED_BYTES,
-                // Nobody knows who it is, and the disk is everyone's.
+                // Which statement it is stays unknown, and the disk is everyone's.
                 _ => true,
             });
         seen.excess.is_some()

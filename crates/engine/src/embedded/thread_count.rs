@@ -1,5 +1,5 @@
-//! The threads of one store: to wait for them no longer than there is time, and which of them come
-//! first.
+//! The threads of one database: to wait for them no longer than there is time, and which of them
+//! come first.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -19,6 +19,12 @@ impl ThreadCount {
     pub(super) fn add_thread(self: &Arc<Self>) -> ThreadGuard {
         *lock(&self.running) += 1;
         ThreadGuard(Arc::clone(self))
+    }
+
+    /// How many run.
+    #[cfg(test)]
+    pub(super) fn running(&self) -> usize {
+        *lock(&self.running)
     }
 
     /// Waits until all have ended, at the latest until `deadline`. Whether they have.
@@ -54,7 +60,7 @@ pub(super) fn lower_priority() {
             rustix::process::setpriority_process(thread, nice.saturating_add(NICER))
         });
         if let Err(error) = lowered {
-            tracing::debug!(%error, "a thread's priority can not be lowered");
+            tracing::debug!(%error, "a thread's priority cannot be lowered");
         }
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! A change is noted when its statement is done, goes back with the savepoint or the transaction
 //! that it was made in, and counts for others when it is committed. A stop in order writes the
-//! counts down; after any other they are counted anew, when the whole file is read anyway to be
+//! counts down; after any other they are counted again, when the whole file is read anyway to be
 //! checked.
 
+use super::changed_owners::ChangedOwners;
 use super::conn::SqliteConnection;
 use super::size_accounting::{RESERVE, SizeAccounting, SystemUsage};
 use super::{error_mapping, owners};
@@ -28,13 +29,11 @@ const PAGE: usize = 4096;
 const ROW: usize = 48;
 /// The same of an index's entry.
 const ENTRY: usize = 16;
-/// Bytes that are deleted in one commit, with one row more.
-const AT_ONCE: usize = 8 << 20;
 /// The hash of a request.
 const HASH: usize = 32;
 
 /// Bytes that a row takes which an index names by namespace and key. A page of the index is two
-/// thirds full when keys come in no order. A large row has pages that it shares with nobody.
+/// thirds full when keys come in no order. A large row has pages that it shares with no other.
 fn row_space(namespace: usize, key: usize, content: usize) -> i64 {
     let row = namespace + key + content + ROW;
     let row = if row > PAGE / 2 { row.next_multiple_of(PAGE) } else { row };
@@ -57,6 +56,7 @@ pub(super) fn record_usage(namespace: &str, key: usize, answer: usize) -> System
 #[derive(Debug)]
 pub(super) struct UsageLedger {
     sizes: Arc<SizeAccounting>,
+    changed_owners: Arc<ChangedOwners>,
     pending: RefCell<PendingUsage>,
 }
 
@@ -68,8 +68,8 @@ struct PendingUsage {
 }
 
 impl UsageLedger {
-    pub(super) fn new(sizes: Arc<SizeAccounting>) -> Self {
-        Self { sizes, pending: RefCell::default() }
+    pub(super) fn new(sizes: Arc<SizeAccounting>, changed_owners: Arc<ChangedOwners>) -> Self {
+        Self { sizes, changed_owners, pending: RefCell::default() }
     }
 
     /// Notes what a statement of the open transaction has added, or taken away. `may_pass`: it
@@ -124,6 +124,12 @@ impl UsageLedger {
         }
     }
 
+    /// Forgets all that was noted: the transaction is gone.
+    pub(super) fn discard_changes(&self) {
+        self.rollback_to(0);
+        self.changed_owners.clear();
+    }
+
     /// The transaction is committed.
     pub(super) fn commit_changes(&self, conn: &SqliteConnection) {
         let mut pending = self.pending.borrow_mut();
@@ -131,8 +137,8 @@ impl UsageLedger {
         if !pending.sums.is_empty() {
             self.sizes.add_system_usage(pending.sums.drain());
         }
-        if let Err(error) = owners::follow(conn, &self.sizes) {
-            tracing::warn!(%error, "who owns a namespace could not be read; the next start reads it");
+        if let Err(error) = owners::follow(conn, &self.changed_owners, &self.sizes) {
+            tracing::warn!(%error, "the owner of a namespace could not be read; the next start reads it");
         }
     }
 
@@ -148,7 +154,7 @@ impl UsageLedger {
             None => count_usage(conn)?,
         };
         self.sizes.replace_system_usage(held);
-        owners::load(conn, &self.sizes)?;
+        owners::load(conn, &self.changed_owners, &self.sizes)?;
         // Where nothing can be written, on a full disk, say, the counts are right all the same.
         if let Err(error) = conn.db.execute(FORGET, []) {
             tracing::warn!(%error, "the saved counts of what namespaces hold could not be deleted");
@@ -168,46 +174,6 @@ impl UsageLedger {
         drop(save);
         transaction.commit()
     }
-}
-
-/// Deletes rows that `list` gives (rowid, namespace, bytes of the key and of the content), each
-/// with `delete`: as many as one commit should hold, because what they had is overwritten. Returns
-/// how many.
-pub(super) fn delete_rows(
-    conn: &SqliteConnection,
-    list: &'static str,
-    of: impl rusqlite::Params,
-    delete: &'static str,
-    counted: fn(&str, usize, usize) -> SystemUsage,
-) -> Result<usize> {
-    let mut gone = HashMap::<Namespace, SystemUsage>::new();
-    let act = || {
-        let mut listed = conn.prepare_internal(list)?;
-        let mut rows = listed.query(of)?;
-        let (mut rowids, mut bytes) = (Vec::new(), 0);
-        while bytes < AT_ONCE
-            && let Some(row) = rows.next()?
-        {
-            bytes += column_length(row, 3)?;
-            let name = row.get_ref(1)?.as_str()?;
-            if let Some(namespace) = parse_namespace(name) {
-                *gone.entry(namespace).or_default() +=
-                    -counted(name, column_length(row, 2)?, column_length(row, 3)?);
-            }
-            rowids.push(row.get::<_, i64>(0)?);
-        }
-        drop(rows);
-        let mut delete = conn.prepare_internal(delete)?;
-        rowids.iter().try_for_each(|rowid| delete.execute([rowid]).map(|_| ()))?;
-        Ok(rowids.len())
-    };
-    let count = act().map_err(error_mapping::map_sqlite_error)?;
-    if let Some(ledger) = &conn.ledger {
-        for (namespace, change) in &gone {
-            ledger.record_change(namespace, *change, true)?;
-        }
-    }
-    Ok(count)
 }
 
 /// Counts what the system's file holds of each namespace.
@@ -249,12 +215,13 @@ fn read_saved_counts(
     Ok(is_saved.then_some(all))
 }
 
-/// The bytes that a column tells.
+/// The bytes that a column counts.
 pub(super) fn column_length(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<usize> {
     row.get::<_, u32>(column).map(|bytes| bytes as usize)
 }
 
-fn parse_namespace(name: &str) -> Option<Namespace> {
+/// The namespace that a row of the system's tables names.
+pub(super) fn parse_namespace(name: &str) -> Option<Namespace> {
     let internal = Namespace::internal();
     if name == internal.as_str() { Some(internal) } else { Namespace::new(name).ok() }
 }

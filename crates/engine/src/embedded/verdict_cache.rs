@@ -99,7 +99,7 @@ impl VerdictCache {
 
     /// Whether a text is known to add nothing and to remove.
     pub(super) fn only_removes(&self, sql: &str) -> bool {
-        matches!(self.cached_verdict(sql), Some(CachedVerdict::Writes(facts)) if facts.only_removes())
+        matches!(self.cached_verdict(sql), Some(CachedVerdict::Writes(traits)) if traits.only_removes())
     }
 
     /// Remembers something of a text; `None` forgets it.
@@ -127,7 +127,7 @@ impl VerdictCache {
         &self,
         sql: &str,
         known: Option<CachedVerdict>,
-        facts: StatementTraits,
+        traits: StatementTraits,
         took: ElapsedTime,
     ) {
         let (was_quick, was_slow) = (
@@ -136,7 +136,7 @@ impl VerdictCache {
         );
         let quick = if was_quick { STILL_QUICK } else { QUICK };
         let is_quick =
-            took.by_processor < quick && took.by_clock < LONG_READ && !facts.may_be_slow();
+            took.by_processor < quick && took.by_clock < LONG_READ && !traits.may_be_slow();
         let is_slow = took.by_processor > BRIEF_TIME;
         if (was_quick, was_slow) != (is_quick, is_slow) {
             let learnt = if is_quick {
@@ -148,9 +148,9 @@ impl VerdictCache {
         }
     }
 
-    /// Remembers that a read was not done in the moment for which it was tried.
+    /// Remembers that a read was not done in the time for which it was tried.
     pub(super) fn note_broken_off(&self, sql: &str, took: ElapsedTime) {
-        // By the clock alone, or in a shorter moment, nobody knows.
+        // By the clock alone, or in a shorter time, it is not known.
         if took.by_processor >= BRIEF_TIME {
             self.remember_verdict(sql, Some(CachedVerdict::Slow));
         }
@@ -158,8 +158,8 @@ impl VerdictCache {
 
     /// Says what a read took, by the clock, that was known to be quick and ran on the calling
     /// thread, and in `took` also of the processor. What one step does with long keys of an index,
-    /// no limit of SQLite's sees; who found that out keeps others waiting once. A read that waits
-    /// for a slow disk keeps them waiting as well.
+    /// no limit of SQLite's sees; the read that meets it keeps others waiting once. A read that
+    /// waits for a slow disk keeps them waiting as well.
     pub(super) fn note_inline_time(
         &self,
         sql: &str,

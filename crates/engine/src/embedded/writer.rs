@@ -1,26 +1,24 @@
-//! The thread that writes one file: what waits is run in one transaction, and everyone is answered
+//! The thread that writes one file: what waits is run in one transaction, and all are answered
 //! after its COMMIT.
 //!
-//! One caller's failure is his alone. SQLite undoes a failing statement, and a savepoint undoes a
+//! A failure is its caller's alone. SQLite undoes a failing statement, and a savepoint undoes a
 //! failing job. But some failures take the whole transaction down (`ON CONFLICT ROLLBACK`, an
-//! interrupted write, a full disk): then the others of the group run again without the one who did
+//! interrupted write, a full disk): then the others of the group run again without the one that did
 //! it, and are committed before the rest goes on.
 
 mod write_ahead_log;
 
 pub(super) use write_ahead_log::checkpoint_truncate as empty_log;
 
-use super::conn::SqliteConnection;
-use super::database_handle::ReaderPool;
 use super::disk_reserve::{DiskReserve, disk_full_error};
 use super::error_mapping;
 use super::fair_queue::{FairQueue, FlowId};
 use super::file_identity;
 use super::job::{JobIsolation, JobOutcome, WriteJob};
 use super::metrics::EngineMetrics;
+use super::reader_pool::ReaderPool;
 use super::size_accounting::SizeAccounting;
-use super::tenant::WriterSchema;
-use super::usage_ledger::UsageLedger;
+use super::writer_conn::WriterConnection;
 use debros_proto::{Code, Error, Namespace};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -31,11 +29,11 @@ use write_ahead_log::WriteAheadLog;
 
 /// Jobs in one group.
 const GROUP_COUNT: usize = 1000;
-/// Bytes in one group, as the queue counts them: about those of the largest value, so that who
-/// comes meanwhile waits for no more than that.
+/// Bytes in one group, as the queue counts them: about those of the largest value, so that a caller
+/// that comes meanwhile waits for no more than that.
 const GROUP_BYTES: usize = 4 << 20;
-/// How long a group runs before it is committed for others: those in it who wait for their answers,
-/// and those who came meanwhile.
+/// How long a group runs before it is committed for others: those in it that wait for their
+/// answers, and those that came meanwhile.
 const GROUP_TIME: Duration = Duration::from_millis(20);
 /// A group runs so many times longer than a commit takes, so that a slow disk commits no more often
 /// than it can.
@@ -45,7 +43,7 @@ const MOST_GROUP_TIME: Duration = Duration::from_millis(200);
 
 /// What the writer thread works with.
 pub(super) struct WriterThread {
-    conn: SqliteConnection,
+    conn: WriterConnection,
     queue: Arc<FairQueue<WriteJob>>,
     sizes: Arc<SizeAccounting>,
     metrics: Arc<EngineMetrics>,
@@ -84,7 +82,7 @@ enum CommitFailure {
     DuringCommit(rusqlite::Error),
 }
 
-/// Nobody waits for a thread that is gone.
+/// No caller waits for a thread that is gone.
 struct AbandonOnExit(Arc<FairQueue<WriteJob>>);
 
 impl Drop for AbandonOnExit {
@@ -95,7 +93,7 @@ impl Drop for AbandonOnExit {
 
 impl WriterThread {
     pub(super) fn new(
-        conn: SqliteConnection,
+        conn: WriterConnection,
         queue: Arc<FairQueue<WriteJob>>,
         metrics: Arc<EngineMetrics>,
         readers: Arc<ReaderPool>,
@@ -103,7 +101,7 @@ impl WriterThread {
         room: FileLimits,
     ) -> rusqlite::Result<Self> {
         let page_size: u32 = conn.db.query_row("PRAGMA page_size", [], |row| row.get(0))?;
-        let owner = conn.writer_schema.as_ref().map(|seat| seat.tenant().namespace.clone());
+        let owner = conn.writer_schema.as_ref().map(|schema| schema.tenant().namespace.clone());
         let mut writer = Self {
             conn,
             queue,
@@ -125,7 +123,7 @@ impl WriterThread {
     }
 
     /// Works until the queue is closed and empty, and gives the connection back.
-    pub(super) fn run(mut self) -> SqliteConnection {
+    pub(super) fn run(mut self) -> WriterConnection {
         let _abandon = AbandonOnExit(Arc::clone(&self.queue));
         let mut jobs = VecDeque::new();
         while self.queue.take_batch(&mut jobs, GROUP_COUNT, GROUP_BYTES) {
@@ -185,10 +183,10 @@ impl WriterThread {
         }
     }
 
-    /// Puts jobs back that were not begun, so that those who came meanwhile have their turn.
+    /// Puts jobs back that were not begun, so that those that came meanwhile have their turn.
     fn requeue(&self, jobs: VecDeque<WriteJob>) {
         let waits_on = |mut job: WriteJob| {
-            // Who only adds has it only as long as it is given up.
+            // A job that only adds has it only as long as it is given up.
             job.has_reserve &= job.removes;
             let (flow, bytes) = (job.flow, job.bytes);
             (flow, job, bytes)
@@ -281,7 +279,7 @@ impl WriterThread {
         self.commit_group(done)
     }
 
-    /// Whether a group of these jobs keeps somebody else waiting than him whose job ran last.
+    /// Whether a group of these jobs keeps another caller waiting than the one whose job ran last.
     fn is_delaying_others<'j>(&self, mut jobs: impl Iterator<Item = &'j WriteJob>) -> bool {
         jobs.any(|job| job.flow != self.last_flow) || self.queue.has_others(self.last_flow)
     }
@@ -335,19 +333,13 @@ impl WriterThread {
     /// what it did.
     fn run_one(&mut self, job: &mut WriteJob) -> JobOutcome {
         self.last_flow = job.flow;
-        let schema = self.conn.writer_schema.as_ref().and_then(WriterSchema::staged_catalogue);
-        let mark = self.conn.ledger.as_ref().map_or(0, UsageLedger::savepoint);
+        let mark = self.conn.pending_mark();
         self.conn.reserve_use.begin_job(job.has_reserve, job.removes);
         let ran = self.run_isolated(job);
         // Where it is not known before, it is now.
         job.removes |= self.conn.reserve_use.only_removes();
         if ran != JobOutcome::Succeeded {
-            if let Some(seat) = &self.conn.writer_schema {
-                seat.rollback_to(schema);
-            }
-            if let Some(ledger) = &self.conn.ledger {
-                ledger.rollback_to(mark);
-            }
+            self.conn.rollback_pending(mark);
         }
         ran
     }
@@ -425,7 +417,7 @@ impl WriterThread {
     }
 
     fn begin_transaction(&mut self, with_reserve: bool) -> rusqlite::Result<()> {
-        self.forget_changes();
+        self.conn.discard_pending();
         // A failed COMMIT or ROLLBACK must not leave the next group inside the old transaction.
         if !self.conn.db.is_autocommit() {
             self.run_internal("/*debros*/ ROLLBACK")?;
@@ -444,18 +436,15 @@ impl WriterThread {
         self.run_internal("/*debros*/ BEGIN IMMEDIATE")
     }
 
-    /// Commits, and only then answers. A COMMIT that fails undid everything, so everyone is told.
+    /// Commits, and only then answers. A COMMIT that fails undid everything, so every job of the
+    /// group fails.
     fn commit_group(&mut self, done: VecDeque<WriteJob>) -> Vec<VecDeque<WriteJob>> {
         if done.is_empty() {
             self.roll_back();
             return Vec::new();
         }
         let started = Instant::now();
-        let change = self
-            .conn
-            .writer_schema
-            .as_ref()
-            .and_then(|seat| seat.staged_catalogue().map(|schema| (seat.begin_swap(), schema)));
+        let change = self.conn.begin_schema_swap();
         // Asked for inside the transaction, where it needs no lock of its own.
         self.readers.suspend_snapshots();
         let committed = match self.read_file_size() {
@@ -466,13 +455,13 @@ impl WriterThread {
             Err(error) => Err(CommitFailure::BeforeCommit(error)),
         };
         self.readers.snapshots.resume();
-        if let (Some((publication, schema)), Ok(_)) = (change, &committed) {
-            publication.publish_catalogue(schema);
+        if let (Some((swap, catalogue)), Ok(_)) = (change, &committed) {
+            swap.publish_catalogue(catalogue);
         }
-        if let (Some(ledger), Ok(_)) = (&self.conn.ledger, &committed) {
-            ledger.commit_changes(&self.conn);
+        if committed.is_ok() {
+            self.conn.commit_usage();
         }
-        self.forget_changes();
+        self.conn.discard_pending();
         let size = match committed {
             Ok(size) => size,
             Err(error) => return self.handle_commit_failure(done, error),
@@ -489,7 +478,7 @@ impl WriterThread {
         }
         done.into_iter().for_each(WriteJob::send_outcome);
         if self.reserve.is_given_up() && self.log.fits_into_file(size) {
-            // What the log takes is for the next who removes.
+            // What the log takes is for the next removal.
             self.log.truncate(&self.conn, &self.readers);
         }
         Vec::new()
@@ -528,19 +517,8 @@ impl WriterThread {
         again
     }
 
-    /// What the transaction made of the schema, and of what namespaces have, goes with it.
-    fn forget_changes(&self) {
-        if let Some(seat) = &self.conn.writer_schema {
-            seat.rollback_to(None);
-        }
-        if let Some(ledger) = &self.conn.ledger {
-            ledger.rollback_to(0);
-            self.conn.changed_owners.clear();
-        }
-    }
-
     fn roll_back(&mut self) {
-        self.forget_changes();
+        self.conn.discard_pending();
         // The transaction may be gone, and with it the statement that would have taken the rights
         // of the last job away.
         self.conn.authorizer.set_rights(super::authorizer::StatementRights::Internal);

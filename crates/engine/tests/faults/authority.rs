@@ -231,7 +231,7 @@ async fn a_restore_after_the_loss_of_system_db_deletes_no_only_copy() {
     let (engine, made) = backup_without(folder.path(), "only").await;
     engine.close().await;
     let damaged = fs::read(folder.path().join("ns/only.db")).unwrap();
-    // The other way back than the one that the node advises: it begins anew.
+    // The other way back than the one that the node advises: it starts empty.
     fs::remove_file(folder.path().join("FILES")).unwrap();
     fs::rename(folder.path().join("system.db"), folder.path().join("system.damaged")).unwrap();
     let engine = open(folder.path());
@@ -277,7 +277,7 @@ async fn while_a_node_changes_hands_nobody_reads_what_was_anothers() {
     copy_tree(&first.path().join("backups"), &second.path().join("backups"));
     let (asked, runtime) = (Arc::clone(&elsewhere), tokio::runtime::Handle::current());
     let seen = Arc::new(Mutex::new(Vec::new()));
-    let told = Arc::clone(&seen);
+    let reported = Arc::clone(&seen);
     let progress = Box::new(move |_: u64, _: u64| {
         let owner = runtime
             .block_on(system(&asked, "SELECT owner FROM namespaces WHERE name = 'a'"))
@@ -292,7 +292,7 @@ async fn while_a_node_changes_hands_nobody_reads_what_was_anothers() {
                 rows.map(|found| found.value.rows[0].values[0].as_text().unwrap().to_owned());
             let pair = runtime.block_on(asked.kv_get(&namespace(name), &key("k"), options()));
             let pair = pair.map(|pair| String::from_utf8(pair.unwrap().value.to_vec()).unwrap());
-            told.lock().unwrap().extend([(owner.clone(), rows), (owner.clone(), pair)]);
+            reported.lock().unwrap().extend([(owner.clone(), rows), (owner.clone(), pair)]);
         }
     });
     elsewhere.restore(&made.name, progress).await.unwrap();
@@ -400,7 +400,7 @@ async fn delete(engine: &Arc<dyn Engine>, name: &str) {
     engine.delete_namespace(&namespace(name), also, options().deadline).await.unwrap();
 }
 
-/// The first owner's data came back to whoever had the name then.
+/// The first owner's data came back to the owner of the name then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restore_gives_a_deleted_namespaces_data_to_nobody_who_made_the_name_again() {
     let folder = folder();

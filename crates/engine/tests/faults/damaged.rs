@@ -176,8 +176,8 @@ async fn a_namespace_that_can_not_be_used_is_backed_up_and_comes_back_alone_as_t
 }
 
 /// SQLite's check lists more than damage: what a user's own statements have brought out of step.
-/// That is no reason to keep him from his database after an unclean stop, nor to leave it out of a
-/// backup.
+/// That is no reason to keep the owner from the database after an unclean stop, nor to leave it out
+/// of a backup.
 #[tokio::test]
 async fn what_is_only_out_of_step_is_no_damage() {
     let folder = folder();
@@ -196,7 +196,7 @@ async fn what_is_only_out_of_step_is_no_damage() {
     for index in 0..200 {
         query_ok(&engine, &format!("INSERT INTO texts(b) VALUES ('{index}')")).await;
     }
-    // The index is told to forget what it never knew.
+    // The index has to forget what it never knew.
     let error =
         query_refused(&engine, "INSERT INTO f(f, rowid, b) VALUES ('delete', 2, 'two')").await;
     assert!(error.code == Code::Sql && error.message.contains("'rebuild'"), "{error}");

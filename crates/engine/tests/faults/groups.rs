@@ -4,7 +4,7 @@ use super::{folder, open};
 use debros_engine::conformance::{query, query_integer, query_ok, transaction};
 use std::sync::Arc;
 
-/// SQLite can not undo a savepoint in which a full-text table was made: then the whole transaction
+/// SQLite cannot undo a savepoint in which a full-text table was made: then the whole transaction
 /// goes, and nobody else's write with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_transaction_that_fails_after_making_a_full_text_table_fails_alone() {
@@ -34,8 +34,8 @@ async fn a_transaction_that_fails_after_making_a_full_text_table_fails_alone() {
             let outcome = call.await.unwrap();
             assert_eq!(outcome.is_err(), index % 20 == 0, "{module} {index} {outcome:?}");
             if let Err(error) = outcome {
-                let told = (error.statement, error.message.as_str());
-                assert_eq!(told, (Some(2), "no such column: nosuch (line 1, column 8)"));
+                let reported = (error.statement, error.message.as_str());
+                assert_eq!(reported, (Some(2), "no such column: nosuch (line 1, column 8)"));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What was begun for a caller who has gone away.
+//! What was begun for a caller that has gone away.
 
 use super::{folder, open_with};
 use debros_engine::CallOptions;

@@ -247,7 +247,7 @@ async fn nothing_is_acknowledged_that_goes_into_a_file_without_a_name() {
         query_ok(&engine, "INSERT INTO t VALUES (3)").await;
         assert_eq!(engine.lost_namespaces(), []);
     }
-    // A restore makes it anew.
+    // A restore recreates it.
     let made = backup(&engine).await;
     fs::remove_file(folder.path().join("ns/app.db")).unwrap();
     query_refused(&engine, "INSERT INTO t VALUES (4)").await;

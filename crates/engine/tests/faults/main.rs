@@ -194,7 +194,7 @@ async fn an_export_is_whole_where_a_full_text_table_has_the_name_before_the_engi
     engine.close().await;
 }
 
-/// Whoever is refused is told by what, and when to come again.
+/// A refusal says what refused it, and when to try again.
 #[tokio::test]
 async fn a_copy_that_is_refused_is_told_what_runs() {
     let folder = folder();

@@ -224,7 +224,7 @@ async fn all_namespaces_of_one_owner_have_a_quota_together() {
     engine.query(&TargetDatabase::System, Statement::from(new), options()).await.unwrap();
     large(&engine, "a4").await.unwrap();
     is_refused(large(&engine, "b2").await.unwrap_err(), "of the new owner");
-    // A restore brings other owners, as a copy of another network has them; all is counted anew.
+    // A restore brings other owners, as a copy of another network has them; all is counted again.
     super::restore(&engine, &made.name).await.unwrap();
     for name in ["a1", "b1", "a2", "b2"] {
         large(&engine, name).await.unwrap();
@@ -344,7 +344,7 @@ async fn what_namespaces_have_is_counted_exactly() {
         [info(&engine, "one").await, info(&engine, "two").await, info(&engine, "app").await];
     assert!(counted[0].kv_keys > 5 && counted[0].taken_bytes > counted[0].kv_bytes, "{counted:?}");
     assert_eq!((counted[2].kv_keys, counted[2].taken_bytes), (0, 0), "what came after the backup");
-    // A copy of the running engine's files is what a crash leaves: everything is counted anew.
+    // A copy of the running engine's files is what a crash leaves: everything is counted again.
     copy_tree(folder.path(), copy.path());
     engine.close().await;
     let db = rusqlite::Connection::open(folder.path().join("system.db")).unwrap();

@@ -1,4 +1,4 @@
-//! Callers who keep the threads of a namespace busy, and the others.
+//! Callers that keep the threads of a namespace busy, and the others.
 
 use super::{folder, open_with};
 use debros_engine::conformance::{database, namespace, options, query_ok};
@@ -48,7 +48,7 @@ async fn endless_reads_leave_room_for_others() {
         let quick = format!("SELECT a + {number} FROM t");
         engine.query(&database, Statement::from(quick.as_str()), by(2)).await.unwrap();
     }
-    // Or for who has nothing running.
+    // Or for a caller with nothing running.
     let long = long.replace("200000", "200001");
     engine.query(&database, Statement::from(long.as_str()), by(2)).await.unwrap();
     engine.schema(&namespace("app"), by(2)).await.unwrap();

@@ -1,11 +1,12 @@
 //! Taking a backup.
 
-use super::export_limiter::check_disk_space;
 use super::manifest::{Manifest, ManifestEntry, SYSTEM_FILE};
-use super::{checksum_file, copy_pages, exclusive_maintenance, map_copy_error, map_io_error};
+use super::{checksum_file, copy_pages, exclusive_maintenance};
 use crate::embedded::conn::SqliteConnection;
+use crate::embedded::copy_error::{map_copy_error, map_io_error};
 use crate::embedded::data_folder::{create_private_folder, sync_folder};
 use crate::embedded::database_manager::DatabaseManager;
+use crate::embedded::export_limiter::check_disk_space;
 use crate::embedded::integrity::{self, CheckDepth};
 use crate::{BackupInfo, ProgressFn};
 use debros_proto::time::Utc;
@@ -19,17 +20,17 @@ const PARTIAL: &str = ".partial";
 /// Copies every database into a new folder, verifies the copies, and removes the oldest backups
 /// over the number kept. Blocks.
 pub(in crate::embedded) fn create_backup(
-    stores: &DatabaseManager,
+    databases: &DatabaseManager,
     progress: &ProgressFn,
 ) -> Result<BackupInfo> {
-    let _alone = exclusive_maintenance(stores, "a backup")?;
-    stores.check_open()?;
+    let _alone = exclusive_maintenance(databases, "a backup")?;
+    databases.check_open()?;
     // It would be of a half state, and in time take the place of the very backup that is to be put
     // back.
-    if let Some(begun) = stores
+    if let Some(begun) = databases
         .folder
         .interrupted_restore()
-        .map_err(|error| map_io_error(stores.folder.path(), &error))?
+        .map_err(|error| map_io_error(databases.folder.path(), &error))?
     {
         return Err(Error::new(
             Code::Conflict,
@@ -38,14 +39,14 @@ pub(in crate::embedded) fn create_backup(
             ),
         ));
     }
-    let backup_dir = &stores.shared.config.backup_dir;
+    let backup_dir = &databases.shared.config.backup_dir;
     create_private_folder(backup_dir).map_err(|error| map_io_error(backup_dir, &error))?;
     remove_partial(backup_dir);
-    check_disk_space(backup_dir, stores.shared.sizes.total(), "the backup")?;
+    check_disk_space(backup_dir, databases.shared.sizes.total(), "the backup")?;
     let created_at = now_ms();
     let name = new_name(backup_dir, created_at);
     let partial = backup_dir.join(format!("{name}{PARTIAL}"));
-    match copy_databases(stores, &partial, created_at, progress) {
+    match copy_databases(databases, &partial, created_at, progress) {
         Ok(()) => {}
         Err(error) => {
             // The error is more interesting than what stays behind, which the next backup removes.
@@ -58,7 +59,7 @@ pub(in crate::embedded) fn create_backup(
         .and_then(|()| sync_folder(backup_dir))
         .map_err(|error| map_io_error(&folder, &error))?;
     let (_, info) = Manifest::read(backup_dir, &name)?;
-    prune_backups(backup_dir, stores.shared.config.backups_kept.max(1), info.missing.is_empty());
+    prune_backups(backup_dir, databases.shared.config.backups_kept.max(1), info.missing.is_empty());
     Ok(info)
 }
 
@@ -68,7 +69,7 @@ pub(in crate::embedded) fn list_backups(backup_dir: &Path) -> Result<Vec<BackupI
     for name in backup_names(backup_dir)? {
         match Manifest::read(backup_dir, &name) {
             Ok((_, info)) => backups.push(info),
-            Err(error) => tracing::warn!(backup = name, %error, "a backup can not be read"),
+            Err(error) => tracing::warn!(backup = name, %error, "a backup cannot be read"),
         }
     }
     Ok(backups)
@@ -76,38 +77,39 @@ pub(in crate::embedded) fn list_backups(backup_dir: &Path) -> Result<Vec<BackupI
 
 /// The copies of all databases, and their manifest, on the disk.
 fn copy_databases(
-    stores: &DatabaseManager,
+    databases: &DatabaseManager,
     partial: &Path,
     created_at: i64,
     progress: &ProgressFn,
 ) -> Result<()> {
     let ns = partial.join("ns");
     create_private_folder(&ns).map_err(|error| map_io_error(&ns, &error))?;
-    let namespaces =
-        stores.list_namespaces().map_err(|error| map_io_error(stores.folder.path(), &error))?;
+    let namespaces = databases
+        .list_namespaces()
+        .map_err(|error| map_io_error(databases.folder.path(), &error))?;
     // Each byte is copied and then read again; the databases may grow meanwhile.
-    let all = 2 * stores.shared.sizes.total().max(1);
+    let all = 2 * databases.shared.sizes.total().max(1);
     let mut done = 0;
     let mut on_bytes = |bytes: u64| {
         done += bytes;
         progress(done.min(all - 1), all);
     };
     // Copies are made of what is under the names.
-    stores.system.check_in_place()?;
-    let system = SqliteConnection::reader(stores.system.path()).map_err(map_copy_error)?;
+    databases.system.check_in_place()?;
+    let system = SqliteConnection::reader(databases.system.path()).map_err(map_copy_error)?;
     let mut files =
-        vec![copy_database(stores, &system, partial, SYSTEM_FILE.to_owned(), &mut on_bytes)?];
+        vec![copy_database(databases, &system, partial, SYSTEM_FILE.to_owned(), &mut on_bytes)?];
     drop(system);
     let mut missing = Vec::new();
     for namespace in namespaces {
-        match copy_namespace(stores, partial, &namespace, &mut on_bytes) {
+        match copy_namespace(databases, partial, &namespace, &mut on_bytes) {
             Ok(copied) => files.push(copied),
             Err(error) if is_node_failure(error.code) => return Err(error),
             Err(error) => {
-                stores.check_open()?;
-                tracing::error!(%namespace, error = %error.message, "a namespace can not be backed up: the backup is without it");
+                databases.check_open()?;
+                tracing::error!(%namespace, error = %error.message, "a namespace cannot be backed up: the backup is without it");
                 let _ = fs::remove_file(partial.join(namespace_file(&namespace)));
-                stores.note_damage(&namespace, &Err::<(), _>(error));
+                databases.note_damage(&namespace, &Err::<(), _>(error));
                 missing.push(namespace);
             }
         }
@@ -130,33 +132,33 @@ fn namespace_file(namespace: &Namespace) -> String {
 }
 
 fn copy_namespace(
-    stores: &DatabaseManager,
+    databases: &DatabaseManager,
     partial: &Path,
     namespace: &Namespace,
     on_bytes: impl FnMut(u64),
 ) -> Result<ManifestEntry> {
-    // Held open, so that it is not closed under the copy. One that nobody can open, because its
-    // schema can not be loaded, say, is copied all the same: the copy shows whether the file is
+    // Held open, so that it is not closed under the copy. One that does not open, because its
+    // schema cannot be loaded, say, is copied all the same: the copy shows whether the file is
     // whole.
-    let open = stores.open_namespace(namespace);
-    stores.check_not_lost(namespace)?;
-    if let Ok(store) = &open {
-        store.check_in_place()?;
+    let open = databases.open_namespace(namespace);
+    databases.check_not_lost(namespace)?;
+    if let Ok(database) = &open {
+        database.check_in_place()?;
     }
-    let source = SqliteConnection::reader(&stores.folder.namespace_path(namespace))
+    let source = SqliteConnection::reader(&databases.folder.namespace_path(namespace))
         .map_err(map_copy_error)?;
-    copy_database(stores, &source, partial, namespace_file(namespace), on_bytes)
+    copy_database(databases, &source, partial, namespace_file(namespace), on_bytes)
 }
 
 fn copy_database(
-    stores: &DatabaseManager,
+    databases: &DatabaseManager,
     source: &SqliteConnection,
     partial: &Path,
     path: String,
     mut on_bytes: impl FnMut(u64),
 ) -> Result<ManifestEntry> {
     let target = partial.join(&path);
-    copy_pages(source, &target, || stores.check_open(), &mut on_bytes)?;
+    copy_pages(source, &target, || databases.check_open(), &mut on_bytes)?;
     let db = Connection::open_with_flags(&target, OpenFlags::SQLITE_OPEN_READ_ONLY)
         .map_err(map_copy_error)?;
     if let Some(findings) =
@@ -166,7 +168,7 @@ fn copy_database(
         return Err(Error::new(
             Code::Corrupt,
             format!(
-                "{path} is damaged and can not be backed up; older backups were kept, restore one of them"
+                "{path} is damaged and cannot be backed up; older backups were kept, restore one of them"
             ),
         ));
     }
@@ -205,7 +207,7 @@ fn prune_backups(backup_dir: &Path, kept: usize, is_whole: bool) {
     }
     for name in names.iter().skip(kept) {
         if let Err(error) = fs::remove_dir_all(backup_dir.join(name)) {
-            tracing::warn!(backup = name, %error, "an old backup can not be removed");
+            tracing::warn!(backup = name, %error, "an old backup cannot be removed");
         }
     }
 }
@@ -218,7 +220,7 @@ fn remove_partial(backup_dir: &Path) {
         let is_partial =
             name.to_str().and_then(|name| name.strip_suffix(PARTIAL)).is_some_and(is_backup_name);
         if is_partial && let Err(error) = fs::remove_dir_all(entry.path()) {
-            tracing::warn!(path = %entry.path().display(), %error, "a broken-off backup can not be removed");
+            tracing::warn!(path = %entry.path().display(), %error, "a broken-off backup cannot be removed");
         }
     }
 }

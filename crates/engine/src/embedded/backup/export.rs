@@ -1,8 +1,9 @@
 //! A namespace's database as one file.
 
-use super::{checksum_file, copy_pages, map_copy_error, map_io_error};
+use super::{checksum_file, copy_pages};
 use crate::ExportFile;
 use crate::embedded::conn::SqliteConnection;
+use crate::embedded::copy_error::{map_copy_error, map_io_error};
 use crate::embedded::database_handle::DatabaseHandle;
 use crate::embedded::database_manager::DatabaseManager;
 use crate::embedded::error_mapping;
@@ -26,46 +27,47 @@ const STEPS_PER_LOOK: i32 = 10_000;
 ///
 /// It ends when `has_left` says that the caller has gone.
 pub(in crate::embedded) fn export_namespace(
-    stores: &DatabaseManager,
+    databases: &DatabaseManager,
     namespace: &Namespace,
     has_left: &Arc<AtomicBool>,
 ) -> Result<ExportFile> {
-    let store = stores.open_for_caller(namespace)?;
-    export_database(stores, namespace, &store, has_left)
+    let database = databases.open_for_caller(namespace)?;
+    export_database(databases, namespace, &database, has_left)
 }
 
 fn export_database(
-    stores: &DatabaseManager,
+    databases: &DatabaseManager,
     namespace: &Namespace,
-    store: &Arc<DatabaseHandle>,
+    database: &Arc<DatabaseHandle>,
     has_left: &Arc<AtomicBool>,
 ) -> Result<ExportFile> {
-    let bytes = stores.shared.sizes.namespace_usage(namespace).file;
-    let permit = stores.export_limiter.permit_export(
+    let bytes = databases.shared.sizes.namespace_usage(namespace).file;
+    let permit = databases.export_limiter.permit_export(
         namespace,
         bytes,
-        &stores.folder.temp_path(),
-        stores.shared.config.max_temp_size,
+        &databases.folder.temp_path(),
+        databases.shared.config.max_temp_size,
     )?;
     let goes_on = || match has_left.load(Relaxed) {
         true => Err(Error::new(Code::Unavailable, "the caller has left")),
-        false => stores.check_open(),
+        false => databases.check_open(),
     };
-    store.check_in_place()?;
-    let source = SqliteConnection::reader(store.path()).map_err(map_copy_error)?;
+    database.check_in_place()?;
+    let source = SqliteConnection::reader(database.path()).map_err(map_copy_error)?;
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|error| {
         tracing::error!(%error, "the system gives no random bytes");
-        Error::internal("the export can not be named")
+        Error::internal("the export cannot be named")
     })?;
-    let path = stores.folder.temp_path().join(format!("{namespace}-{}.db", hex::encode(&random)));
+    let path =
+        databases.folder.temp_path().join(format!("{namespace}-{}.db", hex::encode(&random)));
     // From here on the file is removed whatever happens.
     let mut export = ExportFile { path, checksum: String::new(), size: 0, permit: None };
     copy_pages(&source, &export.path, goes_on, |_| {})?;
-    // It was read by its path, where by now there may be the database of whoever made the namespace
-    // again.
-    if !stores.is_current(namespace, store) {
-        stores.check_not_deleting(namespace)?;
+    // It was read by its path, where by now there may be the database of the next owner of the
+    // namespace again.
+    if !databases.is_current(namespace, database) {
+        databases.check_not_deleting(namespace)?;
         let message = "the namespace was deleted or restored while it was exported; try again";
         return Err(Error::new(Code::Unavailable, message).retry_after(Duration::from_secs(1)));
     }
@@ -75,7 +77,7 @@ fn export_database(
     let findings = tidied.map_err(map_copy_error)?;
     if let Some(findings) = findings {
         // Pages are copied as they are: nothing before this looks into them.
-        tracing::error!(path = %store.path().display(), findings, "the database is damaged, as the copy of it shows");
+        tracing::error!(path = %database.path().display(), findings, "the database is damaged, as the copy of it shows");
         return Err(error_mapping::database_damaged_error());
     }
     fs::rename(&packed.path, &export.path).map_err(|error| map_io_error(&export.path, &error))?;
@@ -159,16 +161,17 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-    /// The one who asked for the old database must not get that of the next owner of the name.
+    /// A caller that asked for the old database must not get that of the next owner of the name.
     #[test]
     fn an_export_is_never_of_a_namespace_that_was_made_again_meanwhile() {
         let folder = tempfile::tempdir().unwrap();
-        let stores = DatabaseManager::open(EmbeddedConfig::new(folder.path()))
+        let databases = DatabaseManager::open(EmbeddedConfig::new(folder.path()))
             .unwrap_or_else(|error| panic!("{error}"));
         let namespace = Namespace::new("app").unwrap();
-        let old = stores.open_namespace(&namespace).unwrap();
+        let old = databases.open_namespace(&namespace).unwrap();
         let here = Arc::<AtomicBool>::default();
-        let export_of = |of: &Arc<DatabaseHandle>| export_database(&stores, &namespace, of, &here);
+        let export_of =
+            |of: &Arc<DatabaseHandle>| export_database(&databases, &namespace, of, &here);
         let first = export_of(&old).unwrap();
         // One of a namespace at a time, as long as its file is there.
         assert_eq!(export_of(&old).unwrap_err().code, Code::Overloaded);
@@ -176,11 +179,11 @@ mod tests {
         here.store(true, Relaxed);
         assert!(export_of(&old).unwrap_err().message.contains("left"));
         here.store(false, Relaxed);
-        stores.remove_database(&namespace).unwrap();
-        let new = stores.open_namespace(&namespace).unwrap();
+        databases.remove_database(&namespace).unwrap();
+        let new = databases.open_namespace(&namespace).unwrap();
         assert_eq!(export_of(&old).unwrap_err().code, Code::Unavailable);
         assert!(export_of(&new).is_ok());
-        let left = std::fs::read_dir(stores.folder.temp_path()).unwrap().count();
+        let left = std::fs::read_dir(databases.folder.temp_path()).unwrap().count();
         assert_eq!(left, 0, "exports leave nothing behind");
     }
 }

@@ -1,7 +1,8 @@
 //! The list of a backup's files with their checksums, `manifest.json`.
 
-use super::{checksum_file, map_io_error};
+use super::checksum_file;
 use crate::BackupInfo;
+use crate::embedded::copy_error::map_io_error;
 use debros_proto::{Code, Error, Namespace, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -54,8 +55,8 @@ impl Manifest {
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
         let path = folder.join(MANIFEST_FILE);
         let text = serde_json::to_vec_pretty(self).map_err(|error| {
-            tracing::error!(%error, "a manifest can not be written");
-            Error::internal("the backup's manifest can not be written")
+            tracing::error!(%error, "a manifest cannot be written");
+            Error::internal("the backup's manifest cannot be written")
         })?;
         crate::embedded::data_folder::write_synced(&path, &text)
             .map_err(|error| map_io_error(&path, &error))
@@ -64,7 +65,7 @@ impl Manifest {
     /// Reads the manifest of a backup, and describes the backup.
     ///
     /// # Errors
-    /// `not_found` when there is none, `database_corrupt` when it can not be understood.
+    /// `not_found` when there is none, `database_corrupt` when it cannot be understood.
     pub(super) fn read(backup_dir: &Path, name: &str) -> Result<(Manifest, BackupInfo)> {
         let path = backup_dir.join(name).join(MANIFEST_FILE);
         let text = match debros_proto::regular_file::read(&path) {
@@ -90,7 +91,7 @@ impl Manifest {
         };
         let manifest: Manifest = match serde_json::from_slice(&text) {
             Ok(manifest) => manifest,
-            Err(_) => return damaged("it can not be read"),
+            Err(_) => return damaged("it cannot be read"),
         };
         if manifest.format != FORMAT {
             return damaged("it is of a form that this version does not know");
@@ -127,7 +128,7 @@ impl ManifestEntry {
         folder.join(&self.path)
     }
 
-    /// Compares the file with its checksum. `on_bytes` is told of each part's bytes.
+    /// Compares the file with its checksum. `on_bytes` gets each part's bytes.
     ///
     /// # Errors
     /// `database_corrupt`, naming the file.

@@ -1,13 +1,12 @@
 //! Copies of the databases: backups, putting them back, and exports.
 //!
 //! Copies are made with SQLite's backup interface, from a connection of its own that holds one read
-//! transaction: the copy is of one moment, the steps never start over, and writers go on (the log
+//! transaction: the copy is of one snapshot, the steps never start over, and writers go on (the log
 //! is not written back meanwhile, so it grows by what they write). `VACUUM INTO` would do the same
 //! with more work and may renumber rowids.
 
 mod create;
 mod export;
-mod export_limiter;
 mod manifest;
 mod restore;
 mod system_copy;
@@ -15,13 +14,12 @@ mod system_copy;
 pub use create::is_backup_name;
 pub(super) use create::{create_backup, list_backups};
 pub(super) use export::export_namespace;
-pub(super) use export_limiter::ExportLimiter;
 pub(super) use restore::{finish_interrupted_restore, restore_backup};
 
 use super::authorizer::StatementRights;
 use super::conn::SqliteConnection;
+use super::copy_error::map_copy_error;
 use super::database_manager::DatabaseManager;
-use super::error_mapping;
 use debros_proto::{Code, Error, Result};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
@@ -39,12 +37,12 @@ const WAIT: Duration = Duration::from_secs(2);
 
 /// Lets one backup, restore or deletion run at a time; `what` names this one to the others.
 pub(super) fn exclusive_maintenance<'s>(
-    stores: &'s DatabaseManager,
+    databases: &'s DatabaseManager,
     what: &'static str,
 ) -> Result<MutexGuard<'s, ()>> {
-    let mut running = stores.maintenance_name.lock().unwrap_or_else(PoisonError::into_inner);
-    // Under the other lock, so that nobody reads what the one before was.
-    let guard = match stores.maintenance_lock.try_lock() {
+    let mut running = databases.maintenance_name.lock().unwrap_or_else(PoisonError::into_inner);
+    // Under the other lock, so that no other reads what the one before was.
+    let guard = match databases.maintenance_lock.try_lock() {
         Ok(guard) => guard,
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
         Err(TryLockError::WouldBlock) => {
@@ -56,8 +54,8 @@ pub(super) fn exclusive_maintenance<'s>(
     Ok(guard)
 }
 
-/// Copies the database that `source` reads, as it is now, into a new file. `on_bytes` is told of
-/// each step's bytes; before each step it is asked whether the copy `goes_on`.
+/// Copies the database that `source` reads, as it is now, into a new file. `on_bytes` gets each
+/// step's bytes; before each step `goes_on` decides whether the copy continues.
 fn copy_pages(
     source: &SqliteConnection,
     target: &Path,
@@ -91,7 +89,7 @@ fn copy_pages(
         match step {
             StepResult::Done => break,
             StepResult::More => {}
-            // Nobody else knows the copy, and the snapshot needs no lock.
+            // Nothing else knows the copy, and the snapshot needs no lock.
             _ => return Err(Error::internal("the copy is locked by another program")),
         }
     }
@@ -100,7 +98,7 @@ fn copy_pages(
     copy.close().map_err(|(_, error)| map_copy_error(error))
 }
 
-/// The SHA-256 of a file in hex, and its size. `on_bytes` is told of each part's bytes.
+/// The SHA-256 of a file in hex, and its size. `on_bytes` gets each part's bytes.
 fn checksum_file(path: &Path, mut on_bytes: impl FnMut(u64)) -> io::Result<(String, u64)> {
     let mut file = debros_proto::regular_file::open(path)?;
     let (mut hash, mut size) = (Sha256::new(), 0);
@@ -114,28 +112,4 @@ fn checksum_file(path: &Path, mut on_bytes: impl FnMut(u64)) -> io::Result<(Stri
         size += count as u64;
         on_bytes(count as u64);
     }
-}
-
-/// A full disk is the likeliest thing to go wrong with a copy, and no database is full then.
-fn map_copy_error(error: rusqlite::Error) -> Error {
-    match error_mapping::map_sqlite_error(error) {
-        error if error.code == Code::DatabaseFull => disk_full_error(),
-        error => error,
-    }
-}
-
-fn map_io_error(what: &Path, error: &io::Error) -> Error {
-    tracing::error!(path = %what.display(), %error, "a copy of the databases can not be read or written");
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => disk_full_error(),
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Error::new(
-            Code::ReadOnly,
-            "the folder of the copy can not be written; the node's log has more",
-        ),
-        _ => Error::internal("the copy can not be read or written; the node's log has more"),
-    }
-}
-
-fn disk_full_error() -> Error {
-    Error::new(Code::DiskFull, "the disk has no room for the copy; nothing was changed")
 }

@@ -1,21 +1,23 @@
 //! Putting a backup back.
 //!
 //! Every file is replaced by its own writer thread in one transaction, so that each database is the
-//! old one or the new one to whoever reads, and after a crash. Then the files go that the backup
+//! old one or the new one to every reader, and after a crash. Then the files go that the backup
 //! does not have. A marker with the backup's name lies in the folder until all are replaced: the
-//! next start finishes what was begun. Who may act stays as it is (see `authority`).
+//! next start finishes what was begun. Who may act stays as it is (see `system_copy.rs`).
 
 use super::create::is_backup_name;
 use super::manifest::{Manifest, ManifestEntry};
 use super::system_copy::SystemCopy;
-use super::{copy_pages, exclusive_maintenance, map_copy_error, map_io_error};
+use super::{copy_pages, exclusive_maintenance};
 use crate::ProgressFn;
 use crate::embedded::authorizer::StatementRights;
-use crate::embedded::config::EngineOpenError;
 use crate::embedded::conn::SqliteConnection;
+use crate::embedded::copy_error::{map_copy_error, map_io_error};
 use crate::embedded::data_folder::sync_folder;
 use crate::embedded::database_handle::{DatabaseHandle, WriteOptions};
-use crate::embedded::database_manager::{DatabaseManager, NO_DEADLINE};
+use crate::embedded::database_manager::DatabaseManager;
+use crate::embedded::deadline::NO_DEADLINE;
+use crate::embedded::engine_open_error::EngineOpenError;
 use crate::embedded::fair_queue::FlowId;
 use crate::embedded::job::JobIsolation;
 use crate::embedded::tenant;
@@ -30,7 +32,7 @@ use std::time::{Duration, Instant};
 
 /// Verifies a backup and puts it in place of what is there. Blocks.
 pub(in crate::embedded) fn restore_backup(
-    stores: &DatabaseManager,
+    databases: &DatabaseManager,
     name: &str,
     progress: &ProgressFn,
 ) -> Result<()> {
@@ -40,10 +42,10 @@ pub(in crate::embedded) fn restore_backup(
             format!("there is no backup named \"{}\"", debros_proto::ids::excerpt(name)),
         ));
     }
-    let _alone = exclusive_maintenance(stores, "a restore")?;
-    stores.check_open()?;
+    let _alone = exclusive_maintenance(databases, "a restore")?;
+    databases.check_open()?;
     // What is put back now would go when that deletion is finished.
-    if let Some(namespace) = stores.namespace_locks.find_deleting() {
+    if let Some(namespace) = databases.namespace_locks.find_deleting() {
         return Err(Error::new(
             Code::Conflict,
             format!(
@@ -52,18 +54,18 @@ pub(in crate::embedded) fn restore_backup(
             ),
         ));
     }
-    let backup = VerifiedBackup::new(stores, name, progress)?;
-    let folder = &stores.folder;
+    let backup = VerifiedBackup::new(databases, name, progress)?;
+    let folder = &databases.folder;
     folder.begin_restore(name).map_err(|error| map_io_error(folder.path(), &error))?;
-    backup.restore(stores)?;
+    backup.restore(databases)?;
     folder.end_restore().map_err(|error| map_io_error(folder.path(), &error))
 }
 
 /// Finishes the restore that a crash or a stop interrupted, if there was one.
 pub(in crate::embedded) fn finish_interrupted_restore(
-    stores: &DatabaseManager,
+    databases: &DatabaseManager,
 ) -> Result<(), EngineOpenError> {
-    let folder = &stores.folder;
+    let folder = &databases.folder;
     let Some(name) =
         folder.interrupted_restore().map_err(|error| EngineOpenError::io(folder.path(), error))?
     else {
@@ -72,7 +74,7 @@ pub(in crate::embedded) fn finish_interrupted_restore(
     tracing::warn!(backup = name, "a restore was interrupted; it is finished now");
     let finish = || {
         let nobody: ProgressFn = Box::new(|_, _| {});
-        restore_backup(stores, &name, &nobody).map_err(|error| EngineOpenError::Restore {
+        restore_backup(databases, &name, &nobody).map_err(|error| EngineOpenError::Restore {
             backup: name.clone(),
             message: format!(
                 "{error}; to go on with the databases as they are, remove {} (those that were here before may lie in {})",
@@ -102,8 +104,8 @@ struct VerifiedBackup<'a> {
 }
 
 impl<'a> VerifiedBackup<'a> {
-    fn new(stores: &DatabaseManager, name: &str, progress: &'a ProgressFn) -> Result<Self> {
-        let backup_dir = &stores.shared.config.backup_dir;
+    fn new(databases: &DatabaseManager, name: &str, progress: &'a ProgressFn) -> Result<Self> {
+        let backup_dir = &databases.shared.config.backup_dir;
         let (manifest, _) = Manifest::read(backup_dir, name)?;
         let folder = backup_dir.join(name);
         let bytes: u64 = manifest.files.iter().map(|file| file.size).sum();
@@ -117,8 +119,8 @@ impl<'a> VerifiedBackup<'a> {
             })?;
         }
         // What is put back goes through the log first.
-        let room = super::super::data_folder::available_space(stores.folder.path())
-            .map_err(|error| map_io_error(stores.folder.path(), &error))?;
+        let room = super::super::data_folder::available_space(databases.folder.path())
+            .map_err(|error| map_io_error(databases.folder.path(), &error))?;
         // The system's database is changed in a copy before.
         let system = manifest.files.iter().filter(|file| file.namespace().is_none());
         let needed = bytes + system.map(|file| file.size).sum::<u64>();
@@ -133,53 +135,56 @@ impl<'a> VerifiedBackup<'a> {
         for file in manifest.files.iter().filter(|file| file.namespace().is_none()) {
             check_schema_version(&file.path_in(&folder))?;
         }
-        let again =
-            stores.folder.interrupted_restore().is_ok_and(|begun| begun.as_deref() == Some(name));
+        let again = databases
+            .folder
+            .interrupted_restore()
+            .is_ok_and(|begun| begun.as_deref() == Some(name));
         Ok(Self { name: name.to_owned(), again, folder, manifest, progress, all })
     }
 
-    fn restore(&self, stores: &DatabaseManager) -> Result<()> {
+    fn restore(&self, databases: &DatabaseManager) -> Result<()> {
         let mut done = self.all / 2;
         let mut restored: BTreeSet<Namespace> =
             self.manifest.files.iter().filter_map(ManifestEntry::namespace).collect();
-        // The system's first: it tells which namespaces are not the backup's any more.
+        // The system's first: it shows which namespaces are no longer the backup's.
         for system in self.manifest.files.iter().filter(|file| file.namespace().is_none()) {
-            stores.check_open()?;
-            let copy = SystemCopy::create(&system.path_in(&self.folder), &stores.folder)?;
-            if copy.is_of_this_network(&stores.folder.system_path())? {
+            databases.check_open()?;
+            let copy = SystemCopy::create(&system.path_in(&self.folder), &databases.folder)?;
+            if copy.is_of_this_network(&databases.folder.system_path())? {
                 // What could not be copied stays as it is: its file is the only one.
                 restored.extend(
                     self.manifest
                         .missing_namespaces()
-                        .filter(|missing| stores.has_database(missing)),
+                        .filter(|missing| databases.has_database(missing)),
                 );
             } else {
-                move_present_aside(stores, &self.name, self.again)?;
+                move_present_aside(databases, &self.name, self.again)?;
             }
-            let others = replace_system(stores, copy, &restored)?;
+            let others = replace_system(databases, copy, &restored)?;
             restored.retain(|namespace| !others.contains(namespace));
             done += system.size;
             (self.progress)(done.min(self.all), self.all);
         }
         for file in &self.manifest.files {
             let Some(namespace) = file.namespace() else { continue };
-            stores.check_open()?;
+            databases.check_open()?;
             if restored.contains(&namespace) {
-                replace_namespace(stores, file.path_in(&self.folder), &namespace)?;
+                replace_namespace(databases, file.path_in(&self.folder), &namespace)?;
             }
             done += file.size;
             (self.progress)(done.min(self.all), self.all);
         }
-        let namespaces =
-            stores.list_remnants().map_err(|error| map_io_error(stores.folder.path(), &error))?;
+        let namespaces = databases
+            .list_remnants()
+            .map_err(|error| map_io_error(databases.folder.path(), &error))?;
         for namespace in namespaces.difference(&restored) {
-            stores.remove_database(namespace)?;
+            databases.remove_database(namespace)?;
         }
-        stores
+        databases
             .folder
             .sync_namespaces()
-            .map_err(|error| map_io_error(stores.folder.path(), &error))?;
-        stores.namespace_locks.set_ownership_change(false);
+            .map_err(|error| map_io_error(databases.folder.path(), &error))?;
+        databases.namespace_locks.set_ownership_change(false);
         (self.progress)(self.all, self.all);
         Ok(())
     }
@@ -188,11 +193,11 @@ impl<'a> VerifiedBackup<'a> {
 /// Takes the present namespaces' files out of the way of another network's owners, whose backup is
 /// put back: a file under one of their names is somebody else's. It may also be the only one there
 /// is, where `system.db` was lost and this is the same operator's; so nothing is deleted, and
-/// `system.db` is copied. Nobody is served until the whole is done.
-fn move_present_aside(stores: &DatabaseManager, backup: &str, again: bool) -> Result<()> {
-    let of_folder = |error| map_io_error(stores.folder.path(), &error);
-    let aside = stores.folder.create_aside_folder(backup, again).map_err(of_folder)?;
-    stores.namespace_locks.set_ownership_change(true);
+/// `system.db` is copied. No call is served until the whole is done.
+fn move_present_aside(databases: &DatabaseManager, backup: &str, again: bool) -> Result<()> {
+    let of_folder = |error| map_io_error(databases.folder.path(), &error);
+    let aside = databases.folder.create_aside_folder(backup, again).map_err(of_folder)?;
+    databases.namespace_locks.set_ownership_change(true);
     tracing::warn!(
         folder = %aside.display(),
         "the backup is of another network than the databases here: they are kept in this folder, and nobody uses them"
@@ -203,9 +208,9 @@ fn move_present_aside(stores: &DatabaseManager, backup: &str, again: bool) -> Re
     if !system.exists() {
         let _ = std::fs::remove_file(&partial);
         copy_pages(
-            &SqliteConnection::reader(&stores.folder.system_path()).map_err(map_copy_error)?,
+            &SqliteConnection::reader(&databases.folder.system_path()).map_err(map_copy_error)?,
             &partial,
-            || stores.check_open(),
+            || databases.check_open(),
             |_| {},
         )?;
         File::open(&partial)
@@ -213,51 +218,51 @@ fn move_present_aside(stores: &DatabaseManager, backup: &str, again: bool) -> Re
             .and_then(|()| std::fs::rename(&partial, &system))
             .map_err(of_folder)?;
     }
-    let present = stores.list_remnants().map_err(of_folder)?;
-    present.iter().try_for_each(|namespace| stores.quarantine(namespace, &aside))?;
-    sync_folder(&aside).and_then(|()| stores.folder.sync_namespaces()).map_err(of_folder)
+    let present = databases.list_remnants().map_err(of_folder)?;
+    present.iter().try_for_each(|namespace| databases.quarantine(namespace, &aside))?;
+    sync_folder(&aside).and_then(|()| databases.folder.sync_namespaces()).map_err(of_folder)
 }
 
-/// As [`replace`] for the file of a namespace. What can not be used of it, because a newer version
-/// made it, say, is nobody's trouble but that namespace's: it comes back as it was copied, and
-/// whoever uses it is told why he can not.
+/// As [`replace`] for the file of a namespace. What cannot be used of it, because a newer version
+/// made it, say, is that namespace's trouble alone: it comes back as it was copied, and the next
+/// caller that uses it gets the reason.
 fn replace_namespace(
-    stores: &DatabaseManager,
+    databases: &DatabaseManager,
     source: PathBuf,
     namespace: &Namespace,
 ) -> Result<()> {
     // A backup of an earlier version is brought up to date before it is put back.
-    let copy = tenant::current_copy(&source, namespace, &stores.folder.temp_path()).unwrap_or_else(|error| {
+    let copy = tenant::current_copy(&source, namespace, &databases.folder.temp_path()).unwrap_or_else(|error| {
         tracing::error!(%namespace, error = %error.message, "a namespace of the backup is put back as it is");
         None
     });
     let source = copy.as_ref().map_or(source, |copy| copy.path().to_owned());
-    let store = open_or_renew(stores, namespace)?;
-    let (is_usable, ()) = replace_database(&store, move || Ok((source.clone(), ())))?;
+    let database = open_or_renew(databases, namespace)?;
+    let (is_usable, ()) = replace_database(&database, move || Ok((source.clone(), ())))?;
     if is_usable {
-        store.set_damaged(false);
+        database.set_damaged(false);
         return Ok(());
     }
-    drop(store);
-    stores.close_namespace(namespace)
+    drop(database);
+    databases.close_namespace(namespace)
 }
 
-/// A namespace's store. A file that does not open, for whatever reason, is no reason against
+/// A namespace's database. A file that does not open, for whatever reason, is no reason against
 /// replacing it: it is put aside.
 fn open_or_renew(
-    stores: &DatabaseManager,
+    databases: &DatabaseManager,
     namespace: &Namespace,
 ) -> Result<std::sync::Arc<DatabaseHandle>> {
-    match stores.open_in_place(namespace) {
+    match databases.open_in_place(namespace) {
         // What stops the node, and not the file alone.
         Err(error)
             if !matches!(error.code, Code::Overloaded | Code::DiskFull | Code::Unavailable) =>
         {
-            tracing::warn!(%namespace, error = %error.message, "a database that can not be opened is put aside");
-            stores
+            tracing::warn!(%namespace, error = %error.message, "a database that cannot be opened is put aside");
+            databases
                 .put_damaged_aside(namespace)
-                .map_err(|error| map_io_error(stores.folder.path(), &error))?;
-            stores.open_for_restore(namespace)
+                .map_err(|error| map_io_error(databases.folder.path(), &error))?;
+            databases.open_for_restore(namespace)
         }
         opened => opened,
     }
@@ -266,28 +271,28 @@ fn open_or_renew(
 /// As [`replace`] for the system's database, where those who may act stay who they are. Returns the
 /// namespaces that are not the backup's of their names, whose databases are not put back.
 fn replace_system(
-    stores: &DatabaseManager,
+    databases: &DatabaseManager,
     mut copy: SystemCopy,
     restored: &BTreeSet<Namespace>,
 ) -> Result<BTreeSet<Namespace>> {
-    let (present, restored) = (stores.folder.system_path(), restored.clone());
+    let (present, restored) = (databases.folder.system_path(), restored.clone());
     // On the writer's thread: between the look at what is revoked and the replacement nobody
     // revokes anything.
-    replace_database(&stores.system, move || {
+    replace_database(&databases.system, move || {
         let others = copy.merge_auth_tables(&present, &restored)?;
         Ok((copy.path().to_owned(), others))
     })
     .map(|(_, others)| {
-        stores.system.set_damaged(false);
+        databases.system.set_damaged(false);
         others
     })
 }
 
-/// Has the store's writer replace everything in one transaction by the file that `source` gives.
-/// Returns whether it can be used, for it is replaced also when it can not, and what `source` gives
+/// Has the database's writer replace everything in one transaction by the file that `source` gives.
+/// Returns whether it can be used, for it is replaced also when it cannot, and what `source` gives
 /// besides.
 fn replace_database<T: Send + 'static>(
-    store: &DatabaseHandle,
+    database: &DatabaseHandle,
     mut source: impl FnMut() -> Result<(PathBuf, T)> + Send + 'static,
 ) -> Result<(bool, T)> {
     let write = WriteOptions {
@@ -297,7 +302,7 @@ fn replace_database<T: Send + 'static>(
         deadline: Instant::now() + NO_DEADLINE,
         flow: FlowId::default(),
     };
-    store.write_blocking(write, move |conn| {
+    database.write_blocking(write, move |conn| {
         conn.authorizer.set_rights(StatementRights::Internal);
         let (source, besides) = source()?;
         let is_usable = tenant::replace_content(conn, |conn| {
@@ -310,7 +315,7 @@ fn replace_database<T: Send + 'static>(
         })?;
         // The log now holds the whole database; it is written back when readers let it.
         if let Err(error) = conn.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
-            tracing::warn!(%error, "the log can not be written back now");
+            tracing::warn!(%error, "the log cannot be written back now");
         }
         Ok((is_usable, besides))
     })

@@ -7,16 +7,16 @@
 //! after a crash there are either the old ones or the kept ones, and a restore that is finished
 //! later keeps what it finds.
 //!
-//! A name is not a namespace: who deleted his and left the name to somebody else left him no data.
-//! So what the backup has of a namespace goes back only to that namespace (see `REASSIGNED_NAMES`).
-//! Otherwise the backup's is left out, and the present one is as every namespace that was made
-//! since.
+//! A name is not a namespace: an owner who deleted a namespace left no data to the next owner of
+//! its name. So what the backup has of a namespace goes back only to that namespace (see
+//! `REASSIGNED_NAMES`). Otherwise the backup's is left out, and the present one is as every
+//! namespace that was made since.
 //!
 //! A backup of another network (its secret is another one: a new machine, whose tables are empty)
-//! brings its tables, and its sessions have ended: who held their tokens when the copy was made is
-//! not known.
+//! brings its tables, and its sessions have ended: a caller that held their tokens when the copy
+//! was made is not known.
 
-use super::map_copy_error;
+use crate::embedded::copy_error::{map_copy_error, map_io_error};
 use crate::embedded::data_folder::DataFolder;
 use crate::migrations::{self, KEPT_BY_RESTORE, MIGRATIONS};
 use debros_proto::{Error, Namespace, Result, now_ms};
@@ -61,13 +61,13 @@ impl SystemCopy {
     pub(super) fn create(backup: &Path, folder: &DataFolder) -> Result<Self> {
         let path = folder.temp_path().join("restored-system.db");
         let mut copy = Self { path, namespaces: Vec::new(), left_out: BTreeSet::new() };
-        fs::copy(backup, copy.path()).map_err(|error| super::map_io_error(copy.path(), &error))?;
+        fs::copy(backup, copy.path()).map_err(|error| map_io_error(copy.path(), &error))?;
         let mut db = Connection::open(copy.path()).map_err(map_copy_error)?;
         db.execute_batch(PREPARE).map_err(map_copy_error)?;
         migrations::apply_migrations(&mut db, MIGRATIONS, now_ms()).map_err(|error| {
-            tracing::error!(%error, "the backup's tables can not be brought up to date");
+            tracing::error!(%error, "the backup's tables cannot be brought up to date");
             Error::internal(
-                "the backup's tables can not be brought up to date; nothing was changed, and the log has more",
+                "the backup's tables cannot be brought up to date; nothing was changed, and the log has more",
             )
         })?;
         copy.namespaces = read_namespaces(&db).map_err(map_copy_error)?;
@@ -92,7 +92,7 @@ impl SystemCopy {
     }
 
     /// Puts the present tables of those who may act into the copy, and gives the data that nobody
-    /// owns there to the operator. `present` is the system's database, in which nobody else writes
+    /// owns there to the operator. `present` is the system's database, in which nothing else writes
     /// meanwhile; `files` are the namespaces whose databases the backup has.
     ///
     /// Returns the namespaces that are others than the backup's of their names: their databases
@@ -218,9 +218,9 @@ fn revoke_in_backup_tables(db: &Transaction<'_>) -> rusqlite::Result<()> {
     )
 }
 
-/// Enters namespaces that come back with data and have no row: the first stranger who signs in must
-/// not own them. A row without an owner is that of a namespace which is gone. They keep the time
-/// that the backup has, by which the same backup knows them again.
+/// Enters namespaces that come back with data and have no row: the first stranger that signs in
+/// must not own them. A row without an owner is that of a namespace which is gone. They keep the
+/// time that the backup has, by which the same backup knows them again.
 fn assign_unowned_data(db: &Transaction<'_>, files: &BTreeSet<Namespace>) -> rusqlite::Result<()> {
     db.execute("DELETE FROM main.namespaces WHERE owner = ''", [])?;
     db.execute(

@@ -2,8 +2,8 @@
 
 use super::{DatabaseHandle, lock};
 use crate::embedded::authorizer::StatementRights;
-use crate::embedded::conn::SqliteConnection;
 use crate::embedded::disk_reserve::DiskReserve;
+use crate::embedded::writer_conn::WriterConnection;
 use rusqlite::config::DbConfig;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
@@ -22,9 +22,9 @@ impl DatabaseHandle {
         self.brief_reads.close();
     }
 
-    /// After [`refuse`](DatabaseHandle::refuse), waits until everything is finished, at the latest
-    /// until `deadline`. Whether it is, so that [`close`](DatabaseHandle::close) takes no longer
-    /// than the disk.
+    /// After [`refuse_new_work`](DatabaseHandle::refuse_new_work), waits until everything is
+    /// finished, at the latest until `deadline`. Whether it is, so that
+    /// [`close`](DatabaseHandle::close) takes no longer than the disk.
     pub(in crate::embedded) fn wait_until_finished(&self, deadline: Instant) -> bool {
         self.threads.wait_until_ended(deadline)
     }
@@ -73,13 +73,13 @@ impl Drop for DatabaseHandle {
 }
 
 fn close_connection(
-    conn: SqliteConnection,
+    conn: WriterConnection,
     path: &Path,
     is_in_place: bool,
     reserve: &DiskReserve,
 ) -> bool {
     if !is_in_place {
-        // What lies under the name now may be somebody's database with its log, which SQLite would
+        // What lies under the name now may be another database with its log, which SQLite would
         // delete by its name.
         let kept = conn.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
         tracing::error!(path = %path.display(), ?kept, "the database's file was removed or replaced: what was written to it since is in no file with a name");
@@ -91,7 +91,7 @@ fn close_connection(
     }
     let checkpoint: rusqlite::Result<i64> =
         conn.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
-    let closed = conn.db.close().map_err(|(_, error)| error);
+    let closed = conn.close();
     match checkpoint.and_then(|busy| closed.map(|()| busy)) {
         Ok(_) => true,
         Err(error) => {
@@ -103,7 +103,7 @@ fn close_connection(
 }
 
 /// Writes down what namespaces have. False: the next start has to count.
-fn save_usage(conn: &SqliteConnection, reserve: &DiskReserve) -> bool {
+fn save_usage(conn: &WriterConnection, reserve: &DiskReserve) -> bool {
     let Some(ledger) = &conn.ledger else { return true };
     // The limit is for what others write.
     let save = || {
@@ -113,7 +113,7 @@ fn save_usage(conn: &SqliteConnection, reserve: &DiskReserve) -> bool {
     };
     let saved = save().or_else(|error| if reserve.release_if_full() { save() } else { Err(error) });
     if let Err(error) = &saved {
-        tracing::warn!(%error, "what namespaces have can not be written down; the next start counts it");
+        tracing::warn!(%error, "what namespaces have cannot be written down; the next start counts it");
     }
     saved.is_ok()
 }

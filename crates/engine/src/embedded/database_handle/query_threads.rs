@@ -42,8 +42,8 @@ impl DatabaseHandle {
     }
 
     /// As [`read`](DatabaseHandle::read), for what is done, or ends by itself, in the time that
-    /// `act` is told, of the thread's processor: on a thread that does nothing else. The more wait
-    /// for it, the less time each has.
+    /// `act` gets, of the thread's processor: on a thread that does nothing else. The more wait for
+    /// it, the less time each has.
     pub(in crate::embedded) async fn read_briefly<T, F>(
         &self,
         caller: CallerKey,
@@ -70,8 +70,8 @@ impl DatabaseHandle {
     }
 
     /// As [`read`](DatabaseHandle::read), for what most often takes little. Where it would wait for
-    /// others, it is done as [`read_briefly`](DatabaseHandle::read_briefly) does; `act` is told for
-    /// how long, and ends by itself then.
+    /// others, it is done as [`read_briefly`](DatabaseHandle::read_briefly) does; `act` gets the
+    /// time that it has, and ends by itself then.
     pub(in crate::embedded) async fn read_or_try_briefly<T, F>(
         &self,
         caller: CallerKey,
@@ -116,10 +116,7 @@ impl DatabaseHandle {
             Err(_) if !readers.is_empty() => Ok(()),
             Err(error) => {
                 tracing::error!(%error, "no thread for queries can be started");
-                Err(Error::new(
-                    Code::Overloaded,
-                    "the node can not start another thread; try again",
-                ))
+                Err(Error::new(Code::Overloaded, "the node cannot start another thread; try again"))
             }
         }
     }
@@ -130,14 +127,14 @@ impl DatabaseHandle {
             *reader = Some(self.spawn_reader(&self.brief_reads, ThreadShare::ALL, false).map_err(
                 |error| {
                     tracing::error!(%error, "no thread for queries can be started");
-                    Error::new(Code::Overloaded, "the node can not start another thread; try again")
+                    Error::new(Code::Overloaded, "the node cannot start another thread; try again")
                 },
             )?);
         }
         Ok(())
     }
 
-    /// Starts a thread for a queue, of which each caller has his share. Where it `yields`, the
+    /// Starts a thread for a queue, of which each caller has its share. Where it `yields`, the
     /// node's other threads come first.
     fn spawn_reader(
         &self,

@@ -1,5 +1,4 @@
-//! Closing databases: those that nobody uses when there are many, one for a restore, and all at the
-//! end.
+//! Closing databases: idle ones when there are many, one for a restore, and all at the end.
 
 use super::{DatabaseManager, DatabaseSlot, OpenDatabase, lock};
 use crate::embedded::closing_set::PendingClose;
@@ -16,36 +15,36 @@ const SYSTEM_CLOSE_TIME: Duration = Duration::from_secs(1);
 const COMMON_CLOSE_TIME: Duration = Duration::from_millis(500);
 
 impl DatabaseManager {
-    /// Closes a namespace's database, if it is open: whoever comes next opens it anew. Blocks.
+    /// Closes a namespace's database, if it is open: the next caller opens it again. Blocks.
     pub(in crate::embedded) fn close_namespace(&self, namespace: &Namespace) -> Result<()> {
         let slot = self.acquire_slot(namespace)?;
         let _opening = lock(&slot.opening);
-        if slot.store.get().is_some_and(|store| !store.close()) {
+        if slot.database.get().is_some_and(|database| !database.close()) {
             lock(&self.closing.unchecked).insert(namespace.clone());
         }
         self.evict_slot(namespace, &slot);
         Ok(())
     }
 
-    /// Closes databases that nobody uses until no more are open than there should be.
+    /// Closes idle databases until no more are open than there should be.
     pub(super) fn close_idle(&self) {
         let most = self.shared.config.open_databases.max(1);
         self.closing.close_all(self.take_idle_over(most));
     }
 
-    /// Closes some databases that nobody uses, on this thread. False: there is none.
+    /// Closes some idle databases, on this thread. False: there is none.
     pub(super) fn close_some_idle(&self) -> bool {
         let open = lock(&self.open_databases).len();
-        let leavers = self.take_idle_over(open.saturating_sub(CLOSED_AT_ONCE));
-        let are_any = !leavers.is_empty();
-        drop(leavers);
+        let pending = self.take_idle_over(open.saturating_sub(CLOSED_AT_ONCE));
+        let are_any = !pending.is_empty();
+        drop(pending);
         are_any
     }
 
-    /// Takes databases that nobody uses out of the table, the longest unused first, until it holds
-    /// no more than `most`.
+    /// Takes idle databases out of the table, the longest unused first, until it holds no more than
+    /// `most`.
     fn take_idle_over(&self, most: usize) -> Vec<PendingClose> {
-        let mut leavers = Vec::new();
+        let mut pending = Vec::new();
         let mut open = lock(&self.open_databases);
         while open.len() > most {
             let oldest = open
@@ -53,11 +52,12 @@ impl DatabaseManager {
                 .filter(|(_, entry)| is_slot_idle(&entry.slot))
                 .min_by_key(|(_, entry)| entry.last_use);
             let Some(namespace) = oldest.map(|(namespace, _)| namespace.clone()) else { break };
-            let store = open.remove(&namespace).and_then(|entry| entry.slot.store.get().cloned());
-            // Under the lock, so that whoever opens it again finds it named.
-            leavers.push(self.closing.begin_close(namespace, store));
+            let database =
+                open.remove(&namespace).and_then(|entry| entry.slot.database.get().cloned());
+            // Under the lock, so that the next open finds it named.
+            pending.push(self.closing.begin_close(namespace, database));
         }
-        leavers
+        pending
     }
 
     /// Finishes what was accepted and closes everything. Blocks, until `deadline` for statements
@@ -74,27 +74,27 @@ impl DatabaseManager {
         let entries: Vec<(Namespace, OpenDatabase)> = lock(&self.open_databases).drain().collect();
         let mut busy = Vec::new();
         for (namespace, entry) in entries {
-            // Whoever is opening it is waited for.
+            // An open that is under way is waited for.
             let _opened = lock(&entry.slot.opening);
-            if let Some(store) = entry.slot.store.get() {
-                store.refuse_new_work();
-                busy.push((namespace, Arc::clone(store)));
+            if let Some(database) = entry.slot.database.get() {
+                database.refuse_new_work();
+                busy.push((namespace, Arc::clone(database)));
             }
         }
         // Most end at once: they are closed before anything is waited for that may take all the
         // time there is.
         let soon = for_namespaces.min(Instant::now() + COMMON_CLOSE_TIME);
         for last in [soon, for_namespaces] {
-            busy.retain(|(namespace, store)| {
-                let ends = store.wait_until_finished(last);
-                if ends && !store.close() {
+            busy.retain(|(namespace, database)| {
+                let ends = database.wait_until_finished(last);
+                if ends && !database.close() {
                     lock(&self.closing.unchecked).insert(namespace.clone());
                 }
                 !ends
             });
         }
         let mut left = self.closing.wait_for_all(for_namespaces);
-        busy.iter().for_each(|(_, store)| store.abandon());
+        busy.iter().for_each(|(_, database)| database.abandon());
         left.extend(busy.into_iter().map(|(namespace, _)| namespace));
         lock(&self.closing.unchecked).extend(left.iter().cloned());
         self.system.refuse_new_work();
@@ -115,8 +115,11 @@ impl DatabaseManager {
 }
 
 /// Only the table of open databases holds it, and none of its threads is at work: a caller can go
-/// away while his statement runs, and closing would wait for that.
+/// away while its statement runs, and closing would wait for that.
 fn is_slot_idle(slot: &Arc<DatabaseSlot>) -> bool {
     Arc::strong_count(slot) == 1
-        && slot.store.get().is_some_and(|store| Arc::strong_count(store) == 1 && store.is_idle())
+        && slot
+            .database
+            .get()
+            .is_some_and(|database| Arc::strong_count(database) == 1 && database.is_idle())
 }

@@ -1,9 +1,9 @@
 //! Deleting what has expired.
 
 use super::DatabaseManager;
-use crate::embedded::conn::SqliteConnection;
 use crate::embedded::database_handle::{DatabaseHandle, WriteOptions};
 use crate::embedded::job::JobIsolation;
+use crate::embedded::writer_conn::WriterConnection;
 use crate::embedded::{idempotency, kv};
 use debros_proto::Result;
 
@@ -15,12 +15,12 @@ impl DatabaseManager {
         let mut swept = sweep(&self.system, now_ms, kv::sweep_expired).await?
             + sweep(&self.system, now_ms, idempotency::sweep_expired).await?;
         let mut refused = None;
-        for (namespace, store) in self.all_open() {
-            match sweep(&store, now_ms, idempotency::sweep_expired).await {
+        for (namespace, database) in self.all_open() {
+            match sweep(&database, now_ms, idempotency::sweep_expired).await {
                 Ok(count) => swept += count,
-                Err(_) if store.is_closing() => {}
+                Err(_) if database.is_closing() => {}
                 Err(error) => {
-                    tracing::warn!(%namespace, error = error.message, "what expired in a database can not be deleted");
+                    tracing::warn!(%namespace, error = error.message, "what expired in a database cannot be deleted");
                     refused.get_or_insert(error);
                 }
             }
@@ -31,14 +31,14 @@ impl DatabaseManager {
 }
 
 async fn sweep(
-    store: &DatabaseHandle,
+    database: &DatabaseHandle,
     now_ms: i64,
-    some: fn(&SqliteConnection, i64) -> Result<usize>,
+    some: fn(&WriterConnection, i64) -> Result<usize>,
 ) -> Result<u64> {
     let mut swept = 0;
     loop {
         let write = WriteOptions::for_removal(JobIsolation::Savepoint);
-        let count = store.write(write, move |conn| some(conn, now_ms)).await?;
+        let count = database.write(write, move |conn| some(conn, now_ms)).await?;
         swept += count as u64;
         if count == 0 {
             return Ok(swept);

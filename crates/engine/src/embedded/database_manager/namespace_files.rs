@@ -1,10 +1,12 @@
 //! The files of namespaces' databases: opened, made, taken away.
 
 use super::{DatabaseManager, check_after_unclean_stop, lock};
-use crate::embedded::data_folder::{self, ignore_missing, write_synced};
-use crate::embedded::database_handle::{DatabaseHandle, OpenFailure};
+use crate::embedded::data_folder::{ignore_missing, write_synced};
+use crate::embedded::database_handle::DatabaseHandle;
 use crate::embedded::error_mapping;
+use crate::embedded::file_names;
 use crate::embedded::idempotency;
+use crate::embedded::open_failure::OpenFailure;
 use crate::embedded::size_accounting::SpaceExhausted;
 use crate::embedded::tenant;
 use debros_proto::{Error, Namespace, Result, now_ms};
@@ -31,13 +33,13 @@ impl DatabaseManager {
                     check_after_unclean_stop(conn)?;
                 }
                 tenant::init_namespace(conn, namespace, &self.shared.rewriter)?;
-                // Nobody looks after a closed database, so what expired meanwhile goes now.
+                // Nothing sweeps a closed database, so what expired meanwhile goes now.
                 idempotency::sweep_expired(conn, now_ms())
                     .map(|_| ())
                     .map_err(OpenFailure::Reported)
             })
         };
-        let store = match open() {
+        let database = match open() {
             Err(OpenFailure::OldFormat) => {
                 tenant::convert_file(&path, namespace, &self.folder.temp_path())
                     .and_then(|()| open().map_err(|failure| failure.into_caller_error(&path)))?
@@ -48,14 +50,14 @@ impl DatabaseManager {
             // It was there and not recorded: it can be read, and what is in it be deleted, on a
             // full disk too.
             Err(error) if !is_new => {
-                tracing::warn!(%namespace, %error, "that the database is there can not be recorded");
+                tracing::warn!(%namespace, %error, "that the database is there cannot be recorded");
             }
             recorded => {
                 recorded.map_err(|error| OpenFailure::Io(error).into_caller_error(&path))?
             }
         }
         lock(&self.closing.unchecked).remove(namespace);
-        Ok(store)
+        Ok(database)
     }
 
     /// Makes a namespace's file when there is none. It is written whole, which takes two waits for
@@ -97,7 +99,7 @@ impl DatabaseManager {
     }
 
     /// Deletes a namespace's database, open or damaged as it may be, so that the namespace has
-    /// none. What it had accepted is finished first. Whoever comes meanwhile waits, or is told to
+    /// none. What it had accepted is finished first. A caller that comes meanwhile waits, or has to
     /// try again, and then makes a new one. Blocks.
     pub(in crate::embedded) fn remove_database(&self, namespace: &Namespace) -> Result<()> {
         self.close_and_remove(namespace, |path| std::fs::remove_file(path))
@@ -121,24 +123,24 @@ impl DatabaseManager {
         take: impl Fn(&Path) -> std::io::Result<()>,
     ) -> Result<()> {
         let slot = self.acquire_slot(namespace)?;
-        // Nobody opens the file while it goes: a write to a file without a name would be
+        // No call opens the file while it goes: a write to a file without a name would be
         // acknowledged and lost.
         let _opening = lock(&slot.opening);
         self.closing.wait_until_closed(namespace);
-        if let Some(store) = slot.store.get() {
-            store.close();
+        if let Some(database) = slot.database.get() {
+            database.close();
         }
         let path = self.folder.namespace_path(namespace);
         // What a restore put aside goes too.
-        for ending in data_folder::ENDINGS {
+        for ending in file_names::ENDINGS {
             ignore_missing(take(&path.with_extension(ending))).map_err(|error| {
-                tracing::error!(path = %path.display(), %error, "the namespace's database can not be removed");
-                Error::internal("the database can not be removed; the node's log has more")
+                tracing::error!(path = %path.display(), %error, "the namespace's database cannot be removed");
+                Error::internal("the database cannot be removed; the node's log has more")
             })?;
         }
         self.file_record.remove_namespace(namespace).map_err(|error| {
-            tracing::error!(path = %path.display(), %error, "that the database was removed can not be recorded");
-            Error::internal("the removal of the database can not be recorded; the node's log has more")
+            tracing::error!(path = %path.display(), %error, "that the database was removed cannot be recorded");
+            Error::internal("the removal of the database cannot be recorded; the node's log has more")
         })?;
         lock(&self.lost).remove(namespace);
         lock(&self.closing.unchecked).remove(namespace);

@@ -2,17 +2,19 @@
 
 use super::{DatabaseManager, check_after_unclean_stop, lock};
 use crate::embedded::closing_set::ClosingSet;
-use crate::embedded::config::{EmbeddedConfig, EngineOpenError};
+use crate::embedded::config::EmbeddedConfig;
 use crate::embedded::conn::SqliteConnection;
 use crate::embedded::data_folder::{self, DataFolder};
-use crate::embedded::database_handle::{DatabaseHandle, OpenFailure, SharedResources};
+use crate::embedded::database_handle::{DatabaseHandle, SharedResources};
 use crate::embedded::disk_reserve::DiskReserve;
+use crate::embedded::engine_open_error::EngineOpenError;
 use crate::embedded::fair_queue::QueueBudget;
+use crate::embedded::file_names;
 use crate::embedded::file_record::{FileRecord, is_nonempty_file};
 use crate::embedded::metrics::EngineMetrics;
+use crate::embedded::open_failure::OpenFailure;
 use crate::embedded::process_limits;
 use crate::embedded::size_accounting::SizeAccounting;
-use crate::embedded::usage_ledger::UsageLedger;
 use crate::migrations::{self, MIGRATIONS};
 use debros_proto::{Namespace, now_ms};
 use debros_sql::RewriteCache;
@@ -64,7 +66,7 @@ impl DatabaseManager {
                 std::fs::canonicalize(folder.path()).unwrap_or_else(|_| folder.path().to_owned());
             let elsewhere = recorded.elsewhere.as_deref();
             return Err(EngineOpenError::Lost {
-                restore: path.with_file_name(data_folder::RESTORE),
+                restore: path.with_file_name(file_names::RESTORE),
                 path,
                 backup_dir: config.backup_dir,
                 record: config.file_record,
@@ -113,7 +115,7 @@ impl DatabaseManager {
             waiting,
             rewriter,
         };
-        // Those whose deletion was interrupted are nobody's: they go in a moment.
+        // Those whose deletion was interrupted have no owner: they are removed below.
         let going = folder
             .interrupted_deletions()
             .map_err(|error| EngineOpenError::io(folder.path(), error))?;
@@ -128,9 +130,7 @@ impl DatabaseManager {
             migrations::apply_migrations(&mut conn.db, MIGRATIONS, now_ms())
                 .map_err(OpenFailure::Migration)?;
             register_unowned_files(conn, &staying);
-            let ledger = UsageLedger::new(Arc::clone(&shared.sizes));
-            ledger.load_counts(conn, !check_system)?;
-            conn.ledger = Some(ledger);
+            conn.start_ledger(&shared.sizes, !check_system)?;
             Ok(())
         })
         .map_err(|failure| failure.into_engine_error(&path, &shared.config.backup_dir))?;
@@ -139,14 +139,14 @@ impl DatabaseManager {
         let record = &shared.config.file_record;
         let record = FileRecord::create(record, folder.path(), recorded)
             .map_err(|error| EngineOpenError::io(record, error))?;
-        let leaving = Arc::<ClosingSet>::default();
-        *lock(&leaving.unchecked) = unchecked;
+        let closing = Arc::<ClosingSet>::default();
+        *lock(&closing.unchecked) = unchecked;
         Ok(DatabaseManager {
             shared,
             system,
             open_databases: Mutex::default(),
             uses: AtomicU64::new(0),
-            closing: leaving,
+            closing,
             new_file: OnceLock::new(),
             closed: AtomicBool::new(false),
             namespace_locks: Arc::default(),
@@ -161,7 +161,7 @@ impl DatabaseManager {
 }
 
 /// Enters the namespaces that have a database and no row: what is there already belongs to the
-/// operator, and must not become a stranger's who signs in for it first.
+/// operator, and must not become that of a stranger that signs in for it first.
 fn register_unowned_files(conn: &SqliteConnection, files: &BTreeSet<Namespace>) {
     let entered = conn.db.unchecked_transaction().and_then(|transaction| {
         let mut own = conn.prepare_internal(

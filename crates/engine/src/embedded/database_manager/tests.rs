@@ -1,15 +1,17 @@
 //! Databases with a statement that does not end: the others, and the end of the program, do not
 //! wait for it.
 
-use super::{DatabaseManager, NO_DEADLINE};
+use super::DatabaseManager;
 use crate::CallerKey;
 use crate::embedded::authorizer::StatementRights;
 use crate::embedded::config::EmbeddedConfig;
 use crate::embedded::conn::SqliteConnection;
 use crate::embedded::database_handle::{DatabaseHandle, LEAST_BRIEF_TIME, WriteOptions};
+use crate::embedded::deadline::NO_DEADLINE;
 use crate::embedded::fair_queue::FlowId;
 use crate::embedded::job::JobIsolation;
 use crate::embedded::verdict_cache::BRIEF_TIME;
+use crate::embedded::writer_conn::WriterConnection;
 use crate::embedded::{backup, error_mapping, tenant};
 use debros_proto::{Code, Namespace, Result};
 use std::path::Path;
@@ -46,30 +48,30 @@ async fn stuck(
     release
 }
 
-async fn stuck_read(store: &Arc<DatabaseHandle>) -> Sender<()> {
+async fn stuck_read(database: &Arc<DatabaseHandle>) -> Sender<()> {
     stuck(async |step| {
-        store.read(CallerKey::default(), 0, Instant::now() + NO_DEADLINE, move |_| step()).await
+        database.read(CallerKey::default(), 0, Instant::now() + NO_DEADLINE, move |_| step()).await
     })
     .await
 }
 
-/// A read that does not end, of a caller who stays.
-async fn endless_read(store: &Arc<DatabaseHandle>, caller: u64) -> Sender<()> {
+/// A read that does not end, of a caller that stays.
+async fn endless_read(database: &Arc<DatabaseHandle>, caller: u64) -> Sender<()> {
     let ((release, released), (begin, begun)) = (channel::<()>(), oneshot::channel());
-    let store = Arc::clone(store);
+    let database = Arc::clone(database);
     tokio::spawn(async move {
         let act = move |_: &SqliteConnection| {
             let _ = begin.send(());
             let _ = released.recv();
             Ok(())
         };
-        store.read(CallerKey(caller), 0, Instant::now() + NO_DEADLINE, act).await
+        database.read(CallerKey(caller), 0, Instant::now() + NO_DEADLINE, act).await
     });
     begun.await.unwrap();
     release
 }
 
-async fn stuck_write(store: &Arc<DatabaseHandle>) -> Sender<()> {
+async fn stuck_write(database: &Arc<DatabaseHandle>) -> Sender<()> {
     let write = WriteOptions {
         isolation: JobIsolation::Savepoint,
         removes: false,
@@ -79,7 +81,7 @@ async fn stuck_write(store: &Arc<DatabaseHandle>) -> Sender<()> {
     };
     stuck(async |step| {
         let mut step = Some(step);
-        store.write(write, move |_| step.take().map_or(Ok(()), |step| step())).await
+        database.write(write, move |_| step.take().map_or(Ok(()), |step| step())).await
     })
     .await
 }
@@ -87,55 +89,59 @@ async fn stuck_write(store: &Arc<DatabaseHandle>) -> Sender<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_whose_statement_runs_on_without_its_caller_is_not_closed_for_another() {
     let folder = tempfile::tempdir().unwrap();
-    let stores = open(folder.path(), 1);
+    let databases = open(folder.path(), 1);
     let mut running = Vec::new();
     for (index, name) in ["a", "b"].into_iter().enumerate() {
-        let store = stores.open_or_create(&named(name)).await.unwrap();
-        running.push(if index == 0 { stuck_read(&store).await } else { stuck_write(&store).await });
+        let database = databases.open_or_create(&named(name)).await.unwrap();
+        running.push(if index == 0 {
+            stuck_read(&database).await
+        } else {
+            stuck_write(&database).await
+        });
     }
     for name in ["c", "d", "e"] {
-        stores.open_or_create(&named(name)).await.unwrap();
+        databases.open_or_create(&named(name)).await.unwrap();
     }
     for name in ["a", "b"] {
         assert!(
-            super::lock(&stores.open_databases).contains_key(&named(name)),
+            super::lock(&databases.open_databases).contains_key(&named(name)),
             "{name} was chosen"
         );
-        let store = stores.open_or_create(&named(name)).await.unwrap();
-        store
+        let database = databases.open_or_create(&named(name)).await.unwrap();
+        database
             .read(CallerKey::default(), 0, Instant::now() + NO_DEADLINE, |_| Ok(()))
             .await
             .unwrap();
     }
     drop(running);
-    stores.close_all(Instant::now() + NO_DEADLINE);
+    databases.close_all(Instant::now() + NO_DEADLINE);
 }
 
 /// Two have all threads that are shared.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_nothing_running_is_served_beside_the_endless_reads_of_others() {
     let folder = tempfile::tempdir().unwrap();
-    let stores = open(folder.path(), 10);
-    let store = stores.open_or_create(&named("a")).await.unwrap();
-    let shared = stores.shared.config.readers as u64;
+    let databases = open(folder.path(), 10);
+    let database = databases.open_or_create(&named("a")).await.unwrap();
+    let shared = databases.shared.config.readers as u64;
     let mut running = Vec::new();
     for caller in (1..shared).map(|_| 1).chain([2]) {
-        running.push(endless_read(&store, caller).await);
+        running.push(endless_read(&database, caller).await);
     }
     let far = || Instant::now() + NO_DEADLINE;
-    assert!(store.would_wait(CallerKey(3)));
-    store.read(CallerKey(3), 0, far(), |_| Ok(())).await.unwrap();
+    assert!(database.would_wait(CallerKey(3)));
+    database.read(CallerKey(3), 0, far(), |_| Ok(())).await.unwrap();
     // Others of these two have none of the threads for that; the next two have one each.
-    let (greedy, again) = (Arc::clone(&store), far());
+    let (greedy, again) = (Arc::clone(&database), far());
     let waits = tokio::spawn(async move { greedy.read(CallerKey(2), 0, again, |_| Ok(())).await });
-    running.push(endless_read(&store, 4).await);
-    running.push(endless_read(&store, 5).await);
-    store.read(CallerKey(3), 0, far(), |_| Ok(())).await.unwrap();
+    running.push(endless_read(&database, 4).await);
+    running.push(endless_read(&database, 5).await);
+    database.read(CallerKey(3), 0, far(), |_| Ok(())).await.unwrap();
     assert!(!waits.is_finished());
     // However many there are, what is quick has a thread of its own.
-    running.push(endless_read(&store, 6).await);
+    running.push(endless_read(&database, 6).await);
     assert!(
-        store
+        database
             .read_or_try_briefly(CallerKey(3), 0, far(), |_, time| Ok(time))
             .await
             .unwrap()
@@ -143,21 +149,23 @@ async fn who_has_nothing_running_is_served_beside_the_endless_reads_of_others() 
     );
     running.clear();
     waits.await.unwrap().unwrap();
-    stores.close_all(far());
+    databases.close_all(far());
 }
 
-/// Each of many who wait to be tried for a moment would make the others wait for as long.
+/// Each of many that wait to be tried for a moment would make the others wait for as long.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_more_wait_to_be_tried_for_a_moment_the_shorter_it_is() {
     let folder = tempfile::tempdir().unwrap();
-    let stores = open(folder.path(), 10);
-    let store = stores.open_or_create(&named("a")).await.unwrap();
+    let databases = open(folder.path(), 10);
+    let database = databases.open_or_create(&named("a")).await.unwrap();
     let far = Instant::now() + NO_DEADLINE;
     let release =
-        stuck(async |step| store.read_briefly(CallerKey(0), 0, far, move |_, _| step()).await)
+        stuck(async |step| database.read_briefly(CallerKey(0), 0, far, move |_, _| step()).await)
             .await;
     let mut waiting: Vec<_> = (1..=100)
-        .map(|caller| Box::pin(store.read_briefly(CallerKey(caller), 0, far, |_, time| Ok(time))))
+        .map(|caller| {
+            Box::pin(database.read_briefly(CallerKey(caller), 0, far, |_, time| Ok(time)))
+        })
         .collect();
     for read in &mut waiting {
         assert!(poll_once(read).await.is_none());
@@ -169,7 +177,7 @@ async fn the_more_wait_to_be_tried_for_a_moment_the_shorter_it_is() {
     }
     assert_eq!((times[0], times[98], times[99]), (LEAST_BRIEF_TIME, BRIEF_TIME / 2, BRIEF_TIME));
     assert!(times.is_sorted(), "{times:?}");
-    stores.close_all(far);
+    databases.close_all(far);
 }
 
 async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
@@ -183,18 +191,18 @@ async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_stop_does_not_wait_for_a_statement_that_does_not_end() {
     let folder = tempfile::tempdir().unwrap();
-    let stores = open(folder.path(), 10);
+    let databases = open(folder.path(), 10);
     let mut running = Vec::new();
     for (index, name) in ["a", "b", "well"].into_iter().enumerate() {
-        let store = stores.open_or_create(&named(name)).await.unwrap();
+        let database = databases.open_or_create(&named(name)).await.unwrap();
         match index {
-            0 => running.push(stuck_read(&store).await),
-            1 => running.push(stuck_write(&store).await),
+            0 => running.push(stuck_read(&database).await),
+            1 => running.push(stuck_write(&database).await),
             _ => {}
         }
     }
     // The one that is well has a few seconds to be written back.
-    stores.close_all(Instant::now() + Duration::from_secs(6));
+    databases.close_all(Instant::now() + Duration::from_secs(6));
     let marker = std::fs::read_to_string(folder.path().join("CLEAN")).unwrap();
     assert_eq!(marker, "a\nb\n", "these are looked at when they are opened again");
     // Their threads still have the files.
@@ -204,13 +212,13 @@ async fn the_stop_does_not_wait_for_a_statement_that_does_not_end() {
 
 /// Waits on a thread of its own until something is so.
 async fn until(
-    stores: &Arc<DatabaseManager>,
+    databases: &Arc<DatabaseManager>,
     is_so: impl Fn(&DatabaseManager) -> bool + Send + 'static,
 ) {
-    let stores = Arc::clone(stores);
+    let databases = Arc::clone(databases);
     let waiting = tokio::task::spawn_blocking(move || {
         let give_up = Instant::now() + Duration::from_secs(60);
-        while !is_so(&stores) {
+        while !is_so(&databases) {
             assert!(Instant::now() < give_up, "it does not come to that");
             std::thread::yield_now();
         }
@@ -222,47 +230,47 @@ async fn until(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_waits_for_what_runs_before_it_keeps_others_from_copying() {
     let folder = tempfile::tempdir().unwrap();
-    let stores = open(folder.path(), 10);
+    let databases = open(folder.path(), 10);
     let app = named("app");
-    let running = stuck_write(&stores.open_or_create(&app).await.unwrap()).await;
+    let running = stuck_write(&databases.open_or_create(&app).await.unwrap()).await;
     let deletion = {
-        let (stores, app) = (Arc::clone(&stores), app.clone());
+        let (databases, app) = (Arc::clone(&databases), app.clone());
         tokio::task::spawn_blocking(move || {
-            tenant::delete_namespace(&stores, &app, Vec::new(), Instant::now() + NO_DEADLINE)
+            tenant::delete_namespace(&databases, &app, Vec::new(), Instant::now() + NO_DEADLINE)
         })
     };
-    until(&stores, |stores| {
-        stores.namespace_locks.find_deleting().is_some()
-            && backup::exclusive_maintenance(stores, "a test").is_ok()
+    until(&databases, |databases| {
+        databases.namespace_locks.find_deleting().is_some()
+            && backup::exclusive_maintenance(databases, "a test").is_ok()
     })
     .await;
     assert_eq!(
-        stores.open_or_create(&app).await.err().map(|error| error.code),
+        databases.open_or_create(&app).await.err().map(|error| error.code),
         Some(Code::Unavailable)
     );
     // Held for a backup it is opened all the same.
-    stores.open_namespace(&app).unwrap();
+    databases.open_namespace(&app).unwrap();
     drop(running);
     deletion.await.unwrap().unwrap();
     assert!(
         !folder.path().join("ns/app.db").exists()
-            && stores.namespace_locks.find_deleting().is_none()
+            && databases.namespace_locks.find_deleting().is_none()
     );
-    stores.close_all(Instant::now() + NO_DEADLINE);
+    databases.close_all(Instant::now() + NO_DEADLINE);
 }
 
-/// Its caller was told that it did not happen in time, and it happened later.
+/// Its caller's answer was that it did not happen in time, and it happened later.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_that_can_not_begin_by_its_deadline_does_not_begin() {
     let folder = tempfile::tempdir().unwrap();
-    let stores = open(folder.path(), 10);
+    let databases = open(folder.path(), 10);
     let app = named("app");
-    let store = stores.open_or_create(&app).await.unwrap();
-    let running = stuck_read(&store).await;
+    let database = databases.open_or_create(&app).await.unwrap();
+    let running = stuck_read(&database).await;
     let late = {
-        let (stores, app) = (Arc::clone(&stores), app.clone());
+        let (databases, app) = (Arc::clone(&databases), app.clone());
         tokio::task::spawn_blocking(move || {
-            tenant::delete_namespace(&stores, &app, Vec::new(), Instant::now())
+            tenant::delete_namespace(&databases, &app, Vec::new(), Instant::now())
         })
     };
     let late = tokio::time::timeout(Duration::from_secs(60), late)
@@ -273,22 +281,22 @@ async fn a_deletion_that_can_not_begin_by_its_deadline_does_not_begin() {
     assert_eq!(late.code, Code::DeadlineExceeded);
     assert!(late.message.contains("nothing was deleted"), "{}", late.message);
     assert!(!folder.path().join("ns/app.delete").exists());
-    // Whoever comes is served, by the same store.
+    // The next caller is served, by the same database.
     drop(running);
-    let same = stores.open_or_create(&app).await.unwrap();
-    assert!(Arc::ptr_eq(&same, &store));
+    let same = databases.open_or_create(&app).await.unwrap();
+    assert!(Arc::ptr_eq(&same, &database));
     same.read(CallerKey::default(), 0, Instant::now() + NO_DEADLINE, |_| Ok(())).await.unwrap();
-    stores.close_all(Instant::now() + NO_DEADLINE);
+    databases.close_all(Instant::now() + NO_DEADLINE);
 }
 
 /// One that was being closed made the sweep fail for all.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sweep_goes_past_databases_that_are_closed() {
     let folder = tempfile::tempdir().unwrap();
-    let stores = open(folder.path(), 20);
+    let databases = open(folder.path(), 20);
     let names: Vec<Namespace> = (0..8).map(|index| named(&format!("n{index}"))).collect();
     for name in &names {
-        let store = stores.open_or_create(name).await.unwrap();
+        let database = databases.open_or_create(name).await.unwrap();
         let write = WriteOptions {
             isolation: JobIsolation::Savepoint,
             removes: false,
@@ -296,7 +304,7 @@ async fn a_sweep_goes_past_databases_that_are_closed() {
             deadline: Instant::now() + NO_DEADLINE,
             flow: FlowId::default(),
         };
-        let expired = |conn: &mut SqliteConnection| {
+        let expired = |conn: &mut WriterConnection| {
             let sql = "/*debros*/ INSERT INTO _debros_idempotency VALUES ('', 'k', x'', x'', 1)";
             conn.authorizer.set_rights(StatementRights::Internal);
             conn.prepare_internal(sql)
@@ -304,11 +312,11 @@ async fn a_sweep_goes_past_databases_that_are_closed() {
                 .map(|_| ())
                 .map_err(error_mapping::map_sqlite_error)
         };
-        store.write(write, expired).await.unwrap();
+        database.write(write, expired).await.unwrap();
     }
-    let closed = stores.open_or_create(&names[3]).await.unwrap();
+    let closed = databases.open_or_create(&names[3]).await.unwrap();
     tokio::task::spawn_blocking(move || closed.close()).await.unwrap();
-    assert_eq!(stores.sweep_expired(2).await.unwrap(), 7);
-    stores.close_all(Instant::now() + NO_DEADLINE);
-    assert_eq!(stores.sweep_expired(2).await.unwrap_err().code, Code::Unavailable);
+    assert_eq!(databases.sweep_expired(2).await.unwrap(), 7);
+    databases.close_all(Instant::now() + NO_DEADLINE);
+    assert_eq!(databases.sweep_expired(2).await.unwrap_err().code, Code::Unavailable);
 }

@@ -6,16 +6,17 @@ use super::{
 use crate::embedded::config::CallLimits;
 use crate::embedded::conn::SqliteConnection;
 use crate::embedded::deadline::Stopwatch;
+use crate::embedded::writer_conn::WriterConnection;
 use debros_proto::Code;
 use debros_proto::rpc::{Statement, Value};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A reader of a file with one long row, number 1, and a short one.
-fn reader() -> (TempDir, SqliteConnection, SqliteConnection) {
+fn reader() -> (TempDir, WriterConnection, SqliteConnection) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
-    let writer = SqliteConnection::writer(&path, 1024).unwrap();
+    let writer = WriterConnection::open(&path, 1024).unwrap();
     let sql = "CREATE TABLE t(id INTEGER PRIMARY KEY, x TEXT, y); CREATE INDEX t_y ON t(y);
         INSERT INTO t VALUES (1, hex(zeroblob(8000000)), 'b'), (2, 'a', 'b')";
     writer.db.execute_batch(sql).unwrap();

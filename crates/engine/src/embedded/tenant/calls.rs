@@ -1,14 +1,15 @@
 //! The calls of the engine that run a namespace's statements.
 
+use super::StatementPlan;
 use super::read::{TenantCall, TenantRead};
 use super::write::TenantWrite;
-use super::{StatementPlan, Tenant};
 use crate::embedded::conn::SqliteConnection;
 use crate::embedded::database_handle::DatabaseHandle;
 use crate::embedded::deadline::{ElapsedTime, Stopwatch};
 use crate::embedded::execution::{self, TimeLimit};
 use crate::embedded::idempotency::{self, RecordFile};
 use crate::embedded::job::JobIsolation;
+use crate::embedded::tenant_schema::Tenant;
 use crate::embedded::verdict_cache::{BRIEF_TIME, CachedVerdict};
 use crate::embedded::{EmbeddedEngine, JOB_BYTES, sql_write_options, statement_bytes};
 use crate::{CallOptions, WriteOutcome};
@@ -19,6 +20,9 @@ use debros_sql::{ExecutionTarget, StatementClass};
 use std::sync::Arc;
 use std::time::Instant;
 
+/// Bytes of the longest text that goes to the writer before it is rewritten.
+const MAX_DIRECT_WRITE: usize = 16 << 10;
+
 impl EmbeddedEngine {
     /// One statement of a namespace.
     pub(in crate::embedded) async fn tenant_query(
@@ -27,20 +31,20 @@ impl EmbeddedEngine {
         mut statement: Statement,
         options: CallOptions,
     ) -> Result<WriteOutcome<StatementResult>> {
-        let (store, tenant) = self.open_tenant(namespace).await?;
+        let (database, tenant) = self.open_tenant(namespace).await?;
         strip_empty_statements(&mut statement);
         let call = self.new_call(&options);
-        let known = store.verdicts().cached_verdict(&statement.sql);
+        let known = database.verdicts().cached_verdict(&statement.sql);
         let (mut plan, mut may_learn) = (None, true);
         if let Some(known) = known {
             let catalogue = tenant.catalogue();
             if let Some(rewritten) = tenant.rewriter.find_cached(&statement.sql, &catalogue) {
                 match known {
-                    CachedVerdict::Writes(facts) if rewritten.class != StatementClass::Read => {
+                    CachedVerdict::Writes(traits) if rewritten.class != StatementClass::Read => {
                         plan = Some(StatementPlan {
                             rewritten,
                             generation: catalogue.generation(),
-                            facts,
+                            traits,
                         });
                     }
                     CachedVerdict::Quick
@@ -53,10 +57,10 @@ impl EmbeddedEngine {
                                 conn, &statement, &rewritten, &catalogue, &call, &watch,
                             )
                         };
-                        let outcome = store
-                            .read_on_this_thread(|conn| store.span().in_scope(|| read(conn)))?;
+                        let outcome = database
+                            .read_on_this_thread(|conn| database.span().in_scope(|| read(conn)))?;
                         let by_clock = watch.by_clock();
-                        store
+                        database
                             .verdicts()
                             .note_inline_time(&statement.sql, by_clock, || watch.elapsed());
                         if let Some(outcome) = outcome {
@@ -66,32 +70,33 @@ impl EmbeddedEngine {
                         }
                         // Compiling it may take longer than running it does. It is tried again, but
                         // not each time.
-                        store.verdicts().remember_verdict(&statement.sql, None);
+                        database.verdicts().remember_verdict(&statement.sql, None);
                         may_learn = false;
                     }
                     CachedVerdict::Writes(_) | CachedVerdict::Quick | CachedVerdict::Slow => {}
                 }
             }
         }
-        if plan.is_none() {
+        // One decision: what always writes needs no query thread to find that out.
+        if plan.is_none() && !always_writes(&statement.sql) {
             let (tried, outcome, took) =
-                self.read_on_query_thread(&store, &tenant, statement, call, &options).await?;
+                self.read_on_query_thread(&database, &tenant, statement, call, &options).await?;
             statement = tried;
             plan = match outcome {
-                Ok(TenantRead::Done(result, facts)) => {
+                Ok(TenantRead::Done(result, traits)) => {
                     if may_learn {
-                        store.verdicts().remember_read_time(&statement.sql, known, facts, took);
+                        database.verdicts().remember_read_time(&statement.sql, known, traits, took);
                     }
                     return Ok(WriteOutcome { value: result, replayed: false });
                 }
                 Ok(TenantRead::NeedsWriter(plan)) => {
-                    store
+                    database
                         .verdicts()
-                        .remember_verdict(&statement.sql, Some(CachedVerdict::Writes(plan.facts)));
+                        .remember_verdict(&statement.sql, Some(CachedVerdict::Writes(plan.traits)));
                     Some(plan)
                 }
-                // A guarded CREATE or DROP that was done before no longer compiles: the writer
-                // knows its answer.
+                // A keyed CREATE or DROP that was done before no longer compiles: the writer knows
+                // its answer.
                 Err(error) if error.code == Code::Sql && options.idempotency_key.is_some() => None,
                 Err(error) => return Err(error),
             };
@@ -99,7 +104,7 @@ impl EmbeddedEngine {
         if options.read_only {
             return Err(execution::read_only_error());
         }
-        self.tenant_write(&store, statement, plan, call, options).await
+        self.tenant_write(&database, statement, plan, call, options).await
     }
 
     /// Runs a statement that may read on a query thread. When it would wait for others, it is tried
@@ -107,7 +112,7 @@ impl EmbeddedEngine {
     /// what is not done then waits for its turn.
     async fn read_on_query_thread(
         &self,
-        store: &DatabaseHandle,
+        database: &DatabaseHandle,
         tenant: &Arc<Tenant>,
         mut statement: Statement,
         call: TenantCall,
@@ -122,10 +127,10 @@ impl EmbeddedEngine {
             metrics.sql_read.record(took.by_clock.as_secs_f64());
             (outcome, took)
         };
-        let verdicts = store.verdicts();
+        let verdicts = database.verdicts();
         if call.time.statement > BRIEF_TIME
             && !verdicts.is_slow(&statement.sql)
-            && store.would_wait(options.caller)
+            && database.would_wait(options.caller)
         {
             let (known, read) = (Arc::clone(verdicts), read.clone());
             let act = move |conn: &_, time| {
@@ -138,7 +143,7 @@ impl EmbeddedEngine {
                 Ok((statement, Some(tried)))
             };
             let (tried, outcome) =
-                store.read_briefly(options.caller, bytes, options.deadline, act).await?;
+                database.read_briefly(options.caller, bytes, options.deadline, act).await?;
             match outcome {
                 None => {}
                 Some((Err(error), took)) if error.code == Code::StatementTimeout => {
@@ -152,45 +157,57 @@ impl EmbeddedEngine {
             let (outcome, took) = read(conn, &statement, call.time);
             Ok((statement, outcome, took))
         };
-        store.read(options.caller, bytes, options.deadline, act).await
+        database.read(options.caller, bytes, options.deadline, act).await
     }
 
     async fn tenant_write(
         &self,
-        store: &DatabaseHandle,
+        database: &DatabaseHandle,
         statement: Statement,
         plan: Option<StatementPlan>,
         call: TenantCall,
         options: CallOptions,
     ) -> Result<WriteOutcome<StatementResult>> {
-        store.check_undamaged()?;
-        let removes = plan.as_ref().is_some_and(|plan| plan.facts.only_removes());
+        database.check_undamaged()?;
+        let removes = plan.as_ref().is_some_and(|plan| plan.traits.only_removes());
         let mut write = sql_write_options(removes, statement_bytes(&statement), &options);
         let simple = plan
             .as_ref()
-            .is_some_and(|plan| plan.facts.is_self_atomic() && !plan.rewritten.needs_moment);
+            .is_some_and(|plan| plan.traits.is_self_atomic() && !plan.rewritten.needs_moment);
         if simple && options.idempotency_key.is_none() {
             write.isolation = JobIsolation::StatementAtomic;
         }
-        let held = self
+        let key_guard = self
             .lock_idempotency_key(
                 options.idempotency_key.as_ref(),
                 RecordFile::Namespace,
                 options.deadline,
             )
             .await?;
-        let guard = options.idempotency_key;
-        store
+        let idempotency_key = options.idempotency_key;
+        let new_text = plan.is_none().then(|| statement.sql.clone());
+        let (outcome, traits) = database
             .write(write, move |conn| {
-                let _held = &held;
-                idempotency::run_statement_once(
+                let _key_guard = &key_guard;
+                let mut traits = None;
+                let outcome = idempotency::run_statement_once(
                     conn,
                     RecordFile::Namespace,
-                    guard.as_ref(),
-                    |conn| TenantWrite::of_statement(conn, call)?.run(&statement, plan.as_ref()),
-                )
+                    idempotency_key.as_ref(),
+                    |conn| {
+                        let mut work = TenantWrite::of_statement(conn, call)?;
+                        let result = work.run(&statement, plan.as_ref())?;
+                        traits = work.traits();
+                        Ok(result)
+                    },
+                )?;
+                Ok((outcome, traits))
             })
-            .await
+            .await?;
+        if let (Some(sql), Some(traits)) = (new_text, traits) {
+            database.verdicts().remember_verdict(&sql, Some(CachedVerdict::Writes(traits)));
+        }
+        Ok(outcome)
     }
 
     /// Several statements of a namespace, all or none.
@@ -201,31 +218,31 @@ impl EmbeddedEngine {
         options: CallOptions,
     ) -> Result<WriteOutcome<Vec<StatementResult>>> {
         statements.iter_mut().for_each(strip_empty_statements);
-        let (store, _) = self.open_tenant(namespace).await?;
-        store.check_undamaged()?;
+        let (database, _) = self.open_tenant(namespace).await?;
+        database.check_undamaged()?;
         let call = self.new_call(&options);
         let removes = !statements.is_empty()
-            && statements.iter().all(|one| store.verdicts().only_removes(&one.sql));
+            && statements.iter().all(|one| database.verdicts().only_removes(&one.sql));
         let mut write =
             sql_write_options(removes, statements.iter().map(statement_bytes).sum(), &options);
         if statements.iter().any(|statement| may_hold_pragma(&statement.sql)) {
             write.isolation = JobIsolation::OwnTransaction;
         }
-        let held = self
+        let key_guard = self
             .lock_idempotency_key(
                 options.idempotency_key.as_ref(),
                 RecordFile::Namespace,
                 options.deadline,
             )
             .await?;
-        let guard = options.idempotency_key;
-        store
+        let idempotency_key = options.idempotency_key;
+        database
             .write(write, move |conn| {
-                let _held = &held;
+                let _key_guard = &key_guard;
                 idempotency::run_statements_once(
                     conn,
                     RecordFile::Namespace,
-                    guard.as_ref(),
+                    idempotency_key.as_ref(),
                     |conn| {
                         let mut work = TenantWrite::of_transaction(conn, call)?;
                         let run = |(index, statement)| {
@@ -248,9 +265,9 @@ impl EmbeddedEngine {
         namespace: &Namespace,
         options: &CallOptions,
     ) -> Result<Vec<Table>> {
-        let (store, tenant) = self.open_tenant(namespace).await?;
-        // Not here: whoever compiles something that takes long holds the catalogue meanwhile.
-        store
+        let (database, tenant) = self.open_tenant(namespace).await?;
+        // Not here: a compilation that takes long holds the catalogue meanwhile.
+        database
             .read_or_try_briefly(options.caller, JOB_BYTES, options.deadline, move |_, _| {
                 tenant.catalogue().tables()
             })
@@ -261,9 +278,9 @@ impl EmbeddedEngine {
         &self,
         namespace: &Namespace,
     ) -> Result<(Arc<DatabaseHandle>, Arc<Tenant>)> {
-        let store = self.databases.open_or_create(namespace).await?;
-        let tenant = store.tenant().cloned().ok_or_else(super::read::not_a_namespace_error)?;
-        Ok((store, tenant))
+        let database = self.databases.open_or_create(namespace).await?;
+        let tenant = database.tenant().cloned().ok_or_else(super::read::not_a_namespace_error)?;
+        Ok((database, tenant))
     }
 
     fn new_call(&self, options: &CallOptions) -> TenantCall {
@@ -276,9 +293,19 @@ impl EmbeddedEngine {
     }
 }
 
+/// Whether a text can only write, whatever the schema is. It goes to the writer at once, which
+/// rewrites it anyway for the schema that it meets. Nothing that the reading side finds out is
+/// missing then: such a statement never only removes, so it has no claim to the reserve, and a
+/// savepoint stands for what is not known of its triggers. DELETE does have that claim, and a WITH
+/// may read. A long text is a bulk load, whose rewriting would keep the writer from others.
+fn always_writes(sql: &str) -> bool {
+    const WRITING: [&str; 3] = ["INSERT", "REPLACE", "UPDATE"];
+    let is_writing = |word: &str| WRITING.iter().any(|other| word.eq_ignore_ascii_case(other));
+    sql.len() <= MAX_DIRECT_WRITE && debros_proto::sql::tokens(sql).next().is_some_and(is_writing)
+}
+
 /// Takes away the semicolons before and behind a statement, each of which ends a statement without
-/// words. Those before it become blanks, so that an error tells its place in the text that was
-/// sent.
+/// words. Those before it become blanks, so that an error has its place in the text that was sent.
 fn strip_empty_statements(statement: &mut Statement) {
     let is_empty = |sign: char| sign == ';' || sign.is_ascii_whitespace();
     let sql = &statement.sql;

@@ -4,16 +4,18 @@
 //! next start finishes what a crash left. Every step can be done twice.
 
 use crate::embedded::backup::exclusive_maintenance;
-use crate::embedded::config::EngineOpenError;
 use crate::embedded::conn::SqliteConnection;
 use crate::embedded::database_handle::WriteOptions;
-use crate::embedded::database_manager::{DatabaseManager, NO_DEADLINE};
+use crate::embedded::database_manager::DatabaseManager;
+use crate::embedded::deadline::NO_DEADLINE;
+use crate::embedded::engine_open_error::EngineOpenError;
 use crate::embedded::error_mapping;
 use crate::embedded::execution::{self, ResultBudget, StatementRun, TimeLimit};
 use crate::embedded::idempotency;
 use crate::embedded::job::JobIsolation;
 use crate::embedded::kv;
 use crate::embedded::writer::empty_log;
+use crate::embedded::writer_conn::WriterConnection;
 use debros_proto::rpc::{Statement, TransactionRequest};
 use debros_proto::{Code, Error, Namespace, Result};
 use prost::Message as _;
@@ -24,7 +26,7 @@ use std::time::{Duration, Instant};
 /// the writer.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What others are told that runs.
+/// What is running, in the error of others.
 const DELETION: &str = "the deletion of a namespace";
 
 /// Deletes a namespace. `also` runs on the system's tables, first. What has not begun by `deadline`
@@ -33,64 +35,65 @@ const DELETION: &str = "the deletion of a namespace";
 /// As long as the marker is there callers are refused: what they wrote would go with the rest, at
 /// the latest when the next start finishes the deletion.
 pub(in crate::embedded) fn delete_namespace(
-    stores: &DatabaseManager,
+    databases: &DatabaseManager,
     namespace: &Namespace,
     also: Vec<Statement>,
     deadline: Instant,
 ) -> Result<()> {
-    delete_by(stores, namespace, also, deadline, run_system_statements)
+    delete_by(databases, namespace, also, deadline, run_system_statements)
 }
 
 fn delete_by(
-    stores: &DatabaseManager,
+    databases: &DatabaseManager,
     namespace: &Namespace,
     also: Vec<Statement>,
     deadline: Instant,
     run: impl FnOnce(&DatabaseManager, &[Statement]) -> Result<()>,
 ) -> Result<()> {
-    stores.check_open()?;
+    databases.check_open()?;
     let mut shut = {
         // Nothing is shut that a restore is about to fill.
-        let _alone = exclusive_maintenance(stores, DELETION)?;
-        stores.namespace_locks.lock_namespace(namespace)?
+        let _alone = exclusive_maintenance(databases, DELETION)?;
+        databases.namespace_locks.lock_namespace(namespace)?
     };
     // Before others are kept from copying: what runs in it may take its time.
-    if !stores.wait_until_idle(namespace, deadline) {
-        stores.check_open()?;
+    if !databases.wait_until_idle(namespace, deadline) {
+        databases.check_open()?;
         return Err(deadline_error());
     }
     // A backup would make the file again that goes here.
-    let _alone = exclusive_maintenance(stores, DELETION)?;
-    stores.check_open()?;
+    let _alone = exclusive_maintenance(databases, DELETION)?;
+    databases.check_open()?;
     if Instant::now() >= deadline {
         return Err(deadline_error());
     }
     // One that failed before left it.
-    let again =
-        stores.folder.is_deleting(namespace).map_err(|error| not_begun_error(namespace, &error))?;
+    let again = databases
+        .folder
+        .is_deleting(namespace)
+        .map_err(|error| not_begun_error(namespace, &error))?;
     let noted = TransactionRequest { statements: also };
-    let begin = || stores.folder.begin_deletion(namespace, &noted.encode_to_vec());
+    let begin = || databases.folder.begin_deletion(namespace, &noted.encode_to_vec());
     // On a full disk it is what makes the most room.
-    let begun =
-        begin().or_else(
-            |error| if stores.shared.reserve.release_if_full() { begin() } else { Err(error) },
-        );
+    let begun = begin().or_else(|error| {
+        if databases.shared.reserve.release_if_full() { begin() } else { Err(error) }
+    });
     shut.set_stays_locked(true);
     if let Err(error) = begun {
         // It may be there all the same, when the disk failed late.
-        if again || !remove_marker(stores, namespace) {
+        if again || !remove_marker(databases, namespace) {
             return Err(map_io_error(namespace, &error));
         }
         shut.set_stays_locked(false);
         return Err(not_begun_error(namespace, &error));
     }
-    if let Err(error) = run(stores, &noted.statements) {
+    if let Err(error) = run(databases, &noted.statements) {
         // They are the first step: when they failed nothing is gone, and nothing is to be finished.
         // Unless they ran in a deletion before; but those would not be refused now. When it is not
         // known whether they ran, the rest has to go too, or it would be left to the name's next
         // owner.
         if error.code != Code::UnknownOutcome && (!again || error.code == Code::Constraint) {
-            stores
+            databases
                 .folder
                 .end_deletion(namespace)
                 .map_err(|error| map_io_error(namespace, &error))?;
@@ -101,14 +104,14 @@ fn delete_by(
         let shut = "the namespace is shut until it is deleted again, or until the next start of the node has deleted it";
         return Err(Error { message: format!("{}; {shut}", error.message), ..error });
     }
-    finish_deletion(stores, namespace)?;
+    finish_deletion(databases, namespace)?;
     shut.set_stays_locked(false);
     Ok(())
 }
 
 /// Takes the marker away again. Whether none is there.
-fn remove_marker(stores: &DatabaseManager, namespace: &Namespace) -> bool {
-    match stores.folder.end_deletion(namespace) {
+fn remove_marker(databases: &DatabaseManager, namespace: &Namespace) -> bool {
+    match databases.folder.end_deletion(namespace) {
         Err(error) => error.kind() == io::ErrorKind::NotFound,
         Ok(()) => true,
     }
@@ -116,9 +119,9 @@ fn remove_marker(stores: &DatabaseManager, namespace: &Namespace) -> bool {
 
 /// Finishes the deletions that a crash or a stop interrupted.
 pub(in crate::embedded) fn finish_interrupted_deletions(
-    stores: &DatabaseManager,
+    databases: &DatabaseManager,
 ) -> Result<(), EngineOpenError> {
-    let folder = &stores.folder;
+    let folder = &databases.folder;
     for namespace in
         folder.interrupted_deletions().map_err(|error| EngineOpenError::io(folder.path(), error))?
     {
@@ -131,14 +134,14 @@ pub(in crate::embedded) fn finish_interrupted_deletions(
         // The marker is whole or not there.
         let noted = TransactionRequest::decode(noted.as_slice())
             .map_err(|error| failed(error.to_string()))?;
-        let act = || match run_system_statements(stores, &noted.statements) {
+        let act = || match run_system_statements(databases, &noted.statements) {
             // They refused the deletion, and would have when it began. Had they run before, they
             // would run again.
             Err(error) if error.code == Code::Constraint => {
                 folder.end_deletion(&namespace).map_err(|error| map_io_error(&namespace, &error))
             }
             Err(error) => Err(error),
-            Ok(()) => finish_deletion(stores, &namespace),
+            Ok(()) => finish_deletion(databases, &namespace),
         };
         // A thread of its own: the caller's may belong to a runtime, which must not be blocked.
         std::thread::scope(|scope| scope.spawn(act).join())
@@ -148,43 +151,43 @@ pub(in crate::embedded) fn finish_interrupted_deletions(
     Ok(())
 }
 
-fn finish_deletion(stores: &DatabaseManager, namespace: &Namespace) -> Result<()> {
-    finish_by(stores, namespace, |conn| empty_log(conn).map_err(error_mapping::map_sqlite_error))
+fn finish_deletion(databases: &DatabaseManager, namespace: &Namespace) -> Result<()> {
+    finish_by(databases, namespace, |conn| empty_log(conn).map_err(error_mapping::map_sqlite_error))
 }
 
 fn finish_by(
-    stores: &DatabaseManager,
+    databases: &DatabaseManager,
     namespace: &Namespace,
     empty: impl Fn(&SqliteConnection) -> Result<bool> + Clone + Send + 'static,
 ) -> Result<()> {
-    stores.remove_database(namespace)?;
-    stores.folder.sync_namespaces().map_err(|error| map_io_error(namespace, &error))?;
-    delete_in_chunks(stores, namespace, kv::delete_chunk)?;
-    delete_in_chunks(stores, namespace, idempotency::delete_chunk)?;
-    overwrite_log(stores, namespace, empty);
-    stores.folder.end_deletion(namespace).map_err(|error| map_io_error(namespace, &error))
+    databases.remove_database(namespace)?;
+    databases.folder.sync_namespaces().map_err(|error| map_io_error(namespace, &error))?;
+    delete_in_chunks(databases, namespace, kv::delete_chunk)?;
+    delete_in_chunks(databases, namespace, idempotency::delete_chunk)?;
+    overwrite_log(databases, namespace, empty);
+    databases.folder.end_deletion(namespace).map_err(|error| map_io_error(namespace, &error))
 }
 
-fn run_system_statements(stores: &DatabaseManager, statements: &[Statement]) -> Result<()> {
+fn run_system_statements(databases: &DatabaseManager, statements: &[Statement]) -> Result<()> {
     if statements.is_empty() {
         return Ok(());
     }
-    let (statements, limits) = (statements.to_vec(), stores.shared.config.limits);
+    let (statements, limits) = (statements.to_vec(), databases.shared.config.limits);
     let time = TimeLimit {
-        statement: stores.shared.config.statement_time,
+        statement: databases.shared.config.statement_time,
         by_processor: false,
         deadline: Instant::now() + NO_DEADLINE,
     };
     let write = WriteOptions::for_removal(JobIsolation::Savepoint);
-    stores.system.write_blocking(write, move |conn| {
-        let mut allowance = ResultBudget::new(&limits);
+    databases.system.write_blocking(write, move |conn| {
+        let mut budget = ResultBudget::new(&limits);
         for (index, statement) in statements.iter().enumerate() {
             execution::run_in_transaction(
                 conn,
                 StatementRun::for_node(statement),
                 time,
                 false,
-                &mut allowance,
+                &mut budget,
             )
             .map_err(|error| error.at_statement(index))?;
         }
@@ -194,33 +197,33 @@ fn run_system_statements(stores: &DatabaseManager, statements: &[Statement]) -> 
 
 /// A thousand rows at a time, so that other writes come between.
 fn delete_in_chunks(
-    stores: &DatabaseManager,
+    databases: &DatabaseManager,
     namespace: &Namespace,
-    some: fn(&SqliteConnection, &Namespace) -> Result<usize>,
+    some: fn(&WriterConnection, &Namespace) -> Result<usize>,
 ) -> Result<()> {
     loop {
         let owner = namespace.clone();
         let write = WriteOptions::for_removal(JobIsolation::Savepoint);
-        let gone = stores.system.write_blocking(write, move |conn| some(conn, &owner))?;
+        let gone = databases.system.write_blocking(write, move |conn| some(conn, &owner))?;
         if gone == 0 {
             return Ok(());
         }
     }
 }
 
-/// What was deleted is still in the log, which is cut with `empty`. Whoever reads from it is done
-/// within the time of a statement; a backup does not run beside this. All is deleted by now, so no
-/// failure of this is one of the deletion.
+/// What was deleted is still in the log, which is cut with `empty`. A reader of it is done within
+/// the time of a statement; a backup does not run beside this. All is deleted by now, so no failure
+/// of this is one of the deletion.
 fn overwrite_log(
-    stores: &DatabaseManager,
+    databases: &DatabaseManager,
     namespace: &Namespace,
     empty: impl Fn(&SqliteConnection) -> Result<bool> + Clone + Send + 'static,
 ) {
-    let give_up = Instant::now() + stores.shared.config.statement_time;
+    let give_up = Instant::now() + databases.shared.config.statement_time;
     loop {
         let write = WriteOptions::for_removal(JobIsolation::Exclusive);
         let empty = empty.clone();
-        match stores.system.write_blocking(write, move |conn| empty(conn)) {
+        match databases.system.write_blocking(write, move |conn| empty(conn)) {
             Ok(true) => return,
             Ok(false) if Instant::now() < give_up => std::thread::sleep(PAUSE),
             Ok(false) => {
@@ -228,7 +231,7 @@ fn overwrite_log(
                 return;
             }
             Err(error) => {
-                tracing::warn!(%namespace, %error, "the log still holds what was deleted: it can not be cut; it is written over later");
+                tracing::warn!(%namespace, %error, "the log still holds what was deleted: it cannot be cut; it is written over later");
                 return;
             }
         }
@@ -236,14 +239,14 @@ fn overwrite_log(
 }
 
 fn map_io_error(namespace: &Namespace, error: &io::Error) -> Error {
-    tracing::error!(%namespace, %error, "a namespace can not be deleted");
+    tracing::error!(%namespace, %error, "a namespace cannot be deleted");
     Error::internal(
         "the namespace could not be deleted wholly; the next start of the node goes on with it",
     )
 }
 
 fn not_begun_error(namespace: &Namespace, error: &io::Error) -> Error {
-    tracing::error!(%namespace, %error, "the deletion of a namespace can not be noted");
+    tracing::error!(%namespace, %error, "the deletion of a namespace cannot be noted");
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::new(
             Code::DiskFull,
@@ -251,7 +254,7 @@ fn not_begun_error(namespace: &Namespace, error: &io::Error) -> Error {
         ),
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Error::new(
             Code::ReadOnly,
-            "the node can not write into its folder: nothing was deleted; the node's log has more",
+            "the node cannot write into its folder: nothing was deleted; the node's log has more",
         ),
         _ => Error::internal(
             "the deletion could not begin: nothing was deleted; the node's log has more",
@@ -270,7 +273,8 @@ fn deadline_error() -> Error {
 mod tests {
     use super::{PAUSE, delete_by, delete_namespace, finish_by, run_system_statements};
     use crate::embedded::config::EmbeddedConfig;
-    use crate::embedded::database_manager::{DatabaseManager, NO_DEADLINE};
+    use crate::embedded::database_manager::DatabaseManager;
+    use crate::embedded::deadline::NO_DEADLINE;
     use debros_proto::rpc::Statement;
     use debros_proto::{Code, Error, Namespace};
     use std::sync::{Arc, Mutex};
@@ -281,7 +285,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let config =
             EmbeddedConfig { statement_time: NO_DEADLINE, ..EmbeddedConfig::new(folder.path()) };
-        let stores = DatabaseManager::open(config).unwrap();
+        let databases = DatabaseManager::open(config).unwrap();
         let app = Namespace::new("app").unwrap();
         let tries = Arc::<Mutex<Vec<Instant>>>::default();
         let tried = Arc::clone(&tries);
@@ -292,19 +296,19 @@ mod tests {
             if tries.len() == 1 {
                 Ok(false)
             } else {
-                Err(Error::internal("the disk can not be read"))
+                Err(Error::internal("the disk cannot be read"))
             }
         };
-        drop(stores.open_for_caller(&app).unwrap());
-        stores.folder.begin_deletion(&app, &[]).unwrap();
-        finish_by(&stores, &app, empty).unwrap();
+        drop(databases.open_for_caller(&app).unwrap());
+        databases.folder.begin_deletion(&app, &[]).unwrap();
+        finish_by(&databases, &app, empty).unwrap();
         assert!(
             !folder.path().join("ns/app.delete").exists()
                 && !folder.path().join("ns/app.db").exists()
         );
         let tries = tries.lock().unwrap();
         assert!(tries.len() == 2 && tries[1] - tries[0] >= PAUSE, "{tries:?}");
-        stores.close_all(Instant::now() + NO_DEADLINE);
+        databases.close_all(Instant::now() + NO_DEADLINE);
     }
 
     /// Its tombstone may be committed and nothing of its data gone: a start that knows nothing of
@@ -312,9 +316,9 @@ mod tests {
     #[test]
     fn a_deletion_of_unknown_outcome_is_finished_by_the_next_one() {
         let folder = tempfile::tempdir().unwrap();
-        let stores = DatabaseManager::open(EmbeddedConfig::new(folder.path())).unwrap();
+        let databases = DatabaseManager::open(EmbeddedConfig::new(folder.path())).unwrap();
         let app = Namespace::new("app").unwrap();
-        drop(stores.open_for_caller(&app).unwrap());
+        drop(databases.open_for_caller(&app).unwrap());
         let file = folder.path().join("ns/app.db");
         let marker = folder.path().join("ns/app.delete");
         let note = || {
@@ -323,30 +327,30 @@ mod tests {
             )]
         };
         let far = Instant::now() + NO_DEADLINE;
-        let unknown = delete_by(&stores, &app, note(), far, |stores, statements| {
-            run_system_statements(stores, statements)?;
+        let unknown = delete_by(&databases, &app, note(), far, |databases, statements| {
+            run_system_statements(databases, statements)?;
             Err(Error::new(Code::UnknownOutcome, "the write was not confirmed"))
         });
         assert_eq!(unknown.unwrap_err().code, Code::UnknownOutcome);
         assert!(marker.exists() && file.exists());
         // What is written now would be deleted at the next start.
         assert_eq!(
-            stores.open_for_caller(&app).err().map(|error| error.code),
+            databases.open_for_caller(&app).err().map(|error| error.code),
             Some(Code::Unavailable)
         );
-        // As long as the statements fail for reasons of the moment it stays begun.
-        let busy = delete_by(&stores, &app, note(), far, |_, _| {
+        // As long as the statements fail for reasons that pass it stays begun.
+        let busy = delete_by(&databases, &app, note(), far, |_, _| {
             Err(Error::new(Code::Overloaded, "the queue is full"))
         });
         assert_eq!(busy.unwrap_err().code, Code::Overloaded);
         assert!(marker.exists());
         assert_eq!(
-            stores.open_for_caller(&app).err().map(|error| error.code),
+            databases.open_for_caller(&app).err().map(|error| error.code),
             Some(Code::Unavailable)
         );
-        delete_namespace(&stores, &app, note(), far).unwrap();
+        delete_namespace(&databases, &app, note(), far).unwrap();
         assert!(!marker.exists() && !file.exists());
-        stores.open_for_caller(&app).unwrap();
-        stores.close_all(far);
+        databases.open_for_caller(&app).unwrap();
+        databases.close_all(far);
     }
 }

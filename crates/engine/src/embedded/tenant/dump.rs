@@ -25,7 +25,7 @@ impl TenantWrite<'_> {
         }
     }
 
-    /// Begins or ends a dump, or tells whether one is under way.
+    /// Begins or ends a dump, or reports whether one is under way.
     pub(super) fn set_dump(&mut self, setting: TransactionPragma) -> Result<StatementResult> {
         match setting.on {
             None => return Ok(pragma_result(setting.name, self.dump.is_some())),

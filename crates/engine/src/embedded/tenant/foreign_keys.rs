@@ -1,6 +1,6 @@
 //! References (foreign keys) while a transaction has turned them off or deferred them.
 //!
-//! This is how a table is made anew that others refer to: off, DROP TABLE, ALTER TABLE … RENAME,
+//! This is how a table is recreated that others refer to: off, DROP TABLE, ALTER TABLE … RENAME,
 //! on. What is off is not broken: before such a transaction commits, every reference of the
 //! namespace is looked at.
 
@@ -31,7 +31,7 @@ impl<'c> ForeignKeyMode<'c> {
         }
     }
 
-    /// Does or tells what a statement wants.
+    /// Does what a statement wants, or answers it.
     pub(super) fn apply_pragma(&mut self, setting: TransactionPragma) -> Result<StatementResult> {
         let TransactionPragma { name: what, on } = setting;
         match (what, on) {

@@ -1,7 +1,7 @@
 //! What a namespace's file holds beside the namespace's own objects.
 //!
 //! `_debros_catalogue` has the schema as SQLite lists it, in the user's own words; `_debros_moment`
-//! the time of the open write, `_debros_idempotency` the answers of guarded writes, `_debros_about`
+//! the time of the open write, `_debros_idempotency` the answers of keyed writes, `_debros_about`
 //! what the file is.
 
 use crate::embedded::{error_mapping, idempotency};
@@ -140,7 +140,7 @@ fn read_format(db: &Connection) -> rusqlite::Result<i64> {
     db.query_row("SELECT value FROM _debros_about WHERE name = 'format'", [], |row| row.get(0))
 }
 
-/// Writes the list of the first format anew, in this one's. In a transaction.
+/// Rewrites the list of the first format in this one's. In a transaction.
 fn upgrade_entries(db: &Connection, catalogue: &Catalogue) -> Result<()> {
     let put = catalogue.entries()?;
     let write = || {
@@ -173,7 +173,7 @@ pub(in crate::embedded) fn load_catalogue(
     let mut catalogue = Catalogue::load(namespace, &entries, |entry, why| {
         tracing::warn!(
             %namespace, kind = entry.kind.as_str(), name = entry.name, why,
-            "an object of the schema can not be made again: whoever uses it meets this error"
+            "an object of the schema cannot be recreated: statements that use it fail with this error"
         );
     })?;
     for field in HeaderField::ALL {

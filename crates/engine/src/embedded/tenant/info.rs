@@ -37,13 +37,13 @@ impl EmbeddedEngine {
         options: CallOptions,
     ) -> Result<Vec<Namespace>> {
         self.databases.check_open()?;
-        let stores = std::sync::Arc::clone(&self.databases);
+        let databases = std::sync::Arc::clone(&self.databases);
         self.databases
             .system
             .read(options.caller, JOB_BYTES, options.deadline, move |conn| {
-                let mut names = stores.list_namespaces().map_err(|error| {
-                    tracing::error!(%error, "the folder of the namespaces can not be read");
-                    Error::internal("the namespaces can not be listed; the node's log has more")
+                let mut names = databases.list_namespaces().map_err(|error| {
+                    tracing::error!(%error, "the folder of the namespaces cannot be read");
+                    Error::internal("the namespaces cannot be listed; the node's log has more")
                 })?;
                 // In order, the names that begin with a prefix come one after another, from the
                 // prefix itself on.
@@ -84,7 +84,7 @@ impl EmbeddedEngine {
         } else {
             Ok(FileDetails::default())
         };
-        // Who lists all namespaces, or deletes this one, is not to be stopped by its file.
+        // A list of all namespaces, or the deletion of this one, must not fail for its file.
         let (in_file, problem) = match looked {
             Ok(in_file) => (in_file, None),
             Err(error) => {
@@ -116,9 +116,9 @@ impl EmbeddedEngine {
         namespace: &Namespace,
         options: &CallOptions,
     ) -> Result<FileDetails> {
-        let (store, tenant) = self.open_tenant(namespace).await?;
+        let (database, tenant) = self.open_tenant(namespace).await?;
         let deadline = options.deadline;
-        store
+        database
             .read_or_try_briefly(options.caller, JOB_BYTES, deadline, move |conn, brief_time| {
                 let count_time = brief_time.unwrap_or(COUNT_TIME);
                 let tables = tenant.committed_catalogue().tables()?;

@@ -41,10 +41,10 @@ pub(super) fn has_objects(db: &Connection) -> rusqlite::Result<bool> {
     )
 }
 
-/// Brings a namespace's file up to date, which nobody has open.
+/// Brings a namespace's file up to date, which must not be open.
 ///
 /// # Errors
-/// What can not be brought up to date, in the log and in the error. The file is then as it was.
+/// What cannot be brought up to date, in the log and in the error. The file is then as it was.
 pub(in crate::embedded) fn convert_file(
     path: &Path,
     namespace: &Namespace,
@@ -153,8 +153,8 @@ fn rewrite_schema(
             |error: Error| format!("the {} {}: {}", object.kind, object.name, error.message);
         let rewritten = rewrite(&object.sql, &catalogue).map_err(refused)?;
         let mut none = |bytes: &mut [u8]| bytes.fill(0);
-        let mut moment = ExecutionContext { now_ms: 0, random: &mut none };
-        let text = rewritten.fill_sql(&mut moment).into_owned();
+        let mut context = ExecutionContext { now_ms: 0, random: &mut none };
+        let text = rewritten.fill_sql(&mut context).into_owned();
         catalogue.apply(&object.sql).map_err(refused)?;
         texts.insert((object.kind, object.name), text);
     }
@@ -169,9 +169,9 @@ fn error_text(error: rusqlite::Error) -> String {
 }
 
 fn conversion_error(path: &Path, why: &str) -> Error {
-    tracing::error!(path = %path.display(), why, "the namespace's database can not be brought up to date");
+    tracing::error!(path = %path.display(), why, "the namespace's database cannot be brought up to date");
     Error::internal(format!(
-        "the namespace's database was made by an earlier version and can not be brought up to date: {why}; start that \
+        "the namespace's database was made by an earlier version and cannot be brought up to date: {why}; start that \
          version, change what is named here, and start this one again"
     ))
 }

@@ -20,36 +20,22 @@ mod legacy;
 mod object_renaming;
 mod read;
 mod write;
-mod writer_schema;
 
 pub(super) use delete::{delete_namespace, finish_interrupted_deletions};
 pub(super) use legacy::{convert_file, current_copy};
 pub(super) use object_renaming::restore_user_names;
-pub(super) use writer_schema::WriterSchema;
 
 use super::authorizer::{StatementRights, StatementTraits, TenantRights};
-use super::conn::SqliteConnection;
-use super::database_handle::OpenFailure;
 use super::error_mapping;
+use super::open_failure::OpenFailure;
+use super::tenant_schema::{Tenant, WriterSchema};
+use super::writer_conn::WriterConnection;
 use debros_proto::{Error, Namespace, Result};
 use debros_sql::counters::ConnectionCounters;
-use debros_sql::{Catalogue, Demangler, ExecutionContext, RewriteCache, RewrittenStatement};
+use debros_sql::{Catalogue, ExecutionContext, RewriteCache, RewrittenStatement};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-
-/// What an open namespace is, beside its file.
-#[derive(Debug)]
-pub(super) struct Tenant {
-    pub(super) namespace: Namespace,
-    demangler: Demangler,
-    rewriter: Arc<RewriteCache>,
-    catalogue: RwLock<Arc<Catalogue>>,
-    /// Held by the writer from before a commit that changes the schema until the new catalogue is
-    /// in its place.
-    swap_lock: Mutex<()>,
-    is_swapping: AtomicBool,
-}
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// A rewritten statement, and what it was rewritten for.
 #[derive(Clone, Debug)]
@@ -58,45 +44,10 @@ pub(super) struct StatementPlan {
     /// Of the catalogue.
     pub(super) generation: u64,
     /// What SQLite's authorizer saw of it on a reading connection.
-    pub(super) facts: StatementTraits,
+    pub(super) traits: StatementTraits,
 }
 
 impl Tenant {
-    /// A namespace with its schema as the file has it.
-    pub(super) fn new(catalogue: Catalogue, rewriter: Arc<RewriteCache>) -> Self {
-        Self {
-            namespace: catalogue.namespace().clone(),
-            demangler: Demangler::new(catalogue.namespace()),
-            rewriter,
-            catalogue: RwLock::new(Arc::new(catalogue)),
-            swap_lock: Mutex::default(),
-            is_swapping: AtomicBool::new(false),
-        }
-    }
-
-    /// The schema as of the last commit.
-    pub(super) fn catalogue(&self) -> Arc<Catalogue> {
-        Arc::clone(&self.catalogue.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The schema as of the last commit, after a commit that changes it. Blocks for the length of
-    /// that.
-    fn committed_catalogue(&self) -> Arc<Catalogue> {
-        drop(self.lock_swap());
-        self.catalogue()
-    }
-
-    fn lock_swap(&self) -> MutexGuard<'_, ()> {
-        self.swap_lock.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether a catalogue still holds, and did while everything ran that was done before.
-    fn is_current(&self, catalogue: &Catalogue) -> bool {
-        !self.is_swapping.load(SeqCst)
-            && self.catalogue.read().unwrap_or_else(PoisonError::into_inner).generation()
-                == catalogue.generation()
-    }
-
     /// Rewrites, or remembers. May take long: not on a thread that serves others.
     fn rewrite_cached(&self, sql: &str, catalogue: &Catalogue) -> Result<Arc<RewrittenStatement>> {
         self.rewriter.rewrite(sql, catalogue)
@@ -117,7 +68,7 @@ impl Tenant {
 /// Makes an empty file that of a namespace, and puts the namespace on the connection that writes
 /// it.
 pub(super) fn init_namespace(
-    conn: &mut SqliteConnection,
+    conn: &mut WriterConnection,
     namespace: &Namespace,
     rewriter: &Arc<RewriteCache>,
 ) -> Result<(), OpenFailure> {
@@ -153,35 +104,35 @@ pub(super) fn new_file_content(tmp: &Path) -> Result<Vec<u8>, OpenFailure> {
 }
 
 /// Has everything in the file replaced by `replace`, and takes the schema from what is there then.
-/// False: it was replaced, and nobody can use what is there now, which is logged. The store is to
-/// be closed then: whoever opens it again is told why.
+/// False: it was replaced, and what is there now is unusable, which is logged. The database is to
+/// be closed then: the next caller that opens it gets the reason.
 pub(super) fn replace_content(
-    conn: &mut SqliteConnection,
-    replace: impl FnOnce(&mut SqliteConnection) -> Result<()>,
+    conn: &mut WriterConnection,
+    replace: impl FnOnce(&mut WriterConnection) -> Result<()>,
 ) -> Result<bool> {
     // Taken off, because it is borrowed while the connection changes.
-    let Some(seat) = conn.writer_schema.take() else { return replace(conn).map(|()| true) };
-    let publication = seat.begin_swap();
-    let namespace = &seat.tenant().namespace;
+    let Some(schema) = conn.writer_schema.take() else { return replace(conn).map(|()| true) };
+    let swap = schema.begin_swap();
+    let namespace = &schema.tenant().namespace;
     let (catalogue, is_usable) = match replace(conn).map(|()| reload_catalogue(conn, namespace)) {
         Ok(Ok(catalogue)) => (Ok(catalogue), true),
         Ok(Err(error)) => {
-            tracing::error!(%namespace, error = %error.message, "the database was replaced by one that can not be used");
-            // Nobody reads the new rows by the old schema until the store is closed.
+            tracing::error!(%namespace, error = %error.message, "the database was replaced by one that cannot be used");
+            // No call reads the new rows by the old schema until the database is closed.
             (Catalogue::new(namespace), false)
         }
         Err(error) => (Err(error), true),
     };
-    let outcome = catalogue.map(|catalogue| publication.publish_catalogue(Arc::new(catalogue)));
-    // A connection without a seat takes no statements.
+    let outcome = catalogue.map(|catalogue| swap.publish_catalogue(Arc::new(catalogue)));
+    // A connection without a schema takes no statements.
     if is_usable {
-        conn.writer_schema = Some(seat);
+        conn.writer_schema = Some(schema);
     }
     outcome.map(|()| is_usable)
 }
 
 /// The schema of a file that was replaced.
-fn reload_catalogue(conn: &mut SqliteConnection, namespace: &Namespace) -> Result<Catalogue> {
+fn reload_catalogue(conn: &mut WriterConnection, namespace: &Namespace) -> Result<Catalogue> {
     conn.authorizer.set_rights(StatementRights::Internal);
     if !format::is_current(&conn.db).map_err(error_mapping::map_sqlite_error)? {
         if legacy::has_objects(&conn.db).map_err(error_mapping::map_sqlite_error)? {
@@ -211,8 +162,8 @@ impl CallState {
     ) -> Result<std::borrow::Cow<'r, str>> {
         let mut failed = false;
         let mut random = |bytes: &mut [u8]| failed |= getrandom::fill(bytes).is_err();
-        let mut moment = ExecutionContext { now_ms: self.now_ms, random: &mut random };
-        let text = rewritten.fill_sql(&mut moment);
+        let mut context = ExecutionContext { now_ms: self.now_ms, random: &mut random };
+        let text = rewritten.fill_sql(&mut context);
         if failed {
             return Err(Error::internal("the system gives no random numbers"));
         }

@@ -1,7 +1,7 @@
 //! Giving all objects of a file other names, by writing into its schema: rows, pages and rowids
-//! stay what they are, and full-text tables keep what they can not give back.
+//! stay what they are, and full-text tables keep what they cannot give back.
 //!
-//! Only ever on a file that nobody else has open.
+//! Only ever on a file that is not open elsewhere.
 
 use super::format;
 use debros_proto::Namespace;
@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use std::collections::HashMap;
 
 /// The texts of the objects under their new names, by their old names. Kinds have names of their
-/// own: an index and a table of one name can not be, but a trigger and a table can.
+/// own: an index and a table of one name cannot be, but a trigger and a table can.
 pub(super) type RenamedTexts = HashMap<(String, String), String>;
 
 /// Turns the objects of a namespace's file into what the user made, in the user's names and words.
@@ -70,7 +70,7 @@ pub(super) fn rename_objects(
         rename_column(db, &table, "tbl", new)?;
         rename_column(db, &table, "idx", new)?;
     }
-    // Whoever opens the file reads the schema anew.
+    // The next connection that opens the file reads the schema again.
     let version: i64 = db.query_row("PRAGMA schema_version", [], |row| row.get(0))?;
     db.execute_batch(&format!(
         "PRAGMA schema_version = {}; COMMIT; PRAGMA writable_schema = OFF",

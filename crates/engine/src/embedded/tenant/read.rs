@@ -1,11 +1,12 @@
-//! Reading: on a connection that can not write.
+//! Reading: on a connection that cannot write.
 
-use super::{CallState, StatementPlan, Tenant, foreign_keys};
+use super::{CallState, StatementPlan, foreign_keys};
 use crate::embedded::authorizer::{StatementRights, StatementTraits};
 use crate::embedded::config::CallLimits;
 use crate::embedded::conn::SqliteConnection;
 use crate::embedded::deadline::Stopwatch;
 use crate::embedded::execution::{self, ReadAttempt, ResultBudget, StatementRun, TimeLimit};
+use crate::embedded::tenant_schema::Tenant;
 use debros_proto::rpc::{Row, Statement, StatementResult, value::Kind};
 use debros_proto::{Code, Error, Result};
 use debros_sql::{Catalogue, ExecutionTarget, RewrittenStatement, StatementClass};
@@ -69,8 +70,8 @@ impl Tenant {
             // What sets a value of the namespace's writes.
             ExecutionTarget::Data | ExecutionTarget::Header(_) => None,
             ExecutionTarget::Catalogue => {
-                let mut allowance = ResultBudget::new(&call.limits);
-                Some(self.ask_catalogue(statement, catalogue, &rewritten, call, &mut allowance)?)
+                let mut budget = ResultBudget::new(&call.limits);
+                Some(self.ask_catalogue(statement, catalogue, &rewritten, call, &mut budget)?)
             }
             ExecutionTarget::Transaction(setting) => {
                 execution::check_argument_count(rewritten.parameters, statement.args.len())?;
@@ -80,12 +81,10 @@ impl Tenant {
         if let Some(result) = answered {
             return Ok(TenantRead::Done(result, StatementTraits::default().with_slow_step()));
         }
-        let present = CallState::new(call.now_ms);
+        let state = CallState::new(call.now_ms);
         let text = match rewritten.class {
-            StatementClass::Read | StatementClass::Write => {
-                present.fill_placeholders(&rewritten)?
-            }
-            // Nothing is learnt of it here that its class does not tell.
+            StatementClass::Read | StatementClass::Write => state.fill_placeholders(&rewritten)?,
+            // Its class says all that is learnt of it here.
             StatementClass::Ddl => {
                 return Ok(TenantRead::NeedsWriter(self.new_plan(
                     rewritten,
@@ -100,12 +99,12 @@ impl Tenant {
         match execution::run_if_read_only(conn, run, call.time, &call.limits)
             .map_err(|error| self.demangle_error(error))?
         {
-            ReadAttempt::Done(mut result, facts) => {
+            ReadAttempt::Done(mut result, traits) => {
                 self.demangle_result(&rewritten, &mut result);
-                Ok(TenantRead::Done(result, facts))
+                Ok(TenantRead::Done(result, traits))
             }
-            ReadAttempt::NeedsWriter(facts) => {
-                Ok(TenantRead::NeedsWriter(self.new_plan(rewritten, catalogue, facts)))
+            ReadAttempt::NeedsWriter(traits) => {
+                Ok(TenantRead::NeedsWriter(self.new_plan(rewritten, catalogue, traits)))
             }
         }
     }
@@ -149,9 +148,9 @@ impl Tenant {
         &self,
         rewritten: std::sync::Arc<RewrittenStatement>,
         catalogue: &Catalogue,
-        facts: StatementTraits,
+        traits: StatementTraits,
     ) -> StatementPlan {
-        StatementPlan { rewritten, generation: catalogue.generation(), facts }
+        StatementPlan { rewritten, generation: catalogue.generation(), traits }
     }
 
     /// Answers what is asked about the schema alone.
@@ -161,16 +160,16 @@ impl Tenant {
         catalogue: &Catalogue,
         rewritten: &RewrittenStatement,
         call: &TenantCall,
-        allowance: &mut ResultBudget,
+        budget: &mut ResultBudget,
     ) -> Result<StatementResult> {
         execution::check_argument_count(rewritten.parameters, statement.args.len())?;
         let deadline = call.time.deadline.min(Instant::now() + call.time.statement);
-        let (rows, bytes) = allowance.remaining();
+        let (rows, bytes) = budget.remaining();
         let found = catalogue.query(&statement.sql, &statement.args, deadline, rows, bytes)?;
         let mut result = StatementResult { columns: found.columns, ..StatementResult::default() };
         for values in found.rows {
             let row = Row { values };
-            allowance.spend_row(&row)?;
+            budget.spend_row(&row)?;
             result.rows.push(row);
         }
         Ok(result)
@@ -188,9 +187,9 @@ impl Tenant {
         debros_sql::remove_time_reads(&mut result.rows);
         for value in result.rows.iter_mut().flat_map(|row| &mut row.values) {
             if let Some(Kind::Text(text)) = &mut value.kind
-                && let Cow::Owned(told) = self.demangler.demangle_text(text)
+                && let Cow::Owned(reported) = self.demangler.demangle_text(text)
             {
-                *text = told;
+                *text = reported;
             }
         }
     }

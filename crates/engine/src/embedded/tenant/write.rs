@@ -2,11 +2,12 @@
 
 use super::foreign_keys::{self, ForeignKeyMode};
 use super::read::{TenantCall, not_a_namespace_error, statement_run};
-use super::{CallState, StatementPlan, WriterSchema, format};
-use crate::embedded::authorizer::StatementRights;
-use crate::embedded::conn::SqliteConnection;
+use super::{CallState, StatementPlan, format};
+use crate::embedded::authorizer::{StatementRights, StatementTraits};
 use crate::embedded::error_mapping;
 use crate::embedded::execution::{self, ResultBudget};
+use crate::embedded::tenant_schema::WriterSchema;
+use crate::embedded::writer_conn::WriterConnection;
 use debros_proto::rpc::{Statement, StatementResult};
 use debros_proto::{Code, Error, Result};
 use debros_sql::catalogue::{CatalogueChanges, CatalogueEntry};
@@ -22,12 +23,14 @@ use std::sync::Arc;
 
 /// One call's statements on the writer's connection, in order.
 pub(super) struct TenantWrite<'c> {
-    conn: &'c SqliteConnection,
+    conn: &'c WriterConnection,
     pub(super) writer_schema: &'c WriterSchema,
     call: TenantCall,
     state: CallState,
     budget: ResultBudget,
-    /// How references are looked at; `None` in the call of a single statement, which can not change
+    /// What the authorizer saw of the last statement, if that was one that writes rows.
+    traits: Option<StatementTraits>,
+    /// How references are looked at; `None` in the call of a single statement, which cannot change
     /// it.
     foreign_keys: Option<ForeignKeyMode<'c>>,
     /// The schema as this call has changed it; none before it does.
@@ -49,7 +52,7 @@ impl<'c> TenantWrite<'c> {
     ///
     /// # Errors
     /// `internal` when the connection is not that of a namespace.
-    pub(super) fn of_transaction(conn: &'c SqliteConnection, call: TenantCall) -> Result<Self> {
+    pub(super) fn of_transaction(conn: &'c WriterConnection, call: TenantCall) -> Result<Self> {
         Ok(Self {
             foreign_keys: Some(ForeignKeyMode::new(conn)),
             ..Self::of_statement(conn, call)?
@@ -60,14 +63,15 @@ impl<'c> TenantWrite<'c> {
     ///
     /// # Errors
     /// `internal` when the connection is not that of a namespace.
-    pub(super) fn of_statement(conn: &'c SqliteConnection, call: TenantCall) -> Result<Self> {
-        let seat = conn.writer_schema.as_ref().ok_or_else(not_a_namespace_error)?;
+    pub(super) fn of_statement(conn: &'c WriterConnection, call: TenantCall) -> Result<Self> {
+        let schema = conn.writer_schema.as_ref().ok_or_else(not_a_namespace_error)?;
         Ok(Self {
             conn,
-            writer_schema: seat,
+            writer_schema: schema,
             call,
             state: CallState::new(call.now_ms),
             budget: ResultBudget::new(&call.limits),
+            traits: None,
             foreign_keys: None,
             entries: None,
             dump: None,
@@ -124,6 +128,11 @@ impl<'c> TenantWrite<'c> {
         result.map_err(|error| tenant.demangle_error(error))
     }
 
+    /// What the authorizer saw of the last statement, if that was one that writes rows.
+    pub(super) fn traits(&self) -> Option<StatementTraits> {
+        self.traits
+    }
+
     /// To be called after the last statement of a transaction.
     pub(super) fn finish_transaction(mut self) -> Result<()> {
         self.finish_dump()?;
@@ -141,7 +150,7 @@ impl<'c> TenantWrite<'c> {
         )
     }
 
-    /// A statement on the schema: made on a copy of the catalogue first, which tells mistakes in
+    /// A statement on the schema: made on a copy of the catalogue first, which reports mistakes in
     /// the user's words.
     fn run_ddl(
         &mut self,
@@ -159,7 +168,7 @@ impl<'c> TenantWrite<'c> {
                 ..StatementResult::default()
             });
         };
-        // The authorizer is not told the new name of a renamed table, nor the parents of a child.
+        // The authorizer does not see the new name of a renamed table, nor the parents of a child.
         let foreign = self.count_foreign_objects()?;
         let result = self.run_on_file(statement, rewritten)?;
         if self.count_foreign_objects()? != foreign {
@@ -181,8 +190,8 @@ impl<'c> TenantWrite<'c> {
         Ok(result)
     }
 
-    /// Sets a value of the namespace's: in the catalogue, which tells it, and in the file, which
-    /// keeps it.
+    /// Sets a value of the namespace's: in the catalogue, which answers with it, and in the file,
+    /// which keeps it.
     fn set_header(
         &mut self,
         statement: &Statement,
@@ -271,13 +280,16 @@ impl<'c> TenantWrite<'c> {
         let wrote =
             execution::run_in_transaction(self.conn, run, self.call.time, false, &mut self.budget)?;
         let mut result = wrote.result;
+        self.traits = (rewritten.class == StatementClass::Write).then(|| {
+            if rewritten.returning { wrote.traits.with_returned_rows() } else { wrote.traits }
+        });
         let now = ConnectionCounters::of(&self.conn.db);
         if are_own {
             self.state.counters = now;
         } else if rewritten.class == StatementClass::Write {
             self.state.counters.changes = now.changes;
             // SQLite keeps the number where nothing was inserted.
-            if wrote.facts.inserts_rows()
+            if wrote.traits.inserts_rows()
                 && let Some(rowid) = self.conn.last_inserted_rowid()
             {
                 self.state.counters.last_insert_rowid = rowid;

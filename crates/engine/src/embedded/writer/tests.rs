@@ -3,13 +3,13 @@
 use super::{FileLimits, WriterThread};
 use crate::CallerKey;
 use crate::embedded::config::CallLimits;
-use crate::embedded::conn::SqliteConnection;
 use crate::embedded::disk_reserve::DiskReserve;
 use crate::embedded::execution::{self, ResultBudget, StatementRun, TimeLimit};
 use crate::embedded::fair_queue::{FairQueue, FlowId, QueueBudget};
 use crate::embedded::job::{JobIsolation, WriteJob};
 use crate::embedded::metrics::EngineMetrics;
 use crate::embedded::size_accounting::SizeAccounting;
+use crate::embedded::writer_conn::WriterConnection;
 use debros_proto::rpc::{Statement, StatementResult};
 use debros_proto::{Code, Error, Result};
 use std::cell::RefCell;
@@ -27,14 +27,14 @@ struct Bench {
     path: PathBuf,
     sizes: Arc<SizeAccounting>,
     max_log: u64,
-    conn: RefCell<Option<SqliteConnection>>,
+    conn: RefCell<Option<WriterConnection>>,
 }
 
 impl Bench {
     fn new(max_size: u64) -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
-        let conn = SqliteConnection::writer(&path, 1024).unwrap();
+        let conn = WriterConnection::open(&path, 1024).unwrap();
         conn.db
             .execute_batch(
                 "CREATE TABLE t(a UNIQUE); CREATE TABLE big(b); INSERT INTO t VALUES (-1)",
@@ -51,7 +51,7 @@ impl Bench {
         self.run_queue(queue);
     }
 
-    /// Runs what waits, until somebody closes the queue.
+    /// Runs what waits, until the queue is closed.
     fn run_queue(&self, queue: Arc<FairQueue<WriteJob>>) {
         let conn = self.conn.borrow_mut().take().unwrap();
         let readers =
@@ -167,7 +167,7 @@ fn a_panic_fails_its_own_job() {
     let (bad, mut bad_outcome) = WriteJob::new(
         JobIsolation::Savepoint,
         deadline,
-        |conn: &mut SqliteConnection| -> Result<()> {
+        |conn: &mut WriterConnection| -> Result<()> {
             conn.db.execute_batch("INSERT INTO t VALUES (99)").unwrap();
             panic!("made to panic");
         },
@@ -185,9 +185,9 @@ fn a_panic_fails_its_own_job() {
 fn a_job_with_a_group_of_its_own_shares_its_transaction_with_nobody() {
     let bench = Bench::new(1 << 30);
     let deadline = Instant::now() + Duration::from_secs(60);
-    let seen = |undo, a: i64| {
+    let seen = |isolation, a: i64| {
         let path = bench.path.clone();
-        WriteJob::new(undo, deadline, move |conn: &mut SqliteConnection| {
+        WriteJob::new(isolation, deadline, move |conn: &mut WriterConnection| {
             conn.db.execute("INSERT INTO t VALUES (?1)", [a]).unwrap();
             let other = rusqlite::Connection::open(&path).unwrap();
             let seen =
@@ -222,7 +222,7 @@ fn too_late_and_abandoned_jobs_are_not_run() {
     let ran = Arc::new(AtomicUsize::new(0));
     let job = |deadline| {
         let ran = Arc::clone(&ran);
-        WriteJob::new(JobIsolation::StatementAtomic, deadline, move |_: &mut SqliteConnection| {
+        WriteJob::new(JobIsolation::StatementAtomic, deadline, move |_: &mut WriterConnection| {
             ran.fetch_add(1, Relaxed);
             Ok(())
         })
@@ -271,7 +271,7 @@ fn what_removes_may_use_the_reserve() {
         WriteJob::new(
             JobIsolation::Savepoint,
             Instant::now() + Duration::from_secs(60),
-            |conn: &mut SqliteConnection| {
+            |conn: &mut WriterConnection| {
                 conn.db
                     .execute_batch("INSERT INTO big VALUES (zeroblob(150000))")
                     .map_err(crate::embedded::error_mapping::map_sqlite_error)
@@ -313,7 +313,7 @@ fn a_deferred_key_fails_the_job_that_broke_it() {
     assert_eq!(bench.count("SELECT count(*) FROM t"), 3);
 }
 
-/// Nobody is told that a write is there which is not, and the writer goes on when the cause is
+/// No answer says that a write is there which is not, and the writer goes on when the cause is
 /// gone.
 #[test]
 fn when_nothing_can_be_written_everyone_is_told_and_the_writer_lives() {
@@ -407,7 +407,7 @@ fn transactions_of_their_own_do_not_outrun_the_bound_of_the_log() {
     let deadline = Instant::now() + Duration::from_secs(60);
     let (jobs, outcomes): (Vec<_>, Vec<Receiver<Result<()>>>) = (0..200)
         .map(|_| {
-            WriteJob::new(JobIsolation::OwnTransaction, deadline, |conn: &mut SqliteConnection| {
+            WriteJob::new(JobIsolation::OwnTransaction, deadline, |conn: &mut WriterConnection| {
                 conn.db.execute("INSERT INTO big VALUES (zeroblob(300000))", []).unwrap();
                 // Longer than the time between two looks at the log.
                 std::thread::sleep(Duration::from_millis(11));
@@ -441,8 +441,8 @@ fn a_long_group_is_answered_in_order_and_once() {
     assert_eq!(bench.count("SELECT count(*) FROM t"), 2401);
 }
 
-/// A caller's insert that takes longer than a group and tells what others see when it runs; `also`
-/// is done then.
+/// A caller's insert that takes longer than a group and reports what others see when it runs;
+/// `also` is done then.
 fn slow(
     bench: &Bench,
     caller: u64,
@@ -453,7 +453,7 @@ fn slow(
     let (mut job, outcome) = WriteJob::new(
         JobIsolation::Savepoint,
         Instant::now() + Duration::from_secs(60),
-        move |conn: &mut SqliteConnection| {
+        move |conn: &mut WriterConnection| {
             conn.db.execute("INSERT INTO t VALUES (?1)", [a]).unwrap();
             also();
             std::thread::sleep(super::MOST_GROUP_TIME);
@@ -492,7 +492,7 @@ fn who_comes_while_a_long_group_runs_waits_for_one_job_of_it() {
         queue.push(job.flow, job, 1).unwrap();
     }
     bench.run_queue(queue);
-    // It ran second, when the first was committed; who waits alone has one group.
+    // It ran second, when the first was committed; one that waits alone has one group.
     assert_eq!(
         seen(vec![first_outcome, others, second_outcome, third_outcome]),
         ["", "1", "1,9", "1,9"]
@@ -520,7 +520,7 @@ fn after_a_job_that_does_not_end_who_came_meanwhile_is_the_next() {
     let (to, mut other) = (Arc::clone(&queue), Some(other));
     let deadline = Instant::now() + Duration::from_secs(60);
     let (mut endless, mut ended) =
-        WriteJob::new(JobIsolation::Savepoint, deadline, move |conn: &mut SqliteConnection| {
+        WriteJob::new(JobIsolation::Savepoint, deadline, move |conn: &mut WriterConnection| {
             if let Some(other) = other.take() {
                 to.push(other.flow, other, 1).unwrap();
                 to.close();

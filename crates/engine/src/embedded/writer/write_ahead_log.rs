@@ -1,25 +1,25 @@
 //! How large the log of a file may become.
 //!
-//! SQLite writes the log back into the file as far as nobody reads an older moment, and begins it
-//! anew when nobody reads what is in it. Readers who overlap each other would let it grow for as
-//! long as somebody writes. So a log over its bound is emptied before the next group that is run
-//! after it was seen (it is looked at every 10 ms), and as long as readers hold it, nothing is
-//! added to it. That ends: with no writes, those who read an old moment are done within the time of
-//! one statement, then the whole log can be written back, and whoever begins to read after that
-//! reads the file alone and holds nothing.
+//! SQLite writes the log back into the file as far as no reader has an older snapshot, and restarts
+//! it when no reader is in it. Readers that overlap each other would let it grow for as long as
+//! something is written. So a log over its bound is emptied before the next group that is run after
+//! it was seen (it is looked at every 10 ms), and as long as readers hold it, nothing is added to
+//! it. That ends: with no writes, those that read an old snapshot are done within the time of one
+//! statement, then the whole log can be written back, and every read that begins after that reads
+//! the file alone and holds nothing.
 
 use crate::embedded::authorizer::StatementRights;
-use crate::embedded::conn::{BUSY_TIME, SqliteConnection};
-use crate::embedded::database_handle::ReaderPool;
+use crate::embedded::conn::SqliteConnection;
+use crate::embedded::connection_limits::BUSY_TIME;
+use crate::embedded::reader_pool::ReaderPool;
 use debros_proto::{Code, Error};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// The time between two looks at how large the log is. Not at each group: Linux gives a file that
-/// somebody has looked at a new time of change with the next write, and then fdatasync writes that
-/// too.
+/// was looked at a new time of change with the next write, and then fdatasync writes that too.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
-/// How long the writer waits for readers, who most often are done in less.
+/// How long the writer waits for readers, which most often are done in less.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The log of one file.
@@ -38,8 +38,8 @@ impl WriteAheadLog {
         Self { database: database.to_owned(), path: path.into(), max, next_look: Instant::now() }
     }
 
-    /// Empties the log when it is too large. False: it still is, because somebody reads from it.
-    /// Outside of transactions.
+    /// Empties the log when it is too large. False: it still is, because a reader is in it. Outside
+    /// of transactions.
     pub(super) fn is_within_limit(
         &mut self,
         conn: &SqliteConnection,
@@ -56,14 +56,14 @@ impl WriteAheadLog {
         self.truncate(conn, readers)
     }
 
-    /// Empties the log and gives back what it takes. False: somebody reads from it. Outside of
+    /// Empties the log and gives back what it takes. False: a reader is in it. Outside of
     /// transactions.
     pub(super) fn truncate(&self, conn: &SqliteConnection, readers: &ReaderPool) -> bool {
         readers.suspend_snapshots();
         let emptied = checkpoint_truncate(conn);
         readers.snapshots.resume();
         emptied.unwrap_or_else(|error| {
-            tracing::warn!(log = %self.path.display(), %error, "the database's log can not be written back");
+            tracing::warn!(log = %self.path.display(), %error, "the database's log cannot be written back");
             false
         })
     }
@@ -90,7 +90,7 @@ fn allocated_bytes(file: &std::fs::Metadata) -> u64 {
     file.len()
 }
 
-/// Writes the log back into the database and cuts it to nothing. False: somebody reads from it.
+/// Writes the log back into the database and cuts it to nothing. False: a reader is in it.
 pub(in crate::embedded) fn checkpoint_truncate(conn: &SqliteConnection) -> rusqlite::Result<bool> {
     conn.authorizer.set_rights(StatementRights::Internal);
     conn.db.busy_timeout(PATIENCE)?;
@@ -100,7 +100,7 @@ pub(in crate::embedded) fn checkpoint_truncate(conn: &SqliteConnection) -> rusql
     Ok(!is_busy?)
 }
 
-/// What those are told whose write would make the log longer.
+/// The error of a write that would make the log longer.
 pub(super) fn log_held_error() -> Error {
     Error::new(
         Code::Overloaded,

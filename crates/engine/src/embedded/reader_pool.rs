@@ -1,34 +1,33 @@
-//! The connections that read one file, kept for the next who reads.
+//! The connections that read one file, kept for the next read.
 
-use super::lock;
-use crate::embedded::conn::SqliteConnection;
-use crate::embedded::error_mapping;
-use crate::embedded::fair_queue::closed_error;
-use crate::embedded::file_identity::{self, FileIdentity};
-use crate::embedded::read_snapshots::ReadSnapshots;
+use super::conn::SqliteConnection;
+use super::error_mapping;
+use super::fair_queue::closed_error;
+use super::file_identity::{self, FileIdentity};
+use super::read_snapshots::ReadSnapshots;
 use debros_proto::Result;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tracing::Span;
 
 /// Connections that only read.
-pub(in crate::embedded) struct ReaderPool {
+pub(super) struct ReaderPool {
     path: PathBuf,
     span: Span,
     pub(super) idle: Mutex<Vec<SqliteConnection>>,
     max_idle: usize,
     /// No connection is opened any more: the file may be gone.
     pub(super) closed: AtomicBool,
-    pub(in crate::embedded) snapshots: ReadSnapshots,
+    pub(super) snapshots: ReadSnapshots,
     identity: FileIdentity,
     /// The files are not in their places, as of the last look.
     is_displaced: AtomicBool,
 }
 
 impl ReaderPool {
-    /// Connections to a file, of which so many are kept when nobody uses them.
-    pub(in crate::embedded) fn new(path: &Path, span: Span, keep: usize) -> std::io::Result<Self> {
+    /// Connections to a file, of which so many are kept when they are idle.
+    pub(super) fn new(path: &Path, span: Span, keep: usize) -> std::io::Result<Self> {
         Ok(Self {
             path: path.to_owned(),
             span,
@@ -43,7 +42,7 @@ impl ReaderPool {
 
     /// Passes while the file and its log are the ones under their names. That they are not is
     /// logged once.
-    pub(in crate::embedded) fn check_in_place(&self) -> Result<()> {
+    pub(super) fn check_in_place(&self) -> Result<()> {
         match self.identity.check_in_place() {
             Ok(()) => {
                 if self.is_displaced.swap(false, Relaxed) {
@@ -60,8 +59,8 @@ impl ReaderPool {
         }
     }
 
-    /// Whether the file was not in its place when somebody looked last.
-    pub(in crate::embedded) fn is_displaced(&self) -> bool {
+    /// Whether the file was not in its place at the last look.
+    pub(super) fn is_displaced(&self) -> bool {
         self.is_displaced.load(Relaxed)
     }
 
@@ -81,7 +80,7 @@ impl ReaderPool {
 
     pub(super) fn release(&self, conn: SqliteConnection) {
         if conn.snapshot_commit().is_none() && !conn.db.is_autocommit() {
-            // Whoever gets it would read what was there when that transaction began.
+            // The next read on it would see what was there when that transaction began.
             tracing::error!(path = %self.path.display(), "a reader left a transaction open");
             return;
         }
@@ -99,9 +98,14 @@ impl ReaderPool {
         }
     }
 
-    /// Takes kept moments away and lets none be kept until [`ReadSnapshots::resume`].
-    pub(in crate::embedded) fn suspend_snapshots(&self) {
+    /// Ends kept snapshots and lets none be kept until [`ReadSnapshots::resume`].
+    pub(super) fn suspend_snapshots(&self) {
         self.snapshots.suspend();
         lock(&self.idle).retain(|conn| conn.end_snapshot().is_ok());
     }
+}
+
+/// Nothing that panics runs while one of these locks is held.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,7 @@
 //! How many exports there are at a time, and what their files take. Each writes the database twice,
-//! and whoever may read may ask for one.
+//! and every caller that may read may ask for one.
 
+use super::{copy_error, data_folder};
 use debros_proto::{Code, Error, Namespace, Result};
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,7 +17,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// The exports of which there is a file, or is going to be.
 #[derive(Debug, Default)]
-pub(in crate::embedded) struct ExportLimiter(Mutex<HashMap<Namespace, ExportSlot>>);
+pub(super) struct ExportLimiter(Mutex<HashMap<Namespace, ExportSlot>>);
 
 /// What one export takes.
 #[derive(Clone, Copy, Debug)]
@@ -55,11 +56,11 @@ impl ExportLimiter {
             return busy("an export of the namespace is being made or sent");
         }
         let making: Vec<u64> =
-            exports.values().filter(|room| !room.is_made).map(|room| room.bytes).collect();
+            exports.values().filter(|slot| !slot.is_made).map(|slot| slot.bytes).collect();
         if making.len() >= MAX_EXPORTS {
             return busy("the node makes as many exports as it may");
         }
-        let others: u64 = exports.values().map(|room| room.bytes).sum();
+        let others: u64 = exports.values().map(|slot| slot.bytes).sum();
         if others > 0 && others.saturating_add(bytes) > max_bytes {
             return busy(
                 "other exports take the room that there is for temporary files (database.max_temp_size)",
@@ -90,14 +91,14 @@ impl Drop for ExportPermit {
     }
 }
 
-/// Passes when the disk of a folder has so many bytes left, and a reserve for those who write
+/// Passes when the disk of a folder has so many bytes left, and a reserve for what is written
 /// meanwhile.
 ///
 /// # Errors
 /// `disk_full`.
 pub(super) fn check_disk_space(folder: &Path, bytes: u64, what: &str) -> Result<()> {
-    let left = super::super::data_folder::available_space(folder)
-        .map_err(|error| super::map_io_error(folder, &error))?;
+    let left = data_folder::available_space(folder)
+        .map_err(|error| copy_error::map_io_error(folder, &error))?;
     if left >= bytes.saturating_add(RESERVE) {
         return Ok(());
     }

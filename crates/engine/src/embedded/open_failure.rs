@@ -1,13 +1,37 @@
-//! Why a database does not open, as it is told: the system's to whoever starts the node, a
-//! namespace's to its caller, with the rest in the log.
+//! Why a database does not open, and the error for it: the system's for the start of the node, a
+//! namespace's for its caller, with the rest in the log.
 
-use crate::embedded::config::EngineOpenError;
-use crate::embedded::database_handle::OpenFailure;
-use crate::embedded::disk_fault;
-use crate::embedded::error_mapping;
+use super::engine_open_error::EngineOpenError;
+use super::{disk_fault, error_mapping};
 use crate::migrations::MigrationError;
 use debros_proto::{Code, Error};
 use std::path::Path;
+
+/// Why a file cannot be used.
+#[derive(Debug)]
+pub(super) enum OpenFailure {
+    Sqlite(rusqlite::Error),
+    Io(std::io::Error),
+    /// What the integrity check found.
+    Corrupt(String),
+    Migration(MigrationError),
+    /// What the file holds is not what it should be; reported and logged already.
+    Reported(Error),
+    /// It has the form of an earlier version.
+    OldFormat,
+}
+
+impl From<rusqlite::Error> for OpenFailure {
+    fn from(error: rusqlite::Error) -> Self {
+        OpenFailure::Sqlite(error)
+    }
+}
+
+impl From<std::io::Error> for OpenFailure {
+    fn from(error: std::io::Error) -> Self {
+        OpenFailure::Io(error)
+    }
+}
 
 impl OpenFailure {
     pub(super) fn into_engine_error(self, path: &Path, backup_dir: &Path) -> EngineOpenError {
@@ -36,7 +60,7 @@ impl OpenFailure {
     }
 
     pub(super) fn into_caller_error(self, path: &Path) -> Error {
-        // SQLite says damaged of what can not be read as well.
+        // SQLite says damaged of what cannot be read as well.
         let says_damaged = match &self {
             OpenFailure::Sqlite(error) => {
                 error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseCorrupt)
@@ -47,16 +71,16 @@ impl OpenFailure {
         let path = path.display();
         match self {
             OpenFailure::Sqlite(error) => {
-                tracing::error!(%path, %error, "the namespace's database can not be opened");
+                tracing::error!(%path, %error, "the namespace's database cannot be opened");
                 match error_mapping::map_sqlite_error(error) {
-                    told if told.code == Code::Corrupt && fault.is_some() => {
+                    reported if reported.code == Code::Corrupt && fault.is_some() => {
                         disk_fault::disk_fault_error()
                     }
-                    told => told,
+                    reported => reported,
                 }
             }
             OpenFailure::Corrupt(findings) if fault.is_some() => {
-                tracing::error!(%path, findings, "the disk of the namespace's database can not be read");
+                tracing::error!(%path, findings, "the disk of the namespace's database cannot be read");
                 disk_fault::disk_fault_error()
             }
             OpenFailure::Corrupt(findings) => {
@@ -67,24 +91,24 @@ impl OpenFailure {
                 error_mapping::too_many_files_error()
             }
             OpenFailure::Io(error) if disk_fault::is_disk_fault(&error) => {
-                tracing::error!(%path, %error, "the disk of the namespace's database can not be read or written");
+                tracing::error!(%path, %error, "the disk of the namespace's database cannot be read or written");
                 disk_fault::disk_fault_error()
             }
             OpenFailure::Io(error) => {
-                tracing::error!(%path, %error, "the namespace's database can not be opened");
-                Error::internal("the database can not be opened; the node's log has more")
+                tracing::error!(%path, %error, "the namespace's database cannot be opened");
+                Error::internal("the database cannot be opened; the node's log has more")
             }
             OpenFailure::Reported(error) => error,
             OpenFailure::OldFormat => {
                 tracing::error!(%path, "the namespace's database is still in the form of an earlier version");
                 Error::internal(
-                    "the database can not be brought up to date; the node's log has more",
+                    "the database cannot be brought up to date; the node's log has more",
                 )
             }
             OpenFailure::Migration(error) => {
-                tracing::error!(%path, %error, "the namespace's database can not be brought up to date");
+                tracing::error!(%path, %error, "the namespace's database cannot be brought up to date");
                 Error::internal(
-                    "the database can not be brought up to date; the node's log has more",
+                    "the database cannot be brought up to date; the node's log has more",
                 )
             }
         }
