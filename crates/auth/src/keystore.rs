@@ -53,7 +53,7 @@ pub fn encrypt(
     let derived = kdf.derive_key(password.as_ref())?;
     let mut ciphertext = *key.to_bytes();
     apply_keystream(&derived, iv, &mut ciphertext)
-        .ok_or_else(|| Error::internal("the key can not be encrypted"))?;
+        .ok_or_else(|| Error::internal("the key cannot be encrypted"))?;
     let file = KeystoreFile {
         address: Some(alloy_primitives::hex::encode(key.wallet().as_bytes())),
         crypto: KeystoreCrypto {
@@ -96,7 +96,7 @@ pub fn decrypt(json: &str, password: impl AsRef<[u8]>) -> Result<PrivateKey> {
         ));
     }
     apply_keystream(&derived, &iv, bytes.as_mut_slice())
-        .ok_or_else(|| format::damaged_file_error("its key can not be read"))?;
+        .ok_or_else(|| format::damaged_file_error("its key cannot be read"))?;
     let key = PrivateKey::from_bytes(&bytes)
         .map_err(|_| format::damaged_file_error("what it holds is no private key"))?;
     if file.wallet()?.is_some_and(|wallet| wallet != key.wallet()) {

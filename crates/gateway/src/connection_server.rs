@@ -29,13 +29,12 @@ use tokio::time::{sleep, sleep_until, timeout, timeout_at};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
-/// How long an idle connection that has to make room may take for its good-bye, and for a request
-/// that was on its way when it was told. Then it ends, whatever is under way: else who hears the
-/// good-bye would start something that lasts.
+/// How long an idle connection that has to make room may take for its closing handshake, and for a
+/// request that was on its way. Then it ends, whatever is under way: otherwise a caller could begin
+/// something that lasts.
 const EVICTION_GRACE: Duration = Duration::from_secs(1);
-/// When stopping: for so long callers learn from their answers that the connection ends. A caller
-/// that has a request on its way meanwhile gets its answer; closing its connection at once would
-/// lose it.
+/// When stopping: for this long, answers say that their connection ends. A caller that has a
+/// request on its way meanwhile gets its answer; closing its connection at once would lose it.
 pub(crate) const DRAIN_NOTICE: Duration = Duration::from_millis(250);
 
 /// What every connection needs.
@@ -59,11 +58,11 @@ impl ConnectionServer {
         let server = Arc::clone(self);
         self.shared.tasks.spawn(async move {
             let _held = GaugeGuard::new(&server.shared.metrics.connections);
-            // Answers are written whole: waiting for more to send would only delay them.
+            // Answers are written whole: waiting for more data would only delay them.
             if let Err(error) = socket.set_nodelay(true) {
-                tracing::debug!(%error, "TCP_NODELAY can not be set");
+                tracing::debug!(%error, "TCP_NODELAY cannot be set");
             }
-            // It fails when the caller is gone already.
+            // It fails if the caller is gone already.
             let Ok(local) = socket.local_addr() else { return };
             let ends = ConnectionInfo {
                 peer,
@@ -96,7 +95,7 @@ impl ConnectionServer {
         while let Ok((socket, peer)) = listener.accept() {
             match socket.set_nonblocking(true).and_then(|()| TcpStream::from_std(socket)) {
                 Ok(socket) => self.spawn_connection(socket, peer),
-                Err(error) => tracing::warn!(%error, "a connection can not be accepted"),
+                Err(error) => tracing::warn!(%error, "a connection cannot be accepted"),
             }
         }
     }
@@ -123,7 +122,7 @@ impl ConnectionServer {
         let mut connection =
             pin!(self.http_builder.serve_connection_with_upgrades(stream, service));
         let mut phase = self.shared.phase.subscribe();
-        // The library's own timer starts when it knows which version of HTTP this is.
+        // The library's own timer starts after it knows the version of HTTP.
         let mut first_head = pin!(sleep_until((opened + self.shared.limits.header_timeout).into()));
         let mut waits_for_first = true;
         let ended = loop {
@@ -166,7 +165,7 @@ impl ConnectionServer {
             }
         };
         if let Some(Err(error)) = ended {
-            // The other side's doing: broken requests, lost connections.
+            // Caused by the other side: broken requests, lost connections.
             tracing::debug!(error, "a connection ended");
         }
     }

@@ -1,5 +1,5 @@
-//! The interface as an OpenAPI 3.1 document. The file `openapi.json` is what is served; a test
-//! compares it with this.
+//! The interface as an OpenAPI 3.1 document. The file `openapi.json` is served; a test compares it
+//! with this code.
 
 use crate::auth::{jwks, keys, login, proof, sessions, who_am_i};
 use crate::{apps, database, health, members, namespaces, network, pubsub, storage, websocket};
@@ -66,8 +66,8 @@ impl Modify for SecuritySchemes {
     }
 }
 
-/// What holds for many routes, said in one place: their other names, the errors that any may
-/// answer, and the headers and parameters that many take.
+/// Rules for many routes, defined once: their other names, the errors that any may answer, and the
+/// headers and parameters that many take.
 struct OperationDefaults;
 
 impl Modify for OperationDefaults {
@@ -115,7 +115,7 @@ fn complete_operation(operation: &mut Operation, writes: bool) {
     }
     let error = Content::new(Some(Ref::from_schema_name("ErrorBody")));
     let error = ResponseBuilder::new()
-        .description("An error: 4xx is the caller's to mend, 5xx the system's.")
+        .description("An error: a 4xx is the caller's to correct, a 5xx the system's.")
         .content("application/json", error);
     responses.insert("default".to_owned(), error.build().into());
     if public {
@@ -128,7 +128,7 @@ fn complete_operation(operation: &mut Operation, writes: bool) {
         ParameterIn::Query,
         "Refused when it is not the credential's own. Operators name any.",
     );
-    // Reading is a POST where a key does not fit into a query.
+    // Reading by POST, because a key may not fit into a query.
     if writes && id != "storage_get_json" {
         add(
             "Idempotency-Key",
@@ -146,7 +146,7 @@ fn complete_operation(operation: &mut Operation, writes: bool) {
         add(
             "If-None-Match",
             ParameterIn::Header,
-            "Only when it has not this version; * for: when it does not exist.",
+            "Only if the version differs; *: only if it does not exist.",
         );
     }
 }
@@ -183,8 +183,8 @@ mod tests {
     use crate::router::build_routes;
     use std::path::Path;
 
-    /// The file is what callers and the SDK's generator read. After a wanted change, run the tests
-    /// with `UPDATE_OPENAPI=1` and look at the difference.
+    /// Callers and the SDK's generator read the file. After an intended change, run the tests with
+    /// `UPDATE_OPENAPI=1` and review the difference.
     #[test]
     fn the_file_is_the_document() {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.json");

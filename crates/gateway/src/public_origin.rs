@@ -1,10 +1,10 @@
-//! Under which names the gateway is known: what a wallet's owner reads in the text that they sign
+//! The names under which the gateway is known: the text that a wallet's owner signs shows one
 //! (EIP-4361).
 //!
-//! The name never comes from a caller alone. Else a page elsewhere could have its visitors sign a
-//! text that names that page, and use the signature here. That this can not happen through another
-//! gateway is the node's affair: it accepts names that it was told (`security.sign_in_domains`),
-//! and takes this gateway's own word only when it is in its process.
+//! The name never comes from a caller alone. Otherwise a page elsewhere could have its visitors
+//! sign a text that names that page, and use the signature here. The node prevents the same through
+//! another gateway: it accepts configured names (`security.sign_in_domains`), and any name only
+//! from a gateway in its own process.
 
 use crate::config::GatewayStartError;
 use crate::connection_info::ConnectionInfo;
@@ -27,7 +27,7 @@ pub(crate) struct SignInOrigin {
 /// The names of this gateway.
 pub(crate) struct PublicOrigin {
     configured: Option<SignInOrigin>,
-    /// What was configured to listen on, in lower case.
+    /// The configured listen address, in lower case.
     listen: String,
     scheme: &'static str,
 }
@@ -46,11 +46,11 @@ impl PublicOrigin {
         })
     }
 
-    /// The place that a challenge of this request is for.
+    /// The domain and URI for a challenge of this request.
     ///
     /// # Errors
-    /// `invalid_argument` when the request came under a name that the gateway does not know to be
-    /// its own.
+    /// `invalid_argument` if the request came under a name that the gateway does not know to be its
+    /// own.
     pub(crate) fn sign_in_origin(
         &self,
         request: &http::request::Parts,
@@ -81,7 +81,7 @@ impl PublicOrigin {
     }
 }
 
-/// The name that the request was sent to, in lower case; none when it is not one plain `host` or
+/// The name that the request was sent to, in lower case; none if it is not one plain `host` or
 /// `host:port`.
 fn request_authority(request: &http::request::Parts) -> Option<String> {
     let mut hosts = request.headers.get_all(HOST).iter();
@@ -93,7 +93,7 @@ fn request_authority(request: &http::request::Parts) -> Option<String> {
     is_plain_authority(host).then(|| host.to_ascii_lowercase())
 }
 
-/// `request_authority`, `address` or `[v6 address]`, each with or without a port.
+/// `host`, `address` or `[v6 address]`, each with or without a port.
 fn is_plain_authority(authority: &str) -> bool {
     if authority.starts_with('[') {
         return authority.parse::<SocketAddr>().is_ok()

@@ -71,7 +71,7 @@ impl DumpTranslator {
     /// The statements that one of a dump stands for, in order; `None`: it stands for itself.
     ///
     /// # Errors
-    /// `statement_not_allowed` for a form that no shell writes, and for an index that can not be
+    /// `statement_not_allowed` for a form that no shell writes, and for an index that cannot be
     /// made again.
     pub fn translate(&mut self, sql: &str, catalogue: &Catalogue) -> Result<Option<Vec<String>>> {
         let mut refused = None;
@@ -243,7 +243,7 @@ impl DumpedTable {
             "_data" | "_stat" => Ok(Some(Vec::new())),
             _ if keeps_text => Ok(Some(Vec::new())),
             _ if self.content.as_deref() == Some("") => Err(refused_error(&format!(
-                "the full-text table {} keeps no text (content=''), so its index can not be made again from a dump: leave its rows \
+                "the full-text table {} keeps no text (content=''), so its index cannot be made again from a dump: leave its rows \
                  out of the dump, and insert its texts anew",
                 self.name
             ))),

@@ -62,7 +62,7 @@ pub(crate) enum Placeholder {
 impl Placeholder {
     /// Writes the literal.
     pub(crate) fn fill(self, moment: &mut ExecutionContext<'_>, text: &mut String) {
-        // Writing to a String can not fail.
+        // Writing to a String cannot fail.
         let _ = match self {
             Placeholder::Now => write!(text, "'{}'", format_timestamp(moment.now_ms)),
             Placeholder::CurrentTimestamp => {

@@ -41,7 +41,7 @@ impl Catalogue {
     /// What a field of the namespace's header is; 0 unless it was set.
     ///
     /// # Errors
-    /// `internal` when the catalogue can not be read.
+    /// `internal` when the catalogue cannot be read.
     pub fn header(&self, field: HeaderField) -> Result<i32> {
         self.lock()
             .db
@@ -52,7 +52,7 @@ impl Catalogue {
     /// Sets a field of the namespace's header, as it is kept with the data.
     ///
     /// # Errors
-    /// `internal` when the catalogue can not be written.
+    /// `internal` when the catalogue cannot be written.
     pub fn set_header(&mut self, field: HeaderField, value: i32) -> Result<()> {
         let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
         inner.db.pragma_update(None, field.name(), value).map_err(|_| header_error())

@@ -338,7 +338,7 @@ impl ForeignObjects {
     /// The count now. To be run with the authorizer off.
     ///
     /// # Errors
-    /// What SQLite says when the schema can not be read.
+    /// What SQLite says when the schema cannot be read.
     pub fn count(db: &Connection, namespace: &Namespace) -> rusqlite::Result<Self> {
         let prefix = namespace.prefix();
         let count = |sql| db.prepare_cached(sql)?.query_row([&prefix], |row| row.get(0));

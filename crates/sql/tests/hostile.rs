@@ -104,7 +104,7 @@ fn attacks() -> Vec<String> {
     attacks
 }
 
-/// The attack with the attacker's own names filled in, as statements. A text that can not be split
+/// The attack with the attacker's own names filled in, as statements. A text that cannot be split
 /// is one statement.
 fn statements(attack: &str, name: impl Fn(&str) -> String) -> Vec<String> {
     let filled = attack

@@ -55,7 +55,7 @@ impl KeystoreFile {
 
     pub(super) fn to_json(&self) -> Result<String> {
         serde_json::to_string_pretty(self)
-            .map_err(|_| Error::internal("the keystore file can not be written"))
+            .map_err(|_| Error::internal("the keystore file cannot be written"))
     }
 
     /// Some programs leave the address out, or empty, so that the file does not tell it.
@@ -83,7 +83,7 @@ fn parse_error(error: &serde_json::Error) -> Error {
 }
 
 pub(super) fn damaged_file_error(what: impl AsRef<str>) -> Error {
-    Error::invalid(format!("the keystore file can not be used: {}", what.as_ref()))
+    Error::invalid(format!("the keystore file cannot be used: {}", what.as_ref()))
 }
 
 /// A random UUID (version 4, RFC 9562) of 16 random bytes.

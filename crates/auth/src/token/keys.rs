@@ -33,7 +33,7 @@ impl SigningKey {
     pub fn from_seed(seed: [u8; KEY_BYTES]) -> Result<Self> {
         let seed = Zeroizing::new(seed);
         let refused =
-            || Error::internal("the token key can not be used by the cryptographic library");
+            || Error::internal("the token key cannot be used by the cryptographic library");
         let pair = Ed25519KeyPair::from_seed_unchecked(seed.as_slice()).map_err(|_| refused())?;
         let encoding = EncodingKey::from_ed_der(pair.to_pkcs8().map_err(|_| refused())?.as_ref());
         let public = PublicKey::from_slice(pair.public_key().as_ref()).map_err(|_| refused())?;

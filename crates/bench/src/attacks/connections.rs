@@ -66,7 +66,7 @@ pub(crate) async fn connect_identities(attacker: Attacker) -> Result<()> {
 }
 
 /// A door to the node: what is dialled here goes on to it from the attacker's address, which a
-/// libp2p host can not choose. Returns what to dial.
+/// libp2p host cannot choose. Returns what to dial.
 async fn start_relay(attacker: &Attacker) -> Result<Multiaddr> {
     let node = socket_address(&attacker.peer).context("the node's address is not /ip4/…/tcp/…")?;
     let door = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;

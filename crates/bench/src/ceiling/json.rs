@@ -26,7 +26,7 @@ pub(super) fn rows(statement: &mut Statement<'_>, args: Vec<Value>) -> rusqlite:
         out.push(b']');
         count += 1;
     }
-    // Writing into a Vec can not fail.
+    // Writing into a Vec cannot fail.
     let _ = write!(out, "],\"count\":{count}}}");
     Ok(out)
 }

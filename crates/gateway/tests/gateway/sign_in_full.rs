@@ -250,7 +250,7 @@ async fn lesson_13_all_sessions_of_a_wallet_end() {
     }
 }
 
-/// Acceptance: what one namespace holds can not be seen from another, whichever way is taken.
+/// Acceptance: what one namespace holds cannot be seen from another, whichever way is taken.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_wallets_see_nothing_of_each_other() {
     let (_node, gateway) = node_and_gateway().await;

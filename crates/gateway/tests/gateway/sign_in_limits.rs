@@ -199,7 +199,7 @@ async fn a_refused_request_leaves_the_connection_usable() {
     assert_eq!((statuses[0], &statuses[1..]), (200, &[429; 19][..]));
 }
 
-/// A connection whose request's body is still to come can not go on; it must not end without a
+/// A connection whose request's body is still to come cannot go on; it must not end without a
 /// word.
 #[tokio::test]
 async fn a_refusal_before_the_body_has_come_says_that_the_connection_ends() {

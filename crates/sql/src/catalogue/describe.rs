@@ -20,7 +20,7 @@ impl Catalogue {
     /// behind full-text and R-tree tables are left out, as are SQLite's own.
     ///
     /// # Errors
-    /// `internal` when the catalogue can not be read.
+    /// `internal` when the catalogue cannot be read.
     pub fn tables(&self) -> debros_proto::Result<Vec<Table>> {
         read_tables(&self.lock()).map_err(|_| broken_catalogue_error())
     }

@@ -92,11 +92,11 @@ impl CatalogueChanges {
 
 impl Catalogue {
     /// Makes a catalogue from what [`entries`](Catalogue::entries) gave.
-    /// `broken` is told each entry that can not be made again, and why; all others
+    /// `broken` is told each entry that cannot be made again, and why; all others
     /// are there.
     ///
     /// # Errors
-    /// `internal` when SQLite can not make a database in memory.
+    /// `internal` when SQLite cannot make a database in memory.
     pub fn load(
         namespace: &Namespace,
         entries: &[CatalogueEntry],
@@ -112,7 +112,7 @@ impl Catalogue {
     /// The schema as a list, in order of position.
     ///
     /// # Errors
-    /// `internal` when the catalogue can not be read.
+    /// `internal` when the catalogue cannot be read.
     pub fn entries(&self) -> Result<Vec<CatalogueEntry>> {
         self.lock().read_entries().map_err(|_| broken_catalogue_error())
     }
@@ -224,7 +224,7 @@ impl CatalogueDb {
         drop(place);
         self.db.execute_batch("UPDATE sqlite_schema SET rowid = -rowid")?;
         for entry in broken {
-            // A table that is no virtual one, and an index, have pages, which can not be made up.
+            // A table that is no virtual one, and an index, have pages, which cannot be made up.
             let is_text = matches!(entry.kind, EntryKind::View | EntryKind::Trigger)
                 || entry
                     .sql

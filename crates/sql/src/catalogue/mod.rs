@@ -88,7 +88,7 @@ impl Catalogue {
     /// The catalogue of a namespace without objects.
     ///
     /// # Errors
-    /// `internal` when SQLite can not make a database in memory.
+    /// `internal` when SQLite cannot make a database in memory.
     pub fn new(namespace: &Namespace) -> Result<Self> {
         Self::from_db(namespace, CatalogueDb::open()?)
     }
@@ -116,7 +116,7 @@ impl Catalogue {
     /// drop it otherwise.
     ///
     /// # Errors
-    /// `internal` when SQLite can not copy.
+    /// `internal` when SQLite cannot copy.
     pub fn fork(&self) -> Result<Catalogue> {
         let mut copy = CatalogueDb::open()?;
         let inner = self.lock();
@@ -151,7 +151,7 @@ impl Catalogue {
             .map_err(|error| error_mapping::map_compile_error(error, record, ddl))
             .and_then(|()| inner.delete_rows(ddl));
         drop(loose);
-        // Taking a handler off can not fail where putting it on did not.
+        // Taking a handler off cannot fail where putting it on did not.
         let _ = inner.db.progress_handler(0, None::<fn() -> bool>);
         applied
     }

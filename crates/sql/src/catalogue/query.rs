@@ -67,7 +67,7 @@ impl CatalogueDb {
             Ok(()) => run_query(self, sql, args, deadline, limits),
             Err(_) => Err(super::broken_catalogue_error()),
         };
-        // Taking a handler off can not fail where putting it on did not.
+        // Taking a handler off cannot fail where putting it on did not.
         let _ = self.db.progress_handler(0, None::<fn() -> bool>);
         result
     }

@@ -11,7 +11,7 @@ use syntaqlite_syntax::nodes::{
 /// The first trigger that inserts into a table without giving a value to one of these columns.
 ///
 /// Triggers that are made after a table give such columns their values; those that were there
-/// before it can not.
+/// before it cannot.
 pub(crate) fn first_trigger_omitting(
     db: &Connection,
     table: &str,
@@ -28,7 +28,7 @@ pub(crate) fn first_trigger_omitting(
     triggers.into_iter().find(|(_, sql)| trigger_omits(sql, table, columns)).map(|(name, _)| name)
 }
 
-/// A trigger that can not be read counts as one that omits.
+/// A trigger that cannot be read counts as one that omits.
 fn trigger_omits(sql: &str, table: &str, columns: &[String]) -> bool {
     with_statement(sql, |source, statement| {
         let Stmt::CreateTriggerStmt(trigger) = statement else {

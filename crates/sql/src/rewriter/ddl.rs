@@ -116,7 +116,7 @@ impl<'w> StatementRewriter<'w> {
         Ok(())
     }
 
-    /// Triggers that were there before a table can not give its columns the value of the moment.
+    /// Triggers that were there before a table cannot give its columns the value of the moment.
     fn check_triggers(&self, table: &str, live: &[String]) -> Result<()> {
         if live.is_empty() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! SQLite's own tables and PRAGMAs beside the namespace's tables: what a statement can not ask the
+//! SQLite's own tables and PRAGMAs beside the namespace's tables: what a statement cannot ask the
 //! catalogue for, because it asks the data too, is put into it.
 
 use super::StatementRewriter;
@@ -36,7 +36,7 @@ impl<'w> StatementRewriter<'w> {
         }
         if self.stored {
             return Err(
-                self.refuse_at(&token, &format!("{name} can not be read by a view or trigger"))
+                self.refuse_at(&token, &format!("{name} cannot be read by a view or trigger"))
             );
         }
         if table.index_hint() != IndexHint::Default {
@@ -227,7 +227,7 @@ impl<'w> StatementRewriter<'w> {
 }
 
 fn push_literal(text: &mut String, value: ValueRef<'_>) {
-    // Writing to a String can not fail.
+    // Writing to a String cannot fail.
     let _ = match value {
         ValueRef::Null => text.write_str("NULL"),
         ValueRef::Integer(integer) => write!(text, "{integer}"),

@@ -157,7 +157,7 @@ impl<'w> StatementRewriter<'w> {
         match self.evaluation {
             Evaluation::Literal => Ok(live.to_pieces()),
             Evaluation::Trigger if live.random => refused(
-                "has a random default, which a trigger can not give it: give it a value in the INSERT",
+                "has a random default, which a trigger cannot give it: give it a value in the INSERT",
             ),
             Evaluation::Trigger => Ok(live
                 .to_pieces()
