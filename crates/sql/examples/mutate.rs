@@ -1,8 +1,8 @@
-//! Mutation fuzzing without a special compiler: `cargo run --release -p debros-fill_sql --example
-//! mutate -- MINUTES [SEED]`.
+//! Mutation fuzzing without a special compiler: `cargo run --release -p debros-sql --example mutate
+//! -- MINUTES [SEED]`.
 //!
-//! Statements of the corpora are cut up and mixed. What the rewriter accepts is compiled in a
-//! database that a neighbour shares, under an authorizer that only watches, and is run beside the
+//! Statements of the corpora are cut up and mixed. A text that the rewriter accepts is compiled in
+//! a database that a neighbour shares, under an authorizer that only watches, and runs beside the
 //! same text on a plain SQLite: no escape, no panic, the same result.
 #![allow(clippy::print_stdout, reason = "a program for the terminal")]
 
@@ -124,7 +124,7 @@ impl Scene {
                         common::watch::escape(&context, seen.ddl, seen.sequence, seen.statistics);
                     seen.escapes.extend(escape);
                 }
-                // And what the policy refuses of it is refused by mistake: the results will differ.
+                // A refusal of the policy here is a mistake: the results will differ.
                 match seen.policy.as_mut().and_then(|policy| policy.refuse_in_context(&context)) {
                     Some(_) => Authorization::Deny,
                     None => Authorization::Allow,

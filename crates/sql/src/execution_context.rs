@@ -1,19 +1,19 @@
-//! The one moment of a statement: what its time and its random numbers are, wherever and whenever
-//! it is run.
+//! The execution context of a statement: one time and one source of random numbers, so that it
+//! gives the same result wherever and whenever it runs.
 
 use std::fmt;
 use std::fmt::Write as _;
 
-/// The table that views and triggers read the time of a write from. It has at most one row, and
+/// The table from which views and triggers read the time of a write. It has at most one row, and
 /// only while a write transaction is open whose statements need it: see [`MOMENT_SET`] and
 /// [`MOMENT_CLEAR`].
 pub const MOMENT_TABLE: &str = "_debros_moment";
 
-/// Makes [`MOMENT_TABLE`]. The engine runs it when it makes a namespace's database.
+/// Creates [`MOMENT_TABLE`]. The engine runs it when it creates a namespace's database.
 pub const MOMENT_DDL: &str = "CREATE TABLE IF NOT EXISTS \"_debros_moment\" (id INTEGER PRIMARY KEY CHECK (id = 1), now TEXT NOT NULL) STRICT";
 
-/// Says what the time is, to the views and triggers of the transaction's statements; one argument,
-/// from [`ExecutionContext::timestamp`]. It changes what the connection counts: see
+/// Sets the time for the views and triggers of the transaction's statements; one argument, from
+/// [`ExecutionContext::timestamp`]. It changes the connection's counters: see
 /// [`restore_counters`](crate::counters::restore_counters).
 pub const MOMENT_SET: &str = "INSERT OR REPLACE INTO \"_debros_moment\" (id, now) VALUES (1, ?1)";
 
@@ -23,8 +23,8 @@ pub const MOMENT_CLEAR: &str = "DELETE FROM \"_debros_moment\"";
 /// The time in a view or trigger: that of the open write, else the present.
 pub(crate) const STORED_NOW: &str = "coalesce((SELECT now FROM \"_debros_moment\"),'now')";
 
-/// What a statement takes from outside. Given in, so that the same statement and moment always make
-/// the same text.
+/// The values that a statement takes from outside. Passed in, so that the same statement and
+/// context always make the same text.
 pub struct ExecutionContext<'a> {
     /// Milliseconds since the Unix epoch.
     pub now_ms: i64,
@@ -45,7 +45,7 @@ impl fmt::Debug for ExecutionContext<'_> {
     }
 }
 
-/// A place in a rewritten statement that is filled when the statement is run.
+/// A placeholder in a rewritten statement, which is filled when the statement runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Placeholder {
     /// `'now'`, to the millisecond.
@@ -100,7 +100,7 @@ impl Placeholder {
         }
     }
 
-    /// A literal of the same kind, for those who look at the statement's form alone.
+    /// A literal of the same kind, for checks of the statement's form alone.
     pub(crate) fn stand_in(self) -> &'static str {
         match self {
             Placeholder::Now
@@ -119,7 +119,7 @@ fn write_integer(text: &mut String, value: i64) -> fmt::Result {
 }
 
 /// `YYYY-MM-DD HH:MM:SS.SSS` in UTC. Times outside the years 0 to 9999, which SQLite does not know,
-/// are held to them.
+/// are clamped to them.
 fn format_timestamp(ms: i64) -> String {
     const FIRST: i64 = -62_167_219_200_000;
     const LAST: i64 = 253_402_300_799_999;

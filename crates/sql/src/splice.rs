@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::rc::Rc;
 
-/// Bytes of a rewritten text. What is put in may be as large as the schema, once for each few bytes
+/// Bytes of a rewritten text. An insertion may be as large as the schema, once for each few bytes
 /// of the user's text.
 pub(crate) const MAX_REWRITTEN: usize = 4 * MAX_SQL_BYTES;
 
@@ -16,13 +16,13 @@ pub(crate) fn too_long_error() -> Error {
     Error::new(
         Code::SqlTooLong,
         format!(
-            "with what has to be put into it (full names, defaults of the moment, rows of sqlite_schema) the statement \
+            "with its insertions (full names, volatile defaults, rows of sqlite_schema) the statement \
              has more than {MAX_REWRITTEN} bytes: split it"
         ),
     )
 }
 
-/// A part of a text: fixed, or filled when the statement is run.
+/// A part of a text: fixed, or filled when the statement runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TextPiece {
     Text(String),
@@ -58,7 +58,7 @@ impl TextPiece {
 }
 
 /// Replacements in a text, in any order. Their bytes are counted as they come, and above
-/// [`MAX_REWRITTEN`] none is kept any more.
+/// [`MAX_REWRITTEN`] no more are stored.
 #[derive(Debug, Default)]
 pub(crate) struct SpliceList {
     list: Vec<(Range<usize>, Rc<[TextPiece]>)>,
@@ -71,13 +71,12 @@ impl SpliceList {
         self.add_splice(range, Rc::new([with.into()]));
     }
 
-    /// Puts text in at an offset. Of several at one offset, the first that was asked for comes
-    /// first.
+    /// Inserts text at an offset. Of several at one offset, the first requested comes first.
     pub(crate) fn insert(&mut self, at: usize, with: impl Into<TextPiece>) {
         self.add_splice(at..at, Rc::new([with.into()]));
     }
 
-    /// As [`insert`](SpliceList::insert), of several pieces, which many places may share.
+    /// As [`insert`](SpliceList::insert), of several pieces, which many positions may share.
     pub(crate) fn insert_all(&mut self, at: usize, with: impl Into<Rc<[TextPiece]>>) {
         self.add_splice(at..at, with.into());
     }
@@ -90,10 +89,10 @@ impl SpliceList {
         }
     }
 
-    /// To be asked before something large is made to be put in.
+    /// To be called before a large insertion is built.
     ///
     /// # Errors
-    /// `sql_too_long` when too much was put in already.
+    /// `sql_too_long` when too much was inserted already.
     pub(crate) fn check_size(&self) -> Result<()> {
         if self.bytes > MAX_REWRITTEN { Err(too_long_error()) } else { Ok(()) }
     }
@@ -139,8 +138,8 @@ impl SpliceList {
     }
 }
 
-/// A text with places that are filled when the statement is run: text and slots in turn, beginning
-/// and ending with text.
+/// A text with placeholders that are filled when the statement runs: text and placeholders in turn,
+/// beginning and ending with text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SqlTemplate {
     texts: Vec<String>,
@@ -173,7 +172,7 @@ impl SqlTemplate {
         !self.placeholders.is_empty()
     }
 
-    /// As pieces, to be put into another text.
+    /// As pieces, to be inserted into another text.
     pub(crate) fn into_pieces(self) -> Vec<TextPiece> {
         let mut slots = self.placeholders.into_iter();
         let mut pieces = Vec::new();
@@ -184,12 +183,12 @@ impl SqlTemplate {
         pieces
     }
 
-    /// The text, with its slots filled.
+    /// The text, with its placeholders filled.
     pub(crate) fn fill(&self, moment: &mut ExecutionContext<'_>) -> Cow<'_, str> {
         self.render(|slot, text| slot.fill(moment, text))
     }
 
-    /// The text with stand-ins for its slots.
+    /// The text with stand-ins for its placeholders.
     pub(crate) fn with_stand_ins(&self) -> Cow<'_, str> {
         self.render(|slot, text| text.push_str(slot.stand_in()))
     }
@@ -209,8 +208,8 @@ impl SqlTemplate {
         Cow::Owned(text)
     }
 
-    /// Bytes of memory that it takes: its texts, their own overhead and that of what allocated
-    /// them, and its slots.
+    /// Bytes of memory that it takes: its texts, their own overhead and that of the allocator, and
+    /// its placeholders.
     pub(crate) fn memory_size(&self) -> usize {
         let texts: usize =
             self.texts.iter().map(|text| text.capacity() + size_of::<String>() + 16).sum();

@@ -1,5 +1,5 @@
-//! An R-Tree's rows, out of the tables that it keeps them in: the boxes lie in nodes, what else is
-//! in a row lies beside the number of the node. The form of a node is SQLite's file format ("The
+//! The rows of an R-Tree, from the tables in which it stores them: the boxes are in nodes, the
+//! other columns beside the number of the node. The form of a node is SQLite's file format ("The
 //! SQLite R*Tree Module", section 6): the depth of the tree and the number of cells, two bytes
 //! each, and the cells, each a rowid of eight bytes and coordinates of four, all with the highest
 //! byte first.
@@ -10,7 +10,7 @@ use crate::names::quote;
 use debros_proto::Result;
 use std::collections::HashMap;
 
-/// What a dump has told of an R-Tree.
+/// The rows of an R-Tree in a dump.
 #[derive(Debug, Default)]
 pub(super) struct RTreeRows {
     nodes: HashMap<i64, Vec<u8>>,
@@ -27,7 +27,7 @@ struct RTreeRow {
 }
 
 impl RTreeRows {
-    /// Takes a row of one of the tables; `None` when it is none of such a table.
+    /// Takes a row of one of the tables; `None` if it is of no such table.
     pub(super) fn add_row(&mut self, row: &PlainInsert<'_>, ending: &str) -> Option<()> {
         match ending {
             "_node" => {
@@ -38,13 +38,13 @@ impl RTreeRows {
                     (row.number_at(0)?, row.number_at(1)?, row.values_text(2)?);
                 self.rows.push(RTreeRow { id, node, others, count: row.len() - 2 });
             }
-            // Where the nodes hang in the old tree.
+            // The positions of the nodes in the old tree are not needed.
             _ => (),
         }
         Some(())
     }
 
-    /// The rows as INSERTs into the table, which has so many columns.
+    /// The rows as INSERTs into the table with this number of columns.
     pub(super) fn into_inserts(
         self,
         table: &str,
@@ -63,7 +63,7 @@ impl RTreeRows {
             });
             let Some(values) = values else {
                 return Err(refused_error(&format!(
-                    "the dump of the R-Tree {table} is not whole: its node {} has no row {}",
+                    "the dump of the R-Tree {table} is incomplete: its node {} has no row {}",
                     row.node, row.id
                 )));
             };

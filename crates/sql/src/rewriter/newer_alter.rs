@@ -1,6 +1,6 @@
-//! Forms of ALTER TABLE that SQLite has learnt since the parser's grammar was taken from it. SQLite
-//! has compiled the statement on the catalogue already; here its words are read one by one, and any
-//! that is not expected refuses it.
+//! Forms of ALTER TABLE that are newer than the parser's grammar. SQLite has compiled the statement
+//! on the catalogue already; here its tokens are read one by one, and any unexpected one refuses
+//! it.
 //!
 //! ```text
 //! ALTER TABLE [main.]t DROP CONSTRAINT c
@@ -58,7 +58,7 @@ pub(super) fn rewrite_alter(
     Ok((format!("{head}{tail}"), table))
 }
 
-/// Moves the names in a constraint, by way of a table that has nothing but it.
+/// Qualifies the names in a constraint, by way of a table that has nothing but it.
 fn rewrite_constraint(
     text: &str,
     table: &str,
@@ -97,7 +97,7 @@ fn rewrite_constraint(
             Ok(moved.with_stand_ins().into_owned())
         }
     })?;
-    // The table's own name stays as it was in the stand-in, and is looked at as the namespace's.
+    // The table's own name is unchanged in the stand-in, and is checked as the namespace's.
     let looked_at = moved.replacen("x(", &format!("{}(", prefix.qualify_quoted(table)), 1);
     verify::check_text(&looked_at, prefix, SystemTableGrants::default())?;
     moved

@@ -1,5 +1,5 @@
-//! SQLite's own tables and PRAGMAs beside the namespace's tables: what a statement cannot ask the
-//! catalogue for, because it asks the data too, is put into it.
+//! SQLite's own tables and PRAGMAs beside the namespace's tables. The catalogue cannot answer a
+//! statement that reads data too, so its answer is put into the statement.
 
 use super::StatementRewriter;
 use super::table::TablePosition;
@@ -21,7 +21,7 @@ impl<'w> StatementRewriter<'w> {
         position: TablePosition,
         has_alias: bool,
     ) -> Result<Vec<String>> {
-        // The whole schema may be put in here.
+        // The whole schema may be inserted here.
         self.splices.check_size()?;
         let token = self.source.token_range(table.table_name())?;
         let pragma =
@@ -184,7 +184,7 @@ impl<'w> StatementRewriter<'w> {
         self.foreign_key_check(table.as_deref()).map(Some)
     }
 
-    /// A look at the data for rows without their parents: of one table, or of all that have
+    /// A check of the data for rows without their parents: of one table, or of all that have
     /// parents.
     fn foreign_key_check(&mut self, table: Option<&str>) -> Result<String> {
         let tables = match table {
