@@ -20,7 +20,7 @@ pub(crate) fn request_namespace<B>(request: &Request<B>, shared: &GatewayState) 
         &shared.cors,
     ) {
         Ok((caller, _)) => match caller.lent_access {
-            Some(grant) => Some(grant.namespace),
+            Some(access) => Some(access.namespace),
             None => namespace_in_credential(&caller.credential),
         },
         Err(_) => None,

@@ -18,12 +18,12 @@ pub(crate) fn caller_scope(
 ) -> Result<Scope, ApiError> {
     let namespace = match (&caller.lent_access, namespace) {
         (None, namespace) => namespace.unwrap_or_default(),
-        (Some(grant), None) => grant.namespace.as_str().to_owned(),
-        (Some(grant), Some(named)) if named == grant.namespace.as_str() => named,
-        (Some(grant), Some(named)) => {
+        (Some(access), None) => access.namespace.as_str().to_owned(),
+        (Some(access), Some(named)) if named == access.namespace.as_str() => named,
+        (Some(access), Some(named)) => {
             let message = format!(
                 "namespace mismatch: the caller acts in \"{}\", not in \"{}\"",
-                grant.namespace,
+                access.namespace,
                 excerpt(&named)
             );
             return Err(ApiError::new(Code::NamespaceMismatch, message));

@@ -49,7 +49,7 @@ impl ConnectionServer {
     /// Serves a connection if there is a place for it; closes it otherwise.
     pub(crate) fn spawn_connection(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr) {
         let GatewayState { connections: places, proxies, callers, .. } = &*self.shared;
-        let Some(place) =
+        let Some(permit) =
             places.acquire(peer.ip(), proxies.is_trusted(peer.ip().to_canonical()), callers)
         else {
             tracing::debug!(%peer, "a connection is refused: all places are taken");
@@ -67,22 +67,22 @@ impl ConnectionServer {
             let ends = ConnectionInfo {
                 peer,
                 local,
-                holder: place.state().address_buckets(),
+                holder: permit.state().address_buckets(),
                 credential: None,
             };
-            let socket = WatchedStream::new(socket, Arc::clone(place.state()));
-            let place = Arc::new(place);
+            let socket = WatchedStream::new(socket, Arc::clone(permit.state()));
+            let permit = Arc::new(permit);
             match &server.tls {
-                None => server.serve_connection(socket, ends, place).await,
+                None => server.serve_connection(socket, ends, permit).await,
                 Some(tls) => {
-                    let state = Arc::clone(place.state());
+                    let state = Arc::clone(permit.state());
                     let handshake = timeout(HANDSHAKE_TIME, tls.current_acceptor().accept(socket));
                     let shaken = tokio::select! {
                         shaken = handshake => shaken,
                         () = state.wait_close_request(CloseRequest::Evict) => return,
                     };
                     match shaken {
-                        Ok(Ok(stream)) => server.serve_connection(stream, ends, place).await,
+                        Ok(Ok(stream)) => server.serve_connection(stream, ends, permit).await,
                         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                         Err(_) => tracing::debug!("a TLS handshake took too long"),
                     }
@@ -104,20 +104,20 @@ impl ConnectionServer {
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         ends: ConnectionInfo,
-        place: Arc<ConnectionPermit>,
+        permit: Arc<ConnectionPermit>,
     ) {
         let opened = Instant::now();
         let asked = AtomicBool::new(false);
         let service = service_fn(|mut request: Request<Incoming>| {
             asked.store(true, Ordering::Relaxed);
             if request.headers().contains_key(UPGRADE) {
-                request.extensions_mut().insert(Arc::clone(&place));
+                request.extensions_mut().insert(Arc::clone(&permit));
             }
-            let front = self.pipeline.clone();
-            let (state, ends) = (Arc::clone(place.state()), ends.clone());
-            front.handle(request, ends, state).map(Ok::<Response<ResponseBody>, Infallible>)
+            let pipeline = self.pipeline.clone();
+            let (state, ends) = (Arc::clone(permit.state()), ends.clone());
+            pipeline.handle(request, ends, state).map(Ok::<Response<ResponseBody>, Infallible>)
         });
-        let state = place.state();
+        let state = permit.state();
         let stream = TokioIo::new(CountedStream::new(stream, Arc::clone(state)));
         let mut connection =
             pin!(self.http_builder.serve_connection_with_upgrades(stream, service));

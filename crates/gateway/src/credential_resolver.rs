@@ -156,11 +156,11 @@ impl CredentialResolver {
         namespace: &Namespace,
         method: &'static str,
     ) -> CallerCredential {
-        let grant = LentAccess { namespace: namespace.clone(), method };
+        let access = LentAccess { namespace: namespace.clone(), method };
         // `new` refuses static keys and an open namespace without an operator credential.
         CallerCredential {
             credential: self.operator_credential.clone().unwrap_or_default(),
-            lent_access: Some(grant),
+            lent_access: Some(access),
         }
     }
 

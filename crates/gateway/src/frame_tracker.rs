@@ -112,13 +112,13 @@ mod tests {
             (frame(0x80, &[0x80 | 127, 0, 0, 0, 0, 0, 1, 0, 0], 65_536), true),
         ];
         for step in [1, 7, usize::MAX] {
-            let (mut border, mut since) = (FrameTracker::default(), 0);
+            let (mut tracker, mut since) = (FrameTracker::default(), 0);
             for (bytes, ends) in &frames {
-                bytes.chunks(step.min(bytes.len())).for_each(|piece| border.observe(piece));
+                bytes.chunks(step.min(bytes.len())).for_each(|piece| tracker.observe(piece));
                 since = if *ends { 0 } else { since + bytes.len() };
-                assert_eq!(border.unfinished_bytes(), since);
+                assert_eq!(tracker.unfinished_bytes(), since);
             }
-            assert_eq!(border.finished_messages(), 5);
+            assert_eq!(tracker.finished_messages(), 5);
         }
     }
 }

@@ -71,7 +71,7 @@ impl Gateway {
         let cors = CorsPolicy::new(&config.cors_origins, !config.require_auth)?;
         let tls =
             config.tls.clone().map(|files| ReloadableTls::load(files).map(Arc::new)).transpose()?;
-        let site = PublicOrigin::new(config.public_url.as_deref(), &config.listen, tls.is_some())?;
+        let public_origin = PublicOrigin::new(config.public_url.as_deref(), &config.listen, tls.is_some())?;
         let listener = listen::bind_configured(&config).await?;
         let address = listener.local_addr().map_err(|error| GatewayStartError::Address {
             listen: config.listen.clone(),
@@ -87,7 +87,7 @@ impl Gateway {
             credentials,
             cors,
             namespace: config.namespace,
-            public_origin: site,
+            public_origin,
             proxies: TrustedProxies::new(config.trusted_proxies),
             sign_in: SignInLimits::new(&config.limits),
             signing_keys: TtlCache::default(),
@@ -109,9 +109,9 @@ impl Gateway {
             phase: watch::Sender::new(LifecyclePhase::Running),
             draining: AtomicBool::new(false),
         });
-        let front = RequestPipeline::new(router, Arc::clone(&shared));
+        let pipeline = RequestPipeline::new(router, Arc::clone(&shared));
         let server = ConnectionServer {
-            pipeline: front,
+            pipeline,
             http_builder: http_builder(&shared.limits),
             tls: tls.clone(),
             shared: Arc::clone(&shared),

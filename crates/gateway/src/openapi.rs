@@ -122,7 +122,7 @@ fn complete_operation(operation: &mut Operation, writes: bool) {
         return;
     }
     let parameters = operation.parameters.get_or_insert_default();
-    let mut add = |name, place, what| parameters.push(optional_parameter(name, place, what));
+    let mut add = |name, location, what| parameters.push(optional_parameter(name, location, what));
     add(
         "namespace",
         ParameterIn::Query,
@@ -151,11 +151,11 @@ fn complete_operation(operation: &mut Operation, writes: bool) {
     }
 }
 
-fn optional_parameter(name: &str, place: ParameterIn, what: &str) -> RefOr<Parameter> {
+fn optional_parameter(name: &str, location: ParameterIn, what: &str) -> RefOr<Parameter> {
     let text = ObjectBuilder::new().schema_type(Type::String).build();
     let parameter = ParameterBuilder::new()
         .name(name)
-        .parameter_in(place)
+        .parameter_in(location)
         .required(Required::False)
         .description(Some(what))
         .schema(Some(text))

@@ -133,7 +133,7 @@ mod tests {
     use crate::connection_info::ConnectionInfo;
     use http::Request;
 
-    fn place(site: &PublicOrigin, host: &str) -> Option<SignInOrigin> {
+    fn sign_in_origin_of(public_origin: &PublicOrigin, host: &str) -> Option<SignInOrigin> {
         let (parts, ()) =
             Request::get("/v1/auth/challenge").header("Host", host).body(()).unwrap().into_parts();
         let connection = ConnectionInfo {
@@ -142,13 +142,13 @@ mod tests {
             holder: Default::default(),
             credential: None,
         };
-        site.sign_in_origin(&parts, &connection).ok()
+        public_origin.sign_in_origin(&parts, &connection).ok()
     }
 
     /// Lesson 9: the signed text named no site, so that another site could relay it.
     #[test]
     fn lesson_09_an_unknown_host_is_never_named() {
-        let site = PublicOrigin::new(None, "gw.internal:8080", false).unwrap();
+        let public_origin = PublicOrigin::new(None, "gw.internal:8080", false).unwrap();
         for own in [
             "localhost:8080",
             "LOCALHOST",
@@ -157,7 +157,7 @@ mod tests {
             "192.0.2.1:8080",
             "gw.internal:8080",
         ] {
-            assert_eq!(place(&site, own).unwrap().domain, own.to_ascii_lowercase());
+            assert_eq!(sign_in_origin_of(&public_origin, own).unwrap().domain, own.to_ascii_lowercase());
         }
         for other in [
             "evil.example",
@@ -173,10 +173,10 @@ mod tests {
             "[::1].localhost",
             "",
         ] {
-            assert_eq!(place(&site, other), None, "{other}");
+            assert_eq!(sign_in_origin_of(&public_origin, other), None, "{other}");
         }
         assert_eq!(
-            place(&site, "localhost:8080").unwrap().uri,
+            sign_in_origin_of(&public_origin, "localhost:8080").unwrap().uri,
             "http://localhost:8080/v1/auth/login"
         );
     }
@@ -184,7 +184,7 @@ mod tests {
     /// HTTP/2 has no Host header, and an absolute form in HTTP/1.1 goes before it.
     #[test]
     fn the_requests_own_authority_goes_before_the_host_header() {
-        let site = PublicOrigin::new(None, ":8080", true).unwrap();
+        let public_origin = PublicOrigin::new(None, ":8080", true).unwrap();
         let connection = ConnectionInfo {
             peer: "127.0.0.1:999".parse().unwrap(),
             local: "127.0.0.1:8080".parse().unwrap(),
@@ -193,7 +193,7 @@ mod tests {
         };
         let asked = |uri: &str| {
             let request = Request::get(uri).header("Host", "localhost").body(()).unwrap();
-            site.sign_in_origin(&request.into_parts().0, &connection).ok().map(|place| place.uri)
+            public_origin.sign_in_origin(&request.into_parts().0, &connection).ok().map(|origin| origin.uri)
         };
         assert_eq!(asked("https://evil.example/v1/auth/challenge"), None);
         let expected = "https://localhost:8443/v1/auth/login";
@@ -202,13 +202,13 @@ mod tests {
 
     #[test]
     fn lesson_09_a_configured_address_is_the_only_one() {
-        let site = PublicOrigin::new(Some("https://GW.example/debros/"), ":8080", false).unwrap();
+        let public_origin = PublicOrigin::new(Some("https://GW.example/debros/"), ":8080", false).unwrap();
         let expected = SignInOrigin {
             domain: "gw.example".to_owned(),
             uri: "https://gw.example/debros/v1/auth/login".to_owned(),
         };
         for host in ["gw.example", "evil.example", "localhost:8080"] {
-            assert_eq!(place(&site, host), Some(expected.clone()));
+            assert_eq!(sign_in_origin_of(&public_origin, host), Some(expected.clone()));
         }
     }
 

@@ -47,9 +47,9 @@ struct SocketState {
 
 impl SharedWebSocket {
     pub(crate) fn new(upgraded: Upgraded, connection: Arc<ConnectionState>) -> Self {
-        let border = FrameTracker::default();
+        let tracker = FrameTracker::default();
         let inner =
-            wrap_stream(CountingStream { stream: TokioIo::new(upgraded), connection, border });
+            wrap_stream(CountingStream { stream: TokioIo::new(upgraded), connection, tracker });
         Self(Mutex::new(SocketState { inner, taken: 0 }))
     }
 
@@ -62,9 +62,9 @@ impl SharedWebSocket {
         let mut state = self.lock_state();
         let taken = state.taken;
         let Some(inner) = &mut state.inner else { return false };
-        let border = &inner.get_ref().border;
-        if border.finished_messages() != taken
-            || border.unfinished_bytes() > 0
+        let tracker = &inner.get_ref().tracker;
+        if tracker.finished_messages() != taken
+            || tracker.unfinished_bytes() > 0
             || !matches!(inner.poll_flush_unpin(cx), Poll::Ready(Ok(())))
         {
             return false;
@@ -124,10 +124,10 @@ impl Stream for &SharedWebSocket {
         let message = ready!(inner.poll_next_unpin(cx));
         if let Some(Ok(_)) = &message {
             *taken += 1;
-            let CountingStream { connection, border, .. } = inner.get_ref();
+            let CountingStream { connection, tracker, .. } = inner.get_ref();
             // The library has no other complete one: unread bytes are the beginning of the next.
-            if border.finished_messages() == *taken {
-                connection.set_unread(border.unfinished_bytes());
+            if tracker.finished_messages() == *taken {
+                connection.set_unread(tracker.unfinished_bytes());
             }
         }
         Poll::Ready(message)
@@ -170,7 +170,7 @@ impl Sink<Message> for &SharedWebSocket {
 struct CountingStream {
     stream: TokioIo<Upgraded>,
     connection: Arc<ConnectionState>,
-    border: FrameTracker,
+    tracker: FrameTracker,
 }
 
 impl AsyncRead for CountingStream {
@@ -182,7 +182,7 @@ impl AsyncRead for CountingStream {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         let read = &buffer.filled()[before..];
-        self.border.observe(read);
+        self.tracker.observe(read);
         Poll::Ready(self.connection.count_read(read.len()).map_err(memory_exceeded))
     }
 }

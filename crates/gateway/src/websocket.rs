@@ -116,8 +116,8 @@ fn websocket_buckets(
     match &caller.lent_access {
         None => shared.callers.with_credential(at, Some(&caller.credential)),
         // A caller with a static key, which may be in its subprotocol, counts with its namespace.
-        Some(grant) if grant.method == STATIC_KEY => {
-            shared.callers.with_credential(at, Some(grant.namespace.as_str()))
+        Some(access) if access.method == STATIC_KEY => {
+            shared.callers.with_credential(at, Some(access.namespace.as_str()))
         }
         Some(_) => at,
     }

@@ -55,8 +55,8 @@ fn main() {
     let rewritten =
         rewrite("INSERT INTO users(name) VALUES (?1)", &catalogue).expect("it is rewritten");
     let mut random = |bytes: &mut [u8]| bytes.fill(1);
-    let mut moment = ExecutionContext { now_ms: 0, random: &mut random };
-    let fill = measure(|| drop(black_box(rewritten.fill_sql(&mut moment))));
+    let mut context = ExecutionContext { now_ms: 0, random: &mut random };
+    let fill = measure(|| drop(black_box(rewritten.fill_sql(&mut context))));
     println!("{:32} {:>8} {:>10} {:>10.3}", "filling one placeholder", "", "", micros(fill));
     let entries: Vec<CatalogueEntry> = catalogue.entries().expect("entries");
     println!(

@@ -166,11 +166,11 @@ impl Scene {
             }
         }
         let mut random = |bytes: &mut [u8]| bytes.fill(7);
-        let mut moment = ExecutionContext { now_ms: 1_767_225_600_123, random: &mut random };
-        let text = rewritten.fill_sql(&mut moment).into_owned();
+        let mut context = ExecutionContext { now_ms: 1_767_225_600_123, random: &mut random };
+        let text = rewritten.fill_sql(&mut context).into_owned();
         self.shared.execute_batch("SAVEPOINT fuzz").unwrap();
         if rewritten.needs_moment {
-            self.shared.execute(MOMENT_SET, [moment.timestamp()]).unwrap();
+            self.shared.execute(MOMENT_SET, [context.timestamp()]).unwrap();
         }
         {
             let mut watched = self.watched.lock().unwrap();
@@ -211,11 +211,11 @@ impl Scene {
         if !self.plain.is_autocommit() {
             self.plain.execute_batch("ROLLBACK TO fuzz; RELEASE fuzz").unwrap();
         }
-        let of_the_moment = rewritten.is_nondeterministic()
+        let is_nondeterministic = rewritten.is_nondeterministic()
             || rewritten.needs_moment
             || rewritten.random_rows
             || rewritten.reads_counters;
-        let incomparable = of_the_moment || is_of_more_than_the_data(sql);
+        let incomparable = is_nondeterministic || is_of_more_than_the_data(sql);
         if incomparable || outcome == expected {
             return Ok(if expected.error.is_some() {
                 "same error"

@@ -61,27 +61,27 @@ pub(crate) enum Placeholder {
 
 impl Placeholder {
     /// Writes the literal.
-    pub(crate) fn fill(self, moment: &mut ExecutionContext<'_>, text: &mut String) {
+    pub(crate) fn fill(self, context: &mut ExecutionContext<'_>, text: &mut String) {
         // Writing to a String cannot fail.
         let _ = match self {
-            Placeholder::Now => write!(text, "'{}'", format_timestamp(moment.now_ms)),
+            Placeholder::Now => write!(text, "'{}'", format_timestamp(context.now_ms)),
             Placeholder::CurrentTimestamp => {
-                write!(text, "'{}'", &format_timestamp(moment.now_ms)[..19])
+                write!(text, "'{}'", &format_timestamp(context.now_ms)[..19])
             }
             Placeholder::CurrentDate => {
-                write!(text, "'{}'", &format_timestamp(moment.now_ms)[..10])
+                write!(text, "'{}'", &format_timestamp(context.now_ms)[..10])
             }
             Placeholder::CurrentTime => {
-                write!(text, "'{}'", &format_timestamp(moment.now_ms)[11..19])
+                write!(text, "'{}'", &format_timestamp(context.now_ms)[11..19])
             }
             Placeholder::Random => {
                 let mut bytes = [0; 8];
-                (moment.random)(&mut bytes);
+                (context.random)(&mut bytes);
                 write_integer(text, i64::from_le_bytes(bytes))
             }
             Placeholder::RandomBlob(length) => {
                 let mut bytes = vec![0; length as usize];
-                (moment.random)(&mut bytes);
+                (context.random)(&mut bytes);
                 text.push_str("X'");
                 bytes
                     .iter()
@@ -182,10 +182,10 @@ mod tests {
     #[test]
     fn slots_are_literals_of_the_right_kind() {
         let mut ones = |bytes: &mut [u8]| bytes.fill(0xff);
-        let mut moment = ExecutionContext { now_ms: 1_767_225_600_123, random: &mut ones };
-        let mut filled = |slot: Placeholder| {
+        let mut context = ExecutionContext { now_ms: 1_767_225_600_123, random: &mut ones };
+        let mut filled = |placeholder: Placeholder| {
             let mut text = String::new();
-            slot.fill(&mut moment, &mut text);
+            placeholder.fill(&mut context, &mut text);
             text
         };
         assert_eq!(filled(Placeholder::Now), "'2026-01-01 00:00:00.123'");

@@ -75,8 +75,8 @@ impl RewrittenStatement {
 
     /// The text to run. It is the same each time unless
     /// [`is_nondeterministic`](RewrittenStatement::is_nondeterministic).
-    pub fn fill_sql(&self, moment: &mut ExecutionContext<'_>) -> Cow<'_, str> {
-        self.template.fill(moment)
+    pub fn fill_sql(&self, context: &mut ExecutionContext<'_>) -> Cow<'_, str> {
+        self.template.fill(context)
     }
 
     /// Whether the text contains values of its execution context.

@@ -42,8 +42,8 @@ impl From<&str> for TextPiece {
 }
 
 impl From<Placeholder> for TextPiece {
-    fn from(slot: Placeholder) -> Self {
-        TextPiece::Placeholder(slot)
+    fn from(placeholder: Placeholder) -> Self {
+        TextPiece::Placeholder(placeholder)
     }
 }
 
@@ -52,7 +52,7 @@ impl TextPiece {
     fn max_size(&self) -> usize {
         match self {
             TextPiece::Text(text) => text.len(),
-            TextPiece::Placeholder(slot) => slot.max_size(),
+            TextPiece::Placeholder(placeholder) => placeholder.max_size(),
         }
     }
 }
@@ -128,7 +128,7 @@ impl SpliceList {
             for piece in pieces.iter() {
                 match piece {
                     TextPiece::Text(text) => template.push_text(text),
-                    TextPiece::Placeholder(slot) => template.push_placeholder(*slot),
+                    TextPiece::Placeholder(placeholder) => template.push_placeholder(*placeholder),
                 }
             }
             done = range.end;
@@ -163,8 +163,8 @@ impl SqlTemplate {
         }
     }
 
-    fn push_placeholder(&mut self, slot: Placeholder) {
-        self.placeholders.push(slot);
+    fn push_placeholder(&mut self, placeholder: Placeholder) {
+        self.placeholders.push(placeholder);
         self.texts.push(String::new());
     }
 
@@ -174,23 +174,23 @@ impl SqlTemplate {
 
     /// As pieces, to be inserted into another text.
     pub(crate) fn into_pieces(self) -> Vec<TextPiece> {
-        let mut slots = self.placeholders.into_iter();
+        let mut placeholders = self.placeholders.into_iter();
         let mut pieces = Vec::new();
         for text in self.texts {
             pieces.push(TextPiece::Text(text));
-            pieces.extend(slots.next().map(TextPiece::Placeholder));
+            pieces.extend(placeholders.next().map(TextPiece::Placeholder));
         }
         pieces
     }
 
     /// The text, with its placeholders filled.
-    pub(crate) fn fill(&self, moment: &mut ExecutionContext<'_>) -> Cow<'_, str> {
-        self.render(|slot, text| slot.fill(moment, text))
+    pub(crate) fn fill(&self, context: &mut ExecutionContext<'_>) -> Cow<'_, str> {
+        self.render(|placeholder, text| placeholder.fill(context, text))
     }
 
     /// The text with stand-ins for its placeholders.
     pub(crate) fn with_stand_ins(&self) -> Cow<'_, str> {
-        self.render(|slot, text| text.push_str(slot.stand_in()))
+        self.render(|placeholder, text| text.push_str(placeholder.stand_in()))
     }
 
     fn render(&self, mut fill: impl FnMut(Placeholder, &mut String)) -> Cow<'_, str> {
@@ -201,8 +201,8 @@ impl SqlTemplate {
         let mut text = String::with_capacity(fixed + 32 * self.placeholders.len());
         for (index, part) in self.texts.iter().enumerate() {
             text.push_str(part);
-            if let Some(slot) = self.placeholders.get(index) {
-                fill(*slot, &mut text);
+            if let Some(placeholder) = self.placeholders.get(index) {
+                fill(*placeholder, &mut text);
             }
         }
         Cow::Owned(text)
@@ -225,47 +225,47 @@ mod tests {
 
     #[test]
     fn edits_are_made_in_order_of_place_and_of_asking() {
-        let mut edits = SpliceList::default();
-        edits.insert(7, "!");
-        edits.replace(0..3, "X");
-        edits.insert(7, "?");
-        edits.replace(4..7, Placeholder::Random);
-        assert_eq!(edits.apply("abc def ghi").unwrap().with_stand_ins(), "X 0!? ghi");
+        let mut splices = SpliceList::default();
+        splices.insert(7, "!");
+        splices.replace(0..3, "X");
+        splices.insert(7, "?");
+        splices.replace(4..7, Placeholder::Random);
+        assert_eq!(splices.apply("abc def ghi").unwrap().with_stand_ins(), "X 0!? ghi");
     }
 
     #[test]
     fn what_is_put_in_is_bounded_and_no_more_is_kept() {
-        let mut edits = SpliceList::default();
+        let mut splices = SpliceList::default();
         let large = "x".repeat(1 << 20);
         for _ in 0..4 {
-            edits.check_size().unwrap();
-            edits.insert(0, large.as_str());
+            splices.check_size().unwrap();
+            splices.insert(0, large.as_str());
         }
-        edits.check_size().unwrap();
-        edits.insert(0, Placeholder::RandomBlob(8));
-        edits.insert(0, large.as_str());
-        assert_eq!((edits.check_size().unwrap_err().code, edits.len()), (Code::SqlTooLong, 4));
-        assert_eq!(edits.apply("").unwrap_err().code, Code::SqlTooLong);
+        splices.check_size().unwrap();
+        splices.insert(0, Placeholder::RandomBlob(8));
+        splices.insert(0, large.as_str());
+        assert_eq!((splices.check_size().unwrap_err().code, splices.len()), (Code::SqlTooLong, 4));
+        assert_eq!(splices.apply("").unwrap_err().code, Code::SqlTooLong);
     }
 
     #[test]
     fn the_size_of_a_text_with_many_slots_is_that_of_its_slots_too() {
-        let mut edits = SpliceList::default();
-        (0..1000).for_each(|_| edits.insert(0, Placeholder::Now));
+        let mut splices = SpliceList::default();
+        (0..1000).for_each(|_| splices.insert(0, Placeholder::Now));
         assert!(
-            edits.apply("").unwrap().memory_size()
+            splices.apply("").unwrap().memory_size()
                 > 1000 * (size_of::<String>() + size_of::<Placeholder>())
         );
     }
 
     #[test]
     fn edits_that_touch_are_an_error() {
-        let mut edits = SpliceList::default();
-        edits.replace(0..3, "X");
-        edits.replace(2..5, "Y");
-        assert!(edits.apply("abcdef").is_err());
-        let mut edits = SpliceList::default();
-        edits.replace(1..2, "inside a character");
-        assert!(edits.apply("é").is_err());
+        let mut splices = SpliceList::default();
+        splices.replace(0..3, "X");
+        splices.replace(2..5, "Y");
+        assert!(splices.apply("abcdef").is_err());
+        let mut splices = SpliceList::default();
+        splices.replace(1..2, "inside a character");
+        assert!(splices.apply("é").is_err());
     }
 }

@@ -424,10 +424,10 @@ fn a_column_is_nullable_when_sqlite_keeps_null_in_it() {
 fn the_places_of_sequence_numbers_are_left_out() {
     let catalogue = made(SCHEMA);
     let mut random = |bytes: &mut [u8]| bytes.fill(1);
-    let mut moment = debros_sql::ExecutionContext { now_ms: 0, random: &mut random };
+    let mut context = debros_sql::ExecutionContext { now_ms: 0, random: &mut random };
     let mut plain = |sql: &str| -> Vec<String> {
         let rewritten = rewrite(sql, &catalogue).unwrap_or_else(|error| panic!("{sql}: {error}"));
-        rewritten.fill_sql(&mut moment).split_whitespace().map(str::to_owned).collect()
+        rewritten.fill_sql(&mut context).split_whitespace().map(str::to_owned).collect()
     };
     assert_eq!(
         plain("INSERT INTO sqlite_sequence(rowid, name, seq) VALUES(1, 'b', 2), (2 ,'b',3)"),

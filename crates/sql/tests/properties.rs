@@ -177,8 +177,8 @@ proptest! {
         for sql in texts {
             if let Ok(rewritten) = rewrite(&sql, &catalogue) {
                 let mut random = |bytes: &mut [u8]| bytes.fill(1);
-                let mut moment = debros_sql::ExecutionContext { now_ms: 0, random: &mut random };
-                let text = rewritten.fill_sql(&mut moment).into_owned();
+                let mut context = debros_sql::ExecutionContext { now_ms: 0, random: &mut random };
+                let text = rewritten.fill_sql(&mut context).into_owned();
                 assert!(!text.contains("sqlite_schema") && !text.contains("_content\""), "{sql}\n{text}");
             }
         }
@@ -222,8 +222,8 @@ proptest! {
             let texts: Vec<Option<String>> = (0..3)
                 .map(|_| {
                     let mut random = |bytes: &mut [u8]| bytes.fill(1);
-                    let mut moment = debros_sql::ExecutionContext { now_ms: 0, random: &mut random };
-                    rewriter.rewrite(&sql, &catalogue).ok().map(|rewritten| rewritten.fill_sql(&mut moment).into_owned())
+                    let mut context = debros_sql::ExecutionContext { now_ms: 0, random: &mut random };
+                    rewriter.rewrite(&sql, &catalogue).ok().map(|rewritten| rewritten.fill_sql(&mut context).into_owned())
                 })
                 .collect();
             assert!(texts[0] == texts[1] && texts[1] == texts[2], "{sql}");

@@ -43,12 +43,12 @@ pub(crate) async fn open_websockets(attacker: Attacker) -> Result<()> {
 
 /// Identities of libp2p, all from one address, that connect and ask for nothing.
 pub(crate) async fn connect_identities(attacker: Attacker) -> Result<()> {
-    let door = start_relay(&attacker).await?;
+    let relay = start_relay(&attacker).await?;
     for _ in 0..IDENTITIES {
         let host =
             Host::start(HostConfig::client(Keypair::generate_ed25519(), "bench/attack"), None)
                 .await?;
-        match host.connect(door.clone(), PATIENCE).await {
+        match host.connect(relay.clone(), PATIENCE).await {
             Ok(peer) => {
                 attacker.tally.count("peers connected");
                 let tally = attacker.tally.clone();
@@ -69,12 +69,12 @@ pub(crate) async fn connect_identities(attacker: Attacker) -> Result<()> {
 /// libp2p host cannot choose. Returns what to dial.
 async fn start_relay(attacker: &Attacker) -> Result<Multiaddr> {
     let node = socket_address(&attacker.peer).context("the node's address is not /ip4/…/tcp/…")?;
-    let door = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let port = door.local_addr()?.port();
+    let relay = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let port = relay.local_addr()?.port();
     let source = attacker.source;
     attacker.spawn(async move {
         let mut ways = JoinSet::new();
-        while let Ok((mut inside, _)) = door.accept().await {
+        while let Ok((mut inside, _)) = relay.accept().await {
             ways.spawn(async move {
                 if let Ok(mut outside) = connect_from(source, node).await {
                     let _ = tokio::io::copy_bidirectional(&mut inside, &mut outside).await;

@@ -97,14 +97,14 @@ pub(crate) struct RegisteredApp {
 )]
 pub(crate) async fn challenge(mut call: PublicCall) -> HandlerResult {
     let ChallengeBody { wallet, purpose, namespace, chain_id } = call.read_json().await?;
-    let place = call.sign_in_origin()?;
+    let origin = call.sign_in_origin()?;
     call.count_wallet(&wallet)?;
     let request = ChallengeRequest {
         wallet,
         namespace: call.namespace_or_default(namespace),
         purpose: purpose.unwrap_or_default(),
-        domain: place.domain,
-        uri: place.uri,
+        domain: origin.domain,
+        uri: origin.uri,
         chain_id: chain_id.unwrap_or_default(),
     };
     let challenge = call.client.auth().challenge(request).await?;
@@ -158,15 +158,15 @@ pub(crate) async fn register(mut call: PublicCall) -> HandlerResult {
 /// The fields for the node: the caller's, and the domain and URI that this gateway knows to be its
 /// own. Counts against the wallet.
 pub(super) fn build_proof(call: &PublicCall, body: ProofBody) -> Result<Proof, ApiError> {
-    let place = call.sign_in_origin()?;
+    let origin = call.sign_in_origin()?;
     call.count_wallet(&body.wallet)?;
     Ok(Proof {
         wallet: body.wallet,
         namespace: call.namespace_or_default(body.namespace),
         nonce: body.nonce,
         signature: body.signature,
-        domain: place.domain,
-        uri: place.uri,
+        domain: origin.domain,
+        uri: origin.uri,
         chain_id: body.chain_id.unwrap_or_default(),
     })
 }

@@ -42,11 +42,11 @@ pub struct WhoAmIAnswer {
 pub(crate) async fn who_am_i(mut call: ApiCall) -> HandlerResult {
     let [] = call.query.take_only([])?;
     let answer = match call.lent_access() {
-        Some(grant) => WhoAmIAnswer {
-            authenticated: grant.method != "none",
-            method: grant.method.to_owned(),
-            subject: grant.method.to_owned(),
-            namespace: grant.namespace.as_str().to_owned(),
+        Some(access) => WhoAmIAnswer {
+            authenticated: access.method != "none",
+            method: access.method.to_owned(),
+            subject: access.method.to_owned(),
+            namespace: access.namespace.as_str().to_owned(),
             role: "writer".to_owned(),
             scopes: Vec::new(),
             wallet: None,

@@ -143,7 +143,7 @@ impl CatalogueDb {
     fn recreate_objects(
         &mut self,
         ordered: &[&CatalogueEntry],
-        mut tell: impl FnMut(&CatalogueEntry, &str),
+        mut report: impl FnMut(&CatalogueEntry, &str),
     ) -> rusqlite::Result<()> {
         // The tables behind a full-text table that is not recreated are created by their names.
         self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false)?;
@@ -162,7 +162,7 @@ impl CatalogueDb {
             if let Err(error) = made
                 && !self.has_entry(entry)?
             {
-                tell(entry, &error.to_string());
+                report(entry, &error.to_string());
                 broken.push(*entry);
             }
         }
@@ -204,7 +204,7 @@ impl CatalogueDb {
         self.db.execute_batch("PRAGMA writable_schema = ON")?;
         // By way of unused numbers. A virtual table that was renamed writes its tables' texts in
         // another way.
-        let mut place =
+        let mut update =
             self.db.prepare("UPDATE sqlite_schema SET rowid = ?2, sql = ?3 WHERE rowid = ?1")?;
         for entry in &made {
             let known = wanted.remove(&(entry.kind, entry.name.as_str()));
@@ -218,9 +218,9 @@ impl CatalogueDb {
             let sql = known
                 .filter(|known| !starts_with_ignore_case(&known.name, "sqlite_"))
                 .map_or(&entry.sql, |known| &known.sql);
-            place.execute((entry.position, -position, sql))?;
+            update.execute((entry.position, -position, sql))?;
         }
-        drop(place);
+        drop(update);
         self.db.execute_batch("UPDATE sqlite_schema SET rowid = -rowid")?;
         for entry in broken {
             // An ordinary table and an index have pages, which cannot be made up.

@@ -72,22 +72,22 @@ impl<'w> StatementRewriter<'w> {
     fn visit_table_expression(
         &mut self,
         table: &str,
-        clock: Evaluation,
+        evaluation: Evaluation,
         expression: Option<Expr<'w>>,
     ) -> Result<()> {
         let found = self.inner.schema.find_object(&self.inner.db, table);
         let mut item = table_item(table.to_owned(), table, found.as_ref());
         item.no_alias = true;
-        self.with_scope(item, clock, |walk| walk.visit_optional_expr(expression))
+        self.with_scope(item, evaluation, |rewriter| rewriter.visit_optional_expr(expression))
     }
 
     fn with_scope(
         &mut self,
         item: ScopeItem,
-        clock: Evaluation,
+        evaluation: Evaluation,
         work: impl FnOnce(&mut Self) -> Result<()>,
     ) -> Result<()> {
-        let before = std::mem::replace(&mut self.evaluation, clock);
+        let before = std::mem::replace(&mut self.evaluation, evaluation);
         self.scopes.push_frame(vec![item]);
         let result = work(self);
         self.scopes.pop_frame();
@@ -270,9 +270,9 @@ impl<'w> StatementRewriter<'w> {
         let found = self.inner.schema.find_object(&self.inner.db, &table);
         let mut item = table_item(table.clone(), &table, found.as_ref());
         item.no_alias = true;
-        self.with_scope(item, Evaluation::Forbidden("an index"), |walk| {
-            walk.visit_order_by(create.columns())?;
-            walk.visit_optional_expr(create.where_clause())
+        self.with_scope(item, Evaluation::Forbidden("an index"), |rewriter| {
+            rewriter.visit_order_by(create.columns())?;
+            rewriter.visit_optional_expr(create.where_clause())
         })?;
         self.objects.push(table);
         Ok(())

@@ -54,18 +54,18 @@ fn rewrite_default(text: &str) -> Result<(SqlTemplate, bool)> {
         let Stmt::SelectStmt(select) = root else {
             return Err(not_understood_error());
         };
-        let mut walk = StatementRewriter::new(source, &prefix, &inner);
-        walk.evaluation = Evaluation::Literal;
-        walk.visit_bare_expressions(select)?;
-        walk.check_all_visited(source.tree().root_id())?;
-        let random = walk.splices.contains_piece(|piece| {
+        let mut rewriter = StatementRewriter::new(source, &prefix, &inner);
+        rewriter.evaluation = Evaluation::Literal;
+        rewriter.visit_bare_expressions(select)?;
+        rewriter.check_all_visited(source.tree().root_id())?;
+        let random = rewriter.splices.contains_piece(|piece| {
             matches!(
                 piece,
                 TextPiece::Placeholder(Placeholder::Random | Placeholder::RandomBlob(_))
             )
         });
         // The word SELECT is removed again.
-        walk.splices.replace(0.."SELECT ".len(), "");
-        Ok((walk.splices.apply(source.text)?, random))
+        rewriter.splices.replace(0.."SELECT ".len(), "");
+        Ok((rewriter.splices.apply(source.text)?, random))
     })
 }

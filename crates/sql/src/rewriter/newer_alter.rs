@@ -71,10 +71,10 @@ fn rewrite_constraint(
         let Stmt::CreateTableStmt(create) = root else {
             return Err(not_understood_error());
         };
-        let mut walk = StatementRewriter::new(source, prefix, inner);
-        walk.mark_visited(create.node_id());
+        let mut rewriter = StatementRewriter::new(source, prefix, inner);
+        rewriter.mark_visited(create.node_id());
         for column in create.columns().iter().flat_map(ColumnDefList::iter) {
-            walk.visit_column_def(column, table)?;
+            rewriter.visit_column_def(column, table)?;
         }
         let groups: Vec<TableConstraintGroup<'_>> =
             create.table_constraints().iter().flat_map(TableConstraintList::iter).collect();
@@ -88,9 +88,9 @@ fn rewrite_constraint(
                 return Err(not_understood_error());
             }
         }
-        walk.visit_table_constraints(*group, table)?;
-        walk.check_all_visited(source.tree().root_id())?;
-        let moved = walk.splices.apply(source.text)?;
+        rewriter.visit_table_constraints(*group, table)?;
+        rewriter.check_all_visited(source.tree().root_id())?;
+        let moved = rewriter.splices.apply(source.text)?;
         if moved.has_placeholders() {
             Err(not_understood_error())
         } else {

@@ -21,7 +21,7 @@ impl<'w> StatementRewriter<'w> {
     /// `CURRENT_TIMESTAMP`, `CURRENT_DATE`, `CURRENT_TIME`.
     pub(super) fn visit_current_time(&mut self, literal: Literal<'w>) -> Result<()> {
         let range = self.source.range_of(literal.source())?;
-        let (slot, function) = match literal.source() {
+        let (placeholder, function) = match literal.source() {
             word if is_same_name(word, "CURRENT_TIMESTAMP") => {
                 (Placeholder::CurrentTimestamp, "datetime")
             }
@@ -31,12 +31,12 @@ impl<'w> StatementRewriter<'w> {
         };
         match self.evaluation {
             Evaluation::Runtime | Evaluation::Default => (),
-            Evaluation::Literal => self.splices.replace(range, slot),
+            Evaluation::Literal => self.splices.replace(range, placeholder),
             Evaluation::View | Evaluation::Trigger => {
                 self.splices.replace(range, format!("{function}({STORED_NOW})"))
             }
-            Evaluation::Forbidden(place) => {
-                return Err(self.nondeterministic_error(&range, literal.source(), place));
+            Evaluation::Forbidden(context) => {
+                return Err(self.nondeterministic_error(&range, literal.source(), context));
             }
         }
         Ok(())
@@ -46,12 +46,12 @@ impl<'w> StatementRewriter<'w> {
         &self,
         range: &Range<usize>,
         what: &str,
-        place: &str,
+        context: &str,
     ) -> debros_proto::Error {
         self.refuse_at(
             range,
             &format!(
-                "{what} is not allowed in {place}: it would not be the same when it is read again"
+                "{what} is not allowed in {context}: it would not be the same when it is read again"
             ),
         )
     }
@@ -85,7 +85,7 @@ impl<'w> StatementRewriter<'w> {
         Ok(name.start..self.source.closing_parenthesis(open.start)?)
     }
 
-    fn visit_random(&mut self, token: &Range<usize>, slot: Placeholder) -> Result<()> {
+    fn visit_random(&mut self, token: &Range<usize>, placeholder: Placeholder) -> Result<()> {
         match self.evaluation {
             Evaluation::Runtime | Evaluation::Default => Ok(()),
             // Each row needs a value of its own, which only the database can make.
@@ -95,7 +95,7 @@ impl<'w> StatementRewriter<'w> {
             }
             Evaluation::Literal => {
                 let range = self.whole_call(token)?;
-                self.splices.replace(range, slot);
+                self.splices.replace(range, placeholder);
                 Ok(())
             }
             Evaluation::View => {
@@ -104,8 +104,8 @@ impl<'w> StatementRewriter<'w> {
             Evaluation::Trigger => {
                 Err(self.nondeterministic_error(token, "random() or randomblob()", "a trigger"))
             }
-            Evaluation::Forbidden(place) => {
-                Err(self.nondeterministic_error(token, "random() or randomblob()", place))
+            Evaluation::Forbidden(context) => {
+                Err(self.nondeterministic_error(token, "random() or randomblob()", context))
             }
         }
     }
@@ -147,7 +147,7 @@ impl<'w> StatementRewriter<'w> {
                 Ok(false)
             }
             Evaluation::Default => Err(self.nondeterministic_error(token, what, "a default")),
-            Evaluation::Forbidden(place) => Err(self.nondeterministic_error(token, what, place)),
+            Evaluation::Forbidden(context) => Err(self.nondeterministic_error(token, what, context)),
         }
     }
 

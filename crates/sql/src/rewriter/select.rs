@@ -238,14 +238,14 @@ impl<'w> StatementRewriter<'w> {
             }
             TableSource::ParenTableSource(inner) => {
                 self.mark_visited(inner.node_id());
-                let edits = self.splices.len();
+                let splices = self.splices.len();
                 let source = inner.source().ok_or_else(not_understood_error)?;
                 self.visit_from(source)?;
                 if let Some(alias) = self.visit_alias(inner.alias())? {
                     self.visible.push(alias.clone());
                     self.scopes.add_item(ScopeItem::without_table(alias, Vec::new()));
                 } else if !is_first && let Some((table, depth)) = alone_in_parentheses(source, 1) {
-                    self.restore_table_name(table, depth, edits)?;
+                    self.restore_table_name(table, depth, splices)?;
                 }
             }
             TableSource::JoinClause(join) => {
@@ -277,11 +277,11 @@ impl<'w> StatementRewriter<'w> {
         &mut self,
         table: TableRef<'w>,
         depth: usize,
-        edits: usize,
+        splices: usize,
     ) -> Result<()> {
         let token = self.source.token_range(table.table_name())?;
         self.scopes.rename_last(self.source.name_of(table.table_name())?);
-        if self.splices.len() > edits {
+        if self.splices.len() > splices {
             let first = if table.schema().is_empty() {
                 token.start
             } else {

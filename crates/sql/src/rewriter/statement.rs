@@ -21,16 +21,16 @@ pub(crate) fn rewrite_statement(
     compiled: &CompiledStatement,
 ) -> Result<RewriteOutcome> {
     with_statement(sql, |source, root| {
-        let mut walk = StatementRewriter::new(source, prefix, inner);
-        walk.in_catalogue = is_catalogue_only(inner, compiled);
-        let mut outcome = walk.visit_root(root)?;
-        walk.check_all_visited(source.tree().root_id())?;
-        outcome.objects = std::mem::take(&mut walk.objects);
-        outcome.aliases = std::mem::take(&mut walk.visible);
-        outcome.grants = walk.grants;
-        outcome.random_rows = walk.random_rows;
+        let mut rewriter = StatementRewriter::new(source, prefix, inner);
+        rewriter.in_catalogue = is_catalogue_only(inner, compiled);
+        let mut outcome = rewriter.visit_root(root)?;
+        rewriter.check_all_visited(source.tree().root_id())?;
+        outcome.objects = std::mem::take(&mut rewriter.objects);
+        outcome.aliases = std::mem::take(&mut rewriter.visible);
+        outcome.grants = rewriter.grants;
+        outcome.random_rows = rewriter.random_rows;
         if outcome.target == ExecutionTarget::Data && outcome.template == SqlTemplate::default() {
-            outcome.template = walk.splices.apply(source.text)?;
+            outcome.template = rewriter.splices.apply(source.text)?;
         }
         Ok(outcome)
     })

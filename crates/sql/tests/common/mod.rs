@@ -245,14 +245,14 @@ impl Tenant {
             static NEXT: AtomicU8 = AtomicU8::new(0);
             bytes.fill(NEXT.fetch_add(1, Ordering::Relaxed));
         };
-        let mut moment = ExecutionContext { now_ms: debros_proto::now_ms(), random: &mut random };
+        let mut context = ExecutionContext { now_ms: debros_proto::now_ms(), random: &mut random };
         if rewritten.needs_moment {
-            shared.db.execute(MOMENT_SET, [moment.timestamp()]).unwrap();
+            shared.db.execute(MOMENT_SET, [context.timestamp()]).unwrap();
         }
         if rewritten.reads_counters {
             restore_counters(&shared.db, ConnectionCounters::default()).unwrap();
         }
-        let text = rewritten.fill_sql(&mut moment).into_owned();
+        let text = rewritten.fill_sql(&mut context).into_owned();
         let policy = rewritten.policy(self.catalogue.namespace());
         let mut outcome = shared.run_under(shared.guarded.then_some(policy), &text);
         if rewritten.needs_moment {
