@@ -12,7 +12,7 @@ pub(super) const VERSION: u32 = 3;
 pub(super) struct KeystoreFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) address: Option<String>,
-    // Early files have it with a capital letter.
+    // Early files write it with a capital letter.
     #[serde(alias = "Crypto")]
     pub(super) crypto: KeystoreCrypto,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,7 +58,7 @@ impl KeystoreFile {
             .map_err(|_| Error::internal("the keystore file cannot be written"))
     }
 
-    /// Some programs leave the address out, or empty, so that the file does not tell it.
+    /// Some programs omit the address, or leave it empty, so that the file does not reveal it.
     pub(super) fn wallet(&self) -> Result<Option<Wallet>> {
         match self.address.as_deref() {
             None | Some("") => Ok(None),
@@ -69,8 +69,8 @@ impl KeystoreFile {
     }
 }
 
-/// What is wrong and where. Where the parser's words repeat a piece of the file, the place alone:
-/// the piece may be of another secret that was named by mistake.
+/// The error and its position. If the parser's words repeat a piece of the file, the position
+/// alone: the piece may be of another secret that was named by mistake.
 fn parse_error(error: &serde_json::Error) -> Error {
     let text = error.to_string();
     if ["invalid type", "invalid value", "unknown "].iter().any(|start| text.starts_with(start)) {

@@ -26,7 +26,7 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// The key that grows from these bytes, which have to be random.
+    /// The key derived from these bytes, which must be random.
     ///
     /// # Errors
     /// `internal` when the cryptographic library refuses the key; it takes every seed.
@@ -134,7 +134,7 @@ impl PublicKeySet {
         self.0.insert(key.kid.clone(), (key, decoding));
     }
 
-    /// Takes a key out; false when it was not in.
+    /// Removes a key; false if it was not in.
     pub fn remove(&mut self, kid: &str) -> bool {
         self.0.remove(kid).is_some()
     }
