@@ -96,9 +96,7 @@ impl GatewayConfig {
                 ))
             })?;
             if keys.iter().any(|(other, _)| other == key) {
-                return Err(Error::invalid(format!(
-                    "static key {number} is in the list twice"
-                )));
+                return Err(Error::invalid(format!("static key {number} is in the list twice")));
             }
             keys.push((key.to_owned(), namespace));
         }

@@ -320,7 +320,7 @@ mod tests {
         assert_eq!(
             told(CloseRequest::Terminate),
             10 - limit / EVICTED_DIVISOR,
-            "the others do not say good-bye"
+            "the others do not close in order"
         );
         assert_eq!(table.lock_open().connections.len(), ordinary + 10, "all are still looked at");
         drop(all);

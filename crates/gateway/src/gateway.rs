@@ -71,7 +71,8 @@ impl Gateway {
         let cors = CorsPolicy::new(&config.cors_origins, !config.require_auth)?;
         let tls =
             config.tls.clone().map(|files| ReloadableTls::load(files).map(Arc::new)).transpose()?;
-        let public_origin = PublicOrigin::new(config.public_url.as_deref(), &config.listen, tls.is_some())?;
+        let public_origin =
+            PublicOrigin::new(config.public_url.as_deref(), &config.listen, tls.is_some())?;
         let listener = listen::bind_configured(&config).await?;
         let address = listener.local_addr().map_err(|error| GatewayStartError::Address {
             listen: config.listen.clone(),

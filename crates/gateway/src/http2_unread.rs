@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(unread.held(), 0);
     }
 
-    /// A byte of data after each 16 KiB of something else kept all of them.
+    /// A byte of data after each 16 KiB of something else kept all of them in memory.
     #[test]
     fn bytes_beside_data_that_waits_count() {
         let unread = Http2Unread::default();

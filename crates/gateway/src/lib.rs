@@ -1,4 +1,4 @@
-//! The HTTP and WebSocket front to DeBros Network.
+//! The HTTP and WebSocket gateway of DeBros Network.
 //!
 //! A gateway is a client of the network like any other: it holds a [`debros_client::Client`],
 //! passes on the calls of its callers together with their credentials, and lets the node decide. It

@@ -157,7 +157,10 @@ mod tests {
             "192.0.2.1:8080",
             "gw.internal:8080",
         ] {
-            assert_eq!(sign_in_origin_of(&public_origin, own).unwrap().domain, own.to_ascii_lowercase());
+            assert_eq!(
+                sign_in_origin_of(&public_origin, own).unwrap().domain,
+                own.to_ascii_lowercase()
+            );
         }
         for other in [
             "evil.example",
@@ -193,7 +196,10 @@ mod tests {
         };
         let asked = |uri: &str| {
             let request = Request::get(uri).header("Host", "localhost").body(()).unwrap();
-            public_origin.sign_in_origin(&request.into_parts().0, &connection).ok().map(|origin| origin.uri)
+            public_origin
+                .sign_in_origin(&request.into_parts().0, &connection)
+                .ok()
+                .map(|origin| origin.uri)
         };
         assert_eq!(asked("https://evil.example/v1/auth/challenge"), None);
         let expected = "https://localhost:8443/v1/auth/login";
@@ -202,7 +208,8 @@ mod tests {
 
     #[test]
     fn lesson_09_a_configured_address_is_the_only_one() {
-        let public_origin = PublicOrigin::new(Some("https://GW.example/debros/"), ":8080", false).unwrap();
+        let public_origin =
+            PublicOrigin::new(Some("https://GW.example/debros/"), ":8080", false).unwrap();
         let expected = SignInOrigin {
             domain: "gw.example".to_owned(),
             uri: "https://gw.example/debros/v1/auth/login".to_owned(),

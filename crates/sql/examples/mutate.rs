@@ -142,7 +142,7 @@ impl Scene {
             Ok(rewritten) => rewritten,
             Err(error) => {
                 if error.code == debros_proto::Code::Internal
-                    || error.message.contains("could not be moved")
+                    || error.message.contains("could not be rewritten for the namespace")
                 {
                     return Err(format!("{error:?}"));
                 }

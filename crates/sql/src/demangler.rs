@@ -42,8 +42,7 @@ impl Demangler {
         if OF_THE_WHOLE_SCHEMA.iter().any(|start| told.starts_with(start))
             && names_other_namespace(&told)
         {
-            "the change cannot be made now: something else in the database is in its way"
-                .to_owned()
+            "the change cannot be made now: something else in the database is in its way".to_owned()
         } else {
             told.into_owned()
         }

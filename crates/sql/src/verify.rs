@@ -17,7 +17,7 @@ use syntaqlite_syntax::typed::GrammarNodeType;
 fn disagreement_error() -> Error {
     Error::new(
         Code::StatementNotAllowed,
-        "the statement could not be moved into the namespace safely",
+        "the statement could not be rewritten for the namespace safely",
     )
 }
 

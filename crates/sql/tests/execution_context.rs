@@ -33,7 +33,7 @@ const WRITES: &[&str] = &[
     "INSERT INTO log(what) VALUES (timediff('now', '2020-01-01')), (strftime('%s')), (julianday()), (date('now', 'start of month'))",
 ];
 
-/// Runs the writes with one moment each.
+/// Runs the writes with one execution context each.
 fn replay(shared: &Shared, tenant: &mut Tenant, now_ms: i64) -> Vec<Outcome> {
     let mut bytes = 1_u8;
     let mut random = move |target: &mut [u8]| {

@@ -45,7 +45,7 @@ impl Pair {
 
     /// Gives both a statement, and fails if they do not do the same with it.
     fn run(&mut self, sql: &str) {
-        // What is of the moment, of the catalogue or of the connection is compared elsewhere.
+        // Non-deterministic, catalogue and connection results are compared elsewhere.
         if is_of_more_than_the_data(sql) {
             return;
         }
@@ -210,7 +210,7 @@ proptest! {
         pair.compare();
     }
 
-    /// A statement from the cache is the statement that was made anew, whatever was asked between.
+    /// A statement from the cache equals a newly rewritten one, whatever was asked between.
     #[test]
     fn the_cache_gives_what_rewriting_gives(seed in any::<u64>()) {
         let corpus = corpus();

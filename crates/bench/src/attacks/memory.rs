@@ -14,7 +14,7 @@ const VALUE: usize = 4 << 20;
 const MESSAGE: usize = 1 << 20;
 /// The most that a ping may carry.
 const PING: usize = 125;
-/// Connections with half a head: 240 MB, if all are kept.
+/// Connections with half a head: 240 MB, if the node keeps all of them.
 pub(crate) const HEADS: usize = 4000;
 
 /// One WebSocket sends pings as fast as it can, and reads none of the pongs.

@@ -159,8 +159,9 @@ async fn versions_and_expiry_hold_at_the_engine() {
     let (_node, entrances) = node_and_entrances().await;
     for (number, entrance) in entrances.iter().enumerate() {
         let path = format!("/v1/storage?key=v{number}");
-        let with =
-            async |name: &str, tag: &str| entrance.call_with("PUT", &path, &[(name, tag)], "v").await;
+        let with = async |name: &str, tag: &str| {
+            entrance.call_with("PUT", &path, &[(name, tag)], "v").await
+        };
         with("If-Match", "*").await.assert_error(412, "precondition_failed");
         with("If-Match", "\"1\"").await.assert_error(412, "precondition_failed");
         let first = with("If-None-Match", "*").await;
@@ -175,7 +176,8 @@ async fn versions_and_expiry_hold_at_the_engine() {
             .call_with("GET", &path, &[("If-None-Match", second.header("etag").unwrap())], "")
             .await;
         assert_eq!(unchanged.status, 304);
-        entrance.call_with("DELETE", &path, &[("If-Match", &tag)], "")
+        entrance
+            .call_with("DELETE", &path, &[("If-Match", &tag)], "")
             .await
             .assert_error(412, "precondition_failed");
         assert_eq!(entrance.call("DELETE", &path, "").await.json()["deleted"], true);
@@ -226,8 +228,10 @@ async fn an_idempotency_key_makes_a_write_happen_once_through_any_gateway() {
 #[tokio::test]
 async fn the_node_decides_what_a_key_allows() {
     let node = TestNode::start().await;
-    let reader =
-        Entrance { gateway: node.gateway().await, key: node.api_key_with("app", "reader", &[]).await };
+    let reader = Entrance {
+        gateway: node.gateway().await,
+        key: node.api_key_with("app", "reader", &[]).await,
+    };
     reader.call("PUT", "/v1/storage?key=k", "v").await.assert_error(403, "forbidden");
     reader.call("GET", "/v1/storage?key=k", "").await.assert_error(404, "not_found");
     let message = reader
@@ -248,7 +252,8 @@ async fn the_node_decides_what_a_key_allows() {
 #[tokio::test]
 async fn a_separate_gateway_comes_back_after_the_node_restarts() {
     let node = TestNode::start().await;
-    let entrance = Entrance { gateway: separate_gateway(&node).await, key: node.api_key("app").await };
+    let entrance =
+        Entrance { gateway: separate_gateway(&node).await, key: node.api_key("app").await };
     entrance.call("PUT", "/v1/storage?key=k", "kept").await;
     let mut socket = entrance.subscribe("t").await;
     let _node = node.restart().await;

@@ -147,7 +147,9 @@ impl<'w> StatementRewriter<'w> {
                 Ok(false)
             }
             Evaluation::Default => Err(self.nondeterministic_error(token, what, "a default")),
-            Evaluation::Forbidden(context) => Err(self.nondeterministic_error(token, what, context)),
+            Evaluation::Forbidden(context) => {
+                Err(self.nondeterministic_error(token, what, context))
+            }
         }
     }
 
