@@ -39,8 +39,8 @@ pub fn document() -> utoipa::openapi::OpenApi {
     tags(
         (name = "operation", description = "Health, version and metrics."),
         (name = "auth", description = "Sign-in with a wallet, sessions, API keys."),
-        (name = "namespaces", description = "Which namespaces there are, and what they hold."),
-        (name = "members", description = "Who may act in a namespace."),
+        (name = "namespaces", description = "Namespaces: listed, described, deleted."),
+        (name = "members", description = "The members of a namespace and their roles."),
         (name = "storage", description = "Key-value pairs."),
         (name = "database", description = "SQL in SQLite's dialect."),
         (name = "pubsub", description = "Topics."),

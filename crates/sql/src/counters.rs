@@ -12,13 +12,13 @@ use rusqlite::Connection;
 /// is no part of any file.
 const TABLE: &str = "CREATE TEMP TABLE IF NOT EXISTS _debros_counters (id INTEGER PRIMARY KEY)";
 
-/// The last inserted row is `?1`, and `?2` rows were changed, at least one: each replaces the one
-/// before.
+/// The last inserted row is `?1`, and `?2` rows were changed, at least one: each insertion replaces
+/// the row before, so that the table never has more than one.
 const INSERT: &str =
     "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < ?2)
     INSERT OR REPLACE INTO temp._debros_counters (id) SELECT ?1 FROM n";
 
-/// No row was changed; the last inserted one stays.
+/// Sets `changes()` to 0 and leaves `last_insert_rowid()`: a DELETE that finds no row.
 const NO_CHANGES: &str = "DELETE FROM temp._debros_counters WHERE 0";
 
 /// The values of `last_insert_rowid()` and `changes()`.
@@ -61,7 +61,7 @@ mod tests {
     use super::{ConnectionCounters, restore_counters};
 
     #[test]
-    fn a_connection_is_brought_to_any_counters() {
+    fn a_connections_counters_can_be_set_to_any_values() {
         let db = rusqlite::Connection::open_in_memory().unwrap();
         db.execute_batch("CREATE TABLE t(a); INSERT INTO t VALUES (1), (2), (3)").unwrap();
         for (last_insert_rowid, changes) in

@@ -41,7 +41,7 @@ impl ExecutionContext<'_> {
 
 impl fmt::Debug for ExecutionContext<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Moment").field("now_ms", &self.now_ms).finish_non_exhaustive()
+        f.debug_struct("ExecutionContext").field("now_ms", &self.now_ms).finish_non_exhaustive()
     }
 }
 
@@ -113,7 +113,7 @@ impl Placeholder {
     }
 }
 
-/// In parentheses, so that no sign before it makes a comment or another number.
+/// Writes an integer. A negative one is in parentheses, so that a minus before it makes no comment.
 fn write_integer(text: &mut String, value: i64) -> fmt::Result {
     if value < 0 { write!(text, "({value})") } else { write!(text, "{value}") }
 }
@@ -135,8 +135,8 @@ fn format_timestamp(ms: i64) -> String {
     )
 }
 
-/// The day of the Gregorian calendar, days after 1970-01-01. Counted in years that begin in March,
-/// so that the leap day is a year's last.
+/// Year, month and day of the Gregorian calendar for a number of days after 1970-01-01. Counted in
+/// years that begin in March, so that the leap day is a year's last, and in eras of 400 years.
 fn civil_date(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_are_literals_of_the_right_kind() {
+    fn placeholders_become_literals_of_the_right_kind() {
         let mut ones = |bytes: &mut [u8]| bytes.fill(0xff);
         let mut context = ExecutionContext { now_ms: 1_767_225_600_123, random: &mut ones };
         let mut filled = |placeholder: Placeholder| {

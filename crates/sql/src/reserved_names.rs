@@ -35,8 +35,8 @@ pub(crate) fn check_new_virtual_table(name: &str) -> Result<()> {
         return Err(Error::new(
             Code::StatementNotAllowed,
             format!(
-                "the name {name} is reserved for virtual tables: the tables that one keeps its content in would have names \
-                 that start with {INTERNAL_PREFIX}"
+                "a virtual table cannot be named {name}: the tables behind it would have names that start with \
+                 {INTERNAL_PREFIX}"
             ),
         ));
     }

@@ -127,12 +127,12 @@ pub fn rewrite_with_foreign_keys(
         return Ok(RewrittenStatement::for_pragma(pragma));
     }
     let inner = catalogue.lock();
-    let _loose = if enforced { None } else { Some(inner.disable_foreign_keys()?) };
+    let _foreign_keys_off = if enforced { None } else { Some(inner.disable_foreign_keys()?) };
     let compiled = inner.compile(sql)?;
     let outcome = rewrite_statement(sql, &catalogue.prefix, &inner, &compiled)?;
     if outcome.target == ExecutionTarget::Data && !outcome.verified {
-        // A virtual table reads its sources when a connection meets it: recorded as if the
-        // statement did.
+        // The first compilation that meets a virtual table also records what that table reads as it
+        // is set up, which may not fit the statement. The second records the statement alone.
         verify::check_record(&compiled, &outcome, &inner)
             .or_else(|_| verify::check_record(&inner.compile(sql)?, &outcome, &inner))?;
         verify::check_text(&outcome.template.with_stand_ins(), &catalogue.prefix, outcome.grants)?;
@@ -143,8 +143,8 @@ pub fn rewrite_with_foreign_keys(
             objects.push(object);
         }
     }
-    // Subqueries and CTEs among them, those inside views and triggers too; tables have other names
-    // in the database.
+    // The names of subqueries and CTEs are among them, also of those inside views and triggers:
+    // SQLite asks the policy about these too. Tables have other names in the database.
     let read = compiled.record.accesses.iter().filter(|access| !access.writes && !access.unused);
     let mut results: Vec<String> = read.map(|access| access.table.clone()).collect();
     results.dedup();

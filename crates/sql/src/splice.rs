@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::rc::Rc;
 
-/// Bytes of a rewritten text. An insertion may be as large as the schema, once for each few bytes
+/// The most bytes of a rewritten text. An insertion may be as large as the schema, once for each few bytes
 /// of the user's text.
 pub(crate) const MAX_REWRITTEN: usize = 4 * MAX_SQL_BYTES;
 
@@ -119,12 +119,12 @@ impl SpliceList {
         let mut template = SqlTemplate::default();
         let mut done = 0;
         for (range, pieces) in self.list {
-            let (Some(kept), true) =
+            let (Some(unchanged), true) =
                 (text.get(done..range.start), text.is_char_boundary(range.end))
             else {
                 return Err(Error::internal("the statement could not be rewritten"));
             };
-            template.push_text(kept);
+            template.push_text(unchanged);
             for piece in pieces.iter() {
                 match piece {
                     TextPiece::Text(text) => template.push_text(text),
@@ -224,7 +224,7 @@ mod tests {
     use debros_proto::Code;
 
     #[test]
-    fn edits_are_made_in_order_of_place_and_of_asking() {
+    fn splices_are_made_in_order_of_position_and_of_request() {
         let mut splices = SpliceList::default();
         splices.insert(7, "!");
         splices.replace(0..3, "X");

@@ -52,8 +52,8 @@ impl Pair {
         let rewritten =
             match rewrite_with_foreign_keys(sql, &self.tenant.catalogue, self.tenant.enforced) {
                 Ok(rewritten) => rewritten,
-                // What SQLite does not accept is refused in its name; what is not allowed may well be
-                // good SQL.
+                // The error of a text that SQLite does not accept is SQLite's; a text that is not
+                // allowed may be valid SQL.
                 Err(error) => {
                     // SQLite does not look into a WITH that nothing uses.
                     if error.code == Code::Sql && !error.message.starts_with("unknown database") {

@@ -10,6 +10,7 @@ use std::fmt;
 pub(crate) struct AttackReport {
     /// The description of the machine.
     pub(crate) machine: String,
+    /// How long each attack stayed at its full strength.
     pub(crate) seconds: f64,
     pub(crate) outcomes: Vec<AttackOutcome>,
 }

@@ -36,8 +36,8 @@ pub(crate) struct CreateKeyBody {
     plan: Option<String>,
     /// The purpose of the key, in your words.
     name: Option<String>,
-    /// `reader`, `writer` or `admin`; at most your own. Missing: `writer`, or less where you may
-    /// less.
+    /// `reader`, `writer` or `admin`; at most your own. Missing: `writer`, or your own if that is
+    /// lower.
     role: Option<String>,
     /// Such as `db:read`, at least one. Missing: everything the role allows.
     scopes: Option<Vec<String>>,

@@ -36,7 +36,7 @@ const CONTENT_POLICY: HeaderValue = HeaderValue::from_static(
 const MAX_STATE: usize = 200;
 const MAX_CALLBACK: usize = 2000;
 
-/// A request that a link to the page may not make, with the text for the person who followed it.
+/// Why a link to the page is refused. Its reason is a text for the person who followed the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LinkRefusal {
     Query,

@@ -139,7 +139,7 @@ impl Catalogue {
         inner.recorder.begin_recording(deadline);
         let armed = inner.db.progress_handler(1000, Some(move || Instant::now() > deadline));
         // The catalogue has no rows that could violate a reference: that shows where the rows are.
-        let loose = inner.disable_foreign_keys()?;
+        let foreign_keys_off = inner.disable_foreign_keys()?;
         let result = armed.and_then(|()| inner.db.prepare(ddl)).and_then(|mut statement| {
             let mut rows = statement.raw_query();
             while rows.next()?.is_some() {}
@@ -149,7 +149,7 @@ impl Catalogue {
         let applied = result
             .map_err(|error| error_mapping::map_compile_error(error, record, ddl))
             .and_then(|()| inner.delete_rows(ddl));
-        drop(loose);
+        drop(foreign_keys_off);
         // Removing a handler cannot fail where installing it did not.
         let _ = inner.db.progress_handler(0, None::<fn() -> bool>);
         applied

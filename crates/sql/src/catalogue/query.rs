@@ -23,8 +23,8 @@ pub struct CatalogueRows {
 }
 
 impl Catalogue {
-    /// Runs a statement whose [`target`](crate::ExecutionTarget) is the catalogue, in the user's own
-    /// text.
+    /// Runs a statement whose [`target`](crate::ExecutionTarget) is the catalogue, in the user's
+    /// own text.
     ///
     /// # Errors
     /// SQLite's error, in the user's words; `statement_timeout` after `deadline`;

@@ -1,8 +1,10 @@
-//! The rows of an R-Tree, from the tables in which it stores them: the boxes are in nodes, the
-//! other columns beside the number of the node. The form of a node is SQLite's file format ("The
-//! SQLite R*Tree Module", section 6): the depth of the tree and the number of cells, two bytes
-//! each, and the cells, each a rowid of eight bytes and coordinates of four, all with the highest
-//! byte first.
+//! The rows of an R-Tree, from the tables in which it stores them. A row of `…_node` is a node: its
+//! number, and a BLOB with the boxes of many rows. A row of `…_rowid` is one row of the R-Tree: its
+//! rowid, the number of its node, and its auxiliary columns. `…_parent` is not needed.
+//!
+//! A node has SQLite's file format ("The SQLite R*Tree Module", section 6): the depth of the tree
+//! and the number of cells, two bytes each, and the cells, each a rowid of eight bytes and
+//! coordinates of four, all with the highest byte first.
 
 use super::form::{PlainInsert, blob_literal};
 use super::refused_error;
@@ -13,15 +15,17 @@ use std::collections::HashMap;
 /// The rows of an R-Tree in a dump.
 #[derive(Debug, Default)]
 pub(super) struct RTreeRows {
+    /// The BLOBs of the nodes, by number.
     nodes: HashMap<i64, Vec<u8>>,
     rows: Vec<RTreeRow>,
 }
 
+/// A row of `…_rowid`.
 #[derive(Debug)]
 struct RTreeRow {
     id: i64,
     node: i64,
-    /// The text of its other values, with commas before, and how many they are.
+    /// The SQL of its auxiliary columns, each with a comma before, and their number.
     others: String,
     count: usize,
 }
@@ -84,6 +88,7 @@ fn cell_coordinates(
     id: i64,
     coordinates: usize,
 ) -> Option<impl Iterator<Item = [u8; 4]>> {
+    /// Bytes of the depth and the number of cells.
     const HEAD: usize = 4;
     let size = 8 + 4 * coordinates;
     let count = usize::from(u16::from_be_bytes([*node.get(2)?, *node.get(3)?]));

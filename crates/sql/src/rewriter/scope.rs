@@ -13,7 +13,7 @@ pub(super) struct ScopeItem {
     pub(super) full_text: bool,
     /// No alias is possible here, so that the qualifier itself must be replaced.
     pub(super) no_alias: bool,
-    /// The names of its columns, if there is no table to ask.
+    /// The names of its columns, if it is not a table of the schema.
     pub(super) columns: Vec<String>,
 }
 
@@ -24,10 +24,13 @@ impl ScopeItem {
     }
 }
 
-/// The CTEs and FROM clauses around a position.
+/// The CTEs and FROM clauses around a position. A statement inside another one sees the names of
+/// both, its own first.
 #[derive(Debug, Default)]
 pub(super) struct NameScopes {
+    /// The names of each WITH, from the outermost to the innermost.
     ctes: Vec<Vec<String>>,
+    /// The items of each FROM clause, from the outermost to the innermost.
     frames: Vec<Vec<ScopeItem>>,
 }
 
