@@ -1,10 +1,10 @@
-//! What a wallet signs to sign in: a nonce for one wallet, namespace and site, in an EIP-4361
-//! message.
+//! The text that a wallet signs to sign in: a nonce for one wallet, namespace and site, in an
+//! EIP-4361 message.
 //!
-//! A challenge is not stored. Its nonce carries the time and its own proof: the MAC of all that the
-//! challenge is for, under a key that every node of the network has. So anyone may ask for as many
-//! challenges as they like, and the database does not notice; whoever takes a nonce that was proven
-//! writes [`Challenge::nonce_hash`] down, once.
+//! A challenge is not stored. Its nonce carries the time and its own proof: the MAC of everything
+//! that the challenge is for, under a key that every node of the network has. So any number of
+//! challenges costs the database nothing; only the use of a proven nonce is recorded, by
+//! [`Challenge::nonce_hash`], once.
 
 mod message;
 mod terms;
@@ -20,7 +20,7 @@ use sha2::Sha256;
 use std::fmt;
 use zeroize::Zeroizing;
 
-/// How long a challenge is good, in milliseconds.
+/// How long a challenge is valid, in milliseconds.
 pub const LIFETIME_MS: i64 = 5 * 60 * 1000;
 /// How far ahead of this clock another node's may be, in milliseconds.
 pub const MAX_AHEAD_MS: i64 = 60 * 1000;
@@ -30,25 +30,25 @@ pub const RANDOM_BYTES: usize = 11;
 const TIME_BYTES: usize = 5;
 const TAG_BYTES: usize = 16;
 const NONCE_BYTES: usize = TIME_BYTES + RANDOM_BYTES + TAG_BYTES;
-/// In front of what the MAC covers: another use of the same key, or another format, has another
-/// name.
+/// The prefix of what the MAC covers: another use of the same key, or another format, has another
+/// prefix.
 const PURPOSE: &[u8] = b"debros challenge 1";
 const REFRESH_PURPOSE: &[u8] = b"debros refresh 1";
 
-/// The key that makes nonces, and refresh tokens from those before them. Who has it makes nonces,
-/// but no signatures.
+/// The key that makes nonces, and refresh tokens from their predecessors. Its holder can make
+/// nonces, but no signatures.
 #[derive(Clone)]
 pub struct ChallengeKey(Zeroizing<[u8; 32]>);
 
 impl ChallengeKey {
-    /// The key with these bytes, which have to be random and the same on every node of a network.
+    /// The key with these bytes, which must be random and the same on every node of a network.
     pub fn new(bytes: [u8; 32]) -> Self {
         Self(Zeroizing::new(bytes))
     }
 
-    /// The refresh token that takes the place of this one: always the same, so that the same
-    /// request again gets the same answer although no token is kept. Only a node can compute it,
-    /// and only from the token itself, never from its hash.
+    /// The successor of this refresh token: always the same, so that a repeated request gets the
+    /// same answer although no token is stored. Only a node can compute it, and only from the token
+    /// itself, never from its hash.
     pub fn next_refresh_token(&self, presented: &str) -> Secret {
         secret::refresh_token(
             mac_over_fields(self, &[REFRESH_PURPOSE, presented.as_bytes()])
@@ -68,7 +68,7 @@ impl fmt::Debug for ChallengeKey {
 /// A challenge: issued by this network, for these terms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Challenge {
-    /// What it is for.
+    /// The terms that it is for.
     pub terms: SignInTerms,
     /// 64 lower-case hex digits (256 bits).
     pub nonce: String,
@@ -81,7 +81,7 @@ pub struct Challenge {
 }
 
 impl Challenge {
-    /// Passes when the wallet of the terms signed the message, or the bare nonce.
+    /// Succeeds if the wallet of the terms signed the message, or the bare nonce.
     ///
     /// # Errors
     /// `invalid_argument` for a signature of another form, `unauthenticated` for one of another
@@ -90,7 +90,7 @@ impl Challenge {
         signature::verify_any(self.terms.wallet(), &[&self.message, &self.nonce], signature)
     }
 
-    /// What is written down when the nonce was used: SHA-256 of its 64 characters.
+    /// The record of a used nonce: SHA-256 of its 64 characters.
     pub fn nonce_hash(&self) -> [u8; 32] {
         secret::sha256(&self.nonce)
     }
@@ -99,7 +99,7 @@ impl Challenge {
 /// Makes a challenge. `now` in milliseconds since the Unix epoch.
 ///
 /// # Errors
-/// `internal` when the clock stands before 1970 or after 9999.
+/// `internal` when the clock is before 1970 or after 9999.
 pub fn issue(
     key: &ChallengeKey,
     terms: &SignInTerms,
@@ -119,8 +119,8 @@ pub fn issue(
 }
 
 /// The text that a challenge with this nonce and issue time (milliseconds since the Unix epoch)
-/// asks a wallet to sign, for a program that signs nothing but what it made itself. `None` when the
-/// nonce is not 64 lower-case hex digits, or the time is outside of the years 1970 to 9999.
+/// asks a wallet to sign, for a program that signs only texts of its own. `None` if the nonce is
+/// not 64 lower-case hex digits, or the time is outside of the years 1970 to 9999.
 pub fn message(terms: &SignInTerms, nonce: &str, issued_at: i64) -> Option<String> {
     // A nonce holds no time below or above these.
     let seconds = Some(issued_at.div_euclid(1000))
@@ -130,8 +130,8 @@ pub fn message(terms: &SignInTerms, nonce: &str, issued_at: i64) -> Option<Strin
         .map(|challenge| challenge.message)
 }
 
-/// Passes when the nonce was made by this network for these terms and is neither too old nor from
-/// the future. Whether it was used before is not known here. `now` in milliseconds since the Unix
+/// Succeeds if this network made the nonce for these terms and it is neither too old nor from the
+/// future. Whether it was used before is not known here. `now` in milliseconds since the Unix
 /// epoch.
 ///
 /// # Errors

@@ -1,8 +1,8 @@
 //! Ethereum keystore files, version 3 ("Web3 Secret Storage"): a private key under a password, as
 //! geth, Foundry, ethers and others write it.
 //!
-//! Such a file tells its reader how much work and memory to spend on the password. It may come from
-//! anywhere, so its numbers are held against limits before anything is computed.
+//! Such a file says how much work and memory its password takes. It may come from anywhere, so its
+//! numbers are compared with limits before anything is computed.
 
 mod format;
 mod kdf;
@@ -28,7 +28,7 @@ const CIPHER: &str = "aes-128-ctr";
 /// Half of the derived key encrypts, the next half proves the password.
 const HALF_KEY_BYTES: usize = 16;
 
-/// How much work it is to try a password.
+/// The work of trying a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KdfStrength {
     /// For keys that matter: scrypt with N = 2^17, r = 8, p = 1 (128 MiB, about half a second).
@@ -53,7 +53,7 @@ pub fn encrypt(
     let derived = kdf.derive_key(password.as_ref())?;
     let mut ciphertext = *key.to_bytes();
     apply_keystream(&derived, iv, &mut ciphertext)
-        .ok_or_else(|| Error::internal("the key can not be encrypted"))?;
+        .ok_or_else(|| Error::internal("the key cannot be encrypted"))?;
     let file = KeystoreFile {
         address: Some(alloy_primitives::hex::encode(key.wallet().as_bytes())),
         crypto: KeystoreCrypto {
@@ -70,8 +70,8 @@ pub fn encrypt(
     file.to_json()
 }
 
-/// Opens a keystore file. Takes as long as the file says, within limits: not for a thread that must
-/// not block.
+/// Opens a keystore file. It takes as long as the file says, within limits, so it must not run on a
+/// thread that must not block.
 ///
 /// # Errors
 /// `unauthenticated` for a wrong password; `invalid_argument` for a file that is damaged, of
@@ -96,7 +96,7 @@ pub fn decrypt(json: &str, password: impl AsRef<[u8]>) -> Result<PrivateKey> {
         ));
     }
     apply_keystream(&derived, &iv, bytes.as_mut_slice())
-        .ok_or_else(|| format::damaged_file_error("its key can not be read"))?;
+        .ok_or_else(|| format::damaged_file_error("its key cannot be read"))?;
     let key = PrivateKey::from_bytes(&bytes)
         .map_err(|_| format::damaged_file_error("what it holds is no private key"))?;
     if file.wallet()?.is_some_and(|wallet| wallet != key.wallet()) {
@@ -105,8 +105,8 @@ pub fn decrypt(json: &str, password: impl AsRef<[u8]>) -> Result<PrivateKey> {
     Ok(key)
 }
 
-/// The address that a keystore file says it is for, read without the password; `None` when it says
-/// none. It is proven by [`decrypt`] alone.
+/// The address that a keystore file names, read without the password; `None` if it names none. Only
+/// [`decrypt`] proves it.
 ///
 /// # Errors
 /// `invalid_argument` for a file that is damaged or of another kind.

@@ -1,22 +1,23 @@
-//! Who somebody is, and what that allows: wallets and their signatures, sign-in challenges, access
-//! tokens, secrets, roles.
+//! Identities and what they allow: wallets and their signatures, sign-in challenges, access tokens,
+//! secrets, roles.
 //!
 //! - [`wallet`]: Ethereum addresses, and private keys for programs that own one.
-//! - [`challenge`]: what a wallet signs to sign in (EIP-4361), made and checked without storage.
+//! - [`challenge`]: the text that a wallet signs to sign in (EIP-4361), made and checked without
+//!   storage.
 //! - [`signature`]: from an EIP-191 signature to the wallet that made it.
 //! - [`token`]: access tokens (JWT, EdDSA), the keys that sign them, and their public halves
 //!   (JWKS).
-//! - [`secret`]: API keys and refresh tokens: their forms, and the hashes that are kept in their
+//! - [`secret`]: API keys and refresh tokens: their forms, and the hashes that are stored in their
 //!   place.
-//! - [`role`]: what a role and its scopes allow.
+//! - [`role`]: the rights of a role and its scopes.
 //! - `keystore` (feature): Ethereum keystore V3 files.
 //! - [`random`]: bytes from the operating system, the only thing here that is not a function of its
 //!   arguments.
 //!
 //! No clock, no storage, no network, no environment: every function that needs the time takes `now`
-//! (milliseconds since the Unix epoch, as [`debros_proto::now_ms`] gives it), so every expiry is
-//! tested without waiting. What has to happen once — a nonce used, a refresh token rotated — is the
-//! caller's, in one transaction of its database.
+//! (milliseconds since the Unix epoch, as [`debros_proto::now_ms`] returns it), so every expiry is
+//! tested without waiting. What must happen once (a nonce used, a refresh token rotated) is the
+//! caller's task, in one transaction of its database.
 
 pub mod challenge;
 #[cfg(feature = "keystore")]

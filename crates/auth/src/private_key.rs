@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 pub struct PrivateKey(SigningKey);
 
 impl PrivateKey {
-    /// The key with these bytes, which have to be random.
+    /// The key with these bytes, which must be random.
     ///
     /// # Errors
     /// `invalid_argument` when the bytes are no key: zero, or not below the order of the curve. Of
@@ -68,7 +68,7 @@ impl PrivateKey {
     pub fn sign_personal(&self, message: &str) -> String {
         let digest = eip191_hash_message(message);
         let signed = self.0.sign_prehash_recoverable(digest.as_slice());
-        // Fails for digests shorter than half the curve's order alone; this one has 32 bytes.
+        // Fails only for digests shorter than half the curve's order; this one has 32 bytes.
         let signature = Signature::from(signed.expect("a 32-byte digest can be signed"));
         signature.to_string()
     }

@@ -1,9 +1,9 @@
-//! What a role and its scopes allow.
+//! The rights of a role and its scopes.
 
 use debros_proto::{Code, Error, Result};
 use std::fmt;
 
-/// What a credential may do in its namespace; each role may do what the ones before it may.
+/// The rights of a credential in its namespace; each role includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Reads and subscribes.
@@ -12,8 +12,8 @@ pub enum Role {
     Writer,
     /// Manages the namespace's keys and members.
     Admin,
-    /// Holds the namespace: also decides who is admin. No role above it can be given, and it can
-    /// not be taken away.
+    /// Owns the namespace: also decides who is admin. No higher role can be given, and this one
+    /// cannot be taken away.
     Owner,
     /// Runs the node.
     Operator,
@@ -47,7 +47,7 @@ impl Role {
         }
     }
 
-    /// Whether who has this role may give `required_role` to a member, or take it away: admins
+    /// Whether a holder of this role may give `required_role` to a member, or take it away: admins
     /// readers and writers, the owner admins as well, the operator as the owner. Nobody gives
     /// ownership.
     pub fn may_grant(self, role: Role) -> bool {
@@ -65,7 +65,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// One thing that a call needs to be allowed.
+/// One right that a call needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permission {
     /// Read SQL.
@@ -93,8 +93,8 @@ pub enum Permission {
 }
 
 impl Permission {
-    /// All that a scope can name, with the scope's name. Keys, members and operation have none: a
-    /// role alone gives them.
+    /// Every permission that a scope can name, with the scope's name. Keys, members and operation
+    /// have none: only a role gives them.
     const SCOPES: [(Permission, &'static str); 8] = [
         (Permission::DbRead, "db:read"),
         (Permission::DbWrite, "db:write"),
@@ -139,7 +139,7 @@ impl fmt::Display for Permission {
     }
 }
 
-/// A set of permissions; empty means: everything that the role allows.
+/// A set of permissions; empty means everything that the role allows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scopes(u16);
 
@@ -165,7 +165,7 @@ impl Scopes {
         Ok(scopes)
     }
 
-    /// The names of all scopes that there are.
+    /// The names of all scopes.
     pub fn known() -> impl Iterator<Item = &'static str> {
         Permission::SCOPES.iter().map(|(_, name)| *name)
     }
@@ -184,7 +184,7 @@ impl Scopes {
             .collect()
     }
 
-    /// What a role comes to under these scopes: no more than they name.
+    /// The role that remains under these scopes: no more than they name.
     pub fn role_within(self, role: Role) -> Role {
         let named =
             Permission::SCOPES.iter().filter(|(permission, _)| self.0 & permission.bit() != 0);
@@ -192,7 +192,7 @@ impl Scopes {
         most.map_or(role, |most| role.min(most))
     }
 
-    /// Whether they allow this, to a role that does.
+    /// Whether they allow this, for a role that does.
     pub fn may_use(self, permission: Permission) -> bool {
         let nameable = Permission::SCOPES.iter().any(|(known, _)| *known == permission);
         let implied = permission == Permission::DbRead && self.0 & Permission::DbWrite.bit() != 0;
@@ -205,7 +205,7 @@ pub fn is_permitted(role: Role, scopes: Scopes, permission: Permission) -> bool 
     role >= permission.required_role() && scopes.may_use(permission)
 }
 
-/// Passes when this role with these scopes may do this.
+/// Succeeds if this role with these scopes may do this.
 ///
 /// # Errors
 /// `forbidden`, with what is missing.

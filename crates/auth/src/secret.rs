@@ -1,7 +1,6 @@
-//! API keys and refresh tokens: their forms, and the hashes that are kept in their place.
+//! API keys and refresh tokens: their forms, and the hashes that are stored in their place.
 //!
-//! Each has at least 192 random bits, so a plain SHA-256 is enough to keep: there is nothing to
-//! guess.
+//! Each has at least 192 random bits, so a plain SHA-256 is enough: there is nothing to guess.
 
 use alloy_primitives::hex;
 use debros_proto::Namespace;
@@ -16,7 +15,7 @@ pub const API_KEY_BYTES: usize = 24;
 pub const REFRESH_TOKEN_BYTES: usize = 32;
 /// Random bytes of an [`new_id`].
 pub const ID_BYTES: usize = 8;
-/// How long a refresh token is good, in milliseconds.
+/// How long a refresh token is valid, in milliseconds.
 pub const REFRESH_TOKEN_LIFETIME_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 
 const API_KEY: &str = "ak_";
@@ -24,7 +23,7 @@ const REFRESH_TOKEN: &str = "rt_";
 /// Characters of a secret that are shown to recognise it.
 const PREFIX_CHARS: usize = 11;
 
-/// A secret on its way to its owner, who is told it once. Its memory is overwritten when it is
+/// A secret on its way to its owner, which receives it once. Its memory is overwritten when it is
 /// dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
@@ -35,7 +34,7 @@ impl Secret {
         &self.0
     }
 
-    /// What is kept in its place.
+    /// The hash that is stored in its place.
     pub fn hash(&self) -> [u8; 32] {
         sha256(self.expose())
     }
@@ -59,7 +58,7 @@ pub fn api_key(random: [u8; API_KEY_BYTES], namespace: &Namespace) -> Secret {
     Secret(Zeroizing::new(format!("{API_KEY}{}:{namespace}", *digits)))
 }
 
-/// The namespace that an API key names, when the text has an API key's form. Whether the key exists
+/// The namespace that an API key names, if the text has an API key's form. Whether the key exists
 /// is not known here.
 pub fn api_key_namespace(text: &str) -> Option<Namespace> {
     let (digits, namespace) = text.strip_prefix(API_KEY)?.split_once(':')?;
@@ -78,7 +77,7 @@ pub fn is_refresh_token(text: &str) -> bool {
     text.strip_prefix(REFRESH_TOKEN).is_some_and(|digits| is_hex(digits, REFRESH_TOKEN_BYTES))
 }
 
-/// A name for something that is stored: `kind`, `_` and 16 hex digits. No secret.
+/// An id for something that is stored: `kind`, `_` and 16 hex digits. No secret.
 pub fn new_id(kind: &str, random: [u8; ID_BYTES]) -> String {
     format!("{kind}_{}", hex::encode(random))
 }
@@ -88,7 +87,7 @@ pub fn sha256(bytes: impl AsRef<[u8]>) -> [u8; 32] {
     Sha256::digest(bytes.as_ref()).into()
 }
 
-/// Whether two hashes are the same, in a time that does not tell where they differ.
+/// Whether two hashes are the same, in constant time.
 pub fn constant_time_eq(left: &[u8; 32], right: &[u8; 32]) -> bool {
     left.ct_eq(right).into()
 }

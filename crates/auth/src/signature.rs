@@ -1,7 +1,8 @@
 //! From a signature to the wallet that made it (`personal_sign`, EIP-191).
 //!
-//! A signature is taken in one form alone. For each signature (r, s) there is a second valid one
-//! (r, n - s), and wallets make the one with the low s; taking both would give one proof two names.
+//! Only one form of a signature is accepted. For each signature (r, s) there is a second valid one
+//! (r, n - s), and wallets make the one with the low s; accepting both would give one proof two
+//! names.
 
 use crate::wallet::Wallet;
 use alloy_primitives::{Address, Signature, hex};
@@ -10,7 +11,7 @@ use debros_proto::{Code, Error, Result};
 /// Bytes of a signature: r (32), s (32), v (1).
 pub const SIGNATURE_BYTES: usize = 65;
 
-/// Who signed a text.
+/// The signer of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecoveredSigner {
     /// The address.
@@ -26,7 +27,7 @@ impl RecoveredSigner {
     }
 }
 
-/// The wallet that signed `message`. Any well-formed signature is somebody's: compare the wallet,
+/// The wallet that signed `message`. Any well-formed signature belongs to some wallet: compare it,
 /// or use [`verify`].
 ///
 /// # Errors
@@ -36,7 +37,7 @@ pub fn recover(message: &str, signature: &str) -> Result<RecoveredSigner> {
     recover_parsed(message, &parse(signature)?)
 }
 
-/// Passes when `wallet` signed `message`.
+/// Succeeds if `wallet` signed `message`.
 ///
 /// # Errors
 /// `invalid_argument` for a signature of another form, `unauthenticated` for one of another wallet
@@ -45,7 +46,7 @@ pub fn verify(wallet: Wallet, message: &str, signature: &str) -> Result<Recovere
     verify_any(wallet, &[message], signature)
 }
 
-/// Passes when `wallet` signed one of `messages`.
+/// Succeeds if `wallet` signed one of `messages`.
 ///
 /// # Errors
 /// As for [`verify`].
@@ -102,7 +103,7 @@ fn parse(text: &str) -> Result<Signature> {
             "the signature's r or s is zero or not below the order of secp256k1",
         ));
     }
-    // The library would quietly take the other form.
+    // The library would silently take the other form.
     if signature.normalize_s().is_some() {
         return Err(Error::invalid(
             "the signature's s is in the upper half of its range: only the low form is accepted (EIP-2)",

@@ -1,7 +1,8 @@
 //! Access tokens: JWTs, signed with Ed25519 by the node that issues them, verified by every node.
 //!
-//! The header names the key, never the algorithm's rules: only what [`issue`] writes is accepted,
-//! so `none`, HMAC with the public key, embedded keys and critical extensions have no way in.
+//! The header names the key, never the algorithm's rules: only the header that [`issue`] writes is
+//! accepted, so `none`, HMAC with the public key, embedded keys and critical extensions are all
+//! refused.
 
 mod claims;
 mod keys;
@@ -15,14 +16,14 @@ use debros_proto::{Code, Error, Result};
 use jsonwebtoken::{Algorithm, Header, Validation};
 use std::sync::LazyLock;
 
-/// How long an access token is good, in milliseconds.
+/// How long an access token is valid, in milliseconds.
 pub const LIFETIME_MS: i64 = 15 * 60 * 1000;
 /// How far ahead of this clock the issuer's may be, in milliseconds.
 pub const MAX_AHEAD_MS: i64 = 30 * 1000;
 /// Issuer and audience of every access token.
 pub const ISSUER: &str = "debros";
 
-/// What the library checks: the signature. The claims are checked here, against the clock that was
+/// The library checks the signature alone. The claims are checked here, against the clock that was
 /// passed in.
 static SIGNATURE_ALONE: LazyLock<Validation> = LazyLock::new(|| {
     let mut validation = Validation::new(Algorithm::EdDSA);
@@ -43,11 +44,11 @@ pub fn issue(key: &SigningKey, claims: &Claims) -> Result<String> {
         .map_err(|_| Error::internal("the access token could not be signed"))
 }
 
-/// The claims of a token that one of `keys` signed and that is good at `now` (milliseconds since
+/// The claims of a token that one of `keys` signed and that is valid at `now` (milliseconds since
 /// the Unix epoch).
 ///
 /// # Errors
-/// `credential_expired` for a token that is over and right in all else; for every other reason
+/// `credential_expired` for a token that has expired and is valid otherwise; for every other reason
 /// `unauthenticated`, with one sentence.
 pub fn verify(token: &str, keys: &PublicKeySet, now: i64) -> Result<Claims> {
     let claims = decode_verified(token, keys, now).ok_or_else(|| {
@@ -60,7 +61,7 @@ pub fn verify(token: &str, keys: &PublicKeySet, now: i64) -> Result<Claims> {
     if now >= claims.expires_at { Err(expired_error()) } else { Ok(claims) }
 }
 
-/// What is said of a token that was good once.
+/// The error for a token that has expired.
 pub fn expired_error() -> Error {
     Error::new(Code::CredentialExpired, "the access token has expired: refresh it or sign in again")
 }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-/// How one cell of the table is measured.
+/// The settings of one cell's measurement.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LoadPlan {
     /// Connections, each with one request in flight.
@@ -20,7 +20,7 @@ pub(crate) struct LoadPlan {
     pub(crate) warm_up: Duration,
     /// Counted.
     pub(crate) duration: Duration,
-    /// Keys are `FIRST..FIRST + keys`, drawn at random, no key by two connections.
+    /// Keys are `FIRST..FIRST + keys`, drawn at random, each by one connection only.
     pub(crate) keys: u64,
     /// The first of the numbers that are new in every request.
     pub(crate) fresh: u64,
@@ -28,7 +28,7 @@ pub(crate) struct LoadPlan {
     pub(crate) seed: u64,
 }
 
-/// What a run of one cell found.
+/// The result of one cell's run.
 #[derive(Debug, Default)]
 pub(crate) struct LoadOutcome {
     /// Requests finished within the counted time.
@@ -135,7 +135,7 @@ async fn run_connection(
         ConnectionSamples { latencies: Vec::with_capacity(1 << 14), answered: 0, last: None };
     let mut sent_at = Instant::now();
     while sent_at < stop_at {
-        // Every connection has keys of its own: its last put is what the key holds at the end.
+        // Every connection has keys of its own: its last put decides what the key holds at the end.
         let key = FIRST + (random.next() % (plan.keys / lanes).max(1)) * lanes + index;
         let fresh = plan.fresh + lane.answered * lanes + index;
         send_and_check(&mut stream, &mut template, &mut buffer, key, fresh).await?;
@@ -151,7 +151,7 @@ async fn run_connection(
     Ok(lane)
 }
 
-/// Sends one request, reads its answer and judges it.
+/// Sends one request, reads its answer and checks it.
 pub(crate) async fn send_and_check(
     stream: &mut TcpStream,
     template: &mut RequestTemplate,
@@ -277,7 +277,7 @@ mod tests {
         assert_eq!(percentile(&sorted, 0.99), 100.0);
     }
 
-    /// A server that answers everything with the same body.
+    /// A server that answers every request with the same body.
     fn server(body: &'static str) -> std::net::SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

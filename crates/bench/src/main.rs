@@ -5,7 +5,7 @@
 //! same disk. The servers take turns within one run, so that a ratio compares neighbours in time.
 //! `docs/PERFORMANCE.md` says how to read the table.
 
-/// The ceiling gets the allocator that the node has.
+/// The ceiling uses the same allocator as the node.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -35,13 +35,13 @@ use std::time::Duration;
 struct BenchOptions {
     #[command(subcommand)]
     command: Option<BenchCommand>,
-    /// How often everything is measured; the table shows medians.
+    /// The number of runs; the table shows medians.
     #[arg(long, default_value_t = 3)]
     runs: usize,
     /// Short and coarse: one run, half a second for each figure, fewer keys.
     #[arg(long)]
     quick: bool,
-    /// Writes everything that was found to this file.
+    /// Writes all results to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Seconds for each figure.
@@ -50,16 +50,16 @@ struct BenchOptions {
     /// Connections, each with one request in flight.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 64, 256])]
     connections: Vec<usize>,
-    /// Operations to measure; all when not given.
+    /// Operations to measure; all if none is given.
     #[arg(long, value_delimiter = ',')]
     operations: Vec<Operation>,
-    /// Servers to measure; all when not given.
+    /// Servers to measure; all if none is given.
     #[arg(long, value_delimiter = ',')]
     servers: Vec<ServerKind>,
-    /// Leaves pub/sub and the start of a node out.
+    /// Leaves out pub/sub and the start of a node.
     #[arg(long)]
     table_only: bool,
-    /// Uses a key from GATEWAY_API_KEYS where otherwise a real API key is made.
+    /// Uses a key from GATEWAY_API_KEYS instead of a real API key.
     #[arg(long)]
     static_key: bool,
     /// The rqlited program; without it, 8.26.8 from .tools/, fetched there with npm the first time.
@@ -71,8 +71,7 @@ struct BenchOptions {
 enum BenchCommand {
     /// Serves the ceiling: the bare handler on SQLite.
     Ceiling(ceiling::CeilingOptions),
-    /// Attacks a node in every way that is known, and measures what a neighbour feels and what
-    /// memory the node takes.
+    /// Attacks a node in every known way, and measures a neighbour's latency and the node's memory.
     Attacks(attacks::AttackOptions),
 }
 
@@ -88,8 +87,8 @@ fn main() -> Result<()> {
 fn run(options: &BenchOptions) -> Result<()> {
     let scope = measure_plan(options);
     let wanted = |kind: ServerKind| options.servers.is_empty() || options.servers.contains(&kind);
-    // Beside the program, where the disk is: a folder for temporary files may be in memory, where
-    // fsync costs nothing.
+    // Beside the program, because the disk is there: a folder for temporary files may be in memory,
+    // where fsync costs nothing.
     let program = std::env::current_exe()?;
     let folder = tempfile::Builder::new()
         .prefix("bench-")
@@ -159,7 +158,7 @@ fn run(options: &BenchOptions) -> Result<()> {
     Ok(())
 }
 
-/// Starts the node, and gets the key that everything is measured with.
+/// Starts the node, and creates the key for all measurements.
 fn start_node(
     programs: &ProgramPaths,
     options: &BenchOptions,
@@ -195,7 +194,7 @@ fn measure_plan(options: &BenchOptions) -> MeasurePlan {
     }
 }
 
-/// What the figures were found on.
+/// The description of the machine.
 fn machine_description() -> String {
     let model = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = model
@@ -216,7 +215,7 @@ fn median(list: &mut [f64]) -> f64 {
     }
 }
 
-/// Tells what is going on, where it does not get into the table.
+/// Prints progress that is not part of the table.
 fn print_progress(what: &str) {
     let _ = writeln!(std::io::stderr(), "{what}");
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// What to measure, and for how long.
+/// The operations to measure, and for how long.
 #[derive(Clone, Debug)]
 pub(crate) struct MeasurePlan {
     pub(crate) runs: usize,
@@ -40,7 +40,7 @@ pub(crate) struct MeasuredCell {
     pub(crate) generator_cpu: f64,
 }
 
-/// Runs the table. `progress` is told what comes next.
+/// Runs the table. `progress` receives the next step.
 pub(crate) fn table(
     servers: &[BenchServer],
     scope: &MeasurePlan,
@@ -50,8 +50,8 @@ pub(crate) fn table(
     for run in 0..scope.runs {
         for &operation in &scope.operations {
             for &connections in &scope.connections {
-                // The servers take turns at going first: what the machine does meanwhile hits none
-                // more than others.
+                // The servers take turns at going first: other load on the machine then affects
+                // none more than the others.
                 for turn in 0..servers.len() {
                     let server = &servers[(turn + run) % servers.len()];
                     progress(&format!(
@@ -117,7 +117,7 @@ struct CellSample {
     generator_cpu: f64,
 }
 
-/// One run of one cell, and the proof that the server did what it answered.
+/// One run of one cell, and the check that the server did what it answered.
 fn measure_cell(
     server: &BenchServer,
     operation: Operation,
@@ -132,7 +132,7 @@ fn measure_cell(
         warm_up: scope.warm_up,
         duration: scope.duration,
         keys: scope.keys,
-        // Told apart from what other cells wrote.
+        // Distinguished from the writes of other cells.
         fresh: crate::request_template::FIRST * 2 + seed % 1000 * 1_000_000,
         seed,
     };

@@ -1,4 +1,4 @@
-//! What Linux tells about processes: processor time and resident memory.
+//! Linux's figures about processes: processor time and resident memory.
 
 use anyhow::{Context as _, Result};
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
     status_bytes(pid, "VmRSS:")
 }
 
-/// The most resident memory that a process has had so far, in bytes.
+/// The peak of a process's resident memory so far, in bytes.
 pub(crate) fn peak_resident_bytes(pid: u32) -> Result<u64> {
     status_bytes(pid, "VmHWM:")
 }

@@ -13,10 +13,10 @@ use tokio::task::JoinSet;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest as _};
 
-/// Bytes in every message: its number, when it was sent, and filler.
+/// Bytes in every message: its number, the time of sending, and filler.
 const MESSAGE_BYTES: usize = 100;
 /// Messages that may be under way at a time when the publisher sends as fast as it can. Far below
-/// what the node keeps for a subscriber, so that none may be missed.
+/// what the node buffers for a subscriber, so that none may be missed.
 const WINDOW: u64 = 64;
 /// Messages per second, all subscribers together, when latency is measured: well below what the
 /// node can do.
@@ -25,7 +25,7 @@ const PACED_MESSAGES: u64 = 1_000;
 /// The number of the message that ends a run.
 const LAST: u64 = u64::MAX;
 
-/// What was found for a number of subscribers.
+/// The result for a number of subscribers.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct PubsubOutcome {
     /// Sockets that receive, besides the publisher's own.
@@ -46,7 +46,7 @@ pub(crate) struct PubsubOutcome {
 
 type PubsubSocket = WebSocketStream<TcpStream>;
 
-/// How the publisher goes.
+/// The publisher's pace.
 #[derive(Clone, Copy)]
 enum PublishPace {
     Full,
@@ -103,7 +103,7 @@ async fn publish(
         let (_, messages) = connect_socket(address, key).await?.split();
         receivers.spawn(receive_latencies(messages, epoch));
     }
-    // A socket receives what it publishes: that is how the publisher knows how far the node is.
+    // A socket receives its own messages: so the publisher knows how far the node is.
     let (mut publisher, mut echoes) = connect_socket(address, key).await?.split();
     let started = Instant::now();
     let mut sent = 0;

@@ -1,4 +1,4 @@
-//! What was found, as a table for people and as JSON.
+//! The results, as a table for people and as JSON.
 
 use crate::measure::MeasuredCell;
 use crate::servers::{Operation, ServerKind};
@@ -6,10 +6,10 @@ use crate::{pubsub, startup};
 use serde::Serialize;
 use std::fmt::{self, Write as _};
 
-/// Everything that a run found.
+/// All results of a run.
 #[derive(Debug, Serialize)]
 pub(crate) struct BenchReport {
-    /// What the machine is.
+    /// The description of the machine.
     pub(crate) machine: String,
     pub(crate) runs: usize,
     pub(crate) seconds_per_cell: f64,
@@ -19,7 +19,7 @@ pub(crate) struct BenchReport {
     pub(crate) goals: Vec<Goal>,
 }
 
-/// Something to reach, and what was reached.
+/// A goal, and the measured value.
 #[derive(Debug, Serialize)]
 pub(crate) struct Goal {
     what: String,
@@ -63,7 +63,7 @@ impl BenchReport {
         Some(self.rate(operation, connections, of)? / self.rate(operation, connections, to)?)
     }
 
-    /// Compares what was found with what is to be reached.
+    /// Compares the results with the goals.
     pub(crate) fn check_goals(&mut self) {
         let mut goals = Vec::new();
         for (operation, of, to, goal) in RATIOS {
@@ -154,7 +154,7 @@ impl BenchReport {
         Ok(())
     }
 
-    /// Latency, and where the processor time goes.
+    /// Latency, and the use of the processor.
     fn write_costs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,

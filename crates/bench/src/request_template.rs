@@ -6,14 +6,14 @@ use anyhow::{Context as _, Result, bail, ensure};
 /// Numbers start here, so that all have ten digits, as text and as JSON numbers alike.
 pub(crate) const FIRST: u64 = 1_000_000_000;
 const DIGITS: usize = 10;
-/// Stands in a template where the number of the key or row goes.
+/// The placeholder in a template for the number of the key or row.
 pub(crate) const KEY: &str = "{key-----}";
-/// Stands in a template where a number goes that is new in every request.
+/// The placeholder in a template for a number that is new in every request.
 pub(crate) const FRESH: &str = "{fresh---}";
 /// Bytes in every value that is written.
 pub(crate) const VALUE_BYTES: usize = 100;
 
-/// A request, and how its answer is judged.
+/// A request, and the check of its answer.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestTemplate {
     bytes: Vec<u8>,
@@ -22,16 +22,16 @@ pub(crate) struct RequestTemplate {
     check: AnswerCheck,
 }
 
-/// What an answer with a 2xx status must look like besides.
+/// The condition on an answer beside its 2xx status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AnswerCheck {
-    /// No more than the status.
+    /// The status alone.
     Status,
-    /// The body contains the number of the key that was asked for.
+    /// The body contains the number of the requested key.
     ContainsKey,
-    /// The body is one prepared value, that of the key that was asked for.
+    /// The body is one prepared value, that of the requested key.
     ValueOfKey,
-    /// The body does not speak of an error (rqlite reports SQL errors with status 200).
+    /// The body reports no error (rqlite reports SQL errors with status 200).
     NoError,
 }
 
@@ -66,7 +66,7 @@ impl RequestTemplate {
         &self.bytes
     }
 
-    /// Judges the answer to the request that was filled with `key`.
+    /// Checks the answer to the request that was filled with `key`.
     pub(crate) fn check_answer(&self, status: u16, body: &[u8], key: u64) -> Result<()> {
         let shown = || String::from_utf8_lossy(&body[..body.len().min(300)]).into_owned();
         ensure!((200..300).contains(&status), "status {status}: {}", shown());
@@ -110,7 +110,7 @@ pub(crate) struct ParsedAnswer {
     pub(crate) end: usize,
 }
 
-/// Reads an answer from the start of `bytes`; `None` when it is not whole yet.
+/// Reads an answer from the start of `bytes`; `None` if it is incomplete.
 ///
 /// Bodies must come with a `Content-Length`, as all four servers send it for answers of this size.
 pub(crate) fn parse_answer(bytes: &[u8]) -> Result<Option<ParsedAnswer>> {

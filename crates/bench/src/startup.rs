@@ -1,5 +1,4 @@
-//! How long a node with its gateway takes to be ready, and what memory it holds when nobody uses
-//! it.
+//! How long a node with its gateway takes to be ready, and how much memory it holds when idle.
 
 use crate::median;
 use crate::proc_stat;
@@ -11,14 +10,14 @@ use std::time::Duration;
 
 /// Starts on a data folder that exists already.
 const RESTARTS: usize = 10;
-/// How long a node is left alone before its memory is read.
+/// How long a node is idle before its memory is read.
 const IDLE: Duration = Duration::from_secs(2);
 
-/// What was found.
+/// The results.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct StartupOutcome {
     /// Milliseconds from exec to the first 200 of `/ready`, on an empty folder: identity, keys and
-    /// schema are made.
+    /// schema are created.
     pub(crate) first_ready_ms: f64,
     /// The same on a folder that exists, the median.
     pub(crate) ready_ms: f64,

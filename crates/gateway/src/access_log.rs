@@ -8,9 +8,9 @@ use debros_proto::Namespace;
 use http::Request;
 use serde::Deserialize;
 
-/// The namespace that a request is for: the gateway's, where it lends its credential, else the one
-/// that the credential names, else that of the query. Empty where there is none. Nobody has
-/// verified it: it is for the log alone.
+/// The namespace that a request is for: that of the gateway's own credential, if it is lent; else
+/// the one that the credential names; else that of the query. Empty if there is none. It is not
+/// verified and serves the log alone.
 pub(crate) fn request_namespace<B>(request: &Request<B>, shared: &GatewayState) -> String {
     let mut query = QueryParams::parse(request.uri().query()).unwrap_or_default();
     let token = query.take("token");
@@ -20,7 +20,7 @@ pub(crate) fn request_namespace<B>(request: &Request<B>, shared: &GatewayState) 
         &shared.cors,
     ) {
         Ok((caller, _)) => match caller.lent_access {
-            Some(grant) => Some(grant.namespace),
+            Some(access) => Some(access.namespace),
             None => namespace_in_credential(&caller.credential),
         },
         Err(_) => None,
@@ -29,7 +29,7 @@ pub(crate) fn request_namespace<B>(request: &Request<B>, shared: &GatewayState) 
     found.map(|namespace| namespace.to_string()).unwrap_or_default()
 }
 
-/// What stands in an API key, or in the claims of an access token.
+/// The contents of an API key, or of an access token's claims.
 fn namespace_in_credential(credential: &str) -> Option<Namespace> {
     #[derive(Deserialize)]
     struct UnverifiedClaims {

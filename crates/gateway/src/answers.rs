@@ -1,8 +1,8 @@
-//! The JSON of answers, for programs beside the gateway that write the same: `network-cli --format
-//! json`.
+//! The JSON of answers, for programs beside the gateway that write the same JSON: `network-cli
+//! --format json`.
 //!
-//! Each is made from the node's message, so that what a field means, how a time reads and what is
-//! null is said once.
+//! Each answer is made from the node's message, so that the meaning of a field, the form of a time
+//! and the nulls are defined once.
 
 pub use crate::auth::keys::{CreateKeyAnswer, KeysAnswer};
 pub use crate::auth::who_am_i::WhoAmIAnswer;

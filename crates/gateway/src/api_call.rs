@@ -1,4 +1,4 @@
-//! A request whose caller is known: what every handler but the public ones takes as its argument.
+//! A request with a known caller: the argument of every handler but the public ones.
 
 use crate::body_reader;
 use crate::caller_scope::{caller_scope, gateway_credential_forbidden};
@@ -24,18 +24,18 @@ use http::HeaderMap;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
-/// A body over this size is only read when the node knows the caller: reading is what a stranger
-/// could cost us with.
+/// A body over this size is read only after the node has accepted the caller: a stranger could make
+/// the gateway read it.
 const VERIFY_FIRST_BYTES: u64 = 256 << 10;
 
-/// A request whose caller is known. The client in it acts for that caller.
+/// A request with a known caller. Its client acts for that caller.
 pub(crate) struct ApiCall {
     pub(crate) client: Client,
     pub(crate) query: QueryParams,
     pub(crate) headers: HeaderMap,
     lent_access: Option<LentAccess>,
     body: Body,
-    /// What the body takes in memory, until the call is over.
+    /// The memory that the body takes, until the call is over.
     charge: ChargeGuard,
     shared: Arc<GatewayState>,
 }
@@ -73,13 +73,14 @@ impl FromRequest<Arc<GatewayState>> for ApiCall {
 }
 
 impl ApiCall {
-    /// How the caller came by the gateway's own credential; `None` when it showed one of its own.
+    /// How the caller came to use the gateway's own credential; `None` if it showed a credential of
+    /// its own.
     pub(crate) fn lent_access(&self) -> Option<&LentAccess> {
         self.lent_access.as_ref()
     }
 
-    /// The client for calls that need a credential of the caller's own: sessions, keys and members
-    /// are not for those to whom the gateway lends its credential.
+    /// The client for calls that need a credential of the caller's own. Sessions, keys and members
+    /// are refused to callers with the gateway's lent credential.
     pub(crate) fn own_client(&self) -> Result<&Client, ApiError> {
         if self.lent_access.is_some() {
             Err(gateway_credential_forbidden())
@@ -88,14 +89,15 @@ impl ApiCall {
         }
     }
 
-    /// The same in the namespace that the path names. The node refuses when it is not the caller's.
+    /// The same, in the namespace that the path names. The node refuses it unless it is the
+    /// caller's.
     pub(crate) fn own_client_in(&self, namespace: &str) -> Result<Client, ApiError> {
         self.own_client()?;
         self.client_in(namespace)
     }
 
-    /// The client in the namespace that the path names. The node refuses when it is not the
-    /// caller's; for a lent credential, which is good for all, the gateway does.
+    /// The client in the namespace that the path names. The node refuses it unless it is the
+    /// caller's; for a lent credential, which is valid in all namespaces, the gateway refuses it.
     pub(crate) fn client_in(&self, namespace: &str) -> Result<Client, ApiError> {
         let mut scope = self.client.scope().clone();
         if !scope.namespace.is_empty() && scope.namespace != namespace {
@@ -104,17 +106,17 @@ impl ApiCall {
                 "namespace mismatch: the path names another namespace than the query, or than the caller's own",
             ));
         }
-        // Checked here, so that what is no namespace is told as such.
+        // Checked here, so that an invalid name is reported as such.
         Namespace::new(namespace)?.as_str().clone_into(&mut scope.namespace);
         Ok(self.client.scoped(scope))
     }
 
-    /// Whether the request comes with a body.
+    /// Whether the request has a body.
     pub(crate) fn has_body(&self) -> bool {
         !self.body.is_end_stream()
     }
 
-    /// The client for calls that only operators may make. A lent credential is not good for them.
+    /// The client for calls that only operators may make. A lent credential is refused.
     pub(crate) fn operator_client(&self) -> Result<&Client, ApiError> {
         if self.lent_access.is_some() {
             return Err(ApiError::new(
@@ -125,7 +127,7 @@ impl ApiCall {
         Ok(&self.client)
     }
 
-    /// Lets the node check the caller now, where the call itself would not or not soon enough.
+    /// Has the node verify the caller now, for calls that do not, or not soon enough.
     pub(crate) async fn verify_caller(&mut self) -> Result<(), ApiError> {
         if self.lent_access.is_none() {
             self.client.network().who_am_i().await?;
@@ -133,7 +135,8 @@ impl ApiCall {
         Ok(())
     }
 
-    /// Lets the node say whether the caller may run it. Without authentication everybody is let in.
+    /// Has the node verify that the caller is an operator. Without authentication every caller
+    /// passes.
     pub(crate) async fn verify_operator(&mut self) -> Result<(), ApiError> {
         if self.shared.credentials.allows_anonymous() {
             return self.verify_caller().await;
@@ -148,7 +151,7 @@ impl ApiCall {
         ))
     }
 
-    /// The body as it came.
+    /// The body as it was sent.
     pub(crate) async fn read_bytes(&mut self, limit: usize) -> Result<Bytes, ApiError> {
         let length = body_reader::announced_length(&self.body);
         let chunked = length.is_none() && !self.body.is_end_stream();
@@ -177,7 +180,7 @@ impl ApiCall {
     ) -> Result<T, ApiError> {
         check_content_type(&self.headers)?;
         let bytes = self.read_bytes(self.shared.limits.max_json).await?;
-        // What is read from it is as large again.
+        // The values read from it take as much again.
         self.charge.resize(beyond_small(bytes.len() * 2))?;
         if bytes.len() > BLOCKING_JSON_BYTES {
             let parsed = tokio::task::spawn_blocking(move || parse_json(&bytes)).await;

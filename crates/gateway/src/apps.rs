@@ -37,7 +37,7 @@ pub(crate) struct CreateAppBody {
     public_key: String,
 }
 
-/// What to change; what is missing stays.
+/// The changes; missing fields stay.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UpdateAppBody {
@@ -82,7 +82,7 @@ pub(crate) async fn get(id: AppIdParam, mut call: ApiCall) -> HandlerResult {
     json(StatusCode::OK, &AppAnswer::from(app))
 }
 
-/// Changes what is given of an application.
+/// Changes the given fields of an application.
 #[utoipa::path(
     put, path = "/v1/apps/{app_id}", tag = "apps", operation_id = "apps_update", request_body = UpdateAppBody,
     params(("app_id" = String, Path, description = "`app_<random>`")),

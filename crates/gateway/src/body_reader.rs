@@ -13,22 +13,23 @@ use http_body_util::BodyExt as _;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// What is read and thrown away of a body that is too large, after the answer was sent. Closing at
-/// once would reset the connection, and a caller that reads only when it has sent all would see
+/// Bytes of a too large body that are read and discarded after the answer was sent. Closing at once
+/// would reset the connection, and a caller that reads only after it has sent everything would see
 /// that instead of the answer.
 const DRAIN_BYTES: usize = 16 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// A caller that sends nothing for this long has stopped.
 const DRAIN_PAUSE: Duration = Duration::from_millis(500);
-/// What a body brings at least, on average, once its first `pause` is over; in bytes a second. Slow
-/// lines bring a multiple, and one that brings a byte now and then holds memory and a connection.
+/// The least average rate of a body after its first `pause`, in bytes a second. Slow lines reach a
+/// multiple of it; a body with a byte now and then would hold memory and a connection.
 const MIN_BYTES_PER_SECOND: u32 = 4 << 10;
-/// What is read of a body that no handler wants, so that the connection can serve the next request.
+/// Bytes of a body that no handler wants that are read, so that the connection can serve the next
+/// request.
 const MAX_DISCARDED_BYTES: usize = 64 << 10;
-/// The buffer of a body that comes in pieces, at first. It doubles as they come.
+/// The first buffer for a body that comes in pieces. It doubles with them.
 const FIRST_BUFFER: usize = 8 << 10;
 
-/// Bytes that the caller announced in Content-Length, if it did.
+/// Bytes that the caller announced in Content-Length, if any.
 pub(crate) fn announced_length(body: &impl HttpBody) -> Option<u64> {
     body.size_hint().exact()
 }
@@ -36,10 +37,10 @@ pub(crate) fn announced_length(body: &impl HttpBody) -> Option<u64> {
 /// Reads a whole body.
 ///
 /// It may take as long as it flows: a pause ends at the latest after `pause`, and after a first one
-/// of that length its bytes have come at [`MIN_BYTES_PER_SECOND`] or faster.
+/// of that length its bytes must have come at [`MIN_BYTES_PER_SECOND`] or faster.
 ///
-/// `too_large` when it has more than `limit` bytes; what was announced too large is not kept in
-/// memory at all. Charged is what has come, to the double at most: announcing costs nothing, so it
+/// `too_large` if it has more than `limit` bytes; a body that is announced too large is not stored
+/// at all. Only received bytes are charged, twice at most: an announcement costs nothing, so it
 /// takes nothing from others.
 pub(crate) async fn read_body(
     body: Body,
@@ -55,9 +56,9 @@ pub(crate) async fn read_body(
     collect_chunks(body, announced, limit, pause, charge).await
 }
 
-/// How fast a body comes.
+/// How fast a body arrives.
 struct BodyProgress {
-    /// When it was first waited for.
+    /// When the first wait for it began.
     started: Option<Instant>,
     pause: Duration,
     received: usize,
@@ -68,7 +69,7 @@ impl BodyProgress {
         Self { started: None, pause, received: 0 }
     }
 
-    /// When the next piece has to be there.
+    /// When the next piece is due.
     fn next_deadline(&mut self, now: Instant) -> Instant {
         // The limits on bodies are far below what a u32 holds.
         let received = u32::try_from(self.received).unwrap_or(u32::MAX);
@@ -78,7 +79,7 @@ impl BodyProgress {
 
     /// The next piece of data.
     async fn next_chunk(&mut self, body: &mut Body) -> Result<Option<Bytes>, ApiError> {
-        // Most bodies came with their head: they need no clock.
+        // Most bodies come with their head: they need no clock.
         let piece = match next_data_frame(body).now_or_never() {
             Some(piece) => piece?,
             None => timeout_at(self.next_deadline(Instant::now()), next_data_frame(body))
@@ -112,7 +113,7 @@ async fn collect_chunks(
     let Some(second) = flow.next_chunk(&mut body).await? else {
         return Ok(first);
     };
-    // No more than was announced, if that is known.
+    // No more than was announced, if a length is known.
     let most = announced.unwrap_or(limit);
     let mut whole = Vec::new();
     let mut pieces = [Some(first), Some(second)].into_iter().flatten();
@@ -152,15 +153,15 @@ async fn next_data_frame(body: &mut Body) -> Result<Option<Bytes>, ApiError> {
     Ok(None)
 }
 
-/// Whether the caller sends its body only when it is told to.
+/// Whether the caller waits for permission to send its body.
 pub(crate) fn awaits_continue(headers: &HeaderMap) -> bool {
     headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// Leaves the rest of a body that no handler has read. Says whether the connection can serve the
-/// next request: a small rest that comes soon is read and thrown away. Otherwise the connection has
-/// to end, and to say so, because hyper closes it without a word; it stays open for a moment for
-/// what is still on its way.
+/// Handles the rest of a body that no handler has read, and returns whether the connection can
+/// serve the next request: a small rest that comes soon is read and discarded. Otherwise the
+/// connection has to end, and the answer has to say so, because hyper closes it silently. It stays
+/// open for a short time for the data on its way.
 pub(crate) async fn discard_rest(
     mut body: Body,
     announced: Option<u64>,
@@ -168,7 +169,7 @@ pub(crate) async fn discard_rest(
     closes: bool,
 ) -> bool {
     if awaits_permission {
-        // Nothing was sent yet, and asking for the body is what reading it would do.
+        // Nothing was sent yet, and reading the body would request it.
         return false;
     }
     if !closes
@@ -184,20 +185,20 @@ pub(crate) async fn discard_rest(
     false
 }
 
-/// Whether the rest of a body that announced so much may be worth reading, though nobody wants it.
+/// Whether the rest of a body of the announced length may be read although no handler wants it.
 pub(crate) fn may_be_small(announced: Option<u64>) -> bool {
     announced.is_none_or(|length| length <= MAX_DISCARDED_BYTES as u64)
 }
 
-/// Reads and throws away the rest of a body whose answer is on its way, as far as it is small
-/// and comes soon.
+/// Reads and discards the rest of a body whose answer is on its way, as far as it is small and
+/// comes soon.
 pub(crate) fn await_end(mut body: Body) {
     tokio::spawn(timeout(DRAIN_TIME, async move {
         discard_bytes(&mut body, MAX_DISCARDED_BYTES).await
     }));
 }
 
-/// Reads and throws away; says whether the body came to its end.
+/// Reads and discards; returns whether the body came to its end.
 async fn discard_bytes(body: &mut Body, limit: usize) -> bool {
     let mut left = limit;
     while let Ok(Ok(piece)) = timeout(DRAIN_PAUSE, next_data_frame(body)).await {
@@ -246,8 +247,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_may_take_longer_than_the_pause_as_long_as_it_flows() {
-        // More than three seconds in all, and fast enough though the machine were three times too
-        // slow.
+        // More than three seconds in all, and fast enough even on a machine three times too slow.
         let pause = Duration::from_secs(2);
         assert_eq!(status(31, 4096, Duration::from_millis(100), pause).await, Ok(31 * 4096));
     }
@@ -256,7 +256,7 @@ mod tests {
     async fn a_body_that_stops_or_drips_is_given_up() {
         let (pause, never) = (Duration::from_millis(50), Duration::from_secs(3600));
         assert_eq!(status(2, 1 << 20, never, pause).await, Err(StatusCode::REQUEST_TIMEOUT));
-        // A byte a millisecond, for as long as anybody reads.
+        // A byte a millisecond, for as long as it is read.
         let drip = Duration::from_millis(1);
         assert_eq!(status(usize::MAX, 1, drip, pause).await, Err(StatusCode::REQUEST_TIMEOUT));
     }

@@ -1,4 +1,4 @@
-//! What is told to the node about a caller, and what a lent credential is not good for.
+//! The part of a call that names its caller, and the calls that a lent credential may not make.
 
 use crate::credential_resolver::CallerCredential;
 use crate::error::ApiError;
@@ -9,7 +9,7 @@ use debros_proto::ids::excerpt;
 use debros_proto::{Code, Error};
 use std::sync::Arc;
 
-/// What is told to the node about a caller.
+/// The scope of the node's calls for a caller.
 pub(crate) fn caller_scope(
     shared: &GatewayState,
     caller: &CallerCredential,
@@ -18,12 +18,12 @@ pub(crate) fn caller_scope(
 ) -> Result<Scope, ApiError> {
     let namespace = match (&caller.lent_access, namespace) {
         (None, namespace) => namespace.unwrap_or_default(),
-        (Some(grant), None) => grant.namespace.as_str().to_owned(),
-        (Some(grant), Some(named)) if named == grant.namespace.as_str() => named,
-        (Some(grant), Some(named)) => {
+        (Some(access), None) => access.namespace.as_str().to_owned(),
+        (Some(access), Some(named)) if named == access.namespace.as_str() => named,
+        (Some(access), Some(named)) => {
             let message = format!(
                 "namespace mismatch: the caller acts in \"{}\", not in \"{}\"",
-                grant.namespace,
+                access.namespace,
                 excerpt(&named)
             );
             return Err(ApiError::new(Code::NamespaceMismatch, message));
@@ -34,14 +34,14 @@ pub(crate) fn caller_scope(
         namespace,
         timeout: shared.limits.request_timeout,
         request_id: request_id.map(|id| id.as_str().to_owned()).unwrap_or_default(),
-        // The node itself keeps such a caller to what a writer may.
+        // The node itself restricts such a caller to a writer's rights.
         lent: caller.lent_access.is_some(),
         ..Scope::default()
     })
 }
 
-/// The gateway's own credential is lent for data alone: keys, members and sessions are their
-/// owner's.
+/// The gateway's own credential is lent for data alone: keys, members and sessions belong to their
+/// owner.
 pub(crate) fn gateway_credential_forbidden() -> ApiError {
     Error::new(
         Code::Forbidden,

@@ -1,11 +1,11 @@
-//! `ETag`, `If-Match` and `If-None-Match`: versions of values as HTTP tells them.
+//! `ETag`, `If-Match` and `If-None-Match`: versions of values as HTTP expresses them.
 
 use crate::error::ApiError;
 use debros_client::rpc::Condition;
 use http::header::{IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// No value has this version. It stands for tags that are not ours, which nothing can match.
+/// A version that no value has. It stands for foreign tags, which nothing can match.
 const NO_VERSION: u64 = i64::MAX as u64;
 
 /// The tag of a version: `"<version>"`.
@@ -15,10 +15,10 @@ pub(crate) fn etag(version: u64) -> HeaderValue {
         .unwrap_or_else(|_| HeaderValue::from_static("\"\""))
 }
 
-/// What a put or delete depends on.
+/// The condition of a put or delete.
 ///
-/// A header may hold several tags, but a put can only depend on one version: a list of several of
-/// ours is refused.
+/// A header may hold several tags, but a put can depend on one version only: a list of several of
+/// our tags is refused.
 pub(crate) fn write_condition(headers: &HeaderMap) -> Result<Condition, ApiError> {
     let mut condition = Condition::default();
     match parse_tags(headers, IF_MATCH)? {
@@ -45,7 +45,7 @@ pub(crate) fn write_condition(headers: &HeaderMap) -> Result<Condition, ApiError
     Ok(condition)
 }
 
-/// The one version of ours among the tags.
+/// The one version among the tags that is ours.
 fn single_version(versions: &[u64], header: HeaderName) -> Result<Option<u64>, ApiError> {
     let mut ours = versions.iter().copied().filter(|version| *version != NO_VERSION);
     let first = ours.next();
@@ -57,7 +57,7 @@ fn single_version(versions: &[u64], header: HeaderName) -> Result<Option<u64>, A
     Ok(first)
 }
 
-/// How a read turns out under its conditions.
+/// The outcome of a read under its conditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReadOutcome {
     Send,
@@ -91,7 +91,7 @@ struct EntityTag {
     version: u64,
 }
 
-/// Reads a header of tags; `None` when it is not there.
+/// Reads a header of tags; `None` if it is missing.
 fn parse_tags(headers: &HeaderMap, name: HeaderName) -> Result<Option<EntityTags>, ApiError> {
     if !headers.contains_key(&name) {
         return Ok(None);
@@ -125,7 +125,7 @@ fn parse_tags(headers: &HeaderMap, name: HeaderName) -> Result<Option<EntityTags
     }
 }
 
-/// One tag off the front of a text.
+/// Takes one tag off the front of a text.
 fn parse_tag(text: &str) -> Option<(EntityTag, &str)> {
     let (weak, text) = match text.strip_prefix("W/") {
         Some(rest) => (true, rest),

@@ -1,4 +1,4 @@
-//! How a gateway is set up, and what can be wrong with that.
+//! A gateway's settings, and their errors.
 
 use debros_proto::limits::MAX_VALUE_BYTES;
 use debros_proto::{Error, Namespace, Result};
@@ -9,39 +9,39 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Set-up of a [`Gateway`](crate::Gateway).
+/// Settings of a [`Gateway`](crate::Gateway).
 #[derive(Clone)]
 pub struct GatewayConfig {
-    /// Where to listen: `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`, or `:8080` for all
-    /// addresses of the machine (for the loopback address only, when `require_auth` is off and
-    /// `insecure_public` too). Port 0 takes a free one.
+    /// The listen address: `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`, or `:8080` for all
+    /// addresses of the machine (for the loopback address only, if both `require_auth` and
+    /// `insecure_public` are off). Port 0 takes a free one.
     pub listen: String,
     /// Whether callers must present a credential.
     pub require_auth: bool,
-    /// The namespace in which callers without a credential act, when they need none, and the one
-    /// that a sign-in is for when it names none.
+    /// The namespace of callers without a credential, where none is required, and of a sign-in that
+    /// names none.
     pub namespace: Namespace,
     /// Keys that this gateway itself knows, each with the namespace it acts in.
     pub static_keys: Vec<(String, Namespace)>,
-    /// What the gateway shows to nodes for callers with a static key and for those that need no
-    /// credential.
+    /// The credential that the gateway shows to nodes for callers with a static key and for callers
+    /// without a credential.
     pub operator_credential: Option<String>,
     /// Origins whose pages may call, such as `https://app.example`. Empty: any.
     pub cors_origins: Vec<String>,
-    /// The address under which browsers reach the gateway, such as `https://gw.example`, or with a
-    /// path behind which it stands. Wallets show it to those who sign in. None: sign-in works under
-    /// loopback names and the address listened on.
+    /// The address under which browsers reach the gateway, such as `https://gw.example`, perhaps
+    /// with a path. Wallets show it to the person who signs in. None: sign-in works under loopback
+    /// names and the listen address.
     pub public_url: Option<String>,
-    /// Proxies in front of the gateway. `X-Forwarded-For` and `Forwarded` are believed when they
-    /// come from one of them, and from nobody else.
+    /// Proxies in front of the gateway. `X-Forwarded-For` and `Forwarded` are believed only from
+    /// them.
     pub trusted_proxies: Vec<IpNet>,
     /// Serve HTTPS with these files.
     pub tls: Option<TlsFiles>,
-    /// Allows a gateway that asks for no credentials to be reached from other machines.
+    /// Allows a gateway that requires no credentials to be reached from other machines.
     pub insecure_public: bool,
     /// Sizes, times and counts.
     pub limits: GatewayLimits,
-    /// What `/v1/version` tells.
+    /// The answer of `/v1/version`.
     pub build: GatewayBuildInfo,
 }
 
@@ -64,7 +64,7 @@ impl GatewayConfig {
         }
     }
 
-    /// Reads `key1:namespace1,key2:namespace2`. A key may hold colons itself: the last one is what
+    /// Reads `key1:namespace1,key2:namespace2`. A key may hold colons itself: the last one
     /// separates.
     ///
     /// # Errors
@@ -84,21 +84,19 @@ impl GatewayConfig {
             })?;
             if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
                 return Err(Error::invalid(format!(
-                    "static key {number} is empty or holds a character that can not stand in an HTTP header"
+                    "static key {number} is empty or holds a character that cannot stand in an HTTP header"
                 )));
             }
-            // Namespace::new would show the text, which is a part of the secret when the entry has
+            // Namespace::new would show the text, which is a part of the secret if the entry has
             // the wrong form.
             let namespace = Namespace::new(namespace).map_err(|_| {
                 Error::invalid(format!(
-                    "static key {number}: what stands after the last colon is not a namespace (1 to 63 of a-z, 0-9, _ \
+                    "static key {number}: the text after the last colon is not a namespace (1 to 63 of a-z, 0-9, _ \
                      and -, starting with a letter or digit)"
                 ))
             })?;
             if keys.iter().any(|(other, _)| other == key) {
-                return Err(Error::invalid(format!(
-                    "static key {number} stands in the list twice"
-                )));
+                return Err(Error::invalid(format!("static key {number} is in the list twice")));
             }
             keys.push((key.to_owned(), namespace));
         }
@@ -129,13 +127,13 @@ impl fmt::Debug for GatewayConfig {
 /// Files for HTTPS, both PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificate, followed by the certificates of those who signed it.
+    /// The certificate, followed by the certificates of its issuers.
     pub certificate: PathBuf,
     /// The certificate's private key: PKCS#8, PKCS#1 or SEC1.
     pub private_key: PathBuf,
 }
 
-/// What a gateway accepts before it says no.
+/// Limits of what a gateway accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayLimits {
     /// Bytes of a raw value. Default 4 MiB.
@@ -145,16 +143,16 @@ pub struct GatewayLimits {
     /// How long a request's head may take to arrive, and how long a connection may stay idle.
     /// Default 30 s.
     pub header_timeout: Duration,
-    /// How long a request's body may pause. After so long it has to have come at 4 KiB/s or faster,
-    /// and may take as long as it goes on so. Default 60 s.
+    /// How long a request's body may pause. After the first pause of that length it must have come
+    /// at 4 KiB/s or faster, and may take as long as it keeps that rate. Default 60 s.
     pub body_timeout: Duration,
-    /// How long a caller may take nothing of what waits for it, before its connection ends. Default
-    /// 30 s.
+    /// How long a caller may take none of the data that waits for it, before its connection ends.
+    /// Default 30 s.
     pub write_timeout: Duration,
     /// How long the network may take for one call. Default 30 s.
     pub request_timeout: Duration,
-    /// How long an HTTP/2 peer may stay silent before it is asked, and then may take to answer.
-    /// Default 30 s.
+    /// How long an HTTP/2 peer may stay silent before it is pinged, and how long its answer may
+    /// then take. Default 30 s.
     pub idle_timeout: Duration,
     /// Bytes in memory that all callers hold together: requests that arrive, requests under way,
     /// answers that are not read yet. One address or credential holds at most half, and never more
@@ -163,8 +161,8 @@ pub struct GatewayLimits {
     /// Connections at a time, WebSockets among them. One address has at most half, and never more
     /// than is left for the others; idle connections make room for new ones. Default 10,000.
     pub max_connections: usize,
-    /// WebSockets at a time; over it, new ones are refused. One address or credential has at most
-    /// half, and never more than is left for the others. Default 10,000.
+    /// WebSockets at a time; further ones are refused. One address or credential has at most half,
+    /// and never more than is left for the others. Default 10,000.
     pub max_websockets: usize,
     /// How often a WebSocket is pinged. Default 30 s.
     pub ping_interval: Duration,
@@ -175,7 +173,8 @@ pub struct GatewayLimits {
     pub sign_in_burst: NonZeroU32,
     /// After that, an address may send one in each of these periods. Default 1 s.
     pub sign_in_period: Duration,
-    /// Requests in a row of one address to the sign-in routes that may name one wallet. Default 10.
+    /// Requests of one address to the sign-in routes that may name one wallet, in a row. Default
+    /// 10.
     pub wallet_burst: NonZeroU32,
     /// After that, one in each of these periods. Default 6 s.
     pub wallet_period: Duration,
@@ -219,7 +218,7 @@ pub struct GatewayBuildInfo {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GatewayStartError {
-    /// The listen address can not be read or resolved.
+    /// The listen address cannot be read or resolved.
     #[error(
         "gateway listen address \"{listen}\": {reason}; write host:port, such as 127.0.0.1:8080, or :8080"
     )]
@@ -229,8 +228,8 @@ pub enum GatewayStartError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The listen address can not be bound.
-    #[error("the gateway can not listen on {address}: {source}{}", bind_hint(source))]
+    /// The listen address cannot be bound.
+    #[error("the gateway cannot listen on {address}: {source}{}", bind_hint(source))]
     Bind {
         /// The address.
         address: SocketAddr,
@@ -247,13 +246,13 @@ pub enum GatewayStartError {
         /// The address.
         address: SocketAddr,
     },
-    /// Something is configured that needs an operator credential, and there is none.
+    /// A configured feature needs an operator credential, and there is none.
     #[error(
         "{what} need an operator credential, which the gateway shows to the node for them: run the gateway inside the \
          node, or give it the content of the node's <data_dir>/operator.key"
     )]
     NoOperatorCredential {
-        /// What needs it.
+        /// The feature that needs it.
         what: &'static str,
     },
     /// An origin for CORS is not an origin.
@@ -261,12 +260,12 @@ pub enum GatewayStartError {
     Origin {
         /// What was configured.
         origin: String,
-        /// Why, and what to write.
+        /// Why, and what to write instead.
         reason: String,
     },
-    /// The public address is not one.
+    /// The public address is invalid.
     #[error(
-        "the gateway's public address \"{url}\" can not be used: {reason}; write something like https://gw.example \
+        "the gateway's public address \"{url}\" cannot be used: {reason}; write something like https://gw.example \
          (gateway.public_url, GATEWAY_PUBLIC_URL)"
     )]
     PublicUrl {
@@ -281,7 +280,7 @@ pub enum GatewayStartError {
         /// Its name.
         name: &'static str,
     },
-    /// The files for HTTPS can not be used.
+    /// The files for HTTPS cannot be used.
     #[error("TLS file {}: {reason}", path.display())]
     Tls {
         /// The file.

@@ -1,4 +1,4 @@
-//! The connection that a request came over, and who is behind it.
+//! The connection that a request came over, and the caller behind it.
 
 use crate::error::ApiError;
 use crate::fair_budget::CallerBuckets;
@@ -10,21 +10,21 @@ use std::sync::{Arc, Once};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The two ends of a connection, as the system knows them, and who is behind it.
+/// The two ends of a connection as the system knows them, and the caller behind it.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionInfo {
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
-    /// Who calls, as the request shows it.
+    /// The caller, as the request shows it.
     pub(crate) holder: CallerBuckets,
-    /// The credential that the request shows in its headers, if it is one that can be read.
+    /// The credential in the request's headers, if it is well-formed.
     pub(crate) credential: Option<Arc<str>>,
 }
 
-/// The proxies whose word about their callers is taken.
+/// The proxies whose forwarded-for headers are believed.
 pub(crate) struct TrustedProxies {
     trusted: Vec<IpNet>,
-    /// Whether the operator was told of a proxy that is not in the list.
+    /// Whether the log has named a proxy that is not in the list.
     reported_untrusted: Once,
 }
 
@@ -37,12 +37,12 @@ impl TrustedProxies {
         self.trusted.iter().any(|network| network.contains(&address))
     }
 
-    /// The address that a request comes from: the other end of the connection; or, when that is a
-    /// trusted proxy, the right-most address in its header that is not one. What stands to the left
-    /// of it anyone may have written.
+    /// The address that a request comes from: the other end of the connection; or, if that is a
+    /// trusted proxy, the right-most address in its header that is not one. Anybody may have
+    /// written the entries to the left of it.
     ///
     /// # Errors
-    /// `invalid_argument` when the two headers name different callers: the proxy sets one, and its
+    /// `invalid_argument` if the two headers name different callers: the proxy sets one, and its
     /// caller sent the other.
     pub(crate) fn client_address(
         &self,
@@ -113,7 +113,7 @@ fn parse_address(text: &str) -> Option<IpAddr> {
     parsed.map(|address: IpAddr| address.to_canonical())
 }
 
-/// The address in `for=…` of an entry of RFC 7239; none when it is hidden or `unknown`.
+/// The address in `for=…` of an entry of RFC 7239; none if it is hidden or `unknown`.
 fn parse_forwarded_for(entry: &str) -> Option<IpAddr> {
     let value = entry.split(';').find_map(|pair| {
         let (name, value) = pair.trim().split_once('=')?;
@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(caller("10.1.2.3", &[]).unwrap(), "10.1.2.3");
     }
 
-    /// Lesson 10: what the caller itself wrote stands to the left.
+    /// Lesson 10: the caller's own entry is to the left.
     #[test]
     fn lesson_10_the_right_most_stranger_counts() {
         let from_proxy = |value: &str| caller("10.0.0.1", &[("x-forwarded-for", value)]).unwrap();

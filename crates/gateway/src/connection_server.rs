@@ -29,13 +29,12 @@ use tokio::time::{sleep, sleep_until, timeout, timeout_at};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
-/// How long an idle connection that has to make room may take for its good-bye, and for a request
-/// that was on its way when it was told. Then it ends, whatever is under way: else who hears the
-/// good-bye would start something that lasts.
+/// How long an idle connection that has to make room may take for its closing handshake, and for a
+/// request that was on its way. Then it ends, whatever is under way: otherwise a caller could begin
+/// something that lasts.
 const EVICTION_GRACE: Duration = Duration::from_secs(1);
-/// When stopping: for so long callers learn from their answers that the connection ends. A caller
-/// that has a request on its way meanwhile gets its answer; closing its connection at once would
-/// lose it.
+/// When stopping: for this long, answers say that their connection ends. A caller that has a
+/// request on its way meanwhile gets its answer; closing its connection at once would lose it.
 pub(crate) const DRAIN_NOTICE: Duration = Duration::from_millis(250);
 
 /// What every connection needs.
@@ -50,7 +49,7 @@ impl ConnectionServer {
     /// Serves a connection if there is a place for it; closes it otherwise.
     pub(crate) fn spawn_connection(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr) {
         let GatewayState { connections: places, proxies, callers, .. } = &*self.shared;
-        let Some(place) =
+        let Some(permit) =
             places.acquire(peer.ip(), proxies.is_trusted(peer.ip().to_canonical()), callers)
         else {
             tracing::debug!(%peer, "a connection is refused: all places are taken");
@@ -59,31 +58,31 @@ impl ConnectionServer {
         let server = Arc::clone(self);
         self.shared.tasks.spawn(async move {
             let _held = GaugeGuard::new(&server.shared.metrics.connections);
-            // Answers are written whole: waiting for more to send would only delay them.
+            // Answers are written whole: waiting for more data would only delay them.
             if let Err(error) = socket.set_nodelay(true) {
-                tracing::debug!(%error, "TCP_NODELAY can not be set");
+                tracing::debug!(%error, "TCP_NODELAY cannot be set");
             }
-            // It fails when the caller is gone already.
+            // It fails if the caller is gone already.
             let Ok(local) = socket.local_addr() else { return };
             let ends = ConnectionInfo {
                 peer,
                 local,
-                holder: place.state().address_buckets(),
+                holder: permit.state().address_buckets(),
                 credential: None,
             };
-            let socket = WatchedStream::new(socket, Arc::clone(place.state()));
-            let place = Arc::new(place);
+            let socket = WatchedStream::new(socket, Arc::clone(permit.state()));
+            let permit = Arc::new(permit);
             match &server.tls {
-                None => server.serve_connection(socket, ends, place).await,
+                None => server.serve_connection(socket, ends, permit).await,
                 Some(tls) => {
-                    let state = Arc::clone(place.state());
+                    let state = Arc::clone(permit.state());
                     let handshake = timeout(HANDSHAKE_TIME, tls.current_acceptor().accept(socket));
                     let shaken = tokio::select! {
                         shaken = handshake => shaken,
                         () = state.wait_close_request(CloseRequest::Evict) => return,
                     };
                     match shaken {
-                        Ok(Ok(stream)) => server.serve_connection(stream, ends, place).await,
+                        Ok(Ok(stream)) => server.serve_connection(stream, ends, permit).await,
                         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                         Err(_) => tracing::debug!("a TLS handshake took too long"),
                     }
@@ -96,7 +95,7 @@ impl ConnectionServer {
         while let Ok((socket, peer)) = listener.accept() {
             match socket.set_nonblocking(true).and_then(|()| TcpStream::from_std(socket)) {
                 Ok(socket) => self.spawn_connection(socket, peer),
-                Err(error) => tracing::warn!(%error, "a connection can not be accepted"),
+                Err(error) => tracing::warn!(%error, "a connection cannot be accepted"),
             }
         }
     }
@@ -105,25 +104,25 @@ impl ConnectionServer {
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         ends: ConnectionInfo,
-        place: Arc<ConnectionPermit>,
+        permit: Arc<ConnectionPermit>,
     ) {
         let opened = Instant::now();
         let asked = AtomicBool::new(false);
         let service = service_fn(|mut request: Request<Incoming>| {
             asked.store(true, Ordering::Relaxed);
             if request.headers().contains_key(UPGRADE) {
-                request.extensions_mut().insert(Arc::clone(&place));
+                request.extensions_mut().insert(Arc::clone(&permit));
             }
-            let front = self.pipeline.clone();
-            let (state, ends) = (Arc::clone(place.state()), ends.clone());
-            front.handle(request, ends, state).map(Ok::<Response<ResponseBody>, Infallible>)
+            let pipeline = self.pipeline.clone();
+            let (state, ends) = (Arc::clone(permit.state()), ends.clone());
+            pipeline.handle(request, ends, state).map(Ok::<Response<ResponseBody>, Infallible>)
         });
-        let state = place.state();
+        let state = permit.state();
         let stream = TokioIo::new(CountedStream::new(stream, Arc::clone(state)));
         let mut connection =
             pin!(self.http_builder.serve_connection_with_upgrades(stream, service));
         let mut phase = self.shared.phase.subscribe();
-        // The library's own timer starts when it knows which version of HTTP this is.
+        // The library's own timer starts after it knows the version of HTTP.
         let mut first_head = pin!(sleep_until((opened + self.shared.limits.header_timeout).into()));
         let mut waits_for_first = true;
         let ended = loop {
@@ -166,7 +165,7 @@ impl ConnectionServer {
             }
         };
         if let Some(Err(error)) = ended {
-            // The other side's doing: broken requests, lost connections.
+            // Caused by the other side: broken requests, lost connections.
             tracing::debug!(error, "a connection ended");
         }
     }

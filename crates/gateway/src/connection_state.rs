@@ -1,9 +1,9 @@
-//! What is known of one open connection: whether it is idle, what it holds, and whether it makes
+//! The state of one open connection: whether it is idle, what it holds, and whether it makes
 //! progress.
 //!
-//! Everything is a number that changes without a lock. Nothing here has a timer of its own: time is
-//! counted in ticks, of which the gateway's upkeep makes four in every write time-out, and it looks
-//! at all connections at each.
+//! Every part is a number that changes without a lock. Nothing here has a timer of its own: time is
+//! counted in ticks, four in every write time-out. The gateway's upkeep advances them, and checks
+//! all connections at each.
 
 use crate::fair_budget::{BudgetExceeded, CallerBuckets, FairBudget};
 use crate::http2_frames::FramesRead;
@@ -16,16 +16,16 @@ use tokio::sync::Notify;
 
 /// Ticks in a write time-out.
 pub(crate) const TICKS: u32 = 4;
-/// Ages of answers, in ticks, that are told apart.
+/// Ages of answers, in ticks, that are distinguished.
 const TRACKED_TICKS: u32 = 8;
-/// A message over a WebSocket has this many write time-outs to become whole.
+/// A message over a WebSocket has this many write time-outs to become complete.
 const MESSAGE_TIMEOUTS: u32 = 2;
 /// Unread bytes of a connection that are not counted: an ordinary request has fewer.
 const UNCOUNTED_BYTES: usize = 4 << 10;
 /// Unread bytes are counted in steps, so that most reads change no shared number.
 const CHARGE_STEP: usize = 8 << 10;
 
-/// What a connection is told.
+/// Why a connection is asked to close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum CloseRequest {
@@ -50,24 +50,24 @@ pub(crate) struct ConnectionState {
     proven: AtomicBool,
     /// Requests and answers under way; an open WebSocket counts as one.
     active_count: AtomicUsize,
-    /// Used since it was last looked at for making room.
+    /// Used since the last search for an idle connection.
     used: AtomicBool,
-    /// Another has its place.
+    /// Another connection has its place.
     evicted: AtomicBool,
     requested_close: AtomicU8,
     close_notify: Notify,
-    /// Bytes read from the socket that nobody has taken yet; at most so, because frames and heads
-    /// count too. HTTP/2 has its own count.
+    /// Bytes read from the socket and not taken yet; an upper bound, because frames and heads count
+    /// too. HTTP/2 has its own count.
     unread: AtomicUsize,
-    /// More than this the protocol's reader never keeps.
+    /// The protocol's reader never keeps more than this.
     max_unread: AtomicUsize,
     last_read: AtomicUsize,
     http2_unread: Http2Unread,
     /// Bytes that a WebSocket's last messages have left in memory.
     retained: AtomicUsize,
-    /// The part of all these that the budget knows of.
+    /// The part of all these that is charged to the budget.
     charged: AtomicUsize,
-    /// The tick at which `unread` became worth counting; only asked of WebSockets.
+    /// The tick at which `unread` became worth counting; used for WebSockets only.
     unread_since: AtomicU32,
     is_websocket: AtomicBool,
     is_http2: AtomicBool,
@@ -117,7 +117,7 @@ impl ConnectionState {
         }
     }
 
-    /// Who is at the other end, by address alone.
+    /// The caller at the other end, by address alone.
     pub(crate) fn address_buckets(&self) -> CallerBuckets {
         self.holder
     }
@@ -130,7 +130,7 @@ impl ConnectionState {
         self.proven.store(true, Relaxed);
     }
 
-    /// Whether another has its place.
+    /// Whether another connection has its place.
     pub(crate) fn is_evicted(&self) -> bool {
         self.evicted.load(Relaxed)
     }
@@ -139,8 +139,9 @@ impl ConnectionState {
         self.evicted.store(true, Relaxed);
     }
 
-    /// How soon an idle connection makes room, the lowest first; `None` when something is under
-    /// way, or it has. Being asked counts: one that was used since comes after one that was not.
+    /// The order in which idle connections make room, the lowest first; `None` if something is
+    /// under way, or it has made room. Asking changes it: a connection that was used since comes
+    /// after one that was not.
     pub(crate) fn eviction_rank(&self) -> Option<(bool, bool)> {
         (!self.is_evicted() && self.active_count.load(Relaxed) == 0)
             .then(|| (self.is_proven(), self.used.swap(false, Relaxed)))
@@ -151,7 +152,7 @@ impl ConnectionState {
         self.close_notify.notify_one();
     }
 
-    /// Waits until the connection is told to go, for this reason or a more urgent one.
+    /// Waits until the connection is asked to close, for this reason or a more urgent one.
     pub(crate) async fn wait_close_request(&self, at_least: CloseRequest) {
         while self.requested_close.load(Relaxed) < at_least as u8 {
             self.close_notify.notified().await;
@@ -163,7 +164,7 @@ impl ConnectionState {
         self.rejected_response.load(Relaxed)
     }
 
-    /// Notes whether there was room for an answer of so many bytes.
+    /// Records whether there was room for an answer of this size.
     pub(crate) fn record_response(&self, bytes: usize, fits: bool) {
         let unfit = if fits { 0 } else { bytes };
         if self.rejected_response_size() != unfit {
@@ -187,7 +188,7 @@ impl ConnectionState {
         self.settle_charge()
     }
 
-    /// Counts what was read of HTTP/2: whole frames, and what is not whole yet.
+    /// Counts bytes that were read of HTTP/2: whole frames, and the incomplete one.
     pub(crate) fn count_frames(
         &self,
         read: FramesRead,
@@ -198,14 +199,14 @@ impl ConnectionState {
         self.settle_charge()
     }
 
-    /// HTTP/2 has no more than this of bodies that nobody has taken.
+    /// HTTP/2 has no more than this of bodies that were not taken.
     pub(crate) fn limit_unread(&self, bytes: usize) {
         self.http2_unread.limit(bytes);
         // Less always fits.
         let _ = self.settle_charge();
     }
 
-    /// Counts a piece of a body that has left the protocol's reader: whoever has it now counts it.
+    /// Counts a piece of a body that has left the protocol's reader: its new holder counts it.
     pub(crate) fn count_taken(&self, bytes: usize) {
         if self.is_http2() {
             self.http2_unread.take_data(bytes);
@@ -226,7 +227,7 @@ impl ConnectionState {
         }
     }
 
-    /// Nothing is half read, but for what came last.
+    /// Nothing is incomplete, except the part that came last.
     fn keep_last_read_only(&self) {
         self.unread.fetch_min(self.last_read.load(Relaxed), Relaxed);
         if self.is_http2() {
@@ -235,7 +236,7 @@ impl ConnectionState {
         let _ = self.settle_charge();
     }
 
-    /// What was read from a WebSocket was taken, but for so much of its next message.
+    /// The data read from a WebSocket was taken, except for this much of its next message.
     pub(crate) fn set_unread(&self, bytes: usize) {
         self.unread.store(bytes, Relaxed);
         self.unread_since.store(self.current_tick(), Relaxed);
@@ -246,7 +247,7 @@ impl ConnectionState {
         self.is_http2.load(Relaxed)
     }
 
-    /// Whether what is read counts above TLS, where frames are, and not at the socket.
+    /// Whether reads count above TLS, where frames are, and not at the socket.
     pub(crate) fn counts_frames(&self) -> bool {
         self.is_websocket.load(Relaxed) || self.is_http2()
     }
@@ -257,8 +258,8 @@ impl ConnectionState {
         self.set_unread(0);
     }
 
-    /// A WebSocket has so much in memory for messages that were taken; 0 when it has given its
-    /// buffers back. Until then a smaller message takes nothing off: the buffer is as large as the
+    /// A WebSocket has this much in memory for messages that were taken; 0 after it has returned
+    /// its buffers. Until then a smaller message subtracts nothing: the buffer is as large as the
     /// largest.
     pub(crate) fn count_retained(&self, bytes: usize) -> Result<(), BudgetExceeded> {
         if bytes == 0 {
@@ -269,7 +270,7 @@ impl ConnectionState {
         self.settle_charge()
     }
 
-    /// From now on it is a WebSocket, whose reader keeps at most so much.
+    /// From now on it is a WebSocket, whose reader keeps at most this much.
     pub(crate) fn mark_websocket(&self, most_unread: usize) {
         self.max_unread.store(most_unread, Relaxed);
         self.is_websocket.store(true, Relaxed);
@@ -286,11 +287,11 @@ impl ConnectionState {
             if charge == before {
                 return Ok(());
             }
-            // Taken before it is written down: another task gives back only what was taken.
+            // Taken before it is recorded: another task releases only what was taken.
             let more = charge.saturating_sub(before);
             let taken = match more {
                 0 => Ok(()),
-                // Also when it does not fit: the bytes are here. The connection ends then.
+                // Also if it does not fit: the bytes are in memory. The connection ends then.
                 _ => self.memory.charge_unchecked(self.holder.with_proven(self.is_proven()), more),
             };
             if self.charged.compare_exchange(before, charge, Relaxed, Relaxed).is_ok() {
@@ -311,7 +312,7 @@ impl ConnectionState {
         }
     }
 
-    /// Whether it holds something and has not moved for the write time-out.
+    /// Whether it holds something and has made no progress for the write time-out.
     pub(crate) fn is_stalled(&self) -> bool {
         let now = self.current_tick();
         let age = |tick: u32| now.wrapping_sub(tick);

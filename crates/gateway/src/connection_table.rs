@@ -1,15 +1,16 @@
-//! The connections that may be open at a time, and who gets a place when they are scarce.
+//! The connections that may be open at a time, and which gets a place when places are scarce.
 //!
 //! 1. An address has no more places than are left free for the others (as everything in
-//!    `fair_budget.rs`). Over that, its own oldest idle connection makes room for its next one.
-//! 2. When all places are taken, the oldest idle connection makes room: first one that no
-//!    credential was accepted on.
-//! 3. When none is idle, a part of the places is left, the reserve. Who comes in there has to
-//!    succeed with a credential in the first request, or is gone. So operators and members get in
-//!    when strangers hold everything.
+//!    `fair_budget.rs`). Beyond that, its own oldest idle connection makes room for its next one.
+//! 2. When all places are taken, the oldest idle connection makes room: first one without an
+//!    accepted credential.
+//! 3. When none is idle, a part of the places is left, the reserve. A connection that gets one has
+//!    to succeed with a credential in its first request, or is closed. So operators and members get
+//!    in when strangers hold everything.
 //!
-//! Who makes room has a second to say good-bye, and is looked at like all others until it is gone.
-//! So many at a time, that is: the others are closed without a word.
+//! A connection that makes room has a second for its closing handshake, and is checked like all
+//! others until it is gone. The number of these is limited: the others are closed without a
+//! handshake.
 //!
 //! A trusted proxy speaks for many: its connections are not counted by address.
 
@@ -24,10 +25,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The reserve is this part of all places.
 const RESERVE_DIVISOR: usize = 16;
-/// Of all places, this part may be saying good-bye beside those that are taken.
+/// This part of all places may be closing beside those that are taken.
 const EVICTED_DIVISOR: usize = 16;
-/// So many connections are looked at to find an idle one: the work for a newcomer is bounded, and
-/// the next newcomer looks at the next ones.
+/// The search for an idle connection checks this many: the work for a newcomer is bounded, and the
+/// next newcomer checks the next ones.
 const MAX_EXAMINED: usize = 64;
 
 /// The connections that may be open at a time.
@@ -35,7 +36,7 @@ pub(crate) struct ConnectionTable {
     /// Without the reserve.
     ordinary: usize,
     reserve: usize,
-    /// Connections that may be saying good-bye at a time.
+    /// Connections that may be in their closing handshake at a time.
     max_evicted: usize,
     max_unread: usize,
     memory: Arc<FairBudget>,
@@ -50,10 +51,10 @@ struct OpenConnections {
     connections: BTreeMap<u64, Arc<ConnectionState>>,
     networks: HashMap<IpAddr, NetworkConnections>,
     next_id: u64,
-    /// Where the next look for an idle one begins.
+    /// Where the next search for an idle one begins.
     eviction_cursor: u64,
     on_trial: usize,
-    /// Those that have made room, and are not gone yet: in `connections`, and nowhere else.
+    /// Connections that have made room and are not gone yet: in `connections`, and nowhere else.
     evicted: usize,
 }
 
@@ -124,7 +125,7 @@ impl ConnectionTable {
         Some(ConnectionPermit { state, table: Arc::clone(self) })
     }
 
-    /// Whether there is a free place, or one can be made.
+    /// Whether there is a free place, or one can be freed.
     fn make_room(
         &self,
         open: &mut OpenConnections,
@@ -158,8 +159,8 @@ impl ConnectionTable {
         true
     }
 
-    /// Time goes on: ends connections that are stuck. To be called four times in every write
-    /// time-out.
+    /// Advances the time and ends connections that are stalled. To be called four times in every
+    /// write time-out.
     pub(crate) fn close_stalled(&self) {
         self.ticks.fetch_add(1, Relaxed);
         let stuck: Vec<_> = self
@@ -202,7 +203,7 @@ impl OpenConnections {
         }
     }
 
-    /// Its place is another's from now on. It stays known until it is gone.
+    /// Its place belongs to another from now on. It stays known until it is gone.
     fn evict(&mut self, state: &ConnectionState) {
         state.mark_evicted();
         self.evicted += 1;
@@ -221,8 +222,8 @@ impl OpenConnections {
         }
     }
 
-    /// An idle connection, of one address or of all, on trial or not: unproven before proven,
-    /// unused before used, old before new. Looks at a few, beginning where the last look ended.
+    /// Finds an idle connection, of one address or of all, on trial or not: unproven before proven,
+    /// unused before used, old before new. Checks a few, beginning where the last search ended.
     fn find_idle(&mut self, of: Option<IpAddr>, on_trial: bool) -> Option<Arc<ConnectionState>> {
         let mut last = None;
         let mut best: Option<((bool, bool), &Arc<ConnectionState>)> = None;
@@ -273,8 +274,8 @@ fn keep_best<'a>(
     }
 }
 
-/// The place of a connection among those that may be open; free when it is dropped. It comes with a
-/// request that asks for another protocol, because the socket outlives the HTTP connection then.
+/// The place of a connection among those that may be open; freed on drop. It comes with a request
+/// that asks for another protocol, because the socket outlives the HTTP connection then.
 pub(crate) struct ConnectionPermit {
     state: Arc<ConnectionState>,
     table: Arc<ConnectionTable>,
@@ -319,7 +320,7 @@ mod tests {
         assert_eq!(
             told(CloseRequest::Terminate),
             10 - limit / EVICTED_DIVISOR,
-            "the others do not say good-bye"
+            "the others do not close in order"
         );
         assert_eq!(table.lock_open().connections.len(), ordinary + 10, "all are still looked at");
         drop(all);

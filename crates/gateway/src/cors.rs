@@ -21,11 +21,11 @@ const ANY: HeaderValue = HeaderValue::from_static("*");
 /// Seconds that a browser may keep the answer to a preflight.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("3600");
 
-/// Origins whose pages may call. Cookies and the like are never allowed: callers show a credential.
+/// Origins whose pages may call. Cookies are never allowed: callers show a credential.
 #[derive(Debug)]
 pub(crate) enum CorsPolicy {
     Any,
-    /// Pages of this machine. A gateway that asks for no credential must not serve every page that
+    /// Pages of this machine. A gateway that requires no credential must not serve every page that
     /// its user opens.
     Loopback,
     Listed(Vec<HeaderValue>),
@@ -78,8 +78,7 @@ impl CorsPolicy {
     }
 }
 
-/// An origin as browsers write it: in lower case, without a path, and without the port that goes
-/// without saying.
+/// An origin as browsers write it: in lower case, without a path, and without the default port.
 fn parse_origin(origin: &str) -> Result<HeaderValue, GatewayStartError> {
     let bad = |reason: String| GatewayStartError::Origin { origin: origin.to_owned(), reason };
     let lower = origin.to_ascii_lowercase();
@@ -103,7 +102,7 @@ fn parse_origin(origin: &str) -> Result<HeaderValue, GatewayStartError> {
     let written = if matches!(scheme, "http" | "https") {
         url.origin().ascii_serialization()
     } else {
-        // Pages of extensions and applications: browsers write them as they are called.
+        // Pages of extensions and applications: browsers write their scheme and name unchanged.
         format!("{scheme}://{}", authority.split(['/', '?', '#']).next().unwrap_or_default())
     };
     if !url.username().is_empty()
@@ -126,8 +125,8 @@ fn is_loopback_origin(origin: &HeaderValue) -> bool {
         .is_some_and(|(_, authority)| is_loopback_authority(authority))
 }
 
-/// Whether `host[:port]` names this machine. Names are not resolved: a name that someone else
-/// controls may resolve to the loopback address (DNS rebinding).
+/// Whether `host[:port]` names this machine. Names are not resolved: a name in the control of
+/// somebody else may resolve to the loopback address (DNS rebinding).
 pub(crate) fn is_loopback_authority(authority: &str) -> bool {
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,

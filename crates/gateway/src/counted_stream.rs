@@ -23,7 +23,7 @@ pub(crate) struct CountedStream<S> {
 }
 
 enum Protocol {
-    /// So many bytes of the preface have come.
+    /// Bytes of the preface that have come.
     Unknown(usize),
     Http1,
     /// In a box, because most connections have none.
@@ -63,7 +63,7 @@ impl<S> CountedStream<S> {
             .map_err(memory_exceeded)
     }
 
-    /// Looks at what was sent: what the slices begin with.
+    /// Observes the bytes that were sent: the beginning of the slices.
     fn follow_written<'a>(&mut self, mut length: usize, slices: impl Iterator<Item = &'a [u8]>) {
         let Protocol::Http2(http2) = &mut self.protocol else { return };
         let mut is_window_larger = false;

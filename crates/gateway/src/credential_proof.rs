@@ -1,4 +1,4 @@
-//! Whether a request showed that its caller's credential is good.
+//! Whether a request showed that its caller's credential is valid.
 
 use crate::connection_state::ConnectionState;
 use crate::fair_budget::CallerBuckets;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Whether a handler acted for a caller whose credential, or whose connection, is not known to be
-/// good yet.
+/// valid yet.
 #[derive(Clone)]
 pub(crate) struct CredentialUse(Arc<AtomicBool>);
 
@@ -27,7 +27,7 @@ impl CredentialUse {
         Some(proof)
     }
 
-    /// The handler acts for a caller: when it succeeds, the caller's credential is good.
+    /// The handler acts for a caller: if it succeeds, the caller's credential is valid.
     pub(crate) fn mark_used(&self) {
         self.0.store(true, Relaxed);
     }

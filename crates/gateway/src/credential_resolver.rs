@@ -1,9 +1,9 @@
-//! Who calls: finding the credential in a request.
+//! Identifying the caller: finding the credential in a request.
 //!
 //! The gateway does not judge credentials; it passes them on and the node decides. The two
 //! exceptions are in [`CredentialResolver::resolve`]: static keys, and callers without a credential
-//! where none is asked for. Both act through the gateway's operator credential, in one namespace,
-//! and never on what only operators may do.
+//! where none is required. Both act through the gateway's operator credential, in one namespace,
+//! and never in calls that only operators may make.
 
 use crate::config::{GatewayConfig, GatewayStartError};
 use crate::cors::{CorsPolicy, is_loopback_authority};
@@ -18,13 +18,13 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq as _;
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-/// What a WebSocket subprotocol that carries a credential starts with.
+/// The prefix of a WebSocket subprotocol that carries a credential.
 const BEARER_PROTOCOL: &str = "bearer.";
 
-/// How the holder of a static key has proved who it is.
+/// The method name of callers with a static key.
 pub(crate) const STATIC_KEY: &str = "static_key";
 
-/// Who calls, as it is told to the node.
+/// The caller, as the node sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct CallerCredential {
     pub(crate) credential: Arc<str>,
@@ -32,19 +32,19 @@ pub(crate) struct CallerCredential {
     pub(crate) lent_access: Option<LentAccess>,
 }
 
-/// What a caller may do with the gateway's own credential.
+/// The use of the gateway's own credential that a caller may make.
 #[derive(Clone, Debug)]
 pub(crate) struct LentAccess {
     pub(crate) namespace: Namespace,
-    /// `static_key` or `none`: how the caller proved who it is.
+    /// `static_key` or `none`: how the caller was identified.
     pub(crate) method: &'static str,
 }
 
-/// What the gateway knows about credentials.
+/// The gateway's own knowledge about credentials.
 pub(crate) struct CredentialResolver {
     static_keys: Vec<([u8; 32], Namespace)>,
     operator_credential: Option<Arc<str>>,
-    /// Where callers without a credential act; `None` when everyone needs one.
+    /// The namespace of callers without a credential; `None` if everyone needs one.
     anonymous_namespace: Option<Namespace>,
     /// With `anonymous_namespace`: whether only this machine is served.
     loopback_only: bool,
@@ -91,7 +91,7 @@ impl CredentialResolver {
         }
     }
 
-    /// The credential that a plain request shows, if it is one that can be read.
+    /// The credential of a plain request, if it is well-formed.
     pub(crate) fn find_in_headers(headers: &HeaderMap) -> Option<&str> {
         header_credential(headers).ok().flatten()
     }
@@ -105,8 +105,8 @@ impl CredentialResolver {
     }
 
     /// The caller of a WebSocket, for which a browser can send no headers of its own: the
-    /// credential may also stand in the subprotocol or, when it is an access token, in the query.
-    /// With it comes the subprotocol to answer, if the caller offered one with it.
+    /// credential may also be in the subprotocol or, if it is an access token, in the query. It
+    /// comes with the subprotocol to answer, if the caller offered one with it.
     pub(crate) fn resolve_websocket(
         &self,
         headers: &HeaderMap,
@@ -156,15 +156,15 @@ impl CredentialResolver {
         namespace: &Namespace,
         method: &'static str,
     ) -> CallerCredential {
-        let grant = LentAccess { namespace: namespace.clone(), method };
+        let access = LentAccess { namespace: namespace.clone(), method };
         // `new` refuses static keys and an open namespace without an operator credential.
         CallerCredential {
             credential: self.operator_credential.clone().unwrap_or_default(),
-            lent_access: Some(grant),
+            lent_access: Some(access),
         }
     }
 
-    /// Looks a key up without telling by the time it takes how much of it is right.
+    /// Looks a key up without revealing by the time taken how much of it is right.
     fn static_key_namespace(&self, credential: &str) -> Option<&Namespace> {
         if self.static_keys.is_empty() {
             return None;
@@ -179,7 +179,7 @@ impl CredentialResolver {
         found
     }
 
-    /// Without credentials the browser would be the one that lends rights: any page its user opens
+    /// Without credentials the browser itself would grant rights: any page that its user opens
     /// could act here.
     fn check_anonymous_caller(
         &self,
@@ -230,8 +230,8 @@ fn header_credential(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     Ok(found)
 }
 
-/// The credential of a request. Two that differ are refused: whichever were taken, the caller might
-/// have meant the other, and a proxy in front might have checked the other.
+/// The credential of a request. Two that differ are refused: the caller might mean either, and a
+/// proxy in front might have checked the other.
 fn require_single<'a>(
     credentials: impl Iterator<Item = &'a str>,
 ) -> Result<Option<&'a str>, ApiError> {
@@ -248,8 +248,8 @@ fn require_single<'a>(
     Ok(found)
 }
 
-/// A credential in a query. Addresses are kept in histories and logs, so only what ends within
-/// minutes may stand there.
+/// A credential in a query. URLs are kept in histories and logs, so only a credential that expires
+/// within minutes may be there.
 fn check_access_token(credential: &str) -> Result<&str, ApiError> {
     let credential = check_credential(credential)?;
     if credential.bytes().filter(|byte| *byte == b'.').count() == 2 && credential.starts_with("ey")
@@ -288,7 +288,7 @@ fn offered_protocols(headers: &HeaderMap) -> Result<Vec<(HeaderValue, String)>, 
         .filter_map(|protocol| {
             let credential = protocol.strip_prefix(BEARER_PROTOCOL)?;
             let protocol = HeaderValue::from_str(protocol).ok()?;
-            // A blank in place of a plus would be wrong here: this is no query string.
+            // Unlike in a query string, a plus is not a blank here.
             Some(
                 query_params::percent_decode(&credential.replace('+', "%2B"))
                     .map(|text| (protocol, text.into_owned())),

@@ -44,7 +44,7 @@ pub(crate) enum Freshness {
     Strong,
 }
 
-/// Statements that happen all or not at all.
+/// Statements that are applied all or not at all.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TransactionBody {
@@ -102,13 +102,13 @@ impl PartialSchema for SqlValue {
 /// A statement of a transaction.
 #[derive(utoipa::ToSchema)]
 #[serde(untagged)]
-#[allow(dead_code, reason = "a shape for the document; `Statements` reads it")]
+#[allow(dead_code, reason = "a shape for the document; `StatementList` reads it")]
 pub(crate) enum TransactionStatement {
     Text(String),
     WithArguments { sql: String, args: Option<Vec<SqlValue>> },
 }
 
-/// What a statement returned.
+/// The result of a statement.
 #[derive(utoipa::ToSchema)]
 #[allow(
     dead_code,
@@ -126,7 +126,7 @@ pub(crate) struct QueryAnswer {
     last_insert_id: Option<i64>,
 }
 
-/// What the statements returned, one result for each.
+/// The results of the statements, one for each.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct TransactionAnswer {
     #[schema(example = "ok")]
@@ -145,7 +145,7 @@ pub struct SchemaAnswer {
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct TableAnswer {
     name: String,
-    /// `table_answer`, `view` or `virtual`.
+    /// `table`, `view` or `virtual`.
     kind: String,
     /// The CREATE text.
     sql: String,
@@ -196,9 +196,9 @@ pub(crate) async fn query(mut call: ApiCall) -> HandlerResult {
 /// Runs statements in order, all or none.
 ///
 /// `PRAGMA foreign_keys = OFF` holds until it is turned on again or the transaction ends, so that a
-/// migration can make a table anew that others refer to. Before it commits every reference is
-/// looked at, and one that leads nowhere refuses the whole. `PRAGMA defer_foreign_keys = ON` holds
-/// until the end of the transaction.
+/// migration can recreate a table that others refer to. Before the commit every reference is
+/// checked, and one that leads nowhere refuses the whole transaction. `PRAGMA defer_foreign_keys =
+/// ON` holds until the end of the transaction.
 #[utoipa::path(
     post, path = "/v1/db/transaction", tag = "database", operation_id = "db_transaction", request_body = TransactionBody,
     responses(
@@ -291,7 +291,7 @@ impl From<Freshness> for Consistency {
     }
 }
 
-/// Roughly how many bytes of JSON the results make.
+/// Roughly the bytes of JSON that the results make.
 fn estimate_json_size(results: &[StatementResult]) -> usize {
     let values = results.iter().flat_map(|result| &result.rows).flat_map(|row| &row.values);
     values.map(|value| value.size() + 4).sum()
@@ -307,12 +307,12 @@ async fn write_json(size: usize, answer: impl Serialize + Send + 'static) -> Han
     Ok(json_response(StatusCode::OK, body))
 }
 
-/// Arguments; null reads as none. No more are read than a statement may have, and one over, for the
+/// Arguments; null reads as none. No more are read than a statement may have plus one, for the
 /// engine to refuse.
 #[derive(Default)]
 struct SqlArgs {
     values: Vec<Value>,
-    /// The first one that is no value, and why.
+    /// The first value that is invalid, and why.
     refused: Option<String>,
 }
 
@@ -348,7 +348,7 @@ impl<'de> Deserialize<'de> for SqlArgs {
     }
 }
 
-/// The statements of a transaction. When there are too many, the rest is not kept.
+/// The statements of a transaction. If there are too many, the rest is dropped.
 struct StatementList {
     statements: Vec<Statement>,
     refused: Option<Error>,

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 use utoipa_swagger_ui::Config;
 
-/// The document as the test keeps it: nothing is put together at run time.
+/// The document as the test keeps it: nothing is built at run time.
 const DOCUMENT: &str = include_str!("../openapi.json");
 
 /// The page's own scripts only, and calls only to this gateway. Its stylesheet sets styles on
@@ -41,8 +41,8 @@ pub(crate) async fn redirect() -> HandlerResult {
 pub(crate) async fn file(request: Request) -> HandlerResult {
     let path = request.uri().path().strip_prefix("/docs/").unwrap_or_default();
     let found = utoipa_swagger_ui::serve(path, Arc::clone(&CONFIG)).map_err(|error| {
-        tracing::error!(%error, "a file of the documentation can not be made");
-        ApiError::new(Code::Internal, "the page can not be made")
+        tracing::error!(%error, "a file of the documentation cannot be made");
+        ApiError::new(Code::Internal, "the page cannot be made")
     })?;
     let file = found.ok_or_else(|| ApiError::new(Code::NotFound, "there is no such page"))?;
     let content_type = HeaderValue::from_str(&file.content_type)

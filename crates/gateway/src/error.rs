@@ -19,12 +19,12 @@ use std::time::Duration;
 /// What a handler answers.
 pub(crate) type HandlerResult = std::result::Result<Response, ApiError>;
 
-/// An error with the HTTP status that it is told with.
+/// An error with its HTTP status.
 #[derive(Clone, Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,
     error: Error,
-    /// The rest of the request was not read: the connection can not be used again.
+    /// The rest of the request was not read: the connection cannot be used again.
     closes_connection: bool,
 }
 
@@ -46,7 +46,7 @@ impl ApiError {
         Self { status: StatusCode::REQUEST_TIMEOUT, error, closes_connection: true }
     }
 
-    /// The caller expects of the gateway what it does not know.
+    /// The caller has an expectation that the gateway does not know.
     pub(crate) fn expectation_failed() -> Self {
         let error = Error::invalid("of the Expect header only 100-continue is understood here");
         Self { status: StatusCode::EXPECTATION_FAILED, error, closes_connection: true }
@@ -129,9 +129,9 @@ pub(crate) fn status_of(code: Code) -> StatusCode {
 /// The body of every error.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct ErrorBody<'a> {
-    /// A sentence a person understands.
+    /// A sentence for people.
     error: &'a str,
-    /// What went wrong, as a program sees it: a stable name.
+    /// The kind of error, for programs: a stable name.
     #[schema(example = "invalid_argument")]
     code: &'static str,
     /// The request's id, also in the header X-Request-Id.
@@ -157,7 +157,7 @@ pub(crate) fn write_error_body(response: &mut Response, request_id: &RequestId, 
         request_id: request_id.as_str(),
         statement: error.statement,
     };
-    // Strings and a number: this can not fail.
+    // Strings and a number: this cannot fail.
     let body = serde_json::to_vec(&body).unwrap_or_default();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -170,7 +170,7 @@ pub(crate) fn write_error_body(response: &mut Response, request_id: &RequestId, 
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
-    // These two always tell it.
+    // These two codes always carry it.
     let always = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
     if let Some(after) = error.retry_after.or(always.then_some(Duration::from_secs(1))) {
         let seconds = after.as_millis().div_ceil(1000).max(1);
@@ -182,8 +182,8 @@ pub(crate) fn write_error_body(response: &mut Response, request_id: &RequestId, 
     *response.body_mut() = if head { Body::empty() } else { Body::from(body) };
 }
 
-/// One for each code: a node that is away, or a caller that asks for the impossible, makes as many
-/// errors as there are requests. Each is counted by the metrics of its route.
+/// One throttle for each code: a node that is away, or a caller with impossible requests, makes as
+/// many errors as there are requests. The metrics of the route count each.
 static LOGGED: LazyLock<Vec<LogThrottle>> =
     LazyLock::new(|| Code::ALL.iter().map(|_| LogThrottle::default()).collect());
 
@@ -208,7 +208,7 @@ mod tests {
     use super::status_of;
     use debros_proto::Code;
 
-    /// Lesson 14: callers' mistakes were told as 500.
+    /// Lesson 14: callers' mistakes were reported as 500.
     #[test]
     fn lesson_14_only_the_systems_own_faults_are_5xx() {
         for code in Code::ALL {

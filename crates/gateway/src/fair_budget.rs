@@ -1,12 +1,12 @@
-//! What callers may hold of this process at a time: bytes in memory, or WebSockets.
+//! The amounts that callers may hold of this process at a time: bytes in memory, or WebSockets.
 //!
-//! Nobody holds more than is left free for the others: no address (of IPv6: no /64 network) and no
-//! credential. So one of them alone gets half, two get a third each, and whoever comes next finds
-//! as much free as the greediest holds. No share has to be configured, and there is no last place
-//! that one could take.
+//! No caller holds more than is left free for the others: no address (of IPv6: no /64 network) and
+//! no credential. So a single caller gets half, two get a third each, and the next one finds as
+//! much free as the greediest holds. No share has to be configured, and there is no last place that
+//! one could take.
 //!
-//! A part may be kept for callers whose credential a node has accepted before: the shares of many
-//! strangers together come close to the whole.
+//! A part may be reserved for callers whose credential a node has accepted before, because the
+//! shares of many strangers together come close to the whole.
 //!
 //! Callers are counted in a fixed number of buckets, chosen by a secret hash. That takes no lock
 //! and no memory for each caller; two that meet in one bucket count as one.
@@ -22,11 +22,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// Buckets for addresses, and as many for credentials.
 const BUCKETS: u16 = 8192;
-/// What one caller may hold of a small budget, whatever is left: else a limit of 1 would let nobody
-/// in.
+/// The amount that one caller may hold of a small budget, whatever is left: otherwise a limit of 1
+/// would admit nobody.
 pub(crate) const MIN_SHARE: usize = 4;
 
-/// Who holds something: the buckets of the caller's address and credential, as far as they are
+/// The holder of an amount: the buckets of the caller's address and credential, as far as they are
 /// known.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct CallerBuckets {
@@ -43,7 +43,7 @@ impl CallerBuckets {
         self.credential.is_some()
     }
 
-    /// Whether the part that is kept for proven callers is for this one too.
+    /// Whether the reserve for proven callers is open to this one.
     pub(crate) fn is_proven(&self) -> bool {
         self.is_proven
     }
@@ -60,10 +60,10 @@ impl CallerBuckets {
     }
 }
 
-/// Finds the buckets of callers, and remembers whose credentials are good.
+/// Finds the buckets of callers, and remembers the valid credentials.
 pub(crate) struct CallerHasher {
     hasher: RandomState,
-    /// In each bucket the hash of the credential that was last accepted; 0 when none was.
+    /// For each bucket the hash of the credential that was last accepted; 0 if none was.
     proven: Box<[AtomicU64]>,
 }
 
@@ -75,7 +75,7 @@ impl Default for CallerHasher {
 }
 
 impl CallerHasher {
-    /// Whoever calls from an address.
+    /// All callers from an address.
     pub(crate) fn for_address(&self, address: IpAddr) -> CallerBuckets {
         let address = Some(bucket_index(self.hasher.hash_one(caller_network(address))));
         CallerBuckets { address, ..CallerBuckets::default() }
@@ -92,8 +92,8 @@ impl CallerHasher {
         CallerBuckets { credential, is_proven, ..holder }
     }
 
-    /// A node has accepted the caller's credential. Who is known keeps a part of memory, and
-    /// nothing else follows from it.
+    /// A node has accepted the caller's credential. A known caller may use the reserve of memory,
+    /// and nothing else follows from it.
     pub(crate) fn mark_proven(&self, holder: CallerBuckets) {
         if let Some(hash) = holder.credential {
             self.proven_slot(hash).store(hash, Relaxed);
@@ -110,7 +110,7 @@ fn bucket_index(hash: u64) -> u16 {
     (hash % u64::from(BUCKETS)) as u16
 }
 
-/// Why something does not fit.
+/// Why an amount does not fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BudgetExceeded {
     /// The caller holds as much as is left for all others.
@@ -131,7 +131,7 @@ pub(crate) struct FairBudget {
 }
 
 impl FairBudget {
-    /// The same for everybody. `what` names it in the metrics.
+    /// The same for every caller. `what` names it in the metrics.
     pub(crate) fn new(what: &'static str, limit: usize) -> Arc<Self> {
         Self::with_reserve(what, limit, 0)
     }
@@ -152,7 +152,7 @@ impl FairBudget {
         })
     }
 
-    /// What is held now.
+    /// The amount that is held now.
     pub(crate) fn held(&self) -> usize {
         self.held.load(Relaxed)
     }
@@ -168,13 +168,13 @@ impl FairBudget {
         Ok(charge)
     }
 
-    /// A charge of nothing, to be set later.
+    /// A charge of nothing, to be resized later.
     pub(crate) fn empty_charge(self: &Arc<Self>, holder: CallerBuckets) -> ChargeGuard {
         ChargeGuard { budget: Arc::clone(self), holder, amount: 0 }
     }
 
-    /// Takes an amount whether it fits or not, and says whether it does: for what is in memory
-    /// already. The taker lets go of it soon when it does not fit.
+    /// Takes an amount whether it fits or not, and returns whether it does: for data that is in
+    /// memory already. If it does not fit, the holder releases it soon.
     pub(crate) fn charge_unchecked(
         &self,
         holder: CallerBuckets,
@@ -199,7 +199,7 @@ impl FairBudget {
         Err(refused)
     }
 
-    /// Gives back what was taken.
+    /// Returns an amount.
     pub(crate) fn release(&self, holder: CallerBuckets, amount: usize) {
         self.held.fetch_sub(amount, Relaxed);
         for bucket in holder.buckets() {
@@ -208,7 +208,7 @@ impl FairBudget {
     }
 }
 
-/// A part of a budget; dropping it gives it back.
+/// A part of a budget; dropping it returns it.
 pub(crate) struct ChargeGuard {
     budget: Arc<FairBudget>,
     holder: CallerBuckets,
@@ -216,7 +216,7 @@ pub(crate) struct ChargeGuard {
 }
 
 impl ChargeGuard {
-    /// Holds another amount from now on, or what it held when that does not fit. Two callers that
+    /// Holds another amount from now on, or the present one if that does not fit. Two callers that
     /// ask at the same time may both be refused at the edge.
     pub(crate) fn resize(&mut self, amount: usize) -> Result<(), BudgetExceeded> {
         if amount == self.amount {
@@ -243,7 +243,7 @@ impl Drop for ChargeGuard {
     }
 }
 
-/// A request that takes more memory than there is for it.
+/// A request that takes more memory than is available.
 impl From<BudgetExceeded> for ApiError {
     fn from(refused: BudgetExceeded) -> Self {
         match refused {
@@ -344,7 +344,7 @@ mod tests {
             Some(BudgetExceeded::All)
         );
         assert!(budget.charge(key("192.0.2.2"), 60).is_ok());
-        // What is given back is what was taken, whatever was learnt meanwhile.
+        // The released amount is the taken one, whatever was learnt meanwhile.
         let late = holder(&callers, "192.0.2.3", Some("late"));
         held.truncate(100);
         let charge = budget.charge(late, 10).unwrap();

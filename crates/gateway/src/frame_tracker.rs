@@ -1,31 +1,31 @@
 //! Where the messages of a WebSocket end in the bytes that are read from it. The library does not
-//! tell what it still has, and frames of one payload differ in size.
+//! report what it still holds, and frames of one payload differ in size.
 
 /// The longest head of a frame: flags, length, eight bytes of length, mask.
 const MAX_HEAD: usize = 14;
 
-/// Follows the frames that a client sends. It judges nothing: the library refuses what is wrong.
+/// Follows the frames that a client sends. It judges nothing: the library refuses invalid frames.
 #[derive(Default)]
 pub(crate) struct FrameTracker {
     head: [u8; MAX_HEAD],
-    /// Bytes of `head` that are there; 0 between frames and while a payload passes.
+    /// Bytes of `head` that have come; 0 between frames and while a payload passes.
     head_length: u8,
     /// Bytes of the payload that are still to come.
     payload: u64,
     is_last: bool,
-    /// A data frame has passed whose message goes on in the next.
+    /// A data frame has passed whose message continues in the next.
     is_fragmented: bool,
     unfinished: usize,
     messages: u64,
 }
 
 impl FrameTracker {
-    /// Bytes since nothing was half: neither a frame nor a message of several.
+    /// Bytes since nothing was incomplete: neither a frame nor a message of several.
     pub(crate) fn unfinished_bytes(&self) -> usize {
         self.unfinished
     }
 
-    /// Messages, and control frames, that have passed whole.
+    /// Messages, and control frames, that have passed completely.
     pub(crate) fn finished_messages(&self) -> u64 {
         self.messages
     }
@@ -52,7 +52,7 @@ impl FrameTracker {
         }
     }
 
-    /// Whether the head is whole.
+    /// Whether the head is complete.
     fn read_head(&mut self) -> bool {
         let length = usize::from(self.head_length);
         if length < 2 {
@@ -112,13 +112,13 @@ mod tests {
             (frame(0x80, &[0x80 | 127, 0, 0, 0, 0, 0, 1, 0, 0], 65_536), true),
         ];
         for step in [1, 7, usize::MAX] {
-            let (mut border, mut since) = (FrameTracker::default(), 0);
+            let (mut tracker, mut since) = (FrameTracker::default(), 0);
             for (bytes, ends) in &frames {
-                bytes.chunks(step.min(bytes.len())).for_each(|piece| border.observe(piece));
+                bytes.chunks(step.min(bytes.len())).for_each(|piece| tracker.observe(piece));
                 since = if *ends { 0 } else { since + bytes.len() };
-                assert_eq!(border.unfinished_bytes(), since);
+                assert_eq!(tracker.unfinished_bytes(), since);
             }
-            assert_eq!(border.finished_messages(), 5);
+            assert_eq!(tracker.finished_messages(), 5);
         }
     }
 }

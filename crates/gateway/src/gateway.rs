@@ -32,11 +32,11 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, timeout_at};
 use tokio_util::task::TaskTracker;
 
-/// After a failed accept (too many open files): time for something to be closed.
+/// The pause after a failed accept (too many open files), in which other files may be closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// This part of the memory is for callers whose credential was accepted before.
+/// This part of the memory is reserved for callers whose credential was accepted before.
 const MEMORY_RESERVE: usize = 8;
-/// How often the memory of the metrics and limits is tidied.
+/// How often the memory of metrics and limits is pruned.
 const UPKEEP: Duration = Duration::from_secs(5);
 const SHORTEST_TICK: Duration = Duration::from_millis(1);
 
@@ -57,10 +57,10 @@ impl Gateway {
     /// Binds the address and starts serving. The client's own scope is not used: each caller has
     /// its own.
     ///
-    /// `metrics` is what `/metrics` shows; install its recorder before.
+    /// `metrics` is the content of `/metrics`; install its recorder before.
     ///
     /// # Errors
-    /// When the configuration can not work, or the address is taken.
+    /// When the configuration is invalid, or the address is taken.
     pub async fn start(
         config: GatewayConfig,
         client: Client,
@@ -71,7 +71,8 @@ impl Gateway {
         let cors = CorsPolicy::new(&config.cors_origins, !config.require_auth)?;
         let tls =
             config.tls.clone().map(|files| ReloadableTls::load(files).map(Arc::new)).transpose()?;
-        let site = PublicOrigin::new(config.public_url.as_deref(), &config.listen, tls.is_some())?;
+        let public_origin =
+            PublicOrigin::new(config.public_url.as_deref(), &config.listen, tls.is_some())?;
         let listener = listen::bind_configured(&config).await?;
         let address = listener.local_addr().map_err(|error| GatewayStartError::Address {
             listen: config.listen.clone(),
@@ -87,7 +88,7 @@ impl Gateway {
             credentials,
             cors,
             namespace: config.namespace,
-            public_origin: site,
+            public_origin,
             proxies: TrustedProxies::new(config.trusted_proxies),
             sign_in: SignInLimits::new(&config.limits),
             signing_keys: TtlCache::default(),
@@ -109,9 +110,9 @@ impl Gateway {
             phase: watch::Sender::new(LifecyclePhase::Running),
             draining: AtomicBool::new(false),
         });
-        let front = RequestPipeline::new(router, Arc::clone(&shared));
+        let pipeline = RequestPipeline::new(router, Arc::clone(&shared));
         let server = ConnectionServer {
-            pipeline: front,
+            pipeline,
             http_builder: http_builder(&shared.limits),
             tls: tls.clone(),
             shared: Arc::clone(&shared),
@@ -122,7 +123,7 @@ impl Gateway {
         Ok(Self { address, shared, tls })
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -131,7 +132,7 @@ impl Gateway {
     /// TLS.
     ///
     /// # Errors
-    /// When the files can not be used. Nothing has changed then.
+    /// When the files are unusable. Nothing has changed then.
     pub fn reload_certificate(&self) -> Result<bool, GatewayStartError> {
         self.tls.as_ref().map(|tls| tls.reload()).transpose().map(|reloaded| reloaded.is_some())
     }
@@ -143,12 +144,12 @@ impl Gateway {
 
     /// Stops in order, at the latest at the deadline:
     ///
-    /// 1. No connection is accepted any more, `/ready` says 503, WebSockets are closed with 1001,
-    ///    and every answer tells its caller that the connection ends.
-    /// 2. After a moment, in which callers that just sent a request get that answer, idle
-    ///    connections are closed. The others end with the answer they work on, those included whose
+    /// 1. No connection is accepted any more, `/ready` answers 503, WebSockets are closed with
+    ///    1001, and every answer says that its connection ends.
+    /// 2. After a short time, in which callers that just sent a request get that answer, idle
+    ///    connections are closed. The others end with their present answer, including those whose
     ///    request is still arriving.
-    /// 3. At the deadline what is left is dropped.
+    /// 3. At the deadline the rest is dropped.
     pub async fn shutdown(&self, deadline: Instant) {
         let GatewayState { phase, draining, tasks, .. } = &*self.shared;
         draining.store(true, Ordering::Relaxed);
@@ -169,7 +170,7 @@ impl Gateway {
     }
 }
 
-/// Nothing goes on serving without its owner.
+/// Serving ends with its owner.
 impl Drop for Gateway {
     fn drop(&mut self) {
         self.shared.draining.store(true, Ordering::Relaxed);
@@ -213,7 +214,7 @@ fn check_limits(limits: &GatewayLimits) -> Result<(), GatewayStartError> {
 async fn accept_connections(listener: TcpListener, server: Arc<ConnectionServer>) {
     let mut phase = server.shared.phase.subscribe();
     let mut stopping = pin!(async move {
-        // The value itself is of no use, and may not be kept while something else is awaited.
+        // The value itself is of no use, and may not be held across an await.
         let _ = phase.wait_for(|phase| *phase >= LifecyclePhase::Draining).await.map(drop);
     });
     loop {
@@ -223,23 +224,23 @@ async fn accept_connections(listener: TcpListener, server: Arc<ConnectionServer>
             accepted = listener.accept() => match accepted {
                 Ok((socket, peer)) => server.spawn_connection(socket, peer),
                 Err(error) => {
-                    tracing::warn!(%error, "a connection can not be accepted");
+                    tracing::warn!(%error, "a connection cannot be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
         }
     }
-    // What waits in the system's queue is open for its callers, and they may have sent a request.
-    // The system is asked directly and the socket closed right after, so that hardly anything can
-    // come in between.
+    // Connections in the system's queue are open for their callers, which may have sent a request.
+    // The system is asked directly and the socket closed right after, so that hardly any connection
+    // can come in between.
     match listener.into_std() {
         Ok(listener) => server.accept_backlog(&listener),
-        Err(error) => tracing::warn!(%error, "waiting connections can not be accepted"),
+        Err(error) => tracing::warn!(%error, "waiting connections cannot be accepted"),
     }
 }
 
-/// Ends what makes no progress, and tidies what would grow: histograms that nobody reads, and
-/// callers that are long gone.
+/// Ends connections that make no progress, and prunes memory that would grow: histograms that
+/// nobody reads, and callers that are long gone.
 async fn run_upkeep(shared: Arc<GatewayState>) {
     let mut phase = shared.phase.subscribe();
     let mut tick = tokio::time::interval(UPKEEP);

@@ -1,4 +1,4 @@
-//! What all requests of a gateway share.
+//! State that all requests of a gateway share.
 
 use crate::connection_info::TrustedProxies;
 use crate::connection_table::ConnectionTable;
@@ -21,25 +21,24 @@ use std::time::Instant;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-/// How far a gateway's life has come.
+/// The phases of a gateway's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum LifecyclePhase {
     Running,
-    /// No new connections; every answer tells its caller that the connection ends; WebSockets are
-    /// closed.
+    /// No new connections; every answer says that its connection ends; WebSockets are closed.
     Draining,
-    /// Idle connections are closed, the others after the answer they work on.
+    /// Idle connections are closed, the others after their present answer.
     Closing,
     /// The deadline has passed: everything ends at once.
     Ended,
 }
 
-/// What all requests of a gateway share.
+/// State that all requests of a gateway share.
 pub(crate) struct GatewayState {
     pub(crate) client: Client,
     pub(crate) credentials: CredentialResolver,
     pub(crate) cors: CorsPolicy,
-    /// Where a sign-in goes that names no namespace.
+    /// The namespace of a sign-in that names none.
     pub(crate) namespace: Namespace,
     pub(crate) public_origin: PublicOrigin,
     pub(crate) proxies: TrustedProxies,
@@ -60,7 +59,7 @@ pub(crate) struct GatewayState {
     /// Tasks that must end before the gateway has ended.
     pub(crate) tasks: TaskTracker,
     pub(crate) phase: watch::Sender<LifecyclePhase>,
-    /// The same as `phase >= Draining`, cheap enough to be asked on every request.
+    /// The same as `phase >= Draining`, cheap enough for every request.
     pub(crate) draining: AtomicBool,
 }
 

@@ -1,4 +1,4 @@
-//! What anyone may ask: is the gateway alive, can it serve, which build is it, and its metrics.
+//! Public questions: is the gateway alive, can it serve, which build is it; and its metrics.
 
 use crate::api_call::ApiCall;
 use crate::error::{ApiError, ErrorBody, HandlerResult};
@@ -14,7 +14,7 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use std::sync::Arc;
 
-/// How gateway and node are.
+/// The state of gateway and node.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct HealthAnswer {
     /// `ok` or `degraded`.
@@ -93,7 +93,7 @@ pub(crate) struct ServerStatus {
     uptime: u64,
 }
 
-/// The node behind it; nulls when it can not be reached.
+/// The node behind it; nulls if it cannot be reached.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct NetworkStatus {
     node_id: Option<String>,
@@ -116,7 +116,7 @@ pub(crate) struct VersionAnswer<'a> {
     uptime: u64,
 }
 
-/// Tells how the gateway and its node are: always 200, the field status says.
+/// Returns the state of the gateway and its node: always 200, the field status says it.
 #[utoipa::path(
     get, path = "/v1/health", tag = "operation", operation_id = "health", security(()),
     responses((status = 200, body = HealthAnswer)),
@@ -150,7 +150,7 @@ pub(crate) async fn health(State(shared): State<Arc<GatewayState>>) -> HandlerRe
     json(StatusCode::OK, &answer)
 }
 
-/// Tells whether requests can be served: 200, or 503.
+/// Answers whether requests can be served: 200, or 503.
 #[utoipa::path(
     get, path = "/ready", tag = "operation", operation_id = "ready", security(()),
     responses((status = 200, body = ReadyAnswer), (status = 503, body = ErrorBody)),
@@ -163,7 +163,7 @@ pub(crate) async fn ready(State(shared): State<Arc<GatewayState>>) -> HandlerRes
     let asked = shared.health.health(&shared.client).await;
     match &asked.answer {
         Err(error) => not_ready(error.message.clone()),
-        // That single namespaces' databases were lost is no reason to send the others away.
+        // Lost databases of single namespaces are no reason to send the other callers away.
         Ok(health) => {
             match health.checks.iter().find(|check| !check.ok && check.name != NAMESPACES_CHECK) {
                 Some(check) => not_ready(format!(
@@ -176,7 +176,7 @@ pub(crate) async fn ready(State(shared): State<Arc<GatewayState>>) -> HandlerRes
     }
 }
 
-/// Tells since when the gateway runs, and which node it reaches.
+/// Returns since when the gateway runs, and which node it reaches.
 #[utoipa::path(
     get, path = "/v1/status", tag = "operation", operation_id = "status", security(()),
     responses((status = 200, body = StatusAnswer)),
@@ -199,7 +199,7 @@ pub(crate) async fn status(State(shared): State<Arc<GatewayState>>) -> HandlerRe
     json(StatusCode::OK, &answer)
 }
 
-/// Tells the version.
+/// Returns the version.
 #[utoipa::path(
     get, path = "/v1/version", tag = "operation", operation_id = "version", security(()),
     responses((status = 200, body = VersionAnswer)),
@@ -215,10 +215,10 @@ pub(crate) async fn version(State(shared): State<Arc<GatewayState>>) -> HandlerR
     json(StatusCode::OK, &answer)
 }
 
-/// Gives metrics in Prometheus's format, to operators.
+/// Returns metrics in Prometheus's format, to operators.
 ///
-/// They tell of all callers, and with sign-in open to every wallet anybody is one. Where no
-/// credential is asked for, they are for everybody.
+/// They describe all callers, and with sign-in open to every wallet anybody is one. Where no
+/// credential is required, they are for everybody.
 #[utoipa::path(
     get, path = "/metrics", tag = "operation", operation_id = "metrics",
     responses(

@@ -39,11 +39,11 @@ impl FrameHead {
     }
 }
 
-/// Cuts bytes into heads and payloads, however they come.
+/// Cuts bytes into heads and payloads, in whatever pieces they come.
 #[derive(Default)]
 struct FrameParser {
     head: [u8; HEAD_BYTES],
-    /// Bytes of `head` that are there; 0 while a payload passes.
+    /// Bytes of `head` that have come; 0 while a payload passes.
     head_length: usize,
     /// Bytes of the payload that are still to come.
     payload: u32,
@@ -87,7 +87,7 @@ impl FrameParser {
     }
 }
 
-/// What one read brings.
+/// The content of one read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FramesRead {
     /// Bytes of bodies, without padding.
@@ -107,9 +107,9 @@ pub(crate) struct RequestFrames {
     frame: FrameHead,
     /// Bytes of the frame's data that are still to come.
     data: u32,
-    /// The next byte says how long the padding is.
+    /// The next byte gives the length of the padding.
     awaits_pad_length: bool,
-    /// A block of fields goes on in the next frame.
+    /// A header block continues in the next frame.
     is_block_open: bool,
     last_stream: u32,
     received: u64,
@@ -121,12 +121,12 @@ impl RequestFrames {
         self.received
     }
 
-    /// A block of fields has begun that is not whole.
+    /// A header block has begun and is incomplete.
     pub(crate) fn is_block_open(&self) -> bool {
         self.is_block_open
     }
 
-    /// Bytes of a frame that is not whole, if it is not one of DATA.
+    /// Bytes of an incomplete frame, if it is not one of DATA.
     pub(crate) fn unfinished(&self) -> usize {
         if self.parser.is_at_end() || self.frame.kind == DATA {
             return 0;
@@ -198,7 +198,7 @@ impl RequestFrames {
     }
 }
 
-/// Follows the frames that go to the client, for the room that they give to all its bodies.
+/// Follows the frames that go to the client, for the window that they give to all its bodies.
 #[derive(Default)]
 pub(crate) struct WindowUpdates {
     parser: FrameParser,
@@ -208,7 +208,7 @@ pub(crate) struct WindowUpdates {
 }
 
 impl WindowUpdates {
-    /// Passes what is sent. Returns whether it gives more room.
+    /// Passes the bytes that are sent. Returns whether they give more window.
     pub(crate) fn pass(&mut self, mut bytes: &[u8]) -> bool {
         let before = self.granted;
         while let Some(part) = self.parser.next_part(&mut bytes) {
@@ -230,8 +230,9 @@ impl WindowUpdates {
         self.granted != before
     }
 
-    /// Of so many bytes `received`, the library still has at most so many: it gives new room for
-    /// what was taken or dropped, so that the room and what it has are one `window`.
+    /// Of the bytes `received`, the library still has at most this many: it gives new window for
+    /// bytes that were taken or dropped, so that the window left and the bytes it has add up to one
+    /// `window`.
     pub(crate) fn most_held(&self, received: u64, window: u32) -> usize {
         let held = (received + u64::from(window)).saturating_sub(FIRST_WINDOW + self.granted);
         usize::try_from(held).unwrap_or(usize::MAX)
@@ -280,7 +281,7 @@ mod tests {
             (frame(HEADERS, 0, 1, &[1; 100]), 0, 0, 0),
             (frame(CONTINUATION, END_HEADERS, 1, &[1; 50]), 0, 0, 0),
             (frame(DATA, 0, 1, &[0; 300]), 300, 1, 0),
-            // Nothing stays of an empty frame.
+            // An empty frame leaves nothing behind.
             (frame(DATA, 0, 1, &[]), 0, 0, 0),
             (frame(6, 0, 0, &[0; 8]), 0, 0, 0),
             (padded(0, 20, 255), 20, 1, 0),
@@ -346,7 +347,7 @@ mod tests {
             let mut updates = WindowUpdates::default();
             let seen = sent.chunks(step).filter(|piece| updates.pass(piece)).count();
             assert_eq!(seen, if step == usize::MAX { 1 } else { 2 });
-            // The first one makes the window whole: it gives nothing back.
+            // The first one completes the window: it returns nothing.
             assert_eq!(updates.most_held(300_000, 512 << 10), 100_000);
         }
         assert_eq!(WindowUpdates::default().most_held(0, 512 << 10), 458_753);

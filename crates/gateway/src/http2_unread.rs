@@ -1,28 +1,27 @@
-//! What an HTTP/2 connection holds of requests that nobody has taken yet: numbers that change
+//! The requests' data that an HTTP/2 connection holds until it is taken: numbers that change
 //! without a lock.
 //!
-//! The library cuts payloads out of what it reads at a time. So a payload keeps the bytes beside it
-//! in memory, whatever they are. Without a payload they are gone as soon as the frame is
-//! understood.
+//! The library cuts payloads out of its read buffers. So a payload keeps the bytes beside it in
+//! memory, of whatever kind. Without a payload they are gone as soon as the frame is understood.
 //!
-//! What a body's reader takes is subtracted when it is taken. What the library drops by itself (of
-//! a stream that was reset, or answered before its body came) shows in the room that the library
-//! gives anew, at the latest when that is a third of the window; and all is known to be gone when
-//! no request is under way.
+//! The bytes that a body's reader takes are subtracted when it takes them. Bytes that the library
+//! drops by itself (of a stream that was reset, or answered before its body came) show in the
+//! window that the library gives again, at the latest when that is a third of the window; and
+//! everything is known to be gone when no request is under way.
 
 use crate::http2_frames::{FramesRead, MAX_PAYLOAD};
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// What the library needs to keep one frame.
+/// The library's memory for one frame.
 const FRAME: usize = 256;
-/// What it reads into; each waiting frame keeps one of these at most.
+/// The size of its read buffer; each waiting frame keeps one of these at most.
 const READ_BUFFER: usize = MAX_PAYLOAD + 9;
-/// A block of fields in memory: on the wire it may be a hundredth of that. The library keeps as
-/// many fields as have 64 KiB with 32 bytes each beside name and value, and takes four times that.
+/// A header block in memory: on the wire it may be a hundredth of that. The library keeps fields up
+/// to 64 KiB, counted with 32 bytes each beside name and value, and takes four times that.
 const FIELDS: usize = 256 << 10;
 
-/// What an HTTP/2 connection holds of requests that nobody has taken yet.
+/// The requests' data that an HTTP/2 connection holds until it is taken.
 #[derive(Default)]
 pub(crate) struct Http2Unread {
     data: AtomicUsize,
@@ -30,7 +29,7 @@ pub(crate) struct Http2Unread {
     trailers: AtomicUsize,
     /// Bytes that are no data, since a frame of data waits.
     beside: AtomicUsize,
-    /// What is being read and no data: of a frame, or of a block of fields.
+    /// Bytes of an incomplete frame other than DATA, or of a header block.
     unfinished: AtomicUsize,
     last_data: AtomicUsize,
     last_data_frames: AtomicUsize,
@@ -76,7 +75,7 @@ impl Http2Unread {
         subtract(&self.trailers, 1);
     }
 
-    /// The library has no more data than this: it dropped what nobody wanted.
+    /// The library has no more data than this: it dropped the unwanted rest.
     pub(crate) fn limit(&self, bytes: usize) {
         self.data.fetch_min(bytes, Relaxed);
         // Each has a byte at least.
@@ -123,7 +122,7 @@ mod tests {
         assert_eq!(unread.held(), 0);
     }
 
-    /// A byte of data after each 16 KiB of something else kept all of them.
+    /// A byte of data after each 16 KiB of something else kept all of them in memory.
     #[test]
     fn bytes_beside_data_that_waits_count() {
         let unread = Http2Unread::default();
@@ -131,7 +130,7 @@ mod tests {
             unread.add(read(1, 1, READ_BUFFER), 0, false);
         }
         assert_eq!(unread.held(), 100 * (1 + FRAME + READ_BUFFER));
-        // Other requests, while one waits: no more than what it keeps.
+        // Other requests, while one waits: no more than it keeps.
         (0..99).for_each(|_| unread.take_data(1));
         for _ in 0..1000 {
             unread.add(read(0, 0, 5000), 0, false);

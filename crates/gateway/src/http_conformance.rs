@@ -1,5 +1,5 @@
-//! What HTTP asks of every request and answer, whatever the path. The library below reads requests
-//! more leniently than RFC 9110 and 9112 do.
+//! HTTP's own rules for every request and answer, whatever the path. The library below reads
+//! requests more leniently than RFC 9110 and 9112.
 
 use crate::error::ApiError;
 use axum::body::Body;
@@ -9,7 +9,7 @@ use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Version};
 
 /// Passes a request whose length and name are certain. From then on its Host header is the name
-/// that it was sent to, wherever that stood: HTTP/2 has it in a field of its own, and a target in
+/// that it was sent to, wherever that was: HTTP/2 has it in a field of its own, and a target in
 /// absolute form goes before the header.
 pub(crate) fn check_request<B>(request: &mut Request<B>) -> Result<(), ApiError> {
     check_length(request.headers())?;
@@ -17,7 +17,7 @@ pub(crate) fn check_request<B>(request: &mut Request<B>) -> Result<(), ApiError>
     check_host(request)
 }
 
-/// A body whose end two programs may see in different places carries one request inside another.
+/// If two programs see a body's end in different places, the body can carry another request.
 fn check_length(headers: &HeaderMap) -> Result<(), ApiError> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else { return Ok(()) };
@@ -62,7 +62,7 @@ fn check_host<B>(request: &mut Request<B>) -> Result<(), ApiError> {
         return Ok(());
     }
     match first {
-        // A proxy that speaks HTTP/1.0 need not say it.
+        // A proxy that speaks HTTP/1.0 need not send it.
         None if request.version() < Version::HTTP_11 => Ok(()),
         None => bad("the request has no Host header"),
         Some(host) if is_host(host.as_bytes()) => Ok(()),
@@ -70,13 +70,13 @@ fn check_host<B>(request: &mut Request<B>) -> Result<(), ApiError> {
     }
 }
 
-/// Whether it can be `host[:port]`; empty where the target has no authority. Which names are good
-/// is others' question.
+/// Whether it can be `host[:port]`; empty if the target has no authority. Other code decides which
+/// names are valid.
 fn is_host(host: &[u8]) -> bool {
     host.iter().all(|byte| IN_HOST[usize::from(*byte)])
 }
 
-/// The bytes that a host may hold. Every request asks for each byte of its own.
+/// The bytes that a host may hold, as a table: every request looks each byte up.
 const IN_HOST: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = b'!';
@@ -102,8 +102,8 @@ const IN_HOST: [bool; 256] = {
     table
 };
 
-/// These two end with their head: a length that is not that of the value would be wrong, and none
-/// is known.
+/// These two end with their head: a length other than the value's would be wrong, and none is
+/// known.
 pub(crate) fn strip_body(response: &mut Response) {
     if matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         response.headers_mut().remove(CONTENT_LENGTH);

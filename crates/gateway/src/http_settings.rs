@@ -1,4 +1,4 @@
-//! How the HTTP library is set up: what one connection may send before it is read, and hold.
+//! The settings of the HTTP library: how much one connection may send before it is read, and hold.
 
 use crate::config::GatewayLimits;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -12,13 +12,12 @@ const MAX_HEADERS: usize = 100;
 const MAX_STREAMS: u32 = 100;
 pub(crate) const STREAM_WINDOW: u32 = 256 << 10;
 pub(crate) const CONNECTION_WINDOW: u32 = 512 << 10;
-/// What waits to be sent in one HTTP/2 stream.
+/// Bytes that wait to be sent in one HTTP/2 stream.
 const MAX_STREAM_SENDING: usize = 64 << 10;
-/// Streams that were broken off by either side and are still remembered; with more the connection
-/// ends.
+/// Streams that either side has reset and that are still remembered; with more the connection ends.
 const MAX_RESET_STREAMS: usize = 64;
-/// Bytes that HTTP/1.1 keeps of one connection before a request takes them: a head, what is read at
-/// a time, and a piece of a body. HTTP/2 counts by its frames.
+/// Bytes that HTTP/1.1 keeps of one connection before a request takes them: a head, one read
+/// buffer, and a piece of a body. HTTP/2 counts by its frames.
 pub(crate) const MAX_UNREAD_BYTES: usize = 3 * MAX_HEAD;
 
 /// The library's server, for connections of both versions.

@@ -1,5 +1,5 @@
-//! The caller's key that makes a write happen once, and saying when an answer is the first call's
-//! answer again.
+//! The caller's idempotency key, which makes a write happen once, and the mark of a replayed
+//! answer.
 
 use crate::error::ApiError;
 use debros_client::Scope;
@@ -17,7 +17,7 @@ const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-repl
 pub(crate) struct ReplayedFlag(Arc<AtomicBool>);
 
 impl ReplayedFlag {
-    /// Watches a request that has a key.
+    /// Attaches the flag to a request that has a key.
     pub(crate) fn attach<B>(request: &mut Request<B>) -> Option<Self> {
         if !request.headers().contains_key(IDEMPOTENCY_KEY) {
             return None;
@@ -27,7 +27,7 @@ impl ReplayedFlag {
         Some(replayed)
     }
 
-    /// Marks the answer with `Idempotent-ReplayedFlag: true` if it was given before.
+    /// Marks the answer with `Idempotent-Replayed: true` if it was given before.
     pub(crate) fn set_header(&self, headers: &mut HeaderMap) {
         if self.0.load(Relaxed) {
             headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
@@ -35,7 +35,7 @@ impl ReplayedFlag {
     }
 }
 
-/// Passes the key on. A read has no use for one.
+/// Passes the key on. Reads do not use it.
 pub(crate) fn forward_key(
     request: &http::request::Parts,
     scope: &mut Scope,

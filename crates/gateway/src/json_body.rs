@@ -1,4 +1,4 @@
-//! Reading a JSON body, and saying what does not fit.
+//! Reading a JSON body, and describing errors in it.
 
 use crate::error::ApiError;
 use debros_proto::Code;
@@ -14,7 +14,7 @@ pub(crate) const MAX_BODY: usize = 64 << 10;
 /// would wait.
 pub(crate) const BLOCKING_JSON_BYTES: usize = 1 << 20;
 
-/// A body is kept as it comes, and goes out again without a word of how it was packed.
+/// A raw value is stored as it comes and returned without its Content-Encoding.
 pub(crate) fn check_content_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
     let is_plain =
         |encoding: &HeaderValue| encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
@@ -50,10 +50,10 @@ pub(crate) fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
     wrong(format!("this path reads application/json, not \"{}\"", excerpt(&media_type)))
 }
 
-/// Reads a JSON object; what does not fit is told with its place.
+/// Reads a JSON object; an error names its position.
 pub(crate) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let parsed = serde_json::from_slice(bytes).map_err(|error| json_error(&error))?;
-    // The library reads an array for an object, its fields in the order of the program's text.
+    // The library accepts an array as an object, with its fields in the order of the source code.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(ApiError::invalid("the JSON body does not fit: it must be an object"));
     }

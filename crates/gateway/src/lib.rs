@@ -1,7 +1,7 @@
-//! The HTTP and WebSocket front to DeBros Network.
+//! The HTTP and WebSocket gateway of DeBros Network.
 //!
 //! A gateway is a client of the network like any other: it holds a [`debros_client::Client`],
-//! passes on what its callers ask for together with their credentials, and lets the node decide. It
+//! passes on the calls of its callers together with their credentials, and lets the node decide. It
 //! runs as a program of its own, far from the nodes, or inside a node, where the same client calls
 //! the node's handler directly. `DESIGN.md` beside this crate says which files a request passes and
 //! why they are cut this way.

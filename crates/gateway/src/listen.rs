@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::net::{TcpListener, TcpSocket, lookup_host};
 
-/// Connections that the system holds until they are accepted.
+/// Connections that the system queues until they are accepted.
 const BACKLOG: u32 = 1024;
 
 /// Binds the configured address.
@@ -35,8 +35,8 @@ async fn resolve_addresses(listen: &str, open: bool) -> Result<Vec<SocketAddr>, 
         .parse()
         .map_err(|_| address_error(listen, "the port is not a number from 0 to 65535"))?;
     if host.is_empty() {
-        // No host named: all addresses, or the loopback address where no other may be used. A
-        // machine without IPv6 gets the IPv4 form.
+        // No host: all addresses, or the loopback address where no other is allowed. A machine
+        // without IPv6 gets the IPv4 form.
         let hosts: &[IpAddr] = if open {
             &[IpAddr::V4(Ipv4Addr::LOCALHOST)]
         } else {
@@ -58,7 +58,7 @@ async fn resolve_addresses(listen: &str, open: bool) -> Result<Vec<SocketAddr>, 
 
 fn bind_socket(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // Lets a gateway start again while connections of the last one are still being forgotten.
+    // Lets a gateway start again while the system still remembers connections of the last one.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)

@@ -1,4 +1,4 @@
-//! `/v1/namespaces/{namespace}/members`: who may act in a namespace.
+//! `/v1/namespaces/{namespace}/members`: the wallets that may act in a namespace.
 
 use crate::api_call::ApiCall;
 use crate::error::{ApiError, ErrorBody, HandlerResult};
@@ -10,7 +10,7 @@ use debros_client::rpc::Member;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-/// Who gets which role.
+/// A wallet and its new role.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MemberBody {
@@ -23,7 +23,7 @@ pub(crate) struct MemberBody {
 /// A wallet that may act in the namespace.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct MemberAnswer {
-    /// In lower case, with 0x; `operator` where the node's operator owns the namespace.
+    /// In lower case, with 0x; `operator` if the node's operator owns the namespace.
     wallet: String,
     /// `reader`, `writer`, `admin` or `owner`.
     role: String,
@@ -58,7 +58,7 @@ pub(crate) struct RemoveMemberAnswer {
 
 type PathParam<T> = Result<Path<T>, PathRejection>;
 
-/// Lists who has which role in the namespace. For owner and admins.
+/// Lists the wallets and their roles in the namespace. For owner and admins.
 #[utoipa::path(
     get, path = "/v1/namespaces/{namespace}/members", tag = "members", operation_id = "members_list",
     params(("namespace" = String, Path, description = "The credential's own; operators name any.")),
@@ -70,9 +70,9 @@ pub(crate) async fn list(namespace: PathParam<String>, mut call: ApiCall) -> Han
     json(StatusCode::OK, &MembersAnswer::from(members))
 }
 
-/// Gives a wallet a role in place of the one that it had.
+/// Gives a wallet a role in place of its former one.
 ///
-/// For owner and admins; `admin` is the owner's to give.
+/// For owner and admins; only the owner gives `admin`.
 #[utoipa::path(
     post, path = "/v1/namespaces/{namespace}/members", tag = "members", operation_id = "members_set",
     request_body = MemberBody,

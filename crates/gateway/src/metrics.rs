@@ -1,4 +1,4 @@
-//! What the gateway counts. Every handle is looked up once and kept: a request only adds to
+//! The gateway's metrics. Every handle is looked up once and stored: a request only adds to
 //! numbers.
 
 use http::{Method, StatusCode};
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "other"];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-/// Stands for every path that is no route: a scan must not make a metric for each of its guesses.
+/// Stands for every path that is no route: a scan must not create a metric for each of its guesses.
 const UNMATCHED: &str = "unmatched";
 
 /// The gateway's metrics.
@@ -30,7 +30,7 @@ pub(crate) struct GatewayMetrics {
     pub(crate) messages_missed: Counter,
 }
 
-/// The metrics of one route; those of a method and class come into being with their first request.
+/// The metrics of one route; those of a method and class are created by their first request.
 pub(crate) struct RouteMetrics {
     route: &'static str,
     requests: [[OnceLock<Counter>; CLASSES.len()]; METHODS.len()],
@@ -100,7 +100,7 @@ impl GatewayMetrics {
     }
 }
 
-/// The pattern of a path that is no route by itself.
+/// The pattern of a path that is not a literal route.
 fn route_pattern(path: &str) -> &'static str {
     let segments: Vec<&str> = path.split('/').skip(1).take(7).collect();
     match segments[..] {

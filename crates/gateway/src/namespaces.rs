@@ -1,4 +1,4 @@
-//! `/v1/namespaces`: which there are for the caller, what they hold, and the end of one.
+//! `/v1/namespaces`: the caller's namespaces, their contents, and deleting one.
 
 use crate::api_call::ApiCall;
 use crate::error::{ApiError, ErrorBody, HandlerResult};
@@ -11,22 +11,21 @@ use debros_client::rpc::NamespaceInfo;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-/// A namespace and what it holds.
+/// A namespace and its contents.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct NamespaceAnswer {
     name: String,
-    /// What the caller may do there: `reader`, `writer`, `admin`, `owner` or `operator`.
+    /// The caller's role there: `reader`, `writer`, `admin`, `owner` or `operator`.
     #[schema(example = "owner")]
     role: String,
-    /// A wallet, in lower case with 0x; `operator` where the node's operator owns the namespace;
-    /// null: nobody.
+    /// A wallet, in lower case with 0x; `operator` if the node's operator owns the namespace; null:
+    /// nobody.
     owner: Option<String>,
     /// Null: not known.
     created_at: Option<String>,
     /// Bytes that its SQL database takes.
     size: u64,
-    /// Those of `size` in which nothing is kept any more; what is written later goes there first. A
-    /// file does not shrink.
+    /// The part of `size` that is free again; later writes use it first. A file does not shrink.
     free: u64,
     /// Tables, virtual ones too.
     tables: u64,
@@ -42,12 +41,12 @@ pub struct NamespaceAnswer {
     /// many with so many bytes.
     keys_are_exact: bool,
     /// Bytes that count against `quota`: the SQL database, the pairs and the idempotency records,
-    /// with what stands around them.
+    /// with their overhead.
     taken: u64,
     /// Bytes that all of it may take; null: no limit of its own.
     quota: Option<u64>,
-    /// Why its SQL database can not be looked into, as when it is damaged: its tables and rows are
-    /// not known then. Null: it can.
+    /// Why its SQL database cannot be read, as when it is damaged: its tables and rows are not
+    /// known then. Null: it can.
     problem: Option<String>,
 }
 
@@ -69,7 +68,7 @@ pub(crate) struct DeleteNamespaceBody {
     confirm: String,
 }
 
-/// What was deleted.
+/// The deleted namespace.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct DeleteNamespaceAnswer {
     #[schema(example = "ok")]
@@ -120,7 +119,7 @@ pub(crate) async fn list(mut call: ApiCall) -> HandlerResult {
     json(StatusCode::OK, &NamespacesAnswer { count: items.len(), items, next_cursor })
 }
 
-/// Tells what a namespace holds, and how much of its quota it takes.
+/// Returns what a namespace contains, and how much of its quota it takes.
 #[utoipa::path(
     get, path = "/v1/namespaces/{namespace}", tag = "namespaces", operation_id = "namespaces_get",
     params(("namespace" = String, Path, description = "The credential's own; operators name any.")),
@@ -177,7 +176,7 @@ fn read_namespace(path: NamespaceParam) -> Result<String, ApiError> {
 fn namespace_answer(call: &ApiCall, info: NamespaceInfo) -> NamespaceAnswer {
     let mut answer = NamespaceAnswer::from(info);
     if call.lent_access().is_some() {
-        // Not that of the credential that is lent.
+        // The client with the gateway's lent credential is not used.
         "writer".clone_into(&mut answer.role);
     }
     answer

@@ -37,13 +37,13 @@ pub struct PeerAnswer {
     connected: bool,
     /// Null: never.
     last_seen: Option<String>,
-    /// What it told about itself, such as `debros/0.1.0`.
+    /// Its description of itself, such as `debros/0.1.0`.
     agent: String,
     /// Round-trip time of the last ping in microseconds; null when unknown.
     rtt_us: Option<u64>,
 }
 
-/// Whom to dial.
+/// The peer to dial.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ConnectBody {
@@ -53,14 +53,14 @@ pub(crate) struct ConnectBody {
     multiaddr: String,
 }
 
-/// Whom to leave.
+/// The peer to disconnect.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DisconnectBody {
     peer_id: String,
 }
 
-/// Who was dialled.
+/// The dialled peer.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct ConnectAnswer {
     #[schema(example = "ok")]
@@ -76,7 +76,7 @@ pub(crate) struct DisconnectAnswer {
     disconnected: bool,
 }
 
-/// Tells what the node is doing.
+/// Returns the state of the node.
 #[utoipa::path(
     get, path = "/v1/network/status", tag = "network", operation_id = "network_status",
     responses((status = 200, body = NodeAnswer)),
@@ -100,7 +100,7 @@ pub(crate) async fn peers(mut call: ApiCall) -> HandlerResult {
     json(StatusCode::OK, &peers)
 }
 
-/// Lets the node dial a peer. Operators only.
+/// Has the node dial a peer. Operators only.
 #[utoipa::path(
     post, path = "/v1/network/connect", tag = "network", operation_id = "network_connect", request_body = ConnectBody,
     responses((status = 200, body = ConnectAnswer), (status = 403, body = ErrorBody)),

@@ -6,10 +6,10 @@ use debros_client::{Client, Scope};
 use debros_proto::{Code, Error, now_ms};
 use std::time::{Duration, Instant};
 
-/// How long the node may take to say how it is.
+/// How long the node may take to report its health.
 const NODE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// When it makes sense to ask again while there is no node.
+/// The pause before it is asked again while there is no node.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The node's health and status, asked for at most once a second.
@@ -19,7 +19,7 @@ pub(crate) struct NodeHealthCache {
     status: TtlCache<Result<StatusResponse, Error>>,
 }
 
-/// How the node is, as it said or did not.
+/// The node's health, as reported or not.
 #[derive(Clone)]
 pub(crate) struct HealthSample {
     pub(crate) answer: Result<HealthResponse, Error>,
@@ -50,7 +50,7 @@ impl NodeHealthCache {
 /// look slow.
 pub(crate) fn connected_client(client: &Client) -> Result<Client, Error> {
     if !client.is_connected() {
-        // Whoever asks waits for the node, though not in this answer.
+        // The question has the node dialled again, though not for this answer.
         client.dial_lost_nodes();
         return Err(
             Error::new(Code::Unavailable, "no node can be reached").retry_after(RETRY_AFTER)

@@ -1,5 +1,5 @@
-//! The interface as an OpenAPI 3.1 document. The file `openapi.json` is what is served; a test
-//! compares it with this.
+//! The interface as an OpenAPI 3.1 document. The file `openapi.json` is served; a test compares it
+//! with this code.
 
 use crate::auth::{jwks, keys, login, proof, sessions, who_am_i};
 use crate::{apps, database, health, members, namespaces, network, pubsub, storage, websocket};
@@ -39,8 +39,8 @@ pub fn document() -> utoipa::openapi::OpenApi {
     tags(
         (name = "operation", description = "Health, version and metrics."),
         (name = "auth", description = "Sign-in with a wallet, sessions, API keys."),
-        (name = "namespaces", description = "Which namespaces there are, and what they hold."),
-        (name = "members", description = "Who may act in a namespace."),
+        (name = "namespaces", description = "Namespaces: listed, described, deleted."),
+        (name = "members", description = "The members of a namespace and their roles."),
         (name = "storage", description = "Key-value pairs."),
         (name = "database", description = "SQL in SQLite's dialect."),
         (name = "pubsub", description = "Topics."),
@@ -66,8 +66,8 @@ impl Modify for SecuritySchemes {
     }
 }
 
-/// What holds for many routes, said in one place: their other names, the errors that any may
-/// answer, and the headers and parameters that many take.
+/// Rules for many routes, defined once: their other names, the errors that any may answer, and the
+/// headers and parameters that many take.
 struct OperationDefaults;
 
 impl Modify for OperationDefaults {
@@ -115,20 +115,20 @@ fn complete_operation(operation: &mut Operation, writes: bool) {
     }
     let error = Content::new(Some(Ref::from_schema_name("ErrorBody")));
     let error = ResponseBuilder::new()
-        .description("An error: 4xx is the caller's to mend, 5xx the system's.")
+        .description("An error: a 4xx is the caller's to correct, a 5xx the system's.")
         .content("application/json", error);
     responses.insert("default".to_owned(), error.build().into());
     if public {
         return;
     }
     let parameters = operation.parameters.get_or_insert_default();
-    let mut add = |name, place, what| parameters.push(optional_parameter(name, place, what));
+    let mut add = |name, location, what| parameters.push(optional_parameter(name, location, what));
     add(
         "namespace",
         ParameterIn::Query,
         "Refused when it is not the credential's own. Operators name any.",
     );
-    // Reading is a POST where a key does not fit into a query.
+    // Reading by POST, because a key may not fit into a query.
     if writes && id != "storage_get_json" {
         add(
             "Idempotency-Key",
@@ -146,16 +146,16 @@ fn complete_operation(operation: &mut Operation, writes: bool) {
         add(
             "If-None-Match",
             ParameterIn::Header,
-            "Only when it has not this version; * for: when it does not exist.",
+            "Only if the version differs; *: only if it does not exist.",
         );
     }
 }
 
-fn optional_parameter(name: &str, place: ParameterIn, what: &str) -> RefOr<Parameter> {
+fn optional_parameter(name: &str, location: ParameterIn, what: &str) -> RefOr<Parameter> {
     let text = ObjectBuilder::new().schema_type(Type::String).build();
     let parameter = ParameterBuilder::new()
         .name(name)
-        .parameter_in(place)
+        .parameter_in(location)
         .required(Required::False)
         .description(Some(what))
         .schema(Some(text))
@@ -183,8 +183,8 @@ mod tests {
     use crate::router::build_routes;
     use std::path::Path;
 
-    /// The file is what callers and the SDK's generator read. After a wanted change, run the tests
-    /// with `UPDATE_OPENAPI=1` and look at the difference.
+    /// Callers and the SDK's generator read the file. After an intended change, run the tests with
+    /// `UPDATE_OPENAPI=1` and review the difference.
     #[test]
     fn the_file_is_the_document() {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.json");

@@ -1,4 +1,4 @@
-//! A request to a route that needs no credential: limited by address, its body small.
+//! A request to a route that needs no credential: limited by address, with a small body.
 
 use crate::body_reader;
 use crate::caller_scope::{caller_scope, gateway_credential_forbidden};
@@ -21,13 +21,13 @@ use std::sync::Arc;
 
 /// A request to a sign-in route. Making one counts against its address.
 pub(crate) struct PublicCall {
-    /// Acts for nobody.
+    /// A client without a credential.
     pub(crate) client: Client,
     pub(crate) shared: Arc<GatewayState>,
     address: IpAddr,
     parts: Parts,
     body: Body,
-    /// What the body takes in memory, until the call is over.
+    /// The memory that the body takes, until the call is over.
     charge: ChargeGuard,
 }
 
@@ -64,8 +64,8 @@ impl FromRequest<Arc<GatewayState>> for PublicCall {
 }
 
 fn client_address(parts: &Parts, shared: &GatewayState) -> Result<IpAddr, ApiError> {
-    // Every connection has ends; a request without one would be a defect, and is then one caller
-    // with all such.
+    // Every connection has two ends; a request without one would be a defect, and all such requests
+    // would count as one caller.
     let peer = connection_info(parts)
         .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |connection| connection.peer.ip());
     shared.proxies.client_address(peer, &parts.headers)
@@ -97,7 +97,7 @@ impl PublicCall {
             .unwrap_or_else(|| self.shared.namespace.as_str().to_owned())
     }
 
-    /// Counts the request against the wallet that it names, as asked for from this address.
+    /// Counts the request against the wallet that it names, for this address.
     ///
     /// # Errors
     /// `rate_limited`.
@@ -105,7 +105,7 @@ impl PublicCall {
         self.shared.sign_in.count_wallet(self.address, wallet)
     }
 
-    /// Where the caller signs in.
+    /// The domain and URI of the caller's sign-in.
     pub(crate) fn sign_in_origin(&self) -> Result<SignInOrigin, ApiError> {
         sign_in_origin(&self.shared, &self.parts)
     }
@@ -131,7 +131,7 @@ impl PublicCall {
     }
 }
 
-/// Where the caller of a request signs in.
+/// The domain and URI at which the caller of a request signs in.
 pub(crate) fn sign_in_origin(
     shared: &GatewayState,
     parts: &Parts,

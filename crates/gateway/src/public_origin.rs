@@ -1,10 +1,10 @@
-//! Under which names the gateway is known: what a wallet's owner reads in the text that they sign
+//! The names under which the gateway is known: the text that a wallet's owner signs shows one
 //! (EIP-4361).
 //!
-//! The name never comes from a caller alone. Else a page elsewhere could have its visitors sign a
-//! text that names that page, and use the signature here. That this can not happen through another
-//! gateway is the node's affair: it accepts names that it was told (`security.sign_in_domains`),
-//! and takes this gateway's own word only when it is in its process.
+//! The name never comes from a caller alone. Otherwise a page elsewhere could have its visitors
+//! sign a text that names that page, and use the signature here. The node prevents the same through
+//! another gateway: it accepts configured names (`security.sign_in_domains`), and any name only
+//! from a gateway in its own process.
 
 use crate::config::GatewayStartError;
 use crate::connection_info::ConnectionInfo;
@@ -27,7 +27,7 @@ pub(crate) struct SignInOrigin {
 /// The names of this gateway.
 pub(crate) struct PublicOrigin {
     configured: Option<SignInOrigin>,
-    /// What was configured to listen on, in lower case.
+    /// The configured listen address, in lower case.
     listen: String,
     scheme: &'static str,
 }
@@ -46,11 +46,11 @@ impl PublicOrigin {
         })
     }
 
-    /// The place that a challenge of this request is for.
+    /// The domain and URI for a challenge of this request.
     ///
     /// # Errors
-    /// `invalid_argument` when the request came under a name that the gateway does not know to be
-    /// its own.
+    /// `invalid_argument` if the request came under a name that the gateway does not know to be its
+    /// own.
     pub(crate) fn sign_in_origin(
         &self,
         request: &http::request::Parts,
@@ -81,7 +81,7 @@ impl PublicOrigin {
     }
 }
 
-/// The name that the request was sent to, in lower case; none when it is not one plain `host` or
+/// The name that the request was sent to, in lower case; none if it is not one plain `host` or
 /// `host:port`.
 fn request_authority(request: &http::request::Parts) -> Option<String> {
     let mut hosts = request.headers.get_all(HOST).iter();
@@ -93,7 +93,7 @@ fn request_authority(request: &http::request::Parts) -> Option<String> {
     is_plain_authority(host).then(|| host.to_ascii_lowercase())
 }
 
-/// `request_authority`, `address` or `[v6 address]`, each with or without a port.
+/// `host`, `address` or `[v6 address]`, each with or without a port.
 fn is_plain_authority(authority: &str) -> bool {
     if authority.starts_with('[') {
         return authority.parse::<SocketAddr>().is_ok()
@@ -133,7 +133,7 @@ mod tests {
     use crate::connection_info::ConnectionInfo;
     use http::Request;
 
-    fn place(site: &PublicOrigin, host: &str) -> Option<SignInOrigin> {
+    fn sign_in_origin_of(public_origin: &PublicOrigin, host: &str) -> Option<SignInOrigin> {
         let (parts, ()) =
             Request::get("/v1/auth/challenge").header("Host", host).body(()).unwrap().into_parts();
         let connection = ConnectionInfo {
@@ -142,13 +142,13 @@ mod tests {
             holder: Default::default(),
             credential: None,
         };
-        site.sign_in_origin(&parts, &connection).ok()
+        public_origin.sign_in_origin(&parts, &connection).ok()
     }
 
     /// Lesson 9: the signed text named no site, so that another site could relay it.
     #[test]
     fn lesson_09_an_unknown_host_is_never_named() {
-        let site = PublicOrigin::new(None, "gw.internal:8080", false).unwrap();
+        let public_origin = PublicOrigin::new(None, "gw.internal:8080", false).unwrap();
         for own in [
             "localhost:8080",
             "LOCALHOST",
@@ -157,7 +157,10 @@ mod tests {
             "192.0.2.1:8080",
             "gw.internal:8080",
         ] {
-            assert_eq!(place(&site, own).unwrap().domain, own.to_ascii_lowercase());
+            assert_eq!(
+                sign_in_origin_of(&public_origin, own).unwrap().domain,
+                own.to_ascii_lowercase()
+            );
         }
         for other in [
             "evil.example",
@@ -173,10 +176,10 @@ mod tests {
             "[::1].localhost",
             "",
         ] {
-            assert_eq!(place(&site, other), None, "{other}");
+            assert_eq!(sign_in_origin_of(&public_origin, other), None, "{other}");
         }
         assert_eq!(
-            place(&site, "localhost:8080").unwrap().uri,
+            sign_in_origin_of(&public_origin, "localhost:8080").unwrap().uri,
             "http://localhost:8080/v1/auth/login"
         );
     }
@@ -184,7 +187,7 @@ mod tests {
     /// HTTP/2 has no Host header, and an absolute form in HTTP/1.1 goes before it.
     #[test]
     fn the_requests_own_authority_goes_before_the_host_header() {
-        let site = PublicOrigin::new(None, ":8080", true).unwrap();
+        let public_origin = PublicOrigin::new(None, ":8080", true).unwrap();
         let connection = ConnectionInfo {
             peer: "127.0.0.1:999".parse().unwrap(),
             local: "127.0.0.1:8080".parse().unwrap(),
@@ -193,7 +196,10 @@ mod tests {
         };
         let asked = |uri: &str| {
             let request = Request::get(uri).header("Host", "localhost").body(()).unwrap();
-            site.sign_in_origin(&request.into_parts().0, &connection).ok().map(|place| place.uri)
+            public_origin
+                .sign_in_origin(&request.into_parts().0, &connection)
+                .ok()
+                .map(|origin| origin.uri)
         };
         assert_eq!(asked("https://evil.example/v1/auth/challenge"), None);
         let expected = "https://localhost:8443/v1/auth/login";
@@ -202,13 +208,14 @@ mod tests {
 
     #[test]
     fn lesson_09_a_configured_address_is_the_only_one() {
-        let site = PublicOrigin::new(Some("https://GW.example/debros/"), ":8080", false).unwrap();
+        let public_origin =
+            PublicOrigin::new(Some("https://GW.example/debros/"), ":8080", false).unwrap();
         let expected = SignInOrigin {
             domain: "gw.example".to_owned(),
             uri: "https://gw.example/debros/v1/auth/login".to_owned(),
         };
         for host in ["gw.example", "evil.example", "localhost:8080"] {
-            assert_eq!(place(&site, host), Some(expected.clone()));
+            assert_eq!(sign_in_origin_of(&public_origin, host), Some(expected.clone()));
         }
     }
 

@@ -1,4 +1,4 @@
-//! `/v1/pubsub` without its WebSocket: publishing one message, and which topics there are.
+//! `/v1/pubsub` without its WebSocket: publishing one message, and listing topics.
 
 use crate::api_call::ApiCall;
 use crate::error::{ErrorBody, HandlerResult};
@@ -36,7 +36,7 @@ pub(crate) async fn publish(mut call: ApiCall) -> HandlerResult {
     done(StatusCode::OK)
 }
 
-/// Lists the topics that somebody is subscribed to.
+/// Lists the topics that have subscribers.
 #[utoipa::path(
     get, path = "/v1/pubsub/topics", tag = "pubsub", operation_id = "pubsub_topics",
     responses((status = 200, body = TopicsAnswer)),

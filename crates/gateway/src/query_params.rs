@@ -4,7 +4,7 @@ use crate::error::ApiError;
 use debros_proto::ids::excerpt;
 use std::borrow::Cow;
 
-/// Every parameter there is. A route that does not take one of them refuses it.
+/// Every known parameter. A route that does not take one of them refuses it.
 const NAMES: [&str; 12] = [
     "key",
     "ttl",
@@ -41,7 +41,7 @@ impl QueryParams {
             };
             if pairs.iter().any(|(other, _)| other == name) {
                 return Err(ApiError::invalid(format!(
-                    "the query parameter \"{name}\" stands there twice"
+                    "the query parameter \"{name}\" appears twice"
                 )));
             }
             pairs.push((name, percent_decode(value)?.into_owned()));

@@ -1,8 +1,8 @@
-//! The body of a request: counts what is taken from the connection, and comes back when a handler
-//! has not read it all.
+//! The body of a request: counts the bytes taken from the connection, and returns to the pipeline
+//! if a handler has not read it all.
 //!
-//! The library drops the rest of an HTTP/2 body without a reader, and does not report how much that
-//! is. So what has come of it is taken first.
+//! The library drops the rest of an HTTP/2 body without a reader, and does not report its size. So
+//! the received part is taken first.
 
 use crate::connection_state::ConnectionState;
 use crate::http_settings::STREAM_WINDOW;
@@ -15,10 +15,11 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
-/// What is taken of a body of HTTP/2 before it is dropped: as much as the library may have of it.
+/// Bytes of an HTTP/2 body that are taken before it is dropped: as many as the library may have of
+/// it.
 const MOST_LEFT: usize = STREAM_WINDOW as usize;
 
-/// Where a body goes that was dropped before its end.
+/// The place for a body that was dropped before its end.
 #[derive(Clone, Default)]
 pub(crate) struct UnreadSlot(Arc<Mutex<Option<Incoming>>>);
 

@@ -1,17 +1,18 @@
-//! What a request is charged for in memory, while it is under way.
+//! The memory that a request is charged for while it is under way.
 
 use http::Request;
 
-/// What a request takes, with a small head and a small body. An answer up to this size always fits.
+/// The charge of a request with a small head and a small body. An answer up to this size always
+/// fits.
 pub(crate) const BASE_REQUEST_BYTES: usize = 8 << 10;
 /// A head or a body up to this size is small: most are, and each change of a charge costs some
 /// shared counters.
 const SMALL_PART_BYTES: usize = 2 << 10;
 
-/// What a header takes beside its name and value. Over HTTP/2 a thousand come in as many bytes.
+/// The memory of a header beside its name and value. Over HTTP/2 a thousand come in as many bytes.
 const HEADER: usize = 112;
 
-/// What a request takes before its body is read.
+/// The charge of a request before its body is read.
 pub(crate) fn head_cost<B>(request: &Request<B>) -> usize {
     let headers =
         request.headers().iter().map(|(name, value)| HEADER + name.as_str().len() + value.len());
@@ -19,7 +20,7 @@ pub(crate) fn head_cost<B>(request: &Request<B>) -> usize {
     BASE_REQUEST_BYTES + beyond_small(headers.sum::<usize>() + target)
 }
 
-/// What a part of a request takes beside [`BASE_REQUEST_BYTES`].
+/// The charge of a part of a request beyond [`BASE_REQUEST_BYTES`].
 pub(crate) fn beyond_small(bytes: usize) -> usize {
     if bytes <= SMALL_PART_BYTES { 0 } else { bytes }
 }

@@ -1,4 +1,4 @@
-//! The name of a request, for logs and answers.
+//! The id of a request, for logs and answers.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::cell::Cell;
@@ -8,7 +8,7 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_ID_BYTES: usize = 128;
 
-/// The caller's own id when it sent a good one, else a new one.
+/// The caller's own id if it is valid, else a new one.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestId(HeaderValue);
 
@@ -21,7 +21,7 @@ impl RequestId {
     }
 
     pub(crate) fn as_str(&self) -> &str {
-        // Only visible ASCII gets in.
+        // Only visible ASCII passes.
         self.0.to_str().unwrap_or_default()
     }
 

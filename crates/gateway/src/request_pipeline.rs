@@ -1,5 +1,5 @@
-//! What happens to every request, whatever its path: a name, CORS, metrics, the form of errors, and
-//! a guard against panics. One function in place of a stack of layers: each layer would cost an
+//! The steps of every request, whatever its path: id, CORS, metrics, the form of errors, and a
+//! guard against panics. One function in place of a stack of layers: each layer would cost an
 //! allocation and a call per request.
 
 use crate::access_log;
@@ -32,8 +32,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use tower::Service as _;
 
-/// No browser guesses that an answer is a page or a script: much of what goes out was written by
-/// strangers.
+/// No browser guesses that an answer is a page or a script: strangers wrote much of the content.
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
 /// The gateway as hyper sees it.
@@ -95,15 +94,15 @@ impl RequestPipeline {
                 request.extensions_mut().insert(id.clone());
                 request.extensions_mut().insert(ends);
                 let response = call_catching_panics(&mut self.router, request).await;
-                // From here on it counts for its answer, whose bytes are there: whether they fit is
-                // what is asked.
+                // From here on the charge is for the answer, whose bytes are in memory already: it
+                // is tested whether they fit.
                 let size =
                     usize::try_from(response.body().size_hint().lower()).unwrap_or(usize::MAX);
                 let fits = charge.resize(size.max(BASE_REQUEST_BYTES)).is_ok();
                 state.record_response(size, fits);
                 if size > BASE_REQUEST_BYTES {
-                    // Whoever has many such requests waiting on one connection gives way to others
-                    // after each.
+                    // A caller with many such requests on one connection yields to others after
+                    // each.
                     tokio::task::yield_now().await;
                 }
                 (
@@ -167,8 +166,8 @@ impl RequestPipeline {
         })
     }
 
-    /// Who calls: the address, which a proxy may name, and the credential. What is wrong with
-    /// either is told later.
+    /// Identifies the caller: the address, which a proxy may name, and the credential. Errors in
+    /// either are reported later.
     fn caller_buckets(&self, request: &Request<Body>, ends: &ConnectionInfo) -> CallerBuckets {
         let GatewayState { proxies, callers, .. } = &*self.shared;
         let (peer, headers) = (ends.peer.ip(), request.headers());
@@ -180,8 +179,8 @@ impl RequestPipeline {
         callers.with_credential(at, ends.credential.as_deref())
     }
 
-    /// Lets a request in, as far as there is memory for it, and on a connection of the reserve with
-    /// a credential alone.
+    /// Admits a request if there is memory for it, and on a connection of the reserve only with a
+    /// credential.
     fn admit_request(
         &self,
         request: &Request<Body>,
@@ -200,8 +199,8 @@ impl RequestPipeline {
         let mut charge = self.shared.memory.charge(holder, size)?;
         let unfit = state.rejected_response_size();
         if unfit > size {
-            // The last answer found no room. Another as large is not made in vain: it takes the
-            // processor from others.
+            // The last answer found no room. Another one of that size is not made in vain: it would
+            // take processor time from others.
             charge.resize(unfit)?;
             charge.resize(size)?;
         }
@@ -209,7 +208,7 @@ impl RequestPipeline {
     }
 }
 
-/// Says that there was no room for an answer, and whether the call was made.
+/// The error for an answer without room; it says whether the call was made.
 fn no_room_for_response(method: &Method, size: usize) -> ApiError {
     tracing::debug!(size, "an answer is not sent: there is no room for it");
     let room = "the answer does not fit beside what this caller and others have not read yet";
@@ -239,13 +238,13 @@ impl UnreadBody {
         })
     }
 
-    /// Whether the connection can serve the next request: the body was read, or its rest is here
-    /// and small.
+    /// Whether the connection can serve the next request: the body was read, or its rest has come
+    /// and is small.
     async fn discard_rest(self, state: &Arc<ConnectionState>, closes: bool) -> bool {
         match self.body.take_body() {
             None => true,
             Some(body) => {
-                // What is thrown away is taken too.
+                // Discarded bytes count as taken too.
                 let body =
                     Body::new(RequestBody::new(body, Arc::clone(state), UnreadSlot::default()));
                 body_reader::discard_rest(body, self.announced, self.awaits_permission, closes)
@@ -254,9 +253,9 @@ impl UnreadBody {
         }
     }
 
-    /// Over HTTP/2 the connection goes on in any case. A small rest is taken as it comes: the
-    /// library drops what comes for a body without a reader, and that would count. A large one is
-    /// called off.
+    /// Over HTTP/2 the connection continues in any case. A small rest is taken as it comes: the
+    /// library drops the data of a body without a reader, and that would count. A stream with a
+    /// large rest is reset.
     fn await_end(self, state: &Arc<ConnectionState>) {
         if let Some(body) = self.body.take_body()
             && !self.awaits_permission

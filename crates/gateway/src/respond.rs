@@ -19,8 +19,8 @@ pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> HandlerResult 
 
 pub(crate) fn to_json_bytes(value: &impl Serialize) -> Result<Vec<u8>, ApiError> {
     serde_json::to_vec(value).map_err(|error| {
-        tracing::error!(%error, "an answer can not be written as JSON");
-        Error::internal("the answer can not be written as JSON").into()
+        tracing::error!(%error, "an answer cannot be written as JSON");
+        Error::internal("the answer cannot be written as JSON").into()
     })
 }
 

@@ -1,7 +1,7 @@
 //! The body of an answer, counted from the handler until the socket has taken its last byte.
 //!
-//! The count hangs on the bytes themselves, wherever the HTTP library keeps them: it is given back
-//! when the last piece of them is dropped.
+//! The count is attached to the bytes themselves, wherever the HTTP library keeps them: it is
+//! released when the last piece of them is dropped.
 
 use crate::connection_state::{ActivityGuard, UnreadResponse};
 use crate::fair_budget::ChargeGuard;
@@ -14,19 +14,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// What HTTP/2 gets at a time: it keeps a piece of which it may send one byte.
+/// The size of a piece for HTTP/2, which keeps a whole piece when it may send one byte of it.
 const HTTP2_PIECE_BYTES: usize = 16 << 10;
 
 /// The body of an answer.
 #[derive(Default)]
 pub(crate) struct ResponseBody {
     bytes: Bytes,
-    /// What is not in memory yet; none of the gateway's own answers has such.
+    /// A body that is not in memory yet; none of the gateway's own answers has one.
     rest: Option<Body>,
     unread: Option<Arc<UnreadResponse>>,
 }
 
-/// Bytes of an answer, with what counts them.
+/// Bytes of an answer, with their charge.
 struct ChargedBytes {
     bytes: Bytes,
     _charge: ChargeGuard,
@@ -40,7 +40,7 @@ impl AsRef<[u8]> for ChargedBytes {
     }
 }
 
-/// A part of an answer on its way: that it was sent is progress.
+/// A part of an answer on its way: sending it is progress.
 struct ResponsePiece {
     bytes: Bytes,
     unread: Arc<UnreadResponse>,
@@ -60,7 +60,8 @@ impl Drop for ResponsePiece {
 
 impl ResponseBody {
     /// Counts a body that the charge is large enough for. With `watched` the connection ends when
-    /// nothing of it is taken for the write time-out: over HTTP/2 the socket does not show that.
+    /// nothing of the body is taken for the write time-out: over HTTP/2 the socket does not show
+    /// that.
     pub(crate) fn charged(
         mut body: Body,
         charge: ChargeGuard,

@@ -1,4 +1,4 @@
-//! Which handler answers which path.
+//! The handlers of the paths.
 
 use crate::auth::{jwks, keys, login, proof, sessions, who_am_i};
 use crate::error::ApiError;

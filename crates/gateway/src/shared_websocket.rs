@@ -1,10 +1,10 @@
-//! A WebSocket that one future reads while another writes, both in one task; and one that gives
-//! memory back.
+//! A WebSocket that one future reads while another writes, both in one task, and that can return
+//! memory.
 //!
-//! The library keeps buffers as large as the largest frame that it has read, and as what it had to
-//! write at once. A socket that had one message of 1 MiB would hold that much until it ends. So
-//! [`SharedWebSocket::try_shrink_buffers`] puts a new reader and writer around the connection, when
-//! nothing is half read or half written.
+//! The library keeps buffers as large as the largest frame that it has read, and the largest amount
+//! that it had to write at once. A socket that had one message of 1 MiB would hold that much until
+//! it ends. So [`SharedWebSocket::try_shrink_buffers`] puts a new reader and writer around the
+//! connection, when nothing is half read or half written.
 
 use crate::connection_state::ConnectionState;
 use crate::frame_tracker::FrameTracker;
@@ -24,12 +24,12 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 /// A message over this size goes out in several frames. The library copies a frame before it is
-/// written: so a socket whose reader stands still keeps this much in memory, not a whole message.
+/// written: so a socket with a stalled reader keeps this much in memory, not a whole message.
 pub(crate) const FRAME_PIECE_BYTES: usize = 8 << 10;
-/// Over this the library refuses to keep more: a piece that was not written, the next one, and
+/// Beyond this the library refuses to keep more: a piece that was not written, the next one, and
 /// their heads.
 const MAX_WRITE_BUFFER: usize = 2 * FRAME_PIECE_BYTES + (1 << 10);
-/// Read at a time. Every open WebSocket has it.
+/// The size of a read. Every open WebSocket has a buffer of it.
 const READ_BUFFER: usize = 2 << 10;
 
 type InnerWebSocket = WebSocketStream<CountingStream>;
@@ -47,13 +47,13 @@ struct SocketState {
 
 impl SharedWebSocket {
     pub(crate) fn new(upgraded: Upgraded, connection: Arc<ConnectionState>) -> Self {
-        let border = FrameTracker::default();
+        let tracker = FrameTracker::default();
         let inner =
-            wrap_stream(CountingStream { stream: TokioIo::new(upgraded), connection, border });
+            wrap_stream(CountingStream { stream: TokioIo::new(upgraded), connection, tracker });
         Self(Mutex::new(SocketState { inner, taken: 0 }))
     }
 
-    /// Gives back the buffers. Says whether it could: nothing may be half read or half written.
+    /// Returns the buffers' memory. False if something is half read or half written.
     pub(crate) async fn try_shrink_buffers(&self) -> bool {
         poll_fn(|cx| Poll::Ready(self.poll_shrink_buffers(cx))).await
     }
@@ -62,9 +62,9 @@ impl SharedWebSocket {
         let mut state = self.lock_state();
         let taken = state.taken;
         let Some(inner) = &mut state.inner else { return false };
-        let border = &inner.get_ref().border;
-        if border.finished_messages() != taken
-            || border.unfinished_bytes() > 0
+        let tracker = &inner.get_ref().tracker;
+        if tracker.finished_messages() != taken
+            || tracker.unfinished_bytes() > 0
             || !matches!(inner.poll_flush_unpin(cx), Poll::Ready(Ok(())))
         {
             return false;
@@ -72,14 +72,14 @@ impl SharedWebSocket {
         // Less always fits.
         let _ = inner.get_ref().connection.count_retained(0);
         state.inner = state.inner.take().and_then(|inner| wrap_stream(inner.into_inner()));
-        // Whoever waits for the socket waits for the old reader and writer: both halves have to ask
-        // again.
+        // A task that waits for the socket waits for the old reader and writer: both halves have to
+        // poll again.
         cx.waker().wake_by_ref();
         true
     }
 
-    /// Reads and throws away, past the frames. For the end of a connection whose frames cannot be
-    /// read.
+    /// Reads and discards, without parsing frames. For the end of a connection whose frames cannot
+    /// be read.
     pub(crate) async fn discard_input(&self) {
         // Not in the future itself, which every open WebSocket has.
         let mut bytes = vec![0; 4096];
@@ -124,10 +124,10 @@ impl Stream for &SharedWebSocket {
         let message = ready!(inner.poll_next_unpin(cx));
         if let Some(Ok(_)) = &message {
             *taken += 1;
-            let CountingStream { connection, border, .. } = inner.get_ref();
-            // The library has no other whole one: what is unread is the beginning of the next.
-            if border.finished_messages() == *taken {
-                connection.set_unread(border.unfinished_bytes());
+            let CountingStream { connection, tracker, .. } = inner.get_ref();
+            // The library has no other complete one: unread bytes are the beginning of the next.
+            if tracker.finished_messages() == *taken {
+                connection.set_unread(tracker.unfinished_bytes());
             }
         }
         Poll::Ready(message)
@@ -166,11 +166,11 @@ impl Sink<Message> for &SharedWebSocket {
     }
 }
 
-/// A connection that counts what was read from it, above TLS: bytes as the frames have them.
+/// A connection that counts the bytes read from it, above TLS: as the frames have them.
 struct CountingStream {
     stream: TokioIo<Upgraded>,
     connection: Arc<ConnectionState>,
-    border: FrameTracker,
+    tracker: FrameTracker,
 }
 
 impl AsyncRead for CountingStream {
@@ -182,7 +182,7 @@ impl AsyncRead for CountingStream {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         let read = &buffer.filled()[before..];
-        self.border.observe(read);
+        self.tracker.observe(read);
         Poll::Ready(self.connection.count_read(read.len()).map_err(memory_exceeded))
     }
 }

@@ -1,8 +1,8 @@
 //! How often one address, and one wallet from one address, may use the routes that need no
 //! credential.
 //!
-//! A wallet is never limited by itself: its address is no secret, so that anybody could use the
-//! limit up and lock its owner out.
+//! A wallet is never limited alone: its address is no secret, so anybody could use up the limit and
+//! lock its owner out.
 
 use crate::GatewayLimits;
 use crate::error::ApiError;
@@ -18,10 +18,10 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// Addresses, or wallets with an address, that are remembered at a time. Those over it share
-/// buckets: memory stays bounded, and nobody gets a fresh bucket by pushing others out.
+/// Addresses, or wallets with an address, that are remembered at a time. Further ones share
+/// buckets: memory stays bounded, and nobody gets a fresh bucket by displacing others.
 const MAX_KEYS: usize = 100_000;
-/// Buckets that those over it share.
+/// Buckets for those beyond.
 const SHARED_BUCKETS: u64 = 4096;
 
 /// The limits of the sign-in routes.
@@ -62,7 +62,7 @@ impl SignInLimits {
         self.addresses.check_key(caller_network(address))
     }
 
-    /// Counts a request of an address that names a wallet. What is no wallet is not counted: the
+    /// Counts a request of an address that names a wallet. An invalid wallet is not counted: the
     /// node refuses it at once.
     ///
     /// # Errors
@@ -76,7 +76,7 @@ impl SignInLimits {
         self.wallets.check_key((caller_network(address), digits.to_ascii_lowercase().into()))
     }
 
-    /// Forgets those whose bucket is full again.
+    /// Drops the keys whose bucket is full again.
     pub(crate) fn prune(&self) {
         self.addresses.prune();
         self.wallets.prune();
@@ -97,7 +97,7 @@ type KeyedBuckets<K, C> = RateLimiter<
     NoOpMiddleware<<C as Clock>::Instant>,
 >;
 
-/// A bucket for each key, at most so many.
+/// A bucket for each key, up to a bound.
 struct BoundedLimiter<K: Hash + Eq + Clone, C: Clock = MonotonicClock> {
     buckets: KeyedBuckets<K, C>,
     clock: C,
@@ -115,7 +115,7 @@ impl<K: Hash + Eq + Clone, C: Clock + Clone> BoundedLimiter<K, C> {
         max_keys: usize,
         clock: C,
     ) -> Self {
-        // The period is not zero: that is checked when the gateway starts.
+        // The period is not zero: the start of the gateway checks that.
         let quota = Quota::with_period(period)
             .unwrap_or(Quota::per_second(NonZeroU32::MIN))
             .allow_burst(burst);
@@ -223,7 +223,7 @@ mod tests {
         );
     }
 
-    /// A wallet's address is public: whoever knows it must not be able to shut its owner out.
+    /// A wallet's address is public: anybody that knows it must not be able to lock its owner out.
     #[test]
     fn lesson_10_a_stranger_uses_up_no_wallets_limit_but_its_own() {
         let limits = limits();

@@ -15,7 +15,7 @@ use http::header::{CONTENT_SECURITY_POLICY, ETAG};
 use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
-/// Should a browser show a value as a page after all, it is one of nobody's, without scripts.
+/// If a browser shows a value as a page after all, the page has no origin and no scripts.
 const SANDBOX: HeaderValue = HeaderValue::from_static("default-src 'none'; sandbox");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
@@ -38,7 +38,7 @@ pub(crate) struct KeyBody {
     key: String,
 }
 
-/// What was stored.
+/// The stored key.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct PutAnswer<'a> {
     #[schema(example = "ok")]
@@ -58,7 +58,7 @@ pub(crate) struct ValueAnswer {
     value: String,
 }
 
-/// What was deleted.
+/// The deleted key.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct DeleteAnswer<'a> {
     #[schema(example = "ok")]
@@ -85,13 +85,13 @@ pub struct ListAnswer {
 }
 
 impl ListAnswer {
-    /// Keys, and the cursor for those that follow; empty: none do.
+    /// Keys, and the cursor for the following ones; empty: there are none.
     pub fn new(keys: Vec<String>, next_cursor: String) -> Self {
         Self { keys, next_cursor }
     }
 }
 
-/// Stores a value: the raw body when the query names the key, else it stands in JSON.
+/// Stores a value: the raw body if the query names the key, else the value is in JSON.
 #[utoipa::path(
     post, path = "/v1/storage/put", tag = "storage", operation_id = "storage_put",
     params(
@@ -148,7 +148,7 @@ async fn store_value(
     Ok(answer)
 }
 
-/// Gives the raw value.
+/// Returns the raw value.
 #[utoipa::path(
     get, path = "/v1/storage/get", tag = "storage", operation_id = "storage_get",
     params(("key" = String, Query, description = "1 to 1,024 bytes of UTF-8.")),
@@ -164,7 +164,7 @@ pub(crate) async fn get(mut call: ApiCall) -> HandlerResult {
     send_value(call, require_key(key)?).await
 }
 
-/// Gives the raw value.
+/// Returns the raw value.
 #[utoipa::path(
     get, path = "/v1/storage", tag = "storage", operation_id = "storage_get_value",
     params(("key" = String, Query, description = "1 to 1,024 bytes of UTF-8.")),
@@ -179,7 +179,7 @@ pub(crate) async fn get_value(call: ApiCall) -> HandlerResult {
     get(call).await
 }
 
-/// Gives the value in JSON, or raw when the query names the key.
+/// Returns the value in JSON, or raw if the query names the key.
 #[utoipa::path(
     post, path = "/v1/storage/get", tag = "storage", operation_id = "storage_get_json",
     params(("key" = Option<String>, Query, description = "With it the answer is the raw value.")),
@@ -227,7 +227,7 @@ async fn send_value(call: ApiCall, key: String) -> HandlerResult {
     Ok(answer)
 }
 
-/// Deletes a key, which stands in the query or in JSON.
+/// Deletes a key, which is in the query or in JSON.
 #[utoipa::path(
     post, path = "/v1/storage/delete", tag = "storage", operation_id = "storage_delete",
     params(("key" = Option<String>, Query, description = "The key; else it stands in the body.")),
@@ -260,7 +260,7 @@ async fn remove_key(call: ApiCall, key: String) -> HandlerResult {
     json(StatusCode::OK, &DeleteAnswer { status: OK, key: &key, deleted })
 }
 
-/// Tells whether there is a value.
+/// Returns whether there is a value.
 #[utoipa::path(
     get, path = "/v1/storage/exists", tag = "storage", operation_id = "storage_exists",
     params(("key" = String, Query, description = "1 to 1,024 bytes of UTF-8.")),

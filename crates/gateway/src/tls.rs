@@ -1,4 +1,4 @@
-//! HTTPS from two files, which can be read again while it is served.
+//! HTTPS from two files, which can be read again while they are served.
 
 use crate::config::{GatewayStartError, TlsFiles};
 use debros_proto::regular_file;
@@ -23,15 +23,15 @@ impl ReloadableTls {
         Ok(Self { acceptor: RwLock::new(load_acceptor(&files)?), files })
     }
 
-    /// Reads the files again. Connections that are open keep the certificate that they have; so do
-    /// all when it fails.
+    /// Reads the files again. Open connections keep their certificate; if reading fails, new ones
+    /// get the old certificate too.
     pub(crate) fn reload(&self) -> Result<(), GatewayStartError> {
         let fresh = load_acceptor(&self.files)?;
         *self.acceptor.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
     }
 
-    /// What takes the next connection.
+    /// The acceptor for the next connection.
     pub(crate) fn current_acceptor(&self) -> TlsAcceptor {
         self.acceptor.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -41,11 +41,11 @@ fn load_acceptor(files: &TlsFiles) -> Result<TlsAcceptor, GatewayStartError> {
     let (certificate, private_key) = (&files.certificate, &files.private_key);
     for path in [certificate, private_key] {
         regular_file::metadata(path)
-            .map_err(|error| tls_error(path, "it can not be read", &error))?;
+            .map_err(|error| tls_error(path, "it cannot be read", &error))?;
     }
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect)
-        .map_err(|error| tls_error(certificate, "it can not be read as PEM", &error))?;
+        .map_err(|error| tls_error(certificate, "it cannot be read as PEM", &error))?;
     if chain.is_empty() {
         return Err(GatewayStartError::Tls {
             path: certificate.clone(),
@@ -58,7 +58,7 @@ fn load_acceptor(files: &TlsFiles) -> Result<TlsAcceptor, GatewayStartError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])
-        .map_err(|error| tls_error(certificate, "TLS can not be set up", &error))?
+        .map_err(|error| tls_error(certificate, "TLS cannot be set up", &error))?
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(|error| tls_error(certificate, "it does not go with the private key", &error))?;

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
-/// How long an answer is used again: what anyone may ask must not be a way to load the node.
+/// How long an answer is reused: a public question must not be a way to load the node.
 const TTL: Duration = Duration::from_secs(1);
 
-/// A value that is asked for again when it is too old. Those who come meanwhile wait for the same
+/// A value that is fetched again when it is too old. Callers that come meanwhile wait for the same
 /// answer.
 pub(crate) struct TtlCache<T>(Mutex<Option<(Instant, T)>>);
 

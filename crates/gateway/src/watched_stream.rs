@@ -1,4 +1,4 @@
-//! A socket that tells its state what is read from it, and when it takes no bytes.
+//! A socket that reports its reads to the connection's state, and when it takes no bytes.
 
 use crate::connection_state::ConnectionState;
 use crate::fair_budget::BudgetExceeded;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A socket that tells its state what is read from it, and when it takes no bytes.
+/// A socket that reports its reads to the connection's state, and when it takes no bytes.
 pub(crate) struct WatchedStream<S> {
     stream: S,
     state: Arc<ConnectionState>,

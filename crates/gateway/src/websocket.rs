@@ -29,7 +29,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 /// Opens a WebSocket that is subscribed to a topic.
 ///
 /// Each text or binary frame is published to the topic. Messages arrive as binary frames. Text
-/// frames tell of events: `{"type":"missed","count":3}` (this subscriber was too slow),
+/// frames report events: `{"type":"missed","count":3}` (this subscriber was too slow),
 /// `{"type":"reconnected"}` (the connection to the node was lost for a while: messages may be
 /// missing), `{"type":"error","code":"…","error":"…"}` (a message was not published, or the
 /// subscription ended).
@@ -93,17 +93,16 @@ pub(crate) async fn open(
     };
     let tasks = shared.tasks.clone();
     shared.tasks.spawn(async move {
-        // The connection may break before the answer is written: then everything of the session
-        // ends here.
+        // The connection may break before the answer is written: then the whole session ends here.
         if let Ok(upgraded) = upgrade.await {
-            // A task of its own, which is no larger than an open WebSocket needs.
+            // A task of its own, no larger than an open WebSocket needs.
             tasks.spawn(websocket_session::run_session(upgraded, session));
         }
     });
     Ok(switching_protocols(accept, protocol))
 }
 
-/// Who opens it: the credential may stand where only a WebSocket can have it.
+/// Identifies the caller: the credential may be in the places that only a WebSocket has.
 fn websocket_buckets(
     shared: &GatewayState,
     request: &Request,
@@ -116,9 +115,9 @@ fn websocket_buckets(
         .unwrap_or_default();
     match &caller.lent_access {
         None => shared.callers.with_credential(at, Some(&caller.credential)),
-        // Whoever shows a static key, which may stand in its protocol, counts with its namespace.
-        Some(grant) if grant.method == STATIC_KEY => {
-            shared.callers.with_credential(at, Some(grant.namespace.as_str()))
+        // A caller with a static key, which may be in its subprotocol, counts with its namespace.
+        Some(access) if access.method == STATIC_KEY => {
+            shared.callers.with_credential(at, Some(access.namespace.as_str()))
         }
         Some(_) => at,
     }
@@ -183,7 +182,7 @@ fn check_handshake(request: &Request) -> Result<HeaderValue, ApiError> {
         .filter(|key| STANDARD.decode(key.as_bytes()).is_ok_and(|bytes| bytes.len() == 16))
         .ok_or_else(|| bad("Sec-WebSocket-Key must be 16 bytes in base64"))?;
     HeaderValue::from_str(&derive_accept_key(key.as_bytes()))
-        .map_err(|_| bad("Sec-WebSocket-Key can not be used"))
+        .map_err(|_| bad("Sec-WebSocket-Key cannot be used"))
 }
 
 fn header_has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {

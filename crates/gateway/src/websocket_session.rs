@@ -1,8 +1,8 @@
-//! An open WebSocket: what comes in is published, what the subscription yields goes out.
+//! An open WebSocket: incoming frames are published, events of the subscription are sent.
 //!
 //! Reading and writing are two futures of one task, so nothing of a session outlives the other
-//! half, and the task ends as soon as either does. What a slow reader has not taken yet waits in
-//! the node's bounded subscription: here is room for one piece of a message only.
+//! half, and the task ends as soon as either does. Events that a slow reader has not taken yet wait
+//! in the node's bounded subscription: here is room for one piece of a message only.
 
 use crate::connection_state::{CloseRequest, ConnectionState};
 use crate::connection_table::ConnectionPermit;
@@ -29,23 +29,23 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, O
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame};
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
-/// What the library keeps of a message that is not whole yet.
+/// The largest incomplete message that the library keeps.
 const MAX_UNREAD: usize = MAX_MESSAGE_BYTES + (64 << 10);
-/// Taken together before the socket is flushed.
+/// Events that are sent together before the socket is flushed.
 const BATCH_BYTES: usize = 64 << 10;
 const BATCH_EVENTS: usize = 128;
-/// Messages over this leave a buffer behind that is worth giving back.
+/// Messages over this leave a buffer behind that is worth returning.
 const LARGE_MESSAGE_BYTES: usize = 4 << 10;
-/// Errors that wait to be told, and pongs to be sent. When they are not taken, nothing more is
-/// read.
+/// Error notices and pongs that wait to be sent. When they are not taken, nothing more is read.
 const NOTICE_QUEUE_LENGTH: usize = 16;
 /// How long the other side may take to close.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
 
-/// What a subscription yields. In a box, because the futures of a session would hold it once each.
+/// The result of polling a subscription. In a box, because the futures of a session would hold it
+/// once each.
 pub(crate) type SubscriptionEvents = BoxStream<'static, Result<PubsubEvent, Error>>;
 
-/// The events of a subscription. As a stream, because a wait for the next event must go on after
+/// The events of a subscription. As a stream, because a wait for the next event must continue after
 /// others had their turn.
 pub(crate) fn subscription_events(subscription: Subscription) -> SubscriptionEvents {
     let events = stream::unfold(subscription, |mut subscription| async move {
@@ -64,11 +64,11 @@ pub(crate) struct WebSocketSession {
     /// Counts it among the open ones.
     pub(crate) open_gauge: GaugeGuard,
     pub(crate) charge: ChargeGuard,
-    /// Its socket is one of the gateway's connections still.
+    /// Its socket is still one of the gateway's connections.
     pub(crate) permit: Arc<ConnectionPermit>,
 }
 
-/// What is told in text frames.
+/// The notices in text frames.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 enum WebSocketNotice<'a> {
@@ -83,12 +83,12 @@ impl WebSocketNotice<'_> {
     }
 
     fn to_message(&self) -> Message {
-        // Numbers and strings: this can not fail.
+        // Numbers and strings: this cannot fail.
         Message::text(serde_json::to_string(self).unwrap_or_default())
     }
 }
 
-/// What the reading half leaves to the writing half.
+/// Work of the reading half for the writing half.
 enum WriterTask {
     Send(Message),
     /// The library has an answer to a ping.
@@ -101,7 +101,7 @@ enum SessionEnd {
     Disconnected,
     /// We close, with a code.
     Close(CloseCode, &'static str),
-    /// We close because of bytes that can not be read on after.
+    /// We close because the bytes that follow cannot be read.
     Unreadable(CloseCode, &'static str),
 }
 
@@ -118,13 +118,13 @@ pub(crate) async fn run_session(upgraded: Upgraded, session: WebSocketSession) {
     let mut phase = shared.phase.subscribe();
 
     let end = tokio::select! {
-        // The sender of the phase lives as long as `gateway_state`.
+        // The sender of the phase lives as long as the gateway's state.
         _ = phase.wait_for(|phase| *phase >= LifecyclePhase::Draining) => SessionEnd::Close(CloseCode::Away, "the gateway is stopping"),
         () = state.wait_close_request(CloseRequest::Evict) => SessionEnd::Close(CloseCode::Policy, "nothing was read, or sent to its end, in time"),
         end = read_messages(&socket, &client, &topic, &shared, state, &life, tell) => end,
         end = write_events(&socket, events, tasks, &shared, &life) => end,
     };
-    // The subscription is gone here; what follows is only politeness.
+    // The subscription is gone here; the rest is politeness.
     let closing = close_socket(&socket, end);
     tokio::select! {
         _ = phase.wait_for(|phase| *phase == LifecyclePhase::Ended) => {}
@@ -133,7 +133,7 @@ pub(crate) async fn run_session(upgraded: Upgraded, session: WebSocketSession) {
     drop((held, charge, under_way));
 }
 
-/// When the other side last gave a sign of life.
+/// The time of the other side's last sign of life.
 struct PeerLiveness {
     started: Instant,
     seen_ms: AtomicU64,
@@ -159,7 +159,7 @@ impl PeerLiveness {
     }
 }
 
-/// Publishes what comes in, one message after the other, which keeps their order.
+/// Publishes incoming messages one after the other, which keeps their order.
 async fn read_messages(
     mut socket: &SharedWebSocket,
     client: &Client,
@@ -177,15 +177,15 @@ async fn read_messages(
             Ok(Message::Text(text)) => text.into(),
             Ok(Message::Close(_)) => return SessionEnd::Disconnected,
             Ok(Message::Ping(_)) => {
-                // The library answers. Nothing more is read until the answer is on its way, or a
-                // few are.
+                // The library answers. Nothing more is read until that answer, or a few of them,
+                // are on their way.
                 if tell.send(WriterTask::Flush).await.is_err() {
                     return SessionEnd::Disconnected;
                 }
                 continue;
             }
             Ok(Message::Pong(_)) => {
-                // However fast they come, others have their turn.
+                // However fast they come, other tasks have their turn.
                 consume_budget().await;
                 continue;
             }
@@ -236,7 +236,7 @@ fn end_for_error(error: &SocketError) -> SessionEnd {
     }
 }
 
-/// Sends what the subscription yields, and pings.
+/// Sends the subscription's events, and pings.
 async fn write_events(
     mut socket: &SharedWebSocket,
     mut events: SubscriptionEvents,
@@ -256,7 +256,7 @@ async fn write_events(
                 if life.idle_time() > limits.pong_timeout {
                     return SessionEnd::Close(CloseCode::Policy, "no pong came in time");
                 }
-                // What was needed for messages since the last time is given back.
+                // The memory for messages since the last time is returned.
                 has_sent = has_sent && !socket.try_shrink_buffers().await;
                 let ping = socket.send(Message::Ping(Bytes::new()));
                 timeout(limits.pong_timeout, ping.map_ok(|()| None)).await
@@ -290,8 +290,8 @@ async fn write_events(
 /// Why a subscription ended: an error, or `None` when the node ended it in order.
 type SubscriptionEnd = Option<Error>;
 
-/// Sends an event and those that are there already, in one go. What ended the stream meanwhile is
-/// returned.
+/// Sends an event and those that are ready already, in one go. The end of the stream, if it came
+/// meanwhile, is returned.
 async fn deliver_batch(
     mut socket: &SharedWebSocket,
     first: PubsubEvent,
@@ -360,7 +360,7 @@ async fn subscription_ended(
     let Some(error) = ended else {
         return SessionEnd::Close(CloseCode::Away, "the node ended the subscription");
     };
-    // Whether it gets there or not, the socket is closed next.
+    // Whether it arrives or not, the socket is closed next.
     let _ = timeout(within, socket.send(WebSocketNotice::error_message(&error))).await;
     match error.code {
         Code::Unauthenticated
@@ -372,13 +372,13 @@ async fn subscription_ended(
             "the credential does not allow this subscription any more",
         ),
         Code::Unavailable | Code::Overloaded | Code::RateLimited => {
-            SessionEnd::Close(CloseCode::Again, "the network can not be reached")
+            SessionEnd::Close(CloseCode::Again, "the network cannot be reached")
         }
         _ => SessionEnd::Close(CloseCode::Error, "the subscription failed"),
     }
 }
 
-/// Says good-bye as RFC 6455 asks. The caller limits the time.
+/// Performs the closing handshake of RFC 6455. The caller limits the time.
 async fn close_socket(mut socket: &SharedWebSocket, end: SessionEnd) {
     match end {
         SessionEnd::Disconnected => {

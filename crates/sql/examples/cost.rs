@@ -1,4 +1,4 @@
-//! What rewriting costs: `cargo run --release -p debros-fill_sql --example cost`.
+//! The cost of rewriting: `cargo run --release -p debros-sql --example cost`.
 #![allow(clippy::print_stdout, reason = "a program for the terminal")]
 
 use debros_proto::Namespace;
@@ -27,7 +27,7 @@ fn main() {
         ("point read", "SELECT * FROM users WHERE id = ?1".to_owned()),
         ("point read by name", "SELECT name, email FROM users WHERE email = ?1".to_owned()),
         ("insert", "INSERT INTO orders(user_id, total, status) VALUES (?1, ?2, ?3)".to_owned()),
-        ("insert, default of the moment", "INSERT INTO users(name, email) VALUES (?1, ?2) RETURNING id".to_owned()),
+        ("insert, volatile default", "INSERT INTO users(name, email) VALUES (?1, ?2) RETURNING id".to_owned()),
         ("upsert", "INSERT INTO users(id, name, created) VALUES (?1, ?2, ?3) ON CONFLICT(id) DO UPDATE SET name = excluded.name".to_owned()),
         ("update", "UPDATE orders SET status = ?1 WHERE id = ?2".to_owned()),
         ("delete", "DELETE FROM items WHERE order_id = ?1".to_owned()),
@@ -55,9 +55,9 @@ fn main() {
     let rewritten =
         rewrite("INSERT INTO users(name) VALUES (?1)", &catalogue).expect("it is rewritten");
     let mut random = |bytes: &mut [u8]| bytes.fill(1);
-    let mut moment = ExecutionContext { now_ms: 0, random: &mut random };
-    let fill = measure(|| drop(black_box(rewritten.fill_sql(&mut moment))));
-    println!("{:32} {:>8} {:>10} {:>10.3}", "filling one slot", "", "", micros(fill));
+    let mut context = ExecutionContext { now_ms: 0, random: &mut random };
+    let fill = measure(|| drop(black_box(rewritten.fill_sql(&mut context))));
+    println!("{:32} {:>8} {:>10} {:>10.3}", "filling one placeholder", "", "", micros(fill));
     let entries: Vec<CatalogueEntry> = catalogue.entries().expect("entries");
     println!(
         "{:32} {:>19.2}",
@@ -100,7 +100,7 @@ fn measure(mut call: impl FnMut()) -> Duration {
         .unwrap_or_default()
 }
 
-/// KiB that the process holds, where the system tells it.
+/// KiB that the process holds, where the system reports it.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmRSS"));

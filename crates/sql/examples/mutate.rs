@@ -1,8 +1,8 @@
-//! Mutation fuzzing without a special compiler: `cargo run --release -p debros-fill_sql --example
-//! mutate -- MINUTES [SEED]`.
+//! Mutation fuzzing without a special compiler: `cargo run --release -p debros-sql --example mutate
+//! -- MINUTES [SEED]`.
 //!
-//! Statements of the corpora are cut up and mixed. What the rewriter accepts is compiled in a
-//! database that a neighbour shares, under an authorizer that only watches, and is run beside the
+//! Statements of the corpora are cut up and mixed. A text that the rewriter accepts is compiled in
+//! a database that a neighbour shares, under an authorizer that only watches, and runs beside the
 //! same text on a plain SQLite: no escape, no panic, the same result.
 #![allow(clippy::print_stdout, reason = "a program for the terminal")]
 
@@ -124,7 +124,7 @@ impl Scene {
                         common::watch::escape(&context, seen.ddl, seen.sequence, seen.statistics);
                     seen.escapes.extend(escape);
                 }
-                // And what the policy refuses of it is refused by mistake: the results will differ.
+                // A refusal of the policy here is a mistake: the results will differ.
                 match seen.policy.as_mut().and_then(|policy| policy.refuse_in_context(&context)) {
                     Some(_) => Authorization::Deny,
                     None => Authorization::Allow,
@@ -142,7 +142,7 @@ impl Scene {
             Ok(rewritten) => rewritten,
             Err(error) => {
                 if error.code == debros_proto::Code::Internal
-                    || error.message.contains("could not be moved")
+                    || error.message.contains("could not be rewritten for the namespace")
                 {
                     return Err(format!("{error:?}"));
                 }
@@ -166,11 +166,11 @@ impl Scene {
             }
         }
         let mut random = |bytes: &mut [u8]| bytes.fill(7);
-        let mut moment = ExecutionContext { now_ms: 1_767_225_600_123, random: &mut random };
-        let text = rewritten.fill_sql(&mut moment).into_owned();
+        let mut context = ExecutionContext { now_ms: 1_767_225_600_123, random: &mut random };
+        let text = rewritten.fill_sql(&mut context).into_owned();
         self.shared.execute_batch("SAVEPOINT fuzz").unwrap();
         if rewritten.needs_moment {
-            self.shared.execute(MOMENT_SET, [moment.timestamp()]).unwrap();
+            self.shared.execute(MOMENT_SET, [context.timestamp()]).unwrap();
         }
         {
             let mut watched = self.watched.lock().unwrap();
@@ -211,11 +211,11 @@ impl Scene {
         if !self.plain.is_autocommit() {
             self.plain.execute_batch("ROLLBACK TO fuzz; RELEASE fuzz").unwrap();
         }
-        let of_the_moment = rewritten.is_nondeterministic()
+        let is_nondeterministic = rewritten.is_nondeterministic()
             || rewritten.needs_moment
             || rewritten.random_rows
             || rewritten.reads_counters;
-        let incomparable = of_the_moment || is_of_more_than_the_data(sql);
+        let incomparable = is_nondeterministic || is_of_more_than_the_data(sql);
         if incomparable || outcome == expected {
             return Ok(if expected.error.is_some() {
                 "same error"

@@ -1,10 +1,10 @@
-//! What a user's statement may name that is not the user's own. A name that is in none of these
-//! lists is refused, or does not exist.
+//! The names beside the user's own that a statement may use. A name outside of these lists is
+//! refused, or does not exist.
 
 use crate::names::{is_one_of, is_same_name, starts_with_ignore_case};
 
 /// Functions whose result depends on their arguments alone, or whose dependence on time, randomness
-/// or the connection is dealt with where they are called (`walk::time`).
+/// or the connection is handled where they are called (`rewriter/nondeterminism.rs`).
 pub(crate) const FUNCTIONS: &[&str] = &[
     // Core.
     "abs",
@@ -179,8 +179,8 @@ pub(crate) const TABLE_FUNCTIONS: &[&str] = &["json_each", "json_tree", "jsonb_e
 /// Virtual-table modules that reach nothing but their own tables and those that their options name.
 pub(crate) const MODULES: &[&str] = &["fts3", "fts4", "fts5", "fts5vocab", "rtree", "rtree_i32"];
 
-/// What the tables that a virtual table of a module keeps its content in end with, after its own
-/// name: what SQLite itself takes for such a table.
+/// The endings of the tables in which a virtual table of a module stores its content, after its own
+/// name: SQLite itself recognises such tables by them.
 pub(crate) fn shadow_endings(module: &str) -> &'static [&'static str] {
     match module.to_ascii_lowercase().as_str() {
         "fts5" => &["_data", "_idx", "_content", "_docsize", "_config"],
@@ -190,12 +190,12 @@ pub(crate) fn shadow_endings(module: &str) -> &'static [&'static str] {
     }
 }
 
-/// Those of all modules; some come more than once.
+/// The endings of all modules; some occur more than once.
 pub(crate) fn all_shadow_endings() -> impl Iterator<Item = &'static str> {
     MODULES.iter().flat_map(|module| shadow_endings(module)).copied()
 }
 
-/// Whether a table may be one that a virtual table keeps its content in, by its name.
+/// Whether a table may be one in which a virtual table stores its content, by its name.
 pub(crate) fn may_be_shadow_table(table: &str) -> bool {
     all_shadow_endings().any(|ending| table.ends_with(ending))
 }
@@ -217,10 +217,10 @@ pub(crate) const PRAGMAS: &[&str] = &[
     "application_id",
 ];
 
-/// PRAGMAs that full-text and R-tree tables ask of their own accord. They tell nothing of interest.
+/// PRAGMAs that full-text and R-tree tables use themselves. They reveal nothing of interest.
 pub(crate) const MODULE_PRAGMAS: &[&str] = &["data_version", "page_size"];
 
-/// SQLite's tables that describe the schema, which the catalogue answers for.
+/// SQLite's tables that describe the schema, for which the catalogue answers.
 pub(crate) const SCHEMA_TABLES: &[&str] =
     &["sqlite_master", "sqlite_schema", "sqlite_temp_master", "sqlite_temp_schema"];
 
@@ -243,7 +243,7 @@ pub(crate) const ALTER_FUNCTIONS: &[&str] = &[
     "raise",
 ];
 
-/// Functions of time: where their time value stands among the arguments, from 0.
+/// Functions of time: the positions of their time values among the arguments, from 0.
 pub(crate) fn time_arguments(function: &str) -> Option<&'static [usize]> {
     const LIST: &[(&str, &[usize])] = &[
         ("date", &[0]),
@@ -257,12 +257,12 @@ pub(crate) fn time_arguments(function: &str) -> Option<&'static [usize]> {
     LIST.iter().find(|(name, _)| name.eq_ignore_ascii_case(function)).map(|(_, places)| *places)
 }
 
-/// Functions whose value is what the connection counts.
+/// Functions that return the connection's counters.
 pub(crate) fn is_counter(function: &str) -> bool {
     is_one_of(&["last_insert_rowid", "changes"], function)
 }
 
-/// Functions whose value is of the moment: a view or trigger that calls one needs
+/// Non-deterministic functions: a view or trigger that calls one needs
 /// [`MOMENT_SET`](crate::MOMENT_SET).
 pub(crate) fn is_nondeterministic(function: &str) -> bool {
     const MORE: &[&str] = &["current_date", "current_time", "current_timestamp"];
@@ -272,7 +272,7 @@ pub(crate) fn is_nondeterministic(function: &str) -> bool {
 /// Why a PRAGMA is not allowed.
 pub(crate) fn refused_pragma(name: &str) -> String {
     if is_same_name(name, "legacy_alter_table") {
-        return "PRAGMA legacy_alter_table is not allowed: renaming a table looks at everything that names it. To make a table \
+        return "PRAGMA legacy_alter_table is not allowed: renaming a table updates everything that names it. To recreate a table \
                 anew, keep its references from being looked at with PRAGMA foreign_keys = OFF in the same transaction, and drop \
                 the views and triggers that name it first"
             .to_owned();

@@ -1,27 +1,27 @@
-//! What a connection counts, `last_insert_rowid()` and `changes()`: set to what the caller's own
-//! statements have made of it.
+//! The connection's counters, `last_insert_rowid()` and `changes()`: set to the values that the
+//! caller's own statements have left.
 //!
-//! Statements ask SQLite's own functions, because their values change from row to row and in
-//! triggers. But the connection is used by many callers, and by the engine itself. So before a
-//! statement that asks, the connection is brought to where a connection of the caller's own would
-//! stand.
+//! Statements call SQLite's own functions, because their values change from row to row and in
+//! triggers. But many callers use the connection, and the engine itself does too. So before a
+//! statement that reads them, the counters are set to the values of a connection of the caller's
+//! own.
 
 use rusqlite::Connection;
 
-/// Rows are inserted here for what they do to the counters. It belongs to the connection and is no
-/// part of any file.
+/// Rows are inserted here for their effect on the counters. The table belongs to the connection and
+/// is no part of any file.
 const TABLE: &str = "CREATE TEMP TABLE IF NOT EXISTS _debros_counters (id INTEGER PRIMARY KEY)";
 
-/// The last inserted row is `?1`, and `?2` rows were changed, at least one: each replaces the one
-/// before.
+/// The last inserted row is `?1`, and `?2` rows were changed, at least one: each insertion replaces
+/// the row before, so that the table never has more than one.
 const INSERT: &str =
     "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < ?2)
     INSERT OR REPLACE INTO temp._debros_counters (id) SELECT ?1 FROM n";
 
-/// No row was changed; the last inserted one stays.
+/// Sets `changes()` to 0 and leaves `last_insert_rowid()`: a DELETE that finds no row.
 const NO_CHANGES: &str = "DELETE FROM temp._debros_counters WHERE 0";
 
-/// What `last_insert_rowid()` and `changes()` give.
+/// The values of `last_insert_rowid()` and `changes()`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionCounters {
     /// The rowid of the last row that a statement inserted, 0 when none did.
@@ -31,18 +31,18 @@ pub struct ConnectionCounters {
 }
 
 impl ConnectionCounters {
-    /// Where a connection stands.
+    /// The counters of a connection.
     pub fn of(db: &Connection) -> Self {
         Self { last_insert_rowid: db.last_insert_rowid(), changes: db.changes() }
     }
 }
 
-/// Brings a connection that writes to where these counters stand, with the authorizer off. Takes
-/// time with the number of changed rows, a microsecond or so for each, which are no more than the
+/// Sets the counters of a writing connection to these values, with the authorizer off. Takes time
+/// with the number of changed rows, a microsecond or so for each, which are no more than the
 /// caller's last statement changed.
 ///
 /// # Errors
-/// What SQLite says.
+/// SQLite's error.
 pub fn restore_counters(db: &Connection, counters: ConnectionCounters) -> rusqlite::Result<()> {
     if ConnectionCounters::of(db) == counters {
         return Ok(());
@@ -61,7 +61,7 @@ mod tests {
     use super::{ConnectionCounters, restore_counters};
 
     #[test]
-    fn a_connection_is_brought_to_any_counters() {
+    fn a_connections_counters_can_be_set_to_any_values() {
         let db = rusqlite::Connection::open_in_memory().unwrap();
         db.execute_batch("CREATE TABLE t(a); INSERT INTO t VALUES (1), (2), (3)").unwrap();
         for (last_insert_rowid, changes) in

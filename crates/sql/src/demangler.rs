@@ -1,10 +1,10 @@
-//! Taking the prefix out of what the database says.
+//! Removing the prefix from the database's texts.
 
 use crate::names::NamespacePrefix;
 use debros_proto::{Error, Namespace};
 use std::borrow::Cow;
 
-/// Makes texts of the database into texts for the namespace's user.
+/// Turns texts of the database into texts for the namespace's user.
 #[derive(Clone, Debug)]
 pub struct Demangler(NamespacePrefix);
 
@@ -14,8 +14,8 @@ impl Demangler {
         Self(NamespacePrefix::new(namespace))
     }
 
-    /// A text without the prefix of this namespace: an error's message, a line of a query plan.
-    /// Where the prefix is the end of a longer word it is the user's own.
+    /// A text without the prefix of this namespace: an error's message, a line of a query plan. At
+    /// the end of a longer word the prefix is the user's own text, and stays.
     pub fn demangle_text<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let prefix = self.0.as_str();
         let mut told = String::new();
@@ -33,23 +33,22 @@ impl Demangler {
         Cow::Owned(told)
     }
 
-    /// An error's message in the user's names. Of a change of the schema, one that names another
-    /// namespace's object is not told at all: ALTER TABLE looks through the views and triggers of
-    /// the whole database, and stops at one that is broken, whosever it is. All other messages name
-    /// only what is the user's own, or what the user wrote.
+    /// An error's message in the user's names. After a change of the schema, a message that names
+    /// another namespace's object is replaced: ALTER TABLE reads the views and triggers of the
+    /// whole database, and stops at a broken one of any namespace. All other messages contain only
+    /// the user's own names, or the user's own text.
     pub fn demangle_message(&self, message: &str) -> String {
         let told = self.demangle_text(message);
         if OF_THE_WHOLE_SCHEMA.iter().any(|start| told.starts_with(start))
             && names_other_namespace(&told)
         {
-            "the change can not be made now: something else in the database is in its way"
-                .to_owned()
+            "the change cannot be made now: something else in the database is in its way".to_owned()
         } else {
             told.into_owned()
         }
     }
 
-    /// An error whose message speaks the user's names, as
+    /// An error whose message has the user's names, as
     /// [`demangle_message`](Demangler::demangle_message).
     #[must_use]
     pub fn demangle_error(&self, mut error: Error) -> Error {
@@ -58,7 +57,7 @@ impl Demangler {
     }
 }
 
-/// How SQLite's messages begin that are about any object of the database, whatever the statement
+/// The beginnings of SQLite's messages about any object of the database, whatever the statement
 /// names.
 const OF_THE_WHOLE_SCHEMA: &[&str] = &[
     "error in table ",
@@ -80,8 +79,7 @@ fn names_other_namespace(text: &str) -> bool {
     })
 }
 
-/// Whether no letter or digit stands before the offset. An underscore may:
-/// `sqlite_autoindex_ns::…`.
+/// Whether no letter or digit precedes the offset. An underscore may: `sqlite_autoindex_ns::…`.
 fn is_word_start(text: &str, start: usize) -> bool {
     !text[..start].chars().next_back().is_some_and(char::is_alphanumeric)
 }

@@ -1,5 +1,6 @@
-//! What sqlite3 shells write as `.dump`: the forms in it that write into the schema, or into the
-//! tables behind a virtual table, as statements that say the same and that any namespace may run.
+//! The output of `.dump` of sqlite3 shells: its forms that write into the schema, or into the
+//! tables behind a virtual table, become statements with the same meaning that any namespace may
+//! run.
 //!
 //! ```text
 //! PRAGMA writable_schema=ON;
@@ -12,10 +13,10 @@
 //! PRAGMA writable_schema=OFF;
 //! ```
 //!
-//! Nobody writes into a schema or an index by this. The virtual table is made by its own CREATE;
-//! what its rows were goes in as INSERTs into it, which make the index again; statistics are
-//! gathered again. Each statement that comes out goes the way of every statement, so it may do
-//! nothing that the user could not do without a dump.
+//! These statements write into no schema and no index. The virtual table is created by its own
+//! CREATE; its rows are INSERTs into it, which rebuild the index; statistics are gathered again.
+//! Each resulting statement goes the way of every statement, so it may do nothing that the user
+//! could not do without a dump.
 
 mod form;
 mod rtree;
@@ -30,10 +31,10 @@ use form::{PlainInsert, VirtualTableInsert, string_literal};
 use rtree::RTreeRows;
 use syntaqlite_syntax::nodes::{CreateTableStmt, Expr, InsertStmt, Stmt};
 
-/// As a dump makes it, in words without the blanks between.
+/// As a dump writes it, in words without the blanks between.
 const SEQUENCE: &str = "CREATE TABLE IF NOT EXISTS sqlite_sequence ( name , seq )";
 
-/// SQLite makes `sqlite_sequence` with the first AUTOINCREMENT, and keeps it.
+/// SQLite creates `sqlite_sequence` with the first AUTOINCREMENT, and keeps it.
 const MAKE_SEQUENCE: [&str; 2] = [
     "CREATE TABLE \"the first AUTOINCREMENT\"(id INTEGER PRIMARY KEY AUTOINCREMENT)",
     "DROP TABLE \"the first AUTOINCREMENT\"",
@@ -43,24 +44,24 @@ const MAKE_SEQUENCE: [&str; 2] = [
 #[derive(Debug, Default)]
 pub struct DumpTranslator {
     tables: Vec<DumpedTable>,
-    /// Tables whose statistics it has.
+    /// Tables with statistics in the dump.
     analyzed: Vec<String>,
 }
 
-/// A virtual table that the dump has made.
+/// A virtual table that the dump has created.
 #[derive(Debug)]
 struct DumpedTable {
     name: String,
     module: String,
-    /// The option `content`: what the index is about; empty: it keeps no text.
+    /// The option `content`: the table that the index is about; empty: it keeps no text.
     content: Option<String>,
-    /// Its index had rows, which are to be made again from its content.
+    /// Its index had rows, which are rebuilt from its content.
     indexed: bool,
     rtree_rows: RTreeRows,
 }
 
-/// Whether a statement begins a dump by itself, without `PRAGMA writable_schema` before it. Looks
-/// at the first words only.
+/// Whether a statement begins a dump by itself, without `PRAGMA writable_schema` before it. Only
+/// its first words are read.
 pub fn begins_dump(sql: &str) -> bool {
     let mut words = sql.split_ascii_whitespace();
     words.next().is_some_and(|word| is_same_name(word, "ANALYZE"))
@@ -68,11 +69,11 @@ pub fn begins_dump(sql: &str) -> bool {
 }
 
 impl DumpTranslator {
-    /// The statements that one of a dump stands for, in order; `None`: it stands for itself.
+    /// The statements that replace one of a dump, in order; `None`: it stays as it is.
     ///
     /// # Errors
-    /// `statement_not_allowed` for a form that no shell writes, and for an index that can not be
-    /// made again.
+    /// `statement_not_allowed` for a form that no shell writes, and for an index that cannot be
+    /// rebuilt.
     pub fn translate(&mut self, sql: &str, catalogue: &Catalogue) -> Result<Option<Vec<String>>> {
         let mut refused = None;
         let translated = with_statement(sql, |source, root| {
@@ -91,12 +92,12 @@ impl DumpTranslator {
         });
         match refused {
             Some(error) => Err(error),
-            // What does not parse is told by those who compile it.
+            // Compiling the statement reports a text that does not parse.
             None => Ok(translated.unwrap_or_default()),
         }
     }
 
-    /// The statements that finish it: what can only be made when the whole is there.
+    /// The statements at its end: those that need the whole dump.
     ///
     /// # Errors
     /// `statement_not_allowed` when the rows of an R-Tree do not fit together.
@@ -145,7 +146,7 @@ impl DumpTranslator {
                 MAKE_SEQUENCE.map(str::to_owned).to_vec()
             }));
         }
-        // Made along with the virtual table.
+        // Created along with the virtual table.
         Ok(self.find_shadow_owner(&name).map(|_| Vec::new()))
     }
 
@@ -179,7 +180,7 @@ impl DumpTranslator {
             if !is_statistics {
                 return Ok(None);
             }
-            // `.dump --preserve-rowids` gives the rows' places.
+            // `.dump --preserve-rowids` gives the rows' rowids.
             let has_place = match insert.columns().and_then(|columns| columns.get(0)) {
                 Some(Expr::ColumnRef(first)) => {
                     is_same_name(&source.name_of(first.column())?, "rowid")
@@ -208,7 +209,7 @@ impl DumpTranslator {
         self.tables[index].translate_row(&row, ending, catalogue)
     }
 
-    /// The virtual table that a table of this name is behind, and what the name ends with.
+    /// The virtual table behind which a table of this name is, and the name's ending.
     fn find_shadow_owner(&self, name: &str) -> Option<(usize, &'static str)> {
         self.tables.iter().enumerate().find_map(|(index, table)| {
             let ending = shadow_endings(&table.module).iter().find(|ending| {
@@ -243,7 +244,7 @@ impl DumpedTable {
             "_data" | "_stat" => Ok(Some(Vec::new())),
             _ if keeps_text => Ok(Some(Vec::new())),
             _ if self.content.as_deref() == Some("") => Err(refused_error(&format!(
-                "the full-text table {} keeps no text (content=''), so its index can not be made again from a dump: leave its rows \
+                "the full-text table {} keeps no text (content=''), so its index cannot be rebuilt from a dump: leave its rows \
                  out of the dump, and insert its texts anew",
                 self.name
             ))),
@@ -254,7 +255,7 @@ impl DumpedTable {
         }
     }
 
-    /// What was indexed is inserted again.
+    /// The indexed content is inserted again.
     fn translate_content_row(
         &self,
         row: &PlainInsert<'_>,

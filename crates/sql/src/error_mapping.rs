@@ -1,4 +1,4 @@
-//! SQLite's errors, with their place in the user's text.
+//! SQLite's errors, with their position in the user's text.
 
 use crate::catalogue::recorder::AccessRecord;
 use crate::parsed_source::multiple_statements_error;
@@ -46,7 +46,7 @@ pub(crate) fn map_compile_error(
 
 fn refusal_error(code: ErrorCode, record: &mut AccessRecord) -> Option<Error> {
     let refusal = record.take_refusal();
-    // The modules of virtual tables tell in their own words that one of their statements was
+    // The modules of virtual tables report in their own words that one of their statements was
     // refused.
     (code == ErrorCode::AuthorizationForStatementDenied || refusal.is_some()).then(|| {
         Error::new(

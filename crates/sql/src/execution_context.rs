@@ -1,19 +1,19 @@
-//! The one moment of a statement: what its time and its random numbers are, wherever and whenever
-//! it is run.
+//! The execution context of a statement: one time and one source of random numbers, so that it
+//! gives the same result wherever and whenever it runs.
 
 use std::fmt;
 use std::fmt::Write as _;
 
-/// The table that views and triggers read the time of a write from. It has at most one row, and
+/// The table from which views and triggers read the time of a write. It has at most one row, and
 /// only while a write transaction is open whose statements need it: see [`MOMENT_SET`] and
 /// [`MOMENT_CLEAR`].
 pub const MOMENT_TABLE: &str = "_debros_moment";
 
-/// Makes [`MOMENT_TABLE`]. The engine runs it when it makes a namespace's database.
+/// Creates [`MOMENT_TABLE`]. The engine runs it when it creates a namespace's database.
 pub const MOMENT_DDL: &str = "CREATE TABLE IF NOT EXISTS \"_debros_moment\" (id INTEGER PRIMARY KEY CHECK (id = 1), now TEXT NOT NULL) STRICT";
 
-/// Says what the time is, to the views and triggers of the transaction's statements; one argument,
-/// from [`ExecutionContext::timestamp`]. It changes what the connection counts: see
+/// Sets the time for the views and triggers of the transaction's statements; one argument, from
+/// [`ExecutionContext::timestamp`]. It changes the connection's counters: see
 /// [`restore_counters`](crate::counters::restore_counters).
 pub const MOMENT_SET: &str = "INSERT OR REPLACE INTO \"_debros_moment\" (id, now) VALUES (1, ?1)";
 
@@ -23,8 +23,8 @@ pub const MOMENT_CLEAR: &str = "DELETE FROM \"_debros_moment\"";
 /// The time in a view or trigger: that of the open write, else the present.
 pub(crate) const STORED_NOW: &str = "coalesce((SELECT now FROM \"_debros_moment\"),'now')";
 
-/// What a statement takes from outside. Given in, so that the same statement and moment always make
-/// the same text.
+/// The values that a statement takes from outside. Passed in, so that the same statement and
+/// context always make the same text.
 pub struct ExecutionContext<'a> {
     /// Milliseconds since the Unix epoch.
     pub now_ms: i64,
@@ -41,11 +41,11 @@ impl ExecutionContext<'_> {
 
 impl fmt::Debug for ExecutionContext<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Moment").field("now_ms", &self.now_ms).finish_non_exhaustive()
+        f.debug_struct("ExecutionContext").field("now_ms", &self.now_ms).finish_non_exhaustive()
     }
 }
 
-/// A place in a rewritten statement that is filled when the statement is run.
+/// A placeholder in a rewritten statement, which is filled when the statement runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Placeholder {
     /// `'now'`, to the millisecond.
@@ -61,27 +61,27 @@ pub(crate) enum Placeholder {
 
 impl Placeholder {
     /// Writes the literal.
-    pub(crate) fn fill(self, moment: &mut ExecutionContext<'_>, text: &mut String) {
-        // Writing to a String can not fail.
+    pub(crate) fn fill(self, context: &mut ExecutionContext<'_>, text: &mut String) {
+        // Writing to a String cannot fail.
         let _ = match self {
-            Placeholder::Now => write!(text, "'{}'", format_timestamp(moment.now_ms)),
+            Placeholder::Now => write!(text, "'{}'", format_timestamp(context.now_ms)),
             Placeholder::CurrentTimestamp => {
-                write!(text, "'{}'", &format_timestamp(moment.now_ms)[..19])
+                write!(text, "'{}'", &format_timestamp(context.now_ms)[..19])
             }
             Placeholder::CurrentDate => {
-                write!(text, "'{}'", &format_timestamp(moment.now_ms)[..10])
+                write!(text, "'{}'", &format_timestamp(context.now_ms)[..10])
             }
             Placeholder::CurrentTime => {
-                write!(text, "'{}'", &format_timestamp(moment.now_ms)[11..19])
+                write!(text, "'{}'", &format_timestamp(context.now_ms)[11..19])
             }
             Placeholder::Random => {
                 let mut bytes = [0; 8];
-                (moment.random)(&mut bytes);
+                (context.random)(&mut bytes);
                 write_integer(text, i64::from_le_bytes(bytes))
             }
             Placeholder::RandomBlob(length) => {
                 let mut bytes = vec![0; length as usize];
-                (moment.random)(&mut bytes);
+                (context.random)(&mut bytes);
                 text.push_str("X'");
                 bytes
                     .iter()
@@ -100,7 +100,7 @@ impl Placeholder {
         }
     }
 
-    /// A literal of the same kind, for those who look at the statement's form alone.
+    /// A literal of the same kind, for checks of the statement's form alone.
     pub(crate) fn stand_in(self) -> &'static str {
         match self {
             Placeholder::Now
@@ -113,13 +113,13 @@ impl Placeholder {
     }
 }
 
-/// In parentheses, so that no sign before it makes a comment or another number.
+/// Writes an integer. A negative one is in parentheses, so that a minus before it makes no comment.
 fn write_integer(text: &mut String, value: i64) -> fmt::Result {
     if value < 0 { write!(text, "({value})") } else { write!(text, "{value}") }
 }
 
 /// `YYYY-MM-DD HH:MM:SS.SSS` in UTC. Times outside the years 0 to 9999, which SQLite does not know,
-/// are held to them.
+/// are clamped to them.
 fn format_timestamp(ms: i64) -> String {
     const FIRST: i64 = -62_167_219_200_000;
     const LAST: i64 = 253_402_300_799_999;
@@ -135,8 +135,8 @@ fn format_timestamp(ms: i64) -> String {
     )
 }
 
-/// The day of the Gregorian calendar, days after 1970-01-01. Counted in years that begin in March,
-/// so that the leap day is a year's last.
+/// Year, month and day of the Gregorian calendar for a number of days after 1970-01-01. Counted in
+/// years that begin in March, so that the leap day is a year's last, and in eras of 400 years.
 fn civil_date(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
@@ -180,12 +180,12 @@ mod tests {
     }
 
     #[test]
-    fn slots_are_literals_of_the_right_kind() {
+    fn placeholders_become_literals_of_the_right_kind() {
         let mut ones = |bytes: &mut [u8]| bytes.fill(0xff);
-        let mut moment = ExecutionContext { now_ms: 1_767_225_600_123, random: &mut ones };
-        let mut filled = |slot: Placeholder| {
+        let mut context = ExecutionContext { now_ms: 1_767_225_600_123, random: &mut ones };
+        let mut filled = |placeholder: Placeholder| {
             let mut text = String::new();
-            slot.fill(&mut moment, &mut text);
+            placeholder.fill(&mut context, &mut text);
             text
         };
         assert_eq!(filled(Placeholder::Now), "'2026-01-01 00:00:00.123'");

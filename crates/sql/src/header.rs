@@ -1,8 +1,8 @@
-//! The two numbers in a database's header that are its user's: `PRAGMA user_version` and `PRAGMA
-//! application_id`.
+//! The two numbers in a database's header that belong to its user: `PRAGMA user_version` and
+//! `PRAGMA application_id`.
 //!
-//! They are the namespace's own. Asked for, the catalogue tells them; set, the catalogue takes the
-//! user's text and the engine keeps the number with the namespace's data. The text never reaches
+//! They are the namespace's own. The catalogue answers reads. For a write the catalogue takes the
+//! user's text, and the engine stores the number with the namespace's data. The text never reaches
 //! the data database, which namespaces may share.
 
 use crate::catalogue::Catalogue;
@@ -13,9 +13,9 @@ use std::sync::PoisonError;
 /// A number in the database's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HeaderField {
-    /// `user_version`: a version of the schema, as migration tools count it.
+    /// `user_version`: a version of the schema, for migration tools.
     UserVersion,
-    /// `application_id`: whose kind of file it is.
+    /// `application_id`: the kind of application file.
     ApplicationId,
 }
 
@@ -31,17 +31,17 @@ impl HeaderField {
         }
     }
 
-    /// The field of that name.
+    /// The field with that name.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|field| is_same_name(field.name(), name))
     }
 }
 
 impl Catalogue {
-    /// What a field of the namespace's header is; 0 unless it was set.
+    /// The value of a field of the namespace's header; 0 unless it was set.
     ///
     /// # Errors
-    /// `internal` when the catalogue can not be read.
+    /// `internal` when the catalogue cannot be read.
     pub fn header(&self, field: HeaderField) -> Result<i32> {
         self.lock()
             .db
@@ -49,10 +49,10 @@ impl Catalogue {
             .map_err(|_| header_error())
     }
 
-    /// Sets a field of the namespace's header, as it is kept with the data.
+    /// Sets a field of the namespace's header to the value stored with the data.
     ///
     /// # Errors
-    /// `internal` when the catalogue can not be written.
+    /// `internal` when the catalogue cannot be written.
     pub fn set_header(&mut self, field: HeaderField, value: i32) -> Result<()> {
         let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
         inner.db.pragma_update(None, field.name(), value).map_err(|_| header_error())

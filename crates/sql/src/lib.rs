@@ -1,20 +1,20 @@
 //! SQL of a namespace's own: any SQLite statement that a namespace's user sends becomes a statement
 //! on that namespace's objects, or is refused.
 //!
-//! - [`rewrite()`]: one statement, for one state of a schema; [`RewriteCache`] remembers.
+//! - [`rewrite()`]: one statement, for one state of a schema; [`RewriteCache`] caches results.
 //! - [`Catalogue`]: a namespace's schema in the user's own names.
-//! - [`Policy`]: the second line, SQLite's authorizer on the data database. It knows nothing of the
-//!   rewriter.
+//! - [`Policy`]: the second line of defence, SQLite's authorizer on the data database. It knows
+//!   nothing of the rewriter.
 //! - [`Demangler`]: errors and query plans in the user's names.
-//! - [`transaction_pragma`]: what a transaction's PRAGMAs want, for the engine to obey.
+//! - [`transaction_pragma`]: the PRAGMAs of a transaction, which the engine applies itself.
 //! - [`HeaderField`]: `PRAGMA user_version` and `application_id`, values of the namespace.
-//! - [`ExecutionContext`]: time and randomness, given one value for each statement.
+//! - [`ExecutionContext`]: time and randomness, one value for each statement.
 //! - [`counters`]: `last_insert_rowid()` and `changes()`, as the caller's own statements leave
 //!   them.
-//! - [`dump`]: what sqlite3 shells write, as statements that a namespace may run.
+//! - [`dump`]: the output of sqlite3 shells, as statements that a namespace may run.
 //!
-//! The crate knows no engine, no thread and no clock: the engine calls it, and says what time it
-//! is. How the parts fit is in `DESIGN.md`.
+//! The crate knows no engine, no thread and no clock: the engine calls it and passes the time.
+//! `DESIGN.md` describes how the parts fit.
 
 mod allowed;
 pub mod catalogue;

@@ -1,4 +1,4 @@
-//! Names: as the user writes them, as the database holds them, and how either stands in SQL text.
+//! Names: as the user writes them, as the database holds them, and both in SQL text.
 
 use debros_proto::Namespace;
 use std::borrow::Cow;
@@ -6,8 +6,7 @@ use std::borrow::Cow;
 /// Tables of the engine's own start with this, in every database.
 pub const INTERNAL_PREFIX: &str = "_debros_";
 
-/// What a namespace's objects are called in the database: `ns::<namespace>::` before the user's
-/// name.
+/// The names of a namespace's objects in the database: `ns::<namespace>::` before the user's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NamespacePrefix(String);
 
@@ -62,7 +61,7 @@ pub(crate) fn quote(mark: char, text: &str) -> String {
     quoted
 }
 
-/// What a token means as a name: without its quotes, doubled ones made single.
+/// The name that a token stands for: without its quotes, with doubled ones made single.
 pub(crate) fn dequote(token: &str) -> Cow<'_, str> {
     let mut characters = token.chars();
     let (Some(first), Some(last)) = (characters.next(), characters.next_back()) else {
@@ -93,7 +92,7 @@ pub(crate) fn is_one_of(list: &[&str], name: &str) -> bool {
     list.iter().any(|other| is_same_name(other, name))
 }
 
-/// [`str::starts_with_ignore_case`] without regard to ASCII case.
+/// [`str::starts_with`] without regard to ASCII case.
 pub(crate) fn starts_with_ignore_case(name: &str, start: &str) -> bool {
     name.as_bytes()
         .get(..start.len())

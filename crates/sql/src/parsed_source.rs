@@ -1,4 +1,4 @@
-//! One parsed statement with the places of its words: the border to the parser.
+//! One parsed statement with the positions of its tokens: the border to the parser.
 
 use crate::position::line_and_column;
 use debros_proto::{Code, Error, Result};
@@ -9,7 +9,7 @@ use syntaqlite_syntax::nodes::{Name, Stmt};
 use syntaqlite_syntax::typed::GrammarNodeType;
 use syntaqlite_syntax::{ParseOutcome, ParseSession, Parser, ParserConfig};
 
-/// A text above this is parsed by a parser of its own, whose memory is given back.
+/// A text above this is parsed by a parser of its own, whose memory is freed.
 const LARGE: usize = 64 << 10;
 
 thread_local! {
@@ -18,18 +18,17 @@ thread_local! {
 
 /// A statement that was parsed, and its text.
 pub(crate) struct ParsedSource<'s> {
-    /// The parser's copy of the whole text. Every name that the tree gives is a part of it, byte
-    /// for byte.
+    /// The parser's copy of the whole text. Every name in the tree is a part of it, byte for byte.
     pub(crate) text: &'s str,
     tree: &'s AnyParsedStatement<'s>,
     tokens: Vec<Range<usize>>,
 }
 
-/// Parses the text and hands its one statement on.
+/// Parses the text and passes on its one statement.
 ///
 /// # Errors
 /// `sql_error` when the text is not a statement of SQLite's grammar; `statement_not_allowed` when
-/// it is more than one; what `work` returns.
+/// it is more than one; the errors of `work`.
 pub(crate) fn with_statement<R>(
     sql: &str,
     work: impl FnOnce(&ParsedSource<'_>, Stmt<'_>) -> Result<R>,
@@ -37,7 +36,7 @@ pub(crate) fn with_statement<R>(
     if sql.len() > LARGE {
         return parse_in_session(sql, new_parser().parse(sql), work);
     }
-    // Taken out while it is used: looking at a column's default parses inside parsing.
+    // Taken out while it is used: reading a column's default parses inside parsing.
     let parser = PARSER.take().unwrap_or_else(new_parser);
     let result = parse_in_session(sql, parser.parse(sql), work);
     PARSER.set(Some(parser));
@@ -93,8 +92,7 @@ fn parse_in_session<R>(
     }
 }
 
-/// The parser met something that this crate does not know. Never the user's fault, and never let
-/// through.
+/// The parser met a form that this crate does not know. Never the user's fault, and never accepted.
 pub(crate) fn not_understood_error() -> Error {
     Error::new(Code::StatementNotAllowed, "the statement has a form that is not supported")
 }
@@ -108,12 +106,12 @@ pub(crate) fn multiple_statements_error() -> Error {
 }
 
 impl<'s> ParsedSource<'s> {
-    /// The tree, for those who look at all of its nodes.
+    /// The tree, for code that visits all of its nodes.
     pub(crate) fn tree(&self) -> &'s AnyParsedStatement<'s> {
         self.tree
     }
 
-    /// Where a part of the text stands in it.
+    /// The position of a part of the text in it.
     ///
     /// # Errors
     /// As [`not_understood_error`] when it is no part of the text.
@@ -163,7 +161,7 @@ impl<'s> ParsedSource<'s> {
     /// The first token that starts at or after the offset.
     ///
     /// # Errors
-    /// As [`not_understood_error`] when it is not the one that is expected.
+    /// As [`not_understood_error`] when it is not the expected one.
     pub(crate) fn expect_token(&self, offset: usize, word: &str) -> Result<Range<usize>> {
         match self.tokens_after(offset).first() {
             Some(token) if self.text[token.clone()].eq_ignore_ascii_case(word) => Ok(token.clone()),
@@ -181,7 +179,7 @@ impl<'s> ParsedSource<'s> {
     /// The word before the parentheses that open right before an offset.
     ///
     /// # Errors
-    /// As [`not_understood_error`] when it is not the one that is expected.
+    /// As [`not_understood_error`] when it is not the expected one.
     pub(crate) fn word_before_parentheses(
         &self,
         offset: usize,
@@ -195,7 +193,7 @@ impl<'s> ParsedSource<'s> {
         }
     }
 
-    /// Where the outermost of some parentheses opens that stand right before an offset.
+    /// The offset of the outermost of several parentheses that open right before an offset.
     ///
     /// # Errors
     /// As [`not_understood_error`] when there are fewer.

@@ -1,8 +1,8 @@
-//! The second line: what a namespace's statement may touch in the database, decided by SQLite's
-//! authorizer while it compiles the statement. It knows the real names and nothing of the rewriter.
-//! What is not known is refused.
+//! The second line of defence: the objects of the database that a namespace's statement may touch,
+//! decided by SQLite's authorizer while it compiles the statement. It knows the real names and
+//! nothing of the rewriter. Unknown actions are refused.
 //!
-//! The authorizer is not told the new name of ALTER TABLE … RENAME: see [`ForeignObjects`].
+//! The authorizer does not see the new name of ALTER TABLE … RENAME: see [`ForeignObjects`].
 
 use crate::allowed::{
     ALTER_FUNCTIONS, FUNCTIONS, MODULE_PRAGMAS, MODULES, NO_ATTACH, NO_TEMPORARY, NO_TRANSACTIONS,
@@ -17,8 +17,9 @@ use debros_proto::Namespace;
 use rusqlite::Connection;
 use rusqlite::hooks::{AuthAction, AuthContext};
 
-/// What one statement of a namespace may do. Made for each statement, and asked at each of SQLite's
-/// questions about it, while it is compiled and while it runs: full-text tables ask while they run.
+/// The rights of one statement of a namespace. Made for each statement, and asked at each of
+/// SQLite's questions about it, while it is compiled and while it runs: full-text tables ask while
+/// they run.
 #[derive(Clone, Debug)]
 pub struct Policy {
     prefix: NamespacePrefix,
@@ -26,11 +27,10 @@ pub struct Policy {
     grants: SystemTableGrants,
     /// Names of the statement's own subqueries and CTEs.
     results: Vec<String>,
-    /// The statement removes or alters something: only then SQLite itself looks through the
-    /// schema's rows.
+    /// The statement removes or alters something: only then SQLite itself reads the schema's rows.
     drops: bool,
     alters: bool,
-    /// It is ANALYZE, which reads what it wrote.
+    /// It is ANALYZE, which reads its own rows.
     analyzes: bool,
     /// The last question was whether a row of the schema may be written: then SQLite looks that row
     /// up by its number.
@@ -52,16 +52,16 @@ impl Policy {
         }
     }
 
-    /// Lets it read the columns of its own subqueries and CTEs by their names. Mostly SQLite does
-    /// not ask about these, but for the shared columns of RIGHT and FULL JOIN it does, in the same
-    /// words as for a table.
+    /// Allows reads of the columns of its own subqueries and CTEs by their names. Mostly SQLite
+    /// does not ask about these, but for the shared columns of RIGHT and FULL JOIN it does, in the
+    /// same words as for a table.
     #[must_use]
     pub fn with_results(mut self, names: &[String]) -> Self {
         self.results = names.iter().filter(|name| !self.is_reserved(name)).cloned().collect();
         self
     }
 
-    /// Whether a name can be that of a table which is not the namespace's.
+    /// Whether a name can be that of a table outside of the namespace.
     fn is_reserved(&self, name: &str) -> bool {
         name.contains("::")
             || starts_with_ignore_case(name, "sqlite_")
@@ -70,7 +70,7 @@ impl Policy {
             || is_one_of(SQLITE_TABLES, name)
     }
 
-    /// Why the statement may not do this, or `None` when it may. The reason is for the log and for
+    /// Why the statement may not do this, or `None` if it may. The reason is for the log and for
     /// the namespace's user: it names nothing that the user did not name.
     pub fn refuse_in_context(&mut self, context: &AuthContext<'_>) -> Option<String> {
         let wrote_schema = matches!(
@@ -83,8 +83,8 @@ impl Policy {
     }
 
     fn refuse_in_database(&mut self, context: &AuthContext<'_>) -> Option<String> {
-        // There the database's name stands elsewhere; a table of another database is none of this
-        // namespace's.
+        // In these actions the database's name is in another argument; a table of another database
+        // is not this namespace's.
         if matches!(context.action, AuthAction::AlterTable { .. }) {
             return self.refuse_action(&context.action);
         }
@@ -114,8 +114,8 @@ impl Policy {
             AuthAction::Pragma { pragma_name, pragma_value } => {
                 self.refuse_pragma(pragma_name, pragma_value)
             }
-            // Made along with the first AUTOINCREMENT and the first ANALYZE; nobody can make them
-            // by name.
+            // Created along with the first AUTOINCREMENT and the first ANALYZE; nobody can create
+            // them by name.
             AuthAction::CreateTable { table_name }
                 if is_same_name(table_name, "sqlite_sequence") || is_statistics(table_name) =>
             {
@@ -178,7 +178,7 @@ impl Policy {
         }
     }
 
-    /// SQLite looks at the temporary schema, which is empty, when it alters or removes something.
+    /// SQLite reads the temporary schema, which is empty, when it alters or removes something.
     fn refuse_temporary(&mut self, action: &AuthAction<'_>) -> Option<String> {
         match *action {
             AuthAction::Select | AuthAction::Recursive | AuthAction::Function { .. } => {
@@ -194,7 +194,7 @@ impl Policy {
         }
     }
 
-    /// Something that is made or removed: all of its names are the namespace's.
+    /// Something is created or removed: all of its names are the namespace's.
     fn refuse_definition(&mut self, names: &[&str]) -> Option<String> {
         if self.class != StatementClass::Ddl {
             return Some("this statement may not change the schema".to_owned());
@@ -210,8 +210,8 @@ impl Policy {
             return None;
         }
         if is_schema_table(table) {
-            // CREATE looks up the row that it wrote. DROP and ALTER look through all rows, and have
-            // no SELECT of the user's in them.
+            // CREATE looks up the row that it wrote. DROP and ALTER read all rows, and contain no
+            // SELECT of the user's.
             let own =
                 self.drops || self.alters || (self.wrote_schema && is_same_name(column, "ROWID"));
             return (self.class != StatementClass::Ddl || !own)
@@ -230,13 +230,13 @@ impl Policy {
             }
             name if is_same_name(name, "pragma_foreign_key_check") => true,
             name if is_same_name(name, "pragma_quick_check") => self.alters,
-            // What ALTER TABLE ADD calls the table while it reads the new column.
+            // The name that ALTER TABLE ADD gives the table while it reads the new column.
             name if starts_with_ignore_case(name, ALTERED) => {
                 self.prefix.owns(&name[ALTERED.len()..])
             }
             // A subquery without an alias. No table has such a name.
             name if starts_with_ignore_case(name, "(subquery-") => true,
-            // A CTE of which no column is used tells its own name, without saying that it is one.
+            // A CTE of which no column is used gives its own name, without saying that it is a CTE.
             name => {
                 (column.is_empty() && !self.is_reserved(name))
                     || self.results.iter().any(|result| is_same_name(result, name))
@@ -245,13 +245,13 @@ impl Policy {
         (!allowed).then(|| no_such_table_message(table))
     }
 
-    /// ANALYZE removes what an earlier one wrote before it says what it is.
+    /// ANALYZE removes the rows of an earlier one before it identifies itself.
     fn replaces_statistics(&self) -> bool {
         self.class == StatementClass::Ddl && self.grants.statistics
     }
 
     fn refuse_write(&self, table: &str) -> Option<String> {
-        // Virtual tables make ready to write their shadows as soon as they are looked at.
+        // Virtual tables prepare writes of their shadow tables as soon as they are used.
         let shadow = self.prefix.owns(table) && may_be_shadow_table(table);
         if self.class == StatementClass::Read && !shadow {
             return Some("this statement may not change anything".to_owned());
@@ -265,8 +265,7 @@ impl Policy {
         (!allowed).then(|| no_such_table_message(table))
     }
 
-    /// Everything that PRAGMAs tell is the catalogue's to answer, but for the one that looks at the
-    /// data.
+    /// The catalogue answers everything that PRAGMAs return, except the one that reads the data.
     fn refuse_pragma(&self, name: &str, value: Option<&str>) -> Option<String> {
         let allowed = match value {
             None => is_one_of(MODULE_PRAGMAS, name),
@@ -280,24 +279,23 @@ impl Policy {
     }
 }
 
-/// Whether what a policy refuses can be hidden, by
-/// [`Authorization::Ignore`](rusqlite::hooks::Authorization::Ignore): a column of the statistics,
-/// which is null then. An R-Tree looks for its own when a connection first meets it, which is while
-/// any statement on it is compiled. Refused, it would be there with half of its parts, and give
-/// wrong results until the connection forgets it. Whether it was the R-Tree or the statement is
-/// seen when the statement is compiled once more, with nothing hidden: that has to be done, and
-/// what that gives may be run. (SQLite itself compiles it again, with parts hidden, when the schema
+/// Whether a refused action can be hidden, by
+/// [`Authorization::Ignore`](rusqlite::hooks::Authorization::Ignore): reading a column of the
+/// statistics, which is null then. An R-Tree reads its own statistics when a connection first meets
+/// it, which is while any statement on it is compiled. Refused, half of its parts would be missing,
+/// and it would give wrong results until the connection forgets it. Compiling the statement once
+/// more, with nothing hidden, shows whether the R-Tree or the statement asked: that has to be done,
+/// and its result may run. (SQLite itself compiles it again, with parts hidden, when the schema
 /// changes before it runs.)
 pub fn may_be_hidden(action: &AuthAction<'_>) -> bool {
     matches!(action, AuthAction::Read { table_name, column_name }
         if is_same_name(table_name, "sqlite_stat1") && !column_name.is_empty())
 }
 
-/// Tables that SQLite provides without anybody making them, and that tell of the whole database or
-/// connection.
+/// Tables that SQLite provides by itself and that describe the whole database or connection.
 const SQLITE_TABLES: &[&str] = &["dbstat", "bytecode", "tables_used", "completion", "fts3tokenize"];
 
-/// No table has a name that begins so.
+/// No table has a name with this beginning.
 const ALTERED: &str = "sqlite_altertab_";
 
 /// SQLite's words, whether there is such a table or not.
@@ -315,12 +313,12 @@ fn autoindex_table(index: &str) -> &str {
     if starts_with_ignore_case(index, AUTOMATIC) { &index[AUTOMATIC.len()..] } else { index }
 }
 
-/// Counts what a change of the schema may not change and the authorizer does not hear of: the
-/// objects of a database that are not a namespace's, because it is not told to what name a table is
-/// renamed, and the tables outside that are parents of the namespace's by a foreign key, because it
-/// is not told of parents at all. Such a child would be asked whenever the parent's owner deletes a
-/// row, and not be allowed to answer. Counted before and after, and compared. The count costs a
-/// look at every row of the schema.
+/// Counts what a change of the schema must not change and the authorizer does not see. First, the
+/// objects of a database outside of the namespace, because the authorizer does not see the new name
+/// of a renamed table. Second, the tables outside that are parents of the namespace's by a foreign
+/// key, because it sees no parents at all. Such a child would be read whenever the parent's owner
+/// deletes a row, and that read would be refused. Counted before and after, and compared. The count
+/// reads every row of the schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ForeignObjects {
     objects: i64,
@@ -338,7 +336,7 @@ impl ForeignObjects {
     /// The count now. To be run with the authorizer off.
     ///
     /// # Errors
-    /// What SQLite says when the schema can not be read.
+    /// SQLite's error when the schema cannot be read.
     pub fn count(db: &Connection, namespace: &Namespace) -> rusqlite::Result<Self> {
         let prefix = namespace.prefix();
         let count = |sql| db.prepare_cached(sql)?.query_row([&prefix], |row| row.get(0));
@@ -352,7 +350,7 @@ mod tests {
     use crate::allowed::{MODULES, TABLE_FUNCTIONS};
     use crate::names::is_one_of;
 
-    /// A module that a new SQLite brings along must be looked at before anybody meets it.
+    /// A module of a new SQLite version must be reviewed before anybody uses it.
     #[test]
     fn every_module_of_this_sqlite_is_known() {
         let db = rusqlite::Connection::open_in_memory().unwrap();

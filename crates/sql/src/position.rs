@@ -1,4 +1,4 @@
-//! Where something stands in the user's own text.
+//! The position of something in the user's own text.
 
 /// `line L, column C`, both from 1; columns are characters.
 pub(crate) fn line_and_column(text: &str, offset: usize) -> String {

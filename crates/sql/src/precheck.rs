@@ -1,19 +1,18 @@
-//! What is looked at before anything else: size, and characters on which two readers of SQL may not
-//! agree.
+//! The checks before anything else: size, and characters on which two readers of SQL may disagree.
 
 use crate::position::line_and_column;
 use debros_proto::limits::MAX_SQL_BYTES;
 use debros_proto::{Code, Error, Result};
 
-/// Parentheses, brackets of JSON paths aside, that may stand in each other.
+/// The nesting of parentheses, brackets of JSON paths aside.
 pub(crate) const MAX_NESTING: usize = 200;
 
 /// Refuses a text that is not worth parsing.
 ///
 /// # Errors
-/// `sql_too_long`; `sql_error` with the place of a NUL character, of a blank that SQLite's own
-/// versions do not agree on, of an unclosed string, or of parentheses too deep; `invalid_argument`
-/// for a text without a statement.
+/// `sql_too_long`; `sql_error` with the position of a NUL character, of a blank on which SQLite's
+/// own versions disagree, of an unclosed string, or of parentheses too deep; `invalid_argument` for
+/// a text without a statement.
 pub(crate) fn check_text(sql: &str) -> Result<()> {
     if sql.len() > MAX_SQL_BYTES {
         return Err(Error::new(

@@ -1,4 +1,4 @@
-//! Query plans without what the rewriter has put into the statement.
+//! Query plans without the rewriter's own parts.
 
 use crate::execution_context::MOMENT_TABLE;
 use debros_proto::rpc::{Row, value::Kind};
@@ -11,8 +11,8 @@ struct PlanLine {
     detail: String,
 }
 
-/// Takes the reading of the time, which views and triggers do by a subquery, out of the rows of
-/// EXPLAIN QUERY PLAN. The other subqueries keep their numbers, which name them and count nothing.
+/// Removes the reading of the time, which views and triggers do by a subquery, from the rows of
+/// EXPLAIN QUERY PLAN. The other subqueries keep their numbers, which are names and no counts.
 pub fn remove_time_reads(rows: &mut Vec<Row>) {
     let lines: Vec<PlanLine> = rows.iter().map(parse_line).collect();
     let reads = |line: &PlanLine| {

@@ -4,8 +4,8 @@ use crate::allowed::{TABLE_FUNCTIONS, all_shadow_endings};
 use crate::names::{INTERNAL_PREFIX, is_one_of, starts_with_ignore_case};
 use debros_proto::{Code, Error, Result};
 
-/// Refuses names that have a meaning of their own: the system's, and those of SQLite's tables that
-/// are functions.
+/// Refuses names with a meaning of their own: the system's, and those of SQLite's tables that are
+/// functions.
 pub(crate) fn check_new_name(name: &str) -> Result<()> {
     let reserved = ["ns::", INTERNAL_PREFIX, "pragma_"]
         .into_iter()
@@ -25,8 +25,8 @@ pub(crate) fn check_new_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// As [`check_new_name`] for a virtual table, with the names of the tables that it keeps its
-/// content in.
+/// As [`check_new_name`] for a virtual table, with the names of the tables in which it stores its
+/// content.
 pub(crate) fn check_new_virtual_table(name: &str) -> Result<()> {
     check_new_name(name)?;
     let is_internal =
@@ -35,8 +35,8 @@ pub(crate) fn check_new_virtual_table(name: &str) -> Result<()> {
         return Err(Error::new(
             Code::StatementNotAllowed,
             format!(
-                "the name {name} is reserved for virtual tables: the tables that one keeps its content in would have names \
-                 that start with {INTERNAL_PREFIX}"
+                "a virtual table cannot be named {name}: the tables behind it would have names that start with \
+                 {INTERNAL_PREFIX}"
             ),
         ));
     }

@@ -11,7 +11,7 @@ use crate::{precheck, verify};
 use debros_proto::{Namespace, Result};
 use std::borrow::Cow;
 
-/// A statement that was rewritten. It holds for one state of the schema: [`Catalogue::generation`].
+/// A rewritten statement. It is valid for one state of the schema: [`Catalogue::generation`].
 #[derive(Debug)]
 pub struct RewrittenStatement {
     pub(crate) template: SqlTemplate,
@@ -21,30 +21,30 @@ pub struct RewrittenStatement {
     pub target: ExecutionTarget,
     /// The tables and views that the text itself names, as the user wrote them, each once.
     pub objects: Vec<String>,
-    /// The names of the result's columns, as SQLite gives them for the user's own text; none when
-    /// it returns no rows. They stand for those that the rewritten statement gives.
+    /// The names of the result's columns, as SQLite gives them for the user's own text; none if it
+    /// returns no rows. They replace the column names of the rewritten statement.
     pub columns: Vec<String>,
     /// How many arguments it takes.
     pub parameters: usize,
     /// It changes rows and returns some.
     pub returning: bool,
-    /// The catalogue changes by it: [`Catalogue::apply`] on a fork, published after the commit.
+    /// It changes the catalogue: [`Catalogue::apply`] on a fork, published after the commit.
     pub changes_schema: bool,
-    /// Views or triggers that it reaches ask for the time: run
-    /// [`MOMENT_SET`](crate::MOMENT_SET) before it, in the same transaction.
+    /// Views or triggers that it reaches read the time: run [`MOMENT_SET`](crate::MOMENT_SET)
+    /// before it, in the same transaction.
     pub needs_moment: bool,
-    /// It, or what it reaches, asks for `last_insert_rowid()` or `changes()`: run
+    /// It, or what it reaches, reads `last_insert_rowid()` or `changes()`: run
     /// [`restore_counters`](crate::counters::restore_counters) right before it.
     pub reads_counters: bool,
     /// It writes random values that the database makes, row by row: run again it writes others. An
     /// engine that sends statements to several databases must not send it as it is.
     pub random_rows: bool,
-    /// Text values of its rows may tell names of the database:
+    /// Text values of its rows may contain names of the database:
     /// [`Demangler::demangle_text`](crate::Demangler::demangle_text) them.
     pub tells_names: bool,
-    /// What the policy must allow beside the namespace's own objects.
+    /// The policy's exceptions beside the namespace's own objects.
     pub grants: SystemTableGrants,
-    /// What SQLite asked about when it compiled the user's text, for the policy.
+    /// The names that SQLite asked about when it compiled the user's text, for the policy.
     pub(crate) result_names: Vec<String>,
 }
 
@@ -73,23 +73,23 @@ impl RewrittenStatement {
         }
     }
 
-    /// The text to run. The same each time unless
+    /// The text to run. It is the same each time unless
     /// [`is_nondeterministic`](RewrittenStatement::is_nondeterministic).
-    pub fn fill_sql(&self, moment: &mut ExecutionContext<'_>) -> Cow<'_, str> {
-        self.template.fill(moment)
+    pub fn fill_sql(&self, context: &mut ExecutionContext<'_>) -> Cow<'_, str> {
+        self.template.fill(context)
     }
 
-    /// Whether the text holds values of the moment at which it is run.
+    /// Whether the text contains values of its execution context.
     pub fn is_nondeterministic(&self) -> bool {
         self.template.has_placeholders()
     }
 
-    /// What the database may be asked by this statement.
+    /// The policy for this statement.
     pub fn policy(&self, namespace: &Namespace) -> Policy {
         Policy::new(namespace, self.class, self.grants).with_results(&self.result_names)
     }
 
-    /// Bytes that it takes, roughly: what the cache counts.
+    /// Bytes that it takes, roughly, for the cache.
     pub(crate) fn memory_size(&self) -> usize {
         let names: usize = self
             .objects
@@ -105,16 +105,15 @@ impl RewrittenStatement {
 /// Rewrites a statement for a namespace, or refuses it.
 ///
 /// # Errors
-/// `sql_error` when SQLite does not accept it, in the user's words and with the place in the user's
-/// text; `statement_not_allowed` when it is not among what is understood and allowed;
+/// `sql_error` when SQLite does not accept it, in the user's words and with the position in the
+/// user's text; `statement_not_allowed` when it is not among the known and allowed forms;
 /// `sql_too_long`; `statement_timeout` when it takes too long to compile.
 pub fn rewrite(sql: &str, catalogue: &Catalogue) -> Result<RewrittenStatement> {
     rewrite_with_foreign_keys(sql, catalogue, true)
 }
 
-/// As [`rewrite`], for a transaction that may have turned foreign keys off: then SQLite looks
-/// neither for parents nor for their indexes, and what is done to parents does nothing to their
-/// children.
+/// As [`rewrite`], for a transaction that may have turned foreign keys off: then SQLite reads
+/// neither parents nor their indexes, and changes of parents do not affect their children.
 ///
 /// # Errors
 /// As [`rewrite`].
@@ -128,12 +127,12 @@ pub fn rewrite_with_foreign_keys(
         return Ok(RewrittenStatement::for_pragma(pragma));
     }
     let inner = catalogue.lock();
-    let _loose = if enforced { None } else { Some(inner.disable_foreign_keys()?) };
+    let _foreign_keys_off = if enforced { None } else { Some(inner.disable_foreign_keys()?) };
     let compiled = inner.compile(sql)?;
     let outcome = rewrite_statement(sql, &catalogue.prefix, &inner, &compiled)?;
     if outcome.target == ExecutionTarget::Data && !outcome.verified {
-        // A virtual table reads what it is made from when a connection meets it: seen as if the
-        // statement did.
+        // The first compilation that meets a virtual table also records what that table reads as it
+        // is set up, which may not fit the statement. The second records the statement alone.
         verify::check_record(&compiled, &outcome, &inner)
             .or_else(|_| verify::check_record(&inner.compile(sql)?, &outcome, &inner))?;
         verify::check_text(&outcome.template.with_stand_ins(), &catalogue.prefix, outcome.grants)?;
@@ -144,8 +143,8 @@ pub fn rewrite_with_foreign_keys(
             objects.push(object);
         }
     }
-    // Subqueries and CTEs among them, those inside views and triggers too; tables have other names
-    // in the database.
+    // The names of subqueries and CTEs are among them, also of those inside views and triggers:
+    // SQLite asks the policy about these too. Tables have other names in the database.
     let read = compiled.record.accesses.iter().filter(|access| !access.writes && !access.unused);
     let mut results: Vec<String> = read.map(|access| access.table.clone()).collect();
     results.dedup();
@@ -154,8 +153,7 @@ pub fn rewrite_with_foreign_keys(
         class: outcome.class,
         target: outcome.target,
         objects,
-        // What SQLite checks inside some forms of ALTER TABLE shows as a column, which no row ever
-        // has.
+        // SQLite's checks inside some forms of ALTER TABLE show as a column, which no row ever has.
         columns: if outcome.class == StatementClass::Ddl { Vec::new() } else { compiled.columns },
         parameters: compiled.parameters,
         returning: outcome.returning,

@@ -1,4 +1,4 @@
-//! What was rewritten before.
+//! Rewritten statements, cached.
 
 use crate::catalogue::Catalogue;
 use crate::rewrite::{RewrittenStatement, rewrite};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// twice.
 const MAX_CACHED: usize = 32 << 10;
 
-/// Remembers rewritten statements, by schema generation and text. Bounded in bytes.
+/// Caches rewritten statements, by schema generation and text. Bounded in bytes.
 #[derive(Debug)]
 pub struct RewriteCache {
     entries: Cache<CacheKey, Arc<RewrittenStatement>, CacheWeighter>,
@@ -52,22 +52,22 @@ impl Weighter<CacheKey, Arc<RewrittenStatement>> for CacheWeighter {
 }
 
 impl RewriteCache {
-    /// A rewriter that remembers up to `bytes`.
+    /// A cache of up to `bytes`.
     pub fn new(bytes: usize) -> Self {
         Self { entries: Cache::with_weighter((bytes / 512).max(16), bytes as u64, CacheWeighter) }
     }
 
-    /// What is remembered of the text for this state of the schema. Takes no lock of the
-    /// catalogue's, so it never waits.
+    /// The cached result of the text for this state of the schema. Takes no lock of the catalogue,
+    /// so it never waits.
     pub fn find_cached(&self, sql: &str, catalogue: &Catalogue) -> Option<Arc<RewrittenStatement>> {
         self.entries.get(&BorrowedCacheKey { generation: catalogue.generation(), sql })
     }
 
-    /// [`rewrite`], from memory where the same text was rewritten for the same state of the same
+    /// [`rewrite`], from the cache if the same text was rewritten for the same state of the same
     /// schema.
     ///
     /// # Errors
-    /// As [`rewrite`]; refusals are not remembered.
+    /// As [`rewrite`]; refusals are not cached.
     pub fn rewrite(&self, sql: &str, catalogue: &Catalogue) -> Result<Arc<RewrittenStatement>> {
         let key = BorrowedCacheKey { generation: catalogue.generation(), sql };
         if let Some(known) = self.entries.get(&key) {

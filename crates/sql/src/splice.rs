@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::rc::Rc;
 
-/// Bytes of a rewritten text. What is put in may be as large as the schema, once for each few bytes
+/// The most bytes of a rewritten text. An insertion may be as large as the schema, once for each few bytes
 /// of the user's text.
 pub(crate) const MAX_REWRITTEN: usize = 4 * MAX_SQL_BYTES;
 
@@ -16,13 +16,13 @@ pub(crate) fn too_long_error() -> Error {
     Error::new(
         Code::SqlTooLong,
         format!(
-            "with what has to be put into it (full names, defaults of the moment, rows of sqlite_schema) the statement \
+            "with its insertions (full names, volatile defaults, rows of sqlite_schema) the statement \
              has more than {MAX_REWRITTEN} bytes: split it"
         ),
     )
 }
 
-/// A part of a text: fixed, or filled when the statement is run.
+/// A part of a text: fixed, or filled when the statement runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TextPiece {
     Text(String),
@@ -42,8 +42,8 @@ impl From<&str> for TextPiece {
 }
 
 impl From<Placeholder> for TextPiece {
-    fn from(slot: Placeholder) -> Self {
-        TextPiece::Placeholder(slot)
+    fn from(placeholder: Placeholder) -> Self {
+        TextPiece::Placeholder(placeholder)
     }
 }
 
@@ -52,13 +52,13 @@ impl TextPiece {
     fn max_size(&self) -> usize {
         match self {
             TextPiece::Text(text) => text.len(),
-            TextPiece::Placeholder(slot) => slot.max_size(),
+            TextPiece::Placeholder(placeholder) => placeholder.max_size(),
         }
     }
 }
 
 /// Replacements in a text, in any order. Their bytes are counted as they come, and above
-/// [`MAX_REWRITTEN`] none is kept any more.
+/// [`MAX_REWRITTEN`] no more are stored.
 #[derive(Debug, Default)]
 pub(crate) struct SpliceList {
     list: Vec<(Range<usize>, Rc<[TextPiece]>)>,
@@ -71,13 +71,12 @@ impl SpliceList {
         self.add_splice(range, Rc::new([with.into()]));
     }
 
-    /// Puts text in at an offset. Of several at one offset, the first that was asked for comes
-    /// first.
+    /// Inserts text at an offset. Of several at one offset, the first requested comes first.
     pub(crate) fn insert(&mut self, at: usize, with: impl Into<TextPiece>) {
         self.add_splice(at..at, Rc::new([with.into()]));
     }
 
-    /// As [`insert`](SpliceList::insert), of several pieces, which many places may share.
+    /// As [`insert`](SpliceList::insert), of several pieces, which many positions may share.
     pub(crate) fn insert_all(&mut self, at: usize, with: impl Into<Rc<[TextPiece]>>) {
         self.add_splice(at..at, with.into());
     }
@@ -90,10 +89,10 @@ impl SpliceList {
         }
     }
 
-    /// To be asked before something large is made to be put in.
+    /// To be called before a large insertion is built.
     ///
     /// # Errors
-    /// `sql_too_long` when too much was put in already.
+    /// `sql_too_long` when too much was inserted already.
     pub(crate) fn check_size(&self) -> Result<()> {
         if self.bytes > MAX_REWRITTEN { Err(too_long_error()) } else { Ok(()) }
     }
@@ -120,16 +119,16 @@ impl SpliceList {
         let mut template = SqlTemplate::default();
         let mut done = 0;
         for (range, pieces) in self.list {
-            let (Some(kept), true) =
+            let (Some(unchanged), true) =
                 (text.get(done..range.start), text.is_char_boundary(range.end))
             else {
                 return Err(Error::internal("the statement could not be rewritten"));
             };
-            template.push_text(kept);
+            template.push_text(unchanged);
             for piece in pieces.iter() {
                 match piece {
                     TextPiece::Text(text) => template.push_text(text),
-                    TextPiece::Placeholder(slot) => template.push_placeholder(*slot),
+                    TextPiece::Placeholder(placeholder) => template.push_placeholder(*placeholder),
                 }
             }
             done = range.end;
@@ -139,8 +138,8 @@ impl SpliceList {
     }
 }
 
-/// A text with places that are filled when the statement is run: text and slots in turn, beginning
-/// and ending with text.
+/// A text with placeholders that are filled when the statement runs: text and placeholders in turn,
+/// beginning and ending with text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SqlTemplate {
     texts: Vec<String>,
@@ -164,8 +163,8 @@ impl SqlTemplate {
         }
     }
 
-    fn push_placeholder(&mut self, slot: Placeholder) {
-        self.placeholders.push(slot);
+    fn push_placeholder(&mut self, placeholder: Placeholder) {
+        self.placeholders.push(placeholder);
         self.texts.push(String::new());
     }
 
@@ -173,25 +172,25 @@ impl SqlTemplate {
         !self.placeholders.is_empty()
     }
 
-    /// As pieces, to be put into another text.
+    /// As pieces, to be inserted into another text.
     pub(crate) fn into_pieces(self) -> Vec<TextPiece> {
-        let mut slots = self.placeholders.into_iter();
+        let mut placeholders = self.placeholders.into_iter();
         let mut pieces = Vec::new();
         for text in self.texts {
             pieces.push(TextPiece::Text(text));
-            pieces.extend(slots.next().map(TextPiece::Placeholder));
+            pieces.extend(placeholders.next().map(TextPiece::Placeholder));
         }
         pieces
     }
 
-    /// The text, with its slots filled.
-    pub(crate) fn fill(&self, moment: &mut ExecutionContext<'_>) -> Cow<'_, str> {
-        self.render(|slot, text| slot.fill(moment, text))
+    /// The text, with its placeholders filled.
+    pub(crate) fn fill(&self, context: &mut ExecutionContext<'_>) -> Cow<'_, str> {
+        self.render(|placeholder, text| placeholder.fill(context, text))
     }
 
-    /// The text with stand-ins for its slots.
+    /// The text with stand-ins for its placeholders.
     pub(crate) fn with_stand_ins(&self) -> Cow<'_, str> {
-        self.render(|slot, text| text.push_str(slot.stand_in()))
+        self.render(|placeholder, text| text.push_str(placeholder.stand_in()))
     }
 
     fn render(&self, mut fill: impl FnMut(Placeholder, &mut String)) -> Cow<'_, str> {
@@ -202,15 +201,15 @@ impl SqlTemplate {
         let mut text = String::with_capacity(fixed + 32 * self.placeholders.len());
         for (index, part) in self.texts.iter().enumerate() {
             text.push_str(part);
-            if let Some(slot) = self.placeholders.get(index) {
-                fill(*slot, &mut text);
+            if let Some(placeholder) = self.placeholders.get(index) {
+                fill(*placeholder, &mut text);
             }
         }
         Cow::Owned(text)
     }
 
-    /// Bytes of memory that it takes: its texts, their own overhead and that of what allocated
-    /// them, and its slots.
+    /// Bytes of memory that it takes: its texts, their own overhead and that of the allocator, and
+    /// its placeholders.
     pub(crate) fn memory_size(&self) -> usize {
         let texts: usize =
             self.texts.iter().map(|text| text.capacity() + size_of::<String>() + 16).sum();
@@ -225,48 +224,48 @@ mod tests {
     use debros_proto::Code;
 
     #[test]
-    fn edits_are_made_in_order_of_place_and_of_asking() {
-        let mut edits = SpliceList::default();
-        edits.insert(7, "!");
-        edits.replace(0..3, "X");
-        edits.insert(7, "?");
-        edits.replace(4..7, Placeholder::Random);
-        assert_eq!(edits.apply("abc def ghi").unwrap().with_stand_ins(), "X 0!? ghi");
+    fn splices_are_made_in_order_of_position_and_of_request() {
+        let mut splices = SpliceList::default();
+        splices.insert(7, "!");
+        splices.replace(0..3, "X");
+        splices.insert(7, "?");
+        splices.replace(4..7, Placeholder::Random);
+        assert_eq!(splices.apply("abc def ghi").unwrap().with_stand_ins(), "X 0!? ghi");
     }
 
     #[test]
     fn what_is_put_in_is_bounded_and_no_more_is_kept() {
-        let mut edits = SpliceList::default();
+        let mut splices = SpliceList::default();
         let large = "x".repeat(1 << 20);
         for _ in 0..4 {
-            edits.check_size().unwrap();
-            edits.insert(0, large.as_str());
+            splices.check_size().unwrap();
+            splices.insert(0, large.as_str());
         }
-        edits.check_size().unwrap();
-        edits.insert(0, Placeholder::RandomBlob(8));
-        edits.insert(0, large.as_str());
-        assert_eq!((edits.check_size().unwrap_err().code, edits.len()), (Code::SqlTooLong, 4));
-        assert_eq!(edits.apply("").unwrap_err().code, Code::SqlTooLong);
+        splices.check_size().unwrap();
+        splices.insert(0, Placeholder::RandomBlob(8));
+        splices.insert(0, large.as_str());
+        assert_eq!((splices.check_size().unwrap_err().code, splices.len()), (Code::SqlTooLong, 4));
+        assert_eq!(splices.apply("").unwrap_err().code, Code::SqlTooLong);
     }
 
     #[test]
     fn the_size_of_a_text_with_many_slots_is_that_of_its_slots_too() {
-        let mut edits = SpliceList::default();
-        (0..1000).for_each(|_| edits.insert(0, Placeholder::Now));
+        let mut splices = SpliceList::default();
+        (0..1000).for_each(|_| splices.insert(0, Placeholder::Now));
         assert!(
-            edits.apply("").unwrap().memory_size()
+            splices.apply("").unwrap().memory_size()
                 > 1000 * (size_of::<String>() + size_of::<Placeholder>())
         );
     }
 
     #[test]
     fn edits_that_touch_are_an_error() {
-        let mut edits = SpliceList::default();
-        edits.replace(0..3, "X");
-        edits.replace(2..5, "Y");
-        assert!(edits.apply("abcdef").is_err());
-        let mut edits = SpliceList::default();
-        edits.replace(1..2, "inside a character");
-        assert!(edits.apply("é").is_err());
+        let mut splices = SpliceList::default();
+        splices.replace(0..3, "X");
+        splices.replace(2..5, "Y");
+        assert!(splices.apply("abcdef").is_err());
+        let mut splices = SpliceList::default();
+        splices.replace(1..2, "inside a character");
+        assert!(splices.apply("é").is_err());
     }
 }

@@ -1,30 +1,30 @@
-//! The PRAGMAs that are about the transaction they stand in: `foreign_keys`, `defer_foreign_keys`,
-//! and `writable_schema` as a dump has it.
+//! The PRAGMAs about the transaction they stand in: `foreign_keys`, `defer_foreign_keys`, and
+//! `writable_schema` as a dump has it.
 //!
-//! SQLite obeys some PRAGMAs while it compiles them, so these never reach a connection as text: the
-//! engine is told what they mean.
+//! SQLite applies some PRAGMAs while it compiles them, so these never reach a connection as text:
+//! the engine gets their meaning.
 
 use crate::names::{dequote, is_same_name};
 use crate::parsed_source::with_statement;
 use debros_proto::{Code, Error, Result};
 use syntaqlite_syntax::nodes::{PragmaForm, Stmt};
 
-/// What a statement wants to know or to change of the transaction that it stands in.
+/// A query or change of a setting of the transaction that the statement stands in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TransactionPragma {
-    /// Which of them.
+    /// The setting.
     pub name: PragmaName,
-    /// What it is to be; `None`: the statement asks what it is.
+    /// The new value; `None`: the statement reads it.
     pub on: Option<bool>,
 }
 
 /// One of the PRAGMAs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PragmaName {
-    /// `foreign_keys`: each statement is held to them. On, unless a transaction turned it off.
+    /// `foreign_keys`: each statement has to keep them. On, unless a transaction turned it off.
     ForeignKeys,
-    /// `defer_foreign_keys`: a statement may break them when the transaction mends them before its
-    /// end. Off, unless a transaction turned it on.
+    /// `defer_foreign_keys`: a statement may violate them if the transaction repairs that before
+    /// its end. Off, unless a transaction turned it on.
     DeferForeignKeys,
     /// `writable_schema`: the statements that follow are a dump's, see
     /// [`DumpTranslator`](crate::dump::DumpTranslator). It lets nobody write into the schema.
@@ -43,20 +43,20 @@ impl PragmaName {
         }
     }
 
-    /// What holds where no transaction said otherwise.
+    /// The value if no transaction changed it.
     pub fn default_value(self) -> bool {
         self == Self::ForeignKeys
     }
 }
 
 impl TransactionPragma {
-    /// Whether it changes nothing where no transaction said otherwise.
+    /// Whether it changes nothing if no transaction changed it before.
     pub fn is_default(self) -> bool {
         self.on.is_none_or(|on| on == self.name.default_value())
     }
 }
 
-/// Whether a text may hold one of them. Most do not, and need no look by the parser.
+/// Whether a text may contain one of them. Most do not, and need no parsing.
 pub fn may_hold_pragma(sql: &str) -> bool {
     let bytes = sql.as_bytes();
     let is = |range: std::ops::Range<usize>, word: &[u8]| {
@@ -69,8 +69,7 @@ pub fn may_hold_pragma(sql: &str) -> bool {
     })
 }
 
-/// The setting that a statement is; `None` when it is anything else, also something that does not
-/// parse.
+/// The setting in a statement; `None` for any other text, also one that does not parse.
 ///
 /// # Errors
 /// `sql_error` for a value that is neither on nor off.
@@ -93,7 +92,7 @@ pub(crate) fn parse_pragma(sql: &str) -> Result<Option<TransactionPragma>> {
             .then(|| dequote(pragma.value()).into_owned());
         Ok(Some((what, value)))
     });
-    // What does not parse is told by those who compile it.
+    // Compiling the statement reports a text that does not parse.
     let Ok(Some((what, value))) = found else { return Ok(None) };
     let on = value
         .map(|value| parse_bool(what, &value).ok_or_else(|| not_bool_error(what, &value)))

@@ -1,5 +1,5 @@
-//! Looking at the result with other eyes, before it goes anywhere: a defence against mistakes of
-//! the walk.
+//! Checking the result independently, before it goes anywhere: a defence against mistakes of the
+//! rewriter.
 
 use crate::allowed::TABLE_FUNCTIONS;
 use crate::catalogue::schema_cache::ObjectKind;
@@ -13,16 +13,17 @@ use debros_proto::{Code, Error, Result};
 use syntaqlite_syntax::nodes::{Name, Node};
 use syntaqlite_syntax::typed::GrammarNodeType;
 
-/// The rewriter and SQLite do not agree. Nothing is run then.
+/// The rewriter and SQLite disagree. Nothing runs then.
 fn disagreement_error() -> Error {
     Error::new(
         Code::StatementNotAllowed,
-        "the statement could not be moved into the namespace safely",
+        "the statement could not be rewritten for the namespace safely",
     )
 }
 
-/// Holds what SQLite touched, when it compiled the user's statement, against what the walk moved: a
-/// table that SQLite read and the walk took for something else is a mistake.
+/// Compares the objects that SQLite touched, when it compiled the user's statement, with the names
+/// that the rewriter qualified: a table that SQLite read and the rewriter took for something else
+/// is a mistake.
 ///
 /// # Errors
 /// `statement_not_allowed`.
@@ -37,7 +38,7 @@ pub(crate) fn check_record(
     }
     let accesses = &compiled.record.accesses;
     let kind = |name: &str| inner.schema.find_object(&inner.db, name).map(|(kind, _)| kind);
-    // Of a view's tables SQLite does not always tell that they are the view's.
+    // SQLite does not always report that a view's tables are the view's.
     let views = outcome.objects.iter().any(|object| kind(object) == Some(ObjectKind::View));
     if views {
         return Ok(());
@@ -60,8 +61,8 @@ pub(crate) fn check_record(
     Ok(())
 }
 
-/// Parses the rewritten text again, and looks at every name in the place of a table, index, view or
-/// trigger: it must be the namespace's, a CTE's, or one of the few that are granted.
+/// Parses the rewritten text again, and checks every name in the position of a table, index, view
+/// or trigger: it must be the namespace's, a CTE's, or one of the few that are granted.
 ///
 /// # Errors
 /// `statement_not_allowed`.
@@ -87,7 +88,7 @@ pub(crate) fn check_text(
         }
         Ok(())
     })
-    // What does not parse here was broken by the rewriter, not by the user.
+    // A text that does not parse here was broken by the rewriter, not by the user.
     .map_err(|_| disagreement_error())
 }
 

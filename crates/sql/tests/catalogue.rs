@@ -1,4 +1,4 @@
-//! The catalogue's life: changed on a copy, kept as a list, answered from, and held in bounded
+//! The catalogue's life: changed on a copy, stored as a list, answered from, and held in bounded
 //! number.
 
 use debros_proto::rpc::Value;
@@ -124,7 +124,7 @@ fn every_schema_that_sqlite_accepted_is_made_again() {
             {
                 assert!(rewrite(refused, catalogue).is_err(), "{refused}");
             }
-            // That one is the engine's to obey; SQLite is never told it.
+            // The engine applies that one; SQLite never sees it.
             let writable = "PRAGMA writable_schema = ON";
             assert!(matches!(
                 rewrite(writable, catalogue).unwrap().target,
@@ -168,7 +168,7 @@ fn what_can_not_be_made_again_is_told_and_leaves_the_rest() {
         error.code == Code::Sql && error.message.contains("no such table: main.gone"),
         "{error:?}"
     );
-    // With its content back, it is whole. The first who uses it meets it as others do.
+    // With its content back, it is whole. The first user meets it as others do.
     let mut mended = loaded.fork().unwrap();
     mended.apply("CREATE TABLE gone(x)").unwrap();
     rewrite("SELECT * FROM f", &mended).unwrap();
@@ -366,7 +366,7 @@ fn a_question_that_does_not_end_holds_the_catalogue_up_for_a_moment() {
         !asking.is_finished(),
         "the catalogue was to be had only when the question had been given up"
     );
-    // It goes on until the tests end.
+    // It runs until the tests end.
     drop(asking);
 }
 
@@ -424,10 +424,10 @@ fn a_column_is_nullable_when_sqlite_keeps_null_in_it() {
 fn the_places_of_sequence_numbers_are_left_out() {
     let catalogue = made(SCHEMA);
     let mut random = |bytes: &mut [u8]| bytes.fill(1);
-    let mut moment = debros_sql::ExecutionContext { now_ms: 0, random: &mut random };
+    let mut context = debros_sql::ExecutionContext { now_ms: 0, random: &mut random };
     let mut plain = |sql: &str| -> Vec<String> {
         let rewritten = rewrite(sql, &catalogue).unwrap_or_else(|error| panic!("{sql}: {error}"));
-        rewritten.fill_sql(&mut moment).split_whitespace().map(str::to_owned).collect()
+        rewritten.fill_sql(&mut context).split_whitespace().map(str::to_owned).collect()
     };
     assert_eq!(
         plain("INSERT INTO sqlite_sequence(rowid, name, seq) VALUES(1, 'b', 2), (2 ,'b',3)"),

@@ -104,7 +104,7 @@ fn attacks() -> Vec<String> {
     attacks
 }
 
-/// The attack with the attacker's own names filled in, as statements. A text that can not be split
+/// The attack with the attacker's own names filled in, as statements. A text that cannot be split
 /// is one statement.
 fn statements(attack: &str, name: impl Fn(&str) -> String) -> Vec<String> {
     let filled = attack
@@ -205,7 +205,7 @@ fn lesson_01_the_rewriter_alone_lets_nothing_out_and_nothing_in() {
             if outcome.text().contains("987654") && !attack.contains("987654") {
                 escapes.push(format!("a counter: {sql}\n  {outcome:?}"));
             }
-            // Nobody is told a name that they did not say.
+            // No caller learns a name that it did not say.
             if outcome.text().contains("victim") && !attack.contains("ictim") {
                 escapes.push(format!("a name: {sql}\n  {outcome:?}"));
             }

@@ -45,15 +45,15 @@ impl Pair {
 
     /// Gives both a statement, and fails if they do not do the same with it.
     fn run(&mut self, sql: &str) {
-        // What is of the moment, of the catalogue or of the connection is compared elsewhere.
+        // Non-deterministic, catalogue and connection results are compared elsewhere.
         if is_of_more_than_the_data(sql) {
             return;
         }
         let rewritten =
             match rewrite_with_foreign_keys(sql, &self.tenant.catalogue, self.tenant.enforced) {
                 Ok(rewritten) => rewritten,
-                // What SQLite does not accept is refused in its name; what is not allowed may well be
-                // good SQL.
+                // The error of a text that SQLite does not accept is SQLite's; a text that is not
+                // allowed may be valid SQL.
                 Err(error) => {
                     // SQLite does not look into a WITH that nothing uses.
                     if error.code == Code::Sql && !error.message.starts_with("unknown database") {
@@ -177,8 +177,8 @@ proptest! {
         for sql in texts {
             if let Ok(rewritten) = rewrite(&sql, &catalogue) {
                 let mut random = |bytes: &mut [u8]| bytes.fill(1);
-                let mut moment = debros_sql::ExecutionContext { now_ms: 0, random: &mut random };
-                let text = rewritten.fill_sql(&mut moment).into_owned();
+                let mut context = debros_sql::ExecutionContext { now_ms: 0, random: &mut random };
+                let text = rewritten.fill_sql(&mut context).into_owned();
                 assert!(!text.contains("sqlite_schema") && !text.contains("_content\""), "{sql}\n{text}");
             }
         }
@@ -210,7 +210,7 @@ proptest! {
         pair.compare();
     }
 
-    /// A statement from the cache is the statement that was made anew, whatever was asked between.
+    /// A statement from the cache equals a newly rewritten one, whatever was asked between.
     #[test]
     fn the_cache_gives_what_rewriting_gives(seed in any::<u64>()) {
         let corpus = corpus();
@@ -222,8 +222,8 @@ proptest! {
             let texts: Vec<Option<String>> = (0..3)
                 .map(|_| {
                     let mut random = |bytes: &mut [u8]| bytes.fill(1);
-                    let mut moment = debros_sql::ExecutionContext { now_ms: 0, random: &mut random };
-                    rewriter.rewrite(&sql, &catalogue).ok().map(|rewritten| rewritten.fill_sql(&mut moment).into_owned())
+                    let mut context = debros_sql::ExecutionContext { now_ms: 0, random: &mut random };
+                    rewriter.rewrite(&sql, &catalogue).ok().map(|rewritten| rewritten.fill_sql(&mut context).into_owned())
                 })
                 .collect();
             assert!(texts[0] == texts[1] && texts[1] == texts[2], "{sql}");

@@ -8,8 +8,8 @@
 //! # }
 //! ```
 //!
-//! Everything runs on free ports of the loopback address, in a folder that goes away with the node.
-//! A failure to start panics: in a test that is the message one wants.
+//! Everything runs on free ports of the loopback address, in a folder that is removed with the
+//! node. A failure to start panics: in a test that is the right message.
 
 use debros_client::{Client, Config};
 use debros_engine::Engine;
@@ -41,8 +41,8 @@ impl TestNode {
         Self::start_in(folder, None, change).await
     }
 
-    /// A node on an engine that others use as well, as the nodes of a network share one database.
-    /// It has a folder of its own for everything else.
+    /// A node on a shared engine, as the nodes of a network share one database. It has a folder of
+    /// its own for everything else.
     pub async fn start_on(engine: Arc<dyn Engine>, change: impl FnOnce(&mut NodeConfig)) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         Self::start_in(folder, Some(engine), change).await
@@ -77,7 +77,7 @@ impl TestNode {
         self.restart_between(|| {}, change).await
     }
 
-    /// As [`restart`](TestNode::restart), doing something to the folder while nobody uses it.
+    /// As [`restart`](TestNode::restart), changing the folder while no node uses it.
     pub async fn restart_after(self, act: impl FnOnce()) -> Self {
         self.restart_between(act, |_| {}).await
     }
@@ -107,7 +107,7 @@ impl TestNode {
         &self.node
     }
 
-    /// The folder that holds everything the node keeps, under `node/`.
+    /// The folder of all the node's files, under `node/`.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -117,7 +117,7 @@ impl TestNode {
         self.node.listen_addresses().first().expect("the node listens").to_string()
     }
 
-    /// A new API key that may do everything in a namespace.
+    /// A new API key with all rights in a namespace.
     pub async fn api_key(&self, namespace: &str) -> String {
         self.api_key_with(namespace, "admin", &[]).await
     }

@@ -1,12 +1,12 @@
-//! What a challenge is for.
+//! The terms of a challenge.
 
 use crate::wallet::Wallet;
 use debros_proto::ids::excerpt;
 use debros_proto::{Error, Namespace, Result};
 
-/// The domain of a sign-in that goes through no site: a program on the P2P network.
+/// The domain of a sign-in without a site: a program on the P2P network.
 pub const P2P_DOMAIN: &str = "p2p.debros";
-/// The URI of a sign-in that goes through no site.
+/// The URI of a sign-in without a site.
 pub const P2P_URI: &str = "p2p://debros/rpc/1.0.0";
 /// Ethereum's main network.
 pub const DEFAULT_CHAIN_ID: u64 = 1;
@@ -15,7 +15,8 @@ pub const DEFAULT_CHAIN_ID: u64 = 1;
 const MAX_DOMAIN_BYTES: usize = 259;
 const MAX_URI_BYTES: usize = 1024;
 
-/// Who signs in, where to, and on whose site. All of it is in the text that the wallet signs.
+/// The wallet, the namespace and the site of a sign-in. All of it is in the text that the wallet
+/// signs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignInTerms {
     wallet: Wallet,
@@ -31,8 +32,8 @@ impl SignInTerms {
     /// [`DEFAULT_CHAIN_ID`].
     ///
     /// # Errors
-    /// `invalid_argument` when only one of domain and URI is there, or one has another form:
-    /// nothing but what belongs into a domain or URI comes into the signed text.
+    /// `invalid_argument` when only one of domain and URI is given, or one has another form: only
+    /// valid domains and URIs go into the signed text.
     pub fn new(
         wallet: Wallet,
         namespace: Namespace,
@@ -70,28 +71,28 @@ impl SignInTerms {
         Ok(Self { wallet, namespace, domain: domain.to_owned(), uri: uri.to_owned(), chain_id })
     }
 
-    /// Terms of a program that signs in without a site.
+    /// The terms of a program that signs in without a site.
     pub fn p2p(wallet: Wallet, namespace: Namespace) -> Self {
         let (domain, uri) = (P2P_DOMAIN.to_owned(), P2P_URI.to_owned());
         Self { wallet, namespace, domain, uri, chain_id: DEFAULT_CHAIN_ID }
     }
 
-    /// Whose sign-in.
+    /// The wallet that signs in.
     pub fn wallet(&self) -> Wallet {
         self.wallet
     }
 
-    /// Where to.
+    /// The namespace.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
     }
 
-    /// At which site: `host` or `host:port`.
+    /// The site: `host` or `host:port`.
     pub fn domain(&self) -> &str {
         &self.domain
     }
 
-    /// For which resource of the site.
+    /// The resource of the site.
     pub fn uri(&self) -> &str {
         &self.uri
     }

@@ -66,7 +66,7 @@ fn other_terms() -> Vec<SignInTerms> {
         new(wallet, "shop", "gateway.example", "https://gateway.example/v1/auth/logi", 1),
         new(wallet, "shop", "gateway.example", uri, 2),
         SignInTerms::p2p(wallet, namespace("shop")),
-        // Bytes moved over a border between two fields.
+        // Bytes moved across the border between two fields.
         new(wallet, "sho", "pgateway.example", uri, 1),
     ]
 }

@@ -12,7 +12,7 @@ pub(super) const VERSION: u32 = 3;
 pub(super) struct KeystoreFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) address: Option<String>,
-    // Early files have it with a capital letter.
+    // Early files write it with a capital letter.
     #[serde(alias = "Crypto")]
     pub(super) crypto: KeystoreCrypto,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,10 +55,10 @@ impl KeystoreFile {
 
     pub(super) fn to_json(&self) -> Result<String> {
         serde_json::to_string_pretty(self)
-            .map_err(|_| Error::internal("the keystore file can not be written"))
+            .map_err(|_| Error::internal("the keystore file cannot be written"))
     }
 
-    /// Some programs leave the address out, or empty, so that the file does not tell it.
+    /// Some programs omit the address, or leave it empty, so that the file does not reveal it.
     pub(super) fn wallet(&self) -> Result<Option<Wallet>> {
         match self.address.as_deref() {
             None | Some("") => Ok(None),
@@ -69,8 +69,8 @@ impl KeystoreFile {
     }
 }
 
-/// What is wrong and where. Where the parser's words repeat a piece of the file, the place alone:
-/// the piece may be of another secret that was named by mistake.
+/// The error and its position. If the parser's words repeat a piece of the file, the position
+/// alone: the piece may be of another secret that was named by mistake.
 fn parse_error(error: &serde_json::Error) -> Error {
     let text = error.to_string();
     if ["invalid type", "invalid value", "unknown "].iter().any(|start| text.starts_with(start)) {
@@ -83,7 +83,7 @@ fn parse_error(error: &serde_json::Error) -> Error {
 }
 
 pub(super) fn damaged_file_error(what: impl AsRef<str>) -> Error {
-    Error::invalid(format!("the keystore file can not be used: {}", what.as_ref()))
+    Error::invalid(format!("the keystore file cannot be used: {}", what.as_ref()))
 }
 
 /// A random UUID (version 4, RFC 9562) of 16 random bytes.

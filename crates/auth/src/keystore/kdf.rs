@@ -141,7 +141,7 @@ impl Kdf {
 
 fn parse_params<T: DeserializeOwned>(params: &Value) -> Result<T> {
     T::deserialize(params)
-        .map_err(|error| damaged_file_error(format!("its \"kdfparams\" can not be read: {error}")))
+        .map_err(|error| damaged_file_error(format!("its \"kdfparams\" cannot be read: {error}")))
 }
 
 fn derived_bytes(dklen: u64) -> Result<usize> {

@@ -81,7 +81,7 @@ fn a_wrong_password_is_told_from_a_damaged_file() {
     }
 }
 
-/// Somebody who names another file by mistake does not find its secrets in a log.
+/// A user that names another file by mistake does not find its secrets in a log.
 #[test]
 fn an_error_repeats_nothing_of_the_file() {
     for file in [

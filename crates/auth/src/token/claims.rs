@@ -1,29 +1,29 @@
-//! What a token says.
+//! The claims of a token.
 
 use super::{ISSUER, LIFETIME_MS, MAX_AHEAD_MS};
 use debros_proto::Namespace;
 use serde::{Deserialize, Serialize};
 
-/// What a token says, checked.
+/// The claims of a token, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims {
     /// The wallet (lower case), or the API key's id.
     pub subject: String,
-    /// Where the token is valid.
+    /// The namespace in which the token is valid.
     pub namespace: Namespace,
-    /// What the token stands for, and ends with.
+    /// What the token stands for, and whose end it shares.
     pub credential: TokenCredential,
     /// The token's own id.
     pub id: String,
     /// Milliseconds since the Unix epoch, at a whole second.
     pub issued_at: i64,
-    /// Milliseconds since the Unix epoch, at a whole second. At this moment the token is no longer
-    /// good.
+    /// Milliseconds since the Unix epoch, at a whole second. From then on the token is no longer
+    /// valid.
     pub expires_at: i64,
 }
 
-/// What a token stands for. When it is revoked, the token ends as well: the role is looked up, not
-/// written in the token.
+/// What a token stands for. When that is revoked, the token ends as well: the role is looked up,
+/// not written in the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenCredential {
     /// A session of a wallet: the id of its family of refresh tokens.
@@ -33,7 +33,7 @@ pub enum TokenCredential {
 }
 
 impl Claims {
-    /// Claims of a token issued at `now` (milliseconds since the Unix epoch), good for
+    /// Claims of a token issued at `now` (milliseconds since the Unix epoch), valid for
     /// [`LIFETIME_MS`] less what `now` is past its whole second.
     pub fn new(
         subject: String,
@@ -47,7 +47,7 @@ impl Claims {
     }
 }
 
-/// The claims as they stand in the token. Times in seconds, as RFC 7519 has them.
+/// The claims as the token has them. Times in seconds, as RFC 7519 has them.
 #[derive(Serialize, Deserialize)]
 pub(super) struct JwtClaims {
     iss: String,
@@ -87,7 +87,7 @@ impl From<&Claims> for JwtClaims {
 }
 
 impl JwtClaims {
-    /// The claims, when they are complete and not from the future at `now` (milliseconds). They may
+    /// The claims, if they are complete and not from the future at `now` (milliseconds). They may
     /// have expired.
     pub(super) fn into_claims(self, now: i64) -> Option<Claims> {
         let [issued_at, not_before, expires_at] =

@@ -26,14 +26,14 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// The key that grows from these bytes, which have to be random.
+    /// The key derived from these bytes, which must be random.
     ///
     /// # Errors
     /// `internal` when the cryptographic library refuses the key; it takes every seed.
     pub fn from_seed(seed: [u8; KEY_BYTES]) -> Result<Self> {
         let seed = Zeroizing::new(seed);
         let refused =
-            || Error::internal("the token key can not be used by the cryptographic library");
+            || Error::internal("the token key cannot be used by the cryptographic library");
         let pair = Ed25519KeyPair::from_seed_unchecked(seed.as_slice()).map_err(|_| refused())?;
         let encoding = EncodingKey::from_ed_der(pair.to_pkcs8().map_err(|_| refused())?.as_ref());
         let public = PublicKey::from_slice(pair.public_key().as_ref()).map_err(|_| refused())?;
@@ -134,7 +134,7 @@ impl PublicKeySet {
         self.0.insert(key.kid.clone(), (key, decoding));
     }
 
-    /// Takes a key out; false when it was not in.
+    /// Removes a key; false if it was not in.
     pub fn remove(&mut self, kid: &str) -> bool {
         self.0.remove(kid).is_some()
     }

@@ -232,7 +232,7 @@ fn lesson_12_every_node_verifies_every_nodes_tokens_and_none_of_a_removed_key() 
     for token in &tokens {
         assert_eq!(verify(token, &both, NOW).unwrap(), claims());
     }
-    // A restarted node reads its seed back and goes on with the same key.
+    // A restarted node reads its seed back and continues with the same key.
     let restarted = SigningKey::from_hex(&one.to_hex()).unwrap();
     assert_eq!(issue(&restarted, &claims()).unwrap(), tokens[0]);
     assert!(both.remove(other.public_key().kid()) && !both.remove(other.public_key().kid()));

@@ -1,4 +1,4 @@
-//! The attacks, one a row.
+//! The attacks, one per row.
 
 use super::attacker::Attacker;
 use super::{connections, cpu, disk, memory};
@@ -10,9 +10,10 @@ use futures::future::LocalBoxFuture;
 pub(crate) struct Attack {
     /// For `--only`.
     pub(crate) name: &'static str,
-    /// Comes to full strength. What goes on until the attack ends is given to [`Attacker::spawn`].
+    /// Reaches full strength. Work that continues until the attack ends goes to
+    /// [`Attacker::spawn`].
     pub(crate) run: fn(Attacker) -> LocalBoxFuture<'static, Result<()>>,
-    /// What is tried at its end.
+    /// The test at its end.
     pub(crate) after: Option<fn(Attacker) -> LocalBoxFuture<'static, ()>>,
     /// Whether its key is one of the neighbour's own namespace.
     pub(crate) in_neighbours_namespace: bool,

@@ -1,5 +1,5 @@
-//! What an attacker has: a source address and an ordinary API key of its own, sockets, and a count
-//! of what it met.
+//! An attacker: a source address and an ordinary API key of its own, sockets, and a count of the
+//! outcomes.
 
 use crate::load::read_answer;
 use anyhow::{Context as _, Result, ensure};
@@ -17,15 +17,14 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error as SocketError, http::Request};
 
-/// How long an attacker waits for an answer or for room in a socket before it takes that for a
-/// refusal.
+/// How long an attacker waits for an answer or for room in a socket before it counts a refusal.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// Sockets that are opened at a time.
 const LANES: usize = 64;
-/// How often sockets that are held are looked at.
+/// How often held sockets are checked.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Events by name.
+/// Counts of events by name.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EventTally(Arc<Mutex<BTreeMap<String, u64>>>);
 
@@ -41,14 +40,14 @@ impl EventTally {
             number;
     }
 
-    /// What was counted so far.
+    /// The counts so far.
     pub(crate) fn counts(&self) -> BTreeMap<String, u64> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// One attacker. Its source address is bound before each connect, so that shares per address are
-/// its own.
+/// One attacker. Its source address is bound before each connect, so that the shares per address
+/// are its own.
 #[derive(Clone, Debug)]
 pub(crate) struct Attacker {
     pub(crate) gateway: SocketAddr,
@@ -58,11 +57,11 @@ pub(crate) struct Attacker {
     pub(crate) key: String,
     /// Further ones, of an attack by several callers.
     pub(crate) more_keys: Arc<[String]>,
-    /// The part of the sockets of an attack on places that this process may open: 1 unless files
-    /// are too few.
+    /// The part of an attack's sockets that this process may open: 1 unless its limit on open files
+    /// is too low.
     pub(crate) scale: f64,
     pub(crate) tally: EventTally,
-    /// Sockets that are held and requests that are repeated.
+    /// Held sockets and repeated requests.
     pub(crate) tasks: Arc<Mutex<JoinSet<()>>>,
 }
 
@@ -73,19 +72,19 @@ impl Attacker {
         std::iter::once(self.clone()).chain(others)
     }
 
-    /// Goes on with something until the attack ends.
+    /// Runs work until the attack ends.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(task);
     }
 
-    /// Ends everything that goes on; its sockets are closed.
+    /// Ends all of this work; its sockets are closed.
     pub(crate) async fn stop_tasks(&self) {
         let mut tasks =
             std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.shutdown().await;
     }
 
-    /// So many, or fewer when this process may open too few files.
+    /// This number, or fewer if this process may open too few files.
     pub(crate) fn scale_count(&self, number: usize) -> usize {
         (number as f64 * self.scale) as usize
     }
@@ -94,8 +93,8 @@ impl Attacker {
         connect_from(self.source, self.gateway).await
     }
 
-    /// The start of a request: its first line and the headers that every one needs. The head is not
-    /// ended.
+    /// The start of a request: its first line and the headers that every request needs, without the
+    /// end of the head.
     pub(crate) fn request_head(&self, method: &str, target: &str) -> String {
         format!(
             "{method} {target} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\n",
@@ -115,7 +114,7 @@ impl Attacker {
         self.send_request_on(&mut stream, method, target, headers, body).await
     }
 
-    /// Sends a request on a connection that is kept.
+    /// Sends a request on a kept connection.
     pub(crate) async fn send_request_on(
         &self,
         stream: &mut TcpStream,
@@ -158,7 +157,7 @@ impl Attacker {
         Ok(())
     }
 
-    /// Opens a WebSocket that is subscribed to a topic. What was refused is counted.
+    /// Opens a WebSocket that is subscribed to a topic. Refusals are counted.
     pub(crate) async fn websocket(&self) -> Option<WebSocketStream<TcpStream>> {
         let opened = async {
             let stream = self.connect().await?;
@@ -193,8 +192,8 @@ impl Attacker {
         self.tally.count("ended by the node");
     }
 
-    /// Writes, and says whether all went out. A socket that takes nothing for a while is held until
-    /// the node ends it.
+    /// Writes, and returns whether everything went out. A socket that takes nothing for a while is
+    /// held until the node ends it.
     pub(crate) async fn write_or_hold(&self, stream: &mut TcpStream, bytes: &[u8]) -> bool {
         match timeout(PATIENCE, stream.write_all(bytes)).await {
             Ok(Ok(())) => return true,
@@ -208,7 +207,7 @@ impl Attacker {
     }
 }
 
-/// Opens so many, some at a time.
+/// Opens this number, some at a time.
 pub(crate) async fn open_many(number: usize, open: impl AsyncFn()) {
     stream::iter(0..number).for_each_concurrent(LANES, |_| open()).await;
 }
@@ -237,7 +236,7 @@ pub(crate) async fn open_websocket(
     Ok(socket)
 }
 
-/// A refusal in one word: the status, or what became of the connection.
+/// A refusal in one word: the status, or the fate of the connection.
 pub(crate) fn refusal_name(error: &anyhow::Error) -> String {
     match error.downcast_ref::<SocketError>() {
         Some(SocketError::Http(answer)) => answer.status().as_u16().to_string(),

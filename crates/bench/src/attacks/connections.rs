@@ -1,4 +1,4 @@
-//! Attacks on the node's places: whoever holds one that others need.
+//! Attacks on the node's places: holding those that others need.
 
 use super::attacker::{Attacker, PATIENCE, connect_from, open_many};
 use anyhow::{Context as _, Result};
@@ -28,7 +28,7 @@ pub(crate) async fn connect_and_send_nothing(attacker: Attacker) -> Result<()> {
     Ok(())
 }
 
-/// WebSockets of one key that say nothing.
+/// WebSockets of one key that send nothing.
 pub(crate) async fn open_websockets(attacker: Attacker) -> Result<()> {
     let number = attacker.scale_count(WEBSOCKETS);
     open_many(number, async || {
@@ -41,14 +41,14 @@ pub(crate) async fn open_websockets(attacker: Attacker) -> Result<()> {
     Ok(())
 }
 
-/// Identities of libp2p, all from one address, that connect and ask for nothing.
+/// Identities of libp2p, all from one address, that connect and call nothing.
 pub(crate) async fn connect_identities(attacker: Attacker) -> Result<()> {
-    let door = start_relay(&attacker).await?;
+    let relay = start_relay(&attacker).await?;
     for _ in 0..IDENTITIES {
         let host =
             Host::start(HostConfig::client(Keypair::generate_ed25519(), "bench/attack"), None)
                 .await?;
-        match host.connect(door.clone(), PATIENCE).await {
+        match host.connect(relay.clone(), PATIENCE).await {
             Ok(peer) => {
                 attacker.tally.count("peers connected");
                 let tally = attacker.tally.clone();
@@ -65,16 +65,16 @@ pub(crate) async fn connect_identities(attacker: Attacker) -> Result<()> {
     Ok(())
 }
 
-/// A door to the node: what is dialled here goes on to it from the attacker's address, which a
-/// libp2p host can not choose. Returns what to dial.
+/// A relay to the node: it forwards a dialled connection from the attacker's address, which a
+/// libp2p host cannot choose. Returns the address to dial.
 async fn start_relay(attacker: &Attacker) -> Result<Multiaddr> {
     let node = socket_address(&attacker.peer).context("the node's address is not /ip4/…/tcp/…")?;
-    let door = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let port = door.local_addr()?.port();
+    let relay = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let port = relay.local_addr()?.port();
     let source = attacker.source;
     attacker.spawn(async move {
         let mut ways = JoinSet::new();
-        while let Ok((mut inside, _)) = door.accept().await {
+        while let Ok((mut inside, _)) = relay.accept().await {
             ways.spawn(async move {
                 if let Ok(mut outside) = connect_from(source, node).await {
                     let _ = tokio::io::copy_bidirectional(&mut inside, &mut outside).await;

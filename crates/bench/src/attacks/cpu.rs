@@ -1,4 +1,4 @@
-//! Attacks on the node's time: whoever keeps threads and the writer busy.
+//! Attacks on the node's time: keeping threads and the writer busy.
 
 use super::attacker::Attacker;
 use anyhow::Result;
@@ -8,8 +8,7 @@ use std::time::Duration;
 const ENDLESS: &str =
     "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c) SELECT count(*) FROM c";
 const VALUE: usize = 4 << 20;
-/// Keys that large values are put under: they replace each other, so that space is not what runs
-/// out.
+/// Keys of large values: they replace each other, so that space does not run out.
 const KEYS: usize = 4;
 
 /// Endless reads, one at a time of each caller.
@@ -21,8 +20,7 @@ pub(crate) async fn read_endlessly(attacker: Attacker) -> Result<()> {
                     Ok((status, _)) => one.tally.count(format!("endless reads ended: {status}")),
                     Err(_) => one.tally.count("connections broken"),
                 }
-                // One that is refused at once must not become an attack on the attacker's own
-                // processor.
+                // A refused connection must not become an attack on the attacker's own processor.
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         });

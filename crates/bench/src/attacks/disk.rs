@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long an attacker tries to fill what there is.
+/// How long an attacker tries to fill all space.
 const FILLING: Duration = Duration::from_secs(30);
 const VALUE: usize = 4 << 20;
 /// When no more of a size fits, a quarter of it is tried, down to this.
@@ -58,7 +58,7 @@ struct FillRequest {
     body: Vec<u8>,
 }
 
-/// Writes until that is refused, and goes on trying, more slowly, for as long as it is held.
+/// Writes until writes are refused, and continues to try, more slowly, for as long as it is held.
 async fn fill_until_refused(
     attacker: Attacker,
     lanes: usize,
@@ -118,7 +118,7 @@ async fn fill_until_refused(
     Ok(())
 }
 
-/// Whether one that filled everything with values can make room again.
+/// Whether an attacker that filled everything with values can make room again.
 pub(crate) async fn delete_a_value(attacker: Attacker) {
     count_deletion(
         &attacker,
@@ -126,12 +126,12 @@ pub(crate) async fn delete_a_value(attacker: Attacker) {
     );
 }
 
-/// Whether one that filled everything with rows can make room again.
+/// Whether an attacker that filled everything with rows can make room again.
 pub(crate) async fn delete_rows(attacker: Attacker) {
     count_deletion(&attacker, attacker.query("DELETE FROM fill").await);
 }
 
-/// Whether one that filled everything with records can still delete its value.
+/// Whether an attacker that filled everything with records can still delete its value.
 pub(crate) async fn delete_the_value_of_records(attacker: Attacker) {
     count_deletion(
         &attacker,

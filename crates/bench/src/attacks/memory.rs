@@ -1,4 +1,4 @@
-//! Attacks on the node's memory: whatever a caller can make it keep.
+//! Attacks on the node's memory: everything that a caller can make it keep.
 
 use super::attacker::{Attacker, open_many};
 use anyhow::{Context as _, Result};
@@ -14,7 +14,7 @@ const VALUE: usize = 4 << 20;
 const MESSAGE: usize = 1 << 20;
 /// The most that a ping may carry.
 const PING: usize = 125;
-/// Connections with half a head: 240 MB, if all are kept.
+/// Connections with half a head: 240 MB, if the node keeps all of them.
 pub(crate) const HEADS: usize = 4000;
 
 /// One WebSocket sends pings as fast as it can, and reads none of the pongs.
@@ -139,8 +139,8 @@ pub(crate) async fn read_nothing_over_http1(attacker: Attacker) -> Result<()> {
     Ok(())
 }
 
-/// Bodies of 4 MiB that lack their last byte: half of them with a key that is good, half with one
-/// that nobody made.
+/// Bodies of 4 MiB that lack their last byte: half of them with a valid key, half with one that
+/// does not exist.
 pub(crate) async fn stall_bodies(attacker: Attacker) -> Result<()> {
     let unknown = Attacker { key: unknown_key(&attacker.key), ..attacker.clone() };
     for number in 0..200 {
@@ -163,14 +163,14 @@ pub(crate) async fn stall_bodies(attacker: Attacker) -> Result<()> {
     Ok(())
 }
 
-/// A key of the same form that nobody made: its last sign is another one.
+/// A key of the same form that does not exist: its last character is another one.
 fn unknown_key(key: &str) -> String {
     let (rest, last) = key.split_at(key.len() - 1);
     format!("{rest}{}", if last == "A" { "B" } else { "A" })
 }
 
 /// Heads of nearly the 64 KiB that a gateway reads, without their end, of callers that have not
-/// said who they are.
+/// shown a credential.
 pub(crate) async fn leave_heads_unfinished(attacker: Attacker) -> Result<()> {
     let head = format!(
         "GET /v1/storage?key=k HTTP/1.1\r\nHost: bench\r\nX-Filler: {}",

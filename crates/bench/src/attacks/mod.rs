@@ -1,8 +1,8 @@
-//! `debros-bench attacks`: what a neighbour feels, and what memory the node takes, while others try
-//! to take everything.
+//! `debros-bench attacks`: a neighbour's latency, and the node's memory, while others try to take
+//! everything.
 //!
 //! Every attack has a node of its own, and at the end all of them together have one. An attack
-//! comes to its full strength, stays there for a few seconds, and ends. Attackers use one thread of
+//! reaches its full strength, stays there for a few seconds, and ends. Attackers use one thread of
 //! this process, the neighbour another.
 
 mod attack_list;
@@ -30,12 +30,11 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
-/// How long an attack may take to come to its full strength.
+/// How long an attack may take to reach its full strength.
 const SETTING_UP: Duration = Duration::from_secs(40);
-/// How long after an attack the memory is looked at again.
+/// How long after an attack the memory is read again.
 const CALM: Duration = Duration::from_secs(5);
-/// An attack ends early when the node takes more than that, so that the machine of whoever measures
-/// lives on.
+/// An attack ends early when the node takes more than that, so that the measuring machine survives.
 const MOST_RESIDENT: u64 = 4 << 30;
 const MEMORY_LOOK: Duration = Duration::from_millis(20);
 /// Sockets of this process for anything else than attacks on places.
@@ -44,7 +43,7 @@ const OTHER_SOCKETS: f64 = 2000.0;
 const NEIGHBOURS_NAMESPACE: &str = "default";
 /// So small that attackers fill it in seconds.
 const DATABASE_SIZE: &str = "256MiB";
-/// What a node that is no bootstrap node takes by default: fewer than one attacker's identities.
+/// The default of a node that is no bootstrap node: fewer than one attacker's identities.
 const PEERS: u32 = 50;
 /// The name of all attacks together, and of none.
 const ALL: &str = "all";
@@ -59,7 +58,7 @@ pub(crate) struct AttackOptions {
     /// How long each attack stays at its full strength.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
-    /// Only these attacks; `none` measures a node at peace, `all` all attacks together.
+    /// Only these attacks; `none` measures a node without one, `all` all attacks together.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
     /// Prints JSON in place of the table, or writes it to a file beside it.
@@ -69,9 +68,7 @@ pub(crate) struct AttackOptions {
 
 /// Measures as the options say.
 ///
-/// # Errors
-/// An attack that nobody knows, a node that does not start, and what a neighbour at peace is
-/// refused.
+/// An unknown attack, a node that does not start, and refusals of a neighbour without an attack.
 pub(crate) fn run(options: &AttackOptions) -> Result<()> {
     let names: Vec<&str> =
         [NONE].into_iter().chain(ATTACKS.iter().map(|attack| attack.name)).chain([ALL]).collect();
@@ -132,7 +129,7 @@ fn socket_scale(attacks: &[&Attack], files: u64) -> f64 {
     ((files as f64 - OTHER_SOCKETS) / wanted.max(1) as f64).clamp(0.0, 1.0)
 }
 
-/// A node with what its neighbour reads, and the attackers with a key each.
+/// A node with the neighbour's data, and the attackers with a key each.
 struct AttackSetup {
     node: NodeProcess,
     home: NeighbourTarget,
@@ -142,7 +139,7 @@ struct AttackSetup {
 
 impl AttackSetup {
     fn start(programs: &ProgramPaths, attacks: &[&Attack], scale: f64) -> Result<Self> {
-        // Beside the program, where the disk is.
+        // Beside the program, because the disk is there.
         let program = std::env::current_exe()?;
         let beside = program.parent().context("the program has no folder")?;
         let folder = tempfile::Builder::new().prefix("attack-").tempdir_in(beside)?;
@@ -162,8 +159,7 @@ impl AttackSetup {
             attackers.push(Attacker {
                 gateway: node.gateway,
                 peer: home.peer.clone(),
-                // Everybody has another address than the neighbour, and another than the other
-                // attackers.
+                // Every attacker has an address of its own, which is not the neighbour's.
                 source: Ipv4Addr::new(127, 0, 1, u8::try_from(index + 1)?),
                 key: programs.make_key(&node, namespace)?,
                 more_keys: (1..attack.keys)
@@ -223,7 +219,7 @@ async fn measure(
 }
 
 /// Brings all attacks to their full strength at the same time, and leaves them there for a while.
-/// Why that ended early.
+/// Returns why that ended early.
 async fn hold_attacks(
     attackers: &[Attacker],
     attacks: &[&Attack],

@@ -1,9 +1,9 @@
-//! The neighbour: a caller that does little, steadily, and whose requests are measured while others
+//! The neighbour: a caller with a small steady load, whose requests are measured while others
 //! attack.
 //!
-//! Its requests are due at fixed times, and each one's latency counts from when it was due: a node
-//! that stands still for a second delays all that were due in it, as it would for as many callers
-//! of their own.
+//! Its requests are due at fixed times, and the latency of each counts from its due time: a node
+//! that stands still for a second delays all requests that were due in it, as it would for as many
+//! callers of their own.
 
 use super::attacker::{connect_from, open_websocket};
 use crate::load::send_and_check;
@@ -24,7 +24,7 @@ use tokio::time::{sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-/// Where the neighbour comes from. Attackers have other addresses.
+/// The neighbour's address. Attackers have other addresses.
 pub(crate) const SOURCE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// Between two requests of one kind.
 const PERIOD: Duration = Duration::from_millis(20);
@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Keys and rows that the reads draw from.
 const KEYS: u64 = 1000;
 
-/// What the neighbour met.
+/// The neighbour's measurements.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct NeighbourFigures {
     /// Milliseconds, over all requests of all kinds.
@@ -73,7 +73,7 @@ pub(crate) struct RequestFigures {
     pub(crate) failed: u64,
 }
 
-/// Those that come for the first time.
+/// Newcomers of one kind.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct NewcomerFigures {
     pub(crate) tried: u64,
@@ -83,7 +83,7 @@ pub(crate) struct NewcomerFigures {
     pub(crate) refusal: Option<String>,
 }
 
-/// Where the node is, and the neighbour's key.
+/// The node's addresses, and the neighbour's key.
 #[derive(Clone, Debug)]
 pub(crate) struct NeighbourTarget {
     pub(crate) gateway: SocketAddr,
@@ -91,7 +91,7 @@ pub(crate) struct NeighbourTarget {
     pub(crate) key: String,
 }
 
-/// A neighbour at work, on a thread of its own.
+/// A running neighbour, on a thread of its own.
 #[derive(Debug)]
 pub(crate) struct Neighbour {
     thread: std::thread::JoinHandle<Result<NeighbourFigures>>,
@@ -99,7 +99,7 @@ pub(crate) struct Neighbour {
 }
 
 impl Neighbour {
-    /// Makes what the neighbour reads: pairs, and rows with an index.
+    /// Creates the data that the neighbour reads: pairs, and rows with an index.
     pub(crate) fn prepare(home: &NeighbourTarget) -> Result<()> {
         let numbers = format!(
             "WITH RECURSIVE n(i) AS (SELECT {FIRST} UNION ALL SELECT i + 1 FROM n WHERE i < {})",
@@ -124,7 +124,7 @@ impl Neighbour {
         )
     }
 
-    /// Begins to work.
+    /// Starts it.
     pub(crate) fn start(home: NeighbourTarget) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
@@ -135,7 +135,7 @@ impl Neighbour {
         Ok(Self { thread, stop })
     }
 
-    /// Ends it. Waits for what is under way, 5 s at most.
+    /// Stops it. Waits for requests under way, 5 s at most.
     pub(crate) fn stop(self) -> Result<NeighbourFigures> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -174,7 +174,7 @@ impl NeighbourTarget {
     }
 }
 
-/// How the requests of one kind went.
+/// The outcomes of the requests of one kind.
 #[derive(Debug, Default)]
 struct RequestSamples {
     latencies: Vec<Duration>,
@@ -250,7 +250,7 @@ fn latency_figures(sorted: &[Duration]) -> [f64; 3] {
     [at(0.50), at(0.99), at(1.0)]
 }
 
-/// Sends one kind of request again and again on a connection that is kept, and on another when that
+/// Sends one kind of request again and again on a kept connection, and on a new one after that
 /// broke.
 async fn measure_requests(
     gateway: SocketAddr,
@@ -293,7 +293,7 @@ async fn measure_requests(
     lane
 }
 
-/// Publishes on a WebSocket that is kept, and waits until each message comes back.
+/// Publishes on a kept WebSocket, and waits until each message comes back.
 async fn measure_echoes(home: &NeighbourTarget, stop: &AtomicBool) -> RequestSamples {
     let mut lane = RequestSamples::default();
     let mut kept = None;
@@ -320,7 +320,7 @@ async fn measure_echoes(home: &NeighbourTarget, stop: &AtomicBool) -> RequestSam
     lane
 }
 
-/// One comes each second, whether those before were served or not.
+/// One newcomer comes each second, whether those before were served or not.
 async fn measure_newcomers<F>(stop: &AtomicBool, come: impl Fn() -> F) -> NewcomerFigures
 where
     F: Future<Output = Result<()>> + Send + 'static,
@@ -358,7 +358,7 @@ async fn connect_once(home: NeighbourTarget) -> Result<()> {
 async fn open_websocket_once(home: NeighbourTarget) -> Result<()> {
     let mut socket = open_socket(&home, "newcomer").await?;
     echo(&mut socket).await?;
-    // It leaves as it should: the place is free at once.
+    // It leaves in order: the place is free at once.
     let _ = socket.close(None).await;
     Ok(())
 }
@@ -379,8 +379,8 @@ async fn open_socket(home: &NeighbourTarget, topic: &str) -> Result<WebSocketStr
     open_websocket(stream, home.gateway, &home.key, topic).await
 }
 
-/// Publishes a message, and waits until one comes back: on a topic of its own that is the same one,
-/// or on one with other newcomers any.
+/// Publishes a message, and waits until one comes back: the same one on a topic of its own, any on
+/// a topic with other newcomers.
 async fn echo(socket: &mut WebSocketStream<TcpStream>) -> Result<()> {
     let message = value_starting_with("echo").into_bytes();
     socket.send(Message::binary(message.clone())).await?;

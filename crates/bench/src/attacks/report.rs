@@ -1,15 +1,16 @@
-//! What was found, as a table for people and as JSON.
+//! The results, as a table for people and as JSON.
 
 use super::neighbour::{NeighbourFigures, NewcomerFigures};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Everything that was found.
+/// All results.
 #[derive(Debug, Serialize)]
 pub(crate) struct AttackReport {
-    /// What the machine is.
+    /// The description of the machine.
     pub(crate) machine: String,
+    /// How long each attack stayed at its full strength.
     pub(crate) seconds: f64,
     pub(crate) outcomes: Vec<AttackOutcome>,
 }
@@ -21,19 +22,19 @@ pub(crate) struct AttackOutcome {
     pub(crate) neighbour: NeighbourFigures,
     /// Bytes of the node's process.
     pub(crate) resident_before: u64,
-    /// The most that it had until the attack ended.
+    /// The peak until the attack ended.
     pub(crate) resident_peak: u64,
     /// 5 s after the end of the attack.
     pub(crate) resident_after: u64,
     /// Whether the neighbour can store a value on a fresh connection, while the attackers still
-    /// hold what they have.
+    /// hold everything they took.
     pub(crate) put_afterwards: String,
     /// Why the attack did not last as long as it should.
     pub(crate) ended_early: Option<String>,
     pub(crate) attackers: Vec<AttackerFigures>,
 }
 
-/// What an attacker met.
+/// The counts of an attacker.
 #[derive(Debug, Serialize)]
 pub(crate) struct AttackerFigures {
     pub(crate) attack: &'static str,
@@ -94,7 +95,7 @@ fn refusal_text(newcomers: &NewcomerFigures) -> String {
 }
 
 impl AttackOutcome {
-    /// What does not fit into a row.
+    /// Details that do not fit into a row.
     fn write_details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let NeighbourFigures { failure, connections, websockets, peers, .. } = &self.neighbour;
         writeln!(f, "\n{}", self.attack)?;
@@ -118,7 +119,7 @@ impl AttackOutcome {
         for attacker in &self.attackers {
             let met = attacker.met.iter().map(|(event, number)| format!("{event}: {number}"));
             let met = met.collect::<Vec<_>>().join("; ");
-            // Whoever attacks alone is named already.
+            // A single attacker is named already.
             let name = if self.attackers.len() == 1 { "attacker" } else { attacker.attack };
             writeln!(f, "  {name}: {}", if met.is_empty() { "nothing" } else { &met })?;
         }

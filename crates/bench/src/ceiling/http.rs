@@ -1,4 +1,4 @@
-//! The routes: `PUT /kv?key=`, `GET /kv?key=`, `POST /run_sql`.
+//! The routes: `PUT /kv?key=`, `GET /kv?key=`, `POST /sql`.
 
 use super::json;
 use super::reader::{self, QueryAttempt};

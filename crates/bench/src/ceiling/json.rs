@@ -26,12 +26,12 @@ pub(super) fn rows(statement: &mut Statement<'_>, args: Vec<Value>) -> rusqlite:
         out.push(b']');
         count += 1;
     }
-    // Writing into a Vec can not fail.
+    // Writing into a Vec cannot fail.
     let _ = write!(out, "],\"count\":{count}}}");
     Ok(out)
 }
 
-/// An argument; `None` for what SQLite has no value for.
+/// An argument; `None` if SQLite has no value for it.
 pub(super) fn argument(json: serde_json::Value) -> Option<Value> {
     Some(match json {
         serde_json::Value::Null => Value::Null,
@@ -63,7 +63,7 @@ fn write_value(out: &mut Vec<u8>, value: ValueRef<'_>) {
         ValueRef::Text(text) => {
             serde_json::to_writer(out, &String::from_utf8_lossy(text)).map_err(Into::into)
         }
-        // The bench stores no BLOB in its tables; hexadecimal says what is there.
+        // The bench stores no BLOB in its tables; hexadecimal shows one all the same.
         ValueRef::Blob(blob) => {
             write!(out, "\"{}\"", blob.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
         }

@@ -1,4 +1,4 @@
-//! The ceiling: what a good engineer would write who needs no namespaces, no credentials and no
+//! The ceiling: the server that a good engineer would write without namespaces, credentials and a
 //! network of peers. A bare axum handler on SQLite, one writer thread with group commit, one read
 //! connection for each worker thread. Writes are as durable as the node's: WAL with
 //! `synchronous=FULL`, acknowledged after the commit.
@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-/// How the ceiling is started.
+/// The options of the ceiling.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CeilingOptions {
     /// Address to listen on.

@@ -1,4 +1,4 @@
-//! Reads: one connection for each worker thread, used where the request is handled.
+//! Reads: one connection for each worker thread, used in the request's handler.
 
 use super::json;
 use rusqlite::types::Value;
@@ -10,11 +10,11 @@ thread_local! {
     static CONNECTION: RefCell<Option<Connection>> = const { RefCell::new(None) };
 }
 
-/// What came of a statement that was tried as a read.
+/// The outcome of a statement that was tried as a read.
 pub(super) enum QueryAttempt {
     /// The result as JSON.
     Rows(Vec<u8>),
-    /// It writes; here are the arguments back.
+    /// It writes; the arguments are returned.
     Writes(Vec<Value>),
 }
 

@@ -1,5 +1,5 @@
-//! The one writer: takes what waits in the queue into one transaction, commits, and then
-//! acknowledges all of it.
+//! The one writer: takes the waiting writes into one transaction, commits, and then acknowledges
+//! all of them.
 
 use anyhow::Result;
 use axum::body::Bytes;
@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 /// Writes that one transaction takes at most.
 const BATCH: usize = 1024;
 
-/// A write and who waits for it.
+/// A write and its waiting caller.
 pub(super) enum QueuedWrite {
     Put { key: String, value: Bytes, done: oneshot::Sender<Result<(), String>> },
     Sql { sql: String, args: Vec<Value>, done: oneshot::Sender<Result<ChangeCounts, String>> },
@@ -24,7 +24,7 @@ pub(super) struct ChangeCounts {
     pub(super) last_insert_id: i64,
 }
 
-/// An acknowledgement that is kept back until the commit.
+/// An acknowledgement that waits for the commit.
 enum PendingAck {
     Put(oneshot::Sender<Result<(), String>>, Result<(), String>),
     Sql(oneshot::Sender<Result<ChangeCounts, String>>, Result<ChangeCounts, String>),
@@ -32,7 +32,7 @@ enum PendingAck {
 
 impl PendingAck {
     fn send(self, commit: Result<(), String>) {
-        // Nobody listens any more when the caller hung up: fine.
+        // If the caller has left, nobody receives it, and that is fine.
         match self {
             PendingAck::Put(done, result) => drop(done.send(commit.and(result))),
             PendingAck::Sql(done, result) => drop(done.send(commit.and(result))),
@@ -40,7 +40,7 @@ impl PendingAck {
     }
 }
 
-/// Makes the table and starts the thread.
+/// Creates the table and starts the thread.
 pub(super) fn start(path: &Path) -> Result<mpsc::Sender<QueuedWrite>> {
     let connection = super::open_database(path)?;
     connection.execute_batch(
@@ -82,8 +82,8 @@ fn run_batch(
     Ok(())
 }
 
-/// Applies one write. One that fails leaves the others of its batch alone: SQLite undoes the single
-/// statement.
+/// Applies one write. A failing write does not affect the others of its batch: SQLite undoes the
+/// single statement.
 fn apply_write(connection: &Connection, write: QueuedWrite) -> PendingAck {
     match write {
         QueuedWrite::Put { key, value, done } => {

@@ -1,4 +1,4 @@
-//! The servers that are compared, and how each one is asked for the same thing.
+//! The compared servers, and their requests for the same operations.
 
 pub(crate) mod node;
 pub(crate) mod process;
@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// What is measured.
+/// The measured operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Operation {
@@ -42,7 +42,7 @@ impl Operation {
     }
 }
 
-/// Which server.
+/// The compared servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ServerKind {
@@ -77,7 +77,7 @@ pub(crate) struct BenchServer {
     pub(crate) address: SocketAddr,
     /// The `Authorization` line, where one is needed.
     authorization: String,
-    /// The processes that do the work: a separate gateway has its node beside it.
+    /// The processes that serve it: a separate gateway has its node beside it.
     pids: Vec<u32>,
     _process: Option<ServerProcess>,
 }
@@ -261,7 +261,7 @@ impl BenchServer {
         RequestTemplate::http("POST", target, &headers, body, check)
     }
 
-    /// Makes the tables and what the reads read: `keys` keys and as many rows.
+    /// Creates the tables and the data for the reads: `keys` keys and as many rows.
     pub(crate) fn prepare(&self, keys: u64) -> Result<()> {
         for table in [
             "CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT NOT NULL, value TEXT NOT NULL)",
@@ -297,7 +297,7 @@ impl BenchServer {
                 );
                 self.send_once(&self.sql_request(&pairs, &[], true, AnswerCheck::NoError))
             }
-            // Namespaces keep key-value pairs out of reach of SQL: they are put one by one.
+            // SQL cannot reach namespaces' key-value pairs: they are put one by one.
             ServerKind::Inside | ServerKind::Separate => crate::load::put_all(
                 self.address,
                 &self.put_request(&format!("get-{KEY}"), &value_starting_with(KEY)),
@@ -313,7 +313,7 @@ impl BenchServer {
             .with_context(|| self.kind.title())
     }
 
-    /// Rows in the table of the inserts.
+    /// The number of rows in the table of the inserts.
     pub(crate) fn count_items(&self) -> Result<u64> {
         let template =
             self.sql_request("SELECT count(*) FROM items", &[], false, AnswerCheck::NoError);

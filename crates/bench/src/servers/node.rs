@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// A key that the node is given from outside, beside the real one.
+/// A static key of the gateway, beside the real one.
 pub(crate) const STATIC_KEY: &str = "bench-static-key";
-/// Everything is measured in this namespace.
+/// The namespace of all measurements.
 pub(crate) const NAMESPACE: &str = "bench";
 
-/// Where the programs are.
+/// The paths of the programs.
 #[derive(Debug)]
 pub(crate) struct ProgramPaths {
     node: PathBuf,
@@ -121,12 +121,12 @@ impl ProgramPaths {
     }
 }
 
-/// What a node is set up with beside its defaults.
+/// Settings of a node beside its defaults.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct NodeOverrides {
     /// Such as `256MiB`.
     pub(crate) max_database_size: Option<&'static str>,
-    /// Connections of peers.
+    /// Limit on connections of peers.
     pub(crate) max_connections: Option<u32>,
 }
 
@@ -143,7 +143,7 @@ impl NodeOverrides {
 }
 
 impl NodeProcess {
-    /// Where a peer dials the node.
+    /// The address at which a peer dials the node.
     pub(crate) fn peer_address(&self) -> Result<Multiaddr> {
         debros_p2p::peer_info::read(&self.data.join("peer.info")).context("read peer.info")
     }

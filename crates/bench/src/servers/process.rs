@@ -17,7 +17,7 @@ pub(crate) struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts a program; what it writes goes to `<folder>/<name>.log`.
+    /// Starts a program; its output goes to `<folder>/<name>.log`.
     pub(crate) fn start(command: &mut Command, folder: &Path, name: &str) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
         let file = File::create(&log)?;
@@ -52,7 +52,7 @@ impl ServerProcess {
         }
     }
 
-    /// How the process ended and what it said last, if it has ended.
+    /// How the process ended and its last output, if it has ended.
     pub(crate) fn exit_message(&mut self) -> Option<String> {
         let status = self.child.try_wait().ok().flatten()?;
         Some(format!("the server ended with {status}:\n{}", self.log_tail()))
@@ -65,7 +65,7 @@ impl ServerProcess {
         Ok(())
     }
 
-    /// The last lines that the process wrote.
+    /// The last lines of the process's output.
     pub(crate) fn log_tail(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
@@ -80,7 +80,7 @@ impl Drop for ServerProcess {
     }
 }
 
-/// A port that was free a moment ago. Servers that take a fixed address get one of these.
+/// A port that was free a short time ago, for servers that take a fixed address.
 pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }

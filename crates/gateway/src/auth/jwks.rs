@@ -36,7 +36,7 @@ pub(crate) struct Jwk {
     x: String,
 }
 
-/// Tells the public keys that access tokens are signed with.
+/// Returns the public keys that access tokens are signed with.
 #[utoipa::path(
     get, path = "/v1/auth/jwks", tag = "auth", operation_id = "auth_jwks", security(()),
     responses((status = 200, body = Jwks), (status = 503, body = ErrorBody)),
@@ -46,7 +46,7 @@ pub(crate) async fn jwks(State(shared): State<Arc<GatewayState>>) -> HandlerResu
     let keys = shared.signing_keys.get_or_fetch(ask).await?;
     let mut answer =
         json(StatusCode::OK, &Jwks { keys: keys.into_iter().map(Jwk::from).collect() })?;
-    // A removed key is to be forgotten within seconds.
+    // Caches have to drop a removed key within seconds.
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3"));
     Ok(answer)
 }

@@ -15,11 +15,11 @@ use debros_proto::{Code, Error};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-/// What `plan` is when the caller names none.
+/// The `plan` of a request that names none.
 const DEFAULT_PLAN: &str = "free";
 const MAX_PLAN_BYTES: usize = 64;
 
-/// What the key is for; and the proof, when no credential goes with the request.
+/// The purpose of the key; and the proof, if the request carries no credential.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateKeyBody {
@@ -32,12 +32,12 @@ pub(crate) struct CreateKeyBody {
     namespace: Option<String>,
     /// As in the challenge. Missing: 1.
     chain_id: Option<u64>,
-    /// A label, given back as it came. It is not stored and changes nothing. Missing: `free`.
+    /// A label that is returned unchanged. It is not stored and changes nothing. Missing: `free`.
     plan: Option<String>,
-    /// What the key is for, in your words.
+    /// The purpose of the key, in your words.
     name: Option<String>,
-    /// `reader`, `writer` or `admin`; at most your own. Missing: `writer`, or less where you may
-    /// less.
+    /// `reader`, `writer` or `admin`; at most your own. Missing: `writer`, or your own if that is
+    /// lower.
     role: Option<String>,
     /// Such as `db:read`, at least one. Missing: everything the role allows.
     scopes: Option<Vec<String>>,
@@ -46,13 +46,13 @@ pub(crate) struct CreateKeyBody {
 /// A new API key.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct CreateKeyAnswer {
-    /// Shown this once: only its hash is kept.
+    /// Shown only in this answer: the node stores only its hash.
     api_key: String,
     id: String,
     namespace: String,
     /// The label from the request, or `free`.
     plan: String,
-    /// Whose key it is; null when an operator made it.
+    /// The wallet of the key; null if an operator made it.
     wallet: Option<String>,
     name: String,
     role: String,
@@ -75,7 +75,7 @@ pub(crate) struct KeyAnswer {
     last_used: Option<String>,
     /// Null: it is live.
     revoked_at: Option<String>,
-    /// Whose key it is; null when an operator made it.
+    /// The wallet of the key; null if an operator made it.
     wallet: Option<String>,
 }
 
@@ -86,7 +86,7 @@ pub struct KeysAnswer {
     count: usize,
 }
 
-/// Whether the key was live until now.
+/// Whether the key was live before.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct RevokeAnswer {
     #[schema(example = "ok")]
@@ -192,7 +192,7 @@ fn create_key_answer(
 }
 
 impl CreateKeyAnswer {
-    /// The answer of a node that made a key, with the plan that is usual.
+    /// The answer for a new key; a missing plan becomes the default.
     pub fn new(api_key: String, info: ApiKey) -> Self {
         Self {
             api_key,

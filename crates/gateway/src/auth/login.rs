@@ -1,8 +1,7 @@
-//! `/v1/auth/login`: the page on which a browser's wallet signs in, and the files it is made of.
+//! `/v1/auth/login`: the page on which a browser's wallet signs in, and its files.
 //!
-//! Nothing that a caller sends comes into the page: it is the same bytes for everyone, and its
-//! script reads the address itself. What must not be asked for is refused here, before there is a
-//! page.
+//! No input of a caller goes into the page: it is the same bytes for everyone, and its script reads
+//! the address itself. Forbidden links are refused here, before there is a page.
 
 use crate::error::{ApiError, HandlerResult};
 use crate::gateway_state::GatewayState;
@@ -26,7 +25,7 @@ const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const SCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; charset=utf-8");
 const STYLE: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8");
 
-/// The page's own files, and calls to this gateway. Wallets bring their icons as `data:` images
+/// The page's own files, and calls to this gateway. Wallets provide their icons as `data:` images
 /// (EIP-6963).
 const CONTENT_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; \
@@ -37,7 +36,7 @@ const CONTENT_POLICY: HeaderValue = HeaderValue::from_static(
 const MAX_STATE: usize = 200;
 const MAX_CALLBACK: usize = 2000;
 
-/// What a link to the page may not ask for, as the person who followed it reads it.
+/// Why a link to the page is refused. Its reason is a text for the person who followed the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LinkRefusal {
     Query,
@@ -100,7 +99,7 @@ pub(crate) async fn page(
     Ok(match refusal {
         None => page_response(StatusCode::OK, HTML, Body::from(LOGIN_PAGE)),
         Some(refusal) => {
-            // A text of this program's own, never the caller's.
+            // A text of this program, never the caller's.
             let page = REFUSED_PAGE.replace("{reason}", refusal.reason());
             page_response(StatusCode::BAD_REQUEST, HTML, Body::from(page))
         }
@@ -131,7 +130,7 @@ fn page_response(status: StatusCode, content_type: HeaderValue, body: Body) -> R
     response
 }
 
-/// Whether a link may ask for this.
+/// Checks what a link asks for.
 fn check_link(query: Option<&str>) -> Result<(), LinkRefusal> {
     let mut query = QueryParams::parse(query).map_err(|_| LinkRefusal::Query)?;
     let [callback, state, namespace] =
@@ -144,7 +143,7 @@ fn check_link(query: Option<&str>) -> Result<(), LinkRefusal> {
         (Some(_), Some(state)) if is_valid_state(state) => {}
         _ => return Err(LinkRefusal::State),
     }
-    // Empty means the same as missing: that is how forms write it.
+    // Empty means the same as missing, because forms send it so.
     if namespace
         .is_some_and(|namespace| !namespace.is_empty() && Namespace::new(&namespace).is_err())
     {
@@ -158,8 +157,8 @@ fn is_valid_state(state: &str) -> bool {
         && state.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
-/// Whether a callback leads to a program on the browser's own machine. Written out rather than
-/// parsed: what two parsers read differently is not let in at all.
+/// Whether a callback leads to a program on the browser's own machine. The check compares
+/// characters instead of parsing, so that a text which two parsers read differently is refused.
 fn is_loopback_callback(callback: &str) -> bool {
     let Some(rest) = callback.strip_prefix("http://") else { return false };
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -168,8 +167,8 @@ fn is_loopback_callback(callback: &str) -> bool {
     let port_fits = (1..=5).contains(&port.len())
         && port.bytes().all(|byte| byte.is_ascii_digit())
         && port.parse::<u16>().is_ok_and(|port| port > 0);
-    // RFC 3986, without the quotes, brackets and backslashes that it leaves out, and without a
-    // fragment.
+    // The characters of RFC 3986, without the quotes, brackets and backslashes that it excludes,
+    // and without a fragment.
     let in_path = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&()*+,;=:@/?%".contains(&byte);
     callback.len() <= MAX_CALLBACK
         && matches!(host, "127.0.0.1" | "localhost" | "[::1]")

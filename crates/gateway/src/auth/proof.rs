@@ -1,4 +1,4 @@
-//! What a wallet's signature is good for: a challenge to sign, then a session or an application's
+//! The uses of a wallet's signature: a challenge to sign, then a session or an application's
 //! registration.
 
 use super::no_store;
@@ -11,14 +11,14 @@ use debros_client::rpc::{App, ChallengeRequest, Proof};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-/// Who wants to sign in, and where to.
+/// The wallet that wants to sign in, and the namespace.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ChallengeBody {
     /// An Ethereum address: 20 bytes in hex, with or without 0x.
     #[schema(example = "0x52908400098527886E0F7030069857D2E4169EE7")]
     wallet: String,
-    /// What for, in the caller's words; only given back. At most 100 characters.
+    /// The purpose, in the caller's words; only returned. At most 100 characters.
     purpose: Option<String>,
     /// Missing: the gateway's own.
     namespace: Option<String>,
@@ -32,7 +32,7 @@ pub(crate) struct ChallengeAnswer {
     /// In lower case, with 0x.
     wallet: String,
     namespace: String,
-    /// 64 hex digits, good once. A signature over it alone is accepted as well.
+    /// 64 hex digits, valid once. A signature over it alone is accepted as well.
     nonce: String,
     purpose: String,
     /// The text to sign with `personal_sign` (EIP-4361 and EIP-191).
@@ -97,14 +97,14 @@ pub(crate) struct RegisteredApp {
 )]
 pub(crate) async fn challenge(mut call: PublicCall) -> HandlerResult {
     let ChallengeBody { wallet, purpose, namespace, chain_id } = call.read_json().await?;
-    let place = call.sign_in_origin()?;
+    let origin = call.sign_in_origin()?;
     call.count_wallet(&wallet)?;
     let request = ChallengeRequest {
         wallet,
         namespace: call.namespace_or_default(namespace),
         purpose: purpose.unwrap_or_default(),
-        domain: place.domain,
-        uri: place.uri,
+        domain: origin.domain,
+        uri: origin.uri,
         chain_id: chain_id.unwrap_or_default(),
     };
     let challenge = call.client.auth().challenge(request).await?;
@@ -155,18 +155,18 @@ pub(crate) async fn register(mut call: PublicCall) -> HandlerResult {
     json(StatusCode::CREATED, &RegisterAnswer::from(app))
 }
 
-/// What the node is told: the caller's fields, and the place that this gateway knows to be its own.
-/// Counts against the wallet.
+/// The fields for the node: the caller's, and the domain and URI that this gateway knows to be its
+/// own. Counts against the wallet.
 pub(super) fn build_proof(call: &PublicCall, body: ProofBody) -> Result<Proof, ApiError> {
-    let place = call.sign_in_origin()?;
+    let origin = call.sign_in_origin()?;
     call.count_wallet(&body.wallet)?;
     Ok(Proof {
         wallet: body.wallet,
         namespace: call.namespace_or_default(body.namespace),
         nonce: body.nonce,
         signature: body.signature,
-        domain: place.domain,
-        uri: place.uri,
+        domain: origin.domain,
+        uri: origin.uri,
         chain_id: body.chain_id.unwrap_or_default(),
     })
 }

@@ -1,4 +1,4 @@
-//! Sessions: refreshed, ended; and access tokens for those who hold an API key.
+//! Sessions: refreshed, ended; and access tokens for holders of an API key.
 
 use super::{no_store, non_empty};
 use crate::api_call::ApiCall;
@@ -20,12 +20,12 @@ pub(crate) struct SessionAnswer {
     token: String,
     #[schema(example = "Bearer")]
     token_type: &'static str,
-    /// Seconds that the access token is good for.
+    /// Seconds that the access token is valid for.
     expires_in: i64,
     /// When the access token expires.
     expires_at: String,
-    /// Good once, for 30 days. Sent again within 30 seconds, it gets the same answer; later, or
-    /// when its successor was used, it ends the session.
+    /// Valid once, for 30 days. Sent again within 30 seconds, it gets the same answer; later, or
+    /// after its successor was used, it ends the session.
     refresh_token: String,
     /// The wallet.
     subject: String,
@@ -49,20 +49,20 @@ pub(crate) struct RefreshBody {
     namespace: Option<String>,
 }
 
-/// What to end: a session by its refresh token, or all of the wallet.
+/// The session to end by its refresh token, or all sessions of the wallet.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LogoutBody {
-    /// Ends this token's session. Needs no other credential.
+    /// Ends this token's session. It needs no other credential.
     refresh_token: Option<String>,
-    /// Ends all sessions of the caller's wallet in its namespace. Needs an access token of one of
-    /// them as credential.
+    /// Ends all sessions of the caller's wallet in its namespace. It needs an access token of one
+    /// of them as credential.
     all: Option<bool>,
     /// Missing, or that of the token or credential.
     namespace: Option<String>,
 }
 
-/// How many sessions ended.
+/// How many sessions have ended.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct LogoutAnswer {
     #[schema(example = "ok")]
@@ -77,7 +77,7 @@ pub(crate) struct TokenAnswer {
     access_token: String,
     #[schema(example = "Bearer")]
     token_type: &'static str,
-    /// Seconds that the token is good for.
+    /// Seconds that the token is valid for.
     expires_in: i64,
     expires_at: String,
     namespace: String,
@@ -85,7 +85,7 @@ pub(crate) struct TokenAnswer {
 
 const BEARER: &str = "Bearer";
 
-/// Gives new tokens for a refresh token, which is used up.
+/// Returns new tokens for a refresh token, which is then used up.
 #[utoipa::path(
     post, path = "/v1/auth/refresh", tag = "auth", operation_id = "auth_refresh", security(()),
     request_body = RefreshBody,
@@ -133,9 +133,9 @@ pub(crate) async fn logout(mut call: PublicCall) -> HandlerResult {
     json(StatusCode::OK, &LogoutAnswer { status: OK, revoked })
 }
 
-/// Gives an access token for the caller's API key.
+/// Returns an access token for the caller's API key.
 ///
-/// It is good where headers can not be sent, as in a WebSocket's `?token=`.
+/// It serves where headers cannot be sent, as in a WebSocket's `?token=`.
 #[utoipa::path(
     post, path = "/v1/auth/token", tag = "auth", operation_id = "auth_token",
     responses((status = 200, body = TokenAnswer), (status = 403, body = ErrorBody)),
@@ -154,7 +154,7 @@ pub(crate) async fn token(mut call: ApiCall) -> HandlerResult {
 }
 
 fn seconds_until(at_ms: i64) -> i64 {
-    // A little is lost on the way: rounded up, a fresh token has its whole 15 minutes.
+    // Rounded up, because a little time has passed: a fresh token has its whole 15 minutes.
     (at_ms - now_ms()).max(0).saturating_add(999) / 1000
 }
 

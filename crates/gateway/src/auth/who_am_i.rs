@@ -12,7 +12,7 @@ use serde::Serialize;
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct WhoAmIAnswer {
     authenticated: bool,
-    /// `jwt`, `api_key`, `operator`, `static_key`, or `none` when this gateway asks for no
+    /// `jwt`, `api_key`, `operator`, `static_key`, or `none` if this gateway requires no
     /// credential.
     method: String,
     /// The wallet, or the key's id, never the key.
@@ -22,11 +22,11 @@ pub struct WhoAmIAnswer {
     role: String,
     /// Empty: everything the role allows.
     scopes: Vec<String>,
-    /// The wallet behind session or key; null when there is none.
+    /// The wallet behind session or key; null if there is none.
     wallet: Option<String>,
-    /// Whether the caller may do what only operators may.
+    /// Whether the caller may make the calls that only operators may make.
     operator: bool,
-    /// The first characters of the key; null when it is not a key that the network made.
+    /// The first characters of the key; null if the network did not make the key.
     key_prefix: Option<String>,
     /// When the key was made or the token issued.
     created_at: Option<String>,
@@ -34,7 +34,7 @@ pub struct WhoAmIAnswer {
     expires_at: Option<String>,
 }
 
-/// Tells who the caller is, in which namespace, and what he may do.
+/// Returns the caller's identity, namespace and rights.
 #[utoipa::path(
     get, path = "/v1/auth/whoami", tag = "auth", operation_id = "auth_whoami",
     responses((status = 200, body = WhoAmIAnswer)),
@@ -42,11 +42,11 @@ pub struct WhoAmIAnswer {
 pub(crate) async fn who_am_i(mut call: ApiCall) -> HandlerResult {
     let [] = call.query.take_only([])?;
     let answer = match call.lent_access() {
-        Some(grant) => WhoAmIAnswer {
-            authenticated: grant.method != "none",
-            method: grant.method.to_owned(),
-            subject: grant.method.to_owned(),
-            namespace: grant.namespace.as_str().to_owned(),
+        Some(access) => WhoAmIAnswer {
+            authenticated: access.method != "none",
+            method: access.method.to_owned(),
+            subject: access.method.to_owned(),
+            namespace: access.namespace.as_str().to_owned(),
             role: "writer".to_owned(),
             scopes: Vec::new(),
             wallet: None,

@@ -244,7 +244,7 @@ const tests = {
     for (const query of hostile) {
       const { page, response, close } = await visit([fox], query, { tolerate: ['status of 400'] })
       assert.equal(response.status(), 400, query)
-      await page.getByRole('heading', { name: 'This sign-in link can not be used' }).waitFor()
+      await page.getByRole('heading', { name: 'This sign-in link cannot be used' }).waitFor()
       assert.equal(await page.locator('script, button, input').count(), 0)
       assert.equal(new URL(page.url()).origin, given.gateway)
       assert.deepEqual(await page.evaluate(() => window.askedOfWallets), [])
@@ -260,7 +260,7 @@ const tests = {
     })
     for (const query of ['?callback=https://evil.example&state=a', '?callback=http://127.0.0.1:80@evil.example/&state=a', '?callback=http://127.0.0.1:80', '?namespace=<b>']) {
       await page.goto(given.gateway + LOGIN + query)
-      await page.getByRole('heading', { name: 'This sign-in link can not be used' }).waitFor()
+      await page.getByRole('heading', { name: 'This sign-in link cannot be used' }).waitFor()
       assert.equal(await page.getByRole('button').count(), 0, query)
     }
     await close()

@@ -1,4 +1,4 @@
-//! Who may call, and what the node is told about them.
+//! Callers' credentials, and what the node learns of the callers.
 
 use crate::fake_auth::WALLET;
 use crate::fake_node::FakeNode;
@@ -229,8 +229,8 @@ async fn a_lent_credential_is_not_good_for_what_operators_do() {
     assert_eq!(connect.json(), json!({"status": "ok", "peer_id": "x"}));
 }
 
-/// The gateway refuses what it knows; the node refuses the rest, when it is told whose credential
-/// it is.
+/// The gateway refuses what it knows; the node refuses the rest, because the request names the
+/// credential as lent.
 #[tokio::test]
 async fn the_node_learns_that_a_credential_is_lent_and_who_signs_in() {
     let gateway = start_with(with_static_keys).await;
@@ -284,7 +284,7 @@ async fn without_auth_callers_act_in_the_configured_namespace() {
     assert_eq!(gateway.node.value("dev", "k").unwrap(), "v");
     let other = gateway.request("GET", "/v1/storage?key=k&namespace=one", &[], "").await;
     other.assert_error(403, "namespace_mismatch");
-    // Who shows a credential acts as its holder, or not at all.
+    // A caller that shows a credential acts as its holder, or not at all.
     gateway.request("GET", "/v1/storage?key=k", &[KEY], "").await.assert_error(404, "not_found");
     let bad = gateway.request("GET", "/v1/storage?key=k", &[("X-API-Key", "nope")], "").await;
     bad.assert_error(401, "unauthenticated");

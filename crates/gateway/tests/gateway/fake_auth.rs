@@ -1,5 +1,5 @@
-//! What the node in memory answers about sign-in: fixed secrets, and what it was told. Whether a
-//! proof holds is the business of the real node, before which `full_node.rs` stands.
+//! The answers of the in-memory node about sign-in: fixed secrets, and a record of its requests.
+//! Whether a proof is valid is tested against a real node, in `full_node.rs` and `sign_in_full.rs`.
 
 use debros_proto::rpc::{self, request::Call, response::Result as Answer};
 use debros_proto::{Code, Error};

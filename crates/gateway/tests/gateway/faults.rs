@@ -125,7 +125,8 @@ async fn a_body_over_its_limit_is_not_asked_for() {
     assert_eq!(connection.answer(false).await.unwrap().status, 201);
 }
 
-/// Whoever listens while it sends learns of the refusal long before the end; whoever does not still
+/// A caller that reads while it sends learns of the refusal long before the end; one that does not
+/// still
 /// finds the answer.
 #[tokio::test]
 async fn a_body_over_its_limit_is_refused_while_it_is_sent() {
@@ -221,7 +222,8 @@ async fn what_follows_a_body_is_the_next_request() {
 /// Lesson 10: a server without timeouts could be held by callers that send a byte at a time.
 #[tokio::test]
 async fn lesson_10_a_head_that_does_not_come_ends_the_connection() {
-    // Longer than a busy machine takes this test's thread away: who sends a whole head does so in
+    // Longer than a busy machine takes this test's thread away: a caller with a whole head sends it
+    // in
     // time.
     let gateway = start_with(|config| config.limits.header_timeout = Duration::from_secs(1)).await;
     let mut silent = gateway.connect().await;
@@ -268,7 +270,7 @@ async fn a_panic_is_one_failed_request() {
     assert_eq!(
         connection.request("GET", "/health", &[], b"").await.status,
         200,
-        "the connection goes on"
+        "the connection continues"
     );
 }
 

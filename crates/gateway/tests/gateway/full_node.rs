@@ -9,12 +9,12 @@ use debros_testkit::TestNode;
 use serde_json::json;
 
 /// A gateway and a key for it.
-struct Door {
+struct Entrance {
     gateway: Gateway,
     key: String,
 }
 
-impl Door {
+impl Entrance {
     async fn call_with(
         &self,
         method: &str,
@@ -52,18 +52,18 @@ async fn separate_gateway(node: &TestNode) -> Gateway {
 }
 
 /// A node with both kinds of gateway before it.
-async fn node_and_doors() -> (TestNode, [Door; 2]) {
+async fn node_and_entrances() -> (TestNode, [Entrance; 2]) {
     let node = TestNode::start().await;
     let key = node.api_key("app").await;
-    let inside = Door { gateway: node.gateway().await, key: key.clone() };
-    let separate = Door { gateway: separate_gateway(&node).await, key };
+    let inside = Entrance { gateway: node.gateway().await, key: key.clone() };
+    let separate = Entrance { gateway: separate_gateway(&node).await, key };
     (node, [inside, separate])
 }
 
 /// Acceptance: what is put through one way in is read through the others.
 #[tokio::test]
 async fn every_way_in_leads_to_the_same_data() {
-    let (node, [inside, separate]) = node_and_doors().await;
+    let (node, [inside, separate]) = node_and_entrances().await;
     assert_eq!(inside.call("PUT", "/v1/storage?key=k", b"\x00\xff").await.status, 201);
     assert_eq!(separate.call("GET", "/v1/storage?key=k", "").await.body, b"\x00\xff");
     let client = node.client_with("app", &inside.key).await;
@@ -95,12 +95,12 @@ async fn every_way_in_leads_to_the_same_data() {
         json!({"topics": ["news"]})
     );
 
-    for door in [&inside, &separate] {
-        let status = door.call("GET", "/v1/network/status", "").await.json();
+    for entrance in [&inside, &separate] {
+        let status = entrance.call("GET", "/v1/network/status", "").await.json();
         assert_eq!(status["peer_id"], node.node().peer_id().to_string());
-        assert_eq!(door.call("GET", "/ready", "").await.status, 200);
-        assert_eq!(door.call("GET", "/health", "").await.json()["status"], "ok");
-        assert_eq!(door.call("GET", "/v1/auth/whoami", "").await.json()["namespace"], "app");
+        assert_eq!(entrance.call("GET", "/ready", "").await.status, 200);
+        assert_eq!(entrance.call("GET", "/health", "").await.json()["status"], "ok");
+        assert_eq!(entrance.call("GET", "/v1/auth/whoami", "").await.json()["namespace"], "app");
     }
     let app = inside.call("POST", "/v1/apps", r#"{"name":"shop","public_key":"pk"}"#).await.json();
     let path = format!("/v1/apps/{}", app["app_id"].as_str().unwrap());
@@ -111,16 +111,16 @@ async fn every_way_in_leads_to_the_same_data() {
 /// Acceptance: values come back exact. Lessons 18 and 21.
 #[tokio::test]
 async fn lesson_18_21_values_come_back_exact() {
-    let (_node, doors) = node_and_doors().await;
-    for door in &doors {
-        let exact = door
+    let (_node, entrances) = node_and_entrances().await;
+    for entrance in &entrances {
+        let exact = entrance
             .query(
                 "SELECT 9007199254740993, ?, '', ?, 9e999 - 9e999, 9e999",
                 json!([i64::MIN, {"$blob": "AP8="}]),
             )
             .await;
         let back = r#"{"sql":"SELECT ? = 9e999, ? = -9e999, typeof(?)","args":[9e999,-9e999,-0]}"#;
-        let back = door.call("POST", "/v1/db/query", back).await.json();
+        let back = entrance.call("POST", "/v1/db/query", back).await.json();
         assert_eq!(back["rows"], json!([[1, 1, "integer"]]), "what came out can be sent in");
         let body = String::from_utf8(exact.body).unwrap();
         let rows =
@@ -128,25 +128,25 @@ async fn lesson_18_21_values_come_back_exact() {
         assert!(body.contains(rows), "{body}");
 
         let value: Vec<u8> = (0..=255).cycle().take(4 << 20).collect();
-        assert_eq!(door.call("PUT", "/v1/storage?key=big", &value).await.status, 201);
-        assert_eq!(door.call("GET", "/v1/storage?key=big", "").await.body, value);
+        assert_eq!(entrance.call("PUT", "/v1/storage?key=big", &value).await.status, 201);
+        assert_eq!(entrance.call("GET", "/v1/storage?key=big", "").await.body, value);
 
-        door.query("CREATE TABLE IF NOT EXISTS numbers (n INTEGER)", json!([])).await;
-        door.query("DELETE FROM numbers", json!([])).await;
+        entrance.query("CREATE TABLE IF NOT EXISTS numbers (n INTEGER)", json!([])).await;
+        entrance.query("DELETE FROM numbers", json!([])).await;
         let statements: Vec<_> = (0..1000)
             .map(|n| json!({"sql": "INSERT INTO numbers VALUES (?)", "args": [n]}))
             .collect();
         let transaction = json!({"statements": statements}).to_string();
-        let done = door.call("POST", "/v1/db/transaction", transaction).await;
+        let done = entrance.call("POST", "/v1/db/transaction", transaction).await;
         assert_eq!((done.status, done.json()["results"].as_array().unwrap().len()), (200, 1000));
         let failed =
             json!({"statements": ["DELETE FROM numbers", "INSERT INTO nowhere VALUES (1)"]})
                 .to_string();
-        let failed = door.call("POST", "/v1/db/transaction", failed).await;
+        let failed = entrance.call("POST", "/v1/db/transaction", failed).await;
         failed.assert_error(400, "sql_error");
         assert_eq!(failed.json()["statement"], 1);
         let rows = "SELECT a.n * 10 + b.n FROM numbers a, numbers b WHERE b.n < 10 ORDER BY 1";
-        let rows = door.query(rows, json!([])).await.json();
+        let rows = entrance.query(rows, json!([])).await.json();
         assert_eq!(rows["count"], 10_000);
         for (index, row) in rows["rows"].as_array().unwrap().iter().enumerate() {
             assert_eq!(row[0], index);
@@ -156,11 +156,12 @@ async fn lesson_18_21_values_come_back_exact() {
 
 #[tokio::test]
 async fn versions_and_expiry_hold_at_the_engine() {
-    let (_node, doors) = node_and_doors().await;
-    for (number, door) in doors.iter().enumerate() {
+    let (_node, entrances) = node_and_entrances().await;
+    for (number, entrance) in entrances.iter().enumerate() {
         let path = format!("/v1/storage?key=v{number}");
-        let with =
-            async |name: &str, tag: &str| door.call_with("PUT", &path, &[(name, tag)], "v").await;
+        let with = async |name: &str, tag: &str| {
+            entrance.call_with("PUT", &path, &[(name, tag)], "v").await
+        };
         with("If-Match", "*").await.assert_error(412, "precondition_failed");
         with("If-Match", "\"1\"").await.assert_error(412, "precondition_failed");
         let first = with("If-None-Match", "*").await;
@@ -171,21 +172,22 @@ async fn versions_and_expiry_hold_at_the_engine() {
         let second = with("If-Match", &tag).await;
         assert_eq!(second.status, 201);
         assert_ne!(second.header("etag"), Some(tag.as_str()));
-        let unchanged = door
+        let unchanged = entrance
             .call_with("GET", &path, &[("If-None-Match", second.header("etag").unwrap())], "")
             .await;
         assert_eq!(unchanged.status, 304);
-        door.call_with("DELETE", &path, &[("If-Match", &tag)], "")
+        entrance
+            .call_with("DELETE", &path, &[("If-Match", &tag)], "")
             .await
             .assert_error(412, "precondition_failed");
-        assert_eq!(door.call("DELETE", &path, "").await.json()["deleted"], true);
-        assert_eq!(door.call("PUT", &format!("{path}&ttl=3600"), "v").await.status, 201);
+        assert_eq!(entrance.call("DELETE", &path, "").await.json()["deleted"], true);
+        assert_eq!(entrance.call("PUT", &format!("{path}&ttl=3600"), "v").await.status, 201);
     }
 }
 
 #[tokio::test]
 async fn an_idempotency_key_makes_a_write_happen_once_through_any_gateway() {
-    let (_node, [inside, separate]) = node_and_doors().await;
+    let (_node, [inside, separate]) = node_and_entrances().await;
     inside.query("CREATE TABLE t (a)", json!([])).await;
     let once = [("Idempotency-Key", "order-17")];
     let insert = json!({"sql": "INSERT INTO t VALUES (1)"}).to_string();
@@ -211,10 +213,10 @@ async fn an_idempotency_key_makes_a_write_happen_once_through_any_gateway() {
         ("POST", "/v1/db/create-table", r#"{"schema":"CREATE TABLE u (a)"}"#),
         ("POST", "/v1/pubsub/publish", r#"{"topic":"t","data_base64":""}"#),
     ] {
-        for (door, replayed) in
+        for (entrance, replayed) in
             [(&inside, None), (&separate, Some("true")), (&inside, Some("true"))]
         {
-            let answer = door
+            let answer = entrance
                 .call_with(method, path, &[("Idempotency-Key", &format!("{method} {path}"))], body)
                 .await;
             assert!(answer.status < 300, "{path}: {}", answer.status);
@@ -226,8 +228,10 @@ async fn an_idempotency_key_makes_a_write_happen_once_through_any_gateway() {
 #[tokio::test]
 async fn the_node_decides_what_a_key_allows() {
     let node = TestNode::start().await;
-    let reader =
-        Door { gateway: node.gateway().await, key: node.api_key_with("app", "reader", &[]).await };
+    let reader = Entrance {
+        gateway: node.gateway().await,
+        key: node.api_key_with("app", "reader", &[]).await,
+    };
     reader.call("PUT", "/v1/storage?key=k", "v").await.assert_error(403, "forbidden");
     reader.call("GET", "/v1/storage?key=k", "").await.assert_error(404, "not_found");
     let message = reader
@@ -239,7 +243,7 @@ async fn the_node_decides_what_a_key_allows() {
         .call("POST", "/v1/network/connect", r#"{"multiaddr":"/ip4/127.0.0.1/tcp/1"}"#)
         .await
         .assert_error(403, "forbidden");
-    let stranger = Door { key: "ak_guess:app".into(), ..reader };
+    let stranger = Entrance { key: "ak_guess:app".into(), ..reader };
     stranger.call("GET", "/v1/storage?key=k", "").await.assert_error(401, "unauthenticated");
     let body = vec![b'x'; 1 << 20];
     stranger.call("PUT", "/v1/storage?key=k", body).await.assert_error(401, "unauthenticated");
@@ -248,25 +252,26 @@ async fn the_node_decides_what_a_key_allows() {
 #[tokio::test]
 async fn a_separate_gateway_comes_back_after_the_node_restarts() {
     let node = TestNode::start().await;
-    let door = Door { gateway: separate_gateway(&node).await, key: node.api_key("app").await };
-    door.call("PUT", "/v1/storage?key=k", "kept").await;
-    let mut socket = door.subscribe("t").await;
+    let entrance =
+        Entrance { gateway: separate_gateway(&node).await, key: node.api_key("app").await };
+    entrance.call("PUT", "/v1/storage?key=k", "kept").await;
+    let mut socket = entrance.subscribe("t").await;
     let _node = node.restart().await;
     assert_eq!(notice(&mut socket).await, json!({"type": "reconnected"}));
     send(&mut socket, "on").await;
     assert_eq!(message(&mut socket).await, b"on");
-    assert_eq!(door.call("GET", "/v1/storage?key=k", "").await.body, b"kept");
+    assert_eq!(entrance.call("GET", "/v1/storage?key=k", "").await.body, b"kept");
 }
 
 /// Acceptance: a stop answers what it accepted, with the node behind it stopping after.
 #[tokio::test]
 async fn gateway_and_node_stop_in_order() {
-    let (node, [inside, separate]) = node_and_doors().await;
+    let (node, [inside, separate]) = node_and_entrances().await;
     let mut sockets = [inside.subscribe("t").await, separate.subscribe("t").await];
     let mut connections = Vec::new();
-    for door in [&inside, &separate] {
-        let mut connection = Http::connect(door.gateway.address()).await;
-        let headers = [("X-API-Key", door.key.as_str())];
+    for entrance in [&inside, &separate] {
+        let mut connection = Http::connect(entrance.gateway.address()).await;
+        let headers = [("X-API-Key", entrance.key.as_str())];
         connection
             .send(crate::http_client::request("PUT", "/v1/storage?key=k", &headers, b"v"))
             .await;
@@ -299,9 +304,9 @@ async fn a_lost_database_is_told_and_takes_nobody_else_along() {
     }
     let file = node.folder().join("node/db/ns/lost.db");
     let node = node.restart_after(move || std::fs::remove_file(file).unwrap()).await;
-    let door = Door { gateway: node.gateway().await, key };
-    assert_eq!(door.call("GET", "/ready", "").await.status, 200);
-    let health = door.call("GET", "/health", "").await.json();
+    let entrance = Entrance { gateway: node.gateway().await, key };
+    assert_eq!(entrance.call("GET", "/ready", "").await.status, 200);
+    let health = entrance.call("GET", "/health", "").await.json();
     assert_eq!(health["status"], "degraded");
     let failed: Vec<_> = health["client"]["checks"]
         .as_array()
@@ -310,7 +315,7 @@ async fn a_lost_database_is_told_and_takes_nobody_else_along() {
         .filter(|check| check["ok"] == false)
         .collect();
     assert!(failed.len() == 1 && failed[0]["name"] == "namespaces", "{health}");
-    assert_eq!(door.query("INSERT INTO t VALUES (1)", json!([])).await.status, 200);
+    assert_eq!(entrance.query("INSERT INTO t VALUES (1)", json!([])).await.status, 200);
     let error =
         node.client("lost").await.database().query("CREATE TABLE t (a)", []).await.unwrap_err();
     assert!(

@@ -58,7 +58,7 @@ async fn callers_of_a_gateway_without_a_node_learn_nothing_of_where_it_looks() {
     let client = debros_client::Config::new("").bootstrap_peer(nowhere);
     let client = debros_client::Client::connect_in_background(client).await.unwrap();
     let gateway = Gateway::start(config(|_| {}), client.clone(), None).await.unwrap();
-    // Whoever set the client up sees the address: it is the setting that may be wrong.
+    // The operator sees the address: the setting may be wrong.
     let error = client.network().status().await.unwrap_err();
     assert!(
         error.to_string().contains(nowhere) && !error.message.contains("127.0.0.1"),
@@ -94,7 +94,8 @@ async fn many_who_ask_for_health_cost_the_node_one_question() {
         futures::future::join_all((0..50).map(|_| gateway.request("GET", "/health", &[], "")))
             .await;
     assert!(asked.iter().all(|answer| answer.status == 200));
-    // The answer is kept for a second; a slow machine may take longer than that for fifty requests.
+    // The answer is cached for a second; a slow machine may take longer than that for fifty
+    // requests.
     assert!(gateway.node.health_calls.load(Ordering::Relaxed) < 50);
 }
 

@@ -85,7 +85,7 @@ async fn pings_that_are_read_are_answered_however_many() {
     drained.await.unwrap();
 }
 
-/// One connection with a window of 0 and 250 requests held 1 GB for ever.
+/// One connection with a window of 0 and 250 requests held 1 GB forever.
 #[tokio::test]
 async fn answers_of_http_2_that_nobody_takes_are_bounded_and_end() {
     let gateway = small(40 * MIB).await;
@@ -114,7 +114,7 @@ async fn answers_of_http_2_that_nobody_takes_are_bounded_and_end() {
     assert!((1..=5).contains(&served), "half of the budget at most: {served} answers");
     assert!(
         bodies.iter().all(|(status, _)| matches!(status, 200 | 429 | 503)),
-        "the others are told why"
+        "the others get the reason"
     );
     assert!(gateway.held_bytes() <= 21 * MIB, "{}", gateway.held_bytes());
     // Others are served meanwhile.
@@ -138,7 +138,7 @@ async fn answers_of_http_2_that_nobody_takes_are_bounded_and_end() {
     all_is_given_back(&gateway).await;
 }
 
-/// Whoever takes something now and then is slow, not gone.
+/// A caller that takes something now and then is slow, not gone.
 #[tokio::test]
 async fn a_slow_reader_of_http_2_gets_its_whole_answer() {
     let gateway = start_with(|config| config.limits.write_timeout = Duration::from_secs(2)).await;
@@ -201,7 +201,7 @@ async fn requests_in_a_row_whose_answers_nobody_reads_are_not_read_forever() {
     all_is_given_back(&gateway).await;
 }
 
-/// Answers that found no room were made again for each request in a row, which took the processor
+/// Answers that found no room were built again for each request in a row, which took the processor
 /// from everybody.
 #[tokio::test]
 async fn an_answer_that_found_no_room_is_not_made_again_before_there_is_some() {
@@ -223,8 +223,8 @@ async fn an_answer_that_found_no_room_is_not_made_again_before_there_is_some() {
     assert_eq!((third.status, third.body.len()), (200, 4 * MIB));
 }
 
-/// Bodies are charged as they come: what does not fit is refused, told so, and the caller can go
-/// on.
+/// Bodies are charged as they come: a body that does not fit is refused with its reason, and the
+/// caller can continue.
 #[tokio::test]
 async fn bodies_that_stall_take_their_callers_share_and_no_more() {
     let gateway = small(40 * MIB).await;
@@ -368,7 +368,7 @@ async fn an_answer_before_the_body_was_read_says_that_the_connection_ends() {
         ("GET", "/v1/pubsub/ws?topic=t", "Authorization: Bearer ak_good:one\r\n", 400),
     ];
     for (method, path, header, status) in unread {
-        // Small and there: it is read, and the connection goes on.
+        // Small and there: it is read, and the connection continues.
         let mut connection = gateway.connect().await;
         connection
             .send(format!(
@@ -398,7 +398,7 @@ async fn an_answer_before_the_body_was_read_says_that_the_connection_ends() {
     }
 }
 
-/// A message in two frames left its buffer behind for ever, and a smaller one after it took the
+/// A message in two frames left its buffer behind forever, and a smaller one after it took the
 /// charge away.
 #[tokio::test]
 async fn a_message_in_pieces_is_given_back_too() {

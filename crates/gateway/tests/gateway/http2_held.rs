@@ -69,7 +69,7 @@ impl Client {
         read_to_end(answer.await.expect("an answer")).await
     }
 
-    /// A request that goes on until the node is told to let it end.
+    /// A request that runs until the test lets the node end it.
     async fn sleep(&self, gateway: &Running) -> tokio::task::JoinHandle<u16> {
         let before = gateway.node.asleep.load(SeqCst);
         let client = self.clone();
@@ -187,7 +187,7 @@ async fn bodies_that_nobody_wants_do_not_count_once_they_are_dropped() {
     }
     // What is not known yet of the last ones is less than half of a window.
     until("little is held", || gateway.held_bytes() <= before + 200 * KIB).await;
-    // Whoever reads a body knows what was taken.
+    // The reader of a body knows what was taken.
     assert!(matches!(
         client.request("PUT", "/v1/storage?key=k", &field, vec![7; MIB]).await,
         200 | 201
@@ -314,7 +314,7 @@ async fn bytes_that_a_body_keeps_beside_it_count() {
         client.send(0, 0, 1, b"x").await.unwrap();
     }
     until("all of it counts", || gateway.held_bytes() >= 199 * FRAME).await;
-    // It goes on until it is over its share, and is ended.
+    // It continues until it is over its share, and is ended.
     let sent = async {
         while client.send(99, 0, 0, &[0; FRAME]).await.is_ok()
             && client.send(0, 0, 1, b"x").await.is_ok()

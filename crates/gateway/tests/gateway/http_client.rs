@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 client that sends exactly the bytes it is told to.
+//! A small HTTP/1.1 client that sends exactly the given bytes.
 
 use futures::FutureExt as _;
 use std::net::SocketAddr;

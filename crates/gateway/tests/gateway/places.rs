@@ -1,5 +1,5 @@
-//! Who gets a place when connections or WebSockets are scarce: neither one address nor one key
-//! takes the last one.
+//! Which callers get a place when connections or WebSockets are scarce: neither one address nor one
+//! key takes the last one.
 
 use crate::http_client::{Http, request};
 use crate::pubsub::handshake;
@@ -19,7 +19,7 @@ async fn stream_from(source: &str, gateway: SocketAddr) -> TcpStream {
     socket.connect(gateway).await.unwrap()
 }
 
-/// A request that goes on until the node is told to let it end: its connection is not idle.
+/// A request that runs until the test lets the node end it: its connection is not idle.
 async fn busy(gateway: &Running, count: usize) -> Vec<Http> {
     let before = gateway.node.asleep.load(std::sync::atomic::Ordering::SeqCst);
     let mut connections = Vec::new();
@@ -87,7 +87,7 @@ async fn one_address_leaves_places_for_others() {
     assert!(open <= 32, "one address has half at most: {open}");
 }
 
-/// 19,000 connections that had heard the good-bye began a request then, and were counted nowhere.
+/// 19,000 connections in their closing handshake began a request then, and were counted nowhere.
 #[tokio::test]
 async fn who_makes_room_goes_although_it_begins_something() {
     let gateway = start_with(|config| config.limits.max_connections = 32).await;

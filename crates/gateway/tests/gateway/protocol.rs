@@ -92,7 +92,7 @@ async fn a_body_has_one_length_and_one_coding() {
         .await
         .assert_error(415, "unsupported_media_type");
     assert!(gateway.node.value("one", "k").is_none(), "nothing was kept");
-    // Which of two lengths holds, a program in front may see otherwise.
+    // A program in front may read the other of two lengths.
     for both in [
         "Transfer-Encoding: chunked\r\nContent-Length: 2\r\n",
         "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n",

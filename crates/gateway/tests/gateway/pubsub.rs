@@ -77,7 +77,7 @@ async fn lesson_24_an_idle_websocket_that_closes_frees_everything_at_once() {
         rest.clear();
         until("all have left", || gateway.node.left.load(Ordering::SeqCst) == round * 4).await;
         assert_eq!(gateway.node.subscribers("one", "idle"), 0);
-        // The places are free again a moment later, when the good-byes are said.
+        // The places are free again after the closing handshakes.
         tokio::time::timeout(Duration::from_secs(60), async {
             while open(gateway.address(), WS, &[KEY]).await.is_err() {
                 tokio::task::yield_now().await;
@@ -205,7 +205,7 @@ async fn a_message_that_is_not_published_is_told() {
     assert_eq!((told["type"].as_str(), told["code"].as_str()), (Some("error"), Some("forbidden")));
     gateway.node.refuse_publish.store(false, Ordering::Relaxed);
     send(&mut socket, "y").await;
-    assert_eq!(message(&mut socket).await, b"y", "the socket goes on");
+    assert_eq!(message(&mut socket).await, b"y", "the socket continues");
 }
 
 #[tokio::test]

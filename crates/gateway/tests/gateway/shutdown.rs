@@ -35,8 +35,8 @@ async fn a_request_whose_body_is_still_arriving_is_answered() {
     let whole = request("PUT", "/v1/storage?key=k", &[KEY], &[b'x'; 1000]);
     let (first, rest) = whole.split_at(whole.len() - 10);
     connection.send(first).await;
-    // The node hears nothing of a body that is not whole; a second request tells that the first
-    // bytes were read.
+    // The node hears nothing of an incomplete body; a second request shows that the first bytes
+    // were read.
     gateway.get("/v1/storage/list").await;
     let sending = async {
         tokio::time::sleep(Duration::from_millis(400)).await;

@@ -145,7 +145,7 @@ async fn from_a_wallet_to_data_and_out_again() {
     assert_eq!(header["kid"], keys["keys"][0]["kid"]);
 }
 
-/// Lesson 2: whoever signed became owner of any namespace, and got a token for it.
+/// Lesson 2: any signer became owner of any namespace, and got a token for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn lesson_02_a_namespace_is_its_owners_until_it_is_shared() {
     let (_node, gateway) = node_and_gateway().await;
@@ -174,7 +174,7 @@ async fn lesson_02_a_namespace_is_its_owners_until_it_is_shared() {
     bob.post("/v1/auth/verify", &bob.proof("shop").await).await.assert_error(403, "forbidden");
 }
 
-/// Whoever was let in may go, whatever the role, by HTTP as by P2P; its owner may not.
+/// A member may leave, whatever the role, by HTTP as by P2P; its owner may not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_gives_up_its_own_role_and_an_owner_stays() {
     let (_node, gateway) = node_and_gateway().await;
@@ -250,7 +250,7 @@ async fn lesson_13_all_sessions_of_a_wallet_end() {
     }
 }
 
-/// Acceptance: what one namespace holds can not be seen from another, whichever way is taken.
+/// Acceptance: what one namespace holds cannot be seen from another, whichever way is taken.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_wallets_see_nothing_of_each_other() {
     let (_node, gateway) = node_and_gateway().await;

@@ -112,10 +112,7 @@ async fn lesson_10_one_wallet_is_limited_for_each_address_and_its_owner_is_not_l
     if cfg!(target_os = "linux") {
         let mut owner = from([127, 0, 0, 9], &gateway).await;
         let answer = owner.request("POST", "/v1/auth/verify", &[], body.as_bytes()).await;
-        assert_eq!(
-            answer.status, 200,
-            "whoever knows a wallet's address must not keep its owner out"
-        );
+        assert_eq!(answer.status, 200, "knowing a wallet's address must not lock its owner out");
     }
 }
 
@@ -199,8 +196,7 @@ async fn a_refused_request_leaves_the_connection_usable() {
     assert_eq!((statuses[0], &statuses[1..]), (200, &[429; 19][..]));
 }
 
-/// A connection whose request's body is still to come can not go on; it must not end without a
-/// word.
+/// A connection whose request's body is still to come cannot continue; it must not end silently.
 #[tokio::test]
 async fn a_refusal_before_the_body_has_come_says_that_the_connection_ends() {
     let gateway = start_with(|config| {

@@ -118,7 +118,11 @@ async fn a_renewed_certificate_is_served_without_a_restart() {
     assert!(connect(&first).await.is_err());
     let mut renewed = Http::over(connect(&second).await.unwrap());
     assert_eq!(renewed.request("GET", "/health", &[], b"").await.status, 200);
-    assert_eq!(open.request("GET", "/health", &[], b"").await.status, 200, "what is open goes on");
+    assert_eq!(
+        open.request("GET", "/health", &[], b"").await.status,
+        200,
+        "open connections continue"
+    );
     let plain = Gateway::start(config(|_| {}), FakeNode::new().client(), None).await.unwrap();
     assert!(!plain.reload_certificate().unwrap());
 }

@@ -1,4 +1,4 @@
-//! The `schema_cache` call: a namespace's tables, for people and tools.
+//! The `schema` call: a namespace's tables, for people and tools.
 
 use super::schema_cache::ObjectKind;
 use super::{Catalogue, CatalogueDb, broken_catalogue_error};
@@ -20,7 +20,7 @@ impl Catalogue {
     /// behind full-text and R-tree tables are left out, as are SQLite's own.
     ///
     /// # Errors
-    /// `internal` when the catalogue can not be read.
+    /// `internal` when the catalogue cannot be read.
     pub fn tables(&self) -> debros_proto::Result<Vec<Table>> {
         read_tables(&self.lock()).map_err(|_| broken_catalogue_error())
     }
@@ -38,7 +38,7 @@ fn read_tables(inner: &CatalogueDb) -> rusqlite::Result<Vec<Table>> {
         !matches!(inner.schema.find_object(&inner.db, &table.name), Some((ObjectKind::Shadow, _)))
     });
     for table in &mut tables {
-        // A view over something that is gone has no columns to tell.
+        // A view over a missing table has no columns to describe.
         table.columns = read_columns(inner, &table.name).unwrap_or_default();
         table.indexes = read_indexes(inner, &table.name)?;
     }
@@ -59,8 +59,8 @@ fn read_columns(inner: &CatalogueDb, table: &str) -> rusqlite::Result<Vec<Column
             })
         })?
         .collect::<rusqlite::Result<Vec<_>>>()?;
-    // An INTEGER PRIMARY KEY that is the rowid is never NULL though nobody declared it so. Any
-    // other key has an index.
+    // An INTEGER PRIMARY KEY that is the rowid is never NULL even if not declared so. Any other key
+    // has an index.
     let mut keys = columns.iter_mut().filter(|column| column.primary_key);
     if let (Some(key), None) = (keys.next(), keys.next())
         && !inner.db.prepare_cached(KEY_INDEX)?.exists([table])?

@@ -1,10 +1,9 @@
-//! A schema as a list of rows: how the engine keeps it, and how a catalogue is made from it again.
+//! A schema as a list of rows: the engine stores it so, and a catalogue is recreated from it.
 //!
-//! The list is `sqlite_schema` whole, in the order in which its objects were made: what a virtual
-//! table reads was there before it. So the texts are run again in that order. One that SQLite
-//! accepted may all the same not be accepted a second time (a full-text table whose content table
-//! was dropped since): then its row is put back as it was, and the object is as broken as it was
-//! before, for whoever uses it, and for nobody else.
+//! The list is the whole of `sqlite_schema`, in the order in which its objects were created:
+//! whatever a virtual table reads was there before it. So the texts run again in that order. SQLite
+//! may not accept a text a second time (a full-text table whose content table was dropped since):
+//! then its row is restored as it was, and the object is as broken as before, for its users alone.
 
 use super::{Catalogue, CatalogueDb, broken_catalogue_error};
 use crate::names::{is_same_name, starts_with_ignore_case};
@@ -12,7 +11,7 @@ use debros_proto::{Namespace, Result};
 use rusqlite::config::DbConfig;
 use std::collections::HashMap;
 
-/// What an entry makes.
+/// The kind of object that an entry creates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EntryKind {
     /// A table or virtual table.
@@ -26,7 +25,7 @@ pub enum EntryKind {
 }
 
 impl EntryKind {
-    /// The name under which the engine keeps it, which is SQLite's.
+    /// The name under which the engine stores it, which is SQLite's.
     pub const fn as_str(self) -> &'static str {
         match self {
             EntryKind::Table => "table",
@@ -36,7 +35,7 @@ impl EntryKind {
         }
     }
 
-    /// The kind of that name.
+    /// The kind with that name.
     pub fn from_name(name: &str) -> Option<Self> {
         [EntryKind::Table, EntryKind::View, EntryKind::Index, EntryKind::Trigger]
             .into_iter()
@@ -44,33 +43,34 @@ impl EntryKind {
     }
 }
 
-/// One row of a schema: an object of the user's, or one that SQLite or a virtual table made along
-/// with it.
+/// One row of a schema: an object of the user's, or one that SQLite or a virtual table created
+/// along with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CatalogueEntry {
-    /// Its place: unique, and greater than that of everything made before it.
+    /// Its position: unique, and greater than that of everything created before it.
     pub position: i64,
-    /// What it makes.
+    /// What it creates.
     pub kind: EntryKind,
     /// The object's name, as the user gave it.
     pub name: String,
-    /// The table, or view, that it belongs to; its own name where it is one.
+    /// The table, or view, that it belongs to; its own name if it is one.
     pub table: String,
     /// The CREATE text, as `sqlite_schema` shows it; none for the index of a constraint.
     pub sql: Option<String>,
 }
 
-/// What turned one list of entries into another.
+/// The difference between two lists of entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CatalogueChanges {
-    /// Entries that are new or another: to be put at their positions, in place of what was there.
+    /// Entries that are new or changed: to be stored at their positions, replacing the entries
+    /// there.
     pub put: Vec<CatalogueEntry>,
-    /// Positions of which nothing is left.
+    /// Positions that are empty now.
     pub removed: Vec<i64>,
 }
 
 impl CatalogueChanges {
-    /// What makes one list into another: what the engine writes beside a change of the schema.
+    /// The difference between two lists: the engine writes it beside a change of the schema.
     pub fn between(old: &[CatalogueEntry], new: &[CatalogueEntry]) -> Self {
         let mut known: HashMap<i64, &CatalogueEntry> =
             old.iter().map(|entry| (entry.position, entry)).collect();
@@ -84,19 +84,18 @@ impl CatalogueChanges {
         Self { put, removed }
     }
 
-    /// Whether nothing changed, as after `CREATE TABLE IF NOT EXISTS` of a table that is there.
+    /// Whether nothing changed, as after `CREATE TABLE IF NOT EXISTS` of an existing table.
     pub fn is_empty(&self) -> bool {
         self.put.is_empty() && self.removed.is_empty()
     }
 }
 
 impl Catalogue {
-    /// Makes a catalogue from what [`entries`](Catalogue::entries) gave.
-    /// `broken` is told each entry that can not be made again, and why; all others
-    /// are there.
+    /// Recreates a catalogue from the rows of [`entries`](Catalogue::entries). `broken` receives
+    /// each entry that cannot be recreated, and why; all others are there.
     ///
     /// # Errors
-    /// `internal` when SQLite can not make a database in memory.
+    /// `internal` when SQLite cannot make a database in memory.
     pub fn load(
         namespace: &Namespace,
         entries: &[CatalogueEntry],
@@ -112,7 +111,7 @@ impl Catalogue {
     /// The schema as a list, in order of position.
     ///
     /// # Errors
-    /// `internal` when the catalogue can not be read.
+    /// `internal` when the catalogue cannot be read.
     pub fn entries(&self) -> Result<Vec<CatalogueEntry>> {
         self.lock().read_entries().map_err(|_| broken_catalogue_error())
     }
@@ -144,9 +143,9 @@ impl CatalogueDb {
     fn recreate_objects(
         &mut self,
         ordered: &[&CatalogueEntry],
-        mut tell: impl FnMut(&CatalogueEntry, &str),
+        mut report: impl FnMut(&CatalogueEntry, &str),
     ) -> rusqlite::Result<()> {
-        // The tables behind a full-text table that does not come again are made by their names.
+        // The tables behind a full-text table that is not recreated are created by their names.
         self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false)?;
         self.db.execute_batch("BEGIN")?;
         let mut broken = Vec::new();
@@ -159,11 +158,11 @@ impl CatalogueDb {
             } else {
                 self.db.execute_batch(sql)
             };
-            // What virtual tables make comes again with them.
+            // The objects that virtual tables create come with them.
             if let Err(error) = made
                 && !self.has_entry(entry)?
             {
-                tell(entry, &error.to_string());
+                report(entry, &error.to_string());
                 broken.push(*entry);
             }
         }
@@ -173,7 +172,7 @@ impl CatalogueDb {
         Ok(())
     }
 
-    /// It is there from the first AUTOINCREMENT on, and stays when that goes.
+    /// It is there from the first AUTOINCREMENT on, and stays when that table is dropped.
     fn create_sequence_table(&self) -> rusqlite::Result<()> {
         self.db
             .execute_batch("CREATE TABLE _debros_first(id INTEGER PRIMARY KEY AUTOINCREMENT); DROP TABLE _debros_first")
@@ -185,7 +184,7 @@ impl CatalogueDb {
             .exists((entry.kind.as_str(), &entry.name))
     }
 
-    /// Gives every row its position, and puts back the rows of what could not be made.
+    /// Gives every row its position, and restores the rows of objects that could not be recreated.
     fn restore_rows(
         &mut self,
         ordered: &[&CatalogueEntry],
@@ -198,14 +197,14 @@ impl CatalogueDb {
         let mut wanted: HashMap<(EntryKind, &str), &CatalogueEntry> =
             ordered.iter().map(|entry| ((entry.kind, entry.name.as_str()), *entry)).collect();
         let mut behind = ordered.last().map_or(0, |entry| entry.position);
-        // Nobody else may write here.
+        // No other code may write here.
         self.db.authorizer(
             None::<fn(rusqlite::hooks::AuthContext<'_>) -> rusqlite::hooks::Authorization>,
         )?;
         self.db.execute_batch("PRAGMA writable_schema = ON")?;
-        // By way of numbers that nobody has. A virtual table that was renamed writes its tables'
-        // texts in another way.
-        let mut place =
+        // By way of unused numbers. A virtual table that was renamed writes its tables' texts in
+        // another way.
+        let mut update =
             self.db.prepare("UPDATE sqlite_schema SET rowid = ?2, sql = ?3 WHERE rowid = ?1")?;
         for entry in &made {
             let known = wanted.remove(&(entry.kind, entry.name.as_str()));
@@ -219,12 +218,12 @@ impl CatalogueDb {
             let sql = known
                 .filter(|known| !starts_with_ignore_case(&known.name, "sqlite_"))
                 .map_or(&entry.sql, |known| &known.sql);
-            place.execute((entry.position, -position, sql))?;
+            update.execute((entry.position, -position, sql))?;
         }
-        drop(place);
+        drop(update);
         self.db.execute_batch("UPDATE sqlite_schema SET rowid = -rowid")?;
         for entry in broken {
-            // A table that is no virtual one, and an index, have pages, which can not be made up.
+            // An ordinary table and an index have pages, which cannot be made up.
             let is_text = matches!(entry.kind, EntryKind::View | EntryKind::Trigger)
                 || entry
                     .sql

@@ -1,10 +1,9 @@
 //! The catalogue: a namespace's schema in an SQLite of its own, in memory, in the user's own names
 //! and words.
 //!
-//! It answers what can be answered from the schema alone (`sqlite_schema`, the schema PRAGMAs,
-//! EXPLAIN), exactly as SQLite would and with nothing to take out of names. Every new statement is
-//! compiled here first: errors come in the user's words, and SQLite itself says what the statement
-//! touches.
+//! It answers questions about the schema alone (`sqlite_schema`, the schema PRAGMAs, EXPLAIN),
+//! exactly as SQLite would and with no prefix to remove. Every new statement is compiled here
+//! first: errors come in the user's words, and SQLite itself reports what the statement touches.
 
 mod describe;
 mod entries;
@@ -31,7 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use syntaqlite_syntax::nodes::Stmt;
 
-/// Compiling one statement takes no longer; views upon views can take minutes.
+/// The time limit for compiling one statement; views upon views can take minutes.
 const COMPILE_TIME: Duration = Duration::from_secs(5);
 
 /// Pages of 1 KiB that a catalogue may have: 64 MiB.
@@ -43,18 +42,18 @@ const MAX_LENGTH: i32 = 4 << 20;
 /// Bytes of a LIKE or GLOB pattern: matching takes time with its square.
 const MAX_PATTERN: i32 = 1000;
 
-/// What [`on_open`] was given.
+/// The function that [`on_open`] received.
 static ON_OPEN: OnceLock<fn(&Connection) -> rusqlite::Result<()>> = OnceLock::new();
 
-/// Has something done to every catalogue's connection when it is made: the engine replaces
-/// functions there that take long on hostile arguments, as it does on its own connections. To be
-/// called once, before the first catalogue is made; later calls do nothing.
+/// Registers a function that runs on every catalogue's connection after it opens: the engine
+/// replaces functions there that take long on hostile arguments, as it does on its own connections.
+/// To be called once, before the first catalogue is created; later calls do nothing.
 pub fn on_open(work: fn(&Connection) -> rusqlite::Result<()>) {
     let _ = ON_OPEN.set(work);
 }
 
-/// Never the same number twice in a process, so that what was remembered of one state of a schema
-/// is never taken for another's.
+/// Never the same number twice in a process, so that cached results for one state of a schema are
+/// never used for another.
 static GENERATIONS: AtomicU64 = AtomicU64::new(1);
 
 /// One namespace's schema. Many threads may share it; a change is made on a
@@ -67,7 +66,7 @@ pub struct Catalogue {
     pub(crate) inner: Mutex<CatalogueDb>,
 }
 
-/// The connection and what is known of it.
+/// The connection and its cached schema.
 #[derive(Debug)]
 pub(crate) struct CatalogueDb {
     pub(crate) db: Connection,
@@ -75,7 +74,7 @@ pub(crate) struct CatalogueDb {
     pub(crate) schema: SchemaCache,
 }
 
-/// What SQLite says of a statement that it has compiled.
+/// SQLite's description of a compiled statement.
 #[derive(Debug)]
 pub(crate) struct CompiledStatement {
     pub(crate) record: AccessRecord,
@@ -88,7 +87,7 @@ impl Catalogue {
     /// The catalogue of a namespace without objects.
     ///
     /// # Errors
-    /// `internal` when SQLite can not make a database in memory.
+    /// `internal` when SQLite cannot make a database in memory.
     pub fn new(namespace: &Namespace) -> Result<Self> {
         Self::from_db(namespace, CatalogueDb::open()?)
     }
@@ -102,7 +101,7 @@ impl Catalogue {
         })
     }
 
-    /// Whose schema it is.
+    /// The namespace of the schema.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
     }
@@ -116,7 +115,7 @@ impl Catalogue {
     /// drop it otherwise.
     ///
     /// # Errors
-    /// `internal` when SQLite can not copy.
+    /// `internal` when SQLite cannot copy.
     pub fn fork(&self) -> Result<Catalogue> {
         let mut copy = CatalogueDb::open()?;
         let inner = self.lock();
@@ -127,11 +126,11 @@ impl Catalogue {
         Self::from_db(&self.namespace, copy)
     }
 
-    /// Makes a change of the schema, in the user's own text. It must have been through
-    /// [`rewrite`](crate::rewrite::rewrite) before.
+    /// Applies a change of the schema, in the user's own text. [`rewrite`](crate::rewrite::rewrite)
+    /// must have accepted it before.
     ///
     /// # Errors
-    /// What SQLite says, in the user's words; then the schema is as it was.
+    /// SQLite's error, in the user's words; then the schema is as it was.
     pub fn apply(&mut self, ddl: &str) -> Result<()> {
         self.generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
         let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -139,8 +138,8 @@ impl Catalogue {
         let deadline = Instant::now() + COMPILE_TIME;
         inner.recorder.begin_recording(deadline);
         let armed = inner.db.progress_handler(1000, Some(move || Instant::now() > deadline));
-        // There are no rows here that could break a reference: that is seen where the rows are.
-        let loose = inner.disable_foreign_keys()?;
+        // The catalogue has no rows that could violate a reference: that shows where the rows are.
+        let foreign_keys_off = inner.disable_foreign_keys()?;
         let result = armed.and_then(|()| inner.db.prepare(ddl)).and_then(|mut statement| {
             let mut rows = statement.raw_query();
             while rows.next()?.is_some() {}
@@ -150,8 +149,8 @@ impl Catalogue {
         let applied = result
             .map_err(|error| error_mapping::map_compile_error(error, record, ddl))
             .and_then(|()| inner.delete_rows(ddl));
-        drop(loose);
-        // Taking a handler off can not fail where putting it on did not.
+        drop(foreign_keys_off);
+        // Removing a handler cannot fail where installing it did not.
         let _ = inner.db.progress_handler(0, None::<fn() -> bool>);
         applied
     }
@@ -186,8 +185,7 @@ impl CatalogueDb {
         Ok(inner)
     }
 
-    /// Until what is returned is dropped, statements are compiled and run as where foreign keys are
-    /// off.
+    /// Until the returned guard is dropped, statements are compiled and run with foreign keys off.
     pub(crate) fn disable_foreign_keys(&self) -> Result<ForeignKeysOffGuard<'_>> {
         self.db
             .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false)
@@ -195,7 +193,7 @@ impl CatalogueDb {
         Ok(ForeignKeysOffGuard(self))
     }
 
-    /// Has every statement from now on judged and recorded.
+    /// From now on every statement is authorized and recorded.
     fn install_authorizer(&mut self) -> rusqlite::Result<()> {
         let recorder = Arc::clone(&self.recorder);
         self.db.authorizer(Some(move |context: rusqlite::hooks::AuthContext<'_>| {
@@ -203,7 +201,7 @@ impl CatalogueDb {
         }))
     }
 
-    /// `CREATE TABLE … AS SELECT` may make rows out of nothing. The catalogue keeps none.
+    /// `CREATE TABLE … AS SELECT` may create rows. The catalogue keeps none.
     fn delete_rows(&self, ddl: &str) -> Result<()> {
         let made = with_statement(ddl, |source, statement| match statement {
             Stmt::CreateTableStmt(create) if create.as_select().is_some() => {
@@ -211,8 +209,8 @@ impl CatalogueDb {
             }
             _ => Ok(None),
         });
-        // What the parser does not know is no CREATE TABLE. With IF NOT EXISTS the name may be a
-        // view's.
+        // A text that the parser does not know is no CREATE TABLE. With IF NOT EXISTS the name may
+        // be a view's.
         let Some(table) = made.unwrap_or_default() else {
             return Ok(());
         };
@@ -225,14 +223,14 @@ impl CatalogueDb {
         }
     }
 
-    /// Whether SQLite has made its table of AUTOINCREMENT's numbers.
+    /// Whether SQLite has created `sqlite_sequence`.
     pub(crate) fn has_sequence(&self) -> bool {
         let look =
             self.db.prepare_cached("SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence'");
         look.and_then(|mut look| look.exists([])).unwrap_or(false)
     }
 
-    /// Compiles a user's statement, and says what SQLite thinks of it.
+    /// Compiles a user's statement, and returns SQLite's description of it.
     pub(crate) fn compile(&self, sql: &str) -> Result<CompiledStatement> {
         self.recorder.begin_recording(Instant::now() + COMPILE_TIME);
         let result = self.db.prepare(sql).map(|statement| {
@@ -254,7 +252,7 @@ pub(crate) struct ForeignKeysOffGuard<'a>(&'a CatalogueDb);
 
 impl Drop for ForeignKeysOffGuard<'_> {
     fn drop(&mut self) {
-        // Fails for an option that SQLite does not know, which is not this one.
+        // Fails for an option that SQLite does not know; it knows this one.
         let _ = self.0.db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true);
     }
 }

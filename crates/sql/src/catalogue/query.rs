@@ -7,10 +7,10 @@ use debros_proto::{Code, Error, Result};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use std::time::{Duration, Instant};
 
-/// How long a question is asked of the catalogue itself, which nobody else can use meanwhile.
-/// Copying it takes a tenth of a millisecond or two, which most questions are not worth.
+/// How long a question may run in the catalogue itself, which nobody else can use meanwhile. A copy
+/// takes a tenth of a millisecond or two, which most questions are not worth.
 const SHARED_TIME: Duration = Duration::from_millis(5);
-/// SQLite's instructions between two looks at the clock.
+/// SQLite's instructions between two checks of the clock.
 const STEPS_PER_LOOK: i32 = 200;
 
 /// The answer to a question about the schema.
@@ -23,11 +23,11 @@ pub struct CatalogueRows {
 }
 
 impl Catalogue {
-    /// Runs a statement whose [`target`](crate::ExecutionTarget) is the catalogue, in the user's own
-    /// text.
+    /// Runs a statement whose [`target`](crate::ExecutionTarget) is the catalogue, in the user's
+    /// own text.
     ///
     /// # Errors
-    /// What SQLite says, in the user's words; `statement_timeout` after `deadline`;
+    /// SQLite's error, in the user's words; `statement_timeout` after `deadline`;
     /// `result_too_large` above `max_rows` or `max_bytes`; `internal` for a statement that would
     /// change the catalogue.
     pub fn query(
@@ -42,7 +42,7 @@ impl Catalogue {
         let limits = (max_rows, max_bytes);
         let answered = self.lock().query(sql, args, soon, limits);
         match answered {
-            // Nobody else waits for a copy.
+            // No other caller waits for a copy.
             Err(error) if error.code == Code::StatementTimeout && soon < deadline => {
                 let copy = self.fork()?;
                 let mut inner = copy.lock();
@@ -67,7 +67,7 @@ impl CatalogueDb {
             Ok(()) => run_query(self, sql, args, deadline, limits),
             Err(_) => Err(super::broken_catalogue_error()),
         };
-        // Taking a handler off can not fail where putting it on did not.
+        // Removing a handler cannot fail where installing it did not.
         let _ = self.db.progress_handler(0, None::<fn() -> bool>);
         result
     }
@@ -96,7 +96,7 @@ fn run_query(
     }
 }
 
-/// `None` when there is more than allowed: rows, bytes.
+/// `None` if there is more than allowed: rows, bytes.
 fn collect_rows(
     inner: &CatalogueDb,
     sql: &str,
@@ -129,8 +129,8 @@ fn collect_rows(
     Ok(Some(found))
 }
 
-/// EXPLAIN names virtual tables by where they lie in the process's memory, which is nobody's
-/// business.
+/// EXPLAIN names virtual tables by their addresses in the process's memory, which callers must not
+/// see.
 fn strip_address(value: &mut Value) {
     if let Some(Kind::Text(text)) = &mut value.kind
         && text

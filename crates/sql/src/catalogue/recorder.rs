@@ -1,5 +1,5 @@
-//! What SQLite says about a user's statement while it compiles it on the catalogue: what it
-//! touches, and whether that is allowed at all. What is not known is refused.
+//! Records what SQLite reports about a user's statement while it compiles it on the catalogue: the
+//! objects it touches, and whether they are allowed. Unknown accesses are refused.
 
 use crate::allowed::{
     ALTER_FUNCTIONS, FUNCTIONS, MODULE_PRAGMAS, MODULES, NO_ATTACH, NO_TEMPORARY, NO_TRANSACTIONS,
@@ -21,15 +21,15 @@ pub(crate) struct TableAccess {
     pub(crate) unused: bool,
 }
 
-/// What was seen of one statement.
+/// The recorded accesses of one statement.
 #[derive(Debug, Default)]
 pub(crate) struct AccessRecord {
     pub(crate) accesses: Vec<TableAccess>,
-    /// A view or trigger asks for the time.
+    /// A view or trigger reads the time.
     pub(crate) reads_time_inside: bool,
-    /// Something asks what the connection counts.
+    /// Something reads the connection's counters.
     pub(crate) reads_counters: bool,
-    /// PRAGMAs were asked, by themselves or as tables.
+    /// PRAGMAs were used, alone or as tables.
     pub(crate) pragmas: bool,
     /// It is an ALTER TABLE.
     alters: bool,
@@ -39,7 +39,7 @@ pub(crate) struct AccessRecord {
 }
 
 impl AccessRecord {
-    /// Why something was refused.
+    /// Why an access was refused.
     pub(crate) fn take_refusal(&mut self) -> Option<String> {
         self.refusal.take()
     }
@@ -91,7 +91,7 @@ impl AccessRecord {
         match context.action {
             AuthAction::Select | AuthAction::Recursive => None,
             AuthAction::Read { table_name, column_name } => {
-                // What ALTER TABLE ADD calls the table while it reads the new column; no
+                // The name that ALTER TABLE ADD gives the table while it reads the new column; no
                 // table has such a name.
                 if starts_with_ignore_case(table_name, "sqlite_altertab_") {
                     return None;

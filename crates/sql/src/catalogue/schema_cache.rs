@@ -1,4 +1,4 @@
-//! What the walk over a statement asks about the namespace's objects.
+//! The namespace's objects, as the rewriter needs them.
 
 use super::volatile_default::VolatileDefault;
 use crate::allowed::shadow_endings;
@@ -8,7 +8,7 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-/// What kind of thing a name stands for.
+/// The kind of object behind a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ObjectKind {
     Table,
@@ -17,7 +17,7 @@ pub(crate) enum ObjectKind {
     FullText,
     /// Another virtual table.
     Virtual,
-    /// A table that a virtual table keeps its content in.
+    /// A table in which a virtual table stores its content.
     Shadow,
 }
 
@@ -30,11 +30,11 @@ pub(crate) struct TableColumn {
     pub(crate) generated: bool,
     /// Its default, as the schema has it.
     pub(crate) default: Option<String>,
-    /// What the walk reads in the default, once it was asked for.
+    /// The rewriter's reading of the default, after its first use.
     pub(crate) volatile_default: OnceLock<Option<VolatileDefault>>,
 }
 
-/// The objects of a namespace, by name. Read from the catalogue's connection when first asked for.
+/// The objects of a namespace, by name. Read from the catalogue's connection on first use.
 #[derive(Debug, Default)]
 pub(crate) struct SchemaCache {
     objects: OnceCell<HashMap<String, (ObjectKind, String)>>,
@@ -47,7 +47,7 @@ impl SchemaCache {
         self.objects.get_or_init(|| read_objects(db).unwrap_or_default())
     }
 
-    /// The kind of the table or view of that name, and its name as it was declared.
+    /// The kind of the table or view of that name, and its declared name.
     pub(crate) fn find_object(&self, db: &Connection, name: &str) -> Option<(ObjectKind, String)> {
         self.objects(db).get(&name.to_ascii_lowercase()).cloned()
     }
@@ -59,9 +59,9 @@ impl SchemaCache {
         })
     }
 
-    /// The columns of a table or view; none when there is no such thing.
+    /// The columns of a table or view; none if it does not exist.
     pub(crate) fn columns(&self, db: &Connection, table: &str) -> Arc<Vec<TableColumn>> {
-        // What is not there is not remembered: names can be any, and as long as a statement.
+        // Missing objects are not cached: names can be any, and as long as a statement.
         if self.find_object(db, table).is_none() {
             return Arc::default();
         }
@@ -108,8 +108,8 @@ fn read_objects(db: &Connection) -> Result<HashMap<String, (ObjectKind, String)>
     Ok(objects)
 }
 
-/// The module of a virtual table. SQLite keeps `CREATE VIRTUAL TABLE` and the text after it as it
-/// was written.
+/// The module of a virtual table. SQLite stores `CREATE VIRTUAL TABLE` and the text after it
+/// unchanged.
 fn module_of(sql: &str) -> debros_proto::Result<String> {
     crate::parsed_source::with_statement(sql, |source, statement| match statement {
         syntaqlite_syntax::nodes::Stmt::CreateVirtualTableStmt(create) => {

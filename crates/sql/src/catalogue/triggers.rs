@@ -1,4 +1,4 @@
-//! What the bodies of triggers insert into.
+//! The tables that the bodies of triggers insert into.
 
 use crate::names::is_same_name;
 use crate::parsed_source::{ParsedSource, not_understood_error, with_statement};
@@ -10,8 +10,7 @@ use syntaqlite_syntax::nodes::{
 
 /// The first trigger that inserts into a table without giving a value to one of these columns.
 ///
-/// Triggers that are made after a table give such columns their values; those that were there
-/// before it can not.
+/// Triggers that are created after a table give such columns their values; older ones cannot.
 pub(crate) fn first_trigger_omitting(
     db: &Connection,
     table: &str,
@@ -28,7 +27,7 @@ pub(crate) fn first_trigger_omitting(
     triggers.into_iter().find(|(_, sql)| trigger_omits(sql, table, columns)).map(|(name, _)| name)
 }
 
-/// A trigger that can not be read counts as one that omits.
+/// A trigger that cannot be read counts as one that omits.
 fn trigger_omits(sql: &str, table: &str, columns: &[String]) -> bool {
     with_statement(sql, |source, statement| {
         let Stmt::CreateTriggerStmt(trigger) = statement else {

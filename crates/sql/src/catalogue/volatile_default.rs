@@ -1,13 +1,12 @@
-//! Column defaults that are of the moment: `CURRENT_TIMESTAMP`, `(datetime('now'))`,
-//! `(hex(randomblob(8)))`.
+//! Volatile column defaults: `CURRENT_TIMESTAMP`, `(datetime('now'))`, `(hex(randomblob(8)))`.
 
 use crate::splice::{SqlTemplate, TextPiece};
 
-/// A default whose value differs from one moment to the next, as an expression with slots.
+/// A default whose value differs from one time to the next, as an expression with placeholders.
 #[derive(Clone, Debug)]
 pub(crate) struct VolatileDefault {
     pub(crate) expression: SqlTemplate,
-    /// It is random: each row wants a value of its own.
+    /// It is random: each row needs a value of its own.
     pub(crate) random: bool,
 }
 

@@ -122,7 +122,7 @@ impl VirtualTableInsert {
     }
 }
 
-/// The table of the option `content_option`, which every module with it writes `content_option=…`.
+/// The table of the option `content`, which every module with this option writes as `content=…`.
 fn content_option(source: &ParsedSource<'_>, create: CreateVirtualTableStmt<'_>) -> Option<String> {
     let arguments =
         source.range_of(create.module_args()).ok().filter(|arguments| !arguments.is_empty())?;
@@ -136,7 +136,7 @@ fn content_option(source: &ParsedSource<'_>, create: CreateVirtualTableStmt<'_>)
         let begins = *at == 0 || words[at - 1] == ",";
         begins && is_same_name(words[*at], "content") && words.get(at + 1) == Some(&"=")
     })?;
-    // `content_option=` with nothing behind it is no content too.
+    // `content=` with nothing behind it is no content too.
     Some(
         words
             .get(at + 2)
@@ -154,7 +154,7 @@ pub(super) fn expression_text<'s>(
     Some(&source.text[extent])
 }
 
-/// A string that is written out.
+/// A literal string.
 pub(super) fn string_literal(expression: Expr<'_>) -> Option<String> {
     match expression {
         Expr::Literal(literal) if literal.literal_type() == LiteralType::String => {
@@ -164,7 +164,7 @@ pub(super) fn string_literal(expression: Expr<'_>) -> Option<String> {
     }
 }
 
-/// A BLOB that is written out, `X'…'`.
+/// A literal BLOB, `X'…'`.
 pub(super) fn blob_literal(expression: Expr<'_>) -> Option<Vec<u8>> {
     match expression {
         Expr::Literal(literal) if literal.literal_type() == LiteralType::Blob => {

@@ -1,8 +1,10 @@
-//! An R-Tree's rows, out of the tables that it keeps them in: the boxes lie in nodes, what else is
-//! in a row lies beside the number of the node. The form of a node is SQLite's file format ("The
-//! SQLite R*Tree Module", section 6): the depth of the tree and the number of cells, two bytes
-//! each, and the cells, each a rowid of eight bytes and coordinates of four, all with the highest
-//! byte first.
+//! The rows of an R-Tree, from the tables in which it stores them. A row of `…_node` is a node: its
+//! number, and a BLOB with the boxes of many rows. A row of `…_rowid` is one row of the R-Tree: its
+//! rowid, the number of its node, and its auxiliary columns. `…_parent` is not needed.
+//!
+//! A node has SQLite's file format ("The SQLite R*Tree Module", section 6): the depth of the tree
+//! and the number of cells, two bytes each, and the cells, each a rowid of eight bytes and
+//! coordinates of four, all with the highest byte first.
 
 use super::form::{PlainInsert, blob_literal};
 use super::refused_error;
@@ -10,24 +12,26 @@ use crate::names::quote;
 use debros_proto::Result;
 use std::collections::HashMap;
 
-/// What a dump has told of an R-Tree.
+/// The rows of an R-Tree in a dump.
 #[derive(Debug, Default)]
 pub(super) struct RTreeRows {
+    /// The BLOBs of the nodes, by number.
     nodes: HashMap<i64, Vec<u8>>,
     rows: Vec<RTreeRow>,
 }
 
+/// A row of `…_rowid`.
 #[derive(Debug)]
 struct RTreeRow {
     id: i64,
     node: i64,
-    /// The text of its other values, with commas before, and how many they are.
+    /// The SQL of its auxiliary columns, each with a comma before, and their number.
     others: String,
     count: usize,
 }
 
 impl RTreeRows {
-    /// Takes a row of one of the tables; `None` when it is none of such a table.
+    /// Takes a row of one of the tables; `None` if it is of no such table.
     pub(super) fn add_row(&mut self, row: &PlainInsert<'_>, ending: &str) -> Option<()> {
         match ending {
             "_node" => {
@@ -38,13 +42,13 @@ impl RTreeRows {
                     (row.number_at(0)?, row.number_at(1)?, row.values_text(2)?);
                 self.rows.push(RTreeRow { id, node, others, count: row.len() - 2 });
             }
-            // Where the nodes hang in the old tree.
+            // The positions of the nodes in the old tree are not needed.
             _ => (),
         }
         Some(())
     }
 
-    /// The rows as INSERTs into the table, which has so many columns.
+    /// The rows as INSERTs into the table with this number of columns.
     pub(super) fn into_inserts(
         self,
         table: &str,
@@ -63,7 +67,7 @@ impl RTreeRows {
             });
             let Some(values) = values else {
                 return Err(refused_error(&format!(
-                    "the dump of the R-Tree {table} is not whole: its node {} has no row {}",
+                    "the dump of the R-Tree {table} is incomplete: its node {} has no row {}",
                     row.node, row.id
                 )));
             };
@@ -84,6 +88,7 @@ fn cell_coordinates(
     id: i64,
     coordinates: usize,
 ) -> Option<impl Iterator<Item = [u8; 4]>> {
+    /// Bytes of the depth and the number of cells.
     const HEAD: usize = 4;
     let size = 8 + 4 * coordinates;
     let count = usize::from(u16::from_be_bytes([*node.get(2)?, *node.get(3)?]));

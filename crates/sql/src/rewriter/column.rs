@@ -1,6 +1,6 @@
-//! References to columns. Most need nothing, because each table keeps its name as an alias. Two
-//! kinds do: qualifiers where no alias can stand, and the hidden column of a full-text table, which
-//! is named after the table itself.
+//! References to columns. Most need no change, because each table keeps its name as an alias. Two
+//! kinds do: qualifiers where no alias is possible, and the hidden column of a full-text table,
+//! which is named after the table itself.
 
 use super::StatementRewriter;
 use super::scope::ScopeItem;
@@ -25,12 +25,12 @@ impl<'w> StatementRewriter<'w> {
         let item = match items.as_slice() {
             [] => return Ok(()),
             [item] => *item,
-            // Of an UPDATE's target and something in its FROM with the same name, SQLite takes the
+            // If an UPDATE's target and an item of its FROM have the same name, SQLite takes the
             // one with the column.
             [target, others @ ..] => {
                 let column = self.source.name_of(column.column())?;
                 let other = others.iter().find(|item| self.has_column(item, &column)).copied();
-                // Of a subquery's columns not all are known here.
+                // Not all columns of a subquery are known here.
                 let unknown = || if self.has_column(target, &column) { *target } else { others[0] };
                 other.unwrap_or_else(unknown)
             }
@@ -49,9 +49,9 @@ impl<'w> StatementRewriter<'w> {
         Ok(())
     }
 
-    /// The value of the hidden column is a number that counts the connection's queries, other
-    /// people's among them: it stands for the table in a search and in the functions of full text,
-    /// and is not told otherwise.
+    /// The value of the hidden column is a number that counts the connection's queries, including
+    /// those of other callers. It stands for the table in a search and in the functions of full
+    /// text, and is never returned.
     fn qualify_hidden_column(&mut self, column: ColumnRef<'w>, table: &str) -> Result<()> {
         let token = self.source.token_range(column.column())?;
         if !self.hidden_allowed.contains(&AnyNodeId::from(column.node_id())) {
@@ -64,15 +64,16 @@ impl<'w> StatementRewriter<'w> {
         Ok(())
     }
 
-    /// Lets a reference mean a hidden column.
+    /// Allows a reference to mean a hidden column.
     pub(super) fn allow_hidden_column(&mut self, expression: Option<Expr<'w>>) {
         if let Some(Expr::ColumnRef(column)) = expression {
             self.hidden_allowed.insert(column.node_id().into());
         }
     }
 
-    /// Walks a WHERE or ON. `docs = 'words'` searches there, when it must hold and its other side
-    /// is at hand: the table is then always asked. Otherwise the column's value would be compared.
+    /// Visits a WHERE or ON. `docs = 'words'` searches there, if the condition must hold and its
+    /// other side is available: then the table itself is always asked. Otherwise the column's value
+    /// would be compared.
     pub(super) fn visit_condition(&mut self, condition: Option<Expr<'w>>) -> Result<()> {
         let mut waiting: Vec<Expr<'w>> = condition.into_iter().collect();
         while let Some(expression) = waiting.pop() {
@@ -98,7 +99,7 @@ impl<'w> StatementRewriter<'w> {
         self.visit_optional_expr(condition)
     }
 
-    /// The full-text table whose hidden column a reference without a qualifier means.
+    /// The full-text table whose hidden column an unqualified reference means.
     pub(super) fn hidden_column(&self, column: ColumnRef<'w>) -> Result<Option<String>> {
         if column.column().is_empty() || !self.inner.schema.has_full_text(&self.inner.db) {
             return Ok(None);
@@ -118,7 +119,7 @@ impl<'w> StatementRewriter<'w> {
         Ok(None)
     }
 
-    /// Whether an item has a column of that name that is no hidden one.
+    /// Whether an item has a column of that name that is not hidden.
     fn has_column(&self, item: &ScopeItem, name: &str) -> bool {
         match &item.table {
             Some(table) => {
@@ -129,7 +130,7 @@ impl<'w> StatementRewriter<'w> {
         }
     }
 
-    /// Names of the target's columns: where a change lists what it sets.
+    /// Names of the target's columns, in the list of a change.
     pub(super) fn visit_target_columns(
         &mut self,
         columns: Option<ExprList<'w>>,
@@ -156,7 +157,7 @@ impl<'w> StatementRewriter<'w> {
         Ok(())
     }
 
-    /// Names of columns that stay as they are.
+    /// Names of columns that stay unchanged.
     pub(super) fn visit_plain_columns(&mut self, columns: Option<ExprList<'w>>) -> Result<()> {
         for expression in columns.iter().flat_map(ExprList::iter) {
             let mut expression = expression;

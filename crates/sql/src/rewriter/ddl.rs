@@ -38,7 +38,7 @@ impl<'w> StatementRewriter<'w> {
         }
     }
 
-    /// The name of something that is made.
+    /// The name of a new object.
     fn qualify_new_name(
         &mut self,
         name: &'w str,
@@ -55,7 +55,7 @@ impl<'w> StatementRewriter<'w> {
         Ok(text)
     }
 
-    /// The name of something that is there.
+    /// The name of an existing object.
     fn qualify_existing_name(&mut self, name: Option<QualifiedName<'w>>) -> Result<String> {
         let name = name.ok_or_else(not_understood_error)?;
         self.mark_visited(name.node_id());
@@ -68,27 +68,26 @@ impl<'w> StatementRewriter<'w> {
         self.source.name_of(object)
     }
 
-    /// Walks an expression that belongs to a table, where nothing but the table's columns can be
-    /// named.
+    /// Visits an expression that belongs to a table, where only the table's columns can be named.
     fn visit_table_expression(
         &mut self,
         table: &str,
-        clock: Evaluation,
+        evaluation: Evaluation,
         expression: Option<Expr<'w>>,
     ) -> Result<()> {
         let found = self.inner.schema.find_object(&self.inner.db, table);
         let mut item = table_item(table.to_owned(), table, found.as_ref());
         item.no_alias = true;
-        self.with_scope(item, clock, |walk| walk.visit_optional_expr(expression))
+        self.with_scope(item, evaluation, |rewriter| rewriter.visit_optional_expr(expression))
     }
 
     fn with_scope(
         &mut self,
         item: ScopeItem,
-        clock: Evaluation,
+        evaluation: Evaluation,
         work: impl FnOnce(&mut Self) -> Result<()>,
     ) -> Result<()> {
-        let before = std::mem::replace(&mut self.evaluation, clock);
+        let before = std::mem::replace(&mut self.evaluation, evaluation);
         self.scopes.push_frame(vec![item]);
         let result = work(self);
         self.scopes.pop_frame();
@@ -116,7 +115,7 @@ impl<'w> StatementRewriter<'w> {
         Ok(())
     }
 
-    /// Triggers that were there before a table can not give its columns the value of the moment.
+    /// Triggers that are older than a table cannot give its columns non-deterministic values.
     fn check_triggers(&self, table: &str, live: &[String]) -> Result<()> {
         if live.is_empty() {
             return Ok(());
@@ -126,7 +125,7 @@ impl<'w> StatementRewriter<'w> {
             Some(trigger) => Err(Error::new(
                 Code::StatementNotAllowed,
                 format!(
-                    "the trigger {trigger} inserts into {table} without its columns {}, whose defaults are of the moment: \
+                    "the trigger {trigger} inserts into {table} without its columns {}, whose defaults are volatile: \
                      drop the trigger, and make it again after the table",
                     live.join(", ")
                 ),
@@ -134,7 +133,7 @@ impl<'w> StatementRewriter<'w> {
         }
     }
 
-    /// Returns the column's name when its default is of the moment.
+    /// Returns the column's name if its default is volatile.
     pub(super) fn visit_column_def(
         &mut self,
         column: ColumnDef<'w>,
@@ -144,7 +143,7 @@ impl<'w> StatementRewriter<'w> {
         let mut name = None;
         if let Some(node) = column.column_name() {
             let text = self.visit_name(node)?;
-            // A name may be empty here, `""`: then it has no token to be found by.
+            // A name may be empty here, `""`: then no token identifies it.
             name = self.source.name_of(text).ok();
         }
         let mut live = false;
@@ -214,7 +213,7 @@ impl<'w> StatementRewriter<'w> {
         self.visit_foreign_key(constraint.fk_clause())
     }
 
-    /// SQLite tells a constraint without a name by its text: when the text changes, the old one
+    /// SQLite reports a constraint without a name by its text: when the text changes, the old one
     /// becomes its name.
     fn visit_check(
         &mut self,
@@ -271,9 +270,9 @@ impl<'w> StatementRewriter<'w> {
         let found = self.inner.schema.find_object(&self.inner.db, &table);
         let mut item = table_item(table.clone(), &table, found.as_ref());
         item.no_alias = true;
-        self.with_scope(item, Evaluation::Forbidden("an index"), |walk| {
-            walk.visit_order_by(create.columns())?;
-            walk.visit_optional_expr(create.where_clause())
+        self.with_scope(item, Evaluation::Forbidden("an index"), |rewriter| {
+            rewriter.visit_order_by(create.columns())?;
+            rewriter.visit_optional_expr(create.where_clause())
         })?;
         self.objects.push(table);
         Ok(())
@@ -329,7 +328,7 @@ impl<'w> StatementRewriter<'w> {
             AlterOp::RenameTable => {
                 let new = new.ok_or_else(not_understood_error)?;
                 let name = self.source.name_of(new)?;
-                // What a virtual table keeps its content in is renamed with it.
+                // The tables in which a virtual table stores its content are renamed with it.
                 match self.inner.schema.find_object(&self.inner.db, &table) {
                     Some((ObjectKind::FullText | ObjectKind::Virtual, _)) => {
                         check_new_virtual_table(&name)?
@@ -353,7 +352,7 @@ impl<'w> StatementRewriter<'w> {
         }
     }
 
-    /// Says whether the catalogue changes by it.
+    /// Returns whether it changes the catalogue.
     pub(super) fn visit_analyze_or_reindex(
         &mut self,
         statement: AnalyzeOrReindexStmt<'w>,

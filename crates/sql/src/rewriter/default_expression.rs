@@ -1,5 +1,4 @@
-//! Reading a column's default: whether it is of the moment, and the expression that gives its
-//! value.
+//! Reading a column's default: whether it is volatile, and the expression that gives its value.
 
 use super::StatementRewriter;
 use super::evaluation::Evaluation;
@@ -15,7 +14,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use syntaqlite_syntax::nodes::Stmt;
 
 impl TableColumn {
-    /// Its default, where that is of the moment at which a row is inserted.
+    /// Its default, if it depends on the time of the insert or on randomness.
     pub(super) fn volatile_default(&self) -> Option<&VolatileDefault> {
         self.volatile_default
             .get_or_init(|| parse_volatile_default(self.default.as_deref()?))
@@ -23,7 +22,7 @@ impl TableColumn {
     }
 }
 
-/// Reads a default as the schema tells it; `None` when it is the same at every moment.
+/// Reads a default as the schema has it; `None` if it is always the same.
 pub(crate) fn parse_volatile_default(text: &str) -> Option<VolatileDefault> {
     // Most defaults are literals, which need no parser.
     let literal = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.' || byte == b'-')
@@ -34,14 +33,14 @@ pub(crate) fn parse_volatile_default(text: &str) -> Option<VolatileDefault> {
     if literal {
         return None;
     }
-    // What does not parse was refused when the table was made.
+    // A default that does not parse was refused when the table was created.
     let (expression, random) = rewrite_default(text).ok()?;
     expression.has_placeholders().then_some(VolatileDefault { expression, random })
 }
 
-/// Rewrites a column's default for the rows that omit the column; says too whether it is random.
+/// Rewrites a column's default for the rows that omit the column; returns too whether it is random.
 fn rewrite_default(text: &str) -> Result<(SqlTemplate, bool)> {
-    // The prefix and the catalogue are of no importance: a default names no table.
+    // The prefix and the catalogue do not matter: a default names no table.
     let sql = format!("SELECT {text}");
     static EMPTY: LazyLock<Option<Mutex<CatalogueDb>>> =
         LazyLock::new(|| CatalogueDb::open().ok().map(Mutex::new));
@@ -55,18 +54,18 @@ fn rewrite_default(text: &str) -> Result<(SqlTemplate, bool)> {
         let Stmt::SelectStmt(select) = root else {
             return Err(not_understood_error());
         };
-        let mut walk = StatementRewriter::new(source, &prefix, &inner);
-        walk.evaluation = Evaluation::Literal;
-        walk.visit_bare_expressions(select)?;
-        walk.check_all_visited(source.tree().root_id())?;
-        let random = walk.splices.contains_piece(|piece| {
+        let mut rewriter = StatementRewriter::new(source, &prefix, &inner);
+        rewriter.evaluation = Evaluation::Literal;
+        rewriter.visit_bare_expressions(select)?;
+        rewriter.check_all_visited(source.tree().root_id())?;
+        let random = rewriter.splices.contains_piece(|piece| {
             matches!(
                 piece,
                 TextPiece::Placeholder(Placeholder::Random | Placeholder::RandomBlob(_))
             )
         });
-        // The word SELECT goes again.
-        walk.splices.replace(0.."SELECT ".len(), "");
-        Ok((walk.splices.apply(source.text)?, random))
+        // The word SELECT is removed again.
+        rewriter.splices.replace(0.."SELECT ".len(), "");
+        Ok((rewriter.splices.apply(source.text)?, random))
     })
 }

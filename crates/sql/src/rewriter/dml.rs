@@ -1,4 +1,4 @@
-//! INSERT, UPDATE and DELETE, by themselves and in a trigger's body.
+//! INSERT, UPDATE and DELETE, alone and in a trigger's body.
 
 use super::StatementRewriter;
 use super::scope::ScopeItem;
@@ -78,7 +78,7 @@ impl<'w> StatementRewriter<'w> {
         let table = update.table().ok_or_else(not_understood_error)?;
         let per_row = std::mem::replace(&mut self.per_row, true);
         if let Some(refused) = self.rewrite_sequence_change(table, update.where_clause())? {
-            // The numbers alone: a changed name would be another's.
+            // The numbers alone: a changed name would be another namespace's.
             for clause in update.setlist().iter().flat_map(SetClauseList::iter) {
                 if clause.columns().is_some()
                     || !is_same_name(&self.source.name_of(clause.column())?, "seq")
@@ -161,7 +161,7 @@ impl<'w> StatementRewriter<'w> {
         Ok(())
     }
 
-    /// Moves the table that is changed. CTEs are never changed, so they are not asked.
+    /// Qualifies the changed table. CTEs are never changed, so they are not searched.
     fn qualify_target(&mut self, table: TableRef<'w>, alias: TargetAlias) -> Result<ScopeItem> {
         self.mark_visited(table.node_id());
         self.check_schema(table.schema())?;
@@ -240,9 +240,9 @@ impl<'w> StatementRewriter<'w> {
         }
     }
 
-    /// A change of `sqlite_sequence`, which tools make to start a table's numbers anew: allowed for
-    /// one table by its name, or for all of the namespace's. Returns the error for forms that are
-    /// not; `None` for other tables.
+    /// A change of `sqlite_sequence`, by which tools restart a table's numbers: allowed for one
+    /// table by its name, or for all of the namespace's. Returns the error for other forms; `None`
+    /// for other tables.
     fn rewrite_sequence_change(
         &mut self,
         table: TableRef<'w>,
@@ -302,8 +302,8 @@ impl<'w> StatementRewriter<'w> {
         Ok(Some(refused))
     }
 
-    /// `INSERT INTO sqlite_sequence VALUES ('t', 7)`, as a dump has it: names of the namespace's
-    /// own tables, written out.
+    /// `INSERT INTO sqlite_sequence VALUES ('t', 7)`, as a dump has it: literal names of the
+    /// namespace's own tables.
     fn rewrite_sequence_insert(
         &mut self,
         insert: InsertStmt<'w>,
@@ -336,7 +336,7 @@ impl<'w> StatementRewriter<'w> {
                 self.source.token_range(column.column())?,
             ));
         }
-        // `.dump --preserve-rowids` gives the rows' places: here they are among those of others.
+        // `.dump --preserve-rowids` gives the rows' rowids: here they are among those of others.
         let has_place = columns.first().is_some_and(|(column, _)| is_same_name(column, "rowid"));
         if let (true, [(_, place), (_, next), ..]) = (has_place, columns.as_slice()) {
             self.splices.replace(place.start..next.start, "");
@@ -350,7 +350,7 @@ impl<'w> StatementRewriter<'w> {
             return Err(refused);
         }
         for row in values.rows().iter().flat_map(ValuesRowList::iter) {
-            // A name that no table has would be told as it is.
+            // A name that no table has would be reported unchanged.
             let is_free = |name: &str| {
                 check_new_name(name).is_ok() && !starts_with_ignore_case(name, "sqlite_")
             };
@@ -377,7 +377,7 @@ impl<'w> StatementRewriter<'w> {
         Ok(true)
     }
 
-    /// Whether a table is SQLite's own of AUTOINCREMENT's numbers, and may be changed as such.
+    /// Whether a table is `sqlite_sequence`, and may be changed as such.
     fn is_sequence(&self, table: TableRef<'w>) -> Result<bool> {
         Ok(!self.stored
             && is_same_name(&self.source.name_of(table.table_name())?, "sqlite_sequence"))
@@ -390,7 +390,7 @@ impl<'w> StatementRewriter<'w> {
             && is_same_name(&self.source.name_of(column.column())?, "name"))
     }
 
-    /// Moves a table's name that is written out.
+    /// Qualifies a literal table name.
     fn qualify_sequence_literal(&mut self, name: Option<Expr<'w>>) -> Result<bool> {
         let Some(Expr::Literal(name)) = name else { return Ok(false) };
         if name.literal_type() != LiteralType::String {

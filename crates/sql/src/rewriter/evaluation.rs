@@ -1,6 +1,6 @@
-//! Where an expression is evaluated, and so what time it sees.
+//! Where an expression is evaluated, and so which time it sees.
 
-/// Where an expression is evaluated, and so what time it sees.
+/// Where an expression is evaluated, and so which time it sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Evaluation {
     /// In a read: the present.
@@ -11,8 +11,8 @@ pub(super) enum Evaluation {
     View,
     /// In a trigger's body: that of the write that fires it.
     Trigger,
-    /// In a column's default: left as it is, because INSERTs that omit the column give it a value.
+    /// In a column's default: unchanged, because INSERTs that omit the column give it a value.
     Default,
-    /// Nowhere in particular: it must be the same at every time. What it stands in is named.
+    /// Nowhere in particular: it must be the same at every time. The text names its context.
     Forbidden(&'static str),
 }

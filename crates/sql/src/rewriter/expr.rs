@@ -25,7 +25,7 @@ impl<'w> StatementRewriter<'w> {
     }
 
     fn visit_operand(&mut self, mut expression: Expr<'w>) -> Result<()> {
-        // Long chains of AND, OR and || lean to the left: walked in a loop.
+        // Long chains of AND, OR and || lean to the left: visited in a loop.
         while let Expr::BinaryExpr(binary) = expression {
             self.mark_visited(binary.node_id());
             self.visit_optional_expr(binary.right())?;

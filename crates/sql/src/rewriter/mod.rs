@@ -1,8 +1,8 @@
-//! The walk over a statement: every node is understood and its names are moved into the namespace,
-//! or the statement is refused.
+//! The rewriter visits every node of a statement: the node is understood and its names are
+//! qualified with the namespace, or the statement is refused.
 //!
-//! Two nets lie under it. Each node that a method here has understood is marked, and at the end
-//! every node of the tree must be marked. And `match` has no catch-all arm over statements,
+//! Two safety nets support it. Each node that a method here has understood is marked, and at the
+//! end every node of the tree must be marked. And `match` has no catch-all arm over statements,
 //! expressions and sources, so that a kind which a newer parser adds does not compile.
 
 mod column;
@@ -39,7 +39,7 @@ use std::ops::Range;
 use syntaqlite_syntax::any::AnyNodeId;
 use syntaqlite_syntax::nodes::{ExplainMode, PragmaForm, Stmt};
 
-/// One statement under way.
+/// The rewriting of one statement.
 pub(crate) struct StatementRewriter<'w> {
     source: &'w ParsedSource<'w>,
     prefix: &'w NamespacePrefix,
@@ -47,21 +47,21 @@ pub(crate) struct StatementRewriter<'w> {
     splices: SpliceList,
     scopes: NameScopes,
     evaluation: Evaluation,
-    /// What is walked runs once for each of several rows.
+    /// The visited expression runs once for each of several rows.
     per_row: bool,
     /// Rows get random values that the database makes.
     random_rows: bool,
-    /// What is walked is kept in the schema: a view's or trigger's body.
+    /// The visited text is stored in the schema: a view's or trigger's body.
     stored: bool,
-    /// The statement is answered by the catalogue: nothing is moved, everything is checked.
+    /// The statement is answered by the catalogue: no name is replaced, every node is checked.
     in_catalogue: bool,
     depth: usize,
-    /// References that may mean a full-text table's hidden column: where it stands for the table,
-    /// not for its value.
+    /// References that may mean a full-text table's hidden column, where it stands for the table
+    /// and not for its value.
     hidden_allowed: HashSet<AnyNodeId>,
     visited: HashSet<AnyNodeId>,
     objects: Vec<String>,
-    /// Aliases: SQLite tells of a subquery's columns under its alias.
+    /// Aliases: SQLite reports a subquery's columns under its alias.
     visible: Vec<String>,
     grants: SystemTableGrants,
 }
@@ -162,8 +162,8 @@ impl<'w> StatementRewriter<'w> {
                 let inner = self.visit_root(explain.stmt().ok_or_else(not_understood_error)?)?;
                 outcome.class = inner.class;
                 outcome.tells_names = true;
-                // Bytecode tells page numbers, which are the data database's; a plan of a
-                // definition says nothing.
+                // Bytecode contains page numbers, which are the data database's; a plan of a
+                // definition contains nothing.
                 let here = inner.target == ExecutionTarget::Data
                     && inner.class != StatementClass::Ddl
                     && explain.explain_mode() == ExplainMode::QueryPlan;
@@ -192,12 +192,12 @@ impl<'w> StatementRewriter<'w> {
         Ok(outcome)
     }
 
-    /// Marks a node as one whose meaning is dealt with.
+    /// Marks a node as one that is fully handled.
     fn mark_visited(&mut self, id: impl Into<AnyNodeId>) {
         self.visited.insert(id.into());
     }
 
-    /// Every node below the root must be marked. A list is understood when its members are.
+    /// Every node below the root must be marked. A list counts as marked when its members are.
     fn check_all_visited(&self, root: AnyNodeId) -> Result<()> {
         let tree = self.source.tree();
         let mut waiting = vec![root];
@@ -213,7 +213,7 @@ impl<'w> StatementRewriter<'w> {
         Ok(())
     }
 
-    /// One level deeper; to be left by `self.depth -= 1`. A walk that fails is not walked on.
+    /// One level deeper; to be left by `self.depth -= 1`. After an error the visit ends.
     fn descend(&mut self) -> Result<()> {
         self.splices.check_size()?;
         self.depth += 1;
@@ -226,7 +226,7 @@ impl<'w> StatementRewriter<'w> {
         Ok(())
     }
 
-    /// Refuses the statement, with the place of a node.
+    /// Refuses the statement, with the position of a node.
     fn refuse_node(&self, id: impl Into<AnyNodeId>, why: &str) -> Error {
         match self.source.extent(id) {
             Ok(range) => self.refuse_at(&range, why),
@@ -234,7 +234,7 @@ impl<'w> StatementRewriter<'w> {
         }
     }
 
-    /// Refuses the statement, with a place.
+    /// Refuses the statement, with a position.
     fn refuse_at(&self, range: &Range<usize>, why: &str) -> Error {
         Error::new(
             Code::StatementNotAllowed,
@@ -242,7 +242,7 @@ impl<'w> StatementRewriter<'w> {
         )
     }
 
-    /// An error of SQLite's own kind, with a place.
+    /// An error of SQLite's own kind, with a position.
     fn fail_at(&self, range: &Range<usize>, why: &str) -> Error {
         Error::new(Code::Sql, format!("{why} ({})", line_and_column(self.source.text, range.start)))
     }
@@ -262,8 +262,8 @@ impl<'w> StatementRewriter<'w> {
         }
     }
 
-    /// Moves the name of an index that a statement wants to be used. SQLite names those of
-    /// constraints after the table.
+    /// Qualifies the name of an index that a statement names after INDEXED BY. SQLite names those
+    /// of constraints after the table.
     fn qualify_index(&mut self, name: &str) -> Result<()> {
         const AUTOMATIC: &str = "sqlite_autoindex_";
         let text = self.source.name_of(name)?;
@@ -276,7 +276,7 @@ impl<'w> StatementRewriter<'w> {
         Ok(())
     }
 
-    /// Moves the name of an index, view, trigger or table where SQL wants nothing but the name.
+    /// Qualifies the name of an index, view, trigger or table where SQL takes nothing but the name.
     fn qualify_name(&mut self, name: &str) -> Result<()> {
         let token = self.source.token_range(name)?;
         let full = self.prefix.qualify_quoted(&self.source.name_of(name)?);

@@ -1,6 +1,6 @@
-//! Forms of ALTER TABLE that SQLite has learnt since the parser's grammar was taken from it. SQLite
-//! has compiled the statement on the catalogue already; here its words are read one by one, and any
-//! that is not expected refuses it.
+//! Forms of ALTER TABLE that are newer than the parser's grammar. SQLite has compiled the statement
+//! on the catalogue already; here its tokens are read one by one, and any unexpected one refuses
+//! it.
 //!
 //! ```text
 //! ALTER TABLE [main.]t DROP CONSTRAINT c
@@ -58,7 +58,7 @@ pub(super) fn rewrite_alter(
     Ok((format!("{head}{tail}"), table))
 }
 
-/// Moves the names in a constraint, by way of a table that has nothing but it.
+/// Qualifies the names in a constraint, by way of a table that has nothing but it.
 fn rewrite_constraint(
     text: &str,
     table: &str,
@@ -71,10 +71,10 @@ fn rewrite_constraint(
         let Stmt::CreateTableStmt(create) = root else {
             return Err(not_understood_error());
         };
-        let mut walk = StatementRewriter::new(source, prefix, inner);
-        walk.mark_visited(create.node_id());
+        let mut rewriter = StatementRewriter::new(source, prefix, inner);
+        rewriter.mark_visited(create.node_id());
         for column in create.columns().iter().flat_map(ColumnDefList::iter) {
-            walk.visit_column_def(column, table)?;
+            rewriter.visit_column_def(column, table)?;
         }
         let groups: Vec<TableConstraintGroup<'_>> =
             create.table_constraints().iter().flat_map(TableConstraintList::iter).collect();
@@ -88,16 +88,16 @@ fn rewrite_constraint(
                 return Err(not_understood_error());
             }
         }
-        walk.visit_table_constraints(*group, table)?;
-        walk.check_all_visited(source.tree().root_id())?;
-        let moved = walk.splices.apply(source.text)?;
+        rewriter.visit_table_constraints(*group, table)?;
+        rewriter.check_all_visited(source.tree().root_id())?;
+        let moved = rewriter.splices.apply(source.text)?;
         if moved.has_placeholders() {
             Err(not_understood_error())
         } else {
             Ok(moved.with_stand_ins().into_owned())
         }
     })?;
-    // The table's own name stays as it was in the stand-in, and is looked at as the namespace's.
+    // The table's own name is unchanged in the stand-in, and is checked as the namespace's.
     let looked_at = moved.replacen("x(", &format!("{}(", prefix.qualify_quoted(table)), 1);
     verify::check_text(&looked_at, prefix, SystemTableGrants::default())?;
     moved

@@ -1,6 +1,6 @@
-//! Time and randomness: given one value where the statement enters, so that running it again
-//! elsewhere does the same. Chance that each row wants anew, and the connection's counters, are
-//! left to the database.
+//! Time and randomness: fixed where the statement enters, so that running it again elsewhere gives
+//! the same result. Random values for each row, and the connection's counters, are left to the
+//! database.
 
 use super::StatementRewriter;
 use super::evaluation::Evaluation;
@@ -21,7 +21,7 @@ impl<'w> StatementRewriter<'w> {
     /// `CURRENT_TIMESTAMP`, `CURRENT_DATE`, `CURRENT_TIME`.
     pub(super) fn visit_current_time(&mut self, literal: Literal<'w>) -> Result<()> {
         let range = self.source.range_of(literal.source())?;
-        let (slot, function) = match literal.source() {
+        let (placeholder, function) = match literal.source() {
             word if is_same_name(word, "CURRENT_TIMESTAMP") => {
                 (Placeholder::CurrentTimestamp, "datetime")
             }
@@ -31,12 +31,12 @@ impl<'w> StatementRewriter<'w> {
         };
         match self.evaluation {
             Evaluation::Runtime | Evaluation::Default => (),
-            Evaluation::Literal => self.splices.replace(range, slot),
+            Evaluation::Literal => self.splices.replace(range, placeholder),
             Evaluation::View | Evaluation::Trigger => {
                 self.splices.replace(range, format!("{function}({STORED_NOW})"))
             }
-            Evaluation::Forbidden(place) => {
-                return Err(self.nondeterministic_error(&range, literal.source(), place));
+            Evaluation::Forbidden(context) => {
+                return Err(self.nondeterministic_error(&range, literal.source(), context));
             }
         }
         Ok(())
@@ -46,17 +46,17 @@ impl<'w> StatementRewriter<'w> {
         &self,
         range: &Range<usize>,
         what: &str,
-        place: &str,
+        context: &str,
     ) -> debros_proto::Error {
         self.refuse_at(
             range,
             &format!(
-                "{what} is not allowed in {place}: it would not be the same when it is read again"
+                "{what} is not allowed in {context}: it would not be the same when it is read again"
             ),
         )
     }
 
-    /// Deals with a call of a function of the moment. Says whether its arguments are dealt with
+    /// Handles a call of a non-deterministic function. Returns whether its arguments are handled
     /// too.
     pub(super) fn visit_nondeterministic_call(
         &mut self,
@@ -78,24 +78,24 @@ impl<'w> StatementRewriter<'w> {
         }
     }
 
-    /// From the name to the closing parenthesis. Not the node's own extent: that of a whole WHERE
-    /// holds the word WHERE.
+    /// From the name to the closing parenthesis. The node's own extent is not used: that of a whole
+    /// WHERE includes the word WHERE.
     fn whole_call(&self, name: &Range<usize>) -> Result<Range<usize>> {
         let open = self.source.expect_token(name.end, "(")?;
         Ok(name.start..self.source.closing_parenthesis(open.start)?)
     }
 
-    fn visit_random(&mut self, token: &Range<usize>, slot: Placeholder) -> Result<()> {
+    fn visit_random(&mut self, token: &Range<usize>, placeholder: Placeholder) -> Result<()> {
         match self.evaluation {
             Evaluation::Runtime | Evaluation::Default => Ok(()),
-            // Each row wants a value of its own, which only the database can make.
+            // Each row needs a value of its own, which only the database can make.
             Evaluation::Literal if self.per_row => {
                 self.random_rows = true;
                 Ok(())
             }
             Evaluation::Literal => {
                 let range = self.whole_call(token)?;
-                self.splices.replace(range, slot);
+                self.splices.replace(range, placeholder);
                 Ok(())
             }
             Evaluation::View => {
@@ -104,8 +104,8 @@ impl<'w> StatementRewriter<'w> {
             Evaluation::Trigger => {
                 Err(self.nondeterministic_error(token, "random() or randomblob()", "a trigger"))
             }
-            Evaluation::Forbidden(place) => {
-                Err(self.nondeterministic_error(token, "random() or randomblob()", place))
+            Evaluation::Forbidden(context) => {
+                Err(self.nondeterministic_error(token, "random() or randomblob()", context))
             }
         }
     }
@@ -125,7 +125,7 @@ impl<'w> StatementRewriter<'w> {
             _ => None,
         };
         let Some(length) = length else {
-            // Its length is known when it is run.
+            // Its length is known only when it runs.
             self.random_rows = true;
             return Ok(false);
         };
@@ -137,8 +137,8 @@ impl<'w> StatementRewriter<'w> {
         Ok(true)
     }
 
-    /// What the connection counts, which changes while a statement runs: SQLite's own functions, on
-    /// a connection that the engine makes as that of the caller alone
+    /// The connection's counters, which change while a statement runs: SQLite's own functions, on a
+    /// connection whose counters the engine has set for the caller
     /// ([`restore_counters`](crate::counters::restore_counters)).
     fn visit_counter(&mut self, token: &Range<usize>) -> Result<bool> {
         let what = &self.source.text[token.clone()];
@@ -147,7 +147,9 @@ impl<'w> StatementRewriter<'w> {
                 Ok(false)
             }
             Evaluation::Default => Err(self.nondeterministic_error(token, what, "a default")),
-            Evaluation::Forbidden(place) => Err(self.nondeterministic_error(token, what, place)),
+            Evaluation::Forbidden(context) => {
+                Err(self.nondeterministic_error(token, what, context))
+            }
         }
     }
 
@@ -169,7 +171,7 @@ impl<'w> StatementRewriter<'w> {
             } else if self.is_word(*arg, &["subsec", "subsecond"]) {
                 let extent = self.extent_of(*arg)?;
                 self.visit_expr(*arg)?;
-                // timediff() has no modifiers, and tells parts of seconds anyway.
+                // timediff() has no modifiers, and includes parts of seconds anyway.
                 let place = if places.len() == 1 {
                     InsertAt::Before(extent.start)
                 } else {
@@ -234,12 +236,12 @@ impl<'w> StatementRewriter<'w> {
         Ok(())
     }
 
-    /// A time value that is not written out may turn out to be 'now'.
+    /// A time value that is not a literal may turn out to be 'now'.
     fn visit_possible_now(&mut self, expression: Expr<'w>) -> Result<()> {
         let now = match self.evaluation {
             Evaluation::Literal => TextPiece::Placeholder(Placeholder::Now),
             Evaluation::Trigger => TextPiece::from(STORED_NOW),
-            // A view is read with every row that it has: there it is left. SQLite itself refuses it
+            // A view is read with every row that it has: there it stays. SQLite itself refuses it
             // in constraints.
             Evaluation::Runtime
             | Evaluation::View
@@ -249,9 +251,8 @@ impl<'w> StatementRewriter<'w> {
             }
         };
         let extent = self.extent_of(expression)?;
-        // SQLite takes the whole text for 'now', in any case of letters, and nothing before or
-        // after it. The value is evaluated once and keeps its type; NULL and an empty text are both
-        // no time.
+        // SQLite takes only the whole text as 'now', in any case of letters. The value is evaluated
+        // once and keeps its type; NULL and an empty text are both no time.
         self.splices.insert(extent.start, "coalesce(nullif(coalesce(");
         self.visit_expr(expression)?;
         self.splices.insert_all(

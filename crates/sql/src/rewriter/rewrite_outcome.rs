@@ -1,27 +1,27 @@
-//! What the walk finds out about a statement.
+//! The rewriter's findings about a statement.
 
 use crate::splice::SqlTemplate;
 use crate::statement_class::{ExecutionTarget, StatementClass, SystemTableGrants};
 
-/// What the walk found out about a statement.
+/// The rewriter's findings about a statement.
 #[derive(Debug)]
 pub(crate) struct RewriteOutcome {
     pub(crate) template: SqlTemplate,
     pub(crate) class: StatementClass,
     pub(crate) target: ExecutionTarget,
-    /// Names in the place of a table that were moved, as the user wrote them.
+    /// Qualified names of tables, as the user wrote them.
     pub(crate) objects: Vec<String>,
     /// Aliases of tables and subqueries.
     pub(crate) aliases: Vec<String>,
     pub(crate) grants: SystemTableGrants,
     pub(crate) returning: bool,
-    /// It changes what the catalogue holds.
+    /// It changes the catalogue.
     pub(crate) changes_schema: bool,
-    /// Its rows tell names of the database in running text.
+    /// Its rows contain names of the database in running text.
     pub(crate) tells_names: bool,
     /// As in [`RewrittenStatement`](crate::RewrittenStatement::random_rows).
     pub(crate) random_rows: bool,
-    /// It was looked at already, in parts, because the parser does not know the whole.
+    /// It was checked already, in parts, because the parser does not know the whole.
     pub(crate) verified: bool,
 }
 

@@ -1,19 +1,19 @@
-//! Which names stand for what, at one place of a statement.
+//! The meaning of names at one position of a statement.
 
 use crate::names::is_same_name;
 
 /// Something that a FROM clause, or the target of a change, makes visible.
 #[derive(Debug)]
 pub(super) struct ScopeItem {
-    /// What qualifies its columns: the alias, else the table's name.
+    /// The qualifier of its columns: the alias, else the table's name.
     pub(super) visible_name: String,
-    /// The user's table behind it, by the name it was declared with.
+    /// The user's table behind it, by its declared name.
     pub(super) table: Option<String>,
     /// The table is a full-text table: it has a hidden column of its own name.
     pub(super) full_text: bool,
-    /// No alias can stand here, so that the qualifier itself must be moved.
+    /// No alias is possible here, so that the qualifier itself must be replaced.
     pub(super) no_alias: bool,
-    /// The names of its columns, where there is no table to ask.
+    /// The names of its columns, if it is not a table of the schema.
     pub(super) columns: Vec<String>,
 }
 
@@ -24,10 +24,13 @@ impl ScopeItem {
     }
 }
 
-/// The CTEs and FROM clauses around a place.
+/// The CTEs and FROM clauses around a position. A statement inside another one sees the names of
+/// both, its own first.
 #[derive(Debug, Default)]
 pub(super) struct NameScopes {
+    /// The names of each WITH, from the outermost to the innermost.
     ctes: Vec<Vec<String>>,
+    /// The items of each FROM clause, from the outermost to the innermost.
     frames: Vec<Vec<ScopeItem>>,
 }
 
@@ -67,8 +70,8 @@ impl NameScopes {
         }
     }
 
-    /// What a qualifier means: the items of that name in the nearest frame that has any. There are
-    /// two where an UPDATE's FROM uses the target's name again.
+    /// The meaning of a qualifier: the items of that name in the nearest frame that has any. There
+    /// are two if an UPDATE's FROM uses the target's name again.
     pub(super) fn items_named(&self, qualifier: &str) -> Vec<&ScopeItem> {
         let of_name = |frame: &'_ Vec<ScopeItem>| {
             frame.iter().any(|item| is_same_name(&item.visible_name, qualifier))

@@ -42,7 +42,7 @@ impl<'w> StatementRewriter<'w> {
         Ok(())
     }
 
-    /// Walks the CTEs of one WITH and leaves their names visible, until `pop_ctes`.
+    /// Visits the CTEs of one WITH and leaves their names visible, until `pop_ctes`.
     pub(super) fn visit_ctes(&mut self, ctes: Option<CteList<'w>>) -> Result<()> {
         let mut names = Vec::new();
         for cte in ctes.iter().flat_map(CteList::iter) {
@@ -63,7 +63,8 @@ impl<'w> StatementRewriter<'w> {
         Ok(())
     }
 
-    /// The members of a compound lean to the left: walked in a loop, because there may be hundreds.
+    /// The members of a compound lean to the left: visited in a loop, because there may be
+    /// hundreds.
     fn visit_compound(&mut self, mut compound: CompoundSelect<'w>) -> Result<()> {
         loop {
             self.mark_visited(compound.node_id());
@@ -105,7 +106,7 @@ impl<'w> StatementRewriter<'w> {
         Ok(())
     }
 
-    /// The one expression of a SELECT that stands around a default.
+    /// The one expression of a SELECT that wraps a default.
     pub(super) fn visit_bare_expressions(&mut self, select: SelectStmt<'w>) -> Result<()> {
         self.mark_visited(select.node_id());
         for column in select.columns().iter().flat_map(ResultColumnList::iter) {
@@ -182,7 +183,7 @@ impl<'w> StatementRewriter<'w> {
         Ok(())
     }
 
-    /// The names of a SELECT's columns, as far as they are written there.
+    /// The names of a SELECT's columns, as far as the text has them.
     pub(super) fn select_names(&self, select: Select<'w>) -> Vec<String> {
         match select {
             Select::SelectStmt(select) => {
@@ -221,7 +222,7 @@ impl<'w> StatementRewriter<'w> {
         self.visit_source_item(source, true)
     }
 
-    /// What stands in a FROM clause, first in it or in its parentheses or not.
+    /// An item of a FROM clause, first in it or in its parentheses or not.
     fn visit_source_item(&mut self, source: TableSource<'w>, is_first: bool) -> Result<()> {
         self.descend()?;
         match source {
@@ -237,14 +238,14 @@ impl<'w> StatementRewriter<'w> {
             }
             TableSource::ParenTableSource(inner) => {
                 self.mark_visited(inner.node_id());
-                let edits = self.splices.len();
+                let splices = self.splices.len();
                 let source = inner.source().ok_or_else(not_understood_error)?;
                 self.visit_from(source)?;
                 if let Some(alias) = self.visit_alias(inner.alias())? {
                     self.visible.push(alias.clone());
                     self.scopes.add_item(ScopeItem::without_table(alias, Vec::new()));
                 } else if !is_first && let Some((table, depth)) = alone_in_parentheses(source, 1) {
-                    self.restore_table_name(table, depth, edits)?;
+                    self.restore_table_name(table, depth, splices)?;
                 }
             }
             TableSource::JoinClause(join) => {
@@ -270,17 +271,17 @@ impl<'w> StatementRewriter<'w> {
         Ok(())
     }
 
-    /// A table alone in parentheses that do not come first has its own name: SQLite forgets an
-    /// alias within them, and with it the one that a moved table has been given.
+    /// A single table in parentheses that do not come first has its own name: SQLite forgets an
+    /// alias within them, and with it the one that the rewriter has added.
     fn restore_table_name(
         &mut self,
         table: TableRef<'w>,
         depth: usize,
-        edits: usize,
+        splices: usize,
     ) -> Result<()> {
         let token = self.source.token_range(table.table_name())?;
         self.scopes.rename_last(self.source.name_of(table.table_name())?);
-        if self.splices.len() > edits {
+        if self.splices.len() > splices {
             let first = if table.schema().is_empty() {
                 token.start
             } else {
@@ -299,7 +300,7 @@ impl<'w> StatementRewriter<'w> {
         }
     }
 
-    /// A name that stays as it is.
+    /// A name that stays unchanged.
     pub(super) fn visit_name(&mut self, name: Name<'w>) -> Result<&'w str> {
         self.mark_visited(AnyNodeId::from(name.node_id()));
         self.source.name_text(name)
@@ -311,7 +312,7 @@ impl<'w> StatementRewriter<'w> {
         };
         let text = self.visit_name(alias)?;
         let name = self.source.name_of(text)?;
-        // Such an alias would look like another's table to whoever checks what is read.
+        // To a check of the accesses such an alias would look like another namespace's table.
         if starts_with_ignore_case(&name, "ns::") || starts_with_ignore_case(&name, INTERNAL_PREFIX)
         {
             let token = self.source.token_range(text)?;
@@ -344,8 +345,8 @@ impl<'w> StatementRewriter<'w> {
     }
 }
 
-/// The table of parentheses that hold nothing else, but perhaps more parentheses; and how many they
-/// are.
+/// The table inside parentheses that hold nothing else, but perhaps more parentheses; and their
+/// number.
 fn alone_in_parentheses(source: TableSource<'_>, depth: usize) -> Option<(TableRef<'_>, usize)> {
     match source {
         TableSource::TableRef(table) => Some((table, depth)),

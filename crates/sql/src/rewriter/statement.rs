@@ -1,4 +1,4 @@
-//! The walk over a statement, from its text to what is found out about it.
+//! Rewriting a statement, from its text to the rewriter's findings.
 
 use super::rewrite_outcome::RewriteOutcome;
 use super::{StatementRewriter, newer_alter};
@@ -10,7 +10,7 @@ use crate::splice::SqlTemplate;
 use crate::statement_class::{ExecutionTarget, StatementClass};
 use debros_proto::{Code, Error, Result};
 
-/// Walks a statement that SQLite has compiled on the catalogue.
+/// Rewrites a statement that SQLite has compiled on the catalogue.
 ///
 /// # Errors
 /// `statement_not_allowed` or `sql_error`, with the place in the user's text.
@@ -21,22 +21,22 @@ pub(crate) fn rewrite_statement(
     compiled: &CompiledStatement,
 ) -> Result<RewriteOutcome> {
     with_statement(sql, |source, root| {
-        let mut walk = StatementRewriter::new(source, prefix, inner);
-        walk.in_catalogue = is_catalogue_only(inner, compiled);
-        let mut outcome = walk.visit_root(root)?;
-        walk.check_all_visited(source.tree().root_id())?;
-        outcome.objects = std::mem::take(&mut walk.objects);
-        outcome.aliases = std::mem::take(&mut walk.visible);
-        outcome.grants = walk.grants;
-        outcome.random_rows = walk.random_rows;
+        let mut rewriter = StatementRewriter::new(source, prefix, inner);
+        rewriter.in_catalogue = is_catalogue_only(inner, compiled);
+        let mut outcome = rewriter.visit_root(root)?;
+        rewriter.check_all_visited(source.tree().root_id())?;
+        outcome.objects = std::mem::take(&mut rewriter.objects);
+        outcome.aliases = std::mem::take(&mut rewriter.visible);
+        outcome.grants = rewriter.grants;
+        outcome.random_rows = rewriter.random_rows;
         if outcome.target == ExecutionTarget::Data && outcome.template == SqlTemplate::default() {
-            outcome.template = walk.splices.apply(source.text)?;
+            outcome.template = rewriter.splices.apply(source.text)?;
         }
         Ok(outcome)
     })
     .or_else(|error| match error.code {
-        // SQLite itself has taken it: what the parser does not know is new in SQLite, and not the
-        // user's mistake.
+        // SQLite itself has accepted it: a form that the parser does not know is new in SQLite, and
+        // not the user's mistake.
         Code::Sql if compiled.record.alters_table() => {
             let (text, table) = newer_alter::rewrite_alter(sql, prefix, inner)?;
             Ok(RewriteOutcome {
@@ -61,7 +61,7 @@ pub(crate) fn rewrite_statement(
     })
 }
 
-/// Whether a statement asks about the schema and about nothing else.
+/// Whether a statement reads the schema and nothing else.
 fn is_catalogue_only(inner: &CatalogueDb, compiled: &CompiledStatement) -> bool {
     let about_schema = |table: &str| {
         is_one_of(SCHEMA_TABLES, table)
@@ -72,8 +72,8 @@ fn is_catalogue_only(inner: &CatalogueDb, compiled: &CompiledStatement) -> bool 
     compiled.reads_only
         && accesses.iter().any(|access| about_schema(&access.table))
         && accesses.iter().all(|access| {
-            // A CTE of which no column is used tells its own name; the walk looks whether it is
-            // one.
+            // A CTE of which no column is used gives its own name; the rewriter checks whether it
+            // is one.
             let cte = access.unused && inner.schema.find_object(&inner.db, &access.table).is_none();
             !access.writes
                 && (about_schema(&access.table) || is_one_of(TABLE_FUNCTIONS, &access.table) || cte)

@@ -1,5 +1,5 @@
-//! SQLite's own tables and PRAGMAs beside the namespace's tables: what a statement can not ask the
-//! catalogue for, because it asks the data too, is put into it.
+//! SQLite's own tables and PRAGMAs beside the namespace's tables. The catalogue cannot answer a
+//! statement that reads data too, so its answer is put into the statement.
 
 use super::StatementRewriter;
 use super::table::TablePosition;
@@ -21,7 +21,7 @@ impl<'w> StatementRewriter<'w> {
         position: TablePosition,
         has_alias: bool,
     ) -> Result<Vec<String>> {
-        // The whole schema may be put in here.
+        // The whole schema may be inserted here.
         self.splices.check_size()?;
         let token = self.source.token_range(table.table_name())?;
         let pragma =
@@ -36,7 +36,7 @@ impl<'w> StatementRewriter<'w> {
         }
         if self.stored {
             return Err(
-                self.refuse_at(&token, &format!("{name} can not be read by a view or trigger"))
+                self.refuse_at(&token, &format!("{name} cannot be read by a view or trigger"))
             );
         }
         if table.index_hint() != IndexHint::Default {
@@ -184,7 +184,7 @@ impl<'w> StatementRewriter<'w> {
         self.foreign_key_check(table.as_deref()).map(Some)
     }
 
-    /// A look at the data for rows without their parents: of one table, or of all that have
+    /// A check of the data for rows without their parents: of one table, or of all that have
     /// parents.
     fn foreign_key_check(&mut self, table: Option<&str>) -> Result<String> {
         let tables = match table {
@@ -227,7 +227,7 @@ impl<'w> StatementRewriter<'w> {
 }
 
 fn push_literal(text: &mut String, value: ValueRef<'_>) {
-    // Writing to a String can not fail.
+    // Writing to a String cannot fail.
     let _ = match value {
         ValueRef::Null => text.write_str("NULL"),
         ValueRef::Integer(integer) => write!(text, "{integer}"),

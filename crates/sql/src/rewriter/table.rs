@@ -27,7 +27,7 @@ impl<'w> StatementRewriter<'w> {
         self.mark_visited(table.node_id());
         let token = self.source.token_range(table.table_name())?;
         let name = self.source.name_of(table.table_name())?;
-        // The catalogue's temporary schema is empty, and may be looked at.
+        // The catalogue's temporary schema is empty, and may be read.
         let temporary = self.in_catalogue
             && is_one_of(SCHEMA_TABLES, &name)
             && self
@@ -67,7 +67,7 @@ impl<'w> StatementRewriter<'w> {
             let columns = self.rewrite_system_table(table, name, position, alias.is_some())?;
             return Ok(ScopeItem::without_table(visible, columns));
         }
-        // A name that is nobody's is moved too: then the database says that there is no such table.
+        // An unknown name is qualified too: then the database says that there is no such table.
         let found = self.inner.schema.find_object(&self.inner.db, name);
         if self.in_catalogue {
             return match found {

@@ -61,7 +61,7 @@ impl<'w> StatementRewriter<'w> {
         Ok(())
     }
 
-    /// The places of the arguments, without blanks around them.
+    /// The ranges of the arguments, without blanks around them.
     fn split_arguments(&self, text: &'w str) -> Result<Vec<Range<usize>>> {
         if text.is_empty() {
             return Ok(Vec::new());
@@ -155,7 +155,7 @@ impl<'w> StatementRewriter<'w> {
             );
         }
         self.objects.push(table.clone().into_owned());
-        // In the user's own quotes, which an error may tell.
+        // In the user's own quotes, which an error may show.
         let mark = value.chars().next().filter(|mark| ['"', '`'].contains(mark)).unwrap_or('\'');
         self.splices.replace(tokens[2].clone(), quote(mark, &self.prefix.qualify(&table)));
         Ok(())

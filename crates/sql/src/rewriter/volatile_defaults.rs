@@ -1,5 +1,5 @@
-//! Columns that an INSERT omits and whose default is of the moment: the INSERT is made to give them
-//! their value, so that it is the same wherever the statement is run.
+//! Columns that an INSERT omits and whose default is volatile: the INSERT is extended with their
+//! value, so that it gives the same result wherever the statement runs.
 
 use super::StatementRewriter;
 use super::evaluation::Evaluation;
@@ -88,7 +88,7 @@ impl<'w> StatementRewriter<'w> {
         }
     }
 
-    /// `INSERT OR REPLACE` puts the default in place of a NULL where the column takes none.
+    /// `INSERT OR REPLACE` puts the default in place of a NULL where the column is NOT NULL.
     fn replace_null(
         &mut self,
         insert: InsertStmt<'w>,
@@ -126,9 +126,9 @@ impl<'w> StatementRewriter<'w> {
         Ok(())
     }
 
-    /// A random default of rows that a SELECT makes is left to SQLite, which evaluates it for each
-    /// of them. As a column of the SELECT it would make rows differ that DISTINCT and UNION take
-    /// for one.
+    /// A random default of rows that a SELECT produces is left to SQLite, which evaluates it for
+    /// each of them. As a column of the SELECT it would distinguish rows that DISTINCT and UNION
+    /// treat as one.
     fn without_random_rows<'c>(
         &mut self,
         omitted: Vec<&'c TableColumn>,
@@ -144,7 +144,7 @@ impl<'w> StatementRewriter<'w> {
         omitted.into_iter().filter(|column| !is_random(column)).collect()
     }
 
-    /// The value of a default at this statement's moment.
+    /// The value of a default in this statement's execution context.
     fn volatile_value(
         &self,
         column: &TableColumn,
@@ -157,7 +157,7 @@ impl<'w> StatementRewriter<'w> {
         match self.evaluation {
             Evaluation::Literal => Ok(live.to_pieces()),
             Evaluation::Trigger if live.random => refused(
-                "has a random default, which a trigger can not give it: give it a value in the INSERT",
+                "has a random default, which a trigger cannot give it: give it a value in the INSERT",
             ),
             Evaluation::Trigger => Ok(live
                 .to_pieces()
@@ -180,7 +180,7 @@ impl<'w> StatementRewriter<'w> {
         }
     }
 
-    /// Appends values to each row that a source makes.
+    /// Appends values to each row that a source produces.
     fn append_values(&mut self, source: Select<'w>, values: &Rc<[TextPiece]>) -> Result<()> {
         match source {
             Select::ValuesClause(rows) => self.append_to_rows(rows, values),

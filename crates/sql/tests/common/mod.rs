@@ -1,5 +1,5 @@
-//! A database that several namespaces share, and one namespace's door to it: what the engine will
-//! do, in small.
+//! A database that several namespaces share, and one namespace's access to it: a small version of
+//! what the engine does.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 pub mod mutate;
@@ -103,7 +103,7 @@ impl Shared {
 
 /// No statement runs on without an end from here on: a recursion without one is easily made by
 /// mixing words, and would take all memory. One that takes more steps than is allowed fails with
-/// "interrupted"; `Allowed::allow` allows as many anew.
+/// "interrupted"; `Allowed::allow` allows as many again.
 pub fn bound(db: &mut Connection) -> Allowed {
     let left = Allowed::default();
     left.allow();
@@ -169,7 +169,7 @@ fn owned(value: ValueRef<'_>) -> Value {
 
 /// One namespace in the shared database.
 pub struct Tenant {
-    /// Whether statements are held to foreign keys. The database itself is told apart.
+    /// Whether statements have to keep foreign keys. The database itself is set separately.
     pub enforced: bool,
     pub catalogue: Catalogue,
     pub demangler: Demangler,
@@ -245,14 +245,14 @@ impl Tenant {
             static NEXT: AtomicU8 = AtomicU8::new(0);
             bytes.fill(NEXT.fetch_add(1, Ordering::Relaxed));
         };
-        let mut moment = ExecutionContext { now_ms: debros_proto::now_ms(), random: &mut random };
+        let mut context = ExecutionContext { now_ms: debros_proto::now_ms(), random: &mut random };
         if rewritten.needs_moment {
-            shared.db.execute(MOMENT_SET, [moment.timestamp()]).unwrap();
+            shared.db.execute(MOMENT_SET, [context.timestamp()]).unwrap();
         }
         if rewritten.reads_counters {
             restore_counters(&shared.db, ConnectionCounters::default()).unwrap();
         }
-        let text = rewritten.fill_sql(&mut moment).into_owned();
+        let text = rewritten.fill_sql(&mut context).into_owned();
         let policy = rewritten.policy(self.catalogue.namespace());
         let mut outcome = shared.run_under(shared.guarded.then_some(policy), &text);
         if rewritten.needs_moment {
@@ -290,7 +290,7 @@ fn plain_value(value: debros_proto::rpc::Value) -> Value {
     }
 }
 
-/// A message without its place, which SQLite itself does not tell.
+/// A message without its position, which SQLite itself does not report.
 pub fn without_place(message: &str) -> String {
     match message.rfind(" (line ") {
         Some(start) if message.ends_with(')') => message[..start].to_owned(),
@@ -328,7 +328,7 @@ pub fn state(db: &Connection, prefix: &str) -> Vec<(String, Outcome)> {
         .collect()
 }
 
-/// Every table has the same rows, and the catalogue tells of the same schema.
+/// Every table has the same rows, and the catalogue describes the same schema.
 pub fn compare_states(
     plain: &rusqlite::Connection,
     shared: &Shared,
@@ -365,7 +365,7 @@ pub fn compare_states(
             );
         }
     }
-    // What is kept of the schema makes the same schema again.
+    // The stored form of the schema recreates the same schema.
     let entries = tenant.catalogue.entries().unwrap();
     let loaded = Catalogue::load(tenant.catalogue.namespace(), &entries, |_, _| {}).unwrap();
     if loaded.entries().unwrap() != entries

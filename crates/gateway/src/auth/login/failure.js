@@ -24,7 +24,7 @@ export function ofWallet(error, name) {
       return new Failure(`${name} is not connected to its network. Check the wallet, then try again.`);
     case 4200:
     case -32601:
-      return new Failure(`${name} can not sign messages. Choose another wallet.`);
+      return new Failure(`${name} cannot sign messages. Choose another wallet.`);
     default: {
       const reason = typeof error?.message === "string" ? error.message.slice(0, 200) : "";
       return new Failure(`${name} could not do it${reason ? `: ${reason}` : "."}`);

@@ -198,7 +198,7 @@ function list(wallets) {
 function start() {
   if (!wanted) {
     // The gateway refuses such an address; this is for a page that was changed on its way.
-    title("This sign-in link can not be used", "Start again from the program that opened this page.");
+    title("This sign-in link cannot be used", "Start again from the program that opened this page.");
     return;
   }
   if (wanted.namespace) {

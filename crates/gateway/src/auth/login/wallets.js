@@ -67,7 +67,7 @@ export class WalletSession {
     const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
     const signature = await this.#request("personal_sign", [`0x${hex}`, account]);
     if (!/^0x[0-9a-f]{130}$/i.test(signature ?? "")) {
-      throw new Failure(`${this.#wallet.name} gave a signature of a form that is not understood here. A contract’s wallet can not sign in; use the wallet of a key.`);
+      throw new Failure(`${this.#wallet.name} gave a signature of a form that is not understood here. A contract’s wallet cannot sign in; use the wallet of a key.`);
     }
     return signature;
   }

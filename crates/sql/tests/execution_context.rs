@@ -33,7 +33,7 @@ const WRITES: &[&str] = &[
     "INSERT INTO log(what) VALUES (timediff('now', '2020-01-01')), (strftime('%s')), (julianday()), (date('now', 'start of month'))",
 ];
 
-/// Runs the writes with one moment each.
+/// Runs the writes with one execution context each.
 fn replay(shared: &Shared, tenant: &mut Tenant, now_ms: i64) -> Vec<Outcome> {
     let mut bytes = 1_u8;
     let mut random = move |target: &mut [u8]| {
@@ -49,11 +49,11 @@ fn replay(shared: &Shared, tenant: &mut Tenant, now_ms: i64) -> Vec<Outcome> {
         let rewritten =
             rewrite(sql, &tenant.catalogue).unwrap_or_else(|error| panic!("{sql}: {error}"));
         let now_ms = now_ms + 1000 * i64::try_from(index).unwrap();
-        let mut moment = ExecutionContext { now_ms, random: &mut random };
+        let mut context = ExecutionContext { now_ms, random: &mut random };
         if rewritten.needs_moment {
-            shared.db.execute(MOMENT_SET, [moment.timestamp()]).unwrap();
+            shared.db.execute(MOMENT_SET, [context.timestamp()]).unwrap();
         }
-        let outcome = run(&shared.db, &rewritten.fill_sql(&mut moment));
+        let outcome = run(&shared.db, &rewritten.fill_sql(&mut context));
         assert_eq!(outcome.error, None, "{sql}");
         shared.db.execute_batch(MOMENT_CLEAR).unwrap();
     }
@@ -65,9 +65,9 @@ fn replay(shared: &Shared, tenant: &mut Tenant, now_ms: i64) -> Vec<Outcome> {
 
 #[test]
 fn the_same_moment_makes_the_same_bytes_at_another_time() {
-    let moment = 1_767_225_600_123;
+    let now_ms = 1_767_225_600_123;
     let ((one, mut first), (other, mut second)) = open_shared_pair();
-    let stored = replay(&one, &mut first, moment);
+    let stored = replay(&one, &mut first, now_ms);
     // The clock of the second goes another second, at least, and its connection has done other
     // things before.
     let start = debros_proto::now_ms();
@@ -80,7 +80,7 @@ fn the_same_moment_makes_the_same_bytes_at_another_time() {
     while debros_proto::now_ms() / 1000 == start / 1000 {
         std::thread::yield_now();
     }
-    let again = replay(&other, &mut second, moment);
+    let again = replay(&other, &mut second, now_ms);
     assert_eq!(stored, again);
     // And nothing in it is of the present.
     let now = run(&one.db, "SELECT strftime('%Y-%m-%d', 'now')").rows.remove(0).remove(0);
