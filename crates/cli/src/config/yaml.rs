@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// The largest file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// One line `key: setting_value` of a file.
+/// One line `key: value` of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigEntry {
     /// The section that it stands in, empty at the top.

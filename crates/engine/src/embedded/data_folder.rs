@@ -21,7 +21,7 @@ pub(super) struct DataFolder {
 }
 
 impl DataFolder {
-    /// Makes what is missing, takes the lock, empties `temp_path` and removes files that were not
+    /// Makes what is missing, takes the lock, empties `tmp` and removes files that were not
     /// written to their end.
     pub(super) fn open(path: &Path) -> Result<DataFolder, EngineOpenError> {
         for folder in [path.to_owned(), path.join("ns"), path.join("tmp")] {

@@ -1,4 +1,4 @@
-//! Functions whose time grows with the product of their arguments' lengths in SQLite: `sql_instr`,
+//! Functions whose time grows with the product of their arguments' lengths in SQLite: `instr`,
 //! `replace`, `trim` and its kin, and `unhex` in linear time, `json_patch` with a
 //! limit.
 //!

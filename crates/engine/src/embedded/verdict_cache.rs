@@ -121,7 +121,7 @@ impl VerdictCache {
         }
     }
 
-    /// Remembers what a read took of which this was `cached_verdict`. Of the processor: a busy
+    /// Remembers what a read took of which this was `known`. Of the processor: a busy
     /// machine takes it away from quick ones.
     pub(super) fn remember_read_time(
         &self,

@@ -1,4 +1,4 @@
-//! `sql_trim`, `ltrim` and `rtrim` with a set of characters, in linear time.
+//! `trim`, `ltrim` and `rtrim` with a set of characters, in linear time.
 
 use super::{TextBytes, as_text};
 use rusqlite::functions::Context;

@@ -1,4 +1,4 @@
-//! `sql_unhex` with characters that it passes over, in linear time.
+//! `unhex` with characters that it passes over, in linear time.
 
 use super::as_text;
 use rusqlite::Result;
