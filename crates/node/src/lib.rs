@@ -17,7 +17,6 @@
 
 mod auth;
 mod background_tasks;
-mod call_kinds;
 pub mod caller;
 mod clock;
 mod config;
@@ -30,7 +29,6 @@ mod services;
 mod start;
 
 pub use auth::{SigningError, TokenKeyError};
-pub use call_kinds::call_catalogue;
 pub use clock::Clock;
 pub use config::{DatabaseConfig, NodeBuildInfo, NodeConfig, NodeKind};
 pub use debros_auth::Wallet;

@@ -13,7 +13,7 @@
 
 mod addresses;
 mod admission;
-mod call_semantics;
+mod call_errors;
 mod channel;
 mod event_stream;
 mod eviction;
@@ -26,7 +26,6 @@ mod host_start_error;
 pub mod identity;
 mod limits;
 mod listen;
-mod local;
 mod metrics;
 mod opened_stream;
 pub mod peer_info;
@@ -43,7 +42,6 @@ mod serving_context;
 mod stream_server;
 mod swarm_task;
 
-pub use call_semantics::{is_write, opens_stream};
 pub use channel::Channel;
 pub use event_stream::EventStream;
 pub use handler::{CallContext, EventSource, Handler, Reply};

@@ -1,8 +1,6 @@
 //! The caller's end of one RPC stream: many calls at a time, answers in any order.
 
-use crate::call_semantics::{
-    connection_lost_error, is_write, no_stream_error, opens_stream, timeout_error,
-};
+use crate::call_errors::{connection_lost_error, timeout_error};
 use crate::event_stream::EventStream;
 use crate::framed_stream::{FrameTimeoutStart, FramedStream, FramedStreamConfig, StreamError};
 use crate::limits::PeerLimits;
@@ -97,40 +95,28 @@ impl RpcClientStream {
         self.closed.cancelled().await;
     }
 
-    pub(crate) async fn call(
-        self: &Arc<Self>,
-        request: rpc::Request,
-        timeout: Duration,
-    ) -> CallResult {
-        if opens_stream(&request) {
-            // The events go nowhere: dropping them cancels the stream.
-            return self.open(request, timeout).await.map(|(response, _)| response);
-        }
-        self.send_request(request, timeout, 0, None).await.map(|(response, _)| response)
-    }
-
+    /// Opens a stream: sends the request with a place for the events that follow its answer.
     pub(crate) async fn open(
         self: &Arc<Self>,
         request: rpc::Request,
         timeout: Duration,
     ) -> Result<(rpc::Response, EventStream), Error> {
-        if !opens_stream(&request) {
-            return Err(no_stream_error());
-        }
         let (sink, events) = event_pipe();
-        let (response, id) =
-            self.send_request(request, timeout, events.initial_credit(), Some(sink)).await?;
+        let credit = events.initial_credit();
+        let (response, id) = self.send_request(request, timeout, credit, Some(sink)).await?;
         Ok((response, EventStream::remote(events.into_events(self.clone(), id))))
     }
 
-    async fn send_request(
-        self: &Arc<Self>,
+    /// Sends a request and waits for its answer, which comes with the id that the call has on this
+    /// stream. `credit` and `sink` are for calls that open a stream.
+    pub(crate) async fn send_request(
+        &self,
         mut request: rpc::Request,
         timeout: Duration,
         credit: u32,
         sink: Option<EventSink>,
     ) -> Result<(rpc::Response, u64), Error> {
-        let is_write = is_write(&request);
+        let may_write = request.may_write();
         request.timeout_ms = node_timeout_ms(timeout);
         request.credit = credit;
         let (sender, receiver) = oneshot::channel();
@@ -145,13 +131,13 @@ impl RpcClientStream {
                 Err(PushError::TooLarge(error)) => return Err(error),
             }
             drop(frame);
-            let answer = receiver.await.map_err(|_| connection_lost_error(is_write))?;
+            let answer = receiver.await.map_err(|_| connection_lost_error(may_write))?;
             ticket.answered = true;
             answer
         };
         match tokio::time::timeout(timeout, exchange).await {
             Ok(answer) => answer.map(|response| (response, id)),
-            Err(_) if ticket.sent => Err(timeout_error(is_write, timeout)),
+            Err(_) if ticket.sent => Err(timeout_error(may_write, timeout)),
             Err(_) => Err(Error::new(
                 Code::Unavailable,
                 format!(

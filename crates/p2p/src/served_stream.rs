@@ -1,14 +1,17 @@
 //! The calls of one served stream: started within the caller's limits, run each in its own task,
 //! answered through the stream's queue.
 
-use crate::call_semantics::{DEADLINE_GRACE, is_write, opens_stream};
+use crate::call_errors::{
+    DEADLINE_GRACE, answer_too_large_error, answer_unread_error, timeout_error,
+};
 use crate::framed_stream::StreamError;
 use crate::handler::{CallContext, EventSource, Reply};
 use crate::peer_quota::{BoundedCounter, CounterPermit, PeerQuota};
 use crate::peer_trust::{PeerTrust, RunningCallGuard};
 use crate::send_queue::{PushError, SendQueue};
 use crate::serving_context::ServingContext;
-use debros_proto::rpc::{self, Frame, frame::Body, request};
+use debros_proto::call_kinds::CallReply;
+use debros_proto::rpc::{self, Frame, frame::Body};
 use debros_proto::{Code, Error};
 use futures::{FutureExt as _, StreamExt as _};
 use libp2p::PeerId;
@@ -105,7 +108,7 @@ struct CallTask {
     number: u64,
     permits: CallPermits,
     credit: Option<Arc<Semaphore>>,
-    writes: bool,
+    may_write: bool,
 }
 
 impl ServedStream {
@@ -141,7 +144,8 @@ impl ServedStream {
         request: rpc::Request,
         size: usize,
     ) -> Result<(), StreamError> {
-        let streams = opens_stream(&request);
+        let reply = request.kind().map_or(CallReply::Response, |kind| kind.reply);
+        let streams = reply != CallReply::Response;
         let share = match self.acquire_permits(size, streams) {
             Ok(share) => share,
             Err(refusal) => return self.refuse_call(id, refusal),
@@ -160,12 +164,12 @@ impl ServedStream {
             number,
             permits: share,
             credit: credit.clone(),
-            writes: is_write(&request),
+            may_write: request.may_write(),
         };
-        let endless = matches!(request.call, Some(request::Call::Subscribe(_)));
+        let is_subscription = reply == CallReply::Subscription;
         // The task may end at once: it waits for the lock before it takes its entry out.
         let task = self.tasks.spawn(task.run(request)).abort_handle();
-        entry.insert(CallHandle { number, task, credit, is_subscription: endless });
+        entry.insert(CallHandle { number, task, credit, is_subscription });
         Ok(())
     }
 
@@ -302,9 +306,7 @@ impl CallTask {
                 )),
             },
             Ok(Err(error)) => Some(Body::Error(error.into())),
-            Err(_) => {
-                Some(Body::Error(crate::call_semantics::timeout_error(self.writes, timeout).into()))
-            }
+            Err(_) => Some(Body::Error(timeout_error(self.may_write, timeout).into())),
         }
     }
 
@@ -348,47 +350,19 @@ impl CallTask {
                     Some(_waiting) => outbox.push(&frame).await,
                     None => {
                         drop(frame);
-                        return self.send_error(answer_unread_error(self.writes)).await;
+                        return self.send_error(answer_unread_error(self.may_write)).await;
                     }
                 }
             }
             Err(error) => Err(error),
         };
         if let Err(PushError::TooLarge(error)) = pushed {
-            self.send_error(answer_too_large_error(self.writes, &error)).await;
+            self.send_error(answer_too_large_error(self.may_write, &error)).await;
         }
     }
 
     async fn send_error(&self, error: Error) {
         // An error is small; when the stream is closed nobody waits for it.
         let _ = self.push_frame(Body::Error(error.into())).await;
-    }
-}
-
-/// The error in place of an answer that is over the frame limit.
-fn answer_too_large_error(is_write: bool, error: &Error) -> Error {
-    let message = &error.message;
-    if is_write {
-        Error::new(
-            Code::UnknownOutcome,
-            format!("the write was done, but its answer can not be sent: {message}"),
-        )
-    } else {
-        Error::new(Code::ResultTooLarge, format!("the answer can not be sent: {message}"))
-    }
-}
-
-/// The error in place of an answer that found no room.
-fn answer_unread_error(is_write: bool) -> Error {
-    if is_write {
-        Error::new(
-            Code::UnknownOutcome,
-            "the write was done, but its answer was dropped: too many answers wait unread",
-        )
-    } else {
-        Error::new(
-            Code::Overloaded,
-            "the answer was dropped: too many answers to this peer wait unread",
-        )
     }
 }

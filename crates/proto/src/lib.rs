@@ -5,6 +5,8 @@
 //!   `proto/`.
 //! - [`frame`]: how messages stand on a stream, with size limits.
 //! - [`ids`]: namespaces, keys, topics and other names, checked when they are made.
+//! - [`call_kinds`]: one line for each call: its name, what it requires, what it does.
+//! - [`Permission`]: what a call needs to be allowed.
 //! - [`error`]: the one error type of a call, with its catalogue of stable codes.
 //! - [`value`] and [`json`]: SQL values, and how they read in JSON.
 //! - [`sql`]: splitting a script into statements.
@@ -17,6 +19,7 @@
 //! This crate knows no async runtime, no network, no web framework and no database driver, so that
 //! a light client which needs only the words compiles nothing else.
 
+pub mod call_kinds;
 pub mod error;
 pub mod frame;
 pub mod hex;
@@ -25,6 +28,7 @@ pub mod json;
 pub mod limits;
 mod log_throttle;
 pub mod network;
+mod permission;
 mod redacted_debug;
 pub mod regular_file;
 pub mod sql;
@@ -42,6 +46,7 @@ pub mod rpc {
 pub use error::{Code, Error, Result};
 pub use ids::{Key, Namespace, Topic};
 pub use log_throttle::{LOG_INTERVAL, LogThrottle};
+pub use permission::Permission;
 pub use time::now_ms;
 
 /// The RPC protocol's name on a libp2p connection.
