@@ -148,11 +148,39 @@ impl ClientConnections {
         }
     }
 
+    /// Makes a call. In process there is one node and one attempt; else the call goes to the first
+    /// node that is connected, and is sent again where that can do no harm.
     pub(crate) async fn call(&self, request: Request, deadline: Instant) -> Result<Response> {
-        match self {
-            ClientConnections::Local(channel) => channel.call(request, time_left(deadline)?).await,
-            ClientConnections::Remote(remote) => remote.call(request, deadline).await,
+        let remote = match self {
+            ClientConnections::Local(channel) => {
+                return channel.call(request, time_left(deadline)?).await;
+            }
+            ClientConnections::Remote(remote) => remote,
+        };
+        let mut pause = remote.retry_delay;
+        let mut channel = remote.wait_for_channel(deadline).await?;
+        for _ in 1..remote.retry_attempts {
+            let error = match channel.call(request.clone(), time_left(deadline)?).await {
+                Err(error) if may_repeat(&error, &request) => error,
+                answer => return answer,
+            };
+            // A node that can not answer now: another one may, at once.
+            if error.code == Code::Unavailable
+                && let Some(other) = remote.other_channel(channel.peer())
+            {
+                channel = other;
+                continue;
+            }
+            let wait = error.retry_after.unwrap_or(pause);
+            if Instant::now() + wait >= deadline || *remote.closed.borrow() {
+                return Err(error);
+            }
+            tracing::debug!(code = %error.code, ?wait, "a call is sent again");
+            tokio::time::sleep(wait).await;
+            pause *= 2;
+            channel = remote.wait_for_channel(deadline).await?;
         }
+        channel.call(request, time_left(deadline)?).await
     }
 
     /// Opens a stream. What a stream does is not repeated here: its owner knows whether that makes
@@ -244,33 +272,6 @@ impl RemoteNodes {
         Error::new(Code::Unavailable, "no node can be reached")
             .with_detail(reasons)
             .retry_after(Duration::from_secs(1))
-    }
-
-    async fn call(&self, request: Request, deadline: Instant) -> Result<Response> {
-        let mut pause = self.retry_delay;
-        let mut channel = self.wait_for_channel(deadline).await?;
-        for _ in 1..self.retry_attempts {
-            let error = match channel.call(request.clone(), time_left(deadline)?).await {
-                Err(error) if may_repeat(&error, &request) => error,
-                answer => return answer,
-            };
-            // A node that can not answer now: another one may, at once.
-            if error.code == Code::Unavailable
-                && let Some(other) = self.other_channel(channel.peer())
-            {
-                channel = other;
-                continue;
-            }
-            let wait = error.retry_after.unwrap_or(pause);
-            if Instant::now() + wait >= deadline || *self.closed.borrow() {
-                return Err(error);
-            }
-            tracing::debug!(code = %error.code, ?wait, "a call is sent again");
-            tokio::time::sleep(wait).await;
-            pause *= 2;
-            channel = self.wait_for_channel(deadline).await?;
-        }
-        channel.call(request, time_left(deadline)?).await
     }
 }
 
