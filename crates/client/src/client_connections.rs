@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// What this client tells nodes it is.
+/// The agent that this client states to nodes.
 const AGENT: &str = concat!("debros-client/", env!("CARGO_PKG_VERSION"));
 /// How long a call waits for a node while there is none: time for one that restarts, and short
-/// enough that whoever waits for the call learns of an outage.
+/// enough that the caller sees an outage soon.
 const WAIT_FOR_NODE: Duration = Duration::from_millis(2500);
 /// How long calls that are under way may take to finish when the client closes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -164,7 +164,7 @@ impl ClientConnections {
                 Err(error) if may_repeat(&error, &request) => error,
                 answer => return answer,
             };
-            // A node that can not answer now: another one may, at once.
+            // This node cannot answer now; another one may, at once.
             if error.code == Code::Unavailable
                 && let Some(other) = remote.other_channel(channel.peer())
             {
@@ -183,8 +183,8 @@ impl ClientConnections {
         channel.call(request, time_left(deadline)?).await
     }
 
-    /// Opens a stream. What a stream does is not repeated here: its owner knows whether that makes
-    /// sense.
+    /// Opens a stream. What a stream does is not repeated here: only its owner can decide whether
+    /// that makes sense.
     pub(crate) async fn open(
         &self,
         request: Request,
@@ -222,8 +222,8 @@ impl RemoteNodes {
         self.channels.borrow().iter().flatten().find(|channel| !channel.is_closed()).cloned()
     }
 
-    /// A channel to a node, as soon as there is one. Whoever waits here has lost nodes dialled at
-    /// once.
+    /// A channel to a node, as soon as there is one. A call that waits here has lost nodes dialled
+    /// at once.
     async fn wait_for_channel(&self, deadline: Instant) -> Result<Channel> {
         if let Some(channel) = self.current_channel() {
             return Ok(channel);
@@ -276,11 +276,11 @@ impl RemoteNodes {
 }
 
 /// Whether sending the call again can do no harm. A lost read comes back as `unavailable`; a write
-/// whose fate is not known is only repeated when the node will recognise it.
+/// whose fate is not known is repeated only when the node recognises it.
 fn may_repeat(error: &Error, request: &Request) -> bool {
     match error.code {
         Code::UnknownOutcome => !request.idempotency_key.is_empty(),
-        // The caller asked too much: its own pace has to change.
+        // The caller exceeded its rate: it has to slow down.
         Code::RateLimited => false,
         code => code.is_safe_to_retry(),
     }

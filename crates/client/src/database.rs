@@ -25,7 +25,7 @@ impl Database<'_> {
         self.query_at(Statement::new(sql, args), Consistency::Weak).await
     }
 
-    /// Runs one statement; a read as fresh as asked for.
+    /// Runs one statement; a read as fresh as requested.
     ///
     /// # Errors
     /// As [`query`](Database::query).

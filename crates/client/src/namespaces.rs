@@ -60,8 +60,8 @@ impl Namespaces<'_> {
     ///
     /// # Errors
     /// `forbidden`, `invalid_argument` when the confirmation is another name, `conflict` while a
-    /// backup or restore runs. After `unknown_outcome` the credential tells: when it is not valid
-    /// any more, the namespace is gone.
+    /// backup or restore runs. After `unknown_outcome` the credential shows it: when it is not
+    /// valid any more, the namespace is gone.
     pub async fn delete(&self, confirm: impl Into<String>) -> Result<NamespaceInfo> {
         let request = rpc::DeleteNamespaceRequest { confirm: confirm.into() };
         let answer = self.client.call(Call::DeleteNamespace(request)).await?;

@@ -1,5 +1,5 @@
-//! The one door: every call, from a peer or from this process, is authenticated, authorised and
-//! handed to its service here.
+//! The one dispatcher: every call, from a peer or from this process, is authenticated, authorised
+//! and passed to its service here.
 
 use crate::auth::{AuthService, CallOrigin, PublicRequest};
 use crate::caller::{Caller, CredentialSource, Permission, VerifiedIdentity};
@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// The least pause before the credential of an open stream is checked again, while the database can
-/// not be asked.
+/// The least pause before the credential of an open stream is checked again, while the database
+/// cannot be read.
 const CHECK_PAUSE: Duration = Duration::from_millis(500);
 
 /// Answers calls.
@@ -47,9 +47,8 @@ impl CallDispatcher {
     }
 
     /// A stream that ends when its credential does, or no longer allows it: it may be open for
-    /// days, and the check at its beginning says nothing about tomorrow. It is checked again at the
-    /// moment until which the last check is believed, so that a revocation is seen within 5
-    /// seconds, wherever it was made.
+    /// days, and the check at its start holds for seconds. It is checked again when the last check
+    /// expires, so that a revocation is seen within 5 seconds, wherever it was made.
     fn revalidating_stream(
         &self,
         events: EventSource,
@@ -170,17 +169,17 @@ impl CallDispatcher {
                 self.auth.claim_for_operator(namespace).await?;
             }
         }
-        let mut guard = make_idempotency_key(idempotency_key, &caller, &call, kind)?;
+        let mut once_key = make_idempotency_key(idempotency_key, &caller, &call, kind)?;
         let identity = caller.identity();
-        if let Some(guard) = &mut guard
+        if let Some(once_key) = &mut once_key
             && caller.namespace().is_ok_and(|namespace| self.auth.is_open(namespace))
         {
-            // Those who meet in an open namespace do not know of each other: one's key must not be
-            // answered with what another did. No subject holds a colon.
-            let who = identity
+            // The callers in an open namespace do not know each other: one's key must not return
+            // another's answer. No subject holds a colon.
+            let subject = identity
                 .wallet
                 .map_or_else(|| identity.subject.clone(), |wallet| wallet.to_string());
-            guard.key = format!("{who}:{}", guard.key);
+            once_key.key = format!("{subject}:{}", once_key.key);
         }
         // All of a wallet's sessions and keys are one caller: it can have as many as it likes.
         let caller_key =
@@ -188,7 +187,7 @@ impl CallDispatcher {
         let options = CallOptions {
             consistency: Consistency::Weak,
             deadline: context.deadline,
-            idempotency_key: guard,
+            idempotency_key: once_key,
             caller: caller_key,
             read_only: false,
         };
@@ -207,7 +206,7 @@ impl CallDispatcher {
     }
 }
 
-/// What a request says of who sends it.
+/// What a request says about its sender.
 #[derive(Clone, Copy)]
 struct RequestCredentials<'a> {
     credential: &'a str,
@@ -216,9 +215,9 @@ struct RequestCredentials<'a> {
     caller_address: &'a str,
 }
 
-/// Whoever shows a valid credential keeps its place among the connections; the operator's makes a
-/// gateway one that is believed about its users. A session of an admin does not: it passes through
-/// gateways of others.
+/// A peer with a valid credential keeps its place among the connections; the operator's makes a
+/// gateway trusted about its users. A session of an admin does not: it passes through gateways of
+/// others.
 fn raise_trust(context: &CallContext, identity: &VerifiedIdentity) {
     if let Some(trust) = &context.trust {
         let is_operator = identity.source == CredentialSource::Operator;
@@ -235,12 +234,12 @@ struct StreamAuthorization {
 }
 
 impl StreamAuthorization {
-    /// How long what holds now may be believed; an error when it does not hold.
+    /// How long the authorisation holds without another check; an error when it does not hold.
     async fn revalidate(&self) -> Result<Duration> {
         let (identity, until) = match self.auth.credentials.verify_until(&self.credential).await {
             Ok(verified) => verified,
             Err(error) if error.code.is_unauthenticated() => return Err(error),
-            // A database that can not be asked now says nothing against the credential.
+            // A database that cannot be read now says nothing against the credential.
             Err(_) => return Ok(CHECK_PAUSE),
         };
         if let CallRequirement::Permission(permission) = self.requirement {
@@ -302,7 +301,7 @@ fn reply_with(result: debros_proto::rpc::response::Result, replayed: bool) -> Re
     Reply::Response(Response { replayed, result: Some(result) })
 }
 
-/// What makes the write happen once, if the caller asked for that.
+/// The idempotency key of a write, if the request has one.
 fn make_idempotency_key(
     key: &str,
     caller: &Caller,

@@ -48,10 +48,10 @@ pub(crate) fn answer_too_large_error(may_write: bool, error: &Error) -> Error {
     if may_write {
         Error::new(
             Code::UnknownOutcome,
-            format!("the write was done, but its answer can not be sent: {message}"),
+            format!("the write was done, but its answer cannot be sent: {message}"),
         )
     } else {
-        Error::new(Code::ResultTooLarge, format!("the answer can not be sent: {message}"))
+        Error::new(Code::ResultTooLarge, format!("the answer cannot be sent: {message}"))
     }
 }
 

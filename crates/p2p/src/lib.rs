@@ -6,10 +6,10 @@
 //!   directly, so that a gateway beside its node takes the same way as one far away.
 //! - [`identity`] and [`peer_info`]: the two files that a node keeps for the network.
 //! - [`PeerLimits`]: what one peer may ask for.
-//! - [`PeerTrust`]: what a peer has proven; who serves its calls says so, and it decides who keeps
-//!   a place.
+//! - [`PeerTrust`]: what a peer has proven; the handler of its calls raises it, and it decides
+//!   which peers keep a place.
 //!
-//! `DESIGN.md` beside this crate tells the life of a call and the order of a shutdown.
+//! `DESIGN.md` beside this crate describes the life of a call and the order of a shutdown.
 
 mod addresses;
 mod admission;

@@ -118,7 +118,7 @@ impl SqlCondition {
     }
 }
 
-/// A statement that ends in a condition: a transaction runs a list and can not branch, so what must
+/// A statement that ends in a condition: a transaction runs a list and cannot branch, so what must
 /// not happen in every case carries its condition with it. `sql` goes up to the word before the
 /// condition.
 pub(super) fn statement_if(

@@ -1,4 +1,4 @@
-//! Namespaces that are being deleted: nobody is let in meanwhile, by whatever it shows.
+//! Namespaces that are being deleted: meanwhile every credential for them is refused.
 
 use debros_proto::{Code, Error, Namespace, Result};
 use std::collections::BTreeSet;
