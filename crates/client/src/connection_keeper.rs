@@ -26,7 +26,7 @@ pub(crate) struct NodeChannels {
     pub(crate) channels: watch::Sender<Vec<Option<Channel>>>,
     /// The last failure of each, and how many there were.
     pub(crate) failures: watch::Sender<Vec<(u32, String)>>,
-    /// Until when somebody waits for a connection.
+    /// Until when a call waits for a connection.
     dial_until: watch::Sender<Instant>,
 }
 
@@ -50,7 +50,7 @@ impl NodeChannels {
         });
     }
 
-    /// Returns when somebody waits for a connection.
+    /// Returns when a call waits for a connection.
     async fn wait_for_dial_request(&self) {
         // The sender is `self`: it does not close meanwhile.
         let _ = self.dial_until.subscribe().wait_for(|until| *until > Instant::now()).await;
@@ -260,7 +260,8 @@ mod tests {
         tokio::time::timeout(LONG, wait).await.expect("in time").unwrap();
     }
 
-    /// A node that was back stayed unknown until a pause of up to 30 s was over, whoever waited.
+    /// A node that was back stayed unknown until a pause of up to 30 s was over, though calls
+    /// waited.
     #[tokio::test]
     async fn whoever_waits_has_a_lost_node_dialled() {
         let place = Place::new();

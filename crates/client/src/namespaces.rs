@@ -48,7 +48,7 @@ impl Namespaces<'_> {
     /// What the caller's namespace holds.
     ///
     /// # Errors
-    /// `not_found` when nobody has used it yet, `unauthenticated`.
+    /// `not_found` when it has not been used yet, `unauthenticated`.
     pub async fn get(&self) -> Result<NamespaceInfo> {
         let answer = self.client.call(Call::GetNamespace(rpc::GetNamespaceRequest {})).await?;
         expect_answer!(answer, Namespace)?.namespace.ok_or_else(missing_namespace_error)

@@ -169,7 +169,11 @@ impl CallDispatcher {
                 self.auth.claim_for_operator(namespace).await?;
             }
         }
-        let mut once_key = make_idempotency_key(idempotency_key, &caller, &call, kind)?;
+        let mut once_key = if idempotency_key.is_empty() {
+            None
+        } else {
+            make_idempotency_key(idempotency_key, &caller, &call, kind)?
+        };
         let identity = caller.identity();
         if let Some(once_key) = &mut once_key
             && caller.namespace().is_ok_and(|namespace| self.auth.is_open(namespace))
@@ -301,16 +305,13 @@ fn reply_with(result: debros_proto::rpc::response::Result, replayed: bool) -> Re
     Reply::Response(Response { replayed, result: Some(result) })
 }
 
-/// The idempotency key of a write, if the request has one.
+/// The idempotency key of a write, with the hash of its call; `None` when the call takes none.
 fn make_idempotency_key(
     key: &str,
     caller: &Caller,
     call: &Call,
     kind: &CallKind,
 ) -> Result<Option<IdempotencyKey>> {
-    if key.is_empty() {
-        return Ok(None);
-    }
     if key.len() > MAX_IDEMPOTENCY_KEY_BYTES {
         return Err(Error::invalid(format!(
             "the idempotency key has more than {MAX_IDEMPOTENCY_KEY_BYTES} bytes"

@@ -47,15 +47,15 @@ impl Channel {
         request: rpc::Request,
         timeout: Duration,
     ) -> Result<rpc::Response, Error> {
-        if request.opens_stream() {
-            // The events go nowhere: dropping them cancels the stream.
-            return self.open(request, timeout).await.map(|(response, _)| response);
-        }
+        // Where the call opens a stream, its events go nowhere: dropping them cancels the stream.
         match &self.0 {
             ChannelTransport::Local(handler) => {
                 match call_handler(handler, request, timeout).await? {
                     Reply::Response(response) | Reply::Stream(response, _) => Ok(response),
                 }
+            }
+            ChannelTransport::Remote(remote) if request.opens_stream() => {
+                remote.open(request, timeout).await.map(|(response, _)| response)
             }
             ChannelTransport::Remote(remote) => {
                 remote.send_request(request, timeout, 0, None).await.map(|(response, _)| response)

@@ -24,8 +24,8 @@ pub struct HostConfig {
 }
 
 impl HostConfig {
-    /// A client: listens nowhere, has the standard limits, and looks more often whether its node is
-    /// still there: calls wait for a node that went without a word.
+    /// A client: listens nowhere, has the standard limits, and checks more often whether its node
+    /// is still there: calls wait for a node that went without a word.
     pub fn client(keypair: Keypair, agent: impl Into<String>) -> Self {
         Self {
             keypair,

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long one look or one write may wait for the database.
+/// How long one read or one write may wait for the database.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Shared by all parts of the service.

@@ -1,7 +1,7 @@
 //! Verifying credentials: the operator's, API keys, and access tokens.
 //!
 //! A verified credential is cached for [`VERDICT_TTL`], so that a warm check costs a hash and a
-//! look into memory. A change on this node invalidates it at once; a change on another node is seen
+//! lookup in memory. A change on this node invalidates it at once; a change on another node is seen
 //! when the entry expires, so the time to live has to be shorter than the 5 seconds for which a
 //! revoked credential may still work. That time counts from the moment that the database was read,
 //! for the list of signing keys and a wallet's role too.
@@ -414,7 +414,7 @@ impl CredentialVerifier {
     }
 
     /// Discards all outcomes of earlier checks in this namespace: a credential was revoked, or a
-    /// role changed. Coarse, and cannot miss one; it costs one look into the database for each
+    /// role changed. Coarse, and cannot miss one; it costs one query of the database for each
     /// credential in use there.
     pub(crate) fn invalidate_namespace(&self, namespace: &Namespace) {
         self.invalidations.counters[self.invalidations.counter_index(namespace)]
@@ -495,8 +495,8 @@ mod tests {
         })
     }
 
-    /// Nanoseconds of one check that finds its credential remembered; the best of many rounds,
-    /// because a busy machine only makes it slower.
+    /// Nanoseconds of one check that finds its credential cached; the best of many rounds, because
+    /// a busy machine only makes it slower.
     async fn warm(credentials: &CredentialVerifier, credential: &str) -> u128 {
         credentials.verify(credential).await.unwrap();
         let mut best = u128::MAX;

@@ -10,7 +10,7 @@ use std::time::Duration;
 #[derive(Default)]
 pub(crate) struct DeletingNamespaces {
     names: Mutex<BTreeSet<Namespace>>,
-    /// Their number, which every call looks at.
+    /// Their number, which every call reads.
     count: AtomicUsize,
 }
 

@@ -46,7 +46,7 @@ use sign_in_domains::SignInDomains;
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 
-/// Namespaces that are remembered as having an owner.
+/// Namespaces that are cached as having an owner.
 const OWNED_REMEMBERED: usize = 10_000;
 
 /// The authentication service.
@@ -71,7 +71,7 @@ pub(crate) struct PublicRequest<'a> {
     pub(crate) peer: Option<PeerId>,
     /// What the limits count.
     pub(crate) origin: CallOrigin,
-    /// Only a logout from all sessions looks at it.
+    /// Only a logout from all sessions reads it.
     pub(crate) credential: &'a str,
     /// The namespace that the request names, for messages that name none.
     pub(crate) namespace: &'a str,

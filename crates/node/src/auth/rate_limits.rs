@@ -218,7 +218,7 @@ mod tests {
         limit.check_key(1).unwrap_err();
     }
 
-    /// Lesson 10: whoever asks from ever new names must not fill the memory.
+    /// Lesson 10: calls under ever new names must not fill the memory.
     #[test]
     fn lesson_10_a_limit_remembers_a_bounded_number_of_names() {
         let clock = Clock::movable();

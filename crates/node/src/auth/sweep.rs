@@ -7,7 +7,7 @@ use debros_proto::rpc::Statement;
 
 /// Rows that one statement deletes at most, so that other writes come between.
 const MAX_ROWS_PER_DELETE: u64 = 1000;
-/// Namespaces over their share that one round looks after.
+/// Namespaces over their share that one round trims.
 const MAX_CROWDED: usize = 100;
 /// Another node's clock may be behind: a used nonce stays known for so long after it has expired
 /// here.
