@@ -390,8 +390,10 @@ async fn of_many_deletions_at_once_each_says_the_truth() {
         .filter_map(Result::err)
         .chain(written.into_iter().filter_map(Result::err))
     {
+        // A session that is gone is one that was revoked.
         assert!(
-            matches!(error.code, Code::Unauthenticated | Code::Unavailable | Code::NotFound),
+            error.code.is_unauthenticated()
+                || matches!(error.code, Code::Unavailable | Code::NotFound),
             "{error:?}"
         );
     }
@@ -554,7 +556,9 @@ async fn a_deletion_that_waits_past_its_deadline_deletes_nothing() {
     let operator = node.operator_client("slow");
     while code(operator.storage().get("k").await) != Some(Code::Unavailable) {}
 
-    let hasty = queued.scoped(Scope { timeout: half, ..queued.scope().clone() });
+    // Long enough that the node's answer, a tenth of it before its end, comes before the client gives
+    // up on a busy machine.
+    let hasty = queued.scoped(Scope { timeout: Duration::from_secs(2), ..queued.scope().clone() });
     assert_eq!(code(hasty.namespaces().delete("queued").await), Some(Code::DeadlineExceeded));
     queued.storage().put("k", "later").await.unwrap();
     assert_eq!(running.await.unwrap().map_err(|error| error.code), Err(Code::DeadlineExceeded));
