@@ -6,7 +6,7 @@
 //! credential and checks its permission, and then one service. See `DESIGN.md` beside this crate.
 //!
 //! ```no_run
-//! # async fn run() -> Result<(), debros_node::StartError> {
+//! # async fn run() -> Result<(), debros_node::NodeStartError> {
 //! let node = debros_node::Node::start(debros_node::NodeConfig::new("./data/node")).await?;
 //! println!("{} listens on {:?}", node.peer_id(), node.listen_addresses());
 //! node.shutdown(std::time::Instant::now() + std::time::Duration::from_secs(10)).await;
