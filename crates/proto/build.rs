@@ -1,7 +1,7 @@
 //! Compiles the protocol's message definitions. No protoc program is needed: protox is a compiler
 //! in Rust.
 
-/// Messages that carry secrets: how they are shown is written by hand, in `src/shown.rs`.
+/// Messages that carry secrets: how they are shown is written by hand, in `src/redacted_debug.rs`.
 const SECRET: [&str; 6] = [
     "Request",
     "Proof",

@@ -1,5 +1,6 @@
 //! The rights of a role and its scopes.
 
+pub use debros_proto::Permission;
 use debros_proto::{Code, Error, Result};
 use std::fmt;
 
@@ -47,6 +48,22 @@ impl Role {
         }
     }
 
+    /// The least role that a permission needs.
+    pub fn required_for(permission: Permission) -> Self {
+        match permission {
+            Permission::DbRead
+            | Permission::StorageRead
+            | Permission::PubsubSubscribe
+            | Permission::AppsRead => Role::Reader,
+            Permission::DbWrite
+            | Permission::StorageWrite
+            | Permission::PubsubPublish
+            | Permission::AppsWrite => Role::Writer,
+            Permission::Keys | Permission::Members => Role::Admin,
+            Permission::Operate => Role::Operator,
+        }
+    }
+
     /// Whether a holder of this role may give `required_role` to a member, or take it away: admins
     /// readers and writers, the owner admins as well, the operator as the owner. Nobody gives
     /// ownership.
@@ -62,80 +79,6 @@ impl Role {
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-/// One right that a call needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Permission {
-    /// Read SQL.
-    DbRead,
-    /// Write SQL, and read it.
-    DbWrite,
-    /// Read keys.
-    StorageRead,
-    /// Write keys.
-    StorageWrite,
-    /// Publish.
-    PubsubPublish,
-    /// Subscribe, list topics.
-    PubsubSubscribe,
-    /// Read applications.
-    AppsRead,
-    /// Write applications.
-    AppsWrite,
-    /// Manage the namespace's keys.
-    Keys,
-    /// Manage the namespace's members.
-    Members,
-    /// Run the node.
-    Operate,
-}
-
-impl Permission {
-    /// Every permission that a scope can name, with the scope's name. Keys, members and operation
-    /// have none: only a role gives them.
-    const SCOPES: [(Permission, &'static str); 8] = [
-        (Permission::DbRead, "db:read"),
-        (Permission::DbWrite, "db:write"),
-        (Permission::StorageRead, "storage:read"),
-        (Permission::StorageWrite, "storage:write"),
-        (Permission::PubsubPublish, "pubsub:publish"),
-        (Permission::PubsubSubscribe, "pubsub:subscribe"),
-        (Permission::AppsRead, "apps:read"),
-        (Permission::AppsWrite, "apps:write"),
-    ];
-
-    /// The least role that it needs.
-    pub fn required_role(self) -> Role {
-        match self {
-            Permission::DbRead
-            | Permission::StorageRead
-            | Permission::PubsubSubscribe
-            | Permission::AppsRead => Role::Reader,
-            Permission::DbWrite
-            | Permission::StorageWrite
-            | Permission::PubsubPublish
-            | Permission::AppsWrite => Role::Writer,
-            Permission::Keys | Permission::Members => Role::Admin,
-            Permission::Operate => Role::Operator,
-        }
-    }
-
-    fn bit(self) -> u16 {
-        1 << self as u16
-    }
-}
-
-impl fmt::Display for Permission {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name =
-            Self::SCOPES.iter().find(|(permission, _)| permission == self).map(|(_, name)| *name);
-        f.write_str(name.unwrap_or(match self {
-            Permission::Keys => "managing keys",
-            Permission::Members => "managing members",
-            _ => "operating the node",
-        }))
     }
 }
 
@@ -160,7 +103,7 @@ impl Scopes {
                     known.join(", ")
                 )));
             };
-            scopes.0 |= permission.bit();
+            scopes.0 |= bit(*permission);
         }
         Ok(scopes)
     }
@@ -179,7 +122,7 @@ impl Scopes {
     pub fn names(self) -> Vec<String> {
         Permission::SCOPES
             .iter()
-            .filter(|(permission, _)| self.0 & permission.bit() != 0)
+            .filter(|(permission, _)| self.0 & bit(*permission) != 0)
             .map(|(_, name)| (*name).to_owned())
             .collect()
     }
@@ -187,22 +130,27 @@ impl Scopes {
     /// The role that remains under these scopes: no more than they name.
     pub fn role_within(self, role: Role) -> Role {
         let named =
-            Permission::SCOPES.iter().filter(|(permission, _)| self.0 & permission.bit() != 0);
-        let most = named.map(|(permission, _)| permission.required_role()).max();
+            Permission::SCOPES.iter().filter(|(permission, _)| self.0 & bit(*permission) != 0);
+        let most = named.map(|(permission, _)| Role::required_for(*permission)).max();
         most.map_or(role, |most| role.min(most))
     }
 
     /// Whether they allow this, for a role that does.
     pub fn may_use(self, permission: Permission) -> bool {
         let nameable = Permission::SCOPES.iter().any(|(known, _)| *known == permission);
-        let implied = permission == Permission::DbRead && self.0 & Permission::DbWrite.bit() != 0;
-        self.0 == 0 || (nameable && (implied || self.0 & permission.bit() != 0))
+        let implied = permission == Permission::DbRead && self.0 & bit(Permission::DbWrite) != 0;
+        self.0 == 0 || (nameable && (implied || self.0 & bit(permission) != 0))
     }
+}
+
+/// A permission's place in a set of them.
+fn bit(permission: Permission) -> u16 {
+    1 << permission as u16
 }
 
 /// Whether this role with these scopes may do this.
 pub fn is_permitted(role: Role, scopes: Scopes, permission: Permission) -> bool {
-    role >= permission.required_role() && scopes.may_use(permission)
+    role >= Role::required_for(permission) && scopes.may_use(permission)
 }
 
 /// Succeeds if this role with these scopes may do this.
@@ -213,10 +161,10 @@ pub fn require_permission(role: Role, scopes: Scopes, permission: Permission) ->
     if is_permitted(role, scopes, permission) {
         return Ok(());
     }
-    let reason = if role < permission.required_role() {
+    let reason = if role < Role::required_for(permission) {
         format!(
             "the credential's role is {role}, and {permission} needs {}",
-            permission.required_role()
+            Role::required_for(permission)
         )
     } else {
         format!("the credential's scopes do not include {permission}")

@@ -77,7 +77,7 @@ impl Auth<'_> {
             .ok_or_else(|| crate::Error::internal("the node answered without the application"))
     }
 
-    /// Makes an API key with a wallet's proof, without a session. The key is told this once.
+    /// Makes an API key with a wallet's proof, without a session. The key is returned this once.
     ///
     /// # Errors
     /// As [`sign_in`](Auth::sign_in), and `forbidden` for a role that the wallet does not have.
@@ -155,7 +155,7 @@ impl Auth<'_> {
         expect_answer!(self.client.call(Call::Token(rpc::TokenRequest {})).await?, Session)
     }
 
-    /// Makes an API key for the caller's namespace. The key is told this once; only its hash is
+    /// Makes an API key for the caller's namespace. The key is returned this once; only its hash is
     /// kept.
     ///
     /// # Errors

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// What this client tells nodes it is.
+/// The agent that this client states to nodes.
 const AGENT: &str = concat!("debros-client/", env!("CARGO_PKG_VERSION"));
 /// How long a call waits for a node while there is none: time for one that restarts, and short
-/// enough that whoever waits for the call learns of an outage.
+/// enough that the caller sees an outage soon.
 const WAIT_FOR_NODE: Duration = Duration::from_millis(2500);
 /// How long calls that are under way may take to finish when the client closes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -148,15 +148,43 @@ impl ClientConnections {
         }
     }
 
+    /// Makes a call. In process there is one node and one attempt; else the call goes to the first
+    /// node that is connected, and is sent again where that can do no harm.
     pub(crate) async fn call(&self, request: Request, deadline: Instant) -> Result<Response> {
-        match self {
-            ClientConnections::Local(channel) => channel.call(request, time_left(deadline)?).await,
-            ClientConnections::Remote(remote) => remote.call(request, deadline).await,
+        let remote = match self {
+            ClientConnections::Local(channel) => {
+                return channel.call(request, time_left(deadline)?).await;
+            }
+            ClientConnections::Remote(remote) => remote,
+        };
+        let mut pause = remote.retry_delay;
+        let mut channel = remote.wait_for_channel(deadline).await?;
+        for _ in 1..remote.retry_attempts {
+            let error = match channel.call(request.clone(), time_left(deadline)?).await {
+                Err(error) if may_repeat(&error, &request) => error,
+                answer => return answer,
+            };
+            // This node cannot answer now; another one may, at once.
+            if error.code == Code::Unavailable
+                && let Some(other) = remote.other_channel(channel.peer())
+            {
+                channel = other;
+                continue;
+            }
+            let wait = error.retry_after.unwrap_or(pause);
+            if Instant::now() + wait >= deadline || *remote.closed.borrow() {
+                return Err(error);
+            }
+            tracing::debug!(code = %error.code, ?wait, "a call is sent again");
+            tokio::time::sleep(wait).await;
+            pause *= 2;
+            channel = remote.wait_for_channel(deadline).await?;
         }
+        channel.call(request, time_left(deadline)?).await
     }
 
-    /// Opens a stream. What a stream does is not repeated here: its owner knows whether that makes
-    /// sense.
+    /// Opens a stream. What a stream does is not repeated here: only its owner can decide whether
+    /// that makes sense.
     pub(crate) async fn open(
         &self,
         request: Request,
@@ -194,8 +222,8 @@ impl RemoteNodes {
         self.channels.borrow().iter().flatten().find(|channel| !channel.is_closed()).cloned()
     }
 
-    /// A channel to a node, as soon as there is one. Whoever waits here has lost nodes dialled at
-    /// once.
+    /// A channel to a node, as soon as there is one. A call that waits here has lost nodes dialled
+    /// at once.
     async fn wait_for_channel(&self, deadline: Instant) -> Result<Channel> {
         if let Some(channel) = self.current_channel() {
             return Ok(channel);
@@ -245,41 +273,14 @@ impl RemoteNodes {
             .with_detail(reasons)
             .retry_after(Duration::from_secs(1))
     }
-
-    async fn call(&self, request: Request, deadline: Instant) -> Result<Response> {
-        let mut pause = self.retry_delay;
-        let mut channel = self.wait_for_channel(deadline).await?;
-        for _ in 1..self.retry_attempts {
-            let error = match channel.call(request.clone(), time_left(deadline)?).await {
-                Err(error) if may_repeat(&error, &request) => error,
-                answer => return answer,
-            };
-            // A node that can not answer now: another one may, at once.
-            if error.code == Code::Unavailable
-                && let Some(other) = self.other_channel(channel.peer())
-            {
-                channel = other;
-                continue;
-            }
-            let wait = error.retry_after.unwrap_or(pause);
-            if Instant::now() + wait >= deadline || *self.closed.borrow() {
-                return Err(error);
-            }
-            tracing::debug!(code = %error.code, ?wait, "a call is sent again");
-            tokio::time::sleep(wait).await;
-            pause *= 2;
-            channel = self.wait_for_channel(deadline).await?;
-        }
-        channel.call(request, time_left(deadline)?).await
-    }
 }
 
 /// Whether sending the call again can do no harm. A lost read comes back as `unavailable`; a write
-/// whose fate is not known is only repeated when the node will recognise it.
+/// whose fate is not known is repeated only when the node recognises it.
 fn may_repeat(error: &Error, request: &Request) -> bool {
     match error.code {
         Code::UnknownOutcome => !request.idempotency_key.is_empty(),
-        // The caller asked too much: its own pace has to change.
+        // The caller exceeded its rate: it has to slow down.
         Code::RateLimited => false,
         code => code.is_safe_to_retry(),
     }

@@ -16,9 +16,8 @@ pub struct Config {
     /// API key or another credential. Empty: only public calls work.
     pub credential: String,
     /// Credentials, each with the node that it is shown to as soon as that is connected, and used
-    /// for nothing else: the node then keeps a place for this client when others take all, and
-    /// believes a gateway with the operator's credential what it says of its users. No other node
-    /// sees it.
+    /// for nothing else: the node then keeps a place for this client when all are taken, and trusts
+    /// a gateway with the operator's credential about its users. No other node sees it.
     pub introductions: Vec<(PeerId, String)>,
     /// How long to wait for the first connection. Default 30 s.
     pub connect_timeout: Duration,

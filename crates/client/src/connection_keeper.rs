@@ -10,7 +10,7 @@ use tokio::sync::watch;
 /// Pause before a lost node is dialled again; it grows by half with each failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// Least time from one dial to the next that a waiting call asks for.
+/// Least time from one dial to the next that waiting calls cause.
 const DIAL_GAP: Duration = Duration::from_secs(1);
 /// A connection that lasted this long counts as a good one.
 const STEADY: Duration = Duration::from_secs(10);
@@ -20,13 +20,13 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the answer to an introduction is waited for.
 const INTRODUCTION_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What the calls of a client and its keepers know of each other.
+/// What the calls of a client and its keepers share.
 pub(crate) struct NodeChannels {
     /// One slot for each bootstrap peer, in the order of the configuration.
     pub(crate) channels: watch::Sender<Vec<Option<Channel>>>,
     /// The last failure of each, and how many there were.
     pub(crate) failures: watch::Sender<Vec<(u32, String)>>,
-    /// Until when somebody waits for a connection.
+    /// Until when a call waits for a connection.
     dial_until: watch::Sender<Instant>,
 }
 
@@ -50,7 +50,7 @@ impl NodeChannels {
         });
     }
 
-    /// Returns when somebody waits for a connection.
+    /// Returns when a call waits for a connection.
     async fn wait_for_dial_request(&self) {
         // The sender is `self`: it does not close meanwhile.
         let _ = self.dial_until.subscribe().wait_for(|until| *until > Instant::now()).await;
@@ -66,7 +66,7 @@ pub(crate) struct ConnectionKeeper {
     /// A credential to show to the node; empty: none.
     introduction: String,
     pause: Duration,
-    /// The log was told that the node is away, and not yet that it is back.
+    /// The log has a line that the node is away, and none yet that it is back.
     is_reported_away: bool,
     /// The node came back and was lost again soon.
     is_unsteady: bool,
@@ -134,8 +134,8 @@ impl ConnectionKeeper {
         }
     }
 
-    /// Shows the node who this client is, before anybody calls. A node that does not know the
-    /// credential serves all the same.
+    /// Presents the client's credential to the node before any call. A node that refuses the
+    /// credential serves the calls all the same.
     async fn show_credential(&self, channel: &Channel) {
         if self.introduction.is_empty() {
             return;
@@ -144,7 +144,7 @@ impl ConnectionKeeper {
         let request =
             rpc::Request { credential: self.introduction.clone(), call, ..Default::default() };
         if let Err(error) = channel.call(request, INTRODUCTION_TIMEOUT).await {
-            tracing::debug!(address = %self.address, %error, "the node does not know the credential that it was shown");
+            tracing::debug!(address = %self.address, %error, "the node refused the credential of the introduction");
         }
     }
 
@@ -153,7 +153,7 @@ impl ConnectionKeeper {
         self.nodes.failures.send_modify(|failures| failures[self.slot] = (0, String::new()));
         self.nodes.channels.send_modify(|channels| channels[self.slot] = Some(channel.clone()));
         let (opened, was_away) = (Instant::now(), self.is_reported_away);
-        // The log says that a node is back when it stays: one that comes and goes is told once.
+        // The log says that a node is back when it stays: one that comes and goes has one line.
         let settle = if self.is_unsteady { STEADY } else { Duration::ZERO };
         if self.is_reported_away && tokio::time::timeout(settle, channel.closed()).await.is_err() {
             self.is_reported_away = false;
@@ -174,9 +174,9 @@ impl ConnectionKeeper {
 
     fn note_failure(&mut self, error: &Error) {
         if std::mem::replace(&mut self.is_reported_away, true) {
-            tracing::debug!(address = %self.address, %error, "the node can not be reached");
+            tracing::debug!(address = %self.address, %error, "the node cannot be reached");
         } else {
-            tracing::warn!(address = %self.address, %error, "the node can not be reached; it is dialled until it can be");
+            tracing::warn!(address = %self.address, %error, "the node cannot be reached; it is dialled until it can be");
         }
         self.nodes.failures.send_modify(|failures| {
             failures[self.slot] = (failures[self.slot].0 + 1, format!("{}: {error}", self.address));
@@ -260,7 +260,8 @@ mod tests {
         tokio::time::timeout(LONG, wait).await.expect("in time").unwrap();
     }
 
-    /// A node that was back stayed unknown until a pause of up to 30 s was over, whoever waited.
+    /// A node that was back stayed unknown until a pause of up to 30 s was over, though calls
+    /// waited.
     #[tokio::test]
     async fn whoever_waits_has_a_lost_node_dialled() {
         let place = Place::new();
@@ -306,10 +307,6 @@ mod tests {
             connected(&nodes, true).await;
             task.abort();
         }
-        assert_eq!(
-            *seen.0.lock().unwrap(),
-            ["op_of_this"],
-            "and one that it does not know is no fault"
-        );
+        assert_eq!(*seen.0.lock().unwrap(), ["op_of_this"], "and one that it refuses is no fault");
     }
 }

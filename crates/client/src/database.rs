@@ -3,6 +3,7 @@
 use crate::{Client, Error, Result, expect_answer};
 use debros_proto::rpc::request::Call;
 use debros_proto::rpc::{self, Consistency, Statement, StatementResult, Table, Value};
+use debros_proto::sql::is_read_statement;
 
 /// SQL in the caller's namespace: SQLite's dialect, ACID transactions.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +25,7 @@ impl Database<'_> {
         self.query_at(Statement::new(sql, args), Consistency::Weak).await
     }
 
-    /// Runs one statement; a read as fresh as asked for.
+    /// Runs one statement; a read as fresh as requested.
     ///
     /// # Errors
     /// As [`query`](Database::query).
@@ -33,8 +34,12 @@ impl Database<'_> {
         statement: Statement,
         consistency: Consistency,
     ) -> Result<StatementResult> {
-        let query =
-            rpc::QueryRequest { statement: Some(statement), consistency: consistency.into() };
+        let query = rpc::QueryRequest {
+            // A read whose answer is lost is sent again; a write only under an idempotency key.
+            only_reads: is_read_statement(&statement.sql),
+            statement: Some(statement),
+            consistency: consistency.into(),
+        };
         expect_answer!(self.client.call(Call::Query(query)).await?, Query)?
             .result
             .ok_or_else(|| Error::internal("the node answered a query without a result"))
@@ -80,5 +85,45 @@ impl Database<'_> {
     pub async fn schema(&self) -> Result<Vec<Table>> {
         expect_answer!(self.client.call(Call::Schema(rpc::SchemaRequest {})).await?, Schema)
             .map(|answer| answer.tables)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Client, Code, Config, Error, Handler};
+    use debros_p2p::{CallContext, Reply};
+    use debros_proto::rpc::Request;
+    use futures::future::BoxFuture;
+    use std::sync::{Arc, Mutex};
+
+    /// Notes of each request whether losing its answer leaves the outcome unknown, and refuses it.
+    #[derive(Default)]
+    struct Noted(Mutex<Vec<bool>>);
+
+    impl Handler for Noted {
+        fn call(
+            &self,
+            _: CallContext,
+            request: Request,
+        ) -> BoxFuture<'static, Result<Reply, Error>> {
+            self.0.lock().unwrap().push(request.may_write());
+            Box::pin(async { Err(Error::new(Code::Unavailable, "noted")) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_query_says_when_it_only_reads() {
+        let noted = Arc::new(Noted::default());
+        let client = Client::local(noted.clone(), &Config::new("test"));
+        let statements = [
+            "SELECT 1",
+            " -- hi\n values (1)",
+            "INSERT INTO t VALUES (1)",
+            "WITH a AS (SELECT 1) SELECT 1",
+        ];
+        for sql in statements {
+            client.database().query(sql, []).await.unwrap_err();
+        }
+        assert_eq!(*noted.0.lock().unwrap(), [false, false, true, true]);
     }
 }

@@ -1,8 +1,8 @@
 //! The client of DeBros Network: everything that a node offers, from any Rust program.
 //!
 //! A client is a light peer. It dials the bootstrap peers it is given, runs no service and keeps no
-//! data. What it asks for travels over libp2p to a node, with the credential beside it; the node
-//! decides what the credential allows.
+//! data. Its calls travel over libp2p to a node, with the credential beside it; the node decides
+//! what the credential allows.
 //!
 //! ```no_run
 //! use debros_client::{Client, Config};
@@ -38,7 +38,7 @@
 //!
 //! - It keeps a connection to every bootstrap peer, uses the first that answers and changes to
 //!   another when it is lost, dialling the lost one again with growing pauses. With none connected,
-//!   a call waits up to 2.5 s and has lost nodes dialled at once.
+//!   a call waits up to 2.5 s, and lost nodes are dialled at once.
 //! - It sends a call again when that can do no harm: the call did not reach a node, the node did
 //!   nothing, or the write carries an idempotency key. A write whose answer was lost otherwise is
 //!   [`Code::UnknownOutcome`], never "failed".
@@ -87,7 +87,8 @@ pub struct Client {
     scope: Scope,
 }
 
-/// Who calls, and how. The client sends it with every call; the node checks it.
+/// The caller's credential and settings. The client sends them with every call; the node checks
+/// them.
 #[derive(Clone, Default)]
 pub struct Scope {
     /// Proof of who calls: an API key or another credential. Empty for public calls.
@@ -103,7 +104,7 @@ pub struct Scope {
     pub replayed: Option<Arc<AtomicBool>>,
     /// For logs.
     pub request_id: String,
-    /// The credential is lent to whoever calls, who may then do what a writer of the namespace may,
+    /// The credential is lent to the caller, which may then do what a writer of the namespace may,
     /// and nothing that only operators may.
     pub lent: bool,
     /// The address of the user for whom a gateway makes a call that needs no credential.
@@ -130,9 +131,8 @@ impl Client {
     /// background.
     ///
     /// # Errors
-    /// `invalid_argument` for a configuration that can not work, `unavailable` when no peer
-    /// answered within the connect timeout, with each peer's address and reason as
-    /// [`Error::detail`].
+    /// `invalid_argument` for a configuration that cannot work, `unavailable` when no peer answered
+    /// within the connect timeout, with each peer's address and reason as [`Error::detail`].
     pub async fn connect(config: Config) -> Result<Self> {
         let scope = config.default_scope();
         let connections = ClientConnections::dial(&config).await?;
@@ -143,7 +143,7 @@ impl Client {
     /// 2.5 s, or less when their time ends before. For programs that may start before the nodes do.
     ///
     /// # Errors
-    /// `invalid_argument` for a configuration that can not work.
+    /// `invalid_argument` for a configuration that cannot work.
     pub async fn connect_in_background(config: Config) -> Result<Self> {
         let scope = config.default_scope();
         let connections = ClientConnections::start(&config).await?;
@@ -156,7 +156,7 @@ impl Client {
         Self { connections: Arc::new(connections), scope: config.default_scope() }
     }
 
-    /// The same connections for another caller, as a gateway needs it.
+    /// The same connections for another caller: a gateway makes one for each request.
     #[must_use]
     pub fn scoped(&self, scope: Scope) -> Self {
         Self { connections: Arc::clone(&self.connections), scope }
@@ -180,7 +180,7 @@ impl Client {
         self.scoped(scope)
     }
 
-    /// Who calls through this client.
+    /// The caller of this client.
     pub fn scope(&self) -> &Scope {
         &self.scope
     }
@@ -215,7 +215,7 @@ impl Client {
         Auth { client: self }
     }
 
-    /// Who may act in the caller's namespace.
+    /// The members of the caller's namespace.
     pub fn members(&self) -> Members<'_> {
         Members { client: self }
     }
@@ -302,7 +302,7 @@ impl Client {
     }
 }
 
-/// The node speaks another version, or has a defect: its answer does not belong to the call.
+/// The node has another version, or a defect: its answer does not belong to the call.
 pub(crate) fn unexpected(result: &response::Result) -> Error {
     tracing::error!(result = ?std::mem::discriminant(result), "the node's answer does not belong to the call");
     Error::internal(

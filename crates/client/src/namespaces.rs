@@ -48,7 +48,7 @@ impl Namespaces<'_> {
     /// What the caller's namespace holds.
     ///
     /// # Errors
-    /// `not_found` when nobody has used it yet, `unauthenticated`.
+    /// `not_found` when it has not been used yet, `unauthenticated`.
     pub async fn get(&self) -> Result<NamespaceInfo> {
         let answer = self.client.call(Call::GetNamespace(rpc::GetNamespaceRequest {})).await?;
         expect_answer!(answer, Namespace)?.namespace.ok_or_else(missing_namespace_error)
@@ -60,8 +60,8 @@ impl Namespaces<'_> {
     ///
     /// # Errors
     /// `forbidden`, `invalid_argument` when the confirmation is another name, `conflict` while a
-    /// backup or restore runs. After `unknown_outcome` the credential tells: when it is not valid
-    /// any more, the namespace is gone.
+    /// backup or restore runs. After `unknown_outcome` the credential shows it: when it is not
+    /// valid any more, the namespace is gone.
     pub async fn delete(&self, confirm: impl Into<String>) -> Result<NamespaceInfo> {
         let request = rpc::DeleteNamespaceRequest { confirm: confirm.into() };
         let answer = self.client.call(Call::DeleteNamespace(request)).await?;

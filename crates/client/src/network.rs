@@ -19,7 +19,7 @@ impl Network<'_> {
         expect_answer!(self.client.call(Call::Status(rpc::StatusRequest {})).await?, Status)
     }
 
-    /// The peers that the node knows.
+    /// The peers of the node.
     ///
     /// # Errors
     /// `unauthenticated`, `unavailable`.

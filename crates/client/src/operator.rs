@@ -26,7 +26,7 @@ impl Transfer {
 }
 
 impl Operator<'_> {
-    /// Makes an API key for a namespace. The key is told this once; only its hash is kept.
+    /// Makes an API key for a namespace. The key is returned this once; only its hash is kept.
     ///
     /// `role` is `reader`, `writer` or `admin`; no scopes: everything the role allows.
     ///

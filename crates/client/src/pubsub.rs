@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 /// How long a lost subscription tries to come back before its stream ends with an error.
 const RESUBSCRIBE_FOR: Duration = Duration::from_secs(60);
-/// Pause between two tries to come back, when the node does not name one.
+/// Pause between two tries to come back, when the node names none.
 const REOPEN_PAUSE: Duration = Duration::from_millis(100);
 
 /// Topics in the caller's namespace.
@@ -116,7 +116,7 @@ impl Subscription {
         }
     }
 
-    /// Opens the stream again. A node that is just going away, or has no room yet, is asked once
+    /// Opens the stream again. A node that is just going away, or has no room yet, is called once
     /// more.
     async fn reopen_stream(&mut self) -> Result<()> {
         let deadline = Instant::now() + RESUBSCRIBE_FOR;

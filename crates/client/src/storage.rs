@@ -12,7 +12,7 @@ pub struct Storage<'a> {
     pub(crate) client: &'a Client,
 }
 
-/// What a put may be told besides key and value.
+/// The options of a put.
 #[derive(Clone, Debug, Default)]
 pub struct PutOptions {
     /// Put only when this holds.
@@ -62,7 +62,7 @@ impl Storage<'_> {
         self.get_at(key, Consistency::Weak).await
     }
 
-    /// Reads a value as fresh as asked for.
+    /// Reads a value as fresh as requested.
     ///
     /// # Errors
     /// As [`get`](Storage::get).

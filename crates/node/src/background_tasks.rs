@@ -54,7 +54,7 @@ impl BackgroundTasks {
         });
     }
 
-    /// Ends them. Each is at a point where leaving does no harm: what they began in the database,
+    /// Ends them. Each is at a point where an end does no harm: what they began in the database,
     /// the database finishes.
     pub(crate) async fn stop(&self) {
         self.stop.cancel();
@@ -107,7 +107,7 @@ async fn run_backups(dispatcher: Arc<CallDispatcher>, interval: Duration) {
 /// not slowed by one.
 async fn newest_backup_time(dispatcher: &CallDispatcher) -> i64 {
     let backups = dispatcher.services.engine.backups().await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "the backups can not be listed");
+        tracing::warn!(%error, "the backups cannot be listed");
         Vec::new()
     });
     backups.first().map_or(dispatcher.services.facts.started_at, |newest| newest.created_at)
@@ -131,7 +131,7 @@ async fn keep_connected(host: Host, address: Multiaddr, interval: Duration) {
             Err(error) => {
                 // Once, not at every attempt: a peer may be away for days.
                 if !std::mem::replace(&mut reported, true) {
-                    tracing::warn!(%address, %error, "the bootstrap peer can not be reached; trying again");
+                    tracing::warn!(%address, %error, "the bootstrap peer cannot be reached; trying again");
                 }
             }
         }

@@ -1,5 +1,5 @@
-//! Who calls, and what that allows. A [`Caller`] exists only after its credential was verified, and
-//! every service takes one: a service that forgets the check does not compile.
+//! The caller of a call, and what it may do. A [`Caller`] exists only after its credential was
+//! verified, and every service takes one: a service that forgets the check does not compile.
 
 use debros_auth::role;
 pub use debros_auth::{Permission, Role, Scopes, Wallet};
@@ -52,7 +52,7 @@ pub enum CredentialSource {
 }
 
 impl VerifiedIdentity {
-    /// The same for somebody to whom the credential is lent: at most a writer, who makes no keys
+    /// The same for a caller to whom the credential is lent: at most a writer, which makes no keys
     /// and runs no node.
     #[must_use]
     pub(crate) fn as_lent(&self) -> Self {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What tells the time. The default is the system's clock.
+/// The source of the time. The default is the system's clock.
 ///
 /// A clock made by [`Clock::movable`] or [`Clock::stopped`] can be put ahead, so that an expiry is
 /// tested without waiting for it; its clones go with it. It never goes back.

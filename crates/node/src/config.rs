@@ -27,7 +27,7 @@ pub struct NodeConfig {
     pub bootstrap_peers: Vec<Multiaddr>,
     /// How often lost bootstrap peers are dialled again.
     pub discovery_interval: Duration,
-    /// Namespaces in which every verified wallet may read and write. Nobody owns them.
+    /// Namespaces in which every verified wallet may read and write. They have no owner.
     pub open_namespaces: Vec<Namespace>,
     /// Wallets whose sessions may run the node as well. They stay in their own namespaces.
     pub admin_wallets: Vec<Wallet>,
@@ -36,7 +36,7 @@ pub struct NodeConfig {
     pub sign_in_domains: Vec<String>,
     /// What sign-in goes by. Tests put it ahead.
     pub clock: Clock,
-    /// What the status tells about this program.
+    /// What the status reports about this program.
     pub build: NodeBuildInfo,
 }
 
@@ -64,10 +64,11 @@ pub struct DatabaseConfig {
     pub max_owner_size: Option<u64>,
     /// Bytes of memory that the databases may take; a statement that needs more is refused.
     pub max_memory: u64,
-    /// Bytes of temporary files of all running statements; those who write past it are interrupted.
+    /// Bytes of temporary files of all running statements; statements that write past it are
+    /// interrupted.
     pub max_temp_size: u64,
-    /// Databases of namespaces that are kept open at a time, also when nobody uses them. Each takes
-    /// file descriptors.
+    /// Databases of namespaces that are kept open at a time, also when they are not in use. Each
+    /// takes file descriptors.
     pub open_databases: usize,
     /// How often a backup is made; `None`: never.
     pub backup_interval: Option<Duration>,

@@ -1,12 +1,12 @@
-//! The one door: every call, from a peer or from this process, is authenticated, authorised and
-//! handed to its service here.
+//! The one dispatcher: every call, from a peer or from this process, is authenticated, authorised
+//! and passed to its service here.
 
 use crate::auth::{AuthService, CallOrigin, PublicRequest};
-use crate::call_kinds::{self, CallRequirement, KINDS};
 use crate::caller::{Caller, CredentialSource, Permission, VerifiedIdentity};
 use crate::services::{NodeServices, ServiceReply};
 use debros_engine::{CallOptions, CallerKey, IdempotencyKey};
 use debros_p2p::{CallContext, EventSource, Handler, Reply, TrustLevel};
+use debros_proto::call_kinds::{CALL_KINDS, CallKind, CallRequirement};
 use debros_proto::limits::MAX_IDEMPOTENCY_KEY_BYTES;
 use debros_proto::rpc::request::Call;
 use debros_proto::rpc::{Consistency, Request, Response};
@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// The least pause before the credential of an open stream is checked again, while the database can
-/// not be asked.
+/// The least pause before the credential of an open stream is checked again, while the database
+/// cannot be read.
 const CHECK_PAUSE: Duration = Duration::from_millis(500);
 
 /// Answers calls.
@@ -42,23 +42,26 @@ struct CallMetrics {
 
 impl CallDispatcher {
     pub(crate) fn new(auth: AuthService, services: NodeServices) -> Self {
-        let measures = KINDS.iter().map(|kind| CallMetrics::new(kind.name)).collect();
-        Self { auth: Arc::new(auth), services, metrics: measures, stopping: AtomicBool::new(false) }
+        let metrics = CALL_KINDS.iter().map(|kind| CallMetrics::new(kind.name)).collect();
+        Self { auth: Arc::new(auth), services, metrics, stopping: AtomicBool::new(false) }
     }
 
     /// A stream that ends when its credential does, or no longer allows it: it may be open for
-    /// days, and the check at its beginning says nothing about tomorrow. It is checked again at the
-    /// moment until which the last check is believed, so that a revocation is seen within 5
-    /// seconds, wherever it was made.
+    /// days, and the check at its start holds for seconds. It is checked again when the last check
+    /// expires, so that a revocation is seen within 5 seconds, wherever it was made.
     fn revalidating_stream(
         &self,
         events: EventSource,
         credential: String,
         namespace: String,
-        needs: CallRequirement,
+        requirement: CallRequirement,
     ) -> EventSource {
-        let watch =
-            StreamAuthorization { auth: Arc::clone(&self.auth), credential, namespace, needs };
+        let watch = StreamAuthorization {
+            auth: Arc::clone(&self.auth),
+            credential,
+            namespace,
+            requirement,
+        };
         let state = Some((events, watch, Box::pin(tokio::time::sleep(Duration::ZERO))));
         Box::pin(futures::stream::unfold(state, |state| async move {
             let (mut events, watch, mut next) = state?;
@@ -111,91 +114,26 @@ impl CallDispatcher {
         self.stopping.store(true, Ordering::Release);
     }
 
-    async fn handle(&self, context: CallContext, request: Request) -> Result<Reply> {
-        let Request {
-            credential,
-            namespace,
-            idempotency_key,
-            request_id,
-            lent,
-            caller_address,
-            call,
-            ..
-        } = request;
-        let Some(call) = call else {
-            return Err(Error::new(
-                Code::Unimplemented,
-                "this node does not know the call: is it of an older version?",
-            ));
-        };
-        let kind = call_kinds::kind_of(&call);
-        let began = Instant::now();
-        let proof = RequestCredentials {
-            credential: &credential,
-            namespace: &namespace,
-            lent,
-            caller_address: &caller_address,
-        };
-        let answer = self.authorize_and_run(&context, proof, &idempotency_key, call, kind).await;
-        let measure = &self.metrics[kind.index];
-        let took = began.elapsed();
-        measure.took.record(took);
-        if context.peer.is_some() && tracing::enabled!(tracing::Level::DEBUG) {
-            let status = answer.as_ref().err().map_or("ok", |error| error.code.name());
-            Box::pin(self.log_served(
-                &context,
-                kind.name,
-                status,
-                took,
-                &request_id,
-                &credential,
-                &namespace,
-            ))
-            .await;
-        }
-        match &answer {
-            Ok(_) => measure.answered.increment(1),
-            Err(error)
-                if error.code.is_unauthenticated()
-                    || matches!(error.code, Code::Forbidden | Code::NamespaceMismatch) =>
-            {
-                measure.refused.increment(1);
-                tracing::debug!(call = kind.name, request_id, code = %error.code, "refused");
-            }
-            Err(error) => {
-                measure.failed.increment(1);
-                tracing::debug!(call = kind.name, request_id, code = %error.code, error = %error.message, "failed");
-            }
-        }
-        answer
-    }
-
     /// The line of a call from elsewhere, at level debug. What a gateway in this process passes on
     /// has a line there.
-    #[allow(clippy::too_many_arguments, reason = "each is one field of the line")]
     async fn log_served(
         &self,
         context: &CallContext,
-        call: &str,
-        status: &str,
+        kind: &CallKind,
+        error: Option<&Error>,
         took: Duration,
         request_id: &str,
-        credential: &str,
-        named: &str,
+        proof: RequestCredentials<'_>,
     ) {
-        // It was looked up a moment ago, and is remembered.
-        let own = self
-            .auth
-            .credentials
-            .verify(credential)
-            .await
-            .ok()
-            .and_then(|identity| identity.namespace.clone());
-        let own = own.or_else(|| Namespace::new(named).ok());
+        // The credential was verified a moment ago, and the result is cached.
+        let verified = self.auth.credentials.verify(proof.credential).await.ok();
+        let own = verified.and_then(|identity| identity.namespace.clone());
+        let own = own.or_else(|| Namespace::new(proof.namespace).ok());
         let namespace = own.as_ref().map(Namespace::as_str).unwrap_or_default();
         let peer = context.peer.map(|peer| peer.to_string()).unwrap_or_default();
+        let status = error.map_or("ok", |error| error.code.name());
         let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        tracing::debug!(call, status, ms, request_id, namespace, peer, "answered");
+        tracing::debug!(call = kind.name, status, ms, request_id, namespace, peer, "answered");
     }
 
     async fn authorize_and_run(
@@ -204,12 +142,12 @@ impl CallDispatcher {
         proof: RequestCredentials<'_>,
         idempotency_key: &str,
         call: Call,
-        kind: &call_kinds::CallKind,
+        kind: &CallKind,
     ) -> Result<Reply> {
         if self.stopping.load(Ordering::Acquire) {
             return Err(Error::new(Code::Unavailable, "the node is stopping"));
         }
-        if kind.needs == CallRequirement::Nothing {
+        if kind.requires == CallRequirement::Nothing {
             return Box::pin(self.handle_public(context, proof, call)).await.map(plain_reply);
         }
         let RequestCredentials { credential, namespace, lent, .. } = proof;
@@ -222,7 +160,7 @@ impl CallDispatcher {
         if let Ok(namespace) = caller.namespace() {
             self.auth.check_not_deleting(namespace)?;
         }
-        if let CallRequirement::Permission(permission) = kind.needs {
+        if let CallRequirement::Permission(permission) = kind.requires {
             caller.require(permission)?;
             if caller.identity().namespace.is_none()
                 && permission != Permission::Operate
@@ -231,17 +169,21 @@ impl CallDispatcher {
                 self.auth.claim_for_operator(namespace).await?;
             }
         }
-        let mut guard = make_idempotency_key(idempotency_key, &caller, &call, kind)?;
+        let mut once_key = if idempotency_key.is_empty() {
+            None
+        } else {
+            make_idempotency_key(idempotency_key, &caller, &call, kind)?
+        };
         let identity = caller.identity();
-        if let Some(guard) = &mut guard
+        if let Some(once_key) = &mut once_key
             && caller.namespace().is_ok_and(|namespace| self.auth.is_open(namespace))
         {
-            // Those who meet in an open namespace do not know of each other: one's key must not be
-            // answered with what another did. No subject holds a colon.
-            let who = identity
+            // The callers in an open namespace do not know each other: one's key must not return
+            // another's answer. No subject holds a colon.
+            let subject = identity
                 .wallet
                 .map_or_else(|| identity.subject.clone(), |wallet| wallet.to_string());
-            guard.key = format!("{who}:{}", guard.key);
+            once_key.key = format!("{subject}:{}", once_key.key);
         }
         // All of a wallet's sessions and keys are one caller: it can have as many as it likes.
         let caller_key =
@@ -249,7 +191,7 @@ impl CallDispatcher {
         let options = CallOptions {
             consistency: Consistency::Weak,
             deadline: context.deadline,
-            idempotency_key: guard,
+            idempotency_key: once_key,
             caller: caller_key,
             read_only: false,
         };
@@ -260,7 +202,7 @@ impl CallDispatcher {
                     events,
                     credential.to_owned(),
                     namespace.to_owned(),
-                    kind.needs,
+                    kind.requires,
                 );
                 Ok(Reply::Stream(Response { replayed: false, result: Some(result) }, events))
             }
@@ -268,7 +210,7 @@ impl CallDispatcher {
     }
 }
 
-/// What a request says of who sends it.
+/// What a request says about its sender.
 #[derive(Clone, Copy)]
 struct RequestCredentials<'a> {
     credential: &'a str,
@@ -277,9 +219,9 @@ struct RequestCredentials<'a> {
     caller_address: &'a str,
 }
 
-/// Whoever shows a valid credential keeps its place among the connections; the operator's makes a
-/// gateway one that is believed about its users. A session of an admin does not: it passes through
-/// gateways of others.
+/// A peer with a valid credential keeps its place among the connections; the operator's makes a
+/// gateway trusted about its users. A session of an admin does not: it passes through gateways of
+/// others.
 fn raise_trust(context: &CallContext, identity: &VerifiedIdentity) {
     if let Some(trust) = &context.trust {
         let is_operator = identity.source == CredentialSource::Operator;
@@ -292,19 +234,19 @@ struct StreamAuthorization {
     auth: Arc<AuthService>,
     credential: String,
     namespace: String,
-    needs: CallRequirement,
+    requirement: CallRequirement,
 }
 
 impl StreamAuthorization {
-    /// How long what holds now may be believed; an error when it does not hold.
+    /// How long the authorisation holds without another check; an error when it does not hold.
     async fn revalidate(&self) -> Result<Duration> {
         let (identity, until) = match self.auth.credentials.verify_until(&self.credential).await {
             Ok(verified) => verified,
             Err(error) if error.code.is_unauthenticated() => return Err(error),
-            // A database that can not be asked now says nothing against the credential.
+            // A database that cannot be read now says nothing against the credential.
             Err(_) => return Ok(CHECK_PAUSE),
         };
-        if let CallRequirement::Permission(permission) = self.needs {
+        if let CallRequirement::Permission(permission) = self.requirement {
             Caller::new(identity, &self.namespace)?.require(permission)?;
         }
         Ok(self.auth.credentials.time_left(until).max(CHECK_PAUSE))
@@ -317,7 +259,41 @@ pub(crate) struct RpcHandler(pub(crate) Arc<CallDispatcher>);
 impl Handler for RpcHandler {
     fn call(&self, context: CallContext, request: Request) -> BoxFuture<'static, Result<Reply>> {
         let dispatcher = Arc::clone(&self.0);
-        Box::pin(async move { dispatcher.handle(context, request).await })
+        Box::pin(async move {
+            let Request {
+                credential,
+                namespace,
+                idempotency_key,
+                request_id,
+                lent,
+                caller_address,
+                call,
+                ..
+            } = request;
+            let Some(call) = call else {
+                return Err(Error::new(
+                    Code::Unimplemented,
+                    "this node does not know the call: is it of an older version?",
+                ));
+            };
+            let kind = CallKind::of(&call);
+            let began = Instant::now();
+            let proof = RequestCredentials {
+                credential: &credential,
+                namespace: &namespace,
+                lent,
+                caller_address: &caller_address,
+            };
+            let answer =
+                dispatcher.authorize_and_run(&context, proof, &idempotency_key, call, kind).await;
+            let (took, error) = (began.elapsed(), answer.as_ref().err());
+            if context.peer.is_some() && tracing::enabled!(tracing::Level::DEBUG) {
+                Box::pin(dispatcher.log_served(&context, kind, error, took, &request_id, proof))
+                    .await;
+            }
+            dispatcher.metrics[kind.index].count_answer(kind, error, took, &request_id);
+            answer
+        })
     }
 }
 
@@ -329,16 +305,13 @@ fn reply_with(result: debros_proto::rpc::response::Result, replayed: bool) -> Re
     Reply::Response(Response { replayed, result: Some(result) })
 }
 
-/// What makes the write happen once, if the caller asked for that.
+/// The idempotency key of a write, with the hash of its call; `None` when the call takes none.
 fn make_idempotency_key(
     key: &str,
     caller: &Caller,
     call: &Call,
-    kind: &call_kinds::CallKind,
+    kind: &CallKind,
 ) -> Result<Option<IdempotencyKey>> {
-    if key.is_empty() {
-        return Ok(None);
-    }
     if key.len() > MAX_IDEMPOTENCY_KEY_BYTES {
         return Err(Error::invalid(format!(
             "the idempotency key has more than {MAX_IDEMPOTENCY_KEY_BYTES} bytes"
@@ -367,6 +340,31 @@ impl CallMetrics {
             refused: counter("refused"),
             failed: counter("error"),
             took: metrics::histogram!("debros_node_call_seconds", "call" => call),
+        }
+    }
+
+    /// Counts an answer, and writes errors to the log at level debug.
+    fn count_answer(
+        &self,
+        kind: &CallKind,
+        error: Option<&Error>,
+        took: Duration,
+        request_id: &str,
+    ) {
+        self.took.record(took);
+        match error {
+            None => self.answered.increment(1),
+            Some(error)
+                if error.code.is_unauthenticated()
+                    || matches!(error.code, Code::Forbidden | Code::NamespaceMismatch) =>
+            {
+                self.refused.increment(1);
+                tracing::debug!(call = kind.name, request_id, code = %error.code, "refused");
+            }
+            Some(error) => {
+                self.failed.increment(1);
+                tracing::debug!(call = kind.name, request_id, code = %error.code, error = %error.message, "failed");
+            }
         }
     }
 }

@@ -10,15 +10,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
-/// A report is given again for this long: asking for health is public, and a probe writes.
+/// A report is cached for this long: the call is public, and a probe writes.
 const REPORT_TTL: Duration = Duration::from_secs(2);
 /// A probe that takes longer has failed.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Probes the node and remembers what came of it.
+/// Probes the node and caches the outcome.
 #[derive(Default)]
 pub(crate) struct HealthProbe {
-    /// Locked while probing, so that many askers cause one probe.
+    /// Locked while probing, so that many calls at a time cause one probe.
     last: Mutex<Option<(Instant, HealthResponse)>>,
 }
 
@@ -51,8 +51,8 @@ impl HealthProbe {
     }
 }
 
-/// The checks that came out otherwise than the last time. Whoever watches the node asks every few
-/// seconds, and the log is to say once what an outage is, and when it is over.
+/// The checks whose outcome changed since the last time. Monitoring calls every few seconds, and
+/// the log says once what an outage is, and once that it is over.
 fn changed_checks<'now>(
     before: &[HealthCheck],
     now: &'now [HealthCheck],
@@ -76,8 +76,8 @@ async fn run_check(name: &str, probe: impl Future<Output = Result<()>>) -> Healt
     }
 }
 
-/// What says that namespaces' databases were lost. Their names are in the log: anybody may ask for
-/// health.
+/// What says that namespaces' databases were lost. Their names are only in the log, because health
+/// is public.
 fn lost_namespaces_check(engine: &dyn Engine) -> Option<HealthCheck> {
     let count = engine.lost_namespaces().len();
     let what = if count == 1 {
@@ -108,8 +108,8 @@ async fn probe_write(engine: &dyn Engine, token: &str) -> Result<()> {
         .map(|_| ())
 }
 
-/// A node that can not write still has to say truly whether it can read: any outcome but an error
-/// is fine.
+/// A node that cannot write still has to say truly whether it can read: any outcome but an error is
+/// fine.
 async fn probe_read(engine: &dyn Engine) -> Result<()> {
     engine.kv_get(&Namespace::internal(), &probe_key()?, probe_options()).await.map(|_| ())
 }
@@ -156,19 +156,19 @@ mod tests {
         ["write", "read"].into_iter().zip(outcomes).map(of).collect()
     }
 
-    fn told(before: &[HealthCheck], now: &[HealthCheck]) -> Vec<(String, bool)> {
+    fn reported(before: &[HealthCheck], now: &[HealthCheck]) -> Vec<(String, bool)> {
         changed_checks(before, now).map(|check| (check.name.clone(), check.ok)).collect()
     }
 
     #[test]
     fn an_outage_is_told_when_it_begins_and_when_it_ends() {
         let (well, ill) = (checks([true, true]), checks([false, true]));
-        assert_eq!(told(&[], &well), []);
-        assert_eq!(told(&[], &ill), [("write".to_owned(), false)], "failing from the start");
-        assert_eq!(told(&well, &ill), [("write".to_owned(), false)]);
-        assert_eq!(told(&ill, &ill), []);
-        assert_eq!(told(&ill, &checks([false, false])), [("read".to_owned(), false)]);
-        assert_eq!(told(&ill, &well), [("write".to_owned(), true)]);
-        assert_eq!(told(&well, &well), []);
+        assert_eq!(reported(&[], &well), []);
+        assert_eq!(reported(&[], &ill), [("write".to_owned(), false)], "failing from the start");
+        assert_eq!(reported(&well, &ill), [("write".to_owned(), false)]);
+        assert_eq!(reported(&ill, &ill), []);
+        assert_eq!(reported(&ill, &checks([false, false])), [("read".to_owned(), false)]);
+        assert_eq!(reported(&ill, &well), [("write".to_owned(), true)]);
+        assert_eq!(reported(&well, &well), []);
     }
 }

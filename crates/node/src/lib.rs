@@ -2,9 +2,8 @@
 //! it alike.
 //!
 //! A node owns an identity, a P2P host, a database engine and the services on them. Every call,
-//! from a peer or from the gateway in the same process, passes one door (`dispatcher`), where its
-//! credential is verified and its rights are checked, and then one service. See `DESIGN.md` beside
-//! this crate.
+//! from a peer or from the gateway in the same process, passes the dispatcher, which verifies its
+//! credential and checks its permission, and then one service. See `DESIGN.md` beside this crate.
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), debros_node::NodeStartError> {
@@ -17,7 +16,6 @@
 
 mod auth;
 mod background_tasks;
-mod call_kinds;
 pub mod caller;
 mod clock;
 mod config;
@@ -29,7 +27,6 @@ mod services;
 mod start;
 
 pub use auth::{SigningError, TokenKeyError};
-pub use call_kinds::call_catalogue;
 pub use clock::Clock;
 pub use config::{DatabaseConfig, NodeBuildInfo, NodeConfig, NodeKind};
 pub use debros_auth::Wallet;
@@ -57,7 +54,7 @@ pub struct Node {
     engine: Arc<dyn Engine>,
     /// The engine goes with the node.
     owns_engine: bool,
-    workers: BackgroundTasks,
+    background_tasks: BackgroundTasks,
     operator_credential: String,
     peer_info: PathBuf,
 }
@@ -117,7 +114,7 @@ impl Node {
     /// day by itself.
     ///
     /// # Errors
-    /// When the key can not be made, kept or made known. The old one stays in use.
+    /// When the key cannot be made, kept or made known. The old one stays in use.
     pub async fn renew_token_key(&self) -> Result<(), SigningError> {
         self.dispatcher.auth.rotate_signing_key_if_old().await
     }
@@ -126,8 +123,8 @@ impl Node {
     ///
     /// 1. `peer.info` goes, so that no program on this machine finds a node that is leaving.
     /// 2. Background work ends: nothing new starts by itself.
-    /// 3. Subscriptions end after their queues; they would otherwise hold their streams open for
-    ///    ever.
+    /// 3. Subscriptions end after their queues; they would otherwise hold their streams open
+    ///    forever.
     /// 4. The host takes no more calls, lets the running ones answer, and closes its connections.
     /// 5. Callers in this process are refused; by now their gateway has finished.
     /// 6. The database finishes its queue and closes: last, because everything above may still
@@ -136,9 +133,9 @@ impl Node {
         if let Err(error) = std::fs::remove_file(&self.peer_info)
             && error.kind() != std::io::ErrorKind::NotFound
         {
-            tracing::warn!(%error, path = %self.peer_info.display(), "peer.info can not be removed");
+            tracing::warn!(%error, path = %self.peer_info.display(), "peer.info cannot be removed");
         }
-        self.workers.stop().await;
+        self.background_tasks.stop().await;
         self.dispatcher.services.hub.close_all();
         // A part of the time is kept for the database.
         let margin = deadline

@@ -12,8 +12,8 @@ const SECRET_CHARS: usize = 64;
 /// Why there is no operator credential.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorKeyError {
-    /// The file can not be read or made.
-    #[error("the operator key {path} can not be {action}: {source}")]
+    /// The file cannot be read or made.
+    #[error("the operator key {path} cannot be {action}: {source}")]
     Io {
         /// Which file.
         path: PathBuf,
@@ -45,7 +45,7 @@ pub enum OperatorKeyError {
 /// Reads the operator's credential, or makes one at first start.
 ///
 /// # Errors
-/// When the file can not be read or made, may be read by others, or holds something else: a damaged
+/// When the file cannot be read or made, may be read by others, or holds something else: a damaged
 /// file is never replaced silently.
 pub fn load_or_create(data_dir: &Path) -> Result<String, OperatorKeyError> {
     let path = data_dir.join(FILE_NAME);
@@ -62,7 +62,7 @@ pub fn load_or_create(data_dir: &Path) -> Result<String, OperatorKeyError> {
 /// Reads an operator's credential.
 ///
 /// # Errors
-/// When the file can not be read, may be read by others, or holds something else.
+/// When the file cannot be read, may be read by others, or holds something else.
 pub fn load(path: &Path) -> Result<String, OperatorKeyError> {
     let io = |source| OperatorKeyError::Io { path: path.to_owned(), action: "read", source };
     let metadata = std::fs::metadata(path).map_err(io)?;

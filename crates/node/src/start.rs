@@ -29,9 +29,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NodeStartError {
-    /// The data folder can not be made or written.
+    /// The data folder cannot be made or written.
     #[error(
-        "the data folder {path} can not be used: {source}. Choose another with --data-dir, or let this user write there"
+        "the data folder {path} cannot be used: {source}. Choose another with --data-dir, or let this user write there"
     )]
     DataDir {
         /// Which folder.
@@ -41,7 +41,7 @@ pub enum NodeStartError {
     },
     /// Other users may look into the data folder, and this one may not change that.
     #[error(
-        "the data folder {path} is open to other users (mode {mode:03o}) and can not be closed to them: {source}. Run chmod 700 \
+        "the data folder {path} is open to other users (mode {mode:03o}) and cannot be closed to them: {source}. Run chmod 700 \
          {path} as its owner, or choose another with --data-dir"
     )]
     Exposed {
@@ -52,23 +52,23 @@ pub enum NodeStartError {
         /// Why.
         source: std::io::Error,
     },
-    /// The identity can not be read or made.
+    /// The identity cannot be read or made.
     #[error(transparent)]
     Identity(#[from] identity::IdentityError),
-    /// The operator key can not be read or made.
+    /// The operator key cannot be read or made.
     #[error(transparent)]
     OperatorKey(#[from] OperatorKeyError),
     /// The database does not open.
     #[error(transparent)]
     Database(#[from] debros_engine::embedded::EngineOpenError),
-    /// Access tokens can not be signed, or sign-in has no secret.
+    /// Access tokens cannot be signed, or sign-in has no secret.
     #[error(transparent)]
     Signing(#[from] SigningError),
     /// The P2P host does not start.
     #[error(transparent)]
     Host(#[from] debros_p2p::HostStartError),
-    /// The node listens, but can not say where.
-    #[error("the file {path} can not be written: {source}")]
+    /// The node listens, but cannot say where.
+    #[error("the file {path} cannot be written: {source}")]
     PeerInfo {
         /// Which file.
         path: PathBuf,
@@ -108,14 +108,14 @@ async fn start_with(
     let peer_id = keypair.public().to_peer_id();
     let node_id =
         if config.node_id.is_empty() { peer_id.to_string() } else { config.node_id.clone() };
-    let store = AuthDb::new(
+    let auth_db = AuthDb::new(
         Arc::clone(&engine),
         config.clock.clone(),
         config.open_namespaces.iter().cloned(),
         config.admin_wallets.iter().copied(),
     );
     let auth = AuthService::start(
-        store,
+        auth_db,
         node_id.clone(),
         &config.data_dir,
         &operator_credential,
@@ -155,8 +155,8 @@ async fn start_with(
     let written = peer_info::best_local_address(&addresses)
         .map_or(Ok(()), |address| peer_info::write(&path, address));
     match written {
-        // On a full disk reading and deleting is what is needed. An address in an old file is asked
-        // before it is believed.
+        // On a full disk a node that reads and deletes is needed. An address in an old file is
+        // tried before it is used.
         Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
             tracing::warn!(path = %path.display(), %error, "programs on this machine may not find the node");
         }
@@ -166,13 +166,13 @@ async fn start_with(
         }
         Ok(()) => {}
     }
-    let workers = BackgroundTasks::start(&config, &dispatcher, &host);
+    let background_tasks = BackgroundTasks::start(&config, &dispatcher, &host);
     Ok(Node {
         host,
         dispatcher,
         engine,
         owns_engine,
-        workers,
+        background_tasks,
         operator_credential,
         peer_info: path,
     })

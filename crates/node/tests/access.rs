@@ -5,6 +5,7 @@ use debros_client::rpc::request::Call;
 use debros_client::rpc::{self, Request};
 use debros_client::{Client, Code, Config};
 use debros_p2p::{Channel, Host, HostConfig};
+use debros_proto::call_kinds::{CALL_KINDS, CallKind, CallRequirement};
 use debros_testkit::TestNode;
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ fn calls() -> Vec<Call> {
         Call::GetApp(rpc::GetAppRequest { app_id: "x".into() }),
         Call::UpdateApp(rpc::UpdateAppRequest { app_id: "x".into(), ..Default::default() }),
         Call::DeleteApp(rpc::DeleteAppRequest { app_id: "x".into() }),
-        Call::Query(rpc::QueryRequest { statement: statement(), consistency: 0 }),
+        Call::Query(rpc::QueryRequest { statement: statement(), ..Default::default() }),
         Call::Transaction(rpc::TransactionRequest {
             statements: statement().into_iter().collect(),
         }),
@@ -63,7 +64,7 @@ fn calls() -> Vec<Call> {
     ]
 }
 
-/// The name of a call in the catalogue: that of its variant, in snake case.
+/// The name of a call in the table of calls: that of its variant, in snake case.
 fn name_of(call: &Call) -> String {
     let debug = format!("{call:?}");
     let variant = debug.split('(').next().unwrap();
@@ -77,19 +78,17 @@ fn name_of(call: &Call) -> String {
     name
 }
 
-/// So that a call that is added later is in the tests below, or this one fails.
+/// A call that is added later is in the tests below, or this test fails.
 #[test]
 fn every_call_that_needs_a_credential_is_tested_without_one() {
     let mut tested: Vec<String> = calls().iter().map(name_of).collect();
-    let mut known: Vec<String> = debros_node::call_catalogue()
-        .filter(|(_, needs)| *needs)
-        .map(|(name, _)| name.to_owned())
-        .collect();
+    let (public, others): (Vec<&CallKind>, Vec<&CallKind>) =
+        CALL_KINDS.iter().partition(|kind| kind.requires == CallRequirement::Nothing);
+    let mut known: Vec<&str> = others.iter().map(|kind| kind.name).collect();
     tested.sort();
     known.sort();
     assert_eq!(tested, known);
-    let public: Vec<&str> =
-        debros_node::call_catalogue().filter(|(_, needs)| !needs).map(|(name, _)| name).collect();
+    let public: Vec<&str> = public.iter().map(|kind| kind.name).collect();
     assert_eq!(
         public,
         [
@@ -240,37 +239,35 @@ async fn no_call_tells_the_owner_of_one_namespace_that_another_exists() {
     fill(&bob, "word_of_bob").await;
     let (_host, channel) = channel(&node).await;
     let alice_wallet = debros_auth::PrivateKey::from_bytes(&[1; 32]).unwrap().wallet().to_string();
-    let mut told = String::new();
+    let mut all_said = String::new();
     for call in calls() {
         let name = format!("{call:?}");
         let request =
             Request { credential: token.clone(), call: Some(call.clone()), ..Default::default() };
-        let said =
-            if let Call::Subscribe(_) | Call::Backup(_) | Call::Restore(_) | Call::Export(_) = call
-            {
-                match channel.open(request, TIMEOUT).await {
-                    // An export's first pieces hold the schema and small tables.
-                    Ok((response, mut events)) if matches!(call, Call::Export(_)) => {
-                        let mut said = format!("{response:?}");
-                        while let Some(Ok(event)) = futures::StreamExt::next(&mut events).await {
-                            if let Some(rpc::event::Kind::Chunk(chunk)) = event.kind {
-                                said += &String::from_utf8_lossy(&chunk).replace("ns::", "");
-                            }
+        let said = if request.opens_stream() {
+            match channel.open(request, TIMEOUT).await {
+                // An export's first pieces hold the schema and small tables.
+                Ok((response, mut events)) if matches!(call, Call::Export(_)) => {
+                    let mut said = format!("{response:?}");
+                    while let Some(Ok(event)) = futures::StreamExt::next(&mut events).await {
+                        if let Some(rpc::event::Kind::Chunk(chunk)) = event.kind {
+                            said += &String::from_utf8_lossy(&chunk).replace("ns::", "");
                         }
-                        said
                     }
-                    outcome => format!("{:?}", outcome.map(|(response, _)| response)),
+                    said
                 }
-            } else {
-                format!("{:?}", channel.call(request, TIMEOUT).await)
-            };
+                outcome => format!("{:?}", outcome.map(|(response, _)| response)),
+            }
+        } else {
+            format!("{:?}", channel.call(request, TIMEOUT).await)
+        };
         for mark in ["alice", "alphaspace", "ns::", &alice_wallet] {
-            assert!(!said.contains(mark), "{name} tells of {mark}: {said}");
+            assert!(!said.contains(mark), "{name} reveals {mark}: {said}");
         }
-        told += &said;
+        all_said += &said;
     }
-    assert!(told.contains("word_of_bob") && told.contains("betaspace"), "{told}");
-    // What is hers is refused as what is nobody's.
+    assert!(all_said.contains("word_of_bob") && all_said.contains("betaspace"), "{all_said}");
+    // What is another's is refused like what does not exist.
     for call in calls() {
         let name = format!("{call:?}");
         let hers = code_of(&channel, &token, "alphaspace", call.clone()).await;
@@ -489,10 +486,7 @@ async fn a_credential_that_is_lent_is_a_writers_whoever_it_belongs_to() {
         1,
         "the channel above"
     );
-    assert!(
-        lent.network().peers().await.unwrap().is_empty(),
-        "clients and gateways are nobody's business"
-    );
+    assert!(lent.network().peers().await.unwrap().is_empty(), "clients and gateways are private");
 }
 
 #[tokio::test]
@@ -505,11 +499,11 @@ async fn a_tenant_sees_full_nodes_and_an_operator_all_peers() {
         peers.into_iter().map(|peer| peer.id).collect::<Vec<_>>()
     };
     let full_node = other.node().peer_id().to_string();
-    // The other node tells what it is in a moment.
-    let told = std::time::Instant::now();
+    // The other node identifies itself in a moment.
+    let began = std::time::Instant::now();
     let seen = loop {
         let seen = ids(tenant.network().peers().await.unwrap());
-        if !seen.is_empty() || told.elapsed() > TIMEOUT {
+        if !seen.is_empty() || began.elapsed() > TIMEOUT {
             break seen;
         }
         tokio::task::yield_now().await;

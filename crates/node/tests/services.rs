@@ -172,7 +172,7 @@ async fn lesson_20_a_transaction_happens_as_a_whole_or_not_at_all() {
     assert_eq!(results[2].rows_affected, Some(1));
 }
 
-/// Lesson 21: what writes was told by the first word; integers came back rounded.
+/// Lesson 21: what writes was guessed from the first word; integers came back rounded.
 #[tokio::test]
 async fn lesson_21_sqlite_tells_what_writes_and_values_come_back_exact() {
     let (_node, client) = node_and_client().await;

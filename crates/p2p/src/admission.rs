@@ -1,9 +1,9 @@
-//! Which connections are let in: so many in all, so many per peer, so many that have not finished
-//! their handshake. When all places are taken, `eviction.rs` says who has to make room for a
-//! newcomer.
+//! Which connections are accepted: a limit for all, for each peer, and for those that have not
+//! finished their handshake. When all places are taken, `eviction.rs` says which one makes room for
+//! a newcomer.
 //!
-//! libp2p-connection-limits does the same but keeps an entry for every peer that was ever
-//! connected, which a stranger with ever new identities can grow without end.
+//! libp2p-connection-limits does the same but keeps an entry for each peer that was ever connected,
+//! which a stranger with ever new identities can grow without end.
 
 use crate::eviction::{ConnectionSlot, choose_victim};
 use crate::limits::PeerLimits;
@@ -91,9 +91,9 @@ impl AdmissionBehaviour {
         self.slots.len() >= self.max as usize
     }
 
-    /// Who would make room for somebody from a network.
+    /// The connection that would make room for a newcomer from a network.
     fn find_victim(&self, newcomer: Option<IpAddr>) -> Option<ConnectionId> {
-        // Those who leave take a moment: there are never more of them than places.
+        // Closing takes a moment: no more connections than there are places close at a time.
         if self.displaced.len() >= self.max as usize {
             return None;
         }
@@ -170,7 +170,7 @@ impl NetworkBehaviour for AdmissionBehaviour {
         if self.stopping {
             return Err(ConnectionDenied::new(ConnectionRefused::Stopping));
         }
-        // Refused before the handshake: cheap for us, and the peer learns it at once.
+        // Refused before the handshake: cheap for this host, and the peer sees it at once.
         let from = network_of(remote);
         if self.is_full() && self.find_victim(from).is_none() {
             return Err(ConnectionDenied::new(ConnectionRefused::All(self.max)));
@@ -240,7 +240,7 @@ impl NetworkBehaviour for AdmissionBehaviour {
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        // Filled while the swarm is polled, which asks here again before it rests.
+        // Filled while the swarm is polled, which polls here again before it rests.
         self.to_close.pop_front().map_or(Poll::Pending, |(peer_id, connection)| {
             Poll::Ready(ToSwarm::CloseConnection {
                 peer_id,

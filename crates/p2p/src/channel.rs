@@ -1,14 +1,15 @@
 //! The one way to call a node, near or far.
 
+use crate::call_errors::{DEADLINE_GRACE, no_stream_error, timeout_error};
 use crate::event_stream::EventStream;
-use crate::handler::Handler;
-use crate::local;
+use crate::handler::{CallContext, EventSource, Handler, Reply};
 use crate::rpc_client_stream::RpcClientStream;
 use debros_proto::{Error, rpc};
+use futures::stream;
 use libp2p::PeerId;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A way to call one node. Cheap to clone; calls of all clones run at the same time.
 ///
@@ -46,9 +47,19 @@ impl Channel {
         request: rpc::Request,
         timeout: Duration,
     ) -> Result<rpc::Response, Error> {
+        // Where the call opens a stream, its events go nowhere: dropping them cancels the stream.
         match &self.0 {
-            ChannelTransport::Local(handler) => local::call(handler, request, timeout).await,
-            ChannelTransport::Remote(remote) => remote.call(request, timeout).await,
+            ChannelTransport::Local(handler) => {
+                match call_handler(handler, request, timeout).await? {
+                    Reply::Response(response) | Reply::Stream(response, _) => Ok(response),
+                }
+            }
+            ChannelTransport::Remote(remote) if request.opens_stream() => {
+                remote.open(request, timeout).await.map(|(response, _)| response)
+            }
+            ChannelTransport::Remote(remote) => {
+                remote.send_request(request, timeout, 0, None).await.map(|(response, _)| response)
+            }
         }
     }
 
@@ -62,8 +73,20 @@ impl Channel {
         request: rpc::Request,
         timeout: Duration,
     ) -> Result<(rpc::Response, EventStream), Error> {
+        if !request.opens_stream() {
+            return Err(no_stream_error());
+        }
         match &self.0 {
-            ChannelTransport::Local(handler) => local::open(handler, request, timeout).await,
+            ChannelTransport::Local(handler) => {
+                let (response, events) = match call_handler(handler, request, timeout).await? {
+                    Reply::Stream(response, events) => (response, events),
+                    Reply::Response(response) => {
+                        let nothing: EventSource = Box::pin(stream::empty());
+                        (response, nothing)
+                    }
+                };
+                Ok((response, EventStream::local(events)))
+            }
             ChannelTransport::Remote(remote) => remote.open(request, timeout).await,
         }
     }
@@ -91,6 +114,21 @@ impl Channel {
             ChannelTransport::Local(_) => None,
             ChannelTransport::Remote(remote) => Some(remote.peer()),
         }
+    }
+}
+
+/// Calls the handler of this process, and drops the call after its deadline. The timer is only armed
+/// when the handler does not answer at once.
+async fn call_handler(
+    handler: &Arc<dyn Handler>,
+    request: rpc::Request,
+    timeout: Duration,
+) -> Result<Reply, Error> {
+    let may_write = request.may_write();
+    let context = CallContext { peer: None, trust: None, deadline: Instant::now() + timeout };
+    match tokio::time::timeout(timeout + DEADLINE_GRACE, handler.call(context, request)).await {
+        Ok(reply) => reply,
+        Err(_) => Err(timeout_error(may_write, timeout)),
     }
 }
 

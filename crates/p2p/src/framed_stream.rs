@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-/// Bytes asked from the stream at a time.
+/// Bytes read from the stream at a time.
 const READ_BYTES: usize = 32 << 10;
 
 /// Why a stream ended other than by its end.
@@ -63,7 +63,7 @@ impl StreamError {
 /// From when the time of a half-arrived frame counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FrameTimeoutStart {
-    /// From its first byte: for callers, who are strangers.
+    /// From its first byte: for callers, which are strangers.
     FirstByte,
     /// From the last byte that arrived: for a node's answers, which may be large and the line slow.
     LastByte,
@@ -84,7 +84,7 @@ pub(crate) struct FramedStream {
     stream: Stream,
     /// Ready when the connection is gone. What it had received by then can still be read.
     connection_closed: Pin<Box<WaitForCancellationFutureOwned>>,
-    outbox: Arc<SendQueue>,
+    send_queue: Arc<SendQueue>,
     config: FramedStreamConfig,
     metrics: Arc<P2pMetrics>,
     input: BytesMut,
@@ -96,7 +96,7 @@ pub(crate) struct FramedStream {
     stalled_since: Option<Instant>,
     /// Bytes were written that the stream may still hold back.
     unflushed: bool,
-    /// Frames were seen in the outbox, and other tasks had a turn to add to them.
+    /// Frames were seen in the send queue, and other tasks had a turn to add to them.
     has_yielded: bool,
     tick: Interval,
 }
@@ -104,7 +104,7 @@ pub(crate) struct FramedStream {
 impl FramedStream {
     pub(crate) fn new(
         opened: OpenedStream,
-        outbox: Arc<SendQueue>,
+        send_queue: Arc<SendQueue>,
         config: FramedStreamConfig,
         metrics: Arc<P2pMetrics>,
     ) -> Self {
@@ -115,7 +115,7 @@ impl FramedStream {
         Self {
             stream: opened.stream,
             connection_closed: Box::pin(opened.connection_closed.cancelled_owned()),
-            outbox,
+            send_queue,
             config,
             metrics,
             input: BytesMut::new(),
@@ -174,7 +174,7 @@ impl FramedStream {
         if read.is_ready() || self.connection_closed.as_mut().poll(cx).is_pending() {
             return read;
         }
-        // The last bytes may have come between the two looks.
+        // The last bytes may have come between the two checks.
         match Pin::new(&mut self.stream).poll_read(cx, &mut self.scratch) {
             Poll::Pending => Poll::Ready(Ok(0)),
             read => read,
@@ -226,11 +226,11 @@ impl FramedStream {
     /// that are ready have their turn once, because they are about to queue more: without it each
     /// frame would go out alone.
     fn poll_write_queued(&mut self, cx: &mut Context<'_>) -> Result<(), StreamError> {
-        self.outbox.register_waker(cx.waker());
+        self.send_queue.register_waker(cx.waker());
         if self.output.is_none() {
-            if self.outbox.is_empty() {
+            if self.send_queue.is_empty() {
                 // Clears the note that this task was woken.
-                self.output = self.outbox.pop_chunk();
+                self.output = self.send_queue.pop_chunk();
             } else if !self.has_yielded {
                 self.has_yielded = true;
                 cx.waker().wake_by_ref();
@@ -247,7 +247,7 @@ impl FramedStream {
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         loop {
             if self.output.is_none() {
-                self.output = self.outbox.pop_chunk();
+                self.output = self.send_queue.pop_chunk();
             }
             let Some(chunk) = &mut self.output else { break };
             while chunk.bytes.has_remaining() {
@@ -266,7 +266,7 @@ impl FramedStream {
                 }
             }
             if let Some(chunk) = self.output.take() {
-                self.outbox.release_chunk(&chunk);
+                self.send_queue.release_chunk(&chunk);
             }
         }
         self.has_yielded = false;

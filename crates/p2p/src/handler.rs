@@ -11,7 +11,7 @@ use std::time::Instant;
 
 /// The items of a stream. It is only polled while the caller has given credit, so what comes faster
 /// than the caller reads stays inside the source, which decides what to drop and counts it. Dropped
-/// when the caller cancels or leaves.
+/// when the caller cancels or its stream ends.
 pub type EventSource = Pin<Box<dyn Stream<Item = Result<rpc::Event, Error>> + Send>>;
 
 /// Answers the calls of peers and of this process alike.
@@ -27,7 +27,7 @@ pub trait Handler: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<Reply, Error>>;
 }
 
-/// Who calls, and until when an answer is of use.
+/// The calling peer, and until when an answer is of use.
 #[derive(Clone, Debug)]
 pub struct CallContext {
     /// The calling peer; `None` when the caller is in this process.
@@ -35,8 +35,8 @@ pub struct CallContext {
     /// What the peer has proven, for the handler to read and to raise; `None` when the caller is in
     /// this process.
     pub trust: Option<Arc<PeerTrust>>,
-    /// Nobody waits for the answer after this. Streams: for the opening answer; the stream itself
-    /// has no deadline.
+    /// The caller waits for the answer until then. Streams: for the opening answer; the stream
+    /// itself has no deadline.
     pub deadline: Instant,
 }
 

@@ -46,7 +46,7 @@ impl Host {
     /// nothing: a client.
     ///
     /// # Errors
-    /// When an address can not be listened on; then none is.
+    /// When an address cannot be listened on; then none is.
     pub async fn start(
         config: HostConfig,
         handler: Option<Arc<dyn Handler>>,
@@ -115,9 +115,9 @@ impl Host {
     /// is connected already is not dialled again.
     ///
     /// # Errors
-    /// `invalid_argument` when the address can not be dialled, is this host's own, or another peer
-    /// answers there; `unavailable` when nobody answers; `overloaded` when this host has all its
-    /// connections in use.
+    /// `invalid_argument` when the address cannot be dialled, is this host's own, or another peer
+    /// answers there; `unavailable` when the address does not answer; `overloaded` when this host
+    /// has all its connections in use.
     pub async fn connect(&self, address: Multiaddr, timeout: Duration) -> Result<PeerId, Error> {
         let peer = match address.iter().last() {
             Some(Protocol::P2p(peer)) => Some(peer),

@@ -15,7 +15,7 @@ pub struct HostConfig {
     /// Connections in all, in and out; over it, newcomers displace idle strangers or those of the
     /// address that has most, or are refused.
     pub max_connections: u32,
-    /// What this host tells others it is, e.g. `debros/0.1.0`.
+    /// The agent that this host states to others, e.g. `debros/0.1.0`.
     pub agent: String,
     /// How long a connection without open streams stays.
     pub idle_timeout: Duration,
@@ -24,8 +24,8 @@ pub struct HostConfig {
 }
 
 impl HostConfig {
-    /// A client: listens nowhere, has the standard limits, and looks more often whether its node is
-    /// still there: calls wait for a node that went without a word.
+    /// A client: listens nowhere, has the standard limits, and checks more often whether its node
+    /// is still there: calls wait for a node that went without a word.
     pub fn client(keypair: Keypair, agent: impl Into<String>) -> Self {
         Self {
             keypair,

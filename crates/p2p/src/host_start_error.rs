@@ -16,14 +16,14 @@ pub enum HostStartError {
     },
     /// The address is none that this host can listen on.
     #[error(
-        "can not listen on {address}: give an address like /ip4/0.0.0.0/tcp/4001 or /ip4/0.0.0.0/udp/4001/quic-v1"
+        "cannot listen on {address}: give an address like /ip4/0.0.0.0/tcp/4001 or /ip4/0.0.0.0/udp/4001/quic-v1"
     )]
     Unsupported {
         /// The address as it was given.
         address: Multiaddr,
     },
     /// The system refused the address.
-    #[error("can not listen on {address}: {reason}")]
+    #[error("cannot listen on {address}: {reason}")]
     Listen {
         /// The address as it was given.
         address: Multiaddr,
@@ -31,7 +31,7 @@ pub enum HostStartError {
         reason: String,
     },
     /// The transports could not be set up.
-    #[error("can not set up the network: {0}")]
+    #[error("cannot set up the network: {0}")]
     Transport(String),
 }
 

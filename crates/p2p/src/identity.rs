@@ -1,8 +1,8 @@
 //! The key that makes this peer known to others, kept in one file.
 //!
 //! The file holds the libp2p protobuf encoding of a private key, as go-libp2p marshals it, so a key
-//! can move between the two. A file that can not be used is an error: a new key would be a new peer
-//! id, and everyone who knows the old one would lose this node.
+//! can move between the two. A file that cannot be used is an error: a new key would be a new peer
+//! id, and all peers that know the old one would lose this node.
 
 use debros_proto::durable_file;
 use libp2p::identity::{KeyType, Keypair};
@@ -52,8 +52,8 @@ pub enum IdentityError {
         /// Its permission bits.
         mode: u32,
     },
-    /// The file can not be read or written.
-    #[error("can not {action} the identity file {}: {error}", path.display())]
+    /// The file cannot be read or written.
+    #[error("cannot {action} the identity file {}: {error}", path.display())]
     Io {
         /// What was tried.
         action: &'static str,
@@ -68,8 +68,7 @@ pub enum IdentityError {
 /// this returns.
 ///
 /// # Errors
-/// When the file is there and can not be used as it is, or can not be written. It is never
-/// replaced.
+/// When the file is there and cannot be used as it is, or cannot be written. It is never replaced.
 pub fn load_or_create(path: &Path) -> Result<Keypair, IdentityError> {
     match debros_proto::regular_file::open(path) {
         Ok(file) => load(path, &file),

@@ -6,14 +6,14 @@
 //!   directly, so that a gateway beside its node takes the same way as one far away.
 //! - [`identity`] and [`peer_info`]: the two files that a node keeps for the network.
 //! - [`PeerLimits`]: what one peer may ask for.
-//! - [`PeerTrust`]: what a peer has proven; who serves its calls says so, and it decides who keeps
-//!   a place.
+//! - [`PeerTrust`]: what a peer has proven; the handler of its calls raises it, and it decides
+//!   which peers keep a place.
 //!
-//! `DESIGN.md` beside this crate tells the life of a call and the order of a shutdown.
+//! `DESIGN.md` beside this crate describes the life of a call and the order of a shutdown.
 
 mod addresses;
 mod admission;
-mod call_semantics;
+mod call_errors;
 mod channel;
 mod event_stream;
 mod eviction;
@@ -25,7 +25,6 @@ mod host_start_error;
 pub mod identity;
 mod limits;
 mod listen;
-mod local;
 mod metrics;
 mod opened_stream;
 pub mod peer_info;
@@ -42,7 +41,6 @@ mod serving_context;
 mod stream_server;
 mod swarm_task;
 
-pub use call_semantics::{is_write, opens_stream};
 pub use channel::Channel;
 pub use event_stream::EventStream;
 pub use handler::{CallContext, EventSource, Handler, Reply};

@@ -48,7 +48,7 @@ pub struct PeerLimits {
     /// Further pings in a row that may fail after the first one; with the last the connection is
     /// closed.
     pub failed_pings: u32,
-    /// Peers no longer connected that are remembered.
+    /// Peers no longer connected that the list keeps.
     pub remembered_peers: usize,
 }
 

@@ -11,8 +11,8 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 
-/// The listeners, and the addresses that they are bound to: one per interface where "any" was asked
-/// for.
+/// The listeners, and the addresses that they are bound to: one per interface where "any" was
+/// configured for.
 pub(crate) struct BoundListeners {
     pub(crate) listeners: Vec<ListenerId>,
     pub(crate) addresses: Vec<Multiaddr>,

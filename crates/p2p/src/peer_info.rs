@@ -15,7 +15,7 @@ use std::path::Path;
 /// takes nothing.
 ///
 /// # Errors
-/// When the file can not be written.
+/// When the file cannot be written.
 pub fn write(path: &Path, address: &Multiaddr) -> io::Result<()> {
     let address = with_loopback(address);
     if read(path).is_ok_and(|known| known == address) {

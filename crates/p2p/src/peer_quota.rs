@@ -23,7 +23,7 @@ impl BoundedCounter {
     pub(crate) fn try_acquire(self: &Arc<Self>, amount: usize) -> Option<CounterPermit> {
         let before = self.used.fetch_add(amount, Ordering::Relaxed);
         let held = CounterPermit { meter: self.clone(), amount };
-        // Dropping gives back what does not fit. Two who take at the same time may both be refused
+        // Dropping gives back what does not fit. Two that take at the same time may both be refused
         // at the edge.
         (before.saturating_add(amount) <= self.limit).then_some(held)
     }
@@ -104,7 +104,7 @@ pub(crate) struct PeerQuotaTable {
 }
 
 impl PeerQuotaTable {
-    /// The peer's use; it is forgotten when the last entry of the peer is dropped.
+    /// The peer's use; it is removed when the last entry of the peer is dropped.
     pub(crate) fn acquire_quota(
         self: &Arc<Self>,
         peer: PeerId,

@@ -1,5 +1,5 @@
-//! What a connected peer has proven, and when it was last of use: what decides who keeps a place
-//! when all are taken.
+//! What a connected peer has proven, and when it was last of use: what decides which peers keep a
+//! place when all are taken.
 
 use debros_proto::lock;
 use debros_proto::network::caller_network;
@@ -18,13 +18,13 @@ pub(crate) const IDLE_AFTER: Duration = Duration::from_secs(30);
 pub enum TrustLevel {
     /// Nothing. Identities cost nothing.
     Stranger,
-    /// It carries calls of somebody whose credential is valid here.
+    /// It carries calls with a credential that is valid here.
     Member,
     /// It holds the operator's credential.
     Operator,
 }
 
-/// One connected peer, shared by all of its connections and streams; forgotten with its last
+/// One connected peer, shared by all of its connections and streams; removed with its last
 /// connection.
 #[derive(Debug)]
 pub struct PeerTrust {

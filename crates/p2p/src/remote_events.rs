@@ -21,10 +21,10 @@ const WINDOW_BYTES: u64 = 2 << 20;
 
 /// What the events of a stream ask of it.
 pub(crate) trait EventControl: Send + Sync {
-    /// Sends a frame that can not wait.
+    /// Sends a frame that cannot wait.
     fn send_control(&self, frame: Frame);
 
-    /// Nobody waits for this id any more: tells the node, if it knows the id.
+    /// Nothing waits for this id any more: cancels the call at the node, if it is open.
     fn cancel_call(&self, id: u64);
 }
 

@@ -1,8 +1,8 @@
-//! RPC streams on libp2p connections: opens them where asked, hands those that peers open to the
+//! RPC streams on libp2p connections: opens them on request, hands those that peers open to the
 //! server.
 //!
 //! libp2p-stream would do for a start, but it dials when there is no connection, keeps an entry for
-//! every connection that ever was, and puts the streams of all peers through one slot, where one
+//! each connection that ever was, and puts the streams of all peers through one slot, where one
 //! peer's flood makes the others lose theirs. Here a peer's streams meet their limit in the task of
 //! the peer's own connection.
 
@@ -137,8 +137,8 @@ pub(crate) struct RpcConnectionHandler {
     trust: Arc<PeerTrust>,
     server: Option<Arc<RpcServer>>,
     streams_to_request: usize,
-    /// Who waits for a stream, oldest first. Streams are alike: each goes to whoever has waited
-    /// longest.
+    /// Requests that wait for a stream, oldest first. Streams are alike: each goes to the one that
+    /// has waited longest.
     waiting: VecDeque<OpenReply>,
     waker: Option<Waker>,
     /// Cancelled when this is dropped, which is when the connection is gone.
@@ -178,7 +178,7 @@ impl ConnectionHandler for RpcConnectionHandler {
 
     fn on_behaviour_event(&mut self, reply: OpenReply) {
         if self.waiting.len() >= MAX_WAITING {
-            // Whoever asked may have left.
+            // The requester may be gone.
             let _ = reply.send(Err(StreamOpenError::TooMany));
             return;
         }

@@ -1,8 +1,6 @@
 //! The caller's end of one RPC stream: many calls at a time, answers in any order.
 
-use crate::call_semantics::{
-    connection_lost_error, is_write, no_stream_error, opens_stream, timeout_error,
-};
+use crate::call_errors::{connection_lost_error, timeout_error};
 use crate::event_stream::EventStream;
 use crate::framed_stream::{FrameTimeoutStart, FramedStream, FramedStreamConfig, StreamError};
 use crate::limits::PeerLimits;
@@ -23,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 type CallResult = Result<rpc::Response, Error>;
 
-/// Who waits for the frames with one id.
+/// What waits for the frames with one id.
 enum PendingReply {
     /// A call that waits for its answer; for one that opens a stream, also where its events will
     /// go.
@@ -40,7 +38,7 @@ struct PendingReplies {
 
 pub(crate) struct RpcClientStream {
     peer: PeerId,
-    pub(crate) outbox: Arc<SendQueue>,
+    pub(crate) send_queue: Arc<SendQueue>,
     pending: Mutex<PendingReplies>,
     next_id: AtomicU64,
     closed: CancellationToken,
@@ -56,7 +54,8 @@ impl RpcClientStream {
         limits: &PeerLimits,
         metrics: Arc<P2pMetrics>,
     ) -> Arc<RpcClientStream> {
-        let outbox = Arc::new(SendQueue::new(limits.write_queue_bytes, limits.request_frame_bytes));
+        let send_queue =
+            Arc::new(SendQueue::new(limits.write_queue_bytes, limits.request_frame_bytes));
         let config = FramedStreamConfig {
             frame_limit: limits.response_frame_bytes,
             partial_frame_timeout: limits.partial_frame_timeout,
@@ -64,10 +63,10 @@ impl RpcClientStream {
             write_stall_timeout: limits.write_stall_timeout,
             arriving: None,
         };
-        let wire = FramedStream::new(stream, outbox.clone(), config, metrics.clone());
+        let framed = FramedStream::new(stream, send_queue.clone(), config, metrics.clone());
         let remote = Arc::new(RpcClientStream {
             peer,
-            outbox: outbox.clone(),
+            send_queue: send_queue.clone(),
             pending: Mutex::default(),
             next_id: AtomicU64::new(1),
             closed: CancellationToken::new(),
@@ -75,13 +74,13 @@ impl RpcClientStream {
         });
         let task = ClientStreamTask {
             remote: Arc::downgrade(&remote),
-            outbox,
+            send_queue,
             closed: remote.closed.clone(),
             abandoned: remote.abandoned.clone(),
             peer,
             metrics,
         };
-        tokio::spawn(task.run(wire));
+        tokio::spawn(task.run(framed));
         remote
     }
 
@@ -97,61 +96,49 @@ impl RpcClientStream {
         self.closed.cancelled().await;
     }
 
-    pub(crate) async fn call(
-        self: &Arc<Self>,
-        request: rpc::Request,
-        timeout: Duration,
-    ) -> CallResult {
-        if opens_stream(&request) {
-            // The events go nowhere: dropping them cancels the stream.
-            return self.open(request, timeout).await.map(|(response, _)| response);
-        }
-        self.send_request(request, timeout, 0, None).await.map(|(response, _)| response)
-    }
-
+    /// Opens a stream: sends the request with a place for the events that follow its answer.
     pub(crate) async fn open(
         self: &Arc<Self>,
         request: rpc::Request,
         timeout: Duration,
     ) -> Result<(rpc::Response, EventStream), Error> {
-        if !opens_stream(&request) {
-            return Err(no_stream_error());
-        }
         let (sink, events) = event_pipe();
-        let (response, id) =
-            self.send_request(request, timeout, events.initial_credit(), Some(sink)).await?;
+        let credit = events.initial_credit();
+        let (response, id) = self.send_request(request, timeout, credit, Some(sink)).await?;
         Ok((response, EventStream::remote(events.into_events(self.clone(), id))))
     }
 
-    async fn send_request(
-        self: &Arc<Self>,
+    /// Sends a request and waits for its answer, which comes with the id that the call has on this
+    /// stream. `credit` and `sink` are for calls that open a stream.
+    pub(crate) async fn send_request(
+        &self,
         mut request: rpc::Request,
         timeout: Duration,
         credit: u32,
         sink: Option<EventSink>,
     ) -> Result<(rpc::Response, u64), Error> {
-        let is_write = is_write(&request);
+        let may_write = request.may_write();
         request.timeout_ms = node_timeout_ms(timeout);
         request.credit = credit;
         let (sender, receiver) = oneshot::channel();
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         self.register_reply(id, PendingReply::Answer(sender, sink))?;
-        let mut ticket = CancelCallGuard { remote: self, id, sent: false, answered: false };
+        let mut cancel_guard = CancelCallGuard { remote: self, id, sent: false, answered: false };
         let frame = Frame { id, body: Some(Body::Request(request)) };
         let exchange = async {
-            match self.outbox.push(&frame).await {
-                Ok(()) => ticket.sent = true,
+            match self.send_queue.push(&frame).await {
+                Ok(()) => cancel_guard.sent = true,
                 Err(PushError::Closed) => return Err(never_sent_error()),
                 Err(PushError::TooLarge(error)) => return Err(error),
             }
             drop(frame);
-            let answer = receiver.await.map_err(|_| connection_lost_error(is_write))?;
-            ticket.answered = true;
+            let answer = receiver.await.map_err(|_| connection_lost_error(may_write))?;
+            cancel_guard.answered = true;
             answer
         };
         match tokio::time::timeout(timeout, exchange).await {
             Ok(answer) => answer.map(|response| (response, id)),
-            Err(_) if ticket.sent => Err(timeout_error(is_write, timeout)),
+            Err(_) if cancel_guard.sent => Err(timeout_error(may_write, timeout)),
             Err(_) => Err(Error::new(
                 Code::Unavailable,
                 format!(
@@ -167,30 +154,31 @@ impl RpcClientStream {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn register_reply(&self, id: u64, waiter: PendingReply) -> Result<(), Error> {
-        let mut waiters = self.lock_pending();
-        if waiters.closed {
+    fn register_reply(&self, id: u64, reply: PendingReply) -> Result<(), Error> {
+        let mut pending = self.lock_pending();
+        if pending.closed {
             return Err(never_sent_error());
         }
-        waiters.by_id.insert(id, waiter);
+        pending.by_id.insert(id, reply);
         Ok(())
     }
 
-    /// Hands a frame to whoever waits for it. Frames for calls that were cancelled are ignored.
+    /// Hands a frame to the call or stream that waits for it. Frames for calls that were cancelled
+    /// are ignored.
     fn dispatch_frame(&self, frame: Frame) -> Result<(), StreamError> {
         let Frame { id, body: Some(body) } = frame else {
             // A kind of frame that a newer version added.
             return Ok(());
         };
-        let mut waiters = self.lock_pending();
+        let mut pending = self.lock_pending();
         match body {
-            Body::Response(response) => match waiters.by_id.remove(&id) {
+            Body::Response(response) => match pending.by_id.remove(&id) {
                 Some(PendingReply::Answer(sender, sink)) => {
                     if let Some(sink) = sink {
-                        waiters.by_id.insert(id, PendingReply::Events(sink));
+                        pending.by_id.insert(id, PendingReply::Events(sink));
                     }
-                    drop(waiters);
-                    // An error means that the caller just left; its ticket cancels.
+                    drop(pending);
+                    // An error means that the caller just left; its guard cancels the call.
                     let _ = sender.send(Ok(response));
                     Ok(())
                 }
@@ -198,9 +186,9 @@ impl RpcClientStream {
                 None => Ok(()),
             },
             Body::Error(error) => {
-                let waiter = waiters.by_id.remove(&id);
-                drop(waiters);
-                match waiter {
+                let reply = pending.by_id.remove(&id);
+                drop(pending);
+                match reply {
                     Some(PendingReply::Answer(sender, _)) => {
                         let _ = sender.send(Err(error.into()));
                     }
@@ -209,12 +197,12 @@ impl RpcClientStream {
                 }
                 Ok(())
             }
-            Body::Event(event) => match waiters.by_id.get_mut(&id) {
+            Body::Event(event) => match pending.by_id.get_mut(&id) {
                 Some(PendingReply::Events(sink)) => sink.push_event(event),
                 Some(PendingReply::Answer(..)) => Err(StreamError::Violation),
                 None => Ok(()),
             },
-            Body::End(rpc::End {}) => match waiters.by_id.remove(&id) {
+            Body::End(rpc::End {}) => match pending.by_id.remove(&id) {
                 // The sink is dropped, which ends the events.
                 Some(PendingReply::Events(_)) | None => Ok(()),
                 Some(PendingReply::Answer(..)) => Err(StreamError::Violation),
@@ -223,15 +211,15 @@ impl RpcClientStream {
         }
     }
 
-    /// The stream is gone: everyone who waits learns it.
+    /// The stream is gone: every call and stream that waits ends with an error.
     fn fail_all(&self) {
         let by_id = {
-            let mut waiters = self.lock_pending();
-            waiters.closed = true;
-            std::mem::take(&mut waiters.by_id)
+            let mut pending = self.lock_pending();
+            pending.closed = true;
+            std::mem::take(&mut pending.by_id)
         };
-        for waiter in by_id.into_values() {
-            match waiter {
+        for reply in by_id.into_values() {
+            match reply {
                 // The caller words the error: it knows whether it wrote.
                 PendingReply::Answer(..) => {}
                 PendingReply::Events(sink) => sink.end_with_error(Error::new(
@@ -252,8 +240,8 @@ impl EventControl for RpcClientStream {
 
     fn send_control(&self, frame: Frame) {
         // A peer that has let megabytes of them pile up is not reading.
-        if !self.outbox.push_control(&frame) {
-            self.outbox.close();
+        if !self.send_queue.push_control(&frame) {
+            self.send_queue.close();
             self.abandoned.cancel();
         }
     }
@@ -269,8 +257,8 @@ fn never_sent_error() -> Error {
     Error::new(Code::Unavailable, "the connection to the node is closed. Nothing was sent.")
 }
 
-/// What the node is told: a little less than the caller waits, so that the node's own "nothing was
-/// done" arrives before the caller has to say that it does not know.
+/// The timeout that the request carries: a little less than the caller waits, so that the node's
+/// own "nothing was done" arrives before the outcome counts as unknown.
 fn node_timeout_ms(timeout: Duration) -> u32 {
     let margin = (timeout / 10).min(Duration::from_millis(100));
     // 0 would mean the node's default.
@@ -301,7 +289,7 @@ impl Drop for CancelCallGuard<'_> {
 /// The one task of the stream.
 struct ClientStreamTask {
     remote: Weak<RpcClientStream>,
-    outbox: Arc<SendQueue>,
+    send_queue: Arc<SendQueue>,
     closed: CancellationToken,
     abandoned: CancellationToken,
     peer: PeerId,
@@ -309,10 +297,10 @@ struct ClientStreamTask {
 }
 
 impl ClientStreamTask {
-    async fn run(self, mut wire: FramedStream) {
+    async fn run(self, mut framed: FramedStream) {
         self.metrics.open_channels.increment(1.0);
         let end = tokio::select! {
-            end = self.read_frames(&mut wire) => Some(end),
+            end = self.read_frames(&mut framed) => Some(end),
             () = self.abandoned.cancelled() => None,
         };
         self.closed.cancel();
@@ -321,26 +309,26 @@ impl ClientStreamTask {
         }
         match end {
             // What is still queued is cancellations: worth sending, not worth an error.
-            None => wire.flush_and_close().await.unwrap_or_default(),
+            None => framed.flush_and_close().await.unwrap_or_default(),
             Some(Ok(())) => {
-                self.outbox.close();
-                wire.flush_and_close().await.unwrap_or_default();
+                self.send_queue.close();
+                framed.flush_and_close().await.unwrap_or_default();
             }
             Some(Err(reset)) => {
-                self.outbox.close();
-                drop(wire);
+                self.send_queue.close();
+                drop(framed);
                 if reset != StreamError::Broken {
                     tracing::warn!(peer = %self.peer, reason = reset.name(), "closed a stream to a node");
                 }
                 self.metrics.count_stream_error(reset.name());
             }
         }
-        self.outbox.close();
+        self.send_queue.close();
         self.metrics.open_channels.decrement(1.0);
     }
 
-    async fn read_frames(&self, wire: &mut FramedStream) -> Result<(), StreamError> {
-        while let Some((frame, _)) = wire.next_frame().await? {
+    async fn read_frames(&self, framed: &mut FramedStream) -> Result<(), StreamError> {
+        while let Some((frame, _)) = framed.next_frame().await? {
             let Some(remote) = self.remote.upgrade() else { break };
             remote.dispatch_frame(frame)?;
             drop(remote);

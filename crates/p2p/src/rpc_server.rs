@@ -45,7 +45,7 @@ impl RpcServer {
     }
 
     /// Serves a stream that a peer opened, or resets it when the peer has too many. Runs in the
-    /// connection's own task, so that a peer that opens streams without end keeps nobody busy but
+    /// connection's own task, so that a peer that opens streams without end keeps nothing busy but
     /// its own connection.
     pub(crate) fn accept_stream(
         self: &Arc<Self>,

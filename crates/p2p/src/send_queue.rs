@@ -1,5 +1,5 @@
 //! What waits to be written to one stream. Many tasks put frames in; the stream's one task takes
-//! all of them out at once, so that callers who come at the same time share one write, one
+//! all of them out at once, so that callers that come at the same time share one write, one
 //! encryption and one system call.
 
 use bytes::{Bytes, BytesMut};
@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, TryAcquireError};
 
 /// From this size on a frame is encoded into a buffer of its own, outside the lock.
 const LARGE_FRAME: usize = 16 << 10;
-/// Bytes of frames that can not wait for room (credit, cancellation, refusals): past this the peer
+/// Bytes of frames that cannot wait for room (credit, cancellation, refusals): past this the peer
 /// is not reading.
 const MAX_CONTROL_BYTES: usize = 2 << 20;
 /// A length prefix takes at most this much.
@@ -45,7 +45,7 @@ struct SendQueueState {
     tail_control_bytes: usize,
     /// Urgent bytes queued or being written.
     control_bytes: usize,
-    /// The stream's task was told already that something waits.
+    /// The stream's task was already woken for what waits.
     woken: bool,
     closed: bool,
 }
@@ -100,13 +100,13 @@ impl SendQueue {
     }
 
     /// Queues a small frame without waiting for room. `false` when so much of this kind waits that
-    /// the peer can not be reading: the stream must be reset.
+    /// the peer cannot be reading: the stream must be reset.
     pub(crate) fn push_control(&self, frame: &Frame) -> bool {
         let length = frame.encoded_len() + LENGTH_PREFIX;
         if self.lock_state().control_bytes + length > MAX_CONTROL_BYTES {
             return false;
         }
-        // On a closed stream nobody needs the frame any more.
+        // On a closed stream the frame is of no use.
         let _ = self.enqueue_frame(frame, length, 0, length);
         true
     }
@@ -199,7 +199,8 @@ impl SendQueue {
         }
     }
 
-    /// The stream has ended: who waits for room stops waiting, and what is queued is dropped.
+    /// The stream has ended: senders that wait for room stop waiting, and what is queued is
+    /// dropped.
     pub(crate) fn close(&self) {
         self.room.close();
         let mut queue = self.lock_state();
@@ -230,11 +231,11 @@ mod tests {
         Frame { id, body: Some(Body::Event(event)) }
     }
 
-    fn ids(outbox: &SendQueue) -> Vec<u64> {
+    fn ids(queue: &SendQueue) -> Vec<u64> {
         let mut bytes = BytesMut::new();
-        while let Some(chunk) = outbox.pop_chunk() {
+        while let Some(chunk) = queue.pop_chunk() {
             bytes.extend_from_slice(&chunk.bytes);
-            outbox.release_chunk(&chunk);
+            queue.release_chunk(&chunk);
         }
         std::iter::from_fn(|| frame::decode(&mut bytes, 1 << 20).unwrap().map(|frame| frame.id))
             .collect()
@@ -242,57 +243,57 @@ mod tests {
 
     #[tokio::test]
     async fn frames_come_out_in_the_order_they_went_in_whatever_their_size() {
-        let outbox = SendQueue::new(1 << 20, 1 << 20);
+        let queue = SendQueue::new(1 << 20, 1 << 20);
         for (id, size) in [(1, 10), (2, LARGE_FRAME), (3, 0), (4, 5), (5, LARGE_FRAME * 2), (6, 1)]
         {
-            outbox.push(&chunk(id, size)).await.unwrap();
+            queue.push(&chunk(id, size)).await.unwrap();
         }
-        assert_eq!(ids(&outbox), [1, 2, 3, 4, 5, 6]);
-        assert!(outbox.is_empty());
+        assert_eq!(ids(&queue), [1, 2, 3, 4, 5, 6]);
+        assert!(queue.is_empty());
     }
 
     #[tokio::test]
     async fn a_full_queue_makes_callers_wait_until_something_was_written() {
-        let outbox = SendQueue::new(LARGE_FRAME, 1 << 20);
-        outbox.push(&chunk(1, LARGE_FRAME * 3)).await.unwrap();
-        assert!(!outbox.try_push(&chunk(2, 1)).unwrap());
+        let queue = SendQueue::new(LARGE_FRAME, 1 << 20);
+        queue.push(&chunk(1, LARGE_FRAME * 3)).await.unwrap();
+        assert!(!queue.try_push(&chunk(2, 1)).unwrap());
         let waiting = chunk(3, 1);
-        let mut push = std::pin::pin!(outbox.push(&waiting));
+        let mut push = std::pin::pin!(queue.push(&waiting));
         assert!(futures::poll!(push.as_mut()).is_pending());
-        assert!(outbox.push_control(&chunk(4, 1)), "urgent frames do not wait");
-        assert_eq!(ids(&outbox), [1, 4]);
+        assert!(queue.push_control(&chunk(4, 1)), "urgent frames do not wait");
+        assert_eq!(ids(&queue), [1, 4]);
         push.await.unwrap();
-        assert_eq!(ids(&outbox), [3]);
+        assert_eq!(ids(&queue), [3]);
     }
 
     #[tokio::test]
     async fn closing_ends_the_wait_and_refuses_what_comes_later() {
-        let outbox = SendQueue::new(LARGE_FRAME, 1 << 20);
-        outbox.push(&chunk(1, LARGE_FRAME)).await.unwrap();
+        let queue = SendQueue::new(LARGE_FRAME, 1 << 20);
+        queue.push(&chunk(1, LARGE_FRAME)).await.unwrap();
         let waiting = chunk(2, 1);
-        let mut push = std::pin::pin!(outbox.push(&waiting));
+        let mut push = std::pin::pin!(queue.push(&waiting));
         assert!(futures::poll!(push.as_mut()).is_pending());
-        outbox.close();
+        queue.close();
         assert!(matches!(push.await, Err(PushError::Closed)));
-        assert!(matches!(outbox.try_push(&chunk(3, 1)), Err(PushError::Closed)));
-        assert!(outbox.is_empty());
+        assert!(matches!(queue.try_push(&chunk(3, 1)), Err(PushError::Closed)));
+        assert!(queue.is_empty());
     }
 
     #[tokio::test]
     async fn a_frame_over_the_limit_is_refused_and_holds_no_room() {
-        let outbox = SendQueue::new(LARGE_FRAME, 100);
-        match outbox.push(&chunk(1, 200)).await {
+        let queue = SendQueue::new(LARGE_FRAME, 100);
+        match queue.push(&chunk(1, 200)).await {
             Err(PushError::TooLarge(error)) => assert_eq!(error.code, Code::TooLarge),
             other => panic!("{other:?}"),
         }
-        assert_eq!(outbox.room.available_permits(), LARGE_FRAME);
+        assert_eq!(queue.room.available_permits(), LARGE_FRAME);
     }
 
     #[test]
     fn urgent_frames_are_bounded() {
-        let outbox = SendQueue::new(LARGE_FRAME, 1 << 20);
+        let queue = SendQueue::new(LARGE_FRAME, 1 << 20);
         let refused =
-            (0..MAX_CONTROL_BYTES as u64).find(|id| !outbox.push_control(&chunk(*id, 1000)));
+            (0..MAX_CONTROL_BYTES as u64).find(|id| !queue.push_control(&chunk(*id, 1000)));
         assert!(refused.is_some_and(|count| count > 1000));
     }
 }

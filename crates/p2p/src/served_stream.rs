@@ -1,14 +1,17 @@
 //! The calls of one served stream: started within the caller's limits, run each in its own task,
 //! answered through the stream's queue.
 
-use crate::call_semantics::{DEADLINE_GRACE, is_write, opens_stream};
+use crate::call_errors::{
+    DEADLINE_GRACE, answer_too_large_error, answer_unread_error, timeout_error,
+};
 use crate::framed_stream::StreamError;
 use crate::handler::{CallContext, EventSource, Reply};
 use crate::peer_quota::{BoundedCounter, CounterPermit, PeerQuota};
 use crate::peer_trust::{PeerTrust, RunningCallGuard};
 use crate::send_queue::{PushError, SendQueue};
 use crate::serving_context::ServingContext;
-use debros_proto::rpc::{self, Frame, frame::Body, request};
+use debros_proto::call_kinds::CallReply;
+use debros_proto::rpc::{self, Frame, frame::Body};
 use debros_proto::{Code, Error};
 use futures::{FutureExt as _, StreamExt as _};
 use libp2p::PeerId;
@@ -59,7 +62,7 @@ pub(crate) struct ServedStream {
     trust: Arc<PeerTrust>,
     pub(crate) serving: Arc<ServingContext>,
     quota: Arc<PeerQuota>,
-    outbox: Arc<SendQueue>,
+    send_queue: Arc<SendQueue>,
     calls_here: Arc<BoundedCounter>,
     running: Mutex<RunningCalls>,
     pub(crate) tasks: TaskTracker,
@@ -68,7 +71,7 @@ pub(crate) struct ServedStream {
 #[derive(Default)]
 struct RunningCalls {
     by_id: HashMap<u64, CallHandle>,
-    /// Tells calls apart that had the same id one after the other.
+    /// Distinguishes calls that had the same id one after the other.
     started: u64,
 }
 
@@ -105,7 +108,7 @@ struct CallTask {
     number: u64,
     permits: CallPermits,
     credit: Option<Arc<Semaphore>>,
-    writes: bool,
+    may_write: bool,
 }
 
 impl ServedStream {
@@ -114,7 +117,7 @@ impl ServedStream {
         trust: Arc<PeerTrust>,
         serving: Arc<ServingContext>,
         quota: Arc<PeerQuota>,
-        outbox: Arc<SendQueue>,
+        send_queue: Arc<SendQueue>,
     ) -> Self {
         let calls_here = Arc::new(BoundedCounter::new(serving.limits.calls_per_stream));
         Self {
@@ -122,7 +125,7 @@ impl ServedStream {
             trust,
             serving,
             quota,
-            outbox,
+            send_queue,
             calls_here,
             running: Mutex::default(),
             tasks: TaskTracker::new(),
@@ -141,9 +144,10 @@ impl ServedStream {
         request: rpc::Request,
         size: usize,
     ) -> Result<(), StreamError> {
-        let streams = opens_stream(&request);
-        let share = match self.acquire_permits(size, streams) {
-            Ok(share) => share,
+        let reply = request.kind().map_or(CallReply::Response, |kind| kind.reply);
+        let streams = reply != CallReply::Response;
+        let permits = match self.acquire_permits(size, streams) {
+            Ok(permits) => permits,
             Err(refusal) => return self.refuse_call(id, refusal),
         };
         let mut running = self.lock_running();
@@ -158,14 +162,14 @@ impl ServedStream {
             caller: self.clone(),
             id,
             number,
-            permits: share,
+            permits,
             credit: credit.clone(),
-            writes: is_write(&request),
+            may_write: request.may_write(),
         };
-        let endless = matches!(request.call, Some(request::Call::Subscribe(_)));
-        // The task may end at once: it waits for the lock before it takes its entry out.
+        let is_subscription = reply == CallReply::Subscription;
+        // The task may end at once: it waits for the lock before it removes its entry.
         let task = self.tasks.spawn(task.run(request)).abort_handle();
-        entry.insert(CallHandle { number, task, credit, is_subscription: endless });
+        entry.insert(CallHandle { number, task, credit, is_subscription });
         Ok(())
     }
 
@@ -199,20 +203,20 @@ impl ServedStream {
         self.serving.metrics.refused_calls.increment(1);
         let error = Error::from(refusal);
         let frame = Frame { id, body: Some(Body::Error(error.into())) };
-        if self.outbox.push_control(&frame) { Ok(()) } else { Err(StreamError::Stalled) }
+        if self.send_queue.push_control(&frame) { Ok(()) } else { Err(StreamError::Stalled) }
     }
 
     /// The caller allows more events. For calls that are not open any more: ignored.
     pub(crate) fn add_credit(&self, id: u64, events: u32) {
         if let Some(CallHandle { credit: Some(credit), .. }) = self.lock_running().by_id.get(&id) {
-            // Only this stream's one reader adds, so the sum can not pass the bound meanwhile.
+            // Only this stream's one reader adds, so the sum cannot pass the bound meanwhile.
             credit.add_permits(
                 (events as usize).min(MAX_CREDIT.saturating_sub(credit.available_permits())),
             );
         }
     }
 
-    /// The caller wants no answer any more: drops the call's future.
+    /// The caller cancelled: drops the call's future.
     pub(crate) fn cancel_call(&self, id: u64) {
         if let Some(call) = self.lock_running().by_id.remove(&id) {
             call.task.abort();
@@ -230,7 +234,7 @@ impl ServedStream {
             !call.is_subscription
         });
         for id in ended {
-            // A caller that does not read learns it from the closed stream.
+            // A caller that does not read sees it from the closed stream.
             let _ = self.refuse_call(id, CallRefusal::Stopping);
         }
     }
@@ -241,7 +245,7 @@ impl ServedStream {
         }
     }
 
-    /// Takes a call out that has its answer; `false` when it was cancelled.
+    /// Removes a call that has its answer; `false` when it was cancelled.
     fn remove_finished(&self, id: u64, number: u64) -> bool {
         let mut running = self.lock_running();
         let is_it = running.by_id.get(&id).is_some_and(|call| call.number == number);
@@ -272,7 +276,7 @@ impl CallTask {
     }
 
     /// Runs the handler and, if it opened a stream, the stream. Returns the last frame, `None` when
-    /// nobody waits.
+    /// the caller is gone.
     async fn run_handler(&mut self, request: rpc::Request) -> Option<Body> {
         let serving = self.caller.serving.clone();
         let limits = &serving.limits;
@@ -302,9 +306,7 @@ impl CallTask {
                 )),
             },
             Ok(Err(error)) => Some(Body::Error(error.into())),
-            Err(_) => {
-                Some(Body::Error(crate::call_semantics::timeout_error(self.writes, timeout).into()))
-            }
+            Err(_) => Some(Body::Error(timeout_error(self.may_write, timeout).into())),
         }
     }
 
@@ -316,7 +318,7 @@ impl CallTask {
     ) -> Option<Body> {
         self.push_frame(Body::Response(response)).await.ok()?;
         loop {
-            // Credit first: without it the source is not asked, so that it can drop and count by
+            // Credit first: without it the source is not polled, so that it can drop and count by
             // its own rule.
             credit.acquire().await.ok()?.forget();
             match source.next().await {
@@ -332,63 +334,35 @@ impl CallTask {
     }
 
     async fn push_frame(&self, body: Body) -> Result<(), PushError> {
-        self.caller.outbox.push(&Frame { id: self.id, body: Some(body) }).await
+        self.caller.send_queue.push(&Frame { id: self.id, body: Some(body) }).await
     }
 
     /// Sends the last frame of a call. While it waits for room it counts against the peer: a peer
-    /// that asks for much and does not read gets errors instead.
+    /// that requests much and does not read gets errors instead.
     async fn send_answer(&self, body: Body) {
         let frame = Frame { id: self.id, body: Some(body) };
-        let outbox = &self.caller.outbox;
-        let pushed = match outbox.try_push(&frame) {
+        let send_queue = &self.caller.send_queue;
+        let pushed = match send_queue.try_push(&frame) {
             Ok(true) => Ok(()),
             Ok(false) => {
                 use prost::Message as _;
                 match self.caller.quota.waiting_answer_bytes.try_acquire(frame.encoded_len()) {
-                    Some(_waiting) => outbox.push(&frame).await,
+                    Some(_waiting) => send_queue.push(&frame).await,
                     None => {
                         drop(frame);
-                        return self.send_error(answer_unread_error(self.writes)).await;
+                        return self.send_error(answer_unread_error(self.may_write)).await;
                     }
                 }
             }
             Err(error) => Err(error),
         };
         if let Err(PushError::TooLarge(error)) = pushed {
-            self.send_error(answer_too_large_error(self.writes, &error)).await;
+            self.send_error(answer_too_large_error(self.may_write, &error)).await;
         }
     }
 
     async fn send_error(&self, error: Error) {
-        // An error is small; when the stream is closed nobody waits for it.
+        // An error is small; when the stream is closed it has no receiver.
         let _ = self.push_frame(Body::Error(error.into())).await;
-    }
-}
-
-/// The error in place of an answer that is over the frame limit.
-fn answer_too_large_error(is_write: bool, error: &Error) -> Error {
-    let message = &error.message;
-    if is_write {
-        Error::new(
-            Code::UnknownOutcome,
-            format!("the write was done, but its answer can not be sent: {message}"),
-        )
-    } else {
-        Error::new(Code::ResultTooLarge, format!("the answer can not be sent: {message}"))
-    }
-}
-
-/// The error in place of an answer that found no room.
-fn answer_unread_error(is_write: bool) -> Error {
-    if is_write {
-        Error::new(
-            Code::UnknownOutcome,
-            "the write was done, but its answer was dropped: too many answers wait unread",
-        )
-    } else {
-        Error::new(
-            Code::Overloaded,
-            "the answer was dropped: too many answers to this peer wait unread",
-        )
     }
 }

@@ -22,7 +22,8 @@ pub(crate) async fn serve(
     stream: OpenedStream,
 ) -> Result<(), StreamError> {
     let limits = &serving.limits;
-    let outbox = Arc::new(SendQueue::new(limits.write_queue_bytes, limits.response_frame_bytes));
+    let send_queue =
+        Arc::new(SendQueue::new(limits.write_queue_bytes, limits.response_frame_bytes));
     let config = FramedStreamConfig {
         frame_limit: limits.request_frame_bytes,
         partial_frame_timeout: limits.partial_frame_timeout,
@@ -30,28 +31,29 @@ pub(crate) async fn serve(
         write_stall_timeout: limits.write_stall_timeout,
         arriving: Some(ArrivingBytes::new(&quota.request_bytes, &serving.request_bytes)),
     };
-    let wire = FramedStream::new(stream, outbox.clone(), config, serving.metrics.clone());
-    let caller = Arc::new(ServedStream::new(peer, trust, serving.clone(), quota, outbox.clone()));
+    let framed = FramedStream::new(stream, send_queue.clone(), config, serving.metrics.clone());
+    let caller =
+        Arc::new(ServedStream::new(peer, trust, serving.clone(), quota, send_queue.clone()));
     let end = tokio::select! {
-        end = run(&caller, wire) => end,
+        end = run(&caller, framed) => end,
         () = serving.abort.cancelled() => Ok(()),
     };
-    // Whoever still runs has nobody to answer.
-    outbox.close();
+    // The answers of calls that still run have no receiver.
+    send_queue.close();
     caller.abort_all();
     end
 }
 
 /// Reads and writes until the caller leaves; or, when the node stops, until every call has ended
 /// and was answered.
-async fn run(caller: &Arc<ServedStream>, mut wire: FramedStream) -> Result<(), StreamError> {
+async fn run(caller: &Arc<ServedStream>, mut framed: FramedStream) -> Result<(), StreamError> {
     let mut stopping = pin!(caller.serving.stopping.cancelled());
     let mut idle = pin!(caller.tasks.wait());
     let mut closing = false;
     loop {
         tokio::select! {
             biased;
-            frame = wire.next_frame() => match frame? {
+            frame = framed.next_frame() => match frame? {
                 Some((frame, size)) => {
                     handle_frame(caller, frame, size, closing)?;
                     tokio::task::coop::consume_budget().await;
@@ -65,7 +67,7 @@ async fn run(caller: &Arc<ServedStream>, mut wire: FramedStream) -> Result<(), S
                 caller.tasks.close();
                 caller.end_subscriptions();
             }
-            () = &mut idle, if closing => return wire.flush_and_close().await,
+            () = &mut idle, if closing => return framed.flush_and_close().await,
         }
     }
 }

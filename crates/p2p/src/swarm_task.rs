@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
-/// What identify says that this host speaks.
+/// The protocol version that this host states in identify.
 const PROTOCOL_VERSION: &str = "debros/1.0.0";
 /// Streams of all protocols on one connection; a peer that opens more loses the connection.
 const MAX_STREAMS: usize = 256;
@@ -49,7 +49,7 @@ impl SharedHostState {
 
 type DialReply = oneshot::Sender<Result<PeerId, Error>>;
 
-/// What the task can be asked to do.
+/// The commands of the task.
 pub(crate) enum SwarmCommand {
     Dial {
         address: Multiaddr,
@@ -76,7 +76,7 @@ pub(crate) enum SwarmCommand {
 
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
-    // First: a connection that is not let in must not reach the others.
+    // First: a refused connection must not reach the other behaviours.
     admission: AdmissionBehaviour,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
@@ -179,7 +179,7 @@ pub(crate) async fn run(
             command = commands.recv() => match command {
                 Some(SwarmCommand::Close { deadline, reply }) => {
                     task.close_connections(deadline).await;
-                    // Whoever asked may have stopped waiting.
+                    // The requester may have stopped waiting.
                     let _ = reply.send(());
                     return;
                 }
@@ -199,7 +199,7 @@ struct SwarmTask {
     listeners: Vec<ListenerId>,
     shared: Arc<SharedHostState>,
     metrics: Arc<P2pMetrics>,
-    /// Dials under way, with the peer that is expected and who waits.
+    /// Dials under way, with the peer that is expected and those that wait.
     dials: HashMap<ConnectionId, (Multiaddr, Option<PeerId>, DialReply)>,
     /// Pings in a row that got no answer.
     failed_pings: HashMap<ConnectionId, u32>,
@@ -212,7 +212,7 @@ struct SwarmTask {
 
 impl SwarmTask {
     fn handle_command(&mut self, command: SwarmCommand) {
-        // Where a reply can not be sent, whoever asked has stopped waiting.
+        // Where a reply cannot be sent, the requester has stopped waiting.
         match command {
             SwarmCommand::Dial { address, peer, reply } => self.dial(address, peer, reply),
             SwarmCommand::Disconnect { peer, reply } => {
@@ -235,8 +235,8 @@ impl SwarmTask {
     }
 
     fn dial(&mut self, address: Multiaddr, peer: Option<PeerId>, reply: DialReply) {
-        // A port of its own for every dial: sharing the listening port makes a quick reconnect
-        // fail, because the old connection between the same two ports lingers in the system.
+        // A port of its own for each dial: sharing the listening port makes a quick reconnect fail,
+        // because the old connection between the same two ports lingers in the system.
         let options = match peer {
             Some(peer) => DialOpts::peer_id(peer)
                 // Even when another dial to the peer is under way: that one's address may be dead.
@@ -269,7 +269,7 @@ impl SwarmTask {
                 };
                 self.shared.lock_peers().mark_connected(peer_id, reached_at);
                 if let Some((_, _, reply)) = self.dials.remove(&connection_id) {
-                    // Whoever asked may have stopped waiting.
+                    // The requester may have stopped waiting.
                     let _ = reply.send(Ok(peer_id));
                 }
             }
@@ -382,7 +382,7 @@ impl SwarmTask {
     }
 }
 
-/// Words why a dial failed.
+/// The message for a failed dial.
 fn dial_error(address: &Multiaddr, expected: Option<PeerId>, error: &DialError) -> Error {
     match error {
         DialError::WrongPeerId { obtained, .. } => {
@@ -409,14 +409,14 @@ fn dial_error(address: &Multiaddr, expected: Option<PeerId>, error: &DialError) 
                 Error::new(
                     Code::Unavailable,
                     match system_error(error) {
-                        Some(cause) => format!("can not connect to {address}: {}", cause.kind()),
+                        Some(cause) => format!("cannot connect to {address}: {}", cause.kind()),
                         None => format!(
-                            "can not connect to {address}: nobody finished the handshake there"
+                            "cannot connect to {address}: no peer finished the handshake there"
                         ),
                     },
                 )
             }
-            None => Error::new(Code::Unavailable, format!("can not connect to {address}")),
+            None => Error::new(Code::Unavailable, format!("cannot connect to {address}")),
         },
         DialError::Aborted | DialError::DialPeerConditionFalse(_) => {
             Error::new(Code::Unavailable, format!("the dial of {address} was broken off"))

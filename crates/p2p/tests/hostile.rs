@@ -1,4 +1,5 @@
-//! Peers that break the rules or ask for too much: they lose their stream, nobody else feels it.
+//! Peers that break the rules or request too much: they lose their stream, and no other peer is
+//! affected.
 
 mod support;
 
@@ -252,8 +253,7 @@ async fn a_flood_of_calls_without_reading_ends_the_stream() {
     }
     node.until_waiting(10).await;
     let many: Vec<u8> = (10..1010).flat_map(|id| encoded(id, Body::Request(get("x")))).collect();
-    // Every call is refused, and nobody reads the refusals: once too many wait, the stream is
-    // reset.
+    // Every call is refused, and the refusals stay unread: once too many wait, the stream is reset.
     while stream.try_send(&many).await.is_ok() {}
     node.dropped.reaches(10).await;
     neighbour_is_fine(&channel, &host).await;

@@ -114,7 +114,7 @@ async fn a_wrong_peer_id_is_a_clear_error() {
 async fn addresses_that_can_not_be_dialled_are_clear_errors() {
     let (host, _) = node().await;
     let client = client().await;
-    // Bound and not listened on: nobody else gets the port meanwhile, and nobody answers there.
+    // Bound and not listened on: no other program gets the port meanwhile, and none answers there.
     let unheard = tokio::net::TcpSocket::new_v4().unwrap();
     unheard.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let refused = unheard.local_addr().unwrap().port();
@@ -262,7 +262,7 @@ async fn shutdown_lets_running_calls_end_and_refuses_new_ones() {
         let host = host.clone();
         async move { host.shutdown(soon()).await }
     });
-    // The subscription's end tells that the shutdown has begun.
+    // The subscription's end shows that the shutdown has begun.
     assert_eq!(events.next().await.unwrap().unwrap_err().code, Code::Unavailable);
     let error = channel.call(put("late", "x"), LONG).await.unwrap_err();
     assert_eq!(error.code, Code::Unavailable, "{error}");

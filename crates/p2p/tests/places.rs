@@ -24,7 +24,7 @@ async fn identities_of_one_address_leave_room_for_others() {
     for _ in 0..6 {
         crowd.push(RawPeer::connect_from(&host, "127.0.0.2").await.unwrap());
     }
-    // A busy one is as good as an idle one: calls that anybody may make prove nothing.
+    // A busy one is as good as an idle one: public calls prove nothing.
     crowd[0].open().await.request(1, get("never")).await;
     RawPeer::connect_from(&host, "127.0.0.2").await.err().expect("no place for more of the same");
     let others: Vec<_> = join_all((0..3).map(|_| connect(&host))).await;

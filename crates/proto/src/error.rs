@@ -99,7 +99,7 @@ codes! {
     /// Reads and deletes go on there, and so do the namespaces of others.
     QuotaExceeded = 40, "quota_exceeded";
 
-    /// Nobody can answer now; nothing was done. Try again.
+    /// No node can answer now; nothing was done. Try again.
     Unavailable = 64, "unavailable";
     /// Too much is waiting already; nothing was done. Try again later.
     Overloaded = 65, "overloaded";
@@ -113,7 +113,7 @@ codes! {
     /// The machine's disk has no room for the write, or for the temporary files of the statement.
     /// Nothing was done; deletes go on.
     DiskFull = 69, "disk_full";
-    /// The database can not be written (read-only file system, I/O error). Nothing was done.
+    /// The database cannot be written (read-only file system, I/O error). Nothing was done.
     ReadOnly = 70, "read_only";
     /// The database file is damaged.
     Corrupt = 71, "database_corrupt";
@@ -127,8 +127,8 @@ impl Code {
         self as u32
     }
 
-    /// Whether the caller did not show who it is: no credential, or one that is not valid, expired
-    /// or revoked.
+    /// Whether the caller is not authenticated: no credential, or one that is not valid, expired or
+    /// revoked.
     pub const fn is_unauthenticated(self) -> bool {
         matches!(self, Code::Unauthenticated | Code::CredentialExpired | Code::CredentialRevoked)
     }
@@ -158,7 +158,7 @@ pub struct Error {
     pub retry_after: Option<Duration>,
     /// Index of the statement that failed, in a transaction.
     pub statement: Option<usize>,
-    /// What only the person who set this program up may see: addresses, peer ids, the system's own
+    /// What only the operator of this program may see: addresses, peer ids, the system's own
     /// reasons. It stays in this process: no frame carries it and a gateway shows it to no caller.
     /// Logs and command lines show it.
     pub detail: Option<Box<str>>,
@@ -175,7 +175,7 @@ impl Error {
         Self::new(Code::InvalidArgument, message)
     }
 
-    /// [`Code::Internal`]. The message must not tell inner details: log those.
+    /// [`Code::Internal`]. The message must not hold inner details: log those.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(Code::Internal, message)
     }

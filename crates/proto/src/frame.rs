@@ -1,8 +1,8 @@
 //! How messages stand on a stream: an unsigned varint length, then that many bytes of one
 //! [`Frame`].
 //!
-//! The decoder never reserves memory for a length that it was merely told: a buffer grows with the
-//! bytes that arrive.
+//! The decoder never reserves memory for an announced length: a buffer grows with the bytes that
+//! arrive.
 
 use crate::error::{Code, Error, Result};
 use crate::rpc::Frame;
@@ -34,7 +34,7 @@ pub fn encode(frame: &Frame, limit: usize, buffer: &mut BytesMut) -> Result<()> 
 ///
 /// # Errors
 /// `too_large` when the announced length is over `limit`, `malformed` when the bytes are no frame.
-/// The stream can not be read on after either.
+/// The stream cannot be read any further after either.
 pub fn decode(buffer: &mut BytesMut, limit: usize) -> Result<Option<Frame>> {
     let Some((length, header)) = peek_length(buffer)? else {
         return Ok(None);

@@ -41,7 +41,7 @@ macro_rules! name_type {
 
 name_type! {
     /// An application's namespace: `[a-z0-9][a-z0-9_-]{0,62}`. The colon is not in it, so that
-    /// `ns::<namespace>::` can not be read in two ways.
+    /// `ns::<namespace>::` cannot be read in two ways.
     Namespace
 }
 

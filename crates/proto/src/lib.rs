@@ -5,6 +5,8 @@
 //!   `proto/`.
 //! - [`frame`]: how messages stand on a stream, with size limits.
 //! - [`ids`]: namespaces, keys, topics and other names, checked when they are made.
+//! - [`call_kinds`]: one line for each call: its name, what it requires, what it does.
+//! - [`Permission`]: what a call needs to be allowed.
 //! - [`error`]: the one error type of a call, with its catalogue of stable codes.
 //! - [`value`] and [`json`]: SQL values, and how they read in JSON.
 //! - [`sql`]: splitting a script into statements.
@@ -19,6 +21,7 @@
 //! This crate knows no async runtime, no network, no web framework and no database driver, so that
 //! a light client which needs only the words compiles nothing else.
 
+pub mod call_kinds;
 pub mod durable_file;
 pub mod error;
 pub mod frame;
@@ -29,6 +32,7 @@ pub mod limits;
 mod log_throttle;
 mod mutex;
 pub mod network;
+mod permission;
 mod redacted_debug;
 pub mod regular_file;
 pub mod sql;
@@ -47,6 +51,7 @@ pub use error::{Code, Error, Result};
 pub use ids::{Key, Namespace, Topic};
 pub use log_throttle::{LOG_INTERVAL, LogThrottle};
 pub use mutex::lock;
+pub use permission::Permission;
 pub use time::now_ms;
 
 /// The RPC protocol's name on a libp2p connection.

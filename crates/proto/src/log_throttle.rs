@@ -1,8 +1,8 @@
 //! How often a line of the log is written that a stranger can cause.
 //!
-//! A line above debug that anybody can cause at will fills a disk and hides the lines that matter.
-//! Whoever writes such a line asks a [`LogThrottle`] first and says in the line how many times it
-//! stands for; a metric counts each.
+//! A line above debug that a stranger can cause at will fills a disk and hides the lines that
+//! matter. Code that writes such a line calls [`LogThrottle::admit`] first, and the line says how
+//! many occurrences it stands for; a metric counts each.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ impl LogThrottle {
             return None;
         }
         let after = now.saturating_add(u64::try_from(LOG_INTERVAL.as_millis()).unwrap_or(u64::MAX));
-        // Of those who come at the same time one writes.
+        // Of occurrences at the same time one writes.
         self.next_ms.compare_exchange(next, after, Ordering::Relaxed, Ordering::Relaxed).ok()?;
         Some(self.held_back.swap(0, Ordering::Relaxed))
     }
@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn a_flood_is_a_line_a_minute_that_says_how_many() {
         let throttle = LogThrottle::default();
-        assert_eq!(throttle.admit_at(Duration::ZERO), Some(1), "the first is told at once");
+        assert_eq!(throttle.admit_at(Duration::ZERO), Some(1), "the first is written at once");
         let flood = (1..1000).filter_map(|ms| throttle.admit_at(Duration::from_millis(ms)));
         assert_eq!(flood.count(), 0);
         assert_eq!(throttle.admit_at(LOG_INTERVAL), Some(1000), "none is lost");

@@ -10,7 +10,7 @@ const IPV6_PREFIX: u32 = 64;
 /// address that is mapped into IPv6 is that IPv4 address, and a loopback address stays one.
 pub fn caller_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        // Its /64 is nobody's.
+        // Its /64 belongs to no one caller.
         loopback if loopback.is_loopback() => loopback,
         IpAddr::V6(v6) => {
             IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> IPV6_PREFIX << IPV6_PREFIX))

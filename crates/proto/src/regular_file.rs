@@ -1,6 +1,6 @@
-//! Files that are opened by a path which somebody configured: only regular ones. A pipe would keep
-//! the program waiting for a writer who never comes, a device for whatever it does. What a shell
-//! hands over is opened by [`open_or_handed_over`], where a person names it.
+//! Files that are opened by a configured path: only regular ones. A pipe keeps the program waiting
+//! for a writer that never comes, and a device may do anything. [`open_or_handed_over`] also opens
+//! what a shell hands over, where a person names it.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};

@@ -79,6 +79,18 @@ pub fn leading_words(statement: &str, count: usize) -> Vec<String> {
     words
 }
 
+/// Whether a statement can only read, by its first word: SELECT, VALUES or EXPLAIN. A statement that
+/// starts with `WITH` may do either, and counts as one that writes.
+pub fn is_read_statement(statement: &str) -> bool {
+    let plain = statement.trim_ascii_start();
+    // Compared first because nearly all reads start with it, and costs no allocation.
+    if plain.get(..6).is_some_and(|word| word.eq_ignore_ascii_case("SELECT")) {
+        return true;
+    }
+    let first = leading_words(plain, 1);
+    matches!(first.first().map(String::as_str), Some("SELECT" | "VALUES" | "EXPLAIN"))
+}
+
 /// SQLite's tokens as they are written: words, numbers, whole strings and quoted names, and other
 /// signs one by one. Blanks and comments are left out; what does not close ends them.
 pub fn tokens(sql: &str) -> impl Iterator<Item = &str> {
@@ -267,7 +279,7 @@ fn closing_quote(bytes: &[u8], start: usize, quote: u8) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::{leading_words, split, split_migration, tokens};
+    use super::{is_read_statement, leading_words, split, split_migration, tokens};
     use proptest::prelude::proptest;
 
     fn texts(script: &str) -> Vec<&str> {
@@ -328,6 +340,28 @@ mod tests {
     fn leading_words_skip_comments() {
         assert_eq!(leading_words("/* x */ -- y\n with a as (select 1)", 2), ["WITH", "A"]);
         assert_eq!(leading_words("", 2), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_statement_reads_only_when_its_first_word_says_so() {
+        for sql in [
+            "SELECT 1",
+            " \n select a from t",
+            "VALUES (1)",
+            "EXPLAIN DELETE FROM t",
+            "-- hi\nSELECT 1",
+        ] {
+            assert!(is_read_statement(sql), "{sql}");
+        }
+        for sql in [
+            "INSERT INTO t VALUES (1)",
+            "WITH x AS (SELECT 1) DELETE FROM t",
+            "PRAGMA user_version = 1",
+            "",
+            "é",
+        ] {
+            assert!(!is_read_statement(sql), "{sql}");
+        }
     }
 
     #[test]

@@ -14,10 +14,10 @@ use debros_proto::{Code, Error, Namespace, Result};
 /// Characters in the name of a key.
 const MAX_NAME_CHARS: usize = 100;
 
-/// Keys of one namespace that are not revoked; of one wallet in an open namespace, so that nobody
-/// there uses it up for all.
+/// Keys of one namespace that are not revoked; of one wallet in an open namespace, so that no
+/// wallet there uses it up for all.
 const MAX_LIVE_KEYS: i64 = 1000;
-/// Keys that a list tells: the live ones, then those revoked last.
+/// Keys that a list shows: the live ones, then those revoked last.
 const MAX_LISTED: i64 = 2 * MAX_LIVE_KEYS;
 
 /// A key to be made.
@@ -28,7 +28,7 @@ pub(crate) struct NewKeySpec {
 }
 
 impl NewKeySpec {
-    /// Reads what was asked for.
+    /// Reads the request.
     pub(crate) fn parse(name: String, role: &str, scopes: &[String]) -> Result<Self> {
         if name.chars().count() > MAX_NAME_CHARS {
             return Err(Error::invalid(format!(
@@ -44,8 +44,8 @@ impl NewKeySpec {
         Ok(Self { name, role, scopes: Scopes::parse(scopes.iter().map(String::as_str))? })
     }
 
-    /// The key's role, when its maker has `own`: no more than its scopes name, so that what is told
-    /// of the key is so.
+    /// The key's role, when its maker has `own`: no more than its scopes name, so that the role
+    /// that is shown is the one that counts.
     fn role_under(&self, own: Role) -> Result<Role> {
         match self.role {
             None => Ok(self.scopes.role_within(Role::Writer.min(own))),
@@ -85,23 +85,23 @@ impl AuthService {
     pub(super) async fn create_key_by_proof(
         &self,
         request: rpc::CreateApiKeyByProofRequest,
-        knock: &PublicRequest<'_>,
+        public: &PublicRequest<'_>,
     ) -> Result<CreateApiKeyResponse> {
         let wish = NewKeySpec::parse(request.name, &request.role, &request.scopes)?;
-        let proven = self.verify_proof(request.proof, knock).await?;
+        let proven = self.verify_proof(request.proof, public).await?;
         let (wallet, namespace) = (proven.wallet(), proven.namespace());
         let made = async {
             let role = wish.role_under(self.role_on_entry(&proven).await?)?;
-            let now = self.store.clock.now_ms();
+            let now = self.auth_db.clock.now_ms();
             let key = GeneratedKey::new(&wish, namespace, role, Some(wallet), now)?;
             let has_room = self.key_quota_condition(namespace, Some(wallet));
             self.check_key_quota(namespace, &has_room).await?;
             let mut statements = vec![proven.insert_nonce_statement()];
-            statements.extend(self.store.claim_statements(wallet, namespace, now));
+            statements.extend(self.auth_db.claim_statements(wallet, namespace, now));
             let place = statements.len();
             statements.extend(key.insert_statements(
                 &wallet.to_string(),
-                self.store.has_role_condition(wallet, namespace, role).and(has_room),
+                self.auth_db.has_role_condition(wallet, namespace, role).and(has_room),
             ));
             let results = self.run_proof_transaction(statements).await?;
             if has_changed_row(&results, place) {
@@ -117,7 +117,7 @@ impl AuthService {
         made
     }
 
-    /// Makes a key for a verified caller, who may do in the namespace what `own` says.
+    /// Makes a key for a verified caller, which may do in the namespace what `own` says.
     pub(crate) async fn create_key(
         &self,
         by: &VerifiedIdentity,
@@ -129,7 +129,7 @@ impl AuthService {
         // The operator names a namespace in the message.
         self.check_not_deleting(namespace)?;
         let role = wish.role_under(own.min(Role::Admin))?;
-        let now = self.store.clock.now_ms();
+        let now = self.auth_db.clock.now_ms();
         let key = GeneratedKey::new(wish, namespace, role, by.wallet, now)?;
         let has_room = self.key_quota_condition(namespace, by.wallet);
         self.check_key_quota(namespace, &has_room).await?;
@@ -142,7 +142,7 @@ impl AuthService {
             &by.subject,
             self.authority_condition(by, namespace, role).and(has_room),
         ));
-        let results = self.store.run_transaction(statements).await?;
+        let results = self.auth_db.run_transaction(statements).await?;
         if has_changed_row(&results, place) {
             Ok(key.into_response(&by.subject))
         } else {
@@ -155,7 +155,7 @@ impl AuthService {
         let mut sql =
             "(SELECT count(*) FROM api_keys WHERE namespace = ? AND revoked_at IS NULL".to_owned();
         let mut args = vec![namespace.as_str().into()];
-        if let Some(wallet) = wallet.filter(|_| self.store.is_open(namespace)) {
+        if let Some(wallet) = wallet.filter(|_| self.auth_db.is_open(namespace)) {
             sql.push_str(" AND wallet = ?");
             args.push(wallet.to_string().into());
         }
@@ -166,7 +166,7 @@ impl AuthService {
     /// Says that there are too many keys, in words.
     async fn check_key_quota(&self, namespace: &Namespace, has_room: &SqlCondition) -> Result<()> {
         let look = statement_if("SELECT 1 WHERE", [], has_room.clone());
-        if !self.store.query_rows(look).await?.is_empty() {
+        if !self.auth_db.query_rows(look).await?.is_empty() {
             return Ok(());
         }
         Err(Error::new(
@@ -178,7 +178,7 @@ impl AuthService {
     }
 
     /// Whether a verified caller still has at least this role, as a condition inside a transaction.
-    /// What a caller opens for others outlives the few seconds for which its own check is believed.
+    /// What a caller opens for others outlives the few seconds for which its own check is cached.
     pub(super) fn authority_condition(
         &self,
         by: &VerifiedIdentity,
@@ -198,7 +198,9 @@ impl AuthService {
             ),
         };
         match by.wallet {
-            Some(wallet) => credential.and(self.store.has_role_condition(wallet, namespace, least)),
+            Some(wallet) => {
+                credential.and(self.auth_db.has_role_condition(wallet, namespace, least))
+            }
             None => credential,
         }
     }
@@ -221,7 +223,7 @@ impl AuthService {
             statement.sql
         );
         let ordered = Statement::new(sql, statement.args);
-        Ok(self.store.query_rows(ordered).await?.iter().map(api_key_from_row).collect())
+        Ok(self.auth_db.query_rows(ordered).await?.iter().map(api_key_from_row).collect())
     }
 
     /// Revokes a key; false when it was revoked before.
@@ -240,13 +242,13 @@ impl AuthService {
             format!("EXISTS (SELECT 1 FROM api_keys WHERE {})", live.sql),
             live.args.clone(),
         );
-        let now = self.store.clock.now_ms();
+        let now = self.auth_db.clock.now_ms();
         let statements = vec![
             statement_if("SELECT 1 FROM api_keys WHERE", [], key),
             audit::insert_event_if("key_revoked", namespace, by, id, now, exists),
             statement_if("UPDATE api_keys SET revoked_at = ? WHERE", [now.into()], live),
         ];
-        let results = self.store.run_transaction(statements).await?;
+        let results = self.auth_db.run_transaction(statements).await?;
         if results.first().is_none_or(|found| found.rows.is_empty()) {
             let shown = debros_proto::ids::excerpt(id);
             return Err(Error::new(
@@ -275,7 +277,7 @@ impl AuthService {
             ));
         };
         let token = secret::new_id("tok", random::bytes()?);
-        let now = self.store.clock.now_ms();
+        let now = self.auth_db.clock.now_ms();
         let claims = Claims::new(
             id.clone(),
             namespace.clone(),
@@ -364,7 +366,7 @@ impl GeneratedKey {
         ]
     }
 
-    /// The only time that the key is told.
+    /// The only time that the key is returned.
     fn into_response(self, by: &str) -> CreateApiKeyResponse {
         let ApiKey { id, namespace, role, .. } = &self.info;
         tracing::info!(id, namespace, role, by, "an API key was made");

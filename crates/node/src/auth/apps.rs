@@ -16,19 +16,19 @@ impl AuthService {
     pub(super) async fn register_app(
         &self,
         request: rpc::RegisterAppRequest,
-        knock: &PublicRequest<'_>,
+        public: &PublicRequest<'_>,
     ) -> Result<App> {
         if request.name.len() > MAX_NAME_BYTES || request.name.contains('\0') {
             return Err(Error::invalid(format!(
                 "the name takes at most {MAX_NAME_BYTES} bytes of text without NUL"
             )));
         }
-        let proven = self.verify_proof(request.proof, knock).await?;
+        let proven = self.verify_proof(request.proof, public).await?;
         let (wallet, namespace) = (proven.wallet(), proven.namespace());
         let registered = async {
             let role = self.role_on_entry(&proven).await?;
             role::require_permission(role, Scopes::default(), Permission::AppsWrite)?;
-            let now = self.store.clock.now_ms();
+            let now = self.auth_db.clock.now_ms();
             let app_id = secret::new_id("app", random::bytes()?);
             let name = if request.name.is_empty() { app_id.clone() } else { request.name };
             let app = App {
@@ -41,7 +41,7 @@ impl AuthService {
                 wallet: wallet.to_string(),
             };
             let mut statements = vec![proven.insert_nonce_statement()];
-            statements.extend(self.store.claim_statements(wallet, namespace, now));
+            statements.extend(self.auth_db.claim_statements(wallet, namespace, now));
             let place = statements.len();
             statements.push(statement_if(
                 "INSERT INTO apps (app_id, namespace, name, public_key, created_at, updated_at, wallet) \
@@ -55,7 +55,7 @@ impl AuthService {
                     now.into(),
                     app.wallet.as_str().into(),
                 ],
-                self.store.has_role_condition(wallet, namespace, Role::Writer),
+                self.auth_db.has_role_condition(wallet, namespace, Role::Writer),
             ));
             let kept = SqlCondition::new("EXISTS (SELECT 1 FROM apps WHERE app_id = ?)", [app.app_id.as_str().into()]);
             statements.push(audit::insert_event_if("app_registered", namespace, &app.wallet, &app.app_id, now, kept));

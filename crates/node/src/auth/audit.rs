@@ -1,7 +1,7 @@
 //! What happened that matters to security, in `audit_events`.
 //!
-//! What succeeds is written with its transaction. Refusals cost whoever causes them nothing, so
-//! they are counted in memory, and a minute's refusals of one kind in one namespace become one row.
+//! What succeeds is written with its transaction. Refusals cost their cause nothing, so they are
+//! counted in memory, and a minute's refusals of one kind in one namespace become one row.
 
 use super::auth_db::{SqlCondition, statement_if};
 use debros_proto::Namespace;

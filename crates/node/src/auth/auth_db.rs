@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long one look or one write may wait for the database.
+/// How long one read or one write may wait for the database.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Shared by all parts of the service.
@@ -118,7 +118,7 @@ impl SqlCondition {
     }
 }
 
-/// A statement that ends in a condition: a transaction runs a list and can not branch, so what must
+/// A statement that ends in a condition: a transaction runs a list and cannot branch, so what must
 /// not happen in every case carries its condition with it. `sql` goes up to the word before the
 /// condition.
 pub(super) fn statement_if(

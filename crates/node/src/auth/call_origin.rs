@@ -1,4 +1,4 @@
-//! Whom the limits of calls without a credential count.
+//! What the limits of calls without a credential count.
 
 use debros_p2p::{CallContext, PeerId, TrustLevel};
 use debros_proto::network::caller_network;
@@ -11,11 +11,11 @@ pub(crate) enum CallOrigin {
     /// A gateway in this process, or one that holds the operator's credential: the address that it
     /// names is its user's. `None` when it names none: a caller in this process itself.
     User(Option<IpAddr>),
-    /// Any other peer, with the address that it names for a user of its own. Anybody can name any.
+    /// Any other peer, with the address that it names for a user of its own. It may name any.
     Peer {
         /// The peer.
         peer: CountedPeer,
-        /// What it says.
+        /// The address that it names.
         named: Option<IpAddr>,
     },
 }

@@ -1,10 +1,10 @@
 //! Verifying credentials: the operator's, API keys, and access tokens.
 //!
-//! A verified credential is remembered for [`VERDICT_TTL`], so that a warm check costs a hash and a
-//! look into memory. What changes on this node makes it forget at once; what changes on another is
-//! seen when the memory runs out, which is why that has to be shorter than the 5 seconds for which
-//! a revoked credential may go on to work. Nothing is believed for longer from the moment that the
-//! database was asked, neither the list of signing keys nor a wallet's role.
+//! A verified credential is cached for [`VERDICT_TTL`], so that a warm check costs a hash and a
+//! lookup in memory. A change on this node invalidates it at once; a change on another node is seen
+//! when the entry expires, so the time to live has to be shorter than the 5 seconds for which a
+//! revoked credential may still work. That time counts from the moment that the database was read,
+//! for the list of signing keys and a wallet's role too.
 
 use super::auth_db::{AuthDb, RowColumns as _};
 use super::membership::role_column;
@@ -23,16 +23,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// How long a check's outcome is believed.
+/// How long a check's outcome is cached.
 const VERDICT_TTL: Duration = Duration::from_secs(4);
 /// Counters of changes.
 const NAMESPACE_COUNTERS: usize = 256;
-/// Outcomes remembered; the least used go first.
+/// Cached outcomes; the least used go first.
 const CACHE_CAPACITY: usize = 10_000;
 
 /// Verifies credentials.
 pub(crate) struct CredentialVerifier {
-    store: Arc<AuthDb>,
+    auth_db: Arc<AuthDb>,
     signing: Arc<TokenSigner>,
     operator: Arc<VerifiedIdentity>,
     /// The operator's credential as gateways lend it.
@@ -53,7 +53,7 @@ struct CachedVerification {
     as_of: InvalidationStamp,
 }
 
-/// What became of a check: somebody, or why not.
+/// The outcome of a check: an identity, or the reason for the refusal.
 type CredentialVerdict<T> = std::result::Result<T, CredentialRefusal>;
 
 /// Why a credential is refused.
@@ -80,11 +80,11 @@ impl CredentialRefusal {
     }
 }
 
-/// Counts what made outcomes worthless: one of an older number is not believed. A look that was
-/// under way during the change carries the older number too.
+/// Counts the changes that invalidate outcomes: one with an older number is discarded. A check that
+/// was under way during the change carries the older number too.
 ///
-/// Namespaces share a fixed number of counters, by a secret hash: one who changes roles all day
-/// makes few others look into the database again, and can not choose whom.
+/// Namespaces share a fixed number of counters, by a secret hash: one that changes roles all day
+/// invalidates few others, and cannot choose which.
 struct InvalidationCounters {
     everywhere: AtomicU64,
     counters: Vec<AtomicU64>,
@@ -136,7 +136,7 @@ enum UsedCredential {
 
 impl CredentialVerifier {
     pub(crate) fn new(
-        store: Arc<AuthDb>,
+        auth_db: Arc<AuthDb>,
         signing: Arc<TokenSigner>,
         operator_credential: &str,
     ) -> Self {
@@ -153,7 +153,7 @@ impl CredentialVerifier {
             expires_at: 0,
         };
         Self {
-            store,
+            auth_db,
             signing,
             lent_operator: Arc::new(operator.as_lent()),
             operator: Arc::new(operator),
@@ -169,7 +169,7 @@ impl CredentialVerifier {
         self.verify_until(credential).await.map(|(identity, _)| identity)
     }
 
-    /// Whose credential this is, and how long that may be believed without asking again.
+    /// The identity behind a credential, and until when it holds without another check.
     pub(crate) async fn verify_until(
         &self,
         credential: &str,
@@ -184,7 +184,7 @@ impl CredentialVerifier {
             return Err(invalid_credential());
         }
         let hash = secret::sha256(credential);
-        let now = self.store.clock.instant();
+        let now = self.auth_db.clock.instant();
         if secret::constant_time_eq(&hash, &self.operator_hash) {
             return Ok((Arc::clone(&self.operator), now + VERDICT_TTL));
         }
@@ -209,9 +209,10 @@ impl CredentialVerifier {
         Arc::new(identity.as_lent())
     }
 
-    /// How long it is until a moment that [`verify_until`](CredentialVerifier::verify_until) told.
+    /// How long it is until a moment that [`verify_until`](CredentialVerifier::verify_until)
+    /// returned.
     pub(crate) fn time_left(&self, until: Instant) -> Duration {
-        until.saturating_duration_since(self.store.clock.instant())
+        until.saturating_duration_since(self.auth_db.clock.instant())
     }
 
     async fn look_up(
@@ -242,7 +243,7 @@ impl CredentialVerifier {
         let as_of =
             self.invalidations.current_stamp(secret::api_key_namespace(credential).as_ref());
         let statement = Statement::new(select_key_sql("k.hash = ?"), [hash.as_slice().into()]);
-        let rows = self.store.query_rows(statement).await?;
+        let rows = self.auth_db.query_rows(statement).await?;
         let identity = rows
             .first()
             .map_or(Ok(Err(CredentialRefusal::NotValid)), |row| self.identity_from_row(row))?;
@@ -272,7 +273,7 @@ impl CredentialVerifier {
             ..self.invalidations.current_stamp(Some(&claims.namespace))
         };
         let left = Duration::from_millis(
-            u64::try_from(claims.expires_at - self.store.clock.now_ms()).unwrap_or(0),
+            u64::try_from(claims.expires_at - self.auth_db.clock.now_ms()).unwrap_or(0),
         );
         // The list may have been read before `current_stamp`, and is as old as what it says.
         let until = (read_at.min(now) + VERDICT_TTL).min(now + left);
@@ -296,18 +297,18 @@ impl CredentialVerifier {
             role_column("s.namespace", "s.wallet")
         );
         let args = [
-            self.store.clock.now_ms().into(),
+            self.auth_db.clock.now_ms().into(),
             session.into(),
             claims.subject.as_str().into(),
             claims.namespace.as_str().into(),
         ];
-        let rows = self.store.query_rows(Statement::new(sql, args)).await?;
+        let rows = self.auth_db.query_rows(Statement::new(sql, args)).await?;
         // We signed the token, so there was a session: one that is gone was ended with all that
         // belonged to it.
         let Some(row) = rows.first().filter(|row| row.integer(1) == 1) else {
             return Ok(Err(CredentialRefusal::Revoked));
         };
-        let Some(role) = self.store.role_from_column(&claims.namespace, row.text(0)) else {
+        let Some(role) = self.auth_db.role_from_column(&claims.namespace, row.text(0)) else {
             return Ok(Err(CredentialRefusal::NotValid));
         };
         let wallet = Wallet::parse(&claims.subject)?;
@@ -318,7 +319,7 @@ impl CredentialVerifier {
             role,
             scopes: Scopes::default(),
             wallet: Some(wallet),
-            runs_node: self.store.is_admin(wallet),
+            runs_node: self.auth_db.is_admin(wallet),
             prefix: String::new(),
             created_at: claims.issued_at,
             expires_at: claims.expires_at,
@@ -331,7 +332,7 @@ impl CredentialVerifier {
         claims: &Claims,
     ) -> Result<CredentialVerdict<VerifiedIdentity>> {
         let statement = Statement::new(select_key_sql("k.id = ?"), [key.into()]);
-        let rows = self.store.query_rows(statement).await?;
+        let rows = self.auth_db.query_rows(statement).await?;
         let identity = match rows
             .first()
             .map_or(Ok(Err(CredentialRefusal::Revoked)), |row| self.identity_from_row(row))?
@@ -360,7 +361,7 @@ impl CredentialVerifier {
         let wallet = match row.text(6) {
             "" => None,
             text => {
-                let Some(now) = self.store.role_from_column(&namespace, row.text(7)) else {
+                let Some(now) = self.auth_db.role_from_column(&namespace, row.text(7)) else {
                     return Ok(Err(CredentialRefusal::NotValid));
                 };
                 role = role.min(now);
@@ -387,7 +388,7 @@ impl CredentialVerifier {
             CredentialSource::Session { id } => UsedCredential::Session(id.clone()),
             CredentialSource::Key { id } => UsedCredential::Key(id.clone()),
         };
-        let now = self.store.clock.now_ms();
+        let now = self.auth_db.clock.now_ms();
         lock(&self.used).insert(used, now);
     }
 
@@ -408,14 +409,14 @@ impl CredentialVerifier {
             })
             .collect();
         for some in statements.chunks(MAX_TRANSACTION_STATEMENTS) {
-            self.store.run_transaction(some.to_vec()).await?;
+            self.auth_db.run_transaction(some.to_vec()).await?;
         }
         Ok(())
     }
 
-    /// From now on nothing is believed that was checked before in this namespace: a credential was
-    /// revoked, or a role changed. Coarse, and can not miss one; it costs one look into the
-    /// database for each credential in use there.
+    /// Discards all outcomes of earlier checks in this namespace: a credential was revoked, or a
+    /// role changed. Coarse, and cannot miss one; it costs one query of the database for each
+    /// credential in use there.
     pub(crate) fn invalidate_namespace(&self, namespace: &Namespace) {
         self.invalidations.counters[self.invalidations.counter_index(namespace)]
             .fetch_add(1, Ordering::AcqRel);
@@ -436,8 +437,8 @@ fn select_key_sql(which: &str) -> String {
     )
 }
 
-/// One sentence for all that stands for nothing. Who holds a key that was revoked is told more:
-/// nobody can guess one.
+/// One sentence for every credential that stands for nothing. A revoked key has an error of its
+/// own: it cannot be guessed.
 pub(crate) fn invalid_credential() -> Error {
     Error::new(
         Code::Unauthenticated,
@@ -462,11 +463,11 @@ mod tests {
     async fn auth(folder: &std::path::Path) -> AuthService {
         let engine: Arc<dyn Engine> =
             Arc::new(EmbeddedEngine::open(EmbeddedConfig::new(folder.join("db"))).unwrap());
-        let store = AuthDb::new(engine, Clock::default(), [], Vec::<Wallet>::new());
-        AuthService::start(store, "node".into(), folder, "op_x", &[]).await.unwrap()
+        let auth_db = AuthDb::new(engine, Clock::default(), [], Vec::<Wallet>::new());
+        AuthService::start(auth_db, "node".into(), folder, "op_x", &[]).await.unwrap()
     }
 
-    async fn knock(auth: &AuthService, call: Call) -> response::Result {
+    async fn call_public(auth: &AuthService, call: Call) -> response::Result {
         auth.handle_public(
             crate::auth::PublicRequest {
                 peer: None,
@@ -483,7 +484,8 @@ mod tests {
     async fn proof(auth: &AuthService, key: &PrivateKey) -> Option<rpc::Proof> {
         let wallet = key.wallet().to_string();
         let request = rpc::ChallengeRequest { wallet: wallet.clone(), ..Default::default() };
-        let response::Result::Challenge(asked) = knock(auth, Call::Challenge(request)).await else {
+        let response::Result::Challenge(asked) = call_public(auth, Call::Challenge(request)).await
+        else {
             panic!()
         };
         Some(rpc::Proof {
@@ -494,8 +496,8 @@ mod tests {
         })
     }
 
-    /// Nanoseconds of one check that finds its credential remembered; the best of many rounds,
-    /// because a busy machine only makes it slower.
+    /// Nanoseconds of one check that finds its credential cached; the best of many rounds, because
+    /// a busy machine only makes it slower.
     async fn warm(credentials: &CredentialVerifier, credential: &str) -> u128 {
         credentials.verify(credential).await.unwrap();
         let mut best = u128::MAX;
@@ -518,13 +520,15 @@ mod tests {
         let auth = auth(folder.path()).await;
         let wallet = PrivateKey::from_bytes(&[1; 32]).unwrap();
         let sign_in = Call::SignIn(rpc::SignInRequest { proof: proof(&auth, &wallet).await });
-        let response::Result::Session(session) = knock(&auth, sign_in).await else { panic!() };
+        let response::Result::Session(session) = call_public(&auth, sign_in).await else {
+            panic!()
+        };
         let create = rpc::CreateApiKeyByProofRequest {
             proof: proof(&auth, &wallet).await,
             ..Default::default()
         };
         let response::Result::CreateApiKey(key) =
-            knock(&auth, Call::CreateApiKeyByProof(create)).await
+            call_public(&auth, Call::CreateApiKeyByProof(create)).await
         else {
             panic!()
         };

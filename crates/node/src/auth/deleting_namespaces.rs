@@ -1,4 +1,4 @@
-//! Namespaces that are being deleted: nobody is let in meanwhile, by whatever it shows.
+//! Namespaces that are being deleted: meanwhile every credential for them is refused.
 
 use debros_proto::lock;
 use debros_proto::{Code, Error, Namespace, Result};
@@ -11,7 +11,7 @@ use std::time::Duration;
 #[derive(Default)]
 pub(crate) struct DeletingNamespaces {
     names: Mutex<BTreeSet<Namespace>>,
-    /// Their number, which every call looks at.
+    /// Their number, which every call reads.
     count: AtomicUsize,
 }
 

@@ -17,7 +17,7 @@ struct MembershipRecord {
     /// The wallet owns it.
     owns: bool,
     granted: Option<Role>,
-    /// By whom and when.
+    /// Who granted it, and when.
     grant: (String, i64),
     /// Wallets with a granted role.
     members: i64,
@@ -26,10 +26,10 @@ struct MembershipRecord {
 impl AuthService {
     /// The owner, then the others in order of their wallets.
     ///
-    /// An open namespace has one line for everybody: nobody owns it, and roles from before it was
-    /// opened do not count.
+    /// An open namespace has one line for all wallets: it has no owner, and roles from before it
+    /// was opened do not count.
     pub(crate) async fn list_members(&self, namespace: &Namespace) -> Result<Vec<Member>> {
-        if self.store.is_open(namespace) {
+        if self.auth_db.is_open(namespace) {
             let (wallet, role) = ("*".to_owned(), Role::Writer.name().to_owned());
             return Ok(vec![Member { wallet, role, granted_by: "open".to_owned(), created_at: 0 }]);
         }
@@ -38,7 +38,7 @@ impl AuthService {
              UNION ALL SELECT wallet, role, granted_by, created_at, 1 FROM grants WHERE namespace = ?1 ORDER BY 5, 1",
             [namespace.as_str().into()],
         );
-        let rows = self.store.query_rows(statement).await?;
+        let rows = self.auth_db.query_rows(statement).await?;
         let member = |row: &debros_proto::rpc::Row| Member {
             wallet: row.text(0).to_owned(),
             role: row.text(1).to_owned(),
@@ -56,7 +56,7 @@ impl AuthService {
         wallet: Wallet,
         role: Role,
     ) -> Result<Member> {
-        if self.store.is_open(namespace) {
+        if self.auth_db.is_open(namespace) {
             return Err(Error::new(
                 Code::Conflict,
                 format!(
@@ -80,7 +80,7 @@ impl AuthService {
         if present.granted.is_none() && present.members >= MAX_MEMBERS {
             return Err(too_many_members(namespace));
         }
-        let now = self.store.clock.now_ms();
+        let now = self.auth_db.clock.now_ms();
         let (whom, who) = (wallet.to_string(), grantor_name(by));
         let key = || -> [Value; 2] { [namespace.as_str().into(), whom.as_str().into()] };
         let has_room = SqlCondition::new(
@@ -108,7 +108,7 @@ impl AuthService {
             insert,
             audit::insert_event_if("grant", namespace, &by.subject, &detail, now, granted),
         ];
-        let results = self.store.run_transaction(statements).await?;
+        let results = self.auth_db.run_transaction(statements).await?;
         if !has_changed_row(&results, 0) {
             let members = self.membership_record(namespace, wallet).await?.members;
             return Err(if members >= MAX_MEMBERS {
@@ -137,7 +137,7 @@ impl AuthService {
         if !leaves {
             check_may_grant(by, [present.granted])?;
         }
-        let now = self.store.clock.now_ms();
+        let now = self.auth_db.clock.now_ms();
         let whom = wallet.to_string();
         let there = SqlCondition::new(
             "namespace = ? AND wallet = ?",
@@ -158,7 +158,7 @@ impl AuthService {
             audit::insert_event_if("grant_revoked", namespace, &by.subject, &whom, now, exists),
             statement_if("DELETE FROM grants WHERE", [], going),
         ];
-        let results = self.store.run_transaction(statements).await?;
+        let results = self.auth_db.run_transaction(statements).await?;
         let removed = has_changed_row(&results, 1);
         if removed {
             self.credentials.invalidate_namespace(namespace);
@@ -178,9 +178,8 @@ impl AuthService {
              FROM (SELECT 1) LEFT JOIN grants g ON g.namespace = ?1 AND g.wallet = ?2",
             [namespace.as_str().into(), wallet.to_string().into(), OPERATOR.into()],
         );
-        let rows = self.store.query_rows(statement).await?;
-        let row =
-            rows.first().ok_or_else(|| Error::internal("the members can not be looked up"))?;
+        let rows = self.auth_db.query_rows(statement).await?;
+        let row = rows.first().ok_or_else(|| Error::internal("the members cannot be looked up"))?;
         Ok(MembershipRecord {
             owns: row.integer(0) == 1,
             granted: Role::parse(row.text(1)).ok(),
@@ -258,7 +257,7 @@ fn too_many_members(namespace: &Namespace) -> Error {
     )
 }
 
-/// Who gave a role, as the list of members tells it.
+/// Who gave a role, as the list of members shows it.
 fn grantor_name(by: &VerifiedIdentity) -> String {
     by.wallet.map_or_else(|| by.subject.clone(), |wallet| wallet.to_string())
 }

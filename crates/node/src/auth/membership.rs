@@ -24,9 +24,9 @@ pub(crate) fn role_column(namespace: &str, wallet: &str) -> String {
 pub(super) enum WalletMembership {
     /// It may act.
     Member(Role),
-    /// Nobody owns the namespace: the first wallet to sign in does.
+    /// The namespace has no owner: the first wallet to sign in becomes it.
     Unclaimed,
-    /// The namespace is somebody else's.
+    /// The namespace has another owner.
     Stranger,
 }
 
@@ -34,7 +34,7 @@ impl AuthDb {
     /// The role that the value of a [`role_column`] stands for.
     pub(crate) fn role_from_column(&self, namespace: &Namespace, column: &str) -> Option<Role> {
         match column {
-            // Nobody is more there than others, whoever owned it before it was opened.
+            // All wallets are equal there, the owner from before it was opened too.
             _ if self.is_open(namespace) => Some(Role::Writer),
             "owner" => Some(Role::Owner),
             granted => Role::parse(granted).ok(),
@@ -98,9 +98,9 @@ impl AuthDb {
         owns.or(SqlCondition::new(sql, args()))
     }
 
-    /// Makes the wallet the owner of a namespace that nobody owns. Part of a transaction that
-    /// enters the namespace, after the statement that uses the nonce up: when that fails, the claim
-    /// goes with it.
+    /// Makes the wallet the owner of a namespace without one. Part of a transaction that enters the
+    /// namespace, after the statement that uses the nonce up: when that fails, the claim goes with
+    /// it.
     ///
     /// An open namespace goes to the operator: on the day that it is no longer open, what many
     /// wrote there must not become the first one's.
@@ -117,7 +117,7 @@ impl AuthDb {
     }
 }
 
-/// Gives a namespace that nobody owns to `owner`, and writes down that it did.
+/// Gives a namespace without an owner to `owner`, with an audit event.
 pub(super) fn claim_statements_for(owner: &str, namespace: &Namespace, now: i64) -> [Statement; 2] {
     let free = SqlCondition::new(
         "NOT EXISTS (SELECT 1 FROM namespaces WHERE name = ?)",

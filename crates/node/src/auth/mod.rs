@@ -46,12 +46,12 @@ use sign_in_domains::SignInDomains;
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 
-/// Namespaces that are remembered as having an owner.
+/// Namespaces that are cached as having an owner.
 const OWNED_REMEMBERED: usize = 10_000;
 
 /// The authentication service.
 pub(crate) struct AuthService {
-    store: Arc<AuthDb>,
+    auth_db: Arc<AuthDb>,
     pub(crate) credentials: CredentialVerifier,
     signing: Arc<TokenSigner>,
     challenge_key: RwLock<ChallengeKey>,
@@ -67,11 +67,11 @@ pub(crate) struct AuthService {
 
 /// What a call without a credential comes with.
 pub(crate) struct PublicRequest<'a> {
-    /// Who asks; `None` from within the process.
+    /// The calling peer; `None` from within the process.
     pub(crate) peer: Option<PeerId>,
-    /// Whom limits count.
+    /// What the limits count.
     pub(crate) origin: CallOrigin,
-    /// Only a logout from all sessions looks at it.
+    /// Only a logout from all sessions reads it.
     pub(crate) credential: &'a str,
     /// The namespace that the request names, for messages that name none.
     pub(crate) namespace: &'a str,
@@ -80,23 +80,23 @@ pub(crate) struct PublicRequest<'a> {
 impl AuthService {
     /// Loads or makes what the service signs with.
     pub(crate) async fn start(
-        store: AuthDb,
+        auth_db: AuthDb,
         node_id: String,
         data_dir: &Path,
         operator_credential: &str,
         sign_in_domains: &[String],
     ) -> Result<Self, SigningError> {
-        let store = Arc::new(store);
-        let challenge_key = proof::load_challenge_key(&store).await?;
+        let auth_db = Arc::new(auth_db);
+        let challenge_key = proof::load_challenge_key(&auth_db).await?;
         let signing =
-            Arc::new(TokenSigner::load_or_create(Arc::clone(&store), node_id, data_dir).await?);
+            Arc::new(TokenSigner::load_or_create(Arc::clone(&auth_db), node_id, data_dir).await?);
         let auth = Self {
             credentials: CredentialVerifier::new(
-                Arc::clone(&store),
+                Arc::clone(&auth_db),
                 Arc::clone(&signing),
                 operator_credential,
             ),
-            limits: AuthRateLimits::new(&store.clock),
+            limits: AuthRateLimits::new(&auth_db.clock),
             domains: SignInDomains::new(sign_in_domains),
             refusals: RefusalCounts::default(),
             reuses_logged: LogThrottle::default(),
@@ -104,9 +104,9 @@ impl AuthService {
             deletions: tokio::sync::Mutex::default(),
             challenge_key: RwLock::new(challenge_key),
             signing,
-            store,
+            auth_db,
         };
-        // Where nothing can be written the names stay taken, which harms nobody, and reads go on.
+        // Where nothing can be written the names stay taken, which does no harm, and reads go on.
         if let Err(error) = auth.free_deleted_names().await {
             tracing::warn!(error = error.message, "names of deleted namespaces could not be freed");
         }
@@ -116,48 +116,48 @@ impl AuthService {
     /// Calls that carry their own proof.
     pub(crate) async fn handle_public(
         &self,
-        knock: PublicRequest<'_>,
+        public: PublicRequest<'_>,
         call: Call,
     ) -> Result<response::Result> {
-        if let Err(error) = self.limits.count_call(knock.origin) {
+        if let Err(error) = self.limits.count_call(public.origin) {
             metrics::counter!("debros_node_auth_refusals_total", "kind" => "peer_limited")
                 .increment(1);
             return Err(error);
         }
         match call {
             Call::Challenge(request) => {
-                self.issue_challenge(request, &knock).map(response::Result::Challenge)
+                self.issue_challenge(request, &public).map(response::Result::Challenge)
             }
             Call::SignIn(request) => {
-                self.sign_in(request.proof, &knock).await.map(response::Result::Session)
+                self.sign_in(request.proof, &public).await.map(response::Result::Session)
             }
             Call::RegisterApp(request) => {
-                let app = self.register_app(request, &knock).await?;
+                let app = self.register_app(request, &public).await?;
                 Ok(response::Result::App(rpc::AppResponse { app: Some(app) }))
             }
             Call::CreateApiKeyByProof(request) => {
-                self.create_key_by_proof(request, &knock).await.map(response::Result::CreateApiKey)
+                self.create_key_by_proof(request, &public).await.map(response::Result::CreateApiKey)
             }
             Call::Refresh(request) => {
                 self.refresh_session(request).await.map(response::Result::Session)
             }
             Call::Logout(request) => {
-                let revoked = self.logout(request, &knock).await?;
+                let revoked = self.logout(request, &public).await?;
                 Ok(response::Result::Logout(rpc::LogoutResponse { revoked }))
             }
             Call::Jwks(_) => {
                 let keys = self.signing.list_keys().await?;
                 Ok(response::Result::Jwks(rpc::JwksResponse { keys }))
             }
-            _ => Err(Error::internal("the call is listed as public, but nobody answers it")),
+            _ => Err(Error::internal("the call is listed as public, but no service answers it")),
         }
     }
 
-    async fn logout(&self, request: rpc::LogoutRequest, knock: &PublicRequest<'_>) -> Result<u64> {
+    async fn logout(&self, request: rpc::LogoutRequest, public: &PublicRequest<'_>) -> Result<u64> {
         let mut revoked = 0;
         if request.all {
-            let identity = self.credentials.verify(knock.credential).await?;
-            let caller = Caller::new(identity, knock.namespace)?;
+            let identity = self.credentials.verify(public.credential).await?;
+            let caller = Caller::new(identity, public.namespace)?;
             revoked += self.end_all_sessions(caller.identity()).await?;
         } else if request.refresh_token.is_empty() {
             return Err(Error::invalid(
@@ -170,7 +170,7 @@ impl AuthService {
         Ok(revoked)
     }
 
-    /// Gives a namespace in which the operator acts to the operator, unless somebody owns it: the
+    /// Gives a namespace in which the operator acts to the operator, unless it has an owner: the
     /// first wallet that comes later must not own what is there already.
     pub(crate) async fn claim_for_operator(&self, namespace: &Namespace) -> Result<()> {
         if self.owned.get(namespace).is_some() {
@@ -180,13 +180,13 @@ impl AuthService {
             "SELECT 1 FROM namespaces WHERE name = ?",
             [namespace.as_str().into()],
         );
-        if self.store.query_rows(known).await?.is_empty() {
+        if self.auth_db.query_rows(known).await?.is_empty() {
             let claim = membership::claim_statements_for(
                 membership::OPERATOR,
                 namespace,
-                self.store.clock.now_ms(),
+                self.auth_db.clock.now_ms(),
             );
-            match self.store.run_transaction(claim.into()).await {
+            match self.auth_db.run_transaction(claim.into()).await {
                 // Where nothing can be written, nothing new can come that a stranger could own, and
                 // reads go on.
                 Err(error)
@@ -206,7 +206,7 @@ impl AuthService {
 
     /// Whether every verified wallet may act in the namespace.
     pub(crate) fn is_open(&self, namespace: &Namespace) -> bool {
-        self.store.is_open(namespace)
+        self.auth_db.is_open(namespace)
     }
 
     /// Counts a change to keys or members. The operator may make any number.
@@ -237,7 +237,7 @@ impl AuthService {
         removed
     }
 
-    /// Learns the tables anew after they were replaced as a whole.
+    /// Discards what is cached of the tables after they were replaced as a whole.
     pub(crate) async fn reload_after_restore(&self) -> Result<()> {
         self.credentials.invalidate_all();
         self.owned.clear();

@@ -1,10 +1,10 @@
-//! Namespaces as things: in which a wallet is somebody, and deleting one.
+//! Namespaces as objects: those in which a wallet has a role, and deleting one.
 //!
 //! A deletion takes the rows of the system's tables first, in one transaction, and leaves the
-//! namespace's own row behind as a tombstone, without an owner: as long as data is there, nobody
-//! else becomes its owner. The row goes last. A node that stops in between finishes the data when
-//! its engine opens, and the row when this service starts. A tombstone that has data then becomes
-//! the operator's.
+//! namespace's own row behind as a tombstone, without an owner: as long as data is there, it gets
+//! no other owner. The row goes last. A node that stops in between finishes the data when its
+//! engine opens, and the row when this service starts. A tombstone that has data then becomes the
+//! operator's.
 
 use super::auth_db::{RowColumns as _, SqlCondition, statement_if};
 use super::credential_verifier::invalid_credential;
@@ -19,7 +19,7 @@ use std::time::Instant;
 /// The owner of a namespace whose data is being deleted.
 pub(super) const DELETED_OWNER: &str = "";
 
-/// What is written down of a namespace.
+/// The stored row of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NamespaceRecord {
     pub(crate) namespace: Namespace,
@@ -27,7 +27,7 @@ pub(crate) struct NamespaceRecord {
     pub(crate) owner: String,
     /// Milliseconds since the Unix epoch; 0: not known.
     pub(crate) created_at: i64,
-    /// The role of the wallet that was asked for.
+    /// The role of the wallet in the request.
     pub(crate) role: Option<Role>,
 }
 
@@ -65,11 +65,11 @@ impl AuthService {
             page.prefix.as_str().into(),
             limit.into(),
         ];
-        let rows = self.store.query_rows(Statement::new(sql, args)).await?;
+        let rows = self.auth_db.query_rows(Statement::new(sql, args)).await?;
         rows.iter().map(|row| self.record_from_row(row)).collect()
     }
 
-    /// What is written down of a namespace; `None` when nobody owns it.
+    /// The stored row of a namespace; `None` when it has no owner.
     pub(crate) async fn namespace_record(
         &self,
         namespace: &Namespace,
@@ -77,13 +77,14 @@ impl AuthService {
         let sql = format!(
             "SELECT name, owner, created_at, '' FROM namespaces WHERE name = ? AND owner <> '{DELETED_OWNER}'"
         );
-        let rows = self.store.query_rows(Statement::new(sql, [namespace.as_str().into()])).await?;
+        let rows =
+            self.auth_db.query_rows(Statement::new(sql, [namespace.as_str().into()])).await?;
         rows.first().map(|row| self.record_from_row(row)).transpose()
     }
 
     fn record_from_row(&self, row: &Row) -> Result<NamespaceRecord> {
         let namespace = Namespace::new(row.text(0))?;
-        let role = self.store.role_from_column(&namespace, row.text(3));
+        let role = self.auth_db.role_from_column(&namespace, row.text(3));
         Ok(NamespaceRecord {
             namespace,
             owner: row.text(1).to_owned(),
@@ -94,7 +95,7 @@ impl AuthService {
 
     /// Passes when the namespace is there for callers: it is not being deleted.
     pub(crate) fn check_not_deleting(&self, namespace: &Namespace) -> Result<()> {
-        self.store.deleting.check_not_deleting(namespace)
+        self.auth_db.deleting.check_not_deleting(namespace)
     }
 
     /// Passes when the caller may delete the namespace that it is in.
@@ -126,9 +127,8 @@ impl AuthService {
     }
 
     /// Deletes a namespace with everything in it. `end` ends what is open in it; it is called when
-    /// no credential of the namespace is good any more, and before anybody new can enter. A
-    /// deletion that has not begun by `deadline`, when its caller was told that it did not happen
-    /// in time, is not begun.
+    /// no credential of the namespace is valid any more, and before a new one can be. A deletion
+    /// that has not begun by `deadline`, when its caller gets an error, does not begin.
     ///
     /// # Errors
     /// `deadline_exceeded`: nothing was deleted; and what the engine says.
@@ -146,9 +146,9 @@ impl AuthService {
             );
             Error::new(Code::DeadlineExceeded, message)
         })?;
-        let _left = self.store.deleting.begin_deletion(namespace);
+        let _left = self.auth_db.deleting.begin_deletion(namespace);
         let deleted = self
-            .store
+            .auth_db
             .engine
             .delete_namespace(namespace, self.deletion_statements(by, namespace), deadline)
             .await;
@@ -168,18 +168,18 @@ impl AuthService {
             format!("DELETE FROM namespaces WHERE name = ? AND owner = '{DELETED_OWNER}'"),
             [namespace.as_str().into()],
         ));
-        self.store.run_transaction(last).await?;
+        self.auth_db.run_transaction(last).await?;
         tracing::info!(%namespace, by = by.subject, "a namespace was deleted");
         Ok(())
     }
 
     /// Frees the names of namespaces whose deletion was interrupted: their data went when the
     /// engine opened. A name that has data all the same becomes the operator's, and not the first
-    /// wallet's that signs in; one that can not be looked into stays taken.
+    /// wallet's that signs in; one that cannot be looked into stays taken.
     pub(super) async fn free_deleted_names(&self) -> Result<()> {
         let _none_now = self.deletions.lock().await;
         let names = format!("SELECT name FROM namespaces WHERE owner = '{DELETED_OWNER}'");
-        for row in self.store.query_rows(names.as_str().into()).await? {
+        for row in self.auth_db.query_rows(names.as_str().into()).await? {
             let name = row.text(0);
             let holds = match self.holds_data(&Namespace::new(name)?).await {
                 Ok(holds) => holds,
@@ -187,7 +187,7 @@ impl AuthService {
                     tracing::warn!(
                         namespace = name,
                         error = error.message,
-                        "it can not be told whether a deleted namespace holds data; its name stays taken"
+                        "whether a deleted namespace holds data is not known; its name stays taken"
                     );
                     continue;
                 }
@@ -207,14 +207,14 @@ impl AuthService {
                     [name.into()],
                 )
             };
-            self.store.run_transaction(vec![statement]).await?;
+            self.auth_db.run_transaction(vec![statement]).await?;
         }
         Ok(())
     }
 
     /// Whether a namespace has a database or key-value pairs.
     async fn holds_data(&self, namespace: &Namespace) -> Result<bool> {
-        let engine = &self.store.engine;
+        let engine = &self.auth_db.engine;
         let pairs = engine.kv_list(namespace, "", None, 1, super::auth_db::call_options()).await?;
         Ok(!pairs.keys.is_empty()
             || engine.namespace_info(namespace, super::auth_db::call_options()).await?.sql_bytes
@@ -224,7 +224,7 @@ impl AuthService {
     /// What happens to the system's tables in the deletion's first transaction. It does no harm
     /// when it runs again: the tombstone is there then.
     fn deletion_statements(&self, by: &VerifiedIdentity, namespace: &Namespace) -> Vec<Statement> {
-        let now = self.store.clock.now_ms();
+        let now = self.auth_db.clock.now_ms();
         let first_time = || {
             SqlCondition::new(
                 format!(
@@ -237,9 +237,9 @@ impl AuthService {
         let refused =
             first_time().and(SqlCondition::new(format!("NOT ({})", allowed.sql), allowed.args));
         let mut statements = vec![
-            // A list can not branch. A row that no table takes fails it as a whole, when the caller
+            // A list cannot branch. A row that no table takes fails it as a whole, when the caller
             // may not do this now: it lost the namespace in the moment before, to a deletion and
-            // whoever came next.
+            // the next owner.
             statement_if(
                 "INSERT INTO namespaces (name, created_at) SELECT NULL, 0 WHERE",
                 [],

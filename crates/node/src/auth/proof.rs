@@ -46,23 +46,23 @@ impl VerifiedProof {
 
 /// The key that makes nonces, which all nodes of a network share. Made at the network's first
 /// start.
-pub(super) async fn load_challenge_key(store: &AuthDb) -> Result<ChallengeKey> {
+pub(super) async fn load_challenge_key(auth_db: &AuthDb) -> Result<ChallengeKey> {
     let find =
         || Statement::new("SELECT value FROM secrets WHERE name = ?", [CHALLENGE_SECRET.into()]);
     // Written only when it is not there: a node starts on a full disk, too.
-    if let Some(row) = store.query_rows(find()).await?.first() {
+    if let Some(row) = auth_db.query_rows(find()).await?.first() {
         return parse_challenge_key(row.values.first());
     }
     let fresh: [u8; 32] = random::bytes()?;
     let statements = vec![
         Statement::new(
             "INSERT INTO secrets (name, value, created_at) VALUES (?, ?, ?) ON CONFLICT (name) DO NOTHING",
-            [CHALLENGE_SECRET.into(), fresh.as_slice().into(), store.clock.now_ms().into()],
+            [CHALLENGE_SECRET.into(), fresh.as_slice().into(), auth_db.clock.now_ms().into()],
         ),
         // Another node of the network may have been faster.
         find(),
     ];
-    let results = store.run_transaction(statements).await?;
+    let results = auth_db.run_transaction(statements).await?;
     parse_challenge_key(results.get(1).and_then(|result| result.rows.first()?.values.first()))
 }
 
@@ -78,11 +78,11 @@ fn parse_challenge_key(value: Option<&Value>) -> Result<ChallengeKey> {
 }
 
 impl AuthService {
-    /// Makes something to sign. Writes nothing, so that anybody may ask.
+    /// Makes a text to sign. Writes nothing, because the call is public.
     pub(super) fn issue_challenge(
         &self,
         request: rpc::ChallengeRequest,
-        knock: &PublicRequest<'_>,
+        public: &PublicRequest<'_>,
     ) -> Result<rpc::ChallengeResponse> {
         if request.purpose.chars().count() > MAX_PURPOSE_CHARS {
             return Err(Error::invalid(format!(
@@ -90,14 +90,14 @@ impl AuthService {
             )));
         }
         let wallet = Wallet::parse(&request.wallet)?;
-        let namespace = named_namespace(&request.namespace, knock.namespace)?;
+        let namespace = named_namespace(&request.namespace, public.namespace)?;
         let terms =
             SignInTerms::new(wallet, namespace, &request.domain, &request.uri, request.chain_id)?;
-        self.domains.check_domain(knock.peer, terms.domain())?;
+        self.domains.check_domain(public.peer, terms.domain())?;
         let made = challenge::issue(
             &self.challenge_key(),
             &terms,
-            self.store.clock.now_ms(),
+            self.auth_db.clock.now_ms(),
             random::bytes()?,
         )?;
         Ok(rpc::ChallengeResponse {
@@ -116,15 +116,15 @@ impl AuthService {
     pub(super) async fn verify_proof(
         &self,
         proof: Option<Proof>,
-        knock: &PublicRequest<'_>,
+        public: &PublicRequest<'_>,
     ) -> Result<VerifiedProof> {
         let proof = proof.ok_or_else(|| {
             Error::invalid("the request holds no proof: wallet, nonce and signature")
         })?;
         let wallet = Wallet::parse(&proof.wallet)?;
-        let namespace = named_namespace(&proof.namespace, knock.namespace)?;
+        let namespace = named_namespace(&proof.namespace, public.namespace)?;
         self.check_not_deleting(&namespace)?;
-        let proven = self.check_proof(&proof, wallet, &namespace, knock).await;
+        let proven = self.check_proof(&proof, wallet, &namespace, public).await;
         if let Err(error) = &proven {
             self.count_refusal(&namespace, error);
         }
@@ -136,12 +136,12 @@ impl AuthService {
         proof: &Proof,
         wallet: Wallet,
         namespace: &Namespace,
-        knock: &PublicRequest<'_>,
+        public: &PublicRequest<'_>,
     ) -> Result<VerifiedProof> {
         let terms =
             SignInTerms::new(wallet, namespace.clone(), &proof.domain, &proof.uri, proof.chain_id)?;
-        self.domains.check_domain(knock.peer, terms.domain())?;
-        let now = self.store.clock.now_ms();
+        self.domains.check_domain(public.peer, terms.domain())?;
+        let now = self.auth_db.clock.now_ms();
         let challenge = challenge::check(&self.challenge_key(), &terms, &proof.nonce, now)?;
         let signer = match challenge.verify_signature(&proof.signature) {
             // Whoever saw a proof can send it again. That must not use up what its owner may prove.
@@ -152,7 +152,7 @@ impl AuthService {
             Ok(signer) => self.limits.count_proof(wallet).map(|()| VerifiedProof {
                 challenge,
                 signer,
-                origin: knock.origin,
+                origin: public.origin,
             }),
             Err(error) if error.code == Code::Unauthenticated => {
                 Err(self.limits.count_failed_proof(wallet).err().unwrap_or(error))
@@ -164,7 +164,7 @@ impl AuthService {
     async fn is_nonce_used(&self, challenge: &Challenge) -> Result<bool> {
         let look = "SELECT 1 FROM used_nonces WHERE hash = ?";
         let look = Statement::new(look, [challenge.nonce_hash().as_slice().into()]);
-        Ok(!self.store.query_rows(look).await?.is_empty())
+        Ok(!self.auth_db.query_rows(look).await?.is_empty())
     }
 
     /// The role that a proven wallet has once it has entered its namespace, which it may own then.
@@ -174,7 +174,7 @@ impl AuthService {
     /// there.
     pub(super) async fn role_on_entry(&self, proven: &VerifiedProof) -> Result<Role> {
         let namespace = proven.namespace();
-        match self.store.membership(proven.wallet(), namespace).await? {
+        match self.auth_db.membership(proven.wallet(), namespace).await? {
             WalletMembership::Member(role) => Ok(role),
             WalletMembership::Unclaimed => {
                 self.limits.count_claim(proven.origin).map(|()| Role::Owner)
@@ -196,7 +196,7 @@ impl AuthService {
         &self,
         statements: Vec<Statement>,
     ) -> Result<Vec<rpc::StatementResult>> {
-        self.store.run_transaction(statements).await.map_err(|error| match (error.code, error.statement) {
+        self.auth_db.run_transaction(statements).await.map_err(|error| match (error.code, error.statement) {
             (Code::Constraint, Some(0)) => challenge::invalid_nonce_error(),
             (Code::Constraint, _) => {
                 tracing::error!(statement = error.statement, error = %error.message, "a sign-in broke a constraint");
@@ -212,7 +212,7 @@ impl AuthService {
     }
 
     pub(super) async fn reload_challenge_key(&self) -> Result<()> {
-        let key = load_challenge_key(&self.store).await?;
+        let key = load_challenge_key(&self.auth_db).await?;
         *self.challenge_key.write().unwrap_or_else(PoisonError::into_inner) = key;
         Ok(())
     }

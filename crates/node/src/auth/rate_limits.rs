@@ -15,15 +15,15 @@ use std::num::NonZeroU32;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// Keys that one limit remembers. One that has not asked for the time its burst takes to fill again
-/// is forgotten.
+/// Keys that one limit holds. One without a call for the time that its burst takes to fill again is
+/// removed.
 const MAX_KEYS: usize = 100_000;
-/// How often a full limit looks for keys to forget: the look takes longer the more there are.
+/// How often a full limit searches for keys to remove: the search takes longer the more there are.
 const TIDY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The limits of the calls that need no credential.
 pub(super) struct AuthRateLimits {
-    /// All of them, from one peer, or from one user behind a gateway that is believed.
+    /// All of them, from one peer, or from one user behind a trusted gateway.
     peers: KeyedLimit<CountedPeer>,
     /// Proofs of a wallet that do not hold, with a nonce that this network made for it.
     failed_proofs: KeyedLimit<Wallet>,
@@ -32,8 +32,8 @@ pub(super) struct AuthRateLimits {
     proofs: KeyedLimit<Wallet>,
     /// Changes that a wallet makes to keys and members: each is kept, and written down besides.
     changes: KeyedLimit<Wallet>,
-    /// Namespaces that become somebody's, by who brought the proof and the user it names: each
-    /// stays for ever.
+    /// Namespaces that get an owner, by the peer that brought the proof and the user it names: each
+    /// stays forever.
     claims: KeyedLimit<(CountedPeer, Option<IpAddr>)>,
     /// The same of all users that one peer names.
     claims_in_all: KeyedLimit<CountedPeer>,
@@ -93,11 +93,11 @@ impl AuthRateLimits {
         self.changes.check_key(wallet).map_err(|wait| rate_limited(many, wait))
     }
 
-    /// Counts a namespace that a wallet is about to own. A peer that is not believed about its
-    /// users may name many, and gets five times what a single one gets, not more.
+    /// Counts a namespace that a wallet is about to own. A peer that is not trusted about its users
+    /// may name many, and gets five times what a single one gets, not more.
     pub(super) fn count_claim(&self, origin: CallOrigin) -> Result<()> {
-        let refused = |whom: &str, wait| {
-            rate_limited(&format!("too many new namespaces from this {whom}"), wait)
+        let refused = |counted: &str, wait| {
+            rate_limited(&format!("too many new namespaces from this {counted}"), wait)
         };
         match origin {
             CallOrigin::User(None) => Ok(()),
@@ -106,14 +106,14 @@ impl AuthRateLimits {
                 .check_key((CountedPeer::Network(user), None))
                 .map_err(|wait| refused("address", wait)),
             CallOrigin::Peer { peer, named } => {
-                let whom = if named.is_some() { "address" } else { "peer" };
-                self.claims.check_key((peer, named)).map_err(|wait| refused(whom, wait))?;
+                let counted = if named.is_some() { "address" } else { "peer" };
+                self.claims.check_key((peer, named)).map_err(|wait| refused(counted, wait))?;
                 self.claims_in_all.check_key(peer).map_err(|wait| refused("gateway", wait))
             }
         }
     }
 
-    /// Forgets who has not asked for long.
+    /// Removes the keys without a recent call.
     pub(super) fn prune(&self) {
         self.peers.prune();
         self.failed_proofs.prune();
@@ -128,12 +128,12 @@ fn nonzero(number: u32) -> NonZeroU32 {
     NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN)
 }
 
-fn sign_in_rate_limited(whom: &str, wait: Duration) -> Error {
-    rate_limited(&format!("too many sign-in requests for {whom}"), wait)
+fn sign_in_rate_limited(counted: &str, wait: Duration) -> Error {
+    rate_limited(&format!("too many sign-in requests for {counted}"), wait)
 }
 
 fn rate_limited(what: &str, wait: Duration) -> Error {
-    // In whole seconds, at least one: that is how HTTP tells it on.
+    // In whole seconds, at least one: HTTP's Retry-After has no smaller unit.
     let wait = Duration::from_secs(wait.as_secs() + 1);
     let message = format!("{what}: try again in {} s", wait.as_secs());
     Error::new(Code::RateLimited, message).retry_after(wait)
@@ -218,7 +218,7 @@ mod tests {
         limit.check_key(1).unwrap_err();
     }
 
-    /// Lesson 10: whoever asks from ever new names must not fill the memory.
+    /// Lesson 10: calls under ever new names must not fill the memory.
     #[test]
     fn lesson_10_a_limit_remembers_a_bounded_number_of_names() {
         let clock = Clock::movable();

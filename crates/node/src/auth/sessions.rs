@@ -13,14 +13,14 @@ use debros_proto::rpc::{self, Proof, SessionResponse, Statement, Value};
 use debros_proto::{Code, Error, Namespace, Result};
 
 impl AuthService {
-    /// Opens a session. One transaction uses the nonce up, claims the namespace if nobody owns it,
+    /// Opens a session. One transaction uses the nonce up, claims the namespace if it has no owner,
     /// and opens the session if the wallet may act there: none of them is left without the others.
     pub(super) async fn sign_in(
         &self,
         proof: Option<Proof>,
-        knock: &PublicRequest<'_>,
+        public: &PublicRequest<'_>,
     ) -> Result<SessionResponse> {
-        let proven = self.verify_proof(proof, knock).await?;
+        let proven = self.verify_proof(proof, public).await?;
         let opened = self.open_session(&proven).await;
         if let Err(error) = &opened {
             self.count_refusal(proven.namespace(), error);
@@ -31,10 +31,10 @@ impl AuthService {
     async fn open_session(&self, proven: &VerifiedProof) -> Result<SessionResponse> {
         let (wallet, namespace) = (proven.wallet(), proven.namespace());
         let role = self.role_on_entry(proven).await?;
-        let now = self.store.clock.now_ms();
+        let now = self.auth_db.clock.now_ms();
         let session = secret::new_id("ses", random::bytes()?);
         let refresh = secret::refresh_token(random::bytes()?);
-        // Signed before anything is written: a node that can not sign leaves no claim behind.
+        // Signed before anything is written: a node that cannot sign leaves no claim behind.
         let answer =
             self.session_response(wallet, namespace, &session, &refresh, role, now).await?;
         let owner = wallet.to_string();
@@ -45,7 +45,7 @@ impl AuthService {
             )
         };
         let mut statements = vec![proven.insert_nonce_statement()];
-        statements.extend(self.store.claim_statements(wallet, namespace, now));
+        statements.extend(self.auth_db.claim_statements(wallet, namespace, now));
         let place = statements.len();
         statements.push(statement_if(
             "INSERT INTO sessions (id, wallet, namespace, created_at, last_used, expires_at) SELECT ?, ?, ?, ?, ?, ? WHERE",
@@ -57,7 +57,7 @@ impl AuthService {
                 now.into(),
                 answer.refresh_expires_at.into(),
             ],
-            self.store.has_role_condition(wallet, namespace, Role::Reader),
+            self.auth_db.has_role_condition(wallet, namespace, Role::Reader),
         ));
         statements.push(statement_if(
             "INSERT INTO refresh_tokens (hash, session, created_at, expires_at) SELECT ?, ?, ?, ? WHERE",
@@ -73,7 +73,7 @@ impl AuthService {
             opened(),
         ));
         let results = self.run_proof_transaction(statements).await?;
-        // Between the look and the transaction another wallet was faster.
+        // Between the check and the transaction another wallet was faster.
         if has_changed_row(&results, place) {
             Ok(answer)
         } else {
@@ -83,8 +83,8 @@ impl AuthService {
 
     /// Exchanges a refresh token. The same request again gets the same answer for [`REPEAT_MS`],
     /// while the token that it gave is unused: an answer was lost, or two tabs share a session. Any
-    /// other use of a used token ends the session: one of the two who hold it is not its owner, and
-    /// nobody can tell which.
+    /// other use of a used token ends the session: one of the two that hold it is not its owner,
+    /// and which one cannot be known.
     pub(super) async fn refresh_session(
         &self,
         request: rpc::RefreshRequest,
@@ -94,13 +94,13 @@ impl AuthService {
             return Err(unknown_refresh_token_error());
         }
         let hash = secret::sha256(presented);
-        let now = self.store.clock.now_ms();
+        let now = self.auth_db.clock.now_ms();
         let find = format!(
             "SELECT s.id, s.wallet, s.namespace, t.used_at, {}, t.expires_at, s.revoked_at IS NOT NULL \
              FROM refresh_tokens t JOIN sessions s ON s.id = t.session WHERE t.hash = ?",
             role_column("s.namespace", "s.wallet")
         );
-        let rows = self.store.query_rows(Statement::new(find, [hash.as_slice().into()])).await?;
+        let rows = self.auth_db.query_rows(Statement::new(find, [hash.as_slice().into()])).await?;
         let row = rows.first().ok_or_else(unknown_refresh_token_error)?;
         let (session, wallet, namespace) =
             (row.text(0), Wallet::parse(row.text(1))?, Namespace::new(row.text(2))?);
@@ -117,13 +117,13 @@ impl AuthService {
             ));
         }
         let used_at = row.values.get(3).and_then(Value::as_integer);
-        let role = match self.store.role_from_column(&namespace, row.text(4)) {
+        let role = match self.auth_db.role_from_column(&namespace, row.text(4)) {
             Some(role) => role,
             None if used_at.is_some() => Role::Reader,
             None => return Err(namespace_forbidden(&namespace)),
         };
         let next = self.challenge_key().next_refresh_token(presented);
-        // Signed before anything is written: a node that can not sign uses no token up.
+        // Signed before anything is written: a node that cannot sign uses no token up.
         let at = used_at.unwrap_or(now);
         let answer = self.session_response(wallet, &namespace, session, &next, role, at).await?;
         let exchange = RefreshExchange {
@@ -134,20 +134,20 @@ impl AuthService {
             namespace: &namespace,
             now,
         };
-        let results = self.store.run_transaction(exchange.exchange_statements()).await?;
+        let results = self.auth_db.run_transaction(exchange.exchange_statements()).await?;
         if let Some(exchanged) = results.get(EXCHANGED_INDEX).and_then(|result| result.rows.first())
         {
             let exchanged_at = exchanged.integer(0);
             if exchanged_at == at {
                 return Ok(answer);
             }
-            // Another exchange of the token came between the look and the transaction.
+            // Another exchange of the token came between the check and the transaction.
             return self
                 .session_response(wallet, &namespace, session, &next, role, exchanged_at)
                 .await;
         }
         if has_changed_row(&results, ENDED_INDEX) {
-            // Whoever has a session can make it so; the audit has each.
+            // Any caller with a session can cause it; the audit has each.
             if let Some(times) = self.reuses_logged.admit() {
                 tracing::warn!(session, %wallet, %namespace, times, "a used refresh token came again; its session was ended");
             }
@@ -169,7 +169,7 @@ impl AuthService {
         if !named.is_empty() {
             let find = "SELECT s.namespace FROM refresh_tokens t JOIN sessions s ON s.id = t.session WHERE t.hash = ?";
             let rows =
-                self.store.query_rows(Statement::new(find, [hash.as_slice().into()])).await?;
+                self.auth_db.query_rows(Statement::new(find, [hash.as_slice().into()])).await?;
             if rows.first().is_some_and(|row| row.text(0) != named) {
                 return Err(namespace_mismatch_error());
             }
@@ -199,7 +199,7 @@ impl AuthService {
     }
 
     async fn end_sessions(&self, which: SqlCondition) -> Result<u64> {
-        let now = self.store.clock.now_ms();
+        let now = self.auth_db.clock.now_ms();
         let live =
             which.and(SqlCondition::new("revoked_at IS NULL AND expires_at > ?", [now.into()]));
         let mut end =
@@ -214,7 +214,7 @@ impl AuthService {
             ),
             end,
         ];
-        let results = self.store.run_transaction(statements).await?;
+        let results = self.auth_db.run_transaction(statements).await?;
         let ended = results.get(1).map_or(&[][..], |result| &result.rows);
         for row in ended {
             self.credentials.invalidate_namespace(&Namespace::new(row.text(0))?);
@@ -351,7 +351,7 @@ fn unknown_refresh_token_error() -> Error {
     )
 }
 
-/// Whether it was signed out or a used token came again is not said: that is between the owner and
+/// Whether it was signed out or a used token came again stays open: that is between the owner and
 /// the audit.
 fn session_ended_error() -> Error {
     Error::new(

@@ -47,7 +47,7 @@ impl SignInDomains {
     }
 }
 
-/// Whether a site is on the machine of whoever looks at it.
+/// Whether a site is on the user's own machine.
 fn is_loopback(domain: &str) -> bool {
     let host = match domain.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,

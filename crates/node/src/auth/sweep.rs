@@ -7,19 +7,19 @@ use debros_proto::rpc::Statement;
 
 /// Rows that one statement deletes at most, so that other writes come between.
 const MAX_ROWS_PER_DELETE: u64 = 1000;
-/// Namespaces over their share that one round looks after.
+/// Namespaces over their share that one round trims.
 const MAX_CROWDED: usize = 100;
 /// Another node's clock may be behind: a used nonce stays known for so long after it has expired
 /// here.
 const NONCE_MARGIN_MS: i64 = 60 * 60 * 1000;
-/// A session that was ended or has expired is forgotten then, with its refresh tokens: until then
-/// its owner is told which.
+/// A session that was ended or has expired is deleted then, with its refresh tokens: until then an
+/// error says which of the two it was.
 const ENDED_SESSION_MS: i64 = 24 * 60 * 60 * 1000;
 /// Audit events are kept for so long,
 const AUDIT_MS: i64 = 90 * 24 * 60 * 60 * 1000;
 /// at most so many of them,
 const AUDIT_ROWS: i64 = 100_000;
-/// and of one namespace so many: who makes events all day pushes out only its own.
+/// and of one namespace so many: a namespace with many events displaces only its own.
 const AUDIT_ROWS_EACH: i64 = 10_000;
 /// Revoked API keys are listed for so long,
 const REVOKED_KEY_MS: i64 = 90 * 24 * 60 * 60 * 1000;
@@ -34,8 +34,8 @@ impl AuthService {
         loop {
             let mut statements = self.over_share_statements().await?;
             statements.extend(self.expired_statements());
-            statements.push(self.signing.sweep_statement(self.store.clock.now_ms()));
-            let results = self.store.run_transaction(statements).await?;
+            statements.push(self.signing.sweep_statement(self.auth_db.clock.now_ms()));
+            let results = self.auth_db.run_transaction(statements).await?;
             let rows = results.iter().filter_map(|result| result.rows_affected);
             swept += rows.clone().sum::<u64>();
             if rows.max().unwrap_or(0) < MAX_ROWS_PER_DELETE {
@@ -44,8 +44,7 @@ impl AuthService {
         }
     }
 
-    /// What namespaces hold over their share. They are looked for where nobody waits for the
-    /// writer.
+    /// What namespaces hold over their share. The search runs where no call waits for the writer.
     async fn over_share_statements(&self) -> Result<Vec<Statement>> {
         let shares = [
             ("audit_events", "1", "at DESC, id DESC", AUDIT_ROWS_EACH),
@@ -60,7 +59,7 @@ impl AuthService {
                 "DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE namespace = ? AND {which} \
                  ORDER BY {newest_first} LIMIT {MAX_ROWS_PER_DELETE} OFFSET ?)"
             );
-            for row in self.store.query_rows(Statement::new(find, [share.into()])).await? {
+            for row in self.auth_db.query_rows(Statement::new(find, [share.into()])).await? {
                 statements.push(Statement::new(over.clone(), [row.text(0).into(), share.into()]));
                 if statements.len() == MAX_CROWDED {
                     return Ok(statements);
@@ -71,7 +70,7 @@ impl AuthService {
     }
 
     fn expired_statements(&self) -> Vec<Statement> {
-        let now = self.store.clock.now_ms();
+        let now = self.auth_db.clock.now_ms();
         let delete = |table: &str, id: &str, which: &str, arg: i64| {
             let sql = format!(
                 "DELETE FROM {table} WHERE {id} IN (SELECT {id} FROM {table} WHERE {which} LIMIT {MAX_ROWS_PER_DELETE})"
@@ -102,9 +101,9 @@ impl AuthService {
     /// Writes down when keys and sessions were used last, and what was refused.
     pub(crate) async fn flush_counts(&self) -> Result<()> {
         self.credentials.flush_last_used().await?;
-        let refused = self.refusals.drain_statements(self.store.clock.now_ms());
+        let refused = self.refusals.drain_statements(self.auth_db.clock.now_ms());
         if !refused.is_empty() {
-            self.store.run_transaction(refused).await?;
+            self.auth_db.run_transaction(refused).await?;
         }
         Ok(())
     }

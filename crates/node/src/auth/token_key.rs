@@ -11,8 +11,8 @@ const FILE_NAME: &str = "token.key";
 /// Why there is no key to sign access tokens with.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenKeyError {
-    /// The file can not be read or made.
-    #[error("the token key {path} can not be {action}: {source}")]
+    /// The file cannot be read or made.
+    #[error("the token key {path} cannot be {action}: {source}")]
     Io {
         /// Which file.
         path: PathBuf,

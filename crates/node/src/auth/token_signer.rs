@@ -14,18 +14,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-/// How old the list of public keys may be when a token is verified. A check is believed for 4 s
-/// from the moment that the list was read, so this only decides how often it is read.
+/// How old the list of public keys may be when a token is verified. A check is cached for 4 s from
+/// the moment that the list was read, so this only decides how often it is read.
 const MAX_SNAPSHOT_AGE: Duration = Duration::from_secs(1);
 /// A key signs for so long.
 const ROTATION_AGE_MS: i64 = 30 * 24 * 60 * 60 * 1000;
-/// A public key is forgotten then: no node looks less often than daily whether its key is old, and
-/// the last token is good for 15 minutes more.
+/// A public key is deleted then: every node checks at least daily whether its key is old, and the
+/// last token is good for 15 minutes more.
 const RETENTION_MS: i64 = ROTATION_AGE_MS + 2 * 24 * 60 * 60 * 1000;
 
 /// This node's key, and every node's public keys.
 pub(crate) struct TokenSigner {
-    store: Arc<AuthDb>,
+    auth_db: Arc<AuthDb>,
     node_id: String,
     path: PathBuf,
     active_key: RwLock<Arc<ActiveKey>>,
@@ -53,14 +53,14 @@ pub enum SigningError {
     #[error(transparent)]
     File(#[from] TokenKeyError),
     /// The database, or the system's randomness.
-    #[error("the keys of access tokens can not be set up: {0}")]
+    #[error("the keys of access tokens cannot be set up: {0}")]
     Failed(#[from] Error),
 }
 
 impl TokenSigner {
     /// Loads the node's key or makes one, and publishes it.
     pub(super) async fn load_or_create(
-        store: Arc<AuthDb>,
+        auth_db: Arc<AuthDb>,
         node_id: String,
         data_dir: &Path,
     ) -> Result<Self, SigningError> {
@@ -68,14 +68,14 @@ impl TokenSigner {
         let found = token_key::load_key(&path)?;
         let is_new = found.is_none();
         let key = found.map_or_else(SigningKey::generate, Ok)?;
-        let created_at = store.clock.now_ms();
+        let created_at = auth_db.clock.now_ms();
         let known = Arc::new(PublicKeySnapshot {
             keys: PublicKeySet::default(),
             listed: Vec::new(),
-            read_at: store.clock.instant(),
+            read_at: auth_db.clock.instant(),
         });
         let signing = Self {
-            store,
+            auth_db,
             node_id,
             path,
             active_key: RwLock::new(Arc::new(ActiveKey { key: key.clone(), created_at })),
@@ -98,15 +98,15 @@ impl TokenSigner {
         let kid = signer.key.public_key().kid();
         let state = "SELECT created_at, removed_at IS NOT NULL FROM signing_keys WHERE kid = ?";
         let state = || Statement::new(state, [kid.into()]);
-        let mut rows = self.store.query_rows(state()).await?;
+        let mut rows = self.auth_db.query_rows(state()).await?;
         // Written only when it is not there: a node starts on a full disk, too.
         if rows.is_empty() {
-            self.store
+            self.auth_db
                 .run_transaction(vec![
                     self.insert_statement(signer.key.public_key(), signer.created_at),
                 ])
                 .await?;
-            rows = self.store.query_rows(state()).await?;
+            rows = self.auth_db.query_rows(state()).await?;
         }
         let (created_at, removed) =
             rows.first().map_or((0, true), |row| (row.integer(0), row.integer(1) == 1));
@@ -132,9 +132,9 @@ impl TokenSigner {
 
     /// What a token says, and when the list was read that says its key is in use.
     pub(crate) async fn verify_token(&self, token: &str) -> Result<(Claims, Instant)> {
-        let began = self.store.clock.instant();
+        let began = self.auth_db.clock.instant();
         let known = self.snapshot_within(MAX_SNAPSHOT_AGE).await?;
-        let now = self.store.clock.now_ms();
+        let now = self.auth_db.clock.now_ms();
         match token::verify(token, &known.keys, now) {
             Ok(claims) => Ok((claims, known.read_at)),
             Err(error) if known.read_at >= began || error.code == Code::CredentialExpired => {
@@ -163,13 +163,13 @@ impl TokenSigner {
     /// As [`rotate_key`](TokenSigner::rotate_key), while the lock is held.
     async fn rotate_key_locked(&self, by: &str) -> Result<rpc::SigningKey, SigningError> {
         let key = SigningKey::generate()?;
-        let created_at = self.store.clock.now_ms();
+        let created_at = self.auth_db.clock.now_ms();
         let kid = key.public_key().kid().to_owned();
         let statements = vec![
             self.insert_statement(key.public_key(), created_at),
             audit::insert_node_event("signing_key_made", by, &kid, created_at),
         ];
-        self.store.run_transaction(statements).await?;
+        self.auth_db.run_transaction(statements).await?;
         token_key::store_key(&self.path, &key)?;
         let made = self.key_message(key.public_key(), created_at);
         self.set_active_key(ActiveKey { key, created_at });
@@ -184,7 +184,7 @@ impl TokenSigner {
         if self.active_key().key.public_key().kid() == kid {
             self.rotate_key(by).await.map_err(SigningError::into_call_error)?;
         }
-        let now = self.store.clock.now_ms();
+        let now = self.auth_db.clock.now_ms();
         let in_use = super::auth_db::SqlCondition::new(
             "EXISTS (SELECT 1 FROM signing_keys WHERE kid = ? AND removed_at IS NULL)",
             [kid.into()],
@@ -194,7 +194,7 @@ impl TokenSigner {
             audit::insert_node_event_if("signing_key_removed", by, kid, now, in_use),
             Statement::new(remove, [now.into(), kid.into()]),
         ];
-        let results = self.store.run_transaction(statements).await?;
+        let results = self.auth_db.run_transaction(statements).await?;
         self.reload_snapshot().await?;
         let removed = has_changed_row(&results, 1);
         if removed {
@@ -209,7 +209,7 @@ impl TokenSigner {
 
     /// Takes a new key when the node's own is 30 days old.
     pub(crate) async fn rotate_if_old(&self) -> Result<(), SigningError> {
-        if self.store.clock.now_ms() - self.active_key().created_at >= ROTATION_AGE_MS {
+        if self.auth_db.clock.now_ms() - self.active_key().created_at >= ROTATION_AGE_MS {
             self.rotate_key("age").await?;
         }
         Ok(())
@@ -260,7 +260,7 @@ impl TokenSigner {
 
     async fn snapshot_within(&self, age: Duration) -> Result<Arc<PublicKeySnapshot>> {
         let known = self.cached_snapshot();
-        let now = self.store.clock.instant();
+        let now = self.auth_db.clock.instant();
         if now.saturating_duration_since(known.read_at) < age {
             Ok(known)
         } else {
@@ -268,7 +268,7 @@ impl TokenSigner {
         }
     }
 
-    /// The keys as they were at `moment` or later. Many who ask at once share one look.
+    /// The keys as they were at `moment` or later. Calls at the same time share one query.
     async fn snapshot_since(&self, moment: Instant) -> Result<Arc<PublicKeySnapshot>> {
         let _one = self.reading.lock().await;
         let known = self.cached_snapshot();
@@ -281,12 +281,12 @@ impl TokenSigner {
     }
 
     async fn reload_snapshot_locked(&self) -> Result<Arc<PublicKeySnapshot>> {
-        let read_at = self.store.clock.instant();
+        let read_at = self.auth_db.clock.instant();
         let statement = "SELECT kid, public_key, node_id, created_at FROM signing_keys WHERE removed_at IS NULL \
              ORDER BY created_at, kid";
         let mut keys = PublicKeySet::default();
         let mut listed = Vec::new();
-        for row in self.store.query_rows(statement.into()).await? {
+        for row in self.auth_db.query_rows(statement.into()).await? {
             let bytes = row
                 .values
                 .get(1)
@@ -321,8 +321,8 @@ impl SigningError {
         match self {
             SigningError::Failed(error) => error,
             SigningError::File(error) => {
-                tracing::error!(%error, "a new token key can not be kept");
-                Error::internal("the node can not keep a new token key; its log has more")
+                tracing::error!(%error, "a new token key cannot be kept");
+                Error::internal("the node cannot keep a new token key; its log has more")
             }
         }
     }

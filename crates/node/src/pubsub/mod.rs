@@ -86,7 +86,7 @@ impl TopicHub {
         let ring = topics
             .entry(name.clone())
             .or_insert_with(|| Arc::new(TopicRing::new(self.namespace_budget(&name.0))));
-        // Joined under the lock: a ring that its last reader is about to remove can not be joined.
+        // Joined under the lock: a ring that its last reader is about to remove cannot be joined.
         let reader = ring.add_reader();
         Ok(TopicSubscription { hub: Arc::clone(self), ring: Arc::clone(ring), name, reader })
     }
@@ -110,7 +110,7 @@ impl TopicHub {
     }
 
     /// Ends every subscription of a namespace that is no more. What is queued is not read any more;
-    /// who subscribes next meets topics of its own.
+    /// the next subscriber gets new topics.
     pub(crate) fn end_namespace(&self, namespace: &Namespace) {
         let mut ended = Vec::new();
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);

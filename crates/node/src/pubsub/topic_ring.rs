@@ -1,10 +1,9 @@
 //! One topic's messages: a ring that all subscribers read at their own pace.
 //!
-//! A message is kept once, however many have yet to read it, and forgotten when the last one has.
+//! A message is kept once, however many have yet to read it, and dropped when the last one has.
 //! When the ring is over its bounds, or its namespace or the node over theirs, the oldest message
-//! goes, read or not; a reader that comes to the gap is told how wide it is. So memory is bounded
-//! whatever the number of subscribers and topics, and a publisher never waits for one that does not
-//! read.
+//! goes, read or not; a reader that comes to the gap gets its width. So memory is bounded whatever
+//! the number of subscribers and topics, and a publisher never waits for one that does not read.
 
 use bytes::Bytes;
 use debros_proto::lock;
@@ -101,7 +100,7 @@ struct RingState {
     next_reader: ReaderId,
     /// Publishers that wait for progress.
     waiting: usize,
-    /// A wait for progress was in vain: until somebody reads, nobody is waited for.
+    /// A wait for progress was in vain: until a reader reads, publishers do not wait.
     stalled: bool,
     closed: bool,
 }
@@ -234,7 +233,7 @@ impl TopicRing {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// As [`close`](TopicRing::close), and what nobody has read yet is forgotten.
+    /// As [`close`](TopicRing::close), and unread messages are dropped.
     pub(super) fn discard_and_close(&self) {
         {
             let mut state = self.lock_state();
@@ -242,7 +241,7 @@ impl TopicRing {
                 state.drop_oldest(&self.budget);
             }
             let end = state.end_number();
-            // Not told as missed: there is nothing that could be read in its place.
+            // Not reported as missed: there is nothing that could be read in its place.
             state.readers.values_mut().for_each(|reader| reader.next = end);
         }
         self.close();
@@ -276,7 +275,7 @@ impl RingState {
             budget.release(cost);
             self.first += 1;
             // Slots are counted while they hold a message; what a burst made of them must not stay
-            // for ever.
+            // forever.
             if self.slots.capacity() > SMALL_RING && self.slots.len() < self.slots.capacity() / 4 {
                 self.slots.shrink_to(self.slots.capacity() / 2);
             }

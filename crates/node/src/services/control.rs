@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// How long a dial on an operator's behalf may take.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What the node tells of itself.
+/// What the node reports about itself.
 #[derive(Clone, Debug)]
 pub(crate) struct NodeFacts {
     pub(crate) node_id: String,
@@ -42,9 +42,8 @@ impl NodeServices {
         }
     }
 
-    /// The full nodes that this one knows, and to operators all peers: clients and gateways are
-    /// other tenants' own, and when they come and go and how far away they are is nobody else's
-    /// business.
+    /// The full nodes among the peers, and for operators all peers: clients and gateways belong to
+    /// other tenants, and when they come and go and how far away they are is private.
     pub(super) fn peers(&self, caller: &Caller) -> Result<response::Result> {
         let sees_all = caller.may(Permission::Operate);
         let peers = self.running_host()?.peers().into_iter().filter(|peer| sees_all || peer.serves);

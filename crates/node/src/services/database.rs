@@ -27,8 +27,7 @@ pub(super) async fn query(
     let statement =
         request.statement.ok_or_else(|| Error::invalid("the query has no statement"))?;
     options.consistency = parse_consistency(request.consistency)?;
-    // Whether a statement writes is for SQLite to tell, so the right to write is checked where it
-    // is told.
+    // Only SQLite knows whether a statement writes, so the engine checks the permission to write.
     options.read_only = !caller.may(Permission::DbWrite);
     let written = engine.query(&database_of(caller)?, statement, options).await?;
     Ok(ServiceReply::from_write(written, |result| {
@@ -139,8 +138,7 @@ pub(super) fn restore(
     long_operation(|events| async move {
         tracing::info!(name = debros_proto::ids::excerpt(&name), by, "a restore begins");
         let restored = engine.restore(&name, progress_to(events)).await;
-        // Also when it failed: it may have failed late, and what the tables said before must not be
-        // remembered.
+        // Also when it failed: it may have failed late, and no row from before may stay cached.
         let learned = auth.reload_after_restore().await;
         restored.and(learned)?;
         tracing::info!(name, by, "the backup was put back");
@@ -151,11 +149,11 @@ pub(super) fn restore(
 pub(super) async fn export(engine: &dyn Engine, caller: &Caller) -> Result<ServiceReply> {
     let file = engine.export(caller.namespace()?).await?;
     let reader = tokio::fs::File::open(&file.path).await.map_err(|error| {
-        tracing::error!(%error, path = %file.path.display(), "the exported file can not be read");
-        Error::internal("the exported file can not be read")
+        tracing::error!(%error, path = %file.path.display(), "the exported file cannot be read");
+        Error::internal("the exported file cannot be read")
     })?;
     // The stream owns the file: it is deleted when the last chunk was sent, or when the caller
-    // leaves.
+    // cancels.
     let chunks = futures::stream::try_unfold(
         (reader, file, false),
         |(mut reader, file, done)| async move {
@@ -164,8 +162,8 @@ pub(super) async fn export(engine: &dyn Engine, caller: &Caller) -> Result<Servi
             }
             let mut chunk = vec![0; CHUNK_BYTES];
             let length = reader.read(&mut chunk).await.map_err(|error| {
-            tracing::error!(%error, path = %file.path.display(), "the exported file can not be read");
-            Error::internal("the exported file can not be read")
+            tracing::error!(%error, path = %file.path.display(), "the exported file cannot be read");
+            Error::internal("the exported file cannot be read")
         })?;
             chunk.truncate(length);
             let kind = if length == 0 {
@@ -208,8 +206,8 @@ fn stream_reply(events: EventSource) -> ServiceReply {
     ServiceReply::Stream { result: response::Result::StreamOpened(rpc::StreamOpened {}), events }
 }
 
-/// Runs an operation beside the stream that tells of it: it goes on when the caller leaves, because
-/// half a backup or restore serves nobody.
+/// Runs an operation beside the stream of its progress: it goes on when the caller cancels, because
+/// half a backup or restore is of no use.
 fn long_operation<F, O>(operation: F) -> ServiceReply
 where
     F: FnOnce(mpsc::Sender<Result<Event>>) -> O + Send + 'static,

@@ -52,14 +52,14 @@ impl ServiceReply {
 }
 
 impl NodeServices {
-    /// What the node tells anybody.
+    /// The public calls about the node.
     pub(crate) async fn call_public(&self, call: Call) -> Result<response::Result> {
         match call {
             Call::Health(_) => {
                 Ok(response::Result::Health(self.health.report(&*self.engine, &self.hub).await))
             }
             Call::Status(_) => Ok(response::Result::Status(self.status())),
-            _ => Err(Error::internal("the call is answered elsewhere")),
+            _ => Err(Error::internal("this service does not answer the call")),
         }
     }
 
@@ -189,12 +189,12 @@ impl NodeServices {
             | Call::CreateApiKeyByProof(_)
             | Call::Refresh(_)
             | Call::Logout(_)
-            | Call::Jwks(_) => Err(Error::internal("the call is answered elsewhere")),
+            | Call::Jwks(_) => Err(Error::internal("this service does not answer the call")),
         }
     }
 }
 
-/// Reads the consistency that a request asks for.
+/// Reads the consistency of a request.
 fn parse_consistency(number: i32) -> Result<debros_proto::rpc::Consistency> {
     debros_proto::rpc::Consistency::try_from(number).map_err(|_| {
         Error::invalid(format!(

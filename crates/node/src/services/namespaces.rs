@@ -136,8 +136,8 @@ pub(super) async fn delete(
         )));
     }
     let deleted = match requested_namespace(&*services.engine, auth, caller, &options).await {
-        // A deletion that failed in the middle: this one goes on with it. Or another is at it, and
-        // this one is told so.
+        // A deletion that failed in the middle: this one goes on with it. Or another one is under
+        // way, and this one gets an error that says so.
         Err(error) if error.code == Code::Unavailable => {
             let role = caller.identity().role.name().to_owned();
             rpc::NamespaceInfo { name: namespace.to_string(), role, ..Default::default() }

@@ -1,4 +1,4 @@
-//! What one wallet, or somebody who knows one, can do to others and to the node's tables.
+//! What one wallet, or a stranger with its address, can do to others and to the node's tables.
 
 use crate::support::{
     address, code, one_node, one_node_at_one_moment, proof, session, try_sign_in, wallet,
@@ -149,7 +149,7 @@ async fn new_namespaces_count_for_the_user_behind_a_gateway_of_the_operator() {
     // A slow machine gives one back now and then; ten would take a hundred seconds.
     let one_user = claim_thirty(&gateway, 31, |_| user(200)).await;
     assert!((20..30).contains(&one_user), "{one_user}: as one peer");
-    // The user is the same through another door.
+    // The user is the same through another gateway.
     let inside = node.operator_client("").with_credential("");
     let same_user = claim_thirty(&inside, 61, |_| user(200)).await;
     assert!(same_user < 10, "{same_user}");

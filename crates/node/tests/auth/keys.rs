@@ -165,7 +165,7 @@ async fn a_key_revoked_on_one_node_is_refused_by_another_within_five_seconds() {
     assert_eq!(ended.unwrap().unwrap_err().code, Code::CredentialRevoked);
 }
 
-/// What is told of a key is what it can do.
+/// The role that is shown of a key is what it can do.
 #[tokio::test]
 async fn a_key_tells_the_role_that_its_scopes_leave_it() {
     let (_network, node) = one_node().await;

@@ -215,7 +215,7 @@ async fn a_reader_reads_and_does_not_write_until_the_role_is_taken() {
     owner.storage().get("k").await.unwrap();
 }
 
-/// Who lost a role a moment ago on another node can not use the seconds to give it away.
+/// Who lost a role a moment ago on another node cannot use the seconds to give it away.
 #[tokio::test]
 async fn an_admin_who_was_removed_grants_nothing_more_on_any_node() {
     let (network, node) = one_node().await;

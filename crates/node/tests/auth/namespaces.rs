@@ -146,7 +146,7 @@ async fn only_its_owner_and_the_operator_delete_a_namespace_and_only_when_they_n
     for (who, code) in refused {
         assert_eq!(code, Some(Code::Forbidden), "{who}");
     }
-    // Another owner can not even name it.
+    // Another owner cannot even name it.
     assert_eq!(code(other.namespaces().delete("a").await), Some(Code::InvalidArgument));
     let opened = sign_in(&node, 3, "b").await;
     let liar = node.client_with("a", &opened.access_token).await;
@@ -347,7 +347,7 @@ async fn a_stranger_is_not_told_whether_a_name_is_a_wallets_or_the_operators() {
     assert_eq!(texts[0], texts[1]);
 }
 
-/// An owner whose check a node still believes can not delete what has become another's.
+/// An owner whose check a node still believes cannot delete what has become another's.
 #[tokio::test]
 async fn a_deletion_that_comes_late_does_not_hit_the_next_owner() {
     let (network, node) = one_node().await;
@@ -390,8 +390,10 @@ async fn of_many_deletions_at_once_each_says_the_truth() {
         .filter_map(Result::err)
         .chain(written.into_iter().filter_map(Result::err))
     {
+        // A session that is gone is one that was revoked.
         assert!(
-            matches!(error.code, Code::Unauthenticated | Code::Unavailable | Code::NotFound),
+            error.code.is_unauthenticated()
+                || matches!(error.code, Code::Unavailable | Code::NotFound),
             "{error:?}"
         );
     }
@@ -443,7 +445,7 @@ async fn a_quota_is_told_and_a_write_over_it_names_it() {
     };
     assert_eq!(error.code, Code::QuotaExceeded);
     assert!(error.message.contains("max_namespace_size"), "{}", error.message);
-    // What is deleted leaves room inside, which is told, and used again.
+    // What is deleted leaves room inside, which is reported, and used again.
     client.database().query("DELETE FROM t", []).await.unwrap();
     let info = client.namespaces().get().await.unwrap();
     assert!(info.free_bytes > QUOTA / 2 && info.free_bytes < info.sql_bytes, "{info:?}");
@@ -526,8 +528,8 @@ fn by(deadline: Instant) -> CallOptions {
     }
 }
 
-/// Its caller was told that there was no time, and the namespace went later, with what was written
-/// in between.
+/// Its caller got the error that there was no time, and the namespace went later, with what was
+/// written in between.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_that_waits_past_its_deadline_deletes_nothing() {
     let (network, node) = one_node().await;
@@ -554,7 +556,9 @@ async fn a_deletion_that_waits_past_its_deadline_deletes_nothing() {
     let operator = node.operator_client("slow");
     while code(operator.storage().get("k").await) != Some(Code::Unavailable) {}
 
-    let hasty = queued.scoped(Scope { timeout: half, ..queued.scope().clone() });
+    // Long enough that the node's answer, a tenth of it before its end, comes before the client gives
+    // up on a busy machine.
+    let hasty = queued.scoped(Scope { timeout: Duration::from_secs(2), ..queued.scope().clone() });
     assert_eq!(code(hasty.namespaces().delete("queued").await), Some(Code::DeadlineExceeded));
     queued.storage().put("k", "later").await.unwrap();
     assert_eq!(running.await.unwrap().map_err(|error| error.code), Err(Code::DeadlineExceeded));

@@ -5,7 +5,7 @@ use debros_client::Code;
 use debros_client::rpc::SessionResponse;
 use std::time::Duration;
 
-/// Lesson 11: refresh tokens were not rotated, and a stolen one worked beside its owner's for ever.
+/// Lesson 11: refresh tokens were not rotated, and a stolen one worked beside its owner's forever.
 #[tokio::test]
 async fn lesson_11_a_used_refresh_token_ends_its_whole_family() {
     let (network, node) = one_node().await;
@@ -82,7 +82,7 @@ async fn a_refresh_token_sent_twice_within_thirty_seconds_gives_the_same_answer_
     assert_eq!(code(ended), Some(Code::CredentialRevoked));
 }
 
-/// The answer arrived, for somebody went on with it: who still holds the token before is another.
+/// The answer arrived, because the new token was used: a holder of the token before is another.
 #[tokio::test]
 async fn a_refresh_token_whose_successor_was_used_ends_the_session_within_thirty_seconds_too() {
     let (_network, node) = one_node().await;
@@ -124,7 +124,7 @@ async fn two_exchanges_of_one_token_at_once_give_one_answer() {
     }
 }
 
-/// A database that leaks gives nobody a session: the successor comes from the token, which stands
+/// A database that leaks opens no session: the successor comes from the token, which stands
 /// nowhere.
 #[tokio::test]
 async fn what_is_kept_of_refresh_tokens_is_their_hashes() {

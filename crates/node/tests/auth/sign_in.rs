@@ -407,7 +407,7 @@ async fn an_admin_wallet_runs_the_node_and_stays_in_its_namespace() {
     assert_eq!(code(other.operator().backups().await), Some(Code::Forbidden));
 }
 
-/// Lesson 10: whoever asked for a challenge wrote to the database and created the namespace.
+/// Lesson 10: a request for a challenge wrote to the database and created the namespace.
 #[tokio::test]
 async fn lesson_10_ten_thousand_challenges_write_nothing_and_are_limited() {
     let (network, node) = one_node_at_one_moment().await;

@@ -166,7 +166,7 @@ async fn an_access_token_ends_after_fifteen_minutes() {
     client.with_credential(renewed.access_token).storage().get("k").await.unwrap();
 }
 
-/// Lesson 12: the key was made anew with each process, so that a restart logged everyone out, and
+/// Lesson 12: the key was recreated with each process, so that a restart logged everyone out, and
 /// two gateways refused each other's tokens.
 #[tokio::test]
 async fn lesson_12_tokens_are_good_on_every_node_and_after_restarts() {

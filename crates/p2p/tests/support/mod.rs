@@ -275,7 +275,7 @@ pub async fn channel(client: &Host, node: &Host) -> Channel {
     client.open(peer).await.unwrap()
 }
 
-/// Waits for something that no event tells.
+/// Waits for something that has no event.
 pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + LONG;
     while !holds() {
@@ -284,7 +284,7 @@ pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Everything works for somebody who comes now.
+/// Everything works for a newcomer.
 pub async fn assert_serves(node: &Host) {
     let (_client, channel) = connect(node).await;
     assert_eq!(value_of(channel.call(get("still here"), LONG).await.unwrap()), "still here");
