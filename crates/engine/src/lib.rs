@@ -9,7 +9,7 @@
 //! - A read names its [`Consistency`].
 //! - A write comes back with one result per statement, and is durable when it comes back.
 //! - Writes of many callers are grouped into few commits; a caller's failure is the caller's alone.
-//! - A write may carry a [`IdempotencyKey`]: its record is committed together with the write, or
+//! - A write may carry an [`IdempotencyKey`]: its record is committed together with the write, or
 //!   not at all.
 //!
 //! `DESIGN.md` beside this crate says how and why. [`mod@conformance`] is the suite that each back
@@ -60,7 +60,8 @@ pub struct CallOptions {
 pub struct CallerKey(pub u64);
 
 impl CallerKey {
-    /// The key of a caller by what only it has, such as its name. In another process it is another.
+    /// Makes a caller's key from what only that caller has, such as its name. Every process makes
+    /// another key of the same name.
     pub fn of(name: impl Hash) -> Self {
         // A secret of the process, so that no name can be found whose key is another's.
         static KEYS: OnceLock<RandomState> = OnceLock::new();
@@ -88,7 +89,7 @@ pub struct IdempotencyKey {
 pub struct WriteOutcome<T> {
     /// The answer.
     pub value: T,
-    /// true: the guard's key was known, nothing was written now.
+    /// true: the idempotency key was known, nothing was written now.
     pub replayed: bool,
 }
 
@@ -138,7 +139,8 @@ pub struct NamespaceInfo {
     /// Bytes that all of it counts for against `max_bytes`: the SQL database, the pairs and the
     /// idempotency records, with what stands around them.
     pub taken_bytes: u64,
-    /// Bytes that all of it may take; `None`: no limit of its own.
+    /// Bytes that all of it may take, less where its owner's other namespaces leave less; `None`: no
+    /// limit of its own.
     pub max_bytes: Option<u64>,
     /// Why its SQL database cannot be looked into, as when it is damaged: its tables and rows are
     /// not known then.
@@ -205,12 +207,12 @@ pub trait Engine: Send + Sync + 'static {
     ) -> Result<WriteOutcome<StatementResult>>;
 
     /// Runs statements in order, all or none, as one transaction that no other write gets between.
-    /// With a guard there may be none: then only its record is committed, for what happens outside
-    /// of the database and is to happen once.
+    /// With an idempotency key there may be none: then only the key's record is committed, for what
+    /// happens outside of the database and is to happen once.
     ///
     /// # Errors
     /// As [`query`](Engine::query); the error names the statement. `invalid_argument` for no
-    /// statement without a guard.
+    /// statement without an idempotency key.
     async fn transaction(
         &self,
         database: &TargetDatabase,

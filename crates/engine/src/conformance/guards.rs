@@ -1,4 +1,4 @@
-//! Writes that happen once.
+//! Writes that happen once, by an [`IdempotencyKey`](crate::IdempotencyKey).
 
 use super::{
     assert_code, database, key, keyed_options, keyed_options_in, namespace, no_condition,
@@ -11,7 +11,7 @@ use debros_proto::rpc::{Condition, Statement, Value};
 use std::sync::Arc;
 
 /// The second call gets the first one's answer, rows and all.
-pub async fn a_guarded_write_happens_once(engine: Arc<dyn Engine>) {
+pub async fn a_keyed_write_happens_once(engine: Arc<dyn Engine>) {
     query_ok(&engine, "CREATE TABLE t(id INTEGER PRIMARY KEY, a)").await;
     let insert =
         statement("INSERT INTO t(a) VALUES (?1) RETURNING id, a", &[Value::from(vec![0u8, 255])]);
@@ -34,7 +34,7 @@ pub async fn a_guarded_write_happens_once(engine: Arc<dyn Engine>) {
 }
 
 /// What happens outside of the database can be made to happen once, too.
-pub async fn a_guard_alone_is_committed(engine: Arc<dyn Engine>) {
+pub async fn a_key_alone_is_committed(engine: Arc<dyn Engine>) {
     let app = database("app");
     let record = |key, hash| engine.transaction(&app, Vec::new(), keyed_options(key, hash));
     let first = record("k", 1).await.unwrap();
@@ -48,7 +48,7 @@ pub async fn a_guard_alone_is_committed(engine: Arc<dyn Engine>) {
 
 /// A replayed CREATE or DROP would not compile any more, and a long text is not remembered: the
 /// answer comes all the same.
-pub async fn guarded_definitions(engine: Arc<dyn Engine>) {
+pub async fn keyed_definitions(engine: Arc<dyn Engine>) {
     let app = database("app");
     let padding = "-".repeat(10_000);
     for (name, sql) in [("create", "CREATE TABLE t(a)"), ("drop", "DROP TABLE t")] {
@@ -70,7 +70,7 @@ pub async fn guarded_definitions(engine: Arc<dyn Engine>) {
 }
 
 /// The same key with another request is refused.
-pub async fn a_guard_is_for_one_request(engine: Arc<dyn Engine>) {
+pub async fn a_key_is_for_one_request(engine: Arc<dyn Engine>) {
     query_ok(&engine, "CREATE TABLE t(a)").await;
     let insert = Statement::from("INSERT INTO t VALUES (1)");
     engine.query(&database("app"), insert.clone(), keyed_options("k", 1)).await.unwrap();
@@ -80,7 +80,7 @@ pub async fn a_guard_is_for_one_request(engine: Arc<dyn Engine>) {
 }
 
 /// What failed may be tried again under its key.
-pub async fn a_failed_write_leaves_no_guard(engine: Arc<dyn Engine>) {
+pub async fn a_failed_write_leaves_no_record(engine: Arc<dyn Engine>) {
     query_ok(&engine, "CREATE TABLE t(a UNIQUE)").await;
     let insert = Statement::from("INSERT INTO t VALUES (1)");
     query_ok(&engine, "INSERT INTO t VALUES (1)").await;
@@ -124,7 +124,7 @@ pub async fn fifty_callers_act_once(engine: Arc<dyn Engine>) {
 }
 
 /// Two namespaces may use the same idempotency key.
-pub async fn guards_are_of_a_namespace(engine: Arc<dyn Engine>) {
+pub async fn idempotency_keys_are_of_a_namespace(engine: Arc<dyn Engine>) {
     for name in ["one", "two"] {
         let create = Statement::from("CREATE TABLE t(a)");
         let written =
@@ -144,8 +144,8 @@ pub async fn guards_are_of_a_namespace(engine: Arc<dyn Engine>) {
     }
 }
 
-/// Puts and deletes.
-pub async fn guarded_keys(engine: Arc<dyn Engine>) {
+/// Puts and deletes of key-value pairs happen once, too.
+pub async fn keyed_puts_and_deletes(engine: Arc<dyn Engine>) {
     let (app, k) = (namespace("app"), key("k"));
     let put =
         || engine.kv_put(&app, &k, Bytes::from("x"), no_condition(), None, keyed_options("put", 1));

@@ -68,8 +68,8 @@ macro_rules! conformance {
                 values_expire, lesson_19_lists_match_bytes, lists_page, namespaces_do_not_share_keys, concurrent_puts
             }
             guards {
-                a_guarded_write_happens_once, a_guard_alone_is_committed, guarded_definitions, a_guard_is_for_one_request, a_failed_write_leaves_no_guard,
-                fifty_callers_act_once, guards_are_of_a_namespace, guarded_keys, one_key_is_for_one_call_whatever_it_is,
+                a_keyed_write_happens_once, a_key_alone_is_committed, keyed_definitions, a_key_is_for_one_request, a_failed_write_leaves_no_record,
+                fifty_callers_act_once, idempotency_keys_are_of_a_namespace, keyed_puts_and_deletes, one_key_is_for_one_call_whatever_it_is,
                 one_key_in_two_calls_at_once_acts_once
             }
             operations {
@@ -130,19 +130,19 @@ pub fn options() -> CallOptions {
     }
 }
 
-/// Options with a guard of the namespace `app`.
+/// Options with an idempotency key of the namespace `app`.
 pub fn keyed_options(key: &str, hash: u8) -> CallOptions {
     keyed_options_in("app", key, hash)
 }
 
-/// Options with a guard.
+/// Options with an idempotency key of a namespace.
 pub fn keyed_options_in(owner: &str, key: &str, hash: u8) -> CallOptions {
-    let guard = IdempotencyKey {
+    let idempotency_key = IdempotencyKey {
         namespace: namespace(owner),
         key: key.to_owned(),
         request_hash: [hash; 32],
     };
-    CallOptions { idempotency_key: Some(guard), ..options() }
+    CallOptions { idempotency_key: Some(idempotency_key), ..options() }
 }
 
 /// A statement with arguments.

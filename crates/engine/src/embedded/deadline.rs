@@ -126,7 +126,7 @@ fn thread_cpu_time() -> Duration {
 
 /// Where the system does not report it, the clock stands for it.
 #[cfg(not(unix))]
-fn processor_time() -> Duration {
+fn thread_cpu_time() -> Duration {
     static BASE: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     BASE.get_or_init(Instant::now).elapsed()
 }

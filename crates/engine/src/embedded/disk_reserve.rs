@@ -67,8 +67,9 @@ impl DiskReserve {
         reserve
     }
 
-    /// Whether only what removes may be written. If so, and the disk has room again, the file is
-    /// recreated first.
+    /// Whether only what removes may be written. This is more than a question: while the file is
+    /// given up, a call tries to make it again, once in each [`BETWEEN_TRIES`], and returns false
+    /// when the disk has room for it.
     pub(super) fn is_given_up(&self) -> bool {
         let mut state = self.state();
         let ReserveState::GivenUp { next_try } = *state else { return false };
@@ -140,7 +141,8 @@ fn allocate(file: &mut File, bytes: u64) -> io::Result<()> {
     }
 }
 
-/// The error of a write when the disk is full.
+/// The error of a write when the disk of the databases is full. Copies have an error of their own,
+/// in `copy_error.rs`.
 pub(super) fn disk_full_error() -> Error {
     Error::new(
         Code::DiskFull,

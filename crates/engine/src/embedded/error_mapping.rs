@@ -122,6 +122,9 @@ fn map_error_code(code: ErrorCode, extended: i32, message: String) -> Error {
         ErrorCode::OperationInterrupted => {
             Error::new(Code::StatementTimeout, "the statement ran too long")
         }
+        // The name misleads: SQLite has one code for its own limit on the file (`max_page_count`)
+        // and for a full disk. The limit is assumed here. The writer (`map_full_error`), reads
+        // (`execution.rs`) and copies (`copy_error.rs`) replace the error where it is the disk.
         ErrorCode::DiskFull => Error::new(Code::DatabaseFull, "the database is full"),
         // Files that SQLite makes beside the database, and what some file systems call full.
         ErrorCode::CannotOpen | ErrorCode::SystemIoFailure

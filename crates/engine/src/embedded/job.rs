@@ -29,7 +29,8 @@ pub(super) struct WriteJob {
     pub(super) deadline: Instant,
     /// It removes data, so it may go over the size limit by the reserve.
     pub(super) removes: bool,
-    /// It already has the reserve.
+    /// It already has the reserve, or the disk's reserve is given up: then it runs by itself, and is
+    /// refused if it adds something.
     pub(super) has_reserve: bool,
     /// Whose it is.
     pub(super) flow: FlowId,

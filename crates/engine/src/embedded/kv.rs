@@ -11,6 +11,9 @@ use debros_proto::rpc::{Condition, Entry};
 use debros_proto::{Code, Error, Key, Namespace, Result, now_ms};
 use rusqlite::OptionalExtension;
 
+// `/*debros*/` at the start of a text marks a statement of the engine's own. `INTERNAL_SQL_MARK` in
+// `conn.rs` says what for.
+
 const STORED: &str = "/*debros*/ SELECT rowid, version, expires_at, octet_length(value) FROM kv WHERE ns = ?1 AND key = ?2";
 const INSERT: &str =
     "/*debros*/ INSERT INTO kv (ns, key, value, version, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)";
@@ -75,8 +78,8 @@ pub(super) fn put(conn: &WriterConnection, put: &PairWrite) -> Result<u64> {
     Ok(version)
 }
 
-/// Counts a change of what the namespace has. Where nothing counts, on a file that is not the
-/// system's, there is no quota.
+/// Counts a change of what the namespace has. Only the writer of the system's file has a ledger; on
+/// another file nothing is counted here, and there is no quota.
 fn note_usage(conn: &WriterConnection, namespace: &Namespace, change: SystemUsage) -> Result<()> {
     conn.ledger.as_ref().map_or(Ok(()), |ledger| {
         ledger.record_change(namespace, change, conn.reserve_use.has_reserve())

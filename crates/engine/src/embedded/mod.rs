@@ -446,7 +446,8 @@ impl Engine for EmbeddedEngine {
 
 impl EmbeddedEngine {
     /// Does something long on a thread of its own, which goes on when the caller does not wait for
-    /// it.
+    /// it: a backup, a restore, an export, a list of backups, or the deletion of a namespace. The
+    /// thread is called `db-copy` in all of these cases.
     async fn run_maintenance<T: Send + 'static>(
         &self,
         act: impl FnOnce(&DatabaseManager) -> Result<T> + Send + 'static,
@@ -459,15 +460,15 @@ impl EmbeddedEngine {
             let _ = reply.send(act(&databases));
         });
         if let Err(error) = thread {
-            tracing::error!(%error, "no thread for a copy can be started");
+            tracing::error!(%error, "no thread for a copy or a deletion can be started");
             return Err(Error::new(
                 Code::Overloaded,
                 "the node cannot start another thread; try again",
             ));
         }
-        outcome
-            .await
-            .unwrap_or_else(|_| Err(Error::internal("the copy broke off; the node's log has more")))
+        outcome.await.unwrap_or_else(|_| {
+            Err(Error::internal("the operation broke off; the node's log has more"))
+        })
     }
 
     /// Refuses a write into the namespace that `owner` returns, when that was shut since the caller

@@ -240,7 +240,10 @@ impl SizeAccounting {
 
     /// Says how large a file is now, the system's or a namespace's; 0 when it is gone.
     pub(super) fn set_file_size(&self, owner: Option<&Namespace>, bytes: u64) {
-        let mut taken = self.lock_totals();
+        self.set_file_size_in(&mut self.lock_totals(), owner, bytes);
+    }
+
+    fn set_file_size_in(&self, taken: &mut SizeTotals, owner: Option<&Namespace>, bytes: u64) {
         let before = match owner {
             None => std::mem::replace(&mut taken.system, bytes),
             Some(namespace) => {
@@ -251,25 +254,37 @@ impl SizeAccounting {
         self.total.store(self.total() + bytes - before, Relaxed);
     }
 
-    /// Says how large a namespace's new file is, if there is room for it.
+    /// Says how large a file is about to be, if there is room for that. A file that does not grow
+    /// always has room.
+    ///
+    /// The room that [`allowed_size`](Self::allowed_size) promised may be another's by now: all
+    /// files that grow at the same time were promised the same. Here one of them gets it.
     ///
     /// # Errors
     /// What is full; then nothing was noted.
-    pub(super) fn add_file(&self, namespace: &Namespace, bytes: u64) -> Result<(), SpaceExhausted> {
+    pub(super) fn grow_file(
+        &self,
+        owner: Option<&Namespace>,
+        bytes: u64,
+        with_reserve: bool,
+    ) -> Result<(), SpaceExhausted> {
+        let reserve = if with_reserve { RESERVE } else { 0 };
         let mut taken = self.lock_totals();
-        let (usage, quotas) = self.quotas_in(&taken, namespace);
-        let others = self.total() - usage.file;
-        if others + bytes > self.max {
-            return Err(SpaceExhausted::Node { total: self.total(), max: self.max });
+        let before = owner.map_or(taken.system, |namespace| taken.of(namespace).file);
+        if bytes > before {
+            if self.total() - before + bytes > self.max.saturating_add(reserve) {
+                return Err(SpaceExhausted::Node { total: self.total(), max: self.max });
+            }
+            let quotas = owner.map_or([None, None], |owner| self.quotas_in(&taken, owner).1);
+            let is_full = |quota: &Quota| {
+                quota.taken.saturating_sub(before).saturating_add(bytes)
+                    > quota.max.saturating_add(reserve)
+            };
+            if let Some(quota) = quotas.into_iter().flatten().find(is_full) {
+                return Err(SpaceExhausted::Quota(quota));
+            }
         }
-        let is_full = |quota: &Quota| {
-            quota.taken.saturating_sub(usage.file).saturating_add(bytes) > quota.max
-        };
-        if let Some(quota) = quotas.into_iter().flatten().find(is_full) {
-            return Err(SpaceExhausted::Quota(quota));
-        }
-        taken.change_usage(namespace, |usage| usage.file = bytes);
-        self.total.store(others + bytes, Relaxed);
+        self.set_file_size_in(&mut taken, owner, bytes);
         Ok(())
     }
 
@@ -304,8 +319,8 @@ impl SizeAccounting {
         held.filter(|(_, held)| *held != SystemUsage::default()).collect()
     }
 
-    /// How large a file of `own` bytes may become. Two files that grow at the very same moment are
-    /// both promised what is left, so a limit can be passed by that much once.
+    /// How large a file of `own` bytes may become, as things are now. Files that grow at the same
+    /// time are all promised what is left; [`grow_file`](Self::grow_file) decides.
     pub(super) fn allowed_size(
         &self,
         owner: Option<&Namespace>,
@@ -341,13 +356,24 @@ mod tests {
         let (a, b) = (Namespace::new("a").unwrap(), Namespace::new("b").unwrap());
         let held = SystemUsage { pairs: 1, pair_bytes: 60, space: 100 };
         sizes.set_file_size(None, 500);
-        assert_eq!(sizes.add_file(&a, 200), Ok(()));
-        assert_eq!(sizes.add_file(&b, 400), Err(SpaceExhausted::Node { total: 700, max: 1000 }));
+        assert_eq!(sizes.grow_file(Some(&a), 200, false), Ok(()));
+        assert_eq!(
+            sizes.grow_file(Some(&b), 400, false),
+            Err(SpaceExhausted::Node { total: 700, max: 1000 })
+        );
         sizes.add_system_usage([(a.clone(), held), (b.clone(), held)]);
         assert_eq!(
             (sizes.total(), sizes.namespace_usage(&a)),
             (700, NamespaceUsage { file: 200, system: held })
         );
+        // Both were promised what is left, and one gets it.
+        let promised = sizes.allowed_size(None, 500, false);
+        assert_eq!(sizes.grow_file(None, promised, false), Ok(()));
+        let full = SpaceExhausted::Node { total: 1000, max: 1000 };
+        assert_eq!(sizes.grow_file(Some(&a), 201, false), Err(full));
+        assert_eq!(sizes.grow_file(Some(&a), 201, true), Ok(()), "the reserve");
+        assert_eq!(sizes.grow_file(Some(&a), 200, false), Ok(()), "it gets smaller");
+        sizes.set_file_size(None, 500);
         // Of 300 there are 200 for the file; in all there are 300 left.
         assert_eq!(
             (sizes.allowed_size(Some(&a), 200, false), sizes.allowed_size(None, 500, false)),
@@ -356,7 +382,7 @@ mod tests {
         assert_eq!(sizes.allowed_size(Some(&a), 200, true), 200 + super::RESERVE);
         // So much fits in all, and not into the quota beside the pairs.
         let quota = Quota { of: QuotaOf::Namespace, taken: 100, max: 300 };
-        assert_eq!(sizes.add_file(&b, 201), Err(SpaceExhausted::Quota(quota)));
+        assert_eq!(sizes.grow_file(Some(&b), 201, false), Err(SpaceExhausted::Quota(quota)));
         sizes.add_system_usage([(b.clone(), -held)]);
         sizes.set_file_size(Some(&a), 0);
         assert_eq!(
@@ -377,8 +403,8 @@ mod tests {
         let owner = || Some("0x1".to_owned());
         let taken = |namespace: &Namespace| sizes.quotas(namespace).1[1].map(|quota| quota.taken);
         sizes.set_owners([(a.clone(), owner()), (c.clone(), None)]);
-        sizes.add_file(&a, 250).unwrap();
-        sizes.add_file(&b, 150).unwrap();
+        sizes.grow_file(Some(&a), 250, false).unwrap();
+        sizes.grow_file(Some(&b), 150, false).unwrap();
         assert_eq!((taken(&a), taken(&b), taken(&c)), (Some(250), None, None));
         // What the namespace has already counts from the moment in which it becomes the owner's.
         sizes.set_owner(b.clone(), owner());
@@ -393,7 +419,7 @@ mod tests {
         sizes.set_file_size(Some(&b), 0);
         let quota = Quota { of: QuotaOf::Owner, taken: 280, max: 400 };
         assert_eq!(
-            (sizes.add_file(&b, 121), sizes.add_file(&c, 300)),
+            (sizes.grow_file(Some(&b), 121, false), sizes.grow_file(Some(&c), 300, false)),
             (Err(SpaceExhausted::Quota(quota)), Ok(()))
         );
         sizes.replace_system_usage(HashMap::from([(b.clone(), held)]));

@@ -177,7 +177,8 @@ impl EmbeddedEngine {
             .await
     }
 
-    /// Lets a write of the node's own in whose record is to be a namespace's.
+    /// Admits a write of the node's own into the namespace that its idempotency key is of, because
+    /// the key's record belongs to that namespace. A write without a key needs no admission.
     fn admit_keyed_write(
         &self,
         idempotency_key: Option<&IdempotencyKey>,

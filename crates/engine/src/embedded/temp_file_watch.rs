@@ -1,4 +1,5 @@
-//! Whether the running statement wrote temporary files when these take too much.
+//! The limit on temporary files: a running statement that writes them is interrupted when all of
+//! them together take too much.
 //!
 //! SQLite puts what does not fit into a connection's cache into temporary files: sorts, groups,
 //! joins without an index, materialized views. It does not limit them. So a statement that runs for

@@ -17,7 +17,7 @@ use super::file_identity;
 use super::job::{JobIsolation, JobOutcome, WriteJob};
 use super::metrics::EngineMetrics;
 use super::reader_pool::ReaderPool;
-use super::size_accounting::SizeAccounting;
+use super::size_accounting::{SizeAccounting, SpaceExhausted};
 use super::writer_conn::WriterConnection;
 use debros_proto::{Code, Error, Namespace};
 use std::collections::VecDeque;
@@ -78,6 +78,8 @@ pub(super) struct FileLimits {
 enum CommitFailure {
     /// Its COMMIT was not reached.
     BeforeCommit(rusqlite::Error),
+    /// Others have taken the room that it was promised.
+    NoSpace(SpaceExhausted),
     /// Its COMMIT failed.
     DuringCommit(rusqlite::Error),
 }
@@ -447,13 +449,7 @@ impl WriterThread {
         let change = self.conn.begin_schema_swap();
         // Asked for inside the transaction, where it needs no lock of its own.
         self.readers.suspend_snapshots();
-        let committed = match self.read_file_size() {
-            Ok(size) => self
-                .run_internal("/*debros*/ COMMIT")
-                .map(|()| size)
-                .map_err(CommitFailure::DuringCommit),
-            Err(error) => Err(CommitFailure::BeforeCommit(error)),
-        };
+        let committed = self.commit_with_room(done.iter().any(|job| job.has_reserve));
         self.readers.snapshots.resume();
         if let (Some((swap, catalogue)), Ok(_)) = (change, &committed) {
             swap.publish_catalogue(catalogue);
@@ -484,30 +480,51 @@ impl WriterThread {
         Vec::new()
     }
 
+    /// Takes the room for what the transaction has made, and commits. Returns the file's size.
+    fn commit_with_room(&self, with_reserve: bool) -> Result<u64, CommitFailure> {
+        let size = self.read_file_size().map_err(CommitFailure::BeforeCommit)?;
+        let owner = self.owner.as_ref();
+        self.sizes.grow_file(owner, size, with_reserve).map_err(CommitFailure::NoSpace)?;
+        self.run_internal("/*debros*/ COMMIT").map(|()| size).map_err(|error| {
+            self.sizes.set_file_size(owner, self.size);
+            CommitFailure::DuringCommit(error)
+        })
+    }
+
     fn handle_commit_failure(
         &mut self,
         done: VecDeque<WriteJob>,
         why: CommitFailure,
     ) -> Vec<VecDeque<WriteJob>> {
         self.roll_back();
+        let is_of_one = match &why {
+            CommitFailure::BeforeCommit(_) => false,
+            CommitFailure::NoSpace(_) => true,
+            CommitFailure::DuringCommit(error) => {
+                error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation)
+            }
+        };
+        if is_of_one && done.len() > 1 {
+            // A deferred foreign key of one of them, or what one writes: each by itself shows whose.
+            return done.into_iter().map(|job| VecDeque::from([job])).collect();
+        }
         let error = match why {
-            CommitFailure::DuringCommit(error) => error,
             CommitFailure::BeforeCommit(error) => {
                 self.refuse_all(done.into_iter(), &self.map_internal_error(error));
                 return Vec::new();
             }
+            CommitFailure::NoSpace(SpaceExhausted::Quota(quota)) => {
+                error_mapping::quota_exceeded_error(quota)
+            }
+            CommitFailure::NoSpace(SpaceExhausted::Node { total, max }) => {
+                error_mapping::node_full_error("the write", total, max)
+            }
+            CommitFailure::DuringCommit(error) => self.map_commit_error(error),
         };
-        let is_constraint =
-            error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation);
-        if is_constraint && done.len() > 1 {
-            // A deferred foreign key of one of them: each by itself shows whose.
-            return done.into_iter().map(|job| VecDeque::from([job])).collect();
-        }
-        let error = self.map_commit_error(error);
         let mut again = Vec::new();
         let mut refused = VecDeque::new();
         for mut job in done {
-            if error.code == Code::DiskFull && self.may_use_reserve(&mut job, &error) {
+            if is_space_exhausted(&error) && self.may_use_reserve(&mut job, &error) {
                 again.push(VecDeque::from([job]));
             } else {
                 refused.push_back(job);

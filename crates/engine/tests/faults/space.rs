@@ -769,3 +769,41 @@ async fn no_room_is_not_taken_for_the_end_of_autoincrement() {
     assert!(error.code == Code::Constraint && error.message.contains("row of s:"), "{error}");
     engine.close().await;
 }
+
+/// Each writer was promised all that was left when it began, so that as many as wrote at once got
+/// that many times the room.
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_of_many_namespaces_at_once_do_not_pass_the_limit_together() {
+    const MAX: u64 = 16 << 20;
+    const ROWS: &str = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 100) \
+        INSERT INTO t SELECT randomblob(100000) FROM c";
+    let folder = folder();
+    let engine = open_with(EmbeddedConfig { max_size: MAX, ..EmbeddedConfig::new(folder.path()) });
+    let names: Vec<String> = (0..6).map(|index| format!("n{index}")).collect();
+    for name in &names {
+        let table = Statement::from("CREATE TABLE t(a)");
+        engine.query(&database(name), table, options()).await.unwrap();
+    }
+    let writes = names.iter().map(|name| {
+        let (engine, database) = (Arc::clone(&engine), database(name));
+        tokio::spawn(async move {
+            engine.query(&database, Statement::from(ROWS), options()).await.map(|_| ())
+        })
+    });
+    let mut outcomes = Vec::new();
+    for write in writes.collect::<Vec<_>>() {
+        outcomes.push(write.await.unwrap());
+    }
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
+    for error in outcomes.into_iter().filter_map(Result::err) {
+        assert_eq!(error.code, Code::DatabaseFull, "{error}");
+    }
+    let mut all = 0;
+    for name in &names {
+        all += info(&engine, name).await.sql_bytes;
+        // What was refused left nothing, and small writes go on.
+        let small = Statement::from("INSERT INTO t VALUES (1)");
+        engine.query(&database(name), small, options()).await.unwrap();
+    }
+    assert!(all <= MAX, "{all}");
+}

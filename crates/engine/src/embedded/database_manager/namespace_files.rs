@@ -83,7 +83,7 @@ impl DatabaseManager {
         }
         let (sizes, size) = (&self.shared.sizes, bytes.len() as u64);
         if is_limited {
-            sizes.add_file(namespace, size).map_err(|full| match full {
+            sizes.grow_file(Some(namespace), size, false).map_err(|full| match full {
                 SpaceExhausted::Node { total, max } => {
                     error_mapping::node_full_error("a new namespace's database", total, max)
                 }
@@ -105,8 +105,8 @@ impl DatabaseManager {
         self.close_and_remove(namespace, |path| std::fs::remove_file(path))
     }
 
-    /// As [`remove`](DatabaseManager::remove), but for the operator the files stay, in `folder`,
-    /// which is there.
+    /// As [`remove_database`](DatabaseManager::remove_database), but for the operator the files
+    /// stay, in `folder`, which is there.
     pub(in crate::embedded) fn quarantine(
         &self,
         namespace: &Namespace,

@@ -5,6 +5,7 @@ use crate::embedded::authorizer::StatementRights;
 use crate::embedded::conn::SqliteConnection;
 use crate::embedded::error_mapping;
 use crate::embedded::kv;
+use crate::embedded::size_accounting::QuotaOf;
 use crate::embedded::{EmbeddedEngine, JOB_BYTES};
 use crate::{CallOptions, NamespaceFilter, NamespaceInfo};
 use debros_proto::{Code, Error, Namespace, Result};
@@ -93,7 +94,12 @@ impl EmbeddedEngine {
             }
         };
         let created_at: [Option<i64>; 2] = [written_down, in_file.created_at];
-        let usage = self.databases.shared.sizes.namespace_usage(namespace);
+        let (usage, quotas) = self.databases.shared.sizes.quotas(namespace);
+        // What its owner's other namespaces leave may be less than its own quota.
+        let max_bytes = quotas.into_iter().flatten().map(|quota| match quota.of {
+            QuotaOf::Namespace => quota.max,
+            QuotaOf::Owner => usage.total().saturating_add(quota.left()),
+        });
         let count = |number: i64| u64::try_from(number).unwrap_or(0);
         Ok(NamespaceInfo {
             namespace: namespace.clone(),
@@ -106,7 +112,7 @@ impl EmbeddedEngine {
             kv_keys: count(usage.system.pairs),
             kv_bytes: count(usage.system.pair_bytes),
             taken_bytes: usage.total(),
-            max_bytes: self.databases.shared.config.max_namespace_size,
+            max_bytes: max_bytes.min(),
             problem,
         })
     }
