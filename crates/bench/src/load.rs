@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-/// The settings of one cell's measurement.
+/// The settings of the measurement of one cell: a figure of the table of `make bench`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LoadPlan {
     /// Connections, each with one request in flight.
@@ -20,7 +20,8 @@ pub(crate) struct LoadPlan {
     pub(crate) warm_up: Duration,
     /// Counted.
     pub(crate) duration: Duration,
-    /// Keys are `FIRST..FIRST + keys`, drawn at random, each by one connection only.
+    /// Keys are `FIRST..FIRST + keys`. Each connection has a part of them to itself, from which it
+    /// draws at random.
     pub(crate) keys: u64,
     /// The first of the numbers that are new in every request.
     pub(crate) fresh: u64,
@@ -86,12 +87,12 @@ fn run_on_thread(
             stream.set_nodelay(true)?;
             streams.push(stream);
         }
-        let busy = proc_stat::thread_cpu()?;
+        let cpu_before = proc_stat::thread_cpu()?;
         let count_from = Instant::now() + plan.warm_up;
         let stop_at = count_from + plan.duration;
-        let mut lanes = JoinSet::new();
+        let mut running = JoinSet::new();
         for (index, stream) in streams.into_iter().enumerate() {
-            lanes.spawn(run_connection(
+            running.spawn(run_connection(
                 stream,
                 template.clone(),
                 plan,
@@ -102,20 +103,20 @@ fn run_on_thread(
         }
         let mut latencies = Vec::new();
         let mut outcome = LoadOutcome::default();
-        while let Some(lane) = lanes.join_next().await {
-            let lane = lane??;
-            latencies.extend(lane.latencies);
-            outcome.answered += lane.answered;
-            outcome.last.extend(lane.last);
+        while let Some(samples) = running.join_next().await {
+            let samples = samples??;
+            latencies.extend(samples.latencies);
+            outcome.answered += samples.answered;
+            outcome.last.extend(samples.last);
         }
-        let busy = proc_stat::thread_cpu()?.saturating_sub(busy);
+        let cpu_time = proc_stat::thread_cpu()?.saturating_sub(cpu_before);
         ensure!(!latencies.is_empty(), "no request was answered within {:?}", plan.duration);
         latencies.sort_unstable();
         outcome.counted = latencies.len() as u64;
         outcome.rate = latencies.len() as f64 / plan.duration.as_secs_f64();
         outcome.p50 = percentile(&latencies, 0.50);
         outcome.p99 = percentile(&latencies, 0.99);
-        outcome.generator_cpu = busy.as_secs_f64() * 1e6 / outcome.answered as f64;
+        outcome.generator_cpu = cpu_time.as_secs_f64() * 1e6 / outcome.answered as f64;
         Ok(outcome)
     })
 }
@@ -128,27 +129,27 @@ async fn run_connection(
     count_from: Instant,
     stop_at: Instant,
 ) -> Result<ConnectionSamples> {
-    let lanes = plan.connections as u64;
+    let connections = plan.connections as u64;
     let mut random = Xorshift64::new(plan.seed ^ (index + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
     let mut buffer = vec![0_u8; 16 * 1024];
-    let mut lane =
+    let mut samples =
         ConnectionSamples { latencies: Vec::with_capacity(1 << 14), answered: 0, last: None };
     let mut sent_at = Instant::now();
     while sent_at < stop_at {
         // Every connection has keys of its own: its last put decides what the key holds at the end.
-        let key = FIRST + (random.next() % (plan.keys / lanes).max(1)) * lanes + index;
-        let fresh = plan.fresh + lane.answered * lanes + index;
+        let key = FIRST + (random.next() % (plan.keys / connections).max(1)) * connections + index;
+        let fresh = plan.fresh + samples.answered * connections + index;
         send_and_check(&mut stream, &mut template, &mut buffer, key, fresh).await?;
-        lane.answered += 1;
-        lane.last = Some((key, fresh));
+        samples.answered += 1;
+        samples.last = Some((key, fresh));
         let now = Instant::now();
         if now >= count_from && now <= stop_at {
             let nanoseconds = (now - sent_at).as_nanos();
-            lane.latencies.push(u32::try_from(nanoseconds).unwrap_or(u32::MAX));
+            samples.latencies.push(u32::try_from(nanoseconds).unwrap_or(u32::MAX));
         }
         sent_at = now;
     }
-    Ok(lane)
+    Ok(samples)
 }
 
 /// Sends one request, reads its answer and checks it.

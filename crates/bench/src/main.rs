@@ -123,7 +123,7 @@ fn run(options: &BenchOptions) -> Result<()> {
         }
     }
     if wanted(ServerKind::Rqlite) {
-        let rqlited = options.rqlited.clone().map_or_else(servers::rqlite::find, Ok)?;
+        let rqlited = options.rqlited.clone().map_or_else(servers::rqlite::find_or_download, Ok)?;
         servers.push(BenchServer::rqlite(&rqlited, folder.path())?);
     }
     for server in servers

@@ -6,9 +6,9 @@ use debros_engine::embedded::EmbeddedConfig;
 use debros_gateway::GatewayLimits;
 use std::io;
 
-/// Kept for the rest: streams, log, listeners, the system's database, databases on their way out,
-/// copies, sorting on disk.
-const RESERVE: u64 = 96;
+/// Descriptors that are not divided, but left for everything else: streams, log, listeners, the
+/// system's database, databases on their way out, copies, sorting on disk.
+const UNDIVIDED: u64 = 96;
 /// With fewer HTTP connections than this the limit is called small.
 const FEW_CONNECTIONS: usize = 1000;
 /// What is served however small the limit is: with less nothing would work at all.
@@ -70,7 +70,7 @@ impl FileDescriptorLimit {
         let defaults = EmbeddedConfig::new("");
         let each = u64::from(defaults.descriptors_per_database());
         let left =
-            self.limit.saturating_sub(RESERVE + u64::from(p2p_connections).min(self.limit / 4));
+            self.limit.saturating_sub(UNDIVIDED + u64::from(p2p_connections).min(self.limit / 4));
         let for_databases = if has_gateway { left / 2 } else { left };
         let databases =
             clamp_to_usize(for_databases / each, defaults.open_databases).max(LEAST_DATABASES);
@@ -89,7 +89,7 @@ impl FileDescriptorLimit {
 
     /// The connections of a gateway that stands alone.
     pub(crate) fn connections_of_gateway(self) -> ConnectionLimit {
-        let connections = ConnectionLimit::for_descriptors(self.limit.saturating_sub(RESERVE));
+        let connections = ConnectionLimit::for_descriptors(self.limit.saturating_sub(UNDIVIDED));
         self.warn_if_small(connections.0 < FEW_CONNECTIONS);
         connections
     }
@@ -112,7 +112,7 @@ fn clamp_to_usize(number: u64, most: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{ConnectionLimit, DescriptorShares, FileDescriptorLimit, RESERVE};
+    use super::{ConnectionLimit, DescriptorShares, FileDescriptorLimit, UNDIVIDED};
 
     const PLENTY: ConnectionLimit = ConnectionLimit(10_000);
 
@@ -138,12 +138,13 @@ mod tests {
                 assert!((2..=64).contains(&databases), "{limit}: {databases}");
                 let http = if has_gateway { connections.0 as u64 } else { 0 };
                 assert!(
-                    RESERVE + 50 + databases as u64 * each + http <= limit,
+                    UNDIVIDED + 50 + databases as u64 * each + http <= limit,
                     "{limit}: {databases}, {connections:?}"
                 );
             }
             assert!(
-                RESERVE + FileDescriptorLimit { limit }.connections_of_gateway().0 as u64 <= limit,
+                UNDIVIDED + FileDescriptorLimit { limit }.connections_of_gateway().0 as u64
+                    <= limit,
                 "{limit}"
             );
         }

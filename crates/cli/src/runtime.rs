@@ -12,9 +12,10 @@ use tokio::runtime::{Builder, Runtime};
 /// short and rare.
 const BLOCKING_THREADS: usize = 16;
 
-/// How a service's process ends.
+/// How a service's process ends. Its error is written as text: services have no `--format json`.
 pub(crate) fn exit_code(ended: Result<(), CliError>) -> ExitCode {
-    ended.map_or_else(|cli_error| cli_error.report(false), |()| ExitCode::SUCCESS)
+    let as_json = false;
+    ended.map_or_else(|cli_error| cli_error.report(as_json), |()| ExitCode::SUCCESS)
 }
 
 /// Runs a service to its end: a worker per core, and its log until all of it is written. With

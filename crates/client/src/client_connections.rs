@@ -157,30 +157,13 @@ impl ClientConnections {
             }
             ClientConnections::Remote(remote) => remote,
         };
-        let mut pause = remote.retry_delay;
-        let mut channel = remote.wait_for_channel(deadline).await?;
-        for _ in 1..remote.retry_attempts {
-            let error = match channel.call(request.clone(), time_left(deadline)?).await {
-                Err(error) if may_repeat(&error, &request) => error,
-                answer => return answer,
-            };
-            // This node cannot answer now; another one may, at once.
-            if error.code == Code::Unavailable
-                && let Some(other) = remote.other_channel(channel.peer())
-            {
-                channel = other;
-                continue;
-            }
-            let wait = error.retry_after.unwrap_or(pause);
-            if Instant::now() + wait >= deadline || *remote.closed.borrow() {
-                return Err(error);
-            }
-            tracing::debug!(code = %error.code, ?wait, "a call is sent again");
-            tokio::time::sleep(wait).await;
-            pause *= 2;
-            channel = remote.wait_for_channel(deadline).await?;
+        let mut unknown = None;
+        let answer = remote.call_until_answered(request, deadline, &mut unknown).await;
+        match (answer, unknown) {
+            // An earlier attempt may have done it, whatever a later one says of itself.
+            (Err(error), Some(unknown)) if says_nothing_was_done(&error) => Err(unknown),
+            (answer, _) => answer,
         }
-        channel.call(request, time_left(deadline)?).await
     }
 
     /// Opens a stream. What a stream does is not repeated here: only its owner can decide whether
@@ -208,6 +191,43 @@ impl ClientConnections {
 }
 
 impl RemoteNodes {
+    /// Sends a call, and again where that can do no harm. Notes in `unknown` that an attempt may
+    /// have done what was asked for.
+    async fn call_until_answered(
+        &self,
+        request: Request,
+        deadline: Instant,
+        unknown: &mut Option<Error>,
+    ) -> Result<Response> {
+        let mut pause = self.retry_delay;
+        let mut channel = self.wait_for_channel(deadline).await?;
+        for _ in 1..self.retry_attempts {
+            let error = match channel.call(request.clone(), time_left(deadline)?).await {
+                Err(error) if may_repeat(&error, &request) => error,
+                answer => return answer,
+            };
+            if error.code == Code::UnknownOutcome {
+                *unknown = Some(error.clone());
+            }
+            // This node cannot answer now; another one may, at once.
+            if error.code == Code::Unavailable
+                && let Some(other) = self.other_channel(channel.peer())
+            {
+                channel = other;
+                continue;
+            }
+            let wait = error.retry_after.unwrap_or(pause);
+            if Instant::now() + wait >= deadline || *self.closed.borrow() {
+                return Err(error);
+            }
+            tracing::debug!(code = %error.code, ?wait, "a call is sent again");
+            tokio::time::sleep(wait).await;
+            pause *= 2;
+            channel = self.wait_for_channel(deadline).await?;
+        }
+        channel.call(request, time_left(deadline)?).await
+    }
+
     /// Another open channel than the one to `failed`, if there is one; else that one.
     fn other_channel(&self, failed: Option<PeerId>) -> Option<Channel> {
         let open = self.channels.borrow();
@@ -275,6 +295,11 @@ impl RemoteNodes {
     }
 }
 
+/// Whether an error is one of a call that did nothing. It says that of its own attempt alone.
+fn says_nothing_was_done(error: &Error) -> bool {
+    matches!(error.code, Code::Unavailable | Code::Overloaded | Code::DeadlineExceeded)
+}
+
 /// Whether sending the call again can do no harm. A lost read comes back as `unavailable`; a write
 /// whose fate is not known is repeated only when the node recognises it.
 fn may_repeat(error: &Error, request: &Request) -> bool {
@@ -295,4 +320,56 @@ fn time_left(deadline: Instant) -> Result<Duration> {
         ));
     }
     Ok(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Client, Config, Scope};
+    use debros_p2p::{CallContext, Handler, Host, HostConfig, Keypair, Multiaddr, Reply};
+    use debros_proto::rpc;
+    use debros_proto::{Code, Error};
+    use futures::future::BoxFuture;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Answers its first call as one whose fate is not known, and is stopping from then on.
+    #[derive(Default)]
+    struct LosesFirst(AtomicUsize);
+
+    impl Handler for LosesFirst {
+        fn call(
+            &self,
+            _: CallContext,
+            _: rpc::Request,
+        ) -> BoxFuture<'static, Result<Reply, Error>> {
+            let code = match self.0.fetch_add(1, Ordering::Relaxed) {
+                0 => Code::UnknownOutcome,
+                _ => Code::Unavailable,
+            };
+            Box::pin(async move { Err(Error::new(code, "as told")) })
+        }
+    }
+
+    /// The last attempt's "nothing was done" stood for a write that an earlier one had made.
+    #[tokio::test]
+    async fn what_an_attempt_may_have_done_is_not_denied_by_a_later_one() {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let key = Keypair::generate_ed25519();
+        let listen: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
+        let mut config = HostConfig::client(key.clone(), "test");
+        config.listen.push(listen.clone());
+        let calls = Arc::new(LosesFirst::default());
+        let node = Host::start(config, Some(Arc::clone(&calls) as Arc<dyn Handler>)).await.unwrap();
+        let address = format!("{listen}/p2p/{}", key.public().to_peer_id());
+        let client = Client::connect(Config::new("app").bootstrap_peer(address)).await.unwrap();
+        let scope = Scope { idempotency_key: "once".to_owned(), ..client.scope().clone() };
+        let put = client.scoped(scope).storage().put("k", "v").await;
+        assert_eq!(put.unwrap_err().code, Code::UnknownOutcome);
+        assert_eq!(calls.0.load(Ordering::Relaxed), 3, "it was sent again");
+        // Without a key it is not sent again; what surely did nothing is told as that.
+        let put = client.storage().put("k", "v").await;
+        assert_eq!(put.unwrap_err().code, Code::Unavailable);
+        client.close().await;
+        node.shutdown(std::time::Instant::now()).await;
+    }
 }

@@ -114,8 +114,10 @@ impl ConnectionServer {
                 request.extensions_mut().insert(Arc::clone(&permit));
             }
             let pipeline = self.pipeline.clone();
-            let (state, ends) = (Arc::clone(permit.state()), ends.clone());
-            pipeline.handle(request, ends, state).map(Ok::<Response<ResponseBody>, Infallible>)
+            let ends = ends.clone();
+            // From here on: the request's task may run later.
+            let under_way = permit.state().begin_activity();
+            pipeline.handle(request, ends, under_way).map(Ok::<Response<ResponseBody>, Infallible>)
         });
         let state = permit.state();
         let stream = TokioIo::new(CountedStream::new(stream, Arc::clone(state)));

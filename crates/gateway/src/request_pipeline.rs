@@ -5,7 +5,7 @@
 use crate::access_log;
 use crate::body_reader::{self, announced_length};
 use crate::connection_info::ConnectionInfo;
-use crate::connection_state::ConnectionState;
+use crate::connection_state::{ActivityGuard, ConnectionState};
 use crate::cors::CorsPolicy;
 use crate::credential_proof::CredentialUse;
 use crate::credential_resolver::CredentialResolver;
@@ -51,12 +51,12 @@ impl RequestPipeline {
         mut self,
         request: Request<Incoming>,
         mut ends: ConnectionInfo,
-        state: Arc<ConnectionState>,
+        under_way: ActivityGuard,
     ) -> Response<ResponseBody> {
         let started = Instant::now();
         let metrics = &self.shared.metrics;
         let _in_flight = GaugeGuard::new(&metrics.in_flight);
-        let under_way = state.begin_activity();
+        let state = Arc::clone(under_way.state());
         if let Some(length) = announced_length(request.body()) {
             metrics.request_bytes.increment(length);
         }

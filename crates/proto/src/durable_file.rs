@@ -62,6 +62,7 @@ fn write_beside(
     readers: FileReaders,
     put_in_place: impl FnOnce(&Path) -> io::Result<()>,
 ) -> io::Result<()> {
+    remove_abandoned(path);
     let (temporary, mut file) = create_temporary(path, readers)?;
     let written = file
         .write_all(content)
@@ -72,13 +73,53 @@ fn write_beside(
         let _ = fs::remove_file(&temporary);
     }
     written?;
-    // Without this the name could still be the old file's after a power cut. Only Unix opens a
-    // folder as a file.
-    if cfg!(unix) { File::open(folder_of(path))?.sync_all() } else { Ok(()) }
+    sync_folder(folder_of(path))
+}
+
+/// Writes a folder's names to the disk: without this a name could still be the old file's after a
+/// power cut. The file is in place already, so that a folder which cannot be opened or synced at
+/// all (rights to write into it alone, file systems without that) is no failure: the caller would
+/// take the file for unwritten.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    // Only Unix opens a folder as a file.
+    if !cfg!(unix) {
+        return Ok(());
+    }
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        Err(error) if is_not_offered(&error) => Ok(()),
+        synced => synced,
+    }
+}
+
+fn is_not_offered(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    matches!(error.kind(), PermissionDenied | InvalidInput | Unsupported)
+}
+
+/// Removes what programs left beside `path` that ended in the middle: it may hold a secret. The
+/// files of programs that still run stay.
+fn remove_abandoned(path: &Path) {
+    // Linux tells which processes run; elsewhere nothing is removed.
+    if !Path::new("/proc/self").exists() {
+        return;
+    }
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return };
+    let prefix = format!(".{name}.");
+    let Ok(entries) = fs::read_dir(folder_of(path)) else { return };
+    for entry in entries.filter_map(Result::ok) {
+        let file_name = entry.file_name();
+        let process = file_name
+            .to_str()
+            .and_then(|name| name.strip_prefix(&prefix)?.split_once('.'))
+            .and_then(|(process, number)| number.parse::<u64>().and(process.parse::<u32>()).ok());
+        if process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// A new file beside `path`. Its name is of this process and this call, so that of two programs at
-/// once neither puts the other's half in place; one that a crash left is passed over.
+/// once neither puts the other's half in place.
 fn create_temporary(path: &Path, readers: FileReaders) -> io::Result<(PathBuf, File)> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let mut options = OpenOptions::new();
@@ -140,6 +181,34 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"first");
         assert_eq!(exposed_mode(&fs::metadata(&path).unwrap()), None);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    /// The secret of a program that was killed lay there for good.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_a_killed_program_left_is_removed_and_the_files_of_others_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let in_use = format!(".key.{}.7", std::process::id());
+        // Above every process id.
+        for name in [".key.4194305.0", in_use.as_str(), ".key.x.0", ".other.4194305.0"] {
+            fs::write(dir.path().join(name), "secret").unwrap();
+        }
+        replace(&dir.path().join("key"), b"new", FileReaders::Owner).unwrap();
+        let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        let mut expected = [".key.x.0", in_use.as_str(), ".other.4194305.0", "key"];
+        expected.sort_unstable();
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_synced_is_no_failure_and_a_disk_that_fails_is() {
+        use std::io::Error;
+        for kind in [ErrorKind::PermissionDenied, ErrorKind::InvalidInput, ErrorKind::Unsupported] {
+            assert!(super::is_not_offered(&Error::from(kind)), "{kind}");
+        }
+        assert!(!super::is_not_offered(&Error::other("EIO")));
     }
 
     #[test]

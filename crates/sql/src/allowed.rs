@@ -200,7 +200,13 @@ pub(crate) fn may_be_shadow_table(table: &str) -> bool {
     all_shadow_endings().any(|ending| table.ends_with(ending))
 }
 
-/// PRAGMAs that only describe the schema. The catalogue answers them, except `foreign_key_check`.
+/// PRAGMAs that a user may send: those that describe the schema, and the two numbers in the header,
+/// which may be set too. The catalogue answers them, except `foreign_key_check`, which reads the
+/// data.
+///
+/// A name in this list is let through with a value as well as without. SQLite carries some PRAGMAs
+/// out while it compiles them, before the rewriter sees them: a value that must not be set has to
+/// be refused in `refuse_pragma` of `catalogue/recorder.rs`, the catalogue's authorizer.
 pub(crate) const PRAGMAS: &[&str] = &[
     "table_info",
     "table_xinfo",
@@ -270,7 +276,7 @@ pub(crate) fn is_nondeterministic(function: &str) -> bool {
 }
 
 /// Why a PRAGMA is not allowed.
-pub(crate) fn refused_pragma(name: &str) -> String {
+pub(crate) fn pragma_not_allowed_message(name: &str) -> String {
     if is_same_name(name, "legacy_alter_table") {
         return "PRAGMA legacy_alter_table is not allowed: renaming a table updates everything that names it. To recreate a table \
                 anew, keep its references from being looked at with PRAGMA foreign_keys = OFF in the same transaction, and drop \

@@ -6,7 +6,7 @@
 
 use crate::allowed::{
     ALTER_FUNCTIONS, FUNCTIONS, MODULE_PRAGMAS, MODULES, NO_ATTACH, NO_TEMPORARY, NO_TRANSACTIONS,
-    TABLE_FUNCTIONS, is_statistics, may_be_shadow_table, refused_pragma,
+    TABLE_FUNCTIONS, is_statistics, may_be_shadow_table, pragma_not_allowed_message,
 };
 use crate::execution_context::MOMENT_TABLE;
 use crate::names::{
@@ -265,7 +265,8 @@ impl Policy {
         (!allowed).then(|| no_such_table_message(table))
     }
 
-    /// The catalogue answers everything that PRAGMAs return, except the one that reads the data.
+    /// Why the data database does not compile a PRAGMA. The catalogue answers all of them, except
+    /// the one that reads the data.
     fn refuse_pragma(&self, name: &str, value: Option<&str>) -> Option<String> {
         let allowed = match value {
             None => is_one_of(MODULE_PRAGMAS, name),
@@ -275,7 +276,7 @@ impl Policy {
             }
             Some(_) => false,
         };
-        (!allowed).then(|| refused_pragma(name))
+        (!allowed).then(|| pragma_not_allowed_message(name))
     }
 }
 

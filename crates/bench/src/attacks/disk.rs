@@ -58,11 +58,13 @@ struct FillRequest {
     body: Vec<u8>,
 }
 
-/// Writes until writes are refused, and continues to try, more slowly, for as long as it is held.
+/// Writes on so many lanes at a time, and returns when a write of the smallest size is refused, or
+/// [`FILLING`] is over. The lanes try on, more slowly, until the attack ends. `success` is the name
+/// under which what was written is counted.
 async fn fill_until_refused(
     attacker: Attacker,
     lanes: usize,
-    done: &'static str,
+    success: &'static str,
     largest: usize,
     write: fn(u64, usize) -> FillRequest,
 ) -> Result<()> {
@@ -88,7 +90,7 @@ async fn fill_until_refused(
                 };
                 match one.send_request_on(&mut kept, method, &target, &headers, &body).await {
                     Ok((200..=299, _)) => {
-                        one.tally.add(done, (size / SMALLEST) as u64);
+                        one.tally.add(success, (size / SMALLEST) as u64);
                         stream = Some(kept);
                         continue;
                     }

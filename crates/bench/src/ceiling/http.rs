@@ -17,6 +17,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use tokio::sync::oneshot;
 
+/// What the routes of the ceiling share. The ceiling is no limit, but the server without namespaces
+/// and credentials that a node is compared with.
 struct CeilingState {
     path: PathBuf,
     writer: mpsc::Sender<QueuedWrite>,
@@ -58,8 +60,8 @@ async fn put_value(
     Query(parameter): Query<KeyQuery>,
     value: Bytes,
 ) -> Response {
-    let (done, written) = oneshot::channel();
-    if app.writer.send(QueuedWrite::Put { key: parameter.key, value, done }).is_err() {
+    let (reply, written) = oneshot::channel();
+    if app.writer.send(QueuedWrite::Put { key: parameter.key, value, reply }).is_err() {
         return error_response(StatusCode::INTERNAL_SERVER_ERROR, "the writer has ended");
     }
     match written.await {
@@ -94,8 +96,8 @@ async fn run_sql(
         Ok(QueryAttempt::Writes(args)) => args,
         Err(error) => return error_response(StatusCode::BAD_REQUEST, &error),
     };
-    let (done, written) = oneshot::channel();
-    if app.writer.send(QueuedWrite::Sql { sql: statement.sql, args, done }).is_err() {
+    let (reply, written) = oneshot::channel();
+    if app.writer.send(QueuedWrite::Sql { sql: statement.sql, args, reply }).is_err() {
         return error_response(StatusCode::INTERNAL_SERVER_ERROR, "the writer has ended");
     }
     match written.await {

@@ -13,8 +13,8 @@ const BATCH: usize = 1024;
 
 /// A write and its waiting caller.
 pub(super) enum QueuedWrite {
-    Put { key: String, value: Bytes, done: oneshot::Sender<Result<(), String>> },
-    Sql { sql: String, args: Vec<Value>, done: oneshot::Sender<Result<ChangeCounts, String>> },
+    Put { key: String, value: Bytes, reply: oneshot::Sender<Result<(), String>> },
+    Sql { sql: String, args: Vec<Value>, reply: oneshot::Sender<Result<ChangeCounts, String>> },
 }
 
 /// What a statement changed.
@@ -34,8 +34,8 @@ impl PendingAck {
     fn send(self, commit: Result<(), String>) {
         // If the caller has left, nobody receives it, and that is fine.
         match self {
-            PendingAck::Put(done, result) => drop(done.send(commit.and(result))),
-            PendingAck::Sql(done, result) => drop(done.send(commit.and(result))),
+            PendingAck::Put(reply, result) => drop(reply.send(commit.and(result))),
+            PendingAck::Sql(reply, result) => drop(reply.send(commit.and(result))),
         }
     }
 }
@@ -86,21 +86,21 @@ fn run_batch(
 /// single statement.
 fn apply_write(connection: &Connection, write: QueuedWrite) -> PendingAck {
     match write {
-        QueuedWrite::Put { key, value, done } => {
+        QueuedWrite::Put { key, value, reply } => {
             let put = || -> rusqlite::Result<()> {
                 let sql = "INSERT INTO kv (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value";
                 connection.prepare_cached(sql)?.execute((&key, value.as_ref()))?;
                 Ok(())
             };
-            PendingAck::Put(done, put().map_err(|error| error.to_string()))
+            PendingAck::Put(reply, put().map_err(|error| error.to_string()))
         }
-        QueuedWrite::Sql { sql, args, done } => {
+        QueuedWrite::Sql { sql, args, reply } => {
             let execute = || -> rusqlite::Result<ChangeCounts> {
                 let rows_affected =
                     connection.prepare_cached(&sql)?.execute(rusqlite::params_from_iter(args))?;
                 Ok(ChangeCounts { rows_affected, last_insert_id: connection.last_insert_rowid() })
             };
-            PendingAck::Sql(done, execute().map_err(|error| error.to_string()))
+            PendingAck::Sql(reply, execute().map_err(|error| error.to_string()))
         }
     }
 }

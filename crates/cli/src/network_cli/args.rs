@@ -267,7 +267,7 @@ pub(crate) enum DbCommand {
     /// file that seems to hold it unmarked is refused, as are migrations in other languages than
     /// SQL.
     ///
-    /// A step has at most 999 statements of 1 MiB each, and 15 MiB in all. What `sqlite3 FILE
+    /// A step has at most 999 statements of 1 MiB each, and 15.75 MiB in all. What `sqlite3 FILE
     /// .dump` or `.schema` writes can be a step: more rows than that are merged where they
     /// are written out.
     Migrate {

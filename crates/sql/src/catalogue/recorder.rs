@@ -3,7 +3,8 @@
 
 use crate::allowed::{
     ALTER_FUNCTIONS, FUNCTIONS, MODULE_PRAGMAS, MODULES, NO_ATTACH, NO_TEMPORARY, NO_TRANSACTIONS,
-    PRAGMAS, SCHEMA_TABLES, TABLE_FUNCTIONS, is_counter, is_nondeterministic, refused_pragma,
+    PRAGMAS, SCHEMA_TABLES, TABLE_FUNCTIONS, is_counter, is_nondeterministic,
+    pragma_not_allowed_message,
 };
 use crate::names::{is_one_of, is_same_name, starts_with_ignore_case};
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
@@ -154,13 +155,15 @@ impl AccessRecord {
         }
     }
 
+    /// Why the catalogue does not compile a PRAGMA. A name in [`PRAGMAS`] passes with any value: a
+    /// value is refused here.
     fn refuse_pragma(&self, name: &str, value: Option<&str>) -> Option<String> {
         if (value.is_none() && is_one_of(MODULE_PRAGMAS, name))
             || (self.alters && is_same_name(name, "quick_check"))
         {
             return None;
         }
-        (!is_one_of(PRAGMAS, name)).then(|| refused_pragma(name))
+        (!is_one_of(PRAGMAS, name)).then(|| pragma_not_allowed_message(name))
     }
 }
 
@@ -178,7 +181,7 @@ fn refuse_table(table: &str) -> Option<String> {
         && is_same_name(start, "pragma_")
     {
         let known = is_one_of(PRAGMAS, &table[7..]) || is_same_name(table, "pragma_quick_check");
-        return (!known).then(|| refused_pragma(&table[7..]));
+        return (!known).then(|| pragma_not_allowed_message(&table[7..]));
     }
     (starts_with_ignore_case(table, "sqlite_") || is_one_of(RAW, table))
         .then(|| format!("the table {table} is not allowed"))

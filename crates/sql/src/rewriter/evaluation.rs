@@ -5,7 +5,7 @@
 pub(super) enum Evaluation {
     /// In a read: the present.
     Runtime,
-    /// In a write: a value that is put into its text.
+    /// In a write: the value is computed before it runs, and put into its text as a literal.
     Literal,
     /// In a view's body: that of the write that reads it, else the present.
     View,

@@ -18,10 +18,11 @@ use syntaqlite_syntax::nodes::{Expr, ExprList, Literal, LiteralType};
 const MAX_RANDOM_BYTES: u32 = 64 << 10;
 
 impl<'w> StatementRewriter<'w> {
-    /// `CURRENT_TIMESTAMP`, `CURRENT_DATE`, `CURRENT_TIME`.
-    pub(super) fn visit_current_time(&mut self, literal: Literal<'w>) -> Result<()> {
-        let range = self.source.range_of(literal.source())?;
-        let (placeholder, function) = match literal.source() {
+    /// `CURRENT_TIMESTAMP`, `CURRENT_DATE`, `CURRENT_TIME`, which the syntax tree counts among the
+    /// literals.
+    pub(super) fn visit_current_time(&mut self, keyword: Literal<'w>) -> Result<()> {
+        let range = self.source.range_of(keyword.source())?;
+        let (placeholder, function) = match keyword.source() {
             word if is_same_name(word, "CURRENT_TIMESTAMP") => {
                 (Placeholder::CurrentTimestamp, "datetime")
             }
@@ -36,7 +37,7 @@ impl<'w> StatementRewriter<'w> {
                 self.splices.replace(range, format!("{function}({STORED_NOW})"))
             }
             Evaluation::Forbidden(context) => {
-                return Err(self.nondeterministic_error(&range, literal.source(), context));
+                return Err(self.nondeterministic_error(&range, keyword.source(), context));
             }
         }
         Ok(())
@@ -116,6 +117,7 @@ impl<'w> StatementRewriter<'w> {
         args: Option<ExprList<'w>>,
     ) -> Result<bool> {
         if self.evaluation != Evaluation::Literal || self.per_row {
+            // Nothing is put into the text here, so the placeholder's length does not matter.
             return self.visit_random(token, Placeholder::RandomBlob(0)).map(|()| false);
         }
         let length = match args.and_then(|args| args.get(0)) {
@@ -241,8 +243,9 @@ impl<'w> StatementRewriter<'w> {
         let now = match self.evaluation {
             Evaluation::Literal => TextPiece::Placeholder(Placeholder::Now),
             Evaluation::Trigger => TextPiece::from(STORED_NOW),
-            // A view is read with every row that it has: there it stays. SQLite itself refuses it
-            // in constraints.
+            // A read sees the present anyway. In a view the check below would run again for each
+            // row at each read: there a 'now' among the data stays the present time (DESIGN.md,
+            // "Not covered"). In constraints SQLite itself refuses 'now'.
             Evaluation::Runtime
             | Evaluation::View
             | Evaluation::Default

@@ -3,7 +3,7 @@
 
 use super::StatementRewriter;
 use super::table::TablePosition;
-use crate::allowed::{PRAGMAS, SCHEMA_TABLES, refused_pragma};
+use crate::allowed::{PRAGMAS, SCHEMA_TABLES, pragma_not_allowed_message};
 use crate::names::{dequote, is_one_of, is_same_name, quote};
 use crate::splice::{MAX_REWRITTEN, too_long_error};
 use debros_proto::{Code, Error, Result};
@@ -29,7 +29,7 @@ impl<'w> StatementRewriter<'w> {
         if let Some(pragma) = pragma
             && !is_one_of(PRAGMAS, pragma)
         {
-            return Err(self.refuse_at(&token, &refused_pragma(pragma)));
+            return Err(self.refuse_at(&token, &pragma_not_allowed_message(pragma)));
         }
         if self.in_catalogue && (is_one_of(SCHEMA_TABLES, name) || pragma.is_some()) {
             return Ok(Vec::new());
@@ -175,7 +175,7 @@ impl<'w> StatementRewriter<'w> {
         value: Option<&'w str>,
     ) -> Result<Option<String>> {
         if !is_one_of(PRAGMAS, name) {
-            return Err(Error::new(Code::StatementNotAllowed, refused_pragma(name)));
+            return Err(Error::new(Code::StatementNotAllowed, pragma_not_allowed_message(name)));
         }
         if !is_same_name(name, "foreign_key_check") {
             return Ok(None);
