@@ -28,6 +28,8 @@ async fn a_hang_up_opens_the_log_file_again_and_ends_nothing() {
     let data_dir = folder.path().join("node");
     let mut command = Node::command(&data_dir);
     let mut node = Node::start_by(command.env("DEBROS_LOGGING_OUTPUT_FILE", &log), &data_dir);
+    // The node serves a moment before it says so.
+    until(&mut node.program, "it is ready", |_| text_of(&log).contains(" ready "));
     std::fs::rename(&log, &moved).unwrap();
     node.program.signal("HUP");
     until(&mut node.program, "the log file is there again", |_| {
