@@ -4,9 +4,9 @@ use crate::Config;
 use crate::connection_keeper::{ConnectionKeeper, NodeChannels};
 use debros_p2p::{Channel, EventStream, Host, HostConfig, Keypair, Multiaddr, PeerId};
 use debros_proto::rpc::{Request, Response};
-use debros_proto::{Code, Error, Result};
+use debros_proto::{Code, Error, Result, lock};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -184,7 +184,7 @@ impl ClientConnections {
     pub(crate) async fn close(&self) {
         if let ClientConnections::Remote(remote) = self {
             remote.closed.send_replace(true);
-            remote.keepers.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+            lock(&remote.keepers).abort_all();
             remote.host.shutdown(Instant::now() + CLOSE_TIMEOUT).await;
         }
     }

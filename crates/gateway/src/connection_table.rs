@@ -16,12 +16,13 @@
 
 use crate::connection_state::{CloseRequest, ConnectionState};
 use crate::fair_budget::{CallerBuckets, CallerHasher, FairBudget, MIN_SHARE};
+use debros_proto::lock;
 use debros_proto::network::caller_network;
 use metrics::{Counter, counter, describe_counter};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// The reserve is this part of all places.
 const RESERVE_DIVISOR: usize = 16;
@@ -177,7 +178,7 @@ impl ConnectionTable {
     }
 
     fn lock_open(&self) -> MutexGuard<'_, OpenConnections> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.open)
     }
 }
 

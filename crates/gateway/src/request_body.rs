@@ -8,11 +8,12 @@ use crate::connection_state::ConnectionState;
 use crate::http_settings::STREAM_WINDOW;
 use axum::body::HttpBody;
 use bytes::Bytes;
+use debros_proto::lock;
 use futures::FutureExt as _;
 use http_body_util::BodyExt as _;
 use hyper::body::{Frame, Incoming, SizeHint};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 /// Bytes of an HTTP/2 body that are taken before it is dropped: as many as the library may have of
@@ -25,7 +26,7 @@ pub(crate) struct UnreadSlot(Arc<Mutex<Option<Incoming>>>);
 
 impl UnreadSlot {
     pub(crate) fn take_body(&self) -> Option<Incoming> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.0).take()
     }
 }
 
@@ -63,7 +64,7 @@ impl Drop for RequestBody {
                 count_taken(&self.state, &frame);
                 left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
             }
-            *self.unread.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
+            *lock(&self.unread.0) = Some(body);
         }
     }
 }

@@ -10,13 +10,14 @@ use crate::connection_state::ConnectionState;
 use crate::frame_tracker::FrameTracker;
 use crate::watched_stream::memory_exceeded;
 use debros_proto::limits::MAX_MESSAGE_BYTES;
+use debros_proto::lock;
 use futures::{FutureExt as _, Sink, SinkExt as _, Stream, StreamExt as _};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
@@ -98,7 +99,7 @@ impl SharedWebSocket {
     }
 
     fn lock_state(&self) -> MutexGuard<'_, SocketState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -10,11 +10,11 @@ use crate::remote_events::{EventControl, EventSink, event_pipe};
 use crate::send_queue::{PushError, SendQueue};
 use debros_proto::rpc::{self, Frame, frame::Body};
 use debros_proto::words::span;
-use debros_proto::{Code, Error};
+use debros_proto::{Code, Error, lock};
 use libp2p::PeerId;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -151,7 +151,7 @@ impl RpcClientStream {
 
     fn lock_pending(&self) -> MutexGuard<'_, PendingReplies> {
         // Nothing in here can panic half-way through a change.
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.pending)
     }
 
     fn register_reply(&self, id: u64, reply: PendingReply) -> Result<(), Error> {

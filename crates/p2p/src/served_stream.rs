@@ -12,13 +12,13 @@ use crate::send_queue::{PushError, SendQueue};
 use crate::serving_context::ServingContext;
 use debros_proto::call_kinds::CallReply;
 use debros_proto::rpc::{self, Frame, frame::Body};
-use debros_proto::{Code, Error};
+use debros_proto::{Code, Error, lock};
 use futures::{FutureExt as _, StreamExt as _};
 use libp2p::PeerId;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
@@ -134,7 +134,7 @@ impl ServedStream {
 
     fn lock_running(&self) -> MutexGuard<'_, RunningCalls> {
         // Nothing in here can panic half-way through a change.
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.running)
     }
 
     /// Starts a call, or refuses it. `size` is the request's in bytes.

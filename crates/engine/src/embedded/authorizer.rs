@@ -2,11 +2,12 @@
 //! and for a namespace's policy whether it may.
 
 use super::deadline::StatementDeadline;
+use debros_proto::lock;
 use debros_sql::policy::may_be_hidden;
 use debros_sql::{Policy, StatementClass, SystemTableGrants};
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Tables of SQLite's own that it changes along with the schema.
 const SCHEMA_TABLES: &[&str] = &[
@@ -310,11 +311,6 @@ impl StatementAuthorizer {
             }
         }
     }
-}
-
-/// Nothing panics while it holds one of these locks.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn is_one_of(list: &[&str], name: &str) -> bool {

@@ -1,8 +1,9 @@
 //! Which rows of the system's table of namespaces the open transaction has changed, so that their
 //! owners are read again when it is committed.
 
+use debros_proto::lock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 const TABLE: &str = "namespaces";
 
@@ -41,6 +42,6 @@ impl ChangedOwners {
 
     /// Nothing that panics runs while the lock is held.
     fn rowids(&self) -> MutexGuard<'_, Vec<i64>> {
-        self.rowids.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.rowids)
     }
 }

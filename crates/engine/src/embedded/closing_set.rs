@@ -1,7 +1,7 @@
 //! Closing idle databases, beside the callers that open others: closing waits for the disk.
 
 use super::database_handle::DatabaseHandle;
-use debros_proto::Namespace;
+use debros_proto::{Namespace, lock};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -84,9 +84,4 @@ impl Drop for PendingClose {
         lock(&self.closing.names).remove(&self.namespace);
         self.closing.closed.notify_all();
     }
-}
-
-/// Nothing that panics runs while one of these locks is held.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -25,11 +25,11 @@ use super::thread_count::ThreadCount;
 use super::verdict_cache::VerdictCache;
 use super::writer::{FileLimits, WriterThread};
 use super::writer_conn::WriterConnection;
-use debros_proto::{Code, Error, Result};
+use debros_proto::{Code, Error, Result, lock};
 use debros_sql::RewriteCache;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 use tokio::sync::oneshot;
@@ -275,9 +275,4 @@ fn new_queue<T>(shared: &SharedResources, what: &'static str) -> FairQueue<T> {
 /// The thread broke off with the job in its hands.
 fn thread_lost_error() -> Error {
     Error::new(Code::UnknownOutcome, "the node's writer stopped: the write may be there or not")
-}
-
-/// Nothing that panics runs while one of these locks is held.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -16,10 +16,10 @@ use super::file_record::{self, FileRecord, is_nonempty_file};
 use super::integrity;
 use super::namespace_locks::{AdmissionTicket, NamespaceLocks};
 use super::open_failure::OpenFailure;
-use debros_proto::{Code, Error, Namespace, Result};
+use debros_proto::{Code, Error, Namespace, Result, lock};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// How often it is looked whether a database is quiet.
@@ -300,11 +300,6 @@ fn check_after_unclean_stop(conn: &SqliteConnection) -> Result<(), OpenFailure> 
         None => Ok(()),
         Some(findings) => Err(OpenFailure::Corrupt(findings)),
     }
-}
-
-/// Nothing that panics runs while one of these locks is held.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! When the running statement is over time.
 
+use debros_proto::lock;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// The engine's own work has no caller that waits.
@@ -205,7 +206,7 @@ impl RunningStatement {
 
     /// Nothing that panics runs while it is held.
     fn lock(&self) -> MutexGuard<'_, Option<Arc<StatementDeadline>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

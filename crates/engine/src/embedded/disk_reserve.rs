@@ -5,11 +5,11 @@
 //! the log first. While it is given up only what removes is written, so that no other write takes
 //! what it left, and logs are cut after each such write.
 
-use debros_proto::{Code, Error};
+use debros_proto::{Code, Error, lock};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// Bytes of the file: what the log of a database takes before it is written back, twice.
@@ -124,7 +124,7 @@ impl DiskReserve {
 
     /// Nothing that panics runs while the lock is held.
     fn state(&self) -> MutexGuard<'_, ReserveState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

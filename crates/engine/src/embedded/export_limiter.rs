@@ -2,10 +2,10 @@
 //! and every caller that may read may ask for one.
 
 use super::{copy_error, data_folder};
-use debros_proto::{Code, Error, Namespace, Result};
+use debros_proto::{Code, Error, Namespace, Result, lock};
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// Exports that are made at a time. What was made is sent while others are made.
@@ -74,7 +74,7 @@ impl ExportLimiter {
 
     /// Nothing that panics runs while it is held.
     fn lock(&self) -> MutexGuard<'_, HashMap<Namespace, ExportSlot>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

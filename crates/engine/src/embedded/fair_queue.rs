@@ -7,7 +7,7 @@
 
 use super::hashed_map::HashedMap;
 use crate::CallerKey;
-use debros_proto::{Code, Error, Namespace, Result};
+use debros_proto::{Code, Error, Namespace, Result, lock};
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -516,7 +516,7 @@ impl<T> FairQueue<T> {
 
     /// Nothing panics while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, QueueState<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

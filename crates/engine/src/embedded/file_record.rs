@@ -15,12 +15,12 @@
 //! still counts: the folder was moved, or another lies in its place.
 
 use super::data_folder::write_synced;
-use debros_proto::{Code, Error, Namespace};
+use debros_proto::{Code, Error, Namespace, lock};
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 /// How the first line begins.
 const HEAD: &str = "databases in ";
@@ -168,7 +168,7 @@ impl FileRecord {
 
     /// Nothing that panics runs while it is held.
     fn lock(&self) -> MutexGuard<'_, RecordState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

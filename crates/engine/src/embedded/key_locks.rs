@@ -6,9 +6,9 @@
 //! they ran at the same time.
 
 use crate::IdempotencyKey;
-use debros_proto::{Code, Error, Namespace, Result};
+use debros_proto::{Code, Error, Namespace, Result, lock};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 
@@ -68,7 +68,7 @@ impl KeyLocks {
 
     /// Nothing that panics runs while the lock is held.
     fn lock(&self) -> MutexGuard<'_, HashMap<ScopedKey, Arc<Turn<()>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Which row a statement inserted last, as the update hook of the writing connection reports it.
 
+use debros_proto::lock;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 /// Whether the last inserted row is one of the statement that runs. SQLite reports the row alone,
 /// and keeps it where nothing was inserted: it is new when it is another than before, or when the
@@ -59,6 +60,6 @@ impl LastInsertTracker {
     }
 
     fn lock_tables_at_max_rowid(&self) -> MutexGuard<'_, Vec<String>> {
-        self.at_end.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.at_end)
     }
 }

@@ -5,10 +5,10 @@
 //! owner of the namespace's name, so its job asks again, on the writer's thread: the deletion wipes
 //! there as well, so the job comes before that, or learns of it.
 
-use debros_proto::{Code, Error, Namespace, Result};
+use debros_proto::{Code, Error, Namespace, Result, lock};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// Namespaces of which it is remembered when they were shut last.
@@ -162,7 +162,7 @@ impl NamespaceLocks {
 
     /// Nothing that panics runs while the lock is held.
     fn state(&self) -> MutexGuard<'_, LockState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

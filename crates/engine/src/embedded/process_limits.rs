@@ -1,9 +1,10 @@
 //! What SQLite has once in a process: its memory, and where its temporary files are.
 
+use debros_proto::lock;
 use rusqlite::Connection;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Bytes of the disk that temporary files leave to the databases.
@@ -57,7 +58,7 @@ pub(super) fn configure_process(
             tracing::warn!(folder = %folder.display(), "SQLite keeps temporary files elsewhere: the name is not UTF-8")
         }
     }
-    *lock() = Some(TempSpaceUsage {
+    *lock(&TEMPORARY) = Some(TempSpaceUsage {
         folder,
         max: max_temp_size,
         next_look: Instant::now(),
@@ -68,7 +69,7 @@ pub(super) fn configure_process(
 
 /// Whether temporary files take too much, as of a moment ago.
 pub(super) fn temp_space_exceeded() -> Option<TempSpaceExceeded> {
-    let mut temporary = lock();
+    let mut temporary = lock(&TEMPORARY);
     let temporary = temporary.as_mut()?;
     let started = Instant::now();
     if started >= temporary.next_look {
@@ -108,9 +109,4 @@ fn temp_file_bytes(folder: &Path) -> u64 {
     };
     let files = open.filter_map(Result::ok).map(|entry| entry.path()).filter(is_temporary);
     files.filter_map(|file| fs::metadata(file).ok()).map(|file| file.len()).sum()
-}
-
-/// Nothing that panics runs while the lock is held.
-fn lock() -> MutexGuard<'static, Option<TempSpaceUsage>> {
-    TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,10 +5,10 @@ use super::error_mapping;
 use super::fair_queue::closed_error;
 use super::file_identity::{self, FileIdentity};
 use super::read_snapshots::ReadSnapshots;
-use debros_proto::Result;
+use debros_proto::{Result, lock};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use tracing::Span;
 
 /// Connections that only read.
@@ -103,9 +103,4 @@ impl ReaderPool {
         self.snapshots.suspend();
         lock(&self.idle).retain(|conn| conn.end_snapshot().is_ok());
     }
-}
-
-/// Nothing that panics runs while one of these locks is held.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,11 +1,11 @@
 //! How large all databases together are, and what each namespace takes, against how large they may
 //! be.
 
-use debros_proto::Namespace;
+use debros_proto::{Namespace, lock};
 use std::collections::HashMap;
 use std::ops::{AddAssign, Neg};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Bytes that deletes and their idempotency records may use past a limit: a full database must let
 /// itself be emptied.
@@ -340,7 +340,7 @@ impl SizeAccounting {
 
     /// Nothing that panics runs while the lock is held.
     fn lock_totals(&self) -> MutexGuard<'_, SizeTotals> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.taken)
     }
 }
 

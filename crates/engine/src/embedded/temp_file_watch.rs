@@ -8,9 +8,9 @@
 
 use super::deadline::Stopwatch;
 use super::process_limits::{self, TempSpaceExceeded};
-use debros_proto::{Code, Error};
+use debros_proto::{Code, Error, lock};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// How long a statement runs before it looks at the files the first time, and then between two
@@ -108,6 +108,6 @@ impl TempFileWatch {
 
     /// Nothing that panics runs while the lock is held.
     fn lock_state(&self) -> MutexGuard<'_, WatchState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }

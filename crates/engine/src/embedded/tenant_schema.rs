@@ -1,7 +1,7 @@
 //! A namespace's schema: what its readers see, and what the writer's open transaction makes of it
 //! until the COMMIT.
 
-use debros_proto::Namespace;
+use debros_proto::{Namespace, lock};
 use debros_sql::{Catalogue, Demangler, RewriteCache};
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -46,7 +46,7 @@ impl Tenant {
     }
 
     fn lock_swap(&self) -> MutexGuard<'_, ()> {
-        self.swap_lock.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.swap_lock)
     }
 
     /// Whether a catalogue still holds, and did while everything ran that was done before.

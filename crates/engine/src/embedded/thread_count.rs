@@ -1,7 +1,8 @@
 //! The threads of one database: to wait for them no longer than there is time, and which of them
 //! come first.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use debros_proto::lock;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
 /// How many threads run.
@@ -63,11 +64,6 @@ pub(super) fn lower_priority() {
             tracing::debug!(%error, "a thread's priority cannot be lowered");
         }
     }
-}
-
-/// Nothing that panics runs while the lock is held.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(all(test, target_os = "linux"))]

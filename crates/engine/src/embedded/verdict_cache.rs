@@ -2,10 +2,11 @@
 
 use super::authorizer::StatementTraits;
 use super::deadline::ElapsedTime;
+use debros_proto::lock;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// Texts of which something is known. Only short ones, and not many.
@@ -189,7 +190,7 @@ impl VerdictCache {
     /// What is known, if the schema is still the one it was learnt under. Nothing that panics runs
     /// while it is held.
     fn texts(&self) -> MutexGuard<'_, KnownTexts> {
-        let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut texts = lock(&self.texts);
         let schema = self.schema_changes.load(Relaxed);
         if texts.schema != schema {
             texts.known.clear();

@@ -19,7 +19,7 @@ pub use query::CatalogueRows;
 use crate::error_mapping;
 use crate::names::{NamespacePrefix, quote};
 use crate::parsed_source::with_statement;
-use debros_proto::{Error, Namespace, Result};
+use debros_proto::{Error, Namespace, Result, lock};
 use recorder::{AccessRecord, AccessRecorder};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
@@ -156,7 +156,7 @@ impl Catalogue {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, CatalogueDb> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 }
 

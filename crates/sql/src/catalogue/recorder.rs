@@ -7,8 +7,9 @@ use crate::allowed::{
     pragma_not_allowed_message,
 };
 use crate::names::{is_one_of, is_same_name, starts_with_ignore_case};
+use debros_proto::lock;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
 /// A table, view or table function that a statement touches.
@@ -193,7 +194,7 @@ pub(crate) struct AccessRecorder(Mutex<Option<AccessRecord>>);
 
 impl AccessRecorder {
     fn lock(&self) -> MutexGuard<'_, Option<AccessRecord>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Begins to record and to refuse.

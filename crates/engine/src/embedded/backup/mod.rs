@@ -20,13 +20,13 @@ use super::authorizer::StatementRights;
 use super::conn::SqliteConnection;
 use super::copy_error::map_copy_error;
 use super::database_manager::DatabaseManager;
-use debros_proto::{Code, Error, Result};
+use debros_proto::{Code, Error, Result, lock};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 use sha2::{Digest, Sha256};
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::{MutexGuard, PoisonError, TryLockError};
+use std::sync::{MutexGuard, TryLockError};
 use std::time::Duration;
 
 /// Pages between two looks at whether the copy goes on: 4 MiB.
@@ -40,7 +40,7 @@ pub(super) fn exclusive_maintenance<'s>(
     databases: &'s DatabaseManager,
     what: &'static str,
 ) -> Result<MutexGuard<'s, ()>> {
-    let mut running = databases.maintenance_name.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut running = lock(&databases.maintenance_name);
     // Under the other lock, so that no other reads what the one before was.
     let guard = match databases.maintenance_lock.try_lock() {
         Ok(guard) => guard,
