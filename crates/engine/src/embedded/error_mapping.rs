@@ -2,7 +2,7 @@
 
 use super::disk_fault;
 use super::disk_reserve::disk_full_error;
-use super::size_accounting::{Quota, QuotaOf};
+use super::size_accounting::{Quota, QuotaOf, SpaceExhausted};
 use debros_proto::{Code, Error};
 use rusqlite::ErrorCode;
 use std::fs::File;
@@ -61,6 +61,14 @@ pub(super) fn node_full_error(what: &str, total: u64, max: u64) -> Error {
              raise the limit"
         ),
     )
+}
+
+/// `what` finds no room in what is full.
+pub(super) fn space_exhausted_error(what: &str, full: SpaceExhausted) -> Error {
+    match full {
+        SpaceExhausted::Node { total, max } => node_full_error(what, total, max),
+        SpaceExhausted::Quota(quota) => quota_exceeded_error(quota),
+    }
 }
 
 /// A namespace, or all of its owner's, have as much as they may have.

@@ -6,6 +6,7 @@
 //! interrupted write, a full disk): then the others of the group run again without the one that did
 //! it, and are committed before the rest goes on.
 
+mod group_commit;
 mod write_ahead_log;
 
 pub(super) use write_ahead_log::checkpoint_truncate as empty_log;
@@ -72,16 +73,6 @@ pub(super) struct FileLimits {
     pub(super) reserve: Arc<DiskReserve>,
     /// Bytes of this file's log.
     pub(super) max_log: u64,
-}
-
-/// Why a group is not in the file.
-enum CommitFailure {
-    /// Its COMMIT was not reached.
-    BeforeCommit(rusqlite::Error),
-    /// Others have taken the room that it was promised.
-    NoSpace(SpaceExhausted),
-    /// Its COMMIT failed.
-    DuringCommit(rusqlite::Error),
 }
 
 /// No caller waits for a thread that is gone.
@@ -438,102 +429,6 @@ impl WriterThread {
         self.run_internal("/*debros*/ BEGIN IMMEDIATE")
     }
 
-    /// Commits, and only then answers. A COMMIT that fails undid everything, so every job of the
-    /// group fails.
-    fn commit_group(&mut self, done: VecDeque<WriteJob>) -> Vec<VecDeque<WriteJob>> {
-        if done.is_empty() {
-            self.roll_back();
-            return Vec::new();
-        }
-        let started = Instant::now();
-        let change = self.conn.begin_schema_swap();
-        // Asked for inside the transaction, where it needs no lock of its own.
-        self.readers.suspend_snapshots();
-        let committed = self.commit_with_room(done.iter().any(|job| job.has_reserve));
-        self.readers.snapshots.resume();
-        if let (Some((swap, catalogue)), Ok(_)) = (change, &committed) {
-            swap.publish_catalogue(catalogue);
-        }
-        if committed.is_ok() {
-            self.conn.commit_usage();
-        }
-        self.conn.discard_pending();
-        let size = match committed {
-            Ok(size) => size,
-            Err(error) => return self.handle_commit_failure(done, error),
-        };
-        let took = started.elapsed();
-        self.group_time = (took * TIMES_THE_COMMIT).clamp(GROUP_TIME, MOST_GROUP_TIME);
-        self.metrics.commit.record(took.as_secs_f64());
-        self.metrics.batch.record(done.len() as f64);
-        self.metrics.writes.increment(done.len() as u64);
-        self.set_size(size);
-        if self.readers.check_in_place().is_err() {
-            self.refuse_all(done.into_iter(), &file_identity::displaced_meanwhile_error());
-            return Vec::new();
-        }
-        done.into_iter().for_each(WriteJob::send_outcome);
-        if self.reserve.is_given_up() && self.log.fits_into_file(size) {
-            // What the log takes is for the next removal.
-            self.log.truncate(&self.conn, &self.readers);
-        }
-        Vec::new()
-    }
-
-    /// Takes the room for what the transaction has made, and commits. Returns the file's size.
-    fn commit_with_room(&self, with_reserve: bool) -> Result<u64, CommitFailure> {
-        let size = self.read_file_size().map_err(CommitFailure::BeforeCommit)?;
-        let owner = self.owner.as_ref();
-        self.sizes.grow_file(owner, size, with_reserve).map_err(CommitFailure::NoSpace)?;
-        self.run_internal("/*debros*/ COMMIT").map(|()| size).map_err(|error| {
-            self.sizes.set_file_size(owner, self.size);
-            CommitFailure::DuringCommit(error)
-        })
-    }
-
-    fn handle_commit_failure(
-        &mut self,
-        done: VecDeque<WriteJob>,
-        why: CommitFailure,
-    ) -> Vec<VecDeque<WriteJob>> {
-        self.roll_back();
-        let is_of_one = match &why {
-            CommitFailure::BeforeCommit(_) => false,
-            CommitFailure::NoSpace(_) => true,
-            CommitFailure::DuringCommit(error) => {
-                error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation)
-            }
-        };
-        if is_of_one && done.len() > 1 {
-            // A deferred foreign key of one of them, or what one writes: each by itself shows whose.
-            return done.into_iter().map(|job| VecDeque::from([job])).collect();
-        }
-        let error = match why {
-            CommitFailure::BeforeCommit(error) => {
-                self.refuse_all(done.into_iter(), &self.map_internal_error(error));
-                return Vec::new();
-            }
-            CommitFailure::NoSpace(SpaceExhausted::Quota(quota)) => {
-                error_mapping::quota_exceeded_error(quota)
-            }
-            CommitFailure::NoSpace(SpaceExhausted::Node { total, max }) => {
-                error_mapping::node_full_error("the write", total, max)
-            }
-            CommitFailure::DuringCommit(error) => self.map_commit_error(error),
-        };
-        let mut again = Vec::new();
-        let mut refused = VecDeque::new();
-        for mut job in done {
-            if is_space_exhausted(&error) && self.may_use_reserve(&mut job, &error) {
-                again.push(VecDeque::from([job]));
-            } else {
-                refused.push_back(job);
-            }
-        }
-        self.refuse_all(refused.into_iter(), &error);
-        again
-    }
-
     fn roll_back(&mut self) {
         self.conn.discard_pending();
         // The transaction may be gone, and with it the statement that would have taken the rights
@@ -552,21 +447,6 @@ impl WriterThread {
             self.metrics.write_failures.increment(1);
             job.send_error(error.clone());
         }
-    }
-
-    /// BEGIN and COMMIT never meet the size limit: what is full then is the disk.
-    fn map_commit_error(&self, error: rusqlite::Error) -> Error {
-        if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) {
-            return error_mapping::map_sqlite_error(error);
-        }
-        if error_mapping::is_unconfirmed_commit(&error) {
-            tracing::error!(path = %self.path.display(), %error, "a group of writes was not confirmed");
-            return Error::new(
-                Code::UnknownOutcome,
-                "the write was not confirmed: it may be there after a restart, or not",
-            );
-        }
-        self.map_internal_error(error)
     }
 
     /// What the engine's own statements meet besides, before anything can be in the file.
@@ -593,14 +473,13 @@ impl WriterThread {
         let full = match super::data_folder::available_space(folder) {
             _ if self.reserve.is_given_up() => disk_full_error(),
             Ok(available) if available < left.min(left_of_quota) => disk_full_error(),
-            _ => match quota {
-                Some(quota) if left_of_quota < left => error_mapping::quota_exceeded_error(quota),
-                _ => error_mapping::node_full_error(
-                    "the write",
-                    self.sizes.total(),
-                    self.sizes.max(),
-                ),
-            },
+            _ => error_mapping::space_exhausted_error(
+                "the write",
+                match quota {
+                    Some(quota) if left_of_quota < left => SpaceExhausted::Quota(quota),
+                    _ => SpaceExhausted::Node { total: self.sizes.total(), max: self.sizes.max() },
+                },
+            ),
         };
         Error { statement: error.statement, ..full }
     }
@@ -617,17 +496,16 @@ impl WriterThread {
         Ok(u64::from(pages) * self.page_size)
     }
 
+    /// Says how large what ran alone has made the file: it takes its room whether there is any.
     fn note_size(&mut self) -> rusqlite::Result<()> {
         let size = self.read_file_size()?;
+        self.sizes.set_file_size(self.owner.as_ref(), size);
         self.set_size(size);
         Ok(())
     }
 
     fn set_size(&mut self, size: u64) {
-        if size != self.size {
-            self.size = size;
-            self.sizes.set_file_size(self.owner.as_ref(), size);
-        }
+        self.size = size;
         self.metrics.size.set(self.sizes.total() as f64);
     }
 }

@@ -6,6 +6,7 @@ mod full;
 mod groups;
 mod leaving;
 mod lost;
+mod quotas;
 mod space;
 mod turns;
 

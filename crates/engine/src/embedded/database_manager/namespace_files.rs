@@ -7,7 +7,6 @@ use crate::embedded::error_mapping;
 use crate::embedded::file_names;
 use crate::embedded::idempotency;
 use crate::embedded::open_failure::OpenFailure;
-use crate::embedded::size_accounting::SpaceExhausted;
 use crate::embedded::tenant;
 use debros_proto::{Error, Namespace, Result, now_ms};
 use std::path::Path;
@@ -83,11 +82,8 @@ impl DatabaseManager {
         }
         let (sizes, size) = (&self.shared.sizes, bytes.len() as u64);
         if is_limited {
-            sizes.grow_file(Some(namespace), size, false).map_err(|full| match full {
-                SpaceExhausted::Node { total, max } => {
-                    error_mapping::node_full_error("a new namespace's database", total, max)
-                }
-                SpaceExhausted::Quota(quota) => error_mapping::quota_exceeded_error(quota),
+            sizes.grow_file(Some(namespace), size, false).map_err(|full| {
+                error_mapping::space_exhausted_error("a new namespace's database", full)
             })?;
         } else {
             sizes.set_file_size(Some(namespace), size);
