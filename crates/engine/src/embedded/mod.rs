@@ -60,7 +60,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use bytes::Bytes;
-use database_handle::WriteOptions;
+use database_handle::{DatabaseHandle, WriteOptions};
 use database_manager::DatabaseManager;
 use debros_proto::rpc::{
     Condition, DeleteResponse, Entry, PutResponse, Statement, StatementResult, Table,
@@ -196,6 +196,18 @@ fn sql_write_options(only_removes: bool, bytes: usize, options: &CallOptions) ->
     }
 }
 
+/// As [`sql_write_options`], for several statements in one transaction.
+fn transaction_write_options(
+    database: &DatabaseHandle,
+    statements: &[Statement],
+    options: &CallOptions,
+) -> WriteOptions {
+    let verdicts = database.verdicts();
+    let removes =
+        !statements.is_empty() && statements.iter().all(|one| verdicts.only_removes(&one.sql));
+    sql_write_options(removes, statements.iter().map(statement_bytes).sum(), options)
+}
+
 #[async_trait]
 impl Engine for EmbeddedEngine {
     async fn query(
@@ -276,13 +288,7 @@ impl Engine for EmbeddedEngine {
             return Err(Error::invalid("the time to live is 0 s: it must be at least 1"));
         }
         let write = Self::kv_write_options(namespace, size, false, &options)?;
-        let key_guard = self
-            .lock_idempotency_key(
-                options.idempotency_key.as_ref(),
-                RecordFile::System,
-                options.deadline,
-            )
-            .await?;
+        let key_guard = self.lock_idempotency_key(&options, RecordFile::System).await?;
         let put = kv::PairWrite {
             namespace: namespace.clone(),
             key: key.clone(),
@@ -310,13 +316,7 @@ impl Engine for EmbeddedEngine {
     ) -> Result<WriteOutcome<bool>> {
         let admission = self.databases.admit_write(namespace)?;
         let write = Self::kv_write_options(namespace, 0, true, &options)?;
-        let key_guard = self
-            .lock_idempotency_key(
-                options.idempotency_key.as_ref(),
-                RecordFile::System,
-                options.deadline,
-            )
-            .await?;
+        let key_guard = self.lock_idempotency_key(&options, RecordFile::System).await?;
         let act = kv_run_once(
             options.idempotency_key.zip(key_guard),
             (namespace.clone(), key.clone(), condition),
@@ -486,12 +486,11 @@ impl EmbeddedEngine {
     /// before. What is returned goes with the write.
     async fn lock_idempotency_key(
         &self,
-        idempotency_key: Option<&IdempotencyKey>,
+        options: &CallOptions,
         target: RecordFile,
-        deadline: Instant,
     ) -> Result<Option<KeyGuard>> {
-        let Some(idempotency_key) = idempotency_key else { return Ok(None) };
-        let key_guard = self.key_locks.lock_key(idempotency_key, deadline).await?;
+        let Some(idempotency_key) = &options.idempotency_key else { return Ok(None) };
+        let key_guard = self.key_locks.lock_key(idempotency_key, options.deadline).await?;
         let (namespace, databases) = (&idempotency_key.namespace, &self.databases);
         match target {
             RecordFile::Namespace => {

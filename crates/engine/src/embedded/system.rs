@@ -7,7 +7,7 @@ use super::idempotency::{self, RecordFile};
 use super::job::JobIsolation;
 use super::namespace_locks::{AdmissionTicket, NamespaceLocks};
 use super::verdict_cache::CachedVerdict;
-use super::{EmbeddedEngine, sql_write_options, statement_bytes};
+use super::{EmbeddedEngine, sql_write_options, statement_bytes, transaction_write_options};
 use crate::{CallOptions, IdempotencyKey, WriteOutcome};
 use debros_proto::rpc::{Statement, StatementResult};
 use debros_proto::{Code, Result};
@@ -91,13 +91,7 @@ impl EmbeddedEngine {
         if traits.is_self_atomic() && options.idempotency_key.is_none() {
             write.isolation = JobIsolation::StatementAtomic;
         }
-        let key_guard = self
-            .lock_idempotency_key(
-                options.idempotency_key.as_ref(),
-                RecordFile::System,
-                options.deadline,
-            )
-            .await?;
+        let key_guard = self.lock_idempotency_key(&options, RecordFile::System).await?;
         let (idempotency_key, locks) =
             (options.idempotency_key, Arc::clone(&self.databases.namespace_locks));
         database
@@ -136,17 +130,8 @@ impl EmbeddedEngine {
             self.call_limits(),
             options.read_only,
         );
-        let removes = !statements.is_empty()
-            && statements.iter().all(|one| database.verdicts().only_removes(&one.sql));
-        let write =
-            sql_write_options(removes, statements.iter().map(statement_bytes).sum(), &options);
-        let key_guard = self
-            .lock_idempotency_key(
-                options.idempotency_key.as_ref(),
-                RecordFile::System,
-                options.deadline,
-            )
-            .await?;
+        let write = transaction_write_options(database, &statements, &options);
+        let key_guard = self.lock_idempotency_key(&options, RecordFile::System).await?;
         let (idempotency_key, locks) =
             (options.idempotency_key, Arc::clone(&self.databases.namespace_locks));
         database

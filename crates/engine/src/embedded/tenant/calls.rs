@@ -11,7 +11,9 @@ use crate::embedded::idempotency::{self, RecordFile};
 use crate::embedded::job::JobIsolation;
 use crate::embedded::tenant_schema::Tenant;
 use crate::embedded::verdict_cache::{BRIEF_TIME, CachedVerdict};
-use crate::embedded::{EmbeddedEngine, JOB_BYTES, sql_write_options, statement_bytes};
+use crate::embedded::{
+    EmbeddedEngine, JOB_BYTES, sql_write_options, statement_bytes, transaction_write_options,
+};
 use crate::{CallOptions, WriteOutcome};
 use debros_proto::rpc::{Statement, StatementResult, Table};
 use debros_proto::{Code, Error, Namespace, Result, now_ms};
@@ -177,13 +179,7 @@ impl EmbeddedEngine {
         if simple && options.idempotency_key.is_none() {
             write.isolation = JobIsolation::StatementAtomic;
         }
-        let key_guard = self
-            .lock_idempotency_key(
-                options.idempotency_key.as_ref(),
-                RecordFile::Namespace,
-                options.deadline,
-            )
-            .await?;
+        let key_guard = self.lock_idempotency_key(&options, RecordFile::Namespace).await?;
         let idempotency_key = options.idempotency_key;
         let new_text = plan.is_none().then(|| statement.sql.clone());
         let (outcome, traits) = database
@@ -221,20 +217,11 @@ impl EmbeddedEngine {
         let (database, _) = self.open_tenant(namespace).await?;
         database.check_undamaged()?;
         let call = self.new_call(&options);
-        let removes = !statements.is_empty()
-            && statements.iter().all(|one| database.verdicts().only_removes(&one.sql));
-        let mut write =
-            sql_write_options(removes, statements.iter().map(statement_bytes).sum(), &options);
+        let mut write = transaction_write_options(&database, &statements, &options);
         if statements.iter().any(|statement| may_hold_pragma(&statement.sql)) {
             write.isolation = JobIsolation::OwnTransaction;
         }
-        let key_guard = self
-            .lock_idempotency_key(
-                options.idempotency_key.as_ref(),
-                RecordFile::Namespace,
-                options.deadline,
-            )
-            .await?;
+        let key_guard = self.lock_idempotency_key(&options, RecordFile::Namespace).await?;
         let idempotency_key = options.idempotency_key;
         database
             .write(write, move |conn| {
