@@ -18,6 +18,9 @@
 pub mod conformance;
 pub mod embedded;
 pub mod migrations;
+mod replication;
+
+pub use replication::{AppendError, LogEntry, ReplicatedLog};
 
 use async_trait::async_trait;
 use bytes::Bytes;

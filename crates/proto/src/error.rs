@@ -119,6 +119,9 @@ codes! {
     Corrupt = 71, "database_corrupt";
     /// A defect of the system; its log has more.
     Internal = 72, "internal";
+    /// Another node of the cluster is the leader, or none is at the moment. Nothing was done. Nodes
+    /// pass the call on; a caller sees it only when that was not possible in time.
+    NotLeader = 73, "not_leader";
 }
 
 impl Code {
@@ -135,7 +138,7 @@ impl Code {
 
     /// Whether the same call may be sent again without harm, because it surely did nothing.
     pub const fn is_safe_to_retry(self) -> bool {
-        matches!(self, Code::Unavailable | Code::Overloaded | Code::RateLimited)
+        matches!(self, Code::Unavailable | Code::Overloaded | Code::RateLimited | Code::NotLeader)
     }
 }
 

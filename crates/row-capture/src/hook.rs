@@ -184,3 +184,19 @@ unsafe fn bytes_at<'v>(start: *const u8, length: c_int) -> &'v [u8] {
         _ => &[],
     }
 }
+
+/// Whether the open transaction has broken deferred foreign keys, so that its COMMIT would fail.
+pub fn has_broken_references(connection: &Connection) -> bool {
+    let (mut broken, mut unused) = (0, 0);
+    // SAFETY: the handle is that of an open connection, and both numbers live for the call.
+    let code = unsafe {
+        ffi::sqlite3_db_status(
+            connection.handle(),
+            ffi::SQLITE_DBSTATUS_DEFERRED_FKS,
+            &mut broken,
+            &mut unused,
+            0,
+        )
+    };
+    code == ffi::SQLITE_OK && broken != 0
+}

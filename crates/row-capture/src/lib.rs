@@ -11,7 +11,7 @@
 
 mod hook;
 
-pub use hook::observe_changes;
+pub use hook::{has_broken_references, observe_changes};
 
 use rusqlite::types::ValueRef;
 

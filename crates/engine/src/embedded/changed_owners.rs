@@ -5,7 +5,8 @@ use debros_proto::lock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
-const TABLE: &str = "namespaces";
+/// The system's table of namespaces.
+pub(super) const TABLE: &str = "namespaces";
 
 /// Rows of the table that the open transaction has changed. The update hook reports them.
 #[derive(Debug, Default)]
@@ -25,7 +26,14 @@ impl ChangedOwners {
 
     /// A row has changed.
     pub(super) fn note(&self, table: &str, rowid: i64) {
-        if self.is_watched.load(Relaxed) && table == TABLE {
+        if table == TABLE {
+            self.note_row(rowid);
+        }
+    }
+
+    /// A row of the table has changed.
+    pub(super) fn note_row(&self, rowid: i64) {
+        if self.is_watched.load(Relaxed) {
             self.rowids().push(rowid);
         }
     }

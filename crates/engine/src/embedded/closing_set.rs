@@ -61,6 +61,11 @@ impl ClosingSet {
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
+    /// Those that are being closed now.
+    pub(super) fn names(&self) -> BTreeSet<Namespace> {
+        lock(&self.names).clone()
+    }
+
     /// Waits until a database is closed. One that is closed removes its log by name: no new file
     /// may have been made of that name before.
     pub(super) fn wait_until_closed(&self, namespace: &Namespace) {

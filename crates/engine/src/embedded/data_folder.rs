@@ -121,6 +121,35 @@ impl DataFolder {
         self.path.join("ns").join(format!("{namespace}.delete"))
     }
 
+    /// Notes that an entry of the cluster's log removes a namespace's database, so that what the log
+    /// has of it before is not done again.
+    pub(super) fn record_removal(&self, namespace: &Namespace, entry: u64) -> io::Result<()> {
+        write_synced(&self.removal_marker(namespace), entry.to_string().as_bytes())
+    }
+
+    /// The entry that removed a namespace's database last; 0: none that is remembered.
+    pub(super) fn removed_at(&self, namespace: &Namespace) -> io::Result<u64> {
+        match debros_proto::regular_file::read_to_string(&self.removal_marker(namespace)) {
+            Ok(entry) => entry.trim().parse().map_err(io::Error::other),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Forgets the removals by entries up to this one, which are not read again.
+    pub(super) fn forget_removals(&self, through: u64) -> io::Result<()> {
+        for namespace in self.names_with_ending(".removed")? {
+            if self.removed_at(&namespace)? <= through {
+                fs::remove_file(self.removal_marker(&namespace))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn removal_marker(&self, namespace: &Namespace) -> PathBuf {
+        self.path.join("ns").join(format!("{namespace}.removed"))
+    }
+
     /// Makes new and removed databases of namespaces durable.
     pub(super) fn sync_namespaces(&self) -> io::Result<()> {
         sync_folder(&self.path.join("ns"))

@@ -25,6 +25,7 @@ use super::thread_count::ThreadCount;
 use super::verdict_cache::VerdictCache;
 use super::writer::{FileLimits, WriterThread};
 use super::writer_conn::WriterConnection;
+use crate::ReplicatedLog;
 use debros_proto::{Code, Error, Result, lock};
 use debros_sql::RewriteCache;
 use std::path::{Path, PathBuf};
@@ -46,6 +47,8 @@ pub(super) struct SharedResources {
     pub(super) waiting: Arc<QueueBudget>,
     /// Remembers the rewritten statements of all namespaces.
     pub(super) rewriter: Arc<RewriteCache>,
+    /// The cluster's log; `None`: the node keeps its data alone.
+    pub(super) log: Option<Arc<dyn ReplicatedLog>>,
 }
 
 /// One SQLite file in use.
@@ -108,6 +111,9 @@ impl DatabaseHandle {
     ) -> Result<DatabaseHandle, OpenFailure> {
         let mut conn = WriterConnection::open(path, cache)?;
         prepare(&mut conn)?;
+        if shared.log.is_some() {
+            conn.start_recording()?;
+        }
         let config = &shared.config;
         let writes = Arc::new(new_queue(shared, "writes"));
         let metrics = Arc::clone(&shared.metrics);
@@ -129,6 +135,7 @@ impl DatabaseHandle {
             Arc::clone(&pool),
             path,
             file_limits,
+            shared.log.clone(),
         )?;
         let writing = span.clone();
         let threads = Arc::<ThreadCount>::default();

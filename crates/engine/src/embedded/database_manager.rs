@@ -254,6 +254,16 @@ impl DatabaseManager {
         Ok(database)
     }
 
+    /// The files of the open databases of namespaces.
+    pub(super) fn open_paths(&self) -> Vec<std::path::PathBuf> {
+        self.all_open().into_iter().map(|(_, database)| database.path().to_owned()).collect()
+    }
+
+    /// Waits until no database is being closed that is now.
+    pub(super) fn wait_until_closed(&self) {
+        self.closing.names().iter().for_each(|namespace| self.closing.wait_until_closed(namespace));
+    }
+
     /// Whether a database is still the one of the namespace: the namespace was not deleted since,
     /// and made again.
     pub(super) fn is_current(&self, namespace: &Namespace, database: &Arc<DatabaseHandle>) -> bool {

@@ -6,6 +6,7 @@
 //! <data_dir>/system.db       the node's tables and all key-value pairs
 //! <data_dir>/ns/<name>.db    the SQL database of a namespace
 //! <data_dir>/ns/<name>.delete  there while the namespace is being deleted; what to do besides
+//! <data_dir>/ns/<name>.removed  in a cluster, for a while: the entry of the log that removed the database
 //! <data_dir>/tmp/            files of running exports; emptied at start
 //! <data_dir>/set-aside/<backup>/  what lay here when that backup, of another network, was put back; for the operator
 //! <data_dir>/FILES           which of these files were made, so that one that was lost is missed; may lie elsewhere

@@ -38,6 +38,8 @@ mod owners;
 mod process_limits;
 mod read_snapshots;
 mod reader_pool;
+mod replicated;
+mod replication;
 mod reserve_use;
 mod size_accounting;
 mod system;
@@ -56,7 +58,7 @@ pub use engine_open_error::EngineOpenError;
 
 use crate::{
     BackupInfo, CallOptions, Engine, ExportFile, IdempotencyKey, KeyPage, NamespaceFilter,
-    NamespaceInfo, ProgressFn, TargetDatabase, WriteOutcome,
+    NamespaceInfo, ProgressFn, ReplicatedLog, TargetDatabase, WriteOutcome,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -95,15 +97,23 @@ impl EmbeddedEngine {
     /// # Errors
     /// [`EngineOpenError`]: what is wrong, with which file, and what to do.
     pub fn open(config: EmbeddedConfig) -> Result<EmbeddedEngine, EngineOpenError> {
+        let engine = Self::open_with(config, None)?;
+        tenant::finish_interrupted_deletions(&engine.databases)?;
+        backup::finish_interrupted_restore(&engine.databases)?;
+        Ok(engine)
+    }
+
+    fn open_with(
+        config: EmbeddedConfig,
+        log: Option<Arc<dyn ReplicatedLog>>,
+    ) -> Result<EmbeddedEngine, EngineOpenError> {
         // A catalogue runs users' questions too.
         debros_sql::catalogue::on_open(|db| {
             functions::register_linear_functions(db)?;
             // It has no watch over temporary files, and needs none for what a schema holds.
             db.pragma_update(None, "temp_store", "MEMORY")
         });
-        let databases = Arc::new(DatabaseManager::open(config)?);
-        tenant::finish_interrupted_deletions(&databases)?;
-        backup::finish_interrupted_restore(&databases)?;
+        let databases = Arc::new(DatabaseManager::open(config, log)?);
         Ok(EmbeddedEngine { databases, key_locks: Arc::default() })
     }
 

@@ -130,6 +130,21 @@ impl UsageLedger {
         self.changed_owners.clear();
     }
 
+    /// What the open transaction has changed, by namespace.
+    pub(super) fn pending_sums(&self) -> Vec<(Namespace, SystemUsage)> {
+        self.pending.borrow().sums.iter().map(|(name, usage)| (name.clone(), *usage)).collect()
+    }
+
+    /// Counts what another node's transaction has changed, which is in the file by now.
+    pub(super) fn note_applied(
+        &self,
+        conn: &SqliteConnection,
+        sums: impl Iterator<Item = (Namespace, SystemUsage)>,
+    ) {
+        self.sizes.add_system_usage(sums);
+        self.read_changed_owners(conn);
+    }
+
     /// The transaction is committed.
     pub(super) fn commit_changes(&self, conn: &SqliteConnection) {
         let mut pending = self.pending.borrow_mut();
@@ -137,6 +152,11 @@ impl UsageLedger {
         if !pending.sums.is_empty() {
             self.sizes.add_system_usage(pending.sums.drain());
         }
+        drop(pending);
+        self.read_changed_owners(conn);
+    }
+
+    fn read_changed_owners(&self, conn: &SqliteConnection) {
         if let Err(error) = owners::follow(conn, &self.changed_owners, &self.sizes) {
             tracing::warn!(%error, "the owner of a namespace could not be read; the next start reads it");
         }

@@ -9,6 +9,7 @@
 mod group_commit;
 mod write_ahead_log;
 
+pub(super) use group_commit::map_append_error;
 pub(super) use write_ahead_log::checkpoint_truncate as empty_log;
 
 use super::disk_reserve::{DiskReserve, disk_full_error};
@@ -20,6 +21,7 @@ use super::metrics::EngineMetrics;
 use super::reader_pool::ReaderPool;
 use super::size_accounting::{SizeAccounting, SpaceExhausted};
 use super::writer_conn::WriterConnection;
+use crate::ReplicatedLog;
 use debros_proto::{Code, Error, Namespace};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -63,6 +65,8 @@ pub(super) struct WriterThread {
     /// The namespace whose file it is; `None`: the system's.
     owner: Option<Namespace>,
     reserve: Arc<DiskReserve>,
+    /// The cluster's log, which has a transaction before the file does.
+    replicated_log: Option<Arc<dyn ReplicatedLog>>,
 }
 
 /// What the files of all databases may take.
@@ -92,6 +96,7 @@ impl WriterThread {
         readers: Arc<ReaderPool>,
         path: &Path,
         room: FileLimits,
+        replicated_log: Option<Arc<dyn ReplicatedLog>>,
     ) -> rusqlite::Result<Self> {
         let page_size: u32 = conn.db.query_row("PRAGMA page_size", [], |row| row.get(0))?;
         let owner = conn.writer_schema.as_ref().map(|schema| schema.tenant().namespace.clone());
@@ -110,6 +115,7 @@ impl WriterThread {
             max_pages: None,
             owner,
             reserve: room.reserve,
+            replicated_log,
         };
         writer.note_size()?;
         Ok(writer)
@@ -212,6 +218,10 @@ impl WriterThread {
         }
         if let Some(job) = jobs.pop_front_if(|job| job.isolation == JobIsolation::Exclusive) {
             self.run_exclusive(job);
+            return Vec::new();
+        }
+        if self.replicated_log.as_ref().is_some_and(|log| !log.is_leader()) {
+            self.refuse_all(jobs.drain(..), &not_leader_error());
             return Vec::new();
         }
         let with_reserve = jobs.front().is_some_and(|job| job.has_reserve);
@@ -508,6 +518,11 @@ impl WriterThread {
         self.size = size;
         self.metrics.size.set(self.sizes.total() as f64);
     }
+}
+
+/// Another node writes; the call is passed on to it.
+fn not_leader_error() -> Error {
+    Error::new(Code::NotLeader, "another node of the cluster is the leader; nothing was changed")
 }
 
 /// Whether something is full: the disk, all databases, the namespace.

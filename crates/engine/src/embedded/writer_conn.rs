@@ -5,6 +5,7 @@ use super::changed_owners::ChangedOwners;
 use super::conn::SqliteConnection;
 use super::connection_limits::BUSY_TIME;
 use super::last_insert::LastInsertTracker;
+use super::replication::{ChangeRecorder, EntryApplier, prepare_position};
 use super::reserve_use::ReserveUse;
 use super::size_accounting::SizeAccounting;
 use super::tenant_schema::{SchemaSwapGuard, WriterSchema};
@@ -28,6 +29,10 @@ pub(super) struct WriterConnection {
     pub(super) reserve_use: ReserveUse,
     /// The last version given to a key-value value.
     pub(super) last_version: Cell<u64>,
+    /// What the open transaction changes; `None` on a node that is alone.
+    pub(super) recorder: Option<ChangeRecorder>,
+    /// Applies what other nodes have changed; opened when the first of it comes.
+    pub(super) applier: Option<EntryApplier>,
     last_insert: Arc<LastInsertTracker>,
     /// Rows of the system's table of namespaces that the open transaction has changed.
     changed_owners: Arc<ChangedOwners>,
@@ -37,6 +42,7 @@ pub(super) struct WriterConnection {
 pub(super) struct PendingMark {
     catalogue: Option<Arc<Catalogue>>,
     usage: usize,
+    recorded: usize,
 }
 
 impl WriterConnection {
@@ -72,9 +78,28 @@ impl WriterConnection {
             ledger: None,
             reserve_use: ReserveUse::default(),
             last_version: Cell::new(0),
+            recorder: None,
+            applier: None,
             last_insert,
             changed_owners,
         })
+    }
+
+    /// Makes it a file of a cluster's node: what is written is recorded for the log, which also makes
+    /// it durable.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(super) fn start_recording(&mut self) -> rusqlite::Result<()> {
+        self.conn.db.execute_batch("PRAGMA synchronous = NORMAL")?;
+        prepare_position(&self.conn.db)?;
+        self.recorder = Some(ChangeRecorder::install(&self.conn.db)?);
+        Ok(())
+    }
+
+    /// Rows of the system's table of namespaces that another node has changed.
+    pub(super) fn note_changed_owners(&self, rowids: impl Iterator<Item = i64>) {
+        rowids.for_each(|rowid| self.changed_owners.note_row(rowid));
     }
 
     /// From here on [`last_inserted_rowid`](WriterConnection::last_inserted_rowid) looks for a row.
@@ -117,6 +142,7 @@ impl WriterConnection {
         PendingMark {
             catalogue: self.writer_schema.as_ref().and_then(WriterSchema::staged_catalogue),
             usage: self.ledger.as_ref().map_or(0, UsageLedger::savepoint),
+            recorded: self.recorder.as_ref().map_or(0, ChangeRecorder::savepoint),
         }
     }
 
@@ -128,6 +154,9 @@ impl WriterConnection {
         if let Some(ledger) = &self.ledger {
             ledger.rollback_to(mark.usage);
         }
+        if let Some(recorder) = &self.recorder {
+            recorder.rollback_to(mark.recorded);
+        }
     }
 
     /// Forgets all that the open transaction made of the schema and of namespaces' usage.
@@ -137,6 +166,9 @@ impl WriterConnection {
         }
         if let Some(ledger) = &self.ledger {
             ledger.discard_changes();
+        }
+        if let Some(recorder) = &self.recorder {
+            recorder.rollback_to(0);
         }
     }
 

@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn an_export_is_never_of_a_namespace_that_was_made_again_meanwhile() {
         let folder = tempfile::tempdir().unwrap();
-        let databases = DatabaseManager::open(EmbeddedConfig::new(folder.path()))
+        let databases = DatabaseManager::open(EmbeddedConfig::new(folder.path()), None)
             .unwrap_or_else(|error| panic!("{error}"));
         let namespace = Namespace::new("app").unwrap();
         let old = databases.open_namespace(&namespace).unwrap();

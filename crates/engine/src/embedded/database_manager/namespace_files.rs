@@ -1,12 +1,14 @@
 //! The files of namespaces' databases: opened, made, taken away.
 
 use super::{DatabaseManager, check_after_unclean_stop, lock};
+use crate::embedded::authorizer::StatementRights;
 use crate::embedded::data_folder::{ignore_missing, write_synced};
 use crate::embedded::database_handle::DatabaseHandle;
 use crate::embedded::error_mapping;
 use crate::embedded::file_names;
 use crate::embedded::idempotency;
 use crate::embedded::open_failure::OpenFailure;
+use crate::embedded::replication::read_position;
 use crate::embedded::tenant;
 use debros_proto::{Error, Namespace, Result, now_ms};
 use std::path::Path;
@@ -32,6 +34,10 @@ impl DatabaseManager {
                     check_after_unclean_stop(conn)?;
                 }
                 tenant::init_namespace(conn, namespace, &self.shared.rewriter)?;
+                // In a cluster the leader's sweep removes it for all.
+                if self.shared.log.is_some() {
+                    return Ok(());
+                }
                 // Nothing sweeps a closed database, so what expired meanwhile goes now.
                 idempotency::sweep_expired(conn, now_ms())
                     .map(|_| ())
@@ -99,6 +105,49 @@ impl DatabaseManager {
     /// try again, and then makes a new one. Blocks.
     pub(in crate::embedded) fn remove_database(&self, namespace: &Namespace) -> Result<()> {
         self.close_and_remove(namespace, |path| std::fs::remove_file(path))
+    }
+
+    /// The entry of the cluster's log that removed a namespace's database last; 0: none that counts.
+    pub(in crate::embedded) fn removed_at(&self, namespace: &Namespace) -> Result<u64> {
+        self.folder.removed_at(namespace).map_err(|error| self.marker_error(namespace, &error))
+    }
+
+    /// Removes a namespace's database because this entry of the cluster's log does, unless the
+    /// database is a later one.
+    pub(in crate::embedded) fn remove_replayed(
+        &self,
+        namespace: &Namespace,
+        entry: u64,
+    ) -> Result<()> {
+        if self.folder.namespace_path(namespace).exists() {
+            let database = self.open_for_restore(namespace)?;
+            let held = database.read_on_this_thread(|conn| {
+                conn.authorizer.set_rights(StatementRights::Internal);
+                read_position(&conn.db)
+            })?;
+            if held.map_err(error_mapping::map_sqlite_error)? > entry {
+                return Ok(());
+            }
+        }
+        self.record_and_remove(namespace, entry)
+    }
+
+    /// Removes a namespace's database when this entry of the cluster's log, which does so, is
+    /// known.
+    pub(in crate::embedded) fn record_and_remove(
+        &self,
+        namespace: &Namespace,
+        entry: u64,
+    ) -> Result<()> {
+        self.folder
+            .record_removal(namespace, entry)
+            .map_err(|error| self.marker_error(namespace, &error))?;
+        self.remove_database(namespace)
+    }
+
+    fn marker_error(&self, namespace: &Namespace, error: &std::io::Error) -> Error {
+        tracing::error!(%namespace, %error, "what removed a namespace's database cannot be read or noted");
+        Error::internal("the removal of the database cannot be recorded; the node's log has more")
     }
 
     /// As [`remove_database`](DatabaseManager::remove_database), but for the operator the files

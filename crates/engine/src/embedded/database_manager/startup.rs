@@ -1,6 +1,7 @@
 //! Opening the engine's folder and the system's database.
 
 use super::{DatabaseManager, check_after_unclean_stop, lock};
+use crate::ReplicatedLog;
 use crate::embedded::closing_set::ClosingSet;
 use crate::embedded::config::EmbeddedConfig;
 use crate::embedded::conn::SqliteConnection;
@@ -35,6 +36,7 @@ impl DatabaseManager {
     /// Opens the folder and the system's database, and brings that up to date.
     pub(in crate::embedded) fn open(
         config: EmbeddedConfig,
+        log: Option<Arc<dyn ReplicatedLog>>,
     ) -> Result<DatabaseManager, EngineOpenError> {
         let folder = DataFolder::open(&config.data_dir)?;
         if config.backup_dir.exists() {
@@ -114,6 +116,7 @@ impl DatabaseManager {
             metrics: Arc::new(EngineMetrics::new()),
             waiting,
             rewriter,
+            log,
         };
         // Those whose deletion was interrupted have no owner: they are removed below.
         let going = folder
@@ -129,7 +132,9 @@ impl DatabaseManager {
             conn.db.execute_batch("PRAGMA secure_delete = ON")?;
             migrations::apply_migrations(&mut conn.db, MIGRATIONS, now_ms())
                 .map_err(OpenFailure::Migration)?;
-            register_unowned_files(conn, &staying);
+            if shared.log.is_none() {
+                register_unowned_files(conn, &staying);
+            }
             conn.start_ledger(&shared.sizes, !check_system)?;
             Ok(())
         })

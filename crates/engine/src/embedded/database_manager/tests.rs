@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 
 fn open(path: &Path, open_databases: usize) -> Arc<DatabaseManager> {
     let config = EmbeddedConfig { open_databases, ..EmbeddedConfig::new(path) };
-    Arc::new(DatabaseManager::open(config).unwrap_or_else(|error| panic!("{error}")))
+    Arc::new(DatabaseManager::open(config, None).unwrap_or_else(|error| panic!("{error}")))
 }
 
 fn named(name: &str) -> Namespace {
@@ -206,7 +206,7 @@ async fn the_stop_does_not_wait_for_a_statement_that_does_not_end() {
     let marker = std::fs::read_to_string(folder.path().join("CLEAN")).unwrap();
     assert_eq!(marker, "a\nb\n", "these are looked at when they are opened again");
     // Their threads still have the files.
-    assert!(DatabaseManager::open(EmbeddedConfig::new(folder.path())).is_err());
+    assert!(DatabaseManager::open(EmbeddedConfig::new(folder.path()), None).is_err());
     drop(running);
 }
 

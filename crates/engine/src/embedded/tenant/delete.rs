@@ -3,6 +3,7 @@
 //! A marker is written first, with the statements on the system's tables that belong to it; the
 //! next start finishes what a crash left. Every step can be done twice.
 
+use crate::TargetDatabase;
 use crate::embedded::backup::exclusive_maintenance;
 use crate::embedded::conn::SqliteConnection;
 use crate::embedded::database_handle::WriteOptions;
@@ -14,7 +15,8 @@ use crate::embedded::execution::{self, ResultBudget, StatementRun, TimeLimit};
 use crate::embedded::idempotency;
 use crate::embedded::job::JobIsolation;
 use crate::embedded::kv;
-use crate::embedded::writer::empty_log;
+use crate::embedded::replication::ChangeSet;
+use crate::embedded::writer::{empty_log, map_append_error};
 use crate::embedded::writer_conn::WriterConnection;
 use debros_proto::rpc::{Statement, TransactionRequest};
 use debros_proto::{Code, Error, Namespace, Result};
@@ -160,12 +162,24 @@ fn finish_by(
     namespace: &Namespace,
     empty: impl Fn(&SqliteConnection) -> Result<bool> + Clone + Send + 'static,
 ) -> Result<()> {
-    databases.remove_database(namespace)?;
+    remove_everywhere(databases, namespace)?;
     databases.folder.sync_namespaces().map_err(|error| map_io_error(namespace, &error))?;
     delete_in_chunks(databases, namespace, kv::delete_chunk)?;
     delete_in_chunks(databases, namespace, idempotency::delete_chunk)?;
     overwrite_log(databases, namespace, empty);
     databases.folder.end_deletion(namespace).map_err(|error| map_io_error(namespace, &error))
+}
+
+/// Removes the namespace's database; in a cluster the log says so to all nodes first.
+fn remove_everywhere(databases: &DatabaseManager, namespace: &Namespace) -> Result<()> {
+    let Some(log) = &databases.shared.log else { return databases.remove_database(namespace) };
+    // The log is told by the thread that writes the file elsewhere; here nothing writes it any
+    // more, because the namespace is shut and idle.
+    let removal = ChangeSet::removal();
+    let number = log
+        .append(&TargetDatabase::Namespace(namespace.clone()), removal.encode_to_vec().into())
+        .map_err(|error| map_append_error(&error))?;
+    databases.record_and_remove(namespace, number)
 }
 
 fn run_system_statements(databases: &DatabaseManager, statements: &[Statement]) -> Result<()> {
@@ -285,7 +299,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let config =
             EmbeddedConfig { statement_time: NO_DEADLINE, ..EmbeddedConfig::new(folder.path()) };
-        let databases = DatabaseManager::open(config).unwrap();
+        let databases = DatabaseManager::open(config, None).unwrap();
         let app = Namespace::new("app").unwrap();
         let tries = Arc::<Mutex<Vec<Instant>>>::default();
         let tried = Arc::clone(&tries);
@@ -316,7 +330,7 @@ mod tests {
     #[test]
     fn a_deletion_of_unknown_outcome_is_finished_by_the_next_one() {
         let folder = tempfile::tempdir().unwrap();
-        let databases = DatabaseManager::open(EmbeddedConfig::new(folder.path())).unwrap();
+        let databases = DatabaseManager::open(EmbeddedConfig::new(folder.path()), None).unwrap();
         let app = Namespace::new("app").unwrap();
         drop(databases.open_for_caller(&app).unwrap());
         let file = folder.path().join("ns/app.db");

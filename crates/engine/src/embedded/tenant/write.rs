@@ -6,6 +6,7 @@ use super::{CallState, StatementPlan, format};
 use crate::embedded::authorizer::{StatementRights, StatementTraits};
 use crate::embedded::error_mapping;
 use crate::embedded::execution::{self, ResultBudget};
+use crate::embedded::replication::{ChangeRecorder, RecordedDdl};
 use crate::embedded::tenant_schema::WriterSchema;
 use crate::embedded::writer_conn::WriterConnection;
 use debros_proto::rpc::{Statement, StatementResult};
@@ -170,7 +171,15 @@ impl<'c> TenantWrite<'c> {
         };
         // The authorizer does not see the new name of a renamed table, nor the parents of a child.
         let foreign = self.count_foreign_objects()?;
+        let mark = self.conn.recorder.as_ref().map(ChangeRecorder::savepoint);
         let result = self.run_on_file(statement, rewritten)?;
+        if let Some((recorder, mark)) = self.conn.recorder.as_ref().zip(mark) {
+            self.conn.authorizer.set_rights(StatementRights::Internal);
+            let text = self.state.fill_placeholders(rewritten)?;
+            recorder
+                .record_ddl(&self.conn.db, mark, &text, RecordedDdl::of(&text))
+                .map_err(error_mapping::map_sqlite_error)?;
+        }
         if self.count_foreign_objects()? != foreign {
             tracing::error!(
                 "a statement made, removed or bound an object outside of its namespace"
@@ -206,6 +215,10 @@ impl<'c> TenantWrite<'c> {
             .db
             .pragma_update(None, field.name(), after.header(field)?)
             .map_err(error_mapping::map_sqlite_error)?;
+        if let Some(recorder) = &self.conn.recorder {
+            let text = format!("PRAGMA {} = {}", field.name(), after.header(field)?);
+            recorder.record_statement(text);
+        }
         self.writer_schema.stage(after);
         self.entries = Some(entries);
         Ok(StatementResult::default())

@@ -1,11 +1,19 @@
 //! The end of a group: its room is taken, it is committed, and all of it are answered.
 
-use super::{GROUP_TIME, MOST_GROUP_TIME, TIMES_THE_COMMIT, WriterThread, is_space_exhausted};
+use super::{
+    GROUP_TIME, MOST_GROUP_TIME, TIMES_THE_COMMIT, WriterThread, is_space_exhausted,
+    not_leader_error,
+};
+use crate::embedded::authorizer::StatementRights;
 use crate::embedded::error_mapping;
 use crate::embedded::file_identity;
 use crate::embedded::job::WriteJob;
+use crate::embedded::replication::{ChangeRecorder, write_position};
 use crate::embedded::size_accounting::SpaceExhausted;
+use crate::{AppendError, ReplicatedLog, TargetDatabase};
 use debros_proto::{Code, Error};
+use debros_row_capture::has_broken_references;
+use prost::Message as _;
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -15,8 +23,12 @@ enum CommitFailure {
     BeforeCommit(rusqlite::Error),
     /// Others have taken the room that it was promised.
     NoSpace(SpaceExhausted),
+    /// The cluster's log does not have it.
+    NotInLog(AppendError),
     /// Its COMMIT failed.
     DuringCommit(rusqlite::Error),
+    /// Its COMMIT failed when the cluster's log had it.
+    AfterAppend(rusqlite::Error),
 }
 
 impl WriterThread {
@@ -38,6 +50,9 @@ impl WriterThread {
         }
         if committed.is_ok() {
             self.conn.commit_usage();
+            if let Some(recorder) = &self.conn.recorder {
+                recorder.note_commit();
+            }
         }
         self.conn.discard_pending();
         let size = match committed {
@@ -64,17 +79,75 @@ impl WriterThread {
 
     /// Takes the room for what the transaction has made, and commits. Returns the file's size.
     fn commit_with_room(&self, with_reserve: bool) -> Result<u64, CommitFailure> {
+        self.flush_full_text().map_err(CommitFailure::BeforeCommit)?;
         let size = self.read_file_size().map_err(CommitFailure::BeforeCommit)?;
         let (owner, changes) = (self.owner.as_ref(), size != self.size);
         if changes {
             self.sizes.grow_file(owner, size, with_reserve).map_err(CommitFailure::NoSpace)?;
         }
-        self.run_internal("/*debros*/ COMMIT").map(|()| size).map_err(|error| {
+        self.append_and_commit().map(|()| size).inspect_err(|_| {
             if changes {
                 self.sizes.set_file_size(owner, self.size);
             }
-            CommitFailure::DuringCommit(error)
         })
+    }
+
+    /// Commits; on a node of a cluster when its log has the changes.
+    fn append_and_commit(&self) -> Result<(), CommitFailure> {
+        let appended = match (&self.replicated_log, &self.conn.recorder) {
+            // A COMMIT that is bound to fail must not be in the log.
+            (Some(log), Some(recorder)) if !has_broken_references(&self.conn.db) => {
+                self.append_changes(log.as_ref(), recorder)?.map(|number| (log, number))
+            }
+            _ => None,
+        };
+        let committed = match &appended {
+            Some((_, number)) => write_position(&self.conn.db, *number)
+                .and_then(|()| self.run_internal("/*debros*/ COMMIT")),
+            None => self.run_internal("/*debros*/ COMMIT"),
+        };
+        committed.map_err(|error| match appended {
+            Some((log, number)) => {
+                log.fell_behind(number);
+                CommitFailure::AfterAppend(error)
+            }
+            None => CommitFailure::DuringCommit(error),
+        })
+    }
+
+    /// Puts what the transaction has changed into the log. `None`: it has changed nothing.
+    fn append_changes(
+        &self,
+        log: &dyn ReplicatedLog,
+        recorder: &ChangeRecorder,
+    ) -> Result<Option<u64>, CommitFailure> {
+        self.conn.authorizer.set_rights(StatementRights::Internal);
+        let mut changes = recorder.take(&self.conn.db).map_err(CommitFailure::BeforeCommit)?;
+        if changes.is_empty() {
+            return Ok(None);
+        }
+        if let Some(ledger) = &self.conn.ledger {
+            changes.usage = ledger.pending_sums().into_iter().map(Into::into).collect();
+            changes.last_version = self.conn.last_version.get();
+        }
+        let database = match &self.owner {
+            Some(namespace) => TargetDatabase::Namespace(namespace.clone()),
+            None => TargetDatabase::System,
+        };
+        let number = log
+            .append(&database, changes.encode_to_vec().into())
+            .map_err(CommitFailure::NotInLog)?;
+        Ok(Some(number))
+    }
+
+    /// A full-text index keeps what was written in memory until the COMMIT, which would be too late
+    /// for the log. It writes it when a savepoint begins.
+    fn flush_full_text(&self) -> rusqlite::Result<()> {
+        if self.conn.recorder.is_none() {
+            return Ok(());
+        }
+        self.run_internal("/*debros*/ SAVEPOINT flush")?;
+        self.run_internal("/*debros*/ RELEASE flush")
     }
 
     fn handle_commit_failure(
@@ -84,7 +157,8 @@ impl WriterThread {
     ) -> Vec<VecDeque<WriteJob>> {
         self.roll_back();
         let is_of_one = match &why {
-            CommitFailure::BeforeCommit(_) => false,
+            CommitFailure::BeforeCommit(_) | CommitFailure::AfterAppend(_) => false,
+            CommitFailure::NotInLog(error) => matches!(error, AppendError::TooLarge { .. }),
             CommitFailure::NoSpace(_) => true,
             CommitFailure::DuringCommit(error) => {
                 error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation)
@@ -100,7 +174,12 @@ impl WriterThread {
                 return Vec::new();
             }
             CommitFailure::NoSpace(full) => error_mapping::space_exhausted_error("the write", full),
+            CommitFailure::NotInLog(error) => map_append_error(&error),
             CommitFailure::DuringCommit(error) => self.map_commit_error(error),
+            CommitFailure::AfterAppend(error) => {
+                tracing::error!(path = %self.path.display(), %error, "a group of writes is in the cluster's log, and not in this node's file");
+                unconfirmed_error()
+            }
         };
         let mut again = Vec::new();
         let mut refused = VecDeque::new();
@@ -129,4 +208,25 @@ impl WriterThread {
         }
         self.map_internal_error(error)
     }
+}
+
+pub(in crate::embedded) fn map_append_error(error: &AppendError) -> Error {
+    match error {
+        AppendError::NotLeader => not_leader_error(),
+        AppendError::TooLarge { bytes, max } => Error::new(
+            Code::TooLarge,
+            format!(
+                "the write changes {bytes} bytes of rows at once, and the cluster takes at most {max}: write less in one \
+                 call"
+            ),
+        ),
+        AppendError::Unknown => unconfirmed_error(),
+    }
+}
+
+fn unconfirmed_error() -> Error {
+    Error::new(
+        Code::UnknownOutcome,
+        "the cluster did not confirm the write in time: it may be there, or not",
+    )
 }

@@ -1,0 +1,248 @@
+//! What a node of a cluster does with its files beside serving calls: it applies what the leader
+//! has changed, and says what is on the disk.
+
+use super::changed_owners;
+use super::database_handle::{DatabaseHandle, WriteOptions};
+use super::job::JobIsolation;
+use super::replication::{ChangeSet, EntryApplier, read_position};
+use super::tenant;
+use super::writer_conn::WriterConnection;
+use super::{EmbeddedConfig, EmbeddedEngine, EngineOpenError, error_mapping};
+use crate::{LogEntry, ReplicatedLog, TargetDatabase};
+use debros_proto::{Code, Error, Namespace, Result};
+use prost::Message as _;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+impl EmbeddedEngine {
+    /// As [`open`](EmbeddedEngine::open), for a node of a cluster: writes go through its log, and
+    /// nothing is changed that is not in the log. Blocks.
+    ///
+    /// # Errors
+    /// [`EngineOpenError`].
+    pub fn open_replicated(
+        config: EmbeddedConfig,
+        log: Arc<dyn ReplicatedLog>,
+    ) -> Result<EmbeddedEngine, EngineOpenError> {
+        Self::open_with(config, Some(log))
+    }
+
+    /// Writes what the leader has changed into the files here, in the order of the log. Entries that
+    /// a file holds already change nothing. Returns when reads see it.
+    ///
+    /// # Errors
+    /// `internal` when an entry does not fit to what is here, which means that the file is not what
+    /// it was on the leader; and what a write meets, as `disk_full`. The entries can be applied
+    /// again after any of them.
+    pub async fn apply(&self, entries: Vec<LogEntry>) -> Result<()> {
+        // Those of one file in one transaction, files in the order in which they come first.
+        let mut order = Vec::new();
+        let mut by_database = HashMap::<TargetDatabase, Vec<(u64, ChangeSet)>>::new();
+        for entry in entries {
+            let changes = ChangeSet::decode(entry.changes).map_err(|error| {
+                tracing::error!(entry = entry.number, %error, "an entry of the log is damaged");
+                Error::internal("an entry of the cluster's log cannot be read")
+            })?;
+            let of_database = by_database.entry(entry.database.clone()).or_insert_with(|| {
+                order.push(entry.database);
+                Vec::new()
+            });
+            of_database.push((entry.number, changes));
+        }
+        for database in order {
+            let entries = by_database.remove(&database).unwrap_or_default();
+            match database {
+                TargetDatabase::System => {
+                    apply_to(&self.databases.system, entries, None).await?;
+                }
+                TargetDatabase::Namespace(namespace) => {
+                    self.apply_to_namespace(namespace, entries).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply_to_namespace(
+        &self,
+        namespace: Namespace,
+        mut entries: Vec<(u64, ChangeSet)>,
+    ) -> Result<()> {
+        while !entries.is_empty() {
+            // Each removal ends a database; what comes later is another one.
+            let deleted = entries.iter().position(|(_, changes)| changes.deletes_file);
+            let later = entries.split_off(deleted.map_or(entries.len(), |at| at + 1));
+            let removal = deleted.and_then(|_| entries.pop());
+            let removed = self.databases.removed_at(&namespace)?;
+            entries.retain(|(number, _)| *number > removed);
+            // What is removed afterwards need not be made before.
+            if !entries.is_empty() && removal.is_none() {
+                let (databases, name) = (Arc::clone(&self.databases), namespace.clone());
+                let database = run_blocking(move || databases.open_for_restore(&name)).await?;
+                apply_to(&database, entries, Some(namespace.clone())).await?;
+            }
+            if let Some((number, _)) = removal.filter(|(number, _)| *number > removed) {
+                let (databases, name) = (Arc::clone(&self.databases), namespace.clone());
+                run_blocking(move || databases.remove_replayed(&name, number)).await?;
+            }
+            entries = later;
+        }
+        Ok(())
+    }
+
+    /// Has the disk take what was applied and committed so far. Blocks.
+    ///
+    /// # Errors
+    /// `internal`, `disk_full` when the disk refuses.
+    pub fn sync_files(&self) -> Result<()> {
+        let sync = |path: &Path| sync_database(path).map_err(|error| sync_error(path, &error));
+        sync(self.databases.system.path())?;
+        // One that is closed is on the disk whole.
+        self.databases.wait_until_closed();
+        for path in self.databases.open_paths() {
+            sync(&path)?;
+        }
+        let folder = &self.databases.folder;
+        folder.sync_namespaces().map_err(|error| sync_error(folder.path(), &error))
+    }
+
+    /// Entries up to this one are not applied again: they are on the disk, and the node knows it.
+    ///
+    /// # Errors
+    /// `internal` when the disk refuses.
+    pub fn forget_removals(&self, through: u64) -> Result<()> {
+        let folder = &self.databases.folder;
+        folder.forget_removals(through).map_err(|error| sync_error(folder.path(), &error))
+    }
+
+    /// The newest entry that the system's file holds.
+    ///
+    /// # Errors
+    /// As a read.
+    pub fn system_position(&self) -> Result<u64> {
+        self.databases
+            .system
+            .read_on_this_thread(|conn| {
+                conn.authorizer.set_rights(super::authorizer::StatementRights::Internal);
+                read_position(&conn.db)
+            })?
+            .map_err(error_mapping::map_sqlite_error)
+    }
+}
+
+/// Applies entries on the thread that writes the file.
+async fn apply_to(
+    database: &DatabaseHandle,
+    entries: Vec<(u64, ChangeSet)>,
+    namespace: Option<Namespace>,
+) -> Result<()> {
+    let path = database.path().to_owned();
+    let entries = Arc::new(entries);
+    let write = WriteOptions::for_removal(JobIsolation::Exclusive);
+    database
+        .write(write, move |conn| {
+            let applied = apply_on_writer(conn, &path, &entries);
+            if let Err(error) = &applied {
+                let (first, last) = (entries.first(), entries.last());
+                tracing::error!(
+                    namespace = namespace.as_ref().map(Namespace::as_str),
+                    error = error.message,
+                    first = first.map(|(number, _)| number),
+                    last = last.map(|(number, _)| number),
+                    "entries of the cluster's log cannot be applied"
+                );
+            }
+            applied
+        })
+        .await
+}
+
+fn apply_on_writer(
+    conn: &mut WriterConnection,
+    path: &Path,
+    entries: &[(u64, ChangeSet)],
+) -> Result<()> {
+    let apply = |conn: &mut WriterConnection| {
+        let applier = match &mut conn.applier {
+            Some(applier) => applier,
+            none => none.insert(EntryApplier::open(path).map_err(map_apply_error)?),
+        };
+        let applied = applier.apply(entries.iter().map(|(number, changes)| (*number, changes)));
+        if applied.is_err() {
+            // What it knows of the tables may be of a transaction that is gone.
+            conn.applier = None;
+        }
+        applied.map_err(map_apply_error)
+    };
+    let held = if entries.iter().any(|(_, changes)| changes.changes_schema) {
+        let mut held = 0;
+        conn.note_schema_change();
+        tenant::replace_content(conn, |conn| {
+            held = apply(conn)?;
+            Ok(())
+        })?;
+        held
+    } else {
+        apply(conn)?
+    };
+    let applied =
+        || entries.iter().filter(|(number, _)| *number > held).map(|(_, changes)| changes);
+    if let Some(recorder) = &conn.recorder {
+        conn.authorizer.set_rights(super::authorizer::StatementRights::Internal);
+        recorder.reload_sequences(&conn.db).map_err(error_mapping::map_sqlite_error)?;
+    }
+    if let Some(ledger) = &conn.ledger {
+        let newest = applied().map(|changes| changes.last_version).max().unwrap_or(0);
+        conn.last_version.set(conn.last_version.get().max(newest));
+        for changes in applied() {
+            conn.note_changed_owners(changes.rowids_of(changed_owners::TABLE));
+        }
+        let usage = applied().flat_map(|changes| &changes.usage);
+        ledger.note_applied(conn, usage.filter_map(|change| change.parts()));
+    }
+    Ok(())
+}
+
+fn map_apply_error(error: rusqlite::Error) -> Error {
+    match error_mapping::map_sqlite_error(error) {
+        error
+            if matches!(
+                error.code,
+                Code::DiskFull | Code::ReadOnly | Code::Overloaded | Code::Corrupt
+            ) =>
+        {
+            error
+        }
+        error => Error::internal(format!(
+            "an entry of the cluster's log does not fit to this node's file: {}",
+            error.message
+        )),
+    }
+}
+
+async fn run_blocking<T: Send + 'static>(
+    act: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(act).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a database could not be brought up to date");
+        Err(Error::internal("a database could not be opened; the node's log has more"))
+    })
+}
+
+/// The log first: what is in it is not in the file yet.
+fn sync_database(path: &Path) -> std::io::Result<()> {
+    for file in [path.with_extension("db-wal"), path.to_owned()] {
+        match std::fs::File::open(&file) {
+            Ok(file) => file.sync_data()?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn sync_error(path: &Path, error: &std::io::Error) -> Error {
+    tracing::error!(path = %path.display(), %error, "the disk does not take what was written");
+    Error::internal("the disk does not take what was written; the node's log has more")
+}

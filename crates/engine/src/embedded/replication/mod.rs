@@ -1,0 +1,13 @@
+//! The engine's side of a cluster: what a transaction has changed is recorded, and what others have
+//! changed is applied.
+
+mod apply;
+mod change_set;
+mod position;
+mod recorder;
+mod table_shape;
+
+pub(super) use apply::EntryApplier;
+pub(super) use change_set::ChangeSet;
+pub(super) use position::{prepare_position, read_position, write_position};
+pub(super) use recorder::{ChangeRecorder, RecordedDdl};
