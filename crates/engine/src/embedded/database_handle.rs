@@ -72,6 +72,7 @@ pub(super) struct DatabaseHandle {
     reserve: Arc<DiskReserve>,
     /// Damage was found in it: it can be read as far as it goes, and takes no writes.
     damaged: AtomicBool,
+    log: Option<Arc<dyn ReplicatedLog>>,
 }
 
 type ReadJob = Box<dyn FnOnce(Result<&SqliteConnection>) + Send>;
@@ -161,7 +162,13 @@ impl DatabaseHandle {
             tenant,
             reserve: Arc::clone(&shared.reserve),
             damaged: AtomicBool::new(false),
+            log: shared.log.clone(),
         })
+    }
+
+    /// The cluster's log; `None`: the node keeps its data alone.
+    pub(super) fn replicated_log(&self) -> Option<Arc<dyn ReplicatedLog>> {
+        self.log.clone()
     }
 
     /// The namespace whose file it is; `None` for the system's.

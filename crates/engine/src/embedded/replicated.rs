@@ -1,10 +1,12 @@
 //! What a node of a cluster does with its files beside serving calls: it applies what the leader
 //! has changed, and says what is on the disk.
 
+use super::authorizer::StatementRights;
+use super::backup;
 use super::changed_owners;
 use super::database_handle::{DatabaseHandle, WriteOptions};
 use super::job::JobIsolation;
-use super::replication::{ChangeSet, EntryApplier, read_position};
+use super::replication::{ChangeSet, EntryApplier, FileImage, read_position};
 use super::tenant;
 use super::writer_conn::WriterConnection;
 use super::{EmbeddedConfig, EmbeddedEngine, EngineOpenError, error_mapping};
@@ -54,7 +56,8 @@ impl EmbeddedEngine {
             let entries = by_database.remove(&database).unwrap_or_default();
             match database {
                 TargetDatabase::System => {
-                    apply_to(&self.databases.system, entries, None).await?;
+                    apply_to(&self.databases.system, entries, &self.databases.folder.temp_path())
+                        .await?;
                 }
                 TargetDatabase::Namespace(namespace) => {
                     self.apply_to_namespace(namespace, entries).await?;
@@ -80,7 +83,7 @@ impl EmbeddedEngine {
             if !entries.is_empty() && removal.is_none() {
                 let (databases, name) = (Arc::clone(&self.databases), namespace.clone());
                 let database = run_blocking(move || databases.open_for_restore(&name)).await?;
-                apply_to(&database, entries, Some(namespace.clone())).await?;
+                apply_to(&database, entries, &self.databases.folder.temp_path()).await?;
             }
             if let Some((number, _)) = removal.filter(|(number, _)| *number > removed) {
                 let (databases, name) = (Arc::clone(&self.databases), namespace.clone());
@@ -124,7 +127,7 @@ impl EmbeddedEngine {
         self.databases
             .system
             .read_on_this_thread(|conn| {
-                conn.authorizer.set_rights(super::authorizer::StatementRights::Internal);
+                conn.authorizer.set_rights(StatementRights::Internal);
                 read_position(&conn.db)
             })?
             .map_err(error_mapping::map_sqlite_error)
@@ -134,31 +137,66 @@ impl EmbeddedEngine {
 /// Applies entries on the thread that writes the file.
 async fn apply_to(
     database: &DatabaseHandle,
-    entries: Vec<(u64, ChangeSet)>,
-    namespace: Option<Namespace>,
+    mut entries: Vec<(u64, ChangeSet)>,
+    temp: &Path,
 ) -> Result<()> {
-    let path = database.path().to_owned();
-    let entries = Arc::new(entries);
-    let write = WriteOptions::for_removal(JobIsolation::Exclusive);
-    database
-        .write(write, move |conn| {
-            let applied = apply_on_writer(conn, &path, &entries);
-            if let Err(error) = &applied {
-                let (first, last) = (entries.first(), entries.last());
+    while !entries.is_empty() {
+        let image = entries.iter().position(|(_, changes)| changes.image.is_some());
+        let later = match image {
+            Some(0) => entries.split_off(1),
+            Some(at) => entries.split_off(at),
+            None => Vec::new(),
+        };
+        let (path, temp) = (database.path().to_owned(), temp.to_owned());
+        let some = std::mem::replace(&mut entries, later);
+        let write = WriteOptions::for_removal(JobIsolation::Exclusive);
+        let apply = move |conn: &mut WriterConnection| {
+            let applied = match some.first() {
+                Some((number, ChangeSet { image: Some(image), .. })) => {
+                    apply_image(conn, *number, image, &temp)
+                }
+                _ => apply_changes(conn, &path, &some),
+            };
+            applied.inspect_err(|error| {
+                let (first, last) = (some.first(), some.last());
                 tracing::error!(
-                    namespace = namespace.as_ref().map(Namespace::as_str),
-                    error = error.message,
-                    first = first.map(|(number, _)| number),
-                    last = last.map(|(number, _)| number),
+                    path = %path.display(), error = error.message,
+                    first = first.map(|(number, _)| number), last = last.map(|(number, _)| number),
                     "entries of the cluster's log cannot be applied"
                 );
-            }
-            applied
-        })
-        .await
+            })
+        };
+        database.write(write, apply).await?;
+    }
+    Ok(())
 }
 
-fn apply_on_writer(
+/// Puts a whole file in the place of the database.
+fn apply_image(
+    conn: &mut WriterConnection,
+    number: u64,
+    content: &[u8],
+    temp: &Path,
+) -> Result<()> {
+    conn.authorizer.set_rights(StatementRights::Internal);
+    if read_position(&conn.db).map_err(error_mapping::map_sqlite_error)? >= number {
+        return Ok(());
+    }
+    let image = FileImage::create(temp, content)?;
+    image.set_position(number)?;
+    conn.applier = None;
+    tenant::replace_content(conn, |conn| {
+        backup::overwrite_database(conn, image.path())?;
+        conn.forget_statements();
+        conn.ledger
+            .as_ref()
+            .map_or(Ok(()), |ledger| ledger.load_counts(conn, false))
+            .map_err(error_mapping::map_sqlite_error)
+    })?;
+    reload_sequences(conn)
+}
+
+fn apply_changes(
     conn: &mut WriterConnection,
     path: &Path,
     entries: &[(u64, ChangeSet)],
@@ -186,13 +224,10 @@ fn apply_on_writer(
     } else {
         apply(conn)?
     };
-    let applied =
-        || entries.iter().filter(|(number, _)| *number > held).map(|(_, changes)| changes);
-    if let Some(recorder) = &conn.recorder {
-        conn.authorizer.set_rights(super::authorizer::StatementRights::Internal);
-        recorder.reload_sequences(&conn.db).map_err(error_mapping::map_sqlite_error)?;
-    }
+    reload_sequences(conn)?;
     if let Some(ledger) = &conn.ledger {
+        let applied =
+            || entries.iter().filter(|(number, _)| *number > held).map(|(_, changes)| changes);
         let newest = applied().map(|changes| changes.last_version).max().unwrap_or(0);
         conn.last_version.set(conn.last_version.get().max(newest));
         for changes in applied() {
@@ -202,6 +237,14 @@ fn apply_on_writer(
         ledger.note_applied(conn, usage.filter_map(|change| change.parts()));
     }
     Ok(())
+}
+
+fn reload_sequences(conn: &WriterConnection) -> Result<()> {
+    conn.authorizer.set_rights(StatementRights::Internal);
+    conn.recorder
+        .as_ref()
+        .map_or(Ok(()), |recorder| recorder.reload_sequences(&conn.db))
+        .map_err(error_mapping::map_sqlite_error)
 }
 
 fn map_apply_error(error: rusqlite::Error) -> Error {

@@ -521,7 +521,7 @@ impl WriterThread {
 }
 
 /// Another node writes; the call is passed on to it.
-fn not_leader_error() -> Error {
+pub(super) fn not_leader_error() -> Error {
     Error::new(Code::NotLeader, "another node of the cluster is the leader; nothing was changed")
 }
 

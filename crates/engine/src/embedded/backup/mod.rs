@@ -14,7 +14,7 @@ mod system_copy;
 pub use create::is_backup_name;
 pub(super) use create::{create_backup, list_backups};
 pub(super) use export::export_namespace;
-pub(super) use restore::{finish_interrupted_restore, restore_backup};
+pub(super) use restore::{finish_interrupted_restore, overwrite_database, restore_backup};
 
 use super::authorizer::StatementRights;
 use super::conn::SqliteConnection;

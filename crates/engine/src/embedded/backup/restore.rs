@@ -9,7 +9,6 @@ use super::create::is_backup_name;
 use super::manifest::{Manifest, ManifestEntry};
 use super::system_copy::SystemCopy;
 use super::{copy_pages, exclusive_maintenance};
-use crate::ProgressFn;
 use crate::embedded::authorizer::StatementRights;
 use crate::embedded::conn::SqliteConnection;
 use crate::embedded::copy_error::{map_copy_error, map_io_error};
@@ -20,9 +19,13 @@ use crate::embedded::deadline::NO_DEADLINE;
 use crate::embedded::engine_open_error::EngineOpenError;
 use crate::embedded::fair_queue::FlowId;
 use crate::embedded::job::JobIsolation;
+use crate::embedded::replication::{ChangeSet, FileImage};
 use crate::embedded::tenant;
+use crate::embedded::writer::{map_append_error, not_leader_error};
 use crate::migrations::MIGRATIONS;
+use crate::{ProgressFn, ReplicatedLog, TargetDatabase};
 use debros_proto::{Code, Error, Namespace, Result};
+use prost::Message as _;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 use std::collections::BTreeSet;
@@ -178,7 +181,7 @@ impl<'a> VerifiedBackup<'a> {
             .list_remnants()
             .map_err(|error| map_io_error(databases.folder.path(), &error))?;
         for namespace in namespaces.difference(&restored) {
-            databases.remove_database(namespace)?;
+            tenant::remove_everywhere(databases, namespace)?;
         }
         databases
             .folder
@@ -219,7 +222,10 @@ fn move_present_aside(databases: &DatabaseManager, backup: &str, again: bool) ->
             .map_err(of_folder)?;
     }
     let present = databases.list_remnants().map_err(of_folder)?;
-    present.iter().try_for_each(|namespace| databases.quarantine(namespace, &aside))?;
+    for namespace in &present {
+        tenant::announce_removal(databases, namespace)?;
+        databases.quarantine(namespace, &aside)?;
+    }
     sync_folder(&aside).and_then(|()| databases.folder.sync_namespaces()).map_err(of_folder)
 }
 
@@ -238,7 +244,9 @@ fn replace_namespace(
     });
     let source = copy.as_ref().map_or(source, |copy| copy.path().to_owned());
     let database = open_or_renew(databases, namespace)?;
-    let (is_usable, ()) = replace_database(&database, move || Ok((source.clone(), ())))?;
+    let (is_usable, ()) = replace_database(&database, &databases.folder.temp_path(), move || {
+        Ok((source.clone(), ()))
+    })?;
     if is_usable {
         database.set_damaged(false);
         return Ok(());
@@ -278,7 +286,7 @@ fn replace_system(
     let (present, restored) = (databases.folder.system_path(), restored.clone());
     // On the writer's thread: between the look at what is revoked and the replacement nobody
     // revokes anything.
-    replace_database(&databases.system, move || {
+    replace_database(&databases.system, &databases.folder.temp_path(), move || {
         let others = copy.merge_auth_tables(&present, &restored)?;
         Ok((copy.path().to_owned(), others))
     })
@@ -293,8 +301,14 @@ fn replace_system(
 /// besides.
 fn replace_database<T: Send + 'static>(
     database: &DatabaseHandle,
+    temp: &Path,
     mut source: impl FnMut() -> Result<(PathBuf, T)> + Send + 'static,
 ) -> Result<(bool, T)> {
+    let log = database.replicated_log().map(|log| {
+        let of = database.tenant().map(|tenant| tenant.namespace.clone());
+        let of = of.map_or(TargetDatabase::System, TargetDatabase::Namespace);
+        (log, of, temp.to_owned())
+    });
     let write = WriteOptions {
         isolation: JobIsolation::Exclusive,
         removes: false,
@@ -305,6 +319,13 @@ fn replace_database<T: Send + 'static>(
     database.write_blocking(write, move |conn| {
         conn.authorizer.set_rights(StatementRights::Internal);
         let (source, besides) = source()?;
+        let image = match &log {
+            Some((log, database, temp)) => {
+                Some(append_image(log.as_ref(), database, &source, temp)?)
+            }
+            None => None,
+        };
+        let source = image.as_ref().map_or(source, |image| image.path().to_owned());
         let is_usable = tenant::replace_content(conn, |conn| {
             overwrite_database(conn, &source)?;
             conn.forget_statements();
@@ -321,7 +342,30 @@ fn replace_database<T: Send + 'static>(
     })
 }
 
-fn overwrite_database(conn: &mut SqliteConnection, source: &Path) -> Result<()> {
+/// Puts a file that takes the place of a database into the cluster's log. Returns the file as it is
+/// to be put there, which knows its place in the log.
+fn append_image(
+    log: &dyn ReplicatedLog,
+    database: &TargetDatabase,
+    source: &Path,
+    temp: &Path,
+) -> Result<FileImage> {
+    if !log.is_leader() {
+        return Err(not_leader_error());
+    }
+    let content = std::fs::read(source).map_err(|error| map_io_error(source, &error))?;
+    let image = FileImage::create(temp, &content)?;
+    let changes = ChangeSet::of_image(content).encode_to_vec().into();
+    let number = log.append(database, changes).map_err(|error| map_append_error(&error))?;
+    image.set_position(number).inspect_err(|_| log.fell_behind(number))?;
+    Ok(image)
+}
+
+/// Puts everything of a file in the place of what the database has, in one transaction.
+pub(in crate::embedded) fn overwrite_database(
+    conn: &mut SqliteConnection,
+    source: &Path,
+) -> Result<()> {
     let from = Connection::open_with_flags(source, OpenFlags::SQLITE_OPEN_READ_ONLY)
         .map_err(map_copy_error)?;
     // A backup from before the limit was lowered still goes in.

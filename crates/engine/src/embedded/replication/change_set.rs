@@ -26,6 +26,9 @@ pub(in crate::embedded) struct ChangeSet {
     /// The schema is another one afterwards.
     #[prost(bool, tag = "6")]
     pub(in crate::embedded) changes_schema: bool,
+    /// A whole file that takes the place of this one; then there are no changes.
+    #[prost(bytes = "vec", optional, tag = "7")]
+    pub(in crate::embedded) image: Option<Vec<u8>>,
 }
 
 /// One change.
@@ -168,9 +171,14 @@ impl ChangeSet {
         Self { deletes_file: true, ..Self::default() }
     }
 
+    /// The file is replaced by this one.
+    pub(in crate::embedded) fn of_image(image: Vec<u8>) -> Self {
+        Self { image: Some(image), ..Self::default() }
+    }
+
     /// Whether there is nothing in it.
     pub(in crate::embedded) fn is_empty(&self) -> bool {
-        self.changes.is_empty() && !self.deletes_file
+        self.changes.is_empty() && !self.deletes_file && self.image.is_none()
     }
 }
 

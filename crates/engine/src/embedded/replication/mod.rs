@@ -3,11 +3,13 @@
 
 mod apply;
 mod change_set;
+mod file_image;
 mod position;
 mod recorder;
 mod table_shape;
 
 pub(super) use apply::EntryApplier;
 pub(super) use change_set::ChangeSet;
+pub(super) use file_image::FileImage;
 pub(super) use position::{prepare_position, read_position, write_position};
 pub(super) use recorder::{ChangeRecorder, RecordedDdl};

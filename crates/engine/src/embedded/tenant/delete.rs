@@ -171,15 +171,31 @@ fn finish_by(
 }
 
 /// Removes the namespace's database; in a cluster the log says so to all nodes first.
-fn remove_everywhere(databases: &DatabaseManager, namespace: &Namespace) -> Result<()> {
-    let Some(log) = &databases.shared.log else { return databases.remove_database(namespace) };
-    // The log is told by the thread that writes the file elsewhere; here nothing writes it any
-    // more, because the namespace is shut and idle.
-    let removal = ChangeSet::removal();
+pub(in crate::embedded) fn remove_everywhere(
+    databases: &DatabaseManager,
+    namespace: &Namespace,
+) -> Result<()> {
+    announce_removal(databases, namespace)?;
+    databases.remove_database(namespace)
+}
+
+/// Says in the cluster's log, if there is one, that the namespace's database goes. Then it has to
+/// go here. Nothing writes it any more.
+pub(in crate::embedded) fn announce_removal(
+    databases: &DatabaseManager,
+    namespace: &Namespace,
+) -> Result<()> {
+    let Some(log) = &databases.shared.log else { return Ok(()) };
     let number = log
-        .append(&TargetDatabase::Namespace(namespace.clone()), removal.encode_to_vec().into())
+        .append(
+            &TargetDatabase::Namespace(namespace.clone()),
+            ChangeSet::removal().encode_to_vec().into(),
+        )
         .map_err(|error| map_append_error(&error))?;
-    databases.record_and_remove(namespace, number)
+    databases
+        .folder
+        .record_removal(namespace, number)
+        .map_err(|error| map_io_error(namespace, &error))
 }
 
 fn run_system_statements(databases: &DatabaseManager, statements: &[Statement]) -> Result<()> {

@@ -21,7 +21,9 @@ mod object_renaming;
 mod read;
 mod write;
 
-pub(super) use delete::{delete_namespace, finish_interrupted_deletions};
+pub(super) use delete::{
+    announce_removal, delete_namespace, finish_interrupted_deletions, remove_everywhere,
+};
 pub(super) use legacy::{convert_file, current_copy};
 pub(super) use object_renaming::restore_user_names;
 
