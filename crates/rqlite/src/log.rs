@@ -97,8 +97,9 @@ impl RqliteLog {
         if let Some(row) = result.values.first() {
             return number(row, 0).map(Some);
         }
-        // The claim whose answer was lost, if it is ours.
-        let now = self.leadership(ReadLevel::Strong).await?;
+        // The claim whose answer was lost, if it is ours. It may be, also when this read fails.
+        let now = self.leadership(ReadLevel::Strong).await;
+        let now = now.map_err(|error| ClientError::Unknown(error.to_string()))?;
         Ok((now.term == expected_term + 1 && now.node == node).then_some(now.term))
     }
 

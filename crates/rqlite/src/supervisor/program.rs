@@ -50,7 +50,8 @@ pub enum ProgramError {
 }
 
 /// Finds `rqlited`: at the configured path and nowhere else if there is one, else on the PATH, in
-/// `.tools/` of the current folder, and in `.tools/` beside or above this executable.
+/// `.tools/` of the current folder, beside this executable, and in `.tools/` beside or above it.
+/// Folders in which every user of the machine can put a program are left out.
 ///
 /// # Errors
 /// When it is nowhere; the error says what to do.
@@ -63,19 +64,36 @@ pub fn find_program(configured: Option<&Path>) -> Result<PathBuf, ProgramError> 
         };
     }
     let executable = env::current_exe().ok();
-    places(env::var_os("PATH"), executable.as_deref())
+    let here = env::current_dir().ok();
+    let path = env::var_os("PATH");
+    places(path, here.as_deref(), executable.as_deref(), others_write_in)
         .into_iter()
         .find(|path| is_program(path))
         .ok_or(ProgramError::NotFound)
 }
 
-fn places(path: Option<OsString>, executable: Option<&Path>) -> Vec<PathBuf> {
-    let on_path = path.iter().flat_map(env::split_paths).map(|folder| folder.join(PROGRAM));
-    let here = Path::new(TOOLS).join(PROGRAM);
+fn places(
+    path: Option<OsString>,
+    here: Option<&Path>,
+    executable: Option<&Path>,
+    others_write_in: impl Fn(&Path) -> bool,
+) -> Vec<PathBuf> {
+    let mut places: Vec<_> =
+        path.iter().flat_map(env::split_paths).map(|folder| folder.join(PROGRAM)).collect();
     // The executable itself is no folder.
-    let above = executable.into_iter().flat_map(|executable| executable.ancestors().skip(1));
-    let beside = above.flat_map(|folder| [folder.join(TOOLS).join(PROGRAM), folder.join(PROGRAM)]);
-    on_path.chain([here]).chain(beside).collect()
+    let above: Vec<_> =
+        executable.into_iter().flat_map(|executable| executable.ancestors().skip(1)).collect();
+    let in_tools = |folder: &Path| folder.join(TOOLS).join(PROGRAM);
+    places.extend(here.filter(|folder| !others_write_in(folder)).map(in_tools));
+    places.extend(above.first().map(|folder| folder.join(PROGRAM)));
+    places.extend(above.into_iter().filter(|folder| !others_write_in(folder)).map(in_tools));
+    places
+}
+
+/// Whether any user of the machine can make a file there, as in `/tmp`.
+fn others_write_in(folder: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(folder).is_ok_and(|folder| folder.permissions().mode() & 0o002 != 0)
 }
 
 fn is_program(path: &Path) -> bool {
@@ -180,17 +198,24 @@ mod tests {
 
     #[test]
     fn it_is_looked_for_on_the_path_here_and_above_the_executable() {
-        let found = places(Some("/a:/b".into()), Some(Path::new("/p/target/debug/network-node")));
+        let found = places(
+            Some("/a:/b".into()),
+            Some(Path::new("/here")),
+            Some(Path::new("/tmp/p/target/debug/network-node")),
+            |folder| folder == Path::new("/tmp"),
+        );
         let found: Vec<_> = found.iter().map(|path| path.display().to_string()).collect();
         let expected = [
             "/a/rqlited",
             "/b/rqlited",
-            ".tools/rqlited",
-            "/p/target/debug/.tools/rqlited",
-            "/p/target/debug/rqlited",
+            "/here/.tools/rqlited",
+            "/tmp/p/target/debug/rqlited",
+            "/tmp/p/target/debug/.tools/rqlited",
+            "/tmp/p/target/.tools/rqlited",
+            "/tmp/p/.tools/rqlited",
+            "/.tools/rqlited",
         ];
-        assert_eq!(found[..5], expected);
-        assert!(found.contains(&"/p/.tools/rqlited".to_owned()), "{found:?}");
+        assert_eq!(found, expected);
     }
 
     #[test]

@@ -234,6 +234,18 @@ async fn measure_three() {
     cluster.stop().await;
 }
 
+/// Bytes that cannot be compressed, as a compressed body is.
+fn noise(size: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    (0..size).map(|_| next()).collect()
+}
+
 pub(crate) async fn measure(node: &Rqlited, log: &RqliteLog) {
     const ROUNDS: usize = 300;
     async fn times<F: Future>(name: &str, rounds: usize, mut call: impl FnMut() -> F) {
@@ -257,7 +269,7 @@ pub(crate) async fn measure(node: &Rqlited, log: &RqliteLog) {
     for (count, size) in [(1, 200), (1, 20_000), (20, 1000), (200, 200), (1, 1_000_000)] {
         let mut times = Vec::new();
         for _ in 0..if size > 100_000 { 20 } else { ROUNDS } {
-            let batch: Vec<_> = (next..next + count).map(|n| entry(n, vec![3; size])).collect();
+            let batch: Vec<_> = (next..next + count).map(|n| entry(n, noise(size))).collect();
             let started = Instant::now();
             log.append(term, &batch, soon()).await.unwrap();
             times.push(started.elapsed());

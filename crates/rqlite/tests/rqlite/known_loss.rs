@@ -10,6 +10,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 const ROWS: u64 = 2000;
+/// A snapshot waits 5 s; by how much the reader's time is missed depends on what else runs here.
+const READER: Duration = Duration::from_secs(9);
 
 async fn insert(client: &RqliteClient, rows: u64) {
     let insert = "INSERT INTO t (body) WITH RECURSIVE c (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < ?1) SELECT printf('%0300d', x) FROM c";
@@ -29,18 +31,21 @@ async fn spoil(client: &RqliteClient) {
     insert(client, 1).await;
     client.snapshot().await.unwrap();
     insert(client, ROWS).await;
-    // Reads the table, then counts until the time that it was given is over.
-    let reader = client.clone();
-    let reader = tokio::spawn(async move {
-        let endless = "WITH RECURSIVE c (x) AS (SELECT count(*) FROM t UNION ALL SELECT x + 1 FROM c WHERE x < 60000000) SELECT max(x) FROM c";
-        reader.query(&Statement::new(endless), ReadLevel::None, LONG).await
-    });
+    // Reads the table, then counts on for longer than the snapshot waits.
+    let read = |client: RqliteClient, steps: f64| async move {
+        let sql = "WITH RECURSIVE c (x) AS (SELECT count(*) FROM t UNION ALL SELECT x + 1 FROM c WHERE x < ?1) SELECT max(x) FROM c";
+        client.query(&Statement::new(sql).bind(steps.round()), ReadLevel::None, LONG).await.unwrap()
+    };
+    let started = Instant::now();
+    read(client.clone(), 1e6).await;
+    let steps = 1e6 * READER.as_secs_f64() / started.elapsed().as_secs_f64();
+    let reader = tokio::spawn(read(client.clone(), steps));
     // For the reader to be there; nothing shows that it is.
     tokio::time::sleep(Duration::from_millis(500)).await;
     let spoiled = client.snapshot().await;
     assert!(spoiled.is_err(), "the reader was not in the way: {spoiled:?}");
     println!("{spoiled:?}");
-    reader.await.unwrap().unwrap();
+    reader.await.unwrap();
     insert(client, 5).await;
     client.snapshot().await.unwrap();
     assert_eq!(count(client).await, Ok(ROWS + 6), "as long as it runs, all is there");

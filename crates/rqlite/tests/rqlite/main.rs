@@ -2,6 +2,9 @@
 //!
 //! Every child is this test's own, on loopback, at ports that are free.
 
+// What was measured, and which end it was of several that are right.
+#![allow(clippy::print_stdout)]
+
 mod cluster;
 mod common;
 mod known_loss;
