@@ -12,7 +12,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 BUILT := $(TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 
 .DEFAULT_GOAL := help
-.PHONY: help dev build test lint fmt clean run-node run-node2 run-node3 run-gateway run-example bench attacks crash programs
+.PHONY: help dev build tools test lint fmt clean run-node run-node2 run-node3 run-gateway run-example bench attacks crash programs
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ dev: programs ## Start a node with its gateway for development, and print how to
 
 build: ## Build the three programs, optimised, into bin/
 	$(MAKE) programs PROFILE=release
+
+tools: ## Take rqlited, which a cluster needs, into .tools/
+	@scripts/fetch-rqlited
+	@.tools/rqlited -version
 
 test: ## Run all tests, as CI does
 	$(CARGO) test --workspace
