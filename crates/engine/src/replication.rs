@@ -47,6 +47,9 @@ pub trait ReplicatedLog: Send + Sync + 'static {
     /// [`AppendError`].
     fn append(&self, database: &TargetDatabase, changes: Bytes) -> Result<u64, AppendError>;
 
+    /// The transaction of an entry that was appended here is in this node's file.
+    fn committed(&self, number: u64);
+
     /// The transaction of an entry that was appended here could not be committed to this node's
     /// file, so the file has to be brought to it like any other node's, before anything else is
     /// read from it or written to it.

@@ -182,7 +182,7 @@ fn apply_image(
     if read_position(&conn.db).map_err(error_mapping::map_sqlite_error)? >= number {
         return Ok(());
     }
-    let image = FileImage::create(temp, content)?;
+    let mut image = FileImage::create(temp, content)?;
     image.set_position(number)?;
     conn.applier = None;
     tenant::replace_content(conn, |conn| {

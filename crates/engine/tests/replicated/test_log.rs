@@ -36,6 +36,10 @@ impl ReplicatedLog for TestLog {
         Ok(number)
     }
 
+    fn committed(&self, number: u64) {
+        assert!(number <= self.entries.lock().unwrap().len() as u64);
+    }
+
     fn fell_behind(&self, number: u64) {
         panic!("entry {number} could not be committed");
     }

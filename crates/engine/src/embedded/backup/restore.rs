@@ -223,8 +223,7 @@ fn move_present_aside(databases: &DatabaseManager, backup: &str, again: bool) ->
     }
     let present = databases.list_remnants().map_err(of_folder)?;
     for namespace in &present {
-        tenant::announce_removal(databases, namespace)?;
-        databases.quarantine(namespace, &aside)?;
+        tenant::remove_by(databases, namespace, || databases.quarantine(namespace, &aside))?;
     }
     sync_folder(&aside).and_then(|()| databases.folder.sync_namespaces()).map_err(of_folder)
 }
@@ -326,14 +325,21 @@ fn replace_database<T: Send + 'static>(
             None => None,
         };
         let source = image.as_ref().map_or(source, |image| image.path().to_owned());
-        let is_usable = tenant::replace_content(conn, |conn| {
+        let replaced = tenant::replace_content(conn, |conn| {
             overwrite_database(conn, &source)?;
             conn.forget_statements();
             conn.ledger
                 .as_ref()
                 .map_or(Ok(()), |ledger| ledger.load_counts(conn, false))
                 .map_err(map_copy_error)
-        })?;
+        });
+        if let (Err(_), Some(image), Some((log, ..))) = (&replaced, &image, &log) {
+            log.fell_behind(image.number());
+        }
+        let is_usable = replaced?;
+        if let (Some(image), Some((log, ..))) = (&image, &log) {
+            log.committed(image.number());
+        }
         // The log now holds the whole database; it is written back when readers let it.
         if let Err(error) = conn.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
             tracing::warn!(%error, "the log cannot be written back now");
@@ -354,7 +360,7 @@ fn append_image(
         return Err(not_leader_error());
     }
     let content = std::fs::read(source).map_err(|error| map_io_error(source, &error))?;
-    let image = FileImage::create(temp, &content)?;
+    let mut image = FileImage::create(temp, &content)?;
     let changes = ChangeSet::of_image(content).encode_to_vec().into();
     let number = log.append(database, changes).map_err(|error| map_append_error(&error))?;
     image.set_position(number).inspect_err(|_| log.fell_behind(number))?;

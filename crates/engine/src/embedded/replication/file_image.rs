@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A file in the folder of temporary files; removed when this is dropped.
-pub(in crate::embedded) struct FileImage(PathBuf);
+pub(in crate::embedded) struct FileImage {
+    path: PathBuf,
+    number: u64,
+}
 
 impl FileImage {
     /// Writes the file.
@@ -17,8 +20,9 @@ impl FileImage {
     /// What the disk says.
     pub(in crate::embedded) fn create(temp: &Path, content: &[u8]) -> Result<Self> {
         static MADE: AtomicU64 = AtomicU64::new(0);
-        let image = Self(temp.join(format!("image-{}.db", MADE.fetch_add(1, Relaxed))));
-        std::fs::write(&image.0, content).map_err(|error| map_io_error(&image.0, &error))?;
+        let path = temp.join(format!("image-{}.db", MADE.fetch_add(1, Relaxed)));
+        let image = Self { path, number: 0 };
+        std::fs::write(&image.path, content).map_err(|error| map_io_error(&image.path, &error))?;
         Ok(image)
     }
 
@@ -27,8 +31,9 @@ impl FileImage {
     ///
     /// # Errors
     /// SQLite's.
-    pub(in crate::embedded) fn set_position(&self, number: u64) -> Result<()> {
-        let db = Connection::open(&self.0).map_err(map_copy_error)?;
+    pub(in crate::embedded) fn set_position(&mut self, number: u64) -> Result<()> {
+        self.number = number;
+        let db = Connection::open(&self.path).map_err(map_copy_error)?;
         prepare_position(&db)
             .and_then(|()| write_position(&db, number))
             .and_then(|()| db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())))
@@ -36,8 +41,13 @@ impl FileImage {
         db.close().map_err(|(_, error)| map_copy_error(error))
     }
 
+    /// The entry that [`set_position`](FileImage::set_position) named.
+    pub(in crate::embedded) fn number(&self) -> u64 {
+        self.number
+    }
+
     pub(in crate::embedded) fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 }
 
@@ -45,7 +55,7 @@ impl Drop for FileImage {
     fn drop(&mut self) {
         for ending in ["db", "db-wal", "db-shm"] {
             // Nothing can be done about a failure here; the next start empties the folder.
-            let _ = std::fs::remove_file(self.0.with_extension(ending));
+            let _ = std::fs::remove_file(self.path.with_extension(ending));
         }
     }
 }

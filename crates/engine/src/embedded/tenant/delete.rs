@@ -175,27 +175,31 @@ pub(in crate::embedded) fn remove_everywhere(
     databases: &DatabaseManager,
     namespace: &Namespace,
 ) -> Result<()> {
-    announce_removal(databases, namespace)?;
-    databases.remove_database(namespace)
+    remove_by(databases, namespace, || databases.remove_database(namespace))
 }
 
-/// Says in the cluster's log, if there is one, that the namespace's database goes. Then it has to
-/// go here. Nothing writes it any more.
-pub(in crate::embedded) fn announce_removal(
+/// As [`remove_everywhere`], where `remove` takes the database away here.
+pub(in crate::embedded) fn remove_by(
     databases: &DatabaseManager,
     namespace: &Namespace,
+    remove: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
-    let Some(log) = &databases.shared.log else { return Ok(()) };
+    let Some(log) = &databases.shared.log else { return remove() };
+    // Nothing writes the file any more, because the namespace is shut and idle.
+    let database = TargetDatabase::Namespace(namespace.clone());
     let number = log
-        .append(
-            &TargetDatabase::Namespace(namespace.clone()),
-            ChangeSet::removal().encode_to_vec().into(),
-        )
+        .append(&database, ChangeSet::removal().encode_to_vec().into())
         .map_err(|error| map_append_error(&error))?;
-    databases
+    let removed = databases
         .folder
         .record_removal(namespace, number)
         .map_err(|error| map_io_error(namespace, &error))
+        .and_then(|()| remove());
+    match &removed {
+        Ok(()) => log.committed(number),
+        Err(_) => log.fell_behind(number),
+    }
+    removed
 }
 
 fn run_system_statements(databases: &DatabaseManager, statements: &[Statement]) -> Result<()> {

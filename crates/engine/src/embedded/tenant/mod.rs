@@ -22,7 +22,7 @@ mod read;
 mod write;
 
 pub(super) use delete::{
-    announce_removal, delete_namespace, finish_interrupted_deletions, remove_everywhere,
+    delete_namespace, finish_interrupted_deletions, remove_by, remove_everywhere,
 };
 pub(super) use legacy::{convert_file, current_copy};
 pub(super) use object_renaming::restore_user_names;

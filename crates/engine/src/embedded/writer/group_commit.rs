@@ -106,6 +106,9 @@ impl WriterThread {
                 .and_then(|()| self.run_internal("/*debros*/ COMMIT")),
             None => self.run_internal("/*debros*/ COMMIT"),
         };
+        if let (Ok(()), Some((log, number))) = (&committed, &appended) {
+            log.committed(*number);
+        }
         committed.map_err(|error| match appended {
             Some((log, number)) => {
                 log.fell_behind(number);

@@ -1,0 +1,190 @@
+//! The database of a node that is part of a cluster: its engine, its log, and the tasks between
+//! them.
+
+use crate::catch_up::CatchUp;
+use crate::durability::Durability;
+use crate::engine::ClusterEngine;
+use crate::leader_link::{CommittedEntries, LeaderLink};
+use crate::leadership::Leadership;
+use crate::local_state::LocalState;
+use crate::log_writer::LogWriter;
+use crate::progress::Progress;
+use crate::read_barrier::ReadBarrier;
+use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine, EngineOpenError};
+use debros_proto::{Error, Result};
+use debros_rqlite::RqliteLog;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+use tokio::sync::{broadcast, watch};
+use tokio::task::JoinHandle;
+
+/// What a node's database is started with.
+pub struct ClusterConfig {
+    /// The node's name in the log: its peer id.
+    pub node: String,
+    /// The engine's settings. Its folder belongs to the cluster that `state` names.
+    pub engine: EmbeddedConfig,
+    /// What the node knows of that folder.
+    pub state: LocalState,
+    /// Bytes of the log from which on a node that is away is not waited for (256 MiB).
+    pub max_log: u64,
+}
+
+/// How a node's database stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterStatus {
+    /// The node that leads; `None`: not known, as during an election.
+    pub leader: Option<String>,
+    /// How often the lead was taken so far.
+    pub term: u64,
+    /// The last entry that is in the files here.
+    pub applied: u64,
+    /// The last entry that this node knows to be in the log.
+    pub head: u64,
+    /// How old what is here may be, at most; `None`: nothing was heard of a leader yet.
+    pub age: Option<Duration>,
+    /// Why the files here cannot be brought to the log.
+    pub problem: Option<String>,
+}
+
+/// The database of a node, while the node runs.
+pub struct ClusterDatabase {
+    engine: Arc<ClusterEngine>,
+    writer: Arc<LogWriter>,
+    progress: Arc<Progress>,
+    barrier: Arc<ReadBarrier>,
+    problem: watch::Receiver<Option<String>>,
+    declines: Arc<AtomicBool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl ClusterDatabase {
+    /// Opens the engine and begins to follow the log. Blocks as the engine's opening does; to be
+    /// called within a runtime. The log's tables are there.
+    ///
+    /// # Errors
+    /// [`EngineOpenError`].
+    pub fn start(
+        config: ClusterConfig,
+        log: RqliteLog,
+        link: Arc<dyn LeaderLink>,
+    ) -> Result<Self, EngineOpenError> {
+        let progress = Arc::new(Progress::new(config.state.durable));
+        let writer = Arc::new(LogWriter::new(Arc::clone(&progress)));
+        let folder = config.engine.data_dir.clone();
+        let embedded =
+            Arc::new(EmbeddedEngine::open_replicated(config.engine, Arc::clone(&writer) as _)?);
+        let barrier = Arc::new(ReadBarrier::new(
+            config.node.clone(),
+            Arc::clone(&progress),
+            log.clone(),
+            Arc::clone(&link),
+        ));
+        let (problem, problems) = watch::channel(None);
+        let declines = Arc::<AtomicBool>::default();
+        let leadership = Leadership {
+            node: config.node.clone(),
+            log: log.clone(),
+            link,
+            progress: Arc::clone(&progress),
+            catch_up: CatchUp::new(Arc::clone(&embedded), log.clone(), Arc::clone(&progress)),
+            problem,
+            declines: Arc::clone(&declines),
+        };
+        let durability = Durability {
+            node: config.node,
+            folder,
+            state: config.state,
+            engine: Arc::clone(&embedded),
+            log: log.clone(),
+            progress: Arc::clone(&progress),
+            max_log: config.max_log,
+        };
+        let mut tasks = vec![tokio::spawn(leadership.run()), tokio::spawn(durability.run())];
+        tasks.extend(writer.start(log));
+        let engine =
+            Arc::new(ClusterEngine::new(embedded, Arc::clone(&progress), Arc::clone(&barrier)));
+        Ok(Self { engine, writer, progress, barrier, problem: problems, declines, tasks })
+    }
+
+    /// The engine, for the node's services.
+    pub fn engine(&self) -> Arc<ClusterEngine> {
+        Arc::clone(&self.engine)
+    }
+
+    /// Whether this node leads, as far as it knows.
+    pub fn is_leader(&self) -> bool {
+        self.progress.is_leader()
+    }
+
+    /// How it stands.
+    pub fn status(&self) -> ClusterStatus {
+        ClusterStatus {
+            leader: self.progress.leader(),
+            term: self.progress.term(),
+            applied: self.progress.applied(),
+            head: self.progress.head(),
+            age: self.progress.age(),
+            problem: self.problem.borrow().clone(),
+        }
+    }
+
+    /// Waits until the node has applied all that was in the log when this was called, and knows a
+    /// leader. False: not within the time.
+    pub async fn wait_ready(&self, within: Duration) -> bool {
+        let deadline = tokio::time::Instant::now() + within;
+        let consistency = debros_proto::rpc::Consistency::Linearizable;
+        loop {
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            if self
+                .barrier
+                .wait(consistency, (tokio::time::Instant::now() + left).into())
+                .await
+                .is_ok()
+            {
+                return true;
+            }
+        }
+    }
+
+    /// Answers [`LeaderLink::position`] for another node.
+    ///
+    /// # Errors
+    /// `not_leader`.
+    pub async fn position(&self, confirm: bool) -> Result<u64> {
+        self.barrier.own_position(confirm).await
+    }
+
+    /// Answers [`LeaderLink::follow`] for another node.
+    ///
+    /// # Errors
+    /// `not_leader`.
+    pub fn follow(&self) -> Result<broadcast::Receiver<CommittedEntries>> {
+        if self.progress.is_leader() {
+            Ok(self.writer.follow())
+        } else {
+            Err(Error::new(debros_proto::Code::NotLeader, "another node leads the cluster"))
+        }
+    }
+
+    /// Leads no more, and does not take the lead again: the node is about to stop.
+    pub fn step_down(&self) {
+        self.declines.store(true, SeqCst);
+        self.progress.step_down();
+    }
+
+    /// May take the lead again.
+    pub fn resume(&self) {
+        self.declines.store(false, SeqCst);
+    }
+}
+
+impl Drop for ClusterDatabase {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}

@@ -1,0 +1,92 @@
+//! Has the disk take what was applied, says so, and lets the log forget it.
+//!
+//! A file is not synced when an entry is written into it: the log has the entry on the disks of a
+//! majority. It is synced before the log may forget the entry.
+
+use crate::local_state::LocalState;
+use crate::progress::Progress;
+use debros_engine::embedded::EmbeddedEngine;
+use debros_rqlite::RqliteLog;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The time between two of these.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+pub(crate) struct Durability {
+    pub(crate) node: String,
+    pub(crate) folder: PathBuf,
+    pub(crate) state: LocalState,
+    pub(crate) engine: Arc<EmbeddedEngine>,
+    pub(crate) log: RqliteLog,
+    pub(crate) progress: Arc<Progress>,
+    /// Bytes of the log from which on a node that is away is not waited for.
+    pub(crate) max_log: u64,
+}
+
+impl Durability {
+    /// Goes on until the task is ended.
+    pub(crate) async fn run(mut self) {
+        let mut is_reported = false;
+        loop {
+            tokio::time::sleep(INTERVAL).await;
+            let before = self.state.durable;
+            if let Err(error) = self.sync().await {
+                tracing::warn!(error, "what was applied cannot be made durable; it is tried again");
+                continue;
+            }
+            if !is_reported || self.state.durable != before {
+                match self.log.report_durable(&self.node, self.state.durable).await {
+                    Ok(()) => is_reported = true,
+                    Err(error) => {
+                        tracing::debug!(%error, "the cluster does not take how far this node is");
+                        continue;
+                    }
+                }
+            }
+            if self.progress.is_leader()
+                && let Err(error) = self.trim().await
+            {
+                tracing::debug!(%error, "the cluster's log cannot be shortened now");
+            }
+        }
+    }
+
+    /// Syncs the files, if there is anything new in them.
+    pub(crate) async fn sync(&mut self) -> Result<(), String> {
+        let applied = self.progress.applied();
+        if applied <= self.state.durable {
+            return Ok(());
+        }
+        let engine = Arc::clone(&self.engine);
+        let synced = tokio::task::spawn_blocking(move || engine.sync_files()).await;
+        synced.map_err(|error| error.to_string())?.map_err(|error| error.message)?;
+        self.state.durable = applied;
+        self.state.write(&self.folder).map_err(|error| error.to_string())?;
+        self.engine.forget_removals(applied).map_err(|error| error.message)
+    }
+
+    async fn trim(&self) -> Result<(), debros_rqlite::ClientError> {
+        let mut holders = self.log.holders().await?;
+        if self.log.log_bytes().await? > self.max_log
+            && let Some(slowest) = holders.iter().map(|(_, durable)| *durable).min()
+            && slowest < self.state.durable
+        {
+            let away = holders.extract_if(.., |(_, durable)| *durable == slowest);
+            for (node, durable) in away.collect::<Vec<_>>() {
+                tracing::warn!(
+                    node,
+                    durable,
+                    "the log is long and does not wait for this node any more: it will need a copy of the files"
+                );
+                self.log.forget_holder(&node).await?;
+            }
+        }
+        let through = holders.iter().map(|(_, durable)| *durable).min();
+        match through {
+            Some(through) => self.log.trim(through).await.map(|_| ()),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! What one node's database asks of another's.
+
+use async_trait::async_trait;
+use debros_proto::Result;
+use debros_rqlite::Entry;
+use std::sync::Arc;
+
+/// Entries that are in the log, in order and without gaps.
+pub type CommittedEntries = Arc<Vec<Entry>>;
+
+/// The connection to the node that leads. Whoever asks names the node, because another may lead by
+/// then; a node that does not lead answers `not_leader`.
+#[async_trait]
+pub trait LeaderLink: Send + Sync + 'static {
+    /// The number of the last entry that the leader knows to be in the log. With `confirm` it has
+    /// the cluster confirm, after this call came, that it still leads.
+    ///
+    /// # Errors
+    /// `not_leader`, `unavailable` when the node does not answer.
+    async fn position(&self, leader: &str, confirm: bool) -> Result<u64>;
+
+    /// The entries that the leader appends from now on, as they are appended; the channel ends with
+    /// the connection. Entries may be missing in between, where the node was too slow to take them.
+    ///
+    /// # Errors
+    /// As [`position`](LeaderLink::position).
+    async fn follow(&self, leader: &str) -> Result<tokio::sync::mpsc::Receiver<CommittedEntries>>;
+}

@@ -1,0 +1,195 @@
+//! Follows the leader, and becomes it when rqlite's own leader is here.
+
+use crate::catch_up::{CatchUp, CatchUpError};
+use crate::leader_link::{CommittedEntries, LeaderLink};
+use crate::progress::Progress;
+use debros_rqlite::{ClientError, ReadLevel, RqliteLog};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+
+/// How often it is asked who leads.
+const ASK_INTERVAL: Duration = Duration::from_millis(100);
+/// How often the own rqlite's log is read when the leader sends nothing.
+const READ_INTERVAL: Duration = Duration::from_millis(250);
+/// The pause after a failure.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What this node's task of following and leading needs.
+pub(crate) struct Leadership {
+    pub(crate) node: String,
+    pub(crate) log: RqliteLog,
+    pub(crate) link: Arc<dyn LeaderLink>,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) catch_up: CatchUp,
+    /// Why the files here cannot be brought to the log.
+    pub(crate) problem: watch::Sender<Option<String>>,
+    /// This node is about to stop, and lets another lead.
+    pub(crate) declines: Arc<AtomicBool>,
+}
+
+impl Leadership {
+    /// Goes on until the task is ended.
+    pub(crate) async fn run(mut self) {
+        let mut following = Following::default();
+        let mut asked = None::<Instant>;
+        loop {
+            if asked.is_none_or(|at| at.elapsed() >= ASK_INTERVAL) {
+                asked = Some(Instant::now());
+                self.look_who_leads().await;
+            }
+            if self.progress.is_leader() {
+                following = Following::default();
+                tokio::time::sleep(ASK_INTERVAL).await;
+                continue;
+            }
+            self.connect(&mut following).await;
+            if let Err(error) = self.follow(&mut following).await {
+                self.note_failure(&error);
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    async fn look_who_leads(&mut self) {
+        match self.log.client().is_leader().await {
+            Ok(true) if !self.progress.is_leader() && !self.declines.load(SeqCst) => {
+                if let Err(error) = self.claim().await {
+                    self.note_failure(&error);
+                }
+                return;
+            }
+            // Another may have claimed.
+            Ok(_) => {}
+            Err(error) => return tracing::debug!(%error, "rqlited does not answer"),
+        }
+        match self.log.leadership(ReadLevel::None).await {
+            Ok(now) if now.node != self.node => self.progress.follow(now.term, &now.node),
+            // This node led when it ended, or is about to claim.
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "rqlited does not say who leads"),
+        }
+    }
+
+    /// Takes the lead: nobody appends under an earlier term from then on, so the log has an end,
+    /// and the files are brought to it.
+    async fn claim(&mut self) -> Result<(), CatchUpError> {
+        let asked = Instant::now();
+        let before = self.log.leadership(ReadLevel::Strong).await.map_err(failed)?;
+        let term = loop {
+            match self.log.claim(&self.node, before.term).await {
+                Ok(term) => break term,
+                Err(ClientError::Unknown(reason)) if asked.elapsed() < PAUSE * 10 => {
+                    tracing::debug!(reason, "a claim is repeated");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        };
+        let Some(term) = term else { return Ok(()) };
+        let confirmed = Instant::now();
+        // The read is after the claim in Raft's order, so what is there then is all there is.
+        let last = self.log.last_entry(ReadLevel::Strong).await.map_err(failed)?;
+        let reached = self.catch_up.read_to_end(ReadLevel::None).await?;
+        if reached < last {
+            return Ok(());
+        }
+        self.problem.send_replace(None);
+        // A transaction that was broken off in the middle ends here: what is appended next is not
+        // its continuation.
+        self.progress.note_applied(reached);
+        self.progress.begin_leading(term, &self.node, reached, confirmed);
+        tracing::info!(
+            term,
+            entry = reached,
+            took_ms = asked.elapsed().as_millis() as u64,
+            "this node leads the cluster's database"
+        );
+        metrics::counter!("debros_cluster_terms_led_total").increment(1);
+        Ok(())
+    }
+
+    /// Has the leader send what it appends.
+    async fn connect(&self, following: &mut Following) {
+        let leader = self.progress.leader().filter(|leader| *leader != self.node);
+        if following.leader != leader {
+            *following = Following { leader: leader.clone(), ..Following::default() };
+        }
+        let may_try = following.tried.is_none_or(|at| at.elapsed() >= PAUSE);
+        if following.entries.is_none()
+            && may_try
+            && let Some(leader) = leader
+        {
+            following.tried = Some(Instant::now());
+            match self.link.follow(&leader).await {
+                Ok(entries) => following.entries = Some(entries),
+                Err(error) => {
+                    tracing::debug!(leader, error = error.message, "the leader cannot be followed")
+                }
+            }
+        }
+    }
+
+    /// Applies what the leader sends next, or what the own rqlite has when it sends nothing.
+    async fn follow(&mut self, following: &mut Following) -> Result<(), CatchUpError> {
+        if following.must_read {
+            self.catch_up.read_to_end(ReadLevel::None).await?;
+            self.problem.send_replace(None);
+            following.must_read = false;
+            following.read = Some(Instant::now());
+        }
+        let Some(entries) = &mut following.entries else {
+            tokio::time::sleep(READ_INTERVAL / 5).await;
+            following.must_read = true;
+            return Ok(());
+        };
+        match tokio::time::timeout(ASK_INTERVAL, entries.recv()).await {
+            Ok(Some(entries)) => {
+                following.must_read = !self.catch_up.take(&entries).await?;
+                self.progress.note_contact(Instant::now());
+            }
+            Ok(None) => following.entries = None,
+            Err(_) => {
+                following.must_read = following.read.is_none_or(|at| at.elapsed() >= READ_INTERVAL);
+            }
+        }
+        Ok(())
+    }
+
+    fn note_failure(&self, error: &CatchUpError) {
+        let message = error.to_string();
+        let is_new = self.problem.borrow().as_deref() != Some(&message);
+        if is_new {
+            tracing::warn!(
+                error = message,
+                "the node's database does not follow the cluster's log"
+            );
+            self.problem.send_replace(Some(message));
+        }
+    }
+}
+
+/// What is known of the leader that is followed.
+struct Following {
+    leader: Option<String>,
+    entries: Option<mpsc::Receiver<CommittedEntries>>,
+    tried: Option<Instant>,
+    read: Option<Instant>,
+    /// Something may be in the log that the leader did not send.
+    must_read: bool,
+}
+
+impl Default for Following {
+    fn default() -> Self {
+        Self { leader: None, entries: None, tried: None, read: None, must_read: true }
+    }
+}
+
+fn failed(error: ClientError) -> CatchUpError {
+    tracing::debug!(%error, "the cluster's log does not answer");
+    CatchUpError::Failed(debros_proto::Error::new(
+        debros_proto::Code::Unavailable,
+        "the cluster's log does not answer now; try again",
+    ))
+}

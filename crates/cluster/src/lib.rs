@@ -1,0 +1,23 @@
+//! A database that several nodes keep together.
+//!
+//! Each node has an engine with files of its own. rqlite keeps the log of what the leader changes;
+//! [`ClusterDatabase`] holds the two together: it puts the leader's changes into the log, applies
+//! the log on the others, decides who leads, and waits before a read until the node knows enough.
+//! `docs/CLUSTER.md` says why it is built in this way.
+
+mod catch_up;
+mod database;
+mod durability;
+mod engine;
+mod leader_link;
+mod leadership;
+mod local_state;
+mod log_part;
+mod log_writer;
+mod progress;
+mod read_barrier;
+
+pub use database::{ClusterConfig, ClusterDatabase, ClusterStatus};
+pub use engine::ClusterEngine;
+pub use leader_link::{CommittedEntries, LeaderLink};
+pub use local_state::{LocalState, LocalStateError};

@@ -1,0 +1,55 @@
+//! What a node knows of its own files: to which cluster they belong, and how far they are.
+
+use debros_proto::durable_file::{self, FileReaders};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// The file in the database's folder. Where it is missing, the files there are those of a node that
+/// is alone.
+const FILE: &str = "CLUSTER";
+
+/// What is in the file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalState {
+    /// The cluster's id.
+    pub cluster: String,
+    /// Every entry of the log up to this one is in the files, and on the disk.
+    pub durable: u64,
+}
+
+/// The file cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {message}", path.display())]
+pub struct LocalStateError {
+    path: PathBuf,
+    message: String,
+}
+
+impl LocalState {
+    /// Reads the file of a database's folder; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`LocalStateError`]: the file is damaged, or the disk.
+    pub fn read(folder: &Path) -> Result<Option<Self>, LocalStateError> {
+        let path = folder.join(FILE);
+        match debros_proto::regular_file::read(&path) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map(Some)
+                .map_err(|error| LocalStateError { path, message: error.to_string() }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(LocalStateError { path, message: error.to_string() }),
+        }
+    }
+
+    /// Writes the file, so that it is there after a loss of power.
+    ///
+    /// # Errors
+    /// [`LocalStateError`].
+    pub fn write(&self, folder: &Path) -> Result<(), LocalStateError> {
+        let path = folder.join(FILE);
+        let failed = |message: String| LocalStateError { path: path.clone(), message };
+        let text = serde_json::to_vec(self).map_err(|error| failed(error.to_string()))?;
+        durable_file::replace(&path, &text, FileReaders::Owner)
+            .map_err(|error| failed(error.to_string()))
+    }
+}

@@ -1,0 +1,128 @@
+//! The form of an entry's body. What is too large for one entry is several, of which the last one
+//! counts: those before it change nothing by themselves.
+
+use bytes::Bytes;
+use debros_engine::{LogEntry, TargetDatabase};
+use debros_proto::Namespace;
+use prost::Message;
+
+/// Bytes of changes in one entry.
+pub(crate) const PART_BYTES: usize = 4 << 20;
+/// Bytes of changes that one transaction may make.
+pub(crate) const MAX_CHANGES: usize = 256 << 20;
+
+#[derive(Clone, PartialEq, Message)]
+struct LogPart {
+    /// The namespace whose database it is; empty: the system's.
+    #[prost(string, tag = "1")]
+    namespace: String,
+    /// How many parts come after this one.
+    #[prost(uint32, tag = "2")]
+    more: u32,
+    #[prost(bytes = "bytes", tag = "3")]
+    changes: Bytes,
+}
+
+/// The bodies of the entries that changes become.
+pub(crate) fn encode(database: &TargetDatabase, changes: &Bytes) -> Vec<Bytes> {
+    let namespace = match database {
+        TargetDatabase::System => String::new(),
+        TargetDatabase::Namespace(namespace) => namespace.as_str().to_owned(),
+    };
+    let count = changes.len().div_ceil(PART_BYTES).max(1);
+    (0..count)
+        .map(|index| {
+            let start = index * PART_BYTES;
+            let end = changes.len().min(start + PART_BYTES);
+            let more = u32::try_from(count - 1 - index).unwrap_or(u32::MAX);
+            let part =
+                LogPart { namespace: namespace.clone(), more, changes: changes.slice(start..end) };
+            part.encode_to_vec().into()
+        })
+        .collect()
+}
+
+/// Puts parts together again.
+#[derive(Debug, Default)]
+pub(crate) struct PartAssembler {
+    /// Of whom, the parts that come next, and what there is.
+    open: Option<(String, u32, Vec<u8>)>,
+}
+
+/// An entry that this version cannot read.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "entry {0} of the cluster's log cannot be read: a newer version of the node may have written it"
+)]
+pub(crate) struct UnreadableEntry(pub(crate) u64);
+
+impl PartAssembler {
+    /// Adds the next entry. `Some`: it completes a transaction. Parts whose last one does not come
+    /// are those of a leader that lost its place; nobody was told that they count.
+    pub(crate) fn add(
+        &mut self,
+        number: u64,
+        body: Bytes,
+    ) -> Result<Option<LogEntry>, UnreadableEntry> {
+        let part = LogPart::decode(body).map_err(|_| UnreadableEntry(number))?;
+        let changes = match self.open.take() {
+            Some((namespace, next, mut held))
+                if namespace == part.namespace && next == part.more =>
+            {
+                held.extend_from_slice(&part.changes);
+                held.into()
+            }
+            _ => part.changes,
+        };
+        if let Some(next) = part.more.checked_sub(1) {
+            self.open = Some((part.namespace, next, changes.into()));
+            return Ok(None);
+        }
+        let database = if part.namespace.is_empty() {
+            TargetDatabase::System
+        } else {
+            let namespace = Namespace::new(&part.namespace).map_err(|_| UnreadableEntry(number))?;
+            TargetDatabase::Namespace(namespace)
+        };
+        Ok(Some(LogEntry { number, database, changes }))
+    }
+
+    /// Whether a transaction is begun and not complete.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PART_BYTES, PartAssembler, encode};
+    use bytes::Bytes;
+    use debros_engine::TargetDatabase;
+    use debros_proto::Namespace;
+
+    #[test]
+    fn what_is_large_comes_back_whole_and_what_was_broken_off_does_not() {
+        let app = TargetDatabase::Namespace(Namespace::new("app").unwrap());
+        let large: Bytes =
+            (0..PART_BYTES * 2 + 5).map(|byte| byte as u8).collect::<Vec<_>>().into();
+        let parts = encode(&app, &large);
+        assert_eq!(parts.len(), 3);
+        let small = encode(&TargetDatabase::System, &Bytes::from_static(b"x"));
+        assert_eq!(small.len(), 1);
+
+        let mut assembler = PartAssembler::default();
+        assert_eq!(assembler.add(1, parts[0].clone()).unwrap(), None);
+        assert_eq!(assembler.add(2, parts[1].clone()).unwrap(), None);
+        assert!(assembler.is_open());
+        // Its leader lost its place here.
+        let entry = assembler.add(3, small[0].clone()).unwrap().unwrap();
+        assert_eq!((entry.number, entry.changes), (3, Bytes::from_static(b"x")));
+        for (number, part) in (4..).zip(&parts[..2]) {
+            assert_eq!(assembler.add(number, part.clone()).unwrap(), None);
+        }
+        let entry = assembler.add(6, parts[2].clone()).unwrap().unwrap();
+        assert!(entry.number == 6 && entry.database == app && entry.changes == large);
+        assert!(!assembler.is_open());
+        assert!(assembler.add(7, Bytes::from_static(b"\xff\xff")).is_err());
+    }
+}

@@ -1,0 +1,161 @@
+//! What a read waits for, so that it sees what its consistency promises.
+
+use crate::leader_link::LeaderLink;
+use crate::progress::Progress;
+use debros_proto::rpc::Consistency;
+use debros_proto::{Code, Error, Result};
+use debros_rqlite::{ReadLevel, RqliteLog};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+
+/// The pause before the leader is asked again, when there is none.
+const PAUSE: Duration = Duration::from_millis(20);
+/// The longest wait for a leader, whatever time the caller has.
+const MAX_WAIT: Duration = Duration::from_secs(5);
+/// The system's tables may be so old on a node that others can be cut off from.
+const MAX_SYSTEM_AGE: Duration = Duration::from_secs(1);
+
+/// Waits before reads.
+pub(crate) struct ReadBarrier {
+    node: String,
+    progress: Arc<Progress>,
+    log: RqliteLog,
+    link: Arc<dyn LeaderLink>,
+    /// Held while the cluster is asked; those that wait for it share the next answer.
+    confirming: Mutex<()>,
+    /// The same for the leader's position, with what was answered last, and when it was asked.
+    asking: [Mutex<Option<(Instant, u64)>>; 2],
+}
+
+impl ReadBarrier {
+    pub(crate) fn new(
+        node: String,
+        progress: Arc<Progress>,
+        log: RqliteLog,
+        link: Arc<dyn LeaderLink>,
+    ) -> Self {
+        Self {
+            node,
+            progress,
+            log,
+            link,
+            confirming: Mutex::default(),
+            asking: [Mutex::default(), Mutex::default()],
+        }
+    }
+
+    /// Returns when a read of the files here sees what a read of this consistency has to.
+    ///
+    /// # Errors
+    /// `unavailable` when the cluster does not say in time what that is.
+    pub(crate) async fn wait(&self, consistency: Consistency, deadline: Instant) -> Result<()> {
+        let confirm = match consistency {
+            Consistency::None => return Ok(()),
+            Consistency::Weak => false,
+            Consistency::Linearizable | Consistency::Strong => true,
+        };
+        if !confirm && self.progress.has_lease() && self.is_up_to_date() {
+            return Ok(());
+        }
+        let until = deadline.min(Instant::now() + MAX_WAIT);
+        let wait = self.wait_for_leader(confirm);
+        match tokio::time::timeout_at(until.into(), wait).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(no_leader_error()),
+        }
+    }
+
+    /// As [`wait`](ReadBarrier::wait), for the system's tables: who may do what.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn wait_for_system(&self, deadline: Instant) -> Result<()> {
+        if self.progress.age().is_some_and(|age| age < MAX_SYSTEM_AGE) {
+            return Ok(());
+        }
+        self.wait(Consistency::Weak, deadline).await
+    }
+
+    /// Whether the leader's own files have all that it has appended.
+    fn is_up_to_date(&self) -> bool {
+        self.progress.applied() >= self.progress.head()
+    }
+
+    async fn wait_for_leader(&self, confirm: bool) {
+        loop {
+            match self.position(confirm).await {
+                Ok(position) => return self.progress.wait_applied(position).await,
+                Err(error) => {
+                    tracing::debug!(error = error.message, "no leader answers");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// The number of the last entry that a read has to see: of the leader, which may be this node.
+    async fn position(&self, confirm: bool) -> Result<u64> {
+        if self.progress.is_leader() {
+            return self.own_position(confirm).await;
+        }
+        let leader = self.progress.leader().ok_or_else(no_leader_error)?;
+        if leader == self.node {
+            return Err(no_leader_error());
+        }
+        let came = Instant::now();
+        let mut last = self.asking[usize::from(confirm)].lock().await;
+        if let Some((asked, position)) = *last
+            && asked >= came
+        {
+            return Ok(position);
+        }
+        let asked = Instant::now();
+        let position = self.link.position(&leader, confirm).await?;
+        self.progress.note_contact(asked);
+        *last = Some((asked, position));
+        Ok(position)
+    }
+
+    /// The number of the last entry, when this node certainly leads.
+    ///
+    /// # Errors
+    /// `not_leader` when it does not, or that cannot be found out.
+    pub(crate) async fn own_position(&self, confirm: bool) -> Result<u64> {
+        let came = Instant::now();
+        if !self.progress.is_leader() {
+            return Err(not_leader_error());
+        }
+        if confirm || !self.progress.has_lease() {
+            let _alone = self.confirming.lock().await;
+            if !self.progress.is_confirmed_since(came) {
+                let asked = Instant::now();
+                let term = self.progress.term();
+                let now = self.log.leadership(ReadLevel::Strong).await.map_err(|error| {
+                    tracing::debug!(%error, "the cluster does not say who leads");
+                    no_leader_error()
+                })?;
+                if now.term != term || now.node != self.node {
+                    self.progress.follow(now.term, &now.node);
+                    return Err(not_leader_error());
+                }
+                self.progress.note_confirmed(asked);
+            }
+        }
+        let head = self.progress.head();
+        if self.progress.is_leader() { Ok(head) } else { Err(not_leader_error()) }
+    }
+}
+
+fn no_leader_error() -> Error {
+    Error::new(
+        Code::Unavailable,
+        "the node cannot reach the cluster's leader: it may be cut off, or an election is under way; a read with consistency \
+         \"none\" is answered with what the node has",
+    )
+    .retry_after(Duration::from_secs(1))
+}
+
+fn not_leader_error() -> Error {
+    Error::new(Code::NotLeader, "another node leads the cluster")
+}

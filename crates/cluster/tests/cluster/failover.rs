@@ -1,0 +1,124 @@
+//! Nodes that end, and come back.
+
+use crate::harness::{Cluster, Network, integer, keyed, options, query};
+use debros_cluster::ClusterEngine;
+use debros_engine::Engine as _;
+use debros_proto::Code;
+use debros_proto::rpc::Consistency;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Whoever leads, asked as a client would: again until it answers.
+async fn write(cluster: &Mutex<Vec<Arc<ClusterEngine>>>, sql: &str, key: &str) -> bool {
+    for _ in 0..400 {
+        let engines = cluster.lock().unwrap().clone();
+        for engine in engines {
+            match query(&*engine, sql, keyed(key)).await {
+                Ok(_) => return true,
+                Err(error) if error.code == Code::Constraint => panic!("{error:?}"),
+                Err(_) => {}
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    false
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_was_acknowledged_is_lost_when_the_leader_ends() {
+    let mut cluster = Cluster::start(3).await;
+    let engine = cluster.nodes[cluster.leader().await].engine();
+    query(&*engine, "CREATE TABLE t(id TEXT, a)", options(Consistency::Weak)).await.unwrap();
+    drop(engine);
+    let engines = |cluster: &Cluster| cluster.nodes.iter().map(|node| node.engine()).collect();
+    let reachable = Arc::new(Mutex::new(engines(&cluster)));
+    let acknowledged = Arc::<Mutex<BTreeSet<String>>>::default();
+    let (stop, longest) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+    let writers: Vec<_> = (0..8)
+        .map(|writer| {
+            let (reachable, acknowledged) = (Arc::clone(&reachable), Arc::clone(&acknowledged));
+            let (stop, longest) = (Arc::clone(&stop), Arc::clone(&longest));
+            tokio::spawn(async move {
+                for number in 0.. {
+                    if stop.load(SeqCst) {
+                        return;
+                    }
+                    let id = format!("{writer}-{number}");
+                    let sql = format!("INSERT INTO t VALUES ('{id}', randomblob(100))");
+                    let began = Instant::now();
+                    assert!(write(&reachable, &sql, &id).await, "{id} was never taken");
+                    longest.fetch_max(began.elapsed().as_millis() as u64, SeqCst);
+                    acknowledged.lock().unwrap().insert(id);
+                }
+            })
+        })
+        .collect();
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let leader = cluster.leader().await;
+        let name = cluster.nodes[leader].name.clone();
+        reachable.lock().unwrap().remove(leader);
+        cluster.kill(leader).await;
+        cluster.leader().await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        cluster.restart(&name).await;
+        *reachable.lock().unwrap() = engines(&cluster);
+    }
+    stop.store(true, SeqCst);
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let acknowledged = std::mem::take(&mut *acknowledged.lock().unwrap());
+    for node in &cluster.nodes {
+        let engine = node.engine();
+        let strong = || options(Consistency::Strong);
+        let found = query(&*engine, "SELECT id FROM t", strong()).await.unwrap();
+        let rows: Vec<String> =
+            found.rows.iter().map(|row| format!("{:?}", row.values[0])).collect();
+        let distinct: BTreeSet<&String> = rows.iter().collect();
+        assert_eq!(rows.len(), distinct.len(), "{}: a write happened twice", node.name);
+        for id in &acknowledged {
+            assert!(
+                rows.iter().any(|row| row.contains(&format!("\"{id}\""))),
+                "{}: {id} is lost",
+                node.name
+            );
+        }
+        let count = query(&*engine, "SELECT count(*) FROM t", strong()).await.unwrap();
+        assert_eq!(integer(&count), rows.len() as i64);
+    }
+    println!(
+        "{} writes acknowledged, the longest took {} ms",
+        acknowledged.len(),
+        longest.load(SeqCst)
+    );
+    drop(reachable);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_cut_off_serves_only_reads_that_may_be_old() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let engine = cluster.nodes[leader].engine();
+    query(&*engine, "CREATE TABLE t(a)", options(Consistency::Weak)).await.unwrap();
+    let other = &cluster.nodes[(leader + 1) % 3];
+    let cut = other.engine();
+    query(&*cut, "SELECT count(*) FROM t", options(Consistency::Strong)).await.unwrap();
+    let _: &Network = &cluster.network;
+    cluster.network.disconnect(&cluster.nodes[leader].name);
+    let soon = |consistency| debros_engine::CallOptions {
+        deadline: Instant::now() + Duration::from_secs(1),
+        ..options(consistency)
+    };
+    let old = query(&*cut, "SELECT count(*) FROM t", soon(Consistency::None)).await.unwrap();
+    assert_eq!(integer(&old), 0);
+    let refused =
+        query(&*cut, "SELECT count(*) FROM t", soon(Consistency::Weak)).await.unwrap_err();
+    assert_eq!(refused.code, Code::Unavailable, "{refused:?}");
+    drop(cut);
+    engine.close_by(Instant::now()).await;
+    cluster.stop().await;
+}
