@@ -14,8 +14,8 @@ use crate::client::{ClientError, ReadLevel, RqliteClient, Statement, StatementRe
 use serde_json::Value;
 use std::time::Duration;
 
-/// How long calls take at most that are given no other time.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long calls take at most that are given no other time: a leader that hangs is not waited for.
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// Rows that one statement of [`RqliteLog::trim`] deletes: each is applied by every node while
 /// appends wait.
 const TRIM_CHUNK: u64 = 500;
@@ -42,7 +42,7 @@ impl RqliteLog {
         Self { client, timeout: TIMEOUT }
     }
 
-    /// The same log, with another time for the calls that take no deadline (5 s).
+    /// The same log, with another time for the calls that take no deadline (2 s).
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }

@@ -1,7 +1,8 @@
 //! Three nodes, their certificates, and the death of a leader.
 
-use super::common::{Cluster, KEY, LONG, entry, kill, member, soon};
+use super::common::{Cluster, KEY, LONG, entry, kill, member, signal, soon};
 use debros_rqlite::{AppendError, ReadLevel, RqliteLog, Rqlited, RqlitedState};
+use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -75,11 +76,11 @@ async fn without_a_majority_nothing_is_appended() {
     log.create_tables().await.unwrap();
     assert_eq!(log.claim("a", 0).await, Ok(Some(1)));
     log.append(1, &[entry(1, "one")], soon()).await.unwrap();
-    let while_away = cluster.nodes.len();
+    // A follower learns that an entry is committed a moment after the caller does.
+    wait_for_entry(&log, 1).await;
     for node in cluster.nodes.drain(..) {
         node.stop(Duration::from_secs(10)).await;
     }
-    assert_eq!(while_away, 2);
     let deadline = Instant::now() + Duration::from_secs(3);
     let refused = log.append(1, &[entry(2, "two")], deadline).await;
     assert!(
@@ -90,6 +91,42 @@ async fn without_a_majority_nothing_is_appended() {
     let read = log.read(0, 1000, ReadLevel::None).await.unwrap();
     assert_eq!(read.len(), 1, "old reads go on");
     survivor.stop(Duration::from_secs(10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_hangs_is_not_waited_for_and_is_fenced_when_it_wakes() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let hanging = &cluster.nodes[leader];
+    let old = RqliteLog::new(hanging.client());
+    old.create_tables().await.unwrap();
+    assert_eq!(old.claim("old", 0).await, Ok(Some(1)));
+    old.append(1, &[entry(1, "one")], soon()).await.unwrap();
+
+    let pid = hanging.pid().unwrap();
+    signal(pid, Signal::STOP);
+    let late = {
+        let old = old.clone();
+        tokio::spawn(async move { old.append(1, &[entry(2, "late")], soon()).await })
+    };
+    let new = RqliteLog::new(cluster.nodes[(leader + 1) % 3].client());
+    let started = Instant::now();
+    let claimed = loop {
+        if let Ok(claimed) = new.claim("new", 1).await {
+            break claimed;
+        }
+        assert!(started.elapsed() < LONG);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    println!("a new claim {:?} after the leader hung", started.elapsed());
+    assert_eq!(claimed, Some(2));
+    new.append(2, &[entry(2, "new")], soon()).await.unwrap();
+    signal(pid, Signal::CONT);
+    assert_eq!(late.await.unwrap(), Err(AppendError::Deposed));
+    let read = new.read(0, 1000, ReadLevel::Strong).await.unwrap();
+    let read: Vec<_> = read.iter().map(|e| (e.entry, e.term, e.body.as_ref())).collect();
+    assert_eq!(read, [(1, 1, &b"one"[..]), (2, 2, &b"new"[..])]);
+    cluster.stop().await;
 }
 
 /// As a node does it that leads: it claims, reads the log to its end, and numbers from there.

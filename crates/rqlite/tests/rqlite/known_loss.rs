@@ -3,15 +3,17 @@
 //! About 20 s: a snapshot gives up on a reader after 5 s, and the reader has to be there longer.
 
 use super::common::{LONG, alone, free_address, program};
+use base64::Engine as _;
 use debros_rqlite::{ClientError, ReadLevel, RqliteClient, Statement};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 const ROWS: u64 = 2000;
-/// A snapshot waits 5 s; by how much the reader's time is missed depends on what else runs here.
-const READER: Duration = Duration::from_secs(9);
 
 async fn insert(client: &RqliteClient, rows: u64) {
     let insert = "INSERT INTO t (body) WITH RECURSIVE c (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < ?1) SELECT printf('%0300d', x) FROM c";
@@ -24,22 +26,31 @@ async fn count(client: &RqliteClient) -> Result<u64, ClientError> {
     Ok(result.values[0][0].as_u64().unwrap())
 }
 
+/// Reads the table, and goes on with the same read for 8 s: a snapshot waits 5 s for it. rqlited
+/// itself ends it, so that it takes the same time on every machine.
+async fn long_read(address: SocketAddr, password: String) {
+    let sql = "WITH RECURSIVE c (x) AS (SELECT count(*) FROM t UNION ALL SELECT x + 1 FROM c) SELECT max(x) FROM c";
+    let body = serde_json::json!([sql]).to_string();
+    let user = base64::engine::general_purpose::STANDARD.encode(format!("member:{password}"));
+    let request = format!(
+        "POST /db/query?level=none&db_timeout=8s HTTP/1.1\r\nHost: rqlite\r\nConnection: close\r\nAuthorization: Basic {user}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("query timeout"), "{answer}");
+}
+
 /// Acknowledged rows, a snapshot that a long reader spoils, and one more snapshot after it.
-async fn spoil(client: &RqliteClient) {
+async fn spoil(client: &RqliteClient, password: &str) {
     let create = Statement::new("CREATE TABLE t (id INTEGER PRIMARY KEY, body TEXT)");
     client.execute(&[create], LONG).await.unwrap();
     insert(client, 1).await;
     client.snapshot().await.unwrap();
     insert(client, ROWS).await;
-    // Reads the table, then counts on for longer than the snapshot waits.
-    let read = |client: RqliteClient, steps: f64| async move {
-        let sql = "WITH RECURSIVE c (x) AS (SELECT count(*) FROM t UNION ALL SELECT x + 1 FROM c WHERE x < ?1) SELECT max(x) FROM c";
-        client.query(&Statement::new(sql).bind(steps.round()), ReadLevel::None, LONG).await.unwrap()
-    };
-    let started = Instant::now();
-    read(client.clone(), 1e6).await;
-    let steps = 1e6 * READER.as_secs_f64() / started.elapsed().as_secs_f64();
-    let reader = tokio::spawn(read(client.clone(), steps));
+    let reader = tokio::spawn(long_read(client.address(), password.to_owned()));
     // For the reader to be there; nothing shows that it is.
     tokio::time::sleep(Duration::from_millis(500)).await;
     let spoiled = client.snapshot().await;
@@ -58,7 +69,9 @@ async fn guarded_no_row_is_lost() {
     // Set soon after it serves.
     let guard = folder.path().join("store/rsnapshots/FULL_NEEDED");
     wait_for(&guard).await;
-    spoil(&node.client()).await;
+    let auth = std::fs::read(folder.path().join("auth.json")).unwrap();
+    let auth: serde_json::Value = serde_json::from_slice(&auth).unwrap();
+    spoil(&node.client(), auth[0]["password"].as_str().unwrap()).await;
     // A snapshot removed it.
     wait_for(&guard).await;
     node.stop(Duration::from_secs(10)).await;
@@ -104,7 +117,7 @@ async fn bare(folder: &Path) -> (Child, RqliteClient) {
 async fn without_the_guard_acknowledged_rows_are_lost() {
     let folder = tempfile::tempdir().unwrap();
     let (child, client) = bare(folder.path()).await;
-    spoil(&client).await;
+    spoil(&client, "").await;
     end(child);
     let (child, client) = bare(folder.path()).await;
     let left = count(&client).await;
