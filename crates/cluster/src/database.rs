@@ -55,6 +55,7 @@ pub struct ClusterDatabase {
     progress: Arc<Progress>,
     barrier: Arc<ReadBarrier>,
     problem: watch::Receiver<Option<String>>,
+    is_registered: watch::Receiver<bool>,
     declines: Arc<AtomicBool>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -81,6 +82,7 @@ impl ClusterDatabase {
             log.clone(),
             Arc::clone(&link),
         ));
+        let (registered, is_registered) = watch::channel(false);
         let (problem, problems) = watch::channel(None);
         let declines = Arc::<AtomicBool>::default();
         let leadership = Leadership {
@@ -99,13 +101,23 @@ impl ClusterDatabase {
             engine: Arc::clone(&embedded),
             log: log.clone(),
             progress: Arc::clone(&progress),
+            registered,
             max_log: config.max_log,
         };
         let mut tasks = vec![tokio::spawn(leadership.run()), tokio::spawn(durability.run())];
         tasks.extend(writer.start(log));
         let engine =
             Arc::new(ClusterEngine::new(embedded, Arc::clone(&progress), Arc::clone(&barrier)));
-        Ok(Self { engine, writer, progress, barrier, problem: problems, declines, tasks })
+        Ok(Self {
+            engine,
+            writer,
+            progress,
+            barrier,
+            problem: problems,
+            is_registered,
+            declines,
+            tasks,
+        })
     }
 
     /// The engine, for the node's services.
@@ -130,11 +142,16 @@ impl ClusterDatabase {
         }
     }
 
-    /// Waits until the node has applied all that was in the log when this was called, and knows a
+    /// Waits until the log waits for this node, and the node has applied all that was in the log when this was called, and knows a
     /// leader. False: not within the time.
     pub async fn wait_ready(&self, within: Duration) -> bool {
         let deadline = tokio::time::Instant::now() + within;
         let consistency = debros_proto::rpc::Consistency::Linearizable;
+        let mut registered = self.is_registered.clone();
+        let waited = tokio::time::timeout_at(deadline, registered.wait_for(|is| *is)).await;
+        if !matches!(waited, Ok(Ok(_))) {
+            return false;
+        }
         loop {
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
             if left.is_zero() {

@@ -10,9 +10,12 @@ use debros_rqlite::RqliteLog;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// The time between two of these.
 const INTERVAL: Duration = Duration::from_secs(2);
+/// The pause before the first report is tried again.
+const PAUSE: Duration = Duration::from_millis(200);
 
 pub(crate) struct Durability {
     pub(crate) node: String,
@@ -21,6 +24,8 @@ pub(crate) struct Durability {
     pub(crate) engine: Arc<EmbeddedEngine>,
     pub(crate) log: RqliteLog,
     pub(crate) progress: Arc<Progress>,
+    /// The log waits for this node.
+    pub(crate) registered: watch::Sender<bool>,
     /// Bytes of the log from which on a node that is away is not waited for.
     pub(crate) max_log: u64,
 }
@@ -28,7 +33,13 @@ pub(crate) struct Durability {
 impl Durability {
     /// Goes on until the task is ended.
     pub(crate) async fn run(mut self) {
-        let mut is_reported = false;
+        // First of all, so that the log waits for this node.
+        while let Err(error) = self.log.report_durable(&self.node, self.state.durable).await {
+            tracing::debug!(%error, "the cluster does not take how far this node is");
+            tokio::time::sleep(PAUSE).await;
+        }
+        self.registered.send_replace(true);
+        let mut is_reported = true;
         loop {
             tokio::time::sleep(INTERVAL).await;
             let before = self.state.durable;
@@ -41,6 +52,7 @@ impl Durability {
                     Ok(()) => is_reported = true,
                     Err(error) => {
                         tracing::debug!(%error, "the cluster does not take how far this node is");
+                        is_reported = false;
                         continue;
                     }
                 }

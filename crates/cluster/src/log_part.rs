@@ -5,6 +5,8 @@ use bytes::Bytes;
 use debros_engine::{LogEntry, TargetDatabase};
 use debros_proto::Namespace;
 use prost::Message;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Bytes of changes in one entry.
 pub(crate) const PART_BYTES: usize = 4 << 20;
@@ -21,6 +23,9 @@ struct LogPart {
     more: u32,
     #[prost(bytes = "bytes", tag = "3")]
     changes: Bytes,
+    /// Tells the parts of one transaction from those of another.
+    #[prost(fixed64, tag = "4")]
+    transaction: u64,
 }
 
 /// The bodies of the entries that changes become.
@@ -29,24 +34,41 @@ pub(crate) fn encode(database: &TargetDatabase, changes: &Bytes) -> Vec<Bytes> {
         TargetDatabase::System => String::new(),
         TargetDatabase::Namespace(namespace) => namespace.as_str().to_owned(),
     };
+    let transaction = if changes.len() > PART_BYTES { new_transaction_id() } else { 0 };
     let count = changes.len().div_ceil(PART_BYTES).max(1);
     (0..count)
         .map(|index| {
             let start = index * PART_BYTES;
             let end = changes.len().min(start + PART_BYTES);
             let more = u32::try_from(count - 1 - index).unwrap_or(u32::MAX);
-            let part =
-                LogPart { namespace: namespace.clone(), more, changes: changes.slice(start..end) };
+            let changes = changes.slice(start..end);
+            let part = LogPart { namespace: namespace.clone(), more, changes, transaction };
             part.encode_to_vec().into()
         })
         .collect()
 }
 
+fn new_transaction_id() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    // Two leaders do not make the same one, nor one leader twice.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+    let before = LAST.fetch_max(now, SeqCst);
+    if before < now { now } else { LAST.fetch_add(1, SeqCst) + 1 }
+}
+
 /// Puts parts together again.
 #[derive(Debug, Default)]
 pub(crate) struct PartAssembler {
-    /// Of whom, the parts that come next, and what there is.
-    open: Option<(String, u32, Vec<u8>)>,
+    open: Option<OpenTransaction>,
+}
+
+#[derive(Debug)]
+struct OpenTransaction {
+    id: u64,
+    /// `more` of the part that comes next.
+    next: u32,
+    changes: Vec<u8>,
 }
 
 /// An entry that this version cannot read.
@@ -66,16 +88,15 @@ impl PartAssembler {
     ) -> Result<Option<LogEntry>, UnreadableEntry> {
         let part = LogPart::decode(body).map_err(|_| UnreadableEntry(number))?;
         let changes = match self.open.take() {
-            Some((namespace, next, mut held))
-                if namespace == part.namespace && next == part.more =>
-            {
-                held.extend_from_slice(&part.changes);
-                held.into()
+            Some(mut open) if open.id == part.transaction && open.next == part.more => {
+                open.changes.extend_from_slice(&part.changes);
+                open.changes.into()
             }
             _ => part.changes,
         };
         if let Some(next) = part.more.checked_sub(1) {
-            self.open = Some((part.namespace, next, changes.into()));
+            self.open =
+                Some(OpenTransaction { id: part.transaction, next, changes: changes.into() });
             return Ok(None);
         }
         let database = if part.namespace.is_empty() {
@@ -117,12 +138,17 @@ mod tests {
         // Its leader lost its place here.
         let entry = assembler.add(3, small[0].clone()).unwrap().unwrap();
         assert_eq!((entry.number, entry.changes), (3, Bytes::from_static(b"x")));
-        for (number, part) in (4..).zip(&parts[..2]) {
+        // Parts of another transaction of the same database continue nothing.
+        let other = encode(&app, &large);
+        assert_eq!(assembler.add(4, other[0].clone()).unwrap(), None);
+        let stray = assembler.add(5, parts[2].clone()).unwrap();
+        assert!(stray.is_some_and(|entry| entry.changes.len() == 5));
+        for (number, part) in (6..).zip(&parts[..2]) {
             assert_eq!(assembler.add(number, part.clone()).unwrap(), None);
         }
-        let entry = assembler.add(6, parts[2].clone()).unwrap().unwrap();
-        assert!(entry.number == 6 && entry.database == app && entry.changes == large);
+        let entry = assembler.add(8, parts[2].clone()).unwrap().unwrap();
+        assert!(entry.number == 8 && entry.database == app && entry.changes == large);
         assert!(!assembler.is_open());
-        assert!(assembler.add(7, Bytes::from_static(b"\xff\xff")).is_err());
+        assert!(assembler.add(9, Bytes::from_static(b"\xff\xff")).is_err());
     }
 }

@@ -143,8 +143,8 @@ impl Cluster {
         if let Some(pid) = node.rqlited.pid() {
             kill(pid);
         }
-        node.rqlited.stop(LONG).await;
         let engine = node.engine();
+        node.rqlited.stop(LONG).await;
         drop(node.database);
         engine.close_by(Instant::now() + LONG).await;
         drop(engine);

@@ -50,8 +50,9 @@ async fn a_write_on_another_node_says_who_leads_and_changes_nothing() {
         assert!(matches!(refused.code, Code::NotLeader | Code::Sql), "{refused:?}");
     }
     let key = Key::new("k").unwrap();
+    let app = namespace();
     let put = other.kv_put(
-        &namespace(),
+        &app,
         &key,
         Bytes::from_static(b"v"),
         Condition::default(),
