@@ -197,14 +197,36 @@ impl ClusterState {
         if self.find_keyring().is_none() {
             return Ok(false);
         }
-        let list = self.register.list().await?;
-        let list: NodeList = list.into_iter().map(|node| (node.peer_id, node)).collect();
+        let mut list = self.read_register().await?;
+        // A backup that was put back knows less than this node: a removal is never undone.
+        let known = self.nodes();
+        let lost: Vec<NodeRecord> = known
+            .values()
+            .filter(|node| list.get(&node.peer_id).is_none_or(|read| node.is_newer_than(read)))
+            .cloned()
+            .collect();
+        if !lost.is_empty() {
+            self.register.merge(&lost).await?;
+            list = self.read_register().await?;
+        }
         let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
         let is_new = **nodes != list;
         if is_new {
             *nodes = Arc::new(list);
         }
         Ok(is_new)
+    }
+
+    async fn read_register(&self) -> Result<NodeList> {
+        let read = match self.register.list().await {
+            // A backup from before the cluster was put back.
+            Err(error) if error.code == Code::Sql => {
+                self.register.make_tables().await?;
+                self.register.list().await
+            }
+            read => read,
+        };
+        Ok(read?.into_iter().map(|node| (node.peer_id, node)).collect())
     }
 
     /// Writes what another node knows better into the register; says whether that was anything.

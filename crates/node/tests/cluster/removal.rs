@@ -4,7 +4,8 @@ use crate::proofs::hello_as;
 use crate::support::{
     LONG, all_connected, cluster_key, connected, first_node, join, refused, roles, token,
 };
-use debros_client::Code;
+use debros_client::{Code, rpc};
+use debros_testkit::TestNode;
 use std::fs;
 
 #[tokio::test]
@@ -86,4 +87,39 @@ async fn a_node_removes_neither_itself_nor_what_is_not_there() {
     let three = join("two", &one).await;
     all_connected(&[&one, &three]).await;
     assert_eq!(roles(&one).await, ["one voter", "two voter"]);
+}
+
+/// A backup knows nothing of what came after it.
+#[tokio::test]
+async fn a_restore_brings_no_removed_node_back() {
+    let one = TestNode::start_with(|config| config.node_id = "one".into()).await;
+    let before = backup(&one).await;
+    one.operator_client("").cluster().init().await.unwrap();
+    let two = join("two", &one).await;
+    all_connected(&[&one, &two]).await;
+    let with_two = backup(&one).await;
+    one.operator_client("").cluster().remove("two").await.unwrap();
+    for name in [with_two, before] {
+        let client = one.operator_client("");
+        let mut restore = client.operator().restore(name).await.unwrap();
+        while let Some(event) = restore.next().await {
+            event.unwrap();
+        }
+        assert_eq!(roles(&one).await, ["one voter"]);
+        let folder = two.folder().join("node");
+        let error = hello_as(&folder, &one, "two").await.unwrap_err();
+        assert!(error.message.contains("was removed from the cluster"), "{error}");
+    }
+}
+
+/// Makes a backup and returns its name.
+async fn backup(node: &TestNode) -> String {
+    let client = node.operator_client("");
+    let mut events = client.operator().backup().await.unwrap();
+    while let Some(event) = events.next().await {
+        if let Some(rpc::event::Kind::Done(done)) = event.unwrap().kind {
+            return done.backup.unwrap().name;
+        }
+    }
+    panic!("the backup ended without a copy")
 }
