@@ -2,13 +2,17 @@
 //! in Rust.
 
 /// Messages that carry secrets: how they are shown is written by hand, in `src/redacted_debug.rs`.
-const SECRET: [&str; 6] = [
+const SECRET: [&str; 10] = [
     "Request",
     "Proof",
     "SessionResponse",
     "CreateApiKeyResponse",
     "RefreshRequest",
     "LogoutRequest",
+    "ClusterKeyMessage",
+    "JoinTokenContent",
+    "JoinClusterRequest",
+    "CreateJoinTokenResponse",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

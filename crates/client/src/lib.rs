@@ -48,6 +48,7 @@
 mod apps;
 mod auth;
 mod client_connections;
+mod cluster;
 mod config;
 mod connection_keeper;
 mod database;
@@ -60,6 +61,7 @@ mod storage;
 
 pub use apps::Apps;
 pub use auth::{Auth, NewKey};
+pub use cluster::Cluster;
 pub use config::Config;
 pub use database::Database;
 pub use debros_p2p::{Channel, Handler, Multiaddr, PeerId};
@@ -223,6 +225,11 @@ impl Client {
     /// The namespaces that the caller may see, what they hold, and the end of one.
     pub fn namespaces(&self) -> Namespaces<'_> {
         Namespaces { client: self }
+    }
+
+    /// The cluster of the node, for operators.
+    pub fn cluster(&self) -> Cluster<'_> {
+        Cluster { client: self }
     }
 
     /// What only operators may do: API keys for any namespace, backups, dialling peers, signing

@@ -1,6 +1,7 @@
 //! How a node is set up. Reading files, variables and flags is the program's affair.
 
 use crate::clock::Clock;
+use crate::cluster::{CLUSTER_KEY_FILE, JoinToken};
 use debros_auth::Wallet;
 use debros_p2p::Multiaddr;
 use debros_proto::Namespace;
@@ -23,6 +24,8 @@ pub struct NodeConfig {
     pub max_connections: u32,
     /// The database.
     pub database: DatabaseConfig,
+    /// The cluster.
+    pub cluster: ClusterConfig,
     /// Nodes to dial and keep connected, with `/p2p/<peer id>`.
     pub bootstrap_peers: Vec<Multiaddr>,
     /// How often lost bootstrap peers are dialled again.
@@ -74,6 +77,21 @@ pub struct DatabaseConfig {
     pub backup_interval: Option<Duration>,
 }
 
+/// Set-up of the cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterConfig {
+    /// The cluster's shared secret. Where there is no such file, the node is part of no cluster.
+    pub key_file: PathBuf,
+    /// Nodes that vote: the first ones.
+    pub replication_factor: u32,
+    /// Nodes that hold the data, voters included. At least those vote that are to vote.
+    pub max_replicas: u32,
+    /// Where other nodes reach this node's Raft port, `host:port`; empty: nowhere.
+    pub raft_address: String,
+    /// Joins with this at the start, unless the node is in that cluster already.
+    pub join: Option<JoinToken>,
+}
+
 /// What a program says of itself.
 #[derive(Clone, Debug, Default)]
 pub struct NodeBuildInfo {
@@ -101,6 +119,13 @@ impl NodeConfig {
                 max_temp_size: 1 << 30,
                 open_databases: 64,
                 backup_interval: Some(Duration::from_secs(24 * 60 * 60)),
+            },
+            cluster: ClusterConfig {
+                key_file: data_dir.join(CLUSTER_KEY_FILE),
+                replication_factor: 3,
+                max_replicas: 7,
+                raft_address: String::new(),
+                join: None,
             },
             data_dir,
             bootstrap_peers: Vec::new(),

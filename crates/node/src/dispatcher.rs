@@ -86,6 +86,10 @@ impl CallDispatcher {
     ) -> Result<debros_proto::rpc::response::Result> {
         match call {
             Call::Health(_) | Call::Status(_) => self.services.call_public(call).await,
+            Call::NodeHello(_) | Call::NodeProof(_) | Call::JoinCluster(_) => {
+                self.auth.count_public_call(CallOrigin::from_call(context, "")?)?;
+                self.services.cluster.public_call(context, call).await
+            }
             call => {
                 let origin = CallOrigin::from_call(context, proof.caller_address)?;
                 let RequestCredentials { credential, namespace, .. } = proof;
@@ -149,6 +153,10 @@ impl CallDispatcher {
         }
         if kind.requires == CallRequirement::Nothing {
             return Box::pin(self.handle_public(context, proof, call)).await.map(plain_reply);
+        }
+        if kind.requires == CallRequirement::Node {
+            let peer = self.services.cluster.require_node(context)?;
+            return Box::pin(self.services.cluster.node_call(peer, call)).await.map(plain_reply);
         }
         let RequestCredentials { credential, namespace, lent, .. } = proof;
         let mut identity = self.auth.credentials.verify(credential).await?;

@@ -18,6 +18,7 @@ mod auth;
 mod background_tasks;
 pub mod caller;
 mod clock;
+mod cluster;
 mod config;
 mod dispatcher;
 mod health;
@@ -28,7 +29,10 @@ mod start;
 
 pub use auth::{SigningError, TokenKeyError};
 pub use clock::Clock;
-pub use config::{DatabaseConfig, NodeBuildInfo, NodeConfig, NodeKind};
+pub use cluster::{
+    CLUSTER_KEY_FILE, ClusterKeyError, ConnectedMembers, JoinToken, JoinTokenError, Member, Members,
+};
+pub use config::{ClusterConfig, DatabaseConfig, NodeBuildInfo, NodeConfig, NodeKind};
 pub use debros_auth::Wallet;
 pub use debros_p2p::{Handler, Multiaddr, PeerId};
 pub use debros_proto::Namespace;
@@ -101,6 +105,11 @@ impl Node {
         &self.operator_credential
     }
 
+    /// The connections to the other nodes of the cluster.
+    pub fn members(&self) -> &Members {
+        &self.dispatcher.services.cluster.members
+    }
+
     /// Deletes what has expired and writes down what was counted, as the node does every minute by
     /// itself. Returns how many rows went.
     ///
@@ -122,7 +131,8 @@ impl Node {
     /// Stops in order, finishing what was accepted, at the latest at `deadline`.
     ///
     /// 1. `peer.info` goes, so that no program on this machine finds a node that is leaving.
-    /// 2. Background work ends: nothing new starts by itself.
+    /// 2. Background work ends, and the connections to the other nodes of a cluster are given up:
+    ///    nothing new starts by itself.
     /// 3. Subscriptions end after their queues; they would otherwise hold their streams open
     ///    forever.
     /// 4. The host takes no more calls, lets the running ones answer, and closes its connections.
@@ -136,6 +146,7 @@ impl Node {
             tracing::warn!(%error, path = %self.peer_info.display(), "peer.info cannot be removed");
         }
         self.background_tasks.stop().await;
+        self.dispatcher.services.cluster.stop().await;
         self.dispatcher.services.hub.close_all();
         // A part of the time is kept for the database.
         let margin = deadline

@@ -3,6 +3,7 @@
 use crate::Node;
 use crate::auth::{AuthDb, AuthService, SigningError};
 use crate::background_tasks::BackgroundTasks;
+use crate::cluster::{ClusterKeyError, ClusterService, ClusterSetup};
 use crate::config::NodeConfig;
 use crate::dispatcher::{CallDispatcher, RpcHandler};
 use crate::health::HealthProbe;
@@ -64,6 +65,12 @@ pub enum NodeStartError {
     /// Access tokens cannot be signed, or sign-in has no secret.
     #[error(transparent)]
     Signing(#[from] SigningError),
+    /// The cluster's key cannot be read.
+    #[error(transparent)]
+    ClusterKey(#[from] ClusterKeyError),
+    /// The node cannot be a node of its cluster, or of the one of its join token.
+    #[error("the node cannot be part of the cluster: {0}")]
+    Cluster(debros_proto::Error),
     /// The P2P host does not start.
     #[error(transparent)]
     Host(#[from] debros_p2p::HostStartError),
@@ -122,7 +129,17 @@ async fn start_with(
         &config.sign_in_domains,
     )
     .await?;
+    let cluster = ClusterSetup {
+        engine: Arc::clone(&engine),
+        clock: config.clock.clone(),
+        peer_id,
+        name: node_id.clone(),
+        version: config.build.version.clone(),
+        key_path: config.cluster.key_file.clone(),
+    };
+    let cluster = Arc::new(ClusterService::load(cluster, &config.cluster)?);
     let services = NodeServices {
+        cluster: Arc::clone(&cluster),
         engine: Arc::clone(&engine),
         hub: Arc::new(TopicHub::default()),
         health: HealthProbe::default(),
@@ -150,6 +167,12 @@ async fn start_with(
     // Set once: this is the only place.
     let _ = dispatcher.services.host.set(host.clone());
 
+    if let Err(error) = cluster.start(host.clone(), config.cluster.join.as_ref()).await {
+        cluster.stop().await;
+        host.shutdown(Instant::now() + Duration::from_secs(1)).await;
+        return Err(NodeStartError::Cluster(error));
+    }
+
     let path = config.data_dir.join("peer.info");
     let addresses = host.listen_addresses();
     let written = peer_info::best_local_address(&addresses)
@@ -161,6 +184,7 @@ async fn start_with(
             tracing::warn!(path = %path.display(), %error, "programs on this machine may not find the node");
         }
         Err(source) => {
+            cluster.stop().await;
             host.shutdown(Instant::now() + Duration::from_secs(1)).await;
             return Err(NodeStartError::PeerInfo { path, source });
         }

@@ -34,10 +34,35 @@ pub(crate) fn can_be_dialled(address: &Multiaddr) -> bool {
     )
 }
 
+/// What a host tells others of where it listens: the addresses that mean the same host elsewhere,
+/// or all of them when there are none of those, as on a network of one machine.
+pub fn advertised_addresses(listening: &[Multiaddr]) -> Vec<Multiaddr> {
+    let means_the_same_elsewhere = |address: &&Multiaddr| match address.iter().next() {
+        Some(Protocol::Ip4(ip)) => !(ip.is_loopback() || ip.is_unspecified() || ip.is_link_local()),
+        Some(Protocol::Ip6(ip)) => {
+            !(ip.is_loopback() || ip.is_unspecified() || ip.is_unicast_link_local())
+        }
+        _ => true,
+    };
+    let elsewhere: Vec<Multiaddr> =
+        listening.iter().filter(means_the_same_elsewhere).cloned().collect();
+    if elsewhere.is_empty() { listening.to_vec() } else { elsewhere }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::can_be_dialled;
+    use super::{advertised_addresses, can_be_dialled};
     use libp2p::{Multiaddr, PeerId};
+
+    #[test]
+    fn addresses_of_this_machine_alone_are_told_only_where_there_are_no_others() {
+        let parse = |text: &str| text.parse::<Multiaddr>().unwrap();
+        let own = ["/ip4/127.0.0.1/tcp/1", "/ip6/::1/tcp/1", "/ip6/fe80::1/tcp/1"].map(parse);
+        let lan = parse("/ip4/192.168.1.2/tcp/1");
+        assert_eq!(advertised_addresses(&own), own);
+        let both: Vec<Multiaddr> = own.iter().chain([&lan]).cloned().collect();
+        assert_eq!(advertised_addresses(&both), [lan]);
+    }
 
     #[test]
     fn hosts_and_names_with_tcp_or_quic_can_be_dialled() {

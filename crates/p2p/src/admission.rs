@@ -8,6 +8,7 @@
 use crate::eviction::{ConnectionSlot, choose_victim};
 use crate::limits::PeerLimits;
 use crate::peer_trust::PeerTrustTable;
+use debros_proto::lock;
 use debros_proto::network::caller_network;
 use libp2p::core::transport::PortUse;
 use libp2p::core::{ConnectedPoint, Endpoint};
@@ -21,10 +22,10 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId};
 use metrics::Counter;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -48,6 +49,25 @@ pub(crate) enum ConnectionRefused {
 /// One IP address may have this part of the connections that are in their handshake.
 const PENDING_SHARE: u32 = 4;
 
+/// Peers whose connections are not counted and never make room: the nodes of the cluster. Their ids
+/// are proven by the handshake of every connection.
+#[derive(Default)]
+pub(crate) struct ReservedPeers(Mutex<HashSet<PeerId>>);
+
+impl ReservedPeers {
+    pub(crate) fn replace(&self, peers: HashSet<PeerId>) {
+        *lock(&self.0) = peers;
+    }
+
+    fn contains(&self, peer: &PeerId) -> bool {
+        lock(&self.0).contains(peer)
+    }
+
+    fn is_empty(&self) -> bool {
+        lock(&self.0).is_empty()
+    }
+}
+
 pub(crate) struct AdmissionBehaviour {
     max: u32,
     max_per_peer: u32,
@@ -62,6 +82,7 @@ pub(crate) struct AdmissionBehaviour {
     to_close: VecDeque<(PeerId, ConnectionId)>,
     per_peer: HashMap<PeerId, u32>,
     trust_table: Arc<PeerTrustTable>,
+    reserved: Arc<ReservedPeers>,
     displacements: Counter,
 }
 
@@ -70,6 +91,7 @@ impl AdmissionBehaviour {
         max: u32,
         limits: &PeerLimits,
         trusts: Arc<PeerTrustTable>,
+        reserved: Arc<ReservedPeers>,
         displacements: Counter,
     ) -> Self {
         Self {
@@ -83,12 +105,19 @@ impl AdmissionBehaviour {
             to_close: VecDeque::new(),
             per_peer: HashMap::new(),
             trust_table: trusts,
+            reserved,
             displacements,
         }
     }
 
+    /// The connections that are counted.
+    fn counted(&self) -> impl Iterator<Item = (ConnectionId, &ConnectionSlot)> + Clone {
+        let slots = self.slots.iter().filter(|(_, (peer, _))| !self.reserved.contains(peer));
+        slots.map(|(id, (_, slot))| (*id, slot))
+    }
+
     fn is_full(&self) -> bool {
-        self.slots.len() >= self.max as usize
+        self.slots.len() >= self.max as usize && self.counted().count() >= self.max as usize
     }
 
     /// The connection that would make room for a newcomer from a network.
@@ -97,8 +126,7 @@ impl AdmissionBehaviour {
         if self.displaced.len() >= self.max as usize {
             return None;
         }
-        let places = self.slots.iter().map(|(id, (_, place))| (*id, place));
-        choose_victim(places, self.max, newcomer, Instant::now())
+        choose_victim(self.counted(), self.max, newcomer, Instant::now())
     }
 
     fn admit(
@@ -114,7 +142,7 @@ impl AdmissionBehaviour {
         if self.per_peer.get(&peer).is_some_and(|count| *count >= self.max_per_peer) {
             return Err(ConnectionDenied::new(ConnectionRefused::OfPeer(self.max_per_peer)));
         }
-        if self.is_full() {
+        if !self.reserved.contains(&peer) && self.is_full() {
             let victim = self
                 .find_victim(network_of(address))
                 .ok_or_else(|| ConnectionDenied::new(ConnectionRefused::All(self.max)))?;
@@ -172,7 +200,8 @@ impl NetworkBehaviour for AdmissionBehaviour {
         }
         // Refused before the handshake: cheap for this host, and the peer sees it at once.
         let from = network_of(remote);
-        if self.is_full() && self.find_victim(from).is_none() {
+        // Where nodes of a cluster are expected, the handshake says whether this is one.
+        if self.reserved.is_empty() && self.is_full() && self.find_victim(from).is_none() {
             return Err(ConnectionDenied::new(ConnectionRefused::All(self.max)));
         }
         if self.pending.len() >= self.max_pending as usize {

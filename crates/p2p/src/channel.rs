@@ -125,7 +125,8 @@ async fn call_handler(
     timeout: Duration,
 ) -> Result<Reply, Error> {
     let may_write = request.may_write();
-    let context = CallContext { peer: None, trust: None, deadline: Instant::now() + timeout };
+    let deadline = Instant::now() + timeout;
+    let context = CallContext { peer: None, trust: None, connection: None, deadline };
     match tokio::time::timeout(timeout + DEADLINE_GRACE, handler.call(context, request)).await {
         Ok(reply) => reply,
         Err(_) => Err(timeout_error(may_write, timeout)),

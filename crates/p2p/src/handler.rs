@@ -5,6 +5,7 @@ use debros_proto::{Error, rpc};
 use futures::future::BoxFuture;
 use futures::stream::Stream;
 use libp2p::PeerId;
+use libp2p::swarm::ConnectionId;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -35,6 +36,8 @@ pub struct CallContext {
     /// What the peer has proven, for the handler to read and to raise; `None` when the caller is in
     /// this process.
     pub trust: Option<Arc<PeerTrust>>,
+    /// The connection that the call came on; `None` when the caller is in this process.
+    pub connection: Option<ConnectionId>,
     /// The caller waits for the answer until then. Streams: for the opening answer; the stream
     /// itself has no deadline.
     pub deadline: Instant,

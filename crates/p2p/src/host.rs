@@ -2,6 +2,7 @@
 //! and awaits the answers.
 
 use crate::addresses::can_be_dialled;
+use crate::admission::ReservedPeers;
 use crate::channel::Channel;
 use crate::handler::Handler;
 use crate::host_config::HostConfig;
@@ -9,7 +10,8 @@ use crate::host_start_error::HostStartError;
 use crate::limits::PeerLimits;
 use crate::listen;
 use crate::metrics::P2pMetrics;
-use crate::peer_table::{PeerInfo, PeerTable};
+use crate::peer_table::{PeerConnection, PeerInfo, PeerTable};
+use crate::peer_trust::{PeerTrust, PeerTrustTable};
 use crate::rpc_behaviour::StreamOpenError;
 use crate::rpc_client_stream::RpcClientStream;
 use crate::rpc_server::RpcServer;
@@ -17,7 +19,9 @@ use crate::swarm_task::{self, SharedHostState, SwarmCommand};
 use debros_proto::words::span;
 use debros_proto::{Code, Error};
 use libp2p::multiaddr::Protocol;
+use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
@@ -56,13 +60,16 @@ impl Host {
         let server = handler.map(|handler| {
             Arc::new(RpcServer::new(handler, config.limits.clone(), metrics.clone(), stalled))
         });
-        let mut swarm = swarm_task::build(&config, server.clone(), &metrics)?;
+        let shared = Arc::new(SharedHostState {
+            listen_addresses: Mutex::default(),
+            peers: Mutex::new(PeerTable::new(config.limits.remembered_peers)),
+            trusts: Arc::new(PeerTrustTable::default()),
+            reserved: Arc::new(ReservedPeers::default()),
+        });
+        let mut swarm = swarm_task::build(&config, server.clone(), &shared, &metrics)?;
         let peer_id = *swarm.local_peer_id();
         let bound = listen::bind(&mut swarm, &config.listen).await?;
-        let shared = Arc::new(SharedHostState {
-            listen_addresses: Mutex::new(bound.addresses),
-            peers: Mutex::new(PeerTable::new(config.limits.remembered_peers)),
-        });
+        *shared.lock_listen_addresses() = bound.addresses;
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let run = swarm_task::run(
             swarm,
@@ -152,6 +159,28 @@ impl Host {
         self.run_command(|reply| SwarmCommand::Disconnect { peer, reply }).await.unwrap_or(false)
     }
 
+    /// Closes one connection to a peer; says whether it was open.
+    pub async fn close_connection(&self, connection: ConnectionId) -> bool {
+        self.run_command(|reply| SwarmCommand::CloseConnection { connection, reply })
+            .await
+            .unwrap_or(false)
+    }
+
+    /// The open connections to a peer, oldest first.
+    pub fn connections(&self, peer: &PeerId) -> Vec<PeerConnection> {
+        self.inner.shared.lock_peers().connections(peer)
+    }
+
+    /// What a connected peer has proven, to read and to change.
+    pub fn trust(&self, peer: &PeerId) -> Option<Arc<PeerTrust>> {
+        self.inner.shared.trusts.get(peer)
+    }
+
+    /// Says which peers' connections are not counted and never make room for others.
+    pub fn set_reserved_peers(&self, peers: HashSet<PeerId>) {
+        self.inner.shared.reserved.replace(peers);
+    }
+
     /// Opens a channel on an existing connection: one RPC stream, which stays until the last clone
     /// of the channel is dropped or the connection breaks.
     ///
@@ -159,10 +188,26 @@ impl Host {
     /// `unavailable` when the peer is not connected or does not answer, `unimplemented` when it is
     /// no node.
     pub async fn open(&self, peer: PeerId) -> Result<Channel, Error> {
+        self.open_on_some(peer, None).await
+    }
+
+    /// As [`open`](Host::open), on one of the peer's connections.
+    ///
+    /// # Errors
+    /// As [`open`](Host::open).
+    pub async fn open_on(&self, peer: PeerId, connection: ConnectionId) -> Result<Channel, Error> {
+        self.open_on_some(peer, Some(connection)).await
+    }
+
+    async fn open_on_some(
+        &self,
+        peer: PeerId,
+        connection: Option<ConnectionId>,
+    ) -> Result<Channel, Error> {
         let not_connected =
             || Error::new(Code::Unavailable, format!("the peer {peer} is not connected"));
         let (reply, opened) = oneshot::channel();
-        self.send_command(SwarmCommand::Open { peer, reply }).await?;
+        self.send_command(SwarmCommand::Open { peer, connection, reply }).await?;
         let stream = opened.await.map_err(|_| not_connected())?.map_err(|error| match error {
             StreamOpenError::Unsupported => Error::new(
                 Code::Unimplemented,

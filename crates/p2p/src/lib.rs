@@ -41,6 +41,7 @@ mod serving_context;
 mod stream_server;
 mod swarm_task;
 
+pub use addresses::advertised_addresses;
 pub use channel::Channel;
 pub use event_stream::EventStream;
 pub use handler::{CallContext, EventSource, Handler, Reply};
@@ -48,7 +49,8 @@ pub use host::Host;
 pub use host_config::HostConfig;
 pub use host_start_error::HostStartError;
 pub use libp2p::identity::Keypair;
+pub use libp2p::swarm::ConnectionId;
 pub use libp2p::{Multiaddr, PeerId};
 pub use limits::PeerLimits;
-pub use peer_table::PeerInfo;
+pub use peer_table::{PeerConnection, PeerInfo};
 pub use peer_trust::{PeerTrust, TrustLevel};

@@ -1,6 +1,7 @@
 //! The peers that are connected, and the last ones that were.
 
 use debros_proto::now_ms;
+use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -30,8 +31,19 @@ pub struct PeerInfo {
     pub rtt: Option<Duration>,
 }
 
+/// An open connection to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerConnection {
+    /// Its number in this process.
+    pub id: ConnectionId,
+    /// This host dialled.
+    pub is_outbound: bool,
+}
+
 pub(crate) struct PeerTable {
     by_id: HashMap<PeerId, PeerInfo>,
+    /// The open connections of each peer, oldest first.
+    connections: HashMap<PeerId, Vec<PeerConnection>>,
     /// Peers no longer connected, longest gone first. May hold ids that came back.
     disconnected_ids: VecDeque<PeerId>,
     max_disconnected: usize,
@@ -41,6 +53,7 @@ impl PeerTable {
     pub(crate) fn new(remembered: usize) -> Self {
         Self {
             by_id: HashMap::new(),
+            connections: HashMap::new(),
             disconnected_ids: VecDeque::new(),
             max_disconnected: remembered,
         }
@@ -65,6 +78,23 @@ impl PeerTable {
             peer.addresses.push(address.clone());
         }
         self.disconnected_ids.retain(|gone| *gone != id);
+    }
+
+    pub(crate) fn add_connection(&mut self, id: PeerId, connection: PeerConnection) {
+        self.connections.entry(id).or_default().push(connection);
+    }
+
+    pub(crate) fn remove_connection(&mut self, id: PeerId, connection: ConnectionId) {
+        if let Some(open) = self.connections.get_mut(&id) {
+            open.retain(|known| known.id != connection);
+            if open.is_empty() {
+                self.connections.remove(&id);
+            }
+        }
+    }
+
+    pub(crate) fn connections(&self, id: &PeerId) -> Vec<PeerConnection> {
+        self.connections.get(id).cloned().unwrap_or_default()
     }
 
     pub(crate) fn record_identify(

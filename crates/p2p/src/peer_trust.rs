@@ -22,6 +22,8 @@ pub enum TrustLevel {
     Member,
     /// It holds the operator's credential.
     Operator,
+    /// It is a node of the cluster: it holds the cluster's key.
+    Node,
 }
 
 /// One connected peer, shared by all of its connections and streams; removed with its last
@@ -56,12 +58,18 @@ impl PeerTrust {
         }
     }
 
+    /// Takes back what the peer has proven: it is no node of the cluster any more.
+    pub fn revoke(&self) {
+        self.level.store(TrustLevel::Stranger as u8, Ordering::Relaxed);
+    }
+
     /// What the peer has proven.
     pub fn level(&self) -> TrustLevel {
         match self.level.load(Ordering::Relaxed) {
             0 => TrustLevel::Stranger,
             1 => TrustLevel::Member,
-            _ => TrustLevel::Operator,
+            2 => TrustLevel::Operator,
+            _ => TrustLevel::Node,
         }
     }
 
@@ -113,6 +121,11 @@ impl PeerTrustTable {
         Arc::clone(peers.entry(peer).or_insert_with(|| Arc::new(PeerTrust::stranger(address))))
     }
 
+    /// The entry of a connected peer.
+    pub(crate) fn get(&self, peer: &PeerId) -> Option<Arc<PeerTrust>> {
+        lock(&self.0).get(peer).map(Arc::clone)
+    }
+
     /// The peer's last connection is gone.
     pub(crate) fn remove_peer(&self, peer: &PeerId) {
         lock(&self.0).remove(peer);
@@ -134,6 +147,10 @@ mod tests {
         trust.raise_level(TrustLevel::Operator);
         trust.raise_level(TrustLevel::Member);
         assert_eq!(trust.level(), TrustLevel::Operator);
+        trust.raise_level(TrustLevel::Node);
+        assert_eq!(trust.level(), TrustLevel::Node);
+        trust.revoke();
+        assert_eq!(trust.level(), TrustLevel::Stranger);
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub(crate) type OpenReply = oneshot::Sender<Result<OpenedStream, StreamOpenError
 pub(crate) struct RpcBehaviour {
     server: Option<Arc<RpcServer>>,
     trust_table: Arc<PeerTrustTable>,
-    requests: VecDeque<(PeerId, OpenReply)>,
+    requests: VecDeque<(PeerId, NotifyHandler, OpenReply)>,
     waker: Option<Waker>,
 }
 
@@ -62,9 +62,16 @@ impl RpcBehaviour {
         Self { server, trust_table: trusts, requests: VecDeque::new(), waker: None }
     }
 
-    /// Opens a stream on a connection to the peer. Without a connection the reply is dropped.
-    pub(crate) fn request_stream(&mut self, peer: PeerId, reply: OpenReply) {
-        self.requests.push_back((peer, reply));
+    /// Opens a stream on a connection to the peer, on any or on this one. Without a connection the
+    /// reply is dropped.
+    pub(crate) fn request_stream(
+        &mut self,
+        peer: PeerId,
+        connection: Option<ConnectionId>,
+        reply: OpenReply,
+    ) {
+        let handler = connection.map_or(NotifyHandler::Any, NotifyHandler::One);
+        self.requests.push_back((peer, handler, reply));
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -77,13 +84,14 @@ impl NetworkBehaviour for RpcBehaviour {
 
     fn handle_established_inbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         Ok(RpcConnectionHandler::new(
             peer,
+            connection,
             self.trust_table.get_or_insert(peer, ip_of(remote)),
             self.server.clone(),
         ))
@@ -91,7 +99,7 @@ impl NetworkBehaviour for RpcBehaviour {
 
     fn handle_established_outbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         peer: PeerId,
         address: &Multiaddr,
         _: Endpoint,
@@ -99,6 +107,7 @@ impl NetworkBehaviour for RpcBehaviour {
     ) -> Result<THandler<Self>, ConnectionDenied> {
         Ok(RpcConnectionHandler::new(
             peer,
+            connection,
             self.trust_table.get_or_insert(peer, ip_of(address)),
             self.server.clone(),
         ))
@@ -119,12 +128,8 @@ impl NetworkBehaviour for RpcBehaviour {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        if let Some((peer_id, reply)) = self.requests.pop_front() {
-            return Poll::Ready(ToSwarm::NotifyHandler {
-                peer_id,
-                handler: NotifyHandler::Any,
-                event: reply,
-            });
+        if let Some((peer_id, handler, reply)) = self.requests.pop_front() {
+            return Poll::Ready(ToSwarm::NotifyHandler { peer_id, handler, event: reply });
         }
         self.waker = Some(cx.waker().clone());
         Poll::Pending
@@ -134,6 +139,7 @@ impl NetworkBehaviour for RpcBehaviour {
 /// One connection's part.
 pub(crate) struct RpcConnectionHandler {
     peer: PeerId,
+    connection: ConnectionId,
     trust: Arc<PeerTrust>,
     server: Option<Arc<RpcServer>>,
     streams_to_request: usize,
@@ -150,10 +156,16 @@ impl RpcConnectionHandler {
         OpenedStream { stream, connection_closed: self.gone.token().clone() }
     }
 
-    fn new(peer: PeerId, trust: Arc<PeerTrust>, server: Option<Arc<RpcServer>>) -> Self {
+    fn new(
+        peer: PeerId,
+        connection: ConnectionId,
+        trust: Arc<PeerTrust>,
+        server: Option<Arc<RpcServer>>,
+    ) -> Self {
         let gone = CancellationToken::new().drop_guard();
         Self {
             peer,
+            connection,
             trust,
             server,
             streams_to_request: 0,
@@ -211,6 +223,7 @@ impl ConnectionHandler for RpcConnectionHandler {
                 if let Some(server) = &self.server {
                     server.accept_stream(
                         self.peer,
+                        self.connection,
                         Arc::clone(&self.trust),
                         self.wrap_stream(stream),
                     );

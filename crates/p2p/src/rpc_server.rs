@@ -12,6 +12,7 @@ use crate::serving_context::ServingContext;
 use crate::stream_server;
 use debros_proto::LogThrottle;
 use libp2p::PeerId;
+use libp2p::swarm::ConnectionId;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::mpsc;
@@ -50,6 +51,7 @@ impl RpcServer {
     pub(crate) fn accept_stream(
         self: &Arc<Self>,
         peer: PeerId,
+        connection: ConnectionId,
         trust: Arc<PeerTrust>,
         stream: OpenedStream,
     ) {
@@ -68,6 +70,7 @@ impl RpcServer {
             let end = stream_server::serve(
                 server.serving.clone(),
                 peer,
+                connection,
                 trust,
                 entry.quota.clone(),
                 stream,

@@ -15,6 +15,7 @@ use debros_proto::rpc::{self, Frame, frame::Body};
 use debros_proto::{Code, Error, lock};
 use futures::{FutureExt as _, StreamExt as _};
 use libp2p::PeerId;
+use libp2p::swarm::ConnectionId;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::panic::AssertUnwindSafe;
@@ -59,6 +60,7 @@ impl From<CallRefusal> for Error {
 /// The other end of a served stream, with its running calls.
 pub(crate) struct ServedStream {
     peer: PeerId,
+    connection: ConnectionId,
     trust: Arc<PeerTrust>,
     pub(crate) serving: Arc<ServingContext>,
     quota: Arc<PeerQuota>,
@@ -114,6 +116,7 @@ struct CallTask {
 impl ServedStream {
     pub(crate) fn new(
         peer: PeerId,
+        connection: ConnectionId,
         trust: Arc<PeerTrust>,
         serving: Arc<ServingContext>,
         quota: Arc<PeerQuota>,
@@ -122,6 +125,7 @@ impl ServedStream {
         let calls_here = Arc::new(BoundedCounter::new(serving.limits.calls_per_stream));
         Self {
             peer,
+            connection,
             trust,
             serving,
             quota,
@@ -288,6 +292,7 @@ impl CallTask {
         let context = CallContext {
             peer: Some(self.caller.peer),
             trust: Some(self.caller.trust.clone()),
+            connection: Some(self.caller.connection),
             deadline,
         };
         let reply = tokio::time::timeout_at(

@@ -10,6 +10,7 @@ use crate::served_stream::{CallRefusal, ServedStream};
 use crate::serving_context::ServingContext;
 use debros_proto::rpc::{Frame, frame::Body};
 use libp2p::PeerId;
+use libp2p::swarm::ConnectionId;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use std::sync::Arc;
 pub(crate) async fn serve(
     serving: Arc<ServingContext>,
     peer: PeerId,
+    connection: ConnectionId,
     trust: Arc<PeerTrust>,
     quota: Arc<PeerQuota>,
     stream: OpenedStream,
@@ -32,8 +34,14 @@ pub(crate) async fn serve(
         arriving: Some(ArrivingBytes::new(&quota.request_bytes, &serving.request_bytes)),
     };
     let framed = FramedStream::new(stream, send_queue.clone(), config, serving.metrics.clone());
-    let caller =
-        Arc::new(ServedStream::new(peer, trust, serving.clone(), quota, send_queue.clone()));
+    let caller = Arc::new(ServedStream::new(
+        peer,
+        connection,
+        trust,
+        serving.clone(),
+        quota,
+        send_queue.clone(),
+    ));
     let end = tokio::select! {
         end = run(&caller, framed) => end,
         () = serving.abort.cancelled() => Ok(()),

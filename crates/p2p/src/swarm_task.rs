@@ -1,10 +1,10 @@
 //! The one task that owns the libp2p swarm: carries out commands, keeps the list of peers.
 
-use crate::admission::{AdmissionBehaviour, ConnectionRefused};
+use crate::admission::{AdmissionBehaviour, ConnectionRefused, ReservedPeers};
 use crate::host_config::HostConfig;
 use crate::host_start_error::{HostStartError, system_error};
 use crate::metrics::P2pMetrics;
-use crate::peer_table::PeerTable;
+use crate::peer_table::{PeerConnection, PeerTable};
 use crate::peer_trust::PeerTrustTable;
 use crate::rpc_behaviour::{OpenReply, RpcBehaviour};
 use crate::rpc_server::RpcServer;
@@ -35,6 +35,8 @@ const MAX_NEGOTIATING: usize = 64;
 pub(crate) struct SharedHostState {
     pub(crate) listen_addresses: Mutex<Vec<Multiaddr>>,
     pub(crate) peers: Mutex<PeerTable>,
+    pub(crate) trusts: Arc<PeerTrustTable>,
+    pub(crate) reserved: Arc<ReservedPeers>,
 }
 
 impl SharedHostState {
@@ -60,8 +62,15 @@ pub(crate) enum SwarmCommand {
         peer: PeerId,
         reply: oneshot::Sender<bool>,
     },
+    /// Closes one connection to a peer.
+    CloseConnection {
+        connection: ConnectionId,
+        reply: oneshot::Sender<bool>,
+    },
     Open {
         peer: PeerId,
+        /// Any when there is none.
+        connection: Option<ConnectionId>,
         reply: OpenReply,
     },
     StopListening {
@@ -86,6 +95,7 @@ pub(crate) struct Behaviour {
 pub(crate) fn build(
     config: &HostConfig,
     server: Option<Arc<RpcServer>>,
+    shared: &SharedHostState,
     metrics: &P2pMetrics,
 ) -> Result<Swarm<Behaviour>, HostStartError> {
     let transport = |error: &dyn std::fmt::Display| HostStartError::Transport(error.to_string());
@@ -105,7 +115,7 @@ pub(crate) fn build(
             .map(|builder| builder.with_quic())
             .map_err(|error| transport(&error))
     };
-    let behaviour = |_: &_| build_behaviour(config, server.clone(), metrics);
+    let behaviour = |_: &_| build_behaviour(config, server.clone(), shared, metrics);
     let options = |options: libp2p::swarm::Config| {
         options
             .with_idle_connection_timeout(config.idle_timeout)
@@ -128,10 +138,11 @@ pub(crate) fn build(
 fn build_behaviour(
     config: &HostConfig,
     server: Option<Arc<RpcServer>>,
+    shared: &SharedHostState,
     metrics: &P2pMetrics,
 ) -> Behaviour {
     let limits = &config.limits;
-    let trusts = Arc::new(PeerTrustTable::default());
+    let trusts = Arc::clone(&shared.trusts);
     let displaced = metrics.displaced_connections.clone();
     let identify = identify::Config::new(PROTOCOL_VERSION.into(), config.keypair.public())
         .with_agent_version(config.agent.clone())
@@ -143,6 +154,7 @@ fn build_behaviour(
             config.max_connections,
             limits,
             Arc::clone(&trusts),
+            Arc::clone(&shared.reserved),
             displaced,
         ),
         identify: identify::Behaviour::new(identify),
@@ -218,9 +230,12 @@ impl SwarmTask {
             SwarmCommand::Disconnect { peer, reply } => {
                 let _ = reply.send(self.swarm.disconnect_peer_id(peer).is_ok());
             }
-            SwarmCommand::Open { peer, reply } => {
+            SwarmCommand::CloseConnection { connection, reply } => {
+                let _ = reply.send(self.swarm.close_connection(connection));
+            }
+            SwarmCommand::Open { peer, connection, reply } => {
                 if self.swarm.is_connected(&peer) {
-                    self.swarm.behaviour_mut().streams.request_stream(peer, reply);
+                    self.swarm.behaviour_mut().streams.request_stream(peer, connection, reply);
                 }
             }
             SwarmCommand::StopListening { reply } => {
@@ -267,7 +282,13 @@ impl SwarmTask {
                     ConnectedPoint::Dialer { address, .. } => Some(address),
                     ConnectedPoint::Listener { .. } => None,
                 };
-                self.shared.lock_peers().mark_connected(peer_id, reached_at);
+                {
+                    let mut peers = self.shared.lock_peers();
+                    peers.mark_connected(peer_id, reached_at);
+                    let is_outbound = endpoint.is_dialer();
+                    peers
+                        .add_connection(peer_id, PeerConnection { id: connection_id, is_outbound });
+                }
                 if let Some((_, _, reply)) = self.dials.remove(&connection_id) {
                     // The requester may have stopped waiting.
                     let _ = reply.send(Ok(peer_id));
@@ -276,8 +297,10 @@ impl SwarmTask {
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
                 self.metrics.connections.decrement(1.0);
                 self.failed_pings.remove(&connection_id);
+                let mut peers = self.shared.lock_peers();
+                peers.remove_connection(peer_id, connection_id);
                 if num_established == 0 {
-                    self.shared.lock_peers().mark_disconnected(peer_id);
+                    peers.mark_disconnected(peer_id);
                 }
             }
             SwarmEvent::IncomingConnectionError { error, send_back_addr, .. } => match error {

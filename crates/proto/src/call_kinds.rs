@@ -17,6 +17,9 @@ pub enum CallRequirement {
     Credential,
     /// A credential with this permission.
     Permission(Permission),
+    /// A connection on which the caller has proven that it is a node of the cluster. No credential
+    /// takes the place of that.
+    Node,
 }
 
 /// Whether a call may change something. When the answer to one that may is lost, its outcome is
@@ -114,7 +117,7 @@ macro_rules! call_kinds {
     };
 }
 
-use CallRequirement::{Credential, Nothing, Permission as P};
+use CallRequirement::{Credential, Node, Nothing, Permission as P};
 use Permission as Do;
 const KEY: bool = true;
 const NO_KEY: bool = false;
@@ -176,6 +179,18 @@ call_kinds! {
     Publish: "publish", P(Do::PubsubPublish), Writes, Response, KEY;
     Subscribe: "subscribe", P(Do::PubsubSubscribe), Reads, Subscription, NO_KEY;
     Topics: "topics", P(Do::PubsubSubscribe), Reads, Response, NO_KEY;
+
+    // These carry a proof of their own: of the cluster's key, or of a join token.
+    NodeHello: "node_hello", Nothing, Reads, Response, NO_KEY;
+    NodeProof: "node_proof", Nothing, Reads, Response, NO_KEY;
+    JoinCluster: "join_cluster", Nothing, Writes, Response, NO_KEY;
+    ExchangeNodes: "exchange_nodes", Node, Writes, Response, NO_KEY;
+    ReplaceClusterKey: "replace_cluster_key", Node, Writes, Response, NO_KEY;
+    InitCluster: "init_cluster", P(Do::Operate), Writes, Response, NO_KEY;
+    CreateJoinToken: "create_join_token", P(Do::Operate), Writes, Response, NO_KEY;
+    ClusterStatus: "cluster_status", P(Do::Operate), Reads, Response, NO_KEY;
+    RemoveNode: "remove_node", P(Do::Operate), Writes, Response, NO_KEY;
+    StepDown: "step_down", P(Do::Operate), Writes, Response, NO_KEY;
 }
 
 #[cfg(test)]

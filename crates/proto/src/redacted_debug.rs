@@ -2,7 +2,8 @@
 //! developer ends up in logs.
 
 use crate::rpc::{
-    CreateApiKeyResponse, LogoutRequest, Proof, RefreshRequest, Request, SessionResponse,
+    ClusterKeyMessage, CreateApiKeyResponse, CreateJoinTokenResponse, JoinClusterRequest,
+    JoinTokenContent, LogoutRequest, Proof, RefreshRequest, Request, SessionResponse,
 };
 use std::fmt;
 
@@ -10,8 +11,8 @@ use std::fmt;
 struct RedactedSecret(bool);
 
 impl RedactedSecret {
-    fn in_place_of(secret: &str) -> Self {
-        Self(!secret.is_empty())
+    fn in_place_of(secret: impl AsRef<[u8]>) -> Self {
+        Self(!secret.as_ref().is_empty())
     }
 }
 
@@ -92,6 +93,46 @@ impl fmt::Debug for LogoutRequest {
     }
 }
 
+impl fmt::Debug for ClusterKeyMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterKeyMessage")
+            .field("key", &RedactedSecret::in_place_of(&self.key))
+            .field("epoch", &self.epoch)
+            .finish()
+    }
+}
+
+impl fmt::Debug for JoinTokenContent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinTokenContent")
+            .field("addresses", &self.addresses)
+            .field("cluster_id", &self.cluster_id)
+            .field("secret", &RedactedSecret::in_place_of(&self.secret))
+            .field("expires_at", &self.expires_at)
+            .finish()
+    }
+}
+
+impl fmt::Debug for JoinClusterRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinClusterRequest")
+            .field("cluster_id", &self.cluster_id)
+            .field("secret", &RedactedSecret::in_place_of(&self.secret))
+            .field("name", &self.name)
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for CreateJoinTokenResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreateJoinTokenResponse")
+            .field("token", &RedactedSecret::in_place_of(&self.token))
+            .field("expires_at", &self.expires_at)
+            .finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use crate::rpc::frame::Body;
@@ -142,6 +183,30 @@ mod tests {
             namespace: "0xseen".into(),
             ..Default::default()
         };
+        let key = || Some(rpc::ClusterKeyMessage { key: secret().into_bytes().into(), epoch: 1 });
+        let shown = [
+            format!("{:?}", key()),
+            format!("{:?}", rpc::CreateJoinTokenResponse { token: secret(), expires_at: 1 }),
+            format!(
+                "{:?}",
+                rpc::JoinTokenContent {
+                    secret: secret().into_bytes().into(),
+                    ..Default::default()
+                }
+            ),
+            format!(
+                "{:?}",
+                Call::JoinCluster(rpc::JoinClusterRequest {
+                    secret: secret().into_bytes().into(),
+                    ..Default::default()
+                })
+            ),
+            format!("{:?}", Call::ReplaceClusterKey(rpc::ReplaceClusterKeyRequest { key: key() })),
+        ];
+        for shown in shown {
+            assert!(!shown.contains(&format!("{:?}", secret().as_bytes())), "{shown}");
+            assert!(!shown.contains("5ecret") && shown.contains("(hidden)"), "{shown}");
+        }
         let info = Some(rpc::ApiKey { id: "0xseen".into(), ..Default::default() });
         let results = [
             response::Result::Session(session),

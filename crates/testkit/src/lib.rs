@@ -15,7 +15,7 @@ use debros_client::{Client, Config};
 use debros_engine::Engine;
 use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine};
 use debros_gateway::{Gateway, GatewayConfig};
-use debros_node::{Node, NodeConfig};
+use debros_node::{Multiaddr, Node, NodeConfig};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,6 +27,30 @@ pub struct TestNode {
     folder: TempDir,
     /// The engine that it shares with others.
     shared: Option<Arc<dyn Engine>>,
+}
+
+/// A node that was stopped, with its folder.
+pub struct StoppedNode {
+    folder: TempDir,
+    shared: Option<Arc<dyn Engine>>,
+    addresses: Vec<Multiaddr>,
+}
+
+impl StoppedNode {
+    /// The folder of all the node's files, under `node/`.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Starts the node again on its addresses, with settings of the test's own.
+    pub async fn start(self, change: impl FnOnce(&mut NodeConfig)) -> TestNode {
+        let Self { folder, shared, addresses } = self;
+        TestNode::start_in(folder, shared, |config| {
+            config.listen_addresses = addresses;
+            change(config);
+        })
+        .await
+    }
 }
 
 impl TestNode {
@@ -87,6 +111,13 @@ impl TestNode {
         act: impl FnOnce(),
         change: impl FnOnce(&mut NodeConfig),
     ) -> Self {
+        let stopped = self.stop().await;
+        act();
+        stopped.start(change).await
+    }
+
+    /// Stops the node, and keeps its folder and its addresses.
+    pub async fn stop(self) -> StoppedNode {
         let Self { node, folder, shared } = self;
         let mut addresses = node.listen_addresses();
         for address in &mut addresses {
@@ -94,12 +125,7 @@ impl TestNode {
             address.pop();
         }
         node.shutdown(in_ten_seconds()).await;
-        act();
-        Self::start_in(folder, shared, |config| {
-            config.listen_addresses = addresses;
-            change(config);
-        })
-        .await
+        StoppedNode { folder, shared, addresses }
     }
 
     /// The running node.

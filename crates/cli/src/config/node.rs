@@ -6,7 +6,9 @@ use super::merge::{ConfigSources, MergedConfig, SettingOrigin};
 use super::node_keys::NODE;
 use super::setting_value::{RawSetting, SettingKind, SettingValue, is_placeholder, parse_networks};
 use super::{ConfigError, ConfigErrors, LogSettings};
-use debros_node::{Clock, DatabaseConfig, NodeBuildInfo, NodeConfig, NodeKind};
+use debros_node::{
+    CLUSTER_KEY_FILE, Clock, ClusterConfig, DatabaseConfig, NodeBuildInfo, NodeConfig, NodeKind,
+};
 use ipnet::IpNet;
 use std::path::PathBuf;
 
@@ -91,6 +93,14 @@ impl NodeSettings {
                 open_databases: NodeConfig::new("").database.open_databases,
                 backup_interval: Some(backup_interval).filter(|interval| !interval.is_zero()),
             },
+            cluster: ClusterConfig {
+                key_file: self.cluster_key_file(),
+                // Small numbers by the table.
+                replication_factor: small_number(settings.number("database.replication_factor")),
+                max_replicas: small_number(settings.number("cluster.max_replicas")),
+                raft_address: String::new(),
+                join: None,
+            },
             bootstrap_peers: parse_all(settings.list("discovery.bootstrap_peers")),
             discovery_interval: settings.duration("discovery.discovery_interval"),
             // The table checked the forms of both.
@@ -100,6 +110,11 @@ impl NodeSettings {
             clock: Clock::default(),
             build,
         }
+    }
+
+    fn cluster_key_file(&self) -> PathBuf {
+        let named = self.settings.path("security.cluster_key_file");
+        named.unwrap_or_else(|| self.data_dir().join(CLUSTER_KEY_FILE))
     }
 
     /// Where the gateway inside listens, if there is one, with what else is set for it.
@@ -143,6 +158,10 @@ impl NodeSettings {
         let setting = self.settings.get(path);
         (setting.value.to_plain(), setting.origin.to_string())
     }
+}
+
+fn small_number(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 /// The table checked that each has the form.

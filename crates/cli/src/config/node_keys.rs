@@ -224,6 +224,14 @@ pub static NODE: SettingTable = SettingTable {
             ..SettingSpec::BASE
         },
         SettingSpec {
+            section: "cluster",
+            name: "max_replicas",
+            kind: SettingKind::Integer { min: 1, max: 99 },
+            default: SettingDefault::Is("7"),
+            doc: "Nodes of a cluster that hold the data, voters included; further nodes hold none and pass calls on.",
+            ..SettingSpec::BASE
+        },
+        SettingSpec {
             section: "discovery",
             name: "bootstrap_peers",
             kind: SettingKind::List(ListItemKind::Peer),
@@ -293,10 +301,6 @@ pub static NODE: SettingTable = SettingTable {
             name: "cluster_key_file",
             kind: SettingKind::Path,
             doc: "The cluster's shared secret; empty: cluster.key in node.data_dir.",
-            status: SettingStatus::Later {
-                off: &[""],
-                reason: "nodes do not form clusters in this version, so that no key is used; leave it empty",
-            },
             ..SettingSpec::BASE
         },
         SettingSpec {

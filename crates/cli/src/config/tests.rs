@@ -286,7 +286,6 @@ fn values_of_later_features_are_refused_unless_they_mean_off() {
         ("database:\n  engine: rqlite\n", "rqlite engine is not in this version"),
         ("node:\n  disable_anonrc: false\n", "Anyone"),
         ("node:\n  disable_anon_rc: false\n", "Anyone"),
-        ("security:\n  cluster_key_file: /k\n", "clusters"),
         ("database:\n  rqlited_path: /bin/rqlited\n", "rqlite"),
     ] {
         let error = load(&file(text)).unwrap_err();

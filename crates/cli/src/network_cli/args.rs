@@ -118,6 +118,9 @@ passes all as text.")]
     /// Namespaces: lists, shows and deletes them
     #[command(subcommand)]
     Namespace(NamespaceCommand),
+    /// The cluster: begins it, shows its nodes, lets nodes in and takes them out (operators only)
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// The database: backups, export, migrations, schema
     #[command(subcommand)]
     Db(DbCommand),
@@ -231,6 +234,24 @@ pub(crate) enum NamespaceCommand {
         #[command(flatten)]
         operator_args: OperatorArgs,
     },
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Makes the node the first of a new cluster
+    Init,
+    /// Shows the nodes
+    Status,
+    /// Prints a join token, which lets one new node in within an hour: network-node --join TOKEN
+    Token,
+    /// Takes a node out for good, and changes the cluster's key
+    Remove {
+        /// The node's name or peer id
+        #[arg(value_name = "PEER")]
+        node: String,
+    },
+    /// Lets another node lead
+    StepDown,
 }
 
 #[derive(Clone, Debug, Subcommand)]

@@ -5,6 +5,7 @@ mod auth;
 mod auth_args;
 mod backup;
 mod browser;
+mod cluster;
 mod command_client;
 mod completion;
 mod completion_values;
@@ -146,6 +147,7 @@ async fn run_command(
         CliCommand::Pubsub(pubsub) => pubsub::run(connection, out, pubsub).await?,
         CliCommand::Auth(auth) => auth::run(connection, out, auth).await?,
         CliCommand::Namespace(wanted) => namespace::run(connection, out, wanted).await?,
+        CliCommand::Cluster(wanted) => cluster::run(connection, out, wanted).await?,
         CliCommand::Db(DbCommand::Backup { list: true }) => backup::list(connection, out).await?,
         CliCommand::Db(DbCommand::Backup { list: false }) => {
             backup::create(connection, out).await?

@@ -38,6 +38,10 @@ pub(crate) struct NodeArgs {
     /// Host that other nodes of the cluster dial
     #[arg(long, value_name = "HOST")]
     pub(crate) adv_addr: Option<String>,
+    /// Joins the cluster of a join token (`network-node token` on one of its nodes) at the first
+    /// start; later it does nothing
+    #[arg(long, value_name = "TOKEN")]
+    pub(crate) join: Option<String>,
     /// No routing through Anyone (SOCKS5)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) disable_anonrc: Option<String>,
@@ -63,6 +67,8 @@ pub(crate) struct NodeArgs {
 pub(crate) enum NodeCommand {
     /// Makes an API key at the running node and prints it
     ApiKey(ApiKeyArgs),
+    /// Prints a join token of the running node: it lets one new node into the cluster, within an hour
+    Token,
     /// Makes the running node sign access tokens with a new key; those of the old one stay valid
     RotateKey,
     /// Makes all nodes refuse the access tokens of a key, as when a node's disk was stolen

@@ -18,7 +18,7 @@ use args::{NodeArgs, NodeCommand};
 use clap::Parser as _;
 use debros_client::{Client, Config};
 use debros_gateway::{Gateway, GatewayConfig, TlsFiles};
-use debros_node::Node;
+use debros_node::{JoinToken, Node};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::path::Path;
 use std::process::ExitCode;
@@ -46,6 +46,7 @@ fn run(args: &NodeArgs) -> Result<(), CliError> {
 async fn run_node_command(command: &NodeCommand, data_dir: &Path) -> Result<(), CliError> {
     match command {
         NodeCommand::ApiKey(wanted) => operator_commands::create_api_key(wanted, data_dir).await,
+        NodeCommand::Token => operator_commands::create_join_token(data_dir).await,
         NodeCommand::RotateKey => operator_commands::rotate_key(data_dir).await,
         NodeCommand::RemoveSigningKey { kid } => {
             operator_commands::remove_signing_key(kid, data_dir).await
@@ -72,6 +73,7 @@ async fn serve(args: &NodeArgs, settings: &NodeSettings, log: &LogHandle) -> Res
         commit: version::COMMIT.into(),
     };
     let mut config = settings.node_config(build);
+    config.cluster.join = args.join.as_deref().map(parse_join_token).transpose()?;
     let descriptors = FileDescriptorLimit::raise_limit();
     let shares =
         descriptors.shares_of_node(config.max_connections, settings.embedded_gateway().is_some());
@@ -111,6 +113,11 @@ async fn serve(args: &NodeArgs, settings: &NodeSettings, log: &LogHandle) -> Res
     drop(url_file);
     stop(node, gateway).await;
     Ok(())
+}
+
+/// Not left to the command line's parser, whose error would show the secret.
+fn parse_join_token(text: &str) -> Result<JoinToken, CliError> {
+    text.parse().map_err(|error| CliError::usage(format!("--join: {error}")))
 }
 
 /// A development node writes its key to the screen and nobody watches over it: it is for this

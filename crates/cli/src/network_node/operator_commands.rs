@@ -1,5 +1,5 @@
-//! The operator's commands for the running node, on the node's machine: API keys, and the keys that
-//! sign access tokens.
+//! The operator's commands for the running node, on the node's machine: API keys, the keys that sign
+//! access tokens, and join tokens.
 
 use super::args::ApiKeyArgs;
 use crate::cli_error::CliError;
@@ -66,6 +66,15 @@ pub(super) async fn create_api_key(wanted: &ApiKeyArgs, data_dir: &Path) -> Resu
 
 async fn store_credential(entry: StoredCredential) -> Result<(), CredentialFileError> {
     CredentialFile::in_home()?.lock(TIMEOUT).await?.put_current(entry)
+}
+
+/// `token`: prints what lets one new node into the cluster.
+pub(super) async fn create_join_token(data_dir: &Path) -> Result<(), CliError> {
+    let OperatorConnection { client, .. } = OperatorConnection::connect(data_dir).await?;
+    let made = client.cluster().create_join_token().await;
+    client.close().await;
+    writeln!(std::io::stdout(), "{}", made?.token)?;
+    Ok(())
 }
 
 /// `rotate-key`: the node signs with a new key from now on. Prints its id.

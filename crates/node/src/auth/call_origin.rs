@@ -48,7 +48,7 @@ impl CallOrigin {
             return Ok(CallOrigin::User(named));
         };
         let trust = context.trust.as_ref();
-        if named.is_some() && trust.is_some_and(|trust| trust.level() == TrustLevel::Operator) {
+        if named.is_some() && trust.is_some_and(|trust| trust.level() >= TrustLevel::Operator) {
             return Ok(CallOrigin::User(named));
         }
         let network =
@@ -71,6 +71,7 @@ mod tests {
         let trust = PeerTrust::stranger(Some(address.parse().unwrap()));
         trust.raise_level(level);
         CallContext {
+            connection: None,
             peer: Some(PeerId::random()),
             trust: Some(Arc::new(trust)),
             deadline: Instant::now(),
@@ -83,7 +84,8 @@ mod tests {
 
     #[test]
     fn only_a_gateway_of_the_operator_is_believed_about_its_users() {
-        let inside = CallContext { peer: None, trust: None, deadline: Instant::now() };
+        let inside =
+            CallContext { peer: None, trust: None, connection: None, deadline: Instant::now() };
         assert_eq!(CallOrigin::from_call(&inside, "192.0.2.1").unwrap(), user("192.0.2.1"));
         assert_eq!(CallOrigin::from_call(&inside, "").unwrap(), CallOrigin::User(None));
         let proven = peer_at("198.51.100.1", TrustLevel::Operator);

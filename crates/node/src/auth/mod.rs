@@ -23,7 +23,7 @@ mod token_key;
 mod token_signer;
 
 pub(crate) use api_keys::{KeyFilter, NewKeySpec};
-pub(crate) use auth_db::AuthDb;
+pub(crate) use auth_db::{AuthDb, RowColumns};
 pub(crate) use call_origin::CallOrigin;
 pub(crate) use membership::role_column;
 pub(crate) use namespaces::{NamespaceRecord, PageRequest};
@@ -113,17 +113,24 @@ impl AuthService {
         Ok(auth)
     }
 
+    /// Counts a call that needs no credential and is answered elsewhere.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub(crate) fn count_public_call(&self, origin: CallOrigin) -> Result<()> {
+        self.limits.count_call(origin).inspect_err(|_| {
+            metrics::counter!("debros_node_auth_refusals_total", "kind" => "peer_limited")
+                .increment(1);
+        })
+    }
+
     /// Calls that carry their own proof.
     pub(crate) async fn handle_public(
         &self,
         public: PublicRequest<'_>,
         call: Call,
     ) -> Result<response::Result> {
-        if let Err(error) = self.limits.count_call(public.origin) {
-            metrics::counter!("debros_node_auth_refusals_total", "kind" => "peer_limited")
-                .increment(1);
-            return Err(error);
-        }
+        self.count_public_call(public.origin)?;
         match call {
             Call::Challenge(request) => {
                 self.issue_challenge(request, &public).map(response::Result::Challenge)

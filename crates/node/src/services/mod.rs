@@ -14,6 +14,7 @@ pub(crate) use control::NodeFacts;
 
 use crate::auth::AuthService;
 use crate::caller::Caller;
+use crate::cluster::ClusterService;
 use crate::health::HealthProbe;
 use crate::pubsub::TopicHub;
 use debros_engine::{CallOptions, Engine, WriteOutcome};
@@ -29,6 +30,7 @@ pub(crate) struct NodeServices {
     pub(crate) hub: Arc<TopicHub>,
     pub(crate) health: HealthProbe,
     pub(crate) facts: NodeFacts,
+    pub(crate) cluster: Arc<ClusterService>,
     /// Set once the host runs: the host itself needs the handler first.
     pub(crate) host: OnceLock<Host>,
 }
@@ -170,6 +172,15 @@ impl NodeServices {
                     .map(ServiceReply::from)
             }
 
+            Call::InitCluster(_)
+            | Call::CreateJoinToken(_)
+            | Call::ClusterStatus(_)
+            | Call::RemoveNode(_)
+            | Call::StepDown(_) => {
+                let by = &caller.identity().subject;
+                self.cluster.operator_call(by, call).await.map(ServiceReply::from)
+            }
+
             Call::Subscribe(request) => pubsub::subscribe(&self.hub, caller, request),
             Call::Topics(_) => pubsub::topics(&self.hub, caller),
             Call::Health(_) | Call::Status(_) => {
@@ -189,7 +200,14 @@ impl NodeServices {
             | Call::CreateApiKeyByProof(_)
             | Call::Refresh(_)
             | Call::Logout(_)
-            | Call::Jwks(_) => Err(Error::internal("this service does not answer the call")),
+            | Call::Jwks(_)
+            | Call::NodeHello(_)
+            | Call::NodeProof(_)
+            | Call::JoinCluster(_)
+            | Call::ExchangeNodes(_)
+            | Call::ReplaceClusterKey(_) => {
+                Err(Error::internal("this service does not answer the call"))
+            }
         }
     }
 }

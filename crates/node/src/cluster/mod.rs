@@ -1,0 +1,278 @@
+//! The cluster: which nodes are in it, how they prove that to each other, and the connections among
+//! them.
+//!
+//! A node of the cluster holds its key and is in the register. It keeps one connection to each
+//! other node, on which both prove the key ([`members`]); a peer that did is allowed the calls that
+//! only nodes make. How a node gets in and out: [`join`], [`operator_calls`].
+
+mod cluster_key;
+mod cluster_state;
+mod control;
+mod exchange;
+mod join;
+mod join_token;
+mod keyring;
+mod member_keeper;
+mod members;
+mod node_record;
+mod operator_calls;
+mod proof_server;
+mod prove;
+mod register;
+
+pub use join_token::{JoinToken, JoinTokenError};
+pub use keyring::{CLUSTER_KEY_FILE, ClusterKeyError};
+pub use members::{ConnectedMembers, Member, Members};
+
+use crate::clock::Clock;
+use crate::config::ClusterConfig;
+use cluster_key::ClusterKey;
+use cluster_state::{ClusterState, OwnNode, name_taken_error};
+use control::{ClusterControl, DataAlone};
+use debros_engine::Engine;
+use debros_p2p::{CallContext, Host, PeerId, TrustLevel};
+use debros_proto::rpc::request::Call;
+use debros_proto::rpc::{self, response};
+use debros_proto::{Code, Error, Result};
+use futures::future::join_all;
+use node_record::NodeRecord;
+use proof_server::{ProofServer, removed_error};
+use register::{NodeRegister, RoleCounts};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How often the register is read again: other nodes may have changed it.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The cluster, as the node has it.
+pub(crate) struct ClusterService {
+    state: Arc<ClusterState>,
+    pub(crate) members: Arc<Members>,
+    proofs: ProofServer,
+    control: Arc<dyn ClusterControl>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// What the service is set up with beside its configuration.
+pub(crate) struct ClusterSetup {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) clock: Clock,
+    pub(crate) peer_id: PeerId,
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) key_path: PathBuf,
+}
+
+impl ClusterService {
+    /// Reads the key, if there is one.
+    ///
+    /// # Errors
+    /// When it cannot be read, or others may read it.
+    pub(crate) fn load(
+        setup: ClusterSetup,
+        config: &ClusterConfig,
+    ) -> Result<Self, ClusterKeyError> {
+        let counts = RoleCounts {
+            voters: config.replication_factor,
+            holders: config.max_replicas.max(config.replication_factor),
+        };
+        let ClusterSetup { engine, clock, peer_id, name, version, key_path } = setup;
+        let register = NodeRegister::new(engine, clock, counts);
+        let own = OwnNode::new(peer_id, name, config.raft_address.clone(), version);
+        let own = own.map_err(|error| ClusterKeyError::Io {
+            path: key_path.clone(),
+            action: "used",
+            source: std::io::Error::other(error.message),
+        })?;
+        let state = Arc::new(ClusterState::load(own, register, key_path)?);
+        let members = Arc::new(Members::new(Arc::clone(&state)));
+        Ok(Self {
+            proofs: ProofServer::new(Arc::clone(&state), Arc::clone(&members)),
+            state,
+            members,
+            control: Arc::new(DataAlone),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    /// Joins with the token, if there is one, then begins to keep the connections to the other
+    /// nodes. On a node that is part of no cluster nothing happens.
+    ///
+    /// # Errors
+    /// When the node cannot join; when another node of the cluster has its name; when it was
+    /// removed.
+    pub(crate) async fn start(
+        self: &Arc<Self>,
+        host: Host,
+        token: Option<&JoinToken>,
+    ) -> Result<()> {
+        self.state.set_host(host);
+        if let Some(token) = token {
+            join::join_cluster(&self.state, token).await?;
+        }
+        if self.state.find_keyring().is_some() {
+            self.check_own_entry().await?;
+            self.members.follow_register().await;
+        }
+        let service = Arc::clone(self);
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = service.stop.cancelled() => {}
+                () = service.follow_changes() => {}
+            }
+        });
+        Ok(())
+    }
+
+    /// Brings the node's own entry up to date.
+    async fn check_own_entry(&self) -> Result<()> {
+        let state = &self.state;
+        state.register.make_tables().await?;
+        state.reload().await?;
+        let (own, described) = (state.own.peer_id, state.own_description()?);
+        let known = state.nodes().get(&own).cloned();
+        if let Some(removed) = known.as_ref().filter(|node| node.is_removed()) {
+            return Err(removed_error(removed));
+        }
+        if let Some(other) = state.node_named(&described.name, &own) {
+            return Err(name_taken_error(&described.name, &other));
+        }
+        if known.is_none_or(|known| known.description != described) {
+            match state.register.enter(own, &described).await {
+                // On a full disk a node that reads and deletes is needed.
+                Err(error)
+                    if matches!(
+                        error.code,
+                        Code::DatabaseFull | Code::DiskFull | Code::ReadOnly
+                    ) =>
+                {
+                    tracing::warn!(%error, "this node's entry in the register of the cluster could not be brought up to date");
+                }
+                entered => entered?,
+            }
+            state.reload().await?;
+        }
+        Ok(())
+    }
+
+    async fn follow_changes(&self) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(REFRESH_INTERVAL) => {}
+                () = self.state.changed.notified() => {}
+            }
+            if let Err(error) = self.refresh().await {
+                tracing::debug!(%error, "the register of the cluster cannot be read; what was read before holds");
+            }
+        }
+    }
+
+    /// Reads the register again, and acts on what is new in it.
+    async fn refresh(&self) -> Result<()> {
+        if self.state.reload().await? {
+            if let Some(removed) = self.own_removal() {
+                tracing::error!("{}", removed_error(&removed));
+            }
+            self.members.follow_register().await;
+        }
+        Ok(())
+    }
+
+    fn own_removal(&self) -> Option<NodeRecord> {
+        self.state.nodes().get(&self.state.own.peer_id).filter(|node| node.is_removed()).cloned()
+    }
+
+    /// Calls that carry a proof of their own.
+    ///
+    /// # Errors
+    /// What each call documents.
+    pub(crate) async fn public_call(
+        &self,
+        context: &CallContext,
+        call: Call,
+    ) -> Result<response::Result> {
+        match call {
+            Call::NodeHello(request) => {
+                self.proofs.hello(context, request).await.map(response::Result::NodeHello)
+            }
+            Call::NodeProof(request) => {
+                self.proofs.check_proof(context, &request).map(response::Result::NodeProof)
+            }
+            Call::JoinCluster(request) => {
+                let peer = context.peer.ok_or_else(not_a_node_error)?;
+                join::admit_node(&self.state, &self.proofs, peer, request).await?;
+                self.refresh().await?;
+                let welcome = join::welcome(&self.state)?;
+                self.announce_register().await;
+                Ok(response::Result::JoinCluster(welcome))
+            }
+            _ => Err(Error::internal("this service does not answer the call")),
+        }
+    }
+
+    /// The node that makes a call which only nodes make.
+    ///
+    /// # Errors
+    /// `forbidden` for everybody else, whatever the call.
+    pub(crate) fn require_node(&self, context: &CallContext) -> Result<PeerId> {
+        let is_proven =
+            context.trust.as_ref().is_some_and(|trust| trust.level() == TrustLevel::Node);
+        context
+            .peer
+            .filter(|peer| is_proven && self.state.is_live(peer))
+            .ok_or_else(not_a_node_error)
+    }
+
+    /// Calls of another node, which has proven that it is one.
+    ///
+    /// # Errors
+    /// What each call documents.
+    pub(crate) async fn node_call(&self, peer: PeerId, call: Call) -> Result<response::Result> {
+        match call {
+            Call::ExchangeNodes(request) => {
+                let known = self.state.nodes();
+                exchange::learn_nodes(&self.state, &request.nodes).await?;
+                // What was learned holds before the answer: the caller may send a new key next.
+                self.refresh().await?;
+                let nodes = known.values().map(NodeRecord::to_message).collect();
+                Ok(response::Result::ExchangeNodes(rpc::ExchangeNodesResponse { nodes }))
+            }
+            Call::ReplaceClusterKey(request) => {
+                if self.state.adopt_key(ClusterKey::from_message(request.key)?).await? {
+                    tracing::info!(%peer, "another node replaced the cluster's key");
+                }
+                Ok(response::Result::ReplaceClusterKey(rpc::ReplaceClusterKeyResponse {}))
+            }
+            _ => Err(Error::internal("this service does not answer the call")),
+        }
+    }
+
+    /// Tells the connected nodes what changed in the register.
+    async fn announce_register(&self) {
+        let connected = self.members.connected();
+        let told = connected.iter().map(|(peer, member)| async move {
+            if let Err(error) = exchange::exchange_nodes(&self.state, &member.channel).await {
+                tracing::debug!(%peer, %error, "a node could not be told what changed in the register");
+            }
+        });
+        join_all(told).await;
+    }
+
+    /// Ends the background work and gives up the connections.
+    pub(crate) async fn stop(&self) {
+        self.stop.cancel();
+        // Here, because a start that failed comes here too.
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.members.stop().await;
+    }
+}
+
+fn not_a_node_error() -> Error {
+    Error::new(Code::Forbidden, "this call is for nodes of the cluster alone")
+}
