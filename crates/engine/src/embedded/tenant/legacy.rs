@@ -10,7 +10,7 @@ use crate::embedded::error_mapping;
 use crate::embedded::integrity::{self, CheckDepth};
 use debros_proto::{Error, Namespace, Result};
 use debros_sql::catalogue::CatalogueChanges;
-use debros_sql::{Catalogue, ExecutionContext, INTERNAL_PREFIX, rewrite};
+use debros_sql::{Catalogue, ExecutionContext, ForeignKeys, INTERNAL_PREFIX, rewrite};
 use rusqlite::{Connection, OpenFlags};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -151,7 +151,7 @@ fn rewrite_schema(
     for object in old_objects(db).map_err(error_text)? {
         let refused =
             |error: Error| format!("the {} {}: {}", object.kind, object.name, error.message);
-        let rewritten = rewrite(&object.sql, &catalogue).map_err(refused)?;
+        let rewritten = rewrite(&object.sql, &catalogue, ForeignKeys::Enforced).map_err(refused)?;
         let mut none = |bytes: &mut [u8]| bytes.fill(0);
         let mut context = ExecutionContext { now_ms: 0, random: &mut none };
         let text = rewritten.fill_sql(&mut context).into_owned();

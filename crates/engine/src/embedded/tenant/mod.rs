@@ -47,21 +47,21 @@ pub(super) struct StatementPlan {
     pub(super) traits: StatementTraits,
 }
 
-impl Tenant {
-    /// Rewrites, or remembers. May take long: not on a thread that serves others.
-    fn rewrite_cached(&self, sql: &str, catalogue: &Catalogue) -> Result<Arc<RewrittenStatement>> {
-        self.rewriter.rewrite(sql, catalogue)
+impl StatementPlan {
+    fn new(
+        rewritten: Arc<RewrittenStatement>,
+        catalogue: &Catalogue,
+        traits: StatementTraits,
+    ) -> Self {
+        Self { rewritten, generation: catalogue.generation(), traits }
     }
+}
 
+impl Tenant {
     /// What a rewritten statement may do.
     fn rights_for(&self, rewritten: &RewrittenStatement) -> TenantRights {
         let (class, grants) = (rewritten.class, rewritten.grants);
         TenantRights { policy: rewritten.policy(&self.namespace), class, grants }
-    }
-
-    /// Takes the prefix out of what the database says.
-    fn demangle_error(&self, error: Error) -> Error {
-        self.demangler.demangle_error(error)
     }
 }
 

@@ -16,8 +16,8 @@ use debros_sql::dump::DumpTranslator;
 use debros_sql::policy::ForeignObjects;
 use debros_sql::transaction_pragma::PragmaName;
 use debros_sql::{
-    Catalogue, ExecutionTarget, HeaderField, MOMENT_CLEAR, MOMENT_SET, RewrittenStatement,
-    StatementClass, rewrite_with_foreign_keys,
+    Catalogue, ExecutionTarget, ForeignKeys, HeaderField, MOMENT_CLEAR, MOMENT_SET,
+    RewrittenStatement, StatementClass, rewrite,
 };
 use std::sync::Arc;
 
@@ -90,9 +90,9 @@ impl<'c> TenantWrite<'c> {
             Some(plan) if plan.generation == catalogue.generation() => Arc::clone(&plan.rewritten),
             // Not remembered: the same text means something else where foreign keys are on.
             _ if self.foreign_keys.as_ref().is_some_and(|references| !references.is_enforced()) => {
-                Arc::new(rewrite_with_foreign_keys(&statement.sql, &catalogue, false)?)
+                Arc::new(rewrite(&statement.sql, &catalogue, ForeignKeys::Off)?)
             }
-            _ => tenant.rewrite_cached(&statement.sql, &catalogue)?,
+            _ => tenant.rewriter.rewrite(&statement.sql, &catalogue)?,
         };
         if self.call.read_only && rewritten.class != StatementClass::Read {
             return Err(execution::read_only_error());
@@ -125,7 +125,7 @@ impl<'c> TenantWrite<'c> {
         } else {
             self.run_on_file(statement, &rewritten)
         };
-        result.map_err(|error| tenant.demangle_error(error))
+        result.map_err(|error| tenant.demangler.demangle_error(error))
     }
 
     /// What the authorizer saw of the last statement, if that was one that writes rows.
