@@ -16,13 +16,11 @@ mod dump;
 mod foreign_keys;
 mod format;
 mod info;
-mod legacy;
 mod object_renaming;
 mod read;
 mod write;
 
 pub(super) use delete::{delete_namespace, finish_interrupted_deletions};
-pub(super) use legacy::{convert_file, current_copy};
 pub(super) use object_renaming::restore_user_names;
 
 use super::authorizer::{StatementRights, StatementTraits, TenantRights};
@@ -73,9 +71,9 @@ pub(super) fn init_namespace(
     rewriter: &Arc<RewriteCache>,
 ) -> Result<(), OpenFailure> {
     conn.authorizer.set_rights(StatementRights::Internal);
-    if !format::is_current(&conn.db)? {
-        if legacy::has_objects(&conn.db)? {
-            return Err(OpenFailure::OldFormat);
+    if !format::has_tables(&conn.db)? {
+        if format::has_other_objects(&conn.db)? {
+            return Err(OpenFailure::Reported(format::unreleased_form_error(namespace)));
         }
         let transaction =
             conn.db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
@@ -83,8 +81,7 @@ pub(super) fn init_namespace(
         transaction.commit()?;
     }
     format::record_created_at(&conn.db, debros_proto::now_ms())?;
-    let catalogue =
-        format::load_catalogue(&mut conn.db, namespace).map_err(OpenFailure::Reported)?;
+    let catalogue = format::load_catalogue(&conn.db, namespace).map_err(OpenFailure::Reported)?;
     conn.writer_schema =
         Some(WriterSchema::new(Arc::new(Tenant::new(catalogue, Arc::clone(rewriter)))));
     Ok(())
@@ -132,15 +129,15 @@ pub(super) fn replace_content(
 }
 
 /// The schema of a file that was replaced.
-fn reload_catalogue(conn: &mut WriterConnection, namespace: &Namespace) -> Result<Catalogue> {
+fn reload_catalogue(conn: &WriterConnection, namespace: &Namespace) -> Result<Catalogue> {
     conn.authorizer.set_rights(StatementRights::Internal);
-    if !format::is_current(&conn.db).map_err(error_mapping::map_sqlite_error)? {
-        if legacy::has_objects(&conn.db).map_err(error_mapping::map_sqlite_error)? {
-            return Err(Error::internal("the database has the form of an earlier version"));
+    if !format::has_tables(&conn.db).map_err(error_mapping::map_sqlite_error)? {
+        if format::has_other_objects(&conn.db).map_err(error_mapping::map_sqlite_error)? {
+            return Err(format::unreleased_form_error(namespace));
         }
         format::create_tables(&conn.db).map_err(error_mapping::map_sqlite_error)?;
     }
-    format::load_catalogue(&mut conn.db, namespace)
+    format::load_catalogue(&conn.db, namespace)
 }
 
 /// What one call's statements see of the world: the time at which it came, and its own counters.
