@@ -1,6 +1,7 @@
 //! The embedded engine: SQLite files in this process, one writer thread and a few readers for each.
 
 mod authorizer;
+mod autoincrement;
 mod backup;
 mod changed_owners;
 mod closing_set;
@@ -35,16 +36,20 @@ mod metrics;
 mod namespace_locks;
 mod open_failure;
 mod owners;
+mod prepared_statement;
 mod process_limits;
 mod read_snapshots;
 mod reader_pool;
 mod reserve_use;
+mod result_budget;
 mod size_accounting;
+mod statement_run;
 mod system;
 mod temp_file_watch;
 mod tenant;
 mod tenant_schema;
 mod thread_count;
+mod time_limit;
 mod usage_ledger;
 mod verdict_cache;
 mod writer;
@@ -66,7 +71,6 @@ use debros_proto::rpc::{
     Condition, DeleteResponse, Entry, PutResponse, Statement, StatementResult, Table,
 };
 use debros_proto::{Code, Error, Key, Namespace, Result};
-use execution::TimeLimit;
 use fair_queue::FlowId;
 use idempotency::RecordFile;
 use job::JobIsolation;
@@ -75,6 +79,7 @@ use namespace_locks::AdmissionTicket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+use time_limit::TimeLimit;
 use writer_conn::WriterConnection;
 
 /// What closing may take for the disk after its deadline.

@@ -2,10 +2,12 @@
 
 use super::authorizer::StatementTraits;
 use super::deadline::Stopwatch;
-use super::execution::{self, ReadAttempt, ResultBudget, StatementRun};
+use super::execution::{self, ReadAttempt};
 use super::idempotency::{self, RecordFile};
 use super::job::JobIsolation;
 use super::namespace_locks::{AdmissionTicket, NamespaceLocks};
+use super::result_budget::ResultBudget;
+use super::statement_run::StatementRun;
 use super::verdict_cache::CachedVerdict;
 use super::{EmbeddedEngine, sql_write_options, statement_bytes, transaction_write_options};
 use crate::{CallOptions, IdempotencyKey, WriteOutcome};

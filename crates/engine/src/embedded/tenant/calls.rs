@@ -6,10 +6,11 @@ use super::write::TenantWrite;
 use crate::embedded::conn::SqliteConnection;
 use crate::embedded::database_handle::DatabaseHandle;
 use crate::embedded::deadline::{ElapsedTime, Stopwatch};
-use crate::embedded::execution::{self, TimeLimit};
+use crate::embedded::execution;
 use crate::embedded::idempotency::{self, RecordFile};
 use crate::embedded::job::JobIsolation;
 use crate::embedded::tenant_schema::Tenant;
+use crate::embedded::time_limit::TimeLimit;
 use crate::embedded::verdict_cache::{BRIEF_TIME, CachedVerdict};
 use crate::embedded::{
     EmbeddedEngine, JOB_BYTES, sql_write_options, statement_bytes, transaction_write_options,

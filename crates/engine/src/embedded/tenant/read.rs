@@ -5,8 +5,12 @@ use crate::embedded::authorizer::{StatementRights, StatementTraits};
 use crate::embedded::config::CallLimits;
 use crate::embedded::conn::SqliteConnection;
 use crate::embedded::deadline::Stopwatch;
-use crate::embedded::execution::{self, ReadAttempt, ResultBudget, StatementRun, TimeLimit};
+use crate::embedded::execution::{self, ReadAttempt};
+use crate::embedded::prepared_statement::refresh_schema_for;
+use crate::embedded::result_budget::ResultBudget;
+use crate::embedded::statement_run::StatementRun;
 use crate::embedded::tenant_schema::Tenant;
+use crate::embedded::time_limit::TimeLimit;
 use debros_proto::rpc::{Row, Statement, StatementResult, value::Kind};
 use debros_proto::{Code, Error, Result};
 use debros_sql::{Catalogue, ExecutionTarget, RewrittenStatement, StatementClass};
@@ -93,7 +97,7 @@ impl Tenant {
         };
         let tenancy = self.rights_for(&rewritten);
         let run = statement_run(statement, &rewritten, &text, StatementRights::Tenant(&tenancy));
-        execution::refresh_schema_for(conn, catalogue.generation())?;
+        refresh_schema_for(conn, catalogue.generation())?;
         match execution::run_if_read_only(conn, run, call.time, &call.limits)
             .map_err(|error| self.demangler.demangle_error(error))?
         {
@@ -125,7 +129,7 @@ impl Tenant {
         };
         let tenancy = self.rights_for(rewritten);
         let run = statement_run(statement, rewritten, &text, StatementRights::Tenant(&tenancy));
-        if let Err(error) = execution::refresh_schema_for(conn, catalogue.generation()) {
+        if let Err(error) = refresh_schema_for(conn, catalogue.generation()) {
             return Some(Err(error));
         }
         let outcome = execution::read_quickly(conn, run, &call.limits, watch)?;

@@ -5,8 +5,10 @@ use super::read::{TenantCall, not_a_namespace_error, statement_run};
 use super::{CallState, StatementPlan, format};
 use crate::embedded::authorizer::{StatementRights, StatementTraits};
 use crate::embedded::error_mapping;
-use crate::embedded::execution::{self, ResultBudget};
+use crate::embedded::execution;
+use crate::embedded::result_budget::ResultBudget;
 use crate::embedded::tenant_schema::WriterSchema;
+use crate::embedded::time_limit::with_time_limit;
 use crate::embedded::writer_conn::WriterConnection;
 use debros_proto::rpc::{Statement, StatementResult};
 use debros_proto::{Code, Error, Result};
@@ -306,7 +308,7 @@ impl<'c> TenantWrite<'c> {
     /// its counters.
     fn restore_counters(&self) -> Result<()> {
         self.conn.authorizer.set_rights(StatementRights::Internal);
-        execution::with_time_limit(self.conn, self.call.time, || {
+        with_time_limit(self.conn, self.call.time, || {
             restore_counters(&self.conn.db, self.state.counters)
                 .map_err(error_mapping::map_sqlite_error)
         })
