@@ -3,18 +3,19 @@
 use super::StatementPlan;
 use super::read::{TenantCall, TenantRead};
 use super::write::TenantWrite;
+use crate::embedded::EmbeddedEngine;
 use crate::embedded::conn::SqliteConnection;
 use crate::embedded::database_handle::DatabaseHandle;
 use crate::embedded::deadline::{ElapsedTime, Stopwatch};
 use crate::embedded::execution;
 use crate::embedded::idempotency::{self, RecordFile};
 use crate::embedded::job::JobIsolation;
+use crate::embedded::sql_write_options::{
+    JOB_BYTES, sql_write_options, statement_bytes, transaction_write_options,
+};
 use crate::embedded::tenant_schema::Tenant;
 use crate::embedded::time_limit::TimeLimit;
 use crate::embedded::verdict_cache::{BRIEF_TIME, CachedVerdict};
-use crate::embedded::{
-    EmbeddedEngine, JOB_BYTES, sql_write_options, statement_bytes, transaction_write_options,
-};
 use crate::{CallOptions, WriteOutcome};
 use debros_proto::rpc::{Statement, StatementResult, Table};
 use debros_proto::{Code, Error, Namespace, Result, now_ms};
