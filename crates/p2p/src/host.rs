@@ -13,6 +13,7 @@ use crate::peer_table::{PeerInfo, PeerTable};
 use crate::rpc_behaviour::StreamOpenError;
 use crate::rpc_client_stream::RpcClientStream;
 use crate::rpc_server::RpcServer;
+use crate::swarm_builder;
 use crate::swarm_task::{self, SharedHostState, SwarmCommand};
 use debros_proto::words::span;
 use debros_proto::{Code, Error};
@@ -56,7 +57,7 @@ impl Host {
         let server = handler.map(|handler| {
             Arc::new(RpcServer::new(handler, config.limits.clone(), metrics.clone(), stalled))
         });
-        let mut swarm = swarm_task::build(&config, server.clone(), &metrics)?;
+        let mut swarm = swarm_builder::build(&config, server.clone(), &metrics)?;
         let peer_id = *swarm.local_peer_id();
         let bound = listen::bind(&mut swarm, &config.listen).await?;
         let shared = Arc::new(SharedHostState {

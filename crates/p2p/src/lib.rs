@@ -39,6 +39,7 @@ mod send_queue;
 mod served_stream;
 mod serving_context;
 mod stream_server;
+mod swarm_builder;
 mod swarm_task;
 
 pub use channel::Channel;
