@@ -15,6 +15,7 @@ mod reference;
 mod setting_spec;
 mod setting_value;
 mod units;
+mod unknown_settings;
 mod yaml;
 
 pub(crate) use addresses::{is_web_address, peer_id_of};
