@@ -3,7 +3,9 @@
 #![no_main]
 
 use debros_proto::Namespace;
-use debros_sql::{Catalogue, Class, MOMENT_DDL, Moment, Place, rewrite};
+use debros_sql::{
+    Catalogue, ExecutionContext, ExecutionTarget, ForeignKeys, MOMENT_DDL, StatementClass, SystemTableGrants, rewrite,
+};
 use libfuzzer_sys::fuzz_target;
 use rusqlite::Connection;
 use rusqlite::hooks::{AuthContext, Authorization};
@@ -35,11 +37,11 @@ struct Scene {
     watched: Arc<Mutex<Watched>>,
 }
 
-fn text(sql: &str, catalogue: &Catalogue) -> Option<(String, Class, debros_sql::Grants)> {
-    let rewritten = rewrite(sql, catalogue).ok().filter(|rewritten| rewritten.place == Place::Data)?;
+fn text(sql: &str, catalogue: &Catalogue) -> Option<(String, StatementClass, SystemTableGrants)> {
+    let rewritten = rewrite(sql, catalogue, ForeignKeys::Enforced).ok().filter(|rewritten| rewritten.target == ExecutionTarget::Data)?;
     let mut random = |bytes: &mut [u8]| bytes.fill(7);
-    let mut moment = Moment { now_ms: 0, random: &mut random };
-    Some((rewritten.sql(&mut moment).into_owned(), rewritten.class, rewritten.grants))
+    let mut context = ExecutionContext { now_ms: 0, random: &mut random };
+    Some((rewritten.fill_sql(&mut context).into_owned(), rewritten.class, rewritten.grants))
 }
 
 fn scene() -> Scene {
@@ -80,7 +82,7 @@ fuzz_target!(|sql: &str| {
         {
             let mut watched = scene.watched.lock().unwrap();
             watched.on = true;
-            watched.ddl = class == Class::Ddl;
+            watched.ddl = class == StatementClass::Ddl;
             watched.sequence = grants.sequence;
             watched.statistics = grants.statistics;
         }

@@ -1,5 +1,5 @@
-//! Namespaces of the embedded engine: their files, of this and of earlier versions, their limits,
-//! and their end.
+//! Namespaces of the embedded engine: their files, of this form and of others, their limits, and
+//! their end.
 
 use bytes::Bytes;
 use debros_engine::conformance::{
@@ -22,114 +22,6 @@ fn open(path: &Path) -> Arc<dyn Engine> {
 
 fn open_with(config: EmbeddedConfig) -> Arc<dyn Engine> {
     Arc::new(EmbeddedEngine::open(config).unwrap_or_else(|error| panic!("{error}")))
-}
-
-/// What an earlier version left: the user's own names, and the table of kept answers.
-const EARLIER: &str = "
-    CREATE TABLE _debros_idempotency (
-        ns TEXT NOT NULL, key TEXT NOT NULL, request_hash BLOB NOT NULL, answer BLOB NOT NULL, expires_at INTEGER NOT NULL,
-        UNIQUE (ns, key)
-    );
-    INSERT INTO _debros_idempotency VALUES ('', 'kept', x'0101010101010101010101010101010101010101010101010101010101010101', x'', 99999999999999);
-    CREATE TABLE users(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE, at TEXT DEFAULT CURRENT_TIMESTAMP,
-        twice TEXT AS (name || name) STORED);
-    CREATE TABLE \"odd \"\"name\"\"\"(a, b);
-    CREATE TABLE kv(k TEXT PRIMARY KEY, v) WITHOUT ROWID;
-    CREATE TABLE orders(id INTEGER PRIMARY KEY, user_id REFERENCES users(id) ON DELETE CASCADE, n CHECK (n > 0));
-    CREATE INDEX orders_user ON orders(user_id) WHERE orders.n > 1;
-    CREATE VIEW rich AS SELECT users.name, sum(orders.n) AS n FROM users JOIN orders ON orders.user_id = users.id GROUP BY 1;
-    CREATE TABLE log(what);
-    CREATE TRIGGER logged AFTER INSERT ON users BEGIN INSERT INTO log VALUES (new.name); END;
-    CREATE VIRTUAL TABLE docs USING fts5(body);
-    CREATE VIRTUAL TABLE found USING fts5(name, content='users', content_rowid='id');
-    CREATE VIRTUAL TABLE gone USING fts5(body, content='');
-    CREATE VIRTUAL TABLE places USING rtree(id, x0, x1);
-    INSERT INTO users(name) VALUES ('ann'), ('bob');
-    DELETE FROM users WHERE name = 'bob';
-    INSERT INTO users(name) VALUES ('cyd');
-    INSERT INTO \"odd \"\"name\"\"\"(rowid, a, b) VALUES (7, 1, 2);
-    INSERT INTO kv VALUES ('k', 'v');
-    INSERT INTO orders VALUES (1, 1, 5), (2, 3, 2);
-    INSERT INTO docs(rowid, body) VALUES (42, 'the quick fox');
-    INSERT INTO found(found) VALUES ('rebuild');
-    INSERT INTO gone(rowid, body) VALUES (9, 'only the index is kept');
-    INSERT INTO places VALUES (1, 0, 2);
-    ANALYZE;";
-
-fn earlier(path: &Path, sql: &str) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let db = Connection::open(path).unwrap();
-    db.execute_batch("PRAGMA journal_mode = WAL").unwrap();
-    db.execute_batch(sql).unwrap();
-}
-
-async fn check_converted(engine: &Arc<dyn Engine>) {
-    for (sql, expected) in [
-        ("SELECT group_concat(id || name || twice, ',') FROM users", "1annannann,3cydcydcyd"),
-        ("SELECT rowid || a || b FROM \"odd \"\"name\"\"\"", "712"),
-        ("SELECT v FROM kv WHERE k = 'k'", "v"),
-        ("SELECT name || n FROM rich ORDER BY n DESC LIMIT 1", "ann5"),
-        ("SELECT rowid || body FROM docs WHERE docs MATCH 'quick'", "42the quick fox"),
-        ("SELECT rowid || name FROM found WHERE found MATCH 'cyd'", "3cyd"),
-        ("SELECT rowid || '' FROM gone WHERE gone MATCH 'index'", "9"),
-        ("SELECT id || '' FROM places WHERE x1 > 1", "1"),
-        ("SELECT group_concat(what, '') FROM log", "annbobcyd"),
-    ] {
-        assert_eq!(single_value(&query_ok(engine, sql).await), Value::from(expected), "{sql}");
-    }
-    assert_eq!(
-        query_ok(engine, "INSERT INTO users(name) VALUES ('dan')").await.last_insert_id,
-        Some(4)
-    );
-    assert_eq!(query_integer(engine, "SELECT count(*) FROM log").await, 4);
-    assert_eq!(
-        query_refused(engine, "INSERT INTO users(name) VALUES ('ann')").await.code,
-        Code::Constraint
-    );
-    query_ok(engine, "DELETE FROM users WHERE id = 1").await;
-    assert_eq!(query_integer(engine, "SELECT count(*) FROM orders").await, 1, "foreign keys");
-    let tables = engine.schema(&namespace("app"), options()).await.unwrap();
-    let users = tables.iter().find(|table| table.name == "users").unwrap();
-    assert!(
-        users.sql.starts_with("CREATE TABLE users(id INTEGER PRIMARY KEY AUTOINCREMENT"),
-        "{}",
-        users.sql
-    );
-    assert_eq!(tables.len(), 10);
-    query_ok(engine, "ALTER TABLE orders ADD COLUMN later").await;
-    query_ok(engine, "DROP TABLE found").await;
-}
-
-#[tokio::test]
-async fn a_file_of_an_earlier_version_is_brought_up_to_date_with_all_it_holds() {
-    let folder = tempfile::tempdir().unwrap();
-    open(folder.path()).close().await;
-    let path = folder.path().join("ns/app.db");
-    earlier(&path, EARLIER);
-    let engine = open(folder.path());
-    check_converted(&engine).await;
-    // What was answered is still known.
-    let other_request = engine
-        .query(&database("app"), Statement::from("DELETE FROM kv"), keyed_options("kept", 2))
-        .await;
-    assert_eq!(other_request.unwrap_err().code, Code::IdempotencyMismatch);
-    engine.close().await;
-    let engine = open(folder.path());
-    assert_eq!(query_integer(&engine, "SELECT count(*) FROM users").await, 2);
-    engine.close().await;
-    let db = Connection::open(&path).unwrap();
-    let plain: i64 = db
-        .query_row(
-            "SELECT count(*) FROM sqlite_schema WHERE name IN ('users', 'docs', 'docs_data')",
-            [],
-            |row| row.get(0),
-        )
-        .unwrap();
-    assert_eq!(plain, 0);
-    assert!(
-        fs::read_dir(folder.path().join("tmp")).unwrap().next().is_none(),
-        "a copy was left behind"
-    );
 }
 
 /// What SQLite accepted once, and what it would not accept in another order or a second time.
@@ -327,60 +219,69 @@ async fn many_changes_of_the_schema_in_one_call_are_all_there_or_none() {
     engine.close().await;
 }
 
-/// What the catalogue was before it had places.
-#[tokio::test]
-async fn a_file_with_the_first_list_of_its_schema_is_brought_up_to_date() {
-    let folder = tempfile::tempdir().unwrap();
-    open(folder.path()).close().await;
-    let path = folder.path().join("ns/app.db");
-    earlier(&path, EARLIER);
-    let engine = open(folder.path());
-    assert_eq!(query_integer(&engine, "SELECT count(*) FROM users").await, 2);
-    engine.close().await;
-    let db = Connection::open(&path).unwrap();
-    db.execute_batch(
-        "CREATE TABLE was(id INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, sql TEXT NOT NULL,
-             UNIQUE (kind, name)) STRICT;
-         INSERT INTO was(kind, name, sql) SELECT kind, name, sql FROM _debros_catalogue
-             WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite%' AND name NOT LIKE '%\\_data' ESCAPE '\\'
-             AND name NOT LIKE '%\\_idx' ESCAPE '\\' AND name NOT LIKE '%\\_content' ESCAPE '\\'
-             AND name NOT LIKE '%\\_docsize' ESCAPE '\\' AND name NOT LIKE '%\\_config' ESCAPE '\\'
-             AND name NOT LIKE 'places\\_%' ESCAPE '\\' ORDER BY kind;
-         INSERT INTO was(kind, name, sql) VALUES ('statistics', '', 'ANALYZE');
-         DROP TABLE _debros_catalogue;
-         ALTER TABLE was RENAME TO _debros_catalogue;
-         UPDATE _debros_about SET value = 1 WHERE name = 'format';",
-    )
-    .unwrap();
-    drop(db);
-    let engine = open(folder.path());
-    check_converted(&engine).await;
-    engine.close().await;
-    let db = Connection::open(&path).unwrap();
-    let format: i64 = db
-        .query_row("SELECT value FROM _debros_about WHERE name = 'format'", [], |row| row.get(0))
-        .unwrap();
-    assert_eq!(format, 2);
-    db.execute_batch("UPDATE _debros_about SET value = 3 WHERE name = 'format'").unwrap();
-    drop(db);
-    let engine = open(folder.path());
-    let error = query_refused(&engine, "SELECT * FROM users").await;
-    assert!(error.message.contains("newer version"), "{error:?}");
-    engine.close().await;
+/// Tables under the user's own names, which no release has written.
+const UNRELEASED: &str = "CREATE TABLE users(id INTEGER PRIMARY KEY, name TEXT UNIQUE);
+    INSERT INTO users(name) VALUES ('ann'); CREATE VIEW names AS SELECT name FROM users;";
+
+async fn check_refused(engine: &Arc<dyn Engine>, what: &str) {
+    for sql in ["SELECT * FROM users", "INSERT INTO users(name) VALUES ('bob')"] {
+        let error = query_refused(engine, sql).await;
+        assert!(error.code == Code::Internal && error.message.contains(what), "{sql}: {error}");
+    }
+    // The others have nothing to do with it.
+    let other = Statement::from("CREATE TABLE IF NOT EXISTS o(a)");
+    engine.query(&database("other"), other, options()).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_backup_of_an_earlier_version_is_brought_up_to_date_when_it_is_put_back() {
+async fn a_file_from_before_the_first_release_is_refused_by_its_name_and_stays_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path()).close().await;
+    let path = folder.path().join("ns/app.db");
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let db = Connection::open(&path).unwrap();
+    db.execute_batch(UNRELEASED).unwrap();
+    drop(db);
+    let engine = open(folder.path());
+    check_refused(&engine, "before release 0.1.0").await;
+    engine.close().await;
+    let db = Connection::open(&path).unwrap();
+    let left: (String, i64) = db
+        .query_row("SELECT max(name), (SELECT count(*) FROM sqlite_schema) FROM names", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .unwrap();
+    assert_eq!(left, ("ann".to_owned(), 3), "with the index of UNIQUE");
+}
+
+#[tokio::test]
+async fn a_file_of_another_format_is_refused_by_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(folder.path());
+    query_ok(&engine, "CREATE TABLE users(id INTEGER PRIMARY KEY, name TEXT)").await;
+    engine.close().await;
+    for (format, what) in [(1, "before release 0.1.0"), (3, "newer version")] {
+        let db = Connection::open(folder.path().join("ns/app.db")).unwrap();
+        db.execute("UPDATE _debros_about SET value = ?1 WHERE name = 'format'", [format]).unwrap();
+        drop(db);
+        let engine = open(folder.path());
+        check_refused(&engine, what).await;
+        engine.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_backup_from_before_the_first_release_comes_back_as_it_was_and_is_refused_by_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let engine = open(folder.path());
     query_ok(&engine, "CREATE TABLE newer(a)").await;
     let made = engine.backup(Box::new(|_, _| {})).await.unwrap();
-    // The backup, as the earlier version would have made it.
+    // The backup, as it would have been made then.
     let place = folder.path().join("backups").join(&made.name);
     let old = place.join("ns/app.db");
     fs::remove_file(&old).unwrap();
     let db = Connection::open(&old).unwrap();
-    db.execute_batch(EARLIER).unwrap();
+    db.execute_batch(UNRELEASED).unwrap();
     drop(db);
     let bytes = fs::read(&old).unwrap();
     let sum = debros_proto::hex::encode(&<sha2::Sha256 as sha2::Digest>::digest(&bytes));
@@ -394,36 +295,12 @@ async fn a_backup_of_an_earlier_version_is_brought_up_to_date_when_it_is_put_bac
     }
     fs::write(place.join("manifest.json"), manifest.to_string()).unwrap();
     engine.restore(&made.name, Box::new(|_, _| {})).await.unwrap();
-    assert_eq!(query_refused(&engine, "SELECT * FROM newer").await.code, Code::Sql);
-    check_converted(&engine).await;
+    check_refused(&engine, "before release 0.1.0").await;
     assert_eq!(fs::read(&old).unwrap(), bytes, "the backup itself was changed");
     engine.close().await;
-}
-
-#[tokio::test]
-async fn a_file_that_can_not_be_brought_up_to_date_says_why_and_stays_as_it_was() {
-    let folder = tempfile::tempdir().unwrap();
-    let engine = open(folder.path());
-    let path = folder.path().join("ns/app.db");
-    earlier(
-        &path,
-        "CREATE TABLE t(a); INSERT INTO t VALUES (1); CREATE VIEW odd AS SELECT load_extension(a) FROM t;",
-    );
-    let before = fs::read(&path).unwrap();
-    let error = query_refused(&engine, "SELECT * FROM t").await;
-    assert!(
-        error.message.contains("earlier version") && error.message.contains("the view odd"),
-        "{error}"
-    );
-    engine
-        .query(&database("other"), Statement::from("CREATE TABLE o(a)"), options())
-        .await
-        .unwrap();
-    engine.close().await;
-    let db = Connection::open(&path).unwrap();
-    assert_eq!(db.query_row("SELECT a FROM t", [], |row| row.get::<_, i64>(0)).unwrap(), 1);
-    drop(db);
-    assert_eq!(fs::read(&path).unwrap().len(), before.len());
+    let db = Connection::open(folder.path().join("ns/app.db")).unwrap();
+    let name: String = db.query_row("SELECT name FROM users", [], |row| row.get(0)).unwrap();
+    assert_eq!(name, "ann");
 }
 
 #[tokio::test]

@@ -153,13 +153,14 @@ impl ApiCall {
 
     /// The body as it was sent.
     pub(crate) async fn read_bytes(&mut self, limit: usize) -> Result<Bytes, ApiError> {
-        let length = body_reader::announced_length(&self.body);
-        let chunked = length.is_none() && !self.body.is_end_stream();
-        if chunked || length.is_some_and(|length| length > VERIFY_FIRST_BYTES) {
+        let announced = body_reader::announced_length(&self.body);
+        let chunked = announced.is_none() && !self.body.is_end_stream();
+        if chunked || announced.is_some_and(|length| length > VERIFY_FIRST_BYTES) {
             self.verify_caller().await.map_err(ApiError::with_close)?;
         }
         let body = std::mem::take(&mut self.body);
-        body_reader::read_body(body, limit, self.shared.limits.body_timeout, &mut self.charge).await
+        let pause = self.shared.limits.body_timeout;
+        body_reader::read_body(body, announced, limit, pause, &mut self.charge).await
     }
 
     /// A raw value.

@@ -3,13 +3,12 @@
 use crate::error::ApiError;
 use crate::fair_budget::ChargeGuard;
 use crate::request_cost::beyond_small;
-use axum::body::{Body, HttpBody};
+use axum::body::{Body, BodyDataStream, HttpBody};
 use bytes::Bytes;
 use debros_proto::Code;
-use futures::FutureExt as _;
+use futures::{FutureExt as _, TryStreamExt as _};
 use http::HeaderMap;
 use http::header::EXPECT;
-use http_body_util::BodyExt as _;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -34,7 +33,7 @@ pub(crate) fn announced_length(body: &impl HttpBody) -> Option<u64> {
     body.size_hint().exact()
 }
 
-/// Reads a whole body.
+/// Reads a whole body, of which `announced` bytes were announced.
 ///
 /// It may take as long as it flows: a pause ends at the latest after `pause`, and after a first one
 /// of that length its bytes must have come at [`MIN_BYTES_PER_SECOND`] or faster.
@@ -44,16 +43,53 @@ pub(crate) fn announced_length(body: &impl HttpBody) -> Option<u64> {
 /// takes nothing from others.
 pub(crate) async fn read_body(
     body: Body,
+    announced: Option<u64>,
     limit: usize,
     pause: Duration,
     charge: &mut ChargeGuard,
 ) -> Result<Bytes, ApiError> {
-    let announced =
-        announced_length(&body).map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+    let announced = announced.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large(limit));
     }
-    collect_chunks(body, announced, limit, pause, charge).await
+    let mut chunks = body.into_data_stream();
+    let mut flow = BodyProgress::new(pause);
+    let Some(first) = flow.next_chunk(&mut chunks).await? else {
+        return Ok(Bytes::new());
+    };
+    if first.len() > limit {
+        return Err(too_large(limit));
+    }
+    charge.resize(beyond_small(first.len()))?;
+    // The usual case: a small body that came in one piece is not copied.
+    if chunks.is_end_stream() {
+        return Ok(first);
+    }
+    let Some(second) = flow.next_chunk(&mut chunks).await? else {
+        return Ok(first);
+    };
+    // No more than was announced, if a length is known.
+    let most = announced.unwrap_or(limit);
+    let mut whole = Vec::new();
+    let mut pieces = [Some(first), Some(second)].into_iter().flatten();
+    let mut piece = pieces.next();
+    while let Some(bytes) = piece {
+        let length = whole.len() + bytes.len();
+        if length > limit {
+            return Err(too_large(limit));
+        }
+        if length > whole.capacity() {
+            let buffer = (whole.capacity() * 2).max(FIRST_BUFFER).min(most).max(length);
+            charge.resize(buffer)?;
+            whole.reserve_exact(buffer - whole.len());
+        }
+        whole.extend_from_slice(&bytes);
+        piece = match pieces.next() {
+            Some(piece) => Some(piece),
+            None => flow.next_chunk(&mut chunks).await?,
+        };
+    }
+    Ok(whole.into())
 }
 
 /// How fast a body arrives.
@@ -78,79 +114,21 @@ impl BodyProgress {
     }
 
     /// The next piece of data.
-    async fn next_chunk(&mut self, body: &mut Body) -> Result<Option<Bytes>, ApiError> {
+    async fn next_chunk(&mut self, chunks: &mut BodyDataStream) -> Result<Option<Bytes>, ApiError> {
         // Most bodies come with their head: they need no clock.
-        let piece = match next_data_frame(body).now_or_never() {
-            Some(piece) => piece?,
-            None => timeout_at(self.next_deadline(Instant::now()), next_data_frame(body))
+        let piece = match chunks.try_next().now_or_never() {
+            Some(piece) => piece,
+            None => timeout_at(self.next_deadline(Instant::now()), chunks.try_next())
                 .await
-                .map_err(|_| ApiError::slow_body())??,
+                .map_err(|_| ApiError::slow_body())?,
         };
-        self.received += piece.as_ref().map_or(0, Bytes::len);
-        Ok(piece)
-    }
-}
-
-async fn collect_chunks(
-    mut body: Body,
-    announced: Option<usize>,
-    limit: usize,
-    pause: Duration,
-    charge: &mut ChargeGuard,
-) -> Result<Bytes, ApiError> {
-    let mut flow = BodyProgress::new(pause);
-    let Some(first) = flow.next_chunk(&mut body).await? else {
-        return Ok(Bytes::new());
-    };
-    if first.len() > limit {
-        return Err(too_large(limit));
-    }
-    charge.resize(beyond_small(first.len()))?;
-    // The usual case: a small body that came in one piece is not copied.
-    if body.is_end_stream() {
-        return Ok(first);
-    }
-    let Some(second) = flow.next_chunk(&mut body).await? else {
-        return Ok(first);
-    };
-    // No more than was announced, if a length is known.
-    let most = announced.unwrap_or(limit);
-    let mut whole = Vec::new();
-    let mut pieces = [Some(first), Some(second)].into_iter().flatten();
-    let mut piece = pieces.next();
-    while let Some(bytes) = piece {
-        let length = whole.len() + bytes.len();
-        if length > limit {
-            return Err(too_large(limit));
-        }
-        if length > whole.capacity() {
-            let buffer = (whole.capacity() * 2).max(FIRST_BUFFER).min(most).max(length);
-            charge.resize(buffer)?;
-            whole.reserve_exact(buffer - whole.len());
-        }
-        whole.extend_from_slice(&bytes);
-        piece = match pieces.next() {
-            Some(piece) => Some(piece),
-            None => flow.next_chunk(&mut body).await?,
-        };
-    }
-    Ok(whole.into())
-}
-
-/// The next piece of data; trailers are skipped.
-async fn next_data_frame(body: &mut Body) -> Result<Option<Bytes>, ApiError> {
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| {
+        let piece = piece.map_err(|_| {
             let message = "the request's body is not well-formed: its length or chunks are not what the headers said";
             ApiError::new(Code::Malformed, message).with_close()
         })?;
-        if let Ok(data) = frame.into_data()
-            && !data.is_empty()
-        {
-            return Ok(Some(data));
-        }
+        self.received += piece.as_ref().map_or(0, Bytes::len);
+        Ok(piece)
     }
-    Ok(None)
 }
 
 /// Whether the caller waits for permission to send its body.
@@ -163,7 +141,7 @@ pub(crate) fn awaits_continue(headers: &HeaderMap) -> bool {
 /// connection has to end, and the answer has to say so, because hyper closes it silently. It stays
 /// open for a short time for the data on its way.
 pub(crate) async fn discard_rest(
-    mut body: Body,
+    body: Body,
     announced: Option<u64>,
     awaits_permission: bool,
     closes: bool,
@@ -172,16 +150,17 @@ pub(crate) async fn discard_rest(
         // Nothing was sent yet, and reading the body would request it.
         return false;
     }
+    let mut chunks = body.into_data_stream();
     if !closes
         && may_be_small(announced)
         && matches!(
-            timeout(DRAIN_PAUSE, discard_bytes(&mut body, MAX_DISCARDED_BYTES)).await,
+            timeout(DRAIN_PAUSE, discard_bytes(&mut chunks, MAX_DISCARDED_BYTES)).await,
             Ok(true)
         )
     {
         return true;
     }
-    tokio::spawn(timeout(DRAIN_TIME, async move { discard_bytes(&mut body, DRAIN_BYTES).await }));
+    tokio::spawn(timeout(DRAIN_TIME, async move { discard_bytes(&mut chunks, DRAIN_BYTES).await }));
     false
 }
 
@@ -192,16 +171,17 @@ pub(crate) fn may_be_small(announced: Option<u64>) -> bool {
 
 /// Reads and discards the rest of a body whose answer is on its way, as far as it is small and
 /// comes soon.
-pub(crate) fn await_end(mut body: Body) {
+pub(crate) fn await_end(body: Body) {
+    let mut chunks = body.into_data_stream();
     tokio::spawn(timeout(DRAIN_TIME, async move {
-        discard_bytes(&mut body, MAX_DISCARDED_BYTES).await
+        discard_bytes(&mut chunks, MAX_DISCARDED_BYTES).await
     }));
 }
 
 /// Reads and discards; returns whether the body came to its end.
-async fn discard_bytes(body: &mut Body, limit: usize) -> bool {
+async fn discard_bytes(chunks: &mut BodyDataStream, limit: usize) -> bool {
     let mut left = limit;
-    while let Ok(Ok(piece)) = timeout(DRAIN_PAUSE, next_data_frame(body)).await {
+    while let Ok(Ok(piece)) = timeout(DRAIN_PAUSE, chunks.try_next()).await {
         let Some(bytes) = piece else { return true };
         match left.checked_sub(bytes.len()) {
             Some(rest) => left = rest,
@@ -221,7 +201,7 @@ fn too_large(limit: usize) -> ApiError {
 
 #[cfg(test)]
 mod tests {
-    use super::{BodyProgress, MIN_BYTES_PER_SECOND, collect_chunks, read_body};
+    use super::{BodyProgress, MIN_BYTES_PER_SECOND, read_body};
     use crate::fair_budget::{CallerBuckets, FairBudget};
     use axum::body::{Body, Bytes};
     use http::StatusCode;
@@ -241,7 +221,7 @@ mod tests {
             (piece < pieces).then(|| (Ok::<_, Infallible>(Bytes::from(vec![0; size])), piece + 1))
         });
         let mut charge = FairBudget::new("test", 64 << 20).empty_charge(CallerBuckets::default());
-        let read = read_body(Body::from_stream(body), 8 << 20, pause, &mut charge).await;
+        let read = read_body(Body::from_stream(body), None, 8 << 20, pause, &mut charge).await;
         read.map(|bytes| bytes.len()).map_err(|error| error.status())
     }
 
@@ -277,8 +257,7 @@ mod tests {
             let budget = &budget;
             async move {
                 let pause = Duration::from_secs(3600);
-                let mut reading =
-                    Box::pin(collect_chunks(body, announced, 8 << 20, pause, &mut charge));
+                let mut reading = Box::pin(read_body(body, announced, 8 << 20, pause, &mut charge));
                 assert!(reading.as_mut().now_or_never().is_none(), "there is more to come");
                 budget.held()
             }

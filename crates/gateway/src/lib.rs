@@ -72,6 +72,7 @@ mod response_body;
 mod router;
 mod shared_websocket;
 mod sign_in_limits;
+mod sql_body;
 mod storage;
 mod tls;
 mod ttl_cache;

@@ -80,13 +80,10 @@ impl PublicCall {
     pub(crate) async fn read_json<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
         check_content_type(&self.parts.headers)?;
         let body = std::mem::take(&mut self.body);
-        let bytes = body_reader::read_body(
-            body,
-            MAX_BODY,
-            self.shared.limits.body_timeout,
-            &mut self.charge,
-        )
-        .await?;
+        let announced = body_reader::announced_length(&body);
+        let pause = self.shared.limits.body_timeout;
+        let bytes =
+            body_reader::read_body(body, announced, MAX_BODY, pause, &mut self.charge).await?;
         parse_json(&bytes)
     }
 

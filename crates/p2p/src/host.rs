@@ -15,7 +15,9 @@ use crate::peer_trust::{PeerTrust, PeerTrustTable};
 use crate::rpc_behaviour::StreamOpenError;
 use crate::rpc_client_stream::RpcClientStream;
 use crate::rpc_server::RpcServer;
-use crate::swarm_task::{self, SharedHostState, SwarmCommand};
+use crate::shared_host_state::SharedHostState;
+use crate::swarm_builder;
+use crate::swarm_task::{self, SwarmCommand};
 use debros_proto::words::span;
 use debros_proto::{Code, Error};
 use libp2p::multiaddr::Protocol;
@@ -66,7 +68,7 @@ impl Host {
             trusts: Arc::new(PeerTrustTable::default()),
             reserved: Arc::new(ReservedPeers::default()),
         });
-        let mut swarm = swarm_task::build(&config, server.clone(), &shared, &metrics)?;
+        let mut swarm = swarm_builder::build(&config, server.clone(), &shared, &metrics)?;
         let peer_id = *swarm.local_peer_id();
         let bound = listen::bind(&mut swarm, &config.listen).await?;
         *shared.lock_listen_addresses() = bound.addresses;

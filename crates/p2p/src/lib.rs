@@ -38,7 +38,9 @@ mod rpc_server;
 mod send_queue;
 mod served_stream;
 mod serving_context;
+mod shared_host_state;
 mod stream_server;
+mod swarm_builder;
 mod swarm_task;
 
 pub use addresses::advertised_addresses;

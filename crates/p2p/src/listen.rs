@@ -1,7 +1,7 @@
 //! Binding the listen addresses, all or none.
 
 use crate::host_start_error::{HostStartError, system_error};
-use crate::swarm_task::Behaviour;
+use crate::swarm_builder::Behaviour;
 use futures::{FutureExt as _, StreamExt as _};
 use libp2p::core::transport::ListenerId;
 use libp2p::multiaddr::Protocol;

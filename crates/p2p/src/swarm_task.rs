@@ -1,53 +1,23 @@
 //! The one task that owns the libp2p swarm: carries out commands, keeps the list of peers.
 
-use crate::admission::{AdmissionBehaviour, ConnectionRefused, ReservedPeers};
-use crate::host_config::HostConfig;
-use crate::host_start_error::{HostStartError, system_error};
+use crate::admission::ConnectionRefused;
+use crate::host_start_error::system_error;
 use crate::metrics::P2pMetrics;
-use crate::peer_table::{PeerConnection, PeerTable};
-use crate::peer_trust::PeerTrustTable;
-use crate::rpc_behaviour::{OpenReply, RpcBehaviour};
-use crate::rpc_server::RpcServer;
-use debros_proto::lock;
+use crate::peer_table::PeerConnection;
+use crate::rpc_behaviour::OpenReply;
+use crate::shared_host_state::SharedHostState;
+use crate::swarm_builder::{Behaviour, BehaviourEvent};
 use debros_proto::{Code, Error, LogThrottle, RPC_PROTOCOL};
 use futures::StreamExt as _;
 use libp2p::core::ConnectedPoint;
 use libp2p::core::transport::ListenerId;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{ConnectionId, DialError, ListenError, NetworkBehaviour, Swarm, SwarmEvent};
-use libp2p::{
-    Multiaddr, PeerId, SwarmBuilder, TransportError, dns, identify, noise, ping, tcp, tls, yamux,
-};
+use libp2p::swarm::{ConnectionId, DialError, ListenError, Swarm, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, TransportError, identify, ping};
 use std::collections::HashMap;
-use std::convert::Infallible;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
-
-/// The protocol version that this host states in identify.
-const PROTOCOL_VERSION: &str = "debros/1.0.0";
-/// Streams of all protocols on one connection; a peer that opens more loses the connection.
-const MAX_STREAMS: usize = 256;
-/// Streams of one connection whose protocol is still being agreed on; more are dropped.
-const MAX_NEGOTIATING: usize = 64;
-
-/// What hosts read without asking the task.
-pub(crate) struct SharedHostState {
-    pub(crate) listen_addresses: Mutex<Vec<Multiaddr>>,
-    pub(crate) peers: Mutex<PeerTable>,
-    pub(crate) trusts: Arc<PeerTrustTable>,
-    pub(crate) reserved: Arc<ReservedPeers>,
-}
-
-impl SharedHostState {
-    pub(crate) fn lock_listen_addresses(&self) -> MutexGuard<'_, Vec<Multiaddr>> {
-        lock(&self.listen_addresses)
-    }
-
-    pub(crate) fn lock_peers(&self) -> MutexGuard<'_, PeerTable> {
-        lock(&self.peers)
-    }
-}
 
 type DialReply = oneshot::Sender<Result<PeerId, Error>>;
 
@@ -81,86 +51,6 @@ pub(crate) enum SwarmCommand {
         deadline: Instant,
         reply: oneshot::Sender<()>,
     },
-}
-
-#[derive(NetworkBehaviour)]
-pub(crate) struct Behaviour {
-    // First: a refused connection must not reach the other behaviours.
-    admission: AdmissionBehaviour,
-    identify: identify::Behaviour,
-    ping: ping::Behaviour,
-    streams: RpcBehaviour,
-}
-
-pub(crate) fn build(
-    config: &HostConfig,
-    server: Option<Arc<RpcServer>>,
-    shared: &SharedHostState,
-    metrics: &P2pMetrics,
-) -> Result<Swarm<Behaviour>, HostStartError> {
-    let transport = |error: &dyn std::fmt::Display| HostStartError::Transport(error.to_string());
-    let muxer = || {
-        let mut muxer = yamux::Config::default();
-        muxer.set_max_num_streams(MAX_STREAMS);
-        muxer
-    };
-    let base = || {
-        SwarmBuilder::with_existing_identity(config.keypair.clone())
-            .with_tokio()
-            .with_tcp(
-                tcp::Config::new().nodelay(true),
-                (noise::Config::new, tls::Config::new),
-                muxer,
-            )
-            .map(|builder| builder.with_quic())
-            .map_err(|error| transport(&error))
-    };
-    let behaviour = |_: &_| build_behaviour(config, server.clone(), shared, metrics);
-    let options = |options: libp2p::swarm::Config| {
-        options
-            .with_idle_connection_timeout(config.idle_timeout)
-            .with_max_negotiating_inbound_streams(MAX_NEGOTIATING)
-    };
-    let never = |never: Infallible| -> HostStartError { match never {} };
-    match base()?.with_dns() {
-        Ok(builder) => {
-            Ok(builder.with_behaviour(behaviour).map_err(never)?.with_swarm_config(options).build())
-        }
-        Err(error) => {
-            tracing::warn!(%error, "this system's name servers are not known: only IP addresses can be dialled");
-            let names = dns::ResolverConfig::default();
-            let builder = base()?.with_dns_config(names, dns::ResolverOpts::default());
-            Ok(builder.with_behaviour(behaviour).map_err(never)?.with_swarm_config(options).build())
-        }
-    }
-}
-
-fn build_behaviour(
-    config: &HostConfig,
-    server: Option<Arc<RpcServer>>,
-    shared: &SharedHostState,
-    metrics: &P2pMetrics,
-) -> Behaviour {
-    let limits = &config.limits;
-    let trusts = Arc::clone(&shared.trusts);
-    let displaced = metrics.displaced_connections.clone();
-    let identify = identify::Config::new(PROTOCOL_VERSION.into(), config.keypair.public())
-        .with_agent_version(config.agent.clone())
-        .with_cache_size(0);
-    let ping =
-        ping::Config::new().with_interval(limits.ping_interval).with_timeout(limits.ping_timeout);
-    Behaviour {
-        admission: AdmissionBehaviour::new(
-            config.max_connections,
-            limits,
-            Arc::clone(&trusts),
-            Arc::clone(&shared.reserved),
-            displaced,
-        ),
-        identify: identify::Behaviour::new(identify),
-        ping: ping::Behaviour::new(ping),
-        streams: RpcBehaviour::new(server, trusts),
-    }
 }
 
 /// Runs until a `Close` command or until the last host is dropped.

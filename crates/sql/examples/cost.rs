@@ -3,7 +3,7 @@
 
 use debros_proto::Namespace;
 use debros_sql::catalogue::CatalogueEntry;
-use debros_sql::{Catalogue, ExecutionContext, RewriteCache, rewrite};
+use debros_sql::{Catalogue, ExecutionContext, ForeignKeys, RewriteCache, rewrite};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ fn main() {
     let namespace = Namespace::new("acme").expect("a namespace");
     let mut catalogue = Catalogue::new(&namespace).expect("a catalogue");
     for sql in SCHEMA {
-        rewrite(sql, &catalogue).expect("a statement of the schema");
+        rewrite(sql, &catalogue, ForeignKeys::Enforced).expect("a statement of the schema");
         catalogue.apply(sql).expect("a statement of the schema");
     }
     let rows = vec!["(1, 10.5, 'paid')"; 1000].join(", ");
@@ -45,7 +45,11 @@ fn main() {
     println!("{:32} {:>8} {:>10} {:>10}", "", "bytes", "miss, µs", "hit, µs");
     for (name, sql) in &statements {
         let rewriter = RewriteCache::new(1 << 20);
-        let miss = measure(|| drop(black_box(rewrite(sql, &catalogue).expect("it is rewritten"))));
+        let miss = measure(|| {
+            drop(black_box(
+                rewrite(sql, &catalogue, ForeignKeys::Enforced).expect("it is rewritten"),
+            ))
+        });
         rewriter.rewrite(sql, &catalogue).expect("it is rewritten");
         let hit = measure(|| {
             drop(black_box(rewriter.rewrite(sql, &catalogue).expect("it is rewritten")))
@@ -53,7 +57,8 @@ fn main() {
         println!("{name:32} {:>8} {:>10.2} {:>10.3}", sql.len(), micros(miss), micros(hit));
     }
     let rewritten =
-        rewrite("INSERT INTO users(name) VALUES (?1)", &catalogue).expect("it is rewritten");
+        rewrite("INSERT INTO users(name) VALUES (?1)", &catalogue, ForeignKeys::Enforced)
+            .expect("it is rewritten");
     let mut random = |bytes: &mut [u8]| bytes.fill(1);
     let mut context = ExecutionContext { now_ms: 0, random: &mut random };
     let fill = measure(|| drop(black_box(rewritten.fill_sql(&mut context))));

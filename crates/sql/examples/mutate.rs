@@ -12,8 +12,8 @@ mod common;
 use common::mutate::{Numbers, corpus, is_of_more_than_the_data, mutate};
 use common::{Allowed, Tenant, bound, open, run, without_place};
 use debros_sql::{
-    Catalogue, ExecutionContext, ExecutionTarget, MOMENT_DDL, MOMENT_SET, Policy, StatementClass,
-    rewrite,
+    Catalogue, ExecutionContext, ExecutionTarget, ForeignKeys, MOMENT_DDL, MOMENT_SET, Policy,
+    StatementClass, rewrite,
 };
 use rusqlite::Connection;
 use rusqlite::hooks::{AuthContext, Authorization};
@@ -138,7 +138,7 @@ impl Scene {
 
     fn try_one(&self, sql: &str) -> Result<&'static str, String> {
         self.allowed.iter().for_each(Allowed::allow);
-        let rewritten = match rewrite(sql, &self.catalogue) {
+        let rewritten = match rewrite(sql, &self.catalogue, ForeignKeys::Enforced) {
             Ok(rewritten) => rewritten,
             Err(error) => {
                 if error.code == debros_proto::Code::Internal

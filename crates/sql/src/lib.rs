@@ -46,6 +46,6 @@ pub use header::HeaderField;
 pub use names::INTERNAL_PREFIX;
 pub use policy::Policy;
 pub use query_plan::remove_time_reads;
-pub use rewrite::{RewrittenStatement, rewrite, rewrite_with_foreign_keys};
+pub use rewrite::{ForeignKeys, RewrittenStatement, rewrite};
 pub use rewrite_cache::RewriteCache;
 pub use statement_class::{ExecutionTarget, StatementClass, SystemTableGrants};

@@ -76,7 +76,7 @@ impl RewrittenStatement {
     /// The text to run. It is the same each time unless
     /// [`is_nondeterministic`](RewrittenStatement::is_nondeterministic).
     pub fn fill_sql(&self, context: &mut ExecutionContext<'_>) -> Cow<'_, str> {
-        self.template.fill(context)
+        self.template.render(|placeholder, text| placeholder.fill(context, text))
     }
 
     /// Whether the text contains values of its execution context.
@@ -102,32 +102,38 @@ impl RewrittenStatement {
     }
 }
 
+/// Whether statements have to keep foreign keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForeignKeys {
+    /// They have to, as everywhere outside of a transaction that turned foreign keys off.
+    Enforced,
+    /// A transaction turned foreign keys off: SQLite reads neither parents nor their indexes, and
+    /// changes of parents do not affect their children.
+    Off,
+}
+
 /// Rewrites a statement for a namespace, or refuses it.
 ///
 /// # Errors
 /// `sql_error` when SQLite does not accept it, in the user's words and with the position in the
 /// user's text; `statement_not_allowed` when it is not among the known and allowed forms;
 /// `sql_too_long`; `statement_timeout` when it takes too long to compile.
-pub fn rewrite(sql: &str, catalogue: &Catalogue) -> Result<RewrittenStatement> {
-    rewrite_with_foreign_keys(sql, catalogue, true)
-}
-
-/// As [`rewrite`], for a transaction that may have turned foreign keys off: then SQLite reads
-/// neither parents nor their indexes, and changes of parents do not affect their children.
-///
-/// # Errors
-/// As [`rewrite`].
-pub fn rewrite_with_foreign_keys(
+pub fn rewrite(
     sql: &str,
     catalogue: &Catalogue,
-    enforced: bool,
+    foreign_keys: ForeignKeys,
 ) -> Result<RewrittenStatement> {
     precheck::check_text(sql)?;
-    if let Some(pragma) = transaction_pragma::parse_pragma(sql)? {
+    if transaction_pragma::may_hold_pragma(sql)
+        && let Some(pragma) = transaction_pragma::parse_pragma(sql)?
+    {
         return Ok(RewrittenStatement::for_pragma(pragma));
     }
     let inner = catalogue.lock();
-    let _foreign_keys_off = if enforced { None } else { Some(inner.disable_foreign_keys()?) };
+    let _foreign_keys_off = match foreign_keys {
+        ForeignKeys::Enforced => None,
+        ForeignKeys::Off => Some(inner.disable_foreign_keys()?),
+    };
     let compiled = inner.compile(sql)?;
     let outcome = rewrite_statement(sql, &catalogue.prefix, &inner, &compiled)?;
     if outcome.target == ExecutionTarget::Data && !outcome.verified {

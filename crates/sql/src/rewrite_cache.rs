@@ -1,7 +1,7 @@
 //! Rewritten statements, cached.
 
 use crate::catalogue::Catalogue;
-use crate::rewrite::{RewrittenStatement, rewrite};
+use crate::rewrite::{ForeignKeys, RewrittenStatement, rewrite};
 use debros_proto::Result;
 use quick_cache::sync::Cache;
 use quick_cache::{Equivalent, Weighter};
@@ -63,8 +63,9 @@ impl RewriteCache {
         self.entries.get(&BorrowedCacheKey { generation: catalogue.generation(), sql })
     }
 
-    /// [`rewrite`], from the cache if the same text was rewritten for the same state of the same
-    /// schema.
+    /// [`rewrite`] where foreign keys are enforced, from the cache if the same text was rewritten
+    /// for the same state of the same schema. Otherwise it may take long: not on a thread that
+    /// serves others.
     ///
     /// # Errors
     /// As [`rewrite`]; refusals are not cached.
@@ -73,7 +74,7 @@ impl RewriteCache {
         if let Some(known) = self.entries.get(&key) {
             return Ok(known);
         }
-        let rewritten = Arc::new(rewrite(sql, catalogue)?);
+        let rewritten = Arc::new(rewrite(sql, catalogue, ForeignKeys::Enforced)?);
         if sql.len() <= MAX_CACHED {
             self.entries.insert(
                 CacheKey { generation: key.generation, sql: sql.into() },

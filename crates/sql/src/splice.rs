@@ -1,6 +1,6 @@
 //! Splicing: the output is the user's text with a few ranges replaced.
 
-use crate::execution_context::{ExecutionContext, Placeholder};
+use crate::execution_context::Placeholder;
 use debros_proto::limits::MAX_SQL_BYTES;
 use debros_proto::{Code, Error, Result};
 use std::borrow::Cow;
@@ -183,17 +183,13 @@ impl SqlTemplate {
         pieces
     }
 
-    /// The text, with its placeholders filled.
-    pub(crate) fn fill(&self, context: &mut ExecutionContext<'_>) -> Cow<'_, str> {
-        self.render(|placeholder, text| placeholder.fill(context, text))
-    }
-
     /// The text with stand-ins for its placeholders.
     pub(crate) fn with_stand_ins(&self) -> Cow<'_, str> {
         self.render(|placeholder, text| text.push_str(placeholder.stand_in()))
     }
 
-    fn render(&self, mut fill: impl FnMut(Placeholder, &mut String)) -> Cow<'_, str> {
+    /// The text, with what `fill` writes for each placeholder.
+    pub(crate) fn render(&self, mut fill: impl FnMut(Placeholder, &mut String)) -> Cow<'_, str> {
         if self.placeholders.is_empty() {
             return Cow::Borrowed(&self.texts[0]);
         }

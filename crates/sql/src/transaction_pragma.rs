@@ -74,9 +74,6 @@ pub fn may_hold_pragma(sql: &str) -> bool {
 /// # Errors
 /// `sql_error` for a value that is neither on nor off.
 pub(crate) fn parse_pragma(sql: &str) -> Result<Option<TransactionPragma>> {
-    if !may_hold_pragma(sql) {
-        return Ok(None);
-    }
     let found = with_statement(sql, |source, root| {
         let Stmt::PragmaStmt(pragma) = root else { return Ok(None) };
         let name = source.name_of(pragma.pragma_name())?;

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Shared, Tenant, state};
 use debros_proto::Code;
-use debros_sql::rewrite;
+use debros_sql::{ForeignKeys, rewrite};
 use std::time::Duration;
 
 fn tenant() -> (Shared, Tenant) {
@@ -73,7 +73,7 @@ fn errors_tell_the_place_in_the_users_own_text() {
             "the virtual-table module csv is not allowed",
         ),
     ] {
-        let error = rewrite(sql, &tenant.catalogue).unwrap_err();
+        let error = rewrite(sql, &tenant.catalogue, ForeignKeys::Enforced).unwrap_err();
         assert!(error.code == code && error.message.contains(message), "{sql:?}: {error:?}");
     }
 }
@@ -139,7 +139,7 @@ fn a_statement_of_a_mebibyte_is_rewritten_and_one_byte_more_is_refused() {
     let head = "INSERT INTO t(a) VALUES ('";
     let sql = format!("{head}{}')", "x".repeat((1 << 20) - head.len() - 2));
     assert_eq!(tenant.run(&shared, &sql).error, None);
-    let error = rewrite(&format!("{sql} "), &tenant.catalogue).unwrap_err();
+    let error = rewrite(&format!("{sql} "), &tenant.catalogue, ForeignKeys::Enforced).unwrap_err();
     assert_eq!(error.code, Code::SqlTooLong);
     let rows = vec!["(NULL, 'abcdefgh')"; 20_000].join(", ");
     assert_eq!(tenant.run(&shared, &format!("INSERT INTO t VALUES {rows}")).changes, 20_000);
@@ -168,7 +168,7 @@ fn what_a_statement_becomes_is_bounded_too() {
             mentions.replace("sqlite_schema", "pragma_table_xinfo('long')")
         ),
     ] {
-        let error = rewrite(&sql, &tenant.catalogue).unwrap_err();
+        let error = rewrite(&sql, &tenant.catalogue, ForeignKeys::Enforced).unwrap_err();
         assert!(
             error.code == Code::SqlTooLong && error.message.contains("split it"),
             "{}: {error:?}",
@@ -246,7 +246,7 @@ fn views_upon_views_do_not_hold_up_the_catalogue() {
             &format!("CREATE VIEW v{n} AS SELECT a.id, a.a FROM v{0} a JOIN v{0} b", n - 1),
         );
     }
-    let error = rewrite("SELECT * FROM v17", &tenant.catalogue).unwrap_err();
+    let error = rewrite("SELECT * FROM v17", &tenant.catalogue, ForeignKeys::Enforced).unwrap_err();
     assert!(matches!(error.code, Code::StatementTimeout | Code::Sql), "{error:?}");
 }
 
@@ -278,7 +278,7 @@ fn what_is_put_into_a_statement_is_bounded() {
         format!("UPDATE t SET a = 1 WHERE 1 IN ({})", many("date(a)", 100_000)),
         omits,
     ] {
-        let error = rewrite(&sql, &tenant.catalogue).unwrap_err();
+        let error = rewrite(&sql, &tenant.catalogue, ForeignKeys::Enforced).unwrap_err();
         assert_eq!(error.code, Code::SqlTooLong, "{}: {error:?}", &sql[..60]);
     }
     // Once is no harm.

@@ -4,7 +4,7 @@
 use debros_proto::rpc::Value;
 use debros_proto::{Code, Namespace};
 use debros_sql::catalogue::{CatalogueChanges, CatalogueEntry, EntryKind};
-use debros_sql::{Catalogue, ExecutionTarget, StatementClass, rewrite};
+use debros_sql::{Catalogue, ExecutionTarget, ForeignKeys, StatementClass, rewrite};
 use std::time::{Duration, Instant};
 
 fn namespace() -> Namespace {
@@ -14,7 +14,8 @@ fn namespace() -> Namespace {
 fn made(statements: &[&str]) -> Catalogue {
     let mut catalogue = Catalogue::new(&namespace()).unwrap();
     for sql in statements {
-        let rewritten = rewrite(sql, &catalogue).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let rewritten = rewrite(sql, &catalogue, ForeignKeys::Enforced)
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
         assert!(rewritten.changes_schema && rewritten.class == StatementClass::Ddl, "{sql}");
         catalogue.apply(sql).unwrap();
     }
@@ -122,12 +123,12 @@ fn every_schema_that_sqlite_accepted_is_made_again() {
             for refused in
                 ["PRAGMA schema_version = 1", "INSERT INTO sqlite_schema(name) VALUES ('x')"]
             {
-                assert!(rewrite(refused, catalogue).is_err(), "{refused}");
+                assert!(rewrite(refused, catalogue, ForeignKeys::Enforced).is_err(), "{refused}");
             }
             // The engine applies that one; SQLite never sees it.
             let writable = "PRAGMA writable_schema = ON";
             assert!(matches!(
-                rewrite(writable, catalogue).unwrap().target,
+                rewrite(writable, catalogue, ForeignKeys::Enforced).unwrap().target,
                 ExecutionTarget::Transaction(_)
             ));
             let soon = Instant::now() + Duration::from_secs(5);
@@ -162,8 +163,10 @@ fn what_can_not_be_made_again_is_told_and_leaves_the_rest() {
     let names: Vec<String> =
         loaded.entries().unwrap().into_iter().map(|entry| entry.name).collect();
     assert_eq!(names, ["a", "f", "c"]);
-    assert!(rewrite("SELECT a.x FROM a JOIN c ON a.x = c.x", &loaded).is_ok());
-    let error = rewrite("SELECT * FROM f", &loaded).unwrap_err();
+    assert!(
+        rewrite("SELECT a.x FROM a JOIN c ON a.x = c.x", &loaded, ForeignKeys::Enforced).is_ok()
+    );
+    let error = rewrite("SELECT * FROM f", &loaded, ForeignKeys::Enforced).unwrap_err();
     assert!(
         error.code == Code::Sql && error.message.contains("no such table: main.gone"),
         "{error:?}"
@@ -171,7 +174,7 @@ fn what_can_not_be_made_again_is_told_and_leaves_the_rest() {
     // With its content back, it is whole. The first user meets it as others do.
     let mut mended = loaded.fork().unwrap();
     mended.apply("CREATE TABLE gone(x)").unwrap();
-    rewrite("SELECT * FROM f", &mended).unwrap();
+    rewrite("SELECT * FROM f", &mended, ForeignKeys::Enforced).unwrap();
 }
 
 fn load(entries: &[CatalogueEntry]) -> Catalogue {
@@ -216,7 +219,10 @@ fn a_change_that_fails_or_is_dropped_changes_nothing() {
     );
     drop(fork);
     assert_eq!(catalogue.entries().unwrap(), entries);
-    assert_eq!(rewrite("SELECT * FROM new_one", &catalogue).unwrap_err().code, Code::Sql);
+    assert_eq!(
+        rewrite("SELECT * FROM new_one", &catalogue, ForeignKeys::Enforced).unwrap_err().code,
+        Code::Sql
+    );
 }
 
 #[test]
@@ -241,7 +247,7 @@ fn the_schema_call_describes_what_the_user_made() {
 fn questions_about_the_schema_take_arguments_and_have_limits() {
     let catalogue = made(SCHEMA);
     let sql = "SELECT name FROM sqlite_master WHERE type = ?1 AND name <> :other ORDER BY name";
-    let rewritten = rewrite(sql, &catalogue).unwrap();
+    let rewritten = rewrite(sql, &catalogue, ForeignKeys::Enforced).unwrap();
     assert_eq!(
         (rewritten.target, rewritten.parameters, rewritten.class),
         (ExecutionTarget::Catalogue, 2, StatementClass::Read)
@@ -290,7 +296,8 @@ fn lesson_21_what_a_statement_does_is_told_by_its_meaning() {
         ("CREATE TABLE u AS SELECT * FROM t", StatementClass::Ddl, false),
         ("PRAGMA table_info(t)", StatementClass::Read, false),
     ] {
-        let found = rewrite(sql, &catalogue).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let found = rewrite(sql, &catalogue, ForeignKeys::Enforced)
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
         assert_eq!((found.class, found.returning), (class, returning), "{sql}");
     }
 }
@@ -311,7 +318,7 @@ fn rows_out_of_nothing_do_not_stay_in_the_catalogue() {
         format!("CREATE TABLE u AS {numbers} SELECT i, hex(zeroblob(100000)) FROM n"),
         format!("CREATE TABLE u AS {numbers} SELECT max(i) FROM n"),
     ] {
-        assert!(rewrite(&sql, &catalogue).is_ok());
+        assert!(rewrite(&sql, &catalogue, ForeignKeys::Enforced).is_ok());
         let error = catalogue.apply(&sql).unwrap_err();
         assert!(matches!(error.code, Code::ResultTooLarge | Code::StatementTimeout), "{error:?}");
     }
@@ -337,7 +344,7 @@ fn a_catalogue_is_shared_between_threads() {
                     let sql = format!(
                         "SELECT n, {n} FROM a WHERE id = {thread} AND n IN (SELECT id FROM b)"
                     );
-                    let rewritten = rewrite(&sql, catalogue).unwrap();
+                    let rewritten = rewrite(&sql, catalogue, ForeignKeys::Enforced).unwrap();
                     assert_eq!(rewritten.objects, ["a", "b"]);
                 }
             });
@@ -426,7 +433,8 @@ fn the_places_of_sequence_numbers_are_left_out() {
     let mut random = |bytes: &mut [u8]| bytes.fill(1);
     let mut context = debros_sql::ExecutionContext { now_ms: 0, random: &mut random };
     let mut plain = |sql: &str| -> Vec<String> {
-        let rewritten = rewrite(sql, &catalogue).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let rewritten = rewrite(sql, &catalogue, ForeignKeys::Enforced)
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
         rewritten.fill_sql(&mut context).split_whitespace().map(str::to_owned).collect()
     };
     assert_eq!(
@@ -441,7 +449,11 @@ fn the_places_of_sequence_numbers_are_left_out() {
         "INSERT INTO sqlite_sequence(rowid, name, seq) VALUES(1, 'ns::other::b', 2)",
         "INSERT INTO sqlite_sequence(rowid, name, seq) VALUES(1, 'b' || 'c', 2)",
     ] {
-        assert_eq!(rewrite(bad, &catalogue).unwrap_err().code, Code::StatementNotAllowed, "{bad}");
+        assert_eq!(
+            rewrite(bad, &catalogue, ForeignKeys::Enforced).unwrap_err().code,
+            Code::StatementNotAllowed,
+            "{bad}"
+        );
     }
 }
 
@@ -461,6 +473,7 @@ fn statistics_of_a_dump_are_of_the_tables_whatever_their_names() {
     let made = dump.finish(&catalogue).unwrap();
     assert_eq!(made, ["ANALYZE main.\"main\"", "ANALYZE main.\"temp\""]);
     for sql in made {
-        rewrite(&sql, &catalogue).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        rewrite(&sql, &catalogue, ForeignKeys::Enforced)
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 }

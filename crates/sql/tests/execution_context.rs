@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Outcome, Shared, Tenant, open_shared_pair, run};
-use debros_sql::{ExecutionContext, MOMENT_CLEAR, MOMENT_SET, rewrite};
+use debros_sql::{ExecutionContext, ForeignKeys, MOMENT_CLEAR, MOMENT_SET, rewrite};
 use proptest::prelude::{prop, prop_oneof, proptest};
 use proptest::strategy::{Just, Strategy};
 use rusqlite::types::Value;
@@ -46,8 +46,8 @@ fn replay(shared: &Shared, tenant: &mut Tenant, now_ms: i64) -> Vec<Outcome> {
         assert_eq!(tenant.run(shared, sql).error, None, "{sql}");
     }
     for (index, sql) in WRITES.iter().enumerate() {
-        let rewritten =
-            rewrite(sql, &tenant.catalogue).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let rewritten = rewrite(sql, &tenant.catalogue, ForeignKeys::Enforced)
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
         let now_ms = now_ms + 1000 * i64::try_from(index).unwrap();
         let mut context = ExecutionContext { now_ms, random: &mut random };
         if rewritten.needs_moment {
@@ -102,14 +102,30 @@ fn a_view_tells_readers_the_present_and_writers_the_moment() {
         "SELECT at = CURRENT_TIMESTAMP OR at >= datetime('now', '-2 seconds') FROM present",
     );
     assert_eq!(read.rows, [[Value::Integer(1)]]);
-    assert!(!rewrite("SELECT * FROM present", &tenant.catalogue).unwrap().needs_moment);
     assert!(
-        rewrite("INSERT INTO log(what) SELECT at FROM present", &tenant.catalogue)
+        !rewrite("SELECT * FROM present", &tenant.catalogue, ForeignKeys::Enforced)
             .unwrap()
             .needs_moment
     );
-    assert!(rewrite("UPDATE t SET v = 2", &tenant.catalogue).unwrap().needs_moment);
-    assert!(!rewrite("UPDATE t SET upd = 2", &tenant.catalogue).unwrap().needs_moment);
+    assert!(
+        rewrite(
+            "INSERT INTO log(what) SELECT at FROM present",
+            &tenant.catalogue,
+            ForeignKeys::Enforced
+        )
+        .unwrap()
+        .needs_moment
+    );
+    assert!(
+        rewrite("UPDATE t SET v = 2", &tenant.catalogue, ForeignKeys::Enforced)
+            .unwrap()
+            .needs_moment
+    );
+    assert!(
+        !rewrite("UPDATE t SET upd = 2", &tenant.catalogue, ForeignKeys::Enforced)
+            .unwrap()
+            .needs_moment
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use common::mutate::{
 use common::{Allowed, Outcome, Shared, Tenant, bound, open, run, without_place};
 use debros_proto::{Code, Namespace};
 use debros_sql::dump::DumpTranslator;
-use debros_sql::{Catalogue, ExecutionTarget, RewriteCache, rewrite, rewrite_with_foreign_keys};
+use debros_sql::{Catalogue, ExecutionTarget, ForeignKeys, RewriteCache, rewrite};
 use proptest::prelude::{any, prop, proptest};
 use proptest::test_runner::Config;
 use rusqlite::Connection;
@@ -32,7 +32,7 @@ impl Pair {
     /// From here on as in a transaction that has turned foreign keys off.
     fn turn_references_off(&mut self) {
         self.both("PRAGMA foreign_keys = OFF");
-        self.tenant.enforced = false;
+        self.tenant.foreign_keys = ForeignKeys::Off;
     }
 
     fn tables(&self) -> Vec<String> {
@@ -49,22 +49,21 @@ impl Pair {
         if is_of_more_than_the_data(sql) {
             return;
         }
-        let rewritten =
-            match rewrite_with_foreign_keys(sql, &self.tenant.catalogue, self.tenant.enforced) {
-                Ok(rewritten) => rewritten,
-                // The error of a text that SQLite does not accept is SQLite's; a text that is not
-                // allowed may be valid SQL.
-                Err(error) => {
-                    // SQLite does not look into a WITH that nothing uses.
-                    if error.code == Code::Sql && !error.message.starts_with("unknown database") {
-                        self.plain.execute_batch("SAVEPOINT one").unwrap();
-                        let expected = run(&self.plain, sql);
-                        self.plain.execute_batch("ROLLBACK TO one; RELEASE one").unwrap();
-                        assert!(expected.error.is_some(), "{sql}\n  rewritten {error}");
-                    }
-                    return;
+        let rewritten = match rewrite(sql, &self.tenant.catalogue, self.tenant.foreign_keys) {
+            Ok(rewritten) => rewritten,
+            // The error of a text that SQLite does not accept is SQLite's; a text that is not
+            // allowed may be valid SQL.
+            Err(error) => {
+                // SQLite does not look into a WITH that nothing uses.
+                if error.code == Code::Sql && !error.message.starts_with("unknown database") {
+                    self.plain.execute_batch("SAVEPOINT one").unwrap();
+                    let expected = run(&self.plain, sql);
+                    self.plain.execute_batch("ROLLBACK TO one; RELEASE one").unwrap();
+                    assert!(expected.error.is_some(), "{sql}\n  rewritten {error}");
                 }
-            };
+                return;
+            }
+        };
         let is_of_now =
             rewritten.is_nondeterministic() || rewritten.needs_moment || rewritten.random_rows;
         if rewritten.target != ExecutionTarget::Data || is_of_now || rewritten.reads_counters {
@@ -130,12 +129,12 @@ proptest! {
 
     #[test]
     fn any_text_is_answered_without_a_panic(sql in ".{0,200}") {
-        let _ = rewrite(&sql, &catalogue());
+        let _ = rewrite(&sql, &catalogue(), ForeignKeys::Enforced);
     }
 
     #[test]
     fn any_bytes_that_are_text_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = rewrite(&String::from_utf8_lossy(&bytes), &catalogue());
+        let _ = rewrite(&String::from_utf8_lossy(&bytes), &catalogue(), ForeignKeys::Enforced);
     }
 
     #[test]
@@ -145,7 +144,7 @@ proptest! {
         "ON", "JOIN", ".", "main", "1", "?", ";", "RETURNING", "UNION", "ORDER", "BY", "now", "date", "random", "-", "--", "/*", "*/",
         "'", "\"", "::", "ns::acme::", "NULL", "CASE", "WHEN", "THEN", "EXPLAIN", "PRAGMA", "DEFAULT", "é", "\u{feff}", "\0",
     ]), 0..40)) {
-        let _ = rewrite(&words.join(" "), &catalogue());
+        let _ = rewrite(&words.join(" "), &catalogue(), ForeignKeys::Enforced);
     }
 
     /// Rows of tables behind virtual ones, of any form: answered, and what they become goes through
@@ -175,7 +174,7 @@ proptest! {
         }
         texts.extend(dump.finish(&catalogue).unwrap_or_default());
         for sql in texts {
-            if let Ok(rewritten) = rewrite(&sql, &catalogue) {
+            if let Ok(rewritten) = rewrite(&sql, &catalogue, ForeignKeys::Enforced) {
                 let mut random = |bytes: &mut [u8]| bytes.fill(1);
                 let mut context = debros_sql::ExecutionContext { now_ms: 0, random: &mut random };
                 let text = rewritten.fill_sql(&mut context).into_owned();

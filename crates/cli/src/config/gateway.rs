@@ -1,9 +1,9 @@
 //! The configuration of `network-gateway`, and the part of it that holds for the gateway inside a
 //! node.
 
+use super::addresses::{is_placeholder, parse_networks};
 use super::gateway_keys::{GATEWAY, INSIDE};
 use super::merge::{ConfigSources, MergedConfig};
-use super::setting_value::{is_placeholder, parse_networks};
 use super::{ConfigError, ConfigErrors, LogSettings};
 use ipnet::IpNet;
 use std::path::PathBuf;

@@ -1,10 +1,9 @@
 //! Merging the sources of a configuration.
 
-use super::setting_spec::{
-    SettingDefault, SettingSpec, SettingStatus, SettingTable, edit_distance,
-};
+use super::setting_spec::{SettingDefault, SettingSpec, SettingStatus, SettingTable};
 use super::setting_value::{RawSetting, SettingKind, SettingValue};
 use super::units::parse_size;
+use super::unknown_settings::{line_location, unknown_keys, unknown_variables};
 use super::yaml::ConfigFile;
 use super::{ConfigError, ConfigErrors};
 use std::fmt;
@@ -291,10 +290,6 @@ fn explicit_value(
     Ok(Some((value, SettingOrigin::File(file.path.clone(), entry.line))))
 }
 
-fn line_location(path: &Path, line: usize) -> String {
-    format!("{}:{line}", path.display())
-}
-
 fn parse_value(
     key: &SettingSpec,
     raw: &RawSetting,
@@ -354,83 +349,4 @@ fn unavailable_error(setting: &MergedSetting) -> Option<ConfigError> {
         place: setting.origin.to_string(),
         message: format!("{}: {value} cannot be used yet: {reason}", setting.key.path()),
     })
-}
-
-fn unknown_keys(table: &SettingTable, file: Option<&ConfigFile>) -> Vec<ConfigError> {
-    let Some(file) = file else {
-        return Vec::new();
-    };
-    let unknown =
-        file.entries.iter().filter(|entry| table.find(&entry.section, &entry.name).is_none());
-    unknown
-        .map(|entry| {
-            let path = if entry.section.is_empty() {
-                entry.name.clone()
-            } else {
-                format!("{}.{}", entry.section, entry.name)
-            };
-            let hint = match table.suggest_similar(&entry.section, &entry.name) {
-                Some(key) => format!("did you mean {}?", key.path()),
-                None => {
-                    let names: Vec<&str> = table
-                        .keys
-                        .iter()
-                        .filter(|key| key.section == entry.section)
-                        .map(|key| key.name)
-                        .collect();
-                    if names.is_empty() {
-                        format!("the sections are {}", table.sections().join(", "))
-                    } else {
-                        format!("allowed here: {}", names.join(", "))
-                    }
-                }
-            };
-            let message = format!("{} is not a setting; {hint}", debros_proto::ids::excerpt(&path));
-            ConfigError { place: line_location(&file.path, entry.line), message }
-        })
-        .collect()
-}
-
-/// Variables that look like settings and are none. Where the table has no sections, other programs'
-/// variables have the same start, so that only those which miss a name by a letter or two are
-/// mistakes.
-fn unknown_variables(table: &SettingTable, env: &[(String, String)]) -> Vec<ConfigError> {
-    /// Documented variables of the command line and of the SDK's examples.
-    const OTHERS: [&str; 6] = [
-        "DEBROS_API_KEY",
-        "DEBROS_BOOTSTRAP_PEERS",
-        "DEBROS_GATEWAY_URL",
-        "DEBROS_KEYSTORE_PASSWORD",
-        "GATEWAY_API_KEY",
-        "GATEWAY_BASE_URL",
-    ];
-    let known: Vec<String> = table.keys.iter().map(|key| table.env_name(key)).collect();
-    let mut problems = Vec::new();
-    for (name, value) in env {
-        if value.is_empty() || known.contains(name) || OTHERS.contains(&name.as_str()) {
-            continue;
-        }
-        let nearest = known.iter().map(|known| (edit_distance(name, known), known)).min();
-        let is_near = nearest.as_ref().is_some_and(|(distance, _)| *distance <= 2);
-        let in_section =
-            table.sections().iter().filter(|section| !section.is_empty()).any(|section| {
-                let prefix = format!("{}_{}_", table.env_prefix, section.to_ascii_uppercase());
-                // Kubernetes sets such variables for a service called debros-node.
-                name.strip_prefix(&prefix)
-                    .is_some_and(|rest| !rest.starts_with("SERVICE_") && !rest.starts_with("PORT"))
-            });
-        let is_typo = is_near && name.starts_with(table.env_prefix);
-        if !in_section && !is_typo {
-            continue;
-        }
-        let hint = match nearest {
-            Some((_, known)) if is_near => format!("did you mean {known}?"),
-            _ => "see --print-config for the settings".to_owned(),
-        };
-        problems.push(ConfigError {
-            place: format!("environment variable {name}"),
-            message: format!("is not a setting; {hint}"),
-        });
-    }
-    problems
 }

@@ -5,6 +5,7 @@
 //! mistake is reported with its place and with what is allowed, all of them at once, and nothing
 //! starts half-configured.
 
+mod addresses;
 mod gateway;
 mod gateway_keys;
 mod merge;
@@ -14,8 +15,10 @@ mod reference;
 mod setting_spec;
 mod setting_value;
 mod units;
+mod unknown_settings;
 mod yaml;
 
+pub(crate) use addresses::{is_web_address, peer_id_of};
 pub use gateway::{AccessSettings, EmbeddedGatewaySettings, GatewaySettings};
 pub use gateway_keys::GATEWAY;
 pub use merge::{ConfigSources, MergedConfig, MergedSetting, SettingOrigin};
@@ -24,7 +27,6 @@ pub use node_keys::NODE;
 pub use reference::render_reference;
 pub use setting_spec::{SettingDefault, SettingSpec, SettingStatus, SettingTable};
 pub use setting_value::{ListItemKind, RawSetting, SettingKind, SettingValue};
-pub(crate) use setting_value::{is_web_address, peer_id_of};
 pub use units::{duration_text, parse_duration};
 pub use yaml::{ConfigEntry, ConfigFile};
 

@@ -1,10 +1,11 @@
 //! The configuration of `network-node`: the table's settings, and what only holds for several of
 //! them together.
 
+use super::addresses::{is_placeholder, parse_networks};
 use super::gateway::EmbeddedGatewaySettings;
 use super::merge::{ConfigSources, MergedConfig, SettingOrigin};
 use super::node_keys::NODE;
-use super::setting_value::{RawSetting, SettingKind, SettingValue, is_placeholder, parse_networks};
+use super::setting_value::{RawSetting, SettingKind, SettingValue};
 use super::{ConfigError, ConfigErrors, LogSettings};
 use debros_node::{
     CLUSTER_KEY_FILE, Clock, ClusterConfig, DatabaseConfig, NodeBuildInfo, NodeConfig, NodeKind,

@@ -1,5 +1,8 @@
 //! Kinds of settings: how each reads as text, and how it is written back.
 
+use super::addresses::{
+    is_host, is_host_port, is_placeholder, is_web_address, parse_network, peer_id_of,
+};
 use super::units::{duration_text, parse_duration, parse_size, size_text};
 use debros_auth::wallet::Wallet;
 use std::time::Duration;
@@ -310,22 +313,6 @@ fn check_item(item: ListItemKind, text: &str) -> Result<(), String> {
     }
 }
 
-/// The peer id that a multiaddr ends with.
-pub(crate) fn peer_id_of(address: &str) -> Option<debros_client::PeerId> {
-    address.rsplit_once("/p2p/")?.1.parse().ok()
-}
-
-/// Whether a bootstrap peer still has a placeholder such as `<YOUR_BOOTSTRAP_PEER_ID>` where its id
-/// belongs.
-pub(crate) fn is_placeholder(peer: &str) -> bool {
-    peer.rsplit_once("/p2p/").is_some_and(|(address, id)| {
-        let name = id.strip_prefix('<').and_then(|id| id.strip_suffix('>')).unwrap_or_default();
-        !name.is_empty()
-            && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
-            && address.parse::<debros_client::Multiaddr>().is_ok()
-    })
-}
-
 impl SettingValue {
     /// As it stands in YAML.
     pub fn to_yaml(&self) -> String {
@@ -359,157 +346,5 @@ fn quote_yaml(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// Scheme, host, perhaps a port and a path that does not end with a slash: no user, no query,
-/// nothing to escape.
-pub(crate) fn is_web_address(text: &str) -> bool {
-    let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {
-        return false;
-    };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let fits =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'-' | b'_' | b'~');
-    (is_host(authority) || is_host_port(authority, false))
-        && !path.ends_with('/')
-        && !path.contains("//")
-        && path.bytes().all(fits)
-}
-
-/// The networks of a list that the table has checked.
-pub(super) fn parse_networks(texts: &[String]) -> Vec<ipnet::IpNet> {
-    texts.iter().filter_map(|text| parse_network(text)).collect()
-}
-
-/// The network that a text stands for; an address alone is a network of one.
-fn parse_network(text: &str) -> Option<ipnet::IpNet> {
-    text.parse().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(ipnet::IpNet::from))
-}
-
-fn is_host_port(text: &str, to_listen: bool) -> bool {
-    let Some((host, port)) = text.rsplit_once(':') else {
-        return false;
-    };
-    let host_fits = (host.is_empty() && to_listen) || is_host(host);
-    let port_fits = port.bytes().all(|byte| byte.is_ascii_digit())
-        && port.parse::<u16>().is_ok_and(|port| to_listen || port > 0);
-    host_fits && port_fits
-}
-
-fn is_host(text: &str) -> bool {
-    if let Some(inner) = text.strip_prefix('[') {
-        return inner
-            .strip_suffix(']')
-            .is_some_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok());
-    }
-    !text.is_empty()
-        && text.len() <= 253
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::{ListItemKind, RawSetting, SettingKind, SettingValue, is_placeholder};
-
-    #[test]
-    fn addresses_are_checked() {
-        let reads =
-            |kind: SettingKind, text: &str| kind.parse(&RawSetting::One(text.into())).is_ok();
-        for good in [":8080", "127.0.0.1:0", "localhost:8080", "[::1]:8080", "0.0.0.0:65535"] {
-            assert!(reads(SettingKind::ListenAddress, good), "{good}");
-        }
-        for bad in ["", "8080", ":", ":x", ":65536", "::1:8080", "a b:1", "[::1:8080", ":+1"] {
-            assert!(!reads(SettingKind::ListenAddress, bad), "{bad}");
-        }
-        assert!(
-            reads(SettingKind::Host, "")
-                && reads(SettingKind::Host, "127.0.0.1")
-                && reads(SettingKind::Host, "db.example.org:5001")
-        );
-        assert!(!reads(SettingKind::Host, "a/b") && !reads(SettingKind::Host, "host:0"));
-        for good in ["", "10.0.0.1:7001", "http://127.0.0.1:5001", "/ip4/10.0.0.1/tcp/4001"] {
-            assert!(reads(SettingKind::JoinAddress, good), "{good}");
-        }
-        assert!(
-            !reads(SettingKind::JoinAddress, "10.0.0.1")
-                && !reads(SettingKind::JoinAddress, "/nonsense/1")
-        );
-    }
-
-    #[test]
-    fn wallets_networks_and_origins_are_checked() {
-        let reads =
-            |kind: SettingKind, text: &str| kind.parse(&RawSetting::One(text.into())).is_ok();
-        let wallets = SettingKind::List(ListItemKind::Wallet);
-        assert!(reads(wallets, "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"));
-        assert!(reads(wallets, "f39fd6e51aad88f6f4ce6ab8827279cfffb92266"));
-        // One letter in the other case: the checksum of EIP-55 does not fit.
-        for bad in ["0xF39Fd6e51aad88F6F4ce6aB8827279cffFb92266", "0xf39f", "owner", "0x"] {
-            assert!(!reads(wallets, bad), "{bad}");
-        }
-        let sites = SettingKind::List(ListItemKind::Authority);
-        assert!(reads(sites, "gw.example,gw.example:8443,192.0.2.1,[2001:db8::1]:8080"));
-        for bad in
-            ["https://gw.example", "gw.example/path", "user@gw.example", "a b", "gw.example:x"]
-        {
-            assert!(!reads(sites, bad), "{bad}");
-        }
-        let networks = SettingKind::List(ListItemKind::Network);
-        assert!(reads(networks, "10.0.0.0/8,192.0.2.1,2001:db8::/32,::1"));
-        for bad in ["10.0.0.0/33", "proxy.example", "10.0.0", "*"] {
-            assert!(!reads(networks, bad), "{bad}");
-        }
-        for good in [
-            "",
-            "https://api.example.org",
-            "http://127.0.0.1:8080",
-            "https://[::1]:8443",
-            "https://example.org/debros",
-        ] {
-            assert!(reads(SettingKind::WebAddress, good), "{good}");
-        }
-        for bad in [
-            "api.example.org",
-            "ftp://x",
-            "https://x/",
-            "https://x/a?b",
-            "https://u@x",
-            "https://x?y",
-            "https://x/<a>",
-            "https://",
-            "javascript:x",
-        ] {
-            assert!(!reads(SettingKind::WebAddress, bad), "{bad}");
-        }
-    }
-
-    #[test]
-    fn peers_need_an_id_and_a_placeholder_is_told_from_a_mistake() {
-        let id = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
-        let reads = |text: String| {
-            SettingKind::List(ListItemKind::Peer).parse(&RawSetting::Many(vec![text]))
-        };
-        assert!(reads(format!("/ip4/127.0.0.1/tcp/4001/p2p/{id}")).is_ok());
-        assert!(reads("/ip4/127.0.0.1/tcp/4001".into()).unwrap_err().contains("/p2p/"));
-        assert!(reads("/ip4/127.0.0.1/tcp/4001/p2p/xyz".into()).is_err());
-        assert!(is_placeholder("/ip4/127.0.0.1/tcp/4001/p2p/<YOUR_BOOTSTRAP_PEER_ID>"));
-        for bad in [
-            "/ip4/127.0.0.1/tcp/4001/p2p/<>",
-            "/nonsense/p2p/<YOUR_ID>",
-            "/ip4/127.0.0.1/tcp/4001/p2p/<your id>",
-        ] {
-            assert!(!is_placeholder(bad) && reads(bad.into()).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn lists_come_from_yaml_and_from_variables_and_never_show_a_key() {
-        let kind = SettingKind::List(ListItemKind::ApiKey);
-        let list = SettingValue::List(vec!["ak_1:a".into(), "ak_2:b".into()]);
-        assert_eq!(kind.parse(&RawSetting::One("ak_1:a, ak_2:b,".into())), Ok(list.clone()));
-        assert_eq!(kind.parse(&RawSetting::Many(vec!["ak_1:a".into(), "ak_2:b".into()])), Ok(list));
-        for bad in ["hunter2", "hunter2:BAD", ":a", "hunter2:a,hunter2:a"] {
-            assert!(!kind.parse(&RawSetting::One(bad.into())).unwrap_err().contains("hunter2"));
-        }
-    }
-}
+mod tests;

@@ -7,7 +7,7 @@
 //!
 //! makes one `#[test]` of each case. A case gets a new engine and panics when a promise is broken.
 
-pub mod guards;
+pub mod idempotency;
 pub mod isolation;
 pub mod kv;
 pub mod limits;
@@ -67,7 +67,7 @@ macro_rules! conformance {
                 lesson_17_put_get_delete, lesson_18_values_are_exact, large_values, conditions_hold, versions_never_come_again,
                 values_expire, lesson_19_lists_match_bytes, lists_page, namespaces_do_not_share_keys, concurrent_puts
             }
-            guards {
+            idempotency {
                 a_keyed_write_happens_once, a_key_alone_is_committed, keyed_definitions, a_key_is_for_one_request, a_failed_write_leaves_no_record,
                 fifty_callers_act_once, idempotency_keys_are_of_a_namespace, keyed_puts_and_deletes, one_key_is_for_one_call_whatever_it_is,
                 one_key_in_two_calls_at_once_acts_once

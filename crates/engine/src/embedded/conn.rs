@@ -189,7 +189,7 @@ impl SqliteConnection {
     }
 
     /// Whether this connection has compiled for another schema than that of this catalogue. From
-    /// now on it has not: the caller has it look, as `execution::refresh_schema_for` does.
+    /// now on it has not: the caller has it look, as `prepared_statement::refresh_schema_for` does.
     pub(super) fn replace_generation(&self, generation: u64) -> bool {
         self.generation.replace(generation) != generation
     }

@@ -67,24 +67,23 @@ impl DiskReserve {
         reserve
     }
 
-    /// Whether only what removes may be written. This is more than a question: while the file is
-    /// given up, a call tries to make it again, once in each [`BETWEEN_TRIES`], and returns false
-    /// when the disk has room for it.
-    pub(super) fn is_given_up(&self) -> bool {
+    /// Makes the file again where it was given up and the disk has room for it now: tried once in
+    /// each [`BETWEEN_TRIES`]. False: it stays given up, and only what removes may be written.
+    pub(super) fn regain(&self) -> bool {
         let mut state = self.state();
-        let ReserveState::GivenUp { next_try } = *state else { return false };
+        let ReserveState::GivenUp { next_try } = *state else { return true };
         if Instant::now() < next_try {
-            return true;
+            return false;
         }
         *state = ReserveState::GivenUp { next_try: Instant::now() + BETWEEN_TRIES };
         let has_room = super::data_folder::available_space(&self.folder)
             .is_ok_and(|left| left >= self.bytes.saturating_mul(2));
         if !has_room || self.create_file().is_err() {
-            return true;
+            return false;
         }
         tracing::info!("the disk has room again: writes go on");
         *state = ReserveState::Kept;
-        false
+        true
     }
 
     /// Gives the space up because the disk is full. False: there is none to give up.

@@ -5,12 +5,16 @@
 //! flow it is in order. So a caller with a thousand waiting delays the others by what runs now and
 //! one of its own.
 
-use super::hashed_map::HashedMap;
+mod queue_budget;
+mod queue_state;
+
+pub(super) use queue_budget::QueueBudget;
+pub(super) use queue_state::FlowId;
+
 use crate::CallerKey;
-use debros_proto::{Code, Error, Namespace, Result, lock};
+use debros_proto::{Code, Error, Result, lock};
+use queue_state::QueueState;
 use std::collections::VecDeque;
-use std::collections::hash_map::Entry;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,25 +25,6 @@ const OWN_SHARE: usize = 1 << 20;
 /// Bytes that a namespace has in one batch when others wait as well. What alone has more is a batch
 /// of its own.
 const BATCH_SHARE: usize = 512 << 10;
-
-/// Whose work it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct FlowId {
-    namespace: u64,
-    caller: CallerKey,
-}
-
-impl FlowId {
-    /// A caller's work in a namespace, for a queue that all namespaces share.
-    pub(super) fn of(namespace: &Namespace, caller: CallerKey) -> Self {
-        Self { namespace: CallerKey::of(namespace.as_str()).0, caller }
-    }
-
-    /// A caller's work, for a queue of one namespace, or of the node.
-    pub(super) fn of_caller(caller: CallerKey) -> Self {
-        Self { namespace: 0, caller }
-    }
-}
 
 /// What callers have of the threads that take from a queue.
 #[derive(Clone, Copy, Debug)]
@@ -56,33 +41,6 @@ impl ThreadShare {
         ThreadShare { max_running: usize::MAX, shared_threads: usize::MAX };
 }
 
-/// What waits in all queues together, against how much may.
-#[derive(Debug)]
-pub(super) struct QueueBudget {
-    max: usize,
-    used: AtomicUsize,
-}
-
-impl QueueBudget {
-    pub(super) fn new(max: usize) -> Self {
-        Self { max, used: AtomicUsize::new(0) }
-    }
-
-    /// Takes a part. False, and nothing is taken: there is not so much left.
-    fn try_reserve(&self, bytes: usize, may_pass: bool) -> bool {
-        let used = self.used.fetch_add(bytes, Relaxed);
-        let fits = may_pass || used.saturating_add(bytes) <= self.max;
-        if !fits {
-            self.release(bytes);
-        }
-        fits
-    }
-
-    fn release(&self, bytes: usize) {
-        self.used.fetch_sub(bytes, Relaxed);
-    }
-}
-
 /// Waiting work, bounded in number and in bytes.
 #[derive(Debug)]
 pub(super) struct FairQueue<T> {
@@ -92,222 +50,6 @@ pub(super) struct FairQueue<T> {
     max_bytes: usize,
     budget: Arc<QueueBudget>,
     what: &'static str,
-}
-
-#[derive(Debug)]
-struct QueueState<T> {
-    namespaces: HashedMap<u64, NamespaceQueue<T>>,
-    /// Namespaces of which something waits, the next one first.
-    order: VecDeque<u64>,
-    count: usize,
-    bytes: usize,
-    /// Threads that wait for work. None is woken when it is 0: a busy thread looks again by itself.
-    idle: usize,
-    /// What was taken by [`FairQueue::take_one`] and is not done, of each caller.
-    running: HashedMap<CallerKey, usize>,
-    closed: bool,
-}
-
-#[derive(Debug)]
-struct NamespaceQueue<T> {
-    callers: HashedMap<CallerKey, CallerQueue<T>>,
-    order: VecDeque<CallerKey>,
-    count: usize,
-    bytes: usize,
-    /// Bytes given out in the batch that is being made.
-    given_bytes: usize,
-}
-
-#[derive(Debug)]
-struct CallerQueue<T> {
-    waiting: VecDeque<(T, usize)>,
-    bytes: usize,
-}
-
-impl<T> Default for QueueState<T> {
-    fn default() -> Self {
-        Self {
-            namespaces: HashedMap::default(),
-            order: VecDeque::new(),
-            count: 0,
-            bytes: 0,
-            idle: 0,
-            running: HashedMap::default(),
-            closed: false,
-        }
-    }
-}
-
-impl<T> Default for NamespaceQueue<T> {
-    fn default() -> Self {
-        Self {
-            callers: HashedMap::default(),
-            order: VecDeque::new(),
-            count: 0,
-            bytes: 0,
-            given_bytes: 0,
-        }
-    }
-}
-
-impl<T> NamespaceQueue<T> {
-    /// The next caller's first piece of work that `fits`, with its bytes. It is at its end of the
-    /// turn then; those before it whose work did not fit keep their places.
-    fn next_fitting(
-        &mut self,
-        fits: impl Fn(CallerKey, usize) -> bool,
-    ) -> Option<(CallerKey, T, usize)> {
-        let fitting = |caller: &CallerKey| {
-            self.callers
-                .get(caller)
-                .and_then(|of| of.waiting.front())
-                .is_some_and(|(_, bytes)| fits(*caller, *bytes))
-        };
-        let place = self.order.iter().position(fitting)?;
-        let caller = self.order.remove(place)?;
-        let of = self.callers.get_mut(&caller)?;
-        let (item, bytes) = of.waiting.pop_front()?;
-        of.bytes -= bytes;
-        self.count -= 1;
-        self.bytes -= bytes;
-        if of.waiting.is_empty() {
-            self.callers.remove(&caller);
-        } else {
-            self.order.push_back(caller);
-        }
-        Some((caller, item, bytes))
-    }
-}
-
-impl<T> QueueState<T> {
-    /// Whether a flow may have one more waiting: a caller, and in a queue of many namespaces a
-    /// namespace, has no more than is left for all others.
-    fn is_within_share(&self, flow: FlowId, max_count: usize, max_bytes: usize) -> bool {
-        let (left, bytes_left) =
-            (max_count.saturating_sub(self.count), max_bytes.saturating_sub(self.bytes));
-        let Some(of) = self.namespaces.get(&flow.namespace) else { return true };
-        let (left, bytes_left) = match flow.namespace {
-            0 => (left, bytes_left),
-            _ if of.count > left || of.bytes > bytes_left => return false,
-            _ => ((left - of.count) / 2, (bytes_left - of.bytes) / 2),
-        };
-        of.callers
-            .get(&flow.caller)
-            .is_none_or(|of| of.waiting.len() <= left && of.bytes <= bytes_left)
-    }
-
-    fn add(&mut self, flow: FlowId, item: T, bytes: usize) {
-        let of = self.namespaces.entry(flow.namespace).or_default();
-        if of.count == 0 {
-            self.order.push_back(flow.namespace);
-        }
-        let caller = of.callers.entry(flow.caller).or_insert_with(|| {
-            of.order.push_back(flow.caller);
-            CallerQueue { waiting: VecDeque::new(), bytes: 0 }
-        });
-        caller.waiting.push_back((item, bytes));
-        caller.bytes += bytes;
-        of.count += 1;
-        of.bytes += bytes;
-        self.count += 1;
-        self.bytes += bytes;
-    }
-
-    /// Puts work back before all else that waits of its flow. The flow is the next one.
-    fn requeue_first(&mut self, flow: FlowId, item: T, bytes: usize) {
-        let of = self.namespaces.entry(flow.namespace).or_default();
-        let caller = match of.callers.entry(flow.caller) {
-            Entry::Occupied(caller) => {
-                move_to_front(&mut of.order, flow.caller);
-                caller.into_mut()
-            }
-            Entry::Vacant(caller) => {
-                of.order.push_front(flow.caller);
-                caller.insert(CallerQueue { waiting: VecDeque::new(), bytes: 0 })
-            }
-        };
-        caller.waiting.push_front((item, bytes));
-        caller.bytes += bytes;
-        if of.count == 0 {
-            self.order.push_front(flow.namespace);
-        } else {
-            move_to_front(&mut self.order, flow.namespace);
-        }
-        of.count += 1;
-        of.bytes += bytes;
-        self.count += 1;
-        self.bytes += bytes;
-    }
-
-    /// A flow has had its turn: the others come first.
-    fn pass_turn(&mut self, flow: FlowId) {
-        let Some(of) = self.namespaces.get_mut(&flow.namespace) else { return };
-        move_to_back(&mut self.order, flow.namespace);
-        if of.callers.contains_key(&flow.caller) {
-            move_to_back(&mut of.order, flow.caller);
-        }
-    }
-
-    /// The next piece of work that `fits`; it is asked with what its namespace was given.
-    /// Namespaces of which nothing fits go to `passed`, in order.
-    fn next_fitting(
-        &mut self,
-        passed: &mut VecDeque<u64>,
-        fits: impl Fn(usize, CallerKey, usize) -> bool,
-    ) -> Option<(CallerKey, T, usize)> {
-        while let Some(namespace) = self.order.pop_front() {
-            let Some(of) = self.namespaces.get_mut(&namespace) else { continue };
-            let given = of.given_bytes;
-            let Some((caller, item, bytes)) =
-                of.next_fitting(|caller, bytes| fits(given, caller, bytes))
-            else {
-                passed.push_back(namespace);
-                continue;
-            };
-            of.given_bytes += bytes;
-            if of.count == 0 {
-                self.namespaces.remove(&namespace);
-            } else {
-                self.order.push_back(namespace);
-            }
-            self.count -= 1;
-            self.bytes -= bytes;
-            return Some((caller, item, bytes));
-        }
-        None
-    }
-
-    /// Those that were passed over are the first the next time.
-    fn restore_order(&mut self, mut passed: VecDeque<u64>) {
-        passed.append(&mut self.order);
-        self.order = passed;
-        self.namespaces.values_mut().for_each(|of| of.given_bytes = 0);
-    }
-
-    fn is_one_flow(&self) -> bool {
-        self.namespaces.len() == 1 && self.namespaces.values().all(|of| of.callers.len() == 1)
-    }
-
-    fn is_only_of(&self, flow: FlowId) -> bool {
-        self.count == 0
-            || self.is_one_flow()
-                && self
-                    .namespaces
-                    .get(&flow.namespace)
-                    .is_some_and(|of| of.callers.contains_key(&flow.caller))
-    }
-}
-
-fn move_to_front<K: PartialEq>(order: &mut VecDeque<K>, key: K) {
-    if order.front() != Some(&key) {
-        order.retain(|other| *other != key);
-        order.push_front(key);
-    }
-}
-
-fn move_to_back<K: PartialEq>(order: &mut VecDeque<K>, key: K) {
-    order.retain(|other| *other != key);
-    order.push_back(key);
 }
 
 impl<T> FairQueue<T> {
@@ -487,12 +229,8 @@ impl<T> FairQueue<T> {
     pub(super) fn abandon(&self) {
         let dropped = {
             let mut state = self.lock();
-            let (idle, running) = (state.idle, std::mem::take(&mut state.running));
             self.budget.release(state.bytes);
-            std::mem::replace(
-                &mut *state,
-                QueueState { idle, running, closed: true, ..QueueState::default() },
-            )
+            state.close_and_empty()
         };
         self.ready.notify_all();
         drop(dropped);

@@ -1,6 +1,7 @@
 //! The embedded engine: SQLite files in this process, one writer thread and a few readers for each.
 
 mod authorizer;
+mod autoincrement;
 mod backup;
 mod changed_owners;
 mod closing_set;
@@ -30,23 +31,29 @@ mod integrity;
 mod job;
 mod key_locks;
 mod kv;
+mod kv_calls;
 mod last_insert;
 mod metrics;
 mod namespace_locks;
 mod open_failure;
 mod owners;
+mod prepared_statement;
 mod process_limits;
 mod read_snapshots;
 mod reader_pool;
 mod replicated;
 mod replication;
 mod reserve_use;
+mod result_budget;
 mod size_accounting;
+mod sql_write_options;
+mod statement_run;
 mod system;
 mod temp_file_watch;
 mod tenant;
 mod tenant_schema;
 mod thread_count;
+mod time_limit;
 mod usage_ledger;
 mod verdict_cache;
 mod writer;
@@ -57,33 +64,26 @@ pub use config::{CallLimits, EmbeddedConfig};
 pub use engine_open_error::EngineOpenError;
 
 use crate::{
-    BackupInfo, CallOptions, Engine, ExportFile, IdempotencyKey, KeyPage, NamespaceFilter,
-    NamespaceInfo, ProgressFn, ReplicatedLog, TargetDatabase, WriteOutcome,
+    BackupInfo, CallOptions, Engine, ExportFile, KeyPage, NamespaceFilter, NamespaceInfo,
+    ProgressFn, ReplicatedLog, TargetDatabase, WriteOutcome,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
-use database_handle::{DatabaseHandle, WriteOptions};
 use database_manager::DatabaseManager;
 use debros_proto::rpc::{
     Condition, DeleteResponse, Entry, PutResponse, Statement, StatementResult, Table,
 };
 use debros_proto::{Code, Error, Key, Namespace, Result};
-use execution::TimeLimit;
-use fair_queue::FlowId;
 use idempotency::RecordFile;
-use job::JobIsolation;
 use key_locks::{KeyGuard, KeyLocks};
-use namespace_locks::AdmissionTicket;
+use kv_calls::{kv_run_once, kv_write_options};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use writer_conn::WriterConnection;
+use time_limit::TimeLimit;
 
 /// What closing may take for the disk after its deadline.
 const CLOSE_DISK_TIME: Duration = Duration::from_millis(300);
-/// Bytes that a waiting job takes besides its statements and values.
-const JOB_BYTES: usize = 256;
-
 /// SQLite files in this process. See the crate's `DESIGN.md`.
 pub struct EmbeddedEngine {
     databases: Arc<DatabaseManager>,
@@ -153,32 +153,6 @@ impl EmbeddedEngine {
         }
         Ok(())
     }
-
-    /// The write of a key-value call: a single statement, and a savepoint only where an idempotency
-    /// record comes with it.
-    fn kv_write_options(
-        namespace: &Namespace,
-        value_bytes: usize,
-        removes: bool,
-        options: &CallOptions,
-    ) -> Result<WriteOptions> {
-        if options.read_only {
-            return Err(execution::read_only_error());
-        }
-        let isolation = if options.idempotency_key.is_some() {
-            JobIsolation::Savepoint
-        } else {
-            JobIsolation::StatementAtomic
-        };
-        let flow = FlowId::of(namespace, options.caller);
-        Ok(WriteOptions {
-            isolation,
-            removes,
-            bytes: JOB_BYTES + value_bytes,
-            deadline: options.deadline,
-            flow,
-        })
-    }
 }
 
 /// Sets what it holds when it is dropped: the caller that waited has gone.
@@ -188,34 +162,6 @@ impl Drop for SetOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Relaxed);
     }
-}
-
-fn statement_bytes(statement: &Statement) -> usize {
-    let args: usize = statement.args.iter().map(|arg| 32 + arg.size()).sum();
-    JOB_BYTES + statement.sql.len() + args
-}
-
-fn sql_write_options(only_removes: bool, bytes: usize, options: &CallOptions) -> WriteOptions {
-    let flow = FlowId::of_caller(options.caller);
-    WriteOptions {
-        isolation: JobIsolation::Savepoint,
-        removes: only_removes,
-        bytes,
-        deadline: options.deadline,
-        flow,
-    }
-}
-
-/// As [`sql_write_options`], for several statements in one transaction.
-fn transaction_write_options(
-    database: &DatabaseHandle,
-    statements: &[Statement],
-    options: &CallOptions,
-) -> WriteOptions {
-    let verdicts = database.verdicts();
-    let removes =
-        !statements.is_empty() && statements.iter().all(|one| verdicts.only_removes(&one.sql));
-    sql_write_options(removes, statements.iter().map(statement_bytes).sum(), options)
 }
 
 #[async_trait]
@@ -297,7 +243,7 @@ impl Engine for EmbeddedEngine {
         if ttl_seconds == Some(0) {
             return Err(Error::invalid("the time to live is 0 s: it must be at least 1"));
         }
-        let write = Self::kv_write_options(namespace, size, false, &options)?;
+        let write = kv_write_options(namespace, size, false, &options)?;
         let key_guard = self.lock_idempotency_key(&options, RecordFile::System).await?;
         let put = kv::PairWrite {
             namespace: namespace.clone(),
@@ -325,7 +271,7 @@ impl Engine for EmbeddedEngine {
         options: CallOptions,
     ) -> Result<WriteOutcome<bool>> {
         let admission = self.databases.admit_write(namespace)?;
-        let write = Self::kv_write_options(namespace, 0, true, &options)?;
+        let write = kv_write_options(namespace, 0, true, &options)?;
         let key_guard = self.lock_idempotency_key(&options, RecordFile::System).await?;
         let act = kv_run_once(
             options.idempotency_key.zip(key_guard),
@@ -481,17 +427,6 @@ impl EmbeddedEngine {
         })
     }
 
-    /// Refuses a write into the namespace that `owner` returns, when that was shut since the caller
-    /// was admitted.
-    fn admission_check<W>(
-        &self,
-        owner: fn(&W) -> &Namespace,
-        admission: AdmissionTicket,
-    ) -> impl Fn(&W) -> Result<()> + Send + use<W> {
-        let locks = Arc::clone(&self.databases.namespace_locks);
-        move |write| locks.check_still_admitted(owner(write), admission)
-    }
-
     /// Locks the idempotency key for this call, unless a write of the other file came with it
     /// before. What is returned goes with the write.
     async fn lock_idempotency_key(
@@ -521,77 +456,6 @@ impl EmbeddedEngine {
         // It may have waited for long.
         databases.check_not_deleting(namespace)?;
         Ok(Some(key_guard))
-    }
-
-    /// A key-value write. A system's database that is found damaged takes none; what the node
-    /// itself writes goes on, or no operator could sign in to restore it.
-    async fn write_kv<T: Send + 'static>(
-        &self,
-        write: WriteOptions,
-        act: impl FnMut(&mut WriterConnection) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let system = &self.databases.system;
-        system.check_undamaged()?;
-        let outcome = system.write(write, act).await;
-        self.note_damage_of_system(&outcome);
-        outcome
-    }
-
-    fn note_damage_of_system<T>(&self, outcome: &Result<T>) {
-        if outcome.as_ref().is_err_and(|error| error.code == Code::Corrupt)
-            && self.databases.system.set_damaged(true)
-        {
-            tracing::error!(
-                "the system's database is damaged: it takes no key-value pairs until it is restored"
-            );
-        }
-    }
-
-    fn kv_read<T>(
-        &self,
-        namespace: &Namespace,
-        act: impl FnOnce(&conn::SqliteConnection) -> rusqlite::Result<T>,
-    ) -> Result<T> {
-        self.databases.check_not_deleting(namespace)?;
-        let started = Instant::now();
-        let system = &self.databases.system;
-        let outcome = system.read_on_this_thread(act).and_then(|outcome| {
-            outcome
-                .map_err(|error| system.span().in_scope(|| error_mapping::map_sqlite_error(error)))
-        });
-        self.databases.shared.metrics.kv_read.record(started.elapsed().as_secs_f64());
-        self.note_damage_of_system(&outcome);
-        outcome
-    }
-}
-
-/// A key-value write of a caller that is still admitted; it happens once when it has an idempotency
-/// key.
-fn kv_run_once<W, M, T>(
-    idempotency_key: Option<(IdempotencyKey, KeyGuard)>,
-    what: W,
-    check_still: impl Fn(&W) -> Result<()> + Send + 'static,
-    act: fn(&WriterConnection, &W) -> Result<T>,
-    to_message: impl Fn(&T) -> M + Send + 'static,
-    from_message: fn(M) -> T,
-) -> impl FnMut(&mut WriterConnection) -> Result<WriteOutcome<T>> + Send + 'static
-where
-    W: Send + 'static,
-    M: prost::Message + Default + 'static,
-    T: 'static,
-{
-    move |conn| {
-        // Before any answer that is kept: it may be another owner's by now.
-        check_still(&what)?;
-        let idempotency_key = idempotency_key.as_ref().map(|(idempotency_key, _)| idempotency_key);
-        idempotency::run_once(
-            conn,
-            RecordFile::System,
-            idempotency_key,
-            |conn| act(conn, &what),
-            &to_message,
-            from_message,
-        )
     }
 }
 

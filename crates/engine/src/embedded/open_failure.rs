@@ -17,8 +17,6 @@ pub(super) enum OpenFailure {
     Migration(MigrationError),
     /// What the file holds is not what it should be; reported and logged already.
     Reported(Error),
-    /// It has the form of an earlier version.
-    OldFormat,
 }
 
 impl From<rusqlite::Error> for OpenFailure {
@@ -48,13 +46,11 @@ impl OpenFailure {
                 EngineOpenError::Migration { path: path.to_owned(), source }
             }
             // Of namespaces' files only.
-            failure @ (OpenFailure::OldFormat | OpenFailure::Reported(_)) => {
-                EngineOpenError::Database {
-                    path: path.to_owned(),
-                    message: failure.into_caller_error(path).message,
-                    advice: "this is no system's database",
-                }
-            }
+            OpenFailure::Reported(error) => EngineOpenError::Database {
+                path: path.to_owned(),
+                message: error.message,
+                advice: "this is no system's database",
+            },
             OpenFailure::Corrupt(findings) => EngineOpenError::corrupt(path, findings, backup_dir),
         }
     }
@@ -99,12 +95,6 @@ impl OpenFailure {
                 Error::internal("the database cannot be opened; the node's log has more")
             }
             OpenFailure::Reported(error) => error,
-            OpenFailure::OldFormat => {
-                tracing::error!(%path, "the namespace's database is still in the form of an earlier version");
-                Error::internal(
-                    "the database cannot be brought up to date; the node's log has more",
-                )
-            }
             OpenFailure::Migration(error) => {
                 tracing::error!(%path, %error, "the namespace's database cannot be brought up to date");
                 Error::internal(

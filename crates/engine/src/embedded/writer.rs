@@ -156,7 +156,7 @@ impl WriterThread {
                     .for_each(|group| self.refuse_growth(group));
                 again.retain(|group| !group.is_empty());
             }
-            if self.reserve.is_given_up() {
+            if !self.reserve.regain() {
                 // Each by itself, and only what removes.
                 jobs.iter_mut().for_each(|job| job.has_reserve = true);
             }
@@ -481,7 +481,7 @@ impl WriterThread {
         let left_of_quota = quota.map_or(u64::MAX, |quota| quota.left());
         let folder = self.path.parent().unwrap_or(&self.path);
         let full = match super::data_folder::available_space(folder) {
-            _ if self.reserve.is_given_up() => disk_full_error(),
+            _ if !self.reserve.regain() => disk_full_error(),
             Ok(available) if available < left.min(left_of_quota) => disk_full_error(),
             _ => error_mapping::space_exhausted_error(
                 "the write",

@@ -258,7 +258,7 @@ impl AuthService {
         }
         let revoked = has_changed_row(&results, 2);
         if revoked {
-            self.credentials.invalidate_namespace(namespace);
+            self.credentials.invalidations.invalidate_namespace(namespace);
             tracing::info!(id, %namespace, by, "an API key was revoked");
         }
         Ok(revoked)

@@ -7,26 +7,22 @@
 //! for the list of signing keys and a wallet's role too.
 
 use super::auth_db::{AuthDb, RowColumns as _};
+use super::invalidation_counters::{InvalidationCounters, InvalidationStamp};
+use super::last_used::LastUsedTimes;
 use super::membership::role_column;
 use super::token_signer::TokenSigner;
 use crate::caller::{CredentialSource, Role, Scopes, VerifiedIdentity, Wallet};
 use debros_auth::token::Claims;
 use debros_auth::{secret, token};
-use debros_proto::limits::{MAX_CREDENTIAL_BYTES, MAX_TRANSACTION_STATEMENTS};
-use debros_proto::lock;
+use debros_proto::limits::MAX_CREDENTIAL_BYTES;
 use debros_proto::rpc::{Row, Statement};
 use debros_proto::{Code, Error, Namespace, Result};
 use quick_cache::sync::Cache;
-use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a check's outcome is cached.
 const VERDICT_TTL: Duration = Duration::from_secs(4);
-/// Counters of changes.
-const NAMESPACE_COUNTERS: usize = 256;
 /// Cached outcomes; the least used go first.
 const CACHE_CAPACITY: usize = 10_000;
 
@@ -39,11 +35,9 @@ pub(crate) struct CredentialVerifier {
     lent_operator: Arc<VerifiedIdentity>,
     operator_hash: [u8; 32],
     checked: Cache<[u8; 32], CachedVerification>,
-    invalidations: InvalidationCounters,
-    /// When each key and session was used last, until the next
-    /// [`flush_last_used`](CredentialVerifier::flush_last_used): writing it with every request
-    /// would turn every read into a write.
-    used: Mutex<HashMap<UsedCredential, i64>>,
+    /// What discards cached outcomes.
+    pub(super) invalidations: InvalidationCounters,
+    pub(super) last_used: LastUsedTimes,
 }
 
 #[derive(Clone)]
@@ -80,60 +74,6 @@ impl CredentialRefusal {
     }
 }
 
-/// Counts the changes that invalidate outcomes: one with an older number is discarded. A check that
-/// was under way during the change carries the older number too.
-///
-/// Namespaces share a fixed number of counters, by a secret hash: one that changes roles all day
-/// invalidates few others, and cannot choose which.
-struct InvalidationCounters {
-    everywhere: AtomicU64,
-    counters: Vec<AtomicU64>,
-    hasher: RandomState,
-}
-
-#[derive(Clone, Copy)]
-struct InvalidationStamp {
-    everywhere: u64,
-    index: usize,
-    in_namespace: u64,
-}
-
-impl InvalidationCounters {
-    fn new() -> Self {
-        Self {
-            everywhere: AtomicU64::new(0),
-            counters: (0..NAMESPACE_COUNTERS).map(|_| AtomicU64::new(0)).collect(),
-            hasher: RandomState::new(),
-        }
-    }
-
-    /// The numbers now, for an outcome in a namespace; without one, for what is valid nowhere.
-    fn current_stamp(&self, namespace: Option<&Namespace>) -> InvalidationStamp {
-        let place = namespace.map_or(0, |namespace| self.counter_index(namespace));
-        InvalidationStamp {
-            everywhere: self.everywhere.load(Ordering::Acquire),
-            index: place,
-            in_namespace: self.counters[place].load(Ordering::Acquire),
-        }
-    }
-
-    fn is_current(&self, as_of: InvalidationStamp) -> bool {
-        self.everywhere.load(Ordering::Acquire) == as_of.everywhere
-            && self.counters[as_of.index].load(Ordering::Acquire) == as_of.in_namespace
-    }
-
-    fn counter_index(&self, namespace: &Namespace) -> usize {
-        // At most 255.
-        self.hasher.hash_one(namespace) as usize % NAMESPACE_COUNTERS
-    }
-}
-
-#[derive(PartialEq, Eq, Hash)]
-enum UsedCredential {
-    Key(String),
-    Session(String),
-}
-
 impl CredentialVerifier {
     pub(crate) fn new(
         auth_db: Arc<AuthDb>,
@@ -160,7 +100,7 @@ impl CredentialVerifier {
             operator_hash: secret::sha256(operator_credential),
             checked: Cache::new(CACHE_CAPACITY),
             invalidations: InvalidationCounters::new(),
-            used: Mutex::default(),
+            last_used: LastUsedTimes::default(),
         }
     }
 
@@ -227,7 +167,7 @@ impl CredentialVerifier {
             self.verify_key(hash, credential, now).await?
         };
         if let Ok(identity) = &checked.identity {
-            self.record_use(identity);
+            self.last_used.record(&identity.source, self.auth_db.clock.now_ms());
         }
         self.checked.insert(hash, checked.clone());
         Ok(checked)
@@ -268,10 +208,10 @@ impl CredentialVerifier {
             Err(error) => return Err(error),
         };
         // The list of keys was read under the first number, the session will be under the second.
-        let as_of = InvalidationStamp {
-            everywhere: everywhere.everywhere,
-            ..self.invalidations.current_stamp(Some(&claims.namespace))
-        };
+        let as_of = self
+            .invalidations
+            .current_stamp(Some(&claims.namespace))
+            .with_everywhere_of(everywhere);
         let left = Duration::from_millis(
             u64::try_from(claims.expires_at - self.auth_db.clock.now_ms()).unwrap_or(0),
         );
@@ -381,52 +321,6 @@ impl CredentialVerifier {
             expires_at: 0,
         }))
     }
-
-    fn record_use(&self, identity: &VerifiedIdentity) {
-        let used = match &identity.source {
-            CredentialSource::Operator | CredentialSource::Lent => return,
-            CredentialSource::Session { id } => UsedCredential::Session(id.clone()),
-            CredentialSource::Key { id } => UsedCredential::Key(id.clone()),
-        };
-        let now = self.auth_db.clock.now_ms();
-        lock(&self.used).insert(used, now);
-    }
-
-    /// Writes down when keys and sessions were used last.
-    pub(crate) async fn flush_last_used(&self) -> Result<()> {
-        let used = std::mem::take(&mut *lock(&self.used));
-        let statements: Vec<Statement> = used
-            .into_iter()
-            .map(|(used, at)| {
-                let (table, id) = match used {
-                    UsedCredential::Key(id) => ("api_keys", id),
-                    UsedCredential::Session(id) => ("sessions", id),
-                };
-                Statement::new(
-                    format!("UPDATE {table} SET last_used = ? WHERE id = ?"),
-                    [at.into(), id.into()],
-                )
-            })
-            .collect();
-        for some in statements.chunks(MAX_TRANSACTION_STATEMENTS) {
-            self.auth_db.run_transaction(some.to_vec()).await?;
-        }
-        Ok(())
-    }
-
-    /// Discards all outcomes of earlier checks in this namespace: a credential was revoked, or a
-    /// role changed. Coarse, and cannot miss one; it costs one query of the database for each
-    /// credential in use there.
-    pub(crate) fn invalidate_namespace(&self, namespace: &Namespace) {
-        self.invalidations.counters[self.invalidations.counter_index(namespace)]
-            .fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// As [`invalidate_namespace`](CredentialVerifier::invalidate_namespace) for all namespaces:
-    /// the tables were replaced, or a signing key was removed.
-    pub(crate) fn invalidate_all(&self) {
-        self.invalidations.everywhere.fetch_add(1, Ordering::AcqRel);
-    }
 }
 
 fn select_key_sql(which: &str) -> String {
@@ -447,96 +341,4 @@ pub(crate) fn invalid_credential() -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{AuthDb, CredentialVerifier};
-    use crate::auth::AuthService;
-    use crate::clock::Clock;
-    use debros_auth::{PrivateKey, Wallet};
-    use debros_engine::Engine;
-    use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine};
-    use debros_proto::rpc::request::Call;
-    use debros_proto::rpc::{self, response};
-    use std::hint::black_box;
-    use std::sync::Arc;
-    use std::time::Instant;
-
-    async fn auth(folder: &std::path::Path) -> AuthService {
-        let engine: Arc<dyn Engine> =
-            Arc::new(EmbeddedEngine::open(EmbeddedConfig::new(folder.join("db"))).unwrap());
-        let auth_db = AuthDb::new(engine, Clock::default(), [], Vec::<Wallet>::new());
-        AuthService::start(auth_db, "node".into(), folder, "op_x", &[]).await.unwrap()
-    }
-
-    async fn call_public(auth: &AuthService, call: Call) -> response::Result {
-        auth.handle_public(
-            crate::auth::PublicRequest {
-                peer: None,
-                origin: crate::auth::CallOrigin::User(None),
-                credential: "",
-                namespace: "a",
-            },
-            call,
-        )
-        .await
-        .unwrap()
-    }
-
-    async fn proof(auth: &AuthService, key: &PrivateKey) -> Option<rpc::Proof> {
-        let wallet = key.wallet().to_string();
-        let request = rpc::ChallengeRequest { wallet: wallet.clone(), ..Default::default() };
-        let response::Result::Challenge(asked) = call_public(auth, Call::Challenge(request)).await
-        else {
-            panic!()
-        };
-        Some(rpc::Proof {
-            signature: key.sign_personal(&asked.message),
-            wallet,
-            nonce: asked.nonce,
-            ..Default::default()
-        })
-    }
-
-    /// Nanoseconds of one check that finds its credential cached; the best of many rounds, because
-    /// a busy machine only makes it slower.
-    async fn warm(credentials: &CredentialVerifier, credential: &str) -> u128 {
-        credentials.verify(credential).await.unwrap();
-        let mut best = u128::MAX;
-        for _ in 0..50 {
-            let began = Instant::now();
-            for _ in 0..1000 {
-                black_box(credentials.verify(black_box(credential)).await.unwrap());
-            }
-            best = best.min(began.elapsed().as_nanos() / 1000);
-        }
-        best
-    }
-
-    /// A measurement: `cargo test --release -p debros-node --lib warm -- --ignored --nocapture`.
-    #[tokio::test]
-    #[ignore = "measures, and only a release build is worth it"]
-    #[allow(clippy::print_stdout)]
-    async fn warm_check_costs() {
-        let folder = tempfile::tempdir().unwrap();
-        let auth = auth(folder.path()).await;
-        let wallet = PrivateKey::from_bytes(&[1; 32]).unwrap();
-        let sign_in = Call::SignIn(rpc::SignInRequest { proof: proof(&auth, &wallet).await });
-        let response::Result::Session(session) = call_public(&auth, sign_in).await else {
-            panic!()
-        };
-        let create = rpc::CreateApiKeyByProofRequest {
-            proof: proof(&auth, &wallet).await,
-            ..Default::default()
-        };
-        let response::Result::CreateApiKey(key) =
-            call_public(&auth, Call::CreateApiKeyByProof(create)).await
-        else {
-            panic!()
-        };
-        for (name, credential) in
-            [("access token", &session.access_token), ("API key", &key.api_key)]
-        {
-            let nanoseconds = warm(&auth.credentials, credential).await;
-            println!("warm check of an {name} ({} bytes): {nanoseconds} ns", credential.len());
-        }
-    }
-}
+mod tests;

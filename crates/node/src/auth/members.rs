@@ -117,7 +117,7 @@ impl AuthService {
                 invalid_credential()
             });
         }
-        self.credentials.invalidate_namespace(namespace);
+        self.credentials.invalidations.invalidate_namespace(namespace);
         tracing::info!(%namespace, %wallet, %role, by = by.subject, "a member has a role");
         Ok(Member { wallet: whom, role: role.name().to_owned(), granted_by: who, created_at: now })
     }
@@ -161,7 +161,7 @@ impl AuthService {
         let results = self.auth_db.run_transaction(statements).await?;
         let removed = has_changed_row(&results, 1);
         if removed {
-            self.credentials.invalidate_namespace(namespace);
+            self.credentials.invalidations.invalidate_namespace(namespace);
             tracing::info!(%namespace, %wallet, by = by.subject, "a member has no role any more");
         }
         Ok(removed)

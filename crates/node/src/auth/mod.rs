@@ -11,6 +11,8 @@ mod auth_db;
 mod call_origin;
 mod credential_verifier;
 mod deleting_namespaces;
+mod invalidation_counters;
+mod last_used;
 mod members;
 mod membership;
 mod namespaces;
@@ -239,21 +241,21 @@ impl AuthService {
         let removed = self.signing.remove_key(kid, by).await;
         // Also when it failed: it may have failed after the removal.
         if !matches!(removed, Ok(false)) {
-            self.credentials.invalidate_all();
+            self.credentials.invalidations.invalidate_all();
         }
         removed
     }
 
     /// Discards what is cached of the tables after they were replaced as a whole.
     pub(crate) async fn reload_after_restore(&self) -> Result<()> {
-        self.credentials.invalidate_all();
+        self.credentials.invalidations.invalidate_all();
         self.owned.clear();
         // Each is tried, whatever became of the others.
         let freed = self.free_deleted_names().await;
         let reloaded = self.reload_challenge_key().await;
         let published = self.signing.publish_key().await.map_err(SigningError::into_call_error);
         // What was looked up meanwhile may be of before.
-        self.credentials.invalidate_all();
+        self.credentials.invalidations.invalidate_all();
         self.owned.clear();
         freed.and(reloaded).and(published)
     }

@@ -153,7 +153,7 @@ impl AuthService {
             .delete_namespace(namespace, self.deletion_statements(by, namespace), deadline)
             .await;
         // Also when it failed: it may have failed late.
-        self.credentials.invalidate_namespace(namespace);
+        self.credentials.invalidations.invalidate_namespace(namespace);
         self.owned.remove(namespace);
         match deleted {
             Err(error) if error.code == Code::Constraint => return Err(invalid_credential()),

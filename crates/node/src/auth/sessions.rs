@@ -151,7 +151,7 @@ impl AuthService {
             if let Some(times) = self.reuses_logged.admit() {
                 tracing::warn!(session, %wallet, %namespace, times, "a used refresh token came again; its session was ended");
             }
-            self.credentials.invalidate_namespace(&namespace);
+            self.credentials.invalidations.invalidate_namespace(&namespace);
         }
         self.refusals.count_refusal("refresh_refused", &namespace);
         Err(session_ended_error())
@@ -217,7 +217,7 @@ impl AuthService {
         let results = self.auth_db.run_transaction(statements).await?;
         let ended = results.get(1).map_or(&[][..], |result| &result.rows);
         for row in ended {
-            self.credentials.invalidate_namespace(&Namespace::new(row.text(0))?);
+            self.credentials.invalidations.invalidate_namespace(&Namespace::new(row.text(0))?);
         }
         Ok(ended.len() as u64)
     }

@@ -100,7 +100,7 @@ impl AuthService {
 
     /// Writes down when keys and sessions were used last, and what was refused.
     pub(crate) async fn flush_counts(&self) -> Result<()> {
-        self.credentials.flush_last_used().await?;
+        self.credentials.last_used.flush(&self.auth_db).await?;
         let refused = self.refusals.drain_statements(self.auth_db.clock.now_ms());
         if !refused.is_empty() {
             self.auth_db.run_transaction(refused).await?;

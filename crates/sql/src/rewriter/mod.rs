@@ -16,6 +16,7 @@ mod nondeterminism;
 pub(crate) mod rewrite_outcome;
 mod scope;
 mod select;
+mod sequence;
 pub(crate) mod statement;
 mod system_tables;
 mod table;

@@ -9,8 +9,8 @@ use debros_proto::{Code, Error, Namespace};
 use debros_sql::counters::{ConnectionCounters, restore_counters};
 use debros_sql::policy::may_be_hidden;
 use debros_sql::{
-    Catalogue, Demangler, ExecutionContext, ExecutionTarget, MOMENT_CLEAR, MOMENT_DDL, MOMENT_SET,
-    Policy, rewrite_with_foreign_keys,
+    Catalogue, Demangler, ExecutionContext, ExecutionTarget, ForeignKeys, MOMENT_CLEAR, MOMENT_DDL,
+    MOMENT_SET, Policy, rewrite,
 };
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
@@ -170,7 +170,7 @@ fn owned(value: ValueRef<'_>) -> Value {
 /// One namespace in the shared database.
 pub struct Tenant {
     /// Whether statements have to keep foreign keys. The database itself is set separately.
-    pub enforced: bool,
+    pub foreign_keys: ForeignKeys,
     pub catalogue: Catalogue,
     pub demangler: Demangler,
 }
@@ -179,7 +179,7 @@ impl Tenant {
     pub fn new(name: &str) -> Self {
         let namespace = Namespace::new(name).unwrap();
         Self {
-            enforced: true,
+            foreign_keys: ForeignKeys::Enforced,
             catalogue: Catalogue::new(&namespace).unwrap(),
             demangler: Demangler::new(&namespace),
         }
@@ -201,7 +201,7 @@ impl Tenant {
     }
 
     fn try_run(&mut self, shared: &Shared, sql: &str) -> Result<Outcome, Error> {
-        let rewritten = rewrite_with_foreign_keys(sql, &self.catalogue, self.enforced)?;
+        let rewritten = rewrite(sql, &self.catalogue, self.foreign_keys)?;
         if rewritten.target == ExecutionTarget::Catalogue {
             let found = self.catalogue.query(
                 sql,

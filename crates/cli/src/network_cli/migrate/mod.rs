@@ -9,6 +9,7 @@ mod folder;
 mod history_tables;
 mod markers;
 mod migration_step;
+mod plain_row;
 mod revert_check;
 mod step_names;
 mod step_reader;

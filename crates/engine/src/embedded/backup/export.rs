@@ -120,8 +120,7 @@ fn rewrite_for_user(
     db.execute_batch(
         "PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; PRAGMA secure_delete = ON",
     )?;
-    // While the user's tables have other names than the engine's: a full-text table of an earlier
-    // version may be called `_debros`, and what it keeps its content in `_debros_data`.
+    // While the user's tables have their prefix, and so other names than the engine's.
     let tables = db
         .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND substr(name, 1, length(?1)) = ?1")?
         .query_map([INTERNAL_PREFIX], |row| row.get(0))?

@@ -21,8 +21,7 @@ pub(super) struct Manifest {
     /// Milliseconds since the Unix epoch.
     pub(super) created_at: i64,
     pub(super) files: Vec<ManifestEntry>,
-    /// Namespaces that were there and could not be copied. Backups of earlier versions name none:
-    /// they were whole or not made.
+    /// Namespaces that were there and could not be copied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) missing: Vec<String>,
 }

@@ -228,7 +228,7 @@ fn move_present_aside(databases: &DatabaseManager, backup: &str, again: bool) ->
     sync_folder(&aside).and_then(|()| databases.folder.sync_namespaces()).map_err(of_folder)
 }
 
-/// As [`replace`] for the file of a namespace. What cannot be used of it, because a newer version
+/// As [`replace`] for the file of a namespace. What cannot be used of it, because another version
 /// made it, say, is that namespace's trouble alone: it comes back as it was copied, and the next
 /// caller that uses it gets the reason.
 fn replace_namespace(
@@ -236,12 +236,6 @@ fn replace_namespace(
     source: PathBuf,
     namespace: &Namespace,
 ) -> Result<()> {
-    // A backup of an earlier version is brought up to date before it is put back.
-    let copy = tenant::current_copy(&source, namespace, &databases.folder.temp_path()).unwrap_or_else(|error| {
-        tracing::error!(%namespace, error = %error.message, "a namespace of the backup is put back as it is");
-        None
-    });
-    let source = copy.as_ref().map_or(source, |copy| copy.path().to_owned());
     let database = open_or_renew(databases, namespace)?;
     let (is_usable, ()) = replace_database(&database, &databases.folder.temp_path(), move || {
         Ok((source.clone(), ()))

@@ -28,29 +28,19 @@ impl DatabaseManager {
         let is_new = !path.exists();
         self.make_file(namespace, &path, is_limited)?;
         let must_check = lock(&self.closing.unchecked).contains(namespace);
-        let open = || {
-            DatabaseHandle::open(&path, NAMESPACE_CACHE, &self.shared, |conn| {
-                if must_check {
-                    check_after_unclean_stop(conn)?;
-                }
-                tenant::init_namespace(conn, namespace, &self.shared.rewriter)?;
-                // In a cluster the leader's sweep removes it for all.
-                if self.shared.log.is_some() {
-                    return Ok(());
-                }
-                // Nothing sweeps a closed database, so what expired meanwhile goes now.
-                idempotency::sweep_expired(conn, now_ms())
-                    .map(|_| ())
-                    .map_err(OpenFailure::Reported)
-            })
-        };
-        let database = match open() {
-            Err(OpenFailure::OldFormat) => {
-                tenant::convert_file(&path, namespace, &self.folder.temp_path())
-                    .and_then(|()| open().map_err(|failure| failure.into_caller_error(&path)))?
+        let opened = DatabaseHandle::open(&path, NAMESPACE_CACHE, &self.shared, |conn| {
+            if must_check {
+                check_after_unclean_stop(conn)?;
             }
-            opened => opened.map_err(|failure| failure.into_caller_error(&path))?,
-        };
+            tenant::init_namespace(conn, namespace, &self.shared.rewriter)?;
+            // In a cluster the leader's sweep removes it for all.
+            if self.shared.log.is_some() {
+                return Ok(());
+            }
+            // Nothing sweeps a closed database, so what expired meanwhile goes now.
+            idempotency::sweep_expired(conn, now_ms()).map(|_| ()).map_err(OpenFailure::Reported)
+        });
+        let database = opened.map_err(|failure| failure.into_caller_error(&path))?;
         match self.file_record.add_namespace(namespace) {
             // It was there and not recorded: it can be read, and what is in it be deleted, on a
             // full disk too.

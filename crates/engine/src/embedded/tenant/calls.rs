@@ -3,17 +3,19 @@
 use super::StatementPlan;
 use super::read::{TenantCall, TenantRead};
 use super::write::TenantWrite;
+use crate::embedded::EmbeddedEngine;
 use crate::embedded::conn::SqliteConnection;
 use crate::embedded::database_handle::DatabaseHandle;
 use crate::embedded::deadline::{ElapsedTime, Stopwatch};
-use crate::embedded::execution::{self, TimeLimit};
+use crate::embedded::execution;
 use crate::embedded::idempotency::{self, RecordFile};
 use crate::embedded::job::JobIsolation;
-use crate::embedded::tenant_schema::Tenant;
-use crate::embedded::verdict_cache::{BRIEF_TIME, CachedVerdict};
-use crate::embedded::{
-    EmbeddedEngine, JOB_BYTES, sql_write_options, statement_bytes, transaction_write_options,
+use crate::embedded::sql_write_options::{
+    JOB_BYTES, sql_write_options, statement_bytes, transaction_write_options,
 };
+use crate::embedded::tenant_schema::Tenant;
+use crate::embedded::time_limit::TimeLimit;
+use crate::embedded::verdict_cache::{BRIEF_TIME, CachedVerdict};
 use crate::{CallOptions, WriteOutcome};
 use debros_proto::rpc::{Statement, StatementResult, Table};
 use debros_proto::{Code, Error, Namespace, Result, now_ms};
@@ -37,52 +39,49 @@ impl EmbeddedEngine {
         strip_empty_statements(&mut statement);
         let call = self.new_call(&options);
         let known = database.verdicts().cached_verdict(&statement.sql);
+        // What is slow is rewritten where it runs, if it has to be.
+        let cached =
+            known.filter(|known| !matches!(known, CachedVerdict::Slow)).and_then(|known| {
+                let catalogue = tenant.catalogue();
+                let rewritten = tenant.rewriter.find_cached(&statement.sql, &catalogue)?;
+                Some((known, catalogue, rewritten))
+            });
         let (mut plan, mut may_learn) = (None, true);
-        if let Some(known) = known {
-            let catalogue = tenant.catalogue();
-            if let Some(rewritten) = tenant.rewriter.find_cached(&statement.sql, &catalogue) {
-                match known {
-                    CachedVerdict::Writes(traits) if rewritten.class != StatementClass::Read => {
-                        plan = Some(StatementPlan {
-                            rewritten,
-                            generation: catalogue.generation(),
-                            traits,
-                        });
-                    }
-                    CachedVerdict::Quick
-                        if rewritten.target == ExecutionTarget::Data
-                            && Instant::now() < options.deadline =>
-                    {
-                        let watch = Stopwatch::start_roughly();
-                        let read = |conn: &_| {
-                            tenant.read_quickly(
-                                conn, &statement, &rewritten, &catalogue, &call, &watch,
-                            )
-                        };
-                        let outcome = database
-                            .read_on_this_thread(|conn| database.span().in_scope(|| read(conn)))?;
-                        let by_clock = watch.by_clock();
-                        database
-                            .verdicts()
-                            .note_inline_time(&statement.sql, by_clock, || watch.elapsed());
-                        if let Some(outcome) = outcome {
-                            let result = outcome?;
-                            self.databases.shared.metrics.sql_read.record(by_clock.as_secs_f64());
-                            return Ok(WriteOutcome { value: result, replayed: false });
-                        }
-                        // Compiling it may take longer than running it does. It is tried again, but
-                        // not each time.
-                        database.verdicts().remember_verdict(&statement.sql, None);
-                        may_learn = false;
-                    }
-                    CachedVerdict::Writes(_) | CachedVerdict::Quick | CachedVerdict::Slow => {}
-                }
+        match cached {
+            Some((CachedVerdict::Writes(traits), catalogue, rewritten))
+                if rewritten.class != StatementClass::Read =>
+            {
+                plan = Some(StatementPlan::new(rewritten, &catalogue, traits));
             }
+            Some((CachedVerdict::Quick, catalogue, rewritten))
+                if rewritten.target == ExecutionTarget::Data
+                    && Instant::now() < options.deadline =>
+            {
+                let watch = Stopwatch::start_roughly();
+                let read = |conn: &_| {
+                    tenant.read_quickly(conn, &statement, &rewritten, &catalogue, &call, &watch)
+                };
+                let outcome =
+                    database.read_on_this_thread(|conn| database.span().in_scope(|| read(conn)))?;
+                let by_clock = watch.by_clock();
+                database.verdicts().note_inline_time(&statement.sql, by_clock, || watch.elapsed());
+                if let Some(outcome) = outcome {
+                    let result = outcome?;
+                    self.databases.shared.metrics.sql_read.record(by_clock.as_secs_f64());
+                    return Ok(WriteOutcome { value: result, replayed: false });
+                }
+                // Compiling it may take longer than running it does. It is tried again, but not
+                // each time.
+                database.verdicts().remember_verdict(&statement.sql, None);
+                may_learn = false;
+            }
+            _ => {}
         }
         // One decision: what always writes needs no query thread to find that out.
         if plan.is_none() && !always_writes(&statement.sql) {
-            let (tried, outcome, took) =
-                self.read_on_query_thread(&database, &tenant, statement, call, &options).await?;
+            let (tried, outcome, took) = self
+                .read_on_query_thread(&database, &tenant, statement, known, call, &options)
+                .await?;
             statement = tried;
             plan = match outcome {
                 Ok(TenantRead::Done(result, traits)) => {
@@ -117,6 +116,7 @@ impl EmbeddedEngine {
         database: &DatabaseHandle,
         tenant: &Arc<Tenant>,
         mut statement: Statement,
+        known: Option<CachedVerdict>,
         call: TenantCall,
         options: &CallOptions,
     ) -> Result<(Statement, Result<TenantRead>, ElapsedTime)> {
@@ -131,13 +131,13 @@ impl EmbeddedEngine {
         };
         let verdicts = database.verdicts();
         if call.time.statement > BRIEF_TIME
-            && !verdicts.is_slow(&statement.sql)
+            && !matches!(known, Some(CachedVerdict::Slow))
             && database.would_wait(options.caller)
         {
-            let (known, read) = (Arc::clone(verdicts), read.clone());
+            let (verdicts_then, read) = (Arc::clone(verdicts), read.clone());
             let act = move |conn: &_, time| {
                 // Another of the same text was tried while this waited.
-                if known.is_slow(&statement.sql) {
+                if verdicts_then.is_slow(&statement.sql) {
                     return Ok((statement, None));
                 }
                 let time = TimeLimit { statement: time, by_processor: true, ..call.time };

@@ -7,7 +7,7 @@
 use crate::embedded::{error_mapping, idempotency};
 use debros_proto::{Error, Namespace, Result};
 use debros_sql::catalogue::{CatalogueChanges, CatalogueEntry, EntryKind};
-use debros_sql::{Catalogue, HeaderField, MOMENT_DDL};
+use debros_sql::{Catalogue, HeaderField, INTERNAL_PREFIX, MOMENT_DDL};
 use rusqlite::{Connection, OptionalExtension as _};
 
 const TABLES: &str = "
@@ -24,16 +24,8 @@ const REMOVE: &str = "/*debros*/ DELETE FROM _debros_catalogue WHERE position = 
 const LIST: &str =
     "SELECT position, kind, name, tbl_name, sql FROM _debros_catalogue ORDER BY position";
 
-/// The list of the first format: without what was made along with something, and without the order
-/// in which kinds mixed.
-const LIST_1: &str =
-    "SELECT 0, kind, name, name, sql FROM _debros_catalogue WHERE kind <> 'statistics'
-    ORDER BY CASE kind WHEN 'table' THEN 1 WHEN 'view' THEN 2 WHEN 'index' THEN 3 ELSE 4 END, id";
-const HAS_STATISTICS_1: &str =
-    "SELECT EXISTS (SELECT 1 FROM _debros_catalogue WHERE kind = 'statistics')";
-
-/// Whether a file has the tables, and so the form, of this program.
-pub(super) fn is_current(db: &Connection) -> rusqlite::Result<bool> {
+/// Whether a file has the engine's tables.
+pub(super) fn has_tables(db: &Connection) -> rusqlite::Result<bool> {
     db.query_row(
         "SELECT 1 FROM sqlite_schema WHERE name = '_debros_about' AND type = 'table'",
         [],
@@ -41,6 +33,28 @@ pub(super) fn is_current(db: &Connection) -> rusqlite::Result<bool> {
     )
     .optional()
     .map(|found| found.is_some())
+}
+
+/// Whether a file holds anything that is not the engine's, so that tables of the engine would not
+/// make it a namespace's.
+pub(super) fn has_other_objects(db: &Connection) -> rusqlite::Result<bool> {
+    db.query_row(
+        "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE substr(tbl_name, 1, length(?1)) <> ?1)",
+        [INTERNAL_PREFIX],
+        |row| row.get(0),
+    )
+}
+
+/// A file that no release has written.
+pub(super) fn unreleased_form_error(namespace: &Namespace) -> Error {
+    tracing::error!(
+        %namespace,
+        "the database is a file from before release 0.1.0, or of another program: it is not read, and left as it is"
+    );
+    Error::internal(
+        "the namespace's database is a file from before release 0.1.0, or of another program: this \
+         node does not read it and leaves it as it is; take its data out with sqlite3",
+    )
 }
 
 /// Makes the tables.
@@ -93,14 +107,7 @@ pub(super) fn save_changes(db: &Connection, changes: &CatalogueChanges) -> rusql
 
 /// The schema in the user's own words, in the order in which it was made.
 pub(super) fn read_entries(db: &Connection) -> rusqlite::Result<Vec<CatalogueEntry>> {
-    match read_format(db)? {
-        1 => read_format_1_entries(db),
-        _ => query_entries(db, LIST),
-    }
-}
-
-fn query_entries(db: &Connection, sql: &str) -> rusqlite::Result<Vec<CatalogueEntry>> {
-    let mut list = db.prepare(sql)?;
+    let mut list = db.prepare(LIST)?;
     let mut rows = list.query([])?;
     let mut entries = Vec::new();
     while let Some(row) = rows.next()? {
@@ -117,57 +124,25 @@ fn query_entries(db: &Connection, sql: &str) -> rusqlite::Result<Vec<CatalogueEn
     Ok(entries)
 }
 
-fn read_format_1_entries(db: &Connection) -> rusqlite::Result<Vec<CatalogueEntry>> {
-    let mut entries = query_entries(db, LIST_1)?;
-    if db.query_row(HAS_STATISTICS_1, [], |row| row.get(0))? {
-        let name = "sqlite_stat1".to_owned();
-        let sql = Some("ANALYZE".to_owned());
-        entries.push(CatalogueEntry {
-            position: 0,
-            kind: EntryKind::Table,
-            name: name.clone(),
-            table: name,
-            sql,
-        });
-    }
-    for (position, entry) in (1..).zip(&mut entries) {
-        entry.position = position;
-    }
-    Ok(entries)
-}
-
 fn read_format(db: &Connection) -> rusqlite::Result<i64> {
     db.query_row("SELECT value FROM _debros_about WHERE name = 'format'", [], |row| row.get(0))
 }
 
-/// Rewrites the list of the first format in this one's. In a transaction.
-fn upgrade_entries(db: &Connection, catalogue: &Catalogue) -> Result<()> {
-    let put = catalogue.entries()?;
-    let write = || {
-        db.execute_batch("DROP TABLE _debros_catalogue")?;
-        db.execute_batch(TABLES)?;
-        save_changes(db, &CatalogueChanges { put, removed: Vec::new() })?;
-        db.execute("UPDATE _debros_about SET value = ?1 WHERE name = 'format'", [FORMAT])
-            .map(|_| ())
-    };
-    write().map_err(error_mapping::map_sqlite_error)
-}
-
-/// The catalogue of the namespace whose file it is. A file of an earlier format becomes one of
-/// this.
+/// The catalogue of the namespace whose file it is.
 ///
 /// # Errors
-/// What SQLite says; `internal` when the file is of a later program.
-pub(in crate::embedded) fn load_catalogue(
-    db: &mut Connection,
-    namespace: &Namespace,
-) -> Result<Catalogue> {
+/// What SQLite says; `internal` when the file is of a later program, or has a form from before the
+/// first release.
+pub(super) fn load_catalogue(db: &Connection, namespace: &Namespace) -> Result<Catalogue> {
     let format = read_format(db).map_err(error_mapping::map_sqlite_error)?;
     if format > FORMAT {
         tracing::error!(%namespace, format, known = FORMAT, "the file is of a newer version of the node");
         return Err(Error::internal(
             "the namespace's database was made by a newer version of the node: start that one",
         ));
+    }
+    if format < FORMAT {
+        return Err(unreleased_form_error(namespace));
     }
     let entries = read_entries(db).map_err(error_mapping::map_sqlite_error)?;
     let mut catalogue = Catalogue::load(namespace, &entries, |entry, why| {
@@ -183,13 +158,6 @@ pub(in crate::embedded) fn load_catalogue(
         if value != 0 {
             catalogue.set_header(field, value)?;
         }
-    }
-    if format < FORMAT {
-        let transaction = db
-            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
-            .map_err(error_mapping::map_sqlite_error)?;
-        upgrade_entries(&transaction, &catalogue)?;
-        transaction.commit().map_err(error_mapping::map_sqlite_error)?;
     }
     Ok(catalogue)
 }

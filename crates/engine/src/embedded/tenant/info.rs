@@ -1,12 +1,13 @@
 //! Which namespaces there are, and what they hold.
 
 use super::format;
+use crate::embedded::EmbeddedEngine;
 use crate::embedded::authorizer::StatementRights;
 use crate::embedded::conn::SqliteConnection;
 use crate::embedded::error_mapping;
 use crate::embedded::kv;
 use crate::embedded::size_accounting::QuotaOf;
-use crate::embedded::{EmbeddedEngine, JOB_BYTES};
+use crate::embedded::sql_write_options::JOB_BYTES;
 use crate::{CallOptions, NamespaceFilter, NamespaceInfo};
 use debros_proto::{Code, Error, Namespace, Result};
 use rusqlite::OptionalExtension as _;

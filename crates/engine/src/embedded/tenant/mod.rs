@@ -16,7 +16,6 @@ mod dump;
 mod foreign_keys;
 mod format;
 mod info;
-mod legacy;
 mod object_renaming;
 mod read;
 mod write;
@@ -24,7 +23,6 @@ mod write;
 pub(super) use delete::{
     delete_namespace, finish_interrupted_deletions, remove_by, remove_everywhere,
 };
-pub(super) use legacy::{convert_file, current_copy};
 pub(super) use object_renaming::restore_user_names;
 
 use super::authorizer::{StatementRights, StatementTraits, TenantRights};
@@ -49,21 +47,21 @@ pub(super) struct StatementPlan {
     pub(super) traits: StatementTraits,
 }
 
-impl Tenant {
-    /// Rewrites, or remembers. May take long: not on a thread that serves others.
-    fn rewrite_cached(&self, sql: &str, catalogue: &Catalogue) -> Result<Arc<RewrittenStatement>> {
-        self.rewriter.rewrite(sql, catalogue)
+impl StatementPlan {
+    fn new(
+        rewritten: Arc<RewrittenStatement>,
+        catalogue: &Catalogue,
+        traits: StatementTraits,
+    ) -> Self {
+        Self { rewritten, generation: catalogue.generation(), traits }
     }
+}
 
+impl Tenant {
     /// What a rewritten statement may do.
     fn rights_for(&self, rewritten: &RewrittenStatement) -> TenantRights {
         let (class, grants) = (rewritten.class, rewritten.grants);
         TenantRights { policy: rewritten.policy(&self.namespace), class, grants }
-    }
-
-    /// Takes the prefix out of what the database says.
-    fn demangle_error(&self, error: Error) -> Error {
-        self.demangler.demangle_error(error)
     }
 }
 
@@ -75,9 +73,9 @@ pub(super) fn init_namespace(
     rewriter: &Arc<RewriteCache>,
 ) -> Result<(), OpenFailure> {
     conn.authorizer.set_rights(StatementRights::Internal);
-    if !format::is_current(&conn.db)? {
-        if legacy::has_objects(&conn.db)? {
-            return Err(OpenFailure::OldFormat);
+    if !format::has_tables(&conn.db)? {
+        if format::has_other_objects(&conn.db)? {
+            return Err(OpenFailure::Reported(format::unreleased_form_error(namespace)));
         }
         let transaction =
             conn.db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
@@ -85,8 +83,7 @@ pub(super) fn init_namespace(
         transaction.commit()?;
     }
     format::record_created_at(&conn.db, debros_proto::now_ms())?;
-    let catalogue =
-        format::load_catalogue(&mut conn.db, namespace).map_err(OpenFailure::Reported)?;
+    let catalogue = format::load_catalogue(&conn.db, namespace).map_err(OpenFailure::Reported)?;
     conn.writer_schema =
         Some(WriterSchema::new(Arc::new(Tenant::new(catalogue, Arc::clone(rewriter)))));
     Ok(())
@@ -134,15 +131,15 @@ pub(super) fn replace_content(
 }
 
 /// The schema of a file that was replaced.
-fn reload_catalogue(conn: &mut WriterConnection, namespace: &Namespace) -> Result<Catalogue> {
+fn reload_catalogue(conn: &WriterConnection, namespace: &Namespace) -> Result<Catalogue> {
     conn.authorizer.set_rights(StatementRights::Internal);
-    if !format::is_current(&conn.db).map_err(error_mapping::map_sqlite_error)? {
-        if legacy::has_objects(&conn.db).map_err(error_mapping::map_sqlite_error)? {
-            return Err(Error::internal("the database has the form of an earlier version"));
+    if !format::has_tables(&conn.db).map_err(error_mapping::map_sqlite_error)? {
+        if format::has_other_objects(&conn.db).map_err(error_mapping::map_sqlite_error)? {
+            return Err(format::unreleased_form_error(namespace));
         }
         format::create_tables(&conn.db).map_err(error_mapping::map_sqlite_error)?;
     }
-    format::load_catalogue(&mut conn.db, namespace)
+    format::load_catalogue(&conn.db, namespace)
 }
 
 /// What one call's statements see of the world: the time at which it came, and its own counters.

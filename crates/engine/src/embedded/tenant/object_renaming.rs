@@ -1,5 +1,6 @@
-//! Giving all objects of a file other names, by writing into its schema: rows, pages and rowids
-//! stay what they are, and full-text tables keep what they cannot give back.
+//! Giving all objects of an exported file the names that their user gave them, by writing into its
+//! schema: rows, pages and rowids stay what they are, and full-text tables keep what they cannot
+//! give back.
 //!
 //! Only ever on a file that is not open elsewhere.
 
@@ -11,7 +12,7 @@ use std::collections::HashMap;
 
 /// The texts of the objects under their new names, by their old names. Kinds have names of their
 /// own: an index and a table of one name cannot be, but a trigger and a table can.
-pub(super) type RenamedTexts = HashMap<(String, String), String>;
+type RenamedTexts = HashMap<(String, String), String>;
 
 /// Turns the objects of a namespace's file into what the user made, in the user's names and words.
 pub(in crate::embedded) fn restore_user_names(
@@ -29,7 +30,7 @@ pub(in crate::embedded) fn restore_user_names(
 }
 
 /// Renames everything but SQLite's own tables and the engine's.
-pub(super) fn rename_objects(
+fn rename_objects(
     db: &Connection,
     texts: &RenamedTexts,
     new: &dyn Fn(&str) -> String,

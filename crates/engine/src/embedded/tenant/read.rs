@@ -5,8 +5,12 @@ use crate::embedded::authorizer::{StatementRights, StatementTraits};
 use crate::embedded::config::CallLimits;
 use crate::embedded::conn::SqliteConnection;
 use crate::embedded::deadline::Stopwatch;
-use crate::embedded::execution::{self, ReadAttempt, ResultBudget, StatementRun, TimeLimit};
+use crate::embedded::execution::{self, ReadAttempt};
+use crate::embedded::prepared_statement::refresh_schema_for;
+use crate::embedded::result_budget::ResultBudget;
+use crate::embedded::statement_run::StatementRun;
 use crate::embedded::tenant_schema::Tenant;
+use crate::embedded::time_limit::TimeLimit;
 use debros_proto::rpc::{Row, Statement, StatementResult, value::Kind};
 use debros_proto::{Code, Error, Result};
 use debros_sql::{Catalogue, ExecutionTarget, RewrittenStatement, StatementClass};
@@ -65,7 +69,7 @@ impl Tenant {
         catalogue: &Catalogue,
         call: &TenantCall,
     ) -> Result<TenantRead> {
-        let rewritten = self.rewrite_cached(&statement.sql, catalogue)?;
+        let rewritten = self.rewriter.rewrite(&statement.sql, catalogue)?;
         let answered = match rewritten.target {
             // What sets a value of the namespace's writes.
             ExecutionTarget::Data | ExecutionTarget::Header(_) => None,
@@ -86,25 +90,23 @@ impl Tenant {
             StatementClass::Read | StatementClass::Write => state.fill_placeholders(&rewritten)?,
             // Its class says all that is learnt of it here.
             StatementClass::Ddl => {
-                return Ok(TenantRead::NeedsWriter(self.new_plan(
-                    rewritten,
-                    catalogue,
-                    StatementTraits::for_schema_change(),
-                )));
+                let traits = StatementTraits::for_schema_change();
+                let plan = StatementPlan::new(rewritten, catalogue, traits);
+                return Ok(TenantRead::NeedsWriter(plan));
             }
         };
         let tenancy = self.rights_for(&rewritten);
         let run = statement_run(statement, &rewritten, &text, StatementRights::Tenant(&tenancy));
-        execution::refresh_schema_for(conn, catalogue.generation())?;
+        refresh_schema_for(conn, catalogue.generation())?;
         match execution::run_if_read_only(conn, run, call.time, &call.limits)
-            .map_err(|error| self.demangle_error(error))?
+            .map_err(|error| self.demangler.demangle_error(error))?
         {
             ReadAttempt::Done(mut result, traits) => {
                 self.demangle_result(&rewritten, &mut result);
                 Ok(TenantRead::Done(result, traits))
             }
             ReadAttempt::NeedsWriter(traits) => {
-                Ok(TenantRead::NeedsWriter(self.new_plan(rewritten, catalogue, traits)))
+                Ok(TenantRead::NeedsWriter(StatementPlan::new(rewritten, catalogue, traits)))
             }
         }
     }
@@ -127,7 +129,7 @@ impl Tenant {
         };
         let tenancy = self.rights_for(rewritten);
         let run = statement_run(statement, rewritten, &text, StatementRights::Tenant(&tenancy));
-        if let Err(error) = execution::refresh_schema_for(conn, catalogue.generation()) {
+        if let Err(error) = refresh_schema_for(conn, catalogue.generation()) {
             return Some(Err(error));
         }
         let outcome = execution::read_quickly(conn, run, &call.limits, watch)?;
@@ -140,17 +142,8 @@ impl Tenant {
                 Some(Ok(result))
             }
             Ok(ReadAttempt::NeedsWriter(_)) => None,
-            Err(error) => Some(Err(self.demangle_error(error))),
+            Err(error) => Some(Err(self.demangler.demangle_error(error))),
         }
-    }
-
-    fn new_plan(
-        &self,
-        rewritten: std::sync::Arc<RewrittenStatement>,
-        catalogue: &Catalogue,
-        traits: StatementTraits,
-    ) -> StatementPlan {
-        StatementPlan { rewritten, generation: catalogue.generation(), traits }
     }
 
     /// Answers what is asked about the schema alone.

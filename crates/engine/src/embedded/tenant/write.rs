@@ -5,9 +5,11 @@ use super::read::{TenantCall, not_a_namespace_error, statement_run};
 use super::{CallState, StatementPlan, format};
 use crate::embedded::authorizer::{StatementRights, StatementTraits};
 use crate::embedded::error_mapping;
-use crate::embedded::execution::{self, ResultBudget};
+use crate::embedded::execution;
 use crate::embedded::replication::{ChangeRecorder, RecordedDdl};
+use crate::embedded::result_budget::ResultBudget;
 use crate::embedded::tenant_schema::WriterSchema;
+use crate::embedded::time_limit::with_time_limit;
 use crate::embedded::writer_conn::WriterConnection;
 use debros_proto::rpc::{Statement, StatementResult};
 use debros_proto::{Code, Error, Result};
@@ -17,8 +19,8 @@ use debros_sql::dump::DumpTranslator;
 use debros_sql::policy::ForeignObjects;
 use debros_sql::transaction_pragma::PragmaName;
 use debros_sql::{
-    Catalogue, ExecutionTarget, HeaderField, MOMENT_CLEAR, MOMENT_SET, RewrittenStatement,
-    StatementClass, rewrite_with_foreign_keys,
+    Catalogue, ExecutionTarget, ForeignKeys, HeaderField, MOMENT_CLEAR, MOMENT_SET,
+    RewrittenStatement, StatementClass, rewrite,
 };
 use std::sync::Arc;
 
@@ -91,9 +93,9 @@ impl<'c> TenantWrite<'c> {
             Some(plan) if plan.generation == catalogue.generation() => Arc::clone(&plan.rewritten),
             // Not remembered: the same text means something else where foreign keys are on.
             _ if self.foreign_keys.as_ref().is_some_and(|references| !references.is_enforced()) => {
-                Arc::new(rewrite_with_foreign_keys(&statement.sql, &catalogue, false)?)
+                Arc::new(rewrite(&statement.sql, &catalogue, ForeignKeys::Off)?)
             }
-            _ => tenant.rewrite_cached(&statement.sql, &catalogue)?,
+            _ => tenant.rewriter.rewrite(&statement.sql, &catalogue)?,
         };
         if self.call.read_only && rewritten.class != StatementClass::Read {
             return Err(execution::read_only_error());
@@ -126,7 +128,7 @@ impl<'c> TenantWrite<'c> {
         } else {
             self.run_on_file(statement, &rewritten)
         };
-        result.map_err(|error| tenant.demangle_error(error))
+        result.map_err(|error| tenant.demangler.demangle_error(error))
     }
 
     /// What the authorizer saw of the last statement, if that was one that writes rows.
@@ -319,7 +321,7 @@ impl<'c> TenantWrite<'c> {
     /// its counters.
     fn restore_counters(&self) -> Result<()> {
         self.conn.authorizer.set_rights(StatementRights::Internal);
-        execution::with_time_limit(self.conn, self.call.time, || {
+        with_time_limit(self.conn, self.call.time, || {
             restore_counters(&self.conn.db, self.state.counters)
                 .map_err(error_mapping::map_sqlite_error)
         })

@@ -70,7 +70,7 @@ impl WriterThread {
             return Vec::new();
         }
         done.into_iter().for_each(WriteJob::send_outcome);
-        if self.reserve.is_given_up() && self.log.fits_into_file(size) {
+        if !self.reserve.regain() && self.log.fits_into_file(size) {
             // What the log takes is for the next removal.
             self.log.truncate(&self.conn, &self.readers);
         }

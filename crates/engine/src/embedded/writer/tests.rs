@@ -4,11 +4,14 @@ use super::{FileLimits, WriterThread};
 use crate::CallerKey;
 use crate::embedded::config::CallLimits;
 use crate::embedded::disk_reserve::DiskReserve;
-use crate::embedded::execution::{self, ResultBudget, StatementRun, TimeLimit};
+use crate::embedded::execution;
 use crate::embedded::fair_queue::{FairQueue, FlowId, QueueBudget};
 use crate::embedded::job::{JobIsolation, WriteJob};
 use crate::embedded::metrics::EngineMetrics;
+use crate::embedded::result_budget::ResultBudget;
 use crate::embedded::size_accounting::SizeAccounting;
+use crate::embedded::statement_run::StatementRun;
+use crate::embedded::time_limit::TimeLimit;
 use crate::embedded::writer_conn::WriterConnection;
 use debros_proto::rpc::{Statement, StatementResult};
 use debros_proto::{Code, Error, Result};
@@ -68,6 +71,7 @@ impl Bench {
             readers,
             &self.path,
             room,
+            None,
         )
         .unwrap();
         *self.conn.borrow_mut() = Some(writer.run());
