@@ -15,33 +15,33 @@ use debros_proto::{Code, Namespace, Result};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// The write of a key-value call: a single statement, and a savepoint only where an idempotency
-/// record comes with it.
-pub(super) fn kv_write_options(
-    namespace: &Namespace,
-    value_bytes: usize,
-    removes: bool,
-    options: &CallOptions,
-) -> Result<WriteOptions> {
-    if options.read_only {
-        return Err(execution::read_only_error());
-    }
-    let isolation = if options.idempotency_key.is_some() {
-        JobIsolation::Savepoint
-    } else {
-        JobIsolation::StatementAtomic
-    };
-    let flow = FlowId::of(namespace, options.caller);
-    Ok(WriteOptions {
-        isolation,
-        removes,
-        bytes: JOB_BYTES + value_bytes,
-        deadline: options.deadline,
-        flow,
-    })
-}
-
 impl EmbeddedEngine {
+    /// The write of a key-value call: a single statement, and a savepoint only where an idempotency
+    /// record comes with it.
+    pub(super) fn kv_write_options(
+        namespace: &Namespace,
+        value_bytes: usize,
+        removes: bool,
+        options: &CallOptions,
+    ) -> Result<WriteOptions> {
+        if options.read_only {
+            return Err(execution::read_only_error());
+        }
+        let isolation = if options.idempotency_key.is_some() {
+            JobIsolation::Savepoint
+        } else {
+            JobIsolation::StatementAtomic
+        };
+        let flow = FlowId::of(namespace, options.caller);
+        Ok(WriteOptions {
+            isolation,
+            removes,
+            bytes: JOB_BYTES + value_bytes,
+            deadline: options.deadline,
+            flow,
+        })
+    }
+
     /// Refuses a write into the namespace that `owner` returns, when that was shut since the caller
     /// was admitted.
     pub(super) fn admission_check<W>(
@@ -93,34 +93,35 @@ impl EmbeddedEngine {
         self.note_damage_of_system(&outcome);
         outcome
     }
-}
 
-/// A key-value write of a caller that is still admitted; it happens once when it has an idempotency
-/// key.
-pub(super) fn kv_run_once<W, M, T>(
-    idempotency_key: Option<(IdempotencyKey, KeyGuard)>,
-    what: W,
-    check_still: impl Fn(&W) -> Result<()> + Send + 'static,
-    act: fn(&WriterConnection, &W) -> Result<T>,
-    to_message: impl Fn(&T) -> M + Send + 'static,
-    from_message: fn(M) -> T,
-) -> impl FnMut(&mut WriterConnection) -> Result<WriteOutcome<T>> + Send + 'static
-where
-    W: Send + 'static,
-    M: prost::Message + Default + 'static,
-    T: 'static,
-{
-    move |conn| {
-        // Before any answer that is kept: it may be another owner's by now.
-        check_still(&what)?;
-        let idempotency_key = idempotency_key.as_ref().map(|(idempotency_key, _)| idempotency_key);
-        idempotency::run_once(
-            conn,
-            RecordFile::System,
-            idempotency_key,
-            |conn| act(conn, &what),
-            &to_message,
-            from_message,
-        )
+    /// A key-value write of a caller that is still admitted; it happens once when it has an idempotency
+    /// key.
+    pub(super) fn kv_run_once<W, M, T>(
+        idempotency_key: Option<(IdempotencyKey, KeyGuard)>,
+        what: W,
+        check_still: impl Fn(&W) -> Result<()> + Send + 'static,
+        act: fn(&WriterConnection, &W) -> Result<T>,
+        to_message: impl Fn(&T) -> M + Send + 'static,
+        from_message: fn(M) -> T,
+    ) -> impl FnMut(&mut WriterConnection) -> Result<WriteOutcome<T>> + Send + 'static
+    where
+        W: Send + 'static,
+        M: prost::Message + Default + 'static,
+        T: 'static,
+    {
+        move |conn| {
+            // Before any answer that is kept: it may be another owner's by now.
+            check_still(&what)?;
+            let idempotency_key =
+                idempotency_key.as_ref().map(|(idempotency_key, _)| idempotency_key);
+            idempotency::run_once(
+                conn,
+                RecordFile::System,
+                idempotency_key,
+                |conn| act(conn, &what),
+                &to_message,
+                from_message,
+            )
+        }
     }
 }

@@ -76,7 +76,6 @@ use debros_proto::rpc::{
 use debros_proto::{Code, Error, Key, Namespace, Result};
 use idempotency::RecordFile;
 use key_locks::{KeyGuard, KeyLocks};
-use kv_calls::{kv_run_once, kv_write_options};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -243,7 +242,7 @@ impl Engine for EmbeddedEngine {
         if ttl_seconds == Some(0) {
             return Err(Error::invalid("the time to live is 0 s: it must be at least 1"));
         }
-        let write = kv_write_options(namespace, size, false, &options)?;
+        let write = Self::kv_write_options(namespace, size, false, &options)?;
         let key_guard = self.lock_idempotency_key(&options, RecordFile::System).await?;
         let put = kv::PairWrite {
             namespace: namespace.clone(),
@@ -252,7 +251,7 @@ impl Engine for EmbeddedEngine {
             condition,
             ttl_seconds,
         };
-        let act = kv_run_once(
+        let act = Self::kv_run_once(
             options.idempotency_key.zip(key_guard),
             put,
             self.admission_check(|put: &kv::PairWrite| &put.namespace, admission),
@@ -271,9 +270,9 @@ impl Engine for EmbeddedEngine {
         options: CallOptions,
     ) -> Result<WriteOutcome<bool>> {
         let admission = self.databases.admit_write(namespace)?;
-        let write = kv_write_options(namespace, 0, true, &options)?;
+        let write = Self::kv_write_options(namespace, 0, true, &options)?;
         let key_guard = self.lock_idempotency_key(&options, RecordFile::System).await?;
-        let act = kv_run_once(
+        let act = Self::kv_run_once(
             options.idempotency_key.zip(key_guard),
             (namespace.clone(), key.clone(), condition),
             self.admission_check(
