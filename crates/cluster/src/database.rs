@@ -5,17 +5,20 @@ use crate::catch_up::CatchUp;
 use crate::durability::Durability;
 use crate::engine::ClusterEngine;
 use crate::leader_link::{CommittedEntries, LeaderLink};
+use crate::leader_service::serve_write;
 use crate::leadership::Leadership;
 use crate::local_state::LocalState;
 use crate::log_writer::LogWriter;
 use crate::progress::Progress;
 use crate::read_barrier::ReadBarrier;
+use crate::write_route::WriteRoute;
 use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine, EngineOpenError};
+use debros_proto::rpc::{LeaderWriteRequest, LeaderWriteResponse};
 use debros_proto::{Error, Result};
 use debros_rqlite::RqliteLog;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 
@@ -82,6 +85,7 @@ impl ClusterDatabase {
             log.clone(),
             Arc::clone(&link),
         ));
+        let route = WriteRoute::new(config.node.clone(), Arc::clone(&progress), Arc::clone(&link));
         let (registered, is_registered) = watch::channel(false);
         let (problem, problems) = watch::channel(None);
         let declines = Arc::<AtomicBool>::default();
@@ -106,8 +110,12 @@ impl ClusterDatabase {
         };
         let mut tasks = vec![tokio::spawn(leadership.run()), tokio::spawn(durability.run())];
         tasks.extend(writer.start(log));
-        let engine =
-            Arc::new(ClusterEngine::new(embedded, Arc::clone(&progress), Arc::clone(&barrier)));
+        let engine = Arc::new(ClusterEngine::new(
+            embedded,
+            Arc::clone(&progress),
+            Arc::clone(&barrier),
+            route,
+        ));
         Ok(Self {
             engine,
             writer,
@@ -174,6 +182,18 @@ impl ClusterDatabase {
     /// `not_leader`.
     pub async fn position(&self, confirm: bool) -> Result<u64> {
         self.barrier.own_position(confirm).await
+    }
+
+    /// Answers [`LeaderLink::write`] for another node, which may do so.
+    ///
+    /// # Errors
+    /// `not_leader`; the write's own.
+    pub async fn serve_write(
+        &self,
+        request: LeaderWriteRequest,
+        deadline: Instant,
+    ) -> Result<LeaderWriteResponse> {
+        serve_write(self.engine.local(), &self.progress, request, deadline).await
     }
 
     /// Answers [`LeaderLink::follow`] for another node.

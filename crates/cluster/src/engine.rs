@@ -3,6 +3,7 @@
 
 use crate::progress::Progress;
 use crate::read_barrier::ReadBarrier;
+use crate::write_route::{WriteRoute, leader_request};
 use async_trait::async_trait;
 use bytes::Bytes;
 use debros_engine::embedded::EmbeddedEngine;
@@ -10,17 +11,22 @@ use debros_engine::{
     BackupInfo, CallOptions, Engine, ExportFile, KeyPage, NamespaceFilter, NamespaceInfo,
     ProgressFn, TargetDatabase, WriteOutcome,
 };
-use debros_proto::rpc::{Condition, Consistency, Entry, Statement, StatementResult, Table};
+use debros_proto::rpc::leader_write_request::Write;
+use debros_proto::rpc::leader_write_response::Result as Answer;
+use debros_proto::rpc::{
+    Condition, Consistency, DeleteRequest, Entry, PutRequest, QueryRequest, Statement,
+    StatementResult, Table, TransactionRequest,
+};
 use debros_proto::{Code, Error, Key, Namespace, Result};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// The engine of a node of a cluster. A write on a node that does not lead fails with `not_leader`
-/// and changes nothing; the node passes the call on.
+/// The engine of a node of a cluster.
 pub struct ClusterEngine {
     embedded: Arc<EmbeddedEngine>,
     progress: Arc<Progress>,
     barrier: Arc<ReadBarrier>,
+    route: WriteRoute,
 }
 
 /// How often a read is made again when the node lost its lease meanwhile.
@@ -31,8 +37,9 @@ impl ClusterEngine {
         embedded: Arc<EmbeddedEngine>,
         progress: Arc<Progress>,
         barrier: Arc<ReadBarrier>,
+        route: WriteRoute,
     ) -> Self {
-        Self { embedded, progress, barrier }
+        Self { embedded, progress, barrier, route }
     }
 
     /// The engine on the files here, without the cluster.
@@ -40,11 +47,28 @@ impl ClusterEngine {
         &self.embedded
     }
 
-    fn check_leader(&self) -> Result<()> {
-        if self.progress.is_leader() {
-            return Ok(());
-        }
-        Err(Error::new(Code::NotLeader, "another node of the cluster leads; nothing was changed"))
+    /// One statement that writes, or may.
+    async fn write_query(
+        &self,
+        database: &TargetDatabase,
+        statement: Statement,
+        options: CallOptions,
+    ) -> Result<WriteOutcome<StatementResult>> {
+        self.route
+            .write(
+                &options,
+                || self.embedded.query(database, statement.clone(), options.clone()),
+                || {
+                    let statement = Some(statement.clone());
+                    let query = QueryRequest { statement, ..QueryRequest::default() };
+                    leader_request(name_of(database), &options, Write::Query(query))
+                },
+                |answer| match answer {
+                    Answer::Query(done) => Some(done),
+                    _ => None,
+                },
+            )
+            .await
     }
 
     async fn before_read(&self, database: &TargetDatabase, options: &CallOptions) -> Result<()> {
@@ -88,9 +112,27 @@ impl Engine for ClusterEngine {
         statement: Statement,
         options: CallOptions,
     ) -> Result<WriteOutcome<StatementResult>> {
-        // What it is shows only when it runs; a write is refused by the thread that writes.
+        if !self.progress.is_leader() && surely_writes(&statement.sql) {
+            return self.write_query(database, statement, options).await;
+        }
         self.before_read(database, &options).await?;
-        self.embedded.query(database, statement, options).await
+        // What it is shows only when it runs: the thread that writes refuses it here.
+        let found = self.embedded.query(database, statement.clone(), options.clone()).await;
+        match found {
+            Err(error) if error.code == Code::NotLeader => {
+                self.write_query(database, statement, options).await
+            }
+            // What was just made may not be here yet: a key, say, that is used at once.
+            Ok(found)
+                if *database == TargetDatabase::System
+                    && found.value.rows.is_empty()
+                    && !self.progress.is_leader() =>
+            {
+                self.barrier.wait(Consistency::Weak, options.deadline).await?;
+                self.embedded.query(database, statement, options).await
+            }
+            found => found,
+        }
     }
 
     async fn transaction(
@@ -99,8 +141,21 @@ impl Engine for ClusterEngine {
         statements: Vec<Statement>,
         options: CallOptions,
     ) -> Result<WriteOutcome<Vec<StatementResult>>> {
-        self.check_leader()?;
-        self.embedded.transaction(database, statements, options).await
+        self.route
+            .write(
+                &options,
+                || self.embedded.transaction(database, statements.clone(), options.clone()),
+                || {
+                    let statements = statements.clone();
+                    let write = Write::Transaction(TransactionRequest { statements });
+                    leader_request(name_of(database), &options, write)
+                },
+                |answer| match answer {
+                    Answer::Transaction(done) => Some(done.results),
+                    _ => None,
+                },
+            )
+            .await
     }
 
     async fn schema(&self, namespace: &Namespace, options: CallOptions) -> Result<Vec<Table>> {
@@ -116,8 +171,35 @@ impl Engine for ClusterEngine {
         ttl_seconds: Option<u64>,
         options: CallOptions,
     ) -> Result<WriteOutcome<u64>> {
-        self.check_leader()?;
-        self.embedded.kv_put(namespace, key, value, condition, ttl_seconds, options).await
+        self.route
+            .write(
+                &options,
+                || {
+                    let (value, condition) = (value.clone(), condition);
+                    self.embedded.kv_put(
+                        namespace,
+                        key,
+                        value,
+                        condition,
+                        ttl_seconds,
+                        options.clone(),
+                    )
+                },
+                || {
+                    let write = Write::Put(PutRequest {
+                        key: key.as_str().to_owned(),
+                        value: value.clone(),
+                        condition: Some(condition),
+                        ttl_seconds,
+                    });
+                    leader_request(namespace.as_str(), &options, write)
+                },
+                |answer| match answer {
+                    Answer::Put(done) => Some(done.version),
+                    _ => None,
+                },
+            )
+            .await
     }
 
     async fn kv_delete(
@@ -127,8 +209,23 @@ impl Engine for ClusterEngine {
         condition: Condition,
         options: CallOptions,
     ) -> Result<WriteOutcome<bool>> {
-        self.check_leader()?;
-        self.embedded.kv_delete(namespace, key, condition, options).await
+        self.route
+            .write(
+                &options,
+                || self.embedded.kv_delete(namespace, key, condition, options.clone()),
+                || {
+                    let write = Write::Delete(DeleteRequest {
+                        key: key.as_str().to_owned(),
+                        condition: Some(condition),
+                    });
+                    leader_request(namespace.as_str(), &options, write)
+                },
+                |answer| match answer {
+                    Answer::Delete(done) => Some(done.deleted),
+                    _ => None,
+                },
+            )
+            .await
     }
 
     async fn kv_get(
@@ -192,8 +289,29 @@ impl Engine for ClusterEngine {
         also: Vec<Statement>,
         deadline: Instant,
     ) -> Result<()> {
-        self.check_leader()?;
-        self.embedded.delete_namespace(namespace, also, deadline).await
+        let options = CallOptions {
+            consistency: Consistency::Weak,
+            deadline,
+            idempotency_key: None,
+            caller: debros_engine::CallerKey::default(),
+            read_only: false,
+        };
+        self.route
+            .write(
+                &options,
+                || async {
+                    let also = also.clone();
+                    self.embedded.delete_namespace(namespace, also, deadline).await?;
+                    Ok(WriteOutcome { value: (), replayed: false })
+                },
+                || {
+                    let also = TransactionRequest { statements: also.clone() };
+                    leader_request(namespace.as_str(), &options, Write::DeleteNamespace(also))
+                },
+                |answer| matches!(answer, Answer::DeletedNamespace(true)).then_some(()),
+            )
+            .await
+            .map(|outcome| outcome.value)
     }
 
     fn lost_namespaces(&self) -> Vec<Namespace> {
@@ -213,7 +331,13 @@ impl Engine for ClusterEngine {
     }
 
     async fn restore(&self, name: &str, progress: ProgressFn) -> Result<()> {
-        self.check_leader()?;
+        if !self.progress.is_leader() {
+            return Err(Error::new(
+                Code::Conflict,
+                "a backup is restored on the node that leads (network-cli cluster status names it), from a backup of that node; \
+                 nothing was changed",
+            ));
+        }
         self.embedded.restore(name, progress).await
     }
 
@@ -224,4 +348,19 @@ impl Engine for ClusterEngine {
     async fn close_by(&self, deadline: Instant) {
         self.embedded.close_by(deadline).await;
     }
+}
+
+/// The name of a database as nodes send it.
+fn name_of(database: &TargetDatabase) -> &str {
+    match database {
+        TargetDatabase::System => "",
+        TargetDatabase::Namespace(namespace) => namespace.as_str(),
+    }
+}
+
+/// Whether a text writes for sure, so that it need not be tried here.
+fn surely_writes(sql: &str) -> bool {
+    const WRITING: [&str; 7] = ["INSERT", "REPLACE", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER"];
+    let is_writing = |word: &str| WRITING.iter().any(|other| word.eq_ignore_ascii_case(other));
+    debros_proto::sql::tokens(sql).next().is_some_and(is_writing)
 }

@@ -2,8 +2,10 @@
 
 use async_trait::async_trait;
 use debros_proto::Result;
+use debros_proto::rpc::{LeaderWriteRequest, LeaderWriteResponse};
 use debros_rqlite::Entry;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Entries that are in the log, in order and without gaps.
 pub type CommittedEntries = Arc<Vec<Entry>>;
@@ -18,6 +20,18 @@ pub trait LeaderLink: Send + Sync + 'static {
     /// # Errors
     /// `not_leader`, `unavailable` when the node does not answer.
     async fn position(&self, leader: &str, confirm: bool) -> Result<u64>;
+
+    /// Passes a write on.
+    ///
+    /// # Errors
+    /// `not_leader` and `unavailable` when it surely was not done; `unknown_outcome`; the write's
+    /// own.
+    async fn write(
+        &self,
+        leader: &str,
+        request: LeaderWriteRequest,
+        deadline: Instant,
+    ) -> Result<LeaderWriteResponse>;
 
     /// The entries that the leader appends from now on, as they are appended; the channel ends with
     /// the connection. Entries may be missing in between, where the node was too slow to take them.

@@ -10,12 +10,14 @@ mod database;
 mod durability;
 mod engine;
 mod leader_link;
+mod leader_service;
 mod leadership;
 mod local_state;
 mod log_part;
 mod log_writer;
 mod progress;
 mod read_barrier;
+mod write_route;
 
 pub use database::{ClusterConfig, ClusterDatabase, ClusterStatus};
 pub use engine::ClusterEngine;

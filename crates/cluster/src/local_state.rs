@@ -15,6 +15,12 @@ pub struct LocalState {
     pub cluster: String,
     /// Every entry of the log up to this one is in the files, and on the disk.
     pub durable: u64,
+    /// The node is the first of the cluster and has not made its log yet.
+    #[serde(default)]
+    pub begins: bool,
+    /// Where other nodes' Raft ports were last known to be.
+    #[serde(default)]
+    pub raft_peers: Vec<String>,
 }
 
 /// The file cannot be read or written.

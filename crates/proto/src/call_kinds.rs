@@ -191,6 +191,12 @@ call_kinds! {
     ClusterStatus: "cluster_status", P(Do::Operate), Reads, Response, NO_KEY;
     RemoveNode: "remove_node", P(Do::Operate), Writes, Response, NO_KEY;
     StepDown: "step_down", P(Do::Operate), Writes, Response, NO_KEY;
+
+    LeaderPosition: "leader_position", Node, Reads, Response, NO_KEY;
+    FollowLog: "follow_log", Node, Reads, Subscription, NO_KEY;
+    FetchFiles: "fetch_files", Node, Reads, Stream, NO_KEY;
+    // It carries the caller's idempotency key itself.
+    LeaderWrite: "leader_write", Node, Writes, Response, NO_KEY;
 }
 
 #[cfg(test)]

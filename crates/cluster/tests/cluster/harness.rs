@@ -6,7 +6,9 @@ use debros_cluster::{
 };
 use debros_engine::embedded::EmbeddedConfig;
 use debros_engine::{CallOptions, CallerKey, Engine, IdempotencyKey, TargetDatabase};
-use debros_proto::rpc::{Consistency, Statement, StatementResult, Value};
+use debros_proto::rpc::{
+    Consistency, LeaderWriteRequest, LeaderWriteResponse, Statement, StatementResult, Value,
+};
 use debros_proto::{Code, Error, Namespace, Result};
 use debros_rqlite::{RqliteLog, Rqlited, RqlitedConfig};
 use std::collections::HashMap;
@@ -39,6 +41,15 @@ impl Network {
 impl LeaderLink for Network {
     async fn position(&self, leader: &str, confirm: bool) -> Result<u64> {
         self.find(leader)?.position(confirm).await
+    }
+
+    async fn write(
+        &self,
+        leader: &str,
+        request: LeaderWriteRequest,
+        deadline: Instant,
+    ) -> Result<LeaderWriteResponse> {
+        self.find(leader)?.serve_write(request, deadline).await
     }
 
     async fn follow(&self, leader: &str) -> Result<tokio::sync::mpsc::Receiver<CommittedEntries>> {
@@ -186,7 +197,12 @@ fn start_database(folder: &Path, number: usize, rqlited: Rqlited, network: &Netw
     let data = folder.join(&name).join("db");
     std::fs::create_dir_all(&data).unwrap();
     let state = LocalState::read(&data).unwrap();
-    let state = state.unwrap_or(LocalState { cluster: "test".to_owned(), durable: 0 });
+    let state = state.unwrap_or(LocalState {
+        cluster: "test".to_owned(),
+        durable: 0,
+        begins: false,
+        raft_peers: Vec::new(),
+    });
     let config = ClusterConfig {
         node: name.clone(),
         engine: EmbeddedConfig { max_namespace_size: Some(32 << 20), ..EmbeddedConfig::new(data) },
