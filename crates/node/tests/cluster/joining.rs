@@ -150,3 +150,26 @@ async fn a_token_of_another_cluster_is_refused_on_both_sides() {
     let text = std::fs::read_to_string(stopped.folder().join("node/cluster.key")).unwrap();
     assert!(text.contains(&key));
 }
+
+/// Each closed the other's connection, and nothing was left.
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_dial_each_other_at_once_keep_one_connection() {
+    let one = first_node("one").await;
+    let two = join("two", &one).await;
+    all_connected(&[&one, &two]).await;
+    let (one, two) = (one.stop().await, two.stop().await);
+    // Neither is there when the other one starts: both dial.
+    let (one, two) = tokio::join!(
+        one.start(|config| config.node_id = "one".into()),
+        two.start(|config| config.node_id = "two".into())
+    );
+    // And once more, on the operator's word, whether or not they have dialled themselves.
+    for (from, to) in [(&one, &two), (&two, &one)] {
+        from.operator_client("").operator().connect_peer(to.address()).await.unwrap();
+    }
+    all_connected(&[&one, &two]).await;
+    let ours = one.node().members().channel(&two.node().peer_id()).unwrap();
+    let call = debros_client::rpc::request::Call::Status(debros_client::rpc::StatusRequest {});
+    let request = debros_client::rpc::Request { call: Some(call), ..Default::default() };
+    ours.call(request, LONG).await.unwrap();
+}
