@@ -4,7 +4,7 @@
 
 mod support;
 
-use debros_p2p::Host;
+use debros_p2p::{Host, HostConfig, Keypair};
 use futures::future::join_all;
 use support::raw::RawPeer;
 use support::{LONG, assert_serves, connect, get, node_with, until, value_of};
@@ -59,4 +59,27 @@ async fn who_has_shown_a_credential_keeps_its_place() {
     drop(crowd);
     until("room", || host.connected_peers() == 3).await;
     assert_serves(&host).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_of_the_cluster_takes_no_place_and_has_one_where_there_is_none() {
+    let host = node_with_places(2).await;
+    let keypair = Keypair::generate_ed25519();
+    let peer = keypair.public().to_peer_id();
+    host.set_reserved_peers([peer].into());
+    let strangers: Vec<_> = join_all((0..2).map(|_| connect(&host))).await;
+    RawPeer::connect_from(&host, "127.0.0.1").await.err().expect("no place for another one");
+    let node = Host::start(HostConfig::client(keypair, "node"), None).await.unwrap();
+    let address = host.listen_addresses().remove(0);
+    node.connect(address, LONG).await.unwrap();
+    let channel = node.open(host.peer_id()).await.unwrap();
+    assert_eq!(value_of(channel.call(get("served"), LONG).await.unwrap()), "served");
+    assert!(strangers.iter().all(|(_, channel)| !channel.is_closed()));
+    // Its connection can be told from others and closed alone.
+    let [connection] = host.connections(&peer)[..] else { panic!("one connection") };
+    assert!(!connection.is_outbound && node.connections(&host.peer_id())[0].is_outbound);
+    assert!(host.close_connection(connection.id).await);
+    tokio::time::timeout(LONG, channel.closed()).await.unwrap();
+    until("it is gone", || host.connections(&peer).is_empty()).await;
+    assert!(node.open_on(host.peer_id(), connection.id).await.is_err());
 }

@@ -7,6 +7,7 @@ mod support;
 
 mod browser;
 mod chromium;
+mod cluster;
 mod command_line;
 mod completion;
 mod configuration;

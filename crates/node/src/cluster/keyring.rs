@@ -112,7 +112,7 @@ impl Keyring {
 
     /// With a new key.
     pub(crate) fn with_new_key(&self) -> Result<Self> {
-        let key = ClusterKey::generate(self.current.epoch() + 1)?;
+        let key = ClusterKey::generate(self.current.epoch().saturating_add(1))?;
         self.with_key(key).ok_or_else(|| Error::internal("the next key has no higher number"))
     }
 

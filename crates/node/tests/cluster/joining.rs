@@ -150,3 +150,39 @@ async fn a_token_of_another_cluster_is_refused_on_both_sides() {
     let text = std::fs::read_to_string(stopped.folder().join("node/cluster.key")).unwrap();
     assert!(text.contains(&key));
 }
+
+/// Each closed the other's connection, and nothing was left.
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_dial_each_other_at_once_keep_one_connection() {
+    let one = first_node("one").await;
+    let two = join("two", &one).await;
+    all_connected(&[&one, &two]).await;
+    let (one, two) = (one.stop().await, two.stop().await);
+    // Neither is there when the other one starts: both dial.
+    let (one, two) = tokio::join!(
+        one.start(|config| config.node_id = "one".into()),
+        two.start(|config| config.node_id = "two".into())
+    );
+    // And once more, on the operator's word, whether or not they have dialled themselves.
+    for (from, to) in [(&one, &two), (&two, &one)] {
+        from.operator_client("").operator().connect_peer(to.address()).await.unwrap();
+    }
+    // One may be lost to the better one a moment after it was there; a call then goes over that.
+    let call = debros_client::rpc::request::Call::Status(debros_client::rpc::StatusRequest {});
+    let answers = async {
+        for (from, to) in [(&one, &two), (&two, &one)] {
+            loop {
+                all_connected(&[&one, &two]).await;
+                let Some(channel) = from.node().members().channel(&to.node().peer_id()) else {
+                    continue;
+                };
+                let call = Some(call.clone());
+                let request = debros_client::rpc::Request { call, ..Default::default() };
+                if channel.call(request, LONG).await.is_ok() {
+                    break;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(LONG, answers).await.unwrap();
+}

@@ -1,0 +1,97 @@
+//! A cluster of real processes: begun, joined and left with one command each.
+
+use crate::support::{Node, text_of, without_surroundings};
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn cli(data: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_network-cli"));
+    without_surroundings(&mut command);
+    let home = data.parent().unwrap();
+    command.current_dir(home).env("HOME", home).env("DEBROS_NODE_DATA_DIR", data);
+    command.args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+fn token(data: &Path) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_network-node"));
+    without_surroundings(&mut command);
+    command.args(["token", "--data-dir"]).arg(data).stdin(Stdio::null()).output().unwrap()
+}
+
+#[track_caller]
+fn exits(output: &Output, code: i32) -> String {
+    assert_eq!(output.status.code(), Some(code), "{}", text_of(output));
+    text_of(output)
+}
+
+fn status(data: &Path) -> Value {
+    let output = cli(data, &["cluster", "status", "-f", "json"]);
+    exits(&output, 0);
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The names of the nodes that are connected.
+fn connected(status: &Value) -> Vec<&str> {
+    let nodes = status["nodes"].as_array().unwrap().iter();
+    nodes
+        .filter(|node| node["connected"] == true)
+        .filter_map(|node| node["name"].as_str())
+        .collect()
+}
+
+fn wait_for(data: &Path, names: &[&str]) -> Value {
+    let until = Instant::now() + LONG;
+    loop {
+        let status = status(data);
+        if connected(&status) == names {
+            return status;
+        }
+        assert!(Instant::now() < until, "{status:#}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_cluster_is_begun_joined_and_left_with_one_command_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+    let start = |data: &Path, name: &str, more: &[&str]| {
+        Node::start_by(Node::command(data).args(["--node-id", name]).args(more), data)
+    };
+    let _one = start(&one, "one", &[]);
+    assert!(status(&one)["cluster_id"].is_null());
+    assert!(exits(&token(&one), 1).contains("network-cli cluster init"));
+    assert!(exits(&cli(&one, &["cluster", "step-down"]), 5).contains("keeps its data alone"));
+    assert!(!one.join("cluster.key").exists());
+    exits(&cli(&one, &["cluster", "init"]), 0);
+
+    let made = token(&one);
+    exits(&made, 0);
+    let line = String::from_utf8(made.stdout).unwrap();
+    assert_eq!(line.lines().count(), 1);
+    let line = line.trim();
+    let mut refused = Node::command(&folder.path().join("bad"));
+    let refused = refused.args(["--join", &line[1..]]).output().unwrap();
+    let said = exits(&refused, 2);
+    assert!(said.contains("no join token") && !said.contains(&line[1..]), "{said}");
+    let joined = start(&two, "two", &["--join", line]);
+    let shown = wait_for(&one, &["one", "two"]);
+    assert_eq!(shown["nodes"][1]["role"], "voter");
+    assert_eq!(wait_for(&two, &["one", "two"])["cluster_id"], shown["cluster_id"]);
+    // The same flags again.
+    joined.stop();
+    let _two = start(&two, "two", &["--join", line]);
+    wait_for(&one, &["one", "two"]);
+    let table = exits(&cli(&one, &["cluster", "status"]), 0);
+    assert!(table.contains("NAME") && table.contains("one*") && table.contains("LAG"), "{table}");
+
+    exits(&cli(&one, &["cluster", "remove", "nobody"]), 4);
+    assert!(exits(&cli(&one, &["cluster", "remove", "one"]), 2).contains("does not remove itself"));
+    exits(&cli(&one, &["cluster", "remove", "two"]), 0);
+    wait_for(&one, &["one"]);
+    assert_eq!(status(&one)["nodes"].as_array().unwrap().len(), 1);
+}
