@@ -16,6 +16,7 @@ use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine, EngineOpenError};
 use debros_proto::rpc::{LeaderWriteRequest, LeaderWriteResponse};
 use debros_proto::{Error, Result};
 use debros_rqlite::RqliteLog;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -57,6 +58,7 @@ pub struct ClusterDatabase {
     writer: Arc<LogWriter>,
     progress: Arc<Progress>,
     barrier: Arc<ReadBarrier>,
+    log: RqliteLog,
     problem: watch::Receiver<Option<String>>,
     is_registered: watch::Receiver<bool>,
     declines: Arc<AtomicBool>,
@@ -109,7 +111,7 @@ impl ClusterDatabase {
             max_log: config.max_log,
         };
         let mut tasks = vec![tokio::spawn(leadership.run()), tokio::spawn(durability.run())];
-        tasks.extend(writer.start(log));
+        tasks.extend(writer.start(log.clone()));
         let engine = Arc::new(ClusterEngine::new(
             embedded,
             Arc::clone(&progress),
@@ -121,6 +123,7 @@ impl ClusterDatabase {
             writer,
             progress,
             barrier,
+            log,
             problem: problems,
             is_registered,
             declines,
@@ -208,6 +211,39 @@ impl ClusterDatabase {
         }
     }
 
+    /// Copies the files into a new folder for another node, which the log waits for from now on.
+    /// Returns an entry: what the log has up to it is in the copies.
+    ///
+    /// # Errors
+    /// `unavailable` when the log does not answer; what the copying meets.
+    pub async fn copy_files(&self, node: &str, target: &Path) -> Result<u64> {
+        let position = self.progress.applied();
+        self.log.forget_holder(node).await.map_err(log_error)?;
+        self.log.report_durable(node, position).await.map_err(log_error)?;
+        let (engine, target) = (Arc::clone(self.engine.local()), target.to_owned());
+        tokio::task::spawn_blocking(move || engine.copy_files(&target)).await.unwrap_or_else(
+            |error| {
+                tracing::error!(%error, "the files could not be copied");
+                Err(Error::internal("the files could not be copied; the node's log has more"))
+            },
+        )?;
+        Ok(position)
+    }
+
+    /// The log waits for this node no more.
+    ///
+    /// # Errors
+    /// `unavailable` when the log does not answer.
+    pub async fn forget_holder(&self, node: &str) -> Result<()> {
+        self.log.forget_holder(node).await.map_err(log_error)
+    }
+
+    /// From now on who may do what is read as recent as other data; until then, while the node
+    /// starts, it is read as it is here.
+    pub fn begin_serving(&self) {
+        self.barrier.begin_serving();
+    }
+
     /// Leads no more, and does not take the lead again: the node is about to stop.
     pub fn step_down(&self) {
         self.declines.store(true, SeqCst);
@@ -218,6 +254,11 @@ impl ClusterDatabase {
     pub fn resume(&self) {
         self.declines.store(false, SeqCst);
     }
+}
+
+fn log_error(error: debros_rqlite::ClientError) -> Error {
+    tracing::warn!(%error, "the cluster's log does not answer");
+    Error::new(debros_proto::Code::Unavailable, "the cluster's log does not answer now; try again")
 }
 
 impl Drop for ClusterDatabase {

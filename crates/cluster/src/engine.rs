@@ -73,6 +73,7 @@ impl ClusterEngine {
 
     async fn before_read(&self, database: &TargetDatabase, options: &CallOptions) -> Result<()> {
         match database {
+            TargetDatabase::System if options.consistency == Consistency::None => Ok(()),
             TargetDatabase::System => self.barrier.wait_for_system(options.deadline).await,
             TargetDatabase::Namespace(_) => {
                 self.barrier.wait(options.consistency, options.deadline).await

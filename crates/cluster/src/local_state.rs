@@ -18,6 +18,9 @@ pub struct LocalState {
     /// The node is the first of the cluster and has not made its log yet.
     #[serde(default)]
     pub begins: bool,
+    /// The node does not vote in Raft.
+    #[serde(default)]
+    pub non_voter: bool,
     /// Where other nodes' Raft ports were last known to be.
     #[serde(default)]
     pub raft_peers: Vec<String>,

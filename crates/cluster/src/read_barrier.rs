@@ -6,6 +6,7 @@ use debros_proto::rpc::Consistency;
 use debros_proto::{Code, Error, Result};
 use debros_rqlite::{ReadLevel, RqliteLog};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
@@ -24,6 +25,7 @@ pub(crate) struct ReadBarrier {
     link: Arc<dyn LeaderLink>,
     /// Held while the cluster is asked; those that wait for it share the next answer.
     confirming: Mutex<()>,
+    is_serving: AtomicBool,
     /// The same for the leader's position, with what was answered last, and when it was asked.
     asking: [Mutex<Option<(Instant, u64)>>; 2],
 }
@@ -41,6 +43,7 @@ impl ReadBarrier {
             log,
             link,
             confirming: Mutex::default(),
+            is_serving: AtomicBool::new(false),
             asking: [Mutex::default(), Mutex::default()],
         }
     }
@@ -71,10 +74,18 @@ impl ReadBarrier {
     /// # Errors
     /// As there.
     pub(crate) async fn wait_for_system(&self, deadline: Instant) -> Result<()> {
+        if !self.is_serving.load(Relaxed) {
+            return Ok(());
+        }
         if self.progress.age().is_some_and(|age| age < MAX_SYSTEM_AGE) {
             return Ok(());
         }
         self.wait(Consistency::Weak, deadline).await
+    }
+
+    /// See [`ClusterDatabase::begin_serving`](crate::ClusterDatabase::begin_serving).
+    pub(crate) fn begin_serving(&self) {
+        self.is_serving.store(true, Relaxed);
     }
 
     /// Whether the leader's own files have all that it has appended.

@@ -24,6 +24,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { file: "002_auth.sql", sql: include_str!("../migrations/002_auth.sql") },
     Migration { file: "003_namespaces.sql", sql: include_str!("../migrations/003_namespaces.sql") },
     Migration { file: "004_usage.sql", sql: include_str!("../migrations/004_usage.sql") },
+    Migration { file: "005_cluster.sql", sql: include_str!("../migrations/005_cluster.sql") },
 ];
 
 /// Tables that say who may act. When a backup of the same network is put back, they stay as they
@@ -38,6 +39,8 @@ pub(crate) const KEPT_BY_RESTORE: &[&str] = &[
     "used_nonces",
     "secrets",
     "audit_events",
+    "nodes",
+    "join_tokens",
 ];
 
 /// Why the schema cannot be brought up to date.

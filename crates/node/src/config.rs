@@ -5,6 +5,7 @@ use crate::cluster::{CLUSTER_KEY_FILE, JoinToken};
 use debros_auth::Wallet;
 use debros_p2p::Multiaddr;
 use debros_proto::Namespace;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -80,6 +81,8 @@ pub struct DatabaseConfig {
 /// Set-up of the cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
+    /// The database may be a cluster's; false: it is this node's alone, whatever its folder says.
+    pub is_wanted: bool,
     /// The cluster's shared secret. Where there is no such file, the node is part of no cluster.
     pub key_file: PathBuf,
     /// Nodes that vote: the first ones.
@@ -88,6 +91,14 @@ pub struct ClusterConfig {
     pub max_replicas: u32,
     /// Where other nodes reach this node's Raft port, `host:port`; empty: nowhere.
     pub raft_address: String,
+    /// Where rqlited listens for Raft.
+    pub raft_listen: SocketAddr,
+    /// Where rqlited listens for HTTP, on loopback. Port 0 takes a free one.
+    pub rqlite_http: SocketAddr,
+    /// The rqlited program; `None`: the one on PATH, then `.tools/`.
+    pub rqlited: Option<PathBuf>,
+    /// Bytes of the log from which on a node that is away is not waited for.
+    pub max_log: u64,
     /// Joins with this at the start, unless the node is in that cluster already.
     pub join: Option<JoinToken>,
 }
@@ -121,10 +132,15 @@ impl NodeConfig {
                 backup_interval: Some(Duration::from_secs(24 * 60 * 60)),
             },
             cluster: ClusterConfig {
+                is_wanted: true,
                 key_file: data_dir.join(CLUSTER_KEY_FILE),
                 replication_factor: 3,
                 max_replicas: 7,
-                raft_address: String::new(),
+                raft_address: "127.0.0.1:7001".to_owned(),
+                raft_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7001)),
+                rqlite_http: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+                rqlited: None,
+                max_log: 256 << 20,
                 join: None,
             },
             data_dir,

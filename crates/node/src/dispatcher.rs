@@ -3,12 +3,14 @@
 
 use crate::auth::{AuthService, CallOrigin, PublicRequest};
 use crate::caller::{Caller, CredentialSource, Permission, VerifiedIdentity};
+use crate::cluster::NodeReply;
 use crate::services::{NodeServices, ServiceReply};
 use debros_engine::{CallOptions, CallerKey, IdempotencyKey};
 use debros_p2p::{CallContext, EventSource, Handler, Reply, TrustLevel};
 use debros_proto::call_kinds::{CALL_KINDS, CallKind, CallRequirement};
 use debros_proto::limits::MAX_IDEMPOTENCY_KEY_BYTES;
 use debros_proto::rpc::request::Call;
+use debros_proto::rpc::{self, response};
 use debros_proto::rpc::{Consistency, Request, Response};
 use debros_proto::{Code, Error, Namespace, Result, now_ms};
 use futures::StreamExt as _;
@@ -29,6 +31,8 @@ pub(crate) struct CallDispatcher {
     pub(crate) services: NodeServices,
     metrics: Vec<CallMetrics>,
     stopping: AtomicBool,
+    /// Only other nodes are answered.
+    joining: AtomicBool,
 }
 
 /// What is counted of one kind of call. Registered once: looking a metric up by its labels costs
@@ -43,7 +47,13 @@ struct CallMetrics {
 impl CallDispatcher {
     pub(crate) fn new(auth: AuthService, services: NodeServices) -> Self {
         let metrics = CALL_KINDS.iter().map(|kind| CallMetrics::new(kind.name)).collect();
-        Self { auth: Arc::new(auth), services, metrics, stopping: AtomicBool::new(false) }
+        Self {
+            auth: Arc::new(auth),
+            services,
+            metrics,
+            stopping: AtomicBool::new(false),
+            joining: AtomicBool::new(false),
+        }
     }
 
     /// A stream that ends when its credential does, or no longer allows it: it may be open for
@@ -113,6 +123,11 @@ impl CallDispatcher {
         flushed.and(Ok(expired? + signed_in?))
     }
 
+    /// From now on only other nodes are answered: the node has no data to serve.
+    pub(crate) fn refuse_callers(&self) {
+        self.joining.store(true, Ordering::Release);
+    }
+
     /// From now on calls are answered with `unavailable`.
     pub(crate) fn refuse_calls(&self) {
         self.stopping.store(true, Ordering::Release);
@@ -156,7 +171,16 @@ impl CallDispatcher {
         }
         if kind.requires == CallRequirement::Node {
             let peer = self.services.cluster.require_node(context)?;
-            return Box::pin(self.services.cluster.node_call(peer, call)).await.map(plain_reply);
+            return match Box::pin(self.services.cluster.node_call(context, peer, call)).await? {
+                NodeReply::Plain(result) => Ok(plain_reply(result)),
+                NodeReply::Stream(events) => {
+                    let opened = response::Result::StreamOpened(rpc::StreamOpened {});
+                    Ok(Reply::Stream(Response { replayed: false, result: Some(opened) }, events))
+                }
+            };
+        }
+        if self.joining.load(Ordering::Acquire) {
+            return Err(Error::new(Code::Unavailable, "the node is joining a cluster; try again"));
         }
         let RequestCredentials { credential, namespace, lent, .. } = proof;
         let mut identity = self.auth.credentials.verify(credential).await?;

@@ -22,6 +22,7 @@ mod cluster;
 mod config;
 mod dispatcher;
 mod health;
+mod late_handler;
 pub mod operator_key;
 mod pubsub;
 mod services;
@@ -29,6 +30,7 @@ mod start;
 
 pub use auth::{SigningError, TokenKeyError};
 pub use clock::Clock;
+pub use cluster::ReplicationStartError;
 pub use cluster::{
     CLUSTER_KEY_FILE, ClusterKeyError, ConnectedMembers, JoinToken, JoinTokenError, Member, Members,
 };
@@ -39,6 +41,7 @@ pub use debros_proto::Namespace;
 pub use start::NodeStartError;
 
 use background_tasks::BackgroundTasks;
+use cluster::Replication;
 use debros_engine::Engine;
 use debros_p2p::Host;
 use debros_proto::hex;
@@ -50,6 +53,8 @@ use std::time::{Duration, Instant};
 /// Kept of the time to stop, for what comes after the last statement: the disk, and the end of the
 /// process.
 const EXIT_MARGIN: Duration = Duration::from_millis(500);
+/// How long the leader may take, when a node stops, to write down what the node has counted.
+const FLUSH_TIME: Duration = Duration::from_secs(1);
 
 /// A running node.
 pub struct Node {
@@ -58,6 +63,8 @@ pub struct Node {
     engine: Arc<dyn Engine>,
     /// The engine goes with the node.
     owns_engine: bool,
+    /// Its part of a cluster's database.
+    replication: Option<Arc<Replication>>,
     background_tasks: BackgroundTasks,
     operator_credential: String,
     peer_info: PathBuf,
@@ -105,6 +112,12 @@ impl Node {
         &self.operator_credential
     }
 
+    /// Waits until the node has to be started again with the same set-up, and says why: it became
+    /// the first of a cluster, or the cluster's key was replaced.
+    pub async fn restart_requested(&self) -> &'static str {
+        self.dispatcher.services.cluster.restart_requested().await
+    }
+
     /// The connections to the other nodes of the cluster.
     pub fn members(&self) -> &Members {
         &self.dispatcher.services.cluster.members
@@ -146,6 +159,11 @@ impl Node {
             tracing::warn!(%error, path = %self.peer_info.display(), "peer.info cannot be removed");
         }
         self.background_tasks.stop().await;
+        if self.replication.is_some() {
+            // While there is a way to the leader.
+            let flush = self.dispatcher.auth.flush_counts();
+            let _ = tokio::time::timeout(FLUSH_TIME, flush).await;
+        }
         self.dispatcher.services.cluster.stop().await;
         self.dispatcher.services.hub.close_all();
         // A part of the time is kept for the database.
@@ -155,12 +173,17 @@ impl Node {
             .min(Duration::from_secs(3));
         self.host.shutdown(deadline - margin).await;
         self.dispatcher.refuse_calls();
-        if let Err(error) = self.dispatcher.auth.flush_counts().await {
+        if let Some(replication) = &self.replication {
+            replication.database.step_down();
+        } else if let Err(error) = self.dispatcher.auth.flush_counts().await {
             tracing::warn!(%error, "when credentials were used last could not be written down");
         }
         if self.owns_engine {
             // What follows takes a moment too.
             self.engine.close_by(deadline.checked_sub(EXIT_MARGIN).unwrap_or(deadline)).await;
+        }
+        if let Some(replication) = &self.replication {
+            replication.stop().await;
         }
         tracing::info!("the node has stopped");
     }

@@ -3,16 +3,21 @@
 use crate::Node;
 use crate::auth::{AuthDb, AuthService, SigningError};
 use crate::background_tasks::BackgroundTasks;
-use crate::cluster::{ClusterKeyError, ClusterService, ClusterSetup};
+use crate::cluster::{
+    ClusterKeyError, ClusterService, ClusterSetup, Keyring, MembersLink, Replication,
+    ReplicationStartError,
+};
 use crate::config::NodeConfig;
 use crate::dispatcher::{CallDispatcher, RpcHandler};
 use crate::health::HealthProbe;
+use crate::late_handler::LateHandler;
 use crate::operator_key::{self, OperatorKeyError};
 use crate::pubsub::TopicHub;
 use crate::services::{NodeFacts, NodeServices};
+use debros_cluster::LocalState;
 use debros_engine::Engine;
 use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine};
-use debros_p2p::{Host, HostConfig, Keypair, PeerLimits, identity, peer_info};
+use debros_p2p::{Host, HostConfig, Keypair, PeerId, PeerLimits, identity, peer_info};
 use debros_proto::now_ms;
 use std::fs::Permissions;
 use std::io::ErrorKind;
@@ -71,6 +76,22 @@ pub enum NodeStartError {
     /// The node cannot be a node of its cluster, or of the one of its join token.
     #[error("the node cannot be part of the cluster: {0}")]
     Cluster(debros_proto::Error),
+    /// The node does not take part in the cluster's database.
+    #[error("the node cannot take part in the cluster's database: {0}")]
+    Replication(#[from] ReplicationStartError),
+    /// What is known of the database's folder cannot be read or written.
+    #[error(transparent)]
+    LocalState(#[from] debros_cluster::LocalStateError),
+    /// A node that has data of its own cannot join a cluster: the cluster's data would take its
+    /// place.
+    #[error(
+        "{path} holds data of this node's own, in whose place the cluster's would be put: start the node with --join and an empty \
+         data folder, or take the data along with network-cli db export"
+    )]
+    HasData {
+        /// The database's folder.
+        path: PathBuf,
+    },
     /// The P2P host does not start.
     #[error(transparent)]
     Host(#[from] debros_p2p::HostStartError),
@@ -92,29 +113,155 @@ pub(crate) async fn start(
     make_folder(&config.data_dir)?;
     let keypair = identity::load_or_create(&config.data_dir.join("identity.key"))?;
     let operator_credential = operator_key::load_or_create(&config.data_dir)?;
-    let owns_engine = shared.is_none();
-    let engine: Arc<dyn Engine> = match shared {
-        Some(engine) => engine,
-        None => Arc::new(open_database(&config).await?),
-    };
-    let started =
-        start_with(config, keypair, operator_credential, Arc::clone(&engine), owns_engine).await;
-    if started.is_err() && owns_engine {
-        engine.close().await;
+    if let Some(engine) = shared {
+        let database = NodeDatabase { engine, replication: None, owns_engine: false };
+        return start_with(config, keypair, operator_credential, database).await;
     }
-    started
+    if config.cluster.join.is_some() && LocalState::read(&config.database.data_dir)?.is_none() {
+        join(&config, &keypair, &operator_credential).await?;
+    }
+    let database = open_database(&config, keypair.public().to_peer_id()).await?;
+    start_with(config, keypair, operator_credential, database).await
+}
+
+/// What a node keeps its data with.
+struct NodeDatabase {
+    engine: Arc<dyn Engine>,
+    replication: Option<(Arc<Replication>, MembersLink)>,
+    /// The engine is closed with the node.
+    owns_engine: bool,
+}
+
+impl NodeDatabase {
+    async fn close(&self, deadline: Instant) {
+        if self.owns_engine {
+            self.engine.close_by(deadline).await;
+        }
+        if let Some((replication, _)) = &self.replication {
+            replication.stop().await;
+        }
+    }
+}
+
+/// Enters the cluster of the token, and copies its data. The node serves nobody meanwhile: what it
+/// has for a database goes away with it.
+async fn join(
+    config: &NodeConfig,
+    keypair: &Keypair,
+    operator_credential: &str,
+) -> Result<(), NodeStartError> {
+    let target = &config.database.data_dir;
+    if target.join("system.db").exists() {
+        return Err(NodeStartError::HasData { path: target.clone() });
+    }
+    let folder_error = |source| NodeStartError::DataDir { path: target.clone(), source };
+    let (joining, copy) = (target.with_extension("joining"), target.with_extension("copy"));
+    for folder in [&joining, &copy] {
+        match std::fs::remove_dir_all(folder) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(folder_error(error)),
+            _ => {}
+        }
+        std::fs::create_dir_all(folder).map_err(folder_error)?;
+    }
+    let mut alone = config.clone();
+    alone.database.data_dir.clone_from(&joining);
+    let engine: Arc<dyn Engine> = Arc::new(
+        open_embedded(engine_config(&alone, config.data_dir.join("joining.files"))).await?,
+    );
+    let database = NodeDatabase { engine, replication: None, owns_engine: true };
+    let node = start_with(alone, keypair.clone(), operator_credential.to_owned(), database).await?;
+    node.dispatcher.refuse_callers();
+    let fetched = node.dispatcher.services.cluster.fetch_data(&copy).await;
+    node.shutdown(Instant::now() + Duration::from_secs(5)).await;
+    let state = fetched.map_err(NodeStartError::Cluster)?;
+    state.write(&copy)?;
+    std::fs::rename(&copy, target).map_err(folder_error)?;
+    let _ = std::fs::remove_dir_all(&joining);
+    let _ = std::fs::remove_file(config.data_dir.join("joining.files"));
+    Ok(())
 }
 
 async fn start_with(
     config: NodeConfig,
     keypair: Keypair,
     operator_credential: String,
-    engine: Arc<dyn Engine>,
-    owns_engine: bool,
+    database: NodeDatabase,
 ) -> Result<Node, NodeStartError> {
+    let (engine, replication) = (Arc::clone(&database.engine), database.replication.clone());
+    let owns_engine = database.owns_engine;
+    let started =
+        start_services(config, keypair, operator_credential, Arc::clone(&engine), replication)
+            .await;
+    match started {
+        Ok(parts) => Ok(Node {
+            host: parts.host,
+            dispatcher: parts.dispatcher,
+            engine,
+            owns_engine,
+            replication: database.replication.map(|(replication, _)| replication),
+            background_tasks: parts.background_tasks,
+            operator_credential: parts.operator_credential,
+            peer_info: parts.peer_info,
+        }),
+        Err(error) => {
+            database.close(Instant::now() + Duration::from_secs(5)).await;
+            Err(error)
+        }
+    }
+}
+
+struct StartedParts {
+    host: Host,
+    dispatcher: Arc<CallDispatcher>,
+    background_tasks: BackgroundTasks,
+    operator_credential: String,
+    peer_info: PathBuf,
+}
+
+async fn start_services(
+    config: NodeConfig,
+    keypair: Keypair,
+    operator_credential: String,
+    engine: Arc<dyn Engine>,
+    replication: Option<(Arc<Replication>, MembersLink)>,
+) -> Result<StartedParts, NodeStartError> {
     let peer_id = keypair.public().to_peer_id();
     let node_id =
         if config.node_id.is_empty() { peer_id.to_string() } else { config.node_id.clone() };
+    let cluster = ClusterSetup {
+        engine: Arc::clone(&engine),
+        clock: config.clock.clone(),
+        peer_id,
+        name: node_id.clone(),
+        version: config.build.version.clone(),
+        key_path: config.cluster.key_file.clone(),
+        replication: replication.as_ref().map(|(replication, _)| Arc::clone(replication)),
+        database_dir: config.database.data_dir.clone(),
+    };
+    let cluster = Arc::new(ClusterService::load(cluster, &config.cluster)?);
+    let host_config = HostConfig {
+        keypair,
+        listen: config.listen_addresses.clone(),
+        max_connections: config.max_connections,
+        agent: format!("debros/{}", config.build.version),
+        idle_timeout: IDLE_TIMEOUT,
+        limits: PeerLimits::default(),
+    };
+    // What the node needs for its services may be on another node, which it reaches over the host.
+    let late = Arc::new(LateHandler::default());
+    let host = Host::start(host_config, Some(Arc::clone(&late) as _)).await?;
+    let stop = async |error| {
+        cluster.stop().await;
+        host.shutdown(Instant::now() + Duration::from_secs(1)).await;
+        Err(error)
+    };
+    if let Some((replication, link)) = &replication {
+        link.set_members(Arc::clone(&cluster.members));
+        if let Err(error) = cluster.start(host.clone(), config.cluster.join.as_ref()).await {
+            return stop(NodeStartError::Cluster(error)).await;
+        }
+        replication.wait_for_leader().await;
+    }
     let auth_db = AuthDb::new(
         Arc::clone(&engine),
         config.clock.clone(),
@@ -128,16 +275,11 @@ async fn start_with(
         &operator_credential,
         &config.sign_in_domains,
     )
-    .await?;
-    let cluster = ClusterSetup {
-        engine: Arc::clone(&engine),
-        clock: config.clock.clone(),
-        peer_id,
-        name: node_id.clone(),
-        version: config.build.version.clone(),
-        key_path: config.cluster.key_file.clone(),
+    .await;
+    let auth = match auth {
+        Ok(auth) => auth,
+        Err(error) => return stop(error.into()).await,
     };
-    let cluster = Arc::new(ClusterService::load(cluster, &config.cluster)?);
     let services = NodeServices {
         cluster: Arc::clone(&cluster),
         engine: Arc::clone(&engine),
@@ -146,33 +288,24 @@ async fn start_with(
         facts: NodeFacts {
             node_id,
             build: config.build.clone(),
-            engine: "embedded",
+            engine: if replication.is_some() { "rqlite" } else { "embedded" },
             started: Instant::now(),
             started_at: now_ms(),
         },
         host: OnceLock::new(),
     };
     let dispatcher = Arc::new(CallDispatcher::new(auth, services));
-
-    let host_config = HostConfig {
-        keypair,
-        listen: config.listen_addresses.clone(),
-        max_connections: config.max_connections,
-        agent: format!("debros/{}", config.build.version),
-        idle_timeout: IDLE_TIMEOUT,
-        limits: PeerLimits::default(),
-    };
-    let host =
-        Host::start(host_config, Some(Arc::new(RpcHandler(Arc::clone(&dispatcher))))).await?;
     // Set once: this is the only place.
     let _ = dispatcher.services.host.set(host.clone());
-
-    if let Err(error) = cluster.start(host.clone(), config.cluster.join.as_ref()).await {
-        cluster.stop().await;
-        host.shutdown(Instant::now() + Duration::from_secs(1)).await;
-        return Err(NodeStartError::Cluster(error));
+    late.set_handler(RpcHandler(Arc::clone(&dispatcher)));
+    match &replication {
+        Some((replication, _)) => replication.database.begin_serving(),
+        None => {
+            if let Err(error) = cluster.start(host.clone(), config.cluster.join.as_ref()).await {
+                return stop(NodeStartError::Cluster(error)).await;
+            }
+        }
     }
-
     let path = config.data_dir.join("peer.info");
     let addresses = host.listen_addresses();
     let written = peer_info::best_local_address(&addresses)
@@ -183,23 +316,11 @@ async fn start_with(
         Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
             tracing::warn!(path = %path.display(), %error, "programs on this machine may not find the node");
         }
-        Err(source) => {
-            cluster.stop().await;
-            host.shutdown(Instant::now() + Duration::from_secs(1)).await;
-            return Err(NodeStartError::PeerInfo { path, source });
-        }
+        Err(source) => return stop(NodeStartError::PeerInfo { path, source }).await,
         Ok(()) => {}
     }
     let background_tasks = BackgroundTasks::start(&config, &dispatcher, &host);
-    Ok(Node {
-        host,
-        dispatcher,
-        engine,
-        owns_engine,
-        background_tasks,
-        operator_credential,
-        peer_info: path,
-    })
+    Ok(StartedParts { host, dispatcher, background_tasks, operator_credential, peer_info: path })
 }
 
 /// The folder holds secrets: only its owner may look inside. One that is there and open to others
@@ -216,7 +337,29 @@ fn make_folder(path: &Path) -> Result<(), NodeStartError> {
     Ok(())
 }
 
-async fn open_database(config: &NodeConfig) -> Result<EmbeddedEngine, NodeStartError> {
+/// Opens the database: with its part in the cluster's, when its folder belongs to one.
+async fn open_database(
+    config: &NodeConfig,
+    peer_id: PeerId,
+) -> Result<NodeDatabase, NodeStartError> {
+    // Not among the databases: it is there when their disk is not.
+    let engine = engine_config(config, config.data_dir.join("database.files"));
+    let state =
+        if config.cluster.is_wanted { LocalState::read(&config.database.data_dir)? } else { None };
+    let keyring = Keyring::load(&config.cluster.key_file)?;
+    let (Some(state), Some(keyring)) = (state, keyring) else {
+        let engine = Arc::new(open_embedded(engine).await?);
+        return Ok(NodeDatabase { engine, replication: None, owns_engine: true });
+    };
+    let link = MembersLink::default();
+    let replication =
+        Replication::start(config, engine, peer_id, &keyring, state, link.clone()).await?;
+    let engine = replication.database.engine();
+    let replication = Some((Arc::new(replication), link));
+    Ok(NodeDatabase { engine, replication, owns_engine: true })
+}
+
+fn engine_config(config: &NodeConfig, file_record: PathBuf) -> EmbeddedConfig {
     let mut engine = EmbeddedConfig::new(config.database.data_dir.clone());
     engine.max_size = config.database.max_size;
     engine.max_namespace_size = config.database.max_namespace_size;
@@ -225,8 +368,11 @@ async fn open_database(config: &NodeConfig) -> Result<EmbeddedEngine, NodeStartE
     engine.max_temp_size = config.database.max_temp_size;
     engine.open_databases = config.database.open_databases;
     engine.backup_dir = config.data_dir.join("backups");
-    // Not among the databases: it is there when their disk is not.
-    engine.file_record = config.data_dir.join("database.files");
+    engine.file_record = file_record;
+    engine
+}
+
+async fn open_embedded(engine: EmbeddedConfig) -> Result<EmbeddedEngine, NodeStartError> {
     // Opening may check a whole database after a crash: not a thing for a thread that serves
     // others.
     let opened = tokio::task::spawn_blocking(move || EmbeddedEngine::open(engine)).await;

@@ -11,6 +11,7 @@ use debros_node::{
     CLUSTER_KEY_FILE, Clock, ClusterConfig, DatabaseConfig, NodeBuildInfo, NodeConfig, NodeKind,
 };
 use ipnet::IpNet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 /// The configuration of a node, checked.
@@ -99,7 +100,12 @@ impl NodeSettings {
                 // Small numbers by the table.
                 replication_factor: small_number(settings.number("database.replication_factor")),
                 max_replicas: small_number(settings.number("cluster.max_replicas")),
-                raft_address: String::new(),
+                is_wanted: settings.text("database.engine") != "embedded",
+                raft_address: self.raft_address().to_string(),
+                raft_listen: self.raft_listen(),
+                rqlite_http: (Ipv4Addr::LOCALHOST, self.port("database.rqlite_port")).into(),
+                rqlited: settings.path("database.rqlited_path"),
+                max_log: 256 << 20,
                 join: None,
             },
             bootstrap_peers: parse_all(settings.list("discovery.bootstrap_peers")),
@@ -111,6 +117,33 @@ impl NodeSettings {
             clock: Clock::default(),
             build,
         }
+    }
+
+    /// Where other nodes reach this node's Raft port.
+    fn raft_address(&self) -> SocketAddr {
+        let port = self.port("database.rqlite_raft_port");
+        let named = self.settings.text("discovery.raft_adv_address");
+        // With a port, or without; a name is not an address that others are told.
+        named
+            .parse()
+            .or_else(|_| named.parse().map(|ip: IpAddr| SocketAddr::new(ip, port)))
+            .unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    }
+
+    /// Where rqlited listens for Raft: on this machine alone when no other can reach it.
+    fn raft_listen(&self) -> SocketAddr {
+        let address = self.raft_address();
+        let ip = match address.ip() {
+            ip if ip.is_loopback() => ip,
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        SocketAddr::new(ip, self.port("database.rqlite_raft_port"))
+    }
+
+    fn port(&self, key: &str) -> u16 {
+        // At most 65,535 by the table.
+        u16::try_from(self.settings.number(key)).unwrap_or_default()
     }
 
     fn cluster_key_file(&self) -> PathBuf {

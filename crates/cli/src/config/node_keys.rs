@@ -6,10 +6,6 @@ use std::time::Duration;
 
 const PORT: SettingKind = SettingKind::Integer { min: 1, max: 65535 };
 
-/// Why what belongs to a cluster does not act yet.
-const EMBEDDED: &str = "the embedded engine is in effect, which keeps the database on this node alone; rqlite clusters are \
-    not in this version";
-
 const NOT_ADVERTISED: SettingStatus = SettingStatus::Noted {
     quiet: &[""],
     notice: "nothing is advertised: the embedded engine is in effect, which no other node dials",
@@ -83,11 +79,7 @@ pub static NODE: SettingTable = SettingTable {
             name: "engine",
             kind: SettingKind::Choice(&["auto", "embedded", "rqlite"]),
             default: SettingDefault::Is("auto"),
-            doc: "The database engine.",
-            status: SettingStatus::Later {
-                off: &["auto", "embedded"],
-                reason: "the rqlite engine is not in this version; write embedded, or auto, which means embedded now",
-            },
+            doc: "The database engine: embedded, this node's alone; rqlite, the cluster's; auto, the cluster's when the node is part of one.",
             ..SettingSpec::BASE
         },
         SettingSpec {
@@ -104,11 +96,6 @@ pub static NODE: SettingTable = SettingTable {
             kind: SettingKind::Integer { min: 1, max: 99 },
             default: SettingDefault::Is("3"),
             doc: "Voting replicas of the database; nodes beyond it join as read replicas.",
-            status: SettingStatus::Noted {
-                quiet: &["1"],
-                notice: "1 copy is kept: the embedded engine is in effect, which keeps the \
-                database on this node alone; copies on other nodes come with rqlite clusters",
-            },
             ..SettingSpec::BASE
         },
         SettingSpec {
@@ -186,7 +173,6 @@ pub static NODE: SettingTable = SettingTable {
             default: SettingDefault::Is("5001"),
             flag: Some("--rqlite-http-port"),
             doc: "Port of rqlite's HTTP API.",
-            status: SettingStatus::Noted { quiet: &["5001"], notice: EMBEDDED },
             ..SettingSpec::BASE
         },
         SettingSpec {
@@ -196,7 +182,6 @@ pub static NODE: SettingTable = SettingTable {
             default: SettingDefault::Is("7001"),
             flag: Some("--rqlite-raft-port"),
             doc: "Port of rqlite's Raft protocol.",
-            status: SettingStatus::Noted { quiet: &["7001"], notice: EMBEDDED },
             ..SettingSpec::BASE
         },
         SettingSpec {
@@ -207,8 +192,8 @@ pub static NODE: SettingTable = SettingTable {
             doc: "The cluster to join: host:raft_port, http://host:http_port, or a node's multiaddr.",
             status: SettingStatus::Noted {
                 quiet: &[""],
-                notice: "no cluster is joined: the embedded engine is in effect, with a database \
-                of this node's own; rqlite clusters are not in this version",
+                notice: "no cluster is joined by this address alone: start the node with --join and a token, which \
+                network-node token on a node of the cluster prints",
             },
             ..SettingSpec::BASE
         },
@@ -217,10 +202,6 @@ pub static NODE: SettingTable = SettingTable {
             name: "rqlited_path",
             kind: SettingKind::Path,
             doc: "The rqlited program; empty: the one on PATH, then .tools/.",
-            status: SettingStatus::Later {
-                off: &[""],
-                reason: "no rqlited is run, because the rqlite engine is not in this version; leave it empty",
-            },
             ..SettingSpec::BASE
         },
         SettingSpec {
@@ -270,8 +251,8 @@ pub static NODE: SettingTable = SettingTable {
             section: "discovery",
             name: "raft_adv_address",
             kind: SettingKind::Host,
-            doc: "Where other nodes of the cluster reach this node's Raft; --adv-addr sets both.",
-            status: NOT_ADVERTISED,
+            doc: "IP address, and port if it is another, where other nodes of the cluster reach this node's Raft; empty: loopback, \
+                for nodes on this machine alone. --adv-addr sets both.",
             ..SettingSpec::BASE
         },
         SettingSpec {

@@ -18,7 +18,7 @@ use args::{NodeArgs, NodeCommand};
 use clap::Parser as _;
 use debros_client::{Client, Config};
 use debros_gateway::{Gateway, GatewayConfig, TlsFiles};
-use debros_node::{JoinToken, Node};
+use debros_node::{JoinToken, Node, NodeConfig};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::path::Path;
 use std::process::ExitCode;
@@ -78,41 +78,90 @@ async fn serve(args: &NodeArgs, settings: &NodeSettings, log: &LogHandle) -> Res
     let shares =
         descriptors.shares_of_node(config.max_connections, settings.embedded_gateway().is_some());
     config.database.open_databases = shares.databases;
-    let starting = Node::start(config);
-    let node = signals
-        .during_start(starting)
-        .await
-        .map_err(|error| start_error::explain_node(&error, args, settings))?;
-    let gateway = match start_gateway(settings, &node, shares.connections, recorder).await {
-        Ok(gateway) => gateway,
-        Err(error) => {
-            node.shutdown(Instant::now() + STOP_WITHIN).await;
-            return Err(start_error::explain_gateway(&error, args));
-        }
-    };
-    let url = gateway.as_ref().map(|gateway| gateway_url_of(gateway, settings));
-    let url_file = gateway.as_ref().and_then(|_| write_gateway_url(settings, url.as_deref()));
-    let addresses: Vec<String> = node.listen_addresses().iter().map(ToString::to_string).collect();
-    tracing::info!(
-        peer_id = %node.peer_id(),
-        addresses = addresses.join(" "),
-        gateway = url.as_deref().unwrap_or("off"),
-        data_dir = %settings.data_dir().display(),
-        open_files = descriptors.limit,
-        took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-        "ready"
-    );
-    if args.dev
-        && let Some(url) = &url
-    {
-        dev::print_welcome(&node, url, &settings.data_dir()).await;
+    loop {
+        let started = StartedProgram {
+            args,
+            settings,
+            log,
+            began,
+            recorder: recorder.clone(),
+            connections: shares.connections,
+            open_files: descriptors.limit,
+        };
+        signals = match started.run(config.clone(), signals).await? {
+            None => return Ok(()),
+            Some((signals, why)) => {
+                tracing::info!("the node starts again: {why}");
+                signals
+            }
+        };
     }
-    let (signal, _) = signals.next_stop(|| reload_files(gateway.as_ref(), log)).await;
-    tracing::info!(signal, "stopping; a second signal ends the process at once");
-    signals.exit_at_next();
-    drop(url_file);
-    stop(node, gateway).await;
-    Ok(())
+}
+
+/// What a node of this program is started with.
+struct StartedProgram<'p> {
+    args: &'p NodeArgs,
+    settings: &'p NodeSettings,
+    log: &'p LogHandle,
+    began: Instant,
+    recorder: Option<PrometheusHandle>,
+    connections: ConnectionLimit,
+    open_files: u64,
+}
+
+impl StartedProgram<'_> {
+    /// Runs a node with its gateway until a signal comes. `Some`: or until it has to be started
+    /// again, and why.
+    async fn run(
+        self,
+        config: NodeConfig,
+        mut signals: StopSignals,
+    ) -> Result<Option<(StopSignals, &'static str)>, CliError> {
+        let Self { args, settings, log, began, recorder, connections, open_files } = self;
+        let starting = Node::start(config);
+        let node = signals
+            .during_start(starting)
+            .await
+            .map_err(|error| start_error::explain_node(&error, args, settings))?;
+        let gateway = match start_gateway(settings, &node, connections, recorder).await {
+            Ok(gateway) => gateway,
+            Err(error) => {
+                node.shutdown(Instant::now() + STOP_WITHIN).await;
+                return Err(start_error::explain_gateway(&error, args));
+            }
+        };
+        let url = gateway.as_ref().map(|gateway| gateway_url_of(gateway, settings));
+        let url_file = gateway.as_ref().and_then(|_| write_gateway_url(settings, url.as_deref()));
+        let addresses: Vec<String> =
+            node.listen_addresses().iter().map(ToString::to_string).collect();
+        tracing::info!(
+            peer_id = %node.peer_id(),
+            addresses = addresses.join(" "),
+            gateway = url.as_deref().unwrap_or("off"),
+            data_dir = %settings.data_dir().display(),
+            open_files,
+            took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "ready"
+        );
+        if args.dev
+            && let Some(url) = &url
+        {
+            dev::print_welcome(&node, url, &settings.data_dir()).await;
+        }
+        let why = tokio::select! {
+            (signal, _) = signals.next_stop(|| reload_files(gateway.as_ref(), log)) => {
+                tracing::info!(signal, "stopping; a second signal ends the process at once");
+                signals.exit_at_next();
+                drop(url_file);
+                stop(node, gateway).await;
+                return Ok(None);
+            }
+            why = node.restart_requested() => why,
+        };
+        drop(url_file);
+        stop(node, gateway).await;
+        Ok(Some((signals, why)))
+    }
 }
 
 /// Not left to the command line's parser, whose error would show the secret.

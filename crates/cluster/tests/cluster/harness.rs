@@ -201,6 +201,7 @@ fn start_database(folder: &Path, number: usize, rqlited: Rqlited, network: &Netw
         cluster: "test".to_owned(),
         durable: 0,
         begins: false,
+        non_voter: false,
         raft_peers: Vec::new(),
     });
     let config = ClusterConfig {

@@ -146,6 +146,16 @@ impl DataFolder {
         Ok(())
     }
 
+    /// Copies what is remembered of removals into a copy of the folder.
+    pub(super) fn copy_removals(&self, target: &Path) -> io::Result<()> {
+        for namespace in self.names_with_ending(".removed")? {
+            let marker = self.removal_marker(&namespace);
+            let name = marker.file_name().unwrap_or_default();
+            fs::copy(&marker, target.join("ns").join(name))?;
+        }
+        Ok(())
+    }
+
     fn removal_marker(&self, namespace: &Namespace) -> PathBuf {
         self.path.join("ns").join(format!("{namespace}.removed"))
     }

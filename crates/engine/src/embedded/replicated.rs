@@ -110,6 +110,15 @@ impl EmbeddedEngine {
         folder.sync_namespaces().map_err(|error| sync_error(folder.path(), &error))
     }
 
+    /// Copies all files into a new folder, for a node that is to hold the data too: at least what
+    /// was applied before this call. Blocks.
+    ///
+    /// # Errors
+    /// `disk_full`; what a read of the files meets.
+    pub fn copy_files(&self, target: &Path) -> Result<()> {
+        backup::copy_files(&self.databases, target)
+    }
+
     /// Entries up to this one are not applied again: they are on the disk, and the node knows it.
     ///
     /// # Errors

@@ -4,12 +4,13 @@ use super::cluster_key::{ClusterKey, random_bytes};
 use super::keyring::{ClusterKeyError, Keyring};
 use super::node_record::{NodeDescription, NodeRecord};
 use super::register::NodeRegister;
+use debros_cluster::LocalState;
 use debros_p2p::{Host, PeerId, advertised_addresses};
 use debros_proto::{Code, Error, Result};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// Addresses that a node tells others of itself.
 const MAX_OWN_ADDRESSES: usize = 8;
@@ -33,6 +34,11 @@ pub(crate) struct ClusterState {
     /// The register may have changed.
     pub(crate) changed: Notify,
     host: OnceLock<Host>,
+    database_dir: PathBuf,
+    /// The database is the cluster's.
+    is_replicated: bool,
+    /// Why the node has to be started again.
+    restart: watch::Sender<Option<&'static str>>,
 }
 
 /// This node.
@@ -66,6 +72,8 @@ impl ClusterState {
         own: OwnNode,
         register: NodeRegister,
         key_path: PathBuf,
+        database_dir: PathBuf,
+        is_replicated: bool,
     ) -> Result<Self, ClusterKeyError> {
         let keyring = Keyring::load(&key_path)?.map(Arc::new);
         Ok(Self {
@@ -77,7 +85,44 @@ impl ClusterState {
             changing: tokio::sync::Mutex::default(),
             changed: Notify::new(),
             host: OnceLock::new(),
+            database_dir,
+            is_replicated,
+            restart: watch::Sender::default(),
         })
+    }
+
+    /// Says of the database's folder that the cluster begins with it: at its next start the node
+    /// makes the cluster's log.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub(crate) fn begin_database(&self, cluster_id: &str) -> Result<()> {
+        let state = LocalState {
+            cluster: cluster_id.to_owned(),
+            durable: 0,
+            begins: true,
+            non_voter: false,
+            raft_peers: Vec::new(),
+        };
+        state.write(&self.database_dir).map_err(|error| {
+            tracing::error!(%error, "that the database is a cluster's cannot be written");
+            Error::internal("the cluster cannot be begun; the node's log has more")
+        })
+    }
+
+    /// The node has to be started again, because of this.
+    pub(crate) fn request_restart(&self, why: &'static str) {
+        self.restart.send_replace(Some(why));
+    }
+
+    /// Waits until the node has to be started again.
+    pub(crate) async fn restart_requested(&self) -> &'static str {
+        let mut restart = self.restart.subscribe();
+        match restart.wait_for(Option::is_some).await {
+            Ok(why) => why.unwrap_or_default(),
+            // The sender lives as long as this.
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// Set once, when the host runs: the host itself needs the handler first.
@@ -133,6 +178,7 @@ impl ClusterState {
         let epoch = next.current().epoch();
         self.store(next, Keyring::replace).await?;
         tracing::info!(epoch, "the cluster has a new key");
+        self.note_new_key();
         Ok(true)
     }
 
@@ -146,7 +192,15 @@ impl ClusterState {
         let key = next.current().clone();
         self.store(next, Keyring::replace).await?;
         tracing::info!(epoch = key.epoch(), "the cluster's key was replaced");
+        self.note_new_key();
         Ok(key)
+    }
+
+    /// The certificates of the Raft port are made from the key, and read when rqlited starts.
+    fn note_new_key(&self) {
+        if self.is_replicated {
+            self.request_restart("the cluster's key was replaced");
+        }
     }
 
     async fn store(

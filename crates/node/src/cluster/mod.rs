@@ -9,43 +9,56 @@ mod cluster_key;
 mod cluster_state;
 mod control;
 mod exchange;
+mod file_transfer;
 mod join;
 mod join_token;
 mod keyring;
 mod member_keeper;
 mod members;
+mod members_link;
 mod node_record;
 mod operator_calls;
 mod proof_server;
 mod prove;
 mod register;
+mod replication;
 
 pub use join_token::{JoinToken, JoinTokenError};
 pub use keyring::{CLUSTER_KEY_FILE, ClusterKeyError};
 pub use members::{ConnectedMembers, Member, Members};
+pub use replication::ReplicationStartError;
+
+pub(crate) use file_transfer::fetch_files;
+pub(crate) use keyring::Keyring;
+pub(crate) use members_link::MembersLink;
+pub(crate) use replication::Replication;
 
 use crate::clock::Clock;
 use crate::config::ClusterConfig;
 use cluster_key::ClusterKey;
 use cluster_state::{ClusterState, OwnNode, name_taken_error};
 use control::{ClusterControl, DataAlone};
+use debros_cluster::LocalState;
 use debros_engine::Engine;
-use debros_p2p::{CallContext, Host, PeerId, TrustLevel};
+use debros_p2p::{CallContext, EventSource, Host, PeerId, TrustLevel};
 use debros_proto::rpc::request::Call;
 use debros_proto::rpc::{self, response};
 use debros_proto::{Code, Error, Result};
 use futures::future::join_all;
-use node_record::NodeRecord;
+use node_record::{NodeRecord, NodeRole};
 use proof_server::{ProofServer, removed_error};
 use register::{NodeRegister, RoleCounts};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// How often the register is read again: other nodes may have changed it.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a new node waits for a node that sends the data, and the pause between two attempts.
+const FETCH_TIME: Duration = Duration::from_secs(120);
+const FETCH_PAUSE: Duration = Duration::from_millis(500);
 
 /// The cluster, as the node has it.
 pub(crate) struct ClusterService {
@@ -53,8 +66,15 @@ pub(crate) struct ClusterService {
     pub(crate) members: Arc<Members>,
     proofs: ProofServer,
     control: Arc<dyn ClusterControl>,
+    replication: Option<Arc<Replication>>,
     tasks: TaskTracker,
     stop: CancellationToken,
+}
+
+/// What a call of another node is answered with.
+pub(crate) enum NodeReply {
+    Plain(response::Result),
+    Stream(EventSource),
 }
 
 /// What the service is set up with beside its configuration.
@@ -65,6 +85,10 @@ pub(crate) struct ClusterSetup {
     pub(crate) name: String,
     pub(crate) version: String,
     pub(crate) key_path: PathBuf,
+    /// The node's part of the cluster's database; `None`: the node keeps its data alone.
+    pub(crate) replication: Option<Arc<Replication>>,
+    /// The folder of the database.
+    pub(crate) database_dir: PathBuf,
 }
 
 impl ClusterService {
@@ -80,7 +104,16 @@ impl ClusterService {
             voters: config.replication_factor,
             holders: config.max_replicas.max(config.replication_factor),
         };
-        let ClusterSetup { engine, clock, peer_id, name, version, key_path } = setup;
+        let ClusterSetup {
+            engine,
+            clock,
+            peer_id,
+            name,
+            version,
+            key_path,
+            replication,
+            database_dir,
+        } = setup;
         let register = NodeRegister::new(engine, clock, counts);
         let own = OwnNode::new(peer_id, name, config.raft_address.clone(), version);
         let own = own.map_err(|error| ClusterKeyError::Io {
@@ -88,13 +121,19 @@ impl ClusterService {
             action: "used",
             source: std::io::Error::other(error.message),
         })?;
-        let state = Arc::new(ClusterState::load(own, register, key_path)?);
+        let is_replicated = replication.is_some();
+        let state =
+            Arc::new(ClusterState::load(own, register, key_path, database_dir, is_replicated)?);
         let members = Arc::new(Members::new(Arc::clone(&state)));
         Ok(Self {
             proofs: ProofServer::new(Arc::clone(&state), Arc::clone(&members)),
             state,
             members,
-            control: Arc::new(DataAlone),
+            control: match &replication {
+                Some(replication) => Arc::clone(replication) as _,
+                None => Arc::new(DataAlone),
+            },
+            replication,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })
@@ -116,6 +155,11 @@ impl ClusterService {
             join::join_cluster(&self.state, token).await?;
         }
         if self.state.find_keyring().is_some() {
+            if self.replication.is_some() {
+                // The way to the leader goes over these connections.
+                self.state.reload().await?;
+                self.members.follow_register().await;
+            }
             self.check_own_entry().await?;
             self.members.follow_register().await;
         }
@@ -232,8 +276,24 @@ impl ClusterService {
     ///
     /// # Errors
     /// What each call documents.
-    pub(crate) async fn node_call(&self, peer: PeerId, call: Call) -> Result<response::Result> {
-        match call {
+    pub(crate) async fn node_call(
+        &self,
+        context: &CallContext,
+        peer: PeerId,
+        call: Call,
+    ) -> Result<NodeReply> {
+        let result = match call {
+            Call::FollowLog(_) => return self.replication()?.follow().map(NodeReply::Stream),
+            Call::FetchFiles(_) => {
+                return self.replication()?.send_files(peer).await.map(NodeReply::Stream);
+            }
+            Call::LeaderPosition(request) => {
+                self.replication()?.position(&request).await.map(response::Result::LeaderPosition)
+            }
+            Call::LeaderWrite(request) => {
+                let done = self.replication()?.database.serve_write(request, context.deadline);
+                done.await.map(response::Result::LeaderWrite)
+            }
             Call::ExchangeNodes(request) => {
                 let known = self.state.nodes();
                 exchange::learn_nodes(&self.state, &request.nodes).await?;
@@ -249,7 +309,64 @@ impl ClusterService {
                 Ok(response::Result::ReplaceClusterKey(rpc::ReplaceClusterKeyResponse {}))
             }
             _ => Err(Error::internal("this service does not answer the call")),
+        };
+        result.map(NodeReply::Plain)
+    }
+
+    fn replication(&self) -> Result<&Arc<Replication>> {
+        self.replication.as_ref().ok_or_else(|| {
+            Error::new(
+                Code::Unavailable,
+                "this node does not take part in the cluster's database yet: it has to be started again",
+            )
+        })
+    }
+
+    /// Waits until the node has to be started again, and says why.
+    pub(crate) async fn restart_requested(&self) -> &'static str {
+        self.state.restart_requested().await
+    }
+
+    /// Copies the cluster's data from another node into an empty folder. Returns what this node is
+    /// to know of it.
+    ///
+    /// # Errors
+    /// `unavailable` when no node sends it in time.
+    pub(crate) async fn fetch_data(&self, target: &std::path::Path) -> Result<LocalState> {
+        let until = Instant::now() + FETCH_TIME;
+        loop {
+            let connected = self.members.connected();
+            for (peer, member) in connected.iter() {
+                match fetch_files(&member.channel, target).await {
+                    Ok(durable) => return self.local_state(durable),
+                    Err(error) => {
+                        tracing::warn!(%peer, error = error.message, "a node does not send the cluster's data");
+                    }
+                }
+            }
+            if Instant::now() >= until {
+                return Err(Error::new(
+                    Code::Unavailable,
+                    "no node of the cluster sends its data: `network-cli cluster status` on one of them says what is wrong",
+                ));
+            }
+            tokio::time::sleep(FETCH_PAUSE).await;
         }
+    }
+
+    fn local_state(&self, durable: u64) -> Result<LocalState> {
+        let (own, nodes) = (self.state.own.peer_id, self.state.nodes());
+        let live = nodes.values().filter(|node| !node.is_removed());
+        let others = live.clone().filter(|node| node.peer_id != own);
+        let raft_peers = others.map(|node| node.description.raft_address.clone());
+        let is_voter = live.clone().any(|node| node.peer_id == own && node.role == NodeRole::Voter);
+        Ok(LocalState {
+            cluster: self.state.keyring()?.cluster_id().to_owned(),
+            durable,
+            begins: false,
+            non_voter: !is_voter,
+            raft_peers: raft_peers.filter(|address| !address.is_empty()).collect(),
+        })
     }
 
     /// Tells the connected nodes what changed in the register.

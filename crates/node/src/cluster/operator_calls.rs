@@ -54,11 +54,14 @@ impl ClusterService {
             // The key last: with it the node is one of the cluster. Rows of an attempt before are
             // this node's own.
             state.register.enter(state.own.peer_id, &state.own_description()?).await?;
-            state.enter_cluster(Keyring::generate()?).await?;
+            let keyring = Keyring::generate()?;
+            state.begin_database(keyring.cluster_id())?;
+            state.enter_cluster(keyring).await?;
         }
         self.refresh().await?;
         let cluster_id = state.keyring()?.cluster_id().to_owned();
         tracing::info!(cluster = cluster_id, "a cluster was begun with this node");
+        state.request_restart("a cluster was begun with it");
         Ok(rpc::InitClusterResponse { cluster_id })
     }
 

@@ -258,8 +258,10 @@ impl NodeRegister {
         })
     }
 
+    /// What this node has of it: the way to the others is found with it.
     async fn query(&self, statement: Statement) -> Result<Vec<Row>> {
-        Ok(self.engine.query(&TargetDatabase::System, statement, call_options()).await?.value.rows)
+        let options = CallOptions { consistency: Consistency::None, ..call_options() };
+        Ok(self.engine.query(&TargetDatabase::System, statement, options).await?.value.rows)
     }
 
     async fn run(&self, statements: Vec<Statement>) -> Result<Vec<StatementResult>> {

@@ -183,6 +183,10 @@ impl NodeServices {
 
             Call::Subscribe(request) => pubsub::subscribe(&self.hub, caller, request),
             Call::Topics(_) => pubsub::topics(&self.hub, caller),
+            Call::LeaderPosition(_)
+            | Call::FollowLog(_)
+            | Call::FetchFiles(_)
+            | Call::LeaderWrite(_) => Err(Error::internal("this service does not answer the call")),
             Call::Health(_) | Call::Status(_) => {
                 self.call_public(call).await.map(ServiceReply::from)
             }

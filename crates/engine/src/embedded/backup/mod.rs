@@ -7,6 +7,7 @@
 
 mod create;
 mod export;
+mod file_copies;
 mod manifest;
 mod restore;
 mod system_copy;
@@ -14,6 +15,7 @@ mod system_copy;
 pub use create::is_backup_name;
 pub(super) use create::{create_backup, list_backups};
 pub(super) use export::export_namespace;
+pub(super) use file_copies::copy_files;
 pub(super) use restore::{finish_interrupted_restore, overwrite_database, restore_backup};
 
 use super::authorizer::StatementRights;

@@ -1,0 +1,241 @@
+//! A node's part of the cluster's database: its rqlited, and what keeps its files at the log.
+
+use super::control::{ClusterControl, ReplicationProgress, ReplicationStatus};
+use super::file_transfer::{TemporaryFolder, send_files};
+use super::keyring::Keyring;
+use super::members_link::{MembersLink, log_entries_event};
+use crate::config::NodeConfig;
+use async_trait::async_trait;
+use debros_cluster::{ClusterConfig, ClusterDatabase, LocalState};
+use debros_engine::embedded::EmbeddedConfig;
+use debros_p2p::{EventSource, PeerId};
+use debros_proto::rpc;
+use debros_proto::{Code, Error, Result};
+use debros_rqlite::{RqliteLog, Rqlited, RqlitedConfig, certificates};
+use futures::stream;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+use tokio::sync::broadcast::error::RecvError;
+
+/// How often the log says what a start waits for.
+const WAIT_LOGGED: Duration = Duration::from_secs(10);
+/// How long an rqlited may take to hand over and end.
+const STOP_TIME: Duration = Duration::from_secs(5);
+
+/// Why a node does not take part in the cluster's database.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplicationStartError {
+    /// No rqlited can be run.
+    #[error(transparent)]
+    Program(#[from] debros_rqlite::ProgramError),
+    /// rqlited does not start.
+    #[error(transparent)]
+    Rqlited(#[from] debros_rqlite::StartError),
+    /// The certificates of the Raft port cannot be made.
+    #[error(transparent)]
+    Certificates(#[from] certificates::CertificateError),
+    /// The state of the files cannot be read or written.
+    #[error(transparent)]
+    State(#[from] debros_cluster::LocalStateError),
+    /// The engine does not open.
+    #[error(transparent)]
+    Engine(#[from] debros_engine::embedded::EngineOpenError),
+    /// A setting cannot work.
+    #[error("{0}")]
+    Config(String),
+}
+
+/// The part of the database that this node has.
+pub(crate) struct Replication {
+    pub(crate) database: ClusterDatabase,
+    rqlited: Mutex<Option<Rqlited>>,
+    log: RqliteLog,
+    own: PeerId,
+    copies: PathBuf,
+}
+
+impl Replication {
+    /// Starts rqlited and opens the database. Waits until a majority of the cluster's nodes answers
+    /// and the files here are at the log.
+    ///
+    /// # Errors
+    /// [`ReplicationStartError`].
+    pub(crate) async fn start(
+        config: &NodeConfig,
+        engine: EmbeddedConfig,
+        own: PeerId,
+        keyring: &Keyring,
+        mut state: LocalState,
+        link: MembersLink,
+    ) -> std::result::Result<Self, ReplicationStartError> {
+        let rqlited = Rqlited::start(rqlited_config(config, own, keyring, &state)?).await?;
+        let log = RqliteLog::new(rqlited.client());
+        let began = Instant::now();
+        while !rqlited.wait_serving(WAIT_LOGGED).await {
+            let (waited_s, state) = (began.elapsed().as_secs(), rqlited.state().borrow().clone());
+            tracing::warn!(
+                waited_s,
+                ?state,
+                "the node waits for a majority of the cluster's voting nodes"
+            );
+        }
+        if state.begins {
+            while let Err(error) = log.create_tables().await {
+                tracing::warn!(%error, "the cluster's log cannot be made yet");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            state.begins = false;
+            state.write(&engine.data_dir)?;
+        }
+        let copies = config.data_dir.join("copies");
+        let cluster =
+            ClusterConfig { node: own.to_string(), engine, state, max_log: config.cluster.max_log };
+        let database = ClusterDatabase::start(cluster, log.clone(), Arc::new(link))?;
+        Ok(Self { database, rqlited: Mutex::new(Some(rqlited)), log, own, copies })
+    }
+
+    /// Waits until this node leads: then it can start without the others. False: another leads.
+    pub(crate) async fn wait_for_leader(&self) {
+        let began = Instant::now();
+        let mut logged = Instant::now();
+        while self.database.status().leader.is_none() {
+            if logged.elapsed() >= WAIT_LOGGED {
+                logged = Instant::now();
+                let (waited_s, problem) =
+                    (began.elapsed().as_secs(), self.database.status().problem);
+                tracing::warn!(waited_s, problem, "the node waits until one of the nodes leads");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Answers a call that only nodes make.
+    ///
+    /// # Errors
+    /// `not_leader`; the call's own.
+    pub(super) async fn position(
+        &self,
+        request: &rpc::LeaderPositionRequest,
+    ) -> Result<rpc::LeaderPositionResponse> {
+        let position = self.database.position(request.confirm).await?;
+        Ok(rpc::LeaderPositionResponse { position })
+    }
+
+    /// What this node appends while it leads, from now on.
+    ///
+    /// # Errors
+    /// `not_leader`.
+    pub(super) fn follow(&self) -> Result<EventSource> {
+        let entries = self.database.follow()?;
+        Ok(Box::pin(stream::unfold(entries, |mut entries| async move {
+            match entries.recv().await {
+                Ok(some) => Some((Ok(log_entries_event(&some)), entries)),
+                // The follower was too slow: it reads the log, and comes again.
+                Err(RecvError::Lagged(_) | RecvError::Closed) => None,
+            }
+        })))
+    }
+
+    /// Copies of the files, for another node.
+    ///
+    /// # Errors
+    /// As the copying.
+    pub(super) async fn send_files(&self, peer: PeerId) -> Result<EventSource> {
+        let folder = self.copies.join(peer.to_string());
+        let folder = TemporaryFolder::create(folder).map_err(|error| {
+            tracing::error!(%error, "no folder for copies can be made");
+            Error::internal("the files cannot be copied; the node's log has more")
+        })?;
+        let position = self.database.copy_files(&peer.to_string(), folder.path()).await?;
+        send_files(folder, position)
+    }
+
+    /// Lets another node lead, and ends rqlited, which hands over as well. The database is closed
+    /// before.
+    pub(crate) async fn stop(&self) {
+        if let Some(rqlited) = self.rqlited.lock().await.take() {
+            rqlited.stop(STOP_TIME).await;
+        }
+    }
+}
+
+#[async_trait]
+impl ClusterControl for Replication {
+    async fn status(&self) -> ReplicationStatus {
+        let status = self.database.status();
+        let mut progress: HashMap<_, _> = HashMap::new();
+        // What others said last; of this node it is known.
+        for (node, durable) in self.log.holders().await.unwrap_or_default() {
+            if let Ok(peer) = node.parse::<PeerId>() {
+                let lag = Some(status.head.saturating_sub(durable));
+                let applied_entry = Some(durable);
+                progress.insert(peer, ReplicationProgress { applied_entry, lag });
+            }
+        }
+        let lag = Some(status.head.saturating_sub(status.applied));
+        let own = ReplicationProgress { applied_entry: Some(status.applied), lag };
+        progress.insert(self.own, own);
+        ReplicationStatus {
+            leader: status.leader.and_then(|leader| leader.parse().ok()),
+            term: Some(status.term),
+            progress,
+        }
+    }
+
+    async fn step_down(&self) -> Result<Option<PeerId>> {
+        if !self.database.is_leader() {
+            let leader = self.database.status().leader.unwrap_or_default();
+            return Err(Error::new(
+                Code::Unavailable,
+                format!("this node does not lead; {leader} does"),
+            ));
+        }
+        Err(Error::new(
+            Code::Unavailable,
+            "this version hands the lead over only when a node stops: stop it and start it again",
+        ))
+    }
+
+    async fn remove_holder(&self, peer: PeerId) -> Result<()> {
+        let node = peer.to_string();
+        self.log.client().remove(&node).await.map_err(|error| {
+            Error::new(
+                Code::Unavailable,
+                format!("the node cannot be taken out of the voters now: {error}"),
+            )
+        })?;
+        self.database.forget_holder(&node).await
+    }
+}
+
+fn rqlited_config(
+    config: &NodeConfig,
+    own: PeerId,
+    keyring: &Keyring,
+    state: &LocalState,
+) -> std::result::Result<RqlitedConfig, ReplicationStartError> {
+    let program = debros_rqlite::find_program(config.cluster.rqlited.as_deref())?;
+    let data_dir = config.data_dir.join("rqlite");
+    std::fs::create_dir_all(&data_dir).map_err(|error| {
+        ReplicationStartError::Config(format!("{}: {error}", data_dir.display()))
+    })?;
+    let mut rqlited = RqlitedConfig::alone(program, data_dir.clone(), own.to_string());
+    rqlited.raft = config.cluster.raft_listen;
+    rqlited.raft_advertise = Some(config.cluster.raft_address.parse().map_err(|_| {
+        let address = &config.cluster.raft_address;
+        ReplicationStartError::Config(format!(
+            "the Raft address \"{address}\" is no IP address with a port: set discovery.raft_adv_address"
+        ))
+    })?);
+    rqlited.http = config.cluster.rqlite_http;
+    rqlited.non_voter = state.non_voter;
+    rqlited.join.clone_from(&state.raft_peers);
+    let key = keyring.current().derive("raft");
+    rqlited.tls = Some(certificates::write(&key, &[], &data_dir)?);
+    rqlited.join_password = Some(certificates::join_password(&key));
+    Ok(rqlited)
+}
