@@ -269,7 +269,7 @@ pub(crate) enum DbCommand {
     ///
     /// A step has at most 999 statements of 1 MiB each, and 15.75 MiB in all. What `sqlite3 FILE
     /// .dump` or `.schema` writes can be a step: more rows than that are merged where they
-    /// are written out.
+    /// are written out, also those behind a virtual table.
     Migrate {
         /// The folder
         dir: PathBuf,

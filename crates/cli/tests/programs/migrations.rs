@@ -424,6 +424,96 @@ fn what_a_shell_writes_of_a_database_is_a_step() {
     assert_eq!(rows["rows"], serde_json::json!([[2500, 2500, 2500]]));
 }
 
+/// The dump of an index that has few texts has many rows; where VACUUM has been, and in the words of
+/// older and newer shells, it is the same database.
+#[test]
+fn a_dump_with_the_rows_behind_virtual_tables_is_a_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_node, cli, _) = shop(folder.path());
+    let schema_row = |name: &str, using: &str| {
+        format!(
+            "INSERT INTO sqlite_schema(type,name,tbl_name,rootpage,sql)VALUES('table','{name}','{name}',0,'CREATE VIRTUAL TABLE \
+             {name} USING {using}');\n"
+        )
+    };
+    let rows = |table: &str, row: &dyn Fn(usize) -> String| -> String {
+        (1..=700).map(|number| format!("INSERT INTO {table} VALUES({});\n", row(number))).collect()
+    };
+    let behind = |name: &str, texts: bool| -> String {
+        let mut sql = format!(
+            "CREATE TABLE IF NOT EXISTS '{name}_data'(id INTEGER PRIMARY KEY, block BLOB);\n"
+        );
+        if texts {
+            sql += &format!(
+                "CREATE TABLE IF NOT EXISTS '{name}_content'(id INTEGER PRIMARY KEY, c0);\n"
+            );
+            sql +=
+                &rows(&format!("{name}_content"), &|number| format!("{number},'word w{number}'"));
+        }
+        sql += &format!(
+            "CREATE TABLE IF NOT EXISTS '{name}_docsize'(id INTEGER PRIMARY KEY, sz BLOB);\n"
+        );
+        sql += &rows(&format!("{name}_docsize"), &|number| format!("{number},x'02'"));
+        sql + &format!("INSERT INTO {name}_config VALUES('version',4);\n")
+    };
+    // A node with one box of each number: its depth, the number of cells, and the cells.
+    let node = |number: usize| {
+        let coordinate = f32::to_bits(u16::try_from(number).unwrap().into());
+        format!("{number},x'00000001{number:016x}{coordinate:08x}{coordinate:08x}'")
+    };
+    let boxes = format!(
+        "CREATE TABLE IF NOT EXISTS \"box_rowid\"(rowid INTEGER PRIMARY KEY,nodeno);\n{}CREATE TABLE IF NOT EXISTS \
+         \"box_node\"(nodeno INTEGER PRIMARY KEY,data);\n{}",
+        rows("box_rowid", &|number| format!("{number},{number}")),
+        rows("box_node", &node)
+    );
+    let texts = format!(
+        "CREATE TABLE o(id INTEGER PRIMARY KEY, s);\n{}",
+        rows("o", &|number| format!("{number},'word w{number}'"))
+    );
+    let (ft, over, box_row) = (
+        schema_row("ft", "fts5(s)"),
+        schema_row("over", "fts5(s, content=''o'', content_rowid=''id'')"),
+        schema_row("box", "rtree(id, a, b)"),
+    );
+    let (on, off) = ("PRAGMA writable_schema=ON;\n", "PRAGMA writable_schema=OFF;\nCOMMIT;\n");
+    let begin = format!("PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;\n{texts}");
+    let made = format!(
+        "{begin}{on}{ft}{}{over}{}{box_row}{boxes}{off}",
+        behind("ft", true),
+        behind("over", false)
+    );
+    let vacuumed = format!(
+        "{begin}{}{}{boxes}{on}{ft}{over}{box_row}{off}",
+        behind("ft", true),
+        behind("over", false)
+    );
+    for (name, dump) in [("made", made), ("vacuumed", vacuumed)] {
+        let dir = folder.path().join(name);
+        write(&dir, "001_dump.sql", &dump);
+        assert_eq!(cli.json(&["db", "migrate", dir.to_str().unwrap()])["version"], 1, "{name}");
+        let found = cli.json(&[
+            "query",
+            "SELECT (SELECT count(*) FROM ft('word')), (SELECT rowid FROM over('w700')), (SELECT count(*) FROM box), (SELECT \
+             CAST(b AS INTEGER) FROM box WHERE id = 650)",
+        ]);
+        assert_eq!(found["rows"], serde_json::json!([[700, 700, 700, 650]]), "{name}");
+        for table in ["ft", "over", "box", "o", "schema_migrations"] {
+            cli.json(&["query", &format!("DROP TABLE {table}")]);
+        }
+    }
+    // A present shell writes the tables behind without IF NOT EXISTS.
+    let dir = folder.path().join("schema");
+    write(
+        &dir,
+        "001_schema.sql",
+        "CREATE VIRTUAL TABLE d using fts5(s)\n/* d(s) */;\nCREATE TABLE 'd_data'(id INTEGER PRIMARY KEY, block BLOB);\nCREATE \
+         TABLE 'd_config'(k PRIMARY KEY, v) WITHOUT ROWID;\nCREATE TABLE IF NOT EXISTS \"g_rowid\"(rowid INTEGER PRIMARY KEY,\
+         nodeno);\nCREATE VIRTUAL TABLE g using rtree(id,a,b);\n",
+    );
+    assert_eq!(cli.json(&["db", "migrate", dir.to_str().unwrap()])["version"], 1);
+}
+
 /// Two programs that apply the same steps at once apply each once.
 #[test]
 fn two_programs_apply_each_step_once() {

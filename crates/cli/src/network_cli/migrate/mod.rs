@@ -8,13 +8,18 @@ mod code_migrations;
 mod folder;
 mod history_tables;
 mod markers;
+mod merged_inserts;
 mod migration_step;
+mod parting_advice;
 mod revert_check;
+mod shell_output;
 mod step_names;
 mod step_reader;
 mod step_statements;
 #[cfg(test)]
 mod test_folder;
+mod transaction_frame;
+mod virtual_tables;
 
 use self::folder::read_folder;
 use self::history_tables::{AppliedStep, MigrationHistory};
