@@ -514,6 +514,81 @@ fn a_dump_with_the_rows_behind_virtual_tables_is_a_step() {
     assert_eq!(cli.json(&["db", "migrate", dir.to_str().unwrap()])["version"], 1);
 }
 
+/// A step that is missing, cut off or another database's: nothing of its folder runs.
+#[test]
+fn what_can_not_be_applied_whole_is_refused_before_anything_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_node, cli, _) = shop(folder.path());
+    let made = "CREATE TABLE made (x);";
+    let journal =
+        "{\"dialect\":\"sqlite\",\"entries\":[{\"tag\":\"0000_a\"},{\"tag\":\"0001_b\"}]}";
+    let cases: [(&[(&str, &str)], &str); 6] = [
+        (
+            &[("20260101120000_a/migration.sql", made), ("20260102120000_b/notes.md", "")],
+            "20260102120000_b/ is named as a step is",
+        ),
+        (&[("0000_a.sql", made), ("meta/_journal.json", journal)], "0001_b.sql is missing"),
+        (
+            &[("001_a.sql", made), ("more/002_b.sql", made)],
+            "more/002_b.sql stands in a folder below",
+        ),
+        (
+            &[("001_a.sql", made), ("002_b.sql", "BEGIN TRANSACTION;\nCREATE TABLE b (x);\n")],
+            "002_b.sql, line 1: BEGIN without COMMIT",
+        ),
+        (
+            &[("001_a.sql", made), ("002_b.sql", "PRAGMA writable_schema=ON;\nSELECT 1;")],
+            "002_b.sql, line 1: PRAGMA writable_schema=ON without",
+        ),
+        (
+            &[
+                ("20260101120000_a/migration.sql", made),
+                ("migration_lock.toml", "provider = \"postgresql\"\n"),
+            ],
+            "migration_lock.toml says that the migrations are written for postgresql",
+        ),
+    ];
+    for (number, (files, words)) in cases.into_iter().enumerate() {
+        let dir = folder.path().join(format!("case{number}"));
+        for (name, text) in files {
+            write(&dir, name, text);
+        }
+        let refused = cli.run(&["db", "migrate", dir.to_str().unwrap()], b"");
+        assert_eq!(refused.status.code(), Some(2), "{words}: {}", text_of(&refused));
+        assert!(text_of(&refused).contains(words), "{words}: {}", text_of(&refused));
+    }
+    let found = cli.json(&["query", "SELECT count(*) FROM sqlite_schema"]);
+    assert_eq!(found["rows"], serde_json::json!([[0]]));
+
+    // Flyway's folders below are taken, and what drizzle's journal does not list is told.
+    let dir = folder.path().join("flyway");
+    for (name, text) in [
+        ("V1__a.sql", made),
+        ("later/V3__c.sql", "INSERT INTO more VALUES (1);"),
+        ("V2__b.sql", "CREATE TABLE more (x);"),
+    ] {
+        write(&dir, name, text);
+    }
+    let applied = cli.json(&["db", "migrate", dir.to_str().unwrap()]);
+    assert_eq!(
+        applied["applied"],
+        serde_json::json!(["V1__a.sql", "V2__b.sql", "later/V3__c.sql"])
+    );
+    cli.json(&["query", "DROP TABLE schema_migrations"]);
+    let dir = folder.path().join("drizzle");
+    for name in ["0000_a.sql", "0001_b.sql", "0002_c.sql"] {
+        write(&dir, name, "SELECT 1;");
+    }
+    write(&dir, "meta/_journal.json", journal);
+    let output = cli.run(&["db", "migrate", dir.to_str().unwrap(), "--dry-run"], b"");
+    let text = text_of(&output);
+    assert!(
+        output.status.success()
+            && text.contains("0002_c.sql is left out: meta/_journal.json does not list it"),
+        "{text}"
+    );
+}
+
 /// Two programs that apply the same steps at once apply each once.
 #[test]
 fn two_programs_apply_each_step_once() {

@@ -5,6 +5,8 @@
 //! taken.
 
 mod code_migrations;
+mod dialect;
+mod file_list;
 mod folder;
 mod history_tables;
 mod markers;
@@ -16,6 +18,7 @@ mod shell_output;
 mod step_names;
 mod step_reader;
 mod step_statements;
+mod subfolders;
 #[cfg(test)]
 mod test_folder;
 mod transaction_frame;
