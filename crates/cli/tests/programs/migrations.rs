@@ -599,14 +599,24 @@ fn two_programs_apply_each_step_once() {
         write(&steps, &format!("00{number}_more.sql"), "INSERT INTO count VALUES (1);");
     }
     let dir = steps.to_str().unwrap().to_owned();
+    let applied = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
-                let output = cli.run(&["db", "migrate", &dir], b"");
-                assert!(output.status.success(), "{}", text_of(&output));
+                let done = cli.json(&["db", "migrate", &dir]);
+                let files = done["applied"].as_array().unwrap().iter();
+                applied.lock().unwrap().extend(files.map(ToString::to_string));
             });
         }
     });
+    // Each says what it has applied itself.
+    let mut applied = applied.into_inner().unwrap();
+    applied.sort();
+    let files: Vec<String> = std::iter::once("001_count.sql".to_owned())
+        .chain((2..=9).map(|number| format!("00{number}_more.sql")))
+        .map(|file| format!("\"{file}\""))
+        .collect();
+    assert_eq!(applied, files);
     assert_eq!(
         cli.json(&["query", "SELECT count(*) FROM count"])["rows"],
         serde_json::json!([[8]])

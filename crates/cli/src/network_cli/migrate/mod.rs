@@ -58,18 +58,21 @@ pub(super) async fn run(
         }
     };
     let pending = pending_steps(&steps, &applied)?;
+    let mut applied: Vec<&str> = Vec::new();
     if !dry_run && !pending.is_empty() {
         client.database().query(CREATE, []).await?;
         for step in pending {
-            apply_step(&client, step, dir).await?;
-            print_note(&format!("applied {}", printable(&step.file)));
+            if apply_step(&client, step, dir).await? == Applied::Here {
+                print_note(&format!("applied {}", printable(&step.file)));
+                applied.push(&step.file);
+            }
         }
     }
     let newest = steps.last().map_or(0, |step| step.version);
     if out.is_json() {
-        let key = if dry_run { "pending" } else { "applied" };
-        return out
-            .write_json(&json!({ "status": "ok", key: file_names(pending), "version": newest }));
+        let (key, files) =
+            if dry_run { ("pending", file_names(pending)) } else { ("applied", applied) };
+        return out.write_json(&json!({ "status": "ok", key: files, "version": newest }));
     }
     if pending.is_empty() {
         return out.write_line(&format!("up to date at version {newest}"));
@@ -183,16 +186,28 @@ fn record_statement(step: &MigrationStep) -> Statement {
     )
 }
 
-async fn apply_step(client: &Client, step: &MigrationStep, dir: &Path) -> Result<(), CliError> {
+/// Who has applied a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Applied {
+    Here,
+    /// Another program, at the same moment.
+    Elsewhere,
+}
+
+async fn apply_step(
+    client: &Client,
+    step: &MigrationStep,
+    dir: &Path,
+) -> Result<Applied, CliError> {
     let parts = step_statements(step)?;
     // The record first: when another program applies the step at this moment, the number is taken
     // and nothing else runs.
     let statements = std::iter::once(record_statement(step))
         .chain(parts.iter().map(|part| Statement::from(part.text.as_ref())));
     match client.database().transaction(statements).await {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(Applied::Here),
         Err(error) if error.statement == Some(0) && error.code == Code::Constraint => {
-            check_applied_by_other(client, step, dir).await
+            check_applied_by_other(client, step, dir).await.map(|()| Applied::Elsewhere)
         }
         Err(error) => Err(locate_error(step, &parts, error)),
     }
