@@ -59,7 +59,7 @@ pub fn split(script: &str) -> Result<Vec<ScriptStatement<'_>>> {
 /// As [`split`].
 pub fn split_migration(script: &str) -> Result<Vec<ScriptStatement<'_>>> {
     let mut pieces = split(script)?;
-    pieces.retain(|piece| !is_transaction_frame(piece.text));
+    pieces.retain(|piece| transaction_frame(piece.text).is_none());
     Ok(pieces)
 }
 
@@ -100,25 +100,31 @@ pub fn tokens(sql: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn is_transaction_frame(statement: &str) -> bool {
-    let words = leading_words(statement, 4);
+/// What begins or ends a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransactionFrame {
+    /// `BEGIN`.
+    Begin,
+    /// `COMMIT` or `END`.
+    Commit,
+}
+
+/// Which of the two a statement is, if it is nothing else.
+pub fn transaction_frame(statement: &str) -> Option<TransactionFrame> {
+    // Of a long row the first words are enough.
+    let words: Vec<String> =
+        tokens(statement).take(4).map(|token| token.to_ascii_uppercase()).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let whole = {
-        let mut tokens = SqlTokenizer { text: statement, at: 0 };
-        let mut count = 0;
-        while let Ok(Some(_)) = tokens.next_token() {
-            count += 1;
+    match words.as_slice() {
+        ["BEGIN"]
+        | ["BEGIN", "TRANSACTION"]
+        | ["BEGIN", "DEFERRED" | "IMMEDIATE" | "EXCLUSIVE"]
+        | ["BEGIN", "DEFERRED" | "IMMEDIATE" | "EXCLUSIVE", "TRANSACTION"] => {
+            Some(TransactionFrame::Begin)
         }
-        count == words.len()
-    };
-    whole
-        && matches!(
-            words.as_slice(),
-            ["BEGIN" | "COMMIT" | "END"]
-                | ["BEGIN" | "COMMIT" | "END", "TRANSACTION"]
-                | ["BEGIN", "DEFERRED" | "IMMEDIATE" | "EXCLUSIVE"]
-                | ["BEGIN", "DEFERRED" | "IMMEDIATE" | "EXCLUSIVE", "TRANSACTION"]
-        )
+        ["COMMIT" | "END"] | ["COMMIT" | "END", "TRANSACTION"] => Some(TransactionFrame::Commit),
+        _ => None,
+    }
 }
 
 /// Lines are counted from the piece before, so that a long script is gone through once.

@@ -27,7 +27,7 @@ use crate::catalogue::schema_cache::ObjectKind;
 use crate::names::{is_one_of, is_same_name, quote, starts_with_ignore_case};
 use crate::parsed_source::{ParsedSource, with_statement};
 use debros_proto::{Code, Error, Result};
-use form::{PlainInsert, VirtualTableInsert, string_literal};
+use form::{PlainInsert, PlainRow, VirtualTableInsert, string_literal};
 use rtree::RTreeRows;
 use syntaqlite_syntax::nodes::{CreateTableStmt, Expr, InsertStmt, Stmt};
 
@@ -187,26 +187,28 @@ impl DumpTranslator {
                 }
                 _ => false,
             };
-            let row = if has_place {
+            let plain = if has_place {
                 PlainInsert::with_columns(source, insert)
             } else {
                 PlainInsert::of(source, insert)
             };
-            let row = row.ok_or_else(|| refused_error("rows of statistics are written out"))?;
-            if let Some(table) = row.value_at(usize::from(has_place)).and_then(string_literal)
-                && !self.analyzed.iter().any(|known| is_same_name(known, &table))
-            {
-                self.analyzed.push(table);
+            let plain = plain.ok_or_else(|| refused_error("rows of statistics are written out"))?;
+            for row in plain.rows() {
+                if let Some(table) = row.value_at(usize::from(has_place)).and_then(string_literal)
+                    && !self.analyzed.iter().any(|known| is_same_name(known, &table))
+                {
+                    self.analyzed.push(table);
+                }
             }
             return Ok(Some(Vec::new()));
         };
-        let row = PlainInsert::of(source, insert).ok_or_else(|| {
+        let plain = PlainInsert::of(source, insert).ok_or_else(|| {
             refused_error(&format!(
                 "{name} is behind the virtual table {}: only rows that are written out are taken",
                 self.tables[index].name
             ))
         })?;
-        self.tables[index].translate_row(&row, ending, catalogue)
+        self.tables[index].translate_rows(&plain, ending, catalogue)
     }
 
     /// The virtual table behind which a table of this name is, and the name's ending.
@@ -223,23 +225,29 @@ impl DumpTranslator {
 }
 
 impl DumpedTable {
-    /// A row of one of the tables behind it.
-    fn translate_row(
+    /// Rows of one of the tables behind it.
+    fn translate_rows(
         &mut self,
-        row: &PlainInsert<'_>,
+        insert: &PlainInsert<'_>,
         ending: &str,
         catalogue: &Catalogue,
     ) -> Result<Option<Vec<String>>> {
         if starts_with_ignore_case(&self.module, "rtree") {
-            self.rtree_rows.add_row(row, ending).ok_or_else(|| {
-                refused_error(&format!("a row of {}{ending} is not that of an R-Tree", self.name))
-            })?;
+            for row in insert.rows() {
+                self.rtree_rows.add_row(*row, ending).ok_or_else(|| {
+                    let name = &self.name;
+                    refused_error(&format!("a row of {name}{ending} is not that of an R-Tree"))
+                })?;
+            }
             return Ok(Some(Vec::new()));
         }
         let keeps_text = self.content.is_none();
         match ending {
-            "_content" if keeps_text => self.translate_content_row(row, catalogue).map(Some),
-            "_config" => Ok(Some(self.translate_config_row(row).into_iter().collect())),
+            "_content" if keeps_text => self.translate_content_rows(insert, catalogue).map(Some),
+            "_config" => {
+                let settings = insert.rows().iter();
+                Ok(Some(settings.filter_map(|row| self.translate_config_row(*row)).collect()))
+            }
             // Records of the index that are there without any row as well.
             "_data" | "_stat" => Ok(Some(Vec::new())),
             _ if keeps_text => Ok(Some(Vec::new())),
@@ -256,13 +264,13 @@ impl DumpedTable {
     }
 
     /// The indexed content is inserted again.
-    fn translate_content_row(
+    fn translate_content_rows(
         &self,
-        row: &PlainInsert<'_>,
+        insert: &PlainInsert<'_>,
         catalogue: &Catalogue,
     ) -> Result<Vec<String>> {
         let columns = shown_columns(catalogue, &self.name);
-        if row.len() != columns.len() + 1 {
+        if let Some(row) = insert.rows().iter().find(|row| row.len() != columns.len() + 1) {
             return Err(refused_error(&format!(
                 "a row of {}_content has {} values beside its key, and {} has {} columns: languages and locales of single rows can \
                  not be taken from a dump",
@@ -274,17 +282,20 @@ impl DumpedTable {
         }
         let list: String =
             columns.iter().map(|column| format!(", {}", quote('"', column))).collect();
-        Ok(vec![row.for_table(&format!("{}(rowid{list})", quote('"', &self.name)))])
+        Ok(vec![insert.for_table(&format!("{}(rowid{list})", quote('"', &self.name)))])
     }
 
     /// A setting of the index: its version is SQLite's own.
-    fn translate_config_row(&self, row: &PlainInsert<'_>) -> Option<String> {
+    fn translate_config_row(&self, row: PlainRow<'_>) -> Option<String> {
         let quoted = quote('"', &self.name);
         let is_version = row
             .value_at(0)
             .and_then(string_literal)
             .is_some_and(|key| is_same_name(&key, "version"));
-        (!is_version).then(|| row.for_table(&format!("{quoted}({quoted}, rank)")))
+        // Its values: the first without the comma before it.
+        let values = row.values_text(0)?;
+        let values = values.trim_start_matches([',', ' ']);
+        (!is_version).then(|| format!("INSERT INTO {quoted}({quoted}, rank) VALUES ({values})"))
     }
 }
 

@@ -286,11 +286,12 @@ pub(crate) enum DbCommand {
     /// them. Numbers run from 0 or 1 without a gap, or are timestamps like 20261124193000. Each is
     /// applied in a transaction of its own. What takes a change back (down, undo) never runs; a
     /// file that seems to hold it unmarked is refused, as are migrations in other languages than
-    /// SQL.
+    /// SQL, for other databases than SQLite, and steps whose file is missing or cut off. In folders
+    /// below only Flyway's files are looked for; other SQL there is refused.
     ///
     /// A step has at most 999 statements of 1 MiB each, and 15.75 MiB in all. What `sqlite3 FILE
     /// .dump` or `.schema` writes can be a step: more rows than that are merged where they
-    /// are written out.
+    /// are written out, also those behind a virtual table.
     Migrate {
         /// The folder
         dir: PathBuf,

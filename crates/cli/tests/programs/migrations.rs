@@ -424,6 +424,171 @@ fn what_a_shell_writes_of_a_database_is_a_step() {
     assert_eq!(rows["rows"], serde_json::json!([[2500, 2500, 2500]]));
 }
 
+/// The dump of an index that has few texts has many rows; where VACUUM has been, and in the words of
+/// older and newer shells, it is the same database.
+#[test]
+fn a_dump_with_the_rows_behind_virtual_tables_is_a_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_node, cli, _) = shop(folder.path());
+    let schema_row = |name: &str, using: &str| {
+        format!(
+            "INSERT INTO sqlite_schema(type,name,tbl_name,rootpage,sql)VALUES('table','{name}','{name}',0,'CREATE VIRTUAL TABLE \
+             {name} USING {using}');\n"
+        )
+    };
+    let rows = |table: &str, row: &dyn Fn(usize) -> String| -> String {
+        (1..=700).map(|number| format!("INSERT INTO {table} VALUES({});\n", row(number))).collect()
+    };
+    let behind = |name: &str, texts: bool| -> String {
+        let mut sql = format!(
+            "CREATE TABLE IF NOT EXISTS '{name}_data'(id INTEGER PRIMARY KEY, block BLOB);\n"
+        );
+        if texts {
+            sql += &format!(
+                "CREATE TABLE IF NOT EXISTS '{name}_content'(id INTEGER PRIMARY KEY, c0);\n"
+            );
+            sql +=
+                &rows(&format!("{name}_content"), &|number| format!("{number},'word w{number}'"));
+        }
+        sql += &format!(
+            "CREATE TABLE IF NOT EXISTS '{name}_docsize'(id INTEGER PRIMARY KEY, sz BLOB);\n"
+        );
+        sql += &rows(&format!("{name}_docsize"), &|number| format!("{number},x'02'"));
+        sql + &format!("INSERT INTO {name}_config VALUES('version',4);\n")
+    };
+    // A node with one box of each number: its depth, the number of cells, and the cells.
+    let node = |number: usize| {
+        let coordinate = f32::to_bits(u16::try_from(number).unwrap().into());
+        format!("{number},x'00000001{number:016x}{coordinate:08x}{coordinate:08x}'")
+    };
+    let boxes = format!(
+        "CREATE TABLE IF NOT EXISTS \"box_rowid\"(rowid INTEGER PRIMARY KEY,nodeno);\n{}CREATE TABLE IF NOT EXISTS \
+         \"box_node\"(nodeno INTEGER PRIMARY KEY,data);\n{}",
+        rows("box_rowid", &|number| format!("{number},{number}")),
+        rows("box_node", &node)
+    );
+    let texts = format!(
+        "CREATE TABLE o(id INTEGER PRIMARY KEY, s);\n{}",
+        rows("o", &|number| format!("{number},'word w{number}'"))
+    );
+    let (ft, over, box_row) = (
+        schema_row("ft", "fts5(s)"),
+        schema_row("over", "fts5(s, content=''o'', content_rowid=''id'')"),
+        schema_row("box", "rtree(id, a, b)"),
+    );
+    let (on, off) = ("PRAGMA writable_schema=ON;\n", "PRAGMA writable_schema=OFF;\nCOMMIT;\n");
+    let begin = format!("PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;\n{texts}");
+    let made = format!(
+        "{begin}{on}{ft}{}{over}{}{box_row}{boxes}{off}",
+        behind("ft", true),
+        behind("over", false)
+    );
+    let vacuumed = format!(
+        "{begin}{}{}{boxes}{on}{ft}{over}{box_row}{off}",
+        behind("ft", true),
+        behind("over", false)
+    );
+    for (name, dump) in [("made", made), ("vacuumed", vacuumed)] {
+        let dir = folder.path().join(name);
+        write(&dir, "001_dump.sql", &dump);
+        assert_eq!(cli.json(&["db", "migrate", dir.to_str().unwrap()])["version"], 1, "{name}");
+        let found = cli.json(&[
+            "query",
+            "SELECT (SELECT count(*) FROM ft('word')), (SELECT rowid FROM over('w700')), (SELECT count(*) FROM box), (SELECT \
+             CAST(b AS INTEGER) FROM box WHERE id = 650)",
+        ]);
+        assert_eq!(found["rows"], serde_json::json!([[700, 700, 700, 650]]), "{name}");
+        for table in ["ft", "over", "box", "o", "schema_migrations"] {
+            cli.json(&["query", &format!("DROP TABLE {table}")]);
+        }
+    }
+    // A present shell writes the tables behind without IF NOT EXISTS.
+    let dir = folder.path().join("schema");
+    write(
+        &dir,
+        "001_schema.sql",
+        "CREATE VIRTUAL TABLE d using fts5(s)\n/* d(s) */;\nCREATE TABLE 'd_data'(id INTEGER PRIMARY KEY, block BLOB);\nCREATE \
+         TABLE 'd_config'(k PRIMARY KEY, v) WITHOUT ROWID;\nCREATE TABLE IF NOT EXISTS \"g_rowid\"(rowid INTEGER PRIMARY KEY,\
+         nodeno);\nCREATE VIRTUAL TABLE g using rtree(id,a,b);\n",
+    );
+    assert_eq!(cli.json(&["db", "migrate", dir.to_str().unwrap()])["version"], 1);
+}
+
+/// A step that is missing, cut off or another database's: nothing of its folder runs.
+#[test]
+fn what_can_not_be_applied_whole_is_refused_before_anything_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_node, cli, _) = shop(folder.path());
+    let made = "CREATE TABLE made (x);";
+    let journal =
+        "{\"dialect\":\"sqlite\",\"entries\":[{\"tag\":\"0000_a\"},{\"tag\":\"0001_b\"}]}";
+    let cases: [(&[(&str, &str)], &str); 6] = [
+        (
+            &[("20260101120000_a/migration.sql", made), ("20260102120000_b/notes.md", "")],
+            "20260102120000_b/ is named as a step is",
+        ),
+        (&[("0000_a.sql", made), ("meta/_journal.json", journal)], "0001_b.sql is missing"),
+        (
+            &[("001_a.sql", made), ("more/002_b.sql", made)],
+            "more/002_b.sql stands in a folder below",
+        ),
+        (
+            &[("001_a.sql", made), ("002_b.sql", "BEGIN TRANSACTION;\nCREATE TABLE b (x);\n")],
+            "002_b.sql, line 1: BEGIN without COMMIT",
+        ),
+        (
+            &[("001_a.sql", made), ("002_b.sql", "PRAGMA writable_schema=ON;\nSELECT 1;")],
+            "002_b.sql, line 1: PRAGMA writable_schema=ON without",
+        ),
+        (
+            &[
+                ("20260101120000_a/migration.sql", made),
+                ("migration_lock.toml", "provider = \"postgresql\"\n"),
+            ],
+            "migration_lock.toml says that the migrations are written for postgresql",
+        ),
+    ];
+    for (number, (files, words)) in cases.into_iter().enumerate() {
+        let dir = folder.path().join(format!("case{number}"));
+        for (name, text) in files {
+            write(&dir, name, text);
+        }
+        let refused = cli.run(&["db", "migrate", dir.to_str().unwrap()], b"");
+        assert_eq!(refused.status.code(), Some(2), "{words}: {}", text_of(&refused));
+        assert!(text_of(&refused).contains(words), "{words}: {}", text_of(&refused));
+    }
+    let found = cli.json(&["query", "SELECT count(*) FROM sqlite_schema"]);
+    assert_eq!(found["rows"], serde_json::json!([[0]]));
+
+    // Flyway's folders below are taken, and what drizzle's journal does not list is told.
+    let dir = folder.path().join("flyway");
+    for (name, text) in [
+        ("V1__a.sql", made),
+        ("later/V3__c.sql", "INSERT INTO more VALUES (1);"),
+        ("V2__b.sql", "CREATE TABLE more (x);"),
+    ] {
+        write(&dir, name, text);
+    }
+    let applied = cli.json(&["db", "migrate", dir.to_str().unwrap()]);
+    assert_eq!(
+        applied["applied"],
+        serde_json::json!(["V1__a.sql", "V2__b.sql", "later/V3__c.sql"])
+    );
+    cli.json(&["query", "DROP TABLE schema_migrations"]);
+    let dir = folder.path().join("drizzle");
+    for name in ["0000_a.sql", "0001_b.sql", "0002_c.sql"] {
+        write(&dir, name, "SELECT 1;");
+    }
+    write(&dir, "meta/_journal.json", journal);
+    let output = cli.run(&["db", "migrate", dir.to_str().unwrap(), "--dry-run"], b"");
+    let text = text_of(&output);
+    assert!(
+        output.status.success()
+            && text.contains("0002_c.sql is left out: meta/_journal.json does not list it"),
+        "{text}"
+    );
+}
+
 /// Two programs that apply the same steps at once apply each once.
 #[test]
 fn two_programs_apply_each_step_once() {
@@ -434,14 +599,24 @@ fn two_programs_apply_each_step_once() {
         write(&steps, &format!("00{number}_more.sql"), "INSERT INTO count VALUES (1);");
     }
     let dir = steps.to_str().unwrap().to_owned();
+    let applied = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
-                let output = cli.run(&["db", "migrate", &dir], b"");
-                assert!(output.status.success(), "{}", text_of(&output));
+                let done = cli.json(&["db", "migrate", &dir]);
+                let files = done["applied"].as_array().unwrap().iter();
+                applied.lock().unwrap().extend(files.map(ToString::to_string));
             });
         }
     });
+    // Each says what it has applied itself.
+    let mut applied = applied.into_inner().unwrap();
+    applied.sort();
+    let files: Vec<String> = std::iter::once("001_count.sql".to_owned())
+        .chain((2..=9).map(|number| format!("00{number}_more.sql")))
+        .map(|file| format!("\"{file}\""))
+        .collect();
+    assert_eq!(applied, files);
     assert_eq!(
         cli.json(&["query", "SELECT count(*) FROM count"])["rows"],
         serde_json::json!([[8]])

@@ -11,11 +11,19 @@ use syntaqlite_syntax::nodes::{
     Select, Stmt, ValuesRowList,
 };
 
-/// `INSERT INTO t VALUES(…)` of one row, and nothing else.
+/// `INSERT INTO t VALUES(…), (…)`, and nothing else. A shell writes a row each; `db migrate` puts
+/// many into one statement.
 pub(super) struct PlainInsert<'s> {
     source: &'s ParsedSource<'s>,
     target: Range<usize>,
-    row: ExprList<'s>,
+    rows: Vec<PlainRow<'s>>,
+}
+
+/// A row of it.
+#[derive(Clone, Copy)]
+pub(super) struct PlainRow<'s> {
+    source: &'s ParsedSource<'s>,
+    values: ExprList<'s>,
 }
 
 impl<'s> PlainInsert<'s> {
@@ -41,24 +49,43 @@ impl<'s> PlainInsert<'s> {
         let Some(Select::ValuesClause(values)) = insert.source().filter(|_| is_plain) else {
             return None;
         };
-        let rows: Vec<ExprList<'s>> = values.rows().iter().flat_map(ValuesRowList::iter).collect();
-        let [row] = rows.as_slice() else { return None };
-        Some(Self { source, target: source.token_range(target.table_name()).ok()?, row: *row })
+        let rows = values
+            .rows()
+            .iter()
+            .flat_map(ValuesRowList::iter)
+            .map(|values| PlainRow { source, values })
+            .collect();
+        Some(Self { source, target: source.token_range(target.table_name()).ok()?, rows })
     }
 
+    pub(super) fn rows(&self) -> &[PlainRow<'s>] {
+        &self.rows
+    }
+
+    /// The same rows for another table, or for some of its columns.
+    pub(super) fn for_table(&self, target: &str) -> String {
+        format!(
+            "{}{target}{}",
+            &self.source.text[..self.target.start],
+            &self.source.text[self.target.end..]
+        )
+    }
+}
+
+impl<'s> PlainRow<'s> {
     pub(super) fn len(&self) -> usize {
-        self.row.len()
+        self.values.len()
     }
 
     pub(super) fn value_at(&self, index: usize) -> Option<Expr<'s>> {
-        self.row.get(index)
+        self.values.get(index)
     }
 
     pub(super) fn number_at(&self, index: usize) -> Option<i64> {
         super::number_text(self.source, self.value_at(index)?)
     }
 
-    /// The text of the values from one on, with commas before.
+    /// The text of the values from one on, each with a comma before.
     pub(super) fn values_text(&self, from: usize) -> Option<String> {
         let mut rest = String::new();
         for index in from..self.len() {
@@ -66,15 +93,6 @@ impl<'s> PlainInsert<'s> {
             rest.push_str(expression_text(self.source, self.value_at(index)?)?);
         }
         Some(rest)
-    }
-
-    /// The same row for another table, or for some of its columns.
-    pub(super) fn for_table(&self, target: &str) -> String {
-        format!(
-            "{}{target}{}",
-            &self.source.text[..self.target.start],
-            &self.source.text[self.target.end..]
-        )
     }
 }
 
@@ -90,7 +108,8 @@ pub(super) struct VirtualTableInsert {
 impl VirtualTableInsert {
     /// `None` for any other form.
     pub(super) fn of(source: &ParsedSource<'_>, insert: InsertStmt<'_>) -> Result<Option<Self>> {
-        let Some(row) = PlainInsert::with_columns(source, insert) else { return Ok(None) };
+        let Some(made) = PlainInsert::with_columns(source, insert) else { return Ok(None) };
+        let [row] = made.rows() else { return Ok(None) };
         let mut columns = Vec::new();
         for column in insert.columns().iter().flat_map(ExprList::iter) {
             let Expr::ColumnRef(column) = column else { return Ok(None) };

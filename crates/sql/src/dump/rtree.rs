@@ -6,7 +6,7 @@
 //! and the number of cells, two bytes each, and the cells, each a rowid of eight bytes and
 //! coordinates of four, all with the highest byte first.
 
-use super::form::{PlainInsert, blob_literal};
+use super::form::{PlainRow, blob_literal};
 use super::refused_error;
 use crate::names::quote;
 use debros_proto::Result;
@@ -32,7 +32,7 @@ struct RTreeRow {
 
 impl RTreeRows {
     /// Takes a row of one of the tables; `None` if it is of no such table.
-    pub(super) fn add_row(&mut self, row: &PlainInsert<'_>, ending: &str) -> Option<()> {
+    pub(super) fn add_row(&mut self, row: PlainRow<'_>, ending: &str) -> Option<()> {
         match ending {
             "_node" => {
                 self.nodes.insert(row.number_at(0)?, blob_literal(row.value_at(1)?)?);

@@ -9,6 +9,13 @@ use std::path::Path;
 /// What of a file is looked at.
 const MAX_BYTES: u64 = 64 * 1024;
 
+/// How Rails writes its whole schema in SQL.
+const RAILS_ADVICE: &str = "with config.active_record.schema_format = :sql, `rails db:schema:dump` writes db/structure.sql: make it the \
+                            first step, without what it says of schema_migrations";
+/// What a `schema.rb` is, and what to do instead.
+pub(super) const RAILS_SCHEMA: (&str, &str) =
+    ("Rails' schema, which is not written in SQL", RAILS_ADVICE);
+
 /// How a migration of a tool is recognised, and what to do with it.
 struct ToolSignature {
     endings: &'static [&'static str],
@@ -33,13 +40,7 @@ const fn signature(
 }
 
 const TOOL_SIGNATURES: &[ToolSignature] = &[
-    signature(
-        &["rb"],
-        "ActiveRecord::Migration",
-        "Rails",
-        "with config.active_record.schema_format = :sql, `rails db:schema:dump` writes db/structure.sql: make it the first \
-         step, without what it says of schema_migrations",
-    ),
+    signature(&["rb"], "ActiveRecord::Migration", "Rails", RAILS_ADVICE),
     signature(&["rb"], "Sequel.migration", "Sequel", SCHEMA),
     signature(
         &["py"],

@@ -4,10 +4,13 @@
 //! be applied as they are: [`super::step_names`] says how they are named. A number of up to seven
 //! digits counts; a longer one is a timestamp.
 
-use super::code_migrations::refuse_code_migration;
+use super::code_migrations::{RAILS_SCHEMA, refuse_code_migration};
+use super::dialect::{read_json_if_there, refuse_dialect_of, refuse_other_dialect};
+use super::file_list::FileList;
 use super::migration_step::MigrationStep;
 use super::step_names::{FileKind, StepTitle, file_kind, parse_numbered};
 use super::step_reader::read_step;
+use super::subfolders::files_below;
 use crate::cli_error::CliError;
 use crate::network_cli::output::printable;
 use std::path::{Path, PathBuf};
@@ -27,7 +30,8 @@ struct FolderScan {
     whole: Option<String>,
 }
 
-/// The steps of a folder in order. What is none of them is left alone.
+/// The steps of a folder in order. What is none of them by its tool's rules is left alone; what may
+/// be one is not.
 ///
 /// # Errors
 /// A file that is a migration and cannot be applied, or not safely.
@@ -35,6 +39,8 @@ pub(super) fn read_folder(dir: &Path) -> Result<Vec<MigrationStep>, CliError> {
     let unreadable = |error: std::io::Error| {
         CliError::usage(format!("{} cannot be read: {error}", dir.display()))
     };
+    refuse_other_dialect(dir)?;
+    let list = FileList::read(dir)?;
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(unreadable)? {
         paths.push(entry.map_err(unreadable)?.path());
@@ -44,19 +50,25 @@ pub(super) fn read_folder(dir: &Path) -> Result<Vec<MigrationStep>, CliError> {
     let mut found = FolderScan::default();
     for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // What editors and file systems leave behind: `._001_a.sql`, `.001_a.sql.swp`.
-        if name.starts_with('.') {
+        // What editors and file systems leave behind: `._001_a.sql`, `.001_a.sql.swp`. And other
+        // people's packages.
+        if name.starts_with('.') || name == "node_modules" {
             continue;
         }
         if path.is_dir() {
-            found.add_folder(&path, &name)?;
+            found.add_folder(dir, &name)?;
         } else if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("sql")) {
             found.add_file(path, name)?;
+        } else if parse_numbered(&name).is_some() && !path.exists() {
+            return Err(CliError::usage(format!("{} is a link to nothing", printable(&name))));
         } else {
             refuse_code_migration(&path, &name)?;
         }
     }
     found.check_halves()?;
+    if let Some(list) = &list {
+        list.check(dir, &mut found.steps)?;
+    }
     let mut steps = Vec::new();
     for (path, file, title) in found.steps {
         steps.push(read_step(&path, file, title)?);
@@ -65,7 +77,7 @@ pub(super) fn read_folder(dir: &Path) -> Result<Vec<MigrationStep>, CliError> {
         return Err(no_steps_error(dir));
     }
     steps.sort_by(|one, other| (one.version, &one.file).cmp(&(other.version, &other.file)));
-    check_order(&steps)?;
+    check_order(&steps, list.is_some())?;
     Ok(steps)
 }
 
@@ -87,36 +99,56 @@ impl FolderScan {
     }
 
     /// `NUMBER_name` with `migration.sql` (Prisma, drizzle-kit) or `up.sql` (Diesel, Hasura,
-    /// rusqlite_migration).
-    fn add_folder(&mut self, path: &Path, name: &str) -> Result<(), CliError> {
+    /// rusqlite_migration). As with these tools, nothing else in it is looked at.
+    fn add_folder(&mut self, dir: &Path, name: &str) -> Result<(), CliError> {
+        let shown = printable(name);
+        let path = dir.join(name);
         let there: Vec<&str> = ["migration.sql", "up.sql"]
             .into_iter()
             .filter(|file| path.join(file).exists())
             .collect();
         let file = match there.as_slice() {
             [file] => *file,
-            [] if path.join("down.sql").exists() && parse_numbered(name).is_some() => {
-                return Err(CliError::usage(format!(
-                    "{}/ has a down.sql, but no up.sql to apply",
-                    printable(name)
-                )));
-            }
-            [] => return Ok(()),
+            [] => return self.add_files_below(&path, name),
             _ => {
-                return Err(CliError::usage(format!(
-                    "{}/ has a migration.sql and an up.sql",
-                    printable(name)
-                ))
-                .with_hint("leave the one that is to be applied"));
+                return Err(CliError::usage(format!("{shown}/ has a migration.sql and an up.sql"))
+                    .with_hint("leave the one that is to be applied"));
             }
         };
         let title = parse_numbered(name).ok_or_else(|| {
-            let shown = printable(name);
             CliError::usage(format!(
-                "{shown}/{file}: the folder is not named NUMBER_name, as 20261124193000_users is"
+                "{shown}/{file}: the folder is not named NUMBER_name, as 20261124193000_users or 2026-11-24-193000_users is"
             ))
         })?;
+        let snapshot = format!("{name}/snapshot.json");
+        if let Some(described) = read_json_if_there(dir, &snapshot)? {
+            refuse_dialect_of(&snapshot, &described)?;
+        }
         self.steps.push((path.join(file), format!("{name}/{file}"), title));
+        Ok(())
+    }
+
+    /// A folder that is no step itself: Flyway's files in it, or nothing. A step whose file is
+    /// missing is named as the others are.
+    fn add_files_below(&mut self, path: &Path, name: &str) -> Result<(), CliError> {
+        let shown = printable(name);
+        let is_numbered = parse_numbered(name).is_some();
+        if is_numbered && path.join("down.sql").exists() {
+            return Err(CliError::usage(format!(
+                "{shown}/ has a down.sql, but no up.sql to apply"
+            )));
+        }
+        let below = files_below(path, name)?;
+        if is_numbered && below.steps.is_empty() {
+            return Err(CliError::usage(format!(
+                "{shown}/ is named as a step is, and has no migration.sql or up.sql to apply"
+            ))
+            .with_hint(
+                "put the file back; if the folder is no step, take it out or name it otherwise",
+            ));
+        }
+        self.steps.extend(below.steps);
+        self.undos.extend(below.undos);
         Ok(())
     }
 
@@ -152,6 +184,11 @@ fn no_steps_error(dir: &Path) -> CliError {
         "{} holds no NUMBER_name.sql files, and no NUMBER_name folders with a migration.sql or up.sql",
         dir.display()
     ));
+    if dir.join("schema.rb").is_file() {
+        let (what, advice) = RAILS_SCHEMA;
+        return CliError::usage(format!("{}, and schema.rb there is {what}", cli_error.message))
+            .with_hint(advice);
+    }
     let below = ["migrations", "db/migrations", "db/migrate", "migrate", "drizzle", "versions"];
     match below.iter().map(|name| dir.join(name)).find(|below| below.is_dir()) {
         Some(below) => cli_error.with_hint(format!("they may stand in {}", below.display())),
@@ -159,9 +196,9 @@ fn no_steps_error(dir: &Path) -> CliError {
     }
 }
 
-/// No number twice; and numbers that count leave none out, so that a file which is missing is seen.
-/// Counting begins at 0 or 1.
-fn check_order(steps: &[MigrationStep]) -> Result<(), CliError> {
+/// No number twice; and numbers that count leave none out, so that a file which is missing is seen,
+/// unless a list says what is there. Counting begins at 0 or 1.
+fn check_order(steps: &[MigrationStep], is_listed: bool) -> Result<(), CliError> {
     let mut before: Option<&MigrationStep> = None;
     for step in steps {
         if let Some(same) = before.filter(|before| before.version == step.version) {
@@ -171,8 +208,17 @@ fn check_order(steps: &[MigrationStep]) -> Result<(), CliError> {
                 printable(&same.file)
             )));
         }
+        if let Some(later) = before.filter(|before| is_later_date(&before.number, &step.number)) {
+            return Err(CliError::usage(format!(
+                "{} is later than {} by its date, and comes before it because its date has fewer digits",
+                printable(&later.file),
+                printable(&step.file)
+            ))
+            .with_hint("Diesel 2.3 writes four digits more: add -0000 to the date"));
+        }
         let expected = before.map_or(step.version.min(1), |before| before.version + 1);
-        if step.version < FIRST_TIMESTAMP && step.version != expected && !step.may_skip {
+        let may_skip = step.may_skip || is_listed;
+        if step.version < FIRST_TIMESTAMP && step.version != expected && !may_skip {
             let width = step.number.len();
             return Err(CliError::usage(format!(
                 "{} comes where {expected:0width$} is missing: numbers run from 0 or 1 without a gap, or are timestamps like \
@@ -183,6 +229,12 @@ fn check_order(steps: &[MigrationStep]) -> Result<(), CliError> {
         before = Some(step);
     }
     Ok(())
+}
+
+/// Whether of two dates in parts, as Diesel writes them, the first is later. It compares them as
+/// texts, whatever their lengths.
+fn is_later_date(one: &str, other: &str) -> bool {
+    one.contains('-') && other.contains('-') && one > other
 }
 
 #[cfg(test)]
@@ -256,8 +308,16 @@ mod tests {
             10
         );
         assert_eq!(
-            files(&["001_a.sql", "2024_archive/000_old.sql"]),
-            [(1, "001_a.sql".to_owned())]
+            files(&[
+                "2026-01-13-200441-0000_create_posts/up.sql",
+                "2026-01-12-090000_create_users/up.sql",
+                "2026-01-13-200441-0001_more/up.sql"
+            ]),
+            [
+                (20_260_112_090_000, "2026-01-12-090000_create_users/up.sql".to_owned()),
+                (202_601_132_004_410_000, "2026-01-13-200441-0000_create_posts/up.sql".to_owned()),
+                (202_601_132_004_410_001, "2026-01-13-200441-0001_more/up.sql".to_owned())
+            ]
         );
     }
 
@@ -288,6 +348,7 @@ mod tests {
             "001_.sql",
             "001_a.SQL",
             "2024-1_a.sql",
+            "2024-01-02-03_a.sql",
         ] {
             assert!(refused(&[(bad, "")]).contains(bad), "{bad}");
         }
@@ -373,6 +434,22 @@ mod tests {
             (&[("V1__a.sql", up), ("R__views.sql", up)], "repeatable migration of Flyway"),
             (&[("2024-01-01-120000_a/down.sql", down)], "no up.sql"),
             (
+                &[("20260101120000_a/migration.sql", up), ("20260102120000_b/README.md", "x")],
+                "20260102120000_b/ is named as a step is, and has no migration.sql or up.sql",
+            ),
+            (
+                &[
+                    ("2026-01-01-120000_a/up.sql", up),
+                    ("2026-01-02-120000-0000_b/metadata.toml", ""),
+                ],
+                "2026-01-02-120000-0000_b/ is named as a step is",
+            ),
+            (
+                &[("2026-01-03-120000_a/up.sql", up), ("2026-01-02-120000-0000_b/up.sql", up)],
+                "2026-01-03-120000_a/up.sql is later than 2026-01-02-120000-0000_b/up.sql by its date",
+            ),
+            (&[("schema.rb", "ActiveRecord::Schema[7.1].define {}")], "schema.rb there is Rails'"),
+            (
                 &[("001_a/up.sql", up), ("001_a/migration.sql", up)],
                 "001_a/ has a migration.sql and an up.sql",
             ),
@@ -414,9 +491,22 @@ mod tests {
         }
         let harmless = "CREATE TABLE log (schema_migrations TEXT); INSERT INTO log SELECT name FROM schema_migrations;";
         read_folder(folder(&[("001_a.sql", harmless)]).path()).unwrap();
-        let dir = folder(&[("db/migrations/001_a.sql", up), ("README.md", "x")]);
-        let cli_error = read_folder(dir.path()).unwrap_err();
-        assert!(cli_error.hint.unwrap().contains("db/migrations"));
+        for files in [
+            [("db/migrations/001_a.sql", up), ("README.md", "x")],
+            [("db/migrations/001_a.js", "x"), ("README.md", "x")],
+        ] {
+            let cli_error = read_folder(folder(&files).path()).unwrap_err();
+            assert!(cli_error.hint.unwrap().contains("db/migrations"));
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_step_whose_link_leads_nowhere_is_refused() {
+        let dir = folder(&[("20260101120000_a/migration.sql", "SELECT 1")]);
+        std::os::unix::fs::symlink("gone", dir.path().join("20260102120000_b")).unwrap();
+        let message = read_folder(dir.path()).unwrap_err().message;
+        assert_eq!(message, "20260102120000_b is a link to nothing");
     }
 
     #[test]

@@ -5,17 +5,24 @@
 //! taken.
 
 mod code_migrations;
+mod dialect;
+mod file_list;
 mod folder;
 mod history_tables;
 mod markers;
+mod merged_inserts;
 mod migration_step;
-mod plain_row;
+mod parting_advice;
 mod revert_check;
+mod shell_output;
 mod step_names;
 mod step_reader;
 mod step_statements;
+mod subfolders;
 #[cfg(test)]
 mod test_folder;
+mod transaction_frame;
+mod virtual_tables;
 
 use self::folder::read_folder;
 use self::history_tables::{AppliedStep, MigrationHistory};
@@ -51,18 +58,21 @@ pub(super) async fn run(
         }
     };
     let pending = pending_steps(&steps, &applied)?;
+    let mut applied: Vec<&str> = Vec::new();
     if !dry_run && !pending.is_empty() {
         client.database().query(CREATE, []).await?;
         for step in pending {
-            apply_step(&client, step, dir).await?;
-            print_note(&format!("applied {}", printable(&step.file)));
+            if apply_step(&client, step, dir).await? == Applied::Here {
+                print_note(&format!("applied {}", printable(&step.file)));
+                applied.push(&step.file);
+            }
         }
     }
     let newest = steps.last().map_or(0, |step| step.version);
     if out.is_json() {
-        let key = if dry_run { "pending" } else { "applied" };
-        return out
-            .write_json(&json!({ "status": "ok", key: file_names(pending), "version": newest }));
+        let (key, files) =
+            if dry_run { ("pending", file_names(pending)) } else { ("applied", applied) };
+        return out.write_json(&json!({ "status": "ok", key: files, "version": newest }));
     }
     if pending.is_empty() {
         return out.write_line(&format!("up to date at version {newest}"));
@@ -176,16 +186,28 @@ fn record_statement(step: &MigrationStep) -> Statement {
     )
 }
 
-async fn apply_step(client: &Client, step: &MigrationStep, dir: &Path) -> Result<(), CliError> {
+/// Who has applied a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Applied {
+    Here,
+    /// Another program, at the same moment.
+    Elsewhere,
+}
+
+async fn apply_step(
+    client: &Client,
+    step: &MigrationStep,
+    dir: &Path,
+) -> Result<Applied, CliError> {
     let parts = step_statements(step)?;
     // The record first: when another program applies the step at this moment, the number is taken
     // and nothing else runs.
     let statements = std::iter::once(record_statement(step))
         .chain(parts.iter().map(|part| Statement::from(part.text.as_ref())));
     match client.database().transaction(statements).await {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(Applied::Here),
         Err(error) if error.statement == Some(0) && error.code == Code::Constraint => {
-            check_applied_by_other(client, step, dir).await
+            check_applied_by_other(client, step, dir).await.map(|()| Applied::Elsewhere)
         }
         Err(error) => Err(locate_error(step, &parts, error)),
     }

@@ -11,8 +11,9 @@ use crate::network_cli::output::printable;
 
 /// What SQLite has integers for, whatever the digits.
 const MAX_DIGITS: usize = 18;
-/// The lengths of the parts of a day and of a day with its time: 2026-11-24, 2026-11-24-193000.
-const DATES: [&[usize]; 2] = [&[4, 2, 2], &[4, 2, 2, 6]];
+/// The lengths of the parts of a day, of a day with its time, and of that with Diesel's further
+/// digits: 2026-11-24, 2026-11-24-193000, 2026-11-24-193000-0000.
+const DATES: [&[usize]; 3] = [&[4, 2, 2], &[4, 2, 2, 6], &[4, 2, 2, 6, 4]];
 
 /// A step's number and name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +42,7 @@ pub(super) enum FileKind {
 /// Reads the name of a `.sql` file.
 pub(super) fn file_kind(file: &str) -> Result<FileKind, CliError> {
     let stem = file.strip_suffix(".sql").ok_or_else(|| not_numbered_error(file))?;
-    if let Some(kind) = parse_flyway(file, stem)? {
+    if let Some(kind) = flyway_kind(file)? {
         return Ok(kind);
     }
     if let Some(title) = stem.strip_suffix(".up").and_then(parse_numbered) {
@@ -92,12 +93,17 @@ pub(super) fn parse_numbered(stem: &str) -> Option<StepTitle> {
         }
     }
     let (number, name) = stem.split_once('-')?;
-    title(number, number, name)
+    // A day in a form that is not known is no number with a name.
+    let is_day =
+        number.len() == 4 && matches!(name.as_bytes(), [b'0'..=b'9', b'0'..=b'9', b'-' | b'_', ..]);
+    if is_day { None } else { title(number, number, name) }
 }
 
-/// The names of Flyway and refinery.
-fn parse_flyway(file: &str, stem: &str) -> Result<Option<FileKind>, CliError> {
+/// The names of Flyway and refinery, which may stand in folders below.
+pub(super) fn flyway_kind(file: &str) -> Result<Option<FileKind>, CliError> {
     let shown = printable(file);
+    let name = file.rsplit('/').next().unwrap_or(file);
+    let Some(stem) = name.strip_suffix(".sql") else { return Ok(None) };
     let is_callback = ["before", "after"].iter().any(|start| {
         stem.strip_prefix(start)
             .is_some_and(|rest| rest.starts_with(|letter: char| letter.is_ascii_uppercase()))
@@ -172,7 +178,7 @@ fn tool_of_dotted_half(stem: &str) -> Option<&'static str> {
 
 fn not_numbered_error(file: &str) -> CliError {
     let cli_error = CliError::usage(format!(
-        "{} is not named NUMBER_name.sql, as 001_users.sql is",
+        "{} is not named NUMBER_name.sql, as 001_users.sql or 2026-11-24-193000_users.sql is",
         printable(file)
     ));
     match file {
@@ -203,11 +209,26 @@ mod tests {
             version("2026-11-24-193000_users"),
             some(20_261_124_193_000, "2026-11-24-193000", "users")
         );
+        assert_eq!(
+            version("2026-01-13-200441-0000_create_posts"),
+            some(202_601_132_004_410_000, "2026-01-13-200441-0000", "create_posts")
+        );
         assert_eq!(version("2026-11-24_users"), some(20_261_124, "2026-11-24", "users"));
         assert_eq!(version("1690000000_a-b"), some(1_690_000_000, "1690000000", "a-b"));
-        for bad in
-            ["", "users", "1", "_a", "-1_a", "001_", "001-", "1234567890123456789_a", "2026-"]
-        {
+        for bad in [
+            "",
+            "users",
+            "1",
+            "_a",
+            "-1_a",
+            "001_",
+            "001-",
+            "1234567890123456789_a",
+            "2026-",
+            "2026-01-13-2004_a",
+            "2026-01-13-200441-00_a",
+            "2026-01_a",
+        ] {
             assert_eq!(version(bad), None, "{bad}");
         }
         for (file, is_right) in [
@@ -235,6 +256,7 @@ mod tests {
                 |kind| matches!(kind, FileKind::Whole(title) if title.name == "scale_down"),
             ),
             ("001_scale_down.up.sql", |kind| matches!(kind, FileKind::Up(_))),
+            ("later/V3__c.sql", |kind| matches!(kind, FileKind::Whole(title) if title.name == "c")),
             ("U7__a.sql", |kind| matches!(kind, FileKind::Undo(title) if title.version == 7)),
         ] {
             let kind = file_kind(file).unwrap();
@@ -259,6 +281,7 @@ mod tests {
             ("001-a_undo.sql", "ends in _undo"),
             ("001_a-revert.sql", "ends in -revert"),
             ("20240101120000-a-down.sql", "db-migrate"),
+            ("2026-01-13-2004_a.sql", "2026-11-24-193000_users.sql"),
             ("structure.sql", "not named NUMBER_name.sql"),
             ("users.sql", "not named NUMBER_name.sql"),
         ] {
