@@ -78,6 +78,11 @@ fn a_cluster_is_begun_joined_and_left_with_one_command_each() {
     let refused = refused.args(["--join", &line[1..]]).output().unwrap();
     let said = exits(&refused, 2);
     assert!(said.contains("no join token") && !said.contains(&line[1..]), "{said}");
+    // Its copy of the cluster's data would go ways of its own.
+    let mut refused = Node::command(&folder.path().join("bad"));
+    let refused = refused.args(["--join", line]).env("DEBROS_DATABASE_ENGINE", "embedded");
+    let said = exits(&refused.output().unwrap(), 2);
+    assert!(said.contains("database.engine is embedded (env DEBROS_DATABASE_ENGINE)"), "{said}");
     let joined = start(&two, "two", &["--join", line]);
     let shown = wait_for(&one, &["one", "two"]);
     assert_eq!(shown["nodes"][1]["role"], "voter");
