@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// The pause before a leader is looked for again.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long a leader is looked for, whatever time the caller has.
-const MAX_WAIT: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(5);
 /// How long a write that is done waits until this node has it too.
 const APPLY_WAIT: Duration = Duration::from_secs(2);
 
