@@ -20,7 +20,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 const BATCH_BYTES: usize = 4 << 20;
 /// How long the log is asked before the outcome is called unknown. An election takes a second or
 /// two.
-const APPEND_TIME: Duration = Duration::from_secs(8);
+const APPEND_TIME: Duration = Duration::from_secs(4);
 /// Batches that a follower may be behind before it has to read the log.
 const FOLLOWED_BATCHES: usize = 256;
 

@@ -18,6 +18,8 @@ pub(crate) struct Progress {
     /// Every entry up to this one is in the files here.
     applied: watch::Sender<u64>,
     state: Mutex<State>,
+    /// Who leads, as `state` has it.
+    leads: watch::Sender<String>,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +44,7 @@ impl Progress {
             is_leader: AtomicBool::new(false),
             applied: watch::Sender::new(applied),
             state: Mutex::new(state),
+            leads: watch::Sender::default(),
         }
     }
 
@@ -56,6 +59,12 @@ impl Progress {
     /// Who leads, as far as this node knows.
     pub(crate) fn leader(&self) -> Option<String> {
         Some(lock(&self.state).leader.clone()).filter(|leader| !leader.is_empty())
+    }
+
+    /// Waits until another node leads than this one, or none.
+    pub(crate) async fn wait_for_other_leader(&self, leader: &str) {
+        // The sender lives as long as this.
+        let _ = self.leads.subscribe().wait_for(|now| now != leader).await;
     }
 
     pub(crate) fn applied(&self) -> u64 {
@@ -91,6 +100,7 @@ impl Progress {
         state.uncommitted.clear();
         state.confirmed = Some(confirmed);
         self.is_leader.store(true, SeqCst);
+        self.leads.send_replace(node.to_owned());
     }
 
     /// This node leads no more, or never did: another one does, or nobody.
@@ -101,6 +111,7 @@ impl Progress {
         }
         state.term = term;
         leader.clone_into(&mut state.leader);
+        self.leads.send_replace(leader.to_owned());
         self.stop_leading(&mut state);
     }
 
@@ -109,6 +120,7 @@ impl Progress {
         let mut state = lock(&self.state);
         if self.is_leader.load(SeqCst) {
             state.leader.clear();
+            self.leads.send_replace(String::new());
         }
         self.stop_leading(&mut state);
     }

@@ -122,7 +122,11 @@ impl ReadBarrier {
             return Ok(position);
         }
         let asked = Instant::now();
-        let position = self.link.position(&leader, confirm).await?;
+        // The node that led may be gone without a word.
+        let position = tokio::select! {
+            position = self.link.position(&leader, confirm) => position?,
+            () = self.progress.wait_for_other_leader(&leader) => return Err(no_leader_error()),
+        };
         self.progress.note_contact(asked);
         *last = Some((asked, position));
         Ok(position)

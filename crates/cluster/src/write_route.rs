@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// The pause before a leader is looked for again.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long a leader is looked for, whatever time the caller has.
-const MAX_WAIT: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(5);
 /// How long a write that is done waits until this node has it too.
 const APPLY_WAIT: Duration = Duration::from_secs(2);
 
@@ -77,7 +77,11 @@ impl WriteRoute {
     ) -> Result<LeaderWriteResponse> {
         let leader = self.progress.leader().filter(|leader| *leader != self.node);
         let leader = leader.ok_or_else(|| Error::new(Code::NotLeader, "no node leads now"))?;
-        let answer = self.link.write(&leader, request, until).await?;
+        // The node that led may be gone without a word.
+        let answer = tokio::select! {
+            answer = self.link.write(&leader, request, until) => answer?,
+            () = self.progress.wait_for_other_leader(&leader) => return Err(unknown_error()),
+        };
         // So that what reads here next sees it. It is done, however long that takes.
         let applied = self.progress.wait_applied(answer.position);
         let _ = tokio::time::timeout(APPLY_WAIT, applied).await;

@@ -99,7 +99,9 @@ impl MemberKeeper {
         Ok(Member { channel, incarnation })
     }
 
-    /// Tries the node's addresses, the last good one first.
+    /// Tries the node's addresses: those over TCP first, because a TCP connection ends at once with
+    /// the program at its other end, where one over QUIC is waited for; and of them the last good
+    /// one.
     async fn dial(&mut self) -> Result<()> {
         let node = self.state.live_node(&self.peer).ok_or_else(not_connected)?;
         let mut addresses = node.description.addresses;
@@ -107,6 +109,7 @@ impl MemberKeeper {
             addresses.retain(|address| *address != good);
             addresses.insert(0, good);
         }
+        addresses.sort_by_key(|address| !is_tcp(address));
         let mut failed = Error::new(Code::Unavailable, "no address of the node is known");
         for address in addresses {
             match self.state.host()?.connect(address.clone(), DIAL_TIMEOUT).await {
@@ -167,6 +170,10 @@ impl MemberKeeper {
             self.reported = Some(error.message.clone());
         }
     }
+}
+
+fn is_tcp(address: &Multiaddr) -> bool {
+    address.protocol_stack().any(|part| part == "tcp")
 }
 
 fn not_connected() -> Error {

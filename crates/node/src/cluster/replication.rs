@@ -22,6 +22,8 @@ use tokio::sync::broadcast::error::RecvError;
 
 /// How often the log says what a start waits for.
 const WAIT_LOGGED: Duration = Duration::from_secs(10);
+/// How long another node may take to be elected.
+const HAND_OVER_TIME: Duration = Duration::from_secs(10);
 /// How long an rqlited may take to hand over and end.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
@@ -194,10 +196,22 @@ impl ClusterControl for Replication {
                 format!("this node does not lead; {leader} does"),
             ));
         }
-        Err(Error::new(
-            Code::Unavailable,
-            "this version hands the lead over only when a node stops: stop it and start it again",
-        ))
+        // What is under way is finished, and what comes goes to the next leader.
+        self.database.step_down();
+        match &*self.rqlited.lock().await {
+            Some(rqlited) => rqlited.hand_over(),
+            None => return Err(Error::new(Code::Unavailable, "the node is stopping")),
+        }
+        let until = Instant::now() + HAND_OVER_TIME;
+        let own = self.own.to_string();
+        loop {
+            let leader = self.database.status().leader.filter(|leader| *leader != own);
+            if leader.is_some() || Instant::now() >= until {
+                self.database.resume();
+                return Ok(leader.and_then(|leader| leader.parse().ok()));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     async fn remove_holder(&self, peer: PeerId) -> Result<()> {

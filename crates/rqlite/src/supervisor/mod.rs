@@ -191,6 +191,11 @@ impl Rqlited {
         proc_stat::resident_bytes(self.pid()?)
     }
 
+    /// Has the child hand Raft's leadership over, by ending it in order: it is started again at once.
+    pub fn hand_over(&self) {
+        self.child.terminate();
+    }
+
     /// Ends the child: it hands leadership over, and has `within` for it; then it is killed.
     pub async fn stop(mut self, within: Duration) {
         self.stop.send_replace(true);
