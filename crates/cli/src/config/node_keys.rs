@@ -250,8 +250,7 @@ pub static NODE: SettingTable = SettingTable {
             section: "discovery",
             name: "raft_adv_address",
             kind: SettingKind::Host,
-            doc: "IP address, and port if it is another, where other nodes of the cluster reach this node's Raft; empty: loopback, \
-                for nodes on this machine alone. --adv-addr sets both.",
+            doc: "IP address, perhaps with a port, at which other nodes reach this node's Raft; empty: loopback; --adv-addr sets both.",
             ..SettingSpec::BASE
         },
         SettingSpec {

@@ -205,7 +205,7 @@ fn lesson_32_the_printed_files_are_accepted_and_say_what_is_in_effect() {
     for part in [
         "database.shard_count is 16",
         "1 shard is in effect",
-        "bootstrap.yaml:10",
+        "bootstrap.yaml:11",
         "discovery.http_adv_address is 127.0.0.1",
     ] {
         assert!(notices.contains(part), "{part} in\n{notices}");
@@ -314,7 +314,7 @@ fn settings_of_rqlite_act() {
         ("''", "127.0.0.1:9", "127.0.0.1:9"),
         ("192.0.2.7", "192.0.2.7:9", "0.0.0.0:9"),
         ("192.0.2.7:70", "192.0.2.7:70", "0.0.0.0:9"),
-        ("'2001:db8::7'", "[2001:db8::7]:9", "[::]:9"),
+        ("'[2001:db8::7]:70'", "[2001:db8::7]:70", "[::]:9"),
     ] {
         let text = format!(
             "database:\n  rqlite_raft_port: 9\ndiscovery:\n  raft_adv_address: {address}\n"
