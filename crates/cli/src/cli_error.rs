@@ -117,7 +117,9 @@ impl From<Error> for CliError {
                 NOT_AUTHENTICATED
             }
             Code::NotFound => NOT_FOUND,
-            Code::Unavailable | Code::DeadlineExceeded | Code::UnknownOutcome => UNREACHABLE,
+            Code::Unavailable | Code::NotLeader | Code::DeadlineExceeded | Code::UnknownOutcome => {
+                UNREACHABLE
+            }
             _ => FAILED,
         };
         let hint = match error.code {

@@ -297,7 +297,10 @@ impl RemoteNodes {
 
 /// Whether an error is one of a call that did nothing. It says that of its own attempt alone.
 fn says_nothing_was_done(error: &Error) -> bool {
-    matches!(error.code, Code::Unavailable | Code::Overloaded | Code::DeadlineExceeded)
+    matches!(
+        error.code,
+        Code::Unavailable | Code::Overloaded | Code::DeadlineExceeded | Code::NotLeader
+    )
 }
 
 /// Whether sending the call again can do no harm. A lost read comes back as `unavailable`; a write

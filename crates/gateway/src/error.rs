@@ -114,9 +114,11 @@ pub(crate) fn status_of(code: Code) -> StatusCode {
         Code::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
         Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
-        Code::Unavailable | Code::Overloaded | Code::ReadOnly | Code::Cancelled => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        Code::Unavailable
+        | Code::Overloaded
+        | Code::ReadOnly
+        | Code::Cancelled
+        | Code::NotLeader => StatusCode::SERVICE_UNAVAILABLE,
         Code::DeadlineExceeded | Code::UnknownOutcome => StatusCode::GATEWAY_TIMEOUT,
         Code::DatabaseFull | Code::QuotaExceeded | Code::DiskFull => {
             StatusCode::INSUFFICIENT_STORAGE
@@ -226,6 +228,7 @@ mod tests {
                     | Code::ReadOnly
                     | Code::Corrupt
                     | Code::Internal
+                    | Code::NotLeader
             );
             assert_eq!(status_of(*code).is_server_error(), expected, "{code}");
             assert!(status_of(*code).as_u16() >= 400);

@@ -371,7 +371,7 @@ async fn subscription_ended(
             CloseCode::Policy,
             "the credential does not allow this subscription any more",
         ),
-        Code::Unavailable | Code::Overloaded | Code::RateLimited => {
+        Code::Unavailable | Code::NotLeader | Code::Overloaded | Code::RateLimited => {
             SessionEnd::Close(CloseCode::Again, "the network cannot be reached")
         }
         _ => SessionEnd::Close(CloseCode::Error, "the subscription failed"),

@@ -117,7 +117,9 @@ pub(crate) async fn start(
         let database = NodeDatabase { engine, replication: None, owns_engine: false };
         return start_with(config, keypair, operator_credential, database).await;
     }
-    if config.cluster.join.is_some() && LocalState::read(&config.database.data_dir)?.is_none() {
+    // A node that keeps its data alone joins as what it is, below.
+    let takes_data = config.cluster.is_wanted && config.cluster.join.is_some();
+    if takes_data && LocalState::read(&config.database.data_dir)?.is_none() {
         join(&config, &keypair, &operator_credential).await?;
     }
     let database = open_database(&config, keypair.public().to_peer_id()).await?;

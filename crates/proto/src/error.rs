@@ -247,7 +247,7 @@ mod tests {
             16 credential_expired|17 credential_revoked|32 sql_error|33 statement_not_allowed|\
             34 sql_too_long|35 too_many_arguments|36 too_many_statements|37 result_too_large|38 statement_timeout|\
             39 database_full|40 quota_exceeded|64 unavailable|65 overloaded|66 deadline_exceeded|67 unknown_outcome|68 cancelled|\
-            69 disk_full|70 read_only|71 database_corrupt|72 internal";
+            69 disk_full|70 read_only|71 database_corrupt|72 internal|73 not_leader";
         assert_eq!(listed.join("|"), expected);
     }
 

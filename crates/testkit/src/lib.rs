@@ -81,6 +81,8 @@ impl TestNode {
         config.listen_addresses = vec!["/ip4/127.0.0.1/tcp/0".parse().expect("a multiaddr")];
         config.max_connections = 1000;
         config.database.backup_interval = None;
+        // A test of the cluster's database says so: it needs rqlited, which few tests do.
+        config.cluster.is_wanted = false;
         change(&mut config);
         let started = match &shared {
             Some(engine) => Node::start_on(config, Arc::clone(engine)).await,

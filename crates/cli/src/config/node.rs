@@ -122,12 +122,8 @@ impl NodeSettings {
     /// Where other nodes reach this node's Raft port.
     fn raft_address(&self) -> SocketAddr {
         let port = self.port("database.rqlite_raft_port");
-        let named = self.settings.text("discovery.raft_adv_address");
-        // With a port, or without; a name is not an address that others are told.
-        named
-            .parse()
-            .or_else(|_| named.parse().map(|ip: IpAddr| SocketAddr::new(ip, port)))
-            .unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        parse_raft_address(self.settings.text("discovery.raft_adv_address"), port)
+            .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
     }
 
     /// Where rqlited listens for Raft: on this machine alone when no other can reach it.
@@ -192,6 +188,11 @@ impl NodeSettings {
         let setting = self.settings.get(path);
         (setting.value.to_plain(), setting.origin.to_string())
     }
+}
+
+/// An IP address, with a port or without; `None` for a name, which is not what others are told.
+fn parse_raft_address(text: &str, port: u16) -> Option<SocketAddr> {
+    text.parse().ok().or_else(|| text.parse().map(|ip: IpAddr| SocketAddr::new(ip, port)).ok())
 }
 
 fn small_number(number: u64) -> u32 {
@@ -277,6 +278,14 @@ fn check_together(settings: &MergedConfig, notices: &mut Vec<String>) -> Result<
             "database.data_dir",
             "database.data_dir is empty; write a folder, or leave the line out".into(),
         );
+    }
+    let raft = settings.text("discovery.raft_adv_address");
+    if !raft.is_empty() && parse_raft_address(raft, 0).is_none() {
+        notices.push(format!(
+            "discovery.raft_adv_address is {raft} ({}), but loopback is in effect: other nodes are told an IP address, with or \
+             without a port, and no name",
+            settings.get("discovery.raft_adv_address").origin
+        ));
     }
     if settings.bool("security.enable_tls") {
         for path in ["security.certificate_file", "security.private_key_file"] {

@@ -6,11 +6,6 @@ use std::time::Duration;
 
 const PORT: SettingKind = SettingKind::Integer { min: 1, max: 65535 };
 
-const NOT_ADVERTISED: SettingStatus = SettingStatus::Noted {
-    quiet: &[""],
-    notice: "nothing is advertised: the embedded engine is in effect, which no other node dials",
-};
-
 /// The settings of `network-node`.
 pub static NODE: SettingTable = SettingTable {
     env_prefix: "DEBROS",
@@ -79,7 +74,7 @@ pub static NODE: SettingTable = SettingTable {
             name: "engine",
             kind: SettingKind::Choice(&["auto", "embedded", "rqlite"]),
             default: SettingDefault::Is("auto"),
-            doc: "The database engine: embedded, this node's alone; rqlite, the cluster's; auto, the cluster's when the node is part of one.",
+            doc: "The database engine: embedded, this node's alone; rqlite or auto, the cluster's as soon as the node is part of one.",
             ..SettingSpec::BASE
         },
         SettingSpec {
@@ -106,8 +101,8 @@ pub static NODE: SettingTable = SettingTable {
             doc: "Database shards over which namespaces are spread.",
             status: SettingStatus::Noted {
                 quiet: &["1"],
-                notice: "1 shard is in effect: the embedded engine keeps everything on this \
-                node, where there is nothing to spread over",
+                notice: "1 shard is in effect: a node that holds data holds all of it, so that there \
+                is nothing to spread",
             },
             ..SettingSpec::BASE
         },
@@ -172,7 +167,7 @@ pub static NODE: SettingTable = SettingTable {
             kind: PORT,
             default: SettingDefault::Is("5001"),
             flag: Some("--rqlite-http-port"),
-            doc: "Port of rqlite's HTTP API.",
+            doc: "Port of rqlite's HTTP API, open to this machine alone.",
             ..SettingSpec::BASE
         },
         SettingSpec {
@@ -244,15 +239,18 @@ pub static NODE: SettingTable = SettingTable {
             name: "http_adv_address",
             kind: SettingKind::Host,
             doc: "Where other nodes of the cluster reach this node's database over HTTP; --adv-addr sets both.",
-            status: NOT_ADVERTISED,
+            status: SettingStatus::Noted {
+                quiet: &[""],
+                notice: "nothing is advertised: rqlite's HTTP port is open to this machine alone, and nodes reach each other over \
+                P2P and Raft",
+            },
             ..SettingSpec::BASE
         },
         SettingSpec {
             section: "discovery",
             name: "raft_adv_address",
             kind: SettingKind::Host,
-            doc: "IP address, and port if it is another, where other nodes of the cluster reach this node's Raft; empty: loopback, \
-                for nodes on this machine alone. --adv-addr sets both.",
+            doc: "IP address, perhaps with a port, at which other nodes reach this node's Raft; empty: loopback; --adv-addr sets both.",
             ..SettingSpec::BASE
         },
         SettingSpec {

@@ -201,25 +201,26 @@ fn an_owner_has_half_of_the_database_or_what_a_namespace_has() {
 fn lesson_32_the_printed_files_are_accepted_and_say_what_is_in_effect() {
     let bootstrap = load(&printed("bootstrap.yaml")).unwrap();
     let notices = bootstrap.notices().join("\n");
-    assert_eq!(bootstrap.notices().len(), 3, "{notices}");
+    assert_eq!(bootstrap.notices().len(), 2, "{notices}");
     for part in [
-        "database.replication_factor is 3",
-        "1 copy is kept",
         "database.shard_count is 16",
         "1 shard is in effect",
-        "bootstrap.yaml:10",
+        "bootstrap.yaml:11",
         "discovery.http_adv_address is 127.0.0.1",
     ] {
         assert!(notices.contains(part), "{part} in\n{notices}");
     }
     let node = load(&printed("node.yaml")).unwrap();
     let notices = node.notices().join("\n");
-    assert_eq!(node.notices().len(), 7, "{notices}");
-    for part in ["no cluster is joined", "<YOUR_BOOTSTRAP_PEER_ID>", "database.rqlite_port is 5002"]
-    {
+    assert_eq!(node.notices().len(), 4, "{notices}");
+    for part in ["no cluster is joined", "<YOUR_BOOTSTRAP_PEER_ID>"] {
         assert!(notices.contains(part), "{part} in\n{notices}");
     }
     let config = node.node_config(debros_node::NodeBuildInfo::default());
+    assert_eq!(config.cluster.replication_factor, 3);
+    assert_eq!(config.cluster.rqlite_http.to_string(), "127.0.0.1:5002");
+    assert_eq!(config.cluster.raft_address, "127.0.0.1:7002");
+    assert_eq!(config.cluster.raft_listen.to_string(), "127.0.0.1:7002");
     assert!(config.bootstrap_peers.is_empty());
     assert_eq!(config.database.data_dir, PathBuf::from("./data/db"));
     assert_eq!(config.database.max_size, 1 << 30);
@@ -283,15 +284,49 @@ node.yaml:6: logging.format has no value; write console, json, or leave the line
 #[test]
 fn values_of_later_features_are_refused_unless_they_mean_off() {
     for (text, word) in [
-        ("database:\n  engine: rqlite\n", "rqlite engine is not in this version"),
         ("node:\n  disable_anonrc: false\n", "Anyone"),
         ("node:\n  disable_anon_rc: false\n", "Anyone"),
-        ("database:\n  rqlited_path: /bin/rqlited\n", "rqlite"),
     ] {
         let error = load(&file(text)).unwrap_err();
         assert!(error.starts_with("node.yaml:2: ") && error.contains(word), "{error}");
     }
-    load(&file("database:\n  engine: embedded\n  rqlited_path: ''\n")).unwrap();
+    load(&file("node:\n  disable_anonrc: true\n")).unwrap();
+}
+
+/// What is set for the cluster's database reaches the node.
+#[test]
+fn settings_of_rqlite_act() {
+    let cluster = |text: &str| {
+        let settings = load(&file(text)).unwrap();
+        (
+            settings.node_config(debros_node::NodeBuildInfo::default()).cluster,
+            settings.notices().join("\n"),
+        )
+    };
+    for (engine, is_wanted) in [("auto", true), ("rqlite", true), ("embedded", false)] {
+        let (config, _) = cluster(&format!("database:\n  engine: {engine}\n"));
+        assert_eq!(config.is_wanted, is_wanted, "{engine}");
+    }
+    let (config, _) = cluster("database:\n  rqlited_path: /opt/rqlited\n  rqlite_port: 5\n");
+    assert_eq!(config.rqlited, Some(PathBuf::from("/opt/rqlited")));
+    assert_eq!(config.rqlite_http.to_string(), "127.0.0.1:5");
+    for (address, told, listens) in [
+        ("''", "127.0.0.1:9", "127.0.0.1:9"),
+        ("192.0.2.7", "192.0.2.7:9", "0.0.0.0:9"),
+        ("192.0.2.7:70", "192.0.2.7:70", "0.0.0.0:9"),
+        ("'[2001:db8::7]:70'", "[2001:db8::7]:70", "[::]:9"),
+    ] {
+        let text = format!(
+            "database:\n  rqlite_raft_port: 9\ndiscovery:\n  raft_adv_address: {address}\n"
+        );
+        let (config, notices) = cluster(&text);
+        assert_eq!(config.raft_address, told, "{address}");
+        assert_eq!(config.raft_listen.to_string(), listens, "{address}");
+        assert_eq!(notices, "", "{address}");
+    }
+    let (config, notices) = cluster("discovery:\n  raft_adv_address: db.example.org\n");
+    assert_eq!(config.raft_address, "127.0.0.1:7001");
+    assert!(notices.contains("db.example.org (node.yaml:2), but loopback is in effect"));
 }
 
 #[test]

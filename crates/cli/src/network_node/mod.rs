@@ -74,6 +74,13 @@ async fn serve(args: &NodeArgs, settings: &NodeSettings, log: &LogHandle) -> Res
     };
     let mut config = settings.node_config(build);
     config.cluster.join = args.join.as_deref().map(parse_join_token).transpose()?;
+    if config.cluster.join.is_some() && !config.cluster.is_wanted {
+        let (_, origin) = settings.value_and_origin("database.engine");
+        return Err(CliError::usage(format!(
+            "--join lets the node take part in a cluster's database, and database.engine is embedded ({origin}): leave one of \
+             both out"
+        )));
+    }
     let descriptors = FileDescriptorLimit::raise_limit();
     let shares =
         descriptors.shares_of_node(config.max_connections, settings.embedded_gateway().is_some());

@@ -2,7 +2,8 @@
 
 use crate::support::{Node, text_of, without_surroundings};
 use serde_json::Value;
-use std::path::Path;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,39 @@ fn status(data: &Path) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// The rqlited of this project, which is fetched where it is not there yet.
+fn rqlited() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    exits(&Command::new(root.join("scripts/fetch-rqlited")).output().unwrap(), 0);
+    root.join(".tools/rqlited").canonicalize().unwrap()
+}
+
+/// Ports for P2P, rqlite and Raft that a node has again when it starts again: outside of the range
+/// from which the system gives connections theirs.
+fn free_ports() -> [u16; 3] {
+    let mut next = 20_000 + (std::process::id() % 10_000) as u16;
+    let mut bound = Vec::new();
+    while bound.len() < 3 {
+        next += 1;
+        bound.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, next)).ok());
+    }
+    [0, 1, 2].map(|index: usize| bound[index].local_addr().unwrap().port())
+}
+
+/// The same question until it is answered: a node starts again when it becomes one of a cluster, and
+/// when the cluster's key changes.
+fn until_answered(ask: impl Fn() -> Output) -> Output {
+    let until = Instant::now() + LONG;
+    loop {
+        let output = ask();
+        if output.status.success() {
+            return output;
+        }
+        assert!(Instant::now() < until, "{}", text_of(&output));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// The names of the nodes that are connected.
 fn connected(status: &Value) -> Vec<&str> {
     let nodes = status["nodes"].as_array().unwrap().iter();
@@ -46,7 +80,8 @@ fn connected(status: &Value) -> Vec<&str> {
 fn wait_for(data: &Path, names: &[&str]) -> Value {
     let until = Instant::now() + LONG;
     loop {
-        let status = status(data);
+        let output = until_answered(|| cli(data, &["cluster", "status", "-f", "json"]));
+        let status: Value = serde_json::from_slice(&output.stdout).unwrap();
         if connected(&status) == names {
             return status;
         }
@@ -59,18 +94,26 @@ fn wait_for(data: &Path, names: &[&str]) -> Value {
 fn a_cluster_is_begun_joined_and_left_with_one_command_each() {
     let folder = tempfile::tempdir().unwrap();
     let (one, two) = (folder.path().join("one"), folder.path().join("two"));
-    let start = |data: &Path, name: &str, more: &[&str]| {
-        Node::start_by(Node::command(data).args(["--node-id", name]).args(more), data)
+    let rqlited = rqlited();
+    let start = |data: &Path, name: &str, [p2p, http, raft]: [u16; 3], more: &[&str]| {
+        let mut command = Node::command(data);
+        command
+            .args(["--node-id", name])
+            .args(more)
+            .env("DEBROS_NODE_LISTEN_ADDRESSES", format!("/ip4/127.0.0.1/tcp/{p2p}"))
+            .env("DEBROS_DATABASE_RQLITE_PORT", http.to_string())
+            .env("DEBROS_DATABASE_RQLITE_RAFT_PORT", raft.to_string())
+            .env("DEBROS_DATABASE_RQLITED_PATH", &rqlited);
+        Node::start_by(&mut command, data)
     };
-    let _one = start(&one, "one", &[]);
+    let _one = start(&one, "one", free_ports(), &[]);
     assert!(status(&one)["cluster_id"].is_null());
     assert!(exits(&token(&one), 1).contains("network-cli cluster init"));
     assert!(exits(&cli(&one, &["cluster", "step-down"]), 5).contains("keeps its data alone"));
     assert!(!one.join("cluster.key").exists());
     exits(&cli(&one, &["cluster", "init"]), 0);
 
-    let made = token(&one);
-    exits(&made, 0);
+    let made = until_answered(|| token(&one));
     let line = String::from_utf8(made.stdout).unwrap();
     assert_eq!(line.lines().count(), 1);
     let line = line.trim();
@@ -78,13 +121,19 @@ fn a_cluster_is_begun_joined_and_left_with_one_command_each() {
     let refused = refused.args(["--join", &line[1..]]).output().unwrap();
     let said = exits(&refused, 2);
     assert!(said.contains("no join token") && !said.contains(&line[1..]), "{said}");
-    let joined = start(&two, "two", &["--join", line]);
+    // Its copy of the cluster's data would go ways of its own.
+    let mut refused = Node::command(&folder.path().join("bad"));
+    let refused = refused.args(["--join", line]).env("DEBROS_DATABASE_ENGINE", "embedded");
+    let said = exits(&refused.output().unwrap(), 2);
+    assert!(said.contains("database.engine is embedded (env DEBROS_DATABASE_ENGINE)"), "{said}");
+    let ports = free_ports();
+    let joined = start(&two, "two", ports, &["--join", line]);
     let shown = wait_for(&one, &["one", "two"]);
     assert_eq!(shown["nodes"][1]["role"], "voter");
     assert_eq!(wait_for(&two, &["one", "two"])["cluster_id"], shown["cluster_id"]);
     // The same flags again.
     joined.stop();
-    let _two = start(&two, "two", &["--join", line]);
+    let _two = start(&two, "two", ports, &["--join", line]);
     wait_for(&one, &["one", "two"]);
     let table = exits(&cli(&one, &["cluster", "status"]), 0);
     assert!(table.contains("NAME") && table.contains("one*") && table.contains("LAG"), "{table}");
@@ -93,5 +142,5 @@ fn a_cluster_is_begun_joined_and_left_with_one_command_each() {
     assert!(exits(&cli(&one, &["cluster", "remove", "one"]), 2).contains("does not remove itself"));
     exits(&cli(&one, &["cluster", "remove", "two"]), 0);
     wait_for(&one, &["one"]);
-    assert_eq!(status(&one)["nodes"].as_array().unwrap().len(), 1);
+    assert_eq!(wait_for(&one, &["one"])["nodes"].as_array().unwrap().len(), 1);
 }

@@ -45,7 +45,7 @@ const LISTEN: (&str, &str) = ("DEBROS_NODE_LISTEN_ADDRESSES", "/ip4/127.0.0.1/tc
 /// outside.
 #[test]
 fn the_printed_files_start_a_node_and_say_what_is_in_effect() {
-    for (name, lines) in [("bootstrap.yaml", 3), ("node.yaml", 7)] {
+    for (name, lines) in [("bootstrap.yaml", 2), ("node.yaml", 4)] {
         let folder = tempfile::tempdir().unwrap();
         let mut command = node(folder.path());
         command.arg("--config").arg(printed(name)).env(LISTEN.0, LISTEN.1);
@@ -168,7 +168,7 @@ fn what_is_wrong_is_told_with_its_place_and_nothing_starts() {
         with("node:\n  idd: x\n")
             .contains("n.yaml:2: node.idd is not a setting; did you mean node.id?")
     );
-    assert!(with("database:\n  engine: rqlite\n").contains("rqlite engine is not in this version"));
+    assert!(with("node:\n  disable_anonrc: false\n").contains("Anyone is not in this version"));
     assert!(with("node: [").contains("n.yaml:1: is not YAML"));
     assert!(with("\u{0}\u{1}\u{2}").contains("n.yaml:1"));
     std::fs::write(folder.path().join("n.yaml"), [0xff, 0xfe, b'a']).unwrap();

@@ -89,10 +89,10 @@ async fn nothing_that_was_acknowledged_is_lost_when_the_leader_ends() {
         let count = query(&*engine, "SELECT count(*) FROM t", strong()).await.unwrap();
         assert_eq!(integer(&count), rows.len() as i64);
     }
-    println!(
-        "{} writes acknowledged, the longest took {} ms",
-        acknowledged.len(),
-        longest.load(SeqCst)
+    tracing::info!(
+        writes = acknowledged.len(),
+        longest_ms = longest.load(SeqCst),
+        "all that was acknowledged is there"
     );
     drop(reachable);
     cluster.stop().await;

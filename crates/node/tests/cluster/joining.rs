@@ -98,6 +98,7 @@ async fn of_many_nodes_with_one_token_one_gets_in() {
             let folder = tempfile::tempdir().unwrap();
             let mut config = debros_node::NodeConfig::new(folder.path().join("node"));
             config.listen_addresses = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
+            config.cluster.is_wanted = false;
             config.node_id = format!("new {number}");
             config.cluster.join = Some(token);
             (debros_node::Node::start(config).await.is_ok(), folder)

@@ -103,6 +103,10 @@ async fn only_a_proven_node_makes_the_calls_of_nodes() {
         [
             Call::ExchangeNodes(rpc::ExchangeNodesRequest::default()),
             Call::ReplaceClusterKey(rpc::ReplaceClusterKeyRequest { key: None }),
+            Call::FollowLog(rpc::FollowLogRequest {}),
+            Call::FetchFiles(rpc::FetchFilesRequest {}),
+            Call::LeaderPosition(rpc::LeaderPositionRequest::default()),
+            Call::LeaderWrite(rpc::LeaderWriteRequest::default()),
         ]
     };
     let kinds = CALL_KINDS.iter().filter(|kind| kind.requires == CallRequirement::Node).count();

@@ -45,6 +45,7 @@ pub(crate) async fn refused(folder: &Path, change: impl FnOnce(&mut NodeConfig))
     let mut config = NodeConfig::new(folder.join("node"));
     config.listen_addresses = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
     config.database.backup_interval = None;
+    config.cluster.is_wanted = false;
     change(&mut config);
     match Node::start(config).await {
         Err(NodeStartError::Cluster(error)) => error.message,
