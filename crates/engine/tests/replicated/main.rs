@@ -3,6 +3,7 @@
 
 mod corners;
 mod members;
+mod random;
 mod same_files;
 mod test_log;
 

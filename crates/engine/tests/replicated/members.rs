@@ -1,7 +1,7 @@
 //! Two nodes with a log in memory between them: one leads, the other follows, and they change
 //! places.
 
-use crate::same_files::assert_same_files;
+use crate::same_files::{assert_same_file, assert_same_files};
 use bytes::Bytes;
 use debros_engine::conformance::{database, options};
 use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine};
@@ -139,6 +139,13 @@ impl Members {
             self.nodes[self.leads].folder.path(),
             self.nodes[1 - self.leads].folder.path(),
         );
+    }
+
+    /// Both have the same rows in the file of a namespace.
+    pub(crate) async fn compare_one(&mut self, namespace: &str) {
+        self.catch_up().await.unwrap_or_else(|error| panic!("the follower: {error:?}"));
+        let path = |node: &Member| node.folder.path().join(format!("ns/{namespace}.db"));
+        assert_same_file(namespace, &path(&self.nodes[self.leads]), &path(&self.nodes[1 - self.leads]));
     }
 
     /// The follower leads from now on.
