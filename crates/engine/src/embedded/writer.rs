@@ -336,7 +336,14 @@ impl WriterThread {
     /// what it did.
     fn run_one(&mut self, job: &mut WriteJob) -> JobOutcome {
         self.last_flow = job.flow;
-        let mark = self.conn.pending_mark();
+        let mark = match self.conn.pending_mark() {
+            Ok(mark) => mark,
+            // What the others have changed is not known: they run again.
+            Err(error) => {
+                self.roll_back();
+                return JobOutcome::Failed(error_mapping::map_sqlite_error(error));
+            }
+        };
         self.conn.reserve_use.begin_job(job.has_reserve, job.removes);
         let ran = self.run_isolated(job);
         // Where it is not known before, it is now.
