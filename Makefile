@@ -6,6 +6,7 @@ PROFILE ?= dev
 GATEWAY_PORT ?= 8080
 P2P_PORT ?= 4001
 CRASH_ROUNDS ?= 100
+CHAOS_ROUNDS ?= 50
 
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -83,6 +84,10 @@ attacks: ## Attack a node in every way that is known, and measure what a neighbo
 
 crash: ## Kill the node under load again and again, and look for lost writes
 	CRASH_ROUNDS=$(CRASH_ROUNDS) $(CARGO) test --release -p debros-cli --test crash -- --nocapture
+
+chaos: ## Kill and stop the nodes of a cluster under load, and look for lost, doubled or half writes
+	@scripts/fetch-rqlited
+	$(CARGO) run --release -p debros-bench -- chaos --rounds $(CHAOS_ROUNDS) $(if $(CHAOS_SEED),--seed $(CHAOS_SEED))
 
 # Which packages are chosen, and whether there is a target that takes dev-dependencies, decides the features of every
 # library. With these, as in `make test`, they are the same: what `make dev` has built, nobody builds again.
