@@ -70,7 +70,13 @@ impl Gateways {
         self.request(gateway, Method::POST, path).json(body)
     }
 
-    pub(crate) fn query(&self, gateway: usize, sql: &str, args: Value, level: &str) -> RequestBuilder {
+    pub(crate) fn query(
+        &self,
+        gateway: usize,
+        sql: &str,
+        args: Value,
+        level: &str,
+    ) -> RequestBuilder {
         let body = json!({ "sql": sql, "args": args, "consistency": level });
         self.post(gateway, "/v1/db/query", &body)
     }
@@ -99,8 +105,12 @@ impl Gateways {
 pub(crate) async fn send(request: RequestBuilder) -> CallOutcome {
     let response = match request.send().await {
         Ok(response) => response,
-        Err(error) if error.is_connect() => return CallOutcome::Refused("no connection".to_owned()),
-        Err(error) if error.is_timeout() => return CallOutcome::Unknown("no answer in time".to_owned()),
+        Err(error) if error.is_connect() => {
+            return CallOutcome::Refused("no connection".to_owned());
+        }
+        Err(error) if error.is_timeout() => {
+            return CallOutcome::Unknown("no answer in time".to_owned());
+        }
         Err(_) => return CallOutcome::Unknown("the connection broke off".to_owned()),
     };
     let status = response.status().as_u16();
@@ -115,8 +125,8 @@ pub(crate) async fn send(request: RequestBuilder) -> CallOutcome {
     match status {
         200..300 => CallOutcome::Done(body.to_vec()),
         404 => CallOutcome::NotFound,
-        503 if code() != "cancelled" => CallOutcome::Refused(text()),
-        503 | 504 => CallOutcome::Unknown(text()),
+        503 if code() != "cancelled" => CallOutcome::Refused(format!("503 {}", code())),
+        503 | 504 => CallOutcome::Unknown(format!("{status} {}", code())),
         _ => CallOutcome::Wrong(text()),
     }
 }
@@ -219,7 +229,9 @@ impl ChaosClient {
                     return true;
                 }
                 CallOutcome::Wrong(answer) => {
-                    self.journal.violations.push(format!("{what} at node {}: {answer}", gateway + 1));
+                    self.journal
+                        .violations
+                        .push(format!("{what} at node {}: {answer}", gateway + 1));
                     return false;
                 }
                 CallOutcome::NotFound => {
@@ -243,9 +255,8 @@ impl ChaosClient {
     async fn insert_once(&mut self, id: String) {
         let sql = "INSERT INTO once VALUES (?)";
         let what = format!("once-{id}");
-        let done = self.insist(&what, |gateways, gateway| {
-            gateways.query(gateway, sql, json!([id]), "weak")
-        });
+        let done = self
+            .insist(&what, |gateways, gateway| gateways.query(gateway, sql, json!([id]), "weak"));
         if done.await {
             self.read_own(&id).await;
             self.journal.once.push(id);

@@ -58,7 +58,7 @@ impl Fault {
         let wait = || std::thread::sleep(time);
         match kind {
             FaultKind::KillLeader => {
-                let leader = cluster.find_leader().unwrap_or(target);
+                let leader = cluster.find_leader()?;
                 cluster.kill_node(leader);
                 wait();
             }

@@ -89,16 +89,23 @@ impl ChaosCluster {
         Ok(serde_json::from_str(&text_of(&command.output()?)?)?)
     }
 
-    /// The node that leads, if one that runs knows it.
-    pub(crate) fn find_leader(&self) -> Option<usize> {
-        let running = (0..self.nodes.len()).filter(|index| self.nodes[*index].process.is_some());
-        for index in running {
-            let status = self.cli(index, &["cluster", "status"]).ok()?;
-            let nodes = status["nodes"].as_array()?;
-            let leader = nodes.iter().find(|node| node["leader"] == true)?["name"].as_str()?;
-            return self.nodes.iter().position(|node| node.name == leader);
+    /// The node that leads.
+    pub(crate) fn find_leader(&self) -> Result<usize> {
+        let began = Instant::now();
+        loop {
+            for index in 0..self.nodes.len() {
+                // It may not run.
+                let Ok(status) = self.cli(index, &["cluster", "status"]) else { continue };
+                let mut nodes = status["nodes"].as_array().into_iter().flatten();
+                let leader = nodes.find(|node| node["is_leader"] == true);
+                let is_leader =
+                    |node: &ChaosNode| leader.is_some_and(|of| of["name"] == *node.name);
+                if let Some(found) = self.nodes.iter().position(is_leader) {
+                    return Ok(found);
+                }
+            }
+            ensure!(began.elapsed() < HEALED_WITHIN, "no node knows a leader");
         }
-        None
     }
 
     pub(crate) fn start_node(&mut self, index: usize, token: Option<&str>) -> Result<()> {

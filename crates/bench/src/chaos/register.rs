@@ -43,10 +43,8 @@ struct Group<'h> {
 /// # Errors
 /// What contradicts, in a sentence.
 pub(crate) fn check(calls: &[RegisterCall]) -> Result<(), String> {
-    let mut groups = BTreeMap::from([(
-        0,
-        Group { write: None, is_read: false, last_start: 0, first_end: 0 },
-    )]);
+    let mut groups =
+        BTreeMap::from([(0, Group { write: None, is_read: false, last_start: 0, first_end: 0 })]);
     for call in calls {
         if let RegisterAction::Write(value) = call.action {
             let first_end = call.end.unwrap_or(Moment::MAX);
@@ -154,7 +152,11 @@ mod tests {
                         value += 1;
                         call(Write(value), start * 100 + value, end.map(|end| end * 100 + value))
                     } else {
-                        call(Read(random.below(count)), start * 100 + 50, end.map(|end| end * 100 + 60))
+                        call(
+                            Read(random.below(count)),
+                            start * 100 + 50,
+                            end.map(|end| end * 100 + 60),
+                        )
                     }
                 })
                 .filter(|call| matches!(call.action, Write(_)) || call.end.is_some())

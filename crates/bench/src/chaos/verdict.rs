@@ -27,7 +27,9 @@ pub(crate) async fn compare(gateways: &Gateways, journals: &[Journal]) -> Result
         ] {
             let lost = acknowledged.into_iter().filter(|id| !counts.contains_key(*id));
             violations.extend(lost.map(|id| {
-                format!("LOST: row {id} of {table} was acknowledged, and node {node} does not have it")
+                format!(
+                    "LOST: row {id} of {table} was acknowledged, and node {node} does not have it"
+                )
             }));
             let doubled = counts.iter().filter(|(_, count)| **count > 1);
             violations.extend(doubled.map(|(id, count)| {
