@@ -99,7 +99,11 @@ unsafe extern "C" fn report_row(
     if database != c"main" {
         return;
     }
+    // SAFETY: it only looks at the connection whose hook is running.
+    let writes_blob = unsafe { sqlite3_preupdate_blobwrite(db) } >= 0;
     let (operation, old_rowid, new_rowid) = match operation {
+        // SQLite calls it a DELETE.
+        _ if writes_blob => (RowOperation::WriteBlob, old_rowid, old_rowid),
         ffi::SQLITE_INSERT => (RowOperation::Insert, 0, new_rowid),
         ffi::SQLITE_UPDATE => (RowOperation::Update, old_rowid, new_rowid),
         _ => (RowOperation::Delete, old_rowid, 0),
@@ -124,12 +128,8 @@ impl RowValues for HookValues {
         version: RowVersion,
         each: &mut dyn FnMut(ValueRef<'_>),
     ) -> Result<(), UnreadableRow> {
-        // SAFETY: both only look at the connection whose hook is running.
-        let (count, written_column) =
-            unsafe { (sqlite3_preupdate_count(self.0), sqlite3_preupdate_blobwrite(self.0)) };
-        if written_column >= 0 {
-            return Err(UnreadableRow);
-        }
+        // SAFETY: it only looks at the connection whose hook is running.
+        let count = unsafe { sqlite3_preupdate_count(self.0) };
         for column in 0..count {
             let mut value = std::ptr::null_mut();
             // SAFETY: the hook is running, and the value is read before the next call.

@@ -24,6 +24,9 @@ pub enum RowOperation {
     Update,
     /// It is removed.
     Delete,
+    /// A part of one of its values is written in place, as a full-text index does. SQLite does not
+    /// tell what is written: the row has to be read afterwards.
+    WriteBlob,
 }
 
 /// A row that is about to change.
@@ -39,8 +42,7 @@ pub struct RowEvent<'e> {
     values: &'e dyn RowValues,
 }
 
-/// A row's values could not be read: a part of a value was written in place, which the hook does
-/// not describe, or memory ran out.
+/// A row's values could not be read: memory ran out, or there are none, as after a DELETE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnreadableRow;
 

@@ -2,6 +2,7 @@
 
 use super::disk_fault;
 use super::disk_reserve::disk_full_error;
+use super::replication::NamelessRowid;
 use super::size_accounting::{Quota, QuotaOf, SpaceExhausted};
 use debros_proto::{Code, Error};
 use rusqlite::ErrorCode;
@@ -37,6 +38,9 @@ pub(super) fn map_sqlite_error(error: rusqlite::Error) -> Error {
             format!("{msg} (at byte {offset} of the statement)"),
         ),
         rusqlite::Error::MultipleStatement => multiple_statements_error(),
+        rusqlite::Error::ToSqlConversionFailure(why) if why.is::<NamelessRowid>() => {
+            Error::new(Code::StatementNotAllowed, why.to_string())
+        }
         other => {
             tracing::error!(error = %other, "unexpected database error");
             Error::internal("the database driver failed; the node's log has more")

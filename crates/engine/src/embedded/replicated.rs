@@ -202,7 +202,11 @@ fn apply_image(
             .map_or(Ok(()), |ledger| ledger.load_counts(conn, false))
             .map_err(error_mapping::map_sqlite_error)
     })?;
-    reload_sequences(conn)
+    conn.authorizer.set_rights(StatementRights::Internal);
+    conn.recorder
+        .as_ref()
+        .map_or(Ok(()), |recorder| recorder.reload(&conn.db))
+        .map_err(error_mapping::map_sqlite_error)
 }
 
 fn apply_changes(

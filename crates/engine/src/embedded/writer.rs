@@ -336,7 +336,14 @@ impl WriterThread {
     /// what it did.
     fn run_one(&mut self, job: &mut WriteJob) -> JobOutcome {
         self.last_flow = job.flow;
-        let mark = self.conn.pending_mark();
+        let mark = match self.conn.pending_mark() {
+            Ok(mark) => mark,
+            // What the others have changed is not known: they run again.
+            Err(error) => {
+                self.roll_back();
+                return JobOutcome::Failed(error_mapping::map_sqlite_error(error));
+            }
+        };
         self.conn.reserve_use.begin_job(job.has_reserve, job.removes);
         let ran = self.run_isolated(job);
         // Where it is not known before, it is now.
@@ -402,6 +409,11 @@ impl WriterThread {
         self.readers.suspend_snapshots();
         let ran = job.run(&mut self.conn);
         self.readers.snapshots.resume();
+        self.roll_back();
+        // Before the answer, as after a COMMIT: whoever gets it may ask for the size.
+        if let Err(error) = self.note_size() {
+            tracing::warn!(path = %self.path.display(), %error, "the database's size is not known");
+        }
         match ran {
             JobOutcome::Panicked => job.send_error(Error::internal(
                 "the operation failed in the node; the node's log has more",
@@ -412,10 +424,6 @@ impl WriterThread {
                 job.send_error(file_identity::displaced_meanwhile_error());
             }
             JobOutcome::Succeeded | JobOutcome::Failed(_) => job.send_outcome(),
-        }
-        self.roll_back();
-        if let Err(error) = self.note_size() {
-            tracing::warn!(path = %self.path.display(), %error, "the database's size is not known");
         }
     }
 

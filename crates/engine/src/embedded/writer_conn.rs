@@ -1,6 +1,7 @@
 //! The one connection that writes a file: a plain connection, and what only the writer has of the
 //! open transaction, the pending schema and the pending usage.
 
+use super::authorizer::StatementRights;
 use super::changed_owners::ChangedOwners;
 use super::conn::SqliteConnection;
 use super::connection_limits::BUSY_TIME;
@@ -93,7 +94,7 @@ impl WriterConnection {
     pub(super) fn start_recording(&mut self) -> rusqlite::Result<()> {
         self.conn.db.execute_batch("PRAGMA synchronous = NORMAL")?;
         prepare_position(&self.conn.db)?;
-        self.recorder = Some(ChangeRecorder::install(&self.conn.db)?);
+        self.recorder = Some(ChangeRecorder::install(&mut self.conn.db)?);
         Ok(())
     }
 
@@ -138,12 +139,22 @@ impl WriterConnection {
     }
 
     /// Where the open transaction is.
-    pub(super) fn pending_mark(&self) -> PendingMark {
-        PendingMark {
+    ///
+    /// # Errors
+    /// SQLite's, when what was changed so far cannot be read.
+    pub(super) fn pending_mark(&self) -> rusqlite::Result<PendingMark> {
+        let recorded = match &self.recorder {
+            Some(recorder) => {
+                self.authorizer.set_rights(StatementRights::Internal);
+                recorder.savepoint(&self.db)?
+            }
+            None => 0,
+        };
+        Ok(PendingMark {
             catalogue: self.writer_schema.as_ref().and_then(WriterSchema::staged_catalogue),
             usage: self.ledger.as_ref().map_or(0, UsageLedger::savepoint),
-            recorded: self.recorder.as_ref().map_or(0, ChangeRecorder::savepoint),
-        }
+            recorded,
+        })
     }
 
     /// Forgets what the open transaction made of the schema and of namespaces' usage after `mark`.

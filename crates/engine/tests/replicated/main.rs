@@ -1,6 +1,9 @@
 //! The conformance suite on an engine whose writes go through a log. After each case another engine
 //! applies the log, and must have the same rows then.
 
+mod corners;
+mod members;
+mod random;
 mod same_files;
 mod test_log;
 

@@ -20,6 +20,8 @@ use std::sync::Arc;
 pub(in crate::embedded) struct EntryApplier {
     db: Connection,
     shapes: HashMap<String, Arc<TableShape>>,
+    /// The schema that the shapes are of. This node changes it itself while it leads.
+    schema_version: i64,
 }
 
 impl EntryApplier {
@@ -42,7 +44,7 @@ impl EntryApplier {
              PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 33554432;",
         )?;
         db.set_prepared_statement_cache_capacity(256);
-        Ok(Self { db, shapes: HashMap::new() })
+        Ok(Self { db, shapes: HashMap::new(), schema_version: 0 })
     }
 
     /// Applies entries, in order and in one transaction. Those that the file holds already are left
@@ -55,8 +57,12 @@ impl EntryApplier {
         entries: impl IntoIterator<Item = (u64, &'e ChangeSet)>,
     ) -> rusqlite::Result<u64> {
         let held = read_position(&self.db)?;
-        let Self { db, shapes } = self;
+        let Self { db, shapes, schema_version } = self;
         let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let version = read_schema_version(&transaction)?;
+        if *schema_version != version {
+            shapes.clear();
+        }
         let mut newest = held;
         for (number, changes) in entries {
             if number <= newest {
@@ -68,6 +74,7 @@ impl EntryApplier {
         }
         if newest > held {
             write_position(&transaction, newest)?;
+            *schema_version = read_schema_version(&transaction)?;
             transaction.commit()?;
         }
         Ok(held)
@@ -100,7 +107,7 @@ impl OpenFile<'_> {
                     self.db.execute_batch(sql)?;
                     self.shapes.clear();
                 }
-                Some(ChangeKind::Sequence(change)) => self.set_sequence(change)?,
+                Some(ChangeKind::Sequences(change)) => self.set_sequences(change)?,
                 None => return Err(unknown_change_error()),
             }
         }
@@ -130,7 +137,7 @@ impl OpenFile<'_> {
             }
         }
         // The last one counts where a column is the rowid by another name.
-        if let Some(rowid) = shape.rowid {
+        if let Some(rowid) = &shape.rowid {
             names.push(rowid);
             values.push(&row.rowid);
         }
@@ -151,7 +158,7 @@ impl OpenFile<'_> {
                 values.push(value);
             }
         }
-        if let Some(rowid) = shape.rowid
+        if let Some(rowid) = &shape.rowid
             && row.old_rowid != row.new_rowid
         {
             sets.push(format!("{rowid} = ?"));
@@ -180,15 +187,15 @@ impl OpenFile<'_> {
         old: &'v [StoredValue],
         values: &mut Vec<&'v dyn ToSql>,
     ) -> String {
-        if let Some(name) = shape.rowid {
+        if let Some(name) = &shape.rowid {
             values.push(rowid);
             return format!("{name} = ?");
         }
         debug_assert!(shape.is_without_rowid());
         let mut parts = Vec::new();
         for (column, value) in shape.columns.iter().zip(old) {
-            if column.is_key {
-                parts.push(format!("{} = ?", column.name));
+            if let Some(collation) = &column.key_collation {
+                parts.push(format!("{} = ? COLLATE {collation}", column.name));
                 values.push(value);
             }
         }
@@ -201,23 +208,34 @@ impl OpenFile<'_> {
         if rows == 1 { Ok(()) } else { Err(rusqlite::Error::StatementChangedRows(rows)) }
     }
 
-    fn set_sequence(&self, change: &SequenceChange) -> rusqlite::Result<()> {
-        let removed = self
-            .db
-            .prepare_cached("DELETE FROM main.sqlite_sequence WHERE name = ?1")
-            .and_then(|mut delete| delete.execute([&change.table]));
-        match change.number {
-            // The table went with the last one that had a number.
-            None => Ok(()),
-            Some(number) => {
-                removed?;
-                self.db
-                    .prepare_cached("INSERT INTO main.sqlite_sequence (name, seq) VALUES (?1, ?2)")?
-                    .execute((&change.table, number))
-                    .map(|_| ())
-            }
+    /// What SQLite wrote there by itself, for rows that were inserted here, is the same or goes.
+    fn set_sequences(&self, change: &SequenceChange) -> rusqlite::Result<()> {
+        if change.is_whole {
+            self.db.execute("DELETE FROM main.sqlite_sequence", [])?;
         }
+        for rowid in &change.removed {
+            self.db
+                .prepare_cached("DELETE FROM main.sqlite_sequence WHERE rowid = ?1")?
+                .execute([rowid])?;
+        }
+        for row in &change.rows {
+            self.db
+                .prepare_cached("DELETE FROM main.sqlite_sequence WHERE rowid = ?1 OR name IS ?2")?
+                .execute((row.rowid, &row.name))?;
+        }
+        for row in &change.rows {
+            self.db
+                .prepare_cached(
+                    "INSERT INTO main.sqlite_sequence (rowid, name, seq) VALUES (?1, ?2, ?3)",
+                )?
+                .execute((row.rowid, &row.name, &row.number))?;
+        }
+        Ok(())
     }
+}
+
+fn read_schema_version(db: &Connection) -> rusqlite::Result<i64> {
+    db.prepare_cached("PRAGMA main.schema_version")?.query_row([], |row| row.get(0))
 }
 
 fn unknown_change_error() -> rusqlite::Error {

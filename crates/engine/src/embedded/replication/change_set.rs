@@ -49,9 +49,9 @@ pub(super) enum ChangeKind {
     /// A statement on the schema.
     #[prost(string, tag = "4")]
     Statement(String),
-    /// The number that AUTOINCREMENT gave last.
+    /// The numbers that AUTOINCREMENT gave last.
     #[prost(message, tag = "5")]
-    Sequence(SequenceChange),
+    Sequences(SequenceChange),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -97,13 +97,29 @@ pub(super) struct RowDelete {
     pub(super) old_values: Vec<StoredValue>,
 }
 
+/// What is another in `sqlite_sequence`, which SQLite writes by itself, and users may.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct SequenceChange {
-    #[prost(string, tag = "1")]
-    pub(super) table: String,
-    /// `None`: the table has no number any more.
-    #[prost(int64, optional, tag = "2")]
-    pub(super) number: Option<i64>,
+    /// There are no other rows.
+    #[prost(bool, tag = "1")]
+    pub(super) is_whole: bool,
+    /// Rowids of rows that are gone.
+    #[prost(int64, repeated, tag = "2")]
+    pub(super) removed: Vec<i64>,
+    /// Rows that are new or have changed.
+    #[prost(message, repeated, tag = "3")]
+    pub(super) rows: Vec<SequenceRow>,
+}
+
+/// A row of `sqlite_sequence`. SQLite does not say what a user may put there.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct SequenceRow {
+    #[prost(int64, tag = "1")]
+    pub(super) rowid: i64,
+    #[prost(message, required, tag = "2")]
+    pub(super) name: StoredValue,
+    #[prost(message, required, tag = "3")]
+    pub(super) number: StoredValue,
 }
 
 /// What a namespace has more of, or less.
@@ -138,6 +154,18 @@ pub(super) enum StoredKind {
     Text(Vec<u8>),
     #[prost(bytes, tag = "4")]
     Blob(Vec<u8>),
+}
+
+impl StoredValue {
+    /// Whether it is the same to the bit, as a negative zero is not the other one.
+    pub(super) fn is_identical(&self, other: &Self) -> bool {
+        match (&self.kind, &other.kind) {
+            (Some(StoredKind::Real(one)), Some(StoredKind::Real(other))) => {
+                one.to_bits() == other.to_bits()
+            }
+            (one, other) => one == other,
+        }
+    }
 }
 
 impl From<ValueRef<'_>> for StoredValue {
@@ -196,7 +224,7 @@ impl ChangeSet {
             ChangeKind::Insert(row) => is_of(&row.table).then_some(row.rowid),
             ChangeKind::Update(row) => is_of(&row.table).then_some(row.new_rowid),
             ChangeKind::Delete(row) => is_of(&row.table).then_some(row.rowid),
-            ChangeKind::Statement(_) | ChangeKind::Sequence(_) => None,
+            ChangeKind::Statement(_) | ChangeKind::Sequences(_) => None,
         })
     }
 }

@@ -2,10 +2,12 @@
 //! changed is applied.
 
 mod apply;
+mod automatic_merges;
 mod change_set;
 mod file_image;
 mod position;
 mod recorder;
+mod sequences;
 mod table_shape;
 
 pub(super) use apply::EntryApplier;
@@ -13,3 +15,4 @@ pub(super) use change_set::ChangeSet;
 pub(super) use file_image::FileImage;
 pub(super) use position::{prepare_position, read_position, write_position};
 pub(super) use recorder::{ChangeRecorder, RecordedDdl};
+pub(super) use table_shape::NamelessRowid;

@@ -1,12 +1,15 @@
 //! Records what the open transaction changes.
 
+use super::automatic_merges;
 use super::change_set::{
-    Change, ChangeKind, ChangeSet, RowDelete, RowInsert, RowUpdate, SequenceChange, StoredValue,
+    Change, ChangeKind, ChangeSet, RowDelete, RowInsert, RowUpdate, StoredValue,
 };
+use super::sequences::Sequences;
+use super::table_shape::{NamelessRowid, TableShape};
 use debros_proto::lock;
 use debros_row_capture::{RowEvent, RowOperation, UnreadableRow, observe_changes};
 use rusqlite::Connection;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 /// Tables of the engine's that each node has for itself.
@@ -45,17 +48,28 @@ impl RecordedDdl {
 pub(in crate::embedded) struct ChangeRecorder {
     recorded: Arc<Mutex<Recorded>>,
     /// The numbers that AUTOINCREMENT has given as of the last commit.
-    sequences: Mutex<BTreeMap<String, i64>>,
+    sequences: Mutex<Sequences>,
     /// The same as of the transaction that was taken last.
-    taken_sequences: Mutex<BTreeMap<String, i64>>,
+    taken_sequences: Mutex<Sequences>,
 }
 
 #[derive(Default)]
 struct Recorded {
     tables: Vec<String>,
     places: HashMap<String, u32>,
+    /// One without a kind is a row that could not be read.
     changes: Vec<Change>,
-    failed: Option<UnreadableRow>,
+    /// The places of changes whose row has to be read when its statement is done.
+    written_blobs: Vec<usize>,
+    /// A user's statement has written the numbers of AUTOINCREMENT.
+    writes_sequences: bool,
+    /// The log has what was recorded before; a COMMIT that changes more is refused.
+    is_taken: bool,
+    /// Full-text indexes that may merge by themselves, those among them whose statement was taken
+    /// back.
+    merging: BTreeSet<String>,
+    /// Tables from before the node was part of a cluster whose rows cannot be named.
+    nameless: HashSet<String>,
 }
 
 impl ChangeRecorder {
@@ -63,27 +77,59 @@ impl ChangeRecorder {
     ///
     /// # Errors
     /// SQLite's.
-    pub(in crate::embedded) fn install(db: &Connection) -> rusqlite::Result<Self> {
+    pub(in crate::embedded) fn install(db: &mut Connection) -> rusqlite::Result<Self> {
         let recorder = Self::default();
         let recorded = Arc::clone(&recorder.recorded);
         observe_changes(db, move |event| lock(&recorded).note(event))?;
-        *lock(&recorder.sequences) = read_sequences(db)?;
+        let recorded = Arc::clone(&recorder.recorded);
+        db.commit_hook(Some(move || {
+            let recorded = lock(&recorded);
+            recorded.is_taken && !recorded.changes.is_empty()
+        }))?;
+        recorder.reload(db)?;
         Ok(recorder)
     }
 
     /// Where the open transaction is, to go back to with a savepoint.
-    pub(in crate::embedded) fn savepoint(&self) -> usize {
-        lock(&self.recorded).changes.len()
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(in crate::embedded) fn savepoint(&self, db: &Connection) -> rusqlite::Result<usize> {
+        self.read_written_blobs(db)?;
+        Ok(lock(&self.recorded).changes.len())
+    }
+
+    /// Reads the rows that were written in place. Before the schema changes, by which they might
+    /// have another name.
+    fn read_written_blobs(&self, db: &Connection) -> rusqlite::Result<()> {
+        let written = std::mem::take(&mut lock(&self.recorded).written_blobs);
+        for place in written {
+            let (table, rowid, name) = {
+                let recorded = lock(&self.recorded);
+                let Some(ChangeKind::Update(row)) = &recorded.changes[place].kind else { continue };
+                let name = recorded.tables.get(usize::try_from(row.table).unwrap_or(usize::MAX));
+                (row.table, row.new_rowid, name.cloned().unwrap_or_default())
+            };
+            // It may be gone since, which is recorded after it.
+            if let Some((columns, values)) = read_row(db, &name, rowid)? {
+                let (old_rowid, new_rowid, old_values) = (rowid, rowid, Vec::new());
+                let row = RowUpdate { table, old_rowid, new_rowid, old_values, columns, values };
+                lock(&self.recorded).changes[place].kind = Some(ChangeKind::Update(row));
+            }
+        }
+        Ok(())
     }
 
     /// Forgets what was recorded after the mark; 0 with the whole transaction.
     pub(in crate::embedded) fn rollback_to(&self, mark: usize) {
         let mut recorded = lock(&self.recorded);
         recorded.changes.truncate(mark);
+        recorded.written_blobs.retain(|place| *place < mark);
         if mark == 0 {
             recorded.tables.clear();
             recorded.places.clear();
-            recorded.failed = None;
+            recorded.writes_sequences = false;
+            recorded.is_taken = false;
         }
     }
 
@@ -98,6 +144,7 @@ impl ChangeRecorder {
         text: &str,
         how: RecordedDdl,
     ) -> rusqlite::Result<()> {
+        self.check_rowid_names(db)?;
         match how {
             RecordedDdl::Statement => self.rollback_to_mark(mark),
             RecordedDdl::RowsAndStatement => {}
@@ -110,6 +157,16 @@ impl ChangeRecorder {
         Ok(())
     }
 
+    /// Refuses a new table whose rows could not be named in the log.
+    fn check_rowid_names(&self, db: &Connection) -> rusqlite::Result<()> {
+        let nameless = read_nameless_tables(db)?;
+        if nameless.is_subset(&lock(&self.recorded).nameless) {
+            Ok(())
+        } else {
+            Err(nameless_error())
+        }
+    }
+
     /// A statement of another kind has run that changes no rows.
     pub(in crate::embedded) fn record_statement(&self, text: String) {
         lock(&self.recorded).push(ChangeKind::Statement(text));
@@ -118,7 +175,9 @@ impl ChangeRecorder {
     /// As [`rollback_to`](ChangeRecorder::rollback_to), within the transaction: 0 is a mark like
     /// any other.
     fn rollback_to_mark(&self, mark: usize) {
-        lock(&self.recorded).changes.truncate(mark);
+        let mut recorded = lock(&self.recorded);
+        recorded.changes.truncate(mark);
+        recorded.written_blobs.retain(|place| *place < mark);
     }
 
     fn record_new_table(&self, db: &Connection) -> rusqlite::Result<()> {
@@ -127,20 +186,21 @@ impl ChangeRecorder {
         let (name, sql): (String, String) =
             db.query_row(newest, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
         lock(&self.recorded).push(ChangeKind::Statement(sql));
-        let quoted = name.replace('"', "\"\"");
-        let count = |of: &str| {
-            db.query_row(&format!("SELECT EXISTS (SELECT 1 FROM {of})"), [], |row| row.get(0))
-        };
-        if !count(&format!("main.\"{quoted}\""))? {
+        let Some(TableShape { name: quoted, rowid: Some(rowid), columns }) =
+            TableShape::read(db, &name)?
+        else {
             return Ok(());
-        }
+        };
         // Only CREATE TABLE … AS makes a table with rows, and such a table has a rowid, and no
         // column that is generated.
-        let mut select = db.prepare(&format!("SELECT _rowid_, * FROM main.\"{quoted}\""))?;
-        let columns = select.column_count();
+        let has_rows = format!("SELECT EXISTS (SELECT 1 FROM main.{quoted})");
+        if !db.query_row(&has_rows, [], |row| row.get(0))? {
+            return Ok(());
+        }
+        let mut select = db.prepare(&format!("SELECT {rowid}, * FROM main.{quoted}"))?;
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
-            let values = (1..columns)
+            let values = (1..=columns.len())
                 .map(|column| row.get_ref(column).map(StoredValue::from))
                 .collect::<rusqlite::Result<_>>()?;
             let rowid = row.get(0)?;
@@ -157,31 +217,46 @@ impl ChangeRecorder {
     /// # Errors
     /// SQLite's; one that says that a row could not be read.
     pub(in crate::embedded) fn take(&self, db: &Connection) -> rusqlite::Result<ChangeSet> {
+        self.turn_merges_off(db)?;
+        self.read_written_blobs(db)?;
         self.record_sequences(db)?;
         let mut recorded = lock(&self.recorded);
-        let Recorded { tables, changes, failed, .. } = std::mem::take(&mut *recorded);
-        if let Some(failed) = failed {
-            return Err(rusqlite::Error::ToSqlConversionFailure(Box::new(failed)));
+        recorded.writes_sequences = false;
+        recorded.is_taken = true;
+        recorded.places.clear();
+        let (tables, changes) =
+            (std::mem::take(&mut recorded.tables), std::mem::take(&mut recorded.changes));
+        if tables.iter().any(|table| recorded.nameless.contains(table)) {
+            return Err(nameless_error());
+        }
+        if changes.iter().any(|change| change.kind.is_none()) {
+            return Err(rusqlite::Error::ToSqlConversionFailure(Box::new(UnreadableRow)));
         }
         let changes_schema =
             changes.iter().any(|change| matches!(change.kind, Some(ChangeKind::Statement(_))));
         Ok(ChangeSet { tables, changes, changes_schema, ..ChangeSet::default() })
     }
 
-    /// SQLite does not report what it writes into `sqlite_sequence`.
-    fn record_sequences(&self, db: &Connection) -> rusqlite::Result<()> {
-        let now = read_sequences(db)?;
-        let known = lock(&self.sequences);
-        let mut recorded = lock(&self.recorded);
-        for (table, number) in &now {
-            if known.get(table) != Some(number) {
-                let change = SequenceChange { table: table.clone(), number: Some(*number) };
-                recorded.push(ChangeKind::Sequence(change));
+    fn turn_merges_off(&self, db: &Connection) -> rusqlite::Result<()> {
+        let merging = std::mem::take(&mut lock(&self.recorded).merging);
+        for index in &merging {
+            if let Err(error) = automatic_merges::turn_off(db, index) {
+                lock(&self.recorded).merging.extend(merging);
+                return Err(error);
             }
         }
-        for table in known.keys().filter(|table| !now.contains_key(*table)) {
-            let change = SequenceChange { table: table.clone(), number: None };
-            recorded.push(ChangeKind::Sequence(change));
+        // That was reported too.
+        lock(&self.recorded).merging.clear();
+        Ok(())
+    }
+
+    /// SQLite does not report what it writes into `sqlite_sequence`.
+    fn record_sequences(&self, db: &Connection) -> rusqlite::Result<()> {
+        let now = Sequences::read(db)?;
+        let mut recorded = lock(&self.recorded);
+        let is_whole = recorded.writes_sequences;
+        if let Some(change) = now.change_since(&lock(&self.sequences), is_whole) {
+            recorded.push(ChangeKind::Sequences(change));
         }
         *lock(&self.taken_sequences) = now;
         Ok(())
@@ -189,7 +264,23 @@ impl ChangeRecorder {
 
     /// The transaction whose changes were taken is committed.
     pub(in crate::embedded) fn note_commit(&self) {
+        lock(&self.recorded).is_taken = false;
         *lock(&self.sequences) = std::mem::take(&mut *lock(&self.taken_sequences));
+    }
+
+    /// The file is another one.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(in crate::embedded) fn reload(&self, db: &Connection) -> rusqlite::Result<()> {
+        let nameless = read_nameless_tables(db)?;
+        let merging = automatic_merges::indexes_with_setting(db)?;
+        {
+            let mut recorded = lock(&self.recorded);
+            recorded.nameless = nameless;
+            recorded.merging.extend(merging);
+        }
+        self.reload_sequences(db)
     }
 
     /// The file was changed by another connection.
@@ -197,7 +288,7 @@ impl ChangeRecorder {
     /// # Errors
     /// SQLite's.
     pub(in crate::embedded) fn reload_sequences(&self, db: &Connection) -> rusqlite::Result<()> {
-        *lock(&self.sequences) = read_sequences(db)?;
+        *lock(&self.sequences) = Sequences::read(db)?;
         Ok(())
     }
 }
@@ -221,8 +312,15 @@ impl Recorded {
         if LOCAL_TABLES.contains(&event.table) {
             return;
         }
-        if let Err(failed) = self.record(event) {
-            self.failed = Some(failed);
+        if let Some(index) = automatic_merges::index_of_setting(event) {
+            self.merging.insert(index.to_owned());
+        }
+        if event.table == super::sequences::TABLE {
+            self.writes_sequences = true;
+            return;
+        }
+        if self.record(event).is_err() {
+            self.changes.push(Change { kind: None });
         }
     }
 
@@ -242,6 +340,12 @@ impl Recorded {
                 rowid: event.old_rowid,
                 old_values: if has_no_rowid { old_values(event)? } else { Vec::new() },
             }),
+            RowOperation::WriteBlob => {
+                self.written_blobs.push(self.changes.len());
+                let (old_rowid, new_rowid) = (event.old_rowid, event.new_rowid);
+                let row = RowUpdate { table, old_rowid, new_rowid, ..RowUpdate::default() };
+                ChangeKind::Update(row)
+            }
             RowOperation::Update => {
                 let (old, new) = (old_values(event)?, new_values(event)?);
                 let mut update = RowUpdate {
@@ -251,7 +355,7 @@ impl Recorded {
                     ..RowUpdate::default()
                 };
                 for (column, (before, after)) in (0..).zip(old.iter().zip(new)) {
-                    if *before != after {
+                    if !before.is_identical(&after) {
                         update.columns.push(column);
                         update.values.push(after);
                     }
@@ -279,19 +383,41 @@ fn new_values(event: &RowEvent<'_>) -> Result<Vec<StoredValue>, UnreadableRow> {
     Ok(values)
 }
 
-fn read_sequences(db: &Connection) -> rusqlite::Result<BTreeMap<String, i64>> {
-    let has_table = "/*debros*/ SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE name = 'sqlite_sequence')";
-    if !db.prepare_cached(has_table)?.query_row([], |row| row.get(0))? {
-        return Ok(BTreeMap::new());
-    }
-    let mut select = db.prepare_cached("/*debros*/ SELECT name, seq FROM main.sqlite_sequence")?;
-    // A user may put anything there; what is no number is not one that was given.
-    let mut rows = select.query([])?;
-    let mut all = BTreeMap::new();
-    while let Some(row) = rows.next()? {
-        if let (Ok(name), Ok(number)) = (row.get(0), row.get(1)) {
-            all.insert(name, number);
+/// The places and values of the columns of a row of a full-text index's tables.
+fn read_row(
+    db: &Connection,
+    table: &str,
+    rowid: i64,
+) -> rusqlite::Result<Option<(Vec<u32>, Vec<StoredValue>)>> {
+    let Some(TableShape { name, rowid: Some(alias), columns }) = TableShape::read(db, table)?
+    else {
+        return Ok(None);
+    };
+    let mut select = db.prepare(&format!("SELECT * FROM main.{name} WHERE {alias} = ?1"))?;
+    let mut rows = select.query([rowid])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let values = (0..columns.len())
+        .map(|column| row.get_ref(column).map(StoredValue::from))
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    Ok(Some(((0..).take(values.len()).collect(), values)))
+}
+
+/// Tables whose rows cannot be named.
+fn read_nameless_tables(db: &Connection) -> rusqlite::Result<HashSet<String>> {
+    let suspects = "/*debros*/ SELECT name FROM main.sqlite_schema
+        WHERE type = 'table' AND sql LIKE '%\\_rowid\\_%' ESCAPE '\\' AND sql NOT LIKE 'CREATE VIRTUAL%'";
+    let mut select = db.prepare_cached(suspects)?;
+    let mut names = select.query([])?;
+    let mut nameless = HashSet::new();
+    while let Some(row) = names.next()? {
+        let name: String = row.get(0)?;
+        if TableShape::read(db, &name)?.is_some_and(|shape| !shape.can_name_rows()) {
+            nameless.insert(name);
         }
     }
-    Ok(all)
+    Ok(nameless)
+}
+
+fn nameless_error() -> rusqlite::Error {
+    rusqlite::Error::ToSqlConversionFailure(Box::new(NamelessRowid))
 }

@@ -6,7 +6,7 @@ use super::{CallState, StatementPlan, format};
 use crate::embedded::authorizer::{StatementRights, StatementTraits};
 use crate::embedded::error_mapping;
 use crate::embedded::execution;
-use crate::embedded::replication::{ChangeRecorder, RecordedDdl};
+use crate::embedded::replication::RecordedDdl;
 use crate::embedded::result_budget::ResultBudget;
 use crate::embedded::tenant_schema::WriterSchema;
 use crate::embedded::time_limit::with_time_limit;
@@ -173,9 +173,15 @@ impl<'c> TenantWrite<'c> {
         };
         // The authorizer does not see the new name of a renamed table, nor the parents of a child.
         let foreign = self.count_foreign_objects()?;
-        let mark = self.conn.recorder.as_ref().map(ChangeRecorder::savepoint);
+        let mark = match &self.conn.recorder {
+            Some(recorder) => {
+                self.conn.authorizer.set_rights(StatementRights::Internal);
+                recorder.savepoint(&self.conn.db).map_err(error_mapping::map_sqlite_error)?
+            }
+            None => 0,
+        };
         let result = self.run_on_file(statement, rewritten)?;
-        if let Some((recorder, mark)) = self.conn.recorder.as_ref().zip(mark) {
+        if let Some(recorder) = &self.conn.recorder {
             self.conn.authorizer.set_rights(StatementRights::Internal);
             let text = self.state.fill_placeholders(rewritten)?;
             recorder
