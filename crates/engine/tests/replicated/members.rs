@@ -145,7 +145,11 @@ impl Members {
     pub(crate) async fn compare_one(&mut self, namespace: &str) {
         self.catch_up().await.unwrap_or_else(|error| panic!("the follower: {error:?}"));
         let path = |node: &Member| node.folder.path().join(format!("ns/{namespace}.db"));
-        assert_same_file(namespace, &path(&self.nodes[self.leads]), &path(&self.nodes[1 - self.leads]));
+        assert_same_file(
+            namespace,
+            &path(&self.nodes[self.leads]),
+            &path(&self.nodes[1 - self.leads]),
+        );
     }
 
     /// The follower leads from now on.

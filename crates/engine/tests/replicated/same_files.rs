@@ -79,7 +79,11 @@ fn rows(db: &Connection, table: &str) -> Vec<Vec<Value>> {
         let mut rows = select.raw_query();
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
-            found.push((0..width).map(|column| row.get_ref(column).map(owned)).collect::<Result<_, _>>()?);
+            found.push(
+                (0..width)
+                    .map(|column| row.get_ref(column).map(owned))
+                    .collect::<Result<_, _>>()?,
+            );
         }
         Ok(found)
     };
