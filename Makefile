@@ -6,13 +6,14 @@ PROFILE ?= dev
 GATEWAY_PORT ?= 8080
 P2P_PORT ?= 4001
 CRASH_ROUNDS ?= 100
+CHAOS_ROUNDS ?= 50
 
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 BUILT := $(TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 
 .DEFAULT_GOAL := help
-.PHONY: help dev build tools test lint fmt clean run-node run-node2 run-node3 run-gateway run-example bench attacks crash programs
+.PHONY: help dev build tools test lint fmt clean run-node run-node2 run-node3 run-gateway cluster run-example bench attacks crash chaos programs
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,20 +44,30 @@ clean: ## Delete what was built; the data stays
 	rm -rf bin
 
 run-node: programs ## Start the bootstrap node of configs/bootstrap.yaml
-	@$(BUILT)/network-node --config configs/bootstrap.yaml
+	@test -e data/bootstrap/db/CLUSTER || echo "A node that is alone. While it runs, this makes it the first of a cluster, which run-node2 and run-node3 join:\
+	  make tools && DEBROS_NODE_DATA_DIR=data/bootstrap bin/network-cli cluster init"
+	@exec $(BUILT)/network-node --config configs/bootstrap.yaml
 
-# The address of the bootstrap node, when it runs on this machine.
-# `exec`, so that a signal for the recipe is one for the node.
-BOOTSTRAP_PEER = exec env DEBROS_DISCOVERY_BOOTSTRAP_PEERS="$${DEBROS_DISCOVERY_BOOTSTRAP_PEERS:-$$(cat data/bootstrap/peer.info 2>/dev/null)}"
+# A second node dials the bootstrap node, when that runs on this machine. When the bootstrap node is part of a cluster,
+# it joins with a token; one that has data of its own says so and does not start. `exec`, so that a signal for the
+# recipe is one for the node.
+BESIDE = export DEBROS_DISCOVERY_BOOTSTRAP_PEERS="$${DEBROS_DISCOVERY_BOOTSTRAP_PEERS:-$$(cat data/bootstrap/peer.info 2>/dev/null)}"; \
+	join=; test -e data/bootstrap/db/CLUSTER && test ! -e data/$$name/db/CLUSTER && \
+	{ join="$$($(BUILT)/network-node token --config configs/bootstrap.yaml)" || exit; }; \
+	exec $(BUILT)/network-node --config configs
 
-run-node2: programs ## Start a second node beside it
-	@$(BOOTSTRAP_PEER) $(BUILT)/network-node --config configs/node2.yaml
+run-node2: programs ## Start a second node beside it; part of its cluster when it has one
+	@name=node2; $(BESIDE)/node2.yaml $${join:+--join "$$join"}
 
-run-node3: programs ## Start a third node beside it
-	@$(BOOTSTRAP_PEER) $(BUILT)/network-node --config configs/node3.yaml
+run-node3: programs ## Start a third node beside it; part of its cluster when it has one
+	@name=node3; $(BESIDE)/node3.yaml $${join:+--join "$$join"}
 
 run-gateway: programs ## Start a gateway of its own, for a node on this machine
 	@$(BUILT)/network-gateway --config configs/gateway.yaml
+
+cluster: programs ## Start three nodes with a gateway each that are one database, and print how to use and try them
+	@scripts/fetch-rqlited
+	@exec scripts/cluster
 
 run-example: programs ## Run examples/basic_usage.rs against the node of `make dev`
 	@$(CARGO) build --profile $(PROFILE) $(WORKSPACE_TARGETS)
@@ -73,6 +84,10 @@ attacks: ## Attack a node in every way that is known, and measure what a neighbo
 
 crash: ## Kill the node under load again and again, and look for lost writes
 	CRASH_ROUNDS=$(CRASH_ROUNDS) $(CARGO) test --release -p debros-cli --test crash -- --nocapture
+
+chaos: ## Kill and stop the nodes of a cluster under load, and look for lost, doubled or half writes
+	@scripts/fetch-rqlited
+	$(CARGO) run --release -p debros-bench -- chaos --rounds $(CHAOS_ROUNDS) $(if $(CHAOS_SEED),--seed $(CHAOS_SEED))
 
 # Which packages are chosen, and whether there is a target that takes dev-dependencies, decides the features of every
 # library. With these, as in `make test`, they are the same: what `make dev` has built, nobody builds again.

@@ -11,6 +11,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod attacks;
 mod ceiling;
+mod chaos;
 mod load;
 mod measure;
 mod proc_stat;
@@ -73,6 +74,8 @@ enum BenchCommand {
     Ceiling(ceiling::CeilingOptions),
     /// Attacks a node in every known way, and measures a neighbour's latency and the node's memory.
     Attacks(attacks::AttackOptions),
+    /// Kills and stops the nodes of a cluster under load, and looks for lost and doubled writes.
+    Chaos(chaos::ChaosOptions),
 }
 
 fn main() -> Result<()> {
@@ -80,6 +83,7 @@ fn main() -> Result<()> {
     match &options.command {
         Some(BenchCommand::Ceiling(ceiling)) => ceiling::serve(ceiling),
         Some(BenchCommand::Attacks(attacks)) => attacks::run(attacks),
+        Some(BenchCommand::Chaos(chaos)) => chaos::run(chaos),
         None => run(&options),
     }
 }

@@ -51,6 +51,11 @@ impl ProgramPaths {
         Self { node, gateway }
     }
 
+    /// The network-node program.
+    pub(crate) fn node(&self) -> &Path {
+        &self.node
+    }
+
     /// Starts a node with its gateway inside, and waits until it is ready.
     pub(crate) fn start_node(
         &self,

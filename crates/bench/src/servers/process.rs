@@ -38,6 +38,17 @@ impl ServerProcess {
     /// Waits until a GET of the path answers 200, and returns how long that took since the process
     /// was started.
     pub(crate) fn wait_ready(&mut self, address: SocketAddr, path: &str) -> Result<Duration> {
+        self.wait_ready_within(address, path, Duration::from_secs(30))
+    }
+
+    /// As [`wait_ready`](Self::wait_ready), for so long from now on.
+    pub(crate) fn wait_ready_within(
+        &mut self,
+        address: SocketAddr,
+        path: &str,
+        within: Duration,
+    ) -> Result<Duration> {
+        let began = Instant::now();
         loop {
             if answers_200(address, path) {
                 return Ok(self.started.elapsed());
@@ -45,8 +56,8 @@ impl ServerProcess {
             if let Some(status) = self.child.try_wait()? {
                 bail!("the server ended with {status} before it was ready:\n{}", self.log_tail());
             }
-            if self.started.elapsed() > Duration::from_secs(30) {
-                bail!("the server is not ready after 30 s:\n{}", self.log_tail());
+            if began.elapsed() > within {
+                bail!("the server is not ready after {within:?}:\n{}", self.log_tail());
             }
             std::thread::sleep(Duration::from_micros(500));
         }

@@ -11,6 +11,7 @@
 mod support;
 
 mod apart;
+mod cluster;
 mod faults;
 mod idempotency;
 mod namespaces;

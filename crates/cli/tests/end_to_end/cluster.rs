@@ -1,0 +1,319 @@
+//! Three nodes that are one database, as processes: used through every gateway, killed, and started
+//! again.
+
+use crate::support::http::{Answer, Http};
+use crate::support::wallet::Wallet;
+use crate::support::{Node, PATIENCE, text_of, without_surroundings};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+/// Between two looks at what is waited for.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The rqlited of this project, which is fetched where it is not there yet.
+fn rqlited() -> PathBuf {
+    static FETCHED: OnceLock<PathBuf> = OnceLock::new();
+    let fetch = || {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let output = Command::new(root.join("scripts/fetch-rqlited")).output().unwrap();
+        assert!(output.status.success(), "{}", text_of(&output));
+        root.join(".tools/rqlited").canonicalize().unwrap()
+    };
+    FETCHED.get_or_init(fetch).clone()
+}
+
+/// A port for a server that is killed and wants it back: outside of the range from which the system
+/// gives connections theirs, and of this process alone.
+fn free_port() -> u16 {
+    static NEXT: Mutex<u16> = Mutex::new(0);
+    let mut next = NEXT.lock().unwrap();
+    if *next == 0 {
+        *next = 10_000 + (std::process::id() % 10_000) as u16;
+    }
+    loop {
+        *next += 1;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, *next)).is_ok() {
+            return *next;
+        }
+    }
+}
+
+/// A node of a cluster, which runs or not.
+struct Member {
+    name: String,
+    data: PathBuf,
+    ports: [u16; 4],
+    node: Option<Node>,
+}
+
+impl Member {
+    fn new(folder: &Path, name: &str) -> Self {
+        let ports = [free_port(), free_port(), free_port(), free_port()];
+        Self { name: name.to_owned(), data: folder.join(name), ports, node: None }
+    }
+
+    /// Starts it, and waits until it serves.
+    fn start(&mut self, more: &[&str]) {
+        let [gateway, p2p, http, raft] = self.ports;
+        let mut command = Node::command(&self.data);
+        command
+            .args(["--node-id", &self.name])
+            .args(more)
+            .env("DEBROS_GATEWAY_LISTEN_ADDR", format!("127.0.0.1:{gateway}"))
+            .env("DEBROS_NODE_LISTEN_ADDRESSES", format!("/ip4/127.0.0.1/tcp/{p2p}"))
+            .env("DEBROS_DATABASE_RQLITE_PORT", http.to_string())
+            .env("DEBROS_DATABASE_RQLITE_RAFT_PORT", raft.to_string())
+            .env("DEBROS_DATABASE_RQLITED_PATH", rqlited());
+        self.node = Some(Node::start_by(&mut command, &self.data));
+    }
+
+    fn node(&self) -> &Node {
+        self.node.as_ref().expect("the node runs")
+    }
+
+    fn rqlited_pid(&self) -> u32 {
+        let text = std::fs::read_to_string(self.data.join("rqlite/rqlited.pid")).unwrap();
+        text.trim().parse().unwrap()
+    }
+
+    /// Kills the node with its rqlited, as a loss of power ends both.
+    fn kill(&mut self) {
+        self.kill_rqlited();
+        self.node.take().expect("the node runs").program.kill();
+    }
+
+    fn kill_rqlited(&self) -> u32 {
+        let pid = self.rqlited_pid();
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+        let folder = self.data.to_string_lossy();
+        assert!(String::from_utf8_lossy(&command).contains(&*folder), "{pid} is not its rqlited");
+        let killed = Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
+        assert!(killed.success());
+        pid
+    }
+
+    fn try_cli(&self, arguments: &[&str]) -> Option<Value> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_network-cli"));
+        without_surroundings(&mut command);
+        let home = self.data.parent().unwrap();
+        command.args(["-f", "json"]).args(arguments).stdin(Stdio::null());
+        command.env("DEBROS_NODE_DATA_DIR", &self.data).env("HOME", home).current_dir(home);
+        let output = command.output().unwrap();
+        output.status.success().then(|| serde_json::from_slice(&output.stdout).unwrap())
+    }
+}
+
+struct Cluster {
+    members: Vec<Member>,
+    _folder: TempDir,
+}
+
+impl Cluster {
+    /// Three nodes: one that begins the cluster, and two that join it.
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut members: Vec<Member> =
+            ["one", "two", "three"].iter().map(|name| Member::new(folder.path(), name)).collect();
+        members[0].start(&[]);
+        members[0].try_cli(&["cluster", "init"]).expect("a cluster begins");
+        for index in 1..3 {
+            // The first node starts again when it becomes one of a cluster.
+            let token = wait_for("a join token", || members[0].try_cli(&["cluster", "token"]));
+            members[index].start(&["--join", token["token"].as_str().unwrap()]);
+        }
+        Self { members, _folder: folder }
+    }
+
+    fn http(&self, index: usize, key: &str) -> Http {
+        Http::new(([127, 0, 0, 1], self.members[index].ports[0]).into(), key)
+    }
+
+    /// The node that leads.
+    fn leader(&self) -> usize {
+        wait_for("a leader", || {
+            let running = self.members.iter().filter(|member| member.node.is_some());
+            let status =
+                running.filter_map(|member| member.try_cli(&["cluster", "status"])).next()?;
+            let nodes = status["nodes"].as_array()?;
+            let leader = nodes.iter().find(|node| node["is_leader"] == true)?;
+            let leads = |member: &Member| member.node.is_some() && leader["name"] == *member.name;
+            self.members.iter().position(leads)
+        })
+    }
+}
+
+fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(began.elapsed() < PATIENCE, "{what} does not come");
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Sends a request as a client does that wants it done: again, through the next gateway, until it
+/// has a success.
+async fn insist(
+    https: &[Http],
+    first: usize,
+    method: &Method,
+    path: &str,
+    key: &str,
+    body: &Value,
+) {
+    let began = Instant::now();
+    for attempt in 0.. {
+        let http = &https[(first + attempt) % https.len()];
+        let request = http.request(method.clone(), path).header("Idempotency-Key", key).json(body);
+        // Somebody who does not answer is left for another.
+        let outcome = match request.timeout(Duration::from_secs(5)).send().await {
+            Ok(response) => {
+                let status = response.status().as_u16();
+                match response.text().await {
+                    Ok(_) if (200..300).contains(&status) => return,
+                    Ok(text) => {
+                        assert!([503, 504].contains(&status), "{key}: {status} {text}");
+                        text
+                    }
+                    Err(error) => error.to_string(),
+                }
+            }
+            Err(error) => error.to_string(),
+        };
+        assert!(began.elapsed() < PATIENCE, "{key} has no success: {outcome}");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn insert(https: &[Http], first: usize, id: &str) {
+    let body = json!({ "sql": "INSERT INTO rows VALUES (?)", "args": [id] });
+    insist(https, first, &Method::POST, "/v1/db/query", id, &body).await;
+}
+
+/// All rows, each as often as it is there.
+async fn rows(http: &Http) -> Vec<String> {
+    let body = json!({ "sql": "SELECT id FROM rows ORDER BY id", "consistency": "linearizable" });
+    let rows = Answer::ok(http.post("/v1/db/query", &body).await).json();
+    let rows = rows["rows"].as_array().unwrap().iter();
+    rows.map(|row| row[0].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_serve_as_one_and_outlive_the_loss_of_any() {
+    let mut cluster = Cluster::start();
+    let key = cluster.members[0].node().api_key("default");
+    let https: Vec<Http> = (0..3).map(|index| cluster.http(index, &key)).collect();
+
+    // Whatever is done through one is there through all.
+    https[0].create("CREATE TABLE rows (id TEXT NOT NULL)").await;
+    let mut expected = Vec::new();
+    for (index, http) in https.iter().enumerate() {
+        let name = format!("a{index}");
+        http.query("INSERT INTO rows VALUES (?)", json!([name])).await.ok();
+        http.put_value(&name, name.clone()).await.ok();
+        expected.push(name.clone());
+        for other in &https {
+            assert_eq!(rows(other).await, expected);
+            assert_eq!(other.get_value(&name).await.ok().body, name.as_bytes());
+        }
+        let wallet = Wallet::numbered(u8::try_from(index + 1).unwrap());
+        let session = wallet.signed_in(http, "default").await;
+        session.put_value("of-a-wallet", name.clone()).await.ok();
+    }
+
+    // Each node is lost once, the one that leads among them.
+    for lost in 0..3 {
+        let others: Vec<Http> = (0..3).filter(|i| *i != lost).map(|i| https[i].clone()).collect();
+        cluster.members[lost].kill();
+        for (index, http) in others.iter().enumerate() {
+            let id = format!("b{lost}{index}");
+            insert(&others, index, &id).await;
+            expected.push(id);
+            assert_eq!(rows(http).await, expected);
+        }
+        cluster.members[lost].start(&[]);
+        assert_eq!(rows(&https[lost]).await, expected);
+        let id = format!("b{lost}2");
+        insert(&https, lost, &id).await;
+        expected.push(id);
+    }
+
+    // An rqlited that is gone is started again by its node, also that of the leader.
+    for lost in [cluster.leader(), (cluster.leader() + 1) % 3] {
+        let before = cluster.members[lost].kill_rqlited();
+        let id = format!("c{lost}");
+        insert(&https, lost, &id).await;
+        expected.push(id);
+        wait_for("another rqlited", || {
+            (cluster.members[lost].rqlited_pid() != before).then_some(())
+        });
+        expected.sort();
+        assert_eq!(rows(&https[lost]).await, expected);
+    }
+    for member in cluster.members {
+        member.node.unwrap().stop();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_or_doubled_when_the_leader_is_killed_again_and_again() {
+    const WRITERS: usize = 8;
+    const KILLS: usize = 5;
+    let mut cluster = Cluster::start();
+    let key = cluster.members[0].node().api_key("default");
+    let https: Vec<Http> = (0..3).map(|index| cluster.http(index, &key)).collect();
+    https[0].create("CREATE TABLE rows (id TEXT NOT NULL)").await;
+
+    let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let mut writers = JoinSet::new();
+    for writer in 0..WRITERS {
+        let (https, stop, count) = (https.clone(), Arc::clone(&stop), Arc::clone(&count));
+        writers.spawn(async move {
+            let mut acknowledged = Vec::new();
+            while !stop.load(SeqCst) {
+                let id = format!("{writer}-{}", acknowledged.len());
+                insert(&https, writer + acknowledged.len(), &id).await;
+                acknowledged.push(id);
+                count.fetch_add(1, SeqCst);
+            }
+            acknowledged
+        });
+    }
+    let more = |than: usize| {
+        let count = Arc::clone(&count);
+        tokio::task::block_in_place(|| {
+            wait_for("writes", || (count.load(SeqCst) > than).then_some(()));
+        });
+    };
+    for _ in 0..KILLS {
+        let leader = tokio::task::block_in_place(|| cluster.leader());
+        more(count.load(SeqCst) + 50);
+        tokio::task::block_in_place(|| cluster.members[leader].kill());
+        // The two others serve, and it comes back while they do.
+        more(count.load(SeqCst) + 50);
+        tokio::task::block_in_place(|| cluster.members[leader].start(&[]));
+    }
+    stop.store(true, SeqCst);
+    let mut acknowledged: Vec<String> = writers.join_all().await.into_iter().flatten().collect();
+    acknowledged.sort();
+    for http in &https {
+        let found = rows(http).await;
+        // Each exactly once: all of them were acknowledged in the end.
+        if found != acknowledged {
+            let lost: Vec<_> = acknowledged.iter().filter(|id| !found.contains(id)).collect();
+            let doubled: Vec<_> =
+                found.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| &pair[0]).collect();
+            panic!("lost: {lost:?}, doubled: {doubled:?}");
+        }
+    }
+}
