@@ -17,6 +17,7 @@ async fn same_everywhere(scripts: &[&[&[&str]]]) {
         }
         members.compare().await;
         members.change_places().await;
+        members.restart_follower().await;
     }
 }
 
