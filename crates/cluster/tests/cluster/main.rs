@@ -2,4 +2,8 @@
 
 mod failover;
 mod harness;
+mod poison;
+mod poison_attempts;
 mod reads_and_writes;
+#[path = "../../../engine/tests/replicated/same_files.rs"]
+mod same_files;

@@ -28,10 +28,42 @@ impl Dice {
 }
 
 const VALUES: &[&str] = &[
-    "NULL", "0", "-0.0", "0.0", "1", "1.0", "2", "3", "-1", "'1'", "'x'", "'X'", "''", "x''", "x'00'", "'a b c'",
-    "9223372036854775807", "-9223372036854775808", "9e999", "-9e999", "1e300", "0.1", "zeroblob(40)", "randomblob(9)",
-    "random()", "'Ünï'", "char(0, 97)", "CAST(x'ff61' AS TEXT)", "hex(randomblob(900))", "'9223372036854775808'", "'1e2'",
-    "1e15", "4611686018427387904.0", "date('now')", "abs(random() % 5)", "(SELECT max(rowid) FROM plain)",
+    "NULL",
+    "0",
+    "-0.0",
+    "0.0",
+    "1",
+    "1.0",
+    "2",
+    "3",
+    "-1",
+    "'1'",
+    "'x'",
+    "'X'",
+    "''",
+    "x''",
+    "x'00'",
+    "'a b c'",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "9e999",
+    "-9e999",
+    "1e300",
+    "0.1",
+    "zeroblob(40)",
+    "randomblob(9)",
+    "random()",
+    "'Ünï'",
+    "char(0, 97)",
+    "CAST(x'ff61' AS TEXT)",
+    "hex(randomblob(900))",
+    "'9223372036854775808'",
+    "'1e2'",
+    "1e15",
+    "4611686018427387904.0",
+    "date('now')",
+    "abs(random() % 5)",
+    "(SELECT max(rowid) FROM plain)",
 ];
 
 const SCHEMA: &[&str] = &[
@@ -102,7 +134,16 @@ fn condition(dice: &mut Dice, columns: &[&str]) -> String {
 
 fn statement(dice: &mut Dice) -> String {
     let (table, columns) = TABLES[dice.below(TABLES.len())];
-    let conflict = dice.of(&["", "", "OR REPLACE ", "OR REPLACE ", "OR IGNORE ", "OR FAIL ", "OR ABORT ", "OR ROLLBACK "]);
+    let conflict = dice.of(&[
+        "",
+        "",
+        "OR REPLACE ",
+        "OR REPLACE ",
+        "OR IGNORE ",
+        "OR FAIL ",
+        "OR ABORT ",
+        "OR ROLLBACK ",
+    ]);
     match dice.below(40) {
         0..=14 => {
             let mut chosen: Vec<&str> = columns.iter().copied().filter(|_| !dice.one_in(3)).collect();
@@ -214,7 +255,12 @@ fn statement(dice: &mut Dice) -> String {
 }
 
 /// One case; what it ran is in `story`.
-async fn play(members: &mut Members, namespace: &str, dice: &mut Dice, story: &mut Vec<String>) -> usize {
+async fn play(
+    members: &mut Members,
+    namespace: &str,
+    dice: &mut Dice,
+    story: &mut Vec<String>,
+) -> usize {
     let mut done = 0;
     for sql in SCHEMA {
         members.run_ok(namespace, sql).await;
@@ -222,7 +268,8 @@ async fn play(members: &mut Members, namespace: &str, dice: &mut Dice, story: &m
     for _ in 0..3 {
         for _ in 0..12 {
             if dice.one_in(4) {
-                let mut texts: Vec<String> = (0..2 + dice.below(5)).map(|_| statement(dice)).collect();
+                let mut texts: Vec<String> =
+                    (0..2 + dice.below(5)).map(|_| statement(dice)).collect();
                 match dice.below(5) {
                     0 => texts.insert(0, "PRAGMA foreign_keys = OFF".to_owned()),
                     1 => texts.insert(0, "PRAGMA defer_foreign_keys = ON".to_owned()),
