@@ -5,7 +5,7 @@ use debros_engine::conformance::{
     assert_code, database, keyed_options, options, query, query_integer, query_ok, query_refused,
     single_value, transaction,
 };
-use debros_engine::embedded::{CallLimits, EmbeddedConfig, EmbeddedEngine};
+use debros_engine::embedded::{CallLimits, EmbeddedConfig};
 use debros_engine::{CallOptions, Engine};
 use debros_proto::Code;
 use debros_proto::rpc::{Statement, Value};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 fn open(folder: &Path) -> Arc<dyn Engine> {
-    Arc::new(EmbeddedEngine::open(EmbeddedConfig::new(folder)).unwrap())
+    crate::open_engine(EmbeddedConfig::new(folder))
 }
 
 /// Users, to which posts and comments refer.
@@ -197,8 +197,7 @@ async fn the_limits_are_the_callers_statements_own() {
     blog(folder.path()).await.close().await;
     let config = EmbeddedConfig::new(folder.path());
     let limits = CallLimits { rows: 2, ..config.limits };
-    let engine: Arc<dyn Engine> =
-        Arc::new(EmbeddedEngine::open(EmbeddedConfig { limits, ..config }).unwrap());
+    let engine: Arc<dyn Engine> = crate::open_engine(EmbeddedConfig { limits, ..config });
     let statements =
         ["PRAGMA foreign_keys = OFF", "SELECT id FROM users", "INSERT INTO posts VALUES (50, 77)"];
     assert_eq!(transaction(&engine, &statements).await.unwrap_err().code, Code::Constraint);
@@ -216,7 +215,7 @@ async fn a_transaction_that_is_ended_from_within_leaves_references_enforced() {
     let statement_time = Duration::from_secs(2);
     let config =
         EmbeddedConfig { statement_time, max_size: 2 << 20, ..EmbeddedConfig::new(folder.path()) };
-    let engine: Arc<dyn Engine> = Arc::new(EmbeddedEngine::open(config).unwrap());
+    let engine: Arc<dyn Engine> = crate::open_engine(config);
     query_ok(&engine, "CREATE TABLE big(b)").await;
     query_ok(
         &engine,
