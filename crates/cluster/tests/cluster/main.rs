@@ -1,5 +1,6 @@
 //! Three nodes' databases with a real rqlited each, in one process.
 
+mod conformance;
 mod failover;
 mod harness;
 mod poison;

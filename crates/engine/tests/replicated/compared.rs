@@ -1,13 +1,20 @@
-//! A leader whose files are compared with those of a follower when its engine is gone.
+//! A leader whose files are compared with those of a follower when it is closed.
 
 use crate::same_files::assert_same_files;
 use crate::test_log::TestLog;
+use async_trait::async_trait;
 use bytes::Bytes;
 use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine};
-use debros_engine::{AppendError, Engine, ReplicatedLog, TargetDatabase};
+use debros_engine::{
+    BackupInfo, CallOptions, Engine, ExportFile, KeyPage, NamespaceFilter, NamespaceInfo,
+    ProgressFn, TargetDatabase, WriteOutcome,
+};
+use debros_proto::rpc::{Condition, Entry, Statement, StatementResult, Table};
+use debros_proto::{Key, Namespace, Result};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 /// Another engine applies the log, and must have the same rows then.
 pub(crate) fn compare_with_follower(
@@ -35,42 +42,11 @@ pub(crate) fn compare_with_follower(
     assert_same_files(leader, folder.path());
 }
 
-/// The log of a leader, which goes with its engine.
-struct ComparingLog {
+/// A leader. When it is closed, a follower is made of its log.
+struct ComparedEngine {
     folder: PathBuf,
     log: Arc<TestLog>,
-}
-
-impl ReplicatedLog for ComparingLog {
-    fn is_leader(&self) -> bool {
-        self.log.is_leader()
-    }
-
-    fn append(&self, database: &TargetDatabase, changes: Bytes) -> Result<u64, AppendError> {
-        self.log.append(database, changes)
-    }
-
-    fn committed(&self, number: u64) {
-        self.log.committed(number);
-    }
-
-    fn fell_behind(&self, number: u64) {
-        self.log.fell_behind(number);
-    }
-}
-
-impl Drop for ComparingLog {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            return;
-        }
-        let compare =
-            || compare_with_follower(&self.folder, &self.log, |folder| EmbeddedConfig::new(folder));
-        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(compare)).is_err() {
-            // It may be the thread of nobody's test.
-            std::process::abort();
-        }
-    }
+    inner: EmbeddedEngine,
 }
 
 /// An engine that leads. One that is opened on the same folder again goes on with the same log.
@@ -82,6 +58,136 @@ pub(crate) fn open_engine(config: EmbeddedConfig) -> Arc<dyn Engine> {
         let log = logs.get_or_insert_default().entry(folder.clone());
         Arc::clone(log.or_insert_with(|| Arc::new(TestLog::leader())))
     };
-    let log = Arc::new(ComparingLog { folder, log });
-    Arc::new(EmbeddedEngine::open_replicated(config, log).unwrap())
+    let inner = EmbeddedEngine::open_replicated(config, Arc::clone(&log) as _).unwrap();
+    Arc::new(ComparedEngine { folder, log, inner })
+}
+
+#[async_trait]
+impl Engine for ComparedEngine {
+    async fn query(
+        &self,
+        database: &TargetDatabase,
+        statement: Statement,
+        options: CallOptions,
+    ) -> Result<WriteOutcome<StatementResult>> {
+        self.inner.query(database, statement, options).await
+    }
+
+    async fn transaction(
+        &self,
+        database: &TargetDatabase,
+        statements: Vec<Statement>,
+        options: CallOptions,
+    ) -> Result<WriteOutcome<Vec<StatementResult>>> {
+        self.inner.transaction(database, statements, options).await
+    }
+
+    async fn schema(&self, namespace: &Namespace, options: CallOptions) -> Result<Vec<Table>> {
+        self.inner.schema(namespace, options).await
+    }
+
+    async fn kv_put(
+        &self,
+        namespace: &Namespace,
+        key: &Key,
+        value: Bytes,
+        condition: Condition,
+        ttl_seconds: Option<u64>,
+        options: CallOptions,
+    ) -> Result<WriteOutcome<u64>> {
+        self.inner.kv_put(namespace, key, value, condition, ttl_seconds, options).await
+    }
+
+    async fn kv_delete(
+        &self,
+        namespace: &Namespace,
+        key: &Key,
+        condition: Condition,
+        options: CallOptions,
+    ) -> Result<WriteOutcome<bool>> {
+        self.inner.kv_delete(namespace, key, condition, options).await
+    }
+
+    async fn kv_get(
+        &self,
+        namespace: &Namespace,
+        key: &Key,
+        options: CallOptions,
+    ) -> Result<Option<Entry>> {
+        self.inner.kv_get(namespace, key, options).await
+    }
+
+    async fn kv_exists(
+        &self,
+        namespace: &Namespace,
+        key: &Key,
+        options: CallOptions,
+    ) -> Result<bool> {
+        self.inner.kv_exists(namespace, key, options).await
+    }
+
+    async fn kv_list(
+        &self,
+        namespace: &Namespace,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        options: CallOptions,
+    ) -> Result<KeyPage> {
+        self.inner.kv_list(namespace, prefix, after, limit, options).await
+    }
+
+    async fn sweep(&self, now_ms: i64) -> Result<u64> {
+        self.inner.sweep(now_ms).await
+    }
+
+    async fn namespaces(
+        &self,
+        filter: NamespaceFilter,
+        options: CallOptions,
+    ) -> Result<Vec<Namespace>> {
+        self.inner.namespaces(filter, options).await
+    }
+
+    async fn namespace_info(
+        &self,
+        namespace: &Namespace,
+        options: CallOptions,
+    ) -> Result<NamespaceInfo> {
+        self.inner.namespace_info(namespace, options).await
+    }
+
+    async fn delete_namespace(
+        &self,
+        namespace: &Namespace,
+        also: Vec<Statement>,
+        deadline: Instant,
+    ) -> Result<()> {
+        self.inner.delete_namespace(namespace, also, deadline).await
+    }
+
+    fn size(&self) -> u64 {
+        self.inner.size()
+    }
+
+    async fn backup(&self, progress: ProgressFn) -> Result<BackupInfo> {
+        self.inner.backup(progress).await
+    }
+
+    async fn backups(&self) -> Result<Vec<BackupInfo>> {
+        self.inner.backups().await
+    }
+
+    async fn restore(&self, name: &str, progress: ProgressFn) -> Result<()> {
+        self.inner.restore(name, progress).await
+    }
+
+    async fn export(&self, namespace: &Namespace) -> Result<ExportFile> {
+        self.inner.export(namespace).await
+    }
+
+    async fn close_by(&self, deadline: Instant) {
+        self.inner.close_by(deadline).await;
+        compare_with_follower(&self.folder, &self.log, |folder| EmbeddedConfig::new(folder));
+    }
 }
