@@ -409,6 +409,11 @@ impl WriterThread {
         self.readers.suspend_snapshots();
         let ran = job.run(&mut self.conn);
         self.readers.snapshots.resume();
+        self.roll_back();
+        // Before the answer, so that who asks then finds the new size.
+        if let Err(error) = self.note_size() {
+            tracing::warn!(path = %self.path.display(), %error, "the database's size is not known");
+        }
         match ran {
             JobOutcome::Panicked => job.send_error(Error::internal(
                 "the operation failed in the node; the node's log has more",
@@ -419,10 +424,6 @@ impl WriterThread {
                 job.send_error(file_identity::displaced_meanwhile_error());
             }
             JobOutcome::Succeeded | JobOutcome::Failed(_) => job.send_outcome(),
-        }
-        self.roll_back();
-        if let Err(error) = self.note_size() {
-            tracing::warn!(path = %self.path.display(), %error, "the database's size is not known");
         }
     }
 
