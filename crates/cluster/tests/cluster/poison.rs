@@ -52,6 +52,7 @@ struct Bystander {
     stop: AtomicBool,
     written: AtomicU64,
     worst: Mutex<Duration>,
+    max_answer: Duration,
 }
 
 impl Bystander {
@@ -74,7 +75,10 @@ impl Bystander {
 
     fn note(&self, began: Instant, what: &str) {
         let took = began.elapsed();
-        assert!(took < MAX_ANSWER, "{what} took {took:?}");
+        assert!(took < self.max_answer, "{what} took {took:?}");
+        if took > Duration::from_secs(1) {
+            println!("{what} took {took:.2?}");
+        }
         let mut worst = self.worst.lock().unwrap();
         *worst = took.max(*worst);
     }
@@ -82,6 +86,18 @@ impl Bystander {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_statement_keeps_a_cluster_from_others() {
+    try_all(100, MAX_ANSWER).await;
+}
+
+/// For hours of tests, on a machine that does nothing else: a node applies what others have changed
+/// in the order of the log, so the largest transactions hold up reads through it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "takes minutes"]
+async fn no_large_transaction_keeps_a_cluster_from_others() {
+    try_all(1000, 6 * MAX_ANSWER).await;
+}
+
+async fn try_all(statements: usize, max_answer: Duration) {
     let mut cluster = Cluster::start_with(3, |config| {
         // What has no end is broken off after this time; there are many.
         config.statement_time = Duration::from_millis(700);
@@ -94,12 +110,13 @@ async fn no_statement_keeps_a_cluster_from_others() {
         stop: AtomicBool::default(),
         written: AtomicU64::default(),
         worst: Mutex::default(),
+        max_answer,
     });
     let living = tokio::spawn({
         let bystander = Arc::clone(&bystander);
         async move { bystander.live().await }
     });
-    let attempts = Arc::new(attempts());
+    let attempts = Arc::new(attempts(statements));
     assert!(attempts.len() >= 60, "only {} attempts", attempts.len());
     let (next, ended) = (Arc::<AtomicUsize>::default(), Arc::<Mutex<Vec<_>>>::default());
     // One attacker at each node.

@@ -121,8 +121,8 @@ fn doubling_views() -> String {
     (0..=30).map(view).collect::<Vec<_>>().join(" ;; ")
 }
 
-/// All attempts.
-pub(crate) fn attempts() -> Vec<Attempt> {
+/// All attempts. The long transactions have so many statements.
+pub(crate) fn attempts(statements: usize) -> Vec<Attempt> {
     let views = doubling_views();
     let filled = |text: &&str| {
         let text = text.replace("{E}", ENDLESS).replace("{M}", MAX_OF_ENDLESS);
@@ -134,12 +134,12 @@ pub(crate) fn attempts() -> Vec<Attempt> {
         Attempt::Transaction((0..count).map(sql).collect())
     };
     all.extend([
-        times(1000, &|index| format!("INSERT INTO u VALUES ({index}, randomblob(6000))")),
-        times(1000, &|index| format!("CREATE TABLE many{index}(a UNIQUE, b UNIQUE)")),
-        times(1000, &|_| "UPDATE t SET a = a + 1".to_owned()),
-        times(1000, &|_| format!("INSERT INTO u {ENDLESS} SELECT x, x FROM c LIMIT 100000")),
-        times(1000, &|index| format!("ALTER TABLE t ADD COLUMN c{index} DEFAULT {index}")),
-        times(500, &|index| {
+        times(statements, &|index| format!("INSERT INTO u VALUES ({index}, randomblob(6000))")),
+        times(statements, &|index| format!("CREATE TABLE many{index}(a UNIQUE, b UNIQUE)")),
+        times(statements, &|_| "UPDATE t SET a = a + 1".to_owned()),
+        times(statements, &|_| format!("INSERT INTO u {ENDLESS} SELECT x, x FROM c LIMIT 100000")),
+        times(statements, &|index| format!("ALTER TABLE t ADD COLUMN c{index} DEFAULT {index}")),
+        times(statements / 2, &|index| {
             if index % 2 == 0 {
                 "CREATE TABLE made AS SELECT t1.* FROM t t1, (SELECT 1 FROM t LIMIT 20)".to_owned()
             } else {

@@ -429,3 +429,23 @@ async fn who_may_only_read_turns_nothing_off() {
     assert_eq!(single_value(&reported.value[0]), Value::from(1));
     engine.close().await;
 }
+
+#[tokio::test]
+async fn a_cascade_that_goes_too_deep_removes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(folder.path());
+    for sql in [
+        "CREATE TABLE tree(id INTEGER PRIMARY KEY, up REFERENCES tree(id) ON DELETE CASCADE)",
+        "INSERT INTO tree WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) SELECT i, nullif(i - 1, 0) FROM n",
+    ] {
+        query_ok(&engine, sql).await;
+    }
+    let remove = "DELETE FROM tree WHERE id = 1";
+    for _ in 0..2 {
+        let error = query_refused(&engine, remove).await;
+        assert!(error.message.contains("nested too deep"), "{error}");
+        transaction(&engine, &[remove]).await.unwrap_err();
+        assert_eq!(query_integer(&engine, "SELECT count(*) FROM tree").await, 3000);
+    }
+    engine.close().await;
+}
