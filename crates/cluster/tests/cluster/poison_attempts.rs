@@ -141,7 +141,7 @@ pub(crate) fn attempts(statements: usize) -> Vec<Attempt> {
         times(statements, &|index| format!("ALTER TABLE t ADD COLUMN c{index} DEFAULT {index}")),
         times(statements / 2, &|index| {
             if index % 2 == 0 {
-                "CREATE TABLE made AS SELECT t1.* FROM t t1, (SELECT 1 FROM t LIMIT 20)".to_owned()
+                "CREATE TABLE made AS SELECT t1.* FROM t t1, (SELECT 1 FROM t LIMIT 4)".to_owned()
             } else {
                 "DROP TABLE made".to_owned()
             }

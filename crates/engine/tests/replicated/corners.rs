@@ -217,3 +217,34 @@ async fn call_at_once(members: &Members, index: &str, transaction: &[&str]) {
     }
     assert!(bad.is_err() && undone.is_err() && worse.is_err());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_of_the_same_entry_have_the_same_checksum_and_a_damaged_one_has_not() {
+    let mut members = Members::start(7);
+    let app = debros_engine::conformance::database("app");
+    for sql in [
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, a, b AS (a || 'x'))",
+        "CREATE TABLE u(a TEXT COLLATE NOCASE PRIMARY KEY) WITHOUT ROWID",
+        "CREATE VIRTUAL TABLE f USING fts5(a)",
+        "INSERT INTO t(a) VALUES (1), (-0.0), (NULL), (x'00')",
+        "INSERT INTO u VALUES ('b'), ('A')",
+        "INSERT INTO f VALUES ('some words')",
+    ] {
+        members.run_ok("app", sql).await;
+    }
+    members.catch_up().await.unwrap();
+    let [before, other] = members.checksums(&app);
+    assert_eq!(before, other);
+    members.run_ok("app", "UPDATE t SET a = 0.0 WHERE id = 2").await;
+    let [after, behind] = members.checksums(&app);
+    assert_eq!(behind, before);
+    assert!(after.0 > before.0 && after.1 != before.1);
+    members.catch_up().await.unwrap();
+    let [after, other] = members.checksums(&app);
+    assert_eq!(after, other);
+    let [system, other] = members.checksums(&debros_engine::TargetDatabase::System);
+    assert_eq!(system, other);
+    members.damage_follower("app", "UPDATE \"ns::app::u\" SET a = 'B' WHERE a = 'b'");
+    let [ours, theirs] = members.checksums(&app);
+    assert!(ours.0 == theirs.0 && ours.1 != theirs.1);
+}

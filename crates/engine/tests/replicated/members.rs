@@ -141,6 +141,19 @@ impl Members {
         );
     }
 
+    /// Both nodes' checksums of a database, the leader's first.
+    pub(crate) fn checksums(&self, database: &TargetDatabase) -> [(u64, [u8; 32]); 2] {
+        let of = |node: &Member| node.engine.checksum(database).unwrap();
+        [of(&self.nodes[self.leads]), of(&self.nodes[1 - self.leads])]
+    }
+
+    /// Changes the follower's file behind its back.
+    pub(crate) fn damage_follower(&self, namespace: &str, sql: &str) {
+        let folder = self.nodes[1 - self.leads].folder.path();
+        let file = folder.join(format!("ns/{namespace}.db"));
+        rusqlite::Connection::open(file).unwrap().execute_batch(sql).unwrap();
+    }
+
     /// The follower leads from now on.
     pub(crate) async fn change_places(&mut self) {
         self.catch_up().await.unwrap_or_else(|error| panic!("the follower: {error:?}"));

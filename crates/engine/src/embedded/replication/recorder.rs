@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 /// Tables of the engine's that each node has for itself.
-const LOCAL_TABLES: [&str; 4] =
+pub(super) const LOCAL_TABLES: [&str; 4] =
     ["_debros_moment", "_debros_position", "_debros_about", "namespace_usage"];
 
 /// How a statement on the schema goes into the log.
