@@ -89,7 +89,7 @@ async fn nothing_that_was_acknowledged_is_lost_when_the_leader_ends() {
         let count = query(&*engine, "SELECT count(*) FROM t", strong()).await.unwrap();
         assert_eq!(integer(&count), rows.len() as i64);
     }
-    println!(
+    tracing::info!(
         "{} writes acknowledged, the longest took {} ms",
         acknowledged.len(),
         longest.load(SeqCst)

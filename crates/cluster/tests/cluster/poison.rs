@@ -77,7 +77,7 @@ impl Bystander {
         let took = began.elapsed();
         assert!(took < self.max_answer, "{what} took {took:?}");
         if took > Duration::from_secs(1) {
-            println!("{what} took {took:.2?}");
+            tracing::info!("{what} took {took:.2?}");
         }
         let mut worst = self.worst.lock().unwrap();
         *worst = took.max(*worst);
@@ -131,7 +131,7 @@ async fn try_all(statements: usize, max_answer: Duration) {
                     let Some(poison) = attempts.get(number) else { return };
                     let began = Instant::now();
                     let outcome = attempt(&engine, number, poison).await;
-                    println!(
+                    tracing::info!(
                         "{number:3} {:8.2?} {:?}",
                         began.elapsed(),
                         outcome.as_ref().map(|error| &error.message)
@@ -157,7 +157,7 @@ async fn try_all(statements: usize, max_answer: Duration) {
             assert!(!bad.contains(&error.code), "{number}: {error:?}");
         }
     }
-    println!(
+    tracing::info!(
         "{} attempts: {codes:?}; the bystander wrote {written} times, the slowest answer took {:?}",
         attempts.len(),
         bystander.worst.lock().unwrap()
@@ -166,7 +166,7 @@ async fn try_all(statements: usize, max_answer: Duration) {
     check_all(&cluster, written).await;
     let began = Instant::now();
     cluster.restart_all().await;
-    println!("all nodes serve again after {:?}", began.elapsed());
+    tracing::info!("all nodes serve again after {:?}", began.elapsed());
     check_all(&cluster, written).await;
     let (folder, nodes) = cluster.close().await;
     for node in &nodes[1..] {

@@ -5,6 +5,7 @@
 
 use crate::members::Members;
 use std::fmt::Write as _;
+use std::io::Write as _;
 
 /// A generator of numbers; the same ones for a seed.
 struct Dice(u64);
@@ -249,7 +250,7 @@ fn statement(dice: &mut Dice) -> String {
             .to_owned(),
         36 => format!("INSERT {conflict}INTO {table} SELECT * FROM {}", dice.of(&["plain", "keyed", "auto", "less", "binary_key", "parent", "child", "words", "boxes", table])),
         37 => "REPLACE INTO less SELECT a, b, c FROM less UNION ALL SELECT upper(a), b, 1 FROM less".to_owned(),
-        38 => format!("WITH k AS (SELECT * FROM keyed LIMIT 3) UPDATE plain SET b = k.a FROM k WHERE plain.a = k.id"),
+        38 => "WITH k AS (SELECT * FROM keyed LIMIT 3) UPDATE plain SET b = k.a FROM k WHERE plain.a = k.id".to_owned(),
         _ => format!("DELETE FROM {table}"),
     }
 }
@@ -300,7 +301,10 @@ struct Story(Vec<String>, u64);
 impl Drop for Story {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            println!("REPLICATED_SEED={} REPLICATED_CASES=1\n{}", self.1, self.0.join("\n"));
+            let mut out = std::io::stderr();
+            let story = self.0.join("\n");
+            // There is nowhere else to say so.
+            let _ = writeln!(out, "REPLICATED_SEED={} REPLICATED_CASES=1\n{story}", self.1);
         }
     }
 }
@@ -318,6 +322,5 @@ async fn whatever_a_leader_writes_the_other_node_has() {
         let namespace = format!("case{case}");
         done += play(&mut members, &namespace, &mut Dice(case), &mut story.0).await;
     }
-    println!("{done} statements succeeded in {cases} cases");
     assert!(done as u64 >= cases * 10, "only {done} statements succeeded");
 }
