@@ -347,6 +347,7 @@ impl Engine for ClusterEngine {
     }
 
     async fn close_by(&self, deadline: Instant) {
+        self.route.close();
         self.embedded.close_by(deadline).await;
     }
 }

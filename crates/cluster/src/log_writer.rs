@@ -143,12 +143,15 @@ impl AppendTask {
         let bodies = batch.iter().flat_map(|request| request.bodies.iter().cloned());
         let entries: Vec<NewEntry> =
             (head + 1..).zip(bodies).map(|(entry, body)| NewEntry { entry, body }).collect();
-        let deadline = tokio::time::Instant::now() + APPEND_TIME;
-        // In one request as many as the log takes; the parts of a large transaction need several.
+        // The parts of a large transaction need several requests, each of which has its time: what
+        // goes on is not what hangs.
         for some in chunks(&entries) {
+            let began = Instant::now();
+            let deadline = tokio::time::Instant::now() + APPEND_TIME;
             if let Err(error) = self.log.append(term, some, deadline).await {
                 return self.fail(batch, &error);
             }
+            self.progress.note_confirmed(began);
         }
         metrics::histogram!("debros_cluster_append_seconds").record(asked.elapsed().as_secs_f64());
         metrics::histogram!("debros_cluster_append_transactions").record(batch.len() as f64);
@@ -205,12 +208,13 @@ fn split_off_rest(batch: &mut Vec<AppendRequest>) -> Vec<AppendRequest> {
     batch.split_off(count)
 }
 
-/// Pieces that the log takes at once.
+/// What goes in one request. The parts of a large transaction go one by one: while a follower
+/// receives one, it hears nothing else of its leader.
 fn chunks(entries: &[NewEntry]) -> Vec<&[NewEntry]> {
     let mut pieces = Vec::new();
     let (mut start, mut bytes) = (0, 0);
     for (index, entry) in entries.iter().enumerate() {
-        if index > start && bytes + entry.body.len() > debros_rqlite::MAX_BATCH_BYTES {
+        if index > start && bytes + entry.body.len() > BATCH_BYTES {
             pieces.push(&entries[start..index]);
             (start, bytes) = (index, 0);
         }

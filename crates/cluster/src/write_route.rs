@@ -9,6 +9,7 @@ use debros_proto::rpc::{
 };
 use debros_proto::{Code, Error, Result};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 /// The pause before a leader is looked for again.
@@ -22,11 +23,17 @@ pub(crate) struct WriteRoute {
     node: String,
     progress: Arc<Progress>,
     link: Arc<dyn LeaderLink>,
+    is_closed: AtomicBool,
 }
 
 impl WriteRoute {
     pub(crate) fn new(node: String, progress: Arc<Progress>, link: Arc<dyn LeaderLink>) -> Self {
-        Self { node, progress, link }
+        Self { node, progress, link, is_closed: AtomicBool::new(false) }
+    }
+
+    /// Passes nothing on from now on.
+    pub(crate) fn close(&self) {
+        self.is_closed.store(true, SeqCst);
     }
 
     /// Has the leader do a write: `local` when that is this node, else `request` is sent to it, and
@@ -48,13 +55,14 @@ impl WriteRoute {
         let until = options.deadline.min(Instant::now() + MAX_WAIT);
         let mut is_unknown = false;
         loop {
-            let outcome = if self.progress.is_leader() {
+            // The engine here says that it is closed.
+            let outcome = if self.progress.is_leader() || self.is_closed.load(SeqCst) {
                 local().await
             } else {
                 self.pass_on(request(), until).await.and_then(|answer| take_apart(answer, read))
             };
             let error = match outcome {
-                Err(error) if is_not_done(&error) => error,
+                Err(error) if is_not_done(&error) && !self.is_closed.load(SeqCst) => error,
                 Err(error)
                     if error.code == Code::UnknownOutcome && options.idempotency_key.is_some() =>
                 {

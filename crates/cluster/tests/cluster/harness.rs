@@ -83,6 +83,7 @@ pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
     pub(crate) network: Network,
     raft: Vec<SocketAddr>,
+    configure: fn(&mut EmbeddedConfig),
 }
 
 fn program() -> PathBuf {
@@ -113,26 +114,48 @@ fn free_address() -> SocketAddr {
 
 impl Cluster {
     pub(crate) async fn start(count: usize) -> Self {
+        Self::start_with(count, |_| {}).await
+    }
+
+    /// As [`start`](Cluster::start), with other settings of the engines.
+    pub(crate) async fn start_with(count: usize, configure: fn(&mut EmbeddedConfig)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let raft: Vec<_> = (0..count).map(|_| free_address()).collect();
         let network = Network::default();
+        let mut cluster = Self { folder, nodes: Vec::new(), network, raft, configure };
+        cluster.start_nodes().await;
+        cluster
+    }
+
+    async fn start_nodes(&mut self) {
         let mut rqliteds = Vec::new();
-        for number in 0..count {
-            rqliteds.push(start_rqlited(folder.path(), number, &raft).await);
+        for number in 0..self.raft.len() {
+            rqliteds.push(start_rqlited(self.folder.path(), number, &self.raft).await);
         }
-        let mut nodes = Vec::new();
         for (number, rqlited) in rqliteds.into_iter().enumerate() {
             assert!(rqlited.wait_serving(LONG).await, "{:?}", rqlited.state().borrow());
             if number == 0 {
                 RqliteLog::new(rqlited.client()).create_tables().await.unwrap();
             }
-            nodes.push(start_database(folder.path(), number, rqlited, &network));
+            let node = self.start_database(number, rqlited);
+            self.nodes.push(node);
         }
-        let cluster = Self { folder, nodes, network, raft };
-        for node in &cluster.nodes {
+        for node in &self.nodes {
             assert!(node.database.wait_ready(LONG).await, "{:?}", node.database.status());
         }
-        cluster
+    }
+
+    /// Ends all nodes, and starts them again.
+    pub(crate) async fn restart_all(&mut self) {
+        self.stop_nodes().await;
+        self.start_nodes().await;
+    }
+
+    /// Ends all nodes. Returns the folder and the nodes' names, which are those of their folders.
+    pub(crate) async fn close(mut self) -> (TempDir, Vec<String>) {
+        let names = self.nodes.iter().map(|node| node.name.clone()).collect();
+        self.stop_nodes().await;
+        (self.folder, names)
     }
 
     /// The node that leads, when one does.
@@ -166,18 +189,26 @@ impl Cluster {
         let number: usize = name.trim_start_matches('n').parse().unwrap();
         let rqlited = start_rqlited(self.folder.path(), number, &self.raft).await;
         assert!(rqlited.wait_serving(LONG).await, "{:?}", rqlited.state().borrow());
-        let node = start_database(self.folder.path(), number, rqlited, &self.network);
+        let node = self.start_database(number, rqlited);
         assert!(node.database.wait_ready(LONG).await, "{:?}", node.database.status());
         self.nodes.push(node);
     }
 
-    pub(crate) async fn stop(self) {
-        for node in self.nodes {
+    pub(crate) async fn stop(mut self) {
+        self.stop_nodes().await;
+    }
+
+    async fn stop_nodes(&mut self) {
+        for node in self.nodes.drain(..) {
             self.network.disconnect(&node.name);
             node.database.step_down();
             node.engine().close_by(Instant::now() + LONG).await;
             node.rqlited.stop(Duration::from_secs(10)).await;
         }
+    }
+
+    fn start_database(&self, number: usize, rqlited: Rqlited) -> Node {
+        start_database(self.folder.path(), number, rqlited, &self.network, self.configure)
     }
 }
 
@@ -192,7 +223,13 @@ async fn start_rqlited(folder: &Path, number: usize, raft: &[SocketAddr]) -> Rql
     Rqlited::start(config).await.unwrap()
 }
 
-fn start_database(folder: &Path, number: usize, rqlited: Rqlited, network: &Network) -> Node {
+fn start_database(
+    folder: &Path,
+    number: usize,
+    rqlited: Rqlited,
+    network: &Network,
+    configure: fn(&mut EmbeddedConfig),
+) -> Node {
     let name = format!("n{number}");
     let data = folder.join(&name).join("db");
     std::fs::create_dir_all(&data).unwrap();
@@ -204,12 +241,10 @@ fn start_database(folder: &Path, number: usize, rqlited: Rqlited, network: &Netw
         non_voter: false,
         raft_peers: Vec::new(),
     });
-    let config = ClusterConfig {
-        node: name.clone(),
-        engine: EmbeddedConfig { max_namespace_size: Some(32 << 20), ..EmbeddedConfig::new(data) },
-        state,
-        max_log: 256 << 20,
-    };
+    let mut engine =
+        EmbeddedConfig { max_namespace_size: Some(32 << 20), ..EmbeddedConfig::new(data) };
+    configure(&mut engine);
+    let config = ClusterConfig { node: name.clone(), engine, state, max_log: 256 << 20 };
     let log = RqliteLog::new(rqlited.client());
     let database =
         Arc::new(ClusterDatabase::start(config, log, Arc::new(network.clone())).unwrap());

@@ -6,7 +6,7 @@ use super::backup;
 use super::changed_owners;
 use super::database_handle::{DatabaseHandle, WriteOptions};
 use super::job::JobIsolation;
-use super::replication::{ChangeSet, EntryApplier, FileImage, read_position};
+use super::replication::{ChangeSet, EntryApplier, FileImage, checksum, read_position};
 use super::tenant;
 use super::writer_conn::WriterConnection;
 use super::{EmbeddedConfig, EmbeddedEngine, EngineOpenError, error_mapping};
@@ -126,6 +126,23 @@ impl EmbeddedEngine {
     pub fn forget_removals(&self, through: u64) -> Result<()> {
         let folder = &self.databases.folder;
         folder.forget_removals(through).map_err(|error| sync_error(folder.path(), &error))
+    }
+
+    /// The last entry of the log that a database's file here holds, and a hash of the data as of
+    /// then. Nodes whose files hold the same entry have the same one, or one of them is not what it
+    /// should be. Reads the whole file, beside whatever else is done. Blocks.
+    ///
+    /// # Errors
+    /// `unavailable` when the database is closing; what a read of the file meets.
+    pub fn checksum(&self, database: &TargetDatabase) -> Result<(u64, [u8; 32])> {
+        let opened = match database {
+            TargetDatabase::System => None,
+            TargetDatabase::Namespace(namespace) => {
+                Some(self.databases.open_for_restore(namespace)?)
+            }
+        };
+        let path = opened.as_ref().map_or(self.databases.system.path(), |opened| opened.path());
+        checksum(path).map_err(error_mapping::map_sqlite_error)
     }
 
     /// The newest entry that the system's file holds.

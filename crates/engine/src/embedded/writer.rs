@@ -358,7 +358,9 @@ impl WriterThread {
         if job.isolation == JobIsolation::StatementAtomic {
             let before = self.conn.db.total_changes();
             let ran = job.run(&mut self.conn);
-            if matches!(ran, JobOutcome::Failed(_)) && self.conn.db.total_changes() != before {
+            if let JobOutcome::Failed(error) = &ran
+                && (self.conn.db.total_changes() != before || is_partly_done(error))
+            {
                 // ON CONFLICT FAIL keeps the rows before the one that failed. A failed write
                 // changes nothing: the whole transaction goes, and the others run again.
                 self.roll_back();
@@ -531,6 +533,13 @@ impl WriterThread {
 /// Another node writes; the call is passed on to it.
 pub(super) fn not_leader_error() -> Error {
     Error::new(Code::NotLeader, "another node of the cluster is the leader; nothing was changed")
+}
+
+/// Whether SQLite keeps what a statement did before it failed with this: ON DELETE CASCADE and the
+/// like that go too deep. SQLite takes them for statements that cannot fail in the middle, and does
+/// not count what they did.
+fn is_partly_done(error: &Error) -> bool {
+    error.code == Code::Sql && error.message.contains("triggers nested too deep")
 }
 
 /// Whether something is full: the disk, all databases, the namespace.

@@ -101,6 +101,11 @@ cases! {
         [&["DELETE FROM g"], &["DELETE FROM t"], &["INSERT INTO g VALUES ('last words')"], &["INSERT INTO g(g) VALUES ('integrity-check')"],
          &["DROP TABLE g"], &["CREATE VIRTUAL TABLE g USING fts5(y)"], &["INSERT INTO g VALUES ('first words')"],
          &["ALTER TABLE g RENAME TO h"], &["INSERT INTO h VALUES ('second words')"]];
+    a_full_text_index_is_written_before_the_schema_changes:
+        [&["CREATE VIRTUAL TABLE f USING fts5(a)"], &["CREATE VIRTUAL TABLE g USING fts4(a)"], &["CREATE TABLE t(a)"],
+         &["INSERT INTO f VALUES ('one')", "INSERT INTO g VALUES ('one')", "ALTER TABLE t ADD COLUMN b", "INSERT INTO f VALUES ('two')",
+           "CREATE TABLE u AS SELECT * FROM f", "INSERT INTO f(f, rank) VALUES ('pgsz', 50)", "CREATE INDEX ta ON t(a)"]],
+        [&["INSERT INTO f(f) VALUES ('integrity-check')"], &["INSERT INTO f VALUES ('three')"], &["INSERT INTO g VALUES ('three')"]];
     an_older_full_text_index_is_written_on_both_nodes:
         [&["CREATE VIRTUAL TABLE f USING fts4(a, b)"], &["INSERT INTO f VALUES ('one two', 'three'), ('two', 'four')"],
          &["CREATE VIRTUAL TABLE g USING fts3(a)"], &["INSERT INTO g VALUES ('one two')"], &["DELETE FROM f WHERE docid = 1"]],
@@ -173,4 +178,74 @@ async fn a_table_whose_rows_have_no_name_is_refused() {
     }
     members.run_ok("app", "INSERT INTO t VALUES (1, 2, 3)").await;
     members.compare().await;
+}
+
+/// What a call has written into a full-text index is written into its tables when the next call
+/// begins.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_call_that_fails_takes_nothing_of_the_calls_before_it() {
+    let mut members = Members::start(7);
+    for sql in [
+        "CREATE VIRTUAL TABLE f USING fts5(a)",
+        "CREATE TABLE t(a UNIQUE, b)",
+        "INSERT INTO t VALUES (1, 1)",
+    ] {
+        members.run_ok("app", sql).await;
+    }
+    for round in 0..10 {
+        let index = format!("INSERT INTO f VALUES ('word{round} again')");
+        let transaction = [index.as_str(), "INSERT INTO t(b) VALUES (1)"];
+        call_at_once(&members, &index, &transaction).await;
+    }
+    members.compare().await;
+    members.change_places().await;
+    members.run_ok("app", "INSERT INTO f(f) VALUES ('integrity-check')").await;
+}
+
+/// Many calls at once, of which every other one fails.
+async fn call_at_once(members: &Members, index: &str, transaction: &[&str]) {
+    let fails = "INSERT INTO t SELECT NULL, 1 UNION ALL SELECT 1, 1";
+    let failing = [transaction[1], fails];
+    let (good, bad, several, undone) = tokio::join!(
+        members.run("app", index),
+        members.run("app", fails),
+        members.transact("app", transaction),
+        members.transact("app", &failing),
+    );
+    let (more, worse) = tokio::join!(members.run("app", index), members.run("app", fails));
+    for done in [good.map(|_| ()), several, more.map(|_| ())] {
+        done.unwrap();
+    }
+    assert!(bad.is_err() && undone.is_err() && worse.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_of_the_same_entry_have_the_same_checksum_and_a_damaged_one_has_not() {
+    let mut members = Members::start(7);
+    let app = debros_engine::conformance::database("app");
+    for sql in [
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, a, b AS (a || 'x'))",
+        "CREATE TABLE u(a TEXT COLLATE NOCASE PRIMARY KEY) WITHOUT ROWID",
+        "CREATE VIRTUAL TABLE f USING fts5(a)",
+        "INSERT INTO t(a) VALUES (1), (-0.0), (NULL), (x'00')",
+        "INSERT INTO u VALUES ('b'), ('A')",
+        "INSERT INTO f VALUES ('some words')",
+    ] {
+        members.run_ok("app", sql).await;
+    }
+    members.catch_up().await.unwrap();
+    let [before, other] = members.checksums(&app);
+    assert_eq!(before, other);
+    members.run_ok("app", "UPDATE t SET a = 0.0 WHERE id = 2").await;
+    let [after, behind] = members.checksums(&app);
+    assert_eq!(behind, before);
+    assert!(after.0 > before.0 && after.1 != before.1);
+    members.catch_up().await.unwrap();
+    let [after, other] = members.checksums(&app);
+    assert_eq!(after, other);
+    let [system, other] = members.checksums(&debros_engine::TargetDatabase::System);
+    assert_eq!(system, other);
+    members.damage_follower("app", "UPDATE \"ns::app::u\" SET a = 'B' WHERE a = 'b'");
+    let [ours, theirs] = members.checksums(&app);
+    assert!(ours.0 == theirs.0 && ours.1 != theirs.1);
 }

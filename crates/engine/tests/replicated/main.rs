@@ -1,15 +1,23 @@
 //! The conformance suite on an engine whose writes go through a log. After each case another engine
 //! applies the log, and must have the same rows then.
 
+mod compared;
 mod corners;
+#[path = "../suites/corpora.rs"]
+mod corpora;
+#[path = "../suites/dump.rs"]
+mod dump;
 mod members;
 mod random;
+#[path = "../suites/references.rs"]
+mod references;
 mod same_files;
 mod test_log;
 
+use compared::compare_with_follower;
+pub(crate) use compared::open_engine;
 use debros_engine::conformance::Fixture;
 use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine};
-use same_files::assert_same_files;
 use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -28,30 +36,9 @@ struct Leader {
 
 impl Drop for Leader {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            return;
+        if !std::thread::panicking() {
+            compare_with_follower(self.folder.path(), &self.log, config);
         }
-        let folder = tempfile::tempdir().unwrap();
-        let entries = self.log.entries();
-        let compare = || {
-            let runtime = tokio::runtime::Runtime::new().unwrap();
-            let follower = EmbeddedEngine::open_replicated(
-                config(folder.path()),
-                Arc::new(TestLog::follower()),
-            )
-            .unwrap();
-            // In pieces, some of them twice, as after a crash.
-            for (index, piece) in entries.chunks(7).enumerate() {
-                runtime.block_on(follower.apply(piece.to_vec())).unwrap();
-                if index % 3 == 0 {
-                    runtime.block_on(follower.apply(piece.to_vec())).unwrap();
-                }
-            }
-            follower.sync_files().unwrap();
-            drop(follower);
-        };
-        std::thread::scope(|scope| scope.spawn(compare).join()).unwrap();
-        assert_same_files(self.folder.path(), folder.path());
     }
 }
 

@@ -45,21 +45,9 @@ impl ReplicatedLog for MemberLog {
 struct Member {
     folder: TempDir,
     log: Arc<MemberLog>,
-    engine: Option<EmbeddedEngine>,
+    engine: EmbeddedEngine,
     /// How much of the log it has.
     applied: usize,
-}
-
-impl Member {
-    fn open(&mut self) {
-        let config = EmbeddedConfig::new(self.folder.path());
-        self.engine =
-            Some(EmbeddedEngine::open_replicated(config, Arc::clone(&self.log) as _).unwrap());
-    }
-
-    fn engine(&self) -> &EmbeddedEngine {
-        self.engine.as_ref().unwrap()
-    }
 }
 
 /// Two nodes.
@@ -76,16 +64,17 @@ impl Members {
         let member = |leads| {
             let log = MemberLog { leads: AtomicBool::new(leads), entries: Arc::clone(&entries) };
             let folder = tempfile::tempdir().unwrap();
-            let mut member = Member { folder, log: Arc::new(log), engine: None, applied: 0 };
-            member.open();
-            member
+            let log = Arc::new(log);
+            let config = EmbeddedConfig::new(folder.path());
+            let engine = EmbeddedEngine::open_replicated(config, Arc::clone(&log) as _).unwrap();
+            Member { folder, log, engine, applied: 0 }
         };
         let nodes = [member(true), member(false)];
         Self { nodes, leads: 0, entries, chance: seed | 1 }
     }
 
     pub(crate) fn leader(&self) -> &EmbeddedEngine {
-        self.nodes[self.leads].engine()
+        &self.nodes[self.leads].engine
     }
 
     /// One statement on the leader.
@@ -123,7 +112,7 @@ impl Members {
             let back = self.pick(4).min(applied);
             let end = (applied + 1 + self.pick(9)).min(all.len());
             let piece = all[applied - back..end].to_vec();
-            self.nodes[follower].engine().apply(piece).await?;
+            self.nodes[follower].engine.apply(piece).await?;
             self.nodes[follower].applied = end;
         }
         Ok(())
@@ -133,8 +122,8 @@ impl Members {
     pub(crate) async fn compare(&mut self) {
         self.catch_up().await.unwrap_or_else(|error| panic!("the follower: {error:?}"));
         let [one, other] = &self.nodes;
-        one.engine().sync_files().unwrap();
-        other.engine().sync_files().unwrap();
+        one.engine.sync_files().unwrap();
+        other.engine.sync_files().unwrap();
         assert_same_files(
             self.nodes[self.leads].folder.path(),
             self.nodes[1 - self.leads].folder.path(),
@@ -152,18 +141,24 @@ impl Members {
         );
     }
 
+    /// Both nodes' checksums of a database, the leader's first.
+    pub(crate) fn checksums(&self, database: &TargetDatabase) -> [(u64, [u8; 32]); 2] {
+        let of = |node: &Member| node.engine.checksum(database).unwrap();
+        [of(&self.nodes[self.leads]), of(&self.nodes[1 - self.leads])]
+    }
+
+    /// Changes the follower's file behind its back.
+    pub(crate) fn damage_follower(&self, namespace: &str, sql: &str) {
+        let folder = self.nodes[1 - self.leads].folder.path();
+        let file = folder.join(format!("ns/{namespace}.db"));
+        rusqlite::Connection::open(file).unwrap().execute_batch(sql).unwrap();
+    }
+
     /// The follower leads from now on.
     pub(crate) async fn change_places(&mut self) {
         self.catch_up().await.unwrap_or_else(|error| panic!("the follower: {error:?}"));
         self.nodes[self.leads].log.leads.store(false, SeqCst);
         self.leads = 1 - self.leads;
         self.nodes[self.leads].log.leads.store(true, SeqCst);
-    }
-
-    /// The follower's program starts again.
-    pub(crate) async fn restart_follower(&mut self) {
-        let follower = &mut self.nodes[1 - self.leads];
-        follower.engine.take().unwrap().close().await;
-        follower.open();
     }
 }

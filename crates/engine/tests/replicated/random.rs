@@ -5,6 +5,7 @@
 
 use crate::members::Members;
 use std::fmt::Write as _;
+use std::io::Write as _;
 
 /// A generator of numbers; the same ones for a seed.
 struct Dice(u64);
@@ -298,10 +299,12 @@ async fn play(
 struct Story(Vec<String>, u64);
 
 impl Drop for Story {
-    #[allow(clippy::print_stderr, reason = "a failed test prints how to see it again")]
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("REPLICATED_SEED={} REPLICATED_CASES=1\n{}", self.1, self.0.join("\n"));
+            let mut out = std::io::stderr();
+            let story = self.0.join("\n");
+            // There is nowhere else to say so.
+            let _ = writeln!(out, "REPLICATED_SEED={} REPLICATED_CASES=1\n{story}", self.1);
         }
     }
 }

@@ -21,11 +21,15 @@ pub(crate) fn assert_same_files(leader: &Path, follower: &Path) {
 /// As [`assert_same_files`], of one file.
 pub(crate) fn assert_same_file(name: &str, ours: &Path, theirs: &Path) {
     let (ours, theirs) = (content(ours), content(theirs));
+    let mut different = Vec::new();
     for (object, rows) in &ours {
         // As texts: a negative zero is not the other one.
         let (rows, others) = (format!("{rows:?}"), format!("{:?}", theirs.get(object)));
-        assert_eq!(format!("Some({rows})"), others, "{name}: {object}");
+        if format!("Some({rows})") != others {
+            different.push(format!("{name}: {object}\n  {rows}\n  {others}"));
+        }
     }
+    assert!(different.is_empty(), "{}", different.join("\n"));
     assert_eq!(ours.len(), theirs.len(), "{name}");
 }
 

@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 /// Tables of the engine's that each node has for itself.
-const LOCAL_TABLES: [&str; 4] =
+pub(super) const LOCAL_TABLES: [&str; 4] =
     ["_debros_moment", "_debros_position", "_debros_about", "namespace_usage"];
 
 /// How a statement on the schema goes into the log.
@@ -95,6 +95,8 @@ impl ChangeRecorder {
     /// # Errors
     /// SQLite's.
     pub(in crate::embedded) fn savepoint(&self, db: &Connection) -> rusqlite::Result<usize> {
+        // What comes before the mark must not be written after it.
+        flush_full_text(db)?;
         self.read_written_blobs(db)?;
         Ok(lock(&self.recorded).changes.len())
     }
@@ -217,6 +219,7 @@ impl ChangeRecorder {
     /// # Errors
     /// SQLite's; one that says that a row could not be read.
     pub(in crate::embedded) fn take(&self, db: &Connection) -> rusqlite::Result<ChangeSet> {
+        flush_full_text(db)?;
         self.turn_merges_off(db)?;
         self.read_written_blobs(db)?;
         self.record_sequences(db)?;
@@ -381,6 +384,15 @@ fn new_values(event: &RowEvent<'_>) -> Result<Vec<StoredValue>, UnreadableRow> {
     let mut values = Vec::new();
     event.new_values(&mut |value| values.push(value.into()))?;
     Ok(values)
+}
+
+/// A full-text index keeps what was written in memory until the COMMIT, which would be too late for
+/// the log. It writes it when a savepoint begins.
+fn flush_full_text(db: &Connection) -> rusqlite::Result<()> {
+    for sql in ["/*debros*/ SAVEPOINT flush", "/*debros*/ RELEASE flush"] {
+        db.prepare_cached(sql)?.raw_execute()?;
+    }
+    Ok(())
 }
 
 /// The places and values of the columns of a row of a full-text index's tables.

@@ -79,7 +79,11 @@ impl WriterThread {
 
     /// Takes the room for what the transaction has made, and commits. Returns the file's size.
     fn commit_with_room(&self, with_reserve: bool) -> Result<u64, CommitFailure> {
-        self.flush_full_text().map_err(CommitFailure::BeforeCommit)?;
+        if let Some(recorder) = &self.conn.recorder {
+            self.conn.authorizer.set_rights(StatementRights::Internal);
+            // What it writes takes room too.
+            recorder.savepoint(&self.conn.db).map_err(CommitFailure::BeforeCommit)?;
+        }
         let size = self.read_file_size().map_err(CommitFailure::BeforeCommit)?;
         let (owner, changes) = (self.owner.as_ref(), size != self.size);
         if changes {
@@ -141,16 +145,6 @@ impl WriterThread {
             .append(&database, changes.encode_to_vec().into())
             .map_err(CommitFailure::NotInLog)?;
         Ok(Some(number))
-    }
-
-    /// A full-text index keeps what was written in memory until the COMMIT, which would be too late
-    /// for the log. It writes it when a savepoint begins.
-    fn flush_full_text(&self) -> rusqlite::Result<()> {
-        if self.conn.recorder.is_none() {
-            return Ok(());
-        }
-        self.run_internal("/*debros*/ SAVEPOINT flush")?;
-        self.run_internal("/*debros*/ RELEASE flush")
     }
 
     fn handle_commit_failure(

@@ -2,7 +2,7 @@
 //! after another.
 
 use debros_engine::conformance::{database, namespace, options};
-use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine};
+use debros_engine::embedded::EmbeddedConfig;
 use debros_engine::{CallOptions, Engine};
 use debros_proto::rpc::{Statement, value::Kind};
 use debros_proto::{Code, Error};
@@ -25,7 +25,7 @@ fn corpus(folder: &str) -> PathBuf {
 }
 
 fn open(folder: &Path) -> Arc<dyn Engine> {
-    Arc::new(EmbeddedEngine::open(EmbeddedConfig::new(folder)).unwrap())
+    crate::open_engine(EmbeddedConfig::new(folder))
 }
 
 /// Runs a text as SQLite does.
@@ -376,7 +376,7 @@ async fn lesson_01_no_attack_reaches_another_namespace_or_the_system() {
         let db = Connection::open(&path).unwrap();
         let foreign = format!(
             "SELECT group_concat(name) FROM sqlite_schema WHERE replace(name, 'sqlite_autoindex_', '') NOT LIKE 'ns::{name}::%'
-             AND tbl_name NOT IN ('_debros_catalogue', '_debros_idempotency', '_debros_moment', '_debros_about')
+             AND tbl_name NOT IN ('_debros_catalogue', '_debros_idempotency', '_debros_moment', '_debros_about', '_debros_position')
              AND name NOT IN ('sqlite_sequence', 'sqlite_stat1', 'sqlite_stat4')"
         );
         assert_eq!(plain(&db, &foreign).rows, [[Value::Null]], "{name}");

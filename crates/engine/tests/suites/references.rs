@@ -5,7 +5,7 @@ use debros_engine::conformance::{
     assert_code, database, keyed_options, options, query, query_integer, query_ok, query_refused,
     single_value, transaction,
 };
-use debros_engine::embedded::{CallLimits, EmbeddedConfig, EmbeddedEngine};
+use debros_engine::embedded::{CallLimits, EmbeddedConfig};
 use debros_engine::{CallOptions, Engine};
 use debros_proto::Code;
 use debros_proto::rpc::{Statement, Value};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 fn open(folder: &Path) -> Arc<dyn Engine> {
-    Arc::new(EmbeddedEngine::open(EmbeddedConfig::new(folder)).unwrap())
+    crate::open_engine(EmbeddedConfig::new(folder))
 }
 
 /// Users, to which posts and comments refer.
@@ -197,8 +197,7 @@ async fn the_limits_are_the_callers_statements_own() {
     blog(folder.path()).await.close().await;
     let config = EmbeddedConfig::new(folder.path());
     let limits = CallLimits { rows: 2, ..config.limits };
-    let engine: Arc<dyn Engine> =
-        Arc::new(EmbeddedEngine::open(EmbeddedConfig { limits, ..config }).unwrap());
+    let engine: Arc<dyn Engine> = crate::open_engine(EmbeddedConfig { limits, ..config });
     let statements =
         ["PRAGMA foreign_keys = OFF", "SELECT id FROM users", "INSERT INTO posts VALUES (50, 77)"];
     assert_eq!(transaction(&engine, &statements).await.unwrap_err().code, Code::Constraint);
@@ -216,7 +215,7 @@ async fn a_transaction_that_is_ended_from_within_leaves_references_enforced() {
     let statement_time = Duration::from_secs(2);
     let config =
         EmbeddedConfig { statement_time, max_size: 2 << 20, ..EmbeddedConfig::new(folder.path()) };
-    let engine: Arc<dyn Engine> = Arc::new(EmbeddedEngine::open(config).unwrap());
+    let engine: Arc<dyn Engine> = crate::open_engine(config);
     query_ok(&engine, "CREATE TABLE big(b)").await;
     query_ok(
         &engine,
@@ -428,5 +427,25 @@ async fn who_may_only_read_turns_nothing_off() {
     let reported =
         engine.transaction(&database("app"), ask("PRAGMA foreign_keys"), reading()).await.unwrap();
     assert_eq!(single_value(&reported.value[0]), Value::from(1));
+    engine.close().await;
+}
+
+#[tokio::test]
+async fn a_cascade_that_goes_too_deep_removes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(folder.path());
+    for sql in [
+        "CREATE TABLE tree(id INTEGER PRIMARY KEY, up REFERENCES tree(id) ON DELETE CASCADE)",
+        "INSERT INTO tree WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) SELECT i, nullif(i - 1, 0) FROM n",
+    ] {
+        query_ok(&engine, sql).await;
+    }
+    let remove = "DELETE FROM tree WHERE id = 1";
+    for _ in 0..2 {
+        let error = query_refused(&engine, remove).await;
+        assert!(error.message.contains("nested too deep"), "{error}");
+        transaction(&engine, &[remove]).await.unwrap_err();
+        assert_eq!(query_integer(&engine, "SELECT count(*) FROM tree").await, 3000);
+    }
     engine.close().await;
 }

@@ -5,7 +5,7 @@ use debros_engine::Engine;
 use debros_engine::conformance::{
     assert_code, database, namespace, options, query_integer, query_ok, query_refused, transaction,
 };
-use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine};
+use debros_engine::embedded::EmbeddedConfig;
 use debros_proto::Code;
 use debros_proto::rpc::{Statement, StatementResult, value::Kind};
 use rusqlite::Connection;
@@ -13,12 +13,12 @@ use rusqlite::types::Value;
 use std::path::Path;
 use std::sync::Arc;
 
-const FULL_TEXT_AND_RTREE: &str = include_str!("dumps/full_text_and_rtree.sql");
-const PRESENT_SHELL: &str = include_str!("dumps/present_shell.sql");
-const CONTENTLESS: &str = include_str!("dumps/contentless.sql");
+const FULL_TEXT_AND_RTREE: &str = include_str!("../dumps/full_text_and_rtree.sql");
+const PRESENT_SHELL: &str = include_str!("../dumps/present_shell.sql");
+const CONTENTLESS: &str = include_str!("../dumps/contentless.sql");
 
 fn open(folder: &Path) -> Arc<dyn Engine> {
-    Arc::new(EmbeddedEngine::open(EmbeddedConfig::new(folder)).unwrap())
+    crate::open_engine(EmbeddedConfig::new(folder))
 }
 
 /// The statements of a dump, without its BEGIN and COMMIT.
