@@ -165,8 +165,8 @@ fn print_summary(seed: u64, rounds: &[(Moment, Moment)], journals: &[Journal]) -
     let mut out = std::io::stdout();
     writeln!(
         out,
-        "seed {seed}: {} rounds; acknowledged: {} writes, of them {} rows and {} transactions; {} repeated under their key, {} of \
-         unknown outcome; {} calls on registers",
+        "seed {seed}: {} rounds; acknowledged: {} writes, of them {} rows and {} transactions; \
+         {} repeated under their key, {} of unknown outcome; {} calls on registers",
         rounds.len(),
         all.len(),
         sum(|journal| journal.once.len() as u64),
