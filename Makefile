@@ -44,8 +44,9 @@ clean: ## Delete what was built; the data stays
 	rm -rf bin
 
 run-node: programs ## Start the bootstrap node of configs/bootstrap.yaml
-	@test -e data/bootstrap/db/CLUSTER || echo "A node that is alone. While it runs, this makes it the first of a cluster, which run-node2 and run-node3 join:\
-	  make tools && DEBROS_NODE_DATA_DIR=data/bootstrap bin/network-cli cluster init"
+	@test -e data/bootstrap/db/CLUSTER || { \
+	echo "A node that is alone. While it runs, this makes it the first of a cluster, which run-node2 and run-node3 join:"; \
+	echo "  make tools && DEBROS_NODE_DATA_DIR=data/bootstrap bin/network-cli cluster init"; }
 	@exec $(BUILT)/network-node --config configs/bootstrap.yaml
 
 # A second node dials the bootstrap node, when that runs on this machine. When the bootstrap node is part of a cluster,

@@ -126,10 +126,12 @@ fn level_filter(level: &str) -> Targets {
     let crates = [
         "debros_cli",
         "debros_client",
+        "debros_cluster",
         "debros_engine",
         "debros_gateway",
         "debros_node",
         "debros_p2p",
+        "debros_rqlite",
     ];
     Targets::new().with_default(libraries).with_targets(crates.map(|name| (name, own)))
 }

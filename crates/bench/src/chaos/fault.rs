@@ -12,9 +12,11 @@ const LONGEST_STOP_MS: u64 = 5000;
 /// A kind of fault, as `--faults` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum FaultKind {
-    /// kill -9 of the node that leads; its rqlited goes with it.
+    /// kill -9 of the node that leads, and of its rqlited.
     KillLeader,
-    /// kill -9 of a node; its rqlited goes with it.
+    /// kill -9 of a node and of its rqlited.
+    KillBoth,
+    /// kill -9 of a node alone: the system ends its rqlited, which can hand over.
     KillNode,
     /// kill -9 of an rqlited.
     KillRqlited,
@@ -59,7 +61,11 @@ impl Fault {
         match kind {
             FaultKind::KillLeader => {
                 let leader = cluster.find_leader()?;
-                cluster.kill_node(leader);
+                cluster.kill_both(leader)?;
+                wait();
+            }
+            FaultKind::KillBoth => {
+                cluster.kill_both(target)?;
                 wait();
             }
             FaultKind::KillNode => {
@@ -87,7 +93,7 @@ impl Fault {
             FaultKind::RestartNode => cluster.stop_node(target)?,
             FaultKind::KillAll => {
                 for index in 0..cluster.nodes.len() {
-                    cluster.kill_node(index);
+                    cluster.kill_both(index)?;
                 }
             }
         }
@@ -101,7 +107,10 @@ impl fmt::Display for Fault {
         let ms = self.time.as_millis();
         match self.kind {
             FaultKind::KillLeader => write!(f, "kill -9 of the leader, away for {ms} ms"),
-            FaultKind::KillNode => write!(f, "kill -9 of node {node}, away for {ms} ms"),
+            FaultKind::KillBoth => {
+                write!(f, "kill -9 of node {node} and its rqlited, away for {ms} ms")
+            }
+            FaultKind::KillNode => write!(f, "kill -9 of node {node} alone, away for {ms} ms"),
             FaultKind::KillRqlited => write!(f, "kill -9 of node {node}'s rqlited"),
             FaultKind::StopBoth => write!(f, "node {node} and its rqlited stand still for {ms} ms"),
             FaultKind::StopNode => write!(f, "node {node} stands still for {ms} ms"),

@@ -47,6 +47,9 @@ pub(crate) struct ChaosOptions {
     /// Only these faults; all if none is given.
     #[arg(long, value_enum, value_delimiter = ',')]
     faults: Vec<FaultKind>,
+    /// Keeps the nodes' logs and data, also when all is well.
+    #[arg(long)]
+    keep: bool,
     /// The network-node program, with network-cli beside it; without it, both are built with the
     /// release profile.
     #[arg(long, value_name = "FILE")]
@@ -81,7 +84,7 @@ pub(crate) fn run(options: &ChaosOptions) -> Result<()> {
     let beside = program.parent().context("the program has no folder")?;
     let mut folder = tempfile::Builder::new().prefix("chaos-").tempdir_in(beside)?;
     let outcome = run_in(options, seed, &kinds, &programs, &rqlited, folder.path());
-    if outcome.is_err() {
+    if outcome.is_err() || options.keep {
         folder.disable_cleanup(true);
         print_progress(&format!("the nodes' logs and data are in {}", folder.path().display()));
     }
@@ -155,18 +158,20 @@ fn print_summary(seed: u64, rounds: &[(Moment, Moment)], journals: &[Journal]) -
     let mut all: Vec<Moment> =
         journals.iter().flat_map(|journal| journal.acknowledged.iter().copied()).collect();
     all.sort_unstable();
-    let mut everybody: Vec<Moment> =
-        rounds.iter().map(|round| verdict::longest_gap(&all, *round)).collect();
+    let numbered = || (1_usize..).zip(rounds);
+    let mut everybody: Vec<(Moment, usize)> =
+        numbered().map(|(number, round)| (verdict::longest_gap(&all, *round), number)).collect();
     let of_one = |round: &(Moment, Moment)| {
         let gaps = journals.iter().map(|j| verdict::longest_gap(&j.acknowledged, *round));
         gaps.max().unwrap_or_default()
     };
-    let mut anybody: Vec<Moment> = rounds.iter().map(of_one).collect();
+    let mut anybody: Vec<(Moment, usize)> =
+        numbered().map(|(number, round)| (of_one(round), number)).collect();
     let mut out = std::io::stdout();
     writeln!(
         out,
-        "seed {seed}: {} rounds; acknowledged: {} writes, of them {} rows and {} transactions; {} repeated under their key, {} of \
-         unknown outcome; {} calls on registers",
+        "seed {seed}: {} rounds; acknowledged: {} writes, of them {} rows and {} transactions; \
+         {} repeated under their key, {} of unknown outcome; {} calls on registers",
         rounds.len(),
         all.len(),
         sum(|journal| journal.once.len() as u64),
@@ -180,13 +185,16 @@ fn print_summary(seed: u64, rounds: &[(Moment, Moment)], journals: &[Journal]) -
         ("the unluckiest writer waited for", &mut anybody),
     ] {
         gaps.sort_unstable();
-        let seconds = |gap: Option<&Moment>| gap.map_or(0.0, |gap| *gap as f64 / 1e9);
-        writeln!(
-            out,
-            "{what} {:.2} s (median of the rounds), {:.2} s (worst)",
-            seconds(gaps.get(gaps.len() / 2)),
-            seconds(gaps.last())
-        )?;
+        if let (Some((median, _)), Some((worst, number))) = (gaps.get(gaps.len() / 2), gaps.last())
+        {
+            let seconds = |gap: &Moment| *gap as f64 / 1e9;
+            writeln!(
+                out,
+                "{what} {:.2} s (median of the rounds), {:.2} s (worst, round {number})",
+                seconds(median),
+                seconds(worst)
+            )?;
+        }
     }
     let mut refusals = BTreeMap::<&str, u64>::new();
     for (why, count) in journals.iter().flat_map(|journal| &journal.refusals) {

@@ -153,7 +153,14 @@ impl ChaosCluster {
         Ok(())
     }
 
-    /// Ends a node as a loss of power would. Its rqlited goes with it.
+    /// Ends a node and its rqlited as a loss of power would.
+    pub(crate) fn kill_both(&mut self, index: usize) -> Result<()> {
+        self.signal_rqlited(index, "KILL")?;
+        self.kill_node(index);
+        Ok(())
+    }
+
+    /// Ends a node with kill -9. The system sends its rqlited SIGTERM.
     pub(crate) fn kill_node(&mut self, index: usize) {
         self.nodes[index].process = None;
     }

@@ -17,7 +17,6 @@ async fn same_everywhere(scripts: &[&[&[&str]]]) {
         }
         members.compare().await;
         members.change_places().await;
-        members.restart_follower().await;
     }
 }
 
