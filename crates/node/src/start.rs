@@ -163,7 +163,7 @@ async fn join(
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(folder_error(error)),
             _ => {}
         }
-        std::fs::create_dir_all(folder).map_err(folder_error)?;
+        make_folder(folder)?;
     }
     let mut alone = config.clone();
     alone.database.data_dir.clone_from(&joining);
