@@ -34,8 +34,7 @@ fn observed(schema: &str) -> (Connection, Arc<Mutex<Vec<String>>>) {
 fn changes(schema: &str, sql: &str) -> Vec<String> {
     let (connection, seen) = observed(schema);
     connection.execute_batch(sql).unwrap();
-    let lines = seen.lock().unwrap().clone();
-    lines
+    seen.lock().unwrap().clone()
 }
 
 #[test]
