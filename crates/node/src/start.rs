@@ -269,7 +269,8 @@ async fn start_services(
         config.clock.clone(),
         config.open_namespaces.iter().cloned(),
         config.admin_wallets.iter().copied(),
-    );
+    )
+    .shared(replication.is_some());
     let auth = AuthService::start(
         auth_db,
         node_id.clone(),

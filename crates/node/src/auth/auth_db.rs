@@ -21,6 +21,8 @@ pub(crate) struct AuthDb {
     open_namespaces: HashSet<Namespace>,
     /// Wallets that may run the node.
     admin_wallets: HashSet<Wallet>,
+    /// Other nodes serve the same database, and have verified credentials of their own.
+    pub(super) is_shared: bool,
     /// Namespaces that are being deleted.
     pub(super) deleting: DeletingNamespaces,
 }
@@ -38,8 +40,14 @@ impl AuthDb {
             clock,
             open_namespaces: open,
             admin_wallets: admins,
+            is_shared: false,
             deleting: DeletingNamespaces::default(),
         }
+    }
+
+    /// Says whether other nodes serve the same database.
+    pub(crate) fn shared(self, is_shared: bool) -> Self {
+        Self { is_shared, ..self }
     }
 
     /// Whether every verified wallet may act in the namespace.

@@ -14,7 +14,7 @@ use crate::caller::VerifiedIdentity;
 use debros_auth::{Role, Wallet};
 use debros_proto::rpc::{Row, Statement};
 use debros_proto::{Code, Error, Namespace, Result};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The owner of a namespace whose data is being deleted.
 pub(super) const DELETED_OWNER: &str = "";
@@ -41,6 +41,10 @@ pub(crate) struct PageRequest {
     /// At most so many.
     pub(crate) limit: usize,
 }
+
+/// For how long another node believes a credential that it has verified, and ends the streams of one
+/// that is not valid any more, at most.
+const BELIEVED_BY_OTHERS: Duration = Duration::from_secs(5);
 
 impl AuthService {
     /// The namespaces that a wallet owns or has a role in, and `own`.
@@ -162,6 +166,13 @@ impl AuthService {
             Ok(()) => {}
         }
         end();
+        if self.auth_db.is_shared {
+            // Another node may let a caller in until its last look at the credential is too old.
+            // What such a caller wrote goes as well, before the name is another's.
+            tokio::time::sleep(BELIEVED_BY_OTHERS).await;
+            let deadline = Instant::now() + BELIEVED_BY_OTHERS;
+            self.auth_db.engine.delete_namespace(namespace, Vec::new(), deadline).await?;
+        }
         // With what was under way when the namespace was shut, and came after its rows went.
         let mut last = delete_row_statements(namespace);
         last.push(Statement::new(
@@ -177,6 +188,10 @@ impl AuthService {
     /// engine opened. A name that has data all the same becomes the operator's, and not the first
     /// wallet's that signs in; one that cannot be looked into stays taken.
     pub(super) async fn free_deleted_names(&self) -> Result<()> {
+        // Another node may be deleting it at this moment. Deleting it again frees the name.
+        if self.auth_db.is_shared {
+            return Ok(());
+        }
         let _none_now = self.deletions.lock().await;
         let names = format!("SELECT name FROM namespaces WHERE owner = '{DELETED_OWNER}'");
         for row in self.auth_db.query_rows(names.as_str().into()).await? {
