@@ -189,4 +189,8 @@ async fn check_all(cluster: &Cluster, written: i64) {
             run(&engine, &namespace, "INSERT INTO after VALUES (1)").await.unwrap();
         }
     }
+    // Each has what was written through the others.
+    for node in &cluster.nodes {
+        assert!(node.database.wait_ready(LONG).await);
+    }
 }
