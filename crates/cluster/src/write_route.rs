@@ -69,6 +69,10 @@ impl WriteRoute {
                     is_unknown = true;
                     error
                 }
+                // This node does not look for a leader any more.
+                Err(error) if is_not_done(&error) => {
+                    return Err(if is_unknown { unknown_error() } else { no_leader_error(&error) });
+                }
                 outcome => return outcome,
             };
             if Instant::now() + PAUSE >= until {
