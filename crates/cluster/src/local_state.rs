@@ -50,6 +50,20 @@ impl LocalState {
         }
     }
 
+    /// Puts the file aside: from now on the folder's databases change without the log, and never fit
+    /// to it again. True: there was one.
+    ///
+    /// # Errors
+    /// [`LocalStateError`].
+    pub fn set_aside(folder: &Path) -> Result<bool, LocalStateError> {
+        let path = folder.join(FILE);
+        match std::fs::rename(&path, folder.join("CLUSTER.left")) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(LocalStateError { path, message: error.to_string() }),
+        }
+    }
+
     /// Writes the file, so that it is there after a loss of power.
     ///
     /// # Errors
@@ -60,5 +74,28 @@ impl LocalState {
         let text = serde_json::to_vec(self).map_err(|error| failed(error.to_string()))?;
         durable_file::replace(&path, &text, FileReaders::Owner)
             .map_err(|error| failed(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LocalState;
+
+    #[test]
+    fn a_folder_that_left_its_cluster_does_not_come_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = LocalState {
+            cluster: "c".to_owned(),
+            durable: 7,
+            begins: false,
+            non_voter: false,
+            raft_peers: Vec::new(),
+        };
+        assert_eq!(LocalState::read(folder.path()).unwrap(), None);
+        state.write(folder.path()).unwrap();
+        assert_eq!(LocalState::read(folder.path()).unwrap(), Some(state));
+        assert!(LocalState::set_aside(folder.path()).unwrap());
+        assert_eq!(LocalState::read(folder.path()).unwrap(), None);
+        assert!(!LocalState::set_aside(folder.path()).unwrap());
     }
 }

@@ -18,7 +18,7 @@ use debros_cluster::LocalState;
 use debros_engine::Engine;
 use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine};
 use debros_p2p::{Host, HostConfig, Keypair, PeerId, PeerLimits, identity, peer_info};
-use debros_proto::now_ms;
+use debros_proto::{Code, Error, now_ms};
 use std::fs::Permissions;
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -347,19 +347,40 @@ async fn open_database(
 ) -> Result<NodeDatabase, NodeStartError> {
     // Not among the databases: it is there when their disk is not.
     let engine = engine_config(config, config.data_dir.join("database.files"));
-    let state =
-        if config.cluster.is_wanted { LocalState::read(&config.database.data_dir)? } else { None };
-    let keyring = Keyring::load(&config.cluster.key_file)?;
-    let (Some(state), Some(keyring)) = (state, keyring) else {
+    let folder = &config.database.data_dir;
+    let state = if config.cluster.is_wanted { LocalState::read(folder)? } else { None };
+    let Some(state) = state else {
+        if LocalState::set_aside(folder)? {
+            tracing::warn!(
+                folder = %folder.display(),
+                "the database was a cluster's; from now on it is this node's alone, and does not go back into the cluster"
+            );
+        }
         let engine = Arc::new(open_embedded(engine).await?);
         return Ok(NodeDatabase { engine, replication: None, owns_engine: true });
     };
+    let keyring = Keyring::load(&config.cluster.key_file)?
+        .ok_or_else(|| NodeStartError::Cluster(key_missing_error(&state, config)))?;
     let link = MembersLink::default();
     let replication =
         Replication::start(config, engine, peer_id, &keyring, state, link.clone()).await?;
     let engine = replication.database.engine();
     let replication = Some((Arc::new(replication), link));
     Ok(NodeDatabase { engine, replication, owns_engine: true })
+}
+
+/// What a node keeps that is alone must not be written to a database of a cluster.
+fn key_missing_error(state: &LocalState, config: &NodeConfig) -> Error {
+    Error::new(
+        Code::Conflict,
+        format!(
+            "the database {} belongs to the cluster {}, whose key is not in {}: put the key there, or start the node with \
+             database.engine: embedded to have it alone for good",
+            config.database.data_dir.display(),
+            state.cluster,
+            config.cluster.key_file.display()
+        ),
+    )
 }
 
 fn engine_config(config: &NodeConfig, file_record: PathBuf) -> EmbeddedConfig {
