@@ -144,20 +144,6 @@ impl EmbeddedEngine {
         let path = opened.as_ref().map_or(self.databases.system.path(), |opened| opened.path());
         checksum(path).map_err(error_mapping::map_sqlite_error)
     }
-
-    /// The newest entry that the system's file holds.
-    ///
-    /// # Errors
-    /// As a read.
-    pub fn system_position(&self) -> Result<u64> {
-        self.databases
-            .system
-            .read_on_this_thread(|conn| {
-                conn.authorizer.set_rights(StatementRights::Internal);
-                read_position(&conn.db)
-            })?
-            .map_err(error_mapping::map_sqlite_error)
-    }
 }
 
 /// Applies entries on the thread that writes the file.
@@ -210,20 +196,8 @@ fn apply_image(
     }
     let mut image = FileImage::create(temp, content)?;
     image.set_position(number)?;
-    conn.applier = None;
-    tenant::replace_content(conn, |conn| {
-        backup::overwrite_database(conn, image.path())?;
-        conn.forget_statements();
-        conn.ledger
-            .as_ref()
-            .map_or(Ok(()), |ledger| ledger.load_counts(conn, false))
-            .map_err(error_mapping::map_sqlite_error)
-    })?;
-    conn.authorizer.set_rights(StatementRights::Internal);
-    conn.recorder
-        .as_ref()
-        .map_or(Ok(()), |recorder| recorder.reload(&conn.db))
-        .map_err(error_mapping::map_sqlite_error)
+    // That it is unusable is logged there; it is so on every node.
+    backup::replace_by_file(conn, image.path()).map(|_| ())
 }
 
 fn apply_changes(

@@ -2,6 +2,7 @@
 //! on one node, then on the other, and on the first again, and compares all rows in between.
 
 use crate::members::Members;
+use debros_engine::Engine as _;
 
 /// Runs scripts one after the other, each on the node that did not run the one before. A script's
 /// statements are calls of their own; several in one `&[…]` are one transaction.
@@ -247,4 +248,31 @@ async fn nodes_of_the_same_entry_have_the_same_checksum_and_a_damaged_one_has_no
     members.damage_follower("app", "UPDATE \"ns::app::u\" SET a = 'B' WHERE a = 'b'");
     let [ours, theirs] = members.checksums(&app);
     assert!(ours.0 == theirs.0 && ours.1 != theirs.1);
+}
+
+/// What the leader knows of a file is of the file that a restore put there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_goes_on_from_what_it_has_restored() {
+    let mut members = Members::start(7);
+    for sql in [
+        "CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, a)",
+        "CREATE VIRTUAL TABLE f USING fts4(body)",
+        "INSERT INTO t(a) VALUES (1), (2)",
+        "INSERT INTO f VALUES ('one')",
+    ] {
+        members.run_ok("app", sql).await;
+    }
+    let made = members.leader().backup(Box::new(|_, _| {})).await.unwrap();
+    members.run_ok("app", "INSERT INTO t(a) VALUES (3), (4), (5)").await;
+    members.run_ok("app", "INSERT INTO f(f) VALUES ('automerge=2')").await;
+    members.compare().await;
+    members.leader().restore(&made.name, Box::new(|_, _| {})).await.unwrap();
+    for sql in ["INSERT INTO f VALUES ('two')", "INSERT INTO t(a) VALUES (6)"] {
+        members.run_ok("app", sql).await;
+    }
+    members.compare().await;
+    members.change_places().await;
+    let found = members.run_ok("app", "INSERT INTO t(a) VALUES (7) RETURNING id").await;
+    assert_eq!(found.last_insert_id, Some(4));
+    members.compare().await;
 }

@@ -22,6 +22,7 @@ use crate::embedded::job::JobIsolation;
 use crate::embedded::replication::{ChangeSet, FileImage};
 use crate::embedded::tenant;
 use crate::embedded::writer::{map_append_error, not_leader_error};
+use crate::embedded::writer_conn::WriterConnection;
 use crate::migrations::MIGRATIONS;
 use crate::{ProgressFn, ReplicatedLog, TargetDatabase};
 use debros_proto::{Code, Error, Namespace, Result};
@@ -319,14 +320,7 @@ fn replace_database<T: Send + 'static>(
             None => None,
         };
         let source = image.as_ref().map_or(source, |image| image.path().to_owned());
-        let replaced = tenant::replace_content(conn, |conn| {
-            overwrite_database(conn, &source)?;
-            conn.forget_statements();
-            conn.ledger
-                .as_ref()
-                .map_or(Ok(()), |ledger| ledger.load_counts(conn, false))
-                .map_err(map_copy_error)
-        });
+        let replaced = replace_by_file(conn, &source);
         if let (Err(_), Some(image), Some((log, ..))) = (&replaced, &image, &log) {
             log.fell_behind(image.number());
         }
@@ -339,6 +333,27 @@ fn replace_database<T: Send + 'static>(
             tracing::warn!(%error, "the log cannot be written back now");
         }
         Ok((is_usable, besides))
+    })
+}
+
+/// Puts everything of a file in the place of what the database has, in one transaction, and takes
+/// what is known of the database from there. False: what is there now is unusable.
+pub(in crate::embedded) fn replace_by_file(
+    conn: &mut WriterConnection,
+    source: &Path,
+) -> Result<bool> {
+    tenant::replace_content(conn, |conn| {
+        overwrite_database(conn, source)?;
+        conn.forget_statements();
+        // It applied entries to what was there before.
+        conn.applier = None;
+        if let Some(ledger) = &conn.ledger {
+            ledger.load_counts(conn, false).map_err(map_copy_error)?;
+        }
+        match &conn.recorder {
+            Some(recorder) => recorder.reload(&conn.db).map_err(map_copy_error),
+            None => Ok(()),
+        }
     })
 }
 
@@ -361,11 +376,7 @@ fn append_image(
     Ok(image)
 }
 
-/// Puts everything of a file in the place of what the database has, in one transaction.
-pub(in crate::embedded) fn overwrite_database(
-    conn: &mut SqliteConnection,
-    source: &Path,
-) -> Result<()> {
+fn overwrite_database(conn: &mut SqliteConnection, source: &Path) -> Result<()> {
     let from = Connection::open_with_flags(source, OpenFlags::SQLITE_OPEN_READ_ONLY)
         .map_err(map_copy_error)?;
     // A backup from before the limit was lowered still goes in.
