@@ -1,10 +1,11 @@
 //! Brings this node's files to the log.
 
+use crate::errors::log_error;
 use crate::leader_link::CommittedEntries;
 use crate::log_part::PartAssembler;
 use crate::progress::Progress;
 use debros_engine::embedded::EmbeddedEngine;
-use debros_proto::{Code, Error, Result};
+use debros_proto::{Error, Result};
 use debros_rqlite::{Entry, ReadError, ReadLevel, RqliteLog};
 use std::sync::Arc;
 
@@ -62,7 +63,7 @@ impl CatchUp {
                     return Err(CatchUpError::TooOld { first, applied: self.progress.applied() });
                 }
                 Err(ReadError::Client(error)) => {
-                    return Err(CatchUpError::Failed(unavailable(&error)));
+                    return Err(CatchUpError::Failed(log_error(&error)));
                 }
             };
             if entries.is_empty() {
@@ -128,9 +129,4 @@ impl CatchUp {
         self.assembler = PartAssembler::default();
         self.taken = self.progress.applied();
     }
-}
-
-fn unavailable(error: &debros_rqlite::ClientError) -> Error {
-    tracing::debug!(%error, "the cluster's log cannot be read");
-    Error::new(Code::Unavailable, "the node cannot read the cluster's log now; try again")
 }

@@ -4,6 +4,7 @@
 use crate::catch_up::CatchUp;
 use crate::durability::Durability;
 use crate::engine::ClusterEngine;
+use crate::errors::{log_error, not_leader_error};
 use crate::leader_link::{CommittedEntries, LeaderLink};
 use crate::leader_service::serve_write;
 use crate::leadership::Leadership;
@@ -153,8 +154,8 @@ impl ClusterDatabase {
         }
     }
 
-    /// Waits until the log waits for this node, and the node has applied all that was in the log when this was called, and knows a
-    /// leader. False: not within the time.
+    /// Waits until the log waits for this node, and the node knows a leader and has applied all that
+    /// was in the log when this was called. False: not within the time.
     pub async fn wait_ready(&self, within: Duration) -> bool {
         let deadline = tokio::time::Instant::now() + within;
         let consistency = debros_proto::rpc::Consistency::Linearizable;
@@ -204,11 +205,7 @@ impl ClusterDatabase {
     /// # Errors
     /// `not_leader`.
     pub fn follow(&self) -> Result<broadcast::Receiver<CommittedEntries>> {
-        if self.progress.is_leader() {
-            Ok(self.writer.follow())
-        } else {
-            Err(Error::new(debros_proto::Code::NotLeader, "another node leads the cluster"))
-        }
+        if self.progress.is_leader() { Ok(self.writer.follow()) } else { Err(not_leader_error()) }
     }
 
     /// Copies the files into a new folder for another node, which the log waits for from now on.
@@ -218,8 +215,9 @@ impl ClusterDatabase {
     /// `unavailable` when the log does not answer; what the copying meets.
     pub async fn copy_files(&self, node: &str, target: &Path) -> Result<u64> {
         let position = self.progress.applied();
-        self.log.forget_holder(node).await.map_err(log_error)?;
-        self.log.report_durable(node, position).await.map_err(log_error)?;
+        self.log.forget_holder(node).await.map_err(|error| log_error(&error))?;
+        let reported = self.log.report_durable(node, position).await;
+        reported.map_err(|error| log_error(&error))?;
         let (engine, target) = (Arc::clone(self.engine.local()), target.to_owned());
         tokio::task::spawn_blocking(move || engine.copy_files(&target)).await.unwrap_or_else(
             |error| {
@@ -235,7 +233,7 @@ impl ClusterDatabase {
     /// # Errors
     /// `unavailable` when the log does not answer.
     pub async fn forget_holder(&self, node: &str) -> Result<()> {
-        self.log.forget_holder(node).await.map_err(log_error)
+        self.log.forget_holder(node).await.map_err(|error| log_error(&error))
     }
 
     /// From now on who may do what is read as recent as other data; until then, while the node
@@ -254,11 +252,6 @@ impl ClusterDatabase {
     pub fn resume(&self) {
         self.declines.store(false, SeqCst);
     }
-}
-
-fn log_error(error: debros_rqlite::ClientError) -> Error {
-    tracing::warn!(%error, "the cluster's log does not answer");
-    Error::new(debros_proto::Code::Unavailable, "the cluster's log does not answer now; try again")
 }
 
 impl Drop for ClusterDatabase {

@@ -1,6 +1,7 @@
 //! The engine of a node that is part of a cluster: writes happen on the leader, reads wait until
 //! this node knows enough.
 
+use crate::database_name::name_of;
 use crate::progress::Progress;
 use crate::read_barrier::ReadBarrier;
 use crate::write_route::{WriteRoute, leader_request};
@@ -91,17 +92,21 @@ impl ClusterEngine {
         for _ in 0..READ_ATTEMPTS {
             let came = Instant::now();
             self.barrier.wait(options.consistency, options.deadline).await?;
-            let leads = self.progress.is_leader();
+            let led = self.progress.is_leader();
             let outcome = act().await;
-            if options.consistency == Consistency::None
-                || !leads
-                || self.progress.has_lease()
-                || self.progress.is_confirmed_since(came)
-            {
+            if !led || self.is_recent(options.consistency, came) {
                 return outcome;
             }
         }
-        Err(Error::new(Code::Unavailable, "the node loses contact to its cluster again and again"))
+        Err(lost_contact_error())
+    }
+
+    /// Whether what this node has read as the leader is what the leader has: it was that at some
+    /// moment after `came`.
+    fn is_recent(&self, consistency: Consistency, came: Instant) -> bool {
+        consistency == Consistency::None
+            || self.progress.has_lease()
+            || self.progress.is_confirmed_since(came)
     }
 }
 
@@ -116,24 +121,33 @@ impl Engine for ClusterEngine {
         if !self.progress.is_leader() && surely_writes(&statement.sql) {
             return self.write_query(database, statement, options).await;
         }
-        self.before_read(database, &options).await?;
-        // What it is shows only when it runs: the thread that writes refuses it here.
-        let found = self.embedded.query(database, statement.clone(), options.clone()).await;
-        match found {
-            Err(error) if error.code == Code::NotLeader => {
-                self.write_query(database, statement, options).await
+        for _ in 0..READ_ATTEMPTS {
+            let came = Instant::now();
+            self.before_read(database, &options).await?;
+            let led = self.progress.is_leader();
+            // What it is shows only when it runs: the thread that writes refuses it here.
+            let found = self.embedded.query(database, statement.clone(), options.clone()).await;
+            match found {
+                Err(error) if error.code == Code::NotLeader => {
+                    return self.write_query(database, statement, options).await;
+                }
+                // What was just made may not be here yet: a key, say, that is used at once.
+                Ok(found) if *database == TargetDatabase::System => {
+                    if !found.value.rows.is_empty() || self.progress.is_leader() {
+                        return Ok(found);
+                    }
+                    self.barrier.wait(Consistency::Weak, options.deadline).await?;
+                    return self.embedded.query(database, statement, options).await;
+                }
+                // A write is in the log, whoever leads by now.
+                Ok(found)
+                    if led
+                        && found.value.rows_affected.is_none()
+                        && !self.is_recent(options.consistency, came) => {}
+                found => return found,
             }
-            // What was just made may not be here yet: a key, say, that is used at once.
-            Ok(found)
-                if *database == TargetDatabase::System
-                    && found.value.rows.is_empty()
-                    && !self.progress.is_leader() =>
-            {
-                self.barrier.wait(Consistency::Weak, options.deadline).await?;
-                self.embedded.query(database, statement, options).await
-            }
-            found => found,
         }
+        Err(lost_contact_error())
     }
 
     async fn transaction(
@@ -176,15 +190,8 @@ impl Engine for ClusterEngine {
             .write(
                 &options,
                 || {
-                    let (value, condition) = (value.clone(), condition);
-                    self.embedded.kv_put(
-                        namespace,
-                        key,
-                        value,
-                        condition,
-                        ttl_seconds,
-                        options.clone(),
-                    )
+                    let (value, options) = (value.clone(), options.clone());
+                    self.embedded.kv_put(namespace, key, value, condition, ttl_seconds, options)
                 },
                 || {
                     let write = Write::Put(PutRequest {
@@ -271,8 +278,7 @@ impl Engine for ClusterEngine {
         filter: NamespaceFilter,
         options: CallOptions,
     ) -> Result<Vec<Namespace>> {
-        self.barrier.wait(options.consistency, options.deadline).await?;
-        self.embedded.namespaces(filter, options).await
+        self.read(&options, || self.embedded.namespaces(filter.clone(), options.clone())).await
     }
 
     async fn namespace_info(
@@ -280,8 +286,7 @@ impl Engine for ClusterEngine {
         namespace: &Namespace,
         options: CallOptions,
     ) -> Result<NamespaceInfo> {
-        self.barrier.wait(options.consistency, options.deadline).await?;
-        self.embedded.namespace_info(namespace, options).await
+        self.read(&options, || self.embedded.namespace_info(namespace, options.clone())).await
     }
 
     async fn delete_namespace(
@@ -352,12 +357,8 @@ impl Engine for ClusterEngine {
     }
 }
 
-/// The name of a database as nodes send it.
-fn name_of(database: &TargetDatabase) -> &str {
-    match database {
-        TargetDatabase::System => "",
-        TargetDatabase::Namespace(namespace) => namespace.as_str(),
-    }
+fn lost_contact_error() -> Error {
+    Error::new(Code::Unavailable, "the node loses contact to its cluster again and again")
 }
 
 /// Whether a text writes for sure, so that it need not be tried here.

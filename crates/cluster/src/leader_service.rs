@@ -1,15 +1,17 @@
 //! What the leader does for another node.
 
+use crate::database_name::{database_of, namespace_of};
+use crate::errors::not_leader_error;
 use crate::progress::Progress;
 use debros_engine::embedded::EmbeddedEngine;
-use debros_engine::{CallOptions, CallerKey, Engine as _, IdempotencyKey, TargetDatabase};
+use debros_engine::{CallOptions, CallerKey, Engine as _, IdempotencyKey};
 use debros_proto::rpc::leader_write_request::Write;
 use debros_proto::rpc::leader_write_response::Result as Answer;
 use debros_proto::rpc::{
     Consistency, DeleteResponse, LeaderWriteRequest, LeaderWriteResponse, PutResponse,
     TransactionResponse,
 };
-use debros_proto::{Code, Error, Key, Namespace, Result};
+use debros_proto::{Code, Error, Key, Result};
 use std::time::Instant;
 
 /// Does a write that another node passed on.
@@ -23,7 +25,7 @@ pub(crate) async fn serve_write(
     deadline: Instant,
 ) -> Result<LeaderWriteResponse> {
     if !progress.is_leader() {
-        return Err(Error::new(Code::NotLeader, "another node leads the cluster"));
+        return Err(not_leader_error());
     }
     let LeaderWriteRequest {
         namespace,
@@ -51,11 +53,7 @@ pub(crate) async fn serve_write(
         caller: CallerKey(caller),
         read_only,
     };
-    let database = if namespace.is_empty() {
-        TargetDatabase::System
-    } else {
-        TargetDatabase::Namespace(namespace_of(&namespace)?)
-    };
+    let database = database_of(&namespace)?;
     let (replayed, result) = match write.ok_or_else(|| malformed("it names no write"))? {
         Write::Query(query) => {
             let statement = query.statement.unwrap_or_default();
@@ -86,11 +84,6 @@ pub(crate) async fn serve_write(
         }
     };
     Ok(LeaderWriteResponse { replayed, position: progress.head(), result: Some(result) })
-}
-
-fn namespace_of(name: &str) -> Result<Namespace> {
-    let internal = Namespace::internal();
-    if name == internal.as_str() { Ok(internal) } else { Namespace::new(name) }
 }
 
 fn malformed(what: &str) -> Error {

@@ -1,6 +1,7 @@
 //! Follows the leader, and becomes it when rqlite's own leader is here.
 
 use crate::catch_up::{CatchUp, CatchUpError};
+use crate::errors::log_error;
 use crate::leader_link::{CommittedEntries, LeaderLink};
 use crate::progress::Progress;
 use debros_rqlite::{ClientError, ReadLevel, RqliteLog};
@@ -187,9 +188,5 @@ impl Default for Following {
 }
 
 fn failed(error: ClientError) -> CatchUpError {
-    tracing::debug!(%error, "the cluster's log does not answer");
-    CatchUpError::Failed(debros_proto::Error::new(
-        debros_proto::Code::Unavailable,
-        "the cluster's log does not answer now; try again",
-    ))
+    CatchUpError::Failed(log_error(&error))
 }

@@ -7,8 +7,10 @@
 
 mod catch_up;
 mod database;
+mod database_name;
 mod durability;
 mod engine;
+mod errors;
 mod leader_link;
 mod leader_service;
 mod leadership;

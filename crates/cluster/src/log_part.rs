@@ -1,9 +1,9 @@
 //! The form of an entry's body. What is too large for one entry is several, of which the last one
 //! counts: those before it change nothing by themselves.
 
+use crate::database_name::{database_of, name_of};
 use bytes::Bytes;
 use debros_engine::{LogEntry, TargetDatabase};
-use debros_proto::Namespace;
 use prost::Message;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -30,10 +30,7 @@ struct LogPart {
 
 /// The bodies of the entries that changes become.
 pub(crate) fn encode(database: &TargetDatabase, changes: &Bytes) -> Vec<Bytes> {
-    let namespace = match database {
-        TargetDatabase::System => String::new(),
-        TargetDatabase::Namespace(namespace) => namespace.as_str().to_owned(),
-    };
+    let namespace = name_of(database).to_owned();
     let transaction = if changes.len() > PART_BYTES { new_transaction_id() } else { 0 };
     let count = changes.len().div_ceil(PART_BYTES).max(1);
     (0..count)
@@ -99,12 +96,7 @@ impl PartAssembler {
                 Some(OpenTransaction { id: part.transaction, next, changes: changes.into() });
             return Ok(None);
         }
-        let database = if part.namespace.is_empty() {
-            TargetDatabase::System
-        } else {
-            let namespace = Namespace::new(&part.namespace).map_err(|_| UnreadableEntry(number))?;
-            TargetDatabase::Namespace(namespace)
-        };
+        let database = database_of(&part.namespace).map_err(|_| UnreadableEntry(number))?;
         Ok(Some(LogEntry { number, database, changes }))
     }
 

@@ -12,7 +12,7 @@ use debros_proto::lock;
 use debros_rqlite::{AppendError as RqliteError, Entry, NewEntry, RqliteLog};
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -31,7 +31,7 @@ pub(crate) struct LogWriter {
     /// The parts of entries that have several, until they are committed.
     parts: Mutex<HashMap<u64, u64>>,
     committed: broadcast::Sender<CommittedEntries>,
-    started: OnceLock<()>,
+    /// Until the task that appends is started.
     waiting: Mutex<Option<mpsc::UnboundedReceiver<AppendRequest>>>,
 }
 
@@ -48,7 +48,6 @@ impl LogWriter {
             requests,
             parts: Mutex::default(),
             committed: broadcast::Sender::new(FOLLOWED_BATCHES),
-            started: OnceLock::new(),
             waiting: Mutex::new(Some(waiting)),
         }
     }
@@ -60,7 +59,6 @@ impl LogWriter {
 
     /// Starts the task that appends. Once.
     pub(crate) fn start(self: &Arc<Self>, log: RqliteLog) -> Option<tokio::task::JoinHandle<()>> {
-        self.started.set(()).ok()?;
         let waiting = lock(&self.waiting).take()?;
         let task = AppendTask {
             log,
@@ -156,7 +154,7 @@ impl AppendTask {
         metrics::histogram!("debros_cluster_append_seconds").record(asked.elapsed().as_secs_f64());
         metrics::histogram!("debros_cluster_append_transactions").record(batch.len() as f64);
         let last = head + entries.len() as u64;
-        self.progress.note_appended(head + 1..=last, asked);
+        self.progress.note_appended(head + 1..=last);
         let mut number = head;
         for request in batch {
             let first = number + 1;

@@ -138,11 +138,10 @@ impl Progress {
     }
 
     /// Entries are in the log; this leader's files do not have them yet.
-    pub(crate) fn note_appended(&self, numbers: std::ops::RangeInclusive<u64>, asked: Instant) {
+    pub(crate) fn note_appended(&self, numbers: std::ops::RangeInclusive<u64>) {
         let mut state = lock(&self.state);
         state.head = state.head.max(*numbers.end());
         state.uncommitted.extend(numbers);
-        state.confirmed = state.confirmed.max(Some(asked));
     }
 
     /// An entry is in this leader's file, with the parts before it.

@@ -1,5 +1,6 @@
 //! What a read waits for, so that it sees what its consistency promises.
 
+use crate::errors::not_leader_error;
 use crate::leader_link::LeaderLink;
 use crate::progress::Progress;
 use debros_proto::rpc::Consistency;
@@ -169,8 +170,4 @@ fn no_leader_error() -> Error {
          \"none\" is answered with what the node has",
     )
     .retry_after(Duration::from_secs(1))
-}
-
-fn not_leader_error() -> Error {
-    Error::new(Code::NotLeader, "another node leads the cluster")
 }
