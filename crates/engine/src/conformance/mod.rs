@@ -66,7 +66,7 @@ macro_rules! conformance {
                 the_schema_is_in_the_users_words, errors_speak_the_users_names, values_of_the_moment_are_given_once,
                 counters_tell_nothing_of_others, definitions_belong_to_their_transaction,
                 definitions_of_many_callers_do_not_mix, readers_see_one_schema_or_the_other,
-                namespaces_are_listed_and_described, a_deleted_namespace_is_as_one_never_used,
+                a_long_read_outlasts_schema_changes, namespaces_are_listed_and_described, a_deleted_namespace_is_as_one_never_used,
                 writes_beside_a_deletion_are_refused_or_kept
             }
             limits {

@@ -423,6 +423,37 @@ pub async fn readers_see_one_schema_or_the_other(engine: Arc<dyn Engine>) {
     }
 }
 
+/// A read that takes longer than a change of the schema is answered while they come back to back.
+pub async fn a_long_read_outlasts_schema_changes(engine: Arc<dyn Engine>) {
+    query_ok(&engine, "CREATE TABLE t(a, b)").await;
+    query_ok(&engine, "INSERT INTO t VALUES ('a', 'b')").await;
+    let reading = Arc::clone(&engine);
+    let read = tokio::spawn(async move {
+        let slow = "SELECT t.* FROM t, (WITH RECURSIVE n(i) AS \
+                    (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) \
+                    SELECT count(*) AS c FROM n) WHERE c > 0";
+        for _ in 0..5 {
+            let found = query_ok(&reading, slow).await;
+            assert_eq!(text_values(&found), found.columns);
+        }
+    });
+    let mut changes = 0;
+    while !read.is_finished() {
+        for columns in ["b, a", "a, b"] {
+            let values = columns.replace('a', "'a'").replace('b', "'b'");
+            let change = [
+                "DROP TABLE t".to_owned(),
+                format!("CREATE TABLE t({columns})"),
+                format!("INSERT INTO t VALUES ({values})"),
+            ];
+            transaction(&engine, &change.each_ref().map(String::as_str)).await.unwrap();
+            changes += 1;
+        }
+    }
+    read.await.unwrap();
+    assert!(changes > 0, "nothing changed while it was read");
+}
+
 fn no_filter() -> NamespaceFilter {
     NamespaceFilter { prefix: String::new(), after: None, limit: 100 }
 }

@@ -6,9 +6,11 @@ use super::connection_limits::{
     STEPS_PER_POLL,
 };
 use super::deadline::{RunningStatement, RunningStatementGuard, StatementDeadline, Stopwatch};
+use super::error_mapping;
 use super::functions;
+use super::prepared_statement::refresh_schema;
 use super::temp_file_watch::TempFileWatch;
-use debros_proto::Error;
+use debros_proto::{Error, Result};
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{CachedStatement, Connection, OpenFlags};
@@ -121,6 +123,16 @@ impl SqliteConnection {
         Ok(())
     }
 
+    /// Reads what is newest now until what is returned is dropped, whatever is committed meanwhile.
+    pub(super) fn pin_snapshot(&self) -> Result<PinnedSnapshot<'_>> {
+        let begin = self.prepare_internal("/*debros*/ BEGIN").and_then(|mut sql| sql.raw_execute());
+        begin.map_err(error_mapping::map_sqlite_error)?;
+        let pinned = PinnedSnapshot(self);
+        // BEGIN alone reads nothing: the first statement after it chooses the snapshot.
+        refresh_schema(self)?;
+        Ok(pinned)
+    }
+
     /// Forgets every compiled statement and what is known of it.
     pub(super) fn forget_statements(&self) {
         self.db.flush_prepared_statement_cache();
@@ -213,6 +225,20 @@ impl SqliteConnection {
     /// compiled with other rights than these, or by something of which nothing is known.
     pub(super) fn recall_traits(&self, sql: &str, kind: RightsKind) -> Option<StatementTraits> {
         self.traits.borrow().get(sql).filter(|(_, of)| *of == kind).map(|(traits, _)| *traits)
+    }
+}
+
+/// See [`SqliteConnection::pin_snapshot`].
+pub(super) struct PinnedSnapshot<'conn>(&'conn SqliteConnection);
+
+impl Drop for PinnedSnapshot<'_> {
+    fn drop(&mut self) {
+        // An error of the file's takes the transaction away. A connection that cannot end it is not
+        // used again: the pool looks.
+        if !self.0.db.is_autocommit() {
+            let _ =
+                self.0.prepare_internal("/*debros*/ COMMIT").and_then(|mut sql| sql.raw_execute());
+        }
     }
 }
 

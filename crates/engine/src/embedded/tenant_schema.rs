@@ -1,7 +1,7 @@
 //! A namespace's schema: what its readers see, and what the writer's open transaction makes of it
 //! until the COMMIT.
 
-use debros_proto::{Namespace, lock};
+use debros_proto::{Namespace, Result, lock};
 use debros_sql::{Catalogue, Demangler, RewriteCache};
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -43,6 +43,16 @@ impl Tenant {
     pub(super) fn committed_catalogue(&self) -> Arc<Catalogue> {
         drop(self.lock_swap());
         self.catalogue()
+    }
+
+    /// The schema as of the last commit, and what `pin` returns, which runs while nothing changes
+    /// the schema. Blocks as [`committed_catalogue`](Tenant::committed_catalogue) does.
+    pub(super) fn pin_schema<T>(
+        &self,
+        pin: impl FnOnce() -> Result<T>,
+    ) -> Result<(Arc<Catalogue>, T)> {
+        let _alone = self.lock_swap();
+        pin().map(|pinned| (self.catalogue(), pinned))
     }
 
     fn lock_swap(&self) -> MutexGuard<'_, ()> {

@@ -15,10 +15,7 @@ use debros_proto::rpc::{Row, Statement, StatementResult, value::Kind};
 use debros_proto::{Code, Error, Result};
 use debros_sql::{Catalogue, ExecutionTarget, RewrittenStatement, StatementClass};
 use std::borrow::Cow;
-use std::time::{Duration, Instant};
-
-/// How often a read is repeated that met a change of the schema.
-const REPEATS: usize = 3;
+use std::time::Instant;
 
 /// What became of a statement on the reading side.
 #[derive(Debug)]
@@ -47,19 +44,16 @@ impl Tenant {
         statement: &Statement,
         call: &TenantCall,
     ) -> Result<TenantRead> {
-        for _ in 0..=REPEATS {
-            let catalogue = self.committed_catalogue();
-            let outcome = self.try_read(conn, statement, &catalogue, call);
-            // The writer looks by itself for which schema a statement was rewritten.
-            if self.is_current(&catalogue) || matches!(outcome, Ok(TenantRead::NeedsWriter(_))) {
-                return outcome;
-            }
+        let catalogue = self.committed_catalogue();
+        let outcome = self.try_read(conn, statement, &catalogue, call);
+        // The writer looks by itself for which schema a statement was rewritten.
+        if self.is_current(&catalogue) || matches!(outcome, Ok(TenantRead::NeedsWriter(_))) {
+            return outcome;
         }
-        Err(Error::new(
-            Code::Unavailable,
-            "the schema changed each time while the statement ran; try again",
-        )
-        .retry_after(Duration::from_secs(1)))
+        // The schema changed meanwhile. It may do so again and again: what is read now is as it was
+        // between two changes.
+        let (catalogue, _snapshot) = self.pin_schema(|| conn.pin_snapshot())?;
+        self.try_read(conn, statement, &catalogue, call)
     }
 
     fn try_read(
