@@ -182,7 +182,7 @@ impl<'a> VerifiedBackup<'a> {
             .list_remnants()
             .map_err(|error| map_io_error(databases.folder.path(), &error))?;
         for namespace in namespaces.difference(&restored) {
-            tenant::remove_everywhere(databases, namespace)?;
+            databases.remove_database(namespace)?;
         }
         databases
             .folder
@@ -224,7 +224,7 @@ fn move_present_aside(databases: &DatabaseManager, backup: &str, again: bool) ->
     }
     let present = databases.list_remnants().map_err(of_folder)?;
     for namespace in &present {
-        tenant::remove_by(databases, namespace, || databases.quarantine(namespace, &aside))?;
+        databases.quarantine(namespace, &aside)?;
     }
     sync_folder(&aside).and_then(|()| databases.folder.sync_namespaces()).map_err(of_folder)
 }

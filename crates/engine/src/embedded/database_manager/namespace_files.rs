@@ -1,6 +1,7 @@
 //! The files of namespaces' databases: opened, made, taken away.
 
 use super::{DatabaseManager, check_after_unclean_stop, lock};
+use crate::TargetDatabase;
 use crate::embedded::authorizer::StatementRights;
 use crate::embedded::data_folder::{ignore_missing, write_synced};
 use crate::embedded::database_handle::DatabaseHandle;
@@ -8,9 +9,11 @@ use crate::embedded::error_mapping;
 use crate::embedded::file_names;
 use crate::embedded::idempotency;
 use crate::embedded::open_failure::OpenFailure;
-use crate::embedded::replication::read_position;
+use crate::embedded::replication::{ChangeSet, read_position};
 use crate::embedded::tenant;
+use crate::embedded::writer::map_append_error;
 use debros_proto::{Error, Namespace, Result, now_ms};
+use prost::Message as _;
 use std::path::Path;
 
 /// KiB of a namespace's database in the writer's memory: many are open.
@@ -91,10 +94,23 @@ impl DatabaseManager {
     }
 
     /// Deletes a namespace's database, open or damaged as it may be, so that the namespace has
-    /// none. What it had accepted is finished first. A caller that comes meanwhile waits, or has to
-    /// try again, and then makes a new one. Blocks.
+    /// none; in a cluster the log says so to all nodes first. What it had accepted is finished
+    /// before. A caller that comes meanwhile waits, or has to try again, and then makes a new one.
+    /// Blocks.
     pub(in crate::embedded) fn remove_database(&self, namespace: &Namespace) -> Result<()> {
-        self.close_and_remove(namespace, |path| std::fs::remove_file(path))
+        self.log_and_remove(namespace, |path| std::fs::remove_file(path))
+    }
+
+    /// As [`remove_database`](DatabaseManager::remove_database), but for the operator the files
+    /// stay, in `folder`, which is there.
+    pub(in crate::embedded) fn quarantine(
+        &self,
+        namespace: &Namespace,
+        folder: &Path,
+    ) -> Result<()> {
+        self.log_and_remove(namespace, |path| {
+            std::fs::rename(path, folder.join(path.file_name().unwrap_or_default()))
+        })
     }
 
     /// The entry of the cluster's log that removed a namespace's database last; 0: none that counts.
@@ -129,10 +145,14 @@ impl DatabaseManager {
         namespace: &Namespace,
         entry: u64,
     ) -> Result<()> {
+        let record = || self.record_removal(namespace, entry);
+        self.close_and_remove(namespace, record, |path| std::fs::remove_file(path))
+    }
+
+    fn record_removal(&self, namespace: &Namespace, entry: u64) -> Result<()> {
         self.folder
             .record_removal(namespace, entry)
-            .map_err(|error| self.marker_error(namespace, &error))?;
-        self.remove_database(namespace)
+            .map_err(|error| self.marker_error(namespace, &error))
     }
 
     fn marker_error(&self, namespace: &Namespace, error: &std::io::Error) -> Error {
@@ -140,21 +160,38 @@ impl DatabaseManager {
         Error::internal("the removal of the database cannot be recorded; the node's log has more")
     }
 
-    /// As [`remove_database`](DatabaseManager::remove_database), but for the operator the files
-    /// stay, in `folder`, which is there.
-    pub(in crate::embedded) fn quarantine(
+    fn log_and_remove(
         &self,
         namespace: &Namespace,
-        folder: &Path,
+        take: impl Fn(&Path) -> std::io::Result<()>,
     ) -> Result<()> {
-        self.close_and_remove(namespace, |path| {
-            std::fs::rename(path, folder.join(path.file_name().unwrap_or_default()))
-        })
+        let Some(log) = &self.shared.log else {
+            return self.close_and_remove(namespace, || Ok(()), take);
+        };
+        let mut appended = None;
+        let append = || {
+            let database = TargetDatabase::Namespace(namespace.clone());
+            let number = log
+                .append(&database, ChangeSet::removal().encode_to_vec().into())
+                .map_err(|error| map_append_error(&error))?;
+            appended = Some(number);
+            self.record_removal(namespace, number)
+        };
+        let removed = self.close_and_remove(namespace, append, take);
+        match (appended, &removed) {
+            (Some(number), Ok(())) => log.committed(number),
+            (Some(number), Err(_)) => log.fell_behind(number),
+            (None, _) => {}
+        }
+        removed
     }
 
+    /// Closes a namespace's database, does what has to be done `before` its files go, and has each
+    /// of them taken away.
     fn close_and_remove(
         &self,
         namespace: &Namespace,
+        before: impl FnOnce() -> Result<()>,
         take: impl Fn(&Path) -> std::io::Result<()>,
     ) -> Result<()> {
         let slot = self.acquire_slot(namespace)?;
@@ -162,9 +199,21 @@ impl DatabaseManager {
         // acknowledged and lost.
         let _opening = lock(&slot.opening);
         self.closing.wait_until_closed(namespace);
-        if let Some(database) = slot.database.get() {
-            database.close();
+        // A call that was let in before the namespace was shut may still write until here. The log
+        // must have that before the removal, or the other nodes would keep it.
+        if slot.database.get().is_some_and(|database| !database.close()) {
+            lock(&self.closing.unchecked).insert(namespace.clone());
         }
+        let removed = before().and_then(|()| self.remove_files(namespace, take));
+        self.evict_slot(namespace, &slot);
+        removed
+    }
+
+    fn remove_files(
+        &self,
+        namespace: &Namespace,
+        take: impl Fn(&Path) -> std::io::Result<()>,
+    ) -> Result<()> {
         let path = self.folder.namespace_path(namespace);
         // What a restore put aside goes too.
         for ending in file_names::ENDINGS {
@@ -180,7 +229,6 @@ impl DatabaseManager {
         lock(&self.lost).remove(namespace);
         lock(&self.closing.unchecked).remove(namespace);
         self.shared.sizes.set_file_size(Some(namespace), 0);
-        self.evict_slot(namespace, &slot);
         Ok(())
     }
 

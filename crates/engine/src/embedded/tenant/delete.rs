@@ -3,7 +3,6 @@
 //! A marker is written first, with the statements on the system's tables that belong to it; the
 //! next start finishes what a crash left. Every step can be done twice.
 
-use crate::TargetDatabase;
 use crate::embedded::backup::exclusive_maintenance;
 use crate::embedded::conn::SqliteConnection;
 use crate::embedded::database_handle::WriteOptions;
@@ -15,11 +14,10 @@ use crate::embedded::execution;
 use crate::embedded::idempotency;
 use crate::embedded::job::JobIsolation;
 use crate::embedded::kv;
-use crate::embedded::replication::ChangeSet;
 use crate::embedded::result_budget::ResultBudget;
 use crate::embedded::statement_run::StatementRun;
 use crate::embedded::time_limit::TimeLimit;
-use crate::embedded::writer::{empty_log, map_append_error};
+use crate::embedded::writer::empty_log;
 use crate::embedded::writer_conn::WriterConnection;
 use debros_proto::rpc::{Statement, TransactionRequest};
 use debros_proto::{Code, Error, Namespace, Result};
@@ -165,44 +163,12 @@ fn finish_by(
     namespace: &Namespace,
     empty: impl Fn(&SqliteConnection) -> Result<bool> + Clone + Send + 'static,
 ) -> Result<()> {
-    remove_everywhere(databases, namespace)?;
+    databases.remove_database(namespace)?;
     databases.folder.sync_namespaces().map_err(|error| map_io_error(namespace, &error))?;
     delete_in_chunks(databases, namespace, kv::delete_chunk)?;
     delete_in_chunks(databases, namespace, idempotency::delete_chunk)?;
     overwrite_log(databases, namespace, empty);
     databases.folder.end_deletion(namespace).map_err(|error| map_io_error(namespace, &error))
-}
-
-/// Removes the namespace's database; in a cluster the log says so to all nodes first.
-pub(in crate::embedded) fn remove_everywhere(
-    databases: &DatabaseManager,
-    namespace: &Namespace,
-) -> Result<()> {
-    remove_by(databases, namespace, || databases.remove_database(namespace))
-}
-
-/// As [`remove_everywhere`], where `remove` takes the database away here.
-pub(in crate::embedded) fn remove_by(
-    databases: &DatabaseManager,
-    namespace: &Namespace,
-    remove: impl FnOnce() -> Result<()>,
-) -> Result<()> {
-    let Some(log) = &databases.shared.log else { return remove() };
-    // Nothing writes the file any more, because the namespace is shut and idle.
-    let database = TargetDatabase::Namespace(namespace.clone());
-    let number = log
-        .append(&database, ChangeSet::removal().encode_to_vec().into())
-        .map_err(|error| map_append_error(&error))?;
-    let removed = databases
-        .folder
-        .record_removal(namespace, number)
-        .map_err(|error| map_io_error(namespace, &error))
-        .and_then(|()| remove());
-    match &removed {
-        Ok(()) => log.committed(number),
-        Err(_) => log.fell_behind(number),
-    }
-    removed
 }
 
 fn run_system_statements(databases: &DatabaseManager, statements: &[Statement]) -> Result<()> {

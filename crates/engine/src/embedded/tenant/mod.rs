@@ -20,9 +20,7 @@ mod object_renaming;
 mod read;
 mod write;
 
-pub(super) use delete::{
-    delete_namespace, finish_interrupted_deletions, remove_by, remove_everywhere,
-};
+pub(super) use delete::{delete_namespace, finish_interrupted_deletions};
 pub(super) use object_renaming::restore_user_names;
 
 use super::authorizer::{StatementRights, StatementTraits, TenantRights};
