@@ -2,50 +2,21 @@
 //! again.
 
 use crate::support::http::Http;
+use crate::support::rqlited::{free_port, rqlited};
 use crate::support::wallet::Wallet;
-use crate::support::{Node, PATIENCE, text_of, without_surroundings};
+use crate::support::{Node, PATIENCE, without_surroundings};
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 /// Between two looks at what is waited for.
 const PAUSE: Duration = Duration::from_millis(20);
-
-/// The rqlited of this project, which is fetched where it is not there yet.
-fn rqlited() -> PathBuf {
-    static FETCHED: OnceLock<PathBuf> = OnceLock::new();
-    let fetch = || {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let output = Command::new(root.join("scripts/fetch-rqlited")).output().unwrap();
-        assert!(output.status.success(), "{}", text_of(&output));
-        root.join(".tools/rqlited").canonicalize().unwrap()
-    };
-    FETCHED.get_or_init(fetch).clone()
-}
-
-/// A port for a server that is killed and wants it back: outside of the range from which the system
-/// gives connections theirs, and of this process alone.
-fn free_port() -> u16 {
-    static NEXT: Mutex<u16> = Mutex::new(0);
-    let mut next = NEXT.lock().unwrap();
-    if *next == 0 {
-        // Far from those of another process, whose number may be the next one.
-        *next = 10_000 + (std::process::id() % 499 * 40) as u16;
-    }
-    loop {
-        *next += 1;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, *next)).is_ok() {
-            return *next;
-        }
-    }
-}
 
 /// A node of a cluster, which runs or not.
 struct Member {

@@ -1,9 +1,9 @@
 //! A cluster of real processes: begun, joined and left with one command each.
 
+use crate::support::rqlited::{free_port, rqlited};
 use crate::support::{Node, text_of, without_surroundings};
 use serde_json::Value;
-use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -33,25 +33,6 @@ fn status(data: &Path) -> Value {
     let output = cli(data, &["cluster", "status", "-f", "json"]);
     exits(&output, 0);
     serde_json::from_slice(&output.stdout).unwrap()
-}
-
-/// The rqlited of this project, which is fetched where it is not there yet.
-fn rqlited() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    exits(&Command::new(root.join("scripts/fetch-rqlited")).output().unwrap(), 0);
-    root.join(".tools/rqlited").canonicalize().unwrap()
-}
-
-/// Ports for P2P, rqlite and Raft that a node has again when it starts again: outside of the range
-/// from which the system gives connections theirs.
-fn free_ports() -> [u16; 3] {
-    let mut next = 20_000 + (std::process::id() % 10_000) as u16;
-    let mut bound = Vec::new();
-    while bound.len() < 3 {
-        next += 1;
-        bound.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, next)).ok());
-    }
-    [0, 1, 2].map(|index: usize| bound[index].local_addr().unwrap().port())
 }
 
 /// The same question until it is answered: a node starts again when it becomes one of a cluster, and
@@ -106,7 +87,7 @@ fn a_cluster_is_begun_joined_and_left_with_one_command_each() {
             .env("DEBROS_DATABASE_RQLITED_PATH", &rqlited);
         Node::start_by(&mut command, data)
     };
-    let _one = start(&one, "one", free_ports(), &[]);
+    let _one = start(&one, "one", [free_port(), free_port(), free_port()], &[]);
     assert!(status(&one)["cluster_id"].is_null());
     assert!(exits(&token(&one), 1).contains("network-cli cluster init"));
     assert!(exits(&cli(&one, &["cluster", "step-down"]), 5).contains("keeps its data alone"));
@@ -126,7 +107,7 @@ fn a_cluster_is_begun_joined_and_left_with_one_command_each() {
     let refused = refused.args(["--join", line]).env("DEBROS_DATABASE_ENGINE", "embedded");
     let said = exits(&refused.output().unwrap(), 2);
     assert!(said.contains("database.engine is embedded (env DEBROS_DATABASE_ENGINE)"), "{said}");
-    let ports = free_ports();
+    let ports = [free_port(), free_port(), free_port()];
     let joined = start(&two, "two", ports, &["--join", line]);
     let shown = wait_for(&one, &["one", "two"]);
     assert_eq!(shown["nodes"][1]["role"], "voter");

@@ -4,6 +4,7 @@
 pub mod cli;
 pub mod http;
 pub mod person;
+pub mod rqlited;
 pub mod socket;
 pub mod terminal;
 pub mod wallet;

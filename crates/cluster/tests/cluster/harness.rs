@@ -1,5 +1,6 @@
 //! Databases of a cluster, and what connects them.
 
+use crate::support::{own_address, program};
 use async_trait::async_trait;
 use debros_cluster::{
     ClusterConfig, ClusterDatabase, ClusterEngine, CommittedEntries, LeaderLink, LocalState,
@@ -12,10 +13,9 @@ use debros_proto::rpc::{
 use debros_proto::{Code, Error, Namespace, Result};
 use debros_rqlite::{RqliteLog, Rqlited, RqlitedConfig};
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -86,32 +86,6 @@ pub(crate) struct Cluster {
     configure: fn(&mut EmbeddedConfig),
 }
 
-fn program() -> PathBuf {
-    static FETCHED: OnceLock<PathBuf> = OnceLock::new();
-    FETCHED
-        .get_or_init(|| {
-            if std::env::var_os("RUST_LOG").is_some() {
-                let _ = tracing_subscriber::fmt()
-                    .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-                    .with_test_writer()
-                    .try_init();
-            }
-            let project =
-                Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
-            let program = project.join(".tools/rqlited");
-            if !program.exists() {
-                let status = Command::new(project.join("scripts/fetch-rqlited")).status().unwrap();
-                assert!(status.success(), "scripts/fetch-rqlited");
-            }
-            program
-        })
-        .clone()
-}
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
-}
-
 impl Cluster {
     pub(crate) async fn start(count: usize) -> Self {
         Self::start_with(count, |_| {}).await
@@ -120,7 +94,7 @@ impl Cluster {
     /// As [`start`](Cluster::start), with other settings of the engines.
     pub(crate) async fn start_with(count: usize, configure: fn(&mut EmbeddedConfig)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let raft: Vec<_> = (0..count).map(|_| free_address()).collect();
+        let raft: Vec<_> = (0..count).map(|_| own_address()).collect();
         let network = Network::default();
         let mut cluster = Self { folder, nodes: Vec::new(), network, raft, configure };
         cluster.start_nodes().await;

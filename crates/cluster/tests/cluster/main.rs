@@ -8,3 +8,5 @@ mod poison_attempts;
 mod reads_and_writes;
 #[path = "../../../engine/tests/replicated/same_files.rs"]
 mod same_files;
+#[path = "../../../rqlite/tests/support/mod.rs"]
+mod support;

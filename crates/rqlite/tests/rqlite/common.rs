@@ -1,13 +1,12 @@
 //! Starting nodes, and faults between us and them.
 
+use crate::support::{own_address, program};
 use bytes::Bytes;
 use debros_rqlite::{NewEntry, Rqlited, RqlitedConfig, certificates};
 use rustix::process::{Pid, Signal, kill_process};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -19,37 +18,12 @@ use tokio::time::Instant;
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 pub(crate) const KEY: [u8; 32] = [7; 32];
 
-/// The project's rqlited.
-pub(crate) fn program() -> PathBuf {
-    static FETCHED: OnceLock<PathBuf> = OnceLock::new();
-    let fetched = FETCHED.get_or_init(|| {
-        if std::env::var_os("RUST_LOG").is_some() {
-            let _ = tracing_subscriber::fmt()
-                .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-                .with_test_writer()
-                .try_init();
-        }
-        let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
-        let program = project.join(".tools/rqlited");
-        if !program.exists() {
-            let status = Command::new(project.join("scripts/fetch-rqlited")).status().unwrap();
-            assert!(status.success(), "scripts/fetch-rqlited");
-        }
-        program
-    });
-    fetched.clone()
-}
-
 /// A node alone in a folder.
 pub(crate) async fn alone(folder: &Path) -> Rqlited {
     let config = RqlitedConfig::alone(program(), folder.to_owned(), "n1");
     let node = Rqlited::start(config).await.unwrap();
     assert!(node.wait_serving(LONG).await, "{:?}", node.state().borrow());
     node
-}
-
-pub(crate) fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
 /// Nodes of one cluster, whose Raft ports speak mutual TLS.
@@ -62,7 +36,7 @@ pub(crate) struct Cluster {
 impl Cluster {
     pub(crate) async fn start(count: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let raft: Vec<_> = (0..count).map(|_| free_address()).collect();
+        let raft: Vec<_> = (0..count).map(|_| own_address()).collect();
         let mut nodes = Vec::new();
         for (number, address) in raft.iter().enumerate() {
             let mut config = member(folder.path(), &format!("n{number}"), &KEY);

@@ -2,7 +2,8 @@
 //!
 //! About 20 s: a snapshot gives up on a reader after 5 s, and the reader has to be there longer.
 
-use super::common::{LONG, alone, free_address, program};
+use super::common::{LONG, alone};
+use crate::support::{own_address, program};
 use base64::Engine as _;
 use debros_rqlite::{ClientError, ReadLevel, RqliteClient, Statement};
 use std::net::SocketAddr;
@@ -90,10 +91,10 @@ async fn wait_for(path: &Path) {
 
 /// An rqlited without any supervision.
 async fn bare(folder: &Path) -> (Child, RqliteClient) {
-    let http = free_address();
+    let http = own_address();
     let child = Command::new(program())
         .args(["-node-id", "n1", "-http-addr", &http.to_string()])
-        .args(["-raft-addr", &free_address().to_string()])
+        .args(["-raft-addr", &own_address().to_string()])
         .arg(folder)
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -153,7 +153,7 @@ async fn without_an_answer_the_outcome_is_unknown_and_without_a_server_it_is_kno
     let unknown = through.append(1, &[entry(1, "one")], short()).await;
     assert!(matches!(unknown, Err(AppendError::Unknown(_))), "{unknown:?}");
     assert_eq!(numbers(&log, 0).await, [1], "and here it was written");
-    let nowhere = RqliteLog::new(node.client().through(super::common::free_address()));
+    let nowhere = RqliteLog::new(node.client().through(crate::support::own_address()));
     let unavailable = nowhere.append(1, &[entry(2, "two")], short()).await;
     assert!(matches!(unavailable, Err(AppendError::Unavailable(_))), "{unavailable:?}");
     assert_eq!(numbers(&log, 0).await, [1]);

@@ -1,6 +1,7 @@
 //! One child: its start, its deaths, its folder.
 
-use super::common::{LONG, alone, kill, program, signal};
+use super::common::{LONG, alone, kill, signal};
+use crate::support::program;
 use debros_rqlite::{ReadLevel, Rqlited, RqlitedConfig, RqlitedState, StartError, Statement};
 use rustix::process::Signal;
 use std::path::Path;
@@ -94,8 +95,8 @@ async fn a_second_start_on_the_same_folder_names_the_holder() {
 /// An `rqlited` that nobody supervises, in the place where a node's is.
 fn orphan(folder: &Path) -> std::process::Child {
     let folder = folder.canonicalize().unwrap();
-    let raft = super::common::free_address().to_string();
-    let http = super::common::free_address().to_string();
+    let raft = crate::support::own_address().to_string();
+    let http = crate::support::own_address().to_string();
     let child = Command::new(program())
         .args(["-node-id", "n1", "-http-addr", &http, "-raft-addr", &raft])
         .arg(folder.join("store"))
