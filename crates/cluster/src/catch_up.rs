@@ -1,5 +1,6 @@
 //! Brings this node's files to the log.
 
+use crate::apply_queues::ApplyQueues;
 use crate::errors::log_error;
 use crate::leader_link::CommittedEntries;
 use crate::log_part::PartAssembler;
@@ -30,13 +31,13 @@ pub(crate) enum CatchUpError {
     Failed(Error),
 }
 
-/// Applies entries, in order. Used by one task at a time.
+/// Takes entries in order, and has them applied. Used by one task at a time.
 pub(crate) struct CatchUp {
-    engine: Arc<EmbeddedEngine>,
     log: RqliteLog,
     progress: Arc<Progress>,
     assembler: PartAssembler,
-    /// The last entry that was taken; it is beyond `applied` inside of a large transaction.
+    queues: ApplyQueues,
+    /// The last entry that was taken.
     taken: u64,
 }
 
@@ -46,16 +47,19 @@ impl CatchUp {
         log: RqliteLog,
         progress: Arc<Progress>,
     ) -> Self {
-        let taken = progress.applied();
-        Self { engine, log, progress, assembler: PartAssembler::default(), taken }
+        let taken = progress.taken();
+        let queues = ApplyQueues::new(engine, Arc::clone(&progress));
+        Self { log, progress, assembler: PartAssembler::default(), queues, taken }
     }
 
-    /// Reads the own rqlite's copy of the log to its end, and applies it. Returns the last entry.
+    /// Takes what the own rqlite's copy of the log has, to its end. Returns the last entry.
     ///
     /// # Errors
     /// [`CatchUpError`].
     pub(crate) async fn read_to_end(&mut self, level: ReadLevel) -> Result<u64, CatchUpError> {
         self.begin();
+        // Before the log is read: then it shows all that can ever be there of earlier terms.
+        let term = if self.assembler.is_open() { self.read_term(level).await? } else { 0 };
         loop {
             let entries = match self.log.read(self.taken, READ_BYTES, level).await {
                 Ok(entries) => entries,
@@ -67,13 +71,29 @@ impl CatchUp {
                 }
             };
             if entries.is_empty() {
-                return Ok(self.taken);
+                break;
             }
-            self.apply(&entries).await.map_err(CatchUpError::Failed)?;
+            self.take_all(&entries).await.map_err(CatchUpError::Failed)?;
         }
+        self.progress.note_applied(&self.assembler.end_terms_before(term));
+        self.queues.check().map_err(CatchUpError::Failed)?;
+        Ok(self.taken)
     }
 
-    /// Applies what the leader sent, if nothing is missing before it.
+    /// As [`read_to_end`](Self::read_to_end), for the node that has claimed `term`: returns when the
+    /// files have it all.
+    ///
+    /// # Errors
+    /// [`CatchUpError`].
+    pub(crate) async fn apply_to_end(&mut self, term: u64) -> Result<u64, CatchUpError> {
+        let last = self.read_to_end(ReadLevel::None).await?;
+        self.queues.wait_empty().await.map_err(CatchUpError::Failed)?;
+        // A transaction that was broken off in the middle ends here.
+        self.progress.note_applied(&self.assembler.end_terms_before(term));
+        Ok(last)
+    }
+
+    /// Takes what the leader sent, if nothing is missing before it.
     ///
     /// # Errors
     /// [`CatchUpError`]. What is missing is no error: it has to be read then, which `false` says.
@@ -84,49 +104,47 @@ impl CatchUp {
         if entries[new].entry != self.taken + 1 {
             return Ok(false);
         }
-        self.apply(&entries[new..]).await.map_err(CatchUpError::Failed)?;
+        self.take_all(&entries[new..]).await.map_err(CatchUpError::Failed)?;
+        self.queues.check().map_err(CatchUpError::Failed)?;
         Ok(true)
     }
 
     /// What this node appended itself while it led is in its files; and what it only began is not.
     fn begin(&mut self) {
-        let applied = self.progress.applied();
-        if self.taken != applied && !self.assembler.is_open() || self.taken < applied {
+        let taken = self.progress.taken();
+        if self.taken != taken {
             self.assembler = PartAssembler::default();
-            self.taken = applied;
+            self.taken = taken;
         }
+        self.queues.retry();
     }
 
-    async fn apply(&mut self, entries: &[Entry]) -> Result<()> {
-        let mut whole = Vec::new();
+    async fn read_term(&self, level: ReadLevel) -> Result<u64, CatchUpError> {
+        let leadership = self.log.leadership(level).await;
+        let now = leadership.map_err(|error| CatchUpError::Failed(log_error(&error)))?;
+        Ok(now.term)
+    }
+
+    async fn take_all(&mut self, entries: &[Entry]) -> Result<()> {
         for entry in entries {
-            let added = self.assembler.add(entry.entry, entry.body.clone());
-            let added = added.map_err(|error| {
-                tracing::error!(%error, "the cluster's log cannot be applied");
-                Error::internal(error.to_string())
-            });
-            match added {
-                Ok(complete) => whole.extend(complete),
+            self.queues.wait_for_room().await?;
+            let taken = match self.assembler.add(entry) {
+                Ok(taken) => taken,
                 Err(error) => {
-                    self.restart();
-                    return Err(error);
+                    tracing::error!(%error, "the cluster's log cannot be applied");
+                    // The next attempt begins where the files are.
+                    self.assembler = PartAssembler::default();
+                    self.taken = self.progress.rewind();
+                    return Err(Error::internal(error.to_string()));
                 }
-            }
+            };
+            self.progress.note_taken(entry.entry, &taken.database);
             self.taken = entry.entry;
-        }
-        if let Err(error) = self.engine.apply(whole).await {
-            self.restart();
-            return Err(error);
-        }
-        if !self.assembler.is_open() {
-            self.progress.note_applied(self.taken);
+            self.progress.note_applied(&taken.broken_off);
+            if let Some(whole) = taken.whole {
+                self.queues.push(whole);
+            }
         }
         Ok(())
-    }
-
-    /// The next attempt begins where the files are.
-    fn restart(&mut self) {
-        self.assembler = PartAssembler::default();
-        self.taken = self.progress.applied();
     }
 }

@@ -171,7 +171,7 @@ impl ClusterDatabase {
             }
             if self
                 .barrier
-                .wait(consistency, (tokio::time::Instant::now() + left).into())
+                .wait(None, consistency, (tokio::time::Instant::now() + left).into())
                 .await
                 .is_ok()
             {

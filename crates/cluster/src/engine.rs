@@ -30,6 +30,8 @@ pub struct ClusterEngine {
     route: WriteRoute,
 }
 
+/// All namespaces' key-value pairs are in the system's file.
+const PAIRS: Option<&TargetDatabase> = Some(&TargetDatabase::System);
 /// How often a read is made again when the node lost its lease meanwhile.
 const READ_ATTEMPTS: usize = 5;
 
@@ -57,6 +59,7 @@ impl ClusterEngine {
     ) -> Result<WriteOutcome<StatementResult>> {
         self.route
             .write(
+                Some(database),
                 &options,
                 || self.embedded.query(database, statement.clone(), options.clone()),
                 || {
@@ -77,21 +80,22 @@ impl ClusterEngine {
             TargetDatabase::System if options.consistency == Consistency::None => Ok(()),
             TargetDatabase::System => self.barrier.wait_for_system(options.deadline).await,
             TargetDatabase::Namespace(_) => {
-                self.barrier.wait(options.consistency, options.deadline).await
+                self.barrier.wait(Some(database), options.consistency, options.deadline).await
             }
         }
     }
 
-    /// Reads, and again if this node led before and its lease ran out meanwhile: the process may
-    /// have been stopped between the look at the lease and the read.
+    /// Reads in a database, or any, and again if this node led before and its lease ran out
+    /// meanwhile: the process may have been stopped between the look at the lease and the read.
     async fn read<T, F: Future<Output = Result<T>>>(
         &self,
+        database: Option<&TargetDatabase>,
         options: &CallOptions,
         act: impl Fn() -> F,
     ) -> Result<T> {
         for _ in 0..READ_ATTEMPTS {
             let came = Instant::now();
-            self.barrier.wait(options.consistency, options.deadline).await?;
+            self.barrier.wait(database, options.consistency, options.deadline).await?;
             let led = self.progress.is_leader();
             let outcome = act().await;
             if !led || self.is_recent(options.consistency, came) {
@@ -136,7 +140,7 @@ impl Engine for ClusterEngine {
                     if !found.value.rows.is_empty() || self.progress.is_leader() {
                         return Ok(found);
                     }
-                    self.barrier.wait(Consistency::Weak, options.deadline).await?;
+                    self.barrier.wait(Some(database), Consistency::Weak, options.deadline).await?;
                     return self.embedded.query(database, statement, options).await;
                 }
                 // A write is in the log, whoever leads by now.
@@ -158,6 +162,7 @@ impl Engine for ClusterEngine {
     ) -> Result<WriteOutcome<Vec<StatementResult>>> {
         self.route
             .write(
+                Some(database),
                 &options,
                 || self.embedded.transaction(database, statements.clone(), options.clone()),
                 || {
@@ -174,7 +179,9 @@ impl Engine for ClusterEngine {
     }
 
     async fn schema(&self, namespace: &Namespace, options: CallOptions) -> Result<Vec<Table>> {
-        self.read(&options, || self.embedded.schema(namespace, options.clone())).await
+        let database = TargetDatabase::Namespace(namespace.clone());
+        self.read(Some(&database), &options, || self.embedded.schema(namespace, options.clone()))
+            .await
     }
 
     async fn kv_put(
@@ -188,6 +195,7 @@ impl Engine for ClusterEngine {
     ) -> Result<WriteOutcome<u64>> {
         self.route
             .write(
+                PAIRS,
                 &options,
                 || {
                     let (value, options) = (value.clone(), options.clone());
@@ -219,6 +227,7 @@ impl Engine for ClusterEngine {
     ) -> Result<WriteOutcome<bool>> {
         self.route
             .write(
+                PAIRS,
                 &options,
                 || self.embedded.kv_delete(namespace, key, condition, options.clone()),
                 || {
@@ -242,7 +251,7 @@ impl Engine for ClusterEngine {
         key: &Key,
         options: CallOptions,
     ) -> Result<Option<Entry>> {
-        self.read(&options, || self.embedded.kv_get(namespace, key, options.clone())).await
+        self.read(PAIRS, &options, || self.embedded.kv_get(namespace, key, options.clone())).await
     }
 
     async fn kv_exists(
@@ -251,7 +260,8 @@ impl Engine for ClusterEngine {
         key: &Key,
         options: CallOptions,
     ) -> Result<bool> {
-        self.read(&options, || self.embedded.kv_exists(namespace, key, options.clone())).await
+        self.read(PAIRS, &options, || self.embedded.kv_exists(namespace, key, options.clone()))
+            .await
     }
 
     async fn kv_list(
@@ -262,7 +272,7 @@ impl Engine for ClusterEngine {
         limit: usize,
         options: CallOptions,
     ) -> Result<KeyPage> {
-        self.read(&options, || {
+        self.read(PAIRS, &options, || {
             self.embedded.kv_list(namespace, prefix, after, limit, options.clone())
         })
         .await
@@ -278,7 +288,8 @@ impl Engine for ClusterEngine {
         filter: NamespaceFilter,
         options: CallOptions,
     ) -> Result<Vec<Namespace>> {
-        self.read(&options, || self.embedded.namespaces(filter.clone(), options.clone())).await
+        self.read(None, &options, || self.embedded.namespaces(filter.clone(), options.clone()))
+            .await
     }
 
     async fn namespace_info(
@@ -286,7 +297,11 @@ impl Engine for ClusterEngine {
         namespace: &Namespace,
         options: CallOptions,
     ) -> Result<NamespaceInfo> {
-        self.read(&options, || self.embedded.namespace_info(namespace, options.clone())).await
+        // What it has is counted in both files.
+        self.barrier.wait(PAIRS, options.consistency, options.deadline).await?;
+        let database = TargetDatabase::Namespace(namespace.clone());
+        let info = || self.embedded.namespace_info(namespace, options.clone());
+        self.read(Some(&database), &options, info).await
     }
 
     async fn delete_namespace(
@@ -304,6 +319,7 @@ impl Engine for ClusterEngine {
         };
         self.route
             .write(
+                None,
                 &options,
                 || async {
                     let also = also.clone();

@@ -92,14 +92,11 @@ impl Leadership {
         let confirmed = Instant::now();
         // The read is after the claim in Raft's order, so what is there then is all there is.
         let last = self.log.last_entry(ReadLevel::Strong).await.map_err(failed)?;
-        let reached = self.catch_up.read_to_end(ReadLevel::None).await?;
+        let reached = self.catch_up.apply_to_end(term).await?;
         if reached < last {
             return Ok(());
         }
         self.problem.send_replace(None);
-        // A transaction that was broken off in the middle ends here: what is appended next is not
-        // its continuation.
-        self.progress.note_applied(reached);
         self.progress.begin_leading(term, &self.node, reached, confirmed);
         tracing::info!(
             term,

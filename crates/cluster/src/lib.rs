@@ -5,6 +5,8 @@
 //! the log on the others, decides who leads, and waits before a read until the node knows enough.
 //! `docs/CLUSTER.md` says why it is built in this way.
 
+mod append_task;
+mod apply_queues;
 mod catch_up;
 mod database;
 mod database_name;
@@ -17,6 +19,7 @@ mod leadership;
 mod local_state;
 mod log_part;
 mod log_writer;
+mod pending_entries;
 mod progress;
 mod read_barrier;
 mod write_route;

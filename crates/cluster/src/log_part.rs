@@ -4,7 +4,9 @@
 use crate::database_name::{database_of, name_of};
 use bytes::Bytes;
 use debros_engine::{LogEntry, TargetDatabase};
+use debros_rqlite::Entry;
 use prost::Message;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -54,18 +56,39 @@ fn new_transaction_id() -> u64 {
     if before < now { now } else { LAST.fetch_add(1, SeqCst) + 1 }
 }
 
-/// Puts parts together again.
+/// Puts parts together again. Parts of several transactions may stand between each other.
 #[derive(Debug, Default)]
 pub(crate) struct PartAssembler {
-    open: Option<OpenTransaction>,
+    open: HashMap<u64, OpenTransaction>,
+    /// The term of the last entry.
+    term: u64,
 }
 
 #[derive(Debug)]
 struct OpenTransaction {
-    id: u64,
     /// `more` of the part that comes next.
     next: u32,
     changes: Vec<u8>,
+    entries: Vec<u64>,
+}
+
+/// What an entry of the log is.
+#[derive(Debug)]
+pub(crate) struct TakenEntry {
+    pub(crate) database: TargetDatabase,
+    /// The transaction that it completes.
+    pub(crate) whole: Option<WholeTransaction>,
+    /// Earlier entries that change nothing, because the rest of their transactions cannot come any
+    /// more.
+    pub(crate) broken_off: Vec<u64>,
+}
+
+/// A transaction whose parts are all there.
+#[derive(Debug, PartialEq)]
+pub(crate) struct WholeTransaction {
+    pub(crate) entry: LogEntry,
+    /// The entries that its parts are.
+    pub(crate) entries: Vec<u64>,
 }
 
 /// An entry that this version cannot read.
@@ -76,71 +99,117 @@ struct OpenTransaction {
 pub(crate) struct UnreadableEntry(pub(crate) u64);
 
 impl PartAssembler {
-    /// Adds the next entry. `Some`: it completes a transaction. Parts whose last one does not come
-    /// are those of a leader that lost its place; nobody was told that they count.
-    pub(crate) fn add(
-        &mut self,
-        number: u64,
-        body: Bytes,
-    ) -> Result<Option<LogEntry>, UnreadableEntry> {
-        let part = LogPart::decode(body).map_err(|_| UnreadableEntry(number))?;
-        let changes = match self.open.take() {
-            Some(mut open) if open.id == part.transaction && open.next == part.more => {
-                open.changes.extend_from_slice(&part.changes);
-                open.changes.into()
-            }
-            _ => part.changes,
-        };
-        if let Some(next) = part.more.checked_sub(1) {
-            self.open =
-                Some(OpenTransaction { id: part.transaction, next, changes: changes.into() });
-            return Ok(None);
-        }
+    /// Adds the next entry.
+    pub(crate) fn add(&mut self, entry: &Entry) -> Result<TakenEntry, UnreadableEntry> {
+        let number = entry.entry;
+        let part = LogPart::decode(entry.body.clone()).map_err(|_| UnreadableEntry(number))?;
         let database = database_of(&part.namespace).map_err(|_| UnreadableEntry(number))?;
-        Ok(Some(LogEntry { number, database, changes }))
+        let broken_off = self.end_terms_before(entry.term);
+        let (changes, entries) = match self.open.remove(&part.transaction) {
+            Some(mut open) if open.next == part.more => {
+                open.changes.extend_from_slice(&part.changes);
+                open.entries.push(number);
+                (open.changes, open.entries)
+            }
+            None if part.transaction == 0 => {
+                let entry = LogEntry { number, database: database.clone(), changes: part.changes };
+                let whole = Some(WholeTransaction { entry, entries: vec![number] });
+                return Ok(TakenEntry { database, whole, broken_off });
+            }
+            None if part.more > 0 => (part.changes.into(), vec![number]),
+            _ => return Err(UnreadableEntry(number)),
+        };
+        let whole = match part.more.checked_sub(1) {
+            Some(next) => {
+                self.open.insert(part.transaction, OpenTransaction { next, changes, entries });
+                None
+            }
+            None => {
+                let (database, changes) = (database.clone(), changes.into());
+                Some(WholeTransaction { entry: LogEntry { number, database, changes }, entries })
+            }
+        };
+        Ok(TakenEntry { database, whole, broken_off })
+    }
+
+    /// No entry of an earlier term comes any more. Returns the entries of transactions that stay
+    /// without their last part: nobody was told that they count.
+    pub(crate) fn end_terms_before(&mut self, term: u64) -> Vec<u64> {
+        if term <= self.term {
+            return Vec::new();
+        }
+        self.term = term;
+        self.open.drain().flat_map(|(_, open)| open.entries).collect()
     }
 
     /// Whether a transaction is begun and not complete.
     pub(crate) fn is_open(&self) -> bool {
-        self.open.is_some()
+        !self.open.is_empty()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{PART_BYTES, PartAssembler, encode};
+    use super::{PART_BYTES, PartAssembler, TakenEntry, encode};
     use bytes::Bytes;
     use debros_engine::TargetDatabase;
     use debros_proto::Namespace;
+    use debros_rqlite::Entry;
+
+    fn add(assembler: &mut PartAssembler, entry: u64, term: u64, body: &Bytes) -> TakenEntry {
+        assembler.add(&Entry { entry, term, body: body.clone() }).unwrap()
+    }
+
+    fn large(seed: u8) -> Bytes {
+        let bytes = (0..PART_BYTES * 2 + 5).map(|byte| (byte as u8).wrapping_add(seed));
+        bytes.collect::<Vec<_>>().into()
+    }
 
     #[test]
     fn what_is_large_comes_back_whole_and_what_was_broken_off_does_not() {
         let app = TargetDatabase::Namespace(Namespace::new("app").unwrap());
-        let large: Bytes =
-            (0..PART_BYTES * 2 + 5).map(|byte| byte as u8).collect::<Vec<_>>().into();
-        let parts = encode(&app, &large);
+        let parts = encode(&app, &large(0));
         assert_eq!(parts.len(), 3);
         let small = encode(&TargetDatabase::System, &Bytes::from_static(b"x"));
         assert_eq!(small.len(), 1);
 
         let mut assembler = PartAssembler::default();
-        assert_eq!(assembler.add(1, parts[0].clone()).unwrap(), None);
-        assert_eq!(assembler.add(2, parts[1].clone()).unwrap(), None);
-        assert!(assembler.is_open());
+        assert_eq!(add(&mut assembler, 1, 1, &parts[0]).whole, None);
+        let taken = add(&mut assembler, 2, 1, &parts[1]);
+        assert!(taken.whole.is_none() && taken.database == app && assembler.is_open());
         // Its leader lost its place here.
-        let entry = assembler.add(3, small[0].clone()).unwrap().unwrap();
-        assert_eq!((entry.number, entry.changes), (3, Bytes::from_static(b"x")));
-        // Parts of another transaction of the same database continue nothing.
-        let other = encode(&app, &large);
-        assert_eq!(assembler.add(4, other[0].clone()).unwrap(), None);
-        let stray = assembler.add(5, parts[2].clone()).unwrap();
-        assert!(stray.is_some_and(|entry| entry.changes.len() == 5));
-        for (number, part) in (6..).zip(&parts[..2]) {
-            assert_eq!(assembler.add(number, part.clone()).unwrap(), None);
-        }
-        let entry = assembler.add(8, parts[2].clone()).unwrap().unwrap();
-        assert!(entry.number == 8 && entry.database == app && entry.changes == large);
+        let taken = add(&mut assembler, 3, 2, &small[0]);
+        let mut broken_off = taken.broken_off;
+        broken_off.sort_unstable();
+        assert_eq!(broken_off, [1, 2]);
+        let whole = taken.whole.unwrap();
+        assert_eq!((whole.entry.number, whole.entry.changes), (3, Bytes::from_static(b"x")));
         assert!(!assembler.is_open());
-        assert!(assembler.add(9, Bytes::from_static(b"\xff\xff")).is_err());
+        // What is left of it continues nothing.
+        let rest = Entry { entry: 4, term: 2, body: parts[2].clone() };
+        assert!(assembler.add(&rest).is_err());
+        let garbage = Entry { entry: 5, term: 2, body: Bytes::from_static(b"\xff\xff") };
+        assert!(assembler.add(&garbage).is_err());
+    }
+
+    #[test]
+    fn parts_of_several_transactions_and_others_between_them_do_not_mix() {
+        let [one, two] =
+            ["one", "two"].map(|name| TargetDatabase::Namespace(Namespace::new(name).unwrap()));
+        let (of_one, of_two) = (encode(&one, &large(1)), encode(&two, &large(2)));
+        let small = encode(&one, &Bytes::from_static(b"x"));
+        let mut assembler = PartAssembler::default();
+        let order = [&of_one[0], &of_two[0], &small[0], &of_two[1], &of_one[1], &of_two[2]];
+        let mut whole = Vec::new();
+        for (entry, body) in (1..).zip(order) {
+            whole.extend(add(&mut assembler, entry, 1, body).whole);
+        }
+        assert_eq!(whole.len(), 2);
+        assert_eq!((whole[0].entry.number, &whole[0].entries[..]), (3, &[3][..]));
+        assert_eq!((whole[1].entry.number, &whole[1].entries[..]), (6, &[2, 4, 6][..]));
+        assert!(whole[1].entry.database == two && whole[1].entry.changes == large(2));
+        let last = add(&mut assembler, 7, 1, &of_one[2]).whole.unwrap();
+        assert!(last.entry.changes == large(1) && last.entries == [1, 5, 7]);
+        assert!(!assembler.is_open());
     }
 }

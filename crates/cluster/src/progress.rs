@@ -1,7 +1,8 @@
 //! How far this node is, and whether it leads: what the parts of a node's database share.
 
+use crate::pending_entries::PendingEntries;
+use debros_engine::TargetDatabase;
 use debros_proto::lock;
-use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -15,9 +16,9 @@ const LEASE: Duration = Duration::from_millis(400);
 #[derive(Debug)]
 pub(crate) struct Progress {
     is_leader: AtomicBool,
-    /// Every entry up to this one is in the files here.
-    applied: watch::Sender<u64>,
     state: Mutex<State>,
+    /// Told when more is in the files.
+    applied: watch::Sender<()>,
     /// Who leads, as `state` has it.
     leads: watch::Sender<String>,
 }
@@ -29,21 +30,34 @@ struct State {
     leader: String,
     /// The last entry that is known to be in the log.
     head: u64,
-    /// Entries that are in the log and not yet in this leader's file.
-    uncommitted: BTreeSet<u64>,
+    /// Every entry up to this one is here: in the files, or pending.
+    taken: u64,
+    pending: PendingEntries,
     /// When that was asked which last showed that this node leads.
     confirmed: Option<Instant>,
     /// When the leader was last heard of.
     contact: Option<Instant>,
 }
 
+impl State {
+    fn applied(&self) -> u64 {
+        self.pending.first().map_or(self.taken, |first| first - 1)
+    }
+
+    /// What is pending is taken again, from the log.
+    fn rewind(&mut self) {
+        self.taken = self.applied();
+        self.pending.clear();
+    }
+}
+
 impl Progress {
     pub(crate) fn new(applied: u64) -> Self {
-        let state = State { head: applied, ..State::default() };
+        let state = State { head: applied, taken: applied, ..State::default() };
         Self {
             is_leader: AtomicBool::new(false),
-            applied: watch::Sender::new(applied),
             state: Mutex::new(state),
+            applied: watch::Sender::default(),
             leads: watch::Sender::default(),
         }
     }
@@ -67,28 +81,60 @@ impl Progress {
         let _ = self.leads.subscribe().wait_for(|now| now != leader).await;
     }
 
+    /// Every entry up to this one is in the files here.
     pub(crate) fn applied(&self) -> u64 {
-        *self.applied.borrow()
+        lock(&self.state).applied()
+    }
+
+    /// Every entry up to this one is in the files here, or on the way into them.
+    pub(crate) fn taken(&self) -> u64 {
+        lock(&self.state).taken
     }
 
     pub(crate) fn head(&self) -> u64 {
         lock(&self.state).head
     }
 
-    /// Waits until every entry up to this one is in the files here.
-    pub(crate) async fn wait_applied(&self, entry: u64) {
-        let mut applied = self.applied.subscribe();
-        // The sender lives as long as this.
-        let _ = applied.wait_for(|applied| *applied >= entry).await;
+    /// Whether every entry up to this one that changes the database is in its file here. `None`:
+    /// all databases.
+    pub(crate) fn is_applied(&self, database: Option<&TargetDatabase>, entry: u64) -> bool {
+        let state = lock(&self.state);
+        state.taken >= entry && state.pending.first_of(database).is_none_or(|first| first > entry)
     }
 
-    /// The log was read and applied up to here.
-    pub(crate) fn note_applied(&self, entry: u64) {
-        {
-            let mut state = lock(&self.state);
-            state.head = state.head.max(entry);
+    /// Whether the database's file here has all that this node knows to be in the log.
+    pub(crate) fn is_up_to_date(&self, database: Option<&TargetDatabase>) -> bool {
+        self.is_applied(database, self.head())
+    }
+
+    /// Waits for [`is_applied`](Self::is_applied).
+    pub(crate) async fn wait_applied(&self, database: Option<&TargetDatabase>, entry: u64) {
+        let mut applied = self.applied.subscribe();
+        while !self.is_applied(database, entry) {
+            // The sender lives as long as this.
+            let _ = applied.changed().await;
         }
-        self.applied.send_if_modified(|applied| std::mem::replace(applied, entry) != entry);
+    }
+
+    /// The next entry of the log is here, and not yet in the database's file.
+    pub(crate) fn note_taken(&self, entry: u64, database: &TargetDatabase) {
+        let mut state = lock(&self.state);
+        state.head = state.head.max(entry);
+        state.taken = state.taken.max(entry);
+        state.pending.insert(entry, database);
+    }
+
+    /// What entries change is in the files.
+    pub(crate) fn note_applied(&self, entries: &[u64]) {
+        lock(&self.state).pending.remove(entries);
+        self.applied.send_replace(());
+    }
+
+    /// What is here and not in the files is taken again. Returns the last entry that is.
+    pub(crate) fn rewind(&self) -> u64 {
+        let mut state = lock(&self.state);
+        state.rewind();
+        state.taken
     }
 
     /// This node leads from now on; it has applied the log up to `head`, which was its end.
@@ -96,11 +142,12 @@ impl Progress {
         let mut state = lock(&self.state);
         state.term = term;
         node.clone_into(&mut state.leader);
-        state.head = head;
-        state.uncommitted.clear();
+        (state.head, state.taken) = (head, head);
+        state.pending.clear();
         state.confirmed = Some(confirmed);
         self.is_leader.store(true, SeqCst);
         self.leads.send_replace(node.to_owned());
+        self.applied.send_replace(());
     }
 
     /// This node leads no more, or never did: another one does, or nobody.
@@ -131,34 +178,25 @@ impl Progress {
         }
         state.confirmed = None;
         // What was under way comes back through the log.
-        if let Some(first) = state.uncommitted.pop_first() {
-            state.uncommitted.clear();
-            self.applied.send_modify(|applied| *applied = (*applied).min(first - 1));
-        }
+        state.rewind();
     }
 
-    /// Entries are in the log; this leader's files do not have them yet.
-    pub(crate) fn note_appended(&self, numbers: std::ops::RangeInclusive<u64>) {
+    /// Entries of this leader are in the log; its files do not have them yet.
+    pub(crate) fn note_appended<'e>(
+        &self,
+        term: u64,
+        entries: impl Iterator<Item = (u64, &'e TargetDatabase)>,
+    ) {
         let mut state = lock(&self.state);
-        state.head = state.head.max(*numbers.end());
-        state.uncommitted.extend(numbers);
-    }
-
-    /// An entry is in this leader's file, with the parts before it.
-    pub(crate) fn note_committed(&self, parts: std::ops::RangeInclusive<u64>) {
-        let mut state = lock(&self.state);
-        for number in parts {
-            state.uncommitted.remove(&number);
-        }
-        if !self.is_leader.load(SeqCst) {
+        // Else it led when it appended them, and what is in the log comes back from there.
+        if !self.is_leader.load(SeqCst) || state.term != term {
             return;
         }
-        let reached = state.uncommitted.first().map_or(state.head, |first| first - 1);
-        self.applied.send_if_modified(|applied| {
-            let moves = *applied < reached;
-            *applied = reached.max(*applied);
-            moves
-        });
+        for (entry, database) in entries {
+            state.head = state.head.max(entry);
+            state.taken = state.taken.max(entry);
+            state.pending.insert(entry, database);
+        }
     }
 
     /// This node was confirmed to lead by something that began at `asked`.
@@ -183,12 +221,65 @@ impl Progress {
         state.contact = state.contact.max(Some(asked));
     }
 
-    /// How old what is here may be, at most; `None`: it is not known.
+    /// How old a database's file here may be, at most; `None`: it is not known.
+    pub(crate) fn age_of(&self, database: &TargetDatabase) -> Option<Duration> {
+        let age = self.age()?;
+        Some(age.max(lock(&self.state).pending.delay_of(database)))
+    }
+
+    /// How old what is here may be, at most, but for what is pending; `None`: it is not known.
     pub(crate) fn age(&self) -> Option<Duration> {
         if self.has_lease() {
             return Some(Duration::ZERO);
         }
         let state = lock(&self.state);
         state.contact.max(state.confirmed).map(|at| at.elapsed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Progress;
+    use debros_engine::TargetDatabase;
+    use debros_proto::Namespace;
+    use std::time::Instant;
+
+    fn database(name: &str) -> TargetDatabase {
+        TargetDatabase::Namespace(Namespace::new(name).unwrap())
+    }
+
+    #[test]
+    fn a_database_is_not_waited_for_by_the_others() {
+        let progress = Progress::new(10);
+        let (slow, quick) = (database("slow"), database("quick"));
+        progress.note_taken(11, &slow);
+        progress.note_taken(12, &quick);
+        progress.note_applied(&[12]);
+        assert!(progress.is_applied(Some(&quick), 12) && !progress.is_applied(Some(&slow), 12));
+        assert!(progress.is_applied(Some(&slow), 10) && !progress.is_applied(None, 12));
+        // What is not here may be of any database.
+        assert!(!progress.is_applied(Some(&quick), 13));
+        // From here on the log is read after a restart.
+        assert_eq!((progress.applied(), progress.taken()), (10, 12));
+        progress.note_applied(&[11]);
+        assert!(progress.is_applied(None, 12) && progress.applied() == 12);
+    }
+
+    #[test]
+    fn what_a_leader_has_not_committed_comes_back_when_it_leads_no_more() {
+        let progress = Progress::new(0);
+        let app = database("app");
+        progress.note_appended(1, [(1, &app)].into_iter());
+        assert_eq!(progress.taken(), 0);
+        progress.begin_leading(1, "n1", 3, Instant::now());
+        progress.note_appended(1, [(4, &app), (5, &app)].into_iter());
+        progress.note_applied(&[4]);
+        // Of an earlier term.
+        progress.note_appended(0, [(9, &app)].into_iter());
+        assert_eq!((progress.applied(), progress.head()), (4, 5));
+        progress.step_down();
+        assert_eq!((progress.applied(), progress.taken()), (4, 4));
+        progress.note_appended(1, [(6, &app)].into_iter());
+        assert_eq!(progress.taken(), 4);
     }
 }

@@ -3,6 +3,7 @@
 use crate::errors::not_leader_error;
 use crate::leader_link::LeaderLink;
 use crate::progress::Progress;
+use debros_engine::TargetDatabase;
 use debros_proto::rpc::Consistency;
 use debros_proto::{Code, Error, Result};
 use debros_rqlite::{ReadLevel, RqliteLog};
@@ -49,21 +50,27 @@ impl ReadBarrier {
         }
     }
 
-    /// Returns when a read of the files here sees what a read of this consistency has to.
+    /// Returns when a read of a database's file here sees what a read of this consistency has to.
+    /// `None`: of any.
     ///
     /// # Errors
     /// `unavailable` when the cluster does not say in time what that is.
-    pub(crate) async fn wait(&self, consistency: Consistency, deadline: Instant) -> Result<()> {
+    pub(crate) async fn wait(
+        &self,
+        database: Option<&TargetDatabase>,
+        consistency: Consistency,
+        deadline: Instant,
+    ) -> Result<()> {
         let confirm = match consistency {
             Consistency::None => return Ok(()),
             Consistency::Weak => false,
             Consistency::Linearizable | Consistency::Strong => true,
         };
-        if !confirm && self.progress.has_lease() && self.is_up_to_date() {
+        if !confirm && self.progress.has_lease() && self.progress.is_up_to_date(database) {
             return Ok(());
         }
         let until = deadline.min(Instant::now() + MAX_WAIT);
-        let wait = self.wait_for_leader(confirm);
+        let wait = self.wait_for_leader(database, confirm);
         match tokio::time::timeout_at(until.into(), wait).await {
             Ok(()) => Ok(()),
             Err(_) => Err(no_leader_error()),
@@ -78,10 +85,11 @@ impl ReadBarrier {
         if !self.is_serving.load(Relaxed) {
             return Ok(());
         }
-        if self.progress.age().is_some_and(|age| age < MAX_SYSTEM_AGE) {
+        let system = &TargetDatabase::System;
+        if self.progress.age_of(system).is_some_and(|age| age < MAX_SYSTEM_AGE) {
             return Ok(());
         }
-        self.wait(Consistency::Weak, deadline).await
+        self.wait(Some(system), Consistency::Weak, deadline).await
     }
 
     /// See [`ClusterDatabase::begin_serving`](crate::ClusterDatabase::begin_serving).
@@ -89,15 +97,10 @@ impl ReadBarrier {
         self.is_serving.store(true, Relaxed);
     }
 
-    /// Whether the leader's own files have all that it has appended.
-    fn is_up_to_date(&self) -> bool {
-        self.progress.applied() >= self.progress.head()
-    }
-
-    async fn wait_for_leader(&self, confirm: bool) {
+    async fn wait_for_leader(&self, database: Option<&TargetDatabase>, confirm: bool) {
         loop {
             match self.position(confirm).await {
-                Ok(position) => return self.progress.wait_applied(position).await,
+                Ok(position) => return self.progress.wait_applied(database, position).await,
                 Err(error) => {
                     tracing::debug!(error = error.message, "no leader answers");
                     tokio::time::sleep(PAUSE).await;

@@ -3,7 +3,7 @@
 
 use crate::leader_link::LeaderLink;
 use crate::progress::Progress;
-use debros_engine::{CallOptions, WriteOutcome};
+use debros_engine::{CallOptions, TargetDatabase, WriteOutcome};
 use debros_proto::rpc::{
     LeaderWriteRequest, LeaderWriteResponse, leader_write_request, leader_write_response,
 };
@@ -36,14 +36,15 @@ impl WriteRoute {
         self.is_closed.store(true, SeqCst);
     }
 
-    /// Has the leader do a write: `local` when that is this node, else `request` is sent to it, and
-    /// `read` takes its answer apart. Repeated as long as it surely was not done, or has a key that
+    /// Has the leader do a write in a database, or several: `local` when that is this node, else
+    /// `request` is sent to it, and `read` takes its answer apart. Repeated as long as it surely was not done, or has a key that
     /// makes it happen once.
     ///
     /// # Errors
     /// The write's own; `unavailable` when no leader took it in time.
     pub(crate) async fn write<T, F>(
         &self,
+        database: Option<&TargetDatabase>,
         options: &CallOptions,
         local: impl Fn() -> F,
         request: impl Fn() -> LeaderWriteRequest,
@@ -59,7 +60,9 @@ impl WriteRoute {
             let outcome = if self.progress.is_leader() || self.is_closed.load(SeqCst) {
                 local().await
             } else {
-                self.pass_on(request(), until).await.and_then(|answer| take_apart(answer, read))
+                self.pass_on(database, request(), until)
+                    .await
+                    .and_then(|answer| take_apart(answer, read))
             };
             let error = match outcome {
                 Err(error) if is_not_done(&error) && !self.is_closed.load(SeqCst) => error,
@@ -84,6 +87,7 @@ impl WriteRoute {
 
     async fn pass_on(
         &self,
+        database: Option<&TargetDatabase>,
         request: LeaderWriteRequest,
         until: Instant,
     ) -> Result<LeaderWriteResponse> {
@@ -95,7 +99,7 @@ impl WriteRoute {
             () = self.progress.wait_for_other_leader(&leader) => return Err(unknown_error()),
         };
         // So that what reads here next sees it. It is done, however long that takes.
-        let applied = self.progress.wait_applied(answer.position);
+        let applied = self.progress.wait_applied(database, answer.position);
         let _ = tokio::time::timeout(APPLY_WAIT, applied).await;
         Ok(answer)
     }

@@ -1,0 +1,192 @@
+//! Puts transactions into the files: those of one database in the order of the log, those of
+//! different ones side by side, so that what one namespace has changed keeps no other waiting.
+
+use crate::log_part::WholeTransaction;
+use crate::progress::Progress;
+use debros_engine::embedded::EmbeddedEngine;
+use debros_engine::{LogEntry, TargetDatabase};
+use debros_proto::{Error, Result, lock};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+/// Bytes that are queued before no more is taken.
+const MAX_QUEUED: usize = 64 << 20;
+/// Bytes that are put into a file at once.
+const APPLY_BYTES: usize = 4 << 20;
+/// Files that are written at the same time.
+const MAX_AT_ONCE: usize = 64;
+
+/// The transactions that are not in the files yet. Used by one task at a time.
+pub(crate) struct ApplyQueues {
+    shared: Arc<Shared>,
+    tasks: JoinSet<()>,
+}
+
+struct Shared {
+    engine: Arc<EmbeddedEngine>,
+    progress: Arc<Progress>,
+    queues: Mutex<HashMap<TargetDatabase, DatabaseQueue>>,
+    at_once: Semaphore,
+    /// Bytes in all queues; told too when a queue fails.
+    queued: watch::Sender<usize>,
+}
+
+/// What one database is to be given. It is there as long as there is anything.
+#[derive(Default)]
+struct DatabaseQueue {
+    waiting: VecDeque<WholeTransaction>,
+    is_running: bool,
+    /// Why the last attempt failed.
+    error: Option<Error>,
+}
+
+impl ApplyQueues {
+    pub(crate) fn new(engine: Arc<EmbeddedEngine>, progress: Arc<Progress>) -> Self {
+        let shared = Shared {
+            engine,
+            progress,
+            queues: Mutex::default(),
+            at_once: Semaphore::new(MAX_AT_ONCE),
+            queued: watch::Sender::new(0),
+        };
+        Self { shared: Arc::new(shared), tasks: JoinSet::new() }
+    }
+
+    /// Adds a transaction, the next one of its database.
+    pub(crate) fn push(&mut self, transaction: WholeTransaction) {
+        // Those that have ended.
+        while self.tasks.try_join_next().is_some() {}
+        let bytes = transaction.entry.changes.len();
+        let database = transaction.entry.database.clone();
+        self.shared.queued.send_modify(|queued| *queued += bytes);
+        let starts = {
+            let mut queues = lock(&self.shared.queues);
+            let queue = queues.entry(database.clone()).or_default();
+            queue.waiting.push_back(transaction);
+            // One that failed is tried again with all that failed.
+            queue.error.is_none() && !std::mem::replace(&mut queue.is_running, true)
+        };
+        if starts {
+            self.run(database);
+        }
+    }
+
+    /// Tries again what failed.
+    pub(crate) fn retry(&mut self) {
+        let failed: Vec<TargetDatabase> = {
+            let mut queues = lock(&self.shared.queues);
+            let failed = queues.iter_mut().filter(|(_, queue)| queue.error.is_some());
+            let starts = failed.filter_map(|(database, queue)| {
+                (!std::mem::replace(&mut queue.is_running, true)).then(|| database.clone())
+            });
+            starts.collect()
+        };
+        for database in failed {
+            self.run(database);
+        }
+    }
+
+    /// Why a database could not be given what it has to have, if that is so.
+    ///
+    /// # Errors
+    /// What [`EmbeddedEngine::apply`] said.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.shared.failure().map_or(Ok(()), Err)
+    }
+
+    /// Waits until more may be added.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check), when there is no room as long as that is so.
+    pub(crate) async fn wait_for_room(&self) -> Result<()> {
+        self.wait_until(|queued| queued < MAX_QUEUED).await
+    }
+
+    /// Waits until all is in the files.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub(crate) async fn wait_empty(&self) -> Result<()> {
+        self.wait_until(|queued| queued == 0 && lock(&self.shared.queues).is_empty()).await
+    }
+
+    async fn wait_until(&self, is_reached: impl Fn(usize) -> bool) -> Result<()> {
+        let mut queued = self.shared.queued.subscribe();
+        loop {
+            if is_reached(*queued.borrow_and_update()) {
+                return Ok(());
+            }
+            self.check()?;
+            // The sender lives as long as this.
+            let _ = queued.changed().await;
+        }
+    }
+
+    fn run(&mut self, database: TargetDatabase) {
+        self.tasks.spawn(Arc::clone(&self.shared).work_off(database));
+    }
+}
+
+impl Shared {
+    fn failure(&self) -> Option<Error> {
+        lock(&self.queues).values().find_map(|queue| queue.error.clone())
+    }
+
+    /// Applies what a database's queue has, until it is empty or an attempt fails.
+    async fn work_off(self: Arc<Self>, database: TargetDatabase) {
+        while let Some((entries, numbers)) = self.next(&database) {
+            // It is never closed.
+            let _turn = self.at_once.acquire().await;
+            let applied = self.engine.apply(entries).await;
+            self.finish(&database, &numbers, applied);
+        }
+    }
+
+    /// The transactions that come next, and the entries that their parts are. They stay in the queue
+    /// until they are applied.
+    fn next(&self, database: &TargetDatabase) -> Option<(Vec<LogEntry>, Vec<Vec<u64>>)> {
+        let mut queues = lock(&self.queues);
+        let queue = queues.get_mut(database)?;
+        if queue.waiting.is_empty() {
+            queues.remove(database);
+            drop(queues);
+            self.queued.send_modify(|_| {});
+            return None;
+        }
+        if !queue.is_running {
+            return None;
+        }
+        let mut bytes = 0;
+        let some = queue.waiting.iter().take_while(|transaction| {
+            let is_first = bytes == 0;
+            bytes += transaction.entry.changes.len();
+            is_first || bytes <= APPLY_BYTES
+        });
+        Some(some.map(|some| (some.entry.clone(), some.entries.clone())).unzip())
+    }
+
+    fn finish(&self, database: &TargetDatabase, numbers: &[Vec<u64>], applied: Result<()>) {
+        let mut bytes = 0;
+        {
+            let mut queues = lock(&self.queues);
+            let Some(queue) = queues.get_mut(database) else { return };
+            match &applied {
+                Ok(()) => {
+                    queue.error = None;
+                    let done = queue.waiting.drain(..numbers.len());
+                    bytes = done.map(|transaction| transaction.entry.changes.len()).sum();
+                }
+                Err(error) => {
+                    queue.is_running = false;
+                    queue.error = Some(error.clone());
+                }
+            }
+        }
+        if applied.is_ok() {
+            self.progress.note_applied(&numbers.concat());
+        }
+        self.queued.send_modify(|queued| *queued -= bytes);
+    }
+}
