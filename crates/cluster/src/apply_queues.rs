@@ -190,3 +190,105 @@ impl Shared {
         self.queued.send_modify(|queued| *queued -= bytes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::ApplyQueues;
+    use crate::log_part::WholeTransaction;
+    use crate::progress::Progress;
+    use bytes::Bytes;
+    use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine};
+    use debros_engine::{
+        AppendError, CallOptions, CallerKey, Engine as _, LogEntry, ReplicatedLog, TargetDatabase,
+    };
+    use debros_proto::rpc::{Consistency, Statement};
+    use debros_proto::{Code, Namespace};
+    use std::sync::{Arc, Mutex};
+    use std::time::{Duration, Instant};
+
+    #[derive(Default)]
+    struct MemoryLog(Mutex<Vec<LogEntry>>);
+
+    impl ReplicatedLog for MemoryLog {
+        fn is_leader(&self) -> bool {
+            true
+        }
+
+        fn append(&self, database: &TargetDatabase, changes: Bytes) -> Result<u64, AppendError> {
+            let mut entries = self.0.lock().unwrap();
+            let number = entries.len() as u64 + 1;
+            entries.push(LogEntry { number, database: database.clone(), changes });
+            Ok(number)
+        }
+
+        fn committed(&self, _: u64) {}
+
+        fn fell_behind(&self, number: u64) {
+            panic!("entry {number} could not be committed");
+        }
+    }
+
+    fn database(name: &str) -> TargetDatabase {
+        TargetDatabase::Namespace(Namespace::new(name).unwrap())
+    }
+
+    async fn run(engine: &EmbeddedEngine, database: &TargetDatabase, sql: &str) -> usize {
+        let options = CallOptions {
+            consistency: Consistency::None,
+            deadline: Instant::now() + Duration::from_secs(60),
+            idempotency_key: None,
+            caller: CallerKey::default(),
+            read_only: false,
+        };
+        let done = engine.query(database, Statement::from(sql), options).await;
+        done.unwrap_or_else(|error| panic!("{sql}: {error}")).value.rows.len()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_database_that_cannot_be_written_keeps_no_other_from_its_entries() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |name: &str, log: Arc<MemoryLog>| {
+            let path = folder.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            EmbeddedEngine::open_replicated(EmbeddedConfig::new(path), log).unwrap()
+        };
+        let log = Arc::<MemoryLog>::default();
+        let leader = open("leader", Arc::clone(&log));
+        let (bad, good) = (database("bad"), database("good"));
+        for database in [&bad, &good] {
+            run(&leader, database, "CREATE TABLE t(a)").await;
+            run(&leader, database, "INSERT INTO t VALUES (1)").await;
+            run(&leader, database, "INSERT INTO t VALUES (2)").await;
+        }
+        let entries = log.0.lock().unwrap().clone();
+        let of = |database: &TargetDatabase| -> Vec<LogEntry> {
+            entries.iter().filter(|entry| entry.database == *database).cloned().collect()
+        };
+
+        let follower = Arc::new(open("follower", Arc::default()));
+        let last = entries.last().unwrap().number;
+        let progress = Arc::new(Progress::new(0));
+        let mut queues = ApplyQueues::new(Arc::clone(&follower), Arc::clone(&progress));
+        let push = |queues: &mut ApplyQueues, entry: LogEntry| {
+            progress.note_taken(entry.number, &entry.database);
+            let entries = vec![entry.number];
+            queues.push(WholeTransaction { entry, entries });
+        };
+        // Its table is missing.
+        of(&bad)[1..].iter().cloned().for_each(|entry| push(&mut queues, entry));
+        let failed = queues.wait_empty().await.unwrap_err();
+        assert_eq!(failed.code, Code::Internal);
+        of(&good).into_iter().for_each(|entry| push(&mut queues, entry));
+        progress.wait_applied(Some(&good), last).await;
+        assert_eq!(run(&follower, &good, "SELECT a FROM t").await, 2);
+        assert!(!progress.is_applied(Some(&bad), last) && progress.applied() < of(&bad)[1].number);
+        // An attempt that fails leaves everything where it was, in order.
+        queues.retry();
+        assert_eq!(queues.wait_empty().await.unwrap_err(), failed);
+        run(&follower, &bad, "CREATE TABLE t(a)").await;
+        queues.retry();
+        progress.wait_applied(None, last).await;
+        assert!(queues.check().is_ok());
+        assert_eq!(run(&follower, &bad, "SELECT a FROM t").await, 2);
+    }
+}
