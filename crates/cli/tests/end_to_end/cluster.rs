@@ -16,24 +16,26 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 /// Between two looks at what is waited for.
-const PAUSE: Duration = Duration::from_millis(20);
+pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 
 /// A node of a cluster, which runs or not.
-struct Member {
+pub(crate) struct Member {
     name: String,
     data: PathBuf,
     ports: [u16; 4],
     node: Option<Node>,
+    /// It keeps its data alone, whatever it was part of.
+    pub(crate) embedded: bool,
 }
 
 impl Member {
-    fn new(folder: &Path, name: &str) -> Self {
+    pub(crate) fn new(folder: &Path, name: &str) -> Self {
         let ports = [free_port(), free_port(), free_port(), free_port()];
-        Self { name: name.to_owned(), data: folder.join(name), ports, node: None }
+        Self { name: name.to_owned(), data: folder.join(name), ports, node: None, embedded: false }
     }
 
     /// Starts it, and waits until it serves.
-    fn start(&mut self, more: &[&str]) {
+    pub(crate) fn start(&mut self, more: &[&str]) {
         let [gateway, p2p, http, raft] = self.ports;
         let mut command = Node::command(&self.data);
         command
@@ -44,11 +46,24 @@ impl Member {
             .env("DEBROS_DATABASE_RQLITE_PORT", http.to_string())
             .env("DEBROS_DATABASE_RQLITE_RAFT_PORT", raft.to_string())
             .env("DEBROS_DATABASE_RQLITED_PATH", rqlited());
+        if self.embedded {
+            command.env("DEBROS_DATABASE_ENGINE", "embedded");
+        }
         self.node = Some(Node::start_by(&mut command, &self.data));
     }
 
     fn node(&self) -> &Node {
         self.node.as_ref().expect("the node runs")
+    }
+
+    /// A client of its gateway.
+    pub(crate) fn http(&self, key: &str) -> Http {
+        Http::new(([127, 0, 0, 1], self.ports[0]).into(), key)
+    }
+
+    /// Ends it in order.
+    pub(crate) fn stop(&mut self) {
+        self.node.take().expect("the node runs").stop();
     }
 
     fn rqlited_pid(&self) -> u32 {
@@ -72,7 +87,7 @@ impl Member {
         pid
     }
 
-    fn try_cli(&self, arguments: &[&str]) -> Option<Value> {
+    pub(crate) fn try_cli(&self, arguments: &[&str]) -> Option<Value> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_network-cli"));
         without_surroundings(&mut command);
         let home = self.data.parent().unwrap();
@@ -97,15 +112,14 @@ impl Cluster {
         members[0].start(&[]);
         members[0].try_cli(&["cluster", "init"]).expect("a cluster begins");
         for index in 1..3 {
-            // The first node starts again when it becomes one of a cluster.
-            let token = wait_for("a join token", || members[0].try_cli(&["cluster", "token"]));
-            members[index].start(&["--join", token["token"].as_str().unwrap()]);
+            let token = join_token(&members[0]);
+            members[index].start(&["--join", &token]);
         }
         Self { members, _folder: folder }
     }
 
     fn http(&self, index: usize, key: &str) -> Http {
-        Http::new(([127, 0, 0, 1], self.members[index].ports[0]).into(), key)
+        self.members[index].http(key)
     }
 
     /// The node that leads.
@@ -120,6 +134,13 @@ impl Cluster {
             self.members.iter().position(leads)
         })
     }
+}
+
+/// A token with which another node joins the cluster of this one. The first node starts again when it
+/// becomes one of a cluster.
+pub(crate) fn join_token(member: &Member) -> String {
+    let token = wait_for("a join token", || member.try_cli(&["cluster", "token"]));
+    token["token"].as_str().unwrap().to_owned()
 }
 
 fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {

@@ -12,6 +12,7 @@ mod support;
 
 mod apart;
 mod cluster;
+mod conversion;
 mod faults;
 mod idempotency;
 mod namespaces;
