@@ -6,9 +6,10 @@
 
 use crate::leader_link::CommittedEntries;
 use crate::log_part::MAX_CHANGES;
+use crate::pending_entries::EntryEffect;
 use crate::progress::Progress;
 use bytes::Bytes;
-use debros_engine::{AppendError, TargetDatabase};
+use debros_engine::{AppendError, EntryKind, TargetDatabase};
 use debros_rqlite::{AppendError as RqliteError, Entry, NewEntry, RqliteLog};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ const APPEND_TIME: Duration = Duration::from_secs(4);
 /// A transaction that is to be appended.
 pub(crate) struct AppendRequest {
     pub(crate) database: TargetDatabase,
+    pub(crate) kind: EntryKind,
     /// The bodies that are not in the log yet.
     pub(crate) parts: VecDeque<Bytes>,
     /// The entries that those in the log are.
@@ -34,6 +36,15 @@ pub(crate) struct AppendRequest {
 impl AppendRequest {
     fn size(&self) -> usize {
         self.parts.iter().map(Bytes::len).sum()
+    }
+
+    /// What the next part means, when it is the last one or not.
+    fn effect(&self, is_last: bool) -> EntryEffect<'_> {
+        match self.kind {
+            _ if !is_last => EntryEffect::Nothing,
+            EntryKind::Changes => EntryEffect::Changes(&self.database),
+            EntryKind::Replacement => EntryEffect::Replaces(&self.database),
+        }
     }
 
     fn answer(self, outcome: Result<(), &AppendError>) {
@@ -95,7 +106,8 @@ impl AppendTask {
     async fn append_part(&mut self) {
         let Some((term, mut request)) = self.large.pop_front() else { return };
         let Some(part) = request.parts.pop_front() else { return };
-        let outcome = self.append(term, &[(&request.database, part)]).await;
+        let effect = request.effect(request.parts.is_empty());
+        let outcome = self.append(term, &[(effect, part)]).await;
         match outcome {
             Ok(first) => {
                 request.entries.push(first);
@@ -113,9 +125,9 @@ impl AppendTask {
 
     async fn append_batch(&self, batch: Vec<AppendRequest>) {
         let asked = Instant::now();
-        let bodies = batch
-            .iter()
-            .flat_map(|request| request.parts.iter().map(|body| (&request.database, body.clone())));
+        let bodies = batch.iter().flat_map(|request| {
+            request.parts.iter().map(|body| (request.effect(true), body.clone()))
+        });
         let bodies: Vec<_> = bodies.collect();
         let outcome = self.append(self.progress.term(), &bodies).await;
         drop(bodies);
@@ -136,7 +148,7 @@ impl AppendTask {
     async fn append(
         &self,
         term: u64,
-        bodies: &[(&TargetDatabase, Bytes)],
+        bodies: &[(EntryEffect<'_>, Bytes)],
     ) -> Result<u64, AppendError> {
         let began = Instant::now();
         if !self.progress.is_leader() || self.progress.term() != term {
@@ -150,13 +162,12 @@ impl AppendTask {
         if let Err(error) = self.log.append(term, &entries, deadline).await {
             tracing::warn!(%error, "this node leads no more");
             // Before the answers: whoever is told must not find it leading.
-            self.progress.step_down();
+            self.progress.step_down_from(term);
             return Err(outcome_of(&error));
         }
         self.progress.note_confirmed(began);
         let numbered = (first..).zip(bodies);
-        self.progress
-            .note_appended(term, numbered.map(|(entry, (database, _))| (entry, *database)));
+        self.progress.note_appended(term, numbered.map(|(entry, (effect, _))| (entry, *effect)));
         let followed = entries.into_iter();
         let followed = followed.map(|NewEntry { entry, body }| Entry { entry, term, body });
         // Nobody may follow.

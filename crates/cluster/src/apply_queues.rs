@@ -8,15 +8,20 @@ use debros_engine::{LogEntry, TargetDatabase};
 use debros_proto::{Error, Result, lock};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 /// Bytes that are queued before no more is taken.
 const MAX_QUEUED: usize = 64 << 20;
+/// What a queued transaction takes besides its changes.
+const TRANSACTION_BYTES: usize = 512;
 /// Bytes that are put into a file at once.
 const APPLY_BYTES: usize = 4 << 20;
 /// Files that are written at the same time.
 const MAX_AT_ONCE: usize = 64;
+/// The pause after the first failure of a database, and the longest one.
+const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 
 /// The transactions that are not in the files yet. Used by one task at a time.
 pub(crate) struct ApplyQueues {
@@ -27,17 +32,17 @@ pub(crate) struct ApplyQueues {
 struct Shared {
     engine: Arc<EmbeddedEngine>,
     progress: Arc<Progress>,
+    /// One is there as long as it has anything, and so long one task works it off.
     queues: Mutex<HashMap<TargetDatabase, DatabaseQueue>>,
     at_once: Semaphore,
-    /// Bytes in all queues; told too when a queue fails.
+    /// Bytes in all queues; told too when an attempt fails.
     queued: watch::Sender<usize>,
 }
 
-/// What one database is to be given. It is there as long as there is anything.
+/// What one database is to be given.
 #[derive(Default)]
 struct DatabaseQueue {
     waiting: VecDeque<WholeTransaction>,
-    is_running: bool,
     /// Why the last attempt failed.
     error: Option<Error>,
 }
@@ -58,48 +63,29 @@ impl ApplyQueues {
     pub(crate) fn push(&mut self, transaction: WholeTransaction) {
         // Those that have ended.
         while self.tasks.try_join_next().is_some() {}
-        let bytes = transaction.entry.changes.len();
         let database = transaction.entry.database.clone();
-        self.shared.queued.send_modify(|queued| *queued += bytes);
-        let starts = {
+        self.shared.queued.send_modify(|queued| *queued += size_of(&transaction));
+        let is_new = {
             let mut queues = lock(&self.shared.queues);
-            let queue = queues.entry(database.clone()).or_default();
-            queue.waiting.push_back(transaction);
-            // One that failed is tried again with all that failed.
-            queue.error.is_none() && !std::mem::replace(&mut queue.is_running, true)
+            let is_new = !queues.contains_key(&database);
+            queues.entry(database.clone()).or_default().waiting.push_back(transaction);
+            is_new
         };
-        if starts {
-            self.run(database);
+        if is_new {
+            self.tasks.spawn(Arc::clone(&self.shared).work_off(database));
         }
     }
 
-    /// Tries again what failed.
-    pub(crate) fn retry(&mut self) {
-        let failed: Vec<TargetDatabase> = {
-            let mut queues = lock(&self.shared.queues);
-            let failed = queues.iter_mut().filter(|(_, queue)| queue.error.is_some());
-            let starts = failed.filter_map(|(database, queue)| {
-                (!std::mem::replace(&mut queue.is_running, true)).then(|| database.clone())
-            });
-            starts.collect()
-        };
-        for database in failed {
-            self.run(database);
-        }
-    }
-
-    /// Why a database could not be given what it has to have, if that is so.
-    ///
-    /// # Errors
-    /// What [`EmbeddedEngine::apply`] said.
-    pub(crate) fn check(&self) -> Result<()> {
-        self.shared.failure().map_or(Ok(()), Err)
+    /// Why a database cannot be given what it has to have, if that is so. It is tried again and
+    /// again.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        lock(&self.shared.queues).values().find_map(|queue| queue.error.clone())
     }
 
     /// Waits until more may be added.
     ///
     /// # Errors
-    /// As [`check`](Self::check), when there is no room as long as that is so.
+    /// As [`failure`](Self::failure), when there is no room as long as that is so.
     pub(crate) async fn wait_for_room(&self) -> Result<()> {
         self.wait_until(|queued| queued < MAX_QUEUED).await
     }
@@ -107,45 +93,53 @@ impl ApplyQueues {
     /// Waits until all is in the files.
     ///
     /// # Errors
-    /// As [`check`](Self::check).
+    /// As [`failure`](Self::failure).
     pub(crate) async fn wait_empty(&self) -> Result<()> {
-        self.wait_until(|queued| queued == 0 && lock(&self.shared.queues).is_empty()).await
+        self.wait_until(|_| lock(&self.shared.queues).is_empty()).await
     }
 
     async fn wait_until(&self, is_reached: impl Fn(usize) -> bool) -> Result<()> {
         let mut queued = self.shared.queued.subscribe();
         loop {
-            if is_reached(*queued.borrow_and_update()) {
+            let bytes = *queued.borrow_and_update();
+            if is_reached(bytes) {
                 return Ok(());
             }
-            self.check()?;
+            if let Some(error) = self.failure() {
+                return Err(error);
+            }
             // The sender lives as long as this.
             let _ = queued.changed().await;
         }
     }
-
-    fn run(&mut self, database: TargetDatabase) {
-        self.tasks.spawn(Arc::clone(&self.shared).work_off(database));
-    }
 }
 
 impl Shared {
-    fn failure(&self) -> Option<Error> {
-        lock(&self.queues).values().find_map(|queue| queue.error.clone())
-    }
-
-    /// Applies what a database's queue has, until it is empty or an attempt fails.
+    /// Applies what a database's queue has, until it is empty.
     async fn work_off(self: Arc<Self>, database: TargetDatabase) {
+        let mut pause = PAUSES[0];
         while let Some((entries, numbers)) = self.next(&database) {
-            // It is never closed.
-            let _turn = self.at_once.acquire().await;
-            let applied = self.engine.apply(entries).await;
-            self.finish(&database, &numbers, applied);
+            let applied = {
+                // It is never closed.
+                let _turn = self.at_once.acquire().await;
+                self.engine.apply(entries).await
+            };
+            match applied {
+                Ok(()) => {
+                    self.finish(&database, &numbers);
+                    pause = PAUSES[0];
+                }
+                Err(error) => {
+                    self.note_failure(&database, error);
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(PAUSES[1]);
+                }
+            }
         }
     }
 
     /// The transactions that come next, and the entries that their parts are. They stay in the queue
-    /// until they are applied.
+    /// until they are applied. `None`: there is none, and the queue is gone.
     fn next(&self, database: &TargetDatabase) -> Option<(Vec<LogEntry>, Vec<Vec<u64>>)> {
         let mut queues = lock(&self.queues);
         let queue = queues.get_mut(database)?;
@@ -155,51 +149,49 @@ impl Shared {
             self.queued.send_modify(|_| {});
             return None;
         }
-        if !queue.is_running {
-            return None;
-        }
         let mut bytes = 0;
         let some = queue.waiting.iter().take_while(|transaction| {
             let is_first = bytes == 0;
-            bytes += transaction.entry.changes.len();
+            bytes += size_of(transaction);
             is_first || bytes <= APPLY_BYTES
         });
         Some(some.map(|some| (some.entry.clone(), some.entries.clone())).unzip())
     }
 
-    fn finish(&self, database: &TargetDatabase, numbers: &[Vec<u64>], applied: Result<()>) {
+    /// The first transactions of a queue are in the file.
+    fn finish(&self, database: &TargetDatabase, numbers: &[Vec<u64>]) {
         let mut bytes = 0;
-        {
-            let mut queues = lock(&self.queues);
-            let Some(queue) = queues.get_mut(database) else { return };
-            match &applied {
-                Ok(()) => {
-                    queue.error = None;
-                    let done = queue.waiting.drain(..numbers.len());
-                    bytes = done.map(|transaction| transaction.entry.changes.len()).sum();
-                }
-                Err(error) => {
-                    queue.is_running = false;
-                    queue.error = Some(error.clone());
-                }
-            }
+        if let Some(queue) = lock(&self.queues).get_mut(database) {
+            queue.error = None;
+            bytes = queue.waiting.drain(..numbers.len()).map(|done| size_of(&done)).sum();
         }
-        if applied.is_ok() {
-            self.progress.note_applied(&numbers.concat());
-        }
+        self.progress.note_applied(&numbers.concat());
         self.queued.send_modify(|queued| *queued -= bytes);
     }
+
+    fn note_failure(&self, database: &TargetDatabase, error: Error) {
+        if let Some(queue) = lock(&self.queues).get_mut(database) {
+            queue.error = Some(error);
+        }
+        self.queued.send_modify(|_| {});
+    }
+}
+
+fn size_of(transaction: &WholeTransaction) -> usize {
+    transaction.entry.changes.len() + TRANSACTION_BYTES
 }
 
 #[cfg(test)]
 mod tests {
     use super::ApplyQueues;
     use crate::log_part::WholeTransaction;
+    use crate::pending_entries::EntryEffect;
     use crate::progress::Progress;
     use bytes::Bytes;
     use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine};
     use debros_engine::{
-        AppendError, CallOptions, CallerKey, Engine as _, LogEntry, ReplicatedLog, TargetDatabase,
+        AppendError, CallOptions, CallerKey, Engine as _, EntryKind, LogEntry, ReplicatedLog,
+        TargetDatabase,
     };
     use debros_proto::rpc::{Consistency, Statement};
     use debros_proto::{Code, Namespace};
@@ -214,7 +206,12 @@ mod tests {
             true
         }
 
-        fn append(&self, database: &TargetDatabase, changes: Bytes) -> Result<u64, AppendError> {
+        fn append(
+            &self,
+            database: &TargetDatabase,
+            changes: Bytes,
+            _: EntryKind,
+        ) -> Result<u64, AppendError> {
             let mut entries = self.0.lock().unwrap();
             let number = entries.len() as u64 + 1;
             entries.push(LogEntry { number, database: database.clone(), changes });
@@ -270,7 +267,7 @@ mod tests {
         let progress = Arc::new(Progress::new(0));
         let mut queues = ApplyQueues::new(Arc::clone(&follower), Arc::clone(&progress));
         let push = |queues: &mut ApplyQueues, entry: LogEntry| {
-            progress.note_taken(entry.number, &entry.database);
+            progress.note_taken(entry.number, EntryEffect::Changes(&entry.database));
             let entries = vec![entry.number];
             queues.push(WholeTransaction { entry, entries });
         };
@@ -283,12 +280,10 @@ mod tests {
         assert_eq!(run(&follower, &good, "SELECT a FROM t").await, 2);
         assert!(!progress.is_applied(Some(&bad), last) && progress.applied() < of(&bad)[1].number);
         // An attempt that fails leaves everything where it was, in order.
-        queues.retry();
-        assert_eq!(queues.wait_empty().await.unwrap_err(), failed);
+        assert_eq!(queues.failure(), Some(failed));
         run(&follower, &bad, "CREATE TABLE t(a)").await;
-        queues.retry();
         progress.wait_applied(None, last).await;
-        assert!(queues.check().is_ok());
+        assert_eq!(queues.failure(), None);
         assert_eq!(run(&follower, &bad, "SELECT a FROM t").await, 2);
     }
 }

@@ -58,8 +58,8 @@ impl CatchUp {
     /// [`CatchUpError`].
     pub(crate) async fn read_to_end(&mut self, level: ReadLevel) -> Result<u64, CatchUpError> {
         self.begin();
-        // Before the log is read: then it shows all that can ever be there of earlier terms.
-        let term = if self.assembler.is_open() { self.read_term(level).await? } else { 0 };
+        // Before the log is read: what is there then is all that can ever be there of earlier terms.
+        let ended = if self.assembler.is_open() { Some(self.read_end(level).await?) } else { None };
         loop {
             let entries = match self.log.read(self.taken, READ_BYTES, level).await {
                 Ok(entries) => entries,
@@ -75,22 +75,41 @@ impl CatchUp {
             }
             self.take_all(&entries).await.map_err(CatchUpError::Failed)?;
         }
-        self.progress.note_applied(&self.assembler.end_terms_before(term));
-        self.queues.check().map_err(CatchUpError::Failed)?;
+        if let Some((term, last)) = ended
+            && self.taken >= last
+        {
+            self.end_terms_before(term);
+        }
         Ok(self.taken)
     }
 
-    /// As [`read_to_end`](Self::read_to_end), for the node that has claimed `term`: returns when the
-    /// files have it all.
+    /// As [`read_to_end`](Self::read_to_end), for the node that has claimed `term`, and knows that
+    /// `last` is the last entry of earlier ones: returns when the files have it all. False: the own
+    /// rqlite's copy is not so far yet.
     ///
     /// # Errors
     /// [`CatchUpError`].
-    pub(crate) async fn apply_to_end(&mut self, term: u64) -> Result<u64, CatchUpError> {
-        let last = self.read_to_end(ReadLevel::None).await?;
+    pub(crate) async fn apply_to_end(
+        &mut self,
+        term: u64,
+        last: u64,
+    ) -> Result<bool, CatchUpError> {
+        if self.read_to_end(ReadLevel::None).await? < last {
+            return Ok(false);
+        }
         self.queues.wait_empty().await.map_err(CatchUpError::Failed)?;
-        // A transaction that was broken off in the middle ends here.
+        self.end_terms_before(term);
+        Ok(true)
+    }
+
+    /// Why a database cannot be given what it has to have, if that is so.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.queues.failure()
+    }
+
+    /// Transactions of earlier terms that are not complete by now never will be.
+    fn end_terms_before(&mut self, term: u64) {
         self.progress.note_applied(&self.assembler.end_terms_before(term));
-        Ok(last)
     }
 
     /// Takes what the leader sent, if nothing is missing before it.
@@ -105,7 +124,6 @@ impl CatchUp {
             return Ok(false);
         }
         self.take_all(&entries[new..]).await.map_err(CatchUpError::Failed)?;
-        self.queues.check().map_err(CatchUpError::Failed)?;
         Ok(true)
     }
 
@@ -116,13 +134,12 @@ impl CatchUp {
             self.assembler = PartAssembler::default();
             self.taken = taken;
         }
-        self.queues.retry();
     }
 
-    async fn read_term(&self, level: ReadLevel) -> Result<u64, CatchUpError> {
-        let leadership = self.log.leadership(level).await;
-        let now = leadership.map_err(|error| CatchUpError::Failed(log_error(&error)))?;
-        Ok(now.term)
+    /// The term, and the last entry that the log has at the same moment.
+    async fn read_end(&self, level: ReadLevel) -> Result<(u64, u64), CatchUpError> {
+        let end = self.log.term_and_last_entry(level).await;
+        end.map_err(|error| CatchUpError::Failed(log_error(&error)))
     }
 
     async fn take_all(&mut self, entries: &[Entry]) -> Result<()> {
@@ -138,9 +155,11 @@ impl CatchUp {
                     return Err(Error::internal(error.to_string()));
                 }
             };
-            self.progress.note_taken(entry.entry, &taken.database);
+            self.progress.note_taken(entry.entry, taken.effect());
             self.taken = entry.entry;
-            self.progress.note_applied(&taken.broken_off);
+            if !taken.broken_off.is_empty() {
+                self.progress.note_applied(&taken.broken_off);
+            }
             if let Some(whole) = taken.whole {
                 self.queues.push(whole);
             }

@@ -49,6 +49,8 @@ impl Leadership {
             if let Err(error) = self.follow(&mut following).await {
                 self.note_failure(&error);
                 tokio::time::sleep(PAUSE).await;
+            } else if let Some(error) = self.catch_up.failure() {
+                self.note_failure(&CatchUpError::Failed(error));
             }
         }
     }
@@ -92,15 +94,14 @@ impl Leadership {
         let confirmed = Instant::now();
         // The read is after the claim in Raft's order, so what is there then is all there is.
         let last = self.log.last_entry(ReadLevel::Strong).await.map_err(failed)?;
-        let reached = self.catch_up.apply_to_end(term).await?;
-        if reached < last {
+        if !self.catch_up.apply_to_end(term, last).await? {
             return Ok(());
         }
         self.problem.send_replace(None);
-        self.progress.begin_leading(term, &self.node, reached, confirmed);
+        self.progress.begin_leading(term, &self.node, last, confirmed);
         tracing::info!(
             term,
-            entry = reached,
+            entry = last,
             took_ms = asked.elapsed().as_millis() as u64,
             "this node leads the cluster's database"
         );
@@ -133,7 +134,7 @@ impl Leadership {
     async fn follow(&mut self, following: &mut Following) -> Result<(), CatchUpError> {
         if following.must_read {
             self.catch_up.read_to_end(ReadLevel::None).await?;
-            self.problem.send_replace(None);
+            self.note_success();
             following.must_read = false;
             following.read = Some(Instant::now());
         }
@@ -145,6 +146,9 @@ impl Leadership {
         match tokio::time::timeout(ASK_INTERVAL, entries.recv()).await {
             Ok(Some(entries)) => {
                 following.must_read = !self.catch_up.take(&entries).await?;
+                if !following.must_read {
+                    self.note_success();
+                }
                 self.progress.note_contact(Instant::now());
             }
             Ok(None) => following.entries = None,
@@ -153,6 +157,14 @@ impl Leadership {
             }
         }
         Ok(())
+    }
+
+    /// The log could be read; the files may still not take what is in it.
+    fn note_success(&self) {
+        let has_problem = self.problem.borrow().is_some();
+        if has_problem && self.catch_up.failure().is_none() {
+            self.problem.send_replace(None);
+        }
     }
 
     fn note_failure(&self, error: &CatchUpError) {

@@ -2,8 +2,9 @@
 //! counts: those before it change nothing by themselves.
 
 use crate::database_name::{database_of, name_of};
+use crate::pending_entries::EntryEffect;
 use bytes::Bytes;
-use debros_engine::{LogEntry, TargetDatabase};
+use debros_engine::{EntryKind, LogEntry, TargetDatabase};
 use debros_rqlite::Entry;
 use prost::Message;
 use std::collections::HashMap;
@@ -28,10 +29,16 @@ struct LogPart {
     /// Tells the parts of one transaction from those of another.
     #[prost(fixed64, tag = "4")]
     transaction: u64,
+    /// How many parts come before this one.
+    #[prost(uint32, tag = "5")]
+    before: u32,
+    /// All that the database has goes.
+    #[prost(bool, tag = "6")]
+    replaces: bool,
 }
 
 /// The bodies of the entries that changes become.
-pub(crate) fn encode(database: &TargetDatabase, changes: &Bytes) -> Vec<Bytes> {
+pub(crate) fn encode(database: &TargetDatabase, changes: &Bytes, kind: EntryKind) -> Vec<Bytes> {
     let namespace = name_of(database).to_owned();
     let transaction = if changes.len() > PART_BYTES { new_transaction_id() } else { 0 };
     let count = changes.len().div_ceil(PART_BYTES).max(1);
@@ -39,9 +46,15 @@ pub(crate) fn encode(database: &TargetDatabase, changes: &Bytes) -> Vec<Bytes> {
         .map(|index| {
             let start = index * PART_BYTES;
             let end = changes.len().min(start + PART_BYTES);
-            let more = u32::try_from(count - 1 - index).unwrap_or(u32::MAX);
             let changes = changes.slice(start..end);
-            let part = LogPart { namespace: namespace.clone(), more, changes, transaction };
+            let part = LogPart {
+                namespace: namespace.clone(),
+                more: u32::try_from(count - 1 - index).unwrap_or(u32::MAX),
+                changes,
+                transaction,
+                before: u32::try_from(index).unwrap_or(u32::MAX),
+                replaces: kind == EntryKind::Replacement,
+            };
             part.encode_to_vec().into()
         })
         .collect()
@@ -75,12 +88,23 @@ struct OpenTransaction {
 /// What an entry of the log is.
 #[derive(Debug)]
 pub(crate) struct TakenEntry {
-    pub(crate) database: TargetDatabase,
+    database: TargetDatabase,
+    replaces: bool,
     /// The transaction that it completes.
     pub(crate) whole: Option<WholeTransaction>,
     /// Earlier entries that change nothing, because the rest of their transactions cannot come any
     /// more.
     pub(crate) broken_off: Vec<u64>,
+}
+
+impl TakenEntry {
+    pub(crate) fn effect(&self) -> EntryEffect<'_> {
+        match (&self.whole, self.replaces) {
+            (None, _) => EntryEffect::Nothing,
+            (Some(_), false) => EntryEffect::Changes(&self.database),
+            (Some(_), true) => EntryEffect::Replaces(&self.database),
+        }
+    }
 }
 
 /// A transaction whose parts are all there.
@@ -104,6 +128,7 @@ impl PartAssembler {
         let number = entry.entry;
         let part = LogPart::decode(entry.body.clone()).map_err(|_| UnreadableEntry(number))?;
         let database = database_of(&part.namespace).map_err(|_| UnreadableEntry(number))?;
+        let replaces = part.replaces;
         let broken_off = self.end_terms_before(entry.term);
         let (changes, entries) = match self.open.remove(&part.transaction) {
             Some(mut open) if open.next == part.more => {
@@ -111,12 +136,8 @@ impl PartAssembler {
                 open.entries.push(number);
                 (open.changes, open.entries)
             }
-            None if part.transaction == 0 => {
-                let entry = LogEntry { number, database: database.clone(), changes: part.changes };
-                let whole = Some(WholeTransaction { entry, entries: vec![number] });
-                return Ok(TakenEntry { database, whole, broken_off });
-            }
-            None if part.more > 0 => (part.changes.into(), vec![number]),
+            // A copy: what it is a slice of may be much larger, and stay as long as it does.
+            None if part.before == 0 => (part.changes.to_vec(), vec![number]),
             _ => return Err(UnreadableEntry(number)),
         };
         let whole = match part.more.checked_sub(1) {
@@ -129,7 +150,7 @@ impl PartAssembler {
                 Some(WholeTransaction { entry: LogEntry { number, database, changes }, entries })
             }
         };
-        Ok(TakenEntry { database, whole, broken_off })
+        Ok(TakenEntry { database, replaces, whole, broken_off })
     }
 
     /// No entry of an earlier term comes any more. Returns the entries of transactions that stay
@@ -152,7 +173,7 @@ impl PartAssembler {
 mod tests {
     use super::{PART_BYTES, PartAssembler, TakenEntry, encode};
     use bytes::Bytes;
-    use debros_engine::TargetDatabase;
+    use debros_engine::{EntryKind, TargetDatabase};
     use debros_proto::Namespace;
     use debros_rqlite::Entry;
 
@@ -168,9 +189,9 @@ mod tests {
     #[test]
     fn what_is_large_comes_back_whole_and_what_was_broken_off_does_not() {
         let app = TargetDatabase::Namespace(Namespace::new("app").unwrap());
-        let parts = encode(&app, &large(0));
+        let parts = encode(&app, &large(0), EntryKind::Changes);
         assert_eq!(parts.len(), 3);
-        let small = encode(&TargetDatabase::System, &Bytes::from_static(b"x"));
+        let small = encode(&TargetDatabase::System, &Bytes::from_static(b"x"), EntryKind::Changes);
         assert_eq!(small.len(), 1);
 
         let mut assembler = PartAssembler::default();
@@ -186,8 +207,10 @@ mod tests {
         assert_eq!((whole.entry.number, whole.entry.changes), (3, Bytes::from_static(b"x")));
         assert!(!assembler.is_open());
         // What is left of it continues nothing.
-        let rest = Entry { entry: 4, term: 2, body: parts[2].clone() };
-        assert!(assembler.add(&rest).is_err());
+        for part in &parts[1..] {
+            let rest = Entry { entry: 4, term: 2, body: part.clone() };
+            assert!(assembler.add(&rest).is_err());
+        }
         let garbage = Entry { entry: 5, term: 2, body: Bytes::from_static(b"\xff\xff") };
         assert!(assembler.add(&garbage).is_err());
     }
@@ -196,8 +219,11 @@ mod tests {
     fn parts_of_several_transactions_and_others_between_them_do_not_mix() {
         let [one, two] =
             ["one", "two"].map(|name| TargetDatabase::Namespace(Namespace::new(name).unwrap()));
-        let (of_one, of_two) = (encode(&one, &large(1)), encode(&two, &large(2)));
-        let small = encode(&one, &Bytes::from_static(b"x"));
+        let (of_one, of_two) = (
+            encode(&one, &large(1), EntryKind::Changes),
+            encode(&two, &large(2), EntryKind::Changes),
+        );
+        let small = encode(&one, &Bytes::from_static(b"x"), EntryKind::Replacement);
         let mut assembler = PartAssembler::default();
         let order = [&of_one[0], &of_two[0], &small[0], &of_two[1], &of_one[1], &of_two[2]];
         let mut whole = Vec::new();

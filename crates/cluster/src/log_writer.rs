@@ -6,7 +6,7 @@ use crate::leader_link::CommittedEntries;
 use crate::log_part::{self, MAX_CHANGES};
 use crate::progress::Progress;
 use bytes::Bytes;
-use debros_engine::{AppendError, ReplicatedLog, TargetDatabase};
+use debros_engine::{AppendError, EntryKind, ReplicatedLog, TargetDatabase};
 use debros_proto::lock;
 use debros_rqlite::RqliteLog;
 use std::collections::HashMap;
@@ -57,13 +57,19 @@ impl ReplicatedLog for LogWriter {
         self.progress.is_leader()
     }
 
-    fn append(&self, database: &TargetDatabase, changes: Bytes) -> Result<u64, AppendError> {
+    fn append(
+        &self,
+        database: &TargetDatabase,
+        changes: Bytes,
+        kind: EntryKind,
+    ) -> Result<u64, AppendError> {
         if changes.len() > MAX_CHANGES {
             return Err(AppendError::TooLarge { bytes: changes.len(), max: MAX_CHANGES });
         }
         let (reply, outcome) = oneshot::channel();
-        let parts = log_part::encode(database, &changes).into();
-        let request = AppendRequest { database: database.clone(), parts, entries: vec![], reply };
+        let parts = log_part::encode(database, &changes, kind).into();
+        let (database, entries) = (database.clone(), Vec::new());
+        let request = AppendRequest { database, kind, parts, entries, reply };
         if self.requests.send(request).is_err() {
             return Err(AppendError::NotLeader);
         }

@@ -1,6 +1,6 @@
 //! How far this node is, and whether it leads: what the parts of a node's database share.
 
-use crate::pending_entries::PendingEntries;
+use crate::pending_entries::{EntryEffect, PendingEntries};
 use debros_engine::TargetDatabase;
 use debros_proto::lock;
 use std::sync::Mutex;
@@ -42,6 +42,12 @@ struct State {
 impl State {
     fn applied(&self) -> u64 {
         self.pending.first().map_or(self.taken, |first| first - 1)
+    }
+
+    fn take(&mut self, entry: u64, effect: EntryEffect<'_>) {
+        self.head = self.head.max(entry);
+        self.taken = self.taken.max(entry);
+        self.pending.insert(entry, effect);
     }
 
     /// What is pending is taken again, from the log.
@@ -99,7 +105,8 @@ impl Progress {
     /// all databases.
     pub(crate) fn is_applied(&self, database: Option<&TargetDatabase>, entry: u64) -> bool {
         let state = lock(&self.state);
-        state.taken >= entry && state.pending.first_of(database).is_none_or(|first| first > entry)
+        let first = state.pending.first_change(database);
+        state.taken >= entry && first.is_none_or(|first| first > entry)
     }
 
     /// Whether the database's file here has all that this node knows to be in the log.
@@ -116,12 +123,19 @@ impl Progress {
         }
     }
 
-    /// The next entry of the log is here, and not yet in the database's file.
-    pub(crate) fn note_taken(&self, entry: u64, database: &TargetDatabase) {
-        let mut state = lock(&self.state);
-        state.head = state.head.max(entry);
-        state.taken = state.taken.max(entry);
-        state.pending.insert(entry, database);
+    /// Waits until nothing is here that replaces the whole database, and is not done.
+    pub(crate) async fn wait_replaced(&self, database: &TargetDatabase) {
+        let mut applied = self.applied.subscribe();
+        while lock(&self.state).pending.is_replaced(database) {
+            // The sender lives as long as this.
+            let _ = applied.changed().await;
+        }
+    }
+
+    /// The next entry of the log is here, and what it changes is not yet in the files.
+    pub(crate) fn note_taken(&self, entry: u64, effect: EntryEffect<'_>) {
+        lock(&self.state).take(entry, effect);
+        self.applied.send_replace(());
     }
 
     /// What entries change is in the files.
@@ -164,7 +178,17 @@ impl Progress {
 
     /// This node may have lost its place; who has it is not known.
     pub(crate) fn step_down(&self) {
+        let term = self.term();
+        self.step_down_from(term);
+    }
+
+    /// As [`step_down`](Self::step_down), when the node found that out in an earlier term, unless it
+    /// leads again.
+    pub(crate) fn step_down_from(&self, term: u64) {
         let mut state = lock(&self.state);
+        if state.term != term {
+            return;
+        }
         if self.is_leader.load(SeqCst) {
             state.leader.clear();
             self.leads.send_replace(String::new());
@@ -185,18 +209,14 @@ impl Progress {
     pub(crate) fn note_appended<'e>(
         &self,
         term: u64,
-        entries: impl Iterator<Item = (u64, &'e TargetDatabase)>,
+        entries: impl Iterator<Item = (u64, EntryEffect<'e>)>,
     ) {
         let mut state = lock(&self.state);
         // Else it led when it appended them, and what is in the log comes back from there.
         if !self.is_leader.load(SeqCst) || state.term != term {
             return;
         }
-        for (entry, database) in entries {
-            state.head = state.head.max(entry);
-            state.taken = state.taken.max(entry);
-            state.pending.insert(entry, database);
-        }
+        entries.for_each(|(entry, effect)| state.take(entry, effect));
     }
 
     /// This node was confirmed to lead by something that began at `asked`.
@@ -239,7 +259,7 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
-    use super::Progress;
+    use super::{EntryEffect, Progress};
     use debros_engine::TargetDatabase;
     use debros_proto::Namespace;
     use std::time::Instant;
@@ -252,8 +272,8 @@ mod tests {
     fn a_database_is_not_waited_for_by_the_others() {
         let progress = Progress::new(10);
         let (slow, quick) = (database("slow"), database("quick"));
-        progress.note_taken(11, &slow);
-        progress.note_taken(12, &quick);
+        progress.note_taken(11, EntryEffect::Changes(&slow));
+        progress.note_taken(12, EntryEffect::Changes(&quick));
         progress.note_applied(&[12]);
         assert!(progress.is_applied(Some(&quick), 12) && !progress.is_applied(Some(&slow), 12));
         assert!(progress.is_applied(Some(&slow), 10) && !progress.is_applied(None, 12));
@@ -263,23 +283,28 @@ mod tests {
         assert_eq!((progress.applied(), progress.taken()), (10, 12));
         progress.note_applied(&[11]);
         assert!(progress.is_applied(None, 12) && progress.applied() == 12);
+        // Nobody was told of what is not complete, so nobody waits for it; a restart reads it again.
+        progress.note_taken(13, EntryEffect::Nothing);
+        assert!(progress.is_applied(Some(&slow), 13) && progress.is_applied(None, 13));
+        assert_eq!((progress.applied(), progress.taken()), (12, 13));
     }
 
     #[test]
     fn what_a_leader_has_not_committed_comes_back_when_it_leads_no_more() {
         let progress = Progress::new(0);
         let app = database("app");
-        progress.note_appended(1, [(1, &app)].into_iter());
+        let of_app = EntryEffect::Changes(&app);
+        progress.note_appended(1, [(1, of_app)].into_iter());
         assert_eq!(progress.taken(), 0);
         progress.begin_leading(1, "n1", 3, Instant::now());
-        progress.note_appended(1, [(4, &app), (5, &app)].into_iter());
+        progress.note_appended(1, [(4, of_app), (5, of_app)].into_iter());
         progress.note_applied(&[4]);
         // Of an earlier term.
-        progress.note_appended(0, [(9, &app)].into_iter());
+        progress.note_appended(0, [(9, of_app)].into_iter());
         assert_eq!((progress.applied(), progress.head()), (4, 5));
         progress.step_down();
         assert_eq!((progress.applied(), progress.taken()), (4, 4));
-        progress.note_appended(1, [(6, &app)].into_iter());
+        progress.note_appended(1, [(6, of_app)].into_iter());
         assert_eq!(progress.taken(), 4);
     }
 }

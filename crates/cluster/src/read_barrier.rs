@@ -62,7 +62,7 @@ impl ReadBarrier {
         deadline: Instant,
     ) -> Result<()> {
         let confirm = match consistency {
-            Consistency::None => return Ok(()),
+            Consistency::None => return self.wait_replaced(database, deadline).await,
             Consistency::Weak => false,
             Consistency::Linearizable | Consistency::Strong => true,
         };
@@ -75,6 +75,22 @@ impl ReadBarrier {
             Ok(()) => Ok(()),
             Err(_) => Err(no_leader_error()),
         }
+    }
+
+    /// What is there may be an earlier owner's, when an entry is here that takes it away and is not
+    /// applied.
+    async fn wait_replaced(
+        &self,
+        database: Option<&TargetDatabase>,
+        deadline: Instant,
+    ) -> Result<()> {
+        let Some(database) = database else { return Ok(()) };
+        let until = deadline.min(Instant::now() + MAX_WAIT);
+        let wait = self.progress.wait_replaced(database);
+        tokio::time::timeout_at(until.into(), wait).await.map_err(|_| {
+            let what = "the database is being removed or replaced on this node; try again";
+            Error::new(Code::Unavailable, what).retry_after(Duration::from_secs(1))
+        })
     }
 
     /// As [`wait`](ReadBarrier::wait), for the system's tables: who may do what.
@@ -99,8 +115,16 @@ impl ReadBarrier {
 
     async fn wait_for_leader(&self, database: Option<&TargetDatabase>, confirm: bool) {
         loop {
+            let asked = Instant::now();
             match self.position(confirm).await {
-                Ok(position) => return self.progress.wait_applied(database, position).await,
+                Ok(position) => {
+                    self.progress.wait_applied(database, position).await;
+                    // As recent as the question is only what has all that was there then.
+                    if self.progress.is_applied(Some(&TargetDatabase::System), position) {
+                        self.progress.note_contact(asked);
+                    }
+                    return;
+                }
                 Err(error) => {
                     tracing::debug!(error = error.message, "no leader answers");
                     tokio::time::sleep(PAUSE).await;
@@ -131,7 +155,6 @@ impl ReadBarrier {
             position = self.link.position(&leader, confirm) => position?,
             () = self.progress.wait_for_other_leader(&leader) => return Err(no_leader_error()),
         };
-        self.progress.note_contact(asked);
         *last = Some((asked, position));
         Ok(position)
     }

@@ -34,6 +34,15 @@ pub enum AppendError {
     Unknown,
 }
 
+/// What an entry does to its database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// Some of it changes.
+    Changes,
+    /// It is removed, or another takes its place: what was there may be another owner's.
+    Replacement,
+}
+
 /// The log of a cluster. The engine calls it from the threads that write files, which may block.
 pub trait ReplicatedLog: Send + Sync + 'static {
     /// Whether this node may write now. What it then writes is refused all the same when
@@ -45,7 +54,12 @@ pub trait ReplicatedLog: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`AppendError`].
-    fn append(&self, database: &TargetDatabase, changes: Bytes) -> Result<u64, AppendError>;
+    fn append(
+        &self,
+        database: &TargetDatabase,
+        changes: Bytes,
+        kind: EntryKind,
+    ) -> Result<u64, AppendError>;
 
     /// The transaction of an entry that was appended here is in this node's file.
     fn committed(&self, number: u64);

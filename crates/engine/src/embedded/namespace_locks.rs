@@ -144,6 +144,15 @@ impl NamespaceLocks {
         })
     }
 
+    /// A deletion that failed here was finished by another node of the cluster.
+    pub(super) fn forget_unfinished(&self, namespace: &Namespace) {
+        let mut state = self.state();
+        if state.deleting.get(namespace) == Some(&false) {
+            state.deleting.remove(namespace);
+        }
+        self.locked_count.store(state.deleting.len(), SeqCst);
+    }
+
     /// A namespace that is being deleted, if there is one.
     pub(super) fn find_deleting(&self) -> Option<Namespace> {
         self.state().deleting.keys().next().cloned()

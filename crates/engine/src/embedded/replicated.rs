@@ -27,7 +27,9 @@ impl EmbeddedEngine {
         config: EmbeddedConfig,
         log: Arc<dyn ReplicatedLog>,
     ) -> Result<EmbeddedEngine, EngineOpenError> {
-        Self::open_with(config, Some(log))
+        let engine = Self::open_with(config, Some(log))?;
+        tenant::forget_interrupted_deletions(&engine.databases)?;
+        Ok(engine)
     }
 
     /// Writes what the leader has changed into the files here, in the order of the log. Entries that
@@ -85,7 +87,8 @@ impl EmbeddedEngine {
                 let database = run_blocking(move || databases.open_for_restore(&name)).await?;
                 apply_to(&database, entries, &self.databases.folder.temp_path()).await?;
             }
-            if let Some((number, _)) = removal.filter(|(number, _)| *number > removed) {
+            // Again too, when it is the last one: its files may have come back with a loss of power.
+            if let Some((number, _)) = removal.filter(|(number, _)| *number >= removed) {
                 let (databases, name) = (Arc::clone(&self.databases), namespace.clone());
                 run_blocking(move || databases.remove_replayed(&name, number)).await?;
             }

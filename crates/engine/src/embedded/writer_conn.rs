@@ -6,7 +6,7 @@ use super::changed_owners::ChangedOwners;
 use super::conn::SqliteConnection;
 use super::connection_limits::BUSY_TIME;
 use super::last_insert::LastInsertTracker;
-use super::replication::{ChangeRecorder, EntryApplier, prepare_position};
+use super::replication::{ChangeRecorder, EntryApplier, RecorderMark, prepare_position};
 use super::reserve_use::ReserveUse;
 use super::size_accounting::SizeAccounting;
 use super::tenant_schema::{SchemaSwapGuard, WriterSchema};
@@ -43,7 +43,7 @@ pub(super) struct WriterConnection {
 pub(super) struct PendingMark {
     catalogue: Option<Arc<Catalogue>>,
     usage: usize,
-    recorded: usize,
+    recorded: RecorderMark,
 }
 
 impl WriterConnection {
@@ -148,7 +148,7 @@ impl WriterConnection {
                 self.authorizer.set_rights(StatementRights::Internal);
                 recorder.savepoint(&self.db)?
             }
-            None => 0,
+            None => RecorderMark::default(),
         };
         Ok(PendingMark {
             catalogue: self.writer_schema.as_ref().and_then(WriterSchema::staged_catalogue),
@@ -179,7 +179,7 @@ impl WriterConnection {
             ledger.discard_changes();
         }
         if let Some(recorder) = &self.recorder {
-            recorder.rollback_to(0);
+            recorder.rollback_to(RecorderMark::default());
         }
     }
 

@@ -9,6 +9,7 @@ mod corpora;
 mod dump;
 mod members;
 mod random;
+mod recovery;
 #[path = "../suites/references.rs"]
 mod references;
 mod same_files;

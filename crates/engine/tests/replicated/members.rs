@@ -5,7 +5,7 @@ use crate::same_files::{assert_same_file, assert_same_files};
 use bytes::Bytes;
 use debros_engine::conformance::{database, options};
 use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine};
-use debros_engine::{AppendError, Engine as _, LogEntry, ReplicatedLog, TargetDatabase};
+use debros_engine::{AppendError, Engine as _, EntryKind, LogEntry, ReplicatedLog, TargetDatabase};
 use debros_proto::Error;
 use debros_proto::rpc::{Statement, StatementResult};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -25,7 +25,12 @@ impl ReplicatedLog for MemberLog {
         self.leads.load(SeqCst)
     }
 
-    fn append(&self, database: &TargetDatabase, changes: Bytes) -> Result<u64, AppendError> {
+    fn append(
+        &self,
+        database: &TargetDatabase,
+        changes: Bytes,
+        _: EntryKind,
+    ) -> Result<u64, AppendError> {
         if !self.is_leader() {
             return Err(AppendError::NotLeader);
         }

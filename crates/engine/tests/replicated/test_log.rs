@@ -1,7 +1,7 @@
 //! A log in memory.
 
 use bytes::Bytes;
-use debros_engine::{AppendError, LogEntry, ReplicatedLog, TargetDatabase};
+use debros_engine::{AppendError, EntryKind, LogEntry, ReplicatedLog, TargetDatabase};
 use std::sync::Mutex;
 
 pub(crate) struct TestLog {
@@ -28,7 +28,12 @@ impl ReplicatedLog for TestLog {
         self.is_leader
     }
 
-    fn append(&self, database: &TargetDatabase, changes: Bytes) -> Result<u64, AppendError> {
+    fn append(
+        &self,
+        database: &TargetDatabase,
+        changes: Bytes,
+        _: EntryKind,
+    ) -> Result<u64, AppendError> {
         assert!(self.is_leader);
         let mut entries = self.entries.lock().unwrap();
         let number = entries.len() as u64 + 1;

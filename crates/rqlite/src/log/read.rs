@@ -86,6 +86,19 @@ impl RqliteLog {
         self.query_number("SELECT coalesce(max(entry), 0) FROM log", level).await
     }
 
+    /// The term, and the number of the newest entry at the same moment.
+    ///
+    /// # Errors
+    /// What the client says.
+    pub async fn term_and_last_entry(&self, level: ReadLevel) -> Result<(u64, u64), ClientError> {
+        let statement = Statement::new(
+            "SELECT term, (SELECT coalesce(max(entry), 0) FROM log) FROM leader WHERE id = 1",
+        );
+        let result = self.client.query(&statement, level, self.timeout).await?;
+        let row = result.values.first().ok_or_else(|| unexpected("there is no leader's row"))?;
+        Ok((number(row, 0)?, number(row, 1)?))
+    }
+
     /// The number of the oldest entry that is there; 0 when there is none.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ use crate::embedded::tenant;
 use crate::embedded::writer::{map_append_error, not_leader_error};
 use crate::embedded::writer_conn::WriterConnection;
 use crate::migrations::MIGRATIONS;
-use crate::{ProgressFn, ReplicatedLog, TargetDatabase};
+use crate::{EntryKind, ProgressFn, ReplicatedLog, TargetDatabase};
 use debros_proto::{Code, Error, Namespace, Result};
 use prost::Message as _;
 use rusqlite::backup::{Backup, StepResult};
@@ -371,7 +371,9 @@ fn append_image(
     let content = std::fs::read(source).map_err(|error| map_io_error(source, &error))?;
     let mut image = FileImage::create(temp, &content)?;
     let changes = ChangeSet::of_image(content).encode_to_vec().into();
-    let number = log.append(database, changes).map_err(|error| map_append_error(&error))?;
+    let number = log
+        .append(database, changes, EntryKind::Replacement)
+        .map_err(|error| map_append_error(&error))?;
     image.set_position(number).inspect_err(|_| log.fell_behind(number))?;
     Ok(image)
 }

@@ -1,7 +1,6 @@
 //! The files of namespaces' databases: opened, made, taken away.
 
 use super::{DatabaseManager, check_after_unclean_stop, lock};
-use crate::TargetDatabase;
 use crate::embedded::authorizer::StatementRights;
 use crate::embedded::data_folder::{ignore_missing, write_synced};
 use crate::embedded::database_handle::DatabaseHandle;
@@ -12,7 +11,8 @@ use crate::embedded::open_failure::OpenFailure;
 use crate::embedded::replication::{ChangeSet, read_position};
 use crate::embedded::tenant;
 use crate::embedded::writer::map_append_error;
-use debros_proto::{Error, Namespace, Result, now_ms};
+use crate::{EntryKind, TargetDatabase};
+use debros_proto::{Code, Error, Namespace, Result, now_ms};
 use prost::Message as _;
 use std::path::Path;
 
@@ -125,17 +125,31 @@ impl DatabaseManager {
         namespace: &Namespace,
         entry: u64,
     ) -> Result<()> {
-        if self.folder.namespace_path(namespace).exists() {
-            let database = self.open_for_restore(namespace)?;
+        if self.folder.namespace_path(namespace).exists() && self.held_entry(namespace)? > entry {
+            return Ok(());
+        }
+        self.record_and_remove(namespace, entry)?;
+        // Had this node begun the deletion, it is done now.
+        ignore_missing(self.folder.end_deletion(namespace))
+            .map_err(|error| self.marker_error(namespace, &error))?;
+        self.namespace_locks.forget_unfinished(namespace);
+        Ok(())
+    }
+
+    /// The last entry of the cluster's log that a namespace's file holds; 0 too when that cannot be
+    /// read, because the file is damaged: what is wanted of it comes back through the log.
+    fn held_entry(&self, namespace: &Namespace) -> Result<u64> {
+        let held = self.open_for_restore(namespace).and_then(|database| {
             let held = database.read_on_this_thread(|conn| {
                 conn.authorizer.set_rights(StatementRights::Internal);
                 read_position(&conn.db)
             })?;
-            if held.map_err(error_mapping::map_sqlite_error)? > entry {
-                return Ok(());
-            }
+            held.map_err(error_mapping::map_sqlite_error)
+        });
+        match held {
+            Err(error) if error.code == Code::Corrupt => Ok(0),
+            held => held,
         }
-        self.record_and_remove(namespace, entry)
     }
 
     /// Removes a namespace's database when this entry of the cluster's log, which does so, is
@@ -172,7 +186,11 @@ impl DatabaseManager {
         let append = || {
             let database = TargetDatabase::Namespace(namespace.clone());
             let number = log
-                .append(&database, ChangeSet::removal().encode_to_vec().into())
+                .append(
+                    &database,
+                    ChangeSet::removal().encode_to_vec().into(),
+                    EntryKind::Replacement,
+                )
                 .map_err(|error| map_append_error(&error))?;
             appended = Some(number);
             self.record_removal(namespace, number)

@@ -4,6 +4,7 @@ use super::automatic_merges;
 use super::change_set::{
     Change, ChangeKind, ChangeSet, RowDelete, RowInsert, RowUpdate, StoredValue,
 };
+use super::recorded_size::{RecordedSize, RecordingLimit, SizeMark};
 use super::sequences::Sequences;
 use super::table_shape::{NamelessRowid, TableShape};
 use debros_proto::lock;
@@ -43,6 +44,13 @@ impl RecordedDdl {
     }
 }
 
+/// A place in the open transaction's changes, to go back to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::embedded) struct RecorderMark {
+    changes: usize,
+    size: SizeMark,
+}
+
 /// What the open transaction of a connection has changed.
 #[derive(Default)]
 pub(in crate::embedded) struct ChangeRecorder {
@@ -59,6 +67,7 @@ struct Recorded {
     places: HashMap<String, u32>,
     /// One without a kind is a row that could not be read.
     changes: Vec<Change>,
+    size: RecordedSize,
     /// The places of changes whose row has to be read when its statement is done.
     written_blobs: Vec<usize>,
     /// A user's statement has written the numbers of AUTOINCREMENT.
@@ -94,11 +103,12 @@ impl ChangeRecorder {
     ///
     /// # Errors
     /// SQLite's.
-    pub(in crate::embedded) fn savepoint(&self, db: &Connection) -> rusqlite::Result<usize> {
+    pub(in crate::embedded) fn savepoint(&self, db: &Connection) -> rusqlite::Result<RecorderMark> {
         // What comes before the mark must not be written after it.
         flush_full_text(db)?;
         self.read_written_blobs(db)?;
-        Ok(lock(&self.recorded).changes.len())
+        let recorded = lock(&self.recorded);
+        Ok(RecorderMark { changes: recorded.changes.len(), size: recorded.size.mark() })
     }
 
     /// Reads the rows that were written in place. Before the schema changes, by which they might
@@ -108,7 +118,8 @@ impl ChangeRecorder {
         for place in written {
             let (table, rowid, name) = {
                 let recorded = lock(&self.recorded);
-                let Some(ChangeKind::Update(row)) = &recorded.changes[place].kind else { continue };
+                let change = recorded.changes.get(place).and_then(|change| change.kind.as_ref());
+                let Some(ChangeKind::Update(row)) = change else { continue };
                 let name = recorded.tables.get(usize::try_from(row.table).unwrap_or(usize::MAX));
                 (row.table, row.new_rowid, name.cloned().unwrap_or_default())
             };
@@ -116,18 +127,22 @@ impl ChangeRecorder {
             if let Some((columns, values)) = read_row(db, &name, rowid)? {
                 let (old_rowid, new_rowid, old_values) = (rowid, rowid, Vec::new());
                 let row = RowUpdate { table, old_rowid, new_rowid, old_values, columns, values };
-                lock(&self.recorded).changes[place].kind = Some(ChangeKind::Update(row));
+                lock(&self.recorded).complete(place, ChangeKind::Update(row));
             }
         }
         Ok(())
     }
 
-    /// Forgets what was recorded after the mark; 0 with the whole transaction.
-    pub(in crate::embedded) fn rollback_to(&self, mark: usize) {
+    /// Why the transaction's changes are not recorded any more, if that is so.
+    pub(in crate::embedded) fn limit_passed(&self) -> Option<RecordingLimit> {
+        lock(&self.recorded).size.over()
+    }
+
+    /// Forgets what was recorded after the mark; the default one: with the whole transaction.
+    pub(in crate::embedded) fn rollback_to(&self, mark: RecorderMark) {
+        self.rollback_to_mark(mark);
         let mut recorded = lock(&self.recorded);
-        recorded.changes.truncate(mark);
-        recorded.written_blobs.retain(|place| *place < mark);
-        if mark == 0 {
+        if mark.changes == 0 && recorded.size.over().is_none() {
             recorded.tables.clear();
             recorded.places.clear();
             recorded.writes_sequences = false;
@@ -142,7 +157,7 @@ impl ChangeRecorder {
     pub(in crate::embedded) fn record_ddl(
         &self,
         db: &Connection,
-        mark: usize,
+        mark: RecorderMark,
         text: &str,
         how: RecordedDdl,
     ) -> rusqlite::Result<()> {
@@ -174,12 +189,13 @@ impl ChangeRecorder {
         lock(&self.recorded).push(ChangeKind::Statement(text));
     }
 
-    /// As [`rollback_to`](ChangeRecorder::rollback_to), within the transaction: 0 is a mark like
-    /// any other.
-    fn rollback_to_mark(&self, mark: usize) {
+    /// As [`rollback_to`](ChangeRecorder::rollback_to), within the transaction: its beginning is a
+    /// mark like any other.
+    fn rollback_to_mark(&self, mark: RecorderMark) {
         let mut recorded = lock(&self.recorded);
-        recorded.changes.truncate(mark);
-        recorded.written_blobs.retain(|place| *place < mark);
+        recorded.changes.truncate(mark.changes);
+        recorded.written_blobs.retain(|place| *place < mark.changes);
+        recorded.size.rollback_to(mark.size);
     }
 
     fn record_new_table(&self, db: &Connection) -> rusqlite::Result<()> {
@@ -267,7 +283,11 @@ impl ChangeRecorder {
 
     /// The transaction whose changes were taken is committed.
     pub(in crate::embedded) fn note_commit(&self) {
-        lock(&self.recorded).is_taken = false;
+        {
+            let mut recorded = lock(&self.recorded);
+            recorded.is_taken = false;
+            recorded.size.rollback_to(SizeMark::default());
+        }
         *lock(&self.sequences) = std::mem::take(&mut *lock(&self.taken_sequences));
     }
 
@@ -298,7 +318,18 @@ impl ChangeRecorder {
 
 impl Recorded {
     fn push(&mut self, kind: ChangeKind) {
-        self.changes.push(Change { kind: Some(kind) });
+        if self.size.add(&kind) {
+            self.changes.push(Change { kind: Some(kind) });
+        }
+    }
+
+    /// Gives a change the row that could not be read when it was made.
+    fn complete(&mut self, place: usize, kind: ChangeKind) {
+        if self.size.add(&kind)
+            && let Some(change) = self.changes.get_mut(place)
+        {
+            change.kind = Some(kind);
+        }
     }
 
     fn place_of(&mut self, table: &str) -> u32 {
@@ -322,7 +353,7 @@ impl Recorded {
             self.writes_sequences = true;
             return;
         }
-        if self.record(event).is_err() {
+        if self.size.over().is_none() && self.record(event).is_err() {
             self.changes.push(Change { kind: None });
         }
     }

@@ -95,7 +95,9 @@ fn delete_by(
         // Unless they ran in a deletion before; but those would not be refused now. When it is not
         // known whether they ran, the rest has to go too, or it would be left to the name's next
         // owner.
-        if error.code != Code::UnknownOutcome && (!again || error.code == Code::Constraint) {
+        let is_undone =
+            error.code != Code::UnknownOutcome && (!again || error.code == Code::Constraint);
+        if is_undone || is_left_to_others(databases) {
             databases
                 .folder
                 .end_deletion(namespace)
@@ -107,9 +109,19 @@ fn delete_by(
         let shut = "the namespace is shut until it is deleted again, or until the next start of the node has deleted it";
         return Err(Error { message: format!("{}; {shut}", error.message), ..error });
     }
-    finish_deletion(databases, namespace)?;
+    if let Err(error) = finish_deletion(databases, namespace) {
+        if is_left_to_others(databases) && remove_marker(databases, namespace) {
+            shut.set_stays_locked(false);
+        }
+        return Err(error);
+    }
     shut.set_stays_locked(false);
     Ok(())
+}
+
+/// Whether another node of the cluster goes on with what failed here: it has what this one did.
+fn is_left_to_others(databases: &DatabaseManager) -> bool {
+    databases.shared.log.as_ref().is_some_and(|log| !log.is_leader())
 }
 
 /// Takes the marker away again. Whether none is there.
@@ -118,6 +130,23 @@ fn remove_marker(databases: &DatabaseManager, namespace: &Namespace) -> bool {
         Err(error) => error.kind() == io::ErrorKind::NotFound,
         Ok(()) => true,
     }
+}
+
+/// Forgets the deletions that a stop interrupted on a node of a cluster. The cluster went on without
+/// this node: what is left of them is known from the system's tables, and the namespace may be
+/// another owner's by now.
+pub(in crate::embedded) fn forget_interrupted_deletions(
+    databases: &DatabaseManager,
+) -> Result<(), EngineOpenError> {
+    let folder = &databases.folder;
+    let forget = || {
+        for namespace in folder.interrupted_deletions()? {
+            tracing::warn!(%namespace, "the deletion of a namespace was interrupted; the cluster goes on with it when it is deleted again");
+            folder.end_deletion(&namespace)?;
+        }
+        Ok(())
+    };
+    forget().map_err(|error| EngineOpenError::io(folder.path(), error))
 }
 
 /// Finishes the deletions that a crash or a stop interrupted.

@@ -20,7 +20,9 @@ mod object_renaming;
 mod read;
 mod write;
 
-pub(super) use delete::{delete_namespace, finish_interrupted_deletions};
+pub(super) use delete::{
+    delete_namespace, finish_interrupted_deletions, forget_interrupted_deletions,
+};
 pub(super) use object_renaming::restore_user_names;
 
 use super::authorizer::{StatementRights, StatementTraits, TenantRights};

@@ -6,7 +6,7 @@ use super::{CallState, StatementPlan, format};
 use crate::embedded::authorizer::{StatementRights, StatementTraits};
 use crate::embedded::error_mapping;
 use crate::embedded::execution;
-use crate::embedded::replication::RecordedDdl;
+use crate::embedded::replication::{RecordedDdl, RecorderMark};
 use crate::embedded::result_budget::ResultBudget;
 use crate::embedded::tenant_schema::WriterSchema;
 use crate::embedded::time_limit::with_time_limit;
@@ -178,7 +178,7 @@ impl<'c> TenantWrite<'c> {
                 self.conn.authorizer.set_rights(StatementRights::Internal);
                 recorder.savepoint(&self.conn.db).map_err(error_mapping::map_sqlite_error)?
             }
-            None => 0,
+            None => RecorderMark::default(),
         };
         let result = self.run_on_file(statement, rewritten)?;
         if let Some(recorder) = &self.conn.recorder {

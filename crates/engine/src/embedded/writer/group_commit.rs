@@ -8,14 +8,16 @@ use crate::embedded::authorizer::StatementRights;
 use crate::embedded::error_mapping;
 use crate::embedded::file_identity;
 use crate::embedded::job::WriteJob;
-use crate::embedded::replication::{ChangeRecorder, write_position};
+use crate::embedded::replication::{
+    ChangeRecorder, MAX_TRANSACTION, RecordingLimit, write_position,
+};
 use crate::embedded::size_accounting::SpaceExhausted;
-use crate::{AppendError, ReplicatedLog, TargetDatabase};
+use crate::{AppendError, EntryKind, ReplicatedLog, TargetDatabase};
 use debros_proto::{Code, Error};
 use debros_row_capture::has_broken_references;
 use prost::Message as _;
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Why a group is not in the file.
 enum CommitFailure {
@@ -25,6 +27,8 @@ enum CommitFailure {
     NoSpace(SpaceExhausted),
     /// The cluster's log does not have it.
     NotInLog(AppendError),
+    /// What is open changes more than there is memory for.
+    NoMemory,
     /// Its COMMIT failed.
     DuringCommit(rusqlite::Error),
     /// Its COMMIT failed when the cluster's log had it.
@@ -129,6 +133,14 @@ impl WriterThread {
         recorder: &ChangeRecorder,
     ) -> Result<Option<u64>, CommitFailure> {
         self.conn.authorizer.set_rights(StatementRights::Internal);
+        match recorder.limit_passed() {
+            Some(RecordingLimit::Transaction(bytes)) => {
+                let too_large = AppendError::TooLarge { bytes, max: MAX_TRANSACTION };
+                return Err(CommitFailure::NotInLog(too_large));
+            }
+            Some(RecordingLimit::Process) => return Err(CommitFailure::NoMemory),
+            None => {}
+        }
         let mut changes = recorder.take(&self.conn.db).map_err(CommitFailure::BeforeCommit)?;
         if changes.is_empty() {
             return Ok(None);
@@ -142,7 +154,7 @@ impl WriterThread {
             None => TargetDatabase::System,
         };
         let number = log
-            .append(&database, changes.encode_to_vec().into())
+            .append(&database, changes.encode_to_vec().into(), EntryKind::Changes)
             .map_err(CommitFailure::NotInLog)?;
         Ok(Some(number))
     }
@@ -156,7 +168,7 @@ impl WriterThread {
         let is_of_one = match &why {
             CommitFailure::BeforeCommit(_) | CommitFailure::AfterAppend(_) => false,
             CommitFailure::NotInLog(error) => matches!(error, AppendError::TooLarge { .. }),
-            CommitFailure::NoSpace(_) => true,
+            CommitFailure::NoSpace(_) | CommitFailure::NoMemory => true,
             CommitFailure::DuringCommit(error) => {
                 error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation)
             }
@@ -172,6 +184,7 @@ impl WriterThread {
             }
             CommitFailure::NoSpace(full) => error_mapping::space_exhausted_error("the write", full),
             CommitFailure::NotInLog(error) => map_append_error(&error),
+            CommitFailure::NoMemory => no_memory_error(),
             CommitFailure::DuringCommit(error) => self.map_commit_error(error),
             CommitFailure::AfterAppend(error) => {
                 tracing::error!(path = %self.path.display(), %error, "a group of writes is in the cluster's log, and not in this node's file");
@@ -219,6 +232,14 @@ pub(in crate::embedded) fn map_append_error(error: &AppendError) -> Error {
         ),
         AppendError::Unknown => unconfirmed_error(),
     }
+}
+
+fn no_memory_error() -> Error {
+    Error::new(
+        Code::Overloaded,
+        "what open transactions change takes all the memory that the node has for it; nothing was changed",
+    )
+    .retry_after(Duration::from_secs(1))
 }
 
 fn unconfirmed_error() -> Error {
