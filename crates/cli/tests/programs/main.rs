@@ -18,7 +18,6 @@ mod json;
 mod local_nodes;
 mod migrations;
 mod namespaces;
-mod recovery;
 mod separate_gateway;
 mod sign_in;
 mod signals;
