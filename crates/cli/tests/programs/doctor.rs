@@ -87,6 +87,11 @@ fn a_cluster_that_lost_its_majority_says_who_is_missing() {
     assert_eq!(findings[1]["subject"], "two");
     // One that starts without the other serves nobody, and its folder says why.
     nodes.pop().unwrap().stop();
+    let mut command = members[0].command(&[]);
+    command.env("DEBROS_DATABASE_RQLITED_PATH", folder.path().join("nowhere"));
+    assert!(!Program::start(&mut command).wait(LONG).expect("it ends").success());
+    let said = wait_for_errors(one, &["start_failed"])[0]["message"].to_string();
+    assert!(said.contains("rqlited") && said.contains("make tools"), "{said}");
     let _waiting = Program::start(&mut members[0].command(&[]));
     let findings = wait_for_errors(one, &["no_quorum", "away"]);
     let said = findings[0]["message"].as_str().unwrap();
