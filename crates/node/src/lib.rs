@@ -34,7 +34,8 @@ pub use clock::Clock;
 pub use cluster::ReplicationStartError;
 pub use cluster::{
     CLUSTER_KEY_FILE, ClusterKeyError, ConnectedMembers, JoinToken, JoinTokenError, Member,
-    Members, SeenMember, read_seen_members,
+    Members, Recovered, RecoveryError, RecoverySurvey, SeenMember, read_seen_members, recover,
+    survey_recovery,
 };
 pub use config::{ClusterConfig, DatabaseConfig, NodeBuildInfo, NodeConfig, NodeKind};
 pub use debros_auth::Wallet;

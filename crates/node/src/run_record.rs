@@ -117,6 +117,11 @@ impl RunRecord {
         }
     }
 
+    /// Whether the file is this process's.
+    pub(crate) fn is_held(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Notes what the node does now.
     pub(crate) fn note(&self, phase: RunPhase) {
         let Some(kept) = &self.0 else { return };

@@ -399,7 +399,7 @@ fn key_missing_error(state: &LocalState, config: &NodeConfig) -> Error {
     )
 }
 
-fn engine_config(config: &NodeConfig, file_record: PathBuf) -> EmbeddedConfig {
+pub(crate) fn engine_config(config: &NodeConfig, file_record: PathBuf) -> EmbeddedConfig {
     let mut engine = EmbeddedConfig::new(config.database.data_dir.clone());
     engine.max_size = config.database.max_size;
     engine.max_namespace_size = config.database.max_namespace_size;

@@ -20,14 +20,14 @@ mod migrate;
 mod namespace;
 mod network;
 mod node_connection;
-mod output;
+pub(crate) mod output;
 mod partial_file;
 mod pubsub;
 mod query;
 mod resolved_credential;
 mod schema;
 mod storage;
-mod terminal;
+pub(crate) mod terminal;
 
 use crate::cli_error::CliError;
 use crate::runtime;

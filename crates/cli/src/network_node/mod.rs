@@ -5,6 +5,7 @@ mod args;
 mod dev;
 mod dev_wallet;
 mod operator_commands;
+mod recover;
 mod start_error;
 
 use crate::cli_error::CliError;
@@ -58,6 +59,7 @@ async fn run_node_command(command: &NodeCommand, settings: &NodeSettings) -> Res
     match command {
         NodeCommand::ApiKey(wanted) => operator_commands::create_api_key(wanted, data_dir).await,
         NodeCommand::Token => operator_commands::create_join_token(data_dir).await,
+        NodeCommand::Recover { yes } => recover::run(settings, *yes).await,
         NodeCommand::RotateKey => operator_commands::rotate_key(data_dir).await,
         NodeCommand::RemoveSigningKey { kid } => {
             operator_commands::remove_signing_key(kid, data_dir).await

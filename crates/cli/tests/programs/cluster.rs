@@ -3,6 +3,7 @@
 use crate::support::rqlited::{free_port, rqlited};
 use crate::support::{Node, text_of, without_surroundings};
 use serde_json::Value;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -59,6 +60,16 @@ pub(crate) struct Member {
 impl Member {
     pub(crate) fn new(folder: &Path, name: &'static str) -> Self {
         Self { name, data: folder.join(name), ports: std::array::from_fn(|_| free_port()) }
+    }
+
+    /// Where its gateway listens.
+    pub(crate) fn gateway(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.ports[0]).into()
+    }
+
+    /// Where its rqlited answers.
+    pub(crate) fn rqlite_http(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.ports[2]).into()
     }
 
     pub(crate) fn command(&self, more: &[&str]) -> Command {

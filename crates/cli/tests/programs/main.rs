@@ -18,6 +18,7 @@ mod json;
 mod local_nodes;
 mod migrations;
 mod namespaces;
+mod recovery;
 mod separate_gateway;
 mod sign_in;
 mod signals;

@@ -21,6 +21,7 @@ mod node_record;
 mod operator_calls;
 mod proof_server;
 mod prove;
+mod recovery;
 mod register;
 mod replication;
 mod seen_members;
@@ -28,6 +29,7 @@ mod seen_members;
 pub use join_token::{JoinToken, JoinTokenError};
 pub use keyring::{CLUSTER_KEY_FILE, ClusterKeyError};
 pub use members::{ConnectedMembers, Member, Members};
+pub use recovery::{Recovered, RecoveryError, RecoverySurvey, recover, survey_recovery};
 pub use replication::ReplicationStartError;
 pub use seen_members::{SeenMember, read_seen_members};
 

@@ -73,11 +73,27 @@ impl Replication {
         engine: EmbeddedConfig,
         own: PeerId,
         keyring: &Keyring,
-        mut state: LocalState,
+        state: LocalState,
         link: MembersLink,
         record: &RunRecord,
     ) -> std::result::Result<Self, ReplicationStartError> {
         let rqlited = Rqlited::start(rqlited_config(config, own, keyring, &state)?).await?;
+        Self::open(config, engine, own, rqlited, state, link, record).await
+    }
+
+    /// The same with an rqlited that runs.
+    ///
+    /// # Errors
+    /// [`ReplicationStartError`].
+    pub(super) async fn open(
+        config: &NodeConfig,
+        engine: EmbeddedConfig,
+        own: PeerId,
+        rqlited: Rqlited,
+        mut state: LocalState,
+        link: MembersLink,
+        record: &RunRecord,
+    ) -> std::result::Result<Self, ReplicationStartError> {
         let log = RqliteLog::new(rqlited.client());
         let began = Instant::now();
         record.note(RunPhase::WaitingForMajority);
@@ -118,6 +134,23 @@ impl Replication {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Has the log wait for no other node. Each that comes later reports itself.
+    ///
+    /// # Errors
+    /// `unavailable` when the log does not answer.
+    pub(super) async fn forget_other_holders(&self) -> Result<()> {
+        let own = self.own.to_string();
+        let unavailable = |error: debros_rqlite::ClientError| {
+            Error::new(Code::Unavailable, format!("the log does not answer: {error}"))
+        };
+        for (node, _) in self.log.holders(ReadLevel::Weak).await.map_err(unavailable)? {
+            if node != own {
+                self.database.forget_holder(&node).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Answers a call that only nodes make.
@@ -262,7 +295,7 @@ impl ClusterControl for Replication {
     }
 }
 
-fn rqlited_config(
+pub(super) fn rqlited_config(
     config: &NodeConfig,
     own: PeerId,
     keyring: &Keyring,

@@ -67,8 +67,8 @@ fn check_leader(report: &Report) -> Option<Finding> {
             voters.needed()
         );
         let advice = format!(
-            "start these nodes, or mend their network: {}. If they are lost for good, docs/CLUSTER.md says what to \
-             do",
+            "start these nodes, or mend their network: {}. If they are lost for good, stop this node and run `network-node \
+             recover` on it",
             voters.away.join(", ")
         );
         return Some(Finding::error("no_quorum", "cluster", message, &advice));
@@ -293,7 +293,7 @@ mod tests {
         assert_eq!(codes(&findings), [(Error, "no_quorum"), (Error, "away"), (Error, "away")]);
         let (said, advice) = (&findings[0].message, &findings[0].advice);
         assert!(said.contains("1 of its 3 voting nodes is there, and 2 are needed"), "{said}");
-        assert!(advice.contains("two, three") && advice.contains("lost for good"), "{advice}");
+        assert!(advice.contains("two, three") && advice.contains("recover"), "{advice}");
     }
 
     #[test]

@@ -176,7 +176,7 @@ fn check_waiting(report: &FolderReport, state: &RunState, folder: &str) -> Vec<F
         "no_quorum",
         "cluster",
         message,
-        "start the other nodes. If they are lost for good, docs/CLUSTER.md says what to do",
+        "start the other nodes. If they are lost for good, stop this one and run `network-node recover` on it",
     )];
     for (member, failure) in &report.members {
         let Some(why) = failure else { continue };
@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(codes(&findings), [(Error, "no_quorum"), (Error, "away"), (Error, "away")]);
         let said = &findings[0].message;
         assert!(said.contains("4 voting nodes") && said.contains("2 are there"), "{said}");
-        assert!(findings[0].advice.contains("lost for good"));
+        assert!(findings[0].advice.contains("network-node recover"));
         assert!(findings[1].message.contains("three") && findings[1].message.contains("2023-11"));
     }
 
