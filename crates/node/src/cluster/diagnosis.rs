@@ -2,6 +2,7 @@
 
 use super::ClusterService;
 use super::prove::call_node;
+use super::seen_members::read_seen_members;
 use debros_engine::DiskReserveState;
 use debros_p2p::{Channel, PeerId};
 use debros_proto::rpc::request::Call;
@@ -17,6 +18,13 @@ const RAFT_PORT_TIME: Duration = Duration::from_secs(2);
 impl ClusterService {
     /// Fills in what a status that is asked for it says of what is wrong.
     pub(super) async fn diagnose(&self, status: &mut rpc::ClusterStatusResponse) {
+        let seen = read_seen_members(&self.data_dir);
+        for node in status.nodes.iter_mut().filter(|node| node.last_seen == 0) {
+            let peer_id = node.node.as_ref().map_or("", |node| node.peer_id.as_str());
+            let before = seen.iter().find(|seen| seen.peer_id == peer_id);
+            // From before the last start.
+            node.last_seen = before.map_or(0, |seen| seen.last_seen);
+        }
         let (own, _) = tokio::join!(
             self.diagnose_node(),
             join_all(status.nodes.iter_mut().map(|node| self.diagnose_member(node)))

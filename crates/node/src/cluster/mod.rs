@@ -14,6 +14,7 @@ mod file_transfer;
 mod join;
 mod join_token;
 mod keyring;
+mod lag_watch;
 mod member_keeper;
 mod members;
 mod members_link;
@@ -50,6 +51,7 @@ use debros_proto::rpc::request::Call;
 use debros_proto::rpc::{self, response};
 use debros_proto::{Code, Error, Result};
 use futures::future::join_all;
+use lag_watch::{LOOK_INTERVAL, LagWatch};
 use node_record::{NodeRecord, NodeRole};
 use proof_server::{ProofServer, removed_error};
 use register::{NodeRegister, RoleCounts};
@@ -74,6 +76,7 @@ pub(crate) struct ClusterService {
     control: Arc<dyn ClusterControl>,
     engine: Arc<dyn Engine>,
     data_dir: PathBuf,
+    lag_watch: LagWatch,
     replication: Option<Arc<Replication>>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -146,6 +149,7 @@ impl ClusterService {
             },
             engine,
             data_dir,
+            lag_watch: LagWatch::default(),
             replication,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -219,12 +223,16 @@ impl ClusterService {
 
     async fn follow_changes(&self) {
         let mut connections = self.members.changes();
-        let mut written = None::<Instant>;
+        let (mut written, mut looked) = (None::<Instant>, None::<Instant>);
         loop {
             let is_in_cluster = self.state.find_keyring().is_some();
             if is_in_cluster && written.is_none_or(|at| at.elapsed() >= WRITE_INTERVAL) {
                 self.write_seen_members().await;
                 written = Some(Instant::now());
+            }
+            if is_in_cluster && looked.is_none_or(|at| at.elapsed() >= LOOK_INTERVAL) {
+                self.lag_watch.look(&self.control.status().await, self.state.register.now_ms());
+                looked = Some(Instant::now());
             }
             tokio::select! {
                 () = tokio::time::sleep(REFRESH_INTERVAL) => {}

@@ -89,6 +89,7 @@ impl ClusterService {
         };
         self.refresh().await?;
         let replication = self.control.status().await;
+        self.lag_watch.look(&replication, self.state.register.now_ms());
         let host = self.state.host()?;
         let peers: HashMap<_, _> = host.peers().into_iter().map(|peer| (peer.id, peer)).collect();
         let nodes = self.state.nodes();
@@ -126,6 +127,7 @@ impl ClusterService {
             last_seen,
             applied_entry: progress.applied_entry,
             lag: progress.lag,
+            behind_since: self.lag_watch.since(&node.peer_id),
             is_holder: replication.holders.as_ref().map(|said| said.contains(&node.peer_id)),
             ..Default::default()
         }

@@ -111,7 +111,7 @@ fn check_connection(
         return (!why.is_empty()).then(|| Finding::error("silent", name, message, advice));
     }
     let since = match status.last_seen {
-        0 => format!("not seen since {} started", report.node_name()),
+        0 => format!("never seen by {}", report.node_name()),
         at => format!("seen last at {}", format_time(at)),
     };
     let behind = match (status.applied_entry, status.lag) {
@@ -151,10 +151,13 @@ fn check_copy(report: &Report, node: &ClusterNode, status: &ClusterNodeStatus) -
 fn check_lag(report: &Report, node: &ClusterNode, status: &ClusterNodeStatus) -> Option<Finding> {
     let lag = status.lag.filter(|lag| *lag > MAX_LAG && status.connected)?;
     let (name, entry) = (&node.name, status.applied_entry.unwrap_or_default());
-    let message = format!(
-        "{name} is {lag} entries behind: at {} it was known to have up to entry {entry}",
-        format_time(report.status.now)
-    );
+    let since = match status.behind_since {
+        0 => report.status.now,
+        since => since,
+    };
+    let since = format_time(since);
+    let message =
+        format!("{name} is behind since {since}: {lag} entries, it has those up to {entry}");
     let advice = "ask again: if the number falls, it catches up; if not, its disk or processor is too slow, or its log says why";
     Some(Finding::warning("lags", name, message, advice))
 }
@@ -323,14 +326,18 @@ mod tests {
             status.node.as_mut().unwrap().role = "replica".into();
         });
         assert_eq!(codes(&never), [(Warning, "away")]);
-        assert!(never[0].message.contains("not seen since one started"));
+        assert!(never[0].message.contains("never seen by one"));
     }
 
     #[test]
     fn a_connected_node_that_lags_or_is_silent_is_said() {
-        let findings = with_second(|status| status.lag = Some(20_000));
+        let findings = with_second(|status| {
+            status.lag = Some(20_000);
+            status.behind_since = 1_700_000_000_000;
+        });
         assert_eq!(codes(&findings), [(Warning, "lags")]);
-        assert!(findings[0].message.contains("20000 entries behind"));
+        let said = &findings[0].message;
+        assert!(said.contains("20000 entries") && said.contains("since 2023-11-14"), "{said}");
         let findings = with_second(|status| status.connection_error = "no answer".into());
         assert_eq!(codes(&findings), [(Error, "silent")]);
     }
