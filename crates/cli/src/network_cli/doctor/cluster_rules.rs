@@ -122,14 +122,17 @@ fn check_connection(
     };
     let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
     let message = format!("{name} is away, {since}{behind}{why}");
-    let advice = format!(
-        "start it, or see why its addresses cannot be dialled: {}. If it is lost for good, `network-cli cluster remove {name}`",
-        if node.addresses.is_empty() {
-            "none is known".to_owned()
-        } else {
-            node.addresses.join(" ")
-        }
-    );
+    let addresses = match node.addresses.join(" ") {
+        none if none.is_empty() => "none is known".to_owned(),
+        some => some,
+    };
+    let mut advice = format!("start it, or see why its addresses cannot be dialled: {addresses}");
+    // Without a majority nobody can be removed.
+    if report.voters().have_majority() {
+        advice.push_str(&format!(
+            ". If it is lost for good, `network-cli cluster remove {name}` on a node that stays"
+        ));
+    }
     let found = Finding::error("away", name, message, &advice);
     // Without one that does not vote nothing is at risk.
     let level = if node.role == "voter" { FindingLevel::Error } else { FindingLevel::Warning };
@@ -290,9 +293,12 @@ mod tests {
     fn a_cluster_without_a_majority_says_how_many_are_missing() {
         let mut report = replicated(&["one", "two", "three"]);
         lose(&mut report, 1);
-        assert_eq!(codes(&check_cluster(&report)), [(Error, "away")]);
+        let findings = check_cluster(&report);
+        assert_eq!(codes(&findings), [(Error, "away")]);
+        assert!(findings[0].advice.contains("cluster remove two"));
         lose(&mut report, 2);
         let findings = check_cluster(&report);
+        assert!(!findings[1].advice.contains("cluster remove"), "nobody could");
         assert_eq!(codes(&findings), [(Error, "no_quorum"), (Error, "away"), (Error, "away")]);
         let (said, advice) = (&findings[0].message, &findings[0].advice);
         assert!(said.contains("1 of its 3 voting nodes is there, and 2 are needed"), "{said}");
