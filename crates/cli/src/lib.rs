@@ -7,6 +7,7 @@ mod arg_parsers;
 pub mod cli_error;
 pub mod config;
 pub mod credentials;
+mod dialled_members;
 mod file_descriptors;
 mod gateway_url;
 pub mod local_node;

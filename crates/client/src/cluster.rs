@@ -25,8 +25,21 @@ impl Cluster<'_> {
     /// # Errors
     /// `forbidden`.
     pub async fn status(&self) -> Result<ClusterStatusResponse> {
-        let answer = self.client.call(Call::ClusterStatus(rpc::ClusterStatusRequest {})).await?;
-        expect_answer!(answer, ClusterStatus)
+        self.status_with(false).await
+    }
+
+    /// As [`status`](Cluster::status), with what may be wrong: also of a node that is part of no
+    /// cluster. Takes some seconds where other nodes do not answer.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub async fn diagnose(&self) -> Result<ClusterStatusResponse> {
+        self.status_with(true).await
+    }
+
+    async fn status_with(&self, diagnose: bool) -> Result<ClusterStatusResponse> {
+        let call = Call::ClusterStatus(rpc::ClusterStatusRequest { diagnose });
+        expect_answer!(self.client.call(call).await?, ClusterStatus)
     }
 
     /// A join token: it lets one node in, within an hour. A secret.

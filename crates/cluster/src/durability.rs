@@ -6,7 +6,7 @@
 use crate::local_state::LocalState;
 use crate::progress::Progress;
 use debros_engine::embedded::EmbeddedEngine;
-use debros_rqlite::RqliteLog;
+use debros_rqlite::{ReadLevel, RqliteLog};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,7 +80,7 @@ impl Durability {
     }
 
     async fn trim(&self) -> Result<(), debros_rqlite::ClientError> {
-        let mut holders = self.log.holders().await?;
+        let mut holders = self.log.holders(ReadLevel::Weak).await?;
         if self.log.log_bytes().await? > self.max_log
             && let Some(slowest) = holders.iter().map(|(_, durable)| *durable).min()
             && slowest < self.state.durable

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use debros_engine::embedded::EmbeddedEngine;
 use debros_engine::{
     BackupInfo, CallOptions, Engine, ExportFile, KeyPage, NamespaceFilter, NamespaceInfo,
-    ProgressFn, TargetDatabase, WriteOutcome,
+    ProgressFn, StorageReport, TargetDatabase, WriteOutcome,
 };
 use debros_proto::rpc::leader_write_request::Write;
 use debros_proto::rpc::leader_write_response::Result as Answer;
@@ -342,6 +342,10 @@ impl Engine for ClusterEngine {
 
     fn size(&self) -> u64 {
         self.embedded.size()
+    }
+
+    fn storage_report(&self) -> StorageReport {
+        self.embedded.storage_report()
     }
 
     async fn backup(&self, progress: ProgressFn) -> Result<BackupInfo> {

@@ -166,6 +166,38 @@ pub struct BackupInfo {
     pub missing: Vec<Namespace>,
 }
 
+/// What an operator has to know of where the data is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StorageReport {
+    /// Bytes that the program can still write on the disk of the databases.
+    pub disk_free: Option<u64>,
+    /// The disk space that is kept for deletes.
+    pub disk_reserve: DiskReserveState,
+    /// Bytes that all databases together may take.
+    pub max_size: u64,
+    /// Bytes that temporary files may take.
+    pub max_temp_size: u64,
+    /// Namespaces whose SQL databases take no writes because damage was found, as far as that is
+    /// known. In order of name.
+    pub damaged_namespaces: Vec<Namespace>,
+    /// Damage was found in the system's database.
+    pub is_system_damaged: bool,
+}
+
+/// The disk space that is kept for deletes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DiskReserveState {
+    /// The engine keeps none.
+    #[default]
+    Unknown,
+    /// It is there.
+    Kept,
+    /// The disk was full: only deletes are written until there is room again.
+    GivenUp,
+    /// The disk had no room for it at the start.
+    Missing,
+}
+
 /// How long [`close`](Engine::close) waits for statements.
 pub const CLOSE_TIME: Duration = Duration::from_secs(10);
 
@@ -351,6 +383,11 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Bytes of all databases together, as `max_database_size` counts them.
     fn size(&self) -> u64;
+
+    /// What an operator has to know of where the data is.
+    fn storage_report(&self) -> StorageReport {
+        StorageReport::default()
+    }
 
     /// Makes a consistent copy, verifies it, and removes the oldest copies over the number kept. A
     /// namespace whose SQL database cannot be copied does not keep the others from it: the outcome

@@ -172,7 +172,7 @@ impl CallDispatcher {
         if kind.requires == CallRequirement::Node {
             let peer = self.services.cluster.require_node(context)?;
             return match Box::pin(self.services.cluster.node_call(context, peer, call)).await? {
-                NodeReply::Plain(result) => Ok(plain_reply(result)),
+                NodeReply::Plain(result) => Ok(plain_reply(*result)),
                 NodeReply::Stream(events) => {
                     let opened = response::Result::StreamOpened(rpc::StreamOpened {});
                     Ok(Reply::Stream(Response { replayed: false, result: Some(opened) }, events))

@@ -25,6 +25,7 @@ mod health;
 mod late_handler;
 pub mod operator_key;
 mod pubsub;
+mod run_record;
 mod services;
 mod start;
 
@@ -32,12 +33,15 @@ pub use auth::{SigningError, TokenKeyError};
 pub use clock::Clock;
 pub use cluster::ReplicationStartError;
 pub use cluster::{
-    CLUSTER_KEY_FILE, ClusterKeyError, ConnectedMembers, JoinToken, JoinTokenError, Member, Members,
+    CLUSTER_KEY_FILE, ClusterKeyError, ConnectedMembers, JoinToken, JoinTokenError, Member,
+    Members, Recovered, RecoveryError, RecoverySurvey, SeenMember, read_seen_members, recover,
+    survey_recovery,
 };
 pub use config::{ClusterConfig, DatabaseConfig, NodeBuildInfo, NodeConfig, NodeKind};
 pub use debros_auth::Wallet;
 pub use debros_p2p::{Handler, Multiaddr, PeerId};
 pub use debros_proto::Namespace;
+pub use run_record::{RunPhase, RunState, note_failure};
 pub use start::NodeStartError;
 
 use background_tasks::BackgroundTasks;
@@ -46,6 +50,7 @@ use debros_engine::Engine;
 use debros_p2p::Host;
 use debros_proto::hex;
 use dispatcher::{CallDispatcher, RpcHandler};
+use run_record::RunRecord;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -68,6 +73,8 @@ pub struct Node {
     background_tasks: BackgroundTasks,
     operator_credential: String,
     peer_info: PathBuf,
+    /// What it does, for those who find it not answering.
+    record: RunRecord,
 }
 
 impl Node {
@@ -185,6 +192,7 @@ impl Node {
         if let Some(replication) = &self.replication {
             replication.stop().await;
         }
+        self.record.note(RunPhase::Stopped);
         tracing::info!("the node has stopped");
     }
 }

@@ -13,6 +13,7 @@ use crate::health::HealthProbe;
 use crate::late_handler::LateHandler;
 use crate::operator_key::{self, OperatorKeyError};
 use crate::pubsub::TopicHub;
+use crate::run_record::{RunPhase, RunRecord};
 use crate::services::{NodeFacts, NodeServices};
 use debros_cluster::LocalState;
 use debros_engine::Engine;
@@ -111,6 +112,18 @@ pub(crate) async fn start(
     shared: Option<Arc<dyn Engine>>,
 ) -> Result<Node, NodeStartError> {
     make_folder(&config.data_dir)?;
+    let record = RunRecord::begin(&config);
+    let mut node = start_recorded(config, shared, record.clone()).await?;
+    record.note(RunPhase::Ready);
+    node.record = record;
+    Ok(node)
+}
+
+async fn start_recorded(
+    config: NodeConfig,
+    shared: Option<Arc<dyn Engine>>,
+    record: RunRecord,
+) -> Result<Node, NodeStartError> {
     let keypair = identity::load_or_create(&config.data_dir.join("identity.key"))?;
     let operator_credential = operator_key::load_or_create(&config.data_dir)?;
     if let Some(engine) = shared {
@@ -122,7 +135,7 @@ pub(crate) async fn start(
     if takes_data && LocalState::read(&config.database.data_dir)?.is_none() {
         join(&config, &keypair, &operator_credential).await?;
     }
-    let database = open_database(&config, keypair.public().to_peer_id()).await?;
+    let database = open_database(&config, keypair.public().to_peer_id(), &record).await?;
     start_with(config, keypair, operator_credential, database).await
 }
 
@@ -204,6 +217,7 @@ async fn start_with(
             background_tasks: parts.background_tasks,
             operator_credential: parts.operator_credential,
             peer_info: parts.peer_info,
+            record: RunRecord::default(),
         }),
         Err(error) => {
             database.close(Instant::now() + Duration::from_secs(5)).await;
@@ -238,6 +252,7 @@ async fn start_services(
         version: config.build.version.clone(),
         key_path: config.cluster.key_file.clone(),
         replication: replication.as_ref().map(|(replication, _)| Arc::clone(replication)),
+        data_dir: config.data_dir.clone(),
         database_dir: config.database.data_dir.clone(),
     };
     let cluster = Arc::new(ClusterService::load(cluster, &config.cluster)?);
@@ -344,6 +359,7 @@ fn make_folder(path: &Path) -> Result<(), NodeStartError> {
 async fn open_database(
     config: &NodeConfig,
     peer_id: PeerId,
+    record: &RunRecord,
 ) -> Result<NodeDatabase, NodeStartError> {
     // Not among the databases: it is there when their disk is not.
     let engine = engine_config(config, config.data_dir.join("database.files"));
@@ -363,7 +379,7 @@ async fn open_database(
         .ok_or_else(|| NodeStartError::Cluster(key_missing_error(&state, config)))?;
     let link = MembersLink::default();
     let replication =
-        Replication::start(config, engine, peer_id, &keyring, state, link.clone()).await?;
+        Replication::start(config, engine, peer_id, &keyring, state, link.clone(), record).await?;
     let engine = replication.database.engine();
     let replication = Some((Arc::new(replication), link));
     Ok(NodeDatabase { engine, replication, owns_engine: true })
@@ -383,7 +399,7 @@ fn key_missing_error(state: &LocalState, config: &NodeConfig) -> Error {
     )
 }
 
-fn engine_config(config: &NodeConfig, file_record: PathBuf) -> EmbeddedConfig {
+pub(crate) fn engine_config(config: &NodeConfig, file_record: PathBuf) -> EmbeddedConfig {
     let mut engine = EmbeddedConfig::new(config.database.data_dir.clone());
     engine.max_size = config.database.max_size;
     engine.max_namespace_size = config.database.max_namespace_size;

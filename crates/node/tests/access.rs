@@ -63,7 +63,7 @@ fn calls() -> Vec<Call> {
         Call::DeleteNamespace(rpc::DeleteNamespaceRequest { confirm: "x".into() }),
         // In a cluster already, or not there: whatever is allowed, nothing changes.
         Call::CreateJoinToken(rpc::CreateJoinTokenRequest {}),
-        Call::ClusterStatus(rpc::ClusterStatusRequest {}),
+        Call::ClusterStatus(rpc::ClusterStatusRequest { diagnose: true }),
         Call::RemoveNode(rpc::RemoveNodeRequest { node: "x".into() }),
         Call::StepDown(rpc::StepDownRequest {}),
         Call::InitCluster(rpc::InitClusterRequest {}),

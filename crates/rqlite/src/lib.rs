@@ -22,5 +22,6 @@ pub use client::{
 };
 pub use log::{AppendError, Entry, Leadership, MAX_BATCH_BYTES, NewEntry, ReadError, RqliteLog};
 pub use supervisor::{
-    Features, ProgramError, Rqlited, RqlitedConfig, RqlitedState, StartError, find_program,
+    Features, ProgramError, Rqlited, RqlitedConfig, RqlitedFolder, RqlitedState, StartError,
+    find_program,
 };

@@ -120,9 +120,9 @@ impl RqliteLog {
     ///
     /// # Errors
     /// What the client says.
-    pub async fn holders(&self) -> Result<Vec<(String, u64)>, ClientError> {
+    pub async fn holders(&self, level: ReadLevel) -> Result<Vec<(String, u64)>, ClientError> {
         let statement = Statement::new("SELECT node, durable FROM holders ORDER BY node");
-        let result = self.client.query(&statement, ReadLevel::Weak, self.timeout).await?;
+        let result = self.client.query(&statement, level, self.timeout).await?;
         result.values.iter().map(|row| Ok((text(row, 0)?.to_owned(), number(row, 1)?))).collect()
     }
 

@@ -25,7 +25,7 @@ pub(crate) struct Cli {
 }
 
 /// Options of every command; they may stand anywhere on the command line.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct GlobalOptions {
     /// Node to reach: a multiaddr with /p2p/<peer id>; several with commas or by repeating
@@ -84,6 +84,11 @@ pub(crate) enum CliCommand {
     Peers,
     /// Shows the node's state
     Status,
+    /// Says what is wrong with the node or its cluster, and what to do (operators only)
+    ///
+    /// Of a node of this machine that does not answer it looks at the data folder. Exit code 1 when
+    /// it finds errors, 0 when it finds nothing or warnings alone.
+    Doctor,
     /// Shows the node's peer id
     PeerId,
     /// Makes the node dial a peer (operators only)

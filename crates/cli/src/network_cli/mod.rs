@@ -10,6 +10,7 @@ mod command_client;
 mod completion;
 mod completion_values;
 mod credential_lookup;
+mod doctor;
 mod environment;
 mod export;
 mod gateway_lookup;
@@ -19,14 +20,14 @@ mod migrate;
 mod namespace;
 mod network;
 mod node_connection;
-mod output;
+pub(crate) mod output;
 mod partial_file;
 mod pubsub;
 mod query;
 mod resolved_credential;
 mod schema;
 mod storage;
-mod terminal;
+pub(crate) mod terminal;
 
 use crate::cli_error::CliError;
 use crate::runtime;
@@ -86,6 +87,10 @@ fn run(mut cli: Cli) -> Result<ExitCode, CliError> {
     if let CliCommand::Namespace(wanted) = &cli.command {
         namespace::check_arguments(&mut cli.global, wanted)?;
     }
+    if matches!(cli.command, CliCommand::Doctor) {
+        // It has something to say also where no node answers.
+        return runtime::command_runtime()?.block_on(doctor::run(&cli.global, out));
+    }
     let Some(wanted) = run_offline(cli.command, out)? else {
         return Ok(ExitCode::SUCCESS);
     };
@@ -134,7 +139,7 @@ async fn run_command(
 ) -> Result<ExitCode, CliError> {
     match command {
         // Answered before a node was looked for.
-        CliCommand::Version | CliCommand::Completions { .. } => {}
+        CliCommand::Version | CliCommand::Completions { .. } | CliCommand::Doctor => {}
         CliCommand::Health => return network::health(connection, out).await,
         CliCommand::Peers => network::peers(connection, out).await?,
         CliCommand::Status => network::status(connection, out).await?,

@@ -126,7 +126,7 @@ impl From<String> for TableCell {
 
 /// Text without control characters: what comes from the network must not steer the terminal or
 /// break the lines.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
         if character.is_control() || is_direction_mark(character) {
@@ -144,13 +144,13 @@ fn is_direction_mark(character: char) -> bool {
 }
 
 /// Writes a note to stderr, beside the results.
-pub(super) fn print_note(text: &str) {
+pub(crate) fn print_note(text: &str) {
     // When stderr is gone nobody reads it.
     let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// A time as milliseconds since the Unix epoch; 0 is never.
-pub(super) fn format_time(milliseconds: i64) -> String {
+pub(crate) fn format_time(milliseconds: i64) -> String {
     if milliseconds == 0 { "never".to_owned() } else { debros_proto::time::rfc3339(milliseconds) }
 }
 

@@ -10,14 +10,14 @@ use std::io::{self, IsTerminal as _, Write as _};
 use zeroize::Zeroizing;
 
 /// Whether a user at a terminal sees a question and can answer it.
-pub(super) fn is_interactive() -> bool {
+pub(crate) fn is_interactive() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
 /// Asks a question and returns the line that answers it, without the blanks around it; `None` at
 /// the end of the input. The question is asked on a thread of its own, so that the connection to
 /// the node stays alive meanwhile.
-pub(super) async fn ask_line(question: String) -> Result<Option<String>, CliError> {
+pub(crate) async fn ask_line(question: String) -> Result<Option<String>, CliError> {
     let asked = tokio::task::spawn_blocking(move || -> io::Result<Option<String>> {
         let mut stderr = io::stderr();
         stderr.write_all(question.as_bytes())?;

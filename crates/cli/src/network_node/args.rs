@@ -69,6 +69,15 @@ pub(crate) enum NodeCommand {
     ApiKey(ApiKeyArgs),
     /// Prints a join token of the running node: it lets one new node into the cluster, within an hour
     Token,
+    /// Makes this node the first of its cluster again when a majority is lost for good
+    ///
+    /// The node is alone then, and must not run. It keeps everything that it has; the other nodes are removed, and the
+    /// cluster gets another key. What only other nodes had is gone. Can be repeated.
+    Recover {
+        /// Does not ask
+        #[arg(long)]
+        yes: bool,
+    },
     /// Makes the running node sign access tokens with a new key; those of the old one stay valid
     RotateKey,
     /// Makes all nodes refuse the access tokens of a key, as when a node's disk was stolen

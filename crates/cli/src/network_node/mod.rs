@@ -5,6 +5,7 @@ mod args;
 mod dev;
 mod dev_wallet;
 mod operator_commands;
+mod recover;
 mod start_error;
 
 use crate::cli_error::CliError;
@@ -20,7 +21,6 @@ use debros_client::{Client, Config};
 use debros_gateway::{Gateway, GatewayConfig, TlsFiles};
 use debros_node::{JoinToken, Node, NodeConfig};
 use metrics_exporter_prometheus::PrometheusHandle;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -32,21 +32,34 @@ pub fn main() -> ExitCode {
 fn run(args: &NodeArgs) -> Result<(), CliError> {
     let settings = NodeSettings::load(&args.config_sources()?, args.p2p_port.as_deref())?;
     if let Some(command) = &args.command {
-        return runtime::command_runtime()?
-            .block_on(run_node_command(command, &settings.data_dir()));
+        return runtime::command_runtime()?.block_on(run_node_command(command, &settings));
     }
     runtime::run_service(
         args.print_config.then(|| settings.to_annotated_yaml()),
         &settings.log_settings(),
-        async |log| serve(args, &settings, log).await,
+        async |log| {
+            serve(args, &settings, log).await.inspect_err(|cli_error| {
+                debros_node::note_failure(&settings.data_dir(), &failure_text(cli_error));
+            })
+        },
     )
 }
 
-/// A command for the node that runs.
-async fn run_node_command(command: &NodeCommand, data_dir: &Path) -> Result<(), CliError> {
+/// What ended the node, for those who look for it later.
+fn failure_text(cli_error: &CliError) -> String {
+    match &cli_error.hint {
+        Some(hint) => format!("{}; {hint}", cli_error.message),
+        None => cli_error.message.clone(),
+    }
+}
+
+/// A command for the node of the data folder.
+async fn run_node_command(command: &NodeCommand, settings: &NodeSettings) -> Result<(), CliError> {
+    let data_dir = &settings.data_dir();
     match command {
         NodeCommand::ApiKey(wanted) => operator_commands::create_api_key(wanted, data_dir).await,
         NodeCommand::Token => operator_commands::create_join_token(data_dir).await,
+        NodeCommand::Recover { yes } => recover::run(settings, *yes).await,
         NodeCommand::RotateKey => operator_commands::rotate_key(data_dir).await,
         NodeCommand::RemoveSigningKey { kid } => {
             operator_commands::remove_signing_key(kid, data_dir).await

@@ -16,6 +16,7 @@ use super::file_record::{self, FileRecord, is_nonempty_file};
 use super::integrity;
 use super::namespace_locks::{AdmissionTicket, NamespaceLocks};
 use super::open_failure::OpenFailure;
+use crate::StorageReport;
 use debros_proto::{Code, Error, Namespace, Result, lock};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -111,6 +112,25 @@ impl DatabaseManager {
             opened.filter(|(_, database)| database.is_displaced()).map(|(namespace, _)| namespace),
         );
         lost
+    }
+
+    /// What an operator has to know of where the data is.
+    pub(super) fn storage_report(&self) -> StorageReport {
+        let (shared, path) = (&self.shared, self.folder.path());
+        let opened = self.all_open().into_iter();
+        let mut damaged: Vec<Namespace> = opened
+            .filter(|(_, database)| database.check_undamaged().is_err())
+            .map(|(namespace, _)| namespace)
+            .collect();
+        damaged.sort();
+        StorageReport {
+            disk_free: super::data_folder::available_space(path).ok(),
+            disk_reserve: shared.reserve.report(),
+            max_size: shared.config.max_size,
+            max_temp_size: shared.config.max_temp_size,
+            damaged_namespaces: damaged,
+            is_system_damaged: self.system.check_undamaged().is_err(),
+        }
     }
 
     /// Refuses callers after the end.

@@ -5,6 +5,7 @@
 //! the log first. While it is given up only what removes is written, so that no other write takes
 //! what it left, and logs are cut after each such write.
 
+use crate::DiskReserveState;
 use debros_proto::{Code, Error, lock};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _};
@@ -110,6 +111,15 @@ impl DiskReserve {
     pub(super) fn release_if_full(&self) -> bool {
         super::data_folder::available_space(&self.folder).is_ok_and(|left| left < FULL_DISK_BYTES)
             && self.release()
+    }
+
+    /// How it stands.
+    pub(super) fn report(&self) -> DiskReserveState {
+        match *self.state() {
+            ReserveState::Kept => DiskReserveState::Kept,
+            ReserveState::GivenUp { .. } => DiskReserveState::GivenUp,
+            ReserveState::Missing => DiskReserveState::Missing,
+        }
     }
 
     fn create_file(&self) -> io::Result<()> {

@@ -65,7 +65,7 @@ pub use engine_open_error::EngineOpenError;
 
 use crate::{
     BackupInfo, CallOptions, Engine, ExportFile, KeyPage, NamespaceFilter, NamespaceInfo,
-    ProgressFn, ReplicatedLog, TargetDatabase, WriteOutcome,
+    ProgressFn, ReplicatedLog, StorageReport, TargetDatabase, WriteOutcome,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -355,6 +355,10 @@ impl Engine for EmbeddedEngine {
 
     fn size(&self) -> u64 {
         self.databases.shared.sizes.total()
+    }
+
+    fn storage_report(&self) -> StorageReport {
+        self.databases.storage_report()
     }
 
     async fn backup(&self, progress: ProgressFn) -> Result<BackupInfo> {

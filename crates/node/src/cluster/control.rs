@@ -3,8 +3,8 @@
 
 use async_trait::async_trait;
 use debros_p2p::PeerId;
-use debros_proto::{Code, Error, Result};
-use std::collections::HashMap;
+use debros_proto::{Code, Error, Result, rpc};
+use std::collections::{HashMap, HashSet};
 
 /// How far the nodes are.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +12,8 @@ pub(crate) struct ReplicationStatus {
     pub(crate) leader: Option<PeerId>,
     pub(crate) term: Option<u64>,
     pub(crate) progress: HashMap<PeerId, ReplicationProgress>,
+    /// The nodes that the log waits for; `None`: it does not say.
+    pub(crate) holders: Option<HashSet<PeerId>>,
 }
 
 /// How far one node is.
@@ -28,6 +30,9 @@ pub(crate) struct ReplicationProgress {
 pub(crate) trait ClusterControl: Send + Sync {
     /// Who leads, and how far the nodes are.
     async fn status(&self) -> ReplicationStatus;
+
+    /// What may be wrong with it; `None` where the data is not replicated.
+    async fn diagnose(&self) -> Option<rpc::ReplicationDiagnosis>;
 
     /// Lets another node lead; returns the one that does, if it is elected already.
     ///
@@ -50,6 +55,10 @@ pub(crate) struct DataAlone;
 impl ClusterControl for DataAlone {
     async fn status(&self) -> ReplicationStatus {
         ReplicationStatus::default()
+    }
+
+    async fn diagnose(&self) -> Option<rpc::ReplicationDiagnosis> {
+        None
     }
 
     async fn step_down(&self) -> Result<Option<PeerId>> {

@@ -116,6 +116,14 @@ impl Keyring {
         self.with_key(key).ok_or_else(|| Error::internal("the next key has no higher number"))
     }
 
+    /// With a new key, and none of those before: who holds only them is not recognised any more.
+    ///
+    /// # Errors
+    /// When the system has no randomness.
+    pub(crate) fn renewed(&self) -> Result<Self> {
+        Ok(Self { previous: Vec::new(), ..self.with_new_key()? })
+    }
+
     /// Reads the file; `None` when there is none: the node is part of no cluster.
     ///
     /// # Errors
@@ -260,5 +268,8 @@ mod tests {
         assert_eq!(ring.keys().count(), MAX_PREVIOUS + 1);
         assert_eq!(ring.current().epoch(), 21);
         assert!(ring.with_key(first).is_none(), "an old key replaces nothing");
+        let renewed = ring.renewed().unwrap();
+        assert_eq!((renewed.keys().count(), renewed.current().epoch()), (1, 22));
+        assert_eq!(renewed.cluster_id(), ring.cluster_id());
     }
 }

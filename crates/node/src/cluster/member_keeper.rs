@@ -3,10 +3,10 @@
 
 use super::cluster_state::ClusterState;
 use super::exchange::exchange_nodes;
-use super::members::{ConnectedMembers, Member};
+use super::members::{ConnectedMembers, ConnectionFailures, Member};
 use super::prove::prove_to;
 use debros_p2p::{Multiaddr, PeerConnection, PeerId};
-use debros_proto::{Code, Error, Result};
+use debros_proto::{Code, Error, Result, lock};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
@@ -23,6 +23,7 @@ pub(super) struct MemberKeeper {
     peer: PeerId,
     connected: Arc<watch::Sender<ConnectedMembers>>,
     wake: Arc<Notify>,
+    failures: ConnectionFailures,
     pause: Duration,
     /// The address at which the node answered last.
     last_good: Option<Multiaddr>,
@@ -50,9 +51,10 @@ impl MemberKeeper {
         peer: PeerId,
         connected: Arc<watch::Sender<ConnectedMembers>>,
         wake: Arc<Notify>,
+        failures: ConnectionFailures,
     ) -> Self {
         let (pause, last_good, reported) = (FIRST_PAUSE, None, None);
-        Self { state, peer, connected, wake, pause, last_good, reported }
+        Self { state, peer, connected, wake, failures, pause, last_good, reported }
     }
 
     pub(super) async fn run(mut self) {
@@ -154,6 +156,7 @@ impl MemberKeeper {
         self.connected.send_modify(|members| {
             Arc::make_mut(members).insert(self.peer, member);
         });
+        lock(&self.failures).remove(&self.peer);
         let published = PublishedMember { connected: &self.connected, peer: self.peer };
         tracing::info!(peer = %self.peer, "a node of the cluster is connected");
         channel.closed().await;
@@ -165,6 +168,7 @@ impl MemberKeeper {
 
     /// Once for each reason: a node may be away for days.
     fn note_failure(&mut self, error: &Error) {
+        lock(&self.failures).insert(self.peer, error.message.clone());
         if self.reported.as_ref() != Some(&error.message) {
             tracing::warn!(peer = %self.peer, %error, "a node of the cluster is not connected; trying again");
             self.reported = Some(error.message.clone());

@@ -28,9 +28,13 @@ pub struct Members {
     state: Arc<ClusterState>,
     connected: Arc<watch::Sender<ConnectedMembers>>,
     keepers: Mutex<HashMap<PeerId, KeeperHandle>>,
+    failures: ConnectionFailures,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
+
+/// Why nodes are not connected, by peer id; those that are not in it are, or were not tried yet.
+pub(super) type ConnectionFailures = Arc<Mutex<HashMap<PeerId, String>>>;
 
 struct KeeperHandle {
     wake: Arc<Notify>,
@@ -43,6 +47,7 @@ impl Members {
             state,
             connected: Arc::new(watch::Sender::default()),
             keepers: Mutex::default(),
+            failures: ConnectionFailures::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         }
@@ -56,6 +61,11 @@ impl Members {
     /// The nodes that are connected now.
     pub fn connected(&self) -> ConnectedMembers {
         Arc::clone(&self.connected.borrow())
+    }
+
+    /// Why a node is not connected, if it was tried.
+    pub(super) fn failure(&self, peer: &PeerId) -> Option<String> {
+        lock(&self.failures).get(peer).cloned()
     }
 
     /// Follows [`connected`](Members::connected): wakes up whenever a node comes or goes.
@@ -83,6 +93,7 @@ impl Members {
                 .extract_if(|peer, _| !wanted.contains(peer))
                 .map(|(peer, keeper)| {
                     keeper.stop.cancel();
+                    lock(&self.failures).remove(&peer);
                     peer
                 })
                 .collect()
@@ -106,6 +117,7 @@ impl Members {
             peer,
             Arc::clone(&self.connected),
             Arc::clone(&wake),
+            Arc::clone(&self.failures),
         );
         let stopped = stop.clone();
         self.tasks.spawn(async move {

@@ -8,11 +8,13 @@
 mod cluster_key;
 mod cluster_state;
 mod control;
+mod diagnosis;
 mod exchange;
 mod file_transfer;
 mod join;
 mod join_token;
 mod keyring;
+mod lag_watch;
 mod member_keeper;
 mod members;
 mod members_link;
@@ -20,13 +22,17 @@ mod node_record;
 mod operator_calls;
 mod proof_server;
 mod prove;
+mod recovery;
 mod register;
 mod replication;
+mod seen_members;
 
 pub use join_token::{JoinToken, JoinTokenError};
 pub use keyring::{CLUSTER_KEY_FILE, ClusterKeyError};
 pub use members::{ConnectedMembers, Member, Members};
+pub use recovery::{Recovered, RecoveryError, RecoverySurvey, recover, survey_recovery};
 pub use replication::ReplicationStartError;
+pub use seen_members::{SeenMember, read_seen_members};
 
 pub(crate) use file_transfer::fetch_files;
 pub(crate) use keyring::Keyring;
@@ -45,9 +51,11 @@ use debros_proto::rpc::request::Call;
 use debros_proto::rpc::{self, response};
 use debros_proto::{Code, Error, Result};
 use futures::future::join_all;
+use lag_watch::{LOOK_INTERVAL, LagWatch};
 use node_record::{NodeRecord, NodeRole};
 use proof_server::{ProofServer, removed_error};
 use register::{NodeRegister, RoleCounts};
+use seen_members::WRITE_INTERVAL;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -66,6 +74,9 @@ pub(crate) struct ClusterService {
     pub(crate) members: Arc<Members>,
     proofs: ProofServer,
     control: Arc<dyn ClusterControl>,
+    engine: Arc<dyn Engine>,
+    data_dir: PathBuf,
+    lag_watch: LagWatch,
     replication: Option<Arc<Replication>>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -73,7 +84,7 @@ pub(crate) struct ClusterService {
 
 /// What a call of another node is answered with.
 pub(crate) enum NodeReply {
-    Plain(response::Result),
+    Plain(Box<response::Result>),
     Stream(EventSource),
 }
 
@@ -87,6 +98,8 @@ pub(crate) struct ClusterSetup {
     pub(crate) key_path: PathBuf,
     /// The node's part of the cluster's database; `None`: the node keeps its data alone.
     pub(crate) replication: Option<Arc<Replication>>,
+    /// The folder of everything the node keeps.
+    pub(crate) data_dir: PathBuf,
     /// The folder of the database.
     pub(crate) database_dir: PathBuf,
 }
@@ -112,9 +125,10 @@ impl ClusterService {
             version,
             key_path,
             replication,
+            data_dir,
             database_dir,
         } = setup;
-        let register = NodeRegister::new(engine, clock, counts);
+        let register = NodeRegister::new(Arc::clone(&engine), clock, counts);
         let own = OwnNode::new(peer_id, name, config.raft_address.clone(), version);
         let own = own.map_err(|error| ClusterKeyError::Io {
             path: key_path.clone(),
@@ -133,6 +147,9 @@ impl ClusterService {
                 Some(replication) => Arc::clone(replication) as _,
                 None => Arc::new(DataAlone),
             },
+            engine,
+            data_dir,
+            lag_watch: LagWatch::default(),
             replication,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -205,10 +222,22 @@ impl ClusterService {
     }
 
     async fn follow_changes(&self) {
+        let mut connections = self.members.changes();
+        let (mut written, mut looked) = (None::<Instant>, None::<Instant>);
         loop {
+            let is_in_cluster = self.state.find_keyring().is_some();
+            if is_in_cluster && written.is_none_or(|at| at.elapsed() >= WRITE_INTERVAL) {
+                self.write_seen_members().await;
+                written = Some(Instant::now());
+            }
+            if is_in_cluster && looked.is_none_or(|at| at.elapsed() >= LOOK_INTERVAL) {
+                self.lag_watch.look(&self.control.status().await, self.state.register.now_ms());
+                looked = Some(Instant::now());
+            }
             tokio::select! {
                 () = tokio::time::sleep(REFRESH_INTERVAL) => {}
                 () = self.state.changed.notified() => {}
+                _ = connections.changed() => written = None,
             }
             if let Err(error) = self.refresh().await {
                 tracing::debug!(%error, "the register of the cluster cannot be read; what was read before holds");
@@ -310,7 +339,7 @@ impl ClusterService {
             }
             _ => Err(Error::internal("this service does not answer the call")),
         };
-        result.map(NodeReply::Plain)
+        result.map(|answer| NodeReply::Plain(Box::new(answer)))
     }
 
     fn replication(&self) -> Result<&Arc<Replication>> {

@@ -26,7 +26,13 @@ impl ClusterService {
             Call::CreateJoinToken(_) => {
                 self.create_join_token().await.map(response::Result::CreateJoinToken)
             }
-            Call::ClusterStatus(_) => self.status().await.map(response::Result::ClusterStatus),
+            Call::ClusterStatus(request) => {
+                let mut status = self.status().await?;
+                if request.diagnose {
+                    self.diagnose(&mut status).await;
+                }
+                Ok(response::Result::ClusterStatus(status))
+            }
             Call::RemoveNode(request) => {
                 self.remove_node(by, &request.node).await.map(response::Result::RemoveNode)
             }
@@ -83,6 +89,7 @@ impl ClusterService {
         };
         self.refresh().await?;
         let replication = self.control.status().await;
+        self.lag_watch.look(&replication, self.state.register.now_ms());
         let host = self.state.host()?;
         let peers: HashMap<_, _> = host.peers().into_iter().map(|peer| (peer.id, peer)).collect();
         let nodes = self.state.nodes();
@@ -96,6 +103,7 @@ impl ClusterService {
             nodes,
             leader: replication.leader.map(|peer| peer.to_string()),
             term: replication.term,
+            diagnosis: None,
         })
     }
 
@@ -119,6 +127,9 @@ impl ClusterService {
             last_seen,
             applied_entry: progress.applied_entry,
             lag: progress.lag,
+            behind_since: self.lag_watch.since(&node.peer_id),
+            is_holder: replication.holders.as_ref().map(|said| said.contains(&node.peer_id)),
+            ..Default::default()
         }
     }
 

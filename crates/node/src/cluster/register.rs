@@ -225,6 +225,26 @@ impl NodeRegister {
         self.run(statements).await.map(|_| ())
     }
 
+    /// Turns the rows of all nodes but one into tombstones, and has that one vote. Returns the names
+    /// of those that were nodes until now.
+    ///
+    /// # Errors
+    /// As a write to the database.
+    pub(crate) async fn remove_others(&self, own: PeerId, by: &str) -> Result<Vec<String>> {
+        let nodes = self.list().await?;
+        let others = nodes.iter().filter(|node| !node.is_removed() && node.peer_id != own);
+        let mut names = Vec::new();
+        for node in others {
+            self.remove(node.peer_id, by).await?;
+            names.push(node.description.name.clone());
+        }
+        let vote =
+            "UPDATE nodes SET role = 'voter', updated_at = ? WHERE peer_id = ? AND role <> 'voter'";
+        let own = own.to_string();
+        self.run(vec![Statement::new(vote, [self.now_ms().into(), own.into()])]).await?;
+        Ok(names)
+    }
+
     /// Keeps the hash of a new token's secret, and forgets those that expired long ago.
     ///
     /// # Errors

@@ -5,13 +5,14 @@ use super::file_transfer::{TemporaryFolder, send_files};
 use super::keyring::Keyring;
 use super::members_link::{MembersLink, log_entries_event};
 use crate::config::NodeConfig;
+use crate::run_record::{RunPhase, RunRecord};
 use async_trait::async_trait;
 use debros_cluster::{ClusterConfig, ClusterDatabase, LocalState};
 use debros_engine::embedded::EmbeddedConfig;
 use debros_p2p::{EventSource, PeerId};
 use debros_proto::rpc;
 use debros_proto::{Code, Error, Result};
-use debros_rqlite::{RqliteLog, Rqlited, RqlitedConfig, certificates};
+use debros_rqlite::{ReadLevel, RqliteLog, Rqlited, RqlitedConfig, RqlitedState, certificates};
 use futures::stream;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -58,6 +59,7 @@ pub(crate) struct Replication {
     log: RqliteLog,
     own: PeerId,
     copies: PathBuf,
+    max_log: u64,
 }
 
 impl Replication {
@@ -71,12 +73,30 @@ impl Replication {
         engine: EmbeddedConfig,
         own: PeerId,
         keyring: &Keyring,
-        mut state: LocalState,
+        state: LocalState,
         link: MembersLink,
+        record: &RunRecord,
     ) -> std::result::Result<Self, ReplicationStartError> {
         let rqlited = Rqlited::start(rqlited_config(config, own, keyring, &state)?).await?;
+        Self::open(config, engine, own, rqlited, state, link, record).await
+    }
+
+    /// The same with an rqlited that runs.
+    ///
+    /// # Errors
+    /// [`ReplicationStartError`].
+    pub(super) async fn open(
+        config: &NodeConfig,
+        engine: EmbeddedConfig,
+        own: PeerId,
+        rqlited: Rqlited,
+        mut state: LocalState,
+        link: MembersLink,
+        record: &RunRecord,
+    ) -> std::result::Result<Self, ReplicationStartError> {
         let log = RqliteLog::new(rqlited.client());
         let began = Instant::now();
+        record.note(RunPhase::WaitingForMajority);
         while !rqlited.wait_serving(WAIT_LOGGED).await {
             let (waited_s, state) = (began.elapsed().as_secs(), rqlited.state().borrow().clone());
             tracing::warn!(
@@ -97,7 +117,8 @@ impl Replication {
         let cluster =
             ClusterConfig { node: own.to_string(), engine, state, max_log: config.cluster.max_log };
         let database = ClusterDatabase::start(cluster, log.clone(), Arc::new(link))?;
-        Ok(Self { database, rqlited: Mutex::new(Some(rqlited)), log, own, copies })
+        let max_log = config.cluster.max_log;
+        Ok(Self { database, rqlited: Mutex::new(Some(rqlited)), log, own, copies, max_log })
     }
 
     /// Waits until this node leads: then it can start without the others. False: another leads.
@@ -113,6 +134,23 @@ impl Replication {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Has the log wait for no other node. Each that comes later reports itself.
+    ///
+    /// # Errors
+    /// `unavailable` when the log does not answer.
+    pub(super) async fn forget_other_holders(&self) -> Result<()> {
+        let own = self.own.to_string();
+        let unavailable = |error: debros_rqlite::ClientError| {
+            Error::new(Code::Unavailable, format!("the log does not answer: {error}"))
+        };
+        for (node, _) in self.log.holders(ReadLevel::Weak).await.map_err(unavailable)? {
+            if node != own {
+                self.database.forget_holder(&node).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Answers a call that only nodes make.
@@ -156,6 +194,17 @@ impl Replication {
         send_files(folder, position)
     }
 
+    /// The nodes that the log waits for, with what they said last; without a majority, as far as it
+    /// is known here.
+    async fn holders(&self) -> Option<Vec<(PeerId, u64)>> {
+        let said = match self.log.holders(ReadLevel::Weak).await {
+            Ok(said) => said,
+            Err(_) => self.log.holders(ReadLevel::None).await.ok()?,
+        };
+        let of = |(node, durable): (String, u64)| Some((node.parse().ok()?, durable));
+        Some(said.into_iter().filter_map(of).collect())
+    }
+
     /// Lets another node lead, and ends rqlited, which hands over as well. The database is closed
     /// before.
     pub(crate) async fn stop(&self) {
@@ -171,12 +220,10 @@ impl ClusterControl for Replication {
         let status = self.database.status();
         let mut progress: HashMap<_, _> = HashMap::new();
         // What others said last; of this node it is known.
-        for (node, durable) in self.log.holders().await.unwrap_or_default() {
-            if let Ok(peer) = node.parse::<PeerId>() {
-                let lag = Some(status.head.saturating_sub(durable));
-                let applied_entry = Some(durable);
-                progress.insert(peer, ReplicationProgress { applied_entry, lag });
-            }
+        let said = self.holders().await;
+        for (peer, durable) in said.iter().flatten() {
+            let lag = Some(status.head.saturating_sub(*durable));
+            progress.insert(*peer, ReplicationProgress { applied_entry: Some(*durable), lag });
         }
         let lag = Some(status.head.saturating_sub(status.applied));
         let own = ReplicationProgress { applied_entry: Some(status.applied), lag };
@@ -185,7 +232,29 @@ impl ClusterControl for Replication {
             leader: status.leader.and_then(|leader| leader.parse().ok()),
             term: Some(status.term),
             progress,
+            holders: said.map(|said| said.into_iter().map(|(peer, _)| peer).collect()),
         }
+    }
+
+    async fn diagnose(&self) -> Option<rpc::ReplicationDiagnosis> {
+        let status = self.database.status();
+        let mut found = rpc::ReplicationDiagnosis {
+            problem: status.problem.unwrap_or_default(),
+            last_entry: status.head,
+            log_bytes: self.log.log_bytes().await.unwrap_or_default(),
+            max_log_bytes: self.max_log,
+            ..Default::default()
+        };
+        match &*self.rqlited.lock().await {
+            None => found.rqlited_state = "stopped".to_owned(),
+            Some(rqlited) => {
+                let (state, reason) = describe_state(&rqlited.state().borrow());
+                (found.rqlited_state, found.rqlited_reason) = (state.to_owned(), reason);
+                found.rqlited_restarts = rqlited.restarts();
+                found.rqlited_is_version_8 = rqlited.features().loses_rows_on_long_reads();
+            }
+        }
+        Some(found)
     }
 
     async fn step_down(&self) -> Result<Option<PeerId>> {
@@ -226,7 +295,7 @@ impl ClusterControl for Replication {
     }
 }
 
-fn rqlited_config(
+pub(super) fn rqlited_config(
     config: &NodeConfig,
     own: PeerId,
     keyring: &Keyring,
@@ -252,4 +321,14 @@ fn rqlited_config(
     rqlited.tls = Some(certificates::write(&key, &[], &data_dir)?);
     rqlited.join_password = Some(certificates::join_password(&key));
     Ok(rqlited)
+}
+
+/// The state's name, and why rqlited is started again.
+fn describe_state(state: &RqlitedState) -> (&'static str, String) {
+    match state {
+        RqlitedState::Starting => ("starting", String::new()),
+        RqlitedState::Serving => ("serving", String::new()),
+        RqlitedState::Restarting { reason, .. } => ("restarting", reason.clone()),
+        RqlitedState::Stopped => ("stopped", String::new()),
+    }
 }

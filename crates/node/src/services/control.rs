@@ -6,7 +6,7 @@ use crate::config::NodeBuildInfo;
 use debros_engine::CallOptions;
 use debros_p2p::{Host, Multiaddr, PeerId};
 use debros_proto::rpc::{self, response};
-use debros_proto::{Code, Error, Result};
+use debros_proto::{Code, Error, Result, now_ms};
 use std::time::{Duration, Instant};
 
 /// How long a dial on an operator's behalf may take.
@@ -39,6 +39,7 @@ impl NodeServices {
             database_size: self.engine.size(),
             engine: self.facts.engine.to_owned(),
             addresses: addresses.iter().map(ToString::to_string).collect(),
+            now: now_ms(),
         }
     }
 

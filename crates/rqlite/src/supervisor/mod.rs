@@ -9,6 +9,7 @@ mod child_process;
 mod command_line;
 mod config;
 mod data_lock;
+mod folder;
 mod log_lines;
 mod orphan;
 mod proc_stat;
@@ -17,12 +18,12 @@ mod snapshot_guard;
 mod supervision;
 
 pub use config::RqlitedConfig;
+pub use folder::RqlitedFolder;
 pub use program::{Features, ProgramError, find_program};
 
 use crate::client::RqliteClient;
 use child_process::ChildSlot;
 use command_line::ChildFiles;
-use data_lock::DataLock;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -114,11 +115,35 @@ impl Rqlited {
     /// # Errors
     /// When the program cannot be run, the folder is another process's, or a setting cannot work.
     /// What only the child can find out, such as a port that is taken, is in its state.
-    pub async fn start(mut config: RqlitedConfig) -> Result<Self, StartError> {
+    pub async fn start(config: RqlitedConfig) -> Result<Self, StartError> {
+        let features = Self::probe(&config).await?;
+        let folder = RqlitedFolder::take(&config.data_dir).await?;
+        Self::launch(config, features, folder)
+    }
+
+    /// As [`start`](Self::start), in a folder that is taken already.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn start_in(
+        folder: RqlitedFolder,
+        config: RqlitedConfig,
+    ) -> Result<Self, StartError> {
+        let features = Self::probe(&config).await?;
+        Self::launch(config, features, folder)
+    }
+
+    async fn probe(config: &RqlitedConfig) -> Result<Features, StartError> {
         config.check().map_err(StartError::Config)?;
-        let features = Features::probe(&config.program).await?;
-        let lock = DataLock::take(&config.data_dir)?;
-        orphan::clear(&lock).await?;
+        Ok(Features::probe(&config.program).await?)
+    }
+
+    fn launch(
+        mut config: RqlitedConfig,
+        features: Features,
+        folder: RqlitedFolder,
+    ) -> Result<Self, StartError> {
+        let lock = folder.into_lock();
         if config.raft.port() == 0 {
             config.raft.set_port(
                 free_port(config.raft)
