@@ -12,6 +12,7 @@ mod support;
 
 mod apart;
 mod cluster;
+mod cluster_roles;
 mod faults;
 mod idempotency;
 mod namespaces;

@@ -20,8 +20,11 @@ mod node_record;
 mod operator_calls;
 mod proof_server;
 mod prove;
+mod raft_membership;
 mod register;
 mod replication;
+mod role_changes;
+mod role_keeper;
 
 pub use join_token::{JoinToken, JoinTokenError};
 pub use keyring::{CLUSTER_KEY_FILE, ClusterKeyError};
@@ -48,6 +51,7 @@ use futures::future::join_all;
 use node_record::{NodeRecord, NodeRole};
 use proof_server::{ProofServer, removed_error};
 use register::{NodeRegister, RoleCounts};
+use role_keeper::RoleKeeper;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -67,6 +71,7 @@ pub(crate) struct ClusterService {
     proofs: ProofServer,
     control: Arc<dyn ClusterControl>,
     replication: Option<Arc<Replication>>,
+    replace_after: Duration,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -134,6 +139,7 @@ impl ClusterService {
                 None => Arc::new(DataAlone),
             },
             replication,
+            replace_after: config.replace_after,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })
@@ -164,13 +170,23 @@ impl ClusterService {
             self.members.follow_register().await;
         }
         let service = Arc::clone(self);
+        self.spawn_task(async move { service.follow_changes().await });
+        if let Some(replication) = &self.replication {
+            let replication = Arc::clone(replication);
+            let keeper = RoleKeeper::new(Arc::clone(self), replication, self.replace_after);
+            self.spawn_task(keeper.run());
+        }
+        Ok(())
+    }
+
+    fn spawn_task(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
         self.tasks.spawn(async move {
             tokio::select! {
-                () = service.stop.cancelled() => {}
-                () = service.follow_changes() => {}
+                () = stop.cancelled() => {}
+                () = work => {}
             }
         });
-        Ok(())
     }
 
     /// Brings the node's own entry up to date.

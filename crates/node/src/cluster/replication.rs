@@ -11,7 +11,7 @@ use debros_engine::embedded::EmbeddedConfig;
 use debros_p2p::{EventSource, PeerId};
 use debros_proto::rpc;
 use debros_proto::{Code, Error, Result};
-use debros_rqlite::{RqliteLog, Rqlited, RqlitedConfig, certificates};
+use debros_rqlite::{ClientError, RaftNode, RqliteLog, Rqlited, RqlitedConfig, certificates};
 use futures::stream;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -156,6 +156,59 @@ impl Replication {
         send_files(folder, position)
     }
 
+    /// The nodes of Raft's cluster, as this node's rqlited knows them.
+    ///
+    /// # Errors
+    /// `unavailable` when it does not answer.
+    pub(super) async fn raft_nodes(&self) -> Result<Vec<RaftNode>> {
+        self.log
+            .client()
+            .nodes()
+            .await
+            .map_err(|error| raft_error("its nodes are not known", &error))
+    }
+
+    /// Whether this node's rqlited leads Raft.
+    ///
+    /// # Errors
+    /// `unavailable` when it does not answer.
+    pub(super) async fn leads_raft(&self) -> Result<bool> {
+        let leads = self.log.client().is_leader().await;
+        leads.map_err(|error| raft_error("its leader is not known", &error))
+    }
+
+    /// Whether this node's rqlited knows a leader of Raft.
+    pub(super) async fn knows_raft_leader(&self) -> bool {
+        self.log.client().leader().await.is_ok_and(|leader| leader.is_some())
+    }
+
+    /// Takes a node out of Raft: it does not vote any more. The log still waits for it.
+    ///
+    /// # Errors
+    /// `unavailable` when Raft's leader did not confirm it.
+    pub(super) async fn remove_from_raft(&self, peer: PeerId) -> Result<()> {
+        let removed = self.log.client().remove(&peer.to_string()).await;
+        removed
+            .map_err(|error| raft_error("the node cannot be taken out of the voters now", &error))
+    }
+
+    /// Has this node's rqlited join Raft's cluster again, with a vote or without.
+    pub(super) async fn join_raft_again(&self, peers: Vec<String>, non_voter: bool) {
+        if let Some(rqlited) = &*self.rqlited.lock().await {
+            rqlited.join_again(peers, non_voter);
+        }
+    }
+
+    /// Up to which entry each node's files are on its disk, as the nodes said last.
+    ///
+    /// # Errors
+    /// `unavailable` when the log cannot be read.
+    pub(super) async fn durable_entries(&self) -> Result<HashMap<PeerId, u64>> {
+        let holders = self.log.holders().await;
+        let holders = holders.map_err(|error| raft_error("the log cannot be read", &error))?;
+        Ok(holders.into_iter().filter_map(|(node, at)| Some((node.parse().ok()?, at))).collect())
+    }
+
     /// Lets another node lead, and ends rqlited, which hands over as well. The database is closed
     /// before.
     pub(crate) async fn stop(&self) {
@@ -171,12 +224,10 @@ impl ClusterControl for Replication {
         let status = self.database.status();
         let mut progress: HashMap<_, _> = HashMap::new();
         // What others said last; of this node it is known.
-        for (node, durable) in self.log.holders().await.unwrap_or_default() {
-            if let Ok(peer) = node.parse::<PeerId>() {
-                let lag = Some(status.head.saturating_sub(durable));
-                let applied_entry = Some(durable);
-                progress.insert(peer, ReplicationProgress { applied_entry, lag });
-            }
+        for (peer, durable) in self.durable_entries().await.unwrap_or_default() {
+            let lag = Some(status.head.saturating_sub(durable));
+            let applied_entry = Some(durable);
+            progress.insert(peer, ReplicationProgress { applied_entry, lag });
         }
         let lag = Some(status.head.saturating_sub(status.applied));
         let own = ReplicationProgress { applied_entry: Some(status.applied), lag };
@@ -215,15 +266,13 @@ impl ClusterControl for Replication {
     }
 
     async fn remove_holder(&self, peer: PeerId) -> Result<()> {
-        let node = peer.to_string();
-        self.log.client().remove(&node).await.map_err(|error| {
-            Error::new(
-                Code::Unavailable,
-                format!("the node cannot be taken out of the voters now: {error}"),
-            )
-        })?;
-        self.database.forget_holder(&node).await
+        self.remove_from_raft(peer).await?;
+        self.database.forget_holder(&peer.to_string()).await
     }
+}
+
+fn raft_error(what: &str, error: &ClientError) -> Error {
+    Error::new(Code::Unavailable, format!("{what}: {error}"))
 }
 
 fn rqlited_config(
