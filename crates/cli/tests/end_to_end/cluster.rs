@@ -63,7 +63,10 @@ impl Member {
 
     /// Kills the node with its rqlited, as a loss of power ends both.
     pub(crate) fn kill(&mut self) {
-        self.kill_rqlited();
+        // A relay has none.
+        if self.data.join("rqlite").exists() {
+            self.kill_rqlited();
+        }
         self.node.take().expect("the node runs").program.kill();
     }
 

@@ -22,6 +22,7 @@ mod proof_server;
 mod prove;
 mod raft_membership;
 mod register;
+mod relay;
 mod replication;
 mod role_changes;
 mod role_keeper;
@@ -34,10 +35,12 @@ pub use replication::ReplicationStartError;
 pub(crate) use file_transfer::fetch_files;
 pub(crate) use keyring::Keyring;
 pub(crate) use members_link::MembersLink;
+pub(crate) use node_record::NodeRole;
+pub(crate) use relay::Relay;
 pub(crate) use replication::Replication;
 
 use crate::clock::Clock;
-use crate::config::ClusterConfig;
+use crate::config::{ClusterConfig, NodeConfig};
 use cluster_key::ClusterKey;
 use cluster_state::{ClusterState, OwnNode, name_taken_error};
 use control::{ClusterControl, DataAlone};
@@ -48,7 +51,7 @@ use debros_proto::rpc::request::Call;
 use debros_proto::rpc::{self, response};
 use debros_proto::{Code, Error, Result};
 use futures::future::join_all;
-use node_record::{NodeRecord, NodeRole};
+use node_record::NodeRecord;
 use proof_server::{ProofServer, removed_error};
 use register::{NodeRegister, RoleCounts};
 use role_keeper::RoleKeeper;
@@ -72,6 +75,8 @@ pub(crate) struct ClusterService {
     control: Arc<dyn ClusterControl>,
     replication: Option<Arc<Replication>>,
     replace_after: Duration,
+    /// The node holds none of the data: its register is a copy that others tell it.
+    is_relay: bool,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -92,6 +97,8 @@ pub(crate) struct ClusterSetup {
     pub(crate) key_path: PathBuf,
     /// The node's part of the cluster's database; `None`: the node keeps its data alone.
     pub(crate) replication: Option<Arc<Replication>>,
+    /// The node holds none of the cluster's data.
+    pub(crate) is_relay: bool,
     /// The folder of the database.
     pub(crate) database_dir: PathBuf,
 }
@@ -105,10 +112,7 @@ impl ClusterService {
         setup: ClusterSetup,
         config: &ClusterConfig,
     ) -> Result<Self, ClusterKeyError> {
-        let counts = RoleCounts {
-            voters: config.replication_factor,
-            holders: config.max_replicas.max(config.replication_factor),
-        };
+        let counts = RoleCounts::of(config);
         let ClusterSetup {
             engine,
             clock,
@@ -117,6 +121,7 @@ impl ClusterService {
             version,
             key_path,
             replication,
+            is_relay,
             database_dir,
         } = setup;
         let register = NodeRegister::new(engine, clock, counts);
@@ -140,6 +145,7 @@ impl ClusterService {
             },
             replication,
             replace_after: config.replace_after,
+            is_relay,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })
@@ -229,7 +235,40 @@ impl ClusterService {
             if let Err(error) = self.refresh().await {
                 tracing::debug!(%error, "the register of the cluster cannot be read; what was read before holds");
             }
+            if self.is_relay {
+                self.follow_holders().await;
+            }
         }
+    }
+
+    /// Has a node that holds the data tell what is new in the register, and what that means for this
+    /// one, which does not.
+    async fn follow_holders(&self) {
+        let connected = self.members.connected();
+        for (peer, member) in connected.iter() {
+            let role = self.state.live_node(peer).map(|node| node.role);
+            if role.is_none_or(|role| role == NodeRole::Relay) {
+                continue;
+            }
+            match exchange::exchange_nodes(&self.state, &member.channel).await {
+                Ok(()) => break,
+                Err(error) => {
+                    tracing::debug!(%peer, %error, "a node does not tell what is new in the register");
+                }
+            }
+        }
+        if self.own_role().is_some_and(|role| role != NodeRole::Relay) {
+            self.state.request_restart("it is to hold the cluster's data from now on");
+        }
+    }
+
+    /// What this node is, as far as its register says.
+    pub(crate) fn own_role(&self) -> Option<NodeRole> {
+        self.state.live_node(&self.state.own.peer_id).map(|node| node.role)
+    }
+
+    pub(crate) fn own_peer(&self) -> PeerId {
+        self.state.own.peer_id
     }
 
     /// Reads the register again, and acts on what is new in it.
@@ -333,7 +372,11 @@ impl ClusterService {
         self.replication.as_ref().ok_or_else(|| {
             Error::new(
                 Code::Unavailable,
-                "this node does not take part in the cluster's database yet: it has to be started again",
+                if self.is_relay {
+                    "this node is a relay: it holds none of the cluster's data"
+                } else {
+                    "this node does not take part in the cluster's database yet: it has to be started again"
+                },
             )
         })
     }
@@ -404,6 +447,18 @@ impl ClusterService {
         self.tasks.wait().await;
         self.members.stop().await;
     }
+}
+
+/// What a node is, as the register in an engine has it; `None`: there is none, or not this node.
+pub(crate) async fn known_role(
+    engine: &Arc<dyn Engine>,
+    config: &NodeConfig,
+    own: &PeerId,
+) -> Option<NodeRole> {
+    let counts = RoleCounts::of(&config.cluster);
+    let register = NodeRegister::new(Arc::clone(engine), config.clock.clone(), counts);
+    let nodes = register.list().await.ok()?;
+    nodes.iter().find(|node| node.peer_id == *own && !node.is_removed()).map(|node| node.role)
 }
 
 fn not_a_node_error() -> Error {

@@ -5,6 +5,7 @@ use super::node_record::{NodeDescription, NodeRecord, NodeRole};
 use super::role_changes::RoleChange;
 use crate::auth::RowColumns as _;
 use crate::clock::Clock;
+use crate::config::ClusterConfig;
 use debros_engine::{CallOptions, CallerKey, Engine, TargetDatabase};
 use debros_p2p::PeerId;
 use debros_proto::rpc::{Consistency, Row, Statement, StatementResult, Value};
@@ -27,6 +28,14 @@ const TOKEN_KEPT_MS: i64 = 24 * 60 * 60 * 1000;
 pub(crate) struct RoleCounts {
     pub(crate) voters: u32,
     pub(crate) holders: u32,
+}
+
+impl RoleCounts {
+    /// As the node is configured: at least those hold the data that are to vote.
+    pub(crate) fn of(config: &ClusterConfig) -> Self {
+        let voters = config.replication_factor;
+        Self { voters, holders: config.max_replicas.max(voters) }
+    }
 }
 
 /// The register of nodes and join tokens.
