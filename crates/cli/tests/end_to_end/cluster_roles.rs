@@ -8,6 +8,7 @@ use crate::support::wallet::Wallet;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// The nodes of Raft's cluster, as the rqlited of a node has them: peer ids, and whether they vote.
@@ -128,6 +129,39 @@ async fn a_replica_takes_the_place_of_a_voter_that_is_gone() {
     assert_eq!(rows(&https[lost]).await, all);
     for member in cluster.members {
         member.node.unwrap().stop();
+    }
+}
+
+/// A voter that stands still is replaced like one that is lost. It does not know when it goes on:
+/// what it missed is the log, which it gets when Raft has it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voter_that_stood_still_finds_itself_replaced() {
+    let cluster = Cluster::start_with(&["one", "two", "three", "four"], &settings(3, 7));
+    let key = cluster.members[0].node().api_key("default");
+    let https: Vec<Http> = (0..4).map(|index| cluster.http(index, &key)).collect();
+    https[0].create("CREATE TABLE rows (id TEXT NOT NULL)").await;
+    let start = [("one", "voter"), ("two", "voter"), ("three", "voter"), ("four", "replica")];
+    wait_for_roles(&cluster.members[0], &start).await;
+
+    let still = cluster.leader();
+    let (name, other) = (cluster.members[still].name.clone(), (still + 1) % 3);
+    let signal = |name: &str| {
+        let member = &cluster.members[still];
+        for pid in [member.rqlited_pid(), member.node().program.pid()] {
+            let sent = Command::new("kill").args([name, &pid.to_string()]).status().unwrap();
+            assert!(sent.success());
+        }
+    };
+    signal("-STOP");
+    wait_for_roles(&cluster.members[other], &[("four", "voter")]).await;
+    insert(&https[3..], 0, "a").await;
+    signal("-CONT");
+    let end = [(name.as_str(), "replica"), ("four", "voter")];
+    wait_for_roles(&cluster.members[other], &end).await;
+    wait_for_roles(&cluster.members[still], &end).await;
+    insert(&https, still, "b").await;
+    for http in &https {
+        assert_eq!(rows(http).await, ["a", "b"]);
     }
 }
 

@@ -11,11 +11,9 @@ use futures::future::join_all;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long after an rqlited joined its list of nodes may still be that of before.
-const SETTLE_TIME: Duration = Duration::from_secs(10);
-/// How long rqlited knows no leader until it is asked whether the others have one. An election takes
-/// a second or two.
-const LEADERLESS_TIME: Duration = Duration::from_secs(10);
+/// How long an rqlited that is to join may take for it: it tries by itself, and until then its list
+/// of nodes may be that of before.
+const JOIN_TIME: Duration = Duration::from_secs(20);
 
 /// This node's part in Raft.
 pub(super) struct RaftMembership {
@@ -53,8 +51,12 @@ impl RaftMembership {
             self.is_verified = true;
             return self.keep(non_voter, peers);
         }
-        if self.joined.is_some_and(|at| at.elapsed() < SETTLE_TIME) {
+        if self.joined.is_some_and(|at| at.elapsed() < JOIN_TIME) {
             return Ok(());
+        }
+        let joins_as_told = votes.is_none() && kept.non_voter == non_voter;
+        if joins_as_told || !self.replication.knows_raft_leader().await {
+            return self.join_if_removed(non_voter).await;
         }
         if votes.is_some() {
             if self.replication.leads_raft().await? {
@@ -63,33 +65,44 @@ impl RaftMembership {
             // rqlite ignores the joining of a node that it has with another part.
             self.replication.remove_from_raft(own).await?;
         }
-        self.keep(non_voter, peers)?;
         tracing::info!(role = %node.role, "the node's rqlited joins the cluster in the node's new role");
-        self.join(non_voter).await;
-        Ok(())
+        self.join(non_voter).await
     }
 
-    /// Joins again when the others have a leader and this node's rqlited does not hear of it: it was
-    /// taken out while the node was cut off. What its role is by now is in the log, which it gets
-    /// when it has joined.
+    /// Joins again when the others have a leader and this node's rqlited does not hear of it for
+    /// longer than an election takes: it was taken out while the node was cut off. If its role is
+    /// another one by now, the node learns that from the log, which it gets when it has joined.
     async fn join_if_removed(&mut self, non_voter: bool) -> Result<()> {
         if self.replication.knows_raft_leader().await {
             self.leaderless = None;
             return Ok(());
         }
         let since = *self.leaderless.get_or_insert_with(Instant::now);
-        if since.elapsed() >= LEADERLESS_TIME && self.others_have_a_leader().await {
-            tracing::warn!(
-                "the other nodes have a leader and this node's rqlited does not hear of it: it joins them again"
-            );
-            self.join(non_voter).await;
+        if since.elapsed() < JOIN_TIME || !self.others_have_a_leader().await {
+            return Ok(());
         }
+        tracing::warn!(
+            "the other nodes have a leader and this node's rqlited does not hear of it: it joins them again"
+        );
+        self.join(non_voter).await
+    }
+
+    async fn join(&mut self, non_voter: bool) -> Result<()> {
+        let mut peers = self.raft_peers();
+        // First, so that a start after a crash goes on here.
+        self.keep(non_voter, peers.clone())?;
+        if let Some(leader) = self.leader_address() {
+            // Of the others one may hang.
+            peers.sort_by_key(|address| *address != leader);
+        }
+        self.replication.join_raft_again(peers, non_voter).await;
+        (self.is_verified, self.joined, self.leaderless) = (false, Some(Instant::now()), None);
         Ok(())
     }
 
-    async fn join(&mut self, non_voter: bool) {
-        self.replication.join_raft_again(self.raft_peers(), non_voter).await;
-        (self.is_verified, self.joined, self.leaderless) = (false, Some(Instant::now()), None);
+    fn leader_address(&self) -> Option<String> {
+        let leader = self.replication.database.status().leader?.parse().ok()?;
+        self.service.state.live_node(&leader).map(|node| node.description.raft_address)
     }
 
     async fn others_have_a_leader(&self) -> bool {

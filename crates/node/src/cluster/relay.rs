@@ -16,21 +16,33 @@ const MAX_ATTEMPTS: usize = 3;
 const WAIT_FOR_NODE: Duration = Duration::from_millis(2500);
 /// When it makes sense to try again after none could be reached.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// How long each node may take to report its health: it probes for 5 s at most.
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(6);
+/// How long a node may take to answer what can be asked again, while there is another one: longer
+/// than a statement may run.
+const ATTEMPT_TIME: Duration = Duration::from_secs(12);
+/// Nodes that are asked for their health, and how long each may take: a gateway waits for 5 s.
+const HEALTH_ATTEMPTS: usize = 2;
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 /// The health check that says whether a node that holds the data can be reached.
 const HOLDER_CHECK: &str = "holder";
 
 /// Passes calls on.
 pub(crate) struct Relay {
     service: Arc<ClusterService>,
+    last: Mutex<LastAnswers>,
+}
+
+/// What the order of the nodes goes by.
+#[derive(Clone, Copy, Default)]
+struct LastAnswers {
     /// The node that answered last.
-    preferred: Mutex<Option<PeerId>>,
+    good: Option<PeerId>,
+    /// The node that did not, if it did not answer since.
+    bad: Option<PeerId>,
 }
 
 impl Relay {
     pub(crate) fn new(service: Arc<ClusterService>) -> Self {
-        Self { service, preferred: Mutex::default() }
+        Self { service, last: Mutex::default() }
     }
 
     /// Has a node that holds the data answer a request. When one cannot, another one is asked, if
@@ -46,15 +58,21 @@ impl Relay {
                 break;
             };
             asked.push(peer);
-            let error = match send(&channel, request.clone(), deadline).await {
+            let has_other = asked.len() < MAX_ATTEMPTS && self.holders().len() > asked.len();
+            let error = match send(&channel, request.clone(), deadline, has_other).await {
                 Ok(reply) => {
-                    *lock(&self.preferred) = Some(peer);
+                    self.note_answer(peer);
                     return Ok(reply);
                 }
                 Err(error) => error,
             };
-            let is_final = !is_of_that_node(&error) || !request.may_repeat_after(&error);
-            tracing::debug!(%peer, %error, is_final, "a node does not answer what was passed on to it");
+            if is_of_the_call(&error) {
+                self.note_answer(peer);
+            } else {
+                lock(&self.last).bad = Some(peer);
+            }
+            let is_final = !may_go_on(&request, &error);
+            tracing::debug!(%peer, %error, is_final, "a node does not do what was passed on to it");
             failure = Some(match failure.take() {
                 // An earlier attempt may have done it, whatever a later one says of itself.
                 Some(unknown)
@@ -71,10 +89,16 @@ impl Relay {
         Err(failure.unwrap_or_else(no_holder_error))
     }
 
+    fn note_answer(&self, peer: PeerId) {
+        let mut last = lock(&self.last);
+        last.good = Some(peer);
+        last.bad = last.bad.filter(|bad| *bad != peer);
+    }
+
     /// The health of the first node that is well; of the last one asked where none is.
     pub(crate) async fn health(&self) -> HealthResponse {
         let mut known = None;
-        for (_, channel) in self.holders_in_turn().into_iter().take(MAX_ATTEMPTS) {
+        for (_, channel) in self.holders_in_turn().into_iter().take(HEALTH_ATTEMPTS) {
             let call = Some(Call::Health(rpc::HealthRequest {}));
             let request = Request { call, ..Request::default() };
             let answer = channel.call(request, HEALTH_TIMEOUT).await;
@@ -141,21 +165,30 @@ impl Relay {
     /// The same, beginning with the node that answered last, else with the next after this node's
     /// own id, so that relays share the nodes out.
     fn holders_in_turn(&self) -> Vec<(PeerId, Channel)> {
-        let (own, preferred) = (self.service.state.own.peer_id, *lock(&self.preferred));
+        let (own, last) = (self.service.state.own.peer_id, *lock(&self.last));
         let mut holders = self.holders();
-        holders.sort_by_key(|(peer, _)| (Some(*peer) != preferred, *peer < own, *peer));
+        holders.sort_by_key(|(peer, _)| {
+            (last.bad == Some(*peer), last.good != Some(*peer), *peer < own, *peer)
+        });
         holders
     }
 }
 
-async fn send(channel: &Channel, request: Request, deadline: Instant) -> Result<Reply> {
+/// Sends a request to a node. It is not waited for until the deadline where another one could answer
+/// as well: one that is cut off is connected for a while.
+async fn send(
+    channel: &Channel,
+    request: Request,
+    deadline: Instant,
+    has_other: bool,
+) -> Result<Reply> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
-        return Err(Error::new(
-            Code::DeadlineExceeded,
-            "no answer within the time the caller allowed",
-        ));
+        let late = "no answer within the time the caller allowed";
+        return Err(Error::new(Code::DeadlineExceeded, late));
     }
+    let may_ask_again = !request.may_write() || !request.idempotency_key.is_empty();
+    let left = if has_other && may_ask_again { left.min(ATTEMPT_TIME) } else { left };
     if request.opens_stream() {
         let (response, events) = channel.open(request, left).await?;
         return Ok(Reply::Stream(response, Box::pin(events)));
@@ -163,9 +196,21 @@ async fn send(channel: &Channel, request: Request, deadline: Instant) -> Result<
     channel.call(request, left).await.map(Reply::Response)
 }
 
-/// Whether another node may answer where this one does not.
-fn is_of_that_node(error: &Error) -> bool {
-    matches!(error.code, Code::Unavailable | Code::NotLeader | Code::UnknownOutcome)
+/// Whether the node has looked at the call: another one would say the same.
+fn is_of_the_call(error: &Error) -> bool {
+    !matches!(
+        error.code,
+        Code::Unavailable | Code::NotLeader | Code::UnknownOutcome | Code::DeadlineExceeded
+    )
+}
+
+/// Whether another node is asked after this.
+fn may_go_on(request: &Request, error: &Error) -> bool {
+    match error.code {
+        // A read without an answer.
+        Code::DeadlineExceeded => !request.may_write(),
+        _ => !is_of_the_call(error) && request.may_repeat_after(error),
+    }
 }
 
 fn no_holder_error() -> Error {

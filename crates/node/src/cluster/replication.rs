@@ -195,7 +195,7 @@ impl Replication {
     /// Has this node's rqlited join Raft's cluster again, with a vote or without.
     pub(super) async fn join_raft_again(&self, peers: Vec<String>, non_voter: bool) {
         if let Some(rqlited) = &*self.rqlited.lock().await {
-            rqlited.join_again(peers, non_voter);
+            rqlited.join_again(peers, non_voter, STOP_TIME).await;
         }
     }
 

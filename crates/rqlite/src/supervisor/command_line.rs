@@ -63,6 +63,10 @@ fn arguments(
         flag("join", config.join.join(",").into());
         flag("join-as", super::auth_file::USER.into());
     }
+    if features.has("cluster-connect-timeout") {
+        // A node that hangs takes this long of the time to join through the next one.
+        flag("cluster-connect-timeout", "5s".into());
+    }
     if let Some(nodes) = config.bootstrap_expect {
         flag("bootstrap-expect", nodes.to_string().into());
     } else if !config.join.is_empty() && !config.non_voter {

@@ -199,16 +199,22 @@ impl Rqlited {
         self.child.terminate();
     }
 
-    /// Has the child join again, as one that votes or does not, through these Raft addresses; it is
-    /// ended in order and started again at once. rqlite ignores the joining of a node that it has as
-    /// something else: [remove](RqliteClient::remove) it first.
-    pub fn join_again(&self, join: Vec<String>, non_voter: bool) {
+    /// Has the child join again, as one that votes or does not, through these Raft addresses: it is
+    /// ended in order, has `within` for it, and is started again at once. rqlite ignores the joining
+    /// of a node that it has as something else: [remove](RqliteClient::remove) it first.
+    pub async fn join_again(&self, join: Vec<String>, non_voter: bool, within: Duration) {
         {
             let mut config = debros_proto::lock(&self.config);
             config.join = join;
             config.non_voter = non_voter;
         }
+        let mut restarts = self.restarts.clone();
+        restarts.mark_unchanged();
         self.child.terminate();
+        if tokio::time::timeout(within, restarts.changed()).await.is_err() {
+            // It waits for another node that hangs, perhaps. What it has is on the disk.
+            self.child.kill();
+        }
     }
 
     /// Ends the child: it hands leadership over, and has `within` for it; then it is killed.

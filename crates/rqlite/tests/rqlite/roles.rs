@@ -48,7 +48,7 @@ async fn a_replica_takes_a_lost_voters_place_and_the_lost_one_returns_without_a_
     let lost_name = format!("n{lost}");
     leave(one, &lost_name).await;
     leave(&replica, "replica").await;
-    replica.join_again(join.clone(), false);
+    replica.join_again(join.clone(), false, LONG).await;
     wait_for_suffrage(one, "replica", true).await;
     wait_for_suffrage(other, "replica", true).await;
 
@@ -59,7 +59,7 @@ async fn a_replica_takes_a_lost_voters_place_and_the_lost_one_returns_without_a_
     let back = Rqlited::start(back).await.unwrap();
     wait_for_suffrage(one, &lost_name, true).await;
     leave(&back, &lost_name).await;
-    back.join_again(join.clone(), true);
+    back.join_again(join.clone(), true, LONG).await;
     wait_for_suffrage(one, &lost_name, false).await;
 
     // Two of the three that vote now are enough.
