@@ -32,50 +32,27 @@ impl CallDispatcher {
         relay: &Relay,
         incoming: IncomingCall<'_>,
     ) -> Result<Reply> {
-        let IncomingCall { context, proof, idempotency_key, call, kind } = incoming;
         self.check_not_stopping()?;
+        let (context, proof, kind) = (incoming.context, incoming.proof, incoming.kind);
         if proof.relayed.is_some() {
             return Err(Error::new(
                 Code::Unavailable,
                 "the node holds no data, and takes no call from another one",
             ));
         }
+        if let Call::Health(_) = incoming.call {
+            return Ok(plain_reply(response::Result::Health(relay.health().await)));
+        }
         let is_operator = self.auth.credentials.is_operator(proof.credential);
         if is_operator && let Some(trust) = &context.trust {
             trust.raise_level(TrustLevel::Operator);
         }
-        if let Call::Health(_) = call {
-            return Ok(plain_reply(response::Result::Health(relay.health().await)));
-        }
-        match answerer_of(&call, kind.requires, is_operator) {
-            Answerer::Nobody => return Err(no_data_error()),
-            Answerer::ThisNode => {
-                if kind.requires == CallRequirement::Permission(Permission::Operate) && !is_operator
-                {
-                    return Err(other_operator_error());
-                }
-                return self.authorize_and_run(context, proof, idempotency_key, call, kind).await;
-            }
+        match answerer_of(&incoming.call, kind.requires, is_operator) {
             Answerer::Holder => {}
+            Answerer::Nobody => return Err(no_data_error()),
+            Answerer::ThisNode => return self.answer_here(incoming, is_operator).await,
         }
-        let mut request = Request {
-            // The operator's credential is good at this node alone.
-            credential: if is_operator { String::new() } else { proof.credential.to_owned() },
-            namespace: proof.namespace.to_owned(),
-            idempotency_key: idempotency_key.to_owned(),
-            request_id: proof.request_id.to_owned(),
-            lent: proof.lent,
-            relayed: Some(rpc::RelayedCaller { operator: is_operator }),
-            ..Request::default()
-        };
-        if kind.requires == CallRequirement::Nothing {
-            let origin = CallOrigin::from_call(context, proof.caller_address)?;
-            self.auth.count_public_call(origin)?;
-            self.auth.check_site(context.peer, &call)?;
-            let address = origin.relayed_address();
-            request.caller_address = address.map(|address| address.to_string()).unwrap_or_default();
-        }
-        request.call = Some(call);
+        let request = self.request_to_pass_on(incoming, is_operator)?;
         let mut reply = relay.pass_on(request, context.deadline).await?;
         if kind.requires != CallRequirement::Nothing
             && let Some(trust) = &context.trust
@@ -90,6 +67,44 @@ impl CallDispatcher {
             self.see_from_here(status);
         }
         Ok(reply)
+    }
+
+    /// Answers a call that is about this node.
+    async fn answer_here(&self, incoming: IncomingCall<'_>, is_operator: bool) -> Result<Reply> {
+        let IncomingCall { context, proof, idempotency_key, call, kind } = incoming;
+        if kind.requires == CallRequirement::Permission(Permission::Operate) && !is_operator {
+            return Err(other_operator_error());
+        }
+        self.authorize_and_run(context, proof, idempotency_key, call, kind).await
+    }
+
+    /// The request as the other node gets it. A call without a credential is counted here, as by any
+    /// node.
+    ///
+    /// # Errors
+    /// `rate_limited`; `forbidden` when a peer names a site to sign in at that is not known here.
+    fn request_to_pass_on(&self, incoming: IncomingCall<'_>, is_operator: bool) -> Result<Request> {
+        let IncomingCall { context, proof, idempotency_key, call, kind } = incoming;
+        let mut caller_address = String::new();
+        if kind.requires == CallRequirement::Nothing {
+            let origin = CallOrigin::from_call(context, proof.caller_address)?;
+            self.auth.count_public_call(origin)?;
+            self.auth.check_site(context.peer, &call)?;
+            let address = origin.relayed_address();
+            caller_address = address.map(|address| address.to_string()).unwrap_or_default();
+        }
+        Ok(Request {
+            // The operator's credential is good at this node alone.
+            credential: if is_operator { String::new() } else { proof.credential.to_owned() },
+            namespace: proof.namespace.to_owned(),
+            idempotency_key: idempotency_key.to_owned(),
+            request_id: proof.request_id.to_owned(),
+            lent: proof.lent,
+            caller_address,
+            relayed: Some(rpc::RelayedCaller { operator: is_operator }),
+            call: Some(call),
+            ..Request::default()
+        })
     }
 
     /// Makes another node's view of the cluster this one's, in what each node sees for itself.
