@@ -161,7 +161,7 @@ impl ClientConnections {
         let answer = remote.call_until_answered(request, deadline, &mut unknown).await;
         match (answer, unknown) {
             // An earlier attempt may have done it, whatever a later one says of itself.
-            (Err(error), Some(unknown)) if says_nothing_was_done(&error) => Err(unknown),
+            (Err(error), Some(unknown)) if error.says_nothing_was_done() => Err(unknown),
             (answer, _) => answer,
         }
     }
@@ -203,7 +203,7 @@ impl RemoteNodes {
         let mut channel = self.wait_for_channel(deadline).await?;
         for _ in 1..self.retry_attempts {
             let error = match channel.call(request.clone(), time_left(deadline)?).await {
-                Err(error) if may_repeat(&error, &request) => error,
+                Err(error) if request.may_repeat_after(&error) => error,
                 answer => return answer,
             };
             if error.code == Code::UnknownOutcome {
@@ -292,25 +292,6 @@ impl RemoteNodes {
         Error::new(Code::Unavailable, "no node can be reached")
             .with_detail(reasons)
             .retry_after(Duration::from_secs(1))
-    }
-}
-
-/// Whether an error is one of a call that did nothing. It says that of its own attempt alone.
-fn says_nothing_was_done(error: &Error) -> bool {
-    matches!(
-        error.code,
-        Code::Unavailable | Code::Overloaded | Code::DeadlineExceeded | Code::NotLeader
-    )
-}
-
-/// Whether sending the call again can do no harm. A lost read comes back as `unavailable`; a write
-/// whose fate is not known is repeated only when the node recognises it.
-fn may_repeat(error: &Error, request: &Request) -> bool {
-    match error.code {
-        Code::UnknownOutcome => !request.idempotency_key.is_empty(),
-        // The caller exceeded its rate: it has to slow down.
-        Code::RateLimited => false,
-        code => code.is_safe_to_retry(),
     }
 }
 

@@ -300,6 +300,7 @@ impl Client {
                 .caller_address
                 .map(|address| address.to_string())
                 .unwrap_or_default(),
+            relayed: None,
             call: Some(call),
         }
     }

@@ -8,7 +8,7 @@ use crate::errors::{log_error, not_leader_error};
 use crate::leader_link::{CommittedEntries, LeaderLink};
 use crate::leader_service::serve_write;
 use crate::leadership::Leadership;
-use crate::local_state::LocalState;
+use crate::local_state::{LocalState, LocalStateError, SharedLocalState};
 use crate::log_writer::LogWriter;
 use crate::progress::Progress;
 use crate::read_barrier::ReadBarrier;
@@ -63,6 +63,7 @@ pub struct ClusterDatabase {
     problem: watch::Receiver<Option<String>>,
     is_registered: watch::Receiver<bool>,
     declines: Arc<AtomicBool>,
+    state: Arc<SharedLocalState>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -80,6 +81,7 @@ impl ClusterDatabase {
         let progress = Arc::new(Progress::new(config.state.durable));
         let writer = Arc::new(LogWriter::new(Arc::clone(&progress)));
         let folder = config.engine.data_dir.clone();
+        let state = Arc::new(SharedLocalState::new(folder, config.state));
         let embedded =
             Arc::new(EmbeddedEngine::open_replicated(config.engine, Arc::clone(&writer) as _)?);
         let barrier = Arc::new(ReadBarrier::new(
@@ -103,8 +105,7 @@ impl ClusterDatabase {
         };
         let durability = Durability {
             node: config.node,
-            folder,
-            state: config.state,
+            state: Arc::clone(&state),
             engine: Arc::clone(&embedded),
             log: log.clone(),
             progress: Arc::clone(&progress),
@@ -128,6 +129,7 @@ impl ClusterDatabase {
             problem: problems,
             is_registered,
             declines,
+            state,
             tasks,
         })
     }
@@ -152,6 +154,27 @@ impl ClusterDatabase {
             age: self.progress.age(),
             problem: self.problem.borrow().clone(),
         }
+    }
+
+    /// What the node knows of its files, as it is on the disk.
+    pub fn local_state(&self) -> LocalState {
+        self.state.get()
+    }
+
+    /// Keeps how rqlited takes part in Raft when it starts the next time: whether without a vote,
+    /// and where the other nodes are.
+    ///
+    /// # Errors
+    /// [`LocalStateError`]: then what was kept before holds.
+    pub fn keep_raft_membership(
+        &self,
+        non_voter: bool,
+        raft_peers: Vec<String>,
+    ) -> std::result::Result<(), LocalStateError> {
+        self.state.update(|state| {
+            state.non_voter = non_voter;
+            state.raft_peers = raft_peers;
+        })
     }
 
     /// Waits until the log waits for this node, and the node knows a leader and has applied all that

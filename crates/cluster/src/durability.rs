@@ -3,11 +3,10 @@
 //! A file is not synced when an entry is written into it: the log has the entry on the disks of a
 //! majority. It is synced before the log may forget the entry.
 
-use crate::local_state::LocalState;
+use crate::local_state::SharedLocalState;
 use crate::progress::Progress;
 use debros_engine::embedded::EmbeddedEngine;
 use debros_rqlite::{ReadLevel, RqliteLog};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -19,8 +18,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 pub(crate) struct Durability {
     pub(crate) node: String,
-    pub(crate) folder: PathBuf,
-    pub(crate) state: LocalState,
+    pub(crate) state: Arc<SharedLocalState>,
     pub(crate) engine: Arc<EmbeddedEngine>,
     pub(crate) log: RqliteLog,
     pub(crate) progress: Arc<Progress>,
@@ -32,9 +30,9 @@ pub(crate) struct Durability {
 
 impl Durability {
     /// Goes on until the task is ended.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(self) {
         // First of all, so that the log waits for this node.
-        while let Err(error) = self.log.report_durable(&self.node, self.state.durable).await {
+        while let Err(error) = self.log.report_durable(&self.node, self.durable()).await {
             tracing::debug!(%error, "the cluster does not take how far this node is");
             tokio::time::sleep(PAUSE).await;
         }
@@ -42,13 +40,13 @@ impl Durability {
         let mut is_reported = true;
         loop {
             tokio::time::sleep(INTERVAL).await;
-            let before = self.state.durable;
+            let before = self.durable();
             if let Err(error) = self.sync().await {
                 tracing::warn!(error, "what was applied cannot be made durable; it is tried again");
                 continue;
             }
-            if !is_reported || self.state.durable != before {
-                match self.log.report_durable(&self.node, self.state.durable).await {
+            if !is_reported || self.durable() != before {
+                match self.log.report_durable(&self.node, self.durable()).await {
                     Ok(()) => is_reported = true,
                     Err(error) => {
                         tracing::debug!(%error, "the cluster does not take how far this node is");
@@ -66,24 +64,27 @@ impl Durability {
     }
 
     /// Syncs the files, if there is anything new in them.
-    pub(crate) async fn sync(&mut self) -> Result<(), String> {
+    pub(crate) async fn sync(&self) -> Result<(), String> {
         let applied = self.progress.applied();
-        if applied <= self.state.durable {
+        if applied <= self.durable() {
             return Ok(());
         }
         let engine = Arc::clone(&self.engine);
         let synced = tokio::task::spawn_blocking(move || engine.sync_files()).await;
         synced.map_err(|error| error.to_string())?.map_err(|error| error.message)?;
-        self.state.durable = applied;
-        self.state.write(&self.folder).map_err(|error| error.to_string())?;
+        self.state.update(|state| state.durable = applied).map_err(|error| error.to_string())?;
         self.engine.forget_removals(applied).map_err(|error| error.message)
+    }
+
+    fn durable(&self) -> u64 {
+        self.state.get().durable
     }
 
     async fn trim(&self) -> Result<(), debros_rqlite::ClientError> {
         let mut holders = self.log.holders(ReadLevel::Weak).await?;
         if self.log.log_bytes().await? > self.max_log
             && let Some(slowest) = holders.iter().map(|(_, durable)| *durable).min()
-            && slowest < self.state.durable
+            && slowest < self.durable()
         {
             let away = holders.extract_if(.., |(_, durable)| *durable == slowest);
             for (node, durable) in away.collect::<Vec<_>>() {

@@ -3,6 +3,7 @@
 use debros_proto::durable_file::{self, FileReaders};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 /// The file in the database's folder. Where it is missing, the files there are those of a node that
 /// is alone.
@@ -74,6 +75,38 @@ impl LocalState {
         let text = serde_json::to_vec(self).map_err(|error| failed(error.to_string()))?;
         durable_file::replace(&path, &text, FileReaders::Owner)
             .map_err(|error| failed(error.to_string()))
+    }
+}
+
+/// The file of a node that runs, for all that change something in it.
+pub(crate) struct SharedLocalState {
+    folder: PathBuf,
+    state: Mutex<LocalState>,
+}
+
+impl SharedLocalState {
+    pub(crate) fn new(folder: PathBuf, state: LocalState) -> Self {
+        Self { folder, state: Mutex::new(state) }
+    }
+
+    pub(crate) fn get(&self) -> LocalState {
+        debros_proto::lock(&self.state).clone()
+    }
+
+    /// Changes it, in the file first.
+    ///
+    /// # Errors
+    /// [`LocalStateError`]: then nothing has changed.
+    pub(crate) fn update(
+        &self,
+        change: impl FnOnce(&mut LocalState),
+    ) -> Result<(), LocalStateError> {
+        let mut state = debros_proto::lock(&self.state);
+        let mut changed = state.clone();
+        change(&mut changed);
+        changed.write(&self.folder)?;
+        *state = changed;
+        Ok(())
     }
 }
 

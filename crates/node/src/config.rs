@@ -89,6 +89,9 @@ pub struct ClusterConfig {
     pub replication_factor: u32,
     /// Nodes that hold the data, voters included. At least those vote that are to vote.
     pub max_replicas: u32,
+    /// How long a voter has to be gone until a replica takes its place. Each node that leads counts
+    /// anew.
+    pub replace_after: Duration,
     /// Where other nodes reach this node's Raft port, `host:port`; empty: nowhere.
     pub raft_address: String,
     /// Where rqlited listens for Raft.
@@ -136,6 +139,7 @@ impl NodeConfig {
                 key_file: data_dir.join(CLUSTER_KEY_FILE),
                 replication_factor: 3,
                 max_replicas: 7,
+                replace_after: Duration::from_secs(600),
                 raft_address: "127.0.0.1:7001".to_owned(),
                 raft_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7001)),
                 rqlite_http: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),

@@ -3,7 +3,7 @@
 
 use crate::auth::{AuthService, CallOrigin, PublicRequest};
 use crate::caller::{Caller, CredentialSource, Permission, VerifiedIdentity};
-use crate::cluster::NodeReply;
+use crate::cluster::{NodeReply, Relay};
 use crate::services::{NodeServices, ServiceReply};
 use debros_engine::{CallOptions, CallerKey, IdempotencyKey};
 use debros_p2p::{CallContext, EventSource, Handler, Reply, TrustLevel};
@@ -33,6 +33,9 @@ pub(crate) struct CallDispatcher {
     stopping: AtomicBool,
     /// Only other nodes are answered.
     joining: AtomicBool,
+    operator_credential: String,
+    /// The node holds no data: others answer.
+    relay: Option<Relay>,
 }
 
 /// What is counted of one kind of call. Registered once: looking a metric up by its labels costs
@@ -45,7 +48,12 @@ struct CallMetrics {
 }
 
 impl CallDispatcher {
-    pub(crate) fn new(auth: AuthService, services: NodeServices) -> Self {
+    pub(crate) fn new(
+        auth: AuthService,
+        services: NodeServices,
+        operator_credential: String,
+        relay: Option<Relay>,
+    ) -> Self {
         let metrics = CALL_KINDS.iter().map(|kind| CallMetrics::new(kind.name)).collect();
         Self {
             auth: Arc::new(auth),
@@ -53,6 +61,8 @@ impl CallDispatcher {
             metrics,
             stopping: AtomicBool::new(false),
             joining: AtomicBool::new(false),
+            operator_credential,
+            relay,
         }
     }
 
@@ -155,7 +165,8 @@ impl CallDispatcher {
         tracing::debug!(call = kind.name, status, ms, request_id, namespace, peer, "answered");
     }
 
-    async fn authorize_and_run(
+    /// Answers a call: here, or has it answered where the data is.
+    async fn answer(
         &self,
         context: &CallContext,
         proof: RequestCredentials<'_>,
@@ -163,9 +174,51 @@ impl CallDispatcher {
         call: Call,
         kind: &CallKind,
     ) -> Result<Reply> {
+        if let Some(relay) = &self.relay {
+            let call = IncomingCall { context, proof, idempotency_key, call, kind };
+            return Box::pin(self.answer_as_relay(relay, call)).await;
+        }
+        match proof.relayed {
+            None => self.authorize_and_run(context, proof, idempotency_key, call, kind).await,
+            Some(relayed) => {
+                self.services.cluster.require_node(context)?;
+                self.check_serves_callers()?;
+                let mut proof = RequestCredentials { relayed: None, ..proof };
+                if relayed.operator {
+                    proof.credential = &self.operator_credential;
+                }
+                // What the node says of its caller is believed as if that were in this process.
+                let deadline = context.deadline;
+                let inside = CallContext { peer: None, trust: None, connection: None, deadline };
+                let run = self.authorize_and_run(&inside, proof, idempotency_key, call, kind);
+                Box::pin(run).await
+            }
+        }
+    }
+
+    pub(crate) fn check_not_stopping(&self) -> Result<()> {
         if self.stopping.load(Ordering::Acquire) {
             return Err(Error::new(Code::Unavailable, "the node is stopping"));
         }
+        Ok(())
+    }
+
+    fn check_serves_callers(&self) -> Result<()> {
+        if self.joining.load(Ordering::Acquire) {
+            return Err(Error::new(Code::Unavailable, "the node is joining a cluster; try again"));
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn authorize_and_run(
+        &self,
+        context: &CallContext,
+        proof: RequestCredentials<'_>,
+        idempotency_key: &str,
+        call: Call,
+        kind: &CallKind,
+    ) -> Result<Reply> {
+        self.check_not_stopping()?;
         if kind.requires == CallRequirement::Nothing {
             return Box::pin(self.handle_public(context, proof, call)).await.map(plain_reply);
         }
@@ -179,9 +232,7 @@ impl CallDispatcher {
                 }
             };
         }
-        if self.joining.load(Ordering::Acquire) {
-            return Err(Error::new(Code::Unavailable, "the node is joining a cluster; try again"));
-        }
+        self.check_serves_callers()?;
         let RequestCredentials { credential, namespace, lent, .. } = proof;
         let mut identity = self.auth.credentials.verify(credential).await?;
         raise_trust(context, &identity);
@@ -244,11 +295,22 @@ impl CallDispatcher {
 
 /// What a request says about its sender.
 #[derive(Clone, Copy)]
-struct RequestCredentials<'a> {
-    credential: &'a str,
-    namespace: &'a str,
-    lent: bool,
-    caller_address: &'a str,
+pub(crate) struct RequestCredentials<'a> {
+    pub(crate) credential: &'a str,
+    pub(crate) namespace: &'a str,
+    pub(crate) request_id: &'a str,
+    pub(crate) lent: bool,
+    pub(crate) caller_address: &'a str,
+    pub(crate) relayed: Option<rpc::RelayedCaller>,
+}
+
+/// A call that came to a relay.
+pub(crate) struct IncomingCall<'a> {
+    pub(crate) context: &'a CallContext,
+    pub(crate) proof: RequestCredentials<'a>,
+    pub(crate) idempotency_key: &'a str,
+    pub(crate) call: Call,
+    pub(crate) kind: &'a CallKind,
 }
 
 /// A peer with a valid credential keeps its place among the connections; the operator's makes a
@@ -299,6 +361,7 @@ impl Handler for RpcHandler {
                 request_id,
                 lent,
                 caller_address,
+                relayed,
                 call,
                 ..
             } = request;
@@ -313,11 +376,12 @@ impl Handler for RpcHandler {
             let proof = RequestCredentials {
                 credential: &credential,
                 namespace: &namespace,
+                request_id: &request_id,
                 lent,
                 caller_address: &caller_address,
+                relayed,
             };
-            let answer =
-                dispatcher.authorize_and_run(&context, proof, &idempotency_key, call, kind).await;
+            let answer = dispatcher.answer(&context, proof, &idempotency_key, call, kind).await;
             let (took, error) = (began.elapsed(), answer.as_ref().err());
             if context.peer.is_some() && tracing::enabled!(tracing::Level::DEBUG) {
                 Box::pin(dispatcher.log_served(&context, kind, error, took, &request_id, proof))
@@ -329,7 +393,7 @@ impl Handler for RpcHandler {
     }
 }
 
-fn plain_reply(result: debros_proto::rpc::response::Result) -> Reply {
+pub(crate) fn plain_reply(result: debros_proto::rpc::response::Result) -> Reply {
     reply_with(result, false)
 }
 

@@ -25,6 +25,7 @@ mod health;
 mod late_handler;
 pub mod operator_key;
 mod pubsub;
+mod relay_calls;
 mod run_record;
 mod services;
 mod start;

@@ -4,8 +4,8 @@ use crate::Node;
 use crate::auth::{AuthDb, AuthService, SigningError};
 use crate::background_tasks::BackgroundTasks;
 use crate::cluster::{
-    ClusterKeyError, ClusterService, ClusterSetup, Keyring, MembersLink, Replication,
-    ReplicationStartError,
+    ClusterKeyError, ClusterService, ClusterSetup, Keyring, MembersLink, NodeRole, Relay,
+    Replication, ReplicationStartError, known_role,
 };
 use crate::config::NodeConfig;
 use crate::dispatcher::{CallDispatcher, RpcHandler};
@@ -127,13 +127,17 @@ async fn start_recorded(
     let keypair = identity::load_or_create(&config.data_dir.join("identity.key"))?;
     let operator_credential = operator_key::load_or_create(&config.data_dir)?;
     if let Some(engine) = shared {
-        let database = NodeDatabase { engine, replication: None, owns_engine: false };
+        let database = NodeDatabase { owns_engine: false, ..NodeDatabase::alone(engine) };
         return start_with(config, keypair, operator_credential, database).await;
     }
     // A node that keeps its data alone joins as what it is, below.
-    let takes_data = config.cluster.is_wanted && config.cluster.join.is_some();
-    if takes_data && LocalState::read(&config.database.data_dir)?.is_none() {
-        join(&config, &keypair, &operator_credential).await?;
+    let is_of_cluster = config.cluster.join.is_some() || has_register(&config);
+    let takes_data = config.cluster.is_wanted && is_of_cluster;
+    if takes_data
+        && LocalState::read(&config.database.data_dir)?.is_none()
+        && let Some(relay) = enter_cluster(&config, &keypair, &operator_credential).await?
+    {
+        return start_with(register_config(&config), keypair, operator_credential, relay).await;
     }
     let database = open_database(&config, keypair.public().to_peer_id(), &record).await?;
     start_with(config, keypair, operator_credential, database).await
@@ -145,9 +149,16 @@ struct NodeDatabase {
     replication: Option<(Arc<Replication>, MembersLink)>,
     /// The engine is closed with the node.
     owns_engine: bool,
+    /// It holds none of the cluster's data, only the register.
+    is_relay: bool,
 }
 
 impl NodeDatabase {
+    /// An engine of the node's own, in no cluster's database.
+    fn alone(engine: Arc<dyn Engine>) -> Self {
+        Self { engine, replication: None, owns_engine: true, is_relay: false }
+    }
+
     async fn close(&self, deadline: Instant) {
         if self.owns_engine {
             self.engine.close_by(deadline).await;
@@ -158,42 +169,98 @@ impl NodeDatabase {
     }
 }
 
-/// Enters the cluster of the token, and copies its data. The node serves nobody meanwhile: what it
-/// has for a database goes away with it.
-async fn join(
+/// Where a node of a cluster keeps the register while it holds none of the data: as a relay, and
+/// before its copy of the data is there.
+fn register_folder(config: &NodeConfig) -> PathBuf {
+    config.database.data_dir.with_extension("register")
+}
+
+/// Whether the node is of a cluster, and holds none of its data.
+fn has_register(config: &NodeConfig) -> bool {
+    config.cluster.key_file.exists() && register_folder(config).exists()
+}
+
+/// The configuration of a node on that folder.
+fn register_config(config: &NodeConfig) -> NodeConfig {
+    let mut alone = config.clone();
+    alone.database.data_dir = register_folder(config);
+    // There is nothing that is not elsewhere too.
+    alone.database.backup_interval = None;
+    alone
+}
+
+async fn open_register(config: &NodeConfig) -> Result<NodeDatabase, NodeStartError> {
+    let engine = engine_config(&register_config(config), config.data_dir.join("register.files"));
+    Ok(NodeDatabase::alone(Arc::new(open_embedded(engine).await?)))
+}
+
+/// Enters the cluster of the token, unless the node is in it, and copies its data; the node serves
+/// nobody meanwhile. `Some`: the node is a relay, and this is what it has.
+async fn enter_cluster(
     config: &NodeConfig,
     keypair: &Keypair,
     operator_credential: &str,
-) -> Result<(), NodeStartError> {
+) -> Result<Option<NodeDatabase>, NodeStartError> {
     let target = &config.database.data_dir;
     if target.join("system.db").exists() {
         return Err(NodeStartError::HasData { path: target.clone() });
     }
     let folder_error = |source| NodeStartError::DataDir { path: target.clone(), source };
-    let (joining, copy) = (target.with_extension("joining"), target.with_extension("copy"));
-    for folder in [&joining, &copy] {
-        match std::fs::remove_dir_all(folder) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(folder_error(error)),
-            _ => {}
-        }
-        make_folder(folder)?;
+    let (register, copy) = (register_folder(config), target.with_extension("copy"));
+    remove_folder(&copy).map_err(folder_error)?;
+    // Without the key the node is in no cluster, and what is there is of an attempt before.
+    if !has_register(config) {
+        remove_register(config).map_err(folder_error)?;
     }
-    let mut alone = config.clone();
-    alone.database.data_dir.clone_from(&joining);
-    let engine: Arc<dyn Engine> = Arc::new(
-        open_embedded(engine_config(&alone, config.data_dir.join("joining.files"))).await?,
-    );
-    let database = NodeDatabase { engine, replication: None, owns_engine: true };
-    let node = start_with(alone, keypair.clone(), operator_credential.to_owned(), database).await?;
+    make_folder(&register)?;
+    let database = open_register(config).await?;
+    let own = keypair.public().to_peer_id();
+    if known_role(&database.engine, config, &own).await == Some(NodeRole::Relay) {
+        return Ok(Some(NodeDatabase { is_relay: true, ..database }));
+    }
+    make_folder(&copy)?;
+    let node = start_with(
+        register_config(config),
+        keypair.clone(),
+        operator_credential.to_owned(),
+        database,
+    )
+    .await?;
     node.dispatcher.refuse_callers();
-    let fetched = node.dispatcher.services.cluster.fetch_data(&copy).await;
+    let cluster = &node.dispatcher.services.cluster;
+    let fetched = match cluster.own_role() {
+        Some(NodeRole::Relay) => Ok(None),
+        _ => cluster.fetch_data(&copy).await.map(Some),
+    };
     node.shutdown(Instant::now() + Duration::from_secs(5)).await;
-    let state = fetched.map_err(NodeStartError::Cluster)?;
+    let Some(state) = fetched.map_err(NodeStartError::Cluster)? else {
+        remove_folder(&copy).map_err(folder_error)?;
+        tracing::info!(
+            "the cluster has as many nodes that hold the data as it is to have: this one is a relay"
+        );
+        return Ok(Some(NodeDatabase { is_relay: true, ..open_register(config).await? }));
+    };
     state.write(&copy)?;
     std::fs::rename(&copy, target).map_err(folder_error)?;
-    let _ = std::fs::remove_dir_all(&joining);
-    let _ = std::fs::remove_file(config.data_dir.join("joining.files"));
-    Ok(())
+    if let Err(error) = remove_register(config) {
+        tracing::warn!(%error, folder = %register.display(), "a folder that is not needed any more cannot be removed");
+    }
+    Ok(None)
+}
+
+fn remove_register(config: &NodeConfig) -> std::io::Result<()> {
+    remove_folder(&register_folder(config))?;
+    match std::fs::remove_file(config.data_dir.join("register.files")) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn remove_folder(folder: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 async fn start_with(
@@ -202,11 +269,9 @@ async fn start_with(
     operator_credential: String,
     database: NodeDatabase,
 ) -> Result<Node, NodeStartError> {
-    let (engine, replication) = (Arc::clone(&database.engine), database.replication.clone());
+    let engine = Arc::clone(&database.engine);
     let owns_engine = database.owns_engine;
-    let started =
-        start_services(config, keypair, operator_credential, Arc::clone(&engine), replication)
-            .await;
+    let started = start_services(config, keypair, operator_credential, &database).await;
     match started {
         Ok(parts) => Ok(Node {
             host: parts.host,
@@ -238,14 +303,14 @@ async fn start_services(
     config: NodeConfig,
     keypair: Keypair,
     operator_credential: String,
-    engine: Arc<dyn Engine>,
-    replication: Option<(Arc<Replication>, MembersLink)>,
+    database: &NodeDatabase,
 ) -> Result<StartedParts, NodeStartError> {
+    let NodeDatabase { engine, replication, is_relay, .. } = database;
     let peer_id = keypair.public().to_peer_id();
     let node_id =
         if config.node_id.is_empty() { peer_id.to_string() } else { config.node_id.clone() };
     let cluster = ClusterSetup {
-        engine: Arc::clone(&engine),
+        engine: Arc::clone(engine),
         clock: config.clock.clone(),
         peer_id,
         name: node_id.clone(),
@@ -253,6 +318,7 @@ async fn start_services(
         key_path: config.cluster.key_file.clone(),
         replication: replication.as_ref().map(|(replication, _)| Arc::clone(replication)),
         data_dir: config.data_dir.clone(),
+        is_relay: *is_relay,
         database_dir: config.database.data_dir.clone(),
     };
     let cluster = Arc::new(ClusterService::load(cluster, &config.cluster)?);
@@ -272,7 +338,7 @@ async fn start_services(
         host.shutdown(Instant::now() + Duration::from_secs(1)).await;
         Err(error)
     };
-    if let Some((replication, link)) = &replication {
+    if let Some((replication, link)) = replication {
         link.set_members(Arc::clone(&cluster.members));
         if let Err(error) = cluster.start(host.clone(), config.cluster.join.as_ref()).await {
             return stop(NodeStartError::Cluster(error)).await;
@@ -280,7 +346,7 @@ async fn start_services(
         replication.wait_for_leader().await;
     }
     let auth_db = AuthDb::new(
-        Arc::clone(&engine),
+        Arc::clone(engine),
         config.clock.clone(),
         config.open_namespaces.iter().cloned(),
         config.admin_wallets.iter().copied(),
@@ -300,23 +366,29 @@ async fn start_services(
     };
     let services = NodeServices {
         cluster: Arc::clone(&cluster),
-        engine: Arc::clone(&engine),
+        engine: Arc::clone(engine),
         hub: Arc::new(TopicHub::default()),
         health: HealthProbe::default(),
         facts: NodeFacts {
             node_id,
             build: config.build.clone(),
-            engine: if replication.is_some() { "rqlite" } else { "embedded" },
+            engine: match replication {
+                Some(_) => "rqlite",
+                None if *is_relay => "relay",
+                None => "embedded",
+            },
             started: Instant::now(),
             started_at: now_ms(),
         },
         host: OnceLock::new(),
     };
-    let dispatcher = Arc::new(CallDispatcher::new(auth, services));
+    let relay = is_relay.then(|| Relay::new(Arc::clone(&cluster)));
+    let dispatcher =
+        Arc::new(CallDispatcher::new(auth, services, operator_credential.clone(), relay));
     // Set once: this is the only place.
     let _ = dispatcher.services.host.set(host.clone());
     late.set_handler(RpcHandler(Arc::clone(&dispatcher)));
-    match &replication {
+    match replication {
         Some((replication, _)) => replication.database.begin_serving(),
         None => {
             if let Err(error) = cluster.start(host.clone(), config.cluster.join.as_ref()).await {
@@ -373,7 +445,7 @@ async fn open_database(
             );
         }
         let engine = Arc::new(open_embedded(engine).await?);
-        return Ok(NodeDatabase { engine, replication: None, owns_engine: true });
+        return Ok(NodeDatabase::alone(engine));
     };
     let keyring = Keyring::load(&config.cluster.key_file)?
         .ok_or_else(|| NodeStartError::Cluster(key_missing_error(&state, config)))?;
@@ -382,7 +454,7 @@ async fn open_database(
         Replication::start(config, engine, peer_id, &keyring, state, link.clone(), record).await?;
     let engine = replication.database.engine();
     let replication = Some((Arc::new(replication), link));
-    Ok(NodeDatabase { engine, replication, owns_engine: true })
+    Ok(NodeDatabase { replication, ..NodeDatabase::alone(engine) })
 }
 
 /// What a node keeps that is alone must not be written to a database of a cluster.

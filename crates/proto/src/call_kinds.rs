@@ -4,9 +4,9 @@
 //! A new call needs its messages in `proto/debros/v1/`, a line here, and a handler in a service of
 //! the node; without the line this crate does not compile.
 
-use crate::Permission;
 use crate::rpc::Request;
 use crate::rpc::request::Call;
+use crate::{Code, Error, Permission};
 
 /// What a call needs before a service sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +88,17 @@ impl Request {
     /// Whether the answer is a stream of events.
     pub fn opens_stream(&self) -> bool {
         self.kind().is_some_and(CallKind::opens_stream)
+    }
+
+    /// Whether sending the request again after this error can do no harm. A lost read comes back as
+    /// `unavailable`; a write whose fate is not known is repeated only when the node recognises it.
+    pub fn may_repeat_after(&self, error: &Error) -> bool {
+        match error.code {
+            Code::UnknownOutcome => !self.idempotency_key.is_empty(),
+            // The caller exceeded its rate: it has to slow down.
+            Code::RateLimited => false,
+            code => code.is_safe_to_retry(),
+        }
     }
 }
 

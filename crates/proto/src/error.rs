@@ -183,6 +183,15 @@ impl Error {
         Self::new(Code::Internal, message)
     }
 
+    /// Whether the call did nothing. Where it was sent several times, each answer says that of its
+    /// own attempt alone.
+    pub fn says_nothing_was_done(&self) -> bool {
+        matches!(
+            self.code,
+            Code::Unavailable | Code::Overloaded | Code::DeadlineExceeded | Code::NotLeader
+        )
+    }
+
     /// Adds when trying again makes sense.
     #[must_use]
     pub fn retry_after(mut self, after: Duration) -> Self {

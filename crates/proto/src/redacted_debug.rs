@@ -31,6 +31,7 @@ impl fmt::Debug for Request {
             .field("idempotency_key", &self.idempotency_key)
             .field("request_id", &self.request_id)
             .field("credit", &self.credit)
+            .field("relayed", &self.relayed)
             .field("call", &self.call)
             .finish()
     }

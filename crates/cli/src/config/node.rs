@@ -100,6 +100,7 @@ impl NodeSettings {
                 // Small numbers by the table.
                 replication_factor: small_number(settings.number("database.replication_factor")),
                 max_replicas: small_number(settings.number("cluster.max_replicas")),
+                replace_after: settings.duration("cluster.replace_after"),
                 is_wanted: settings.text("database.engine") != "embedded",
                 raft_address: self.raft_address().to_string(),
                 raft_listen: self.raft_listen(),

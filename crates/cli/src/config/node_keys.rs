@@ -208,6 +208,18 @@ pub static NODE: SettingTable = SettingTable {
             ..SettingSpec::BASE
         },
         SettingSpec {
+            section: "cluster",
+            name: "replace_after",
+            kind: SettingKind::Duration {
+                min: Duration::from_secs(1),
+                max: Duration::from_secs(366 * 86_400),
+                off: false,
+            },
+            default: SettingDefault::Is("10m"),
+            doc: "How long a voting node has to be gone until a replica takes its place.",
+            ..SettingSpec::BASE
+        },
+        SettingSpec {
             section: "discovery",
             name: "bootstrap_peers",
             kind: SettingKind::List(ListItemKind::Peer),

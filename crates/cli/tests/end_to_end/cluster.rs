@@ -20,18 +20,20 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 
 /// A node of a cluster, which runs or not.
 pub(crate) struct Member {
-    name: String,
-    data: PathBuf,
-    ports: [u16; 4],
-    node: Option<Node>,
-    /// It keeps its data alone, whatever it was part of.
-    pub(crate) embedded: bool,
+    pub(crate) name: String,
+    pub(crate) data: PathBuf,
+    /// Of the gateway, of P2P, of rqlited for HTTP and for Raft.
+    pub(crate) ports: [u16; 4],
+    pub(crate) node: Option<Node>,
+    /// Variables that it is started with.
+    pub(crate) settings: Vec<(&'static str, String)>,
 }
 
 impl Member {
-    pub(crate) fn new(folder: &Path, name: &str) -> Self {
+    pub(crate) fn new(folder: &Path, name: &str, settings: &[(&'static str, String)]) -> Self {
         let ports = [free_port(), free_port(), free_port(), free_port()];
-        Self { name: name.to_owned(), data: folder.join(name), ports, node: None, embedded: false }
+        let (name, data) = (name.to_owned(), folder.join(name));
+        Self { name, data, ports, node: None, settings: settings.to_vec() }
     }
 
     /// Starts it, and waits until it serves.
@@ -45,14 +47,12 @@ impl Member {
             .env("DEBROS_NODE_LISTEN_ADDRESSES", format!("/ip4/127.0.0.1/tcp/{p2p}"))
             .env("DEBROS_DATABASE_RQLITE_PORT", http.to_string())
             .env("DEBROS_DATABASE_RQLITE_RAFT_PORT", raft.to_string())
-            .env("DEBROS_DATABASE_RQLITED_PATH", rqlited());
-        if self.embedded {
-            command.env("DEBROS_DATABASE_ENGINE", "embedded");
-        }
+            .env("DEBROS_DATABASE_RQLITED_PATH", rqlited())
+            .envs(self.settings.iter().cloned());
         self.node = Some(Node::start_by(&mut command, &self.data));
     }
 
-    fn node(&self) -> &Node {
+    pub(crate) fn node(&self) -> &Node {
         self.node.as_ref().expect("the node runs")
     }
 
@@ -66,14 +66,17 @@ impl Member {
         self.node.take().expect("the node runs").stop();
     }
 
-    fn rqlited_pid(&self) -> u32 {
+    pub(crate) fn rqlited_pid(&self) -> u32 {
         let text = std::fs::read_to_string(self.data.join("rqlite/rqlited.pid")).unwrap();
         text.trim().parse().unwrap()
     }
 
     /// Kills the node with its rqlited, as a loss of power ends both.
-    fn kill(&mut self) {
-        self.kill_rqlited();
+    pub(crate) fn kill(&mut self) {
+        // A relay has none.
+        if self.data.join("rqlite").exists() {
+            self.kill_rqlited();
+        }
         self.node.take().expect("the node runs").program.kill();
     }
 
@@ -98,32 +101,37 @@ impl Member {
     }
 }
 
-struct Cluster {
-    members: Vec<Member>,
+pub(crate) struct Cluster {
+    pub(crate) members: Vec<Member>,
     _folder: TempDir,
 }
 
 impl Cluster {
     /// Three nodes: one that begins the cluster, and two that join it.
     fn start() -> Self {
+        Self::start_with(&["one", "two", "three"], &[])
+    }
+
+    /// Nodes with these names: the first begins the cluster, the others join it, one after another.
+    pub(crate) fn start_with(names: &[&str], settings: &[(&'static str, String)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut members: Vec<Member> =
-            ["one", "two", "three"].iter().map(|name| Member::new(folder.path(), name)).collect();
+        let of = |name: &&str| Member::new(folder.path(), name, settings);
+        let mut members: Vec<Member> = names.iter().map(of).collect();
         members[0].start(&[]);
         members[0].try_cli(&["cluster", "init"]).expect("a cluster begins");
-        for index in 1..3 {
+        for index in 1..members.len() {
             let token = join_token(&members[0]);
             members[index].start(&["--join", &token]);
         }
         Self { members, _folder: folder }
     }
 
-    fn http(&self, index: usize, key: &str) -> Http {
+    pub(crate) fn http(&self, index: usize, key: &str) -> Http {
         self.members[index].http(key)
     }
 
     /// The node that leads.
-    fn leader(&self) -> usize {
+    pub(crate) fn leader(&self) -> usize {
         wait_for("a leader", || {
             let running = self.members.iter().filter(|member| member.node.is_some());
             let status =
@@ -143,7 +151,7 @@ pub(crate) fn join_token(member: &Member) -> String {
     token["token"].as_str().unwrap().to_owned()
 }
 
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(found) = look() {
@@ -156,7 +164,7 @@ fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 
 /// Sends a request as a client does that wants it done: again, through the next gateway, until it
 /// has a success.
-async fn insist(
+pub(crate) async fn insist(
     https: &[Http],
     first: usize,
     method: &Method,
@@ -188,13 +196,13 @@ async fn insist(
     }
 }
 
-async fn insert(https: &[Http], first: usize, id: &str) {
+pub(crate) async fn insert(https: &[Http], first: usize, id: &str) {
     let body = json!({ "sql": "INSERT INTO rows VALUES (?)", "args": [id] });
     insist(https, first, &Method::POST, "/v1/db/query", id, &body).await;
 }
 
 /// All rows, each as often as it is there.
-async fn rows(http: &Http) -> Vec<String> {
+pub(crate) async fn rows(http: &Http) -> Vec<String> {
     let body = json!({ "sql": "SELECT id FROM rows ORDER BY id", "consistency": "linearizable" });
     let began = Instant::now();
     let answer = loop {

@@ -103,7 +103,7 @@ fn strip(value: &mut Value, field: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_becomes_a_cluster_and_one_node_again_with_all_that_it_has() {
     let folder = tempfile::tempdir().unwrap();
-    let [mut one, mut two] = ["one", "two"].map(|name| Member::new(folder.path(), name));
+    let [mut one, mut two] = ["one", "two"].map(|name| Member::new(folder.path(), name, &[]));
     one.start(&[]);
     let mut application = Application::make(&one.http("")).await;
     let before = application.seen(&one.http("")).await;
@@ -128,7 +128,7 @@ async fn a_node_becomes_a_cluster_and_one_node_again_with_all_that_it_has() {
 
     two.stop();
     one.stop();
-    one.embedded = true;
+    one.settings.push(("DEBROS_DATABASE_ENGINE", "embedded".to_owned()));
     one.start(&[]);
     assert_eq!(application.seen(&one.http("")).await, grown);
     let asked = json!({ "refresh_token": application.refresh });

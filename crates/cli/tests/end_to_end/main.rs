@@ -12,6 +12,7 @@ mod support;
 
 mod apart;
 mod cluster;
+mod cluster_roles;
 mod conversion;
 mod faults;
 mod idempotency;

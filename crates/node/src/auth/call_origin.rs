@@ -3,7 +3,7 @@
 use debros_p2p::{CallContext, PeerId, TrustLevel};
 use debros_proto::network::caller_network;
 use debros_proto::{Error, Result};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Where a call without a credential comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,19 @@ pub(crate) enum CountedPeer {
 }
 
 impl CallOrigin {
+    /// The address to name for the caller where its call is passed on; `None`: a caller in this
+    /// process itself. What a peer names is not passed on: it may name any. Programs of this machine
+    /// are one caller elsewhere.
+    pub(crate) fn relayed_address(self) -> Option<IpAddr> {
+        match self {
+            CallOrigin::User(user) => user,
+            CallOrigin::Peer { peer: CountedPeer::Network(network), .. } => Some(network),
+            CallOrigin::Peer { peer: CountedPeer::Id(_), .. } => {
+                Some(IpAddr::V4(Ipv4Addr::LOCALHOST))
+            }
+        }
+    }
+
     /// Reads where a call comes from. `named` is the request's `caller_address`, empty when there
     /// is none.
     ///

@@ -104,6 +104,12 @@ impl CredentialVerifier {
         }
     }
 
+    /// Whether this is the credential of who runs the node.
+    pub(crate) fn is_operator(&self, credential: &str) -> bool {
+        let hash = secret::sha256(credential);
+        secret::constant_time_eq(&hash, &self.operator_hash)
+    }
+
     /// Whose credential this is.
     pub(crate) async fn verify(&self, credential: &str) -> Result<Arc<VerifiedIdentity>> {
         self.verify_until(credential).await.map(|(identity, _)| identity)

@@ -126,6 +126,22 @@ impl AuthService {
         })
     }
 
+    /// Checks the site of a sign-in that is answered elsewhere.
+    ///
+    /// # Errors
+    /// `forbidden` when a peer names a site that the node does not know.
+    pub(crate) fn check_site(&self, peer: Option<PeerId>, call: &Call) -> Result<()> {
+        let proof = match call {
+            Call::Challenge(request) => return self.domains.check_named(peer, &request.domain),
+            Call::SignIn(request) => &request.proof,
+            Call::RegisterApp(request) => &request.proof,
+            Call::CreateApiKeyByProof(request) => &request.proof,
+            _ => return Ok(()),
+        };
+        let domain = proof.as_ref().map(|proof| proof.domain.as_str());
+        self.domains.check_named(peer, domain.unwrap_or_default())
+    }
+
     /// Calls that carry their own proof.
     pub(crate) async fn handle_public(
         &self,

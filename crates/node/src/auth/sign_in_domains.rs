@@ -23,6 +23,14 @@ impl SignInDomains {
         Self { listed: listed.iter().map(|domain| domain.to_ascii_lowercase()).collect() }
     }
 
+    /// As [`check_domain`](Self::check_domain), also where no site is named.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub(super) fn check_named(&self, peer: Option<PeerId>, domain: &str) -> Result<()> {
+        if domain.is_empty() { Ok(()) } else { self.check_domain(peer, domain) }
+    }
+
     /// Passes for a known site, for one of the caller's own machine, and for every site that a
     /// gateway in this process names: it takes no name from a caller.
     ///

@@ -22,9 +22,13 @@ mod node_record;
 mod operator_calls;
 mod proof_server;
 mod prove;
+mod raft_membership;
 mod recovery;
 mod register;
+mod relay;
 mod replication;
+mod role_changes;
+mod role_keeper;
 mod seen_members;
 
 pub use join_token::{JoinToken, JoinTokenError};
@@ -37,10 +41,12 @@ pub use seen_members::{SeenMember, read_seen_members};
 pub(crate) use file_transfer::fetch_files;
 pub(crate) use keyring::Keyring;
 pub(crate) use members_link::MembersLink;
+pub(crate) use node_record::NodeRole;
+pub(crate) use relay::Relay;
 pub(crate) use replication::Replication;
 
 use crate::clock::Clock;
-use crate::config::ClusterConfig;
+use crate::config::{ClusterConfig, NodeConfig};
 use cluster_key::ClusterKey;
 use cluster_state::{ClusterState, OwnNode, name_taken_error};
 use control::{ClusterControl, DataAlone};
@@ -52,9 +58,10 @@ use debros_proto::rpc::{self, response};
 use debros_proto::{Code, Error, Result};
 use futures::future::join_all;
 use lag_watch::{LOOK_INTERVAL, LagWatch};
-use node_record::{NodeRecord, NodeRole};
+use node_record::NodeRecord;
 use proof_server::{ProofServer, removed_error};
 use register::{NodeRegister, RoleCounts};
+use role_keeper::RoleKeeper;
 use seen_members::WRITE_INTERVAL;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -78,6 +85,9 @@ pub(crate) struct ClusterService {
     data_dir: PathBuf,
     lag_watch: LagWatch,
     replication: Option<Arc<Replication>>,
+    replace_after: Duration,
+    /// The node holds none of the data: its register is a copy that others tell it.
+    is_relay: bool,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -100,6 +110,8 @@ pub(crate) struct ClusterSetup {
     pub(crate) replication: Option<Arc<Replication>>,
     /// The folder of everything the node keeps.
     pub(crate) data_dir: PathBuf,
+    /// The node holds none of the cluster's data.
+    pub(crate) is_relay: bool,
     /// The folder of the database.
     pub(crate) database_dir: PathBuf,
 }
@@ -113,10 +125,7 @@ impl ClusterService {
         setup: ClusterSetup,
         config: &ClusterConfig,
     ) -> Result<Self, ClusterKeyError> {
-        let counts = RoleCounts {
-            voters: config.replication_factor,
-            holders: config.max_replicas.max(config.replication_factor),
-        };
+        let counts = RoleCounts::of(config);
         let ClusterSetup {
             engine,
             clock,
@@ -126,6 +135,7 @@ impl ClusterService {
             key_path,
             replication,
             data_dir,
+            is_relay,
             database_dir,
         } = setup;
         let register = NodeRegister::new(Arc::clone(&engine), clock, counts);
@@ -151,6 +161,8 @@ impl ClusterService {
             data_dir,
             lag_watch: LagWatch::default(),
             replication,
+            replace_after: config.replace_after,
+            is_relay,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })
@@ -181,13 +193,23 @@ impl ClusterService {
             self.members.follow_register().await;
         }
         let service = Arc::clone(self);
+        self.spawn_task(async move { service.follow_changes().await });
+        if let Some(replication) = &self.replication {
+            let replication = Arc::clone(replication);
+            let keeper = RoleKeeper::new(Arc::clone(self), replication, self.replace_after);
+            self.spawn_task(keeper.run());
+        }
+        Ok(())
+    }
+
+    fn spawn_task(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
         self.tasks.spawn(async move {
             tokio::select! {
-                () = service.stop.cancelled() => {}
-                () = service.follow_changes() => {}
+                () = stop.cancelled() => {}
+                () = work => {}
             }
         });
-        Ok(())
     }
 
     /// Brings the node's own entry up to date.
@@ -242,7 +264,40 @@ impl ClusterService {
             if let Err(error) = self.refresh().await {
                 tracing::debug!(%error, "the register of the cluster cannot be read; what was read before holds");
             }
+            if self.is_relay {
+                self.follow_holders().await;
+            }
         }
+    }
+
+    /// Has a node that holds the data tell what is new in the register, and what that means for this
+    /// one, which does not.
+    async fn follow_holders(&self) {
+        let connected = self.members.connected();
+        for (peer, member) in connected.iter() {
+            let role = self.state.live_node(peer).map(|node| node.role);
+            if role.is_none_or(|role| role == NodeRole::Relay) {
+                continue;
+            }
+            match exchange::exchange_nodes(&self.state, &member.channel).await {
+                Ok(()) => break,
+                Err(error) => {
+                    tracing::debug!(%peer, %error, "a node does not tell what is new in the register");
+                }
+            }
+        }
+        if self.own_role().is_some_and(|role| role != NodeRole::Relay) {
+            self.state.request_restart("it is to hold the cluster's data from now on");
+        }
+    }
+
+    /// What this node is, as far as its register says.
+    pub(crate) fn own_role(&self) -> Option<NodeRole> {
+        self.state.live_node(&self.state.own.peer_id).map(|node| node.role)
+    }
+
+    pub(crate) fn own_peer(&self) -> PeerId {
+        self.state.own.peer_id
     }
 
     /// Reads the register again, and acts on what is new in it.
@@ -346,7 +401,11 @@ impl ClusterService {
         self.replication.as_ref().ok_or_else(|| {
             Error::new(
                 Code::Unavailable,
-                "this node does not take part in the cluster's database yet: it has to be started again",
+                if self.is_relay {
+                    "this node is a relay: it holds none of the cluster's data"
+                } else {
+                    "this node does not take part in the cluster's database yet: it has to be started again"
+                },
             )
         })
     }
@@ -417,6 +476,18 @@ impl ClusterService {
         self.tasks.wait().await;
         self.members.stop().await;
     }
+}
+
+/// What a node is, as the register in an engine has it; `None`: there is none, or not this node.
+pub(crate) async fn known_role(
+    engine: &Arc<dyn Engine>,
+    config: &NodeConfig,
+    own: &PeerId,
+) -> Option<NodeRole> {
+    let counts = RoleCounts::of(&config.cluster);
+    let register = NodeRegister::new(Arc::clone(engine), config.clock.clone(), counts);
+    let nodes = register.list().await.ok()?;
+    nodes.iter().find(|node| node.peer_id == *own && !node.is_removed()).map(|node| node.role)
 }
 
 fn not_a_node_error() -> Error {

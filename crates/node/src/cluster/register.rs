@@ -1,9 +1,11 @@
 //! The register: the tables of the system's database that say which nodes are in the cluster, and
 //! which tokens let one in.
 
-use super::node_record::{NodeDescription, NodeRecord};
+use super::node_record::{NodeDescription, NodeRecord, NodeRole};
+use super::role_changes::RoleChange;
 use crate::auth::RowColumns as _;
 use crate::clock::Clock;
+use crate::config::ClusterConfig;
 use debros_engine::{CallOptions, CallerKey, Engine, TargetDatabase};
 use debros_p2p::PeerId;
 use debros_proto::rpc::{Consistency, Row, Statement, StatementResult, Value};
@@ -26,6 +28,14 @@ const TOKEN_KEPT_MS: i64 = 24 * 60 * 60 * 1000;
 pub(crate) struct RoleCounts {
     pub(crate) voters: u32,
     pub(crate) holders: u32,
+}
+
+impl RoleCounts {
+    /// As the node is configured: at least those hold the data that are to vote.
+    pub(crate) fn of(config: &ClusterConfig) -> Self {
+        let voters = config.replication_factor;
+        Self { voters, holders: config.max_replicas.max(voters) }
+    }
 }
 
 /// The register of nodes and join tokens.
@@ -55,6 +65,10 @@ pub(crate) enum TokenState {
 impl NodeRegister {
     pub(crate) fn new(engine: Arc<dyn Engine>, clock: Clock, counts: RoleCounts) -> Self {
         Self { engine, clock, counts }
+    }
+
+    pub(crate) fn counts(&self) -> RoleCounts {
+        self.counts
     }
 
     pub(crate) fn now_ms(&self) -> i64 {
@@ -243,6 +257,82 @@ impl NodeRegister {
         let own = own.to_string();
         self.run(vec![Statement::new(vote, [self.now_ms().into(), own.into()])]).await?;
         Ok(names)
+    }
+
+    /// Changes roles, if they are still those that the change was decided for. A voter is only lost
+    /// for one that takes its place.
+    ///
+    /// # Errors
+    /// As a write to the database.
+    pub(crate) async fn change_roles(&self, change: &RoleChange, voters: usize) -> Result<()> {
+        let voters = Value::from(i64::try_from(voters).unwrap_or(i64::MAX));
+        let statements = match change {
+            RoleChange::Promote { replica, lost } => {
+                let is_replica = "EXISTS (SELECT 1 FROM nodes WHERE peer_id = ? AND role = 'replica' AND removed_at IS NULL)";
+                let demote = lost.map(|lost| {
+                    let replica = Value::from(replica.to_string());
+                    self.change_role(
+                        lost,
+                        NodeRole::Voter,
+                        NodeRole::Replica,
+                        is_replica,
+                        [replica],
+                    )
+                });
+                let is_free =
+                    "(SELECT count(*) FROM nodes WHERE removed_at IS NULL AND role = 'voter') < ?";
+                let promote = self.change_role(
+                    *replica,
+                    NodeRole::Replica,
+                    NodeRole::Voter,
+                    is_free,
+                    [voters],
+                );
+                demote.into_iter().chain([promote]).flatten().collect()
+            }
+            RoleChange::Hold { relay } => {
+                let is_free =
+                    "(SELECT count(*) FROM nodes WHERE removed_at IS NULL AND role <> 'relay') < ?";
+                let holders = Value::from(self.counts.holders);
+                let hold = self.change_role(
+                    *relay,
+                    NodeRole::Relay,
+                    NodeRole::Replica,
+                    is_free,
+                    [holders],
+                );
+                hold.into()
+            }
+        };
+        self.run(statements).await.map(|_| ())
+    }
+
+    /// Gives a node that has a role another one, under a condition, with the record for the audit.
+    fn change_role(
+        &self,
+        peer_id: PeerId,
+        from: NodeRole,
+        to: NodeRole,
+        condition: &str,
+        args: impl IntoIterator<Item = Value>,
+    ) -> [Statement; 2] {
+        let (now, peer) = (self.now_ms(), Value::from(peer_id.to_string()));
+        let condition = format!("peer_id = ? AND role = ? AND removed_at IS NULL AND {condition}");
+        let args: Vec<Value> = [peer.clone(), from.name().into()].into_iter().chain(args).collect();
+        let audit = format!(
+            "INSERT INTO audit_events (at, kind, namespace, subject, detail)
+            SELECT ?, 'node_role_changed', '', ?, ? FROM nodes WHERE {condition}"
+        );
+        // Later than what any node knows of it, whose clock may be ahead.
+        let change = format!(
+            "UPDATE nodes SET role = ?, updated_at = max(?, updated_at + 1) WHERE {condition}"
+        );
+        let audit_args = [now.into(), peer, to.name().into()];
+        let change_args = [to.name().into(), now.into()];
+        [
+            Statement::new(audit, audit_args.into_iter().chain(args.clone())),
+            Statement::new(change, change_args.into_iter().chain(args)),
+        ]
     }
 
     /// Keeps the hash of a new token's secret, and forgets those that expired long ago.

@@ -12,7 +12,9 @@ use debros_engine::embedded::EmbeddedConfig;
 use debros_p2p::{EventSource, PeerId};
 use debros_proto::rpc;
 use debros_proto::{Code, Error, Result};
-use debros_rqlite::{ReadLevel, RqliteLog, Rqlited, RqlitedConfig, RqlitedState, certificates};
+use debros_rqlite::{
+    ClientError, RaftNode, ReadLevel, RqliteLog, Rqlited, RqlitedConfig, RqlitedState, certificates,
+};
 use futures::stream;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -205,6 +207,59 @@ impl Replication {
         Some(said.into_iter().filter_map(of).collect())
     }
 
+    /// The nodes of Raft's cluster, as this node's rqlited knows them.
+    ///
+    /// # Errors
+    /// `unavailable` when it does not answer.
+    pub(super) async fn raft_nodes(&self) -> Result<Vec<RaftNode>> {
+        self.log
+            .client()
+            .nodes()
+            .await
+            .map_err(|error| raft_error("its nodes are not known", &error))
+    }
+
+    /// Whether this node's rqlited leads Raft.
+    ///
+    /// # Errors
+    /// `unavailable` when it does not answer.
+    pub(super) async fn leads_raft(&self) -> Result<bool> {
+        let leads = self.log.client().is_leader().await;
+        leads.map_err(|error| raft_error("its leader is not known", &error))
+    }
+
+    /// Whether this node's rqlited knows a leader of Raft.
+    pub(super) async fn knows_raft_leader(&self) -> bool {
+        self.log.client().leader().await.is_ok_and(|leader| leader.is_some())
+    }
+
+    /// Takes a node out of Raft: it does not vote any more. The log still waits for it.
+    ///
+    /// # Errors
+    /// `unavailable` when Raft's leader did not confirm it.
+    pub(super) async fn remove_from_raft(&self, peer: PeerId) -> Result<()> {
+        let removed = self.log.client().remove(&peer.to_string()).await;
+        removed
+            .map_err(|error| raft_error("the node cannot be taken out of the voters now", &error))
+    }
+
+    /// Has this node's rqlited join Raft's cluster again, with a vote or without.
+    pub(super) async fn join_raft_again(&self, peers: Vec<String>, non_voter: bool) {
+        if let Some(rqlited) = &*self.rqlited.lock().await {
+            rqlited.join_again(peers, non_voter, STOP_TIME).await;
+        }
+    }
+
+    /// Up to which entry each node's files are on its disk, as the nodes said last.
+    ///
+    /// # Errors
+    /// `unavailable` when the log cannot be read.
+    pub(super) async fn durable_entries(&self) -> Result<HashMap<PeerId, u64>> {
+        let holders = self.log.holders(ReadLevel::Weak).await;
+        let holders = holders.map_err(|error| raft_error("the log cannot be read", &error))?;
+        Ok(holders.into_iter().filter_map(|(node, at)| Some((node.parse().ok()?, at))).collect())
+    }
+
     /// Lets another node lead, and ends rqlited, which hands over as well. The database is closed
     /// before.
     pub(crate) async fn stop(&self) {
@@ -284,15 +339,13 @@ impl ClusterControl for Replication {
     }
 
     async fn remove_holder(&self, peer: PeerId) -> Result<()> {
-        let node = peer.to_string();
-        self.log.client().remove(&node).await.map_err(|error| {
-            Error::new(
-                Code::Unavailable,
-                format!("the node cannot be taken out of the voters now: {error}"),
-            )
-        })?;
-        self.database.forget_holder(&node).await
+        self.remove_from_raft(peer).await?;
+        self.database.forget_holder(&peer.to_string()).await
     }
+}
+
+fn raft_error(what: &str, error: &ClientError) -> Error {
+    Error::new(Code::Unavailable, format!("{what}: {error}"))
 }
 
 pub(super) fn rqlited_config(

@@ -94,6 +94,62 @@ pub(crate) async fn hello_as(folder: &Path, to: &TestNode, name: &str) -> Result
     call(&channel, Call::NodeHello(KeyFile::read(folder).hello(name))).await.map(|_| ())
 }
 
+/// Whoever passes a call on is believed about its caller, its operator among them.
+#[tokio::test]
+async fn only_a_proven_node_passes_calls_on() {
+    let one = first_node("one").await;
+    let two = join("two", &one).await;
+    crate::support::all_connected(&[&one, &two]).await;
+    let admin = one.api_key("a").await;
+    let passed_on = |call: Call, credential: &str, operator: bool| Request {
+        call: Some(call),
+        credential: credential.to_owned(),
+        relayed: Some(rpc::RelayedCaller { operator }),
+        ..Default::default()
+    };
+    let who = || Call::WhoAmI(rpc::WhoAmIRequest::default());
+    let (_host, stranger) = connect(Keypair::generate_ed25519(), &one).await;
+    let inside = Channel::local(one.node().handler());
+    for channel in [&stranger, &inside] {
+        for (call, credential, operator) in [
+            (who(), "", true),
+            (who(), admin.as_str(), false),
+            (who(), one.node().operator_credential(), false),
+            (Call::Health(rpc::HealthRequest::default()), "", false),
+        ] {
+            let refused = channel.call(passed_on(call, credential, operator), LONG).await;
+            assert_eq!(refused.unwrap_err().code, Code::Forbidden);
+        }
+    }
+
+    let proven = two.node().members().channel(&one.node().peer_id()).unwrap();
+    let identity = async |credential: &str, operator| {
+        let answer = proven.call(passed_on(who(), credential, operator), LONG).await?;
+        let Some(response::Result::WhoAmI(who)) = answer.result else { panic!("{answer:?}") };
+        Ok::<_, Error>((who.namespace, who.operator))
+    };
+    assert_eq!(identity("", true).await.unwrap(), (String::new(), true));
+    assert_eq!(identity(&admin, false).await.unwrap(), ("a".to_owned(), false));
+    assert_eq!(identity("", false).await.unwrap_err().code, Code::Unauthenticated);
+    // A caller is no node, whoever passes its call on.
+    let nodes = Call::ExchangeNodes(rpc::ExchangeNodesRequest::default());
+    let refused = proven.call(passed_on(nodes, "", true), LONG).await;
+    assert_eq!(refused.unwrap_err().code, Code::Forbidden);
+    // It may name any site, as a gateway inside the node; a peer may not.
+    let challenge = || {
+        Call::Challenge(rpc::ChallengeRequest {
+            wallet: "0x7e5f4552091a69125d5dfcb7b8c2659029395bdf".to_owned(),
+            namespace: "a".to_owned(),
+            domain: "gateway.example".to_owned(),
+            uri: "https://gateway.example/".to_owned(),
+            ..Default::default()
+        })
+    };
+    let request = Request { call: Some(challenge()), ..Default::default() };
+    assert_eq!(stranger.call(request, LONG).await.unwrap_err().code, Code::Forbidden);
+    proven.call(passed_on(challenge(), "", false), LONG).await.unwrap();
+}
+
 #[tokio::test]
 async fn only_a_proven_node_makes_the_calls_of_nodes() {
     let one = first_node("one").await;

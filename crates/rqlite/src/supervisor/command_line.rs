@@ -12,6 +12,13 @@ use std::process::Command;
 pub(super) const SETPRIV: &str = "setpriv";
 pub(super) const DIE_WITH_PARENT: [&str; 3] = ["--pdeathsig", "TERM", "--"];
 
+/// More nodes than a cluster has. A voter that is told to expect them joins, or goes on when it finds
+/// the cluster led, by itself perhaps; it never makes a new one. Told to join alone, it ends when
+/// nobody lets it in, also when the cluster needs nobody but it.
+const NEVER_ENOUGH: u32 = 1000;
+/// How long a voter tries that; then it is started again.
+const JOIN_TIME: &str = "15s";
+
 pub(super) struct ChildFiles {
     pub(super) store: PathBuf,
     pub(super) auth: PathBuf,
@@ -56,8 +63,15 @@ fn arguments(
         flag("join", config.join.join(",").into());
         flag("join-as", super::auth_file::USER.into());
     }
+    if features.has("cluster-connect-timeout") {
+        // A node that hangs takes this long of the time to join through the next one.
+        flag("cluster-connect-timeout", "5s".into());
+    }
     if let Some(nodes) = config.bootstrap_expect {
         flag("bootstrap-expect", nodes.to_string().into());
+    } else if !config.join.is_empty() && !config.non_voter {
+        flag("bootstrap-expect", NEVER_ENOUGH.to_string().into());
+        flag("bootstrap-expect-timeout", JOIN_TIME.into());
     }
     if let Some(tls) = &config.tls {
         flag("node-cert", tls.certificate.clone().into());

@@ -20,8 +20,8 @@ pub struct RqlitedConfig {
     pub raft: SocketAddr,
     /// The address that the other nodes are told, if it is not `raft`.
     pub raft_advertise: Option<SocketAddr>,
-    /// Raft addresses of nodes to join through; the node's own may be among them. Empty for a node
-    /// that starts a cluster alone, or is in one already.
+    /// Raft addresses of nodes to join through; the node's own may be among them if it votes. Empty
+    /// for a node that starts a cluster alone, or is in one already.
     pub join: Vec<String>,
     /// How many of `join` have to be there to make a new cluster of them; `None` joins an old one.
     pub bootstrap_expect: Option<u32>,

@@ -27,7 +27,7 @@ use command_line::ChildFiles;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use supervision::Supervision;
 use tokio::sync::watch;
@@ -99,6 +99,8 @@ impl StartError {
 #[derive(Debug)]
 pub struct Rqlited {
     client: RqliteClient,
+    /// What the next child is started with.
+    config: Arc<Mutex<RqlitedConfig>>,
     features: Features,
     raft_addr: SocketAddr,
     state: watch::Receiver<RqlitedState>,
@@ -154,13 +156,14 @@ impl Rqlited {
         let client = RqliteClient::new(config.http, auth_file::USER, &credentials.password);
         let files = ChildFiles { store: lock.store(), auth: credentials.path };
         let raft_addr = config.raft;
+        let config = Arc::new(Mutex::new(config));
 
         let child = Arc::new(ChildSlot::default());
         let (state_sender, state) = watch::channel(RqlitedState::Starting);
         let (restarts_sender, restarts) = watch::channel(0);
         let (stop, stopped) = watch::channel(false);
         let supervision = Supervision {
-            config,
+            config: Arc::clone(&config),
             features: features.clone(),
             files,
             lock: Arc::new(lock),
@@ -171,7 +174,7 @@ impl Rqlited {
             stopped,
         };
         let task = tokio::spawn(supervision.run());
-        Ok(Self { client, features, raft_addr, state, restarts, child, stop, task })
+        Ok(Self { client, config, features, raft_addr, state, restarts, child, stop, task })
     }
 
     /// A client of the child. It stays the right one when the child is restarted.
@@ -219,6 +222,24 @@ impl Rqlited {
     /// Has the child hand Raft's leadership over, by ending it in order: it is started again at once.
     pub fn hand_over(&self) {
         self.child.terminate();
+    }
+
+    /// Has the child join again, as one that votes or does not, through these Raft addresses: it is
+    /// ended in order, has `within` for it, and is started again at once. rqlite ignores the joining
+    /// of a node that it has as something else: [remove](RqliteClient::remove) it first.
+    pub async fn join_again(&self, join: Vec<String>, non_voter: bool, within: Duration) {
+        {
+            let mut config = debros_proto::lock(&self.config);
+            config.join = join;
+            config.non_voter = non_voter;
+        }
+        let mut restarts = self.restarts.clone();
+        restarts.mark_unchanged();
+        self.child.terminate();
+        if tokio::time::timeout(within, restarts.changed()).await.is_err() {
+            // It waits for another node that hangs, perhaps. What it has is on the disk.
+            self.child.kill();
+        }
     }
 
     /// Ends the child: it hands leadership over, and has `within` for it; then it is killed.

@@ -6,7 +6,7 @@ use super::command_line::{ChildFiles, command};
 use super::data_lock::DataLock;
 use super::{Features, RqlitedConfig, free_port, snapshot_guard};
 use crate::client::{ReadLevel, RqliteClient, Statement};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
@@ -20,7 +20,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// All that the task which keeps a child running has.
 pub(super) struct Supervision {
-    pub(super) config: RqlitedConfig,
+    /// Read at each start of the child.
+    pub(super) config: Arc<Mutex<RqlitedConfig>>,
     pub(super) features: Features,
     pub(super) files: ChildFiles,
     pub(super) lock: Arc<DataLock>,
@@ -37,7 +38,7 @@ impl Supervision {
             tracing::warn!(target: "rqlited", "there is no setpriv that knows --pdeathsig: should this process be killed, rqlited runs on until the next start");
         }
         if self.features.loses_rows_on_long_reads() {
-            tracing::warn!(target: "rqlited", program = %self.config.program.display(), "this rqlite is of version 8 and can lose rows in a snapshot, which is guarded against; version 9.4.5 or later is better");
+            tracing::warn!(target: "rqlited", program = %debros_proto::lock(&self.config).program.display(), "this rqlite is of version 8 and can lose rows in a snapshot, which is guarded against; version 9.4.5 or later is better");
         }
         let mut pause = FIRST_PAUSE;
         while !*self.stopped.borrow() {
@@ -62,7 +63,8 @@ impl Supervision {
 
     /// From a start to the end of the child.
     async fn one_life(&mut self) -> Life {
-        let mut http = self.config.http;
+        let config = debros_proto::lock(&self.config).clone();
+        let mut http = config.http;
         if http.port() == 0 {
             match free_port(http) {
                 // Chosen again at each start: what was free may be taken now.
@@ -71,7 +73,7 @@ impl Supervision {
             }
         }
         self.client.set_address(http);
-        let command = command(&self.config, &self.features, &self.files, http);
+        let command = command(&config, &self.features, &self.files, http);
         let started =
             child_process::start(command, Arc::clone(&self.child), Arc::clone(&self.lock));
         let mut end = match started {

@@ -9,6 +9,7 @@ mod cluster;
 mod common;
 mod known_loss;
 mod log;
+mod roles;
 mod supervision;
 #[path = "../support/mod.rs"]
 mod support;
