@@ -100,6 +100,7 @@ impl ClusterDatabase {
             catch_up: CatchUp::new(Arc::clone(&embedded), log.clone(), Arc::clone(&progress)),
             problem,
             declines: Arc::clone(&declines),
+            another_led: false,
         };
         let durability = Durability {
             node: config.node,

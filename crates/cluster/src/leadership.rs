@@ -3,7 +3,7 @@
 use crate::catch_up::{CatchUp, CatchUpError};
 use crate::errors::log_error;
 use crate::leader_link::{CommittedEntries, LeaderLink};
-use crate::progress::Progress;
+use crate::progress::{LEASE, Progress};
 use debros_rqlite::{ClientError, ReadLevel, RqliteLog};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -28,6 +28,8 @@ pub(crate) struct Leadership {
     pub(crate) problem: watch::Sender<Option<String>>,
     /// This node is about to stop, and lets another lead.
     pub(crate) declines: Arc<AtomicBool>,
+    /// Another node has led since this one did, also when this one has claimed meanwhile.
+    pub(crate) another_led: bool,
 }
 
 impl Leadership {
@@ -78,6 +80,7 @@ impl Leadership {
     async fn claim(&mut self) -> Result<(), CatchUpError> {
         let asked = Instant::now();
         let before = self.log.leadership(ReadLevel::Strong).await.map_err(failed)?;
+        self.another_led |= before.term > 0 && before.node != self.node;
         let term = loop {
             match self.log.claim(&self.node, before.term).await {
                 Ok(term) => break term,
@@ -97,6 +100,13 @@ impl Leadership {
             return Ok(());
         }
         self.problem.send_replace(None);
+        // The node that led may read on its own until its lease ends, and no confirmation of its
+        // place is later than the claim. That Raft has elected another leader shows nothing: an
+        // rqlited that ends in order hands over at once, and one that leads no more passes appends
+        // on.
+        if std::mem::take(&mut self.another_led) {
+            tokio::time::sleep_until((confirmed + LEASE).into()).await;
+        }
         // A transaction that was broken off in the middle ends here: what is appended next is not
         // its continuation.
         self.progress.note_applied(reached);

@@ -1,6 +1,6 @@
 //! Nodes that end, and come back.
 
-use crate::harness::{Cluster, Network, integer, keyed, options, query};
+use crate::harness::{Cluster, LONG, Network, integer, keyed, options, query};
 use debros_cluster::ClusterEngine;
 use debros_engine::Engine as _;
 use debros_proto::Code;
@@ -121,4 +121,54 @@ async fn a_node_that_is_cut_off_serves_only_reads_that_may_be_old() {
     drop(cut);
     engine.close_by(Instant::now()).await;
     cluster.stop().await;
+}
+
+/// An rqlited that ends in order hands the lead of Raft over at once: no time goes by in which the
+/// node that led could not have been heard of.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_rqlited_hands_over_reads_nothing_old() {
+    let cluster = Cluster::start(3).await;
+    let engine = cluster.nodes[cluster.leader().await].engine();
+    query(&*engine, "CREATE TABLE t(a)", options(Consistency::Weak)).await.unwrap();
+    drop(engine);
+    for round in 1..=8 {
+        let old = cluster.leader().await;
+        let insert = || format!("INSERT INTO t VALUES ({round})");
+        // A confirmation that is as recent as one can be.
+        let engine = cluster.nodes[old].engine();
+        let key = |part: &str| keyed(&format!("{part}-{round}"));
+        query(&*engine, &insert(), key("before")).await.unwrap();
+        cluster.nodes[old].rqlited.hand_over();
+        write_elsewhere(&cluster, old, &insert(), &format!("after-{round}")).await;
+        let count = until_answered(&engine, "SELECT count(*) FROM t").await;
+        assert_eq!(count, 2 * round, "round {round}");
+        assert!(cluster.nodes[old].rqlited.wait_serving(LONG).await);
+    }
+    cluster.stop().await;
+}
+
+/// Writes on another node than the one that led, as soon as it leads.
+async fn write_elsewhere(cluster: &Cluster, old: usize, sql: &str, key: &str) {
+    let until = Instant::now() + LONG;
+    loop {
+        assert!(Instant::now() < until, "no other node took the write");
+        for (number, node) in cluster.nodes.iter().enumerate() {
+            let leads = number != old && node.database.is_leader();
+            if leads && query(&*node.engine(), sql, keyed(key)).await.is_ok() {
+                return;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Reads at `weak`, again as long as the node does not find the leader.
+async fn until_answered(engine: &ClusterEngine, sql: &str) -> i64 {
+    let until = Instant::now() + LONG;
+    loop {
+        match query(engine, sql, options(Consistency::Weak)).await {
+            Ok(found) => return integer(&found),
+            Err(error) => assert!(Instant::now() < until, "{error:?}"),
+        }
+    }
 }
