@@ -62,6 +62,11 @@ pub(crate) enum FaultKind {
 }
 
 impl FaultKind {
+    /// Whether a majority of at least three nodes goes on meanwhile, and can talk.
+    pub(crate) fn leaves_majority(self) -> bool {
+        !matches!(self, Self::KillAll | Self::RestartAll)
+    }
+
     /// Whether it fills a disk.
     pub(crate) fn fills_disk(self) -> bool {
         matches!(self, Self::FillDisk | Self::FillLeaderDisk)
@@ -124,7 +129,7 @@ impl Fault {
                 // Longer than a node may take to say that it is cut off.
                 FaultKind::CutMinority | FaultKind::CutLeader => ms(6000, 12_000),
                 kind if kind.needs().contains(&Facility::Network) => ms(500, 10_000),
-                FaultKind::FillDisk | FaultKind::FillLeaderDisk => ms(2000, 10_000),
+                FaultKind::FillDisk | FaultKind::FillLeaderDisk => ms(2000, 15_000),
                 FaultKind::MoveClock => ms(1000, 8000),
                 _ => ms(0, 3000),
             };

@@ -208,10 +208,15 @@ fn run_on(
     shared.stop.store(true, SeqCst);
     let journals: Vec<Journal> =
         runtime.block_on(futures::future::try_join_all(clients))?.into_iter().collect();
-    let mut violations = runtime.block_on(verdict::compare(&gateways, &journals))?;
+    let mut violations = runtime
+        .block_on(verdict::compare(&gateways, &journals))
+        .unwrap_or_else(|error| vec![format!("SILENT: the nodes cannot be compared: {error:#}")]);
     violations.extend(cut_off.violations.iter().cloned());
     violations.extend(healed.err().map(|error| format!("HEAL: {error:#}")));
     violations.extend(full_without_reason(&rounds, &journals));
+    if options.nodes > 2 {
+        violations.extend(summary::long_pauses(&rounds, &journals));
+    }
     let mut out = std::io::stdout();
     writeln!(out, "seed {seed}: {} rounds, {} nodes", rounds.len(), options.nodes)?;
     summary::write(&mut out, &rounds, &journals, violations.len())?;

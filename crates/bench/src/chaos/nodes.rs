@@ -148,6 +148,8 @@ impl ChaosCluster {
             return Ok(());
         }
         let mut command = self.command(index, &self.setup.program);
+        // All vote: any minority may be away.
+        command.env("DEBROS_DATABASE_REPLICATION_FACTOR", self.nodes.len().to_string());
         let node = &mut self.nodes[index];
         let [p2p, http, raft] = node.ports;
         command

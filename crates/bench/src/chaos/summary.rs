@@ -9,6 +9,10 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
+/// The longest pause of all writers that a fault of a minority may cause. It is an election, and on
+/// a full disk the time after which a node finds out that it cannot lead.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
 /// A fault that was made, from its beginning until all had healed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Round {
@@ -62,10 +66,30 @@ pub(crate) fn write(
     Ok(())
 }
 
-fn write_faults(out: &mut impl Write, rounds: &[Round], journals: &[Journal]) -> Result<()> {
+/// Rounds in which no write was acknowledged for too long, although a majority went on.
+pub(crate) fn long_pauses(rounds: &[Round], journals: &[Journal]) -> Vec<String> {
+    let acknowledged = all_acknowledged(journals);
+    let pause =
+        |round: &Round| Duration::from_nanos(longest_gap(&acknowledged, (round.from, round.to)));
+    (1..)
+        .zip(rounds)
+        .filter(|(_, round)| round.kind.leaves_majority() && pause(round) > LONGEST_PAUSE)
+        .map(|(number, round)| {
+            let (name, pause) = (round.kind.name(), pause(round));
+            format!("PAUSE: round {number}, {name}: no write of anybody for {pause:.2?}")
+        })
+        .collect()
+}
+
+fn all_acknowledged(journals: &[Journal]) -> Vec<Moment> {
     let mut acknowledged: Vec<Moment> =
         journals.iter().flat_map(|journal| journal.acknowledged.iter().copied()).collect();
     acknowledged.sort_unstable();
+    acknowledged
+}
+
+fn write_faults(out: &mut impl Write, rounds: &[Round], journals: &[Journal]) -> Result<()> {
+    let acknowledged = all_acknowledged(journals);
     let mut kinds = BTreeMap::<FaultKind, Vec<Gaps>>::new();
     for round in rounds {
         let of = |times: &[Moment]| longest_gap(times, (round.from, round.to));
