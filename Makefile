@@ -7,6 +7,7 @@ GATEWAY_PORT ?= 8080
 P2P_PORT ?= 4001
 CRASH_ROUNDS ?= 100
 CHAOS_ROUNDS ?= 50
+CHAOS_NODES ?= 3
 
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -86,9 +87,10 @@ attacks: ## Attack a node in every way that is known, and measure what a neighbo
 crash: ## Kill the node under load again and again, and look for lost writes
 	CRASH_ROUNDS=$(CRASH_ROUNDS) $(CARGO) test --release -p debros-cli --test crash -- --nocapture
 
-chaos: ## Kill and stop the nodes of a cluster under load, and look for lost, doubled or half writes
+chaos: ## Kill, stop, cut off and fill the nodes of a cluster under load, and look for wrong answers
 	@scripts/fetch-rqlited
-	$(CARGO) run --release -p debros-bench -- chaos --rounds $(CHAOS_ROUNDS) $(if $(CHAOS_SEED),--seed $(CHAOS_SEED))
+	$(CARGO) run --release -p debros-bench -- chaos --rounds $(CHAOS_ROUNDS) --nodes $(CHAOS_NODES) \
+	$(if $(CHAOS_SEED),--seed $(CHAOS_SEED)) $(if $(CHAOS_FAULTS),--faults $(CHAOS_FAULTS))
 
 # Which packages are chosen, and whether there is a target that takes dev-dependencies, decides the features of every
 # library. With these, as in `make test`, they are the same: what `make dev` has built, nobody builds again.

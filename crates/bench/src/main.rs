@@ -74,7 +74,7 @@ enum BenchCommand {
     Ceiling(ceiling::CeilingOptions),
     /// Attacks a node in every known way, and measures a neighbour's latency and the node's memory.
     Attacks(attacks::AttackOptions),
-    /// Kills and stops the nodes of a cluster under load, and looks for lost and doubled writes.
+    /// Does everything to the nodes of a cluster under load, and looks for wrong answers.
     Chaos(chaos::ChaosOptions),
 }
 

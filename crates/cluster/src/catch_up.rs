@@ -26,6 +26,17 @@ pub(crate) enum CatchUpError {
         /// The last one that the files here have.
         applied: u64,
     },
+    /// The own rqlite lacks what the cluster has acknowledged: it met a full disk, applied entries of
+    /// Raft's log without their content, and goes on without them.
+    #[error(
+        "this node's rqlite has lost entries, as on a full disk: its copy of the log ends at {last}, and more was there. If \
+         that stays after rqlited has started again, move the node's db and rqlite folders away, remove the node, and let \
+         it join anew"
+    )]
+    Damaged {
+        /// The last entry of the copy.
+        last: u64,
+    },
     /// It may succeed later.
     #[error("{}", .0.message)]
     Failed(Error),

@@ -7,7 +7,7 @@ use crate::engine::ClusterEngine;
 use crate::errors::{log_error, not_leader_error};
 use crate::leader_link::{CommittedEntries, LeaderLink};
 use crate::leader_service::serve_write;
-use crate::leadership::Leadership;
+use crate::leadership::{Fitness, Leadership};
 use crate::local_state::{LocalState, LocalStateError, SharedLocalState};
 use crate::log_writer::LogWriter;
 use crate::progress::Progress;
@@ -62,6 +62,7 @@ pub struct ClusterDatabase {
     log: RqliteLog,
     problem: watch::Receiver<Option<String>>,
     is_registered: watch::Receiver<bool>,
+    is_unfit: watch::Receiver<bool>,
     declines: Arc<AtomicBool>,
     state: Arc<SharedLocalState>,
     tasks: Vec<JoinHandle<()>>,
@@ -94,6 +95,7 @@ impl ClusterDatabase {
         let (registered, is_registered) = watch::channel(false);
         let (problem, problems) = watch::channel(None);
         let declines = Arc::<AtomicBool>::default();
+        let (fitness, is_unfit) = Fitness::new();
         let leadership = Leadership {
             node: config.node.clone(),
             log: log.clone(),
@@ -102,6 +104,9 @@ impl ClusterDatabase {
             catch_up: CatchUp::new(Arc::clone(&embedded), log.clone(), Arc::clone(&progress)),
             problem,
             declines: Arc::clone(&declines),
+            another_led: false,
+            fitness,
+            is_damaged: false,
         };
         let durability = Durability {
             node: config.node,
@@ -128,6 +133,7 @@ impl ClusterDatabase {
             log,
             problem: problems,
             is_registered,
+            is_unfit,
             declines,
             state,
             tasks,
@@ -269,6 +275,14 @@ impl ClusterDatabase {
     pub fn step_down(&self) {
         self.declines.store(true, SeqCst);
         self.progress.step_down();
+    }
+
+    /// Whether rqlited has to be started again. This node fails to lead again and again, although
+    /// its rqlited leads Raft, because its disk is full, say: nobody can lead until that hands over.
+    /// Or rqlited's copy of the log lacks entries: when it starts, it applies Raft's log anew, from
+    /// its last snapshot on.
+    pub fn is_unfit(&self) -> watch::Receiver<bool> {
+        self.is_unfit.clone()
     }
 
     /// May take the lead again.

@@ -50,15 +50,17 @@ impl ClusterEngine {
         &self.embedded
     }
 
-    /// One statement that writes, or may.
+    /// One statement that writes, or may, of a call that came at `came`.
     async fn write_query(
         &self,
+        came: Instant,
         database: &TargetDatabase,
         statement: Statement,
         options: CallOptions,
     ) -> Result<WriteOutcome<StatementResult>> {
         self.route
             .write(
+                came,
                 Some(database),
                 &options,
                 || self.embedded.query(database, statement.clone(), options.clone()),
@@ -122,8 +124,9 @@ impl Engine for ClusterEngine {
         statement: Statement,
         options: CallOptions,
     ) -> Result<WriteOutcome<StatementResult>> {
+        let call_came = Instant::now();
         if !self.progress.is_leader() && surely_writes(&statement.sql) {
-            return self.write_query(database, statement, options).await;
+            return self.write_query(call_came, database, statement, options).await;
         }
         for _ in 0..READ_ATTEMPTS {
             let came = Instant::now();
@@ -133,7 +136,7 @@ impl Engine for ClusterEngine {
             let found = self.embedded.query(database, statement.clone(), options.clone()).await;
             match found {
                 Err(error) if error.code == Code::NotLeader => {
-                    return self.write_query(database, statement, options).await;
+                    return self.write_query(call_came, database, statement, options).await;
                 }
                 // What was just made may not be here yet: a key, say, that is used at once.
                 Ok(found) if *database == TargetDatabase::System => {
@@ -162,6 +165,7 @@ impl Engine for ClusterEngine {
     ) -> Result<WriteOutcome<Vec<StatementResult>>> {
         self.route
             .write(
+                Instant::now(),
                 Some(database),
                 &options,
                 || self.embedded.transaction(database, statements.clone(), options.clone()),
@@ -195,6 +199,7 @@ impl Engine for ClusterEngine {
     ) -> Result<WriteOutcome<u64>> {
         self.route
             .write(
+                Instant::now(),
                 PAIRS,
                 &options,
                 || {
@@ -227,6 +232,7 @@ impl Engine for ClusterEngine {
     ) -> Result<WriteOutcome<bool>> {
         self.route
             .write(
+                Instant::now(),
                 PAIRS,
                 &options,
                 || self.embedded.kv_delete(namespace, key, condition, options.clone()),
@@ -319,6 +325,7 @@ impl Engine for ClusterEngine {
         };
         self.route
             .write(
+                Instant::now(),
                 None,
                 &options,
                 || async {

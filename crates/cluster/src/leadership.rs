@@ -3,7 +3,7 @@
 use crate::catch_up::{CatchUp, CatchUpError};
 use crate::errors::log_error;
 use crate::leader_link::{CommittedEntries, LeaderLink};
-use crate::progress::Progress;
+use crate::progress::{LEASE, Progress};
 use debros_rqlite::{ClientError, ReadLevel, RqliteLog};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -14,6 +14,9 @@ use tokio::sync::{mpsc, watch};
 const ASK_INTERVAL: Duration = Duration::from_millis(100);
 /// How often the own rqlite's log is read when the leader sends nothing.
 const READ_INTERVAL: Duration = Duration::from_millis(250);
+/// A node whose rqlited leads Raft, and which fails to take the lead for so long and more than once,
+/// keeps the others from leading.
+const UNFIT_AFTER: Duration = Duration::from_secs(3);
 /// The pause after a failure.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -28,6 +31,43 @@ pub(crate) struct Leadership {
     pub(crate) problem: watch::Sender<Option<String>>,
     /// This node is about to stop, and lets another lead.
     pub(crate) declines: Arc<AtomicBool>,
+    /// Another node has led since this one did, also when this one has claimed meanwhile.
+    pub(crate) another_led: bool,
+    pub(crate) fitness: Fitness,
+    /// The own rqlite's copy of the log lacks entries.
+    pub(crate) is_damaged: bool,
+}
+
+/// Whether this node can lead when it has to, because its own rqlited leads Raft, and whether that
+/// has a whole copy of the log.
+pub(crate) struct Fitness {
+    is_unfit: watch::Sender<bool>,
+    /// When the first of the attempts began that have all failed, and how many they are.
+    failing: Option<(Instant, u32)>,
+}
+
+impl Fitness {
+    pub(crate) fn new() -> (Self, watch::Receiver<bool>) {
+        let (is_unfit, observed) = watch::channel(false);
+        (Self { is_unfit, failing: None }, observed)
+    }
+
+    /// It failed to take the lead, in an attempt that began then.
+    fn note_failure(&mut self, began: Instant) {
+        let (since, count) = self.failing.unwrap_or((began, 0));
+        self.failing = Some((since, count + 1));
+        self.set(count > 0 && since.elapsed() >= UNFIT_AFTER);
+    }
+
+    /// It leads, or need not.
+    fn note_fit(&mut self) {
+        self.failing = None;
+        self.set(false);
+    }
+
+    fn set(&self, is_unfit: bool) {
+        self.is_unfit.send_if_modified(|was| std::mem::replace(was, is_unfit) != is_unfit);
+    }
 }
 
 impl Leadership {
@@ -46,8 +86,14 @@ impl Leadership {
                 continue;
             }
             self.connect(&mut following).await;
-            if let Err(error) = self.follow(&mut following).await {
+            let began = Instant::now();
+            let outcome = self.follow(&mut following).await;
+            self.is_damaged = matches!(outcome, Err(CatchUpError::Damaged { .. }));
+            if let Err(error) = outcome {
                 self.note_failure(&error);
+                if self.is_damaged {
+                    self.fitness.note_failure(began);
+                }
                 tokio::time::sleep(PAUSE).await;
             } else if let Some(error) = self.catch_up.failure() {
                 self.note_failure(&CatchUpError::Failed(error));
@@ -58,12 +104,18 @@ impl Leadership {
     async fn look_who_leads(&mut self) {
         match self.log.client().is_leader().await {
             Ok(true) if !self.progress.is_leader() && !self.declines.load(SeqCst) => {
-                if let Err(error) = self.claim().await {
-                    self.note_failure(&error);
+                let began = Instant::now();
+                match self.claim().await {
+                    Ok(()) => self.fitness.note_fit(),
+                    Err(error) => {
+                        self.note_failure(&error);
+                        self.fitness.note_failure(began);
+                    }
                 }
                 return;
             }
             // Another may have claimed.
+            Ok(_) if !self.is_damaged => self.fitness.note_fit(),
             Ok(_) => {}
             Err(error) => return tracing::debug!(%error, "rqlited does not answer"),
         }
@@ -80,6 +132,9 @@ impl Leadership {
     async fn claim(&mut self) -> Result<(), CatchUpError> {
         let asked = Instant::now();
         let before = self.log.leadership(ReadLevel::Strong).await.map_err(failed)?;
+        // The own copy is the log from now on: what it lacks would be lost.
+        self.check_copy(ReadLevel::Strong, self.progress.taken()).await?;
+        self.another_led |= before.term > 0 && before.node != self.node;
         let term = loop {
             match self.log.claim(&self.node, before.term).await {
                 Ok(term) => break term,
@@ -98,6 +153,13 @@ impl Leadership {
             return Ok(());
         }
         self.problem.send_replace(None);
+        // The node that led may read on its own until its lease ends, and no confirmation of its
+        // place is later than the claim. That Raft has elected another leader shows nothing: an
+        // rqlited that ends in order hands over at once, and one that leads no more passes appends
+        // on.
+        if std::mem::take(&mut self.another_led) {
+            tokio::time::sleep_until((confirmed + LEASE).into()).await;
+        }
         self.progress.begin_leading(term, &self.node, last, confirmed);
         tracing::info!(
             term,
@@ -107,6 +169,13 @@ impl Leadership {
         );
         metrics::counter!("debros_cluster_terms_led_total").increment(1);
         Ok(())
+    }
+
+    /// Whether the own rqlite's copy of the log has all that surely was in the log: up to `known`,
+    /// and up to what any node has made durable.
+    async fn check_copy(&self, level: ReadLevel, known: u64) -> Result<(), CatchUpError> {
+        let (last, durable) = self.log.last_and_durable(level).await.map_err(failed)?;
+        if last < known.max(durable) { Err(CatchUpError::Damaged { last }) } else { Ok(()) }
     }
 
     /// Has the leader send what it appends.
@@ -134,6 +203,7 @@ impl Leadership {
     async fn follow(&mut self, following: &mut Following) -> Result<(), CatchUpError> {
         if following.must_read {
             self.catch_up.read_to_end(ReadLevel::None).await?;
+            self.check_copy(ReadLevel::None, 0).await?;
             self.note_success();
             following.must_read = false;
             following.read = Some(Instant::now());

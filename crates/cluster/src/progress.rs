@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// Raft elects no other leader within this time after the old one was heard of (500 ms), less what
-/// clocks and the way of a message may take of it.
-const LEASE: Duration = Duration::from_millis(400);
+/// How long a leader reads on its own after the cluster has confirmed it. The next leader takes no
+/// write before that is over.
+pub(crate) const LEASE: Duration = Duration::from_millis(400);
 
 /// Where this node is.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// The pause before a leader is looked for again.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long a leader is looked for, whatever time the caller has.
-const MAX_WAIT: Duration = Duration::from_secs(5);
+pub(crate) const MAX_WAIT: Duration = Duration::from_secs(5);
 /// How long a write that is done waits until this node has it too.
 const APPLY_WAIT: Duration = Duration::from_secs(2);
 
@@ -37,13 +37,15 @@ impl WriteRoute {
     }
 
     /// Has the leader do a write in a database, or several: `local` when that is this node, else
-    /// `request` is sent to it, and `read` takes its answer apart. Repeated as long as it surely was not done, or has a key that
-    /// makes it happen once.
+    /// `request` is sent to it, and `read` takes its answer apart. Repeated as long as it surely was
+    /// not done, or has a key that makes it happen once. The call came at `came`: whatever it has
+    /// waited for since then is a part of the time for which a leader is looked for.
     ///
     /// # Errors
     /// The write's own; `unavailable` when no leader took it in time.
     pub(crate) async fn write<T, F>(
         &self,
+        came: Instant,
         database: Option<&TargetDatabase>,
         options: &CallOptions,
         local: impl Fn() -> F,
@@ -53,7 +55,7 @@ impl WriteRoute {
     where
         F: Future<Output = Result<WriteOutcome<T>>>,
     {
-        let until = options.deadline.min(Instant::now() + MAX_WAIT);
+        let until = options.deadline.min(came + MAX_WAIT);
         let mut is_unknown = false;
         loop {
             // The engine here says that it is closed.

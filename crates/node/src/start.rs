@@ -453,7 +453,9 @@ async fn open_database(
     let replication =
         Replication::start(config, engine, peer_id, &keyring, state, link.clone(), record).await?;
     let engine = replication.database.engine();
-    let replication = Some((Arc::new(replication), link));
+    let replication = Arc::new(replication);
+    tokio::spawn(Replication::hand_over_when_unfit(Arc::downgrade(&replication)));
+    let replication = Some((replication, link));
     Ok(NodeDatabase { replication, ..NodeDatabase::alone(engine) })
 }
 

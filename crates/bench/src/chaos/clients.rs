@@ -2,6 +2,7 @@
 
 use super::random::Random;
 use super::register::{Moment, RegisterAction, RegisterCall};
+use super::register_pool::{PickedRegister, RegisterPool};
 use anyhow::{Context as _, Result, bail};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -20,11 +21,11 @@ pub(crate) const SCHEMA: &str = "
     CREATE INDEX once_id ON once (id);
     CREATE INDEX lefts_id ON lefts (id);
     CREATE INDEX rights_id ON rights (id);";
-/// Registers of each kind. All clients share them.
-const REGISTERS: u64 = 3;
-/// How long a client waits for an answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(4);
+/// How long a client waits for an answer: longer than a node that is cut off needs to refuse.
+const ANSWER_WITHIN: Duration = Duration::from_secs(7);
 const PAUSE: Duration = Duration::from_millis(20);
+/// The code of an answer of a node whose disk has no room.
+pub(crate) const DISK_FULL: &str = "disk_full";
 /// After that a client that has no success calls that a fault of the cluster's.
 const SUCCESS_WITHIN: Duration = Duration::from_secs(120);
 
@@ -85,6 +86,11 @@ impl Gateways {
         self.request(gateway, method, "/v1/storage").query(&[("key", key)])
     }
 
+    /// The same gateways, with another credential.
+    pub(crate) fn with_key(&self, key: &str) -> Self {
+        Self { key: key.to_owned(), ..self.clone() }
+    }
+
     /// Rows of a query that must succeed in the end.
     pub(crate) async fn rows(&self, gateway: usize, sql: &str, level: &str) -> Result<Vec<Value>> {
         let began = Instant::now();
@@ -127,6 +133,8 @@ pub(crate) async fn send(request: RequestBuilder) -> CallOutcome {
         404 => CallOutcome::NotFound,
         503 if code() != "cancelled" => CallOutcome::Refused(format!("503 {}", code())),
         503 | 504 => CallOutcome::Unknown(format!("{status} {}", code())),
+        // The verdict asks whether a disk was full.
+        507 if code() == DISK_FULL => CallOutcome::Refused(format!("507 {DISK_FULL}")),
         _ => CallOutcome::Wrong(text()),
     }
 }
@@ -138,6 +146,7 @@ pub(crate) struct Shared {
     pub(crate) began: Instant,
     pub(crate) stop: AtomicBool,
     pub(crate) next_value: AtomicU64,
+    pub(crate) registers: RegisterPool,
 }
 
 impl Shared {
@@ -156,12 +165,26 @@ pub(crate) struct Journal {
     pub(crate) registers: BTreeMap<String, Vec<RegisterCall>>,
     /// When writes were acknowledged.
     pub(crate) acknowledged: Vec<Moment>,
+    /// Calls that were answered with success, of which some are reads.
+    pub(crate) done: u64,
     /// Calls that were made again under their key.
     pub(crate) repeated: u64,
-    pub(crate) unknown: u64,
-    /// Why calls had no success, and how often.
+    /// Why calls surely were not done, and how often.
     pub(crate) refusals: BTreeMap<String, u64>,
+    /// Why it is not known whether calls were done, and how often.
+    pub(crate) unknown: BTreeMap<String, u64>,
     pub(crate) violations: Vec<String>,
+}
+
+impl Journal {
+    fn count(&mut self, outcome: &CallOutcome) {
+        match outcome {
+            CallOutcome::Done(_) | CallOutcome::NotFound => self.done += 1,
+            CallOutcome::Refused(why) => *self.refusals.entry(why.clone()).or_default() += 1,
+            CallOutcome::Unknown(why) => *self.unknown.entry(why.clone()).or_default() += 1,
+            CallOutcome::Wrong(_) => {}
+        }
+    }
 }
 
 /// One client.
@@ -196,14 +219,24 @@ impl ChaosClient {
         self.journal
     }
 
-    /// Before the next attempt.
-    async fn note_refused(&mut self, why: String) {
-        *self.journal.refusals.entry(why).or_default() += 1;
-        tokio::time::sleep(PAUSE).await;
+    async fn send(&mut self, request: RequestBuilder) -> CallOutcome {
+        let outcome = send(request).await;
+        self.journal.count(&outcome);
+        if matches!(outcome, CallOutcome::Refused(_)) {
+            // Whatever refused it needs time.
+            tokio::time::sleep(PAUSE).await;
+        }
+        outcome
     }
 
+    /// Every other client stays with one gateway: what one node cannot do keeps not all clients
+    /// waiting, and their pauses are those of the cluster.
     fn any_gateway(&mut self) -> usize {
-        self.random.index(self.shared.gateways.count())
+        let count = self.shared.gateways.count();
+        if self.number.is_multiple_of(2) {
+            return usize::try_from(self.number / 2).unwrap_or_default() % count;
+        }
+        self.random.index(count)
     }
 
     fn note_acknowledged(&mut self) {
@@ -222,8 +255,7 @@ impl ChaosClient {
         loop {
             let gateway = self.any_gateway();
             let request = request(&shared.gateways, gateway).header("Idempotency-Key", what);
-            let outcome = send(request).await;
-            match outcome {
+            match self.send(request).await {
                 CallOutcome::Done(_) => {
                     self.note_acknowledged();
                     return true;
@@ -244,10 +276,7 @@ impl ChaosClient {
                     ));
                     return false;
                 }
-                CallOutcome::Refused(why) | CallOutcome::Unknown(why) => {
-                    self.journal.repeated += 1;
-                    self.note_refused(why).await;
-                }
+                CallOutcome::Refused(_) | CallOutcome::Unknown(_) => self.journal.repeated += 1,
             }
         }
     }
@@ -268,7 +297,7 @@ impl ChaosClient {
         let gateway = self.any_gateway();
         let sql = "SELECT count(*) FROM once WHERE id = ?";
         let request = self.shared.gateways.query(gateway, sql, json!([id]), "weak");
-        if let CallOutcome::Done(body) = send(request).await {
+        if let CallOutcome::Done(body) = self.send(request).await {
             let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
             if answer["rows"][0][0] != 1 {
                 let at = self.shared.now() as f64 / 1e6;
@@ -295,15 +324,10 @@ impl ChaosClient {
         }
     }
 
-    fn any_register(&mut self) -> (String, bool) {
-        let is_sql = self.random.below(2) == 0;
-        let number = self.random.below(REGISTERS);
-        (format!("{}{number}", if is_sql { "sql" } else { "kv" }), is_sql)
-    }
-
     /// Once, without a key: how it went may stay unknown.
     async fn write_register(&mut self) {
-        let ((name, is_sql), gateway) = (self.any_register(), self.any_gateway());
+        let PickedRegister { name, is_sql } = self.shared.registers.pick(&mut self.random);
+        let gateway = self.any_gateway();
         let value = self.shared.next_value.fetch_add(1, SeqCst);
         let gateways = &self.shared.gateways;
         let request = if is_sql {
@@ -313,18 +337,14 @@ impl ChaosClient {
             gateways.value(gateway, Method::PUT, &name).body(value.to_string())
         };
         let start = self.shared.now();
-        let outcome = send(request).await;
+        let outcome = self.send(request).await;
         let end = match outcome {
             CallOutcome::Done(_) => {
                 self.note_acknowledged();
                 Some(self.shared.now())
             }
-            CallOutcome::Refused(why) => return self.note_refused(why).await,
-            CallOutcome::Unknown(why) => {
-                self.journal.unknown += 1;
-                *self.journal.refusals.entry(why).or_default() += 1;
-                None
-            }
+            CallOutcome::Refused(_) => return,
+            CallOutcome::Unknown(_) => None,
             other => {
                 self.journal.violations.push(format!("write of {name}: {other:?}"));
                 None
@@ -334,21 +354,21 @@ impl ChaosClient {
     }
 
     async fn read_register(&mut self) {
-        let ((name, is_sql), gateway) = (self.any_register(), self.any_gateway());
+        let PickedRegister { name, is_sql } = self.shared.registers.pick(&mut self.random);
+        let gateway = self.any_gateway();
         let gateways = &self.shared.gateways;
         let request = if is_sql {
             let sql = "SELECT value FROM registers WHERE name = ?";
             gateways.query(gateway, sql, json!([name]), "linearizable")
         } else {
+            // There is no parameter for the consistency: the lease makes it linearizable.
             gateways.value(gateway, Method::GET, &name)
         };
         let start = self.shared.now();
-        let value = match send(request).await {
+        let value = match self.send(request).await {
             CallOutcome::Done(body) => read_value(&body, is_sql),
             CallOutcome::NotFound if !is_sql => Ok(0),
-            CallOutcome::Refused(why) | CallOutcome::Unknown(why) => {
-                return self.note_refused(why).await;
-            }
+            CallOutcome::Refused(_) | CallOutcome::Unknown(_) => return,
             other => Err(anyhow::anyhow!("{other:?}")),
         };
         let end = Some(self.shared.now());
@@ -366,8 +386,7 @@ impl ChaosClient {
         start: Moment,
         end: Option<Moment>,
     ) {
-        let by = format!("client {} at node {}", self.number, gateway + 1);
-        let call = RegisterCall { action, start, end, by };
+        let call = RegisterCall { action, start, end, client: self.number, node: gateway + 1 };
         self.journal.registers.entry(name).or_default().push(call);
     }
 }

@@ -1,5 +1,8 @@
 //! The nodes of a cluster as processes, and what is done to them.
 
+use super::clock::ClockLibrary;
+use super::disk;
+use super::network::{LinkLimit, Network, command_of_node};
 use crate::chaos::random::Random;
 use crate::servers::process::ServerProcess;
 use anyhow::{Context as _, Result, bail, ensure};
@@ -11,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// After that a cluster that all faults have left counts as broken.
 const HEALED_WITHIN: Duration = Duration::from_secs(90);
+/// A key of each gateway, which no database knows.
+pub(crate) const STATIC_KEY: &str = "chaos-static-key";
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A node, whether it runs or not.
@@ -18,43 +23,63 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct ChaosNode {
     name: String,
     pub(crate) gateway: SocketAddr,
+    /// Where other nodes reach it.
+    address: Ipv4Addr,
     ports: [u16; 3],
     data: PathBuf,
     process: Option<ServerProcess>,
     starts: u32,
 }
 
+/// The programs and folders of a cluster, and what surrounds it.
+#[derive(Debug)]
+pub(crate) struct ChaosSetup {
+    pub(crate) program: PathBuf,
+    pub(crate) rqlited: PathBuf,
+    /// For all data and logs.
+    pub(crate) folder: PathBuf,
+    /// None: all nodes are on the loopback address.
+    pub(crate) network: Option<Network>,
+    /// Whether each node has a small disk of its own.
+    pub(crate) has_small_disks: bool,
+    /// None: the clocks of the nodes cannot be moved.
+    pub(crate) clock: Option<ClockLibrary>,
+}
+
 /// All nodes of the cluster.
 #[derive(Debug)]
 pub(crate) struct ChaosCluster {
-    program: PathBuf,
-    rqlited: PathBuf,
-    folder: PathBuf,
+    setup: ChaosSetup,
     pub(crate) nodes: Vec<ChaosNode>,
 }
 
 impl ChaosCluster {
     /// Starts a node, makes it the first of a cluster, and has the others join it.
-    pub(crate) fn start(
-        program: PathBuf,
-        rqlited: PathBuf,
-        folder: &Path,
-        count: usize,
-    ) -> Result<Self> {
+    pub(crate) fn start(setup: ChaosSetup, count: usize) -> Result<Self> {
         let mut ports = free_ports();
         let mut next = || ports.next().context("no port is free");
         let mut nodes = Vec::new();
-        for number in 1..=count {
+        for index in 0..count {
+            let name = format!("n{}", index + 1);
+            let (address, clients) = match setup.network {
+                None => (Ipv4Addr::LOCALHOST, Ipv4Addr::LOCALHOST),
+                Some(_) => (Network::node_address(index), Network::client_address(index)),
+            };
+            let data = setup.folder.join(&name);
+            if setup.has_small_disks {
+                disk::mount_small(&data)?;
+            }
             nodes.push(ChaosNode {
-                name: format!("n{number}"),
-                gateway: (Ipv4Addr::LOCALHOST, next()?).into(),
+                name,
+                gateway: (clients, next()?).into(),
+                address,
                 ports: [next()?, next()?, next()?],
-                data: folder.join(format!("n{number}")),
+                data,
                 process: None,
                 starts: 0,
             });
         }
-        let mut cluster = Self { program, rqlited, folder: folder.to_owned(), nodes };
+        let mut cluster = Self { setup, nodes };
         cluster.start_node(0, None)?;
         cluster.wait_ready(0)?;
         cluster.cli(0, &["cluster", "init"])?;
@@ -76,16 +101,26 @@ impl ChaosCluster {
 
     /// Makes a key for a namespace.
     pub(crate) fn make_key(&self, namespace: &str) -> Result<String> {
-        let mut command = Command::new(&self.program);
+        let mut command = self.command(0, &self.setup.program);
         command.args(["api-key", "--role", "admin", "--namespace", namespace, "--data-dir"]);
         let output = command.arg(&self.nodes[0].data).stdin(Stdio::null()).output()?;
         Ok(text_of(&output)?.trim().to_owned())
     }
 
+    /// A program beside a node.
+    fn command(&self, index: usize, program: &Path) -> Command {
+        match self.setup.network {
+            None => Command::new(program),
+            Some(_) => command_of_node(index, program),
+        }
+    }
+
     fn cli(&self, index: usize, arguments: &[&str]) -> Result<Value> {
-        let mut command = Command::new(self.program.with_file_name("network-cli"));
+        let mut command = self.command(index, &self.setup.program.with_file_name("network-cli"));
         command.args(["-f", "json"]).args(arguments).stdin(Stdio::null());
-        command.env("DEBROS_NODE_DATA_DIR", &self.nodes[index].data).env("HOME", &self.folder);
+        command
+            .env("DEBROS_NODE_DATA_DIR", &self.nodes[index].data)
+            .env("HOME", &self.setup.folder);
         Ok(serde_json::from_str(&text_of(&command.output()?)?)?)
     }
 
@@ -109,28 +144,37 @@ impl ChaosCluster {
     }
 
     pub(crate) fn start_node(&mut self, index: usize, token: Option<&str>) -> Result<()> {
-        let node = &mut self.nodes[index];
-        if node.process.is_some() {
+        if self.nodes[index].process.is_some() {
             return Ok(());
         }
+        let mut command = self.command(index, &self.setup.program);
+        // All vote: any minority may be away.
+        command.env("DEBROS_DATABASE_REPLICATION_FACTOR", self.nodes.len().to_string());
+        let node = &mut self.nodes[index];
         let [p2p, http, raft] = node.ports;
-        let mut command = Command::new(&self.program);
         command
             .args(["--node-id", &node.name, "--data-dir"])
             .arg(&node.data)
             .env("DEBROS_GATEWAY_ENABLED", "true")
+            .env("GATEWAY_API_KEYS", format!("{STATIC_KEY}:{}", super::NAMESPACE))
             .env("DEBROS_GATEWAY_LISTEN_ADDR", node.gateway.to_string())
-            .env("DEBROS_NODE_LISTEN_ADDRESSES", format!("/ip4/127.0.0.1/tcp/{p2p}"))
+            .env("DEBROS_NODE_LISTEN_ADDRESSES", format!("/ip4/{}/tcp/{p2p}", node.address))
             .env("DEBROS_DATABASE_RQLITE_PORT", http.to_string())
             .env("DEBROS_DATABASE_RQLITE_RAFT_PORT", raft.to_string())
-            .env("DEBROS_DATABASE_RQLITED_PATH", &self.rqlited);
+            .env("DEBROS_DATABASE_RQLITED_PATH", &self.setup.rqlited);
+        if let Some(clock) = &self.setup.clock {
+            clock.load_into(&mut command, index)?;
+        }
+        if !node.address.is_loopback() {
+            command.env("DEBROS_DISCOVERY_RAFT_ADV_ADDRESS", node.address.to_string());
+        }
         if let Some(token) = token {
             command.args(["--join", token]);
         }
         node.starts += 1;
         // A log for each life.
         let log = format!("{}-{:03}", node.name, node.starts);
-        node.process = Some(ServerProcess::start(&mut command, &self.folder, &log)?);
+        node.process = Some(ServerProcess::start(&mut command, &self.setup.folder, &log)?);
         Ok(())
     }
 
@@ -141,8 +185,11 @@ impl ChaosCluster {
         Ok(())
     }
 
-    /// Starts what does not run, and waits until all nodes serve.
+    /// Starts what does not run, takes all else back, and waits until all nodes serve.
     pub(crate) fn heal(&mut self) -> Result<()> {
+        if let Some(network) = self.setup.network {
+            network.heal()?;
+        }
         for index in 0..self.nodes.len() {
             self.start_node(index, None)?;
         }
@@ -170,6 +217,49 @@ impl ChaosCluster {
         self.nodes[index].process.take().map_or(Ok(()), ServerProcess::stop)
     }
 
+    /// Ends all nodes in order, at the same time.
+    pub(crate) fn stop_all(&mut self) -> Result<()> {
+        std::thread::scope(|scope| {
+            let running = self.nodes.iter_mut().filter_map(|node| node.process.take());
+            let stopping: Vec<_> = running.map(|process| scope.spawn(|| process.stop())).collect();
+            stopping
+                .into_iter()
+                .map(|thread| thread.join())
+                .try_for_each(|ended| ended.unwrap_or_else(|_| bail!("a node was not stopped")))
+        })
+    }
+
+    /// Loses all that one node sends another.
+    pub(crate) fn cut(&self, from: usize, to: usize) -> Result<()> {
+        self.network()?.cut(from, to)
+    }
+
+    /// Makes the way from one node to another slow.
+    pub(crate) fn limit_link(&self, from: usize, to: usize, limit: LinkLimit) -> Result<()> {
+        self.network()?.limit(from, to, limit)
+    }
+
+    fn network(&self) -> Result<Network> {
+        self.setup.network.context("the nodes have no network of their own")
+    }
+
+    /// Moves a node's clock, by milliseconds away from the right time.
+    pub(crate) fn move_clock(&self, index: usize, milliseconds: i64) -> Result<()> {
+        let clock = self.setup.clock.as_ref().context("the nodes have no clocks of their own")?;
+        clock.set(index, milliseconds)
+    }
+
+    /// Takes the room that is left on the disk of a node.
+    pub(crate) fn fill_disk(&self, index: usize) -> Result<()> {
+        ensure!(self.setup.has_small_disks, "the nodes have no disks of their own");
+        disk::fill(&self.nodes[index].data)
+    }
+
+    /// Gives it back.
+    pub(crate) fn clear_disk(&self, index: usize) -> Result<()> {
+        disk::clear(&self.nodes[index].data)
+    }
+
     /// Sends a signal to a node.
     pub(crate) fn signal_node(&self, index: usize, signal: &str) -> Result<()> {
         let process = self.nodes[index].process.as_ref().context("the node does not run")?;
@@ -184,6 +274,16 @@ impl ChaosCluster {
         let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let is_ours = String::from_utf8_lossy(&command).contains(&*folder.to_string_lossy());
         if is_ours { send(signal, pid) } else { Ok(()) }
+    }
+
+    /// Copies what is on disks that end with this program beside the logs.
+    pub(crate) fn save_small_disks(&self) -> Result<()> {
+        for node in self.nodes.iter().filter(|_| self.setup.has_small_disks) {
+            let mut saved = node.data.clone();
+            saved.set_extension("saved");
+            Command::new("cp").arg("-a").arg(&node.data).arg(saved).output()?;
+        }
+        Ok(())
     }
 
     /// The gateways of all nodes.

@@ -4,6 +4,8 @@ use super::clients::{Gateways, Journal};
 use super::register::{self, Moment, RegisterCall};
 use anyhow::Result;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
 
 /// Every contradiction, as a sentence.
 ///
@@ -77,6 +79,29 @@ async fn counts(gateways: &Gateways, gateway: usize, table: &str) -> Result<BTre
     }
 }
 
+/// Median and worst of some times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Spread(Option<(Duration, Duration)>);
+
+impl Spread {
+    pub(crate) fn of(times: &[Duration]) -> Self {
+        let mut times = times.to_vec();
+        times.sort_unstable();
+        Self(times.get(times.len() / 2).copied().zip(times.last().copied()))
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => write!(f, "{:>6}   {:>6}  ", "-", "-"),
+            Some((median, worst)) => {
+                write!(f, "{:>6.2} s {:>6.2} s", median.as_secs_f64(), worst.as_secs_f64())
+            }
+        }
+    }
+}
+
 /// The longest time between two acknowledgements that reaches into a round.
 pub(crate) fn longest_gap(acknowledged: &[Moment], (from, to): (Moment, Moment)) -> Moment {
     let pairs = acknowledged.windows(2).filter(|pair| pair[1] > from && pair[0] < to);
@@ -85,7 +110,15 @@ pub(crate) fn longest_gap(acknowledged: &[Moment], (from, to): (Moment, Moment))
 
 #[cfg(test)]
 mod tests {
-    use super::longest_gap;
+    use super::{Spread, longest_gap};
+    use std::time::Duration;
+
+    #[test]
+    fn a_spread_is_median_and_worst() {
+        let times = [3, 1, 2].map(Duration::from_secs);
+        assert_eq!(Spread::of(&times).to_string(), "  2.00 s   3.00 s");
+        assert_eq!(Spread::of(&[]).to_string().trim(), "-        -");
+    }
 
     #[test]
     fn a_gap_counts_where_it_reaches_into_a_round() {

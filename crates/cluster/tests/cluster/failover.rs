@@ -1,6 +1,6 @@
 //! Nodes that end, and come back.
 
-use crate::harness::{Cluster, Network, integer, keyed, options, query};
+use crate::harness::{Cluster, LONG, Network, Node, integer, keyed, options, query};
 use debros_cluster::ClusterEngine;
 use debros_engine::Engine as _;
 use debros_proto::Code;
@@ -121,4 +121,133 @@ async fn a_node_that_is_cut_off_serves_only_reads_that_may_be_old() {
     drop(cut);
     engine.close_by(Instant::now()).await;
     cluster.stop().await;
+}
+
+/// An rqlited that ends in order hands the lead of Raft over at once: no time goes by in which the
+/// node that led could not have been heard of.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_rqlited_hands_over_reads_nothing_old() {
+    let cluster = Cluster::start(3).await;
+    let engine = cluster.nodes[cluster.leader().await].engine();
+    query(&*engine, "CREATE TABLE t(a)", options(Consistency::Weak)).await.unwrap();
+    drop(engine);
+    for round in 1..=8 {
+        let old = cluster.leader().await;
+        let insert = || format!("INSERT INTO t VALUES ({round})");
+        // A confirmation that is as recent as one can be.
+        let engine = cluster.nodes[old].engine();
+        let key = |part: &str| keyed(&format!("{part}-{round}"));
+        query(&*engine, &insert(), key("before")).await.unwrap();
+        cluster.nodes[old].rqlited.hand_over();
+        write_elsewhere(&cluster, old, &insert(), &format!("after-{round}")).await;
+        let count = until_answered(&engine, "SELECT count(*) FROM t").await;
+        assert_eq!(count, 2 * round, "round {round}");
+        assert!(cluster.nodes[old].rqlited.wait_serving(LONG).await);
+    }
+    cluster.stop().await;
+}
+
+/// Writes on another node than the one that led, as soon as it leads.
+async fn write_elsewhere(cluster: &Cluster, old: usize, sql: &str, key: &str) {
+    let until = Instant::now() + LONG;
+    loop {
+        assert!(Instant::now() < until, "no other node took the write");
+        for (number, node) in cluster.nodes.iter().enumerate() {
+            let leads = number != old && node.database.is_leader();
+            if leads && query(&*node.engine(), sql, keyed(key)).await.is_ok() {
+                return;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Reads at `weak`, again as long as the node does not find the leader.
+async fn until_answered(engine: &ClusterEngine, sql: &str) -> i64 {
+    let until = Instant::now() + LONG;
+    loop {
+        match query(engine, sql, options(Consistency::Weak)).await {
+            Ok(found) => return integer(&found),
+            Err(error) => assert!(Instant::now() < until, "{error:?}"),
+        }
+    }
+}
+
+/// A node whose files take nothing, as on a full disk, must not keep the others from leading.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_cannot_lead_says_so_and_another_one_leads() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let engine = cluster.nodes[leader].engine();
+    query(&*engine, "CREATE TABLE t(a)", options(Consistency::Weak)).await.unwrap();
+    for node in others(&cluster, leader) {
+        node.engine().local().close_by(Instant::now() + LONG).await;
+    }
+    // What they cannot apply.
+    query(&*engine, "INSERT INTO t VALUES (1)", keyed("one")).await.unwrap();
+    lead_again_after_others_failed(&cluster, leader).await;
+    drop(engine);
+    cluster.stop().await;
+}
+
+/// An rqlited whose SQLite meets a full disk goes on without what it could not write. When it leads
+/// Raft, its copy is the log: what is missing there would be lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_copy_of_the_log_lacks_entries_does_not_lead() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let engine = cluster.nodes[leader].engine();
+    query(&*engine, "CREATE TABLE t(a)", options(Consistency::Weak)).await.unwrap();
+    query(&*engine, "INSERT INTO t VALUES (1)", keyed("one")).await.unwrap();
+    for node in others(&cluster, leader) {
+        let count = until_answered(&node.engine(), "SELECT count(*) FROM t").await;
+        assert_eq!(count, 1);
+        let copy = cluster.folder.path().join(&node.name).join("rqlite/store/db.sqlite");
+        remove_last_entry(&copy, node.database.status().applied).await;
+    }
+    lead_again_after_others_failed(&cluster, leader).await;
+    assert_eq!(until_answered(&engine, "SELECT count(*) FROM t").await, 2);
+    drop(engine);
+    cluster.stop().await;
+}
+
+/// Removes the newest entry of a copy of the log, once it is there.
+async fn remove_last_entry(copy: &std::path::Path, newest: u64) {
+    let until = Instant::now() + LONG;
+    let copy = rusqlite::Connection::open(copy).unwrap();
+    copy.busy_timeout(LONG).unwrap();
+    while copy.execute("DELETE FROM log WHERE entry = ?", [i64::try_from(newest).unwrap()]).unwrap()
+        == 0
+    {
+        assert!(Instant::now() < until, "entry {newest} does not come");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn others(cluster: &Cluster, leader: usize) -> [&Node; 2] {
+    [&cluster.nodes[(leader + 1) % 3], &cluster.nodes[(leader + 2) % 3]]
+}
+
+/// Has the others lead Raft, which cannot lead the cluster and say so, until this node leads again
+/// and takes a write.
+async fn lead_again_after_others_failed(cluster: &Cluster, leader: usize) {
+    let healthy = &cluster.nodes[leader];
+    let engine = healthy.engine();
+    let until = Instant::now() + LONG;
+    let mut has_said_so = false;
+    while !(has_said_so && query(&*engine, "INSERT INTO t VALUES (2)", keyed("two")).await.is_ok())
+    {
+        assert!(Instant::now() < until, "said so: {has_said_so}");
+        let mut broken = others(cluster, leader).into_iter();
+        assert!(broken.clone().all(|node| !node.database.is_leader()), "a broken node leads");
+        let unfit = broken.find(|node| *node.database.is_unfit().borrow());
+        has_said_so |= unfit.is_some();
+        // Until one of the others leads Raft, and from then on whoever cannot lead.
+        let leads = healthy.database.is_leader() && !has_said_so;
+        if let Some(node) = unfit.or(leads.then_some(healthy)) {
+            node.rqlited.hand_over();
+            node.rqlited.wait_serving(LONG).await;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

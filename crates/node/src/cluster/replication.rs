@@ -18,7 +18,7 @@ use debros_rqlite::{
 use futures::stream;
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use tokio::sync::broadcast::error::RecvError;
@@ -27,6 +27,8 @@ use tokio::sync::broadcast::error::RecvError;
 const WAIT_LOGGED: Duration = Duration::from_secs(10);
 /// How long another node may take to be elected.
 const HAND_OVER_TIME: Duration = Duration::from_secs(10);
+/// The pause before rqlited is ended again because this node cannot lead: time for another to lead.
+const HAND_OVER_AGAIN: Duration = Duration::from_secs(15);
 /// How long an rqlited may take to hand over and end.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
@@ -121,6 +123,23 @@ impl Replication {
         let database = ClusterDatabase::start(cluster, log.clone(), Arc::new(link))?;
         let max_log = config.cluster.max_log;
         Ok(Self { database, rqlited: Mutex::new(Some(rqlited)), log, own, copies, max_log })
+    }
+
+    /// Starts rqlited again, which hands Raft's lead over, whenever this node cannot lead itself: its
+    /// disk is full, say, while the others' have room. Goes on until the node ends.
+    pub(crate) async fn hand_over_when_unfit(of: Weak<Self>) {
+        let Some(mut is_unfit) = of.upgrade().map(|this| this.database.is_unfit()) else { return };
+        while is_unfit.wait_for(|is_unfit| *is_unfit).await.is_ok() {
+            let Some(this) = of.upgrade() else { return };
+            match &*this.rqlited.lock().await {
+                Some(rqlited) => rqlited.hand_over(),
+                None => return,
+            }
+            let problem = this.database.status().problem;
+            drop(this);
+            tracing::error!(problem, "this node cannot lead the cluster: its rqlited starts again");
+            tokio::time::sleep(HAND_OVER_AGAIN).await;
+        }
     }
 
     /// Waits until this node leads: then it can start without the others. False: another leads.

@@ -99,6 +99,24 @@ impl RqliteLog {
         Ok((number(row, 0)?, number(row, 1)?))
     }
 
+    /// The last entry, and the last one that any node has said to have on its disk, as they are at
+    /// one moment; 0 when there is none.
+    ///
+    /// The second is the larger one only in a copy that lacks entries. rqlite applies an entry of
+    /// Raft's log once: when its SQLite meets a full disk, it goes on without the content.
+    ///
+    /// # Errors
+    /// What the client says.
+    pub async fn last_and_durable(&self, level: ReadLevel) -> Result<(u64, u64), ClientError> {
+        let statement = Statement::new(
+            "SELECT coalesce((SELECT max(entry) FROM log), 0), \
+             coalesce((SELECT max(durable) FROM holders), 0)",
+        );
+        let result = self.client.query(&statement, level, self.timeout).await?;
+        let row = result.values.first().ok_or_else(|| unexpected("there is no row"))?;
+        Ok((number(row, 0)?, number(row, 1)?))
+    }
+
     /// The number of the oldest entry that is there; 0 when there is none.
     ///
     /// # Errors

@@ -15,6 +15,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// After serving so long, the next failure counts as the first.
 const HEALTHY_AFTER: Duration = Duration::from_secs(30);
+/// A start needs so much room: rqlited writes its database anew from Raft's log then, and what finds
+/// no room is left out without a word, for good.
+const ROOM_TO_START: u64 = 64 << 20;
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(200);
 const ASK_EVERY: Duration = Duration::from_millis(25);
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -41,7 +45,7 @@ impl Supervision {
             tracing::warn!(target: "rqlited", program = %debros_proto::lock(&self.config).program.display(), "this rqlite is of version 8 and can lose rows in a snapshot, which is guarded against; version 9.4.5 or later is better");
         }
         let mut pause = FIRST_PAUSE;
-        while !*self.stopped.borrow() {
+        while self.wait_for_room().await {
             let life = self.one_life().await;
             if *self.stopped.borrow() {
                 break;
@@ -59,6 +63,26 @@ impl Supervision {
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
         self.state.send_replace(RqlitedState::Stopped);
+    }
+
+    /// Waits until the disk has room for a start. False: it is to stop.
+    async fn wait_for_room(&mut self) -> bool {
+        let mut was_full = false;
+        while !*self.stopped.borrow() && self.is_disk_full() {
+            if !std::mem::replace(&mut was_full, true) {
+                let mib = ROOM_TO_START >> 20;
+                let folder = self.files.store.display();
+                tracing::error!(target: "rqlited", %folder, "rqlited starts when its disk has {mib} MiB of room: on a full disk it would lose what it holds");
+            }
+            let _ = tokio::time::timeout(LOOK_FOR_ROOM, is_true(&mut self.stopped)).await;
+        }
+        !*self.stopped.borrow()
+    }
+
+    fn is_disk_full(&self) -> bool {
+        let folder = self.files.store.parent().unwrap_or(&self.files.store);
+        // Where that cannot be found out, rqlited says what is wrong.
+        rustix::fs::statvfs(folder).is_ok_and(|disk| disk.f_bavail * disk.f_frsize < ROOM_TO_START)
     }
 
     /// From a start to the end of the child.
