@@ -5,7 +5,7 @@ use crate::leader_link::CommittedEntries;
 use crate::log_part::PartAssembler;
 use crate::progress::Progress;
 use debros_engine::embedded::EmbeddedEngine;
-use debros_proto::{Error, Result};
+use debros_proto::{Code, Error, Result};
 use debros_rqlite::{Entry, ReadError, ReadLevel, RqliteLog};
 use std::sync::Arc;
 
@@ -25,6 +25,9 @@ pub(crate) enum CatchUpError {
         /// The last one that the files here have.
         applied: u64,
     },
+    /// An entry does not fit to a file here, or a file is damaged.
+    #[error("{}", .0.message)]
+    Misfit(Error),
     /// It may succeed later.
     #[error("{}", .0.message)]
     Failed(Error),
@@ -69,7 +72,7 @@ impl CatchUp {
             if entries.is_empty() {
                 return Ok(self.taken);
             }
-            self.apply(&entries).await.map_err(CatchUpError::Failed)?;
+            self.apply(&entries).await?;
         }
     }
 
@@ -84,7 +87,7 @@ impl CatchUp {
         if entries[new].entry != self.taken + 1 {
             return Ok(false);
         }
-        self.apply(&entries[new..]).await.map_err(CatchUpError::Failed)?;
+        self.apply(&entries[new..]).await?;
         Ok(true)
     }
 
@@ -97,7 +100,7 @@ impl CatchUp {
         }
     }
 
-    async fn apply(&mut self, entries: &[Entry]) -> Result<()> {
+    async fn apply(&mut self, entries: &[Entry]) -> Result<(), CatchUpError> {
         let mut whole = Vec::new();
         for entry in entries {
             let added = self.assembler.add(entry.entry, entry.body.clone());
@@ -109,14 +112,14 @@ impl CatchUp {
                 Ok(complete) => whole.extend(complete),
                 Err(error) => {
                     self.restart();
-                    return Err(error);
+                    return Err(CatchUpError::Misfit(error));
                 }
             }
             self.taken = entry.entry;
         }
         if let Err(error) = self.engine.apply(whole).await {
             self.restart();
-            return Err(error);
+            return Err(apply_error(error));
         }
         if !self.assembler.is_open() {
             self.progress.note_applied(self.taken);
@@ -128,5 +131,13 @@ impl CatchUp {
     fn restart(&mut self) {
         self.assembler = PartAssembler::default();
         self.taken = self.progress.applied();
+    }
+}
+
+/// `internal` and `corrupt` are what a file is called that is not what it was on the leader.
+fn apply_error(error: Error) -> CatchUpError {
+    match error.code {
+        Code::Internal | Code::Corrupt => CatchUpError::Misfit(error),
+        _ => CatchUpError::Failed(error),
     }
 }

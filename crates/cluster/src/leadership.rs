@@ -1,6 +1,7 @@
 //! Follows the leader, and becomes it when rqlite's own leader is here.
 
 use crate::catch_up::{CatchUp, CatchUpError};
+use crate::copy_need::{CopyNeeds, CopyReason};
 use crate::errors::log_error;
 use crate::leader_link::{CommittedEntries, LeaderLink};
 use crate::progress::Progress;
@@ -16,6 +17,9 @@ const ASK_INTERVAL: Duration = Duration::from_millis(100);
 const READ_INTERVAL: Duration = Duration::from_millis(250);
 /// The pause after a failure.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How often in a row an entry is refused before the file is called the wrong one: a disk may fail
+/// for a moment.
+const MISFITS: u32 = 5;
 
 /// What this node's task of following and leading needs.
 pub(crate) struct Leadership {
@@ -26,6 +30,12 @@ pub(crate) struct Leadership {
     pub(crate) catch_up: CatchUp,
     /// Why the files here cannot be brought to the log.
     pub(crate) problem: watch::Sender<Option<String>>,
+    /// Whether the files here have to be replaced.
+    pub(crate) needs: Arc<CopyNeeds>,
+    /// How often in a row an entry did not fit.
+    pub(crate) misfits: u32,
+    /// The own rqlite's log was applied once.
+    pub(crate) caught_up: watch::Sender<bool>,
     /// This node is about to stop, and lets another lead.
     pub(crate) declines: Arc<AtomicBool>,
 }
@@ -39,6 +49,11 @@ impl Leadership {
             if asked.is_none_or(|at| at.elapsed() >= ASK_INTERVAL) {
                 asked = Some(Instant::now());
                 self.look_who_leads().await;
+            }
+            if self.needs.is_stuck() {
+                // A new copy comes, and another node leads until then.
+                tokio::time::sleep(ASK_INTERVAL).await;
+                continue;
             }
             if self.progress.is_leader() {
                 following = Following::default();
@@ -55,7 +70,7 @@ impl Leadership {
 
     async fn look_who_leads(&mut self) {
         match self.log.client().is_leader().await {
-            Ok(true) if !self.progress.is_leader() && !self.declines.load(SeqCst) => {
+            Ok(true) if !self.progress.is_leader() && self.may_lead() => {
                 if let Err(error) = self.claim().await {
                     self.note_failure(&error);
                 }
@@ -73,9 +88,15 @@ impl Leadership {
         }
     }
 
+    fn may_lead(&self) -> bool {
+        !self.declines.load(SeqCst) && !self.needs.is_stuck()
+    }
+
     /// Takes the lead: nobody appends under an earlier term from then on, so the log has an end,
     /// and the files are brought to it.
     async fn claim(&mut self) -> Result<(), CatchUpError> {
+        // A node whose files cannot be brought to the log must not end the term of one whose can.
+        self.catch_up.read_to_end(ReadLevel::None).await?;
         let asked = Instant::now();
         let before = self.log.leadership(ReadLevel::Strong).await.map_err(failed)?;
         let term = loop {
@@ -96,7 +117,8 @@ impl Leadership {
         if reached < last {
             return Ok(());
         }
-        self.problem.send_replace(None);
+        self.note_caught_up();
+        self.needs.withdraw();
         // A transaction that was broken off in the middle ends here: what is appended next is not
         // its continuation.
         self.progress.note_applied(reached);
@@ -136,7 +158,7 @@ impl Leadership {
     async fn follow(&mut self, following: &mut Following) -> Result<(), CatchUpError> {
         if following.must_read {
             self.catch_up.read_to_end(ReadLevel::None).await?;
-            self.problem.send_replace(None);
+            self.note_caught_up();
             following.must_read = false;
             following.read = Some(Instant::now());
         }
@@ -158,8 +180,26 @@ impl Leadership {
         Ok(())
     }
 
-    fn note_failure(&self, error: &CatchUpError) {
+    fn note_caught_up(&mut self) {
+        self.misfits = 0;
+        self.problem.send_replace(None);
+        self.caught_up.send_replace(true);
+    }
+
+    fn note_failure(&mut self, error: &CatchUpError) {
         let message = error.to_string();
+        match error {
+            CatchUpError::TooOld { .. } => {
+                self.needs.request(CopyReason::LogCut, message.clone());
+            }
+            CatchUpError::Misfit(_) => {
+                self.misfits += 1;
+                if self.misfits >= MISFITS {
+                    self.needs.request(CopyReason::EntryMisfit, message.clone());
+                }
+            }
+            CatchUpError::Failed(_) => {}
+        }
         let is_new = self.problem.borrow().as_deref() != Some(&message);
         if is_new {
             tracing::warn!(

@@ -6,6 +6,8 @@
 //! `docs/CLUSTER.md` says why it is built in this way.
 
 mod catch_up;
+mod comparison;
+mod copy_need;
 mod database;
 mod database_name;
 mod durability;
@@ -21,6 +23,8 @@ mod progress;
 mod read_barrier;
 mod write_route;
 
+pub use comparison::DatabaseDifference;
+pub use copy_need::{CopyNeed, CopyReason};
 pub use database::{ClusterConfig, ClusterDatabase, ClusterStatus};
 pub use engine::ClusterEngine;
 pub use leader_link::{CommittedEntries, LeaderLink};

@@ -180,7 +180,10 @@ impl CallDispatcher {
             };
         }
         if self.joining.load(Ordering::Acquire) {
-            return Err(Error::new(Code::Unavailable, "the node is joining a cluster; try again"));
+            return Err(Error::new(
+                Code::Unavailable,
+                "the node copies the cluster's data; try again",
+            ));
         }
         let RequestCredentials { credential, namespace, lent, .. } = proof;
         let mut identity = self.auth.credentials.verify(credential).await?;

@@ -1,11 +1,15 @@
 //! Starting a node, step by step.
 
+mod reseed;
+
+pub(crate) use reseed::replaced_files;
+
 use crate::Node;
 use crate::auth::{AuthDb, AuthService, SigningError};
 use crate::background_tasks::BackgroundTasks;
 use crate::cluster::{
     ClusterKeyError, ClusterService, ClusterSetup, Keyring, MembersLink, Replication,
-    ReplicationStartError,
+    ReplicationStartError, ReseedRecord,
 };
 use crate::config::NodeConfig;
 use crate::dispatcher::{CallDispatcher, RpcHandler};
@@ -19,6 +23,8 @@ use debros_engine::Engine;
 use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine};
 use debros_p2p::{Host, HostConfig, Keypair, PeerId, PeerLimits, identity, peer_info};
 use debros_proto::{Code, Error, now_ms};
+use debros_rqlite::Rqlited;
+use reseed::{finish_reseeding, remove_bare, start_bare};
 use std::fs::Permissions;
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -114,16 +120,35 @@ pub(crate) async fn start(
     let keypair = identity::load_or_create(&config.data_dir.join("identity.key"))?;
     let operator_credential = operator_key::load_or_create(&config.data_dir)?;
     if let Some(engine) = shared {
-        let database = NodeDatabase { engine, replication: None, owns_engine: false };
+        let database =
+            NodeDatabase { engine, replication: None, owns_engine: false, serves_callers: true };
         return start_with(config, keypair, operator_credential, database).await;
     }
-    // A node that keeps its data alone joins as what it is, below.
-    let takes_data = config.cluster.is_wanted && config.cluster.join.is_some();
-    if takes_data && LocalState::read(&config.database.data_dir)?.is_none() {
-        join(&config, &keypair, &operator_credential).await?;
+    loop {
+        // First: between two of its steps there is no database where one is looked for.
+        let rqlited = finish_reseeding(&config, &keypair, &operator_credential).await?;
+        // A node that keeps its data alone joins as what it is, below.
+        let takes_data = config.cluster.is_wanted && config.cluster.join.is_some();
+        if takes_data && LocalState::read(&config.database.data_dir)?.is_none() {
+            join(&config, &keypair, &operator_credential).await?;
+        }
+        let own = keypair.public().to_peer_id();
+        let database = open_database(&config, own, rqlited).await?;
+        let is_replicated = database.replication.is_some();
+        let started =
+            start_with(config.clone(), keypair.clone(), operator_credential.clone(), database);
+        match started.await {
+            Err(error) if is_replicated && needs_copy(&config) => {
+                tracing::warn!(%error, "the node does not start with the files that it has");
+            }
+            started => return started,
+        }
     }
-    let database = open_database(&config, keypair.public().to_peer_id()).await?;
-    start_with(config, keypair, operator_credential, database).await
+}
+
+/// Whether the files that a start was tried with have to be replaced.
+fn needs_copy(config: &NodeConfig) -> bool {
+    ReseedRecord::read(&config.data_dir).is_ok_and(|record| record.pending.is_some())
 }
 
 /// What a node keeps its data with.
@@ -132,6 +157,8 @@ struct NodeDatabase {
     replication: Option<(Arc<Replication>, MembersLink)>,
     /// The engine is closed with the node.
     owns_engine: bool,
+    /// False: it is there only until the cluster's data is.
+    serves_callers: bool,
 }
 
 impl NodeDatabase {
@@ -158,28 +185,18 @@ async fn join(
     }
     let folder_error = |source| NodeStartError::DataDir { path: target.clone(), source };
     let (joining, copy) = (target.with_extension("joining"), target.with_extension("copy"));
-    for folder in [&joining, &copy] {
-        match std::fs::remove_dir_all(folder) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(folder_error(error)),
-            _ => {}
-        }
-        make_folder(folder)?;
+    match std::fs::remove_dir_all(&copy) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(folder_error(error)),
+        _ => {}
     }
-    let mut alone = config.clone();
-    alone.database.data_dir.clone_from(&joining);
-    let engine: Arc<dyn Engine> = Arc::new(
-        open_embedded(engine_config(&alone, config.data_dir.join("joining.files"))).await?,
-    );
-    let database = NodeDatabase { engine, replication: None, owns_engine: true };
-    let node = start_with(alone, keypair.clone(), operator_credential.to_owned(), database).await?;
-    node.dispatcher.refuse_callers();
+    make_folder(&copy)?;
+    let node = start_bare(config, keypair, operator_credential, &[]).await?;
     let fetched = node.dispatcher.services.cluster.fetch_data(&copy).await;
     node.shutdown(Instant::now() + Duration::from_secs(5)).await;
     let state = fetched.map_err(NodeStartError::Cluster)?;
     state.write(&copy)?;
     std::fs::rename(&copy, target).map_err(folder_error)?;
-    let _ = std::fs::remove_dir_all(&joining);
-    let _ = std::fs::remove_file(config.data_dir.join("joining.files"));
+    remove_bare(config, &joining);
     Ok(())
 }
 
@@ -189,11 +206,9 @@ async fn start_with(
     operator_credential: String,
     database: NodeDatabase,
 ) -> Result<Node, NodeStartError> {
-    let (engine, replication) = (Arc::clone(&database.engine), database.replication.clone());
+    let engine = Arc::clone(&database.engine);
     let owns_engine = database.owns_engine;
-    let started =
-        start_services(config, keypair, operator_credential, Arc::clone(&engine), replication)
-            .await;
+    let started = start_services(config, keypair, operator_credential, &database).await;
     match started {
         Ok(parts) => Ok(Node {
             host: parts.host,
@@ -224,14 +239,14 @@ async fn start_services(
     config: NodeConfig,
     keypair: Keypair,
     operator_credential: String,
-    engine: Arc<dyn Engine>,
-    replication: Option<(Arc<Replication>, MembersLink)>,
+    database: &NodeDatabase,
 ) -> Result<StartedParts, NodeStartError> {
+    let (engine, replication) = (&database.engine, &database.replication);
     let peer_id = keypair.public().to_peer_id();
     let node_id =
         if config.node_id.is_empty() { peer_id.to_string() } else { config.node_id.clone() };
     let cluster = ClusterSetup {
-        engine: Arc::clone(&engine),
+        engine: Arc::clone(engine),
         clock: config.clock.clone(),
         peer_id,
         name: node_id.clone(),
@@ -257,15 +272,21 @@ async fn start_services(
         host.shutdown(Instant::now() + Duration::from_secs(1)).await;
         Err(error)
     };
-    if let Some((replication, link)) = &replication {
+    if let Some((replication, link)) = replication {
         link.set_members(Arc::clone(&cluster.members));
         if let Err(error) = cluster.start(host.clone(), config.cluster.join.as_ref()).await {
             return stop(NodeStartError::Cluster(error)).await;
         }
         replication.wait_for_leader().await;
+        if let Some(need) = replication.wait_first_look().await
+            && cluster.begin_reseeding(&need).is_ok()
+        {
+            let error = Error::new(Code::Unavailable, need.message);
+            return stop(NodeStartError::Cluster(error)).await;
+        }
     }
     let auth_db = AuthDb::new(
-        Arc::clone(&engine),
+        Arc::clone(engine),
         config.clock.clone(),
         config.open_namespaces.iter().cloned(),
         config.admin_wallets.iter().copied(),
@@ -285,7 +306,7 @@ async fn start_services(
     };
     let services = NodeServices {
         cluster: Arc::clone(&cluster),
-        engine: Arc::clone(&engine),
+        engine: Arc::clone(engine),
         hub: Arc::new(TopicHub::default()),
         health: HealthProbe::default(),
         facts: NodeFacts {
@@ -300,8 +321,11 @@ async fn start_services(
     let dispatcher = Arc::new(CallDispatcher::new(auth, services));
     // Set once: this is the only place.
     let _ = dispatcher.services.host.set(host.clone());
+    if !database.serves_callers {
+        dispatcher.refuse_callers();
+    }
     late.set_handler(RpcHandler(Arc::clone(&dispatcher)));
-    match &replication {
+    match replication {
         Some((replication, _)) => replication.database.begin_serving(),
         None => {
             if let Err(error) = cluster.start(host.clone(), config.cluster.join.as_ref()).await {
@@ -344,6 +368,7 @@ fn make_folder(path: &Path) -> Result<(), NodeStartError> {
 async fn open_database(
     config: &NodeConfig,
     peer_id: PeerId,
+    rqlited: Option<Rqlited>,
 ) -> Result<NodeDatabase, NodeStartError> {
     // Not among the databases: it is there when their disk is not.
     let engine = engine_config(config, config.data_dir.join("database.files"));
@@ -357,27 +382,32 @@ async fn open_database(
             );
         }
         let engine = Arc::new(open_embedded(engine).await?);
-        return Ok(NodeDatabase { engine, replication: None, owns_engine: true });
+        return Ok(NodeDatabase {
+            engine,
+            replication: None,
+            owns_engine: true,
+            serves_callers: true,
+        });
     };
     let keyring = Keyring::load(&config.cluster.key_file)?
-        .ok_or_else(|| NodeStartError::Cluster(key_missing_error(&state, config)))?;
+        .ok_or_else(|| NodeStartError::Cluster(key_missing_error(&state.cluster, config)))?;
     let link = MembersLink::default();
     let replication =
-        Replication::start(config, engine, peer_id, &keyring, state, link.clone()).await?;
+        Replication::start(config, engine, peer_id, &keyring, state, link.clone(), rqlited).await?;
     let engine = replication.database.engine();
     let replication = Some((Arc::new(replication), link));
-    Ok(NodeDatabase { engine, replication, owns_engine: true })
+    Ok(NodeDatabase { engine, replication, owns_engine: true, serves_callers: true })
 }
 
 /// What a node keeps that is alone must not be written to a database of a cluster.
-fn key_missing_error(state: &LocalState, config: &NodeConfig) -> Error {
+fn key_missing_error(cluster: &str, config: &NodeConfig) -> Error {
     Error::new(
         Code::Conflict,
         format!(
             "the database {} belongs to the cluster {}, whose key is not in {}: put the key there, or start the node with \
              database.engine: embedded to have it alone for good",
             config.database.data_dir.display(),
-            state.cluster,
+            cluster,
             config.cluster.key_file.display()
         ),
     )

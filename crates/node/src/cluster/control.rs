@@ -3,6 +3,7 @@
 
 use async_trait::async_trait;
 use debros_p2p::PeerId;
+use debros_proto::rpc;
 use debros_proto::{Code, Error, Result};
 use std::collections::HashMap;
 
@@ -11,6 +12,8 @@ use std::collections::HashMap;
 pub(crate) struct ReplicationStatus {
     pub(crate) leader: Option<PeerId>,
     pub(crate) term: Option<u64>,
+    /// How the data of the node that answers is.
+    pub(crate) health: Option<rpc::DataHealth>,
     pub(crate) progress: HashMap<PeerId, ReplicationProgress>,
 }
 

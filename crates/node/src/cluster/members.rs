@@ -58,6 +58,11 @@ impl Members {
         Arc::clone(&self.connected.borrow())
     }
 
+    /// The version of this node's program.
+    pub(super) fn own_version(&self) -> &str {
+        &self.state.own.version
+    }
+
     /// Follows [`connected`](Members::connected): wakes up whenever a node comes or goes.
     pub fn changes(&self) -> watch::Receiver<ConnectedMembers> {
         self.connected.subscribe()

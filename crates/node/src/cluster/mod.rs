@@ -10,6 +10,7 @@ mod cluster_state;
 mod control;
 mod exchange;
 mod file_transfer;
+mod healing;
 mod join;
 mod join_token;
 mod keyring;
@@ -22,19 +23,21 @@ mod proof_server;
 mod prove;
 mod register;
 mod replication;
+mod reseed_record;
 
 pub use join_token::{JoinToken, JoinTokenError};
 pub use keyring::{CLUSTER_KEY_FILE, ClusterKeyError};
 pub use members::{ConnectedMembers, Member, Members};
 pub use replication::ReplicationStartError;
 
-pub(crate) use file_transfer::fetch_files;
 pub(crate) use keyring::Keyring;
 pub(crate) use members_link::MembersLink;
-pub(crate) use replication::Replication;
+pub(crate) use node_record::NodeRecord;
+pub(crate) use replication::{Replication, start_rqlited};
+pub(crate) use reseed_record::{PendingCopy, ReseedRecord, record_error};
 
 use crate::clock::Clock;
-use crate::config::ClusterConfig;
+use crate::config::{ClusterConfig, NodeConfig};
 use cluster_key::ClusterKey;
 use cluster_state::{ClusterState, OwnNode, name_taken_error};
 use control::{ClusterControl, DataAlone};
@@ -44,8 +47,9 @@ use debros_p2p::{CallContext, EventSource, Host, PeerId, TrustLevel};
 use debros_proto::rpc::request::Call;
 use debros_proto::rpc::{self, response};
 use debros_proto::{Code, Error, Result};
+use file_transfer::fetch_files;
 use futures::future::join_all;
-use node_record::{NodeRecord, NodeRole};
+use node_record::NodeRole;
 use proof_server::{ProofServer, removed_error};
 use register::{NodeRegister, RoleCounts};
 use std::path::PathBuf;
@@ -167,7 +171,11 @@ impl ClusterService {
         self.tasks.spawn(async move {
             tokio::select! {
                 () = service.stop.cancelled() => {}
-                () = service.follow_changes() => {}
+                _ = futures::future::join3(
+                    service.follow_changes(),
+                    service.follow_copy_needs(),
+                    service.drop_replaced_files(),
+                ) => {}
             }
         });
         Ok(())
@@ -284,8 +292,16 @@ impl ClusterService {
     ) -> Result<NodeReply> {
         let result = match call {
             Call::FollowLog(_) => return self.replication()?.follow().map(NodeReply::Stream),
-            Call::FetchFiles(_) => {
-                return self.replication()?.send_files(peer).await.map(NodeReply::Stream);
+            Call::FetchFiles(request) => {
+                let sent = self.replication()?.send_files(peer, &request).await;
+                return sent.map(NodeReply::Stream);
+            }
+            Call::Checksum(request) => {
+                self.replication()?.checksum(&request).await.map(response::Result::Checksum)
+            }
+            Call::DataHealth(_) => {
+                let health = Some(self.replication()?.health());
+                Ok(response::Result::DataHealth(rpc::DataHealthResponse { health }))
             }
             Call::LeaderPosition(request) => {
                 self.replication()?.position(&request).await.map(response::Result::LeaderPosition)
@@ -337,7 +353,7 @@ impl ClusterService {
         loop {
             let connected = self.members.connected();
             for (peer, member) in connected.iter() {
-                match fetch_files(&member.channel, target).await {
+                match fetch_files(&member.channel, target, false).await {
                     Ok(durable) => return self.local_state(durable),
                     Err(error) => {
                         tracing::warn!(%peer, error = error.message, "a node does not send the cluster's data");
@@ -355,18 +371,9 @@ impl ClusterService {
     }
 
     fn local_state(&self, durable: u64) -> Result<LocalState> {
-        let (own, nodes) = (self.state.own.peer_id, self.state.nodes());
-        let live = nodes.values().filter(|node| !node.is_removed());
-        let others = live.clone().filter(|node| node.peer_id != own);
-        let raft_peers = others.map(|node| node.description.raft_address.clone());
-        let is_voter = live.clone().any(|node| node.peer_id == own && node.role == NodeRole::Voter);
-        Ok(LocalState {
-            cluster: self.state.keyring()?.cluster_id().to_owned(),
-            durable,
-            begins: false,
-            non_voter: !is_voter,
-            raft_peers: raft_peers.filter(|address| !address.is_empty()).collect(),
-        })
+        let (keyring, nodes) = (self.state.keyring()?, self.state.nodes());
+        let own = self.state.own.peer_id;
+        Ok(known_local_state(keyring.cluster_id(), own, nodes.values(), durable))
     }
 
     /// Tells the connected nodes what changed in the register.
@@ -388,6 +395,44 @@ impl ClusterService {
         self.tasks.wait().await;
         self.members.stop().await;
     }
+}
+
+/// What a node is to know of a copy that it took.
+pub(crate) fn known_local_state<'n>(
+    cluster: &str,
+    own: PeerId,
+    nodes: impl IntoIterator<Item = &'n NodeRecord>,
+    durable: u64,
+) -> LocalState {
+    let live = nodes.into_iter().filter(|node| !node.is_removed());
+    let (itself, others): (Vec<_>, Vec<_>) = live.partition(|node| node.peer_id == own);
+    let raft_peers = others.into_iter().map(|node| node.description.raft_address.clone());
+    LocalState {
+        cluster: cluster.to_owned(),
+        durable,
+        begins: false,
+        non_voter: !itself.iter().any(|node| node.role == NodeRole::Voter),
+        raft_peers: raft_peers.filter(|address| !address.is_empty()).collect(),
+    }
+}
+
+/// Enters nodes into an empty database, so that it knows the way to them.
+///
+/// # Errors
+/// As a write to the database.
+pub(crate) async fn enter_known_nodes(
+    engine: &Arc<dyn Engine>,
+    config: &NodeConfig,
+    nodes: &[NodeRecord],
+) -> Result<()> {
+    if nodes.is_empty() {
+        return Ok(());
+    }
+    // The records have their roles.
+    let counts = RoleCounts { voters: 0, holders: 0 };
+    let register = NodeRegister::new(Arc::clone(engine), config.clock.clone(), counts);
+    register.make_tables().await?;
+    register.merge(nodes).await
 }
 
 fn not_a_node_error() -> Error {

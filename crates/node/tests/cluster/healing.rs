@@ -1,0 +1,338 @@
+//! Nodes with real rqliteds whose files are not what they should be any more: they take a new copy
+//! by themselves.
+
+#[path = "../../../rqlite/tests/support/mod.rs"]
+mod support;
+
+use crate::support::LONG;
+use debros_client::rpc::{
+    ClusterNodeStatus, ClusterStatusResponse, Consistency, DataHealth, Statement,
+};
+use debros_client::{Client, Code, Config, Error};
+use debros_node::{Handler, Node, NodeConfig};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use support::{own_address, program};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::sync::{oneshot, watch};
+
+/// Between two looks at what is waited for.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What answers a node's calls, and the operator's credential; `None` while it starts.
+type Serving = Option<(Arc<dyn Handler>, String)>;
+
+/// A node that runs or not, with a runtime of its own: that is what a crash ends.
+struct Member {
+    config: NodeConfig,
+    running: Option<Running>,
+}
+
+struct Running {
+    runtime: Runtime,
+    serving: watch::Receiver<Serving>,
+    stop: oneshot::Sender<oneshot::Sender<()>>,
+}
+
+impl Member {
+    fn new(folder: &Path, name: &str) -> Self {
+        let mut config = NodeConfig::new(folder.join(name));
+        let (p2p, raft) = (own_address(), own_address());
+        config.node_id = name.to_owned();
+        config.listen_addresses =
+            vec![format!("/ip4/{}/tcp/{}", p2p.ip(), p2p.port()).parse().unwrap()];
+        config.database.backup_interval = None;
+        config.cluster.raft_address = raft.to_string();
+        config.cluster.raft_listen = raft;
+        config.cluster.rqlited = Some(program());
+        Self { config, running: None }
+    }
+
+    /// Has it run, and start again whenever it asks for it, as its program does.
+    fn start(&mut self) {
+        let runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = { runtime }.worker_threads(2).enable_all().build().unwrap();
+        let (sender, serving) = watch::channel(None);
+        let (stop, stopped) = oneshot::channel();
+        runtime.spawn(run(self.config.clone(), sender, stopped));
+        self.running = Some(Running { runtime, serving, stop });
+    }
+
+    /// Ends it in order.
+    async fn stop(&mut self) {
+        let Running { runtime, stop, .. } = self.running.take().unwrap();
+        let (ended, has_ended) = oneshot::channel();
+        stop.send(ended).unwrap();
+        tokio::time::timeout(LONG, has_ended).await.unwrap().unwrap();
+        runtime.shutdown_background();
+    }
+
+    /// Ends it in the middle of whatever it does.
+    fn crash(&mut self) {
+        let Running { runtime, .. } = self.running.take().unwrap();
+        // Its threads let the folder go.
+        tokio::task::block_in_place(|| runtime.shutdown_timeout(LONG));
+    }
+
+    /// A client of the operator, when it runs and serves.
+    fn try_client(&self) -> Option<Client> {
+        let running = self.running.as_ref()?;
+        let (handler, credential) = running.serving.borrow().clone()?;
+        Some(Client::local(handler, &Config::new("app").credential(credential)))
+    }
+
+    async fn client(&self) -> Client {
+        wait_for("a node that serves", async || self.try_client()).await
+    }
+
+    async fn status(&self) -> Option<ClusterStatusResponse> {
+        self.try_client()?.cluster().status().await.ok()
+    }
+
+    fn database(&self) -> PathBuf {
+        self.config.database.data_dir.clone()
+    }
+
+    /// Changes the file of the namespace while no node uses it.
+    fn damage(&self, sql: &str) {
+        assert!(self.running.is_none());
+        let file = self.database().join("ns/app.db");
+        rusqlite::Connection::open(file).unwrap().execute_batch(sql).unwrap();
+    }
+}
+
+async fn run(
+    config: NodeConfig,
+    serving: watch::Sender<Serving>,
+    mut stopped: oneshot::Receiver<oneshot::Sender<()>>,
+) {
+    loop {
+        let node = tokio::select! {
+            node = Node::start(config.clone()) => node.unwrap(),
+            ended = &mut stopped => return drop(ended),
+        };
+        serving.send_replace(Some((node.handler(), node.operator_credential().to_owned())));
+        let ended = tokio::select! {
+            _ = node.restart_requested() => None,
+            ended = &mut stopped => ended.ok(),
+        };
+        serving.send_replace(None);
+        node.shutdown(Instant::now() + Duration::from_secs(10)).await;
+        if let Some(ended) = ended {
+            let _ = ended.send(());
+            return;
+        }
+    }
+}
+
+struct Cluster {
+    members: Vec<Member>,
+    _folder: TempDir,
+}
+
+impl Cluster {
+    /// Three nodes that have a table with two rows.
+    async fn start(change: impl Fn(&mut NodeConfig)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut members: Vec<Member> =
+            ["one", "two", "three"].map(|name| Member::new(folder.path(), name)).into();
+        members.iter_mut().for_each(|member| change(&mut member.config));
+        members[0].start();
+        members[0].client().await.cluster().init().await.unwrap();
+        for index in 1..3 {
+            // The first node starts again when it becomes one of a cluster.
+            let token = wait_for("a join token", async || {
+                members[0].status().await?.leader?;
+                members[0].try_client()?.cluster().create_join_token().await.ok()
+            });
+            let token = token.await.token;
+            members[index].config.cluster.join = Some(token.parse().unwrap());
+            members[index].start();
+            members[index].client().await;
+        }
+        let cluster = Self { members, _folder: folder };
+        cluster.run(0, "CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT)").await;
+        cluster.run(0, "INSERT INTO t (a) VALUES ('one'), ('two')").await;
+        for index in 0..3 {
+            cluster.rows_at(index, Consistency::Linearizable).await;
+        }
+        cluster
+    }
+
+    /// Runs a statement by a node, as long as an election lasts.
+    async fn run(&self, index: usize, sql: &str) {
+        wait_for("a write", async || {
+            match self.members[index].client().await.database().query(sql, []).await {
+                Ok(_) => Some(()),
+                Err(error) => {
+                    assert!(is_passing(&error), "{error}");
+                    None
+                }
+            }
+        })
+        .await;
+    }
+
+    async fn rows_at(&self, index: usize, level: Consistency) -> String {
+        let sql = "SELECT id, a FROM t ORDER BY id";
+        wait_for("a read", async || {
+            let client = self.members[index].try_client()?;
+            let statement = Statement::new(sql, []);
+            let read = client.database().query_at(statement, level).await;
+            read.map(|read| format!("{:?}", read.rows))
+                .inspect_err(|error| assert!(is_passing(error), "{error}"))
+                .ok()
+        })
+        .await
+    }
+
+    /// A node that follows, and one that leads.
+    async fn follower_and_leader(&self) -> (usize, usize) {
+        let leader = self.leader().await;
+        ((leader + 1) % 3, leader)
+    }
+
+    async fn leader(&self) -> usize {
+        wait_for("a leader", async || {
+            let running = self.members.iter().find(|member| member.running.is_some())?;
+            let status = running.status().await?;
+            let leader = status.leader?;
+            let known = status.nodes.into_iter().filter_map(|status| status.node);
+            let name = known.into_iter().find(|node| node.peer_id == leader)?.name;
+            self.members
+                .iter()
+                .position(|member| member.config.node_id == name && member.running.is_some())
+        })
+        .await
+    }
+
+    /// What a node says of another one, or of itself.
+    async fn status_of(&self, asked: usize, of: usize) -> Option<ClusterNodeStatus> {
+        let status = self.members[asked].status().await?;
+        let name = &self.members[of].config.node_id;
+        let mut nodes = status.nodes.into_iter();
+        nodes.find(|status| status.node.as_ref().is_some_and(|node| node.name == *name))
+    }
+
+    /// Waits until a node took one copy, and says how its data is.
+    async fn reseeded(&self, index: usize) -> DataHealth {
+        let health = wait_for("a new copy", async || {
+            let health = self.status_of(index, index).await?.health?;
+            (health.reseedings > 0).then_some(health)
+        })
+        .await;
+        assert_eq!(health.reseedings, 1, "{health:?}");
+        health
+    }
+
+    /// All nodes have the same rows, only this one took a copy, and its old files are gone.
+    async fn check_healed(&self, index: usize) {
+        let expected = self.rows_at((index + 1) % 3, Consistency::Linearizable).await;
+        for other in 0..3 {
+            assert_eq!(self.rows_at(other, Consistency::Linearizable).await, expected);
+        }
+        // As another one sees them.
+        let asked = (index + 1) % 3;
+        for other in 0..3 {
+            let health =
+                wait_for("a node's health", async || self.status_of(asked, other).await?.health);
+            let health = health.await;
+            assert_eq!(health.reseedings, u64::from(other == index), "{health:?}");
+            assert!(health.problem.is_empty(), "{health:?}");
+        }
+        let member = &self.members[index];
+        for left in ["replaced", "copied", "copy", "joining"] {
+            let folder = member.database().with_extension(left);
+            wait_for(left, async || (!folder.exists()).then_some(())).await;
+        }
+    }
+
+    async fn stop(mut self) {
+        for member in &mut self.members {
+            member.stop().await;
+        }
+    }
+}
+
+/// What is answered while a node starts or another one is elected.
+fn is_passing(error: &Error) -> bool {
+    matches!(error.code, Code::Unavailable | Code::NotLeader | Code::UnknownOutcome)
+}
+
+async fn wait_for<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let until = Instant::now() + LONG;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < until, "{what} does not come");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_was_changed_behind_a_nodes_back_is_found_and_comes_back() {
+    let mut cluster = Cluster::start(|_| {}).await;
+    let (ill, leader) = cluster.follower_and_leader().await;
+    cluster.members[ill].stop().await;
+    cluster.members[ill].damage("UPDATE \"ns::app::t\" SET a = 'other' WHERE id = 2");
+    cluster.members[ill].config.cluster.compare_interval = Duration::from_millis(200);
+    cluster.members[ill].start();
+    let health = cluster.reseeded(ill).await;
+    assert!(health.reseeding_reason.contains("differs from the leader's"), "{health:?}");
+    assert!(health.reseeded_at > 0, "{health:?}");
+    cluster.check_healed(ill).await;
+    assert_eq!(cluster.leader().await, leader);
+    // It is one of the cluster as before: its writes go to the leader.
+    cluster.run(ill, "INSERT INTO t (a) VALUES ('three')").await;
+    cluster.check_healed(ill).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_away_until_the_log_was_cut_comes_back_by_itself() {
+    let mut cluster = Cluster::start(|config| config.cluster.max_log = 4096).await;
+    let (away, leader) = cluster.follower_and_leader().await;
+    cluster.members[away].stop().await;
+    cluster.run(leader, "INSERT INTO t (a) VALUES (hex(zeroblob(8192)))").await;
+    wait_for("the end of the wait for it", async || {
+        cluster.run(leader, "INSERT INTO t (a) VALUES ('more')").await;
+        let status = cluster.status_of(leader, away).await?;
+        status.applied_entry.is_none().then_some(())
+    })
+    .await;
+    cluster.members[away].start();
+    let health = cluster.reseeded(away).await;
+    assert!(health.reseeding_reason.contains("the log begins at entry"), "{health:?}");
+    cluster.check_healed(away).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_for_an_entry_that_does_not_fit_is_finished_after_a_crash() {
+    let mut cluster = Cluster::start(|_| {}).await;
+    let (ill, leader) = cluster.follower_and_leader().await;
+    cluster.members[ill].stop().await;
+    cluster.members[ill].damage("DROP TABLE \"ns::app::t\"");
+    cluster.run(leader, "INSERT INTO t (a) VALUES ('three')").await;
+    cluster.members[ill].start();
+    let copy = cluster.members[ill].database().with_extension("copy");
+    let began = wait_for("the copy's begin", async || {
+        // It may be whole before it is seen.
+        let taken = cluster.status_of(ill, ill).await.and_then(|status| status.health);
+        let taken = taken.is_some_and(|health| health.reseedings > 0);
+        (copy.exists() || taken).then_some(!taken)
+    });
+    if began.await {
+        cluster.members[ill].crash();
+        // The others serve meanwhile.
+        cluster.run(leader, "INSERT INTO t (a) VALUES ('four')").await;
+        cluster.members[ill].start();
+    }
+    let health = cluster.reseeded(ill).await;
+    assert!(health.reseeding_reason.contains("does not fit"), "{health:?}");
+    cluster.check_healed(ill).await;
+    cluster.stop().await;
+}
