@@ -71,6 +71,8 @@ enum Outcome {
     Same,
     /// As of this entry.
     Differs(u64),
+    /// This node's file cannot be read.
+    Damaged,
     /// The copies did not hold the same entry, or the other node has none.
     Unknown,
 }
@@ -90,22 +92,27 @@ pub(crate) struct Comparison {
 impl Comparison {
     /// Goes on until the task is ended.
     pub(crate) async fn run(self) {
-        // A node that starts often does not begin with the same databases each time.
-        let mut next = usize::try_from(now_ms()).unwrap_or_default();
+        let mut databases = self.list().await;
+        // A node that starts often does not begin with the same ones each time.
+        let first = usize::try_from(now_ms()).unwrap_or_default() % databases.len().max(1);
+        databases.rotate_left(first);
         loop {
-            let databases = self.list().await;
-            let count = databases.len().max(1);
-            let pause = self.interval / u32::try_from(count).unwrap_or(u32::MAX);
-            tokio::time::sleep(pause.max(SHORTEST_PAUSE)).await;
-            next = next.wrapping_add(1);
-            let Some(database) = databases.get(next % count) else { continue };
-            if let Err(error) = self.compare(database).await {
-                tracing::debug!(
-                    namespace = name_of(database),
-                    error = error.message,
-                    "a database is not compared now"
-                );
+            let count = u32::try_from(databases.len().max(1)).unwrap_or(u32::MAX);
+            let pause = (self.interval / count).max(SHORTEST_PAUSE);
+            for database in &databases {
+                tokio::time::sleep(pause).await;
+                if let Err(error) = self.compare(database).await {
+                    tracing::debug!(
+                        namespace = name_of(database),
+                        error = error.message,
+                        "a database is not compared now"
+                    );
+                }
             }
+            if databases.is_empty() {
+                tokio::time::sleep(pause).await;
+            }
+            databases = self.list().await;
         }
     }
 
@@ -129,6 +136,12 @@ impl Comparison {
                 metrics::counter!("debros_cluster_comparisons_total", "outcome" => "same")
                     .increment(1);
                 self.differences.remove(name_of(database));
+            }
+            Outcome::Damaged => {
+                // Where the leader cannot read its own, there is nothing to copy.
+                self.link.checksum(&leader, name_of(database), 0).await?;
+                let whose = describe(database);
+                self.needs.request(CopyReason::DataDiffers, format!("{whose} is damaged here"));
             }
             Outcome::Differs(_) => {
                 tokio::time::sleep(REPEAT_PAUSE).await;
@@ -167,11 +180,6 @@ impl Comparison {
             );
             return;
         }
-        let whose = if namespace.is_empty() {
-            "the system's database".to_owned()
-        } else {
-            format!("the database of the namespace \"{namespace}\"")
-        };
         tracing::error!(
             leader,
             namespace,
@@ -181,7 +189,7 @@ impl Comparison {
         if self.followed_leader().as_deref() == Some(leader) {
             self.needs.request(
                 CopyReason::DataDiffers,
-                format!("{whose} differs from the leader's at entry {entry}"),
+                format!("{} differs from the leader's at entry {entry}", describe(database)),
             );
         }
     }
@@ -197,7 +205,7 @@ impl Comparison {
                 Ok(Outcome::Same) => return true,
                 Ok(Outcome::Differs(_)) => return false,
                 // The next one may say more.
-                Ok(Outcome::Unknown) => {}
+                Ok(Outcome::Unknown | Outcome::Damaged) => {}
                 Err(error) => {
                     tracing::debug!(other, error = error.message, "a node compares nothing now");
                 }
@@ -208,7 +216,12 @@ impl Comparison {
 
     async fn compare_with(&self, other: &str, database: &TargetDatabase) -> Result<Outcome> {
         for _ in 0..MOMENTS {
-            let Some(ours) = self.snapshot(database).await? else { return Ok(Outcome::Unknown) };
+            let ours = match self.snapshot(database).await {
+                Ok(Some(ours)) => ours,
+                Ok(None) => return Ok(Outcome::Unknown),
+                Err(error) if error.code == Code::Corrupt => return Ok(Outcome::Damaged),
+                Err(error) => return Err(error),
+            };
             let entry = ours.position();
             let theirs = match self.link.checksum(other, name_of(database), entry).await {
                 Ok(Some(theirs)) => theirs,
@@ -222,8 +235,12 @@ impl Comparison {
                 }
                 Err(error) => return Err(error),
             };
-            let ours = hash(ours).await?;
-            return Ok(if ours == theirs { Outcome::Same } else { Outcome::Differs(entry) });
+            return match hash(ours).await {
+                Ok(ours) if ours == theirs => Ok(Outcome::Same),
+                Ok(_) => Ok(Outcome::Differs(entry)),
+                Err(error) if error.code == Code::Corrupt => Ok(Outcome::Damaged),
+                Err(error) => Err(error),
+            };
         }
         Ok(Outcome::Unknown)
     }
@@ -232,6 +249,13 @@ impl Comparison {
         let (engine, database) = (Arc::clone(&self.engine), database.clone());
         let taken = tokio::task::spawn_blocking(move || engine.snapshot(&database)).await;
         taken.unwrap_or_else(|error| Err(broken_off(&error)))
+    }
+}
+
+fn describe(database: &TargetDatabase) -> String {
+    match name_of(database) {
+        "" => "the system's database".to_owned(),
+        namespace => format!("the database of the namespace \"{namespace}\""),
     }
 }
 

@@ -288,23 +288,33 @@ impl ClusterDatabase {
     }
 
     /// Copies the files into a new folder for another node, which the log waits for from now on.
-    /// Returns an entry: what the log has up to it is in the copies.
+    /// Returns an entry: what the log has up to it is in the copies. A database that is damaged here
+    /// is left out, or refuses the whole with `only_whole`: a node that has data must not lose more
+    /// than it has lost.
     ///
     /// # Errors
-    /// `unavailable` when the log does not answer; what the copying meets.
-    pub async fn copy_files(&self, node: &str, target: &Path) -> Result<u64> {
+    /// `unavailable` when the log does not answer; `corrupt` for a damaged database; what the
+    /// copying meets.
+    pub async fn copy_files(&self, node: &str, target: &Path, only_whole: bool) -> Result<u64> {
         let position = self.progress.applied();
         self.log.forget_holder(node).await.map_err(|error| log_error(&error))?;
         let reported = self.log.report_durable(node, position).await;
         reported.map_err(|error| log_error(&error))?;
         let (engine, target) = (Arc::clone(self.engine.local()), target.to_owned());
-        tokio::task::spawn_blocking(move || engine.copy_files(&target)).await.unwrap_or_else(
-            |error| {
-                tracing::error!(%error, "the files could not be copied");
-                Err(Error::internal("the files could not be copied; the node's log has more"))
-            },
-        )?;
-        Ok(position)
+        let copied = tokio::task::spawn_blocking(move || engine.copy_files(&target)).await;
+        let damaged = copied.unwrap_or_else(|error| {
+            tracing::error!(%error, "the files could not be copied");
+            Err(Error::internal("the files could not be copied; the node's log has more"))
+        })?;
+        match damaged.first().filter(|_| only_whole) {
+            Some(namespace) => Err(Error::new(
+                Code::Corrupt,
+                format!(
+                    "the leader's own database of \"{namespace}\" is damaged: nothing is copied from it"
+                ),
+            )),
+            None => Ok(position),
+        }
     }
 
     /// The log waits for this node no more.

@@ -113,11 +113,12 @@ impl EmbeddedEngine {
     }
 
     /// Copies all files into a new folder, for a node that is to hold the data too: at least what
-    /// was applied before this call. Blocks.
+    /// was applied before this call. Returns the namespaces whose databases are damaged here, and
+    /// are not among the copies. Blocks.
     ///
     /// # Errors
     /// `disk_full`; what a read of the files meets.
-    pub fn copy_files(&self, target: &Path) -> Result<()> {
+    pub fn copy_files(&self, target: &Path) -> Result<Vec<Namespace>> {
         backup::copy_files(&self.databases, target)
     }
 

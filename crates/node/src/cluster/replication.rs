@@ -240,7 +240,10 @@ impl Replication {
             tracing::error!(%error, "no folder for copies can be made");
             Error::internal("the files cannot be copied; the node's log has more")
         })?;
-        let position = self.database.copy_files(&peer.to_string(), folder.path()).await?;
+        let position = {
+            let (node, only_whole) = (peer.to_string(), request.from_leader);
+            self.database.copy_files(&node, folder.path(), only_whole).await?
+        };
         send_files(folder, position)
     }
 

@@ -95,11 +95,12 @@ impl Member {
         self.config.database.data_dir.clone()
     }
 
-    /// Changes the file of the namespace while no node uses it.
+    /// Changes the file of the namespace behind the node's back.
     fn damage(&self, sql: &str) {
-        assert!(self.running.is_none());
         let file = self.database().join("ns/app.db");
-        rusqlite::Connection::open(file).unwrap().execute_batch(sql).unwrap();
+        let db = rusqlite::Connection::open(file).unwrap();
+        db.busy_timeout(LONG).unwrap();
+        db.execute_batch(sql).unwrap();
     }
 }
 
@@ -227,26 +228,33 @@ impl Cluster {
         health
     }
 
-    /// All nodes have the same rows, only this one took a copy, and its old files are gone.
-    async fn check_healed(&self, index: usize) {
-        let expected = self.rows_at((index + 1) % 3, Consistency::Linearizable).await;
-        for other in 0..3 {
-            assert_eq!(self.rows_at(other, Consistency::Linearizable).await, expected);
-        }
-        // As another one sees them.
-        let asked = (index + 1) % 3;
-        for other in 0..3 {
+    /// All nodes have the same rows, only these took a copy, and their old files are gone.
+    async fn check_healed(&self, healed: &[usize]) {
+        let asked = (0..3).find(|index| !healed.contains(index)).unwrap();
+        let expected = self.rows_at(asked, Consistency::Linearizable).await;
+        for index in 0..3 {
+            assert_eq!(self.rows_at(index, Consistency::Linearizable).await, expected);
+            // As another one sees it.
             let health =
-                wait_for("a node's health", async || self.status_of(asked, other).await?.health);
+                wait_for("a node's health", async || self.status_of(asked, index).await?.health);
             let health = health.await;
-            assert_eq!(health.reseedings, u64::from(other == index), "{health:?}");
+            assert_eq!(health.reseedings, u64::from(healed.contains(&index)), "{health:?}");
             assert!(health.problem.is_empty(), "{health:?}");
         }
-        let member = &self.members[index];
-        for left in ["replaced", "copied", "copy", "joining"] {
-            let folder = member.database().with_extension(left);
-            wait_for(left, async || (!folder.exists()).then_some(())).await;
+        for index in healed {
+            for left in ["replaced", "copied", "copy", "joining"] {
+                let folder = self.members[*index].database().with_extension(left);
+                wait_for(left, async || (!folder.exists()).then_some(())).await;
+            }
         }
+    }
+
+    /// Where a node can be dialled, as another one knows it.
+    async fn address_of(&self, asked: usize, of: usize) -> String {
+        wait_for("an address", async || {
+            self.status_of(asked, of).await?.node?.addresses.into_iter().next()
+        })
+        .await
     }
 
     async fn stop(mut self) {
@@ -259,6 +267,17 @@ impl Cluster {
 /// What is answered while a node starts or another one is elected.
 fn is_passing(error: &Error) -> bool {
     matches!(error.code, Code::Unavailable | Code::NotLeader | Code::UnknownOutcome)
+}
+
+/// Whether a caller from elsewhere is told that the node copies the data.
+async fn says_that_it_copies(address: &str) -> bool {
+    let config = Config::new("app").bootstrap_peer(address).credential("of nobody");
+    let Ok(client) = Client::connect(config).await else { return false };
+    let read = client.database().query("SELECT a FROM t", []).await;
+    read.is_err_and(|error| {
+        assert_eq!(error.code, Code::Unavailable, "{error}");
+        error.message.contains("the node copies the cluster's data")
+    })
 }
 
 async fn wait_for<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
@@ -275,7 +294,7 @@ async fn wait_for<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_that_was_changed_behind_a_nodes_back_is_found_and_comes_back() {
     let mut cluster = Cluster::start(|_| {}).await;
-    let (ill, leader) = cluster.follower_and_leader().await;
+    let (ill, _) = cluster.follower_and_leader().await;
     cluster.members[ill].stop().await;
     cluster.members[ill].damage("UPDATE \"ns::app::t\" SET a = 'other' WHERE id = 2");
     cluster.members[ill].config.cluster.compare_interval = Duration::from_millis(200);
@@ -283,11 +302,10 @@ async fn a_row_that_was_changed_behind_a_nodes_back_is_found_and_comes_back() {
     let health = cluster.reseeded(ill).await;
     assert!(health.reseeding_reason.contains("differs from the leader's"), "{health:?}");
     assert!(health.reseeded_at > 0, "{health:?}");
-    cluster.check_healed(ill).await;
-    assert_eq!(cluster.leader().await, leader);
+    cluster.check_healed(&[ill]).await;
     // It is one of the cluster as before: its writes go to the leader.
     cluster.run(ill, "INSERT INTO t (a) VALUES ('three')").await;
-    cluster.check_healed(ill).await;
+    cluster.check_healed(&[ill]).await;
     cluster.stop().await;
 }
 
@@ -306,33 +324,63 @@ async fn a_node_that_was_away_until_the_log_was_cut_comes_back_by_itself() {
     cluster.members[away].start();
     let health = cluster.reseeded(away).await;
     assert!(health.reseeding_reason.contains("the log begins at entry"), "{health:?}");
-    cluster.check_healed(away).await;
+    cluster.check_healed(&[away]).await;
     cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_copy_for_an_entry_that_does_not_fit_is_finished_after_a_crash() {
+async fn a_copy_for_an_entry_that_does_not_fit_is_finished_after_crashes() {
     let mut cluster = Cluster::start(|_| {}).await;
     let (ill, leader) = cluster.follower_and_leader().await;
+    let address = cluster.address_of(leader, ill).await;
     cluster.members[ill].stop().await;
     cluster.members[ill].damage("DROP TABLE \"ns::app::t\"");
     cluster.run(leader, "INSERT INTO t (a) VALUES ('three')").await;
+    // No node can make copies as long as this is there.
+    let copies: Vec<PathBuf> =
+        cluster.members.iter().map(|member| member.config.data_dir.join("copies")).collect();
+    for copies in &copies {
+        let _ = std::fs::remove_dir_all(copies);
+        std::fs::write(copies, "in the way").unwrap();
+    }
+    for _ in 0..2 {
+        cluster.members[ill].start();
+        // It is there, and passes nothing on of what it has.
+        wait_for("a node that copies", async || says_that_it_copies(&address).await.then_some(()))
+            .await;
+        assert!(cluster.members[ill].try_client().is_none());
+        cluster.members[ill].crash();
+        cluster.run(leader, "INSERT INTO t (a) VALUES ('meanwhile')").await;
+    }
+    copies.iter().for_each(|copies| std::fs::remove_file(copies).unwrap());
+    // And once more wherever it is in the copy itself.
     cluster.members[ill].start();
     let copy = cluster.members[ill].database().with_extension("copy");
-    let began = wait_for("the copy's begin", async || {
+    wait_for("the copy's begin", async || {
         // It may be whole before it is seen.
-        let taken = cluster.status_of(ill, ill).await.and_then(|status| status.health);
-        let taken = taken.is_some_and(|health| health.reseedings > 0);
-        (copy.exists() || taken).then_some(!taken)
-    });
-    if began.await {
-        cluster.members[ill].crash();
-        // The others serve meanwhile.
-        cluster.run(leader, "INSERT INTO t (a) VALUES ('four')").await;
-        cluster.members[ill].start();
-    }
+        (copy.exists() || cluster.members[ill].try_client().is_some()).then_some(())
+    })
+    .await;
+    cluster.members[ill].crash();
+    cluster.members[ill].start();
     let health = cluster.reseeded(ill).await;
     assert!(health.reseeding_reason.contains("does not fit"), "{health:?}");
-    cluster.check_healed(ill).await;
+    cluster.check_healed(&[ill]).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_followers_take_a_copy_and_the_leader_goes_on() {
+    let cluster = Cluster::start(|_| {}).await;
+    let (_, leader) = cluster.follower_and_leader().await;
+    let ill: Vec<usize> = (0..3).filter(|index| *index != leader).collect();
+    for index in &ill {
+        cluster.members[*index].damage("DROP TABLE \"ns::app::t\"");
+    }
+    cluster.run(leader, "INSERT INTO t (a) VALUES ('three')").await;
+    for index in &ill {
+        cluster.reseeded(*index).await;
+    }
+    cluster.check_healed(&ill).await;
     cluster.stop().await;
 }
