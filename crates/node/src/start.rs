@@ -2,7 +2,7 @@
 
 mod reseed;
 
-pub(crate) use reseed::replaced_files;
+pub(crate) use reseed::{folder_size, replaced_files};
 
 use crate::Node;
 use crate::auth::{AuthDb, AuthService, SigningError};

@@ -176,7 +176,7 @@ pub(crate) async fn fetch_files(
 ///
 /// # Errors
 /// `disk_full`, saying how much is missing.
-fn check_room(target: &Path, bytes: u64) -> Result<()> {
+pub(super) fn check_room(target: &Path, bytes: u64) -> Result<()> {
     let left = available_space(target).map_err(|error| disk_error(&error))?;
     let needed = bytes.saturating_add(ROOM_LEFT);
     if left >= needed {

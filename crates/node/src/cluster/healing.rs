@@ -5,9 +5,10 @@
 //! not hang on it. What happens at that start is in `start/reseed.rs`.
 
 use super::ClusterService;
-use super::file_transfer::fetch_files;
+use super::file_transfer::{check_room, fetch_files};
 use super::replication::{Replication, hand_over_if_leading};
 use super::reseed_record::{ReseedRecord, record_error};
+use crate::start::folder_size;
 use debros_cluster::{CopyNeed, CopyReason, LocalState};
 use debros_p2p::PeerId;
 use debros_proto::{Code, Error, Result};
@@ -49,9 +50,14 @@ impl ClusterService {
     /// Notes that the node takes a new copy at its next start.
     ///
     /// # Errors
-    /// `conflict` on the node that leads; what the disk says.
+    /// `conflict` on the node that leads; `disk_full` when there is no room for a copy; what the disk
+    /// says.
     pub(crate) fn begin_reseeding(&self, need: &CopyNeed) -> Result<()> {
         let replication = self.replication()?;
+        // Before the node gives up what it has. How much the leader sends is not known yet; it is
+        // about what is here, and looked at again before the first byte is written.
+        let database = &replication.database_dir;
+        check_room(database, folder_size(database))?;
         // It does not take the lead from here on.
         replication.database.decline_lead();
         if replication.database.is_leader() {

@@ -66,6 +66,7 @@ pub(crate) struct Replication {
     version: String,
     copies: PathBuf,
     pub(super) data_dir: PathBuf,
+    pub(super) database_dir: PathBuf,
     /// Where the files are that a new copy has replaced, until that serves.
     pub(super) replaced_files: PathBuf,
 }
@@ -115,6 +116,7 @@ impl Replication {
             version: config.build.version.clone(),
             copies,
             data_dir: config.data_dir.clone(),
+            database_dir: config.database.data_dir.clone(),
             replaced_files: replaced_files(config),
         })
     }

@@ -213,11 +213,13 @@ fn remove_file(file: &Path) -> std::io::Result<()> {
 }
 
 fn sync_parent(path: &Path) -> std::io::Result<()> {
-    path.parent().map_or(Ok(()), |parent| std::fs::File::open(parent)?.sync_all())
+    // A path of one name has an empty parent: the folder that the program runs in.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    std::fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-/// Bytes of all files in a folder, as far as they can be read: for the log.
-fn folder_size(folder: &Path) -> u64 {
+/// Bytes of all files in a folder, as far as they can be read.
+pub(crate) fn folder_size(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let size = |entry: std::fs::DirEntry| match entry.metadata() {
         Ok(metadata) if metadata.is_dir() => folder_size(&entry.path()),
