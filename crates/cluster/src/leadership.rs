@@ -52,6 +52,7 @@ impl Leadership {
             }
             if self.needs.is_stuck() {
                 // A new copy comes, and another node leads until then.
+                self.progress.note_stuck();
                 tokio::time::sleep(ASK_INTERVAL).await;
                 continue;
             }
