@@ -111,8 +111,17 @@ async fn run(
 ) {
     loop {
         let node = tokio::select! {
-            node = Node::start(config.clone()) => node.unwrap(),
+            node = Node::start(config.clone()) => node,
             ended = &mut stopped => return drop(ended),
+        };
+        let node = match node {
+            Ok(node) => node,
+            // The system may not have taken back all of what a crash left, as the port.
+            Err(error) => {
+                eprintln!("{} does not start: {error}", config.node_id);
+                tokio::time::sleep(PAUSE * 10).await;
+                continue;
+            }
         };
         serving.send_replace(Some((node.handler(), node.operator_credential().to_owned())));
         let ended = tokio::select! {
