@@ -43,8 +43,8 @@ struct Shared {
 #[derive(Default)]
 struct DatabaseQueue {
     waiting: VecDeque<WholeTransaction>,
-    /// Why the last attempt failed.
-    error: Option<Error>,
+    /// Why the last attempt failed, and how many have failed in a row.
+    failure: Option<(Error, u32)>,
 }
 
 impl ApplyQueues {
@@ -76,10 +76,17 @@ impl ApplyQueues {
         }
     }
 
-    /// Why a database cannot be given what it has to have, if that is so. It is tried again and
-    /// again.
-    pub(crate) fn failure(&self) -> Option<Error> {
-        lock(&self.shared.queues).values().find_map(|queue| queue.error.clone())
+    /// Why a database cannot be given what it has to have, and how often that was tried in a row, if
+    /// that is so: of the one that was tried most. It is tried again and again.
+    pub(crate) fn failure(&self) -> Option<(Error, u32)> {
+        let queues = lock(&self.shared.queues);
+        let failures = queues.values().filter_map(|queue| queue.failure.as_ref());
+        failures.max_by_key(|(_, attempts)| *attempts).cloned()
+    }
+
+    /// Whether all is in the files.
+    pub(crate) fn is_empty(&self) -> bool {
+        lock(&self.shared.queues).is_empty()
     }
 
     /// Waits until more may be added.
@@ -95,7 +102,7 @@ impl ApplyQueues {
     /// # Errors
     /// As [`failure`](Self::failure).
     pub(crate) async fn wait_empty(&self) -> Result<()> {
-        self.wait_until(|_| lock(&self.shared.queues).is_empty()).await
+        self.wait_until(|_| self.is_empty()).await
     }
 
     async fn wait_until(&self, is_reached: impl Fn(usize) -> bool) -> Result<()> {
@@ -105,7 +112,7 @@ impl ApplyQueues {
             if is_reached(bytes) {
                 return Ok(());
             }
-            if let Some(error) = self.failure() {
+            if let Some((error, _)) = self.failure() {
                 return Err(error);
             }
             // The sender lives as long as this.
@@ -162,7 +169,7 @@ impl Shared {
     fn finish(&self, database: &TargetDatabase, numbers: &[Vec<u64>]) {
         let mut bytes = 0;
         if let Some(queue) = lock(&self.queues).get_mut(database) {
-            queue.error = None;
+            queue.failure = None;
             bytes = queue.waiting.drain(..numbers.len()).map(|done| size_of(&done)).sum();
         }
         self.progress.note_applied(&numbers.concat());
@@ -171,7 +178,8 @@ impl Shared {
 
     fn note_failure(&self, database: &TargetDatabase, error: Error) {
         if let Some(queue) = lock(&self.queues).get_mut(database) {
-            queue.error = Some(error);
+            let attempts = queue.failure.as_ref().map_or(0, |(_, attempts)| *attempts);
+            queue.failure = Some((error, attempts.saturating_add(1)));
         }
         self.queued.send_modify(|_| {});
     }
@@ -280,7 +288,7 @@ mod tests {
         assert_eq!(run(&follower, &good, "SELECT a FROM t").await, 2);
         assert!(!progress.is_applied(Some(&bad), last) && progress.applied() < of(&bad)[1].number);
         // An attempt that fails leaves everything where it was, in order.
-        assert_eq!(queues.failure(), Some(failed));
+        assert_eq!(queues.failure().map(|(error, _)| error), Some(failed));
         run(&follower, &bad, "CREATE TABLE t(a)").await;
         progress.wait_applied(None, last).await;
         assert_eq!(queues.failure(), None);

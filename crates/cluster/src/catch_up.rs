@@ -6,7 +6,7 @@ use crate::leader_link::CommittedEntries;
 use crate::log_part::PartAssembler;
 use crate::progress::Progress;
 use debros_engine::embedded::EmbeddedEngine;
-use debros_proto::{Error, Result};
+use debros_proto::{Code, Error, Result};
 use debros_rqlite::{Entry, ReadError, ReadLevel, RqliteLog};
 use std::sync::Arc;
 
@@ -37,6 +37,9 @@ pub(crate) enum CatchUpError {
         /// The last entry of the copy.
         last: u64,
     },
+    /// An entry does not fit to a file here, or a file is damaged.
+    #[error("{}", .0.message)]
+    Misfit(Error),
     /// It may succeed later.
     #[error("{}", .0.message)]
     Failed(Error),
@@ -84,7 +87,7 @@ impl CatchUp {
             if entries.is_empty() {
                 break;
             }
-            self.take_all(&entries).await.map_err(CatchUpError::Failed)?;
+            self.take_all(&entries).await?;
         }
         if let Some((term, last)) = ended
             && self.taken >= last
@@ -105,17 +108,32 @@ impl CatchUp {
         term: u64,
         last: u64,
     ) -> Result<bool, CatchUpError> {
-        if self.read_to_end(ReadLevel::None).await? < last {
+        if self.apply_copy().await? < last {
             return Ok(false);
         }
-        self.queues.wait_empty().await.map_err(CatchUpError::Failed)?;
         self.end_terms_before(term);
         Ok(true)
     }
 
-    /// Why a database cannot be given what it has to have, if that is so.
-    pub(crate) fn failure(&self) -> Option<Error> {
-        self.queues.failure()
+    /// As [`read_to_end`](Self::read_to_end), and returns when the files have it all.
+    ///
+    /// # Errors
+    /// [`CatchUpError`].
+    pub(crate) async fn apply_copy(&mut self) -> Result<u64, CatchUpError> {
+        let last = self.read_to_end(ReadLevel::None).await?;
+        self.queues.wait_empty().await.map_err(apply_error)?;
+        Ok(last)
+    }
+
+    /// Why a database cannot be given what it has to have, and how often that was tried in a row, if
+    /// that is so.
+    pub(crate) fn failure(&self) -> Option<(CatchUpError, u32)> {
+        self.queues.failure().map(|(error, attempts)| (apply_error(error), attempts))
+    }
+
+    /// Whether the files have all that was taken.
+    pub(crate) fn is_applied(&self) -> bool {
+        self.queues.is_empty()
     }
 
     /// Transactions of earlier terms that are not complete by now never will be.
@@ -134,7 +152,7 @@ impl CatchUp {
         if entries[new].entry != self.taken + 1 {
             return Ok(false);
         }
-        self.take_all(&entries[new..]).await.map_err(CatchUpError::Failed)?;
+        self.take_all(&entries[new..]).await?;
         Ok(true)
     }
 
@@ -153,9 +171,9 @@ impl CatchUp {
         end.map_err(|error| CatchUpError::Failed(log_error(&error)))
     }
 
-    async fn take_all(&mut self, entries: &[Entry]) -> Result<()> {
+    async fn take_all(&mut self, entries: &[Entry]) -> Result<(), CatchUpError> {
         for entry in entries {
-            self.queues.wait_for_room().await?;
+            self.queues.wait_for_room().await.map_err(apply_error)?;
             let taken = match self.assembler.add(entry) {
                 Ok(taken) => taken,
                 Err(error) => {
@@ -163,7 +181,7 @@ impl CatchUp {
                     // The next attempt begins where the files are.
                     self.assembler = PartAssembler::default();
                     self.taken = self.progress.rewind();
-                    return Err(Error::internal(error.to_string()));
+                    return Err(CatchUpError::Misfit(Error::internal(error.to_string())));
                 }
             };
             self.progress.note_taken(entry.entry, taken.effect());
@@ -176,5 +194,13 @@ impl CatchUp {
             }
         }
         Ok(())
+    }
+}
+
+/// `internal` and `corrupt` are what a file is called that is not what it was on the leader.
+fn apply_error(error: Error) -> CatchUpError {
+    match error.code {
+        Code::Internal | Code::Corrupt => CatchUpError::Misfit(error),
+        _ => CatchUpError::Failed(error),
     }
 }

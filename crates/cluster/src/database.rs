@@ -2,6 +2,9 @@
 //! them.
 
 use crate::catch_up::CatchUp;
+use crate::comparison::{Comparison, DatabaseDifference, Differences, broken_off, hash};
+use crate::copy_need::{CopyNeed, CopyNeeds};
+use crate::database_name::database_of;
 use crate::durability::Durability;
 use crate::engine::ClusterEngine;
 use crate::errors::{log_error, not_leader_error};
@@ -15,7 +18,7 @@ use crate::read_barrier::ReadBarrier;
 use crate::write_route::WriteRoute;
 use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine, EngineOpenError};
 use debros_proto::rpc::{LeaderWriteRequest, LeaderWriteResponse};
-use debros_proto::{Error, Result};
+use debros_proto::{Code, Error, Result};
 use debros_rqlite::RqliteLog;
 use std::path::Path;
 use std::sync::Arc;
@@ -34,6 +37,8 @@ pub struct ClusterConfig {
     pub state: LocalState,
     /// Bytes of the log from which on a node that is away is not waited for (256 MiB).
     pub max_log: u64,
+    /// Within this time each database is compared once with the leader's.
+    pub compare_interval: Duration,
 }
 
 /// How a node's database stands.
@@ -51,6 +56,8 @@ pub struct ClusterStatus {
     pub age: Option<Duration>,
     /// Why the files here cannot be brought to the log.
     pub problem: Option<String>,
+    /// Databases that are others here than on other nodes, by the last comparison.
+    pub differences: Vec<DatabaseDifference>,
 }
 
 /// The database of a node, while the node runs.
@@ -63,6 +70,11 @@ pub struct ClusterDatabase {
     problem: watch::Receiver<Option<String>>,
     is_registered: watch::Receiver<bool>,
     is_unfit: watch::Receiver<bool>,
+    caught_up: watch::Receiver<bool>,
+    needs: Arc<CopyNeeds>,
+    differences: Arc<Differences>,
+    /// Held while a database is read for another node's comparison.
+    comparing: tokio::sync::Mutex<()>,
     declines: Arc<AtomicBool>,
     state: Arc<SharedLocalState>,
     tasks: Vec<JoinHandle<()>>,
@@ -94,8 +106,20 @@ impl ClusterDatabase {
         let route = WriteRoute::new(config.node.clone(), Arc::clone(&progress), Arc::clone(&link));
         let (registered, is_registered) = watch::channel(false);
         let (problem, problems) = watch::channel(None);
+        let (caught_up, caught) = watch::channel(false);
         let declines = Arc::<AtomicBool>::default();
         let (fitness, is_unfit) = Fitness::new();
+        let (needs, differences) = (Arc::<CopyNeeds>::default(), Arc::<Differences>::default());
+        let comparison = Comparison {
+            node: config.node.clone(),
+            engine: Arc::clone(&embedded),
+            log: log.clone(),
+            link: Arc::clone(&link),
+            progress: Arc::clone(&progress),
+            interval: config.compare_interval,
+            differences: Arc::clone(&differences),
+            needs: Arc::clone(&needs),
+        };
         let leadership = Leadership {
             node: config.node.clone(),
             log: log.clone(),
@@ -103,6 +127,9 @@ impl ClusterDatabase {
             progress: Arc::clone(&progress),
             catch_up: CatchUp::new(Arc::clone(&embedded), log.clone(), Arc::clone(&progress)),
             problem,
+            needs: Arc::clone(&needs),
+            misfits: 0,
+            caught_up,
             declines: Arc::clone(&declines),
             another_led: false,
             fitness,
@@ -117,7 +144,11 @@ impl ClusterDatabase {
             registered,
             max_log: config.max_log,
         };
-        let mut tasks = vec![tokio::spawn(leadership.run()), tokio::spawn(durability.run())];
+        let mut tasks = vec![
+            tokio::spawn(leadership.run()),
+            tokio::spawn(durability.run()),
+            tokio::spawn(comparison.run()),
+        ];
         tasks.extend(writer.start(log.clone()));
         let engine = Arc::new(ClusterEngine::new(
             embedded,
@@ -134,6 +165,10 @@ impl ClusterDatabase {
             problem: problems,
             is_registered,
             is_unfit,
+            caught_up: caught,
+            needs,
+            differences,
+            comparing: tokio::sync::Mutex::default(),
             declines,
             state,
             tasks,
@@ -159,6 +194,7 @@ impl ClusterDatabase {
             head: self.progress.head(),
             age: self.progress.age(),
             problem: self.problem.borrow().clone(),
+            differences: self.differences.list(),
         }
     }
 
@@ -189,8 +225,11 @@ impl ClusterDatabase {
         let deadline = tokio::time::Instant::now() + within;
         let consistency = debros_proto::rpc::Consistency::Linearizable;
         let mut registered = self.is_registered.clone();
-        let waited = tokio::time::timeout_at(deadline, registered.wait_for(|is| *is)).await;
-        if !matches!(waited, Ok(Ok(_))) {
+        let is_registered = matches!(
+            tokio::time::timeout_at(deadline, registered.wait_for(|is| *is)).await,
+            Ok(Ok(_))
+        );
+        if !is_registered {
             return false;
         }
         loop {
@@ -206,6 +245,46 @@ impl ClusterDatabase {
             {
                 return true;
             }
+        }
+    }
+
+    /// Why the files here have to be replaced by a copy of the leader's; `None`: they do not.
+    pub fn copy_need(&self) -> Option<CopyNeed> {
+        self.needs.get()
+    }
+
+    /// Waits until the files here have to be replaced by a copy of the leader's, and says why.
+    pub async fn wait_copy_need(&self) -> CopyNeed {
+        let mut needs = self.needs.subscribe();
+        let need = needs.wait_for(Option::is_some).await.ok().and_then(|need| need.clone());
+        match need {
+            Some(need) => need,
+            // The sender lives as long as this.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits until the own rqlite's log was applied once, at most so long.
+    pub async fn wait_caught_up(&self, within: Duration) {
+        let mut caught_up = self.caught_up.clone();
+        // The sender goes only with the task, whose end nobody waits for.
+        let _ = tokio::time::timeout(within, caught_up.wait_for(|is| *is)).await;
+    }
+
+    /// Answers [`LeaderLink::checksum`] for another node.
+    ///
+    /// # Errors
+    /// `overloaded` while another one is answered; as [`EmbeddedEngine::snapshot`].
+    pub async fn checksum(&self, database: &str, entry: u64) -> Result<Option<[u8; 32]>> {
+        let database = database_of(database)?;
+        let Ok(_alone) = self.comparing.try_lock() else {
+            return Err(Error::new(Code::Overloaded, "the node compares another database now"));
+        };
+        let engine = Arc::clone(self.engine.local());
+        let taken = tokio::task::spawn_blocking(move || engine.snapshot(&database)).await;
+        match taken.unwrap_or_else(|error| Err(broken_off(&error)))? {
+            Some(snapshot) if snapshot.position() == entry => hash(snapshot).await.map(Some),
+            _ => Ok(None),
         }
     }
 
@@ -238,23 +317,33 @@ impl ClusterDatabase {
     }
 
     /// Copies the files into a new folder for another node, which the log waits for from now on.
-    /// Returns an entry: what the log has up to it is in the copies.
+    /// Returns an entry: what the log has up to it is in the copies. A database that is damaged here
+    /// is left out, or refuses the whole with `only_whole`: a node that has data must not lose more
+    /// than it has lost.
     ///
     /// # Errors
-    /// `unavailable` when the log does not answer; what the copying meets.
-    pub async fn copy_files(&self, node: &str, target: &Path) -> Result<u64> {
+    /// `unavailable` when the log does not answer; `corrupt` for a damaged database; what the
+    /// copying meets.
+    pub async fn copy_files(&self, node: &str, target: &Path, only_whole: bool) -> Result<u64> {
         let position = self.progress.applied();
         self.log.forget_holder(node).await.map_err(|error| log_error(&error))?;
         let reported = self.log.report_durable(node, position).await;
         reported.map_err(|error| log_error(&error))?;
         let (engine, target) = (Arc::clone(self.engine.local()), target.to_owned());
-        tokio::task::spawn_blocking(move || engine.copy_files(&target)).await.unwrap_or_else(
-            |error| {
-                tracing::error!(%error, "the files could not be copied");
-                Err(Error::internal("the files could not be copied; the node's log has more"))
-            },
-        )?;
-        Ok(position)
+        let copied = tokio::task::spawn_blocking(move || engine.copy_files(&target)).await;
+        let damaged = copied.unwrap_or_else(|error| {
+            tracing::error!(%error, "the files could not be copied");
+            Err(Error::internal("the files could not be copied; the node's log has more"))
+        })?;
+        match damaged.first().filter(|_| only_whole) {
+            Some(namespace) => Err(Error::new(
+                Code::Corrupt,
+                format!(
+                    "the leader's own database of \"{namespace}\" is damaged: nothing is copied from it"
+                ),
+            )),
+            None => Ok(position),
+        }
     }
 
     /// The log waits for this node no more.
@@ -271,9 +360,14 @@ impl ClusterDatabase {
         self.barrier.begin_serving();
     }
 
+    /// Does not take the lead any more; where this node leads, it goes on.
+    pub fn decline_lead(&self) {
+        self.declines.store(true, SeqCst);
+    }
+
     /// Leads no more, and does not take the lead again: the node is about to stop.
     pub fn step_down(&self) {
-        self.declines.store(true, SeqCst);
+        self.decline_lead();
         self.progress.step_down();
     }
 

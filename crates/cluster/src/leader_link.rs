@@ -33,6 +33,14 @@ pub trait LeaderLink: Send + Sync + 'static {
         deadline: Instant,
     ) -> Result<LeaderWriteResponse>;
 
+    /// The hash of a node's copy of a database, if that holds the same entry as the caller's; `None`
+    /// when it does not, has no such database, or is of another version. `database` is the
+    /// namespace whose it is; empty: the system's. The node need not lead.
+    ///
+    /// # Errors
+    /// `overloaded` when the node compares another one; `unavailable` when it does not answer.
+    async fn checksum(&self, node: &str, database: &str, entry: u64) -> Result<Option<[u8; 32]>>;
+
     /// The entries that the leader appends from now on, as they are appended; the channel ends with
     /// the connection. Entries may be missing in between, where the node was too slow to take them.
     ///

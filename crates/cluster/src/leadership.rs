@@ -1,6 +1,7 @@
 //! Follows the leader, and becomes it when rqlite's own leader is here.
 
 use crate::catch_up::{CatchUp, CatchUpError};
+use crate::copy_need::{CopyNeeds, CopyReason};
 use crate::errors::log_error;
 use crate::leader_link::{CommittedEntries, LeaderLink};
 use crate::progress::{LEASE, Progress};
@@ -19,6 +20,9 @@ const READ_INTERVAL: Duration = Duration::from_millis(250);
 const UNFIT_AFTER: Duration = Duration::from_secs(3);
 /// The pause after a failure.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How often in a row an entry is refused before the file is called the wrong one: a disk may fail
+/// for a moment.
+const MISFITS: u32 = 5;
 
 /// What this node's task of following and leading needs.
 pub(crate) struct Leadership {
@@ -29,6 +33,12 @@ pub(crate) struct Leadership {
     pub(crate) catch_up: CatchUp,
     /// Why the files here cannot be brought to the log.
     pub(crate) problem: watch::Sender<Option<String>>,
+    /// Whether the files here have to be replaced.
+    pub(crate) needs: Arc<CopyNeeds>,
+    /// How often in a row an entry did not fit.
+    pub(crate) misfits: u32,
+    /// The own rqlite's log was applied once.
+    pub(crate) caught_up: watch::Sender<bool>,
     /// This node is about to stop, and lets another lead.
     pub(crate) declines: Arc<AtomicBool>,
     /// Another node has led since this one did, also when this one has claimed meanwhile.
@@ -80,6 +90,12 @@ impl Leadership {
                 asked = Some(Instant::now());
                 self.look_who_leads().await;
             }
+            if self.needs.is_stuck() {
+                // A new copy comes, and another node leads until then.
+                self.progress.note_stuck();
+                tokio::time::sleep(ASK_INTERVAL).await;
+                continue;
+            }
             if self.progress.is_leader() {
                 following = Following::default();
                 tokio::time::sleep(ASK_INTERVAL).await;
@@ -95,15 +111,15 @@ impl Leadership {
                     self.fitness.note_failure(began);
                 }
                 tokio::time::sleep(PAUSE).await;
-            } else if let Some(error) = self.catch_up.failure() {
-                self.note_failure(&CatchUpError::Failed(error));
+            } else if let Some((error, attempts)) = self.catch_up.failure() {
+                self.note_problem(&error, attempts);
             }
         }
     }
 
     async fn look_who_leads(&mut self) {
         match self.log.client().is_leader().await {
-            Ok(true) if !self.progress.is_leader() && !self.declines.load(SeqCst) => {
+            Ok(true) if !self.progress.is_leader() && self.may_lead() => {
                 let began = Instant::now();
                 match self.claim().await {
                     Ok(()) => self.fitness.note_fit(),
@@ -114,6 +130,8 @@ impl Leadership {
                 }
                 return;
             }
+            // It keeps the others from leading.
+            Ok(true) if self.needs.is_stuck() => self.fitness.note_failure(Instant::now()),
             // Another may have claimed.
             Ok(_) if !self.is_damaged => self.fitness.note_fit(),
             Ok(_) => {}
@@ -127,9 +145,15 @@ impl Leadership {
         }
     }
 
+    fn may_lead(&self) -> bool {
+        !self.declines.load(SeqCst) && !self.needs.is_stuck()
+    }
+
     /// Takes the lead: nobody appends under an earlier term from then on, so the log has an end,
     /// and the files are brought to it.
     async fn claim(&mut self) -> Result<(), CatchUpError> {
+        // A node whose files cannot be brought to the log must not end the term of one whose can.
+        self.catch_up.apply_copy().await?;
         let asked = Instant::now();
         let before = self.log.leadership(ReadLevel::Strong).await.map_err(failed)?;
         // The own copy is the log from now on: what it lacks would be lost.
@@ -152,7 +176,8 @@ impl Leadership {
         if !self.catch_up.apply_to_end(term, last).await? {
             return Ok(());
         }
-        self.problem.send_replace(None);
+        self.note_success();
+        self.needs.withdraw();
         // The node that led may read on its own until its lease ends, and no confirmation of its
         // place is later than the claim. That Raft has elected another leader shows nothing: an
         // rqlited that ends in order hands over at once, and one that leads no more passes appends
@@ -230,15 +255,35 @@ impl Leadership {
     }
 
     /// The log could be read; the files may still not take what is in it.
-    fn note_success(&self) {
-        let has_problem = self.problem.borrow().is_some();
-        if has_problem && self.catch_up.failure().is_none() {
-            self.problem.send_replace(None);
+    fn note_success(&mut self) {
+        self.misfits = 0;
+        if self.catch_up.failure().is_none() {
+            self.problem.send_if_modified(|problem| problem.take().is_some());
+        }
+        if self.catch_up.is_applied() {
+            self.caught_up.send_if_modified(|is| !std::mem::replace(is, true));
         }
     }
 
-    fn note_failure(&self, error: &CatchUpError) {
+    fn note_failure(&mut self, error: &CatchUpError) {
+        if matches!(error, CatchUpError::Misfit(_)) {
+            self.misfits += 1;
+        }
+        self.note_problem(error, self.misfits);
+    }
+
+    /// What keeps the files from the log, and how often that was met in a row.
+    fn note_problem(&self, error: &CatchUpError, attempts: u32) {
         let message = error.to_string();
+        match error {
+            CatchUpError::TooOld { .. } => {
+                self.needs.request(CopyReason::LogCut, message.clone());
+            }
+            CatchUpError::Misfit(_) if attempts >= MISFITS => {
+                self.needs.request(CopyReason::EntryMisfit, message.clone());
+            }
+            CatchUpError::Misfit(_) | CatchUpError::Damaged { .. } | CatchUpError::Failed(_) => {}
+        }
         let is_new = self.problem.borrow().as_deref() != Some(&message);
         if is_new {
             tracing::warn!(

@@ -8,6 +8,8 @@
 mod append_task;
 mod apply_queues;
 mod catch_up;
+mod comparison;
+mod copy_need;
 mod database;
 mod database_name;
 mod durability;
@@ -24,6 +26,8 @@ mod progress;
 mod read_barrier;
 mod write_route;
 
+pub use comparison::DatabaseDifference;
+pub use copy_need::{CopyNeed, CopyReason};
 pub use database::{ClusterConfig, ClusterDatabase, ClusterStatus};
 pub use engine::ClusterEngine;
 pub use leader_link::{CommittedEntries, LeaderLink};

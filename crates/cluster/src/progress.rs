@@ -37,6 +37,8 @@ struct State {
     confirmed: Option<Instant>,
     /// When the leader was last heard of.
     contact: Option<Instant>,
+    /// The files here follow no more: what is heard of the leader does not make them newer.
+    is_stuck: bool,
 }
 
 impl State {
@@ -238,7 +240,16 @@ impl Progress {
     /// The leader was heard of.
     pub(crate) fn note_contact(&self, asked: Instant) {
         let mut state = lock(&self.state);
-        state.contact = state.contact.max(Some(asked));
+        if !state.is_stuck {
+            state.contact = state.contact.max(Some(asked));
+        }
+    }
+
+    /// The files here do not follow the log any more.
+    pub(crate) fn note_stuck(&self) {
+        let mut state = lock(&self.state);
+        state.is_stuck = true;
+        state.contact = None;
     }
 
     /// How old a database's file here may be, at most; `None`: it is not known.

@@ -102,6 +102,8 @@ pub struct ClusterConfig {
     pub rqlited: Option<PathBuf>,
     /// Bytes of the log from which on a node that is away is not waited for.
     pub max_log: u64,
+    /// Within this time a node that follows compares each of its databases once with the leader's.
+    pub compare_interval: Duration,
     /// Joins with this at the start, unless the node is in that cluster already.
     pub join: Option<JoinToken>,
 }
@@ -145,6 +147,7 @@ impl NodeConfig {
                 rqlite_http: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
                 rqlited: None,
                 max_log: 256 << 20,
+                compare_interval: Duration::from_secs(60 * 60),
                 join: None,
             },
             data_dir,

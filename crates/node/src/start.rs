@@ -1,11 +1,15 @@
 //! Starting a node, step by step.
 
+mod reseed;
+
+pub(crate) use reseed::{folder_size, replaced_files};
+
 use crate::Node;
 use crate::auth::{AuthDb, AuthService, SigningError};
 use crate::background_tasks::BackgroundTasks;
 use crate::cluster::{
     ClusterKeyError, ClusterService, ClusterSetup, Keyring, MembersLink, NodeRole, Relay,
-    Replication, ReplicationStartError, known_role,
+    Replication, ReplicationStartError, ReseedRecord, known_role, start_rqlited,
 };
 use crate::config::NodeConfig;
 use crate::dispatcher::{CallDispatcher, RpcHandler};
@@ -20,6 +24,8 @@ use debros_engine::Engine;
 use debros_engine::embedded::{EmbeddedConfig, EmbeddedEngine};
 use debros_p2p::{Host, HostConfig, Keypair, PeerId, PeerLimits, identity, peer_info};
 use debros_proto::{Code, Error, now_ms};
+use debros_rqlite::Rqlited;
+use reseed::finish_reseeding;
 use std::fs::Permissions;
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -130,17 +136,35 @@ async fn start_recorded(
         let database = NodeDatabase { owns_engine: false, ..NodeDatabase::alone(engine) };
         return start_with(config, keypair, operator_credential, database).await;
     }
-    // A node that keeps its data alone joins as what it is, below.
-    let is_of_cluster = config.cluster.join.is_some() || has_register(&config);
-    let takes_data = config.cluster.is_wanted && is_of_cluster;
-    if takes_data
-        && LocalState::read(&config.database.data_dir)?.is_none()
-        && let Some(relay) = enter_cluster(&config, &keypair, &operator_credential).await?
-    {
-        return start_with(register_config(&config), keypair, operator_credential, relay).await;
+    loop {
+        // First: between two of its steps there is no database where one is looked for.
+        let rqlited = finish_reseeding(&config, &keypair, &operator_credential).await?;
+        // A node that keeps its data alone joins as what it is, below.
+        let is_of_cluster = config.cluster.join.is_some() || has_register(&config);
+        let takes_data = config.cluster.is_wanted && is_of_cluster;
+        if takes_data
+            && LocalState::read(&config.database.data_dir)?.is_none()
+            && let Some(relay) = enter_cluster(&config, &keypair, &operator_credential).await?
+        {
+            return start_with(register_config(&config), keypair, operator_credential, relay).await;
+        }
+        let own = keypair.public().to_peer_id();
+        let database = open_database(&config, own, rqlited, &record).await?;
+        let is_replicated = database.replication.is_some();
+        let started =
+            start_with(config.clone(), keypair.clone(), operator_credential.clone(), database);
+        match started.await {
+            Err(error) if is_replicated && needs_copy(&config) => {
+                tracing::warn!(%error, "the node does not start with the files that it has");
+            }
+            started => return started,
+        }
     }
-    let database = open_database(&config, keypair.public().to_peer_id(), &record).await?;
-    start_with(config, keypair, operator_credential, database).await
+}
+
+/// Whether the files that a start was tried with have to be replaced.
+fn needs_copy(config: &NodeConfig) -> bool {
+    ReseedRecord::read(&config.data_dir).is_ok_and(|record| record.pending.is_some())
 }
 
 /// What a node keeps its data with.
@@ -151,12 +175,14 @@ struct NodeDatabase {
     owns_engine: bool,
     /// It holds none of the cluster's data, only the register.
     is_relay: bool,
+    /// False: it is there only until the cluster's data is.
+    serves_callers: bool,
 }
 
 impl NodeDatabase {
     /// An engine of the node's own, in no cluster's database.
     fn alone(engine: Arc<dyn Engine>) -> Self {
-        Self { engine, replication: None, owns_engine: true, is_relay: false }
+        Self { engine, replication: None, owns_engine: true, is_relay: false, serves_callers: true }
     }
 
     async fn close(&self, deadline: Instant) {
@@ -223,10 +249,9 @@ async fn enter_cluster(
         register_config(config),
         keypair.clone(),
         operator_credential.to_owned(),
-        database,
+        NodeDatabase { serves_callers: false, ..database },
     )
     .await?;
-    node.dispatcher.refuse_callers();
     let cluster = &node.dispatcher.services.cluster;
     let fetched = match cluster.own_role() {
         Some(NodeRole::Relay) => Ok(None),
@@ -344,6 +369,12 @@ async fn start_services(
             return stop(NodeStartError::Cluster(error)).await;
         }
         replication.wait_for_leader().await;
+        if let Some(need) = replication.wait_first_look().await
+            && cluster.begin_reseeding(&need).is_ok()
+        {
+            let error = Error::new(Code::Unavailable, need.message);
+            return stop(NodeStartError::Cluster(error)).await;
+        }
     }
     let auth_db = AuthDb::new(
         Arc::clone(engine),
@@ -387,6 +418,9 @@ async fn start_services(
         Arc::new(CallDispatcher::new(auth, services, operator_credential.clone(), relay));
     // Set once: this is the only place.
     let _ = dispatcher.services.host.set(host.clone());
+    if !database.serves_callers {
+        dispatcher.refuse_callers();
+    }
     late.set_handler(RpcHandler(Arc::clone(&dispatcher)));
     match replication {
         Some((replication, _)) => replication.database.begin_serving(),
@@ -431,6 +465,7 @@ fn make_folder(path: &Path) -> Result<(), NodeStartError> {
 async fn open_database(
     config: &NodeConfig,
     peer_id: PeerId,
+    running: Option<Rqlited>,
     record: &RunRecord,
 ) -> Result<NodeDatabase, NodeStartError> {
     // Not among the databases: it is there when their disk is not.
@@ -448,10 +483,17 @@ async fn open_database(
         return Ok(NodeDatabase::alone(engine));
     };
     let keyring = Keyring::load(&config.cluster.key_file)?
-        .ok_or_else(|| NodeStartError::Cluster(key_missing_error(&state, config)))?;
+        .ok_or_else(|| NodeStartError::Cluster(key_missing_error(&state.cluster, config)))?;
+    let rqlited = match running {
+        Some(rqlited) => rqlited,
+        None => {
+            record.note(RunPhase::WaitingForMajority);
+            start_rqlited(config, peer_id, &keyring, &state).await?
+        }
+    };
     let link = MembersLink::default();
     let replication =
-        Replication::start(config, engine, peer_id, &keyring, state, link.clone(), record).await?;
+        Replication::open(config, engine, peer_id, rqlited, state, link.clone(), record).await?;
     let engine = replication.database.engine();
     let replication = Arc::new(replication);
     tokio::spawn(Replication::hand_over_when_unfit(Arc::downgrade(&replication)));
@@ -460,14 +502,14 @@ async fn open_database(
 }
 
 /// What a node keeps that is alone must not be written to a database of a cluster.
-fn key_missing_error(state: &LocalState, config: &NodeConfig) -> Error {
+fn key_missing_error(cluster: &str, config: &NodeConfig) -> Error {
     Error::new(
         Code::Conflict,
         format!(
             "the database {} belongs to the cluster {}, whose key is not in {}: put the key there, or start the node with \
              database.engine: embedded to have it alone for good",
             config.database.data_dir.display(),
-            state.cluster,
+            cluster,
             config.cluster.key_file.display()
         ),
     )

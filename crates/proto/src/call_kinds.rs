@@ -208,6 +208,8 @@ call_kinds! {
     FetchFiles: "fetch_files", Node, Reads, Stream, NO_KEY;
     // It carries the caller's idempotency key itself.
     LeaderWrite: "leader_write", Node, Writes, Response, NO_KEY;
+    Checksum: "checksum", Node, Reads, Response, NO_KEY;
+    DataHealth: "data_health", Node, Reads, Response, NO_KEY;
 }
 
 #[cfg(test)]

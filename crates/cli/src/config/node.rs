@@ -107,6 +107,7 @@ impl NodeSettings {
                 rqlite_http: (Ipv4Addr::LOCALHOST, self.port("database.rqlite_port")).into(),
                 rqlited: settings.path("database.rqlited_path"),
                 max_log: 256 << 20,
+                compare_interval: NodeConfig::new("").cluster.compare_interval,
                 join: None,
             },
             bootstrap_peers: parse_all(settings.list("discovery.bootstrap_peers")),

@@ -5,7 +5,9 @@ use super::node_connection::NodeConnection;
 use super::output::{Output, TableCell, format_time, json_text, json_time, print_note, printable};
 use crate::cli_error::CliError;
 use debros_client::Client;
-use debros_client::rpc::{ClusterNode, ClusterNodeStatus, ClusterStatusResponse};
+use debros_client::rpc::{
+    ClusterNode, ClusterNodeStatus, ClusterStatusResponse, DataHealth, DatabaseDifference,
+};
 use serde_json::json;
 
 pub(super) async fn run(
@@ -121,7 +123,68 @@ async fn status(client: &Client, out: Output) -> Result<(), CliError> {
     out.write_table(&header, rows)?;
     let term = status.term.map(|term| format!(", term {term}")).unwrap_or_default();
     print_note(&format!("cluster {}{term}; * is the node that was asked", status.cluster_id));
+    status.nodes.iter().flat_map(health_notes).for_each(|note| print_note(&note));
     Ok(())
+}
+
+/// What is not as it should be with a node's copy of the data, or was not.
+fn health_notes(status: &ClusterNodeStatus) -> Vec<String> {
+    let name = printable(status.node.as_ref().map_or("", |node| node.name.as_str()));
+    let Some(health) = &status.health else { return Vec::new() };
+    let mut notes = Vec::new();
+    if !health.problem.is_empty() {
+        notes.push(format!("{name} does not follow the log: {}", printable(&health.problem)));
+    }
+    notes.extend(health.differences.iter().map(|found| {
+        let (what, entry) = (database_name(found), found.entry);
+        if found.leader_differs {
+            format!(
+                "the leader's copy of {what} differs from those of {name} and others (entry {entry}): have another node lead with \
+                 `network-cli cluster step-down` on the leader"
+            )
+        } else {
+            format!("{name}'s copy of {what} differs from the leader's (entry {entry})")
+        }
+    }));
+    if health.reseedings > 0 {
+        notes.push(format!(
+            "{name} took a new copy of the data by itself, {} in all; last at {}: {}",
+            health.reseedings,
+            format_time(health.reseeded_at),
+            printable(&health.reseeding_reason)
+        ));
+    }
+    notes
+}
+
+fn database_name(difference: &DatabaseDifference) -> String {
+    match difference.namespace.as_str() {
+        "" => "the system's database".to_owned(),
+        namespace => format!("the database of {}", printable(namespace)),
+    }
+}
+
+/// `null` where the node did not say.
+fn health_json(health: &DataHealth) -> serde_json::Value {
+    let differences: Vec<_> = health
+        .differences
+        .iter()
+        .map(|found| {
+            json!({
+                "namespace": json_text(&found.namespace),
+                "entry": found.entry,
+                "leader_differs": found.leader_differs,
+                "found_at": json_time(found.found_at),
+            })
+        })
+        .collect();
+    json!({
+        "problem": json_text(&health.problem),
+        "differences": differences,
+        "reseedings": health.reseedings,
+        "reseeding_reason": json_text(&health.reseeding_reason),
+        "reseeded_at": json_time(health.reseeded_at),
+    })
 }
 
 fn name_cell(node: &ClusterNode, status: &ClusterNodeStatus) -> String {
@@ -154,6 +217,7 @@ fn status_json(status: &ClusterStatusResponse) -> serde_json::Value {
                 "last_seen": json_time(status_of.last_seen),
                 "applied_entry": status_of.applied_entry,
                 "lag": status_of.lag,
+                "health": status_of.health.as_ref().map(health_json),
             })
         })
         .collect();
@@ -167,8 +231,47 @@ fn status_json(status: &ClusterStatusResponse) -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
-    use super::status_json;
-    use debros_client::rpc::{ClusterNode, ClusterNodeStatus, ClusterStatusResponse};
+    use super::{health_notes, status_json};
+    use debros_client::rpc::{
+        ClusterNode, ClusterNodeStatus, ClusterStatusResponse, DataHealth, DatabaseDifference,
+    };
+
+    #[test]
+    fn what_is_wrong_with_a_nodes_data_is_said() {
+        let node = Some(ClusterNode { name: "two".into(), ..Default::default() });
+        let differences = [false, true].map(|leader_differs| DatabaseDifference {
+            namespace: "app".into(),
+            entry: 7,
+            leader_differs,
+            found_at: 1,
+        });
+        let health = DataHealth {
+            reseedings: 3,
+            reseeding_reason: "the log was cut".into(),
+            reseeded_at: 1,
+            differences: differences.into(),
+            problem: "it is stuck".into(),
+        };
+        let mut status =
+            ClusterNodeStatus { node, health: Some(health), ..ClusterNodeStatus::default() };
+        let notes = health_notes(&status);
+        let parts = ["does not follow the log: it is stuck", "two's copy of the database of app"];
+        let parts = [&parts[..], &["the leader's copy", "3 in all; last at"]].concat();
+        assert!(notes.iter().zip(&parts).all(|(note, part)| note.contains(part)), "{notes:?}");
+        assert_eq!(notes.len(), parts.len());
+        let json = status_json(&ClusterStatusResponse {
+            nodes: vec![status.clone()],
+            ..Default::default()
+        });
+        let health = &json["nodes"][0]["health"];
+        assert_eq!(
+            (health["reseedings"].as_u64(), health["problem"].as_str()),
+            (Some(3), Some("it is stuck"))
+        );
+        assert_eq!(health["differences"][1]["leader_differs"], true);
+        status.health = Some(DataHealth::default());
+        assert!(health_notes(&status).is_empty());
+    }
 
     #[test]
     fn what_is_not_known_is_null_in_json() {
@@ -185,7 +288,7 @@ mod tests {
         }
         let node = &json["nodes"][0];
         assert_eq!((node["name"].as_str(), node["is_self"].as_bool()), (Some("one"), Some(true)));
-        for key in ["is_leader", "lag", "applied_entry", "last_seen", "version"] {
+        for key in ["is_leader", "lag", "applied_entry", "last_seen", "version", "health"] {
             assert!(node[key].is_null(), "{key}");
         }
         assert!(status_json(&ClusterStatusResponse::default())["cluster_id"].is_null());

@@ -4,7 +4,7 @@
 use crate::support::http::Http;
 use crate::support::rqlited::{free_port, rqlited};
 use crate::support::wallet::Wallet;
-use crate::support::{Node, PATIENCE, without_surroundings};
+use crate::support::{Node, PATIENCE, Program, without_surroundings};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -38,6 +38,10 @@ impl Member {
 
     /// Starts it, and waits until it serves.
     pub(crate) fn start(&mut self, more: &[&str]) {
+        self.node = Some(Node::start_by(&mut self.command(more), &self.data));
+    }
+
+    fn command(&self, more: &[&str]) -> Command {
         let [gateway, p2p, http, raft] = self.ports;
         let mut command = Node::command(&self.data);
         command
@@ -49,7 +53,7 @@ impl Member {
             .env("DEBROS_DATABASE_RQLITE_RAFT_PORT", raft.to_string())
             .env("DEBROS_DATABASE_RQLITED_PATH", rqlited())
             .envs(self.settings.iter().cloned());
-        self.node = Some(Node::start_by(&mut command, &self.data));
+        command
     }
 
     pub(crate) fn node(&self) -> &Node {
@@ -325,5 +329,61 @@ async fn nothing_is_lost_or_doubled_when_the_leader_is_killed_again_and_again() 
                 found.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| &pair[0]).collect();
             panic!("lost: {lost:?}, doubled: {doubled:?}");
         }
+    }
+}
+
+/// The file of a follower lacks a table, and it is killed again and again while it takes a new copy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_takes_a_new_copy_by_itself_and_through_kills() {
+    let mut cluster = Cluster::start();
+    let key = cluster.members[0].node().api_key("default");
+    let https: Vec<Http> = (0..3).map(|index| cluster.http(index, &key)).collect();
+    https[0].create("CREATE TABLE rows (id TEXT NOT NULL)").await;
+    insert(&https, 0, "before").await;
+    let ill = (tokio::task::block_in_place(|| cluster.leader()) + 1) % 3;
+    assert_eq!(rows(&https[ill]).await, ["before"]);
+    cluster.members[ill].kill();
+    let others: Vec<Http> = (0..3).filter(|i| *i != ill).map(|i| https[i].clone()).collect();
+    let db = cluster.members[ill].data.join("db");
+    rusqlite::Connection::open(db.join("ns/default.db"))
+        .unwrap()
+        .execute_batch("DROP TABLE \"ns::default::rows\"")
+        .unwrap();
+    insert(&others, 0, "meanwhile").await;
+
+    // Each later than the one before: when the copy is noted, when it comes, and when it is whole.
+    for signs in [&["reseeding.json"][..], &["db.copy", "db.copied"], &["db.copied", "db.replaced"]]
+    {
+        let member = &cluster.members[ill];
+        let mut program = Program::start(&mut member.command(&[]));
+        let has_come = || {
+            let record = std::fs::read_to_string(member.data.join("reseeding.json"));
+            // It may be done before it is seen.
+            let is_done = record.is_ok_and(|record| record.contains("\"count\":1"));
+            (is_done || signs.iter().any(|sign| member.data.join(sign).exists())).then_some(())
+        };
+        tokio::task::block_in_place(|| wait_for("a new copy", has_come));
+        program.kill();
+        insert(&others, 0, signs[0]).await;
+    }
+    tokio::task::block_in_place(|| cluster.members[ill].start(&[]));
+    let expected = rows(&others[0]).await;
+    assert_eq!(expected.len(), 5);
+    assert_eq!(rows(&https[ill]).await, expected);
+    let name = cluster.members[ill].name.clone();
+    tokio::task::block_in_place(|| {
+        wait_for("the status", || {
+            let status = cluster.members[(ill + 1) % 3].try_cli(&["cluster", "status"])?;
+            let nodes = status["nodes"].as_array()?.clone();
+            let health = nodes.iter().find(|node| node["name"] == *name)?["health"].clone();
+            let reason = health["reseeding_reason"].as_str()?.to_owned();
+            assert!(reason.contains("does not fit"), "{health}");
+            assert_eq!(health["reseedings"], 1, "{health}");
+            // What was replaced goes when the copy serves.
+            (!cluster.members[ill].data.join("db.replaced").exists()).then_some(())
+        });
+    });
+    for member in cluster.members {
+        member.node.unwrap().stop();
     }
 }

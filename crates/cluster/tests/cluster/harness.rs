@@ -52,6 +52,10 @@ impl LeaderLink for Network {
         self.find(leader)?.serve_write(request, deadline).await
     }
 
+    async fn checksum(&self, node: &str, database: &str, entry: u64) -> Result<Option<[u8; 32]>> {
+        self.find(node)?.checksum(database, entry).await
+    }
+
     async fn follow(&self, leader: &str) -> Result<tokio::sync::mpsc::Receiver<CommittedEntries>> {
         let mut entries = self.find(leader)?.follow()?;
         let (sender, receiver) = tokio::sync::mpsc::channel(64);
@@ -83,20 +87,43 @@ pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
     pub(crate) network: Network,
     raft: Vec<SocketAddr>,
-    configure: fn(&mut EmbeddedConfig),
+    settings: Settings,
+}
+
+/// What a test has otherwise than others.
+#[derive(Clone, Copy)]
+pub(crate) struct Settings {
+    pub(crate) configure: fn(&mut EmbeddedConfig),
+    pub(crate) max_log: u64,
+    pub(crate) compare_interval: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            configure: |_| {},
+            max_log: 256 << 20,
+            compare_interval: Duration::from_secs(60 * 60),
+        }
+    }
 }
 
 impl Cluster {
     pub(crate) async fn start(count: usize) -> Self {
-        Self::start_with(count, |_| {}).await
+        Self::start_set_up(count, Settings::default()).await
     }
 
     /// As [`start`](Cluster::start), with other settings of the engines.
     pub(crate) async fn start_with(count: usize, configure: fn(&mut EmbeddedConfig)) -> Self {
+        Self::start_set_up(count, Settings { configure, ..Settings::default() }).await
+    }
+
+    /// As [`start`](Cluster::start), with other settings.
+    pub(crate) async fn start_set_up(count: usize, settings: Settings) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let raft: Vec<_> = (0..count).map(|_| own_address()).collect();
         let network = Network::default();
-        let mut cluster = Self { folder, nodes: Vec::new(), network, raft, configure };
+        let mut cluster = Self { folder, nodes: Vec::new(), network, raft, settings };
         cluster.start_nodes().await;
         cluster
     }
@@ -160,12 +187,19 @@ impl Cluster {
 
     /// Starts a node again that was taken away.
     pub(crate) async fn restart(&mut self, name: &str) {
+        let node = self.restart_unready(name).await;
+        assert!(node.wait_ready(LONG).await, "{:?}", node.status());
+    }
+
+    /// As [`restart`](Cluster::restart), without waiting until it serves.
+    pub(crate) async fn restart_unready(&mut self, name: &str) -> Arc<ClusterDatabase> {
         let number: usize = name.trim_start_matches('n').parse().unwrap();
         let rqlited = start_rqlited(self.folder.path(), number, &self.raft).await;
         assert!(rqlited.wait_serving(LONG).await, "{:?}", rqlited.state().borrow());
         let node = self.start_database(number, rqlited);
-        assert!(node.database.wait_ready(LONG).await, "{:?}", node.database.status());
+        let database = Arc::clone(&node.database);
         self.nodes.push(node);
+        database
     }
 
     pub(crate) async fn stop(mut self) {
@@ -182,7 +216,7 @@ impl Cluster {
     }
 
     fn start_database(&self, number: usize, rqlited: Rqlited) -> Node {
-        start_database(self.folder.path(), number, rqlited, &self.network, self.configure)
+        start_database(self.folder.path(), number, rqlited, &self.network, self.settings)
     }
 }
 
@@ -202,7 +236,7 @@ fn start_database(
     number: usize,
     rqlited: Rqlited,
     network: &Network,
-    configure: fn(&mut EmbeddedConfig),
+    settings: Settings,
 ) -> Node {
     let name = format!("n{number}");
     let data = folder.join(&name).join("db");
@@ -217,8 +251,9 @@ fn start_database(
     });
     let mut engine =
         EmbeddedConfig { max_namespace_size: Some(32 << 20), ..EmbeddedConfig::new(data) };
-    configure(&mut engine);
-    let config = ClusterConfig { node: name.clone(), engine, state, max_log: 256 << 20 };
+    (settings.configure)(&mut engine);
+    let Settings { max_log, compare_interval, .. } = settings;
+    let config = ClusterConfig { node: name.clone(), engine, state, max_log, compare_interval };
     let log = RqliteLog::new(rqlited.client());
     let database =
         Arc::new(ClusterDatabase::start(config, log, Arc::new(network.clone())).unwrap());

@@ -3,6 +3,7 @@
 mod conformance;
 mod failover;
 mod harness;
+mod healing;
 mod poison;
 mod poison_attempts;
 mod reads_and_writes;

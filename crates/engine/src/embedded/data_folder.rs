@@ -266,7 +266,10 @@ pub(super) fn create_private_folder(path: &Path) -> io::Result<()> {
 }
 
 /// Bytes that a program of an ordinary user may still write on the disk of a path.
-pub(super) fn available_space(path: &Path) -> io::Result<u64> {
+///
+/// # Errors
+/// When the system does not say.
+pub fn available_space(path: &Path) -> io::Result<u64> {
     let disk = rustix::fs::statvfs(path)?;
     Ok(disk.f_frsize.saturating_mul(disk.f_bavail))
 }

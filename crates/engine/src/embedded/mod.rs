@@ -61,7 +61,9 @@ mod writer_conn;
 
 pub use backup::is_backup_name;
 pub use config::{CallLimits, EmbeddedConfig};
+pub use data_folder::available_space;
 pub use engine_open_error::EngineOpenError;
+pub use replicated::DatabaseSnapshot;
 
 use crate::{
     BackupInfo, CallOptions, Engine, ExportFile, KeyPage, NamespaceFilter, NamespaceInfo,

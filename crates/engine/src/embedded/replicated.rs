@@ -5,9 +5,11 @@ use super::authorizer::StatementRights;
 use super::backup;
 use super::changed_owners;
 use super::database_handle::{DatabaseHandle, WriteOptions};
+use super::database_manager::DatabaseManager;
 use super::job::JobIsolation;
-use super::replication::{ChangeSet, EntryApplier, FileImage, checksum, read_position};
+use super::replication::{ChangeSet, EntryApplier, FileImage, FileSnapshot, read_position};
 use super::tenant;
+use super::thread_count::lower_priority;
 use super::writer_conn::WriterConnection;
 use super::{EmbeddedConfig, EmbeddedEngine, EngineOpenError, error_mapping};
 use crate::{LogEntry, ReplicatedLog, TargetDatabase};
@@ -114,11 +116,12 @@ impl EmbeddedEngine {
     }
 
     /// Copies all files into a new folder, for a node that is to hold the data too: at least what
-    /// was applied before this call. Blocks.
+    /// was applied before this call. Returns the namespaces whose databases are damaged here, and
+    /// are not among the copies. Blocks.
     ///
     /// # Errors
     /// `disk_full`; what a read of the files meets.
-    pub fn copy_files(&self, target: &Path) -> Result<()> {
+    pub fn copy_files(&self, target: &Path) -> Result<Vec<Namespace>> {
         backup::copy_files(&self.databases, target)
     }
 
@@ -132,20 +135,83 @@ impl EmbeddedEngine {
     }
 
     /// The last entry of the log that a database's file here holds, and a hash of the data as of
-    /// then. Nodes whose files hold the same entry have the same one, or one of them is not what it
-    /// should be. Reads the whole file, beside whatever else is done. Blocks.
+    /// then, as [`snapshot`](EmbeddedEngine::snapshot) has them. Blocks.
     ///
     /// # Errors
-    /// `unavailable` when the database is closing; what a read of the file meets.
+    /// `not_found` when there is no such database; as [`DatabaseSnapshot::hash`].
     pub fn checksum(&self, database: &TargetDatabase) -> Result<(u64, [u8; 32])> {
+        let snapshot = self
+            .snapshot(database)?
+            .ok_or_else(|| Error::new(Code::NotFound, "the database is not on this node"))?;
+        Ok((snapshot.position(), snapshot.hash()?))
+    }
+
+    /// A database as it is now, to be compared with another node's; `None` when it is not here.
+    /// Blocks for a moment.
+    ///
+    /// # Errors
+    /// `unavailable` when the database is closing; what opening the file meets.
+    pub fn snapshot(&self, database: &TargetDatabase) -> Result<Option<DatabaseSnapshot>> {
         let opened = match database {
             TargetDatabase::System => None,
-            TargetDatabase::Namespace(namespace) => {
+            TargetDatabase::Namespace(namespace) if self.databases.has_database(namespace) => {
                 Some(self.databases.open_for_restore(namespace)?)
             }
+            TargetDatabase::Namespace(_) => return Ok(None),
         };
         let path = opened.as_ref().map_or(self.databases.system.path(), |opened| opened.path());
-        checksum(path).map_err(error_mapping::map_sqlite_error)
+        let file = FileSnapshot::open(path).map_err(error_mapping::map_sqlite_error)?;
+        Ok(Some(DatabaseSnapshot { file, databases: Arc::clone(&self.databases) }))
+    }
+
+    /// All databases here: the system's, and those of the namespaces in order.
+    ///
+    /// # Errors
+    /// `internal` when the disk refuses.
+    pub fn list_databases(&self) -> Result<Vec<TargetDatabase>> {
+        let namespaces = self.databases.list_namespaces().map_err(|error| {
+            tracing::error!(%error, "the databases of the namespaces cannot be listed");
+            Error::internal("the databases cannot be listed; the node's log has more")
+        })?;
+        let namespaces = namespaces.into_iter().map(TargetDatabase::Namespace);
+        Ok(std::iter::once(TargetDatabase::System).chain(namespaces).collect())
+    }
+}
+
+/// A database as it was at one moment.
+pub struct DatabaseSnapshot {
+    file: FileSnapshot,
+    databases: Arc<DatabaseManager>,
+}
+
+impl DatabaseSnapshot {
+    /// The last entry of the log that it holds.
+    pub fn position(&self) -> u64 {
+        self.file.position()
+    }
+
+    /// A hash of the schema and all rows. Nodes whose files hold the same entry have the same one,
+    /// or one of them is not what it should be. Reads the whole file, a row at a time, after
+    /// whatever else the node has to do. Blocks.
+    ///
+    /// # Errors
+    /// `unavailable` when the engine is closing; what a read of the file meets.
+    pub fn hash(self) -> Result<[u8; 32]> {
+        let Self { file, databases } = self;
+        let read = std::thread::Builder::new().name("checksum".to_owned()).spawn(move || {
+            lower_priority();
+            let closing = Arc::clone(&databases);
+            let hash = file.hash(move || closing.check_open().is_err());
+            databases.check_open()?;
+            hash.map_err(error_mapping::map_sqlite_error)
+        });
+        let read = read.map_err(|error| {
+            tracing::warn!(%error, "no thread can be started that reads a database");
+            Error::new(Code::Overloaded, "the node has no thread to read the database; try again")
+        })?;
+        read.join().unwrap_or_else(|_| {
+            Err(Error::internal("reading the database broke off; the node's log has more"))
+        })
     }
 }
 

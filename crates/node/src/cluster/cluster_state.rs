@@ -118,10 +118,11 @@ impl ClusterState {
     /// Waits until the node has to be started again.
     pub(crate) async fn restart_requested(&self) -> &'static str {
         let mut restart = self.restart.subscribe();
-        match restart.wait_for(Option::is_some).await {
-            Ok(why) => why.unwrap_or_default(),
+        let why = restart.wait_for(Option::is_some).await.ok().and_then(|why| *why);
+        match why {
+            Some(why) => why,
             // The sender lives as long as this.
-            Err(_) => std::future::pending().await,
+            None => std::future::pending().await,
         }
     }
 

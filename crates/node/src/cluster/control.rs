@@ -11,6 +11,8 @@ use std::collections::{HashMap, HashSet};
 pub(crate) struct ReplicationStatus {
     pub(crate) leader: Option<PeerId>,
     pub(crate) term: Option<u64>,
+    /// How the data of the node that answers is.
+    pub(crate) health: Option<rpc::DataHealth>,
     pub(crate) progress: HashMap<PeerId, ReplicationProgress>,
     /// The nodes that the log waits for; `None`: it does not say.
     pub(crate) holders: Option<HashSet<PeerId>>,

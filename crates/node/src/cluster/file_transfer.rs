@@ -1,5 +1,6 @@
 //! Copies of a node's files, sent to a node that is to hold the data too.
 
+use debros_engine::embedded::available_space;
 use debros_p2p::{Channel, EventSource};
 use debros_proto::rpc::request::Call;
 use debros_proto::rpc::{self, Event, event};
@@ -17,6 +18,9 @@ const CHUNK_BYTES: usize = 1 << 20;
 const COPY_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// How long nothing may come then.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bytes that a copy leaves free on the disk.
+const ROOM_LEFT: u64 = 64 << 20;
 
 /// A folder that is removed when this is dropped.
 pub(super) struct TemporaryFolder(PathBuf);
@@ -55,7 +59,9 @@ impl Drop for TemporaryFolder {
 pub(super) fn send_files(folder: TemporaryFolder, position: u64) -> Result<EventSource> {
     let mut files = VecDeque::new();
     list_files(folder.path(), Path::new(""), &mut files).map_err(|error| disk_error(&error))?;
-    let state = SentFiles { folder, position, files, open: None, is_done: false };
+    let sizes = files.iter().map(|file| Ok(folder.path().join(file).metadata()?.len()));
+    let total_size = sizes.sum::<std::io::Result<u64>>().map_err(|error| disk_error(&error))?;
+    let state = SentFiles { folder, position, total_size, files, open: None, is_done: false };
     Ok(Box::pin(futures::stream::try_unfold(state, |mut state| async move {
         Ok(state.next_event().await?.map(|event| (event, state)))
     })))
@@ -64,6 +70,7 @@ pub(super) fn send_files(folder: TemporaryFolder, position: u64) -> Result<Event
 struct SentFiles {
     folder: TemporaryFolder,
     position: u64,
+    total_size: u64,
     files: VecDeque<PathBuf>,
     open: Option<File>,
     is_done: bool,
@@ -91,7 +98,8 @@ impl SentFiles {
         let size = file.metadata().await.map_err(|error| disk_error(&error))?.len();
         self.open = Some(file);
         let path = path.to_string_lossy().into_owned();
-        let start = rpc::FileStart { path, size, position: self.position };
+        let (position, total_size) = (self.position, self.total_size);
+        let start = rpc::FileStart { path, size, position, total_size };
         Ok(Some(Event { kind: Some(event::Kind::FileStart(start)) }))
     }
 }
@@ -110,12 +118,17 @@ fn list_files(folder: &Path, below: &Path, files: &mut VecDeque<PathBuf>) -> std
 }
 
 /// Has a node send its files, and writes them below `target`, which is empty. Returns the entry of
-/// the log up to which they hold all.
+/// the log up to which they hold all. With `from_leader` the node must lead.
 ///
 /// # Errors
-/// What the node says, and what the disk does.
-pub(crate) async fn fetch_files(channel: &Channel, target: &Path) -> Result<u64> {
-    let call = Some(Call::FetchFiles(rpc::FetchFilesRequest {}));
+/// What the node says, and what the disk does; `disk_full` before anything is written when there is
+/// not enough room.
+pub(crate) async fn fetch_files(
+    channel: &Channel,
+    target: &Path,
+    from_leader: bool,
+) -> Result<u64> {
+    let call = Some(Call::FetchFiles(rpc::FetchFilesRequest { from_leader }));
     let request = rpc::Request { call, ..rpc::Request::default() };
     let (_, mut events) = channel.open(request, COPY_TIMEOUT).await?;
     let (mut position, mut open) = (0, None::<(File, u64)>);
@@ -126,6 +139,9 @@ pub(crate) async fn fetch_files(channel: &Channel, target: &Path) -> Result<u64>
         match event.kind {
             Some(event::Kind::FileStart(start)) => {
                 finish_file(open.take()).await?;
+                if count == 0 {
+                    check_room(target, start.total_size)?;
+                }
                 let path = target.join(safe_path(&start.path)?);
                 if let Some(folder) = path.parent() {
                     tokio::fs::create_dir_all(folder).await.map_err(|error| disk_error(&error))?;
@@ -154,6 +170,26 @@ pub(crate) async fn fetch_files(channel: &Channel, target: &Path) -> Result<u64>
             _ => return Err(broken_off_error()),
         }
     }
+}
+
+/// Passes when the disk of a folder has room for a copy.
+///
+/// # Errors
+/// `disk_full`, saying how much is missing.
+pub(super) fn check_room(target: &Path, bytes: u64) -> Result<()> {
+    let left = available_space(target).map_err(|error| disk_error(&error))?;
+    let needed = bytes.saturating_add(ROOM_LEFT);
+    if left >= needed {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::DiskFull,
+        format!(
+            "{} bytes are missing on the disk of {}: a copy of the cluster's data takes {bytes}, {ROOM_LEFT} are to stay free, and              {left} are left. Make room there",
+            needed - left,
+            target.display()
+        ),
+    ))
 }
 
 async fn finish_file(open: Option<(File, u64)>) -> Result<()> {
@@ -185,7 +221,16 @@ fn broken_off_error() -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::safe_path;
+    use super::{check_room, safe_path};
+
+    #[test]
+    fn a_copy_that_does_not_fit_is_refused_with_what_is_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        check_room(folder.path(), 0).unwrap();
+        let error = check_room(folder.path(), 1 << 60).unwrap_err();
+        assert_eq!(error.code, debros_proto::Code::DiskFull);
+        assert!(error.message.contains("bytes are missing"), "{error}");
+    }
 
     #[test]
     fn a_sent_path_stays_in_its_folder() {

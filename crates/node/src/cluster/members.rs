@@ -68,6 +68,11 @@ impl Members {
         lock(&self.failures).get(peer).cloned()
     }
 
+    /// The version of this node's program.
+    pub(super) fn own_version(&self) -> &str {
+        &self.state.own.version
+    }
+
     /// Follows [`connected`](Members::connected): wakes up whenever a node comes or goes.
     pub fn changes(&self) -> watch::Receiver<ConnectedMembers> {
         self.connected.subscribe()

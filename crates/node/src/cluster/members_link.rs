@@ -16,6 +16,8 @@ use tokio::sync::mpsc;
 
 /// How long the leader may take to say where the log is.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long another node may take to read a whole database.
+const CHECKSUM_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// Batches that wait until they are applied; the leader's stream waits when there are as many.
 const WAITING_BATCHES: usize = 64;
 
@@ -30,12 +32,18 @@ impl MembersLink {
         let _ = self.0.set(members);
     }
 
+    /// The version of this program.
+    fn version(&self) -> String {
+        self.0.get().map_or_else(String::new, |members| members.own_version().to_owned())
+    }
+
     fn channel(&self, node: &str) -> Result<Channel> {
         let peer: PeerId =
             node.parse().map_err(|_| Error::internal("a node's name is no peer id"))?;
-        self.0.get().and_then(|members| members.channel(&peer)).ok_or_else(|| {
-            Error::new(Code::Unavailable, "there is no connection to the node that leads")
-        })
+        self.0
+            .get()
+            .and_then(|members| members.channel(&peer))
+            .ok_or_else(|| Error::new(Code::Unavailable, "there is no connection to the node"))
     }
 }
 
@@ -61,6 +69,19 @@ impl LeaderLink for MembersLink {
         let answer = channel.call(request(Call::LeaderWrite(write)), timeout).await?;
         match answer.result {
             Some(response::Result::LeaderWrite(answer)) => Ok(answer),
+            _ => Err(unexpected_answer()),
+        }
+    }
+
+    async fn checksum(&self, node: &str, database: &str, entry: u64) -> Result<Option<[u8; 32]>> {
+        let (namespace, version) = (database.to_owned(), self.version());
+        let call = Call::Checksum(rpc::ChecksumRequest { namespace, entry, version });
+        let answer = self.channel(node)?.call(request(call), CHECKSUM_TIMEOUT).await?;
+        match answer.result {
+            Some(response::Result::Checksum(answer)) if answer.hash.is_empty() => Ok(None),
+            Some(response::Result::Checksum(answer)) => {
+                answer.hash[..].try_into().map(Some).map_err(|_| unexpected_answer())
+            }
             _ => Err(unexpected_answer()),
         }
     }

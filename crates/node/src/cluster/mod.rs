@@ -11,6 +11,7 @@ mod control;
 mod diagnosis;
 mod exchange;
 mod file_transfer;
+mod healing;
 mod join;
 mod join_token;
 mod keyring;
@@ -27,6 +28,7 @@ mod recovery;
 mod register;
 mod relay;
 mod replication;
+mod reseed_record;
 mod role_changes;
 mod role_keeper;
 mod seen_members;
@@ -38,12 +40,12 @@ pub use recovery::{Recovered, RecoveryError, RecoverySurvey, recover, survey_rec
 pub use replication::ReplicationStartError;
 pub use seen_members::{SeenMember, read_seen_members};
 
-pub(crate) use file_transfer::fetch_files;
 pub(crate) use keyring::Keyring;
 pub(crate) use members_link::MembersLink;
-pub(crate) use node_record::NodeRole;
+pub(crate) use node_record::{NodeRecord, NodeRole};
 pub(crate) use relay::Relay;
-pub(crate) use replication::Replication;
+pub(crate) use replication::{Replication, start_rqlited};
+pub(crate) use reseed_record::{PendingCopy, ReseedRecord, record_error};
 
 use crate::clock::Clock;
 use crate::config::{ClusterConfig, NodeConfig};
@@ -56,9 +58,9 @@ use debros_p2p::{CallContext, EventSource, Host, PeerId, TrustLevel};
 use debros_proto::rpc::request::Call;
 use debros_proto::rpc::{self, response};
 use debros_proto::{Code, Error, Result};
+use file_transfer::fetch_files;
 use futures::future::join_all;
 use lag_watch::{LOOK_INTERVAL, LagWatch};
-use node_record::NodeRecord;
 use proof_server::{ProofServer, removed_error};
 use register::{NodeRegister, RoleCounts};
 use role_keeper::RoleKeeper;
@@ -194,6 +196,10 @@ impl ClusterService {
         }
         let service = Arc::clone(self);
         self.spawn_task(async move { service.follow_changes().await });
+        let service = Arc::clone(self);
+        self.spawn_task(async move { service.follow_copy_needs().await });
+        let service = Arc::clone(self);
+        self.spawn_task(async move { service.drop_replaced_files().await });
         if let Some(replication) = &self.replication {
             let replication = Arc::clone(replication);
             let keeper = RoleKeeper::new(Arc::clone(self), replication, self.replace_after);
@@ -368,8 +374,16 @@ impl ClusterService {
     ) -> Result<NodeReply> {
         let result = match call {
             Call::FollowLog(_) => return self.replication()?.follow().map(NodeReply::Stream),
-            Call::FetchFiles(_) => {
-                return self.replication()?.send_files(peer).await.map(NodeReply::Stream);
+            Call::FetchFiles(request) => {
+                let sent = self.replication()?.send_files(peer, &request).await;
+                return sent.map(NodeReply::Stream);
+            }
+            Call::Checksum(request) => {
+                self.replication()?.checksum(&request).await.map(response::Result::Checksum)
+            }
+            Call::DataHealth(_) => {
+                let health = Some(self.replication()?.health());
+                Ok(response::Result::DataHealth(rpc::DataHealthResponse { health }))
             }
             Call::LeaderPosition(request) => {
                 self.replication()?.position(&request).await.map(response::Result::LeaderPosition)
@@ -425,7 +439,7 @@ impl ClusterService {
         loop {
             let connected = self.members.connected();
             for (peer, member) in connected.iter() {
-                match fetch_files(&member.channel, target).await {
+                match fetch_files(&member.channel, target, false).await {
                     Ok(durable) => return self.local_state(durable),
                     Err(error) => {
                         tracing::warn!(%peer, error = error.message, "a node does not send the cluster's data");
@@ -443,18 +457,9 @@ impl ClusterService {
     }
 
     fn local_state(&self, durable: u64) -> Result<LocalState> {
-        let (own, nodes) = (self.state.own.peer_id, self.state.nodes());
-        let live = nodes.values().filter(|node| !node.is_removed());
-        let others = live.clone().filter(|node| node.peer_id != own);
-        let raft_peers = others.map(|node| node.description.raft_address.clone());
-        let is_voter = live.clone().any(|node| node.peer_id == own && node.role == NodeRole::Voter);
-        Ok(LocalState {
-            cluster: self.state.keyring()?.cluster_id().to_owned(),
-            durable,
-            begins: false,
-            non_voter: !is_voter,
-            raft_peers: raft_peers.filter(|address| !address.is_empty()).collect(),
-        })
+        let (keyring, nodes) = (self.state.keyring()?, self.state.nodes());
+        let own = self.state.own.peer_id;
+        Ok(known_local_state(keyring.cluster_id(), own, nodes.values(), durable))
     }
 
     /// Tells the connected nodes what changed in the register.
@@ -488,6 +493,44 @@ pub(crate) async fn known_role(
     let register = NodeRegister::new(Arc::clone(engine), config.clock.clone(), counts);
     let nodes = register.list().await.ok()?;
     nodes.iter().find(|node| node.peer_id == *own && !node.is_removed()).map(|node| node.role)
+}
+
+/// What a node is to know of a copy that it took.
+pub(crate) fn known_local_state<'n>(
+    cluster: &str,
+    own: PeerId,
+    nodes: impl IntoIterator<Item = &'n NodeRecord>,
+    durable: u64,
+) -> LocalState {
+    let live = nodes.into_iter().filter(|node| !node.is_removed());
+    let (itself, others): (Vec<_>, Vec<_>) = live.partition(|node| node.peer_id == own);
+    let raft_peers = others.into_iter().map(|node| node.description.raft_address.clone());
+    LocalState {
+        cluster: cluster.to_owned(),
+        durable,
+        begins: false,
+        non_voter: !itself.iter().any(|node| node.role == NodeRole::Voter),
+        raft_peers: raft_peers.filter(|address| !address.is_empty()).collect(),
+    }
+}
+
+/// Enters nodes into an empty database, so that it knows the way to them.
+///
+/// # Errors
+/// As a write to the database.
+pub(crate) async fn enter_known_nodes(
+    engine: &Arc<dyn Engine>,
+    config: &NodeConfig,
+    nodes: &[NodeRecord],
+) -> Result<()> {
+    if nodes.is_empty() {
+        return Ok(());
+    }
+    // The records have their roles.
+    let counts = RoleCounts { voters: 0, holders: 0 };
+    let register = NodeRegister::new(Arc::clone(engine), config.clock.clone(), counts);
+    register.make_tables().await?;
+    register.merge(nodes).await
 }
 
 fn not_a_node_error() -> Error {

@@ -97,6 +97,7 @@ impl ClusterService {
         let mut nodes: Vec<_> = live
             .map(|node| self.node_status(node, peers.get(&node.peer_id), &replication))
             .collect();
+        self.add_health(&mut nodes).await;
         nodes.sort_by(|one, other| node_order(one).cmp(&node_order(other)));
         Ok(rpc::ClusterStatusResponse {
             cluster_id: keyring.cluster_id().to_owned(),
@@ -129,8 +130,27 @@ impl ClusterService {
             lag: progress.lag,
             behind_since: self.lag_watch.since(&node.peer_id),
             is_holder: replication.holders.as_ref().map(|said| said.contains(&node.peer_id)),
+            health: replication.health.clone().filter(|_| is_self),
             ..Default::default()
         }
+    }
+
+    /// Asks the other nodes how their data is.
+    async fn add_health(&self, nodes: &mut [rpc::ClusterNodeStatus]) {
+        if self.replication.is_none() {
+            return;
+        }
+        let asked = nodes.iter_mut().filter(|status| !status.is_self).map(|status| async {
+            let peer = status.node.as_ref().and_then(|node| node.peer_id.parse().ok());
+            let Some(channel) = peer.and_then(|peer| self.members.channel(&peer)) else { return };
+            let call = Call::DataHealth(rpc::DataHealthRequest {});
+            // One that takes a copy, or starts, does not say.
+            let answer = call_node(&channel, call).await;
+            if let Ok(response::Result::DataHealth(answer)) = answer {
+                status.health = answer.health;
+            }
+        });
+        join_all(asked).await;
     }
 
     /// Takes a node out of the cluster for good, and changes the key among those that stay. What

@@ -4,14 +4,16 @@ use super::control::{ClusterControl, ReplicationProgress, ReplicationStatus};
 use super::file_transfer::{TemporaryFolder, send_files};
 use super::keyring::Keyring;
 use super::members_link::{MembersLink, log_entries_event};
+use super::reseed_record::ReseedRecord;
 use crate::config::NodeConfig;
 use crate::run_record::{RunPhase, RunRecord};
+use crate::start::replaced_files;
 use async_trait::async_trait;
-use debros_cluster::{ClusterConfig, ClusterDatabase, LocalState};
+use debros_cluster::{ClusterConfig, ClusterDatabase, CopyNeed, LocalState};
 use debros_engine::embedded::EmbeddedConfig;
 use debros_p2p::{EventSource, PeerId};
 use debros_proto::rpc;
-use debros_proto::{Code, Error, Result};
+use debros_proto::{Code, Error, Result, now_ms};
 use debros_rqlite::{
     ClientError, RaftNode, ReadLevel, RqliteLog, Rqlited, RqlitedConfig, RqlitedState, certificates,
 };
@@ -29,6 +31,10 @@ const WAIT_LOGGED: Duration = Duration::from_secs(10);
 const HAND_OVER_TIME: Duration = Duration::from_secs(10);
 /// The pause before rqlited is ended again because this node cannot lead: time for another to lead.
 const HAND_OVER_AGAIN: Duration = Duration::from_secs(15);
+/// How long an rqlited that handed over is left alone.
+const HAND_OVER_PAUSE: Duration = Duration::from_secs(3);
+/// How long a start waits for the log, before the services start all the same.
+const FIRST_LOOK_TIME: Duration = Duration::from_secs(5);
 /// How long an rqlited may take to hand over and end.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
@@ -62,34 +68,22 @@ pub(crate) struct Replication {
     rqlited: Mutex<Option<Rqlited>>,
     log: RqliteLog,
     own: PeerId,
+    version: String,
     copies: PathBuf,
     max_log: u64,
+    pub(super) data_dir: PathBuf,
+    pub(super) database_dir: PathBuf,
+    /// Where the files are that a new copy has replaced, until that serves.
+    pub(super) replaced_files: PathBuf,
 }
 
 impl Replication {
-    /// Starts rqlited and opens the database. Waits until a majority of the cluster's nodes answers
-    /// and the files here are at the log.
+    /// Opens the database beside an rqlited that runs. Waits until a majority of the cluster's nodes
+    /// answers.
     ///
     /// # Errors
     /// [`ReplicationStartError`].
-    pub(crate) async fn start(
-        config: &NodeConfig,
-        engine: EmbeddedConfig,
-        own: PeerId,
-        keyring: &Keyring,
-        state: LocalState,
-        link: MembersLink,
-        record: &RunRecord,
-    ) -> std::result::Result<Self, ReplicationStartError> {
-        let rqlited = Rqlited::start(rqlited_config(config, own, keyring, &state)?).await?;
-        Self::open(config, engine, own, rqlited, state, link, record).await
-    }
-
-    /// The same with an rqlited that runs.
-    ///
-    /// # Errors
-    /// [`ReplicationStartError`].
-    pub(super) async fn open(
+    pub(crate) async fn open(
         config: &NodeConfig,
         engine: EmbeddedConfig,
         own: PeerId,
@@ -99,16 +93,8 @@ impl Replication {
         record: &RunRecord,
     ) -> std::result::Result<Self, ReplicationStartError> {
         let log = RqliteLog::new(rqlited.client());
-        let began = Instant::now();
         record.note(RunPhase::WaitingForMajority);
-        while !rqlited.wait_serving(WAIT_LOGGED).await {
-            let (waited_s, state) = (began.elapsed().as_secs(), rqlited.state().borrow().clone());
-            tracing::warn!(
-                waited_s,
-                ?state,
-                "the node waits for a majority of the cluster's voting nodes"
-            );
-        }
+        wait_for_majority(&rqlited).await;
         if state.begins {
             while let Err(error) = log.create_tables().await {
                 tracing::warn!(%error, "the cluster's log cannot be made yet");
@@ -118,11 +104,26 @@ impl Replication {
             state.write(&engine.data_dir)?;
         }
         let copies = config.data_dir.join("copies");
-        let cluster =
-            ClusterConfig { node: own.to_string(), engine, state, max_log: config.cluster.max_log };
+        let cluster = ClusterConfig {
+            node: own.to_string(),
+            engine,
+            state,
+            max_log: config.cluster.max_log,
+            compare_interval: config.cluster.compare_interval,
+        };
         let database = ClusterDatabase::start(cluster, log.clone(), Arc::new(link))?;
-        let max_log = config.cluster.max_log;
-        Ok(Self { database, rqlited: Mutex::new(Some(rqlited)), log, own, copies, max_log })
+        Ok(Self {
+            database,
+            rqlited: Mutex::new(Some(rqlited)),
+            log,
+            own,
+            version: config.build.version.clone(),
+            copies,
+            max_log: config.cluster.max_log,
+            data_dir: config.data_dir.clone(),
+            database_dir: config.database.data_dir.clone(),
+            replaced_files: replaced_files(config),
+        })
     }
 
     /// Starts rqlited again, which hands Raft's lead over, whenever this node cannot lead itself: its
@@ -174,6 +175,68 @@ impl Replication {
         Ok(())
     }
 
+    /// Waits until the log was applied once, or it shows that the files here have to be replaced
+    /// now; then it says why.
+    pub(crate) async fn wait_first_look(&self) -> Option<CopyNeed> {
+        tokio::select! {
+            need = self.database.wait_copy_need() => {
+                self.reseed_pause().is_zero().then_some(need)
+            }
+            () = self.database.wait_caught_up(FIRST_LOOK_TIME) => None,
+        }
+    }
+
+    /// How long the next new copy has to wait.
+    pub(super) fn reseed_pause(&self) -> Duration {
+        ReseedRecord::read(&self.data_dir).unwrap_or_default().pause(now_ms())
+    }
+
+    /// Has another node lead Raft, because this one's files keep it from leading.
+    pub(super) async fn hand_over(&self) {
+        if let Some(rqlited) = &*self.rqlited.lock().await
+            && !self.database.is_leader()
+        {
+            hand_over_if_leading(&self.log, rqlited).await;
+        }
+    }
+
+    /// How the data here is, for the status.
+    pub(super) fn health(&self) -> rpc::DataHealth {
+        let record = ReseedRecord::read(&self.data_dir).unwrap_or_default();
+        let status = self.database.status();
+        let differences = status.differences.into_iter().map(|found| rpc::DatabaseDifference {
+            namespace: found.namespace,
+            entry: found.entry,
+            leader_differs: found.leader_differs,
+            found_at: found.found_at,
+        });
+        rpc::DataHealth {
+            reseedings: record.count,
+            reseeding_reason: record.last_reason,
+            reseeded_at: record.last_at,
+            differences: differences.collect(),
+            problem: status.problem.unwrap_or_default(),
+        }
+    }
+
+    /// The hash of a database here, for another node.
+    ///
+    /// # Errors
+    /// As [`ClusterDatabase::checksum`].
+    pub(super) async fn checksum(
+        &self,
+        request: &rpc::ChecksumRequest,
+    ) -> Result<rpc::ChecksumResponse> {
+        // Another version may have other tables of the system.
+        let hash = if request.version == self.version {
+            self.database.checksum(&request.namespace, request.entry).await?
+        } else {
+            None
+        };
+        let hash = hash.map(|hash| hash.to_vec().into()).unwrap_or_default();
+        Ok(rpc::ChecksumResponse { hash })
+    }
+
     /// Answers a call that only nodes make.
     ///
     /// # Errors
@@ -204,14 +267,24 @@ impl Replication {
     /// Copies of the files, for another node.
     ///
     /// # Errors
-    /// As the copying.
-    pub(super) async fn send_files(&self, peer: PeerId) -> Result<EventSource> {
+    /// `not_leader` where the leader's are wanted; as the copying.
+    pub(super) async fn send_files(
+        &self,
+        peer: PeerId,
+        request: &rpc::FetchFilesRequest,
+    ) -> Result<EventSource> {
+        if request.from_leader {
+            self.database.position(true).await?;
+        }
         let folder = self.copies.join(peer.to_string());
         let folder = TemporaryFolder::create(folder).map_err(|error| {
             tracing::error!(%error, "no folder for copies can be made");
             Error::internal("the files cannot be copied; the node's log has more")
         })?;
-        let position = self.database.copy_files(&peer.to_string(), folder.path()).await?;
+        let position = {
+            let (node, only_whole) = (peer.to_string(), request.from_leader);
+            self.database.copy_files(&node, folder.path(), only_whole).await?
+        };
         send_files(folder, position)
     }
 
@@ -304,6 +377,7 @@ impl ClusterControl for Replication {
         progress.insert(self.own, own);
         ReplicationStatus {
             leader: status.leader.and_then(|leader| leader.parse().ok()),
+            health: Some(self.health()),
             term: Some(status.term),
             progress,
             holders: said.map(|said| said.into_iter().map(|(peer, _)| peer).collect()),
@@ -365,6 +439,43 @@ impl ClusterControl for Replication {
 
 fn raft_error(what: &str, error: &ClientError) -> Error {
     Error::new(Code::Unavailable, format!("{what}: {error}"))
+}
+
+/// Starts rqlited, and waits until a majority of the cluster's nodes answers.
+///
+/// # Errors
+/// [`ReplicationStartError`].
+pub(crate) async fn start_rqlited(
+    config: &NodeConfig,
+    own: PeerId,
+    keyring: &Keyring,
+    state: &LocalState,
+) -> std::result::Result<Rqlited, ReplicationStartError> {
+    let rqlited = Rqlited::start(rqlited_config(config, own, keyring, state)?).await?;
+    wait_for_majority(&rqlited).await;
+    Ok(rqlited)
+}
+
+async fn wait_for_majority(rqlited: &Rqlited) {
+    let began = Instant::now();
+    while !rqlited.wait_serving(WAIT_LOGGED).await {
+        let (waited_s, state) = (began.elapsed().as_secs(), rqlited.state().borrow().clone());
+        tracing::warn!(
+            waited_s,
+            ?state,
+            "the node waits for a majority of the cluster's voting nodes"
+        );
+    }
+}
+
+/// Has another node lead Raft when this one does: its database cannot lead.
+pub(super) async fn hand_over_if_leading(log: &RqliteLog, rqlited: &Rqlited) {
+    if matches!(log.client().is_leader().await, Ok(true)) {
+        tracing::warn!("this node's files cannot lead: another node is to");
+        rqlited.hand_over();
+        // It ends, and another node is elected.
+        tokio::time::sleep(HAND_OVER_PAUSE).await;
+    }
 }
 
 pub(super) fn rqlited_config(

@@ -186,6 +186,8 @@ impl NodeServices {
             Call::LeaderPosition(_)
             | Call::FollowLog(_)
             | Call::FetchFiles(_)
+            | Call::Checksum(_)
+            | Call::DataHealth(_)
             | Call::LeaderWrite(_) => Err(Error::internal("this service does not answer the call")),
             Call::Health(_) | Call::Status(_) => {
                 self.call_public(call).await.map(ServiceReply::from)

@@ -160,7 +160,9 @@ async fn only_a_proven_node_makes_the_calls_of_nodes() {
             Call::ExchangeNodes(rpc::ExchangeNodesRequest::default()),
             Call::ReplaceClusterKey(rpc::ReplaceClusterKeyRequest { key: None }),
             Call::FollowLog(rpc::FollowLogRequest {}),
-            Call::FetchFiles(rpc::FetchFilesRequest {}),
+            Call::FetchFiles(rpc::FetchFilesRequest::default()),
+            Call::Checksum(rpc::ChecksumRequest::default()),
+            Call::DataHealth(rpc::DataHealthRequest {}),
             Call::LeaderPosition(rpc::LeaderPositionRequest::default()),
             Call::LeaderWrite(rpc::LeaderWriteRequest::default()),
         ]

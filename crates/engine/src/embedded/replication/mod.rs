@@ -14,7 +14,7 @@ mod table_shape;
 
 pub(super) use apply::EntryApplier;
 pub(super) use change_set::ChangeSet;
-pub(super) use checksum::checksum;
+pub(super) use checksum::FileSnapshot;
 pub(super) use file_image::FileImage;
 pub(super) use position::{prepare_position, read_position, write_position};
 pub(super) use recorded_size::{MAX_TRANSACTION, RecordingLimit};
