@@ -205,7 +205,10 @@ impl CallDispatcher {
 
     fn check_serves_callers(&self) -> Result<()> {
         if self.joining.load(Ordering::Acquire) {
-            return Err(Error::new(Code::Unavailable, "the node is joining a cluster; try again"));
+            return Err(Error::new(
+                Code::Unavailable,
+                "the node copies the cluster's data; try again",
+            ));
         }
         Ok(())
     }
