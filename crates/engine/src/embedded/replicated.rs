@@ -31,6 +31,7 @@ impl EmbeddedEngine {
     ) -> Result<EmbeddedEngine, EngineOpenError> {
         let engine = Self::open_with(config, Some(log))?;
         tenant::forget_interrupted_deletions(&engine.databases)?;
+        backup::forget_interrupted_restore(&engine.databases)?;
         Ok(engine)
     }
 

@@ -81,3 +81,21 @@ async fn a_transaction_that_changes_more_than_memory_holds_is_refused_alone() {
     // A statement on the schema goes into the log as its text, however many rows it touches.
     run(&engine, "app", "CREATE INDEX i ON t(a)").await.unwrap();
 }
+
+/// The cluster went on without the node: what it had begun is another one's business.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_member_had_begun_when_it_ended_is_not_finished_when_it_is_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = Arc::new(TestLog::leader());
+    let open = || EmbeddedEngine::open_replicated(config(folder.path()), Arc::clone(&log) as _);
+    let engine = open().unwrap();
+    run(&engine, "app", "CREATE TABLE t(a)").await.unwrap();
+    drop(engine);
+    let markers = ["ns/app.delete", "RESTORE"].map(|name| folder.path().join(name));
+    std::fs::write(&markers[0], []).unwrap();
+    std::fs::write(&markers[1], "b-20260101T000000Z").unwrap();
+    drop(open().unwrap());
+    assert!(markers.iter().all(|marker| !marker.exists()));
+    let alone = EmbeddedEngine::open(config(folder.path())).unwrap();
+    assert_eq!(run(&alone, "app", "SELECT a FROM t").await, Ok(0));
+}

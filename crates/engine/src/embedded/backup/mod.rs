@@ -16,7 +16,9 @@ pub use create::is_backup_name;
 pub(super) use create::{create_backup, list_backups};
 pub(super) use export::export_namespace;
 pub(super) use file_copies::copy_files;
-pub(super) use restore::{finish_interrupted_restore, replace_by_file, restore_backup};
+pub(super) use restore::{
+    finish_interrupted_restore, forget_interrupted_restore, replace_by_file, restore_backup,
+};
 
 use super::authorizer::StatementRights;
 use super::conn::SqliteConnection;

@@ -19,7 +19,7 @@ use crate::embedded::deadline::NO_DEADLINE;
 use crate::embedded::engine_open_error::EngineOpenError;
 use crate::embedded::fair_queue::FlowId;
 use crate::embedded::job::JobIsolation;
-use crate::embedded::replication::{ChangeSet, FileImage};
+use crate::embedded::replication::{ChangeSet, FileImage, MAX_TRANSACTION};
 use crate::embedded::tenant;
 use crate::embedded::writer::{map_append_error, not_leader_error};
 use crate::embedded::writer_conn::WriterConnection;
@@ -96,6 +96,41 @@ pub(in crate::embedded) fn finish_interrupted_restore(
     })
 }
 
+/// Forgets the restore that a stop interrupted on a node of a cluster: all nodes have what was put
+/// back before, and the cluster went on.
+pub(in crate::embedded) fn forget_interrupted_restore(
+    databases: &DatabaseManager,
+) -> Result<(), EngineOpenError> {
+    let folder = &databases.folder;
+    let forget = || {
+        if let Some(name) = folder.interrupted_restore()? {
+            tracing::error!(
+                backup = name,
+                "a restore was interrupted: a part of the backup is put back; restore it again"
+            );
+            folder.end_restore()?;
+        }
+        Ok(())
+    };
+    forget().map_err(|error| EngineOpenError::io(folder.path(), error))
+}
+
+/// Refuses a backup of which a file is too large for the cluster's log, before anything is put back.
+fn check_fits_log(largest: Option<u64>) -> Result<()> {
+    // What is around a file in the log takes less.
+    let max = MAX_TRANSACTION as u64 - (1 << 20);
+    match largest {
+        Some(bytes) if bytes > max => Err(Error::new(
+            Code::TooLarge,
+            format!(
+                "a database of the backup has {bytes} bytes, and a cluster takes back at most {max}; nothing was changed: \
+                 restore it on a node that is alone, and begin a cluster with that"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// A backup whose checksums are right.
 struct VerifiedBackup<'a> {
     name: String,
@@ -112,6 +147,9 @@ impl<'a> VerifiedBackup<'a> {
         let backup_dir = &databases.shared.config.backup_dir;
         let (manifest, _) = Manifest::read(backup_dir, name)?;
         let folder = backup_dir.join(name);
+        if databases.shared.log.is_some() {
+            check_fits_log(manifest.files.iter().map(|file| file.size).max())?;
+        }
         let bytes: u64 = manifest.files.iter().map(|file| file.size).sum();
         // Each byte is read to verify it, and then written.
         let all = 2 * bytes.max(1);
@@ -416,4 +454,16 @@ fn check_schema_version(system: &Path) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_fits_log;
+    use debros_proto::Code;
+
+    #[test]
+    fn a_file_that_the_log_does_not_take_is_refused_before_anything_is_put_back() {
+        assert!(check_fits_log(None).is_ok() && check_fits_log(Some(200 << 20)).is_ok());
+        assert_eq!(check_fits_log(Some(256 << 20)).unwrap_err().code, Code::TooLarge);
+    }
 }
