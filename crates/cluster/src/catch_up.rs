@@ -30,8 +30,8 @@ pub(crate) enum CatchUpError {
     /// Raft's log without their content, and goes on without them.
     #[error(
         "this node's rqlite has lost entries, as on a full disk: its copy of the log ends at {last}, and more was there. If \
-         that stays after rqlited has started again, move the node's db and rqlite folders away, remove the node, and let \
-         it join anew"
+         that stays after rqlited has started again, and other nodes are there, remove the node and let it join \
+         anew with an empty data folder"
     )]
     Damaged {
         /// The last entry of the copy.

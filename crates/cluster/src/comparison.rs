@@ -165,7 +165,15 @@ impl Comparison {
     async fn report(&self, leader: &str, database: &TargetDatabase, entry: u64) {
         metrics::counter!("debros_cluster_comparisons_total", "outcome" => "differs").increment(1);
         let namespace = name_of(database).to_owned();
-        let leader_differs = self.is_as_another(leader, database).await;
+        let Some(leader_differs) = self.is_as_another(leader, database).await else {
+            tracing::error!(
+                leader,
+                namespace,
+                entry,
+                "this node's copy of a database differs from the leader's, and no third node says now whose is right: it is compared again"
+            );
+            return;
+        };
         let found_at = now_ms();
         let difference =
             DatabaseDifference { namespace: namespace.clone(), entry, leader_differs, found_at };
@@ -194,24 +202,28 @@ impl Comparison {
         }
     }
 
-    /// Whether a third node has what this one has, so that it is the leader who differs.
-    async fn is_as_another(&self, leader: &str, database: &TargetDatabase) -> bool {
-        let holders = self.log.holders(ReadLevel::Weak).await.unwrap_or_default();
+    /// Whether a third node has what this one has, so that it is the leader who differs. `None`: there
+    /// is one, and it does not say.
+    async fn is_as_another(&self, leader: &str, database: &TargetDatabase) -> Option<bool> {
+        let holders = self.log.holders(ReadLevel::Weak).await.ok()?;
+        let mut is_decided = true;
         for (other, _) in holders {
             if other == self.node || other == leader {
                 continue;
             }
             match self.compare_with(&other, database).await {
-                Ok(Outcome::Same) => return true,
-                Ok(Outcome::Differs(_)) => return false,
+                Ok(Outcome::Same) => return Some(true),
+                Ok(Outcome::Differs(_)) => return Some(false),
                 // The next one may say more.
-                Ok(Outcome::Unknown | Outcome::Damaged) => {}
+                Ok(Outcome::Unknown | Outcome::Damaged) => is_decided = false,
                 Err(error) => {
+                    is_decided = false;
                     tracing::debug!(other, error = error.message, "a node compares nothing now");
                 }
             }
         }
-        false
+        // Without a third one the leader is right.
+        is_decided.then_some(false)
     }
 
     async fn compare_with(&self, other: &str, database: &TargetDatabase) -> Result<Outcome> {

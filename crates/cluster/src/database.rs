@@ -134,6 +134,8 @@ impl ClusterDatabase {
             another_led: false,
             fitness,
             is_damaged: false,
+            repairs: 0,
+            withheld: None,
         };
         let durability = Durability {
             node: config.node,

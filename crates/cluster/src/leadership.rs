@@ -20,6 +20,11 @@ const READ_INTERVAL: Duration = Duration::from_millis(250);
 const UNFIT_AFTER: Duration = Duration::from_secs(3);
 /// The pause after a failure.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How often rqlited is started again because its copy of the log lacks entries. What does not come
+/// back then is not there: its vote is worth more than more attempts.
+const MAX_REPAIRS: u32 = 2;
+/// How long a node whose data differs from the others' lets them lead.
+const DIFFERING_WAIT: Duration = Duration::from_secs(30);
 /// How often in a row an entry is refused before the file is called the wrong one: a disk may fail
 /// for a moment.
 const MISFITS: u32 = 5;
@@ -46,6 +51,10 @@ pub(crate) struct Leadership {
     pub(crate) fitness: Fitness,
     /// The own rqlite's copy of the log lacks entries.
     pub(crate) is_damaged: bool,
+    /// How often rqlited was started again because of that.
+    pub(crate) repairs: u32,
+    /// Since when another one is to lead, because the data here differs from the others'.
+    pub(crate) withheld: Option<Instant>,
 }
 
 /// Whether this node can lead when it has to, because its own rqlited leads Raft, and whether that
@@ -62,11 +71,11 @@ impl Fitness {
         (Self { is_unfit, failing: None }, observed)
     }
 
-    /// It failed to take the lead, in an attempt that began then.
-    fn note_failure(&mut self, began: Instant) {
+    /// It failed to take the lead, in an attempt that began then. True: it counts as unfit since now.
+    fn note_failure(&mut self, began: Instant) -> bool {
         let (since, count) = self.failing.unwrap_or((began, 0));
         self.failing = Some((since, count + 1));
-        self.set(count > 0 && since.elapsed() >= UNFIT_AFTER);
+        self.set(count > 0 && since.elapsed() >= UNFIT_AFTER)
     }
 
     /// It leads, or need not.
@@ -75,8 +84,9 @@ impl Fitness {
         self.set(false);
     }
 
-    fn set(&self, is_unfit: bool) {
-        self.is_unfit.send_if_modified(|was| std::mem::replace(was, is_unfit) != is_unfit);
+    fn set(&self, is_unfit: bool) -> bool {
+        self.is_unfit.send_if_modified(|was| std::mem::replace(was, is_unfit) != is_unfit)
+            && is_unfit
     }
 }
 
@@ -107,8 +117,8 @@ impl Leadership {
             self.is_damaged = matches!(outcome, Err(CatchUpError::Damaged { .. }));
             if let Err(error) = outcome {
                 self.note_failure(&error);
-                if self.is_damaged {
-                    self.fitness.note_failure(began);
+                if self.is_damaged && self.repairs < MAX_REPAIRS {
+                    self.repairs += u32::from(self.fitness.note_failure(began));
                 }
                 tokio::time::sleep(PAUSE).await;
             } else if let Some((error, attempts)) = self.catch_up.failure() {
@@ -131,9 +141,11 @@ impl Leadership {
                 return;
             }
             // It keeps the others from leading.
-            Ok(true) if self.needs.is_stuck() => self.fitness.note_failure(Instant::now()),
-            // Another may have claimed.
-            Ok(_) if !self.is_damaged => self.fitness.note_fit(),
+            Ok(true) if !self.progress.is_leader() => {
+                self.fitness.note_failure(Instant::now());
+            }
+            // Another may have claimed. What was mended by a restart shows when the log is read.
+            Ok(_) if !self.is_damaged || self.repairs >= MAX_REPAIRS => self.fitness.note_fit(),
             Ok(_) => {}
             Err(error) => return tracing::debug!(%error, "rqlited does not answer"),
         }
@@ -145,8 +157,16 @@ impl Leadership {
         }
     }
 
-    fn may_lead(&self) -> bool {
-        !self.declines.load(SeqCst) && !self.needs.is_stuck()
+    fn may_lead(&mut self) -> bool {
+        if self.declines.load(SeqCst) || self.needs.is_stuck() {
+            return false;
+        }
+        if self.needs.get().is_none() {
+            self.withheld = None;
+            return true;
+        }
+        // Its data is not what the others have: it leads only when no other does.
+        self.withheld.get_or_insert_with(Instant::now).elapsed() >= DIFFERING_WAIT
     }
 
     /// Takes the lead: nobody appends under an earlier term from then on, so the log has an end,
@@ -241,10 +261,11 @@ impl Leadership {
         match tokio::time::timeout(ASK_INTERVAL, entries.recv()).await {
             Ok(Some(entries)) => {
                 following.must_read = !self.catch_up.take(&entries).await?;
+                // What came after something that is missing makes nothing here newer.
                 if !following.must_read {
                     self.note_success();
+                    self.progress.note_contact(Instant::now());
                 }
-                self.progress.note_contact(Instant::now());
             }
             Ok(None) => following.entries = None,
             Err(_) => {

@@ -223,6 +223,10 @@ impl CallDispatcher {
     ) -> Result<Reply> {
         self.check_not_stopping()?;
         if kind.requires == CallRequirement::Nothing {
+            // Others' answers would come from a database that is thrown away.
+            if !is_of_entering(&call) {
+                self.check_serves_callers()?;
+            }
             return Box::pin(self.handle_public(context, proof, call)).await.map(plain_reply);
         }
         if kind.requires == CallRequirement::Node {
@@ -314,6 +318,11 @@ pub(crate) struct IncomingCall<'a> {
     pub(crate) idempotency_key: &'a str,
     pub(crate) call: Call,
     pub(crate) kind: &'a CallKind,
+}
+
+/// What a node answers that is being let into the cluster.
+fn is_of_entering(call: &Call) -> bool {
+    matches!(call, Call::Status(_) | Call::NodeHello(_) | Call::NodeProof(_) | Call::JoinCluster(_))
 }
 
 /// A peer with a valid credential keeps its place among the connections; the operator's makes a

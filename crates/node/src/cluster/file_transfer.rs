@@ -118,17 +118,13 @@ fn list_files(folder: &Path, below: &Path, files: &mut VecDeque<PathBuf>) -> std
 }
 
 /// Has a node send its files, and writes them below `target`, which is empty. Returns the entry of
-/// the log up to which they hold all. With `from_leader` the node must lead.
+/// the log up to which they hold all. The node must lead, and have its files whole.
 ///
 /// # Errors
 /// What the node says, and what the disk does; `disk_full` before anything is written when there is
 /// not enough room.
-pub(crate) async fn fetch_files(
-    channel: &Channel,
-    target: &Path,
-    from_leader: bool,
-) -> Result<u64> {
-    let call = Some(Call::FetchFiles(rpc::FetchFilesRequest { from_leader }));
+pub(crate) async fn fetch_files(channel: &Channel, target: &Path) -> Result<u64> {
+    let call = Some(Call::FetchFiles(rpc::FetchFilesRequest { from_leader: true }));
     let request = rpc::Request { call, ..rpc::Request::default() };
     let (_, mut events) = channel.open(request, COPY_TIMEOUT).await?;
     let (mut position, mut open) = (0, None::<(File, u64)>);

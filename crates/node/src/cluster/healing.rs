@@ -64,6 +64,14 @@ impl ClusterService {
             replication.database.resume();
             return Err(Error::new(Code::Conflict, "the node leads: its files are what counts"));
         }
+        let noted = self.note_reseeding(replication, need);
+        if noted.is_err() {
+            replication.database.resume();
+        }
+        noted
+    }
+
+    fn note_reseeding(&self, replication: &Replication, need: &CopyNeed) -> Result<()> {
         let folder = &replication.data_dir;
         let mut record =
             ReseedRecord::read(folder).map_err(|error| record_error(folder, &error))?;
@@ -142,9 +150,18 @@ impl ClusterService {
         let epoch = self.state.keyring()?.current().epoch();
         let mut pause = FIRST_PAUSE;
         while self.state.keyring()?.current().epoch() == epoch {
-            // A leader is needed, and this node cannot be it.
-            hand_over_if_leading(&log, rqlited).await;
-            match self.try_fetch(&log, target).await {
+            // A leader is needed, and this node cannot be it, also while it copies.
+            let hand_over = async {
+                loop {
+                    hand_over_if_leading(&log, rqlited).await;
+                    tokio::time::sleep(LOOK_INTERVAL).await;
+                }
+            };
+            let fetched = tokio::select! {
+                fetched = self.try_fetch(&log, target) => fetched,
+                () = hand_over => continue,
+            };
+            match fetched {
                 Ok(durable) => return self.local_state(durable).map(Some),
                 Err(error) if error.code == Code::Unavailable && pause < LONGEST_PAUSE => {
                     tracing::warn!(error = error.message, "no new copy of the data yet");
@@ -175,7 +192,7 @@ impl ClusterService {
         make_empty(target).map_err(|error| {
             Error::internal(format!("the folder {} cannot be used: {error}", target.display()))
         })?;
-        fetch_files(&channel, target, true).await
+        fetch_files(&channel, target).await
     }
 
     /// Removes the files that a new copy has replaced, as soon as that serves.

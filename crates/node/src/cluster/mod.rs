@@ -439,7 +439,7 @@ impl ClusterService {
         loop {
             let connected = self.members.connected();
             for (peer, member) in connected.iter() {
-                match fetch_files(&member.channel, target, false).await {
+                match fetch_files(&member.channel, target).await {
                     Ok(durable) => return self.local_state(durable),
                     Err(error) => {
                         tracing::warn!(%peer, error = error.message, "a node does not send the cluster's data");

@@ -13,6 +13,7 @@ use super::keyring::{ClusterKeyError, Keyring};
 use super::members_link::MembersLink;
 use super::register::{NodeRegister, RoleCounts};
 use super::replication::{Replication, ReplicationStartError, rqlited_config};
+use super::reseed_record::{self, ReseedRecord};
 use super::seen_members::{SeenMember, read_seen_members};
 use crate::config::NodeConfig;
 use crate::run_record::{RunPhase, RunRecord, RunState};
@@ -44,6 +45,17 @@ pub enum RecoveryError {
     Alone {
         /// The database's folder.
         path: PathBuf,
+    },
+    /// The node was about to replace its files.
+    #[error(
+        "the node was about to take a new copy of the cluster's data, or has one that is not in its place yet: start it, so that it \
+         finishes; if it cannot, because no other node is there, remove {record} and {copy} and recover with the files that it has"
+    )]
+    Reseeding {
+        /// What is noted of it.
+        record: PathBuf,
+        /// The copy.
+        copy: PathBuf,
     },
     /// The setting keeps the data alone.
     #[error(
@@ -206,6 +218,7 @@ fn check(config: &NodeConfig) -> Result<(LocalState, Keyring, PeerId), RecoveryE
         return Err(RecoveryError::Embedded);
     }
     check_stopped(config)?;
+    check_not_reseeding(config)?;
     let path = &config.database.data_dir;
     let state = LocalState::read(path)?;
     let state = state.ok_or_else(|| RecoveryError::Alone { path: path.clone() })?;
@@ -217,6 +230,18 @@ fn check(config: &NodeConfig) -> Result<(LocalState, Keyring, PeerId), RecoveryE
     let keyring = keyring.ok_or_else(|| RecoveryError::NoKey { path: path.clone() })?;
     let keypair = identity::load_or_create(&config.data_dir.join("identity.key"))?;
     Ok((state, keyring, keypair.public().to_peer_id()))
+}
+
+/// The next start would put other files in the place of those that were recovered.
+fn check_not_reseeding(config: &NodeConfig) -> Result<(), RecoveryError> {
+    let copy = config.database.data_dir.with_extension("copied");
+    let is_pending =
+        ReseedRecord::read(&config.data_dir).map_or(true, |record| record.pending.is_some());
+    if is_pending || copy.exists() {
+        let record = reseed_record::path_in(&config.data_dir);
+        return Err(RecoveryError::Reseeding { record, copy });
+    }
+    Ok(())
 }
 
 fn check_stopped(config: &NodeConfig) -> Result<(), RecoveryError> {

@@ -413,8 +413,10 @@ impl ClusterControl for Replication {
                 format!("this node does not lead; {leader} does"),
             ));
         }
-        // What is under way is finished, and what comes goes to the next leader.
+        // What is under way is finished, and what comes goes to the next leader. The caller may be
+        // gone before that leads.
         self.database.step_down();
+        let _resumed = ResumedOnDrop(&self.database);
         match &*self.rqlited.lock().await {
             Some(rqlited) => rqlited.hand_over(),
             None => return Err(Error::new(Code::Unavailable, "the node is stopping")),
@@ -424,7 +426,6 @@ impl ClusterControl for Replication {
         loop {
             let leader = self.database.status().leader.filter(|leader| *leader != own);
             if leader.is_some() || Instant::now() >= until {
-                self.database.resume();
                 return Ok(leader.and_then(|leader| leader.parse().ok()));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -439,6 +440,15 @@ impl ClusterControl for Replication {
 
 fn raft_error(what: &str, error: &ClientError) -> Error {
     Error::new(Code::Unavailable, format!("{what}: {error}"))
+}
+
+/// Lets a database lead again, however the step down ends.
+struct ResumedOnDrop<'d>(&'d ClusterDatabase);
+
+impl Drop for ResumedOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.resume();
+    }
 }
 
 /// Starts rqlited, and waits until a majority of the cluster's nodes answers.

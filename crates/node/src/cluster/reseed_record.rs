@@ -160,7 +160,7 @@ impl KnownNode {
     }
 }
 
-fn path_in(data_dir: &Path) -> PathBuf {
+pub(super) fn path_in(data_dir: &Path) -> PathBuf {
     data_dir.join(FILE)
 }
 

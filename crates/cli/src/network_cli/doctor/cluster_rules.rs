@@ -90,10 +90,10 @@ fn check_following(report: &Report, replication: &ReplicationDiagnosis) -> Optio
         return None;
     }
     let message = format!("{node} does not follow the cluster's log: {problem}");
-    let advice = if problem.contains("copied") {
+    let advice = if problem.contains("lost entries") {
         JOIN_ANEW
     } else {
-        "it tries again by itself; if it stays so, the node's log has more"
+        "it tries again, or takes a new copy of the data, by itself; if it stays so, the node's log has more"
     };
     Some(Finding::error("not_following", node, message, advice))
 }
@@ -147,7 +147,8 @@ fn check_copy(report: &Report, node: &ClusterNode, status: &ClusterNodeStatus) -
         let name = &node.name;
         let message =
             format!("{name} was away for too long: the log does not reach back to what it has");
-        Finding::error("needs_copy", name, message, JOIN_ANEW)
+        let advice = "start it when it is away: it takes a new copy of the data by itself, and `network-cli cluster status` shows it";
+        Finding::warning("needs_copy", name, message, advice)
     })
 }
 
@@ -351,8 +352,8 @@ mod tests {
     #[test]
     fn a_node_that_the_log_was_not_kept_for_needs_a_copy_unless_it_just_joined() {
         let findings = with_second(|status| status.is_holder = Some(false));
-        assert_eq!(codes(&findings), [(Error, "needs_copy")]);
-        assert!(findings[0].advice.contains("join anew"));
+        assert_eq!(codes(&findings), [(Warning, "needs_copy")]);
+        assert!(findings[0].advice.contains("by itself"));
         let new = with_second(|status| {
             status.is_holder = Some(false);
             status.node.as_mut().unwrap().joined_at = 1_799_999_900_000;
@@ -425,7 +426,7 @@ mod tests {
             "the log begins at entry 9: they have to be copied from another node".into();
         let findings = check_cluster(&report);
         assert_eq!(codes(&findings), [(Error, "not_following")]);
-        assert!(findings[0].advice.contains("join anew"));
+        assert!(findings[0].advice.contains("by itself"));
         report.diagnosis.replication = None;
         assert_eq!(codes(&check_cluster(&report)), [(Warning, "not_replicated")]);
     }
