@@ -5,11 +5,10 @@
 //! others have changed meanwhile goes between them.
 
 use crate::leader_link::CommittedEntries;
-use crate::log_part::MAX_CHANGES;
 use crate::pending_entries::EntryEffect;
 use crate::progress::Progress;
 use bytes::Bytes;
-use debros_engine::{AppendError, EntryKind, TargetDatabase};
+use debros_engine::{AppendError, EntryKind, MAX_CHANGES, TargetDatabase};
 use debros_rqlite::{AppendError as RqliteError, Entry, NewEntry, RqliteLog};
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -13,8 +13,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Bytes of changes in one entry.
 pub(crate) const PART_BYTES: usize = 4 << 20;
-/// Bytes of changes that one transaction may make.
-pub(crate) const MAX_CHANGES: usize = 256 << 20;
 
 #[derive(Clone, PartialEq, Message)]
 struct LogPart {

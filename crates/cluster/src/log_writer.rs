@@ -3,10 +3,10 @@
 
 use crate::append_task::{AppendRequest, AppendTask};
 use crate::leader_link::CommittedEntries;
-use crate::log_part::{self, MAX_CHANGES};
+use crate::log_part;
 use crate::progress::Progress;
 use bytes::Bytes;
-use debros_engine::{AppendError, EntryKind, ReplicatedLog, TargetDatabase};
+use debros_engine::{AppendError, EntryKind, MAX_CHANGES, ReplicatedLog, TargetDatabase};
 use debros_proto::lock;
 use debros_rqlite::RqliteLog;
 use std::collections::HashMap;

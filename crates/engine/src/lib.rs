@@ -20,7 +20,7 @@ pub mod embedded;
 pub mod migrations;
 mod replication;
 
-pub use replication::{AppendError, EntryKind, LogEntry, ReplicatedLog};
+pub use replication::{AppendError, EntryKind, LogEntry, MAX_CHANGES, ReplicatedLog};
 
 use async_trait::async_trait;
 use bytes::Bytes;

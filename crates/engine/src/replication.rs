@@ -34,6 +34,9 @@ pub enum AppendError {
     Unknown,
 }
 
+/// Bytes that one entry may change: what a leader holds of a transaction until the log has it.
+pub const MAX_CHANGES: usize = 256 << 20;
+
 /// What an entry does to its database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryKind {

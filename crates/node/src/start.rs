@@ -275,14 +275,21 @@ async fn enter_cluster(
 
 fn remove_register(config: &NodeConfig) -> std::io::Result<()> {
     remove_folder(&register_folder(config))?;
-    match std::fs::remove_file(config.data_dir.join("register.files")) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    remove_file(&config.data_dir.join("register.files"))
 }
 
+/// Removes a folder, if it is there.
 fn remove_folder(folder: &Path) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(folder) {
+    ignore_missing(std::fs::remove_dir_all(folder))
+}
+
+/// Removes a file, if it is there.
+fn remove_file(file: &Path) -> std::io::Result<()> {
+    ignore_missing(std::fs::remove_file(file))
+}
+
+fn ignore_missing(removed: std::io::Result<()>) -> std::io::Result<()> {
+    match removed {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }

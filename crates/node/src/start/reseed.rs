@@ -7,7 +7,10 @@
 //!
 //! After a crash the next start goes on: in step 3 when there is a `db.copied`, else in step 1.
 
-use super::{NodeDatabase, NodeStartError, engine_config, make_folder, open_embedded, start_with};
+use super::{
+    NodeDatabase, NodeStartError, engine_config, make_folder, open_embedded, remove_file,
+    remove_folder, start_with,
+};
 use crate::Node;
 use crate::cluster::{
     Keyring, NodeRecord, PendingCopy, ReseedRecord, enter_known_nodes, known_local_state,
@@ -18,7 +21,6 @@ use debros_engine::Engine;
 use debros_p2p::Keypair;
 use debros_proto::now_ms;
 use debros_rqlite::Rqlited;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -195,20 +197,6 @@ pub(super) fn remove_bare(config: &NodeConfig, bare: &Path) {
 
 fn bare_record(config: &NodeConfig) -> PathBuf {
     config.data_dir.join("joining.files")
-}
-
-fn remove_folder(folder: &Path) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-fn remove_file(file: &Path) -> std::io::Result<()> {
-    match std::fs::remove_file(file) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 fn sync_parent(path: &Path) -> std::io::Result<()> {

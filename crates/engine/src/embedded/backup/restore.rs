@@ -19,12 +19,12 @@ use crate::embedded::deadline::NO_DEADLINE;
 use crate::embedded::engine_open_error::EngineOpenError;
 use crate::embedded::fair_queue::FlowId;
 use crate::embedded::job::JobIsolation;
-use crate::embedded::replication::{ChangeSet, FileImage, MAX_TRANSACTION};
+use crate::embedded::replication::{ChangeSet, FileImage};
 use crate::embedded::tenant;
 use crate::embedded::writer::{map_append_error, not_leader_error};
 use crate::embedded::writer_conn::WriterConnection;
 use crate::migrations::MIGRATIONS;
-use crate::{EntryKind, ProgressFn, ReplicatedLog, TargetDatabase};
+use crate::{EntryKind, MAX_CHANGES, ProgressFn, ReplicatedLog, TargetDatabase};
 use debros_proto::{Code, Error, Namespace, Result};
 use prost::Message as _;
 use rusqlite::backup::{Backup, StepResult};
@@ -118,7 +118,7 @@ pub(in crate::embedded) fn forget_interrupted_restore(
 /// Refuses a backup of which a file is too large for the cluster's log, before anything is put back.
 fn check_fits_log(largest: Option<u64>) -> Result<()> {
     // What is around a file in the log takes less.
-    let max = MAX_TRANSACTION as u64 - (1 << 20);
+    let max = MAX_CHANGES as u64 - (1 << 20);
     match largest {
         Some(bytes) if bytes > max => Err(Error::new(
             Code::TooLarge,

@@ -17,6 +17,6 @@ pub(super) use change_set::ChangeSet;
 pub(super) use checksum::FileSnapshot;
 pub(super) use file_image::FileImage;
 pub(super) use position::{prepare_position, read_position, write_position};
-pub(super) use recorded_size::{MAX_TRANSACTION, RecordingLimit};
+pub(super) use recorded_size::RecordingLimit;
 pub(super) use recorder::{ChangeRecorder, RecordedDdl, RecorderMark};
 pub(super) use table_shape::NamelessRowid;

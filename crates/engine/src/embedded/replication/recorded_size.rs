@@ -2,11 +2,10 @@
 //! more rows than a node has memory for.
 
 use super::change_set::{ChangeKind, StoredKind, StoredValue};
+use crate::MAX_CHANGES;
 use std::mem::size_of;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Bytes that one transaction's changes may take.
-pub(in crate::embedded) const MAX_TRANSACTION: usize = 256 << 20;
 /// Bytes that those of all the process's transactions may take.
 const MAX_PROCESS: usize = 512 << 20;
 
@@ -42,7 +41,7 @@ impl RecordedSize {
         let (size, bytes) = (&mut self.0, bytes_of(change));
         size.bytes += bytes;
         if size.over.is_none() {
-            if size.bytes > MAX_TRANSACTION {
+            if size.bytes > MAX_CHANGES {
                 size.over = Some(RecordingLimit::Transaction(size.bytes));
             } else if HELD.fetch_add(bytes, Relaxed) + bytes > MAX_PROCESS {
                 HELD.fetch_sub(bytes, Relaxed);
@@ -108,17 +107,17 @@ fn bytes_of_values(values: &[StoredValue]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{ChangeKind, MAX_TRANSACTION, RecordedSize, RecordingLimit};
+    use super::{ChangeKind, MAX_CHANGES, RecordedSize, RecordingLimit};
 
     #[test]
     fn what_is_too_much_is_not_kept_and_a_rollback_makes_it_right_again() {
-        let some = ChangeKind::Statement("x".repeat(MAX_TRANSACTION / 4));
+        let some = ChangeKind::Statement("x".repeat(MAX_CHANGES / 4));
         let mut size = RecordedSize::default();
         assert!(size.add(&some));
         let mark = size.mark();
         assert!(size.add(&some) && size.add(&some) && !size.add(&some) && !size.add(&some));
         let Some(RecordingLimit::Transaction(bytes)) = size.over() else { panic!("{size:?}") };
-        assert!(bytes > MAX_TRANSACTION / 4 * 5, "{bytes}");
+        assert!(bytes > MAX_CHANGES / 4 * 5, "{bytes}");
         // A mark that is made now does not make it right.
         let late = size.mark();
         size.rollback_to(late);

@@ -8,11 +8,9 @@ use crate::embedded::authorizer::StatementRights;
 use crate::embedded::error_mapping;
 use crate::embedded::file_identity;
 use crate::embedded::job::WriteJob;
-use crate::embedded::replication::{
-    ChangeRecorder, MAX_TRANSACTION, RecordingLimit, write_position,
-};
+use crate::embedded::replication::{ChangeRecorder, RecordingLimit, write_position};
 use crate::embedded::size_accounting::SpaceExhausted;
-use crate::{AppendError, EntryKind, ReplicatedLog, TargetDatabase};
+use crate::{AppendError, EntryKind, MAX_CHANGES, ReplicatedLog, TargetDatabase};
 use debros_proto::{Code, Error};
 use debros_row_capture::has_broken_references;
 use prost::Message as _;
@@ -135,7 +133,7 @@ impl WriterThread {
         self.conn.authorizer.set_rights(StatementRights::Internal);
         match recorder.limit_passed() {
             Some(RecordingLimit::Transaction(bytes)) => {
-                let too_large = AppendError::TooLarge { bytes, max: MAX_TRANSACTION };
+                let too_large = AppendError::TooLarge { bytes, max: MAX_CHANGES };
                 return Err(CommitFailure::NotInLog(too_large));
             }
             Some(RecordingLimit::Process) => return Err(CommitFailure::NoMemory),
